@@ -1,0 +1,38 @@
+//! What a model is to the rest of Coracle: a signature and a function from tensors to tensors.
+//!
+//! Holds no implementation. [`Model`] is what serving sees; [`Estimator`] and [`Scorer`] are the smaller
+//! contracts that models of tables of numbers are composed from (a pipeline of estimators, a
+//! classifier over a scorer).
+
+mod description;
+mod error;
+mod estimator;
+mod signature;
+
+pub use description::{Component, Description};
+pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
+pub use estimator::{Accepts, Estimator, Method, MethodSpec, Scorer, Width};
+pub use signature::{Signature, TensorSpec};
+
+use coracle_tensor::Tensor;
+
+/// A loaded model: immutable, shared by every request that runs on it.
+pub trait Model: Send + Sync + std::fmt::Debug {
+    /// Returns what the model takes and gives.
+    fn signature(&self) -> &Signature;
+
+    /// Computes the outputs at the indices `outputs` (into [`Signature::outputs`]), in that order.
+    ///
+    /// `inputs` holds one tensor for each of [`Signature::inputs`], in order. The model checks
+    /// datatypes and shapes; an input of another numeric datatype than the signature's is converted.
+    ///
+    /// # Errors
+    /// A [`RunError`] whose code is `InvalidArgument` where the inputs are at fault.
+    fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError>;
+
+    /// Returns what the model is made of, for people.
+    fn description(&self) -> &Description;
+
+    /// Returns the memory the model holds, in bytes, as counted from its buffers.
+    fn memory_bytes(&self) -> usize;
+}

@@ -1,0 +1,67 @@
+//! What a model takes and gives: names, datatypes, shapes.
+
+use coracle_tensor::DType;
+
+/// The name, datatype and shape of one input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// The name on the wire.
+    pub name: String,
+    /// The datatype the model computes in; inputs of other numeric datatypes are converted.
+    pub dtype: DType,
+    /// The size of each dimension; `None` where any size will do (the rows).
+    pub shape: Vec<Option<usize>>,
+    /// The names of the columns of a table, where the model knows them; as many as `shape[1]`.
+    pub columns: Option<Vec<String>>,
+    /// Whether missing values (NaN, JSON `null`) are accepted.
+    pub accepts_missing: bool,
+}
+
+impl TensorSpec {
+    /// Returns the shape as the protocols write it, -1 for any size.
+    #[must_use]
+    pub fn wire_shape(&self) -> Vec<i64> {
+        self.shape
+            .iter()
+            .map(|size| size.map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX)))
+            .collect()
+    }
+
+    /// Returns the number of columns of a table, if this is one.
+    #[must_use]
+    pub fn n_columns(&self) -> Option<usize> {
+        match self.shape.as_slice() {
+            [None, Some(n_columns)] => Some(*n_columns),
+            _ => None,
+        }
+    }
+}
+
+/// Everything a model takes and can give.
+///
+/// An output is computed only if asked for. A scikit-learn classifier has the outputs `predict`,
+/// `predict_proba` and so on, of which one is the default; a graph has its own outputs, all default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The inputs, in the order in which [`crate::Model::run`] takes them.
+    pub inputs: Vec<TensorSpec>,
+    /// The outputs that can be asked for.
+    pub outputs: Vec<TensorSpec>,
+    /// Indices into `outputs` of what a request gets that asks for nothing in particular; not empty.
+    pub default_outputs: Vec<usize>,
+}
+
+impl Signature {
+    /// Returns the index of the output of this name.
+    #[must_use]
+    pub fn output_index(&self, name: &str) -> Option<usize> {
+        self.outputs.iter().position(|output| output.name == name)
+    }
+
+    /// Returns the output names, for messages: `predict, predict_proba`.
+    #[must_use]
+    pub fn output_names(&self) -> String {
+        let names: Vec<&str> = self.outputs.iter().map(|spec| spec.name.as_str()).collect();
+        names.join(", ")
+    }
+}
