@@ -1,2 +1,48 @@
-//! (skeleton)
-fn main() {}
+//! Developer commands: `cargo xtask check`, `tidy`, `bench http`, `bench kernels`.
+//!
+//! Start at [`main`]; each command is a module. Nothing here is part of the product.
+#![expect(clippy::print_stdout, reason = "a developer's command prints its results")]
+
+mod bench;
+mod check;
+mod command;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+Commands:
+  check              fmt, clippy, docs, tidy, all tests: what must pass before a commit lands
+  tidy               layer edges, file sizes and names only (a second or two)
+  bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
+  bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = command::workspace_root();
+    let result = match arguments.as_slice() {
+        ["check"] => check::run(&root),
+        ["tidy"] => tidy::run(&root),
+        ["bench", "http"] => bench::http::run(&root),
+        ["bench", "kernels"] => bench::kernels::run(&root),
+        ["--help" | "-h" | "help"] => {
+            eprint!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

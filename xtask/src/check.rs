@@ -1,0 +1,101 @@
+//! `cargo xtask check`: everything that must hold before a commit lands.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::{command, tidy};
+
+/// One part of the check.
+struct Step {
+    name: &'static str,
+    run: fn(&Path) -> Result<()>,
+}
+
+const STEPS: [Step; 5] = [
+    Step {
+        name: "fmt",
+        run: |root| command::run(&mut command::cargo(root, &["fmt", "--all", "--check"])),
+    },
+    Step {
+        name: "tidy",
+        run: tidy::run,
+    },
+    Step {
+        name: "clippy",
+        run: |root| {
+            let arguments = [
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ];
+            command::run(&mut command::cargo(root, &arguments))
+        },
+    },
+    Step {
+        name: "docs",
+        run: |root| {
+            let arguments = ["doc", "--workspace", "--no-deps", "--locked"];
+            command::run(command::cargo(root, &arguments).env("RUSTDOCFLAGS", "-D warnings"))
+        },
+    },
+    Step {
+        name: "tests",
+        run: |root| {
+            let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
+            command::run(&mut command::cargo(root, &arguments))
+        },
+    },
+];
+
+/// Runs every step, even after one fails, and ends with a line for each.
+///
+/// # Errors
+/// If any step failed.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let mut failed = Vec::new();
+    for step in &STEPS {
+        eprintln!("== {}", step.name);
+        if let Err(error) = (step.run)(root) {
+            eprintln!("error: {error:#}");
+            failed.push(step.name);
+        }
+    }
+    eprintln!("== summary");
+    for step in &STEPS {
+        let verdict = if failed.contains(&step.name) {
+            "FAILED"
+        } else {
+            "ok"
+        };
+        eprintln!("{:<8} {verdict}", step.name);
+    }
+    report_not_run(root);
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Names what this command leaves out, so that nobody takes it for checked.
+fn report_not_run(root: &Path) {
+    let has_fuzzer = Command::new("cargo")
+        .args(["fuzz", "--version"])
+        .current_dir(root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    let how = if has_fuzzer {
+        "run `cargo fuzz run TARGET` by hand, see fuzz/README.md"
+    } else {
+        "needs cargo-fuzz and a C++ compiler, see fuzz/README.md"
+    };
+    eprintln!("not run: coverage-guided fuzzing ({how}); the seeded mutation tests above did run");
+    eprintln!("not run: benchmarks (`cargo xtask bench http`, `cargo xtask bench kernels`)");
+}
