@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::load::{self, Measured};
-use super::server::{self, Server};
+use super::server::Server;
 use super::{machine, median};
 use crate::command;
 
