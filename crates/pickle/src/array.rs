@@ -97,6 +97,13 @@ impl Array {
         }
     }
 
+    pub(crate) fn objects_mut(&mut self) -> &mut [NodeId] {
+        match &mut self.items {
+            Items::Bytes(_) => &mut [],
+            Items::Objects(objects) => objects,
+        }
+    }
+
     /// Returns the items as floats: bools, integers (rounded past 2^53) and floats.
     #[must_use]
     pub fn to_f64s(&self) -> Option<Vec<f64>> {

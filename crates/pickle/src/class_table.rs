@@ -47,6 +47,16 @@ impl ClassTable {
         }
     }
 
+    pub(crate) fn from_groups(groups: &'static [&'static [KnownGlobal]]) -> Self {
+        Self {
+            by_name: groups
+                .iter()
+                .flat_map(|group| group.iter())
+                .map(|global| ((global.module, global.name), global))
+                .collect(),
+        }
+    }
+
     /// Returns the entry with exactly this module and name.
     #[must_use]
     pub fn get(&self, module: &str, name: &str) -> Option<&'static KnownGlobal> {

@@ -17,12 +17,22 @@
 )]
 
 mod array;
+mod assemble;
 mod class_table;
+mod container;
+mod cursor;
 mod dtype;
 mod error;
+mod globals;
 mod graph;
+mod layout;
 mod limits;
+mod machine;
+mod npy;
+mod opcode;
+mod slot;
 mod sparse;
+mod text;
 
 pub use array::Array;
 pub use class_table::{ClassTable, GlobalForm, KnownGlobal};
@@ -30,6 +40,7 @@ pub use dtype::{DTypeKind, Field, NumpyDType};
 pub use error::{Error, ErrorKind, UnknownGlobal};
 pub use graph::{Container, FileInfo, Graph, Node, NodeId, Object};
 pub use limits::Limits;
+pub use npy::read_npy;
 pub use sparse::SparseMatrix;
 
 /// Reads a pickle or joblib file into a graph.
@@ -43,16 +54,20 @@ pub use sparse::SparseMatrix;
 /// no sound file; [`ErrorKind::Unsupported`] for what Python could read and this reader does not;
 /// [`ErrorKind::LimitExceeded`] where `limits` forbid it.
 pub fn read(bytes: &[u8], table: &ClassTable, limits: &Limits) -> Result<Graph, Error> {
-    let _unread = (bytes, table, limits);
-    Err(Error::unsupported("pickle files", 0))
-}
-
-/// Reads one array in numpy's `.npy` format (versions 1 to 3).
-///
-/// # Errors
-/// [`ErrorKind::Malformed`] for a damaged file, [`ErrorKind::Unsupported`] for arrays of objects and of
-/// nested records, [`ErrorKind::LimitExceeded`] for files over `limits`.
-pub fn read_npy(bytes: &[u8], limits: &Limits) -> Result<Array, Error> {
-    let _unread = (bytes, limits);
-    Err(Error::unsupported(".npy files", 0))
+    let (container, pickle) = container::inflate(bytes, limits)?;
+    let mut machine = machine::Machine::new(&pickle, table, limits);
+    let outcome = machine.read_all();
+    if !machine.unknown.is_empty() {
+        // An unknown name says more than whatever else may be wrong with the file.
+        return Err(assemble::unknown_globals(&machine, outcome.ok()));
+    }
+    let root = outcome?;
+    let info = FileInfo {
+        container,
+        protocol: machine.protocol,
+        joblib: machine.is_joblib,
+        inflated_bytes: pickle.len(),
+    };
+    let (nodes, root) = assemble::nodes(machine, root)?;
+    Ok(Graph { nodes, root, info })
 }
