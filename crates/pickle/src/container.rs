@@ -67,7 +67,7 @@ pub(crate) fn inflate<'a>(
                 .map_err(|source| Error::decompression(container, source))?;
             bounded(container, reader, bytes, limits)?
         }
-        Container::Lz4 => bounded(container, FrameDecoder::new(&mut rest), bytes, limits)?,
+        Container::Lz4 => lz4_frame(&mut rest, bytes, limits)?,
         Container::ZFile => return zfile(bytes, limits).map(|data| (container, Cow::Owned(data))),
     };
     // The lzma reader reads ahead, so nothing can be said of what follows its end.
@@ -100,6 +100,41 @@ fn bounded(
             return Err(Error::limit("the decompressed size in bytes", bound));
         }
         inflated.extend_from_slice(step.get(..n_read).unwrap_or_default());
+    }
+}
+
+/// Undoes one LZ4 frame. The decoder takes the end of the file for the end of the frame, even where the
+/// frame's own end is missing, so whether it ran into it is asked here.
+fn lz4_frame(rest: &mut &[u8], bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, Error> {
+    let mut source = EndWitness {
+        rest,
+        saw_end: false,
+    };
+    let inflated = bounded(
+        Container::Lz4,
+        FrameDecoder::new(&mut source),
+        bytes,
+        limits,
+    )?;
+    if source.saw_end {
+        return Err(Error::malformed(
+            "an lz4 frame without its end",
+            bytes.len(),
+        ));
+    }
+    Ok(inflated)
+}
+
+/// Bytes that remember whether more were asked for than they have.
+struct EndWitness<'r, 'a> {
+    rest: &'r mut &'a [u8],
+    saw_end: bool,
+}
+
+impl Read for EndWitness<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.saw_end |= self.rest.is_empty() && !buffer.is_empty();
+        self.rest.read(buffer)
     }
 }
 

@@ -4,6 +4,7 @@
     reason = "a file that cannot be made should fail loudly"
 )]
 
+#[path = "attacks/assembler.rs"]
 mod assembler;
 
 use std::io::Write;
