@@ -1,1 +1,30 @@
-//! (skeleton)
+//! Estimators over tables of numbers, as scikit-learn defines them: heads, linear scores, preprocessing, pipelines.
+//!
+//! Nothing here reads files: `coracle-formats` builds these from fitted attributes through the `try_new`
+//! constructors, which check that lengths agree. Tree kernels live in `coracle-forest`; [`Classifier`] and
+//! [`Regressor`] take any [`Scorer`](coracle_model::Scorer).
+
+mod classifier;
+mod imputer;
+mod initial;
+mod labels;
+mod linear;
+mod link;
+mod ordinal;
+mod pipeline;
+mod regressor;
+mod scaler;
+mod spec_error;
+mod table;
+
+pub use classifier::{Classifier, Decision};
+pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
+pub use initial::{InitialLink, InitialScorer};
+pub use labels::Labels;
+pub use linear::LinearScorer;
+pub use link::Link;
+pub use ordinal::{OrdinalColumn, OrdinalScorer};
+pub use pipeline::{Pipeline, Step};
+pub use regressor::{InverseLink, Regressor};
+pub use scaler::{Scaler, ScalerStep};
+pub use spec_error::SpecError;

@@ -1,0 +1,88 @@
+//! The classes of a classifier as the user wrote them.
+
+use coracle_tensor::{ByteStrings, DType, Tensor, Values};
+
+/// The labels of a classifier's classes, in the order of its scores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    values: Values,
+}
+
+impl Labels {
+    /// Wraps the labels; their datatype is the datatype of predictions.
+    #[must_use]
+    pub fn new(values: Values) -> Self {
+        Self { values }
+    }
+
+    /// Returns the number of classes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Tells whether there are no classes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Returns the datatype of the labels.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.values.dtype()
+    }
+
+    /// Returns the labels.
+    #[must_use]
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Returns the labels of the classes at `indices`, one per row.
+    ///
+    /// # Panics
+    /// If an index is not below [`Labels::len`].
+    #[must_use]
+    pub fn take(&self, indices: &[usize]) -> Tensor {
+        fn pick<T: Copy>(labels: &[T], indices: &[usize]) -> Vec<T> {
+            indices.iter().map(|&index| labels[index]).collect()
+        }
+        let values = match &self.values {
+            Values::Bool(labels) => Values::Bool(pick(labels, indices)),
+            Values::U8(labels) => Values::U8(pick(labels, indices)),
+            Values::U16(labels) => Values::U16(pick(labels, indices)),
+            Values::U32(labels) => Values::U32(pick(labels, indices)),
+            Values::U64(labels) => Values::U64(pick(labels, indices)),
+            Values::I8(labels) => Values::I8(pick(labels, indices)),
+            Values::I16(labels) => Values::I16(pick(labels, indices)),
+            Values::I32(labels) => Values::I32(pick(labels, indices)),
+            Values::I64(labels) => Values::I64(pick(labels, indices)),
+            Values::F16(labels) => Values::F16(pick(labels, indices)),
+            Values::BF16(labels) => Values::BF16(pick(labels, indices)),
+            Values::F32(labels) => Values::F32(pick(labels, indices)),
+            Values::F64(labels) => Values::F64(pick(labels, indices)),
+            Values::Bytes(labels) => {
+                let taken = indices
+                    .iter()
+                    .map(|&index| labels.get(index).expect("the caller's indices are classes"));
+                Values::Bytes(taken.collect::<ByteStrings>())
+            }
+        };
+        Tensor::from_values(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_keep_their_datatype() {
+        let strings = Labels::new(Values::Bytes(["no", "yes"].into_iter().collect()));
+        let expected: ByteStrings = ["yes", "no", "yes"].into_iter().collect();
+        assert_eq!(strings.take(&[1, 0, 1]).values(), &Values::Bytes(expected));
+        let integers = Labels::new(Values::I64(vec![-1, 7]));
+        assert_eq!(integers.take(&[1]).values(), &Values::I64(vec![7]));
+    }
+}

@@ -1,0 +1,85 @@
+//! A regressor: the scores of a kernel, through the inverse of its link.
+
+use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, Scorer, Width};
+use coracle_tensor::{DType, Rows, Tensor};
+
+use crate::table;
+
+/// The function from raw scores to predicted values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InverseLink {
+    /// The scores are the values.
+    Identity,
+    /// The exponential of the scores (Poisson and gamma losses).
+    Exponential,
+}
+
+/// A regressor over the scores of any kernel.
+#[derive(Debug)]
+pub struct Regressor {
+    scorer: Box<dyn Scorer>,
+    inverse_link: InverseLink,
+    methods: [MethodSpec; 1],
+}
+
+impl Regressor {
+    /// Returns a regressor; `width` is `Scalar` where the estimator was fitted on one target.
+    ///
+    /// # Panics
+    /// If `width` contradicts the scorer, which is a defect of the caller.
+    #[must_use]
+    pub fn new(scorer: Box<dyn Scorer>, inverse_link: InverseLink, width: Width) -> Self {
+        let n_values = match width {
+            Width::Scalar => 1,
+            Width::Columns(n_columns) => n_columns,
+        };
+        assert_eq!(n_values, scorer.n_scores(), "width and scorer disagree");
+        let method = MethodSpec {
+            method: Method::Predict,
+            dtype: DType::F64,
+            width,
+        };
+        Self {
+            scorer,
+            inverse_link,
+            methods: [method],
+        }
+    }
+}
+
+impl Estimator for Regressor {
+    fn n_features(&self) -> usize {
+        self.scorer.n_features()
+    }
+
+    fn accepts(&self) -> Accepts {
+        self.scorer.accepts()
+    }
+
+    fn methods(&self) -> &[MethodSpec] {
+        &self.methods
+    }
+
+    fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
+        let [spec] = &self.methods;
+        if method != spec.method {
+            return Err(table::no_method(method));
+        }
+        table::check(rows, self.n_features(), self.accepts())?;
+        let mut values = vec![0.0; rows.n_rows() * self.scorer.n_scores()];
+        self.scorer.score(rows, &mut values);
+        if self.inverse_link == InverseLink::Exponential {
+            for value in &mut values {
+                *value = value.exp();
+            }
+        }
+        match spec.width {
+            Width::Scalar => Ok(table::column(values)),
+            Width::Columns(n_columns) => table::matrix(values, rows.n_rows(), n_columns),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.scorer.memory_bytes()
+    }
+}
