@@ -19,7 +19,7 @@ const KEY_CHARS_MAX: usize = 40;
 pub(crate) fn nodes(machine: Machine<'_>, root: NodeId) -> Result<(Vec<Node>, NodeId), Error> {
     let reached = reach(&machine.slots, root, None);
     let mut problem = None;
-    let states: Vec<NodeId> = machine
+    let mut states: Vec<NodeId> = machine
         .slots
         .iter()
         .zip(&reached)
@@ -28,6 +28,9 @@ pub(crate) fn nodes(machine: Machine<'_>, root: NodeId) -> Result<(Vec<Node>, No
             _ => None,
         })
         .collect();
+    // Objects may share one state; it is looked at once.
+    states.sort_unstable();
+    states.dedup();
     for state in states {
         check_attributes(&machine.slots, state)?;
     }

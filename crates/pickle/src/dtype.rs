@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+/// The memory of one field, its name's text not counted.
+pub(crate) const FIELD_BYTES: usize = size_of::<Field>();
+
 /// What the items of an array are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -124,6 +127,15 @@ impl NumpyDType {
     /// Says whether items or fields of items are stored big-endian.
     pub(crate) fn is_swapped(&self) -> bool {
         self.big_endian || self.fields.iter().any(|field| field.dtype.big_endian)
+    }
+
+    /// Returns what a copy of this type takes, in bytes; nearly nothing for types without fields.
+    pub(crate) fn copy_bytes(&self) -> usize {
+        let field_bytes = self
+            .fields
+            .iter()
+            .map(|field| field.name.len().saturating_add(FIELD_BYTES));
+        field_bytes.fold(0, usize::saturating_add)
     }
 
     /// Returns the same type with every byte order little-endian.

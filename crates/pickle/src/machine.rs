@@ -367,6 +367,7 @@ impl<'a> Machine<'a> {
             }
         } else {
             let (name, module) = (self.pop(run)?, self.pop(run)?);
+            self.charge(self.text_len(module).saturating_add(self.text_len(name)))?;
             match (self.text(module), self.text(name)) {
                 (Some(module), Some(name)) => (
                     Cow::Owned(module.into_owned()),

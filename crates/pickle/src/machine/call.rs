@@ -217,13 +217,10 @@ impl<'a> Machine<'a> {
     fn call_bytes(&mut self, special: Special, args: &[NodeId]) -> Result<Slot<'a>, Error> {
         match args {
             [] => Ok(Slot::Bytes(&[])),
-            [source] => match self.slot(*source) {
-                Slot::Bytes(bytes) => Ok(Slot::Bytes(bytes)),
-                _ => {
-                    let bytes = self.owned_bytes(*source)?;
-                    Ok(Slot::Ready(Node::Bytes(bytes)))
-                }
-            },
+            [source] => {
+                let bytes = self.owned_bytes(*source)?;
+                Ok(Slot::Ready(Node::Bytes(bytes)))
+            }
             // What Python 2 writes for a bytearray.
             [_, _] if special == Special::ByteArray => self.call_encode(args),
             _ => Err(self.unsupported(format!("'{}' with these arguments", special.canonical()))),
@@ -234,10 +231,10 @@ impl<'a> Machine<'a> {
         let [text, encoding] = args else {
             return Err(self.unsupported("'_codecs.encode' with other than two arguments"));
         };
-        match self.text(*encoding).as_deref() {
-            Some("latin1" | "latin-1") => {}
-            _ => return Err(self.unsupported("'_codecs.encode' into other than latin1")),
+        if !self.is_text(*encoding, "latin1") && !self.is_text(*encoding, "latin-1") {
+            return Err(self.unsupported("'_codecs.encode' into other than latin1"));
         }
+        self.charge(self.text_len(*text))?;
         let bytes: Option<Box<[u8]>> = match self.text(*text) {
             Some(text) => text
                 .chars()
@@ -246,7 +243,6 @@ impl<'a> Machine<'a> {
             None => return Err(self.malformed("'_codecs.encode' of something other than text")),
         };
         let bytes = bytes.ok_or_else(|| self.malformed("characters outside latin1"))?;
-        self.charge(bytes.len())?;
         Ok(Slot::Ready(Node::Bytes(bytes)))
     }
 
@@ -333,6 +329,24 @@ impl<'a> Machine<'a> {
             Slot::Ready(Node::Str(text)) => Some(Cow::Borrowed(text)),
             Slot::OldString(bytes) => Some(latin1(bytes)),
             _ => None,
+        }
+    }
+
+    /// Says whether a node is this text, whose characters are all ASCII. Costs no more than the text.
+    pub(super) fn is_text(&self, id: NodeId, expected: &str) -> bool {
+        match self.slot(id) {
+            Slot::Ready(Node::Str(text)) => &**text == expected,
+            Slot::OldString(bytes) => &**bytes == expected.as_bytes(),
+            _ => false,
+        }
+    }
+
+    /// Returns the length of a text in bytes, before it is copied; 0 for other nodes.
+    pub(super) fn text_len(&self, id: NodeId) -> usize {
+        match self.slot(id) {
+            Slot::Ready(Node::Str(text)) => text.len(),
+            Slot::OldString(bytes) => bytes.len().saturating_mul(2),
+            _ => 0,
         }
     }
 

@@ -1,10 +1,11 @@
 //! numpy's and joblib's own forms: dtypes, arrays, scalars, and arrays that follow in the file.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Machine;
 use crate::array::product;
-use crate::dtype::Field;
+use crate::dtype::{FIELD_BYTES, Field};
 use crate::globals::Special;
 use crate::slot::Slot;
 use crate::{Array, DTypeKind, Error, Node, NodeId, NumpyDType, layout};
@@ -12,8 +13,11 @@ use crate::{Array, DTypeKind, Error, Node, NodeId, NumpyDType, layout};
 /// numpy allows no more axes.
 const AXES_MAX: usize = 64;
 
-/// The memory of one field of a dtype, in bytes, its name not counted.
-const FIELD_BYTES: usize = 128;
+/// joblib's wrappers have six parts.
+const WRAPPER_PARTS_MAX: usize = 32;
+
+/// No short form of a dtype is longer.
+const CODE_BYTES_MAX: usize = 32;
 
 /// How the items of an array lie in the file.
 enum Order<'o> {
@@ -26,6 +30,9 @@ enum Order<'o> {
 impl<'a> Machine<'a> {
     /// Reads the state that `numpy.dtype` was given by its first argument, a short form such as `f8`.
     pub(super) fn call_dtype(&mut self, code: NodeId) -> Result<Slot<'a>, Error> {
+        if self.text_len(code) > CODE_BYTES_MAX {
+            return Err(self.unsupported("a dtype of this code"));
+        }
         let code = self
             .text(code)
             .ok_or_else(|| self.malformed("a dtype without its code"))?;
@@ -34,10 +41,7 @@ impl<'a> Machine<'a> {
                 dtype: Arc::new(dtype),
                 is_built: false,
             }),
-            None => {
-                let code: String = code.chars().take(20).collect();
-                Err(self.unsupported(format!("the dtype '{}'", code.escape_debug())))
-            }
+            None => Err(self.unsupported(format!("the dtype '{}'", code.escape_debug()))),
         }
     }
 
@@ -62,11 +66,14 @@ impl<'a> Machine<'a> {
             return Err(malformed("a dtype state for something else"));
         };
         let mut dtype = NumpyDType::clone(dtype);
-        dtype.big_endian = match self.text(order).as_deref() {
-            Some(">") => true,
-            Some("<" | "|" | "=") => false,
-            _ => return Err(malformed("a dtype of unknown byte order")),
-        };
+        dtype.big_endian = self.is_text(order, ">");
+        if !dtype.big_endian
+            && !["<", "|", "="]
+                .iter()
+                .any(|known| self.is_text(order, known))
+        {
+            return Err(malformed("a dtype of unknown byte order"));
+        }
         if !self.is_none(base) {
             return Err(self.unsupported("a dtype of small arrays"));
         }
@@ -110,49 +117,62 @@ impl<'a> Machine<'a> {
         fields: NodeId,
         record_size: usize,
     ) -> Result<Vec<Field>, Error> {
-        let names = self.tuple(names)?.to_vec();
-        self.charge(names.len().saturating_mul(FIELD_BYTES))?;
+        let names = self.tuple(names)?;
         let Slot::Ready(Node::Dict(entries)) = self.slot(fields) else {
             return Err(self.malformed("a record dtype without its fields"));
         };
-        let mut by_name = std::collections::HashMap::with_capacity(entries.len().min(names.len()));
-        for (key, value) in entries {
-            if let Some(key) = self.text(*key) {
-                by_name.insert(key, *value);
-            }
-        }
+        let texts = names.iter().chain(entries.iter().map(|(key, _)| key));
+        let cost = texts
+            .map(|id| self.text_len(*id).saturating_add(FIELD_BYTES))
+            .fold(0, usize::saturating_add);
+        let entries = entries.clone();
+        let names = names.to_vec();
+        self.charge(cost)?;
+        let mut by_name: HashMap<_, _> = entries
+            .iter()
+            .filter_map(|(key, value)| Some((self.text(*key)?, *value)))
+            .collect();
         let mut result = Vec::with_capacity(names.len());
-        let mut name_bytes = 0_usize;
-        for name in &names {
+        let mut used = 0_usize;
+        for name in names {
             let name = self
-                .text(*name)
+                .text(name)
                 .ok_or_else(|| self.malformed("a field whose name is no text"))?;
-            let field = by_name
-                .get(&name)
-                .ok_or_else(|| self.malformed("a field without a description"))?;
-            let (dtype, offset) = match self.tuple(*field)? {
-                [dtype, offset] | [dtype, offset, _] => (self.dtype(*dtype)?, self.size(*offset)),
-                _ => return Err(self.malformed("a field that is no pair")),
-            };
-            if matches!(dtype.kind, DTypeKind::Struct | DTypeKind::Object) {
-                return Err(self.unsupported("a record of records or objects"));
-            }
-            let offset = offset
-                .filter(|offset| {
-                    offset
-                        .checked_add(dtype.item_size)
-                        .is_some_and(|end| end <= record_size)
-                })
-                .ok_or_else(|| self.malformed("a field outside its record"))?;
-            name_bytes = name_bytes.saturating_add(name.len());
-            result.push(Field {
-                name: name.into_owned(),
-                offset,
-                dtype: NumpyDType::clone(&dtype),
-            });
+            let description = by_name
+                .remove(&name)
+                .ok_or_else(|| self.malformed("a field without a description of its own"))?;
+            let field = self.field(name.into_owned(), description, record_size)?;
+            used = used.saturating_add(field.dtype.item_size);
+            result.push(field);
         }
-        self.charge(name_bytes)?;
+        // This also bounds the work on each record by the record's bytes.
+        if used > record_size {
+            return Err(self.unsupported("a record whose fields overlap"));
+        }
         Ok(result)
+    }
+
+    /// `description` is `(dtype, offset[, title])`.
+    fn field(&self, name: String, description: NodeId, record_size: usize) -> Result<Field, Error> {
+        let (dtype, offset) = match self.tuple(description)? {
+            [dtype, offset] | [dtype, offset, _] => (self.dtype(*dtype)?, self.size(*offset)),
+            _ => return Err(self.malformed("a field that is no pair")),
+        };
+        if matches!(dtype.kind, DTypeKind::Struct | DTypeKind::Object) {
+            return Err(self.unsupported("a record of records or objects"));
+        }
+        let is_inside = |offset: &usize| {
+            let end = offset.checked_add(dtype.item_size);
+            dtype.item_size > 0 && end.is_some_and(|end| end <= record_size)
+        };
+        let offset = offset
+            .filter(is_inside)
+            .ok_or_else(|| self.malformed("a field outside its record"))?;
+        Ok(Field {
+            name,
+            offset,
+            dtype: NumpyDType::clone(&dtype),
+        })
     }
 
     /// Makes the empty array that a state will fill.
@@ -166,7 +186,7 @@ impl<'a> Machine<'a> {
             return Err(self.unsupported("an array of a class other than numpy.ndarray"));
         }
         let is_empty = matches!(self.tuple(shape)?, [length] if self.size(*length) == Some(0));
-        let has_code = self.bytes(code) == Some(b"b") || self.text(code).as_deref() == Some("b");
+        let has_code = self.bytes(code) == Some(b"b") || self.is_text(code, "b");
         if !is_empty || !has_code {
             return Err(self.unsupported("an array made other than as numpy writes it"));
         }
@@ -227,10 +247,12 @@ impl<'a> Machine<'a> {
             [axes] => Some(self.shape(*axes)?),
             _ => return Err(self.unsupported("'_frombuffer' with more than five arguments")),
         };
-        let array = match (self.text(order).as_deref(), &axes) {
-            (Some("C"), None) => self.array_of(buffer, shape, &dtype, &Order::C)?,
-            (Some("F"), None) => self.array_of(buffer, shape, &dtype, &Order::Fortran)?,
-            (Some("K"), Some(axes)) => {
+        let array = match &axes {
+            None if self.is_text(order, "C") => self.array_of(buffer, shape, &dtype, &Order::C)?,
+            None if self.is_text(order, "F") => {
+                self.array_of(buffer, shape, &dtype, &Order::Fortran)?
+            }
+            Some(axes) if self.is_text(order, "K") => {
                 let transposed: Option<Vec<usize>> = is_permutation(axes, shape.len())
                     .then(|| axes.iter().map(|axis| shape.get(*axis).copied()).collect())
                     .flatten();
@@ -278,13 +300,14 @@ impl<'a> Machine<'a> {
                 }
             }
         } else {
-            let order = match self.text(order).as_deref() {
-                Some("C") => Order::C,
-                Some("F") => Order::Fortran,
-                _ => return Err(self.malformed("an array without its order")),
+            let order = match self.is_text(order, "F") {
+                true => Order::Fortran,
+                false if self.is_text(order, "C") => Order::C,
+                false => return Err(self.malformed("an array without its order")),
             };
             self.skip_alignment(state)?;
             let data = self.take_items(&shape, &dtype)?;
+            self.charge_swap(&dtype)?;
             let array = self.arrange(data, shape, &dtype, &order)?;
             Slot::Ready(Node::Array(Box::new(array)))
         };
@@ -301,10 +324,10 @@ impl<'a> Machine<'a> {
 
     fn optional_wrapper_part(&self, state: NodeId, name: &str) -> Option<NodeId> {
         match self.slot(state) {
-            Slot::Ready(Node::Dict(entries)) => entries
+            Slot::Ready(Node::Dict(entries)) if entries.len() <= WRAPPER_PARTS_MAX => entries
                 .iter()
                 .rev()
-                .find(|(key, _)| self.text(*key).as_deref() == Some(name))
+                .find(|(key, _)| self.is_text(*key, name))
                 .map(|(_, value)| *value),
             _ => None,
         }
@@ -340,13 +363,17 @@ impl<'a> Machine<'a> {
             Some(data) => data.len(),
             None => return Err(self.malformed("an array without its bytes")),
         };
-        let n_swapped_fields = if dtype.is_swapped() {
-            dtype.fields.len()
-        } else {
-            0
-        };
-        self.charge(length.saturating_add(n_swapped_fields.saturating_mul(FIELD_BYTES)))?;
+        self.charge(length)?;
+        self.charge_swap(dtype)?;
         self.arrange(self.bytes(data).unwrap_or_default(), shape, dtype, order)
+    }
+
+    /// Takes account of the little-endian copy that a big-endian dtype needs.
+    fn charge_swap(&mut self, dtype: &NumpyDType) -> Result<(), Error> {
+        match dtype.is_swapped() {
+            true => self.charge(dtype.copy_bytes()),
+            false => Ok(()),
+        }
     }
 
     /// Brings the bytes of an array to C order and little-endian.
