@@ -135,7 +135,7 @@ fn files_cut_anywhere_are_refused() {
         "plain.p4",
         "small.",
     ]) {
-        for length in (0..bytes.len()).step_by(if bytes.len() > 8000 { 7 } else { 1 }) {
+        for length in (0..bytes.len()).step_by(if bytes.len() > 4000 { 23 } else { 1 }) {
             assert!(
                 try_read(&bytes[..length]).is_err(),
                 "{} cut at {length}",
@@ -147,7 +147,7 @@ fn files_cut_anywhere_are_refused() {
 
 #[test]
 fn every_flipped_bit_gives_a_value_or_an_error() {
-    for (_, bytes) in corpus(&["small.zlib", "small.xz", "small.lz4", "texts.zfile"]) {
+    for (_, bytes) in corpus(&["small.zlib", "texts.zfile"]) {
         let mut damaged = bytes.clone();
         for index in 0..bytes.len() {
             for bit in 0..8 {
@@ -155,6 +155,19 @@ fn every_flipped_bit_gives_a_value_or_an_error() {
                 drop(try_read(&damaged));
                 damaged[index] = bytes[index];
             }
+        }
+    }
+}
+
+/// One bit of each byte: these decompressors clear megabytes before they begin.
+#[test]
+fn a_flipped_bit_in_every_byte_gives_a_value_or_an_error() {
+    for (_, bytes) in corpus(&["small.xz", "small.lzma", "small.bz2", "small.lz4"]) {
+        let mut damaged = bytes.clone();
+        for index in 0..bytes.len() {
+            damaged[index] ^= 1 << (index % 8);
+            drop(try_read(&damaged));
+            damaged[index] = bytes[index];
         }
     }
 }
@@ -176,7 +189,7 @@ fn every_flipped_bit_of_a_npy_file_gives_a_value_or_an_error() {
 
 #[test]
 fn damaged_files_give_a_value_or_an_error() {
-    let files = corpus(&["arrays.", "plain.", "small.gzip", "small.bz2", "small.lzma"]);
+    let files = corpus(&["arrays.", "plain.", "small.gzip"]);
     let mut random = Random(20_261_123);
     for (_, bytes) in &files {
         for _ in 0..60 {

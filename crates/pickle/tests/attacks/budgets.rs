@@ -159,3 +159,108 @@ fn opcodes_nodes_and_file_size_are_bounded() {
         "the file's size in bytes would exceed the limit of 100"
     );
 }
+
+#[test]
+fn every_way_to_copy_shared_bytes_is_charged() {
+    let shared = || asm().bytes8(&vec![0; 1 << 20]).op("TUPLE1").op("MEMOIZE");
+    for name in ["bytes", "bytearray"] {
+        let mut file = shared();
+        for _ in 0..100 {
+            file = file
+                .global("builtins", name)
+                .raw(b"h\x00")
+                .op("REDUCE")
+                .op("POP");
+        }
+        refused(&file.stop(), ErrorKind::LimitExceeded);
+    }
+    let mut file = asm()
+        .str(&"x".repeat(1 << 20))
+        .str("latin1")
+        .op("TUPLE2")
+        .op("MEMOIZE");
+    for _ in 0..100 {
+        file = file
+            .global("_codecs", "encode")
+            .raw(b"h\x00")
+            .op("REDUCE")
+            .op("POP");
+    }
+    refused(&file.stop(), ErrorKind::LimitExceeded);
+    // One long name, looked up again and again.
+    let mut file = asm().str(&"x".repeat(1 << 20)).op("MEMOIZE");
+    for _ in 0..100 {
+        file = file.raw(b"h\x00h\x00").op("STACK_GLOBAL").op("POP");
+    }
+    refused(&file.stop(), ErrorKind::UnknownGlobal);
+}
+
+#[test]
+fn fields_may_not_overlap_or_be_empty() {
+    let record = |codes: &[&str], offsets: &[u8], size: u8| {
+        let mut names = asm().op("MARK");
+        let mut fields = asm().op("EMPTY_DICT");
+        for (index, (code, offset)) in codes.iter().zip(offsets).enumerate() {
+            let name = format!("f{index}");
+            names = names.str(&name);
+            fields = fields
+                .str(&name)
+                .dtype(code)
+                .int(*offset)
+                .op("TUPLE2")
+                .op("SETITEM");
+        }
+        let code = format!("V{size}");
+        asm()
+            .global("numpy", "dtype")
+            .str(&code)
+            .op("TUPLE1")
+            .op("REDUCE")
+            .op("MARK")
+            .int(3)
+            .str("|")
+            .op("NONE")
+            .raw(&names.op("TUPLE").body())
+            .raw(&fields.body())
+            .int(size)
+            .int(1)
+            .int(16)
+            .op("TUPLE")
+            .op("BUILD")
+            .stop()
+    };
+    assert!(load(&record(&["f8", "u1"], &[0, 8], 9)).is_ok());
+    assert!(load(&record(&["f8", "u1"], &[1, 0], 9)).is_ok());
+    for (codes, offsets, size) in [
+        (&["f8", "f8"][..], &[0, 0][..], 8),
+        (&["f8"], &[1], 8),
+        (&["f8"], &[255], 8),
+        (&["S0"], &[0], 8),
+        (&["O8"], &[0], 8),
+    ] {
+        assert!(
+            load(&record(codes, offsets, size)).is_err(),
+            "{codes:?} {offsets:?}"
+        );
+    }
+}
+
+#[test]
+fn one_state_for_many_objects_is_looked_at_once() {
+    let mut file = asm().op("EMPTY_DICT").op("MEMOIZE").op("MARK");
+    for _ in 0..20_000 {
+        file = file.str("key").int(1);
+    }
+    file = file.op("SETITEMS").op("EMPTY_LIST").op("MARK");
+    for _ in 0..20_000 {
+        file = file
+            .global("sklearn.base", "Estimator")
+            .op("EMPTY_TUPLE")
+            .op("NEWOBJ")
+            .raw(b"h\x00")
+            .op("BUILD");
+    }
+    // 400 million looks would take minutes here.
+    let graph = load(&file.op("APPENDS").op("TUPLE2").stop()).expect("a sound file");
+    assert!(graph.len() > 40_000);
+}
