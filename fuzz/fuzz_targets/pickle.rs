@@ -56,15 +56,30 @@ fn look_at_all(graph: &Graph) {
             open.extend(object.elements());
             open.extend(object.entries().iter().map(|(_, value)| *value));
         }
-        open.extend_from_slice(graph.array(id).and_then(|a| a.objects()).unwrap_or_default());
+        open.extend_from_slice(
+            graph
+                .array(id)
+                .and_then(|a| a.objects())
+                .unwrap_or_default(),
+        );
     }
 }
 
 fn look_at(graph: &Graph, id: NodeId) {
-    let _values = (graph.int(id), graph.float(id), graph.bool(id), graph.string(id));
+    let _values = (
+        graph.int(id),
+        graph.float(id),
+        graph.bool(id),
+        graph.string(id),
+    );
     let _attribute = graph.attr(id, "data");
     if let Some(array) = graph.array(id) {
-        let _items = (array.to_f64s(), array.to_i64s(), array.to_strings(), array.to_bools());
+        let _items = (
+            array.to_f64s(),
+            array.to_i64s(),
+            array.to_strings(),
+            array.to_bools(),
+        );
         let expected = array.len() * array.dtype().item_size;
         assert!(array.objects().is_some() || array.bytes().len() == expected);
         for field in &array.dtype().fields {
@@ -74,6 +89,11 @@ fn look_at(graph: &Graph, id: NodeId) {
     if let Ok(Some(matrix)) = graph.sparse(id) {
         assert_eq!(matrix.row_starts.len(), matrix.n_rows + 1);
         assert_eq!(matrix.row_starts.last(), Some(&matrix.values.len()));
-        assert!(matrix.columns.iter().all(|column| *column < matrix.n_columns));
+        assert!(
+            matrix
+                .columns
+                .iter()
+                .all(|column| *column < matrix.n_columns)
+        );
     }
 }

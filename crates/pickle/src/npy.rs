@@ -198,6 +198,10 @@ impl<'t> Tokens<'t> {
                 return Err(Problem::Unsupported("an array of records of arrays"));
             }
             self.expect(')')?;
+            // Fields of no size would cost work for each record without costing bytes.
+            if dtype.item_size == 0 {
+                return Err(Problem::Unsupported("a record with empty fields"));
+            }
             let offset = record.item_size;
             record.item_size = offset.checked_add(dtype.item_size).ok_or(Problem::Syntax)?;
             // A field without a name is padding.

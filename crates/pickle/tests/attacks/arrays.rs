@@ -229,6 +229,7 @@ fn npy_headers_are_checked() {
         "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999999,), }",
         "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
         "{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': [('a', '<f8'), ('b', '>U0')], 'fortran_order': False, 'shape': (1,), }",
         "{'descr': [('a', [('b', '<f8')])], 'fortran_order': False, 'shape': (1,), }",
         "{'descr': [('a', '<f4', (2,))], 'fortran_order': False, 'shape': (1,), }",
         "{'descr': '<f8', 'fortran_order': False, 'shape': (1,)} + __import__('os')",
