@@ -1,1 +1,22 @@
-//! (skeleton)
+//! Tree ensembles: validation, compact layouts, and the kernels that walk them.
+//!
+//! [`Forest::try_new`] takes trees as a file describes them ([`ForestSpec`]), checks everything and compiles
+//! them to the layout that suits their size: interval tables (`interval`) for small trees, traversal
+//! (`traversal`) for all others. Every kernel gives the same bits: leaves are added in tree order in double
+//! precision. Knows no file format.
+//!
+//! This crate alone may use `unsafe`: reads without bounds checks that the validation has made sound, and
+//! calls of functions compiled for processor features found at run time.
+#![allow(unsafe_code)]
+
+mod forest;
+mod interval;
+mod leaves;
+mod spec;
+mod traversal;
+mod tree;
+
+pub use forest::{Forest, Kernel};
+pub use spec::{
+    Categories, ForestError, ForestSpec, NodeSpec, Precision, SplitRule, Target, TreeSpec,
+};

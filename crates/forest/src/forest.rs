@@ -1,0 +1,241 @@
+//! The compiled forest: picks a kernel, runs rows through it in blocks.
+
+use coracle_model::{Accepts, Scorer};
+use coracle_tensor::Rows;
+
+use crate::interval::IntervalTables;
+use crate::leaves::Leaves;
+use crate::spec::{ForestError, ForestSpec, Precision};
+use crate::traversal::Traversal;
+use crate::tree::{self, Tree};
+
+/// A tree ensemble, ready to score.
+#[derive(Debug)]
+pub struct Forest {
+    n_features: usize,
+    n_scores: usize,
+    accepts: Accepts,
+    /// The initial scores, padded to the leaves' stride.
+    base: Vec<f64>,
+    divisor: Option<f64>,
+    leaves: Leaves,
+    layout: Layout,
+    n_trees: usize,
+    n_nodes: usize,
+}
+
+#[derive(Debug)]
+enum Layout {
+    Intervals(IntervalTables),
+    Single(Traversal<f32>),
+    Double(Traversal<f64>),
+}
+
+/// The kernels there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Tables of the leaves that remain possible for each interval between thresholds; small trees.
+    Intervals,
+    /// Walks from root to leaf; any tree.
+    Traversal,
+}
+
+impl Kernel {
+    /// Returns the name in lower case.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intervals => "interval tables",
+            Self::Traversal => "traversal",
+        }
+    }
+}
+
+/// Rows that are scored together, so that a tree is read once for all of them.
+const BLOCK_ROWS: usize = 64;
+
+/// The largest double that rounds to a finite single: half a unit above the largest single, exclusive.
+const SINGLE_MAGNITUDE_MAX: f64 = f64::from_bits(0x47ef_ffff_efff_ffff);
+
+impl Forest {
+    /// Checks `spec` and compiles it for the kernel that suits it.
+    ///
+    /// # Errors
+    /// [`ForestError`] naming the tree and node where the trees contradict themselves: a child or feature
+    /// that does not exist, a node with two parents, values that do not match the nodes.
+    pub fn try_new(spec: &ForestSpec) -> Result<Self, ForestError> {
+        let trees = validate(spec)?;
+        let intervals = IntervalTables::compile(spec, &trees);
+        Self::assemble(spec, &trees, intervals)
+    }
+
+    /// As [`Forest::try_new`], for one kernel; `None` if it does not take such trees.
+    ///
+    /// # Errors
+    /// As [`Forest::try_new`].
+    pub fn with_kernel(spec: &ForestSpec, kernel: Kernel) -> Result<Option<Self>, ForestError> {
+        let trees = validate(spec)?;
+        let intervals = match kernel {
+            Kernel::Intervals => match IntervalTables::compile(spec, &trees) {
+                Some(tables) => Some(tables),
+                None => return Ok(None),
+            },
+            Kernel::Traversal => None,
+        };
+        Self::assemble(spec, &trees, intervals).map(Some)
+    }
+
+    fn assemble(
+        spec: &ForestSpec,
+        trees: &[Tree],
+        intervals: Option<IntervalTables>,
+    ) -> Result<Self, ForestError> {
+        let leaves = Leaves::collect(trees, spec.n_scores).ok_or_else(|| {
+            ForestError::new(
+                "the trees have more than 2^32 leaves, or add to different kinds of scores",
+            )
+        })?;
+        let too_large = || ForestError::new("the trees have more than 2^32 nodes in all");
+        let layout = match (intervals, spec.precision) {
+            (Some(tables), _) => Layout::Intervals(tables),
+            (None, Precision::Single) => {
+                Layout::Single(Traversal::compile(trees).ok_or_else(too_large)?)
+            }
+            (None, Precision::Double) => {
+                Layout::Double(Traversal::compile(trees).ok_or_else(too_large)?)
+            }
+        };
+        let mut base = spec.base.clone();
+        base.resize(leaves.stride(), 0.0);
+        Ok(Self {
+            n_features: spec.n_features,
+            n_scores: spec.n_scores,
+            accepts: Accepts {
+                missing: spec.accepts_missing,
+                magnitude_max: match (spec.precision, spec.accepts_infinite) {
+                    (Precision::Single, _) => SINGLE_MAGNITUDE_MAX,
+                    (Precision::Double, false) => f64::MAX,
+                    (Precision::Double, true) => f64::INFINITY,
+                },
+            },
+            base,
+            divisor: spec.divisor,
+            leaves,
+            layout,
+            n_trees: trees.len(),
+            n_nodes: trees.iter().map(|tree| tree.nodes.len()).sum(),
+        })
+    }
+
+    /// Returns the kernel in use.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        match self.layout {
+            Layout::Intervals(_) => Kernel::Intervals,
+            Layout::Single(_) | Layout::Double(_) => Kernel::Traversal,
+        }
+    }
+
+    /// Returns the number of trees.
+    #[must_use]
+    pub fn n_trees(&self) -> usize {
+        self.n_trees
+    }
+
+    /// Returns the number of nodes of all trees, leaves included.
+    #[must_use]
+    pub fn n_nodes(&self) -> usize {
+        self.n_nodes
+    }
+
+    /// Scores at most [`BLOCK_ROWS`] rows; `sums` is `(rows, stride)`.
+    fn score_block(&self, rows: &[f64], sums: &mut [f64], scores: &mut [f64]) {
+        let stride = self.base.len();
+        for sums in sums.chunks_exact_mut(stride) {
+            sums.copy_from_slice(&self.base);
+        }
+        match &self.layout {
+            Layout::Intervals(tables) => tables.add(&self.leaves, rows, self.n_features, sums),
+            Layout::Single(traversal) => traversal.add(&self.leaves, rows, self.n_features, sums),
+            Layout::Double(traversal) => traversal.add(&self.leaves, rows, self.n_features, sums),
+        }
+        let rows_of_scores = scores.chunks_exact_mut(self.n_scores);
+        for (sums, scores) in sums.chunks_exact(stride).zip(rows_of_scores) {
+            match self.divisor {
+                Some(divisor) => {
+                    for (score, sum) in scores.iter_mut().zip(sums) {
+                        *score = sum / divisor;
+                    }
+                }
+                None => scores.copy_from_slice(&sums[..self.n_scores]),
+            }
+        }
+    }
+}
+
+fn validate(spec: &ForestSpec) -> Result<Vec<Tree>, ForestError> {
+    if spec.n_features == 0 || spec.n_scores == 0 {
+        return Err(ForestError::new("a forest needs features and scores"));
+    }
+    if spec.base.len() != spec.n_scores {
+        return Err(ForestError::new(format!(
+            "{} initial scores for {} scores",
+            spec.base.len(),
+            spec.n_scores
+        )));
+    }
+    let trees = spec.trees.iter().enumerate();
+    trees
+        .map(|(index, tree)| tree::validate(spec, index, tree))
+        .collect()
+}
+
+impl Scorer for Forest {
+    fn n_features(&self) -> usize {
+        self.n_features
+    }
+
+    fn n_scores(&self) -> usize {
+        self.n_scores
+    }
+
+    fn accepts(&self) -> Accepts {
+        self.accepts
+    }
+
+    fn score(&self, rows: Rows<'_>, scores: &mut [f64]) {
+        assert_eq!(rows.n_columns(), self.n_features, "width of rows");
+        assert_eq!(
+            scores.len(),
+            rows.n_rows() * self.n_scores,
+            "number of scores"
+        );
+        let stride = self.base.len();
+        // One row of few scores, the commonest request, must not allocate.
+        let mut few = [0.0; 16];
+        let mut many;
+        let sums = if rows.n_rows() * stride <= few.len() {
+            &mut few[..]
+        } else {
+            many = vec![0.0; rows.n_rows().min(BLOCK_ROWS) * stride];
+            &mut many[..]
+        };
+        let blocks = rows.values().chunks(BLOCK_ROWS * self.n_features);
+        for (rows, scores) in blocks.zip(scores.chunks_mut(BLOCK_ROWS * self.n_scores)) {
+            let n_rows = rows.len() / self.n_features;
+            self.score_block(rows, &mut sums[..n_rows * stride], scores);
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let layout = match &self.layout {
+            Layout::Intervals(tables) => tables.memory_bytes(),
+            Layout::Single(traversal) => traversal.memory_bytes(),
+            Layout::Double(traversal) => traversal.memory_bytes(),
+        };
+        layout + self.leaves.memory_bytes() + self.base.capacity() * size_of::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests;

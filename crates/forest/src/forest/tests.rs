@@ -1,0 +1,476 @@
+//! Kernels against a naive walker over the specification, and specifications that must be refused.
+
+use coracle_model::Scorer;
+use coracle_tensor::Rows;
+
+use super::*;
+use crate::{Categories, NodeSpec, Precision, SplitRule, Target, TreeSpec};
+
+/// A small generator of reproducible numbers (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap()
+    }
+
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// What a random forest is made from.
+#[derive(Clone, Copy)]
+struct Shape {
+    n_trees: usize,
+    n_features: usize,
+    n_scores: usize,
+    n_splits: usize,
+    precision: Precision,
+    vector_leaves: bool,
+    categories: bool,
+}
+
+const PLAIN: Shape = Shape {
+    n_trees: 20,
+    n_features: 4,
+    n_scores: 3,
+    n_splits: 10,
+    precision: Precision::Single,
+    vector_leaves: true,
+    categories: false,
+};
+
+fn random_tree(random: &mut Random, shape: Shape, index: usize) -> TreeSpec {
+    let mut nodes = vec![NodeSpec::Leaf];
+    for _ in 0..shape.n_splits {
+        let leaves: Vec<usize> = (0..nodes.len())
+            .filter(|&node| nodes[node] == NodeSpec::Leaf)
+            .collect();
+        let node = leaves[random.below(leaves.len())];
+        let feature = random.below(shape.n_features);
+        let rule = if shape.categories && feature == 0 {
+            let bits = |random: &mut Random| std::array::from_fn(|_| random.next() as u32);
+            SplitRule::Categories(Box::new(Categories {
+                left: bits(random),
+                known: bits(random),
+            }))
+        } else {
+            // Few distinct thresholds, so that values and thresholds often meet.
+            SplitRule::LessOrEqual((random.unit() * 16.0).floor() / 4.0 - 2.0 + 1e-9)
+        };
+        let left = u32::try_from(nodes.len()).unwrap();
+        nodes[node] = NodeSpec::Split {
+            feature: u32::try_from(feature).unwrap(),
+            rule,
+            missing_left: random.below(2) == 0,
+            left,
+            right: left + 1,
+        };
+        nodes.extend([NodeSpec::Leaf, NodeSpec::Leaf]);
+    }
+    let (width, target) = if shape.vector_leaves {
+        (shape.n_scores, Target::AllScores)
+    } else {
+        (1, Target::OneScore(index % shape.n_scores))
+    };
+    let values = (0..nodes.len() * width)
+        .map(|_| random.unit() - 0.5)
+        .collect();
+    TreeSpec {
+        nodes,
+        values,
+        target,
+    }
+}
+
+fn random_forest(random: &mut Random, shape: Shape) -> ForestSpec {
+    ForestSpec {
+        n_features: shape.n_features,
+        n_scores: shape.n_scores,
+        precision: shape.precision,
+        base: (0..shape.n_scores).map(|_| random.unit()).collect(),
+        divisor: shape
+            .n_trees
+            .is_multiple_of(2)
+            .then_some(shape.n_trees as f64),
+        accepts_missing: true,
+        accepts_infinite: shape.precision == Precision::Double,
+        trees: (0..shape.n_trees)
+            .map(|index| random_tree(random, shape, index))
+            .collect(),
+    }
+}
+
+/// Values that meet thresholds, their neighbours, and every edge of the number line.
+fn random_rows(random: &mut Random, shape: Shape, n_rows: usize) -> Vec<f64> {
+    let mut value = || match random.below(12) {
+        0 => f64::NAN,
+        1 => -0.0,
+        2 => 1e-310,
+        3 if shape.precision == Precision::Double => f64::INFINITY,
+        4 => 3e38,
+        5 => -3e38,
+        6 => random.below(300) as f64,
+        7 => ((random.unit() * 16.0).floor() / 4.0 - 2.0 + 1e-9).next_up(),
+        8 => (random.unit() * 16.0).floor() / 4.0 - 2.0 + 1e-9,
+        _ => random.unit() * 5.0 - 2.5,
+    };
+    (0..n_rows * shape.n_features).map(|_| value()).collect()
+}
+
+/// Walks the specification itself, one node at a time.
+fn naive(spec: &ForestSpec, row: &[f64]) -> Vec<f64> {
+    let mut sums = spec.base.clone();
+    for tree in &spec.trees {
+        let mut at = 0;
+        while let NodeSpec::Split {
+            feature,
+            rule,
+            missing_left,
+            left,
+            right,
+        } = &tree.nodes[at]
+        {
+            let value = match spec.precision {
+                Precision::Single => f64::from(row[*feature as usize] as f32),
+                Precision::Double => row[*feature as usize],
+            };
+            let goes_left = match rule {
+                _ if value.is_nan() => *missing_left,
+                SplitRule::LessOrEqual(threshold) => value <= *threshold,
+                SplitRule::Categories(categories) => {
+                    categories.goes_left(value).unwrap_or(*missing_left)
+                }
+            };
+            at = if goes_left { *left } else { *right } as usize;
+        }
+        match tree.target {
+            Target::AllScores => {
+                for (sum, value) in sums.iter_mut().zip(&tree.values[at * spec.n_scores..]) {
+                    *sum += value;
+                }
+            }
+            Target::OneScore(score) => sums[score] += tree.values[at],
+        }
+    }
+    if let Some(divisor) = spec.divisor {
+        sums.iter_mut().for_each(|sum| *sum /= divisor);
+    }
+    sums
+}
+
+fn bits(scores: &[f64]) -> Vec<u64> {
+    scores.iter().map(|score| score.to_bits()).collect()
+}
+
+fn check_kernels(spec: &ForestSpec, values: &[f64], expected_kernels: usize) {
+    let rows = Rows::try_new(values, spec.n_features).unwrap();
+    let expected: Vec<f64> = rows.iter().flat_map(|row| naive(spec, row)).collect();
+    let mut n_kernels = 0;
+    for kernel in [Kernel::Intervals, Kernel::Traversal] {
+        let Some(forest) = Forest::with_kernel(spec, kernel).unwrap() else {
+            continue;
+        };
+        assert_eq!(forest.kernel(), kernel);
+        n_kernels += 1;
+        let mut scores = vec![0.0; expected.len()];
+        forest.score(rows, &mut scores);
+        assert_eq!(
+            bits(&scores),
+            bits(&expected),
+            "{kernel:?}, all rows at once"
+        );
+        for (row, expected) in rows.iter().zip(expected.chunks_exact(spec.n_scores)) {
+            let mut scores = vec![0.0; spec.n_scores];
+            forest.score(Rows::try_new(row, spec.n_features).unwrap(), &mut scores);
+            assert_eq!(bits(&scores), bits(expected), "{kernel:?}, one row");
+        }
+    }
+    assert_eq!(n_kernels, expected_kernels);
+}
+
+/// Shapes, each with the number of kernels that take it.
+const SHAPES: [(Shape, usize); 17] = [
+    (PLAIN, 2),
+    (
+        Shape {
+            n_splits: 0,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            n_trees: 1,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            n_trees: 300,
+            n_splits: 3,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            n_splits: 20,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            n_splits: 63,
+            n_features: 2,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            n_splits: 64,
+            ..PLAIN
+        },
+        1,
+    ),
+    (
+        Shape {
+            n_splits: 500,
+            n_trees: 7,
+            ..PLAIN
+        },
+        1,
+    ),
+    (
+        Shape {
+            n_scores: 1,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            n_scores: 2,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            n_scores: 7,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            vector_leaves: false,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            vector_leaves: false,
+            n_scores: 1,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            precision: Precision::Double,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            precision: Precision::Double,
+            categories: true,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            precision: Precision::Double,
+            categories: true,
+            n_splits: 100,
+            ..PLAIN
+        },
+        1,
+    ),
+    (
+        Shape {
+            n_features: 200,
+            n_splits: 60,
+            ..PLAIN
+        },
+        1,
+    ),
+];
+
+#[test]
+fn every_kernel_gives_the_bits_of_a_naive_walk() {
+    for (seed, (shape, n_kernels)) in (1..).zip(SHAPES) {
+        let mut random = Random(seed);
+        let spec = random_forest(&mut random, shape);
+        let rows = random_rows(&mut random, shape, 150);
+        check_kernels(&spec, &rows, n_kernels);
+    }
+}
+
+#[test]
+fn a_chain_of_two_thousand_splits_is_walked() {
+    let n_splits = 2_000_u32;
+    let mut nodes = Vec::new();
+    for index in 0..n_splits {
+        nodes.push(NodeSpec::Split {
+            feature: 0,
+            rule: SplitRule::LessOrEqual(f64::from(index)),
+            missing_left: false,
+            left: 2 * index + 1,
+            right: 2 * index + 2,
+        });
+        nodes.push(NodeSpec::Leaf);
+    }
+    nodes.push(NodeSpec::Leaf);
+    let values = (0..nodes.len()).map(|index| index as f64).collect();
+    let trees = vec![TreeSpec {
+        nodes,
+        values,
+        target: Target::AllScores,
+    }];
+    let spec = ForestSpec {
+        trees,
+        ..random_forest(
+            &mut Random(0),
+            Shape {
+                n_trees: 0,
+                n_features: 1,
+                n_scores: 1,
+                ..PLAIN
+            },
+        )
+    };
+    check_kernels(&spec, &[0.0, 1.5, 1_999.0, 5_000.0, f64::NAN], 1);
+}
+
+#[test]
+fn no_rows_give_no_scores() {
+    let forest = Forest::try_new(&random_forest(&mut Random(3), PLAIN)).unwrap();
+    forest.score(Rows::try_new(&[], 4).unwrap(), &mut []);
+}
+
+#[test]
+fn the_largest_magnitude_rounds_to_a_finite_single() {
+    assert!((SINGLE_MAGNITUDE_MAX as f32).is_finite());
+    assert!((SINGLE_MAGNITUDE_MAX.next_up() as f32).is_infinite());
+}
+
+fn split(feature: u32, left: u32, right: u32) -> NodeSpec {
+    NodeSpec::Split {
+        feature,
+        rule: SplitRule::LessOrEqual(0.5),
+        missing_left: false,
+        left,
+        right,
+    }
+}
+
+#[test]
+fn malformed_trees_are_refused() {
+    let leaf = NodeSpec::Leaf;
+    let all = Target::AllScores;
+    let cases: [(Vec<NodeSpec>, usize, Target, &str); 9] = [
+        (vec![], 0, all, "tree 0: has no nodes"),
+        (
+            vec![leaf.clone()],
+            2,
+            all,
+            "tree 0: 2 values for 1 nodes of width 1",
+        ),
+        (
+            vec![split(9, 1, 2), leaf.clone(), leaf.clone()],
+            3,
+            all,
+            "tree 0: node 0: splits on feature 9 of 4",
+        ),
+        (
+            vec![split(0, 1, 3), leaf.clone(), leaf.clone()],
+            3,
+            all,
+            "tree 0: node 0: child 3 does not exist; there are 3 nodes",
+        ),
+        (
+            vec![split(0, 1, 1), leaf.clone()],
+            2,
+            all,
+            "tree 0: node 0: child 1 has another parent too",
+        ),
+        (
+            vec![split(0, 0, 1), leaf.clone()],
+            2,
+            all,
+            "tree 0: node 0: child 0 has another parent too",
+        ),
+        (
+            vec![split(0, 1, 2), split(0, 2, 0), leaf.clone()],
+            3,
+            all,
+            "tree 0: node 1: child 2 has another parent too",
+        ),
+        (
+            vec![leaf.clone()],
+            1,
+            Target::OneScore(1),
+            "tree 0: adds to score 1 of 1",
+        ),
+        (
+            vec![split(0, u32::MAX, 1), leaf],
+            2,
+            all,
+            "tree 0: node 0: child 4294967295 does not exist; there are 2 nodes",
+        ),
+    ];
+    for (nodes, n_values, target, message) in cases {
+        let tree = TreeSpec {
+            nodes,
+            values: vec![0.0; n_values],
+            target,
+        };
+        let shape = Shape {
+            n_trees: 0,
+            n_scores: 1,
+            ..PLAIN
+        };
+        let spec = ForestSpec {
+            trees: vec![tree],
+            ..random_forest(&mut Random(0), shape)
+        };
+        assert_eq!(Forest::try_new(&spec).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn initial_scores_must_match() {
+    let spec = ForestSpec {
+        base: vec![0.0],
+        ..random_forest(&mut Random(0), PLAIN)
+    };
+    let message = Forest::try_new(&spec).unwrap_err().to_string();
+    assert_eq!(message, "1 initial scores for 3 scores");
+}
