@@ -20,10 +20,61 @@ pub enum InitialLink {
     CenteredLog,
 }
 
-/// Probabilities are kept this far from 0 and 1 before their logarithm: the rounding unit of single precision.
-const PROBABILITY_MIN: f64 = f32::EPSILON as f64;
-/// The single-precision value of one minus [`PROBABILITY_MIN`].
-const PROBABILITY_MAX: f64 = (1.0 - f32::EPSILON) as f64;
+/// How far from 0 and 1 probabilities are kept before their logarithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbabilityMargin {
+    /// The rounding unit of single precision (scikit-learn up to 1.7).
+    Single,
+    /// The rounding unit of double precision (1.8 and later).
+    Double,
+}
+
+impl ProbabilityMargin {
+    fn clip(self, probability: f64) -> f64 {
+        let (low, high) = match self {
+            Self::Single => (f64::from(f32::EPSILON), f64::from(1.0 - f32::EPSILON)),
+            Self::Double => (f64::EPSILON, 1.0 - f64::EPSILON),
+        };
+        probability.clamp(low, high)
+    }
+}
+
+/// From an initial estimator's prediction for a row to its initial raw scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Initial {
+    /// The function.
+    pub link: InitialLink,
+    /// The margin of probabilities, where the link takes their logarithm.
+    pub margin: ProbabilityMargin,
+}
+
+impl Initial {
+    /// Returns the raw scores for one row's prediction: a value or a probability per class.
+    ///
+    /// The binary links take the probabilities of two classes to one score.
+    #[must_use]
+    pub fn scores(self, predicted: &[f64]) -> Vec<f64> {
+        let clip = |value: f64| self.margin.clip(value);
+        let logit = |p: f64| (p / (1.0 - p)).ln();
+        match (self.link, predicted) {
+            (InitialLink::Logit, [_, second]) => vec![logit(clip(*second))],
+            (InitialLink::HalfLogit, [_, second]) => vec![0.5 * logit(clip(*second))],
+            (InitialLink::Log, _) => predicted.iter().map(|&p| clip(p).ln()).collect(),
+            (InitialLink::CenteredLog, _) => {
+                let logarithms: Vec<f64> = predicted.iter().map(|&p| clip(p).ln()).collect();
+                #[expect(clippy::cast_precision_loss, reason = "a number of classes")]
+                let mean = logarithms.iter().sum::<f64>() / predicted.len() as f64;
+                logarithms
+                    .iter()
+                    .map(|logarithm| logarithm - mean)
+                    .collect()
+            }
+            (InitialLink::Value | InitialLink::Logit | InitialLink::HalfLogit, _) => {
+                predicted.to_vec()
+            }
+        }
+    }
+}
 
 /// The sum of an initial estimator's scores and a boosted ensemble's.
 ///
@@ -32,7 +83,7 @@ const PROBABILITY_MAX: f64 = (1.0 - f32::EPSILON) as f64;
 #[derive(Debug)]
 pub struct InitialScorer {
     initial: Box<dyn Estimator>,
-    link: InitialLink,
+    transform: Initial,
     ensemble: Box<dyn Scorer>,
 }
 
@@ -40,11 +91,11 @@ impl InitialScorer {
     /// Returns the scorer of `ensemble` started from `initial`.
     ///
     /// # Errors
-    /// [`SpecError`] if `initial` takes other columns, lacks the method that `link` needs, or gives
+    /// [`SpecError`] if `initial` takes other columns, lacks the method that `transform` needs, or gives
     /// another number of scores than the ensemble.
     pub fn try_new(
         initial: Box<dyn Estimator>,
-        link: InitialLink,
+        transform: Initial,
         ensemble: Box<dyn Scorer>,
     ) -> Result<Self, SpecError> {
         if initial.n_features() != ensemble.n_features() {
@@ -54,8 +105,8 @@ impl InitialScorer {
                 ensemble.n_features()
             )));
         }
-        let spec = find_method(initial.as_ref(), link.method())?;
-        let n_scores = match (link, spec.width) {
+        let spec = find_method(initial.as_ref(), transform.link.method())?;
+        let n_scores = match (transform.link, spec.width) {
             (InitialLink::Logit | InitialLink::HalfLogit, Width::Columns(2)) => 1,
             (InitialLink::Value, Width::Scalar) => 1,
             (
@@ -72,36 +123,9 @@ impl InitialScorer {
         }
         Ok(Self {
             initial,
-            link,
+            transform,
             ensemble,
         })
-    }
-
-    /// Adds the initial score or scores of one row, from the initial estimator's prediction for it.
-    fn add(&self, predicted: &[f64], scores: &mut [f64]) {
-        let clip = |value: f64| value.clamp(PROBABILITY_MIN, PROBABILITY_MAX);
-        let logit = |p: f64| (p / (1.0 - p)).ln();
-        match (self.link, predicted) {
-            (InitialLink::Logit, [_, second]) => scores[0] += logit(clip(*second)),
-            (InitialLink::HalfLogit, [_, second]) => scores[0] += 0.5 * logit(clip(*second)),
-            (InitialLink::Value, _) => {
-                for (score, value) in scores.iter_mut().zip(predicted) {
-                    *score += value;
-                }
-            }
-            (_, _) => {
-                let logarithms = predicted.iter().map(|&p| clip(p).ln());
-                let sum: f64 = logarithms.clone().sum();
-                let mean = match self.link {
-                    #[expect(clippy::cast_precision_loss, reason = "a number of classes")]
-                    InitialLink::CenteredLog => sum / predicted.len() as f64,
-                    _ => 0.0,
-                };
-                for (score, logarithm) in scores.iter_mut().zip(logarithms) {
-                    *score += logarithm - mean;
-                }
-            }
-        }
     }
 }
 
@@ -155,7 +179,7 @@ impl Scorer for InitialScorer {
         let rounded = Rows::try_new(&rounded, rows.n_columns()).expect("same size as rows");
         let predicted = self
             .initial
-            .run(self.link.method(), rounded)
+            .run(self.transform.link.method(), rounded)
             .expect("width and values were checked against accepts()");
         let Values::F64(predicted) = predicted.values() else {
             unreachable!("probabilities and regression values are doubles");
@@ -163,11 +187,33 @@ impl Scorer for InitialScorer {
         let n_predicted = predicted.len() / rows.n_rows().max(1);
         let predicted_rows = predicted.chunks_exact(n_predicted.max(1));
         for (predicted, scores) in predicted_rows.zip(scores.chunks_exact_mut(self.n_scores())) {
-            self.add(predicted, scores);
+            let initial = self.transform.scores(predicted);
+            for (score, initial) in scores.iter_mut().zip(initial) {
+                *score += initial;
+            }
         }
     }
 
     fn memory_bytes(&self) -> usize {
         self.initial.memory_bytes() + self.ensemble.memory_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_become_scores() {
+        let initial = |link| Initial {
+            link,
+            margin: ProbabilityMargin::Double,
+        };
+        assert_eq!(initial(InitialLink::Logit).scores(&[0.5, 0.5]), [0.0]);
+        assert_eq!(initial(InitialLink::Value).scores(&[3.5]), [3.5]);
+        let centered = initial(InitialLink::CenteredLog).scores(&[0.25, 0.25, 0.5]);
+        assert!(centered.iter().sum::<f64>().abs() < 1e-15);
+        let log = initial(InitialLink::Log).scores(&[1.0, 0.0]);
+        assert_eq!(log[1], f64::EPSILON.ln());
     }
 }

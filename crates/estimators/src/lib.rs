@@ -19,7 +19,7 @@ mod table;
 
 pub use classifier::{Classifier, Decision};
 pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
-pub use initial::{InitialLink, InitialScorer};
+pub use initial::{Initial, InitialLink, InitialScorer, ProbabilityMargin};
 pub use labels::Labels;
 pub use linear::LinearScorer;
 pub use link::Link;
