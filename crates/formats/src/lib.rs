@@ -1,1 +1,20 @@
-//! (skeleton)
+//! Model files to models: finds the file, reads it, checks it, builds the kernels.
+//!
+//! [`locate`] finds the model file by KServe's rules, [`load`] makes a [`Model`](coracle_model::Model) of it.
+//! Loading executes nothing of the file's author. A file that holds anything Coracle cannot serve with the
+//! reference library's own numbers is refused here, with a message that names it. scikit-learn is in [`sklearn`].
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+
+mod load;
+mod locate;
+mod sklearn;
+mod tabular;
+
+pub use load::{LoadOptions, Loaded, Phases, load, load_bytes};
+pub use locate::{ModelFile, locate, locate_all};

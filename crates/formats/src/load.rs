@@ -1,0 +1,132 @@
+//! From a file to a model.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use coracle_base::Clock;
+use coracle_model::{Description, LoadError, LoadErrorKind, Method, Model};
+use coracle_pickle::{ErrorKind, FileInfo, Limits};
+
+use crate::sklearn;
+use crate::tabular::TabularModel;
+
+/// What may be chosen when a model is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// The method that answers requests which ask for none; by default the estimator's first.
+    pub default_method: Option<Method>,
+}
+
+/// A loaded model and how long its loading took.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// The time each phase took.
+    pub phases: Phases,
+}
+
+/// The time that loading took, by phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Reading the file's bytes.
+    pub read: Duration,
+    /// Parsing them.
+    pub parse: Duration,
+    /// Checking the model and building its kernels.
+    pub build: Duration,
+}
+
+impl Phases {
+    /// Returns the sum of all phases.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.read
+            .saturating_add(self.parse)
+            .saturating_add(self.build)
+    }
+}
+
+/// Loads the model file at `path`.
+///
+/// # Errors
+/// As [`load_bytes`], and `Unreadable` or `NotFound` if the file cannot be read. Every message starts with
+/// the file's path.
+pub fn load(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<Loaded, LoadError> {
+    let started = clock.monotonic();
+    let unreadable = |error: std::io::Error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => LoadErrorKind::NotFound,
+            _ => LoadErrorKind::Unreadable,
+        };
+        LoadError::new(kind, format!("{}: cannot read the file", path.display())).with_source(error)
+    };
+    let size = fs::metadata(path).map_err(unreadable)?.len();
+    let limit = Limits::default().file_bytes_max;
+    if usize::try_from(size).map_or(true, |size| size > limit) {
+        let message = format!("{}: {size} bytes, at most {limit} are read", path.display());
+        return Err(LoadError::new(LoadErrorKind::LimitExceeded, message));
+    }
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let read = clock.monotonic().saturating_sub(started);
+    let mut loaded =
+        load_bytes(&bytes, options, clock).map_err(|error| error.at(path.display()))?;
+    loaded.phases.read = read;
+    Ok(loaded)
+}
+
+/// Loads a model from the bytes of a file.
+///
+/// # Errors
+/// Kind `Refused` if the bytes name anything outside the closed list of data types, `Malformed` if they
+/// contradict themselves, `LimitExceeded` if they exceed a bound, `Unsupported` if they hold a class, release
+/// or parameter that Coracle does not serve.
+pub fn load_bytes(
+    bytes: &[u8],
+    options: &LoadOptions,
+    clock: &dyn Clock,
+) -> Result<Loaded, LoadError> {
+    let started = clock.monotonic();
+    let graph = sklearn::read(bytes).map_err(from_pickle)?;
+    let parsed = clock.monotonic();
+    let fitted = sklearn::convert(&graph)?;
+    let description = Description {
+        format: describe_file(graph.info()),
+        library: "scikit-learn".to_owned(),
+        library_version: Some(fitted.version.to_string()),
+        root: fitted.component,
+    };
+    let model = TabularModel::try_new(
+        fitted.estimator,
+        fitted.feature_names,
+        options.default_method,
+        description,
+    )?;
+    Ok(Loaded {
+        model: Box::new(model),
+        phases: Phases {
+            read: Duration::ZERO,
+            parse: parsed.saturating_sub(started),
+            build: clock.monotonic().saturating_sub(parsed),
+        },
+    })
+}
+
+fn from_pickle(error: coracle_pickle::Error) -> LoadError {
+    let kind = match error.kind() {
+        ErrorKind::UnknownGlobal => LoadErrorKind::Refused,
+        ErrorKind::LimitExceeded => LoadErrorKind::LimitExceeded,
+        ErrorKind::Unsupported => LoadErrorKind::Unsupported,
+        _ => LoadErrorKind::Malformed,
+    };
+    LoadError::new(kind, error.to_string())
+}
+
+fn describe_file(info: &FileInfo) -> String {
+    let writer = if info.joblib { "joblib" } else { "pickle" };
+    format!(
+        "{writer} ({}), pickle protocol {}",
+        info.container, info.protocol
+    )
+}

@@ -1,0 +1,51 @@
+//! scikit-learn estimators, from the graph of a pickle.
+//!
+//! One file per family; [`convert`] dispatches on the class. Attribute names, layouts and how releases differ
+//! are facts of scikit-learn's own source, releases 1.0 to 1.9.
+
+mod boosting;
+mod convert;
+mod describe;
+mod fitted;
+mod globals;
+mod hist_boosting;
+mod labels;
+mod linear;
+mod pipeline;
+mod preprocessing;
+mod tree;
+mod version;
+
+use std::sync::LazyLock;
+
+use coracle_model::{Component, Estimator, LoadError};
+use coracle_pickle::{ClassTable, Graph, Limits};
+
+pub(crate) use version::Version;
+
+/// A converted estimator with what belongs to it.
+#[derive(Debug)]
+pub(crate) struct Converted {
+    pub(crate) estimator: Box<dyn Estimator>,
+    pub(crate) feature_names: Option<Vec<String>>,
+    pub(crate) component: Component,
+    pub(crate) version: Version,
+}
+
+/// Reads a file that may hold scikit-learn's classes.
+///
+/// # Errors
+/// Those of [`coracle_pickle::read`].
+pub(crate) fn read(bytes: &[u8]) -> Result<Graph, coracle_pickle::Error> {
+    static TABLE: LazyLock<ClassTable> = LazyLock::new(|| ClassTable::new(globals::GLOBALS));
+    coracle_pickle::read(bytes, &TABLE, &Limits::default())
+}
+
+/// Converts the value of a file.
+///
+/// # Errors
+/// Kind `Unsupported` for what is not served, naming it and its place; `Malformed` where attributes contradict
+/// each other.
+pub(crate) fn convert(graph: &Graph) -> Result<Converted, LoadError> {
+    convert::root(graph)
+}

@@ -1,0 +1,138 @@
+//! Dispatch: from a class to the family that converts it.
+
+use coracle_model::{Component, Estimator, LoadError, LoadErrorKind};
+use coracle_pickle::{Graph, Node};
+
+use super::fitted::Fitted;
+use super::{
+    Converted, Version, boosting, describe, hist_boosting, linear, pipeline, preprocessing, tree,
+};
+
+/// An estimator and its description.
+pub(super) struct Part {
+    pub(super) estimator: Box<dyn Estimator>,
+    /// What was learnt, for the description.
+    pub(super) facts: Vec<(String, String)>,
+    pub(super) children: Vec<Component>,
+}
+
+impl Part {
+    /// Returns a part without parts of its own.
+    pub(super) fn new(estimator: impl Estimator + 'static, facts: Vec<(String, String)>) -> Self {
+        Self {
+            estimator: Box::new(estimator),
+            facts,
+            children: Vec::new(),
+        }
+    }
+}
+
+/// Converts the value of a file; see [`super::convert`].
+pub(super) fn root(graph: &Graph) -> Result<Converted, LoadError> {
+    let object = match graph.node(graph.root()) {
+        Node::Object(object) => object,
+        other => {
+            let message = format!(
+                "holds {}, not a fitted scikit-learn estimator; save the estimator itself",
+                describe::kind_of(other)
+            );
+            return Err(LoadError::new(LoadErrorKind::Unsupported, message));
+        }
+    };
+    let version = match graph.attr(graph.root(), "_sklearn_version") {
+        Some(id) => {
+            let text = graph.string(id).ok_or_else(|| {
+                LoadError::new(LoadErrorKind::Malformed, "'_sklearn_version' is not text")
+            })?;
+            Version::parse(&text)?
+        }
+        None => return Err(not_an_estimator(object.class)),
+    };
+    let fitted = Fitted::root(graph, object, &version);
+    let (estimator, component) = estimator(&fitted, String::new())?;
+    let feature_names = match fitted.feature_names()? {
+        Some(names) => Some(names),
+        None => pipeline::first_feature_names(&fitted)?,
+    };
+    Ok(Converted {
+        estimator,
+        feature_names,
+        component,
+        version,
+    })
+}
+
+fn not_an_estimator(class: &str) -> LoadError {
+    let message = format!("class '{class}' is not a fitted scikit-learn estimator");
+    LoadError::new(LoadErrorKind::Unsupported, message)
+}
+
+/// Converts one estimator; `name` is what its parent calls it.
+///
+/// # Errors
+/// As [`super::convert`].
+pub(super) fn estimator(
+    fitted: &Fitted<'_>,
+    name: String,
+) -> Result<(Box<dyn Estimator>, Component), LoadError> {
+    let part = match fitted.class() {
+        "sklearn.pipeline.Pipeline" => pipeline::convert(fitted)?,
+        "sklearn.tree._classes.DecisionTreeClassifier"
+        | "sklearn.tree._classes.ExtraTreeClassifier" => tree::classifier(fitted)?,
+        "sklearn.tree._classes.DecisionTreeRegressor"
+        | "sklearn.tree._classes.ExtraTreeRegressor" => tree::regressor(fitted)?,
+        "sklearn.ensemble._forest.RandomForestClassifier"
+        | "sklearn.ensemble._forest.ExtraTreesClassifier" => tree::forest_classifier(fitted)?,
+        "sklearn.ensemble._forest.RandomForestRegressor"
+        | "sklearn.ensemble._forest.ExtraTreesRegressor" => tree::forest_regressor(fitted)?,
+        "sklearn.ensemble._gb.GradientBoostingClassifier" => boosting::classifier(fitted)?,
+        "sklearn.ensemble._gb.GradientBoostingRegressor" => boosting::regressor(fitted)?,
+        "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier" => {
+            hist_boosting::classifier(fitted)?
+        }
+        "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingRegressor" => {
+            hist_boosting::regressor(fitted)?
+        }
+        "sklearn.linear_model._logistic.LogisticRegression"
+        | "sklearn.linear_model._logistic.LogisticRegressionCV" => linear::logistic(fitted)?,
+        "sklearn.linear_model._ridge.RidgeClassifier" => linear::ridge_classifier(fitted)?,
+        "sklearn.linear_model._stochastic_gradient.SGDClassifier" => {
+            linear::sgd_classifier(fitted)?
+        }
+        "sklearn.linear_model._base.LinearRegression"
+        | "sklearn.linear_model._ridge.Ridge"
+        | "sklearn.linear_model._coordinate_descent.Lasso"
+        | "sklearn.linear_model._coordinate_descent.ElasticNet"
+        | "sklearn.linear_model._stochastic_gradient.SGDRegressor" => linear::regressor(fitted)?,
+        "sklearn.preprocessing._data.StandardScaler" => preprocessing::standard_scaler(fitted)?,
+        "sklearn.preprocessing._data.MinMaxScaler" => preprocessing::min_max_scaler(fitted)?,
+        "sklearn.preprocessing._data.RobustScaler" => preprocessing::robust_scaler(fitted)?,
+        "sklearn.impute._base.SimpleImputer" => preprocessing::simple_imputer(fitted)?,
+        class => return Err(unsupported(fitted, class)),
+    };
+    let mut facts = part.facts;
+    facts.insert(
+        0,
+        (
+            "features".to_owned(),
+            part.estimator.n_features().to_string(),
+        ),
+    );
+    let component = Component {
+        name,
+        class: fitted.short_class().to_owned(),
+        parameters: describe::parameters(fitted),
+        facts,
+        children: part.children,
+    };
+    Ok((part.estimator, component))
+}
+
+fn unsupported(fitted: &Fitted<'_>, class: &str) -> LoadError {
+    let message = format!("scikit-learn class '{class}' is not supported");
+    let error = LoadError::new(LoadErrorKind::Unsupported, message);
+    match fitted.place.as_str() {
+        "" => error,
+        place => error.at(place),
+    }
+}

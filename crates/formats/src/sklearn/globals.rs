@@ -1,0 +1,244 @@
+//! The closed list of names that scikit-learn files may use, from a survey of files of eleven releases.
+//!
+//! It holds far more classes than are served: a file of another class then parses, and the refusal can name
+//! the class and where it sits. Names beyond this list and the reader's own are refused by the reader.
+
+use coracle_pickle::{GlobalForm, KnownGlobal};
+
+macro_rules! globals {
+    ($($form:ident $module:literal [$($name:literal)*])*) => {
+        &[$($(KnownGlobal {
+            module: $module,
+            name: $name,
+            canonical: concat!($module, ".", $name),
+            form: GlobalForm::$form,
+        },)*)*]
+    };
+}
+
+/// Every name, by module.
+pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
+    Constructor "_loss" [
+        "__pyx_unpickle_CyAbsoluteError" "__pyx_unpickle_CyExponentialLoss"
+        "__pyx_unpickle_CyHalfBinomialLoss" "__pyx_unpickle_CyHalfGammaLoss"
+        "__pyx_unpickle_CyHalfMultinomialLoss" "__pyx_unpickle_CyHalfPoissonLoss"
+        "__pyx_unpickle_CyHalfSquaredError" "__pyx_unpickle_CyHalfTweedieLoss"
+        "__pyx_unpickle_CyHalfTweedieLossIdentity" "__pyx_unpickle_CyHuberLoss"
+        "__pyx_unpickle_CyPinballLoss"
+    ]
+    Record "_loss" [
+        "CyAbsoluteError" "CyExponentialLoss" "CyHalfBinomialLoss" "CyHalfGammaLoss" "CyHalfMultinomialLoss"
+        "CyHalfPoissonLoss" "CyHalfSquaredError" "CyHalfTweedieLoss" "CyHalfTweedieLossIdentity"
+        "CyHuberLoss" "CyPinballLoss"
+    ]
+    Constructor "functools" ["partial"]
+    Value "numpy" ["exp" "expm1" "log" "log1p" "mean" "sqrt" "square"]
+    Value "numpy._core._multiarray_umath" ["exp" "expm1" "log" "log1p" "sqrt" "square"]
+    Value "numpy.core._multiarray_umath" ["exp" "expm1" "log" "log1p" "sqrt" "square"]
+    Value "scipy._lib.array_api_compat.numpy._aliases" ["asarray"]
+    Record "scipy.interpolate._bsplines" ["BSpline"]
+    Constructor "sklearn._loss._loss" [
+        "__pyx_unpickle_CyAbsoluteError" "__pyx_unpickle_CyExponentialLoss"
+        "__pyx_unpickle_CyHalfBinomialLoss" "__pyx_unpickle_CyHalfGammaLoss"
+        "__pyx_unpickle_CyHalfMultinomialLoss" "__pyx_unpickle_CyHalfPoissonLoss"
+        "__pyx_unpickle_CyHalfSquaredError" "__pyx_unpickle_CyHalfTweedieLoss"
+        "__pyx_unpickle_CyHalfTweedieLossIdentity" "__pyx_unpickle_CyHuberLoss"
+        "__pyx_unpickle_CyPinballLoss"
+    ]
+    Record "sklearn._loss._loss" [
+        "CyAbsoluteError" "CyExponentialLoss" "CyHalfBinomialLoss" "CyHalfGammaLoss" "CyHalfMultinomialLoss"
+        "CyHalfPoissonLoss" "CyHalfSquaredError" "CyHalfTweedieLoss" "CyHalfTweedieLossIdentity"
+        "CyHuberLoss" "CyLossFunction" "CyPinballLoss"
+    ]
+    Record "sklearn._loss.glm_distribution" [
+        "DistributionBoundary" "GammaDistribution" "PoissonDistribution" "TweedieDistribution"
+    ]
+    Record "sklearn._loss.link" [
+        "HalfLogitLink" "IdentityLink" "Interval" "LogLink" "LogitLink" "MultinomialLogit"
+    ]
+    Record "sklearn._loss.loss" [
+        "AbsoluteError" "ExponentialLoss" "HalfBinomialLoss" "HalfGammaLoss" "HalfMultinomialLoss"
+        "HalfPoissonLoss" "HalfSquaredError" "HalfTweedieLoss" "HalfTweedieLossIdentity" "HuberLoss"
+        "PinballLoss"
+    ]
+    Record "sklearn.calibration" ["CalibratedClassifierCV"]
+    Value "sklearn.calibration" ["_CalibratedClassifier" "_SigmoidCalibration"]
+    Record "sklearn.cluster._affinity_propagation" ["AffinityPropagation"]
+    Record "sklearn.cluster._agglomerative" ["AgglomerativeClustering" "FeatureAgglomeration"]
+    Record "sklearn.cluster._birch" ["Birch"]
+    Value "sklearn.cluster._birch" ["_CFNode" "_CFSubcluster"]
+    Record "sklearn.cluster._bisect_k_means" ["BisectingKMeans"]
+    Value "sklearn.cluster._bisect_k_means" ["_BisectingTree"]
+    Record "sklearn.cluster._dbscan" ["DBSCAN"]
+    Record "sklearn.cluster._hdbscan.hdbscan" ["HDBSCAN"]
+    Record "sklearn.cluster._kmeans" ["KMeans" "MiniBatchKMeans"]
+    Value "sklearn.cluster._kmeans" ["_kmeans_single_lloyd"]
+    Record "sklearn.cluster._mean_shift" ["MeanShift"]
+    Record "sklearn.cluster._optics" ["OPTICS"]
+    Record "sklearn.cluster._spectral" ["SpectralClustering"]
+    Record "sklearn.compose._column_transformer" ["ColumnTransformer"]
+    Value "sklearn.compose._column_transformer" ["_RemainderColsList" "make_column_selector"]
+    Record "sklearn.compose._target" ["TransformedTargetRegressor"]
+    Record "sklearn.covariance._elliptic_envelope" ["EllipticEnvelope"]
+    Record "sklearn.cross_decomposition._pls" ["CCA" "PLSCanonical" "PLSRegression" "PLSSVD"]
+    Record "sklearn.decomposition._dict_learning" [
+        "DictionaryLearning" "MiniBatchDictionaryLearning" "SparseCoder"
+    ]
+    Record "sklearn.decomposition._factor_analysis" ["FactorAnalysis"]
+    Record "sklearn.decomposition._fastica" ["FastICA"]
+    Record "sklearn.decomposition._incremental_pca" ["IncrementalPCA"]
+    Record "sklearn.decomposition._kernel_pca" ["KernelPCA"]
+    Record "sklearn.decomposition._lda" ["LatentDirichletAllocation"]
+    Record "sklearn.decomposition._nmf" ["MiniBatchNMF" "NMF"]
+    Record "sklearn.decomposition._pca" ["PCA"]
+    Record "sklearn.decomposition._sparse_pca" ["MiniBatchSparsePCA" "SparsePCA"]
+    Record "sklearn.decomposition._truncated_svd" ["TruncatedSVD"]
+    Record "sklearn.discriminant_analysis" ["LinearDiscriminantAnalysis" "QuadraticDiscriminantAnalysis"]
+    Record "sklearn.dummy" ["DummyClassifier" "DummyRegressor"]
+    Record "sklearn.ensemble._bagging" ["BaggingClassifier" "BaggingRegressor"]
+    Record "sklearn.ensemble._forest" [
+        "ExtraTreesClassifier" "ExtraTreesRegressor" "RandomForestClassifier" "RandomForestRegressor"
+        "RandomTreesEmbedding"
+    ]
+    Record "sklearn.ensemble._gb" ["GradientBoostingClassifier" "GradientBoostingRegressor"]
+    Record "sklearn.ensemble._gb_losses" [
+        "BinomialDeviance" "ExponentialLoss" "HuberLossFunction" "LeastAbsoluteError" "LeastSquaresError"
+        "MultinomialDeviance" "QuantileLossFunction"
+    ]
+    Value "sklearn.ensemble._hist_gradient_boosting.binning" ["_BinMapper"]
+    Record "sklearn.ensemble._hist_gradient_boosting.gradient_boosting" [
+        "HistGradientBoostingClassifier" "HistGradientBoostingRegressor"
+    ]
+    Record "sklearn.ensemble._hist_gradient_boosting.loss" [
+        "BinaryCrossEntropy" "CategoricalCrossEntropy" "LeastAbsoluteDeviation" "LeastSquares" "Poisson"
+    ]
+    Record "sklearn.ensemble._hist_gradient_boosting.predictor" ["TreePredictor"]
+    Record "sklearn.ensemble._iforest" ["IsolationForest"]
+    Record "sklearn.ensemble._stacking" ["StackingClassifier" "StackingRegressor"]
+    Record "sklearn.ensemble._voting" ["VotingClassifier" "VotingRegressor"]
+    Record "sklearn.ensemble._weight_boosting" ["AdaBoostClassifier" "AdaBoostRegressor"]
+    Record "sklearn.feature_extraction._dict_vectorizer" ["DictVectorizer"]
+    Record "sklearn.feature_extraction._hash" ["FeatureHasher"]
+    Record "sklearn.feature_extraction.text" [
+        "CountVectorizer" "HashingVectorizer" "TfidfTransformer" "TfidfVectorizer"
+    ]
+    Record "sklearn.feature_selection._from_model" ["SelectFromModel"]
+    Record "sklearn.feature_selection._rfe" ["RFE" "RFECV"]
+    Record "sklearn.feature_selection._sequential" ["SequentialFeatureSelector"]
+    Record "sklearn.feature_selection._univariate_selection" [
+        "GenericUnivariateSelect" "SelectFdr" "SelectFpr" "SelectFwe" "SelectKBest" "SelectPercentile"
+    ]
+    Value "sklearn.feature_selection._univariate_selection" ["chi2" "f_classif"]
+    Record "sklearn.feature_selection._variance_threshold" ["VarianceThreshold"]
+    Record "sklearn.frozen._frozen" ["FrozenEstimator"]
+    Record "sklearn.gaussian_process._gpc" ["GaussianProcessClassifier"]
+    Value "sklearn.gaussian_process._gpc" ["_BinaryGaussianProcessClassifierLaplace"]
+    Record "sklearn.gaussian_process._gpr" ["GaussianProcessRegressor"]
+    Record "sklearn.gaussian_process.kernels" [
+        "ConstantKernel" "DotProduct" "Matern" "Product" "RBF" "RationalQuadratic" "Sum" "WhiteKernel"
+    ]
+    Record "sklearn.impute._base" ["MissingIndicator" "SimpleImputer"]
+    Record "sklearn.impute._iterative" ["IterativeImputer"]
+    Value "sklearn.impute._iterative" ["_ImputerTriplet"]
+    Record "sklearn.impute._knn" ["KNNImputer"]
+    Record "sklearn.isotonic" ["IsotonicRegression"]
+    Record "sklearn.kernel_approximation" [
+        "AdditiveChi2Sampler" "Nystroem" "PolynomialCountSketch" "RBFSampler" "SkewedChi2Sampler"
+    ]
+    Record "sklearn.kernel_ridge" ["KernelRidge"]
+    Record "sklearn.linear_model._base" ["LinearRegression"]
+    Record "sklearn.linear_model._bayes" ["ARDRegression" "BayesianRidge"]
+    Record "sklearn.linear_model._coordinate_descent" [
+        "ElasticNet" "ElasticNetCV" "Lasso" "LassoCV" "MultiTaskElasticNet" "MultiTaskElasticNetCV"
+        "MultiTaskLasso" "MultiTaskLassoCV"
+    ]
+    Record "sklearn.linear_model._glm.glm" ["GammaRegressor" "PoissonRegressor" "TweedieRegressor"]
+    Record "sklearn.linear_model._glm.link" ["IdentityLink" "LogLink"]
+    Record "sklearn.linear_model._huber" ["HuberRegressor"]
+    Record "sklearn.linear_model._least_angle" ["Lars" "LarsCV" "LassoLars" "LassoLarsCV" "LassoLarsIC"]
+    Record "sklearn.linear_model._logistic" ["LogisticRegression" "LogisticRegressionCV"]
+    Record "sklearn.linear_model._omp" ["OrthogonalMatchingPursuit" "OrthogonalMatchingPursuitCV"]
+    Record "sklearn.linear_model._passive_aggressive" [
+        "PassiveAggressiveClassifier" "PassiveAggressiveRegressor"
+    ]
+    Record "sklearn.linear_model._perceptron" ["Perceptron"]
+    Record "sklearn.linear_model._quantile" ["QuantileRegressor"]
+    Record "sklearn.linear_model._ransac" ["RANSACRegressor"]
+    Record "sklearn.linear_model._ridge" ["Ridge" "RidgeCV" "RidgeClassifier" "RidgeClassifierCV"]
+    Record "sklearn.linear_model._sgd_fast" [
+        "EpsilonInsensitive" "Hinge" "Huber" "Log" "ModifiedHuber" "SquaredEpsilonInsensitive"
+        "SquaredHinge" "SquaredLoss"
+    ]
+    Record "sklearn.linear_model._stochastic_gradient" ["SGDClassifier" "SGDOneClassSVM" "SGDRegressor"]
+    Record "sklearn.linear_model._theil_sen" ["TheilSenRegressor"]
+    Record "sklearn.manifold._isomap" ["Isomap"]
+    Record "sklearn.manifold._locally_linear" ["LocallyLinearEmbedding"]
+    Record "sklearn.manifold._mds" ["MDS"]
+    Record "sklearn.manifold._spectral_embedding" ["SpectralEmbedding"]
+    Record "sklearn.manifold._t_sne" ["TSNE"]
+    Value "sklearn.metrics._classification" ["balanced_accuracy_score"]
+    Constructor "sklearn.metrics._dist_metrics" ["newObj"]
+    Record "sklearn.metrics._dist_metrics" [
+        "ChebyshevDistance" "ChebyshevDistance64" "EuclideanDistance" "EuclideanDistance64"
+        "MinkowskiDistance" "MinkowskiDistance64"
+    ]
+    Value "sklearn.metrics._scorer" ["_CurveScorer" "_PassthroughScorer" "_Scorer" "_passthrough_scorer"]
+    Record "sklearn.mixture._bayesian_mixture" ["BayesianGaussianMixture"]
+    Record "sklearn.mixture._gaussian_mixture" ["GaussianMixture"]
+    Record "sklearn.model_selection._classification_threshold" [
+        "FixedThresholdClassifier" "TunedThresholdClassifierCV"
+    ]
+    Value "sklearn.model_selection._classification_threshold" ["_CurveScorer"]
+    Record "sklearn.model_selection._search" ["GridSearchCV" "RandomizedSearchCV"]
+    Record "sklearn.model_selection._search_successive_halving" [
+        "HalvingGridSearchCV" "HalvingRandomSearchCV"
+    ]
+    Value "sklearn.model_selection._search_successive_halving" ["_refit_callable"]
+    Record "sklearn.model_selection._split" ["KFold" "StratifiedKFold"]
+    Record "sklearn.multiclass" ["OneVsOneClassifier" "OneVsRestClassifier" "OutputCodeClassifier"]
+    Value "sklearn.multiclass" ["_ConstantPredictor"]
+    Record "sklearn.multioutput" [
+        "ClassifierChain" "MultiOutputClassifier" "MultiOutputRegressor" "RegressorChain"
+    ]
+    Record "sklearn.naive_bayes" ["BernoulliNB" "CategoricalNB" "ComplementNB" "GaussianNB" "MultinomialNB"]
+    Constructor "sklearn.neighbors._ball_tree" ["newObj"]
+    Record "sklearn.neighbors._ball_tree" ["BallTree"]
+    Record "sklearn.neighbors._classification" ["KNeighborsClassifier" "RadiusNeighborsClassifier"]
+    Constructor "sklearn.neighbors._dist_metrics" ["newObj"]
+    Record "sklearn.neighbors._dist_metrics" ["ChebyshevDistance" "EuclideanDistance" "MinkowskiDistance"]
+    Record "sklearn.neighbors._graph" ["KNeighborsTransformer" "RadiusNeighborsTransformer"]
+    Constructor "sklearn.neighbors._kd_tree" ["newObj"]
+    Record "sklearn.neighbors._kd_tree" ["KDTree"]
+    Record "sklearn.neighbors._kde" ["KernelDensity"]
+    Record "sklearn.neighbors._lof" ["LocalOutlierFactor"]
+    Record "sklearn.neighbors._nca" ["NeighborhoodComponentsAnalysis"]
+    Record "sklearn.neighbors._nearest_centroid" ["NearestCentroid"]
+    Record "sklearn.neighbors._regression" ["KNeighborsRegressor" "RadiusNeighborsRegressor"]
+    Record "sklearn.neighbors._unsupervised" ["NearestNeighbors"]
+    Record "sklearn.neural_network._multilayer_perceptron" ["MLPClassifier" "MLPRegressor"]
+    Record "sklearn.neural_network._rbm" ["BernoulliRBM"]
+    Record "sklearn.neural_network._stochastic_optimizers" ["AdamOptimizer"]
+    Record "sklearn.pipeline" ["FeatureUnion" "Pipeline"]
+    Record "sklearn.preprocessing._data" [
+        "Binarizer" "KernelCenterer" "MaxAbsScaler" "MinMaxScaler" "Normalizer" "PolynomialFeatures"
+        "PowerTransformer" "QuantileTransformer" "RobustScaler" "StandardScaler"
+    ]
+    Record "sklearn.preprocessing._discretization" ["KBinsDiscretizer"]
+    Record "sklearn.preprocessing._encoders" ["OneHotEncoder" "OrdinalEncoder"]
+    Record "sklearn.preprocessing._function_transformer" ["FunctionTransformer"]
+    Record "sklearn.preprocessing._label" ["LabelBinarizer" "LabelEncoder" "MultiLabelBinarizer"]
+    Record "sklearn.preprocessing._polynomial" ["PolynomialFeatures" "SplineTransformer"]
+    Record "sklearn.preprocessing._target_encoder" ["TargetEncoder"]
+    Record "sklearn.random_projection" ["GaussianRandomProjection" "SparseRandomProjection"]
+    Record "sklearn.semi_supervised._label_propagation" ["LabelPropagation" "LabelSpreading"]
+    Record "sklearn.semi_supervised._self_training" ["SelfTrainingClassifier"]
+    Record "sklearn.svm._classes" ["LinearSVC" "LinearSVR" "NuSVC" "NuSVR" "OneClassSVM" "SVC" "SVR"]
+    Record "sklearn.tree._classes" [
+        "DecisionTreeClassifier" "DecisionTreeRegressor" "ExtraTreeClassifier" "ExtraTreeRegressor"
+    ]
+    Record "sklearn.tree._tree" ["Tree"]
+    Record "sklearn.utils" ["Bunch"]
+    Record "sklearn.utils._bunch" ["Bunch"]
+    Record "sklearn.utils._metadata_requests" ["MetadataRequest" "MethodMetadataRequest"]
+    Value "sklearn.utils.validation" ["check_array"]
+};

@@ -1,0 +1,129 @@
+//! Linear models.
+
+use coracle_estimators::{
+    Classifier, Decision, InverseLink, Labels, LinearScorer, Link, Regressor,
+};
+use coracle_model::{LoadError, Scorer, Width};
+
+use super::convert::Part;
+use super::fitted::Fitted;
+use super::labels::labels;
+
+/// Converts a logistic regression, with or without cross-validation.
+pub(super) fn logistic(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let labels = labels(fitted)?;
+    let link = logistic_link(fitted, labels.len())?;
+    classifier(fitted, labels, Some(link))
+}
+
+/// Returns how a logistic regression's scores become probabilities: a matter of parameters and release.
+fn logistic_link(fitted: &Fitted<'_>, n_classes: usize) -> Result<Link, LoadError> {
+    let version = fitted.version;
+    let per_class = if n_classes <= 2 {
+        Link::Sigmoid
+    } else {
+        Link::NormalizedSigmoids
+    };
+    let joint = if n_classes <= 2 {
+        Link::SymmetricSoftmax
+    } else {
+        Link::Softmax
+    };
+    // From 1.8 on the parameter is gone.
+    if version.is_from(8) {
+        return Ok(if n_classes <= 2 { per_class } else { joint });
+    }
+    let solver = fitted.text("solver")?;
+    let solves_per_class = solver == "liblinear"
+        || solver == "newton-cholesky" && version.is_from(2) && !version.is_from(6);
+    match fitted.text("multi_class")?.as_str() {
+        "ovr" | "warn" => Ok(per_class),
+        "auto" | "deprecated" if n_classes <= 2 || solves_per_class => Ok(per_class),
+        "auto" | "deprecated" | "multinomial" => Ok(joint),
+        other => Err(fitted.unsupported(format!("multi_class '{other}' is not supported"))),
+    }
+}
+
+/// Converts a ridge classifier, whose labels older releases keep in its label binarizer only.
+pub(super) fn ridge_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let binarizer = fitted.part_in("_label_binarizer")?;
+    if binarizer.text("y_type_")?.starts_with("multilabel") {
+        return Err(fitted.unsupported("classifiers of several outputs are not supported"));
+    }
+    let labels = labels(&binarizer)?;
+    classifier(fitted, labels, None)
+}
+
+/// Converts a linear classifier fitted by stochastic gradient descent.
+pub(super) fn sgd_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let labels = labels(fitted)?;
+    let link = match (fitted.text("loss")?.as_str(), labels.len()) {
+        ("log" | "log_loss", 2) => Some(Link::Sigmoid),
+        ("log" | "log_loss", _) => Some(Link::NormalizedSigmoids),
+        ("modified_huber", _) => Some(Link::ModifiedHuber),
+        // These have no probabilities; what they are fitted with does not show in a prediction.
+        (
+            "hinge"
+            | "squared_hinge"
+            | "perceptron"
+            | "squared_error"
+            | "squared_loss"
+            | "huber"
+            | "epsilon_insensitive"
+            | "squared_epsilon_insensitive",
+            _,
+        ) => None,
+        (loss, _) => return Err(fitted.unsupported(format!("loss '{loss}' is not supported"))),
+    };
+    classifier(fitted, labels, link)
+}
+
+fn classifier(fitted: &Fitted<'_>, labels: Labels, link: Option<Link>) -> Result<Part, LoadError> {
+    let (scorer, _) = scorer(fitted)?;
+    let facts = vec![("classes".to_owned(), labels.len().to_string())];
+    let classifier = Classifier::try_new(Box::new(scorer), link, Decision::ScoreAboveZero, labels)
+        .map_err(|error| fitted.malformed(error.to_string()))?;
+    Ok(Part::new(classifier, facts))
+}
+
+/// Converts a linear regressor of one or several targets.
+pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let (scorer, width) = scorer(fitted)?;
+    let facts = vec![("outputs".to_owned(), scorer.n_scores().to_string())];
+    Ok(Part::new(
+        Regressor::new(Box::new(scorer), InverseLink::Identity, width),
+        facts,
+    ))
+}
+
+/// Reads `coef_` and `intercept_`; the width is scalar where `coef_` has one dimension.
+fn scorer(fitted: &Fitted<'_>) -> Result<(LinearScorer, Width), LoadError> {
+    let (shape, coefficients) = match fitted.array("coef_") {
+        Ok(_) => fitted.numbers("coef_")?,
+        Err(_not_dense) => {
+            return Err(
+                fitted.unsupported("'coef_' is not a dense array; call densify() before saving")
+            );
+        }
+    };
+    let (n_scores, n_features, width) = match shape.as_slice() {
+        [n_features] => (1, *n_features, Width::Scalar),
+        [n_scores, n_features] => (*n_scores, *n_features, Width::Columns(*n_scores)),
+        other => return Err(fitted.malformed(format!("'coef_' has shape {other:?}"))),
+    };
+    let (_, mut intercepts) = fitted.numbers("intercept_")?;
+    // A model fitted without intercept stores one zero for all scores.
+    if intercepts.len() == 1 && n_scores > 1 {
+        intercepts = intercepts.repeat(n_scores);
+    }
+    if intercepts.len() != n_scores || n_features != fitted.count("n_features_in_")? {
+        let message = format!(
+            "'coef_' has shape {shape:?}, 'intercept_' {} elements",
+            intercepts.len()
+        );
+        return Err(fitted.malformed(message));
+    }
+    let scorer = LinearScorer::try_new(coefficients, intercepts, n_features)
+        .map_err(|error| fitted.malformed(error.to_string()))?;
+    Ok((scorer, width))
+}

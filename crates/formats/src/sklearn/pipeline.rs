@@ -1,0 +1,72 @@
+//! Pipelines.
+
+use coracle_estimators::{Pipeline, Step};
+use coracle_model::LoadError;
+use coracle_pickle::{Node, NodeId};
+
+use super::convert::{self, Part};
+use super::fitted::Fitted;
+
+/// Converts a pipeline of supported steps.
+pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let mut steps = Vec::new();
+    let mut children = Vec::new();
+    for (name, id) in named_steps(fitted)? {
+        let step = fitted.part(id, &format!("step '{name}'"))?;
+        let (estimator, component) = convert::estimator(&step, name.clone())?;
+        steps.push(Step { name, estimator });
+        children.push(component);
+    }
+    let Some(last) = steps.pop() else {
+        return Err(
+            fitted.unsupported("a pipeline that only passes its input through is not supported")
+        );
+    };
+    let pipeline =
+        Pipeline::try_new(steps, last).map_err(|error| fitted.malformed(error.to_string()))?;
+    Ok(Part {
+        children,
+        ..Part::new(pipeline, Vec::new())
+    })
+}
+
+/// Returns the steps that do something, with their names.
+fn named_steps(fitted: &Fitted<'_>) -> Result<Vec<(String, NodeId)>, LoadError> {
+    let mut named = Vec::new();
+    for &step in fitted.list("steps")? {
+        let Some(&[name, id]) = fitted.graph.list(step) else {
+            return Err(fitted.malformed("'steps' holds something else than pairs"));
+        };
+        let name = fitted
+            .graph
+            .string(name)
+            .ok_or_else(|| fitted.malformed("a step's name is not text"))?;
+        let passes_through = match fitted.graph.node(id) {
+            Node::None => true,
+            Node::Str(text) => text.as_ref() == "passthrough",
+            _ => false,
+        };
+        if !passes_through {
+            named.push((name, id));
+        }
+    }
+    Ok(named)
+}
+
+/// Returns the feature names of a pipeline's first step that was fitted with names.
+pub(super) fn first_feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
+    if fitted.class() != "sklearn.pipeline.Pipeline" {
+        return Ok(None);
+    }
+    // Later steps see the first one's output, so its names are the user's.
+    match named_steps(fitted)?.into_iter().next() {
+        Some((name, id)) => {
+            let step = fitted.part(id, &format!("step '{name}'"))?;
+            match step.feature_names()? {
+                Some(names) => Ok(Some(names)),
+                None => first_feature_names(&step),
+            }
+        }
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,121 @@
+//! Scalers and the simple imputer.
+
+use coracle_estimators::{ImputerSpec, MissingMarker, Scaler, ScalerStep, SimpleImputer};
+use coracle_model::LoadError;
+use coracle_pickle::Array;
+
+use super::convert::Part;
+use super::fitted::Fitted;
+
+/// Converts a standard scaler.
+pub(super) fn standard_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_features = fitted.count("n_features_in_")?;
+    let mut steps = Vec::new();
+    if fitted.flag("with_mean")? {
+        steps.push(ScalerStep::Subtract(fitted.vector("mean_", n_features)?));
+    }
+    if fitted.flag("with_std")? {
+        steps.push(ScalerStep::Divide(fitted.vector("scale_", n_features)?));
+    }
+    scaler(fitted, n_features, steps)
+}
+
+/// Converts a min-max scaler.
+pub(super) fn min_max_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_features = fitted.count("n_features_in_")?;
+    let mut steps = vec![
+        ScalerStep::Multiply(fitted.vector("scale_", n_features)?),
+        ScalerStep::Add(fitted.vector("min_", n_features)?),
+    ];
+    if fitted.flag("clip")? {
+        let wrong = || fitted.malformed("'feature_range' is not a pair of numbers");
+        let range = fitted.list("feature_range")?;
+        let mut ends = range.iter().map(|&end| fitted.graph.float(end));
+        let (Some(Some(low)), Some(Some(high)), None) = (ends.next(), ends.next(), ends.next())
+        else {
+            return Err(wrong());
+        };
+        steps.push(ScalerStep::Clip { low, high });
+    }
+    scaler(fitted, n_features, steps)
+}
+
+/// Converts a robust scaler.
+pub(super) fn robust_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_features = fitted.count("n_features_in_")?;
+    let mut steps = Vec::new();
+    if fitted.flag("with_centering")? {
+        steps.push(ScalerStep::Subtract(fitted.vector("center_", n_features)?));
+    }
+    if fitted.flag("with_scaling")? {
+        steps.push(ScalerStep::Divide(fitted.vector("scale_", n_features)?));
+    }
+    scaler(fitted, n_features, steps)
+}
+
+fn scaler(
+    fitted: &Fitted<'_>,
+    n_features: usize,
+    steps: Vec<ScalerStep>,
+) -> Result<Part, LoadError> {
+    let scaler =
+        Scaler::try_new(n_features, steps).map_err(|error| fitted.malformed(error.to_string()))?;
+    Ok(Part::new(scaler, Vec::new()))
+}
+
+/// Converts a simple imputer over numbers.
+pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let missing = missing_marker(fitted)?;
+    let n_features = fitted.count("n_features_in_")?;
+    let statistics = fitted.array("statistics_")?;
+    let numbers = statistics
+        .to_f64s()
+        .filter(|_| statistics.shape() == [n_features]);
+    let numbers = match (numbers, statistics.objects()) {
+        (Some(numbers), _) => numbers,
+        (None, Some(_)) => return Err(fitted.unsupported("imputers of texts are not supported")),
+        (None, None) => return Err(fitted.malformed("'statistics_' is not a number per feature")),
+    };
+    // Columns that were all missing in training are dropped, unless they are to be kept.
+    let keeps_empty = fitted.flag_or("keep_empty_features", false)?;
+    let replacements = numbers
+        .into_iter()
+        .map(|number| (keeps_empty || !number.is_nan()).then_some(number));
+    let spec = ImputerSpec {
+        missing,
+        replacements: replacements.collect(),
+        indicator_columns: indicator_columns(fitted)?,
+    };
+    let imputer =
+        SimpleImputer::try_new(spec).map_err(|error| fitted.malformed(error.to_string()))?;
+    let facts = vec![("strategy".to_owned(), fitted.text("strategy")?)];
+    Ok(Part::new(imputer, facts))
+}
+
+fn missing_marker(fitted: &Fitted<'_>) -> Result<MissingMarker, LoadError> {
+    let id = fitted.require("missing_values")?;
+    match fitted.graph.float(id) {
+        Some(number) if number.is_nan() => Ok(MissingMarker::Nan),
+        Some(number) => Ok(MissingMarker::Number(number)),
+        None => Err(fitted.unsupported("missing_values other than numbers are not supported")),
+    }
+}
+
+/// Reads which columns get a "was missing" column.
+fn indicator_columns(fitted: &Fitted<'_>) -> Result<Vec<usize>, LoadError> {
+    if !fitted.flag_or("add_indicator", false)? {
+        return Ok(Vec::new());
+    }
+    let indicator = fitted.part_in("indicator_")?;
+    let columns = indicator
+        .graph
+        .array(indicator.require("features_")?)
+        .and_then(Array::to_i64s);
+    let columns: Option<Vec<usize>> = columns.and_then(|columns| {
+        columns
+            .into_iter()
+            .map(|column| usize::try_from(column).ok())
+            .collect()
+    });
+    columns.ok_or_else(|| indicator.malformed("'features_' is not an array of columns"))
+}

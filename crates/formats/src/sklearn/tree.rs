@@ -1,0 +1,315 @@
+//! Decision trees and forests of them.
+
+use coracle_estimators::{Classifier, Decision, InverseLink, Link, Regressor};
+use coracle_forest::{Forest, ForestSpec, NodeSpec, Precision, SplitRule, Target, TreeSpec};
+use coracle_model::{Component, LoadError, LoadErrorKind, Width};
+use coracle_pickle::Array;
+
+use super::convert::Part;
+use super::fitted::Fitted;
+use super::labels::labels;
+
+/// What a leaf of a tree holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeafKind {
+    /// A probability per class.
+    Probabilities { n_classes: usize },
+    /// A value per output.
+    Values { n_outputs: usize },
+}
+
+impl LeafKind {
+    fn width(self) -> usize {
+        match self {
+            Self::Probabilities { n_classes } => n_classes,
+            Self::Values { n_outputs } => n_outputs,
+        }
+    }
+}
+
+/// `sklearn.tree._tree.TREE_LEAF`: the child of a leaf.
+const NO_CHILD: i64 = -1;
+
+/// Converts a decision tree or extra tree classifier.
+pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let labels = labels(fitted)?;
+    let leaf = LeafKind::Probabilities {
+        n_classes: labels.len(),
+    };
+    let forest = single(fitted, leaf)?;
+    let facts = facts(&forest, Some(labels.len()));
+    let classifier = Classifier::try_new(
+        Box::new(forest),
+        Some(Link::Identity),
+        Decision::LargestProbability,
+        labels,
+    )
+    .map_err(|error| fitted.malformed(error.to_string()))?;
+    Ok(Part::new(classifier, facts))
+}
+
+/// Converts a decision tree or extra tree regressor.
+pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_outputs = fitted.count("n_outputs_")?;
+    let forest = single(fitted, LeafKind::Values { n_outputs })?;
+    let facts = facts(&forest, None);
+    let regressor = Regressor::new(Box::new(forest), InverseLink::Identity, width(n_outputs));
+    Ok(Part::new(regressor, facts))
+}
+
+/// Converts a random forest or extra trees classifier.
+pub(super) fn forest_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let labels = labels(fitted)?;
+    let leaf = LeafKind::Probabilities {
+        n_classes: labels.len(),
+    };
+    let (forest, children) = averaged(fitted, leaf)?;
+    let facts = facts(&forest, Some(labels.len()));
+    let classifier = Classifier::try_new(
+        Box::new(forest),
+        Some(Link::Identity),
+        Decision::LargestProbability,
+        labels,
+    )
+    .map_err(|error| fitted.malformed(error.to_string()))?;
+    Ok(Part {
+        children,
+        ..Part::new(classifier, facts)
+    })
+}
+
+/// Converts a random forest or extra trees regressor.
+pub(super) fn forest_regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_outputs = fitted.count("n_outputs_")?;
+    let (forest, children) = averaged(fitted, LeafKind::Values { n_outputs })?;
+    let facts = facts(&forest, None);
+    let regressor = Regressor::new(Box::new(forest), InverseLink::Identity, width(n_outputs));
+    Ok(Part {
+        children,
+        ..Part::new(regressor, facts)
+    })
+}
+
+fn width(n_outputs: usize) -> Width {
+    match n_outputs {
+        1 => Width::Scalar,
+        n_outputs => Width::Columns(n_outputs),
+    }
+}
+
+/// Returns what a compiled forest is, for the description.
+pub(super) fn facts(forest: &Forest, n_classes: Option<usize>) -> Vec<(String, String)> {
+    let mut facts = Vec::new();
+    if let Some(n_classes) = n_classes {
+        facts.push(("classes".to_owned(), n_classes.to_string()));
+    }
+    facts.push(("trees".to_owned(), forest.n_trees().to_string()));
+    facts.push(("nodes".to_owned(), forest.n_nodes().to_string()));
+    facts.push(("kernel".to_owned(), forest.kernel().as_str().to_owned()));
+    facts
+}
+
+fn single(fitted: &Fitted<'_>, leaf: LeafKind) -> Result<Forest, LoadError> {
+    let tree = read_tree(fitted, leaf, Target::AllScores, 1.0)?;
+    compile(
+        fitted,
+        ForestSpec {
+            n_features: fitted.count("n_features_in_")?,
+            n_scores: leaf.width(),
+            precision: Precision::Single,
+            base: vec![0.0; leaf.width()],
+            divisor: None,
+            accepts_missing: accepts_missing(fitted, 3)?,
+            accepts_infinite: false,
+            trees: vec![tree],
+        },
+    )
+}
+
+fn averaged(fitted: &Fitted<'_>, leaf: LeafKind) -> Result<(Forest, Vec<Component>), LoadError> {
+    let members = fitted.list("estimators_")?;
+    let mut trees = Vec::with_capacity(members.len());
+    let mut missing = true;
+    let mut summary = Vec::new();
+    for (index, &member) in members.iter().enumerate() {
+        let member = fitted.part(member, &format!("estimators_[{index}]"))?;
+        missing = missing && accepts_missing(&member, 4)?;
+        trees.push(read_tree(&member, leaf, Target::AllScores, 1.0)?);
+        if summary.is_empty() {
+            summary.push(member_summary(&member, members.len()));
+        }
+    }
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_precision_loss,
+        reason = "a number of trees"
+    )]
+    let divisor = trees.len() as f64;
+    if trees.is_empty() {
+        return Err(fitted.malformed("there are no trees"));
+    }
+    let spec = ForestSpec {
+        n_features: fitted.count("n_features_in_")?,
+        n_scores: leaf.width(),
+        precision: Precision::Single,
+        base: vec![0.0; leaf.width()],
+        divisor: Some(divisor),
+        accepts_missing: missing,
+        accepts_infinite: false,
+        trees,
+    };
+    Ok((compile(fitted, spec)?, summary))
+}
+
+/// Returns one child that stands for all trees of an ensemble.
+pub(super) fn member_summary(member: &Fitted<'_>, n_members: usize) -> Component {
+    Component {
+        name: format!("{n_members} x"),
+        class: member.short_class().to_owned(),
+        parameters: super::describe::parameters(member),
+        facts: Vec::new(),
+        children: Vec::new(),
+    }
+}
+
+/// Checks and compiles a forest.
+pub(super) fn compile(fitted: &Fitted<'_>, spec: ForestSpec) -> Result<Forest, LoadError> {
+    Forest::try_new(&spec).map_err(|error| fitted.malformed(error.to_string()))
+}
+
+/// Tells whether a tree takes missing values, as its release decides from its parameters.
+///
+/// `from_minor` is the release from which this kind of estimator takes them at all: 1.3 for a tree, 1.4 in a
+/// forest; trees with random splits follow in 1.6.
+fn accepts_missing(tree: &Fitted<'_>, from_minor: u32) -> Result<bool, LoadError> {
+    if !tree.version.is_from(from_minor) || !tree.is_none("monotonic_cst") {
+        return Ok(false);
+    }
+    let splitter_does = match tree.text("splitter")?.as_str() {
+        "best" => true,
+        "random" => tree.version.is_from(6),
+        _ => false,
+    };
+    let criteria = [
+        "gini",
+        "entropy",
+        "log_loss",
+        "squared_error",
+        "friedman_mse",
+        "poisson",
+    ];
+    Ok(splitter_does && criteria.contains(&tree.text("criterion")?.as_str()))
+}
+
+/// Reads the tree in attribute `tree_`; leaf values are multiplied by `scale`.
+pub(super) fn read_tree(
+    fitted: &Fitted<'_>,
+    leaf: LeafKind,
+    target: Target,
+    scale: f64,
+) -> Result<TreeSpec, LoadError> {
+    let tree = fitted.part_in("tree_")?;
+    if tree.class() != "sklearn.tree._tree.Tree" {
+        return Err(tree.malformed("is not a tree"));
+    }
+    let columns = NodeColumns::read(&tree)?;
+    let nodes = columns.nodes(&tree)?;
+    let values = leaf_values(&tree, leaf, nodes.len(), scale)?;
+    Ok(TreeSpec {
+        nodes,
+        values,
+        target,
+    })
+}
+
+/// The node array's fields, by column.
+struct NodeColumns {
+    left: Vec<i64>,
+    right: Vec<i64>,
+    feature: Vec<i64>,
+    threshold: Vec<f64>,
+    missing_left: Option<Vec<i64>>,
+}
+
+impl NodeColumns {
+    fn read(tree: &Fitted<'_>) -> Result<Self, LoadError> {
+        let nodes = tree.array("nodes")?;
+        let field = |name: &str| {
+            let missing = || tree.malformed(format!("nodes have no field '{name}' of numbers"));
+            nodes.field(name).ok_or_else(missing)
+        };
+        let integers = |name: &str| {
+            let wrong = || tree.malformed(format!("field '{name}' of nodes is not an integer"));
+            field(name)?.to_i64s().ok_or_else(wrong)
+        };
+        let wrong = || tree.malformed("field 'threshold' of nodes is not a number");
+        Ok(Self {
+            left: integers("left_child")?,
+            right: integers("right_child")?,
+            feature: integers("feature")?,
+            threshold: field("threshold")?.to_f64s().ok_or_else(wrong)?,
+            missing_left: nodes
+                .field("missing_go_to_left")
+                .and_then(|column: Array| column.to_i64s()),
+        })
+    }
+
+    fn nodes(&self, tree: &Fitted<'_>) -> Result<Vec<NodeSpec>, LoadError> {
+        let children = self.left.iter().zip(&self.right);
+        let questions = self.feature.iter().zip(&self.threshold);
+        let mut missing_left = self.missing_left.iter().flatten();
+        let mut nodes = Vec::with_capacity(self.left.len());
+        for (index, ((&left, &right), (&feature, &threshold))) in
+            children.zip(questions).enumerate()
+        {
+            let missing_left = missing_left.next().is_some_and(|&flag| flag != 0);
+            if left == NO_CHILD {
+                nodes.push(NodeSpec::Leaf);
+                continue;
+            }
+            let in_range = |what: &str, value: i64| {
+                let wrong =
+                    || tree.malformed(format!("node {index}: {what} {value} is out of range"));
+                u32::try_from(value).map_err(|_negative_or_large| wrong())
+            };
+            nodes.push(NodeSpec::Split {
+                feature: in_range("feature", feature)?,
+                rule: SplitRule::LessOrEqual(threshold),
+                missing_left,
+                left: in_range("left child", left)?,
+                right: in_range("right child", right)?,
+            });
+        }
+        Ok(nodes)
+    }
+}
+
+/// Reads the `(nodes, outputs, classes)` array of values as `(nodes, width)`.
+fn leaf_values(
+    tree: &Fitted<'_>,
+    leaf: LeafKind,
+    n_nodes: usize,
+    scale: f64,
+) -> Result<Vec<f64>, LoadError> {
+    let (shape, mut values) = tree.numbers("values")?;
+    let expected = match leaf {
+        LeafKind::Probabilities { n_classes } => [n_nodes, 1, n_classes],
+        LeafKind::Values { n_outputs } => [n_nodes, n_outputs, 1],
+    };
+    if shape != expected {
+        let message = format!("values have shape {shape:?}, expected {expected:?}");
+        return Err(tree.error(LoadErrorKind::Malformed, message));
+    }
+    // Up to 1.2 leaves hold weighted counts, which scikit-learn divides by their sum at every call.
+    if matches!(leaf, LeafKind::Probabilities { .. }) && !tree.version.is_from(3) {
+        for counts in values.chunks_exact_mut(leaf.width().max(1)) {
+            let sum: f64 = counts.iter().sum();
+            let divisor = if sum == 0.0 { 1.0 } else { sum };
+            counts.iter_mut().for_each(|count| *count /= divisor);
+        }
+    }
+    if scale != 1.0 {
+        values.iter_mut().for_each(|value| *value *= scale);
+    }
+    Ok(values)
+}

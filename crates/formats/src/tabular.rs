@@ -1,0 +1,158 @@
+//! An estimator over tables as a model: names, datatypes, shapes.
+
+use coracle_model::{
+    Description, Estimator, LoadError, LoadErrorKind, Method, MethodSpec, Model, RunError,
+    RunErrorKind, Signature, TensorSpec, Width,
+};
+use coracle_tensor::{DType, Rows, Tensor};
+
+/// The name of the one input, as scikit-learn calls it.
+const INPUT: &str = "X";
+
+/// A model over one table: `X`, a double per row and column.
+#[derive(Debug)]
+pub(crate) struct TabularModel {
+    estimator: Box<dyn Estimator>,
+    signature: Signature,
+    description: Description,
+    methods: Vec<Method>,
+}
+
+impl TabularModel {
+    /// Returns `estimator` as a model whose outputs are its methods.
+    ///
+    /// # Errors
+    /// Kind `Unsupported` if it lacks `default_method`, naming those it has; `Malformed` if there is
+    /// another number of feature names than features.
+    pub(crate) fn try_new(
+        estimator: Box<dyn Estimator>,
+        feature_names: Option<Vec<String>>,
+        default_method: Option<Method>,
+        description: Description,
+    ) -> Result<Self, LoadError> {
+        let n_features = estimator.n_features();
+        if let Some(names) = feature_names
+            .as_ref()
+            .filter(|names| names.len() != n_features)
+        {
+            let message = format!("{} feature names for {n_features} features", names.len());
+            return Err(LoadError::new(LoadErrorKind::Malformed, message));
+        }
+        let methods: Vec<Method> = estimator.methods().iter().map(|spec| spec.method).collect();
+        let default_output = match default_method {
+            None => 0,
+            Some(wanted) => methods
+                .iter()
+                .position(|&method| method == wanted)
+                .ok_or_else(|| lacks_method(wanted, &methods))?,
+        };
+        let signature = Signature {
+            inputs: vec![TensorSpec {
+                name: INPUT.to_owned(),
+                dtype: DType::F64,
+                shape: vec![None, Some(n_features)],
+                columns: feature_names,
+                accepts_missing: estimator.accepts().missing,
+            }],
+            outputs: estimator.methods().iter().map(output_spec).collect(),
+            default_outputs: vec![default_output],
+        };
+        Ok(Self {
+            estimator,
+            signature,
+            description,
+            methods,
+        })
+    }
+
+    /// Returns the table's values as doubles, checked against the signature.
+    fn check_shape(&self, shape: &[usize]) -> Result<(), RunError> {
+        let n_features = self.estimator.n_features();
+        let fits = matches!(shape, [_, n_columns] if *n_columns == n_features);
+        if !fits {
+            let hint = match shape {
+                [n_values] if *n_values == n_features => {
+                    format!("; send shape [1, {n_features}] for one row")
+                }
+                _ => String::new(),
+            };
+            let message = format!(
+                "input \"{INPUT}\": shape {shape:?}, model expects [-1, {n_features}]{hint}"
+            );
+            return Err(RunError::new(RunErrorKind::ShapeMismatch, message));
+        }
+        if shape.first() == Some(&0) {
+            let message = format!("input \"{INPUT}\": shape {shape:?}, at least one row is needed");
+            return Err(RunError::new(RunErrorKind::ShapeMismatch, message));
+        }
+        Ok(())
+    }
+}
+
+fn lacks_method(wanted: Method, methods: &[Method]) -> LoadError {
+    let names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
+    let message = format!(
+        "the model has no method '{}'; it has {}",
+        wanted.as_str(),
+        names.join(", ")
+    );
+    LoadError::new(LoadErrorKind::Unsupported, message)
+}
+
+fn output_spec(spec: &MethodSpec) -> TensorSpec {
+    let mut shape = vec![None];
+    if let Width::Columns(n_columns) = spec.width {
+        shape.push(Some(n_columns));
+    }
+    TensorSpec {
+        name: spec.method.as_str().to_owned(),
+        dtype: spec.dtype,
+        shape,
+        columns: None,
+        accepts_missing: false,
+    }
+}
+
+impl Model for TabularModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        let [table] = inputs else {
+            let message = format!("{} inputs, model expects one, \"{INPUT}\"", inputs.len());
+            return Err(RunError::new(RunErrorKind::ShapeMismatch, message));
+        };
+        let Some(values) = table.values().to_f64s() else {
+            let message = format!(
+                "input \"{INPUT}\": datatype {}, model expects a number (FP64 or any other numeric datatype)",
+                table.dtype()
+            );
+            return Err(RunError::new(RunErrorKind::DTypeMismatch, message));
+        };
+        self.check_shape(table.shape())?;
+        let rows = Rows::try_new(&values, self.estimator.n_features()).ok_or_else(|| {
+            RunError::new(RunErrorKind::Internal, "a checked table has ragged rows")
+        })?;
+        outputs
+            .iter()
+            .map(|&output| {
+                let method = self.methods.get(output).ok_or_else(|| {
+                    RunError::new(
+                        RunErrorKind::Internal,
+                        format!("output {output} does not exist"),
+                    )
+                })?;
+                self.estimator.run(*method, rows)
+            })
+            .collect()
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.estimator.memory_bytes()
+    }
+}
