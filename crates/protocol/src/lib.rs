@@ -1,1 +1,53 @@
-//! (skeleton)
+//! Wire formats to tensors and back: KServe's V1 and the Open Inference Protocol's V2, as JSON over REST.
+//!
+//! Bytes in, tensors out, bytes out: no sockets, no HTTP types. A request is decoded against a model's
+//! [`Signature`] straight into typed buffers ([`v1::decode_predict`], [`v2::decode_infer`]); every complaint
+//! says what was wrong, where, and what was allowed. [`http_status`] and [`grpc_status`] are the only place
+//! where failure codes become statuses.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+
+mod error;
+mod number;
+mod parameters;
+mod render;
+mod status;
+pub mod v1;
+pub mod v2;
+
+use coracle_model::Signature;
+use coracle_tensor::Tensor;
+
+pub use error::{RequestError, error_body};
+pub use status::{grpc_status, http_status};
+
+/// What a request is decoded against.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeContext<'a> {
+    /// What the model takes and gives.
+    pub signature: &'a Signature,
+    /// The outputs of a request that asks for none, as indices into the signature's.
+    pub default_outputs: &'a [usize],
+    /// The method named in the URL's query, if one is.
+    pub method: Option<&'a str>,
+    /// The most elements that one request may hold.
+    pub elements_max: usize,
+}
+
+/// A decoded inference request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// One tensor for each of the signature's inputs.
+    pub inputs: Vec<Tensor>,
+    /// The outputs asked for, as indices into the signature's.
+    pub outputs: Vec<usize>,
+    /// The caller's id for the request, given back in V2.
+    pub id: Option<String>,
+    /// The number of rows.
+    pub n_rows: usize,
+}

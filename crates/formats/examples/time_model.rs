@@ -1,0 +1,92 @@
+//! Times in-process predictions of model files, for `cargo xtask bench kernels`.
+//!
+//! Takes a directory of model directories, each with `rows.npy` (a table of doubles) beside the model file, and
+//! prints one JSON document: median, 10th and 90th percentile of ns per row, for one row and for all rows.
+#![expect(clippy::print_stdout, reason = "prints its results")]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use coracle_base::{Clock, SystemClock};
+use coracle_formats::{LoadOptions, load, locate_all};
+use coracle_model::{Method, Model};
+use coracle_pickle::{Limits, read_npy};
+use coracle_tensor::{Tensor, Values};
+
+/// The time spent on each measurement.
+const BUDGET: Duration = Duration::from_millis(1_500);
+
+fn main() -> ExitCode {
+    let Some(directory) = std::env::args().nth(1) else {
+        eprintln!("usage: time_model DIRECTORY");
+        return ExitCode::from(2);
+    };
+    match run(Path::new(&directory)) {
+        Ok(results) => {
+            println!("{{\"results\": [{}]}}", results.join(",\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(directory: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let clock = SystemClock::new();
+    let mut results = Vec::new();
+    for file in locate_all(directory)? {
+        let options = LoadOptions {
+            default_method: Some(Method::PredictProba),
+        };
+        let model = load(&file.path, &options, &clock)?.model;
+        let rows = std::fs::read(file.path.with_file_name("rows.npy"))?;
+        let rows = read_npy(&rows, &Limits::default())?;
+        let values = rows.to_f64s().ok_or("rows.npy holds no numbers")?;
+        let n_columns = *rows.shape().get(1).ok_or("rows.npy is no table")?;
+        for n_rows in [1, values.len() / n_columns] {
+            let samples = measure(&clock, model.as_ref(), &values, n_rows, n_columns)?;
+            let at = |percent: usize| samples[(samples.len() - 1) * percent / 100];
+            results.push(format!(
+                "{{\"model\": \"{}\", \"peer\": \"coracle\", \"rows\": {n_rows}, \"ns_per_row_median\": {:.1}, \"ns_per_row_p10\": {:.1}, \"ns_per_row_p90\": {:.1}}}",
+                file.name,
+                at(50),
+                at(10),
+                at(90)
+            ));
+        }
+    }
+    Ok(results)
+}
+
+/// Returns sorted times in ns per row. One row is timed in groups, since a clock reading costs as much.
+fn measure(
+    clock: &dyn Clock,
+    model: &dyn Model,
+    values: &[f64],
+    n_rows: usize,
+    n_columns: usize,
+) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
+    let n_tables = values.len() / (n_rows * n_columns);
+    let tables: Result<Vec<[Tensor; 1]>, _> = values
+        .chunks_exact(n_rows * n_columns)
+        .map(|chunk| Tensor::try_new(vec![n_rows, n_columns], Values::F64(chunk.to_vec())).map(|table| [table]))
+        .collect();
+    let tables = tables?;
+    let outputs = model.signature().default_outputs.clone();
+    let mut samples = Vec::new();
+    let started = clock.monotonic();
+    while clock.monotonic() - started < BUDGET || samples.len() < 20 {
+        let before = clock.monotonic();
+        for table in &tables {
+            black_box(model.run(black_box(table), &outputs)?);
+        }
+        let elapsed = clock.monotonic() - before;
+        samples.push(elapsed.as_nanos() as f64 / (n_tables * n_rows) as f64);
+    }
+    samples.sort_by(f64::total_cmp);
+    Ok(samples)
+}

@@ -1,0 +1,124 @@
+//! Values to JSON, appended to a buffer.
+
+use coracle_tensor::{Tensor, Values};
+
+/// Appends a JSON string.
+pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
+    // Writing a string to memory cannot fail.
+    if serde_json::to_writer(&mut *out, text).is_err() {
+        out.extend_from_slice(b"\"\"");
+    }
+}
+
+/// Appends a number that is finite; JSON has no other, so those become `null`.
+fn double(value: f64, out: &mut Vec<u8>) {
+    if value.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        out.extend_from_slice(b"null");
+    }
+}
+
+fn single(value: f32, out: &mut Vec<u8>) {
+    if value.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// Appends an integer.
+pub(crate) fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends items separated by commas.
+pub(crate) fn separated<T>(
+    items: impl Iterator<Item = T>,
+    out: &mut Vec<u8>,
+    mut item: impl FnMut(T, &mut Vec<u8>),
+) {
+    for (index, value) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        item(value, out);
+    }
+}
+
+/// Appends the element at `index`; nothing if there is none.
+fn element(values: &Values, index: usize, out: &mut Vec<u8>) {
+    macro_rules! integer_at {
+        ($items:expr) => {
+            if let Some(&value) = $items.get(index) {
+                integer(value, out);
+            }
+        };
+    }
+    match values {
+        Values::Bool(items) => match items.get(index) {
+            Some(true) => out.extend_from_slice(b"true"),
+            _ => out.extend_from_slice(b"false"),
+        },
+        Values::U8(items) => integer_at!(items),
+        Values::U16(items) => integer_at!(items),
+        Values::U32(items) => integer_at!(items),
+        Values::U64(items) => integer_at!(items),
+        Values::I8(items) => integer_at!(items),
+        Values::I16(items) => integer_at!(items),
+        Values::I32(items) => integer_at!(items),
+        Values::I64(items) => integer_at!(items),
+        Values::F16(items) => single(
+            items.get(index).map_or(f32::NAN, |value| value.to_f32()),
+            out,
+        ),
+        Values::BF16(items) => {
+            single(
+                items.get(index).map_or(f32::NAN, |value| value.to_f32()),
+                out,
+            );
+        }
+        Values::F32(items) => single(items.get(index).copied().unwrap_or(f32::NAN), out),
+        Values::F64(items) => double(items.get(index).copied().unwrap_or(f64::NAN), out),
+        Values::Bytes(items) => {
+            string(
+                &String::from_utf8_lossy(items.get(index).unwrap_or_default()),
+                out,
+            );
+        }
+    }
+}
+
+/// Appends all elements as one flat list.
+pub(crate) fn flat(values: &Values, out: &mut Vec<u8>) {
+    out.push(b'[');
+    separated(0..values.len(), out, |index, out| {
+        element(values, index, out)
+    });
+    out.push(b']');
+}
+
+/// Appends row `row` of `tensor`: an element, or lists nested as deep as its shape.
+pub(crate) fn row(tensor: &Tensor, row: usize, out: &mut Vec<u8>) {
+    let inner = tensor.shape().get(1..).unwrap_or_default();
+    let size: usize = inner.iter().product();
+    nested(tensor.values(), inner, row.saturating_mul(size), out);
+}
+
+/// Appends the block of `shape` that starts at element `start`; the depth is that of a model's output.
+fn nested(values: &Values, shape: &[usize], start: usize, out: &mut Vec<u8>) {
+    let Some((&n_items, inner)) = shape.split_first() else {
+        return element(values, start, out);
+    };
+    let size: usize = inner.iter().product();
+    out.push(b'[');
+    separated(0..n_items, out, |index, out| {
+        nested(
+            values,
+            inner,
+            start.saturating_add(index.saturating_mul(size)),
+            out,
+        );
+    });
+    out.push(b']');
+}

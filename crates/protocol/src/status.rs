@@ -1,0 +1,55 @@
+//! From failure codes to the statuses of HTTP and gRPC: the only place that knows both.
+
+use coracle_base::Code;
+
+/// Returns the HTTP status of a failure.
+#[must_use]
+pub fn http_status(code: Code) -> u16 {
+    match code {
+        Code::InvalidArgument | Code::FailedPrecondition => 400,
+        Code::NotFound => 404,
+        Code::AlreadyExists => 409,
+        Code::ResourceExhausted => 429,
+        Code::Internal => 500,
+        Code::Unimplemented => 501,
+        Code::Unavailable => 503,
+        Code::DeadlineExceeded => 504,
+    }
+}
+
+/// Returns the gRPC status of a failure.
+#[must_use]
+pub fn grpc_status(code: Code) -> i32 {
+    match code {
+        Code::InvalidArgument => 3,
+        Code::DeadlineExceeded => 4,
+        Code::NotFound => 5,
+        Code::AlreadyExists => 6,
+        Code::ResourceExhausted => 8,
+        Code::FailedPrecondition => 9,
+        Code::Unimplemented => 12,
+        Code::Internal => 13,
+        Code::Unavailable => 14,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_table_has_every_code_with_its_statuses() {
+        let document = include_str!("../../../docs/compatibility.md");
+        for code in Code::ALL {
+            let row = format!(
+                "| `{code}` | {} | {} |",
+                http_status(code),
+                grpc_status(code)
+            );
+            assert!(
+                document.contains(&row),
+                "docs/compatibility.md lacks {row:?}"
+            );
+        }
+    }
+}

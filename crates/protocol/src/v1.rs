@@ -1,0 +1,57 @@
+//! KServe's V1 protocol: `{"instances": [...]}` to `{"predictions": [...]}`.
+
+mod decode;
+
+use coracle_model::Signature;
+use coracle_tensor::Tensor;
+
+use crate::{Call, render};
+
+pub use decode::decode_predict;
+
+/// Appends the answer to a prediction.
+///
+/// One output gives a list of its rows; several give a list of objects, one per row, by output name.
+/// Numbers that JSON cannot hold (NaN, infinity) become `null`.
+pub fn encode_predict(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"predictions\":[");
+    render::separated(0..call.n_rows, out, |row, out| match outputs {
+        [output] => render::row(output, row, out),
+        _ => {
+            out.push(b'{');
+            let named = call.outputs.iter().zip(outputs);
+            render::separated(named, out, |(&index, output), out| {
+                let name = signature
+                    .outputs
+                    .get(index)
+                    .map_or("", |spec| spec.name.as_str());
+                render::string(name, out);
+                out.push(b':');
+                render::row(output, row, out);
+            });
+            out.push(b'}');
+        }
+    });
+    out.extend_from_slice(b"]}");
+}
+
+/// Appends the list of models.
+pub fn model_list<'a>(names: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"models\":[");
+    render::separated(names, out, render::string);
+    out.extend_from_slice(b"]}");
+}
+
+/// Appends whether a model is ready.
+pub fn model_status(name: &str, ready: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"name\":");
+    render::string(name, out);
+    out.extend_from_slice(if ready {
+        b",\"ready\":true}"
+    } else {
+        b",\"ready\":false}"
+    });
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

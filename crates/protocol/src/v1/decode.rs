@@ -1,0 +1,358 @@
+//! Decoding a V1 request, straight into the table's buffer.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use coracle_model::TensorSpec;
+use coracle_tensor::{DType, Tensor, Values};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::error::quoted;
+use crate::number::{ElementSeed, Place};
+use crate::parameters::{Parameters, choose_outputs};
+use crate::{Call, DecodeContext, RequestError};
+
+/// Decodes the body of `POST /v1/models/M:predict`.
+///
+/// `instances` (or `inputs`, which means the same) holds rows: lists of numbers, or objects by feature name.
+/// `null` is a missing value. `parameters.method` chooses the output.
+///
+/// # Errors
+/// Code `InvalidArgument` naming the row and column at fault; `Unimplemented` for models that take
+/// something else than one table of numbers.
+pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
+    let (spec, n_columns) = table_spec(ctx)?;
+    if body.iter().all(u8::is_ascii_whitespace) {
+        let message = "the request body is empty; send JSON such as {\"instances\": [[1.0, 2.0]]}";
+        return Err(RequestError::invalid(message));
+    }
+    let rows = RowsLimits {
+        spec,
+        n_columns,
+        elements_max: ctx.elements_max,
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let request = RequestSeed { rows }
+        .deserialize(&mut deserializer)
+        .and_then(|request| deserializer.end().map(|()| request))
+        .map_err(|error| RequestError::from_json(body, &error))?;
+    let outputs = choose_outputs(ctx, request.parameters.method.as_deref())?;
+    let Some(table) = request.table else {
+        let message = "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [[...], ...]}";
+        return Err(RequestError::invalid(message));
+    };
+    let n_rows = table.len().checked_div(n_columns).unwrap_or(0);
+    let table = Tensor::try_new(vec![n_rows, n_columns], Values::F64(table))
+        .map_err(|error| RequestError::invalid(error.to_string()))?;
+    Ok(Call {
+        inputs: vec![table],
+        outputs,
+        id: None,
+        n_rows,
+    })
+}
+
+/// Returns the one input, if it is a table of doubles.
+fn table_spec<'a>(ctx: &DecodeContext<'a>) -> Result<(&'a TensorSpec, usize), RequestError> {
+    if let [spec] = ctx.signature.inputs.as_slice()
+        && let (DType::F64, Some(n_columns)) = (spec.dtype, spec.n_columns())
+    {
+        return Ok((spec, n_columns));
+    }
+    Err(RequestError::unimplemented(
+        "V1 requests are supported for models of one table of numbers; use V2 for this one",
+    ))
+}
+
+/// What rows are checked against.
+#[derive(Clone, Copy)]
+struct RowsLimits<'a> {
+    spec: &'a TensorSpec,
+    n_columns: usize,
+    elements_max: usize,
+}
+
+struct Request {
+    table: Option<Vec<f64>>,
+    parameters: Parameters,
+}
+
+struct RequestSeed<'a> {
+    rows: RowsLimits<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for RequestSeed<'_> {
+    type Value = Request;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Request, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RequestSeed<'_> {
+    type Value = Request;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with \"instances\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Request, A::Error> {
+        let mut request = Request {
+            table: None,
+            parameters: Parameters::default(),
+        };
+        while let Some(key) = entries.next_key::<Cow<'_, str>>()? {
+            match key.as_ref() {
+                key @ ("instances" | "inputs") => {
+                    if request.table.is_some() {
+                        let message =
+                            format!("\"{key}\" comes after another list of instances; send one");
+                        return Err(A::Error::custom(message));
+                    }
+                    let key = if key == "inputs" {
+                        "inputs"
+                    } else {
+                        "instances"
+                    };
+                    request.table = Some(entries.next_value_seed(TableSeed {
+                        key,
+                        rows: self.rows,
+                    })?);
+                }
+                "parameters" => request.parameters = entries.next_value()?,
+                _ => drop(entries.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// Reads the list of rows.
+struct TableSeed<'a> {
+    key: &'static str,
+    rows: RowsLimits<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for TableSeed<'_> {
+    type Value = Vec<f64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f64>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TableSeed<'_> {
+    type Value = Vec<f64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" to be a list of rows", self.key)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Vec<f64>, A::Error> {
+        let mut table = Vec::with_capacity(self.rows.n_columns.min(self.rows.elements_max));
+        let mut row = 0_usize;
+        let mut seen = Vec::new();
+        loop {
+            let seed = RowSeed {
+                key: self.key,
+                row,
+                rows: self.rows,
+                table: &mut table,
+                seen: &mut seen,
+            };
+            if rows.next_element_seed(seed)?.is_none() {
+                break;
+            }
+            row = row.saturating_add(1);
+            if table.len() > self.rows.elements_max {
+                let message = format!(
+                    "more than {} values; send smaller batches",
+                    self.rows.elements_max
+                );
+                return Err(A::Error::custom(message));
+            }
+        }
+        if row == 0 {
+            let key = self.key;
+            return Err(A::Error::custom(format_args!(
+                "\"{key}\" is empty; at least one row is needed"
+            )));
+        }
+        Ok(table)
+    }
+}
+
+/// The place of a number in a table.
+#[derive(Clone, Copy)]
+struct Cell<'a> {
+    key: &'static str,
+    row: usize,
+    column: Column<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Column<'a> {
+    Index(usize),
+    Name(&'a str),
+}
+
+impl Place for Cell<'_> {
+    fn write(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, row) = (self.key, self.row);
+        match self.column {
+            Column::Index(column) => write!(f, "{key}[{row}][{column}]"),
+            Column::Name(name) => write!(f, "{key}[{row}].{name}"),
+        }
+    }
+}
+
+/// Reads one row to the end of the table.
+struct RowSeed<'a, 't> {
+    key: &'static str,
+    row: usize,
+    rows: RowsLimits<'a>,
+    table: &'t mut Vec<f64>,
+    /// Which features of an object were there; kept from row to row.
+    seen: &'t mut Vec<bool>,
+}
+
+impl RowSeed<'_, '_> {
+    fn not_a_row<E: serde::de::Error>(&self, what: &str) -> E {
+        let (key, row, n_columns) = (self.key, self.row, self.rows.n_columns);
+        E::custom(format_args!(
+            "{key}[{row}]: {what}; each row is a list of {n_columns} numbers"
+        ))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of {} numbers", self.rows.n_columns)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
+        let n_columns = self.rows.n_columns;
+        let mut column = 0_usize;
+        loop {
+            let place = Cell {
+                key: self.key,
+                row: self.row,
+                column: Column::Index(column),
+            };
+            let seed = ElementSeed::<f64, _>::new(place, self.rows.spec.accepts_missing);
+            match cells.next_element_seed(seed)? {
+                // One more than expected is kept for the message; further ones are only counted.
+                Some(value) if column < n_columns => self.table.push(value),
+                Some(_) => {}
+                None => break,
+            }
+            column = column.saturating_add(1);
+        }
+        if column != n_columns {
+            let (key, row) = (self.key, self.row);
+            return Err(A::Error::custom(format_args!(
+                "{key}[{row}]: {column} values, model expects {n_columns}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let Some(columns) = &self.rows.spec.columns else {
+            let what = "an object, but the model was fitted without feature names";
+            return Err(self.not_a_row(what));
+        };
+        let start = self.table.len();
+        self.table.resize(start.saturating_add(columns.len()), 0.0);
+        self.seen.clear();
+        self.seen.resize(columns.len(), false);
+        let mut expected = 0_usize;
+        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+            let (key, row) = (self.key, self.row);
+            // Features mostly come in the model's order.
+            let is_next = columns.get(expected).is_some_and(|column| *column == name);
+            let found = if is_next {
+                Some(expected)
+            } else {
+                columns.iter().position(|column| *column == name)
+            };
+            let Some(index) = found else {
+                let (name, all) = (quoted(&name), columns.join(", "));
+                return Err(A::Error::custom(format_args!(
+                    "{key}[{row}]: unknown feature {name}; the model has {all}"
+                )));
+            };
+            expected = index.saturating_add(1);
+            if self.seen.get(index) == Some(&true) {
+                let name = quoted(&name);
+                return Err(A::Error::custom(format_args!(
+                    "{key}[{row}]: feature {name} occurs twice"
+                )));
+            }
+            let place = Cell {
+                key,
+                row,
+                column: Column::Name(&name),
+            };
+            let value = entries.next_value_seed(ElementSeed::<f64, _>::new(
+                place,
+                self.rows.spec.accepts_missing,
+            ))?;
+            if let (Some(cell), Some(seen)) = (
+                self.table.get_mut(start.saturating_add(index)),
+                self.seen.get_mut(index),
+            ) {
+                *cell = value;
+                *seen = true;
+            }
+        }
+        let absent = columns
+            .iter()
+            .zip(self.seen.iter())
+            .filter(|(_, seen)| !**seen);
+        let absent: Vec<&str> = absent.map(|(name, _)| name.as_str()).collect();
+        if !absent.is_empty() {
+            let (key, row, absent) = (self.key, self.row, absent.join(", "));
+            return Err(A::Error::custom(format_args!(
+                "{key}[{row}]: features missing: {absent}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _value: u64) -> Result<(), E> {
+        Err(self.not_a_row("a number"))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _value: i64) -> Result<(), E> {
+        Err(self.not_a_row("a number"))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _value: f64) -> Result<(), E> {
+        Err(self.not_a_row("a number"))
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _value: bool) -> Result<(), E> {
+        Err(self.not_a_row("a truth value"))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _text: &str) -> Result<(), E> {
+        Err(self.not_a_row("a string"))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        Err(self.not_a_row("null"))
+    }
+}

@@ -1,0 +1,397 @@
+//! V1 bodies and what they must become.
+
+use coracle_model::TensorSpec;
+use coracle_tensor::{ByteStrings, DType, Values};
+
+use super::*;
+use crate::DecodeContext;
+
+pub(crate) fn signature(columns: Option<[&str; 2]>, accepts_missing: bool) -> Signature {
+    let output = |name: &str, shape| TensorSpec {
+        name: name.to_owned(),
+        dtype: DType::F64,
+        shape,
+        columns: None,
+        accepts_missing: false,
+    };
+    Signature {
+        inputs: vec![TensorSpec {
+            name: "X".to_owned(),
+            dtype: DType::F64,
+            shape: vec![None, Some(2)],
+            columns: columns.map(|names| names.map(str::to_owned).to_vec()),
+            accepts_missing,
+        }],
+        outputs: vec![
+            output("predict", vec![None]),
+            output("predict_proba", vec![None, Some(2)]),
+        ],
+        default_outputs: vec![0],
+    }
+}
+
+pub(crate) fn context(signature: &Signature) -> DecodeContext<'_> {
+    DecodeContext {
+        signature,
+        default_outputs: &signature.default_outputs,
+        method: None,
+        elements_max: 1_000,
+    }
+}
+
+fn decode(body: &str, signature: &Signature) -> Result<Call, String> {
+    decode_predict(body.as_bytes(), &context(signature)).map_err(|error| error.to_string())
+}
+
+fn table(call: &Call) -> (&[usize], &[f64]) {
+    match call.inputs[0].values() {
+        Values::F64(values) => (call.inputs[0].shape(), values),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn rows_become_a_table() {
+    let named = signature(Some(["a", "b"]), false);
+    let cases: [(&str, &[f64]); 8] = [
+        (
+            r#"{"instances": [[1, 2], [3.5, -4e-2]]}"#,
+            &[1.0, 2.0, 3.5, -0.04],
+        ),
+        (r#"{"inputs": [[1, 2]]}"#, &[1.0, 2.0]),
+        (r#"{"instances": [[true, false]]}"#, &[1.0, 0.0]),
+        (
+            r#"{"instances": [{"a": 1, "b": 2}, {"b": 4, "a": 3}]}"#,
+            &[1.0, 2.0, 3.0, 4.0],
+        ),
+        (
+            r#"{"instances": [[1, 2], {"b": 4, "a": 3}]}"#,
+            &[1.0, 2.0, 3.0, 4.0],
+        ),
+        (
+            r#"{"other": {"x": [1]}, "instances": [[0.1, 5e-324]]}"#,
+            &[0.1, 5e-324],
+        ),
+        (
+            r#"{"instances": [[1.7976931348623157e308, 18446744073709551615]]}"#,
+            &[f64::MAX, 18446744073709551615.0],
+        ),
+        ("\n{\"instances\" : [\n[1 ,2] ]}\n", &[1.0, 2.0]),
+    ];
+    for (body, expected) in cases {
+        let call = decode(body, &named).unwrap();
+        assert_eq!(
+            table(&call),
+            (&[expected.len() / 2, 2][..], expected),
+            "{body}"
+        );
+        assert_eq!(call.n_rows, expected.len() / 2);
+        assert_eq!(call.outputs, [0]);
+    }
+}
+
+#[test]
+fn null_is_a_missing_value_where_the_model_takes_them() {
+    let call = decode(r#"{"instances": [[null, 2]]}"#, &signature(None, true)).unwrap();
+    assert!(table(&call).1[0].is_nan());
+}
+
+/// Bodies that are refused, each with the start of its message.
+const REFUSED: [(&str, &str); 31] = [
+    ("", "the request body is empty; send JSON such as"),
+    (" \n", "the request body is empty"),
+    (
+        "{",
+        "the body is not valid JSON: EOF while parsing an object at line 1 column 1",
+    ),
+    (
+        "[1]",
+        "invalid type: sequence, expected an object with \"instances\"",
+    ),
+    ("{}", "the request has neither \"instances\" nor \"inputs\""),
+    (
+        r#"{"instances": []}"#,
+        "\"instances\" is empty; at least one row is needed",
+    ),
+    (
+        r#"{"instances": 5}"#,
+        "invalid type: integer `5`, expected \"instances\" to be a list of rows",
+    ),
+    (
+        r#"{"instances": [1, 2]}"#,
+        "instances[0]: a number; each row is a list of 2 numbers",
+    ),
+    (
+        r#"{"instances": ["a"]}"#,
+        "instances[0]: a string; each row is a list of 2 numbers",
+    ),
+    (r#"{"instances": [null]}"#, "instances[0]: null; each row"),
+    (
+        r#"{"instances": [true]}"#,
+        "instances[0]: a truth value; each row",
+    ),
+    (r#"{"instances": [-1]}"#, "instances[0]: a number; each row"),
+    (
+        r#"{"instances": [1.5]}"#,
+        "instances[0]: a number; each row",
+    ),
+    (
+        r#"{"instances": [[1]]}"#,
+        "instances[0]: 1 values, model expects 2",
+    ),
+    (
+        r#"{"instances": [[1, 2], [1, 2, 3]]}"#,
+        "instances[1]: 3 values, model expects 2",
+    ),
+    (
+        r#"{"instances": [[]]}"#,
+        "instances[0]: 0 values, model expects 2",
+    ),
+    (
+        r#"{"instances": [[1, "2"]]}"#,
+        "instances[0][1]: a string where a number belongs",
+    ),
+    (
+        r#"{"instances": [[1, [2]]]}"#,
+        "instances[0][1]: a list where a number belongs",
+    ),
+    (
+        r#"{"instances": [[1, {"a": 2}]]}"#,
+        "instances[0][1]: an object where a number belongs",
+    ),
+    (
+        r#"{"instances": [[1, null]]}"#,
+        "instances[0][1]: null (a missing value), this model takes numbers only",
+    ),
+    (
+        r#"{"instances": [[1, NaN]]}"#,
+        "JSON has no NaN or Infinity; send null for a missing value (line 1",
+    ),
+    (
+        r#"{"instances": [[1, -Infinity]]}"#,
+        "JSON has no NaN or Infinity",
+    ),
+    (
+        r#"{"instances": [[1, Infinity]]}"#,
+        "JSON has no NaN or Infinity",
+    ),
+    (
+        r#"{"instances": [[1, 1e999]]}"#,
+        "the body is not valid JSON: number out of range",
+    ),
+    (
+        r#"{"instances": [[1, 2]], "inputs": [[1, 2]]}"#,
+        "\"inputs\" comes after another list of instances",
+    ),
+    (
+        r#"{"instances": [[1, 2]], "instances": [[1, 2]]}"#,
+        "\"instances\" comes after another list",
+    ),
+    (
+        r#"{"instances": [[1, 2]]} x"#,
+        "the body is not valid JSON: trailing characters",
+    ),
+    (
+        r#"{"instances": [{"a": 1, "b": 2}]}"#,
+        "instances[0]: an object, but the model was fitted without feature names",
+    ),
+    (
+        r#"{"instances": [[1, 2]], "parameters": {"method": "transform"}}"#,
+        "unknown method \"transform\"; the model has predict, predict_proba",
+    ),
+    (
+        r#"{"instances": [[1, 2]], "parameters": 5}"#,
+        "invalid type: integer `5`",
+    ),
+    (
+        "{\"instances\": [[1, \u{1}2]]}",
+        "the body is not valid JSON",
+    ),
+];
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let unnamed = signature(None, false);
+    for (body, start) in REFUSED {
+        let message = decode(body, &unnamed).unwrap_err();
+        assert!(
+            message.starts_with(start),
+            "{body}: {message:?}, expected {start:?}"
+        );
+    }
+    let deep = format!("{{\"instances\": {}", "[".repeat(100_000));
+    assert!(decode(&deep, &unnamed).is_err());
+    assert!(decode_predict(b"{\"instances\": [[1, \"\xff\"]]}", &context(&unnamed)).is_err());
+}
+
+#[test]
+fn objects_are_checked_against_the_feature_names() {
+    let named = signature(Some(["a", "b"]), false);
+    let cases = [
+        (
+            r#"{"instances": [{"a": 1}]}"#,
+            "instances[0]: features missing: b",
+        ),
+        (
+            r#"{"instances": [{"a": 1, "c": 2}]}"#,
+            "instances[0]: unknown feature \"c\"; the model has a, b",
+        ),
+        (
+            r#"{"instances": [{"a": 1, "a": 2}]}"#,
+            "instances[0]: feature \"a\" occurs twice",
+        ),
+        (
+            r#"{"instances": [{"a": 1, "b": "x"}]}"#,
+            "instances[0].b: a string where a number belongs",
+        ),
+    ];
+    for (body, start) in cases {
+        let message = decode(body, &named).unwrap_err();
+        assert!(message.starts_with(start), "{body}: {message:?}");
+    }
+}
+
+#[test]
+fn the_method_comes_from_the_body_then_the_url_then_the_default() {
+    let signature = signature(None, false);
+    let plain = br#"{"instances": [[1, 2]]}"#;
+    let chosen =
+        br#"{"instances": [[1, 2]], "parameters": {"method": "predict_proba", "other": 1}}"#;
+    let ctx = |method| DecodeContext {
+        method,
+        ..context(&signature)
+    };
+    assert_eq!(decode_predict(plain, &ctx(None)).unwrap().outputs, [0]);
+    assert_eq!(
+        decode_predict(plain, &ctx(Some("predict_proba")))
+            .unwrap()
+            .outputs,
+        [1]
+    );
+    assert_eq!(
+        decode_predict(chosen, &ctx(Some("predict")))
+            .unwrap()
+            .outputs,
+        [1]
+    );
+}
+
+#[test]
+fn too_many_elements_are_refused() {
+    let body = format!("{{\"instances\": [{}[1, 2]]}}", "[1, 2],".repeat(600));
+    let message = decode(&body, &signature(None, false)).unwrap_err();
+    assert!(message.starts_with("more than 1000 values"), "{message}");
+}
+
+#[test]
+fn predictions_are_rendered_by_row() {
+    let signature = signature(None, false);
+    let render = |outputs: &[usize], tensors: &[Tensor]| {
+        let call = Call {
+            inputs: vec![],
+            outputs: outputs.to_vec(),
+            id: None,
+            n_rows: tensors[0].n_rows(),
+        };
+        let mut out = Vec::new();
+        encode_predict(&signature, &call, tensors, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let labels: ByteStrings = ["set\"osa", "é"].into_iter().collect();
+    let matrix = Tensor::try_new(vec![2, 2], Values::F64(vec![0.1, 0.9, f64::NAN, 1.0])).unwrap();
+    let integers = Tensor::from_values(Values::I64(vec![0, -2]));
+    let cases = [
+        (
+            render(&[0], std::slice::from_ref(&integers)),
+            r#"{"predictions":[0,-2]}"#,
+        ),
+        (
+            render(
+                &[0],
+                &[Tensor::from_values(Values::F64(vec![1.0, 1e-7, 1e300]))],
+            ),
+            r#"{"predictions":[1.0,1e-7,1e300]}"#,
+        ),
+        (
+            render(
+                &[0],
+                &[Tensor::from_values(Values::Bool(vec![true, false]))],
+            ),
+            r#"{"predictions":[true,false]}"#,
+        ),
+        (
+            render(&[0], &[Tensor::from_values(Values::Bytes(labels))]),
+            r#"{"predictions":["set\"osa","é"]}"#,
+        ),
+        (
+            render(&[1], std::slice::from_ref(&matrix)),
+            r#"{"predictions":[[0.1,0.9],[null,1.0]]}"#,
+        ),
+        (
+            render(&[0, 1], &[integers, matrix]),
+            r#"{"predictions":[{"predict":0,"predict_proba":[0.1,0.9]},{"predict":-2,"predict_proba":[null,1.0]}]}"#,
+        ),
+    ];
+    for (rendered, expected) in cases {
+        assert_eq!(rendered, expected);
+    }
+}
+
+#[test]
+fn doubles_survive_the_wire_bit_by_bit() {
+    let signature = signature(None, false);
+    let mut bits = 0x3fb9_9999_9999_999a_u64;
+    for _ in 0..2_000 {
+        bits = bits
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let value = f64::from_bits(bits);
+        if !value.is_finite() {
+            continue;
+        }
+        let body = format!("{{\"instances\": [[{value:?}, {value:e}]]}}");
+        let call = decode(&body, &signature).unwrap();
+        assert_eq!(table(&call).1[0].to_bits(), value.to_bits(), "{body}");
+        assert_eq!(table(&call).1[1].to_bits(), value.to_bits(), "{body}");
+        let mut out = Vec::new();
+        encode_predict(
+            &signature,
+            &Call {
+                outputs: vec![0],
+                ..call
+            },
+            &[Tensor::from_values(Values::F64(vec![value]))],
+            &mut out,
+        );
+        let text = String::from_utf8(out).unwrap();
+        let number = text
+            .trim_start_matches("{\"predictions\":[")
+            .trim_end_matches("]}");
+        assert_eq!(
+            number.parse::<f64>().unwrap().to_bits(),
+            value.to_bits(),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn damaged_bodies_are_errors_or_requests_never_panics() {
+    let named = signature(Some(["a", "b"]), true);
+    let bodies = [
+        r#"{"instances": [[1.5, null], {"a": -2e3, "b": true}], "parameters": {"method": "predict"}}"#,
+        r#"{"inputs": [[1, 2]], "x": "é\n"}"#,
+    ];
+    for body in bodies {
+        for end in 0..body.len() {
+            assert!(decode_predict(&body.as_bytes()[..end], &context(&named)).is_err());
+        }
+        for position in 0..body.len() {
+            for byte in [0, b'"', b'[', b'}', b'-', b'e', b'9', 0xff] {
+                let mut damaged = body.as_bytes().to_vec();
+                damaged[position] = byte;
+                drop(decode_predict(&damaged, &context(&named)));
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Answers about the server and its models.
+
+use coracle_model::{Signature, TensorSpec};
+
+use crate::render;
+
+/// Appends what the server is.
+pub fn server_metadata(version: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"name\":\"coracle\",\"version\":");
+    render::string(version, out);
+    out.extend_from_slice(b",\"extensions\":[]}");
+}
+
+/// Appends that the server lives.
+pub fn health_live(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"live\":true}");
+}
+
+/// Appends whether the server is ready for requests.
+pub fn health_ready(ready: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(if ready {
+        b"{\"ready\":true}"
+    } else {
+        b"{\"ready\":false}"
+    });
+}
+
+/// Appends the list of models.
+pub fn model_list<'a>(names: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+    crate::v1::model_list(names, out);
+}
+
+/// Appends whether a model is ready.
+pub fn model_ready(name: &str, ready: bool, out: &mut Vec<u8>) {
+    crate::v1::model_status(name, ready, out);
+}
+
+/// Appends what a model takes and gives.
+///
+/// The outputs are listed with the default ones first. Column names, where the model knows them, are the
+/// input's parameter `columns`.
+pub fn model_metadata(
+    name: &str,
+    version: &str,
+    platform: &str,
+    signature: &Signature,
+    default_outputs: &[usize],
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"{\"name\":");
+    render::string(name, out);
+    out.extend_from_slice(b",\"versions\":[");
+    render::string(version, out);
+    out.extend_from_slice(b"],\"platform\":");
+    render::string(platform, out);
+    out.extend_from_slice(b",\"inputs\":[");
+    render::separated(signature.inputs.iter(), out, tensor);
+    out.extend_from_slice(b"],\"outputs\":[");
+    let others = (0..signature.outputs.len()).filter(|index| !default_outputs.contains(index));
+    let indices = default_outputs.iter().copied().chain(others);
+    render::separated(
+        indices.filter_map(|index| signature.outputs.get(index)),
+        out,
+        tensor,
+    );
+    out.extend_from_slice(b"]}");
+}
+
+fn tensor(spec: &TensorSpec, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"name\":");
+    render::string(&spec.name, out);
+    out.extend_from_slice(b",\"datatype\":");
+    render::string(spec.dtype.name(), out);
+    out.extend_from_slice(b",\"shape\":[");
+    render::separated(spec.wire_shape().into_iter(), out, |size, out| {
+        render::integer(size, out)
+    });
+    out.push(b']');
+    if let Some(columns) = &spec.columns {
+        out.extend_from_slice(b",\"parameters\":{\"columns\":[");
+        render::separated(columns.iter(), out, |column, out| {
+            render::string(column, out)
+        });
+        out.extend_from_slice(b"]}");
+    }
+    out.push(b'}');
+}
