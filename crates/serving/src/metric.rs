@@ -1,0 +1,323 @@
+//! Every metric there is, and the Prometheus text that shows them.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::statistics::{LATENCY_BOUNDS_NS, outcome_label, outcomes};
+use crate::{HttpStatistics, ModelTable, Protocol, ServedModel};
+
+/// A metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Finished calls by model, protocol and code.
+    Requests,
+    /// Latency of finished calls by model.
+    RequestDuration,
+    /// Calls in flight by model.
+    RequestsInFlight,
+    /// Memory held by model.
+    ModelMemory,
+    /// Time of loading by model and phase.
+    ModelLoad,
+    /// Whether a model is ready.
+    ModelReady,
+    /// Mean cost of a call by model.
+    ModelCost,
+    /// HTTP answers by status class.
+    HttpResponses,
+    /// Open connections.
+    Connections,
+    /// Connections turned away.
+    ConnectionsRefused,
+    /// Log lines lost.
+    LogLinesDropped,
+    /// The version of the program.
+    BuildInfo,
+}
+
+/// What a metric's number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by bucket.
+    Histogram,
+}
+
+impl Metric {
+    /// Every metric, in the order in which it is shown.
+    pub const ALL: [Self; 12] = [
+        Self::Requests,
+        Self::RequestDuration,
+        Self::RequestsInFlight,
+        Self::ModelMemory,
+        Self::ModelLoad,
+        Self::ModelReady,
+        Self::ModelCost,
+        Self::HttpResponses,
+        Self::Connections,
+        Self::ConnectionsRefused,
+        Self::LogLinesDropped,
+        Self::BuildInfo,
+    ];
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "coracle_requests_total",
+            Self::RequestDuration => "coracle_request_duration_seconds",
+            Self::RequestsInFlight => "coracle_requests_in_flight",
+            Self::ModelMemory => "coracle_model_memory_bytes",
+            Self::ModelLoad => "coracle_model_load_seconds",
+            Self::ModelReady => "coracle_model_ready",
+            Self::ModelCost => "coracle_model_cost_seconds_per_byte",
+            Self::HttpResponses => "coracle_http_responses_total",
+            Self::Connections => "coracle_connections",
+            Self::ConnectionsRefused => "coracle_connections_refused_total",
+            Self::LogLinesDropped => "coracle_log_lines_dropped_total",
+            Self::BuildInfo => "coracle_build_info",
+        }
+    }
+
+    /// Returns what the number means.
+    #[must_use]
+    pub fn kind(self) -> MetricKind {
+        match self {
+            Self::Requests
+            | Self::HttpResponses
+            | Self::ConnectionsRefused
+            | Self::LogLinesDropped => MetricKind::Counter,
+            Self::RequestDuration => MetricKind::Histogram,
+            Self::RequestsInFlight
+            | Self::ModelMemory
+            | Self::ModelLoad
+            | Self::ModelReady
+            | Self::ModelCost
+            | Self::Connections
+            | Self::BuildInfo => MetricKind::Gauge,
+        }
+    }
+
+    /// Returns one sentence on it.
+    #[must_use]
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Requests => {
+                "Finished inference calls by model, protocol and code (ok or the failure)."
+            }
+            Self::RequestDuration => {
+                "Time from the complete request to the complete answer of inference calls."
+            }
+            Self::RequestsInFlight => "Inference calls that have started and not finished.",
+            Self::ModelMemory => "Memory held by the loaded model, counted from its buffers.",
+            Self::ModelLoad => "Time that loading the model took, by phase.",
+            Self::ModelReady => "Whether the model takes requests (1) or not (0).",
+            Self::ModelCost => {
+                "Moving mean of the time of a call per byte of request; decides where calls run."
+            }
+            Self::HttpResponses => "HTTP answers by status class.",
+            Self::Connections => "Open connections.",
+            Self::ConnectionsRefused => "Connections turned away because there were too many.",
+            Self::LogLinesDropped => "Log lines lost because the log could not keep up.",
+            Self::BuildInfo => "The running version, as a label; always 1.",
+        }
+    }
+}
+
+/// The metrics of a server in Prometheus' text format.
+#[derive(Debug)]
+pub struct MetricsText<'a> {
+    /// The models.
+    pub table: &'a ModelTable,
+    /// The HTTP layer.
+    pub http: &'a HttpStatistics,
+    /// Whether the server takes requests.
+    pub ready: bool,
+    /// The version of the program.
+    pub version: &'a str,
+}
+
+impl MetricsText<'_> {
+    /// Returns the text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(4096);
+        for metric in Metric::ALL {
+            let kind = match metric.kind() {
+                MetricKind::Counter => "counter",
+                MetricKind::Gauge => "gauge",
+                MetricKind::Histogram => "histogram",
+            };
+            line(
+                &mut text,
+                format_args!("# HELP {} {}", metric.name(), metric.help()),
+            );
+            line(&mut text, format_args!("# TYPE {} {kind}", metric.name()));
+            self.samples(metric, &mut text);
+        }
+        text
+    }
+
+    fn samples(&self, metric: Metric, text: &mut String) {
+        let name = metric.name();
+        match metric {
+            Metric::HttpResponses => {
+                for class in 1..=5 {
+                    let count = self.http.responses(class);
+                    line(text, format_args!("{name}{{status=\"{class}xx\"}} {count}"));
+                }
+            }
+            Metric::Connections => line(text, format_args!("{name} {}", self.http.connections())),
+            Metric::ConnectionsRefused => {
+                line(text, format_args!("{name} {}", self.http.refused()))
+            }
+            Metric::LogLinesDropped => line(
+                text,
+                format_args!("{name} {}", self.http.log_lines_dropped()),
+            ),
+            Metric::BuildInfo => line(
+                text,
+                format_args!("{name}{{version=\"{}\"}} 1", self.version),
+            ),
+            _ => {
+                for model in self.table.iter() {
+                    self.model_samples(metric, model, text);
+                }
+            }
+        }
+    }
+
+    fn model_samples(&self, metric: Metric, model: &ServedModel, text: &mut String) {
+        let name = metric.name();
+        let label = escape(model.name());
+        let statistics = model.statistics();
+        match metric {
+            Metric::Requests => {
+                for protocol in Protocol::ALL {
+                    for outcome in outcomes() {
+                        let count = statistics.requests(protocol, outcome);
+                        // A series appears with its first event; the successes are there from the start.
+                        if count > 0 || outcome.is_ok() {
+                            let (protocol, code) = (protocol.as_str(), outcome_label(outcome));
+                            line(
+                                text,
+                                format_args!(
+                                    "{name}{{model=\"{label}\",protocol=\"{protocol}\",code=\"{code}\"}} {count}"
+                                ),
+                            );
+                        }
+                    }
+                }
+            }
+            Metric::RequestDuration => histogram(name, &label, model, text),
+            Metric::RequestsInFlight => line(
+                text,
+                format_args!("{name}{{model=\"{label}\"}} {}", statistics.in_flight()),
+            ),
+            Metric::ModelMemory => line(
+                text,
+                format_args!("{name}{{model=\"{label}\"}} {}", model.memory_bytes()),
+            ),
+            Metric::ModelReady => line(
+                text,
+                format_args!("{name}{{model=\"{label}\"}} {}", u8::from(self.ready)),
+            ),
+            Metric::ModelCost => {
+                let seconds = model.cost().ns_per_byte() / 1e9;
+                line(
+                    text,
+                    format_args!("{name}{{model=\"{label}\"}} {seconds:e}"),
+                );
+            }
+            Metric::ModelLoad => {
+                let phases = model.phases();
+                for (phase, time) in [
+                    ("read", phases.read),
+                    ("parse", phases.parse),
+                    ("build", phases.build),
+                ] {
+                    let seconds = time.as_secs_f64();
+                    line(
+                        text,
+                        format_args!("{name}{{model=\"{label}\",phase=\"{phase}\"}} {seconds}"),
+                    );
+                }
+            }
+            Metric::HttpResponses
+            | Metric::Connections
+            | Metric::ConnectionsRefused
+            | Metric::LogLinesDropped
+            | Metric::BuildInfo => {}
+        }
+    }
+}
+
+fn histogram(name: &str, label: &str, model: &ServedModel, text: &mut String) {
+    let buckets = model.statistics().latency_buckets();
+    let mut cumulative = 0;
+    for (index, count) in buckets.iter().enumerate() {
+        cumulative += count;
+        let bound = LATENCY_BOUNDS_NS.get(index).map_or_else(
+            || "+Inf".to_owned(),
+            |&bound| Duration::from_nanos(bound).as_secs_f64().to_string(),
+        );
+        line(
+            text,
+            format_args!("{name}_bucket{{model=\"{label}\",le=\"{bound}\"}} {cumulative}"),
+        );
+    }
+    let sum = model.statistics().latency_sum().as_secs_f64();
+    line(text, format_args!("{name}_sum{{model=\"{label}\"}} {sum}"));
+    line(
+        text,
+        format_args!("{name}_count{{model=\"{label}\"}} {cumulative}"),
+    );
+}
+
+/// Appends a line; writing to memory cannot fail.
+fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let written = writeln!(text, "{arguments}");
+    debug_assert!(written.is_ok(), "a String takes every write");
+}
+
+/// Escapes a label's value.
+fn escape(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_announced_once() {
+        let text = MetricsText {
+            table: &ModelTable::default(),
+            http: &HttpStatistics::new(),
+            ready: true,
+            version: "1.2.3",
+        }
+        .render();
+        for metric in Metric::ALL {
+            let announcement = format!("# TYPE {} ", metric.name());
+            assert_eq!(text.matches(&announcement).count(), 1, "{announcement}");
+            assert!(metric.name().starts_with("coracle_"));
+            assert_eq!(
+                metric.name().ends_with("_total"),
+                metric.kind() == MetricKind::Counter
+            );
+        }
+        assert!(text.contains("coracle_build_info{version=\"1.2.3\"} 1\n"));
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+}

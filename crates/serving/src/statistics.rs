@@ -1,0 +1,285 @@
+//! What is counted: per event loop, without locks, summed when asked.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use coracle_base::Code;
+
+/// A protocol in which calls come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// KServe's V1 over REST.
+    V1,
+    /// The Open Inference Protocol over REST.
+    V2,
+}
+
+impl Protocol {
+    /// Every protocol, in declaration order.
+    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// Returns the name, fit for a label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::V1 => 0,
+            Self::V2 => 1,
+        }
+    }
+}
+
+/// How a call ended: well, or with a failure.
+pub type Outcome = Result<(), Code>;
+
+/// Returns the label of an outcome: `ok` or the code's name.
+pub(crate) fn outcome_label(outcome: Outcome) -> &'static str {
+    match outcome {
+        Ok(()) => "ok",
+        Err(code) => code.as_str(),
+    }
+}
+
+/// Every outcome: `ok` first, then the codes in declaration order.
+pub(crate) fn outcomes() -> impl Iterator<Item = Outcome> {
+    std::iter::once(Ok(())).chain(Code::ALL.map(Err))
+}
+
+const N_OUTCOMES: usize = Code::ALL.len() + 1;
+
+fn outcome_index(outcome: Outcome) -> usize {
+    outcomes().position(|known| known == outcome).unwrap_or(0)
+}
+
+/// The upper bounds of the latency histogram in ns: 1-2.5-5 steps from 50 us to 10 s.
+pub(crate) const LATENCY_BOUNDS_NS: [u64; 17] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+const N_BUCKETS: usize = LATENCY_BOUNDS_NS.len() + 1;
+
+/// One event loop's counters of one model; on cache lines of their own, so that loops do not disturb each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct WorkerCounters {
+    requests: [[AtomicU64; N_OUTCOMES]; Protocol::ALL.len()],
+    latency: [AtomicU64; N_BUCKETS],
+    latency_sum_ns: AtomicU64,
+    started: AtomicU64,
+    finished: AtomicU64,
+}
+
+/// The counters of one model.
+#[derive(Debug)]
+pub struct ModelStatistics {
+    workers: Vec<WorkerCounters>,
+}
+
+impl ModelStatistics {
+    pub(crate) fn new(n_workers: usize) -> Self {
+        let mut workers = Vec::new();
+        workers.resize_with(n_workers.max(1), WorkerCounters::default);
+        Self { workers }
+    }
+
+    fn worker(&self, worker: usize) -> &WorkerCounters {
+        &self.workers[worker % self.workers.len()]
+    }
+
+    /// Counts the start of a call on event loop `worker`; it is in flight until [`ModelStatistics::finish`].
+    pub fn start(&self, worker: usize) {
+        self.worker(worker).started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a call.
+    pub fn finish(&self, worker: usize, protocol: Protocol, outcome: Outcome, elapsed: Duration) {
+        let counters = self.worker(worker);
+        let add = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
+        let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS_NS.partition_point(|&bound| bound < elapsed_ns);
+        add(
+            &counters.requests[protocol.index()][outcome_index(outcome)],
+            1,
+        );
+        add(&counters.latency[bucket], 1);
+        add(&counters.latency_sum_ns, elapsed_ns);
+        add(&counters.finished, 1);
+    }
+
+    fn sum(&self, counter: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {
+        let loads = self
+            .workers
+            .iter()
+            .map(|worker| counter(worker).load(Ordering::Relaxed));
+        loads.sum()
+    }
+
+    /// Returns how many calls of `protocol` ended as `outcome`.
+    #[must_use]
+    pub fn requests(&self, protocol: Protocol, outcome: Outcome) -> u64 {
+        self.sum(|worker| &worker.requests[protocol.index()][outcome_index(outcome)])
+    }
+
+    /// Returns how many calls are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        // Finished is read first, so that a call between the two reads counts as in flight, not as negative.
+        let finished = self.sum(|worker| &worker.finished);
+        self.sum(|worker| &worker.started).saturating_sub(finished)
+    }
+
+    /// Returns the number of calls in each latency bucket; the last one has no bound.
+    #[must_use]
+    pub fn latency_buckets(&self) -> Vec<u64> {
+        (0..N_BUCKETS)
+            .map(|bucket| self.sum(|worker| &worker.latency[bucket]))
+            .collect()
+    }
+
+    /// Returns the sum of all latencies.
+    #[must_use]
+    pub fn latency_sum(&self) -> Duration {
+        Duration::from_nanos(self.sum(|worker| &worker.latency_sum_ns))
+    }
+}
+
+/// HTTP answers by status class, and connections; for the whole server.
+#[derive(Debug, Default)]
+pub struct HttpStatistics {
+    /// Answers with statuses 1xx to 5xx.
+    responses: [AtomicU64; 5],
+    opened: AtomicU64,
+    closed: AtomicU64,
+    refused: AtomicU64,
+    log_lines_dropped: AtomicU64,
+}
+
+impl HttpStatistics {
+    /// Returns counters at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts an answer.
+    pub fn respond(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.responses[class].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an opened connection.
+    pub fn open(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a closed connection.
+    pub fn close(&self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that was turned away because there were too many.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a line that the log could not take.
+    pub fn drop_log_line(&self) {
+        self.log_lines_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of answers with statuses `class * 100` to `class * 100 + 99`.
+    #[must_use]
+    pub fn responses(&self, class: usize) -> u64 {
+        let counter = class
+            .checked_sub(1)
+            .and_then(|index| self.responses.get(index));
+        counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Returns the number of open connections.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        let closed = self.closed.load(Ordering::Relaxed);
+        self.opened.load(Ordering::Relaxed).saturating_sub(closed)
+    }
+
+    /// Returns the number of connections turned away.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of lines that the log could not take.
+    #[must_use]
+    pub fn log_lines_dropped(&self) -> u64 {
+        self.log_lines_dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_summed() {
+        let statistics = ModelStatistics::new(2);
+        statistics.start(0);
+        statistics.start(1);
+        statistics.start(1);
+        assert_eq!(statistics.in_flight(), 3);
+        statistics.finish(0, Protocol::V1, Ok(()), Duration::from_micros(50));
+        statistics.finish(1, Protocol::V1, Ok(()), Duration::from_micros(51));
+        statistics.finish(
+            1,
+            Protocol::V2,
+            Err(Code::InvalidArgument),
+            Duration::from_secs(11),
+        );
+        assert_eq!(statistics.in_flight(), 0);
+        assert_eq!(statistics.requests(Protocol::V1, Ok(())), 2);
+        assert_eq!(
+            statistics.requests(Protocol::V2, Err(Code::InvalidArgument)),
+            1
+        );
+        assert_eq!(statistics.requests(Protocol::V2, Ok(())), 0);
+        let buckets = statistics.latency_buckets();
+        assert_eq!((buckets[0], buckets[1], buckets[N_BUCKETS - 1]), (1, 1, 1));
+        assert_eq!(buckets.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn statuses_are_counted_by_class() {
+        let statistics = HttpStatistics::new();
+        for status in [200, 204, 404, 503, 999] {
+            statistics.respond(status);
+        }
+        assert_eq!(
+            (1..=5)
+                .map(|class| statistics.responses(class))
+                .collect::<Vec<_>>(),
+            [0, 2, 0, 1, 2]
+        );
+    }
+}
