@@ -1,2 +1,54 @@
-//! (skeleton)
-fn main() {}
+//! The `coracle` command: reads arguments and the environment, wires the parts together, and nothing else.
+//!
+//! Arguments are read in two stages: as typed ([`args`]) and as meant ([`serve::ServeConfig`]).
+
+mod args;
+mod inspect;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse_from(args::with_default_command(std::env::args_os()));
+    let result = match arguments.command {
+        Command::Serve(arguments) => serve::run(&arguments, &Environment::read()),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the environment says; read here and nowhere else.
+#[derive(Clone, Copy, Debug, Default)]
+struct Environment {
+    /// KServe's `PREDICT_PROBA=true`.
+    predict_proba: bool,
+}
+
+impl Environment {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the environment"
+    )]
+    fn read() -> Self {
+        let value = std::env::var("PREDICT_PROBA").unwrap_or_default();
+        Self {
+            predict_proba: value.eq_ignore_ascii_case("true"),
+        }
+    }
+}
+
+/// Prints an error with its causes; a closed stderr is no reason to panic.
+fn report(error: &anyhow::Error) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stderr(), "error: {error:#}"));
+}

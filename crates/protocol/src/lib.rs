@@ -24,6 +24,7 @@ use coracle_model::Signature;
 use coracle_tensor::Tensor;
 
 pub use error::{RequestError, error_body};
+pub use render::string as json_string;
 pub use status::{grpc_status, http_status};
 
 /// What a request is decoded against.

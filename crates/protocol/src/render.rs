@@ -2,8 +2,8 @@
 
 use coracle_tensor::{Tensor, Values};
 
-/// Appends a JSON string.
-pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
+/// Appends `text` as a JSON string, in quotes.
+pub fn string(text: &str, out: &mut Vec<u8>) {
     // Writing a string to memory cannot fail.
     if serde_json::to_writer(&mut *out, text).is_err() {
         out.extend_from_slice(b"\"\"");

@@ -1,0 +1,278 @@
+//! The arguments as typed, with the help texts.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use coracle_base::ByteCount;
+use coracle_model::Method;
+
+/// Serves machine-learning models from one binary, without Python.
+///
+/// Give it the files you have (scikit-learn pickles and joblib files); it answers KServe's V1 and V2 protocols.
+#[derive(Debug, Parser)]
+#[command(
+    name = "coracle",
+    version,
+    after_help = "Examples:\n  coracle serve model.joblib              serve one file\n  coracle serve models/                   serve a directory of model directories\n  coracle inspect model.joblib            show what a file is\n\n`coracle COMMAND --help` tells more."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(Box<ServeArguments>),
+    Inspect(InspectArguments),
+}
+
+/// Serve models over HTTP.
+///
+/// PATH is a model file (*.joblib, *.pkl, *.pickle), a directory with exactly one model file, or a directory of such
+/// directories. A model is named after its directory unless you name it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  coracle serve examples/iris\n  coracle serve model.joblib --name iris --port 9000\n  coracle serve --model iris=models/iris-v2 --model wine=models/wine\n  coracle serve examples/iris --method predict_proba\n\nAs the container of a KServe ServingRuntime (KServe's own arguments work, without `serve` too):\n  coracle --model_name iris --model_dir /mnt/models --http_port 8080 --host 0.0.0.0 --allow-anonymous"
+)]
+pub(crate) struct ServeArguments {
+    /// Model files or directories
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Serve the model at PATH under NAME; may be given several times
+    #[arg(long = "model", value_name = "NAME=PATH", value_parser = parse_named_path)]
+    pub(crate) models: Vec<(String, PathBuf)>,
+
+    /// The name of the model, where exactly one is served
+    #[arg(long, value_name = "NAME", visible_alias = "model_name")]
+    pub(crate) name: Option<String>,
+
+    /// The directory of the model, as KServe passes it
+    #[arg(long = "model_dir", value_name = "DIR", hide = true)]
+    pub(crate) model_dir: Option<PathBuf>,
+
+    /// The method that answers requests which ask for none [default: the estimator's first]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub(crate) method: Option<MethodArgument>,
+
+    /// The port to listen on; 0 takes a free one and prints it
+    #[arg(
+        long,
+        default_value_t = 8080,
+        value_name = "PORT",
+        visible_alias = "http_port"
+    )]
+    pub(crate) port: u16,
+
+    /// The address to listen on; anything but loopback needs --allow-anonymous
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) host: IpAddr,
+
+    /// Serve callers without credentials on an address that others can reach
+    #[arg(long)]
+    pub(crate) allow_anonymous: bool,
+
+    /// Event loops [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+
+    /// Threads for calls too costly for an event loop [default: one per core]
+    #[arg(long, value_name = "N", visible_alias = "max_threads", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) max_threads: Option<u16>,
+
+    /// The largest request body
+    #[arg(long, default_value = "64MiB", value_name = "SIZE")]
+    pub(crate) max_body: ByteCount,
+
+    /// The most connections at a time
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub(crate) max_connections: usize,
+
+    /// How long a call may take on the compute pool
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) request_timeout: Duration,
+
+    /// How long a request's body may take to arrive
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) body_timeout: Duration,
+
+    /// How long a connection may be idle, or take to send a request's headers
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) idle_timeout: Duration,
+
+    /// How long requests in flight may take after SIGTERM or Ctrl-C
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) shutdown_timeout: Duration,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value = "human", value_name = "FORMAT")]
+    pub(crate) log_format: LogFormatArgument,
+
+    /// Which answers get a log line
+    #[arg(long, value_enum, default_value = "errors", value_name = "WHICH")]
+    pub(crate) access_log: AccessLogArgument,
+}
+
+/// Show what a model file is: format, estimators, parameters, inputs, outputs, size.
+///
+/// Reads the file as `serve` does, executes nothing of it, and serves nothing.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// Model files or directories
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A method, named as in scikit-learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum MethodArgument {
+    Predict,
+    PredictProba,
+    PredictLogProba,
+    DecisionFunction,
+    Transform,
+}
+
+impl From<MethodArgument> for Method {
+    fn from(argument: MethodArgument) -> Self {
+        match argument {
+            MethodArgument::Predict => Self::Predict,
+            MethodArgument::PredictProba => Self::PredictProba,
+            MethodArgument::PredictLogProba => Self::PredictLogProba,
+            MethodArgument::DecisionFunction => Self::DecisionFunction,
+            MethodArgument::Transform => Self::Transform,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormatArgument {
+    /// Text for people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccessLogArgument {
+    /// Every answer
+    All,
+    /// Answers with statuses from 400 up
+    Errors,
+    /// None
+    Off,
+}
+
+fn parse_named_path(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(path)))
+        }
+        _ => Err("write NAME=PATH, such as iris=models/iris".to_owned()),
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write such as 500ms, 30s or 5m"))
+}
+
+/// KServe's arguments: who starts with one means `serve`.
+const KSERVE_ARGUMENTS: [&str; 5] = [
+    "--model_name",
+    "--model_dir",
+    "--http_port",
+    "--workers",
+    "--max_threads",
+];
+
+/// Puts `serve` first where the arguments start with one of KServe's.
+pub(crate) fn with_default_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let first = arguments
+        .get(1)
+        .and_then(|argument| argument.to_str())
+        .unwrap_or_default();
+    let name = first.split('=').next().unwrap_or_default();
+    if KSERVE_ARGUMENTS.contains(&name) {
+        arguments.insert(1, OsString::from("serve"));
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        let arguments = ["coracle"].iter().chain(arguments).map(OsString::from);
+        Arguments::try_parse_from(with_default_command(arguments))
+    }
+
+    fn serve(arguments: &[&str]) -> ServeArguments {
+        match parse(arguments).unwrap().command {
+            Command::Serve(arguments) => *arguments,
+            Command::Inspect(_) => panic!("not serve"),
+        }
+    }
+
+    #[test]
+    fn definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn kserve_arguments_mean_serve() {
+        let arguments = [
+            "--model_name",
+            "iris",
+            "--model_dir=/mnt/models",
+            "--http_port",
+            "9000",
+            "--workers",
+            "1",
+            "--max_threads",
+            "4",
+        ];
+        for parsed in [
+            serve(&arguments),
+            serve(&[&["serve"], &arguments[..]].concat()),
+        ] {
+            assert_eq!(parsed.name.as_deref(), Some("iris"));
+            assert_eq!(parsed.model_dir, Some(PathBuf::from("/mnt/models")));
+            assert_eq!(
+                (parsed.port, parsed.workers, parsed.max_threads),
+                (9000, Some(1), Some(4))
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_arguments_are_errors_with_a_suggestion() {
+        let error = parse(&["serve", "x", "--model_nam", "iris"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("--model_name") || error.contains("--model"),
+            "{error}"
+        );
+        assert!(parse(&["serve", "x", "--port", "99999"]).is_err());
+        assert!(
+            parse(&["serve", "--model", "iris"])
+                .unwrap_err()
+                .to_string()
+                .contains("NAME=PATH")
+        );
+        assert!(parse(&["serve", "x", "--idle-timeout", "soon"]).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! `coracle inspect`: what a model file is.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use coracle_base::{ByteCount, SystemClock};
+use coracle_formats::{LoadOptions, ModelFile, load, locate_all};
+use coracle_model::{Component, Model, TensorSpec};
+use serde_json::{Value, json};
+
+use crate::args::InspectArguments;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
+    let clock = SystemClock::new();
+    let mut text = String::new();
+    let mut documents = Vec::new();
+    for path in &arguments.paths {
+        for file in locate_all(path)? {
+            let model = load(&file.path, &LoadOptions::default(), &clock)?.model;
+            if arguments.json {
+                documents.push(document(&file, model.as_ref()));
+            } else {
+                describe(&file, model.as_ref(), &mut text)?;
+            }
+        }
+    }
+    if arguments.json {
+        text = serde_json::to_string_pretty(&documents)?;
+        text.push('\n');
+    }
+    // A reader that closes the pipe early (`| head`) has seen enough.
+    drop(std::io::stdout().write_all(text.as_bytes()));
+    Ok(())
+}
+
+fn memory(model: &dyn Model) -> ByteCount {
+    ByteCount::new(u64::try_from(model.memory_bytes()).unwrap_or(u64::MAX))
+}
+
+fn describe(file: &ModelFile, model: &dyn Model, text: &mut String) -> std::fmt::Result {
+    let description = model.description();
+    let signature = model.signature();
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let version = description
+        .library_version
+        .as_deref()
+        .unwrap_or("(version unknown)");
+    writeln!(text, "{}", file.path.display())?;
+    writeln!(text, "  name        {}", file.name)?;
+    writeln!(text, "  format      {}", description.format)?;
+    writeln!(text, "  written by  {} {version}", description.library)?;
+    writeln!(text, "  memory      {}", memory(model).to_rounded())?;
+    writeln!(text, "  inputs")?;
+    for input in &signature.inputs {
+        describe_tensor(input, "", text)?;
+    }
+    writeln!(text, "  outputs")?;
+    for (index, output) in signature.outputs.iter().enumerate() {
+        let note = if signature.default_outputs.contains(&index) {
+            "  (default)"
+        } else {
+            ""
+        };
+        describe_tensor(output, note, text)?;
+    }
+    writeln!(text, "  model")?;
+    describe_component(&description.root, 2, text)
+}
+
+fn describe_tensor(spec: &TensorSpec, note: &str, text: &mut String) -> std::fmt::Result {
+    let missing = if spec.accepts_missing {
+        "  may be missing"
+    } else {
+        ""
+    };
+    writeln!(
+        text,
+        "    {:<18} {:<6} {:?}{missing}{note}",
+        spec.name,
+        spec.dtype,
+        spec.wire_shape()
+    )?;
+    if let Some(columns) = &spec.columns {
+        writeln!(text, "      columns: {}", columns.join(", "))?;
+    }
+    Ok(())
+}
+
+fn describe_component(component: &Component, depth: usize, text: &mut String) -> std::fmt::Result {
+    let indent = "  ".repeat(depth);
+    let name = match component.name.as_str() {
+        "" => String::new(),
+        name => format!("{name}: "),
+    };
+    writeln!(text, "{indent}{name}{}", component.class)?;
+    if !component.facts.is_empty() {
+        let facts: Vec<String> = component
+            .facts
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        writeln!(text, "{indent}  {}", facts.join(", "))?;
+    }
+    if !component.parameters.is_empty() {
+        let parameters: Vec<String> = component
+            .parameters
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        writeln!(text, "{indent}  {}", parameters.join(", "))?;
+    }
+    for child in &component.children {
+        describe_component(child, depth + 1, text)?;
+    }
+    Ok(())
+}
+
+fn document(file: &ModelFile, model: &dyn Model) -> Value {
+    let description = model.description();
+    let signature = model.signature();
+    let defaults: Vec<&str> = signature
+        .default_outputs
+        .iter()
+        .filter_map(|&index| signature.outputs.get(index))
+        .map(|output| output.name.as_str())
+        .collect();
+    json!({
+        "path": file.path.display().to_string(),
+        "name": file.name,
+        "format": description.format,
+        "library": description.library,
+        "library_version": description.library_version,
+        "memory_bytes": memory(model).as_u64(),
+        "inputs": signature.inputs.iter().map(tensor_document).collect::<Vec<_>>(),
+        "outputs": signature.outputs.iter().map(tensor_document).collect::<Vec<_>>(),
+        "default_outputs": defaults,
+        "model": component_document(&description.root),
+    })
+}
+
+fn tensor_document(spec: &TensorSpec) -> Value {
+    json!({
+        "name": spec.name,
+        "datatype": spec.dtype.name(),
+        "shape": spec.wire_shape(),
+        "columns": spec.columns,
+        "accepts_missing": spec.accepts_missing,
+    })
+}
+
+fn component_document(component: &Component) -> Value {
+    let object = |pairs: &[(String, String)]| {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+            .collect::<serde_json::Map<_, _>>()
+    };
+    json!({
+        "name": component.name,
+        "class": component.class,
+        "parameters": object(&component.parameters),
+        "facts": object(&component.facts),
+        "children": component.children.iter().map(component_document).collect::<Vec<_>>(),
+    })
+}

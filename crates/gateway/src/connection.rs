@@ -1,0 +1,364 @@
+//! One connection: limits on what comes in, routing, the answer, the access log.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use coracle_base::Clock;
+use coracle_protocol::{v1, v2};
+use coracle_serving::{HttpStatistics, MetricsText, Protocol, ServedModel};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+
+use crate::infer::{self, Calls, unknown_model};
+use crate::limits::Limits;
+use crate::log::{Answer, Log};
+use crate::respond::{REQUEST_ID, Reply};
+use crate::route::{self, Named, NoRoute, Route};
+
+/// What every worker of a server shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) http: HttpStatistics,
+    pub(crate) version: String,
+    /// False while shutting down.
+    pub(crate) ready: AtomicBool,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What answers the requests of one worker's connections.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) calls: Calls,
+    pub(crate) log: Log,
+    /// Where generated request ids go on from; spread by the start time, unique per worker.
+    pub(crate) next_id: Cell<u64>,
+}
+
+/// The content types that are taken for JSON: these, with any parameters, or none at all.
+const JSON_TYPES: [&str; 3] = ["application/json", "application/ld+json", "text/json"];
+
+/// The longest request id that is given back.
+const REQUEST_ID_MAX: usize = 128;
+
+impl Handler {
+    /// Answers one request; never fails, since every failure is an answer.
+    pub(crate) async fn handle(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let started = self.shared.clock.monotonic();
+        let (head, body) = request.into_parts();
+        let request_id = self.request_id(&head.headers);
+        let mut n_bytes_in = 0;
+        let reply = match route::find(&head.method, head.uri.path()) {
+            Ok(route) => self.reply(&route, &head, body, &mut n_bytes_in).await,
+            Err(no_route) => missing(&no_route, head.uri.path()),
+        };
+        self.shared.http.respond(reply.status.as_u16());
+        self.log.answer(
+            Answer {
+                method: head.method.as_str(),
+                path: head.uri.path(),
+                status: reply.status.as_u16(),
+                elapsed: self.shared.clock.monotonic().saturating_sub(started),
+                n_bytes_in,
+                n_bytes_out: reply.body.len(),
+                request_id: request_id.to_str().unwrap_or_default(),
+            },
+            &self.shared.http,
+        );
+        Ok(reply.into_response(request_id))
+    }
+
+    async fn reply(
+        &self,
+        route: &Route<'_>,
+        head: &hyper::http::request::Parts,
+        body: Incoming,
+        n_bytes_in: &mut usize,
+    ) -> Reply {
+        let (protocol, model) = match route {
+            Route::V1Predict(model) => (Protocol::V1, self.model(model, None)),
+            Route::V2Infer(Named { model, version }) => {
+                (Protocol::V2, self.model(model, version.as_deref()))
+            }
+            _ => return self.read_only(route),
+        };
+        let model = match model {
+            Ok(model) => model,
+            Err(reply) => return reply,
+        };
+        if let Err(reply) = check_headers(&head.headers) {
+            return reply;
+        }
+        let body = match self.read_body(&head.headers, body).await {
+            Ok(body) => body,
+            Err(reply) => return reply,
+        };
+        *n_bytes_in = body.len();
+        let method = route::query_value(head.uri.query(), "method");
+        let request = infer::Request {
+            protocol,
+            model: model.name().to_owned(),
+            method: method.map(str::to_owned),
+            body,
+        };
+        self.calls.answer(model, request).await
+    }
+
+    /// Answers everything but inferences.
+    fn read_only(&self, route: &Route<'_>) -> Reply {
+        let ready = self.shared.ready.load(Ordering::Acquire);
+        let names = || self.calls.table.iter().map(ServedModel::name);
+        match route {
+            Route::Alive => Reply::json(b"{\"status\":\"alive\"}".to_vec()),
+            Route::Healthz | Route::V2Live => Reply::rendered(v2::health_live),
+            Route::Readyz | Route::V2Ready => {
+                let status = if ready {
+                    StatusCode::OK
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                let mut body = Vec::new();
+                v2::health_ready(ready, &mut body);
+                Reply::with_status(status, body)
+            }
+            Route::Metrics => Reply::metrics(
+                MetricsText {
+                    table: &self.calls.table,
+                    http: &self.shared.http,
+                    ready,
+                    version: &self.shared.version,
+                }
+                .render(),
+            ),
+            Route::V1Models => Reply::rendered(|out| v1::model_list(names(), out)),
+            Route::V2Models => Reply::rendered(|out| v2::model_list(names(), out)),
+            Route::V2Server => {
+                Reply::rendered(|out| v2::server_metadata(&self.shared.version, out))
+            }
+            Route::V1Model(name) => self.with_model(name, None, |model| {
+                Reply::rendered(|out| v1::model_status(model.name(), ready, out))
+            }),
+            Route::V1Explain(name) => self.with_model(name, None, |model| {
+                let message = format!("model '{}' has no explainer", model.name());
+                Reply::error(StatusCode::NOT_IMPLEMENTED, &message)
+            }),
+            Route::V2ModelReady(Named { model, version }) => {
+                self.with_model(model, version.as_deref(), |model| {
+                    Reply::rendered(|out| v2::model_ready(model.name(), ready, out))
+                })
+            }
+            Route::V2Model(Named { model, version }) => {
+                self.with_model(model, version.as_deref(), metadata)
+            }
+            Route::V1Predict(_) | Route::V2Infer(_) => Reply::error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "an inference came without its body",
+            ),
+        }
+    }
+
+    fn with_model(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        answer: impl FnOnce(&ServedModel) -> Reply,
+    ) -> Reply {
+        self.model(name, version).map_or_else(|reply| reply, answer)
+    }
+
+    fn model(&self, name: &str, version: Option<&str>) -> Result<&ServedModel, Reply> {
+        let Some(model) = self.calls.table.get(name) else {
+            return Err(Reply::error(StatusCode::NOT_FOUND, &unknown_model(name)));
+        };
+        match version {
+            Some(version) if version != ServedModel::VERSION => {
+                let shown: String = version.chars().take(32).collect();
+                let message = format!(
+                    "model '{name}' has no version '{shown}'; it has {}",
+                    ServedModel::VERSION
+                );
+                Err(Reply::error(StatusCode::NOT_FOUND, &message))
+            }
+            _ => Ok(model),
+        }
+    }
+
+    /// Reads the whole body within its limits of size and time.
+    async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Reply> {
+        let limits = &self.shared.limits;
+        let most = limits.body_max.as_usize();
+        let too_large = || {
+            let message = format!(
+                "the body is larger than {} bytes ({})",
+                limits.body_max.as_u64(),
+                limits.body_max
+            );
+            Reply::error_and_close(StatusCode::PAYLOAD_TOO_LARGE, &message)
+        };
+        let declared = body.size_hint().lower();
+        if declared > limits.body_max.as_u64()
+            || headers.contains_key("inference-header-content-length")
+        {
+            return Err(if declared > limits.body_max.as_u64() {
+                too_large()
+            } else {
+                let message = "binary tensor data is not supported yet; send JSON without Inference-Header-Content-Length";
+                Reply::error_and_close(StatusCode::NOT_IMPLEMENTED, message)
+            });
+        }
+        match tokio::time::timeout(limits.body_timeout, collect(body, most)).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(BodyFault::TooLarge)) => Err(too_large()),
+            Ok(Err(BodyFault::Broken)) => Err(Reply::error_and_close(
+                StatusCode::BAD_REQUEST,
+                "the body ended before its declared end",
+            )),
+            Err(_elapsed) => {
+                let wait = humantime::format_duration(limits.body_timeout);
+                let message = format!("the body did not arrive within {wait}");
+                Err(Reply::error_and_close(
+                    StatusCode::REQUEST_TIMEOUT,
+                    &message,
+                ))
+            }
+        }
+    }
+
+    /// Returns the caller's request id if it is one, else a new one.
+    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        if let Some(id) = headers.get(REQUEST_ID)
+            && (1..=REQUEST_ID_MAX).contains(&id.len())
+            && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        {
+            return id.clone();
+        }
+        let id = self.next_id.get();
+        self.next_id.set(id.wrapping_add(1));
+        // A bijection spreads consecutive numbers over all of them (splitmix64's last steps).
+        let mut mixed = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^= mixed >> 31;
+        let mut digits = [0_u8; 16];
+        for (position, digit) in digits.iter_mut().enumerate() {
+            let nibble = (mixed >> (60 - 4 * position)) & 0xf;
+            *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or(0)];
+        }
+        HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("0"))
+    }
+}
+
+enum BodyFault {
+    TooLarge,
+    Broken,
+}
+
+async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, BodyFault> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_broken| BodyFault::Broken)?.into_data() else {
+            continue;
+        };
+        if first.len() + rest.len() + data.len() > most {
+            return Err(BodyFault::TooLarge);
+        }
+        // A body in one piece, the rule for small ones, is not copied.
+        if first.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+            if rest.len() > most {
+                return Err(BodyFault::TooLarge);
+            }
+        }
+    }
+    Ok(if rest.is_empty() {
+        first
+    } else {
+        rest.freeze()
+    })
+}
+
+/// Refuses content types and encodings that are not read.
+fn check_headers(headers: &HeaderMap) -> Result<(), Reply> {
+    let unsupported = |message: &str| {
+        Err(Reply::error_and_close(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            message,
+        ))
+    };
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return unsupported(
+            "compressed bodies are not supported yet; send the body without Content-Encoding",
+        );
+    }
+    let Some(content_type) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let text = content_type.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    if JSON_TYPES
+        .iter()
+        .any(|json| essence.eq_ignore_ascii_case(json))
+    {
+        return Ok(());
+    }
+    let shown: String = essence.chars().take(64).collect();
+    let hint = if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        "; with curl, add -H 'Content-Type: application/json'"
+    } else {
+        ""
+    };
+    unsupported(&format!(
+        "content type '{shown}' is not supported; send application/json{hint}"
+    ))
+}
+
+fn metadata(model: &ServedModel) -> Reply {
+    let platform = match model.model().description().library.as_str() {
+        "scikit-learn" => "sklearn",
+        other => other,
+    };
+    let signature = model.model().signature();
+    let (name, version) = (model.name(), ServedModel::VERSION);
+    Reply::rendered(|out| {
+        v2::model_metadata(
+            name,
+            version,
+            platform,
+            signature,
+            &signature.default_outputs,
+            out,
+        );
+    })
+}
+
+fn missing(no_route: &NoRoute, path: &str) -> Reply {
+    let shown: String = path.chars().take(128).collect();
+    match no_route {
+        NoRoute::Path => {
+            let message = format!(
+                "nothing is at {shown}; there are /v1/models, /v1/models/M, /v1/models/M:predict, /v2, /v2/models/M, /v2/models/M/infer, /healthz, /readyz and /metrics"
+            );
+            Reply::error(StatusCode::NOT_FOUND, &message)
+        }
+        NoRoute::Method { allow } => {
+            Reply::not_allowed(allow, &format!("{shown} takes {allow} only"))
+        }
+    }
+}

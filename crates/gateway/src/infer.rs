@@ -1,0 +1,145 @@
+//! A call: decode, run, encode; on this event loop or on the compute pool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_base::{Clock, Code};
+use coracle_protocol::{DecodeContext, v1, v2};
+use coracle_serving::{ModelTable, Placement, Protocol, ServedModel};
+use tokio::sync::Semaphore;
+
+use crate::respond::Reply;
+
+/// What calls need besides the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls {
+    pub(crate) table: Arc<ModelTable>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) elements_max: usize,
+    pub(crate) request_timeout: Duration,
+    /// Places in the queue of the compute pool.
+    pub(crate) pool: Arc<Semaphore>,
+    /// The event loop, for its counters.
+    pub(crate) worker: usize,
+}
+
+/// A request for an inference.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) protocol: Protocol,
+    pub(crate) model: String,
+    pub(crate) method: Option<String>,
+    pub(crate) body: Bytes,
+}
+
+/// A call that failed.
+struct Failure {
+    code: Code,
+    message: String,
+}
+
+impl Calls {
+    /// Answers `request` for `model`, which is the one it names.
+    pub(crate) async fn answer(&self, model: &ServedModel, request: Request) -> Reply {
+        let started = self.clock.monotonic();
+        let statistics = model.statistics();
+        statistics.start(self.worker);
+        let protocol = request.protocol;
+        let result = match model.cost().placement(request.body.len()) {
+            Placement::EventLoop => self.execute(model, &request),
+            Placement::ComputePool => self.execute_on_pool(request).await,
+        };
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        let outcome = result
+            .as_ref()
+            .map(|_body| ())
+            .map_err(|failure| failure.code);
+        statistics.finish(self.worker, protocol, outcome, elapsed);
+        match result {
+            Ok(body) => Reply::json(body),
+            Err(failure) => Reply::failure(failure.code, &failure.message),
+        }
+    }
+
+    async fn execute_on_pool(&self, request: Request) -> Result<Vec<u8>, Failure> {
+        let Ok(place) = Arc::clone(&self.pool).try_acquire_owned() else {
+            return Err(Failure {
+                code: Code::ResourceExhausted,
+                message: "too many calls are waiting; retry later".to_owned(),
+            });
+        };
+        let calls = self.clone();
+        let call = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            match calls.table.get(&request.model) {
+                Some(model) => calls.execute(model, &request),
+                None => Err(unknown(&request.model)),
+            }
+        });
+        match tokio::time::timeout(self.request_timeout, call).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panicked)) => Err(Failure {
+                code: Code::Internal,
+                message: "the call failed; this is a defect of the server".to_owned(),
+            }),
+            Err(_elapsed) => Err(Failure {
+                code: Code::DeadlineExceeded,
+                message: format!(
+                    "no answer within {}",
+                    humantime::format_duration(self.request_timeout)
+                ),
+            }),
+        }
+    }
+
+    /// Decodes, runs and encodes, and measures what that costs.
+    fn execute(&self, model: &ServedModel, request: &Request) -> Result<Vec<u8>, Failure> {
+        let started = self.clock.monotonic();
+        let signature = model.model().signature();
+        let ctx = DecodeContext {
+            signature,
+            default_outputs: &signature.default_outputs,
+            method: request.method.as_deref(),
+            elements_max: self.elements_max,
+        };
+        let call = match request.protocol {
+            Protocol::V1 => v1::decode_predict(&request.body, &ctx),
+            Protocol::V2 => v2::decode_infer(&request.body, &ctx),
+        };
+        let call = call.map_err(|error| Failure {
+            code: error.code(),
+            message: error.to_string(),
+        })?;
+        let outputs = model
+            .run(&call.inputs, &call.outputs)
+            .map_err(|error| Failure {
+                code: error.code(),
+                message: error.to_string(),
+            })?;
+        let mut body = Vec::with_capacity(64 + 32 * call.n_rows);
+        match request.protocol {
+            Protocol::V1 => v1::encode_predict(signature, &call, &outputs, &mut body),
+            Protocol::V2 => {
+                let version = ServedModel::VERSION;
+                v2::encode_infer(model.name(), version, signature, &call, &outputs, &mut body);
+            }
+        }
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        model.cost().record(request.body.len(), elapsed);
+        Ok(body)
+    }
+}
+
+fn unknown(model: &str) -> Failure {
+    Failure {
+        code: Code::NotFound,
+        message: unknown_model(model),
+    }
+}
+
+/// Returns KServe's words for a model that is not there.
+pub(crate) fn unknown_model(name: &str) -> String {
+    let shown: String = name.chars().take(128).collect();
+    format!("Model with name {shown} does not exist.")
+}

@@ -1,0 +1,125 @@
+//! Answers: status, headers, body.
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_protocol::{error_body, http_status};
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+/// The header that carries a request's id.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
+
+/// An answer before it gets its request id.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Metrics,
+    /// Says which methods there are.
+    NotAllowed(&'static str),
+    /// Says that a retry may succeed.
+    RetryLater,
+    /// Ends the connection, whose request was not read to its end.
+    Close,
+}
+
+impl Reply {
+    /// Returns a JSON answer.
+    pub(crate) fn json(body: Vec<u8>) -> Self {
+        Self::with_status(StatusCode::OK, body)
+    }
+
+    /// Returns a JSON answer whose body is appended by `render`.
+    pub(crate) fn rendered(render: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut body = Vec::with_capacity(128);
+        render(&mut body);
+        Self::json(body)
+    }
+
+    /// Returns a JSON answer of any status.
+    pub(crate) fn with_status(status: StatusCode, body: Vec<u8>) -> Self {
+        Self {
+            status,
+            body,
+            kind: Kind::Json,
+        }
+    }
+
+    /// Returns the metrics.
+    pub(crate) fn metrics(text: String) -> Self {
+        Self {
+            kind: Kind::Metrics,
+            ..Self::json(text.into_bytes())
+        }
+    }
+
+    /// Returns the answer to a failure.
+    pub(crate) fn failure(code: Code, message: &str) -> Self {
+        let status =
+            StatusCode::from_u16(http_status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let kind = match code {
+            Code::ResourceExhausted | Code::Unavailable => Kind::RetryLater,
+            _ => Kind::Json,
+        };
+        Self {
+            kind,
+            ..Self::with_status(status, error_body(message))
+        }
+    }
+
+    /// Returns an error of the HTTP layer itself.
+    pub(crate) fn error(status: StatusCode, message: &str) -> Self {
+        Self::with_status(status, error_body(message))
+    }
+
+    /// As [`Reply::error`], and ends the connection, because the rest of the request was not read.
+    pub(crate) fn error_and_close(status: StatusCode, message: &str) -> Self {
+        Self {
+            kind: Kind::Close,
+            ..Self::error(status, message)
+        }
+    }
+
+    /// Returns that the path is there, for other methods.
+    pub(crate) fn not_allowed(allow: &'static str, message: &str) -> Self {
+        Self {
+            kind: Kind::NotAllowed(allow),
+            ..Self::error(StatusCode::METHOD_NOT_ALLOWED, message)
+        }
+    }
+
+    /// Returns the HTTP response.
+    pub(crate) fn into_response(self, request_id: HeaderValue) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            if self.kind == Kind::Metrics {
+                METRICS
+            } else {
+                JSON
+            },
+        );
+        headers.insert(REQUEST_ID, request_id);
+        match self.kind {
+            Kind::Json | Kind::Metrics => {}
+            Kind::NotAllowed(allow) => drop(headers.insert(ALLOW, HeaderValue::from_static(allow))),
+            Kind::RetryLater => drop(headers.insert(RETRY_AFTER, ONE_SECOND)),
+            Kind::Close => drop(headers.insert(CONNECTION, CLOSE)),
+        }
+        response
+    }
+}

@@ -1,0 +1,230 @@
+//! What a request asks for: method and path to a route.
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route<'a> {
+    /// `GET /`
+    Alive,
+    /// `GET /healthz`
+    Healthz,
+    /// `GET /readyz`
+    Readyz,
+    /// `GET /metrics`
+    Metrics,
+    /// `GET /v1/models`
+    V1Models,
+    /// `GET /v1/models/M`
+    V1Model(Cow<'a, str>),
+    /// `POST /v1/models/M:predict`
+    V1Predict(Cow<'a, str>),
+    /// `POST /v1/models/M:explain`
+    V1Explain(Cow<'a, str>),
+    /// `GET /v2`
+    V2Server,
+    /// `GET /v2/health/live`
+    V2Live,
+    /// `GET /v2/health/ready`
+    V2Ready,
+    /// `GET /v2/models`
+    V2Models,
+    /// `GET /v2/models/M[/versions/V]`
+    V2Model(Named<'a>),
+    /// `GET /v2/models/M[/versions/V]/ready`
+    V2ModelReady(Named<'a>),
+    /// `POST /v2/models/M[/versions/V]/infer`
+    V2Infer(Named<'a>),
+}
+
+/// A model with the version asked for, if one is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named<'a> {
+    pub(crate) model: Cow<'a, str>,
+    pub(crate) version: Option<Cow<'a, str>>,
+}
+
+/// A request that no route takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoute {
+    /// Nothing is at this path.
+    Path,
+    /// The path is there, for these methods.
+    Method {
+        /// For the `Allow` header.
+        allow: &'static str,
+    },
+}
+
+const READ: &str = "GET, HEAD";
+const WRITE: &str = "POST";
+
+/// Returns what `method` on `path` asks for.
+pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, NoRoute> {
+    let (route, allow) = parse(path).ok_or(NoRoute::Path)?;
+    let allowed = match allow {
+        WRITE => method == Method::POST,
+        _ => method == Method::GET || method == Method::HEAD,
+    };
+    if allowed {
+        Ok(route)
+    } else {
+        Err(NoRoute::Method { allow })
+    }
+}
+
+/// Returns the route at `path` and the methods it takes.
+fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
+    let trimmed = path.strip_prefix('/')?;
+    let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
+    let mut segments = trimmed.split('/');
+    let first = segments.next()?;
+    let rest: Vec<&str> = segments.collect();
+    let route = match (first, rest.as_slice()) {
+        ("", []) => Route::Alive,
+        ("healthz", []) => Route::Healthz,
+        ("readyz", []) => Route::Readyz,
+        ("metrics", []) => Route::Metrics,
+        ("v1", ["models"]) => Route::V1Models,
+        ("v1", ["models", model]) => return v1_model(model),
+        ("v2", []) => Route::V2Server,
+        ("v2", ["health", "live"]) => Route::V2Live,
+        ("v2", ["health", "ready"]) => Route::V2Ready,
+        ("v2", ["models"]) => Route::V2Models,
+        ("v2", ["models", model, rest @ ..]) => return v2_model(model, rest),
+        _ => return None,
+    };
+    Some((route, READ))
+}
+
+fn v1_model(segment: &str) -> Option<(Route<'_>, &'static str)> {
+    // The verb follows the last colon, so that names may hold colons themselves.
+    match segment.rsplit_once(':') {
+        Some((model, "predict")) => Some((Route::V1Predict(decode(model)?), WRITE)),
+        Some((model, "explain")) => Some((Route::V1Explain(decode(model)?), WRITE)),
+        _ => Some((Route::V1Model(decode(segment)?), READ)),
+    }
+}
+
+fn v2_model<'a>(model: &'a str, rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
+    let (version, rest) = match rest {
+        ["versions", version, rest @ ..] => (Some(decode(version)?), rest),
+        rest => (None, rest),
+    };
+    let named = Named {
+        model: decode(model)?,
+        version,
+    };
+    match rest {
+        [] => Some((Route::V2Model(named), READ)),
+        ["ready"] => Some((Route::V2ModelReady(named), READ)),
+        ["infer"] => Some((Route::V2Infer(named), WRITE)),
+        _ => None,
+    }
+}
+
+/// Decodes percent signs; `None` for empty names and for what is not UTF-8.
+fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    if segment.is_empty() {
+        return None;
+    }
+    percent_decode_str(segment).decode_utf8().ok()
+}
+
+/// Returns the value of a parameter of the query, as it stands.
+pub(crate) fn query_value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+    let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(model: &str, version: Option<&str>) -> Named<'static> {
+        Named {
+            model: Cow::Owned(model.to_owned()),
+            version: version.map(|version| Cow::Owned(version.to_owned())),
+        }
+    }
+
+    #[test]
+    fn paths_and_methods_name_routes() {
+        let no_path = Err(NoRoute::Path);
+        let reads = Err(NoRoute::Method { allow: READ });
+        let writes = Err(NoRoute::Method { allow: WRITE });
+        let cases = [
+            (Method::GET, "/", Ok(Route::Alive)),
+            (Method::HEAD, "/healthz", Ok(Route::Healthz)),
+            (Method::GET, "/v1/models/", Ok(Route::V1Models)),
+            (Method::GET, "/v1/models/a", Ok(Route::V1Model("a".into()))),
+            (
+                Method::POST,
+                "/v1/models/a:predict",
+                Ok(Route::V1Predict("a".into())),
+            ),
+            (
+                Method::POST,
+                "/v1/models/a%2Fb%20c:predict",
+                Ok(Route::V1Predict("a/b c".into())),
+            ),
+            (
+                Method::POST,
+                "/v1/models/a:b:predict",
+                Ok(Route::V1Predict("a:b".into())),
+            ),
+            (
+                Method::POST,
+                "/v1/models/a:explain",
+                Ok(Route::V1Explain("a".into())),
+            ),
+            (Method::GET, "/v2", Ok(Route::V2Server)),
+            (
+                Method::GET,
+                "/v2/models/a",
+                Ok(Route::V2Model(named("a", None))),
+            ),
+            (
+                Method::GET,
+                "/v2/models/a/versions/3/ready",
+                Ok(Route::V2ModelReady(named("a", Some("3")))),
+            ),
+            (
+                Method::POST,
+                "/v2/models/a/versions/1/infer",
+                Ok(Route::V2Infer(named("a", Some("1")))),
+            ),
+            (
+                Method::POST,
+                "/v2/models/a/infer",
+                Ok(Route::V2Infer(named("a", None))),
+            ),
+            (Method::POST, "/", reads.clone()),
+            (Method::DELETE, "/v1/models/a", reads),
+            (Method::GET, "/v1/models/a:predict", writes.clone()),
+            (Method::GET, "/v2/models/a/infer", writes),
+            (Method::GET, "/nope", no_path.clone()),
+            (Method::GET, "/v1/models/a/b", no_path.clone()),
+            (Method::POST, "/v1/models/:predict", no_path.clone()),
+            (Method::POST, "/v2/models/a/infer/b", no_path.clone()),
+            (Method::GET, "/v1/models/%ff", no_path.clone()),
+            (Method::GET, "*", no_path),
+        ];
+        for (method, path, expected) in cases {
+            assert_eq!(find(&method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn query_parameters_are_found() {
+        assert_eq!(
+            query_value(Some("a=1&method=predict_proba"), "method"),
+            Some("predict_proba")
+        );
+        assert_eq!(query_value(Some("method"), "method"), None);
+        assert_eq!(query_value(None, "method"), None);
+    }
+}

@@ -1,0 +1,354 @@
+//! The server: binds, accepts, hands connections to workers, shuts down.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use coracle_base::Clock;
+use coracle_serving::{HttpStatistics, ModelTable};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::connection::{Handler, Shared};
+use crate::infer::Calls;
+use crate::limits::Limits;
+use crate::log::Log;
+
+/// What a server is made with.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The bounds on clients.
+    pub limits: Limits,
+    /// The number of event loops.
+    pub n_workers: usize,
+    /// The number of threads of the compute pool, for all workers together.
+    pub n_pool_threads: usize,
+    /// How long requests in flight may take once the server is told to stop.
+    pub shutdown_timeout: Duration,
+    /// The version of the program, for metadata and metrics.
+    pub version: String,
+}
+
+/// An address that could not be bound.
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}: {reason}")]
+pub struct BindError {
+    address: SocketAddr,
+    reason: String,
+    #[source]
+    source: io::Error,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Connections that were still busy when the time was up, and were cut.
+    pub n_connections_cut: usize,
+}
+
+/// A server that is bound and not yet serving.
+#[derive(Debug)]
+pub struct Server {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    config: ServerConfig,
+}
+
+/// Connections that may wait for a worker.
+const QUEUE_CONNECTIONS: usize = 1_024;
+/// How long accepting pauses when the process has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// Takes `address`, for this server alone.
+    ///
+    /// # Errors
+    /// [`BindError`] with what to do about it.
+    pub fn bind(address: SocketAddr, config: ServerConfig) -> Result<Self, BindError> {
+        let bind = || {
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (listener, bound) = bind().map_err(|source: io::Error| BindError {
+            address,
+            reason: explain(&source, address.port()),
+            source,
+        })?;
+        Ok(Self {
+            listener,
+            address: bound,
+            config,
+        })
+    }
+
+    /// Returns the address, with the port that the system chose if it was asked to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `table` until `shutdown` is done, then finishes what is in flight.
+    ///
+    /// The accept loop runs on the calling thread, the workers on threads of their own.
+    ///
+    /// # Errors
+    /// If a runtime or thread cannot be started.
+    pub fn run(
+        self,
+        table: Arc<ModelTable>,
+        log: &Log,
+        clock: Arc<dyn Clock>,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<ShutdownReport> {
+        let shared = Arc::new(Shared {
+            limits: self.config.limits,
+            http: HttpStatistics::new(),
+            version: self.config.version.clone(),
+            ready: AtomicBool::new(true),
+            clock,
+        });
+        let (stop, stopped) = watch::channel(Stage::Serving);
+        let n_cut = Arc::new(AtomicUsize::new(0));
+        let mut workers = Vec::new();
+        let mut queues = Vec::new();
+        for index in 0..self.config.n_workers.max(1) {
+            let (queue, connections) = mpsc::channel(QUEUE_CONNECTIONS);
+            let worker = Worker {
+                index,
+                shared: Arc::clone(&shared),
+                table: Arc::clone(&table),
+                log: log.clone(),
+                n_pool_threads: self
+                    .config
+                    .n_pool_threads
+                    .div_ceil(self.config.n_workers.max(1))
+                    .max(1),
+                stage: stopped.clone(),
+                n_cut: Arc::clone(&n_cut),
+            };
+            let thread = std::thread::Builder::new().name(format!("coracle-worker-{index}"));
+            workers.push(thread.spawn(move || worker.run(connections))?);
+            queues.push(queue);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let timeout = self.config.shutdown_timeout;
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(self.listener)?;
+            let told_to_stop = async {
+                shutdown.await;
+                // Before the queues close, so that workers know how long they may take.
+                shared.ready.store(false, Ordering::Release);
+                stop.send_replace(Stage::Draining(timeout));
+            };
+            tokio::select! {
+                () = told_to_stop => {}
+                () = accept(&listener, queues, &shared, log) => {}
+            }
+            Ok::<(), io::Error>(())
+        })?;
+        for worker in workers {
+            // A worker that panicked has no connections left to finish.
+            drop(worker.join());
+        }
+        Ok(ShutdownReport {
+            n_connections_cut: n_cut.load(Ordering::Acquire),
+        })
+    }
+}
+
+/// Where the server is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Finishing what is in flight, for at most so long.
+    Draining(Duration),
+}
+
+fn explain(error: &io::Error, port: u16) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another process listens there; find it with `ss -ltnp 'sport = :{port}'`, or choose another port with --port"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("not permitted; ports below 1024 need privileges, choose one above with --port ({port} was asked for)")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has the address; list them with `ip addr`, or choose one with --host".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Accepts connections and hands them to the workers in turn; ends only if all workers are gone.
+async fn accept(
+    listener: &TcpListener,
+    queues: Vec<mpsc::Sender<TcpStreamStd>>,
+    shared: &Shared,
+    log: &Log,
+) {
+    let most = u64::try_from(shared.limits.connections_max).unwrap_or(u64::MAX);
+    for queue in queues.iter().cycle() {
+        let stream = loop {
+            match listener.accept().await {
+                Ok((stream, _peer)) if shared.http.connections() < most => break stream,
+                Ok(_one_too_many) => shared.http.refuse(),
+                Err(error) if is_transient(&error) => {}
+                Err(error) => {
+                    log.warn(&format!("cannot accept connections: {error}; trying again"));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        };
+        // Small answers must not wait for the acknowledgement of earlier ones.
+        drop(stream.set_nodelay(true));
+        let Ok(stream) = stream.into_std() else {
+            continue;
+        };
+        shared.http.open();
+        if queue.try_send(stream).is_err() {
+            shared.http.close();
+            shared.http.refuse();
+            if queue.is_closed() {
+                return;
+            }
+        }
+    }
+}
+
+type TcpStreamStd = std::net::TcpStream;
+
+/// Tells whether a failed accept says something of that one connection only.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// One event loop with its thread.
+struct Worker {
+    index: usize,
+    shared: Arc<Shared>,
+    table: Arc<ModelTable>,
+    log: Log,
+    n_pool_threads: usize,
+    stage: watch::Receiver<Stage>,
+    n_cut: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    fn run(self, connections: mpsc::Receiver<TcpStreamStd>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(self.n_pool_threads)
+            .build();
+        match runtime {
+            Ok(runtime) => {
+                LocalSet::new().block_on(&runtime, self.serve(connections));
+                // Calls on the pool that outlived the shutdown must not hold the process up.
+                runtime.shutdown_background();
+            }
+            Err(error) => self.log.warn(&format!("a worker cannot start: {error}")),
+        }
+    }
+
+    async fn serve(self, mut connections: mpsc::Receiver<TcpStreamStd>) {
+        let limits = self.shared.limits;
+        let started = self.shared.clock.unix_time().as_nanos();
+        let seed = u64::try_from(started & u128::from(u64::MAX)).unwrap_or(0);
+        let handler = Rc::new(Handler {
+            shared: Arc::clone(&self.shared),
+            calls: Calls {
+                table: self.table,
+                clock: Arc::clone(&self.shared.clock),
+                elements_max: limits.elements_max,
+                request_timeout: limits.request_timeout,
+                pool: Arc::new(Semaphore::new(limits.pool_calls_max)),
+                worker: self.index,
+            },
+            log: self.log,
+            next_id: Cell::new(seed.wrapping_add((self.index as u64) << 48)),
+        });
+        let open = Rc::new(Cell::new(0_usize));
+        let mut stage = self.stage.clone();
+        loop {
+            tokio::select! {
+                stream = connections.recv() => match stream {
+                    Some(stream) => {
+                        open.set(open.get() + 1);
+                        let connection = serve_connection(stream, Rc::clone(&handler), self.stage.clone());
+                        let open = Rc::clone(&open);
+                        let shared = Arc::clone(&self.shared);
+                        tokio::task::spawn_local(async move {
+                            connection.await;
+                            shared.http.close();
+                            open.set(open.get() - 1);
+                        });
+                    }
+                    None => break,
+                },
+                changed = stage.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        // The accept loop is gone; what is open may finish within the time given.
+        let timeout = match *self.stage.borrow() {
+            Stage::Draining(timeout) => timeout,
+            Stage::Serving => Duration::ZERO,
+        };
+        let drained = async {
+            while open.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(timeout, drained).await.is_err() {
+            self.n_cut.fetch_add(open.get(), Ordering::AcqRel);
+        }
+    }
+}
+
+/// Serves one connection until it ends or, once the server drains, until its request in flight is answered.
+async fn serve_connection(
+    stream: TcpStreamStd,
+    handler: Rc<Handler>,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let Ok(stream) = TcpStream::from_std(stream) else {
+        return;
+    };
+    let limits = handler.shared.limits;
+    let service = service_fn(move |request| Rc::clone(&handler).handle(request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(limits.head_bytes_max)
+        .max_headers(limits.headers_max)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // Errors here are the client's: a connection cut, a request that is no HTTP (hyper has answered it).
+    tokio::select! {
+        ended = connection.as_mut() => return drop(ended),
+        _draining = stage.wait_for(|stage| *stage != Stage::Serving) => {
+            connection.as_mut().graceful_shutdown();
+        }
+    }
+    drop(connection.await);
+}
