@@ -73,7 +73,10 @@ fn measure(
     let n_tables = values.len() / (n_rows * n_columns);
     let tables: Result<Vec<[Tensor; 1]>, _> = values
         .chunks_exact(n_rows * n_columns)
-        .map(|chunk| Tensor::try_new(vec![n_rows, n_columns], Values::F64(chunk.to_vec())).map(|table| [table]))
+        .map(|chunk| {
+            Tensor::try_new(vec![n_rows, n_columns], Values::F64(chunk.to_vec()))
+                .map(|table| [table])
+        })
         .collect();
     let tables = tables?;
     let outputs = model.signature().default_outputs.clone();

@@ -117,7 +117,7 @@ pub(super) fn kind_of(node: &Node) -> &'static str {
         Node::Tuple(_) => "a tuple",
         Node::Set(_) => "a set",
         Node::Dict(_) => "a dict",
-        Node::Array(_) => "a numpy array",
+        Node::Array(_) => "a numpy array (ndarray)",
         Node::DType(_) => "a numpy dtype",
         Node::Global(_) => "a function or class",
         Node::Object(_) => "an object",

@@ -27,9 +27,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "__pyx_unpickle_CyPinballLoss"
     ]
     Record "_loss" [
-        "CyAbsoluteError" "CyExponentialLoss" "CyHalfBinomialLoss" "CyHalfGammaLoss" "CyHalfMultinomialLoss"
-        "CyHalfPoissonLoss" "CyHalfSquaredError" "CyHalfTweedieLoss" "CyHalfTweedieLossIdentity"
-        "CyHuberLoss" "CyPinballLoss"
+        "CyAbsoluteError" "CyExponentialLoss" "CyHalfBinomialLoss" "CyHalfGammaLoss"
+        "CyHalfMultinomialLoss" "CyHalfPoissonLoss" "CyHalfSquaredError" "CyHalfTweedieLoss"
+        "CyHalfTweedieLossIdentity" "CyHuberLoss" "CyPinballLoss"
     ]
     Constructor "functools" ["partial"]
     Value "numpy" ["exp" "expm1" "log" "log1p" "mean" "sqrt" "square"]
@@ -46,9 +46,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "__pyx_unpickle_CyPinballLoss"
     ]
     Record "sklearn._loss._loss" [
-        "CyAbsoluteError" "CyExponentialLoss" "CyHalfBinomialLoss" "CyHalfGammaLoss" "CyHalfMultinomialLoss"
-        "CyHalfPoissonLoss" "CyHalfSquaredError" "CyHalfTweedieLoss" "CyHalfTweedieLossIdentity"
-        "CyHuberLoss" "CyLossFunction" "CyPinballLoss"
+        "CyAbsoluteError" "CyExponentialLoss" "CyHalfBinomialLoss" "CyHalfGammaLoss"
+        "CyHalfMultinomialLoss" "CyHalfPoissonLoss" "CyHalfSquaredError" "CyHalfTweedieLoss"
+        "CyHalfTweedieLossIdentity" "CyHuberLoss" "CyLossFunction" "CyPinballLoss"
     ]
     Record "sklearn._loss.glm_distribution" [
         "DistributionBoundary" "GammaDistribution" "PoissonDistribution" "TweedieDistribution"
@@ -58,17 +58,16 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     ]
     Record "sklearn._loss.loss" [
         "AbsoluteError" "ExponentialLoss" "HalfBinomialLoss" "HalfGammaLoss" "HalfMultinomialLoss"
-        "HalfPoissonLoss" "HalfSquaredError" "HalfTweedieLoss" "HalfTweedieLossIdentity" "HuberLoss"
-        "PinballLoss"
+        "HalfPoissonLoss" "HalfSquaredError" "HalfTweedieLoss" "HalfTweedieLossIdentity"
+        "HuberLoss" "PinballLoss"
     ]
-    Record "sklearn.calibration" ["CalibratedClassifierCV"]
-    Value "sklearn.calibration" ["_CalibratedClassifier" "_SigmoidCalibration"]
+    Record "sklearn.calibration" [
+        "CalibratedClassifierCV" "_CalibratedClassifier" "_SigmoidCalibration"
+    ]
     Record "sklearn.cluster._affinity_propagation" ["AffinityPropagation"]
     Record "sklearn.cluster._agglomerative" ["AgglomerativeClustering" "FeatureAgglomeration"]
-    Record "sklearn.cluster._birch" ["Birch"]
-    Value "sklearn.cluster._birch" ["_CFNode" "_CFSubcluster"]
-    Record "sklearn.cluster._bisect_k_means" ["BisectingKMeans"]
-    Value "sklearn.cluster._bisect_k_means" ["_BisectingTree"]
+    Record "sklearn.cluster._birch" ["Birch" "_CFNode" "_CFSubcluster"]
+    Record "sklearn.cluster._bisect_k_means" ["BisectingKMeans" "_BisectingTree"]
     Record "sklearn.cluster._dbscan" ["DBSCAN"]
     Record "sklearn.cluster._hdbscan.hdbscan" ["HDBSCAN"]
     Record "sklearn.cluster._kmeans" ["KMeans" "MiniBatchKMeans"]
@@ -76,8 +75,8 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.cluster._mean_shift" ["MeanShift"]
     Record "sklearn.cluster._optics" ["OPTICS"]
     Record "sklearn.cluster._spectral" ["SpectralClustering"]
-    Record "sklearn.compose._column_transformer" ["ColumnTransformer"]
-    Value "sklearn.compose._column_transformer" ["_RemainderColsList" "make_column_selector"]
+    Record "sklearn.compose._column_transformer" ["ColumnTransformer" "_RemainderColsList"]
+    Value "sklearn.compose._column_transformer" ["make_column_selector"]
     Record "sklearn.compose._target" ["TransformedTargetRegressor"]
     Record "sklearn.covariance._elliptic_envelope" ["EllipticEnvelope"]
     Record "sklearn.cross_decomposition._pls" ["CCA" "PLSCanonical" "PLSRegression" "PLSSVD"]
@@ -93,24 +92,27 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.decomposition._pca" ["PCA"]
     Record "sklearn.decomposition._sparse_pca" ["MiniBatchSparsePCA" "SparsePCA"]
     Record "sklearn.decomposition._truncated_svd" ["TruncatedSVD"]
-    Record "sklearn.discriminant_analysis" ["LinearDiscriminantAnalysis" "QuadraticDiscriminantAnalysis"]
+    Record "sklearn.discriminant_analysis" [
+        "LinearDiscriminantAnalysis" "QuadraticDiscriminantAnalysis"
+    ]
     Record "sklearn.dummy" ["DummyClassifier" "DummyRegressor"]
     Record "sklearn.ensemble._bagging" ["BaggingClassifier" "BaggingRegressor"]
     Record "sklearn.ensemble._forest" [
-        "ExtraTreesClassifier" "ExtraTreesRegressor" "RandomForestClassifier" "RandomForestRegressor"
-        "RandomTreesEmbedding"
+        "ExtraTreesClassifier" "ExtraTreesRegressor" "RandomForestClassifier"
+        "RandomForestRegressor" "RandomTreesEmbedding"
     ]
     Record "sklearn.ensemble._gb" ["GradientBoostingClassifier" "GradientBoostingRegressor"]
     Record "sklearn.ensemble._gb_losses" [
-        "BinomialDeviance" "ExponentialLoss" "HuberLossFunction" "LeastAbsoluteError" "LeastSquaresError"
-        "MultinomialDeviance" "QuantileLossFunction"
+        "BinomialDeviance" "ExponentialLoss" "HuberLossFunction" "LeastAbsoluteError"
+        "LeastSquaresError" "MultinomialDeviance" "QuantileLossFunction"
     ]
-    Value "sklearn.ensemble._hist_gradient_boosting.binning" ["_BinMapper"]
+    Record "sklearn.ensemble._hist_gradient_boosting.binning" ["_BinMapper"]
     Record "sklearn.ensemble._hist_gradient_boosting.gradient_boosting" [
         "HistGradientBoostingClassifier" "HistGradientBoostingRegressor"
     ]
     Record "sklearn.ensemble._hist_gradient_boosting.loss" [
-        "BinaryCrossEntropy" "CategoricalCrossEntropy" "LeastAbsoluteDeviation" "LeastSquares" "Poisson"
+        "BinaryCrossEntropy" "CategoricalCrossEntropy" "LeastAbsoluteDeviation" "LeastSquares"
+        "Poisson"
     ]
     Record "sklearn.ensemble._hist_gradient_boosting.predictor" ["TreePredictor"]
     Record "sklearn.ensemble._iforest" ["IsolationForest"]
@@ -126,20 +128,22 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.feature_selection._rfe" ["RFE" "RFECV"]
     Record "sklearn.feature_selection._sequential" ["SequentialFeatureSelector"]
     Record "sklearn.feature_selection._univariate_selection" [
-        "GenericUnivariateSelect" "SelectFdr" "SelectFpr" "SelectFwe" "SelectKBest" "SelectPercentile"
+        "GenericUnivariateSelect" "SelectFdr" "SelectFpr" "SelectFwe" "SelectKBest"
+        "SelectPercentile"
     ]
     Value "sklearn.feature_selection._univariate_selection" ["chi2" "f_classif"]
     Record "sklearn.feature_selection._variance_threshold" ["VarianceThreshold"]
     Record "sklearn.frozen._frozen" ["FrozenEstimator"]
-    Record "sklearn.gaussian_process._gpc" ["GaussianProcessClassifier"]
-    Value "sklearn.gaussian_process._gpc" ["_BinaryGaussianProcessClassifierLaplace"]
+    Record "sklearn.gaussian_process._gpc" [
+        "GaussianProcessClassifier" "_BinaryGaussianProcessClassifierLaplace"
+    ]
     Record "sklearn.gaussian_process._gpr" ["GaussianProcessRegressor"]
     Record "sklearn.gaussian_process.kernels" [
-        "ConstantKernel" "DotProduct" "Matern" "Product" "RBF" "RationalQuadratic" "Sum" "WhiteKernel"
+        "ConstantKernel" "DotProduct" "Matern" "Product" "RBF" "RationalQuadratic" "Sum"
+        "WhiteKernel"
     ]
     Record "sklearn.impute._base" ["MissingIndicator" "SimpleImputer"]
-    Record "sklearn.impute._iterative" ["IterativeImputer"]
-    Value "sklearn.impute._iterative" ["_ImputerTriplet"]
+    Record "sklearn.impute._iterative" ["IterativeImputer" "_ImputerTriplet"]
     Record "sklearn.impute._knn" ["KNNImputer"]
     Record "sklearn.isotonic" ["IsotonicRegression"]
     Record "sklearn.kernel_approximation" [
@@ -149,13 +153,15 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.linear_model._base" ["LinearRegression"]
     Record "sklearn.linear_model._bayes" ["ARDRegression" "BayesianRidge"]
     Record "sklearn.linear_model._coordinate_descent" [
-        "ElasticNet" "ElasticNetCV" "Lasso" "LassoCV" "MultiTaskElasticNet" "MultiTaskElasticNetCV"
-        "MultiTaskLasso" "MultiTaskLassoCV"
+        "ElasticNet" "ElasticNetCV" "Lasso" "LassoCV" "MultiTaskElasticNet"
+        "MultiTaskElasticNetCV" "MultiTaskLasso" "MultiTaskLassoCV"
     ]
     Record "sklearn.linear_model._glm.glm" ["GammaRegressor" "PoissonRegressor" "TweedieRegressor"]
     Record "sklearn.linear_model._glm.link" ["IdentityLink" "LogLink"]
     Record "sklearn.linear_model._huber" ["HuberRegressor"]
-    Record "sklearn.linear_model._least_angle" ["Lars" "LarsCV" "LassoLars" "LassoLarsCV" "LassoLarsIC"]
+    Record "sklearn.linear_model._least_angle" [
+        "Lars" "LarsCV" "LassoLars" "LassoLarsCV" "LassoLarsIC"
+    ]
     Record "sklearn.linear_model._logistic" ["LogisticRegression" "LogisticRegressionCV"]
     Record "sklearn.linear_model._omp" ["OrthogonalMatchingPursuit" "OrthogonalMatchingPursuitCV"]
     Record "sklearn.linear_model._passive_aggressive" [
@@ -169,7 +175,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "EpsilonInsensitive" "Hinge" "Huber" "Log" "ModifiedHuber" "SquaredEpsilonInsensitive"
         "SquaredHinge" "SquaredLoss"
     ]
-    Record "sklearn.linear_model._stochastic_gradient" ["SGDClassifier" "SGDOneClassSVM" "SGDRegressor"]
+    Record "sklearn.linear_model._stochastic_gradient" [
+        "SGDClassifier" "SGDOneClassSVM" "SGDRegressor"
+    ]
     Record "sklearn.linear_model._theil_sen" ["TheilSenRegressor"]
     Record "sklearn.manifold._isomap" ["Isomap"]
     Record "sklearn.manifold._locally_linear" ["LocallyLinearEmbedding"]
@@ -182,30 +190,35 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "ChebyshevDistance" "ChebyshevDistance64" "EuclideanDistance" "EuclideanDistance64"
         "MinkowskiDistance" "MinkowskiDistance64"
     ]
-    Value "sklearn.metrics._scorer" ["_CurveScorer" "_PassthroughScorer" "_Scorer" "_passthrough_scorer"]
+    Record "sklearn.metrics._scorer" ["_CurveScorer" "_PassthroughScorer" "_Scorer"]
+    Value "sklearn.metrics._scorer" ["_passthrough_scorer"]
     Record "sklearn.mixture._bayesian_mixture" ["BayesianGaussianMixture"]
     Record "sklearn.mixture._gaussian_mixture" ["GaussianMixture"]
     Record "sklearn.model_selection._classification_threshold" [
-        "FixedThresholdClassifier" "TunedThresholdClassifierCV"
+        "FixedThresholdClassifier" "TunedThresholdClassifierCV" "_CurveScorer"
     ]
-    Value "sklearn.model_selection._classification_threshold" ["_CurveScorer"]
     Record "sklearn.model_selection._search" ["GridSearchCV" "RandomizedSearchCV"]
     Record "sklearn.model_selection._search_successive_halving" [
         "HalvingGridSearchCV" "HalvingRandomSearchCV"
     ]
     Value "sklearn.model_selection._search_successive_halving" ["_refit_callable"]
     Record "sklearn.model_selection._split" ["KFold" "StratifiedKFold"]
-    Record "sklearn.multiclass" ["OneVsOneClassifier" "OneVsRestClassifier" "OutputCodeClassifier"]
-    Value "sklearn.multiclass" ["_ConstantPredictor"]
+    Record "sklearn.multiclass" [
+        "OneVsOneClassifier" "OneVsRestClassifier" "OutputCodeClassifier" "_ConstantPredictor"
+    ]
     Record "sklearn.multioutput" [
         "ClassifierChain" "MultiOutputClassifier" "MultiOutputRegressor" "RegressorChain"
     ]
-    Record "sklearn.naive_bayes" ["BernoulliNB" "CategoricalNB" "ComplementNB" "GaussianNB" "MultinomialNB"]
+    Record "sklearn.naive_bayes" [
+        "BernoulliNB" "CategoricalNB" "ComplementNB" "GaussianNB" "MultinomialNB"
+    ]
     Constructor "sklearn.neighbors._ball_tree" ["newObj"]
     Record "sklearn.neighbors._ball_tree" ["BallTree"]
     Record "sklearn.neighbors._classification" ["KNeighborsClassifier" "RadiusNeighborsClassifier"]
     Constructor "sklearn.neighbors._dist_metrics" ["newObj"]
-    Record "sklearn.neighbors._dist_metrics" ["ChebyshevDistance" "EuclideanDistance" "MinkowskiDistance"]
+    Record "sklearn.neighbors._dist_metrics" [
+        "ChebyshevDistance" "EuclideanDistance" "MinkowskiDistance"
+    ]
     Record "sklearn.neighbors._graph" ["KNeighborsTransformer" "RadiusNeighborsTransformer"]
     Constructor "sklearn.neighbors._kd_tree" ["newObj"]
     Record "sklearn.neighbors._kd_tree" ["KDTree"]
@@ -220,8 +233,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.neural_network._stochastic_optimizers" ["AdamOptimizer"]
     Record "sklearn.pipeline" ["FeatureUnion" "Pipeline"]
     Record "sklearn.preprocessing._data" [
-        "Binarizer" "KernelCenterer" "MaxAbsScaler" "MinMaxScaler" "Normalizer" "PolynomialFeatures"
-        "PowerTransformer" "QuantileTransformer" "RobustScaler" "StandardScaler"
+        "Binarizer" "KernelCenterer" "MaxAbsScaler" "MinMaxScaler" "Normalizer"
+        "PolynomialFeatures" "PowerTransformer" "QuantileTransformer" "RobustScaler"
+        "StandardScaler"
     ]
     Record "sklearn.preprocessing._discretization" ["KBinsDiscretizer"]
     Record "sklearn.preprocessing._encoders" ["OneHotEncoder" "OrdinalEncoder"]
@@ -232,9 +246,12 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.random_projection" ["GaussianRandomProjection" "SparseRandomProjection"]
     Record "sklearn.semi_supervised._label_propagation" ["LabelPropagation" "LabelSpreading"]
     Record "sklearn.semi_supervised._self_training" ["SelfTrainingClassifier"]
-    Record "sklearn.svm._classes" ["LinearSVC" "LinearSVR" "NuSVC" "NuSVR" "OneClassSVM" "SVC" "SVR"]
+    Record "sklearn.svm._classes" [
+        "LinearSVC" "LinearSVR" "NuSVC" "NuSVR" "OneClassSVM" "SVC" "SVR"
+    ]
     Record "sklearn.tree._classes" [
-        "DecisionTreeClassifier" "DecisionTreeRegressor" "ExtraTreeClassifier" "ExtraTreeRegressor"
+        "DecisionTreeClassifier" "DecisionTreeRegressor" "ExtraTreeClassifier"
+        "ExtraTreeRegressor"
     ]
     Record "sklearn.tree._tree" ["Tree"]
     Record "sklearn.utils" ["Bunch"]

@@ -116,7 +116,7 @@ fn known_categories(fitted: &Fitted<'_>) -> Result<KnownCategories, LoadError> {
     if mapper.is_none("is_categorical_") {
         return Ok(Vec::new());
     }
-    let flags = mapper.array("is_categorical_")?.to_bools();
+    let flags = mapper.array("is_categorical_")?.to_i64s();
     let flags = flags
         .ok_or_else(|| mapper.malformed("'is_categorical_' is not an array of truth values"))?;
     let thresholds = mapper.list("bin_thresholds_")?;
@@ -124,7 +124,7 @@ fn known_categories(fitted: &Fitted<'_>) -> Result<KnownCategories, LoadError> {
         return Err(mapper.malformed("'is_categorical_' and 'bin_thresholds_' differ in length"));
     }
     let sets = flags.iter().zip(thresholds).map(|(&is_categorical, &id)| {
-        if !is_categorical {
+        if is_categorical == 0 {
             return Ok(None);
         }
         let array = fitted.graph.array(id).and_then(Array::to_f64s);
@@ -301,7 +301,11 @@ fn encoded_columns(
                         .map(|column| OrdinalColumn::Same { column }),
                 );
             }
-            _ => return Err(preprocessor.unsupported("has a transformer other than its own two")),
+            // Every column is one or the other, so nothing remains.
+            Some("remainder") if selected.is_empty() => {}
+            _ => {
+                return Err(preprocessor.unsupported("has a transformer other than its own two"));
+            }
         }
     }
     Ok(Some(columns))
@@ -312,11 +316,12 @@ fn selected_columns(
     selection: NodeId,
     n_features: usize,
 ) -> Result<Vec<usize>, LoadError> {
-    let flags = preprocessor
-        .graph
-        .array(selection)
-        .and_then(Array::to_bools);
-    let flags = flags.filter(|flags| flags.len() == n_features);
+    let graph = preprocessor.graph;
+    let flags = match graph.list(selection) {
+        Some(ids) => ids.iter().map(|&id| graph.bool(id)).collect(),
+        None => graph.array(selection).and_then(Array::to_bools),
+    };
+    let flags = flags.filter(|flags: &Vec<bool>| flags.len() == n_features);
     let flags = flags
         .ok_or_else(|| preprocessor.unsupported("selects columns other than by truth values"))?;
     let selected = flags.iter().enumerate().filter(|(_, flag)| **flag);

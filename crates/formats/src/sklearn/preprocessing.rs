@@ -68,14 +68,16 @@ pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let missing = missing_marker(fitted)?;
     let n_features = fitted.count("n_features_in_")?;
     let statistics = fitted.array("statistics_")?;
-    let numbers = statistics
-        .to_f64s()
-        .filter(|_| statistics.shape() == [n_features]);
-    let numbers = match (numbers, statistics.objects()) {
-        (Some(numbers), _) => numbers,
-        (None, Some(_)) => return Err(fitted.unsupported("imputers of texts are not supported")),
-        (None, None) => return Err(fitted.malformed("'statistics_' is not a number per feature")),
+    if statistics.shape() != [n_features] {
+        return Err(fitted.malformed("'statistics_' is not a number per feature"));
+    }
+    // From 1.8 on constants are kept as Python objects.
+    let numbers = match statistics.objects() {
+        Some(ids) => ids.iter().map(|&id| fitted.graph.float(id)).collect(),
+        None => statistics.to_f64s(),
     };
+    let numbers: Vec<f64> = numbers
+        .ok_or_else(|| fitted.unsupported("imputers of anything but numbers are not supported"))?;
     // Columns that were all missing in training are dropped, unless they are to be kept.
     let keeps_empty = fitted.flag_or("keep_empty_features", false)?;
     let replacements = numbers

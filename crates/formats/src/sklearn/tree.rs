@@ -180,7 +180,7 @@ pub(super) fn compile(fitted: &Fitted<'_>, spec: ForestSpec) -> Result<Forest, L
 /// Tells whether a tree takes missing values, as its release decides from its parameters.
 ///
 /// `from_minor` is the release from which this kind of estimator takes them at all: 1.3 for a tree, 1.4 in a
-/// forest; trees with random splits follow in 1.6.
+/// forest; trees with random splits follow in 1.6, the remaining criteria in 1.9.
 fn accepts_missing(tree: &Fitted<'_>, from_minor: u32) -> Result<bool, LoadError> {
     if !tree.version.is_from(from_minor) || !tree.is_none("monotonic_cst") {
         return Ok(false);
@@ -198,7 +198,9 @@ fn accepts_missing(tree: &Fitted<'_>, from_minor: u32) -> Result<bool, LoadError
         "friedman_mse",
         "poisson",
     ];
-    Ok(splitter_does && criteria.contains(&tree.text("criterion")?.as_str()))
+    let criterion_does =
+        tree.version.is_from(9) || criteria.contains(&tree.text("criterion")?.as_str());
+    Ok(splitter_does && criterion_does)
 }
 
 /// Reads the tree in attribute `tree_`; leaf values are multiplied by `scale`.
@@ -300,8 +302,8 @@ fn leaf_values(
         let message = format!("values have shape {shape:?}, expected {expected:?}");
         return Err(tree.error(LoadErrorKind::Malformed, message));
     }
-    // Up to 1.2 leaves hold weighted counts, which scikit-learn divides by their sum at every call.
-    if matches!(leaf, LeafKind::Probabilities { .. }) && !tree.version.is_from(3) {
+    // Up to 1.3 leaves hold weighted counts, which scikit-learn divides by their sum at every call.
+    if matches!(leaf, LeafKind::Probabilities { .. }) && !tree.version.is_from(4) {
         for counts in values.chunks_exact_mut(leaf.width().max(1)) {
             let sum: f64 = counts.iter().sum();
             let divisor = if sum == 0.0 { 1.0 } else { sum };

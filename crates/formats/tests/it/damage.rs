@@ -1,0 +1,65 @@
+//! Damaged files: an error or a model, never a panic.
+
+use std::fs;
+
+use coracle_base::SystemClock;
+use coracle_formats::{LoadOptions, load_bytes};
+use coracle_tensor::{Tensor, Values};
+
+use crate::fixture;
+
+/// A small generator of reproducible numbers (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % n as u64).unwrap()
+    }
+}
+
+/// Loads `bytes` and, if a model comes of them, runs it.
+fn exercise(bytes: &[u8]) {
+    let Ok(loaded) = load_bytes(bytes, &LoadOptions::default(), &SystemClock::new()) else {
+        return;
+    };
+    let signature = loaded.model.signature();
+    let Some(n_columns) = signature.inputs[0].n_columns().filter(|&n| n <= 10_000) else {
+        return;
+    };
+    let table = Tensor::try_new(vec![3, n_columns], Values::F64(vec![0.5; 3 * n_columns])).unwrap();
+    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
+    drop(loaded.model.run(&[table], &outputs));
+}
+
+#[test]
+fn truncated_and_bit_flipped_files_never_panic() {
+    let mut random = Random(7);
+    let mut n_files = 0;
+    for release in ["1.0.2", "1.5.2", "1.9.1"] {
+        // Uncompressed files, since damage behind a checksum goes no further than the checksum.
+        let fixtures = fixture::read(release).into_iter().filter(|fixture| {
+            let writer = fixture.document["written_by"].as_str().unwrap();
+            writer == "joblib raw" || writer == "joblib" || writer.starts_with("pickle")
+        });
+        for fixture in fixtures {
+            let bytes = fs::read(&fixture.path).unwrap();
+            n_files += 1;
+            for _ in 0..4 {
+                exercise(&bytes[..random.below(bytes.len())]);
+            }
+            for _ in 0..24 {
+                let mut damaged = bytes.clone();
+                for _ in 0..=random.below(3) {
+                    let position = random.below(damaged.len());
+                    damaged[position] ^= 1 << random.below(8);
+                }
+                exercise(&damaged);
+            }
+        }
+    }
+    assert!(n_files > 50, "{n_files}");
+}

@@ -1,0 +1,200 @@
+//! Every fixture must load and answer as scikit-learn does.
+
+use coracle_model::Model;
+use coracle_tensor::{Tensor, Values};
+use serde_json::Value;
+
+use crate::fixture::{self, Fixture, RELEASES, number};
+
+/// The largest relative difference of doubles; the bound for double-precision models.
+const RELATIVE_MAX: f64 = 1e-12;
+/// Differences below this are none: sums of large terms that cancel leave rounding of this size.
+const ABSOLUTE_MAX: f64 = 1e-13;
+
+/// The same for a boosted ensemble whose initial estimator is linear, from release 1.9 on: there it is fitted and
+/// evaluated in single precision by scikit-learn itself, and what follows inherits that error.
+const RELATIVE_MAX_SINGLE: f64 = 1e-5;
+
+/// Returns the relative difference allowed for a fixture.
+fn relative_max(fixture: &Fixture) -> f64 {
+    let release = fixture.document["sklearn"].as_str().unwrap();
+    let case = fixture.document["case"].as_str().unwrap();
+    if release == "1.9.1" && case.starts_with("boosting_classifier_init_logistic") {
+        RELATIVE_MAX_SINGLE
+    } else {
+        RELATIVE_MAX
+    }
+}
+
+/// Returns the first complaint about a fixture, if there is one.
+fn check(fixture: &Fixture) -> Result<usize, String> {
+    let model = fixture
+        .load()
+        .map_err(|error| format!("did not load: {error}"))?;
+    let signature = model.signature();
+    let names = signature.inputs[0].columns.as_ref();
+    let expected_names = fixture.document["feature_names"].as_array();
+    let expected_names = expected_names.map(|names| {
+        names
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    });
+    if names != expected_names.as_ref() {
+        return Err(format!(
+            "feature names {names:?}, expected {expected_names:?}"
+        ));
+    }
+    let outputs = fixture.document["outputs"].as_object().unwrap();
+    let mut expected: Vec<&str> = outputs.keys().map(String::as_str).collect();
+    let mut offered: Vec<&str> = signature
+        .outputs
+        .iter()
+        .map(|output| output.name.as_str())
+        .collect();
+    expected.sort_unstable();
+    offered.sort_unstable();
+    if expected != offered {
+        return Err(format!("offers {offered:?}, expected {expected:?}"));
+    }
+    let table = fixture.table();
+    for (method, expected) in outputs {
+        let index = signature.output_index(method).unwrap();
+        let result = model.run(std::slice::from_ref(&table), &[index]);
+        let result = result
+            .map_err(|error| format!("{method}: {error}"))?
+            .remove(0);
+        compare(&result, expected, relative_max(fixture))
+            .map_err(|error| format!("{method}: {error}"))?;
+        check_dtype(method, &result, &fixture.document["predict_dtype"])?;
+        check_row_by_row(model.as_ref(), &table, index, &result)
+            .map_err(|error| format!("{method}: {error}"))?;
+    }
+    Ok(outputs.len())
+}
+
+fn check_dtype(method: &str, result: &Tensor, dtype: &Value) -> Result<(), String> {
+    let Some(dtype) = dtype.as_str().filter(|_| method == "predict") else {
+        return Ok(());
+    };
+    let expected = match dtype {
+        "int64" => "INT64",
+        "int32" => "INT32",
+        "float64" => "FP64",
+        "bool" => "BOOL",
+        text if text.starts_with("<U") || text == "object" || text.starts_with("str") => "BYTES",
+        other => return Err(format!("fixture has unknown dtype {other}")),
+    };
+    if result.dtype().name() == expected {
+        return Ok(());
+    }
+    Err(format!("datatype {}, expected {expected}", result.dtype()))
+}
+
+/// Compares a result with scikit-learn's, given as (lists of lists of) values.
+fn compare(result: &Tensor, expected: &Value, relative_max: f64) -> Result<(), String> {
+    let rows = expected.as_array().unwrap();
+    let mut shape = vec![rows.len()];
+    if let Some(Value::Array(first)) = rows.first() {
+        shape.push(first.len());
+    }
+    if result.shape() != shape {
+        return Err(format!("shape {:?}, expected {shape:?}", result.shape()));
+    }
+    let flat: Vec<&Value> = rows
+        .iter()
+        .flat_map(|row| match row {
+            Value::Array(items) => items.iter().collect(),
+            item => vec![item],
+        })
+        .collect();
+    for (index, expected) in flat.into_iter().enumerate() {
+        let same = match result.values() {
+            Values::Bool(values) => Some(values[index]) == expected.as_bool(),
+            Values::I32(values) => Some(i64::from(values[index])) == expected.as_i64(),
+            Values::I64(values) => Some(values[index]) == expected.as_i64(),
+            Values::F64(values) => is_close(values[index], number(expected), relative_max),
+            Values::Bytes(values) => values.get(index) == expected.as_str().map(str::as_bytes),
+            other => return Err(format!("unexpected datatype {}", other.dtype())),
+        };
+        if !same {
+            let got = match result.values() {
+                Values::F64(values) => format!("{:?}", values[index]),
+                values => format!("{:?}", values.dtype()),
+            };
+            return Err(format!("element {index} is {got}, expected {expected}"));
+        }
+    }
+    Ok(())
+}
+
+fn is_close(got: f64, expected: f64, relative_max: f64) -> bool {
+    if expected.is_nan() || expected.is_infinite() {
+        return got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
+    }
+    let difference = (got - expected).abs();
+    difference <= relative_max * expected.abs() || difference <= ABSOLUTE_MAX
+}
+
+/// A batch must give each row the bits that it gets alone.
+fn check_row_by_row(
+    model: &dyn Model,
+    table: &Tensor,
+    output: usize,
+    batch: &Tensor,
+) -> Result<(), String> {
+    let Values::F64(values) = table.values() else {
+        return Err("the table is not of doubles".to_owned());
+    };
+    let n_columns = table.shape()[1];
+    for (index, row) in values.chunks_exact(n_columns).enumerate() {
+        let row = Tensor::try_new(vec![1, n_columns], Values::F64(row.to_vec())).unwrap();
+        let alone = model
+            .run(&[row], &[output])
+            .map_err(|error| error.to_string())?
+            .remove(0);
+        let same = match (alone.values(), batch.values()) {
+            (Values::F64(alone), Values::F64(batch)) => {
+                let width = alone.len();
+                let batch = &batch[index * width..(index + 1) * width];
+                alone
+                    .iter()
+                    .zip(batch)
+                    .all(|(a, b)| a.to_bits() == b.to_bits())
+            }
+            (Values::I64(alone), Values::I64(batch)) => alone[0] == batch[index],
+            (Values::I32(alone), Values::I32(batch)) => alone[0] == batch[index],
+            (Values::Bool(alone), Values::Bool(batch)) => alone[0] == batch[index],
+            (Values::Bytes(alone), Values::Bytes(batch)) => alone.get(0) == batch.get(index),
+            _ => false,
+        };
+        if !same {
+            return Err(format!("row {index} alone differs from the batch"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_fixture_answers_as_scikit_learn_does() {
+    let mut complaints = Vec::new();
+    for release in RELEASES {
+        let fixtures = fixture::read(release);
+        assert!(
+            fixtures.len() >= 100,
+            "{release}: {} fixtures",
+            fixtures.len()
+        );
+        for fixture in fixtures {
+            if let Err(complaint) = check(&fixture) {
+                complaints.push(format!("{}: {complaint}", fixture.label()));
+            }
+        }
+    }
+    assert!(
+        complaints.is_empty(),
+        "{} fixtures differ:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+}

@@ -1,0 +1,11 @@
+//! Files written by scikit-learn, against scikit-learn's own answers; files that must be refused.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as expected"
+)]
+
+mod damage;
+mod fixture;
+mod golden;
+mod locate;
+mod refused;
