@@ -25,7 +25,10 @@ fn main() -> std::io::Result<()> {
         let position = arguments.iter().position(|argument| argument == name)?;
         arguments.get(position + 1)?.parse::<usize>().ok()
     };
-    let port = arguments.first().and_then(|port| port.parse().ok()).unwrap_or(0);
+    let port = arguments
+        .first()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(0);
     let n_cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let n_workers = option("--workers").unwrap_or(n_cores);
     let body = Bytes::from(vec![b'x'; option("--bytes").unwrap_or(19)]);
@@ -37,7 +40,9 @@ fn main() -> std::io::Result<()> {
         std::thread::spawn(move || work(connections, body));
         queues.push(queue);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         eprintln!("listening on http://{}", listener.local_addr()?);
@@ -53,7 +58,9 @@ fn main() -> std::io::Result<()> {
 }
 
 fn work(mut connections: mpsc::Receiver<std::net::TcpStream>, body: Bytes) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.expect("a runtime can be started");
     LocalSet::new().block_on(&runtime, async move {
         while let Some(stream) = connections.recv().await {
@@ -69,7 +76,11 @@ fn work(mut connections: mpsc::Receiver<std::net::TcpStream>, body: Bytes) {
             });
             tokio::task::spawn_local(async move {
                 // A connection that ends early is the client's affair.
-                drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+                drop(
+                    http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await,
+                );
             });
         }
     });

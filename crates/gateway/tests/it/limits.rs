@@ -1,0 +1,173 @@
+//! Greedy and slow clients.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use coracle_base::ByteCount;
+use coracle_gateway::Limits;
+
+use crate::client::{connect, read_answer, send, write_request};
+use crate::fixture::{config, start};
+
+const PREDICT: &str = "/v1/models/sum:predict";
+
+#[test]
+fn bodies_over_the_limit_are_refused_declared_or_not() {
+    let limits = Limits {
+        body_max: ByteCount::new(1024),
+        ..Limits::default()
+    };
+    let server = start(config(limits));
+    let fits = format!("{:1024}", r#"{"instances": [[1, 2]]}"#);
+    assert_eq!(
+        send(server.address, "POST", PREDICT, &[], fits.as_bytes()).status,
+        200
+    );
+    let answer = send(server.address, "POST", PREDICT, &[], &[b' '; 1025]);
+    assert_eq!(answer.status, 413);
+    assert!(
+        answer.body.contains("larger than 1024 bytes (1KiB)"),
+        "{}",
+        answer.body
+    );
+    assert_eq!(answer.header("connection"), Some("close"));
+    // In chunks, the size shows only as it comes.
+    let mut stream = connect(server.address);
+    write!(
+        stream,
+        "POST {PREDICT} HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    .unwrap();
+    for _ in 0..3 {
+        drop(write!(stream, "200\r\n{}\r\n", " ".repeat(512)));
+    }
+    assert_eq!(read_answer(&mut stream, false).unwrap().status, 413);
+}
+
+#[test]
+fn chunked_bodies_are_put_together() {
+    let server = start(config(Limits::default()));
+    let mut stream = connect(server.address);
+    write!(
+        stream,
+        "POST {PREDICT} HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    .unwrap();
+    for part in [r#"{"insta"#, r#"nces": [[1,"#, r#" 2]]}"#] {
+        write!(stream, "{:x}\r\n{part}\r\n", part.len()).unwrap();
+    }
+    write!(stream, "0\r\n\r\n").unwrap();
+    assert_eq!(
+        read_answer(&mut stream, false).unwrap().body,
+        r#"{"predictions":[3.0]}"#
+    );
+}
+
+#[test]
+fn clients_that_wait_to_be_asked_are_asked() {
+    let server = start(config(Limits::default()));
+    let mut stream = connect(server.address);
+    let body = r#"{"instances": [[1, 2]]}"#;
+    let length = body.len();
+    write!(stream, "POST {PREDICT} HTTP/1.1\r\nhost: t\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n").unwrap();
+    assert_eq!(read_answer(&mut stream, true).unwrap().status, 100);
+    stream.write_all(body.as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut stream, false).unwrap().status, 200);
+}
+
+#[test]
+fn too_large_heads_are_refused() {
+    let limits = Limits {
+        head_bytes_max: 8 << 10,
+        headers_max: 20,
+        ..Limits::default()
+    };
+    let server = start(config(limits));
+    let long = "x".repeat(10_000);
+    assert_eq!(
+        send(server.address, "GET", "/healthz", &[("x-long", &long)], b"").status,
+        431
+    );
+    let names: Vec<String> = (0..30).map(|index| format!("x-{index}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    assert_eq!(
+        send(server.address, "GET", "/healthz", &many, b"").status,
+        431
+    );
+}
+
+#[test]
+fn slow_heads_and_idle_connections_are_closed() {
+    let limits = Limits {
+        idle_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let server = start(config(limits));
+    let mut slow = connect(server.address);
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nhost:").unwrap();
+    let mut idle = connect(server.address);
+    write_request(&mut idle, "GET", "/healthz", &[], b"");
+    assert_eq!(read_answer(&mut idle, false).unwrap().status, 200);
+    // Both reads end because the server hangs up, the first perhaps after a 408.
+    for stream in [&mut slow, &mut idle] {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(
+            rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"),
+            "{rest:?}"
+        );
+    }
+}
+
+#[test]
+fn slow_bodies_are_answered_408() {
+    let limits = Limits {
+        body_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let server = start(config(limits));
+    let mut stream = connect(server.address);
+    write!(
+        stream,
+        "POST {PREDICT} HTTP/1.1\r\nhost: t\r\ncontent-length: 100\r\n\r\n{{"
+    )
+    .unwrap();
+    let answer = read_answer(&mut stream, false).unwrap();
+    assert_eq!(answer.status, 408);
+    assert!(
+        answer.body.contains("the body did not arrive within 50ms"),
+        "{}",
+        answer.body
+    );
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_counted() {
+    let limits = Limits {
+        connections_max: 1,
+        ..Limits::default()
+    };
+    let server = start(config(limits));
+    let mut first = connect(server.address);
+    write_request(&mut first, "GET", "/healthz", &[], b"");
+    assert_eq!(read_answer(&mut first, false).unwrap().status, 200);
+    let mut second = connect(server.address);
+    let mut rest = Vec::new();
+    // Closed at once; what was not read may make it a reset.
+    drop(second.read_to_end(&mut rest));
+    assert!(rest.is_empty());
+    write_request(&mut first, "GET", "/metrics", &[], b"");
+    let metrics = read_answer(&mut first, false).unwrap().body;
+    assert!(
+        metrics.contains("coracle_connections_refused_total 1\n"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn what_is_no_http_is_answered_400() {
+    let server = start(config(Limits::default()));
+    let mut stream = connect(server.address);
+    stream.write_all(b"HELLO\r\n\r\n").unwrap();
+    assert_eq!(read_answer(&mut stream, false).unwrap().status, 400);
+}

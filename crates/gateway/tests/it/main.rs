@@ -1,0 +1,11 @@
+//! The server over loopback: every route, every refusal, slow clients, shutdown.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as expected"
+)]
+
+mod client;
+mod fixture;
+mod lifecycle;
+mod limits;
+mod routes;

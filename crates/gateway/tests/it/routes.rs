@@ -1,0 +1,389 @@
+//! What each route answers.
+
+use coracle_gateway::Limits;
+
+use crate::client::{connect, read_answer, send, write_request};
+use crate::fixture::{config, start};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const ROW: &[u8] = br#"{"instances": [[1, 2]]}"#;
+
+#[test]
+fn reading_routes_answer() {
+    let server = start(config(Limits::default()));
+    let cases = [
+        ("/", r#"{"status":"alive"}"#),
+        ("/healthz", r#"{"live":true}"#),
+        ("/readyz", r#"{"ready":true}"#),
+        ("/v1/models", r#"{"models":["sum"]}"#),
+        ("/v1/models/sum", r#"{"name":"sum","ready":true}"#),
+        (
+            "/v2",
+            r#"{"name":"coracle","version":"9.8.7","extensions":[]}"#,
+        ),
+        ("/v2/health/live", r#"{"live":true}"#),
+        ("/v2/health/ready", r#"{"ready":true}"#),
+        ("/v2/models", r#"{"models":["sum"]}"#),
+        ("/v2/models/sum/ready", r#"{"name":"sum","ready":true}"#),
+        (
+            "/v2/models/sum/versions/1/ready",
+            r#"{"name":"sum","ready":true}"#,
+        ),
+        (
+            "/v2/models/sum",
+            r#"{"name":"sum","versions":["1"],"platform":"","inputs":[{"name":"X","datatype":"FP64","shape":[-1,2]}],"outputs":[{"name":"predict","datatype":"FP64","shape":[-1]},{"name":"twice","datatype":"FP64","shape":[-1]}]}"#,
+        ),
+    ];
+    for (path, body) in cases {
+        let answer = send(server.address, "GET", path, &[], b"");
+        assert_eq!((answer.status, answer.body.as_str()), (200, body), "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let head = send(server.address, "HEAD", path, &[], b"");
+        assert_eq!((head.status, head.body.as_str()), (200, ""), "HEAD {path}");
+        assert_eq!(
+            head.header("content-length"),
+            Some(body.len().to_string().as_str())
+        );
+    }
+}
+
+#[test]
+fn inferences_answer_in_both_protocols() {
+    let server = start(config(Limits::default()));
+    let v2 = br#"{"id": "7", "inputs": [{"name": "a", "shape": [1, 2], "datatype": "INT64", "data": [1, 2]}]}"#;
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("/v1/models/sum:predict", ROW, r#"{"predictions":[3.0]}"#),
+        ("/v1/models/%73um:predict", ROW, r#"{"predictions":[3.0]}"#),
+        (
+            "/v1/models/sum:predict?method=twice",
+            ROW,
+            r#"{"predictions":[3.0]}"#,
+        ),
+        (
+            "/v2/models/sum/infer",
+            v2,
+            r#"{"model_name":"sum","model_version":"1","id":"7","outputs":[{"name":"predict","shape":[1],"datatype":"FP64","data":[3.0]}]}"#,
+        ),
+        (
+            "/v2/models/sum/versions/1/infer",
+            v2,
+            r#"{"model_name":"sum","model_version":"1","id":"7","outputs":[{"name":"predict","shape":[1],"datatype":"FP64","data":[3.0]}]}"#,
+        ),
+    ];
+    for (path, body, expected) in cases {
+        let answer = send(server.address, "POST", path, &[JSON], body);
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, expected),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn refusals_are_json_and_say_why() {
+    let server = start(config(Limits::default()));
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let cases: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 20] = [
+        (
+            "GET",
+            "/nope",
+            &[],
+            b"",
+            404,
+            "nothing is at /nope; there are /v1/models",
+        ),
+        (
+            "GET",
+            "/v1/models/nope",
+            &[],
+            b"",
+            404,
+            "Model with name nope does not exist.",
+        ),
+        (
+            "POST",
+            "/v1/models/nope:predict",
+            &[JSON],
+            ROW,
+            404,
+            "Model with name nope does not exist.",
+        ),
+        (
+            "POST",
+            "/v2/models/nope/infer",
+            &[JSON],
+            ROW,
+            404,
+            "Model with name nope does not exist.",
+        ),
+        (
+            "GET",
+            "/v2/models/sum/versions/2",
+            &[],
+            b"",
+            404,
+            "model 'sum' has no version '2'; it has 1",
+        ),
+        (
+            "POST",
+            "/v2/models/sum/versions/x/infer",
+            &[JSON],
+            ROW,
+            404,
+            "model 'sum' has no version 'x'",
+        ),
+        (
+            "GET",
+            "/v1/models/sum:predict",
+            &[],
+            b"",
+            405,
+            "takes POST only",
+        ),
+        (
+            "POST",
+            "/v1/models",
+            &[JSON],
+            b"{}",
+            405,
+            "takes GET, HEAD only",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:explain",
+            &[JSON],
+            ROW,
+            501,
+            "model 'sum' has no explainer",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict",
+            &[form],
+            ROW,
+            415,
+            "add -H 'Content-Type: application/json'",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict",
+            &[("content-type", "text/plain")],
+            ROW,
+            415,
+            "content type 'text/plain' is not supported",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict",
+            &[JSON, ("content-encoding", "gzip")],
+            ROW,
+            415,
+            "compressed bodies are not supported yet",
+        ),
+        (
+            "POST",
+            "/v2/models/sum/infer",
+            &[JSON, ("inference-header-content-length", "5")],
+            ROW,
+            501,
+            "binary tensor data is not supported yet",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict",
+            &[JSON],
+            b"",
+            400,
+            "the request body is empty",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict",
+            &[JSON],
+            b"{",
+            400,
+            "the body is not valid JSON",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict",
+            &[JSON],
+            br#"{"instances": [[1]]}"#,
+            400,
+            "instances[0]: 1 values, model expects 2",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict",
+            &[JSON],
+            br#"{"instances": [[1, NaN]]}"#,
+            400,
+            "JSON has no NaN",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict?method=fly",
+            &[JSON],
+            ROW,
+            400,
+            "unknown method \\\"fly\\\"; the model has predict, twice",
+        ),
+        (
+            "POST",
+            "/v2/models/sum/infer",
+            &[JSON],
+            br#"{"inputs": [{"name": "x", "shape": [2], "datatype": "FP64", "data": [1, 2]}]}"#,
+            400,
+            "two columns, please",
+        ),
+        (
+            "POST",
+            "/v1/models/sum:predict",
+            &[JSON],
+            br#"{"instances": [[-1, 0]]}"#,
+            500,
+            "model 'sum' failed",
+        ),
+    ];
+    for (method, path, headers, body, status, message) in cases {
+        let answer = send(server.address, method, path, headers, body);
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+        assert!(
+            answer.body.starts_with(r#"{"error":""#) && answer.body.contains(message),
+            "{path}: {}",
+            answer.body
+        );
+        assert!(answer.header("x-request-id").is_some());
+        if status == 405 {
+            assert!(answer.header("allow").is_some());
+        }
+    }
+    // After all that, and a panic among it, the server still answers.
+    assert_eq!(
+        send(
+            server.address,
+            "POST",
+            "/v1/models/sum:predict",
+            &[JSON],
+            ROW
+        )
+        .status,
+        200
+    );
+}
+
+#[test]
+fn json_content_types_are_accepted_with_parameters_or_not_at_all() {
+    let server = start(config(Limits::default()));
+    let headers: [&[(&str, &str)]; 4] = [
+        &[],
+        &[("content-type", "application/json; charset=utf-8")],
+        &[("content-type", "Application/JSON")],
+        &[("content-type", "application/ld+json")],
+    ];
+    for headers in headers {
+        assert_eq!(
+            send(
+                server.address,
+                "POST",
+                "/v1/models/sum:predict",
+                headers,
+                ROW
+            )
+            .status,
+            200,
+            "{headers:?}"
+        );
+    }
+}
+
+#[test]
+fn request_ids_are_given_back_or_made() {
+    let server = start(config(Limits::default()));
+    let id_of = |headers: &[(&str, &str)]| {
+        let answer = send(server.address, "GET", "/healthz", headers, b"");
+        answer.header("x-request-id").unwrap().to_owned()
+    };
+    assert_eq!(id_of(&[("x-request-id", "abc-123")]), "abc-123");
+    let made = [
+        id_of(&[]),
+        id_of(&[]),
+        id_of(&[("x-request-id", "has space")]),
+        id_of(&[("x-request-id", &"x".repeat(200))]),
+    ];
+    for (index, id) in made.iter().enumerate() {
+        assert_eq!(id.len(), 16, "{id}");
+        assert!(!made[..index].contains(id), "{id} twice");
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_on_one_connection() {
+    let server = start(config(Limits::default()));
+    let mut stream = connect(server.address);
+    for sum in 0..5 {
+        let body = format!("{{\"instances\": [[{sum}, 0]]}}");
+        write_request(
+            &mut stream,
+            "POST",
+            "/v1/models/sum:predict",
+            &[JSON],
+            body.as_bytes(),
+        );
+    }
+    for sum in 0..5 {
+        let answer = read_answer(&mut stream, false).unwrap();
+        assert_eq!(answer.body, format!("{{\"predictions\":[{sum}.0]}}"));
+    }
+}
+
+#[test]
+fn metrics_count_calls_and_bound_their_labels() {
+    let server = start(config(Limits::default()));
+    send(
+        server.address,
+        "POST",
+        "/v1/models/sum:predict",
+        &[JSON],
+        ROW,
+    );
+    send(
+        server.address,
+        "POST",
+        "/v1/models/sum:predict",
+        &[JSON],
+        b"{",
+    );
+    send(
+        server.address,
+        "POST",
+        "/v1/models/unheard-of:predict",
+        &[JSON],
+        ROW,
+    );
+    let answer = send(server.address, "GET", "/metrics", &[], b"");
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain; version=0.0.4")
+    );
+    for line in [
+        r#"coracle_requests_total{model="sum",protocol="v1",code="ok"} 1"#,
+        r#"coracle_requests_total{model="sum",protocol="v1",code="invalid_argument"} 1"#,
+        r#"coracle_request_duration_seconds_count{model="sum"} 2"#,
+        r#"coracle_requests_in_flight{model="sum"} 0"#,
+        r#"coracle_model_memory_bytes{model="sum"} 123"#,
+        r#"coracle_model_ready{model="sum"} 1"#,
+        r#"coracle_http_responses_total{status="4xx"} 2"#,
+        r#"coracle_build_info{version="9.8.7"} 1"#,
+    ] {
+        assert!(
+            answer.body.lines().any(|shown| shown == line),
+            "{line} is not in\n{}",
+            answer.body
+        );
+    }
+    assert!(!answer.body.contains("unheard-of"));
+}
