@@ -1,0 +1,325 @@
+//! The binary as its user runs it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as expected"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+fn examples(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples")
+        .join(path)
+}
+
+fn coracle() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    command.stdin(Stdio::null()).env_remove("PREDICT_PROBA");
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running server; killed when dropped.
+struct Serving {
+    child: Child,
+    address: String,
+    lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
+    before: Vec<String>,
+}
+
+/// Starts `command` and waits until it says where it listens.
+fn serve(command: &mut Command) -> Serving {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut before = Vec::new();
+    loop {
+        let line = lines
+            .next()
+            .unwrap_or_else(|| panic!("ended after {before:?}"))
+            .unwrap();
+        if let Some((_, address)) = line.split_once("listening on http://") {
+            let address = address.trim_end_matches("\"}").to_owned();
+            return Serving {
+                child,
+                address,
+                lines,
+                before,
+            };
+        }
+        before.push(line);
+    }
+}
+
+impl Serving {
+    fn post(&self, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+const IRIS: &str = r#"{"instances": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]}"#;
+
+#[test]
+fn the_first_command_of_the_readme_answers() {
+    let server = serve(
+        coracle()
+            .args(["serve", "--port", "0"])
+            .arg(examples("iris")),
+    );
+    assert_eq!(
+        server.post("/v1/models/iris:predict", IRIS),
+        r#"{"predictions":[0,2]}"#
+    );
+    assert!(
+        server.before[0].starts_with("loaded iris from "),
+        "{:?}",
+        server.before
+    );
+}
+
+#[test]
+fn many_models_have_names_of_their_own() {
+    let mut command = coracle();
+    command
+        .args(["serve", "--port", "0"])
+        .arg(examples("models"));
+    command
+        .arg("--model")
+        .arg(format!("flower={}", examples("iris").display()));
+    let server = serve(&mut command);
+    assert_eq!(
+        server.post("/v1/models/flower:predict", IRIS),
+        r#"{"predictions":[0,2]}"#
+    );
+    let wine = r#"{"instances": [[13.2, 1.78, 2.14, 11.2, 100.0, 2.65, 2.76, 0.26, 1.28, 4.38, 1.05, 3.4, 1050.0]]}"#;
+    assert!(
+        server
+            .post("/v1/models/wine:predict", wine)
+            .starts_with(r#"{"predictions":[""#)
+    );
+    let diabetes = r#"{"instances": [[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]}"#;
+    assert!(
+        server
+            .post("/v1/models/diabetes:predict", diabetes)
+            .starts_with(r#"{"predictions":["#)
+    );
+}
+
+#[test]
+fn kserve_arguments_and_environment_work() {
+    let mut command = coracle();
+    command.args([
+        "--model_name",
+        "m",
+        "--http_port",
+        "0",
+        "--workers",
+        "1",
+        "--max_threads",
+        "1",
+        "--model_dir",
+    ]);
+    let server = serve(command.arg(examples("iris")).env("PREDICT_PROBA", "true"));
+    let answer = server.post("/v1/models/m:predict", IRIS);
+    assert!(
+        answer.starts_with(r#"{"predictions":[[1.0,0.0,0.0],["#),
+        "{answer}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_stops_the_server_in_peace_and_json_logs_are_json() {
+    let mut command = coracle();
+    command.args([
+        "serve",
+        "--port",
+        "0",
+        "--log-format",
+        "json",
+        "--access-log",
+        "all",
+    ]);
+    let mut server = serve(command.arg(examples("iris")));
+    server.post("/v1/models/iris:predict", IRIS);
+    let pid = server.child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let lines: Vec<String> = server.lines.by_ref().map(|line| line.unwrap()).collect();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0), "{lines:?}");
+    for line in server.before.iter().chain(&lines) {
+        let parsed: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(parsed["time"].is_string());
+    }
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains(r#""path":"/v1/models/iris:predict","status":200"#)),
+        "{lines:?}"
+    );
+    assert!(lines.last().unwrap().contains("stopped"));
+}
+
+#[test]
+fn refusals_name_the_next_step() {
+    let cases: [(&[&str], i32, &str); 8] = [
+        (
+            &["serve"],
+            1,
+            "nothing to serve; give a model file or directory",
+        ),
+        (
+            &["serve", "no/such/place"],
+            1,
+            "no/such/place: no such file or directory",
+        ),
+        (
+            &["serve", "--host", "0.0.0.0", "IRIS"],
+            1,
+            "say --allow-anonymous",
+        ),
+        (
+            &["serve", "--name", "a", "MODELS"],
+            1,
+            "--name names one model, but there are 2",
+        ),
+        (
+            &["serve", "IRIS", "--port", "0", "--method", "transform"],
+            1,
+            "the model has no method 'transform'; it has predict",
+        ),
+        (&["serve", "IRIS", "--model_nam", "x"], 2, "--model"),
+        (&["sevre", "IRIS"], 2, "serve"),
+        (
+            &["serve", "IRIS", "IRIS", "--port", "0"],
+            1,
+            "two models are named 'iris'",
+        ),
+    ];
+    for (arguments, code, message) in cases {
+        let mut command = coracle();
+        for argument in arguments {
+            match *argument {
+                "IRIS" => command.arg(examples("iris")),
+                "MODELS" => command.arg(examples("models")),
+                argument => command.arg(argument),
+            };
+        }
+        let output = run(&mut command);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(message), "{arguments:?}: {stderr}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn every_model_that_does_not_load_is_told() {
+    let unsupported = examples("../fixtures/sklearn/unsupported");
+    let mut command = coracle();
+    command.args(["serve", "--port", "0", "--model"]);
+    command
+        .arg(format!("a={}", unsupported.join("svc.joblib").display()))
+        .arg("--model");
+    command
+        .arg(format!(
+            "b={}",
+            unsupported.join("neighbors.joblib").display()
+        ))
+        .arg("--model");
+    let output = run(command.arg(format!("c={}", examples("iris").display())));
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("2 of 3 models did not load"), "{stderr}");
+    assert!(
+        stderr.contains("'sklearn.svm._classes.SVC' is not supported"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("KNeighborsClassifier' is not supported"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn inspect_tells_what_a_file_is() {
+    let output = run(coracle().arg("inspect").arg(examples("iris")));
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for part in [
+        "joblib (raw), pickle protocol 4",
+        "scikit-learn 1.",
+        "FP64   [-1, 4]",
+        "(default)",
+        "RandomForestClassifier",
+        "n_estimators=100",
+        "trees 100",
+    ] {
+        assert!(stdout.contains(part), "{part:?} is not in\n{stdout}");
+    }
+    let output = run(coracle()
+        .args(["inspect", "--json"])
+        .arg(examples("models")));
+    let documents: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(documents[1]["name"], "wine");
+    assert_eq!(
+        documents[1]["model"]["children"][0]["class"],
+        "StandardScaler"
+    );
+    assert_eq!(
+        documents[1]["inputs"][0]["columns"]
+            .as_array()
+            .unwrap()
+            .len(),
+        13
+    );
+}
+
+#[test]
+fn help_is_for_people() {
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["inspect", "--help"],
+    ] {
+        let output = run(coracle().args(arguments));
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains("Usage:"));
+    }
+    assert!(text(&run(coracle().args(["serve", "--help"])).stdout).contains("Examples:"));
+}
