@@ -52,7 +52,7 @@ impl Kernel {
 }
 
 /// Rows that are scored together, so that a tree is read once for all of them.
-const BLOCK_ROWS: usize = 64;
+const BLOCK_ROWS: usize = 256;
 
 /// The largest double that rounds to a finite single: half a unit above the largest single, exclusive.
 const SINGLE_MAGNITUDE_MAX: f64 = f64::from_bits(0x47ef_ffff_efff_ffff);

@@ -3,7 +3,11 @@
 //! A leaf is a node whose left child is itself and whose answer is always yes, so a step needs no
 //! branch and walks of different lengths can go side by side until none of them moves. One row walks
 //! several trees at once; many rows walk one tree at once, so that the tree stays in cache.
-//! There is no gather instruction on NEON and the portable loop already keeps several loads in flight.
+//! Where the processor has AVX-512, single-precision trees are walked for 32 rows at once with gathers
+//! (`avx512`). NEON has no gather; the portable loop, which keeps several loads in flight, runs there.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 use std::fmt::Debug;
 
@@ -26,7 +30,28 @@ pub(crate) trait Real: Copy + PartialOrd + Debug + Send + Sync + 'static {
     fn widen(self) -> f64;
     /// Tells whether this is NaN.
     fn is_missing(self) -> bool;
+    /// The rows that [`Real::walk_many`] takes at once; 0 where there is no such thing.
+    fn rows_at_once(_traversal: &Traversal<Self>, _n_values: usize) -> usize
+    where
+        Self: Sized,
+    {
+        0
+    }
+    /// Writes the node on which each of the rows at once ends, from `root` on.
+    fn walk_many(
+        _traversal: &Traversal<Self>,
+        _root: u32,
+        _rows: &[Self],
+        _n_features: usize,
+        _ends: &mut [u32; ROWS_AT_ONCE_MAX],
+    ) where
+        Self: Sized,
+    {
+    }
 }
+
+/// The most rows that are walked at once.
+const ROWS_AT_ONCE_MAX: usize = 32;
 
 impl Real for f32 {
     const INFINITY: Self = Self::INFINITY;
@@ -45,6 +70,26 @@ impl Real for f32 {
     #[inline(always)]
     fn is_missing(self) -> bool {
         self.is_nan()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn rows_at_once(traversal: &Traversal<Self>, n_values: usize) -> usize {
+        let takes = traversal.categories.is_empty()
+            && avx512::is_available(traversal.nodes.len(), n_values);
+        if takes { avx512::ROWS } else { 0 }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn walk_many(
+        traversal: &Traversal<Self>,
+        root: u32,
+        rows: &[Self],
+        n_features: usize,
+        ends: &mut [u32; ROWS_AT_ONCE_MAX],
+    ) {
+        // SAFETY: called only where `rows_at_once` has said so, with a root of this traversal and that
+        // many rows; validation has seen every feature below `n_features`.
+        *ends = unsafe { avx512::walk(&traversal.nodes, root, rows, n_features) };
     }
 }
 
@@ -167,7 +212,6 @@ impl<T: Real> Traversal<T> {
             &many[..]
         };
         let stride = leaves.stride();
-        let groups = rounded.chunks(n_features * WALKS);
         if rounded.len() < n_features * WALKS {
             for (row, sums) in rounded
                 .chunks_exact(n_features)
@@ -177,10 +221,41 @@ impl<T: Real> Traversal<T> {
             }
             return;
         }
+        let at_once = T::rows_at_once(self, rounded.len());
+        let n_rows = rounded.len() / n_features;
+        let n_vector_rows = n_rows.checked_div(at_once).unwrap_or(0) * at_once;
+        let (vector_rows, rest) = rounded.split_at(n_vector_rows * n_features);
+        let (vector_sums, rest_sums) = sums.split_at_mut(n_vector_rows * stride);
         for tree in 0..self.roots.len() {
-            for (rows, sums) in groups.clone().zip(sums.chunks_mut(stride * WALKS)) {
+            let groups = vector_rows.chunks_exact(n_features * at_once.max(1));
+            for (rows, sums) in groups.zip(vector_sums.chunks_exact_mut(stride * at_once.max(1))) {
+                self.add_tree_at_once(leaves, tree, rows, n_features, sums);
+            }
+            let groups = rest.chunks(n_features * WALKS);
+            for (rows, sums) in groups.zip(rest_sums.chunks_mut(stride * WALKS)) {
                 self.add_tree(leaves, tree, rows, n_features, sums);
             }
+        }
+    }
+
+    /// Walks one tree for as many rows as the processor takes at once.
+    fn add_tree_at_once(
+        &self,
+        leaves: &Leaves,
+        tree: usize,
+        rows: &[T],
+        n_features: usize,
+        sums: &mut [f64],
+    ) {
+        let mut ends = [0; ROWS_AT_ONCE_MAX];
+        T::walk_many(self, self.roots[tree], rows, n_features, &mut ends);
+        for (ends, sums) in ends
+            .chunks_exact(WALKS)
+            .zip(sums.chunks_exact_mut(leaves.stride() * WALKS))
+        {
+            let leaf_of = |_tree: usize, row: usize| self.extra[ends[row] as usize] as usize;
+            // SAFETY: the tree exists and the walks ended on leaves of it.
+            unsafe { add_leaves::<WALKS>(leaves, tree..tree + 1, leaf_of, sums) };
         }
     }
 
