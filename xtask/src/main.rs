@@ -1,7 +1,10 @@
 //! Developer commands: `cargo xtask check`, `tidy`, `bench http`, `bench kernels`.
 //!
 //! Start at [`main`]; each command is a module. Nothing here is part of the product.
-#![expect(clippy::print_stdout, reason = "a developer's command prints its results")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a developer's command prints its results"
+)]
 
 mod bench;
 mod check;

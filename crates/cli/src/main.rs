@@ -1,6 +1,6 @@
 //! The `coracle` command: reads arguments and the environment, wires the parts together, and nothing else.
 //!
-//! Arguments are read in two stages: as typed ([`args`]) and as meant ([`serve::ServeConfig`]).
+//! Arguments are read in two stages: as typed ([`args`]) and as meant (in [`serve`]).
 
 mod args;
 mod inspect;

@@ -2,7 +2,7 @@
 //!
 //! [`locate`] finds the model file by KServe's rules, [`load`] makes a [`Model`](coracle_model::Model) of it.
 //! Loading executes nothing of the file's author. A file that holds anything Coracle cannot serve with the
-//! reference library's own numbers is refused here, with a message that names it. scikit-learn is in [`sklearn`].
+//! reference library's own numbers is refused here, with a message that names it. scikit-learn is in `sklearn`.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,

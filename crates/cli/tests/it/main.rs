@@ -41,24 +41,25 @@ struct Serving {
 /// Starts `command` and waits until it says where it listens.
 fn serve(command: &mut Command) -> Serving {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut before = Vec::new();
-    loop {
-        let line = lines
-            .next()
-            .unwrap_or_else(|| panic!("ended after {before:?}"))
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // Owned from here on, so that it is ended whatever happens.
+    let mut serving = Serving {
+        child,
+        address: String::new(),
+        lines,
+        before: Vec::new(),
+    };
+    while serving.address.is_empty() {
+        let line = serving.lines.next();
+        let line = line
+            .unwrap_or_else(|| panic!("ended after {:?}", serving.before))
             .unwrap();
-        if let Some((_, address)) = line.split_once("listening on http://") {
-            let address = address.trim_end_matches("\"}").to_owned();
-            return Serving {
-                child,
-                address,
-                lines,
-                before,
-            };
+        match line.split_once("listening on http://") {
+            Some((_, address)) => serving.address = address.trim_end_matches("\"}").to_owned(),
+            None => serving.before.push(line),
         }
-        before.push(line);
     }
+    serving
 }
 
 impl Serving {
