@@ -4,7 +4,7 @@ use coracle_model::{Accepts, Scorer};
 use coracle_tensor::Rows;
 
 use crate::interval::IntervalTables;
-use crate::leaves::Leaves;
+use crate::leaves::{Block, Leaves};
 use crate::spec::{ForestError, ForestSpec, Precision};
 use crate::traversal::Traversal;
 use crate::tree::{self, Tree};
@@ -154,10 +154,15 @@ impl Forest {
         for sums in sums.chunks_exact_mut(stride) {
             sums.copy_from_slice(&self.base);
         }
+        let block = Block {
+            leaves: &self.leaves,
+            rows,
+            n_features: self.n_features,
+        };
         match &self.layout {
-            Layout::Intervals(tables) => tables.add(&self.leaves, rows, self.n_features, sums),
-            Layout::Single(traversal) => traversal.add(&self.leaves, rows, self.n_features, sums),
-            Layout::Double(traversal) => traversal.add(&self.leaves, rows, self.n_features, sums),
+            Layout::Intervals(tables) => tables.add(block, sums),
+            Layout::Single(traversal) => traversal.add(block, sums),
+            Layout::Double(traversal) => traversal.add(block, sums),
         }
         let rows_of_scores = scores.chunks_exact_mut(self.n_scores);
         for (sums, scores) in sums.chunks_exact(stride).zip(rows_of_scores) {

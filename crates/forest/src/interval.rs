@@ -14,7 +14,7 @@ mod table;
 
 use std::ops::BitAndAssign;
 
-use crate::leaves::Leaves;
+use crate::leaves::Block;
 use crate::spec::{ForestSpec, Precision};
 use crate::tree::Tree;
 use mask::Mask;
@@ -81,28 +81,21 @@ impl IntervalTables {
         })
     }
 
-    /// Adds the leaves that each of `rows` reaches to its row of `sums`.
-    pub(crate) fn add(&self, leaves: &Leaves, rows: &[f64], n_features: usize, sums: &mut [f64]) {
+    /// Adds the leaves that each row of `block` reaches to its row of `sums`.
+    pub(crate) fn add(&self, block: Block<'_>, sums: &mut [f64]) {
         match &self.masks {
-            Masks::U16(masks) => self.add_by_width(masks, leaves, rows, n_features, sums),
-            Masks::U32(masks) => self.add_by_width(masks, leaves, rows, n_features, sums),
-            Masks::U64(masks) => self.add_by_width(masks, leaves, rows, n_features, sums),
+            Masks::U16(masks) => self.add_by_width(masks, block, sums),
+            Masks::U32(masks) => self.add_by_width(masks, block, sums),
+            Masks::U64(masks) => self.add_by_width(masks, block, sums),
         }
     }
 
-    fn add_by_width<M: Mask>(
-        &self,
-        masks: &[M],
-        leaves: &Leaves,
-        rows: &[f64],
-        n_features: usize,
-        sums: &mut [f64],
-    ) {
+    fn add_by_width<M: Mask>(&self, masks: &[M], block: Block<'_>, sums: &mut [f64]) {
         match leaves.fixed_width() {
-            1 => self.dispatch::<M, 1>(masks, leaves, rows, n_features, sums),
-            2 => self.dispatch::<M, 2>(masks, leaves, rows, n_features, sums),
-            4 => self.dispatch::<M, 4>(masks, leaves, rows, n_features, sums),
-            _ => self.dispatch::<M, 0>(masks, leaves, rows, n_features, sums),
+            1 => self.dispatch::<M, 1>(masks, block, sums),
+            2 => self.dispatch::<M, 2>(masks, block, sums),
+            4 => self.dispatch::<M, 4>(masks, block, sums),
+            _ => self.dispatch::<M, 0>(masks, block, sums),
         }
     }
 
@@ -110,9 +103,7 @@ impl IntervalTables {
     fn dispatch<M: Mask, const WIDTH: usize>(
         &self,
         masks: &[M],
-        leaves: &Leaves,
-        rows: &[f64],
-        n_features: usize,
+        block: Block<'_>,
         sums: &mut [f64],
     ) {
         #[cfg(target_arch = "x86_64")]
@@ -120,9 +111,9 @@ impl IntervalTables {
             && std::arch::is_x86_feature_detected!("bmi1")
         {
             // SAFETY: the processor has these features.
-            return unsafe { self.add_avx2::<M, WIDTH>(masks, leaves, rows, n_features, sums) };
+            return unsafe { self.add_avx2::<M, WIDTH>(masks, block, sums) };
         }
-        self.add_all::<M, WIDTH>(masks, leaves, rows, n_features, sums);
+        self.add_all::<M, WIDTH>(masks, block, sums);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -130,32 +121,33 @@ impl IntervalTables {
     fn add_avx2<M: Mask, const WIDTH: usize>(
         &self,
         masks: &[M],
-        leaves: &Leaves,
-        rows: &[f64],
-        n_features: usize,
+        block: Block<'_>,
         sums: &mut [f64],
     ) {
-        self.add_all::<M, WIDTH>(masks, leaves, rows, n_features, sums);
+        self.add_all::<M, WIDTH>(masks, block, sums);
     }
 
     #[inline(always)]
     fn add_all<M: Mask, const WIDTH: usize>(
         &self,
         masks: &[M],
-        leaves: &Leaves,
-        rows: &[f64],
-        n_features: usize,
+        block: Block<'_>,
         sums: &mut [f64],
     ) {
+        let Block {
+            leaves,
+            rows,
+            n_features,
+        } = block;
         let stride = leaves.stride();
         let mut groups = rows.chunks_exact(n_features * ROWS);
         let mut group_sums = sums.chunks_exact_mut(stride * ROWS);
         for (rows, sums) in groups.by_ref().zip(group_sums.by_ref()) {
-            self.add_group::<M, WIDTH, ROWS>(masks, leaves, rows, n_features, sums);
+            self.add_group::<M, WIDTH, ROWS>(masks, Block { rows, ..block }, sums);
         }
         let rest = groups.remainder().chunks_exact(n_features);
-        for (row, sums) in rest.zip(group_sums.into_remainder().chunks_exact_mut(stride)) {
-            self.add_group::<M, WIDTH, 1>(masks, leaves, row, n_features, sums);
+        for (rows, sums) in rest.zip(group_sums.into_remainder().chunks_exact_mut(stride)) {
+            self.add_group::<M, WIDTH, 1>(masks, Block { rows, ..block }, sums);
         }
     }
 
@@ -163,13 +155,14 @@ impl IntervalTables {
     fn add_group<M: Mask, const WIDTH: usize, const N: usize>(
         &self,
         masks: &[M],
-        leaves: &Leaves,
-        rows: &[f64],
-        n_features: usize,
+        block: Block<'_>,
         sums: &mut [f64],
     ) {
         let mut entries = [[0_u32; COLUMNS_MAX]; N];
-        for (entries, row) in entries.iter_mut().zip(rows.chunks_exact(n_features)) {
+        for (entries, row) in entries
+            .iter_mut()
+            .zip(block.rows.chunks_exact(block.n_features))
+        {
             for (entry, column) in entries.iter_mut().zip(&self.columns) {
                 *entry = column.entry(self.precision, row);
             }
@@ -194,7 +187,11 @@ impl IntervalTables {
                 |tree: usize, row: usize| remaining[row][(tree - start) % TILE_TREES].first_leaf();
             // SAFETY: the trees exist, and a mask keeps at least one bit, of a leaf of its tree: `build`
             // starts from the tree's leaves, and the leaf that a row reaches is never ruled out.
-            unsafe { leaves.add::<WIDTH, N>(start..start + n_trees, leaf_of, sums) };
+            unsafe {
+                block
+                    .leaves
+                    .add::<WIDTH, N>(start..start + n_trees, leaf_of, sums)
+            };
         }
     }
 

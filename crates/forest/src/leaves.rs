@@ -5,6 +5,17 @@ use std::ops::Range;
 use crate::spec::Target;
 use crate::tree::Tree;
 
+/// Rows on their way through a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    /// The leaves to add from.
+    pub(crate) leaves: &'a Leaves,
+    /// The rows' values, row-major.
+    pub(crate) rows: &'a [f64],
+    /// The number of values of a row.
+    pub(crate) n_features: usize,
+}
+
 /// The leaves of every tree, and where each tree's begin.
 #[derive(Debug)]
 pub(crate) struct Leaves {

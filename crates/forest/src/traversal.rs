@@ -11,7 +11,7 @@ mod avx512;
 
 use std::fmt::Debug;
 
-use crate::leaves::Leaves;
+use crate::leaves::{Block, Leaves};
 use crate::spec::Categories;
 use crate::tree::{Node, Rule, Tree};
 
@@ -197,8 +197,13 @@ impl<T: Real> Traversal<T> {
         Some((compact, extra))
     }
 
-    /// Adds the leaves that each of `rows` reaches to its row of `sums`.
-    pub(crate) fn add(&self, leaves: &Leaves, rows: &[f64], n_features: usize, sums: &mut [f64]) {
+    /// Adds the leaves that each row of `block` reaches to its row of `sums`.
+    pub(crate) fn add(&self, block: Block<'_>, sums: &mut [f64]) {
+        let Block {
+            leaves,
+            rows,
+            n_features,
+        } = block;
         // Few columns are the rule; they are rounded without allocating.
         let mut few = [T::ZERO; 64];
         let many: Vec<T>;
