@@ -91,7 +91,7 @@ impl IntervalTables {
     }
 
     fn add_by_width<M: Mask>(&self, masks: &[M], block: Block<'_>, sums: &mut [f64]) {
-        match leaves.fixed_width() {
+        match block.leaves.fixed_width() {
             1 => self.dispatch::<M, 1>(masks, block, sums),
             2 => self.dispatch::<M, 2>(masks, block, sums),
             4 => self.dispatch::<M, 4>(masks, block, sums),
