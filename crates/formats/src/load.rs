@@ -88,6 +88,12 @@ pub fn load_bytes(
     clock: &dyn Clock,
 ) -> Result<Loaded, LoadError> {
     let started = clock.monotonic();
+    if bytes.is_empty() {
+        return Err(LoadError::new(
+            LoadErrorKind::Malformed,
+            "the file is empty",
+        ));
+    }
     let graph = sklearn::read(bytes).map_err(from_pickle)?;
     let parsed = clock.monotonic();
     let fitted = sklearn::convert(&graph)?;
@@ -120,7 +126,11 @@ fn from_pickle(error: coracle_pickle::Error) -> LoadError {
         ErrorKind::Unsupported => LoadErrorKind::Unsupported,
         _ => LoadErrorKind::Malformed,
     };
-    LoadError::new(kind, error.to_string())
+    let message = match kind {
+        LoadErrorKind::Malformed => format!("not a sound pickle or joblib file: {error}"),
+        _ => error.to_string(),
+    };
+    LoadError::new(kind, message)
 }
 
 fn describe_file(info: &FileInfo) -> String {

@@ -171,3 +171,69 @@ fn what_is_no_http_is_answered_400() {
     stream.write_all(b"HELLO\r\n\r\n").unwrap();
     assert_eq!(read_answer(&mut stream, false).unwrap().status, 400);
 }
+
+/// A body so large that the call goes to the compute pool; `row` is its one row.
+fn large(row: &str) -> String {
+    format!("{{\"instances\": [{row}]{}}}", " ".repeat(64 << 10))
+}
+
+#[test]
+fn costly_calls_run_on_the_pool_and_are_answered() {
+    let server = start(config(Limits::default()));
+    let answer = send(
+        server.address,
+        "POST",
+        PREDICT,
+        &[],
+        large("[1, 2]").as_bytes(),
+    );
+    assert_eq!(answer.body, r#"{"predictions":[3.0]}"#);
+}
+
+#[test]
+fn a_full_pool_is_answered_429_with_retry_after() {
+    let limits = Limits {
+        pool_calls_max: 0,
+        ..Limits::default()
+    };
+    let server = start(config(limits));
+    let answer = send(
+        server.address,
+        "POST",
+        PREDICT,
+        &[],
+        large("[1, 2]").as_bytes(),
+    );
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(
+        answer.body.contains("too many calls are waiting"),
+        "{}",
+        answer.body
+    );
+}
+
+#[test]
+fn calls_that_take_too_long_are_answered_504() {
+    let limits = Limits {
+        request_timeout: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let server = start(config(limits));
+    let answer = send(
+        server.address,
+        "POST",
+        PREDICT,
+        &[],
+        large("[1000, 0]").as_bytes(),
+    );
+    assert_eq!(answer.status, 504);
+    assert!(
+        answer.body.contains("no answer within 20ms"),
+        "{}",
+        answer.body
+    );
+    // The call itself cannot be interrupted; it is let go.
+    server.entered.recv().unwrap();
+    server.gate.send(()).unwrap();
+}
