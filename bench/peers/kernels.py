@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python kernels.py WORKDIR
 
-Trains the models into WORKDIR/models/<model>/ (model.joblib, and rows.npy: 1,000 rows,
-float64, C order) unless they are there, and prints one JSON document on stdout; everything
-else goes to stderr. Times are nanoseconds per row over calls with one row (a different row
-each call) and with all 1,000.
+Puts the models into WORKDIR/models/<model>/ (model.joblib, and rows.npy: 1,000 rows,
+float64, C order) unless they are there: the iris forest from examples/iris, the others
+trained here. Prints one JSON document on stdout; everything else goes to stderr. Times are
+nanoseconds per row over calls with one row (a different row each call) and with all 1,000.
 
 Each call is made from Python, as users of these libraries make it, so one-row times include
 the library's Python layer. Inputs are prepared outside the timed call: float64 rows for
@@ -41,6 +41,7 @@ from sklearn.preprocessing import StandardScaler
 
 warnings.filterwarnings("ignore")
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ROWS = 1000
 BUDGET = 3.0            # seconds of measuring per number
 COMPILE_LIMIT = int(os.environ.get("COMPILE_LIMIT", "600"))
@@ -61,7 +62,7 @@ def iris_forest_100():
     x, y = load_iris(return_X_y=True)
     random = np.random.RandomState(0)
     rows = np.round(x[random.randint(0, len(x), ROWS)] + random.normal(0, 0.2, (ROWS, 4)), 1)
-    return RandomForestClassifier(n_estimators=100, random_state=0).fit(x, y), rows
+    return joblib.load(EXAMPLES / "iris" / "model.joblib"), rows
 
 
 def boosted_500x6():
@@ -257,11 +258,23 @@ def main(work):
             add(name, "tl2cgen C loop", 1, numbers)
 
     document = {
+        "machine": machine(),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in [
             "scikit-learn", "numpy", "onnxruntime", "skl2onnx", "onnx", "treelite", "tl2cgen"]},
             "gcc": gcc_version()},
         "results": results}
     print(json.dumps(document, indent=1))
+
+
+def machine():
+    """The processor, the number of cores and the system, in one line."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return "%s, %d cores, %s" % (name, os.cpu_count(), platform.system())
 
 
 def gcc_version():
