@@ -3,7 +3,7 @@
 //! A leaf is a node whose left child is itself and whose answer is always yes, so a step needs no
 //! branch and walks of different lengths can go side by side until none of them moves. One row walks
 //! several trees at once; many rows walk one tree at once, so that the tree stays in cache.
-//! Where the processor has AVX-512, single-precision trees are walked for 32 rows at once with gathers
+//! Where the processor has AVX-512, trees without category splits are walked for 32 rows at once with gathers
 //! (`avx512`). NEON has no gather; the portable loop, which keeps several loads in flight, runs there.
 
 #[cfg(target_arch = "x86_64")]
@@ -109,6 +109,26 @@ impl Real for f64 {
     #[inline(always)]
     fn is_missing(self) -> bool {
         self.is_nan()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn rows_at_once(traversal: &Traversal<Self>, n_values: usize) -> usize {
+        let takes = traversal.categories.is_empty()
+            && avx512::is_available(traversal.nodes.len(), n_values);
+        if takes { avx512::ROWS } else { 0 }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn walk_many(
+        traversal: &Traversal<Self>,
+        root: u32,
+        rows: &[Self],
+        n_features: usize,
+        ends: &mut [u32; ROWS_AT_ONCE_MAX],
+    ) {
+        // SAFETY: called only where `rows_at_once` has said so, with a root of this traversal and that
+        // many rows; validation has seen every feature below `n_features`.
+        *ends = unsafe { avx512::walk_double(&traversal.nodes, root, rows, n_features) };
     }
 }
 

@@ -1,7 +1,9 @@
-//! Walks of one tree for many rows at once, with AVX-512 gathers: single precision, thresholds only.
+//! Walks of one tree for many rows at once, with AVX-512 gathers; thresholds only, no categories.
 //!
-//! The same steps as the portable walk, sixteen rows to a vector and two vectors side by side, so that one's
-//! gathers are under way while the other's are used.
+//! The same steps as the portable walk: sixteen rows to a vector in single precision, eight in double, and
+//! several vectors side by side, so that one's gathers are under way while the other's are used.
+
+mod double;
 
 use std::arch::x86_64::{
     __m512i, _CMP_LE_OQ, _CMP_UNORD_Q, _mm512_add_epi32, _mm512_and_si512, _mm512_cmp_ps_mask,
@@ -12,6 +14,8 @@ use std::arch::x86_64::{
 
 use super::{Compact, FEATURE_MASK};
 
+pub(super) use double::walk as walk_double;
+
 /// Rows that are walked at once.
 pub(super) const ROWS: usize = 2 * LANES;
 const LANES: usize = 16;
@@ -21,6 +25,7 @@ pub(super) fn is_available(n_nodes: usize, n_values: usize) -> bool {
     let fits = n_nodes <= i32::MAX as usize / 3 && n_values <= i32::MAX as usize;
     fits && std::arch::is_x86_feature_detected!("avx512f")
         && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
 }
 
 /// Returns the node that each of [`ROWS`] rows ends on, from `root` on.
