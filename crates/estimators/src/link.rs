@@ -13,8 +13,11 @@ pub enum Link {
     Softmax,
     /// One score s, two classes: the softmax of (-s, s) (a binary multinomial logistic regression).
     SymmetricSoftmax,
-    /// A score per class: the sigmoid of each, over their sum (one versus rest).
+    /// A score per class: the sigmoid of each, over their sum (one versus rest). A row whose sigmoids are all 0
+    /// becomes NaN.
     NormalizedSigmoids,
+    /// The same, but such a row is spread evenly (scikit-learn from 1.9 on).
+    NormalizedSigmoidsOrEven,
     /// Scores clipped to -1..1 and mapped to 0..1 (modified Huber loss); per class, over their sum.
     ModifiedHuber,
 }
@@ -28,7 +31,9 @@ impl Link {
             Self::Sigmoid | Self::DoubledSigmoid | Self::SymmetricSoftmax => {
                 n_scores == 1 && n_classes == 2
             }
-            Self::Softmax | Self::NormalizedSigmoids => n_scores == n_classes,
+            Self::Softmax | Self::NormalizedSigmoids | Self::NormalizedSigmoidsOrEven => {
+                n_scores == n_classes
+            }
             Self::ModifiedHuber => {
                 n_scores == n_classes && n_classes > 2 || n_scores == 1 && n_classes == 2
             }
@@ -53,10 +58,12 @@ impl Link {
                 softmax(probabilities);
             }
             Self::NormalizedSigmoids => {
-                for (probability, &score) in probabilities.iter_mut().zip(scores) {
-                    *probability = sigmoid(score);
-                }
+                write_sigmoids(scores, probabilities);
                 divide_by_sum(probabilities);
+            }
+            Self::NormalizedSigmoidsOrEven => {
+                write_sigmoids(scores, probabilities);
+                divide_by_sum_or_spread(probabilities);
             }
             Self::ModifiedHuber => modified_huber(scores, probabilities),
         }
@@ -82,6 +89,20 @@ fn softmax(scores: &mut [f64]) {
     divide_by_sum(scores);
 }
 
+fn write_sigmoids(scores: &[f64], probabilities: &mut [f64]) {
+    for (probability, &score) in probabilities.iter_mut().zip(scores) {
+        *probability = sigmoid(score);
+    }
+}
+
+/// Divides by the sum; a row that every class rejects is spread evenly.
+fn divide_by_sum_or_spread(values: &mut [f64]) {
+    if values.iter().all(|&value| value == 0.0) {
+        values.fill(1.0);
+    }
+    divide_by_sum(values);
+}
+
 fn divide_by_sum(values: &mut [f64]) {
     let sum: f64 = values.iter().sum();
     for value in values {
@@ -97,11 +118,7 @@ fn modified_huber(scores: &[f64], probabilities: &mut [f64]) {
     for (probability, &score) in probabilities.iter_mut().zip(scores) {
         *probability = half_open(score);
     }
-    // A row that every class rejects is spread evenly, as scikit-learn does.
-    if probabilities.iter().all(|&probability| probability == 0.0) {
-        probabilities.fill(1.0);
-    }
-    divide_by_sum(probabilities);
+    divide_by_sum_or_spread(probabilities);
 }
 
 #[cfg(test)]
@@ -110,12 +127,13 @@ mod tests {
 
     #[test]
     fn probabilities_sum_to_one() {
-        let cases: [(Link, &[f64]); 7] = [
+        let cases: [(Link, &[f64]); 8] = [
             (Link::Sigmoid, &[0.3]),
             (Link::DoubledSigmoid, &[-2.0]),
             (Link::Softmax, &[1.0, 1000.0, -3.0]),
             (Link::SymmetricSoftmax, &[0.7]),
             (Link::NormalizedSigmoids, &[0.1, -0.2, 3.0]),
+            (Link::NormalizedSigmoidsOrEven, &[-1000.0, -800.0, -900.0]),
             (Link::ModifiedHuber, &[-5.0, -1.0, -2.0]),
             (Link::ModifiedHuber, &[0.2]),
         ];

@@ -13,6 +13,11 @@ pub enum OrdinalColumn {
         /// The column's index in the user's table.
         column: usize,
     },
+    /// A column cut toward zero.
+    Truncated {
+        /// The column's index in the user's table.
+        column: usize,
+    },
     /// The position of a column's value among `categories`; anything else becomes missing.
     Position {
         /// The column's index in the user's table.
@@ -42,7 +47,9 @@ impl OrdinalScorer {
     ) -> Result<Self, SpecError> {
         expect_length("the encoded table", columns.len(), inner.n_features())?;
         for plan in &columns {
-            let (OrdinalColumn::Same { column } | OrdinalColumn::Position { column, .. }) = plan;
+            let (OrdinalColumn::Same { column }
+            | OrdinalColumn::Truncated { column }
+            | OrdinalColumn::Position { column, .. }) = plan;
             if *column >= n_features {
                 return Err(SpecError::new(format!(
                     "column {column} does not exist; there are {n_features}"
@@ -88,6 +95,7 @@ impl Scorer for OrdinalScorer {
         for row in rows.iter() {
             encoded.extend(self.columns.iter().map(|plan| match plan {
                 OrdinalColumn::Same { column } => row[*column],
+                OrdinalColumn::Truncated { column } => row[*column].trunc(),
                 OrdinalColumn::Position { column, categories } => {
                     position(categories, row[*column])
                 }
@@ -99,7 +107,7 @@ impl Scorer for OrdinalScorer {
 
     fn memory_bytes(&self) -> usize {
         let tables = self.columns.iter().map(|plan| match plan {
-            OrdinalColumn::Same { .. } => 0,
+            OrdinalColumn::Same { .. } | OrdinalColumn::Truncated { .. } => 0,
             OrdinalColumn::Position { categories, .. } => categories.capacity() * size_of::<f64>(),
         });
         tables.sum::<usize>() + self.inner.memory_bytes()
@@ -119,12 +127,12 @@ mod tests {
                 column: 1,
                 categories: vec![3.0, 7.0],
             },
-            OrdinalColumn::Same { column: 0 },
+            OrdinalColumn::Truncated { column: 0 },
         ];
         let scorer = OrdinalScorer::try_new(2, columns, Box::new(inner)).unwrap();
         let mut scores = [0.0; 2];
         scorer.score(
-            Rows::try_new(&[5.0, 7.0, 6.0, 8.0], 2).unwrap(),
+            Rows::try_new(&[5.5, 7.0, 6.0, 8.0], 2).unwrap(),
             &mut scores,
         );
         assert_eq!(scores[0], 105.0);

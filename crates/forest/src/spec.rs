@@ -94,7 +94,7 @@ pub struct Categories {
 impl Categories {
     /// Returns where `value` goes: left, right, or `None` as a missing value would.
     ///
-    /// The value is cut to an integer first, as the reference does; outside 0 to 255 it is unknown.
+    /// The value is cut to an integer first; outside 0 to 255 it is unknown.
     #[must_use]
     pub fn goes_left(&self, value: f64) -> Option<bool> {
         if !(0.0..256.0).contains(&value) {

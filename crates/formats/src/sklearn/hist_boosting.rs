@@ -84,7 +84,10 @@ fn scorer(
         }
     }
     let n_features = fitted.count("n_features_in_")?;
-    let columns = encoded_columns(fitted, n_features)?;
+    let columns = match fitted.version.is_from(2) {
+        true => encoded_columns(fitted, n_features)?,
+        false => truncated_columns(&known),
+    };
     let spec = ForestSpec {
         n_features: columns.as_ref().map_or(n_features, Vec::len),
         n_scores,
@@ -309,6 +312,20 @@ fn encoded_columns(
         }
     }
     Ok(Some(columns))
+}
+
+/// Returns the columns of a model of release 1.0 or 1.1, which cuts a value toward zero before it asks whether that is
+/// negative, so that -0.5 is category 0; `None` if no column has categories.
+fn truncated_columns(known: &KnownCategories) -> Option<Vec<OrdinalColumn>> {
+    known.iter().any(Option::is_some).then(|| {
+        let columns = known.iter().enumerate();
+        columns
+            .map(|(column, categories)| match categories {
+                Some(_) => OrdinalColumn::Truncated { column },
+                None => OrdinalColumn::Same { column },
+            })
+            .collect()
+    })
 }
 
 fn selected_columns(

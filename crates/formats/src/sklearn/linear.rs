@@ -59,6 +59,9 @@ pub(super) fn sgd_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let labels = labels(fitted)?;
     let link = match (fitted.text("loss")?.as_str(), labels.len()) {
         ("log" | "log_loss", 2) => Some(Link::Sigmoid),
+        ("log" | "log_loss", _) if fitted.version.is_from(9) => {
+            Some(Link::NormalizedSigmoidsOrEven)
+        }
         ("log" | "log_loss", _) => Some(Link::NormalizedSigmoids),
         ("modified_huber", _) => Some(Link::ModifiedHuber),
         // These have no probabilities; what they are fitted with does not show in a prediction.
