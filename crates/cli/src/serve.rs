@@ -10,7 +10,7 @@ use coracle_base::{ByteCount, Clock, SystemClock};
 use coracle_formats::{LoadOptions, Loaded, ModelFile, load, locate, locate_all};
 use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig};
 use coracle_model::{Method, Model};
-use coracle_serving::{LoadPhases, ModelTable, ServedModel};
+use coracle_serving::{LoadPhases, ModelTable, ServedModel, SharedTable};
 use tokio::sync::oneshot;
 
 use crate::Environment;
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
     let (log, writer) = Log::start(config.log_format, config.access_log, Arc::clone(&clock));
     let result = load_all(&config, &log, clock.as_ref()).and_then(|table| {
         announce(&server, &table, &log);
-        let table = Arc::new(table);
+        let table = Arc::new(SharedTable::new(table));
         let report = server.run(table, &log, clock, shutdown_signal(&log)?)?;
         match report.n_connections_cut {
             0 => log.info("stopped"),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use coracle_base::Clock;
 use coracle_protocol::{v1, v2};
-use coracle_serving::{HttpStatistics, MetricsText, Protocol, ServedModel};
+use coracle_serving::{HttpStatistics, MetricsText, ModelTable, NoModel, Protocol, ServedModel};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -20,6 +20,7 @@ use crate::limits::Limits;
 use crate::log::{Answer, Log};
 use crate::respond::{REQUEST_ID, Reply};
 use crate::route::{self, Named, NoRoute, Route};
+use crate::scope::Scope;
 
 /// What every worker of a server shares.
 #[derive(Debug)]
@@ -58,8 +59,17 @@ impl Handler {
         let (head, body) = request.into_parts();
         let request_id = self.request_id(&head.headers);
         let mut n_bytes_in = 0;
-        let reply = match route::find(&head.method, head.uri.path()) {
-            Ok(route) => self.reply(&route, &head, body, &mut n_bytes_in).await,
+        let table = self.calls.table.load();
+        let (scope, path) = Scope::of(&table, &head);
+        let reply = match route::find(&head.method, path) {
+            Ok(route) => {
+                let asked = Asked {
+                    table: &table,
+                    scope: &scope,
+                    route: &route,
+                };
+                self.reply(&asked, &head, body, &mut n_bytes_in).await
+            }
             Err(no_route) => missing(&no_route, head.uri.path()),
         };
         self.shared.http.respond(reply.status.as_u16());
@@ -80,17 +90,17 @@ impl Handler {
 
     async fn reply(
         &self,
-        route: &Route<'_>,
+        asked: &Asked<'_>,
         head: &hyper::http::request::Parts,
         body: Incoming,
         n_bytes_in: &mut usize,
     ) -> Reply {
-        let (protocol, model) = match route {
-            Route::V1Predict(model) => (Protocol::V1, self.model(model, None)),
+        let (protocol, model) = match asked.route {
+            Route::V1Predict(model) => (Protocol::V1, asked.model(model, None)),
             Route::V2Infer(Named { model, version }) => {
-                (Protocol::V2, self.model(model, version.as_deref()))
+                (Protocol::V2, asked.model(model, version.as_deref()))
             }
-            _ => return self.read_only(route),
+            _ => return self.read_only(asked),
         };
         let model = match model {
             Ok(model) => model,
@@ -107,18 +117,17 @@ impl Handler {
         let method = route::query_value(head.uri.query(), "method");
         let request = infer::Request {
             protocol,
-            model: model.name().to_owned(),
             method: method.map(str::to_owned),
             body,
         };
-        self.calls.answer(model, request).await
+        self.calls.answer(&model, request).await
     }
 
     /// Answers everything but inferences.
-    fn read_only(&self, route: &Route<'_>) -> Reply {
+    fn read_only(&self, asked: &Asked<'_>) -> Reply {
         let ready = self.shared.ready.load(Ordering::Acquire);
-        let names = || self.calls.table.iter().map(ServedModel::name);
-        match route {
+        let names = || asked.scope.names(asked.table);
+        match asked.route {
             Route::Alive => Reply::json(b"{\"status\":\"alive\"}".to_vec()),
             Route::Healthz | Route::V2Live => Reply::rendered(v2::health_live),
             Route::Readyz | Route::V2Ready => {
@@ -133,7 +142,7 @@ impl Handler {
             }
             Route::Metrics => Reply::metrics(
                 MetricsText {
-                    table: &self.calls.table,
+                    table: asked.table,
                     http: &self.shared.http,
                     ready,
                     version: &self.shared.version,
@@ -145,51 +154,25 @@ impl Handler {
             Route::V2Server => {
                 Reply::rendered(|out| v2::server_metadata(&self.shared.version, out))
             }
-            Route::V1Model(name) => self.with_model(name, None, |model| {
+            Route::V1Model(name) => asked.with_model(name, None, |model| {
                 Reply::rendered(|out| v1::model_status(model.name(), ready, out))
             }),
-            Route::V1Explain(name) => self.with_model(name, None, |model| {
+            Route::V1Explain(name) => asked.with_model(name, None, |model| {
                 let message = format!("model '{}' has no explainer", model.name());
                 Reply::error(StatusCode::NOT_IMPLEMENTED, &message)
             }),
             Route::V2ModelReady(Named { model, version }) => {
-                self.with_model(model, version.as_deref(), |model| {
+                asked.with_model(model, version.as_deref(), |model| {
                     Reply::rendered(|out| v2::model_ready(model.name(), ready, out))
                 })
             }
             Route::V2Model(Named { model, version }) => {
-                self.with_model(model, version.as_deref(), metadata)
+                asked.with_model(model, version.as_deref(), metadata)
             }
             Route::V1Predict(_) | Route::V2Infer(_) => Reply::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "an inference came without its body",
             ),
-        }
-    }
-
-    fn with_model(
-        &self,
-        name: &str,
-        version: Option<&str>,
-        answer: impl FnOnce(&ServedModel) -> Reply,
-    ) -> Reply {
-        self.model(name, version).map_or_else(|reply| reply, answer)
-    }
-
-    fn model(&self, name: &str, version: Option<&str>) -> Result<&ServedModel, Reply> {
-        let Some(model) = self.calls.table.get(name) else {
-            return Err(Reply::error(StatusCode::NOT_FOUND, &unknown_model(name)));
-        };
-        match version {
-            Some(version) if version != ServedModel::VERSION => {
-                let shown: String = version.chars().take(32).collect();
-                let message = format!(
-                    "model '{name}' has no version '{shown}'; it has {}",
-                    ServedModel::VERSION
-                );
-                Err(Reply::error(StatusCode::NOT_FOUND, &message))
-            }
-            _ => Ok(model),
         }
     }
 
@@ -254,6 +237,50 @@ impl Handler {
             *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or(0)];
         }
         HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("0"))
+    }
+}
+
+/// What a request asks for, and of what.
+struct Asked<'a> {
+    table: &'a ModelTable,
+    scope: &'a Scope,
+    route: &'a Route<'a>,
+}
+
+impl Asked<'_> {
+    fn with_model(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        answer: impl FnOnce(&ServedModel) -> Reply,
+    ) -> Reply {
+        self.model(name, version)
+            .map_or_else(|reply| reply, |model| answer(&model))
+    }
+
+    /// Returns the model that takes this request.
+    fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, Reply> {
+        let model = self.scope.model(self.table, name).map_err(|no_model| {
+            let message = match no_model {
+                NoModel::Unknown => unknown_model(name),
+                NoModel::Ambiguous { namespaces } => format!(
+                    "services named {name} are in the namespaces {}; ask one of them at /serving/NAMESPACE/{name}",
+                    namespaces.join(", ")
+                ),
+            };
+            Reply::error(StatusCode::NOT_FOUND, &message)
+        })?;
+        match version {
+            Some(version) if version != ServedModel::VERSION => {
+                let shown: String = version.chars().take(32).collect();
+                let message = format!(
+                    "model '{name}' has no version '{shown}'; it has {}",
+                    ServedModel::VERSION
+                );
+                Err(Reply::error(StatusCode::NOT_FOUND, &message))
+            }
+            _ => Ok(model),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_protocol::{DecodeContext, v1, v2};
-use coracle_serving::{ModelTable, Placement, Protocol, ServedModel};
+use coracle_serving::{Placement, Protocol, ServedModel, SharedTable};
 use tokio::sync::Semaphore;
 
 use crate::respond::Reply;
@@ -14,7 +14,7 @@ use crate::respond::Reply;
 /// What calls need besides the request.
 #[derive(Clone, Debug)]
 pub(crate) struct Calls {
-    pub(crate) table: Arc<ModelTable>,
+    pub(crate) table: Arc<SharedTable>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) elements_max: usize,
     pub(crate) request_timeout: Duration,
@@ -28,7 +28,6 @@ pub(crate) struct Calls {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) protocol: Protocol,
-    pub(crate) model: String,
     pub(crate) method: Option<String>,
     pub(crate) body: Bytes,
 }
@@ -40,15 +39,15 @@ struct Failure {
 }
 
 impl Calls {
-    /// Answers `request` for `model`, which is the one it names.
-    pub(crate) async fn answer(&self, model: &ServedModel, request: Request) -> Reply {
+    /// Answers `request` with `model`.
+    pub(crate) async fn answer(&self, model: &Arc<ServedModel>, request: Request) -> Reply {
         let started = self.clock.monotonic();
         let statistics = model.statistics();
         statistics.start(self.worker);
         let protocol = request.protocol;
         let result = match model.cost().placement(request.body.len()) {
             Placement::EventLoop => self.execute(model, &request),
-            Placement::ComputePool => self.execute_on_pool(request).await,
+            Placement::ComputePool => self.execute_on_pool(Arc::clone(model), request).await,
         };
         let elapsed = self.clock.monotonic().saturating_sub(started);
         let outcome = result
@@ -62,7 +61,11 @@ impl Calls {
         }
     }
 
-    async fn execute_on_pool(&self, request: Request) -> Result<Vec<u8>, Failure> {
+    async fn execute_on_pool(
+        &self,
+        model: Arc<ServedModel>,
+        request: Request,
+    ) -> Result<Vec<u8>, Failure> {
         let Ok(place) = Arc::clone(&self.pool).try_acquire_owned() else {
             return Err(Failure {
                 code: Code::ResourceExhausted,
@@ -72,10 +75,7 @@ impl Calls {
         let calls = self.clone();
         let call = tokio::task::spawn_blocking(move || {
             let _place = place;
-            match calls.table.get(&request.model) {
-                Some(model) => calls.execute(model, &request),
-                None => Err(unknown(&request.model)),
-            }
+            calls.execute(&model, &request)
         });
         match tokio::time::timeout(self.request_timeout, call).await {
             Ok(Ok(result)) => result,
@@ -128,13 +128,6 @@ impl Calls {
         let elapsed = self.clock.monotonic().saturating_sub(started);
         model.cost().record(request.body.len(), elapsed);
         Ok(body)
-    }
-}
-
-fn unknown(model: &str) -> Failure {
-    Failure {
-        code: Code::NotFound,
-        message: unknown_model(model),
     }
 }
 

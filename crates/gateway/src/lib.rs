@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod respond;
 mod route;
+mod scope;
 mod server;
 
 pub use limits::Limits;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_serving::{HttpStatistics, ModelTable};
+use coracle_serving::{HttpStatistics, SharedTable};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -98,7 +98,7 @@ impl Server {
         self.address
     }
 
-    /// Serves `table` until `shutdown` is done, then finishes what is in flight.
+    /// Serves what `table` holds until `shutdown` is done, then finishes what is in flight.
     ///
     /// The accept loop runs on the calling thread, the workers on threads of their own.
     ///
@@ -106,7 +106,7 @@ impl Server {
     /// If a runtime or thread cannot be started.
     pub fn run(
         self,
-        table: Arc<ModelTable>,
+        table: Arc<SharedTable>,
         log: &Log,
         clock: Arc<dyn Clock>,
         shutdown: impl Future<Output = ()>,
@@ -244,7 +244,7 @@ fn is_transient(error: &io::Error) -> bool {
 struct Worker {
     index: usize,
     shared: Arc<Shared>,
-    table: Arc<ModelTable>,
+    table: Arc<SharedTable>,
     log: Log,
     n_pool_threads: usize,
     stage: watch::Receiver<Stage>,

@@ -1,14 +1,27 @@
-//! Models under names: the table, the panic boundary, where calls run, and what is counted.
+//! What serves: models under names, routes over revisions, the follower of plans, the panic boundary, where calls run,
+//! and what is counted.
 //!
-//! Sees only [`dyn Model`](coracle_model::Model). Knows no protocol and owns no thread. Start at [`ServedModel`].
+//! Sees only [`dyn Model`](coracle_model::Model). Knows no protocol. Start at [`ServedModel`], then [`Plan`] and
+//! [`Follower`].
 #![forbid(unsafe_code)]
 
+mod follower;
 mod metric;
 mod model_table;
 mod placement;
+mod plan;
+mod route;
+mod served_model;
 mod statistics;
 
+pub use follower::{Follower, Loader, ObservedCell, PlanSender};
 pub use metric::{Metric, MetricKind, MetricsText};
-pub use model_table::{DuplicateModel, LoadPhases, ModelTable, ServedModel};
+pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable};
 pub use placement::{CallCost, Placement};
+pub use plan::{
+    LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
+    RevisionSource, RevisionState, ServiceId,
+};
+pub use route::{Route, RouteTarget};
+pub use served_model::{LoadPhases, ServedModel};
 pub use statistics::{HttpStatistics, ModelStatistics, Outcome, Protocol};

@@ -1,107 +1,14 @@
-//! Models by name, and the boundary that keeps a panic to one request.
+//! What is served: models by service and by name, in a snapshot that requests read without a lock.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::sync::Arc;
 
-use coracle_model::{Model, RunError, RunErrorKind};
-use coracle_tensor::Tensor;
+use arc_swap::ArcSwap;
 use thiserror::Error;
 
-use crate::{CallCost, ModelStatistics};
-
-/// The time that loading took, by phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoadPhases {
-    /// Reading the file's bytes.
-    pub read: Duration,
-    /// Parsing them.
-    pub parse: Duration,
-    /// Checking the model and building its kernels.
-    pub build: Duration,
-}
-
-/// A model under a name.
-#[derive(Debug)]
-pub struct ServedModel {
-    name: String,
-    model: Box<dyn Model>,
-    memory_bytes: usize,
-    phases: LoadPhases,
-    cost: CallCost,
-    statistics: ModelStatistics,
-}
-
-impl ServedModel {
-    /// The version of every model: versions side by side are not there yet.
-    pub const VERSION: &'static str = "1";
-
-    /// Puts `model` under `name`; calls are counted for each of `n_workers` event loops.
-    #[must_use]
-    pub fn new(name: String, model: Box<dyn Model>, phases: LoadPhases, n_workers: usize) -> Self {
-        Self {
-            name,
-            memory_bytes: model.memory_bytes(),
-            model,
-            phases,
-            cost: CallCost::new(),
-            statistics: ModelStatistics::new(n_workers),
-        }
-    }
-
-    /// Returns the name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns the model.
-    #[must_use]
-    pub fn model(&self) -> &dyn Model {
-        self.model.as_ref()
-    }
-
-    /// Returns the memory the model holds, in bytes.
-    #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
-    }
-
-    /// Returns how long loading took.
-    #[must_use]
-    pub fn phases(&self) -> LoadPhases {
-        self.phases
-    }
-
-    /// Returns what calls have cost.
-    #[must_use]
-    pub fn cost(&self) -> &CallCost {
-        &self.cost
-    }
-
-    /// Returns what is counted.
-    #[must_use]
-    pub fn statistics(&self) -> &ModelStatistics {
-        &self.statistics
-    }
-
-    /// Runs the model; see [`Model::run`].
-    ///
-    /// # Errors
-    /// Those of the model; kind `Internal` too if it panics, which ends this call only.
-    pub fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        // A model is immutable, so a panic cannot leave it half changed.
-        catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, outputs))).unwrap_or_else(
-            |_panic| {
-                let message = format!(
-                    "model '{}' failed; this is a defect of the server, not of the request",
-                    self.name
-                );
-                Err(RunError::new(RunErrorKind::Internal, message))
-            },
-        )
-    }
-}
+use crate::ServedModel;
+use crate::plan::ServiceId;
+use crate::route::Route;
 
 /// Two models under one name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -110,108 +17,164 @@ pub struct DuplicateModel {
     name: String,
 }
 
-/// All models of a server, by name. Immutable: a change is a new table.
+/// Why there is no model to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoModel {
+    /// Nothing has that name.
+    Unknown,
+    /// Services of several namespaces have it.
+    Ambiguous {
+        /// The namespaces.
+        namespaces: Vec<String>,
+    },
+}
+
+/// All models of a server. Immutable: a change is a new table.
 #[derive(Debug, Default)]
 pub struct ModelTable {
-    models: BTreeMap<String, ServedModel>,
+    routes: BTreeMap<ServiceId, Arc<Route>>,
+    /// The services of each name, sorted by namespace.
+    by_name: BTreeMap<String, Vec<ServiceId>>,
+    /// Whether there are services with namespaces, which can be asked by path and host.
+    has_namespaces: bool,
 }
 
 impl ModelTable {
-    /// Returns a table of `models`.
+    /// Returns a table of `models`, each under its name alone.
     ///
     /// # Errors
     /// [`DuplicateModel`] if two have one name.
     pub fn try_new(models: impl IntoIterator<Item = ServedModel>) -> Result<Self, DuplicateModel> {
-        let mut table = Self::default();
+        let mut routes = BTreeMap::new();
         for model in models {
-            let name = model.name.clone();
-            if table.models.insert(name.clone(), model).is_some() {
+            let id = ServiceId {
+                namespace: String::new(),
+                name: model.name().to_owned(),
+            };
+            let name = model.name().to_owned();
+            if routes
+                .insert(id, Arc::new(Route::single(Arc::new(model))))
+                .is_some()
+            {
                 return Err(DuplicateModel { name });
             }
         }
-        Ok(table)
+        Ok(Self::from_routes(routes))
     }
 
-    /// Returns the model of this name.
+    /// Returns a table of services.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&ServedModel> {
-        self.models.get(name)
+    pub fn from_routes(routes: BTreeMap<ServiceId, Arc<Route>>) -> Self {
+        let mut by_name: BTreeMap<String, Vec<ServiceId>> = BTreeMap::new();
+        for id in routes.keys() {
+            by_name.entry(id.name.clone()).or_default().push(id.clone());
+        }
+        Self {
+            has_namespaces: routes.keys().any(|id| !id.namespace.is_empty()),
+            routes,
+            by_name,
+        }
     }
 
-    /// Visits the models in the order of their names.
+    /// Returns whether there are services with namespaces.
+    #[must_use]
+    pub fn has_namespaces(&self) -> bool {
+        self.has_namespaces
+    }
+
+    /// Returns the route of the only service of this name.
+    ///
+    /// # Errors
+    /// [`NoModel`] if there is none, or more than one.
+    pub fn by_name(&self, name: &str) -> Result<&Arc<Route>, NoModel> {
+        match self.by_name.get(name).map(Vec::as_slice) {
+            Some([id]) => self.routes.get(id).ok_or(NoModel::Unknown),
+            None | Some([]) => Err(NoModel::Unknown),
+            Some(several) => Err(NoModel::Ambiguous {
+                namespaces: several.iter().map(|id| id.namespace.clone()).collect(),
+            }),
+        }
+    }
+
+    /// Returns the route of a service.
+    #[must_use]
+    pub fn service(&self, id: &ServiceId) -> Option<&Arc<Route>> {
+        self.routes.get(id)
+    }
+
+    /// Visits the routes in the order of their services.
+    pub fn routes(&self) -> impl Iterator<Item = (&ServiceId, &Arc<Route>)> {
+        self.routes.iter()
+    }
+
+    /// Visits every model, the revisions of a service one after another.
     pub fn iter(&self) -> impl Iterator<Item = &ServedModel> {
-        self.models.values()
+        let targets = self.routes.values().flat_map(|route| route.targets());
+        targets.map(|target| target.model.as_ref())
+    }
+
+    /// Visits the names, each once.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+}
+
+/// The table of now, for everyone.
+#[derive(Debug, Default)]
+pub struct SharedTable {
+    current: ArcSwap<ModelTable>,
+}
+
+impl SharedTable {
+    /// Returns a cell that holds `table`.
+    #[must_use]
+    pub fn new(table: ModelTable) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(table),
+        }
+    }
+
+    /// Returns the table of now; what is returned stays as it is.
+    #[must_use]
+    pub fn load(&self) -> Arc<ModelTable> {
+        self.current.load_full()
+    }
+
+    /// Replaces the table. Requests that have begun go on with the one they have.
+    pub fn store(&self, table: ModelTable) {
+        self.current.store(Arc::new(table));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use coracle_model::{Description, Signature};
-
     use super::*;
-
-    /// A model that fails as it is told.
-    #[derive(Debug)]
-    struct Faulty {
-        signature: Signature,
-        description: Description,
-        panics: bool,
-    }
-
-    impl Model for Faulty {
-        fn signature(&self) -> &Signature {
-            &self.signature
-        }
-
-        fn run(&self, _inputs: &[Tensor], _outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-            assert!(!self.panics, "told to");
-            Ok(Vec::new())
-        }
-
-        fn description(&self) -> &Description {
-            &self.description
-        }
-
-        fn memory_bytes(&self) -> usize {
-            7
-        }
-    }
-
-    fn served(name: &str, panics: bool) -> ServedModel {
-        let model = Faulty {
-            signature: Signature {
-                inputs: vec![],
-                outputs: vec![],
-                default_outputs: vec![],
-            },
-            description: Description::default(),
-            panics,
-        };
-        ServedModel::new(name.to_owned(), Box::new(model), LoadPhases::default(), 1)
-    }
-
-    #[test]
-    fn a_panic_is_one_failed_call() {
-        let model = served("bad", true);
-        for _ in 0..2 {
-            let error = model.run(&[], &[]).unwrap_err();
-            assert_eq!(error.kind(), RunErrorKind::Internal);
-            assert!(
-                error.to_string().starts_with("model 'bad' failed"),
-                "{error}"
-            );
-        }
-        assert!(served("good", false).run(&[], &[]).is_ok());
-    }
+    use crate::served_model::tests::served;
 
     #[test]
     fn names_are_unique() {
         let error = ModelTable::try_new([served("a", false), served("a", false)]).unwrap_err();
         assert!(error.to_string().starts_with("two models are named 'a'"));
         let table = ModelTable::try_new([served("b", false), served("a", false)]).unwrap();
-        let names: Vec<&str> = table.iter().map(ServedModel::name).collect();
+        let names: Vec<&str> = table.names().collect();
         assert_eq!(names, ["a", "b"]);
-        assert!(table.get("c").is_none());
-        assert_eq!(table.get("a").map(ServedModel::memory_bytes), Some(7));
+        assert_eq!(table.by_name("c").unwrap_err(), NoModel::Unknown);
+        assert_eq!(table.by_name("a").unwrap().choose().memory_bytes(), 7);
+    }
+
+    #[test]
+    fn a_name_of_two_namespaces_is_ambiguous() {
+        let route = || Arc::new(Route::single(Arc::new(served("a", false))));
+        let id = |namespace: &str| ServiceId {
+            namespace: namespace.to_owned(),
+            name: "a".to_owned(),
+        };
+        let table = ModelTable::from_routes([(id("x"), route()), (id("y"), route())].into());
+        let namespaces = vec!["x".to_owned(), "y".to_owned()];
+        assert_eq!(
+            table.by_name("a").unwrap_err(),
+            NoModel::Ambiguous { namespaces }
+        );
+        assert!(table.service(&id("y")).is_some() && table.has_namespaces());
     }
 }

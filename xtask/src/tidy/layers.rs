@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command;
 
 /// Every crate with its floor. A crate may use only crates on lower floors.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 15] = [
     ("coracle-base", 0),
     ("coracle-tensor", 1),
     ("coracle-pickle", 1),
@@ -18,8 +18,12 @@ const FLOORS: [(&str, u8); 11] = [
     ("coracle-estimators", 3),
     ("coracle-formats", 4),
     ("coracle-serving", 5),
+    ("coracle-storage", 5),
+    ("coracle-patch", 5),
+    ("coracle-api", 5),
     ("coracle-protocol", 5),
     ("coracle-gateway", 6),
+    ("coracle-control", 7),
     ("coracle-cli", 8),
 ];
 
@@ -27,23 +31,29 @@ const FLOORS: [(&str, u8); 11] = [
 const WRAPPERS: [(&str, &[&str], &str); 7] = [
     (
         "tokio",
-        &["coracle-serving", "coracle-gateway", "coracle-cli"],
+        &[
+            "coracle-serving",
+            "coracle-storage",
+            "coracle-gateway",
+            "coracle-control",
+            "coracle-cli",
+        ],
         "floors 0 to 4 and the wire formats know no async runtime",
     ),
     (
         "hyper",
-        &["coracle-gateway"],
-        "only the gateway owns sockets",
+        &["coracle-gateway", "coracle-control"],
+        "only the gateway and the control API own sockets",
     ),
     (
         "hyper-util",
-        &["coracle-gateway"],
-        "only the gateway owns sockets",
+        &["coracle-gateway", "coracle-control"],
+        "only the gateway and the control API own sockets",
     ),
     (
         "socket2",
-        &["coracle-gateway"],
-        "only the gateway owns sockets",
+        &["coracle-gateway", "coracle-control"],
+        "only the gateway and the control API own sockets",
     ),
     ("clap", &["coracle-cli"], "only the command reads arguments"),
     (
@@ -55,7 +65,11 @@ const WRAPPERS: [(&str, &[&str], &str); 7] = [
         "serde_json",
         &[
             "coracle-protocol",
+            "coracle-storage",
+            "coracle-patch",
+            "coracle-api",
             "coracle-gateway",
+            "coracle-control",
             "coracle-cli",
             "xtask",
         ],

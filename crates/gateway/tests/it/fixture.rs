@@ -9,7 +9,7 @@ use std::time::Duration;
 use coracle_base::SystemClock;
 use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport};
 use coracle_model::{Description, Model, RunError, RunErrorKind, Signature, TensorSpec};
-use coracle_serving::{LoadPhases, ModelTable, ServedModel};
+use coracle_serving::{LoadPhases, ModelTable, ServedModel, SharedTable};
 use coracle_tensor::{DType, Tensor, Values};
 use tokio::sync::oneshot;
 
@@ -111,7 +111,7 @@ pub(crate) fn start(config: ServerConfig) -> Running {
         LoadPhases::default(),
         config.n_workers,
     );
-    let table = Arc::new(ModelTable::try_new([served]).unwrap());
+    let table = Arc::new(SharedTable::new(ModelTable::try_new([served]).unwrap()));
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
         let clock = Arc::new(SystemClock::new());

@@ -1,0 +1,14 @@
+//! Desired state: an embedded Kubernetes-style API, the store of its objects, and the controllers that act on them.
+#![forbid(unsafe_code)]
+
+mod failure;
+mod object;
+mod rest;
+mod selector;
+mod server;
+mod store;
+
+pub use failure::Failure;
+pub use rest::{Answer, Api, ApiReply, ApiRequest, Watch};
+pub use server::ApiServer;
+pub use store::{Change, ChangeKind, Expired, Key, Store, StoreError, Stored};

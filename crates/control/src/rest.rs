@@ -1,0 +1,192 @@
+//! The API: from a request to an answer. Knows HTTP's words but no socket; `server` has that.
+
+mod admission;
+mod body;
+mod discovery;
+mod path;
+mod protobuf;
+mod read;
+mod request;
+mod table;
+mod topology;
+mod watch;
+mod write;
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use coracle_base::Clock;
+use serde_json::json;
+
+pub use request::{ApiReply, ApiRequest};
+pub use watch::Watch;
+
+use crate::failure::Failure;
+use crate::store::Store;
+use path::{ObjectsTarget, Target};
+use request::Shape;
+
+/// The API over a store.
+#[derive(Debug)]
+pub struct Api {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    /// Coracle's version, for `/version`.
+    version: String,
+}
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub enum Answer {
+    /// One answer.
+    Reply(ApiReply),
+    /// Events until the watch is over.
+    Watch(Box<Watch>),
+}
+
+impl Api {
+    /// Returns the API over `store`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, version: &str) -> Self {
+        Self {
+            store,
+            clock,
+            version: version.to_owned(),
+        }
+    }
+
+    /// Answers a request. Writes wait for the disk: call this where blocking is allowed.
+    #[must_use]
+    pub fn answer(self: &Arc<Self>, request: &ApiRequest) -> Answer {
+        let Some(target) = path::parse(&request.path) else {
+            return Answer::Reply(ApiReply::text(404, "404 page not found\n"));
+        };
+        match self.answer_target(request, &target) {
+            Ok(answer) => answer,
+            Err(failure) => Answer::Reply(ApiReply::failure(&failure)),
+        }
+    }
+
+    fn answer_target(
+        self: &Arc<Self>,
+        request: &ApiRequest,
+        target: &Target,
+    ) -> Result<Answer, Failure> {
+        if let Target::Objects(target) = target {
+            return self.answer_objects(request, target);
+        }
+        let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
+        if let Target::Review(review) = target {
+            return self.review(request, review).map(Answer::Reply);
+        }
+        if !is_read {
+            return Err(Failure::method_not_allowed(
+                "the server does not allow this method on the requested resource",
+            ));
+        }
+        let aggregated = request.shape()? == Shape::Discovery;
+        let found = match target {
+            Target::Health => return Ok(Answer::Reply(ApiReply::text(200, "ok"))),
+            Target::Version => Some(discovery::version(&self.version)),
+            Target::CoreVersions if aggregated => return Ok(aggregated_reply(true)),
+            Target::Groups if aggregated => return Ok(aggregated_reply(false)),
+            Target::CoreVersions => Some(discovery::core_versions()),
+            Target::Groups => Some(discovery::group_list()),
+            Target::Group(name) => discovery::group(name),
+            Target::Resources { group, version } => discovery::resource_list(group, version),
+            Target::OpenApiIndex => Some(discovery::open_api_index()),
+            Target::OpenApi { group, version } => discovery::open_api(group, version),
+            Target::Objects(_) | Target::Review(_) => None,
+        };
+        found
+            .map(|value| Answer::Reply(ApiReply::json(200, &value)))
+            .ok_or_else(Failure::no_resource)
+    }
+
+    fn answer_objects(
+        self: &Arc<Self>,
+        request: &ApiRequest,
+        target: &ObjectsTarget,
+    ) -> Result<Answer, Failure> {
+        if request.flag("watch") && request.method == "GET" {
+            let mut target = target.clone();
+            let mut request = request.clone();
+            // Watching one object is watching the list for its name.
+            if let Some(name) = target.name.take() {
+                request
+                    .query
+                    .push_str(&format!("&fieldSelector=metadata.name%3D{name}"));
+            }
+            return Watch::start(self, &request, &target)
+                .map(|watch| Answer::Watch(Box::new(watch)));
+        }
+        let reply = match (request.method.as_str(), &target.name) {
+            ("GET" | "HEAD", Some(name)) => self.get(request, target, name),
+            ("GET" | "HEAD", None) => self.list(request, target),
+            ("POST", None) if target.namespace.is_some() || !target.kind.namespaced => {
+                self.create(request, target)
+            }
+            ("PUT", Some(name)) => self.replace(request, target, name),
+            ("PATCH", Some(name)) => self.patch(request, target, name),
+            ("DELETE", Some(name)) => self.delete(request, target, name),
+            ("DELETE", None) => self.delete_collection(request, target),
+            _ => Err(Failure::method_not_allowed(
+                "the server does not allow this method on the requested resource",
+            )),
+        };
+        reply.map(Answer::Reply)
+    }
+
+    /// Answers a question about the caller, who may do everything: the API listens where only its owner is.
+    fn review(&self, request: &ApiRequest, review: &str) -> Result<ApiReply, Failure> {
+        if request.method != "POST" {
+            return Err(Failure::method_not_allowed("questions are posted"));
+        }
+        let mut object = body::read(request)?.unwrap_or_else(|| json!({}));
+        object["status"] = match review {
+            "selfsubjectaccessreviews" => {
+                json!({"allowed": true, "reason": "the local API allows its owner everything"})
+            }
+            "selfsubjectrulesreviews" => json!({
+                "incomplete": false,
+                "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
+            }),
+            "selfsubjectreviews" => {
+                json!({"userInfo": {"username": "coracle:owner", "groups": ["system:masters", "system:authenticated"]}})
+            }
+            _ => return Err(Failure::no_resource()),
+        };
+        Ok(ApiReply::json(201, &object))
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+}
+
+fn aggregated_reply(core: bool) -> Answer {
+    let mut reply = ApiReply::json(200, &discovery::aggregated(core));
+    reply.content_type = discovery::AGGREGATED;
+    Answer::Reply(reply)
+}
+
+/// Returns the time since 1970.
+fn now(api: &Api) -> Duration {
+    api.clock.unix_time()
+}
+
+/// Returns the time as Kubernetes writes it.
+fn timestamp(api: &Api) -> String {
+    rfc3339(api.clock.unix_time())
+}
+
+/// Returns a time since 1970 in RFC 3339, to the second.
+pub(crate) fn rfc3339(since_1970: Duration) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970).to_string()
+}
+
+#[cfg(test)]
+mod tests;

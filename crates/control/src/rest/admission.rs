@@ -1,0 +1,204 @@
+//! What every object goes through on its way in: names, schema, defaults, the rules of its kind.
+
+use coracle_api::schema::definitions;
+use coracle_api::structural::{self, Cause};
+use coracle_api::{Kind, Origin, kind};
+use serde_json::{Value, json};
+
+use super::protobuf::to_base64;
+use super::request::ApiRequest;
+use crate::failure::Failure;
+use crate::object;
+
+/// Looks at unknown fields as the client asked: refuses them, or returns warnings.
+///
+/// Unknown fields and nulls are dropped.
+pub(crate) fn check_schema(
+    request: &ApiRequest,
+    kind: &Kind,
+    object: &mut Value,
+) -> Result<Vec<String>, Failure> {
+    let definitions = definitions();
+    let findings = structural::check(definitions, definitions.of(kind), object);
+    if !findings.causes.is_empty() {
+        return Err(match kind.origin {
+            Origin::Custom => Failure::invalid(kind, object::name(object), &findings.causes),
+            Origin::BuiltIn => cannot_be_handled(kind, &builtin_fault(&findings.causes)),
+        });
+    }
+    let texts: Vec<String> = findings
+        .unknown
+        .iter()
+        .map(|path| format!("unknown field \"{path}\""))
+        .collect();
+    match request
+        .parameter("fieldValidation")
+        .as_deref()
+        .unwrap_or("Warn")
+    {
+        "Strict" if !texts.is_empty() => Err(cannot_be_handled(
+            kind,
+            &format!("strict decoding error: {}", texts.join(", ")),
+        )),
+        "Strict" | "Ignore" => Ok(Vec::new()),
+        "Warn" | "" => Ok(texts),
+        other => Err(Failure::bad_request(format!(
+            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+        ))),
+    }
+}
+
+fn cannot_be_handled(kind: &Kind, why: &str) -> Failure {
+    Failure::bad_request(format!(
+        "{} in version \"{}\" cannot be handled as a {}: {why}",
+        kind.kind, kind.version, kind.kind
+    ))
+}
+
+fn builtin_fault(causes: &[Cause]) -> String {
+    let texts: Vec<String> = causes
+        .iter()
+        .map(|cause| format!("{}: {}", cause.field, cause.message))
+        .collect();
+    texts.join(", ")
+}
+
+/// Checks what an object says about itself against the path it came to.
+pub(crate) fn check_identity(
+    kind: &Kind,
+    namespace: Option<&str>,
+    object: &mut Value,
+) -> Result<(), Failure> {
+    let Some(fields) = object.as_object_mut() else {
+        return Err(Failure::bad_request("the body is not an object"));
+    };
+    for (field, expected) in [
+        ("apiVersion", kind.api_version()),
+        ("kind", kind.kind.to_owned()),
+    ] {
+        match fields.get(field).and_then(Value::as_str) {
+            None | Some("") => drop(fields.insert(field.to_owned(), expected.into())),
+            Some(actual) if actual == expected => {}
+            Some(actual) => {
+                return Err(Failure::bad_request(format!(
+                    "the object provided is unrecognized (must be of type {}): {field} is \"{actual}\", expected \"{expected}\"",
+                    kind.kind
+                )));
+            }
+        }
+    }
+    let metadata = object::metadata_mut(object);
+    match (
+        namespace,
+        metadata
+            .get("namespace")
+            .and_then(Value::as_str)
+            .unwrap_or_default(),
+    ) {
+        (Some(namespace), "") => drop(metadata.insert("namespace".to_owned(), namespace.into())),
+        (Some(namespace), named) if named != namespace => {
+            return Err(Failure::bad_request(format!(
+                "the namespace of the provided object does not match the namespace sent on the request: \"{named}\", \"{namespace}\""
+            )));
+        }
+        (None, _) => drop(metadata.remove("namespace")),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Checks the name of a new object.
+pub(crate) fn check_name(kind: &Kind, object: &Value) -> Result<(), Failure> {
+    let name = object::name(object);
+    if name.is_empty() {
+        let cause = Cause::required("metadata.name", "name or generateName is required");
+        return Err(Failure::invalid(kind, "", &[cause]));
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let (good, rule) = if kind.plural == "namespaces" {
+        (
+            is_label(name),
+            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+        )
+    } else {
+        (
+            name.len() <= 253 && name.split('.').all(is_label),
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        )
+    };
+    if good {
+        return Ok(());
+    }
+    let cause = Cause::invalid("metadata.name", &json!(name), rule);
+    Err(Failure::invalid(kind, name, &[cause]))
+}
+
+/// Fills in what a kind's objects have by default.
+pub(crate) fn set_defaults(kind: &Kind, object: &mut Value) {
+    match kind.plural {
+        "secrets" => {
+            if let Some(Value::Object(texts)) = object
+                .as_object_mut()
+                .and_then(|fields| fields.remove("stringData"))
+            {
+                for (key, text) in texts {
+                    object["data"][key] =
+                        to_base64(text.as_str().unwrap_or_default().as_bytes()).into();
+                }
+            }
+            if object.get("type").is_none_or(|kind| kind == "") {
+                object["type"] = json!("Opaque");
+            }
+        }
+        "namespaces" => {
+            let name = object::name(object).to_owned();
+            let metadata = object::metadata_mut(object);
+            let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+            labels["kubernetes.io/metadata.name"] = name.into();
+            if object.get("spec").is_none() {
+                object["spec"] = json!({"finalizers": ["kubernetes"]});
+            }
+            if object.get("status").is_none() {
+                object["status"] = json!({"phase": "Active"});
+            }
+        }
+        "serviceaccounts" => {
+            // Only the names of secrets are kept.
+            let secrets = object.get_mut("secrets").and_then(Value::as_array_mut);
+            for secret in secrets.into_iter().flatten() {
+                *secret = json!({"name": secret["name"]});
+            }
+        }
+        _ => {}
+    }
+    if *kind == kind::INFERENCE_SERVICE {
+        coracle_api::defaulting::inference_service(object);
+    }
+}
+
+/// Checks the rules of a kind; `old` is the object before, if there was one.
+pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> Result<(), Failure> {
+    if *kind == kind::INFERENCE_SERVICE {
+        return coracle_api::validation::inference_service(old, object).map_err(|why| {
+            Failure::denied(
+                "inferenceservice.kserve-webhook-server.validator",
+                &why.to_string(),
+            )
+        });
+    }
+    if kind.plural == "secrets" || kind.plural == "configmaps" {
+        let is_immutable = old.is_some_and(|old| old.get("immutable") == Some(&Value::Bool(true)));
+        if is_immutable && old.is_some_and(|old| old.get("data") != object.get("data")) {
+            let cause = Cause::forbidden("data", "field is immutable when `immutable` is set");
+            return Err(Failure::invalid(kind, object::name(object), &[cause]));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,485 @@
+//! Conversations with the API, in-process.
+
+use coracle_base::ManualClock;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// An API over an empty store, with the namespace `ml`.
+struct Fixture {
+    api: Arc<Api>,
+    _directory: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("state.redb")).unwrap();
+    let api = Api::new(Arc::new(store), Arc::new(ManualClock::new()), "test");
+    api.ensure_namespace("ml").unwrap();
+    Fixture {
+        api: Arc::new(api),
+        _directory: directory,
+    }
+}
+
+const ISVC: &str = "/apis/serving.kserve.io/v1beta1/namespaces/ml/inferenceservices";
+
+impl Fixture {
+    fn send(&self, method: &str, target: &str, content_type: &str, body: &Value) -> (u16, Value) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let request = ApiRequest {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            content_type: content_type.to_owned(),
+            user_agent: "test/1".to_owned(),
+            body: if body.is_null() {
+                bytes::Bytes::new()
+            } else {
+                body.to_string().into()
+            },
+            ..ApiRequest::default()
+        };
+        match self.api.answer(&request) {
+            Answer::Reply(reply) => (
+                reply.status,
+                serde_json::from_slice(&reply.body).unwrap_or_default(),
+            ),
+            Answer::Watch(_) => panic!("a watch"),
+        }
+    }
+
+    fn get(&self, target: &str) -> (u16, Value) {
+        self.send("GET", target, "", &Value::Null)
+    }
+
+    fn post(&self, target: &str, body: &Value) -> (u16, Value) {
+        self.send("POST", target, "application/json", body)
+    }
+
+    fn merge(&self, target: &str, patch: &Value) -> (u16, Value) {
+        self.send("PATCH", target, "application/merge-patch+json", patch)
+    }
+
+    fn watch(&self, target: &str) -> Watch {
+        let (path, query) = target.split_once('?').unwrap();
+        let request = ApiRequest {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            ..ApiRequest::default()
+        };
+        match self.api.answer(&request) {
+            Answer::Watch(watch) => *watch,
+            Answer::Reply(reply) => panic!("{:?}", String::from_utf8_lossy(&reply.body)),
+        }
+    }
+}
+
+fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://b/v1"}}}
+    })
+}
+
+#[test]
+fn an_object_lives_its_life() {
+    let fixture = fixture();
+    let (status, created) = fixture.post(ISVC, &service("iris"));
+    assert_eq!(status, 201, "{created}");
+    assert_eq!(created["metadata"]["generation"], 1);
+    assert_eq!(created["metadata"]["namespace"], "ml");
+    assert_eq!(created["metadata"]["uid"].as_str().unwrap().len(), 36);
+    let url = format!("{ISVC}/iris");
+    assert_eq!(fixture.get(&url), (200, created.clone()));
+    let (status, patched) = fixture.merge(
+        &url,
+        &json!({"spec": {"predictor": {"canaryTrafficPercent": 10}}}),
+    );
+    assert_eq!(
+        (status, &patched["metadata"]["generation"]),
+        (200, &json!(2))
+    );
+    let (status, same) = fixture.merge(
+        &url,
+        &json!({"spec": {"predictor": {"canaryTrafficPercent": 10}}}),
+    );
+    assert_eq!(
+        (status, &same),
+        (200, &patched),
+        "a patch that changes nothing changes nothing"
+    );
+    let (_, labelled) = fixture.merge(&url, &json!({"metadata": {"labels": {"a": "b"}}}));
+    assert_eq!(labelled["metadata"]["generation"], 2);
+    let (status, with_status) = fixture.merge(
+        &format!("{url}/status"),
+        &json!({"status": {"url": "http://x"}, "spec": {"predictor": null}}),
+    );
+    assert_eq!(
+        (status, &with_status["status"]["url"]),
+        (200, &json!("http://x"))
+    );
+    assert_eq!(with_status["spec"], labelled["spec"]);
+    assert_eq!(with_status["metadata"]["generation"], 2);
+    let (_, kept) = fixture.merge(&url, &json!({"status": {"url": "http://y"}}));
+    assert_eq!(kept["status"]["url"], "http://x");
+    let (status, gone) = fixture.send(
+        "DELETE",
+        &url,
+        "application/json",
+        &json!({"propagationPolicy": "Background"}),
+    );
+    assert_eq!((status, &gone["status"]), (200, &json!("Success")));
+    let (status, missing) = fixture.get(&url);
+    assert_eq!(status, 404);
+    assert_eq!(
+        missing["message"],
+        "inferenceservices.serving.kserve.io \"iris\" not found"
+    );
+}
+
+#[test]
+fn refusals_have_kubernetes_words() {
+    let fixture = fixture();
+    fixture.post(ISVC, &service("iris"));
+    let mut unknown = service("b");
+    unknown["spec"]["predictor"]["model"]["bogus"] = json!(1);
+    let mut elsewhere = service("b");
+    elsewhere["metadata"]["namespace"] = json!("other");
+    let mut typed = service("s2");
+    typed["spec"]["predictor"]["minReplicas"] = json!("2");
+    let mut broken = service("s3");
+    broken["spec"]["predictor"] = json!({"minReplicas": 1});
+    let cases = [
+        (
+            ISVC,
+            service("iris"),
+            409,
+            "inferenceservices.serving.kserve.io \"iris\" already exists",
+        ),
+        (
+            &format!("{ISVC}?fieldValidation=Strict"),
+            unknown,
+            400,
+            "InferenceService in version \"v1beta1\" cannot be handled as a InferenceService: strict decoding error: unknown field \"spec.predictor.model.bogus\"",
+        ),
+        (
+            ISVC,
+            elsewhere,
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            ISVC,
+            typed,
+            422,
+            "InferenceService.serving.kserve.io \"s2\" is invalid: spec.predictor.minReplicas: Invalid value: \"string\": spec.predictor.minReplicas in body must be of type integer: \"string\"",
+        ),
+        (
+            ISVC,
+            broken,
+            400,
+            "admission webhook \"inferenceservice.kserve-webhook-server.validator\" denied the request: exactly one of [Name,",
+        ),
+        (
+            &ISVC.replace("/ml/", "/nope/"),
+            service("x"),
+            404,
+            "namespaces \"nope\" not found",
+        ),
+        (
+            "/api/v1/namespaces",
+            json!({"metadata": {"name": "A"}}),
+            422,
+            "Namespace \"A\" is invalid: metadata.name: Invalid value: \"A\": a lowercase RFC 1123 label",
+        ),
+        (
+            "/api/v1/namespaces/ml/configmaps",
+            json!({"kind": "Secret", "metadata": {"name": "a"}}),
+            400,
+            "the object provided is unrecognized",
+        ),
+    ];
+    for (url, body, status, message) in cases {
+        let (actual, failure) = fixture.post(url, &body);
+        let text = failure["message"].as_str().unwrap_or_default();
+        assert_eq!(actual, status, "{failure}");
+        assert!(text.starts_with(message), "{text}");
+    }
+}
+
+#[test]
+fn writes_from_old_copies_are_refused() {
+    let fixture = fixture();
+    fixture.post(ISVC, &service("iris"));
+    let (_, live) = fixture.get(&format!("{ISVC}/iris"));
+    let mut stale = live;
+    stale["metadata"]["resourceVersion"] = json!("1");
+    let (status, failure) =
+        fixture.send("PUT", &format!("{ISVC}/iris"), "application/json", &stale);
+    assert_eq!(status, 409);
+    assert_eq!(
+        failure["message"],
+        "Operation cannot be fulfilled on inferenceservices.serving.kserve.io \"iris\": the object has been modified; please apply your changes to the latest version and try again"
+    );
+    let (status, _) = fixture.send(
+        "PATCH",
+        &format!("{ISVC}/iris"),
+        "application/strategic-merge-patch+json",
+        &json!({}),
+    );
+    assert_eq!(status, 415);
+}
+
+#[test]
+fn finalizers_hold_an_object_until_they_are_gone() {
+    let fixture = fixture();
+    let mut object = service("iris");
+    object["metadata"]["finalizers"] = json!(["example.com/a"]);
+    fixture.post(ISVC, &object);
+    let url = format!("{ISVC}/iris");
+    let (status, waiting) = fixture.send("DELETE", &url, "", &Value::Null);
+    assert_eq!(
+        (status, &waiting["kind"]),
+        (200, &json!("InferenceService"))
+    );
+    assert!(waiting["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(waiting["metadata"]["generation"], 2);
+    let (_, again) = fixture.send("DELETE", &url, "", &Value::Null);
+    assert_eq!(again, waiting);
+    let (status, _) = fixture.merge(
+        &url,
+        &json!({"metadata": {"finalizers": ["example.com/a", "example.com/b"]}}),
+    );
+    assert_eq!(status, 422);
+    // As kube-rs does it: a test of a missing path against null holds.
+    let patch = json!([{"op": "test", "path": "/metadata/nothing", "value": null}, {"op": "remove", "path": "/metadata/finalizers/0"}]);
+    let (status, _) = fixture.send("PATCH", &url, "application/json-patch+json", &patch);
+    assert_eq!(status, 200);
+    assert_eq!(fixture.get(&url).0, 404);
+}
+
+#[test]
+fn namespaces_take_their_objects_with_them() {
+    let fixture = fixture();
+    fixture.post(ISVC, &service("iris"));
+    assert_eq!(
+        fixture
+            .get("/api/v1/namespaces/ml/serviceaccounts/default")
+            .0,
+        200
+    );
+    let (status, terminating) = fixture.send("DELETE", "/api/v1/namespaces/ml", "", &Value::Null);
+    assert_eq!(
+        (status, &terminating["status"]["phase"]),
+        (200, &json!("Terminating"))
+    );
+    assert_eq!(fixture.get("/api/v1/namespaces/ml").0, 404);
+    assert_eq!(fixture.get(&format!("{ISVC}/iris")).0, 404);
+}
+
+#[test]
+fn owned_objects_go_with_their_owner() {
+    let fixture = fixture();
+    let (_, owner) = fixture.post(
+        "/api/v1/namespaces/ml/configmaps",
+        &json!({"metadata": {"name": "owner"}}),
+    );
+    let owned = json!({"metadata": {"name": "owned", "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}]}});
+    fixture.post("/api/v1/namespaces/ml/configmaps", &owned);
+    fixture.send(
+        "DELETE",
+        "/api/v1/namespaces/ml/configmaps/owner",
+        "",
+        &Value::Null,
+    );
+    assert_eq!(fixture.get("/api/v1/namespaces/ml/configmaps/owned").0, 404);
+}
+
+#[test]
+fn secrets_keep_their_texts_in_base64() {
+    let fixture = fixture();
+    let (_, secret) = fixture.post(
+        "/api/v1/namespaces/ml/secrets",
+        &json!({"metadata": {"generateName": "kserve-"}, "stringData": {"a": "b"}}),
+    );
+    assert_eq!(
+        (
+            &secret["data"]["a"],
+            &secret["type"],
+            secret.get("stringData")
+        ),
+        (&json!("Yg=="), &json!("Opaque"), None)
+    );
+    assert_eq!(
+        secret["metadata"]["name"].as_str().unwrap().len(),
+        "kserve-".len() + 5
+    );
+}
+
+#[test]
+fn lists_come_in_pages() {
+    let fixture = fixture();
+    for name in ["a", "b", "c"] {
+        fixture.post(ISVC, &service(name));
+    }
+    let (_, page) = fixture.get(&format!("{ISVC}?limit=2"));
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+    assert_eq!(page["metadata"]["remainingItemCount"], 1);
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    let (_, rest) = fixture.get(&format!("{ISVC}?limit=2&continue={token}"));
+    assert_eq!(rest["items"][0]["metadata"]["name"], "c");
+    assert_eq!(rest["metadata"].get("continue"), None);
+    assert_eq!(
+        fixture.get(&format!("{ISVC}?fieldSelector=spec.foo%3D1")).0,
+        400
+    );
+    assert_eq!(fixture.get(&format!("{ISVC}?resourceVersion=999")).0, 504);
+    assert_eq!(fixture.get(&format!("{ISVC}?resourceVersion=x")).0, 400);
+    let (_, deleted) = fixture.send("DELETE", ISVC, "", &Value::Null);
+    assert_eq!(deleted["items"].as_array().unwrap().len(), 3);
+}
+
+async fn event(watch: &mut Watch) -> Value {
+    serde_json::from_slice(&watch.next().await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn watches_show_what_is_there_and_what_changes() {
+    let fixture = fixture();
+    let mut labelled = service("a");
+    labelled["metadata"]["labels"] = json!({"tier": "x"});
+    fixture.post(ISVC, &labelled);
+    let mut watch = fixture.watch(&format!(
+        "{ISVC}?watch=True&labelSelector=tier%3Dx&timeoutSeconds=5"
+    ));
+    assert_eq!(event(&mut watch).await["type"], "ADDED");
+    fixture.post(ISVC, &service("other"));
+    let url = format!("{ISVC}/a");
+    fixture.merge(&url, &json!({"spec": {"predictor": {"minReplicas": 2}}}));
+    let modified = event(&mut watch).await;
+    assert_eq!(
+        (
+            &modified["type"],
+            &modified["object"]["spec"]["predictor"]["minReplicas"]
+        ),
+        (&json!("MODIFIED"), &json!(2))
+    );
+    let (_, relabelled) = fixture.merge(&url, &json!({"metadata": {"labels": {"tier": "y"}}}));
+    let left = event(&mut watch).await;
+    assert_eq!(
+        (&left["type"], &left["object"]["metadata"]["labels"]["tier"]),
+        (&json!("DELETED"), &json!("x"))
+    );
+    assert_eq!(
+        left["object"]["metadata"]["resourceVersion"],
+        relabelled["metadata"]["resourceVersion"]
+    );
+    fixture.merge(&url, &json!({"metadata": {"labels": {"tier": "x"}}}));
+    assert_eq!(event(&mut watch).await["type"], "ADDED");
+    fixture.send("DELETE", &url, "", &Value::Null);
+    assert_eq!(event(&mut watch).await["type"], "DELETED");
+}
+
+#[tokio::test]
+async fn streaming_lists_end_their_beginning_with_a_bookmark() {
+    let fixture = fixture();
+    fixture.post(ISVC, &service("a"));
+    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=5";
+    let mut watch = fixture.watch(&format!("{ISVC}?{query}"));
+    assert_eq!(event(&mut watch).await["type"], "ADDED");
+    let bookmark = event(&mut watch).await;
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(
+        bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    assert_eq!(
+        fixture
+            .get(&format!("{ISVC}?watch=1&sendInitialEvents=true"))
+            .0,
+        422
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_end_when_their_time_is_up() {
+    let fixture = fixture();
+    let mut watch = fixture.watch(&format!(
+        "{ISVC}?watch=1&resourceVersion=1&timeoutSeconds=3"
+    ));
+    assert_eq!(watch.next().await, None);
+    assert_eq!(
+        fixture.get(&format!("{ISVC}?watch=1&resourceVersion=99")).0,
+        504
+    );
+}
+
+#[test]
+fn applies_own_their_fields() {
+    let fixture = fixture();
+    let apply = |manager: &str, force: bool, uri: &str| {
+        let mut object = service("iris");
+        object["spec"]["predictor"]["model"]["storageUri"] = json!(uri);
+        let target = format!("{ISVC}/iris?fieldManager={manager}&force={force}");
+        fixture.send("PATCH", &target, "application/apply-patch+yaml", &object)
+    };
+    assert_eq!(apply("a", false, "s3://b/v1").0, 201);
+    let (status, same) = apply("a", false, "s3://b/v1");
+    assert_eq!((status, &same["metadata"]["generation"]), (200, &json!(1)));
+    let (status, conflict) = apply("b", false, "s3://b/v2");
+    assert_eq!(status, 409);
+    assert_eq!(
+        conflict["message"],
+        "Apply failed with 1 conflict: conflict with \"a\": .spec.predictor.model.storageUri"
+    );
+    assert_eq!(
+        conflict["details"]["causes"][0]["field"],
+        ".spec.predictor.model.storageUri"
+    );
+    let (status, forced) = apply("b", true, "s3://b/v2");
+    assert_eq!(
+        (status, &forced["spec"]["predictor"]["model"]["storageUri"]),
+        (200, &json!("s3://b/v2"))
+    );
+    let target = format!("{ISVC}/iris");
+    let (status, _) = fixture.send(
+        "PATCH",
+        &target,
+        "application/apply-patch+yaml",
+        &service("iris"),
+    );
+    assert_eq!(status, 422, "an apply needs a manager");
+}
+
+#[test]
+fn dry_runs_write_nothing() {
+    let fixture = fixture();
+    assert_eq!(
+        fixture
+            .post(&format!("{ISVC}?dryRun=All"), &service("iris"))
+            .0,
+        201
+    );
+    assert_eq!(fixture.get(&format!("{ISVC}/iris")).0, 404);
+    fixture.post(ISVC, &service("iris"));
+    let (_, shown) = fixture.merge(
+        &format!("{ISVC}/iris?dryRun=All"),
+        &json!({"spec": {"predictor": {"minReplicas": 3}}}),
+    );
+    assert_eq!(shown["spec"]["predictor"]["minReplicas"], 3);
+    assert_eq!(
+        fixture.get(&format!("{ISVC}/iris")).1["spec"]["predictor"].get("minReplicas"),
+        None
+    );
+    fixture.send(
+        "DELETE",
+        &format!("{ISVC}/iris?dryRun=All"),
+        "",
+        &Value::Null,
+    );
+    assert_eq!(fixture.get(&format!("{ISVC}/iris")).0, 200);
+}

@@ -1,0 +1,346 @@
+//! The objects: in memory for reading, in one file so that what was acknowledged is there again.
+//!
+//! Every write has a number of its own, the resource version, counted over all kinds. A write is on disk before anyone
+//! sees it. Recent changes are kept, so that watches can go on from where they were.
+
+mod journal;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use coracle_api::{KINDS, Kind};
+use serde_json::Value;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::object;
+use journal::Journal;
+
+/// Where an object is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    resource: String,
+    namespace: String,
+    name: String,
+}
+
+impl Key {
+    /// Returns the key of the object of this kind, namespace (empty for cluster-wide ones) and name.
+    #[must_use]
+    pub fn new(kind: &Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            resource: kind.resource(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Returns whether it is of this kind.
+    #[must_use]
+    pub fn is_of(&self, kind: &Kind) -> bool {
+        self.resource == kind.resource()
+    }
+
+    /// Returns the kind, if it is known to this program.
+    #[must_use]
+    pub fn kind(&self) -> Option<&'static Kind> {
+        KINDS.iter().find(|kind| self.is_of(kind))
+    }
+
+    /// Returns the namespace; empty for cluster-wide objects.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// An object as it was at some time.
+#[derive(Debug)]
+pub struct Stored {
+    /// Where it is.
+    pub key: Key,
+    /// The resource version.
+    pub version: u64,
+    /// The object; its metadata holds the resource version too.
+    pub object: Value,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// It is another.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// A change of an object.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What happened.
+    pub kind: ChangeKind,
+    /// The object; as it was last if it is gone, with the version of the deletion.
+    pub stored: Arc<Stored>,
+    /// The object before.
+    pub previous: Option<Arc<Stored>>,
+}
+
+/// A write or read that failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// There is such an object already.
+    #[error("the object exists")]
+    AlreadyExists,
+    /// There is no such object.
+    #[error("there is no such object")]
+    NotFound,
+    /// The object is not the one that was read.
+    #[error("the object has changed")]
+    Conflict,
+    /// The file could not be read or written.
+    #[error("cannot store objects in {path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// Changes that are no longer known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired;
+
+/// The most changes that are kept for watches.
+const HISTORY_MAX: usize = 20_000;
+
+/// The objects of all kinds.
+#[derive(Debug)]
+pub struct Store {
+    /// Held while writing, so that writes come one after another.
+    journal: Mutex<Journal>,
+    state: RwLock<State>,
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    version: u64,
+    objects: BTreeMap<Key, Arc<Stored>>,
+    history: VecDeque<Change>,
+    /// The version after which every change is in the history.
+    known_since: u64,
+}
+
+impl Store {
+    /// Opens the store in the file at `path`, which is made if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] if it cannot be read, or is in use by another process.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let (journal, version, objects) = Journal::open(path)?;
+        Ok(Self {
+            journal: Mutex::new(journal),
+            state: RwLock::new(State {
+                version,
+                objects,
+                history: VecDeque::new(),
+                known_since: version,
+            }),
+            version: watch::Sender::new(version),
+        })
+    }
+
+    // A panic while a lock is held leaves the state whole: it is changed in single steps after the file is.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the version of the last write.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.read().version
+    }
+
+    /// Returns the object at `key`.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Arc<Stored>> {
+        self.read().objects.get(key).cloned()
+    }
+
+    /// Returns the objects of a kind, of one namespace or of all (`None`), by namespace and name, and the store's version.
+    #[must_use]
+    pub fn list(&self, kind: &Kind, namespace: Option<&str>) -> (Vec<Arc<Stored>>, u64) {
+        let state = self.read();
+        let start = Key::new(kind, namespace.unwrap_or_default(), "");
+        let objects = state
+            .objects
+            .range(start.clone()..)
+            .map(|(_, stored)| stored);
+        let objects = objects.take_while(|stored| {
+            stored.key.resource == start.resource
+                && namespace.is_none_or(|namespace| stored.key.namespace == namespace)
+        });
+        (objects.cloned().collect(), state.version)
+    }
+
+    /// Returns every object of a namespace, of all kinds.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<Stored>> {
+        let state = self.read();
+        let objects = state.objects.values();
+        let objects = objects.filter(|stored| stored.key.namespace == namespace);
+        objects.cloned().collect()
+    }
+
+    /// Returns every object that names `uid` as its owner.
+    #[must_use]
+    pub fn owned_by(&self, uid: &str) -> Vec<Arc<Stored>> {
+        let owns = |stored: &&Arc<Stored>| {
+            let owners = object::at(&stored.object, &["metadata", "ownerReferences"]);
+            let mut owners = owners.and_then(Value::as_array).into_iter().flatten();
+            owners.any(|owner| owner.get("uid").and_then(Value::as_str) == Some(uid))
+        };
+        self.read().objects.values().filter(owns).cloned().collect()
+    }
+
+    /// Returns the changes after `version`, oldest first.
+    ///
+    /// # Errors
+    /// [`Expired`] if not all of them are known any more.
+    pub fn changes_after(&self, version: u64) -> Result<Vec<Change>, Expired> {
+        let state = self.read();
+        if version < state.known_since {
+            return Err(Expired);
+        }
+        let start = state
+            .history
+            .partition_point(|change| change.stored.version <= version);
+        Ok(state.history.range(start..).cloned().collect())
+    }
+
+    /// Returns a receiver that always holds the version of the last write.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Adds an object.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`], or [`StoreError::File`], after which nothing has changed.
+    pub fn create(&self, key: Key, object: Value) -> Result<Arc<Stored>, StoreError> {
+        let mut journal = self.writer();
+        if self.read().objects.contains_key(&key) {
+            return Err(StoreError::AlreadyExists);
+        }
+        self.commit(&mut journal, ChangeKind::Added, key, object, None)
+    }
+
+    /// Replaces the object that was read with version `expected`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`], or [`StoreError::File`], after which nothing has changed.
+    pub fn update(
+        &self,
+        key: &Key,
+        expected: u64,
+        object: Value,
+    ) -> Result<Arc<Stored>, StoreError> {
+        let mut journal = self.writer();
+        let previous = self.expect(key, expected)?;
+        self.commit(
+            &mut journal,
+            ChangeKind::Modified,
+            key.clone(),
+            object,
+            Some(previous),
+        )
+    }
+
+    /// Removes the object that was read with version `expected`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`], or [`StoreError::File`], after which nothing has changed.
+    pub fn delete(&self, key: &Key, expected: u64) -> Result<Arc<Stored>, StoreError> {
+        let mut journal = self.writer();
+        let previous = self.expect(key, expected)?;
+        let object = previous.object.clone();
+        self.commit(
+            &mut journal,
+            ChangeKind::Deleted,
+            key.clone(),
+            object,
+            Some(previous),
+        )
+    }
+
+    fn expect(&self, key: &Key, expected: u64) -> Result<Arc<Stored>, StoreError> {
+        let stored = self.get(key).ok_or(StoreError::NotFound)?;
+        if stored.version == expected {
+            Ok(stored)
+        } else {
+            Err(StoreError::Conflict)
+        }
+    }
+
+    fn commit(
+        &self,
+        journal: &mut Journal,
+        kind: ChangeKind,
+        key: Key,
+        mut object: Value,
+        previous: Option<Arc<Stored>>,
+    ) -> Result<Arc<Stored>, StoreError> {
+        let version = self.read().version + 1;
+        object::metadata_mut(&mut object)
+            .insert("resourceVersion".to_owned(), version.to_string().into());
+        journal.write(
+            version,
+            &key,
+            (kind != ChangeKind::Deleted).then_some(&object),
+        )?;
+        let stored = Arc::new(Stored {
+            key: key.clone(),
+            version,
+            object,
+        });
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match kind {
+            ChangeKind::Deleted => drop(state.objects.remove(&key)),
+            ChangeKind::Added | ChangeKind::Modified => {
+                drop(state.objects.insert(key, Arc::clone(&stored)))
+            }
+        }
+        state.version = version;
+        state.history.push_back(Change {
+            kind,
+            stored: Arc::clone(&stored),
+            previous,
+        });
+        if state.history.len() > HISTORY_MAX
+            && let Some(oldest) = state.history.pop_front()
+        {
+            state.known_since = oldest.stored.version;
+        }
+        drop(state);
+        self.version.send_replace(version);
+        Ok(stored)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Which service a request is for: by path, by host, or by the model's name alone.
+
+use std::sync::Arc;
+
+use coracle_serving::{ModelTable, NoModel, Route, ServedModel, ServiceId};
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+use percent_encoding::percent_decode_str;
+
+/// Which service a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The model's name alone says it.
+    All,
+    /// This one.
+    Service {
+        id: ServiceId,
+        /// The revision of this tag only.
+        tag: Option<String>,
+    },
+}
+
+/// Where services are found by path: `/serving/NAMESPACE/NAME/...`.
+const PREFIX: &str = "/serving/";
+/// What KServe appends to a service's name for its predictor.
+const PREDICTOR: &str = "-predictor";
+
+impl Scope {
+    /// Returns the scope of a request, and the rest of its path.
+    pub(crate) fn of<'a>(table: &ModelTable, head: &'a Parts) -> (Self, &'a str) {
+        let path = head.uri.path();
+        if let Some((scope, rest)) = by_path(path) {
+            return (scope, rest);
+        }
+        if !table.has_namespaces() {
+            return (Self::All, path);
+        }
+        let host = head
+            .uri
+            .host()
+            .or_else(|| head.headers.get(HOST)?.to_str().ok());
+        let scope = host.and_then(|host| by_host(table, host));
+        (scope.unwrap_or(Self::All), path)
+    }
+
+    /// Returns the model that takes a request for `name`.
+    pub(crate) fn model(
+        &self,
+        table: &ModelTable,
+        name: &str,
+    ) -> Result<Arc<ServedModel>, NoModel> {
+        match self {
+            Self::All => table.by_name(name).map(|route| Arc::clone(route.choose())),
+            Self::Service { id, tag } => {
+                let route = table
+                    .service(id)
+                    .filter(|_| id.name == name)
+                    .ok_or(NoModel::Unknown)?;
+                let model = match tag {
+                    None => Some(route.choose()),
+                    Some(tag) => route.tagged(tag),
+                };
+                model.cloned().ok_or(NoModel::Unknown)
+            }
+        }
+    }
+
+    /// Returns the names of the models within.
+    pub(crate) fn names<'a>(
+        &'a self,
+        table: &'a ModelTable,
+    ) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        match self {
+            Self::All => Box::new(table.names()),
+            Self::Service { id, .. } => {
+                Box::new(table.service(id).map(|_route| id.name.as_str()).into_iter())
+            }
+        }
+    }
+}
+
+/// `/serving/NAMESPACE/NAME/rest`; NAME may be `TAG-NAME-predictor`.
+fn by_path(path: &str) -> Option<(Scope, &str)> {
+    let rest = path.strip_prefix(PREFIX)?;
+    let (namespace, rest) = rest.split_once('/')?;
+    let (name, rest) = match rest.find('/') {
+        Some(end) => rest.split_at(end),
+        None => (rest, "/"),
+    };
+    let decode = |text| percent_decode_str(text).decode_utf8().ok();
+    let (namespace, name) = (decode(namespace)?, decode(name)?);
+    // `TAG-NAME-predictor`: the tag has no hyphen.
+    let tagged = name
+        .strip_suffix(PREDICTOR)
+        .and_then(|name| name.split_once('-'));
+    let (name, tag) = match tagged {
+        Some((tag, name)) if TAGS.contains(&tag) => (name.to_owned(), Some(tag.to_owned())),
+        _ => (
+            name.strip_suffix(PREDICTOR).unwrap_or(&name).to_owned(),
+            None,
+        ),
+    };
+    let id = ServiceId {
+        namespace: namespace.into_owned(),
+        name,
+    };
+    Some((Scope::Service { id, tag }, rest))
+}
+
+/// The tags that KServe gives.
+const TAGS: [&str; 2] = ["prev", "latest"];
+
+/// `NAME.NAMESPACE.*`, `NAME-predictor.NAMESPACE.*`, `TAG-NAME-predictor.NAMESPACE.*` or `NAME-NAMESPACE.*`.
+fn by_host(table: &ModelTable, host: &str) -> Option<Scope> {
+    let (first, rest) = host.split_once('.')?;
+    let namespace = rest.split(['.', ':']).next()?;
+    let service = |name: &str, namespace: &str| {
+        let id = ServiceId {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        table.service(&id).map(|route| (id, route))
+    };
+    let scope = |id: ServiceId, tag: Option<&str>| Scope::Service {
+        id,
+        tag: tag.map(str::to_owned),
+    };
+    let component = first.strip_suffix(PREDICTOR);
+    if let Some((id, _)) = service(first, namespace).or_else(|| service(component?, namespace)) {
+        return Some(scope(id, None));
+    }
+    if let Some((tag, name)) = component.and_then(|name| name.split_once('-'))
+        && let Some((id, route)) = service(name, namespace)
+        && has_tag(route, tag)
+    {
+        return Some(scope(id, Some(tag)));
+    }
+    let mut splits = first.match_indices('-');
+    splits.find_map(|(at, _)| {
+        let (name, namespace) = (first.get(..at)?, first.get(at + 1..)?);
+        service(name, namespace).map(|(id, _)| scope(id, None))
+    })
+}
+
+fn has_tag(route: &Route, tag: &str) -> bool {
+    route.tagged(tag).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(namespace: &str, name: &str, tag: Option<&str>) -> Scope {
+        Scope::Service {
+            id: ServiceId {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            },
+            tag: tag.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn paths_name_services() {
+        let cases = [
+            (
+                "/serving/ml/iris/v1/models/iris:predict",
+                Some((service("ml", "iris", None), "/v1/models/iris:predict")),
+            ),
+            ("/serving/ml/iris", Some((service("ml", "iris", None), "/"))),
+            (
+                "/serving/ml/prev-iris-predictor/v2",
+                Some((service("ml", "iris", Some("prev")), "/v2")),
+            ),
+            (
+                "/serving/ml/iris-predictor/v2",
+                Some((service("ml", "iris", None), "/v2")),
+            ),
+            ("/serving/ml", None),
+            ("/v1/models", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(by_path(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Plans followed with a loader that waits for the test.
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::plan::{PlannedTarget, RevisionSource};
+use crate::served_model::tests::faulty;
+
+/// Loads when the test says so, and fails where the source says so.
+struct GatedLoader {
+    gate: Mutex<Receiver<()>>,
+}
+
+impl Loader for GatedLoader {
+    fn load(
+        &self,
+        revision: &PlannedRevision,
+        _progress: &dyn Fn(&str),
+    ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
+        self.gate.lock().unwrap().recv().unwrap();
+        if revision.source.uri == "bad" && revision.attempt == 0 {
+            return Err(LoadFailure {
+                code: Code::NotFound,
+                message: "nothing there".to_owned(),
+                is_transient: true,
+            });
+        }
+        Ok((Box::new(faulty(false)), LoadPhases::default()))
+    }
+}
+
+struct Fixture {
+    plans: PlanSender,
+    open: mpsc::Sender<()>,
+    changes: mpsc::Receiver<()>,
+    observed: Arc<ObservedCell>,
+    table: Arc<SharedTable>,
+}
+
+fn fixture() -> Fixture {
+    let (open, gate) = mpsc::channel();
+    let (changed, changes) = mpsc::channel();
+    let observed = Arc::new(ObservedCell::new(Box::new(move || {
+        changed.send(()).unwrap_or_default()
+    })));
+    let table = Arc::new(SharedTable::default());
+    let loader = GatedLoader {
+        gate: Mutex::new(gate),
+    };
+    let (follower, plans) = Follower::new(
+        Arc::new(loader),
+        Arc::clone(&table),
+        Arc::clone(&observed),
+        1,
+    );
+    std::thread::spawn(move || follower.run());
+    Fixture {
+        plans,
+        open,
+        changes,
+        observed,
+        table,
+    }
+}
+
+fn id(name: &str) -> RevisionId {
+    RevisionId {
+        namespace: "n".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn service() -> ServiceId {
+    ServiceId {
+        namespace: "n".to_owned(),
+        name: "s".to_owned(),
+    }
+}
+
+fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
+    let revision = |&(name, uri, attempt): &(&str, &str, u32)| {
+        let planned = PlannedRevision {
+            model_name: "s".to_owned(),
+            source: RevisionSource {
+                uri: uri.to_owned(),
+                ..RevisionSource::default()
+            },
+            attempt,
+        };
+        (id(name), planned)
+    };
+    let target = |&(revision, percent): &(&str, u8)| PlannedTarget {
+        revision: revision.to_owned(),
+        percent,
+        tags: vec![],
+    };
+    let mut plan = Plan {
+        revisions: revisions.iter().map(revision).collect(),
+        ..Plan::default()
+    };
+    if !shares.is_empty() {
+        plan.routes.insert(
+            service(),
+            PlannedRoute {
+                targets: shares.iter().map(target).collect(),
+            },
+        );
+    }
+    plan
+}
+
+impl Fixture {
+    /// Waits until what is observed satisfies `holds`.
+    fn wait(&self, holds: impl Fn(&Observed) -> bool) -> Observed {
+        loop {
+            let observed = self.observed.get();
+            if holds(&observed) {
+                return observed;
+            }
+            self.changes.recv().unwrap();
+        }
+    }
+
+    fn shares(&self) -> Vec<u8> {
+        let table = self.table.load();
+        let route = table.service(&service());
+        route
+            .map(|route| {
+                route
+                    .targets()
+                    .iter()
+                    .map(|target| target.percent)
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+}
+
+fn is_ready(observed: &Observed, name: &str) -> bool {
+    matches!(
+        observed.revisions.get(&id(name)),
+        Some(RevisionState::Ready { .. })
+    )
+}
+
+#[test]
+fn a_route_switches_once_all_its_revisions_are_ready() {
+    let fixture = fixture();
+    fixture.plans.send(plan(&[("a", "", 0)], &[("a", 100)]));
+    fixture.wait(|observed| observed.revisions.contains_key(&id("a")));
+    assert_eq!(fixture.shares(), [0_u8; 0]);
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    assert_eq!(fixture.shares(), [100]);
+    // Half the requests are to go to a revision that is not there yet.
+    fixture
+        .plans
+        .send(plan(&[("a", "", 0), ("b", "", 0)], &[("a", 50), ("b", 50)]));
+    let observed = fixture.wait(|observed| observed.revisions.contains_key(&id("b")));
+    assert!(!is_ready(&observed, "b"));
+    assert_eq!(fixture.shares(), [100]);
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| observed.routes[&service()].targets.len() == 2);
+    assert_eq!(fixture.shares(), [50, 50]);
+    fixture.plans.send(Plan::default());
+    fixture.wait(|observed| observed.revisions.is_empty() && observed.routes.is_empty());
+    assert_eq!(fixture.shares(), [0_u8; 0]);
+    fixture.plans.stop();
+}
+
+#[test]
+fn a_failed_revision_is_tried_again_when_the_plan_says_so() {
+    let fixture = fixture();
+    fixture.plans.send(plan(&[("a", "bad", 0)], &[("a", 100)]));
+    fixture.open.send(()).unwrap();
+    let failed = |observed: &Observed| {
+        matches!(
+            observed.revisions.get(&id("a")),
+            Some(RevisionState::Failed { attempt: 0, .. })
+        )
+    };
+    fixture.wait(failed);
+    // The same plan again is no reason to try again.
+    fixture.plans.send(plan(&[("a", "bad", 0)], &[("a", 100)]));
+    fixture.plans.send(plan(&[("a", "bad", 1)], &[("a", 100)]));
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| is_ready(observed, "a") && !observed.routes.is_empty());
+    assert_eq!(fixture.shares(), [100]);
+    fixture.plans.stop();
+}

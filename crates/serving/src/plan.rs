@@ -1,0 +1,142 @@
+//! The hinge between what is wanted and what serves: the control side publishes plans, the data side follows them
+//! and tells what it observed. Neither calls into the other.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use coracle_base::Code;
+
+/// A revision's name within its namespace; unique over time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RevisionId {
+    /// The namespace.
+    pub namespace: String,
+    /// The name, such as `iris-predictor-00001`.
+    pub name: String,
+}
+
+/// A service's name within its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceId {
+    /// The namespace.
+    pub namespace: String,
+    /// The name, which is its model's name too.
+    pub name: String,
+}
+
+impl fmt::Display for RevisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What is to be served: an immutable snapshot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The revisions to hold in memory.
+    pub revisions: BTreeMap<RevisionId, PlannedRevision>,
+    /// How requests are split.
+    pub routes: BTreeMap<ServiceId, PlannedRoute>,
+}
+
+/// A revision to hold in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedRevision {
+    /// The name under which requests ask for the model.
+    pub model_name: String,
+    /// Where its files are and how they are read.
+    pub source: RevisionSource,
+    /// Counts the tries to load it; a higher number is a new try after a failure.
+    pub attempt: u32,
+}
+
+/// Where a revision's files are and how they are read.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RevisionSource {
+    /// The storage URI.
+    pub uri: String,
+    /// The format's name, such as `sklearn`.
+    pub format: String,
+    /// The environment of the predictor's container, such as `PREDICT_PROBA`.
+    pub environment: BTreeMap<String, String>,
+    /// The data of the secret with the credentials.
+    pub secret_data: BTreeMap<String, String>,
+    /// The annotations of the secret with the credentials.
+    pub secret_annotations: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for RevisionSource {
+    // Secrets do not belong in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevisionSource")
+            .field("uri", &self.uri)
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a service's requests are split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedRoute {
+    /// The targets; their percentages sum to 100.
+    pub targets: Vec<PlannedTarget>,
+}
+
+/// A revision's share of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTarget {
+    /// The revision's name.
+    pub revision: String,
+    /// The share, 0 to 100.
+    pub percent: u8,
+    /// Names under which the revision can be asked directly.
+    pub tags: Vec<String>,
+}
+
+/// What the data side knows of a plan's revisions and routes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Every revision of the last plan.
+    pub revisions: BTreeMap<RevisionId, RevisionState>,
+    /// The routes that requests are split by now.
+    pub routes: BTreeMap<ServiceId, PlannedRoute>,
+}
+
+/// The state of a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevisionState {
+    /// It waits for its turn, is fetched, or is built.
+    Loading {
+        /// What is being done.
+        progress: String,
+    },
+    /// It can take requests.
+    Ready {
+        /// The memory it holds.
+        memory_bytes: usize,
+    },
+    /// It could not be loaded.
+    Failed {
+        /// The try that failed.
+        attempt: u32,
+        /// What happened.
+        failure: LoadFailure,
+    },
+}
+
+/// Why a revision could not be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadFailure {
+    /// The kind of failure.
+    pub code: Code,
+    /// What happened, and what to do about it.
+    pub message: String,
+    /// Whether another try may go better.
+    pub is_transient: bool,
+}

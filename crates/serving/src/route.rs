@@ -1,0 +1,165 @@
+//! How requests for a service are split over its revisions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::ServedModel;
+
+/// The number of requests after which the split repeats.
+const CYCLE: usize = 100;
+
+/// A service's revisions with their shares.
+#[derive(Debug)]
+pub struct Route {
+    targets: Vec<RouteTarget>,
+    /// For each request of a cycle, the target that takes it; empty if one takes all.
+    schedule: Vec<u8>,
+    /// The number of requests so far, modulo the size of the integer.
+    turn: AtomicUsize,
+}
+
+/// A revision's share of requests.
+#[derive(Clone, Debug)]
+pub struct RouteTarget {
+    /// The model.
+    pub model: Arc<ServedModel>,
+    /// The share, 0 to 100.
+    pub percent: u8,
+    /// Names under which the revision can be asked directly.
+    pub tags: Vec<String>,
+}
+
+impl Route {
+    /// Returns a route over `targets`, whose percentages sum to 100; `None` if they do not, or there are too many.
+    #[must_use]
+    pub fn try_new(targets: Vec<RouteTarget>) -> Option<Self> {
+        let sum: usize = targets
+            .iter()
+            .map(|target| usize::from(target.percent))
+            .sum();
+        if sum != CYCLE || targets.len() > usize::from(u8::MAX) {
+            return None;
+        }
+        let shares: Vec<usize> = targets
+            .iter()
+            .map(|target| usize::from(target.percent))
+            .collect();
+        let schedule = match shares.contains(&CYCLE) {
+            true => Vec::new(),
+            false => spread(&shares),
+        };
+        Some(Self {
+            targets,
+            schedule,
+            turn: AtomicUsize::new(0),
+        })
+    }
+
+    /// Returns a route with one target.
+    #[must_use]
+    pub fn single(model: Arc<ServedModel>) -> Self {
+        let target = RouteTarget {
+            model,
+            percent: 100,
+            tags: Vec::new(),
+        };
+        Self {
+            targets: vec![target],
+            schedule: Vec::new(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns the model that takes the next request.
+    ///
+    /// Of any 100 requests in a row each target gets exactly its percentage, evenly spread.
+    #[must_use]
+    pub fn choose(&self) -> &Arc<ServedModel> {
+        let index = match self.schedule.as_slice() {
+            [] => self
+                .targets
+                .iter()
+                .position(|target| target.percent > 0)
+                .unwrap_or(0),
+            schedule => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                usize::from(schedule[turn % schedule.len()])
+            }
+        };
+        &self.targets[index].model
+    }
+
+    /// Returns the model under a tag.
+    #[must_use]
+    pub fn tagged(&self, tag: &str) -> Option<&Arc<ServedModel>> {
+        let has_tag = |target: &&RouteTarget| target.tags.iter().any(|one| one == tag);
+        self.targets
+            .iter()
+            .find(has_tag)
+            .map(|target| &target.model)
+    }
+
+    /// Returns the targets.
+    #[must_use]
+    pub fn targets(&self) -> &[RouteTarget] {
+        &self.targets
+    }
+}
+
+/// Spreads targets over a cycle in proportion to their shares: each turn goes to the target that is furthest behind
+/// (smooth weighted round robin, as nginx has it).
+fn spread(shares: &[usize]) -> Vec<u8> {
+    let total: usize = shares.iter().sum();
+    let mut credits = vec![0_i64; shares.len()];
+    let mut schedule = Vec::with_capacity(total);
+    for _ in 0..total {
+        for (credit, &share) in credits.iter_mut().zip(shares) {
+            *credit += i64::try_from(share).unwrap_or(0);
+        }
+        let mut best = 0;
+        for (index, &credit) in credits.iter().enumerate() {
+            if credit > credits[best] {
+                best = index;
+            }
+        }
+        credits[best] -= i64::try_from(total).unwrap_or(0);
+        schedule.push(u8::try_from(best).unwrap_or(0));
+    }
+    schedule
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_window_of_a_hundred_has_the_exact_split() {
+        for shares in [
+            vec![20, 80],
+            vec![1, 99],
+            vec![33, 33, 34],
+            vec![0, 50, 50],
+            vec![10, 20, 30, 40],
+        ] {
+            let schedule = spread(&shares);
+            let twice = [schedule.clone(), schedule].concat();
+            for window in twice.windows(CYCLE) {
+                for (index, &share) in shares.iter().enumerate() {
+                    let n_taken = window
+                        .iter()
+                        .filter(|&&target| usize::from(target) == index)
+                        .count();
+                    assert_eq!(n_taken, share, "{shares:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn turns_are_evenly_spread() {
+        let schedule = spread(&[20, 80]);
+        for window in schedule.windows(5) {
+            assert_eq!(window.iter().filter(|&&target| target == 0).count(), 1);
+        }
+    }
+}
