@@ -424,6 +424,15 @@ impl Kind {
         }
     }
 
+    /// Returns `singular.group`, or the singular alone for the core group, as kubectl names objects.
+    #[must_use]
+    pub fn qualified_singular(&self) -> String {
+        match self.group {
+            "" => self.singular.to_owned(),
+            group => format!("{}.{group}", self.singular),
+        }
+    }
+
     /// Returns `Kind.group`, or the kind alone for the core group.
     #[must_use]
     pub fn qualified_kind(&self) -> String {

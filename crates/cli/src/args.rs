@@ -11,12 +11,13 @@ use coracle_model::Method;
 
 /// Serves machine-learning models from one binary, without Python.
 ///
-/// Give it the files you have (scikit-learn pickles and joblib files); it answers KServe's V1 and V2 protocols.
+/// Give it the files you have (scikit-learn pickles and joblib files) or the manifests you have (KServe's
+/// InferenceServices); it answers KServe's V1 and V2 protocols.
 #[derive(Debug, Parser)]
 #[command(
     name = "coracle",
     version,
-    after_help = "Examples:\n  coracle serve model.joblib              serve one file\n  coracle serve models/                   serve a directory of model directories\n  coracle inspect model.joblib            show what a file is\n\n`coracle COMMAND --help` tells more."
+    after_help = "Examples:\n  coracle serve model.joblib              serve one file\n  coracle serve models/                   serve a directory of model directories\n  coracle inspect model.joblib            show what a file is\n  coracle up                              KServe's workflow with kubectl, on this machine\n\n`coracle COMMAND --help` tells more."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -27,6 +28,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     Inspect(InspectArguments),
+    Up(Box<UpArguments>),
+    /// Stop the control plane that `coracle up` started
+    Down(StateArguments),
+    /// Show whether the control plane runs, and what it serves
+    Status(StateArguments),
 }
 
 /// Serve models over HTTP.
@@ -58,6 +64,13 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(crate) method: Option<MethodArgument>,
 
+    #[command(flatten)]
+    pub(crate) gateway: GatewayArguments,
+}
+
+/// How requests are answered: the listener, its limits, the log.
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArguments {
     /// The port to listen on; 0 takes a free one and prints it
     #[arg(
         long,
@@ -114,6 +127,43 @@ pub(crate) struct ServeArguments {
     /// Which answers get a log line
     #[arg(long, value_enum, default_value = "errors", value_name = "WHICH")]
     pub(crate) access_log: AccessLogArgument,
+}
+
+/// Run a local control plane: KServe's workflow with kubectl, without a cluster.
+///
+/// Starts an API that speaks Kubernetes' protocol for InferenceServices and what goes with them, writes a kubeconfig, and
+/// serves what is applied. Runs until Ctrl-C or `coracle down`; what was applied is there again at the next start.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  coracle up                               then, in another terminal:\n  export KUBECONFIG=~/.coracle/kubeconfig\n  kubectl apply -f iris.yaml\n  kubectl get inferenceservices\n\n  coracle up -f iris.yaml                  apply manifests at the start\n  coracle up --pvc models=/data/models     serve pvc://models/... from a directory"
+)]
+pub(crate) struct UpArguments {
+    /// Where objects, downloads and the kubeconfig are kept [default: ~/.coracle]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// Apply the manifests of a YAML or JSON file at the start; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// The port of the Kubernetes API, on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 6443, value_name = "PORT")]
+    pub(crate) api_port: u16,
+
+    /// The directory behind pvc://CLAIM/...; may be given several times
+    #[arg(long = "pvc", value_name = "[NAMESPACE/]CLAIM=DIR", value_parser = parse_named_path)]
+    pub(crate) claims: Vec<(String, PathBuf)>,
+
+    #[command(flatten)]
+    pub(crate) gateway: GatewayArguments,
+}
+
+/// Stop the control plane that `coracle up` started.
+#[derive(Debug, Args)]
+pub(crate) struct StateArguments {
+    /// The directory that `coracle up` was given [default: ~/.coracle]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 /// Show what a model file is: format, estimators, parameters, inputs, outputs, size.
@@ -222,7 +272,7 @@ mod tests {
     fn serve(arguments: &[&str]) -> ServeArguments {
         match parse(arguments).unwrap().command {
             Command::Serve(arguments) => *arguments,
-            Command::Inspect(_) => panic!("not serve"),
+            _ => panic!("not serve"),
         }
     }
 
@@ -251,7 +301,11 @@ mod tests {
             assert_eq!(parsed.name.as_deref(), Some("iris"));
             assert_eq!(parsed.model_dir, Some(PathBuf::from("/mnt/models")));
             assert_eq!(
-                (parsed.port, parsed.workers, parsed.max_threads),
+                (
+                    parsed.gateway.port,
+                    parsed.gateway.workers,
+                    parsed.gateway.max_threads
+                ),
                 (9000, Some(1), Some(4))
             );
         }

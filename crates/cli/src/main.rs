@@ -3,9 +3,16 @@
 //! Arguments are read in two stages: as typed ([`args`]) and as meant (in [`serve`]).
 
 mod args;
+mod down;
 mod inspect;
+mod loader;
 mod serve;
+mod signals;
+mod state;
+mod status;
+mod up;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -17,6 +24,9 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments, &Environment::read()),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Up(arguments) => up::run(&arguments, &Environment::read()),
+        Command::Down(arguments) => down::run(&arguments, &Environment::read()),
+        Command::Status(arguments) => status::run(&arguments, &Environment::read()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -28,10 +38,12 @@ fn main() -> ExitCode {
 }
 
 /// What the environment says; read here and nowhere else.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Environment {
     /// KServe's `PREDICT_PROBA=true`.
     predict_proba: bool,
+    /// The user's directory.
+    home: Option<PathBuf>,
 }
 
 impl Environment {
@@ -43,6 +55,7 @@ impl Environment {
         let value = std::env::var("PREDICT_PROBA").unwrap_or_default();
         Self {
             predict_proba: value.eq_ignore_ascii_case("true"),
+            home: std::env::var_os("HOME").map(PathBuf::from),
         }
     }
 }

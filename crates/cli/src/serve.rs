@@ -5,45 +5,47 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use coracle_base::{ByteCount, Clock, SystemClock};
 use coracle_formats::{LoadOptions, Loaded, ModelFile, load, locate, locate_all};
-use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig};
+use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport};
 use coracle_model::{Method, Model};
 use coracle_serving::{LoadPhases, ModelTable, ServedModel, SharedTable};
-use tokio::sync::oneshot;
 
 use crate::Environment;
-use crate::args::{AccessLogArgument, LogFormatArgument, ServeArguments};
+use crate::args::{AccessLogArgument, GatewayArguments, LogFormatArgument, ServeArguments};
+use crate::signals::shutdown_signal;
 
 /// What the arguments mean.
 #[derive(Debug)]
 struct ServeConfig {
     files: Vec<ModelFile>,
     default_method: Option<Method>,
-    address: SocketAddr,
-    server: ServerConfig,
-    log_format: LogFormat,
-    access_log: AccessLog,
+    gateway: GatewayConfig,
+}
+
+/// What the arguments of the gateway mean.
+#[derive(Debug)]
+pub(crate) struct GatewayConfig {
+    pub(crate) address: SocketAddr,
+    pub(crate) server: ServerConfig,
+    pub(crate) log_format: LogFormat,
+    pub(crate) access_log: AccessLog,
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let config = ServeConfig::try_new(arguments, environment)?;
+    let gateway = &config.gateway;
     // Before loading, so that a taken port is said at once.
-    let server = Server::bind(config.address, config.server.clone())?;
-    let (log, writer) = Log::start(config.log_format, config.access_log, Arc::clone(&clock));
+    let server = Server::bind(gateway.address, gateway.server.clone())?;
+    let (log, writer) = Log::start(gateway.log_format, gateway.access_log, Arc::clone(&clock));
     let result = load_all(&config, &log, clock.as_ref()).and_then(|table| {
         announce(&server, &table, &log);
         let table = Arc::new(SharedTable::new(table));
         let report = server.run(table, &log, clock, shutdown_signal(&log)?)?;
-        match report.n_connections_cut {
-            0 => log.info("stopped"),
-            n => log.warn(&format!(
-                "stopped; {n} connections were still busy and were cut"
-            )),
-        }
+        say_stopped(report, &log);
         Ok(())
     });
     drop(log);
@@ -51,24 +53,43 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
     result
 }
 
+/// Says how the server ended.
+pub(crate) fn say_stopped(report: ShutdownReport, log: &Log) {
+    match report.n_connections_cut {
+        0 => log.info("stopped"),
+        n => log.warn(&format!(
+            "stopped; {n} connections were still busy and were cut"
+        )),
+    }
+}
+
 impl ServeConfig {
     fn try_new(arguments: &ServeArguments, environment: &Environment) -> anyhow::Result<Self> {
+        let default_method = match (arguments.method, environment.predict_proba) {
+            (Some(method), _) => Some(method.into()),
+            (None, true) => Some(Method::PredictProba),
+            (None, false) => None,
+        };
+        Ok(Self {
+            files: files(arguments)?,
+            default_method,
+            gateway: GatewayConfig::try_new(&arguments.gateway)?,
+        })
+    }
+}
+
+impl GatewayConfig {
+    /// Reads the arguments' meaning.
+    pub(crate) fn try_new(arguments: &GatewayArguments) -> anyhow::Result<Self> {
         let host = arguments.host;
         if !host.is_loopback() && !arguments.allow_anonymous {
             bail!(
                 "{host} can be reached from outside, and callers need no credentials yet; listen on 127.0.0.1, or say --allow-anonymous if that is what you want"
             );
         }
-        let default_method = match (arguments.method, environment.predict_proba) {
-            (Some(method), _) => Some(method.into()),
-            (None, true) => Some(Method::PredictProba),
-            (None, false) => None,
-        };
         let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let or_cores = |n: Option<u16>| n.map_or(n_cores, usize::from);
         Ok(Self {
-            files: files(arguments)?,
-            default_method,
             address: SocketAddr::new(host, arguments.port),
             server: ServerConfig {
                 limits: Limits {
@@ -133,7 +154,7 @@ fn load_all(config: &ServeConfig, log: &Log, clock: &dyn Clock) -> anyhow::Resul
     let mut failures = Vec::new();
     for file in &config.files {
         match load(&file.path, &options, clock) {
-            Ok(loaded) => models.push(served(file, loaded, config.server.n_workers, log)),
+            Ok(loaded) => models.push(served(file, loaded, config.gateway.server.n_workers, log)),
             Err(error) => failures.push(format!("{:#}", anyhow::Error::new(error))),
         }
     }
@@ -191,81 +212,4 @@ fn example_row(model: &dyn Model) -> String {
     let input = model.signature().inputs.first();
     let n_columns = input.and_then(|input| input.n_columns()).unwrap_or(1);
     vec!["0.0"; n_columns].join(", ")
-}
-
-/// Returns a future that is done at the first SIGTERM, SIGINT or Ctrl-C; a second one ends the process at once.
-fn shutdown_signal(log: &Log) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    let (told, wait) = oneshot::channel();
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    let log = log.clone();
-    // Detached: it lives as long as the process, on a runtime of its own so that no worker can hold it up.
-    std::thread::Builder::new()
-        .name("coracle-signals".to_owned())
-        .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .build()?;
-            runtime.block_on(async {
-                let mut signals = Signals::listen()?;
-                if ready.send(()).is_err() {
-                    return Ok(());
-                }
-                signals.next().await;
-                log.info("stopping: finishing what is in flight; signal again to stop at once");
-                drop(log);
-                // If nobody waits any more, the server is stopping already.
-                let is_stopping = told.send(()).is_err();
-                debug_assert!(!is_stopping, "the first signal is the first to tell");
-                signals.next().await;
-                std::process::exit(130);
-                #[expect(unreachable_code, reason = "gives the block its type")]
-                std::io::Result::Ok(())
-            })
-        })
-        .context("cannot start the signal thread")?;
-    is_ready.recv().context("cannot listen for signals")?;
-    Ok(async move {
-        // A signal thread that is gone cannot be told to stop by; then only SIGKILL stops the process.
-        if wait.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
-}
-
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _received = self.terminate.recv() => {}
-            _received = self.interrupt.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        drop(tokio::signal::ctrl_c().await);
-    }
 }

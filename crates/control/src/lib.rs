@@ -1,13 +1,16 @@
 //! Desired state: an embedded Kubernetes-style API, the store of its objects, and the controllers that act on them.
 #![forbid(unsafe_code)]
 
+mod controller;
 mod failure;
+mod manifests;
 mod object;
 mod rest;
 mod selector;
 mod server;
 mod store;
 
+pub use controller::{Controller, ControllerConfig, Readiness};
 pub use failure::Failure;
 pub use rest::{Answer, Api, ApiReply, ApiRequest, Watch};
 pub use server::ApiServer;

@@ -82,3 +82,9 @@ pub(crate) fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
         value => value.get(segment),
     })
 }
+
+/// Returns whether this is a list of objects.
+pub(crate) fn is_list(object: &Value) -> bool {
+    let kind = object.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List"))
+}

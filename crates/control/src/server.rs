@@ -96,6 +96,13 @@ async fn handle(
     let (head, body) = request.into_parts();
     let takes_gzip = text(&head.headers, &header::ACCEPT_ENCODING).contains("gzip");
     let is_head = head.method == hyper::Method::HEAD;
+    if let Some(why) = from_elsewhere(&head.headers) {
+        return Ok(respond(
+            ApiReply::failure(&Failure::forbidden(why)),
+            false,
+            is_head,
+        ));
+    }
     let body = match Limited::new(body, BODY_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_too_large_or_cut) => {
@@ -123,6 +130,24 @@ async fn handle(
             respond(ApiReply::failure(&failure), false, is_head)
         }
     })
+}
+
+/// Tells why a request is not one of this machine's clients: callers without credentials are trusted for being here,
+/// and a web page must not borrow that trust by way of its reader's browser.
+fn from_elsewhere(headers: &HeaderMap) -> Option<&'static str> {
+    if headers.contains_key(header::ORIGIN) {
+        return Some("requests of web pages are not answered");
+    }
+    let host = text(headers, &header::HOST);
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host.as_str(),
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let is_here =
+        name.is_empty() || name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
+    (!is_here)
+        .then_some("the request names a host other than this one; use localhost or an address")
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> String {
@@ -222,5 +247,27 @@ impl Body for Events {
         self.0
             .poll_recv(ctx)
             .map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn web_pages_are_turned_away() {
+        let cases = [
+            (header::HOST, "127.0.0.1:6443", true),
+            (header::HOST, "localhost:6443", true),
+            (header::HOST, "[::1]:6443", true),
+            (header::HOST, "evil.example:6443", false),
+            (header::ORIGIN, "http://evil.example", false),
+            (header::USER_AGENT, "kubectl", true),
+        ];
+        for (name, value, is_answered) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            assert_eq!(from_elsewhere(&headers).is_none(), is_answered, "{value}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::Code;
 use coracle_model::Model;
+use coracle_tensor::{Tensor, Values};
 
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
@@ -28,8 +29,9 @@ pub trait Loader: Send + Sync {
     /// [`LoadFailure`] with words a person can act on.
     fn load(
         &self,
+        id: &RevisionId,
         revision: &PlannedRevision,
-        progress: &dyn Fn(&str),
+        progress: &(dyn Fn(&str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure>;
 }
 
@@ -352,7 +354,7 @@ impl Load {
                     .send(Event::Progress(self.id.clone(), text.to_owned())),
             )
         };
-        let load = || self.loader.load(&self.planned, &progress);
+        let load = || self.loader.load(&self.id, &self.planned, &progress);
         let result =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|_panic| {
                 Err(LoadFailure {
@@ -364,13 +366,31 @@ impl Load {
             });
         let result = result.map(|(model, phases)| {
             let name = self.planned.model_name.clone();
-            ServedModel::new(name, model, phases, self.n_workers).with_revision(&self.id)
+            let served =
+                ServedModel::new(name, model, phases, self.n_workers).with_revision(&self.id);
+            warm_up(&served);
+            served
         });
         let attempt = self.planned.attempt;
         drop(
             self.sender
                 .send(Event::Loaded(self.id, attempt, Box::new(result))),
         );
+    }
+}
+
+/// Runs the model once on a row of zeros, so that the first request finds its memory mapped and its caches warm.
+fn warm_up(model: &ServedModel) {
+    let signature = model.model().signature();
+    let [input] = signature.inputs.as_slice() else {
+        return;
+    };
+    let Some(n_columns) = input.n_columns() else {
+        return;
+    };
+    if let Ok(row) = Tensor::try_new(vec![1, n_columns], Values::F64(vec![0.0; n_columns])) {
+        // A model that refuses zeros is none the worse for it.
+        drop(model.run(&[row], &signature.default_outputs));
     }
 }
 

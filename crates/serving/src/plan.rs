@@ -108,6 +108,19 @@ pub struct Observed {
     pub routes: BTreeMap<ServiceId, PlannedRoute>,
 }
 
+impl Observed {
+    /// Returns whether a revision of this service failed.
+    #[must_use]
+    pub fn has_failed(&self, service: &ServiceId) -> bool {
+        let prefix = format!("{}-predictor-", service.name);
+        self.revisions.iter().any(|(id, state)| {
+            id.namespace == service.namespace
+                && id.name.starts_with(&prefix)
+                && matches!(state, RevisionState::Failed { .. })
+        })
+    }
+}
+
 /// The state of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevisionState {

@@ -14,8 +14,9 @@ struct GatedLoader {
 impl Loader for GatedLoader {
     fn load(
         &self,
+        _id: &RevisionId,
         revision: &PlannedRevision,
-        _progress: &dyn Fn(&str),
+        _progress: &(dyn Fn(&str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
         self.gate.lock().unwrap().recv().unwrap();
         if revision.source.uri == "bad" && revision.attempt == 0 {

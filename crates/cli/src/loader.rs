@@ -1,0 +1,111 @@
+//! Fetches and loads revisions: storage and formats behind serving's contract.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coracle_base::{ByteCount, Clock};
+use coracle_formats::{LoadOptions, load, locate};
+use coracle_model::{Method, Model};
+use coracle_serving::{LoadFailure, LoadPhases, Loader, PlannedRevision, RevisionId};
+use coracle_storage::{
+    ArtifactRequest, Credentials, Progress, Storage, StorageError, StorageErrorKind,
+};
+use tokio::runtime::Handle;
+
+/// Fetches and loads revisions.
+pub(crate) struct StorageLoader {
+    pub(crate) storage: Storage,
+    pub(crate) runtime: Handle,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Loader for StorageLoader {
+    fn load(
+        &self,
+        id: &RevisionId,
+        revision: &PlannedRevision,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
+        let source = &revision.source;
+        let request = ArtifactRequest {
+            namespace: id.namespace.clone(),
+            uri: source.uri.clone(),
+            credentials: Credentials {
+                data: source.secret_data.clone(),
+                annotations: source.secret_annotations.clone(),
+            },
+        };
+        progress(&format!("fetching {}", source.uri));
+        let told = AtomicU64::new(0);
+        let report = |now: Progress| {
+            // Every step is an update of the status: only what a person would notice is told.
+            let percent = now
+                .bytes_total
+                .map_or(0, |total| now.bytes_done * 100 / total.max(1));
+            let last = told.load(Ordering::Relaxed);
+            if percent >= last + 10 && told.swap(percent, Ordering::Relaxed) == last {
+                progress(&describe(&source.uri, now));
+            }
+        };
+        let artifact = self.runtime.block_on(self.storage.fetch(&request, &report));
+        let artifact = artifact.map_err(|error| storage_failure(&error))?;
+        progress("loading the model");
+        let options = LoadOptions {
+            default_method: predict_proba(revision).then_some(Method::PredictProba),
+        };
+        let loaded = locate(&artifact.directory)
+            .and_then(|path| load(&path, &options, self.clock.as_ref()))
+            .map_err(|error| LoadFailure {
+                code: error.code(),
+                message: chain(&error),
+                is_transient: false,
+            })?;
+        let phases = LoadPhases {
+            read: loaded.phases.read,
+            parse: loaded.phases.parse,
+            build: loaded.phases.build,
+        };
+        Ok((loaded.model, phases))
+    }
+}
+
+/// KServe's `PREDICT_PROBA=true` in the predictor's environment.
+fn predict_proba(revision: &PlannedRevision) -> bool {
+    let value = revision.source.environment.get("PREDICT_PROBA");
+    value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+fn describe(uri: &str, progress: Progress) -> String {
+    let done = ByteCount::new(progress.bytes_done).to_rounded();
+    let total = progress
+        .bytes_total
+        .map(|total| format!(" of {}", ByteCount::new(total).to_rounded()));
+    format!("fetching {uri}: {done}{}", total.unwrap_or_default())
+}
+
+fn storage_failure(error: &StorageError) -> LoadFailure {
+    LoadFailure {
+        code: error.code(),
+        message: chain(error),
+        // What is not there, or not allowed, may be put right without a new manifest.
+        is_transient: matches!(
+            error.kind(),
+            StorageErrorKind::Unreachable
+                | StorageErrorKind::NotFound
+                | StorageErrorKind::AccessDenied
+                | StorageErrorKind::AuthenticationFailed
+                | StorageErrorKind::Local
+        ),
+    }
+}
+
+/// Returns an error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

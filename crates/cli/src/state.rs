@@ -1,0 +1,120 @@
+//! The directory of a control plane: its objects, downloads, kubeconfig, and the process that uses it.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::Environment;
+
+/// The directory of a control plane.
+#[derive(Clone, Debug)]
+pub(crate) struct StateDirectory(PathBuf);
+
+impl StateDirectory {
+    /// Returns the directory that was asked for, else the one in the user's home.
+    pub(crate) fn new(asked: Option<&Path>, environment: &Environment) -> anyhow::Result<Self> {
+        match (asked, &environment.home) {
+            (Some(path), _) => Ok(Self(std::path::absolute(path)?)),
+            (None, Some(home)) => Ok(Self(home.join(".coracle"))),
+            (None, None) => anyhow::bail!(
+                "there is no home directory to keep state in; name one with --state DIR"
+            ),
+        }
+    }
+
+    /// Makes the directory, for its owner alone: it holds secrets.
+    pub(crate) fn create(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.0).with_context(|| format!("cannot make {}", self.0.display()))?;
+        restrict(&self.0, 0o700)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.0.join("objects.redb")
+    }
+
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.0.join("downloads")
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.0.join("kubeconfig")
+    }
+
+    fn process(&self) -> PathBuf {
+        self.0.join("process")
+    }
+
+    /// Writes the kubeconfig for an API at `address`.
+    pub(crate) fn write_kubeconfig(&self, address: SocketAddr) -> anyhow::Result<()> {
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: coracle\nclusters:\n- name: coracle\n  cluster:\n    server: http://{address}\ncontexts:\n- name: coracle\n  context:\n    cluster: coracle\n    namespace: default\n    user: coracle\nusers:\n- name: coracle\n  user: {{}}\n"
+        );
+        self.write(&self.kubeconfig(), &text)
+    }
+
+    /// Returns the address of the API in the kubeconfig.
+    pub(crate) fn api_address(&self) -> Option<String> {
+        let text = fs::read_to_string(self.kubeconfig()).ok()?;
+        let server = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("server: http://"))?;
+        Some(server.to_owned())
+    }
+
+    /// Notes which process uses the directory.
+    pub(crate) fn write_process(&self) -> anyhow::Result<()> {
+        self.write(&self.process(), &format!("{}\n", std::process::id()))
+    }
+
+    pub(crate) fn remove_process(&self) {
+        // One that is left behind is not believed: the process must exist and be ours.
+        drop(fs::remove_file(self.process()));
+    }
+
+    /// Returns the process that uses the directory, if it runs.
+    pub(crate) fn running_process(&self) -> Option<i32> {
+        let id: i32 = fs::read_to_string(self.process())
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        // Where there is no /proc the number alone must do.
+        let command = fs::read_to_string(format!("/proc/{id}/comm"));
+        let is_ours = command.map_or(!Path::new("/proc/self").exists(), |name| {
+            name.trim() == "coracle"
+        });
+        is_ours.then_some(id)
+    }
+
+    /// Writes a file whole or not at all.
+    fn write(&self, path: &Path, text: &str) -> anyhow::Result<()> {
+        let temporary = path.with_extension("new");
+        let write = || -> std::io::Result<()> {
+            let mut file = fs::File::create(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("cannot write {}", temporary.display()))?;
+        restrict(&temporary, 0o600)?;
+        fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot restrict {}", path.display()))
+}
+
+#[cfg(not(unix))]
+fn restrict(_path: &Path, _mode: u32) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,472 @@
+//! Acts on InferenceServices: publishes the plan that follows from all of them, and writes what is observed into their
+//! status. Start at [`Controller::run`]; the rules are in `service` and `traffic`.
+
+mod conditions;
+mod credentials;
+mod revisions;
+mod runtimes;
+mod service;
+mod templates;
+mod traffic;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_api::kind::{
+    CLUSTER_SERVING_RUNTIME, EVENT, INFERENCE_SERVICE, REVISION, SECRET, SERVICE_ACCOUNT,
+    SERVING_RUNTIME,
+};
+use coracle_api::status::InferenceServiceStatus;
+use coracle_base::Clock;
+use coracle_serving::{
+    Observed, ObservedCell, Plan, PlanSender, RevisionId, RevisionState, ServiceId,
+};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::object;
+use crate::rest::rfc3339;
+use crate::store::{Change, Key, Store, StoreError, Stored};
+use runtimes::Candidate;
+use service::{Outcome, Surroundings};
+
+/// How long the controller waits after a change for others that come with it.
+const SETTLE: Duration = Duration::from_millis(3);
+/// How long after a failure that may pass a revision is loaded again; doubles with every try.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The longest such wait.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// What a controller works with.
+pub struct ControllerConfig {
+    /// Where the gateway is, such as `http://localhost:8080`.
+    pub base_url: String,
+    /// Told, in a sentence, when a service becomes ready, ceases to be, or fails.
+    pub report: Box<dyn Fn(Readiness, &str) + Send + Sync>,
+}
+
+/// How a service fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It became ready.
+    Ready,
+    /// It ceased to be ready, or its newest revision failed.
+    NotReady,
+}
+
+/// Acts on InferenceServices.
+pub struct Controller {
+    store: Arc<Store>,
+    plans: PlanSender,
+    observed: Arc<ObservedCell>,
+    observed_changed: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    config: ControllerConfig,
+    plan: Plan,
+    last_observed: Observed,
+    /// Changes of the store up to this version have been looked at.
+    version: u64,
+    retries: BTreeMap<RevisionId, Retry>,
+}
+
+/// When a revision that failed is loaded again.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    attempt: u32,
+    /// On the monotonic clock; `None` once the try has begun.
+    at: Option<Duration>,
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Controller {
+    /// Returns a controller over `store` that sends plans to `plans`; `observed_changed` is to be notified at every change
+    /// of `observed`.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        plans: PlanSender,
+        (observed, observed_changed): (Arc<ObservedCell>, Arc<Notify>),
+        clock: Arc<dyn Clock>,
+        config: ControllerConfig,
+    ) -> Self {
+        Self {
+            store,
+            plans,
+            observed,
+            observed_changed,
+            clock,
+            config,
+            plan: Plan::default(),
+            last_observed: Observed::default(),
+            version: 0,
+            retries: BTreeMap::new(),
+        }
+    }
+
+    /// Acts until the future is dropped.
+    pub async fn run(mut self) {
+        let mut changed = self.store.subscribe();
+        self.ensure_built_in_runtimes();
+        self.version = self.store.version();
+        let mut dirty = self.all_services();
+        loop {
+            changed.mark_unchanged();
+            // Reconciling writes to the disk.
+            (self, dirty) = match tokio::task::spawn_blocking(move || self.round(dirty)).await {
+                Ok(result) => result,
+                // A panic here is a defect; without a controller nothing more can be done.
+                Err(_panicked) => return,
+            };
+            if dirty.is_empty() {
+                tokio::select! {
+                    result = changed.changed() => if result.is_err() { return },
+                    () = self.observed_changed.notified() => {}
+                    () = sleep(self.next_retry()) => {}
+                }
+            }
+            tokio::time::sleep(SETTLE).await;
+        }
+    }
+
+    /// Looks at everything that has changed, reconciles what it concerns, publishes the plan; returns what must be tried
+    /// again.
+    fn round(mut self, mut dirty: BTreeSet<ServiceId>) -> (Self, BTreeSet<ServiceId>) {
+        dirty.extend(self.changed_services());
+        dirty.extend(self.changed_observations());
+        dirty.extend(self.due_retries());
+        let mut again = BTreeSet::new();
+        let before = self.plan.clone();
+        let runtimes = self.runtimes();
+        for id in dirty {
+            if self.reconcile(&id, &runtimes).is_err() {
+                again.insert(id);
+            }
+        }
+        if self.plan != before {
+            self.plans.send(self.plan.clone());
+        }
+        (self, again)
+    }
+
+    fn all_services(&self) -> BTreeSet<ServiceId> {
+        let (services, _) = self.store.list(&INFERENCE_SERVICE, None);
+        services.iter().map(|stored| service_id(stored)).collect()
+    }
+
+    /// Returns the services that changes of the store concern.
+    fn changed_services(&mut self) -> BTreeSet<ServiceId> {
+        let Ok(changes) = self.store.changes_after(self.version) else {
+            self.version = self.store.version();
+            return self.all_services();
+        };
+        let mut services = BTreeSet::new();
+        for Change { stored, .. } in changes {
+            self.version = stored.version;
+            let key = &stored.key;
+            if key.is_of(&INFERENCE_SERVICE) {
+                services.insert(service_id(&stored));
+            } else if key.is_of(&SECRET)
+                || key.is_of(&SERVICE_ACCOUNT)
+                || key.is_of(&SERVING_RUNTIME)
+            {
+                let all = self.all_services().into_iter();
+                services.extend(all.filter(|id| id.namespace == key.namespace()));
+            } else if key.is_of(&CLUSTER_SERVING_RUNTIME) {
+                services.extend(self.all_services());
+            }
+        }
+        services
+    }
+
+    /// Returns the services whose revisions or routes are observed to be others.
+    fn changed_observations(&mut self) -> BTreeSet<ServiceId> {
+        let observed = self.observed.get();
+        let before = std::mem::replace(&mut self.last_observed, observed);
+        let mut services = BTreeSet::new();
+        let now = &self.last_observed;
+        for id in now.routes.keys().chain(before.routes.keys()) {
+            if now.routes.get(id) != before.routes.get(id) {
+                services.insert(id.clone());
+            }
+        }
+        for id in now.revisions.keys().chain(before.revisions.keys()) {
+            if now.revisions.get(id) != before.revisions.get(id)
+                && let Some((service, _)) = id.name.rsplit_once("-predictor-")
+            {
+                services.insert(ServiceId {
+                    namespace: id.namespace.clone(),
+                    name: service.to_owned(),
+                });
+            }
+        }
+        for (id, state) in &now.revisions {
+            match state {
+                RevisionState::Failed { attempt, failure } if failure.is_transient => {
+                    let retry = self.retries.entry(id.clone()).or_insert(Retry {
+                        attempt: 0,
+                        at: None,
+                    });
+                    if retry.attempt == *attempt && retry.at.is_none() {
+                        let wait = RETRY_AFTER
+                            .saturating_mul(2_u32.saturating_pow(*attempt))
+                            .min(RETRY_AFTER_MAX);
+                        retry.at = Some(self.clock.monotonic() + wait);
+                    }
+                }
+                RevisionState::Ready { .. } => drop(self.retries.remove(id)),
+                _ => {}
+            }
+        }
+        self.retries.retain(|id, _| now.revisions.contains_key(id));
+        services
+    }
+
+    /// Begins the tries whose time has come; returns their services.
+    fn due_retries(&mut self) -> BTreeSet<ServiceId> {
+        let now = self.clock.monotonic();
+        let mut services = BTreeSet::new();
+        for (id, retry) in &mut self.retries {
+            if retry.at.is_some_and(|at| at <= now) {
+                retry.at = None;
+                retry.attempt += 1;
+                if let Some((service, _)) = id.name.rsplit_once("-predictor-") {
+                    services.insert(ServiceId {
+                        namespace: id.namespace.clone(),
+                        name: service.to_owned(),
+                    });
+                }
+            }
+        }
+        services
+    }
+
+    /// Returns how long it is to the next try; `None` if there is none.
+    fn next_retry(&self) -> Option<Duration> {
+        let next = self.retries.values().filter_map(|retry| retry.at).min()?;
+        Some(next.saturating_sub(self.clock.monotonic()))
+    }
+
+    fn runtimes(&self) -> Vec<Candidate> {
+        let (cluster_wide, _) = self.store.list(&CLUSTER_SERVING_RUNTIME, None);
+        let (own, _) = self.store.list(&SERVING_RUNTIME, None);
+        let all = cluster_wide.iter().chain(&own);
+        all.filter_map(|stored| Candidate::read(&stored.object))
+            .collect()
+    }
+
+    fn ensure_built_in_runtimes(&self) {
+        for mut runtime in runtimes::built_in() {
+            let metadata = object::metadata_mut(&mut runtime);
+            metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+            metadata.insert("generation".to_owned(), json!(1));
+            metadata.insert(
+                "creationTimestamp".to_owned(),
+                rfc3339(self.clock.unix_time()).into(),
+            );
+            let key = Key::new(&CLUSTER_SERVING_RUNTIME, "", object::name(&runtime));
+            // One that is there already may have been changed by its user.
+            drop(self.store.create(key, runtime));
+        }
+    }
+
+    fn reconcile(&mut self, id: &ServiceId, runtimes: &[Candidate]) -> Result<(), StoreError> {
+        let stored = self
+            .store
+            .get(&Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name));
+        let Some(stored) = stored.filter(|stored| !object::is_terminating(&stored.object)) else {
+            self.forget(id);
+            return Ok(());
+        };
+        let attempts: BTreeMap<RevisionId, u32> = self
+            .retries
+            .iter()
+            .map(|(id, retry)| (id.clone(), retry.attempt))
+            .collect();
+        let outcome = service::reconcile(
+            &stored.object,
+            &Surroundings {
+                store: &self.store,
+                observed: &self.last_observed,
+                runtimes,
+                attempts: &attempts,
+                base_url: &self.config.base_url,
+                now: self.clock.unix_time(),
+            },
+        )?;
+        self.take(id, &outcome);
+        self.write_status(&stored, &outcome.status)?;
+        self.write_revisions(id, &outcome)
+    }
+
+    fn forget(&mut self, id: &ServiceId) {
+        self.plan.routes.remove(id);
+        self.remove_revisions(id);
+    }
+
+    fn remove_revisions(&mut self, id: &ServiceId) {
+        self.plan.revisions.retain(|revision, planned| {
+            !(revision.namespace == id.namespace && planned.model_name == id.name)
+        });
+    }
+
+    fn take(&mut self, id: &ServiceId, outcome: &Outcome) {
+        self.remove_revisions(id);
+        self.plan.revisions.extend(outcome.revisions.clone());
+        match &outcome.route {
+            Some(route) => drop(self.plan.routes.insert(id.clone(), route.clone())),
+            None => drop(self.plan.routes.remove(id)),
+        }
+    }
+
+    fn write_status(
+        &self,
+        stored: &Stored,
+        status: &InferenceServiceStatus,
+    ) -> Result<(), StoreError> {
+        let status = serde_json::to_value(status).unwrap_or_default();
+        if stored.object.get("status") == Some(&status) {
+            return Ok(());
+        }
+        self.record_readiness(&stored.object, &status);
+        let mut object = stored.object.clone();
+        object["status"] = status;
+        self.store
+            .update(&stored.key, stored.version, object)
+            .map(|_stored| ())
+    }
+
+    /// Writes an event when a service becomes ready or ceases to be.
+    fn record_readiness(&self, service: &Value, status: &Value) {
+        let is_ready = |status: Option<&Value>| {
+            let conditions = status
+                .and_then(|status| status.get("conditions"))
+                .and_then(Value::as_array);
+            let mut conditions = conditions.into_iter().flatten();
+            let ready = conditions.find(|condition| condition["type"] == "Ready");
+            ready.map(|condition| {
+                (
+                    condition["status"] == "True",
+                    condition["message"].as_str().unwrap_or_default().to_owned(),
+                )
+            })
+        };
+        let (was, is) = (is_ready(service.get("status")), is_ready(Some(status)));
+        let name = object::name(service);
+        match (was, is) {
+            (None | Some((false, _)), Some((true, _))) => {
+                self.record(
+                    service,
+                    "Normal",
+                    "InferenceServiceReady",
+                    &format!("InferenceService [{name}] is Ready"),
+                );
+            }
+            (Some((true, _)), Some((false, why))) => {
+                let message =
+                    format!("InferenceService [{name}] is no longer Ready because of: {why}");
+                self.record(service, "Warning", "InferenceServiceNotReady", &message);
+            }
+            (Some((false, before)), Some((false, why)))
+                if before != why
+                    && status["modelStatus"]["transitionStatus"] == "BlockedByFailedLoad" =>
+            {
+                self.record(service, "Warning", "ModelLoadFailed", &why);
+            }
+            _ => {}
+        }
+    }
+
+    fn record(&self, service: &Value, event_type: &str, reason: &str, message: &str) {
+        let readiness = match event_type {
+            "Normal" => Readiness::Ready,
+            _ => Readiness::NotReady,
+        };
+        let report = format!(
+            "{}/{}: {message}",
+            object::namespace(service),
+            object::name(service)
+        );
+        (self.config.report)(readiness, &report);
+        let now = rfc3339(self.clock.unix_time());
+        let name = format!("{}.{:016x}", object::name(service), self.store.version());
+        let namespace = object::namespace(service);
+        let event = json!({
+            "apiVersion": "v1",
+            "kind": EVENT.kind,
+            "metadata": {"name": name, "namespace": namespace, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now},
+            "involvedObject": {
+                "apiVersion": INFERENCE_SERVICE.api_version(),
+                "kind": INFERENCE_SERVICE.kind,
+                "name": object::name(service),
+                "namespace": namespace,
+                "uid": object::meta_str(service, "uid"),
+                "resourceVersion": object::meta_str(service, "resourceVersion")
+            },
+            "type": event_type,
+            "reason": reason,
+            "message": message,
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": "coracle"}
+        });
+        // An event that is lost is a line less in `kubectl describe`.
+        drop(self.store.create(Key::new(&EVENT, namespace, &name), event));
+    }
+
+    /// Shows in the revisions what is observed of them.
+    fn write_revisions(&self, id: &ServiceId, outcome: &Outcome) -> Result<(), StoreError> {
+        for revision in outcome.revisions.keys() {
+            let key = Key::new(&REVISION, &id.namespace, &revision.name);
+            let Some(stored) = self.store.get(&key) else {
+                continue;
+            };
+            let status = revision_status(self.last_observed.revisions.get(revision));
+            if stored.object.get("status") != Some(&status) {
+                let mut object = stored.object.clone();
+                object["status"] = status;
+                self.store.update(&key, stored.version, object)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn revision_status(state: Option<&RevisionState>) -> Value {
+    let (status, reason, message, n_replicas) = match state {
+        Some(RevisionState::Ready { .. }) => ("True", "", String::new(), 1),
+        Some(RevisionState::Failed { failure, .. }) => {
+            ("False", "ModelLoadFailed", failure.message.clone(), 0)
+        }
+        Some(RevisionState::Loading { progress }) => ("Unknown", "Deploying", progress.clone(), 0),
+        None => ("Unknown", "Deploying", "waiting to be loaded".to_owned(), 0),
+    };
+    let mut condition = json!({"type": "Ready", "status": status});
+    if !reason.is_empty() {
+        condition["reason"] = reason.into();
+        condition["message"] = message.into();
+    }
+    json!({"conditions": [condition], "actualReplicas": n_replicas, "desiredReplicas": 1})
+}
+
+fn service_id(stored: &Stored) -> ServiceId {
+    ServiceId {
+        namespace: stored.key.namespace().to_owned(),
+        name: stored.key.name().to_owned(),
+    }
+}
+
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}

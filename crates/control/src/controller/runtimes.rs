@@ -1,0 +1,240 @@
+//! Which runtime serves a model: KServe's rules.
+
+use coracle_api::inference_service::ModelSpec;
+use coracle_api::serving_runtime::ServingRuntimeSpec;
+use serde_json::{Value, json};
+
+use crate::object;
+
+/// A runtime that may be chosen.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) name: String,
+    /// Empty for cluster-wide runtimes.
+    namespace: String,
+    /// Whether its models are served within this process.
+    pub(crate) in_process: bool,
+    spec: ServingRuntimeSpec,
+}
+
+/// A model that no runtime serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoRuntime {
+    /// KServe's reason.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// Marks the runtimes whose models are served within this process.
+const ENGINE: &str = "serving.coracle.dev/engine";
+
+/// The runtimes that are there from the start, under KServe's names: formats with versions, protocols, priority.
+const BUILT_IN: [(&str, &str, &[&str], &[&str], i32); 2] = [
+    ("kserve-sklearnserver", "sklearn", &["1"], &["v1", "v2"], 1),
+    ("kserve-mlserver", "sklearn", &["0", "1"], &["v2"], 2),
+];
+
+/// Returns the objects of the built-in runtimes.
+pub(crate) fn built_in() -> Vec<Value> {
+    let runtimes = BUILT_IN.iter().map(|(name, format, versions, protocols, priority)| {
+        let format_entry = |version: &&str| {
+            json!({"name": format, "version": version, "autoSelect": true, "priority": priority})
+        };
+        let formats: Vec<Value> = versions.iter().map(format_entry).collect();
+        json!({
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "ClusterServingRuntime",
+            "metadata": {"name": name, "annotations": {ENGINE: "in-process"}},
+            "spec": {
+                "supportedModelFormats": formats,
+                "protocolVersions": protocols,
+                "containers": [{"name": "kserve-container", "image": "coracle:in-process"}]
+            }
+        })
+    });
+    runtimes.collect()
+}
+
+impl Candidate {
+    /// Reads a ServingRuntime or ClusterServingRuntime.
+    pub(crate) fn read(runtime: &Value) -> Option<Self> {
+        Some(Self {
+            name: object::name(runtime).to_owned(),
+            namespace: object::namespace(runtime).to_owned(),
+            in_process: object::text(runtime, "annotations", ENGINE).is_some(),
+            spec: serde_json::from_value(runtime.get("spec")?.clone()).ok()?,
+        })
+    }
+
+    pub(crate) fn is_cluster_wide(&self) -> bool {
+        self.namespace.is_empty()
+    }
+
+    /// Returns whether it may serve models of a namespace.
+    pub(crate) fn is_for(&self, namespace: &str) -> bool {
+        self.is_cluster_wide() || self.namespace == namespace
+    }
+
+    fn is_disabled(&self) -> bool {
+        self.spec.disabled == Some(true)
+    }
+
+    fn speaks(&self, protocol: &str) -> bool {
+        let protocols = self.spec.protocol_versions.as_deref().unwrap_or_default();
+        protocols.is_empty() || protocols.iter().any(|one| one == protocol)
+    }
+
+    /// Returns the priority with which it serves the format (0 if it has none); `None` if it does not.
+    fn serves(&self, name: &str, version: Option<&str>, automatically: bool) -> Option<i32> {
+        let formats = self
+            .spec
+            .supported_model_formats
+            .as_deref()
+            .unwrap_or_default();
+        let fits = formats.iter().filter(|format| {
+            format.name == name
+                && version.is_none_or(|version| format.version.as_deref() == Some(version))
+                && (!automatically || format.auto_select == Some(true))
+        });
+        fits.map(|format| format.priority.unwrap_or(0)).max()
+    }
+}
+
+/// Chooses the runtime of a model.
+pub(crate) fn choose<'a>(
+    candidates: &'a [Candidate],
+    namespace: &str,
+    model: &ModelSpec,
+) -> Result<&'a Candidate, NoRuntime> {
+    let candidates = || {
+        candidates
+            .iter()
+            .filter(|candidate| candidate.is_for(namespace))
+    };
+    let protocol = model.source.protocol_version.as_deref().unwrap_or("v1");
+    let format = &model.model_format;
+    let version = format.version.as_deref();
+    let refused = |reason, message: &str| {
+        Err(NoRuntime {
+            reason,
+            message: message.to_owned(),
+        })
+    };
+    if let Some(name) = model.runtime.as_deref().filter(|name| !name.is_empty()) {
+        // A runtime of the namespace hides a cluster-wide one of the same name.
+        let named = candidates().filter(|candidate| candidate.name == name);
+        let Some(candidate) = named.min_by_key(|candidate| candidate.is_cluster_wide()) else {
+            return refused(
+                "RuntimeNotRecognized",
+                "Waiting for runtime to become available",
+            );
+        };
+        if candidate.is_disabled() {
+            return refused("RuntimeDisabled", "Specified runtime is disabled");
+        }
+        if !candidate.speaks(protocol) {
+            return refused(
+                "NoSupportingRuntime",
+                "Specified runtime does not support specified protocol version",
+            );
+        }
+        if candidate.serves(&format.name, version, false).is_none() {
+            return refused(
+                "NoSupportingRuntime",
+                "Specified runtime does not support specified framework/version",
+            );
+        }
+        return Ok(candidate);
+    }
+    let mut fitting: Vec<(&Candidate, i32)> = candidates()
+        .filter(|candidate| !candidate.is_disabled() && candidate.speaks(protocol))
+        .filter_map(|candidate| Some((candidate, candidate.serves(&format.name, version, true)?)))
+        .collect();
+    fitting.sort_by(|(a, a_priority), (b, b_priority)| {
+        (a.is_cluster_wide(), -a_priority, &a.name).cmp(&(
+            b.is_cluster_wide(),
+            -b_priority,
+            &b.name,
+        ))
+    });
+    match fitting.first() {
+        Some((candidate, _)) => Ok(candidate),
+        None => refused(
+            "NoSupportingRuntime",
+            "No runtime found to support specified framework/version",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates() -> Vec<Candidate> {
+        let mut all: Vec<Candidate> = built_in().iter().filter_map(Candidate::read).collect();
+        let own = json!({
+            "metadata": {"name": "own", "namespace": "n"},
+            "spec": {"supportedModelFormats": [{"name": "custom", "autoSelect": true}], "containers": []}
+        });
+        let disabled = json!({
+            "metadata": {"name": "off"},
+            "spec": {"disabled": true, "supportedModelFormats": [{"name": "sklearn", "autoSelect": true, "priority": 9}], "containers": []}
+        });
+        all.extend([own, disabled].iter().filter_map(Candidate::read));
+        all
+    }
+
+    #[test]
+    fn formats_versions_and_protocols_choose() {
+        let cases = [
+            (
+                json!({"modelFormat": {"name": "sklearn"}}),
+                Ok("kserve-sklearnserver"),
+            ),
+            (
+                json!({"modelFormat": {"name": "sklearn"}, "protocolVersion": "v2"}),
+                Ok("kserve-mlserver"),
+            ),
+            (
+                json!({"modelFormat": {"name": "sklearn", "version": "0"}}),
+                Err("No runtime found"),
+            ),
+            (
+                json!({"modelFormat": {"name": "sklearn", "version": "0"}, "protocolVersion": "v2"}),
+                Ok("kserve-mlserver"),
+            ),
+            (json!({"modelFormat": {"name": "custom"}}), Ok("own")),
+            (
+                json!({"modelFormat": {"name": "nope"}}),
+                Err("No runtime found"),
+            ),
+            (
+                json!({"modelFormat": {"name": "sklearn"}, "runtime": "kserve-mlserver"}),
+                Err("Specified runtime does not support specified protocol"),
+            ),
+            (
+                json!({"modelFormat": {"name": "xgboost"}, "runtime": "kserve-sklearnserver"}),
+                Err("Specified runtime does not support specified framework"),
+            ),
+            (
+                json!({"modelFormat": {"name": "sklearn"}, "runtime": "off"}),
+                Err("Specified runtime is disabled"),
+            ),
+            (
+                json!({"modelFormat": {"name": "sklearn"}, "runtime": "gone"}),
+                Err("Waiting for runtime"),
+            ),
+        ];
+        let candidates = candidates();
+        for (model, expected) in cases {
+            let model: ModelSpec = serde_json::from_value(model).unwrap();
+            match (choose(&candidates, "n", &model), expected) {
+                (Ok(chosen), Ok(name)) => assert_eq!(chosen.name, name),
+                (Err(refused), Err(message)) => {
+                    assert!(refused.message.starts_with(message), "{refused:?}")
+                }
+                (chosen, expected) => panic!("{chosen:?}, expected {expected:?}"),
+            }
+        }
+    }
+}

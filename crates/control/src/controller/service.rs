@@ -1,0 +1,723 @@
+//! One InferenceService: from what is wanted and what is observed to a plan and a status.
+//!
+//! Expected flow: [`reconcile`] at every change of the service, of what its revisions observe, or of secrets and
+//! runtimes. Guarantees: it is idempotent; a revision that is not ready takes no requests; what serves goes on serving
+//! until its successor is ready; the status shows the split that is in force, not the one that is wished for.
+//! Assumptions: the service passed validation. Errors: the store's; the caller tries again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use coracle_api::inference_service::PredictorSpec;
+use coracle_api::status::{
+    Address, ComponentStatus, Components, Condition, FailureInfo, InferenceServiceStatus,
+    ModelCopies, ModelStates, ModelStatus, TrafficTarget,
+};
+use coracle_serving::{
+    LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
+    RevisionSource, RevisionState, ServiceId,
+};
+use serde_json::Value;
+
+use super::conditions::{Conditions, Verdict};
+use super::credentials;
+use super::revisions::{self, Revision, STABLE, canary_track};
+use super::runtimes::{self, Candidate};
+use super::templates::{Canaries, Templates};
+use super::traffic::{Rollout, Share, canary_shares};
+use crate::object;
+use crate::rest::rfc3339;
+use crate::store::{Store, StoreError};
+
+/// What reconciling needs besides the service.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) observed: &'a Observed,
+    pub(crate) runtimes: &'a [Candidate],
+    /// The tries to load each revision that failed before.
+    pub(crate) attempts: &'a BTreeMap<RevisionId, u32>,
+    /// Where the gateway is, such as `http://localhost:8080`.
+    pub(crate) base_url: &'a str,
+    pub(crate) now: Duration,
+}
+
+/// What a service comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) status: InferenceServiceStatus,
+    pub(crate) revisions: BTreeMap<RevisionId, PlannedRevision>,
+    pub(crate) route: Option<PlannedRoute>,
+}
+
+const STOP: &str = "serving.kserve.io/stop";
+const TAG_ROUTING: &str = "serving.kserve.io/enable-tag-routing";
+const MODE: &str = "serving.kserve.io/deploymentMode";
+
+/// Reconciles one service.
+pub(crate) fn reconcile(service: &Value, around: &Surroundings<'_>) -> Result<Outcome, StoreError> {
+    let before = status_of(service);
+    let Some(templates) = service.get("spec").and_then(Templates::read) else {
+        let failure = Refusal {
+            reason: "InvalidPredictorSpec",
+            message: "the spec cannot be read".to_owned(),
+        };
+        return Ok(refused(service, &before, around, &failure));
+    };
+    if object::text(service, "annotations", STOP) == Some("true") {
+        return Ok(stopped(service, &before, around));
+    }
+    let mut all = revisions::of(around.store, service);
+    let adoptable: Vec<String> = all.iter().map(|revision| revision.name.clone()).collect();
+    for (track, template) in tracks(&templates) {
+        revisions::ensure(
+            around.store,
+            service,
+            &mut all,
+            (&track, template),
+            &adoptable,
+            around.now,
+        )?;
+    }
+    let view = View {
+        service,
+        around,
+        templates: &templates,
+        revisions: &all,
+        before: &before,
+        observed: observed_route(service, around.observed),
+    };
+    match view.check_runtime() {
+        Ok(runtime) => Ok(view.settle(runtime)),
+        Err(refusal) => Ok(refused(service, &before, around, &refusal)),
+    }
+}
+
+pub(crate) fn status_of(service: &Value) -> InferenceServiceStatus {
+    let status = service.get("status").cloned().unwrap_or_default();
+    serde_json::from_value(status).unwrap_or_default()
+}
+
+fn service_id(service: &Value) -> ServiceId {
+    ServiceId {
+        namespace: object::namespace(service).to_owned(),
+        name: object::name(service).to_owned(),
+    }
+}
+
+fn observed_route(service: &Value, observed: &Observed) -> Option<PlannedRoute> {
+    observed.routes.get(&service_id(service)).cloned()
+}
+
+/// The tracks of a service with their templates, the stable one first.
+fn tracks(templates: &Templates) -> Vec<(String, &Value)> {
+    let mut tracks = vec![(STABLE.to_owned(), &templates.stable)];
+    match &templates.canaries {
+        Canaries::Revisions(_) => {}
+        Canaries::Block(template, _) => tracks.push((canary_track(""), template)),
+        Canaries::List(list) => tracks.extend(
+            list.iter()
+                .map(|(name, template, _)| (canary_track(name), template)),
+        ),
+    }
+    tracks
+}
+
+/// Why a service cannot be served at all.
+struct Refusal {
+    reason: &'static str,
+    message: String,
+}
+
+/// A service with everything that bears on it.
+struct View<'a> {
+    service: &'a Value,
+    around: &'a Surroundings<'a>,
+    templates: &'a Templates,
+    revisions: &'a [Revision],
+    before: &'a InferenceServiceStatus,
+    /// The split that is in force.
+    observed: Option<PlannedRoute>,
+}
+
+impl View<'_> {
+    /// Chooses the runtime; refuses what is not served here.
+    fn check_runtime(&self) -> Result<&Candidate, Refusal> {
+        let refusal = |reason, message: &str| {
+            Err(Refusal {
+                reason,
+                message: message.to_owned(),
+            })
+        };
+        let predictor: PredictorSpec =
+            serde_json::from_value(self.templates.stable.clone()).unwrap_or_default();
+        let Some(model) = predictor.model.as_deref() else {
+            return refusal(
+                "InvalidPredictorSpec",
+                "custom containers need a cluster; here a predictor has a `model` that is served in-process",
+            );
+        };
+        for (component, name) in [("transformer", "Transformer"), ("explainer", "Explainer")] {
+            if self
+                .service
+                .pointer(&format!("/spec/{component}"))
+                .is_some()
+            {
+                let message = format!("{name}s are not served yet; remove spec.{component}");
+                return refusal("InvalidPredictorSpec", &message);
+            }
+        }
+        match runtimes::choose(self.around.runtimes, object::namespace(self.service), model) {
+            Ok(candidate) if candidate.in_process => Ok(candidate),
+            Ok(candidate) => refusal(
+                "NoSupportingRuntime",
+                &format!(
+                    "the runtime {} runs containers, which need a cluster; remove it or name a built-in one (kubectl get clusterservingruntimes)",
+                    candidate.name
+                ),
+            ),
+            Err(no_runtime) => Err(Refusal {
+                reason: no_runtime.reason,
+                message: no_runtime.message,
+            }),
+        }
+    }
+
+    fn state(&self, revision: &str) -> Option<&RevisionState> {
+        self.around.observed.revisions.get(&self.id(revision))
+    }
+
+    fn id(&self, revision: &str) -> RevisionId {
+        RevisionId {
+            namespace: object::namespace(self.service).to_owned(),
+            name: revision.to_owned(),
+        }
+    }
+
+    fn is_ready(&self, revision: &str) -> bool {
+        matches!(self.state(revision), Some(RevisionState::Ready { .. }))
+    }
+
+    /// Returns the newest revision of a track that is ready.
+    fn newest_ready(&self, track: &str) -> Option<&Revision> {
+        let of_track = self
+            .revisions
+            .iter()
+            .rev()
+            .filter(|revision| revision.track == track);
+        of_track
+            .into_iter()
+            .find(|revision| self.is_ready(&revision.name))
+    }
+
+    fn component(&self) -> ComponentStatus {
+        let components = self.before.components.clone().unwrap_or_default();
+        components.predictor.unwrap_or_default()
+    }
+
+    /// Returns the split that is wanted now, with what the rollout was before it.
+    fn wanted(&self) -> (Vec<Share>, Rollout) {
+        let component = self.component();
+        let newest = revisions::newest(self.revisions, STABLE);
+        let mut rollout = Rollout {
+            latest_created: newest
+                .map(|revision| revision.name.clone())
+                .unwrap_or_default(),
+            latest_ready: self
+                .newest_ready(STABLE)
+                .map(|revision| revision.name.clone()),
+            rolled_out: component.latest_rolledout_revision.clone(),
+            previous: component.previous_rolledout_revision.clone(),
+            percent: None,
+        };
+        // What is not loaded any more, but was ready, is so again once it is loaded.
+        if rollout.latest_ready.is_none() {
+            rollout.latest_ready = component
+                .latest_ready_revision
+                .filter(|name| self.exists(name));
+        }
+        rollout.rolled_out = rollout.rolled_out.filter(|name| self.exists(name));
+        rollout.previous = rollout.previous.filter(|name| self.exists(name));
+        let shares = match &self.templates.canaries {
+            Canaries::Revisions(percent) => {
+                rollout.percent = *percent;
+                rollout.shares()
+            }
+            Canaries::Block(_, percent) => {
+                let canaries = self.canary("", *percent);
+                canary_shares(rollout.latest_ready.as_deref(), canaries.as_slice(), true)
+            }
+            Canaries::List(list) => {
+                let canaries = list
+                    .iter()
+                    .flat_map(|(name, _, percent)| self.canary(name, *percent));
+                let canaries: Vec<(String, u8, bool)> = canaries.collect();
+                canary_shares(rollout.latest_ready.as_deref(), &canaries, false)
+            }
+        };
+        (shares, rollout)
+    }
+
+    fn exists(&self, revision: &str) -> bool {
+        self.revisions.iter().any(|one| one.name == *revision)
+    }
+
+    fn canary(&self, name: &str, percent: u8) -> Vec<(String, u8, bool)> {
+        let newest = revisions::newest(self.revisions, &canary_track(name));
+        newest
+            .map(|revision| {
+                (
+                    revision.name.clone(),
+                    percent,
+                    self.is_ready(&revision.name),
+                )
+            })
+            .into_iter()
+            .collect()
+    }
+
+    /// Returns the route of a split; `None` for none.
+    fn route(&self, shares: &[Share]) -> Option<PlannedRoute> {
+        let with_tags = object::text(self.service, "annotations", TAG_ROUTING) == Some("true");
+        let mut targets: Vec<PlannedTarget> = Vec::new();
+        for share in shares {
+            let latest = (share.latest && with_tags).then(|| "latest".to_owned());
+            let tags = share.tag.clone().into_iter().chain(latest);
+            match targets
+                .iter_mut()
+                .find(|target| target.revision == share.revision)
+            {
+                Some(target) => {
+                    target.percent += share.percent;
+                    target.tags.extend(tags);
+                }
+                None => targets.push(PlannedTarget {
+                    revision: share.revision.clone(),
+                    percent: share.percent,
+                    tags: tags.collect(),
+                }),
+            }
+        }
+        (!targets.is_empty()).then_some(PlannedRoute { targets })
+    }
+
+    fn settle(&self, runtime: &Candidate) -> Outcome {
+        let (shares, rollout) = self.wanted();
+        let wanted = self.route(&shares);
+        let in_force = wanted.is_some() && wanted == self.observed;
+        let rollout = match in_force && matches!(self.templates.canaries, Canaries::Revisions(_)) {
+            true => rollout.advance(&shares),
+            false => self.advance_canaries(rollout, &shares, in_force),
+        };
+        let newest: Vec<&Revision> = tracks(self.templates)
+            .iter()
+            .filter_map(|(track, _)| revisions::newest(self.revisions, track))
+            .collect();
+        let mut needed: Vec<String> = shares.iter().map(|share| share.revision.clone()).collect();
+        needed.extend(newest.iter().map(|revision| revision.name.clone()));
+        // What serves now is not let go of before something else does.
+        let serving = self.observed.iter().flat_map(|route| &route.targets);
+        needed.extend(
+            serving
+                .filter(|_| !in_force)
+                .map(|target| target.revision.clone()),
+        );
+        // What was rolled out is at hand while it may be asked back.
+        needed.extend(rollout.rolled_out.clone());
+        needed.sort();
+        needed.dedup();
+        let planned = self
+            .revisions
+            .iter()
+            .filter(|revision| needed.contains(&revision.name));
+        let planned = planned
+            .map(|revision| (self.id(&revision.name), self.plan(revision)))
+            .collect();
+        let mut in_use = needed;
+        in_use.extend(rollout.previous.clone());
+        revisions::prune(self.around.store, self.service, self.revisions, &in_use);
+        let shown = if in_force {
+            shares
+        } else {
+            self.shown(&shares)
+        };
+        Outcome {
+            status: self.status(runtime, &newest, &rollout, &shown, in_force),
+            revisions: planned,
+            // Until the wanted split can be in force, the one that is stays.
+            route: wanted.or_else(|| self.observed.clone()),
+        }
+    }
+
+    /// With canary blocks, the stable revision is what was rolled out last.
+    fn advance_canaries(&self, mut rollout: Rollout, shares: &[Share], in_force: bool) -> Rollout {
+        let has_blocks = !matches!(self.templates.canaries, Canaries::Revisions(_));
+        if has_blocks
+            && in_force
+            && rollout.rolled_out != rollout.latest_ready
+            && shares.iter().any(|share| share.percent > 0)
+        {
+            rollout.previous = rollout.rolled_out.take();
+            rollout.rolled_out.clone_from(&rollout.latest_ready);
+        }
+        rollout
+    }
+
+    /// Returns the split in force in the words of the one that is wanted.
+    fn shown(&self, wanted: &[Share]) -> Vec<Share> {
+        let targets = self.observed.iter().flat_map(|route| &route.targets);
+        let shares = targets.map(|target| Share {
+            revision: target.revision.clone(),
+            percent: target.percent,
+            latest: wanted
+                .iter()
+                .any(|share| share.latest && share.revision == target.revision),
+            tag: target.tags.iter().find(|tag| *tag == "prev").cloned(),
+        });
+        shares.collect()
+    }
+
+    fn plan(&self, revision: &Revision) -> PlannedRevision {
+        let template = &revision.template;
+        let predictor: PredictorSpec = serde_json::from_value(template.clone()).unwrap_or_default();
+        let model = predictor.model.unwrap_or_default();
+        let credentials = credentials::find(self.around.store, self.service, template);
+        let environment = model.container.env.iter().flatten();
+        let environment = environment
+            .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)));
+        PlannedRevision {
+            model_name: object::name(self.service).to_owned(),
+            source: RevisionSource {
+                uri: model.source.storage_uri.unwrap_or_default(),
+                format: model.model_format.name,
+                environment: environment.collect(),
+                secret_data: credentials.data,
+                secret_annotations: credentials.annotations,
+            },
+            attempt: self
+                .around
+                .attempts
+                .get(&self.id(&revision.name))
+                .copied()
+                .unwrap_or(0),
+        }
+    }
+
+    fn status(
+        &self,
+        runtime: &Candidate,
+        newest: &[&Revision],
+        rollout: &Rollout,
+        shares: &[Share],
+        in_force: bool,
+    ) -> InferenceServiceStatus {
+        let has_route = self.observed.is_some();
+        let address = || Address {
+            url: Some(self.url("")),
+        };
+        InferenceServiceStatus {
+            address: has_route.then(address),
+            components: Some(Components {
+                predictor: Some(self.component_status(newest, rollout, shares)),
+            }),
+            conditions: self.conditions(newest, in_force),
+            deployment_mode: Some(self.mode()),
+            model_status: Some(self.model_status(newest, has_route)),
+            observed_generation: Some(object::generation(self.service)),
+            cluster_serving_runtime_name: runtime.is_cluster_wide().then(|| runtime.name.clone()),
+            serving_runtime_name: (!runtime.is_cluster_wide()).then(|| runtime.name.clone()),
+            url: has_route.then(|| self.url("")),
+        }
+    }
+
+    /// Returns where the service is asked; `tag` is that of one revision, with its hyphen.
+    fn url(&self, tag: &str) -> String {
+        let (namespace, name) = (object::namespace(self.service), object::name(self.service));
+        let base = format!("{}/serving/{namespace}", self.around.base_url);
+        match tag {
+            "" => format!("{base}/{name}"),
+            tag => format!("{base}/{tag}{name}-predictor"),
+        }
+    }
+
+    fn conditions(&self, newest: &[&Revision], in_force: bool) -> Vec<Condition> {
+        let has_route = self.observed.is_some();
+        let configuration = newest.iter().fold(Verdict::True, |all, revision| {
+            all.and(&self.verdict(&revision.name))
+        });
+        let route = match (has_route, in_force) {
+            (true, true) => Verdict::True,
+            (false, _) => Verdict::not_yet("", "no revision takes requests yet"),
+            (true, false) => Verdict::not_yet("", "the split of requests is being changed"),
+        };
+        let route = match &configuration {
+            Verdict::True => route,
+            // What serves goes on serving while its successor is not there.
+            _ if has_route => Verdict::True,
+            _ => route.and(&configuration),
+        };
+        let predictor = configuration.and(&route);
+        let ingress = match has_route {
+            true => Verdict::True,
+            false => Verdict::not_yet("", "Predictor ingress not created").and(&predictor),
+        };
+        let now = rfc3339(self.around.now);
+        let mut conditions = Conditions::new(&self.before.conditions, &now);
+        conditions.add("IngressReady", &ingress);
+        conditions.add_info("LatestDeploymentReady", &configuration);
+        conditions.add_info("PredictorConfigurationReady", &configuration);
+        conditions.add("PredictorReady", &predictor);
+        conditions.add_info("PredictorRouteReady", &route);
+        conditions.add("Ready", &predictor.and(&ingress));
+        conditions.add_info("RoutesReady", &route);
+        conditions.add_info("Stopped", &Verdict::no("", ""));
+        conditions.finish()
+    }
+
+    fn component_status(
+        &self,
+        newest: &[&Revision],
+        rollout: &Rollout,
+        shares: &[Share],
+    ) -> ComponentStatus {
+        let traffic = shares.iter().map(|share| TrafficTarget {
+            latest_revision: Some(share.latest),
+            percent: Some(i64::from(share.percent)),
+            revision_name: Some(share.revision.clone()),
+            url: share.tag.as_ref().map(|tag| self.url(&format!("{tag}-"))),
+            tag: share.tag.clone(),
+        });
+        let created = newest.iter().max_by_key(|revision| revision.number);
+        let ready = newest
+            .iter()
+            .filter(|revision| self.is_ready(&revision.name))
+            .max_by_key(|revision| revision.number);
+        let ready = ready
+            .map(|revision| revision.name.clone())
+            .or(self.component().latest_ready_revision);
+        ComponentStatus {
+            address: Some(Address {
+                url: Some(self.url("")),
+            }),
+            latest_created_revision: created.map(|revision| revision.name.clone()),
+            latest_ready_revision: ready.filter(|name| self.exists(name)),
+            latest_rolledout_revision: rollout.rolled_out.clone(),
+            previous_rolledout_revision: rollout.previous.clone(),
+            traffic: traffic.collect(),
+            url: Some(format!("{}-predictor", self.url(""))),
+        }
+    }
+
+    fn mode(&self) -> String {
+        let named = object::text(self.service, "annotations", MODE);
+        match (
+            named,
+            self.before.deployment_mode.as_deref(),
+            &self.templates.canaries,
+        ) {
+            (_, Some(mode), _) => mode.to_owned(),
+            (Some("RawDeployment" | "Standard"), None, _) | (None, None, Canaries::List(_)) => {
+                "Standard".to_owned()
+            }
+            _ => "Knative".to_owned(),
+        }
+    }
+
+    fn verdict(&self, revision: &str) -> Verdict {
+        match self.state(revision) {
+            Some(RevisionState::Ready { .. }) => Verdict::True,
+            Some(RevisionState::Failed { failure, .. }) => Verdict::no(
+                "RevisionFailed",
+                format!(
+                    "Revision \"{revision}\" failed with message: {}.",
+                    failure.message.trim_end_matches('.')
+                ),
+            ),
+            Some(RevisionState::Loading { progress }) => {
+                Verdict::not_yet("Deploying", format!("Revision \"{revision}\": {progress}"))
+            }
+            None => Verdict::not_yet(
+                "Deploying",
+                format!("Revision \"{revision}\" is waiting to be loaded"),
+            ),
+        }
+    }
+
+    fn model_status(&self, newest: &[&Revision], has_route: bool) -> ModelStatus {
+        let failed = newest
+            .iter()
+            .find_map(|revision| match self.state(&revision.name) {
+                Some(RevisionState::Failed { failure, .. }) => Some((revision, failure)),
+                _ => None,
+            });
+        let all_ready = newest.iter().all(|revision| self.is_ready(&revision.name));
+        let (transition, target) = match (&failed, all_ready) {
+            (Some(_), _) => ("BlockedByFailedLoad", "FailedToLoad"),
+            (None, true) => ("UpToDate", "Loaded"),
+            (None, false) => ("InProgress", "Loading"),
+        };
+        let active = if has_route {
+            "Loaded"
+        } else if failed.is_some() {
+            "FailedToLoad"
+        } else {
+            "Pending"
+        };
+        let last_failure = self
+            .before
+            .model_status
+            .as_ref()
+            .and_then(|status| status.last_failure_info.clone());
+        let last_failure = match failed {
+            Some((revision, failure)) => Some(failure_info(
+                &revision.name,
+                failure,
+                last_failure,
+                self.around.now,
+            )),
+            // A failure that is over is history.
+            None if all_ready => None,
+            None => last_failure,
+        };
+        let n_loaded = newest
+            .iter()
+            .filter(|revision| self.is_ready(&revision.name))
+            .count();
+        ModelStatus {
+            copies: Some(ModelCopies {
+                failed_copies: i32::from(last_failure.is_some()),
+                total_copies: i32::try_from(n_loaded).unwrap_or(i32::MAX),
+            }),
+            last_failure_info: last_failure,
+            states: Some(ModelStates {
+                active_model_state: active.to_owned(),
+                target_model_state: target.to_owned(),
+            }),
+            transition_status: transition.to_owned(),
+        }
+    }
+}
+
+fn failure_info(
+    revision: &str,
+    failure: &LoadFailure,
+    before: Option<FailureInfo>,
+    now: Duration,
+) -> FailureInfo {
+    let mut info = FailureInfo {
+        location: None,
+        message: Some(failure.message.clone()),
+        model_revision_name: Some(revision.to_owned()),
+        reason: Some("ModelLoadFailed".to_owned()),
+        time: None,
+    };
+    // The same failure keeps the time of its first appearance.
+    let since = before.filter(|before| {
+        before.message == info.message && before.model_revision_name == info.model_revision_name
+    });
+    info.time = since
+        .and_then(|before| before.time)
+        .or_else(|| Some(rfc3339(now)));
+    info
+}
+
+/// A service that cannot be served; what it served before goes on.
+fn refused(
+    service: &Value,
+    before: &InferenceServiceStatus,
+    around: &Surroundings<'_>,
+    refusal: &Refusal,
+) -> Outcome {
+    let route = observed_route(service, around.observed);
+    let all = revisions::of(around.store, service);
+    let templates = Templates {
+        stable: Value::Null,
+        canaries: Canaries::Revisions(None),
+    };
+    let view = View {
+        service,
+        around,
+        templates: &templates,
+        revisions: &all,
+        before,
+        observed: route.clone(),
+    };
+    let targets = || route.iter().flat_map(|route| &route.targets);
+    let serving = all
+        .iter()
+        .filter(|revision| targets().any(|target| target.revision == revision.name));
+    let planned = serving.map(|revision| (view.id(&revision.name), view.plan(revision)));
+    Outcome {
+        status: refused_status(
+            before,
+            refusal,
+            route.is_some(),
+            (object::generation(service), around.now),
+        ),
+        revisions: planned.collect(),
+        route: route.clone(),
+    }
+}
+
+fn refused_status(
+    before: &InferenceServiceStatus,
+    refusal: &Refusal,
+    has_route: bool,
+    (generation, now): (i64, Duration),
+) -> InferenceServiceStatus {
+    let text = rfc3339(now);
+    let verdict = Verdict::no(refusal.reason, refusal.message.clone());
+    let mut conditions = Conditions::new(&before.conditions, &text);
+    let ingress = if has_route {
+        Verdict::True
+    } else {
+        verdict.clone()
+    };
+    conditions.add("IngressReady", &ingress);
+    conditions.add("PredictorReady", &verdict);
+    conditions.add("Ready", &verdict);
+    let last = before
+        .model_status
+        .as_ref()
+        .and_then(|status| status.last_failure_info.clone());
+    let since = last.filter(|last| last.message.as_ref() == Some(&refusal.message));
+    let active = if has_route { "Loaded" } else { "Pending" };
+    InferenceServiceStatus {
+        conditions: conditions.finish(),
+        observed_generation: Some(generation),
+        model_status: Some(ModelStatus {
+            copies: None,
+            last_failure_info: Some(FailureInfo {
+                reason: Some(refusal.reason.to_owned()),
+                message: Some(refusal.message.clone()),
+                time: since.and_then(|last| last.time).or(Some(text)),
+                ..FailureInfo::default()
+            }),
+            states: Some(ModelStates {
+                active_model_state: active.to_owned(),
+                target_model_state: "FailedToLoad".to_owned(),
+            }),
+            transition_status: "InvalidSpec".to_owned(),
+        }),
+        ..before.clone()
+    }
+}
+
+/// A service that is told not to serve.
+fn stopped(service: &Value, before: &InferenceServiceStatus, around: &Surroundings<'_>) -> Outcome {
+    let now = rfc3339(around.now);
+    let verdict = Verdict::no("Stopped", "");
+    let mut conditions = Conditions::new(&before.conditions, &now);
+    conditions.add("IngressReady", &verdict);
+    conditions.add("PredictorReady", &verdict);
+    conditions.add("Ready", &verdict);
+    conditions.add_info("Stopped", &Verdict::True);
+    Outcome {
+        status: InferenceServiceStatus {
+            conditions: conditions.finish(),
+            deployment_mode: before.deployment_mode.clone(),
+            observed_generation: Some(object::generation(service)),
+            ..InferenceServiceStatus::default()
+        },
+        ..Outcome::default()
+    }
+}

@@ -1,0 +1,239 @@
+//! How a service's requests are to be split: KServe's rules, as pure functions.
+
+/// What bears on the split of a service without canary blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rollout {
+    /// The newest revision.
+    pub(crate) latest_created: String,
+    /// The newest revision that is ready.
+    pub(crate) latest_ready: Option<String>,
+    /// The newest revision that had all requests.
+    pub(crate) rolled_out: Option<String>,
+    /// The one that had them before.
+    pub(crate) previous: Option<String>,
+    /// `canaryTrafficPercent`.
+    pub(crate) percent: Option<u8>,
+}
+
+/// A revision's share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) revision: String,
+    pub(crate) percent: u8,
+    /// Whether the share goes to whatever revision is the newest that is ready.
+    pub(crate) latest: bool,
+    pub(crate) tag: Option<String>,
+}
+
+const PREV: &str = "prev";
+
+impl Rollout {
+    /// Returns the split; empty if no revision is ready.
+    ///
+    /// The newest ready revision gets `percent` (all, if that is not set or nothing was rolled out before), the one
+    /// rolled out last gets the rest, under the tag `prev`.
+    pub(crate) fn shares(&self) -> Vec<Share> {
+        let Some(latest) = &self.latest_ready else {
+            return Vec::new();
+        };
+        let (percent, stable) = match (self.percent, &self.rolled_out) {
+            (Some(percent), Some(stable)) => (percent.min(100), Some(stable)),
+            _ => (100, None),
+        };
+        let mut shares = vec![Share {
+            revision: latest.clone(),
+            percent,
+            latest: true,
+            tag: None,
+        }];
+        if let Some(stable) = stable.filter(|_| percent < 100) {
+            shares.push(Share {
+                revision: stable.clone(),
+                percent: 100 - percent,
+                latest: false,
+                tag: Some(PREV.to_owned()),
+            });
+        }
+        shares
+    }
+
+    /// Returns what the rollout is once requests are split as `shares` says: which revision was rolled out last, and
+    /// which before.
+    pub(crate) fn advance(&self, shares: &[Share]) -> Self {
+        let mut next = self.clone();
+        let Some(latest) = &self.latest_ready else {
+            return next;
+        };
+        let latest_percent = shares
+            .iter()
+            .find(|share| share.latest && share.revision == *latest)
+            .map(|share| share.percent);
+        if latest_percent == Some(100) && self.rolled_out.as_ref() != Some(latest) {
+            next.previous.clone_from(&self.rolled_out);
+            next.rolled_out = Some(latest.clone());
+            return next;
+        }
+        // Taking back what was rolled out in full: the one before is pinned.
+        let all_on_latest = shares
+            .iter()
+            .filter(|share| share.revision == *latest)
+            .map(|share| u32::from(share.percent))
+            .sum::<u32>()
+            == 100;
+        if self.rolled_out.as_ref() == Some(latest)
+            && self.latest_created == *latest
+            && latest_percent.is_some_and(|percent| percent < 100)
+            && all_on_latest
+            && self.previous.is_some()
+        {
+            next.rolled_out.clone_from(&self.previous);
+        }
+        next
+    }
+}
+
+/// Returns the split of a service with canaries, each with its share and whether it is ready; the stable revision, if
+/// it is ready, gets the rest.
+///
+/// A canary that is not ready gets nothing. Under `latest_is_canary` (the single block of tutorials) the canary counts as
+/// the newest revision and the stable one as the previous.
+pub(crate) fn canary_shares(
+    stable: Option<&str>,
+    canaries: &[(String, u8, bool)],
+    latest_is_canary: bool,
+) -> Vec<Share> {
+    let Some(stable) = stable else {
+        return Vec::new();
+    };
+    let ready = canaries.iter().filter(|(_, _, is_ready)| *is_ready);
+    let taken: u32 = ready
+        .clone()
+        .map(|(_, percent, _)| u32::from(*percent))
+        .sum();
+    let rest = u8::try_from(100_u32.saturating_sub(taken)).unwrap_or(0);
+    let mut shares: Vec<Share> = ready
+        .map(|(revision, percent, _)| Share {
+            revision: revision.clone(),
+            percent: *percent,
+            latest: latest_is_canary,
+            tag: None,
+        })
+        .collect();
+    let has_canary = !shares.is_empty();
+    shares.push(Share {
+        revision: stable.to_owned(),
+        percent: rest,
+        latest: !latest_is_canary || !has_canary,
+        tag: (latest_is_canary && has_canary).then(|| PREV.to_owned()),
+    });
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays KServe's sequences: what is created and ready, the percentage, the expected split and rollout.
+    struct Play(Rollout);
+
+    impl Play {
+        fn step(&mut self, newest: &str, percent: Option<u8>) -> Vec<(String, u8)> {
+            self.0.latest_created = newest.to_owned();
+            self.0.latest_ready = Some(newest.to_owned());
+            self.0.percent = percent;
+            self.settle()
+        }
+
+        /// Reconciles until nothing changes.
+        fn settle(&mut self) -> Vec<(String, u8)> {
+            loop {
+                let shares = self.0.shares();
+                let next = self.0.advance(&shares);
+                if next == self.0 {
+                    return shares
+                        .into_iter()
+                        .map(|share| (share.revision, share.percent))
+                        .collect();
+                }
+                self.0 = next;
+            }
+        }
+    }
+
+    fn split(pairs: &[(&str, u8)]) -> Vec<(String, u8)> {
+        pairs
+            .iter()
+            .map(|(revision, percent)| ((*revision).to_owned(), *percent))
+            .collect()
+    }
+
+    #[test]
+    fn kserves_sequences_hold() {
+        let mut play = Play(Rollout::default());
+        // (a) created with 10: all to the first; then two entries, both on it.
+        assert_eq!(play.step("v1", Some(10)), split(&[("v1", 10), ("v1", 90)]));
+        // (b) a second revision with 10.
+        assert_eq!(play.step("v2", Some(10)), split(&[("v2", 10), ("v1", 90)]));
+        // (c) another percentage.
+        assert_eq!(play.step("v2", Some(40)), split(&[("v2", 40), ("v1", 60)]));
+        // (d) a third revision while the second is a canary.
+        assert_eq!(play.step("v3", Some(10)), split(&[("v3", 10), ("v1", 90)]));
+        // (f) no requests for the canary.
+        assert_eq!(play.step("v3", Some(0)), split(&[("v3", 0), ("v1", 100)]));
+        // (e) promoted by removing the percentage.
+        assert_eq!(play.step("v3", None), split(&[("v3", 100)]));
+        assert_eq!(
+            (play.0.rolled_out.as_deref(), play.0.previous.as_deref()),
+            (Some("v3"), Some("v1"))
+        );
+        // (g) taken back after that.
+        assert_eq!(play.step("v3", Some(0)), split(&[("v3", 0), ("v1", 100)]));
+        // (h) and promoted again.
+        assert_eq!(play.step("v3", None), split(&[("v3", 100)]));
+    }
+
+    #[test]
+    fn promotion_by_a_hundred_is_promotion() {
+        let mut play = Play(Rollout::default());
+        play.step("v1", None);
+        assert_eq!(play.step("v2", Some(20)), split(&[("v2", 20), ("v1", 80)]));
+        assert_eq!(play.step("v2", Some(100)), split(&[("v2", 100)]));
+        assert_eq!(play.0.previous.as_deref(), Some("v1"));
+    }
+
+    #[test]
+    fn a_broken_revision_gets_nothing() {
+        let mut play = Play(Rollout::default());
+        play.step("v1", None);
+        play.0.latest_created = "v2".to_owned();
+        assert_eq!(play.settle(), split(&[("v1", 100)]));
+        play.0.percent = Some(30);
+        assert_eq!(play.settle(), split(&[("v1", 30), ("v1", 70)]));
+        assert_eq!(play.0.rolled_out.as_deref(), Some("v1"));
+    }
+
+    #[test]
+    fn canaries_that_are_not_ready_leave_everything_to_the_stable_one() {
+        let canary = |ready| vec![("c".to_owned(), 20, ready)];
+        let percents = |shares: Vec<Share>| -> Vec<(String, u8)> {
+            shares
+                .into_iter()
+                .map(|share| (share.revision, share.percent))
+                .collect()
+        };
+        assert_eq!(
+            percents(canary_shares(Some("s"), &canary(true), true)),
+            split(&[("c", 20), ("s", 80)])
+        );
+        assert_eq!(
+            percents(canary_shares(Some("s"), &canary(false), true)),
+            split(&[("s", 100)])
+        );
+        assert_eq!(canary_shares(None, &canary(true), true), []);
+        let two = vec![("c".to_owned(), 20, true), ("d".to_owned(), 30, true)];
+        assert_eq!(
+            percents(canary_shares(Some("s"), &two, false)),
+            split(&[("c", 20), ("d", 30), ("s", 50)])
+        );
+    }
+}
