@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     Inspect(InspectArguments),
     Up(Box<UpArguments>),
+    #[command(hide = true)]
+    Control(ControlArguments),
     /// Stop the control plane that `coracle up` started
     Down(StateArguments),
     /// Show whether the control plane runs, and what it serves
@@ -158,7 +160,27 @@ pub(crate) struct UpArguments {
     pub(crate) gateway: GatewayArguments,
 }
 
-/// Stop the control plane that `coracle up` started.
+/// The control process of `coracle up`, which starts it.
+#[derive(Debug, Args)]
+pub(crate) struct ControlArguments {
+    /// The file that objects are kept in
+    #[arg(long, value_name = "FILE")]
+    pub(crate) objects: PathBuf,
+
+    /// The port of the Kubernetes API
+    #[arg(long, value_name = "PORT")]
+    pub(crate) api_port: u16,
+
+    /// Where the gateway is
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: String,
+
+    /// Manifests to apply at the start
+    #[arg(long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// The directory of a control plane.
 #[derive(Debug, Args)]
 pub(crate) struct StateArguments {
     /// The directory that `coracle up` was given [default: ~/.coracle]

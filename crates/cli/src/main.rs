@@ -3,6 +3,7 @@
 //! Arguments are read in two stages: as typed ([`args`]) and as meant (in [`serve`]).
 
 mod args;
+mod control;
 mod down;
 mod inspect;
 mod loader;
@@ -10,6 +11,7 @@ mod serve;
 mod signals;
 mod state;
 mod status;
+mod supervisor;
 mod up;
 
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments, &Environment::read()),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Up(arguments) => up::run(&arguments, &Environment::read()),
+        Command::Control(arguments) => control::run(&arguments),
         Command::Down(arguments) => down::run(&arguments, &Environment::read()),
         Command::Status(arguments) => status::run(&arguments, &Environment::read()),
     };

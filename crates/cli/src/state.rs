@@ -85,11 +85,14 @@ impl StateDirectory {
             .trim()
             .parse()
             .ok()?;
-        // Where there is no /proc the number alone must do.
-        let command = fs::read_to_string(format!("/proc/{id}/comm"));
-        let is_ours = command.map_or(!Path::new("/proc/self").exists(), |name| {
-            name.trim() == "coracle"
-        });
+        if !Path::new("/proc/self").exists() {
+            // Without /proc the number alone must do.
+            return Some(id);
+        }
+        // A process that has ended and was not waited for has a name still, but no command line.
+        let name = fs::read_to_string(format!("/proc/{id}/comm")).ok()?;
+        let command = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+        let is_ours = name.trim() == "coracle" && !command.is_empty();
         is_ours.then_some(id)
     }
 

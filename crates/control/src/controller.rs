@@ -19,9 +19,7 @@ use coracle_api::kind::{
 };
 use coracle_api::status::InferenceServiceStatus;
 use coracle_base::Clock;
-use coracle_serving::{
-    Observed, ObservedCell, Plan, PlanSender, RevisionId, RevisionState, ServiceId,
-};
+use coracle_serving::{Observed, ObservedCell, Plan, RevisionId, RevisionState, ServiceId};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -42,6 +40,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub struct ControllerConfig {
     /// Where the gateway is, such as `http://localhost:8080`.
     pub base_url: String,
+    /// Given every plan that differs from the one before.
+    pub publish: Box<dyn Fn(&Plan) + Send + Sync>,
     /// Told, in a sentence, when a service becomes ready, ceases to be, or fails.
     pub report: Box<dyn Fn(Readiness, &str) + Send + Sync>,
 }
@@ -58,7 +58,6 @@ pub enum Readiness {
 /// Acts on InferenceServices.
 pub struct Controller {
     store: Arc<Store>,
-    plans: PlanSender,
     observed: Arc<ObservedCell>,
     observed_changed: Arc<Notify>,
     clock: Arc<dyn Clock>,
@@ -68,6 +67,7 @@ pub struct Controller {
     /// Changes of the store up to this version have been looked at.
     version: u64,
     retries: BTreeMap<RevisionId, Retry>,
+    has_published: bool,
 }
 
 /// When a revision that failed is loaded again.
@@ -87,19 +87,17 @@ impl std::fmt::Debug for Controller {
 }
 
 impl Controller {
-    /// Returns a controller over `store` that sends plans to `plans`; `observed_changed` is to be notified at every change
+    /// Returns a controller over `store`; `observed_changed` is to be notified at every change
     /// of `observed`.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
-        plans: PlanSender,
         (observed, observed_changed): (Arc<ObservedCell>, Arc<Notify>),
         clock: Arc<dyn Clock>,
         config: ControllerConfig,
     ) -> Self {
         Self {
             store,
-            plans,
             observed,
             observed_changed,
             clock,
@@ -108,6 +106,7 @@ impl Controller {
             last_observed: Observed::default(),
             version: 0,
             retries: BTreeMap::new(),
+            has_published: false,
         }
     }
 
@@ -150,8 +149,9 @@ impl Controller {
                 again.insert(id);
             }
         }
-        if self.plan != before {
-            self.plans.send(self.plan.clone());
+        if self.plan != before || !self.has_published {
+            self.has_published = true;
+            (self.config.publish)(&self.plan);
         }
         (self, again)
     }
@@ -343,42 +343,25 @@ impl Controller {
             .map(|_stored| ())
     }
 
-    /// Writes an event when a service becomes ready or ceases to be.
+    /// Writes an event when a service becomes ready, ceases to be, or fails in another way than before. What is not known
+    /// for the moment, as while requests are split anew, is no event.
     fn record_readiness(&self, service: &Value, status: &Value) {
-        let is_ready = |status: Option<&Value>| {
-            let conditions = status
-                .and_then(|status| status.get("conditions"))
-                .and_then(Value::as_array);
-            let mut conditions = conditions.into_iter().flatten();
-            let ready = conditions.find(|condition| condition["type"] == "Ready");
-            ready.map(|condition| {
-                (
-                    condition["status"] == "True",
-                    condition["message"].as_str().unwrap_or_default().to_owned(),
-                )
-            })
-        };
-        let (was, is) = (is_ready(service.get("status")), is_ready(Some(status)));
+        let (was, before) = readiness(service.get("status"));
+        let (is, why) = readiness(Some(status));
         let name = object::name(service);
         match (was, is) {
-            (None | Some((false, _)), Some((true, _))) => {
-                self.record(
-                    service,
-                    "Normal",
-                    "InferenceServiceReady",
-                    &format!("InferenceService [{name}] is Ready"),
-                );
+            ("True", "True") => {}
+            (_, "True") => {
+                let message = format!("InferenceService [{name}] is Ready");
+                self.record(service, "Normal", "InferenceServiceReady", &message);
             }
-            (Some((true, _)), Some((false, why))) => {
+            ("True", "False") => {
                 let message =
                     format!("InferenceService [{name}] is no longer Ready because of: {why}");
                 self.record(service, "Warning", "InferenceServiceNotReady", &message);
             }
-            (Some((false, before)), Some((false, why)))
-                if before != why
-                    && status["modelStatus"]["transitionStatus"] == "BlockedByFailedLoad" =>
-            {
-                self.record(service, "Warning", "ModelLoadFailed", &why);
+            (_, "False") if was != "False" || before != why => {
+                self.record(service, "Warning", "ModelLoadFailed", why);
             }
             _ => {}
         }
@@ -438,6 +421,22 @@ impl Controller {
         }
         Ok(())
     }
+}
+
+/// Returns the status and message of the condition `Ready`.
+fn readiness(status: Option<&Value>) -> (&str, &str) {
+    let conditions = status
+        .and_then(|status| status.get("conditions"))
+        .and_then(Value::as_array);
+    let mut conditions = conditions.into_iter().flatten();
+    let ready = conditions.find(|condition| condition["type"] == "Ready");
+    let text = |field: &str| {
+        ready
+            .and_then(|ready| ready.get(field))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    (text("status"), text("message"))
 }
 
 fn revision_status(state: Option<&RevisionState>) -> Value {

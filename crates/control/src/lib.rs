@@ -3,6 +3,7 @@
 
 mod controller;
 mod failure;
+pub mod hinge;
 mod manifests;
 mod object;
 mod rest;

@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use coracle_api::kind::INFERENCE_SERVICE;
 use coracle_api::{KINDS, Kind};
-use coracle_serving::ServiceId;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -108,6 +106,14 @@ pub enum StoreError {
     /// The object is not the one that was read.
     #[error("the object has changed")]
     Conflict,
+    /// Another process uses the file.
+    #[error(
+        "another coracle process uses {path}; stop it with `coracle down`, or choose another --state"
+    )]
+    InUse {
+        /// The file.
+        path: String,
+    },
     /// The file could not be read or written.
     #[error("cannot store objects in {path}: {reason}")]
     File {
@@ -206,20 +212,6 @@ impl Store {
         let objects = state.objects.values();
         let objects = objects.filter(|stored| stored.key.namespace == namespace);
         objects.cloned().collect()
-    }
-
-    /// Returns the InferenceServices that were served when their status was last written.
-    #[must_use]
-    pub fn inference_services_with_url(&self) -> Vec<ServiceId> {
-        let (services, _) = self.list(&INFERENCE_SERVICE, None);
-        let served = services
-            .iter()
-            .filter(|stored| object::at(&stored.object, &["status", "url"]).is_some());
-        let id = |stored: &Arc<Stored>| ServiceId {
-            namespace: stored.key.namespace.clone(),
-            name: stored.key.name.clone(),
-        };
-        served.map(id).collect()
     }
 
     /// Returns every object that names `uid` as its owner.

@@ -93,7 +93,8 @@ impl ObservedCell {
             .clone()
     }
 
-    fn set(&self, observed: Observed) {
+    /// Replaces what is observed.
+    pub fn set(&self, observed: Observed) {
         let mut current = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
         if *current == observed {
             return;

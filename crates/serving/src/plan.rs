@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use coracle_base::Code;
+use serde::{Deserialize, Serialize};
 
 /// A revision's name within its namespace; unique over time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct RevisionId {
     /// The namespace.
     pub namespace: String,
@@ -16,12 +18,48 @@ pub struct RevisionId {
 }
 
 /// A service's name within its namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct ServiceId {
     /// The namespace.
     pub namespace: String,
     /// The name, which is its model's name too.
     pub name: String,
+}
+
+macro_rules! as_text {
+    ($id:ident) => {
+        impl From<$id> for String {
+            fn from(id: $id) -> Self {
+                id.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $id {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                let (namespace, name) = text.split_once('/').ok_or("no NAMESPACE/NAME")?;
+                Ok(Self {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                })
+            }
+        }
+    };
+}
+
+as_text!(RevisionId);
+as_text!(ServiceId);
+
+fn write_code<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(code.as_str())
+}
+
+fn read_code<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Code, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let code = Code::ALL.into_iter().find(|code| code.as_str() == text);
+    code.ok_or_else(|| serde::de::Error::custom("no failure code"))
 }
 
 impl fmt::Display for RevisionId {
@@ -46,7 +84,7 @@ pub struct Plan {
 }
 
 /// A revision to hold in memory.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct PlannedRevision {
     /// The name under which requests ask for the model.
     pub model_name: String,
@@ -57,7 +95,7 @@ pub struct PlannedRevision {
 }
 
 /// Where a revision's files are and how they are read.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct RevisionSource {
     /// The storage URI.
     pub uri: String,
@@ -82,14 +120,14 @@ impl fmt::Debug for RevisionSource {
 }
 
 /// How a service's requests are split.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct PlannedRoute {
     /// The targets; their percentages sum to 100.
     pub targets: Vec<PlannedTarget>,
 }
 
 /// A revision's share of requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct PlannedTarget {
     /// The revision's name.
     pub revision: String,
@@ -108,21 +146,8 @@ pub struct Observed {
     pub routes: BTreeMap<ServiceId, PlannedRoute>,
 }
 
-impl Observed {
-    /// Returns whether a revision of this service failed.
-    #[must_use]
-    pub fn has_failed(&self, service: &ServiceId) -> bool {
-        let prefix = format!("{}-predictor-", service.name);
-        self.revisions.iter().any(|(id, state)| {
-            id.namespace == service.namespace
-                && id.name.starts_with(&prefix)
-                && matches!(state, RevisionState::Failed { .. })
-        })
-    }
-}
-
 /// The state of a revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum RevisionState {
     /// It waits for its turn, is fetched, or is built.
     Loading {
@@ -144,9 +169,10 @@ pub enum RevisionState {
 }
 
 /// Why a revision could not be loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct LoadFailure {
     /// The kind of failure.
+    #[serde(serialize_with = "write_code", deserialize_with = "read_code")]
     pub code: Code,
     /// What happened, and what to do about it.
     pub message: String,

@@ -121,14 +121,11 @@ fn write(
 }
 
 fn open_database(path: &Path) -> Result<Database, StoreError> {
-    Database::create(path).map_err(|error| {
-        let reason = match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => {
-                "another coracle process uses it; stop that one with `coracle down`, or choose another --state".to_owned()
-            }
-            error => error.to_string(),
-        };
-        file_error(path, reason)
+    Database::create(path).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
+            path: path.display().to_string(),
+        },
+        error => file_error(path, error.to_string()),
     })
 }
 

@@ -1,0 +1,159 @@
+//! The control process: the API, the store and the controller, apart from what serves.
+//!
+//! `coracle up` starts it, talks with it over its standard input and output, and starts it again should it end.
+
+use std::io::{BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use coracle_base::{Clock, SystemClock};
+use coracle_control::hinge::{FromControl, PlanChange, ToControl, read_message, write_message};
+use coracle_control::{Api, ApiServer, Controller, ControllerConfig, Readiness, Store, StoreError};
+use coracle_serving::{Observed, ObservedCell, Plan};
+use tokio::sync::Notify;
+
+use crate::args::ControlArguments;
+
+/// Threads of the control process.
+const THREADS: usize = 2;
+/// How long a control process waits for one that is just ending to let go of the store.
+const STORE_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// What goes to the serving process; one line at a time.
+#[derive(Clone, Default)]
+struct Out(Arc<Mutex<()>>);
+
+impl Out {
+    fn send(&self, message: &FromControl) {
+        let _turn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A serving process that is gone is noticed where it is read from.
+        drop(write_message(&mut std::io::stdout(), message));
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &ControlArguments) -> anyhow::Result<()> {
+    let out = Out::default();
+    let result = serve(arguments, &out);
+    if let Err(error) = &result {
+        let message = format!("{error:#}");
+        out.send(&FromControl::Failed { message });
+    }
+    drop(std::io::stdout().flush());
+    // Why it ended has been told; the exit status only says that it did.
+    std::process::exit(i32::from(result.is_err()));
+}
+
+fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()?;
+    let store = Arc::new(runtime.block_on(open_store(&arguments.objects))?);
+    let server = bind_api(arguments.api_port)?;
+    let version = env!("CARGO_PKG_VERSION");
+    let api = Arc::new(Api::new(Arc::clone(&store), Arc::clone(&clock), version));
+    for namespace in ["default", "kube-system"] {
+        let made = api.ensure_namespace(namespace);
+        made.map_err(|failure| anyhow::anyhow!(failure.message))?;
+    }
+    for path in &arguments.files {
+        for message in apply_file(&api, path)? {
+            out.send(&FromControl::Log {
+                is_warning: false,
+                message,
+            });
+        }
+    }
+    let notify = Arc::new(Notify::new());
+    let told = Arc::clone(&notify);
+    let observed = Arc::new(ObservedCell::new(Box::new(move || told.notify_one())));
+    let mut input = BufReader::new(std::io::stdin());
+    // What serves already must be known before anything is decided.
+    let mut seen = Observed::default();
+    if !take_observed(&mut input, &mut seen, &observed)? {
+        return Ok(());
+    }
+    let config = ControllerConfig {
+        base_url: arguments.base_url.clone(),
+        publish: publisher(out),
+        report: reporter(out),
+    };
+    runtime.spawn(Controller::new(store, (Arc::clone(&observed), notify), clock, config).run());
+    let address = server.address();
+    runtime.spawn(server.serve(api));
+    out.send(&FromControl::Listening { address });
+    // Ends when the serving process does.
+    while take_observed(&mut input, &mut seen, &observed)? {}
+    Ok(())
+}
+
+/// Reads the next observation; false when the serving process is gone.
+fn take_observed(
+    input: &mut BufReader<std::io::Stdin>,
+    seen: &mut Observed,
+    cell: &ObservedCell,
+) -> anyhow::Result<bool> {
+    let message = read_message(input).context("the serving process sends what is no message")?;
+    let Some(ToControl::Observed(change)) = message else {
+        return Ok(false);
+    };
+    change.apply(seen);
+    cell.set(seen.clone());
+    Ok(true)
+}
+
+async fn open_store(path: &Path) -> anyhow::Result<Store> {
+    let step = Duration::from_millis(50);
+    let mut waited = Duration::ZERO;
+    loop {
+        match Store::open(path) {
+            Err(StoreError::InUse { .. }) if waited < STORE_WAIT_MAX => {
+                tokio::time::sleep(step).await;
+                waited += step;
+            }
+            result => return Ok(result?),
+        }
+    }
+}
+
+fn bind_api(port: u16) -> anyhow::Result<ApiServer> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    ApiServer::bind(address).with_context(|| {
+        format!("cannot listen on {address} for the Kubernetes API; find who does with `ss -ltnp 'sport = :{port}'`, or choose another port with --api-port")
+    })
+}
+
+fn publisher(out: &Out) -> Box<dyn Fn(&Plan) + Send + Sync> {
+    let out = out.clone();
+    let sent = Mutex::new(Plan::default());
+    Box::new(move |plan| {
+        let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+        out.send(&FromControl::Plan(PlanChange::between(&sent, plan)));
+        sent.clone_from(plan);
+    })
+}
+
+fn reporter(out: &Out) -> Box<dyn Fn(Readiness, &str) + Send + Sync> {
+    let out = out.clone();
+    Box::new(move |readiness, message| {
+        out.send(&FromControl::Log {
+            is_warning: readiness == Readiness::NotReady,
+            message: message.to_owned(),
+        });
+    })
+}
+
+/// Applies the manifests of a file; returns a line for each, as kubectl writes it.
+fn apply_file(api: &Arc<Api>, path: &Path) -> anyhow::Result<Vec<String>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    match api.apply_manifests(&text, "coracle-up") {
+        Ok(lines) => Ok(lines),
+        Err(failure) => bail!("{}: {}", path.display(), failure.message),
+    }
+}

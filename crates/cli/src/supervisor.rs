@@ -1,0 +1,271 @@
+//! The serving side of the hinge: starts the control process, passes plans and observations, starts it again should it
+//! end.
+
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use coracle_control::hinge::{FromControl, ObservedChange, ToControl, read_message, write_message};
+use coracle_gateway::Log;
+use coracle_serving::{Observed, ObservedCell, Plan, PlanSender};
+
+use crate::state::StateDirectory;
+
+/// How long after its end a control process is started again; doubles while it does not last.
+const RESTART_AFTER: Duration = Duration::from_millis(100);
+/// The longest such wait.
+const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
+
+/// How control processes are started.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlCommand {
+    pub(crate) state: StateDirectory,
+    pub(crate) api_port: u16,
+    pub(crate) base_url: String,
+    /// Manifests to apply at the first start.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// The first words of a control process.
+#[derive(Clone, Debug)]
+pub(crate) struct Started {
+    /// Where the API listens.
+    pub(crate) address: SocketAddr,
+    /// What is to be served.
+    pub(crate) plan: Plan,
+}
+
+/// Keeps a control process running.
+pub(crate) struct Supervisor {
+    command: ControlCommand,
+    plans: PlanSender,
+    observed: Arc<ObservedCell>,
+    /// Woken at every change of what is observed.
+    changed: Arc<Changed>,
+    stopping: Arc<AtomicBool>,
+    log: Log,
+}
+
+/// Passes on that something changed, to whichever control process runs.
+#[derive(Debug, Default)]
+pub(crate) struct Changed(Mutex<Option<Sender<()>>>);
+
+impl Changed {
+    pub(crate) fn tell(&self) {
+        if let Some(sender) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A control process that is gone is told anew when it is back.
+            let _told = sender.send(());
+        }
+    }
+
+    fn listen(&self) -> Receiver<()> {
+        let (sender, receiver) = channel();
+        // The first observation is sent whether or not something changes.
+        let _told = sender.send(());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        command: ControlCommand,
+        plans: PlanSender,
+        observed: Arc<ObservedCell>,
+        changed: Arc<Changed>,
+        log: Log,
+    ) -> Self {
+        Self {
+            command,
+            plans,
+            observed,
+            changed,
+            stopping: Arc::default(),
+            log,
+        }
+    }
+
+    /// Returns what ends the supervision when set; the control process then ends with this one.
+    pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
+    }
+
+    /// Starts the control process and, on a thread of its own, keeps one running.
+    ///
+    /// # Errors
+    /// If the first one cannot start.
+    pub(crate) fn start(mut self) -> anyhow::Result<Started> {
+        let mut control = Control::spawn(&self.command)?;
+        let (first_words, first) = channel();
+        std::thread::Builder::new()
+            .name("coracle-supervise".to_owned())
+            .spawn(move || {
+                let mut first_words = Some(first_words);
+                let mut wait = RESTART_AFTER;
+                loop {
+                    let lasted = self.attend(control, first_words.take());
+                    if self.stopping.load(Ordering::Acquire) {
+                        return;
+                    }
+                    wait = if lasted { RESTART_AFTER } else { wait.saturating_mul(2).min(RESTART_AFTER_MAX) };
+                    self.log.warn("the control process ended; what serves goes on serving, and another one is started");
+                    self.command.files.clear();
+                    control = loop {
+                        std::thread::park_timeout(wait);
+                        match Control::spawn(&self.command) {
+                            Ok(control) => break control,
+                            Err(error) => self.log.warn(&format!("{error:#}; trying again")),
+                        }
+                    };
+                }
+            })?;
+        first
+            .recv()
+            .context("the control process ended at once")?
+            .map_err(anyhow::Error::msg)
+    }
+
+    /// Passes messages until the control process ends; returns whether it had come up.
+    fn attend(
+        &mut self,
+        control: Control,
+        mut first_words: Option<Sender<Result<Started, String>>>,
+    ) -> bool {
+        let Control {
+            mut child,
+            input,
+            output,
+        } = control;
+        let changes = self.changed.listen();
+        let observed = Arc::clone(&self.observed);
+        let sender = std::thread::Builder::new().name("coracle-observed".to_owned());
+        let sender = sender.spawn(move || send_observed(input, &changes, &observed));
+        let mut output = BufReader::new(output);
+        let mut plan = Plan::default();
+        let mut address = None;
+        let mut has_plan = false;
+        while let Ok(Some(message)) = read_message(&mut output) {
+            match message {
+                FromControl::Listening { address: bound } => {
+                    address = Some(bound);
+                    // The same one again, should it be started again.
+                    self.command.api_port = bound.port();
+                }
+                FromControl::Plan(change) => {
+                    change.apply(&mut plan);
+                    // The first one comes with the first round of the controller, even if it is empty.
+                    has_plan = true;
+                    self.plans.send(plan.clone());
+                }
+                FromControl::Log {
+                    is_warning: true,
+                    message,
+                } => self.log.warn(&message),
+                FromControl::Log {
+                    is_warning: false,
+                    message,
+                } => self.log.info(&message),
+                FromControl::Failed { message } => match first_words.take() {
+                    Some(first_words) => drop(first_words.send(Err(message))),
+                    None => self.log.warn(&message),
+                },
+            }
+            if let Some(address) = address
+                && let Some(first_words) = first_words.take_if(|_| has_plan)
+            {
+                let plan = plan.clone();
+                drop(first_words.send(Ok(Started { address, plan })));
+            }
+        }
+        self.changed.close();
+        drop(child.wait());
+        if let Ok(sender) = sender {
+            drop(sender.join());
+        }
+        address.is_some()
+    }
+}
+
+/// Sends what is observed, at first as a whole, then as it changes.
+fn send_observed(mut input: ChildStdin, changes: &Receiver<()>, observed: &ObservedCell) {
+    let mut sent = Observed::default();
+    let mut is_first = true;
+    while changes.recv().is_ok() {
+        // Several changes at once are one message.
+        while changes.try_recv().is_ok() {}
+        let now = observed.get();
+        if now == sent && !is_first {
+            continue;
+        }
+        let change = ObservedChange::between(&sent, &now);
+        if write_message(&mut input, &ToControl::Observed(change)).is_err() {
+            return;
+        }
+        sent = now;
+        is_first = false;
+    }
+}
+
+/// A control process.
+struct Control {
+    child: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+}
+
+impl Control {
+    fn spawn(command: &ControlCommand) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let mut process = Command::new(program);
+        process
+            .arg("control")
+            .arg("--objects")
+            .arg(command.state.objects())
+            .arg("--api-port")
+            .arg(command.api_port.to_string())
+            .arg("--base-url")
+            .arg(&command.base_url);
+        for file in &command.files {
+            process.arg("--filename").arg(file);
+        }
+        detach_from_terminal(&mut process);
+        let mut child = process
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the control process")?;
+        let input = child
+            .stdin
+            .take()
+            .context("the control process has no input")?;
+        let output = child
+            .stdout
+            .take()
+            .context("the control process has no output")?;
+        Ok(Self {
+            child,
+            input,
+            output,
+        })
+    }
+}
+
+/// Ctrl-C is for the serving process, which ends the other once its requests are finished.
+#[cfg(unix)]
+fn detach_from_terminal(process: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    process.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn detach_from_terminal(_process: &mut Command) {}
