@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -54,11 +54,22 @@ pub(crate) struct Supervisor {
 
 /// Passes on that something changed, to whichever control process runs.
 #[derive(Debug, Default)]
-pub(crate) struct Changed(Mutex<Option<Sender<()>>>);
+pub(crate) struct Changed(Mutex<Listener>);
+
+#[derive(Debug, Default)]
+struct Listener {
+    sender: Option<Sender<()>>,
+    /// Nobody is to listen any more.
+    is_closed: bool,
+}
 
 impl Changed {
+    fn listener(&self) -> MutexGuard<'_, Listener> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn tell(&self) {
-        if let Some(sender) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(sender) = &self.listener().sender {
             // A control process that is gone is told anew when it is back.
             let _told = sender.send(());
         }
@@ -68,12 +79,40 @@ impl Changed {
         let (sender, receiver) = channel();
         // The first observation is sent whether or not something changes.
         let _told = sender.send(());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let mut listener = self.listener();
+        listener.sender = (!listener.is_closed).then_some(sender);
         receiver
     }
 
+    /// Ends the sending of observations to the control process of now.
+    fn end(&self) {
+        self.listener().sender = None;
+    }
+
+    /// Ends it for good.
     fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut listener = self.listener();
+        listener.sender = None;
+        listener.is_closed = true;
+    }
+}
+
+/// Ends the supervision, in two steps.
+pub(crate) struct Stopper {
+    stopping: Arc<AtomicBool>,
+    changed: Arc<Changed>,
+}
+
+impl Stopper {
+    /// Says that the end is near: a control process that ends now is not replaced.
+    pub(crate) fn announce(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Ends the control process, which notices that its input is closed.
+    pub(crate) fn stop(&self) {
+        self.announce();
+        self.changed.close();
     }
 }
 
@@ -95,9 +134,12 @@ impl Supervisor {
         }
     }
 
-    /// Returns what ends the supervision when set; the control process then ends with this one.
-    pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stopping)
+    /// Returns what ends the supervision.
+    pub(crate) fn stopper(&self) -> Stopper {
+        Stopper {
+            stopping: Arc::clone(&self.stopping),
+            changed: Arc::clone(&self.changed),
+        }
     }
 
     /// Starts the control process and, on a thread of its own, keeps one running.
@@ -187,7 +229,7 @@ impl Supervisor {
                 drop(first_words.send(Ok(Started { address, plan })));
             }
         }
-        self.changed.close();
+        self.changed.end();
         drop(child.wait());
         if let Ok(sender) = sender {
             drop(sender.join());

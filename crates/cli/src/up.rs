@@ -1,7 +1,6 @@
 //! `coracle up`: the gateway in this process, the control plane in another.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coracle_base::{Clock, SystemClock};
@@ -85,7 +84,7 @@ impl Plane<'_> {
             changed,
             log.clone(),
         );
-        let stopping = supervisor.stopping();
+        let stopper = Arc::new(supervisor.stopper());
         let started = supervisor.start()?;
         resume(&runtime, &started.plan, &observed);
         self.state.write_kubeconfig(started.address)?;
@@ -96,10 +95,13 @@ impl Plane<'_> {
             started.address,
             self.state.kubeconfig().display()
         ));
-        let report = self
-            .server
-            .run(table, log, self.clock, shutdown_signal(log)?)?;
-        stopping.store(true, Ordering::Release);
+        let (signal, announcer) = (shutdown_signal(log)?, Arc::clone(&stopper));
+        let shutdown = async move {
+            signal.await;
+            announcer.announce();
+        };
+        let report = self.server.run(table, log, self.clock, shutdown)?;
+        stopper.stop();
         plans.stop();
         runtime.shutdown_background();
         say_stopped(report, log);

@@ -31,6 +31,8 @@ use service::{Outcome, Surroundings};
 
 /// How long the controller waits after a change for others that come with it.
 const SETTLE: Duration = Duration::from_millis(3);
+/// How long after a write failed the controller tries again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long after a failure that may pass a revision is loaded again; doubles with every try.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The longest such wait.
@@ -124,12 +126,13 @@ impl Controller {
                 // A panic here is a defect; without a controller nothing more can be done.
                 Err(_panicked) => return,
             };
-            if dirty.is_empty() {
-                tokio::select! {
-                    result = changed.changed() => if result.is_err() { return },
-                    () = self.observed_changed.notified() => {}
-                    () = sleep(self.next_retry()) => {}
-                }
+            // What could not be written is tried again: the disk is full, or others wrote at the same time.
+            let again = (!dirty.is_empty()).then_some(AGAIN_AFTER);
+            tokio::select! {
+                result = changed.changed() => if result.is_err() { return },
+                () = self.observed_changed.notified() => {}
+                () = sleep(self.next_retry()) => {}
+                () = sleep(again) => {}
             }
             tokio::time::sleep(SETTLE).await;
         }
