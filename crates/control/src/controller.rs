@@ -25,12 +25,14 @@ use tokio::sync::Notify;
 
 use crate::object;
 use crate::rest::rfc3339;
-use crate::store::{Change, Key, Store, StoreError, Stored};
+use crate::store::{Change, Key, Store, StoreError, Stored, Write};
 use runtimes::Candidate;
 use service::{Outcome, Surroundings};
 
 /// How long the controller waits after a change for others that come with it.
 const SETTLE: Duration = Duration::from_millis(3);
+/// The most events that are kept of a service.
+const EVENTS_MAX: usize = 30;
 /// How long after a write failed the controller tries again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long after a failure that may pass a revision is loaded again; doubles with every try.
@@ -70,6 +72,8 @@ pub struct Controller {
     version: u64,
     retries: BTreeMap<RevisionId, Retry>,
     has_published: bool,
+    /// What the round is to write, with the service it is about.
+    pending: Vec<(ServiceId, Write)>,
 }
 
 /// When a revision that failed is loaded again.
@@ -109,6 +113,7 @@ impl Controller {
             version: 0,
             retries: BTreeMap::new(),
             has_published: false,
+            pending: Vec::new(),
         }
     }
 
@@ -156,7 +161,23 @@ impl Controller {
             self.has_published = true;
             (self.config.publish)(&self.plan);
         }
+        again.extend(self.write_pending());
         (self, again)
+    }
+
+    /// Writes what the round has put off, with one wait for the disk; returns the services of what failed.
+    fn write_pending(&mut self) -> BTreeSet<ServiceId> {
+        let (services, writes): (Vec<ServiceId>, Vec<Write>) =
+            std::mem::take(&mut self.pending).into_iter().unzip();
+        if writes.is_empty() {
+            return BTreeSet::new();
+        }
+        let results = self.store.write_all(writes);
+        let failed = services
+            .into_iter()
+            .zip(results)
+            .filter(|(_, result)| result.is_err());
+        failed.map(|(service, _)| service).collect()
     }
 
     fn all_services(&self) -> BTreeSet<ServiceId> {
@@ -305,8 +326,9 @@ impl Controller {
             },
         )?;
         self.take(id, &outcome);
-        self.write_status(&stored, &outcome.status)?;
-        self.write_revisions(id, &outcome)
+        self.write_status(id, &stored, &outcome.status);
+        self.write_revisions(id, &outcome);
+        Ok(())
     }
 
     fn forget(&mut self, id: &ServiceId) {
@@ -329,26 +351,25 @@ impl Controller {
         }
     }
 
-    fn write_status(
-        &self,
-        stored: &Stored,
-        status: &InferenceServiceStatus,
-    ) -> Result<(), StoreError> {
+    fn write_status(&mut self, id: &ServiceId, stored: &Stored, status: &InferenceServiceStatus) {
         let status = serde_json::to_value(status).unwrap_or_default();
         if stored.object.get("status") == Some(&status) {
-            return Ok(());
+            return;
         }
-        self.record_readiness(&stored.object, &status);
+        self.record_readiness(id, &stored.object, &status);
         let mut object = stored.object.clone();
         object["status"] = status;
-        self.store
-            .update(&stored.key, stored.version, object)
-            .map(|_stored| ())
+        let write = Write::Update {
+            key: stored.key.clone(),
+            expected: stored.version,
+            object,
+        };
+        self.pending.push((id.clone(), write));
     }
 
     /// Writes an event when a service becomes ready, ceases to be, or fails in another way than before. What is not known
     /// for the moment, as while requests are split anew, is no event.
-    fn record_readiness(&self, service: &Value, status: &Value) {
+    fn record_readiness(&mut self, id: &ServiceId, service: &Value, status: &Value) {
         let (was, before) = readiness(service.get("status"));
         let (is, why) = readiness(Some(status));
         let name = object::name(service);
@@ -356,21 +377,28 @@ impl Controller {
             ("True", "True") => {}
             (_, "True") => {
                 let message = format!("InferenceService [{name}] is Ready");
-                self.record(service, "Normal", "InferenceServiceReady", &message);
+                self.record(id, service, "Normal", "InferenceServiceReady", &message);
             }
             ("True", "False") => {
                 let message =
                     format!("InferenceService [{name}] is no longer Ready because of: {why}");
-                self.record(service, "Warning", "InferenceServiceNotReady", &message);
+                self.record(id, service, "Warning", "InferenceServiceNotReady", &message);
             }
             (_, "False") if was != "False" || before != why => {
-                self.record(service, "Warning", "ModelLoadFailed", why);
+                self.record(id, service, "Warning", "ModelLoadFailed", why);
             }
             _ => {}
         }
     }
 
-    fn record(&self, service: &Value, event_type: &str, reason: &str, message: &str) {
+    fn record(
+        &mut self,
+        id: &ServiceId,
+        service: &Value,
+        event_type: &str,
+        reason: &str,
+        message: &str,
+    ) {
         let readiness = match event_type {
             "Normal" => Readiness::Ready,
             _ => Readiness::NotReady,
@@ -404,12 +432,35 @@ impl Controller {
             "lastTimestamp": now,
             "source": {"component": "coracle"}
         });
-        // An event that is lost is a line less in `kubectl describe`.
-        drop(self.store.create(Key::new(&EVENT, namespace, &name), event));
+        let write = Write::Create {
+            key: Key::new(&EVENT, namespace, &name),
+            object: event,
+        };
+        self.pending.push((id.clone(), write));
+        self.prune_events(id);
+    }
+
+    /// Forgets the oldest events of a service.
+    fn prune_events(&mut self, id: &ServiceId) {
+        let (events, _) = self.store.list(&EVENT, Some(&id.namespace));
+        let own = events.iter().filter(|stored| {
+            let name = object::at(&stored.object, &["involvedObject", "name"]);
+            name.and_then(Value::as_str) == Some(&id.name)
+        });
+        let mut own: Vec<&Arc<Stored>> = own.collect();
+        own.sort_by_key(|stored| stored.version);
+        let n_surplus = own.len().saturating_sub(EVENTS_MAX);
+        for stored in own.into_iter().take(n_surplus) {
+            let write = Write::Delete {
+                key: stored.key.clone(),
+                expected: stored.version,
+            };
+            self.pending.push((id.clone(), write));
+        }
     }
 
     /// Shows in the revisions what is observed of them.
-    fn write_revisions(&self, id: &ServiceId, outcome: &Outcome) -> Result<(), StoreError> {
+    fn write_revisions(&mut self, id: &ServiceId, outcome: &Outcome) {
         for revision in outcome.revisions.keys() {
             let key = Key::new(&REVISION, &id.namespace, &revision.name);
             let Some(stored) = self.store.get(&key) else {
@@ -419,10 +470,15 @@ impl Controller {
             if stored.object.get("status") != Some(&status) {
                 let mut object = stored.object.clone();
                 object["status"] = status;
-                self.store.update(&key, stored.version, object)?;
+                let expected = stored.version;
+                let write = Write::Update {
+                    key,
+                    expected,
+                    object,
+                };
+                self.pending.push((id.clone(), write));
             }
         }
-        Ok(())
     }
 }
 

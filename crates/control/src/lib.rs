@@ -15,4 +15,4 @@ pub use controller::{Controller, ControllerConfig, Readiness};
 pub use failure::Failure;
 pub use rest::{Answer, Api, ApiReply, ApiRequest, Watch};
 pub use server::ApiServer;
-pub use store::{Change, ChangeKind, Expired, Key, Store, StoreError, Stored};
+pub use store::{Change, ChangeKind, Expired, Key, Store, StoreError, Stored, Write};

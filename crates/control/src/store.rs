@@ -94,6 +94,34 @@ pub struct Change {
     pub previous: Option<Arc<Stored>>,
 }
 
+/// A change that is asked for.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Add an object.
+    Create {
+        /// Where.
+        key: Key,
+        /// The object.
+        object: Value,
+    },
+    /// Replace an object.
+    Update {
+        /// Where.
+        key: Key,
+        /// The version that was read.
+        expected: u64,
+        /// The object.
+        object: Value,
+    },
+    /// Remove an object.
+    Delete {
+        /// Where.
+        key: Key,
+        /// The version that was read.
+        expected: u64,
+    },
+}
+
 /// A write or read that failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -113,6 +141,12 @@ pub enum StoreError {
     InUse {
         /// The file.
         path: String,
+    },
+    /// A write did not reach the disk; nothing has changed.
+    #[error("{reason}")]
+    Disk {
+        /// What went wrong, and where.
+        reason: String,
     },
     /// The file could not be read or written.
     #[error("cannot store objects in {path}: {reason}")]
@@ -249,51 +283,131 @@ impl Store {
     /// Adds an object.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`], or [`StoreError::File`], after which nothing has changed.
+    /// [`StoreError::AlreadyExists`], or [`StoreError::Disk`], after which nothing has changed.
     pub fn create(&self, key: Key, object: Value) -> Result<Arc<Stored>, StoreError> {
-        let mut journal = self.writer();
-        if self.read().objects.contains_key(&key) {
-            return Err(StoreError::AlreadyExists);
-        }
-        self.commit(&mut journal, ChangeKind::Added, key, object, None)
+        self.write(Write::Create { key, object })
     }
 
     /// Replaces the object that was read with version `expected`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Conflict`], or [`StoreError::File`], after which nothing has changed.
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`], or [`StoreError::Disk`], after which nothing has changed.
     pub fn update(
         &self,
         key: &Key,
         expected: u64,
         object: Value,
     ) -> Result<Arc<Stored>, StoreError> {
-        let mut journal = self.writer();
-        let previous = self.expect(key, expected)?;
-        self.commit(
-            &mut journal,
-            ChangeKind::Modified,
-            key.clone(),
+        let key = key.clone();
+        self.write(Write::Update {
+            key,
+            expected,
             object,
-            Some(previous),
-        )
+        })
     }
 
     /// Removes the object that was read with version `expected`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Conflict`], or [`StoreError::File`], after which nothing has changed.
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`], or [`StoreError::Disk`], after which nothing has changed.
     pub fn delete(&self, key: &Key, expected: u64) -> Result<Arc<Stored>, StoreError> {
+        let key = key.clone();
+        self.write(Write::Delete { key, expected })
+    }
+
+    fn write(&self, write: Write) -> Result<Arc<Stored>, StoreError> {
+        let mut results = self.write_all(vec![write]);
+        results.pop().unwrap_or(Err(StoreError::NotFound))
+    }
+
+    /// Makes several writes, to different objects, with one wait for the disk; returns what became of each.
+    ///
+    /// Those that fail do not keep the others from being made.
+    pub fn write_all(&self, writes: Vec<Write>) -> Vec<Result<Arc<Stored>, StoreError>> {
         let mut journal = self.writer();
-        let previous = self.expect(key, expected)?;
-        let object = previous.object.clone();
-        self.commit(
-            &mut journal,
-            ChangeKind::Deleted,
-            key.clone(),
+        let mut version = self.version();
+        let checked = writes
+            .into_iter()
+            .map(|write| self.check(write, &mut version));
+        let checked: Vec<Result<Change, StoreError>> = checked.collect();
+        let changes: Vec<&Change> = checked
+            .iter()
+            .filter_map(|result| result.as_ref().ok())
+            .collect();
+        let entries = changes.iter().map(|change| {
+            let is_there = change.kind != ChangeKind::Deleted;
+            (
+                &change.stored.key,
+                is_there.then_some(&change.stored.object),
+            )
+        });
+        let entries: Vec<(&Key, Option<&Value>)> = entries.collect();
+        if entries.is_empty() {
+            return checked
+                .into_iter()
+                .map(|result| result.map(|change| change.stored))
+                .collect();
+        }
+        if let Err(error) = journal.write(version, &entries) {
+            let reason = error.to_string();
+            return checked
+                .into_iter()
+                .map(|result| {
+                    result.and(Err(StoreError::Disk {
+                        reason: reason.clone(),
+                    }))
+                })
+                .collect();
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            state.take(change.clone());
+        }
+        drop(state);
+        self.version.send_replace(version);
+        checked
+            .into_iter()
+            .map(|result| result.map(|change| change.stored))
+            .collect()
+    }
+
+    /// Checks a write against what is there; the change it makes gets the next version.
+    fn check(&self, write: Write, version: &mut u64) -> Result<Change, StoreError> {
+        let (kind, key, object, previous) = match write {
+            Write::Create { key, object } => {
+                if self.get(&key).is_some() {
+                    return Err(StoreError::AlreadyExists);
+                }
+                (ChangeKind::Added, key, object, None)
+            }
+            Write::Update {
+                key,
+                expected,
+                object,
+            } => {
+                let previous = self.expect(&key, expected)?;
+                (ChangeKind::Modified, key, object, Some(previous))
+            }
+            Write::Delete { key, expected } => {
+                let previous = self.expect(&key, expected)?;
+                let object = previous.object.clone();
+                (ChangeKind::Deleted, key, object, Some(previous))
+            }
+        };
+        *version += 1;
+        let mut object = object;
+        object::metadata_mut(&mut object)
+            .insert("resourceVersion".to_owned(), version.to_string().into());
+        let stored = Arc::new(Stored {
+            key,
+            version: *version,
             object,
-            Some(previous),
-        )
+        });
+        Ok(Change {
+            kind,
+            stored,
+            previous,
+        })
     }
 
     fn expect(&self, key: &Key, expected: u64) -> Result<Arc<Stored>, StoreError> {
@@ -304,49 +418,24 @@ impl Store {
             Err(StoreError::Conflict)
         }
     }
+}
 
-    fn commit(
-        &self,
-        journal: &mut Journal,
-        kind: ChangeKind,
-        key: Key,
-        mut object: Value,
-        previous: Option<Arc<Stored>>,
-    ) -> Result<Arc<Stored>, StoreError> {
-        let version = self.read().version + 1;
-        object::metadata_mut(&mut object)
-            .insert("resourceVersion".to_owned(), version.to_string().into());
-        journal.write(
-            version,
-            &key,
-            (kind != ChangeKind::Deleted).then_some(&object),
-        )?;
-        let stored = Arc::new(Stored {
-            key: key.clone(),
-            version,
-            object,
-        });
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        match kind {
-            ChangeKind::Deleted => drop(state.objects.remove(&key)),
+impl State {
+    fn take(&mut self, change: Change) {
+        let stored = &change.stored;
+        match change.kind {
+            ChangeKind::Deleted => drop(self.objects.remove(&stored.key)),
             ChangeKind::Added | ChangeKind::Modified => {
-                drop(state.objects.insert(key, Arc::clone(&stored)))
+                drop(self.objects.insert(stored.key.clone(), Arc::clone(stored)));
             }
         }
-        state.version = version;
-        state.history.push_back(Change {
-            kind,
-            stored: Arc::clone(&stored),
-            previous,
-        });
-        if state.history.len() > HISTORY_MAX
-            && let Some(oldest) = state.history.pop_front()
+        self.version = stored.version;
+        self.history.push_back(change);
+        if self.history.len() > HISTORY_MAX
+            && let Some(oldest) = self.history.pop_front()
         {
-            state.known_since = oldest.stored.version;
+            self.known_since = oldest.stored.version;
         }
-        drop(state);
-        self.version.send_replace(version);
-        Ok(stored)
     }
 }
 

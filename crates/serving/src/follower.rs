@@ -165,19 +165,24 @@ impl Follower {
     /// Follows plans until it is told to stop.
     pub fn run(mut self) {
         while let Ok(event) = self.events.recv() {
-            match event {
-                Event::Plan(plan) => self.follow(plan),
-                Event::Progress(id, progress) => {
-                    if let Some(slot) = self.slots.get_mut(&id)
-                        && slot.model.is_none()
-                    {
-                        slot.state = RevisionState::Loading { progress };
+            // What has come in the meantime is taken together: with many services every look at all of them counts.
+            let mut next = Some(event);
+            while let Some(event) = next {
+                match event {
+                    Event::Plan(plan) => self.follow(plan),
+                    Event::Progress(id, progress) => {
+                        if let Some(slot) = self.slots.get_mut(&id)
+                            && slot.model.is_none()
+                        {
+                            slot.state = RevisionState::Loading { progress };
+                        }
                     }
+                    Event::Loaded(id, attempt, result) => self.take(&id, attempt, *result),
+                    Event::Stop => return,
                 }
-                Event::Loaded(id, attempt, result) => self.take(&id, attempt, *result),
-                Event::Stop => return,
+                self.start_loads();
+                next = self.events.try_recv().ok();
             }
-            self.start_loads();
             self.switch();
             self.report();
         }

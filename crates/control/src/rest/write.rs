@@ -704,9 +704,7 @@ pub(crate) fn store_failure(kind: &Kind, name: &str, error: StoreError) -> Failu
         StoreError::AlreadyExists => Failure::already_exists(kind, name),
         StoreError::NotFound => Failure::not_found(kind, name),
         StoreError::Conflict => Failure::modified(kind, name),
-        error @ (StoreError::File { .. } | StoreError::InUse { .. }) => {
-            Failure::internal(error.to_string())
-        }
+        error => Failure::internal(error.to_string()),
     }
 }
 

@@ -75,19 +75,18 @@ impl Journal {
         Ok((journal, version, objects))
     }
 
-    /// Writes one object (or its absence) and the version; when this returns, it is on disk.
+    /// Writes objects (or their absence) and the version; when this returns, they are on disk, all of them.
     pub(super) fn write(
         &mut self,
         version: u64,
-        key: &Key,
-        object: Option<&Value>,
+        entries: &[(&Key, Option<&Value>)],
     ) -> Result<(), StoreError> {
         // After a failure the database takes no more writes; a new one repairs the file.
         let database = match self.database.take() {
             Some(database) => database,
             None => open_database(&self.path)?,
         };
-        match write(&database, version, key, object) {
+        match write(&database, version, entries) {
             Ok(()) => {
                 self.database = Some(database);
                 Ok(())
@@ -100,19 +99,20 @@ impl Journal {
 fn write(
     database: &Database,
     version: u64,
-    key: &Key,
-    object: Option<&Value>,
+    entries: &[(&Key, Option<&Value>)],
 ) -> Result<(), redb::Error> {
-    let text = format!(
-        "{}{SEPARATOR}{}{SEPARATOR}{}",
-        key.resource, key.namespace, key.name
-    );
     let transaction = database.begin_write()?;
     {
         let mut objects = transaction.open_table(OBJECTS)?;
-        match object {
-            Some(object) => drop(objects.insert(text.as_str(), object.to_string().as_bytes())?),
-            None => drop(objects.remove(text.as_str())?),
+        for (key, object) in entries {
+            let text = format!(
+                "{}{SEPARATOR}{}{SEPARATOR}{}",
+                key.resource, key.namespace, key.name
+            );
+            match object {
+                Some(object) => drop(objects.insert(text.as_str(), object.to_string().as_bytes())?),
+                None => drop(objects.remove(text.as_str())?),
+            }
         }
         transaction.open_table(NUMBERS)?.insert(VERSION, version)?;
     }
