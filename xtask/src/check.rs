@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::{command, tidy};
+use crate::{command, exercise, tidy};
 
 /// One part of the check.
 struct Step {
@@ -53,13 +53,22 @@ const STEPS: [Step; 5] = [
     },
 ];
 
+/// The one step that needs programs which may be missing.
+const EXERCISE: Step = Step {
+    name: "exercise",
+    run: exercise::run,
+};
+
 /// Runs every step, even after one fails, and ends with a line for each.
 ///
 /// # Errors
 /// If any step failed.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let mut failed = Vec::new();
-    for step in &STEPS {
+    let missing = exercise::missing_tools();
+    let exercise = missing.is_empty().then_some(&EXERCISE);
+    let steps: Vec<&Step> = STEPS.iter().chain(exercise).collect();
+    for step in &steps {
         eprintln!("== {}", step.name);
         if let Err(error) = (step.run)(root) {
             eprintln!("error: {error:#}");
@@ -67,13 +76,16 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         }
     }
     eprintln!("== summary");
-    for step in &STEPS {
+    for step in &steps {
         let verdict = if failed.contains(&step.name) {
             "FAILED"
         } else {
             "ok"
         };
-        eprintln!("{:<8} {verdict}", step.name);
+        eprintln!("{:<9} {verdict}", step.name);
+    }
+    if !missing.is_empty() {
+        eprintln!("not run: exercise (needs {})", missing.join(", "));
     }
     report_not_run(root);
     if !failed.is_empty() {

@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod command;
+mod exercise;
 mod tidy;
 
 use std::process::ExitCode;
@@ -17,8 +18,9 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
 Commands:
-  check              fmt, clippy, docs, tidy, all tests: what must pass before a commit lands
+  check              fmt, clippy, docs, tidy, all tests, the exercise: what must pass before a commit lands
   tidy               layer edges, file sizes and names only (a second or two)
+  exercise           KServe's workflow with kubectl, curl, an S3 server and the kserve SDK (needs kubectl, python3)
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
 ";
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         ["check"] => check::run(&root),
         ["tidy"] => tidy::run(&root),
+        ["exercise"] => exercise::run(&root),
         ["bench", "http"] => bench::http::run(&root),
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["--help" | "-h" | "help"] => {

@@ -1,0 +1,80 @@
+//! `cargo xtask exercise`: the newcomer's exercise with real clients against the real binary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::command;
+
+/// Programs the exercise drives, with an argument that makes each end at once.
+const TOOLS: [(&str, &[&str]); 4] = [
+    ("kubectl", &["version", "--client"]),
+    ("curl", &["--version"]),
+    ("pkill", &["--version"]),
+    ("python3", &["-c", "import venv, ensurepip"]),
+];
+
+/// Returns the programs that are missing, so that a check can say what it did not run.
+pub(crate) fn missing_tools() -> Vec<&'static str> {
+    let is_there = |(name, arguments): &&(&str, &[&str])| {
+        Command::new(name)
+            .args(*arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    let missing = TOOLS.iter().filter(|tool| !is_there(tool));
+    missing.map(|(name, _)| *name).collect()
+}
+
+/// Builds the binary, installs the clients, runs the exercise.
+///
+/// # Errors
+/// If something cannot be built or installed, or a step of the exercise fails.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let build = ["build", "--locked", "--package", "coracle-cli"];
+    command::run(&mut command::cargo(root, &build))?;
+    let target = command::target_directory(root)?;
+    let python = install_clients(root, &target.join("exercise"))?;
+    command::run(
+        Command::new(python)
+            .arg(root.join("exercise/exercise.py"))
+            .arg(target.join("debug/coracle")),
+    )
+}
+
+/// Installs the pinned Python packages unless they are there; returns the interpreter that has them.
+fn install_clients(root: &Path, work: &Path) -> Result<PathBuf> {
+    let requirements = root.join("exercise/requirements.txt");
+    let wanted = fs::read_to_string(&requirements).context("exercise/requirements.txt")?;
+    let installed = work.join("installed.txt");
+    let python = work.join("venv/bin/python");
+    if python.exists() && fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
+        return Ok(python);
+    }
+    eprintln!("installing pinned Python packages into {}", work.display());
+    fs::create_dir_all(work).with_context(|| work.display().to_string())?;
+    command::run(
+        Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(work.join("venv")),
+    )?;
+    command::run(
+        Command::new(&python)
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+            ])
+            .arg(&requirements),
+    )?;
+    fs::write(&installed, wanted).with_context(|| installed.display().to_string())?;
+    Ok(python)
+}
