@@ -22,6 +22,7 @@ Commands:
   tidy               layer edges, file sizes and names only (a second or two)
   exercise           KServe's workflow with kubectl, curl, an S3 server and the kserve SDK (needs kubectl, python3)
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
+  bench control      1,000 InferenceServices on the local control plane (needs python3)
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
 ";
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root),
         ["exercise"] => exercise::run(&root),
         ["bench", "http"] => bench::http::run(&root),
+        ["bench", "control"] => bench::control::run(&root),
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["--help" | "-h" | "help"] => {
             eprint!("{USAGE}");

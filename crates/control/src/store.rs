@@ -163,7 +163,7 @@ pub enum StoreError {
 pub struct Expired;
 
 /// The most changes that are kept for watches.
-const HISTORY_MAX: usize = 20_000;
+const HISTORY_MAX: usize = 5_000;
 
 /// The objects of all kinds.
 #[derive(Debug)]

@@ -120,7 +120,7 @@ impl Handler {
             method: method.map(str::to_owned),
             body,
         };
-        self.calls.answer(&model, request).await
+        self.calls.answer(model, request).await
     }
 
     /// Answers everything but inferences.
@@ -247,7 +247,7 @@ struct Asked<'a> {
     route: &'a Route<'a>,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
     fn with_model(
         &self,
         name: &str,
@@ -255,11 +255,11 @@ impl Asked<'_> {
         answer: impl FnOnce(&ServedModel) -> Reply,
     ) -> Reply {
         self.model(name, version)
-            .map_or_else(|reply| reply, |model| answer(&model))
+            .map_or_else(|reply| reply, |model| answer(model))
     }
 
     /// Returns the model that takes this request.
-    fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, Reply> {
+    fn model(&self, name: &str, version: Option<&str>) -> Result<&'a Arc<ServedModel>, Reply> {
         let model = self.scope.model(self.table, name).map_err(|no_model| {
             let message = match no_model {
                 NoModel::Unknown => unknown_model(name),

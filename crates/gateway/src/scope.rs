@@ -29,7 +29,7 @@ impl Scope {
     /// Returns the scope of a request, and the rest of its path.
     pub(crate) fn of<'a>(table: &ModelTable, head: &'a Parts) -> (Self, &'a str) {
         let path = head.uri.path();
-        if let Some((scope, rest)) = by_path(path) {
+        if let Some((scope, rest)) = by_path(table, path) {
             return (scope, rest);
         }
         if !table.has_namespaces() {
@@ -44,23 +44,21 @@ impl Scope {
     }
 
     /// Returns the model that takes a request for `name`.
-    pub(crate) fn model(
+    pub(crate) fn model<'t>(
         &self,
-        table: &ModelTable,
+        table: &'t ModelTable,
         name: &str,
-    ) -> Result<Arc<ServedModel>, NoModel> {
+    ) -> Result<&'t Arc<ServedModel>, NoModel> {
         match self {
-            Self::All => table.by_name(name).map(|route| Arc::clone(route.choose())),
+            Self::All => table.by_name(name).map(|route| route.choose()),
             Self::Service { id, tag } => {
-                let route = table
-                    .service(id)
-                    .filter(|_| id.name == name)
-                    .ok_or(NoModel::Unknown)?;
+                let route = table.service(id).filter(|_| id.name == name);
+                let route = route.ok_or(NoModel::Unknown)?;
                 let model = match tag {
                     None => Some(route.choose()),
                     Some(tag) => route.tagged(tag),
                 };
-                model.cloned().ok_or(NoModel::Unknown)
+                model.ok_or(NoModel::Unknown)
             }
         }
     }
@@ -79,8 +77,8 @@ impl Scope {
     }
 }
 
-/// `/serving/NAMESPACE/NAME/rest`; NAME may be `TAG-NAME-predictor`.
-fn by_path(path: &str) -> Option<(Scope, &str)> {
+/// `/serving/NAMESPACE/NAME/rest`; where no service has that name, it may be `NAME-predictor` or `TAG-NAME-predictor`.
+fn by_path<'p>(table: &ModelTable, path: &'p str) -> Option<(Scope, &'p str)> {
     let rest = path.strip_prefix(PREFIX)?;
     let (namespace, rest) = rest.split_once('/')?;
     let (name, rest) = match rest.find('/') {
@@ -89,22 +87,30 @@ fn by_path(path: &str) -> Option<(Scope, &str)> {
     };
     let decode = |text| percent_decode_str(text).decode_utf8().ok();
     let (namespace, name) = (decode(namespace)?, decode(name)?);
-    // `TAG-NAME-predictor`: the tag has no hyphen.
-    let tagged = name
+    let id = |name: &str| ServiceId {
+        namespace: namespace.clone().into_owned(),
+        name: name.to_owned(),
+    };
+    let scope = |id: ServiceId, tag: Option<&str>| Scope::Service {
+        id,
+        tag: tag.map(str::to_owned),
+    };
+    let exact = id(&name);
+    let component = name
         .strip_suffix(PREDICTOR)
-        .and_then(|name| name.split_once('-'));
-    let (name, tag) = match tagged {
-        Some((tag, name)) if TAGS.contains(&tag) => (name.to_owned(), Some(tag.to_owned())),
-        _ => (
-            name.strip_suffix(PREDICTOR).unwrap_or(&name).to_owned(),
-            None,
-        ),
+        .filter(|_| table.service(&exact).is_none());
+    let Some(component) = component else {
+        return Some((scope(exact, None), rest));
     };
-    let id = ServiceId {
-        namespace: namespace.into_owned(),
-        name,
+    // The tag has no hyphen.
+    let tagged = component
+        .split_once('-')
+        .filter(|(tag, name)| TAGS.contains(tag) && table.service(&id(name)).is_some());
+    let scope = match tagged {
+        Some((tag, name)) => scope(id(name), Some(tag)),
+        None => scope(id(component), None),
     };
-    Some((Scope::Service { id, tag }, rest))
+    Some((scope, rest))
 }
 
 /// The tags that KServe gives.
@@ -169,10 +175,6 @@ mod tests {
             ),
             ("/serving/ml/iris", Some((service("ml", "iris", None), "/"))),
             (
-                "/serving/ml/prev-iris-predictor/v2",
-                Some((service("ml", "iris", Some("prev")), "/v2")),
-            ),
-            (
                 "/serving/ml/iris-predictor/v2",
                 Some((service("ml", "iris", None), "/v2")),
             ),
@@ -180,7 +182,7 @@ mod tests {
             ("/v1/models", None),
         ];
         for (path, expected) in cases {
-            assert_eq!(by_path(path), expected, "{path}");
+            assert_eq!(by_path(&ModelTable::default(), path), expected, "{path}");
         }
     }
 }

@@ -16,7 +16,7 @@ mod statistics;
 
 pub use follower::{Follower, Loader, ObservedCell, PlanSender};
 pub use metric::{Metric, MetricKind, MetricsText};
-pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable};
+pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};
 pub use placement::{CallCost, Placement};
 pub use plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,

@@ -1,9 +1,10 @@
 //! What is served: models by service and by name, in a snapshot that requests read without a lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use thiserror::Error;
 
 use crate::ServedModel;
@@ -29,12 +30,21 @@ pub enum NoModel {
     },
 }
 
+/// The services of one name.
+#[derive(Debug)]
+enum Named {
+    One(Arc<Route>),
+    /// Of several namespaces, sorted.
+    Several(Vec<String>),
+}
+
 /// All models of a server. Immutable: a change is a new table.
 #[derive(Debug, Default)]
 pub struct ModelTable {
     routes: BTreeMap<ServiceId, Arc<Route>>,
-    /// The services of each name, sorted by namespace.
-    by_name: BTreeMap<String, Vec<ServiceId>>,
+    by_name: HashMap<String, Named>,
+    /// The names, sorted.
+    names: Vec<String>,
     /// Whether there are services with namespaces, which can be asked by path and host.
     has_namespaces: bool,
 }
@@ -65,14 +75,25 @@ impl ModelTable {
     /// Returns a table of services.
     #[must_use]
     pub fn from_routes(routes: BTreeMap<ServiceId, Arc<Route>>) -> Self {
-        let mut by_name: BTreeMap<String, Vec<ServiceId>> = BTreeMap::new();
-        for id in routes.keys() {
-            by_name.entry(id.name.clone()).or_default().push(id.clone());
+        let mut by_name: HashMap<String, Named> = HashMap::new();
+        let mut names = Vec::new();
+        for (id, route) in &routes {
+            let one = || Named::One(Arc::clone(route));
+            by_name.entry(id.name.clone()).or_insert_with(one);
+            names.push(id.name.clone());
         }
+        names.sort();
+        for same in names.chunk_by(|a, b| a == b).filter(|same| same.len() > 1) {
+            let of_name = routes.keys().filter(|id| id.name == same[0]);
+            let namespaces = of_name.map(|id| id.namespace.clone()).collect();
+            by_name.insert(same[0].clone(), Named::Several(namespaces));
+        }
+        names.dedup();
         Self {
             has_namespaces: routes.keys().any(|id| !id.namespace.is_empty()),
             routes,
             by_name,
+            names,
         }
     }
 
@@ -87,12 +108,12 @@ impl ModelTable {
     /// # Errors
     /// [`NoModel`] if there is none, or more than one.
     pub fn by_name(&self, name: &str) -> Result<&Arc<Route>, NoModel> {
-        match self.by_name.get(name).map(Vec::as_slice) {
-            Some([id]) => self.routes.get(id).ok_or(NoModel::Unknown),
-            None | Some([]) => Err(NoModel::Unknown),
-            Some(several) => Err(NoModel::Ambiguous {
-                namespaces: several.iter().map(|id| id.namespace.clone()).collect(),
+        match self.by_name.get(name) {
+            Some(Named::One(route)) => Ok(route),
+            Some(Named::Several(namespaces)) => Err(NoModel::Ambiguous {
+                namespaces: namespaces.clone(),
             }),
+            None => Err(NoModel::Unknown),
         }
     }
 
@@ -115,7 +136,7 @@ impl ModelTable {
 
     /// Visits the names, each once.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+        self.names.iter().map(String::as_str)
     }
 }
 
@@ -136,13 +157,25 @@ impl SharedTable {
 
     /// Returns the table of now; what is returned stays as it is.
     #[must_use]
-    pub fn load(&self) -> Arc<ModelTable> {
-        self.current.load_full()
+    pub fn load(&self) -> TableGuard {
+        TableGuard(self.current.load())
     }
 
     /// Replaces the table. Requests that have begun go on with the one they have.
     pub fn store(&self, table: ModelTable) {
         self.current.store(Arc::new(table));
+    }
+}
+
+/// A table that is being read. Taking one touches no counter that other threads touch.
+#[derive(Debug)]
+pub struct TableGuard(Guard<Arc<ModelTable>>);
+
+impl Deref for TableGuard {
+    type Target = ModelTable;
+
+    fn deref(&self) -> &ModelTable {
+        &self.0
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Route {
     targets: Vec<RouteTarget>,
     /// For each request of a cycle, the target that takes it; empty if one takes all.
     schedule: Vec<u8>,
+    /// The target that takes all, where one does.
+    only: usize,
     /// The number of requests so far, modulo the size of the integer.
     turn: AtomicUsize,
 }
@@ -49,6 +51,7 @@ impl Route {
             false => spread(&shares),
         };
         Some(Self {
+            only: shares.iter().position(|&share| share == CYCLE).unwrap_or(0),
             targets,
             schedule,
             turn: AtomicUsize::new(0),
@@ -66,6 +69,7 @@ impl Route {
         Self {
             targets: vec![target],
             schedule: Vec::new(),
+            only: 0,
             turn: AtomicUsize::new(0),
         }
     }
@@ -76,11 +80,7 @@ impl Route {
     #[must_use]
     pub fn choose(&self) -> &Arc<ServedModel> {
         let index = match self.schedule.as_slice() {
-            [] => self
-                .targets
-                .iter()
-                .position(|target| target.percent > 0)
-                .unwrap_or(0),
+            [] => self.only,
             schedule => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                 usize::from(schedule[turn % schedule.len()])
