@@ -35,6 +35,16 @@ pub(crate) enum Command {
     Down(StateArguments),
     /// Show whether the control plane runs, and what it serves
     Status(StateArguments),
+    /// Apply manifests, as `kubectl apply --server-side` does
+    Apply(ApplyArguments),
+    /// List InferenceServices, or print one as JSON
+    Get(GetArguments),
+    /// Delete an InferenceService
+    Delete(ServiceArguments),
+    /// Send all requests of an InferenceService to its canary
+    Promote(ServiceArguments),
+    /// Send all requests of an InferenceService back to what served before
+    Rollback(ServiceArguments),
 }
 
 /// Serve models over HTTP.
@@ -178,6 +188,47 @@ pub(crate) struct ControlArguments {
     /// Manifests to apply at the start
     #[arg(long = "filename", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+}
+
+/// Apply manifests, as `kubectl apply --server-side` does.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArguments {
+    /// A YAML or JSON file of objects; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) state: StateArguments,
+}
+
+/// List InferenceServices, or print one as JSON.
+#[derive(Debug, Args)]
+pub(crate) struct GetArguments {
+    /// The InferenceService; all of them if absent
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// The namespace; for lists all of them if absent
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) state: StateArguments,
+}
+
+/// One InferenceService.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArguments {
+    /// The InferenceService
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// The namespace
+    #[arg(short = 'n', long, default_value = "default", value_name = "NAMESPACE")]
+    pub(crate) namespace: String,
+
+    #[command(flatten)]
+    pub(crate) state: StateArguments,
 }
 
 /// The directory of a control plane.

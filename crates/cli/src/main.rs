@@ -3,10 +3,12 @@
 //! Arguments are read in two stages: as typed ([`args`]) and as meant (in [`serve`]).
 
 mod args;
+mod client;
 mod control;
 mod down;
 mod inspect;
 mod loader;
+mod objects;
 mod serve;
 mod signals;
 mod state;
@@ -30,6 +32,11 @@ fn main() -> ExitCode {
         Command::Control(arguments) => control::run(&arguments),
         Command::Down(arguments) => down::run(&arguments, &Environment::read()),
         Command::Status(arguments) => status::run(&arguments, &Environment::read()),
+        Command::Apply(arguments) => objects::apply(&arguments, &Environment::read()),
+        Command::Get(arguments) => objects::get(&arguments, &Environment::read()),
+        Command::Delete(arguments) => objects::delete(&arguments, &Environment::read()),
+        Command::Promote(arguments) => objects::shift(&arguments, &Environment::read(), 100),
+        Command::Rollback(arguments) => objects::shift(&arguments, &Environment::read(), 0),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

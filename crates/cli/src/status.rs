@@ -1,18 +1,14 @@
 //! `coracle status`: whether the control plane runs, and what it serves.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::io::Write as _;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::Value;
 
 use crate::Environment;
 use crate::args::StateArguments;
+use crate::client::Client;
 use crate::state::StateDirectory;
-
-/// How long the API may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyhow::Result<()> {
@@ -24,10 +20,8 @@ pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyh
             state.path().display()
         );
     };
-    let list = get(
-        &address,
-        "/apis/serving.kserve.io/v1beta1/inferenceservices",
-    )?;
+    let client = Client::connect(arguments, environment)?;
+    let list = client.get("/apis/serving.kserve.io/v1beta1/inferenceservices")?;
     writeln!(out, "process     {process}")?;
     writeln!(out, "API         http://{address}")?;
     writeln!(out, "kubeconfig  {}", state.kubeconfig().display())?;
@@ -62,22 +56,4 @@ pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyh
         )?;
     }
     Ok(())
-}
-
-/// Gets JSON from the API.
-fn get(address: &str, path: &str) -> anyhow::Result<Value> {
-    let fetch = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(ANSWER_MAX))?;
-        // HTTP/1.0: the answer ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = fetch().with_context(|| format!("the API on {address} does not answer"))?;
-    let (_, body) = answer
-        .split_once("\r\n\r\n")
-        .context("the answer of the API is no HTTP")?;
-    serde_json::from_str(body).context("the answer of the API is no JSON")
 }

@@ -13,6 +13,7 @@ mod store;
 
 pub use controller::{Controller, ControllerConfig, Readiness};
 pub use failure::Failure;
+pub use manifests::Manifest;
 pub use rest::{Answer, Api, ApiReply, ApiRequest, Watch};
 pub use server::ApiServer;
 pub use store::{Change, ChangeKind, Expired, Key, Store, StoreError, Stored, Write};

@@ -11,6 +11,80 @@ use crate::rest::{Answer, Api, ApiRequest};
 /// The namespace of objects that name none.
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// An object of a file, with where the API has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The path of the object.
+    pub path: String,
+    /// The namespace; none for cluster-wide objects.
+    pub namespace: Option<String>,
+    /// How kubectl names the object, such as `inferenceservice.serving.kserve.io/iris`.
+    pub resource: String,
+    /// The object.
+    pub object: Value,
+}
+
+impl Manifest {
+    /// Reads the objects of a YAML or JSON text; lists are their items.
+    ///
+    /// # Errors
+    /// If the text is no YAML, or holds an object of a kind that is not known.
+    pub fn read_all(text: &str) -> Result<Vec<Self>, Failure> {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+            .map_err(|error| Failure::bad_request(format!("the file is no YAML: {error}")))?;
+        let mut manifests = Vec::new();
+        for document in documents {
+            let items = match document.get("items").and_then(Value::as_array) {
+                Some(items) if object::is_list(&document) => items.clone(),
+                _ => vec![document],
+            };
+            for item in items.into_iter().filter(|item| !item.is_null()) {
+                manifests.push(Self::read(item)?);
+            }
+        }
+        Ok(manifests)
+    }
+
+    fn read(mut object: Value) -> Result<Self, Failure> {
+        let text = |field: &str| {
+            object
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let (api_version, kind_name) = (text("apiVersion"), text("kind"));
+        let Some(kind) = coracle_api::Kind::find_by_name(api_version, kind_name) else {
+            let known = coracle_api::KINDS.iter();
+            let known = known.map(|kind| format!("{} {}", kind.api_version(), kind.kind));
+            let known: Vec<String> = known.collect();
+            return Err(Failure::bad_request(format!(
+                "no matches for kind \"{kind_name}\" in version \"{api_version}\"; known are: {}",
+                known.join(", ")
+            )));
+        };
+        let name = object::name(&object).to_owned();
+        let mut path = match kind.group {
+            "" => format!("/api/{}", kind.version),
+            group => format!("/apis/{group}/{}", kind.version),
+        };
+        let namespace = kind.namespaced.then(|| match object::namespace(&object) {
+            "" => DEFAULT_NAMESPACE.to_owned(),
+            namespace => namespace.to_owned(),
+        });
+        if let Some(namespace) = &namespace {
+            path.push_str(&format!("/namespaces/{namespace}"));
+            let metadata = object::metadata_mut(&mut object);
+            metadata.insert("namespace".to_owned(), namespace.as_str().into());
+        }
+        Ok(Self {
+            path: format!("{path}/{}/{name}", kind.plural),
+            namespace,
+            resource: format!("{}/{name}", kind.qualified_singular()),
+            object,
+        })
+    }
+}
+
 impl Api {
     /// Applies the objects of a YAML or JSON text, namespaces that they need included; returns a line for each, as kubectl
     /// writes it.
@@ -22,69 +96,31 @@ impl Api {
         text: &str,
         manager: &str,
     ) -> Result<Vec<String>, Failure> {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(text)
-            .map_err(|error| Failure::bad_request(format!("the file is no YAML: {error}")))?;
-        let mut lines = Vec::new();
-        for document in documents {
-            // A List is its items.
-            let items = match document.get("items").and_then(Value::as_array) {
-                Some(items) if object::is_list(&document) => items.clone(),
-                _ => vec![document],
-            };
-            for item in items.into_iter().filter(|item| !item.is_null()) {
-                lines.push(self.apply_manifest(item, manager)?);
-            }
-        }
-        Ok(lines)
+        let manifests = Manifest::read_all(text)?;
+        let lines = manifests
+            .into_iter()
+            .map(|manifest| self.apply_manifest(manifest, manager));
+        lines.collect()
     }
 
     fn apply_manifest(
         self: &Arc<Self>,
-        mut manifest: Value,
+        manifest: Manifest,
         manager: &str,
     ) -> Result<String, Failure> {
-        let text = |field: &str| {
-            manifest
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let (api_version, kind_name) = (text("apiVersion"), text("kind"));
-        let kind = coracle_api::Kind::find_by_name(&api_version, &kind_name).ok_or_else(|| {
-            let known: Vec<String> = coracle_api::KINDS
-                .iter()
-                .map(|kind| format!("{} {}", kind.api_version(), kind.kind))
-                .collect();
-            Failure::bad_request(format!(
-                "no matches for kind \"{kind_name}\" in version \"{api_version}\"; known are: {}",
-                known.join(", ")
-            ))
-        })?;
-        let name = object::name(&manifest).to_owned();
-        let mut path = match kind.group {
-            "" => format!("/api/{}", kind.version),
-            group => format!("/apis/{group}/{}", kind.version),
-        };
-        if kind.namespaced {
-            let namespace = match object::namespace(&manifest) {
-                "" => DEFAULT_NAMESPACE.to_owned(),
-                namespace => namespace.to_owned(),
-            };
-            self.ensure_namespace(&namespace)?;
-            path.push_str(&format!("/namespaces/{namespace}"));
-            object::metadata_mut(&mut manifest).insert("namespace".to_owned(), namespace.into());
+        if let Some(namespace) = &manifest.namespace {
+            self.ensure_namespace(namespace)?;
         }
+        let resource = manifest.resource;
         let request = ApiRequest {
             method: "PATCH".to_owned(),
-            path: format!("{path}/{}/{name}", kind.plural),
+            path: manifest.path,
             query: format!("fieldManager={manager}&force=true&fieldValidation=Strict"),
             content_type: "application/apply-patch+yaml".to_owned(),
             user_agent: manager.to_owned(),
-            body: manifest.to_string().into(),
+            body: manifest.object.to_string().into(),
             ..ApiRequest::default()
         };
-        let resource = format!("{}/{name}", kind.qualified_singular());
         match self.answer(&request) {
             Answer::Reply(reply) if reply.status == 201 => Ok(format!("{resource} created")),
             Answer::Reply(reply) if reply.status == 200 => Ok(format!("{resource} applied")),
@@ -95,5 +131,35 @@ impl Api {
             }
             Answer::Watch(_) => Err(Failure::internal("an apply was answered with a watch")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_hold_several_objects_and_lists() {
+        let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n- {apiVersion: v1, kind: Secret, metadata: {name: s, namespace: n}}\n";
+        let manifests = Manifest::read_all(text).unwrap();
+        let paths: Vec<&str> = manifests
+            .iter()
+            .map(|manifest| manifest.path.as_str())
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "/api/v1/namespaces/a",
+                "/api/v1/namespaces/default/configmaps/c",
+                "/api/v1/namespaces/n/secrets/s"
+            ]
+        );
+        let unknown = Manifest::read_all("apiVersion: apps/v1\nkind: Deployment\n").unwrap_err();
+        assert!(
+            unknown
+                .message
+                .starts_with("no matches for kind \"Deployment\" in version \"apps/v1\"")
+        );
+        assert!(Manifest::read_all("a: [").is_err());
     }
 }

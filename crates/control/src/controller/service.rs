@@ -304,10 +304,13 @@ impl View<'_> {
         let (shares, rollout) = self.wanted();
         let wanted = self.route(&shares);
         let in_force = wanted.is_some() && wanted == self.observed;
-        let rollout = match in_force && matches!(self.templates.canaries, Canaries::Revisions(_)) {
+        let by_revisions = matches!(self.templates.canaries, Canaries::Revisions(_));
+        let rollout = match in_force && by_revisions {
             true => rollout.advance(&shares),
             false => self.advance_canaries(rollout, &shares, in_force),
         };
+        // What follows from the split being in force may be another split, as when a rollout is taken back.
+        let is_final = in_force && (!by_revisions || rollout.shares() == shares);
         let newest: Vec<&Revision> = tracks(self.templates)
             .iter()
             .filter_map(|(track, _)| revisions::newest(self.revisions, track))
@@ -341,7 +344,7 @@ impl View<'_> {
             self.shown(&shares)
         };
         Outcome {
-            status: self.status(runtime, &newest, &rollout, &shown, in_force),
+            status: self.status(runtime, &newest, &rollout, &shown, is_final),
             revisions: planned,
             // Until the wanted split can be in force, the one that is stays.
             route: wanted.or_else(|| self.observed.clone()),
