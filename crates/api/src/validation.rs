@@ -37,6 +37,7 @@ pub fn inference_service(old: Option<&Value>, object: &Value) -> Checked {
     })?;
     check_autoscaler_class(object)?;
     check_deployment_mode(old, object)?;
+    check_sticky(object)?;
     check_predictor(&spec.predictor)?;
     check_canary(object, &spec)
 }
@@ -61,6 +62,23 @@ fn check_autoscaler_class(object: &Value) -> Checked {
         "" | "hpa" | "external" | "keda" | "none" => Ok(()),
         other => broken(format!(
             "[{other}] is not a supported autoscaler class type"
+        )),
+    }
+}
+
+fn check_sticky(object: &Value) -> Checked {
+    let text = annotation(object, "serving.coracle.dev/sticky");
+    let is_token = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    match text.split_once('=') {
+        None if text.is_empty() => Ok(()),
+        Some(("header" | "cookie", name)) if is_token(name) => Ok(()),
+        _ => broken(format!(
+            "annotation serving.coracle.dev/sticky: {text:?} is neither header=NAME nor cookie=NAME"
         )),
     }
 }
@@ -333,6 +351,20 @@ mod tests {
             error.starts_with("the InferenceService \"1iris\" is invalid"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn sticky_names_a_header_or_a_cookie() {
+        for (text, is_good) in [
+            ("header=x-user", true),
+            ("cookie=id", true),
+            ("query=id", false),
+            ("header=", false),
+            ("x", false),
+        ] {
+            let object = json!({"metadata": {"name": "iris", "annotations": {"serving.coracle.dev/sticky": text}}, "spec": {"predictor": {"model": model()}}});
+            assert_eq!(inference_service(None, &object).is_ok(), is_good, "{text}");
+        }
     }
 
     #[test]

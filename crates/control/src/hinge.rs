@@ -179,6 +179,7 @@ mod tests {
                 percent: 100,
                 tags: vec!["prev".to_owned()],
             }],
+            sticky: Some(coracle_serving::Sticky::Cookie("id".to_owned())),
         };
         let service = ServiceId {
             namespace: "n".to_owned(),

@@ -24,13 +24,18 @@ pub struct Manifest {
     pub object: Value,
 }
 
+/// Returns how YAML is read: only `true` and `false` are truth values, as kubectl's users expect of a namespace `n`.
+pub(crate) fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! { strict_booleans: true }
+}
+
 impl Manifest {
     /// Reads the objects of a YAML or JSON text; lists are their items.
     ///
     /// # Errors
     /// If the text is no YAML, or holds an object of a kind that is not known.
     pub fn read_all(text: &str) -> Result<Vec<Self>, Failure> {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, yaml_options())
             .map_err(|error| Failure::bad_request(format!("the file is no YAML: {error}")))?;
         let mut manifests = Vec::new();
         for document in documents {

@@ -143,6 +143,9 @@ impl Api {
             return Err(Failure::method_not_allowed("questions are posted"));
         }
         let mut object = body::read(request)?.unwrap_or_else(|| json!({}));
+        if !object.is_object() {
+            return Err(Failure::bad_request("the body is not an object"));
+        }
         object["status"] = match review {
             "selfsubjectaccessreviews" => {
                 json!({"allowed": true, "reason": "the local API allows its owner everything"})

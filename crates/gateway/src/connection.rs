@@ -66,6 +66,7 @@ impl Handler {
                 let asked = Asked {
                     table: &table,
                     scope: &scope,
+                    headers: &head.headers,
                     route: &route,
                 };
                 self.reply(&asked, &head, body, &mut n_bytes_in).await
@@ -244,6 +245,7 @@ impl Handler {
 struct Asked<'a> {
     table: &'a ModelTable,
     scope: &'a Scope,
+    headers: &'a HeaderMap,
     route: &'a Route<'a>,
 }
 
@@ -260,7 +262,7 @@ impl<'a> Asked<'a> {
 
     /// Returns the model that takes this request.
     fn model(&self, name: &str, version: Option<&str>) -> Result<&'a Arc<ServedModel>, Reply> {
-        let model = self.scope.model(self.table, name).map_err(|no_model| {
+        let model = self.scope.model(self.table, name, self.headers).map_err(|no_model| {
             let message = match no_model {
                 NoModel::Unknown => unknown_model(name),
                 NoModel::Ambiguous { namespaces } => format!(

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use coracle_serving::{ModelTable, NoModel, Route, ServedModel, ServiceId};
-use hyper::header::HOST;
+use coracle_serving::{ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky};
+use hyper::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
@@ -48,14 +48,15 @@ impl Scope {
         &self,
         table: &'t ModelTable,
         name: &str,
+        headers: &HeaderMap,
     ) -> Result<&'t Arc<ServedModel>, NoModel> {
         match self {
-            Self::All => table.by_name(name).map(|route| route.choose()),
+            Self::All => table.by_name(name).map(|route| choose(route, headers)),
             Self::Service { id, tag } => {
                 let route = table.service(id).filter(|_| id.name == name);
                 let route = route.ok_or(NoModel::Unknown)?;
                 let model = match tag {
-                    None => Some(route.choose()),
+                    None => Some(choose(route, headers)),
                     Some(tag) => route.tagged(tag),
                 };
                 model.ok_or(NoModel::Unknown)
@@ -75,6 +76,33 @@ impl Scope {
             }
         }
     }
+}
+
+/// Returns the model that takes the next request of a route with these headers.
+fn choose<'t>(route: &'t Route, headers: &HeaderMap) -> &'t Arc<ServedModel> {
+    let value = route.sticky().and_then(|sticky| match sticky {
+        Sticky::Header(name) => headers.get(name).map(HeaderValue::as_bytes),
+        Sticky::Cookie(name) => cookie(headers, name),
+    });
+    match value {
+        Some(value) => route.choose_for(value),
+        // Who has no such header or cookie is spread like everyone else.
+        None => route.choose(),
+    }
+}
+
+/// Returns the value of a cookie.
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    let values = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut pairs = values
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
+    pairs
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.as_bytes())
 }
 
 /// `/serving/NAMESPACE/NAME/rest`; where no service has that name, it may be `NAME-predictor` or `TAG-NAME-predictor`.
@@ -164,6 +192,16 @@ mod tests {
             },
             tag: tag.map(str::to_owned),
         }
+    }
+
+    #[test]
+    fn cookies_are_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, HeaderValue::from_static("a=1; id=x y"));
+        headers.append(COOKIE, HeaderValue::from_static("b=2"));
+        assert_eq!(cookie(&headers, "id"), Some(b"x y".as_slice()));
+        assert_eq!(cookie(&headers, "b"), Some(b"2".as_slice()));
+        assert_eq!(cookie(&headers, "i"), None);
     }
 
     #[test]

@@ -324,7 +324,7 @@ impl Follower {
                 None => return None,
             }
         }
-        Route::try_new(targets)
+        Route::try_new(targets, planned.sticky.clone())
     }
 
     fn report(&self) {

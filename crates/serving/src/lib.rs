@@ -20,7 +20,7 @@ pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGua
 pub use placement::{CallCost, Placement};
 pub use plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
-    RevisionSource, RevisionState, ServiceId,
+    RevisionSource, RevisionState, ServiceId, Sticky,
 };
 pub use route::{Route, RouteTarget};
 pub use served_model::{LoadPhases, ServedModel};

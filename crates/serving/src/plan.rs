@@ -124,6 +124,19 @@ impl fmt::Debug for RevisionSource {
 pub struct PlannedRoute {
     /// The targets; their percentages sum to 100.
     pub targets: Vec<PlannedTarget>,
+    /// What keeps a caller with one target; without it requests are spread evenly.
+    #[serde(default)]
+    pub sticky: Option<Sticky>,
+}
+
+/// What of a request decides which target takes it: equal values go to the same target for as long as the split
+/// stays, and only towards a target whose share grows.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum Sticky {
+    /// The value of a header; the name is in lower case.
+    Header(String),
+    /// The value of a cookie.
+    Cookie(String),
 }
 
 /// A revision's share of requests.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ServedModel;
+use crate::plan::Sticky;
 
 /// The number of requests after which the split repeats.
 const CYCLE: usize = 100;
@@ -16,6 +17,7 @@ pub struct Route {
     schedule: Vec<u8>,
     /// The target that takes all, where one does.
     only: usize,
+    sticky: Option<Sticky>,
     /// The number of requests so far, modulo the size of the integer.
     turn: AtomicUsize,
 }
@@ -34,7 +36,7 @@ pub struct RouteTarget {
 impl Route {
     /// Returns a route over `targets`, whose percentages sum to 100; `None` if they do not, or there are too many.
     #[must_use]
-    pub fn try_new(targets: Vec<RouteTarget>) -> Option<Self> {
+    pub fn try_new(targets: Vec<RouteTarget>, sticky: Option<Sticky>) -> Option<Self> {
         let sum: usize = targets
             .iter()
             .map(|target| usize::from(target.percent))
@@ -54,6 +56,7 @@ impl Route {
             only: shares.iter().position(|&share| share == CYCLE).unwrap_or(0),
             targets,
             schedule,
+            sticky,
             turn: AtomicUsize::new(0),
         })
     }
@@ -70,6 +73,7 @@ impl Route {
             targets: vec![target],
             schedule: Vec::new(),
             only: 0,
+            sticky: None,
             turn: AtomicUsize::new(0),
         }
     }
@@ -87,6 +91,29 @@ impl Route {
             }
         };
         &self.targets[index].model
+    }
+
+    /// Returns what of a request decides which target takes it; `None` where that does not matter.
+    #[must_use]
+    pub fn sticky(&self) -> Option<&Sticky> {
+        self.sticky.as_ref().filter(|_| !self.schedule.is_empty())
+    }
+
+    /// Returns the model that takes every request with this value of what [`Route::sticky`] names.
+    #[must_use]
+    pub fn choose_for(&self, value: &[u8]) -> &Arc<ServedModel> {
+        // FNV-1a, then a multiplication that brings the upper bits down: spreads short and similar values.
+        let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let place = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let place = place % (CYCLE as u64);
+        let mut end = 0;
+        let target = self.targets.iter().find(|target| {
+            end += u64::from(target.percent);
+            place < end
+        });
+        target.map_or_else(|| self.choose(), |target| &target.model)
     }
 
     /// Returns the model under a tag.
@@ -131,6 +158,7 @@ fn spread(shares: &[usize]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::served_model::tests::served;
 
     #[test]
     fn every_window_of_a_hundred_has_the_exact_split() {
@@ -153,6 +181,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_caller_stays_and_moves_only_to_the_target_that_grows() {
+        let route = |percent: u8| {
+            let target = |name: &str, percent: u8| RouteTarget {
+                model: Arc::new(served(name, false)),
+                percent,
+                tags: vec![],
+            };
+            let targets = vec![target("new", percent), target("old", 100 - percent)];
+            Route::try_new(targets, Some(Sticky::Header("x-user".to_owned()))).unwrap()
+        };
+        let (few, many) = (route(20), route(60));
+        assert!(few.sticky().is_some() && route(100).sticky().is_none());
+        let mut n_new = 0;
+        for user in 0..10_000_u32 {
+            let value = format!("user-{user}");
+            let first = few.choose_for(value.as_bytes()).name().to_owned();
+            assert_eq!(few.choose_for(value.as_bytes()).name(), first);
+            n_new += usize::from(first == "new");
+            if first == "new" {
+                assert_eq!(many.choose_for(value.as_bytes()).name(), "new");
+            }
+        }
+        assert!((1_800..2_200).contains(&n_new), "{n_new}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use coracle_api::status::{
 };
 use coracle_serving::{
     LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
-    RevisionSource, RevisionState, ServiceId,
+    RevisionSource, RevisionState, ServiceId, Sticky,
 };
 use serde_json::Value;
 
@@ -51,6 +51,7 @@ pub(crate) struct Outcome {
 
 const STOP: &str = "serving.kserve.io/stop";
 const TAG_ROUTING: &str = "serving.kserve.io/enable-tag-routing";
+const STICKY: &str = "serving.coracle.dev/sticky";
 const MODE: &str = "serving.kserve.io/deploymentMode";
 
 /// Reconciles one service.
@@ -95,6 +96,15 @@ pub(crate) fn reconcile(service: &Value, around: &Surroundings<'_>) -> Result<Ou
 pub(crate) fn status_of(service: &Value) -> InferenceServiceStatus {
     let status = service.get("status").cloned().unwrap_or_default();
     serde_json::from_value(status).unwrap_or_default()
+}
+
+/// Reads the annotation, which validation has checked: `header=NAME` or `cookie=NAME`.
+fn sticky(text: &str) -> Option<Sticky> {
+    match text.split_once('=')? {
+        ("header", name) => Some(Sticky::Header(name.to_ascii_lowercase())),
+        ("cookie", name) => Some(Sticky::Cookie(name.to_owned())),
+        _ => None,
+    }
 }
 
 fn service_id(service: &Value) -> ServiceId {
@@ -297,7 +307,8 @@ impl View<'_> {
                 }),
             }
         }
-        (!targets.is_empty()).then_some(PlannedRoute { targets })
+        let sticky = object::text(self.service, "annotations", STICKY).and_then(sticky);
+        (!targets.is_empty()).then_some(PlannedRoute { targets, sticky })
     }
 
     fn settle(&self, runtime: &Candidate) -> Outcome {

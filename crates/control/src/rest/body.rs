@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::protobuf;
 use super::request::ApiRequest;
 use crate::failure::Failure;
+use crate::manifests::yaml_options;
 
 /// Returns the essence of a content type.
 pub(crate) fn essence(content_type: &str) -> &str {
@@ -46,6 +47,6 @@ fn from_yaml(bytes: &[u8]) -> Result<Value, Failure> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Failure::bad_request(format!("couldn't decode the body as YAML: {error}"))
     })?;
-    serde_saphyr::from_str(text)
+    serde_saphyr::from_str_with_options(text, yaml_options())
         .map_err(|error| Failure::bad_request(format!("couldn't decode the body as YAML: {error}")))
 }

@@ -455,6 +455,18 @@ fn applies_own_their_fields() {
     assert_eq!(status, 422, "an apply needs a manager");
 }
 
+/// Found by fuzzing: a question that is a number.
+#[test]
+fn questions_are_objects() {
+    let fixture = fixture();
+    let url = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    assert_eq!(fixture.post(url, &json!(2)).0, 400);
+    assert_eq!(
+        fixture.post(url, &json!({"spec": {}})).1["status"]["allowed"],
+        true
+    );
+}
+
 #[test]
 fn dry_runs_write_nothing() {
     let fixture = fixture();

@@ -104,6 +104,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
             service(),
             PlannedRoute {
                 targets: shares.iter().map(target).collect(),
+                sticky: None,
             },
         );
     }
