@@ -65,8 +65,8 @@ const EXERCISE: Step = Step {
 /// If any step failed.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let mut failed = Vec::new();
-    let missing = exercise::missing_tools();
-    let exercise = missing.is_empty().then_some(&EXERCISE);
+    let prepared = exercise::prepare(root);
+    let exercise = prepared.is_ok().then_some(&EXERCISE);
     let steps: Vec<&Step> = STEPS.iter().chain(exercise).collect();
     for step in &steps {
         eprintln!("== {}", step.name);
@@ -84,8 +84,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         };
         eprintln!("{:<9} {verdict}", step.name);
     }
-    if !missing.is_empty() {
-        eprintln!("not run: exercise (needs {})", missing.join(", "));
+    if let Err(why) = &prepared {
+        eprintln!("not run: exercise ({why:#})");
     }
     report_not_run(root);
     if !failed.is_empty() {

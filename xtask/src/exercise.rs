@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::command;
 
@@ -16,8 +16,11 @@ const TOOLS: [(&str, &[&str]); 4] = [
     ("python3", &["-c", "import venv, ensurepip"]),
 ];
 
-/// Returns the programs that are missing, so that a check can say what it did not run.
-pub(crate) fn missing_tools() -> Vec<&'static str> {
+/// Installs what the exercise needs; returns the Python interpreter that has it.
+///
+/// # Errors
+/// Says what is missing, so that a check can say why it did not run the exercise.
+pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
     let is_there = |(name, arguments): &&(&str, &[&str])| {
         Command::new(name)
             .args(*arguments)
@@ -27,23 +30,31 @@ pub(crate) fn missing_tools() -> Vec<&'static str> {
             .status()
             .is_ok_and(|status| status.success())
     };
-    let missing = TOOLS.iter().filter(|tool| !is_there(tool));
-    missing.map(|(name, _)| *name).collect()
+    let missing: Vec<&str> = TOOLS
+        .iter()
+        .filter(|tool| !is_there(tool))
+        .map(|(name, _)| *name)
+        .collect();
+    if !missing.is_empty() {
+        bail!("needs {}", missing.join(", "));
+    }
+    install_clients(root, &command::target_directory(root)?.join("exercise"))
+        .context("its Python packages cannot be installed")
 }
 
-/// Builds the binary, installs the clients, runs the exercise.
+/// Builds the binary and runs the exercise.
 ///
 /// # Errors
 /// If something cannot be built or installed, or a step of the exercise fails.
 pub(crate) fn run(root: &Path) -> Result<()> {
+    let python = prepare(root)?;
     let build = ["build", "--locked", "--package", "coracle-cli"];
     command::run(&mut command::cargo(root, &build))?;
-    let target = command::target_directory(root)?;
-    let python = install_clients(root, &target.join("exercise"))?;
+    let binary = command::target_directory(root)?.join("debug/coracle");
     command::run(
         Command::new(python)
             .arg(root.join("exercise/exercise.py"))
-            .arg(target.join("debug/coracle")),
+            .arg(binary),
     )
 }
 
