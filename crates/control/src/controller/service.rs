@@ -98,6 +98,21 @@ pub(crate) fn status_of(service: &Value) -> InferenceServiceStatus {
     serde_json::from_value(status).unwrap_or_default()
 }
 
+/// Returns where a predictor's files are.
+fn storage_uri(predictor: &PredictorSpec) -> Result<&str, &'static str> {
+    let source = predictor.source().map(|(_, source)| source);
+    let uri = source.and_then(|source| source.storage_uri.as_deref());
+    match (uri, predictor.storage_uris.as_deref()) {
+        (Some(uri), _) if !uri.is_empty() => Ok(uri),
+        (_, Some([place])) => Ok(&place.uri),
+        (_, Some([_, _, ..])) => Err("several storageUris are not fetched yet; name one place"),
+        _ if source.is_some_and(|source| source.storage.is_some()) => Err(
+            "storage by key is not read yet; write the place as storageUri, with the secret on the service account",
+        ),
+        _ => Err("no storageUri: spec.predictor.model.storageUri says where the model's files are"),
+    }
+}
+
 /// Reads the annotation, which validation has checked: `header=NAME` or `cookie=NAME`.
 fn sticky(text: &str) -> Option<Sticky> {
     match text.split_once('=')? {
@@ -175,6 +190,9 @@ impl View<'_> {
                 let message = format!("{name}s are not served yet; remove spec.{component}");
                 return refusal("InvalidPredictorSpec", &message);
             }
+        }
+        if let Err(message) = storage_uri(&predictor) {
+            return refusal("InvalidPredictorSpec", message);
         }
         match runtimes::choose(self.around.runtimes, object::namespace(self.service), model) {
             Ok(candidate) if candidate.in_process => Ok(candidate),
@@ -393,6 +411,7 @@ impl View<'_> {
     fn plan(&self, revision: &Revision) -> PlannedRevision {
         let template = &revision.template;
         let predictor: PredictorSpec = serde_json::from_value(template.clone()).unwrap_or_default();
+        let uri = storage_uri(&predictor).unwrap_or_default().to_owned();
         let model = predictor.model.unwrap_or_default();
         let credentials = credentials::find(self.around.store, self.service, template);
         let environment = model.container.env.iter().flatten();
@@ -401,7 +420,7 @@ impl View<'_> {
         PlannedRevision {
             model_name: object::name(self.service).to_owned(),
             source: RevisionSource {
-                uri: model.source.storage_uri.unwrap_or_default(),
+                uri,
                 format: model.model_format.name,
                 environment: environment.collect(),
                 secret_data: credentials.data,
