@@ -355,6 +355,37 @@ def commands(stage):
     say("kubectl's other commands")
 
 
+def replicas(stage):
+    """Replicas as pods, their logs, scaling, and what they use."""
+    label = f"serving.kserve.io/inferenceservice={NAME}"
+    stage.ns("scale", f"inferenceservice/{NAME}", "--replicas=3")
+    wait_until(lambda: stage.ns("get", "pods", "-l", label, "--no-headers").count("1/1 ") == 3, "three replicas")
+    check(stage.field(".spec.predictor.minReplicas") == "3", "scale sets minReplicas")
+    stage.ns("scale", f"inferenceservice/{NAME}", "--replicas=1")
+    wait_until(lambda: stage.ns("get", "pods", "-l", label, "-o", "name").count("pod/") == 1, "one replica")
+    pod = stage.ns("get", "pods", "-l", label, "-o", "name").strip()
+    check("storage-initializer" in stage.ns("describe", pod), "describe a pod")
+    log = stage.ns("logs", pod)
+    check("RandomForestClassifier" in log and "; ready" in log, "logs tell what was loaded", log)
+    log = stage.ns("logs", pod, "-c", "storage-initializer", "--timestamps", "--tail=1")
+    check(log.startswith("20") and "fetched 1 files" in log, "logs tell what was fetched", log)
+    follow = subprocess.Popen(
+        ["kubectl", f"--cache-dir={stage.directory}/cache", "-n", NAMESPACE, "logs", "-f", "--tail=0", pod, "-c", "kserve-container"],
+        env=stage.environment, stdout=subprocess.PIPE, text=True)
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+        time.sleep(1)
+        connection.request("POST", f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}:predict", '{"instances": [[1]]}', {"Content-Type": "application/json"})
+        check(connection.getresponse().status == 400, "a bad request")
+        line = follow.stdout.readline()
+        check(":predict 400 " in line, "a log is followed", line)
+    finally:
+        follow.kill()
+        follow.wait()
+    wait_until(lambda: pod.split("/")[1] in stage.kubectl("top", "pods", "-n", NAMESPACE, check_rc=False)[1], "top pods")
+    say("replicas as pods, their logs, kubectl scale and top")
+
+
 def own_commands(stage):
     """What people without kubectl use."""
 
@@ -463,7 +494,7 @@ def main():
         start_s3(stage)
         train(stage)
         stage.start_coracle()
-        for step in [deploy, canary_forms, promote_block, revisions, failure, commands, own_commands, control_plane_killed, everything_killed, sdk, delete]:
+        for step in [deploy, canary_forms, promote_block, revisions, failure, commands, replicas, own_commands, control_plane_killed, everything_killed, sdk, delete]:
             step(stage)
     except BaseException:
         log = stage.directory / "coracle.log"

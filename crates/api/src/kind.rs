@@ -1,4 +1,6 @@
-//! The kinds of objects: their names, where they live, how lists of them are printed.
+//! The kinds of objects: their names, where they live, what can be done with them.
+
+use crate::columns;
 
 /// A kind of object in one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +27,27 @@ pub struct Kind {
     pub origin: Origin,
     /// What clients may do.
     pub access: Access,
-    /// The columns of printed lists after the name, the age excepted, which is always the last.
+    /// The subresources besides the status.
+    pub subresources: &'static [Subresource],
+    /// The columns of printed lists between the name and the age.
     pub columns: &'static [Column],
+    /// The columns after the age.
+    pub last_columns: &'static [Column],
+}
+
+/// A part or a side of an object that has a path of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// The last segment of its path.
+    pub name: &'static str,
+    /// The group of what is sent or answered.
+    pub group: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
 }
 
 /// Where a kind comes from, which decides a few manners of the API.
@@ -45,6 +66,29 @@ pub enum Access {
     All,
     /// Reading; the objects show what the server does.
     ReadOnly,
+    /// Reading what is worked out when it is asked for; nothing is stored, so there is nothing to watch.
+    Measured,
+}
+
+impl Access {
+    /// Returns what can be done with objects.
+    #[must_use]
+    pub fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::All => &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ],
+            Self::ReadOnly => &["get", "list", "watch"],
+            Self::Measured => &["get", "list"],
+        }
+    }
 }
 
 /// A column of printed lists.
@@ -80,150 +124,15 @@ pub enum ColumnValue {
     Count(&'static [&'static str]),
     /// The time since the time at a path.
     Since(&'static [&'static str]),
+    /// How many of a pod's containers are ready, of how many.
+    PodReady,
+    /// What a pod is doing, as kubectl says it.
+    PodStatus,
+    /// How often a pod's containers were started again.
+    PodRestarts,
+    /// The role that a binding gives.
+    RoleRef,
 }
-
-const fn column(name: &'static str, column_type: &'static str, value: ColumnValue) -> Column {
-    Column {
-        name,
-        column_type,
-        priority: 0,
-        value,
-    }
-}
-
-const TRAFFIC: &[&str] = &["status", "components", "predictor", "traffic"];
-const CONDITIONS: &[&str] = &["status", "conditions"];
-
-const fn traffic(
-    name: &'static str,
-    column_type: &'static str,
-    key: &'static str,
-    equals: &'static str,
-    show: &'static str,
-) -> Column {
-    column(
-        name,
-        column_type,
-        ColumnValue::Item {
-            list: TRAFFIC,
-            key,
-            equals,
-            show,
-        },
-    )
-}
-
-/// KServe's columns of InferenceServices.
-const INFERENCE_SERVICE_COLUMNS: &[Column] = &[
-    column("URL", "string", ColumnValue::Path(&["status", "url"])),
-    column(
-        "Ready",
-        "string",
-        ColumnValue::Item {
-            list: CONDITIONS,
-            key: "type",
-            equals: "Ready",
-            show: "status",
-        },
-    ),
-    traffic("Prev", "integer", "tag", "prev", "percent"),
-    traffic("Latest", "integer", "latestRevision", "true", "percent"),
-    traffic(
-        "PrevRolledoutRevision",
-        "string",
-        "tag",
-        "prev",
-        "revisionName",
-    ),
-    traffic(
-        "LatestReadyRevision",
-        "string",
-        "latestRevision",
-        "true",
-        "revisionName",
-    ),
-];
-
-const RUNTIME_COLUMNS: &[Column] = &[
-    column(
-        "Disabled",
-        "boolean",
-        ColumnValue::Path(&["spec", "disabled"]),
-    ),
-    column(
-        "ModelType",
-        "string",
-        ColumnValue::Path(&["spec", "supportedModelFormats", "0", "name"]),
-    ),
-    column(
-        "Containers",
-        "string",
-        ColumnValue::Path(&["spec", "containers", "0", "name"]),
-    ),
-];
-
-const EVENT_COLUMNS: &[Column] = &[
-    column("Type", "string", ColumnValue::Path(&["type"])),
-    column("Reason", "string", ColumnValue::Path(&["reason"])),
-    column(
-        "Kind",
-        "string",
-        ColumnValue::Path(&["involvedObject", "kind"]),
-    ),
-    column(
-        "Object",
-        "string",
-        ColumnValue::Path(&["involvedObject", "name"]),
-    ),
-    column("Message", "string", ColumnValue::Path(&["message"])),
-];
-
-const REVISION_COLUMNS: &[Column] = &[
-    column(
-        "Config Name",
-        "string",
-        ColumnValue::Path(&["metadata", "labels", "serving.knative.dev/configuration"]),
-    ),
-    column(
-        "Generation",
-        "string",
-        ColumnValue::Path(&[
-            "metadata",
-            "labels",
-            "serving.knative.dev/configurationGeneration",
-        ]),
-    ),
-    column(
-        "Ready",
-        "string",
-        ColumnValue::Item {
-            list: CONDITIONS,
-            key: "type",
-            equals: "Ready",
-            show: "status",
-        },
-    ),
-    column(
-        "Reason",
-        "string",
-        ColumnValue::Item {
-            list: CONDITIONS,
-            key: "type",
-            equals: "Ready",
-            show: "reason",
-        },
-    ),
-    column(
-        "Actual Replicas",
-        "integer",
-        ColumnValue::Path(&["status", "actualReplicas"]),
-    ),
-    column(
-        "Desired Replicas",
-        "integer",
-        ColumnValue::Path(&["status", "desiredReplicas"]),
-    ),
-];
 
 const BASE: Kind = Kind {
     group: "",
@@ -237,7 +146,9 @@ const BASE: Kind = Kind {
     schema: "",
     origin: Origin::BuiltIn,
     access: Access::All,
+    subresources: &[],
     columns: &[],
+    last_columns: &[],
 };
 
 /// InferenceService.
@@ -249,9 +160,16 @@ pub const INFERENCE_SERVICE: Kind = Kind {
     singular: "inferenceservice",
     short_names: &["isvc"],
     has_status: true,
+    subresources: &[Subresource {
+        name: "scale",
+        group: "autoscaling",
+        version: "v1",
+        kind: "Scale",
+        verbs: &["get", "patch", "update"],
+    }],
     schema: "io.kserve.serving.v1beta1.InferenceService",
     origin: Origin::Custom,
-    columns: INFERENCE_SERVICE_COLUMNS,
+    columns: columns::INFERENCE_SERVICE_COLUMNS,
     ..BASE
 };
 
@@ -265,7 +183,7 @@ pub const SERVING_RUNTIME: Kind = Kind {
     has_status: true,
     schema: "io.kserve.serving.v1alpha1.ServingRuntime",
     origin: Origin::Custom,
-    columns: RUNTIME_COLUMNS,
+    columns: columns::RUNTIME_COLUMNS,
     ..BASE
 };
 
@@ -291,8 +209,73 @@ pub const REVISION: Kind = Kind {
     schema: "dev.knative.serving.v1.Revision",
     origin: Origin::Custom,
     access: Access::ReadOnly,
-    columns: REVISION_COLUMNS,
+    columns: columns::REVISION_COLUMNS,
     ..BASE
+};
+
+/// Pod; one for each replica of a revision.
+pub const POD: Kind = Kind {
+    kind: "Pod",
+    plural: "pods",
+    singular: "pod",
+    short_names: &["po"],
+    has_status: true,
+    schema: "io.k8s.api.core.v1.Pod",
+    access: Access::ReadOnly,
+    subresources: &[Subresource {
+        name: "log",
+        group: "",
+        version: "v1",
+        kind: "Pod",
+        verbs: &["get"],
+    }],
+    columns: columns::POD_COLUMNS,
+    last_columns: columns::POD_LAST_COLUMNS,
+    ..BASE
+};
+
+/// What a replica uses; worked out when it is asked for.
+pub const POD_METRICS: Kind = Kind {
+    group: "metrics.k8s.io",
+    version: "v1beta1",
+    kind: "PodMetrics",
+    plural: "pods",
+    schema: "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics",
+    access: Access::Measured,
+    ..BASE
+};
+
+/// ClusterRole; the built-in ones are all there are.
+pub const CLUSTER_ROLE: Kind = Kind {
+    group: "rbac.authorization.k8s.io",
+    kind: "ClusterRole",
+    plural: "clusterroles",
+    singular: "clusterrole",
+    namespaced: false,
+    schema: "io.k8s.api.rbac.v1.ClusterRole",
+    access: Access::ReadOnly,
+    ..BASE
+};
+
+/// RoleBinding: a cluster role in one namespace, to users, groups and service accounts.
+pub const ROLE_BINDING: Kind = Kind {
+    group: "rbac.authorization.k8s.io",
+    kind: "RoleBinding",
+    plural: "rolebindings",
+    singular: "rolebinding",
+    schema: "io.k8s.api.rbac.v1.RoleBinding",
+    columns: columns::BINDING_COLUMNS,
+    ..BASE
+};
+
+/// ClusterRoleBinding: a cluster role everywhere.
+pub const CLUSTER_ROLE_BINDING: Kind = Kind {
+    kind: "ClusterRoleBinding",
+    plural: "clusterrolebindings",
+    singular: "clusterrolebinding",
+    namespaced: false,
+    schema: "io.k8s.api.rbac.v1.ClusterRoleBinding",
+    ..ROLE_BINDING
 };
 
 /// Namespace.
@@ -304,11 +287,7 @@ pub const NAMESPACE: Kind = Kind {
     namespaced: false,
     has_status: true,
     schema: "io.k8s.api.core.v1.Namespace",
-    columns: &[column(
-        "Status",
-        "string",
-        ColumnValue::Path(&["status", "phase"]),
-    )],
+    columns: columns::NAMESPACE_COLUMNS,
     ..BASE
 };
 
@@ -318,10 +297,7 @@ pub const SECRET: Kind = Kind {
     plural: "secrets",
     singular: "secret",
     schema: "io.k8s.api.core.v1.Secret",
-    columns: &[
-        column("Type", "string", ColumnValue::Path(&["type"])),
-        column("Data", "string", ColumnValue::Count(&["data"])),
-    ],
+    columns: columns::SECRET_COLUMNS,
     ..BASE
 };
 
@@ -332,7 +308,7 @@ pub const CONFIG_MAP: Kind = Kind {
     singular: "configmap",
     short_names: &["cm"],
     schema: "io.k8s.api.core.v1.ConfigMap",
-    columns: &[column("Data", "string", ColumnValue::Count(&["data"]))],
+    columns: columns::CONFIG_MAP_COLUMNS,
     ..BASE
 };
 
@@ -343,11 +319,14 @@ pub const SERVICE_ACCOUNT: Kind = Kind {
     singular: "serviceaccount",
     short_names: &["sa"],
     schema: "io.k8s.api.core.v1.ServiceAccount",
-    columns: &[column(
-        "Secrets",
-        "string",
-        ColumnValue::Count(&["secrets"]),
-    )],
+    columns: columns::SERVICE_ACCOUNT_COLUMNS,
+    subresources: &[Subresource {
+        name: "token",
+        group: "authentication.k8s.io",
+        version: "v1",
+        kind: "TokenRequest",
+        verbs: &["create"],
+    }],
     ..BASE
 };
 
@@ -358,7 +337,7 @@ pub const EVENT: Kind = Kind {
     singular: "event",
     short_names: &["ev"],
     schema: "io.k8s.api.core.v1.Event",
-    columns: EVENT_COLUMNS,
+    columns: columns::EVENT_COLUMNS,
     ..BASE
 };
 
@@ -376,8 +355,9 @@ pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
 };
 
 /// Every kind, in the order of discovery.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 15] = [
     NAMESPACE,
+    POD,
     CONFIG_MAP,
     SECRET,
     SERVICE_ACCOUNT,
@@ -387,6 +367,10 @@ pub const KINDS: [Kind; 10] = [
     CLUSTER_SERVING_RUNTIME,
     REVISION,
     CUSTOM_RESOURCE_DEFINITION,
+    CLUSTER_ROLE,
+    ROLE_BINDING,
+    CLUSTER_ROLE_BINDING,
+    POD_METRICS,
 ];
 
 impl Kind {
@@ -404,6 +388,12 @@ impl Kind {
         KINDS
             .iter()
             .find(|kind| kind.kind == name && kind.api_version() == api_version)
+    }
+
+    /// Returns the subresource of this name.
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|one| one.name == name)
     }
 
     /// Returns `group/version`, or the version alone for the core group.

@@ -3,6 +3,7 @@
 //! Knows no store, no socket and no clock. Start at [`Kind`] and [`schema::definitions`].
 #![forbid(unsafe_code)]
 
+mod columns;
 pub mod defaulting;
 pub mod inference_service;
 pub mod kind;
@@ -12,4 +13,4 @@ pub mod status;
 pub mod structural;
 pub mod validation;
 
-pub use kind::{Access, Column, ColumnValue, KINDS, Kind, Origin};
+pub use kind::{Access, Column, ColumnValue, KINDS, Kind, Origin, Subresource};

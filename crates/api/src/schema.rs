@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -31,14 +32,7 @@ pub fn definitions() -> &'static Definitions {
 impl Definitions {
     fn build() -> Self {
         let mut generator = SchemaSettings::openapi3().into_generator();
-        let _core = (
-            generator.subschema_for::<Namespace>(),
-            generator.subschema_for::<ConfigMap>(),
-            generator.subschema_for::<Secret>(),
-            generator.subschema_for::<ServiceAccount>(),
-            generator.subschema_for::<Event>(),
-            generator.subschema_for::<ObjectMeta>(),
-        );
+        add_kubernetes_own(&mut generator);
         let isvc = Parts {
             spec: reference::<InferenceServiceSpec>(&mut generator),
             status: reference::<InferenceServiceStatus>(&mut generator),
@@ -54,6 +48,10 @@ impl Definitions {
         let crd = Parts {
             spec: open("The definition."),
             status: open("The observed state."),
+        };
+        let metrics = Parts {
+            spec: open("Nothing."),
+            status: open("Nothing."),
         };
         let mut schemas = generator.take_definitions(true);
         for (kind, description, parts) in [
@@ -77,6 +75,7 @@ impl Definitions {
                 "One thing that an InferenceService has asked to serve.",
                 &revision,
             ),
+            (&kind::POD_METRICS, "What a replica uses.", &metrics),
             (
                 &kind::CUSTOM_RESOURCE_DEFINITION,
                 "A definition of a kind; accepted, and without effect.",
@@ -149,6 +148,23 @@ impl Definitions {
 struct Parts {
     spec: Value,
     status: Value,
+}
+
+/// Adds the schemas of Kubernetes' own kinds.
+fn add_kubernetes_own(generator: &mut SchemaGenerator) {
+    // A schema that is asked for is defined, too.
+    let _defined = (
+        generator.subschema_for::<Namespace>(),
+        generator.subschema_for::<ConfigMap>(),
+        generator.subschema_for::<Secret>(),
+        generator.subschema_for::<ServiceAccount>(),
+        generator.subschema_for::<Event>(),
+        generator.subschema_for::<ObjectMeta>(),
+        generator.subschema_for::<Pod>(),
+        generator.subschema_for::<ClusterRole>(),
+        generator.subschema_for::<RoleBinding>(),
+        generator.subschema_for::<ClusterRoleBinding>(),
+    );
 }
 
 fn reference<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {

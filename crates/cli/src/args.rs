@@ -177,6 +177,10 @@ pub(crate) struct ControlArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) objects: PathBuf,
 
+    /// Where the serving process writes what happens to revisions
+    #[arg(long, value_name = "DIR")]
+    pub(crate) logs: PathBuf,
+
     /// The port of the Kubernetes API
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: u16,

@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use coracle_base::{Clock, SystemClock};
 use coracle_control::hinge::{FromControl, PlanChange, ToControl, read_message, write_message};
-use coracle_control::{Api, ApiServer, Controller, ControllerConfig, Readiness, Store, StoreError};
+use coracle_control::{
+    Api, ApiServer, Controller, ControllerConfig, Readiness, Store, StoreError, UsageCell,
+};
 use coracle_serving::{Observed, ObservedCell, Plan};
 use tokio::sync::Notify;
 
@@ -56,7 +58,9 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     let store = Arc::new(runtime.block_on(open_store(&arguments.objects))?);
     let server = bind_api(arguments.api_port)?;
     let version = env!("CARGO_PKG_VERSION");
-    let api = Arc::new(Api::new(Arc::clone(&store), Arc::clone(&clock), version));
+    let usage = Arc::new(UsageCell::default());
+    let api = Api::new(Arc::clone(&store), Arc::clone(&clock), version);
+    let api = Arc::new(api.with_replicas(arguments.logs.clone(), Arc::clone(&usage)));
     for namespace in ["default", "kube-system"] {
         let made = api.ensure_namespace(namespace);
         made.map_err(|failure| anyhow::anyhow!(failure.message))?;
@@ -70,12 +74,17 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
         }
     }
     let notify = Arc::new(Notify::new());
-    let told = Arc::clone(&notify);
-    let observed = Arc::new(ObservedCell::new(Box::new(move || told.notify_one())));
+    let changed = Arc::clone(&notify);
+    let observed = Arc::new(ObservedCell::new(Box::new(move || changed.notify_one())));
     let mut input = BufReader::new(std::io::stdin());
     // What serves already must be known before anything is decided.
-    let mut seen = Observed::default();
-    if !take_observed(&mut input, &mut seen, &observed)? {
+    let mut told = Told {
+        seen: Observed::default(),
+        observed: Arc::clone(&observed),
+        usage,
+        clock: Arc::clone(&clock),
+    };
+    if !told.take(&mut input)? {
         return Ok(());
     }
     let config = ControllerConfig {
@@ -88,23 +97,33 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     runtime.spawn(server.serve(api));
     out.send(&FromControl::Listening { address });
     // Ends when the serving process does.
-    while take_observed(&mut input, &mut seen, &observed)? {}
+    while told.take(&mut input)? {}
     Ok(())
 }
 
-/// Reads the next observation; false when the serving process is gone.
-fn take_observed(
-    input: &mut BufReader<std::io::Stdin>,
-    seen: &mut Observed,
-    cell: &ObservedCell,
-) -> anyhow::Result<bool> {
-    let message = read_message(input).context("the serving process sends what is no message")?;
-    let Some(ToControl::Observed(change)) = message else {
-        return Ok(false);
-    };
-    change.apply(seen);
-    cell.set(seen.clone());
-    Ok(true)
+/// What the serving process tells.
+struct Told {
+    seen: Observed,
+    observed: Arc<ObservedCell>,
+    usage: Arc<UsageCell>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Told {
+    /// Reads the next message; false when the serving process is gone.
+    fn take(&mut self, input: &mut BufReader<std::io::Stdin>) -> anyhow::Result<bool> {
+        let message =
+            read_message(input).context("the serving process sends what is no message")?;
+        match message {
+            Some(ToControl::Observed(change)) => {
+                change.apply(&mut self.seen);
+                self.observed.set(self.seen.clone());
+            }
+            Some(ToControl::Usage(report)) => self.usage.set(report, self.clock.unix_time()),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
 }
 
 async fn open_store(path: &Path) -> anyhow::Result<Store> {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use coracle_base::{ByteCount, Clock};
 use coracle_formats::{LoadOptions, load, locate};
 use coracle_model::{Method, Model};
-use coracle_serving::{LoadFailure, LoadPhases, Loader, PlannedRevision, RevisionId};
+use coracle_serving::{LoadFailure, LoadPhases, Loader, LogSource, PlannedRevision, RevisionId};
 use coracle_storage::{
-    ArtifactRequest, Credentials, Progress, Storage, StorageError, StorageErrorKind,
+    Artifact, ArtifactRequest, Credentials, Progress, Storage, StorageError, StorageErrorKind,
 };
 use tokio::runtime::Handle;
 
@@ -24,7 +25,7 @@ impl Loader for StorageLoader {
         &self,
         id: &RevisionId,
         revision: &PlannedRevision,
-        progress: &(dyn Fn(&str) + Sync),
+        progress: &(dyn Fn(LogSource, &str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
         let source = &revision.source;
         let request = ArtifactRequest {
@@ -35,7 +36,8 @@ impl Loader for StorageLoader {
                 annotations: source.secret_annotations.clone(),
             },
         };
-        progress(&format!("fetching {}", source.uri));
+        let started = self.clock.monotonic();
+        progress(LogSource::Fetch, &format!("fetching {}", source.uri));
         let told = AtomicU64::new(0);
         let report = |now: Progress| {
             // Every step is an update of the status: only what a person would notice is told.
@@ -44,12 +46,14 @@ impl Loader for StorageLoader {
                 .map_or(0, |total| now.bytes_done * 100 / total.max(1));
             let last = told.load(Ordering::Relaxed);
             if percent >= last + 10 && told.swap(percent, Ordering::Relaxed) == last {
-                progress(&describe(&source.uri, now));
+                progress(LogSource::Fetch, &describe(&source.uri, now));
             }
         };
         let artifact = self.runtime.block_on(self.storage.fetch(&request, &report));
         let artifact = artifact.map_err(|error| storage_failure(&error))?;
-        progress("loading the model");
+        let fetch = self.clock.monotonic().saturating_sub(started);
+        progress(LogSource::Fetch, &fetched(&artifact, fetch));
+        progress(LogSource::Serve, "loading the model");
         let options = LoadOptions {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
         };
@@ -61,9 +65,11 @@ impl Loader for StorageLoader {
                 is_transient: false,
             })?;
         let phases = LoadPhases {
+            fetch,
             read: loaded.phases.read,
             parse: loaded.phases.parse,
             build: loaded.phases.build,
+            ..LoadPhases::default()
         };
         Ok((loaded.model, phases))
     }
@@ -73,6 +79,16 @@ impl Loader for StorageLoader {
 fn predict_proba(revision: &PlannedRevision) -> bool {
     let value = revision.source.environment.get("PREDICT_PROBA");
     value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+fn fetched(artifact: &Artifact, took: Duration) -> String {
+    format!(
+        "fetched {} files, {}, in {:.1} ms: {}",
+        artifact.n_files,
+        ByteCount::new(artifact.bytes).to_rounded(),
+        took.as_secs_f64() * 1e3,
+        artifact.directory.display()
+    )
 }
 
 fn describe(uri: &str, progress: Progress) -> String {

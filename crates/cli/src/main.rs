@@ -15,6 +15,7 @@ mod state;
 mod status;
 mod supervisor;
 mod up;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -190,6 +190,7 @@ fn served(file: &ModelFile, loaded: Loaded, n_workers: usize, log: &Log) -> Serv
         read: phases.read,
         parse: phases.parse,
         build: phases.build,
+        ..LoadPhases::default()
     };
     ServedModel::new(file.name.clone(), model, phases, n_workers)
 }

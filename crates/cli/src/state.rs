@@ -43,6 +43,10 @@ impl StateDirectory {
         self.0.join("downloads")
     }
 
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.0.join("kubeconfig")
     }

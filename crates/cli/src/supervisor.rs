@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +16,12 @@ use coracle_gateway::Log;
 use coracle_serving::{Observed, ObservedCell, Plan, PlanSender};
 
 use crate::state::StateDirectory;
+use crate::usage::UsageSampler;
 
 /// How long after its end a control process is started again; doubles while it does not last.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
+/// How often it is measured what revisions use.
+const USAGE_EVERY: Duration = Duration::from_secs(10);
 /// The longest such wait.
 const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,8 @@ pub(crate) struct Supervisor {
     observed: Arc<ObservedCell>,
     /// Woken at every change of what is observed.
     changed: Arc<Changed>,
+    /// Measures what revisions use; locked by the one thread that sends.
+    usage: Arc<Mutex<UsageSampler>>,
     stopping: Arc<AtomicBool>,
     log: Log,
 }
@@ -122,6 +127,7 @@ impl Supervisor {
         plans: PlanSender,
         observed: Arc<ObservedCell>,
         changed: Arc<Changed>,
+        usage: UsageSampler,
         log: Log,
     ) -> Self {
         Self {
@@ -129,6 +135,7 @@ impl Supervisor {
             plans,
             observed,
             changed,
+            usage: Arc::new(Mutex::new(usage)),
             stopping: Arc::default(),
             log,
         }
@@ -191,7 +198,12 @@ impl Supervisor {
         let changes = self.changed.listen();
         let observed = Arc::clone(&self.observed);
         let sender = std::thread::Builder::new().name("coracle-observed".to_owned());
-        let sender = sender.spawn(move || send_observed(input, &changes, &observed));
+        let usage = Arc::clone(&self.usage);
+        let sender = sender.spawn(move || {
+            let mut usage = usage.lock().unwrap_or_else(PoisonError::into_inner);
+            usage.forget();
+            send_observed(input, &changes, &observed, &mut usage);
+        });
         let mut output = BufReader::new(output);
         let mut plan = Plan::default();
         let mut address = None;
@@ -238,23 +250,38 @@ impl Supervisor {
     }
 }
 
-/// Sends what is observed, at first as a whole, then as it changes.
-fn send_observed(mut input: ChildStdin, changes: &Receiver<()>, observed: &ObservedCell) {
+/// Sends what is observed, at first as a whole, then as it changes, and what is used.
+fn send_observed(
+    mut input: ChildStdin,
+    changes: &Receiver<()>,
+    observed: &ObservedCell,
+    usage: &mut UsageSampler,
+) {
     let mut sent = Observed::default();
     let mut is_first = true;
-    while changes.recv().is_ok() {
-        // Several changes at once are one message.
-        while changes.try_recv().is_ok() {}
-        let now = observed.get();
-        if now == sent && !is_first {
-            continue;
-        }
-        let change = ObservedChange::between(&sent, &now);
-        if write_message(&mut input, &ToControl::Observed(change)).is_err() {
+    loop {
+        let message = match changes.recv_timeout(USAGE_EVERY) {
+            Ok(()) => {
+                // Several changes at once are one message.
+                while changes.try_recv().is_ok() {}
+                let now = observed.get();
+                if now == sent && !is_first {
+                    continue;
+                }
+                let change = ObservedChange::between(&sent, &now);
+                sent = now;
+                is_first = false;
+                ToControl::Observed(change)
+            }
+            Err(RecvTimeoutError::Timeout) => match usage.sample() {
+                Some(report) => ToControl::Usage(report),
+                None => continue,
+            },
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if write_message(&mut input, &message).is_err() {
             return;
         }
-        sent = now;
-        is_first = false;
     }
 }
 
@@ -273,6 +300,8 @@ impl Control {
             .arg("control")
             .arg("--objects")
             .arg(command.state.objects())
+            .arg("--logs")
+            .arg(command.state.logs())
             .arg("--api-port")
             .arg(command.api_port.to_string())
             .arg("--base-url")

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use coracle_base::{Clock, SystemClock};
 use coracle_gateway::{Log, Server};
-use coracle_serving::{Follower, ObservedCell, Plan, PlanSender, RevisionState, SharedTable};
+use coracle_serving::{
+    Follower, FollowerConfig, ObservedCell, Plan, PlanSender, RevisionLog, RevisionState,
+    SharedTable,
+};
 use coracle_storage::{Storage, StorageConfig, StorageLimits};
 use tokio::runtime::Runtime;
 
@@ -16,6 +19,7 @@ use crate::serve::{GatewayConfig, say_stopped};
 use crate::signals::shutdown_signal;
 use crate::state::StateDirectory;
 use crate::supervisor::{Changed, ControlCommand, Supervisor};
+use crate::usage::UsageSampler;
 
 /// Threads that fetch files.
 const FETCH_THREADS: usize = 2;
@@ -82,6 +86,7 @@ impl Plane<'_> {
             plans.clone(),
             Arc::clone(&observed),
             changed,
+            UsageSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
             log.clone(),
         );
         let stopper = Arc::new(supervisor.stopper());
@@ -126,12 +131,14 @@ impl Plane<'_> {
             clock: Arc::clone(&self.clock),
         };
         let n_workers = self.gateway.server.n_workers;
-        let (follower, plans) = Follower::new(
-            Arc::new(loader),
-            Arc::clone(table),
-            Arc::clone(observed),
+        let (follower, plans) = Follower::new(FollowerConfig {
+            loader: Arc::new(loader),
+            table: Arc::clone(table),
+            observed: Arc::clone(observed),
+            log: RevisionLog::start(self.state.logs(), Arc::clone(&self.clock)),
+            clock: Arc::clone(&self.clock),
             n_workers,
-        );
+        });
         std::thread::Builder::new()
             .name("coracle-follower".to_owned())
             .spawn(move || follower.run())?;

@@ -3,6 +3,7 @@
 
 mod conditions;
 mod credentials;
+pub(crate) mod pods;
 mod revisions;
 mod runtimes;
 mod service;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::kind::{
-    CLUSTER_SERVING_RUNTIME, EVENT, INFERENCE_SERVICE, REVISION, SECRET, SERVICE_ACCOUNT,
+    CLUSTER_SERVING_RUNTIME, EVENT, INFERENCE_SERVICE, POD, REVISION, SECRET, SERVICE_ACCOUNT,
     SERVING_RUNTIME,
 };
 use coracle_api::status::InferenceServiceStatus;
@@ -26,6 +27,8 @@ use tokio::sync::Notify;
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Change, Key, Store, StoreError, Stored, Write};
+use pods::Replicas;
+use revisions::SERVICE_LABEL;
 use runtimes::Candidate;
 use service::{Outcome, Surroundings};
 
@@ -328,12 +331,71 @@ impl Controller {
         self.take(id, &outcome);
         self.write_status(id, &stored, &outcome.status);
         self.write_revisions(id, &outcome);
+        self.write_pods(id, &outcome);
         Ok(())
+    }
+
+    /// Shows the replicas as pods; those that are no longer there go.
+    fn write_pods(&mut self, id: &ServiceId, outcome: &Outcome) {
+        let prefix = format!("{}-predictor-", id.name);
+        let mut there: BTreeMap<String, Arc<Stored>> = self
+            .store
+            .list_named(&POD, &id.namespace, &prefix)
+            .into_iter()
+            .filter(|pod| object::text(&pod.object, "labels", SERVICE_LABEL) == Some(&id.name))
+            .map(|pod| (pod.key.name().to_owned(), pod))
+            .collect();
+        let mut writes = Vec::new();
+        for (revision, planned) in &outcome.revisions {
+            let key = Key::new(&REVISION, &id.namespace, &revision.name);
+            let Some(stored) = self.store.get(&key) else {
+                continue;
+            };
+            let replicas = Replicas {
+                revision: &stored.object,
+                uri: &planned.source.uri,
+                n_wanted: planned.replicas,
+                state: self.last_observed.revisions.get(revision),
+                now: self.clock.unix_time(),
+            };
+            for index in 0..replicas.count() {
+                let name = replicas.name(index);
+                let before = there.remove(&name);
+                let object = replicas.pod(index, before.as_deref().map(|pod| &pod.object));
+                let key = Key::new(&POD, &id.namespace, &name);
+                match before {
+                    Some(before) if before.object == object => {}
+                    Some(before) => writes.push(Write::Update {
+                        key,
+                        expected: before.version,
+                        object,
+                    }),
+                    None => writes.push(Write::Create { key, object }),
+                }
+            }
+        }
+        writes.extend(there.into_values().map(|pod| Write::Delete {
+            key: pod.key.clone(),
+            expected: pod.version,
+        }));
+        self.pending
+            .extend(writes.into_iter().map(|write| (id.clone(), write)));
     }
 
     fn forget(&mut self, id: &ServiceId) {
         self.plan.routes.remove(id);
         self.remove_revisions(id);
+        // They go with their owner; one that was just being written would stay.
+        let prefix = format!("{}-predictor-", id.name);
+        for stored in self.store.list_named(&POD, &id.namespace, &prefix) {
+            if object::text(&stored.object, "labels", SERVICE_LABEL) == Some(&id.name) {
+                let write = Write::Delete {
+                    key: stored.key.clone(),
+                    expected: stored.version,
+                };
+                self.pending.push((id.clone(), write));
+            }
+        }
     }
 
     fn remove_revisions(&mut self, id: &ServiceId) {
@@ -461,12 +523,13 @@ impl Controller {
 
     /// Shows in the revisions what is observed of them.
     fn write_revisions(&mut self, id: &ServiceId, outcome: &Outcome) {
-        for revision in outcome.revisions.keys() {
+        for (revision, planned) in &outcome.revisions {
             let key = Key::new(&REVISION, &id.namespace, &revision.name);
             let Some(stored) = self.store.get(&key) else {
                 continue;
             };
-            let status = revision_status(self.last_observed.revisions.get(revision));
+            let status =
+                revision_status(planned.replicas, self.last_observed.revisions.get(revision));
             if stored.object.get("status") != Some(&status) {
                 let mut object = stored.object.clone();
                 object["status"] = status;
@@ -498,9 +561,9 @@ fn readiness(status: Option<&Value>) -> (&str, &str) {
     (text("status"), text("message"))
 }
 
-fn revision_status(state: Option<&RevisionState>) -> Value {
+fn revision_status(n_wanted: u32, state: Option<&RevisionState>) -> Value {
     let (status, reason, message, n_replicas) = match state {
-        Some(RevisionState::Ready { .. }) => ("True", "", String::new(), 1),
+        Some(RevisionState::Ready { replicas, .. }) => ("True", "", String::new(), *replicas),
         Some(RevisionState::Failed { failure, .. }) => {
             ("False", "ModelLoadFailed", failure.message.clone(), 0)
         }
@@ -512,7 +575,7 @@ fn revision_status(state: Option<&RevisionState>) -> Value {
         condition["reason"] = reason.into();
         condition["message"] = message.into();
     }
-    json!({"conditions": [condition], "actualReplicas": n_replicas, "desiredReplicas": 1})
+    json!({"conditions": [condition], "actualReplicas": n_replicas, "desiredReplicas": n_wanted})
 }
 
 fn service_id(stored: &Stored) -> ServiceId {

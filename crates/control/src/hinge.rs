@@ -12,6 +12,8 @@ use coracle_serving::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::usage::UsageReport;
+
 /// A message of the control process.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum FromControl {
@@ -41,6 +43,8 @@ pub enum FromControl {
 pub enum ToControl {
     /// What is observed now.
     Observed(ObservedChange),
+    /// What revisions used since the last report.
+    Usage(UsageReport),
 }
 
 /// What changed in a map: new values, and keys that are gone.
@@ -168,6 +172,7 @@ mod tests {
                 ..RevisionSource::default()
             },
             attempt: 2,
+            replicas: 3,
         }
     }
 

@@ -10,10 +10,12 @@ mod rest;
 mod selector;
 mod server;
 mod store;
+mod usage;
 
 pub use controller::{Controller, ControllerConfig, Readiness};
 pub use failure::Failure;
 pub use manifests::Manifest;
-pub use rest::{Answer, Api, ApiReply, ApiRequest, Watch};
+pub use rest::{Answer, Api, ApiReply, ApiRequest, FollowedLog, Watch};
 pub use server::ApiServer;
 pub use store::{Change, ChangeKind, Expired, Key, Store, StoreError, Stored, Write};
+pub use usage::{Usage, UsageCell, UsageReport};

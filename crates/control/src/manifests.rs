@@ -134,7 +134,9 @@ impl Api {
                 let message = status["message"].as_str().unwrap_or("the API refused it");
                 Err(Failure::bad_request(format!("{resource}: {message}")))
             }
-            Answer::Watch(_) => Err(Failure::internal("an apply was answered with a watch")),
+            Answer::Watch(_) | Answer::Log(_) => {
+                Err(Failure::internal("an apply was answered with a watch"))
+            }
         }
     }
 }

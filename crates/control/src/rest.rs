@@ -3,26 +3,33 @@
 mod admission;
 mod body;
 mod discovery;
+mod logs;
+mod metrics;
 mod path;
 mod protobuf;
 mod read;
 mod request;
+mod scale;
 mod table;
 mod topology;
 mod watch;
 mod write;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use coracle_api::Access;
 use coracle_base::Clock;
 use serde_json::json;
 
+pub use logs::FollowedLog;
 pub use request::{ApiReply, ApiRequest};
 pub use watch::Watch;
 
 use crate::failure::Failure;
 use crate::store::Store;
+use crate::usage::UsageCell;
 use path::{ObjectsTarget, Target};
 use request::Shape;
 
@@ -33,6 +40,9 @@ pub struct Api {
     clock: Arc<dyn Clock>,
     /// Coracle's version, for `/version`.
     version: String,
+    /// Where the serving process writes what happens to revisions.
+    logs: Option<PathBuf>,
+    usage: Arc<UsageCell>,
 }
 
 /// What a request is answered with.
@@ -42,6 +52,8 @@ pub enum Answer {
     Reply(ApiReply),
     /// Events until the watch is over.
     Watch(Box<Watch>),
+    /// Lines until the client goes.
+    Log(Box<FollowedLog>),
 }
 
 impl Api {
@@ -52,7 +64,17 @@ impl Api {
             store,
             clock,
             version: version.to_owned(),
+            logs: None,
+            usage: Arc::default(),
         }
+    }
+
+    /// Returns the API with the logs in `logs` and what is told of the revisions' use in `usage`.
+    #[must_use]
+    pub fn with_replicas(mut self, logs: PathBuf, usage: Arc<UsageCell>) -> Self {
+        self.logs = Some(logs);
+        self.usage = usage;
+        self
     }
 
     /// Answers a request. Writes wait for the disk: call this where blocking is allowed.
@@ -108,7 +130,24 @@ impl Api {
         request: &ApiRequest,
         target: &ObjectsTarget,
     ) -> Result<Answer, Failure> {
+        let subresource = target.subresource.as_deref();
+        if let (Some(name), Some(subresource)) = (&target.name, subresource)
+            && target.kind.subresource(subresource).is_some()
+        {
+            return match (subresource, request.method.as_str()) {
+                ("log", "GET") => self.pod_log(request, target, name),
+                ("scale", _) => self.scale(request, target, name).map(Answer::Reply),
+                _ => Err(Failure::method_not_allowed(
+                    "the server does not allow this method on the requested resource",
+                )),
+            };
+        }
         if request.flag("watch") && request.method == "GET" {
+            if target.kind.access == Access::Measured {
+                return Err(Failure::method_not_allowed(
+                    "what is measured cannot be watched; list it again",
+                ));
+            }
             let mut target = target.clone();
             let mut request = request.clone();
             // Watching one object is watching the list for its name.

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::failure::Failure;
-use crate::rest::{Answer, Api, ApiReply, ApiRequest, Watch};
+use crate::rest::{Answer, Api, ApiReply, ApiRequest, FollowedLog, Watch};
 
 /// The largest body of a request.
 const BODY_MAX: usize = 3 * 1024 * 1024;
@@ -124,7 +124,8 @@ async fn handle(
     let answer = tokio::task::spawn_blocking(move || api.answer(&request)).await;
     Ok(match answer {
         Ok(Answer::Reply(reply)) => respond(reply, takes_gzip, is_head),
-        Ok(Answer::Watch(watch)) => stream(*watch),
+        Ok(Answer::Watch(watch)) => stream(Stream::Watch(watch), "application/json"),
+        Ok(Answer::Log(log)) => stream(Stream::Log(log), "text/plain; charset=utf-8"),
         Err(_panicked) => {
             let failure = Failure::internal("the request failed; this is a defect of the server");
             respond(ApiReply::failure(&failure), false, is_head)
@@ -203,13 +204,28 @@ fn compress(body: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Answers with the events of a watch as they come.
-fn stream(mut watch: Watch) -> Response<ReplyBody> {
+/// What is answered bit by bit.
+enum Stream {
+    Watch(Box<Watch>),
+    Log(Box<FollowedLog>),
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Watch(watch) => watch.next().await,
+            Self::Log(log) => log.next().await,
+        }
+    }
+}
+
+/// Answers with what comes, as it comes.
+fn stream(mut source: Stream, content_type: &'static str) -> Response<ReplyBody> {
     let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                event = watch.next() => {
+                event = source.next() => {
                     let Some(event) = event else { break };
                     // A watcher that does not read holds up its own watch only.
                     if sender.send(event).await.is_err() {
@@ -222,10 +238,7 @@ fn stream(mut watch: Watch) -> Response<ReplyBody> {
     });
     let mut response = Response::new(Events(receiver).boxed());
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-cache, private"),

@@ -239,6 +239,23 @@ impl Store {
         (objects.cloned().collect(), state.version)
     }
 
+    /// Returns the objects of a kind in a namespace whose names begin with `prefix`, by name.
+    #[must_use]
+    pub fn list_named(&self, kind: &Kind, namespace: &str, prefix: &str) -> Vec<Arc<Stored>> {
+        let state = self.read();
+        let start = Key::new(kind, namespace, prefix);
+        let objects = state
+            .objects
+            .range(start.clone()..)
+            .map(|(_, stored)| stored);
+        let objects = objects.take_while(|stored| {
+            stored.key.resource == start.resource
+                && stored.key.namespace == namespace
+                && stored.key.name.starts_with(prefix)
+        });
+        objects.cloned().collect()
+    }
+
     /// Returns every object of a namespace, of all kinds.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<Stored>> {

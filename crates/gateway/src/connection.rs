@@ -58,20 +58,21 @@ impl Handler {
         let started = self.shared.clock.monotonic();
         let (head, body) = request.into_parts();
         let request_id = self.request_id(&head.headers);
-        let mut n_bytes_in = 0;
+        let mut seen = Seen::default();
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
-        let reply = match route::find(&head.method, path) {
+        let found = route::find(&head.method, path);
+        let reply = match &found {
             Ok(route) => {
                 let asked = Asked {
                     table: &table,
                     scope: &scope,
                     headers: &head.headers,
-                    route: &route,
+                    route,
                 };
-                self.reply(&asked, &head, body, &mut n_bytes_in).await
+                self.reply(&asked, &head, body, &mut seen).await
             }
-            Err(no_route) => missing(&no_route, head.uri.path()),
+            Err(no_route) => missing(no_route, head.uri.path()),
         };
         self.shared.http.respond(reply.status.as_u16());
         self.log.answer(
@@ -80,21 +81,22 @@ impl Handler {
                 path: head.uri.path(),
                 status: reply.status.as_u16(),
                 elapsed: self.shared.clock.monotonic().saturating_sub(started),
-                n_bytes_in,
+                n_bytes_in: seen.n_bytes_in,
                 n_bytes_out: reply.body.len(),
                 request_id: request_id.to_str().unwrap_or_default(),
             },
             &self.shared.http,
+            seen.model,
         );
         Ok(reply.into_response(request_id))
     }
 
-    async fn reply(
+    async fn reply<'a>(
         &self,
-        asked: &Asked<'_>,
+        asked: &Asked<'a>,
         head: &hyper::http::request::Parts,
         body: Incoming,
-        n_bytes_in: &mut usize,
+        seen: &mut Seen<'a>,
     ) -> Reply {
         let (protocol, model) = match asked.route {
             Route::V1Predict(model) => (Protocol::V1, asked.model(model, None)),
@@ -107,6 +109,7 @@ impl Handler {
             Ok(model) => model,
             Err(reply) => return reply,
         };
+        seen.model = Some(model);
         if let Err(reply) = check_headers(&head.headers) {
             return reply;
         }
@@ -114,7 +117,7 @@ impl Handler {
             Ok(body) => body,
             Err(reply) => return reply,
         };
-        *n_bytes_in = body.len();
+        seen.n_bytes_in = body.len();
         let method = route::query_value(head.uri.query(), "method");
         let request = infer::Request {
             protocol,
@@ -239,6 +242,14 @@ impl Handler {
         }
         HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("0"))
     }
+}
+
+/// What is known of a request once it is answered.
+#[derive(Default)]
+struct Seen<'a> {
+    n_bytes_in: usize,
+    /// The model that an inference was asked of.
+    model: Option<&'a ServedModel>,
 }
 
 /// What a request asks for, and of what.

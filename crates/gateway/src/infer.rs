@@ -127,6 +127,7 @@ impl Calls {
         }
         let elapsed = self.clock.monotonic().saturating_sub(started);
         model.cost().record(request.body.len(), elapsed);
+        model.statistics().compute(self.worker, elapsed);
         Ok(body)
     }
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use coracle_base::Clock;
-use coracle_serving::HttpStatistics;
+use coracle_serving::{HttpStatistics, ServedModel};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +111,13 @@ impl Log {
         drop(self.queue.send(line));
     }
 
-    /// Writes a line for an answer, if this one is to have one.
-    pub(crate) fn answer(&self, answer: Answer<'_>, statistics: &HttpStatistics) {
+    /// Writes a line for an answer, if this one is to have one; `model` keeps it too.
+    pub(crate) fn answer(
+        &self,
+        answer: Answer<'_>,
+        statistics: &HttpStatistics,
+        model: Option<&ServedModel>,
+    ) {
         match self.access {
             AccessLog::Off => return,
             AccessLog::Errors if answer.status < 400 => return,
@@ -130,10 +135,15 @@ impl Log {
         let time = self.timestamp();
         let milliseconds = elapsed.as_secs_f64() * 1e3;
         let line = match self.format {
-            LogFormat::Human => format!(
-                "{time} {method} {} {status} {milliseconds:.3}ms in={n_bytes_in} out={n_bytes_out} id={request_id}",
-                path.escape_debug()
-            ),
+            LogFormat::Human => {
+                let line = format!(
+                    "{method} {} {status} {milliseconds:.3}ms in={n_bytes_in} out={n_bytes_out} id={request_id}",
+                    path.escape_debug()
+                );
+                // The model's own log has the time already.
+                model.inspect(|model| model.log(&line));
+                format!("{time} {line}")
+            }
             LogFormat::Json => format!(
                 "{{\"time\":\"{time}\",\"method\":{},\"path\":{},\"status\":{status},\"ms\":{milliseconds:.3},\"bytes_in\":{n_bytes_in},\"bytes_out\":{n_bytes_out},\"request_id\":{}}}",
                 json_string(method),
@@ -141,6 +151,9 @@ impl Log {
                 json_string(request_id)
             ),
         };
+        if self.format == LogFormat::Json {
+            model.inspect(|model| model.log(&line));
+        }
         if self.queue.try_send(line).is_err() {
             statistics.drop_log_line();
         }

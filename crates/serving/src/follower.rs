@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use coracle_base::Code;
+use coracle_base::{ByteCount, Clock, Code};
 use coracle_model::Model;
 use coracle_tensor::{Tensor, Values};
 
@@ -18,12 +19,13 @@ use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
 };
+use crate::revision_log::{LogSource, RevisionLog};
 use crate::route::{Route, RouteTarget};
 use crate::{LoadPhases, ModelTable, ServedModel, SharedTable};
 
 /// Fetches and loads revisions; called from several threads.
 pub trait Loader: Send + Sync {
-    /// Returns the revision's model. `progress` may be called with what is being done.
+    /// Returns the revision's model. `progress` is called with what is being done.
     ///
     /// # Errors
     /// [`LoadFailure`] with words a person can act on.
@@ -31,7 +33,7 @@ pub trait Loader: Send + Sync {
         &self,
         id: &RevisionId,
         revision: &PlannedRevision,
-        progress: &(dyn Fn(&str) + Sync),
+        progress: &(dyn Fn(LogSource, &str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure>;
 }
 
@@ -105,14 +107,28 @@ impl ObservedCell {
     }
 }
 
+/// What a follower works with.
+#[derive(Clone)]
+pub struct FollowerConfig {
+    /// Gets the models.
+    pub loader: Arc<dyn Loader>,
+    /// What is served by.
+    pub table: Arc<SharedTable>,
+    /// Told what is observed.
+    pub observed: Arc<ObservedCell>,
+    /// Told what happens to each revision.
+    pub log: RevisionLog,
+    /// Measures loading.
+    pub clock: Arc<dyn Clock>,
+    /// The number of event loops that call the models.
+    pub n_workers: usize,
+}
+
 /// Follows plans.
 pub struct Follower {
     events: Receiver<Event>,
     sender: Sender<Event>,
-    loader: Arc<dyn Loader>,
-    table: Arc<SharedTable>,
-    observed: Arc<ObservedCell>,
-    n_workers: usize,
+    config: FollowerConfig,
     plan: Plan,
     slots: BTreeMap<RevisionId, Slot>,
     waiting: VecDeque<RevisionId>,
@@ -137,22 +153,14 @@ struct Slot {
 }
 
 impl Follower {
-    /// Returns a follower that loads with `loader` and serves by `table`, for `n_workers` event loops.
+    /// Returns a follower, and where it takes plans from.
     #[must_use]
-    pub fn new(
-        loader: Arc<dyn Loader>,
-        table: Arc<SharedTable>,
-        observed: Arc<ObservedCell>,
-        n_workers: usize,
-    ) -> (Self, PlanSender) {
+    pub fn new(config: FollowerConfig) -> (Self, PlanSender) {
         let (sender, events) = channel();
         let follower = Self {
             events,
             sender: sender.clone(),
-            loader,
-            table,
-            observed,
-            n_workers,
+            config,
             plan: Plan::default(),
             slots: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -191,10 +199,20 @@ impl Follower {
     fn follow(&mut self, plan: Plan) {
         self.plan = plan;
         for (id, planned) in &self.plan.revisions {
-            let slot = self.slots.get(id);
             let again = |slot: &Slot| {
                 slot.attempt < planned.attempt && matches!(slot.state, RevisionState::Failed { .. })
             };
+            if let Some(Slot {
+                state: RevisionState::Ready { replicas, .. },
+                ..
+            }) = self.slots.get_mut(id)
+                && *replicas != planned.replicas
+            {
+                let line = format!("{replicas} -> {} replicas", planned.replicas);
+                self.config.log.write(id, LogSource::Serve, &line);
+                *replicas = planned.replicas;
+            }
+            let slot = self.slots.get(id);
             if slot.is_none_or(again) {
                 self.slots.insert(
                     id.clone(),
@@ -231,9 +249,8 @@ impl Follower {
             let load = Load {
                 id: id.clone(),
                 planned: planned.clone(),
-                loader: Arc::clone(&self.loader),
+                config: self.config.clone(),
                 sender: self.sender.clone(),
-                n_workers: self.n_workers,
             };
             let thread = std::thread::Builder::new().name("coracle-load".to_owned());
             if let Err(error) = thread.spawn(move || load.run()) {
@@ -260,8 +277,10 @@ impl Follower {
         };
         match result {
             Ok(model) => {
+                let planned = self.plan.revisions.get(id);
                 slot.state = RevisionState::Ready {
                     memory_bytes: model.memory_bytes(),
+                    replicas: planned.map_or(1, |planned| planned.replicas),
                 };
                 slot.model = Some(Arc::new(model));
             }
@@ -295,9 +314,14 @@ impl Follower {
                 .routes
                 .iter()
                 .map(|(id, (_, route))| (id.clone(), Arc::clone(route)));
-            self.table.store(ModelTable::from_routes(routes.collect()));
+            self.config
+                .table
+                .store(ModelTable::from_routes(routes.collect()));
         }
         let is_planned = |id: &RevisionId| self.plan.revisions.contains_key(id);
+        for id in self.slots.keys().filter(|id| !is_planned(id)) {
+            self.config.log.forget(id);
+        }
         self.slots.retain(|id, _| is_planned(id));
         self.waiting.retain(is_planned);
     }
@@ -336,7 +360,7 @@ impl Follower {
             .routes
             .iter()
             .map(|(id, (planned, _))| (id.clone(), planned.clone()));
-        self.observed.set(Observed {
+        self.config.observed.set(Observed {
             revisions: revisions.collect(),
             routes: routes.collect(),
         });
@@ -347,20 +371,23 @@ impl Follower {
 struct Load {
     id: RevisionId,
     planned: PlannedRevision,
-    loader: Arc<dyn Loader>,
+    config: FollowerConfig,
     sender: Sender<Event>,
-    n_workers: usize,
 }
 
 impl Load {
     fn run(self) {
-        let progress = |text: &str| {
-            drop(
-                self.sender
-                    .send(Event::Progress(self.id.clone(), text.to_owned())),
-            )
+        let FollowerConfig {
+            loader, log, clock, ..
+        } = &self.config;
+        let source = Mutex::new(LogSource::Fetch);
+        let progress = |now: LogSource, text: &str| {
+            *source.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            log.write(&self.id, now, text);
+            let event = Event::Progress(self.id.clone(), text.to_owned());
+            drop(self.sender.send(event));
         };
-        let load = || self.loader.load(&self.id, &self.planned, &progress);
+        let load = || loader.load(&self.id, &self.planned, &progress);
         let result =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|_panic| {
                 Err(LoadFailure {
@@ -370,11 +397,18 @@ impl Load {
                     is_transient: false,
                 })
             });
+        if let Err(failure) = &result {
+            let source = *source.lock().unwrap_or_else(PoisonError::into_inner);
+            log.write(&self.id, source, &format!("error: {}", failure.message));
+        }
         let result = result.map(|(model, phases)| {
             let name = self.planned.model_name.clone();
-            let served =
-                ServedModel::new(name, model, phases, self.n_workers).with_revision(&self.id);
+            let served = ServedModel::new(name, model, phases, self.config.n_workers);
+            let mut served = served.with_revision(&self.id, log.clone());
+            let started = clock.monotonic();
             warm_up(&served);
+            served.set_warm_up(clock.monotonic().saturating_sub(started));
+            served.log(&loaded_line(&served));
             served
         });
         let attempt = self.planned.attempt;
@@ -383,6 +417,30 @@ impl Load {
                 .send(Event::Loaded(self.id, attempt, Box::new(result))),
         );
     }
+}
+
+/// Tells what was loaded and how long it took.
+fn loaded_line(served: &ServedModel) -> String {
+    let description = served.model().description();
+    let milliseconds = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
+    let phases = served.phases();
+    let parts = phases
+        .named()
+        .map(|(name, time)| format!("{name} {}", milliseconds(time)));
+    let bytes = u64::try_from(served.memory_bytes()).unwrap_or(u64::MAX);
+    format!(
+        "loaded {}: {}, {} {}, {} in memory, {} ms ({}); ready",
+        served.name(),
+        description.root.class,
+        description.library,
+        description
+            .library_version
+            .as_deref()
+            .unwrap_or("of unknown version"),
+        ByteCount::new(bytes).to_rounded(),
+        milliseconds(phases.total()),
+        parts.join(", ")
+    )
 }
 
 /// Runs the model once on a row of zeros, so that the first request finds its memory mapped and its caches warm.

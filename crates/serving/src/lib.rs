@@ -10,11 +10,12 @@ mod metric;
 mod model_table;
 mod placement;
 mod plan;
+mod revision_log;
 mod route;
 mod served_model;
 mod statistics;
 
-pub use follower::{Follower, Loader, ObservedCell, PlanSender};
+pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
 pub use metric::{Metric, MetricKind, MetricsText};
 pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};
 pub use placement::{CallCost, Placement};
@@ -22,6 +23,7 @@ pub use plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
     RevisionSource, RevisionState, ServiceId, Sticky,
 };
+pub use revision_log::{LogSource, RevisionLog, log_path, set_aside_path};
 pub use route::{Route, RouteTarget};
 pub use served_model::{LoadPhases, ServedModel};
 pub use statistics::{HttpStatistics, ModelStatistics, Outcome, Protocol};

@@ -23,6 +23,8 @@ pub enum Metric {
     ModelReady,
     /// Mean cost of a call by model.
     ModelCost,
+    /// Time that the processors spent on calls, by model.
+    ModelCompute,
     /// HTTP answers by status class.
     HttpResponses,
     /// Open connections.
@@ -48,7 +50,7 @@ pub enum MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Requests,
         Self::RequestDuration,
         Self::RequestsInFlight,
@@ -56,6 +58,7 @@ impl Metric {
         Self::ModelLoad,
         Self::ModelReady,
         Self::ModelCost,
+        Self::ModelCompute,
         Self::HttpResponses,
         Self::Connections,
         Self::ConnectionsRefused,
@@ -74,6 +77,7 @@ impl Metric {
             Self::ModelLoad => "coracle_model_load_seconds",
             Self::ModelReady => "coracle_model_ready",
             Self::ModelCost => "coracle_model_cost_seconds_per_byte",
+            Self::ModelCompute => "coracle_model_compute_seconds_total",
             Self::HttpResponses => "coracle_http_responses_total",
             Self::Connections => "coracle_connections",
             Self::ConnectionsRefused => "coracle_connections_refused_total",
@@ -87,6 +91,7 @@ impl Metric {
     pub fn kind(self) -> MetricKind {
         match self {
             Self::Requests
+            | Self::ModelCompute
             | Self::HttpResponses
             | Self::ConnectionsRefused
             | Self::LogLinesDropped => MetricKind::Counter,
@@ -118,6 +123,7 @@ impl Metric {
             Self::ModelCost => {
                 "Moving mean of the time of a call per byte of request; decides where calls run."
             }
+            Self::ModelCompute => "Time spent on decoding, running and encoding inference calls.",
             Self::HttpResponses => "HTTP answers by status class.",
             Self::Connections => "Open connections.",
             Self::ConnectionsRefused => "Connections turned away because there were too many.",
@@ -229,13 +235,12 @@ impl MetricsText<'_> {
                 let seconds = model.cost().ns_per_byte() / 1e9;
                 line(text, format_args!("{name}{{{labels}}} {seconds:e}"));
             }
+            Metric::ModelCompute => {
+                let seconds = statistics.compute_time().as_secs_f64();
+                line(text, format_args!("{name}{{{labels}}} {seconds}"));
+            }
             Metric::ModelLoad => {
-                let phases = model.phases();
-                for (phase, time) in [
-                    ("read", phases.read),
-                    ("parse", phases.parse),
-                    ("build", phases.build),
-                ] {
+                for (phase, time) in model.phases().named() {
                     let seconds = time.as_secs_f64();
                     line(
                         text,

@@ -92,6 +92,8 @@ pub struct PlannedRevision {
     pub source: RevisionSource,
     /// Counts the tries to load it; a higher number is a new try after a failure.
     pub attempt: u32,
+    /// The number of execution lanes; all of them share the one loaded model.
+    pub replicas: u32,
 }
 
 /// Where a revision's files are and how they are read.
@@ -171,6 +173,8 @@ pub enum RevisionState {
     Ready {
         /// The memory it holds.
         memory_bytes: usize,
+        /// The number of its execution lanes.
+        replicas: u32,
     },
     /// It could not be loaded.
     Failed {

@@ -7,17 +7,42 @@ use coracle_model::{Model, RunError, RunErrorKind};
 use coracle_tensor::Tensor;
 
 use crate::plan::RevisionId;
+use crate::revision_log::{LogSource, RevisionLog};
 use crate::{CallCost, ModelStatistics};
 
 /// The time that loading took, by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadPhases {
+    /// Fetching the files.
+    pub fetch: Duration,
     /// Reading the file's bytes.
     pub read: Duration,
     /// Parsing them.
     pub parse: Duration,
     /// Checking the model and building its kernels.
     pub build: Duration,
+    /// Answering a first request of its own.
+    pub warm_up: Duration,
+}
+
+impl LoadPhases {
+    /// Returns every phase with its name, in order.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, Duration); 5] {
+        [
+            ("fetch", self.fetch),
+            ("read", self.read),
+            ("parse", self.parse),
+            ("build", self.build),
+            ("warm-up", self.warm_up),
+        ]
+    }
+
+    /// Returns the time of all phases together.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.named().iter().map(|(_, time)| *time).sum()
+    }
 }
 
 /// A model under a name.
@@ -31,6 +56,7 @@ pub struct ServedModel {
     phases: LoadPhases,
     cost: CallCost,
     statistics: ModelStatistics,
+    log: Option<(RevisionId, RevisionLog)>,
 }
 
 impl ServedModel {
@@ -48,12 +74,14 @@ impl ServedModel {
             phases,
             cost: CallCost::new(),
             statistics: ModelStatistics::new(n_workers),
+            log: None,
         }
     }
 
-    /// Returns the model with the revision that it is of, for its metrics.
+    /// Returns the model with the revision that it is of, for its metrics and its log.
     #[must_use]
-    pub fn with_revision(mut self, revision: &RevisionId) -> Self {
+    pub fn with_revision(mut self, revision: &RevisionId, log: RevisionLog) -> Self {
+        self.log = Some((revision.clone(), log));
         self.labels = format!(
             "model=\"{}\",namespace=\"{}\",revision=\"{}\"",
             escape(&self.name),
@@ -67,6 +95,24 @@ impl ServedModel {
     #[must_use]
     pub fn labels(&self) -> &str {
         &self.labels
+    }
+
+    /// Returns the revision that it is of, where there are revisions.
+    #[must_use]
+    pub fn revision(&self) -> Option<&RevisionId> {
+        self.log.as_ref().map(|(revision, _)| revision)
+    }
+
+    /// Adds a line to the log of its revision.
+    pub fn log(&self, line: &str) {
+        if let Some((revision, log)) = &self.log {
+            log.write(revision, LogSource::Serve, line);
+        }
+    }
+
+    /// Notes how long warming up took.
+    pub(crate) fn set_warm_up(&mut self, time: Duration) {
+        self.phases.warm_up = time;
     }
 
     /// Returns the name.
@@ -113,6 +159,7 @@ impl ServedModel {
         // A model is immutable, so a panic cannot leave it half changed.
         catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, outputs))).unwrap_or_else(
             |_panic| {
+                self.log("the model failed on a request; this is a defect of the server");
                 let message = format!(
                     "model '{}' failed; this is a defect of the server, not of the request",
                     self.name

@@ -87,6 +87,7 @@ struct WorkerCounters {
     requests: [[AtomicU64; N_OUTCOMES]; Protocol::ALL.len()],
     latency: [AtomicU64; N_BUCKETS],
     latency_sum_ns: AtomicU64,
+    compute_ns: AtomicU64,
     started: AtomicU64,
     finished: AtomicU64,
 }
@@ -128,6 +129,13 @@ impl ModelStatistics {
         add(&counters.finished, 1);
     }
 
+    /// Counts the time that a processor spent on a call.
+    pub fn compute(&self, worker: usize, elapsed: Duration) {
+        let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let counter = &self.worker(worker).compute_ns;
+        counter.fetch_add(elapsed_ns, Ordering::Relaxed);
+    }
+
     fn sum(&self, counter: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {
         let loads = self
             .workers
@@ -156,6 +164,12 @@ impl ModelStatistics {
         (0..N_BUCKETS)
             .map(|bucket| self.sum(|worker| &worker.latency[bucket]))
             .collect()
+    }
+
+    /// Returns the time that processors spent on calls.
+    #[must_use]
+    pub fn compute_time(&self) -> Duration {
+        Duration::from_nanos(self.sum(|worker| &worker.compute_ns))
     }
 
     /// Returns the sum of all latencies.

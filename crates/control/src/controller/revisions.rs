@@ -3,6 +3,7 @@
 use coracle_api::kind::REVISION;
 use serde_json::{Value, json};
 
+use super::templates::identity;
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Store, StoreError};
@@ -35,7 +36,8 @@ pub(crate) fn canary_track(name: &str) -> String {
 /// Returns the revisions of a service, oldest first.
 pub(crate) fn of(store: &Store, service: &Value) -> Vec<Revision> {
     let name = object::name(service);
-    let (objects, _) = store.list(&REVISION, Some(object::namespace(service)));
+    let prefix = format!("{name}-predictor-");
+    let objects = store.list_named(&REVISION, object::namespace(service), &prefix);
     let own = objects
         .iter()
         .filter(|stored| object::text(&stored.object, "labels", SERVICE_LABEL) == Some(name));
@@ -48,7 +50,7 @@ pub(crate) fn of(store: &Store, service: &Value) -> Vec<Revision> {
                 track: object::text(&stored.object, "labels", TRACK_LABEL)
                     .unwrap_or(STABLE)
                     .to_owned(),
-                template: stored.object.pointer("/spec/predictor")?.clone(),
+                template: identity(stored.object.pointer("/spec/predictor")?),
             })
         })
         .collect();

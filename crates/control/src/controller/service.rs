@@ -23,7 +23,7 @@ use super::conditions::{Conditions, Verdict};
 use super::credentials;
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::runtimes::{self, Candidate};
-use super::templates::{Canaries, Templates};
+use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
 use crate::rest::rfc3339;
@@ -74,7 +74,7 @@ pub(crate) fn reconcile(service: &Value, around: &Surroundings<'_>) -> Result<Ou
             around.store,
             service,
             &mut all,
-            (&track, template),
+            (&track, &template.spec),
             &adoptable,
             around.now,
         )?;
@@ -134,7 +134,7 @@ fn observed_route(service: &Value, observed: &Observed) -> Option<PlannedRoute> 
 }
 
 /// The tracks of a service with their templates, the stable one first.
-fn tracks(templates: &Templates) -> Vec<(String, &Value)> {
+fn tracks(templates: &Templates) -> Vec<(String, &Template)> {
     let mut tracks = vec![(STABLE.to_owned(), &templates.stable)];
     match &templates.canaries {
         Canaries::Revisions(_) => {}
@@ -174,7 +174,7 @@ impl View<'_> {
             })
         };
         let predictor: PredictorSpec =
-            serde_json::from_value(self.templates.stable.clone()).unwrap_or_default();
+            serde_json::from_value(self.templates.stable.spec.clone()).unwrap_or_default();
         let Some(model) = predictor.model.as_deref() else {
             return refusal(
                 "InvalidPredictorSpec",
@@ -432,7 +432,16 @@ impl View<'_> {
                 .get(&self.id(&revision.name))
                 .copied()
                 .unwrap_or(0),
+            replicas: self.replicas(revision),
         }
+    }
+
+    /// Returns the number of replicas that a revision is to have.
+    fn replicas(&self, revision: &Revision) -> u32 {
+        let tracks = tracks(self.templates);
+        let own = tracks.iter().find(|(track, _)| *track == revision.track);
+        let template = own.map_or(&self.templates.stable, |(_, template)| *template);
+        template.replicas()
     }
 
     fn status(
@@ -663,7 +672,7 @@ fn refused(
     let route = observed_route(service, around.observed);
     let all = revisions::of(around.store, service);
     let templates = Templates {
-        stable: Value::Null,
+        stable: Template::default(),
         canaries: Canaries::Revisions(None),
     };
     let view = View {

@@ -6,9 +6,56 @@ use serde_json::Value;
 /// What a service asks to serve.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Templates {
-    /// The predictor, without what does not make it another.
-    pub(crate) stable: Value,
+    pub(crate) stable: Template,
     pub(crate) canaries: Canaries,
+}
+
+/// A predictor, in two parts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Template {
+    /// What makes it another revision.
+    pub(crate) spec: Value,
+    /// How much of it there is to be; changes where it is.
+    pub(crate) scaling: Value,
+}
+
+impl Template {
+    fn of(predictor: &Value) -> Self {
+        let part = |is_wanted: &dyn Fn(&str) -> bool| {
+            let fields = predictor.as_object().into_iter().flatten();
+            let fields = fields.filter(|(name, _)| is_wanted(name));
+            Value::Object(
+                fields
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect(),
+            )
+        };
+        Self {
+            spec: part(&|name| !NOT_TEMPLATE.contains(&name) && !SCALING.contains(&name)),
+            scaling: part(&|name| SCALING.contains(&name)),
+        }
+    }
+
+    /// Returns this one with what a canary says differently.
+    fn overlaid(&self, canary: &Value) -> Self {
+        let (mut merged, canary) = (self.clone(), Self::of(canary));
+        merge(&mut merged.spec, &canary.spec);
+        merge(&mut merged.scaling, &canary.scaling);
+        merged
+    }
+
+    /// Returns the number of replicas that are asked for: KServe's `minReplicas`, one if it is not said.
+    pub(crate) fn replicas(&self) -> u32 {
+        let n_least = self.scaling.get("minReplicas").and_then(Value::as_u64);
+        n_least
+            .map_or(1, |n| u32::try_from(n).unwrap_or(u32::MAX))
+            .clamp(1, REPLICAS_MAX)
+    }
+}
+
+/// Returns what makes a stored predictor another revision.
+pub(crate) fn identity(predictor: &Value) -> Value {
+    Template::of(predictor).spec
 }
 
 /// The canaries beside the stable predictor.
@@ -17,20 +64,34 @@ pub(crate) enum Canaries {
     /// None; the newest revision may be the canary of the one before, with this percentage.
     Revisions(Option<u8>),
     /// The one block of tutorials, with its percentage.
-    Block(Value, u8),
+    Block(Template, u8),
     /// KServe's list: names, templates, percentages.
-    List(Vec<(String, Value, u8)>),
+    List(Vec<(String, Template, u8)>),
 }
 
 /// Fields of a predictor that say how it is rolled out, not what it is.
 const NOT_TEMPLATE: [&str; 3] = ["canaryTrafficPercent", "canary", "name"];
+
+/// Fields of a predictor that say how many replicas there are to be. On Knative they are annotations of the revision; here
+/// they act on the revisions that are there, so that `kubectl scale` starts nothing anew.
+const SCALING: [&str; 6] = [
+    "minReplicas",
+    "maxReplicas",
+    "scaleTarget",
+    "scaleMetric",
+    "scaleMetricType",
+    "autoScaling",
+];
+
+/// The most replicas of a revision: lanes of one process cost little, the objects that show them do.
+const REPLICAS_MAX: u32 = 500;
 
 impl Templates {
     /// Reads the spec of an InferenceService that passed validation.
     pub(crate) fn read(spec: &Value) -> Option<Self> {
         let typed: InferenceServiceSpec = serde_json::from_value(spec.clone()).ok()?;
         let predictor = spec.get("predictor")?;
-        let stable = template(predictor);
+        let stable = Template::of(predictor);
         let percent = typed.predictor.extension.canary_traffic_percent;
         let percent = percent.map(to_percent);
         let (written, pointer) = match (&typed.canary, &typed.predictor.canary) {
@@ -45,14 +106,14 @@ impl Templates {
                     .map(|percent| to_percent(i64::from(percent)))
                     .or(percent);
                 Canaries::Block(
-                    overlay(&stable, block.get("predictor")?),
+                    stable.overlaid(block.get("predictor")?),
                     percent.unwrap_or(0),
                 )
             }
             (Some(Canary::List(list)), Some(Value::Array(blocks))) => {
                 let canaries = list.iter().zip(blocks).map(|(canary, block)| {
                     let name = canary.predictor.name.clone().unwrap_or_default();
-                    let template = overlay(&stable, block.get("predictor")?);
+                    let template = stable.overlaid(block.get("predictor")?);
                     Some((
                         name,
                         template,
@@ -69,21 +130,6 @@ impl Templates {
 
 fn to_percent(percent: i64) -> u8 {
     u8::try_from(percent.clamp(0, 100)).unwrap_or(100)
-}
-
-fn template(predictor: &Value) -> Value {
-    let mut template = predictor.clone();
-    if let Some(fields) = template.as_object_mut() {
-        fields.retain(|name, _| !NOT_TEMPLATE.contains(&name.as_str()));
-    }
-    template
-}
-
-/// A canary says what differs from the stable predictor.
-fn overlay(stable: &Value, canary: &Value) -> Value {
-    let mut merged = stable.clone();
-    merge(&mut merged, &template(canary));
-    merged
 }
 
 fn merge(target: &mut Value, over: &Value) {
@@ -109,8 +155,11 @@ mod tests {
 
     #[test]
     fn all_forms_of_canaries_are_read() {
-        let stable = json!({"model": model("v1"), "minReplicas": 1});
-        let canary = json!({"model": model("v2"), "minReplicas": 1});
+        let of = |uri: &str| Template {
+            spec: json!({"model": model(uri)}),
+            scaling: json!({"minReplicas": 1}),
+        };
+        let (stable, canary) = (of("v1"), of("v2"));
         let block = json!({"predictor": {"model": model("v2")}});
         let cases = [
             (

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use coracle_api::schema::definitions;
-use coracle_api::{Access, KINDS, Kind, Origin};
+use coracle_api::{KINDS, Kind, Origin};
 use serde_json::{Value, json};
 
 /// The release of Kubernetes whose API this one follows.
@@ -95,22 +95,6 @@ fn group_object(name: &str, versions: &[&str]) -> Value {
     json!({"name": name, "versions": versions, "preferredVersion": versions[0]})
 }
 
-fn verbs(kind: &Kind) -> Vec<&'static str> {
-    match kind.access {
-        Access::All => vec![
-            "create",
-            "delete",
-            "deletecollection",
-            "get",
-            "list",
-            "patch",
-            "update",
-            "watch",
-        ],
-        Access::ReadOnly => vec!["get", "list", "watch"],
-    }
-}
-
 const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// `/api/v1`, `/apis/G/V`
@@ -125,9 +109,23 @@ pub(crate) fn resource_list(group: &str, version: &str) -> Option<Value> {
             "singularName": kind.singular,
             "namespaced": kind.namespaced,
             "kind": kind.kind,
-            "verbs": verbs(kind),
+            "verbs": kind.access.verbs(),
             "shortNames": kind.short_names
         }));
+        for subresource in kind.subresources {
+            let mut listed = json!({
+                "name": format!("{}/{}", kind.plural, subresource.name),
+                "singularName": "",
+                "namespaced": kind.namespaced,
+                "kind": subresource.kind,
+                "verbs": subresource.verbs
+            });
+            if subresource.group != kind.group {
+                listed["group"] = subresource.group.into();
+                listed["version"] = subresource.version.into();
+            }
+            resources.push(listed);
+        }
         if kind.has_status {
             resources.push(json!({
                 "name": format!("{}/status", kind.plural),
@@ -190,11 +188,18 @@ fn aggregated_resources(group: &str, version: &str) -> Vec<Value> {
                 "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
                 "singularResource": kind.singular,
                 "shortNames": kind.short_names,
-                "verbs": verbs(kind)
+                "verbs": kind.access.verbs()
             });
-            if kind.has_status {
-                resource["subresources"] =
-                    json!([{"subresource": "status", "responseKind": response_kind, "verbs": STATUS_VERBS}]);
+            let status = kind.has_status.then(|| {
+                json!({"subresource": "status", "responseKind": response_kind, "verbs": STATUS_VERBS})
+            });
+            let others = kind.subresources.iter().map(|one| {
+                let kind = json!({"group": one.group, "version": one.version, "kind": one.kind});
+                json!({"subresource": one.name, "responseKind": kind, "verbs": one.verbs})
+            });
+            let subresources: Vec<Value> = status.into_iter().chain(others).collect();
+            if !subresources.is_empty() {
+                resource["subresources"] = subresources.into();
             }
             resource
         })

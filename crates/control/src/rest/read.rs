@@ -1,5 +1,6 @@
 //! Reading: one object, lists.
 
+use coracle_api::Access;
 use serde_json::{Value, json};
 
 use super::path::ObjectsTarget;
@@ -80,10 +81,14 @@ impl Api {
             target.namespace.as_deref().unwrap_or_default(),
             name,
         );
-        let stored = self
-            .store
-            .get(&key)
-            .ok_or_else(|| Failure::not_found(target.kind, name))?;
+        let stored = match target.kind.access {
+            Access::Measured => {
+                let mut measured = self.pod_metrics(target.namespace.as_deref()).into_iter();
+                measured.find(|stored| stored.key == key)
+            }
+            _ => self.store.get(&key),
+        };
+        let stored = stored.ok_or_else(|| Failure::not_found(target.kind, name))?;
         shaped(self, request, target, 200, &stored.object)
     }
 
@@ -95,7 +100,11 @@ impl Api {
         let selector = selector(request, target)?;
         self.check_version(request)?;
         let limit = request.number("limit")?.filter(|&limit| limit > 0);
-        let (objects, version) = self.store.list(target.kind, target.namespace.as_deref());
+        let namespace = target.namespace.as_deref();
+        let (objects, version) = match target.kind.access {
+            Access::Measured => (self.pod_metrics(namespace), self.store.version()),
+            _ => self.store.list(target.kind, namespace),
+        };
         let start = match request
             .parameter("continue")
             .filter(|token| !token.is_empty())

@@ -1,5 +1,7 @@
 //! Printed lists: what `kubectl get` shows.
 
+mod pod;
+
 use std::time::Duration;
 
 use coracle_api::{Column, ColumnValue, Kind};
@@ -36,6 +38,10 @@ fn columns(kind: &Kind) -> Value {
         inner.map(|column| definition(column.name, column.column_type, "", column.priority)),
     );
     columns.push(definition("Age", "string", "", 0));
+    let last = kind.last_columns.iter();
+    columns.extend(
+        last.map(|column| definition(column.name, column.column_type, "", column.priority)),
+    );
     Value::Array(columns)
 }
 
@@ -43,6 +49,14 @@ fn row(kind: &Kind, object: &Value, now: Duration) -> Value {
     let mut cells = vec![json!(object::name(object))];
     cells.extend(kind.columns.iter().map(|column| cell(column, object, now)));
     cells.push(age(object::meta_str(object, "creationTimestamp"), now));
+    cells.extend(
+        kind.last_columns
+            .iter()
+            .map(|column| match cell(column, object, now) {
+                Value::Null => json!("<none>"),
+                value => value,
+            }),
+    );
     json!({"cells": cells, "object": metadata_only(object)})
 }
 
@@ -84,6 +98,14 @@ fn cell(column: &Column, object: &Value, now: Duration) -> Value {
         ColumnValue::Since(path) => {
             let time = object::at(object, path).and_then(Value::as_str);
             return age(time.unwrap_or_default(), now);
+        }
+        ColumnValue::PodReady => return pod::ready(object),
+        ColumnValue::PodStatus => return pod::status(object),
+        ColumnValue::PodRestarts => return pod::restarts(object),
+        ColumnValue::RoleRef => {
+            let part = |field| object.pointer(&format!("/roleRef/{field}"))?.as_str();
+            let name = part("name").unwrap_or_default();
+            return json!(format!("{}/{name}", part("kind").unwrap_or_default()));
         }
     };
     found.unwrap_or(Value::Null)

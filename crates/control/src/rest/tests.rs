@@ -45,7 +45,7 @@ impl Fixture {
                 reply.status,
                 serde_json::from_slice(&reply.body).unwrap_or_default(),
             ),
-            Answer::Watch(_) => panic!("a watch"),
+            Answer::Watch(_) | Answer::Log(_) => panic!("a watch"),
         }
     }
 
@@ -71,6 +71,7 @@ impl Fixture {
         };
         match self.api.answer(&request) {
             Answer::Watch(watch) => *watch,
+            Answer::Log(_) => panic!("a log"),
             Answer::Reply(reply) => panic!("{:?}", String::from_utf8_lossy(&reply.body)),
         }
     }
@@ -494,4 +495,57 @@ fn dry_runs_write_nothing() {
         &Value::Null,
     );
     assert_eq!(fixture.get(&format!("{ISVC}/iris")).0, 200);
+}
+
+#[test]
+fn a_scale_sets_the_least_number_of_replicas() {
+    let fixture = fixture();
+    fixture.post(ISVC, &service("iris"));
+    let url = format!("{ISVC}/iris/scale");
+    let (status, scale) = fixture.get(&url);
+    assert_eq!(status, 200);
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]),
+        (&json!("Scale"), &json!({"replicas": 1}))
+    );
+    let (status, scaled) = fixture.merge(&url, &json!({"spec": {"replicas": 3}}));
+    assert_eq!((status, &scaled["spec"]["replicas"]), (200, &json!(3)));
+    let (_, service) = fixture.get(&format!("{ISVC}/iris"));
+    assert_eq!(service["spec"]["predictor"]["minReplicas"], 3);
+    assert_eq!(service["metadata"]["generation"], 2);
+    // What was read before is not the version that is there.
+    let (status, _) = fixture.send("PUT", &url, "application/json", &scale);
+    assert_eq!(status, 409);
+    let (status, _) = fixture.send("PUT", &url, "application/json", &scaled);
+    assert_eq!(status, 200);
+    for bad in [
+        json!({"spec": {"replicas": -1}}),
+        json!({"spec": {"replicas": "many"}}),
+    ] {
+        let (status, failure) = fixture.merge(&url, &bad);
+        assert_eq!(status, 422, "{failure}");
+        assert!(
+            failure["message"]
+                .as_str()
+                .unwrap()
+                .contains("spec.replicas")
+        );
+    }
+    let (status, _) = fixture.merge(&url, &json!({"spec": {"replicas": 3_000_000_000_u64}}));
+    assert_eq!(status, 422);
+}
+
+#[test]
+fn pods_are_read_only_and_measured_ones_cannot_be_watched() {
+    let fixture = fixture();
+    let pods = "/api/v1/namespaces/ml/pods";
+    let (status, failure) = fixture.post(pods, &json!({"metadata": {"name": "p"}}));
+    assert_eq!(status, 405, "{failure}");
+    let metrics = "/apis/metrics.k8s.io/v1beta1/namespaces/ml/pods";
+    let (status, list) = fixture.get(metrics);
+    assert_eq!((status, &list["kind"]), (200, &json!("PodMetricsList")));
+    let (status, _) = fixture.get(&format!("{metrics}?watch=1"));
+    assert_eq!(status, 405);
+    let (status, _) = fixture.get(&format!("{pods}/nobody/log"));
+    assert_eq!(status, 404);
 }

@@ -342,7 +342,7 @@ impl Api {
         Ok(written)
     }
 
-    fn live(&self, target: &ObjectsTarget, name: &str) -> Result<Arc<Stored>, Failure> {
+    pub(crate) fn live(&self, target: &ObjectsTarget, name: &str) -> Result<Arc<Stored>, Failure> {
         let key = Key::new(
             target.kind,
             target.namespace.as_deref().unwrap_or_default(),
@@ -351,6 +351,19 @@ impl Api {
         self.store
             .get(&key)
             .ok_or_else(|| Failure::not_found(target.kind, name))
+    }
+
+    /// Admits and stores a service whose number of replicas was changed through its scale.
+    pub(crate) fn replace_scaled(
+        &self,
+        request: &ApiRequest,
+        target: &ObjectsTarget,
+        live: &Stored,
+        service: Value,
+    ) -> Result<Arc<Stored>, Failure> {
+        let (kind, name) = (target.kind, live.key.name());
+        self.update(request, kind, "scale", live, service, None)?;
+        self.live(target, name)
     }
 
     /// Admits and stores what is to replace `live`; `applied` if managed fields are up to date already.
@@ -654,7 +667,7 @@ fn check_config(name: &str, config: &mut Value) -> Result<(), Failure> {
 fn check_access(kind: &Kind) -> Result<(), Failure> {
     match kind.access {
         Access::All => Ok(()),
-        Access::ReadOnly => Err(Failure::method_not_allowed(format!(
+        Access::ReadOnly | Access::Measured => Err(Failure::method_not_allowed(format!(
             "{} are made by the server; they can be read only",
             kind.resource()
         ))),

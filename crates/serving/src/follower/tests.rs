@@ -2,6 +2,8 @@
 
 use std::sync::mpsc;
 
+use coracle_base::ManualClock;
+
 use super::*;
 use crate::plan::{PlannedTarget, RevisionSource};
 use crate::served_model::tests::faulty;
@@ -16,7 +18,7 @@ impl Loader for GatedLoader {
         &self,
         _id: &RevisionId,
         revision: &PlannedRevision,
-        _progress: &(dyn Fn(&str) + Sync),
+        _progress: &(dyn Fn(LogSource, &str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
         self.gate.lock().unwrap().recv().unwrap();
         if revision.source.uri == "bad" && revision.attempt == 0 {
@@ -48,12 +50,15 @@ fn fixture() -> Fixture {
     let loader = GatedLoader {
         gate: Mutex::new(gate),
     };
-    let (follower, plans) = Follower::new(
-        Arc::new(loader),
-        Arc::clone(&table),
-        Arc::clone(&observed),
-        1,
-    );
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let (follower, plans) = Follower::new(FollowerConfig {
+        loader: Arc::new(loader),
+        table: Arc::clone(&table),
+        observed: Arc::clone(&observed),
+        log: RevisionLog::none(Arc::clone(&clock)),
+        clock,
+        n_workers: 1,
+    });
     std::thread::spawn(move || follower.run());
     Fixture {
         plans,
@@ -87,6 +92,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
                 ..RevisionSource::default()
             },
             attempt,
+            replicas: 1,
         };
         (id(name), planned)
     };
@@ -188,5 +194,25 @@ fn a_failed_revision_is_tried_again_when_the_plan_says_so() {
     fixture.open.send(()).unwrap();
     fixture.wait(|observed| is_ready(observed, "a") && !observed.routes.is_empty());
     assert_eq!(fixture.shares(), [100]);
+    fixture.plans.stop();
+}
+
+#[test]
+fn replicas_follow_the_plan_without_a_new_load() {
+    let fixture = fixture();
+    let with = |replicas: u32| {
+        let mut plan = plan(&[("a", "", 0)], &[("a", 100)]);
+        for planned in plan.revisions.values_mut() {
+            planned.replicas = replicas;
+        }
+        plan
+    };
+    let has = |n: u32| move |observed: &Observed| matches!(observed.revisions.get(&id("a")), Some(RevisionState::Ready { replicas, .. }) if *replicas == n);
+    fixture.plans.send(with(1));
+    fixture.open.send(()).unwrap();
+    fixture.wait(has(1));
+    // The gate stays closed: another load would wait for ever.
+    fixture.plans.send(with(3));
+    fixture.wait(has(3));
     fixture.plans.stop();
 }

@@ -1,0 +1,201 @@
+//! The columns of printed lists, by kind.
+
+use crate::kind::{Column, ColumnValue};
+
+const fn column(name: &'static str, column_type: &'static str, value: ColumnValue) -> Column {
+    Column {
+        name,
+        column_type,
+        priority: 0,
+        value,
+    }
+}
+
+const fn wide(name: &'static str, value: ColumnValue) -> Column {
+    Column {
+        priority: 1,
+        ..column(name, "string", value)
+    }
+}
+
+const TRAFFIC: &[&str] = &["status", "components", "predictor", "traffic"];
+const CONDITIONS: &[&str] = &["status", "conditions"];
+
+const fn traffic(
+    name: &'static str,
+    column_type: &'static str,
+    key: &'static str,
+    equals: &'static str,
+    show: &'static str,
+) -> Column {
+    column(
+        name,
+        column_type,
+        ColumnValue::Item {
+            list: TRAFFIC,
+            key,
+            equals,
+            show,
+        },
+    )
+}
+
+/// KServe's columns of InferenceServices.
+pub(crate) const INFERENCE_SERVICE_COLUMNS: &[Column] = &[
+    column("URL", "string", ColumnValue::Path(&["status", "url"])),
+    column(
+        "Ready",
+        "string",
+        ColumnValue::Item {
+            list: CONDITIONS,
+            key: "type",
+            equals: "Ready",
+            show: "status",
+        },
+    ),
+    traffic("Prev", "integer", "tag", "prev", "percent"),
+    traffic("Latest", "integer", "latestRevision", "true", "percent"),
+    traffic(
+        "PrevRolledoutRevision",
+        "string",
+        "tag",
+        "prev",
+        "revisionName",
+    ),
+    traffic(
+        "LatestReadyRevision",
+        "string",
+        "latestRevision",
+        "true",
+        "revisionName",
+    ),
+];
+
+pub(crate) const RUNTIME_COLUMNS: &[Column] = &[
+    column(
+        "Disabled",
+        "boolean",
+        ColumnValue::Path(&["spec", "disabled"]),
+    ),
+    column(
+        "ModelType",
+        "string",
+        ColumnValue::Path(&["spec", "supportedModelFormats", "0", "name"]),
+    ),
+    column(
+        "Containers",
+        "string",
+        ColumnValue::Path(&["spec", "containers", "0", "name"]),
+    ),
+];
+
+pub(crate) const EVENT_COLUMNS: &[Column] = &[
+    column("Type", "string", ColumnValue::Path(&["type"])),
+    column("Reason", "string", ColumnValue::Path(&["reason"])),
+    column(
+        "Kind",
+        "string",
+        ColumnValue::Path(&["involvedObject", "kind"]),
+    ),
+    column(
+        "Object",
+        "string",
+        ColumnValue::Path(&["involvedObject", "name"]),
+    ),
+    column("Message", "string", ColumnValue::Path(&["message"])),
+];
+
+pub(crate) const REVISION_COLUMNS: &[Column] = &[
+    column(
+        "Config Name",
+        "string",
+        ColumnValue::Path(&["metadata", "labels", "serving.knative.dev/configuration"]),
+    ),
+    column(
+        "Generation",
+        "string",
+        ColumnValue::Path(&[
+            "metadata",
+            "labels",
+            "serving.knative.dev/configurationGeneration",
+        ]),
+    ),
+    column(
+        "Ready",
+        "string",
+        ColumnValue::Item {
+            list: CONDITIONS,
+            key: "type",
+            equals: "Ready",
+            show: "status",
+        },
+    ),
+    column(
+        "Reason",
+        "string",
+        ColumnValue::Item {
+            list: CONDITIONS,
+            key: "type",
+            equals: "Ready",
+            show: "reason",
+        },
+    ),
+    column(
+        "Actual Replicas",
+        "integer",
+        ColumnValue::Path(&["status", "actualReplicas"]),
+    ),
+    column(
+        "Desired Replicas",
+        "integer",
+        ColumnValue::Path(&["status", "desiredReplicas"]),
+    ),
+];
+
+/// Kubernetes' columns of pods.
+pub(crate) const POD_COLUMNS: &[Column] = &[
+    column("Ready", "string", ColumnValue::PodReady),
+    column("Status", "string", ColumnValue::PodStatus),
+    column("Restarts", "string", ColumnValue::PodRestarts),
+];
+
+/// Kubernetes' columns of pods, after the age.
+pub(crate) const POD_LAST_COLUMNS: &[Column] = &[
+    wide("IP", ColumnValue::Path(&["status", "podIP"])),
+    wide("Node", ColumnValue::Path(&["spec", "nodeName"])),
+    wide(
+        "Nominated Node",
+        ColumnValue::Path(&["status", "nominatedNodeName"]),
+    ),
+    wide(
+        "Readiness Gates",
+        ColumnValue::Path(&["spec", "readinessGates"]),
+    ),
+];
+
+/// What a binding gives to whom.
+pub(crate) const BINDING_COLUMNS: &[Column] = &[column("Role", "string", ColumnValue::RoleRef)];
+
+/// The namespace's phase.
+pub(crate) const NAMESPACE_COLUMNS: &[Column] = &[column(
+    "Status",
+    "string",
+    ColumnValue::Path(&["status", "phase"]),
+)];
+
+/// The type and size of a secret.
+pub(crate) const SECRET_COLUMNS: &[Column] = &[
+    column("Type", "string", ColumnValue::Path(&["type"])),
+    column("Data", "string", ColumnValue::Count(&["data"])),
+];
+
+/// The size of a config map.
+pub(crate) const CONFIG_MAP_COLUMNS: &[Column] =
+    &[column("Data", "string", ColumnValue::Count(&["data"]))];
+
+/// The number of an account's secrets.
+pub(crate) const SERVICE_ACCOUNT_COLUMNS: &[Column] = &[column(
+    "Secrets",
+    "string",
+    ColumnValue::Count(&["secrets"]),
+)];

@@ -1,0 +1,45 @@
+//! What revisions use, as the serving process tells from time to time.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use coracle_serving::RevisionId;
+use serde::{Deserialize, Serialize};
+
+/// What a revision used during some time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Usage {
+    /// The time of processors that its calls took.
+    pub compute: Duration,
+    /// The memory that its model holds.
+    pub memory_bytes: u64,
+}
+
+/// What all revisions used during the last window.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct UsageReport {
+    /// How long the window was.
+    pub window: Duration,
+    /// The revisions that are loaded.
+    pub revisions: Vec<(RevisionId, Usage)>,
+}
+
+/// The last report, with the time since 1970 at which it came.
+#[derive(Debug, Default)]
+pub struct UsageCell(Mutex<(Duration, Duration, BTreeMap<RevisionId, Usage>)>);
+
+impl UsageCell {
+    /// Takes a report that came at `now`, since 1970.
+    pub fn set(&self, report: UsageReport, now: Duration) {
+        let revisions = report.revisions.into_iter().collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (now, report.window, revisions);
+    }
+
+    /// Returns when the last report came, its window, and what a revision used.
+    pub(crate) fn get(&self, revision: &RevisionId) -> Option<(Duration, Duration, Usage)> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let usage = last.2.get(revision)?;
+        Some((last.0, last.1, *usage))
+    }
+}
