@@ -1,6 +1,6 @@
-"""The newcomer's exercise with real clients: kubectl, curl, the kserve SDK, the Python kubernetes client.
+"""The newcomer's exercise with real clients: kubectl, curl, the kserve SDK, the Python kubernetes client, kube-rs.
 
-Usage: exercise.py CORACLE_BINARY. Prints a line for every step; the first that fails ends it.
+Usage: exercise.py CORACLE_BINARY WATCHER_BINARY (the kube-rs client in watcher/). Prints a line for every step; the first that fails ends it.
 Everything runs on loopback: an S3-compatible server (moto), Coracle, and the clients.
 """
 
@@ -473,6 +473,72 @@ def sdk(stage):
     say("kserve SDK and Python kubernetes client")
 
 
+def kube_rs(stage):
+    """A watcher of kube-rs, which lists by a watch that begins with what is there."""
+    watcher = subprocess.Popen([sys.argv[2]], env=stage.environment, stdout=subprocess.PIPE, text=True)
+    try:
+        lines = iter(watcher.stdout.readline, "")
+        seen = []
+        for line in lines:
+            seen.append(line.strip())
+            if line == "init done\n":
+                break
+        check(seen == ["init", f"there {NAME}", "init done"], "a streaming list", seen)
+        stage.ns("annotate", "isvc", NAME, "watched=yes")
+        check(next(lines) == f"applied {NAME}\n", "a change is seen")
+    finally:
+        watcher.kill()
+        watcher.wait()
+    say("kube-rs watches by a streaming list")
+
+
+def access(stage):
+    """An API that needs credentials: certificates, tokens, roles."""
+    state, port = stage.directory / "secured", free_port()
+    stage.start("secured", [
+        stage.binary, "up", "--state", state, "--listen", "0.0.0.0", "--api-port", str(port), "--port", str(free_port()), "--tls-name", "coracle.test"])
+
+    def kubectl(kubeconfig, *arguments, check_rc=True):
+        return stage.kubectl("--kubeconfig", str(kubeconfig), *arguments, check_rc=check_rc)
+
+    def coracle(*arguments, file=None):
+        done = subprocess.run([stage.binary, *arguments, "--state", state], capture_output=True, text=True)
+        check(done.returncode == 0, "coracle " + " ".join(arguments), done.stderr)
+        if file:
+            file.write_text(done.stdout)
+        return done.stdout
+
+    owner, alice, bob = state / "kubeconfig", stage.directory / "alice", stage.directory / "bob"
+    wait_until(lambda: owner.exists() and kubectl(owner, "get", "namespaces", check_rc=False)[0] == 0, "the secured API answers")
+    unsafe = subprocess.run(["curl", "-sk", f"https://127.0.0.1:{port}/api/v1/namespaces"], capture_output=True, text=True).stdout
+    check('"code":401' in unsafe, "nobody is let in without credentials", unsafe)
+    kubectl(owner, "create", "namespace", "ml")
+    coracle("kubeconfig", "alice", file=alice)
+    coracle("kubeconfig", "bob", "--group", "devs", "--certificate", file=bob)
+    code, shown = kubectl(alice, "get", "isvc", "-n", "ml", check_rc=False)
+    check(code == 1 and 'User "alice" cannot list resource "inferenceservices"' in shown, "no role, no look", shown)
+    kubectl(owner, "create", "rolebinding", "readers", "--clusterrole=view", "--user=alice", "-n", "ml")
+    kubectl(owner, "create", "rolebinding", "devs", "--clusterrole=edit", "--group=devs", "-n", "ml")
+    kubectl(alice, "get", "isvc", "-n", "ml")
+    check(kubectl(bob, "auth", "can-i", "create", "isvc", "-n", "ml")[1].startswith("yes"), "edit may create")
+    check(kubectl(alice, "auth", "can-i", "create", "isvc", "-n", "ml", check_rc=False)[1].startswith("no"), "view may not")
+    kubectl(bob, "create", "configmap", "x", "-n", "ml")
+    code, shown = kubectl(alice, "delete", "configmap", "x", "-n", "ml", check_rc=False)
+    check(code == 1 and "Forbidden" in shown, "view may not delete", shown)
+    kubectl(owner, "create", "serviceaccount", "robot", "-n", "ml")
+    token = kubectl(owner, "create", "token", "robot", "-n", "ml")[1].strip()
+    kubectl(owner, "create", "clusterrolebinding", "robots", "--clusterrole=view", "--serviceaccount=ml:robot")
+    listed = subprocess.run([
+        "curl", "-s", "--cacert", state / "access/server-ca.crt", "-H", f"Authorization: Bearer {token}",
+        f"https://localhost:{port}/apis/serving.kserve.io/v1beta1/inferenceservices"], capture_output=True, text=True).stdout
+    check('"kind":"InferenceServiceList"' in listed, "a service account's token", listed)
+    check("ml" not in coracle("get"), "coracle's own commands")
+    coracle("token", "rotate", "--revoke")
+    code, shown = kubectl(alice, "get", "isvc", "-n", "ml", check_rc=False)
+    check(code == 1 and "Unauthorized" in shown, "revoked tokens are refused", shown)
+    say("TLS, certificates, tokens and roles")
+
+
 def delete(stage):
     stage.ns("delete", "inferenceservice", NAME)
 
@@ -494,7 +560,7 @@ def main():
         start_s3(stage)
         train(stage)
         stage.start_coracle()
-        for step in [deploy, canary_forms, promote_block, revisions, failure, commands, replicas, own_commands, control_plane_killed, everything_killed, sdk, delete]:
+        for step in [deploy, canary_forms, promote_block, revisions, failure, commands, replicas, own_commands, control_plane_killed, everything_killed, sdk, kube_rs, access, delete]:
             step(stage)
     except BaseException:
         log = stage.directory / "coracle.log"

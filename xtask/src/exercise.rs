@@ -50,12 +50,23 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let python = prepare(root)?;
     let build = ["build", "--locked", "--package", "coracle-cli"];
     command::run(&mut command::cargo(root, &build))?;
-    let binary = command::target_directory(root)?.join("debug/coracle");
+    let target = command::target_directory(root)?;
     command::run(
         Command::new(python)
             .arg(root.join("exercise/exercise.py"))
-            .arg(binary),
+            .arg(target.join("debug/coracle"))
+            .arg(build_watcher(root, &target.join("exercise/watcher"))?),
     )
+}
+
+/// Builds the kube-rs client, which is no part of the workspace: its many packages are the exercise's alone.
+fn build_watcher(root: &Path, target: &Path) -> Result<PathBuf> {
+    let manifest = root.join("exercise/watcher/Cargo.toml");
+    let mut build = command::cargo(root, &["build", "--locked", "--quiet"]);
+    build.arg("--manifest-path").arg(manifest);
+    build.arg("--target-dir").arg(target);
+    command::run(&mut build)?;
+    Ok(target.join("debug/watcher"))
 }
 
 /// Installs the pinned Python packages unless they are there; returns the interpreter that has them.

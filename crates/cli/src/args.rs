@@ -45,6 +45,11 @@ pub(crate) enum Command {
     Promote(ServiceArguments),
     /// Send all requests of an InferenceService back to what served before
     Rollback(ServiceArguments),
+    /// Print a kubeconfig for somebody else
+    Kubeconfig(KubeconfigArguments),
+    /// Make and revoke tokens for the API
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// Serve models over HTTP.
@@ -162,6 +167,30 @@ pub(crate) struct UpArguments {
     #[arg(long, default_value_t = 6443, value_name = "PORT")]
     pub(crate) api_port: u16,
 
+    /// The address of the Kubernetes API; anything but loopback gets TLS, and callers need credentials
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) listen: IpAddr,
+
+    /// Use TLS and ask for credentials on loopback, too
+    #[arg(long)]
+    pub(crate) require_credentials: bool,
+
+    /// A further name or address under which clients reach the API, for its certificate; may be given several times
+    #[arg(long = "tls-name", value_name = "NAME")]
+    pub(crate) tls_names: Vec<String>,
+
+    /// The API's certificate for the first --tls-name, followed by its authority's (PEM) [default: one of its own authority]
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_names"])]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The key of the API's certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Authorities whose client certificates are believed besides its own (PEM): CN is the user, O the groups
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Option<PathBuf>,
+
     /// The directory behind pvc://CLAIM/...; may be given several times
     #[arg(long = "pvc", value_name = "[NAMESPACE/]CLAIM=DIR", value_parser = parse_named_path)]
     pub(crate) claims: Vec<(String, PathBuf)>,
@@ -181,9 +210,21 @@ pub(crate) struct ControlArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) logs: PathBuf,
 
+    /// The directory of keys and certificates
+    #[arg(long, value_name = "DIR")]
+    pub(crate) access: PathBuf,
+
+    /// The address of the Kubernetes API
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: IpAddr,
+
     /// The port of the Kubernetes API
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: u16,
+
+    /// Use TLS, and know nobody without credentials
+    #[arg(long)]
+    pub(crate) require_credentials: bool,
 
     /// Where the gateway is
     #[arg(long, value_name = "URL")]
@@ -233,6 +274,62 @@ pub(crate) struct ServiceArguments {
 
     #[command(flatten)]
     pub(crate) state: StateArguments,
+}
+
+/// Print a kubeconfig for somebody else.
+///
+/// What the user may do is said by role bindings, such as
+/// `kubectl create rolebinding alice --clusterrole=edit --user=alice -n ml`; there are view, edit, admin and cluster-admin.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  coracle kubeconfig alice > alice.kubeconfig\n  coracle kubeconfig ci --group robots --duration 30days --server https://ml.example.com:6443"
+)]
+pub(crate) struct KubeconfigArguments {
+    #[command(flatten)]
+    pub(crate) user: UserArguments,
+
+    /// Where the user reaches the API [default: as in this machine's own kubeconfig]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// Put a client certificate in it, not a token
+    #[arg(long)]
+    pub(crate) certificate: bool,
+}
+
+/// A user, and how long the credentials last.
+#[derive(Debug, Args)]
+pub(crate) struct UserArguments {
+    /// The user's name
+    #[arg(value_name = "USER")]
+    pub(crate) name: String,
+
+    /// A group that the user is of; may be given several times
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+
+    /// How long it lasts
+    #[arg(long, default_value = "1day", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+
+    #[command(flatten)]
+    pub(crate) state: StateArguments,
+}
+
+/// Make and revoke tokens for the API.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Print a token for a user
+    Create(UserArguments),
+    /// Sign with a new key from now on; tokens that are out go on until their time is over
+    Rotate {
+        /// Revoke every token that is out, too
+        #[arg(long)]
+        revoke: bool,
+
+        #[command(flatten)]
+        state: StateArguments,
+    },
 }
 
 /// The directory of a control plane.

@@ -1,13 +1,18 @@
 //! A client of the local API, for the few commands that ask it.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
 use crate::Environment;
+use crate::access;
 use crate::args::StateArguments;
 use crate::state::StateDirectory;
 
@@ -17,6 +22,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// The API of the control plane that runs on a state directory.
 pub(crate) struct Client {
     address: String,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 /// A request that is sent.
@@ -36,13 +42,35 @@ impl Client {
         environment: &Environment,
     ) -> anyhow::Result<Self> {
         let state = StateDirectory::new(arguments.state.as_deref(), environment)?;
-        match (state.running_process(), state.api_address()) {
-            (Some(_), Some(address)) => Ok(Self { address }),
-            _ => bail!(
+        let (Some(_), Some(url)) = (state.running_process(), state.api_url()) else {
+            bail!(
                 "nothing runs on {}; start it with `coracle up`",
                 state.path().display()
-            ),
-        }
+            );
+        };
+        let (scheme, address) = url.split_once("://").context("the kubeconfig has no URL")?;
+        let tls = match scheme {
+            "https" => Some((
+                owner_tls(&state.access())?,
+                server_name(&state.access(), address)?,
+            )),
+            _ => None,
+        };
+        Ok(Self {
+            address: address.to_owned(),
+            tls,
+        })
+    }
+
+    fn open(&self) -> std::io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        let Some((tls, name)) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let connection =
+            ClientConnection::new(Arc::clone(tls), name.clone()).map_err(std::io::Error::other)?;
+        Ok(Box::new(StreamOwned::new(connection, stream)))
     }
 
     /// Gets JSON.
@@ -68,17 +96,21 @@ impl Client {
         } = request;
         let address = &self.address;
         let exchange = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(ANSWER_MAX))?;
+            let mut stream = self.open()?;
             // HTTP/1.0: the answer ends with the connection.
             write!(
                 stream,
                 "{method} {path} HTTP/1.0\r\nhost: {address}\r\naccept: {accept}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nuser-agent: coracle\r\n\r\n{body}",
                 body.len()
             )?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
+            stream.flush()?;
+            let mut answer = Vec::new();
+            match stream.read_to_end(&mut answer) {
+                // The end of the connection is the end of the answer, said by TLS or not.
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+                result => drop(result?),
+            }
+            Ok(String::from_utf8_lossy(&answer).into_owned())
         };
         let answer = exchange().with_context(|| format!("the API on {address} does not answer"))?;
         let (head, body) = answer
@@ -92,6 +124,42 @@ impl Client {
         let value = serde_json::from_str(body).context("the answer of the API is no JSON")?;
         Ok((status, value))
     }
+}
+
+/// A connection, under TLS or not.
+trait Stream: std::io::Read + std::io::Write {}
+
+impl<S: std::io::Read + std::io::Write> Stream for S {}
+
+/// Returns the name that the server's certificate is for.
+fn server_name(directory: &Path, address: &str) -> anyhow::Result<ServerName<'static>> {
+    let given = std::fs::read_to_string(directory.join(access::SERVER_NAME)).unwrap_or_default();
+    if !given.is_empty() {
+        return Ok(ServerName::try_from(given)?);
+    }
+    let address: SocketAddr = address.parse().context("the kubeconfig has no address")?;
+    Ok(ServerName::from(address.ip()))
+}
+
+/// Returns TLS with the certificate of the machine's owner.
+fn owner_tls(directory: &Path) -> anyhow::Result<Arc<ClientConfig>> {
+    let read = |name: &str| {
+        let path = directory.join(name);
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&read(access::SERVER_AUTHORITIES)?) {
+        roots.add(certificate?)?;
+    }
+    let own = CertificateDer::pem_slice_iter(&read(access::OWNER_CERTIFICATE)?)
+        .collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(&read(access::OWNER_KEY)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(own, key)?;
+    Ok(Arc::new(config))
 }
 
 /// Returns the answer of a request that was not refused.

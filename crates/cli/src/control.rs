@@ -3,20 +3,22 @@
 //! `coracle up` starts it, talks with it over its standard input and output, and starts it again should it end.
 
 use std::io::{BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use coracle_access::{ServerIdentity, TokenStore, server_config};
 use coracle_base::{Clock, SystemClock};
 use coracle_control::hinge::{FromControl, PlanChange, ToControl, read_message, write_message};
 use coracle_control::{
-    Api, ApiServer, Controller, ControllerConfig, Readiness, Store, StoreError, UsageCell,
+    Api, ApiServer, Controller, ControllerConfig, Readiness, Store, StoreError, Tls, UsageCell,
 };
 use coracle_serving::{Observed, ObservedCell, Plan};
 use tokio::sync::Notify;
 
+use crate::access;
 use crate::args::ControlArguments;
 
 /// Threads of the control process.
@@ -56,11 +58,15 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let store = Arc::new(runtime.block_on(open_store(&arguments.objects))?);
-    let server = bind_api(arguments.api_port)?;
+    let server = bind_api(arguments)?;
     let version = env!("CARGO_PKG_VERSION");
     let usage = Arc::new(UsageCell::default());
     let api = Api::new(Arc::clone(&store), Arc::clone(&clock), version);
-    let api = Arc::new(api.with_replicas(arguments.logs.clone(), Arc::clone(&usage)));
+    let api = api.with_replicas(arguments.logs.clone(), Arc::clone(&usage));
+    let tokens = TokenStore::open(&arguments.access)?;
+    let api = Arc::new(api.with_access(tokens, arguments.require_credentials));
+    let made = api.ensure_roles();
+    made.map_err(|failure| anyhow::anyhow!(failure.message))?;
     for namespace in ["default", "kube-system"] {
         let made = api.ensure_namespace(namespace);
         made.map_err(|failure| anyhow::anyhow!(failure.message))?;
@@ -140,11 +146,33 @@ async fn open_store(path: &Path) -> anyhow::Result<Store> {
     }
 }
 
-fn bind_api(port: u16) -> anyhow::Result<ApiServer> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    ApiServer::bind(address).with_context(|| {
+fn bind_api(arguments: &ControlArguments) -> anyhow::Result<ApiServer> {
+    let (listen, port) = (arguments.listen, arguments.api_port);
+    if !listen.is_loopback() && !arguments.require_credentials {
+        bail!("the API on {listen} would trust everybody; it needs --require-credentials");
+    }
+    let address = SocketAddr::new(listen, port);
+    let server = ApiServer::bind(address).with_context(|| {
         format!("cannot listen on {address} for the Kubernetes API; find who does with `ss -ltnp 'sport = :{port}'`, or choose another port with --api-port")
-    })
+    })?;
+    match arguments.require_credentials {
+        true => Ok(server.with_tls(read_tls(&arguments.access)?)),
+        false => Ok(server),
+    }
+}
+
+/// Reads the certificates that the serving process has put there.
+fn read_tls(directory: &Path) -> anyhow::Result<Tls> {
+    let read = |name: &str| {
+        let path = directory.join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let (certificate, key) = (read(access::SERVER_CERTIFICATE)?, read(access::SERVER_KEY)?);
+    let identity = ServerIdentity {
+        certificate_pem: &certificate,
+        key_pem: &key,
+    };
+    Ok(server_config(identity, &read(access::CLIENT_AUTHORITIES)?)?)
 }
 
 fn publisher(out: &Out) -> Box<dyn Fn(&Plan) + Send + Sync> {

@@ -2,11 +2,13 @@
 //!
 //! Arguments are read in two stages: as typed ([`args`]) and as meant (in [`serve`]).
 
+mod access;
 mod args;
 mod client;
 mod control;
 mod down;
 mod inspect;
+mod kubeconfig;
 mod loader;
 mod objects;
 mod serve;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Delete(arguments) => objects::delete(&arguments, &Environment::read()),
         Command::Promote(arguments) => objects::shift(&arguments, &Environment::read(), 100),
         Command::Rollback(arguments) => objects::shift(&arguments, &Environment::read(), 0),
+        Command::Kubeconfig(arguments) => access::kubeconfig(&arguments, &Environment::read()),
+        Command::Token(command) => access::token(&command, &Environment::read()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

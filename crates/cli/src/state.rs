@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use crate::Environment;
+use crate::kubeconfig::Kubeconfig;
 
 /// The directory of a control plane.
 #[derive(Clone, Debug)]
@@ -55,20 +55,21 @@ impl StateDirectory {
         self.0.join("process")
     }
 
-    /// Writes the kubeconfig for an API at `address`.
-    pub(crate) fn write_kubeconfig(&self, address: SocketAddr) -> anyhow::Result<()> {
-        let text = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: coracle\nclusters:\n- name: coracle\n  cluster:\n    server: http://{address}\ncontexts:\n- name: coracle\n  context:\n    cluster: coracle\n    namespace: default\n    user: coracle\nusers:\n- name: coracle\n  user: {{}}\n"
-        );
-        self.write(&self.kubeconfig(), &text)
+    pub(crate) fn access(&self) -> PathBuf {
+        self.0.join("access")
     }
 
-    /// Returns the address of the API in the kubeconfig.
-    pub(crate) fn api_address(&self) -> Option<String> {
+    /// Writes the kubeconfig of this machine's owner.
+    pub(crate) fn write_kubeconfig(&self, config: &Kubeconfig<'_>) -> anyhow::Result<()> {
+        self.write(&self.kubeconfig(), &config.to_yaml())
+    }
+
+    /// Returns the URL of the API in the kubeconfig.
+    pub(crate) fn api_url(&self) -> Option<String> {
         let text = fs::read_to_string(self.kubeconfig()).ok()?;
         let server = text
             .lines()
-            .find_map(|line| line.trim().strip_prefix("server: http://"))?;
+            .find_map(|line| line.trim().strip_prefix("server: "))?;
         Some(server.to_owned())
     }
 
@@ -98,6 +99,16 @@ impl StateDirectory {
         let command = fs::read(format!("/proc/{id}/cmdline")).ok()?;
         let is_ours = name.trim() == "coracle" && !command.is_empty();
         is_ours.then_some(id)
+    }
+
+    /// Writes a file that only its owner may read, and its directory.
+    pub(crate) fn write_secret(&self, path: &Path, text: &str) -> anyhow::Result<()> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
+            restrict(directory, 0o700)?;
+        }
+        self.write(path, text)
     }
 
     /// Writes a file whole or not at all.

@@ -14,7 +14,7 @@ use crate::state::StateDirectory;
 pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyhow::Result<()> {
     let state = StateDirectory::new(arguments.state.as_deref(), environment)?;
     let mut out = std::io::stdout();
-    let (Some(process), Some(address)) = (state.running_process(), state.api_address()) else {
+    let (Some(process), Some(url)) = (state.running_process(), state.api_url()) else {
         bail!(
             "nothing runs on {}; start it with `coracle up`",
             state.path().display()
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyh
     let client = Client::connect(arguments, environment)?;
     let list = client.get("/apis/serving.kserve.io/v1beta1/inferenceservices")?;
     writeln!(out, "process     {process}")?;
-    writeln!(out, "API         http://{address}")?;
+    writeln!(out, "API         {url}")?;
     writeln!(out, "kubeconfig  {}", state.kubeconfig().display())?;
     let items = list["items"]
         .as_array()

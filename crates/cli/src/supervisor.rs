@@ -2,7 +2,7 @@
 //! end.
 
 use std::io::BufReader;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,9 @@ const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct ControlCommand {
     pub(crate) state: StateDirectory,
+    pub(crate) listen: IpAddr,
     pub(crate) api_port: u16,
+    pub(crate) needs_credentials: bool,
     pub(crate) base_url: String,
     /// Manifests to apply at the first start.
     pub(crate) files: Vec<PathBuf>,
@@ -302,10 +304,17 @@ impl Control {
             .arg(command.state.objects())
             .arg("--logs")
             .arg(command.state.logs())
+            .arg("--access")
+            .arg(command.state.access())
+            .arg("--listen")
+            .arg(command.listen.to_string())
             .arg("--api-port")
             .arg(command.api_port.to_string())
             .arg("--base-url")
             .arg(&command.base_url);
+        if command.needs_credentials {
+            process.arg("--require-credentials");
+        }
         for file in &command.files {
             process.arg("--filename").arg(file);
         }

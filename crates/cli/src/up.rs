@@ -13,6 +13,7 @@ use coracle_storage::{Storage, StorageConfig, StorageLimits};
 use tokio::runtime::Runtime;
 
 use crate::Environment;
+use crate::access::{self, Secured};
 use crate::args::UpArguments;
 use crate::loader::StorageLoader;
 use crate::serve::{GatewayConfig, say_stopped};
@@ -38,6 +39,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
             state.path().display()
         );
     }
+    let secured = access::prepare(arguments, &state)?;
     let server = Server::bind(gateway.address, gateway.server.clone())?;
     let (log, writer) = Log::start(gateway.log_format, gateway.access_log, Arc::clone(&clock));
     let plane = Plane {
@@ -45,6 +47,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         state: &state,
         gateway,
         server,
+        secured,
         clock,
     };
     let result = plane.run(&log);
@@ -60,11 +63,12 @@ struct Plane<'a> {
     state: &'a StateDirectory,
     gateway: GatewayConfig,
     server: Server,
+    secured: Option<Secured>,
     clock: Arc<dyn Clock>,
 }
 
 impl Plane<'_> {
-    fn run(self, log: &Log) -> anyhow::Result<()> {
+    fn run(mut self, log: &Log) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(FETCH_THREADS)
             .thread_name("coracle-fetch")
@@ -77,7 +81,9 @@ impl Plane<'_> {
         let plans = self.follow(&runtime, &table, &observed)?;
         let command = ControlCommand {
             state: self.state.clone(),
+            listen: self.arguments.listen,
             api_port: self.arguments.api_port,
+            needs_credentials: self.secured.is_some(),
             base_url: format!("http://localhost:{}", self.server.address().port()),
             files: self.arguments.files.clone(),
         };
@@ -92,12 +98,11 @@ impl Plane<'_> {
         let stopper = Arc::new(supervisor.stopper());
         let started = supervisor.start()?;
         resume(&runtime, &started.plan, &observed);
-        self.state.write_kubeconfig(started.address)?;
+        let url = access::write_kubeconfig(self.state, started.address, self.secured.take())?;
         self.state.write_process()?;
         log.info(&format!("serving on http://{}", self.server.address()));
         log.info(&format!(
-            "Kubernetes API on http://{}; use it with kubectl after:\n  export KUBECONFIG={}",
-            started.address,
+            "Kubernetes API on {url}; use it with kubectl after:\n  export KUBECONFIG={}",
             self.state.kubeconfig().display()
         ));
         let (signal, announcer) = (shutdown_signal(log)?, Arc::clone(&stopper));

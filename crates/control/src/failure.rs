@@ -1,5 +1,6 @@
 //! Failures of the API, as Kubernetes' `Status` objects.
 
+use coracle_access::{Action, User};
 use coracle_api::Kind;
 use coracle_api::structural::Cause;
 use serde_json::{Value, json};
@@ -109,6 +110,37 @@ impl Failure {
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(403, "Forbidden", message)
+    }
+
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(401, "Unauthorized", message)
+    }
+
+    /// A user who may not do something.
+    pub(crate) fn not_allowed(user: &User, action: &Action<'_>) -> Self {
+        let resource = match action.subresource {
+            "" => action.resource.to_owned(),
+            subresource => format!("{}/{subresource}", action.resource),
+        };
+        let qualified = match action.group {
+            "" => action.resource.to_owned(),
+            group => format!("{}.{group}", action.resource),
+        };
+        let object = match action.name {
+            "" => String::new(),
+            name => format!(" \"{name}\""),
+        };
+        let scope = match action.namespace {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace \"{namespace}\""),
+        };
+        let mut failure = Self::forbidden(format!(
+            "{qualified}{object} is forbidden: User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}",
+            user.name, action.verb, action.group
+        ));
+        failure.details =
+            Some(json!({"name": action.name, "group": action.group, "kind": action.resource}));
+        failure
     }
 
     pub(crate) fn method_not_allowed(message: impl Into<String>) -> Self {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coracle_access::User;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -118,6 +119,7 @@ impl Api {
         }
         let resource = manifest.resource;
         let request = ApiRequest {
+            user: User::owner(),
             method: "PATCH".to_owned(),
             path: manifest.path,
             query: format!("fieldManager={manager}&force=true&fieldValidation=Strict"),

@@ -1,5 +1,6 @@
 //! The API: from a request to an answer. Knows HTTP's words but no socket; `server` has that.
 
+mod access;
 mod admission;
 mod body;
 mod discovery;
@@ -19,10 +20,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+pub use access::Credentials;
+use coracle_access::TokenStore;
 use coracle_api::Access;
 use coracle_base::Clock;
-use serde_json::json;
-
 pub use logs::FollowedLog;
 pub use request::{ApiReply, ApiRequest};
 pub use watch::Watch;
@@ -43,6 +44,10 @@ pub struct Api {
     /// Where the serving process writes what happens to revisions.
     logs: Option<PathBuf>,
     usage: Arc<UsageCell>,
+    /// The keys of tokens.
+    tokens: Option<TokenStore>,
+    /// Whether callers without credentials are nobody; else they are the machine's owner.
+    needs_credentials: bool,
 }
 
 /// What a request is answered with.
@@ -66,7 +71,17 @@ impl Api {
             version: version.to_owned(),
             logs: None,
             usage: Arc::default(),
+            tokens: None,
+            needs_credentials: false,
         }
+    }
+
+    /// Returns the API that knows callers by tokens of these keys; trusts those without credentials unless they are needed.
+    #[must_use]
+    pub fn with_access(mut self, tokens: TokenStore, needs_credentials: bool) -> Self {
+        self.tokens = Some(tokens);
+        self.needs_credentials = needs_credentials;
+        self
     }
 
     /// Returns the API with the logs in `logs` and what is told of the revisions' use in `usage`.
@@ -83,7 +98,10 @@ impl Api {
         let Some(target) = path::parse(&request.path) else {
             return Answer::Reply(ApiReply::text(404, "404 page not found\n"));
         };
-        match self.answer_target(request, &target) {
+        let answer = self
+            .authorize(request, &target)
+            .and_then(|()| self.answer_target(request, &target));
+        match answer {
             Ok(answer) => answer,
             Err(failure) => Answer::Reply(ApiReply::failure(&failure)),
         }
@@ -136,6 +154,7 @@ impl Api {
         {
             return match (subresource, request.method.as_str()) {
                 ("log", "GET") => self.pod_log(request, target, name),
+                ("token", "POST") => self.token_request(request, target, name),
                 ("scale", _) => self.scale(request, target, name).map(Answer::Reply),
                 _ => Err(Failure::method_not_allowed(
                     "the server does not allow this method on the requested resource",
@@ -176,30 +195,10 @@ impl Api {
         reply.map(Answer::Reply)
     }
 
-    /// Answers a question about the caller, who may do everything: the API listens where only its owner is.
-    fn review(&self, request: &ApiRequest, review: &str) -> Result<ApiReply, Failure> {
-        if request.method != "POST" {
-            return Err(Failure::method_not_allowed("questions are posted"));
-        }
-        let mut object = body::read(request)?.unwrap_or_else(|| json!({}));
-        if !object.is_object() {
-            return Err(Failure::bad_request("the body is not an object"));
-        }
-        object["status"] = match review {
-            "selfsubjectaccessreviews" => {
-                json!({"allowed": true, "reason": "the local API allows its owner everything"})
-            }
-            "selfsubjectrulesreviews" => json!({
-                "incomplete": false,
-                "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
-            }),
-            "selfsubjectreviews" => {
-                json!({"userInfo": {"username": "coracle:owner", "groups": ["system:masters", "system:authenticated"]}})
-            }
-            _ => return Err(Failure::no_resource()),
-        };
-        Ok(ApiReply::json(201, &object))
+    /// Returns whether callers without credentials are nobody.
+    #[must_use]
+    pub fn needs_credentials(&self) -> bool {
+        self.needs_credentials
     }
 
     /// Returns the store.

@@ -1,4 +1,4 @@
-//! The API's listener: HTTP/1.1 on one address.
+//! The API's listener: HTTP/1.1 on one address, under TLS where callers need credentials.
 
 use std::convert::Infallible;
 use std::io::{self, Write as _};
@@ -18,11 +18,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 use crate::failure::Failure;
-use crate::rest::{Answer, Api, ApiReply, ApiRequest, FollowedLog, Watch};
+use crate::rest::{Answer, Api, ApiReply, ApiRequest, Credentials, FollowedLog, Watch};
 
 /// The largest body of a request.
 const BODY_MAX: usize = 3 * 1024 * 1024;
@@ -30,6 +32,8 @@ const BODY_MAX: usize = 3 * 1024 * 1024;
 const GZIP_FROM: usize = 128 * 1024;
 /// How long a connection may take to send a request's headers.
 const HEAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long a client may take to set TLS up.
+const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Events that may wait for a slow watcher.
 const WATCH_QUEUE: usize = 64;
 
@@ -38,7 +42,11 @@ const WATCH_QUEUE: usize = 64;
 pub struct ApiServer {
     listener: std::net::TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
+
+/// TLS for the listener.
+pub type Tls = Arc<tokio_rustls::rustls::ServerConfig>;
 
 impl ApiServer {
     /// Takes `address`.
@@ -49,7 +57,18 @@ impl ApiServer {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener,
+            address,
+            tls: None,
+        })
+    }
+
+    /// Returns the listener with TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Returns the address, with the port that the system chose if it was asked to.
@@ -64,10 +83,12 @@ impl ApiServer {
     /// If the listener cannot be used.
     pub async fn serve(self, api: Arc<Api>) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
+        let tls = self.tls.map(TlsAcceptor::from);
         loop {
             match listener.accept().await {
                 Ok((stream, _peer)) => {
-                    drop(tokio::spawn(serve_connection(stream, Arc::clone(&api))))
+                    let (api, tls) = (Arc::clone(&api), tls.clone());
+                    drop(tokio::spawn(accept(stream, tls, api)))
                 }
                 // Out of file descriptors, or the one connection is gone; the next may do.
                 Err(_error) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
@@ -76,9 +97,28 @@ impl ApiServer {
     }
 }
 
-async fn serve_connection(stream: TcpStream, api: Arc<Api>) {
+async fn accept(stream: TcpStream, tls: Option<TlsAcceptor>, api: Arc<Api>) {
     drop(stream.set_nodelay(true));
-    let service = service_fn(move |request| handle(Arc::clone(&api), request));
+    let Some(tls) = tls else {
+        return serve_connection(stream, None, api).await;
+    };
+    // A handshake that fails is the client's affair: it is told by TLS.
+    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        let (_, connection) = stream.get_ref();
+        let certificates = connection.peer_certificates().unwrap_or_default();
+        let certificate = certificates
+            .first()
+            .map(|first| Bytes::copy_from_slice(first));
+        serve_connection(stream, certificate, api).await;
+    }
+}
+
+/// Answers the requests of a connection; `certificate` is the client's, which TLS has verified.
+async fn serve_connection<S>(stream: S, certificate: Option<Bytes>, api: Arc<Api>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| handle(Arc::clone(&api), certificate.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -91,18 +131,27 @@ type ReplyBody = BoxBody<Bytes, Infallible>;
 
 async fn handle(
     api: Arc<Api>,
+    certificate: Option<Bytes>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let (head, body) = request.into_parts();
     let takes_gzip = text(&head.headers, &header::ACCEPT_ENCODING).contains("gzip");
     let is_head = head.method == hyper::Method::HEAD;
-    if let Some(why) = from_elsewhere(&head.headers) {
+    if let Some(why) = from_elsewhere(&head.headers, api.needs_credentials()) {
         return Ok(respond(
             ApiReply::failure(&Failure::forbidden(why)),
             false,
             is_head,
         ));
     }
+    let credentials = Credentials {
+        authorization: &text(&head.headers, &header::AUTHORIZATION),
+        certificate: certificate.as_deref(),
+    };
+    let user = match api.identify(credentials) {
+        Ok(user) => user,
+        Err(failure) => return Ok(respond(ApiReply::failure(&failure), false, is_head)),
+    };
     let body = match Limited::new(body, BODY_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_too_large_or_cut) => {
@@ -111,6 +160,7 @@ async fn handle(
         }
     };
     let request = ApiRequest {
+        user,
         method: head.method.as_str().to_owned(),
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
@@ -133,11 +183,17 @@ async fn handle(
     })
 }
 
-/// Tells why a request is not one of this machine's clients: callers without credentials are trusted for being here,
+/// Tells why a request is refused whoever sends it: callers without credentials are trusted for being here,
 /// and a web page must not borrow that trust by way of its reader's browser.
-fn from_elsewhere(headers: &HeaderMap) -> Option<&'static str> {
+fn from_elsewhere(headers: &HeaderMap, needs_credentials: bool) -> Option<&'static str> {
     if headers.contains_key(header::ORIGIN) {
         return Some("requests of web pages are not answered");
+    }
+    if headers.contains_key("impersonate-user") {
+        return Some("acting as another user is not supported; use that user's credentials");
+    }
+    if needs_credentials {
+        return None;
     }
     let host = text(headers, &header::HOST);
     let name = match host.rsplit_once(':') {
@@ -280,7 +336,11 @@ mod tests {
         for (name, value, is_answered) in cases {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));
-            assert_eq!(from_elsewhere(&headers).is_none(), is_answered, "{value}");
+            assert_eq!(
+                from_elsewhere(&headers, false).is_none(),
+                is_answered,
+                "{value}"
+            );
         }
     }
 }

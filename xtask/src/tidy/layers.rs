@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command;
 
 /// Every crate with its floor. A crate may use only crates on lower floors.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 16] = [
     ("coracle-base", 0),
     ("coracle-tensor", 1),
     ("coracle-pickle", 1),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 15] = [
     ("coracle-estimators", 3),
     ("coracle-formats", 4),
     ("coracle-serving", 5),
+    ("coracle-access", 5),
     ("coracle-storage", 5),
     ("coracle-patch", 5),
     ("coracle-api", 5),
@@ -64,6 +65,7 @@ const WRAPPERS: [(&str, &[&str], &str); 7] = [
     (
         "serde_json",
         &[
+            "coracle-access",
             "coracle-protocol",
             "coracle-storage",
             "coracle-patch",

@@ -5,6 +5,7 @@ use coracle_api::structural::{self, Cause};
 use coracle_api::{Kind, Origin, kind};
 use serde_json::{Value, json};
 
+use super::access;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
 use crate::failure::Failure;
@@ -192,6 +193,9 @@ pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> R
                 &why.to_string(),
             )
         });
+    }
+    if *kind == kind::ROLE_BINDING || *kind == kind::CLUSTER_ROLE_BINDING {
+        return access::check_binding(kind, old, object);
     }
     if kind.plural == "secrets" || kind.plural == "configmaps" {
         let is_immutable = old.is_some_and(|old| old.get("immutable") == Some(&Value::Bool(true)));

@@ -145,6 +145,47 @@ const DELETE_OPTIONS: &[Field] = &[
     list(5, "dryRun", Shape::Text),
 ];
 
+const ROLE_BINDING: &[Field] = &[
+    field(1, "metadata", Shape::Message(METADATA)),
+    list(
+        2,
+        "subjects",
+        Shape::Message(&[
+            field(1, "kind", Shape::Text),
+            field(2, "apiGroup", Shape::Text),
+            field(3, "name", Shape::Text),
+            field(4, "namespace", Shape::Text),
+        ]),
+    ),
+    field(
+        3,
+        "roleRef",
+        Shape::Message(&[
+            field(1, "apiGroup", Shape::Text),
+            field(2, "kind", Shape::Text),
+            field(3, "name", Shape::Text),
+        ]),
+    ),
+];
+
+const TOKEN_REQUEST: &[Field] = &[
+    field(1, "metadata", Shape::Message(METADATA)),
+    field(
+        2,
+        "spec",
+        Shape::Message(&[
+            list(1, "audiences", Shape::Text),
+            field(4, "expirationSeconds", Shape::Number),
+        ]),
+    ),
+];
+
+const RULES_REVIEW: &[Field] = &[field(
+    2,
+    "spec",
+    Shape::Message(&[field(1, "namespace", Shape::Text)]),
+)];
+
 fn fields_of(kind: &str) -> Option<&'static [Field]> {
     Some(match kind {
         "Namespace" => NAMESPACE,
@@ -152,7 +193,10 @@ fn fields_of(kind: &str) -> Option<&'static [Field]> {
         "ConfigMap" => CONFIG_MAP,
         "ServiceAccount" => SERVICE_ACCOUNT,
         "SelfSubjectAccessReview" => ACCESS_REVIEW,
+        "SelfSubjectRulesReview" => RULES_REVIEW,
         "SelfSubjectReview" => &[],
+        "RoleBinding" | "ClusterRoleBinding" => ROLE_BINDING,
+        "TokenRequest" => TOKEN_REQUEST,
         "DeleteOptions" => DELETE_OPTIONS,
         _ => return None,
     })

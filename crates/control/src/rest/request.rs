@@ -1,6 +1,7 @@
 //! A request to the API, and its answer.
 
 use bytes::Bytes;
+use coracle_access::User;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
@@ -9,6 +10,8 @@ use crate::failure::Failure;
 /// A request to the API, read whole.
 #[derive(Clone, Debug, Default)]
 pub struct ApiRequest {
+    /// Who asks; nobody by default.
+    pub user: User,
     /// The method, such as `GET`.
     pub method: String,
     /// The path, still percent-encoded.

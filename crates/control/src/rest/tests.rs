@@ -1,5 +1,6 @@
 //! Conversations with the API, in-process.
 
+use coracle_access::User;
 use coracle_base::ManualClock;
 use serde_json::{Value, json};
 
@@ -28,6 +29,7 @@ impl Fixture {
     fn send(&self, method: &str, target: &str, content_type: &str, body: &Value) -> (u16, Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let request = ApiRequest {
+            user: User::owner(),
             method: method.to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
@@ -64,6 +66,7 @@ impl Fixture {
     fn watch(&self, target: &str) -> Watch {
         let (path, query) = target.split_once('?').unwrap();
         let request = ApiRequest {
+            user: User::owner(),
             method: "GET".to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coracle_access::User;
 use coracle_api::{Access, Kind, Origin, kind};
 use coracle_patch::{Conflict, Manager, Operation, PatchErrorKind};
 use serde_json::{Value, json};
@@ -73,6 +74,7 @@ impl Api {
         }
         admission::set_defaults(kind, &mut object);
         admission::check_rules(kind, None, &object)?;
+        self.check_grant(request, kind, &object)?;
         let metadata = object::metadata_mut(&mut object);
         metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
         metadata.insert("creationTimestamp".to_owned(), timestamp(self).into());
@@ -158,6 +160,7 @@ impl Api {
     /// If it cannot be stored.
     pub fn ensure_namespace(&self, name: &str) -> Result<(), Failure> {
         let request = ApiRequest {
+            user: User::owner(),
             user_agent: "coracle".to_owned(),
             ..ApiRequest::default()
         };
@@ -410,6 +413,7 @@ impl Api {
             }
             admission::set_defaults(kind, &mut object);
             admission::check_rules(kind, Some(&live.object), &object)?;
+            self.check_grant(request, kind, &object)?;
         }
         keep_system_metadata(&live.object, &mut object);
         if object::is_terminating(&live.object)
