@@ -407,9 +407,13 @@ def own_commands(stage):
     check(out.split() == ["own-predictor-00002", "0%", "own-predictor-00001", "100%"], "coracle rollback", out)
     check("own-predictor-00002" in coracle("get"), "coracle get")
     check("own" in coracle("status"), "coracle status")
+    out = coracle("describe", "own", "-n", NAMESPACE)
+    check("Ready                        True" in out and "own-predictor-00001  100%" in out, "coracle describe", out)
+    out = coracle("logs", "own", "-n", NAMESPACE, "--revision", "own-predictor-00001")
+    check("loaded own: RandomForestClassifier" in out, "coracle logs", out)
     coracle("delete", "own", "-n", NAMESPACE)
     check("own-predictor" not in coracle("get", "-n", NAMESPACE), "coracle delete")
-    say("coracle apply, promote, rollback, get, status, delete")
+    say("coracle apply, promote, rollback, get, describe, logs, status, delete")
 
 
 def control_plane_killed(stage):

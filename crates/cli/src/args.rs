@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Apply(ApplyArguments),
     /// List InferenceServices, or print one as JSON
     Get(GetArguments),
+    /// Tell what an InferenceService does: conditions, revisions, replicas, events
+    Describe(ServiceArguments),
+    /// Print what happened to the newest revision of an InferenceService
+    Logs(LogsArguments),
     /// Delete an InferenceService
     Delete(ServiceArguments),
     /// Send all requests of an InferenceService to its canary
@@ -330,6 +334,38 @@ pub(crate) enum TokenCommand {
         #[command(flatten)]
         state: StateArguments,
     },
+}
+
+/// Print what happened to the newest revision of an InferenceService.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    #[command(flatten)]
+    pub(crate) service: ServiceArguments,
+
+    /// Another revision than the newest that has replicas
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) revision: Option<String>,
+
+    /// The part: kserve-container loads and answers, storage-initializer fetches
+    #[arg(
+        short = 'c',
+        long,
+        default_value = "kserve-container",
+        value_name = "CONTAINER"
+    )]
+    pub(crate) container: String,
+
+    /// Go on with what happens from now on
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+
+    /// Only so many lines, the last ones
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<u32>,
+
+    /// Begin each line with its time
+    #[arg(long)]
+    pub(crate) timestamps: bool,
 }
 
 /// The directory of a control plane.

@@ -1,5 +1,6 @@
 //! A client of the local API, for the few commands that ask it.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -62,9 +63,50 @@ impl Client {
         })
     }
 
-    fn open(&self) -> std::io::Result<Box<dyn Stream>> {
+    /// Copies the text at `path` to `out` as it comes, until the API ends it.
+    pub(crate) fn copy(&self, path: &str, out: &mut impl Write) -> anyhow::Result<()> {
+        let mut stream = self.open(None)?;
+        let address = &self.address;
+        write!(
+            stream,
+            "GET {path} HTTP/1.0\r\nhost: {address}\r\nuser-agent: coracle\r\n\r\n"
+        )?;
+        stream.flush()?;
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                bail!("the API on {address} ended the connection");
+            }
+        }
+        let is_refused = head.split(' ').nth(1).is_none_or(|status| status != "200");
+        if is_refused {
+            let mut body = String::new();
+            reader.read_to_string(&mut body)?;
+            let answer = serde_json::from_str(&body).unwrap_or_default();
+            return accepted(400, answer).map(drop);
+        }
+        loop {
+            let bytes = match reader.fill_buf() {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            // A reader that has seen enough, as `head` has, is no failure.
+            if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+                return Ok(());
+            }
+            let n_bytes = bytes.len();
+            reader.consume(n_bytes);
+        }
+    }
+
+    fn open(&self, timeout: Option<Duration>) -> std::io::Result<Box<dyn Stream>> {
         let stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        stream.set_read_timeout(timeout)?;
         let Some((tls, name)) = &self.tls else {
             return Ok(Box::new(stream));
         };
@@ -96,7 +138,7 @@ impl Client {
         } = request;
         let address = &self.address;
         let exchange = || -> std::io::Result<String> {
-            let mut stream = self.open()?;
+            let mut stream = self.open(Some(ANSWER_MAX))?;
             // HTTP/1.0: the answer ends with the connection.
             write!(
                 stream,
@@ -127,9 +169,9 @@ impl Client {
 }
 
 /// A connection, under TLS or not.
-trait Stream: std::io::Read + std::io::Write {}
+trait Stream: std::io::Read + Write {}
 
-impl<S: std::io::Read + std::io::Write> Stream for S {}
+impl<S: std::io::Read + Write> Stream for S {}
 
 /// Returns the name that the server's certificate is for.
 fn server_name(directory: &Path, address: &str) -> anyhow::Result<ServerName<'static>> {

@@ -6,6 +6,7 @@ mod access;
 mod args;
 mod client;
 mod control;
+mod describe;
 mod down;
 mod inspect;
 mod kubeconfig;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments, &Environment::read()),
         Command::Apply(arguments) => objects::apply(&arguments, &Environment::read()),
         Command::Get(arguments) => objects::get(&arguments, &Environment::read()),
+        Command::Describe(arguments) => describe::describe(&arguments, &Environment::read()),
+        Command::Logs(arguments) => describe::logs(&arguments, &Environment::read()),
         Command::Delete(arguments) => objects::delete(&arguments, &Environment::read()),
         Command::Promote(arguments) => objects::shift(&arguments, &Environment::read(), 100),
         Command::Rollback(arguments) => objects::shift(&arguments, &Environment::read(), 0),

@@ -16,7 +16,7 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 /// How long a change of the split may take.
 const SHIFT_MAX: Duration = Duration::from_secs(300);
 
-fn service_path(namespace: &str, name: &str) -> String {
+pub(crate) fn service_path(namespace: &str, name: &str) -> String {
     format!("{GROUP}/namespaces/{namespace}/inferenceservices/{name}")
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coracle_api::kind::{POD, REVISION};
 use coracle_serving::{LogSource, RevisionState};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::revisions::SERVICE_LABEL;
 use crate::object;
@@ -65,6 +65,26 @@ impl Replicas<'_> {
         let field = |name: &str| model.and_then(|model| model.get(name)).cloned();
         let image = concat!("coracle:", env!("CARGO_PKG_VERSION"));
         let account = template.and_then(|template| template.get("serviceAccountName"));
+        // What the service's labels and annotations say is said of its replicas, too.
+        let own = |field: &str| {
+            let texts = object::texts(self.revision, field);
+            let texts = texts.map(|(name, value)| (name.to_owned(), Value::from(value)));
+            texts.collect::<Map<String, Value>>()
+        };
+        let (mut labels, mut annotations) = (own("labels"), own("annotations"));
+        for (label, value) in [
+            ("app", revision.to_owned()),
+            ("component", "predictor".to_owned()),
+            (REVISION_LABEL, revision.to_owned()),
+            (
+                "serving.knative.dev/service",
+                format!("{service}-predictor"),
+            ),
+        ] {
+            labels.insert(label.to_owned(), value.into());
+        }
+        let kind = "an execution lane of the serving process; all lanes of a revision share its model and its log";
+        annotations.insert(REPLICA_KIND.to_owned(), kind.into());
         json!({
             "apiVersion": POD.api_version(),
             "kind": POD.kind,
@@ -74,15 +94,8 @@ impl Replicas<'_> {
                 "namespace": object::namespace(self.revision),
                 "uid": uuid::Uuid::new_v4().to_string(),
                 "creationTimestamp": rfc3339(self.now),
-                "labels": {
-                    "app": revision,
-                    "component": "predictor",
-                    (SERVICE_LABEL): service,
-                    (REVISION_LABEL): revision,
-                    "serving.knative.dev/configuration": format!("{service}-predictor"),
-                    "serving.knative.dev/service": format!("{service}-predictor")
-                },
-                "annotations": {(REPLICA_KIND): "an execution lane of the serving process; all lanes of a revision share its model and its log"},
+                "labels": labels,
+                "annotations": annotations,
                 "ownerReferences": [{
                     "apiVersion": REVISION.api_version(),
                     "kind": REVISION.kind,

@@ -1,7 +1,7 @@
 //! Revisions: every different thing that a service asked to serve, numbered.
 
 use coracle_api::kind::REVISION;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::templates::identity;
 use crate::object;
@@ -116,6 +116,24 @@ pub(crate) fn ensure(
     Ok(())
 }
 
+/// Annotations that are about the service, not about what runs for it: those that KServe keeps back.
+const KEPT_BACK: [&str; 6] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "internal.serving.kserve.io/storage-initializer-sourceuri",
+    "autoscaling.knative.dev/min-scale",
+    "autoscaling.knative.dev/minScale",
+    "autoscaling.knative.dev/max-scale",
+    "autoscaling.knative.dev/maxScale",
+];
+
+/// Returns the labels or annotations of a service that its revisions and replicas have, too.
+fn handed_on(service: &Value, field: &str) -> Map<String, Value> {
+    let texts = object::texts(service, field).filter(|(name, _)| !KEPT_BACK.contains(name));
+    texts
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect()
+}
+
 fn new_object(
     service: &Value,
     name: &str,
@@ -123,6 +141,21 @@ fn new_object(
     now: Duration,
 ) -> Value {
     let service_name = object::name(service);
+    let mut labels = handed_on(service, "labels");
+    for (label, value) in [
+        (SERVICE_LABEL, service_name.to_owned()),
+        (TRACK_LABEL, track.to_owned()),
+        (
+            "serving.knative.dev/configuration",
+            format!("{service_name}-predictor"),
+        ),
+        (
+            "serving.knative.dev/configurationGeneration",
+            object::generation(service).to_string(),
+        ),
+    ] {
+        labels.insert(label.to_owned(), value.into());
+    }
     json!({
         "apiVersion": REVISION.api_version(),
         "kind": REVISION.kind,
@@ -132,12 +165,8 @@ fn new_object(
             "uid": uuid::Uuid::new_v4().to_string(),
             "generation": 1,
             "creationTimestamp": rfc3339(now),
-            "labels": {
-                (SERVICE_LABEL): service_name,
-                (TRACK_LABEL): track,
-                "serving.knative.dev/configuration": format!("{service_name}-predictor"),
-                "serving.knative.dev/configurationGeneration": object::generation(service).to_string()
-            },
+            "labels": labels,
+            "annotations": handed_on(service, "annotations"),
             "ownerReferences": [{
                 "apiVersion": "serving.kserve.io/v1beta1",
                 "kind": "InferenceService",
@@ -167,5 +196,35 @@ pub(crate) fn prune(store: &Store, service: &Value, revisions: &[Revision], in_u
             // One that cannot be forgotten now is forgotten next time.
             drop(store.delete(&key, stored.version));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_annotations_are_handed_on() {
+        let service = json!({"metadata": {
+            "name": "iris",
+            "namespace": "ml",
+            "generation": 3,
+            "labels": {"team": "a", (SERVICE_LABEL): "not this"},
+            "annotations": {"note": "b", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
+        }});
+        let template = json!({});
+        let revision = new_object(
+            &service,
+            "iris-predictor-00001",
+            (STABLE, &template),
+            Duration::ZERO,
+        );
+        let labels = &revision["metadata"]["labels"];
+        assert_eq!(
+            (&labels["team"], &labels[SERVICE_LABEL]),
+            (&json!("a"), &json!("iris"))
+        );
+        assert_eq!(labels["serving.knative.dev/configurationGeneration"], "3");
+        assert_eq!(revision["metadata"]["annotations"], json!({"note": "b"}));
     }
 }

@@ -1,0 +1,156 @@
+//! `coracle describe` and `coracle logs`: what an InferenceService does, in words.
+
+use std::io::Write;
+
+use anyhow::bail;
+use serde_json::Value;
+
+use crate::Environment;
+use crate::args::{LogsArguments, ServiceArguments};
+use crate::client::Client;
+use crate::objects::service_path;
+
+/// The label that names a pod's service.
+const SERVICE_LABEL: &str = "serving.kserve.io/inferenceservice";
+
+/// `coracle describe`
+pub(crate) fn describe(
+    arguments: &ServiceArguments,
+    environment: &Environment,
+) -> anyhow::Result<()> {
+    let client = Client::connect(&arguments.state, environment)?;
+    let (namespace, name) = (&arguments.namespace, &arguments.name);
+    let service = client.get(&service_path(namespace, name))?;
+    let pods = pods(&client, namespace, name)?;
+    let events = client.get(&format!(
+        "/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.name%3D{name}"
+    ))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "Name:       {name}")?;
+    writeln!(out, "Namespace:  {namespace}")?;
+    writeln!(out, "URL:        {}", text(&service, "/status/url"))?;
+    writeln!(out, "Model:      {}", model(&service))?;
+    let failure = text(&service, "/status/modelStatus/lastFailureInfo/message");
+    if !failure.is_empty() {
+        writeln!(out, "Failure:    {failure}")?;
+    }
+    writeln!(out, "Conditions:")?;
+    for condition in list(&service, "/status/conditions") {
+        let why = text(condition, "/message");
+        let (kind, status) = (text(condition, "/type"), text(condition, "/status"));
+        writeln!(
+            out,
+            "  {}",
+            format!("{kind:<28} {status:<8} {why}").trim_end()
+        )?;
+    }
+    writeln!(out, "Requests go to:")?;
+    for target in list(&service, "/status/components/predictor/traffic") {
+        let tag = text(target, "/tag");
+        let tag = if tag.is_empty() {
+            String::new()
+        } else {
+            format!("  ({tag})")
+        };
+        let revision = text(target, "/revisionName");
+        writeln!(out, "  {revision}  {}%{tag}", target["percent"])?;
+    }
+    writeln!(out, "Replicas:")?;
+    for pod in &pods {
+        let state = pod.pointer("/status/containerStatuses/0/state");
+        let waiting = state.and_then(|state| state.get("waiting"));
+        let why = waiting.map_or(String::new(), |waiting| {
+            format!(
+                "  {}: {}",
+                text(waiting, "/reason"),
+                text(waiting, "/message")
+            )
+        });
+        let (name, phase) = (text(pod, "/metadata/name"), text(pod, "/status/phase"));
+        writeln!(out, "  {name}  {phase}{why}")?;
+    }
+    let events = list(&events, "/items");
+    writeln!(
+        out,
+        "Events:{}",
+        if events.is_empty() { "  none" } else { "" }
+    )?;
+    for event in events {
+        let (time, reason) = (text(event, "/lastTimestamp"), text(event, "/reason"));
+        writeln!(out, "  {time}  {reason:<26} {}", text(event, "/message"))?;
+    }
+    Ok(())
+}
+
+/// Returns where the model's files are, and their format.
+fn model(service: &Value) -> String {
+    let uri = text(service, "/spec/predictor/model/storageUri");
+    let format = text(service, "/spec/predictor/model/modelFormat/name");
+    format!("{format} {uri}").trim().to_owned()
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    let found = value.pointer(pointer).and_then(Value::as_str);
+    found.unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    let found = value.pointer(pointer).and_then(Value::as_array);
+    found.map(Vec::as_slice).unwrap_or_default()
+}
+
+fn pods(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Vec<Value>> {
+    let found = client.get(&format!(
+        "/api/v1/namespaces/{namespace}/pods?labelSelector={SERVICE_LABEL}%3D{name}"
+    ))?;
+    Ok(list(&found, "/items").to_vec())
+}
+
+/// `coracle logs`
+pub(crate) fn logs(arguments: &LogsArguments, environment: &Environment) -> anyhow::Result<()> {
+    let LogsArguments {
+        service,
+        revision,
+        container,
+        follow,
+        tail,
+        timestamps,
+    } = arguments;
+    let client = Client::connect(&service.state, environment)?;
+    let (namespace, name) = (&service.namespace, &service.name);
+    // One that is not there is said to be not there.
+    client.get(&service_path(namespace, name))?;
+    let pods = pods(&client, namespace, name)?;
+    // All replicas of a revision have one log; names of revisions are numbered.
+    let revision_of =
+        |pod: &Value| pod["metadata"]["labels"]["serving.knative.dev/revision"].clone();
+    let newest = pods
+        .iter()
+        .filter(|pod| {
+            revision
+                .as_ref()
+                .is_none_or(|wanted| revision_of(pod) == **wanted)
+        })
+        .max_by_key(|pod| revision_of(pod).to_string());
+    let Some(pod) = newest else {
+        let mut there: Vec<String> = pods
+            .iter()
+            .map(|pod| revision_of(pod).as_str().unwrap_or_default().to_owned())
+            .collect();
+        there.dedup();
+        bail!(
+            "{name} has no such replica; revisions with replicas: {}",
+            if there.is_empty() {
+                "none".to_owned()
+            } else {
+                there.join(", ")
+            }
+        );
+    };
+    let pod = text(pod, "/metadata/name");
+    let tail = tail.map_or(String::new(), |lines| format!("&tailLines={lines}"));
+    let path = format!(
+        "/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&follow={follow}&timestamps={timestamps}{tail}"
+    );
+    client.copy(&path, &mut std::io::stdout().lock())
+}
