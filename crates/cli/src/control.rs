@@ -13,7 +13,8 @@ use coracle_access::{ServerIdentity, TokenStore, server_config};
 use coracle_base::{Clock, SystemClock};
 use coracle_control::hinge::{FromControl, PlanChange, ToControl, read_message, write_message};
 use coracle_control::{
-    Api, ApiServer, Controller, ControllerConfig, Readiness, Store, StoreError, Tls, UsageCell,
+    Api, ApiServer, Controller, ControllerConfig, LoadQueue, Readiness, Store, StoreError, Tls,
+    UsageCell,
 };
 use coracle_serving::{Observed, ObservedCell, Plan};
 use tokio::sync::Notify;
@@ -83,11 +84,13 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     let changed = Arc::clone(&notify);
     let observed = Arc::new(ObservedCell::new(Box::new(move || changed.notify_one())));
     let mut input = BufReader::new(std::io::stdin());
+    let loads = Arc::new(LoadQueue::default());
     // What serves already must be known before anything is decided.
     let mut told = Told {
         seen: Observed::default(),
         observed: Arc::clone(&observed),
         usage,
+        loads: Arc::clone(&loads),
         clock: Arc::clone(&clock),
     };
     if !told.take(&mut input)? {
@@ -95,6 +98,7 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     }
     let config = ControllerConfig {
         base_url: arguments.base_url.clone(),
+        loads,
         publish: publisher(out),
         report: reporter(out),
     };
@@ -112,6 +116,7 @@ struct Told {
     seen: Observed,
     observed: Arc<ObservedCell>,
     usage: Arc<UsageCell>,
+    loads: Arc<LoadQueue>,
     clock: Arc<dyn Clock>,
 }
 
@@ -125,6 +130,7 @@ impl Told {
                 change.apply(&mut self.seen);
                 self.observed.set(self.seen.clone());
             }
+            Some(ToControl::Load(report)) => self.loads.push(self.clock.monotonic(), report),
             Some(ToControl::Usage(report)) => self.usage.set(report, self.clock.unix_time()),
             None => return Ok(false),
         }

@@ -1,7 +1,9 @@
 //! Fetches and loads revisions: storage and formats behind serving's contract.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_base::{ByteCount, Clock};
@@ -15,18 +17,38 @@ use tokio::runtime::Handle;
 
 /// Fetches and loads revisions.
 pub(crate) struct StorageLoader {
-    pub(crate) storage: Storage,
-    pub(crate) runtime: Handle,
-    pub(crate) clock: Arc<dyn Clock>,
+    storage: Storage,
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    /// What was fetched for the revisions that are served: a model that was let go of is loaded from there again.
+    fetched: Mutex<BTreeMap<RevisionId, Artifact>>,
 }
 
-impl Loader for StorageLoader {
-    fn load(
+impl StorageLoader {
+    pub(crate) fn new(storage: Storage, runtime: Handle, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            storage,
+            runtime,
+            clock,
+            fetched: Mutex::default(),
+        }
+    }
+
+    fn fetched(&self) -> MutexGuard<'_, BTreeMap<RevisionId, Artifact>> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns where the files of a revision are, and how long it took to get them there.
+    fn fetch(
         &self,
         id: &RevisionId,
         revision: &PlannedRevision,
         progress: &(dyn Fn(LogSource, &str) + Sync),
-    ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
+    ) -> Result<(PathBuf, Duration), LoadFailure> {
+        let kept = self.fetched().get(id).map(|kept| kept.directory.clone());
+        if let Some(directory) = kept.filter(|directory| directory.exists()) {
+            return Ok((directory, Duration::ZERO));
+        }
         let source = &revision.source;
         let request = ArtifactRequest {
             namespace: id.namespace.clone(),
@@ -51,13 +73,27 @@ impl Loader for StorageLoader {
         };
         let artifact = self.runtime.block_on(self.storage.fetch(&request, &report));
         let artifact = artifact.map_err(|error| storage_failure(&error))?;
-        let fetch = self.clock.monotonic().saturating_sub(started);
-        progress(LogSource::Fetch, &fetched(&artifact, fetch));
+        let took = self.clock.monotonic().saturating_sub(started);
+        progress(LogSource::Fetch, &fetched(&artifact, took));
+        let directory = artifact.directory.clone();
+        self.fetched().insert(id.clone(), artifact);
+        Ok((directory, took))
+    }
+}
+
+impl Loader for StorageLoader {
+    fn load(
+        &self,
+        id: &RevisionId,
+        revision: &PlannedRevision,
+        progress: &(dyn Fn(LogSource, &str) + Sync),
+    ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
+        let (directory, fetch) = self.fetch(id, revision, progress)?;
         progress(LogSource::Serve, "loading the model");
         let options = LoadOptions {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
         };
-        let loaded = locate(&artifact.directory)
+        let loaded = locate(&directory)
             .and_then(|path| load(&path, &options, self.clock.as_ref()))
             .map_err(|error| LoadFailure {
                 code: error.code(),
@@ -72,6 +108,10 @@ impl Loader for StorageLoader {
             ..LoadPhases::default()
         };
         Ok((loaded.model, phases))
+    }
+
+    fn forget(&self, id: &RevisionId) {
+        self.fetched().remove(id);
     }
 }
 

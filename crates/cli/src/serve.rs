@@ -10,7 +10,7 @@ use coracle_base::{ByteCount, Clock, SystemClock};
 use coracle_formats::{LoadOptions, Loaded, ModelFile, load, locate, locate_all};
 use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport};
 use coracle_model::{Method, Model};
-use coracle_serving::{LoadPhases, ModelTable, ServedModel, SharedTable};
+use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 
 use crate::Environment;
 use crate::args::{AccessLogArgument, GatewayArguments, LogFormatArgument, ServeArguments};
@@ -192,18 +192,21 @@ fn served(file: &ModelFile, loaded: Loaded, n_workers: usize, log: &Log) -> Serv
         build: phases.build,
         ..LoadPhases::default()
     };
-    ServedModel::new(file.name.clone(), model, phases, n_workers)
+    let loaded = LoadedModel::new(file.name.clone(), model, phases);
+    ServedModel::new(loaded, n_workers)
 }
 
 /// Says where the server listens and how to ask it.
 fn announce(server: &Server, table: &ModelTable, log: &Log) {
     let address = server.address();
     log.info(&format!("listening on http://{address}"));
-    if let Some(model) = table.iter().next() {
+    if let Some(model) = table.iter().next()
+        && let Some(loaded) = model.loaded()
+    {
         log.info(&format!(
             "try: curl http://{address}/v1/models/{}:predict -H 'Content-Type: application/json' -d '{{\"instances\": [[{}]]}}'",
             model.name(),
-            example_row(model.model())
+            example_row(loaded.model())
         ));
     }
 }

@@ -11,17 +11,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use coracle_base::Clock;
 use coracle_control::hinge::{FromControl, ObservedChange, ToControl, read_message, write_message};
 use coracle_gateway::Log;
-use coracle_serving::{Observed, ObservedCell, Plan, PlanSender};
+use coracle_serving::{LoadSampler, Observed, ObservedCell, Plan, PlanSender};
 
 use crate::state::StateDirectory;
 use crate::usage::UsageSampler;
 
 /// How long after its end a control process is started again; doubles while it does not last.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
-/// How often it is measured what revisions use.
-const USAGE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is measured what revisions do, as Knative's autoscaler looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// At every so many of these looks it is measured what they use, too.
+const LOOKS_PER_USAGE: u32 = 10;
 /// The longest such wait.
 const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
 
@@ -53,8 +56,8 @@ pub(crate) struct Supervisor {
     observed: Arc<ObservedCell>,
     /// Woken at every change of what is observed.
     changed: Arc<Changed>,
-    /// Measures what revisions use; locked by the one thread that sends.
-    usage: Arc<Mutex<UsageSampler>>,
+    /// Locked by the one thread that sends.
+    samplers: Arc<Mutex<Samplers>>,
     stopping: Arc<AtomicBool>,
     log: Log,
 }
@@ -129,7 +132,7 @@ impl Supervisor {
         plans: PlanSender,
         observed: Arc<ObservedCell>,
         changed: Arc<Changed>,
-        usage: UsageSampler,
+        samplers: Samplers,
         log: Log,
     ) -> Self {
         Self {
@@ -137,7 +140,7 @@ impl Supervisor {
             plans,
             observed,
             changed,
-            usage: Arc::new(Mutex::new(usage)),
+            samplers: Arc::new(Mutex::new(samplers)),
             stopping: Arc::default(),
             log,
         }
@@ -200,11 +203,11 @@ impl Supervisor {
         let changes = self.changed.listen();
         let observed = Arc::clone(&self.observed);
         let sender = std::thread::Builder::new().name("coracle-observed".to_owned());
-        let usage = Arc::clone(&self.usage);
+        let samplers = Arc::clone(&self.samplers);
         let sender = sender.spawn(move || {
-            let mut usage = usage.lock().unwrap_or_else(PoisonError::into_inner);
-            usage.forget();
-            send_observed(input, &changes, &observed, &mut usage);
+            let mut samplers = samplers.lock().unwrap_or_else(PoisonError::into_inner);
+            samplers.usage.forget();
+            send_observed(input, &changes, &observed, &mut samplers);
         });
         let mut output = BufReader::new(output);
         let mut plan = Plan::default();
@@ -252,17 +255,41 @@ impl Supervisor {
     }
 }
 
-/// Sends what is observed, at first as a whole, then as it changes, and what is used.
+/// What is measured from time to time.
+pub(crate) struct Samplers {
+    /// What revisions use, for people.
+    pub(crate) usage: UsageSampler,
+    /// What revisions do, for the autoscaler.
+    pub(crate) load: LoadSampler,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Samplers {
+    /// Returns what there is to tell; `n_looks` counts the looks before.
+    fn sample(&mut self, n_looks: u32) -> Vec<ToControl> {
+        let load = self.load.sample().map(ToControl::Load);
+        let usage = n_looks
+            .is_multiple_of(LOOKS_PER_USAGE)
+            .then(|| self.usage.sample());
+        let usage = usage.flatten().map(ToControl::Usage);
+        load.into_iter().chain(usage).collect()
+    }
+}
+
+/// Sends what is observed, at first as a whole, then as it changes, and what revisions do and use.
 fn send_observed(
     mut input: ChildStdin,
     changes: &Receiver<()>,
     observed: &ObservedCell,
-    usage: &mut UsageSampler,
+    samplers: &mut Samplers,
 ) {
     let mut sent = Observed::default();
     let mut is_first = true;
+    let mut next_look = samplers.clock.monotonic() + LOOK_EVERY;
+    let mut n_looks = 0_u32;
     loop {
-        let message = match changes.recv_timeout(USAGE_EVERY) {
+        let now = samplers.clock.monotonic();
+        let messages = match changes.recv_timeout(next_look.saturating_sub(now)) {
             Ok(()) => {
                 // Several changes at once are one message.
                 while changes.try_recv().is_ok() {}
@@ -273,16 +300,19 @@ fn send_observed(
                 let change = ObservedChange::between(&sent, &now);
                 sent = now;
                 is_first = false;
-                ToControl::Observed(change)
+                vec![ToControl::Observed(change)]
             }
-            Err(RecvTimeoutError::Timeout) => match usage.sample() {
-                Some(report) => ToControl::Usage(report),
-                None => continue,
-            },
+            Err(RecvTimeoutError::Timeout) => {
+                next_look = samplers.clock.monotonic() + LOOK_EVERY;
+                n_looks = n_looks.wrapping_add(1);
+                samplers.sample(n_looks)
+            }
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        if write_message(&mut input, &message).is_err() {
-            return;
+        for message in messages {
+            if write_message(&mut input, &message).is_err() {
+                return;
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use coracle_base::{Clock, SystemClock};
 use coracle_gateway::{Log, Server};
 use coracle_serving::{
-    Follower, FollowerConfig, ObservedCell, Plan, PlanSender, RevisionLog, RevisionState,
-    SharedTable,
+    Follower, FollowerConfig, LoadSampler, ObservedCell, Plan, PlanSender, RevisionLog,
+    RevisionState, SharedTable,
 };
 use coracle_storage::{Storage, StorageConfig, StorageLimits};
 use tokio::runtime::Runtime;
@@ -19,7 +19,7 @@ use crate::loader::StorageLoader;
 use crate::serve::{GatewayConfig, say_stopped};
 use crate::signals::shutdown_signal;
 use crate::state::StateDirectory;
-use crate::supervisor::{Changed, ControlCommand, Supervisor};
+use crate::supervisor::{Changed, ControlCommand, Samplers, Supervisor};
 use crate::usage::UsageSampler;
 
 /// Threads that fetch files.
@@ -92,7 +92,11 @@ impl Plane<'_> {
             plans.clone(),
             Arc::clone(&observed),
             changed,
-            UsageSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
+            Samplers {
+                usage: UsageSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
+                load: LoadSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
+                clock: Arc::clone(&self.clock),
+            },
             log.clone(),
         );
         let stopper = Arc::new(supervisor.stopper());
@@ -130,11 +134,8 @@ impl Plane<'_> {
             pvc_dirs: self.arguments.claims.iter().cloned().collect(),
             limits: StorageLimits::default(),
         })?;
-        let loader = StorageLoader {
-            storage,
-            runtime: runtime.handle().clone(),
-            clock: Arc::clone(&self.clock),
-        };
+        let clock = Arc::clone(&self.clock);
+        let loader = StorageLoader::new(storage, runtime.handle().clone(), clock);
         let n_workers = self.gateway.server.n_workers;
         let (follower, plans) = Follower::new(FollowerConfig {
             loader: Arc::new(loader),

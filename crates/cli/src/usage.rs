@@ -45,9 +45,10 @@ impl UsageSampler {
             let Some(id) = model.revision() else { continue };
             let total = model.statistics().compute_time();
             let before = self.before.get(id).copied().unwrap_or_default();
+            let memory_bytes = model.loaded().map_or(0, |loaded| loaded.memory_bytes());
             let usage = Usage {
                 compute: total.saturating_sub(before),
-                memory_bytes: u64::try_from(model.memory_bytes()).unwrap_or(u64::MAX),
+                memory_bytes: u64::try_from(memory_bytes).unwrap_or(u64::MAX),
             };
             if after.insert(id.clone(), total).is_none() {
                 revisions.push((id.clone(), usage));

@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Change, Key, Store, StoreError, Stored, Write};
+use crate::usage::LoadQueue;
 use pods::Replicas;
 use revisions::SERVICE_LABEL;
 use runtimes::Candidate;
@@ -45,6 +46,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// What a controller works with.
 pub struct ControllerConfig {
+    /// What revisions do, as the serving process tells.
+    pub loads: Arc<LoadQueue>,
     /// Where the gateway is, such as `http://localhost:8080`.
     pub base_url: String,
     /// Given every plan that differs from the one before.

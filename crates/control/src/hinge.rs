@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
 use coracle_serving::{
-    Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState, ServiceId,
+    LoadReport, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState, ServiceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,8 @@ pub enum ToControl {
     Observed(ObservedChange),
     /// What revisions used since the last report.
     Usage(UsageReport),
+    /// What revisions did since the last report.
+    Load(LoadReport),
 }
 
 /// What changed in a map: new values, and keys that are gone.
@@ -173,6 +175,8 @@ mod tests {
             },
             attempt: 2,
             replicas: 3,
+            concurrency: None,
+            timeout: None,
         }
     }
 

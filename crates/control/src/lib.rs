@@ -18,4 +18,4 @@ pub use manifests::Manifest;
 pub use rest::{Answer, Api, ApiReply, ApiRequest, Credentials, FollowedLog, Watch};
 pub use server::{ApiServer, Tls};
 pub use store::{Change, ChangeKind, Expired, Key, Store, StoreError, Stored, Write};
-pub use usage::{Usage, UsageCell, UsageReport};
+pub use usage::{LoadQueue, Usage, UsageCell, UsageReport};

@@ -1,10 +1,10 @@
 //! What revisions use, as the serving process tells from time to time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_serving::RevisionId;
+use coracle_serving::{LoadReport, RevisionId};
 use serde::{Deserialize, Serialize};
 
 /// What a revision used during some time.
@@ -23,6 +23,29 @@ pub struct UsageReport {
     pub window: Duration,
     /// The revisions that are loaded.
     pub revisions: Vec<(RevisionId, Usage)>,
+}
+
+/// The reports that nobody has looked at yet, with the monotonic times at which they came.
+#[derive(Debug, Default)]
+pub struct LoadQueue(Mutex<VecDeque<(Duration, LoadReport)>>);
+
+/// The most reports that are kept; what is older says nothing about now.
+const REPORTS_MAX: usize = 128;
+
+impl LoadQueue {
+    /// Takes a report that came at `now`, on the monotonic clock.
+    pub fn push(&self, now: Duration, report: LoadReport) {
+        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reports.len() == REPORTS_MAX {
+            reports.pop_front();
+        }
+        reports.push_back((now, report));
+    }
+
+    /// Returns what has come since the last look, oldest first.
+    pub(crate) fn take(&self) -> VecDeque<(Duration, LoadReport)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The last report, with the time since 1970 at which it came.

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use coracle_base::Clock;
 use coracle_protocol::{v1, v2};
-use coracle_serving::{HttpStatistics, MetricsText, ModelTable, NoModel, Protocol, ServedModel};
+use coracle_serving::{
+    HttpStatistics, LoadedModel, MetricsText, ModelTable, NoModel, Protocol, ServedModel,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -103,6 +105,12 @@ impl Handler {
             Route::V2Infer(Named { model, version }) => {
                 (Protocol::V2, asked.model(model, version.as_deref()))
             }
+            Route::V2Model(Named { model, version }) => {
+                return match asked.model(model, version.as_deref()) {
+                    Ok(model) => self.metadata(model).await,
+                    Err(reply) => reply,
+                };
+            }
             _ => return self.read_only(asked),
         };
         let model = match model {
@@ -127,7 +135,15 @@ impl Handler {
         self.calls.answer(model, request).await
     }
 
-    /// Answers everything but inferences.
+    /// Answers with what a model takes and gives; one that was let go of is loaded for it.
+    async fn metadata(&self, model: &ServedModel) -> Reply {
+        match model.enter(self.calls.request_timeout).await {
+            Ok(lease) => metadata(model, &lease),
+            Err(refusal) => Reply::failure(refusal.code(), &refusal.message()),
+        }
+    }
+
+    /// Answers everything that needs no model in memory.
     fn read_only(&self, asked: &Asked<'_>) -> Reply {
         let ready = self.shared.ready.load(Ordering::Acquire);
         let names = || asked.scope.names(asked.table);
@@ -170,12 +186,9 @@ impl Handler {
                     Reply::rendered(|out| v2::model_ready(model.name(), ready, out))
                 })
             }
-            Route::V2Model(Named { model, version }) => {
-                asked.with_model(model, version.as_deref(), metadata)
-            }
-            Route::V1Predict(_) | Route::V2Infer(_) => Reply::error(
+            Route::V2Model(_) | Route::V1Predict(_) | Route::V2Infer(_) => Reply::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "an inference came without its body",
+                "what needs a model came without it",
             ),
         }
     }
@@ -369,12 +382,12 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Reply> {
     ))
 }
 
-fn metadata(model: &ServedModel) -> Reply {
-    let platform = match model.model().description().library.as_str() {
+fn metadata(model: &ServedModel, loaded: &LoadedModel) -> Reply {
+    let platform = match loaded.model().description().library.as_str() {
         "scikit-learn" => "sklearn",
         other => other,
     };
-    let signature = model.model().signature();
+    let signature = loaded.model().signature();
     let (name, version) = (model.name(), ServedModel::VERSION);
     Reply::rendered(|out| {
         v2::model_metadata(

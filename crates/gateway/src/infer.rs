@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_protocol::{DecodeContext, v1, v2};
-use coracle_serving::{Placement, Protocol, ServedModel, SharedTable};
+use coracle_serving::{Lease, Placement, Protocol, Refusal, ServedModel, SharedTable};
 use tokio::sync::Semaphore;
 
 use crate::respond::Reply;
@@ -38,32 +38,83 @@ struct Failure {
     message: String,
 }
 
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            code: refusal.code(),
+            message: refusal.message(),
+        }
+    }
+}
+
 impl Calls {
-    /// Answers `request` with `model`.
+    /// Answers `request` with `model`, once it may run.
     pub(crate) async fn answer(&self, model: &Arc<ServedModel>, request: Request) -> Reply {
-        let started = self.clock.monotonic();
-        let statistics = model.statistics();
-        statistics.start(self.worker);
+        let in_flight = model
+            .statistics()
+            .start(self.worker, self.clock.monotonic());
         let protocol = request.protocol;
-        let result = match model.cost().placement(request.body.len()) {
-            Placement::EventLoop => self.execute(model, &request),
-            Placement::ComputePool => self.execute_on_pool(Arc::clone(model), request).await,
+        let time = model.timeout().unwrap_or(self.request_timeout);
+        let result = match model.try_enter() {
+            Some(lease) => self.run(model, lease, request, time).await,
+            None => self.wait_and_run(model, request, time).await,
         };
-        let elapsed = self.clock.monotonic().saturating_sub(started);
         let outcome = result
             .as_ref()
             .map(|_body| ())
             .map_err(|failure| failure.code);
-        statistics.finish(self.worker, protocol, outcome, elapsed);
+        in_flight.finish(protocol, outcome, self.clock.monotonic());
         match result {
             Ok(body) => Reply::json(body),
             Err(failure) => Reply::failure(failure.code, &failure.message),
         }
     }
 
+    /// Waits until the request may run; the time that it waits is of the time that it has.
+    async fn wait_and_run(
+        &self,
+        model: &Arc<ServedModel>,
+        request: Request,
+        time: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let started = self.clock.monotonic();
+        let lease = model.enter(time).await?;
+        let waited = self.clock.monotonic().saturating_sub(started);
+        let time_left = time.saturating_sub(waited);
+        self.run(model, lease, request, time_left).await
+    }
+
+    async fn run(
+        &self,
+        model: &Arc<ServedModel>,
+        lease: Lease,
+        request: Request,
+        time_left: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        match model.cost().placement(request.body.len()) {
+            Placement::EventLoop => self.execute(model, &lease, &request),
+            Placement::ComputePool => {
+                let call = self.execute_on_pool(Arc::clone(model), lease, request);
+                match tokio::time::timeout(time_left, call).await {
+                    Ok(result) => result,
+                    Err(_elapsed) => Err(Failure {
+                        code: Code::DeadlineExceeded,
+                        message: format!(
+                            "no answer within {}",
+                            humantime::format_duration(
+                                model.timeout().unwrap_or(self.request_timeout)
+                            )
+                        ),
+                    }),
+                }
+            }
+        }
+    }
+
     async fn execute_on_pool(
         &self,
         model: Arc<ServedModel>,
+        lease: Lease,
         request: Request,
     ) -> Result<Vec<u8>, Failure> {
         let Ok(place) = Arc::clone(&self.pool).try_acquire_owned() else {
@@ -75,28 +126,25 @@ impl Calls {
         let calls = self.clone();
         let call = tokio::task::spawn_blocking(move || {
             let _place = place;
-            calls.execute(&model, &request)
+            calls.execute(&model, &lease, &request)
         });
-        match tokio::time::timeout(self.request_timeout, call).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panicked)) => Err(Failure {
+        call.await.unwrap_or_else(|_panicked| {
+            Err(Failure {
                 code: Code::Internal,
                 message: "the call failed; this is a defect of the server".to_owned(),
-            }),
-            Err(_elapsed) => Err(Failure {
-                code: Code::DeadlineExceeded,
-                message: format!(
-                    "no answer within {}",
-                    humantime::format_duration(self.request_timeout)
-                ),
-            }),
-        }
+            })
+        })
     }
 
     /// Decodes, runs and encodes, and measures what that costs.
-    fn execute(&self, model: &ServedModel, request: &Request) -> Result<Vec<u8>, Failure> {
+    fn execute(
+        &self,
+        model: &ServedModel,
+        lease: &Lease,
+        request: &Request,
+    ) -> Result<Vec<u8>, Failure> {
         let started = self.clock.monotonic();
-        let signature = model.model().signature();
+        let signature = lease.model().signature();
         let ctx = DecodeContext {
             signature,
             default_outputs: &signature.default_outputs,
@@ -111,7 +159,7 @@ impl Calls {
             code: error.code(),
             message: error.to_string(),
         })?;
-        let outputs = model
+        let outputs = lease
             .run(&call.inputs, &call.outputs)
             .map_err(|error| Failure {
                 code: error.code(),

@@ -6,22 +6,23 @@
 //! route changes in one step, and only once all its revisions are ready; requests that have begun finish on what they
 //! started. Caveat: a plan that is replaced before its revisions are loaded is never served.
 
+mod load;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use coracle_base::{ByteCount, Clock, Code};
+use coracle_base::{Clock, Code};
 use coracle_model::Model;
-use coracle_tensor::{Tensor, Values};
 
+use self::load::Load;
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
 };
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::route::{Route, RouteTarget};
-use crate::{LoadPhases, ModelTable, ServedModel, SharedTable};
+use crate::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 
 /// Fetches and loads revisions; called from several threads.
 pub trait Loader: Send + Sync {
@@ -35,6 +36,9 @@ pub trait Loader: Send + Sync {
         revision: &PlannedRevision,
         progress: &(dyn Fn(LogSource, &str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure>;
+
+    /// Forgets what it has kept of a revision that is not served any more.
+    fn forget(&self, _id: &RevisionId) {}
 }
 
 /// The most revisions that are loaded at a time.
@@ -43,7 +47,9 @@ const LOADS_MAX: usize = 4;
 enum Event {
     Plan(Plan),
     Progress(RevisionId, String),
-    Loaded(RevisionId, u32, Box<Result<ServedModel, LoadFailure>>),
+    Loaded(RevisionId, u32, Box<Result<LoadedModel, LoadFailure>>),
+    /// A request came for a model that was let go of.
+    Wake(RevisionId),
     Stop,
 }
 
@@ -149,7 +155,49 @@ impl std::fmt::Debug for Follower {
 struct Slot {
     state: RevisionState,
     attempt: u32,
-    model: Option<Arc<ServedModel>>,
+    /// What requests are handed; there since the model was first loaded, or from the start if it needs not be.
+    served: Option<Arc<ServedModel>>,
+    /// What the plan said last.
+    replicas: u32,
+    concurrency: Option<u32>,
+}
+
+impl Slot {
+    /// Takes the number of replicas and their concurrency from the plan; lets go of the model if there are to be none.
+    fn scale(&mut self, planned: &PlannedRevision, log: impl Fn(&str)) {
+        (self.replicas, self.concurrency) = (planned.replicas, planned.concurrency);
+        let Some(served) = &self.served else { return };
+        served.set_concurrency(planned.places(planned.replicas));
+        let RevisionState::Ready {
+            memory_bytes,
+            replicas,
+        } = &mut self.state
+        else {
+            return;
+        };
+        if *replicas == planned.replicas {
+            return;
+        }
+        log(&format!("{replicas} -> {} replicas", planned.replicas));
+        if planned.replicas == 0 {
+            served.unload();
+            (*memory_bytes, *replicas) = (0, 0);
+            log("let go of the model; the next request loads it again");
+        } else if served.is_loaded() {
+            *replicas = planned.replicas;
+        }
+    }
+
+    fn is_loaded(&self) -> bool {
+        let served = self.served.as_ref();
+        served.is_some_and(|served| served.is_loaded())
+    }
+}
+
+fn waiting() -> RevisionState {
+    RevisionState::Loading {
+        progress: "waiting for its turn".to_owned(),
+    }
 }
 
 impl Follower {
@@ -180,12 +228,13 @@ impl Follower {
                     Event::Plan(plan) => self.follow(plan),
                     Event::Progress(id, progress) => {
                         if let Some(slot) = self.slots.get_mut(&id)
-                            && slot.model.is_none()
+                            && slot.served.is_none()
                         {
                             slot.state = RevisionState::Loading { progress };
                         }
                     }
                     Event::Loaded(id, attempt, result) => self.take(&id, attempt, *result),
+                    Event::Wake(id) => self.wake(id),
                     Event::Stop => return,
                 }
                 self.start_loads();
@@ -199,33 +248,71 @@ impl Follower {
     fn follow(&mut self, plan: Plan) {
         self.plan = plan;
         for (id, planned) in &self.plan.revisions {
-            let again = |slot: &Slot| {
-                slot.attempt < planned.attempt && matches!(slot.state, RevisionState::Failed { .. })
+            let Some(slot) = self.slots.get_mut(id) else {
+                let slot = self.new_slot(id, planned);
+                if slot.served.is_none() {
+                    self.waiting.push_back(id.clone());
+                }
+                self.slots.insert(id.clone(), slot);
+                continue;
             };
-            if let Some(Slot {
-                state: RevisionState::Ready { replicas, .. },
-                ..
-            }) = self.slots.get_mut(id)
-                && *replicas != planned.replicas
+            if slot.attempt < planned.attempt && matches!(slot.state, RevisionState::Failed { .. })
             {
-                let line = format!("{replicas} -> {} replicas", planned.replicas);
-                self.config.log.write(id, LogSource::Serve, &line);
-                *replicas = planned.replicas;
-            }
-            let slot = self.slots.get(id);
-            if slot.is_none_or(again) {
-                self.slots.insert(
-                    id.clone(),
-                    Slot {
-                        state: RevisionState::Loading {
-                            progress: "waiting for its turn".to_owned(),
-                        },
-                        attempt: planned.attempt,
-                        model: None,
-                    },
-                );
+                slot.attempt = planned.attempt;
+                if slot.served.is_none() {
+                    slot.state = waiting();
+                }
                 self.waiting.push_back(id.clone());
             }
+            if (slot.replicas, slot.concurrency) != (planned.replicas, planned.concurrency) {
+                slot.scale(planned, |line| {
+                    self.config.log.write(id, LogSource::Serve, line);
+                });
+                if planned.replicas > 0 && slot.served.is_some() && !slot.is_loaded() {
+                    self.waiting.push_back(id.clone());
+                }
+            }
+        }
+    }
+
+    /// Returns the slot of a revision that is new. One that is to have no replicas is loaded by its first request.
+    fn new_slot(&self, id: &RevisionId, planned: &PlannedRevision) -> Slot {
+        let served = (planned.replicas == 0).then(|| self.new_served(id, planned));
+        Slot {
+            state: match served {
+                Some(_) => RevisionState::Ready {
+                    memory_bytes: 0,
+                    replicas: 0,
+                },
+                None => waiting(),
+            },
+            attempt: planned.attempt,
+            served,
+            replicas: planned.replicas,
+            concurrency: planned.concurrency,
+        }
+    }
+
+    fn new_served(&self, id: &RevisionId, planned: &PlannedRevision) -> Arc<ServedModel> {
+        let wake = {
+            let (id, sender) = (id.clone(), self.sender.clone());
+            Box::new(move || drop(sender.send(Event::Wake(id.clone()))))
+        };
+        let served = ServedModel::unloaded(planned.model_name.clone(), self.config.n_workers)
+            .with_revision(id, self.config.log.clone(), wake)
+            .with_timeout(planned.timeout);
+        served.set_concurrency(planned.places(planned.replicas));
+        Arc::new(served)
+    }
+
+    /// Loads a model that was let go of, for the request that came for it.
+    fn wake(&mut self, id: RevisionId) {
+        let Some(slot) = self.slots.get(&id) else {
+            return;
+        };
+        if slot.served.is_some() && !slot.is_loaded() && !self.loading.contains(&id) {
+            // Somebody waits for this one.
+            self.waiting.push_front(id);
         }
     }
 
@@ -239,13 +326,16 @@ impl Follower {
             else {
                 continue;
             };
-            if self.loading.contains(&id) {
+            if self.loading.contains(&id) || slot.is_loaded() {
                 continue;
             }
-            slot.state = RevisionState::Loading {
-                progress: "loading".to_owned(),
-            };
+            if slot.served.is_none() {
+                slot.state = RevisionState::Loading {
+                    progress: "loading".to_owned(),
+                };
+            }
             self.loading.insert(id.clone());
+            let attempt = planned.attempt;
             let load = Load {
                 id: id.clone(),
                 planned: planned.clone(),
@@ -259,32 +349,45 @@ impl Follower {
                     message: format!("cannot start a thread to load the model: {error}"),
                     is_transient: true,
                 };
-                let attempt = self
-                    .plan
-                    .revisions
-                    .get(&id)
-                    .map_or(0, |planned| planned.attempt);
                 self.take(&id, attempt, Err(failure));
             }
         }
     }
 
-    fn take(&mut self, id: &RevisionId, attempt: u32, result: Result<ServedModel, LoadFailure>) {
+    fn take(&mut self, id: &RevisionId, attempt: u32, result: Result<LoadedModel, LoadFailure>) {
         self.loading.remove(id);
         // What was let go of in the meantime is dropped.
+        let (true, Some(planned)) = (self.slots.contains_key(id), self.plan.revisions.get(id))
+        else {
+            return;
+        };
+        let new = || self.new_served(id, planned);
+        let served = match self.slots.get(id).and_then(|slot| slot.served.clone()) {
+            Some(served) => Some(served),
+            None => result.is_ok().then(new),
+        };
         let Some(slot) = self.slots.get_mut(id) else {
             return;
         };
+        slot.served = served;
         match result {
-            Ok(model) => {
-                let planned = self.plan.revisions.get(id);
+            Ok(loaded) => {
+                // What a request has loaded is there once, until the plan lets go of it.
+                let replicas = slot.replicas.max(1);
                 slot.state = RevisionState::Ready {
-                    memory_bytes: model.memory_bytes(),
-                    replicas: planned.map_or(1, |planned| planned.replicas),
+                    memory_bytes: loaded.memory_bytes(),
+                    replicas,
                 };
-                slot.model = Some(Arc::new(model));
+                if let Some(served) = &slot.served {
+                    served.load(loaded);
+                }
             }
-            Err(failure) => slot.state = RevisionState::Failed { attempt, failure },
+            Err(failure) => {
+                if let Some(served) = &slot.served {
+                    served.fail(&failure.message);
+                }
+                slot.state = RevisionState::Failed { attempt, failure };
+            }
         }
     }
 
@@ -319,7 +422,11 @@ impl Follower {
                 .store(ModelTable::from_routes(routes.collect()));
         }
         let is_planned = |id: &RevisionId| self.plan.revisions.contains_key(id);
-        for id in self.slots.keys().filter(|id| !is_planned(id)) {
+        for (id, slot) in self.slots.iter().filter(|(id, _)| !is_planned(id)) {
+            if let Some(served) = &slot.served {
+                served.retire();
+            }
+            self.config.loader.forget(id);
             self.config.log.forget(id);
         }
         self.slots.retain(|id, _| is_planned(id));
@@ -336,7 +443,7 @@ impl Follower {
             let model = self
                 .slots
                 .get(&revision)
-                .and_then(|slot| slot.model.as_ref());
+                .and_then(|slot| slot.served.as_ref());
             match model {
                 Some(model) => targets.push(RouteTarget {
                     model: Arc::clone(model),
@@ -364,97 +471,6 @@ impl Follower {
             revisions: revisions.collect(),
             routes: routes.collect(),
         });
-    }
-}
-
-/// The loading of one revision, on its own thread.
-struct Load {
-    id: RevisionId,
-    planned: PlannedRevision,
-    config: FollowerConfig,
-    sender: Sender<Event>,
-}
-
-impl Load {
-    fn run(self) {
-        let FollowerConfig {
-            loader, log, clock, ..
-        } = &self.config;
-        let source = Mutex::new(LogSource::Fetch);
-        let progress = |now: LogSource, text: &str| {
-            *source.lock().unwrap_or_else(PoisonError::into_inner) = now;
-            log.write(&self.id, now, text);
-            let event = Event::Progress(self.id.clone(), text.to_owned());
-            drop(self.sender.send(event));
-        };
-        let load = || loader.load(&self.id, &self.planned, &progress);
-        let result =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|_panic| {
-                Err(LoadFailure {
-                    code: Code::Internal,
-                    message: "loading failed; this is a defect of the server, not of the model"
-                        .to_owned(),
-                    is_transient: false,
-                })
-            });
-        if let Err(failure) = &result {
-            let source = *source.lock().unwrap_or_else(PoisonError::into_inner);
-            log.write(&self.id, source, &format!("error: {}", failure.message));
-        }
-        let result = result.map(|(model, phases)| {
-            let name = self.planned.model_name.clone();
-            let served = ServedModel::new(name, model, phases, self.config.n_workers);
-            let mut served = served.with_revision(&self.id, log.clone());
-            let started = clock.monotonic();
-            warm_up(&served);
-            served.set_warm_up(clock.monotonic().saturating_sub(started));
-            served.log(&loaded_line(&served));
-            served
-        });
-        let attempt = self.planned.attempt;
-        drop(
-            self.sender
-                .send(Event::Loaded(self.id, attempt, Box::new(result))),
-        );
-    }
-}
-
-/// Tells what was loaded and how long it took.
-fn loaded_line(served: &ServedModel) -> String {
-    let description = served.model().description();
-    let milliseconds = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
-    let phases = served.phases();
-    let parts = phases
-        .named()
-        .map(|(name, time)| format!("{name} {}", milliseconds(time)));
-    let bytes = u64::try_from(served.memory_bytes()).unwrap_or(u64::MAX);
-    format!(
-        "loaded {}: {}, {} {}, {} in memory, {} ms ({}); ready",
-        served.name(),
-        description.root.class,
-        description.library,
-        description
-            .library_version
-            .as_deref()
-            .unwrap_or("of unknown version"),
-        ByteCount::new(bytes).to_rounded(),
-        milliseconds(phases.total()),
-        parts.join(", ")
-    )
-}
-
-/// Runs the model once on a row of zeros, so that the first request finds its memory mapped and its caches warm.
-fn warm_up(model: &ServedModel) {
-    let signature = model.model().signature();
-    let [input] = signature.inputs.as_slice() else {
-        return;
-    };
-    let Some(n_columns) = input.n_columns() else {
-        return;
-    };
-    if let Ok(row) = Tensor::try_new(vec![1, n_columns], Values::F64(vec![0.0; n_columns])) {
-        // A model that refuses zeros is none the worse for it.
-        drop(model.run(&[row], &signature.default_outputs));
     }
 }
 

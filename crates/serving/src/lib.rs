@@ -5,7 +5,9 @@
 //! [`Follower`].
 #![forbid(unsafe_code)]
 
+mod admission;
 mod follower;
+mod load;
 mod metric;
 mod model_table;
 mod placement;
@@ -15,7 +17,9 @@ mod route;
 mod served_model;
 mod statistics;
 
+pub use admission::Refusal;
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
+pub use load::{LoadReport, LoadSampler, RevisionLoad};
 pub use metric::{Metric, MetricKind, MetricsText};
 pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};
 pub use placement::{CallCost, Placement};
@@ -25,5 +29,5 @@ pub use plan::{
 };
 pub use revision_log::{LogSource, RevisionLog, log_path, set_aside_path};
 pub use route::{Route, RouteTarget};
-pub use served_model::{LoadPhases, ServedModel};
-pub use statistics::{HttpStatistics, ModelStatistics, Outcome, Protocol};
+pub use served_model::{Lease, LoadPhases, LoadedModel, ServedModel, Wake};
+pub use statistics::{HttpStatistics, InFlight, ModelStatistics, Outcome, Protocol};

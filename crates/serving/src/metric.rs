@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::statistics::{LATENCY_BOUNDS_NS, outcome_label, outcomes};
-use crate::{HttpStatistics, ModelTable, Protocol, ServedModel};
+use crate::{HttpStatistics, LoadPhases, ModelTable, Protocol, ServedModel};
 
 /// A metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +200,7 @@ impl MetricsText<'_> {
         let name = metric.name();
         let labels = model.labels();
         let statistics = model.statistics();
+        let loaded = model.loaded();
         match metric {
             Metric::Requests => {
                 for protocol in Protocol::ALL {
@@ -225,7 +226,10 @@ impl MetricsText<'_> {
             ),
             Metric::ModelMemory => line(
                 text,
-                format_args!("{name}{{{labels}}} {}", model.memory_bytes()),
+                format_args!(
+                    "{name}{{{labels}}} {}",
+                    loaded.map_or(0, |loaded| loaded.memory_bytes())
+                ),
             ),
             Metric::ModelReady => line(
                 text,
@@ -240,7 +244,8 @@ impl MetricsText<'_> {
                 line(text, format_args!("{name}{{{labels}}} {seconds}"));
             }
             Metric::ModelLoad => {
-                for (phase, time) in model.phases().named() {
+                let phases = loaded.map(|loaded| loaded.phases());
+                for (phase, time) in phases.iter().flat_map(LoadPhases::named) {
                     let seconds = time.as_secs_f64();
                     line(
                         text,

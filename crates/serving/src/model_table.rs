@@ -192,7 +192,8 @@ mod tests {
         let names: Vec<&str> = table.names().collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(table.by_name("c").unwrap_err(), NoModel::Unknown);
-        assert_eq!(table.by_name("a").unwrap().choose().memory_bytes(), 7);
+        let model = table.by_name("a").unwrap().choose();
+        assert_eq!(model.loaded().unwrap().memory_bytes(), 7);
     }
 
     #[test]

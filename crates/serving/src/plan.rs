@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use coracle_base::Code;
 use serde::{Deserialize, Serialize};
@@ -92,8 +93,23 @@ pub struct PlannedRevision {
     pub source: RevisionSource,
     /// Counts the tries to load it; a higher number is a new try after a failure.
     pub attempt: u32,
-    /// The number of execution lanes; all of them share the one loaded model.
+    /// The number of execution lanes; all of them share the one loaded model. With none, the model is let go of, and
+    /// loaded again for the next request.
     pub replicas: u32,
+    /// How many calls each lane runs at a time; `None` for any number.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    /// How long a request may take; `None` for what the gateway allows.
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+}
+
+impl PlannedRevision {
+    /// Returns how many calls may run at a time with `replicas` lanes; `None` for any number.
+    pub(crate) fn places(&self, replicas: u32) -> Option<usize> {
+        let places = self.concurrency?.saturating_mul(replicas.max(1));
+        Some(usize::try_from(places).unwrap_or(usize::MAX))
+    }
 }
 
 /// Where a revision's files are and how they are read.
@@ -173,7 +189,8 @@ pub enum RevisionState {
     Ready {
         /// The memory it holds.
         memory_bytes: usize,
-        /// The number of its execution lanes.
+        /// The number of its execution lanes. None while it is let go of; a request that loads it makes it one,
+        /// whatever the plan says.
         replicas: u32,
     },
     /// It could not be loaded.

@@ -1,11 +1,16 @@
 //! A loaded model under its name, and the boundary that keeps a panic to one request.
 
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwapOption, Guard};
 use coracle_model::{Model, RunError, RunErrorKind};
 use coracle_tensor::Tensor;
 
+use crate::admission::{Admission, Place, Refusal, deadline_in};
 use crate::plan::RevisionId;
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::{CallCost, ModelStatistics};
@@ -45,74 +50,25 @@ impl LoadPhases {
     }
 }
 
-/// A model under a name.
+/// A model that is in memory.
 #[derive(Debug)]
-pub struct ServedModel {
+pub struct LoadedModel {
     name: String,
-    /// The labels of its metrics.
-    labels: String,
     model: Box<dyn Model>,
     memory_bytes: usize,
     phases: LoadPhases,
-    cost: CallCost,
-    statistics: ModelStatistics,
-    log: Option<(RevisionId, RevisionLog)>,
 }
 
-impl ServedModel {
-    /// The version of every model: versions side by side are not there yet.
-    pub const VERSION: &'static str = "1";
-
-    /// Puts `model` under `name`; calls are counted for each of `n_workers` event loops.
+impl LoadedModel {
+    /// Puts `model` under `name`; `phases` is how long loading took.
     #[must_use]
-    pub fn new(name: String, model: Box<dyn Model>, phases: LoadPhases, n_workers: usize) -> Self {
+    pub fn new(name: String, model: Box<dyn Model>, phases: LoadPhases) -> Self {
         Self {
-            labels: format!("model=\"{}\"", escape(&name)),
             name,
             memory_bytes: model.memory_bytes(),
             model,
             phases,
-            cost: CallCost::new(),
-            statistics: ModelStatistics::new(n_workers),
-            log: None,
         }
-    }
-
-    /// Returns the model with the revision that it is of, for its metrics and its log.
-    #[must_use]
-    pub fn with_revision(mut self, revision: &RevisionId, log: RevisionLog) -> Self {
-        self.log = Some((revision.clone(), log));
-        self.labels = format!(
-            "model=\"{}\",namespace=\"{}\",revision=\"{}\"",
-            escape(&self.name),
-            escape(&revision.namespace),
-            escape(&revision.name)
-        );
-        self
-    }
-
-    /// Returns the labels of its metrics, as Prometheus' text format has them.
-    #[must_use]
-    pub fn labels(&self) -> &str {
-        &self.labels
-    }
-
-    /// Returns the revision that it is of, where there are revisions.
-    #[must_use]
-    pub fn revision(&self) -> Option<&RevisionId> {
-        self.log.as_ref().map(|(revision, _)| revision)
-    }
-
-    /// Adds a line to the log of its revision.
-    pub fn log(&self, line: &str) {
-        if let Some((revision, log)) = &self.log {
-            log.write(revision, LogSource::Serve, line);
-        }
-    }
-
-    /// Notes how long warming up took.
-    pub(crate) fn set_warm_up(&mut self, time: Duration) {
-        self.phases.warm_up = time;
     }
 
     /// Returns the name.
@@ -139,6 +95,198 @@ impl ServedModel {
         self.phases
     }
 
+    /// Notes how long warming up took.
+    pub(crate) fn set_warm_up(&mut self, time: Duration) {
+        self.phases.warm_up = time;
+    }
+
+    /// Runs the model; see [`Model::run`].
+    ///
+    /// # Errors
+    /// Those of the model; kind `Internal` too if it panics, which ends this call only.
+    pub fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        // A model is immutable, so a panic cannot leave it half changed.
+        catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, outputs))).unwrap_or_else(
+            |_panic| {
+                let message = format!(
+                    "model '{}' failed; this is a defect of the server, not of the request",
+                    self.name
+                );
+                Err(RunError::new(RunErrorKind::Internal, message))
+            },
+        )
+    }
+}
+
+/// What wakes a model that was let go of.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// What is served under a name: the model while it is in memory, and what is counted and kept of it whether or not it is.
+pub struct ServedModel {
+    name: String,
+    /// The labels of its metrics.
+    labels: String,
+    loaded: ArcSwapOption<LoadedModel>,
+    /// Why it could not be loaded for those who wait.
+    failure: ArcSwapOption<String>,
+    admission: Admission,
+    wake: Option<Wake>,
+    /// Nothing will load it again.
+    is_retired: AtomicBool,
+    timeout: Option<Duration>,
+    cost: CallCost,
+    statistics: ModelStatistics,
+    log: Option<(RevisionId, RevisionLog)>,
+}
+
+impl std::fmt::Debug for ServedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServedModel")
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The leave to run a model now. While it is held, the model stays in memory and its place is taken.
+#[derive(Debug)]
+pub struct Lease {
+    loaded: Guard<Option<Arc<LoadedModel>>>,
+    _place: Place,
+}
+
+impl Deref for Lease {
+    type Target = LoadedModel;
+
+    fn deref(&self) -> &LoadedModel {
+        self.loaded
+            .as_ref()
+            .expect("a lease is made of a model that is there")
+    }
+}
+
+impl ServedModel {
+    /// The version of every model: versions side by side are not there yet.
+    pub const VERSION: &'static str = "1";
+
+    /// Serves `loaded` under its name; calls are counted for each of `n_workers` event loops.
+    #[must_use]
+    pub fn new(loaded: LoadedModel, n_workers: usize) -> Self {
+        let served = Self::unloaded(loaded.name.clone(), n_workers);
+        served.load(loaded);
+        served
+    }
+
+    /// Returns what is served under `name` without its model, which is loaded later.
+    #[must_use]
+    pub fn unloaded(name: String, n_workers: usize) -> Self {
+        Self {
+            labels: format!("model=\"{}\"", escape(&name)),
+            name,
+            loaded: ArcSwapOption::empty(),
+            failure: ArcSwapOption::empty(),
+            admission: Admission::new(),
+            wake: None,
+            is_retired: AtomicBool::new(false),
+            timeout: None,
+            cost: CallCost::new(),
+            statistics: ModelStatistics::new(n_workers),
+            log: None,
+        }
+    }
+
+    /// Returns it with the revision that it is of, for its metrics and its log, and with what wakes it.
+    #[must_use]
+    pub fn with_revision(mut self, revision: &RevisionId, log: RevisionLog, wake: Wake) -> Self {
+        self.log = Some((revision.clone(), log));
+        self.wake = Some(wake);
+        self.labels = format!(
+            "model=\"{}\",namespace=\"{}\",revision=\"{}\"",
+            escape(&self.name),
+            escape(&revision.namespace),
+            escape(&revision.name)
+        );
+        self
+    }
+
+    /// Returns it with the time that its requests may take; `None` for what the gateway allows.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Returns the time that its requests may take, if that is its own.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Puts the model into memory; whoever waits for it goes on.
+    pub fn load(&self, loaded: LoadedModel) {
+        self.failure.store(None);
+        self.loaded.store(Some(Arc::new(loaded)));
+        self.admission.changed.notify_waiters();
+    }
+
+    /// Lets go of the model; calls that run end on it, later ones wake it.
+    pub fn unload(&self) {
+        self.loaded.store(None);
+    }
+
+    /// Tells whoever waits for the model that it cannot be loaded.
+    pub fn fail(&self, why: &str) {
+        self.failure.store(Some(Arc::new(why.to_owned())));
+        self.admission.changed.notify_waiters();
+    }
+
+    /// Notes that nothing will load it again: calls that have the model end on it, those that wait for it fail.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+        self.admission.changed.notify_waiters();
+    }
+
+    /// Sets how many calls may run at a time; `None` for any number.
+    pub fn set_concurrency(&self, limit: Option<usize>) {
+        self.admission.set_limit(limit);
+    }
+
+    /// Returns the labels of its metrics, as Prometheus' text format has them.
+    #[must_use]
+    pub fn labels(&self) -> &str {
+        &self.labels
+    }
+
+    /// Returns the revision that it is of, where there are revisions.
+    #[must_use]
+    pub fn revision(&self) -> Option<&RevisionId> {
+        self.log.as_ref().map(|(revision, _)| revision)
+    }
+
+    /// Adds a line to the log of its revision.
+    pub fn log(&self, line: &str) {
+        if let Some((revision, log)) = &self.log {
+            log.write(revision, LogSource::Serve, line);
+        }
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the model, if it is in memory.
+    #[must_use]
+    pub fn loaded(&self) -> Option<Arc<LoadedModel>> {
+        self.loaded.load_full()
+    }
+
+    /// Tells whether the model is in memory.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load().is_some()
+    }
+
     /// Returns what calls have cost.
     #[must_use]
     pub fn cost(&self) -> &CallCost {
@@ -151,22 +299,77 @@ impl ServedModel {
         &self.statistics
     }
 
-    /// Runs the model; see [`Model::run`].
+    /// Returns how many calls wait for the model or for a place.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        self.admission.n_waiting()
+    }
+
+    /// Returns the leave to run now, if there is nothing to wait for. Touches nothing that other threads write to, unless
+    /// the concurrency is limited.
+    #[must_use]
+    pub fn try_enter(&self) -> Option<Lease> {
+        let loaded = self.loaded.load();
+        loaded.as_ref()?;
+        let place = self.admission.try_place()?;
+        Some(Lease {
+            loaded,
+            _place: place,
+        })
+    }
+
+    /// Waits, for `time` at most, until the model is in memory and there is a place to run; wakes it if it was let go of.
     ///
     /// # Errors
-    /// Those of the model; kind `Internal` too if it panics, which ends this call only.
-    pub fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        // A model is immutable, so a panic cannot leave it half changed.
-        catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, outputs))).unwrap_or_else(
-            |_panic| {
-                self.log("the model failed on a request; this is a defect of the server");
-                let message = format!(
-                    "model '{}' failed; this is a defect of the server, not of the request",
-                    self.name
-                );
-                Err(RunError::new(RunErrorKind::Internal, message))
-            },
-        )
+    /// [`Refusal`] if too many wait, the time is over, or the model cannot be loaded.
+    ///
+    /// # Cancel safety
+    /// A wait that is dropped leaves its place in the queue.
+    pub async fn enter(&self, time: Duration) -> Result<Lease, Refusal> {
+        let deadline = deadline_in(time);
+        loop {
+            let place = match self.admission.try_place() {
+                Some(place) => place,
+                None => self.admission.place(deadline).await?,
+            };
+            let loaded = self.loaded.load();
+            if loaded.is_some() {
+                return Ok(Lease {
+                    loaded,
+                    _place: place,
+                });
+            }
+            // Those who wait for the model hold no place.
+            drop((loaded, place));
+            self.wait_for_model(deadline).await?;
+        }
+    }
+
+    async fn wait_for_model(&self, deadline: tokio::time::Instant) -> Result<(), Refusal> {
+        let _waiting = self.admission.queue_for_model()?;
+        self.failure.store(None);
+        let Some(wake) = &self.wake else {
+            return Err(Refusal::Failed("nothing loads it".to_owned()));
+        };
+        wake();
+        loop {
+            let mut changed = std::pin::pin!(self.admission.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if self.loaded.load().is_some() {
+                return Ok(());
+            }
+            if self.is_retired.load(Ordering::Acquire) {
+                return Err(Refusal::Failed("it is no longer served".to_owned()));
+            }
+            if let Some(why) = self.failure.load_full() {
+                return Err(Refusal::Failed(why.as_ref().clone()));
+            }
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(deadline) => return Err(Refusal::Deadline),
+            }
+        }
     }
 }
 
@@ -180,6 +383,8 @@ pub(crate) fn escape(value: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use coracle_model::{Description, Signature};
 
     use super::*;
@@ -223,28 +428,112 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn loaded(name: &str, panics: bool) -> LoadedModel {
+        LoadedModel::new(
+            name.to_owned(),
+            Box::new(faulty(panics)),
+            LoadPhases::default(),
+        )
+    }
+
     pub(crate) fn served(name: &str, panics: bool) -> ServedModel {
-        let model = Box::new(faulty(panics));
-        ServedModel::new(name.to_owned(), model, LoadPhases::default(), 1)
+        ServedModel::new(loaded(name, panics), 1)
     }
 
     #[test]
     fn a_panic_is_one_failed_call() {
         let model = served("bad", true);
         for _ in 0..2 {
-            let error = model.run(&[], &[]).unwrap_err();
+            let error = model.try_enter().unwrap().run(&[], &[]).unwrap_err();
             assert_eq!(error.kind(), RunErrorKind::Internal);
             assert!(
                 error.to_string().starts_with("model 'bad' failed"),
                 "{error}"
             );
         }
-        assert!(served("good", false).run(&[], &[]).is_ok());
+        assert!(
+            served("good", false)
+                .try_enter()
+                .unwrap()
+                .run(&[], &[])
+                .is_ok()
+        );
     }
 
     #[test]
     fn labels_are_escaped() {
         assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
         assert_eq!(served("a\"", false).labels(), "model=\"a\\\"\"");
+    }
+
+    /// What is served, asleep, and the number of times it was woken.
+    fn asleep() -> (Arc<ServedModel>, Arc<AtomicUsize>) {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let id = RevisionId {
+            namespace: "n".to_owned(),
+            name: "r".to_owned(),
+        };
+        let log = RevisionLog::none(Arc::new(coracle_base::ManualClock::new()));
+        let wake = Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let served = ServedModel::unloaded("a".to_owned(), 1).with_revision(&id, log, wake);
+        (Arc::new(served), woken)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_wakes_a_model_and_waits_for_it() {
+        let (served, woken) = asleep();
+        assert!(served.try_enter().is_none());
+        let second = Duration::from_secs(1);
+        let (entered, ()) = tokio::join!(served.enter(second), async {
+            tokio::task::yield_now().await;
+            assert_eq!(served.n_waiting(), 1);
+            served.load(loaded("a", false));
+        });
+        assert!(entered.unwrap().run(&[], &[]).is_ok());
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        assert!(served.try_enter().is_some() && served.n_waiting() == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_does_not_come_is_told() {
+        let (served, _) = asleep();
+        let second = Duration::from_secs(1);
+        assert_eq!(served.enter(second).await.unwrap_err(), Refusal::Deadline);
+        let (entered, ()) = tokio::join!(served.enter(second), async {
+            tokio::task::yield_now().await;
+            served.fail("the file is gone");
+        });
+        assert_eq!(
+            entered.unwrap_err(),
+            Refusal::Failed("the file is gone".to_owned())
+        );
+        // The next one tries again.
+        let (entered, ()) = tokio::join!(served.enter(second), async {
+            tokio::task::yield_now().await;
+            served.load(loaded("a", false));
+        });
+        assert!(entered.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_what_is_retired() {
+        let (served, _) = asleep();
+        let (entered, ()) = tokio::join!(served.enter(Duration::from_secs(1)), async {
+            tokio::task::yield_now().await;
+            served.retire();
+        });
+        assert!(matches!(entered.unwrap_err(), Refusal::Failed(_)));
+    }
+
+    #[test]
+    fn calls_end_on_the_model_that_they_have() {
+        let served = served("a", false);
+        let lease = served.try_enter().unwrap();
+        served.unload();
+        assert!(served.try_enter().is_none() && served.loaded().is_none());
+        assert!(lease.run(&[], &[]).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! What is counted: per event loop, without locks, summed when asked.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use coracle_base::Code;
@@ -80,6 +80,58 @@ pub(crate) const LATENCY_BOUNDS_NS: [u64; 17] = [
 
 const N_BUCKETS: usize = LATENCY_BOUNDS_NS.len() + 1;
 
+/// How many calls there were at each time, summed up over time; written by one event loop only.
+///
+/// Readers must not see one half of a change: the writer makes `sequence` odd while it writes.
+#[derive(Debug, Default)]
+struct Flow {
+    sequence: AtomicU64,
+    in_flight: AtomicU64,
+    changed_at_ns: AtomicU64,
+    /// Calls times ns, up to the last change.
+    sum: AtomicU64,
+}
+
+impl Flow {
+    /// Notes that at `now` calls began (+1) or ended (-1).
+    fn change(&self, now: Duration, by: i64) {
+        let now = to_ns(now);
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence
+            .store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        let n = self.in_flight.load(Ordering::Relaxed);
+        let elapsed = now.saturating_sub(self.changed_at_ns.load(Ordering::Relaxed));
+        let sum = self.sum.load(Ordering::Relaxed);
+        self.sum
+            .store(sum.wrapping_add(n.wrapping_mul(elapsed)), Ordering::Relaxed);
+        self.changed_at_ns.store(now, Ordering::Relaxed);
+        self.in_flight
+            .store(n.saturating_add_signed(by), Ordering::Relaxed);
+        self.sequence
+            .store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    /// Returns the sum up to `now`, in calls times ns.
+    fn sum_at(&self, now: Duration) -> u64 {
+        loop {
+            let sequence = self.sequence.load(Ordering::Acquire);
+            let n = self.in_flight.load(Ordering::Relaxed);
+            let elapsed = to_ns(now).saturating_sub(self.changed_at_ns.load(Ordering::Relaxed));
+            let sum = self.sum.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            if sequence % 2 == 0 && self.sequence.load(Ordering::Relaxed) == sequence {
+                return sum.wrapping_add(n.wrapping_mul(elapsed));
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn to_ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// One event loop's counters of one model; on cache lines of their own, so that loops do not disturb each other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -90,6 +142,7 @@ struct WorkerCounters {
     compute_ns: AtomicU64,
     started: AtomicU64,
     finished: AtomicU64,
+    flow: Flow,
 }
 
 /// The counters of one model.
@@ -109,24 +162,31 @@ impl ModelStatistics {
         &self.workers[worker % self.workers.len()]
     }
 
-    /// Counts the start of a call on event loop `worker`; it is in flight until [`ModelStatistics::finish`].
-    pub fn start(&self, worker: usize) {
-        self.worker(worker).started.fetch_add(1, Ordering::Relaxed);
+    /// Counts the start of a call at `now` on event loop `worker`, whose calls all begin and end on one thread; it is
+    /// in flight until what is returned is finished or dropped.
+    #[must_use]
+    pub fn start(&self, worker: usize, now: Duration) -> InFlight<'_> {
+        let counters = self.worker(worker);
+        counters.started.fetch_add(1, Ordering::Relaxed);
+        counters.flow.change(now, 1);
+        InFlight {
+            counters,
+            started: now,
+        }
     }
 
-    /// Counts the end of a call.
-    pub fn finish(&self, worker: usize, protocol: Protocol, outcome: Outcome, elapsed: Duration) {
-        let counters = self.worker(worker);
-        let add = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
-        let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = LATENCY_BOUNDS_NS.partition_point(|&bound| bound < elapsed_ns);
-        add(
-            &counters.requests[protocol.index()][outcome_index(outcome)],
-            1,
-        );
-        add(&counters.latency[bucket], 1);
-        add(&counters.latency_sum_ns, elapsed_ns);
-        add(&counters.finished, 1);
+    /// Returns the sum of calls in flight over time up to `now`, in seconds times calls: its growth in a second is the mean
+    /// number of calls in flight during that second. Wraps around.
+    #[must_use]
+    pub fn flow_ns(&self, now: Duration) -> u64 {
+        let sums = self.workers.iter().map(|worker| worker.flow.sum_at(now));
+        sums.fold(0, u64::wrapping_add)
+    }
+
+    /// Returns how many calls have ended.
+    #[must_use]
+    pub fn finished(&self) -> u64 {
+        self.sum(|worker| &worker.finished)
     }
 
     /// Counts the time that a processor spent on a call.
@@ -176,6 +236,42 @@ impl ModelStatistics {
     #[must_use]
     pub fn latency_sum(&self) -> Duration {
         Duration::from_nanos(self.sum(|worker| &worker.latency_sum_ns))
+    }
+}
+
+/// A call in flight.
+#[derive(Debug)]
+pub struct InFlight<'a> {
+    counters: &'a WorkerCounters,
+    started: Duration,
+}
+
+impl InFlight<'_> {
+    /// Counts the end of the call at `now`.
+    pub fn finish(self, protocol: Protocol, outcome: Outcome, now: Duration) {
+        let counters = self.counters;
+        let add = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
+        let elapsed_ns = to_ns(now.saturating_sub(self.started));
+        let bucket = LATENCY_BOUNDS_NS.partition_point(|&bound| bound < elapsed_ns);
+        add(
+            &counters.requests[protocol.index()][outcome_index(outcome)],
+            1,
+        );
+        add(&counters.latency[bucket], 1);
+        add(&counters.latency_sum_ns, elapsed_ns);
+        counters.flow.change(now, -1);
+        add(&counters.finished, 1);
+        // Counted already.
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for InFlight<'_> {
+    /// A call whose caller has gone ends without an outcome.
+    fn drop(&mut self) {
+        let last = self.counters.flow.changed_at_ns.load(Ordering::Relaxed);
+        self.counters.flow.change(Duration::from_nanos(last), -1);
+        self.counters.finished.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -259,14 +355,13 @@ mod tests {
     #[test]
     fn workers_are_summed() {
         let statistics = ModelStatistics::new(2);
-        statistics.start(0);
-        statistics.start(1);
-        statistics.start(1);
+        let at = Duration::from_micros;
+        let calls = [0, 1, 1].map(|worker| statistics.start(worker, at(0)));
         assert_eq!(statistics.in_flight(), 3);
-        statistics.finish(0, Protocol::V1, Ok(()), Duration::from_micros(50));
-        statistics.finish(1, Protocol::V1, Ok(()), Duration::from_micros(51));
-        statistics.finish(
-            1,
+        let [first, second, third] = calls;
+        first.finish(Protocol::V1, Ok(()), at(50));
+        second.finish(Protocol::V1, Ok(()), at(51));
+        third.finish(
             Protocol::V2,
             Err(Code::InvalidArgument),
             Duration::from_secs(11),
@@ -281,6 +376,26 @@ mod tests {
         let buckets = statistics.latency_buckets();
         assert_eq!((buckets[0], buckets[1], buckets[N_BUCKETS - 1]), (1, 1, 1));
         assert_eq!(buckets.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn the_flow_is_the_number_of_calls_over_time() {
+        let statistics = ModelStatistics::new(2);
+        let at = Duration::from_secs;
+        let second_ns = 1_000_000_000;
+        let first = statistics.start(0, at(10));
+        let second = statistics.start(1, at(11));
+        // One from 10 to 12, another one from 11 to 12.
+        assert_eq!(statistics.flow_ns(at(12)), 3 * second_ns);
+        first.finish(Protocol::V1, Ok(()), at(12));
+        assert_eq!(statistics.flow_ns(at(13)), 4 * second_ns);
+        second.finish(Protocol::V1, Ok(()), at(14));
+        assert_eq!(statistics.flow_ns(at(99)), 5 * second_ns);
+        // A caller that goes leaves nothing in flight.
+        drop(statistics.start(0, at(100)));
+        assert_eq!(statistics.in_flight(), 0);
+        assert_eq!(statistics.flow_ns(at(200)), 5 * second_ns);
+        assert_eq!(statistics.finished(), 3);
     }
 
     #[test]

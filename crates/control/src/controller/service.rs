@@ -412,6 +412,8 @@ impl View<'_> {
         let template = &revision.template;
         let predictor: PredictorSpec = serde_json::from_value(template.clone()).unwrap_or_default();
         let uri = storage_uri(&predictor).unwrap_or_default().to_owned();
+        let concurrency = predictor.extension.container_concurrency;
+        let timeout = predictor.extension.timeout;
         let model = predictor.model.unwrap_or_default();
         let credentials = credentials::find(self.around.store, self.service, template);
         let environment = model.container.env.iter().flatten();
@@ -433,6 +435,14 @@ impl View<'_> {
                 .copied()
                 .unwrap_or(0),
             replicas: self.replicas(revision),
+            // 0 is no limit, as on Knative.
+            concurrency: concurrency
+                .and_then(|limit| u32::try_from(limit).ok())
+                .filter(|&limit| limit > 0),
+            timeout: timeout
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .filter(|&seconds| seconds > 0)
+                .map(Duration::from_secs),
         }
     }
 

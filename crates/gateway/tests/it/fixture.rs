@@ -9,7 +9,7 @@ use std::time::Duration;
 use coracle_base::SystemClock;
 use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport};
 use coracle_model::{Description, Model, RunError, RunErrorKind, Signature, TensorSpec};
-use coracle_serving::{LoadPhases, ModelTable, ServedModel, SharedTable};
+use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 use coracle_tensor::{DType, Tensor, Values};
 use tokio::sync::oneshot;
 
@@ -105,12 +105,8 @@ pub(crate) fn start(config: ServerConfig) -> Running {
     let server = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config.clone()).unwrap();
     let address = server.address();
     let (model, entered, gate) = sum_model();
-    let served = ServedModel::new(
-        "sum".to_owned(),
-        Box::new(model),
-        LoadPhases::default(),
-        config.n_workers,
-    );
+    let loaded = LoadedModel::new("sum".to_owned(), Box::new(model), LoadPhases::default());
+    let served = ServedModel::new(loaded, config.n_workers);
     let table = Arc::new(SharedTable::new(ModelTable::try_new([served]).unwrap()));
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {

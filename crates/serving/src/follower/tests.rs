@@ -93,6 +93,8 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
             },
             attempt,
             replicas: 1,
+            concurrency: None,
+            timeout: None,
         };
         (id(name), planned)
     };
@@ -214,5 +216,86 @@ fn replicas_follow_the_plan_without_a_new_load() {
     // The gate stays closed: another load would wait for ever.
     fixture.plans.send(with(3));
     fixture.wait(has(3));
+    fixture.plans.stop();
+}
+
+/// A plan with one revision of so many replicas, one call in each at a time.
+fn scaled(n: u32) -> Plan {
+    let mut plan = plan(&[("a", "", 0)], &[("a", 100)]);
+    for planned in plan.revisions.values_mut() {
+        (planned.replicas, planned.concurrency) = (n, Some(1));
+    }
+    plan
+}
+
+fn replicas(observed: &Observed) -> Option<(usize, u32)> {
+    match observed.revisions.get(&id("a")) {
+        Some(RevisionState::Ready {
+            memory_bytes,
+            replicas,
+        }) => Some((*memory_bytes, *replicas)),
+        _ => None,
+    }
+}
+
+impl Fixture {
+    fn served(&self) -> Arc<ServedModel> {
+        let table = self.table.load();
+        Arc::clone(table.service(&service()).unwrap().choose())
+    }
+}
+
+#[tokio::test]
+async fn a_model_is_let_go_of_and_loaded_for_the_next_request() {
+    let fixture = fixture();
+    fixture.plans.send(scaled(1));
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    let served = fixture.served();
+    let lease = served.try_enter().unwrap();
+    assert!(served.try_enter().is_none(), "one call at a time");
+    fixture.plans.send(scaled(0));
+    fixture.wait(|observed| replicas(observed) == Some((0, 0)));
+    // The call in flight ends on the model that it has.
+    assert!(!served.is_loaded() && lease.run(&[], &[]).is_ok());
+    drop(lease);
+    fixture.open.send(()).unwrap();
+    let woken = served.enter(std::time::Duration::from_secs(60)).await;
+    assert!(woken.unwrap().run(&[], &[]).is_ok());
+    fixture.wait(|observed| replicas(observed) == Some((7, 1)));
+    fixture.plans.send(scaled(2));
+    fixture.wait(|observed| replicas(observed) == Some((7, 2)));
+    let both = [served.try_enter(), served.try_enter()];
+    assert!(both.iter().all(Option::is_some) && served.try_enter().is_none());
+    fixture.plans.stop();
+}
+
+#[tokio::test]
+async fn what_is_planned_without_replicas_is_loaded_by_its_first_request() {
+    let fixture = fixture();
+    fixture.plans.send(scaled(0));
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    let served = fixture.served();
+    assert!(!served.is_loaded());
+    fixture.open.send(()).unwrap();
+    let second = std::time::Duration::from_secs(60);
+    assert!(served.enter(second).await.is_ok());
+    // Let go of by the plan, then planned again: loaded without a request.
+    fixture.plans.send(scaled(1));
+    fixture.wait(|observed| replicas(observed) == Some((7, 1)));
+    fixture.plans.send(scaled(0));
+    fixture.wait(|observed| replicas(observed) == Some((0, 0)));
+    fixture.open.send(()).unwrap();
+    fixture.plans.send(scaled(1));
+    fixture.wait(|observed| replicas(observed) == Some((7, 1)));
+    // The service goes: whoever comes late is told.
+    fixture.plans.send(scaled(0));
+    fixture.wait(|observed| replicas(observed) == Some((0, 0)));
+    fixture.plans.send(Plan::default());
+    fixture.wait(|observed| observed.revisions.is_empty());
+    assert!(matches!(
+        served.enter(second).await,
+        Err(crate::Refusal::Failed(_))
+    ));
     fixture.plans.stop();
 }

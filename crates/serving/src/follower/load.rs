@@ -1,0 +1,103 @@
+//! The loading of one revision: on a thread of its own, warmed up before it is handed over.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use coracle_base::{ByteCount, Code};
+use coracle_tensor::{Tensor, Values};
+
+use super::{Event, FollowerConfig};
+use crate::LoadedModel;
+use crate::plan::{LoadFailure, PlannedRevision, RevisionId};
+use crate::revision_log::LogSource;
+
+/// The loading of one revision, on its own thread.
+pub(super) struct Load {
+    pub(super) id: RevisionId,
+    pub(super) planned: PlannedRevision,
+    pub(super) config: FollowerConfig,
+    pub(super) sender: Sender<Event>,
+}
+
+impl Load {
+    /// Loads, warms up, and tells the follower.
+    pub(super) fn run(self) {
+        let FollowerConfig {
+            loader, log, clock, ..
+        } = &self.config;
+        let source = Mutex::new(LogSource::Fetch);
+        let progress = |now: LogSource, text: &str| {
+            *source.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            log.write(&self.id, now, text);
+            let event = Event::Progress(self.id.clone(), text.to_owned());
+            drop(self.sender.send(event));
+        };
+        let load = || loader.load(&self.id, &self.planned, &progress);
+        let result =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|_panic| {
+                Err(LoadFailure {
+                    code: Code::Internal,
+                    message: "loading failed; this is a defect of the server, not of the model"
+                        .to_owned(),
+                    is_transient: false,
+                })
+            });
+        if let Err(failure) = &result {
+            let source = *source.lock().unwrap_or_else(PoisonError::into_inner);
+            log.write(&self.id, source, &format!("error: {}", failure.message));
+        }
+        let result = result.map(|(model, phases)| {
+            let name = self.planned.model_name.clone();
+            let mut loaded = LoadedModel::new(name, model, phases);
+            let started = clock.monotonic();
+            warm_up(&loaded);
+            loaded.set_warm_up(clock.monotonic().saturating_sub(started));
+            log.write(&self.id, LogSource::Serve, &loaded_line(&loaded));
+            loaded
+        });
+        let attempt = self.planned.attempt;
+        drop(
+            self.sender
+                .send(Event::Loaded(self.id, attempt, Box::new(result))),
+        );
+    }
+}
+
+fn loaded_line(loaded: &LoadedModel) -> String {
+    let description = loaded.model().description();
+    let milliseconds = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
+    let phases = loaded.phases();
+    let parts = phases
+        .named()
+        .map(|(name, time)| format!("{name} {}", milliseconds(time)));
+    let bytes = u64::try_from(loaded.memory_bytes()).unwrap_or(u64::MAX);
+    format!(
+        "loaded {}: {}, {} {}, {} in memory, {} ms ({}); ready",
+        loaded.name(),
+        description.root.class,
+        description.library,
+        description
+            .library_version
+            .as_deref()
+            .unwrap_or("of unknown version"),
+        ByteCount::new(bytes).to_rounded(),
+        milliseconds(phases.total()),
+        parts.join(", ")
+    )
+}
+
+/// Runs the model once on a row of zeros, so that the first request finds its memory mapped and its caches warm.
+fn warm_up(model: &LoadedModel) {
+    let signature = model.model().signature();
+    let [input] = signature.inputs.as_slice() else {
+        return;
+    };
+    let Some(n_columns) = input.n_columns() else {
+        return;
+    };
+    if let Ok(row) = Tensor::try_new(vec![1, n_columns], Values::F64(vec![0.0; n_columns])) {
+        // A model that refuses zeros is none the worse for it.
+        drop(model.run(&[row], &signature.default_outputs));
+    }
+}

@@ -1,0 +1,219 @@
+//! What revisions do from one look to the next: what autoscaling decides by.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_base::Clock;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::RevisionId;
+use crate::statistics::LATENCY_BOUNDS_NS;
+use crate::{ServedModel, SharedTable};
+
+/// What a revision did during a window.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct RevisionLoad {
+    /// The mean number of calls that ran or waited.
+    pub concurrency: f64,
+    /// The number of calls that ended.
+    pub n_finished: u64,
+    /// The time of processors that its calls took.
+    pub compute: Duration,
+    /// The memory that its model holds.
+    pub memory_bytes: u64,
+    /// The calls that waited at the end of the window.
+    pub n_waiting: u64,
+    /// The time that 99 of 100 calls took at most, as the histogram's buckets tell it; if any ended.
+    pub latency_p99: Option<Duration>,
+}
+
+/// What revisions did during the last window. One that is not named did nothing.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct LoadReport {
+    /// How long the window was.
+    pub window: Duration,
+    /// The revisions that did something.
+    pub revisions: Vec<(RevisionId, RevisionLoad)>,
+}
+
+/// Counters at one time.
+#[derive(Clone, Debug, Default)]
+struct Counters {
+    flow_ns: u64,
+    n_finished: u64,
+    compute: Duration,
+    latency: Vec<u64>,
+}
+
+impl Counters {
+    fn of(model: &ServedModel, now: Duration) -> Self {
+        let statistics = model.statistics();
+        Self {
+            flow_ns: statistics.flow_ns(now),
+            n_finished: statistics.finished(),
+            compute: statistics.compute_time(),
+            latency: statistics.latency_buckets(),
+        }
+    }
+}
+
+/// Looks at what revisions do, from time to time.
+pub struct LoadSampler {
+    table: Arc<SharedTable>,
+    clock: Arc<dyn Clock>,
+    at: Duration,
+    before: BTreeMap<RevisionId, Counters>,
+}
+
+impl std::fmt::Debug for LoadSampler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadSampler").finish_non_exhaustive()
+    }
+}
+
+impl LoadSampler {
+    /// Returns a sampler whose first window begins now.
+    #[must_use]
+    pub fn new(table: Arc<SharedTable>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            table,
+            at: clock.monotonic(),
+            clock,
+            before: BTreeMap::new(),
+        }
+    }
+
+    /// Returns what happened since the last look; `None` if nothing did.
+    pub fn sample(&mut self) -> Option<LoadReport> {
+        let now = self.clock.monotonic();
+        let window = now.saturating_sub(self.at);
+        self.at = now;
+        if window.is_zero() {
+            return None;
+        }
+        let table = self.table.load();
+        let mut after = BTreeMap::new();
+        let mut revisions = Vec::new();
+        for model in table.iter() {
+            let Some(id) = model.revision() else { continue };
+            let counters = Counters::of(model, now);
+            let zero = Counters::default();
+            let before = self.before.get(id).unwrap_or(&zero);
+            let load = load_between(model, before, &counters, window);
+            if load.concurrency > 0.0 || load.n_finished > 0 || load.n_waiting > 0 {
+                revisions.push((id.clone(), load));
+            }
+            after.insert(id.clone(), counters);
+        }
+        self.before = after;
+        (!revisions.is_empty()).then_some(LoadReport { window, revisions })
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a mean; the sums of one window are far below 2^53 ns"
+)]
+fn load_between(
+    model: &ServedModel,
+    before: &Counters,
+    after: &Counters,
+    window: Duration,
+) -> RevisionLoad {
+    let flow_ns = after.flow_ns.wrapping_sub(before.flow_ns);
+    let memory_bytes = model.loaded().map_or(0, |loaded| loaded.memory_bytes());
+    let buckets = after.latency.iter().enumerate();
+    let grown = buckets.map(|(index, count)| count - before.latency.get(index).unwrap_or(&0));
+    RevisionLoad {
+        concurrency: flow_ns as f64 / window.as_nanos() as f64,
+        n_finished: after.n_finished.saturating_sub(before.n_finished),
+        compute: after.compute.saturating_sub(before.compute),
+        memory_bytes: u64::try_from(memory_bytes).unwrap_or(u64::MAX),
+        n_waiting: u64::try_from(model.n_waiting()).unwrap_or(u64::MAX),
+        latency_p99: p99(&grown.collect::<Vec<u64>>()),
+    }
+}
+
+/// Returns the upper bound of the bucket that the 99th of 100 calls is in; twice the last bound for what is beyond it.
+fn p99(buckets: &[u64]) -> Option<Duration> {
+    let n_calls: u64 = buckets.iter().sum();
+    if n_calls == 0 {
+        return None;
+    }
+    let rank = n_calls - n_calls / 100;
+    let mut n_seen = 0;
+    let bucket = buckets.iter().position(|count| {
+        n_seen += count;
+        n_seen >= rank
+    });
+    let [.., last] = LATENCY_BOUNDS_NS;
+    let bound = bucket.and_then(|bucket| LATENCY_BOUNDS_NS.get(bucket));
+    Some(Duration::from_nanos(
+        bound.copied().unwrap_or(last.saturating_mul(2)),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_base::ManualClock;
+
+    use super::*;
+    use crate::ModelTable;
+    use crate::plan::ServiceId;
+    use crate::revision_log::RevisionLog;
+    use crate::route::Route;
+    use crate::served_model::tests::loaded;
+    use crate::{Protocol, ServedModel};
+
+    #[test]
+    fn windows_tell_what_happened_in_them() {
+        let clock = Arc::new(ManualClock::new());
+        let id = RevisionId {
+            namespace: "n".to_owned(),
+            name: "r".to_owned(),
+        };
+        let served = ServedModel::unloaded("a".to_owned(), 1).with_revision(
+            &id,
+            RevisionLog::none(clock.clone()),
+            Box::new(|| ()),
+        );
+        served.load(loaded("a", false));
+        let served = Arc::new(served);
+        let service = ServiceId {
+            namespace: "n".to_owned(),
+            name: "a".to_owned(),
+        };
+        let route = Arc::new(Route::single(Arc::clone(&served)));
+        let table = SharedTable::new(ModelTable::from_routes([(service, route)].into()));
+        let mut sampler = LoadSampler::new(Arc::new(table), clock.clone());
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(sampler.sample(), None);
+        // Two calls at a time during half of a second.
+        let statistics = served.statistics();
+        let calls = [0, 0].map(|worker| statistics.start(worker, clock.monotonic()));
+        clock.advance(Duration::from_millis(500));
+        for call in calls {
+            call.finish(Protocol::V1, Ok(()), clock.monotonic());
+        }
+        clock.advance(Duration::from_millis(500));
+        let report = sampler.sample().unwrap();
+        assert_eq!(report.window, Duration::from_secs(1));
+        let (of, load) = &report.revisions[0];
+        assert_eq!((of, load.n_finished, load.memory_bytes), (&id, 2, 7));
+        assert!((load.concurrency - 1.0).abs() < 1e-9, "{load:?}");
+        assert_eq!(load.latency_p99, Some(Duration::from_millis(500)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(sampler.sample(), None);
+    }
+
+    #[test]
+    fn the_slowest_of_a_hundred_is_left_out() {
+        let mut buckets = vec![0; LATENCY_BOUNDS_NS.len() + 1];
+        assert_eq!(p99(&buckets), None);
+        (buckets[0], buckets[17]) = (99, 1);
+        assert_eq!(p99(&buckets), Some(Duration::from_micros(50)));
+        buckets[17] = 2;
+        assert!(p99(&buckets) > Some(Duration::from_secs(1)));
+    }
+}
