@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command;
 
 /// Every crate with its floor. A crate may use only crates on lower floors.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("coracle-base", 0),
     ("coracle-tensor", 1),
     ("coracle-pickle", 1),
@@ -21,6 +21,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("coracle-access", 5),
     ("coracle-storage", 5),
     ("coracle-patch", 5),
+    ("coracle-policy", 5),
     ("coracle-api", 5),
     ("coracle-protocol", 5),
     ("coracle-gateway", 6),
