@@ -173,6 +173,27 @@ pub(crate) const POD_LAST_COLUMNS: &[Column] = &[
     ),
 ];
 
+/// Kubernetes' columns of autoscalers.
+pub(crate) const AUTOSCALER_COLUMNS: &[Column] = &[
+    column("Reference", "string", ColumnValue::ScaleTarget),
+    column("Targets", "string", ColumnValue::ScaleMetrics),
+    column(
+        "MinPods",
+        "string",
+        ColumnValue::Path(&["spec", "minReplicas"]),
+    ),
+    column(
+        "MaxPods",
+        "string",
+        ColumnValue::Path(&["spec", "maxReplicas"]),
+    ),
+    column(
+        "Replicas",
+        "string",
+        ColumnValue::Path(&["status", "currentReplicas"]),
+    ),
+];
+
 /// What a binding gives to whom.
 pub(crate) const BINDING_COLUMNS: &[Column] = &[column("Role", "string", ColumnValue::RoleRef)];
 

@@ -132,6 +132,10 @@ pub enum ColumnValue {
     PodRestarts,
     /// The role that a binding gives.
     RoleRef,
+    /// What an autoscaler scales.
+    ScaleTarget,
+    /// An autoscaler's metrics: the value now and the one aimed at.
+    ScaleMetrics,
 }
 
 const BASE: Kind = Kind {
@@ -245,6 +249,21 @@ pub const POD_METRICS: Kind = Kind {
     ..BASE
 };
 
+/// HorizontalPodAutoscaler; one for each revision, showing what its autoscaler does.
+pub const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
+    group: "autoscaling",
+    version: "v2",
+    kind: "HorizontalPodAutoscaler",
+    plural: "horizontalpodautoscalers",
+    singular: "horizontalpodautoscaler",
+    short_names: &["hpa"],
+    has_status: true,
+    schema: "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
+    access: Access::ReadOnly,
+    columns: columns::AUTOSCALER_COLUMNS,
+    ..BASE
+};
+
 /// ClusterRole; the built-in ones are all there are.
 pub const CLUSTER_ROLE: Kind = Kind {
     group: "rbac.authorization.k8s.io",
@@ -355,7 +374,7 @@ pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
 };
 
 /// Every kind, in the order of discovery.
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 16] = [
     NAMESPACE,
     POD,
     CONFIG_MAP,
@@ -367,6 +386,7 @@ pub const KINDS: [Kind; 15] = [
     CLUSTER_SERVING_RUNTIME,
     REVISION,
     CUSTOM_RESOURCE_DEFINITION,
+    HORIZONTAL_POD_AUTOSCALER,
     CLUSTER_ROLE,
     ROLE_BINDING,
     CLUSTER_ROLE_BINDING,

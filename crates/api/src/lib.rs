@@ -7,6 +7,7 @@ mod columns;
 pub mod defaulting;
 pub mod inference_service;
 pub mod kind;
+pub mod quantity;
 pub mod schema;
 pub mod serving_runtime;
 pub mod status;

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -161,6 +162,7 @@ fn add_kubernetes_own(generator: &mut SchemaGenerator) {
         generator.subschema_for::<Event>(),
         generator.subschema_for::<ObjectMeta>(),
         generator.subschema_for::<Pod>(),
+        generator.subschema_for::<HorizontalPodAutoscaler>(),
         generator.subschema_for::<ClusterRole>(),
         generator.subschema_for::<RoleBinding>(),
         generator.subschema_for::<ClusterRoleBinding>(),

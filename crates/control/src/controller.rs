@@ -6,6 +6,7 @@ mod credentials;
 pub(crate) mod pods;
 mod revisions;
 mod runtimes;
+pub(crate) mod scaling;
 mod service;
 mod templates;
 mod traffic;
@@ -14,9 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_api::Kind;
 use coracle_api::kind::{
-    CLUSTER_SERVING_RUNTIME, EVENT, INFERENCE_SERVICE, POD, REVISION, SECRET, SERVICE_ACCOUNT,
-    SERVING_RUNTIME,
+    CLUSTER_SERVING_RUNTIME, EVENT, HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, POD, REVISION,
+    SECRET, SERVICE_ACCOUNT, SERVING_RUNTIME,
 };
 use coracle_api::status::InferenceServiceStatus;
 use coracle_base::Clock;
@@ -31,6 +33,7 @@ use crate::usage::LoadQueue;
 use pods::Replicas;
 use revisions::SERVICE_LABEL;
 use runtimes::Candidate;
+use scaling::{Scaled, Scaler, hpa};
 use service::{Outcome, Surroundings};
 
 /// How long the controller waits after a change for others that come with it.
@@ -77,6 +80,7 @@ pub struct Controller {
     /// Changes of the store up to this version have been looked at.
     version: u64,
     retries: BTreeMap<RevisionId, Retry>,
+    scaler: Scaler,
     has_published: bool,
     /// What the round is to write, with the service it is about.
     pending: Vec<(ServiceId, Write)>,
@@ -109,6 +113,7 @@ impl Controller {
         config: ControllerConfig,
     ) -> Self {
         Self {
+            scaler: Scaler::new(Arc::clone(&config.loads)),
             store,
             observed,
             observed_changed,
@@ -143,6 +148,8 @@ impl Controller {
                 result = changed.changed() => if result.is_err() { return },
                 () = self.observed_changed.notified() => {}
                 () = sleep(self.next_retry()) => {}
+                () = sleep(self.scaler.next_look(self.clock.monotonic())) => {}
+                () = self.config.loads.told() => {}
                 () = sleep(again) => {}
             }
             tokio::time::sleep(SETTLE).await;
@@ -155,6 +162,7 @@ impl Controller {
         dirty.extend(self.changed_services());
         dirty.extend(self.changed_observations());
         dirty.extend(self.due_retries());
+        dirty.extend(self.due_scaling());
         let mut again = BTreeSet::new();
         let before = self.plan.clone();
         let runtimes = self.runtimes();
@@ -259,6 +267,33 @@ impl Controller {
         services
     }
 
+    /// Lets the autoscalers decide, if it is time; returns the services that it concerns.
+    fn due_scaling(&mut self) -> BTreeSet<ServiceId> {
+        let now = self.clock.monotonic();
+        let mut changes = self.scaler.woken(&self.last_observed, now);
+        let (decided, mut services) = self.scaler.look(&self.last_observed, now);
+        changes.extend(decided);
+        for change in changes {
+            self.record_scaling(&change);
+            services.insert(change.service);
+        }
+        services
+    }
+
+    /// Writes an event with the numbers behind a change of replicas, in the form of Kubernetes' autoscaler.
+    fn record_scaling(&mut self, change: &Scaled) {
+        let id = &change.service;
+        let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
+        let Some(stored) = self.store.get(&key) else {
+            return;
+        };
+        let message = format!(
+            "Revision {}: New size: {}; was {}; reason: {}",
+            change.revision.name, change.decision.desired, change.before, change.decision.reason
+        );
+        self.record(id, &stored.object, "Normal", "SuccessfulRescale", &message);
+    }
+
     /// Begins the tries whose time has come; returns their services.
     fn due_retries(&mut self) -> BTreeSet<ServiceId> {
         let now = self.clock.monotonic();
@@ -320,7 +355,7 @@ impl Controller {
             .iter()
             .map(|(id, retry)| (id.clone(), retry.attempt))
             .collect();
-        let outcome = service::reconcile(
+        let mut outcome = service::reconcile(
             &stored.object,
             &Surroundings {
                 store: &self.store,
@@ -331,23 +366,94 @@ impl Controller {
                 now: self.clock.unix_time(),
             },
         )?;
+        self.scale(id, &mut outcome);
         self.take(id, &outcome);
         self.write_status(id, &stored, &outcome.status);
         self.write_revisions(id, &outcome);
         self.write_pods(id, &outcome);
+        self.write_autoscalers(id, &outcome);
         Ok(())
+    }
+
+    /// Gives every revision of a service the replicas that its autoscaler says.
+    fn scale(&mut self, id: &ServiceId, outcome: &mut Outcome) {
+        let now = self.clock.monotonic();
+        for (revision, planned) in &mut outcome.revisions {
+            let Some(spec) = outcome.scaling.remove(revision) else {
+                continue;
+            };
+            let observed = match self.last_observed.revisions.get(revision) {
+                Some(RevisionState::Ready { replicas, .. }) => Some(*replicas),
+                _ => None,
+            };
+            let key = Key::new(&REVISION, &id.namespace, &revision.name);
+            let desired = self.store.get(&key).and_then(|stored| {
+                let desired = stored.object.pointer("/status/desiredReplicas")?;
+                u32::try_from(desired.as_u64()?).ok()
+            });
+            let known = scaling::Known { observed, desired };
+            planned.replicas = self.scaler.watch(revision, id, spec, known, now);
+        }
+        self.scaler
+            .retain(id, |revision| outcome.revisions.contains_key(revision));
+    }
+
+    /// Shows the autoscalers; those of revisions that are no longer there go.
+    fn write_autoscalers(&mut self, id: &ServiceId, outcome: &Outcome) {
+        let kind = &HORIZONTAL_POD_AUTOSCALER;
+        let prefix = format!("{}-predictor-", id.name);
+        let mut there = self.own_objects(kind, id, &prefix);
+        let mut writes = Vec::new();
+        for revision in outcome.revisions.keys() {
+            let key = Key::new(&REVISION, &id.namespace, &revision.name);
+            let (Some(stored), Some((n_desired, decision, spec))) =
+                (self.store.get(&key), self.scaler.view(revision))
+            else {
+                continue;
+            };
+            let n_ready = match self.last_observed.revisions.get(revision) {
+                Some(RevisionState::Ready { replicas, .. }) => *replicas,
+                _ => 0,
+            };
+            let view = hpa::View {
+                revision: &stored.object,
+                spec,
+                decision,
+                n_desired,
+                n_ready,
+                now: self.clock.unix_time(),
+            };
+            let before = there.remove(&revision.name);
+            let object = view.object(before.as_deref().map(|stored| &stored.object));
+            let key = Key::new(kind, &id.namespace, &revision.name);
+            writes.extend(write_of(key, before.as_deref(), object));
+        }
+        writes.extend(there.into_values().map(|stored| deletion(&stored)));
+        self.pending
+            .extend(writes.into_iter().map(|write| (id.clone(), write)));
+    }
+
+    /// Returns the objects of a kind that show what a service has, by name.
+    fn own_objects(
+        &self,
+        kind: &Kind,
+        id: &ServiceId,
+        prefix: &str,
+    ) -> BTreeMap<String, Arc<Stored>> {
+        let objects = self.store.list_named(kind, &id.namespace, prefix);
+        objects
+            .into_iter()
+            .filter(|stored| {
+                object::text(&stored.object, "labels", SERVICE_LABEL) == Some(&id.name)
+            })
+            .map(|stored| (stored.key.name().to_owned(), stored))
+            .collect()
     }
 
     /// Shows the replicas as pods; those that are no longer there go.
     fn write_pods(&mut self, id: &ServiceId, outcome: &Outcome) {
         let prefix = format!("{}-predictor-", id.name);
-        let mut there: BTreeMap<String, Arc<Stored>> = self
-            .store
-            .list_named(&POD, &id.namespace, &prefix)
-            .into_iter()
-            .filter(|pod| object::text(&pod.object, "labels", SERVICE_LABEL) == Some(&id.name))
-            .map(|pod| (pod.key.name().to_owned(), pod))
-            .collect();
+        let mut there = self.own_objects(&POD, id, &prefix);
         let mut writes = Vec::new();
         for (revision, planned) in &outcome.revisions {
             let key = Key::new(&REVISION, &id.namespace, &revision.name);
@@ -366,21 +472,10 @@ impl Controller {
                 let before = there.remove(&name);
                 let object = replicas.pod(index, before.as_deref().map(|pod| &pod.object));
                 let key = Key::new(&POD, &id.namespace, &name);
-                match before {
-                    Some(before) if before.object == object => {}
-                    Some(before) => writes.push(Write::Update {
-                        key,
-                        expected: before.version,
-                        object,
-                    }),
-                    None => writes.push(Write::Create { key, object }),
-                }
+                writes.extend(write_of(key, before.as_deref(), object));
             }
         }
-        writes.extend(there.into_values().map(|pod| Write::Delete {
-            key: pod.key.clone(),
-            expected: pod.version,
-        }));
+        writes.extend(there.into_values().map(|pod| deletion(&pod)));
         self.pending
             .extend(writes.into_iter().map(|write| (id.clone(), write)));
     }
@@ -390,15 +485,12 @@ impl Controller {
         self.remove_revisions(id);
         // They go with their owner; one that was just being written would stay.
         let prefix = format!("{}-predictor-", id.name);
-        for stored in self.store.list_named(&POD, &id.namespace, &prefix) {
-            if object::text(&stored.object, "labels", SERVICE_LABEL) == Some(&id.name) {
-                let write = Write::Delete {
-                    key: stored.key.clone(),
-                    expected: stored.version,
-                };
-                self.pending.push((id.clone(), write));
+        for kind in [&POD, &HORIZONTAL_POD_AUTOSCALER] {
+            for stored in self.own_objects(kind, id, &prefix).into_values() {
+                self.pending.push((id.clone(), deletion(&stored)));
             }
         }
+        self.scaler.retain(id, |_| false);
     }
 
     fn remove_revisions(&mut self, id: &ServiceId) {
@@ -578,7 +670,41 @@ fn revision_status(n_wanted: u32, state: Option<&RevisionState>) -> Value {
         condition["reason"] = reason.into();
         condition["message"] = message.into();
     }
-    json!({"conditions": [condition], "actualReplicas": n_replicas, "desiredReplicas": n_wanted})
+    // Knative's words for what has no replicas for want of requests.
+    let active = match state {
+        Some(RevisionState::Ready { replicas: 0, .. }) => json!({
+            "type": "Active",
+            "status": "False",
+            "severity": "Info",
+            "reason": "NoTraffic",
+            "message": "The target is not receiving traffic."
+        }),
+        Some(RevisionState::Ready { .. }) => {
+            json!({"type": "Active", "status": "True", "severity": "Info"})
+        }
+        _ => json!({"type": "Active", "status": "Unknown", "severity": "Info"}),
+    };
+    json!({"conditions": [active, condition], "actualReplicas": n_replicas, "desiredReplicas": n_wanted})
+}
+
+/// Returns the write that makes an object be like this; `None` if it is.
+fn write_of(key: Key, before: Option<&Stored>, object: Value) -> Option<Write> {
+    match before {
+        Some(before) if before.object == object => None,
+        Some(before) => Some(Write::Update {
+            key,
+            expected: before.version,
+            object,
+        }),
+        None => Some(Write::Create { key, object }),
+    }
+}
+
+fn deletion(stored: &Stored) -> Write {
+    Write::Delete {
+        key: stored.key.clone(),
+        expected: stored.version,
+    }
 }
 
 fn service_id(stored: &Stored) -> ServiceId {

@@ -1,11 +1,12 @@
 //! What revisions use, as the serving process tells from time to time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_serving::{LoadReport, RevisionId};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// What a revision used during some time.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -27,7 +28,10 @@ pub struct UsageReport {
 
 /// The reports that nobody has looked at yet, with the monotonic times at which they came.
 #[derive(Debug, Default)]
-pub struct LoadQueue(Mutex<VecDeque<(Duration, LoadReport)>>);
+pub struct LoadQueue {
+    reports: Mutex<VecDeque<(Duration, LoadReport)>>,
+    told: Notify,
+}
 
 /// The most reports that are kept; what is older says nothing about now.
 const REPORTS_MAX: usize = 128;
@@ -35,16 +39,35 @@ const REPORTS_MAX: usize = 128;
 impl LoadQueue {
     /// Takes a report that came at `now`, on the monotonic clock.
     pub fn push(&self, now: Duration, report: LoadReport) {
-        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reports = self.reports();
         if reports.len() == REPORTS_MAX {
             reports.pop_front();
         }
+        let was_empty = reports.is_empty();
         reports.push_back((now, report));
+        drop(reports);
+        if was_empty {
+            self.told.notify_one();
+        }
+    }
+
+    fn reports(&self) -> MutexGuard<'_, VecDeque<(Duration, LoadReport)>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something comes while nothing was there.
+    pub(crate) async fn told(&self) {
+        self.told.notified().await;
+    }
+
+    /// Tells whether something has come since the last look.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.reports().is_empty()
     }
 
     /// Returns what has come since the last look, oldest first.
     pub(crate) fn take(&self) -> VecDeque<(Duration, LoadReport)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.reports())
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{ServedModel, SharedTable};
 pub struct RevisionLoad {
     /// The mean number of calls that ran or waited.
     pub concurrency: f64,
+    /// The number of calls that began.
+    pub n_started: u64,
     /// The number of calls that ended.
     pub n_finished: u64,
     /// The time of processors that its calls took.
@@ -41,6 +43,7 @@ pub struct LoadReport {
 #[derive(Clone, Debug, Default)]
 struct Counters {
     flow_ns: u64,
+    n_started: u64,
     n_finished: u64,
     compute: Duration,
     latency: Vec<u64>,
@@ -51,6 +54,7 @@ impl Counters {
         let statistics = model.statistics();
         Self {
             flow_ns: statistics.flow_ns(now),
+            n_started: statistics.started(),
             n_finished: statistics.finished(),
             compute: statistics.compute_time(),
             latency: statistics.latency_buckets(),
@@ -127,6 +131,7 @@ fn load_between(
     let grown = buckets.map(|(index, count)| count - before.latency.get(index).unwrap_or(&0));
     RevisionLoad {
         concurrency: flow_ns as f64 / window.as_nanos() as f64,
+        n_started: after.n_started.saturating_sub(before.n_started),
         n_finished: after.n_finished.saturating_sub(before.n_finished),
         compute: after.compute.saturating_sub(before.compute),
         memory_bytes: u64::try_from(memory_bytes).unwrap_or(u64::MAX),

@@ -183,6 +183,12 @@ impl ModelStatistics {
         sums.fold(0, u64::wrapping_add)
     }
 
+    /// Returns how many calls have begun.
+    #[must_use]
+    pub fn started(&self) -> u64 {
+        self.sum(|worker| &worker.started)
+    }
+
     /// Returns how many calls have ended.
     #[must_use]
     pub fn finished(&self) -> u64 {

@@ -13,6 +13,7 @@ use coracle_api::status::{
     Address, ComponentStatus, Components, Condition, FailureInfo, InferenceServiceStatus,
     ModelCopies, ModelStates, ModelStatus, TrafficTarget,
 };
+use coracle_policy::autoscale::AutoscaleSpec;
 use coracle_serving::{
     LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
     RevisionSource, RevisionState, ServiceId, Sticky,
@@ -23,6 +24,7 @@ use super::conditions::{Conditions, Verdict};
 use super::credentials;
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::runtimes::{self, Candidate};
+use super::scaling;
 use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
@@ -45,7 +47,9 @@ pub(crate) struct Surroundings<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) status: InferenceServiceStatus,
+    /// What is to be served; how many replicas of it is for the autoscaler to say.
     pub(crate) revisions: BTreeMap<RevisionId, PlannedRevision>,
+    pub(crate) scaling: BTreeMap<RevisionId, AutoscaleSpec>,
     pub(crate) route: Option<PlannedRoute>,
 }
 
@@ -96,6 +100,12 @@ pub(crate) fn reconcile(service: &Value, around: &Surroundings<'_>) -> Result<Ou
 pub(crate) fn status_of(service: &Value) -> InferenceServiceStatus {
     let status = service.get("status").cloned().unwrap_or_default();
     serde_json::from_value(status).unwrap_or_default()
+}
+
+/// Tells whether a service is to behave as KServe's Standard mode does.
+pub(crate) fn is_standard_mode(service: &Value) -> bool {
+    let named = object::text(service, "annotations", MODE);
+    matches!(named, Some("RawDeployment" | "Standard"))
 }
 
 /// Returns where a predictor's files are.
@@ -363,7 +373,7 @@ impl View<'_> {
             .filter(|revision| needed.contains(&revision.name));
         let planned = planned
             .map(|revision| (self.id(&revision.name), self.plan(revision)))
-            .collect();
+            .collect::<BTreeMap<_, _>>();
         let mut in_use = needed;
         in_use.extend(rollout.previous.clone());
         revisions::prune(self.around.store, self.service, self.revisions, &in_use);
@@ -374,6 +384,7 @@ impl View<'_> {
         };
         Outcome {
             status: self.status(runtime, &newest, &rollout, &shown, is_final),
+            scaling: self.scalings(&planned),
             revisions: planned,
             // Until the wanted split can be in force, the one that is stays.
             route: wanted.or_else(|| self.observed.clone()),
@@ -434,7 +445,8 @@ impl View<'_> {
                 .get(&self.id(&revision.name))
                 .copied()
                 .unwrap_or(0),
-            replicas: self.replicas(revision),
+            // The autoscaler says how many.
+            replicas: 1,
             // 0 is no limit, as on Knative.
             concurrency: concurrency
                 .and_then(|limit| u32::try_from(limit).ok())
@@ -446,12 +458,30 @@ impl View<'_> {
         }
     }
 
-    /// Returns the number of replicas that a revision is to have.
-    fn replicas(&self, revision: &Revision) -> u32 {
+    /// Returns how a revision is scaled.
+    fn scaling(&self, revision: &Revision) -> AutoscaleSpec {
         let tracks = tracks(self.templates);
         let own = tracks.iter().find(|(track, _)| *track == revision.track);
         let template = own.map_or(&self.templates.stable, |(_, template)| *template);
-        template.replicas()
+        // What marks a revision out (its concurrency, its annotations) is its own; how much of it there is is the service's.
+        let template = Template {
+            spec: revision.template.clone(),
+            scaling: template.scaling.clone(),
+        };
+        // Validation has seen it; what was stored before there was one scales as if nothing were said.
+        scaling::read(self.service, &template).unwrap_or_default()
+    }
+
+    fn scalings(
+        &self,
+        planned: &BTreeMap<RevisionId, PlannedRevision>,
+    ) -> BTreeMap<RevisionId, AutoscaleSpec> {
+        let revisions = self.revisions.iter();
+        let scalings = revisions.map(|revision| (self.id(&revision.name), revision));
+        let scalings = scalings.filter(|(id, _)| planned.contains_key(id));
+        scalings
+            .map(|(id, revision)| (id, self.scaling(revision)))
+            .collect()
     }
 
     fn status(
@@ -560,17 +590,11 @@ impl View<'_> {
     }
 
     fn mode(&self) -> String {
-        let named = object::text(self.service, "annotations", MODE);
-        match (
-            named,
-            self.before.deployment_mode.as_deref(),
-            &self.templates.canaries,
-        ) {
-            (_, Some(mode), _) => mode.to_owned(),
-            (Some("RawDeployment" | "Standard"), None, _) | (None, None, Canaries::List(_)) => {
-                "Standard".to_owned()
-            }
-            _ => "Knative".to_owned(),
+        let has_list = matches!(self.templates.canaries, Canaries::List(_));
+        match self.before.deployment_mode.as_deref() {
+            Some(mode) => mode.to_owned(),
+            None if has_list || is_standard_mode(self.service) => "Standard".to_owned(),
+            None => "Knative".to_owned(),
         }
     }
 
@@ -697,7 +721,9 @@ fn refused(
     let serving = all
         .iter()
         .filter(|revision| targets().any(|target| target.revision == revision.name));
-    let planned = serving.map(|revision| (view.id(&revision.name), view.plan(revision)));
+    let planned: BTreeMap<_, _> = serving
+        .map(|revision| (view.id(&revision.name), view.plan(revision)))
+        .collect();
     Outcome {
         status: refused_status(
             before,
@@ -705,7 +731,8 @@ fn refused(
             route.is_some(),
             (object::generation(service), around.now),
         ),
-        revisions: planned.collect(),
+        scaling: view.scalings(&planned),
+        revisions: planned,
         route: route.clone(),
     }
 }

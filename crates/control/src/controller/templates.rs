@@ -43,14 +43,6 @@ impl Template {
         merge(&mut merged.scaling, &canary.scaling);
         merged
     }
-
-    /// Returns the number of replicas that are asked for: KServe's `minReplicas`, one if it is not said.
-    pub(crate) fn replicas(&self) -> u32 {
-        let n_least = self.scaling.get("minReplicas").and_then(Value::as_u64);
-        n_least
-            .map_or(1, |n| u32::try_from(n).unwrap_or(u32::MAX))
-            .clamp(1, REPLICAS_MAX)
-    }
 }
 
 /// Returns what makes a stored predictor another revision.
@@ -82,9 +74,6 @@ const SCALING: [&str; 6] = [
     "scaleMetricType",
     "autoScaling",
 ];
-
-/// The most replicas of a revision: lanes of one process cost little, the objects that show them do.
-const REPLICAS_MAX: u32 = 500;
 
 impl Templates {
     /// Reads the spec of an InferenceService that passed validation.

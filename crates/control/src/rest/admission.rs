@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::access;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
+use crate::controller::scaling;
 use crate::failure::Failure;
 use crate::object;
 
@@ -187,12 +188,11 @@ pub(crate) fn set_defaults(kind: &Kind, object: &mut Value) {
 /// Checks the rules of a kind; `old` is the object before, if there was one.
 pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> Result<(), Failure> {
     if *kind == kind::INFERENCE_SERVICE {
-        return coracle_api::validation::inference_service(old, object).map_err(|why| {
-            Failure::denied(
-                "inferenceservice.kserve-webhook-server.validator",
-                &why.to_string(),
-            )
-        });
+        let denied =
+            |why: String| Failure::denied("inferenceservice.kserve-webhook-server.validator", &why);
+        coracle_api::validation::inference_service(old, object)
+            .map_err(|why| denied(why.to_string()))?;
+        return scaling::check(object).map_err(|why| denied(why.to_string()));
     }
     if *kind == kind::ROLE_BINDING || *kind == kind::CLUSTER_ROLE_BINDING {
         return access::check_binding(kind, old, object);

@@ -102,6 +102,16 @@ fn cell(column: &Column, object: &Value, now: Duration) -> Value {
         ColumnValue::PodReady => return pod::ready(object),
         ColumnValue::PodStatus => return pod::status(object),
         ColumnValue::PodRestarts => return pod::restarts(object),
+        ColumnValue::ScaleTarget => {
+            let part = |field| {
+                object
+                    .pointer(&format!("/spec/scaleTargetRef/{field}"))?
+                    .as_str()
+            };
+            let name = part("name").unwrap_or_default();
+            return json!(format!("{}/{name}", part("kind").unwrap_or_default()));
+        }
+        ColumnValue::ScaleMetrics => return scale_metrics(object),
         ColumnValue::RoleRef => {
             let part = |field| object.pointer(&format!("/roleRef/{field}"))?.as_str();
             let name = part("name").unwrap_or_default();
@@ -109,6 +119,33 @@ fn cell(column: &Column, object: &Value, now: Duration) -> Value {
         }
     };
     found.unwrap_or(Value::Null)
+}
+
+/// Returns an autoscaler's metrics as kubectl writes them: `41/70 (avg)`, or `cpu: 30m/800m` for resources.
+fn scale_metrics(object: &Value) -> Value {
+    let list = |pointer: &str| object.pointer(pointer).and_then(Value::as_array);
+    let current = list("/status/currentMetrics");
+    let targets = list("/spec/metrics").into_iter().flatten();
+    let texts = targets.enumerate().map(|(index, metric)| {
+        let value = |metric: &Value, role: &str| {
+            let of = |kind: &str| metric.pointer(&format!("/{kind}/{role}/averageValue"));
+            of("pods")
+                .or_else(|| of("resource"))?
+                .as_str()
+                .map(str::to_owned)
+        };
+        let now = current
+            .and_then(|current| current.get(index))
+            .and_then(|metric| value(metric, "current"))
+            .unwrap_or_else(|| "<unknown>".to_owned());
+        let target = value(metric, "target").unwrap_or_default();
+        match metric.pointer("/resource/name").and_then(Value::as_str) {
+            Some(resource) => format!("{resource}: {now}/{target}"),
+            None => format!("{now}/{target} (avg)"),
+        }
+    });
+    let texts: Vec<String> = texts.collect();
+    json!(texts.join(", "))
 }
 
 /// Returns the time since `time` in kubectl's short form.

@@ -1,0 +1,92 @@
+//! From what a manifest says about scaling to what an autoscaler is told.
+
+use std::collections::BTreeMap;
+
+use coracle_api::inference_service::ScaleMetric;
+use coracle_api::quantity;
+use coracle_policy::autoscale::{AutoscaleSpec, ComponentScaling, Metric, SpecError};
+use serde_json::Value;
+
+use super::super::service::is_standard_mode;
+use super::super::templates::{Canaries, Template, Templates};
+use crate::object;
+
+/// The most replicas of a revision: lanes of one process cost little, the objects that show them do.
+pub(crate) const REPLICAS_MAX: u32 = 500;
+
+const CLASS: &str = "autoscaling.knative.dev/class";
+const HPA: &str = "hpa.autoscaling.knative.dev";
+
+/// Returns how a template of a service is scaled.
+///
+/// # Errors
+/// If the manifest says what cannot be.
+pub(crate) fn read(service: &Value, template: &Template) -> Result<AutoscaleSpec, SpecError> {
+    let number = |name: &str| template.scaling.get(name).and_then(Value::as_i64);
+    let count = |name: &str| number(name).and_then(|number| i32::try_from(number).ok());
+    let is_standard = is_standard_mode(service);
+    let metric = template.scaling.get("scaleMetric").cloned();
+    let metric = metric.and_then(|metric| serde_json::from_value::<ScaleMetric>(metric).ok());
+    let metric = metric.map(|metric| match metric {
+        ScaleMetric::Cpu => Metric::Cpu,
+        ScaleMetric::Memory => Metric::Memory,
+        ScaleMetric::Concurrency => Metric::Concurrency,
+        ScaleMetric::Rps => Metric::Rps,
+    });
+    let (mut min, mut max) = (count("minReplicas"), count("maxReplicas"));
+    if is_standard {
+        // As KServe does it with Kubernetes' autoscaler, which knows no zero: without a most there is nothing to scale to.
+        min = Some(min.unwrap_or(1).max(1));
+        max = max.map_or(min, |max| Some(max.max(min.unwrap_or(1))));
+    }
+    let request = |resource: &str| {
+        let requests = template.spec.pointer("/model/resources/requests")?;
+        quantity::parse(requests.get(resource)?.as_str()?)
+    };
+    let component = ComponentScaling {
+        min_replicas: min,
+        max_replicas: max,
+        scale_target: count("scaleTarget"),
+        scale_metric: metric,
+        scale_metric_type: template
+            .scaling
+            .get("scaleMetricType")
+            .and_then(Value::as_str),
+        container_concurrency: template
+            .spec
+            .get("containerConcurrency")
+            .and_then(Value::as_i64),
+        cpu_request_cores: request("cpu"),
+        memory_request_bytes: request("memory"),
+    };
+    let own = template.spec.get("annotations").and_then(Value::as_object);
+    let own = own.into_iter().flatten();
+    let own = own.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    let mut annotations: BTreeMap<&str, &str> = object::texts(service, "annotations").collect();
+    annotations.extend(own);
+    if is_standard && !matches!(metric, Some(Metric::Concurrency | Metric::Rps)) {
+        annotations.entry(CLASS).or_insert(HPA);
+    }
+    AutoscaleSpec::try_new(component, annotations)
+}
+
+/// Checks what a service says about scaling, for its predictor and its canaries.
+///
+/// # Errors
+/// In words for its author.
+pub(crate) fn check(service: &Value) -> Result<(), SpecError> {
+    let Some(templates) = service.get("spec").and_then(Templates::read) else {
+        return Ok(());
+    };
+    read(service, &templates.stable)?;
+    match &templates.canaries {
+        Canaries::Revisions(_) => {}
+        Canaries::Block(template, _) => drop(read(service, template)?),
+        Canaries::List(list) => {
+            for (_, template, _) in list {
+                read(service, template)?;
+            }
+        }
+    }
+    Ok(())
+}
