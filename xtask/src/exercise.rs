@@ -16,6 +16,9 @@ const TOOLS: [(&str, &[&str]); 4] = [
     ("python3", &["-c", "import venv, ensurepip"]),
 ];
 
+/// What is run, each against a server of its own: the newcomer's exercise, then what goes beyond it.
+const SCRIPTS: [&str; 2] = ["exercise.py", "scaling.py"];
+
 /// Installs what the exercise needs; returns the Python interpreter that has it.
 ///
 /// # Errors
@@ -51,12 +54,14 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let build = ["build", "--locked", "--package", "coracle-cli"];
     command::run(&mut command::cargo(root, &build))?;
     let target = command::target_directory(root)?;
-    command::run(
-        Command::new(python)
-            .arg(root.join("exercise/exercise.py"))
-            .arg(target.join("debug/coracle"))
-            .arg(build_watcher(root, &target.join("exercise/watcher"))?),
-    )
+    let watcher = build_watcher(root, &target.join("exercise/watcher"))?;
+    for script in SCRIPTS {
+        let mut run = Command::new(&python);
+        run.arg(root.join("exercise").join(script));
+        run.arg(target.join("debug/coracle")).arg(&watcher);
+        command::run(&mut run)?;
+    }
+    Ok(())
 }
 
 /// Builds the kube-rs client, which is no part of the workspace: its many packages are the exercise's alone.

@@ -102,11 +102,17 @@ fn sum_model() -> (Sum, Receiver<()>, Sender<()>) {
 
 /// Starts a server with the model `sum`.
 pub(crate) fn start(config: ServerConfig) -> Running {
+    start_limited(config, None)
+}
+
+/// Starts a server with the model `sum`, of which so many calls run at a time.
+pub(crate) fn start_limited(config: ServerConfig, n_places: Option<usize>) -> Running {
     let server = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config.clone()).unwrap();
     let address = server.address();
     let (model, entered, gate) = sum_model();
     let loaded = LoadedModel::new("sum".to_owned(), Box::new(model), LoadPhases::default());
     let served = ServedModel::new(loaded, config.n_workers);
+    served.set_concurrency(n_places);
     let table = Arc::new(SharedTable::new(ModelTable::try_new([served]).unwrap()));
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {

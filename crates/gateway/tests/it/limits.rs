@@ -7,7 +7,7 @@ use coracle_base::ByteCount;
 use coracle_gateway::Limits;
 
 use crate::client::{connect, read_answer, send, write_request};
-use crate::fixture::{config, start};
+use crate::fixture::{config, start, start_limited};
 
 const PREDICT: &str = "/v1/models/sum:predict";
 
@@ -211,6 +211,37 @@ fn a_full_pool_is_answered_429_with_retry_after() {
         "{}",
         answer.body
     );
+}
+
+#[test]
+fn a_full_queue_is_answered_503_and_the_queue_in_turn() {
+    let server = start_limited(config(Limits::default()), Some(1));
+    let address = server.address;
+    let post = move |row: &'static str| {
+        std::thread::spawn(move || send(address, "POST", PREDICT, &[], large(row).as_bytes()))
+    };
+    let first = post("[1000, 0]");
+    server.entered.recv().unwrap();
+    // Ten wait for the one place; the eleventh is turned away, whichever that is.
+    let others: Vec<_> = (0..11).map(|_| post("[1, 2]")).collect();
+    let refused = loop {
+        if let Some(refused) = others.iter().position(|call| call.is_finished()) {
+            break refused;
+        }
+        std::thread::yield_now();
+    };
+    server.gate.send(()).unwrap();
+    assert_eq!(first.join().unwrap().status, 200);
+    for (index, call) in others.into_iter().enumerate() {
+        let answer = call.join().unwrap();
+        if index == refused {
+            assert_eq!(answer.status, 503);
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            assert!(answer.body.contains("pending request queue full"));
+        } else {
+            assert_eq!(answer.body, r#"{"predictions":[3.0]}"#);
+        }
+    }
 }
 
 #[test]
