@@ -13,8 +13,8 @@ use coracle_access::{ServerIdentity, TokenStore, server_config};
 use coracle_base::{Clock, SystemClock};
 use coracle_control::hinge::{FromControl, PlanChange, ToControl, read_message, write_message};
 use coracle_control::{
-    Api, ApiServer, Controller, ControllerConfig, LoadQueue, Readiness, Store, StoreError, Tls,
-    UsageCell,
+    Api, ApiServer, Controller, ControllerConfig, Decisions, LoadQueue, Readiness, Store,
+    StoreError, Tls, UsageCell,
 };
 use coracle_serving::{Observed, ObservedCell, Plan};
 use tokio::sync::Notify;
@@ -63,7 +63,9 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let usage = Arc::new(UsageCell::default());
     let api = Api::new(Arc::clone(&store), Arc::clone(&clock), version);
+    let decisions = Arc::new(Decisions::default());
     let api = api.with_replicas(arguments.logs.clone(), Arc::clone(&usage));
+    let api = api.with_decisions(Arc::clone(&decisions));
     let tokens = TokenStore::open(&arguments.access)?;
     let api = Arc::new(api.with_access(tokens, arguments.require_credentials));
     let made = api.ensure_roles();
@@ -99,6 +101,7 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     let config = ControllerConfig {
         base_url: arguments.base_url.clone(),
         loads,
+        decisions,
         publish: publisher(out),
         report: reporter(out),
     };

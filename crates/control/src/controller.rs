@@ -33,7 +33,7 @@ use crate::usage::LoadQueue;
 use pods::Replicas;
 use revisions::SERVICE_LABEL;
 use runtimes::Candidate;
-use scaling::{Scaled, Scaler, hpa};
+use scaling::{Decisions, Known, Now, Scaled, Scaler, hpa};
 use service::{Outcome, Surroundings};
 
 /// How long the controller waits after a change for others that come with it.
@@ -51,6 +51,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub struct ControllerConfig {
     /// What revisions do, as the serving process tells.
     pub loads: Arc<LoadQueue>,
+    /// Told what the autoscalers decide.
+    pub decisions: Arc<Decisions>,
     /// Where the gateway is, such as `http://localhost:8080`.
     pub base_url: String,
     /// Given every plan that differs from the one before.
@@ -113,7 +115,7 @@ impl Controller {
         config: ControllerConfig,
     ) -> Self {
         Self {
-            scaler: Scaler::new(Arc::clone(&config.loads)),
+            scaler: Scaler::new(Arc::clone(&config.loads), Arc::clone(&config.decisions)),
             store,
             observed,
             observed_changed,
@@ -269,8 +271,8 @@ impl Controller {
 
     /// Lets the autoscalers decide, if it is time; returns the services that it concerns.
     fn due_scaling(&mut self) -> BTreeSet<ServiceId> {
-        let now = self.clock.monotonic();
-        let mut changes = self.scaler.woken(&self.last_observed, now);
+        let now = self.now();
+        let mut changes = self.scaler.woken(&self.last_observed, now.monotonic);
         let (decided, mut services) = self.scaler.look(&self.last_observed, now);
         changes.extend(decided);
         for change in changes {
@@ -375,11 +377,18 @@ impl Controller {
         Ok(())
     }
 
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.clock.monotonic(),
+            unix: self.clock.unix_time(),
+        }
+    }
+
     /// Gives every revision of a service the replicas that its autoscaler says.
     fn scale(&mut self, id: &ServiceId, outcome: &mut Outcome) {
-        let now = self.clock.monotonic();
+        let now = self.now();
         for (revision, planned) in &mut outcome.revisions {
-            let Some(spec) = outcome.scaling.remove(revision) else {
+            let Some(scaling) = outcome.scaling.remove(revision) else {
                 continue;
             };
             let observed = match self.last_observed.revisions.get(revision) {
@@ -391,8 +400,8 @@ impl Controller {
                 let desired = stored.object.pointer("/status/desiredReplicas")?;
                 u32::try_from(desired.as_u64()?).ok()
             });
-            let known = scaling::Known { observed, desired };
-            planned.replicas = self.scaler.watch(revision, id, spec, known, now);
+            let known = Known { observed, desired };
+            planned.replicas = self.scaler.watch(revision, id, scaling, known, now);
         }
         self.scaler
             .retain(id, |revision| outcome.revisions.contains_key(revision));

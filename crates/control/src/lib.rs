@@ -12,6 +12,7 @@ mod server;
 mod store;
 mod usage;
 
+pub use controller::scaling::Decisions;
 pub use controller::{Controller, ControllerConfig, Readiness};
 pub use failure::Failure;
 pub use manifests::Manifest;

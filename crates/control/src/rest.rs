@@ -28,6 +28,7 @@ pub use logs::FollowedLog;
 pub use request::{ApiReply, ApiRequest};
 pub use watch::Watch;
 
+use crate::controller::scaling::Decisions;
 use crate::failure::Failure;
 use crate::store::Store;
 use crate::usage::UsageCell;
@@ -44,6 +45,7 @@ pub struct Api {
     /// Where the serving process writes what happens to revisions.
     logs: Option<PathBuf>,
     usage: Arc<UsageCell>,
+    decisions: Arc<Decisions>,
     /// The keys of tokens.
     tokens: Option<TokenStore>,
     /// Whether callers without credentials are nobody; else they are the machine's owner.
@@ -71,6 +73,7 @@ impl Api {
             version: version.to_owned(),
             logs: None,
             usage: Arc::default(),
+            decisions: Arc::default(),
             tokens: None,
             needs_credentials: false,
         }
@@ -89,6 +92,13 @@ impl Api {
     pub fn with_replicas(mut self, logs: PathBuf, usage: Arc<UsageCell>) -> Self {
         self.logs = Some(logs);
         self.usage = usage;
+        self
+    }
+
+    /// Returns the API that tells at `/metrics` what the autoscalers decide.
+    #[must_use]
+    pub fn with_decisions(mut self, decisions: Arc<Decisions>) -> Self {
+        self.decisions = decisions;
         self
     }
 
@@ -126,6 +136,9 @@ impl Api {
         }
         let aggregated = request.shape()? == Shape::Discovery;
         let found = match target {
+            Target::Metrics => {
+                return Ok(Answer::Reply(ApiReply::text(200, &self.decisions.render())));
+            }
             Target::Health => return Ok(Answer::Reply(ApiReply::text(200, "ok"))),
             Target::Version => Some(discovery::version(&self.version)),
             Target::CoreVersions if aggregated => return Ok(aggregated_reply(true)),

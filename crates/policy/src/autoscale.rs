@@ -9,6 +9,7 @@ mod decision;
 mod forecast;
 mod go_duration;
 mod idle;
+mod keep_warm;
 mod kpa;
 mod pressure;
 mod spec;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use annotations::is_unknown_annotation;
 pub use decision::{Adjustment, Basis, Decision, Mode, Predicted, Reason};
+pub use keep_warm::{KEEP_WARM, KeepWarm};
 pub use kpa::Ready;
 pub use spec::{
     Aggregation, AutoscaleSpec, ComponentScaling, Metric, Period, Prediction, SpecError,

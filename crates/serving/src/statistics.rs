@@ -120,7 +120,7 @@ impl Flow {
             let elapsed = to_ns(now).saturating_sub(self.changed_at_ns.load(Ordering::Relaxed));
             let sum = self.sum.load(Ordering::Relaxed);
             fence(Ordering::Acquire);
-            if sequence % 2 == 0 && self.sequence.load(Ordering::Relaxed) == sequence {
+            if sequence.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == sequence {
                 return sum.wrapping_add(n.wrapping_mul(elapsed));
             }
             std::hint::spin_loop();

@@ -8,6 +8,7 @@
 
 pub(crate) mod hpa;
 mod manifest;
+mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,12 +18,15 @@ use coracle_policy::autoscale::{AutoscaleSpec, Autoscaler, Decision, Ready, Samp
 use coracle_serving::{Observed, RevisionId, RevisionLoad, RevisionState, ServiceId};
 
 use crate::usage::LoadQueue;
-pub(crate) use manifest::{REPLICAS_MAX, check, read};
+pub(crate) use manifest::{REPLICAS_MAX, Scaling, check, read};
+pub use metrics::Decisions;
 
 /// How often what revisions do is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is decided, Knative's number.
 const DECIDE_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether a time begins in which a revision keeps a replica.
+const TIMES_EVERY: Duration = Duration::from_secs(15);
 /// How often the view of a value that drifts is written anew, and by how much it must have changed.
 const SHOW_EVERY: Duration = Duration::from_secs(15);
 const SHOW_CHANGE: f64 = 0.1;
@@ -40,6 +44,7 @@ pub(crate) struct Scaled {
 #[derive(Debug)]
 pub(crate) struct Scaler {
     loads: Arc<LoadQueue>,
+    decisions: Arc<Decisions>,
     revisions: BTreeMap<RevisionId, Entry>,
     looked_at: Duration,
     decided_at: Duration,
@@ -48,6 +53,7 @@ pub(crate) struct Scaler {
 #[derive(Debug)]
 struct Entry {
     service: ServiceId,
+    scaling: Scaling,
     autoscaler: Autoscaler,
     desired: u32,
     decision: Option<Decision>,
@@ -59,6 +65,15 @@ struct Entry {
 }
 
 impl Entry {
+    /// Makes the autoscaler do what is to be done at `unix`, a time since 1970.
+    fn follow(&mut self, unix: Duration) {
+        let spec = self.scaling.at(unix);
+        if *self.autoscaler.spec() != spec {
+            self.autoscaler.set_spec(spec);
+            self.is_active = true;
+        }
+    }
+
     fn decide(&mut self, now: Duration, ready: Ready) -> Decision {
         let mut decision = self.autoscaler.decide(now, ready);
         decision.desired = decision.desired.min(REPLICAS_MAX);
@@ -82,6 +97,14 @@ impl Entry {
     }
 }
 
+/// The time, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) monotonic: Duration,
+    /// Since 1970.
+    pub(crate) unix: Duration,
+}
+
 /// What is known of a revision that is new to the scaler.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
@@ -92,9 +115,10 @@ pub(crate) struct Known {
 }
 
 impl Scaler {
-    pub(crate) fn new(loads: Arc<LoadQueue>) -> Self {
+    pub(crate) fn new(loads: Arc<LoadQueue>, decisions: Arc<Decisions>) -> Self {
         Self {
             loads,
+            decisions,
             revisions: BTreeMap::new(),
             looked_at: Duration::ZERO,
             decided_at: Duration::ZERO,
@@ -106,21 +130,20 @@ impl Scaler {
         &mut self,
         id: &RevisionId,
         service: &ServiceId,
-        spec: AutoscaleSpec,
+        scaling: Scaling,
         known: Known,
-        now: Duration,
+        now: Now,
     ) -> u32 {
         if let Some(entry) = self.revisions.get_mut(id) {
-            if *entry.autoscaler.spec() != spec {
-                entry.autoscaler.set_spec(spec);
-                entry.is_active = true;
+            if entry.scaling != scaling {
+                entry.scaling = scaling;
+                entry.follow(now.unix);
                 let spec = entry.autoscaler.spec();
-                // None is decided for, never bounded to.
-                let least = spec.min_replicas.max(u32::from(entry.desired > 0));
-                entry.desired = spec.bound(entry.desired.max(least)).min(REPLICAS_MAX);
+                entry.desired = spec.bound(entry.desired).min(REPLICAS_MAX);
             }
             return entry.desired;
         }
+        let spec = scaling.at(now.unix);
         let desired = match (known.observed, known.desired) {
             (Some(observed), _) => Some(observed),
             (None, Some(0)) if spec.min_replicas == 0 => Some(0),
@@ -129,15 +152,16 @@ impl Scaler {
         let (autoscaler, desired) = match desired {
             Some(ready) => {
                 let desired = spec.bound(ready).min(REPLICAS_MAX);
-                (Autoscaler::resume(spec, now, ready), desired)
+                (Autoscaler::resume(spec, now.monotonic, ready), desired)
             }
             None => {
                 let desired = spec.bound(spec.initial_replicas).min(REPLICAS_MAX);
-                (Autoscaler::new(spec, now), desired)
+                (Autoscaler::new(spec, now.monotonic), desired)
             }
         };
         let entry = Entry {
             service: service.clone(),
+            scaling,
             autoscaler,
             desired,
             decision: None,
@@ -151,8 +175,14 @@ impl Scaler {
 
     /// Forgets the revisions of a service that are not among `kept`.
     pub(crate) fn retain(&mut self, service: &ServiceId, kept: impl Fn(&RevisionId) -> bool) {
-        self.revisions
-            .retain(|id, entry| entry.service != *service || kept(id));
+        let decisions = &self.decisions;
+        self.revisions.retain(|id, entry| {
+            let stays = entry.service != *service || kept(id);
+            if !stays {
+                decisions.forget(id);
+            }
+            stays
+        });
     }
 
     /// Returns how many replicas a revision is to have, and what was decided last.
@@ -176,6 +206,7 @@ impl Scaler {
                 is_reachable: true,
             };
             let decision = entry.decide(now, ready);
+            self.decisions.set(id, &decision);
             entry.is_active = true;
             woken.push(Scaled {
                 service: entry.service.clone(),
@@ -189,20 +220,38 @@ impl Scaler {
 
     /// Returns how long it is to the next look; `None` while everything is at rest and nothing has been told.
     pub(crate) fn next_look(&self, now: Duration) -> Option<Duration> {
-        let is_due = self.revisions.values().any(|entry| entry.is_active) || self.loads.has_news();
-        is_due.then(|| (self.looked_at + LOOK_EVERY).saturating_sub(now))
+        let mut entries = self.revisions.values();
+        let every = if entries.any(|entry| entry.is_active) || self.loads.has_news() {
+            LOOK_EVERY
+        } else if self
+            .revisions
+            .values()
+            .any(|entry| entry.scaling.keep_warm.is_some())
+        {
+            TIMES_EVERY
+        } else {
+            return None;
+        };
+        Some((self.looked_at + every).saturating_sub(now))
     }
 
     /// Takes what has been told, and decides if it is time; returns the changes, and the services whose view has aged.
     pub(crate) fn look(
         &mut self,
         observed: &Observed,
-        now: Duration,
+        Now {
+            monotonic: now,
+            unix,
+        }: Now,
     ) -> (Vec<Scaled>, BTreeSet<ServiceId>) {
         if now < self.looked_at + LOOK_EVERY {
             return (Vec::new(), BTreeSet::new());
         }
         self.looked_at = now;
+        let entries = self.revisions.values_mut();
+        for entry in entries.filter(|entry| entry.scaling.keep_warm.is_some()) {
+            entry.follow(unix);
+        }
         self.record(now);
         if now < self.decided_at + DECIDE_EVERY {
             return (Vec::new(), BTreeSet::new());
@@ -256,6 +305,7 @@ impl Scaler {
             };
             let before = entry.desired;
             let decision = entry.decide(now, ready);
+            self.decisions.set(id, &decision);
             entry.is_active = !entry.is_at_rest(&decision, n_ready);
             let (shown_at, shown) = entry.shown;
             let value = decision.stable_value;

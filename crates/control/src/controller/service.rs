@@ -5,6 +5,8 @@
 //! until its successor is ready; the status shows the split that is in force, not the one that is wished for.
 //! Assumptions: the service passed validation. Errors: the store's; the caller tries again.
 
+mod refused;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,18 +15,18 @@ use coracle_api::status::{
     Address, ComponentStatus, Components, Condition, FailureInfo, InferenceServiceStatus,
     ModelCopies, ModelStates, ModelStatus, TrafficTarget,
 };
-use coracle_policy::autoscale::AutoscaleSpec;
 use coracle_serving::{
     LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
     RevisionSource, RevisionState, ServiceId, Sticky,
 };
 use serde_json::Value;
 
+use self::refused::{refused, stopped};
 use super::conditions::{Conditions, Verdict};
 use super::credentials;
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::runtimes::{self, Candidate};
-use super::scaling;
+use super::scaling::{self, Scaling};
 use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
@@ -49,7 +51,7 @@ pub(crate) struct Outcome {
     pub(crate) status: InferenceServiceStatus,
     /// What is to be served; how many replicas of it is for the autoscaler to say.
     pub(crate) revisions: BTreeMap<RevisionId, PlannedRevision>,
-    pub(crate) scaling: BTreeMap<RevisionId, AutoscaleSpec>,
+    pub(crate) scaling: BTreeMap<RevisionId, Scaling>,
     pub(crate) route: Option<PlannedRoute>,
 }
 
@@ -459,7 +461,7 @@ impl View<'_> {
     }
 
     /// Returns how a revision is scaled.
-    fn scaling(&self, revision: &Revision) -> AutoscaleSpec {
+    fn scaling(&self, revision: &Revision) -> Scaling {
         let tracks = tracks(self.templates);
         let own = tracks.iter().find(|(track, _)| *track == revision.track);
         let template = own.map_or(&self.templates.stable, |(_, template)| *template);
@@ -475,7 +477,7 @@ impl View<'_> {
     fn scalings(
         &self,
         planned: &BTreeMap<RevisionId, PlannedRevision>,
-    ) -> BTreeMap<RevisionId, AutoscaleSpec> {
+    ) -> BTreeMap<RevisionId, Scaling> {
         let revisions = self.revisions.iter();
         let scalings = revisions.map(|revision| (self.id(&revision.name), revision));
         let scalings = scalings.filter(|(id, _)| planned.contains_key(id));
@@ -694,109 +696,4 @@ fn failure_info(
         .and_then(|before| before.time)
         .or_else(|| Some(rfc3339(now)));
     info
-}
-
-/// A service that cannot be served; what it served before goes on.
-fn refused(
-    service: &Value,
-    before: &InferenceServiceStatus,
-    around: &Surroundings<'_>,
-    refusal: &Refusal,
-) -> Outcome {
-    let route = observed_route(service, around.observed);
-    let all = revisions::of(around.store, service);
-    let templates = Templates {
-        stable: Template::default(),
-        canaries: Canaries::Revisions(None),
-    };
-    let view = View {
-        service,
-        around,
-        templates: &templates,
-        revisions: &all,
-        before,
-        observed: route.clone(),
-    };
-    let targets = || route.iter().flat_map(|route| &route.targets);
-    let serving = all
-        .iter()
-        .filter(|revision| targets().any(|target| target.revision == revision.name));
-    let planned: BTreeMap<_, _> = serving
-        .map(|revision| (view.id(&revision.name), view.plan(revision)))
-        .collect();
-    Outcome {
-        status: refused_status(
-            before,
-            refusal,
-            route.is_some(),
-            (object::generation(service), around.now),
-        ),
-        scaling: view.scalings(&planned),
-        revisions: planned,
-        route: route.clone(),
-    }
-}
-
-fn refused_status(
-    before: &InferenceServiceStatus,
-    refusal: &Refusal,
-    has_route: bool,
-    (generation, now): (i64, Duration),
-) -> InferenceServiceStatus {
-    let text = rfc3339(now);
-    let verdict = Verdict::no(refusal.reason, refusal.message.clone());
-    let mut conditions = Conditions::new(&before.conditions, &text);
-    let ingress = if has_route {
-        Verdict::True
-    } else {
-        verdict.clone()
-    };
-    conditions.add("IngressReady", &ingress);
-    conditions.add("PredictorReady", &verdict);
-    conditions.add("Ready", &verdict);
-    let last = before
-        .model_status
-        .as_ref()
-        .and_then(|status| status.last_failure_info.clone());
-    let since = last.filter(|last| last.message.as_ref() == Some(&refusal.message));
-    let active = if has_route { "Loaded" } else { "Pending" };
-    InferenceServiceStatus {
-        conditions: conditions.finish(),
-        observed_generation: Some(generation),
-        model_status: Some(ModelStatus {
-            copies: None,
-            last_failure_info: Some(FailureInfo {
-                reason: Some(refusal.reason.to_owned()),
-                message: Some(refusal.message.clone()),
-                time: since.and_then(|last| last.time).or(Some(text)),
-                ..FailureInfo::default()
-            }),
-            states: Some(ModelStates {
-                active_model_state: active.to_owned(),
-                target_model_state: "FailedToLoad".to_owned(),
-            }),
-            transition_status: "InvalidSpec".to_owned(),
-        }),
-        ..before.clone()
-    }
-}
-
-/// A service that is told not to serve.
-fn stopped(service: &Value, before: &InferenceServiceStatus, around: &Surroundings<'_>) -> Outcome {
-    let now = rfc3339(around.now);
-    let verdict = Verdict::no("Stopped", "");
-    let mut conditions = Conditions::new(&before.conditions, &now);
-    conditions.add("IngressReady", &verdict);
-    conditions.add("PredictorReady", &verdict);
-    conditions.add("Ready", &verdict);
-    conditions.add_info("Stopped", &Verdict::True);
-    Outcome {
-        status: InferenceServiceStatus {
-            conditions: conditions.finish(),
-            deployment_mode: before.deployment_mode.clone(),
-            observed_generation: Some(object::generation(service)),
-            ..InferenceServiceStatus::default()
-        },
-        ..Outcome::default()
-    }
 }

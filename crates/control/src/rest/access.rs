@@ -7,7 +7,9 @@ use coracle_access::{
     user_of_certificate,
 };
 use coracle_api::Kind;
-use coracle_api::kind::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE_BINDING, SERVICE_ACCOUNT};
+use coracle_api::kind::{
+    CLUSTER_ROLE, CLUSTER_ROLE_BINDING, HORIZONTAL_POD_AUTOSCALER, ROLE_BINDING, SERVICE_ACCOUNT,
+};
 use coracle_api::structural::Cause;
 use serde_json::{Value, json};
 
@@ -33,6 +35,15 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 const TOKEN_LIFETIME_MIN: u64 = 600;
 /// The longest.
 const TOKEN_LIFETIME_MAX: u64 = 366 * 24 * 3_600;
+
+fn all_autoscalers() -> ObjectsTarget {
+    ObjectsTarget {
+        kind: &HORIZONTAL_POD_AUTOSCALER,
+        namespace: None,
+        name: None,
+        subresource: None,
+    }
+}
 
 impl Api {
     /// Returns whom the credentials prove; without any, the machine's owner where callers are trusted, else nobody.
@@ -102,6 +113,8 @@ impl Api {
             _ if user.is_anonymous() => Err(Failure::unauthorized(
                 "Unauthorized: send a bearer token or a client certificate",
             )),
+            // They name revisions of every namespace.
+            Target::Metrics => self.authorize(request, &Target::Objects(all_autoscalers())),
             Target::Objects(target) => {
                 let action = action(request, target);
                 match is_allowed(user, &action, &self.bindings()) {

@@ -8,6 +8,8 @@ use percent_encoding::percent_decode_str;
 pub(crate) enum Target {
     /// `/livez`, `/readyz`, `/healthz`
     Health,
+    /// `/metrics`
+    Metrics,
     /// `/version`
     Version,
     /// `/api`
@@ -53,6 +55,7 @@ pub(crate) fn parse(path: &str) -> Option<Target> {
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     Some(match segments.as_slice() {
         ["livez" | "readyz" | "healthz", ..] => Target::Health,
+        ["metrics"] => Target::Metrics,
         ["version"] => Target::Version,
         ["api"] => Target::CoreVersions,
         ["apis"] => Target::Groups,

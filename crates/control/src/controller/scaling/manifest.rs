@@ -1,10 +1,13 @@
 //! From what a manifest says about scaling to what an autoscaler is told.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use coracle_api::inference_service::ScaleMetric;
 use coracle_api::quantity;
-use coracle_policy::autoscale::{AutoscaleSpec, ComponentScaling, Metric, SpecError};
+use coracle_policy::autoscale::{
+    AutoscaleSpec, ComponentScaling, KEEP_WARM, KeepWarm, Metric, SpecError,
+};
 use serde_json::Value;
 
 use super::super::service::is_standard_mode;
@@ -17,11 +20,33 @@ pub(crate) const REPLICAS_MAX: u32 = 500;
 const CLASS: &str = "autoscaling.knative.dev/class";
 const HPA: &str = "hpa.autoscaling.knative.dev";
 
+/// How a revision is scaled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Scaling {
+    /// What its autoscaler is told.
+    pub(crate) spec: AutoscaleSpec,
+    /// When it keeps a replica although nobody asks for it.
+    pub(crate) keep_warm: Option<KeepWarm>,
+}
+
+impl Scaling {
+    /// Returns what the autoscaler is told at `unix`, a time since 1970.
+    pub(crate) fn at(&self, unix: Duration) -> AutoscaleSpec {
+        let is_warm = self
+            .keep_warm
+            .as_ref()
+            .is_some_and(|times| times.contains(unix));
+        let mut spec = self.spec.clone();
+        spec.min_replicas = spec.min_replicas.max(u32::from(is_warm));
+        spec
+    }
+}
+
 /// Returns how a template of a service is scaled.
 ///
 /// # Errors
 /// If the manifest says what cannot be.
-pub(crate) fn read(service: &Value, template: &Template) -> Result<AutoscaleSpec, SpecError> {
+pub(crate) fn read(service: &Value, template: &Template) -> Result<Scaling, SpecError> {
     let number = |name: &str| template.scaling.get(name).and_then(Value::as_i64);
     let count = |name: &str| number(name).and_then(|number| i32::try_from(number).ok());
     let is_standard = is_standard_mode(service);
@@ -67,7 +92,11 @@ pub(crate) fn read(service: &Value, template: &Template) -> Result<AutoscaleSpec
     if is_standard && !matches!(metric, Some(Metric::Concurrency | Metric::Rps)) {
         annotations.entry(CLASS).or_insert(HPA);
     }
-    AutoscaleSpec::try_new(component, annotations)
+    let keep_warm = annotations.get(KEEP_WARM).map(|text| KeepWarm::parse(text));
+    Ok(Scaling {
+        keep_warm: keep_warm.transpose()?,
+        spec: AutoscaleSpec::try_new(component, annotations)?,
+    })
 }
 
 /// Checks what a service says about scaling, for its predictor and its canaries.

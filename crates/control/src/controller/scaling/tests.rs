@@ -29,10 +29,24 @@ fn service(predictor: Value, annotations: Value) -> Value {
     })
 }
 
-fn spec(predictor: Value, annotations: Value) -> AutoscaleSpec {
+fn scaling(predictor: Value, annotations: Value) -> Scaling {
     let service = service(predictor, annotations);
     let templates = Templates::read(&service["spec"]).unwrap();
     read(&service, &templates.stable).unwrap()
+}
+
+fn spec(predictor: Value, annotations: Value) -> AutoscaleSpec {
+    scaling(predictor, annotations).spec
+}
+
+/// A Thursday, at midnight.
+const MIDNIGHT: Duration = Duration::ZERO;
+
+fn at(monotonic: Duration) -> Now {
+    Now {
+        monotonic,
+        unix: MIDNIGHT + monotonic,
+    }
 }
 
 fn observed(replicas: u32) -> Observed {
@@ -60,11 +74,11 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(spec: AutoscaleSpec, known: Known) -> Self {
+    fn new(scaling: Scaling, known: Known) -> Self {
         let loads = Arc::new(LoadQueue::default());
-        let mut scaler = Scaler::new(Arc::clone(&loads));
+        let mut scaler = Scaler::new(Arc::clone(&loads), Arc::default());
         let now = Duration::from_secs(1_000);
-        let n_ready = scaler.watch(&revision(), &service_id(), spec, known, now);
+        let n_ready = scaler.watch(&revision(), &service_id(), scaling, known, at(now));
         Self {
             scaler,
             loads,
@@ -93,7 +107,7 @@ impl Fixture {
             if self.scaler.next_look(self.now).is_none() {
                 continue;
             }
-            let (changes, _) = self.scaler.look(&observed(self.n_ready), self.now);
+            let (changes, _) = self.scaler.look(&observed(self.n_ready), at(self.now));
             for change in changes {
                 assert_eq!(change.before, self.n_ready);
                 self.n_ready = change.decision.desired;
@@ -139,11 +153,23 @@ fn what_cannot_be_is_refused_by_name() {
 #[test]
 fn replicas_follow_the_load_to_zero_and_back() {
     let manifest = json!({"minReplicas": 0, "maxReplicas": 5, "scaleTarget": 10});
-    let mut fixture = Fixture::new(spec(manifest, json!({})), NEW);
+    let mut fixture = Fixture::new(scaling(manifest, json!({})), NEW);
     assert_eq!(fixture.n_ready, 1);
     let up = fixture.pass(70, 20.0);
     assert_eq!(up.last(), Some(&3), "{up:?}");
     assert_eq!(fixture.pass(30, 100.0).last(), Some(&5));
+    let text = fixture.scaler.decisions.render();
+    let labels = "{namespace=\"n\",revision=\"a-predictor-00001\",metric=\"concurrency\"}";
+    assert!(
+        text.contains(&format!("coracle_autoscaler_desired_replicas{labels} 5\n")),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!(
+            "coracle_autoscaler_target_per_replica{labels} 7\n"
+        )),
+        "{text}"
+    );
     let down = fixture.pass(300, 0.0);
     assert_eq!(down.last(), Some(&0), "{down:?}");
     // At rest nothing is looked at any more.
@@ -159,13 +185,13 @@ fn replicas_follow_the_load_to_zero_and_back() {
 
 #[test]
 fn a_new_manifest_acts_at_once() {
-    let mut fixture = Fixture::new(spec(json!({"minReplicas": 1}), json!({})), NEW);
+    let mut fixture = Fixture::new(scaling(json!({"minReplicas": 1}), json!({})), NEW);
     let now = fixture.now;
     let mut watch = |manifest: Value| {
-        let spec = spec(manifest, json!({}));
+        let scaling = scaling(manifest, json!({}));
         fixture
             .scaler
-            .watch(&revision(), &service_id(), spec, NEW, now)
+            .watch(&revision(), &service_id(), scaling, NEW, at(now))
     };
     assert_eq!(watch(json!({"minReplicas": 3})), 3);
     assert_eq!(watch(json!({"minReplicas": 1, "maxReplicas": 2})), 2);
@@ -178,9 +204,22 @@ fn a_new_manifest_acts_at_once() {
 
 #[test]
 fn a_restart_goes_on_with_what_there_is() {
-    let spec = || spec(json!({"minReplicas": 0, "maxReplicas": 10}), json!({}));
+    let spec = || scaling(json!({"minReplicas": 0, "maxReplicas": 10}), json!({}));
     let known = |observed, desired| Known { observed, desired };
     assert_eq!(Fixture::new(spec(), known(Some(4), Some(4))).n_ready, 4);
     assert_eq!(Fixture::new(spec(), known(None, Some(0))).n_ready, 0);
     assert_eq!(Fixture::new(spec(), known(None, Some(4))).n_ready, 1);
+}
+
+#[test]
+fn a_replica_is_kept_at_the_times_that_are_named() {
+    let manifest = json!({"minReplicas": 0, "maxReplicas": 5});
+    // The fixture begins 1,000 s after midnight.
+    let times = json!({"serving.coracle.dev/keep-warm": "Thu 00:30-00:40"});
+    let mut fixture = Fixture::new(scaling(manifest, times), NEW);
+    assert_eq!(fixture.pass(300, 0.0), [0]);
+    assert_eq!(fixture.pass(499, 0.0), [0_u32; 0]);
+    assert_eq!(fixture.pass(17, 0.0), [1]);
+    assert_eq!(fixture.pass(580, 0.0), [0_u32; 0]);
+    assert_eq!(fixture.pass(120, 0.0), [0]);
 }

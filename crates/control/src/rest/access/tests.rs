@@ -119,6 +119,8 @@ fn roles_of_a_namespace_are_given_by_bindings() {
     assert_eq!(fixture.get(&alice(), "/api/v1/namespaces/ml/secrets"), 403);
     assert_eq!(fixture.get(&alice(), "/api/v1/namespaces/ml"), 200);
     assert_eq!(fixture.get(&alice(), "/api/v1/namespaces/default"), 403);
+    // What the autoscalers do is told of every namespace at once.
+    assert_eq!(fixture.get(&alice(), "/metrics"), 403);
     // Without the binding, no role.
     fixture.send(&owner, "DELETE", &format!("{BINDINGS}/a"), &Value::Null);
     assert_eq!(fixture.get(&alice(), ML), 403);

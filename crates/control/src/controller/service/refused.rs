@@ -1,0 +1,123 @@
+//! Services that are not served: those that cannot be, and those that are told not to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use coracle_api::status::{FailureInfo, InferenceServiceStatus, ModelStates, ModelStatus};
+use serde_json::Value;
+
+use super::super::conditions::{Conditions, Verdict};
+use super::super::revisions;
+use super::super::templates::{Canaries, Template, Templates};
+use super::{Outcome, Refusal, Surroundings, View, observed_route};
+use crate::object;
+use crate::rest::rfc3339;
+
+/// A service that cannot be served; what it served before goes on.
+pub(super) fn refused(
+    service: &Value,
+    before: &InferenceServiceStatus,
+    around: &Surroundings<'_>,
+    refusal: &Refusal,
+) -> Outcome {
+    let route = observed_route(service, around.observed);
+    let all = revisions::of(around.store, service);
+    let templates = Templates {
+        stable: Template::default(),
+        canaries: Canaries::Revisions(None),
+    };
+    let view = View {
+        service,
+        around,
+        templates: &templates,
+        revisions: &all,
+        before,
+        observed: route.clone(),
+    };
+    let targets = || route.iter().flat_map(|route| &route.targets);
+    let serving = all
+        .iter()
+        .filter(|revision| targets().any(|target| target.revision == revision.name));
+    let planned: BTreeMap<_, _> = serving
+        .map(|revision| (view.id(&revision.name), view.plan(revision)))
+        .collect();
+    Outcome {
+        status: refused_status(
+            before,
+            refusal,
+            route.is_some(),
+            (object::generation(service), around.now),
+        ),
+        scaling: view.scalings(&planned),
+        revisions: planned,
+        route: route.clone(),
+    }
+}
+
+fn refused_status(
+    before: &InferenceServiceStatus,
+    refusal: &Refusal,
+    has_route: bool,
+    (generation, now): (i64, Duration),
+) -> InferenceServiceStatus {
+    let text = rfc3339(now);
+    let verdict = Verdict::no(refusal.reason, refusal.message.clone());
+    let mut conditions = Conditions::new(&before.conditions, &text);
+    let ingress = if has_route {
+        Verdict::True
+    } else {
+        verdict.clone()
+    };
+    conditions.add("IngressReady", &ingress);
+    conditions.add("PredictorReady", &verdict);
+    conditions.add("Ready", &verdict);
+    let last = before
+        .model_status
+        .as_ref()
+        .and_then(|status| status.last_failure_info.clone());
+    let since = last.filter(|last| last.message.as_ref() == Some(&refusal.message));
+    let active = if has_route { "Loaded" } else { "Pending" };
+    InferenceServiceStatus {
+        conditions: conditions.finish(),
+        observed_generation: Some(generation),
+        model_status: Some(ModelStatus {
+            copies: None,
+            last_failure_info: Some(FailureInfo {
+                reason: Some(refusal.reason.to_owned()),
+                message: Some(refusal.message.clone()),
+                time: since.and_then(|last| last.time).or(Some(text)),
+                ..FailureInfo::default()
+            }),
+            states: Some(ModelStates {
+                active_model_state: active.to_owned(),
+                target_model_state: "FailedToLoad".to_owned(),
+            }),
+            transition_status: "InvalidSpec".to_owned(),
+        }),
+        ..before.clone()
+    }
+}
+
+/// A service that is told not to serve.
+pub(super) fn stopped(
+    service: &Value,
+    before: &InferenceServiceStatus,
+    around: &Surroundings<'_>,
+) -> Outcome {
+    let now = rfc3339(around.now);
+    let verdict = Verdict::no("Stopped", "");
+    let mut conditions = Conditions::new(&before.conditions, &now);
+    conditions.add("IngressReady", &verdict);
+    conditions.add("PredictorReady", &verdict);
+    conditions.add("Ready", &verdict);
+    conditions.add_info("Stopped", &Verdict::True);
+    Outcome {
+        status: InferenceServiceStatus {
+            conditions: conditions.finish(),
+            deployment_mode: before.deployment_mode.clone(),
+            observed_generation: Some(object::generation(service)),
+            ..InferenceServiceStatus::default()
+        },
+        ..Outcome::default()
+    }
+}
