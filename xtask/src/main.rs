@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check`, `tidy`, `bench http`, `bench kernels`.
+//! Developer commands: `cargo xtask check`, `tidy`, `bench http`, `bench kernels`, `simulate autoscale`.
 //!
 //! Start at [`main`]; each command is a module. Nothing here is part of the product.
 #![expect(
@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod command;
 mod exercise;
+mod simulate;
 mod tidy;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ Commands:
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
   bench control      1,000 InferenceServices on the local control plane (needs python3)
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
+  simulate autoscale [--out DIR]
+                     reactive beside predictive scaling on six traces: a table, and a picture of each (default target/simulate)
 ";
 
 fn main() -> ExitCode {
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
         ["bench", "http"] => bench::http::run(&root),
         ["bench", "control"] => bench::control::run(&root),
         ["bench", "kernels"] => bench::kernels::run(&root),
+        ["simulate", "autoscale"] => simulate::autoscale(&root, None),
+        ["simulate", "autoscale", "--out", out] => simulate::autoscale(&root, Some(out)),
         ["--help" | "-h" | "help"] => {
             eprint!("{USAGE}");
             return ExitCode::SUCCESS;
