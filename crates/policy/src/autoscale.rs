@@ -21,9 +21,7 @@ pub use annotations::is_unknown_annotation;
 pub use decision::{Adjustment, Basis, Decision, Mode, Predicted, Reason};
 pub use keep_warm::{KEEP_WARM, KeepWarm};
 pub use kpa::Ready;
-pub use spec::{
-    Aggregation, AutoscaleSpec, ComponentScaling, Metric, Period, Prediction, SpecError,
-};
+pub use spec::{Aggregation, AutoscaleSpec, ComponentScaling, Metric, Period, Prediction};
 pub use window::Sample;
 
 use forecast::Forecaster;
@@ -43,7 +41,8 @@ const PREDICTED_SHARE_MIN: f64 = 0.05;
 /// [`decide`](Self::decide), and at once when a request comes while there is no replica.
 ///
 /// Guarantees: deciding again at the same moment with the same replicas gives the same decision; no decision wants more
-/// than the most; memory is fixed by the spec (3 kB with default windows, 180 kB with a window of an hour, 20 kB more with prediction).
+/// than the most; memory is fixed by the spec (5 kB with default windows, 260 kB with a window of an
+/// hour, up to 20 kB more with prediction).
 ///
 /// Caveat: `now` must not go back. Times are the caller's monotonic clock.
 #[derive(Clone, Debug)]
@@ -146,7 +145,7 @@ impl Autoscaler {
         let predicted = self.forecaster.as_ref().and_then(|f| f.predict(now));
         self.wake(ready, &mut draft);
         self.relieve(now, ready, &mut draft);
-        self.foresee(predicted, &mut draft);
+        self.foresee(predicted.filter(|_| ready.is_reachable), &mut draft);
         let delayed = self
             .delay
             .apply(self.spec.scale_down_delay, now, draft.replicas);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::go_duration;
-use super::spec::SpecError;
+use crate::SpecError;
 
 /// Knative's prefix.
 const KNATIVE: &str = "autoscaling.knative.dev/";

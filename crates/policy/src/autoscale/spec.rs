@@ -1,12 +1,10 @@
 //! What an autoscaler is told to do: the parameters with Knative's defaults, and how they follow from a KServe manifest.
 
-use std::fmt;
 use std::time::Duration;
-
-use coracle_base::Code;
 
 use super::annotations::{self, Annotations, DurationRange, Name, refuse};
 use super::go_duration;
+use crate::SpecError;
 
 /// The shortest and longest window of Knative.
 const WINDOW_MIN: Duration = Duration::from_secs(6);
@@ -182,32 +180,6 @@ pub struct ComponentScaling<'a> {
     /// The bytes of memory that a replica asks for; 2 GiB if absent.
     pub memory_request_bytes: Option<f64>,
 }
-
-/// Says why a manifest's scaling cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpecError {
-    message: String,
-}
-
-impl SpecError {
-    pub(crate) fn new(message: String) -> Self {
-        Self { message }
-    }
-
-    /// Returns [`Code::InvalidArgument`].
-    #[must_use]
-    pub fn code(&self) -> Code {
-        Code::InvalidArgument
-    }
-}
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for SpecError {}
 
 impl AutoscaleSpec {
     /// Reads a component's scaling and the annotations of its service, by the rules of KServe's Knative mode.

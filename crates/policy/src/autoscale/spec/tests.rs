@@ -1,5 +1,7 @@
 //! Every field and annotation, what it sets, and the values that are refused.
 
+use coracle_base::Code;
+
 use super::*;
 
 const KNATIVE: &str = "autoscaling.knative.dev/";

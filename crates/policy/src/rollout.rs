@@ -1,0 +1,286 @@
+//! Whether a canary goes on, waits or goes back, from what it and the stable revision did at the same time.
+//!
+//! A [`Rollout`] walks steps of rising traffic. In each interval (a second, say) it is told how many requests either revision
+//! had, how many failed and how many were slow, and it gathers [`Evidence`] that the canary is worse. The evidence may be looked at any time:
+//! however often one looks, a canary that is not worse is rolled back with probability `alpha` at most, over the whole rollout. What strikes both
+//! revisions alike, such as a broken network, is no evidence.
+//!
+//! It moves no traffic and reads no clock. Start reading at [`Rollout::decide`].
+
+mod evidence;
+mod verdict;
+
+use std::time::Duration;
+
+use crate::SpecError;
+
+pub use evidence::Evidence;
+pub use verdict::{Check, CheckKind, CheckState, Hold, Verdict};
+
+/// One stage of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The canary's share of requests, above 0 and below 100.
+    pub percent: f64,
+    /// How long the stage lasts at least.
+    pub duration: Duration,
+}
+
+/// What a canary must live up to. Rates are shares of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutSpec {
+    /// The stages, in order; after the last the canary is promoted.
+    pub steps: Vec<Step>,
+    /// The most probable that a canary that is not worse may be rolled back by the evidence, in `(0, 1)`. Default: 0.01.
+    pub alpha: f64,
+    /// Requests that the canary must have had in a stage before it goes on. Default: 100.
+    pub requests_min: u64,
+    /// How many times the stable revision's rate is still no regression, at least 1. Default: 1.25.
+    pub ratio_tolerated: f64,
+    /// By how much the canary's error rate may exceed the stable one's. Default: 0.005.
+    pub error_rate_margin: f64,
+    /// The share of requests that may be slow whatever the stable revision does: 0.01 watches the 99th percentile. Default: 0.01.
+    pub slow_rate_allowed: f64,
+    /// How long a stage may last beyond its duration before the canary goes back for want of a result. Default: never.
+    pub deadline: Option<Duration>,
+}
+
+impl Default for RolloutSpec {
+    fn default() -> Self {
+        let step = |percent, minutes: u64| Step {
+            percent,
+            duration: Duration::from_secs(minutes * 60),
+        };
+        Self {
+            steps: vec![step(5.0, 5), step(25.0, 5), step(50.0, 5)],
+            alpha: 0.01,
+            requests_min: 100,
+            ratio_tolerated: 1.25,
+            error_rate_margin: 0.005,
+            slow_rate_allowed: 0.01,
+            deadline: None,
+        }
+    }
+}
+
+impl RolloutSpec {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// If a share is not above the one before and below 100, or another number is outside what its field says.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        let mut reached = 0.0;
+        for (index, step) in self.steps.iter().enumerate() {
+            if !(step.percent > reached && step.percent < 100.0) {
+                return Err(SpecError::new(format!(
+                    "steps[{index}]: {} % is not above {reached} % and below 100 %",
+                    step.percent
+                )));
+            }
+            reached = step.percent;
+        }
+        let shares = [
+            ("alpha", self.alpha),
+            ("error rate margin", self.error_rate_margin),
+            ("slow rate allowed", self.slow_rate_allowed),
+        ];
+        for (name, share) in shares {
+            let is_positive = share > 0.0 || name != "alpha" && share == 0.0;
+            if !(is_positive && share < 1.0) {
+                return Err(SpecError::new(format!(
+                    "{name} {share} is not between 0 and 1"
+                )));
+            }
+        }
+        if self.ratio_tolerated >= 1.0 && self.ratio_tolerated.is_finite() {
+            return Ok(());
+        }
+        Err(SpecError::new(format!(
+            "ratio tolerated {} is not a number of at least 1",
+            self.ratio_tolerated
+        )))
+    }
+}
+
+/// What one revision did in an interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests finished.
+    pub requests: u64,
+    /// Those of them that failed by the revision's fault.
+    pub errors: u64,
+    /// Those that took longer than the threshold, which is fixed for the whole rollout: the stable revision's percentile before it, and some.
+    pub slow: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.slow += other.slow;
+    }
+
+    fn rate(self, events: u64) -> f64 {
+        events as f64 / self.requests.max(1) as f64
+    }
+}
+
+/// What both revisions did in the same interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// The revision that serves.
+    pub stable: Counts,
+    /// The revision on trial.
+    pub canary: Counts,
+}
+
+/// A canary on its way. Plain data: who keeps it in a store can go on in the middle of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    /// The number of the stage, from 0.
+    pub step: usize,
+    /// When the stage began.
+    pub step_began: Duration,
+    /// What was done in this stage.
+    pub in_step: Interval,
+    /// The evidence on errors, over all stages.
+    pub errors: Evidence,
+    /// The evidence on latency, over all stages.
+    pub slowness: Evidence,
+}
+
+impl Rollout {
+    /// Returns a rollout at the beginning of its first stage.
+    #[must_use]
+    pub fn new(now: Duration) -> Self {
+        Self {
+            step: 0,
+            step_began: now,
+            in_step: Interval::default(),
+            errors: Evidence::default(),
+            slowness: Evidence::default(),
+        }
+    }
+
+    /// Takes what both revisions did since the last call. Counts that exceed their requests are held to them.
+    pub fn observe(&mut self, spec: &RolloutSpec, interval: Interval) {
+        let hold = |counts: Counts| Counts {
+            requests: counts.requests,
+            errors: counts.errors.min(counts.requests),
+            slow: counts.slow.min(counts.requests),
+        };
+        let (stable, canary) = (hold(interval.stable), hold(interval.canary));
+        self.in_step.stable.add(stable);
+        self.in_step.canary.add(canary);
+        let odds = self.odds(spec) * spec.ratio_tolerated;
+        self.errors.observe(odds, (stable.errors, canary.errors));
+        self.slowness.observe(odds, (stable.slow, canary.slow));
+    }
+
+    /// Returns the canary's requests to the stable revision's: as the stage says, or as they came, whichever is more.
+    fn odds(&self, spec: &RolloutSpec) -> f64 {
+        let percent = spec.steps.get(self.step).map_or(100.0, |step| step.percent);
+        let meant = percent / (100.0 - percent).max(f64::MIN_POSITIVE);
+        let Interval { stable, canary } = self.in_step;
+        let came = canary.requests as f64 / stable.requests.max(1) as f64;
+        meant.max(came)
+    }
+
+    /// Says what is to become of the canary now.
+    ///
+    /// Goes back as soon as there is evidence of a regression that matters. Goes on when the stage has lasted, the
+    /// canary has had its requests, and no rate looks bad. Waits otherwise.
+    #[must_use]
+    pub fn decide(&self, spec: &RolloutSpec, now: Duration) -> Verdict {
+        let Some(step) = spec.steps.get(self.step) else {
+            return Verdict::Promote;
+        };
+        let checks = self.checks(spec);
+        let in_state = |state| move |check: &Check| check.state == state;
+        if checks.iter().any(in_state(CheckState::Failed)) {
+            let failed = checks.into_iter().filter(in_state(CheckState::Failed));
+            return Verdict::RollBack(failed.collect());
+        }
+        let lasted = now.saturating_sub(self.step_began);
+        let is_overdue = spec
+            .deadline
+            .is_some_and(|deadline| lasted >= step.duration + deadline);
+        let requests = self.in_step.canary.requests;
+        let hold = if lasted < step.duration {
+            Hold::Duration {
+                remaining: step.duration - lasted,
+            }
+        } else if requests < spec.requests_min {
+            Hold::Requests {
+                had: requests,
+                needed: spec.requests_min,
+            }
+        } else if let Some(check) = checks.into_iter().find(in_state(CheckState::Doubtful)) {
+            Hold::Doubt(check)
+        } else if self.step + 1 == spec.steps.len() {
+            return Verdict::Promote;
+        } else {
+            return Verdict::Advance {
+                percent: spec.steps[self.step + 1].percent,
+            };
+        };
+        if is_overdue {
+            Verdict::Overdue(hold)
+        } else {
+            Verdict::Hold(hold)
+        }
+    }
+
+    /// Goes to the next stage.
+    pub fn advance(&mut self, now: Duration) {
+        self.step += 1;
+        self.step_began = now;
+        self.in_step = Interval::default();
+    }
+
+    /// Returns the state of every check.
+    #[must_use]
+    pub fn checks(&self, spec: &RolloutSpec) -> [Check; 2] {
+        let Interval { stable, canary } = self.in_step;
+        let (stable_errors, canary_errors) =
+            (stable.rate(stable.errors), canary.rate(canary.errors));
+        let (stable_slow, canary_slow) = (stable.rate(stable.slow), canary.rate(canary.slow));
+        // Two checks share the error that is allowed.
+        let needed = (2.0 / spec.alpha).ln();
+        let check = |kind, rates: (f64, f64), matters: bool, evidence: &Evidence| {
+            let log_evidence = evidence.log_value();
+            let state = match (matters, log_evidence >= needed) {
+                (true, true) => CheckState::Failed,
+                (true, false) => CheckState::Doubtful,
+                (false, _) => CheckState::Passed,
+            };
+            Check {
+                kind,
+                state,
+                stable_rate: rates.0,
+                canary_rate: rates.1,
+                evidence: log_evidence.exp(),
+                needed: needed.exp(),
+            }
+        };
+        let tolerated = spec.ratio_tolerated;
+        [
+            check(
+                CheckKind::Errors,
+                (stable_errors, canary_errors),
+                canary_errors > stable_errors * tolerated
+                    && canary_errors - stable_errors > spec.error_rate_margin,
+                &self.errors,
+            ),
+            check(
+                CheckKind::Latency,
+                (stable_slow, canary_slow),
+                canary_slow > stable_slow * tolerated && canary_slow > spec.slow_rate_allowed,
+                &self.slowness,
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+//! Verdicts, and how often they are wrong: rollouts in simulation with and without a regression.
+
+use super::*;
+use crate::random::Random;
+
+/// What a revision is like at a moment of a rollout.
+#[derive(Clone, Copy)]
+struct Nature {
+    error_rate: f64,
+    slow_rate: f64,
+}
+
+const HEALTHY: Nature = Nature {
+    error_rate: 0.002,
+    slow_rate: 0.005,
+};
+
+/// A kind of rollout: how the stable revision and the canary behave by the second.
+struct Scenario {
+    name: &'static str,
+    requests_per_second: f64,
+    stable: fn(u64) -> Nature,
+    canary: fn(u64) -> Nature,
+}
+
+/// How many of a scenario's rollouts ended how.
+#[derive(Debug, Default)]
+struct Tally {
+    promoted: u32,
+    rolled_back: u32,
+    undecided: u32,
+    /// Seconds until those that were rolled back were.
+    seconds: Vec<u64>,
+}
+
+impl Tally {
+    fn median_seconds(&self) -> u64 {
+        let mut seconds = self.seconds.clone();
+        seconds.sort_unstable();
+        seconds[seconds.len() / 2]
+    }
+}
+
+/// Draws how many of `n` happen, each with probability `rate`.
+fn draw(random: &mut Random, n: u64, rate: f64) -> u64 {
+    (0..n).filter(|_| random.unit() < rate).count() as u64
+}
+
+fn act(random: &mut Random, requests: u64, nature: Nature) -> Counts {
+    Counts {
+        requests,
+        errors: draw(random, requests, nature.error_rate),
+        slow: draw(random, requests, nature.slow_rate),
+    }
+}
+
+/// Runs rollouts with the default spec, deciding every second, for at most an hour each.
+fn run(scenario: &Scenario, n_rollouts: u64) -> Tally {
+    let spec = RolloutSpec::default();
+    let mut tally = Tally::default();
+    for seed in 0..n_rollouts {
+        let mut random = Random::new(seed);
+        let mut rollout = Rollout::new(Duration::ZERO);
+        let mut is_decided = false;
+        for second in 0..3_600 {
+            let share = spec.steps[rollout.step].percent / 100.0;
+            let requests = draw(
+                &mut random,
+                (scenario.requests_per_second * 2.0) as u64,
+                0.5,
+            );
+            let canary = draw(&mut random, requests, share);
+            let interval = Interval {
+                stable: act(&mut random, requests - canary, (scenario.stable)(second)),
+                canary: act(&mut random, canary, (scenario.canary)(second)),
+            };
+            rollout.observe(&spec, interval);
+            let now = Duration::from_secs(second + 1);
+            match rollout.decide(&spec, now) {
+                Verdict::Hold(_) | Verdict::Overdue(_) => continue,
+                Verdict::Advance { .. } => {
+                    rollout.advance(now);
+                    continue;
+                }
+                Verdict::Promote => tally.promoted += 1,
+                Verdict::RollBack(_) => {
+                    tally.rolled_back += 1;
+                    tally.seconds.push(second + 1);
+                }
+            }
+            is_decided = true;
+            break;
+        }
+        tally.undecided += u32::from(!is_decided);
+    }
+    tally
+}
+
+const N_ROLLOUTS: u64 = 300;
+
+/// Rollouts without a regression: at most `alpha` (1 %) go back, plus what chance allows among 300 (three standard deviations: 5 more).
+#[test]
+fn canaries_that_are_not_worse_are_seldom_rolled_back() {
+    let incident = |second: u64| {
+        if second % 300 < 30 {
+            Nature {
+                error_rate: 0.3,
+                slow_rate: 0.5,
+            }
+        } else {
+            HEALTHY
+        }
+    };
+    let scenarios = [
+        Scenario {
+            name: "healthy",
+            requests_per_second: 50.0,
+            stable: |_| HEALTHY,
+            canary: |_| HEALTHY,
+        },
+        Scenario {
+            name: "low traffic",
+            requests_per_second: 2.0,
+            stable: |_| HEALTHY,
+            canary: |_| HEALTHY,
+        },
+        Scenario {
+            name: "many errors on both",
+            requests_per_second: 50.0,
+            stable: |_| Nature {
+                error_rate: 0.1,
+                slow_rate: 0.1,
+            },
+            canary: |_| Nature {
+                error_rate: 0.1,
+                slow_rate: 0.1,
+            },
+        },
+        Scenario {
+            name: "incidents that strike both",
+            requests_per_second: 50.0,
+            stable: incident,
+            canary: incident,
+        },
+        Scenario {
+            name: "worse within what is tolerated",
+            requests_per_second: 50.0,
+            stable: |_| HEALTHY,
+            canary: |_| Nature {
+                error_rate: 0.0025,
+                slow_rate: 0.006,
+            },
+        },
+    ];
+    for scenario in scenarios {
+        let tally = run(&scenario, N_ROLLOUTS);
+        let name = scenario.name;
+        assert!(tally.rolled_back <= 8, "{name}: {tally:?}");
+        assert!(tally.undecided <= 30, "{name}: {tally:?}");
+    }
+}
+
+/// A regression, and what is demanded: the most of [`N_ROLLOUTS`] that may be promoted all the same, and the most seconds
+/// until half of the others have gone back.
+struct Regression {
+    scenario: Scenario,
+    missed_max: u32,
+    median_seconds_max: u64,
+}
+
+fn regression(
+    name: &'static str,
+    canary: fn(u64) -> Nature,
+    (missed_max, median_seconds_max): (u32, u64),
+) -> Regression {
+    Regression {
+        scenario: Scenario {
+            name,
+            requests_per_second: if name.starts_with("low traffic") {
+                2.0
+            } else {
+                50.0
+            },
+            stable: |_| HEALTHY,
+            canary,
+        },
+        missed_max,
+        median_seconds_max,
+    }
+}
+
+/// Returns a canary that is healthy but for its errors.
+const fn failing(error_rate: f64) -> Nature {
+    Nature {
+        error_rate,
+        ..HEALTHY
+    }
+}
+
+#[test]
+fn regressions_are_caught_and_sudden_failures_within_seconds() {
+    let cases = [
+        regression("fails always", |_| failing(1.0), (0, 3)),
+        regression(
+            "half fails from the second minute on",
+            |second| failing(if second < 60 { 0.002 } else { 0.5 }),
+            (0, 66),
+        ),
+        regression("ten times the errors", |_| failing(0.02), (0, 150)),
+        regression("five times the errors", |_| failing(0.01), (0, 500)),
+        regression(
+            "borderline: errors just over the margin",
+            |_| failing(0.008),
+            (6, 700),
+        ),
+        regression(
+            "five times as many slow requests",
+            |_| Nature {
+                slow_rate: 0.025,
+                ..HEALTHY
+            },
+            (0, 210),
+        ),
+        regression(
+            "errors creep up to 5 % in 15 minutes",
+            |second| failing(0.002 + 0.05 * (second as f64 / 900.0).min(1.0)),
+            (0, 350),
+        ),
+        regression("low traffic, a fifth fails", |_| failing(0.2), (0, 160)),
+        regression(
+            "low traffic, ten times the errors",
+            |_| failing(0.02),
+            (0, 2_200),
+        ),
+    ];
+    for case in cases {
+        let tally = run(&case.scenario, N_ROLLOUTS);
+        let name = case.scenario.name;
+        assert!(tally.promoted <= case.missed_max, "{name}: {tally:?}");
+        assert!(
+            tally.median_seconds() <= case.median_seconds_max,
+            "{name}: {tally:?}"
+        );
+    }
+}
+
+#[test]
+fn specs_that_make_no_sense_are_refused() {
+    let step = |percent| Step {
+        percent,
+        duration: Duration::from_secs(60),
+    };
+    let with_steps = |percents: &[f64]| RolloutSpec {
+        steps: percents.iter().copied().map(step).collect(),
+        ..RolloutSpec::default()
+    };
+    let default = RolloutSpec::default;
+    assert_eq!(default().validate(), Ok(()));
+    let message = |spec: RolloutSpec| spec.validate().unwrap_err().to_string();
+    assert_eq!(
+        message(with_steps(&[10.0, 10.0])),
+        "steps[1]: 10 % is not above 10 % and below 100 %"
+    );
+    assert_eq!(
+        message(with_steps(&[100.0])),
+        "steps[0]: 100 % is not above 0 % and below 100 %"
+    );
+    assert!(with_steps(&[f64::NAN]).validate().is_err());
+    let alpha = |alpha| RolloutSpec { alpha, ..default() };
+    assert_eq!(message(alpha(0.0)), "alpha 0 is not between 0 and 1");
+    let ratio = |ratio_tolerated| RolloutSpec {
+        ratio_tolerated,
+        ..default()
+    };
+    assert_eq!(
+        message(ratio(0.9)),
+        "ratio tolerated 0.9 is not a number of at least 1"
+    );
+}
+
+fn busy(canary: Counts) -> Interval {
+    Interval {
+        stable: Counts {
+            requests: 1_000,
+            errors: 2,
+            slow: 5,
+        },
+        canary,
+    }
+}
+
+#[test]
+fn a_stage_lasts_has_its_requests_and_then_goes_on() {
+    let spec = RolloutSpec {
+        steps: vec![
+            Step {
+                percent: 10.0,
+                duration: Duration::from_secs(60),
+            },
+            Step {
+                percent: 50.0,
+                duration: Duration::from_secs(60),
+            },
+        ],
+        ..RolloutSpec::default()
+    };
+    let mut rollout = Rollout::new(Duration::from_secs(100));
+    let at = Duration::from_secs;
+    let clean = |requests| Counts {
+        requests,
+        ..Counts::default()
+    };
+    rollout.observe(&spec, busy(clean(99)));
+    let verdict = rollout.decide(&spec, at(130));
+    assert_eq!(verdict.to_string(), "waits: the stage lasts another 30 s");
+    let verdict = rollout.decide(&spec, at(160));
+    assert_eq!(
+        verdict.to_string(),
+        "waits: the canary had 99 of 100 requests"
+    );
+    rollout.observe(&spec, busy(clean(1)));
+    assert_eq!(
+        rollout.decide(&spec, at(160)),
+        Verdict::Advance { percent: 50.0 }
+    );
+    rollout.advance(at(160));
+    assert!(matches!(
+        rollout.decide(&spec, at(161)),
+        Verdict::Hold(Hold::Duration { .. })
+    ));
+    rollout.observe(&spec, busy(clean(100)));
+    assert_eq!(rollout.decide(&spec, at(220)), Verdict::Promote);
+}
+
+#[test]
+fn doubt_holds_and_the_deadline_ends_it() {
+    let spec = RolloutSpec {
+        deadline: Some(Duration::from_secs(600)),
+        ..RolloutSpec::default()
+    };
+    let mut rollout = Rollout::new(Duration::ZERO);
+    let doubtful = Counts {
+        requests: 150,
+        errors: 2,
+        slow: 0,
+    };
+    rollout.observe(&spec, busy(doubtful));
+    let verdict = rollout.decide(&spec, Duration::from_secs(300));
+    let text = verdict.to_string();
+    assert!(
+        text.starts_with("waits: in doubt: errors 1.33 % of the canary, 0.20 % of the stable"),
+        "{text}"
+    );
+    let verdict = rollout.decide(&spec, Duration::from_secs(900));
+    assert!(
+        matches!(verdict, Verdict::Overdue(Hold::Doubt(_))),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn a_failed_canary_goes_back_at_any_time_with_its_numbers() {
+    let spec = RolloutSpec::default();
+    let mut rollout = Rollout::new(Duration::ZERO);
+    let failing = Counts {
+        requests: 50,
+        errors: 50,
+        slow: 50,
+    };
+    rollout.observe(&spec, busy(failing));
+    let verdict = rollout.decide(&spec, Duration::from_secs(1));
+    let Verdict::RollBack(checks) = &verdict else {
+        panic!("{verdict}");
+    };
+    assert_eq!(checks.len(), 2);
+    assert!(
+        verdict
+            .to_string()
+            .starts_with("goes back: errors 100.00 % of the canary"),
+        "{verdict}"
+    );
+}

@@ -1,0 +1,132 @@
+//! What is to become of a canary, in words that name the numbers.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What is to become of a canary now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It waits.
+    Hold(Hold),
+    /// It goes to the next stage, with this share of requests.
+    Advance {
+        /// The share in percent.
+        percent: f64,
+    },
+    /// It has passed every stage and takes over.
+    Promote,
+    /// It goes back: these checks failed.
+    RollBack(Vec<Check>),
+    /// It goes back: it waited longer than the deadline allows, for this.
+    Overdue(Hold),
+}
+
+/// What a canary waits for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Hold {
+    /// The stage has not lasted.
+    Duration {
+        /// What is left of it.
+        remaining: Duration,
+    },
+    /// The canary has not had its requests.
+    Requests {
+        /// Those it had in this stage.
+        had: u64,
+        /// Those it must have had.
+        needed: u64,
+    },
+    /// A rate looks bad, without evidence yet that it is.
+    Doubt(Check),
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckKind {
+    /// The share of requests that failed.
+    Errors,
+    /// The share of requests that were slow.
+    Latency,
+}
+
+/// How a comparison stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckState {
+    /// The canary's rate is within what is tolerated.
+    Passed,
+    /// It is not, but there is no evidence yet that this is more than chance.
+    Doubtful,
+    /// It is not, and there is evidence.
+    Failed,
+}
+
+/// One comparison with its numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Check {
+    /// What is compared.
+    pub kind: CheckKind,
+    /// How it stands.
+    pub state: CheckState,
+    /// The stable revision's rate in this stage.
+    pub stable_rate: f64,
+    /// The canary's.
+    pub canary_rate: f64,
+    /// The evidence of a regression over the whole rollout: 1 is none.
+    pub evidence: f64,
+    /// The evidence from which on it is believed.
+    pub needed: f64,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            CheckKind::Errors => "errors",
+            CheckKind::Latency => "slow requests",
+        };
+        write!(
+            f,
+            "{what} {:.2} % of the canary, {:.2} % of the stable revision (evidence {:.3}, needed {:.0})",
+            self.canary_rate * 100.0,
+            self.stable_rate * 100.0,
+            self.evidence,
+            self.needed
+        )
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duration { remaining } => {
+                write!(
+                    f,
+                    "the stage lasts another {} s",
+                    remaining.as_secs_f64().ceil()
+                )
+            }
+            Self::Requests { had, needed } => {
+                write!(f, "the canary had {had} of {needed} requests")
+            }
+            Self::Doubt(check) => write!(f, "in doubt: {check}"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hold(hold) => write!(f, "waits: {hold}"),
+            Self::Advance { percent } => write!(f, "goes on with {percent} % of requests"),
+            Self::Promote => write!(f, "is promoted"),
+            Self::RollBack(checks) => {
+                write!(f, "goes back: ")?;
+                for (index, check) in checks.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "; " };
+                    write!(f, "{separator}{check}")?;
+                }
+                Ok(())
+            }
+            Self::Overdue(hold) => write!(f, "goes back, overdue: {hold}"),
+        }
+    }
+}
