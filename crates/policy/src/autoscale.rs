@@ -17,6 +17,7 @@ mod window;
 
 use std::time::Duration;
 
+pub use crate::SpecError;
 pub use annotations::is_unknown_annotation;
 pub use decision::{Adjustment, Basis, Decision, Mode, Predicted, Reason};
 pub use keep_warm::{KEEP_WARM, KeepWarm};

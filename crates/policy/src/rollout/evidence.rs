@@ -1,6 +1,6 @@
 //! Evidence that events (errors, slow requests) strike one of two revisions more often than its share of requests explains.
 //!
-//! Requests are split at random, so which revision an event strikes depends only on the canary's share of the requests and on the
+//! Requests are split without regard to what they are, so which revision an event strikes depends only on the canary's share of the requests and on the
 //! ratio of the two rates, whatever the rates are and however they change. Against the largest tolerated ratio stand a few larger ones; the evidence is the mean of
 //! their likelihood ratios, multiplied up over the events. Under any tolerated ratio this is a nonnegative supermartingale, so by Ville's
 //! inequality it ever exceeds `1 / alpha` with probability `alpha` at most. This is a mixture sequential probability ratio test
