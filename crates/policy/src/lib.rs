@@ -1,10 +1,12 @@
 //! Pure decisions: what is to be done, given what was seen. Nothing here does I/O, waits or reads a clock: `now` is an argument,
 //! a [`Duration`](std::time::Duration) on the caller's monotonic clock ([`coracle_base::Clock::monotonic`]).
 //!
-//! [`autoscale`] says how many replicas a revision should have, and [`simulate`] is the proving ground for that; [`rollout`] says whether a canary goes on.
+//! [`autoscale`] says how many replicas a revision should have, and [`simulate`] is the proving ground for that; [`rollout`] says whether a canary goes on,
+//! and [`experiment`] which variant is better and whether one may believe it.
 //! Start reading at [`autoscale::Autoscaler`].
 
 pub mod autoscale;
+pub mod experiment;
 mod random;
 pub mod rollout;
 pub mod simulate;

@@ -1,0 +1,90 @@
+//! Statistics of experiments: is one variant better, by how much, and may one believe it already.
+//!
+//! Analysis is by unit (a user, a session), not by request: summaries of units go in ([`Moments`], [`Bivariate`], [`Proportion`]), and [`Effect`]s
+//! that name their method come out. Fixed-horizon methods ([`welch`], [`two_proportions`]) may be looked at once, at the planned end; anytime-valid
+//! ones ([`sequential`], [`BettingMean`]) as often as one likes. Check [`ratio_mismatch`] first: if units are not split as meant, nothing
+//! else can be believed. Every function is pure; nothing here assigns units or stores outcomes.
+
+mod bayes;
+mod fixed;
+mod plan;
+mod sequential;
+mod special;
+mod split;
+mod summary;
+
+use std::fmt;
+
+pub use bayes::{Posterior, posterior};
+pub use fixed::{
+    benjamini_hochberg, bonferroni, fisher_exact, relative_lift, two_proportions, welch,
+};
+pub use plan::{Design, units_per_arm_mean, units_per_arm_proportion};
+pub use sequential::{
+    BettingMean, Guardrail, guardrail, mixture_for, mixture_likelihood_ratio, sequential,
+};
+pub use split::{RatioMismatch, ratio_mismatch, sequential_ratio_mismatch};
+pub use summary::{Bivariate, Moments, Proportion, cuped};
+
+/// How a number was come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Welch's t-test; fixed horizon.
+    Welch,
+    /// Pooled two-proportion z-test with Newcombe's interval; fixed horizon.
+    TwoProportions,
+    /// Relative lift by the delta method; fixed horizon.
+    RelativeLift,
+    /// Mixture sequential probability ratio test with a normal mixture; anytime-valid.
+    MixtureSequential,
+}
+
+impl Method {
+    /// Returns the method's name for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Welch => "Welch's t-test (fixed horizon)",
+            Self::TwoProportions => "pooled z-test, Newcombe interval (fixed horizon)",
+            Self::RelativeLift => "relative lift, delta method (fixed horizon)",
+            Self::MixtureSequential => "mSPRT, normal mixture (anytime-valid)",
+        }
+    }
+
+    /// Says whether the number may be looked at at any time.
+    #[must_use]
+    pub fn is_anytime_valid(self) -> bool {
+        self == Self::MixtureSequential
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A range of values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// The least.
+    pub low: f64,
+    /// The greatest.
+    pub high: f64,
+}
+
+/// How much variant B differs from variant A.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effect {
+    /// How it was computed.
+    pub method: Method,
+    /// B minus A (for [`Method::RelativeLift`], divided by A).
+    pub difference: f64,
+    /// What holds the true difference with the confidence asked for.
+    pub interval: Bounds,
+    /// The two-sided p-value of no difference.
+    pub p_value: f64,
+}
+
+#[cfg(test)]
+mod tests;
