@@ -63,7 +63,7 @@ pub(crate) const TARGET_QUEUE_DEPTH: Name = ours("target-queue-depth");
 pub(crate) const PREDICTIVE: Name = ours("predictive");
 pub(crate) const PREDICTIVE_LEAD: Name = ours("predictive-lead");
 
-const ALL: [Name; 19] = [
+pub(crate) const ALL: [Name; 19] = [
     CLASS,
     METRIC,
     TARGET,

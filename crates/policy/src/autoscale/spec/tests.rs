@@ -437,3 +437,59 @@ fn unknown_annotations_are_errors_in_our_namespace_and_known_as_such_in_knative_
     assert!(!unknown("serving.coracle.dev/autoscale-predictive"));
     assert!(!unknown("prometheus.io/port"));
 }
+
+/// Values are outside text: whatever they are, they are read into the allowed ranges or refused.
+#[test]
+fn random_values_are_read_within_ranges_or_refused() {
+    const PIECES: [&str; 24] = [
+        "0",
+        "1",
+        "9",
+        "60",
+        "1e9",
+        "-",
+        "+",
+        ".",
+        "s",
+        "m",
+        "h",
+        "ms",
+        "ns",
+        "µs",
+        "NaN",
+        "inf",
+        "%",
+        " ",
+        "auto",
+        "linear",
+        "rps",
+        "99999999999999999999",
+        "é",
+        "\u{0}",
+    ];
+    let mut random = crate::random::Random::new(3);
+    let mut n_read = 0;
+    for _ in 0..20_000 {
+        let mut pick = |n: usize| (random.next_u64() % n as u64) as usize;
+        let name = annotations::ALL[pick(annotations::ALL.len())].to_string();
+        let value: String = (0..=pick(3)).map(|_| PIECES[pick(PIECES.len())]).collect();
+        let Ok(spec) = annotated(&name, &value) else {
+            continue;
+        };
+        n_read += 1;
+        let target = spec.target_per_replica();
+        assert!(target.is_finite() && target >= 0.01, "{name}: {value:?}");
+        assert!(
+            (WINDOW_MIN..=WINDOW_MAX).contains(&spec.stable_window),
+            "{name}: {value:?}"
+        );
+        assert!(spec.panic_window >= seconds(1) && spec.panic_window <= spec.stable_window);
+        assert!(
+            (1.1..=10.0).contains(&spec.panic_threshold),
+            "{name}: {value:?}"
+        );
+        assert!(spec.max_replicas == 0 || spec.min_replicas <= spec.max_replicas);
+        assert!(spec.scale_down_delay <= WINDOW_MAX && spec.pod_retention_period <= WINDOW_MAX);
+    }
+    assert!(n_read > 500, "{n_read} were read");
+}
