@@ -4,7 +4,7 @@ use coracle_model::{Accepts, Scorer};
 use coracle_tensor::Rows;
 
 use crate::interval::IntervalTables;
-use crate::leaves::{Block, Leaves};
+use crate::leaves::{Block, Leaves, Sum};
 use crate::spec::{ForestError, ForestSpec, Precision};
 use crate::traversal::Traversal;
 use crate::tree::{self, Tree};
@@ -15,13 +15,42 @@ pub struct Forest {
     n_features: usize,
     n_scores: usize,
     accepts: Accepts,
-    /// The initial scores, padded to the leaves' stride.
-    base: Vec<f64>,
     divisor: Option<f64>,
-    leaves: Leaves,
+    addends: Addends,
     layout: Layout,
     n_trees: usize,
     n_nodes: usize,
+}
+
+/// What is added up, in the precision of the sums.
+#[derive(Debug)]
+enum Addends {
+    Single(Terms<f32>),
+    Double(Terms<f64>),
+}
+
+#[derive(Debug)]
+struct Terms<S> {
+    /// The initial scores, padded to the leaves' stride.
+    base: Vec<S>,
+    leaves: Leaves<S>,
+}
+
+impl<S: Sum> Terms<S> {
+    fn collect(spec: &ForestSpec, trees: &[Tree]) -> Result<Self, ForestError> {
+        let leaves = Leaves::collect(trees, spec.n_scores).ok_or_else(|| {
+            ForestError::new(
+                "the trees have more than 2^32 leaves, or add to different kinds of scores",
+            )
+        })?;
+        let mut base: Vec<S> = spec.base.iter().map(|&score| S::round(score)).collect();
+        base.resize(leaves.stride(), S::default());
+        Ok(Self { base, leaves })
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.leaves.memory_bytes() + self.base.capacity() * size_of::<S>()
+    }
 }
 
 #[derive(Debug)]
@@ -90,11 +119,10 @@ impl Forest {
         trees: &[Tree],
         intervals: Option<IntervalTables>,
     ) -> Result<Self, ForestError> {
-        let leaves = Leaves::collect(trees, spec.n_scores).ok_or_else(|| {
-            ForestError::new(
-                "the trees have more than 2^32 leaves, or add to different kinds of scores",
-            )
-        })?;
+        let addends = match spec.summation {
+            Precision::Single => Addends::Single(Terms::collect(spec, trees)?),
+            Precision::Double => Addends::Double(Terms::collect(spec, trees)?),
+        };
         let too_large = || ForestError::new("the trees have more than 2^32 nodes in all");
         let layout = match (intervals, spec.precision) {
             (Some(tables), _) => Layout::Intervals(tables),
@@ -105,8 +133,6 @@ impl Forest {
                 Layout::Double(Traversal::compile(trees).ok_or_else(too_large)?)
             }
         };
-        let mut base = spec.base.clone();
-        base.resize(leaves.stride(), 0.0);
         Ok(Self {
             n_features: spec.n_features,
             n_scores: spec.n_scores,
@@ -118,9 +144,8 @@ impl Forest {
                     (Precision::Double, true) => f64::INFINITY,
                 },
             },
-            base,
             divisor: spec.divisor,
-            leaves,
+            addends,
             layout,
             n_trees: trees.len(),
             n_nodes: trees.iter().map(|tree| tree.nodes.len()).sum(),
@@ -148,14 +173,39 @@ impl Forest {
         self.n_nodes
     }
 
+    /// Scores rows block by block.
+    fn score_with<S: Sum>(&self, terms: &Terms<S>, rows: Rows<'_>, scores: &mut [f64]) {
+        let stride = terms.base.len();
+        // One row of few scores, the commonest request, must not allocate.
+        let mut few = [S::default(); 16];
+        let mut many;
+        let sums = if rows.n_rows() * stride <= few.len() {
+            &mut few[..]
+        } else {
+            many = vec![S::default(); rows.n_rows().min(BLOCK_ROWS) * stride];
+            &mut many[..]
+        };
+        let blocks = rows.values().chunks(BLOCK_ROWS * self.n_features);
+        for (rows, scores) in blocks.zip(scores.chunks_mut(BLOCK_ROWS * self.n_scores)) {
+            let n_rows = rows.len() / self.n_features;
+            self.score_block(terms, rows, &mut sums[..n_rows * stride], scores);
+        }
+    }
+
     /// Scores at most [`BLOCK_ROWS`] rows; `sums` is `(rows, stride)`.
-    fn score_block(&self, rows: &[f64], sums: &mut [f64], scores: &mut [f64]) {
-        let stride = self.base.len();
+    fn score_block<S: Sum>(
+        &self,
+        terms: &Terms<S>,
+        rows: &[f64],
+        sums: &mut [S],
+        scores: &mut [f64],
+    ) {
+        let stride = terms.base.len();
         for sums in sums.chunks_exact_mut(stride) {
-            sums.copy_from_slice(&self.base);
+            sums.copy_from_slice(&terms.base);
         }
         let block = Block {
-            leaves: &self.leaves,
+            leaves: &terms.leaves,
             rows,
             n_features: self.n_features,
         };
@@ -166,13 +216,11 @@ impl Forest {
         }
         let rows_of_scores = scores.chunks_exact_mut(self.n_scores);
         for (sums, scores) in sums.chunks_exact(stride).zip(rows_of_scores) {
-            match self.divisor {
-                Some(divisor) => {
-                    for (score, sum) in scores.iter_mut().zip(sums) {
-                        *score = sum / divisor;
-                    }
-                }
-                None => scores.copy_from_slice(&sums[..self.n_scores]),
+            for (score, sum) in scores.iter_mut().zip(sums) {
+                *score = match self.divisor {
+                    Some(divisor) => sum.widen() / divisor,
+                    None => sum.widen(),
+                };
             }
         }
     }
@@ -215,20 +263,9 @@ impl Scorer for Forest {
             rows.n_rows() * self.n_scores,
             "number of scores"
         );
-        let stride = self.base.len();
-        // One row of few scores, the commonest request, must not allocate.
-        let mut few = [0.0; 16];
-        let mut many;
-        let sums = if rows.n_rows() * stride <= few.len() {
-            &mut few[..]
-        } else {
-            many = vec![0.0; rows.n_rows().min(BLOCK_ROWS) * stride];
-            &mut many[..]
-        };
-        let blocks = rows.values().chunks(BLOCK_ROWS * self.n_features);
-        for (rows, scores) in blocks.zip(scores.chunks_mut(BLOCK_ROWS * self.n_scores)) {
-            let n_rows = rows.len() / self.n_features;
-            self.score_block(rows, &mut sums[..n_rows * stride], scores);
+        match &self.addends {
+            Addends::Single(terms) => self.score_with(terms, rows, scores),
+            Addends::Double(terms) => self.score_with(terms, rows, scores),
         }
     }
 
@@ -238,7 +275,11 @@ impl Scorer for Forest {
             Layout::Single(traversal) => traversal.memory_bytes(),
             Layout::Double(traversal) => traversal.memory_bytes(),
         };
-        layout + self.leaves.memory_bytes() + self.base.capacity() * size_of::<f64>()
+        let addends = match &self.addends {
+            Addends::Single(terms) => terms.memory_bytes(),
+            Addends::Double(terms) => terms.memory_bytes(),
+        };
+        layout + addends
     }
 }
 

@@ -14,7 +14,7 @@ mod table;
 
 use std::ops::BitAndAssign;
 
-use crate::leaves::Block;
+use crate::leaves::{Block, Sum};
 use crate::spec::{ForestSpec, Precision};
 use crate::tree::Tree;
 use mask::Mask;
@@ -82,7 +82,7 @@ impl IntervalTables {
     }
 
     /// Adds the leaves that each row of `block` reaches to its row of `sums`.
-    pub(crate) fn add(&self, block: Block<'_>, sums: &mut [f64]) {
+    pub(crate) fn add<S: Sum>(&self, block: Block<'_, S>, sums: &mut [S]) {
         match &self.masks {
             Masks::U16(masks) => self.add_by_width(masks, block, sums),
             Masks::U32(masks) => self.add_by_width(masks, block, sums),
@@ -90,49 +90,49 @@ impl IntervalTables {
         }
     }
 
-    fn add_by_width<M: Mask>(&self, masks: &[M], block: Block<'_>, sums: &mut [f64]) {
+    fn add_by_width<S: Sum, M: Mask>(&self, masks: &[M], block: Block<'_, S>, sums: &mut [S]) {
         match block.leaves.fixed_width() {
-            1 => self.dispatch::<M, 1>(masks, block, sums),
-            2 => self.dispatch::<M, 2>(masks, block, sums),
-            4 => self.dispatch::<M, 4>(masks, block, sums),
-            _ => self.dispatch::<M, 0>(masks, block, sums),
+            1 => self.dispatch::<S, M, 1>(masks, block, sums),
+            2 => self.dispatch::<S, M, 2>(masks, block, sums),
+            4 => self.dispatch::<S, M, 4>(masks, block, sums),
+            _ => self.dispatch::<S, M, 0>(masks, block, sums),
         }
     }
 
     /// Runs the loop compiled for the widest vectors this processor has; all give the same bits.
-    fn dispatch<M: Mask, const WIDTH: usize>(
+    fn dispatch<S: Sum, M: Mask, const WIDTH: usize>(
         &self,
         masks: &[M],
-        block: Block<'_>,
-        sums: &mut [f64],
+        block: Block<'_, S>,
+        sums: &mut [S],
     ) {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2")
             && std::arch::is_x86_feature_detected!("bmi1")
         {
             // SAFETY: the processor has these features.
-            return unsafe { self.add_avx2::<M, WIDTH>(masks, block, sums) };
+            return unsafe { self.add_avx2::<S, M, WIDTH>(masks, block, sums) };
         }
-        self.add_all::<M, WIDTH>(masks, block, sums);
+        self.add_all::<S, M, WIDTH>(masks, block, sums);
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1")]
-    fn add_avx2<M: Mask, const WIDTH: usize>(
+    fn add_avx2<S: Sum, M: Mask, const WIDTH: usize>(
         &self,
         masks: &[M],
-        block: Block<'_>,
-        sums: &mut [f64],
+        block: Block<'_, S>,
+        sums: &mut [S],
     ) {
-        self.add_all::<M, WIDTH>(masks, block, sums);
+        self.add_all::<S, M, WIDTH>(masks, block, sums);
     }
 
     #[inline(always)]
-    fn add_all<M: Mask, const WIDTH: usize>(
+    fn add_all<S: Sum, M: Mask, const WIDTH: usize>(
         &self,
         masks: &[M],
-        block: Block<'_>,
-        sums: &mut [f64],
+        block: Block<'_, S>,
+        sums: &mut [S],
     ) {
         let Block {
             leaves,
@@ -143,20 +143,20 @@ impl IntervalTables {
         let mut groups = rows.chunks_exact(n_features * ROWS);
         let mut group_sums = sums.chunks_exact_mut(stride * ROWS);
         for (rows, sums) in groups.by_ref().zip(group_sums.by_ref()) {
-            self.add_group::<M, WIDTH, ROWS>(masks, Block { rows, ..block }, sums);
+            self.add_group::<S, M, WIDTH, ROWS>(masks, Block { rows, ..block }, sums);
         }
         let rest = groups.remainder().chunks_exact(n_features);
         for (rows, sums) in rest.zip(group_sums.into_remainder().chunks_exact_mut(stride)) {
-            self.add_group::<M, WIDTH, 1>(masks, Block { rows, ..block }, sums);
+            self.add_group::<S, M, WIDTH, 1>(masks, Block { rows, ..block }, sums);
         }
     }
 
     #[inline(always)]
-    fn add_group<M: Mask, const WIDTH: usize, const N: usize>(
+    fn add_group<S: Sum, M: Mask, const WIDTH: usize, const N: usize>(
         &self,
         masks: &[M],
-        block: Block<'_>,
-        sums: &mut [f64],
+        block: Block<'_, S>,
+        sums: &mut [S],
     ) {
         let mut entries = [[0_u32; COLUMNS_MAX]; N];
         for (entries, row) in entries

@@ -1,15 +1,45 @@
 //! The values of all leaves in one table, and how they are added to scores.
 
-use std::ops::Range;
+use std::fmt::Debug;
+use std::ops::{AddAssign, Range};
 
 use crate::spec::Target;
 use crate::tree::Tree;
 
+/// A number that leaves are added in: `f32` or `f64`.
+pub(crate) trait Sum: Copy + AddAssign + Debug + Default + Send + Sync + 'static {
+    /// Rounds to this precision.
+    fn round(value: f64) -> Self;
+    /// Widens to double.
+    fn widen(self) -> f64;
+}
+
+impl Sum for f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "rounding is the point")]
+    fn round(value: f64) -> Self {
+        value as Self
+    }
+
+    fn widen(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Sum for f64 {
+    fn round(value: f64) -> Self {
+        value
+    }
+
+    fn widen(self) -> f64 {
+        self
+    }
+}
+
 /// Rows on their way through a kernel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Block<'a> {
+pub(crate) struct Block<'a, S> {
     /// The leaves to add from.
-    pub(crate) leaves: &'a Leaves,
+    pub(crate) leaves: &'a Leaves<S>,
     /// The rows' values, row-major.
     pub(crate) rows: &'a [f64],
     /// The number of values of a row.
@@ -18,9 +48,9 @@ pub(crate) struct Block<'a> {
 
 /// The leaves of every tree, and where each tree's begin.
 #[derive(Debug)]
-pub(crate) struct Leaves {
+pub(crate) struct Leaves<S> {
     /// `(leaves of all trees, stride)`, row-major, padded with zeros.
-    values: Vec<f64>,
+    values: Vec<S>,
     /// For each tree the index of its first leaf.
     first: Vec<u32>,
     /// For each tree the score its leaves add to; empty if they add to all.
@@ -29,7 +59,7 @@ pub(crate) struct Leaves {
     stride: usize,
 }
 
-impl Leaves {
+impl<S: Sum> Leaves<S> {
     /// Collects the leaves of `trees`; `None` if there are more than 2^32.
     ///
     /// Trees that all add to all scores, or to the only one, get vector leaves padded to 1, 2, 4 or a
@@ -56,10 +86,12 @@ impl Leaves {
             leaves.first.push(u32::try_from(n_leaves).ok()?);
             n_leaves += tree.n_leaves;
             for leaf in tree.leaf_values.chunks_exact(width) {
-                leaves.values.extend_from_slice(leaf);
                 leaves
                     .values
-                    .resize(leaves.values.len() + stride - width, 0.0);
+                    .extend(leaf.iter().map(|&value| S::round(value)));
+                leaves
+                    .values
+                    .resize(leaves.values.len() + stride - width, S::default());
             }
             if let (Target::OneScore(score), false) = (tree.target, is_vector) {
                 leaves.scores.push(u32::try_from(score).ok()?);
@@ -98,7 +130,7 @@ impl Leaves {
         &self,
         trees: Range<usize>,
         leaf_of: impl Fn(usize, usize) -> usize,
-        sums: &mut [f64],
+        sums: &mut [S],
     ) {
         if WIDTH == 0 {
             // SAFETY: the caller's contract.
@@ -106,7 +138,7 @@ impl Leaves {
         }
         let sums = &mut sums[..ROWS * WIDTH];
         // Local, so that the sums stay in registers.
-        let mut totals = [[0.0; WIDTH]; ROWS];
+        let mut totals = [[S::default(); WIDTH]; ROWS];
         for (row, total) in totals.iter_mut().enumerate() {
             total.copy_from_slice(&sums[row * WIDTH..(row + 1) * WIDTH]);
         }
@@ -118,7 +150,7 @@ impl Leaves {
                 // SAFETY: the caller's contract: the leaf exists, and each leaf has WIDTH values.
                 let values = unsafe { self.values.get_unchecked(start..start + WIDTH) };
                 for (sum, value) in total.iter_mut().zip(values) {
-                    *sum += value;
+                    *sum += *value;
                 }
             }
         }
@@ -136,7 +168,7 @@ impl Leaves {
         trees: Range<usize>,
         n_rows: usize,
         leaf_of: impl Fn(usize, usize) -> usize,
-        sums: &mut [f64],
+        sums: &mut [S],
     ) {
         for tree in trees {
             let first = self.first[tree] as usize;
@@ -151,7 +183,7 @@ impl Leaves {
                 } else {
                     let values = &self.values[leaf * self.stride..(leaf + 1) * self.stride];
                     for (sum, value) in sums.iter_mut().zip(values) {
-                        *sum += value;
+                        *sum += *value;
                     }
                 }
             }
@@ -160,6 +192,7 @@ impl Leaves {
 
     /// Returns the memory held, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.values.capacity() * 8 + (self.first.capacity() + self.scores.capacity()) * 4
+        self.values.capacity() * size_of::<S>()
+            + (self.first.capacity() + self.scores.capacity()) * 4
     }
 }

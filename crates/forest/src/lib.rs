@@ -2,8 +2,8 @@
 //!
 //! [`Forest::try_new`] takes trees as a file describes them ([`ForestSpec`]), checks everything and compiles
 //! them to the layout that suits their size: interval tables (`interval`) for small trees, traversal
-//! (`traversal`) for all others. Every kernel gives the same bits: leaves are added in tree order in double
-//! precision. Knows no file format.
+//! (`traversal`) for all others. Every kernel gives the same bits: leaves are added in tree order, in the
+//! precision that the specification names. Knows no file format.
 //!
 //! This crate alone may use `unsafe`: reads without bounds checks that the validation has made sound, and
 //! calls of functions compiled for processor features found at run time.
@@ -18,5 +18,5 @@ mod tree;
 
 pub use forest::{Forest, Kernel};
 pub use spec::{
-    Categories, ForestError, ForestSpec, NodeSpec, Precision, SplitRule, Target, TreeSpec,
+    Categories, ForestError, ForestSpec, Members, NodeSpec, Precision, SplitRule, Target, TreeSpec,
 };

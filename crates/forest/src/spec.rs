@@ -11,6 +11,8 @@ pub struct ForestSpec {
     pub n_scores: usize,
     /// The precision in which values are compared with thresholds.
     pub precision: Precision,
+    /// The precision in which leaves are added. In single precision the base and the leaves are rounded to it first.
+    pub summation: Precision,
     /// The scores before any tree; `n_scores` numbers.
     pub base: Vec<f64>,
     /// What the summed scores are divided by at the end; forests average, boosting does not.
@@ -23,7 +25,7 @@ pub struct ForestSpec {
     pub trees: Vec<TreeSpec>,
 }
 
-/// The precision of comparisons.
+/// The precision of comparisons, and of sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// The value is rounded to single precision, then compared with the double-precision threshold.
@@ -78,8 +80,42 @@ pub enum NodeSpec {
 pub enum SplitRule {
     /// Is the value at most this threshold?
     LessOrEqual(f64),
-    /// Is the value's category among these?
+    /// Is the value's category among these? A category that is not known goes where missing values go.
     Categories(Box<Categories>),
+    /// Is the value's category among these? Any other value but NaN goes right.
+    Members(Box<Members>),
+}
+
+/// A set of categories from 0 on; any number of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// Bit `c % 32` of word `c / 32` stands for category `c`.
+    pub bits: Vec<u32>,
+    /// Whether a value between -1 and 0 is category 0; otherwise it is none.
+    pub truncates: bool,
+}
+
+impl Members {
+    /// Tells whether `value`, cut to an integer, is in the set; NaN is not.
+    #[must_use]
+    pub fn contains(&self, value: f64) -> bool {
+        let Some(category) = category(value, self.truncates) else {
+            return false;
+        };
+        let word = self.bits.get(category / 32).copied().unwrap_or(0);
+        word >> (category % 32) & 1 == 1
+    }
+}
+
+/// Returns the category that `value` stands for: itself, cut to an integer; `None` for NaN, negative and huge values.
+pub(crate) fn category(value: f64, truncates: bool) -> Option<usize> {
+    let is_category = value >= 0.0 || truncates && value > -1.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "in 0..2^31, or between -1 and 0, which is cut to 0"
+    )]
+    (is_category && value < 2_147_483_648.0).then_some(value as usize)
 }
 
 /// A set of categories 0 to 255, as 256 bits; bit `c % 32` of word `c / 32` stands for category `c`.

@@ -11,8 +11,8 @@ mod avx512;
 
 use std::fmt::Debug;
 
-use crate::leaves::{Block, Leaves};
-use crate::spec::Categories;
+use crate::leaves::{Block, Leaves, Sum};
+use crate::spec::{Categories, Members};
 use crate::tree::{Node, Rule, Tree};
 
 /// The number of walks that go side by side: enough to hide the latency of a load.
@@ -155,7 +155,32 @@ pub(crate) struct Traversal<T> {
     /// For each node the leaf's number within its tree, or for a category split its index in `categories`.
     extra: Vec<u32>,
     roots: Vec<u32>,
-    categories: Vec<Categories>,
+    categories: Vec<CategorySplit>,
+}
+
+/// The question of a category split.
+#[derive(Debug)]
+enum CategorySplit {
+    Known(Categories),
+    Members(Members),
+}
+
+impl CategorySplit {
+    fn goes_left(&self, value: f64, missing_left: bool) -> bool {
+        match self {
+            Self::Known(categories) => categories.goes_left(value).unwrap_or(missing_left),
+            Self::Members(_) if value.is_nan() => missing_left,
+            Self::Members(members) => members.contains(value),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let bits = match self {
+            Self::Known(_) => 0,
+            Self::Members(members) => members.bits.capacity() * size_of::<u32>(),
+        };
+        size_of::<Self>() + bits
+    }
 }
 
 impl<T: Real> Traversal<T> {
@@ -210,15 +235,24 @@ impl<T: Real> Traversal<T> {
             Rule::LessOrEqual(threshold) => compact.threshold = T::round(*threshold),
             Rule::Categories(categories) => {
                 compact.feature |= CATEGORIES;
-                extra = u32::try_from(self.categories.len()).ok()?;
-                self.categories.push(**categories);
+                extra = self.push_categories(CategorySplit::Known(**categories))?;
+            }
+            Rule::Members(members) => {
+                compact.feature |= CATEGORIES;
+                extra = self.push_categories(CategorySplit::Members((**members).clone()))?;
             }
         }
         Some((compact, extra))
     }
 
+    fn push_categories(&mut self, split: CategorySplit) -> Option<u32> {
+        let index = u32::try_from(self.categories.len()).ok()?;
+        self.categories.push(split);
+        Some(index)
+    }
+
     /// Adds the leaves that each row of `block` reaches to its row of `sums`.
-    pub(crate) fn add(&self, block: Block<'_>, sums: &mut [f64]) {
+    pub(crate) fn add<S: Sum>(&self, block: Block<'_, S>, sums: &mut [S]) {
         let Block {
             leaves,
             rows,
@@ -264,13 +298,13 @@ impl<T: Real> Traversal<T> {
     }
 
     /// Walks one tree for as many rows as the processor takes at once.
-    fn add_tree_at_once(
+    fn add_tree_at_once<S: Sum>(
         &self,
-        leaves: &Leaves,
+        leaves: &Leaves<S>,
         tree: usize,
         rows: &[T],
         n_features: usize,
-        sums: &mut [f64],
+        sums: &mut [S],
     ) {
         let mut ends = [0; ROWS_AT_ONCE_MAX];
         T::walk_many(self, self.roots[tree], rows, n_features, &mut ends);
@@ -280,12 +314,12 @@ impl<T: Real> Traversal<T> {
         {
             let leaf_of = |_tree: usize, row: usize| self.extra[ends[row] as usize] as usize;
             // SAFETY: the tree exists and the walks ended on leaves of it.
-            unsafe { add_leaves::<WALKS>(leaves, tree..tree + 1, leaf_of, sums) };
+            unsafe { add_leaves::<S, WALKS>(leaves, tree..tree + 1, leaf_of, sums) };
         }
     }
 
     /// Walks all trees for one row, several trees side by side.
-    fn add_row(&self, leaves: &Leaves, row: &[T], sums: &mut [f64]) {
+    fn add_row<S: Sum>(&self, leaves: &Leaves<S>, row: &[T], sums: &mut [S]) {
         let mut tree = 0;
         while tree < self.roots.len() {
             let n_walks = WALKS.min(self.roots.len() - tree);
@@ -295,19 +329,19 @@ impl<T: Real> Traversal<T> {
             let leaf_of =
                 |index: usize, _row: usize| self.extra[ends[index - tree] as usize] as usize;
             // SAFETY: the trees exist and the walk ended on leaves of theirs.
-            unsafe { add_leaves::<1>(leaves, tree..tree + n_walks, leaf_of, sums) };
+            unsafe { add_leaves::<S, 1>(leaves, tree..tree + n_walks, leaf_of, sums) };
             tree += n_walks;
         }
     }
 
     /// Walks one tree for up to [`WALKS`] rows side by side.
-    fn add_tree(
+    fn add_tree<S: Sum>(
         &self,
-        leaves: &Leaves,
+        leaves: &Leaves<S>,
         tree: usize,
         rows: &[T],
         n_features: usize,
-        sums: &mut [f64],
+        sums: &mut [S],
     ) {
         let n_rows = rows.len() / n_features;
         let row = |walk: usize| {
@@ -319,10 +353,10 @@ impl<T: Real> Traversal<T> {
         // SAFETY: the tree exists and the walk ended on leaves of it.
         unsafe {
             if n_rows == WALKS {
-                add_leaves::<WALKS>(leaves, tree..tree + 1, leaf_of, sums);
+                add_leaves::<S, WALKS>(leaves, tree..tree + 1, leaf_of, sums);
             } else {
                 for (row, sums) in sums.chunks_exact_mut(leaves.stride()).enumerate() {
-                    add_leaves::<1>(
+                    add_leaves::<S, 1>(
                         leaves,
                         tree..tree + 1,
                         |tree, _row| leaf_of(tree, row),
@@ -353,7 +387,7 @@ impl<T: Real> Traversal<T> {
                 let missing_left = node.feature & MISSING_LEFT != 0;
                 let goes_left = if has_categories && node.feature & CATEGORIES != 0 {
                     let categories = &self.categories[self.extra[*at as usize] as usize];
-                    categories.goes_left(value.widen()).unwrap_or(missing_left)
+                    categories.goes_left(value.widen(), missing_left)
                 } else {
                     value <= node.threshold || (value.is_missing() & missing_left)
                 };
@@ -371,7 +405,11 @@ impl<T: Real> Traversal<T> {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.nodes.capacity() * size_of::<Compact<T>>()
             + (self.extra.capacity() + self.roots.capacity()) * size_of::<u32>()
-            + self.categories.capacity() * size_of::<Categories>()
+            + self
+                .categories
+                .iter()
+                .map(CategorySplit::memory_bytes)
+                .sum::<usize>()
     }
 }
 
@@ -380,11 +418,11 @@ impl<T: Real> Traversal<T> {
 /// # Safety
 /// As for [`Leaves::add`].
 #[inline(always)]
-unsafe fn add_leaves<const ROWS: usize>(
-    leaves: &Leaves,
+unsafe fn add_leaves<S: Sum, const ROWS: usize>(
+    leaves: &Leaves<S>,
     trees: std::ops::Range<usize>,
     leaf_of: impl Fn(usize, usize) -> usize,
-    sums: &mut [f64],
+    sums: &mut [S],
 ) {
     // SAFETY: the caller's contract.
     unsafe {

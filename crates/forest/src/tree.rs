@@ -1,7 +1,7 @@
 //! A validated tree: breadth-first, siblings adjacent, leaves numbered from left to right.
 
 use crate::spec::{
-    Categories, ForestError, ForestSpec, NodeSpec, Precision, SplitRule, Target, TreeSpec,
+    Categories, ForestError, ForestSpec, Members, NodeSpec, Precision, SplitRule, Target, TreeSpec,
 };
 
 /// A tree that has passed every check; kernels are compiled from it.
@@ -36,6 +36,7 @@ pub(crate) enum Rule {
     /// single-precision value as the original threshold does.
     LessOrEqual(f64),
     Categories(Box<Categories>),
+    Members(Box<Members>),
 }
 
 impl Rule {
@@ -45,6 +46,7 @@ impl Rule {
             _ if value.is_nan() => missing_left,
             Self::LessOrEqual(threshold) => value <= *threshold,
             Self::Categories(categories) => categories.goes_left(value).unwrap_or(missing_left),
+            Self::Members(members) => members.contains(value),
         }
     }
 }
@@ -217,6 +219,7 @@ fn compile_rule(precision: Precision, rule: &SplitRule) -> Rule {
             Precision::Double => *threshold,
         }),
         SplitRule::Categories(categories) => Rule::Categories(categories.clone()),
+        SplitRule::Members(members) => Rule::Members(members.clone()),
     }
 }
 

@@ -4,7 +4,7 @@ use coracle_model::Scorer;
 use coracle_tensor::Rows;
 
 use super::*;
-use crate::{Categories, NodeSpec, Precision, SplitRule, Target, TreeSpec};
+use crate::{Categories, Members, NodeSpec, Precision, SplitRule, Target, TreeSpec};
 
 /// A small generator of reproducible numbers (splitmix64).
 struct Random(u64);
@@ -35,8 +35,10 @@ struct Shape {
     n_scores: usize,
     n_splits: usize,
     precision: Precision,
+    summation: Precision,
     vector_leaves: bool,
     categories: bool,
+    members: bool,
 }
 
 const PLAIN: Shape = Shape {
@@ -45,8 +47,10 @@ const PLAIN: Shape = Shape {
     n_scores: 3,
     n_splits: 10,
     precision: Precision::Single,
+    summation: Precision::Double,
     vector_leaves: true,
     categories: false,
+    members: false,
 };
 
 fn random_tree(random: &mut Random, shape: Shape, index: usize) -> TreeSpec {
@@ -62,6 +66,12 @@ fn random_tree(random: &mut Random, shape: Shape, index: usize) -> TreeSpec {
             SplitRule::Categories(Box::new(Categories {
                 left: bits(random),
                 known: bits(random),
+            }))
+        } else if shape.members && feature <= 1 {
+            let n_words = 1 + random.below(11);
+            SplitRule::Members(Box::new(Members {
+                bits: (0..n_words).map(|_| random.next() as u32).collect(),
+                truncates: feature == 1,
             }))
         } else {
             // Few distinct thresholds, so that values and thresholds often meet.
@@ -97,6 +107,7 @@ fn random_forest(random: &mut Random, shape: Shape) -> ForestSpec {
         n_features: shape.n_features,
         n_scores: shape.n_scores,
         precision: shape.precision,
+        summation: shape.summation,
         base: (0..shape.n_scores).map(|_| random.unit()).collect(),
         divisor: shape
             .n_trees
@@ -119,7 +130,7 @@ fn random_rows(random: &mut Random, shape: Shape, n_rows: usize) -> Vec<f64> {
         3 if shape.precision == Precision::Double => f64::INFINITY,
         4 => 3e38,
         5 => -3e38,
-        6 => random.below(300) as f64,
+        6 => random.below(400) as f64 - 0.5,
         7 => ((random.unit() * 16.0).floor() / 4.0 - 2.0 + 1e-9).next_up(),
         8 => (random.unit() * 16.0).floor() / 4.0 - 2.0 + 1e-9,
         _ => random.unit() * 5.0 - 2.5,
@@ -130,6 +141,11 @@ fn random_rows(random: &mut Random, shape: Shape, n_rows: usize) -> Vec<f64> {
 /// Walks the specification itself, one node at a time.
 fn naive(spec: &ForestSpec, row: &[f64]) -> Vec<f64> {
     let mut sums = spec.base.clone();
+    let round = |value: f64| match spec.summation {
+        Precision::Single => f64::from(value as f32),
+        Precision::Double => value,
+    };
+    sums.iter_mut().for_each(|sum| *sum = round(*sum));
     for tree in &spec.trees {
         let mut at = 0;
         while let NodeSpec::Split {
@@ -150,16 +166,28 @@ fn naive(spec: &ForestSpec, row: &[f64]) -> Vec<f64> {
                 SplitRule::Categories(categories) => {
                     categories.goes_left(value).unwrap_or(*missing_left)
                 }
+                SplitRule::Members(members) => {
+                    let low = if members.truncates {
+                        -1.0
+                    } else {
+                        -f64::MIN_POSITIVE
+                    };
+                    let bits = (0..32 * members.bits.len())
+                        .filter(|&bit| members.bits[bit / 32] & (1 << (bit % 32)) != 0);
+                    value > low && bits.map(|bit| bit as f64).any(|bit| value.trunc() == bit)
+                }
             };
             at = if goes_left { *left } else { *right } as usize;
         }
         match tree.target {
             Target::AllScores => {
                 for (sum, value) in sums.iter_mut().zip(&tree.values[at * spec.n_scores..]) {
-                    *sum += value;
+                    *sum = round(*sum + round(*value));
                 }
             }
-            Target::OneScore(score) => sums[score] += tree.values[at],
+            Target::OneScore(score) => {
+                sums[score] = round(sums[score] + round(tree.values[at]));
+            }
         }
     }
     if let Some(divisor) = spec.divisor {
@@ -199,7 +227,7 @@ fn check_kernels(spec: &ForestSpec, values: &[f64], expected_kernels: usize) {
 }
 
 /// Shapes, each with the number of kernels that take it.
-const SHAPES: [(Shape, usize); 17] = [
+const SHAPES: [(Shape, usize); 21] = [
     (PLAIN, 2),
     (
         Shape {
@@ -317,6 +345,41 @@ const SHAPES: [(Shape, usize); 17] = [
         Shape {
             n_features: 200,
             n_splits: 60,
+            ..PLAIN
+        },
+        1,
+    ),
+    (
+        Shape {
+            summation: Precision::Single,
+            n_scores: 1,
+            n_trees: 101,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            summation: Precision::Single,
+            vector_leaves: false,
+            n_splits: 100,
+            ..PLAIN
+        },
+        1,
+    ),
+    (
+        Shape {
+            members: true,
+            summation: Precision::Single,
+            ..PLAIN
+        },
+        2,
+    ),
+    (
+        Shape {
+            members: true,
+            precision: Precision::Double,
+            n_splits: 100,
             ..PLAIN
         },
         1,

@@ -1,7 +1,7 @@
 //! Building the tables: the intervals of each column, and which leaves each leaves possible.
 
 use super::mask::Mask;
-use crate::spec::Precision;
+use crate::spec::{self, Precision};
 use crate::tree::{Node, Rule, Tree};
 
 /// A column that some split asks about.
@@ -18,9 +18,12 @@ pub(super) struct Column {
 enum Kind {
     /// Entry k: more than k thresholds are not below the value. Sorted, distinct.
     Intervals(Vec<f64>),
-    /// Entries 0 to 255: the categories.
-    Categories,
+    /// Entries 0 to `n - 1`: the categories; entry `n`: any other value.
+    Categories { n: usize, truncates: bool },
 }
+
+/// The most categories of a column: more would make the tables too large anyway.
+const CATEGORIES_MAX: usize = 1 << 16;
 
 /// The most thresholds that are counted one by one; more are searched by halves.
 const COUNTED_MAX: usize = 48;
@@ -30,7 +33,7 @@ impl Column {
     pub(super) fn n_entries(&self) -> usize {
         match &self.kind {
             Kind::Intervals(thresholds) => thresholds.len() + 2,
-            Kind::Categories => 257,
+            Kind::Categories { n, .. } => n + 2,
         }
     }
 
@@ -71,11 +74,11 @@ impl Column {
             }
             #[expect(
                 clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "in 0..256"
+                reason = "tables have fewer than 2^20 entries"
             )]
-            Kind::Categories if (0.0..256.0).contains(&value) => value as u32,
-            Kind::Categories => missing(),
+            Kind::Categories { n, truncates } => {
+                spec::category(value, *truncates).map_or(*n, |category| category.min(*n)) as u32
+            }
         }
     }
 
@@ -87,58 +90,74 @@ impl Column {
         match &self.kind {
             // The interval up to and with threshold `offset`; above all of them after the last.
             Kind::Intervals(thresholds) => thresholds.get(offset).copied().unwrap_or(f64::INFINITY),
-            #[expect(clippy::cast_precision_loss, reason = "at most 255")]
-            Kind::Categories => offset as f64,
+            Kind::Categories { n, .. } if offset == *n => -1.0,
+            #[expect(clippy::cast_precision_loss, reason = "at most 2^16")]
+            Kind::Categories { .. } => offset as f64,
         }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let thresholds = match &self.kind {
             Kind::Intervals(thresholds) => thresholds.capacity() * size_of::<f64>(),
-            Kind::Categories => 0,
+            Kind::Categories { .. } => 0,
         };
         thresholds + size_of::<Self>()
     }
 }
 
-/// Returns the columns that splits ask about; `None` if one is asked about both by threshold and by category.
+/// Returns the columns that splits ask about; `None` if one is asked about both by threshold and by category,
+/// or by category in two ways.
 pub(super) fn columns(trees: &[Tree]) -> Option<Vec<Column>> {
-    let mut questions: Vec<(u32, Option<f64>)> = Vec::new();
+    let mut questions: Vec<(u32, &Rule)> = Vec::new();
     for node in trees.iter().flat_map(|tree| &tree.nodes) {
         if let Node::Split { feature, rule, .. } = node {
-            let threshold = match rule {
-                Rule::LessOrEqual(threshold) => Some(*threshold),
-                Rule::Categories(_) => None,
-            };
-            questions.push((*feature, threshold));
+            questions.push((*feature, rule));
         }
     }
-    questions.sort_by(|a, b| {
-        let order = |question: &(u32, Option<f64>)| question.1.unwrap_or(f64::NEG_INFINITY);
-        a.0.cmp(&b.0).then(order(a).total_cmp(&order(b)))
-    });
+    questions.sort_by_key(|question| question.0);
     let mut columns = Vec::new();
     let mut first_entry: usize = 1;
     for group in questions.chunk_by(|a, b| a.0 == b.0) {
-        let mut thresholds: Vec<f64> = group.iter().filter_map(|question| question.1).collect();
-        if !thresholds.is_empty() && thresholds.len() < group.len() {
-            return None;
-        }
-        // Zero and minus zero are one threshold.
-        thresholds.dedup_by(|a, b| a == b);
-        let kind = match thresholds.is_empty() {
-            true => Kind::Categories,
-            false => Kind::Intervals(thresholds),
-        };
         let column = Column {
             feature: group.first()?.0,
             first_entry: u32::try_from(first_entry).ok()?,
-            kind,
+            kind: kind(group.iter().map(|question| question.1))?,
         };
         first_entry += column.n_entries();
         columns.push(column);
     }
     Some(columns)
+}
+
+/// Returns what the rules of one column ask about.
+fn kind<'a>(rules: impl Iterator<Item = &'a Rule>) -> Option<Kind> {
+    let mut thresholds = Vec::new();
+    let mut categories: Option<(usize, bool)> = None;
+    for rule in rules {
+        let (n, truncates) = match rule {
+            Rule::LessOrEqual(threshold) => {
+                thresholds.push(*threshold);
+                continue;
+            }
+            Rule::Categories(_) => (256, false),
+            Rule::Members(members) => (members.bits.len() * 32, members.truncates),
+        };
+        let (n_before, truncates_before) = categories.unwrap_or((n, truncates));
+        if truncates_before != truncates {
+            return None;
+        }
+        categories = Some((n.max(n_before), truncates));
+    }
+    match categories {
+        Some((n, truncates)) => (thresholds.is_empty() && n <= CATEGORIES_MAX)
+            .then_some(Kind::Categories { n, truncates }),
+        None => {
+            thresholds.sort_by(f64::total_cmp);
+            // Zero and minus zero are one threshold.
+            thresholds.dedup_by(|a, b| a == b);
+            Some(Kind::Intervals(thresholds))
+        }
+    }
 }
 
 /// Returns `(n_entries, trees)` masks: the leaves that the splits on an entry's column leave possible.

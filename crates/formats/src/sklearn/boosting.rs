@@ -147,6 +147,7 @@ fn stages(fitted: &Fitted<'_>, base: Vec<f64>) -> Result<(ForestSpec, Vec<Compon
         n_features: fitted.count("n_features_in_")?,
         n_scores,
         precision: Precision::Single,
+        summation: Precision::Double,
         base,
         divisor: None,
         accepts_missing: false,

@@ -92,6 +92,7 @@ fn scorer(
         n_features: columns.as_ref().map_or(n_features, Vec::len),
         n_scores,
         precision: Precision::Double,
+        summation: Precision::Double,
         base,
         divisor: None,
         accepts_missing: true,
