@@ -4,6 +4,7 @@
 //! constructors, which check that lengths agree. Tree kernels live in `coracle-forest`; [`Classifier`] and
 //! [`Regressor`] take any [`Scorer`](coracle_model::Scorer).
 
+mod boosted;
 mod classifier;
 mod imputer;
 mod initial;
@@ -17,6 +18,10 @@ mod scaler;
 mod spec_error;
 mod table;
 
+pub use boosted::{
+    Boosted, BoostedAnswer, BoostedLinear, BoostedLink, BoostedMissing, BoostedPrecision,
+    BoostedSpec, ClassRule,
+};
 pub use classifier::{Classifier, Decision};
 pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
 pub use initial::{Initial, InitialLink, InitialScorer, ProbabilityMargin};

@@ -32,8 +32,12 @@ pub(crate) fn matrix(
     n_rows: usize,
     n_columns: usize,
 ) -> Result<Tensor, RunError> {
-    Tensor::try_new(vec![n_rows, n_columns], Values::F64(values))
-        .map_err(|error| RunError::new(RunErrorKind::Internal, error.to_string()))
+    Tensor::try_new(vec![n_rows, n_columns], Values::F64(values)).map_err(internal)
+}
+
+/// Returns the error of a defect on our side.
+pub(crate) fn internal(error: impl std::fmt::Display) -> RunError {
+    RunError::new(RunErrorKind::Internal, error.to_string())
 }
 
 /// Returns the error of asking an estimator for a method it does not have.

@@ -2,7 +2,7 @@
 //!
 //! [`locate`] finds the model file by KServe's rules, [`load`] makes a [`Model`](coracle_model::Model) of it.
 //! Loading executes nothing of the file's author. A file that holds anything Coracle cannot serve with the
-//! reference library's own numbers is refused here, with a message that names it. scikit-learn is in `sklearn`.
+//! reference library's own numbers is refused here, with a message that names it. Each library has its module: `sklearn`, `xgboost`.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -11,10 +11,14 @@
     clippy::expect_used
 )]
 
+mod document;
+mod kind;
 mod load;
 mod locate;
+mod numbers;
 mod sklearn;
 mod tabular;
+mod xgboost;
 
 pub use load::{LoadOptions, Loaded, Phases, load, load_bytes};
 pub use locate::{ModelFile, locate, locate_all};

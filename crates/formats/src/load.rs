@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_model::{Description, LoadError, LoadErrorKind, Method, Model};
-use coracle_pickle::{ErrorKind, FileInfo, Limits};
+use coracle_model::{Description, Estimator, LoadError, LoadErrorKind, Method, Model};
+use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
-use crate::sklearn;
+use crate::kind::{self, FileKind};
 use crate::tabular::TabularModel;
+use crate::xgboost::Ensemble;
+use crate::{document, sklearn, xgboost};
 
 /// What may be chosen when a model is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,20 +96,33 @@ pub fn load_bytes(
             "the file is empty",
         ));
     }
-    let graph = sklearn::read(bytes).map_err(from_pickle)?;
-    let parsed = clock.monotonic();
-    let fitted = sklearn::convert(&graph)?;
-    let description = Description {
-        format: describe_file(graph.info()),
-        library: "scikit-learn".to_owned(),
-        library_version: Some(fitted.version.to_string()),
-        root: fitted.component,
+    let parsed;
+    let content = match kind::of(bytes) {
+        FileKind::Pickle => {
+            let graph = sklearn::read(bytes).map_err(from_pickle)?;
+            parsed = clock.monotonic();
+            from_sklearn(&graph)?
+        }
+        FileKind::XgboostBinary => {
+            let ensemble = Ensemble::parse_legacy(bytes)?;
+            parsed = clock.monotonic();
+            from_xgboost(&ensemble, "XGBoost binary")?
+        }
+        kind @ (FileKind::Json | FileKind::Ubjson) => {
+            let (document, format) = match kind {
+                FileKind::Json => (document::parse_json(bytes)?, "XGBoost JSON"),
+                _ => (document::parse_ubjson(bytes)?, "XGBoost UBJSON"),
+            };
+            let ensemble = Ensemble::read(&document::Entry::root(&document))?;
+            parsed = clock.monotonic();
+            from_xgboost(&ensemble, format)?
+        }
     };
     let model = TabularModel::try_new(
-        fitted.estimator,
-        fitted.feature_names,
+        content.estimator,
+        content.feature_names,
         options.default_method,
-        description,
+        content.description,
     )?;
     Ok(Loaded {
         model: Box::new(model),
@@ -115,6 +130,41 @@ pub fn load_bytes(
             read: Duration::ZERO,
             parse: parsed.saturating_sub(started),
             build: clock.monotonic().saturating_sub(parsed),
+        },
+    })
+}
+
+/// What a file holds, in whatever form.
+struct Content {
+    estimator: Box<dyn Estimator>,
+    feature_names: Option<Vec<String>>,
+    description: Description,
+}
+
+fn from_sklearn(graph: &Graph) -> Result<Content, LoadError> {
+    let fitted = sklearn::convert(graph)?;
+    Ok(Content {
+        estimator: fitted.estimator,
+        feature_names: fitted.feature_names,
+        description: Description {
+            format: describe_file(graph.info()),
+            library: fitted.library.to_owned(),
+            library_version: fitted.version,
+            root: fitted.component,
+        },
+    })
+}
+
+fn from_xgboost(ensemble: &Ensemble, format: &str) -> Result<Content, LoadError> {
+    let converted = xgboost::boosted(ensemble)?;
+    Ok(Content {
+        estimator: Box::new(converted.estimator),
+        feature_names: converted.feature_names,
+        description: Description {
+            format: format.to_owned(),
+            library: "XGBoost".to_owned(),
+            library_version: converted.version,
+            root: converted.component,
         },
     })
 }

@@ -1,12 +1,25 @@
-//! Finding the model file: KServe's rule for its scikit-learn server.
+//! Finding the model file: KServe's rules for its scikit-learn, XGBoost and LightGBM servers.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use coracle_model::{LoadError, LoadErrorKind};
 
+use crate::kind;
+
 /// The endings of model files.
-const EXTENSIONS: [&str; 3] = ["joblib", "pkl", "pickle"];
+const EXTENSIONS: [&str; 5] = ["joblib", "pkl", "pickle", "bst", "ubj"];
+
+/// Endings that other files have too: such a file counts if it begins as a model does.
+const SHARED_EXTENSIONS: [&str; 4] = ["json", "model", "deprecated", "xgb"];
+
+/// The endings, for messages.
+const ENDINGS: &str =
+    "*.joblib, *.pkl, *.pickle, *.bst, *.ubj, or a *.json, *.model or *.xgb that holds a model";
+
+/// How much of a file is looked at to tell what it is.
+const HEAD_BYTES: u64 = 4096;
 
 /// A model's name and file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +33,7 @@ pub struct ModelFile {
 /// Returns the model file at `path`: the file itself, or the one model file at the top of a directory.
 ///
 /// # Errors
-/// Kind `NotFound` if nothing is at `path` or no `*.joblib`, `*.pkl` or `*.pickle` is in it, `Ambiguous` if there
+/// Kind `NotFound` if nothing is at `path` or no model file is in it, `Ambiguous` if there
 /// are several, `Unreadable` if the directory cannot be listed.
 pub fn locate(path: &Path) -> Result<PathBuf, LoadError> {
     if path.is_file() {
@@ -42,7 +55,7 @@ pub fn locate(path: &Path) -> Result<PathBuf, LoadError> {
         }
         (None, _) => {
             let message = format!(
-                "{}: no model file; looked for one *.joblib, *.pkl or *.pickle at the top level",
+                "{}: no model file; looked for one {ENDINGS} at the top level",
                 path.display()
             );
             Err(LoadError::new(LoadErrorKind::NotFound, message))
@@ -100,9 +113,18 @@ fn model_files(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
     }
     let is_model = |path: &PathBuf| {
         let extension = path.extension().and_then(|extension| extension.to_str());
-        extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) && path.is_file()
+        extension.is_some_and(|extension| {
+            EXTENSIONS.contains(&extension)
+                || SHARED_EXTENSIONS.contains(&extension) && begins_as_model(path)
+        }) && path.is_file()
     };
     Ok(list(directory)?.into_iter().filter(is_model).collect())
+}
+
+fn begins_as_model(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    read.is_ok() && kind::begins_as_model(&head)
 }
 
 /// Lists a directory, sorted by name.

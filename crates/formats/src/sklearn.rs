@@ -1,8 +1,9 @@
-//! scikit-learn estimators, from the graph of a pickle.
+//! scikit-learn estimators, from the graph of a pickle; and those of XGBoost among or without them.
 //!
 //! One file per family; [`convert`] dispatches on the class. Attribute names, layouts and how releases differ
 //! are facts of scikit-learn's own source, releases 1.0 to 1.9.
 
+mod boosted;
 mod boosting;
 mod convert;
 mod describe;
@@ -21,7 +22,7 @@ use std::sync::LazyLock;
 use coracle_model::{Component, Estimator, LoadError};
 use coracle_pickle::{ClassTable, Graph, Limits};
 
-pub(crate) use version::Version;
+use version::Version;
 
 /// A converted estimator with what belongs to it.
 #[derive(Debug)]
@@ -29,7 +30,9 @@ pub(crate) struct Converted {
     pub(crate) estimator: Box<dyn Estimator>,
     pub(crate) feature_names: Option<Vec<String>>,
     pub(crate) component: Component,
-    pub(crate) version: Version,
+    /// The library that wrote the estimator, and its release where the file records it.
+    pub(crate) library: &'static str,
+    pub(crate) version: Option<String>,
 }
 
 /// Reads a file that may hold scikit-learn's classes.

@@ -5,7 +5,8 @@ use coracle_pickle::{Graph, Node};
 
 use super::fitted::Fitted;
 use super::{
-    Converted, Version, boosting, describe, hist_boosting, linear, pipeline, preprocessing, tree,
+    Converted, Version, boosted, boosting, describe, hist_boosting, linear, pipeline,
+    preprocessing, tree,
 };
 
 /// An estimator and its description.
@@ -46,6 +47,10 @@ pub(super) fn root(graph: &Graph) -> Result<Converted, LoadError> {
             })?;
             Version::parse(&text)?
         }
+        None if boosted::is_known(object.class) => {
+            let version = Version::newest();
+            return boosted::root(&Fitted::root(graph, object, &version));
+        }
         None => return Err(not_an_estimator(object.class)),
     };
     let fitted = Fitted::root(graph, object, &version);
@@ -58,7 +63,8 @@ pub(super) fn root(graph: &Graph) -> Result<Converted, LoadError> {
         estimator,
         feature_names,
         component,
-        version,
+        library: "scikit-learn",
+        version: Some(version.to_string()),
     })
 }
 
@@ -108,6 +114,7 @@ pub(super) fn estimator(
         "sklearn.preprocessing._data.MinMaxScaler" => preprocessing::min_max_scaler(fitted)?,
         "sklearn.preprocessing._data.RobustScaler" => preprocessing::robust_scaler(fitted)?,
         "sklearn.impute._base.SimpleImputer" => preprocessing::simple_imputer(fitted)?,
+        class if boosted::is_known(class) => boosted::convert(fitted)?.part,
         class => return Err(unsupported(fitted, class)),
     };
     let mut facts = part.facts;

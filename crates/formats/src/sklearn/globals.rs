@@ -258,4 +258,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.utils._bunch" ["Bunch"]
     Record "sklearn.utils._metadata_requests" ["MetadataRequest" "MethodMetadataRequest"]
     Value "sklearn.utils.validation" ["check_array"]
+    Record "xgboost.compat" ["XGBoostLabelEncoder"]
+    Record "xgboost.core" ["Booster"]
+    Record "xgboost.sklearn" [
+        "XGBClassifier" "XGBModel" "XGBRFClassifier" "XGBRFRegressor" "XGBRanker" "XGBRegressor"
+    ]
 };

@@ -17,6 +17,15 @@ const OLDEST: (u32, u32) = (1, 0);
 const NEWEST: (u32, u32) = (1, 9);
 
 impl Version {
+    /// Returns the newest release, for objects of other libraries, which record none.
+    pub(crate) fn newest() -> Self {
+        Self {
+            major: NEWEST.0,
+            minor: NEWEST.1,
+            text: format!("{}.{}", NEWEST.0, NEWEST.1),
+        }
+    }
+
     /// Reads a release as scikit-learn records it.
     ///
     /// # Errors

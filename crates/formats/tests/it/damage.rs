@@ -6,7 +6,7 @@ use coracle_base::SystemClock;
 use coracle_formats::{LoadOptions, load_bytes};
 use coracle_tensor::{Tensor, Values};
 
-use crate::fixture;
+use crate::{boosted, fixture};
 
 /// A small generator of reproducible numbers (splitmix64).
 struct Random(u64);
@@ -48,18 +48,38 @@ fn truncated_and_bit_flipped_files_never_panic() {
         for fixture in fixtures {
             let bytes = fs::read(&fixture.path).unwrap();
             n_files += 1;
-            for _ in 0..4 {
-                exercise(&bytes[..random.below(bytes.len())]);
-            }
-            for _ in 0..24 {
-                let mut damaged = bytes.clone();
-                for _ in 0..=random.below(3) {
-                    let position = random.below(damaged.len());
-                    damaged[position] ^= 1 << random.below(8);
-                }
-                exercise(&damaged);
-            }
+            damage(&bytes, &mut random);
         }
     }
     assert!(n_files > 50, "{n_files}");
+}
+
+/// Cuts a file short and flips bits in it.
+fn damage(bytes: &[u8], random: &mut Random) {
+    for _ in 0..4 {
+        exercise(&bytes[..random.below(bytes.len())]);
+    }
+    for _ in 0..24 {
+        let mut damaged = bytes.to_vec();
+        for _ in 0..=random.below(3) {
+            let position = random.below(damaged.len());
+            damaged[position] ^= 1 << random.below(8);
+        }
+        exercise(&damaged);
+    }
+}
+
+#[test]
+fn damaged_files_of_boosted_trees_never_panic() {
+    let mut random = Random(11);
+    for library in boosted::LIBRARIES {
+        for release in library.releases {
+            for (path, document) in boosted::documents(&boosted::root(library.name).join(release)) {
+                let writer = document["written_by"].as_str().unwrap();
+                if !writer.contains("zlib") {
+                    damage(&fs::read(&path).unwrap(), &mut random);
+                }
+            }
+        }
+    }
 }

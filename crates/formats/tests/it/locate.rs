@@ -72,7 +72,24 @@ fn nothing_found_says_what_was_looked_for() {
         );
     }
     let message = locate_all(&scratch.0).unwrap_err().to_string();
-    assert!(message.contains("*.joblib, *.pkl or *.pickle"), "{message}");
+    assert!(message.contains("*.joblib, *.pkl, *.pickle"), "{message}");
+}
+
+#[test]
+fn a_json_file_counts_if_it_holds_a_model() {
+    let scratch = Scratch::new("json", &["model-settings.json", "input_example.json"]);
+    assert_eq!(
+        locate(&scratch.0).unwrap_err().kind(),
+        LoadErrorKind::NotFound
+    );
+    let model = scratch.0.join("model.json");
+    fs::write(&model, b"{ \"learner\": {}}").unwrap();
+    assert_eq!(locate(&scratch.0).unwrap(), model);
+    fs::write(scratch.0.join("model.bst"), b"x").unwrap();
+    assert_eq!(
+        locate(&scratch.0).unwrap_err().kind(),
+        LoadErrorKind::Ambiguous
+    );
 }
 
 #[test]

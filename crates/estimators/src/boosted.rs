@@ -1,0 +1,376 @@
+//! The head of a boosted ensemble: what XGBoost, LightGBM and CatBoost make of the scores of their trees.
+//!
+//! One type for all three: they differ in precision, in what counts as missing, in the function from scores to
+//! values, and in how a class follows. scikit-learn's own boosting is a `Classifier` or `Regressor`.
+
+mod linear;
+mod link;
+
+use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, Scorer, Width};
+use coracle_tensor::{DType, Rows, Tensor, Values};
+
+use crate::spec_error::SpecError;
+use crate::{Labels, table};
+
+pub use linear::BoostedLinear;
+pub use link::BoostedLink;
+
+/// The precision in which an ensemble's library computes and answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoostedPrecision {
+    /// Scores are single-precision numbers, and so are answers (XGBoost).
+    Single,
+    /// Everything is double precision (LightGBM, CatBoost).
+    Double,
+}
+
+/// What counts as missing besides NaN.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BoostedMissing {
+    /// Nothing.
+    Nan,
+    /// Values that are this number in single precision (the `missing` parameter of XGBoost).
+    Number(f32),
+    /// Zeros, up to this magnitude, in the columns that say so (`zero_as_missing` of LightGBM).
+    Zeros {
+        /// For each column whether its zeros are missing.
+        columns: Vec<bool>,
+        /// The largest magnitude of a zero.
+        magnitude_max: f64,
+    },
+}
+
+/// What a method gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BoostedAnswer {
+    /// The scores through the link.
+    Values,
+    /// The scores themselves (margins).
+    Scores,
+    /// The probability of each class: with one value p per row, 1 - p and p.
+    Probabilities,
+    /// The natural logarithms of these.
+    LogProbabilities,
+    /// The label of the predicted class.
+    Label(Labels, ClassRule),
+}
+
+/// How the predicted class follows from a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ClassRule {
+    /// One value: the second class if it is above a half. Several: the first largest.
+    ValueAboveHalf,
+    /// The first class of largest probability.
+    LargestProbability,
+    /// One score: the second class if it is above this many. Several: the first largest.
+    ScoreAbove(f64),
+}
+
+/// What a boosted ensemble is made from.
+#[derive(Debug)]
+pub struct BoostedSpec {
+    /// The trees, or the linear functions, of the ensemble.
+    pub scorer: Box<dyn Scorer>,
+    /// The precision.
+    pub precision: BoostedPrecision,
+    /// What is missing besides NaN.
+    pub missing: BoostedMissing,
+    /// The function from scores to values.
+    pub link: BoostedLink,
+    /// The methods, the default one first, with what each gives.
+    pub answers: Vec<(Method, BoostedAnswer)>,
+}
+
+/// A boosted ensemble.
+#[derive(Debug)]
+pub struct Boosted {
+    spec: BoostedSpec,
+    methods: Vec<MethodSpec>,
+}
+
+impl Boosted {
+    /// Puts an ensemble together.
+    ///
+    /// # Errors
+    /// [`SpecError`] if there is no method, the labels do not fit the scores, or the columns do not fit the scorer.
+    pub fn try_new(spec: BoostedSpec) -> Result<Self, SpecError> {
+        if spec.answers.is_empty() {
+            return Err(SpecError::new("a boosted ensemble needs a method"));
+        }
+        if let BoostedMissing::Zeros { columns, .. } = &spec.missing
+            && columns.len() != spec.scorer.n_features()
+        {
+            return Err(SpecError::new(format!(
+                "{} columns for {} features",
+                columns.len(),
+                spec.scorer.n_features()
+            )));
+        }
+        for (_, answer) in &spec.answers {
+            if let BoostedAnswer::Label(labels, _) = answer
+                && labels.len() != n_classes(spec.scorer.n_scores())
+            {
+                return Err(SpecError::new(format!(
+                    "{} scores do not fit {} classes",
+                    spec.scorer.n_scores(),
+                    labels.len()
+                )));
+            }
+        }
+        let methods = spec
+            .answers
+            .iter()
+            .map(|(method, answer)| method_spec(&spec, *method, answer));
+        Ok(Self {
+            methods: methods.collect(),
+            spec,
+        })
+    }
+
+    /// Returns the scores of `rows`, missing values marked first.
+    fn scores(&self, rows: Rows<'_>) -> Vec<f64> {
+        let scorer = &self.spec.scorer;
+        let mut scores = vec![0.0; rows.n_rows() * scorer.n_scores()];
+        match self.marked(rows) {
+            None => scorer.score(rows, &mut scores),
+            Some(values) => {
+                let rows = Rows::try_new(&values, rows.n_columns()).expect("same size as rows");
+                scorer.score(rows, &mut scores);
+            }
+        }
+        scores
+    }
+
+    /// Returns the values with NaN for what counts as missing; `None` if NaN alone does.
+    fn marked(&self, rows: Rows<'_>) -> Option<Vec<f64>> {
+        match &self.spec.missing {
+            BoostedMissing::Nan => None,
+            BoostedMissing::Number(number) => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::float_cmp,
+                    reason = "XGBoost compares singles exactly"
+                )]
+                let mark = |&value: &f64| match value as f32 == *number {
+                    true => f64::NAN,
+                    false => value,
+                };
+                Some(rows.values().iter().map(mark).collect())
+            }
+            BoostedMissing::Zeros {
+                columns,
+                magnitude_max,
+            } => {
+                let mark = |(&value, &marks): (&f64, &bool)| match marks {
+                    true if value.abs() <= *magnitude_max => f64::NAN,
+                    _ => value,
+                };
+                let columns = columns.iter().cycle();
+                Some(rows.values().iter().zip(columns).map(mark).collect())
+            }
+        }
+    }
+
+    /// Returns the values of `rows`: the scores through the link.
+    fn values(&self, rows: Rows<'_>) -> Vec<f64> {
+        let mut scores = self.scores(rows);
+        let n_scores = self.spec.scorer.n_scores();
+        self.spec
+            .link
+            .apply(self.spec.precision, n_scores, &mut scores);
+        scores
+    }
+
+    /// Returns `(rows, classes)` probabilities.
+    fn probabilities(&self, rows: Rows<'_>) -> Vec<f64> {
+        let values = self.values(rows);
+        if self.spec.scorer.n_scores() > 1 {
+            return values;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "XGBoost's values are singles"
+        )]
+        let complement = |value: f64| match self.spec.precision {
+            BoostedPrecision::Single => f64::from(1.0 - value as f32),
+            BoostedPrecision::Double => 1.0 - value,
+        };
+        let pairs = values.iter().map(|&value| [complement(value), value]);
+        pairs.flatten().collect()
+    }
+
+    fn labels(&self, rows: Rows<'_>, labels: &Labels, rule: ClassRule) -> Tensor {
+        let n_scores = self.spec.scorer.n_scores();
+        let above = |values: Vec<f64>, threshold: f64| match n_scores {
+            1 => values
+                .iter()
+                .map(|&value| usize::from(value > threshold))
+                .collect(),
+            _ => largest(&values, n_scores),
+        };
+        let indices: Vec<usize> = match rule {
+            ClassRule::ValueAboveHalf => above(self.values(rows), 0.5),
+            ClassRule::ScoreAbove(threshold) => above(self.scores(rows), threshold),
+            ClassRule::LargestProbability => largest(&self.probabilities(rows), labels.len()),
+        };
+        labels.take(&indices)
+    }
+
+    /// Returns `values` as a tensor of the ensemble's precision.
+    fn tensor(&self, values: Vec<f64>, n_rows: usize, width: Width) -> Result<Tensor, RunError> {
+        let values = match self.spec.precision {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "exact: they are singles, widened"
+            )]
+            BoostedPrecision::Single => {
+                Values::F32(values.into_iter().map(|value| value as f32).collect())
+            }
+            BoostedPrecision::Double => Values::F64(values),
+        };
+        let shape = match width {
+            Width::Scalar => vec![n_rows],
+            Width::Columns(n_columns) => vec![n_rows, n_columns],
+        };
+        Tensor::try_new(shape, values).map_err(table::internal)
+    }
+}
+
+/// Returns the number of classes that so many scores can tell apart.
+fn n_classes(n_scores: usize) -> usize {
+    n_scores.max(2)
+}
+
+/// Returns the index of the first largest value of each row.
+fn largest(values: &[f64], n_columns: usize) -> Vec<usize> {
+    let first_largest = |row: &[f64]| {
+        let mut best = 0;
+        for (index, value) in row.iter().enumerate() {
+            if *value > row[best] {
+                best = index;
+            }
+        }
+        best
+    };
+    values.chunks_exact(n_columns).map(first_largest).collect()
+}
+
+fn method_spec(spec: &BoostedSpec, method: Method, answer: &BoostedAnswer) -> MethodSpec {
+    let n_scores = spec.scorer.n_scores();
+    let numbers = match spec.precision {
+        BoostedPrecision::Single => DType::F32,
+        BoostedPrecision::Double => DType::F64,
+    };
+    let width = |n_columns: usize| match n_columns {
+        1 => Width::Scalar,
+        n_columns => Width::Columns(n_columns),
+    };
+    let (dtype, width) = match answer {
+        BoostedAnswer::Label(labels, _) => (labels.dtype(), Width::Scalar),
+        BoostedAnswer::Values => (numbers, width(spec.link.n_values(n_scores))),
+        BoostedAnswer::Scores => (numbers, width(n_scores)),
+        BoostedAnswer::Probabilities | BoostedAnswer::LogProbabilities => {
+            (numbers, Width::Columns(n_classes(n_scores)))
+        }
+    };
+    MethodSpec {
+        method,
+        dtype,
+        width,
+    }
+}
+
+impl Estimator for Boosted {
+    fn n_features(&self) -> usize {
+        self.spec.scorer.n_features()
+    }
+
+    fn accepts(&self) -> Accepts {
+        self.spec.scorer.accepts()
+    }
+
+    fn methods(&self) -> &[MethodSpec] {
+        &self.methods
+    }
+
+    fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
+        table::check(rows, self.n_features(), self.accepts())?;
+        let mut offers = self.spec.answers.iter().zip(&self.methods);
+        let offer = offers.find(|((offered, _), _)| *offered == method);
+        let Some(((_, answer), spec)) = offer else {
+            return Err(table::no_method(method));
+        };
+        let values = match answer {
+            BoostedAnswer::Label(labels, rule) => return Ok(self.labels(rows, labels, *rule)),
+            BoostedAnswer::Values => self.values(rows),
+            BoostedAnswer::Scores => self.scores(rows),
+            BoostedAnswer::Probabilities => self.probabilities(rows),
+            BoostedAnswer::LogProbabilities => {
+                let mut logarithms = self.probabilities(rows);
+                for value in &mut logarithms {
+                    *value = value.ln();
+                }
+                logarithms
+            }
+        };
+        self.tensor(values, rows.n_rows(), spec.width)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.spec.scorer.memory_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LinearScorer;
+
+    fn spec(n_scores: usize) -> BoostedSpec {
+        let scorer = LinearScorer::try_new(vec![1.0; n_scores], vec![0.0; n_scores], 1).unwrap();
+        BoostedSpec {
+            scorer: Box::new(scorer),
+            precision: BoostedPrecision::Double,
+            missing: BoostedMissing::Nan,
+            link: BoostedLink::Sigmoid { scale: 1.0 },
+            answers: vec![
+                (Method::Predict, BoostedAnswer::Values),
+                (Method::PredictProba, BoostedAnswer::Probabilities),
+            ],
+        }
+    }
+
+    #[test]
+    fn one_value_is_the_probability_of_the_second_class() {
+        let boosted = Boosted::try_new(spec(1)).unwrap();
+        let rows = Rows::try_new(&[0.0], 1).unwrap();
+        let values = boosted.run(Method::Predict, rows).unwrap();
+        assert_eq!(values.shape(), [1]);
+        let pairs = boosted.run(Method::PredictProba, rows).unwrap();
+        assert_eq!(pairs.shape(), [1, 2]);
+        assert_eq!(pairs.values(), &Values::F64(vec![0.5, 0.5]));
+        assert!(boosted.run(Method::Transform, rows).is_err());
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_refused() {
+        let labels = Labels::new(Values::I64(vec![0, 1, 2]));
+        let label = BoostedAnswer::Label(labels, ClassRule::ValueAboveHalf);
+        let wrong = BoostedSpec {
+            answers: vec![(Method::Predict, label)],
+            ..spec(1)
+        };
+        let error = Boosted::try_new(wrong).unwrap_err();
+        assert_eq!(error.to_string(), "1 scores do not fit 3 classes");
+        let zeros = BoostedMissing::Zeros {
+            columns: vec![true; 2],
+            magnitude_max: 0.0,
+        };
+        let wrong = BoostedSpec {
+            missing: zeros,
+            ..spec(1)
+        };
+        let error = Boosted::try_new(wrong).unwrap_err();
+        assert_eq!(error.to_string(), "2 columns for 1 features");
+    }
+}

@@ -1,0 +1,53 @@
+//! Estimators of boosted-tree libraries, on their own and inside scikit-learn's.
+//!
+//! Each holds the library's own model file as bytes or text; what the estimator adds are the labels, the meaning of
+//! missing values, and the number of iterations to use.
+
+mod xgboost;
+
+use coracle_model::LoadError;
+
+use super::convert::Part;
+use super::fitted::Fitted;
+use super::{Converted, describe};
+
+/// What of an estimator or booster is known besides its [`Part`].
+pub(super) struct BoostedPart {
+    pub(super) part: Part,
+    feature_names: Option<Vec<String>>,
+    library: &'static str,
+    version: Option<String>,
+}
+
+/// Tells whether `class` is one of these libraries'.
+pub(super) fn is_known(class: &str) -> bool {
+    xgboost::is_known(class)
+}
+
+/// Converts an estimator or a booster.
+pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
+    xgboost::convert(fitted)
+}
+
+/// Converts the root of a file.
+pub(super) fn root(fitted: &Fitted<'_>) -> Result<Converted, LoadError> {
+    let boosted = convert(fitted)?;
+    Ok(Converted {
+        component: coracle_model::Component {
+            name: String::new(),
+            class: fitted.short_class().to_owned(),
+            parameters: describe::parameters(fitted),
+            facts: boosted.part.facts,
+            children: boosted.part.children,
+        },
+        estimator: boosted.part.estimator,
+        feature_names: boosted.feature_names,
+        library: boosted.library,
+        version: boosted.version,
+    })
+}
+
+/// Puts the place of `fitted` before an error of its model.
+fn at<T>(fitted: &Fitted<'_>, result: Result<T, LoadError>) -> Result<T, LoadError> {
+    result.map_err(|error| fitted.error(error.kind(), error.to_string()))
+}

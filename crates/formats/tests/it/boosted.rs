@@ -1,0 +1,265 @@
+//! Files of boosted-tree libraries must answer as the libraries do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coracle_base::SystemClock;
+use coracle_formats::{LoadOptions, load};
+use coracle_model::Model;
+use coracle_tensor::{Tensor, Values};
+use serde_json::Value;
+
+use crate::fixture::number;
+
+/// How far answers may be from the library's.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    /// Relative difference of raw margins; zero means the same bits.
+    margin: f64,
+    /// Relative difference of everything that goes through a link: `exp` may differ in its last bit between C libraries.
+    linked: f64,
+}
+
+/// A directory of fixtures, its releases, and how many fixtures each release has at least.
+pub(crate) struct Library {
+    pub(crate) name: &'static str,
+    pub(crate) releases: &'static [&'static str],
+    n_fixtures_min: usize,
+    tolerance: Tolerance,
+}
+
+/// XGBoost adds leaves in single precision in tree order, and so do we.
+const XGBOOST: Library = Library {
+    name: "xgboost",
+    releases: &["1.5.2", "1.7.6", "2.1.4", "3.4.1"],
+    n_fixtures_min: 19,
+    tolerance: Tolerance {
+        margin: 0.0,
+        linked: 1e-6,
+    },
+};
+
+/// Returns the directory of a library's fixtures.
+pub(crate) fn root(library: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures")
+        .join(library)
+}
+
+/// The answer documents in a directory, by name.
+pub(crate) fn documents(directory: &Path) -> Vec<(PathBuf, Value)> {
+    let entries =
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.to_string_lossy().ends_with(".expected.json"));
+    paths.sort();
+    let documents = paths.into_iter().map(|path| {
+        let document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        (
+            path.with_file_name(document["file"].as_str().unwrap()),
+            document,
+        )
+    });
+    documents.collect()
+}
+
+fn table(rows: &Value) -> Tensor {
+    let rows = rows.as_array().unwrap();
+    let n_columns = rows[0].as_array().unwrap().len();
+    let values = rows.iter().flat_map(|row| row.as_array().unwrap());
+    let values: Vec<f64> = values.map(number).collect();
+    Tensor::try_new(vec![rows.len(), n_columns], Values::F64(values)).unwrap()
+}
+
+/// Returns the first complaint about a fixture, if there is one.
+fn check(path: &Path, document: &Value, tolerance: Tolerance) -> Result<(), String> {
+    let loaded = load(path, &LoadOptions::default(), &SystemClock::new());
+    let model = loaded
+        .map_err(|error| format!("did not load: {error}"))?
+        .model;
+    let signature = model.signature();
+    let names = serde_json::to_value(&signature.inputs[0].columns).unwrap();
+    if names != document["feature_names"] {
+        return Err(format!("feature names {names}"));
+    }
+    let outputs = document["outputs"].as_object().unwrap();
+    let mut offered: Vec<&str> = signature
+        .outputs
+        .iter()
+        .map(|spec| spec.name.as_str())
+        .collect();
+    let mut expected: Vec<&str> = outputs.keys().map(String::as_str).collect();
+    offered.sort_unstable();
+    expected.sort_unstable();
+    // scikit-learn gives a pipeline's last step's methods; estimators of old releases lack some.
+    if offered != expected {
+        return Err(format!("offers {offered:?}, expected {expected:?}"));
+    }
+    let table = table(&document["x"]);
+    for (method, expected) in outputs {
+        let index = signature.output_index(method).unwrap();
+        let results = model.run(std::slice::from_ref(&table), &[index]);
+        let result = results
+            .map_err(|error| format!("{method}: {error}"))?
+            .remove(0);
+        let relative_max = match method.as_str() {
+            "decision_function" => tolerance.margin,
+            _ => tolerance.linked,
+        };
+        compare(&result, expected, relative_max).map_err(|error| format!("{method}: {error}"))?;
+        let dtype = document["dtypes"][method].as_str().unwrap();
+        check_dtype(&result, dtype).map_err(|error| format!("{method}: {error}"))?;
+        check_row_by_row(model.as_ref(), &table, index, &result)?;
+    }
+    Ok(())
+}
+
+fn check_dtype(result: &Tensor, dtype: &str) -> Result<(), String> {
+    let expected = match dtype {
+        "float32" => "FP32",
+        "float64" => "FP64",
+        "int32" => "INT32",
+        "int64" => "INT64",
+        "bool" => "BOOL",
+        text if text.starts_with("<U") || text == "object" || text.starts_with("str") => "BYTES",
+        other => return Err(format!("fixture has unknown dtype {other}")),
+    };
+    match result.dtype().name() {
+        name if name == expected => Ok(()),
+        name => Err(format!("datatype {name}, expected {expected}")),
+    }
+}
+
+fn compare(result: &Tensor, expected: &Value, relative_max: f64) -> Result<(), String> {
+    let rows = expected.as_array().unwrap();
+    let mut shape = vec![rows.len()];
+    if let Some(Value::Array(first)) = rows.first() {
+        shape.push(first.len());
+    }
+    if result.shape() != shape {
+        return Err(format!("shape {:?}, expected {shape:?}", result.shape()));
+    }
+    let flat = rows.iter().flat_map(|row| match row {
+        Value::Array(items) => items.iter().collect(),
+        item => vec![item],
+    });
+    for (index, expected) in flat.enumerate() {
+        let (same, got) = match result.values() {
+            Values::F32(values) => {
+                let got = f64::from(values[index]);
+                (
+                    is_close(got, number(expected), relative_max),
+                    format!("{got:?}"),
+                )
+            }
+            Values::F64(values) => {
+                let got = values[index];
+                (
+                    is_close(got, number(expected), relative_max),
+                    format!("{got:?}"),
+                )
+            }
+            Values::I32(values) => (
+                Some(i64::from(values[index])) == expected.as_i64(),
+                values[index].to_string(),
+            ),
+            Values::I64(values) => (
+                Some(values[index]) == expected.as_i64(),
+                values[index].to_string(),
+            ),
+            Values::Bool(values) => (
+                Some(values[index]) == expected.as_bool(),
+                values[index].to_string(),
+            ),
+            Values::Bytes(values) => {
+                let got = values.get(index).unwrap();
+                let same = expected.as_str().map(str::as_bytes) == Some(got);
+                (same, String::from_utf8_lossy(got).into_owned())
+            }
+            other => return Err(format!("unexpected datatype {}", other.dtype())),
+        };
+        if !same {
+            return Err(format!("element {index} is {got}, expected {expected}"));
+        }
+    }
+    Ok(())
+}
+
+fn is_close(got: f64, expected: f64, relative_max: f64) -> bool {
+    let same = got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
+    // Zeros of either sign are one number; what is below the smallest normal single is zero to XGBoost 1.5.
+    let both_zero = got.abs().max(expected.abs()) < f64::from(f32::MIN_POSITIVE);
+    same || both_zero || (got - expected).abs() <= relative_max * expected.abs()
+}
+
+/// A batch must give each row the bits that it gets alone.
+fn check_row_by_row(
+    model: &dyn Model,
+    table: &Tensor,
+    output: usize,
+    batch: &Tensor,
+) -> Result<(), String> {
+    let Values::F64(values) = table.values() else {
+        return Err("the table is not of doubles".to_owned());
+    };
+    let n_columns = table.shape()[1];
+    for (index, row) in values.chunks_exact(n_columns).enumerate() {
+        let row = Tensor::try_new(vec![1, n_columns], Values::F64(row.to_vec())).unwrap();
+        let alone = model
+            .run(&[row], &[output])
+            .map_err(|error| error.to_string())?
+            .remove(0);
+        let bits = |tensor: &Tensor| -> Vec<u64> {
+            match tensor.values() {
+                Values::F32(values) => values.iter().map(|v| u64::from(v.to_bits())).collect(),
+                Values::F64(values) => values.iter().map(|v| v.to_bits()).collect(),
+                _ => Vec::new(),
+            }
+        };
+        let (alone, batch) = (bits(&alone), bits(batch));
+        if alone
+            != batch
+                .iter()
+                .skip(index * alone.len())
+                .take(alone.len())
+                .copied()
+                .collect::<Vec<_>>()
+        {
+            return Err(format!("row {index} alone differs from the batch"));
+        }
+    }
+    Ok(())
+}
+
+/// Every library.
+pub(crate) const LIBRARIES: [&Library; 1] = [&XGBOOST];
+
+fn check_library(library: &Library) {
+    let mut complaints = Vec::new();
+    for release in library.releases {
+        let fixtures = documents(&root(library.name).join(release));
+        assert!(
+            fixtures.len() >= library.n_fixtures_min,
+            "{release}: {} fixtures",
+            fixtures.len()
+        );
+        for (path, document) in fixtures {
+            if let Err(complaint) = check(&path, &document, library.tolerance) {
+                let file = path.file_name().unwrap().to_string_lossy();
+                let writer = document["written_by"].as_str().unwrap();
+                complaints.push(format!("{release} {file} ({writer}): {complaint}"));
+            }
+        }
+    }
+    assert!(
+        complaints.is_empty(),
+        "{} fixtures differ:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+}
+
+#[test]
+fn every_fixture_answers_as_xgboost_does() {
+    check_library(&XGBOOST);
+}
