@@ -226,7 +226,7 @@ impl Forest {
     }
 }
 
-fn validate(spec: &ForestSpec) -> Result<Vec<Tree>, ForestError> {
+pub(crate) fn validate(spec: &ForestSpec) -> Result<Vec<Tree>, ForestError> {
     if spec.n_features == 0 || spec.n_scores == 0 {
         return Err(ForestError::new("a forest needs features and scores"));
     }

@@ -12,11 +12,13 @@
 mod forest;
 mod interval;
 mod leaves;
+mod linear_leaves;
 mod spec;
 mod traversal;
 mod tree;
 
 pub use forest::{Forest, Kernel};
+pub use linear_leaves::{LinearForest, LinearLeaf};
 pub use spec::{
     Categories, ForestError, ForestSpec, Members, NodeSpec, Precision, SplitRule, Target, TreeSpec,
 };

@@ -1,6 +1,6 @@
 //! What a file is, told by its first bytes: names and endings are not believed.
 
-use crate::xgboost;
+use crate::{lightgbm, xgboost};
 
 /// The kinds of files that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum FileKind {
     Ubjson,
     /// XGBoost's old binary form.
     XgboostBinary,
+    /// LightGBM's text.
+    LightgbmText,
 }
 
 /// Returns the kind of a file.
@@ -22,6 +24,8 @@ pub(crate) fn of(bytes: &[u8]) -> FileKind {
         FileKind::Ubjson
     } else if text.starts_with(b"{") {
         FileKind::Json
+    } else if lightgbm::is_text(bytes) {
+        FileKind::LightgbmText
     } else if xgboost::is_legacy(bytes) {
         FileKind::XgboostBinary
     } else {
@@ -36,11 +40,11 @@ const FIRST_KEYS: [&str; 1] = ["learner"];
 pub(crate) fn begins_as_model(head: &[u8]) -> bool {
     match of(head) {
         FileKind::Pickle => false,
-        FileKind::Ubjson | FileKind::XgboostBinary => true,
+        FileKind::Ubjson | FileKind::XgboostBinary | FileKind::LightgbmText => true,
         FileKind::Json => {
             let text: String = String::from_utf8_lossy(head).split_whitespace().collect();
             let begins = |key: &&str| text.starts_with(&format!("{{\"{key}\":"));
-            FIRST_KEYS.iter().any(|key| begins(&key))
+            FIRST_KEYS.iter().any(begins)
         }
     }
 }

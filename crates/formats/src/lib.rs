@@ -2,7 +2,7 @@
 //!
 //! [`locate`] finds the model file by KServe's rules, [`load`] makes a [`Model`](coracle_model::Model) of it.
 //! Loading executes nothing of the file's author. A file that holds anything Coracle cannot serve with the
-//! reference library's own numbers is refused here, with a message that names it. Each library has its module: `sklearn`, `xgboost`.
+//! reference library's own numbers is refused here, with a message that names it. Each library has its module: `sklearn`, `xgboost`, `lightgbm`.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -13,6 +13,7 @@
 
 mod document;
 mod kind;
+mod lightgbm;
 mod load;
 mod locate;
 mod numbers;

@@ -10,8 +10,8 @@ use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
 use crate::kind::{self, FileKind};
 use crate::tabular::TabularModel;
-use crate::xgboost::Ensemble;
-use crate::{document, sklearn, xgboost};
+use crate::xgboost::{Converted, Ensemble};
+use crate::{document, lightgbm, sklearn, xgboost};
 
 /// What may be chosen when a model is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,10 +103,23 @@ pub fn load_bytes(
             parsed = clock.monotonic();
             from_sklearn(&graph)?
         }
+        FileKind::LightgbmText => {
+            let text = str::from_utf8(bytes).map_err(|error| {
+                let message = "not a sound LightGBM model: the text is not UTF-8";
+                LoadError::new(LoadErrorKind::Malformed, message).with_source(error)
+            })?;
+            let ensemble = lightgbm::Ensemble::parse(text)?;
+            parsed = clock.monotonic();
+            from_booster(
+                "LightGBM",
+                "LightGBM text",
+                lightgbm::boosted(&ensemble, None)?,
+            )
+        }
         FileKind::XgboostBinary => {
             let ensemble = Ensemble::parse_legacy(bytes)?;
             parsed = clock.monotonic();
-            from_xgboost(&ensemble, "XGBoost binary")?
+            from_booster("XGBoost", "XGBoost binary", xgboost::boosted(&ensemble)?)
         }
         kind @ (FileKind::Json | FileKind::Ubjson) => {
             let (document, format) = match kind {
@@ -115,7 +128,7 @@ pub fn load_bytes(
             };
             let ensemble = Ensemble::read(&document::Entry::root(&document))?;
             parsed = clock.monotonic();
-            from_xgboost(&ensemble, format)?
+            from_booster("XGBoost", format, xgboost::boosted(&ensemble)?)
         }
     };
     let model = TabularModel::try_new(
@@ -155,18 +168,17 @@ fn from_sklearn(graph: &Graph) -> Result<Content, LoadError> {
     })
 }
 
-fn from_xgboost(ensemble: &Ensemble, format: &str) -> Result<Content, LoadError> {
-    let converted = xgboost::boosted(ensemble)?;
-    Ok(Content {
+fn from_booster(library: &str, format: &str, converted: Converted) -> Content {
+    Content {
         estimator: Box::new(converted.estimator),
         feature_names: converted.feature_names,
         description: Description {
             format: format.to_owned(),
-            library: "XGBoost".to_owned(),
+            library: library.to_owned(),
             library_version: converted.version,
             root: converted.component,
         },
-    })
+    }
 }
 
 fn from_pickle(error: coracle_pickle::Error) -> LoadError {

@@ -12,11 +12,10 @@ use crate::kind;
 const EXTENSIONS: [&str; 5] = ["joblib", "pkl", "pickle", "bst", "ubj"];
 
 /// Endings that other files have too: such a file counts if it begins as a model does.
-const SHARED_EXTENSIONS: [&str; 4] = ["json", "model", "deprecated", "xgb"];
+const SHARED_EXTENSIONS: [&str; 7] = ["json", "txt", "model", "deprecated", "xgb", "lgb", "lgbm"];
 
 /// The endings, for messages.
-const ENDINGS: &str =
-    "*.joblib, *.pkl, *.pickle, *.bst, *.ubj, or a *.json, *.model or *.xgb that holds a model";
+const ENDINGS: &str = "*.joblib, *.pkl, *.pickle, *.bst, *.ubj, or a *.json, *.txt, *.model, *.xgb or *.lgb that holds a model";
 
 /// How much of a file is looked at to tell what it is.
 const HEAD_BYTES: u64 = 4096;

@@ -3,6 +3,7 @@
 //! Each holds the library's own model file as bytes or text; what the estimator adds are the labels, the meaning of
 //! missing values, and the number of iterations to use.
 
+mod lightgbm;
 mod xgboost;
 
 use coracle_model::LoadError;
@@ -21,12 +22,15 @@ pub(super) struct BoostedPart {
 
 /// Tells whether `class` is one of these libraries'.
 pub(super) fn is_known(class: &str) -> bool {
-    xgboost::is_known(class)
+    xgboost::is_known(class) || lightgbm::is_known(class)
 }
 
 /// Converts an estimator or a booster.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
-    xgboost::convert(fitted)
+    match fitted.class() {
+        class if lightgbm::is_known(class) => lightgbm::convert(fitted),
+        _ => xgboost::convert(fitted),
+    }
 }
 
 /// Converts the root of a file.

@@ -32,6 +32,8 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "CyHalfTweedieLossIdentity" "CyHuberLoss" "CyPinballLoss"
     ]
     Constructor "functools" ["partial"]
+    Record "lightgbm.basic" ["Booster"]
+    Record "lightgbm.sklearn" ["LGBMClassifier" "LGBMModel" "LGBMRanker" "LGBMRegressor"]
     Value "numpy" ["exp" "expm1" "log" "log1p" "mean" "sqrt" "square"]
     Value "numpy._core._multiarray_umath" ["exp" "expm1" "log" "log1p" "sqrt" "square"]
     Value "numpy.core._multiarray_umath" ["exp" "expm1" "log" "log1p" "sqrt" "square"]

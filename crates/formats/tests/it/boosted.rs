@@ -39,6 +39,17 @@ const XGBOOST: Library = Library {
     },
 };
 
+/// LightGBM adds leaves in double precision in tree order, and so do we.
+const LIGHTGBM: Library = Library {
+    name: "lightgbm",
+    releases: &["3.3.5", "4.1.0", "4.7.0"],
+    n_fixtures_min: 17,
+    tolerance: Tolerance {
+        margin: 0.0,
+        linked: 1e-14,
+    },
+};
+
 /// Returns the directory of a library's fixtures.
 pub(crate) fn root(library: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -232,7 +243,7 @@ fn check_row_by_row(
 }
 
 /// Every library.
-pub(crate) const LIBRARIES: [&Library; 1] = [&XGBOOST];
+pub(crate) const LIBRARIES: [&Library; 2] = [&XGBOOST, &LIGHTGBM];
 
 fn check_library(library: &Library) {
     let mut complaints = Vec::new();
@@ -262,4 +273,9 @@ fn check_library(library: &Library) {
 #[test]
 fn every_fixture_answers_as_xgboost_does() {
     check_library(&XGBOOST);
+}
+
+#[test]
+fn every_fixture_answers_as_lightgbm_does() {
+    check_library(&LIGHTGBM);
 }

@@ -73,7 +73,10 @@ fn damage(bytes: &[u8], random: &mut Random) {
 fn damaged_files_of_boosted_trees_never_panic() {
     let mut random = Random(11);
     for library in boosted::LIBRARIES {
-        for release in library.releases {
+        for release in [library.releases.first(), library.releases.last()]
+            .into_iter()
+            .flatten()
+        {
             for (path, document) in boosted::documents(&boosted::root(library.name).join(release)) {
                 let writer = document["written_by"].as_str().unwrap();
                 if !writer.contains("zlib") {

@@ -1,0 +1,132 @@
+//! LightGBM's text models: what its files, and its boosters in pickles, hold.
+//!
+//! [`Ensemble`] is what a text holds; [`boosted`] makes an estimator of it whose `predict` is what
+//! `Booster.predict` gives, in double precision.
+
+mod ensemble;
+mod objective;
+mod text;
+mod tree;
+
+use coracle_estimators::{
+    Boosted, BoostedAnswer, BoostedLink, BoostedMissing, BoostedPrecision, BoostedSpec,
+};
+use coracle_forest::{Forest, ForestSpec, LinearForest, Precision};
+use coracle_model::{Component, LoadError, LoadErrorKind, Method, Scorer};
+
+pub(crate) use ensemble::{Ensemble, is_text};
+
+use crate::numbers::from_count;
+use crate::xgboost::Converted;
+
+/// Values up to this magnitude are zeros to LightGBM.
+#[expect(clippy::as_conversions, reason = "a constant")]
+const ZERO_MAX: f64 = 1e-35_f32 as f64;
+
+/// Converts a model on its own, as `Booster.predict` answers, and with `raw_score=True`.
+///
+/// # Errors
+/// Kind `Unsupported` for what is not served, by name; `Malformed` where the text contradicts itself.
+pub(crate) fn boosted(
+    ensemble: &Ensemble,
+    n_iterations: Option<usize>,
+) -> Result<Converted, LoadError> {
+    let mut answers = vec![(Method::Predict, BoostedAnswer::Values)];
+    // Raw scores of averaged trees are their sum in the library, and nobody asks for that.
+    if !ensemble.is_averaged {
+        answers.push((Method::DecisionFunction, BoostedAnswer::Scores));
+    }
+    let (estimator, facts) = estimator(ensemble, n_iterations, answers)?;
+    Ok(Converted {
+        estimator,
+        feature_names: ensemble.feature_names(),
+        component: Component {
+            class: "Booster".to_owned(),
+            facts,
+            ..Component::default()
+        },
+        version: None,
+    })
+}
+
+/// Makes an estimator of the first `n_iterations` of an ensemble (all, if `None`), and tells facts of it.
+///
+/// # Errors
+/// As [`boosted`].
+pub(crate) fn estimator(
+    ensemble: &Ensemble,
+    n_iterations: Option<usize>,
+    answers: Vec<(Method, BoostedAnswer)>,
+) -> Result<(Boosted, Vec<(String, String)>), LoadError> {
+    let link = objective::link(&ensemble.objective, ensemble.n_scores)?;
+    let (scorer, mut facts) = scorer(ensemble, n_iterations)?;
+    facts.insert(0, ("objective".to_owned(), ensemble.objective.clone()));
+    let missing = match ensemble.zero_columns.contains(&true) {
+        true => BoostedMissing::Zeros {
+            columns: ensemble.zero_columns.clone(),
+            magnitude_max: ZERO_MAX,
+        },
+        false => BoostedMissing::Nan,
+    };
+    let spec = BoostedSpec {
+        scorer,
+        precision: BoostedPrecision::Double,
+        missing,
+        link,
+        answers,
+    };
+    let estimator = Boosted::try_new(spec).map_err(|error| malformed(error.to_string()))?;
+    Ok((estimator, facts))
+}
+
+/// Returns the labels-and-probabilities link of a classifier over this ensemble, if it has one.
+pub(crate) fn has_probabilities(ensemble: &Ensemble) -> bool {
+    let link = objective::link(&ensemble.objective, ensemble.n_scores);
+    matches!(link, Ok(BoostedLink::Sigmoid { .. } | BoostedLink::Softmax))
+}
+
+/// A kernel, and what is told of it.
+type Scoring = (Box<dyn Scorer>, Vec<(String, String)>);
+
+fn scorer(ensemble: &Ensemble, n_iterations: Option<usize>) -> Result<Scoring, LoadError> {
+    let n_scores = ensemble.n_scores;
+    let n_all = ensemble.trees.len().checked_div(n_scores).unwrap_or(0);
+    let n_iterations = n_iterations.unwrap_or(n_all).min(n_all);
+    let n_trees = n_iterations.saturating_mul(n_scores);
+    let trees = ensemble.trees.iter().take(n_trees);
+    let spec = ForestSpec {
+        n_features: ensemble.n_features,
+        n_scores,
+        precision: Precision::Double,
+        summation: Precision::Double,
+        base: vec![0.0; n_scores],
+        divisor: (ensemble.is_averaged && n_iterations > 0).then(|| from_count(n_iterations)),
+        accepts_missing: true,
+        accepts_infinite: true,
+        trees: trees.cloned().collect(),
+    };
+    if ensemble.is_linear() {
+        let leaves = ensemble.linear_leaves(n_trees);
+        let mut spec = spec;
+        spec.trees.iter_mut().for_each(tree::number_leaves);
+        let forest =
+            LinearForest::try_new(&spec, leaves).map_err(|error| malformed(error.to_string()))?;
+        let facts = vec![("trees".to_owned(), format!("{n_trees}, linear"))];
+        return Ok((Box::new(forest), facts));
+    }
+    let forest = Forest::try_new(&spec).map_err(|error| malformed(error.to_string()))?;
+    let facts = vec![
+        ("trees".to_owned(), forest.n_trees().to_string()),
+        ("nodes".to_owned(), forest.n_nodes().to_string()),
+        ("kernel".to_owned(), forest.kernel().as_str().to_owned()),
+    ];
+    Ok((Box::new(forest), facts))
+}
+
+fn malformed(message: impl Into<String>) -> LoadError {
+    LoadError::new(LoadErrorKind::Malformed, message)
+}
+
+fn unsupported(message: impl Into<String>) -> LoadError {
+    LoadError::new(LoadErrorKind::Unsupported, message)
+}

@@ -1,0 +1,154 @@
+//! What a LightGBM text holds.
+
+use coracle_forest::{LinearLeaf, TreeSpec};
+use coracle_model::LoadError;
+
+use super::text::Section;
+use super::tree::{Tree, ZeroColumns};
+use super::{malformed, unsupported};
+use crate::document::{Document, parse_json, quoted, whole};
+
+/// The most scores per row, and the most features; more than any real model has.
+const SCORES_MAX: usize = 1 << 16;
+const FEATURES_MAX: usize = 1 << 20;
+
+/// A model as LightGBM stores it.
+#[derive(Debug)]
+pub(crate) struct Ensemble {
+    pub(super) objective: String,
+    pub(super) n_features: usize,
+    pub(super) n_scores: usize,
+    /// Whether the trees are averaged (random forests), not added.
+    pub(super) is_averaged: bool,
+    pub(super) trees: Vec<TreeSpec>,
+    linear_leaves: Vec<Option<Vec<LinearLeaf>>>,
+    /// For each feature whether its zeros are missing values.
+    pub(super) zero_columns: Vec<bool>,
+    names: Vec<String>,
+}
+
+/// Tells whether `bytes` begin as a LightGBM text does.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"tree\n") || bytes.starts_with(b"tree\r\n")
+}
+
+impl Ensemble {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// Kind `Unsupported` for a version or a form of trees that is not known, `Malformed` where something is
+    /// missing or contradicts itself.
+    pub(crate) fn parse(text: &str) -> Result<Self, LoadError> {
+        let mut lines = text.lines();
+        if lines.next() != Some("tree") {
+            return Err(malformed(
+                "not a LightGBM model: the first line is not 'tree'",
+            ));
+        }
+        let mut head = Section::new(String::new());
+        let mut trees: Vec<Section<'_>> = Vec::new();
+        for line in lines.by_ref() {
+            if line == "end of trees" {
+                break;
+            }
+            if let Some(number) = line.strip_prefix("Tree=") {
+                trees.push(Section::new(format!("tree {number}")));
+            }
+            trees.last_mut().unwrap_or(&mut head).push(line);
+        }
+        check_categories(lines)?;
+        Self::read(&head, &trees)
+    }
+
+    fn read(head: &Section<'_>, sections: &[Section<'_>]) -> Result<Self, LoadError> {
+        if let Some(version) = head
+            .find("version")
+            .filter(|version| !["v2", "v3", "v4"].contains(version))
+        {
+            let version = quoted(version);
+            return Err(unsupported(format!(
+                "LightGBM model version {version} is not supported"
+            )));
+        }
+        let last: usize = head.number("max_feature_idx")?;
+        let n_features = last.saturating_add(1);
+        let n_scores: usize = head.number_or("num_tree_per_iteration", 1)?;
+        if n_scores == 0 || n_scores > SCORES_MAX || n_features > FEATURES_MAX {
+            let message = format!("{n_scores} scores per row, {n_features} features");
+            return Err(malformed(message));
+        }
+        let mut zeros = ZeroColumns::new(n_features);
+        let mut trees = Vec::with_capacity(sections.len());
+        let mut linear_leaves = Vec::with_capacity(sections.len());
+        for (section, score) in sections.iter().zip((0..n_scores).cycle()) {
+            let tree = Tree::read(section, score, &mut zeros)?;
+            trees.push(tree.spec);
+            linear_leaves.push(tree.linear);
+        }
+        if trees.len().checked_rem(n_scores) != Some(0) {
+            let message = format!("{} trees for {n_scores} scores", trees.len());
+            return Err(malformed(message));
+        }
+        let names: Vec<String> = head
+            .find("feature_names")
+            .unwrap_or_default()
+            .split(' ')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Ok(Self {
+            objective: head.find("objective").unwrap_or_default().to_owned(),
+            n_features,
+            n_scores,
+            is_averaged: head.find("average_output").is_some(),
+            trees,
+            linear_leaves,
+            zero_columns: zeros.columns()?,
+            names,
+        })
+    }
+
+    /// Returns the names, unless LightGBM made them up (`Column_0`, ...).
+    pub(crate) fn feature_names(&self) -> Option<Vec<String>> {
+        let mut names = self.names.iter().enumerate();
+        let is_made_up = names.all(|(index, name)| *name == format!("Column_{index}"));
+        (!is_made_up && self.names.len() == self.n_features).then(|| self.names.clone())
+    }
+
+    pub(super) fn is_linear(&self) -> bool {
+        self.linear_leaves.iter().any(Option::is_some)
+    }
+
+    /// Returns the leaves of the first `n_trees`, the constant ones as linear ones without terms.
+    pub(super) fn linear_leaves(&self, n_trees: usize) -> Vec<Vec<LinearLeaf>> {
+        let trees = self.linear_leaves.iter().zip(&self.trees).take(n_trees);
+        let leaves = trees.map(|(leaves, tree)| match leaves {
+            Some(leaves) => leaves.clone(),
+            None => super::tree::constant_leaves(tree),
+        });
+        leaves.collect()
+    }
+}
+
+/// Refuses a model of a data frame whose categories are numbers other than their own codes: whether a value is
+/// a category or its code could not be told.
+fn check_categories<'t>(lines: impl Iterator<Item = &'t str>) -> Result<(), LoadError> {
+    let mut lists = lines.filter_map(|line| line.strip_prefix("pandas_categorical:"));
+    let Some(list) = lists.next() else {
+        return Ok(());
+    };
+    let Document::Array(columns) = parse_json(list.trim().as_bytes())? else {
+        return Ok(());
+    };
+    for column in columns {
+        if let Document::Numbers(categories) = column {
+            let mut counted = categories.iter().enumerate();
+            if !counted.all(|(code, &category)| whole(category) == Some(code)) {
+                return Err(unsupported(
+                    "a pandas column of categories that are numbers other than 0, 1, ... is not supported",
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! LightGBM's estimators and boosters in pickles.
+
+use coracle_estimators::{BoostedAnswer, ClassRule};
+use coracle_model::{LoadError, Method};
+
+use super::{BoostedPart, at};
+use crate::lightgbm::{self, Ensemble};
+use crate::sklearn::convert::Part;
+use crate::sklearn::fitted::Fitted;
+use crate::sklearn::labels::labels;
+
+const BOOSTER: &str = "lightgbm.basic.Booster";
+
+pub(super) fn is_known(class: &str) -> bool {
+    class == BOOSTER || class.starts_with("lightgbm.sklearn.")
+}
+
+pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
+    if fitted.class() == BOOSTER {
+        let ensemble = ensemble(fitted)?;
+        let converted = at(fitted, lightgbm::boosted(&ensemble, n_iterations(fitted)?))?;
+        return Ok(BoostedPart {
+            part: Part::new(converted.estimator, converted.component.facts),
+            feature_names: converted.feature_names,
+            library: "LightGBM",
+            version: None,
+        });
+    }
+    let booster = fitted.part_in("_Booster")?;
+    let ensemble = ensemble(&booster)?;
+    let answers = match fitted.class() {
+        "lightgbm.sklearn.LGBMClassifier" => class_answers(fitted, &ensemble)?,
+        _ => vec![(Method::Predict, BoostedAnswer::Values)],
+    };
+    let n_iterations = n_iterations(&booster)?;
+    let (estimator, facts) = at(
+        fitted,
+        lightgbm::estimator(&ensemble, n_iterations, answers),
+    )?;
+    Ok(BoostedPart {
+        part: Part::new(estimator, facts),
+        feature_names: ensemble.feature_names(),
+        library: "LightGBM",
+        version: None,
+    })
+}
+
+/// Reads the model text that a booster holds, under its name up to 3.3 or from 4.0 on.
+fn ensemble(booster: &Fitted<'_>) -> Result<Ensemble, LoadError> {
+    let name = match booster.is_none("handle") {
+        true => "_handle",
+        false => "handle",
+    };
+    at(booster, Ensemble::parse(&booster.text(name)?))
+}
+
+/// Returns how many iterations a booster uses: up to the best one, if it was stopped early.
+fn n_iterations(booster: &Fitted<'_>) -> Result<Option<usize>, LoadError> {
+    if booster.is_none("best_iteration") {
+        return Ok(None);
+    }
+    let best = booster.number("best_iteration")?;
+    Ok(crate::document::whole(best).filter(|&best| best > 0))
+}
+
+fn class_answers(
+    fitted: &Fitted<'_>,
+    ensemble: &Ensemble,
+) -> Result<Vec<(Method, BoostedAnswer)>, LoadError> {
+    if !lightgbm::has_probabilities(ensemble) {
+        return Err(fitted
+            .unsupported("a classifier whose objective gives no probabilities is not supported"));
+    }
+    let labels = labels(&fitted.part_in("_le")?)?;
+    let rule = ClassRule::LargestProbability;
+    Ok(vec![
+        (Method::Predict, BoostedAnswer::Label(labels, rule)),
+        (Method::PredictProba, BoostedAnswer::Probabilities),
+    ])
+}
