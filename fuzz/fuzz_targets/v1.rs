@@ -2,7 +2,7 @@
 #![no_main]
 
 use coracle_model::{Signature, TensorSpec};
-use coracle_protocol::{DecodeContext, v1};
+use coracle_protocol::{DecodeContext, NoRegions, v1};
 use coracle_tensor::DType;
 use libfuzzer_sys::fuzz_target;
 
@@ -29,6 +29,7 @@ fuzz_target!(|body: &[u8]| {
             default_outputs: &signature.default_outputs,
             method: None,
             elements_max: 10_000,
+            regions: &NoRegions,
         };
         if let Ok(call) = v1::decode_predict(body, &ctx) {
             assert_eq!(call.inputs[0].shape(), [call.n_rows, 2]);

@@ -1,8 +1,8 @@
-//! Decodes bytes as a V2 request, against models with and without feature names.
+//! Decodes bytes as a V2 request, JSON alone or with raw tensor data after it, against models with and without feature names.
 #![no_main]
 
 use coracle_model::{Signature, TensorSpec};
-use coracle_protocol::{DecodeContext, v2};
+use coracle_protocol::{DecodeContext, EncodeContext, NoRegions, v2};
 use coracle_tensor::DType;
 use libfuzzer_sys::fuzz_target;
 
@@ -21,7 +21,12 @@ fn signature(columns: Option<Vec<String>>) -> Signature {
     }
 }
 
-fuzz_target!(|body: &[u8]| {
+fuzz_target!(|data: &[u8]| {
+    // The first two bytes say how much of the rest is JSON.
+    let Some((length, body)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let length = usize::from(u16::from_le_bytes(*length));
     for columns in [None, Some(vec!["a".to_owned(), "b".to_owned()])] {
         let signature = signature(columns);
         let ctx = DecodeContext {
@@ -29,10 +34,19 @@ fuzz_target!(|body: &[u8]| {
             default_outputs: &signature.default_outputs,
             method: None,
             elements_max: 10_000,
+            regions: &NoRegions,
         };
-        if let Ok(call) = v2::decode_infer(body, &ctx) {
-            let mut out = Vec::new();
-            v2::encode_infer("m", "1", &signature, &call, &call.inputs, &mut out);
+        for json_length in [None, Some(length)] {
+            if let Ok(call) = v2::decode_infer(body, json_length, &ctx) {
+                let ctx = EncodeContext {
+                    model_name: "m",
+                    model_version: "1",
+                    signature: &signature,
+                    regions: &NoRegions,
+                };
+                let mut out = Vec::new();
+                drop(v2::encode_infer(&ctx, &call, &call.inputs, &mut out));
+            }
         }
     }
 });

@@ -9,18 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use coracle_base::Clock;
 use coracle_protocol::{v1, v2};
-use coracle_serving::{
-    HttpStatistics, LoadedModel, MetricsText, ModelTable, NoModel, Protocol, ServedModel,
-};
+use coracle_serving::{HttpStatistics, LoadedModel, MetricsText, ModelTable, NoModel, ServedModel};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 
+use crate::codec::Codec;
 use crate::infer::{self, Calls, unknown_model};
 use crate::limits::Limits;
 use crate::log::{Answer, Log};
-use crate::respond::{REQUEST_ID, Reply};
+use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
 use crate::route::{self, Named, NoRoute, Route};
 use crate::scope::Scope;
 
@@ -47,6 +46,9 @@ pub(crate) struct Handler {
 
 /// The content types that are taken for JSON: these, with any parameters, or none at all.
 const JSON_TYPES: [&str; 3] = ["application/json", "application/ld+json", "text/json"];
+
+/// The content type of JSON with raw tensor data after it.
+const BINARY_TYPE: &str = "application/octet-stream";
 
 /// The longest request id that is given back.
 const REQUEST_ID_MAX: usize = 128;
@@ -100,10 +102,19 @@ impl Handler {
         body: Incoming,
         seen: &mut Seen<'a>,
     ) -> Reply {
-        let (protocol, model) = match asked.route {
-            Route::V1Predict(model) => (Protocol::V1, asked.model(model, None)),
+        let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
+        let (codec, model) = match asked.route {
+            Route::V1Predict(model) => (Codec::V1 { method: method() }, asked.model(model, None)),
             Route::V2Infer(Named { model, version }) => {
-                (Protocol::V2, asked.model(model, version.as_deref()))
+                let json_length = match json_length(&head.headers) {
+                    Ok(json_length) => json_length,
+                    Err(reply) => return reply,
+                };
+                let codec = Codec::V2 {
+                    method: method(),
+                    json_length,
+                };
+                (codec, asked.model(model, version.as_deref()))
             }
             Route::V2Model(Named { model, version }) => {
                 return match asked.model(model, version.as_deref()) {
@@ -118,21 +129,19 @@ impl Handler {
             Err(reply) => return reply,
         };
         seen.model = Some(model);
-        if let Err(reply) = check_headers(&head.headers) {
+        if let Err(reply) = check_headers(&head.headers, &codec) {
             return reply;
         }
-        let body = match self.read_body(&head.headers, body).await {
+        let body = match self.read_body(body).await {
             Ok(body) => body,
             Err(reply) => return reply,
         };
         seen.n_bytes_in = body.len();
-        let method = route::query_value(head.uri.query(), "method");
-        let request = infer::Request {
-            protocol,
-            method: method.map(str::to_owned),
-            body,
-        };
-        self.calls.answer(model, request).await
+        let request = infer::Request { codec, body };
+        match self.calls.answer(model, request).await {
+            Ok(encoded) => Reply::encoded(encoded),
+            Err(failure) => Reply::failure(failure.code, &failure.message),
+        }
     }
 
     /// Answers with what a model takes and gives; one that was let go of is loaded for it.
@@ -194,7 +203,7 @@ impl Handler {
     }
 
     /// Reads the whole body within its limits of size and time.
-    async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Reply> {
+    async fn read_body(&self, body: Incoming) -> Result<Bytes, Reply> {
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
         let too_large = || {
@@ -206,15 +215,8 @@ impl Handler {
             Reply::error_and_close(StatusCode::PAYLOAD_TOO_LARGE, &message)
         };
         let declared = body.size_hint().lower();
-        if declared > limits.body_max.as_u64()
-            || headers.contains_key("inference-header-content-length")
-        {
-            return Err(if declared > limits.body_max.as_u64() {
-                too_large()
-            } else {
-                let message = "binary tensor data is not supported yet; send JSON without Inference-Header-Content-Length";
-                Reply::error_and_close(StatusCode::NOT_IMPLEMENTED, message)
-            });
+        if declared > limits.body_max.as_u64() {
+            return Err(too_large());
         }
         match tokio::time::timeout(limits.body_timeout, collect(body, most)).await {
             Ok(Ok(body)) => Ok(body),
@@ -345,8 +347,22 @@ async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, BodyFault> {
     })
 }
 
+/// Returns the length of the JSON where the header says that raw tensor data follows it.
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Reply> {
+    let Some(value) = headers.get(JSON_LENGTH) else {
+        return Ok(None);
+    };
+    let length = value.to_str().ok().and_then(|text| text.parse().ok());
+    length.map(Some).ok_or_else(|| {
+        Reply::error_and_close(
+            StatusCode::BAD_REQUEST,
+            "Inference-Header-Content-Length must be the number of bytes of the JSON",
+        )
+    })
+}
+
 /// Refuses content types and encodings that are not read.
-fn check_headers(headers: &HeaderMap) -> Result<(), Reply> {
+fn check_headers(headers: &HeaderMap, codec: &Codec) -> Result<(), Reply> {
     let unsupported = |message: &str| {
         Err(Reply::error_and_close(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -365,15 +381,22 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Reply> {
     };
     let text = content_type.to_str().unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim();
-    if JSON_TYPES
-        .iter()
-        .any(|json| essence.eq_ignore_ascii_case(json))
-    {
+    let is = |known: &str| essence.eq_ignore_ascii_case(known);
+    let is_binary = matches!(
+        codec,
+        Codec::V2 {
+            json_length: Some(_),
+            ..
+        }
+    );
+    if JSON_TYPES.into_iter().any(is) || is_binary && is(BINARY_TYPE) {
         return Ok(());
     }
     let shown: String = essence.chars().take(64).collect();
-    let hint = if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+    let hint = if is("application/x-www-form-urlencoded") {
         "; with curl, add -H 'Content-Type: application/json'"
+    } else if is(BINARY_TYPE) {
+        ", or binary tensor data to V2 with the header Inference-Header-Content-Length"
     } else {
         ""
     };

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
-use coracle_protocol::{DecodeContext, v1, v2};
-use coracle_serving::{Lease, Placement, Protocol, Refusal, ServedModel, SharedTable};
+use coracle_protocol::{DecodeContext, EncodeContext, NoRegions, RequestError};
+use coracle_serving::{Lease, Placement, Refusal, ServedModel, SharedTable};
 use tokio::sync::Semaphore;
 
-use crate::respond::Reply;
+use crate::codec::{Codec, Encoded};
 
 /// What calls need besides the request.
 #[derive(Clone, Debug)]
@@ -27,15 +27,24 @@ pub(crate) struct Calls {
 /// A request for an inference.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    pub(crate) protocol: Protocol,
-    pub(crate) method: Option<String>,
+    pub(crate) codec: Codec,
     pub(crate) body: Bytes,
 }
 
 /// A call that failed.
-struct Failure {
-    code: Code,
-    message: String,
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Self {
+            code: error.code(),
+            message: error.to_string(),
+        }
+    }
 }
 
 impl From<Refusal> for Failure {
@@ -49,11 +58,18 @@ impl From<Refusal> for Failure {
 
 impl Calls {
     /// Answers `request` with `model`, once it may run.
-    pub(crate) async fn answer(&self, model: &Arc<ServedModel>, request: Request) -> Reply {
+    ///
+    /// # Errors
+    /// With the code of the failure.
+    pub(crate) async fn answer(
+        &self,
+        model: &Arc<ServedModel>,
+        request: Request,
+    ) -> Result<Encoded, Failure> {
         let in_flight = model
             .statistics()
             .start(self.worker, self.clock.monotonic());
-        let protocol = request.protocol;
+        let protocol = request.codec.protocol();
         let time = model.timeout().unwrap_or(self.request_timeout);
         let result = match model.try_enter() {
             Some(lease) => self.run(model, lease, request, time).await,
@@ -64,10 +80,7 @@ impl Calls {
             .map(|_body| ())
             .map_err(|failure| failure.code);
         in_flight.finish(protocol, outcome, self.clock.monotonic());
-        match result {
-            Ok(body) => Reply::json(body),
-            Err(failure) => Reply::failure(failure.code, &failure.message),
-        }
+        result
     }
 
     /// Waits until the request may run; the time that it waits is of the time that it has.
@@ -76,7 +89,7 @@ impl Calls {
         model: &Arc<ServedModel>,
         request: Request,
         time: Duration,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Encoded, Failure> {
         let started = self.clock.monotonic();
         let lease = model.enter(time).await?;
         let waited = self.clock.monotonic().saturating_sub(started);
@@ -90,7 +103,7 @@ impl Calls {
         lease: Lease,
         request: Request,
         time_left: Duration,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Encoded, Failure> {
         match model.cost().placement(request.body.len()) {
             Placement::EventLoop => self.execute(model, &lease, &request),
             Placement::ComputePool => {
@@ -116,7 +129,7 @@ impl Calls {
         model: Arc<ServedModel>,
         lease: Lease,
         request: Request,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Encoded, Failure> {
         let Ok(place) = Arc::clone(&self.pool).try_acquire_owned() else {
             return Err(Failure {
                 code: Code::ResourceExhausted,
@@ -142,41 +155,34 @@ impl Calls {
         model: &ServedModel,
         lease: &Lease,
         request: &Request,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Encoded, Failure> {
         let started = self.clock.monotonic();
         let signature = lease.model().signature();
         let ctx = DecodeContext {
             signature,
             default_outputs: &signature.default_outputs,
-            method: request.method.as_deref(),
+            method: request.codec.method(),
             elements_max: self.elements_max,
+            regions: &NoRegions,
         };
-        let call = match request.protocol {
-            Protocol::V1 => v1::decode_predict(&request.body, &ctx),
-            Protocol::V2 => v2::decode_infer(&request.body, &ctx),
-        };
-        let call = call.map_err(|error| Failure {
-            code: error.code(),
-            message: error.to_string(),
-        })?;
+        let call = request.codec.decode(&request.body, &ctx)?;
         let outputs = lease
             .run(&call.inputs, &call.outputs)
             .map_err(|error| Failure {
                 code: error.code(),
                 message: error.to_string(),
             })?;
-        let mut body = Vec::with_capacity(64 + 32 * call.n_rows);
-        match request.protocol {
-            Protocol::V1 => v1::encode_predict(signature, &call, &outputs, &mut body),
-            Protocol::V2 => {
-                let version = ServedModel::VERSION;
-                v2::encode_infer(model.name(), version, signature, &call, &outputs, &mut body);
-            }
-        }
+        let ctx = EncodeContext {
+            model_name: model.name(),
+            model_version: ServedModel::VERSION,
+            signature,
+            regions: &NoRegions,
+        };
+        let encoded = request.codec.encode(&ctx, &call, &outputs)?;
         let elapsed = self.clock.monotonic().saturating_sub(started);
         model.cost().record(request.body.len(), elapsed);
         model.statistics().compute(self.worker, elapsed);
-        Ok(body)
+        Ok(encoded)
     }
 }
 

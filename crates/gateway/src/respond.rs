@@ -7,9 +7,16 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use crate::codec::Encoded;
+
 /// The header that carries a request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The header that says how much of a body is JSON, where raw tensor data follows it.
+pub(crate) const JSON_LENGTH: HeaderName =
+    HeaderName::from_static("inference-header-content-length");
+
+const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -27,6 +34,8 @@ pub(crate) struct Reply {
 enum Kind {
     Json,
     Metrics,
+    /// So many bytes of JSON, then raw tensor data.
+    Binary(usize),
     /// Says which methods there are.
     NotAllowed(&'static str),
     /// Says that a retry may succeed.
@@ -39,6 +48,18 @@ impl Reply {
     /// Returns a JSON answer.
     pub(crate) fn json(body: Vec<u8>) -> Self {
         Self::with_status(StatusCode::OK, body)
+    }
+
+    /// Returns the answer to an inference.
+    pub(crate) fn encoded(encoded: Encoded) -> Self {
+        let reply = Self::json(encoded.body);
+        match encoded.json_length {
+            None => reply,
+            Some(json_length) => Self {
+                kind: Kind::Binary(json_length),
+                ..reply
+            },
+        }
     }
 
     /// Returns a JSON answer whose body is appended by `render`.
@@ -107,15 +128,18 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
-            if self.kind == Kind::Metrics {
-                METRICS
-            } else {
-                JSON
+            match self.kind {
+                Kind::Metrics => METRICS,
+                Kind::Binary(_) => BINARY,
+                _ => JSON,
             },
         );
         headers.insert(REQUEST_ID, request_id);
         match self.kind {
             Kind::Json | Kind::Metrics => {}
+            Kind::Binary(json_length) => {
+                drop(headers.insert(JSON_LENGTH, HeaderValue::from(json_length)));
+            }
             Kind::NotAllowed(allow) => drop(headers.insert(ALLOW, HeaderValue::from_static(allow))),
             Kind::RetryLater => drop(headers.insert(RETRY_AFTER, ONE_SECOND)),
             Kind::Close => drop(headers.insert(CONNECTION, CLOSE)),

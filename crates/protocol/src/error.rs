@@ -15,6 +15,15 @@ pub struct RequestError {
 const QUOTED_CHARS_MAX: usize = 64;
 
 impl RequestError {
+    /// Returns an error of `code`; `message` says what was wrong, where, and what was allowed.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {
             code: Code::InvalidArgument,

@@ -15,6 +15,8 @@
 mod error;
 mod number;
 mod parameters;
+mod raw;
+mod regions;
 mod render;
 mod status;
 pub mod v1;
@@ -24,6 +26,7 @@ use coracle_model::Signature;
 use coracle_tensor::Tensor;
 
 pub use error::{RequestError, error_body};
+pub use regions::{NoRegions, RegionSlice, Regions};
 pub use render::string as json_string;
 pub use status::{grpc_status, http_status};
 
@@ -38,17 +41,54 @@ pub struct DecodeContext<'a> {
     pub method: Option<&'a str>,
     /// The most elements that one request may hold.
     pub elements_max: usize,
+    /// The shared memory that requests may name.
+    pub regions: &'a dyn Regions,
+}
+
+/// What an answer is encoded with.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodeContext<'a> {
+    /// The model's name as asked for.
+    pub model_name: &'a str,
+    /// The version that answers.
+    pub model_version: &'a str,
+    /// What the model takes and gives.
+    pub signature: &'a Signature,
+    /// The shared memory that outputs may go to.
+    pub regions: &'a dyn Regions,
 }
 
 /// A decoded inference request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Call {
     /// One tensor for each of the signature's inputs.
     pub inputs: Vec<Tensor>,
     /// The outputs asked for, as indices into the signature's.
     pub outputs: Vec<usize>,
+    /// How each of `outputs` is to be given; those beyond its end are [`OutputForm::Typed`].
+    pub forms: Vec<OutputForm>,
     /// The caller's id for the request, given back in V2.
     pub id: Option<String>,
     /// The number of rows.
     pub n_rows: usize,
+}
+
+/// How an output is given to the caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OutputForm {
+    /// In the protocol's own form: JSON numbers, typed contents.
+    #[default]
+    Typed,
+    /// As raw bytes beside the answer.
+    Raw,
+    /// As raw bytes in shared memory.
+    Region(RegionSlice),
+}
+
+impl Call {
+    /// Returns how the output at `index` of `outputs` is to be given.
+    #[must_use]
+    pub fn form(&self, index: usize) -> &OutputForm {
+        self.forms.get(index).unwrap_or(&OutputForm::Typed)
+    }
 }

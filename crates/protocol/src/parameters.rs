@@ -1,12 +1,14 @@
 //! Request parameters, and the choice of outputs.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use crate::error::quoted;
-use crate::{DecodeContext, RequestError};
+use crate::{DecodeContext, OutputForm, RegionSlice, RequestError};
 
 /// The parameters that are understood; others are ignored, as the originals do.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub(crate) struct Parameters {
     /// The method that is to answer.
     pub(crate) method: Option<String>,
@@ -16,23 +18,61 @@ pub(crate) struct Parameters {
     pub(crate) binary_data: Option<bool>,
     /// The size of a binary input.
     pub(crate) binary_data_size: Option<u64>,
+    /// The region of shared memory that holds this tensor.
+    pub(crate) shared_memory_region: Option<String>,
+    /// Where in the region it starts; 0 if absent.
+    pub(crate) shared_memory_offset: Option<u64>,
+    /// The bytes of the region that it may take.
+    pub(crate) shared_memory_byte_size: Option<u64>,
+    /// The number of classes wanted instead of the tensor: refused.
+    pub(crate) classification: Option<u64>,
 }
 
 impl Parameters {
-    /// Refuses what belongs to the binary tensor extension.
+    /// Returns the part of shared memory that holds the tensor at `place`, if one does.
     ///
     /// # Errors
-    /// Code `Unimplemented`.
-    pub(crate) fn refuse_binary(&self) -> Result<(), RequestError> {
-        let wants_binary = self.binary_data == Some(true)
-            || self.binary_data_output == Some(true)
-            || self.binary_data_size.is_some();
-        if wants_binary {
-            return Err(RequestError::unimplemented(
-                "binary tensor data is not supported yet; send and ask for JSON",
-            ));
+    /// Code `InvalidArgument` if the parameters that name it are incomplete.
+    pub(crate) fn region(
+        &self,
+        place: impl fmt::Display,
+    ) -> Result<Option<RegionSlice>, RequestError> {
+        match (&self.shared_memory_region, self.shared_memory_byte_size) {
+            (Some(region), Some(byte_size)) => Ok(Some(RegionSlice {
+                region: region.clone(),
+                offset: self.shared_memory_offset.unwrap_or(0),
+                byte_size,
+            })),
+            (None, None) if self.shared_memory_offset.is_none() => Ok(None),
+            _ => Err(RequestError::invalid(format!(
+                "{place}: shared memory needs both shared_memory_region and shared_memory_byte_size"
+            ))),
         }
-        Ok(())
+    }
+
+    /// Returns how the output at `place` is to be given; `default` says what holds for all of the request.
+    ///
+    /// # Errors
+    /// Code `InvalidArgument` if it is to be in two places; `Unimplemented` for Triton's classification.
+    pub(crate) fn form(
+        &self,
+        place: impl fmt::Display,
+        default: &OutputForm,
+    ) -> Result<OutputForm, RequestError> {
+        if self.classification.is_some_and(|n_classes| n_classes > 0) {
+            return Err(RequestError::unimplemented(format!(
+                "{place}: classification of outputs is not supported; ask for predict or predict_proba"
+            )));
+        }
+        match (self.region(&place)?, self.binary_data) {
+            (Some(_), Some(true)) => Err(RequestError::invalid(format!(
+                "{place}: binary_data and shared_memory_region exclude each other"
+            ))),
+            (Some(slice), _) => Ok(OutputForm::Region(slice)),
+            (None, Some(true)) => Ok(OutputForm::Raw),
+            (None, Some(false)) => Ok(OutputForm::Typed),
+            (None, None) => Ok(default.clone()),
+        }
     }
 }
 

@@ -1,61 +1,98 @@
-//! The Open Inference Protocol (V2) over REST, as JSON.
+//! The Open Inference Protocol (V2) over REST: JSON, and tensors as raw bytes beside it or in shared memory.
 
 mod data;
 mod decode;
 mod metadata;
 
-use coracle_model::Signature;
 use coracle_tensor::Tensor;
 
-use crate::{Call, render};
+use crate::{Call, EncodeContext, OutputForm, RegionSlice, RequestError, raw, render};
 
 pub use decode::decode_infer;
+
 pub use metadata::{
     health_live, health_ready, model_list, model_metadata, model_ready, server_metadata,
 };
 
-/// Appends the answer to an inference request: outputs by name, with flat data.
+/// Appends the answer to an inference request: outputs by name, with flat data or as raw bytes after the JSON.
 ///
-/// `id` is given back if the caller sent one. Numbers that JSON cannot hold (NaN, infinity) become `null`.
+/// `id` is given back if the caller sent one. In JSON, numbers that it cannot hold (NaN, infinity) become `null`.
+/// Returns the length of the JSON if raw bytes follow it (the header `Inference-Header-Content-Length`).
+///
+/// # Errors
+/// Code `InvalidArgument` if an output does not fit in the shared memory that is to take it.
 pub fn encode_infer(
-    model_name: &str,
-    model_version: &str,
-    signature: &Signature,
+    ctx: &EncodeContext<'_>,
     call: &Call,
     outputs: &[Tensor],
     out: &mut Vec<u8>,
-) {
+) -> Result<Option<usize>, RequestError> {
+    let start = out.len();
+    let mut binary = Vec::new();
     out.extend_from_slice(b"{\"model_name\":");
-    render::string(model_name, out);
+    render::string(ctx.model_name, out);
     out.extend_from_slice(b",\"model_version\":");
-    render::string(model_version, out);
+    render::string(ctx.model_version, out);
     if let Some(id) = &call.id {
         out.extend_from_slice(b",\"id\":");
         render::string(id, out);
     }
     out.extend_from_slice(b",\"outputs\":[");
-    render::separated(
-        call.outputs.iter().zip(outputs),
-        out,
-        |(&index, output), out| {
-            let name = signature
-                .outputs
-                .get(index)
-                .map_or("", |spec| spec.name.as_str());
-            out.extend_from_slice(b"{\"name\":");
-            render::string(name, out);
-            out.extend_from_slice(b",\"shape\":[");
-            render::separated(output.shape().iter(), out, |&size, out| {
-                render::integer(size, out)
-            });
-            out.extend_from_slice(b"],\"datatype\":");
-            render::string(output.dtype().name(), out);
-            out.extend_from_slice(b",\"data\":");
-            render::flat(output.values(), out);
-            out.push(b'}');
-        },
-    );
+    let indices = call.outputs.iter().zip(outputs).enumerate();
+    for (position, (&index, output)) in indices {
+        if position > 0 {
+            out.push(b',');
+        }
+        let spec = ctx.signature.outputs.get(index);
+        out.extend_from_slice(b"{\"name\":");
+        render::string(spec.map_or("", |spec| spec.name.as_str()), out);
+        out.extend_from_slice(b",\"shape\":[");
+        render::separated(output.shape().iter(), out, |&size, out| {
+            render::integer(size, out)
+        });
+        out.extend_from_slice(b"],\"datatype\":");
+        render::string(output.dtype().name(), out);
+        match call.form(position) {
+            OutputForm::Typed => {
+                out.extend_from_slice(b",\"data\":");
+                render::flat(output.values(), out);
+            }
+            OutputForm::Raw => {
+                out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+                render::integer(raw::size_bytes(output.values()), out);
+                out.push(b'}');
+                raw::encode(output.values(), &mut binary);
+            }
+            OutputForm::Region(slice) => {
+                let written = write_region(ctx, slice, output)?;
+                out.extend_from_slice(b",\"parameters\":{\"shared_memory_region\":");
+                render::string(&slice.region, out);
+                out.extend_from_slice(b",\"shared_memory_offset\":");
+                render::integer(slice.offset, out);
+                out.extend_from_slice(b",\"shared_memory_byte_size\":");
+                render::integer(written, out);
+                out.push(b'}');
+            }
+        }
+        out.push(b'}');
+    }
     out.extend_from_slice(b"]}");
+    let json_length = out.len().saturating_sub(start);
+    let has_raw = call.forms.contains(&OutputForm::Raw);
+    out.append(&mut binary);
+    Ok(has_raw.then_some(json_length))
+}
+
+/// Puts an output into shared memory; returns its size in bytes.
+pub(crate) fn write_region(
+    ctx: &EncodeContext<'_>,
+    slice: &RegionSlice,
+    output: &Tensor,
+) -> Result<usize, RequestError> {
+    let mut bytes = Vec::new();
+    raw::encode(output.values(), &mut bytes);
+    ctx.regions.write(slice, &bytes)?;
+    Ok(bytes.len())
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use std::time::Duration;
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
+    /// The body as text, where it is text.
     pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -80,6 +82,7 @@ pub(crate) fn read_answer(stream: &mut TcpStream, without_body: bool) -> Option<
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         head,
         body: String::new(),
+        bytes: Vec::new(),
     };
     let length: usize = answer
         .header("content-length")
@@ -87,7 +90,8 @@ pub(crate) fn read_answer(stream: &mut TcpStream, without_body: bool) -> Option<
     if !without_body && length > 0 {
         let mut body = vec![0; length];
         stream.read_exact(&mut body).unwrap();
-        answer.body = String::from_utf8(body).unwrap();
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        answer.bytes = body;
     }
     Some(answer)
 }

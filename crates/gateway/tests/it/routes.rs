@@ -80,10 +80,48 @@ fn inferences_answer_in_both_protocols() {
     }
 }
 
+#[test]
+fn tensors_travel_as_raw_bytes() {
+    let server = start(config(Limits::default()));
+    let json = br#"{"inputs":[{"name":"x","shape":[2,2],"datatype":"FP32","parameters":{"binary_data_size":16}}],"outputs":[{"name":"predict","parameters":{"binary_data":true}}]}"#;
+    let mut body = json.to_vec();
+    for number in [1.0_f32, 2.0, 0.5, 0.25] {
+        body.extend_from_slice(&number.to_le_bytes());
+    }
+    let length = json.len().to_string();
+    let headers = [
+        ("content-type", "application/octet-stream"),
+        ("inference-header-content-length", &length),
+    ];
+    let path = "/v2/models/sum/infer";
+    let answer = send(server.address, "POST", path, &headers, &body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let json = r#"{"model_name":"sum","model_version":"1","outputs":[{"name":"predict","shape":[2],"datatype":"FP64","parameters":{"binary_data_size":16}}]}"#;
+    let header = answer.header("inference-header-content-length").unwrap();
+    assert_eq!(header, json.len().to_string());
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/octet-stream")
+    );
+    let sums = [3.0_f64, 0.75].map(f64::to_le_bytes).concat();
+    assert_eq!(answer.bytes, [json.as_bytes(), &sums].concat());
+    // The body alone, without JSON: the model's only input in its own datatype.
+    let rows = [1.0_f64, 2.0].map(f64::to_le_bytes).concat();
+    let headers = [("inference-header-content-length", "0")];
+    let answer = send(server.address, "POST", path, &headers, &rows);
+    assert_eq!(
+        (
+            answer.status,
+            answer.bytes.ends_with(&3.0_f64.to_le_bytes())
+        ),
+        (200, true)
+    );
+}
+
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// Method, path, headers and body of requests that are refused, with the status and a part of the message.
-const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 20] = [
+const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 22] = [
     (
         "GET",
         "/nope",
@@ -183,10 +221,26 @@ const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 20] = [
     (
         "POST",
         "/v2/models/sum/infer",
-        &[JSON, ("inference-header-content-length", "5")],
+        &[JSON, ("inference-header-content-length", "500")],
         ROW,
-        501,
-        "binary tensor data is not supported yet",
+        400,
+        "Inference-Header-Content-Length is 500, the body has 23 bytes",
+    ),
+    (
+        "POST",
+        "/v2/models/sum/infer",
+        &[("inference-header-content-length", "-5")],
+        ROW,
+        400,
+        "Inference-Header-Content-Length must be the number of bytes of the JSON",
+    ),
+    (
+        "POST",
+        "/v2/models/sum/infer",
+        &[("content-type", "application/octet-stream")],
+        ROW,
+        415,
+        "or binary tensor data to V2 with the header Inference-Header-Content-Length",
     ),
     (
         "POST",

@@ -49,8 +49,8 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
     Ok(Call {
         inputs: vec![table],
         outputs,
-        id: None,
         n_rows,
+        ..Call::default()
     })
 }
 

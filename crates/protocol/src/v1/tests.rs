@@ -4,7 +4,7 @@ use coracle_model::TensorSpec;
 use coracle_tensor::{ByteStrings, DType, Values};
 
 use super::*;
-use crate::DecodeContext;
+use crate::{DecodeContext, NoRegions};
 
 pub(crate) fn signature(columns: Option<[&str; 2]>, accepts_missing: bool) -> Signature {
     let output = |name: &str, shape| TensorSpec {
@@ -36,6 +36,7 @@ pub(crate) fn context(signature: &Signature) -> DecodeContext<'_> {
         default_outputs: &signature.default_outputs,
         method: None,
         elements_max: 1_000,
+        regions: &NoRegions,
     }
 }
 
@@ -290,8 +291,8 @@ fn predictions_are_rendered_by_row() {
         let call = Call {
             inputs: vec![],
             outputs: outputs.to_vec(),
-            id: None,
             n_rows: tensors[0].n_rows(),
+            ..Call::default()
         };
         let mut out = Vec::new();
         encode_predict(&signature, &call, tensors, &mut out);

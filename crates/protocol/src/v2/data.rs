@@ -28,14 +28,7 @@ const RANK_MAX: usize = 16;
 /// # Errors
 /// Code `InvalidArgument` naming the element at fault, or both shapes where they differ.
 pub(super) fn read(json: &str, head: TensorHead<'_>) -> Result<Tensor, RequestError> {
-    if head.shape.len() > RANK_MAX {
-        let message = format!(
-            "{}: {} dimensions, at most {RANK_MAX} are supported",
-            head.name(),
-            head.shape.len()
-        );
-        return Err(RequestError::invalid(message));
-    }
+    head.check_rank()?;
     let mut levels = Levels::default();
     let values = match head.dtype {
         DType::Bool => Values::Bool(items(json, head, &mut levels)?),
@@ -53,14 +46,39 @@ pub(super) fn read(json: &str, head: TensorHead<'_>) -> Result<Tensor, RequestEr
         DType::F64 => Values::F64(items(json, head, &mut levels)?),
         DType::Bytes => Values::Bytes(strings(json, head, &mut levels)?),
     };
-    let shape = head.resolve_shape(values.len(), &levels)?;
-    Tensor::try_new(shape, values)
-        .map_err(|error| RequestError::invalid(format!("{}: {error}", head.name())))
+    head.tensor(values, &levels)
+}
+
+/// Gives `values` the shape of `head`.
+///
+/// # Errors
+/// Code `InvalidArgument` if the shape holds another number of elements.
+pub(super) fn shaped(values: Values, head: TensorHead<'_>) -> Result<Tensor, RequestError> {
+    head.check_rank()?;
+    head.tensor(values, &Levels::default())
 }
 
 impl TensorHead<'_> {
     fn name(&self) -> String {
         format!("inputs[{}]", self.input)
+    }
+
+    fn check_rank(&self) -> Result<(), RequestError> {
+        if self.shape.len() > RANK_MAX {
+            let message = format!(
+                "{}: {} dimensions, at most {RANK_MAX} are supported",
+                self.name(),
+                self.shape.len()
+            );
+            return Err(RequestError::invalid(message));
+        }
+        Ok(())
+    }
+
+    fn tensor(&self, values: Values, levels: &Levels) -> Result<Tensor, RequestError> {
+        let shape = self.resolve_shape(values.len(), levels)?;
+        Tensor::try_new(shape, values)
+            .map_err(|error| RequestError::invalid(format!("{}: {error}", self.name())))
     }
 
     /// Returns the shape with -1 replaced, checked against the data.

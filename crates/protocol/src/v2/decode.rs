@@ -1,6 +1,7 @@
 //! Decoding a V2 inference request.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use coracle_model::TensorSpec;
 use coracle_tensor::{DType, Tensor, Values};
@@ -10,7 +11,7 @@ use serde_json::value::RawValue;
 use super::data::{self, TensorHead};
 use crate::error::quoted;
 use crate::parameters::{Parameters, choose_outputs};
-use crate::{Call, DecodeContext, RequestError};
+use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError, raw};
 
 /// The name under which KServe's own servers give their output; stands for the default outputs.
 const KSERVE_OUTPUT: &str = "output-0";
@@ -22,13 +23,13 @@ struct Request<'a> {
     #[serde(default)]
     parameters: Option<Parameters>,
     #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
+    inputs: Vec<JsonInput<'a>>,
     #[serde(borrow, default)]
-    outputs: Option<Vec<Output<'a>>>,
+    outputs: Option<Vec<JsonOutput<'a>>>,
 }
 
 #[derive(Deserialize)]
-struct Input<'a> {
+struct JsonInput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
     shape: Vec<i64>,
@@ -42,11 +43,33 @@ struct Input<'a> {
 }
 
 #[derive(Deserialize)]
-struct Output<'a> {
+struct JsonOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
     #[serde(default)]
     parameters: Option<Parameters>,
+}
+
+/// A tensor as it was sent, in any of the protocol's forms.
+pub(crate) struct Input<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) shape: Cow<'a, [i64]>,
+    pub(crate) datatype: Cow<'a, str>,
+    pub(crate) data: Data<'a>,
+}
+
+/// The elements of a tensor as they were sent.
+pub(crate) enum Data<'a> {
+    /// JSON text.
+    Json(&'a RawValue),
+    /// Raw bytes.
+    Raw(Cow<'a, [u8]>),
+}
+
+/// An output as it was asked for.
+pub(crate) struct Output<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) parameters: Parameters,
 }
 
 /// Decodes the body of `POST /v2/models/M/infer`.
@@ -54,50 +77,220 @@ struct Output<'a> {
 /// Every datatype is accepted, flat or nested. A model of one input takes it under any name; a table with named
 /// columns may come as one tensor per column. `outputs`, else `parameters.method`, choose the outputs.
 ///
+/// `json_length` is the number of bytes of JSON where raw tensor data follows it (the header
+/// `Inference-Header-Content-Length`); 0 means that the whole body is the raw data of the model's only input.
+///
 /// # Errors
-/// Code `InvalidArgument` naming the input and element at fault; `Unimplemented` for binary tensor data.
-pub fn decode_infer(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
-    if body.iter().all(u8::is_ascii_whitespace) {
+/// Code `InvalidArgument` naming the input and element at fault; `Unimplemented` for classification of outputs.
+pub fn decode_infer(
+    body: &[u8],
+    json_length: Option<usize>,
+    ctx: &DecodeContext<'_>,
+) -> Result<Call, RequestError> {
+    let (json, binary) = match json_length {
+        None => (body, None),
+        Some(0) => return decode_raw(body, ctx),
+        Some(length) => {
+            let (json, binary) = body.split_at_checked(length).ok_or_else(|| {
+                RequestError::invalid(format!(
+                    "Inference-Header-Content-Length is {length}, the body has {} bytes",
+                    body.len()
+                ))
+            })?;
+            (json, Some(binary))
+        }
+    };
+    if json.iter().all(u8::is_ascii_whitespace) {
         let message = "the request body is empty; send JSON such as {\"inputs\": [{\"name\": \"X\", \"shape\": [1, 2], \"datatype\": \"FP64\", \"data\": [1.0, 2.0]}]}";
         return Err(RequestError::invalid(message));
     }
     let request: Request<'_> =
-        serde_json::from_slice(body).map_err(|error| RequestError::from_json(body, &error))?;
+        serde_json::from_slice(json).map_err(|error| RequestError::from_json(json, &error))?;
     let parameters = request.parameters.unwrap_or_default();
-    parameters.refuse_binary()?;
-    let outputs = requested_outputs(ctx, request.outputs.as_deref(), &parameters)?;
-    if request.inputs.is_empty() {
-        return Err(RequestError::invalid(
-            "\"inputs\" is empty; send at least one tensor",
-        ));
-    }
-    let inputs = match ctx.signature.inputs.as_slice() {
-        [spec] => vec![single_input(ctx, spec, &request.inputs)?],
-        specs => named_inputs(ctx, specs, &request.inputs)?,
-    };
+    let asked = request.outputs.unwrap_or_default().into_iter();
+    let asked: Vec<Output<'_>> = asked
+        .map(|output| Output {
+            name: output.name,
+            parameters: output.parameters.unwrap_or_default(),
+        })
+        .collect();
+    let (outputs, forms) = requested_outputs(ctx, &asked, &parameters)?;
+    let inputs = attach_data(ctx, request.inputs, binary)?;
+    let inputs = tensors(ctx, &inputs)?;
     Ok(Call {
         n_rows: inputs.first().map_or(0, Tensor::n_rows),
         inputs,
         outputs,
+        forms,
         id: request.id.map(Cow::into_owned),
     })
 }
 
-fn requested_outputs(
+/// Decodes a body that is the raw data of the model's only input; the outputs are given raw.
+fn decode_raw(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
+    let [spec] = ctx.signature.inputs.as_slice() else {
+        return Err(RequestError::invalid(format!(
+            "Inference-Header-Content-Length is 0, but the model has {} inputs; send the JSON that describes them",
+            ctx.signature.inputs.len()
+        )));
+    };
+    let input = Input {
+        name: Cow::Borrowed(&spec.name),
+        shape: Cow::Owned(spec.wire_shape()),
+        datatype: Cow::Borrowed(spec.dtype.name()),
+        data: Data::Raw(Cow::Borrowed(body)),
+    };
+    let tensor = read_input(ctx, spec, 0, &input)?;
+    let outputs = choose_outputs(ctx, None)?;
+    Ok(Call {
+        n_rows: tensor.n_rows(),
+        inputs: vec![tensor],
+        forms: vec![OutputForm::Raw; outputs.len()],
+        outputs,
+        id: None,
+    })
+}
+
+/// Gives each input its data: JSON, the next of the bytes after the JSON, or shared memory.
+fn attach_data<'a>(
     ctx: &DecodeContext<'_>,
-    outputs: Option<&[Output<'_>]>,
+    inputs: Vec<JsonInput<'a>>,
+    binary: Option<&'a [u8]>,
+) -> Result<Vec<Input<'a>>, RequestError> {
+    let mut rest = binary;
+    let mut attached = Vec::with_capacity(inputs.len());
+    for (index, input) in inputs.into_iter().enumerate() {
+        let place = InputPlace(index);
+        let parameters = input.parameters.unwrap_or_default();
+        let region = parameters.region(place)?;
+        let data = match (input.data, parameters.binary_data_size, region) {
+            (Some(json), None, None) => Data::Json(json),
+            (None, Some(size), None) => {
+                let (data, tail) = split_binary(place, size, rest)?;
+                rest = Some(tail);
+                Data::Raw(Cow::Borrowed(data))
+            }
+            (None, None, Some(slice)) => read_region(ctx, place, &slice)?,
+            (None, None, None) => {
+                return Err(RequestError::invalid(format!(
+                    "{place}: \"data\" is missing"
+                )));
+            }
+            _ => {
+                return Err(RequestError::invalid(format!(
+                    "{place}: \"data\", binary_data_size and shared_memory_region exclude each other"
+                )));
+            }
+        };
+        attached.push(Input {
+            name: input.name,
+            shape: Cow::Owned(input.shape),
+            datatype: input.datatype,
+            data,
+        });
+    }
+    match rest {
+        Some(rest) if !rest.is_empty() => Err(RequestError::invalid(format!(
+            "{} bytes follow the tensor data; the inputs' binary_data_size must add up to all that comes after the JSON",
+            rest.len()
+        ))),
+        _ => Ok(attached),
+    }
+}
+
+/// Takes the data of one input off the bytes after the JSON.
+fn split_binary(
+    place: InputPlace,
+    size: u64,
+    rest: Option<&[u8]>,
+) -> Result<(&[u8], &[u8]), RequestError> {
+    let rest = rest.ok_or_else(|| {
+        RequestError::invalid(format!(
+            "{place}: binary_data_size without the header Inference-Header-Content-Length"
+        ))
+    })?;
+    let split = usize::try_from(size)
+        .ok()
+        .and_then(|size| rest.split_at_checked(size));
+    split.ok_or_else(|| {
+        RequestError::invalid(format!(
+            "{place}: binary_data_size is {size}, {} bytes are left of the body",
+            rest.len()
+        ))
+    })
+}
+
+/// Reads a tensor's bytes from shared memory.
+pub(crate) fn read_region<'a>(
+    ctx: &DecodeContext<'_>,
+    place: InputPlace,
+    slice: &RegionSlice,
+) -> Result<Data<'a>, RequestError> {
+    // No element takes more than eight bytes; a bound before anything is allocated.
+    let most = ctx.elements_max.saturating_mul(8);
+    if usize::try_from(slice.byte_size).map_or(true, |size| size > most) {
+        let message = format!(
+            "{place}: {} bytes of shared memory, at most {most} are read",
+            slice.byte_size
+        );
+        return Err(RequestError::invalid(message));
+    }
+    let bytes = ctx
+        .regions
+        .read(slice)
+        .map_err(|error| RequestError::new(error.code(), format!("{place}: {error}")))?;
+    Ok(Data::Raw(Cow::Owned(bytes)))
+}
+
+/// An input's place, for messages.
+#[derive(Clone, Copy)]
+pub(crate) struct InputPlace(pub(crate) usize);
+
+impl fmt::Display for InputPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "inputs[{}]", self.0)
+    }
+}
+
+/// Returns one tensor for each of the signature's inputs.
+///
+/// # Errors
+/// Code `InvalidArgument` naming the input at fault.
+pub(crate) fn tensors(
+    ctx: &DecodeContext<'_>,
+    inputs: &[Input<'_>],
+) -> Result<Vec<Tensor>, RequestError> {
+    if inputs.is_empty() {
+        return Err(RequestError::invalid(
+            "\"inputs\" is empty; send at least one tensor",
+        ));
+    }
+    match ctx.signature.inputs.as_slice() {
+        [spec] => Ok(vec![single_input(ctx, spec, inputs)?]),
+        specs => named_inputs(ctx, specs, inputs),
+    }
+}
+
+/// Returns the outputs asked for, and how each is to be given.
+pub(crate) fn requested_outputs(
+    ctx: &DecodeContext<'_>,
+    outputs: &[Output<'_>],
     parameters: &Parameters,
-) -> Result<Vec<usize>, RequestError> {
+) -> Result<(Vec<usize>, Vec<OutputForm>), RequestError> {
     let default = || choose_outputs(ctx, parameters.method.as_deref());
-    let outputs = outputs.unwrap_or_default();
+    let default_form = match parameters.binary_data_output {
+        Some(true) => OutputForm::Raw,
+        _ => OutputForm::Typed,
+    };
     if outputs.is_empty() {
-        return default();
+        let indices = default()?;
+        let forms = vec![default_form; indices.len()];
+        return Ok((indices, forms));
     }
     let mut indices = Vec::with_capacity(outputs.len());
+    let mut forms = Vec::with_capacity(outputs.len());
     for output in outputs {
-        if let Some(parameters) = &output.parameters {
-            parameters.refuse_binary()?;
-        }
+        let place = format_args!("output {}", quoted(&output.name)).to_string();
         match ctx.signature.output_index(&output.name) {
             Some(index) => indices.push(index),
             None if output.name == KSERVE_OUTPUT => indices.extend(default()?),
@@ -109,8 +302,9 @@ fn requested_outputs(
                 )));
             }
         }
+        forms.resize(indices.len(), output.parameters.form(place, &default_form)?);
     }
-    Ok(indices)
+    Ok((indices, forms))
 }
 
 fn single_input(
@@ -187,9 +381,6 @@ fn read_input(
     index: usize,
     input: &Input<'_>,
 ) -> Result<Tensor, RequestError> {
-    if let Some(parameters) = &input.parameters {
-        parameters.refuse_binary()?;
-    }
     let dtype = DType::from_name(&input.datatype).ok_or_else(|| {
         let names: Vec<&str> = DType::ALL.iter().map(|dtype| dtype.name()).collect();
         RequestError::invalid(format!(
@@ -198,9 +389,6 @@ fn read_input(
             names.join(", ")
         ))
     })?;
-    let data = input
-        .data
-        .ok_or_else(|| RequestError::invalid(format!("inputs[{index}]: \"data\" is missing")))?;
     let head = TensorHead {
         input: index,
         dtype,
@@ -208,7 +396,13 @@ fn read_input(
         accepts_missing: spec.accepts_missing,
         elements_max: ctx.elements_max,
     };
-    data::read(data.get(), head)
+    match &input.data {
+        Data::Json(json) => data::read(json.get(), head),
+        Data::Raw(bytes) => {
+            let values = raw::decode(bytes, dtype, ctx.elements_max, InputPlace(index))?;
+            data::shaped(values, head)
+        }
+    }
 }
 
 /// Puts one tensor per column together to a table of doubles.

@@ -1,14 +1,18 @@
 //! V2 bodies and what they must become.
 
+mod binary;
+
 use coracle_base::Code;
 use coracle_tensor::{ByteStrings, Values, bf16, f16};
 
+use coracle_model::Signature;
+
 use super::*;
-use crate::RequestError;
 use crate::v1::tests::{context, signature};
+use crate::{EncodeContext, NoRegions, RequestError};
 
 fn decode(body: &str, signature: &Signature) -> Result<Call, RequestError> {
-    decode_infer(body.as_bytes(), &context(signature))
+    decode_infer(body.as_bytes(), None, &context(signature))
 }
 
 /// A request of one tensor.
@@ -247,7 +251,7 @@ fn what_is_wrong_with_a_tensor_is_said_with_its_place() {
 #[test]
 fn what_is_wrong_with_a_request_is_said() {
     let good = r#""inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}]"#;
-    let cases: [(String, Code, &str); 13] = [
+    let cases: [(String, Code, &str); 17] = [
         (String::new(), Code::InvalidArgument, "the request body is empty"),
         ("{}".to_owned(), Code::InvalidArgument, "missing field `inputs`"),
         (r#"{"inputs": []}"#.to_owned(), Code::InvalidArgument, "\"inputs\" is empty"),
@@ -256,9 +260,13 @@ fn what_is_wrong_with_a_request_is_said() {
         (format!(r#"{{"id": 5, {good}}}"#), Code::InvalidArgument, "invalid type: integer `5`"),
         (format!(r#"{{{good}, "outputs": [{{"name": "zzz"}}]}}"#), Code::InvalidArgument, "unknown output \"zzz\"; the model has predict, predict_proba"),
         (format!(r#"{{{good}, "parameters": {{"method": "fly"}}}}"#), Code::InvalidArgument, "unknown method \"fly\""),
-        (format!(r#"{{{good}, "parameters": {{"binary_data_output": true}}}}"#), Code::Unimplemented, "binary tensor data is not supported yet"),
-        (format!(r#"{{{good}, "outputs": [{{"name": "predict", "parameters": {{"binary_data": true}}}}]}}"#), Code::Unimplemented, "binary tensor data"),
-        (r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "parameters": {"binary_data_size": 16}}]}"#.to_owned(), Code::Unimplemented, "binary tensor data"),
+        (format!(r#"{{{good}, "outputs": [{{"name": "predict", "parameters": {{"classification": 2}}}}]}}"#), Code::Unimplemented, "output \"predict\": classification of outputs is not supported"),
+        (format!(r#"{{{good}, "outputs": [{{"name": "predict", "parameters": {{"binary_data": true, "shared_memory_region": "r", "shared_memory_byte_size": 8}}}}]}}"#), Code::InvalidArgument, "output \"predict\": binary_data and shared_memory_region exclude each other"),
+        (r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "parameters": {"binary_data_size": 16}}]}"#.to_owned(), Code::InvalidArgument, "inputs[0]: binary_data_size without the header Inference-Header-Content-Length"),
+        (r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "parameters": {"binary_data_size": -1}}]}"#.to_owned(), Code::InvalidArgument, "invalid value: integer `-1`"),
+        (r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "parameters": {"shared_memory_region": "r"}}]}"#.to_owned(), Code::InvalidArgument, "inputs[0]: shared memory needs both"),
+        (r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 16}}]}"#.to_owned(), Code::InvalidArgument, "inputs[0]: no shared memory region \"r\" is registered"),
+        (r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 160000}}]}"#.to_owned(), Code::InvalidArgument, "inputs[0]: 160000 bytes of shared memory, at most 8000 are read"),
         (format!("{{{good}}} tail"), Code::InvalidArgument, "the body is not valid JSON: trailing characters"),
         (tensor("FP64", "[1, 2]", "[NaN, 1]"), Code::InvalidArgument, "JSON has no NaN or Infinity"),
     ];
@@ -348,38 +356,35 @@ fn a_table_may_come_by_column() {
     );
 }
 
+fn encode(call: &Call, outputs: &[Tensor]) -> (Vec<u8>, Option<usize>) {
+    let signature = signature(None, false);
+    let ctx = EncodeContext {
+        model_name: "iris",
+        model_version: "1",
+        signature: &signature,
+        regions: &NoRegions,
+    };
+    let mut out = Vec::new();
+    let json_length = encode_infer(&ctx, call, outputs, &mut out).unwrap();
+    (out, json_length)
+}
+
 #[test]
 fn answers_have_flat_data_and_no_nulls() {
-    let signature = signature(None, false);
     let call = Call {
-        inputs: vec![],
         outputs: vec![1],
         id: Some("a\"b".to_owned()),
         n_rows: 2,
+        ..Call::default()
     };
     let matrix = Tensor::try_new(vec![2, 2], Values::F64(vec![0.25, 0.75, 1.0, 0.0])).unwrap();
-    let mut out = Vec::new();
-    encode_infer(
-        "iris",
-        "1",
-        &signature,
-        &call,
-        std::slice::from_ref(&matrix),
-        &mut out,
-    );
+    let (out, json_length) = encode(&call, std::slice::from_ref(&matrix));
+    assert_eq!(json_length, None);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         r#"{"model_name":"iris","model_version":"1","id":"a\"b","outputs":[{"name":"predict_proba","shape":[2,2],"datatype":"FP64","data":[0.25,0.75,1.0,0.0]}]}"#
     );
-    let mut out = Vec::new();
-    encode_infer(
-        "iris",
-        "1",
-        &signature,
-        &Call { id: None, ..call },
-        &[matrix],
-        &mut out,
-    );
+    let (out, _) = encode(&Call { id: None, ..call }, &[matrix]);
     assert!(!String::from_utf8(out).unwrap().contains("id"));
 }
 
@@ -409,13 +414,13 @@ fn damaged_bodies_are_errors_or_requests_never_panics() {
     ];
     for body in bodies {
         for end in 0..body.len() {
-            assert!(decode_infer(&body.as_bytes()[..end], &context(&named)).is_err());
+            assert!(decode_infer(&body.as_bytes()[..end], None, &context(&named)).is_err());
         }
         for position in 0..body.len() {
             for byte in [0, b'"', b'[', b'}', b'-', b'e', b'9', 0xff] {
                 let mut damaged = body.as_bytes().to_vec();
                 damaged[position] = byte;
-                drop(decode_infer(&damaged, &context(&named)));
+                drop(decode_infer(&damaged, None, &context(&named)));
             }
         }
     }

@@ -1,0 +1,76 @@
+//! The forms in which inference requests and answers travel: which decoder and encoder of `protocol` a route takes.
+
+use bytes::Bytes;
+use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, v1, v2};
+use coracle_serving::Protocol;
+use coracle_tensor::Tensor;
+
+/// The form of a request, with what the head of the request says about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    /// V1 over REST.
+    V1 {
+        /// The method named in the URL's query.
+        method: Option<String>,
+    },
+    /// V2 over REST.
+    V2 {
+        /// The method named in the URL's query.
+        method: Option<String>,
+        /// The length of the JSON where raw tensor data follows it.
+        json_length: Option<usize>,
+    },
+}
+
+/// An answer's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    pub(crate) body: Vec<u8>,
+    /// The length of the JSON where raw tensor data follows it.
+    pub(crate) json_length: Option<usize>,
+}
+
+impl Codec {
+    /// Returns the protocol that calls are counted under.
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self {
+            Self::V1 { .. } => Protocol::V1,
+            Self::V2 { .. } => Protocol::V2,
+        }
+    }
+
+    /// Returns the method that the request's head names.
+    pub(crate) fn method(&self) -> Option<&str> {
+        match self {
+            Self::V1 { method } | Self::V2 { method, .. } => method.as_deref(),
+        }
+    }
+
+    /// Decodes a request.
+    pub(crate) fn decode(
+        &self,
+        body: &Bytes,
+        ctx: &DecodeContext<'_>,
+    ) -> Result<Call, RequestError> {
+        match self {
+            Self::V1 { .. } => v1::decode_predict(body, ctx),
+            Self::V2 { json_length, .. } => v2::decode_infer(body, *json_length, ctx),
+        }
+    }
+
+    /// Encodes an answer.
+    pub(crate) fn encode(
+        &self,
+        ctx: &EncodeContext<'_>,
+        call: &Call,
+        outputs: &[Tensor],
+    ) -> Result<Encoded, RequestError> {
+        let mut body = Vec::with_capacity(64 + 32 * call.n_rows);
+        let mut json_length = None;
+        match self {
+            Self::V1 { .. } => v1::encode_predict(ctx.signature, call, outputs, &mut body),
+            Self::V2 { .. } => json_length = v2::encode_infer(ctx, call, outputs, &mut body)?,
+        }
+        Ok(Encoded { body, json_length })
+    }
+}
