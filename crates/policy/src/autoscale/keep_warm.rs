@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::spec::SpecError;
+use crate::SpecError;
 
 /// The annotation that says when.
 pub const KEEP_WARM: &str = "serving.coracle.dev/keep-warm";
