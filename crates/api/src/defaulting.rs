@@ -1,6 +1,6 @@
 //! What KServe's defaulting webhook fills in.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The older blocks of a predictor, one for each framework.
 const FRAMEWORKS: [&str; 10] = [
@@ -64,6 +64,7 @@ fn rewrite_framework(predictor: &mut Value) {
         block.insert("modelFormat".to_owned(), json!({"name": framework}));
         fields.insert("model".to_owned(), Value::Object(block));
     }
+    default_mount_paths(fields);
     if let Some(Value::Object(model)) = fields.get_mut("model") {
         let format = model
             .get("modelFormat")
@@ -73,6 +74,20 @@ fn rewrite_framework(predictor: &mut Value) {
             .is_some_and(|format| V2_FORMATS.contains(&format));
         if answers_v2 && !model.contains_key("protocolVersion") {
             model.insert("protocolVersion".to_owned(), json!("v2"));
+        }
+    }
+}
+
+/// Files of a place go where a runtime looks for its model, unless it is said otherwise.
+fn default_mount_paths(component: &mut Map<String, Value>) {
+    let places = component
+        .get_mut("storageUris")
+        .and_then(Value::as_array_mut);
+    for place in places.into_iter().flatten() {
+        if let Value::Object(place) = place {
+            place
+                .entry("mountPath")
+                .or_insert_with(|| json!("/mnt/models"));
         }
     }
 }

@@ -1,10 +1,14 @@
 //! KServe's rules for InferenceServices, in the words of its validating webhook.
 
+mod scaling;
+
+use k8s_openapi::api::core::v1::Container;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::inference_service::{
-    Canary, CanarySpec, InferenceServiceSpec, ModelSource, PredictorSpec, is_name,
+    Canary, CanarySpec, ComponentExtensionSpec, InferenceServiceSpec, ModelSource, ModelSpec, Open,
+    PredictorSpec, StorageUri, is_name,
 };
 
 /// A rule that an InferenceService breaks.
@@ -35,11 +39,79 @@ pub fn inference_service(old: Option<&Value>, object: &Value) -> Checked {
             "the InferenceService \"{name}\" is invalid: spec: {error}"
         ))
     })?;
-    check_autoscaler_class(object)?;
     check_deployment_mode(old, object)?;
+    check_autoscaler_class(object)?;
     check_sticky(object)?;
-    check_predictor(&spec.predictor)?;
-    check_canary(object, &spec)
+    check_predictor(object, &spec.predictor)?;
+    check_others(object, &spec)?;
+    check_canary(object, &spec)?;
+    check_rename(old, &spec)
+}
+
+/// The components beside the predictor.
+fn check_others(object: &Value, spec: &InferenceServiceSpec) -> Checked {
+    if let Some(transformer) = &spec.transformer {
+        check_storage_uris(transformer.storage_uris.as_deref().unwrap_or_default())?;
+        if transformer.pod.containers.is_empty() {
+            return broken(
+                "exactly one of [PodSpec, ComponentExtensionSpec] must be specified in TransformerSpec",
+            );
+        }
+        check_containers(object, &transformer.pod.containers)?;
+        check_extension(object, &transformer.extension)?;
+    }
+    if let Some(explainer) = &spec.explainer {
+        check_storage_uris(explainer.storage_uris.as_deref().unwrap_or_default())?;
+        if explainer.art.is_some() != explainer.pod.containers.is_empty() {
+            return broken(
+                "exactly one of [ART, PodSpec, ComponentExtensionSpec] must be specified in ExplainerSpec",
+            );
+        }
+        check_containers(object, &explainer.pod.containers)?;
+        check_extension(object, &explainer.extension)?;
+    }
+    Ok(())
+}
+
+/// No container takes another Python's modules.
+fn check_containers(object: &Value, containers: &[Container]) -> Checked {
+    for container in containers {
+        check_environment(object, container)?;
+    }
+    Ok(())
+}
+
+fn check_environment(object: &Value, container: &Container) -> Checked {
+    let mut variables = container.env.iter().flatten();
+    if variables.any(|variable| variable.name == "PYTHONPATH") {
+        return broken(format!(
+            "the InferenceService \"{}\" is invalid: setting PYTHONPATH in container \"{}\" is not allowed for security reasons",
+            text(object, "/metadata/name"),
+            container.name
+        ));
+    }
+    Ok(())
+}
+
+/// With KServe's list, a stable predictor takes a canary's name together with its model.
+fn check_rename(old: Option<&Value>, spec: &InferenceServiceSpec) -> Checked {
+    let before = old.and_then(|old| old.pointer("/spec/predictor"));
+    let Some(before) = before else {
+        return Ok(());
+    };
+    let name = before.get("name").and_then(Value::as_str);
+    let model = serde_json::to_value(&spec.predictor.model).unwrap_or_default();
+    let is_list = matches!(spec.canary, Some(Canary::List(_)));
+    if is_list && name.is_some() && name != spec.predictor.name.as_deref() {
+        let same = before.get("model").is_some_and(|before| {
+            let typed = serde_json::from_value::<ModelSpec>(before.clone());
+            typed.is_ok_and(|typed| serde_json::to_value(typed).is_ok_and(|typed| typed == model))
+        });
+        if same {
+            return broken("predictor.name change requires a model change (e.g. storageUri)");
+        }
+    }
+    Ok(())
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
@@ -102,7 +174,8 @@ fn check_deployment_mode(old: Option<&Value>, object: &Value) -> Checked {
     Ok(())
 }
 
-fn check_predictor(predictor: &PredictorSpec) -> Checked {
+fn check_predictor(object: &Value, predictor: &PredictorSpec) -> Checked {
+    check_collocated(&predictor.pod.containers)?;
     let n_blocks = usize::from(predictor.model.is_some())
         + predictor
             .frameworks()
@@ -117,7 +190,62 @@ fn check_predictor(predictor: &PredictorSpec) -> Checked {
             "exactly one of [Name, SKLearn, XGBoost, Tensorflow, PyTorch, Triton, ONNX, HuggingFace, PMML, LightGBM, Paddle, Model, StorageUris, StorageContainerName, WorkerSpec, PodSpec] must be specified in PredictorSpec",
         );
     }
-    let extension = &predictor.extension;
+    if let Some(model) = &predictor.model
+        && !model.container.name.is_empty()
+    {
+        return broken("the 'name' field is not allowed in standard predictor");
+    }
+    match predictor.source() {
+        Some((_, source)) => check_source(predictor, source)?,
+        None => check_storage_uris(predictor.storage_uris.as_deref().unwrap_or_default())?,
+    }
+    if let Some(model) = &predictor.model {
+        check_confidential(&model.source)?;
+        check_environment(object, &model.container)?;
+    }
+    check_containers(object, &predictor.pod.containers)?;
+    check_extension(object, &predictor.extension)
+}
+
+/// A transformer in the predictor's pod fetches nothing; a predictor of one's own names a protocol that there is.
+fn check_collocated(containers: &[Container]) -> Checked {
+    for container in containers {
+        for variable in container.env.iter().flatten() {
+            let value = variable.value.as_deref().unwrap_or_default();
+            match (container.name.as_str(), variable.name.as_str()) {
+                ("transformer-container", "STORAGE_URI") => {
+                    return broken("storage uri should not be specified in transformer container");
+                }
+                ("transformer-container", _) => {}
+                (_, "PROTOCOL") if !matches!(value, "v1" | "v2") => {
+                    return broken(format!("invalid protocol {value}. Must be one of [v1, v2]"));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_confidential(source: &ModelSource) -> Checked {
+    let Some(confidential) = &source.confidential else {
+        return Ok(());
+    };
+    if confidential.enabled == Some(true) && source.storage_uri.is_none() {
+        return broken("confidential model serving requires storageUri to be set");
+    }
+    let id = confidential.resource_id.as_deref().unwrap_or_default();
+    let parts = id.strip_prefix("kbs:///").map(|path| path.split('/'));
+    let is_good = parts.is_some_and(|parts| {
+        parts.clone().count() == 3 && parts.into_iter().all(|part| !part.is_empty())
+    });
+    if !id.is_empty() && !is_good {
+        return broken("resourceId must be in the format kbs:///<repo>/<type>/<tag>");
+    }
+    Ok(())
+}
+
+fn check_extension(object: &Value, extension: &ComponentExtensionSpec) -> Checked {
     let least = extension.min_replicas.unwrap_or(1);
     let most = extension.max_replicas.unwrap_or(0);
     if least < 0 {
@@ -139,42 +267,75 @@ fn check_predictor(predictor: &PredictorSpec) -> Checked {
             "canaryTrafficPercent must be between 0 and 100, got {percent}"
         ));
     }
-    if let Some(logger) = &extension.logger
-        && logger.mode.is_none()
-    {
-        return broken("invalid logger type");
+    if let Some(logger) = &extension.logger {
+        if logger.mode.is_none() {
+            return broken("invalid logger type");
+        }
+        let has = |storage: &Open, field: &str| {
+            storage.0.get(field).is_some_and(|value| !value.is_null())
+        };
+        let is_whole = |storage: &Open| {
+            ["path", "parameters", "key"]
+                .iter()
+                .all(|field| has(storage, field))
+        };
+        if logger
+            .storage
+            .as_ref()
+            .is_some_and(|storage| !is_whole(storage))
+        {
+            return broken("invalid logger storage configuration");
+        }
     }
-    if let Some(model) = &predictor.model
-        && !model.container.name.is_empty()
-    {
-        return broken("the 'name' field is not allowed in standard predictor");
-    }
-    match predictor.source() {
-        Some((_, source)) => check_source(predictor, source),
-        None => Ok(()),
-    }
+    scaling::check(object, extension)
 }
 
 fn check_source(predictor: &PredictorSpec, source: &ModelSource) -> Checked {
     if source.storage_uri.is_some() && predictor.storage_uris.is_some() {
         return broken("Setting both StorageURI and StorageURIs is not supported.");
     }
-    for place in predictor.storage_uris.iter().flatten() {
+    check_storage_uris(predictor.storage_uris.as_deref().unwrap_or_default())
+}
+
+/// Where several places put their files; volumes are mounted, so that no two may be at one path.
+fn check_storage_uris(places: &[StorageUri]) -> Checked {
+    let mut volumes = Vec::new();
+    let mut downloads = Vec::new();
+    for place in places {
         let path = place.mount_path.as_deref().unwrap_or("/mnt/models");
         if place.uri.is_empty() {
             return broken("storage URI cannot be empty");
         }
+        if !path.is_empty() && path.trim_matches('/').is_empty() {
+            return broken("storage path cannot be empty");
+        }
         if !path.starts_with('/') {
             return broken(format!("storage path must be absolute: {path}"));
         }
-        if path.split('/').any(|part| part == "..") {
+        if path.contains("..") {
             return broken(format!(
                 "storage path cannot contain '..' for security reasons: {path}"
             ));
         }
-        if path.trim_matches('/').is_empty() {
-            return broken("storage path cannot be empty");
+        match place.uri.starts_with("pvc://") {
+            true if volumes.contains(&path) => {
+                return broken("PVC storage paths must be unique");
+            }
+            true => volumes.push(path),
+            false => downloads.push(path),
         }
+    }
+    let first = |path: &&str| {
+        path.split('/')
+            .find(|part| !part.is_empty())
+            .map(str::to_owned)
+    };
+    let parent = downloads.first().map(first);
+    if downloads.iter().any(|path| Some(first(path)) != parent) {
+        return broken(format!(
+            "storage paths must have a common parent directory. Current paths: [{}] have no common parent beyond root",
+            downloads.join(" ")
+        ));
     }
     Ok(())
 }
@@ -201,7 +362,7 @@ fn check_canary(object: &Value, spec: &InferenceServiceSpec) -> Checked {
                     "canary trafficPercent must be between 0 and 100, got {percent}"
                 ));
             }
-            return check_predictor(&single.predictor);
+            return check_predictor(object, &single.predictor);
         }
         Canary::List(list) => list,
     };
@@ -248,6 +409,14 @@ fn check_canary_list(spec: &InferenceServiceSpec, list: &[CanarySpec]) -> Checke
                 ));
             }
         }
+        let least = spec.predictor.extension.min_replicas.unwrap_or(1);
+        if let Some(own) = extension.min_replicas
+            && own > least
+        {
+            return broken(format!(
+                "canary {name:?} minReplicas ({own}) must not exceed stable predictor minReplicas ({least})"
+            ));
+        }
         if predictor.worker_spec.is_some() {
             return broken(format!(
                 "canary {name:?} must not set workerSpec (multi-node is not yet supported for canary)"
@@ -263,120 +432,4 @@ fn check_canary_list(spec: &InferenceServiceSpec, list: &[CanarySpec]) -> Checke
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn check(spec: Value) -> String {
-        let object = json!({"metadata": {"name": "iris"}, "spec": spec});
-        inference_service(None, &object)
-            .map_or_else(|error| error.to_string(), |()| "ok".to_owned())
-    }
-
-    fn model() -> Value {
-        json!({"modelFormat": {"name": "sklearn"}, "storageUri": "s3://b/m"})
-    }
-
-    #[test]
-    fn rules_have_kserves_words() {
-        let cases = [
-            (json!({"predictor": {"model": model()}}), "ok"),
-            (json!({"predictor": {}}), "exactly one of [Name, SKLearn"),
-            (
-                json!({"predictor": {"model": model(), "sklearn": {}}}),
-                "exactly one of [Name, SKLearn",
-            ),
-            (
-                json!({"predictor": {"model": model(), "minReplicas": 3, "maxReplicas": 2}}),
-                "'MinReplicas' cannot be greater than MaxReplicas",
-            ),
-            (
-                json!({"predictor": {"model": model(), "minReplicas": 3, "maxReplicas": 0}}),
-                "ok",
-            ),
-            (
-                json!({"predictor": {"model": model(), "minReplicas": -1}}),
-                "'MinReplicas' cannot be less than 0",
-            ),
-            (
-                json!({"predictor": {"model": model(), "containerConcurrency": -1}}),
-                "parallelism cannot be less than 0",
-            ),
-            (
-                json!({"predictor": {"model": model(), "canaryTrafficPercent": 101}}),
-                "canaryTrafficPercent must be between 0 and 100, got 101",
-            ),
-            (
-                json!({"predictor": {"model": model(), "logger": {"url": "http://x"}}}),
-                "invalid logger type",
-            ),
-            (
-                json!({"predictor": {"model": model()}, "canary": {"predictor": {"model": model()}}}),
-                "ok",
-            ),
-            (
-                json!({"predictor": {"model": model()}, "canary": {"predictor": {}}}),
-                "exactly one of",
-            ),
-            (
-                json!({"predictor": {"model": model(), "canary": {"predictor": {"model": model()}}}}),
-                "ok",
-            ),
-            (
-                json!({"predictor": {"model": model()}, "canary": [{"predictor": {"name": "b", "model": model()}, "trafficPercent": 20}]}),
-                "ok",
-            ),
-            (
-                json!({"predictor": {"model": model()}, "canary": [{"predictor": {"model": model()}, "trafficPercent": 20}]}),
-                "canary[0] predictor.name is required",
-            ),
-            (
-                json!({"predictor": {"model": model()}, "canary": [{"predictor": {"name": "b"}, "trafficPercent": 60}, {"predictor": {"name": "c"}, "trafficPercent": 60}]}),
-                "sum of canary trafficPercent values (120) must be <= 100",
-            ),
-        ];
-        for (spec, expected) in cases {
-            let actual = check(spec.clone());
-            assert!(actual.starts_with(expected), "{spec}: {actual}");
-        }
-    }
-
-    #[test]
-    fn names_start_with_a_letter() {
-        let object =
-            json!({"metadata": {"name": "1iris"}, "spec": {"predictor": {"model": model()}}});
-        let error = inference_service(None, &object).unwrap_err().to_string();
-        assert!(
-            error.starts_with("the InferenceService \"1iris\" is invalid"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn sticky_names_a_header_or_a_cookie() {
-        for (text, is_good) in [
-            ("header=x-user", true),
-            ("cookie=id", true),
-            ("query=id", false),
-            ("header=", false),
-            ("x", false),
-        ] {
-            let object = json!({"metadata": {"name": "iris", "annotations": {"serving.coracle.dev/sticky": text}}, "spec": {"predictor": {"model": model()}}});
-            assert_eq!(inference_service(None, &object).is_ok(), is_good, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_mode_stays() {
-        let old = json!({"status": {"deploymentMode": "Knative"}});
-        let object = json!({"metadata": {"name": "iris", "annotations": {"serving.kserve.io/deploymentMode": "RawDeployment"}}, "spec": {"predictor": {"model": model()}}});
-        let error = inference_service(Some(&old), &object)
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            error,
-            "update rejected: deploymentMode cannot be changed from 'Knative' to 'Standard'"
-        );
-    }
-}
+mod tests;

@@ -199,6 +199,10 @@ pub(crate) struct UpArguments {
     #[arg(long = "pvc", value_name = "[NAMESPACE/]CLAIM=DIR", value_parser = parse_named_path)]
     pub(crate) claims: Vec<(String, PathBuf)>,
 
+    /// The most downloads to keep, such as 20GiB: what was used least recently goes first, what is served stays
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_max: Option<ByteCount>,
+
     #[command(flatten)]
     pub(crate) gateway: GatewayArguments,
 }

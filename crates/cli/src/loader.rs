@@ -1,17 +1,20 @@
 //! Fetches and loads revisions: storage and formats behind serving's contract.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_base::{ByteCount, Clock};
 use coracle_formats::{LoadOptions, load, locate};
-use coracle_model::{Method, Model};
-use coracle_serving::{LoadFailure, LoadPhases, Loader, LogSource, PlannedRevision, RevisionId};
+use coracle_model::{LoadError, LoadErrorKind, Method, Model};
+use coracle_serving::{
+    LoadFailure, LoadPhases, Loader, LogSource, PlannedRevision, RevisionId, RevisionSource,
+};
 use coracle_storage::{
-    Artifact, ArtifactRequest, Credentials, Progress, Storage, StorageError, StorageErrorKind,
+    Artifact, ArtifactRequest, Assembly, Credentials, PlacedRequest, Progress, Storage,
+    StorageError, StorageErrorKind,
 };
 use tokio::runtime::Handle;
 
@@ -20,8 +23,9 @@ pub(crate) struct StorageLoader {
     storage: Storage,
     runtime: Handle,
     clock: Arc<dyn Clock>,
-    /// What was fetched for the revisions that are served: a model that was let go of is loaded from there again.
-    fetched: Mutex<BTreeMap<RevisionId, Artifact>>,
+    /// What was fetched for the revisions that are served: a model that was let go of is loaded from there again, and
+    /// nothing of it is evicted.
+    fetched: Mutex<BTreeMap<RevisionId, Assembly>>,
 }
 
 impl StorageLoader {
@@ -34,7 +38,7 @@ impl StorageLoader {
         }
     }
 
-    fn fetched(&self) -> MutexGuard<'_, BTreeMap<RevisionId, Artifact>> {
+    fn fetched(&self) -> MutexGuard<'_, BTreeMap<RevisionId, Assembly>> {
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -44,20 +48,12 @@ impl StorageLoader {
         id: &RevisionId,
         revision: &PlannedRevision,
         progress: &(dyn Fn(LogSource, &str) + Sync),
-    ) -> Result<(PathBuf, Duration), LoadFailure> {
-        let kept = self.fetched().get(id).map(|kept| kept.directory.clone());
-        if let Some(directory) = kept.filter(|directory| directory.exists()) {
-            return Ok((directory, Duration::ZERO));
+    ) -> Result<(Assembly, Duration), LoadFailure> {
+        let kept = self.fetched().get(id).cloned();
+        if let Some(kept) = kept.filter(|kept| kept.artifact.directory.exists()) {
+            return Ok((kept, Duration::ZERO));
         }
         let source = &revision.source;
-        let request = ArtifactRequest {
-            namespace: id.namespace.clone(),
-            uri: source.uri.clone(),
-            credentials: Credentials {
-                data: source.secret_data.clone(),
-                annotations: source.secret_annotations.clone(),
-            },
-        };
         let started = self.clock.monotonic();
         progress(LogSource::Fetch, &format!("fetching {}", source.uri));
         let told = AtomicU64::new(0);
@@ -71,13 +67,48 @@ impl StorageLoader {
                 progress(LogSource::Fetch, &describe(&source.uri, now));
             }
         };
-        let artifact = self.runtime.block_on(self.storage.fetch(&request, &report));
-        let artifact = artifact.map_err(|error| storage_failure(&error))?;
+        let assembly = self.fetch_places(id, source, &report);
+        let assembly = assembly.map_err(|error| storage_failure(&error, source))?;
         let took = self.clock.monotonic().saturating_sub(started);
-        progress(LogSource::Fetch, &fetched(&artifact, took));
-        let directory = artifact.directory.clone();
-        self.fetched().insert(id.clone(), artifact);
-        Ok((directory, took))
+        if assembly.artifact.is_from_before {
+            let warning = "the store does not answer: going on with the files fetched before";
+            progress(LogSource::Fetch, warning);
+        }
+        progress(LogSource::Fetch, &fetched(&assembly.artifact, took));
+        self.fetched().insert(id.clone(), assembly.clone());
+        Ok((assembly, took))
+    }
+
+    /// Brings the files of all places onto this machine.
+    fn fetch_places(
+        &self,
+        id: &RevisionId,
+        source: &RevisionSource,
+        report: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Assembly, StorageError> {
+        let request = |uri: &str| ArtifactRequest {
+            namespace: id.namespace.clone(),
+            uri: uri.to_owned(),
+            credentials: Credentials {
+                data: source.secret_data.clone(),
+                annotations: source.secret_annotations.clone(),
+            },
+            asker: Some(id.to_string()),
+        };
+        if source.places.is_empty() {
+            let request = request(&source.uri);
+            let fetch = self.storage.fetch(&request, report);
+            let artifact = self.runtime.block_on(fetch)?;
+            let places = Vec::new();
+            return Ok(Assembly { artifact, places });
+        }
+        let places = source.places.iter().map(|place| PlacedRequest {
+            request: request(&place.uri),
+            mount_path: place.mount_path.clone(),
+        });
+        let places: Vec<PlacedRequest> = places.collect();
+        self.runtime
+            .block_on(self.storage.fetch_all(&places, report))
     }
 }
 
@@ -88,16 +119,20 @@ impl Loader for StorageLoader {
         revision: &PlannedRevision,
         progress: &(dyn Fn(LogSource, &str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
-        let (directory, fetch) = self.fetch(id, revision, progress)?;
+        let (assembly, fetch) = self.fetch(id, revision, progress)?;
         progress(LogSource::Serve, "loading the model");
         let options = LoadOptions {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
         };
-        let loaded = locate(&directory)
+        let loaded = find_model(&assembly)
             .and_then(|path| load(&path, &options, self.clock.as_ref()))
             .map_err(|error| LoadFailure {
                 code: error.code(),
-                message: chain(&error),
+                // Where a download is kept says nothing to whoever wrote the manifest.
+                message: chain(&error).replace(
+                    &assembly.artifact.directory.display().to_string(),
+                    &revision.source.uri,
+                ),
                 is_transient: false,
             })?;
         let phases = LoadPhases {
@@ -113,6 +148,41 @@ impl Loader for StorageLoader {
     fn forget(&self, id: &RevisionId) {
         self.fetched().remove(id);
     }
+}
+
+/// Returns the model file: in the directory itself, or in the only one of several places that has one.
+fn find_model(assembly: &Assembly) -> Result<PathBuf, LoadError> {
+    let error = match locate(&assembly.artifact.directory) {
+        Err(error) if error.kind() == LoadErrorKind::NotFound => error,
+        found => return found,
+    };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for place in &assembly.places {
+        match locate(place) {
+            Err(error) if error.kind() == LoadErrorKind::NotFound => {}
+            file => found.push(file?),
+        }
+    }
+    found.dedup();
+    match found.as_slice() {
+        [file] => Ok(file.clone()),
+        [] => Err(error),
+        several => {
+            let files: Vec<String> = several.iter().map(|file| shown(file)).collect();
+            let message = format!(
+                "several of the storageUris hold a model file ({}): give the one to serve the mountPath /mnt/models",
+                files.join(", ")
+            );
+            Err(LoadError::new(LoadErrorKind::Ambiguous, message))
+        }
+    }
+}
+
+/// Returns a file with the directory it is in: what tells assembled files apart.
+fn shown(file: &Path) -> String {
+    let parts: Vec<_> = file.iter().rev().take(2).collect();
+    let path: PathBuf = parts.into_iter().rev().collect();
+    path.display().to_string()
 }
 
 /// KServe's `PREDICT_PROBA=true` in the predictor's environment.
@@ -139,10 +209,19 @@ fn describe(uri: &str, progress: Progress) -> String {
     format!("fetching {uri}: {done}{}", total.unwrap_or_default())
 }
 
-fn storage_failure(error: &StorageError) -> LoadFailure {
+fn storage_failure(error: &StorageError, source: &RevisionSource) -> LoadFailure {
+    let mut message = error.explained();
+    if error.kind() == StorageErrorKind::NotFound && message.contains("no directory is known") {
+        message.push_str(": start it with `coracle up --pvc CLAIM=DIRECTORY`");
+    }
+    if error.kind() == StorageErrorKind::Unreachable && source.secret_data.is_empty() {
+        message.push_str(
+            "; no secret with credentials or an endpoint was found: name one in the predictor's service account",
+        );
+    }
     LoadFailure {
         code: error.code(),
-        message: chain(error),
+        message,
         // What is not there, or not allowed, may be put right without a new manifest.
         is_transient: matches!(
             error.kind(),

@@ -132,6 +132,7 @@ impl Plane<'_> {
         let storage = Storage::try_new(StorageConfig {
             cache_dir: self.state.downloads(),
             pvc_dirs: self.arguments.claims.iter().cloned().collect(),
+            cache_bytes_max: self.arguments.cache_max,
             limits: StorageLimits::default(),
         })?;
         let clock = Arc::clone(&self.clock);

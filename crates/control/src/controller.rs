@@ -8,6 +8,7 @@ mod revisions;
 mod runtimes;
 pub(crate) mod scaling;
 mod service;
+mod sources;
 mod templates;
 mod traffic;
 
@@ -17,8 +18,8 @@ use std::time::Duration;
 
 use coracle_api::Kind;
 use coracle_api::kind::{
-    CLUSTER_SERVING_RUNTIME, EVENT, HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, POD, REVISION,
-    SECRET, SERVICE_ACCOUNT, SERVING_RUNTIME,
+    CLUSTER_SERVING_RUNTIME, CONFIG_MAP, EVENT, HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, POD,
+    REVISION, SECRET, SERVICE_ACCOUNT, SERVING_RUNTIME,
 };
 use coracle_api::status::InferenceServiceStatus;
 use coracle_base::Clock;
@@ -214,6 +215,7 @@ impl Controller {
             if key.is_of(&INFERENCE_SERVICE) {
                 services.insert(service_id(&stored));
             } else if key.is_of(&SECRET)
+                || key.is_of(&CONFIG_MAP)
                 || key.is_of(&SERVICE_ACCOUNT)
                 || key.is_of(&SERVING_RUNTIME)
             {
@@ -729,3 +731,6 @@ async fn sleep(time: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,8 +189,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::File`] if it cannot be read, or is in use by another process.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let (journal, version, objects) = Journal::open(path)?;
-        Ok(Self {
+        Journal::open(path).map(Self::of)
+    }
+
+    fn of((journal, version, objects): (Journal, u64, BTreeMap<Key, Arc<Stored>>)) -> Self {
+        Self {
             journal: Mutex::new(journal),
             state: RwLock::new(State {
                 version,
@@ -199,7 +202,7 @@ impl Store {
                 known_since: version,
             }),
             version: watch::Sender::new(version),
-        })
+        }
     }
 
     // A panic while a lock is held leaves the state whole: it is changed in single steps after the file is.
@@ -358,13 +361,24 @@ impl Store {
                 is_there.then_some(&change.stored.object),
             )
         });
-        let entries: Vec<(&Key, Option<&Value>)> = entries.collect();
+        let mut entries: Vec<(&Key, Option<&Value>)> = entries.collect();
         if entries.is_empty() {
             return checked
                 .into_iter()
                 .map(|result| result.map(|change| change.stored))
                 .collect();
         }
+        // What a failed write may have left on the disk is put right with the first that succeeds.
+        let doubtful = journal.doubtful();
+        let others = doubtful
+            .iter()
+            .filter(|key| changes.iter().all(|change| change.stored.key != **key));
+        let others: Vec<(&Key, Option<Arc<Stored>>)> =
+            others.map(|key| (key, self.get(key))).collect();
+        let again = others
+            .iter()
+            .map(|(key, stored)| (*key, stored.as_ref().map(|stored| &stored.object)));
+        entries.extend(again);
         if let Err(error) = journal.write(version, &entries) {
             let reason = error.to_string();
             return checked
@@ -456,5 +470,7 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

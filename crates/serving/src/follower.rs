@@ -359,6 +359,7 @@ impl Follower {
         // What was let go of in the meantime is dropped.
         let (true, Some(planned)) = (self.slots.contains_key(id), self.plan.revisions.get(id))
         else {
+            self.config.loader.forget(id);
             return;
         };
         let new = || self.new_served(id, planned);

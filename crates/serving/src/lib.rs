@@ -25,7 +25,7 @@ pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGua
 pub use placement::{CallCost, Placement};
 pub use plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
-    RevisionSource, RevisionState, ServiceId, Sticky,
+    RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
 };
 pub use revision_log::{LogSource, RevisionLog, log_path, set_aside_path};
 pub use route::{Route, RouteTarget};

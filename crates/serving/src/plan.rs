@@ -115,8 +115,11 @@ impl PlannedRevision {
 /// Where a revision's files are and how they are read.
 #[derive(Clone, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct RevisionSource {
-    /// The storage URI.
+    /// The storage URI; of several places, all their URIs, for people to read.
     pub uri: String,
+    /// The places, where there are several; empty if `uri` is the only one.
+    #[serde(default)]
+    pub places: Vec<SourcePlace>,
     /// The format's name, such as `sklearn`.
     pub format: String,
     /// The environment of the predictor's container, such as `PREDICT_PROBA`.
@@ -125,6 +128,15 @@ pub struct RevisionSource {
     pub secret_data: BTreeMap<String, String>,
     /// The annotations of the secret with the credentials.
     pub secret_annotations: BTreeMap<String, String>,
+}
+
+/// One of several places of a revision's files.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct SourcePlace {
+    /// The storage URI.
+    pub uri: String,
+    /// Where the files are wanted, such as `/mnt/models/tokenizer`.
+    pub mount_path: String,
 }
 
 impl fmt::Debug for RevisionSource {

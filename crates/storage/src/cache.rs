@@ -1,20 +1,31 @@
 //! The cache directory: `artifacts/DIGEST` (whole, shared, never changed), `index/KEY.json` (which listing
-//! of a URI gave which digest), `partial/KEY` (what an interrupted fetch left).
+//! of a URI gave which digest), `partial/KEY` (what an interrupted fetch left), `used/DIGEST.json` (when an
+//! artifact was used last), `assembled/KEY` (links into several artifacts), `evicted` (what is being removed).
+
+mod eviction;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Artifact, StorageLimits};
 use crate::digest::{self, Summary};
 use crate::error::{StorageError, StorageErrorKind};
+use crate::leases::Leases;
 
 /// The cache directory of one process.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     root: PathBuf,
+    /// What it may hold; what is in use may be more.
+    bytes_max: Option<u64>,
+    leases: Arc<Leases>,
+    last_use: Arc<AtomicU64>,
+    evicting: Arc<Mutex<()>>,
 }
 
 /// What the index remembers of a URI.
@@ -28,15 +39,35 @@ struct IndexEntry {
 }
 
 impl Cache {
-    pub(crate) fn try_new(root: &Path) -> Result<Self, StorageError> {
-        for name in ["artifacts", "index", "partial"] {
+    pub(crate) fn try_new(root: &Path, bytes_max: Option<u64>) -> Result<Self, StorageError> {
+        // Nobody uses yet what was assembled before; what was being removed is not wanted.
+        for name in ["assembled", "evicted"] {
+            remove(&root.join(name))?;
+        }
+        for name in [
+            "artifacts",
+            "index",
+            "partial",
+            "used",
+            "assembled",
+            "evicted",
+        ] {
             let path = root.join(name);
             fs::create_dir_all(&path)
                 .map_err(|source| StorageError::local("create", &path, source))?;
         }
         Ok(Self {
             root: root.to_path_buf(),
+            bytes_max,
+            leases: Arc::default(),
+            last_use: Arc::new(AtomicU64::new(Self::last_use(root))),
+            evicting: Arc::default(),
         })
+    }
+
+    /// Where files from several places are put together.
+    pub(crate) fn assembled(&self, key: &str) -> PathBuf {
+        self.root.join("assembled").join(key)
     }
 
     /// Where the files of an unfinished fetch are put.
@@ -58,13 +89,21 @@ impl Cache {
         if entry.fingerprint != fingerprint {
             return None;
         }
+        // Taken into use before it is looked for: it cannot be evicted after it was found.
+        let lease = self.leases.take(&entry.digest);
         let files = digest::walk(&directory, None, limits).ok()?;
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-        (files.len() == entry.n_files && bytes == entry.bytes).then_some(Artifact {
+        if files.len() != entry.n_files || bytes != entry.bytes {
+            return None;
+        }
+        self.note_use(&entry.digest, bytes);
+        Some(Artifact {
             directory,
             digest: entry.digest,
             bytes,
             n_files: entry.n_files,
+            is_from_before: false,
+            lease,
         })
     }
 
@@ -106,14 +145,18 @@ impl Cache {
             n_files,
         } = digest::summarize(&files)?;
         let directory = self.root.join("artifacts").join(&digest);
+        let lease = self.leases.take(&digest);
         let artifact = Artifact {
             directory,
             digest,
             bytes,
             n_files,
+            is_from_before: false,
+            lease,
         };
         let is_there = digest::walk(&artifact.directory, None, limits)
             .is_ok_and(|there| there.len() == n_files && sizes(&there) == sizes(&files));
+        self.note_use(&artifact.digest, bytes);
         if is_there {
             remove(staging)?;
             return Ok(artifact);

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use coracle_base::ByteCount;
 
+use crate::leases::Lease;
+
 /// Where artifacts are kept and what bounds a fetch.
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
@@ -15,6 +17,9 @@ pub struct StorageConfig {
     /// Where the volumes of `pvc://` URIs are mounted: `namespace/claim` or `claim` to a directory.
     /// The entry with a namespace wins.
     pub pvc_dirs: BTreeMap<String, PathBuf>,
+    /// The most bytes of downloads that are kept; unlimited if absent. What was used least recently goes first.
+    /// What is in use stays, even if it is more than this.
+    pub cache_bytes_max: Option<ByteCount>,
     /// What bounds a fetch.
     pub limits: StorageLimits,
 }
@@ -98,6 +103,18 @@ pub struct ArtifactRequest {
     pub uri: String,
     /// Credentials for the store; empty for anonymous access.
     pub credentials: Credentials,
+    /// Who asks, by a name that is theirs alone. If the store does not answer, what the same asker got from the same
+    /// URI before will do.
+    pub asker: Option<String>,
+}
+
+/// A request with the path that its files are to have.
+#[derive(Clone, Debug)]
+pub struct PlacedRequest {
+    /// What to fetch.
+    pub request: ArtifactRequest,
+    /// Where its files are wanted: an absolute path, such as `/mnt/models/tokenizer`.
+    pub mount_path: String,
 }
 
 /// How far a fetch has come.
@@ -113,8 +130,22 @@ pub struct Progress {
     pub files_total: usize,
 }
 
+impl Progress {
+    /// Returns how far several fetches have come together; those that have not begun are `None`.
+    pub(crate) fn together(each: &[Option<Self>]) -> Self {
+        let begun = || each.iter().flatten();
+        let totals = each.iter().map(|one| one.and_then(|one| one.bytes_total));
+        Self {
+            bytes_done: begun().map(|one| one.bytes_done).sum(),
+            bytes_total: totals.sum(),
+            files_done: begun().map(|one| one.files_done).sum(),
+            files_total: begun().map(|one| one.files_total).sum(),
+        }
+    }
+}
+
 /// A verified artifact on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Artifact {
     /// What to load from: a directory, or the file itself for a single plain file of this machine.
     /// Must not be changed: requests of the same content share it.
@@ -125,6 +156,30 @@ pub struct Artifact {
     pub bytes: u64,
     /// The number of files.
     pub n_files: usize,
+    /// Whether the store did not answer, and this is what it gave before.
+    pub is_from_before: bool,
+    /// Keeps the files from being evicted.
+    pub lease: Lease,
+}
+
+impl PartialEq for Artifact {
+    /// Compares what the artifacts are, not who uses them.
+    fn eq(&self, other: &Self) -> bool {
+        self.directory == other.directory
+            && self.digest == other.digest
+            && self.bytes == other.bytes
+            && self.n_files == other.n_files
+    }
+}
+
+/// Artifacts of several places, put together as their mount paths say.
+#[derive(Clone, Debug)]
+pub struct Assembly {
+    /// All of them. The directory stands for `/mnt/models`, or, if all mount paths are below that or none is, for what
+    /// they have in common.
+    pub artifact: Artifact,
+    /// Where each place's files are, in the order of the requests.
+    pub places: Vec<PathBuf>,
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod assembly;
 mod attempts;
 mod cache;
 mod config;
 mod digest;
 mod download;
 mod error;
+mod leases;
 mod local;
 mod location;
 mod locks;
@@ -18,7 +20,11 @@ mod remote;
 mod source;
 mod storage;
 
-pub use config::{Artifact, ArtifactRequest, Credentials, Progress, StorageConfig, StorageLimits};
+pub use config::{
+    Artifact, ArtifactRequest, Assembly, Credentials, PlacedRequest, Progress, StorageConfig,
+    StorageLimits,
+};
 pub use error::{StorageError, StorageErrorKind};
+pub use leases::Lease;
 pub use location::check_uri;
 pub use storage::Storage;

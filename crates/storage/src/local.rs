@@ -9,6 +9,7 @@ use crate::cache;
 use crate::config::{Artifact, StorageLimits};
 use crate::digest::{self, Summary};
 use crate::error::{StorageError, StorageErrorKind};
+use crate::leases::Lease;
 
 /// A place on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,5 +68,7 @@ pub(crate) fn take(place: &LocalPlace, limits: &StorageLimits) -> Result<Artifac
         digest,
         bytes,
         n_files,
+        is_from_before: false,
+        lease: Lease::default(),
     })
 }

@@ -16,19 +16,25 @@ pub(crate) type LockGuard = Arc<OwnedMutexGuard<()>>;
 
 impl Locks {
     pub(crate) async fn lock(&self, name: &str) -> LockGuard {
-        let lock = {
-            // The map is sound after any panic: each change is a single call.
-            let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-            by_name.retain(|_name, lock| lock.strong_count() > 0);
-            match by_name.get(name).and_then(Weak::upgrade) {
-                Some(lock) => lock,
-                None => {
-                    let lock = Arc::new(AsyncMutex::new(()));
-                    by_name.insert(name.to_owned(), Arc::downgrade(&lock));
-                    lock
-                }
+        Arc::new(self.by_name(name).lock_owned().await)
+    }
+
+    /// Locks `name` unless somebody holds it.
+    pub(crate) fn try_lock(&self, name: &str) -> Option<LockGuard> {
+        self.by_name(name).try_lock_owned().ok().map(Arc::new)
+    }
+
+    fn by_name(&self, name: &str) -> Arc<AsyncMutex<()>> {
+        // The map is sound after any panic: each change is a single call.
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.retain(|_name, lock| lock.strong_count() > 0);
+        match by_name.get(name).and_then(Weak::upgrade) {
+            Some(lock) => lock,
+            None => {
+                let lock = Arc::new(AsyncMutex::new(()));
+                by_name.insert(name.to_owned(), Arc::downgrade(&lock));
+                lock
             }
-        };
-        Arc::new(lock.lock_owned().await)
+        }
     }
 }

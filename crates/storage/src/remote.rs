@@ -138,6 +138,17 @@ impl Remote {
         .with_source(cause)
     }
 
+    /// The authorities that are to be believed cannot be read.
+    pub(crate) fn no_ca_bundle(&self, name: &str) -> StorageError {
+        StorageError::new(
+            StorageErrorKind::AuthenticationFailed,
+            format!(
+                "Failed to find ca bundle file({name}) for '{}': it must be there and hold PEM certificates.",
+                self.shown
+            ),
+        )
+    }
+
     pub(crate) fn damaged(&self, file: &str, problem: &str) -> StorageError {
         StorageError::new(
             StorageErrorKind::Damaged,

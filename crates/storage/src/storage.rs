@@ -3,11 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
 
 use crate::archive::{self, ArchiveForm};
+use crate::assembly;
 use crate::attempts::Attempts;
 use crate::cache::{self, Cache};
-use crate::config::{Artifact, ArtifactRequest, Progress, StorageConfig, StorageLimits};
+use crate::config::{
+    Artifact, ArtifactRequest, Assembly, PlacedRequest, Progress, StorageConfig, StorageLimits,
+};
 use crate::digest;
 use crate::download::Download;
 use crate::error::{StorageError, StorageErrorKind};
@@ -25,8 +32,11 @@ pub struct Storage {
     cache: Cache,
     pvc_dirs: BTreeMap<String, PathBuf>,
     limits: StorageLimits,
-    locks: Locks,
+    locks: Arc<Locks>,
 }
+
+/// How long a store may take to list what is here from before.
+const LIST_AGAIN_MAX: Duration = Duration::from_secs(10);
 
 impl Storage {
     /// Creates the cache directory where it is absent.
@@ -36,10 +46,13 @@ impl Storage {
     pub fn try_new(config: StorageConfig) -> Result<Self, StorageError> {
         install_tls();
         Ok(Self {
-            cache: Cache::try_new(&config.cache_dir)?,
+            cache: Cache::try_new(
+                &config.cache_dir,
+                config.cache_bytes_max.map(|bytes| bytes.as_u64()),
+            )?,
             pvc_dirs: config.pvc_dirs,
             limits: config.limits,
-            locks: Locks::default(),
+            locks: Arc::default(),
         })
     }
 
@@ -72,6 +85,46 @@ impl Storage {
             files_total: artifact.n_files,
         });
         Ok(artifact)
+    }
+
+    /// Returns a local directory with the files of several places, each below its mount path; they are links, nothing
+    /// is copied.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch); [`UnsupportedUri`](crate::StorageErrorKind::UnsupportedUri) too if two places give the
+    /// same file.
+    ///
+    /// # Cancel safety
+    /// As [`fetch`](Self::fetch).
+    pub async fn fetch_all(
+        &self,
+        places: &[PlacedRequest],
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Assembly, StorageError> {
+        let each = Mutex::new(vec![None; places.len()]);
+        let report = |index: usize, now: Progress| {
+            let mut each = each.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(one) = each.get_mut(index) {
+                *one = Some(now);
+            }
+            let together = Progress::together(&each);
+            drop(each);
+            progress(together);
+        };
+        let fetches = places.iter().enumerate().map(|(index, place)| async move {
+            let report = |now| report(index, now);
+            let artifact = self.fetch(&place.request, &report).await?;
+            Ok((place.mount_path.clone(), artifact))
+        });
+        let placed = try_join_all(fetches).await?;
+        let (cache, limits) = (self.cache.clone(), self.limits.clone());
+        let key = digest::hash_texts(["assembly"]);
+        let guard = self.locks.lock(&key).await;
+        blocking(move || {
+            let _held = guard;
+            assembly::assemble(placed, &cache, &limits)
+        })
+        .await
     }
 
     async fn fetch_local(
@@ -126,8 +179,18 @@ impl Storage {
         // The endpoint counts: each namespace has its own idea of who answers for a bucket.
         let key = digest::hash_texts([request.uri.as_str(), remote.endpoint.as_str()]);
         let guard = self.locks.lock(&key).await;
-        let files = self.list(source).await?;
+        let asked = request.asker.as_ref().map(|asker| Asked {
+            key: digest::hash_texts(["asker", asker, &request.uri, &remote.endpoint]),
+            cache: self.cache.clone(),
+            limits: self.limits.clone(),
+        });
+        let files = match self.list_or_recall(source, asked.as_ref()).await? {
+            Listing::Files(files) => files,
+            Listing::Before(artifact) => return Ok(artifact),
+        };
         let fingerprint = source::fingerprint(&files);
+        let bytes = files.iter().filter_map(|file| file.bytes);
+        let bytes = bytes.fold(0, u64::saturating_add);
         let partial = Partial {
             root: self.cache.partial(&key),
             key,
@@ -143,15 +206,52 @@ impl Storage {
         })
         .await?;
         if let Some(artifact) = known {
-            return Ok(artifact);
+            return Asked::note(asked, artifact).await;
         }
+        self.make_room(bytes).await?;
         let download = Download {
             source,
             directory: &partial.files(),
             limits: &self.limits,
         };
         download.all(&files, progress).await?;
-        blocking(move || partial.finish(&files)).await
+        let artifact = blocking(move || partial.finish(&files)).await?;
+        // What was unpacked may be more than was downloaded.
+        self.make_room(0).await?;
+        Asked::note(asked, artifact).await
+    }
+
+    async fn make_room(&self, bytes: u64) -> Result<(), StorageError> {
+        let (cache, locks, limits) = (
+            self.cache.clone(),
+            Arc::clone(&self.locks),
+            self.limits.clone(),
+        );
+        blocking(move || {
+            cache.make_room(bytes, &locks, &limits);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lists the store; what the asker had before does where the store does not answer.
+    async fn list_or_recall(
+        &self,
+        source: &dyn Source,
+        asked: Option<&Asked>,
+    ) -> Result<Listing, StorageError> {
+        let before = match asked.cloned() {
+            Some(asked) => blocking(move || Ok(asked.recall())).await?,
+            None => None,
+        };
+        let Some(before) = before else {
+            return self.list(source).await.map(Listing::Files);
+        };
+        match tokio::time::timeout(LIST_AGAIN_MAX, self.list(source)).await {
+            Ok(Ok(files)) => Ok(Listing::Files(files)),
+            Ok(Err(error)) if error.kind() != StorageErrorKind::Unreachable => Err(error),
+            Ok(Err(_)) | Err(_) => Ok(Listing::Before(before)),
+        }
     }
 
     async fn list(&self, source: &dyn Source) -> Result<Vec<RemoteFile>, StorageError> {
@@ -172,6 +272,46 @@ impl Storage {
             .fold(0, u64::saturating_add);
         digest::check_limits(shown, files.len(), bytes, &self.limits)?;
         Ok(files)
+    }
+}
+
+/// What a store was found to hold.
+enum Listing {
+    Files(Vec<RemoteFile>),
+    /// It did not answer; this is what it gave before.
+    Before(Artifact),
+}
+
+/// What an asker got from a URI before.
+#[derive(Clone)]
+struct Asked {
+    key: String,
+    cache: Cache,
+    limits: StorageLimits,
+}
+
+/// Stands in for the fingerprint of a listing, which nobody knows when the store does not answer.
+const ANY_LISTING: &str = "any";
+
+impl Asked {
+    fn recall(&self) -> Option<Artifact> {
+        let artifact = self.cache.recall(&self.key, ANY_LISTING, &self.limits)?;
+        Some(Artifact {
+            is_from_before: true,
+            ..artifact
+        })
+    }
+
+    /// Remembers what the asker gets now.
+    async fn note(asked: Option<Self>, artifact: Artifact) -> Result<Artifact, StorageError> {
+        let Some(asked) = asked else {
+            return Ok(artifact);
+        };
+        blocking(move || {
+            asked.cache.remember(&asked.key, ANY_LISTING, &artifact)?;
+            Ok(artifact)
+        })
+        .await
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use coracle_api::kind::{SECRET, SERVICE_ACCOUNT};
+use coracle_api::kind::{CONFIG_MAP, SECRET, SERVICE_ACCOUNT};
 use serde_json::Value;
 
 use crate::object;
@@ -18,13 +18,13 @@ pub(crate) struct Credentials {
 }
 
 /// An annotation that names the secret directly.
-const SECRET_NAME: &str = "serving.kserve.io/storageSecretName";
+pub(crate) const STORAGE_SECRET_NAME: &str = "serving.kserve.io/storageSecretName";
 
 /// Finds the credentials of a service: the secret its annotation names, else those of its service account.
 pub(crate) fn find(store: &Store, service: &Value, template: &Value) -> Credentials {
     let namespace = object::namespace(service);
     let mut credentials = Credentials::default();
-    if let Some(name) = object::text(service, "annotations", SECRET_NAME) {
+    if let Some(name) = object::text(service, "annotations", STORAGE_SECRET_NAME) {
         credentials.add(store, namespace, name);
         return credentials;
     }
@@ -45,7 +45,44 @@ pub(crate) fn find(store: &Store, service: &Value, template: &Value) -> Credenti
     credentials
 }
 
+/// Names a ConfigMap with the authorities to believe, and the file of its data that they are in.
+const CA_BUNDLE_CONFIG_MAP: &str = "serving.kserve.io/s3-cabundle-configmap";
+const CA_BUNDLE_FILE: &str = "cabundle.crt";
+
+/// Returns a secret's data, as text; what is no text is left out. None if there is no such secret.
+pub(crate) fn data(store: &Store, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
+    let secret = store.get(&Key::new(&SECRET, namespace, name))?;
+    let data = secret.object.get("data").and_then(Value::as_object);
+    let texts = data.into_iter().flatten().filter_map(|(key, value)| {
+        let bytes = BASE64_STANDARD.decode(value.as_str()?).ok()?;
+        Some((key.clone(), String::from_utf8(bytes).ok()?))
+    });
+    Some(texts.collect())
+}
+
 impl Credentials {
+    /// Puts the authorities of the ConfigMap that the annotations name beside the data.
+    ///
+    /// # Errors
+    /// If the ConfigMap or its file is not there.
+    pub(crate) fn add_ca_bundle(&mut self, store: &Store, namespace: &str) -> Result<(), String> {
+        let Some(name) = self.annotations.get(CA_BUNDLE_CONFIG_MAP) else {
+            return Ok(());
+        };
+        let map = store.get(&Key::new(&CONFIG_MAP, namespace, name));
+        let map = map.ok_or_else(|| {
+            format!(
+                "{CA_BUNDLE_CONFIG_MAP}: configmaps \"{name}\" not found in namespace {namespace}"
+            )
+        })?;
+        let file = object::at(&map.object, &["data", CA_BUNDLE_FILE]).and_then(Value::as_str);
+        let file = file.ok_or_else(|| {
+            format!("{CA_BUNDLE_CONFIG_MAP}: configmap {name} has no {CA_BUNDLE_FILE}")
+        })?;
+        self.data.insert(CA_BUNDLE_FILE.to_owned(), file.to_owned());
+        Ok(())
+    }
+
     /// Adds a secret's data and annotations; what earlier secrets say stays.
     fn add(&mut self, store: &Store, namespace: &str, name: &str) {
         let Some(secret) = store.get(&Key::new(&SECRET, namespace, name)) else {
@@ -56,14 +93,8 @@ impl Credentials {
                 .entry(key.to_owned())
                 .or_insert_with(|| value.to_owned());
         }
-        let data = secret.object.get("data").and_then(Value::as_object);
-        for (key, value) in data.into_iter().flatten() {
-            let bytes = value
-                .as_str()
-                .and_then(|text| BASE64_STANDARD.decode(text).ok());
-            if let Some(text) = bytes.and_then(|bytes| String::from_utf8(bytes).ok()) {
-                self.data.entry(key.clone()).or_insert(text);
-            }
+        for (key, text) in data(store, namespace, name).unwrap_or_default() {
+            self.data.entry(key).or_insert(text);
         }
     }
 }

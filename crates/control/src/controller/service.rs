@@ -23,10 +23,10 @@ use serde_json::Value;
 
 use self::refused::{refused, stopped};
 use super::conditions::{Conditions, Verdict};
-use super::credentials;
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::runtimes::{self, Candidate};
 use super::scaling::{self, Scaling};
+use super::sources;
 use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
@@ -110,21 +110,6 @@ pub(crate) fn is_standard_mode(service: &Value) -> bool {
     matches!(named, Some("RawDeployment" | "Standard"))
 }
 
-/// Returns where a predictor's files are.
-fn storage_uri(predictor: &PredictorSpec) -> Result<&str, &'static str> {
-    let source = predictor.source().map(|(_, source)| source);
-    let uri = source.and_then(|source| source.storage_uri.as_deref());
-    match (uri, predictor.storage_uris.as_deref()) {
-        (Some(uri), _) if !uri.is_empty() => Ok(uri),
-        (_, Some([place])) => Ok(&place.uri),
-        (_, Some([_, _, ..])) => Err("several storageUris are not fetched yet; name one place"),
-        _ if source.is_some_and(|source| source.storage.is_some()) => Err(
-            "storage by key is not read yet; write the place as storageUri, with the secret on the service account",
-        ),
-        _ => Err("no storageUri: spec.predictor.model.storageUri says where the model's files are"),
-    }
-}
-
 /// Reads the annotation, which validation has checked: `header=NAME` or `cookie=NAME`.
 fn sticky(text: &str) -> Option<Sticky> {
     match text.split_once('=')? {
@@ -203,8 +188,12 @@ impl View<'_> {
                 return refusal("InvalidPredictorSpec", &message);
             }
         }
-        if let Err(message) = storage_uri(&predictor) {
-            return refusal("InvalidPredictorSpec", message);
+        for (_, template) in tracks(self.templates) {
+            let predictor = serde_json::from_value(template.spec.clone()).unwrap_or_default();
+            let of_track = (&template.spec, &predictor);
+            if let Err(message) = sources::find(self.around.store, self.service, of_track) {
+                return refusal("InvalidPredictorSpec", &message);
+            }
         }
         match runtimes::choose(self.around.runtimes, object::namespace(self.service), model) {
             Ok(candidate) if candidate.in_process => Ok(candidate),
@@ -424,22 +413,24 @@ impl View<'_> {
     fn plan(&self, revision: &Revision) -> PlannedRevision {
         let template = &revision.template;
         let predictor: PredictorSpec = serde_json::from_value(template.clone()).unwrap_or_default();
-        let uri = storage_uri(&predictor).unwrap_or_default().to_owned();
         let concurrency = predictor.extension.container_concurrency;
         let timeout = predictor.extension.timeout;
+        // What cannot be found any more is said by the storage, which is asked for nothing.
+        let source = sources::find(self.around.store, self.service, (template, &predictor));
+        let source = source.unwrap_or_default();
         let model = predictor.model.unwrap_or_default();
-        let credentials = credentials::find(self.around.store, self.service, template);
         let environment = model.container.env.iter().flatten();
         let environment = environment
             .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)));
         PlannedRevision {
             model_name: object::name(self.service).to_owned(),
             source: RevisionSource {
-                uri,
+                uri: source.uri,
+                places: source.places,
                 format: model.model_format.name,
                 environment: environment.collect(),
-                secret_data: credentials.data,
-                secret_annotations: credentials.annotations,
+                secret_data: source.credentials.data,
+                secret_annotations: source.credentials.annotations,
             },
             attempt: self
                 .around

@@ -1,6 +1,7 @@
 //! The file: one table of objects, one of numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,8 +20,22 @@ const SEPARATOR: char = '\0';
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
+    open: Opener,
     /// None after a failed write, until the file is opened again.
     database: Option<Database>,
+    /// What failed writes were about: nobody knows which state of it is on the disk.
+    doubtful: BTreeSet<Key>,
+}
+
+/// Opens the database; a test's may have a disk of its own.
+pub(super) struct Opener(pub(super) Box<dyn Fn() -> Opened + Send>);
+
+type Opened = Result<Database, redb::DatabaseError>;
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opener").finish_non_exhaustive()
+    }
 }
 
 type Objects = BTreeMap<Key, Arc<Stored>>;
@@ -28,8 +43,13 @@ type Objects = BTreeMap<Key, Arc<Stored>>;
 impl Journal {
     /// Opens the file and reads everything: the version of the last write, and the objects.
     pub(super) fn open(path: &Path) -> Result<(Self, u64, Objects), StoreError> {
+        let file = path.to_owned();
+        Self::open_by(path, Opener(Box::new(move || Database::create(&file))))
+    }
+
+    pub(super) fn open_by(path: &Path, open: Opener) -> Result<(Self, u64, Objects), StoreError> {
         let failed = |reason: String| file_error(path, reason);
-        let database = open_database(path)?;
+        let database = open_database(path, &open)?;
         let read = || -> Result<(u64, Vec<(String, Vec<u8>)>), redb::Error> {
             let transaction = database.begin_write()?;
             transaction.open_table(OBJECTS)?;
@@ -70,9 +90,16 @@ impl Journal {
         }
         let journal = Self {
             path: path.to_owned(),
+            open,
             database: Some(database),
+            doubtful: BTreeSet::new(),
         };
         Ok((journal, version, objects))
+    }
+
+    /// Returns what must be written again with the next write: what failed writes were about.
+    pub(super) fn doubtful(&self) -> Vec<Key> {
+        self.doubtful.iter().cloned().collect()
     }
 
     /// Writes objects (or their absence) and the version; when this returns, they are on disk, all of them.
@@ -82,16 +109,26 @@ impl Journal {
         entries: &[(&Key, Option<&Value>)],
     ) -> Result<(), StoreError> {
         // After a failure the database takes no more writes; a new one repairs the file.
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => open_database(&self.path)?,
+        let written = match self.database.take() {
+            Some(database) => Ok(database),
+            None => open_database(&self.path, &self.open),
         };
-        match write(&database, version, entries) {
-            Ok(()) => {
+        let written = written.and_then(|database| {
+            let outcome = write(&database, version, entries);
+            outcome.map_err(|error| file_error(&self.path, error.to_string()))?;
+            Ok(database)
+        });
+        match written {
+            Ok(database) => {
                 self.database = Some(database);
+                self.doubtful.clear();
                 Ok(())
             }
-            Err(error) => Err(file_error(&self.path, error.to_string())),
+            Err(error) => {
+                let keys = entries.iter().map(|(key, _)| (*key).clone());
+                self.doubtful.extend(keys);
+                Err(error)
+            }
         }
     }
 }
@@ -120,8 +157,8 @@ fn write(
     Ok(())
 }
 
-fn open_database(path: &Path) -> Result<Database, StoreError> {
-    Database::create(path).map_err(|error| match error {
+fn open_database(path: &Path, open: &Opener) -> Result<Database, StoreError> {
+    open.0().map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
             path: path.display().to_string(),
         },

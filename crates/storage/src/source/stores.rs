@@ -7,7 +7,7 @@ use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
 };
 
 use super::objects::{self, ObjectSource};
@@ -17,6 +17,8 @@ use crate::location::Location;
 use crate::remote::{Provider, Remote};
 
 const DEFAULT_REGION: &str = "us-east-1";
+/// Where the authorities of KServe's ConfigMap are among a secret's data.
+const CA_BUNDLE: &str = "cabundle.crt";
 
 /// Opens the store that `location` names; none for a location that is in no object store.
 pub(crate) fn open(
@@ -87,13 +89,19 @@ fn open_s3(
     let is_virtual = credentials
         .s3_annotation("usevirtualbucket")
         .is_some_and(is_yes);
+    let mut options = client_options(&remote.endpoint, limits, verifies_tls);
+    if verifies_tls {
+        for certificate in ca_bundle(credentials, &remote)? {
+            options = options.with_root_certificate(certificate);
+        }
+    }
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(region)
         .with_virtual_hosted_style_request(is_virtual)
         .with_skip_signature(is_anonymous)
         .with_retry(no_retry())
-        .with_client_options(client_options(&remote.endpoint, limits, verifies_tls));
+        .with_client_options(options);
     if let Some(endpoint) = endpoint {
         // The client takes the endpoint of virtual hosted requests with the bucket in it.
         let with_bucket = endpoint.replacen("://", &format!("://{bucket}."), 1);
@@ -114,6 +122,30 @@ fn open_s3(
         .build()
         .map_err(|error| remote.unusable_options(error))?;
     Ok((Arc::new(store), remote))
+}
+
+/// Returns the authorities that are believed besides the system's: those of KServe's ConfigMap, which whoever calls
+/// puts beside the secret's data, or of the file that the annotation names.
+fn ca_bundle(credentials: &Credentials, remote: &Remote) -> Result<Vec<Certificate>, StorageError> {
+    let read;
+    let (name, pem) = match (
+        credentials.first(&[CA_BUNDLE]),
+        credentials.s3_annotation("cabundle"),
+    ) {
+        (Some(pem), _) => (CA_BUNDLE, pem),
+        (None, Some(path)) => {
+            read = std::fs::read_to_string(path)
+                .map_err(|source| remote.no_ca_bundle(path).with_source(source))?;
+            (path, read.as_str())
+        }
+        (None, None) => return Ok(Vec::new()),
+    };
+    let certificates = Certificate::from_pem_bundle(pem.as_bytes())
+        .map_err(|source| remote.no_ca_bundle(name).with_source(source))?;
+    if certificates.is_empty() {
+        return Err(remote.no_ca_bundle(name));
+    }
+    Ok(certificates)
 }
 
 fn open_gs(

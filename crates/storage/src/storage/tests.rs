@@ -18,6 +18,7 @@ fn setup(limits: StorageLimits) -> Setup {
     let storage = Storage::try_new(StorageConfig {
         cache_dir: root.path().join("cache"),
         pvc_dirs: [("team/claim".to_owned(), volume)].into(),
+        cache_bytes_max: None,
         limits,
     })
     .unwrap();
@@ -29,6 +30,7 @@ async fn fetch(storage: &Storage, uri: &str) -> Result<Artifact, StorageError> {
         namespace: "team".to_owned(),
         uri: uri.to_owned(),
         credentials: crate::Credentials::default(),
+        asker: None,
     };
     storage.fetch(&request, &|_progress| ()).await
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bucket;
+mod cache;
 mod clouds;
 mod hub;
 mod s3;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use coracle_base::ByteCount;
 use coracle_storage::{
     Artifact, ArtifactRequest, Credentials, Storage, StorageConfig, StorageError, StorageLimits,
 };
@@ -20,6 +22,7 @@ use coracle_storage::{
 /// A cache directory that goes with the test.
 pub(crate) struct Setup {
     pub(crate) root: tempfile::TempDir,
+    pub(crate) cache_bytes_max: Option<ByteCount>,
     limits: StorageLimits,
 }
 
@@ -32,6 +35,7 @@ impl Setup {
     pub(crate) fn with(limits: StorageLimits) -> Self {
         Self {
             root: tempfile::tempdir().unwrap(),
+            cache_bytes_max: None,
             limits: StorageLimits {
                 retry_delay: Duration::ZERO,
                 ..limits
@@ -44,6 +48,7 @@ impl Setup {
         Storage::try_new(StorageConfig {
             cache_dir: self.root.path().to_path_buf(),
             pvc_dirs: BTreeMap::new(),
+            cache_bytes_max: self.cache_bytes_max,
             limits: self.limits.clone(),
         })
         .unwrap()
@@ -74,6 +79,7 @@ pub(crate) async fn fetch(
         namespace: "team".to_owned(),
         uri: uri.to_owned(),
         credentials: credentials.clone(),
+        asker: None,
     };
     storage.fetch(&request, &|_progress| ()).await
 }

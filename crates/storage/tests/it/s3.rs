@@ -368,6 +368,7 @@ async fn progress_ends_at_the_whole() {
         namespace: "team".to_owned(),
         uri: "s3://bucket/m".to_owned(),
         credentials: credentials(&server),
+        asker: None,
     };
     let seen = Mutex::new(Vec::new());
     let storage = setup.storage();

@@ -1,0 +1,427 @@
+//! Services from manifest to status: KServe's sequences, failures, stopping, deletion, all by way of the store.
+
+use std::sync::Mutex;
+
+use coracle_api::kind::{CONFIG_MAP, POD};
+use coracle_base::Code;
+use coracle_base::ManualClock;
+use coracle_serving::{LoadFailure, PlannedRoute};
+
+use super::*;
+
+/// A controller with a data side that loads everything at once, but for what is missing.
+struct Stage {
+    store: Arc<Store>,
+    observed: Arc<ObservedCell>,
+    plan: Arc<Mutex<Plan>>,
+    controller: Option<Controller>,
+    dirty: BTreeSet<ServiceId>,
+    _directory: tempfile::TempDir,
+}
+
+const SERVICE: &str = "iris";
+const NAMESPACE: &str = "ml";
+
+fn key() -> Key {
+    Key::new(&INFERENCE_SERVICE, NAMESPACE, SERVICE)
+}
+
+fn model(uri: &str) -> Value {
+    json!({"modelFormat": {"name": "sklearn"}, "storageUri": uri})
+}
+
+impl Stage {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&directory.path().join("state.redb")).unwrap());
+        let observed = Arc::new(ObservedCell::new(Box::new(|| ())));
+        let plan = Arc::new(Mutex::new(Plan::default()));
+        let published = Arc::clone(&plan);
+        let controller = Controller::new(
+            Arc::clone(&store),
+            (Arc::clone(&observed), Arc::default()),
+            Arc::new(ManualClock::default()),
+            ControllerConfig {
+                base_url: "http://localhost:8080".to_owned(),
+                publish: Box::new(move |plan| published.lock().unwrap().clone_from(plan)),
+                report: Box::new(|_, _| ()),
+            },
+        );
+        controller.ensure_built_in_runtimes();
+        Self {
+            store,
+            observed,
+            plan,
+            controller: Some(controller),
+            dirty: BTreeSet::new(),
+            _directory: directory,
+        }
+    }
+
+    /// Creates the service, or changes it as a client does: what is not said stays, the generation counts up.
+    fn apply(&mut self, change: Value) {
+        match self.store.get(&key()) {
+            None => {
+                let mut service = json!({
+                    "metadata": {"name": SERVICE, "namespace": NAMESPACE, "uid": "u", "generation": 1}
+                });
+                coracle_patch::merge_patch(&mut service, &change);
+                self.store.create(key(), service).unwrap();
+            }
+            Some(stored) => {
+                let mut service = stored.object.clone();
+                coracle_patch::merge_patch(&mut service, &change);
+                let generation = object::generation(&stored.object) + 1;
+                service["metadata"]["generation"] = generation.into();
+                self.store.update(&key(), stored.version, service).unwrap();
+            }
+        }
+        self.settle();
+    }
+
+    fn predictor(&mut self, predictor: Value) {
+        self.apply(json!({"spec": {"predictor": predictor}}));
+    }
+
+    /// Lets both sides act until nothing changes any more.
+    fn settle(&mut self) {
+        for _ in 0..50 {
+            let before = (self.store.version(), self.observed.get());
+            let controller = self.controller.take().unwrap();
+            let (controller, dirty) = controller.round(std::mem::take(&mut self.dirty));
+            self.controller = Some(controller);
+            self.dirty = dirty;
+            self.serve();
+            if self.dirty.is_empty() && before == (self.store.version(), self.observed.get()) {
+                return;
+            }
+        }
+        panic!("does not settle");
+    }
+
+    /// What a follower does: loads, and switches what can be switched.
+    fn serve(&self) {
+        let plan = self.plan.lock().unwrap().clone();
+        let mut observed = self.observed.get();
+        observed.revisions = plan
+            .revisions
+            .iter()
+            .map(|(id, planned)| {
+                let state = match planned.source.uri.contains("missing") {
+                    false => RevisionState::Ready {
+                        memory_bytes: 1,
+                        replicas: planned.replicas,
+                    },
+                    true => RevisionState::Failed {
+                        attempt: planned.attempt,
+                        failure: LoadFailure {
+                            code: Code::NotFound,
+                            message: format!("nothing at {}", planned.source.uri),
+                            is_transient: false,
+                        },
+                    },
+                };
+                (id.clone(), state)
+            })
+            .collect();
+        let is_ready = |namespace: &str, name: &str| {
+            let id = RevisionId {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            };
+            matches!(
+                observed.revisions.get(&id),
+                Some(RevisionState::Ready { .. })
+            )
+        };
+        let mut routes: BTreeMap<ServiceId, PlannedRoute> = observed.routes.clone();
+        routes.retain(|id, _| plan.routes.contains_key(id));
+        for (id, route) in plan.routes {
+            let mut taking = route.targets.iter().filter(|target| target.percent > 0);
+            if taking.all(|target| is_ready(&id.namespace, &target.revision)) {
+                routes.insert(id, route);
+            }
+        }
+        observed.routes = routes;
+        self.observed.set(observed);
+    }
+
+    fn service(&self) -> Value {
+        self.store.get(&key()).unwrap().object.clone()
+    }
+
+    /// Returns a field of the status.
+    fn status(&self, pointer: &str) -> Value {
+        let service = self.service();
+        let status = service.pointer(&format!("/status{pointer}"));
+        status.cloned().unwrap_or_default()
+    }
+
+    /// Returns the split as the status shows it: revision number, percent, tag.
+    fn traffic(&self) -> Vec<(u64, u64, String)> {
+        let traffic = self.status("/components/predictor/traffic");
+        let targets = traffic.as_array().cloned().unwrap_or_default();
+        let number = |target: &Value| {
+            let name = target["revisionName"].as_str().unwrap();
+            name.rsplit_once('-').unwrap().1.parse().unwrap()
+        };
+        targets
+            .iter()
+            .map(|target| {
+                let tag = target["tag"].as_str().unwrap_or_default();
+                (
+                    number(target),
+                    target["percent"].as_u64().unwrap(),
+                    tag.to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    fn rolled_out(&self) -> (String, String) {
+        let name = |field: &str| {
+            let name = self.status(&format!("/components/predictor/{field}RolledoutRevision"));
+            let name = name.as_str().unwrap_or_default().to_owned();
+            name.replace("iris-predictor-0000", "")
+        };
+        (name("latest"), name("previous"))
+    }
+
+    fn ready(&self) -> String {
+        let (status, _) = {
+            let service = self.service();
+            let (status, message) = readiness(service.get("status"));
+            (status.to_owned(), message.to_owned())
+        };
+        status
+    }
+
+    fn planned(&self) -> usize {
+        self.plan.lock().unwrap().revisions.len()
+    }
+}
+
+/// Writes splits as the table does.
+fn split(targets: &[(u64, u64, &str)]) -> Vec<(u64, u64, String)> {
+    let targets = targets.iter();
+    targets
+        .map(|(revision, percent, tag)| (*revision, *percent, (*tag).to_owned()))
+        .collect()
+}
+
+#[test]
+fn kserves_sequences_from_manifest_to_status() {
+    let mut stage = Stage::new();
+    // (a) created with 10 percent: everything to the first; once it is rolled out, both entries are on it.
+    stage.predictor(json!({"model": model("s3://b/v1"), "canaryTrafficPercent": 10}));
+    assert_eq!(stage.traffic(), split(&[(1, 10, ""), (1, 90, "prev")]));
+    assert_eq!(stage.ready(), "True");
+    // (b) a second revision.
+    stage.predictor(json!({"model": {"storageUri": "s3://b/v2"}}));
+    assert_eq!(stage.traffic(), split(&[(2, 10, ""), (1, 90, "prev")]));
+    // (c) only the percentage: the same revisions.
+    stage.predictor(json!({"canaryTrafficPercent": 30}));
+    assert_eq!(stage.traffic(), split(&[(2, 30, ""), (1, 70, "prev")]));
+    // (d) a third revision while the second is a canary: that one gets nothing and is let go of.
+    stage.predictor(json!({"model": {"storageUri": "s3://b/v3"}, "canaryTrafficPercent": 10}));
+    assert_eq!(stage.traffic(), split(&[(3, 10, ""), (1, 90, "prev")]));
+    assert_eq!(stage.planned(), 2);
+    // (f) no requests for the canary, which stays at hand.
+    stage.predictor(json!({"canaryTrafficPercent": 0}));
+    assert_eq!(stage.traffic(), split(&[(3, 0, ""), (1, 100, "prev")]));
+    assert_eq!(stage.planned(), 2);
+    // (e) promoted by taking the percentage away.
+    stage.predictor(json!({"canaryTrafficPercent": null}));
+    assert_eq!(stage.traffic(), split(&[(3, 100, "")]));
+    assert_eq!(stage.rolled_out(), ("3".to_owned(), "1".to_owned()));
+    // (g) rolled back after that.
+    stage.predictor(json!({"canaryTrafficPercent": 0}));
+    assert_eq!(stage.traffic(), split(&[(3, 0, ""), (1, 100, "prev")]));
+    // (h) and forward again.
+    stage.predictor(json!({"canaryTrafficPercent": null}));
+    assert_eq!(stage.traffic(), split(&[(3, 100, "")]));
+    assert_eq!(stage.ready(), "True");
+    let service = stage.service();
+    assert_eq!(
+        service["status"]["observedGeneration"],
+        service["metadata"]["generation"]
+    );
+}
+
+#[test]
+fn a_broken_revision_takes_nothing_and_says_why() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    stage.predictor(json!({"model": {"storageUri": "s3://b/missing"}}));
+    assert_eq!(stage.traffic(), split(&[(1, 100, "")]));
+    assert_eq!(stage.ready(), "False");
+    assert_eq!(
+        stage.status("/modelStatus/transitionStatus"),
+        "BlockedByFailedLoad"
+    );
+    let failure = stage.status("/modelStatus/lastFailureInfo");
+    assert_eq!(failure["message"], "nothing at s3://b/missing");
+    assert_eq!(failure["modelRevisionName"], "iris-predictor-00002");
+    let states = stage.status("/modelStatus/states");
+    assert_eq!(
+        (&states["activeModelState"], &states["targetModelState"]),
+        (&json!("Loaded"), &json!("FailedToLoad"))
+    );
+    // Put right, it is served; the failure is history.
+    stage.predictor(json!({"model": {"storageUri": "s3://b/v3"}}));
+    assert_eq!(stage.traffic(), split(&[(3, 100, "")]));
+    assert_eq!(stage.ready(), "True");
+    assert_eq!(stage.status("/modelStatus/lastFailureInfo"), Value::Null);
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    let reasons: Vec<&str> = events
+        .iter()
+        .map(|event| event.object["reason"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "InferenceServiceReady",
+            "ModelLoadFailed",
+            "InferenceServiceReady"
+        ]
+    );
+}
+
+#[test]
+fn stopping_takes_everything_away_until_it_is_undone() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    let stop =
+        |value: Value| json!({"metadata": {"annotations": {"serving.kserve.io/stop": value}}});
+    stage.apply(stop("true".into()));
+    assert_eq!(stage.planned(), 0);
+    assert!(stage.observed.get().routes.is_empty());
+    let conditions = stage.status("/conditions");
+    let condition = |name: &str| {
+        let all = conditions.as_array().unwrap();
+        let one = all.iter().find(|one| one["type"] == name).unwrap();
+        (one["status"].clone(), one["reason"].clone())
+    };
+    for name in ["PredictorReady", "IngressReady", "Ready"] {
+        assert_eq!(
+            condition(name),
+            (json!("False"), json!("Stopped")),
+            "{name}"
+        );
+    }
+    assert_eq!(condition("Stopped").0, "True");
+    assert_eq!(stage.status("/url"), Value::Null);
+    assert_eq!(stage.status("/deploymentMode"), "Knative");
+    let (pods, _) = stage.store.list(&POD, Some(NAMESPACE));
+    assert!(pods.is_empty());
+    stage.apply(stop(Value::Null));
+    assert_eq!(stage.ready(), "True");
+    assert_eq!(stage.traffic(), split(&[(1, 100, "")]));
+}
+
+#[test]
+fn a_service_that_is_deleted_is_let_go_of_with_its_replicas() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    let (pods, _) = stage.store.list(&POD, Some(NAMESPACE));
+    assert_eq!(pods.len(), 1);
+    let stored = stage.store.get(&key()).unwrap();
+    stage.store.delete(&key(), stored.version).unwrap();
+    stage.settle();
+    assert_eq!(stage.planned(), 0);
+    assert!(stage.observed.get().routes.is_empty());
+    let (pods, _) = stage.store.list(&POD, Some(NAMESPACE));
+    assert!(pods.is_empty());
+}
+
+#[test]
+fn labels_and_annotations_reach_revisions_and_replicas() {
+    let mut stage = Stage::new();
+    stage.apply(json!({
+        "metadata": {"labels": {"team": "a"}, "annotations": {"note": "b"}},
+        "spec": {"predictor": {"model": model("s3://b/v1")}}
+    }));
+    for kind in [&REVISION, &POD] {
+        let (objects, _) = stage.store.list(kind, Some(NAMESPACE));
+        let metadata = &objects[0].object["metadata"];
+        assert_eq!(metadata["labels"]["team"], "a", "{}", kind.kind);
+        assert_eq!(metadata["annotations"]["note"], "b", "{}", kind.kind);
+    }
+}
+
+#[test]
+fn a_place_by_key_is_served_once_its_secret_is_there() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": {
+        "modelFormat": {"name": "sklearn"},
+        "storage": {"key": "minio", "path": "iris"}
+    }}));
+    assert_eq!(stage.ready(), "False");
+    let failure = stage.status("/modelStatus/lastFailureInfo");
+    assert_eq!(failure["reason"], "InvalidPredictorSpec");
+    assert_eq!(
+        failure["message"],
+        "can't read storage secret storage-config: secrets \"storage-config\" not found"
+    );
+    // {"type":"s3","bucket":"b","cabundle_configmap":"authorities"}
+    let entry =
+        "eyJ0eXBlIjoiczMiLCJidWNrZXQiOiJiIiwiY2FidW5kbGVfY29uZmlnbWFwIjoiYXV0aG9yaXRpZXMifQ==";
+    let secret = Key::new(&SECRET, NAMESPACE, "storage-config");
+    stage
+        .store
+        .create(secret, json!({"data": {"minio": entry}}))
+        .unwrap();
+    stage.settle();
+    let failure = stage.status("/modelStatus/lastFailureInfo");
+    let message = failure["message"].as_str().unwrap();
+    assert!(
+        message.contains("configmaps \"authorities\" not found"),
+        "{message}"
+    );
+    let map = Key::new(&CONFIG_MAP, NAMESPACE, "authorities");
+    stage
+        .store
+        .create(map, json!({"data": {"cabundle.crt": "PEM"}}))
+        .unwrap();
+    stage.settle();
+    assert_eq!(stage.ready(), "True");
+    let plan = stage.plan.lock().unwrap();
+    let planned = plan.revisions.values().next().unwrap();
+    assert_eq!(planned.source.uri, "s3://b/iris");
+    assert_eq!(planned.source.secret_data["cabundle.crt"], "PEM");
+}
+
+#[test]
+fn canary_blocks_and_lists_split_as_they_say() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1"), "canaryTrafficPercent": 20}));
+    stage.apply(json!({"spec": {"canary": {"predictor": {"model": model("s3://b/v2")}}}}));
+    assert_eq!(stage.traffic(), split(&[(2, 20, ""), (1, 80, "prev")]));
+    // A canary that does not load leaves everything to the stable one.
+    stage.apply(json!({"spec": {"canary": {"predictor": {"model": model("s3://b/missing")}}}}));
+    assert_eq!(stage.ready(), "False");
+    assert_eq!(
+        stage
+            .traffic()
+            .iter()
+            .map(|(_, percent, _)| percent)
+            .sum::<u64>(),
+        100
+    );
+    assert!(stage.traffic().iter().all(|(revision, ..)| *revision != 3));
+    stage.apply(json!({"spec": {
+        "predictor": {"name": "stable", "canaryTrafficPercent": null},
+        "canary": [
+            {"predictor": {"name": "a", "model": model("s3://b/v4")}, "trafficPercent": 25},
+            {"predictor": {"name": "b", "model": model("s3://b/v5")}, "trafficPercent": 5}
+        ]
+    }}));
+    assert_eq!(stage.ready(), "True");
+    let mut percents: Vec<u64> = stage
+        .traffic()
+        .iter()
+        .map(|(_, percent, _)| *percent)
+        .collect();
+    percents.sort_unstable();
+    assert_eq!(percents, [5, 25, 70]);
+}
