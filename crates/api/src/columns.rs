@@ -89,20 +89,25 @@ pub(crate) const RUNTIME_COLUMNS: &[Column] = &[
     ),
 ];
 
+/// Kubernetes' columns of events, which begin with the time and have the name last.
 pub(crate) const EVENT_COLUMNS: &[Column] = &[
+    column(
+        "Last Seen",
+        "string",
+        ColumnValue::Since(&["lastTimestamp"]),
+    ),
     column("Type", "string", ColumnValue::Path(&["type"])),
     column("Reason", "string", ColumnValue::Path(&["reason"])),
-    column(
-        "Kind",
-        "string",
-        ColumnValue::Path(&["involvedObject", "kind"]),
+    column("Object", "string", ColumnValue::Involved),
+    wide(
+        "Subobject",
+        ColumnValue::Path(&["involvedObject", "fieldPath"]),
     ),
-    column(
-        "Object",
-        "string",
-        ColumnValue::Path(&["involvedObject", "name"]),
-    ),
+    wide("Source", ColumnValue::Path(&["source", "component"])),
     column("Message", "string", ColumnValue::Path(&["message"])),
+    wide("First Seen", ColumnValue::Since(&["firstTimestamp"])),
+    wide("Count", ColumnValue::Path(&["count"])),
+    wide("Name", ColumnValue::Path(&["metadata", "name"])),
 ];
 
 pub(crate) const REVISION_COLUMNS: &[Column] = &[

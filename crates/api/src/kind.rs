@@ -17,6 +17,8 @@ pub struct Kind {
     pub singular: &'static str,
     /// Short names for the command line.
     pub short_names: &'static [&'static str],
+    /// Names under which it is listed together with others, such as `all`.
+    pub categories: &'static [&'static str],
     /// Whether objects live in namespaces.
     pub namespaced: bool,
     /// Whether status is written on its own.
@@ -29,7 +31,7 @@ pub struct Kind {
     pub access: Access,
     /// The subresources besides the status.
     pub subresources: &'static [Subresource],
-    /// The columns of printed lists between the name and the age.
+    /// The columns of printed lists between the name and the age; of events, all of them.
     pub columns: &'static [Column],
     /// The columns after the age.
     pub last_columns: &'static [Column],
@@ -136,6 +138,8 @@ pub enum ColumnValue {
     ScaleTarget,
     /// An autoscaler's metrics: the value now and the one aimed at.
     ScaleMetrics,
+    /// The object that an event is about.
+    Involved,
 }
 
 const BASE: Kind = Kind {
@@ -145,6 +149,7 @@ const BASE: Kind = Kind {
     plural: "",
     singular: "",
     short_names: &[],
+    categories: &[],
     namespaced: true,
     has_status: false,
     schema: "",
@@ -209,6 +214,7 @@ pub const REVISION: Kind = Kind {
     plural: "revisions",
     singular: "revision",
     short_names: &["rev"],
+    categories: &["all", "knative", "serving"],
     has_status: true,
     schema: "dev.knative.serving.v1.Revision",
     origin: Origin::Custom,
@@ -223,6 +229,7 @@ pub const POD: Kind = Kind {
     plural: "pods",
     singular: "pod",
     short_names: &["po"],
+    categories: &["all"],
     has_status: true,
     schema: "io.k8s.api.core.v1.Pod",
     access: Access::ReadOnly,
@@ -235,6 +242,18 @@ pub const POD: Kind = Kind {
     }],
     columns: columns::POD_COLUMNS,
     last_columns: columns::POD_LAST_COLUMNS,
+    ..BASE
+};
+
+/// Service; there are none: what answers is the gateway, at the addresses that InferenceServices show.
+pub const SERVICE: Kind = Kind {
+    kind: "Service",
+    plural: "services",
+    singular: "service",
+    short_names: &["svc"],
+    categories: &["all"],
+    schema: "io.k8s.api.core.v1.Service",
+    access: Access::ReadOnly,
     ..BASE
 };
 
@@ -257,6 +276,7 @@ pub const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
     plural: "horizontalpodautoscalers",
     singular: "horizontalpodautoscaler",
     short_names: &["hpa"],
+    categories: &["all"],
     has_status: true,
     schema: "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
     access: Access::ReadOnly,
@@ -374,9 +394,10 @@ pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
 };
 
 /// Every kind, in the order of discovery.
-pub const KINDS: [Kind; 16] = [
+pub const KINDS: [Kind; 17] = [
     NAMESPACE,
     POD,
+    SERVICE,
     CONFIG_MAP,
     SECRET,
     SERVICE_ACCOUNT,

@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Namespace, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::generate::SchemaSettings;
@@ -157,6 +159,7 @@ fn add_kubernetes_own(generator: &mut SchemaGenerator) {
     let _defined = (
         generator.subschema_for::<Namespace>(),
         generator.subschema_for::<ConfigMap>(),
+        generator.subschema_for::<Service>(),
         generator.subschema_for::<Secret>(),
         generator.subschema_for::<ServiceAccount>(),
         generator.subschema_for::<Event>(),

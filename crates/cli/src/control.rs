@@ -68,7 +68,7 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     let api = api.with_decisions(Arc::clone(&decisions));
     let tokens = TokenStore::open(&arguments.access)?;
     let api = Arc::new(api.with_access(tokens, arguments.require_credentials));
-    let made = api.ensure_roles();
+    let made = api.ensure_roles().and_then(|()| api.ensure_definitions());
     made.map_err(|failure| anyhow::anyhow!(failure.message))?;
     for namespace in ["default", "kube-system"] {
         let made = api.ensure_namespace(namespace);

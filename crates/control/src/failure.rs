@@ -105,7 +105,7 @@ impl Failure {
     /// An admission rule said no.
     pub(crate) fn denied(webhook: &str, why: &str) -> Self {
         let message = format!("admission webhook \"{webhook}\" denied the request: {why}");
-        Self::new(400, "BadRequest", message)
+        Self::forbidden(message)
     }
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
@@ -188,6 +188,13 @@ impl Failure {
             "causes": [{"reason": "FieldValueForbidden", "message": message, "field": reason_field}]
         }));
         failure
+    }
+
+    /// A JSON patch that does not fit the object: no field is to blame, so that there are no causes.
+    pub(crate) fn unfit_patch(why: &str) -> Self {
+        let message =
+            format!("the server rejected our request due to an error in our request: {why}");
+        Self::new(422, "Invalid", message)
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {

@@ -3,6 +3,7 @@
 mod access;
 mod admission;
 mod body;
+mod definitions;
 mod discovery;
 mod logs;
 mod metrics;

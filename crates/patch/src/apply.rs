@@ -2,6 +2,8 @@
 //!
 //! After Kubernetes' structured-merge-diff, whose rules its documentation "Server-Side Apply" states.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::field_set::{FieldSet, element_of, matches};
@@ -11,7 +13,7 @@ use crate::topology::{ITEM, ListKind, Topology};
 /// A field that another manager owns with another value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// The other manager.
+    /// The other manager, as messages name it: `"kubectl-edit" using serving.kserve.io/v1beta1`.
     pub manager: String,
     /// The field, such as `.spec.predictor.model.storageUri`.
     pub field: String,
@@ -45,7 +47,7 @@ pub fn apply(
             entry.fields.remove(&differing);
         }
         conflicts.extend(differing.paths().into_iter().map(|field| Conflict {
-            manager: entry.name.clone(),
+            manager: entry.shown(),
             field,
         }));
     }
@@ -118,29 +120,23 @@ fn merge<'a>(
     }
 }
 
-/// Returns the text of a refusal for `conflicts`.
+/// Returns the text of a refusal for `conflicts`: one in a line, several by manager.
 #[must_use]
 pub fn conflict_message(conflicts: &[Conflict]) -> String {
-    let mut by_manager: Vec<(&str, Vec<&str>)> = Vec::new();
-    for conflict in conflicts {
-        match by_manager
-            .iter_mut()
-            .find(|(manager, _)| *manager == conflict.manager)
-        {
-            Some((_, fields)) => fields.push(&conflict.field),
-            None => by_manager.push((&conflict.manager, vec![&conflict.field])),
-        }
+    if let [Conflict { manager, field }] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {manager}: {field}");
     }
-    let texts: Vec<String> = by_manager
+    let mut by_manager: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for conflict in conflicts {
+        let fields = by_manager.entry(&conflict.manager).or_default();
+        fields.push(&conflict.field);
+    }
+    let texts = by_manager
         .into_iter()
-        .map(|(manager, fields)| match fields.as_slice() {
-            [field] => format!("conflict with \"{manager}\": {field}"),
-            fields => format!("conflicts with \"{manager}\":\n- {}", fields.join("\n- ")),
-        })
-        .collect();
-    let plural = if conflicts.len() == 1 { "" } else { "s" };
+        .map(|(manager, fields)| format!("conflicts with {manager}:\n- {}", fields.join("\n- ")));
+    let texts: Vec<String> = texts.collect();
     format!(
-        "Apply failed with {} conflict{plural}: {}",
+        "Apply failed with {} conflicts: {}",
         conflicts.len(),
         texts.join("\n")
     )

@@ -174,20 +174,35 @@ impl FieldSet {
         old: Option<&Value>,
         keep: &dyn Fn(Option<&Value>, Option<&Value>) -> bool,
     ) {
-        // Items are compared by being there; their fields are members of their own.
+        let is_whole = self.children.is_empty();
+        self.retain(new, old, keep, is_whole);
+    }
+
+    fn retain(
+        &mut self,
+        new: Option<&Value>,
+        old: Option<&Value>,
+        keep: &dyn Fn(Option<&Value>, Option<&Value>) -> bool,
+        is_whole: bool,
+    ) {
+        // Items and open maps are compared by being there; their fields are members of their own.
         let presence = |value: Option<&Value>| value.map(|_| &Value::Null);
         self.member = self.member
-            && match self.children.is_empty() {
+            && match is_whole {
                 true => keep(new, old),
                 false => keep(presence(new), presence(old)),
             };
         self.children.retain(|element, child| {
             let (new, old) = (get(new, element), get(old, element));
-            if matches!(element, PathElement::Field(_)) || !child.children.is_empty() {
-                child.retain_where(new, old, keep);
-            } else {
-                child.member &= keep(presence(new), presence(old));
-            }
+            let is_map = |value: Option<&Value>| value.is_some_and(Value::is_object);
+            let is_whole = match element {
+                PathElement::Field(name) => {
+                    let is_open = OPEN_MAPS.contains(&name.as_str());
+                    child.children.is_empty() && !(is_open && is_map(new) && is_map(old))
+                }
+                _ => false,
+            };
+            child.retain(new, old, keep, is_whole);
             !child.is_empty()
         });
     }

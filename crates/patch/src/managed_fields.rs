@@ -87,6 +87,18 @@ impl Entry {
         entry
     }
 
+    /// Returns how messages name the manager: in quotes, with what tells it from others of its name.
+    pub(crate) fn shown(&self) -> String {
+        let mut text = format!("{:?}", self.name);
+        if !self.subresource.is_empty() {
+            text.push_str(&format!(" with subresource {:?}", self.subresource));
+        }
+        if self.operation == Operation::Update {
+            text.push_str(&format!(" using {}", self.api_version));
+        }
+        text
+    }
+
     pub(crate) fn is_of(&self, manager: &Manager<'_>) -> bool {
         self.name == manager.name
             && self.operation == manager.operation

@@ -303,8 +303,43 @@ fn other_managers_fields_conflict_unless_forced() {
         &Pods,
     )
     .unwrap_err();
-    assert_eq!(conflicts.len(), 3);
-    assert!(conflict_message(&conflicts).starts_with("Apply failed with 3 conflicts: conflict"));
+    assert_eq!(
+        conflict_message(&conflicts),
+        "Apply failed with 3 conflicts: conflicts with \"one\":\n- .spec.b\nconflicts with \"two\":\n- .spec.a\n- .spec.b"
+    );
+}
+
+#[test]
+fn managers_of_other_writes_are_named_with_their_version() {
+    let by_edit = Manager {
+        subresource: "scale",
+        ..manager("kubectl-edit", Operation::Update, "t")
+    };
+    let mut object = json!({"metadata": {"name": "a"}, "spec": {"a": 1}});
+    record_update(None, &mut object, &by_edit, &Pods);
+    let config = json!({"metadata": {"name": "a"}, "spec": {"a": 2}});
+    let two = manager("two", Operation::Apply, "t2");
+    let conflicts = apply(Some(&object), &config, &two, false, &Pods).unwrap_err();
+    assert_eq!(
+        conflict_message(&conflicts),
+        format!(
+            "Apply failed with 1 conflict: conflict with \"kubectl-edit\" with subresource \"scale\" using {}: .spec.a",
+            by_edit.api_version
+        )
+    );
+}
+
+#[test]
+fn another_annotation_is_no_conflict_about_the_annotations() {
+    let mut object = json!({"metadata": {"name": "a", "annotations": {"theirs": "1"}}});
+    let created = manager("kubectl-create", Operation::Update, "t");
+    record_update(None, &mut object, &created, &Pods);
+    let config = json!({"metadata": {"name": "a", "annotations": {"ours": "2"}}});
+    let applied = applied(Some(&object), "kubectl-last-applied", &config);
+    assert_eq!(
+        applied["metadata"]["annotations"],
+        json!({"theirs": "1", "ours": "2"})
+    );
 }
 
 #[test]

@@ -110,6 +110,26 @@ impl StorageError {
         self.detail.kind
     }
 
+    /// Returns the message with what lies at the bottom of it, on one line, for people.
+    ///
+    /// Of the causes only the last is told: the ones between say where in which library it was met, often several times.
+    #[must_use]
+    pub fn explained(&self) -> String {
+        let message = &self.detail.message;
+        let mut last: Option<&(dyn Error + 'static)> = None;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            last = Some(error);
+            cause = error.source();
+        }
+        match last.map(|last| in_short(&last.to_string())) {
+            Some(cause) if !cause.is_empty() && !message.contains(&cause) => {
+                format!("{message} ({cause})")
+            }
+            _ => message.clone(),
+        }
+    }
+
     /// Returns the code that protocols map to a status.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -126,6 +146,25 @@ impl StorageError {
             StorageErrorKind::Local => Code::Internal,
         }
     }
+}
+
+/// The most characters of a cause.
+const CAUSE_MAX: usize = 300;
+
+/// Returns what a cause says on one line; of the XML that stores answer, its code and message.
+fn in_short(cause: &str) -> String {
+    let element = |name: &str| {
+        let (_, rest) = cause.split_once(&format!("<{name}>"))?;
+        let (text, _) = rest.split_once(&format!("</{name}>"))?;
+        Some(text.trim())
+    };
+    let text = match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) if !message.is_empty() => format!("{code}: {message}"),
+        (Some(code), _) => code.to_owned(),
+        _ => cause.to_owned(),
+    };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(CAUSE_MAX).collect()
 }
 
 impl fmt::Debug for StorageError {
@@ -148,5 +187,45 @@ impl Error for StorageError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         let source = self.detail.source.as_deref()?;
         Some(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("request failed: {source}")]
+    struct Outer {
+        source: Inner,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Inner(String);
+
+    fn explained(cause: &str) -> String {
+        let source = Inner(cause.to_owned());
+        StorageError::new(StorageErrorKind::NotFound, "it is not there.")
+            .with_source(Outer { source })
+            .explained()
+    }
+
+    #[test]
+    fn people_are_told_the_last_cause_once() {
+        assert_eq!(
+            explained("connection refused"),
+            "it is not there. (connection refused)"
+        );
+        assert_eq!(
+            explained(
+                "404 Not Found: <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code><Message>The bucket\n does not exist</Message><HostId>x</HostId></Error>"
+            ),
+            "it is not there. (NoSuchBucket: The bucket does not exist)"
+        );
+        assert_eq!(explained("it is not there."), "it is not there.");
+        let none = StorageError::new(StorageErrorKind::NotFound, "gone");
+        assert_eq!(none.explained(), "gone");
+        assert!(explained(&"x".repeat(5_000)).len() < 400);
     }
 }

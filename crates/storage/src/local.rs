@@ -32,10 +32,7 @@ pub(crate) fn pvc_place(
         .ok_or_else(|| {
             StorageError::new(
                 StorageErrorKind::NotFound,
-                format!(
-                    "pvc://{claim}: no directory is known for claim `{namespace}/{claim}`; mount the \
-                     volume and name its directory in the configuration"
-                ),
+                format!("pvc://{claim}: no directory is known for claim `{namespace}/{claim}`"),
             )
         })?;
     let fence =

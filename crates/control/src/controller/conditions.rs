@@ -34,10 +34,6 @@ impl Verdict {
             _ => other.clone(),
         }
     }
-
-    pub(crate) fn is_true(&self) -> bool {
-        *self == Self::True
-    }
 }
 
 /// Collects conditions; those that did not change keep their time.
@@ -85,8 +81,7 @@ impl<'a> Conditions<'a> {
             status: status.to_owned(),
             reason,
             message,
-            // Kubernetes leaves the severity out where a condition holds.
-            severity: severity.filter(|_| !verdict.is_true()),
+            severity,
             last_transition_time: Some(since.unwrap_or_else(|| self.now.to_owned())),
         });
     }

@@ -21,28 +21,42 @@ pub(crate) struct Credentials {
 pub(crate) const STORAGE_SECRET_NAME: &str = "serving.kserve.io/storageSecretName";
 
 /// Finds the credentials of a service: the secret its annotation names, else those of its service account.
-pub(crate) fn find(store: &Store, service: &Value, template: &Value) -> Credentials {
+///
+/// # Errors
+/// If the secret or the account that is named is not there.
+pub(crate) fn find(
+    store: &Store,
+    service: &Value,
+    template: &Value,
+) -> Result<Credentials, String> {
     let namespace = object::namespace(service);
     let mut credentials = Credentials::default();
     if let Some(name) = object::text(service, "annotations", STORAGE_SECRET_NAME) {
-        credentials.add(store, namespace, name);
-        return credentials;
+        let named_by = format!("annotation {STORAGE_SECRET_NAME}");
+        credentials.add(store, (namespace, name), &named_by)?;
+        return Ok(credentials);
     }
-    let account = template
-        .get("serviceAccountName")
-        .and_then(Value::as_str)
-        .unwrap_or("default");
-    let account = store.get(&Key::new(&SERVICE_ACCOUNT, namespace, account));
-    let secrets = account
-        .as_ref()
-        .and_then(|account| account.object.get("secrets"))
-        .and_then(Value::as_array);
+    let named = template.get("serviceAccountName").and_then(Value::as_str);
+    let named = named.filter(|name| !name.is_empty());
+    let name = named.unwrap_or("default");
+    let account = store.get(&Key::new(&SERVICE_ACCOUNT, namespace, name));
+    let Some(account) = account else {
+        // There is none in a namespace that is just being made, or was taken away by its user.
+        return match named {
+            Some(name) => Err(format!(
+                "serviceaccount \"{name}\" not found in namespace {namespace}; spec.predictor.serviceAccountName names it"
+            )),
+            None => Ok(credentials),
+        };
+    };
+    let secrets = account.object.get("secrets").and_then(Value::as_array);
     for secret in secrets.into_iter().flatten() {
-        if let Some(name) = secret.get("name").and_then(Value::as_str) {
-            credentials.add(store, namespace, name);
+        if let Some(secret) = secret.get("name").and_then(Value::as_str) {
+            let named_by = format!("serviceaccount {name}");
+            credentials.add(store, (namespace, secret), &named_by)?;
         }
     }
-    credentials
+    Ok(credentials)
 }
 
 /// Names a ConfigMap with the authorities to believe, and the file of its data that they are in.
@@ -84,9 +98,16 @@ impl Credentials {
     }
 
     /// Adds a secret's data and annotations; what earlier secrets say stays.
-    fn add(&mut self, store: &Store, namespace: &str, name: &str) {
+    fn add(
+        &mut self,
+        store: &Store,
+        (namespace, name): (&str, &str),
+        named_by: &str,
+    ) -> Result<(), String> {
         let Some(secret) = store.get(&Key::new(&SECRET, namespace, name)) else {
-            return;
+            return Err(format!(
+                "secret \"{name}\" not found in namespace {namespace}; {named_by} names it"
+            ));
         };
         for (key, value) in object::texts(&secret.object, "annotations") {
             self.annotations
@@ -96,5 +117,6 @@ impl Credentials {
         for (key, text) in data(store, namespace, name).unwrap_or_default() {
             self.data.entry(key).or_insert(text);
         }
+        Ok(())
     }
 }

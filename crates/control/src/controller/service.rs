@@ -188,7 +188,12 @@ impl View<'_> {
                 return refusal("InvalidPredictorSpec", &message);
             }
         }
-        for (_, template) in tracks(self.templates) {
+        for (track, template) in tracks(self.templates) {
+            // What is loaded needs its files no more.
+            let newest = revisions::newest(self.revisions, &track);
+            if newest.is_some_and(|revision| self.is_ready(&revision.name)) {
+                continue;
+            }
             let predictor = serde_json::from_value(template.spec.clone()).unwrap_or_default();
             let of_track = (&template.spec, &predictor);
             if let Err(message) = sources::find(self.around.store, self.service, of_track) {

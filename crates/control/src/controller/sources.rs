@@ -59,7 +59,7 @@ pub(crate) fn find(
                     .to_owned(),
             ),
         };
-    let mut credentials = credentials::find(store, service, template);
+    let mut credentials = credentials::find(store, service, template)?;
     credentials.add_ca_bundle(store, object::namespace(service))?;
     Ok(Source {
         uri,

@@ -1,11 +1,12 @@
 //! What every object goes through on its way in: names, schema, defaults, the rules of its kind.
 
-use coracle_api::schema::definitions;
+use coracle_api::schema;
 use coracle_api::structural::{self, Cause};
 use coracle_api::{Kind, Origin, kind};
 use serde_json::{Value, json};
 
 use super::access;
+use super::definitions;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
 use crate::controller::scaling;
@@ -20,7 +21,7 @@ pub(crate) fn check_schema(
     kind: &Kind,
     object: &mut Value,
 ) -> Result<Vec<String>, Failure> {
-    let definitions = definitions();
+    let definitions = schema::definitions();
     let findings = structural::check(definitions, definitions.of(kind), object);
     if !findings.causes.is_empty() {
         return Err(match kind.origin {
@@ -144,6 +145,10 @@ pub(crate) fn check_name(kind: &Kind, object: &Value) -> Result<(), Failure> {
 
 /// Fills in what a kind's objects have by default.
 pub(crate) fn set_defaults(kind: &Kind, object: &mut Value) {
+    drop_emptied(object);
+    if *kind == kind::CUSTOM_RESOURCE_DEFINITION {
+        definitions::set_status(object);
+    }
     match kind.plural {
         "secrets" => {
             if let Some(Value::Object(texts)) = object
@@ -185,6 +190,21 @@ pub(crate) fn set_defaults(kind: &Kind, object: &mut Value) {
     }
 }
 
+/// Leaves out of the metadata what is empty, as Kubernetes does: the last label may have been taken away.
+fn drop_emptied(object: &mut Value) {
+    let metadata = object::metadata_mut(object);
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        let is_empty = match metadata.get(field) {
+            Some(Value::Object(fields)) => fields.is_empty(),
+            Some(Value::Array(items)) => items.is_empty(),
+            _ => false,
+        };
+        if is_empty {
+            metadata.remove(field);
+        }
+    }
+}
+
 /// Checks the rules of a kind; `old` is the object before, if there was one.
 pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> Result<(), Failure> {
     if *kind == kind::INFERENCE_SERVICE {
@@ -193,6 +213,9 @@ pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> R
         coracle_api::validation::inference_service(old, object)
             .map_err(|why| denied(why.to_string()))?;
         return scaling::check(object).map_err(|why| denied(why.to_string()));
+    }
+    if *kind == kind::CUSTOM_RESOURCE_DEFINITION {
+        return definitions::check(object);
     }
     if *kind == kind::ROLE_BINDING || *kind == kind::CLUSTER_ROLE_BINDING {
         return access::check_binding(kind, old, object);

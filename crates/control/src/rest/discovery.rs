@@ -110,7 +110,8 @@ pub(crate) fn resource_list(group: &str, version: &str) -> Option<Value> {
             "namespaced": kind.namespaced,
             "kind": kind.kind,
             "verbs": kind.access.verbs(),
-            "shortNames": kind.short_names
+            "shortNames": kind.short_names,
+            "categories": kind.categories
         }));
         for subresource in kind.subresources {
             let mut listed = json!({
@@ -188,6 +189,7 @@ fn aggregated_resources(group: &str, version: &str) -> Vec<Value> {
                 "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
                 "singularResource": kind.singular,
                 "shortNames": kind.short_names,
+                "categories": kind.categories,
                 "verbs": kind.access.verbs()
             });
             let status = kind.has_status.then(|| {

@@ -4,6 +4,7 @@ mod pod;
 
 use std::time::Duration;
 
+use coracle_api::kind::EVENT;
 use coracle_api::{Column, ColumnValue, Kind};
 use serde_json::{Value, json};
 
@@ -32,11 +33,14 @@ pub(crate) fn render<'a>(
 
 fn columns(kind: &Kind) -> Value {
     let definition = |name: &str, column_type: &str, format: &str, priority: u8| json!({"name": name, "type": column_type, "format": format, "description": "", "priority": priority});
-    let mut columns = vec![definition("Name", "string", "name", 0)];
     let inner = kind.columns.iter();
-    columns.extend(
-        inner.map(|column| definition(column.name, column.column_type, "", column.priority)),
-    );
+    let inner =
+        inner.map(|column| definition(column.name, column.column_type, "", column.priority));
+    if *kind == EVENT {
+        return inner.collect();
+    }
+    let mut columns = vec![definition("Name", "string", "name", 0)];
+    columns.extend(inner);
     columns.push(definition("Age", "string", "", 0));
     let last = kind.last_columns.iter();
     columns.extend(
@@ -46,8 +50,13 @@ fn columns(kind: &Kind) -> Value {
 }
 
 fn row(kind: &Kind, object: &Value, now: Duration) -> Value {
+    let inner = kind.columns.iter().map(|column| cell(column, object, now));
+    if *kind == EVENT {
+        let cells: Vec<Value> = inner.collect();
+        return json!({"cells": cells, "object": metadata_only(object)});
+    }
     let mut cells = vec![json!(object::name(object))];
-    cells.extend(kind.columns.iter().map(|column| cell(column, object, now)));
+    cells.extend(inner);
     cells.push(age(object::meta_str(object, "creationTimestamp"), now));
     cells.extend(
         kind.last_columns
@@ -112,6 +121,11 @@ fn cell(column: &Column, object: &Value, now: Duration) -> Value {
             return json!(format!("{}/{name}", part("kind").unwrap_or_default()));
         }
         ColumnValue::ScaleMetrics => return scale_metrics(object),
+        ColumnValue::Involved => {
+            let part = |field: &str| object::at(object, &["involvedObject", field]);
+            let text = |field: &str| part(field).and_then(Value::as_str).unwrap_or_default();
+            return json!(format!("{}/{}", text("kind").to_lowercase(), text("name")));
+        }
         ColumnValue::RoleRef => {
             let part = |field| object.pointer(&format!("/roleRef/{field}"))?.as_str();
             let name = part("name").unwrap_or_default();

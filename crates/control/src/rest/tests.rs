@@ -51,6 +51,21 @@ impl Fixture {
         }
     }
 
+    /// Asks for a list as kubectl prints it.
+    fn table(&self, path: &str) -> Value {
+        let request = ApiRequest {
+            user: User::owner(),
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            accept: "application/json;as=Table;v=v1;g=meta.k8s.io".to_owned(),
+            ..ApiRequest::default()
+        };
+        match self.api.answer(&request) {
+            Answer::Reply(reply) => serde_json::from_slice(&reply.body).unwrap(),
+            Answer::Watch(_) | Answer::Log(_) => panic!("a watch"),
+        }
+    }
+
     fn get(&self, target: &str) -> (u16, Value) {
         self.send("GET", target, "", &Value::Null)
     }
@@ -185,7 +200,7 @@ fn refusals_have_kubernetes_words() {
         (
             ISVC,
             broken,
-            400,
+            403,
             "admission webhook \"inferenceservice.kserve-webhook-server.validator\" denied the request: exactly one of [Name,",
         ),
         (
@@ -551,4 +566,100 @@ fn pods_are_read_only_and_measured_ones_cannot_be_watched() {
     assert_eq!(status, 405);
     let (status, _) = fixture.get(&format!("{pods}/nobody/log"));
     assert_eq!(status, 404);
+}
+
+#[test]
+fn events_are_printed_with_kubernetes_columns() {
+    let fixture = fixture();
+    let event = json!({
+        "metadata": {"name": "iris.1", "namespace": "ml"},
+        "involvedObject": {"kind": "InferenceService", "name": "iris", "namespace": "ml"},
+        "type": "Normal", "reason": "InferenceServiceReady", "message": "ready",
+        "firstTimestamp": "1970-01-01T00:00:00Z", "lastTimestamp": "1970-01-01T00:00:00Z", "count": 1,
+        "source": {"component": "coracle"}
+    });
+    let (status, _) = fixture.send(
+        "POST",
+        "/api/v1/namespaces/ml/events",
+        "application/json",
+        &event,
+    );
+    assert_eq!(status, 201);
+    let table = fixture.table("/api/v1/namespaces/ml/events");
+    let names: Vec<&str> = table["columnDefinitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| column["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "Last Seen",
+            "Type",
+            "Reason",
+            "Object",
+            "Subobject",
+            "Source",
+            "Message",
+            "First Seen",
+            "Count",
+            "Name"
+        ]
+    );
+    let cells = &table["rows"][0]["cells"];
+    assert_eq!(
+        cells,
+        &json!([
+            "0s",
+            "Normal",
+            "InferenceServiceReady",
+            "inferenceservice/iris",
+            null,
+            "coracle",
+            "ready",
+            "0s",
+            1,
+            "iris.1"
+        ])
+    );
+}
+
+#[test]
+fn what_is_emptied_in_the_metadata_goes() {
+    let fixture = fixture();
+    let object = json!({"metadata": {"name": "c", "labels": {"a": "b"}}});
+    fixture.send(
+        "POST",
+        "/api/v1/namespaces/ml/configmaps",
+        "application/json",
+        &object,
+    );
+    let patch = json!({"metadata": {"labels": {"a": null}}});
+    let target = "/api/v1/namespaces/ml/configmaps/c";
+    let (status, object) = fixture.send("PATCH", target, "application/merge-patch+json", &patch);
+    assert_eq!(status, 200);
+    assert_eq!(object["metadata"].get("labels"), None);
+}
+
+#[test]
+fn a_json_patch_that_does_not_fit_says_so_without_blaming_a_field() {
+    let fixture = fixture();
+    let object = json!({"metadata": {"name": "c"}, "data": {"a": "b"}});
+    fixture.send(
+        "POST",
+        "/api/v1/namespaces/ml/configmaps",
+        "application/json",
+        &object,
+    );
+    let patch = json!([{"op": "test", "path": "/data/a", "value": "x"}]);
+    let target = "/api/v1/namespaces/ml/configmaps/c";
+    let (status, failure) = fixture.send("PATCH", target, "application/json-patch+json", &patch);
+    assert_eq!((status, &failure["reason"]), (422, &json!("Invalid")));
+    assert_eq!(failure.get("details"), None);
+    let message = failure["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("the server rejected our request due to an error in our request: "),
+        "{message}"
+    );
 }

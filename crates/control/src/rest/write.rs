@@ -159,13 +159,18 @@ impl Api {
     /// # Errors
     /// If it cannot be stored.
     pub fn ensure_namespace(&self, name: &str) -> Result<(), Failure> {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        self.ensure(&kind::NAMESPACE, object)
+    }
+
+    /// Makes an object as coracle itself, if it is not there.
+    pub(crate) fn ensure(&self, kind: &Kind, object: Value) -> Result<(), Failure> {
         let request = ApiRequest {
             user: User::owner(),
             user_agent: "coracle".to_owned(),
             ..ApiRequest::default()
         };
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        match self.create_object(&request, &kind::NAMESPACE, object, None) {
+        match self.create_object(&request, kind, object, None) {
             Err(failure) if failure.reason != "AlreadyExists" => Err(failure),
             _ => Ok(()),
         }
@@ -269,10 +274,7 @@ impl Api {
         };
         patched.map_err(|error| match error.kind() {
             PatchErrorKind::Malformed => Failure::bad_request(error.to_string()),
-            _ => Failure::unprocessable(
-                "",
-                &format!("the server rejected our request due to an error in our request: {error}"),
-            ),
+            _ => Failure::unfit_patch(&error.to_string()),
         })?;
         admission::check_identity(target.kind, target.namespace.as_deref(), &mut object)?;
         if object::name(&object) != name {
@@ -651,7 +653,7 @@ impl Api {
 
 fn apply_conflict(conflicts: &[Conflict]) -> Failure {
     let causes = conflicts.iter().map(|conflict| {
-        let message = format!("conflict with \"{}\"", conflict.manager);
+        let message = format!("conflict with {}", conflict.manager);
         (message, conflict.field.clone())
     });
     Failure::apply_conflict(coracle_patch::conflict_message(conflicts), causes.collect())

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use coracle_api::kind::{CONFIG_MAP, SECRET};
+use coracle_api::kind::{CONFIG_MAP, SECRET, SERVICE_ACCOUNT};
 use serde_json::json;
 
 use super::*;
@@ -225,4 +225,43 @@ fn authorities_come_from_the_config_map() {
         .unwrap();
     let source = find_in(&store, storage()).unwrap();
     assert_eq!(source.credentials.data["cabundle.crt"], "PEM");
+}
+
+#[test]
+fn accounts_and_secrets_that_are_named_must_be_there() {
+    let (_directory, store) = store(&[]);
+    let model = json!({"modelFormat": {"name": "sklearn"}, "storageUri": "s3://b/x"});
+    assert!(find_in(&store, json!({"model": model})).is_ok());
+    let with_account = || json!({"model": model, "serviceAccountName": "robot"});
+    assert_eq!(
+        find_in(&store, with_account()).err().as_deref(),
+        Some(
+            "serviceaccount \"robot\" not found in namespace ml; spec.predictor.serviceAccountName names it"
+        )
+    );
+    let account = Key::new(&SERVICE_ACCOUNT, "ml", "robot");
+    store
+        .create(account, json!({"secrets": [{"name": "s3"}]}))
+        .unwrap();
+    assert_eq!(
+        find_in(&store, with_account()).err().as_deref(),
+        Some("secret \"s3\" not found in namespace ml; serviceaccount robot names it")
+    );
+    let secret = Key::new(&SECRET, "ml", "s3");
+    let data = json!({"data": {"AWS_ACCESS_KEY_ID": "dXNlcg=="}});
+    store.create(secret, data).unwrap();
+    let source = find_in(&store, with_account()).unwrap();
+    assert_eq!(source.credentials.data["AWS_ACCESS_KEY_ID"], "user");
+    let service = json!({"metadata": {
+        "name": "iris", "namespace": "ml", "annotations": {(STORAGE_SECRET_NAME): "other"}
+    }});
+    let template = json!({"model": model});
+    let predictor: PredictorSpec = serde_json::from_value(template.clone()).unwrap();
+    let found = find(&store, &service, (&template, &predictor));
+    assert_eq!(
+        found.err().as_deref(),
+        Some(
+            "secret \"other\" not found in namespace ml; annotation serving.kserve.io/storageSecretName names it"
+        )
+    );
 }
