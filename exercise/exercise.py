@@ -133,7 +133,7 @@ class Stage:
         self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **options)
 
     def start_coracle(self):
-        self.start("coracle", [self.binary, "up", "--state", self.state, "--api-port", str(self.api_port), "--port", str(self.port)])
+        self.start("coracle", [self.binary, "up", "--state", self.state, "--api-port", str(self.api_port), "--port", str(self.port), "--cache-max", "1GiB"])
         wait_until(lambda: self.kubectl("get", "namespaces", check_rc=False)[0] == 0, "coracle up answers kubectl")
 
     def close(self):
@@ -221,6 +221,7 @@ def train(stage):
         file = stage.directory / "model.joblib"
         joblib.dump(model, file)
         client.upload_file(str(file), "your-bucket", f"{name}/model.joblib")
+    client.put_object(Bucket="your-bucket", Key="notes/words.txt", Body=b"beside the model")
     say("models are trained and uploaded")
 
 
@@ -336,6 +337,12 @@ def commands(stage):
     stage.wait_ready()
     stage.kubectl("api-resources")
     stage.kubectl("explain", "isvc.spec.predictor.model")
+    check("LAST SEEN" in stage.ns("get", "events"), "events have Kubernetes' columns")
+    check(f"pod/{NAME}-predictor" in stage.ns("get", "all"), "get all")
+    stage.kubectl("wait", "--for=condition=Established", "crd/inferenceservices.serving.kserve.io", "--timeout=5s")
+    check("control plane is running" in stage.kubectl("cluster-info")[1], "cluster-info")
+    code, shown = stage.kubectl("create", "-f", "-", stdin=MANIFEST.replace("v1beta1", "v1"), check_rc=False)
+    check(code == 1 and 'no matches for kind "InferenceService" in version "serving.kserve.io/v1"' in shown, "an unknown version", shown)
     stage.kubectl("auth", "can-i", "create", "inferenceservices")
     stage.ns("label", "isvc", NAME, "team=a")
     stage.ns("annotate", "isvc", NAME, "note=b")
@@ -414,6 +421,98 @@ def own_commands(stage):
     coracle("delete", "own", "-n", NAMESPACE)
     check("own-predictor" not in coracle("get", "-n", NAMESPACE), "coracle delete")
     say("coracle apply, promote, rollback, get, describe, logs, status, delete")
+
+
+def storage_forms(stage):
+    """Places by a key of storage-config, several places, and what is said of places that cannot be reached."""
+    entry = {"type": "s3", "access_key_id": "user", "secret_access_key": "password", "bucket": "your-bucket",
+             "endpoint_url": f"http://127.0.0.1:{stage.s3_port}", "region": "us-east-1"}
+    stage.apply(json.dumps({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "storage-config", "namespace": NAMESPACE},
+        "stringData": {"minio": json.dumps(entry)}}))
+    model = {"modelFormat": {"name": "sklearn"}}
+
+    def apply(name, predictor):
+        stage.apply(json.dumps({
+            "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"predictor": predictor}}))
+
+    def ask(name):
+        stage.ns("wait", "--for=condition=Ready", f"inferenceservice/{name}", "--timeout=60s")
+        connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+        connection.request("POST", f"/serving/{NAMESPACE}/{name}/v1/models/{name}:predict", json.dumps(ROWS), {"Content-Type": "application/json"})
+        return json.loads(connection.getresponse().read())["predictions"]
+
+    apply("by-key", {"model": dict(model, storage={"key": "minio", "path": "iris-model-v2"})})
+    check(ask("by-key") == V2, "storage by key")
+    apply("several", {"model": model, "storageUris": [
+        {"uri": "s3://your-bucket/iris-model-v2"}, {"uri": "s3://your-bucket/notes", "mountPath": "/mnt/models/notes"}]})
+    check(ask("several") == V2, "several storageUris")
+    refused = [
+        ("no-key", {"model": dict(model, storage={"key": "other", "path": "x"})}, "specified storage key other not found in storage secret storage-config"),
+        ("no-bucket", {"model": dict(model, storageUri="s3://no-such-bucket/x")}, "NoSuchBucket: The specified bucket does not exist"),
+        ("no-account", {"model": dict(model, storageUri="s3://your-bucket/x"), "serviceAccountName": "nobody"}, 'serviceaccount "nobody" not found'),
+        ("no-volume", {"model": dict(model, storageUri="pvc://claim/x")}, "--pvc CLAIM=DIRECTORY"),
+    ]
+    for name, predictor, words in refused:
+        apply(name, predictor)
+        message = lambda: stage.ns("get", "isvc", name, "-o", "jsonpath={.status.modelStatus.lastFailureInfo.message}")
+        wait_until(lambda: words in message(), f"{name} says: {words}")
+    stage.ns("delete", "isvc", "by-key", "several", *[name for name, _, _ in refused])
+    say("storage by key, several places, and words for what is missing")
+
+
+def stopped(stage):
+    stage.ns("annotate", "isvc", NAME, "serving.kserve.io/stop=true")
+
+    def status():
+        connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+        connection.request("GET", f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}")
+        return connection.getresponse().status
+
+    wait_until(lambda: status() == 404, "a stopped service is not served")
+    check(stage.field('.status.conditions[?(@.type=="Stopped")].status') == "True", "Stopped is True")
+    stage.ns("annotate", "isvc", NAME, "serving.kserve.io/stop-")
+    stage.wait_ready()
+    check(status() == 200, "served again")
+    say("stopped by annotation, and started again")
+
+
+def writes_killed(stage):
+    """Writers without a pause while the control process is killed: what was answered 201 is there afterwards."""
+    acknowledged, stopping = [], threading.Event()
+
+    def write(writer):
+        for index in range(100_000):
+            if stopping.is_set():
+                return
+            name = f"write-{writer}-{index}"
+            body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"x": "y" * 200}})
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", stage.api_port, timeout=30)
+                connection.request("POST", f"/api/v1/namespaces/{NAMESPACE}/configmaps", body, {"Content-Type": "application/json"})
+                if connection.getresponse().status == 201:
+                    acknowledged.append(name)
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.01)
+
+    writers = [threading.Thread(target=write, args=(writer,), daemon=True) for writer in range(4)]
+    for writer in writers:
+        writer.start()
+    for _ in range(3):
+        before = len(acknowledged)
+        wait_until(lambda: len(acknowledged) > before + 20, "writes go on")
+        subprocess.run(["pkill", "-9", "-f", f"control --objects {stage.state}"], check=True)
+    before = len(acknowledged)
+    wait_until(lambda: len(acknowledged) > before + 20, "writes go on after a kill")
+    stopping.set()
+    for writer in writers:
+        writer.join()
+    there = set(stage.ns("get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}").split())
+    lost = [name for name in acknowledged if name not in there]
+    check(not lost, "no acknowledged object is lost", lost[:3])
+    stage.ns("delete", "configmaps", "--all")
+    say(f"{len(acknowledged)} objects written while the control process was killed three times, none lost")
 
 
 def control_plane_killed(stage):
@@ -544,14 +643,26 @@ def access(stage):
 
 
 def delete(stage):
-    stage.ns("delete", "inferenceservice", NAME)
+    """Every request is answered: with a prediction before, with 404 after, and with nothing else between."""
+    answers = [[] for _ in range(3)]
 
-    def is_unknown():
+    def ask(mine):
         connection = http.client.HTTPConnection("127.0.0.1", stage.port)
-        connection.request("GET", f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}")
-        return connection.getresponse().status == 404
+        while not mine or mine[-1] == 200:
+            connection.request("POST", f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}:predict", json.dumps(ROWS), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            mine.append(answer.status)
 
-    wait_until(is_unknown, "a deleted service is unknown")
+    askers = [threading.Thread(target=ask, args=(mine,), daemon=True) for mine in answers]
+    for asker in askers:
+        asker.start()
+    wait_until(lambda: all(len(mine) > 20 for mine in answers), "requests are answered")
+    stage.ns("delete", "inferenceservice", NAME)
+    for asker in askers:
+        asker.join(timeout=30)
+    ends = [mine[-1] for mine in answers]
+    check(ends == [404, 404, 404], "a deleted service is unknown, and no request before fails", ends)
     stage.kubectl("delete", "namespace", NAMESPACE)
     code, _ = stage.kubectl("get", "namespace", NAMESPACE, check_rc=False)
     check(code == 1, "the namespace is gone")
@@ -564,7 +675,7 @@ def main():
         start_s3(stage)
         train(stage)
         stage.start_coracle()
-        for step in [deploy, canary_forms, promote_block, revisions, failure, commands, replicas, own_commands, control_plane_killed, everything_killed, sdk, kube_rs, access, delete]:
+        for step in [deploy, canary_forms, promote_block, revisions, failure, commands, replicas, own_commands, storage_forms, stopped, control_plane_killed, writes_killed, everything_killed, sdk, kube_rs, access, delete]:
             step(stage)
     except BaseException:
         log = stage.directory / "coracle.log"
