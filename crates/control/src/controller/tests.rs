@@ -42,6 +42,8 @@ impl Stage {
             (Arc::clone(&observed), Arc::default()),
             Arc::new(ManualClock::default()),
             ControllerConfig {
+                loads: Arc::default(),
+                decisions: Arc::default(),
                 base_url: "http://localhost:8080".to_owned(),
                 publish: Box::new(move |plan| published.lock().unwrap().clone_from(plan)),
                 report: Box::new(|_, _| ()),
