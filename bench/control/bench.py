@@ -91,6 +91,37 @@ def resident_mb(process):
     return 0.0
 
 
+def cold_starts(plane, connection, model, show):
+    """Times the first request to services that have never had a replica: it loads the model and is answered by it."""
+    send(connection, "POST", "/api/v1/namespaces", {"metadata": {"name": "asleep"}})
+    base = BASE.replace("/many/", "/asleep/")
+    names = [f"a{index:02}" for index in range(50)]
+    for name in names:
+        service = {
+            "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+            "metadata": {"name": name, "annotations": {"autoscaling.knative.dev/initial-scale": "0"}},
+            "spec": {"predictor": {"minReplicas": 0, "model": {"modelFormat": {"name": "sklearn"}, "storageUri": f"file://{model}"}}}}
+        status, body = send(connection, "POST", base, service)
+        assert status == 201, body
+    while not all(map(is_ready, json.loads(send(connection, "GET", base)[1])["items"])):
+        time.sleep(0.05)
+    pods = json.loads(send(connection, "GET", "/api/v1/namespaces/asleep/pods")[1])["items"]
+    assert pods == [], "nothing is loaded before the first request"
+    body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    requests = http.client.HTTPConnection("127.0.0.1", plane.port)
+    requests.connect()
+    times = {"first": [], "second": []}
+    for name in names:
+        for turn in times.values():
+            started = time.perf_counter()
+            status, answer = send(requests, "POST", f"/serving/asleep/{name}/v1/models/{name}:predict", body)
+            turn.append((time.perf_counter() - started) * 1e3)
+            assert (status, json.loads(answer)) == (200, {"predictions": [0]}), answer
+    for what, turn in (("first request to a service without replicas", "first"), ("the request after it", "second")):
+        median, most = sorted(times[turn])[25], max(times[turn])
+        show(f"{what}, median and most of 50", f"{median:.1f} ms, {most:.1f} ms")
+
+
 def measure(plane, model, show):
     connection = plane.connect()
     send(connection, "POST", "/api/v1/namespaces", {"metadata": {"name": "many"}})
@@ -132,6 +163,7 @@ def measure(plane, model, show):
     before = cpu_seconds(plane)
     time.sleep(10)
     show("processor time of both processes in 10 s of rest", f"{(cpu_seconds(plane) - before) * 1e3:.0f} ms")
+    cold_starts(plane, connection, model, show)
     serving, control = (plane.processes() + ["self"])[:2]
     show("resident memory: serving, control", f"{resident_mb(serving):.0f} MB, {resident_mb(control):.0f} MB")
     plane.process.kill()
