@@ -39,6 +39,27 @@ impl Labels {
         &self.values
     }
 
+    /// Returns the class number of each of `values`; `None` if one is not among the labels.
+    #[must_use]
+    pub fn indices_of(&self, values: &Values) -> Option<Vec<f64>> {
+        let position = |found: Option<usize>| found.and_then(|at| u32::try_from(at).ok());
+        let numbers = |labels: &[f64], values: &[f64]| {
+            let index = |value: &f64| position(labels.iter().position(|label| label == value));
+            values
+                .iter()
+                .map(|value| index(value).map(f64::from))
+                .collect()
+        };
+        match (&self.values, values) {
+            (Values::Bytes(labels), Values::Bytes(values)) => values
+                .iter()
+                .map(|value| position(labels.iter().position(|label| label == value)))
+                .map(|index| index.map(f64::from))
+                .collect(),
+            (labels, values) => numbers(&labels.to_f64s()?, &values.to_f64s()?),
+        }
+    }
+
     /// Returns the labels of the classes at `indices`, one per row.
     ///
     /// # Panics
@@ -84,5 +105,20 @@ mod tests {
         assert_eq!(strings.take(&[1, 0, 1]).values(), &Values::Bytes(expected));
         let integers = Labels::new(Values::I64(vec![-1, 7]));
         assert_eq!(integers.take(&[1]).values(), &Values::I64(vec![7]));
+    }
+
+    #[test]
+    fn values_are_found_among_labels_by_content() {
+        let strings = Labels::new(Values::Bytes(["no", "yes"].into_iter().collect()));
+        let asked = |texts: [&str; 2]| Values::Bytes(texts.into_iter().collect());
+        assert_eq!(
+            strings.indices_of(&asked(["yes", "no"])),
+            Some(vec![1.0, 0.0])
+        );
+        assert_eq!(strings.indices_of(&asked(["yes", "maybe"])), None);
+        let integers = Labels::new(Values::I64(vec![-1, 7]));
+        let asked = Values::F64(vec![7.0, 7.0, -1.0]);
+        assert_eq!(integers.indices_of(&asked), Some(vec![1.0, 1.0, 0.0]));
+        assert_eq!(strings.indices_of(&asked), None);
     }
 }

@@ -6,8 +6,11 @@
 
 mod boosted;
 mod classifier;
+mod faceted;
 mod imputer;
 mod initial;
+mod isotonic;
+mod kernel;
 mod labels;
 mod linear;
 mod link;
@@ -16,15 +19,20 @@ mod pipeline;
 mod regressor;
 mod scaler;
 mod spec_error;
+mod svm;
 mod table;
+mod table_fn;
 
 pub use boosted::{
     Boosted, BoostedAnswer, BoostedLinear, BoostedLink, BoostedMissing, BoostedPrecision,
     BoostedSpec, ClassRule,
 };
 pub use classifier::{Classifier, Decision};
+pub use faceted::{Choice, Facet, Faceted};
 pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
 pub use initial::{Initial, InitialLink, InitialScorer, ProbabilityMargin};
+pub use isotonic::{Isotonic, OutOfBounds};
+pub use kernel::Kernel;
 pub use labels::Labels;
 pub use linear::LinearScorer;
 pub use link::Link;
@@ -33,3 +41,7 @@ pub use pipeline::{Pipeline, Step};
 pub use regressor::{InverseLink, Regressor};
 pub use scaler::{Scaler, ScalerStep};
 pub use spec_error::SpecError;
+pub use svm::{PairRule, Pairs, Svm, SvmSpec};
+pub use table_fn::{
+    ClassIndexOf, Composed, Linked, Mapped, MethodOf, Pointwise, Selected, SideBySide, TableFn,
+};

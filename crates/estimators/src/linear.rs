@@ -41,7 +41,7 @@ impl LinearScorer {
 }
 
 /// Returns the sum of products; summed in [`LANES`] interleaved parts.
-fn dot(left: &[f64], right: &[f64]) -> f64 {
+pub(crate) fn dot(left: &[f64], right: &[f64]) -> f64 {
     let mut sums = [0.0; LANES];
     let left_chunks = left.chunks_exact(LANES);
     let right_chunks = right.chunks_exact(LANES);

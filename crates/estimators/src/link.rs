@@ -81,7 +81,7 @@ fn write_binary(second: f64, probabilities: &mut [f64]) {
 }
 
 /// Replaces scores by their softmax; the largest is subtracted first, so that nothing overflows.
-fn softmax(scores: &mut [f64]) {
+pub(crate) fn softmax(scores: &mut [f64]) {
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     for score in &mut *scores {
         *score = (*score - largest).exp();

@@ -3,6 +3,7 @@
 //! One file per family; [`convert`] dispatches on the class. Attribute names, layouts and how releases differ
 //! are facts of scikit-learn's own source, releases 1.0 to 1.9.
 
+mod arrays;
 mod boosted;
 mod boosting;
 mod convert;
@@ -12,8 +13,10 @@ mod globals;
 mod hist_boosting;
 mod labels;
 mod linear;
+mod numeric;
 mod pipeline;
 mod preprocessing;
+mod svm;
 mod tree;
 mod version;
 

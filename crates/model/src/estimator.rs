@@ -17,16 +17,19 @@ pub enum Method {
     DecisionFunction,
     /// The transformed table.
     Transform,
+    /// How normal each row is: higher is more normal.
+    ScoreSamples,
 }
 
 impl Method {
     /// Every method, in the order in which a signature lists them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Predict,
         Self::PredictProba,
         Self::PredictLogProba,
         Self::DecisionFunction,
         Self::Transform,
+        Self::ScoreSamples,
     ];
 
     /// Returns the name in Python and on the wire.
@@ -38,6 +41,7 @@ impl Method {
             Self::PredictLogProba => "predict_log_proba",
             Self::DecisionFunction => "decision_function",
             Self::Transform => "transform",
+            Self::ScoreSamples => "score_samples",
         }
     }
 }

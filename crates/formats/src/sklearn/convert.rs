@@ -5,7 +5,7 @@ use coracle_pickle::{Graph, Node};
 
 use super::fitted::Fitted;
 use super::{
-    Converted, Version, boosted, boosting, describe, hist_boosting, linear, pipeline,
+    Converted, Version, boosted, boosting, describe, hist_boosting, linear, numeric, pipeline,
     preprocessing, tree,
 };
 
@@ -115,7 +115,10 @@ pub(super) fn estimator(
         "sklearn.preprocessing._data.RobustScaler" => preprocessing::robust_scaler(fitted)?,
         "sklearn.impute._base.SimpleImputer" => preprocessing::simple_imputer(fitted)?,
         class if boosted::is_known(class) => boosted::convert(fitted)?.part,
-        class => return Err(unsupported(fitted, class)),
+        class => match numeric::converter(class) {
+            Some(convert) => convert(fitted)?,
+            None => return Err(unsupported(fitted, class)),
+        },
     };
     let mut facts = part.facts;
     facts.insert(

@@ -1,13 +1,17 @@
 //! Linear models.
 
+use std::sync::Arc;
+
 use coracle_estimators::{
-    Classifier, Decision, InverseLink, Labels, LinearScorer, Link, Regressor,
+    Choice, Classifier, Decision, Facet, InverseLink, Isotonic, Labels, LinearScorer, Link,
+    OutOfBounds, Regressor, TableFn,
 };
-use coracle_model::{LoadError, Scorer, Width};
+use coracle_model::{LoadError, Method, Scorer, Width};
 
 use super::convert::Part;
 use super::fitted::Fitted;
 use super::labels::labels;
+use super::svm;
 
 /// Converts a logistic regression, with or without cross-validation.
 pub(super) fn logistic(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -99,8 +103,85 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     ))
 }
 
+/// Converts a linear classifier without probabilities.
+pub(super) fn plain_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    classifier(fitted, labels(fitted)?, None)
+}
+
+/// Converts a generalised linear model: Poisson, gamma, Tweedie.
+pub(super) fn generalized(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let is_tweedie = fitted.short_class() == "TweedieRegressor";
+    let link = match is_tweedie {
+        true => fitted.text("link")?,
+        false => "log".to_owned(),
+    };
+    let inverse = match link.as_str() {
+        "identity" => InverseLink::Identity,
+        "log" => InverseLink::Exponential,
+        // Up to 0 is the normal distribution and more extreme ones.
+        "auto" if fitted.number("power")? <= 0.0 => InverseLink::Identity,
+        "auto" => InverseLink::Exponential,
+        other => return Err(fitted.unknown("link", other)),
+    };
+    let (scorer, width) = scorer(fitted)?;
+    Ok(Part::new(
+        Regressor::new(Box::new(scorer), inverse, width),
+        vec![("link".to_owned(), link)],
+    ))
+}
+
+/// Converts a one-class machine fitted by stochastic gradient descent.
+pub(super) fn one_class(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_features = fitted.n_features()?;
+    let offset = fitted.finite("offset_", 1)?;
+    let offset = offset.first().copied().unwrap_or_default();
+    let decision = LinearScorer::try_new(fitted.flat("coef_")?, vec![-offset], n_features)
+        .map_err(|error| fitted.spec(error))?;
+    svm::novelty(
+        fitted,
+        Arc::new(decision),
+        offset,
+        Choice::AtLeast(0.0),
+        false,
+    )
+}
+
+/// Converts a robust regression by random samples, which predicts as the estimator of its best sample.
+pub(super) fn ransac(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let (estimator, component) = fitted.estimator_in("estimator_")?;
+    let facets = Facet::delegated(None, &estimator).map_err(|error| fitted.spec(error))?;
+    let only = facets
+        .into_iter()
+        .filter(|facet| facet.method() == Method::Predict);
+    let mut part = fitted.faceted(only.collect())?;
+    part.children.push(component);
+    Ok(part)
+}
+
+/// Converts an isotonic regression.
+pub(super) fn isotonic(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let function: Arc<dyn TableFn> = Arc::new(isotonic_function(fitted)?);
+    let spec = |error| fitted.spec(error);
+    fitted.faceted(vec![
+        Facet::column(Method::Predict, Arc::clone(&function)).map_err(spec)?,
+        Facet::column(Method::Transform, function).map_err(spec)?,
+    ])
+}
+
+/// Reads the steps of an isotonic regression.
+pub(super) fn isotonic_function(fitted: &Fitted<'_>) -> Result<Isotonic, LoadError> {
+    let out_of_bounds = match fitted.text("out_of_bounds")?.as_str() {
+        "nan" => OutOfBounds::Nan,
+        "clip" => OutOfBounds::Clip,
+        "raise" => OutOfBounds::Refuse,
+        other => return Err(fitted.unknown("out_of_bounds", other)),
+    };
+    let (xs, ys) = (fitted.flat("X_thresholds_")?, fitted.flat("y_thresholds_")?);
+    Isotonic::try_new(xs, ys, out_of_bounds).map_err(|error| fitted.spec(error))
+}
+
 /// Reads `coef_` and `intercept_`; the width is scalar where `coef_` has one dimension.
-fn scorer(fitted: &Fitted<'_>) -> Result<(LinearScorer, Width), LoadError> {
+pub(super) fn scorer(fitted: &Fitted<'_>) -> Result<(LinearScorer, Width), LoadError> {
     let (shape, coefficients) = match fitted.array("coef_") {
         Ok(_) => fitted.numbers("coef_")?,
         Err(_not_dense) => {

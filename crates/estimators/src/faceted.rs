@@ -1,0 +1,352 @@
+//! An estimator put together method by method.
+
+use std::sync::Arc;
+
+use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, Width};
+use coracle_tensor::{DType, Rows, Tensor};
+
+use crate::spec_error::SpecError;
+use crate::table_fn::{TableFn, rows_of};
+use crate::{Labels, table};
+
+/// How a class follows from a row of numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    /// The number of the first largest column; NaN counts as largest.
+    FirstLargest,
+    /// One column: the second class if it is above this number.
+    Above(f64),
+    /// One column: the second class if it is this number or above.
+    AtLeast(f64),
+    /// One column: it is the number of the class.
+    Index,
+}
+
+/// What a method answers with.
+#[derive(Debug)]
+enum Answer {
+    Values(Arc<dyn TableFn>),
+    Classes {
+        function: Arc<dyn TableFn>,
+        labels: Labels,
+        choice: Choice,
+    },
+    Delegated {
+        before: Option<Arc<dyn TableFn>>,
+        estimator: Arc<dyn Estimator>,
+    },
+}
+
+/// A method and how it is computed.
+#[derive(Debug)]
+pub struct Facet {
+    spec: MethodSpec,
+    answer: Answer,
+}
+
+impl Facet {
+    /// Returns a method that answers a table of doubles.
+    #[must_use]
+    pub fn table(method: Method, function: Arc<dyn TableFn>) -> Self {
+        let width = Width::Columns(function.n_columns());
+        Self::values(method, function, width)
+    }
+
+    /// Returns a method that answers a double per row.
+    ///
+    /// # Errors
+    /// [`SpecError`] if `function` gives more than one column.
+    pub fn column(method: Method, function: Arc<dyn TableFn>) -> Result<Self, SpecError> {
+        match function.n_columns() {
+            1 => Ok(Self::values(method, function, Width::Scalar)),
+            n_columns => Err(SpecError::new(format!(
+                "{} has {n_columns} columns, expected one",
+                method.as_str()
+            ))),
+        }
+    }
+
+    /// Returns a method that answers a double per row where there is one column, else a table.
+    #[must_use]
+    pub fn flat(method: Method, function: Arc<dyn TableFn>) -> Self {
+        let width = match function.n_columns() {
+            1 => Width::Scalar,
+            n_columns => Width::Columns(n_columns),
+        };
+        Self::values(method, function, width)
+    }
+
+    fn values(method: Method, function: Arc<dyn TableFn>, width: Width) -> Self {
+        Self {
+            spec: MethodSpec {
+                method,
+                dtype: DType::F64,
+                width,
+            },
+            answer: Answer::Values(function),
+        }
+    }
+
+    /// Returns `predict` of a classifier or clusterer.
+    ///
+    /// # Errors
+    /// [`SpecError`] if the function's columns do not fit the labels and the choice.
+    pub fn classes(
+        function: Arc<dyn TableFn>,
+        labels: Labels,
+        choice: Choice,
+    ) -> Result<Self, SpecError> {
+        let (n_columns, n_classes) = (function.n_columns(), labels.len());
+        let fits = match choice {
+            Choice::FirstLargest => n_columns == n_classes,
+            Choice::Above(_) | Choice::AtLeast(_) => n_columns == 1 && n_classes == 2,
+            Choice::Index => n_columns == 1,
+        };
+        if !fits || n_classes == 0 {
+            return Err(SpecError::new(format!(
+                "{n_columns} scores do not fit {n_classes} classes"
+            )));
+        }
+        Ok(Self {
+            spec: MethodSpec {
+                method: Method::Predict,
+                dtype: labels.dtype(),
+                width: Width::Scalar,
+            },
+            answer: Answer::Classes {
+                function,
+                labels,
+                choice,
+            },
+        })
+    }
+
+    /// Returns all methods of `estimator`, on tables that went through `before`.
+    ///
+    /// # Errors
+    /// [`SpecError`] if the estimator takes another number of columns than `before` gives.
+    pub fn delegated(
+        before: Option<&Arc<dyn TableFn>>,
+        estimator: &Arc<dyn Estimator>,
+    ) -> Result<Vec<Self>, SpecError> {
+        if let Some(before) = before
+            && before.n_columns() != estimator.n_features()
+        {
+            return Err(SpecError::new(format!(
+                "{} columns are given where {} are taken",
+                before.n_columns(),
+                estimator.n_features()
+            )));
+        }
+        let facets = estimator.methods().iter().map(|&spec| Self {
+            spec,
+            answer: Answer::Delegated {
+                before: before.cloned(),
+                estimator: Arc::clone(estimator),
+            },
+        });
+        Ok(facets.collect())
+    }
+
+    /// Returns the method.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.spec.method
+    }
+
+    fn n_features(&self) -> usize {
+        match &self.answer {
+            Answer::Values(function) | Answer::Classes { function, .. } => function.n_features(),
+            Answer::Delegated {
+                before: Some(before),
+                ..
+            } => before.n_features(),
+            Answer::Delegated { estimator, .. } => estimator.n_features(),
+        }
+    }
+
+    fn accepts(&self) -> Accepts {
+        match &self.answer {
+            Answer::Values(function) | Answer::Classes { function, .. } => function.accepts(),
+            Answer::Delegated {
+                before: Some(before),
+                ..
+            } => before.accepts(),
+            Answer::Delegated { estimator, .. } => estimator.accepts(),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match &self.answer {
+            Answer::Values(function) | Answer::Classes { function, .. } => function.memory_bytes(),
+            Answer::Delegated { estimator, .. } => estimator.memory_bytes(),
+        }
+    }
+
+    fn run(&self, rows: Rows<'_>) -> Result<Tensor, RunError> {
+        match &self.answer {
+            Answer::Values(function) => {
+                let values = function.apply(rows)?;
+                match self.spec.width {
+                    Width::Scalar => Ok(table::column(values)),
+                    Width::Columns(n_columns) => table::matrix(values, rows.n_rows(), n_columns),
+                }
+            }
+            Answer::Classes {
+                function,
+                labels,
+                choice,
+            } => {
+                let values = function.apply(rows)?;
+                let rows = values.chunks_exact(function.n_columns());
+                let indices: Vec<usize> = rows
+                    .map(|row| choice.of(row).min(labels.len() - 1))
+                    .collect();
+                Ok(labels.take(&indices))
+            }
+            Answer::Delegated { before, estimator } => match before {
+                Some(before) => {
+                    let between = before.apply(rows)?;
+                    estimator.run(self.spec.method, rows_of(&between, before.n_columns())?)
+                }
+                None => estimator.run(self.spec.method, rows),
+            },
+        }
+    }
+}
+
+impl Choice {
+    fn of(self, row: &[f64]) -> usize {
+        match self {
+            Self::FirstLargest => first_largest(row),
+            Self::Above(threshold) => usize::from(row[0] > threshold),
+            Self::AtLeast(threshold) => usize::from(row[0] >= threshold),
+            #[expect(
+                clippy::as_conversions,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a class index; the cast saturates and the caller limits it"
+            )]
+            Self::Index => row[0] as usize,
+        }
+    }
+}
+
+/// Returns the index of the first largest value; NaN counts as larger than any number, as in numpy.
+pub(crate) fn first_largest(values: &[f64]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if value.is_nan() {
+            return index;
+        }
+        if *value > values[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+/// An estimator whose methods are functions of tables.
+#[derive(Debug)]
+pub struct Faceted {
+    facets: Vec<Facet>,
+    methods: Vec<MethodSpec>,
+    accepts: Accepts,
+}
+
+impl Faceted {
+    /// Returns an estimator of these methods, the default one first.
+    ///
+    /// # Errors
+    /// [`SpecError`] if there are none, or they take different numbers of columns.
+    pub fn try_new(facets: Vec<Facet>) -> Result<Self, SpecError> {
+        let Some(first) = facets.first() else {
+            return Err(SpecError::new("there are no methods"));
+        };
+        let n_features = first.n_features();
+        if n_features == 0 || facets.iter().any(|facet| facet.n_features() != n_features) {
+            let all: Vec<usize> = facets.iter().map(Facet::n_features).collect();
+            return Err(SpecError::new(format!("methods take {all:?} columns")));
+        }
+        Ok(Self {
+            accepts: first.accepts(),
+            methods: facets.iter().map(|facet| facet.spec).collect(),
+            facets,
+        })
+    }
+
+    /// Takes these numbers instead of what the first method takes.
+    #[must_use]
+    pub fn accepting(mut self, accepts: Accepts) -> Self {
+        self.accepts = accepts;
+        self
+    }
+}
+
+impl Estimator for Faceted {
+    fn n_features(&self) -> usize {
+        self.facets.first().map_or(0, Facet::n_features)
+    }
+
+    fn accepts(&self) -> Accepts {
+        self.accepts
+    }
+
+    fn methods(&self) -> &[MethodSpec] {
+        &self.methods
+    }
+
+    fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
+        table::check(rows, self.n_features(), self.accepts)?;
+        let mut facets = self.facets.iter();
+        match facets.find(|facet| facet.spec.method == method) {
+            Some(facet) => facet.run(rows),
+            None => Err(table::no_method(method)),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        // Methods share their kernels; the first stands for all.
+        self.facets.first().map_or(0, Facet::memory_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_tensor::Values;
+
+    use super::*;
+    use crate::LinearScorer;
+
+    fn scores() -> Arc<dyn TableFn> {
+        let weights = vec![1.0, 0.0, 0.0, 1.0];
+        Arc::new(LinearScorer::try_new(weights, vec![0.0, 0.0], 2).unwrap())
+    }
+
+    #[test]
+    fn methods_share_a_function_and_refuse_what_it_does_not_take() {
+        let labels = Labels::new(Values::I64(vec![7, 9]));
+        let facets = vec![
+            Facet::classes(scores(), labels, Choice::FirstLargest).unwrap(),
+            Facet::table(Method::Transform, scores()),
+        ];
+        let estimator = Faceted::try_new(facets).unwrap();
+        let rows = Rows::try_new(&[1.0, 2.0, 5.0, 5.0], 2).unwrap();
+        let predicted = estimator.run(Method::Predict, rows).unwrap();
+        assert_eq!(predicted.values(), &Values::I64(vec![9, 7]));
+        let transformed = estimator.run(Method::Transform, rows).unwrap();
+        assert_eq!(transformed.values(), &Values::F64(vec![1.0, 2.0, 5.0, 5.0]));
+        assert!(estimator.run(Method::PredictProba, rows).is_err());
+        let missing = Rows::try_new(&[f64::NAN, 1.0], 2).unwrap();
+        assert!(estimator.run(Method::Predict, missing).is_err());
+    }
+
+    #[test]
+    fn labels_must_fit_the_scores() {
+        let three = || Labels::new(Values::I64(vec![1, 2, 3]));
+        assert!(Facet::classes(scores(), three(), Choice::FirstLargest).is_err());
+        assert!(Facet::classes(scores(), three(), Choice::Above(0.0)).is_err());
+        assert!(Facet::column(Method::Predict, scores()).is_err());
+        assert!(Faceted::try_new(Vec::new()).is_err());
+    }
+}

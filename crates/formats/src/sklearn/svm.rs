@@ -1,0 +1,192 @@
+//! Support vector machines.
+
+use std::sync::Arc;
+
+use coracle_estimators::{
+    Choice, Composed, Facet, Kernel, Labels, Mapped, PairRule, Pairs, Pointwise, Svm, SvmSpec,
+    TableFn,
+};
+use coracle_model::{LoadError, Method};
+use coracle_tensor::Values;
+
+use super::arrays::Matrix;
+use super::convert::Part;
+use super::fitted::Fitted;
+use super::labels::labels;
+
+/// Converts SVC and NuSVC.
+pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let labels = labels(fitted)?;
+    let counts = fitted.counts(attribute(fitted, "_n_support", "n_support_"))?;
+    let n_classes = labels.len();
+    if counts.len() != n_classes || n_classes < 2 {
+        let message = format!("{} counts of vectors for {n_classes} classes", counts.len());
+        return Err(fitted.malformed(message));
+    }
+    let n_vectors = counts.iter().fold(0_usize, |sum, &n| sum.saturating_add(n));
+    let svm: Arc<Svm> = Arc::new(machine(fitted, counts)?);
+    let pairs = |rule: PairRule| -> Result<Arc<dyn TableFn>, LoadError> {
+        let pairs = Pairs::try_new(Arc::clone(&svm) as _, n_classes, rule);
+        Ok(Arc::new(pairs.map_err(|error| fitted.spec(error))?))
+    };
+    let shape = fitted.text("decision_function_shape")?;
+    let decision = match (shape.as_str(), n_classes) {
+        ("ovr" | "ovo", 2) => pairs(PairRule::Negated)?,
+        ("ovr", _) => pairs(PairRule::OneVersusRest)?,
+        ("ovo", _) => Arc::clone(&svm) as _,
+        (other, _) => return Err(fitted.unknown("decision_function_shape", other)),
+    };
+    let breaks_ties = fitted.flag_or("break_ties", false)? && n_classes > 2;
+    let predict = if breaks_ties && shape == "ovr" {
+        Facet::classes(Arc::clone(&decision), labels, Choice::FirstLargest)
+    } else {
+        Facet::classes(pairs(PairRule::Vote)?, labels, Choice::Index)
+    };
+    let mut facets = vec![predict.map_err(|error| fitted.spec(error))?];
+    if has_probabilities(fitted) {
+        let slopes = fitted.flat(attribute(fitted, "_probA", "probA_"))?;
+        let offsets = fitted.flat(attribute(fitted, "_probB", "probB_"))?;
+        if slopes.len() != offsets.len() {
+            return Err(fitted.malformed("'probA_' and 'probB_' differ in length"));
+        }
+        let sigmoids = slopes.into_iter().zip(offsets).collect();
+        let probabilities = pairs(PairRule::Probabilities(sigmoids))?;
+        facets.push(Facet::table(
+            Method::PredictProba,
+            Arc::clone(&probabilities),
+        ));
+        facets.push(Facet::table(
+            Method::PredictLogProba,
+            Arc::new(Mapped::new(probabilities, Pointwise::Ln)),
+        ));
+    }
+    facets.push(Facet::flat(Method::DecisionFunction, decision));
+    let mut part = fitted.faceted(facets)?;
+    part.facts = facts(n_vectors, &svm_kernel_name(fitted));
+    Ok(part)
+}
+
+fn has_probabilities(fitted: &Fitted<'_>) -> bool {
+    // The parameter may be the text "deprecated" from 1.9 on.
+    let asked = fitted.attr("probability");
+    asked.and_then(|id| fitted.graph.bool(id)) == Some(true)
+}
+
+/// Converts SVR and NuSVR.
+pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_vectors = n_vectors(fitted)?;
+    let svm = machine(fitted, vec![n_vectors])?;
+    let predict = Facet::column(Method::Predict, Arc::new(svm));
+    let mut part = fitted.faceted(vec![predict.map_err(|error| fitted.spec(error))?])?;
+    part.facts = facts(n_vectors, &svm_kernel_name(fitted));
+    Ok(part)
+}
+
+/// Converts OneClassSVM.
+pub(super) fn one_class(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_vectors = n_vectors(fitted)?;
+    let svm = machine(fitted, vec![n_vectors])?;
+    let offset = fitted.flat("offset_")?;
+    let &[offset] = offset.as_slice() else {
+        return Err(fitted.malformed("'offset_' is not one number"));
+    };
+    let mut part = novelty(fitted, Arc::new(svm), offset, Choice::Above(0.0), true)?;
+    part.facts = facts(n_vectors, &svm_kernel_name(fitted));
+    Ok(part)
+}
+
+/// Returns a detector: `predict` of 1 and -1, `decision_function`, and `score_samples` that lies `offset` above.
+pub(super) fn novelty(
+    fitted: &Fitted<'_>,
+    decision: Arc<dyn TableFn>,
+    offset: f64,
+    choice: Choice,
+    wide: bool,
+) -> Result<Part, LoadError> {
+    let labels = Labels::new(match wide {
+        true => Values::I64(vec![-1, 1]),
+        false => Values::I32(vec![-1, 1]),
+    });
+    let spec = |error| fitted.spec(error);
+    let scores = Arc::new(Mapped::new(Arc::clone(&decision), Pointwise::Add(offset)));
+    fitted.faceted(vec![
+        Facet::classes(Arc::clone(&decision), labels, choice).map_err(spec)?,
+        Facet::column(Method::DecisionFunction, decision).map_err(spec)?,
+        Facet::column(Method::ScoreSamples, scores).map_err(spec)?,
+    ])
+}
+
+fn n_vectors(fitted: &Fitted<'_>) -> Result<usize, LoadError> {
+    fitted
+        .matrix_or_sparse("support_vectors_")
+        .map(|vectors| vectors.n_rows)
+}
+
+fn facts(n_vectors: usize, kernel: &str) -> Vec<(String, String)> {
+    vec![
+        ("support vectors".to_owned(), n_vectors.to_string()),
+        ("kernel".to_owned(), kernel.to_owned()),
+    ]
+}
+
+fn svm_kernel_name(fitted: &Fitted<'_>) -> String {
+    fitted.text_if("kernel").unwrap_or_default()
+}
+
+/// Returns the private name where it is there, as libsvm is called with those.
+fn attribute<'a>(fitted: &Fitted<'_>, private: &'a str, public: &'a str) -> &'a str {
+    match fitted.attr(private) {
+        Some(_) => private,
+        None => public,
+    }
+}
+
+fn machine(fitted: &Fitted<'_>, counts: Vec<usize>) -> Result<Svm, LoadError> {
+    let n_features = fitted.n_features()?;
+    let vectors = fitted.matrix_or_sparse("support_vectors_")?;
+    let coefficients: Matrix = fitted.matrix_or_sparse("_dual_coef_")?;
+    // A machine of no vectors is stored as an empty matrix of another width.
+    let is_empty = vectors.values.is_empty() && counts.iter().all(|&count| count == 0);
+    if vectors.n_columns != n_features && !is_empty {
+        return Err(fitted.malformed(format!(
+            "support vectors have {} columns, expected {n_features}",
+            vectors.n_columns
+        )));
+    }
+    let kernel = match fitted.text_if("kernel").as_deref() {
+        Some("linear") => Kernel::Linear,
+        Some("poly") => Kernel::Polynomial {
+            gamma: fitted.number("_gamma")?,
+            coef0: fitted.number("coef0")?,
+            degree: fitted.number("degree")?,
+        },
+        Some("rbf") => Kernel::Rbf {
+            gamma: fitted.number("_gamma")?,
+        },
+        Some("sigmoid") => Kernel::Sigmoid {
+            gamma: fitted.number("_gamma")?,
+            coef0: fitted.number("coef0")?,
+        },
+        Some(other) => return Err(fitted.unknown("kernel", other)),
+        None => return Err(fitted.unsupported("a kernel that is a function is not supported")),
+    };
+    let spec = SvmSpec {
+        kernel,
+        n_features,
+        support_vectors: vectors.values,
+        coefficients: coefficients.values,
+        intercepts: fitted.flat("_intercept_")?,
+        counts,
+    };
+    Svm::try_new(spec).map_err(|error| fitted.spec(error))
+}
+
+/// Returns `second` after `first`.
+pub(super) fn composed(
+    fitted: &Fitted<'_>,
+    first: Arc<dyn TableFn>,
+    second: Arc<dyn TableFn>,
+) -> Result<Arc<dyn TableFn>, LoadError> {
+    let composed = Composed::try_new(first, second).map_err(|error| fitted.spec(error))?;
+    Ok(Arc::new(composed))
+}
