@@ -1,6 +1,11 @@
 //! Similarity of two rows: the kernels of support vector machines, Nystroem, kernel PCA and ridge.
 
+use coracle_model::{Accepts, RunError, RunErrorKind};
+use coracle_tensor::Rows;
+
 use crate::linear::dot;
+use crate::spec_error::{SpecError, expect_length};
+use crate::table_fn::TableFn;
 
 /// A function of two rows of the same length.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,6 +127,114 @@ fn power(base: f64, exponent: f64) -> f64 {
         }
         exponent => base.powf(exponent),
     }
+}
+
+/// Weighted sums of a row's similarities to reference rows.
+#[derive(Clone, Debug)]
+pub struct KernelMapSpec {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The number of columns.
+    pub n_features: usize,
+    /// `(references, features)`, row-major.
+    pub references: Vec<f64>,
+    /// `(outputs, references)`, row-major.
+    pub weights: Vec<f64>,
+    /// Centring in the kernel's space: the mean similarity to each reference, and the mean of those.
+    pub centering: Option<(Vec<f64>, f64)>,
+}
+
+/// A function that is linear in the kernel's space: ridge, principal components, Nystroem's approximation.
+#[derive(Debug)]
+pub struct KernelMap {
+    spec: KernelMapSpec,
+    n_references: usize,
+    n_outputs: usize,
+}
+
+impl KernelMap {
+    /// Checks the parts and returns the function.
+    ///
+    /// # Errors
+    /// [`SpecError`] if lengths do not fit.
+    pub fn try_new(spec: KernelMapSpec) -> Result<Self, SpecError> {
+        let divide = |total: usize, by: usize| total.checked_div(by).unwrap_or_default();
+        let n_references = divide(spec.references.len(), spec.n_features);
+        let n_outputs = divide(spec.weights.len(), n_references);
+        if n_references == 0 || n_outputs == 0 {
+            return Err(SpecError::new("there are no references or outputs"));
+        }
+        let expected = n_references * spec.n_features;
+        expect_length("references", spec.references.len(), expected)?;
+        expect_length("weights", spec.weights.len(), n_references * n_outputs)?;
+        if let Some((means, _)) = &spec.centering {
+            expect_length("mean similarities", means.len(), n_references)?;
+        }
+        Ok(Self {
+            spec,
+            n_references,
+            n_outputs,
+        })
+    }
+}
+
+impl TableFn for KernelMap {
+    fn n_features(&self) -> usize {
+        self.spec.n_features
+    }
+
+    fn n_columns(&self) -> usize {
+        self.n_outputs
+    }
+
+    fn accepts(&self) -> Accepts {
+        Accepts::FINITE
+    }
+
+    fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
+        if self.spec.kernel.needs_positive() && rows.values().iter().any(|&value| value < 0.0) {
+            return Err(negative());
+        }
+        let mut similarities = vec![0.0; self.n_references];
+        let mut outputs = Vec::with_capacity(rows.n_rows() * self.n_outputs);
+        for row in rows.iter() {
+            let references = self.spec.references.chunks_exact(self.spec.n_features);
+            for (similarity, reference) in similarities.iter_mut().zip(references) {
+                *similarity = self.spec.kernel.of(row, reference);
+            }
+            if let Some((means, mean)) = &self.spec.centering {
+                let sum: f64 = similarities.iter().sum();
+                let own_mean = sum / count(self.n_references);
+                for (similarity, reference_mean) in similarities.iter_mut().zip(means) {
+                    *similarity = *similarity - reference_mean - own_mean + mean;
+                }
+            }
+            let weights = self.spec.weights.chunks_exact(self.n_references);
+            outputs.extend(weights.map(|weights| dot(&similarities, weights)));
+        }
+        Ok(outputs)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        (self.spec.references.capacity() + self.spec.weights.capacity()) * size_of::<f64>()
+    }
+}
+
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "a number of rows"
+)]
+pub(crate) fn count(n: usize) -> f64 {
+    n as f64
+}
+
+/// Returns the error of a negative number where none is taken.
+pub(crate) fn negative() -> RunError {
+    RunError::new(
+        RunErrorKind::ValueOutOfRange,
+        "a negative value; this model takes numbers from 0",
+    )
 }
 
 #[cfg(test)]

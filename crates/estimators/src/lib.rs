@@ -5,20 +5,29 @@
 //! [`Regressor`] take any [`Scorer`](coracle_model::Scorer).
 
 mod boosted;
+mod centers;
 mod classifier;
+mod columnwise;
 mod faceted;
+mod gaussian;
 mod imputer;
 mod initial;
 mod isotonic;
 mod kernel;
 mod labels;
+mod linalg;
 mod linear;
 mod link;
+mod metric;
 mod ordinal;
 mod pipeline;
+mod projection;
 mod regressor;
+mod rowwise;
 mod scaler;
 mod spec_error;
+mod special;
+mod spline;
 mod svm;
 mod table;
 mod table_fn;
@@ -27,20 +36,28 @@ pub use boosted::{
     Boosted, BoostedAnswer, BoostedLinear, BoostedLink, BoostedMissing, BoostedPrecision,
     BoostedSpec, ClassRule,
 };
+pub use centers::{CenterAnswer, Centers, ClusterNode, ClusterTree};
 pub use classifier::{Classifier, Decision};
+pub use columnwise::{BinEncoding, ColumnOperation, Columnwise};
 pub use faceted::{Choice, Facet, Faceted};
+pub use gaussian::{Factor, GaussianSpec, Gaussians, LogNormalized, LogSum};
 pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
 pub use initial::{Initial, InitialLink, InitialScorer, ProbabilityMargin};
 pub use isotonic::{Isotonic, OutOfBounds};
-pub use kernel::Kernel;
+pub use kernel::{Kernel, KernelMap, KernelMapSpec};
 pub use labels::Labels;
+pub use linalg::{inverse, multiply, solve};
 pub use linear::LinearScorer;
 pub use link::Link;
+pub use metric::Metric;
 pub use ordinal::{OrdinalColumn, OrdinalScorer};
 pub use pipeline::{Pipeline, Step};
+pub use projection::{Projection, ProjectionSpec};
 pub use regressor::{InverseLink, Regressor};
+pub use rowwise::{Norm, Products, RowOperation, Rowwise, Unary};
 pub use scaler::{Scaler, ScalerStep};
 pub use spec_error::SpecError;
+pub use spline::{ColumnSplines, Extrapolation, Splines};
 pub use svm::{PairRule, Pairs, Svm, SvmSpec};
 pub use table_fn::{
     ClassIndexOf, Composed, Linked, Mapped, MethodOf, Pointwise, Selected, SideBySide, TableFn,

@@ -134,6 +134,8 @@ pub enum Pointwise {
     LnOfPositive,
     /// The exponential.
     Exp,
+    /// The cosine.
+    Cos,
     /// This number is added.
     Add(f64),
     /// Multiplied by this number.
@@ -189,6 +191,7 @@ impl TableFn for Mapped {
                 value => value.ln(),
             }),
             Pointwise::Exp => apply(&mut values, &f64::exp),
+            Pointwise::Cos => apply(&mut values, &f64::cos),
             Pointwise::Add(number) => apply(&mut values, &|value| value + number),
             Pointwise::Times(number) => apply(&mut values, &|value| value * number),
             Pointwise::WithComplement => {

@@ -6,17 +6,22 @@
 mod arrays;
 mod boosted;
 mod boosting;
+mod clustering;
 mod convert;
+mod decomposition;
 mod describe;
 mod fitted;
 mod globals;
 mod hist_boosting;
+mod importance;
 mod labels;
 mod linear;
 mod numeric;
 mod pipeline;
 mod preprocessing;
+mod selection;
 mod svm;
+mod transformers;
 mod tree;
 mod version;
 

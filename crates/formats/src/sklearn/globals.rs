@@ -34,9 +34,19 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Constructor "functools" ["partial"]
     Record "lightgbm.basic" ["Booster"]
     Record "lightgbm.sklearn" ["LGBMClassifier" "LGBMModel" "LGBMRanker" "LGBMRegressor"]
-    Value "numpy" ["exp" "expm1" "log" "log1p" "mean" "sqrt" "square"]
-    Value "numpy._core._multiarray_umath" ["exp" "expm1" "log" "log1p" "sqrt" "square"]
-    Value "numpy.core._multiarray_umath" ["exp" "expm1" "log" "log1p" "sqrt" "square"]
+    Value "numpy" [
+        "mean"
+        "abs" "absolute" "arcsinh" "arctan" "cbrt" "ceil" "cos" "cosh" "exp" "exp2" "expm1" "fabs" "floor" "log" "log10"
+        "log1p" "log2" "negative" "reciprocal" "rint" "sign" "sin" "sinh" "sqrt" "square" "tan" "tanh"
+    ]
+    Value "numpy._core._multiarray_umath" [
+        "abs" "absolute" "arcsinh" "arctan" "cbrt" "ceil" "cos" "cosh" "exp" "exp2" "expm1" "fabs" "floor" "log" "log10"
+        "log1p" "log2" "negative" "reciprocal" "rint" "sign" "sin" "sinh" "sqrt" "square" "tan" "tanh"
+    ]
+    Value "numpy.core._multiarray_umath" [
+        "abs" "absolute" "arcsinh" "arctan" "cbrt" "ceil" "cos" "cosh" "exp" "exp2" "expm1" "fabs" "floor" "log" "log10"
+        "log1p" "log2" "negative" "reciprocal" "rint" "sign" "sin" "sinh" "sqrt" "square" "tan" "tanh"
+    ]
     Value "scipy._lib.array_api_compat.numpy._aliases" ["asarray"]
     Record "scipy.interpolate._bsplines" ["BSpline"]
     Constructor "sklearn._loss._loss" [
@@ -133,7 +143,10 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "GenericUnivariateSelect" "SelectFdr" "SelectFpr" "SelectFwe" "SelectKBest"
         "SelectPercentile"
     ]
-    Value "sklearn.feature_selection._univariate_selection" ["chi2" "f_classif"]
+    Value "sklearn.feature_selection._mutual_info" ["mutual_info_classif" "mutual_info_regression"]
+    Value "sklearn.feature_selection._univariate_selection" [
+        "chi2" "f_classif" "f_regression" "r_regression"
+    ]
     Record "sklearn.feature_selection._variance_threshold" ["VarianceThreshold"]
     Record "sklearn.frozen._frozen" ["FrozenEstimator"]
     Record "sklearn.gaussian_process._gpc" [

@@ -13,17 +13,23 @@ use super::fitted::Fitted;
 /// Kind `Unsupported` for labels that are neither numbers, texts nor truth values, or a list of arrays (several
 /// outputs); `Malformed` if there are none.
 pub(super) fn labels(fitted: &Fitted<'_>) -> Result<Labels, LoadError> {
-    let id = fitted.require("classes_")?;
+    labels_in(fitted, "classes_")
+}
+
+/// Returns the labels in attribute `name`; see [`labels`].
+pub(super) fn labels_in(fitted: &Fitted<'_>, name: &str) -> Result<Labels, LoadError> {
+    let id = fitted.require(name)?;
     if matches!(fitted.graph.node(id), Node::List(_)) {
         return Err(fitted.unsupported("classifiers of several outputs are not supported"));
     }
-    let array = fitted.array("classes_")?;
+    let array = fitted.array(name)?;
     let values = values(fitted, array).ok_or_else(|| {
-        fitted
-            .unsupported("'classes_' holds labels that are neither numbers, texts nor truth values")
+        fitted.unsupported(format!(
+            "'{name}' holds labels that are neither numbers, texts nor truth values"
+        ))
     })?;
     if values.is_empty() || array.shape().len() != 1 {
-        return Err(fitted.malformed(format!("'classes_' has shape {:?}", array.shape())));
+        return Err(fitted.malformed(format!("'{name}' has shape {:?}", array.shape())));
     }
     Ok(Labels::new(values))
 }

@@ -53,6 +53,20 @@ pub(super) fn robust_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     scaler(fitted, n_features, steps)
 }
 
+/// Converts a scaler by largest absolute values.
+pub(super) fn max_abs_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_features = fitted.n_features()?;
+    let scale = fitted.vector("scale_", n_features)?;
+    let mut steps = vec![ScalerStep::Divide(scale)];
+    if fitted.flag_or("clip", false)? {
+        steps.push(ScalerStep::Clip {
+            low: -1.0,
+            high: 1.0,
+        });
+    }
+    scaler(fitted, n_features, steps)
+}
+
 fn scaler(
     fitted: &Fitted<'_>,
     n_features: usize,

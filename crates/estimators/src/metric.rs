@@ -1,0 +1,186 @@
+//! Distances between rows, by scikit-learn's names.
+
+use crate::kernel::{absolute_distance, squared_distance};
+use crate::linear::dot;
+
+/// A distance between two rows of the same length.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Metric {
+    /// The square root of the sum of squared differences.
+    Euclidean,
+    /// The sum of squared differences.
+    SquaredEuclidean,
+    /// The sum of absolute differences.
+    Manhattan,
+    /// The largest absolute difference.
+    Chebyshev,
+    /// The p-norm of the differences.
+    Minkowski {
+        /// The exponent.
+        p: f64,
+    },
+    /// The p-norm of the differences, each weighted.
+    WeightedMinkowski {
+        /// The exponent.
+        p: f64,
+        /// A weight per column.
+        weights: Vec<f64>,
+    },
+    /// One minus the cosine of the angle.
+    Cosine,
+    /// One minus the correlation.
+    Correlation,
+    /// The sum of `|x - y| / (|x| + |y|)`.
+    Canberra,
+    /// `sum |x - y| / sum |x + y|`.
+    BrayCurtis,
+    /// The share of columns that differ.
+    Hamming,
+    /// Euclidean, each squared difference divided by a variance.
+    StandardizedEuclidean {
+        /// A variance per column.
+        variances: Vec<f64>,
+    },
+}
+
+impl Metric {
+    /// Returns the metric of a name without parameters, as in scikit-learn.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "euclidean" | "l2" => Self::Euclidean,
+            "sqeuclidean" => Self::SquaredEuclidean,
+            "manhattan" | "cityblock" | "l1" => Self::Manhattan,
+            "chebyshev" | "infinity" => Self::Chebyshev,
+            "cosine" => Self::Cosine,
+            "correlation" => Self::Correlation,
+            "canberra" => Self::Canberra,
+            "braycurtis" => Self::BrayCurtis,
+            "hamming" => Self::Hamming,
+            _ => return None,
+        })
+    }
+
+    /// Returns the Minkowski metric of exponent `p`, in its simplest form.
+    #[must_use]
+    #[expect(clippy::float_cmp, reason = "exponents are compared exactly")]
+    pub fn minkowski(p: f64) -> Self {
+        if p == 1.0 {
+            Self::Manhattan
+        } else if p == 2.0 {
+            Self::Euclidean
+        } else if p == f64::INFINITY {
+            Self::Chebyshev
+        } else {
+            Self::Minkowski { p }
+        }
+    }
+
+    /// Returns how many numbers per column it holds, if any.
+    #[must_use]
+    pub fn n_parameters(&self) -> Option<usize> {
+        match self {
+            Self::WeightedMinkowski { weights, .. } => Some(weights.len()),
+            Self::StandardizedEuclidean { variances } => Some(variances.len()),
+            _ => None,
+        }
+    }
+
+    /// Returns the distance of two rows.
+    #[must_use]
+    pub fn of(&self, left: &[f64], right: &[f64]) -> f64 {
+        let pairs = || left.iter().zip(right);
+        match self {
+            Self::Euclidean => squared_distance(left, right).sqrt(),
+            Self::SquaredEuclidean => squared_distance(left, right),
+            Self::Manhattan => absolute_distance(left, right),
+            Self::Chebyshev => pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f64::max),
+            Self::Minkowski { p } => {
+                let sum: f64 = pairs().map(|(a, b)| (a - b).abs().powf(*p)).sum();
+                sum.powf(1.0 / p)
+            }
+            Self::WeightedMinkowski { p, weights } => {
+                let terms = pairs()
+                    .zip(weights)
+                    .map(|((a, b), w)| w * (a - b).abs().powf(*p));
+                terms.sum::<f64>().powf(1.0 / p)
+            }
+            Self::Cosine => cosine_distance(left, right),
+            Self::Correlation => {
+                let centred = |row: &[f64]| -> Vec<f64> {
+                    let mean = row.iter().sum::<f64>() / count(row);
+                    row.iter().map(|value| value - mean).collect()
+                };
+                let (left, right) = (centred(left), centred(right));
+                let norms = dot(&left, &left).sqrt() * dot(&right, &right).sqrt();
+                1.0 - dot(&left, &right) / norms
+            }
+            Self::Canberra => {
+                let terms = pairs().map(|(a, b)| match a.abs() + b.abs() {
+                    0.0 => 0.0,
+                    sum => (a - b).abs() / sum,
+                });
+                terms.sum()
+            }
+            Self::BrayCurtis => {
+                let differences: f64 = pairs().map(|(a, b)| (a - b).abs()).sum();
+                let sums: f64 = pairs().map(|(a, b)| (a + b).abs()).sum();
+                differences / sums
+            }
+            Self::Hamming => {
+                let differing: f64 = pairs().map(|(a, b)| if a == b { 0.0 } else { 1.0 }).sum();
+                differing / count(left)
+            }
+            Self::StandardizedEuclidean { variances } => {
+                let terms = pairs()
+                    .zip(variances)
+                    .map(|((a, b), variance)| (a - b) * (a - b) / variance);
+                terms.sum::<f64>().sqrt()
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "a number of columns"
+)]
+fn count(row: &[f64]) -> f64 {
+    row.len() as f64
+}
+
+/// Returns one minus the dot product of the rows brought to length one.
+fn cosine_distance(left: &[f64], right: &[f64]) -> f64 {
+    let norm = |row: &[f64]| match dot(row, row).sqrt() {
+        0.0 => 1.0,
+        norm => norm,
+    };
+    let (left_norm, right_norm) = (norm(left), norm(right));
+    let terms = left.iter().zip(right);
+    let sum: f64 = terms.map(|(a, b)| (a / left_norm) * (b / right_norm)).sum();
+    (1.0 - sum).clamp(0.0, 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_follow_their_formulas() {
+        let (x, y) = ([1.0, 2.0, 0.0], [3.0, 2.0, 1.0]);
+        let cases = [
+            (Metric::named("euclidean").unwrap(), 5.0_f64.sqrt()),
+            (Metric::minkowski(1.0), 3.0),
+            (Metric::minkowski(f64::INFINITY), 2.0),
+            (Metric::minkowski(3.0), 9.0_f64.powf(1.0 / 3.0)),
+            (Metric::Hamming, 2.0 / 3.0),
+            (Metric::Canberra, 0.5 + 0.0 + 1.0),
+            (Metric::BrayCurtis, 3.0 / 9.0),
+        ];
+        for (metric, expected) in cases {
+            assert_eq!(metric.of(&x, &y), expected, "{metric:?}");
+        }
+        assert!(Metric::named("haversine-ish").is_none());
+    }
+}

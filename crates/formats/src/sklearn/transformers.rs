@@ -1,0 +1,259 @@
+//! Transformers of columns: norms, thresholds, bins, powers, quantiles, splines, products, functions.
+
+use std::sync::Arc;
+
+use coracle_estimators::{
+    BinEncoding, ColumnOperation, ColumnSplines, Columnwise, Extrapolation, Facet, Faceted, Norm,
+    Products, RowOperation, Rowwise, Scaler, ScalerStep, Splines, TableFn, Unary,
+};
+use coracle_model::{Accepts, LoadError, Method};
+use coracle_pickle::{Node, NodeId};
+
+use super::arrays::Matrix;
+use super::convert::Part;
+use super::fitted::Fitted;
+
+fn transformer(fitted: &Fitted<'_>, function: Arc<dyn TableFn>) -> Result<Part, LoadError> {
+    fitted.faceted(vec![Facet::table(Method::Transform, function)])
+}
+
+fn rowwise(
+    fitted: &Fitted<'_>,
+    operation: RowOperation,
+    accepts: Accepts,
+) -> Result<Part, LoadError> {
+    let rowwise = Rowwise::try_new(operation, fitted.n_features()?, accepts);
+    transformer(
+        fitted,
+        Arc::new(rowwise.map_err(|error| fitted.spec(error))?),
+    )
+}
+
+/// Converts Normalizer.
+pub(super) fn normalizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let norm = match fitted.text("norm")?.as_str() {
+        "l1" => Norm::L1,
+        "l2" => Norm::L2,
+        "max" => Norm::Max,
+        other => return Err(fitted.unknown("norm", other)),
+    };
+    rowwise(fitted, RowOperation::Normalize(norm), Accepts::FINITE)
+}
+
+/// Converts Binarizer.
+pub(super) fn binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let threshold = fitted.number("threshold")?;
+    rowwise(fitted, RowOperation::Binarize(threshold), Accepts::FINITE)
+}
+
+/// Converts FunctionTransformer over a function of numpy that Coracle knows.
+pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let function = known_function(fitted, "func")?;
+    if fitted.attr("n_features_in_").is_none() {
+        return Err(fitted.unsupported(
+            "the number of columns is not in the file; construct it with validate=True",
+        ));
+    }
+    let accepts = match fitted.flag("validate")? {
+        true => Accepts::FINITE,
+        false => Accepts::ANY,
+    };
+    rowwise(fitted, RowOperation::Function(function), accepts)
+}
+
+/// Reads a function of numpy in attribute `name`; `None` stands for the identity.
+pub(super) fn known_function(fitted: &Fitted<'_>, name: &str) -> Result<Unary, LoadError> {
+    let keywords = if name == "func" {
+        "kw_args"
+    } else {
+        "inv_kw_args"
+    };
+    let has_keywords = fitted
+        .attr(keywords)
+        .and_then(|id| fitted.graph.dict(id))
+        .is_some_and(|entries| !entries.is_empty());
+    if has_keywords {
+        return Err(fitted.unsupported(format!("'{keywords}' are not supported")));
+    }
+    let id = fitted.require(name)?;
+    match fitted.graph.node(id) {
+        Node::None => Ok(Unary::Identity),
+        Node::Global(full) => {
+            let short = full.rsplit_once('.').map_or(*full, |(_, short)| short);
+            let known = full.starts_with("numpy").then(|| Unary::named(short));
+            known.flatten().ok_or_else(|| fitted.unknown(name, full))
+        }
+        _ => Err(fitted.unsupported(format!("'{name}' is no function of numpy"))),
+    }
+}
+
+/// Converts PolynomialFeatures.
+pub(super) fn polynomial(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let degree = fitted.require("degree")?;
+    let count = |id: NodeId| {
+        let value = fitted
+            .graph
+            .int(id)
+            .and_then(|value| usize::try_from(value).ok());
+        value.ok_or_else(|| fitted.malformed("'degree' is not a count or a pair of counts"))
+    };
+    let degrees = match fitted.graph.list(degree) {
+        Some(&[low, high]) => (count(low)?, count(high)?),
+        _ => (0, count(degree)?),
+    };
+    let products = Products::try_new(
+        fitted.n_features()?,
+        degrees,
+        fitted.flag("interaction_only")?,
+        fitted.flag("include_bias")?,
+        polynomial_width(fitted)?,
+    );
+    transformer(
+        fitted,
+        Arc::new(products.map_err(|error| fitted.spec(error))?),
+    )
+}
+
+fn polynomial_width(fitted: &Fitted<'_>) -> Result<usize, LoadError> {
+    let name = match fitted.attr("n_output_features_") {
+        Some(_) => "n_output_features_",
+        None => "_n_out_full",
+    };
+    fitted.count(name)
+}
+
+/// Converts KBinsDiscretizer; one column per bin is written out densely.
+pub(super) fn bins(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let encoding = match fitted.text("encode")?.as_str() {
+        "ordinal" => BinEncoding::Ordinal,
+        "onehot" | "onehot-dense" => BinEncoding::OneHot,
+        other => return Err(fitted.unknown("encode", other)),
+    };
+    let n_features = fitted.n_features()?;
+    let operations: Vec<ColumnOperation> = fitted
+        .arrays("bin_edges_")?
+        .into_iter()
+        .map(|(_, edges)| {
+            let inner = edges.len().saturating_sub(2);
+            ColumnOperation::Bins {
+                edges: edges.into_iter().skip(1).take(inner).collect(),
+                encoding,
+                with_slack: !fitted.version.is_from(1),
+            }
+        })
+        .collect();
+    if operations.len() != n_features {
+        return Err(fitted.malformed("'bin_edges_' has another number of columns"));
+    }
+    columnwise(fitted, operations, Accepts::FINITE)
+}
+
+fn columnwise(
+    fitted: &Fitted<'_>,
+    operations: Vec<ColumnOperation>,
+    accepts: Accepts,
+) -> Result<Part, LoadError> {
+    let columnwise = Columnwise::try_new(operations, accepts);
+    transformer(
+        fitted,
+        Arc::new(columnwise.map_err(|error| fitted.spec(error))?),
+    )
+}
+
+/// Converts PowerTransformer.
+pub(super) fn power(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_features = fitted.n_features()?;
+    let lambdas = fitted.vector("lambdas_", n_features)?;
+    let method = fitted.text("method")?;
+    let precise = fitted.version.is_from(9);
+    let operations = lambdas
+        .into_iter()
+        .map(|lambda| match method.as_str() {
+            "yeo-johnson" => Ok(ColumnOperation::YeoJohnson { lambda, precise }),
+            "box-cox" => Ok(ColumnOperation::BoxCox { lambda }),
+            other => Err(fitted.unknown("method", other)),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let columnwise = Columnwise::try_new(operations, Accepts::FINITE_OR_MISSING);
+    let power: Arc<dyn TableFn> = Arc::new(columnwise.map_err(|error| fitted.spec(error))?);
+    if !fitted.flag("standardize")? {
+        return transformer(fitted, power);
+    }
+    let scaler = fitted.part_in("_scaler")?;
+    let steps = vec![
+        ScalerStep::Subtract(scaler.vector("mean_", n_features)?),
+        ScalerStep::Divide(scaler.vector("scale_", n_features)?),
+    ];
+    let scaler = Scaler::try_new(n_features, steps).map_err(|error| fitted.spec(error))?;
+    let facets = Facet::delegated(Some(&power), &(Arc::new(scaler) as _));
+    let facets = facets.map_err(|error| fitted.spec(error))?;
+    let faceted = Faceted::try_new(facets).map_err(|error| fitted.spec(error))?;
+    Ok(Part::new(faceted, vec![("method".to_owned(), method)]))
+}
+
+/// Converts QuantileTransformer.
+pub(super) fn quantiles(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_features = fitted.n_features()?;
+    let to_normal = match fitted.text("output_distribution")?.as_str() {
+        "uniform" => false,
+        "normal" => true,
+        other => return Err(fitted.unknown("output_distribution", other)),
+    };
+    let quantiles: Matrix = fitted.matrix("quantiles_")?;
+    if quantiles.n_columns != n_features {
+        return Err(fitted.malformed("'quantiles_' has another number of columns"));
+    }
+    let references = fitted.finite("references_", quantiles.n_rows)?;
+    let operations = quantiles
+        .transposed()
+        .rows()
+        .map(|column| ColumnOperation::Quantiles {
+            quantiles: column.to_vec(),
+            references: references.clone(),
+            to_normal,
+        })
+        .collect();
+    columnwise(fitted, operations, Accepts::FINITE_OR_MISSING)
+}
+
+/// Converts SplineTransformer.
+pub(super) fn splines(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let extrapolation = match fitted.text("extrapolation")?.as_str() {
+        "error" => Extrapolation::Refuse,
+        "constant" => Extrapolation::Constant,
+        "linear" => Extrapolation::Linear,
+        "continue" => Extrapolation::Continue,
+        "periodic" => Extrapolation::Periodic,
+        other => return Err(fitted.unknown("extrapolation", other)),
+    };
+    let mut columns = Vec::new();
+    for (index, &id) in fitted.list("bsplines_")?.iter().enumerate() {
+        columns.push(column_splines(
+            &fitted.part(id, &format!("bsplines_[{index}]"))?,
+        )?);
+    }
+    if columns.len() != fitted.n_features()? {
+        return Err(fitted.malformed("'bsplines_' has another number of columns"));
+    }
+    let zeros = fitted.text_or("handle_missing", "error")? == "zeros";
+    let splines = Splines::try_new(columns, extrapolation, fitted.flag("include_bias")?, zeros);
+    transformer(
+        fitted,
+        Arc::new(splines.map_err(|error| fitted.spec(error))?),
+    )
+}
+
+/// Reads scipy's spline, whose attributes have an underscore from scipy 1.17 on.
+fn column_splines(spline: &Fitted<'_>) -> Result<ColumnSplines, LoadError> {
+    let either = |old: &'static str, new: &'static str| match spline.attr(new) {
+        Some(_) => new,
+        None => old,
+    };
+    let coefficients = spline.matrix(either("c", "_c"))?;
+    Ok(ColumnSplines {
+        knots: spline.flat(either("t", "_t"))?,
+        degree: spline.count("k")?,
+        n_splines: coefficients.n_columns,
+        coefficients: coefficients.values,
+    })
+}
