@@ -3,6 +3,7 @@
 use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, Scorer, Width};
 use coracle_tensor::{DType, Rows, Tensor};
 
+use crate::faceted::first_largest;
 use crate::spec_error::SpecError;
 use crate::{Labels, Link, table};
 
@@ -136,20 +137,6 @@ fn class_of(decision: Decision, scores: &[f64]) -> usize {
         [score] => usize::from(*score > 0.0),
         _ => first_largest(scores),
     }
-}
-
-/// Returns the index of the first largest value; NaN counts as larger than any number, as in numpy.
-fn first_largest(values: &[f64]) -> usize {
-    let mut best = 0;
-    for (index, value) in values.iter().enumerate() {
-        if value.is_nan() {
-            return index;
-        }
-        if *value > values[best] {
-            best = index;
-        }
-    }
-    best
 }
 
 fn method_specs(offers: &[Offer], labels: &Labels, n_scores: usize) -> Vec<MethodSpec> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, Width};
+use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width};
 use coracle_tensor::{DType, Rows, Tensor};
 
 use crate::spec_error::SpecError;
-use crate::table_fn::{TableFn, rows_of};
+use crate::table_fn::{TableFn, common_accepts, rows_of};
 use crate::{Labels, table};
 
 /// How a class follows from a row of numbers.
@@ -31,10 +31,18 @@ enum Answer {
         labels: Labels,
         choice: Choice,
     },
+    /// The function gives the number of the class of each output; the labels of the outputs follow each other.
+    ClassTable {
+        function: Arc<dyn TableFn>,
+        labels: Labels,
+        starts: Vec<usize>,
+    },
     Delegated {
         before: Option<Arc<dyn TableFn>>,
         estimator: Arc<dyn Estimator>,
     },
+    /// The predictions of several estimators side by side.
+    Columns(Vec<Arc<dyn Estimator>>),
 }
 
 /// A method and how it is computed.
@@ -121,6 +129,70 @@ impl Facet {
         })
     }
 
+    /// Returns `predict` of a classifier of several outputs.
+    ///
+    /// `function` gives the number of the class of each output. One column stays one column.
+    ///
+    /// # Errors
+    /// [`SpecError`] if there is another number of columns than outputs, or their labels differ in datatype.
+    pub fn class_table(function: Arc<dyn TableFn>, labels: Vec<Labels>) -> Result<Self, SpecError> {
+        let n_outputs = labels.len();
+        if function.n_columns() != n_outputs || labels.iter().any(Labels::is_empty) {
+            let n_columns = function.n_columns();
+            return Err(SpecError::new(format!(
+                "{n_columns} columns for {n_outputs} outputs"
+            )));
+        }
+        let mut starts = vec![0];
+        for labels in &labels {
+            starts.push(starts.last().copied().unwrap_or_default() + labels.len());
+        }
+        let labels = Labels::joined(labels)
+            .ok_or_else(|| SpecError::new("the labels of the outputs differ in datatype"))?;
+        Ok(Self {
+            spec: MethodSpec {
+                method: Method::Predict,
+                dtype: labels.dtype(),
+                width: Width::Columns(n_outputs),
+            },
+            answer: Answer::ClassTable {
+                function,
+                labels,
+                starts,
+            },
+        })
+    }
+
+    /// Returns `predict` as the predictions of several estimators side by side.
+    ///
+    /// # Errors
+    /// [`SpecError`] if there are none, one does not predict one value, or their datatypes differ.
+    pub fn columns(estimators: Vec<Arc<dyn Estimator>>) -> Result<Self, SpecError> {
+        let specs: Vec<Option<MethodSpec>> = estimators
+            .iter()
+            .map(|estimator| {
+                let mut specs = estimator.methods().iter();
+                specs.find(|spec| spec.method == Method::Predict).copied()
+            })
+            .collect();
+        let Some(Some(first)) = specs.first().copied() else {
+            return Err(SpecError::new("there are no estimators that predict"));
+        };
+        let is_alike = |spec: &Option<MethodSpec>| {
+            spec.is_some_and(|spec| spec.dtype == first.dtype && spec.width == Width::Scalar)
+        };
+        if !specs.iter().all(is_alike) {
+            return Err(SpecError::new("the predictions differ in datatype"));
+        }
+        Ok(Self {
+            spec: MethodSpec {
+                width: Width::Columns(estimators.len()),
+                ..first
+            },
+            answer: Answer::Columns(estimators),
+        })
+    }
+
     /// Returns all methods of `estimator`, on tables that went through `before`.
     ///
     /// # Errors
@@ -156,7 +228,10 @@ impl Facet {
 
     fn n_features(&self) -> usize {
         match &self.answer {
-            Answer::Values(function) | Answer::Classes { function, .. } => function.n_features(),
+            Answer::Values(function)
+            | Answer::Classes { function, .. }
+            | Answer::ClassTable { function, .. } => function.n_features(),
+            Answer::Columns(estimators) => estimators.first().map_or(0, |e| e.n_features()),
             Answer::Delegated {
                 before: Some(before),
                 ..
@@ -167,7 +242,12 @@ impl Facet {
 
     fn accepts(&self) -> Accepts {
         match &self.answer {
-            Answer::Values(function) | Answer::Classes { function, .. } => function.accepts(),
+            Answer::Values(function)
+            | Answer::Classes { function, .. }
+            | Answer::ClassTable { function, .. } => function.accepts(),
+            Answer::Columns(estimators) => {
+                common_accepts(estimators.iter().map(|estimator| estimator.accepts()))
+            }
             Answer::Delegated {
                 before: Some(before),
                 ..
@@ -178,7 +258,10 @@ impl Facet {
 
     fn memory_bytes(&self) -> usize {
         match &self.answer {
-            Answer::Values(function) | Answer::Classes { function, .. } => function.memory_bytes(),
+            Answer::Values(function)
+            | Answer::Classes { function, .. }
+            | Answer::ClassTable { function, .. } => function.memory_bytes(),
+            Answer::Columns(estimators) => estimators.iter().map(|e| e.memory_bytes()).sum(),
             Answer::Delegated { estimator, .. } => estimator.memory_bytes(),
         }
     }
@@ -204,6 +287,38 @@ impl Facet {
                     .collect();
                 Ok(labels.take(&indices))
             }
+            Answer::ClassTable {
+                function,
+                labels,
+                starts,
+            } => {
+                let values = function.apply(rows)?;
+                let outputs = starts.windows(2).cycle();
+                let indices: Vec<usize> = values
+                    .iter()
+                    .zip(outputs)
+                    .map(|(value, bounds)| {
+                        let class = Choice::Index.of(std::slice::from_ref(value));
+                        (bounds[0] + class).min(bounds[1] - 1)
+                    })
+                    .collect();
+                shaped(labels.take(&indices), rows.n_rows(), starts.len() - 1)
+            }
+            Answer::Columns(estimators) => {
+                let mut columns = Vec::with_capacity(estimators.len());
+                for estimator in estimators {
+                    let (_, values) = estimator.run(self.spec.method, rows)?.into_parts();
+                    columns.push(Labels::new(values));
+                }
+                let n_rows = rows.n_rows();
+                let by_row = (0..n_rows)
+                    .flat_map(|row| (0..estimators.len()).map(move |c| c * n_rows + row));
+                let joined = Labels::joined(columns).ok_or_else(|| {
+                    RunError::new(RunErrorKind::Internal, "predictions differ in datatype")
+                })?;
+                let indices: Vec<usize> = by_row.collect();
+                shaped(joined.take(&indices), n_rows, estimators.len())
+            }
             Answer::Delegated { before, estimator } => match before {
                 Some(before) => {
                     let between = before.apply(rows)?;
@@ -213,6 +328,12 @@ impl Facet {
             },
         }
     }
+}
+
+/// Returns the values of `tensor` as a table.
+fn shaped(tensor: Tensor, n_rows: usize, n_columns: usize) -> Result<Tensor, RunError> {
+    Tensor::try_new(vec![n_rows, n_columns], tensor.into_parts().1)
+        .map_err(|error| RunError::new(RunErrorKind::Internal, error.to_string()))
 }
 
 impl Choice {
@@ -275,10 +396,10 @@ impl Faceted {
         })
     }
 
-    /// Takes these numbers instead of what the first method takes.
+    /// Takes only what `accepts` allows, too.
     #[must_use]
-    pub fn accepting(mut self, accepts: Accepts) -> Self {
-        self.accepts = accepts;
+    pub fn narrowed(mut self, accepts: Accepts) -> Self {
+        self.accepts = common_accepts([self.accepts, accepts].into_iter());
         self
     }
 }

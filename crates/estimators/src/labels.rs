@@ -39,6 +39,17 @@ impl Labels {
         &self.values
     }
 
+    /// Returns the labels of several classifiers one after another; `None` if their datatypes differ.
+    #[must_use]
+    pub fn joined(parts: Vec<Self>) -> Option<Self> {
+        let mut parts = parts.into_iter().map(|part| part.values);
+        let mut joined = parts.next()?;
+        for part in parts {
+            append(&mut joined, part)?;
+        }
+        Some(Self { values: joined })
+    }
+
     /// Returns the class number of each of `values`; `None` if one is not among the labels.
     #[must_use]
     pub fn indices_of(&self, values: &Values) -> Option<Vec<f64>> {
@@ -92,6 +103,28 @@ impl Labels {
         };
         Tensor::from_values(values)
     }
+}
+
+/// Appends values of the same datatype.
+fn append(target: &mut Values, more: Values) -> Option<()> {
+    match (target, more) {
+        (Values::Bool(target), Values::Bool(more)) => target.extend(more),
+        (Values::U8(target), Values::U8(more)) => target.extend(more),
+        (Values::U16(target), Values::U16(more)) => target.extend(more),
+        (Values::U32(target), Values::U32(more)) => target.extend(more),
+        (Values::U64(target), Values::U64(more)) => target.extend(more),
+        (Values::I8(target), Values::I8(more)) => target.extend(more),
+        (Values::I16(target), Values::I16(more)) => target.extend(more),
+        (Values::I32(target), Values::I32(more)) => target.extend(more),
+        (Values::I64(target), Values::I64(more)) => target.extend(more),
+        (Values::F32(target), Values::F32(more)) => target.extend(more),
+        (Values::F64(target), Values::F64(more)) => target.extend(more),
+        (Values::Bytes(target), Values::Bytes(more)) => {
+            more.iter().for_each(|text| target.push(text));
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@
 //! [`Regressor`] take any [`Scorer`](coracle_model::Scorer).
 
 mod boosted;
+mod categorical;
 mod centers;
+mod chain;
 mod classifier;
 mod columnwise;
 mod faceted;
@@ -19,11 +21,14 @@ mod linalg;
 mod linear;
 mod link;
 mod metric;
+mod neighbors;
+mod network;
 mod ordinal;
 mod pipeline;
 mod projection;
 mod regressor;
 mod rowwise;
+mod rules;
 mod scaler;
 mod spec_error;
 mod special;
@@ -36,7 +41,9 @@ pub use boosted::{
     Boosted, BoostedAnswer, BoostedLinear, BoostedLink, BoostedMissing, BoostedPrecision,
     BoostedSpec, ClassRule,
 };
+pub use categorical::CategoryScores;
 pub use centers::{CenterAnswer, Centers, ClusterNode, ClusterTree};
+pub use chain::{Chain, ColumnAffine, Constant};
 pub use classifier::{Classifier, Decision};
 pub use columnwise::{BinEncoding, ColumnOperation, Columnwise};
 pub use faceted::{Choice, Facet, Faceted};
@@ -50,11 +57,16 @@ pub use linalg::{inverse, multiply, solve};
 pub use linear::LinearScorer;
 pub use link::Link;
 pub use metric::Metric;
+pub use neighbors::{
+    LocalOutliers, NeighborAnswer, NeighborWeights, Neighborhood, Neighbors, Outlier, Reach,
+};
+pub use network::{Activation, Layer, Network};
 pub use ordinal::{OrdinalColumn, OrdinalScorer};
 pub use pipeline::{Pipeline, Step};
 pub use projection::{Projection, ProjectionSpec};
 pub use regressor::{InverseLink, Regressor};
 pub use rowwise::{Norm, Products, RowOperation, Rowwise, Unary};
+pub use rules::{RowRule, Rule, ZeroSum};
 pub use scaler::{Scaler, ScalerStep};
 pub use spec_error::SpecError;
 pub use spline::{ColumnSplines, Extrapolation, Splines};

@@ -144,6 +144,24 @@ pub enum Pointwise {
     WithComplement,
     /// The softmax over the columns of each row.
     Softmax,
+    /// `-(2 ^ -(x / depth))`: the score of an isolation forest.
+    Isolation(f64),
+    /// `1 / (1 + exp(slope x + offset))`: Platt's calibration.
+    Platt {
+        /// The slope.
+        slope: f64,
+        /// The offset.
+        offset: f64,
+    },
+    /// `x scale + shift`.
+    Affine {
+        /// The factor.
+        scale: f64,
+        /// The constant.
+        shift: f64,
+    },
+    /// A numpy function.
+    Unary(crate::Unary),
 }
 
 /// A pointwise function after another function.
@@ -194,6 +212,17 @@ impl TableFn for Mapped {
             Pointwise::Cos => apply(&mut values, &f64::cos),
             Pointwise::Add(number) => apply(&mut values, &|value| value + number),
             Pointwise::Times(number) => apply(&mut values, &|value| value * number),
+            Pointwise::Isolation(depth) => apply(&mut values, &|value| {
+                let share = if depth == 0.0 { 1.0 } else { value / depth };
+                -(-share).exp2()
+            }),
+            Pointwise::Platt { slope, offset } => {
+                apply(&mut values, &|value| {
+                    crate::link::sigmoid(-(slope * value + offset))
+                });
+            }
+            Pointwise::Affine { scale, shift } => apply(&mut values, &|x| x * scale + shift),
+            Pointwise::Unary(function) => apply(&mut values, &|value| function.of(value)),
             Pointwise::WithComplement => {
                 values = values.into_iter().flat_map(|p| [1.0 - p, p]).collect();
             }

@@ -139,9 +139,9 @@ impl Forest {
             accepts: Accepts {
                 missing: spec.accepts_missing,
                 magnitude_max: match (spec.precision, spec.accepts_infinite) {
-                    (Precision::Single, _) => SINGLE_MAGNITUDE_MAX,
+                    (_, true) => f64::INFINITY,
+                    (Precision::Single, false) => SINGLE_MAGNITUDE_MAX,
                     (Precision::Double, false) => f64::MAX,
-                    (Precision::Double, true) => f64::INFINITY,
                 },
             },
             divisor: spec.divisor,

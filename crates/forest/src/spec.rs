@@ -19,7 +19,7 @@ pub struct ForestSpec {
     pub divisor: Option<f64>,
     /// Whether NaN is accepted, as a missing value.
     pub accepts_missing: bool,
-    /// Whether infinite values are accepted; only with [`Precision::Double`].
+    /// Whether infinite values are accepted, and in single precision those that become infinite.
     pub accepts_infinite: bool,
     /// The trees, in the order in which their leaves are added.
     pub trees: Vec<TreeSpec>,

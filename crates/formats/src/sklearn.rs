@@ -4,18 +4,24 @@
 //! are facts of scikit-learn's own source, releases 1.0 to 1.9.
 
 mod arrays;
+mod bayes;
 mod boosted;
 mod boosting;
 mod clustering;
 mod convert;
 mod decomposition;
 mod describe;
+mod ensembles;
 mod fitted;
 mod globals;
 mod hist_boosting;
 mod importance;
+mod isolation;
 mod labels;
 mod linear;
+mod neighbors;
+mod network;
+mod numbers;
 mod numeric;
 mod pipeline;
 mod preprocessing;
@@ -24,6 +30,7 @@ mod svm;
 mod transformers;
 mod tree;
 mod version;
+mod wrappers;
 
 use std::sync::LazyLock;
 

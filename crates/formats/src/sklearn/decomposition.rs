@@ -11,6 +11,7 @@ use coracle_model::{LoadError, Method};
 use super::arrays::Matrix;
 use super::convert::Part;
 use super::fitted::Fitted;
+use super::numbers::exact;
 
 /// Returns a transformer by a linear map.
 pub(super) fn projector(fitted: &Fitted<'_>, spec: ProjectionSpec) -> Result<Part, LoadError> {
@@ -99,12 +100,7 @@ fn density(
         *value += noise;
     }
     let (precision, logarithm) = inverse(&covariance, n_features).map_err(spec)?;
-    #[expect(
-        clippy::as_conversions,
-        clippy::cast_precision_loss,
-        reason = "a number of columns"
-    )]
-    let constant = -0.5 * (n_features as f64 * (2.0 * std::f64::consts::PI).ln() + logarithm);
+    let constant = -0.5 * (exact(n_features) * (2.0 * std::f64::consts::PI).ln() + logarithm);
     let gaussians = Gaussians::try_new(GaussianSpec {
         n_features,
         means: fitted.finite("mean_", n_features)?,
@@ -224,12 +220,7 @@ fn kernel(fitted: &Fitted<'_>, gamma_name: &str) -> Result<Kernel, LoadError> {
     let name = fitted
         .text_if("kernel")
         .ok_or_else(|| fitted.unsupported("a kernel that is a function is not supported"))?;
-    #[expect(
-        clippy::as_conversions,
-        clippy::cast_precision_loss,
-        reason = "a number of columns"
-    )]
-    let usual = 1.0 / fitted.n_features()? as f64;
+    let usual = 1.0 / exact(fitted.n_features()?);
     let gamma = fitted.number_or(gamma_name, usual)?;
     let coef0 = fitted.number_or("coef0", 1.0)?;
     Ok(match name.as_str() {
@@ -361,12 +352,7 @@ pub(super) fn rbf_sampler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         ..ProjectionSpec::default()
     };
     let projection = Projection::try_new(spec).map_err(|error| fitted.spec(error))?;
-    #[expect(
-        clippy::as_conversions,
-        clippy::cast_precision_loss,
-        reason = "a number of columns"
-    )]
-    let scale = (2.0 / n_outputs as f64).sqrt();
+    let scale = (2.0 / exact(n_outputs)).sqrt();
     let cosine = Mapped::new(Arc::new(projection), Pointwise::Cos);
     let scaled = Mapped::new(Arc::new(cosine), Pointwise::Times(scale));
     fitted.faceted(vec![Facet::table(Method::Transform, Arc::new(scaled))])

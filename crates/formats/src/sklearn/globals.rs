@@ -49,6 +49,10 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     ]
     Value "scipy._lib.array_api_compat.numpy._aliases" ["asarray"]
     Record "scipy.interpolate._bsplines" ["BSpline"]
+    Record "scipy.stats._continuous_distns" [
+        "beta_gen" "expon_gen" "gamma_gen" "lognorm_gen" "norm_gen" "reciprocal_gen" "uniform_gen"
+    ]
+    Record "scipy.stats._distn_infrastructure" ["rv_continuous_frozen" "rv_frozen"]
     Constructor "sklearn._loss._loss" [
         "__pyx_unpickle_CyAbsoluteError" "__pyx_unpickle_CyExponentialLoss"
         "__pyx_unpickle_CyHalfBinomialLoss" "__pyx_unpickle_CyHalfGammaLoss"
@@ -74,7 +78,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "HuberLoss" "PinballLoss"
     ]
     Record "sklearn.calibration" [
-        "CalibratedClassifierCV" "_CalibratedClassifier" "_SigmoidCalibration"
+        "CalibratedClassifierCV" "_CalibratedClassifier" "_SigmoidCalibration" "_TemperatureScaling"
     ]
     Record "sklearn.cluster._affinity_propagation" ["AffinityPropagation"]
     Record "sklearn.cluster._agglomerative" ["AgglomerativeClustering" "FeatureAgglomeration"]
@@ -199,13 +203,27 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.manifold._mds" ["MDS"]
     Record "sklearn.manifold._spectral_embedding" ["SpectralEmbedding"]
     Record "sklearn.manifold._t_sne" ["TSNE"]
-    Value "sklearn.metrics._classification" ["balanced_accuracy_score"]
+    Value "sklearn.metrics._classification" [
+        "accuracy_score" "balanced_accuracy_score" "brier_score_loss" "class_likelihood_ratios"
+        "cohen_kappa_score" "d2_log_loss_score" "f1_score" "fbeta_score" "hamming_loss" "hinge_loss"
+        "jaccard_score" "log_loss" "matthews_corrcoef" "precision_score" "recall_score"
+        "zero_one_loss"
+    ]
     Constructor "sklearn.metrics._dist_metrics" ["newObj"]
     Record "sklearn.metrics._dist_metrics" [
-        "ChebyshevDistance" "ChebyshevDistance64" "EuclideanDistance" "EuclideanDistance64"
-        "MinkowskiDistance" "MinkowskiDistance64"
+        "BrayCurtisDistance" "BrayCurtisDistance32" "BrayCurtisDistance64" "CanberraDistance"
+        "CanberraDistance32" "CanberraDistance64" "ChebyshevDistance" "ChebyshevDistance32"
+        "ChebyshevDistance64" "EuclideanDistance" "EuclideanDistance32" "EuclideanDistance64"
+        "HammingDistance" "HammingDistance32" "HammingDistance64" "HaversineDistance"
+        "HaversineDistance32" "HaversineDistance64" "MahalanobisDistance" "MahalanobisDistance32"
+        "MahalanobisDistance64" "ManhattanDistance" "ManhattanDistance32" "ManhattanDistance64"
+        "MinkowskiDistance" "MinkowskiDistance32" "MinkowskiDistance64" "SEuclideanDistance"
+        "SEuclideanDistance32" "SEuclideanDistance64"
     ]
-    Record "sklearn.metrics._scorer" ["_CurveScorer" "_PassthroughScorer" "_Scorer"]
+    Record "sklearn.metrics._scorer" [
+        "_CurveScorer" "_MultimetricScorer" "_PassthroughScorer" "_PredictScorer" "_ProbaScorer"
+        "_Scorer" "_ThresholdScorer"
+    ]
     Value "sklearn.metrics._scorer" ["_passthrough_scorer"]
     Record "sklearn.mixture._bayesian_mixture" ["BayesianGaussianMixture"]
     Record "sklearn.mixture._gaussian_mixture" ["GaussianMixture"]
@@ -217,18 +235,26 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "HalvingGridSearchCV" "HalvingRandomSearchCV"
     ]
     Value "sklearn.model_selection._search_successive_halving" ["_refit_callable"]
-    Record "sklearn.model_selection._split" ["KFold" "StratifiedKFold"]
+    Record "sklearn.model_selection._split" [
+        "GroupKFold" "GroupShuffleSplit" "KFold" "LeaveOneGroupOut" "LeaveOneOut" "LeavePGroupsOut"
+        "LeavePOut" "PredefinedSplit" "RepeatedKFold" "RepeatedStratifiedKFold" "ShuffleSplit"
+        "StratifiedGroupKFold" "StratifiedKFold" "StratifiedShuffleSplit" "TimeSeriesSplit"
+        "_CVIterableWrapper"
+    ]
     Record "sklearn.multiclass" [
         "OneVsOneClassifier" "OneVsRestClassifier" "OutputCodeClassifier" "_ConstantPredictor"
     ]
     Record "sklearn.multioutput" [
         "ClassifierChain" "MultiOutputClassifier" "MultiOutputRegressor" "RegressorChain"
+        "_BaseChain"
     ]
     Record "sklearn.naive_bayes" [
         "BernoulliNB" "CategoricalNB" "ComplementNB" "GaussianNB" "MultinomialNB"
     ]
     Constructor "sklearn.neighbors._ball_tree" ["newObj"]
-    Record "sklearn.neighbors._ball_tree" ["BallTree"]
+    Record "sklearn.neighbors._ball_tree" [
+        "BallTree" "BallTree32" "BallTree64"
+    ]
     Record "sklearn.neighbors._classification" ["KNeighborsClassifier" "RadiusNeighborsClassifier"]
     Constructor "sklearn.neighbors._dist_metrics" ["newObj"]
     Record "sklearn.neighbors._dist_metrics" [
@@ -236,7 +262,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     ]
     Record "sklearn.neighbors._graph" ["KNeighborsTransformer" "RadiusNeighborsTransformer"]
     Constructor "sklearn.neighbors._kd_tree" ["newObj"]
-    Record "sklearn.neighbors._kd_tree" ["KDTree"]
+    Record "sklearn.neighbors._kd_tree" [
+        "KDTree" "KDTree32" "KDTree64"
+    ]
     Record "sklearn.neighbors._kde" ["KernelDensity"]
     Record "sklearn.neighbors._lof" ["LocalOutlierFactor"]
     Record "sklearn.neighbors._nca" ["NeighborhoodComponentsAnalysis"]
@@ -245,7 +273,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.neighbors._unsupervised" ["NearestNeighbors"]
     Record "sklearn.neural_network._multilayer_perceptron" ["MLPClassifier" "MLPRegressor"]
     Record "sklearn.neural_network._rbm" ["BernoulliRBM"]
-    Record "sklearn.neural_network._stochastic_optimizers" ["AdamOptimizer"]
+    Record "sklearn.neural_network._stochastic_optimizers" [
+        "AdamOptimizer" "SGDOptimizer"
+    ]
     Record "sklearn.pipeline" ["FeatureUnion" "Pipeline"]
     Record "sklearn.preprocessing._data" [
         "Binarizer" "KernelCenterer" "MaxAbsScaler" "MinMaxScaler" "Normalizer"
@@ -273,6 +303,22 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.utils._bunch" ["Bunch"]
     Record "sklearn.utils._metadata_requests" ["MetadataRequest" "MethodMetadataRequest"]
     Value "sklearn.utils.validation" ["check_array"]
+    Value "sklearn.metrics._ranking" [
+        "average_precision_score" "coverage_error" "dcg_score"
+        "label_ranking_average_precision_score" "ndcg_score" "roc_auc_score" "top_k_accuracy_score"
+    ]
+    Value "sklearn.metrics._regression" [
+        "d2_absolute_error_score" "d2_pinball_score" "d2_tweedie_score" "explained_variance_score"
+        "max_error" "mean_absolute_error" "mean_absolute_percentage_error" "mean_gamma_deviance"
+        "mean_pinball_loss" "mean_poisson_deviance" "mean_squared_error" "mean_squared_log_error"
+        "mean_tweedie_deviance" "median_absolute_error" "r2_score" "root_mean_squared_error"
+        "root_mean_squared_log_error"
+    ]
+    Value "sklearn.metrics.cluster._supervised" [
+        "adjusted_mutual_info_score" "adjusted_rand_score" "completeness_score"
+        "fowlkes_mallows_score" "homogeneity_score" "mutual_info_score"
+        "normalized_mutual_info_score" "rand_score" "v_measure_score"
+    ]
     Record "xgboost.compat" ["XGBoostLabelEncoder"]
     Record "xgboost.core" ["Booster"]
     Record "xgboost.sklearn" [

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Choice, Composed, Facet, Kernel, Labels, Mapped, PairRule, Pairs, Pointwise, Svm, SvmSpec,
-    TableFn,
+    Choice, Facet, Kernel, Labels, Mapped, PairRule, Pairs, Pointwise, Svm, SvmSpec, TableFn,
 };
 use coracle_model::{LoadError, Method};
 use coracle_tensor::Values;
@@ -141,19 +140,8 @@ fn attribute<'a>(fitted: &Fitted<'_>, private: &'a str, public: &'a str) -> &'a 
     }
 }
 
-fn machine(fitted: &Fitted<'_>, counts: Vec<usize>) -> Result<Svm, LoadError> {
-    let n_features = fitted.n_features()?;
-    let vectors = fitted.matrix_or_sparse("support_vectors_")?;
-    let coefficients: Matrix = fitted.matrix_or_sparse("_dual_coef_")?;
-    // A machine of no vectors is stored as an empty matrix of another width.
-    let is_empty = vectors.values.is_empty() && counts.iter().all(|&count| count == 0);
-    if vectors.n_columns != n_features && !is_empty {
-        return Err(fitted.malformed(format!(
-            "support vectors have {} columns, expected {n_features}",
-            vectors.n_columns
-        )));
-    }
-    let kernel = match fitted.text_if("kernel").as_deref() {
+fn kernel(fitted: &Fitted<'_>) -> Result<Kernel, LoadError> {
+    Ok(match fitted.text_if("kernel").as_deref() {
         Some("linear") => Kernel::Linear,
         Some("poly") => Kernel::Polynomial {
             gamma: fitted.number("_gamma")?,
@@ -169,7 +157,23 @@ fn machine(fitted: &Fitted<'_>, counts: Vec<usize>) -> Result<Svm, LoadError> {
         },
         Some(other) => return Err(fitted.unknown("kernel", other)),
         None => return Err(fitted.unsupported("a kernel that is a function is not supported")),
-    };
+    })
+}
+
+fn machine(fitted: &Fitted<'_>, counts: Vec<usize>) -> Result<Svm, LoadError> {
+    // First, since a machine over precomputed similarities has no vectors.
+    let kernel = kernel(fitted)?;
+    let n_features = fitted.n_features()?;
+    let vectors = fitted.matrix_or_sparse("support_vectors_")?;
+    let coefficients: Matrix = fitted.matrix_or_sparse("_dual_coef_")?;
+    // A machine of no vectors is stored as an empty matrix of another width.
+    let is_empty = vectors.values.is_empty() && counts.iter().all(|&count| count == 0);
+    if vectors.n_columns != n_features && !is_empty {
+        return Err(fitted.malformed(format!(
+            "support vectors have {} columns, expected {n_features}",
+            vectors.n_columns
+        )));
+    }
     let spec = SvmSpec {
         kernel,
         n_features,
@@ -181,12 +185,20 @@ fn machine(fitted: &Fitted<'_>, counts: Vec<usize>) -> Result<Svm, LoadError> {
     Svm::try_new(spec).map_err(|error| fitted.spec(error))
 }
 
-/// Returns `second` after `first`.
-pub(super) fn composed(
+/// The same from scores: `decision_function` lies `offset` below them.
+pub(super) fn novelty_by_scores(
     fitted: &Fitted<'_>,
-    first: Arc<dyn TableFn>,
-    second: Arc<dyn TableFn>,
-) -> Result<Arc<dyn TableFn>, LoadError> {
-    let composed = Composed::try_new(first, second).map_err(|error| fitted.spec(error))?;
-    Ok(Arc::new(composed))
+    scores: Arc<dyn TableFn>,
+    offset: f64,
+) -> Result<Part, LoadError> {
+    let labels = Labels::new(Values::I64(vec![-1, 1]));
+    let spec = |error| fitted.spec(error);
+    let decision: Arc<dyn TableFn> =
+        Arc::new(Mapped::new(Arc::clone(&scores), Pointwise::Add(-offset)));
+    let predict = Facet::classes(Arc::clone(&decision), labels, Choice::AtLeast(0.0));
+    fitted.faceted(vec![
+        predict.map_err(spec)?,
+        Facet::column(Method::DecisionFunction, decision).map_err(spec)?,
+        Facet::column(Method::ScoreSamples, scores).map_err(spec)?,
+    ])
 }

@@ -226,6 +226,12 @@ pub(super) fn read_tree(
     })
 }
 
+/// Reads the nodes of the tree in attribute `tree_`.
+pub(super) fn nodes_of(fitted: &Fitted<'_>) -> Result<Vec<NodeSpec>, LoadError> {
+    let tree = fitted.part_in("tree_")?;
+    NodeColumns::read(&tree)?.nodes(&tree)
+}
+
 /// The node array's fields, by column.
 struct NodeColumns {
     left: Vec<i64>,

@@ -165,6 +165,11 @@ fn is_close(got: f64, expected: f64, tolerance: Tolerance) -> bool {
     difference <= tolerance.relative_max * expected.abs() || difference <= tolerance.absolute_max
 }
 
+/// Returns the values of one row.
+fn part<T>(values: &[T], row: usize, width: usize) -> &[T] {
+    &values[row * width..(row + 1) * width]
+}
+
 /// A batch must give each row the bits that it gets alone.
 fn check_row_by_row(
     model: &dyn Model,
@@ -183,18 +188,17 @@ fn check_row_by_row(
             .map_err(|error| error.to_string())?
             .remove(0);
         let same = match (alone.values(), batch.values()) {
-            (Values::F64(alone), Values::F64(batch)) => {
+            (Values::F64(alone), Values::F64(batch)) => alone
+                .iter()
+                .zip(part(batch, index, alone.len()))
+                .all(|(a, b)| a.to_bits() == b.to_bits()),
+            (Values::I64(alone), Values::I64(batch)) => alone == part(batch, index, alone.len()),
+            (Values::I32(alone), Values::I32(batch)) => alone == part(batch, index, alone.len()),
+            (Values::Bool(alone), Values::Bool(batch)) => alone == part(batch, index, alone.len()),
+            (Values::Bytes(alone), Values::Bytes(batch)) => {
                 let width = alone.len();
-                let batch = &batch[index * width..(index + 1) * width];
-                alone
-                    .iter()
-                    .zip(batch)
-                    .all(|(a, b)| a.to_bits() == b.to_bits())
+                (0..width).all(|at| alone.get(at) == batch.get(index * width + at))
             }
-            (Values::I64(alone), Values::I64(batch)) => alone[0] == batch[index],
-            (Values::I32(alone), Values::I32(batch)) => alone[0] == batch[index],
-            (Values::Bool(alone), Values::Bool(batch)) => alone[0] == batch[index],
-            (Values::Bytes(alone), Values::Bytes(batch)) => alone.get(0) == batch.get(index),
             _ => false,
         };
         if !same {

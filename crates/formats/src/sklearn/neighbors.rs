@@ -1,0 +1,203 @@
+//! Nearest neighbours.
+
+use std::sync::Arc;
+
+use coracle_estimators::{
+    Choice, Facet, Labels, LocalOutliers, Metric, NeighborAnswer, NeighborWeights, Neighborhood,
+    Neighbors, Outlier, Reach, TableFn,
+};
+use coracle_model::{LoadError, Method};
+use coracle_pickle::Node;
+
+use super::arrays::Matrix;
+use super::convert::Part;
+use super::fitted::Fitted;
+use super::labels::labels;
+use super::svm;
+
+/// Reads the metric that distances were computed in.
+fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
+    let name = fitted
+        .text_if("effective_metric_")
+        .ok_or_else(|| fitted.unsupported("a metric that is a function is not supported"))?;
+    let parameters = fitted.attr("effective_metric_params_");
+    let parameter = |key: &str| {
+        let id = fitted.graph.dict_get(parameters?, key)?;
+        (!matches!(fitted.graph.node(id), Node::None)).then_some(id)
+    };
+    let numbers = |key: &str| {
+        let array = parameter(key).and_then(|id| fitted.graph.array(id)?.to_f64s());
+        array.ok_or_else(|| fitted.unsupported(format!("metric '{name}' without '{key}'")))
+    };
+    match name.as_str() {
+        "minkowski" | "p" | "wminkowski" => {
+            let p = parameter("p")
+                .and_then(|id| fitted.graph.float(id))
+                .unwrap_or(2.0);
+            match parameter("w") {
+                Some(_) => Ok(Metric::WeightedMinkowski {
+                    p,
+                    weights: numbers("w")?,
+                }),
+                None => Ok(Metric::minkowski(p)),
+            }
+        }
+        "seuclidean" => Ok(Metric::StandardizedEuclidean {
+            variances: numbers("V")?,
+        }),
+        name => Metric::named(name).ok_or_else(|| fitted.unknown("metric", name)),
+    }
+}
+
+/// Reads the training data, which files of trees hold beside the tree.
+fn neighborhood(fitted: &Fitted<'_>, reach: Reach) -> Result<Neighborhood, LoadError> {
+    let data: Matrix = fitted.matrix_or_sparse("_fit_X")?;
+    let n_features = fitted.n_features()?;
+    if data.n_columns != n_features || !data.values.iter().all(|value| value.is_finite()) {
+        return Err(fitted.malformed("'_fit_X' has another width, or holds NaN or infinity"));
+    }
+    let metric = metric(fitted)?;
+    let is_brute = fitted.text_or("_fit_method", "brute")? == "brute";
+    let is_expanded = is_brute && matches!(metric, Metric::Euclidean | Metric::SquaredEuclidean);
+    if is_brute && metric == Metric::SquaredEuclidean {
+        return Err(fitted.unknown("metric", "sqeuclidean"));
+    }
+    Neighborhood::try_new(data.values, n_features, metric, reach, is_expanded)
+        .map_err(|error| fitted.spec(error))
+}
+
+fn weights(fitted: &Fitted<'_>) -> Result<NeighborWeights, LoadError> {
+    if fitted.is_none("weights") {
+        return Ok(NeighborWeights::Uniform);
+    }
+    match fitted.text_if("weights").as_deref() {
+        Some("uniform") => Ok(NeighborWeights::Uniform),
+        Some("distance") => Ok(NeighborWeights::Distance),
+        Some(other) => Err(fitted.unknown("weights", other)),
+        None => Err(fitted.unsupported("weights that are a function are not supported")),
+    }
+}
+
+fn nearest(fitted: &Fitted<'_>) -> Result<Reach, LoadError> {
+    fitted.count("n_neighbors").map(Reach::Nearest)
+}
+
+fn facts(neighborhood: &Neighborhood) -> Vec<(String, String)> {
+    vec![("rows".to_owned(), neighborhood.n_rows().to_string())]
+}
+
+/// Converts KNeighborsClassifier.
+pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let labels = labels(fitted)?;
+    let neighborhood = neighborhood(fitted, nearest(fitted)?)?;
+    by_shares(fitted, neighborhood, labels, Outlier::Refuse)
+}
+
+/// Converts RadiusNeighborsClassifier.
+pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let labels = labels(fitted)?;
+    let neighborhood = neighborhood(fitted, Reach::Within(fitted.number("radius")?))?;
+    if fitted.is_none("outlier_label_") {
+        return by_shares(fitted, neighborhood, labels, Outlier::Refuse);
+    }
+    let label = match fitted.list("outlier_label_")? {
+        &[label] => label,
+        _ => return Err(fitted.malformed("'outlier_label_' is not one label")),
+    };
+    let values = match (fitted.graph.string(label), fitted.graph.float(label)) {
+        (Some(text), _) => coracle_tensor::Values::Bytes([text].into_iter().collect()),
+        (None, Some(number)) => coracle_tensor::Values::F64(vec![number]),
+        _ => return Err(fitted.unsupported("'outlier_label_' is no text or number")),
+    };
+    let at = labels
+        .indices_of(&values)
+        .and_then(|found| found.first().copied());
+    let at = at.and_then(|at| (0..labels.len()).find(|&class| super::numbers::exact(class) == at));
+    match at {
+        Some(class) => by_shares(fitted, neighborhood, labels, Outlier::Class(class)),
+        None => Err(fitted.unsupported("an 'outlier_label' that is no class is not supported")),
+    }
+}
+
+fn by_shares(
+    fitted: &Fitted<'_>,
+    neighborhood: Neighborhood,
+    labels: Labels,
+    outlier: Outlier,
+) -> Result<Part, LoadError> {
+    let spec = |error| fitted.spec(error);
+    let (classes, n_classes) = (fitted.counts("_y")?, labels.len());
+    let weights = weights(fitted)?;
+    let function = |answer: NeighborAnswer| -> Result<Arc<dyn TableFn>, LoadError> {
+        let neighbors = Neighbors::try_new(neighborhood.clone(), weights, answer);
+        Ok(Arc::new(neighbors.map_err(spec)?))
+    };
+    let class = function(NeighborAnswer::Class {
+        classes: classes.clone(),
+        n_classes,
+        outlier,
+    })?;
+    let shares = function(NeighborAnswer::Shares {
+        classes,
+        n_classes,
+        outlier,
+    })?;
+    let part = fitted.faceted(vec![
+        Facet::classes(class, labels, Choice::Index).map_err(spec)?,
+        Facet::table(Method::PredictProba, shares),
+    ])?;
+    Ok(Part {
+        facts: facts(&neighborhood),
+        ..part
+    })
+}
+
+/// Converts KNeighborsRegressor.
+pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let neighborhood = neighborhood(fitted, nearest(fitted)?)?;
+    by_mean(fitted, neighborhood)
+}
+
+/// Converts RadiusNeighborsRegressor.
+pub(super) fn radius_regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let neighborhood = neighborhood(fitted, Reach::Within(fitted.number("radius")?))?;
+    by_mean(fitted, neighborhood)
+}
+
+fn by_mean(fitted: &Fitted<'_>, neighborhood: Neighborhood) -> Result<Part, LoadError> {
+    let (shape, targets) = fitted.numbers("_y")?;
+    let (n_targets, is_flat) = match shape.as_slice() {
+        [_] => (1, true),
+        [_, n_targets] => (*n_targets, false),
+        other => return Err(fitted.malformed(format!("'_y' has shape {other:?}"))),
+    };
+    let answer = NeighborAnswer::Mean { targets, n_targets };
+    let facts = facts(&neighborhood);
+    let neighbors = Neighbors::try_new(neighborhood, weights(fitted)?, answer);
+    let neighbors = Arc::new(neighbors.map_err(|error| fitted.spec(error))?);
+    let facet = match is_flat {
+        true => Facet::column(Method::Predict, neighbors).map_err(|error| fitted.spec(error))?,
+        false => Facet::table(Method::Predict, neighbors),
+    };
+    let part = fitted.faceted(vec![facet])?;
+    Ok(Part { facts, ..part })
+}
+
+/// Converts LocalOutlierFactor for new rows (`novelty=True`).
+pub(super) fn local_outliers(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    if !fitted.flag("novelty")? {
+        return Err(fitted.unsupported("without novelty=True it has no answers for new rows"));
+    }
+    let k = fitted.count("n_neighbors_")?;
+    let neighborhood = neighborhood(fitted, Reach::Nearest(k))?;
+    let distances = fitted.matrix("_distances_fit_X_")?;
+    let last = k.checked_sub(1).filter(|&last| last < distances.n_columns);
+    let last = last.ok_or_else(|| fitted.malformed("'_distances_fit_X_' is too narrow"))?;
+    let reaches = distances
+        .rows()
+        .filter_map(|row| row.get(last).copied())
+        .collect();
+    let outliers = LocalOutliers::try_new(neighborhood, fitted.flat("_lrd")?, reaches);
+    let scores = Arc::new(outliers.map_err(|error| fitted.spec(error))?);
+    svm::novelty_by_scores(fitted, scores, fitted.number("offset_")?)
+}
