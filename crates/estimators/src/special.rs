@@ -118,6 +118,7 @@ pub(crate) fn log_sum_exp(values: &[f64]) -> f64 {
 
 /// Returns the derivative of the logarithm of the gamma function, for positive `x`.
 #[must_use]
+#[allow(dead_code)]
 pub(crate) fn digamma(mut x: f64) -> f64 {
     // Recurrence up to where the asymptotic series is exact to double precision.
     let mut result = 0.0;

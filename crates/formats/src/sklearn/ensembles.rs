@@ -468,8 +468,8 @@ pub(super) fn ada_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
                 scale: 1.0 / (exact(n_classes) - 1.0),
                 shift: 0.0,
             };
-            let scaled = Mapped::new(Arc::clone(&scores), scale);
-            (scores, Choice::FirstLargest, Arc::new(scaled) as _)
+            let scaled: Arc<dyn TableFn> = Arc::new(Mapped::new(Arc::clone(&scores), scale));
+            (scores, Choice::FirstLargest, scaled)
         }
     };
     let probabilities: Arc<dyn TableFn> = Arc::new(Mapped::new(pair, Pointwise::Softmax));
@@ -505,7 +505,9 @@ fn ada_scores(
         )
     } else {
         let parts = each.map(|member| {
-            Arc::new(ClassIndexOf::new(Arc::clone(member), labels.clone())) as Arc<dyn TableFn>
+            let class = ClassIndexOf::new(Arc::clone(member), labels.clone());
+            let class: Arc<dyn TableFn> = Arc::new(class);
+            class
         });
         let rule = match fitted.version.is_from(3) {
             true => Rule::OpposingVotes { n_classes, weights },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle_estimators::{
     Choice, Facet, Kernel, Labels, Mapped, PairRule, Pairs, Pointwise, Svm, SvmSpec, TableFn,
 };
-use coracle_model::{LoadError, Method};
+use coracle_model::{LoadError, Method, Scorer};
 use coracle_tensor::Values;
 
 use super::arrays::Matrix;
@@ -25,14 +25,15 @@ pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let n_vectors = counts.iter().fold(0_usize, |sum, &n| sum.saturating_add(n));
     let svm: Arc<Svm> = Arc::new(machine(fitted, counts)?);
     let pairs = |rule: PairRule| -> Result<Arc<dyn TableFn>, LoadError> {
-        let pairs = Pairs::try_new(Arc::clone(&svm) as _, n_classes, rule);
+        let decisions: Arc<dyn Scorer> = Arc::<Svm>::clone(&svm);
+        let pairs = Pairs::try_new(decisions, n_classes, rule);
         Ok(Arc::new(pairs.map_err(|error| fitted.spec(error))?))
     };
     let shape = fitted.text("decision_function_shape")?;
-    let decision = match (shape.as_str(), n_classes) {
+    let decision: Arc<dyn TableFn> = match (shape.as_str(), n_classes) {
         ("ovr" | "ovo", 2) => pairs(PairRule::Negated)?,
         ("ovr", _) => pairs(PairRule::OneVersusRest)?,
-        ("ovo", _) => Arc::clone(&svm) as _,
+        ("ovo", _) => Arc::<Svm>::clone(&svm),
         (other, _) => return Err(fitted.unknown("decision_function_shape", other)),
     };
     let breaks_ties = fitted.flag_or("break_ties", false)? && n_classes > 2;

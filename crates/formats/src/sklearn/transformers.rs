@@ -6,7 +6,7 @@ use coracle_estimators::{
     BinEncoding, ColumnOperation, ColumnSplines, Columnwise, Extrapolation, Facet, Faceted, Norm,
     Products, RowOperation, Rowwise, Scaler, ScalerStep, Splines, TableFn, Unary,
 };
-use coracle_model::{Accepts, LoadError, Method};
+use coracle_model::{Accepts, Estimator, LoadError, Method};
 use coracle_pickle::{Node, NodeId};
 
 use super::arrays::Matrix;
@@ -185,7 +185,8 @@ pub(super) fn power(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         ScalerStep::Divide(scaler.vector("scale_", n_features)?),
     ];
     let scaler = Scaler::try_new(n_features, steps).map_err(|error| fitted.spec(error))?;
-    let facets = Facet::delegated(Some(&power), &(Arc::new(scaler) as _));
+    let scaler: Arc<dyn Estimator> = Arc::new(scaler);
+    let facets = Facet::delegated(Some(&power), &scaler);
     let facets = facets.map_err(|error| fitted.spec(error))?;
     let faceted = Faceted::try_new(facets).map_err(|error| fitted.spec(error))?;
     Ok(Part::new(faceted, vec![("method".to_owned(), method)]))

@@ -361,11 +361,11 @@ fn inverse(
 ) -> Result<Arc<dyn TableFn>, LoadError> {
     let n = function.n_columns();
     let per_column = |name: &str| transformer.finite(name, n);
-    let scaled = |scale: Vec<f64>, shift: Vec<f64>| {
+    let scaled = |scale: Vec<f64>, shift: Vec<f64>| -> Result<Arc<dyn TableFn>, LoadError> {
         let scaled = coracle_estimators::ColumnAffine::try_new(scale, shift);
         let scaled = Arc::new(scaled.map_err(|error| transformer.spec(error))?);
         let composed = Composed::try_new(Arc::clone(&function), scaled);
-        Ok(Arc::new(composed.map_err(|error| transformer.spec(error))?) as Arc<dyn TableFn>)
+        Ok(Arc::new(composed.map_err(|error| transformer.spec(error))?))
     };
     let ones = || vec![1.0; n];
     let zeros = || vec![0.0; n];

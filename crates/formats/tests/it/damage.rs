@@ -41,7 +41,9 @@ fn truncated_and_bit_flipped_files_never_panic() {
     let mut n_files = 0;
     for release in ["1.0.2", "1.5.2", "1.9.1"] {
         // Uncompressed files, since damage behind a checksum goes no further than the checksum.
-        let fixtures = fixture::read(release).into_iter().filter(|fixture| {
+        let numeric = fixture::read(&format!("numeric/{release}"));
+        let fixtures = fixture::read(release).into_iter().chain(numeric);
+        let fixtures = fixtures.filter(|fixture| {
             let writer = fixture.document["written_by"].as_str().unwrap();
             writer == "joblib raw" || writer == "joblib" || writer.starts_with("pickle")
         });
