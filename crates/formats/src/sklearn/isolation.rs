@@ -39,6 +39,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         n_features: fitted.n_features()?,
         n_scores: 1,
         precision: Precision::Single,
+        summation: Precision::Double,
         base: vec![0.0],
         divisor: None,
         accepts_missing: takes_all,
