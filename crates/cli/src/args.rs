@@ -85,8 +85,21 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(crate) method: Option<MethodArgument>,
 
+    /// Who says which models are loaded: the start alone, or requests too (/v2/repository/models/M/load and unload)
+    #[arg(long, value_enum, default_value = "none", value_name = "MODE")]
+    pub(crate) model_control: ModelControlArgument,
+
     #[command(flatten)]
     pub(crate) gateway: GatewayArguments,
+}
+
+/// Who says which models are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModelControlArgument {
+    /// What is given at the start
+    None,
+    /// Requests, too
+    Explicit,
 }
 
 /// How requests are answered: the listener, its limits, the log.
@@ -100,6 +113,15 @@ pub(crate) struct GatewayArguments {
         visible_alias = "http_port"
     )]
     pub(crate) port: u16,
+
+    /// A further port, where gRPC clients expect one; every port answers HTTP/1.1, HTTP/2 and gRPC [default: 8081 with
+    /// --model_dir]
+    #[arg(long, value_name = "PORT", visible_alias = "grpc_port")]
+    pub(crate) grpc_port: Option<u16>,
+
+    /// Let clients on this machine pass tensors in shared memory (files directly under /dev/shm)
+    #[arg(long)]
+    pub(crate) allow_shared_memory: bool,
 
     /// The address to listen on; anything but loopback needs --allow-anonymous
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]

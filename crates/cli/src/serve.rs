@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::bail;
 use coracle_base::{ByteCount, Clock, SystemClock};
@@ -13,21 +13,41 @@ use coracle_model::{Method, Model};
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 
 use crate::Environment;
-use crate::args::{AccessLogArgument, GatewayArguments, LogFormatArgument, ServeArguments};
+use crate::args::{
+    AccessLogArgument, GatewayArguments, LogFormatArgument, ModelControlArgument, ServeArguments,
+};
+use crate::model_repository::ModelRepository;
 use crate::signals::shutdown_signal;
+
+/// Where KServe's containers answer gRPC.
+const KSERVE_GRPC_PORT: u16 = 8081;
 
 /// What the arguments mean.
 #[derive(Debug)]
 struct ServeConfig {
+    sources: ModelSources,
     files: Vec<ModelFile>,
-    default_method: Option<Method>,
+    options: LoadOptions,
+    /// Whether models are loaded and unloaded on request.
+    is_explicit: bool,
     gateway: GatewayConfig,
+}
+
+/// Where models are looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelSources {
+    paths: Vec<PathBuf>,
+    named: Vec<(String, PathBuf)>,
+    /// The name of the only model.
+    name: Option<String>,
 }
 
 /// What the arguments of the gateway mean.
 #[derive(Debug)]
 pub(crate) struct GatewayConfig {
     pub(crate) address: SocketAddr,
+    /// The further address for gRPC clients.
+    pub(crate) grpc_address: Option<SocketAddr>,
     pub(crate) server: ServerConfig,
     pub(crate) log_format: LogFormat,
     pub(crate) access_log: AccessLog,
@@ -39,11 +59,22 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
     let config = ServeConfig::try_new(arguments, environment)?;
     let gateway = &config.gateway;
     // Before loading, so that a taken port is said at once.
-    let server = Server::bind(gateway.address, gateway.server.clone())?;
+    let mut server = gateway.bind()?;
     let (log, writer) = Log::start(gateway.log_format, gateway.access_log, Arc::clone(&clock));
     let result = load_all(&config, &log, clock.as_ref()).and_then(|table| {
         announce(&server, &table, &log);
         let table = Arc::new(SharedTable::new(table));
+        if config.is_explicit {
+            server.set_control(Arc::new(ModelRepository {
+                table: Arc::clone(&table),
+                sources: config.sources.clone(),
+                options: config.options.clone(),
+                n_workers: gateway.server.n_workers,
+                log: log.clone(),
+                clock: Arc::clone(&clock),
+                changing: Mutex::new(()),
+            }));
+        }
         let report = server.run(table, &log, clock, shutdown_signal(&log)?)?;
         say_stopped(report, &log);
         Ok(())
@@ -70,15 +101,38 @@ impl ServeConfig {
             (None, true) => Some(Method::PredictProba),
             (None, false) => None,
         };
+        let paths = arguments.paths.iter().chain(&arguments.model_dir);
+        let sources = ModelSources {
+            paths: paths.cloned().collect(),
+            named: arguments.models.clone(),
+            name: arguments.name.clone(),
+        };
+        let mut gateway = GatewayConfig::try_new(&arguments.gateway)?;
+        // KServe's containers have a port for gRPC; whoever lets the system choose gets none unasked.
+        if arguments.model_dir.is_some() && gateway.address.port() != 0 {
+            let port = SocketAddr::new(gateway.address.ip(), KSERVE_GRPC_PORT);
+            gateway.grpc_address.get_or_insert(port);
+        }
         Ok(Self {
-            files: files(arguments)?,
-            default_method,
-            gateway: GatewayConfig::try_new(&arguments.gateway)?,
+            files: sources.files()?,
+            sources,
+            options: LoadOptions { default_method },
+            is_explicit: arguments.model_control == ModelControlArgument::Explicit,
+            gateway,
         })
     }
 }
 
 impl GatewayConfig {
+    /// Takes the addresses.
+    pub(crate) fn bind(&self) -> anyhow::Result<Server> {
+        let mut server = Server::bind(self.address, self.server.clone())?;
+        if let Some(address) = self.grpc_address {
+            server.also_bind(address)?;
+        }
+        Ok(server)
+    }
+
     /// Reads the arguments' meaning.
     pub(crate) fn try_new(arguments: &GatewayArguments) -> anyhow::Result<Self> {
         let host = arguments.host;
@@ -91,6 +145,7 @@ impl GatewayConfig {
         let or_cores = |n: Option<u16>| n.map_or(n_cores, usize::from);
         Ok(Self {
             address: SocketAddr::new(host, arguments.port),
+            grpc_address: arguments.grpc_port.map(|port| SocketAddr::new(host, port)),
             server: ServerConfig {
                 limits: Limits {
                     body_max: arguments.max_body,
@@ -104,6 +159,8 @@ impl GatewayConfig {
                 n_pool_threads: or_cores(arguments.max_threads),
                 shutdown_timeout: arguments.shutdown_timeout,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                allow_shared_memory: arguments.allow_shared_memory,
+                control: None,
             },
             log_format: match arguments.log_format {
                 LogFormatArgument::Human => LogFormat::Human,
@@ -118,43 +175,44 @@ impl GatewayConfig {
     }
 }
 
-/// Finds the files of all models and their names.
-fn files(arguments: &ServeArguments) -> anyhow::Result<Vec<ModelFile>> {
-    let mut files = Vec::new();
-    let paths: Vec<&PathBuf> = arguments.paths.iter().chain(&arguments.model_dir).collect();
-    for path in paths {
-        files.extend(locate_all(path)?);
+impl ModelSources {
+    /// Finds the files of all models and their names.
+    pub(crate) fn files(&self) -> anyhow::Result<Vec<ModelFile>> {
+        let mut files = Vec::new();
+        for path in &self.paths {
+            files.extend(locate_all(path)?);
+        }
+        for (name, path) in &self.named {
+            files.push(ModelFile {
+                name: name.clone(),
+                path: locate(path)?,
+            });
+        }
+        match (&self.name, files.as_mut_slice()) {
+            (_, []) => bail!(
+                "nothing to serve; give a model file or directory, such as `coracle serve model.joblib`"
+            ),
+            (None, _) => {}
+            (Some(name), [file]) => file.name.clone_from(name),
+            (Some(_), many) => bail!(
+                "--name names one model, but there are {}; name them with --model NAME=PATH",
+                many.len()
+            ),
+        }
+        Ok(files)
     }
-    for (name, path) in &arguments.models {
-        files.push(ModelFile {
-            name: name.clone(),
-            path: locate(path)?,
-        });
-    }
-    match (&arguments.name, files.as_mut_slice()) {
-        (_, []) => bail!(
-            "nothing to serve; give a model file or directory, such as `coracle serve model.joblib`"
-        ),
-        (None, _) => {}
-        (Some(name), [file]) => file.name.clone_from(name),
-        (Some(_), many) => bail!(
-            "--name names one model, but there are {}; name them with --model NAME=PATH",
-            many.len()
-        ),
-    }
-    Ok(files)
 }
 
 /// Loads every model; all failures are told, not only the first.
 fn load_all(config: &ServeConfig, log: &Log, clock: &dyn Clock) -> anyhow::Result<ModelTable> {
-    let options = LoadOptions {
-        default_method: config.default_method,
-    };
     let mut models = Vec::new();
     let mut failures = Vec::new();
     for file in &config.files {
-        match load(&file.path, &options, clock) {
-            Ok(loaded) => models.push(served(file, loaded, config.gateway.server.n_workers, log)),
+        match load(&file.path, &config.options, clock) {
+            Ok(loaded) => {
+                let loaded = ready_to_serve(file, loaded, log);
+                models.push(ServedModel::new(loaded, config.gateway.server.n_workers));
+            }
             Err(error) => failures.push(format!("{:#}", anyhow::Error::new(error))),
         }
     }
@@ -169,7 +227,8 @@ fn load_all(config: &ServeConfig, log: &Log, clock: &dyn Clock) -> anyhow::Resul
     Ok(ModelTable::try_new(models)?)
 }
 
-fn served(file: &ModelFile, loaded: Loaded, n_workers: usize, log: &Log) -> ServedModel {
+/// Puts a model that was loaded under its name, and says so.
+pub(crate) fn ready_to_serve(file: &ModelFile, loaded: Loaded, log: &Log) -> LoadedModel {
     let Loaded { model, phases } = loaded;
     let size = u64::try_from(model.memory_bytes()).unwrap_or(u64::MAX);
     let description = model.description();
@@ -192,8 +251,7 @@ fn served(file: &ModelFile, loaded: Loaded, n_workers: usize, log: &Log) -> Serv
         build: phases.build,
         ..LoadPhases::default()
     };
-    let loaded = LoadedModel::new(file.name.clone(), model, phases);
-    ServedModel::new(loaded, n_workers)
+    LoadedModel::new(file.name.clone(), model, phases)
 }
 
 /// Says where the server listens and how to ask it.

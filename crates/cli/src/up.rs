@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         );
     }
     let secured = access::prepare(arguments, &state)?;
-    let server = Server::bind(gateway.address, gateway.server.clone())?;
+    let server = gateway.bind()?;
     let (log, writer) = Log::start(gateway.log_format, gateway.access_log, Arc::clone(&clock));
     let plane = Plane {
         arguments,

@@ -1,7 +1,7 @@
 //! The forms in which inference requests and answers travel: which decoder and encoder of `protocol` a route takes.
 
 use bytes::Bytes;
-use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, v1, v2};
+use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, grpc, v1, v2};
 use coracle_serving::Protocol;
 use coracle_tensor::Tensor;
 
@@ -20,6 +20,8 @@ pub(crate) enum Codec {
         /// The length of the JSON where raw tensor data follows it.
         json_length: Option<usize>,
     },
+    /// The Open Inference Protocol over gRPC.
+    Grpc,
 }
 
 /// An answer's body.
@@ -36,6 +38,7 @@ impl Codec {
         match self {
             Self::V1 { .. } => Protocol::V1,
             Self::V2 { .. } => Protocol::V2,
+            Self::Grpc => Protocol::Grpc,
         }
     }
 
@@ -43,6 +46,7 @@ impl Codec {
     pub(crate) fn method(&self) -> Option<&str> {
         match self {
             Self::V1 { method } | Self::V2 { method, .. } => method.as_deref(),
+            Self::Grpc => None,
         }
     }
 
@@ -55,6 +59,7 @@ impl Codec {
         match self {
             Self::V1 { .. } => v1::decode_predict(body, ctx),
             Self::V2 { json_length, .. } => v2::decode_infer(body, *json_length, ctx),
+            Self::Grpc => grpc::decode_infer(body, ctx),
         }
     }
 
@@ -65,11 +70,15 @@ impl Codec {
         call: &Call,
         outputs: &[Tensor],
     ) -> Result<Encoded, RequestError> {
-        let mut body = Vec::with_capacity(64 + 32 * call.n_rows);
+        let mut body = Vec::new();
         let mut json_length = None;
+        if !matches!(self, Self::Grpc) {
+            body.reserve(64 + 32 * call.n_rows);
+        }
         match self {
             Self::V1 { .. } => v1::encode_predict(ctx.signature, call, outputs, &mut body),
             Self::V2 { .. } => json_length = v2::encode_infer(ctx, call, outputs, &mut body)?,
+            Self::Grpc => body = grpc::encode_infer(ctx, call, outputs)?,
         }
         Ok(Encoded { body, json_length })
     }

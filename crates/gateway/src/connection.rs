@@ -5,23 +5,30 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coracle_base::Clock;
 use coracle_protocol::{v1, v2};
-use coracle_serving::{HttpStatistics, LoadedModel, MetricsText, ModelTable, NoModel, ServedModel};
-use http_body_util::{BodyExt, Full};
+use coracle_serving::{HttpStatistics, MetricsText, ModelTable, ServedModel};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode, Version};
+use tokio::sync::watch;
 
+use crate::body::ReplyBody;
 use crate::codec::Codec;
-use crate::infer::{self, Calls, unknown_model};
+use crate::grpc;
+use crate::infer::{self, Calls};
 use crate::limits::Limits;
 use crate::log::{Answer, Log};
+use crate::model_control::ModelControl;
 use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
 use crate::route::{self, Named, NoRoute, Route};
 use crate::scope::Scope;
+use crate::server::Stage;
 
 /// What every worker of a server shares.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub(crate) struct Shared {
     /// False while shutting down.
     pub(crate) ready: AtomicBool,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Loads and unloads models on request, where that is allowed.
+    pub(crate) control: Option<Arc<dyn ModelControl>>,
 }
 
 /// What answers the requests of one worker's connections.
@@ -42,6 +51,8 @@ pub(crate) struct Handler {
     pub(crate) log: Log,
     /// Where generated request ids go on from; spread by the start time, unique per worker.
     pub(crate) next_id: Cell<u64>,
+    /// Where the server is in its life.
+    pub(crate) stage: watch::Receiver<Stage>,
 }
 
 /// The content types that are taken for JSON: these, with any parameters, or none at all.
@@ -58,10 +69,13 @@ impl Handler {
     pub(crate) async fn handle(
         self: Rc<Self>,
         request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+    ) -> Result<Response<ReplyBody>, Infallible> {
         let started = self.shared.clock.monotonic();
         let (head, body) = request.into_parts();
         let request_id = self.request_id(&head.headers);
+        if grpc::is_grpc(&head.headers) && head.version == Version::HTTP_2 {
+            return Ok(self.handle_grpc(head, body, started, request_id).await);
+        }
         let mut seen = Seen::default();
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
@@ -95,10 +109,45 @@ impl Handler {
         Ok(reply.into_response(request_id))
     }
 
+    /// Answers one gRPC request; its line in the log has the HTTP status of its outcome.
+    async fn handle_grpc(
+        self: Rc<Self>,
+        head: Parts,
+        body: Incoming,
+        started: Duration,
+        request_id: HeaderValue,
+    ) -> Response<ReplyBody> {
+        let path = head.uri.path().to_owned();
+        let id = request_id.clone();
+        let (response, noted) = Rc::clone(&self).grpc(head, body, started, request_id).await;
+        self.shared.http.respond(noted.http_status());
+        self.log.answer(
+            Answer {
+                method: "POST",
+                path: &path,
+                status: noted.http_status(),
+                elapsed: self.shared.clock.monotonic().saturating_sub(started),
+                n_bytes_in: noted.n_bytes_in,
+                n_bytes_out: response.body().len(),
+                request_id: id.to_str().unwrap_or_default(),
+            },
+            &self.shared.http,
+            noted.model.as_deref(),
+        );
+        response
+    }
+
+    /// Waits until the server begins to shut down.
+    pub(crate) async fn draining(&self) {
+        let mut stage = self.stage.clone();
+        // Without a sender the server is gone, too.
+        drop(stage.wait_for(|stage| *stage != Stage::Serving).await);
+    }
+
     async fn reply<'a>(
         &self,
         asked: &Asked<'a>,
-        head: &hyper::http::request::Parts,
+        head: &Parts,
         body: Incoming,
         seen: &mut Seen<'a>,
     ) -> Reply {
@@ -122,6 +171,9 @@ impl Handler {
                     Err(reply) => reply,
                 };
             }
+            Route::Extension(extension) => {
+                return self.extension(asked, extension, body).await;
+            }
             _ => return self.read_only(asked),
         };
         let model = match model {
@@ -137,7 +189,11 @@ impl Handler {
             Err(reply) => return reply,
         };
         seen.n_bytes_in = body.len();
-        let request = infer::Request { codec, body };
+        let request = infer::Request {
+            codec,
+            body,
+            timeout: None,
+        };
         match self.calls.answer(model, request).await {
             Ok(encoded) => Reply::encoded(encoded),
             Err(failure) => Reply::failure(failure.code, &failure.message),
@@ -147,7 +203,7 @@ impl Handler {
     /// Answers with what a model takes and gives; one that was let go of is loaded for it.
     async fn metadata(&self, model: &ServedModel) -> Reply {
         match model.enter(self.calls.request_timeout).await {
-            Ok(lease) => metadata(model, &lease),
+            Ok(lease) => Reply::rendered(|out| v2::model_metadata(self.facts(&lease), out)),
             Err(refusal) => Reply::failure(refusal.code(), &refusal.message()),
         }
     }
@@ -195,15 +251,17 @@ impl Handler {
                     Reply::rendered(|out| v2::model_ready(model.name(), ready, out))
                 })
             }
-            Route::V2Model(_) | Route::V1Predict(_) | Route::V2Infer(_) => Reply::error(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "what needs a model came without it",
-            ),
+            Route::V2Model(_) | Route::V1Predict(_) | Route::V2Infer(_) | Route::Extension(_) => {
+                Reply::error(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "what needs a model came without it",
+                )
+            }
         }
     }
 
     /// Reads the whole body within its limits of size and time.
-    async fn read_body(&self, body: Incoming) -> Result<Bytes, Reply> {
+    pub(crate) async fn read_body(&self, body: Incoming) -> Result<Bytes, Reply> {
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
         let too_large = || {
@@ -268,10 +326,10 @@ struct Seen<'a> {
 }
 
 /// What a request asks for, and of what.
-struct Asked<'a> {
-    table: &'a ModelTable,
+pub(crate) struct Asked<'a> {
+    pub(crate) table: &'a ModelTable,
     scope: &'a Scope,
-    headers: &'a HeaderMap,
+    pub(crate) headers: &'a HeaderMap,
     route: &'a Route<'a>,
 }
 
@@ -287,37 +345,22 @@ impl<'a> Asked<'a> {
     }
 
     /// Returns the model that takes this request.
-    fn model(&self, name: &str, version: Option<&str>) -> Result<&'a Arc<ServedModel>, Reply> {
-        let model = self.scope.model(self.table, name, self.headers).map_err(|no_model| {
-            let message = match no_model {
-                NoModel::Unknown => unknown_model(name),
-                NoModel::Ambiguous { namespaces } => format!(
-                    "services named {name} are in the namespaces {}; ask one of them at /serving/NAMESPACE/{name}",
-                    namespaces.join(", ")
-                ),
-            };
-            Reply::error(StatusCode::NOT_FOUND, &message)
-        })?;
-        match version {
-            Some(version) if version != ServedModel::VERSION => {
-                let shown: String = version.chars().take(32).collect();
-                let message = format!(
-                    "model '{name}' has no version '{shown}'; it has {}",
-                    ServedModel::VERSION
-                );
-                Err(Reply::error(StatusCode::NOT_FOUND, &message))
-            }
-            _ => Ok(model),
-        }
+    pub(crate) fn model(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<&'a Arc<ServedModel>, Reply> {
+        let named = self.scope.named(self.table, name, version, self.headers);
+        named.map_err(|failure| Reply::failure(failure.code, &failure.message))
     }
 }
 
-enum BodyFault {
+pub(crate) enum BodyFault {
     TooLarge,
     Broken,
 }
 
-async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, BodyFault> {
+pub(crate) async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, BodyFault> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -403,25 +446,6 @@ fn check_headers(headers: &HeaderMap, codec: &Codec) -> Result<(), Reply> {
     unsupported(&format!(
         "content type '{shown}' is not supported; send application/json{hint}"
     ))
-}
-
-fn metadata(model: &ServedModel, loaded: &LoadedModel) -> Reply {
-    let platform = match loaded.model().description().library.as_str() {
-        "scikit-learn" => "sklearn",
-        other => other,
-    };
-    let signature = loaded.model().signature();
-    let (name, version) = (model.name(), ServedModel::VERSION);
-    Reply::rendered(|out| {
-        v2::model_metadata(
-            name,
-            version,
-            platform,
-            signature,
-            &signature.default_outputs,
-            out,
-        );
-    })
 }
 
 fn missing(no_route: &NoRoute, path: &str) -> Reply {

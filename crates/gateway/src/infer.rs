@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
-use coracle_protocol::{DecodeContext, EncodeContext, NoRegions, RequestError};
-use coracle_serving::{Lease, Placement, Refusal, ServedModel, SharedTable};
+use coracle_protocol::{DecodeContext, EncodeContext, RequestError};
+use coracle_serving::{Inference, Lease, Placement, Refusal, ServedModel, SharedTable};
 use tokio::sync::Semaphore;
 
 use crate::codec::{Codec, Encoded};
+use crate::shared_memory::SharedMemory;
 
 /// What calls need besides the request.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Calls {
     pub(crate) pool: Arc<Semaphore>,
     /// The event loop, for its counters.
     pub(crate) worker: usize,
+    /// The shared memory that clients have registered.
+    pub(crate) shared_memory: Arc<SharedMemory>,
 }
 
 /// A request for an inference.
@@ -29,6 +32,8 @@ pub(crate) struct Calls {
 pub(crate) struct Request {
     pub(crate) codec: Codec,
     pub(crate) body: Bytes,
+    /// How long the caller waits, where that is less than what the server allows.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// A call that failed.
@@ -36,6 +41,13 @@ pub(crate) struct Request {
 pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) message: String,
+}
+
+/// When a request came, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    at: Duration,
+    time: Duration,
 }
 
 impl From<RequestError> for Failure {
@@ -66,14 +78,15 @@ impl Calls {
         model: &Arc<ServedModel>,
         request: Request,
     ) -> Result<Encoded, Failure> {
-        let in_flight = model
-            .statistics()
-            .start(self.worker, self.clock.monotonic());
+        let arrived = self.clock.monotonic();
+        let in_flight = model.statistics().start(self.worker, arrived);
         let protocol = request.codec.protocol();
         let time = model.timeout().unwrap_or(self.request_timeout);
+        let time = request.timeout.map_or(time, |timeout| timeout.min(time));
+        let arrival = Arrival { at: arrived, time };
         let result = match model.try_enter() {
-            Some(lease) => self.run(model, lease, request, time).await,
-            None => self.wait_and_run(model, request, time).await,
+            Some(lease) => self.run(model, lease, request, arrival).await,
+            None => self.wait_and_run(model, request, arrival).await,
         };
         let outcome = result
             .as_ref()
@@ -88,13 +101,10 @@ impl Calls {
         &self,
         model: &Arc<ServedModel>,
         request: Request,
-        time: Duration,
+        arrival: Arrival,
     ) -> Result<Encoded, Failure> {
-        let started = self.clock.monotonic();
-        let lease = model.enter(time).await?;
-        let waited = self.clock.monotonic().saturating_sub(started);
-        let time_left = time.saturating_sub(waited);
-        self.run(model, lease, request, time_left).await
+        let lease = model.enter(arrival.time).await?;
+        self.run(model, lease, request, arrival).await
     }
 
     async fn run(
@@ -102,23 +112,17 @@ impl Calls {
         model: &Arc<ServedModel>,
         lease: Lease,
         request: Request,
-        time_left: Duration,
+        arrival: Arrival,
     ) -> Result<Encoded, Failure> {
         match model.cost().placement(request.body.len()) {
-            Placement::EventLoop => self.execute(model, &lease, &request),
+            Placement::EventLoop => self.execute(model, &lease, &request, arrival),
             Placement::ComputePool => {
-                let call = self.execute_on_pool(Arc::clone(model), lease, request);
+                let waited = self.clock.monotonic().saturating_sub(arrival.at);
+                let time_left = arrival.time.saturating_sub(waited);
+                let call = self.execute_on_pool(Arc::clone(model), lease, request, arrival);
                 match tokio::time::timeout(time_left, call).await {
                     Ok(result) => result,
-                    Err(_elapsed) => Err(Failure {
-                        code: Code::DeadlineExceeded,
-                        message: format!(
-                            "no answer within {}",
-                            humantime::format_duration(
-                                model.timeout().unwrap_or(self.request_timeout)
-                            )
-                        ),
-                    }),
+                    Err(_elapsed) => Err(too_late(arrival.time)),
                 }
             }
         }
@@ -129,6 +133,7 @@ impl Calls {
         model: Arc<ServedModel>,
         lease: Lease,
         request: Request,
+        arrival: Arrival,
     ) -> Result<Encoded, Failure> {
         let Ok(place) = Arc::clone(&self.pool).try_acquire_owned() else {
             return Err(Failure {
@@ -139,7 +144,7 @@ impl Calls {
         let calls = self.clone();
         let call = tokio::task::spawn_blocking(move || {
             let _place = place;
-            calls.execute(&model, &lease, &request)
+            calls.execute(&model, &lease, &request, arrival)
         });
         call.await.unwrap_or_else(|_panicked| {
             Err(Failure {
@@ -155,6 +160,7 @@ impl Calls {
         model: &ServedModel,
         lease: &Lease,
         request: &Request,
+        arrival: Arrival,
     ) -> Result<Encoded, Failure> {
         let started = self.clock.monotonic();
         let signature = lease.model().signature();
@@ -163,26 +169,48 @@ impl Calls {
             default_outputs: &signature.default_outputs,
             method: request.codec.method(),
             elements_max: self.elements_max,
-            regions: &NoRegions,
+            regions: self.shared_memory.as_ref(),
         };
         let call = request.codec.decode(&request.body, &ctx)?;
+        let decoded = self.clock.monotonic();
         let outputs = lease
             .run(&call.inputs, &call.outputs)
             .map_err(|error| Failure {
                 code: error.code(),
                 message: error.to_string(),
             })?;
+        let run = self.clock.monotonic();
         let ctx = EncodeContext {
             model_name: model.name(),
             model_version: ServedModel::VERSION,
             signature,
-            regions: &NoRegions,
+            regions: self.shared_memory.as_ref(),
         };
         let encoded = request.codec.encode(&ctx, &call, &outputs)?;
-        let elapsed = self.clock.monotonic().saturating_sub(started);
+        let ended = self.clock.monotonic();
+        let elapsed = ended.saturating_sub(started);
+        model.statistics().inferences().add(
+            self.worker,
+            Inference {
+                n_rows: call.n_rows,
+                queue: started.saturating_sub(arrival.at),
+                decode: decoded.saturating_sub(started),
+                run: run.saturating_sub(decoded),
+                encode: ended.saturating_sub(run),
+                ended,
+            },
+        );
         model.cost().record(request.body.len(), elapsed);
         model.statistics().compute(self.worker, elapsed);
         Ok(encoded)
+    }
+}
+
+/// Returns the failure of a call that took longer than it may.
+pub(crate) fn too_late(timeout: Duration) -> Failure {
+    Failure {
+        code: Code::DeadlineExceeded,
+        message: format!("no answer within {}", humantime::format_duration(timeout)),
     }
 }
 

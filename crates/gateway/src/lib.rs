@@ -1,20 +1,29 @@
-//! The HTTP server: listener, limits, routes, access log, metrics endpoint, shutdown.
+//! The server of HTTP/1.1, HTTP/2 and gRPC on one port: listener, limits, routes, access log, metrics endpoint, shutdown.
 //!
 //! [`Server::bind`] takes the address, [`Server::run`] serves until told to stop. One event loop per worker; one
 //! accept loop hands connections to them in turn. A request goes through `connection` (limits), `route`
 //! (what is asked), `infer` (decode, run, encode) and back; `respond` makes the answers.
 #![forbid(unsafe_code)]
 
+mod body;
 mod codec;
 mod connection;
+mod extensions;
+mod grpc;
 mod infer;
 mod limits;
 mod log;
+mod model_control;
+mod models;
+mod preface;
 mod respond;
 mod route;
 mod scope;
 mod server;
+mod shared_memory;
 
+pub use coracle_protocol::facts::IndexEntry;
 pub use limits::Limits;
 pub use log::{AccessLog, Log, LogFormat, LogWriter};
+pub use model_control::{ControlError, ModelControl};
 pub use server::{BindError, Server, ServerConfig, ShutdownReport};

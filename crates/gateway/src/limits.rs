@@ -15,6 +15,8 @@ pub struct Limits {
     pub headers_max: usize,
     /// The most connections at a time; further ones are closed at once.
     pub connections_max: usize,
+    /// The most requests at a time on one connection of HTTP/2.
+    pub streams_max: u32,
     /// The time for a request's head to arrive, and for which a connection may be idle.
     pub idle_timeout: Duration,
     /// The time for a request's body to arrive; longer ones are answered 408.
@@ -34,6 +36,7 @@ impl Default for Limits {
             head_bytes_max: 64 << 10,
             headers_max: 100,
             connections_max: 10_000,
+            streams_max: 256,
             idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::{error_body, http_status};
-use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use crate::body::ReplyBody;
 use crate::codec::Encoded;
 
 /// The header that carries a request's id.
@@ -122,8 +122,8 @@ impl Reply {
     }
 
     /// Returns the HTTP response.
-    pub(crate) fn into_response(self, request_id: HeaderValue) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+    pub(crate) fn into_response(self, request_id: HeaderValue) -> Response<ReplyBody> {
+        let mut response = Response::new(ReplyBody::full(Bytes::from(self.body)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(

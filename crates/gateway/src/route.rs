@@ -38,6 +38,35 @@ pub(crate) enum Route<'a> {
     V2ModelReady(Named<'a>),
     /// `POST /v2/models/M[/versions/V]/infer`
     V2Infer(Named<'a>),
+    /// One of Triton's extensions of V2.
+    Extension(Extension<'a>),
+}
+
+/// What one of Triton's extensions of V2 is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Extension<'a> {
+    /// `GET /v2/models/M[/versions/V]/config`
+    Config(Named<'a>),
+    /// `GET /v2/models/M[/versions/V]/stats`
+    Statistics(Named<'a>),
+    /// `GET /v2/models/stats`
+    AllStatistics,
+    /// `POST /v2/repository[/R]/index`
+    Index,
+    /// `POST /v2/repository[/R]/models/M/load`
+    Load(Cow<'a, str>),
+    /// `POST /v2/repository[/R]/models/M/unload`
+    Unload(Cow<'a, str>),
+    /// `GET /v2/systemsharedmemory[/region/R]/status`
+    RegionStatus(Option<Cow<'a, str>>),
+    /// `POST /v2/systemsharedmemory/region/R/register`
+    RegisterRegion(Cow<'a, str>),
+    /// `POST /v2/systemsharedmemory[/region/R]/unregister`
+    UnregisterRegion(Option<Cow<'a, str>>),
+    /// `GET /v2/cudasharedmemory/status`: there never is any.
+    NoRegions,
+    /// `POST /v2/cudasharedmemory/unregister`: there is nothing to do.
+    NoUnregister,
 }
 
 /// A model with the version asked for, if one is.
@@ -94,7 +123,14 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("v2", ["health", "live"]) => Route::V2Live,
         ("v2", ["health", "ready"]) => Route::V2Ready,
         ("v2", ["models"]) => Route::V2Models,
+        ("v2", ["models", "stats"]) => Route::Extension(Extension::AllStatistics),
         ("v2", ["models", model, rest @ ..]) => return v2_model(model, rest),
+        ("v2", ["repository", rest @ ..]) => return repository(rest),
+        ("v2", ["systemsharedmemory", rest @ ..]) => return shared_memory(rest),
+        ("v2", ["cudasharedmemory", "status"]) => Route::Extension(Extension::NoRegions),
+        ("v2", ["cudasharedmemory", "unregister"]) => {
+            return Some((Route::Extension(Extension::NoUnregister), WRITE));
+        }
         _ => return None,
     };
     Some((route, READ))
@@ -122,8 +158,35 @@ fn v2_model<'a>(model: &'a str, rest: &[&'a str]) -> Option<(Route<'a>, &'static
         [] => Some((Route::V2Model(named), READ)),
         ["ready"] => Some((Route::V2ModelReady(named), READ)),
         ["infer"] => Some((Route::V2Infer(named), WRITE)),
+        ["config"] => Some((Route::Extension(Extension::Config(named)), READ)),
+        ["stats"] => Some((Route::Extension(Extension::Statistics(named)), READ)),
         _ => None,
     }
+}
+
+fn repository<'a>(rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
+    let extension = match rest {
+        ["index"] | [_, "index"] => Extension::Index,
+        ["models", model, verb] | [_, "models", model, verb] => match *verb {
+            "load" => Extension::Load(decode(model)?),
+            "unload" => Extension::Unload(decode(model)?),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some((Route::Extension(extension), WRITE))
+}
+
+fn shared_memory<'a>(rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
+    let (extension, allow) = match rest {
+        ["status"] => (Extension::RegionStatus(None), READ),
+        ["unregister"] => (Extension::UnregisterRegion(None), WRITE),
+        ["region", name, "status"] => (Extension::RegionStatus(Some(decode(name)?)), READ),
+        ["region", name, "register"] => (Extension::RegisterRegion(decode(name)?), WRITE),
+        ["region", name, "unregister"] => (Extension::UnregisterRegion(Some(decode(name)?)), WRITE),
+        _ => return None,
+    };
+    Some((Route::Extension(extension), allow))
 }
 
 /// Decodes percent signs; `None` for empty names and for what is not UTF-8.
@@ -202,6 +265,8 @@ mod tests {
                 "/v2/models/a/infer",
                 Ok(Route::V2Infer(named("a", None))),
             ),
+            (Method::GET, "/v2/repository/index", writes.clone()),
+            (Method::POST, "/v2/systemsharedmemory/status", reads.clone()),
             (Method::POST, "/", reads.clone()),
             (Method::DELETE, "/v1/models/a", reads),
             (Method::GET, "/v1/models/a:predict", writes.clone()),
@@ -215,6 +280,40 @@ mod tests {
         ];
         for (method, path, expected) in cases {
             assert_eq!(find(&method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn extensions_have_routes() {
+        let cases = [
+            (
+                Method::GET,
+                "/v2/models/a/versions/1/config",
+                Route::Extension(Extension::Config(named("a", Some("1")))),
+            ),
+            (
+                Method::GET,
+                "/v2/models/stats",
+                Route::Extension(Extension::AllStatistics),
+            ),
+            (
+                Method::POST,
+                "/v2/repository/r/models/a/load",
+                Route::Extension(Extension::Load("a".into())),
+            ),
+            (
+                Method::POST,
+                "/v2/repository/index",
+                Route::Extension(Extension::Index),
+            ),
+            (
+                Method::POST,
+                "/v2/systemsharedmemory/region/a%20b/register",
+                Route::Extension(Extension::RegisterRegion("a b".into())),
+            ),
+        ];
+        for (method, path, expected) in cases {
+            assert_eq!(find(&method, path), Ok(expected), "{method} {path}");
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use coracle_base::Code;
 use coracle_serving::{ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky};
 use hyper::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
+
+use crate::infer::{Failure, unknown_model};
 
 /// Which service a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +47,7 @@ impl Scope {
     }
 
     /// Returns the model that takes a request for `name`.
-    pub(crate) fn model<'t>(
+    fn model<'t>(
         &self,
         table: &'t ModelTable,
         name: &str,
@@ -61,6 +64,42 @@ impl Scope {
                 };
                 model.ok_or(NoModel::Unknown)
             }
+        }
+    }
+
+    /// Returns the model of this name and version that takes a request.
+    ///
+    /// # Errors
+    /// Code `NotFound`, in KServe's words where nothing has the name.
+    pub(crate) fn named<'t>(
+        &self,
+        table: &'t ModelTable,
+        name: &str,
+        version: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<&'t Arc<ServedModel>, Failure> {
+        let not_found = |message| Failure {
+            code: Code::NotFound,
+            message,
+        };
+        let model = self.model(table, name, headers).map_err(|no_model| {
+            not_found(match no_model {
+                NoModel::Unknown => unknown_model(name),
+                NoModel::Ambiguous { namespaces } => format!(
+                    "services named {name} are in the namespaces {}; ask one of them at /serving/NAMESPACE/{name}",
+                    namespaces.join(", ")
+                ),
+            })
+        })?;
+        match version {
+            Some(version) if version != ServedModel::VERSION => {
+                let shown: String = version.chars().take(32).collect();
+                Err(not_found(format!(
+                    "model '{name}' has no version '{shown}'; it has {}",
+                    ServedModel::VERSION
+                )))
+            }
+            _ => Ok(model),
         }
     }
 

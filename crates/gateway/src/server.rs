@@ -1,16 +1,20 @@
 //! The server: binds, accepts, hands connections to workers, shuts down.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use coracle_base::Clock;
 use coracle_serving::{HttpStatistics, SharedTable};
-use hyper::server::conn::http1;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
@@ -18,10 +22,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::body::Busy;
 use crate::connection::{Handler, Shared};
 use crate::infer::Calls;
 use crate::limits::Limits;
 use crate::log::Log;
+use crate::model_control::ModelControl;
+use crate::preface;
+use crate::shared_memory::SharedMemory;
 
 /// What a server is made with.
 #[derive(Clone, Debug)]
@@ -36,6 +44,10 @@ pub struct ServerConfig {
     pub shutdown_timeout: Duration,
     /// The version of the program, for metadata and metrics.
     pub version: String,
+    /// Whether clients may register shared memory for tensors.
+    pub allow_shared_memory: bool,
+    /// What loads and unloads models on request, where that is allowed.
+    pub control: Option<Arc<dyn ModelControl>>,
 }
 
 /// An address that could not be bound.
@@ -58,13 +70,18 @@ pub struct ShutdownReport {
 /// A server that is bound and not yet serving.
 #[derive(Debug)]
 pub struct Server {
-    listener: std::net::TcpListener,
+    listeners: Vec<std::net::TcpListener>,
     address: SocketAddr,
     config: ServerConfig,
 }
 
 /// Connections that may wait for a worker.
 const QUEUE_CONNECTIONS: usize = 1_024;
+/// How long a client may take to answer a ping of HTTP/2.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a client may send of one request, and of all on a connection, before it waits for us.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// How long accepting pauses when the process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,22 +91,27 @@ impl Server {
     /// # Errors
     /// [`BindError`] with what to do about it.
     pub fn bind(address: SocketAddr, config: ServerConfig) -> Result<Self, BindError> {
-        let bind = || {
-            let listener = std::net::TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let (listener, bound) = bind().map_err(|source: io::Error| BindError {
-            address,
-            reason: explain(&source, address.port()),
-            source,
-        })?;
+        let (listener, bound) = listen(address)?;
         Ok(Self {
-            listener,
+            listeners: vec![listener],
             address: bound,
             config,
         })
+    }
+
+    /// Takes a further address, with the same services; returns it with the port that the system chose if it was asked to.
+    ///
+    /// # Errors
+    /// [`BindError`] with what to do about it.
+    pub fn also_bind(&mut self, address: SocketAddr) -> Result<SocketAddr, BindError> {
+        let (listener, bound) = listen(address)?;
+        self.listeners.push(listener);
+        Ok(bound)
+    }
+
+    /// Lets models be loaded and unloaded on request.
+    pub fn set_control(&mut self, control: Arc<dyn ModelControl>) {
+        self.config.control = Some(control);
     }
 
     /// Returns the address, with the port that the system chose if it was asked to.
@@ -117,7 +139,9 @@ impl Server {
             version: self.config.version.clone(),
             ready: AtomicBool::new(true),
             clock,
+            control: self.config.control.clone(),
         });
+        let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
         let (stop, stopped) = watch::channel(Stage::Serving);
         let n_cut = Arc::new(AtomicUsize::new(0));
         let mut workers = Vec::new();
@@ -128,6 +152,7 @@ impl Server {
                 index,
                 shared: Arc::clone(&shared),
                 table: Arc::clone(&table),
+                shared_memory: Arc::clone(&shared_memory),
                 log: log.clone(),
                 n_pool_threads: self
                     .config
@@ -146,7 +171,8 @@ impl Server {
             .build()?;
         let timeout = self.config.shutdown_timeout;
         runtime.block_on(async move {
-            let listener = TcpListener::from_std(self.listener)?;
+            let listeners = self.listeners.into_iter().map(TcpListener::from_std);
+            let listeners: Vec<TcpListener> = listeners.collect::<io::Result<_>>()?;
             let told_to_stop = async {
                 shutdown.await;
                 // Before the queues close, so that workers know how long they may take.
@@ -155,7 +181,7 @@ impl Server {
             };
             tokio::select! {
                 () = told_to_stop => {}
-                () = accept(&listener, queues, &shared, log) => {}
+                () = accept_all(&listeners, &queues, &shared, log) => {}
             }
             Ok::<(), io::Error>(())
         })?;
@@ -171,10 +197,24 @@ impl Server {
 
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Serving,
     /// Finishing what is in flight, for at most so long.
     Draining(Duration),
+}
+
+fn listen(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), BindError> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bind().map_err(|source: io::Error| BindError {
+        address,
+        reason: explain(&source, address.port()),
+        source,
+    })
 }
 
 fn explain(error: &io::Error, port: u16) -> String {
@@ -192,10 +232,36 @@ fn explain(error: &io::Error, port: u16) -> String {
     }
 }
 
+/// Accepts the connections of all listeners; ends only if all workers are gone.
+async fn accept_all(
+    listeners: &[TcpListener],
+    queues: &[mpsc::Sender<TcpStreamStd>],
+    shared: &Shared,
+    log: &Log,
+) {
+    let accepts = listeners.iter().map(|listener| {
+        let accept: Pin<Box<dyn Future<Output = ()>>> =
+            Box::pin(accept(listener, queues, shared, log));
+        accept
+    });
+    let mut accepts: Vec<_> = accepts.collect();
+    std::future::poll_fn(|ctx| {
+        let is_over = accepts
+            .iter_mut()
+            .any(|accept| accept.as_mut().poll(ctx).is_ready());
+        if is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
 /// Accepts connections and hands them to the workers in turn; ends only if all workers are gone.
 async fn accept(
     listener: &TcpListener,
-    queues: Vec<mpsc::Sender<TcpStreamStd>>,
+    queues: &[mpsc::Sender<TcpStreamStd>],
     shared: &Shared,
     log: &Log,
 ) {
@@ -245,6 +311,7 @@ struct Worker {
     index: usize,
     shared: Arc<Shared>,
     table: Arc<SharedTable>,
+    shared_memory: Arc<SharedMemory>,
     log: Log,
     n_pool_threads: usize,
     stage: watch::Receiver<Stage>,
@@ -280,9 +347,11 @@ impl Worker {
                 request_timeout: limits.request_timeout,
                 pool: Arc::new(Semaphore::new(limits.pool_calls_max)),
                 worker: self.index,
+                shared_memory: self.shared_memory,
             },
             log: self.log,
             next_id: Cell::new(seed.wrapping_add((self.index as u64) << 48)),
+            stage: self.stage.clone(),
         });
         let open = Rc::new(Cell::new(0_usize));
         let mut stage = self.stage.clone();
@@ -325,7 +394,7 @@ impl Worker {
     }
 }
 
-/// Serves one connection until it ends or, once the server drains, until its request in flight is answered.
+/// Serves one connection until it ends or, once the server drains, until its requests in flight are answered.
 async fn serve_connection(
     stream: TcpStreamStd,
     handler: Rc<Handler>,
@@ -334,6 +403,26 @@ async fn serve_connection(
     let Ok(stream) = TcpStream::from_std(stream) else {
         return;
     };
+    let idle_timeout = handler.shared.limits.idle_timeout;
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(idle_timeout, preface::read(stream)) => begun,
+        _draining = stage.wait_for(|stage| *stage != Stage::Serving) => return,
+    };
+    // A connection that ends or waits before its first request is nobody's concern but the client's.
+    let Ok(Ok((version, stream))) = begun else {
+        return;
+    };
+    match version {
+        preface::Version::Http1 => serve_http1(stream, handler, stage).await,
+        preface::Version::Http2 => serve_http2(stream, handler, stage).await,
+    }
+}
+
+async fn serve_http1(
+    stream: preface::Rewound,
+    handler: Rc<Handler>,
+    mut stage: watch::Receiver<Stage>,
+) {
     let limits = handler.shared.limits;
     let service = service_fn(move |request| Rc::clone(&handler).handle(request));
     let connection = http1::Builder::new()
@@ -351,4 +440,63 @@ async fn serve_connection(
         }
     }
     drop(connection.await);
+}
+
+async fn serve_http2(
+    stream: preface::Rewound,
+    handler: Rc<Handler>,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let limits = handler.shared.limits;
+    let n_busy = Rc::new(Cell::new(0));
+    let n_begun = Rc::new(Cell::new(0_u64));
+    let counters = (Rc::clone(&n_busy), Rc::clone(&n_begun));
+    let service = service_fn(move |request| {
+        let busy = Busy::new(&counters.0);
+        counters.1.set(counters.1.get().wrapping_add(1));
+        let answer = Rc::clone(&handler).handle(request);
+        async move {
+            let mut response = answer.await?;
+            response.body_mut().hold(busy);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http2::Builder::new(LocalTasks)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let idle = async {
+        // Between two looks without a request in progress or begun, the connection was idle.
+        loop {
+            let before = n_begun.get();
+            tokio::time::sleep(limits.idle_timeout).await;
+            if n_busy.get() == 0 && n_begun.get() == before {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        ended = connection.as_mut() => return drop(ended),
+        _draining = stage.wait_for(|stage| *stage != Stage::Serving) => {}
+        () = idle => {}
+    }
+    // No new requests; those in flight are answered.
+    connection.as_mut().graceful_shutdown();
+    drop(connection.await);
+}
+
+/// Runs the tasks of HTTP/2 connections on the event loop that they belong to.
+#[derive(Clone, Copy, Debug)]
+struct LocalTasks;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalTasks {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
 }

@@ -12,7 +12,10 @@
     clippy::expect_used
 )]
 
+pub mod compression;
 mod error;
+pub mod facts;
+pub mod grpc;
 mod number;
 mod parameters;
 mod raw;

@@ -2,6 +2,7 @@
 
 mod data;
 mod decode;
+mod extensions;
 mod metadata;
 
 use coracle_tensor::Tensor;
@@ -9,7 +10,12 @@ use coracle_tensor::Tensor;
 use crate::{Call, EncodeContext, OutputForm, RegionSlice, RequestError, raw, render};
 
 pub use decode::decode_infer;
+pub(crate) use decode::{Data, Input, InputPlace, Output, read_region, requested_outputs, tensors};
 
+pub use extensions::{
+    RegisterRegion, check_load, check_load_parameters, decode_index, model_config,
+    model_statistics, region_status, repository_index,
+};
 pub use metadata::{
     health_live, health_ready, model_list, model_metadata, model_ready, server_metadata,
 };

@@ -7,6 +7,7 @@
 
 mod admission;
 mod follower;
+mod inference_counters;
 mod load;
 mod metric;
 mod model_table;
@@ -19,6 +20,7 @@ mod statistics;
 
 pub use admission::Refusal;
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
+pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
 pub use load::{LoadReport, LoadSampler, RevisionLoad};
 pub use metric::{Metric, MetricKind, MetricsText};
 pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use coracle_base::Code;
 
+use crate::InferenceCounters;
+
 /// A protocol in which calls come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -12,11 +14,13 @@ pub enum Protocol {
     V1,
     /// The Open Inference Protocol over REST.
     V2,
+    /// The Open Inference Protocol over gRPC.
+    Grpc,
 }
 
 impl Protocol {
     /// Every protocol, in declaration order.
-    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+    pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::Grpc];
 
     /// Returns the name, fit for a label.
     #[must_use]
@@ -24,6 +28,7 @@ impl Protocol {
         match self {
             Self::V1 => "v1",
             Self::V2 => "v2",
+            Self::Grpc => "grpc",
         }
     }
 
@@ -31,6 +36,7 @@ impl Protocol {
         match self {
             Self::V1 => 0,
             Self::V2 => 1,
+            Self::Grpc => 2,
         }
     }
 }
@@ -139,6 +145,7 @@ struct WorkerCounters {
     requests: [[AtomicU64; N_OUTCOMES]; Protocol::ALL.len()],
     latency: [AtomicU64; N_BUCKETS],
     latency_sum_ns: AtomicU64,
+    success_sum_ns: AtomicU64,
     compute_ns: AtomicU64,
     started: AtomicU64,
     finished: AtomicU64,
@@ -149,13 +156,23 @@ struct WorkerCounters {
 #[derive(Debug)]
 pub struct ModelStatistics {
     workers: Vec<WorkerCounters>,
+    inferences: InferenceCounters,
 }
 
 impl ModelStatistics {
     pub(crate) fn new(n_workers: usize) -> Self {
         let mut workers = Vec::new();
         workers.resize_with(n_workers.max(1), WorkerCounters::default);
-        Self { workers }
+        Self {
+            workers,
+            inferences: InferenceCounters::new(n_workers),
+        }
+    }
+
+    /// Returns what is counted of the inferences that went well.
+    #[must_use]
+    pub fn inferences(&self) -> &InferenceCounters {
+        &self.inferences
     }
 
     fn worker(&self, worker: usize) -> &WorkerCounters {
@@ -238,6 +255,24 @@ impl ModelStatistics {
         Duration::from_nanos(self.sum(|worker| &worker.compute_ns))
     }
 
+    /// Returns how many calls ended well and how many failed, each with the sum of their latencies.
+    #[must_use]
+    pub fn ended(&self) -> [(u64, Duration); 2] {
+        let mut counts = [0, 0];
+        for protocol in Protocol::ALL {
+            for outcome in outcomes() {
+                counts[usize::from(outcome.is_err())] += self.requests(protocol, outcome);
+            }
+        }
+        let success_ns = self.sum(|worker| &worker.success_sum_ns);
+        let all_ns = self.sum(|worker| &worker.latency_sum_ns);
+        let failed_ns = all_ns.saturating_sub(success_ns);
+        [
+            (counts[0], Duration::from_nanos(success_ns)),
+            (counts[1], Duration::from_nanos(failed_ns)),
+        ]
+    }
+
     /// Returns the sum of all latencies.
     #[must_use]
     pub fn latency_sum(&self) -> Duration {
@@ -265,6 +300,9 @@ impl InFlight<'_> {
         );
         add(&counters.latency[bucket], 1);
         add(&counters.latency_sum_ns, elapsed_ns);
+        if outcome.is_ok() {
+            add(&counters.success_sum_ns, elapsed_ns);
+        }
         counters.flow.change(now, -1);
         add(&counters.finished, 1);
         // Counted already.
@@ -374,6 +412,11 @@ mod tests {
         );
         assert_eq!(statistics.in_flight(), 0);
         assert_eq!(statistics.requests(Protocol::V1, Ok(())), 2);
+        let ended = [
+            (2, Duration::from_micros(101)),
+            (1, Duration::from_secs(11)),
+        ];
+        assert_eq!(statistics.ended(), ended);
         assert_eq!(
             statistics.requests(Protocol::V2, Err(Code::InvalidArgument)),
             1

@@ -74,6 +74,8 @@ pub(crate) fn config(limits: Limits) -> ServerConfig {
         n_pool_threads: 2,
         shutdown_timeout: Duration::from_secs(20),
         version: "9.8.7".to_owned(),
+        allow_shared_memory: true,
+        control: None,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod client;
 mod fixture;
+mod grpc;
 mod lifecycle;
 mod limits;
 mod routes;

@@ -19,7 +19,7 @@ fn reading_routes_answer() {
         ("/v1/models/sum", r#"{"name":"sum","ready":true}"#),
         (
             "/v2",
-            r#"{"name":"coracle","version":"9.8.7","extensions":[]}"#,
+            r#"{"name":"coracle","version":"9.8.7","extensions":["binary_tensor_data","model_configuration","model_repository","parameters","statistics","system_shared_memory"]}"#,
         ),
         ("/v2/health/live", r#"{"live":true}"#),
         ("/v2/health/ready", r#"{"ready":true}"#),
@@ -116,6 +116,135 @@ fn tensors_travel_as_raw_bytes() {
         ),
         (200, true)
     );
+}
+
+#[test]
+fn tritons_extensions_answer() {
+    let server = start(config(Limits::default()));
+    let ask = |method: &str, path: &str, body: &[u8]| {
+        let answer = send(server.address, method, path, &[], body);
+        (answer.status, answer.body)
+    };
+    let config = r#"{"name":"sum","platform":"","backend":"coracle","version_policy":{"specific":{"versions":[1]}},"max_batch_size":33554432,"input":[{"name":"X","data_type":"TYPE_FP64","dims":[2]}],"output":[{"name":"predict","data_type":"TYPE_FP64","dims":[1]},{"name":"twice","data_type":"TYPE_FP64","dims":[1]}],"model_transaction_policy":{"decoupled":false}}"#;
+    let index = r#"[{"name":"sum","version":"1","state":"READY","reason":""}]"#;
+    for (method, path, expected) in [
+        ("GET", "/v2/models/sum/config", config),
+        ("GET", "/v2/models/sum/versions/1/config", config),
+        ("POST", "/v2/repository/index", index),
+        ("GET", "/v2/systemsharedmemory/status", "[]"),
+        ("GET", "/v2/cudasharedmemory/status", "[]"),
+        ("POST", "/v2/systemsharedmemory/unregister", ""),
+        ("POST", "/v2/cudasharedmemory/unregister", ""),
+    ] {
+        assert_eq!(ask(method, path, b""), (200, expected.to_owned()), "{path}");
+    }
+    assert_eq!(
+        ask("POST", "/v2/repository/index", br#"{"ready":true}"#).1,
+        index
+    );
+    ask(
+        "POST",
+        "/v1/models/sum:predict",
+        br#"{"instances": [[1, 2], [3, 4]]}"#,
+    );
+    ask("POST", "/v1/models/sum:predict", b"{");
+    let (_, one) = ask("GET", "/v2/models/sum/stats", b"");
+    let (_, all) = ask("GET", "/v2/models/stats", b"");
+    assert_eq!(one, all);
+    assert!(
+        one.starts_with(r#"{"model_stats":[{"name":"sum","version":"1","last_inference":"#),
+        "{one}"
+    );
+    for part in [
+        r#","inference_count":2,"execution_count":1,"inference_stats":{"success":{"count":1,"ns":"#,
+        r#""fail":{"count":1,"ns":"#,
+        r#""compute_infer":{"count":1,"ns":"#,
+        r#""memory_usage":[{"type":"CPU","id":0,"byte_size":123}]"#,
+    ] {
+        assert!(one.contains(part), "{part}: {one}");
+    }
+}
+
+/// Path, headers and body of requests of extensions that are refused, with the status and a part of the message.
+const EXTENSION_REFUSALS: [(&str, &[(&str, &str)], &[u8], u16, &str); 9] = [
+    ("/v2/repository/index", &[], b"[", 400, "not valid JSON"),
+    (
+        "/v2/repository/models/sum/load",
+        &[],
+        b"",
+        400,
+        "models are not loaded and unloaded on request here",
+    ),
+    (
+        "/v2/repository/models/sum/unload",
+        &[],
+        b"",
+        400,
+        "models are not loaded and unloaded on request here",
+    ),
+    (
+        "/v2/repository/models/sum/load",
+        &[],
+        br#"{"parameters": {"config": "{}"}}"#,
+        501,
+        "load parameter \\\"config\\\": models are loaded from their own files only",
+    ),
+    (
+        "/v2/systemsharedmemory/region/r/register",
+        &[],
+        b"{}",
+        400,
+        "missing field `key`",
+    ),
+    (
+        "/v2/systemsharedmemory/region/r/register",
+        &[],
+        br#"{"key": "/../x", "byte_size": 1}"#,
+        400,
+        "it must name a file directly under /dev/shm",
+    ),
+    (
+        "/v2/systemsharedmemory/region/r/register",
+        &[],
+        br#"{"key": "x", "byte_size": -1}"#,
+        400,
+        "invalid value",
+    ),
+    (
+        "/v2/systemsharedmemory/region/r/register",
+        &[("origin", "http://example.com")],
+        br#"{"key": "x", "byte_size": 1}"#,
+        400,
+        "web pages may not change",
+    ),
+    (
+        "/v2/models/nope/config",
+        &[],
+        b"",
+        405,
+        "takes GET, HEAD only",
+    ),
+];
+
+#[test]
+fn tritons_extensions_refuse() {
+    let server = start(config(Limits::default()));
+    for (path, headers, body, status, message) in EXTENSION_REFUSALS {
+        let answer = send(server.address, "POST", path, headers, body);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert!(answer.body.contains(message), "{path}: {}", answer.body);
+    }
+    for path in [
+        "/v2/models/nope/config",
+        "/v2/models/nope/stats",
+        "/v2/systemsharedmemory/region/r/status",
+    ] {
+        assert_eq!(
+            send(server.address, "GET", path, &[], b"").status,
+            404,
+            "{path}"
+        );
+    }
 }
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");

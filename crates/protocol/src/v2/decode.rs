@@ -10,6 +10,8 @@ use serde_json::value::RawValue;
 
 use super::data::{self, TensorHead};
 use crate::error::quoted;
+use crate::grpc::inference::InferTensorContents;
+use crate::grpc::typed;
 use crate::parameters::{Parameters, choose_outputs};
 use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError, raw};
 
@@ -64,6 +66,8 @@ pub(crate) enum Data<'a> {
     Json(&'a RawValue),
     /// Raw bytes.
     Raw(Cow<'a, [u8]>),
+    /// The typed contents of a message.
+    Typed(&'a InferTensorContents),
 }
 
 /// An output as it was asked for.
@@ -400,6 +404,10 @@ fn read_input(
         Data::Json(json) => data::read(json.get(), head),
         Data::Raw(bytes) => {
             let values = raw::decode(bytes, dtype, ctx.elements_max, InputPlace(index))?;
+            data::shaped(values, head)
+        }
+        Data::Typed(contents) => {
+            let values = typed::decode(contents, dtype, ctx.elements_max, InputPlace(index))?;
             data::shaped(values, head)
         }
     }

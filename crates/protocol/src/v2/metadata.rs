@@ -1,14 +1,19 @@
 //! Answers about the server and its models.
 
-use coracle_model::{Signature, TensorSpec};
+use coracle_model::TensorSpec;
 
+use crate::facts::{EXTENSIONS, ModelFacts};
 use crate::render;
 
 /// Appends what the server is.
 pub fn server_metadata(version: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"name\":\"coracle\",\"version\":");
     render::string(version, out);
-    out.extend_from_slice(b",\"extensions\":[]}");
+    out.extend_from_slice(b",\"extensions\":[");
+    render::separated(EXTENSIONS.iter(), out, |name, out| {
+        render::string(name, out)
+    });
+    out.extend_from_slice(b"]}");
 }
 
 /// Appends that the server lives.
@@ -39,30 +44,19 @@ pub fn model_ready(name: &str, ready: bool, out: &mut Vec<u8>) {
 ///
 /// The outputs are listed with the default ones first. Column names, where the model knows them, are the
 /// input's parameter `columns`.
-pub fn model_metadata(
-    name: &str,
-    version: &str,
-    platform: &str,
-    signature: &Signature,
-    default_outputs: &[usize],
-    out: &mut Vec<u8>,
-) {
+pub fn model_metadata(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"name\":");
-    render::string(name, out);
+    render::string(facts.name, out);
     out.extend_from_slice(b",\"versions\":[");
-    render::string(version, out);
+    render::separated(facts.versions.iter(), out, |version, out| {
+        render::string(version, out)
+    });
     out.extend_from_slice(b"],\"platform\":");
-    render::string(platform, out);
+    render::string(facts.platform, out);
     out.extend_from_slice(b",\"inputs\":[");
-    render::separated(signature.inputs.iter(), out, tensor);
+    render::separated(facts.signature.inputs.iter(), out, tensor);
     out.extend_from_slice(b"],\"outputs\":[");
-    let others = (0..signature.outputs.len()).filter(|index| !default_outputs.contains(index));
-    let indices = default_outputs.iter().copied().chain(others);
-    render::separated(
-        indices.filter_map(|index| signature.outputs.get(index)),
-        out,
-        tensor,
-    );
+    render::separated(facts.outputs(), out, tensor);
     out.extend_from_slice(b"]}");
 }
 

@@ -8,6 +8,7 @@ use coracle_tensor::{ByteStrings, Values, bf16, f16};
 use coracle_model::Signature;
 
 use super::*;
+use crate::facts::ModelFacts;
 use crate::v1::tests::{context, signature};
 use crate::{EncodeContext, NoRegions, RequestError};
 
@@ -391,14 +392,18 @@ fn answers_have_flat_data_and_no_nulls() {
 #[test]
 fn metadata_tells_the_signature() {
     let mut out = Vec::new();
-    model_metadata(
-        "iris",
-        "1",
-        "sklearn",
-        &signature(Some(["a", "b"]), false),
-        &[1],
-        &mut out,
-    );
+    let signature = Signature {
+        default_outputs: vec![1],
+        ..signature(Some(["a", "b"]), false)
+    };
+    let facts = ModelFacts {
+        name: "iris",
+        versions: &["1"],
+        platform: "sklearn",
+        signature: &signature,
+        elements_max: 1_000,
+    };
+    model_metadata(facts, &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         r#"{"name":"iris","versions":["1"],"platform":"sklearn","inputs":[{"name":"X","datatype":"FP64","shape":[-1,2],"parameters":{"columns":["a","b"]}}],"outputs":[{"name":"predict_proba","datatype":"FP64","shape":[-1,2]},{"name":"predict","datatype":"FP64","shape":[-1]}]}"#

@@ -1,0 +1,294 @@
+//! gRPC on the server's HTTP/2: one message in, one out, or a stream of both; statuses in trailers.
+//!
+//! Start at `Handler::grpc`. `services` answers the methods, `stream` those that stream.
+
+mod services;
+mod stream;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_protocol::grpc::{
+    self, Compression, FrameHead, PREFIX_BYTES, parse_timeout, percent_encode,
+};
+use coracle_protocol::{grpc_status, http_status};
+use coracle_serving::ServedModel;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use std::sync::Arc;
+
+use crate::body::ReplyBody;
+use crate::connection::{BodyFault, Handler, collect};
+use crate::infer::Failure;
+use crate::respond::REQUEST_ID;
+
+const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
+const ACCEPT: HeaderValue = HeaderValue::from_static(Compression::NAMES);
+const STATUS_OK: HeaderValue = HeaderValue::from_static("0");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// The most bytes of a status message; it travels in a header.
+const MESSAGE_BYTES_MAX: usize = 2_048;
+
+/// Tells whether a request is one of gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|text| match text.strip_prefix(b"application/grpc") {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"),
+        None => false,
+    })
+}
+
+/// What the head of a gRPC request says.
+pub(crate) struct Caller {
+    head: Parts,
+    /// How long the caller waits, and since when.
+    timeout: Option<Duration>,
+    started: Duration,
+    /// How its messages are compressed; ours are the same way.
+    compression: Compression,
+    /// What is noted for the access log.
+    seen: RefCell<Noted>,
+}
+
+/// What the access log is told of a gRPC request.
+#[derive(Default)]
+pub(crate) struct Noted {
+    pub(crate) n_bytes_in: usize,
+    pub(crate) model: Option<Arc<ServedModel>>,
+    pub(crate) code: Option<Code>,
+}
+
+impl Noted {
+    /// Returns the HTTP status that the outcome would have.
+    pub(crate) fn http_status(&self) -> u16 {
+        self.code.map_or(200, http_status)
+    }
+}
+
+impl Caller {
+    fn read(head: Parts, started: Duration) -> Result<Self, Failure> {
+        let text = |name: HeaderName| {
+            let value = head.headers.get(name)?;
+            Some(value.to_str().unwrap_or("?"))
+        };
+        let timeout = match text(GRPC_TIMEOUT) {
+            None => None,
+            Some(text) => Some(parse_timeout(text).ok_or_else(|| {
+                failure(
+                    Code::InvalidArgument,
+                    "grpc-timeout must be up to eight digits and one of H M S m u n",
+                )
+            })?),
+        };
+        let compression = match text(GRPC_ENCODING) {
+            None => Compression::Identity,
+            Some(name) => Compression::from_name(name).ok_or_else(|| {
+                failure(
+                    Code::Unimplemented,
+                    &format!(
+                        "grpc-encoding is not supported; supported are {}",
+                        Compression::NAMES
+                    ),
+                )
+            })?,
+        };
+        Ok(Self {
+            head,
+            timeout,
+            started,
+            compression,
+            seen: RefCell::default(),
+        })
+    }
+
+    /// Returns how much of the caller's time is left at `now`.
+    ///
+    /// # Errors
+    /// If none is.
+    fn time_left(&self, now: Duration) -> Result<Option<Duration>, Failure> {
+        let Some(timeout) = self.timeout else {
+            return Ok(None);
+        };
+        match timeout.checked_sub(now.saturating_sub(self.started)) {
+            Some(left) if !left.is_zero() => Ok(Some(left)),
+            _ => Err(crate::infer::too_late(timeout)),
+        }
+    }
+
+    fn note_bytes(&self, n_bytes: usize) {
+        self.seen.borrow_mut().n_bytes_in += n_bytes;
+    }
+
+    fn note_model(&self, model: &Arc<ServedModel>) {
+        self.seen.borrow_mut().model = Some(Arc::clone(model));
+    }
+}
+
+fn failure(code: Code, message: &str) -> Failure {
+    Failure {
+        code,
+        message: message.to_owned(),
+    }
+}
+
+impl Handler {
+    /// Answers one gRPC request; returns what is to be logged, too.
+    pub(crate) async fn grpc(
+        self: Rc<Self>,
+        head: Parts,
+        body: Incoming,
+        started: Duration,
+        request_id: HeaderValue,
+    ) -> (Response<ReplyBody>, Noted) {
+        let caller = match Caller::read(head, started) {
+            Ok(caller) => caller,
+            Err(failure) => {
+                let noted = Noted {
+                    code: Some(failure.code),
+                    ..Noted::default()
+                };
+                return (trailers_only(&failure, request_id), noted);
+            }
+        };
+        if services::is_streaming(caller.head.uri.path()) {
+            let response = self.stream(caller, body, request_id);
+            return (response, Noted::default());
+        }
+        let result = self.unary(&caller, body).await;
+        let mut noted = caller.seen.take();
+        let response = match result {
+            Ok(message) => whole(message, caller.compression, request_id),
+            Err(failure) => {
+                noted.code = Some(failure.code);
+                trailers_only(&failure, request_id)
+            }
+        };
+        (response, noted)
+    }
+
+    /// Reads the one message of a request, and answers it.
+    async fn unary(&self, caller: &Caller, body: Incoming) -> Result<Vec<u8>, Failure> {
+        let limits = &self.shared.limits;
+        let most = limits.body_max.as_usize();
+        let left = caller.time_left(self.shared.clock.monotonic())?;
+        let wait = left.map_or(limits.body_timeout, |left| left.min(limits.body_timeout));
+        let collected = collect(body, most.saturating_add(PREFIX_BYTES));
+        let body = match tokio::time::timeout(wait, collected).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(BodyFault::TooLarge)) => {
+                let message = format!("the message is larger than {most} bytes");
+                return Err(failure(Code::ResourceExhausted, &message));
+            }
+            Ok(Err(BodyFault::Broken)) => {
+                return Err(failure(
+                    Code::InvalidArgument,
+                    "the request ended before its end",
+                ));
+            }
+            Err(_elapsed) => return Err(crate::infer::too_late(wait)),
+        };
+        caller.note_bytes(body.len());
+        let message = only_message(&body, caller.compression, most)?;
+        let answer = self.answer_message(caller, message).await?;
+        // A call on the event loop cannot be cut short; its answer may still come too late.
+        caller.time_left(self.shared.clock.monotonic())?;
+        Ok(answer)
+    }
+}
+
+/// Returns the message of a request that has exactly one.
+fn only_message(body: &Bytes, compression: Compression, most: usize) -> Result<Bytes, Failure> {
+    let Some(prefix) = body.first_chunk::<PREFIX_BYTES>() else {
+        return Err(failure(Code::InvalidArgument, "the request has no message"));
+    };
+    let head = FrameHead::read(*prefix, most)?;
+    let message = body.slice(PREFIX_BYTES..);
+    if message.len() != head.length {
+        let message = format!(
+            "the message is {} bytes, its head says {}",
+            message.len(),
+            head.length
+        );
+        return Err(failure(Code::InvalidArgument, &message));
+    }
+    expanded(message, head, compression, most)
+}
+
+fn expanded(
+    message: Bytes,
+    head: FrameHead,
+    compression: Compression,
+    most: usize,
+) -> Result<Bytes, Failure> {
+    if head.is_compressed {
+        return Ok(Bytes::from(compression.expand(&message, most)?));
+    }
+    Ok(message)
+}
+
+/// Returns the head of every answer.
+fn response(body: ReplyBody, request_id: HeaderValue) -> Response<ReplyBody> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, CONTENT);
+    headers.insert(GRPC_ACCEPT_ENCODING, ACCEPT);
+    headers.insert(REQUEST_ID, request_id);
+    response
+}
+
+fn encoding_header(response: &mut Response<ReplyBody>, compression: Compression) {
+    if compression != Compression::Identity {
+        let name = HeaderValue::from_static(compression.name());
+        response.headers_mut().insert(GRPC_ENCODING, name);
+    }
+}
+
+/// Returns the answer of one message, which is framed.
+fn whole(
+    message: Vec<u8>,
+    compression: Compression,
+    request_id: HeaderValue,
+) -> Response<ReplyBody> {
+    let message = grpc::framed(message, compression);
+    let body = ReplyBody::with_trailers(Bytes::from(message), status_trailers(None));
+    let mut response = response(body, request_id);
+    encoding_header(&mut response, compression);
+    response
+}
+
+/// Returns the answer to a request that failed before any message.
+fn trailers_only(failure: &Failure, request_id: HeaderValue) -> Response<ReplyBody> {
+    let mut response = response(ReplyBody::full(Bytes::new()), request_id);
+    response
+        .headers_mut()
+        .extend(status_trailers(Some(failure)));
+    response
+}
+
+/// Returns the trailers that say how a request ended.
+fn status_trailers(failure: Option<&Failure>) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    let Some(failure) = failure else {
+        trailers.insert(GRPC_STATUS, STATUS_OK);
+        return trailers;
+    };
+    trailers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(failure.code)));
+    let mut end = failure.message.len().min(MESSAGE_BYTES_MAX);
+    while !failure.message.is_char_boundary(end) {
+        end -= 1;
+    }
+    if let Ok(message) = HeaderValue::try_from(percent_encode(&failure.message[..end])) {
+        trailers.insert(GRPC_MESSAGE, message);
+    }
+    trailers
+}

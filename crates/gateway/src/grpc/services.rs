@@ -1,0 +1,287 @@
+//! What the methods of the services answer, one message for one message.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_protocol::facts::{EXTENSIONS, IndexEntry, RegionEntry};
+use coracle_protocol::grpc::inference::{
+    CudaSharedMemoryStatusResponse, CudaSharedMemoryUnregisterResponse, ModelConfigResponse,
+    ModelMetadataRequest, ModelReadyRequest, ModelReadyResponse, ModelStatisticsResponse,
+    RegionStatus, RepositoryIndexRequest, RepositoryModelLoadRequest, RepositoryModelLoadResponse,
+    RepositoryModelUnloadRequest, RepositoryModelUnloadResponse, ServerLiveResponse,
+    ServerMetadataResponse, ServerReadyResponse, SystemSharedMemoryRegisterRequest,
+    SystemSharedMemoryRegisterResponse, SystemSharedMemoryStatusRequest,
+    SystemSharedMemoryStatusResponse, SystemSharedMemoryUnregisterRequest,
+    SystemSharedMemoryUnregisterResponse,
+};
+use coracle_protocol::grpc::service::{HealthCheckRequest, HealthCheckResponse};
+use coracle_protocol::grpc::{self, InferHead, SERVICES, decode, frame};
+use coracle_protocol::v2;
+use coracle_serving::{Lease, ServedModel};
+
+use super::{Caller, failure};
+use crate::codec::Codec;
+use crate::connection::Handler;
+use crate::infer::{self, Failure};
+use crate::scope::Scope;
+
+/// The name of the Open Inference Protocol's service, in paths.
+const INFERENCE: &str = "/inference.GRPCInferenceService/";
+pub(super) const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+pub(super) const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+pub(super) const REFLECTION: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// Health's numbers for what it tells.
+pub(super) const SERVING: i32 = 1;
+pub(super) const NOT_SERVING: i32 = 2;
+pub(super) const SERVICE_UNKNOWN: i32 = 3;
+
+/// Tells whether the method at `path` streams.
+pub(super) fn is_streaming(path: &str) -> bool {
+    path == MODEL_STREAM_INFER || path == HEALTH_WATCH || REFLECTION.contains(&path)
+}
+
+impl Handler {
+    /// Answers one message of a method that does not stream; the answer is framed.
+    pub(super) async fn answer_message(
+        &self,
+        caller: &Caller,
+        message: Bytes,
+    ) -> Result<Vec<u8>, Failure> {
+        let path = caller.head.uri.path();
+        if path == HEALTH_CHECK {
+            let request: HealthCheckRequest = decode(message)?;
+            return match self.health(&request.service) {
+                SERVICE_UNKNOWN => Err(failure(Code::NotFound, "unknown service")),
+                status => Ok(frame(&HealthCheckResponse { status })),
+            };
+        }
+        match path.strip_prefix(INFERENCE) {
+            Some("ModelInfer") => self.model_infer(caller, message).await,
+            Some("ModelMetadata") => {
+                let lease = self.entered_model(caller, message).await?;
+                Ok(frame(&grpc::model_metadata(self.facts(&lease))))
+            }
+            Some("ModelConfig") => {
+                let lease = self.entered_model(caller, message).await?;
+                Ok(frame(&ModelConfigResponse {
+                    config: Some(grpc::model_config(self.facts(&lease))),
+                }))
+            }
+            Some("RepositoryModelLoad") => self.load(decode(message)?).await,
+            Some("RepositoryModelUnload") => self.unload(decode(message)?).await,
+            Some(method) => self.read_only_message(caller, method, message),
+            None => Err(unknown_method(path)),
+        }
+    }
+
+    /// Answers one ModelInferRequest.
+    pub(super) async fn model_infer(
+        &self,
+        caller: &Caller,
+        message: Bytes,
+    ) -> Result<Vec<u8>, Failure> {
+        let head = InferHead::read(&message)?;
+        let model = self.named_model(caller, &head.model_name, &head.model_version)?;
+        caller.note_model(&model);
+        let request = infer::Request {
+            codec: Codec::Grpc,
+            body: message,
+            timeout: caller.time_left(self.shared.clock.monotonic())?,
+        };
+        Ok(self.calls.answer(&model, request).await?.body)
+    }
+
+    /// Answers what changes no model.
+    fn read_only_message(
+        &self,
+        caller: &Caller,
+        method: &str,
+        message: Bytes,
+    ) -> Result<Vec<u8>, Failure> {
+        let is_ready = self.shared.ready.load(Ordering::Acquire);
+        Ok(match method {
+            "ServerLive" => frame(&ServerLiveResponse { live: true }),
+            "ServerReady" => frame(&ServerReadyResponse { ready: is_ready }),
+            "ServerMetadata" => frame(&ServerMetadataResponse {
+                name: "coracle".to_owned(),
+                version: self.shared.version.clone(),
+                extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+            }),
+            "ModelReady" => {
+                let request: ModelReadyRequest = decode(message)?;
+                let model = self.named_model(caller, &request.name, &request.version);
+                frame(&ModelReadyResponse {
+                    ready: is_ready && model.is_ok(),
+                })
+            }
+            "ModelStatistics" => self.statistics_message(caller, message)?,
+            "RepositoryIndex" => {
+                let request: RepositoryIndexRequest = decode(message)?;
+                frame(&grpc::repository_index(self.index(request.ready)))
+            }
+            "CudaSharedMemoryStatus" => frame(&CudaSharedMemoryStatusResponse {}),
+            "CudaSharedMemoryUnregister" => frame(&CudaSharedMemoryUnregisterResponse {}),
+            method => return self.shared_memory_message(method, message),
+        })
+    }
+
+    fn shared_memory_message(&self, method: &str, message: Bytes) -> Result<Vec<u8>, Failure> {
+        let memory = &self.calls.shared_memory;
+        let optional = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        Ok(match method {
+            "SystemSharedMemoryStatus" => {
+                let request: SystemSharedMemoryStatusRequest = decode(message)?;
+                let regions = memory.status(optional(&request.name).as_deref())?;
+                let status = |region: RegionEntry| RegionStatus {
+                    name: region.name,
+                    key: region.key,
+                    offset: region.offset,
+                    byte_size: region.byte_size,
+                };
+                let regions = regions.into_iter();
+                frame(&SystemSharedMemoryStatusResponse {
+                    regions: regions
+                        .map(|region| (region.name.clone(), status(region)))
+                        .collect(),
+                })
+            }
+            "SystemSharedMemoryRegister" => {
+                let request: SystemSharedMemoryRegisterRequest = decode(message)?;
+                memory.register(RegionEntry {
+                    name: request.name,
+                    key: request.key,
+                    offset: request.offset,
+                    byte_size: request.byte_size,
+                })?;
+                frame(&SystemSharedMemoryRegisterResponse {})
+            }
+            "SystemSharedMemoryUnregister" => {
+                let request: SystemSharedMemoryUnregisterRequest = decode(message)?;
+                memory.unregister(optional(&request.name).as_deref());
+                frame(&SystemSharedMemoryUnregisterResponse {})
+            }
+            method => return Err(unknown_method(&format!("{INFERENCE}{method}"))),
+        })
+    }
+
+    fn statistics_message(&self, caller: &Caller, message: Bytes) -> Result<Vec<u8>, Failure> {
+        let request: ModelMetadataRequest = decode(message.clone())?;
+        if request.name.is_empty() {
+            let table = self.calls.table.load();
+            let models = table
+                .iter()
+                .map(|model| grpc::model_statistics(self.counters(model)));
+            return Ok(frame(&ModelStatisticsResponse {
+                model_stats: models.collect(),
+            }));
+        }
+        let model = self.asked_model(caller, message)?;
+        Ok(frame(&ModelStatisticsResponse {
+            model_stats: vec![grpc::model_statistics(self.counters(&model))],
+        }))
+    }
+
+    /// Returns the model of a request that has a name and a version and nothing else that matters.
+    fn asked_model(&self, caller: &Caller, message: Bytes) -> Result<Arc<ServedModel>, Failure> {
+        let request: ModelMetadataRequest = decode(message)?;
+        self.named_model(caller, &request.name, &request.version)
+    }
+
+    /// Returns the model of such a request, in memory.
+    async fn entered_model(&self, caller: &Caller, message: Bytes) -> Result<Lease, Failure> {
+        let model = self.asked_model(caller, message)?;
+        let left = caller.time_left(self.shared.clock.monotonic())?;
+        let time = left.unwrap_or(self.calls.request_timeout);
+        Ok(model.enter(time.min(self.calls.request_timeout)).await?)
+    }
+
+    fn named_model(
+        &self,
+        caller: &Caller,
+        name: &str,
+        version: &str,
+    ) -> Result<Arc<ServedModel>, Failure> {
+        let table = self.calls.table.load();
+        let (scope, _path) = Scope::of(&table, &caller.head);
+        let version = (!version.is_empty()).then_some(version);
+        scope
+            .named(&table, name, version, &caller.head.headers)
+            .map(Arc::clone)
+    }
+
+    /// Returns what health says of a service, or of the whole server if its name is empty.
+    pub(super) fn health(&self, service: &str) -> i32 {
+        let is_known = service.is_empty()
+            || SERVICES.contains(&service)
+            || self.calls.table.load().by_name(service).is_ok();
+        match (is_known, self.shared.ready.load(Ordering::Acquire)) {
+            (false, _) => SERVICE_UNKNOWN,
+            (true, true) => SERVING,
+            (true, false) => NOT_SERVING,
+        }
+    }
+
+    async fn load(&self, request: RepositoryModelLoadRequest) -> Result<Vec<u8>, Failure> {
+        v2::check_load_parameters(request.parameters.keys().map(String::as_str))?;
+        let name = repository_model(request.model_name, request.repository_name);
+        self.load_model(name.clone()).await?;
+        Ok(frame(&RepositoryModelLoadResponse {
+            model_name: name,
+            is_loaded: true,
+        }))
+    }
+
+    async fn unload(&self, request: RepositoryModelUnloadRequest) -> Result<Vec<u8>, Failure> {
+        let name = repository_model(request.model_name, request.repository_name);
+        self.unload_model(name.clone()).await?;
+        Ok(frame(&RepositoryModelUnloadResponse {
+            model_name: name,
+            is_unloaded: true,
+        }))
+    }
+
+    /// Returns every model, loaded or not; only those that take requests if `only_ready`.
+    pub(crate) fn index(&self, only_ready: bool) -> Vec<IndexEntry> {
+        let is_ready = self.shared.ready.load(Ordering::Acquire);
+        let mut entries = match &self.shared.control {
+            Some(control) => control.index(),
+            None => {
+                let table = self.calls.table.load();
+                let entry = |name: &str| IndexEntry {
+                    name: name.to_owned(),
+                    version: ServedModel::VERSION.to_owned(),
+                    is_ready,
+                    reason: String::new(),
+                };
+                table.names().map(entry).collect()
+            }
+        };
+        entries.retain(|entry| entry.is_ready || !only_ready);
+        entries
+    }
+}
+
+/// Returns the model's name: KServe's clients send it where Triton's send the repository's.
+fn repository_model(model_name: String, repository_name: String) -> String {
+    if model_name.is_empty() {
+        repository_name
+    } else {
+        model_name
+    }
+}
+
+pub(super) fn unknown_method(path: &str) -> Failure {
+    let shown: String = path.chars().take(128).collect();
+    let message = format!(
+        "method {shown} is not there; services are {}",
+        SERVICES.join(", ")
+    );
+    failure(Code::Unimplemented, &message)
+}

@@ -1,0 +1,98 @@
+//! What is said of models in every protocol: facts and counters; and loading and unloading them on request.
+
+use std::time::Duration;
+
+use coracle_base::Code;
+use coracle_protocol::facts::{CountAndTime, ModelCounters, ModelFacts};
+use coracle_serving::{LoadedModel, ServedModel};
+
+use crate::connection::Handler;
+use crate::infer::Failure;
+use crate::model_control::{ControlError, ModelControl};
+
+impl Handler {
+    /// Returns what metadata and configuration say of a model.
+    pub(crate) fn facts<'m>(&self, model: &'m LoadedModel) -> ModelFacts<'m> {
+        let platform = match model.model().description().library.as_str() {
+            "scikit-learn" => "sklearn",
+            other => other,
+        };
+        ModelFacts {
+            name: model.name(),
+            versions: &[ServedModel::VERSION],
+            platform,
+            signature: model.model().signature(),
+            elements_max: self.calls.elements_max,
+        }
+    }
+
+    /// Returns what was counted of a model.
+    pub(crate) fn counters<'m>(&self, model: &'m ServedModel) -> ModelCounters<'m> {
+        let totals = model.statistics().inferences().totals();
+        let [success, fail] = model.statistics().ended();
+        let of_all = |time: Duration| count_and_time((totals.count, time));
+        let last_inference_ms = if totals.count == 0 {
+            0
+        } else {
+            let clock = &self.shared.clock;
+            let ago = clock.monotonic().saturating_sub(totals.last_ended);
+            let last = clock.unix_time().saturating_sub(ago);
+            u64::try_from(last.as_millis()).unwrap_or(u64::MAX)
+        };
+        ModelCounters {
+            name: model.name(),
+            version: ServedModel::VERSION,
+            last_inference_ms,
+            inference_count: totals.n_rows,
+            execution_count: totals.count,
+            success: count_and_time(success),
+            fail: count_and_time(fail),
+            queue: of_all(totals.queue),
+            compute_input: of_all(totals.decode),
+            compute_infer: of_all(totals.run),
+            compute_output: of_all(totals.encode),
+            memory_bytes: model.loaded().map_or(0, |loaded| {
+                u64::try_from(loaded.memory_bytes()).unwrap_or(u64::MAX)
+            }),
+        }
+    }
+
+    /// Loads a model on request.
+    pub(crate) async fn load_model(&self, name: String) -> Result<(), Failure> {
+        self.control(move |control| control.load(&name)).await
+    }
+
+    /// Unloads a model on request.
+    pub(crate) async fn unload_model(&self, name: String) -> Result<(), Failure> {
+        self.control(move |control| control.unload(&name)).await
+    }
+
+    async fn control(
+        &self,
+        change: impl FnOnce(&dyn ModelControl) -> Result<(), ControlError> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let Some(control) = self.shared.control.clone() else {
+            return Err(Failure {
+                code: Code::FailedPrecondition,
+                message: "models are not loaded and unloaded on request here; `coracle serve --model-control explicit` allows it".to_owned(),
+            });
+        };
+        // Loading reads files and warms the model up, which no event loop waits for.
+        let changed = tokio::task::spawn_blocking(move || change(control.as_ref())).await;
+        match changed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ControlError { code, message })) => Err(Failure { code, message }),
+            Err(_panicked) => Err(Failure {
+                code: Code::Internal,
+                message: "the model could not be loaded; this is a defect of the server".to_owned(),
+            }),
+        }
+    }
+}
+
+fn count_and_time((count, time): (u64, Duration)) -> CountAndTime {
+    CountAndTime {
+        count,
+        ns: u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
