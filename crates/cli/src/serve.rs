@@ -9,7 +9,7 @@ use anyhow::bail;
 use coracle_base::{ByteCount, Clock, SystemClock};
 use coracle_formats::{LoadOptions, Loaded, ModelFile, load, locate, locate_all};
 use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport};
-use coracle_model::{Method, Model};
+use coracle_model::{Method, Model, TensorSpec};
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 
 use crate::Environment;
@@ -262,16 +262,32 @@ fn announce(server: &Server, table: &ModelTable, log: &Log) {
         && let Some(loaded) = model.loaded()
     {
         log.info(&format!(
-            "try: curl http://{address}/v1/models/{}:predict -H 'Content-Type: application/json' -d '{{\"instances\": [[{}]]}}'",
+            "try: curl http://{address}/v1/models/{}:predict -H 'Content-Type: application/json' -d '{{\"instances\": [{}]}}'",
             model.name(),
             example_row(loaded.model())
         ));
     }
 }
 
-/// Returns a row of zeros as wide as the model's table.
+/// Returns a row that the model takes: zeros as wide as its table, or an object where columns differ in kind.
 fn example_row(model: &dyn Model) -> String {
-    let input = model.signature().inputs.first();
-    let n_columns = input.and_then(|input| input.n_columns()).unwrap_or(1);
-    vec!["0.0"; n_columns].join(", ")
+    let signature = model.signature();
+    let value = |input: &TensorSpec| match input.dtype.name() {
+        "BYTES" => "\"text\"",
+        _ => "0.0",
+    };
+    match (&signature.columns, signature.inputs.as_slice()) {
+        (Some(columns), [input]) if columns.len() == 1 => value(input).to_owned(),
+        (Some(_), inputs) => {
+            let cells = inputs.iter().map(|input| {
+                let name = serde_json::Value::from(input.name.as_str());
+                format!("{name}: {}", value(input))
+            });
+            format!("{{{}}}", cells.collect::<Vec<_>>().join(", "))
+        }
+        (None, inputs) => {
+            let n_columns = inputs.first().and_then(TensorSpec::n_columns).unwrap_or(1);
+            format!("[{}]", vec!["0.0"; n_columns].join(", "))
+        }
+    }
 }

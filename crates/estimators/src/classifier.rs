@@ -1,7 +1,7 @@
 //! A classifier: the scores of a kernel turned into labels and probabilities.
 
 use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, Scorer, Width};
-use coracle_tensor::{DType, Rows, Tensor};
+use coracle_tensor::{DType, Rows, Table, Tensor};
 
 use crate::faceted::first_largest;
 use crate::spec_error::SpecError;
@@ -88,18 +88,16 @@ impl Classifier {
         self
     }
 
-    fn scores(&self, rows: Rows<'_>) -> Vec<f64> {
-        let mut scores = vec![0.0; rows.n_rows() * self.scorer.n_scores()];
-        self.scorer.score(rows, &mut scores);
-        scores
+    fn scores(&self, table: &Table<'_>) -> Vec<f64> {
+        table::scores(self.scorer.as_ref(), table)
     }
 
-    fn probabilities(&self, rows: Rows<'_>, link: Link) -> Vec<f64> {
-        let scores = self.scores(rows);
+    fn probabilities(&self, table: &Table<'_>, link: Link) -> Vec<f64> {
+        let scores = self.scores(table);
         if link == Link::Identity {
             return scores;
         }
-        let mut probabilities = vec![0.0; rows.n_rows() * self.labels.len()];
+        let mut probabilities = vec![0.0; table.n_rows() * self.labels.len()];
         let rows_of_scores = scores.chunks_exact(self.scorer.n_scores());
         for (scores, probabilities) in
             rows_of_scores.zip(probabilities.chunks_exact_mut(self.labels.len()))
@@ -109,20 +107,47 @@ impl Classifier {
         probabilities
     }
 
-    fn predict(&self, rows: Rows<'_>) -> Tensor {
+    fn predict(&self, table: &Table<'_>) -> Tensor {
         let indices: Vec<usize> = match (self.decision, self.link) {
             (Decision::LargestProbability, Some(link)) => {
-                let probabilities = self.probabilities(rows, link);
+                let probabilities = self.probabilities(table, link);
                 let rows = probabilities.chunks_exact(self.labels.len());
                 rows.map(first_largest).collect()
             }
             (decision, _) => {
-                let scores = self.scores(rows);
+                let scores = self.scores(table);
                 let rows = scores.chunks_exact(self.scorer.n_scores());
                 rows.map(|scores| class_of(decision, scores)).collect()
             }
         };
         self.labels.take(&indices)
+    }
+
+    /// Runs a method on a table that was checked.
+    fn answer(&self, method: Method, table: &Table<'_>) -> Result<Tensor, RunError> {
+        match (method, self.link) {
+            (Method::Predict, _) => Ok(self.predict(table)),
+            (Method::PredictProba, Some(link)) => table::matrix(
+                self.probabilities(table, link),
+                table.n_rows(),
+                self.labels.len(),
+            ),
+            (Method::PredictLogProba, Some(link)) => {
+                let mut logarithms = self.probabilities(table, link);
+                for value in &mut logarithms {
+                    *value = value.ln();
+                }
+                table::matrix(logarithms, table.n_rows(), self.labels.len())
+            }
+            (Method::DecisionFunction, link) if link != Some(Link::Identity) => {
+                let scores = self.scores(table);
+                match self.scorer.n_scores() {
+                    1 => Ok(table::column(scores)),
+                    n_scores => table::matrix(scores, table.n_rows(), n_scores),
+                }
+            }
+            _ => Err(table::no_method(method)),
+        }
     }
 }
 
@@ -176,29 +201,13 @@ impl Estimator for Classifier {
 
     fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
         table::check(rows, self.n_features(), self.accepts())?;
-        match (method, self.link) {
-            (Method::Predict, _) => Ok(self.predict(rows)),
-            (Method::PredictProba, Some(link)) => table::matrix(
-                self.probabilities(rows, link),
-                rows.n_rows(),
-                self.labels.len(),
-            ),
-            (Method::PredictLogProba, Some(link)) => {
-                let mut logarithms = self.probabilities(rows, link);
-                for value in &mut logarithms {
-                    *value = value.ln();
-                }
-                table::matrix(logarithms, rows.n_rows(), self.labels.len())
-            }
-            (Method::DecisionFunction, link) if link != Some(Link::Identity) => {
-                let scores = self.scores(rows);
-                match self.scorer.n_scores() {
-                    1 => Ok(table::column(scores)),
-                    n_scores => table::matrix(scores, rows.n_rows(), n_scores),
-                }
-            }
-            _ => Err(table::no_method(method)),
-        }
+        self.answer(method, &Table::Matrix(rows))
+    }
+
+    fn run_table(&self, method: Method, table: &Table<'_>) -> Result<Tensor, RunError> {
+        table::with_numbers(table, self.n_features(), self.accepts(), |table| {
+            self.answer(method, table)
+        })
     }
 
     fn memory_bytes(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Estimators over tables of numbers, as scikit-learn defines them: heads, linear scores, preprocessing, pipelines.
+//! Estimators over tables, as scikit-learn defines them: heads, linear scores, preprocessing, pipelines.
 //!
 //! Nothing here reads files: `coracle-formats` builds these from fitted attributes through the `try_new`
 //! constructors, which check that lengths agree. Tree kernels live in `coracle-forest`; [`Classifier`] and
@@ -6,9 +6,13 @@
 
 mod boosted;
 mod categorical;
+mod categories;
 mod centers;
 mod chain;
 mod classifier;
+mod classifier;
+mod column_imputer;
+mod column_transformer;
 mod columnwise;
 mod faceted;
 mod gaussian;
@@ -23,6 +27,7 @@ mod link;
 mod metric;
 mod neighbors;
 mod network;
+mod one_hot;
 mod ordinal;
 mod pipeline;
 mod projection;
@@ -48,6 +53,12 @@ pub use classifier::{Classifier, Decision};
 pub use columnwise::{BinEncoding, ColumnOperation, Columnwise};
 pub use faceted::{Choice, Facet, Faceted};
 pub use gaussian::{Factor, GaussianSpec, Gaussians, LogNormalized, LogSum};
+mod value_encoder;
+
+pub use categories::{Categories, Category, shown_names};
+pub use classifier::{Classifier, Decision};
+pub use column_imputer::{ColumnImputer, Fill, ImputedColumn, Marker};
+pub use column_transformer::{Block, BlockAction, ColumnTransformer};
 pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
 pub use initial::{Initial, InitialLink, InitialScorer, ProbabilityMargin};
 pub use isotonic::{Isotonic, OutOfBounds};
@@ -61,6 +72,7 @@ pub use neighbors::{
     LocalOutliers, NeighborAnswer, NeighborWeights, Neighborhood, Neighbors, Outlier, Reach,
 };
 pub use network::{Activation, Layer, Network};
+pub use one_hot::{OneHotColumn, OneHotEncoder, Unknown};
 pub use ordinal::{OrdinalColumn, OrdinalScorer};
 pub use pipeline::{Pipeline, Step};
 pub use projection::{Projection, ProjectionSpec};
@@ -74,3 +86,4 @@ pub use svm::{PairRule, Pairs, Svm, SvmSpec};
 pub use table_fn::{
     ClassIndexOf, Composed, Linked, Mapped, MethodOf, Pointwise, Selected, SideBySide, TableFn,
 };
+pub use value_encoder::{LabelEncoder, ValueColumn, ValueEncoder};

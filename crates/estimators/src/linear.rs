@@ -1,7 +1,9 @@
 //! Linear scores: coefficients times row, plus intercept.
 
+use std::sync::OnceLock;
+
 use coracle_model::{Accepts, Scorer};
-use coracle_tensor::Rows;
+use coracle_tensor::{Rows, SparseRows};
 
 use crate::spec_error::{SpecError, expect_length};
 
@@ -12,6 +14,8 @@ pub struct LinearScorer {
     coefficients: Vec<f64>,
     intercepts: Vec<f64>,
     n_features: usize,
+    /// `(n_features, n_scores)`, row-major: what a sparse row reads is then together. Made when first needed.
+    by_feature: OnceLock<Vec<f64>>,
 }
 
 /// Running sums per dot product: enough to hide the latency of an addition.
@@ -36,7 +40,19 @@ impl LinearScorer {
             coefficients,
             intercepts,
             n_features,
+            by_feature: OnceLock::new(),
         })
+    }
+}
+
+impl LinearScorer {
+    fn transposed(&self) -> Vec<f64> {
+        let mut by_feature = Vec::with_capacity(self.coefficients.len());
+        for feature in 0..self.n_features {
+            let weights = self.coefficients.chunks_exact(self.n_features);
+            by_feature.extend(weights.map(|weights| weights[feature]));
+        }
+        by_feature
     }
 }
 
@@ -83,8 +99,30 @@ impl Scorer for LinearScorer {
         }
     }
 
+    fn score_sparse(&self, rows: &SparseRows, scores: &mut [f64]) {
+        let n_scores = self.n_scores();
+        let by_feature = match n_scores {
+            1 => &self.coefficients,
+            _ => self.by_feature.get_or_init(|| self.transposed()),
+        };
+        for ((columns, values), scores) in rows.iter().zip(scores.chunks_exact_mut(n_scores)) {
+            scores.fill(0.0);
+            for (&column, &value) in columns.iter().zip(values) {
+                let start = column as usize * n_scores;
+                let weights = &by_feature[start..start + n_scores];
+                for (score, weight) in scores.iter_mut().zip(weights) {
+                    *score += value * weight;
+                }
+            }
+            for (score, intercept) in scores.iter_mut().zip(&self.intercepts) {
+                *score += intercept;
+            }
+        }
+    }
+
     fn memory_bytes(&self) -> usize {
-        (self.coefficients.capacity() + self.intercepts.capacity()) * size_of::<f64>()
+        let by_feature = self.by_feature.get().map_or(0, Vec::capacity);
+        (self.coefficients.capacity() + self.intercepts.capacity() + by_feature) * size_of::<f64>()
     }
 }
 
@@ -107,6 +145,25 @@ mod tests {
                 |weights: &[f64]| weights.iter().zip(&row).map(|(a, b)| a * b).sum::<f64>();
             assert_eq!(scores[0], expected(&coefficients[..n_features]) + 0.5);
             assert_eq!(scores[1], expected(&coefficients[n_features..]) - 0.5);
+        }
+    }
+
+    #[test]
+    fn sparse_rows_score_as_dense_ones() {
+        for n_scores in [1, 3] {
+            let coefficients: Vec<f64> = (0..).map(f64::from).take(4 * n_scores).collect();
+            let scorer = LinearScorer::try_new(coefficients, vec![0.5; n_scores], 4).unwrap();
+            let mut sparse = SparseRows::try_new(4).unwrap();
+            sparse.push(1, 2.0);
+            sparse.push(3, -1.0);
+            sparse.end_row();
+            sparse.end_row();
+            let dense = [0.0, 2.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0];
+            let mut expected = vec![0.0; 2 * n_scores];
+            scorer.score(Rows::try_new(&dense, 4).unwrap(), &mut expected);
+            let mut scores = vec![9.0; 2 * n_scores];
+            scorer.score_sparse(&sparse, &mut scores);
+            assert_eq!(scores, expected);
         }
     }
 

@@ -1,7 +1,9 @@
 //! A sequence of transformers with a final estimator.
 
-use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width};
-use coracle_tensor::{Rows, Tensor, Values};
+use coracle_model::{
+    Accepts, ColumnKind, ColumnSpec, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width,
+};
+use coracle_tensor::{Frame, Rows, Table, Tensor};
 
 use crate::spec_error::SpecError;
 
@@ -25,10 +27,14 @@ impl Pipeline {
     /// Returns a pipeline of `transformers` before `last`.
     ///
     /// # Errors
-    /// [`SpecError`] if a step before the last cannot transform, or the widths of neighbours differ.
+    /// [`SpecError`] if a step before the last cannot transform, or the widths or kinds of columns of neighbours differ.
     pub fn try_new(transformers: Vec<Step>, last: Step) -> Result<Self, SpecError> {
         let mut width: Option<usize> = None;
+        let mut before: Option<&Step> = None;
         for step in transformers.iter().chain([&last]) {
+            if let Some(before) = before.replace(step) {
+                check_kinds(before, step)?;
+            }
             let expected = step.estimator.n_features();
             if width.is_some_and(|width| width != expected) {
                 return Err(SpecError::new(format!(
@@ -59,12 +65,59 @@ fn transform_width(estimator: &dyn Estimator) -> Option<usize> {
     }
 }
 
-/// Runs one step and names it in the error.
-fn run_step(step: &Step, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
-    step.estimator.run(method, rows).map_err(|error| {
-        let message = format!("step '{}': {error}", step.name);
-        RunError::new(error.kind(), message)
-    })
+/// Checks that a step takes texts where the step before it gives texts, and nowhere else.
+fn check_kinds(before: &Step, step: &Step) -> Result<(), SpecError> {
+    let gives = before.estimator.transformed();
+    let takes = step.estimator.columns();
+    for column in 0..step.estimator.n_features() {
+        let given = gives.and_then(|kinds| kinds.get(column)).copied();
+        let taken = takes
+            .and_then(|specs| specs.get(column))
+            .map(|spec| spec.kind);
+        let given = given.unwrap_or(ColumnKind::Numbers);
+        let taken = taken.unwrap_or(ColumnKind::Numbers);
+        if given != taken && taken != ColumnKind::Ignored {
+            let name = |kind| match kind {
+                ColumnKind::Text => "texts",
+                ColumnKind::Numbers | ColumnKind::Ignored => "numbers",
+            };
+            return Err(SpecError::new(format!(
+                "step '{}' takes {} in column {column}, step '{}' before it gives {}",
+                step.name,
+                name(taken),
+                before.name,
+                name(given)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Names a step in an error.
+fn at_step(step: &Step, error: &RunError) -> RunError {
+    RunError::new(error.kind(), format!("step '{}': {error}", step.name))
+}
+
+impl Pipeline {
+    /// Sends a table through the transformers and gives the result to `finish`.
+    fn through<T>(
+        &self,
+        table: &Table<'_>,
+        finish: impl FnOnce(&Table<'_>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        let mut frame: Frame;
+        let mut current = table.clone();
+        for step in &self.transformers {
+            // The frame before is dropped only when the next one is there.
+            let transformed = step.estimator.transform_table(&current);
+            frame = transformed.map_err(|error| at_step(step, &error))?;
+            current = frame.as_table().ok_or_else(|| {
+                let message = format!("step '{}' gave a ragged table", step.name);
+                RunError::new(RunErrorKind::Internal, message)
+            })?;
+        }
+        finish(&current).map_err(|error| at_step(&self.last, &error))
+    }
 }
 
 impl Estimator for Pipeline {
@@ -82,24 +135,25 @@ impl Estimator for Pipeline {
         self.last.estimator.methods()
     }
 
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        let first = self.transformers.first().unwrap_or(&self.last);
+        first.estimator.columns()
+    }
+
+    fn transformed(&self) -> Option<&[ColumnKind]> {
+        self.last.estimator.transformed()
+    }
+
     fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
-        let mut table: Vec<f64>;
-        let mut current = rows;
-        for step in &self.transformers {
-            let (shape, values) = run_step(step, Method::Transform, current)?.into_parts();
-            let (Values::F64(transformed), Some(&n_columns)) = (values, shape.get(1)) else {
-                let message = format!("step '{}' gave no table of doubles", step.name);
-                return Err(RunError::new(RunErrorKind::Internal, message));
-            };
-            table = transformed;
-            current = Rows::try_new(&table, n_columns).ok_or_else(|| {
-                RunError::new(
-                    RunErrorKind::Internal,
-                    "a transformed table has ragged rows",
-                )
-            })?;
-        }
-        run_step(&self.last, method, current)
+        self.run_table(method, &Table::Matrix(rows))
+    }
+
+    fn run_table(&self, method: Method, table: &Table<'_>) -> Result<Tensor, RunError> {
+        self.through(table, |table| self.last.estimator.run_table(method, table))
+    }
+
+    fn transform_table(&self, table: &Table<'_>) -> Result<Frame, RunError> {
+        self.through(table, |table| self.last.estimator.transform_table(table))
     }
 
     fn memory_bytes(&self) -> usize {
@@ -110,6 +164,8 @@ impl Estimator for Pipeline {
 
 #[cfg(test)]
 mod tests {
+    use coracle_tensor::Values;
+
     use super::*;
     use crate::{InverseLink, LinearScorer, Regressor, Scaler, ScalerStep};
 

@@ -1,7 +1,7 @@
 //! A regressor: the scores of a kernel, through the inverse of its link.
 
 use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, Scorer, Width};
-use coracle_tensor::{DType, Rows, Tensor};
+use coracle_tensor::{DType, Rows, Table, Tensor};
 
 use crate::table;
 
@@ -61,13 +61,29 @@ impl Estimator for Regressor {
     }
 
     fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
+        table::check(rows, self.n_features(), self.accepts())?;
+        self.answer(method, &Table::Matrix(rows))
+    }
+
+    fn run_table(&self, method: Method, table: &Table<'_>) -> Result<Tensor, RunError> {
+        table::with_numbers(table, self.n_features(), self.accepts(), |table| {
+            self.answer(method, table)
+        })
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.scorer.memory_bytes()
+    }
+}
+
+impl Regressor {
+    /// Runs a method on a table that was checked.
+    fn answer(&self, method: Method, table: &Table<'_>) -> Result<Tensor, RunError> {
         let [spec] = &self.methods;
         if method != spec.method {
             return Err(table::no_method(method));
         }
-        table::check(rows, self.n_features(), self.accepts())?;
-        let mut values = vec![0.0; rows.n_rows() * self.scorer.n_scores()];
-        self.scorer.score(rows, &mut values);
+        let mut values = table::scores(self.scorer.as_ref(), table);
         if self.inverse_link == InverseLink::Exponential {
             for value in &mut values {
                 *value = value.exp();
@@ -75,11 +91,7 @@ impl Estimator for Regressor {
         }
         match spec.width {
             Width::Scalar => Ok(table::column(values)),
-            Width::Columns(n_columns) => table::matrix(values, rows.n_rows(), n_columns),
+            Width::Columns(n_columns) => table::matrix(values, table.n_rows(), n_columns),
         }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.scorer.memory_bytes()
     }
 }

@@ -11,6 +11,7 @@
     clippy::expect_used
 )]
 
+mod columns_model;
 mod document;
 mod kind;
 mod lightgbm;

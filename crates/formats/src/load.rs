@@ -9,9 +9,8 @@ use coracle_model::{Description, Estimator, LoadError, LoadErrorKind, Method, Mo
 use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
 use crate::kind::{self, FileKind};
-use crate::tabular::TabularModel;
 use crate::xgboost::{Converted, Ensemble};
-use crate::{document, lightgbm, sklearn, xgboost};
+use crate::{document, lightgbm, sklearn, tabular, xgboost};
 
 /// What may be chosen when a model is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,14 +130,14 @@ pub fn load_bytes(
             from_booster("XGBoost", format, xgboost::boosted(&ensemble)?)
         }
     };
-    let model = TabularModel::try_new(
+    let model = tabular::model(
         content.estimator,
         content.feature_names,
         options.default_method,
         content.description,
     )?;
     Ok(Loaded {
-        model: Box::new(model),
+        model,
         phases: Phases {
             read: Duration::ZERO,
             parse: parsed.saturating_sub(started),

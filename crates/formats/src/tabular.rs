@@ -6,12 +6,69 @@ use coracle_model::{
 };
 use coracle_tensor::{DType, Rows, Tensor};
 
+use crate::columns_model::ColumnsModel;
+
 /// The name of the one input, as scikit-learn calls it.
-const INPUT: &str = "X";
+pub(crate) const INPUT: &str = "X";
+
+/// What a model gives: an estimator's methods as outputs.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    pub(crate) methods: Vec<Method>,
+    pub(crate) specs: Vec<TensorSpec>,
+    /// The index of the default one.
+    pub(crate) default: usize,
+}
+
+impl Outputs {
+    /// Returns the methods of `estimator` as outputs.
+    ///
+    /// # Errors
+    /// Kind `Unsupported` if it lacks `default_method`, naming those it has.
+    pub(crate) fn of(
+        estimator: &dyn Estimator,
+        default_method: Option<Method>,
+    ) -> Result<Self, LoadError> {
+        let methods: Vec<Method> = estimator.methods().iter().map(|spec| spec.method).collect();
+        let default = match default_method {
+            None => 0,
+            Some(wanted) => methods
+                .iter()
+                .position(|&method| method == wanted)
+                .ok_or_else(|| lacks_method(wanted, &methods))?,
+        };
+        Ok(Self {
+            specs: estimator.methods().iter().map(output_spec).collect(),
+            methods,
+            default,
+        })
+    }
+}
+
+/// Returns `estimator` as a model: of one table of numbers, or of columns where some hold texts.
+///
+/// # Errors
+/// Kind `Unsupported` if it lacks `default_method`; `Malformed` if there is another number of feature names than
+/// features.
+pub(crate) fn model(
+    estimator: Box<dyn Estimator>,
+    feature_names: Option<Vec<String>>,
+    default_method: Option<Method>,
+    description: Description,
+) -> Result<Box<dyn Model>, LoadError> {
+    let outputs = Outputs::of(estimator.as_ref(), default_method)?;
+    if let Some(columns) = estimator.columns().map(<[_]>::to_vec) {
+        let model =
+            ColumnsModel::try_new(estimator, &columns, feature_names, outputs, description)?;
+        return Ok(Box::new(model));
+    }
+    let model = TabularModel::try_new(estimator, feature_names, outputs, description)?;
+    Ok(Box::new(model))
+}
 
 /// A model over one table: `X`, a double per row and column.
 #[derive(Debug)]
-pub(crate) struct TabularModel {
+struct TabularModel {
     estimator: Box<dyn Estimator>,
     signature: Signature,
     description: Description,
@@ -22,12 +79,11 @@ impl TabularModel {
     /// Returns `estimator` as a model whose outputs are its methods.
     ///
     /// # Errors
-    /// Kind `Unsupported` if it lacks `default_method`, naming those it has; `Malformed` if there is
-    /// another number of feature names than features.
-    pub(crate) fn try_new(
+    /// Kind `Malformed` if there is another number of feature names than features.
+    fn try_new(
         estimator: Box<dyn Estimator>,
         feature_names: Option<Vec<String>>,
-        default_method: Option<Method>,
+        outputs: Outputs,
         description: Description,
     ) -> Result<Self, LoadError> {
         let n_features = estimator.n_features();
@@ -38,14 +94,6 @@ impl TabularModel {
             let message = format!("{} feature names for {n_features} features", names.len());
             return Err(LoadError::new(LoadErrorKind::Malformed, message));
         }
-        let methods: Vec<Method> = estimator.methods().iter().map(|spec| spec.method).collect();
-        let default_output = match default_method {
-            None => 0,
-            Some(wanted) => methods
-                .iter()
-                .position(|&method| method == wanted)
-                .ok_or_else(|| lacks_method(wanted, &methods))?,
-        };
         let signature = Signature {
             inputs: vec![TensorSpec {
                 name: INPUT.to_owned(),
@@ -54,14 +102,15 @@ impl TabularModel {
                 columns: feature_names,
                 accepts_missing: estimator.accepts().missing,
             }],
-            outputs: estimator.methods().iter().map(output_spec).collect(),
-            default_outputs: vec![default_output],
+            outputs: outputs.specs,
+            default_outputs: vec![outputs.default],
+            columns: None,
         };
         Ok(Self {
             estimator,
             signature,
             description,
-            methods,
+            methods: outputs.methods,
         })
     }
 

@@ -107,6 +107,10 @@ pub enum RunErrorKind {
     MissingValue,
     /// A value is infinite or too large for the model's precision.
     ValueOutOfRange,
+    /// A value is none that the model knows, and it takes no others.
+    UnknownValue,
+    /// The result would be too large.
+    TooLarge,
     /// A defect on our side.
     Internal,
 }
@@ -141,7 +145,9 @@ impl RunError {
             RunErrorKind::ShapeMismatch
             | RunErrorKind::DTypeMismatch
             | RunErrorKind::MissingValue
-            | RunErrorKind::ValueOutOfRange => Code::InvalidArgument,
+            | RunErrorKind::ValueOutOfRange
+            | RunErrorKind::UnknownValue => Code::InvalidArgument,
+            RunErrorKind::TooLarge => Code::ResourceExhausted,
             RunErrorKind::Internal => Code::Internal,
         }
     }

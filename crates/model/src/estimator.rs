@@ -1,7 +1,8 @@
 //! The contracts that models of tables of numbers are composed from.
 
-use coracle_tensor::{DType, Rows, Tensor};
+use coracle_tensor::{DType, Frame, Rows, SparseRows, Table, Tensor};
 
+use crate::columns::{self, ColumnKind, ColumnSpec};
 use crate::{RunError, RunErrorKind};
 
 /// What an estimator can be asked for, named as in scikit-learn.
@@ -66,7 +67,10 @@ pub struct MethodSpec {
     pub width: Width,
 }
 
-/// A fitted estimator over tables of numbers: a classifier, a regressor, a transformer, a pipeline.
+/// A fitted estimator over tables: a classifier, a regressor, a transformer, a pipeline.
+///
+/// Most take numbers only and read them row by row ([`Estimator::run`]). Those that take texts too say so in
+/// [`Estimator::columns`] and are run by [`Estimator::run_table`]; for the others that converts to numbers.
 pub trait Estimator: Send + Sync + std::fmt::Debug {
     /// Returns the number of columns of the table it takes.
     fn n_features(&self) -> usize;
@@ -83,6 +87,33 @@ pub trait Estimator: Send + Sync + std::fmt::Debug {
     /// Kinds `ShapeMismatch`, `MissingValue`, `ValueOutOfRange` where `rows` is at fault; `Internal` if the
     /// estimator does not have the method.
     fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError>;
+
+    /// Returns what each column of its table holds; `None` where all hold numbers, and [`Estimator::accepts`] says which.
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        None
+    }
+
+    /// Returns what each column of the transformed table holds; `None` where all hold numbers.
+    fn transformed(&self) -> Option<&[ColumnKind]> {
+        None
+    }
+
+    /// Runs `method` on each row of a table in any layout, as [`Estimator::run`] does.
+    ///
+    /// # Errors
+    /// As [`Estimator::run`]; kind `DTypeMismatch` for texts where numbers belong.
+    fn run_table(&self, method: Method, table: &Table<'_>) -> Result<Tensor, RunError> {
+        columns::run_on_matrix(table, |rows| self.run(method, rows))
+    }
+
+    /// Transforms a table for the estimator after this one: what [`Method::Transform`] gives, in the layout that costs
+    /// least.
+    ///
+    /// # Errors
+    /// As [`Estimator::run_table`].
+    fn transform_table(&self, table: &Table<'_>) -> Result<Frame, RunError> {
+        columns::frame_of(self.run_table(Method::Transform, table)?)
+    }
 
     /// Returns the memory held, in bytes.
     fn memory_bytes(&self) -> usize;
@@ -104,6 +135,21 @@ pub trait Scorer: Send + Sync + std::fmt::Debug {
     /// # Panics
     /// If `rows` or `scores` has another size than `n_features` and `n_scores` demand.
     fn score(&self, rows: Rows<'_>, scores: &mut [f64]);
+
+    /// Writes the scores of the rows of a sparse table, as [`Scorer::score`] does.
+    ///
+    /// # Panics
+    /// As [`Scorer::score`].
+    fn score_sparse(&self, rows: &SparseRows, scores: &mut [f64]) {
+        let mut dense = Vec::new();
+        for (row, scores) in scores.chunks_exact_mut(self.n_scores()).enumerate() {
+            dense.clear();
+            rows.densify(row, row.saturating_add(1), &mut dense);
+            if let Some(rows) = Rows::try_new(&dense, self.n_features()) {
+                self.score(rows, scores);
+            }
+        }
+    }
 
     /// Returns the memory held, in bytes.
     fn memory_bytes(&self) -> usize;
@@ -146,26 +192,57 @@ impl Accepts {
         let mut search = rows.values();
         let mut offset = 0;
         while let Some(at) = search.iter().position(|value| !is_plain(value)) {
-            let value = search[at];
             offset += at;
-            let (row, column) = (offset / rows.n_columns(), offset % rows.n_columns());
-            if !value.is_nan() {
-                let message = format!(
-                    "row {row}, column {column}: {value:e} is too large for this model (magnitude up to {:e})",
-                    self.magnitude_max
-                );
-                return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
-            }
-            if !self.missing {
-                let message = format!(
-                    "row {row}, column {column}: missing value (null or NaN); this model takes numbers only"
-                );
-                return Err(RunError::new(RunErrorKind::MissingValue, message));
+            if let Some((kind, what)) = self.complaint(search[at]) {
+                let (row, column) = (offset / rows.n_columns(), offset % rows.n_columns());
+                return Err(RunError::new(
+                    kind,
+                    format!("row {row}, column {column}: {what}"),
+                ));
             }
             search = &search[at + 1..];
             offset += 1;
         }
         Ok(())
+    }
+}
+
+impl Accepts {
+    /// Checks every value of a sparse table.
+    ///
+    /// # Errors
+    /// As [`Accepts::check`].
+    pub fn check_sparse(self, rows: &SparseRows) -> Result<(), RunError> {
+        for (row, (columns, values)) in rows.iter().enumerate() {
+            for (column, value) in columns.iter().zip(values) {
+                if value.abs() <= self.magnitude_max {
+                    continue;
+                }
+                if let Some((kind, what)) = self.complaint(*value) {
+                    return Err(RunError::new(
+                        kind,
+                        format!("row {row}, column {column}: {what}"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what is wrong with a value, if anything is.
+    #[must_use]
+    pub fn complaint(self, value: f64) -> Option<(RunErrorKind, String)> {
+        if value.is_nan() {
+            let what = "missing value (null or NaN); this model takes numbers only";
+            return (!self.missing).then(|| (RunErrorKind::MissingValue, what.to_owned()));
+        }
+        (value.abs() > self.magnitude_max).then(|| {
+            let what = format!(
+                "{value:e} is too large for this model (magnitude up to {:e})",
+                self.magnitude_max
+            );
+            (RunErrorKind::ValueOutOfRange, what)
+        })
     }
 }
 

@@ -4,15 +4,17 @@
 //! contracts that models of tables of numbers are composed from (a pipeline of estimators, a
 //! classifier over a scorer).
 
+mod columns;
 mod description;
 mod error;
 mod estimator;
 mod signature;
 
+pub use columns::{ColumnKind, ColumnSpec, tensor_of};
 pub use description::{Component, Description};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, Method, MethodSpec, Scorer, Width};
-pub use signature::{Signature, TensorSpec};
+pub use signature::{ColumnPlace, Signature, TensorSpec};
 
 use coracle_tensor::Tensor;
 

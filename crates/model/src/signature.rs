@@ -49,6 +49,19 @@ pub struct Signature {
     pub outputs: Vec<TensorSpec>,
     /// Indices into `outputs` of what a request gets that asks for nothing in particular; not empty.
     pub default_outputs: Vec<usize>,
+    /// The columns of a row, in order, where each input is a column of one table (of shape `[rows]`) rather than a
+    /// tensor of its own.
+    pub columns: Option<Vec<ColumnPlace>>,
+}
+
+/// One column of the rows that a model of columns takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnPlace {
+    /// The column's name.
+    pub name: String,
+    /// Which of the inputs it is; `None` for a column that the model was fitted with but does not read, which may be
+    /// there or not.
+    pub input: Option<usize>,
 }
 
 impl Signature {

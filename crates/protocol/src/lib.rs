@@ -13,6 +13,7 @@
 )]
 
 pub mod compression;
+mod cell;
 mod error;
 pub mod facts;
 pub mod grpc;

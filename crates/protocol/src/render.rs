@@ -80,6 +80,7 @@ fn element(values: &Values, index: usize, out: &mut Vec<u8>) {
         }
         Values::F32(items) => single(items.get(index).copied().unwrap_or(f32::NAN), out),
         Values::F64(items) => double(items.get(index).copied().unwrap_or(f64::NAN), out),
+        Values::Bytes(items) if items.is_missing(index) => out.extend_from_slice(b"null"),
         Values::Bytes(items) => {
             string(
                 &String::from_utf8_lossy(items.get(index).unwrap_or_default()),

@@ -1,5 +1,6 @@
 //! KServe's V1 protocol: `{"instances": [...]}` to `{"predictions": [...]}`.
 
+mod columns;
 mod decode;
 
 use coracle_model::Signature;
@@ -53,5 +54,7 @@ pub fn model_status(name: &str, ready: bool, out: &mut Vec<u8>) {
     });
 }
 
+#[cfg(test)]
+mod column_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! The Open Inference Protocol (V2) over REST: JSON, and tensors as raw bytes beside it or in shared memory.
 
+mod columns;
 mod data;
 mod decode;
 mod extensions;

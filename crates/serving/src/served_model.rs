@@ -422,6 +422,7 @@ pub(crate) mod tests {
                 inputs: vec![],
                 outputs: vec![],
                 default_outputs: vec![],
+                columns: None,
             },
             description: Description::default(),
             panics,

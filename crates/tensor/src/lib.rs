@@ -4,11 +4,17 @@
 
 mod byte_strings;
 mod dtype;
+mod frame;
 mod rows;
+mod sparse_rows;
+mod table;
 mod tensor;
 
 pub use byte_strings::ByteStrings;
 pub use dtype::DType;
+pub use frame::{Frame, OwnedColumn};
 pub use half::{bf16, f16};
 pub use rows::Rows;
+pub use sparse_rows::SparseRows;
+pub use table::{Cell, Column, Columns, Table};
 pub use tensor::{ShapeError, Tensor, Values};

@@ -94,6 +94,7 @@ fn sum_model() -> (Sum, Receiver<()>, Sender<()>) {
             inputs: vec![spec("X", vec![None, Some(2)])],
             outputs: vec![spec("predict", vec![None]), spec("twice", vec![None])],
             default_outputs: vec![0],
+            columns: None,
         },
         description: Description::default(),
         entered,

@@ -9,6 +9,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
+use super::columns::{ColumnLimits, ColumnsSeed};
 use crate::error::quoted;
 use crate::number::{ElementSeed, Place};
 use crate::parameters::{Parameters, choose_outputs};
@@ -16,25 +17,20 @@ use crate::{Call, DecodeContext, RequestError};
 
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
-/// `instances` (or `inputs`, which means the same) holds rows: lists of numbers, or objects by feature name.
-/// `null` is a missing value. `parameters.method` chooses the output.
+/// `instances` (or `inputs`, which means the same) holds rows: lists of values, or objects by feature name; plain values
+/// where a model takes one column of texts. `null` is a missing value. `parameters.method` chooses the output.
 ///
 /// # Errors
-/// Code `InvalidArgument` naming the row and column at fault; `Unimplemented` for models that take
-/// something else than one table of numbers.
+/// Code `InvalidArgument` naming the row and column at fault; `Unimplemented` for models that take something else than
+/// one table.
 pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
-    let (spec, n_columns) = table_spec(ctx)?;
+    let target = target(ctx)?;
     if body.iter().all(u8::is_ascii_whitespace) {
         let message = "the request body is empty; send JSON such as {\"instances\": [[1.0, 2.0]]}";
         return Err(RequestError::invalid(message));
     }
-    let rows = RowsLimits {
-        spec,
-        n_columns,
-        elements_max: ctx.elements_max,
-    };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let request = RequestSeed { rows }
+    let request = RequestSeed { target }
         .deserialize(&mut deserializer)
         .and_then(|request| deserializer.end().map(|()| request))
         .map_err(|error| RequestError::from_json(body, &error))?;
@@ -43,26 +39,65 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
         let message = "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [[...], ...]}";
         return Err(RequestError::invalid(message));
     };
-    let n_rows = table.len().checked_div(n_columns).unwrap_or(0);
-    let table = Tensor::try_new(vec![n_rows, n_columns], Values::F64(table))
-        .map_err(|error| RequestError::invalid(error.to_string()))?;
+    let (inputs, n_rows) = match (table, target) {
+        (Instances::Columns(columns), _) => {
+            let n_rows = columns.first().map_or(0, Tensor::n_rows);
+            (columns, n_rows)
+        }
+        (Instances::Matrix(values), Target::Matrix(rows)) => {
+            let n_rows = values.len().checked_div(rows.n_columns).unwrap_or(0);
+            let table = Tensor::try_new(vec![n_rows, rows.n_columns], Values::F64(values))
+                .map_err(|error| RequestError::invalid(error.to_string()))?;
+            (vec![table], n_rows)
+        }
+        (Instances::Matrix(_), Target::Columns(_)) => {
+            return Err(RequestError::invalid("the instances are no columns"));
+        }
+    };
     Ok(Call {
-        inputs: vec![table],
+        inputs,
         outputs,
         n_rows,
         ..Call::default()
     })
 }
 
-/// Returns the one input, if it is a table of doubles.
-fn table_spec<'a>(ctx: &DecodeContext<'a>) -> Result<(&'a TensorSpec, usize), RequestError> {
+/// Where instances go.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    /// One table of doubles.
+    Matrix(RowsLimits<'a>),
+    /// A buffer for each column.
+    Columns(ColumnLimits<'a>),
+}
+
+/// What instances became.
+enum Instances {
+    Matrix(Vec<f64>),
+    Columns(Vec<Tensor>),
+}
+
+/// Returns what instances are to become, for models of one table.
+fn target<'a>(ctx: &DecodeContext<'a>) -> Result<Target<'a>, RequestError> {
+    let elements_max = ctx.elements_max;
+    if let Some(places) = &ctx.signature.columns {
+        return Ok(Target::Columns(ColumnLimits {
+            places,
+            inputs: &ctx.signature.inputs,
+            elements_max,
+        }));
+    }
     if let [spec] = ctx.signature.inputs.as_slice()
         && let (DType::F64, Some(n_columns)) = (spec.dtype, spec.n_columns())
     {
-        return Ok((spec, n_columns));
+        return Ok(Target::Matrix(RowsLimits {
+            spec,
+            n_columns,
+            elements_max,
+        }));
     }
     Err(RequestError::unimplemented(
-        "V1 requests are supported for models of one table of numbers; use V2 for this one",
+        "V1 requests are supported for models of one table; use V2 for this one",
     ))
 }
 
@@ -75,12 +110,12 @@ struct RowsLimits<'a> {
 }
 
 struct Request {
-    table: Option<Vec<f64>>,
+    table: Option<Instances>,
     parameters: Parameters,
 }
 
 struct RequestSeed<'a> {
-    rows: RowsLimits<'a>,
+    target: Target<'a>,
 }
 
 impl<'de> DeserializeSeed<'de> for RequestSeed<'_> {
@@ -116,10 +151,15 @@ impl<'de> Visitor<'de> for RequestSeed<'_> {
                     } else {
                         "instances"
                     };
-                    request.table = Some(entries.next_value_seed(TableSeed {
-                        key,
-                        rows: self.rows,
-                    })?);
+                    request.table = Some(match self.target {
+                        Target::Matrix(rows) => {
+                            Instances::Matrix(entries.next_value_seed(TableSeed { key, rows })?)
+                        }
+                        Target::Columns(limits) => {
+                            let seed = ColumnsSeed { key, limits };
+                            Instances::Columns(entries.next_value_seed(seed)?)
+                        }
+                    });
                 }
                 "parameters" => request.parameters = entries.next_value()?,
                 _ => drop(entries.next_value::<IgnoredAny>()?),

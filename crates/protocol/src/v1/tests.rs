@@ -27,6 +27,7 @@ pub(crate) fn signature(columns: Option<[&str; 2]>, accepts_missing: bool) -> Si
             output("predict_proba", vec![None, Some(2)]),
         ],
         default_outputs: vec![0],
+        columns: None,
     }
 }
 

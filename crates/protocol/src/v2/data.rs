@@ -224,6 +224,7 @@ impl Sink for ByteStrings {
                 input: head.input,
                 element,
             },
+            accepts_missing: head.accepts_missing,
             strings: self,
         })?;
         Ok(next.is_some())
@@ -356,6 +357,7 @@ impl<'de, S: Sink> Visitor<'de> for LevelSeed<'_, '_, S> {
 /// Reads one string to the end of the column.
 struct StringSeed<'s> {
     place: DataPlace,
+    accepts_missing: bool,
     strings: &'s mut ByteStrings,
 }
 
@@ -405,6 +407,10 @@ impl<'de> Visitor<'de> for StringSeed<'_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        if self.accepts_missing {
+            self.strings.push_missing();
+            return Ok(());
+        }
         Err(self.wrong("null"))
     }
 }

@@ -8,6 +8,7 @@ use coracle_tensor::{DType, Tensor, Values};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::columns;
 use super::data::{self, TensorHead};
 use crate::error::quoted;
 use crate::grpc::inference::InferTensorContents;
@@ -269,6 +270,9 @@ pub(crate) fn tensors(
             "\"inputs\" is empty; send at least one tensor",
         ));
     }
+    if ctx.signature.columns.is_some() {
+        return columns::read(ctx, inputs);
+    }
     match ctx.signature.inputs.as_slice() {
         [spec] => Ok(vec![single_input(ctx, spec, inputs)?]),
         specs => named_inputs(ctx, specs, inputs),
@@ -379,7 +383,7 @@ fn named_inputs(
     tensors.collect()
 }
 
-fn read_input(
+pub(super) fn read_input(
     ctx: &DecodeContext<'_>,
     spec: &TensorSpec,
     index: usize,

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use coracle_base::{ByteCount, Code};
-use coracle_tensor::{Tensor, Values};
+use coracle_model::Signature;
+use coracle_tensor::{DType, Tensor, Values};
 
 use super::{Event, FollowerConfig};
 use crate::LoadedModel;
@@ -90,14 +91,27 @@ fn loaded_line(loaded: &LoadedModel) -> String {
 /// Runs the model once on a row of zeros, so that the first request finds its memory mapped and its caches warm.
 fn warm_up(model: &LoadedModel) {
     let signature = model.model().signature();
-    let [input] = signature.inputs.as_slice() else {
-        return;
-    };
-    let Some(n_columns) = input.n_columns() else {
-        return;
-    };
-    if let Ok(row) = Tensor::try_new(vec![1, n_columns], Values::F64(vec![0.0; n_columns])) {
+    if let Some(inputs) = empty_row(signature) {
         // A model that refuses zeros is none the worse for it.
-        drop(model.run(&[row], &signature.default_outputs));
+        drop(model.run(&inputs, &signature.default_outputs));
     }
+}
+
+/// Returns a row of zeros and empty texts for a model of one table.
+fn empty_row(signature: &Signature) -> Option<Vec<Tensor>> {
+    if signature.columns.is_some() {
+        let inputs = signature.inputs.iter().map(|input| {
+            Tensor::from_values(match input.dtype {
+                DType::Bytes => Values::Bytes([""].into_iter().collect()),
+                _ => Values::F64(vec![0.0]),
+            })
+        });
+        return Some(inputs.collect());
+    }
+    let [input] = signature.inputs.as_slice() else {
+        return None;
+    };
+    let n_columns = input.n_columns()?;
+    let row = Tensor::try_new(vec![1, n_columns], Values::F64(vec![0.0; n_columns]));
+    row.ok().map(|row| vec![row])
 }

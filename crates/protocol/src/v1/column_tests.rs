@@ -1,0 +1,220 @@
+//! Bodies for models of columns, in both protocols, and what they must become.
+
+use coracle_model::{ColumnPlace, Signature, TensorSpec};
+use coracle_tensor::{ByteStrings, DType, Values};
+
+use crate::v1::decode_predict;
+use crate::v1::tests::context;
+use crate::v2::decode_infer;
+use crate::{Call, RequestError};
+
+/// Columns `city` (texts, may be missing), `unused`, `age` (numbers, none missing).
+fn signature() -> Signature {
+    let input = |name: &str, dtype, accepts_missing| TensorSpec {
+        name: name.to_owned(),
+        dtype,
+        shape: vec![None],
+        columns: None,
+        accepts_missing,
+    };
+    let place = |name: &str, input| ColumnPlace {
+        name: name.to_owned(),
+        input,
+    };
+    Signature {
+        inputs: vec![
+            input("city", DType::Bytes, true),
+            input("age", DType::F64, false),
+        ],
+        outputs: vec![input("predict", DType::F64, false)],
+        default_outputs: vec![0],
+        columns: Some(vec![
+            place("city", Some(0)),
+            place("unused", None),
+            place("age", Some(1)),
+        ]),
+    }
+}
+
+fn one_text() -> Signature {
+    let mut signature = signature();
+    signature.inputs.truncate(1);
+    signature.columns = Some(vec![ColumnPlace {
+        name: "city".to_owned(),
+        input: Some(0),
+    }]);
+    signature
+}
+
+fn texts(strings: &[Option<&str>]) -> Values {
+    let mut texts = ByteStrings::new();
+    for string in strings {
+        texts.push_optional(string.map(str::as_bytes));
+    }
+    Values::Bytes(texts)
+}
+
+fn values(call: Result<Call, RequestError>) -> Result<Vec<Values>, String> {
+    let call = call.map_err(|error| error.to_string())?;
+    for input in &call.inputs {
+        assert_eq!(input.shape(), [call.n_rows]);
+    }
+    Ok(call
+        .inputs
+        .into_iter()
+        .map(|input| input.into_parts().1)
+        .collect())
+}
+
+fn v1(body: &str, signature: &Signature) -> Result<Vec<Values>, String> {
+    values(decode_predict(body.as_bytes(), &context(signature)))
+}
+
+fn v2(inputs: &str, signature: &Signature) -> Result<Vec<Values>, String> {
+    let body = format!("{{\"inputs\": [{inputs}]}}");
+    values(decode_infer(body.as_bytes(), &context(signature)))
+}
+
+#[test]
+fn rows_become_columns_in_every_form() {
+    let expected = vec![texts(&[Some("Ulm"), None]), Values::F64(vec![30.0, 1.0])];
+    let first = [
+        r#"{"instances": [["Ulm", {"any": 1}, 30], [null, null, true]]}"#,
+        r#"{"instances": [{"age": 30, "city": "Ulm"}, {"city": null, "unused": [1], "age": true}]}"#,
+        r#"{"inputs": {"city": ["Ulm", null], "age": [30, true]}}"#,
+        r#"{"instances": {"age": [30, true], "unused": "x", "city": ["Ulm", null]}}"#,
+    ];
+    for body in first {
+        assert_eq!(v1(body, &signature()), Ok(expected.clone()), "{body}");
+    }
+    let expected = [texts(&[Some("Ulm"), None]), Values::I32(vec![30, 1])];
+    let columns = r#"{"name": "age", "shape": [2, 1], "datatype": "INT32", "data": [[30], [1]]},
+        {"name": "unused", "shape": [1], "datatype": "BOOL", "data": [true]},
+        {"name": "city", "shape": [2], "datatype": "BYTES", "data": ["Ulm", null]}"#;
+    assert_eq!(v2(columns, &signature()), Ok(expected.to_vec()));
+}
+
+#[test]
+fn a_model_of_one_text_column_takes_plain_texts() {
+    let expected = Ok(vec![texts(&[Some("a"), Some("b")])]);
+    let signature = one_text();
+    for body in [
+        r#"{"instances": ["a", "b"]}"#,
+        r#"{"instances": [["a"], ["b"]]}"#,
+        r#"{"instances": [{"city": "a"}, {"city": "b"}]}"#,
+    ] {
+        assert_eq!(v1(body, &signature), expected, "{body}");
+    }
+    for (name, shape) in [("anything", "[2]"), ("city", "[2]"), ("text", "[2, 1]")] {
+        let input = format!(
+            r#"{{"name": "{name}", "shape": {shape}, "datatype": "BYTES", "data": ["a", "b"]}}"#
+        );
+        assert_eq!(v2(&input, &signature), expected, "{name}");
+    }
+}
+
+#[test]
+fn v1_faults_name_row_and_column() {
+    let cases = [
+        (
+            r#"{"instances": [["Ulm", 0, 1], [3, 0, 1]]}"#,
+            r#"instances[1], column "city": expected a string, got 3"#,
+        ),
+        (
+            r#"{"instances": [["Ulm", 0, "old"]]}"#,
+            r#"instances[0], column "age": a string where a number belongs"#,
+        ),
+        (
+            r#"{"instances": [{"city": "Ulm", "age": null}]}"#,
+            r#"instances[0], column "age": null (a missing value), this model takes numbers only"#,
+        ),
+        (
+            r#"{"instances": [["Ulm", 0]]}"#,
+            "instances[0]: 2 values, model expects 3 (city, age)",
+        ),
+        (
+            r#"{"instances": [["Ulm", 0, 1, 2]]}"#,
+            "instances[0]: 4 values, model expects 3 (city, age)",
+        ),
+        (
+            r#"{"instances": [{"town": "Ulm"}]}"#,
+            r#"instances[0]: unknown column "town"; the model has city, age"#,
+        ),
+        (
+            r#"{"instances": [{"city": "Ulm"}]}"#,
+            "instances[0]: columns missing: age",
+        ),
+        (
+            r#"{"instances": [{"city": "Ulm", "city": "Bonn"}]}"#,
+            r#"instances[0]: column "city" occurs twice"#,
+        ),
+        (
+            r#"{"instances": ["Ulm"]}"#,
+            "instances[0]: a string; each row is a list of 3 values, or an object by column name",
+        ),
+        (
+            r#"{"inputs": {"city": ["Ulm"], "age": [1, 2]}}"#,
+            r#"inputs: column "age" has 2 values, others have 1"#,
+        ),
+        (
+            r#"{"instances": []}"#,
+            "\"instances\" is empty; at least one row is needed",
+        ),
+    ];
+    for (body, expected) in cases {
+        let message = v1(body, &signature()).unwrap_err();
+        assert!(message.starts_with(expected), "{body}: {message}");
+    }
+    let mut many = String::from(r#"{"instances": ["#);
+    many.push_str(&r#"["a", 0, 1],"#.repeat(400));
+    many.push_str(r#"["a", 0, 1]]}"#);
+    let message = v1(&many, &signature()).unwrap_err();
+    assert!(message.starts_with("more than 1000 values"), "{message}");
+}
+
+#[test]
+fn v2_faults_name_the_column() {
+    let city = r#"{"name": "city", "shape": [1], "datatype": "BYTES", "data": ["Ulm"]}"#;
+    let cases = [
+        (
+            format!(
+                r#"{city}, {{"name": "age", "shape": [1], "datatype": "BYTES", "data": ["1"]}}"#
+            ),
+            r#"inputs[1]: column "age": expected numbers (FP64 or any other numeric datatype), got BYTES"#,
+        ),
+        (
+            r#"{"name": "city", "shape": [1], "datatype": "INT64", "data": [1]}"#.to_owned(),
+            r#"inputs[0]: column "city": expected strings (BYTES), got INT64"#,
+        ),
+        (city.to_owned(), "columns missing: age"),
+        (
+            format!("{city}, {city}"),
+            r#"inputs[1]: column "city" occurs twice"#,
+        ),
+        (
+            format!(
+                r#"{city}, {{"name": "town", "shape": [1], "datatype": "BYTES", "data": ["1"]}}"#
+            ),
+            r#"inputs[1]: unknown column "town"; send one tensor per column: city, age"#,
+        ),
+        (
+            format!(
+                r#"{city}, {{"name": "age", "shape": [2], "datatype": "FP64", "data": [1, 2]}}"#
+            ),
+            r#"column "age": 2 rows, other columns have 1"#,
+        ),
+        (
+            r#"{"name": "X", "shape": [1, 3], "datatype": "BYTES", "data": ["Ulm", "", "1"]}"#
+                .to_owned(),
+            r#"inputs[0]: column "age": expected numbers (FP64 or any other numeric datatype), got BYTES"#,
+        ),
+        (
+            r#"{"name": "X", "shape": [1, 2], "datatype": "BYTES", "data": ["Ulm", "1"]}"#
+                .to_owned(),
+            r#"inputs[0]: unknown column "X" of shape [1, 2]; send one tensor per column (city, age), or one of shape [-1, 3]"#,
+        ),
+    ];
+    for (inputs, expected) in cases {
+        assert_eq!(v2(&inputs, &signature()).unwrap_err(), expected, "{inputs}");
+    }
+}

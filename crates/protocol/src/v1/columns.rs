@@ -1,0 +1,382 @@
+//! Decoding the instances of a model of columns, straight into a buffer per column.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use coracle_model::{ColumnPlace, TensorSpec};
+use coracle_tensor::Tensor;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
+
+use crate::cell::{CellPlace, CellSeed, ColumnBuffer};
+use crate::error::quoted;
+
+/// What instances are checked against.
+#[derive(Clone, Copy)]
+pub(super) struct ColumnLimits<'a> {
+    /// The columns of a row.
+    pub(super) places: &'a [ColumnPlace],
+    /// The model's inputs.
+    pub(super) inputs: &'a [TensorSpec],
+    pub(super) elements_max: usize,
+}
+
+impl<'a> ColumnLimits<'a> {
+    /// Returns the input that the column at `position` of a row is for, and the column.
+    fn place(&self, position: usize) -> Option<(&'a ColumnPlace, Option<(usize, &'a TensorSpec)>)> {
+        let place = self.places.get(position)?;
+        let input = place.input;
+        Some((
+            place,
+            input.and_then(|input| Some((input, self.inputs.get(input)?))),
+        ))
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.places.iter().position(|place| place.name == name)
+    }
+
+    /// Returns the names of the columns that must be there, for messages.
+    fn names(&self) -> String {
+        let read = self.places.iter().filter(|place| place.input.is_some());
+        let names: Vec<&str> = read.map(|place| place.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    fn is_single(&self) -> bool {
+        self.places.len() == 1
+    }
+}
+
+/// Reads all instances: a list of rows, or an object of columns.
+pub(super) struct ColumnsSeed<'a> {
+    pub(super) key: &'static str,
+    pub(super) limits: ColumnLimits<'a>,
+}
+
+impl ColumnsSeed<'_> {
+    fn buffers(&self) -> Vec<ColumnBuffer> {
+        let inputs = self.limits.inputs.iter();
+        inputs.map(|input| ColumnBuffer::new(input.dtype)).collect()
+    }
+
+    /// Returns the buffers as tensors, which must be of one length.
+    fn finish<E: Error>(&self, buffers: Vec<ColumnBuffer>) -> Result<Vec<Tensor>, E> {
+        let n_rows = buffers.first().map_or(0, ColumnBuffer::len);
+        for (buffer, input) in buffers.iter().zip(self.limits.inputs) {
+            if buffer.len() != n_rows {
+                return Err(E::custom(format_args!(
+                    "{}: column {} has {} values, others have {n_rows}",
+                    self.key,
+                    quoted(&input.name),
+                    buffer.len()
+                )));
+            }
+        }
+        if n_rows == 0 {
+            let key = self.key;
+            return Err(E::custom(format_args!(
+                "\"{key}\" is empty; at least one row is needed"
+            )));
+        }
+        Ok(buffers.into_iter().map(ColumnBuffer::into_tensor).collect())
+    }
+
+    fn too_many<E: Error>(&self) -> E {
+        let most = self.limits.elements_max;
+        E::custom(format_args!(
+            "more than {most} values; send smaller batches"
+        ))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ColumnsSeed<'_> {
+    type Value = Vec<Tensor>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Tensor>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ColumnsSeed<'_> {
+    type Value = Vec<Tensor>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" to be a list of rows", self.key)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Vec<Tensor>, A::Error> {
+        let mut buffers = self.buffers();
+        let mut seen = Vec::new();
+        let mut row = 0_usize;
+        let mut n_elements = 0_usize;
+        loop {
+            let seed = RowSeed {
+                key: self.key,
+                row,
+                limits: self.limits,
+                buffers: &mut buffers,
+                seen: &mut seen,
+            };
+            if rows.next_element_seed(seed)?.is_none() {
+                break;
+            }
+            row = row.saturating_add(1);
+            n_elements = n_elements.saturating_add(self.limits.places.len());
+            if n_elements > self.limits.elements_max {
+                return Err(self.too_many());
+            }
+        }
+        self.finish(buffers)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Vec<Tensor>, A::Error> {
+        let mut buffers = self.buffers();
+        let mut seen = vec![false; self.limits.places.len()];
+        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+            let position = mark(self.limits, &mut seen, &name, self.key)?;
+            let Some((place, Some((input, spec)))) = self.limits.place(position) else {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let Some(buffer) = buffers.get_mut(input) else {
+                continue;
+            };
+            entries.next_value_seed(ColumnSeed {
+                key: self.key,
+                name: &place.name,
+                spec,
+                elements_max: self.limits.elements_max,
+                buffer,
+            })?;
+            let n_elements: usize = buffers.iter().map(ColumnBuffer::len).sum();
+            if n_elements > self.limits.elements_max {
+                return Err(self.too_many());
+            }
+        }
+        refuse_absent(self.limits, &seen, self.key)?;
+        self.finish(buffers)
+    }
+}
+
+/// Notes a column by name.
+fn mark<E: Error>(
+    limits: ColumnLimits<'_>,
+    seen: &mut [bool],
+    name: &str,
+    at: impl fmt::Display,
+) -> Result<usize, E> {
+    let position = limits.position(name).ok_or_else(|| {
+        let (name, all) = (quoted(name), limits.names());
+        E::custom(format_args!(
+            "{at}: unknown column {name}; the model has {all}"
+        ))
+    })?;
+    match seen.get_mut(position) {
+        Some(seen) if !*seen => *seen = true,
+        _ => {
+            let name = quoted(name);
+            return Err(E::custom(format_args!("{at}: column {name} occurs twice")));
+        }
+    }
+    Ok(position)
+}
+
+fn refuse_absent<E: Error>(
+    limits: ColumnLimits<'_>,
+    seen: &[bool],
+    at: impl fmt::Display,
+) -> Result<(), E> {
+    let absent = limits.places.iter().zip(seen);
+    let absent: Vec<&str> = absent
+        .filter(|(place, seen)| place.input.is_some() && !**seen)
+        .map(|(place, _)| place.name.as_str())
+        .collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let absent = absent.join(", ");
+    Err(E::custom(format_args!("{at}: columns missing: {absent}")))
+}
+
+/// Reads the values of one column.
+struct ColumnSeed<'a, 'b> {
+    key: &'static str,
+    name: &'a str,
+    spec: &'a TensorSpec,
+    elements_max: usize,
+    buffer: &'b mut ColumnBuffer,
+}
+
+impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {} to be a list of values", quoted(self.name))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
+        while self.buffer.len() <= self.elements_max {
+            let seed = CellSeed {
+                place: CellPlace {
+                    key: self.key,
+                    row: self.buffer.len(),
+                    column: self.name,
+                },
+                accepts_missing: self.spec.accepts_missing,
+                buffer: &mut *self.buffer,
+            };
+            if cells.next_element_seed(seed)?.is_none() {
+                return Ok(());
+            }
+        }
+        let most = self.elements_max;
+        Err(A::Error::custom(format_args!(
+            "more than {most} values; send smaller batches"
+        )))
+    }
+}
+
+/// Reads one row to the end of every column.
+struct RowSeed<'a, 'b> {
+    key: &'static str,
+    row: usize,
+    limits: ColumnLimits<'a>,
+    buffers: &'b mut [ColumnBuffer],
+    /// Which columns of an object were there; kept from row to row.
+    seen: &'b mut Vec<bool>,
+}
+
+impl<'a> RowSeed<'a, '_> {
+    fn not_a_row<E: Error>(&self, what: &str) -> E {
+        let (key, row, n_columns) = (self.key, self.row, self.limits.places.len());
+        E::custom(format_args!(
+            "{key}[{row}]: {what}; each row is a list of {n_columns} values, or an object by column name"
+        ))
+    }
+
+    /// Returns the reader of the cell at `position`; `None` where it is not read.
+    fn cell(&mut self, position: usize) -> Option<CellSeed<'_, 'a>> {
+        let (place, input) = self.limits.place(position)?;
+        let (input, spec) = input?;
+        Some(CellSeed {
+            place: CellPlace {
+                key: self.key,
+                row: self.row,
+                column: &place.name,
+            },
+            accepts_missing: spec.accepts_missing,
+            buffer: self.buffers.get_mut(input)?,
+        })
+    }
+
+    /// Reads a row that is a plain value, where the model has one column.
+    fn only<'de, E: Error>(
+        mut self,
+        value: impl IntoDeserializer<'de, E>,
+        what: &str,
+    ) -> Result<(), E> {
+        if self.limits.is_single()
+            && let Some(cell) = self.cell(0)
+        {
+            return cell.deserialize(value.into_deserializer());
+        }
+        Err(self.not_a_row(what))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of {} values", self.limits.places.len())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut cells: A) -> Result<(), A::Error> {
+        let n_columns = self.limits.places.len();
+        let mut position = 0_usize;
+        loop {
+            let more = match self.cell(position) {
+                Some(cell) => cells.next_element_seed(cell)?.is_some(),
+                None => cells.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+            position = position.saturating_add(1);
+        }
+        if position != n_columns {
+            let (key, row, names) = (self.key, self.row, self.limits.names());
+            return Err(A::Error::custom(format_args!(
+                "{key}[{row}]: {position} values, model expects {n_columns} ({names})"
+            )));
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
+        self.seen.clear();
+        self.seen.resize(self.limits.places.len(), false);
+        let at = RowName(self.key, self.row);
+        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+            let position = mark(self.limits, self.seen, &name, at)?;
+            match self.cell(position) {
+                Some(cell) => entries.next_value_seed(cell)?,
+                None => drop(entries.next_value::<IgnoredAny>()?),
+            }
+        }
+        refuse_absent(self.limits, self.seen, at)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.only(value, "a number")
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.only(value, "a number")
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.only(value, "a number")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.only(value, "a truth value")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.only(value, "a string")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.only((), "null")
+    }
+}
+
+/// The place of a row, for messages.
+#[derive(Clone, Copy)]
+struct RowName(&'static str, usize);
+
+impl fmt::Display for RowName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.0, self.1)
+    }
+}
