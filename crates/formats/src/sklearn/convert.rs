@@ -5,8 +5,8 @@ use coracle_pickle::{Graph, Node};
 
 use super::fitted::Fitted;
 use super::{
-    Converted, Version, boosted, boosting, describe, hist_boosting, linear, numeric, pipeline,
-    preprocessing, tree,
+    Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, linear,
+    numeric, pipeline, preprocessing, tree,
 };
 
 /// An estimator and its description.
@@ -114,6 +114,15 @@ pub(super) fn estimator(
         "sklearn.preprocessing._data.MinMaxScaler" => preprocessing::min_max_scaler(fitted)?,
         "sklearn.preprocessing._data.RobustScaler" => preprocessing::robust_scaler(fitted)?,
         "sklearn.impute._base.SimpleImputer" => preprocessing::simple_imputer(fitted)?,
+        "sklearn.preprocessing._encoders.OneHotEncoder" => encoders::one_hot(fitted)?,
+        "sklearn.preprocessing._encoders.OrdinalEncoder" => encoders::ordinal(fitted)?,
+        "sklearn.preprocessing._target_encoder.TargetEncoder" => encoders::target(fitted)?,
+        "sklearn.preprocessing._label.LabelEncoder" => encoders::label(fitted)?,
+        "sklearn.preprocessing._label.LabelBinarizer" => encoders::label_binarizer(fitted)?,
+        "sklearn.compose._column_transformer.ColumnTransformer" => {
+            columns::column_transformer(fitted)?
+        }
+        "sklearn.pipeline.FeatureUnion" => columns::feature_union(fitted)?,
         class if boosted::is_known(class) => boosted::convert(fitted)?.part,
         class => match numeric::converter(class) {
             Some(convert) => convert(fitted)?,

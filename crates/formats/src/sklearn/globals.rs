@@ -47,6 +47,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "abs" "absolute" "arcsinh" "arctan" "cbrt" "ceil" "cos" "cosh" "exp" "exp2" "expm1" "fabs" "floor" "log" "log10"
         "log1p" "log2" "negative" "reciprocal" "rint" "sign" "sin" "sinh" "sqrt" "square" "tan" "tanh"
     ]
+    Value "pandas._libs.missing" ["NA"]
     Value "scipy._lib.array_api_compat.numpy._aliases" ["asarray"]
     Record "scipy.interpolate._bsplines" ["BSpline"]
     Record "scipy.stats._continuous_distns" [
@@ -91,8 +92,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.cluster._mean_shift" ["MeanShift"]
     Record "sklearn.cluster._optics" ["OPTICS"]
     Record "sklearn.cluster._spectral" ["SpectralClustering"]
-    Record "sklearn.compose._column_transformer" ["ColumnTransformer" "_RemainderColsList"]
-    Value "sklearn.compose._column_transformer" ["make_column_selector"]
+    Record "sklearn.compose._column_transformer" [
+        "ColumnTransformer" "_RemainderColsList" "make_column_selector"
+    ]
     Record "sklearn.compose._target" ["TransformedTargetRegressor"]
     Record "sklearn.covariance._elliptic_envelope" ["EllipticEnvelope"]
     Record "sklearn.cross_decomposition._pls" ["CCA" "PLSCanonical" "PLSRegression" "PLSSVD"]

@@ -1,16 +1,17 @@
 //! Histogram gradient boosting, with categories and missing values.
 
 use coracle_estimators::{
-    Classifier, Decision, InverseLink, Link, OrdinalColumn, OrdinalScorer, Regressor,
+    Block, BlockAction, Category, Classifier, ColumnTransformer, Decision, InverseLink, Link,
+    OrdinalColumn, OrdinalScorer, Pipeline, Regressor, Step,
 };
 use coracle_forest::{Categories, ForestSpec, NodeSpec, Precision, SplitRule, Target, TreeSpec};
-use coracle_model::{LoadError, Scorer, Width};
+use coracle_model::{Estimator, LoadError, Scorer, Width};
 use coracle_pickle::{Array, NodeId};
 
 use super::convert::Part;
 use super::fitted::Fitted;
 use super::labels::labels;
-use super::tree;
+use super::{categories, encoders, tree};
 
 /// Converts a histogram gradient boosting classifier.
 pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -35,10 +36,14 @@ pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     } else {
         Decision::LargestProbability
     };
-    let (scorer, facts) = scorer(fitted, n_scores, Some(labels.len()))?;
+    let Kernel {
+        scorer,
+        encoder,
+        facts,
+    } = kernel(fitted, n_scores, Some(labels.len()))?;
     let classifier = Classifier::try_new(scorer, Some(link), decision, labels)
         .map_err(|error| fitted.malformed(error.to_string()))?;
-    Ok(Part::new(classifier.without_log_proba(), facts))
+    part(fitted, encoder, classifier.without_log_proba(), facts)
 }
 
 /// Converts a histogram gradient boosting regressor.
@@ -52,16 +57,58 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         "poisson" | "gamma" => InverseLink::Exponential,
         loss => return Err(fitted.unsupported(format!("loss '{loss}' is not supported"))),
     };
-    let (scorer, facts) = scorer(fitted, 1, None)?;
+    let Kernel {
+        scorer,
+        encoder,
+        facts,
+    } = kernel(fitted, 1, None)?;
     let regressor = Regressor::new(scorer, inverse_link, Width::Scalar);
-    Ok(Part::new(regressor, facts))
+    part(fitted, encoder, regressor, facts)
 }
 
-fn scorer(
+/// Puts an encoder of texts before an estimator, if there is one.
+fn part(
+    fitted: &Fitted<'_>,
+    encoder: Option<ColumnTransformer>,
+    estimator: impl Estimator + 'static,
+    facts: Vec<(String, String)>,
+) -> Result<Part, LoadError> {
+    let Some(encoder) = encoder else {
+        return Ok(Part::new(estimator, facts));
+    };
+    let step = |name: &str, estimator: Box<dyn Estimator>| Step {
+        name: name.to_owned(),
+        estimator,
+    };
+    let encoder = step("categories", Box::new(encoder));
+    let pipeline = Pipeline::try_new(vec![encoder], step("trees", Box::new(estimator)))
+        .map_err(|error| fitted.malformed(error.to_string()))?;
+    Ok(Part::new(pipeline, facts))
+}
+
+/// The trees, and what comes before them.
+struct Kernel {
+    scorer: Box<dyn Scorer>,
+    /// Gives the scorer its table, where that is not the user's.
+    encoder: Option<ColumnTransformer>,
+    facts: Vec<(String, String)>,
+}
+
+/// How the user's table becomes the trees'.
+enum Preparation {
+    /// It is the same.
+    None,
+    /// Columns of numbers are rearranged and encoded.
+    Numbers(Vec<OrdinalColumn>),
+    /// Some columns hold texts.
+    Columns(ColumnTransformer),
+}
+
+fn kernel(
     fitted: &Fitted<'_>,
     n_scores: usize,
     n_classes: Option<usize>,
-) -> Result<(Box<dyn Scorer>, Vec<(String, String)>), LoadError> {
+) -> Result<Kernel, LoadError> {
     let (_, base) = fitted.numbers("_baseline_prediction")?;
     if base.len() != n_scores {
         let message = format!("{} baseline predictions for {n_scores} scores", base.len());
@@ -84,12 +131,15 @@ fn scorer(
         }
     }
     let n_features = fitted.count("n_features_in_")?;
-    let columns = match fitted.version.is_from(2) {
+    let preparation = match fitted.version.is_from(2) {
         true => encoded_columns(fitted, n_features)?,
-        false => truncated_columns(&known),
+        false => truncated_columns(&known).map_or(Preparation::None, Preparation::Numbers),
     };
     let spec = ForestSpec {
-        n_features: columns.as_ref().map_or(n_features, Vec::len),
+        n_features: match &preparation {
+            Preparation::Numbers(columns) => columns.len(),
+            Preparation::None | Preparation::Columns(_) => n_features,
+        },
         n_scores,
         precision: Precision::Double,
         summation: Precision::Double,
@@ -101,14 +151,20 @@ fn scorer(
     };
     let forest = tree::compile(fitted, spec)?;
     let facts = tree::facts(&forest, n_classes);
-    let scorer: Box<dyn Scorer> = match columns {
-        None => Box::new(forest),
-        Some(columns) => {
+    let (scorer, encoder): (Box<dyn Scorer>, _) = match preparation {
+        Preparation::None => (Box::new(forest), None),
+        Preparation::Columns(encoder) => (Box::new(forest), Some(encoder)),
+        Preparation::Numbers(columns) => {
             let scorer = OrdinalScorer::try_new(n_features, columns, Box::new(forest));
-            Box::new(scorer.map_err(|error| fitted.malformed(error.to_string()))?)
+            let scorer = scorer.map_err(|error| fitted.malformed(error.to_string()))?;
+            (Box::new(scorer), None)
         }
     };
-    Ok((scorer, facts))
+    Ok(Kernel {
+        scorer,
+        encoder,
+        facts,
+    })
 }
 
 /// A set of categories for every feature that has them.
@@ -276,43 +332,67 @@ fn read_bitsets(predictor: &Fitted<'_>) -> Result<Vec<[u32; 8]>, LoadError> {
         .collect()
 }
 
-/// Reads the encoder of categories (1.4 and later): the kernel's columns in terms of the user's.
+/// Reads the encoder of categories (1.4 and later): the trees' columns in terms of the user's.
 ///
 /// The encoded columns come first, the others follow, each group in the user's order.
-fn encoded_columns(
-    fitted: &Fitted<'_>,
-    n_features: usize,
-) -> Result<Option<Vec<OrdinalColumn>>, LoadError> {
+fn encoded_columns(fitted: &Fitted<'_>, n_features: usize) -> Result<Preparation, LoadError> {
     if fitted.is_none("_preprocessor") {
-        return Ok(None);
+        return Ok(Preparation::None);
     }
     let preprocessor = fitted.part_in("_preprocessor")?;
     let mut columns = Vec::new();
+    let mut blocks = Vec::new();
+    let mut has_texts = false;
     for &entry in preprocessor.list("transformers_")? {
         let Some(&[name, transformer, selection]) = preprocessor.graph.list(entry) else {
             return Err(preprocessor.malformed("'transformers_' holds something else than triples"));
         };
         let selected = selected_columns(&preprocessor, selection, n_features)?;
-        match preprocessor.graph.str(name) {
+        let action = match preprocessor.graph.str(name) {
             Some("encoder") => {
                 let encoder = preprocessor.part(transformer, "encoder")?;
-                columns.extend(encoded(&encoder, &selected)?);
+                has_texts = encodes_texts(&encoder)?;
+                if has_texts {
+                    BlockAction::Transform(Box::new(encoders::ordinal_encoder(&encoder)?.0))
+                } else {
+                    columns.extend(encoded(&encoder, &selected)?);
+                    BlockAction::Passthrough
+                }
             }
             Some("numerical") => {
-                columns.extend(
-                    selected
-                        .into_iter()
-                        .map(|column| OrdinalColumn::Same { column }),
-                );
+                let same = selected.iter();
+                columns.extend(same.map(|&column| OrdinalColumn::Same { column }));
+                BlockAction::Passthrough
             }
             // Every column is one or the other, so nothing remains.
-            Some("remainder") if selected.is_empty() => {}
+            Some("remainder") if selected.is_empty() => continue,
             _ => {
                 return Err(preprocessor.unsupported("has a transformer other than its own two"));
             }
+        };
+        if !selected.is_empty() {
+            blocks.push(Block {
+                name: preprocessor.graph.str(name).unwrap_or_default().to_owned(),
+                columns: selected,
+                action,
+                weight: None,
+            });
         }
     }
-    Ok(Some(columns))
+    if !has_texts {
+        return Ok(Preparation::Numbers(columns));
+    }
+    let names = fitted.feature_names()?;
+    let encoder = ColumnTransformer::try_new(n_features, blocks, names.as_deref());
+    let encoder = encoder.map_err(|error| preprocessor.malformed(error.to_string()))?;
+    Ok(Preparation::Columns(encoder))
+}
+
+/// Tells whether an encoder's categories are texts in some column.
+fn encodes_texts(encoder: &Fitted<'_>) -> Result<bool, LoadError> {
+    let columns = categories::per_column(encoder)?;
+    let mut all = columns.iter().flatten();
+    Ok(all.any(|category| matches!(category, Category::Text(_))))
 }
 
 /// Returns the columns of a model of release 1.0 or 1.1, which cuts a value toward zero before it asks whether that is
@@ -353,11 +433,8 @@ fn encoded(encoder: &Fitted<'_>, selected: &[usize]) -> Result<Vec<OrdinalColumn
     }
     let columns = selected.iter().zip(lists).map(|(&column, &list)| {
         let categories = encoder.graph.array(list).and_then(Array::to_f64s);
-        let categories = categories.ok_or_else(|| {
-            encoder.unsupported(
-                "categories that are not numbers are not supported; encode them before the model",
-            )
-        })?;
+        let categories =
+            categories.ok_or_else(|| encoder.malformed("'categories_' are not numbers"))?;
         Ok(OrdinalColumn::Position { column, categories })
     });
     columns.collect()

@@ -4,6 +4,7 @@ use coracle_estimators::{ImputerSpec, MissingMarker, Scaler, ScalerStep, SimpleI
 use coracle_model::LoadError;
 use coracle_pickle::Array;
 
+use super::column_imputer;
 use super::convert::Part;
 use super::fitted::Fitted;
 
@@ -77,8 +78,11 @@ fn scaler(
     Ok(Part::new(scaler, Vec::new()))
 }
 
-/// Converts a simple imputer over numbers.
+/// Converts a simple imputer.
 pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    if column_imputer::fills_texts(fitted)? {
+        return column_imputer::convert(fitted);
+    }
     let missing = missing_marker(fitted)?;
     let n_features = fitted.count("n_features_in_")?;
     let statistics = fitted.array("statistics_")?;
@@ -90,8 +94,9 @@ pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         Some(ids) => ids.iter().map(|&id| fitted.graph.float(id)).collect(),
         None => statistics.to_f64s(),
     };
-    let numbers: Vec<f64> = numbers
-        .ok_or_else(|| fitted.unsupported("imputers of anything but numbers are not supported"))?;
+    let numbers: Vec<f64> = numbers.ok_or_else(|| {
+        fitted.unsupported("imputers of anything but numbers and texts are not supported")
+    })?;
     // Columns that were all missing in training are dropped, unless they are to be kept.
     let keeps_empty = fitted.flag_or("keep_empty_features", false)?;
     let replacements = numbers
@@ -113,12 +118,14 @@ fn missing_marker(fitted: &Fitted<'_>) -> Result<MissingMarker, LoadError> {
     match fitted.graph.float(id) {
         Some(number) if number.is_nan() => Ok(MissingMarker::Nan),
         Some(number) => Ok(MissingMarker::Number(number)),
+        // Numbers that pandas holds may be marked missing by its NA.
+        None if super::categories::is_missing(fitted, id) => Ok(MissingMarker::Nan),
         None => Err(fitted.unsupported("missing_values other than numbers are not supported")),
     }
 }
 
 /// Reads which columns get a "was missing" column.
-fn indicator_columns(fitted: &Fitted<'_>) -> Result<Vec<usize>, LoadError> {
+pub(super) fn indicator_columns(fitted: &Fitted<'_>) -> Result<Vec<usize>, LoadError> {
     if !fitted.flag_or("add_indicator", false)? {
         return Ok(Vec::new());
     }

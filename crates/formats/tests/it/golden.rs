@@ -17,12 +17,12 @@ const RELATIVE_MAX_SINGLE: f64 = 1e-5;
 
 /// The differences allowed for a fixture; where they are wider than usual, it says why.
 #[derive(Clone, Copy)]
-struct Tolerance {
+pub(crate) struct Tolerance {
     relative_max: f64,
     absolute_max: f64,
 }
 
-fn tolerance(fixture: &Fixture) -> Tolerance {
+pub(crate) fn tolerance(fixture: &Fixture) -> Tolerance {
     let document = &fixture.document;
     let usual = match document["computed_in_float32"] == true {
         true => RELATIVE_MAX_SINGLE,
@@ -101,7 +101,7 @@ fn check_refused(model: &dyn Model, fixture: &Fixture) -> Result<(), String> {
     Ok(())
 }
 
-fn check_dtype(method: &str, result: &Tensor, dtype: &Value) -> Result<(), String> {
+pub(crate) fn check_dtype(method: &str, result: &Tensor, dtype: &Value) -> Result<(), String> {
     let Some(dtype) = dtype.as_str().filter(|_| method == "predict") else {
         return Ok(());
     };
@@ -157,7 +157,7 @@ fn compare(result: &Tensor, expected: &Value, tolerance: Tolerance) -> Result<()
     Ok(())
 }
 
-fn is_close(got: f64, expected: f64, tolerance: Tolerance) -> bool {
+pub(crate) fn is_close(got: f64, expected: f64, tolerance: Tolerance) -> bool {
     if expected.is_nan() || expected.is_infinite() {
         return got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
     }

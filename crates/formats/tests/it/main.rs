@@ -5,6 +5,7 @@
 )]
 
 mod boosted;
+mod columns;
 mod damage;
 mod fixture;
 mod golden;

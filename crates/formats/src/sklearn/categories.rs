@@ -1,0 +1,91 @@
+//! `categories_` and `classes_` as the values that an encoder knows.
+
+use coracle_estimators::{Categories, Category};
+use coracle_model::LoadError;
+use coracle_pickle::{Array, DTypeKind, Node, NodeId};
+
+use super::fitted::Fitted;
+
+/// Returns the categories of each column, from attribute `categories_`.
+///
+/// # Errors
+/// Kind `Unsupported` for categories that are neither numbers nor texts, or both; `Malformed` if there is another
+/// number of lists than features.
+pub(super) fn per_column(fitted: &Fitted<'_>) -> Result<Vec<Vec<Category>>, LoadError> {
+    let lists = fitted.list("categories_")?;
+    let columns: Result<Vec<_>, LoadError> = lists
+        .iter()
+        .map(|&list| {
+            let array = fitted.graph.array(list);
+            let array = array.ok_or_else(|| {
+                fitted.malformed("'categories_' holds something else than arrays")
+            })?;
+            read(fitted, array)
+        })
+        .collect();
+    let columns = columns?;
+    let n_features = fitted.count("n_features_in_")?;
+    if columns.len() != n_features {
+        let message = format!(
+            "{} lists of categories for {n_features} features",
+            columns.len()
+        );
+        return Err(fitted.malformed(message));
+    }
+    Ok(columns)
+}
+
+/// Returns the values of an array as categories.
+///
+/// # Errors
+/// Kind `Unsupported` for values that are neither numbers, texts, truth values nor missing.
+pub(super) fn read(fitted: &Fitted<'_>, array: &Array) -> Result<Vec<Category>, LoadError> {
+    let wrong =
+        || fitted.unsupported("categories that are neither numbers nor texts are not supported");
+    if let Some(ids) = array.objects() {
+        return ids
+            .iter()
+            .map(|&id| object(fitted, id).ok_or_else(wrong))
+            .collect();
+    }
+    if array.dtype().kind == DTypeKind::Unicode {
+        let texts = array.to_strings().ok_or_else(wrong)?;
+        return Ok(texts.into_iter().map(Category::Text).collect());
+    }
+    let numbers = array.to_f64s().ok_or_else(wrong)?;
+    Ok(numbers.into_iter().map(number).collect())
+}
+
+fn number(value: f64) -> Category {
+    match value.is_nan() {
+        true => Category::Missing,
+        false => Category::Number(value),
+    }
+}
+
+fn object(fitted: &Fitted<'_>, id: NodeId) -> Option<Category> {
+    if let Some(text) = fitted.graph.string(id) {
+        return Some(Category::Text(text));
+    }
+    if is_missing(fitted, id) {
+        return Some(Category::Missing);
+    }
+    fitted.graph.float(id).map(number)
+}
+
+/// Tells whether a value is `None`, NaN or pandas' NA.
+pub(super) fn is_missing(fitted: &Fitted<'_>, id: NodeId) -> bool {
+    match fitted.graph.node(id) {
+        Node::None => true,
+        Node::Global(name) => *name == "pandas._libs.missing.NA",
+        _ => fitted.graph.float(id).is_some_and(f64::is_nan),
+    }
+}
+
+/// Puts categories in order for look-ups.
+///
+/// # Errors
+/// Kind `Unsupported` if they mix numbers and texts.
+pub(super) fn index(fitted: &Fitted<'_>, categories: &[Category]) -> Result<Categories, LoadError> {
+    Categories::try_new(categories).map_err(|error| fitted.unsupported(error.to_string()))
+}
