@@ -41,6 +41,7 @@ mod spline;
 mod svm;
 mod table;
 mod table_fn;
+mod text;
 
 pub use boosted::{
     Boosted, BoostedAnswer, BoostedLinear, BoostedLink, BoostedMissing, BoostedPrecision,
@@ -85,5 +86,9 @@ pub use spline::{ColumnSplines, Extrapolation, Splines};
 pub use svm::{PairRule, Pairs, Svm, SvmSpec};
 pub use table_fn::{
     ClassIndexOf, Composed, Linked, Mapped, MethodOf, Pointwise, Selected, SideBySide, TableFn,
+};
+pub use text::{
+    Accents, Analyzer, StopWords, TermNorm, TermWeighter, TermWeights, Terms, TokenPattern, Unit,
+    Vectorizer,
 };
 pub use value_encoder::{LabelEncoder, ValueColumn, ValueEncoder};

@@ -31,6 +31,7 @@ mod pipeline;
 mod preprocessing;
 mod selection;
 mod svm;
+mod text;
 mod transformers;
 mod tree;
 mod version;

@@ -6,7 +6,7 @@ use coracle_pickle::{Graph, Node};
 use super::fitted::Fitted;
 use super::{
     Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, linear,
-    numeric, pipeline, preprocessing, tree,
+    numeric, pipeline, preprocessing, text, tree,
 };
 
 /// An estimator and its description.
@@ -123,6 +123,10 @@ pub(super) fn estimator(
             columns::column_transformer(fitted)?
         }
         "sklearn.pipeline.FeatureUnion" => columns::feature_union(fitted)?,
+        "sklearn.feature_extraction.text.CountVectorizer" => text::count(fitted)?,
+        "sklearn.feature_extraction.text.TfidfVectorizer" => text::tfidf(fitted)?,
+        "sklearn.feature_extraction.text.HashingVectorizer" => text::hashing(fitted)?,
+        "sklearn.feature_extraction.text.TfidfTransformer" => text::tfidf_transformer(fitted)?,
         class if boosted::is_known(class) => boosted::convert(fitted)?.part,
         class => match numeric::converter(class) {
             Some(convert) => convert(fitted)?,

@@ -218,7 +218,7 @@ fn every_model_of_columns_answers_as_scikit_learn_does() {
     let mut complaints = Vec::new();
     for release in RELEASES {
         let fixtures = fixture::read(&format!("columns/{release}"));
-        assert!(fixtures.len() >= 40, "{release}: {}", fixtures.len());
+        assert!(fixtures.len() >= 80, "{release}: {}", fixtures.len());
         for fixture in fixtures {
             if let Err(complaint) = check(&fixture) {
                 complaints.push(format!("{}: {complaint}", fixture.label()));
