@@ -10,7 +10,6 @@ mod categories;
 mod centers;
 mod chain;
 mod classifier;
-mod classifier;
 mod column_imputer;
 mod column_transformer;
 mod columnwise;
@@ -42,24 +41,22 @@ mod svm;
 mod table;
 mod table_fn;
 mod text;
+mod value_encoder;
 
 pub use boosted::{
     Boosted, BoostedAnswer, BoostedLinear, BoostedLink, BoostedMissing, BoostedPrecision,
     BoostedSpec, ClassRule,
 };
 pub use categorical::CategoryScores;
+pub use categories::{Categories, Category, shown_names};
 pub use centers::{CenterAnswer, Centers, ClusterNode, ClusterTree};
 pub use chain::{Chain, ColumnAffine, Constant};
 pub use classifier::{Classifier, Decision};
+pub use column_imputer::{ColumnImputer, Fill, ImputedColumn, Marker};
+pub use column_transformer::{Block, BlockAction, ColumnTransformer};
 pub use columnwise::{BinEncoding, ColumnOperation, Columnwise};
 pub use faceted::{Choice, Facet, Faceted};
 pub use gaussian::{Factor, GaussianSpec, Gaussians, LogNormalized, LogSum};
-mod value_encoder;
-
-pub use categories::{Categories, Category, shown_names};
-pub use classifier::{Classifier, Decision};
-pub use column_imputer::{ColumnImputer, Fill, ImputedColumn, Marker};
-pub use column_transformer::{Block, BlockAction, ColumnTransformer};
 pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
 pub use initial::{Initial, InitialLink, InitialScorer, ProbabilityMargin};
 pub use isotonic::{Isotonic, OutOfBounds};

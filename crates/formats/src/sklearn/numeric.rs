@@ -118,7 +118,6 @@ static CONVERTERS: &[(&str, Converter)] = &[
     ("sklearn.neighbors._regression.RadiusNeighborsRegressor", neighbors::radius_regressor),
     ("sklearn.neural_network._multilayer_perceptron.MLPClassifier", network::classifier),
     ("sklearn.neural_network._multilayer_perceptron.MLPRegressor", network::regressor),
-    ("sklearn.pipeline.FeatureUnion", wrappers::union),
     ("sklearn.preprocessing._data.Binarizer", transformers::binarizer),
     ("sklearn.preprocessing._data.MaxAbsScaler", preprocessing::max_abs_scaler),
     ("sklearn.preprocessing._data.Normalizer", transformers::normalizer),

@@ -657,41 +657,6 @@ fn calibration(
     }
 }
 
-/// Converts FeatureUnion.
-pub(super) fn union(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let spec = |error| fitted.spec(error);
-    let wrong = || fitted.malformed("'transformer_list' holds something else than pairs");
-    let weights = fitted.attr("transformer_weights");
-    let mut parts: Vec<Arc<dyn TableFn>> = Vec::new();
-    let mut components = Vec::new();
-    for &pair in fitted.list("transformer_list")? {
-        let Some(&[name, id]) = fitted.graph.list(pair) else {
-            return Err(wrong());
-        };
-        let name = fitted.graph.string(name).ok_or_else(wrong)?;
-        match fitted.graph.str(id) {
-            Some("drop") => continue,
-            Some(other) => return Err(fitted.unknown("transformer", other)),
-            None => {}
-        }
-        let part = fitted.part(id, &format!("transformer '{name}'"))?;
-        let (estimator, component) = super::convert::estimator(&part, name.clone())?;
-        let function = method_of(fitted, &Arc::from(estimator), Method::Transform)?;
-        let weight = weights.and_then(|weights| fitted.graph.dict_get(weights, &name));
-        parts.push(match weight.and_then(|id| fitted.graph.float(id)) {
-            Some(weight) => Arc::new(Mapped::new(function, Pointwise::Times(weight))),
-            None => function,
-        });
-        components.push(component);
-    }
-    let all = SideBySide::try_new(parts).map_err(spec)?;
-    let part = fitted.faceted(vec![Facet::table(Method::Transform, Arc::new(all))])?;
-    Ok(Part {
-        children: components,
-        ..part
-    })
-}
-
 /// Converts DummyClassifier; strategies that draw at random are refused.
 pub(super) fn dummy_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);

@@ -72,7 +72,7 @@ fn v1(body: &str, signature: &Signature) -> Result<Vec<Values>, String> {
 
 fn v2(inputs: &str, signature: &Signature) -> Result<Vec<Values>, String> {
     let body = format!("{{\"inputs\": [{inputs}]}}");
-    values(decode_infer(body.as_bytes(), &context(signature)))
+    values(decode_infer(body.as_bytes(), None, &context(signature)))
 }
 
 #[test]
