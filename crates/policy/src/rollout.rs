@@ -13,6 +13,7 @@ mod verdict;
 use std::time::Duration;
 
 use crate::SpecError;
+use crate::experiment::{Moments, mixture_likelihood_ratio};
 
 pub use evidence::Evidence;
 pub use verdict::{Check, CheckKind, CheckState, Hold, Verdict};
@@ -24,6 +25,26 @@ pub struct Step {
     pub percent: f64,
     /// How long the stage lasts at least.
     pub duration: Duration,
+}
+
+/// Which way a metric is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+}
+
+/// A metric of units (users, orders) that a canary must not make worse.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricRule {
+    /// Its name.
+    pub name: String,
+    /// Which way it is good.
+    pub better: Better,
+    /// By how much the canary's mean may be worse, above 0; also the size of difference that is looked for.
+    pub margin: f64,
 }
 
 /// What a canary must live up to. Rates are shares of requests.
@@ -41,6 +62,8 @@ pub struct RolloutSpec {
     pub error_rate_margin: f64,
     /// The share of requests that may be slow whatever the stable revision does: 0.01 watches the 99th percentile. Default: 0.01.
     pub slow_rate_allowed: f64,
+    /// Metrics of outcomes that the canary must not make worse. Default: none.
+    pub metrics: Vec<MetricRule>,
     /// How long a stage may last beyond its duration before the canary goes back for want of a result. Default: never.
     pub deadline: Option<Duration>,
 }
@@ -58,6 +81,7 @@ impl Default for RolloutSpec {
             ratio_tolerated: 1.25,
             error_rate_margin: 0.005,
             slow_rate_allowed: 0.01,
+            metrics: Vec::new(),
             deadline: None,
         }
     }
@@ -89,6 +113,14 @@ impl RolloutSpec {
             if !(is_positive && share < 1.0) {
                 return Err(SpecError::new(format!(
                     "{name} {share} is not between 0 and 1"
+                )));
+            }
+        }
+        for metric in &self.metrics {
+            if !(metric.margin > 0.0 && metric.margin.is_finite()) {
+                return Err(SpecError::new(format!(
+                    "metric {:?}: margin {} is not a number above 0",
+                    metric.name, metric.margin
                 )));
             }
         }
@@ -143,6 +175,9 @@ pub struct Rollout {
     pub step_began: Duration,
     /// What was done in this stage.
     pub in_step: Interval,
+    /// Outcomes of this stage, of the stable revision and of the canary, in the order of the spec's metrics. Those of other stages do not
+    /// count: while shares change, drift of the metric would look like a difference.
+    pub outcomes: Vec<(Moments, Moments)>,
     /// The evidence on errors, over all stages.
     pub errors: Evidence,
     /// The evidence on latency, over all stages.
@@ -157,6 +192,7 @@ impl Rollout {
             step: 0,
             step_began: now,
             in_step: Interval::default(),
+            outcomes: Vec::new(),
             errors: Evidence::default(),
             slowness: Evidence::default(),
         }
@@ -175,6 +211,17 @@ impl Rollout {
         let odds = self.odds(spec) * spec.ratio_tolerated;
         self.errors.observe(odds, (stable.errors, canary.errors));
         self.slowness.observe(odds, (stable.slow, canary.slow));
+    }
+
+    /// Takes outcomes of units that were served in this stage, for the metric with this number in the spec.
+    pub fn observe_outcomes(&mut self, metric: usize, stable: &Moments, canary: &Moments) {
+        if self.outcomes.len() <= metric {
+            self.outcomes
+                .resize(metric + 1, <(Moments, Moments)>::default());
+        }
+        let (all_stable, all_canary) = &mut self.outcomes[metric];
+        all_stable.merge(stable);
+        all_canary.merge(canary);
     }
 
     /// Returns the canary's requests to the stable revision's: as the stage says, or as they came, whichever is more.
@@ -215,6 +262,8 @@ impl Rollout {
                 had: requests,
                 needed: spec.requests_min,
             }
+        } else if let Some(check) = checks.iter().find(|c| in_state(CheckState::TooFew)(c)) {
+            Hold::Outcomes(check.clone())
         } else if let Some(check) = checks.into_iter().find(in_state(CheckState::Doubtful)) {
             Hold::Doubt(check)
         } else if self.step + 1 == spec.steps.len() {
@@ -236,49 +285,88 @@ impl Rollout {
         self.step += 1;
         self.step_began = now;
         self.in_step = Interval::default();
+        self.outcomes.clear();
     }
 
     /// Returns the state of every check.
     #[must_use]
-    pub fn checks(&self, spec: &RolloutSpec) -> [Check; 2] {
+    pub fn checks(&self, spec: &RolloutSpec) -> Vec<Check> {
         let Interval { stable, canary } = self.in_step;
-        let (stable_errors, canary_errors) =
-            (stable.rate(stable.errors), canary.rate(canary.errors));
-        let (stable_slow, canary_slow) = (stable.rate(stable.slow), canary.rate(canary.slow));
-        // Two checks share the error that is allowed.
-        let needed = (2.0 / spec.alpha).ln();
-        let check = |kind, rates: (f64, f64), matters: bool, evidence: &Evidence| {
-            let log_evidence = evidence.log_value();
-            let state = match (matters, log_evidence >= needed) {
-                (true, true) => CheckState::Failed,
-                (true, false) => CheckState::Doubtful,
-                (false, _) => CheckState::Passed,
-            };
+        let errors = (stable.rate(stable.errors), canary.rate(canary.errors));
+        let slowness = (stable.rate(stable.slow), canary.rate(canary.slow));
+        let tolerated = spec.ratio_tolerated;
+        // All checks share the error that is allowed.
+        let n_checks = 2 + spec.metrics.len();
+        let needed = n_checks as f64 / spec.alpha;
+        let check = |kind, (stable, canary): (f64, f64), matters, evidence: &Evidence| {
+            let evidence = evidence.log_value().exp();
             Check {
                 kind,
-                state,
-                stable_rate: rates.0,
-                canary_rate: rates.1,
-                evidence: log_evidence.exp(),
-                needed: needed.exp(),
+                state: judge(matters, evidence >= needed),
+                stable,
+                canary,
+                evidence,
+                needed,
             }
         };
-        let tolerated = spec.ratio_tolerated;
-        [
-            check(
-                CheckKind::Errors,
-                (stable_errors, canary_errors),
-                canary_errors > stable_errors * tolerated
-                    && canary_errors - stable_errors > spec.error_rate_margin,
-                &self.errors,
-            ),
-            check(
-                CheckKind::Latency,
-                (stable_slow, canary_slow),
-                canary_slow > stable_slow * tolerated && canary_slow > spec.slow_rate_allowed,
-                &self.slowness,
-            ),
-        ]
+        let too_many_errors =
+            errors.1 > errors.0 * tolerated && errors.1 - errors.0 > spec.error_rate_margin;
+        let too_many_slow =
+            slowness.1 > slowness.0 * tolerated && slowness.1 > spec.slow_rate_allowed;
+        let mut checks = vec![
+            check(CheckKind::Errors, errors, too_many_errors, &self.errors),
+            check(CheckKind::Latency, slowness, too_many_slow, &self.slowness),
+        ];
+        // Outcomes are judged anew in every stage.
+        let needed = needed * spec.steps.len().max(1) as f64;
+        let outcomes = self.outcomes.iter().copied();
+        let outcomes = outcomes.chain(std::iter::repeat(<(Moments, Moments)>::default()));
+        for (metric, (stable, canary)) in spec.metrics.iter().zip(outcomes) {
+            checks.push(check_metric(spec, metric, (&stable, &canary), needed));
+        }
+        checks
+    }
+}
+
+fn judge(matters: bool, is_believed: bool) -> CheckState {
+    match (matters, is_believed) {
+        (true, true) => CheckState::Failed,
+        (true, false) => CheckState::Doubtful,
+        (false, _) => CheckState::Passed,
+    }
+}
+
+/// Compares the means of a metric by a sequential test on what exceeds the margin.
+fn check_metric(
+    spec: &RolloutSpec,
+    metric: &MetricRule,
+    (stable, canary): (&Moments, &Moments),
+    needed: f64,
+) -> Check {
+    let worse = match metric.better {
+        Better::Higher => stable.mean - canary.mean,
+        Better::Lower => canary.mean - stable.mean,
+    };
+    let excess = worse - metric.margin;
+    let variance = stable.variance_of_mean() + canary.variance_of_mean();
+    let mixture = metric.margin * metric.margin;
+    let evidence = if excess > 0.0 {
+        mixture_likelihood_ratio(excess, variance, mixture)
+    } else {
+        1.0
+    };
+    let is_known = stable.units.min(canary.units) >= spec.requests_min;
+    Check {
+        kind: CheckKind::Metric(metric.name.clone()),
+        state: if is_known {
+            judge(excess > 0.0, evidence >= needed)
+        } else {
+            CheckState::TooFew
+        },
+        stable: stable.mean,
+        canary: canary.mean,
+        evidence,
+        needed,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Verdicts, and how often they are wrong: rollouts in simulation with and without a regression.
 
 use super::*;
+use crate::experiment::Proportion;
 use crate::random::Random;
 
 /// What a revision is like at a moment of a rollout.
@@ -378,5 +379,125 @@ fn a_failed_canary_goes_back_at_any_time_with_its_numbers() {
             .to_string()
             .starts_with("goes back: errors 100.00 % of the canary"),
         "{verdict}"
+    );
+}
+
+/// Runs rollouts with a conversion rate of 20 % of the stable revision and `rate` of the canary; returns how many were promoted and rolled back.
+fn run_with_outcomes(rate: f64, n_rollouts: u64) -> (u32, u32) {
+    let spec = RolloutSpec {
+        metrics: vec![MetricRule {
+            name: "conversion".to_owned(),
+            better: Better::Higher,
+            margin: 0.02,
+        }],
+        ..RolloutSpec::default()
+    };
+    let (mut promoted, mut rolled_back) = (0, 0);
+    for seed in 0..n_rollouts {
+        let mut random = Random::new(seed);
+        let mut rollout = Rollout::new(Duration::ZERO);
+        for second in 1..=3_600 {
+            let share = spec.steps[rollout.step].percent / 100.0;
+            let canary = draw(&mut random, 40, share);
+            let mut outcomes = |units, rate| {
+                let successes = draw(&mut random, units, rate);
+                Proportion { successes, units }.to_moments()
+            };
+            // The base drifts over the day; both see it.
+            let drift = 0.05 * (second as f64 / 500.0).sin();
+            let stable_outcomes = outcomes(40 - canary, 0.2 + drift);
+            let canary_outcomes = outcomes(canary, rate + drift);
+            rollout.observe_outcomes(0, &stable_outcomes, &canary_outcomes);
+            let healthy = |requests| Counts {
+                requests,
+                ..Counts::default()
+            };
+            let interval = Interval {
+                stable: healthy(40 - canary),
+                canary: healthy(canary),
+            };
+            rollout.observe(&spec, interval);
+            let now = Duration::from_secs(second);
+            match rollout.decide(&spec, now) {
+                Verdict::Hold(_) | Verdict::Overdue(_) => continue,
+                Verdict::Advance { .. } => {
+                    rollout.advance(now);
+                    continue;
+                }
+                Verdict::Promote => promoted += 1,
+                Verdict::RollBack(_) => rolled_back += 1,
+            }
+            break;
+        }
+    }
+    (promoted, rolled_back)
+}
+
+#[test]
+fn outcomes_are_judged_with_the_rates() {
+    let n_rollouts = 100;
+    let (promoted, rolled_back) = run_with_outcomes(0.2, n_rollouts);
+    assert!(
+        rolled_back <= 2 && promoted >= 95,
+        "the same: {promoted} promoted, {rolled_back} back"
+    );
+    let (promoted, rolled_back) = run_with_outcomes(0.12, n_rollouts);
+    assert!(
+        promoted <= 3 && rolled_back >= 95,
+        "8 points less: {promoted} promoted, {rolled_back} back"
+    );
+}
+
+#[test]
+fn a_metric_without_outcomes_holds_the_stage() {
+    let spec = RolloutSpec {
+        metrics: vec![MetricRule {
+            name: "revenue".to_owned(),
+            better: Better::Higher,
+            margin: 1.0,
+        }],
+        ..RolloutSpec::default()
+    };
+    assert_eq!(spec.validate(), Ok(()));
+    let mut rollout = Rollout::new(Duration::ZERO);
+    let clean = Counts {
+        requests: 500,
+        ..Counts::default()
+    };
+    rollout.observe(&spec, busy(clean));
+    let verdict = rollout.decide(&spec, Duration::from_secs(300));
+    assert!(
+        verdict
+            .to_string()
+            .starts_with("waits: too few outcomes: revenue"),
+        "{verdict}"
+    );
+    let outcomes = |mean| Moments::new(200, mean, 4.0);
+    rollout.observe_outcomes(0, &outcomes(10.0), &outcomes(9.9));
+    assert_eq!(
+        rollout.decide(&spec, Duration::from_secs(300)),
+        Verdict::Advance { percent: 25.0 }
+    );
+    rollout.observe_outcomes(0, &outcomes(10.0), &outcomes(3.0));
+    let verdict = rollout.decide(&spec, Duration::from_secs(300));
+    assert!(
+        verdict
+            .to_string()
+            .starts_with("goes back: revenue 6.4500 of the canary, 10.0000"),
+        "{verdict}"
+    );
+    let broken = RolloutSpec {
+        metrics: vec![MetricRule {
+            margin: 0.0,
+            ..spec.metrics[0].clone()
+        }],
+        ..RolloutSpec::default()
+    };
+    assert!(
+        broken
+            .validate()
+            .unwrap_err()
+            .to_string()
+            .contains("\"revenue\": margin 0 is not")
     );
 }

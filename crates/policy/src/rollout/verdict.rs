@@ -22,7 +22,7 @@ pub enum Verdict {
 }
 
 /// What a canary waits for.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Hold {
     /// The stage has not lasted.
     Duration {
@@ -36,17 +36,21 @@ pub enum Hold {
         /// Those it must have had.
         needed: u64,
     },
-    /// A rate looks bad, without evidence yet that it is.
+    /// A metric has had fewer outcomes than the canary must have requests.
+    Outcomes(Check),
+    /// A rate or mean looks bad, without evidence yet that it is.
     Doubt(Check),
 }
 
 /// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckKind {
     /// The share of requests that failed.
     Errors,
     /// The share of requests that were slow.
     Latency,
+    /// The mean of the metric with this name.
+    Metric(String),
 }
 
 /// How a comparison stands.
@@ -58,20 +62,22 @@ pub enum CheckState {
     Doubtful,
     /// It is not, and there is evidence.
     Failed,
+    /// There are not enough outcomes to tell.
+    TooFew,
 }
 
 /// One comparison with its numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Check {
     /// What is compared.
     pub kind: CheckKind,
     /// How it stands.
     pub state: CheckState,
-    /// The stable revision's rate in this stage.
-    pub stable_rate: f64,
+    /// The stable revision's rate or mean in this stage.
+    pub stable: f64,
     /// The canary's.
-    pub canary_rate: f64,
-    /// The evidence of a regression over the whole rollout: 1 is none.
+    pub canary: f64,
+    /// The evidence of a regression, over the whole rollout for rates and over the stage for means: 1 is none.
     pub evidence: f64,
     /// The evidence from which on it is believed.
     pub needed: f64,
@@ -79,17 +85,26 @@ pub struct Check {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            CheckKind::Errors => "errors",
-            CheckKind::Latency => "slow requests",
-        };
+        let (stable, canary) = (self.stable, self.canary);
+        let (stable_percent, canary_percent) = (stable * 100.0, canary * 100.0);
+        match &self.kind {
+            CheckKind::Errors => write!(
+                f,
+                "errors {canary_percent:.2} % of the canary, {stable_percent:.2} % of the stable revision"
+            )?,
+            CheckKind::Latency => write!(
+                f,
+                "slow requests {canary_percent:.2} % of the canary, {stable_percent:.2} % of the stable revision"
+            )?,
+            CheckKind::Metric(name) => write!(
+                f,
+                "{name} {canary:.4} of the canary, {stable:.4} of the stable revision"
+            )?,
+        }
         write!(
             f,
-            "{what} {:.2} % of the canary, {:.2} % of the stable revision (evidence {:.3}, needed {:.0})",
-            self.canary_rate * 100.0,
-            self.stable_rate * 100.0,
-            self.evidence,
-            self.needed
+            " (evidence {:.3}, needed {:.0})",
+            self.evidence, self.needed
         )
     }
 }
@@ -107,6 +122,7 @@ impl fmt::Display for Hold {
             Self::Requests { had, needed } => {
                 write!(f, "the canary had {had} of {needed} requests")
             }
+            Self::Outcomes(check) => write!(f, "too few outcomes: {check}"),
             Self::Doubt(check) => write!(f, "in doubt: {check}"),
         }
     }
