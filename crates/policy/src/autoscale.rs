@@ -20,6 +20,7 @@ use std::time::Duration;
 pub use crate::SpecError;
 pub use annotations::is_unknown_annotation;
 pub use decision::{Adjustment, Basis, Decision, Mode, Predicted, Reason};
+pub use forecast::Learnt;
 pub use keep_warm::{KEEP_WARM, KeepWarm};
 pub use kpa::Ready;
 pub use spec::{Aggregation, AutoscaleSpec, ComponentScaling, Metric, Period, Prediction};
@@ -126,6 +127,19 @@ impl Autoscaler {
             self.forecaster = spec.prediction.map(Forecaster::new);
         }
         self.spec = spec;
+    }
+
+    /// Returns what the prediction has learnt so far, to be kept over a restart; `None` without prediction or a season.
+    #[must_use]
+    pub fn learnt(&self, now: Duration) -> Option<Learnt> {
+        self.forecaster.as_ref()?.learnt(now)
+    }
+
+    /// Goes on with what an earlier process had learnt `age` ago. Says whether it could be used: not if there is no prediction, the season
+    /// is another, or the numbers cannot be right.
+    pub fn resume_learnt(&mut self, now: Duration, learnt: &Learnt, age: Duration) -> bool {
+        let forecaster = self.forecaster.as_mut();
+        forecaster.is_some_and(|forecaster| forecaster.resume(now, learnt, age))
     }
 
     /// Takes what the revision did in the second that ends at `now`. Two samples in one second add up.

@@ -17,6 +17,7 @@ mod season;
 
 use demand::Demand;
 use period::Detector;
+pub use season::Learnt;
 use season::Season;
 
 /// Predicts one revision's metric.
@@ -39,6 +40,28 @@ impl Forecaster {
             demand: Demand::default(),
             detector,
             season,
+        }
+    }
+
+    /// Returns what is known of the season at `now`.
+    pub(crate) fn learnt(&self, now: Duration) -> Option<Learnt> {
+        let season = self.season.as_ref()?;
+        Some(season.learnt(now.as_secs()))
+    }
+
+    /// Goes on with what was known `age` ago; says whether it is of use.
+    pub(crate) fn resume(&mut self, now: Duration, learnt: &Learnt, age: Duration) -> bool {
+        let is_ours = match self.prediction.period {
+            Period::Detected => true,
+            Period::Given(period) => period.as_secs() == learnt.period.as_secs(),
+        };
+        let season = Season::resume(now.as_secs(), learnt, age.as_secs());
+        match season.filter(|_| is_ours) {
+            Some(season) => {
+                self.season = Some(season);
+                true
+            }
+            None => false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The profile of one season, today's level, and whether the two can be trusted.
 
+use std::time::Duration;
+
 /// The most pieces a season is cut into.
 const PIECES_MAX: u64 = 1_440;
 /// The shortest piece, in seconds: shorter ones would learn noise.
@@ -14,10 +16,31 @@ const LEVEL_MAX: f64 = 2.0;
 /// The share of the load's variance that forecasts must have explained to be trusted.
 const SKILL_MIN: f64 = 0.3;
 
+/// What a prediction has learnt of a season, to be kept while the process that predicts is restarted. Plain data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Learnt {
+    /// The length of the season, in whole seconds.
+    pub period: Duration,
+    /// How much of the season had passed when this was taken.
+    pub phase: Duration,
+    /// The demand of each piece of the season; NaN where it is not known.
+    pub profile: Vec<f32>,
+    /// The mean demand.
+    pub mean: f64,
+    /// How many forecasts were scored.
+    pub n_scored: u64,
+    /// The mean square of their errors.
+    pub forecast_error: f64,
+    /// The mean square of the errors that the mean would have made.
+    pub mean_error: f64,
+}
+
 /// Learns one season.
 #[derive(Clone, Debug)]
 pub(crate) struct Season {
     period: u64,
+    /// How much of the season had passed at the clock's start.
+    phase: u64,
     piece_seconds: u64,
     /// Mean of each piece; NaN where it was never seen.
     profile: Vec<f32>,
@@ -45,6 +68,7 @@ impl Season {
         let piece_seconds = period.div_ceil(PIECES_MAX).max(PIECE_SECONDS_MIN);
         Self {
             period,
+            phase: 0,
             piece_seconds,
             profile: vec![f32::NAN; period.div_ceil(piece_seconds) as usize],
             open: None,
@@ -55,6 +79,42 @@ impl Season {
             recent_actual: 0.0,
             recent_profile: 0.0,
         }
+    }
+
+    /// Returns what is known at `now`.
+    pub(crate) fn learnt(&self, now: u64) -> Learnt {
+        Learnt {
+            period: Duration::from_secs(self.period),
+            phase: Duration::from_secs((now + self.phase) % self.period),
+            profile: self.profile.clone(),
+            mean: self.mean,
+            n_scored: self.n_scored,
+            forecast_error: self.forecast_error,
+            mean_error: self.mean_error,
+        }
+    }
+
+    /// Returns a season that goes on at `now` with what was known `age` ago; `None` if the numbers cannot be right.
+    pub(crate) fn resume(now: u64, learnt: &Learnt, age: u64) -> Option<Self> {
+        let mut season = Self::new(learnt.period.as_secs().max(1));
+        let numbers = [learnt.mean, learnt.forecast_error, learnt.mean_error];
+        let is_demand = |value: &f32| value.is_nan() || (value.is_finite() && *value >= 0.0);
+        let is_sound = learnt.profile.len() == season.profile.len()
+            && learnt.profile.iter().all(is_demand)
+            && numbers
+                .into_iter()
+                .all(|number| number.is_finite() && number >= 0.0);
+        if !is_sound {
+            return None;
+        }
+        let passed = (learnt.phase.as_secs() % season.period + age % season.period) % season.period;
+        season.phase = (passed + season.period - now % season.period) % season.period;
+        season.profile.clone_from(&learnt.profile);
+        season.mean = learnt.mean;
+        season.n_scored = learnt.n_scored;
+        season.forecast_error = learnt.forecast_error;
+        season.mean_error = learnt.mean_error;
+        Some(season)
     }
 
     pub(crate) fn period(&self) -> u64 {
@@ -132,6 +192,6 @@ impl Season {
     }
 
     fn index(&self, second: u64) -> usize {
-        (second % self.period / self.piece_seconds) as usize
+        ((second + self.phase) % self.period / self.piece_seconds) as usize
     }
 }

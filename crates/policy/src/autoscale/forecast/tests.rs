@@ -133,3 +133,49 @@ fn constants_and_noise_have_no_season() {
     feed(&mut forecaster, 20_000, |_| 7.0);
     assert!(forecaster.season.is_none());
 }
+
+#[test]
+fn what_was_learnt_goes_on_after_a_restart_at_the_right_time() {
+    let mut before = given(600, 30);
+    feed(&mut before, 2_900, |second| spike(600, second));
+    let learnt = before.learnt(seconds(2_900)).unwrap();
+    assert_eq!(learnt.phase, seconds(500));
+    // 1,000 seconds later, on a clock that began anew 7 seconds ago, the season is at 500 + 1,000 - 1,200 = 300.
+    for mut after in [given(600, 30), detecting()] {
+        assert!(after.resume(seconds(7), &learnt, seconds(1_000)));
+        let calm = after.predict(seconds(7)).unwrap();
+        assert!(calm.value < 10.0, "{calm:?}");
+        let coming = after.predict(seconds(7 + 280)).unwrap();
+        assert!((coming.value - 50.0).abs() < 5.0, "{coming:?}");
+        let ahead = coming.ahead.as_secs();
+        assert!((18..=25).contains(&ahead), "{ahead} s");
+    }
+}
+
+#[test]
+fn what_cannot_be_right_is_not_gone_on_with() {
+    let mut before = given(600, 30);
+    feed(&mut before, 2_900, |second| spike(600, second));
+    let learnt = before.learnt(seconds(2_900)).unwrap();
+    let mut after = given(600, 30);
+    let mut refuses = |change: fn(&mut Learnt)| {
+        let mut changed = learnt.clone();
+        change(&mut changed);
+        assert!(
+            !after.resume(seconds(0), &changed, seconds(0)),
+            "{changed:?}"
+        );
+    };
+    refuses(|learnt| learnt.period = seconds(1_200));
+    refuses(|learnt| learnt.profile.truncate(7));
+    refuses(|learnt| learnt.profile[0] = -1.0);
+    refuses(|learnt| learnt.profile[0] = f32::INFINITY);
+    refuses(|learnt| learnt.mean_error = f64::NAN);
+    assert_eq!(
+        given(60, 30)
+            .learnt(seconds(0))
+            .map(|learnt| learnt.n_scored),
+        Some(0)
+    );
+    assert_eq!(detecting().learnt(seconds(0)), None);
+}
