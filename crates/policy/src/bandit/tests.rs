@@ -1,0 +1,149 @@
+//! Strategies find the best arm, and their logs tell the truth about other policies.
+
+use super::*;
+use crate::random::Random;
+
+const RATES: [f64; 3] = [0.3, 0.5, 0.4];
+const STRATEGIES: [Strategy; 3] = [
+    Strategy::EpsilonGreedy(0.1),
+    Strategy::Thompson,
+    Strategy::Ucb1,
+];
+
+/// Plays; returns how often each arm was chosen in the second half, and the log.
+fn play(
+    strategy: Strategy,
+    floor: f64,
+    seed: u64,
+    n_rounds: usize,
+) -> ([u32; 3], Vec<(Choice, f64)>) {
+    let mut random = Random::new(seed);
+    let mut bandit = Bandit::new(strategy, floor, RATES.len());
+    let mut n_chosen = [0; 3];
+    let mut log = Vec::new();
+    for round in 0..n_rounds {
+        let choice = bandit.choose(|| random.unit());
+        let reward = f64::from(u8::from(random.unit() < RATES[choice.arm]));
+        bandit.reward(choice.arm, reward);
+        if round >= n_rounds / 2 {
+            n_chosen[choice.arm] += 1;
+        }
+        log.push((choice, reward));
+    }
+    (n_chosen, log)
+}
+
+#[test]
+fn every_strategy_finds_the_best_arm() {
+    for strategy in STRATEGIES {
+        let mut n_best = 0;
+        for seed in 0..10 {
+            let (n_chosen, _) = play(strategy, 0.01, seed, 2_000);
+            n_best += n_chosen[1];
+        }
+        // 10,000 choices; a third would be chance.
+        assert!(n_best > 6_000, "{strategy:?}: {n_best}");
+    }
+}
+
+#[test]
+fn propensities_sum_to_one_and_keep_the_floor() {
+    for strategy in STRATEGIES {
+        let mut random = Random::new(1);
+        let mut bandit = Bandit::new(strategy, 0.06, 3);
+        for round in 0..200 {
+            let propensities = bandit.propensities(|| random.unit());
+            assert!((propensities.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            assert!(
+                propensities.iter().all(|share| *share >= 0.02 - 1e-12),
+                "{propensities:?}"
+            );
+            bandit.reward(round % 3, random.unit());
+        }
+    }
+}
+
+/// With a floor, the log of each strategy tells what always choosing arm 2 (0.4) would have earned, within four standard errors.
+#[test]
+fn logs_tell_what_another_policy_would_have_earned() {
+    for strategy in STRATEGIES {
+        let (_, log) = play(strategy, 0.3, 7, 8_000);
+        let log = log.into_iter().map(|(choice, reward)| Logged {
+            propensity: choice.propensity,
+            target: f64::from(u8::from(choice.arm == 2)),
+            reward,
+            expected: RATES[choice.arm],
+            expected_of_target: RATES[2],
+        });
+        let estimate = off_policy(log).unwrap();
+        let error = (estimate.doubly_robust - 0.4).abs();
+        assert!(
+            error < 4.0 * estimate.standard_error,
+            "{strategy:?}: {estimate:?}"
+        );
+        assert!(
+            (estimate.self_normalised - 0.4).abs() < 0.06,
+            "{strategy:?}: {estimate:?}"
+        );
+        assert!(
+            (estimate.inverse_propensity - 0.4).abs() < 0.06,
+            "{strategy:?}: {estimate:?}"
+        );
+        assert!(estimate.effective_choices > 300.0);
+    }
+    assert_eq!(off_policy([]), None);
+}
+
+#[test]
+fn zero_is_a_reward_and_nothing_is_none() {
+    let mut bandit = Bandit::new(Strategy::Ucb1, 0.0, 2);
+    bandit.reward(0, 0.0);
+    bandit.reward(1, f64::NAN);
+    bandit.reward(2, 1.0);
+    assert_eq!((bandit.arms[0].units, bandit.arms[1].units), (1, 0));
+    assert_eq!(
+        bandit.choose(|| 0.0).arm,
+        1,
+        "an arm without a reward comes first"
+    );
+}
+
+/// Means of the Beta distribution are alpha / (alpha + beta), variances alpha beta / ((alpha + beta)^2 (alpha + beta + 1)).
+#[test]
+fn posterior_draws_have_the_right_moments() {
+    for (alpha, beta_parameter) in [(1.0, 1.0), (3.0, 9.0), (120.0, 40.0)] {
+        let mut random = Random::new(2);
+        let mut moments = Moments::default();
+        for _ in 0..20_000 {
+            moments.push(beta(&mut || random.unit(), alpha, beta_parameter));
+        }
+        let sum: f64 = alpha + beta_parameter;
+        let variance = alpha * beta_parameter / (sum * sum * (sum + 1.0));
+        assert!((moments.mean - alpha / sum).abs() < 4.0 * (variance / 20_000.0).sqrt());
+        assert!((moments.variance() / variance - 1.0).abs() < 0.05);
+    }
+}
+
+#[test]
+fn arms_are_drawn_with_their_propensities() {
+    let propensities = [0.2, 0.0, 0.7, 0.1];
+    for (uniform, arm) in [
+        (0.0, 0),
+        (0.199, 0),
+        (0.2, 2),
+        (0.899, 2),
+        (0.9, 3),
+        (0.999_999, 3),
+    ] {
+        let choice = Choice::draw(&propensities, uniform);
+        assert_eq!(
+            (choice.arm, choice.propensity),
+            (arm, propensities[arm]),
+            "{uniform}"
+        );
+    }
+    assert_eq!(
+        Choice::draw(&[0.5, 0.5 - 1e-12, 0.0], 0.999_999_999_999_999).arm,
+        1
+    );
+}
