@@ -59,6 +59,8 @@ pub(crate) struct Supervisor {
     /// Locked by the one thread that sends.
     samplers: Arc<Mutex<Samplers>>,
     stopping: Arc<AtomicBool>,
+    /// Whether a control process came up; one that did not at the first start is not replaced.
+    has_started: bool,
     log: Log,
 }
 
@@ -142,6 +144,7 @@ impl Supervisor {
             changed,
             samplers: Arc::new(Mutex::new(samplers)),
             stopping: Arc::default(),
+            has_started: false,
             log,
         }
     }
@@ -168,7 +171,7 @@ impl Supervisor {
                 let mut wait = RESTART_AFTER;
                 loop {
                     let lasted = self.attend(control, first_words.take());
-                    if self.stopping.load(Ordering::Acquire) {
+                    if self.stopping.load(Ordering::Acquire) || !self.has_started {
                         return;
                     }
                     wait = if lasted { RESTART_AFTER } else { wait.saturating_mul(2).min(RESTART_AFTER_MAX) };
@@ -243,6 +246,7 @@ impl Supervisor {
                 && let Some(first_words) = first_words.take_if(|_| has_plan)
             {
                 let plan = plan.clone();
+                self.has_started = true;
                 drop(first_words.send(Ok(Started { address, plan })));
             }
         }

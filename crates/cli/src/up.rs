@@ -19,7 +19,7 @@ use crate::loader::StorageLoader;
 use crate::serve::{GatewayConfig, say_stopped};
 use crate::signals::shutdown_signal;
 use crate::state::StateDirectory;
-use crate::supervisor::{Changed, ControlCommand, Samplers, Supervisor};
+use crate::supervisor::{Changed, ControlCommand, Samplers, Stopper, Supervisor};
 use crate::usage::UsageSampler;
 
 /// Threads that fetch files.
@@ -67,6 +67,15 @@ struct Plane<'a> {
     clock: Arc<dyn Clock>,
 }
 
+/// Ends the supervision when it is dropped.
+struct Ends(Arc<Stopper>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 impl Plane<'_> {
     fn run(mut self, log: &Log) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -100,6 +109,8 @@ impl Plane<'_> {
             log.clone(),
         );
         let stopper = Arc::new(supervisor.stopper());
+        // However this ends: the supervision holds the log, which is waited for.
+        let _ends = Ends(Arc::clone(&stopper));
         let started = supervisor.start()?;
         resume(&runtime, &started.plan, &observed);
         let url = access::write_kubeconfig(self.state, started.address, self.secured.take())?;

@@ -324,3 +324,23 @@ fn help_is_for_people() {
     }
     assert!(text(&run(coracle().args(["serve", "--help"])).stdout).contains("Examples:"));
 }
+
+#[test]
+fn up_ends_and_says_why_where_it_cannot_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let up = |arguments: &[&str]| {
+        let state = directory.path().join("state");
+        let mut command = coracle();
+        command.args(["up", "--port", "0", "--state"]).arg(state);
+        let output = run(command.args(arguments));
+        assert!(!output.status.success());
+        text(&output.stderr)
+    };
+    let said = up(&["--api-port", &port]);
+    let expected = format!("cannot listen on 127.0.0.1:{port} for the Kubernetes API");
+    assert!(said.contains(&expected), "{said}");
+    let said = up(&["--api-port", "0", "--filename", "missing.yaml"]);
+    assert!(said.contains("missing.yaml"), "{said}");
+}
