@@ -185,7 +185,7 @@ pub(crate) struct UpArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
 
-    /// Apply the manifests of a YAML or JSON file at the start; may be given several times
+    /// Apply the manifests of a YAML or JSON file, or of a directory, at the start; may be given several times
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
@@ -268,9 +268,13 @@ pub(crate) struct ControlArguments {
 /// Apply manifests, as `kubectl apply --server-side` does.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArguments {
-    /// A YAML or JSON file of objects; may be given several times
+    /// A YAML or JSON file of objects, a directory of them, or - for the standard input; may be given several times
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+
+    /// The namespace of objects that name none
+    #[arg(short = 'n', long, default_value = "default", value_name = "NAMESPACE")]
+    pub(crate) namespace: String,
 
     #[command(flatten)]
     pub(crate) state: StateArguments,

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::access;
 use crate::args::ControlArguments;
+use crate::manifest_files::{self, ManifestText};
 
 /// Threads of the control process.
 const THREADS: usize = 2;
@@ -206,10 +207,12 @@ fn reporter(out: &Out) -> Box<dyn Fn(Readiness, &str) + Send + Sync> {
 
 /// Applies the manifests of a file; returns a line for each, as kubectl writes it.
 fn apply_file(api: &Arc<Api>, path: &Path) -> anyhow::Result<Vec<String>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    match api.apply_manifests(&text, "coracle-up") {
-        Ok(lines) => Ok(lines),
-        Err(failure) => bail!("{}: {}", path.display(), failure.message),
+    let mut lines = Vec::new();
+    for ManifestText { shown, text } in manifest_files::read(path)? {
+        match api.apply_manifests(&text, "coracle-up") {
+            Ok(of_file) => lines.extend(of_file),
+            Err(failure) => bail!("{shown}: {}", failure.message),
+        }
     }
+    Ok(lines)
 }

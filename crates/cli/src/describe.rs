@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Environment;
 use crate::args::{LogsArguments, ServiceArguments};
 use crate::client::Client;
-use crate::objects::service_path;
+use crate::objects::find;
 
 /// The label that names a pod's service.
 const SERVICE_LABEL: &str = "serving.kserve.io/inferenceservice";
@@ -20,7 +20,7 @@ pub(crate) fn describe(
 ) -> anyhow::Result<()> {
     let client = Client::connect(&arguments.state, environment)?;
     let (namespace, name) = (&arguments.namespace, &arguments.name);
-    let service = client.get(&service_path(namespace, name))?;
+    let service = find(&client, namespace, name)?;
     let pods = pods(&client, namespace, name)?;
     let events = client.get(&format!(
         "/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.name%3D{name}"
@@ -119,7 +119,7 @@ pub(crate) fn logs(arguments: &LogsArguments, environment: &Environment) -> anyh
     let client = Client::connect(&service.state, environment)?;
     let (namespace, name) = (&service.namespace, &service.name);
     // One that is not there is said to be not there.
-    client.get(&service_path(namespace, name))?;
+    find(&client, namespace, name)?;
     let pods = pods(&client, namespace, name)?;
     // All replicas of a revision have one log; names of revisions are numbered.
     let revision_of =

@@ -11,6 +11,7 @@ mod down;
 mod inspect;
 mod kubeconfig;
 mod loader;
+mod manifest_files;
 mod model_repository;
 mod objects;
 mod serve;

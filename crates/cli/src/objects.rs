@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::Environment;
 use crate::args::{ApplyArguments, GetArguments, ServiceArguments};
 use crate::client::{Client, Request, accepted};
+use crate::manifest_files::{self, ManifestText};
 
 const GROUP: &str = "/apis/serving.kserve.io/v1beta1";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -20,16 +21,28 @@ pub(crate) fn service_path(namespace: &str, name: &str) -> String {
     format!("{GROUP}/namespaces/{namespace}/inferenceservices/{name}")
 }
 
+/// Returns an InferenceService.
+///
+/// # Errors
+/// If there is none of this name, with where it was looked for.
+pub(crate) fn find(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Value> {
+    client.get(&service_path(namespace, name)).with_context(|| {
+        format!("in namespace {namespace} (-n names another; `coracle get` lists all)")
+    })
+}
+
 /// `coracle apply`
 pub(crate) fn apply(arguments: &ApplyArguments, environment: &Environment) -> anyhow::Result<()> {
     let client = Client::connect(&arguments.state, environment)?;
     let mut out = std::io::stdout();
-    for file in &arguments.files {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
-        let manifests = Manifest::read_all(&text);
-        let manifests = manifests
-            .map_err(|failure| anyhow::anyhow!("{}: {}", file.display(), failure.message))?;
+    let mut texts = Vec::new();
+    for path in &arguments.files {
+        texts.extend(manifest_files::read(path)?);
+    }
+    for ManifestText { shown, text } in texts {
+        let manifests = Manifest::read_all(&text, &arguments.namespace);
+        let manifests =
+            manifests.map_err(|failure| anyhow::anyhow!("{shown}: {}", failure.message))?;
         for manifest in manifests {
             writeln!(
                 out,
@@ -81,7 +94,7 @@ pub(crate) fn get(arguments: &GetArguments, environment: &Environment) -> anyhow
     let mut out = std::io::stdout();
     if let Some(name) = &arguments.name {
         let namespace = arguments.namespace.as_deref().unwrap_or("default");
-        let service = client.get(&service_path(namespace, name))?;
+        let service = find(&client, namespace, name)?;
         writeln!(out, "{}", serde_json::to_string_pretty(&service)?)?;
         return Ok(());
     }

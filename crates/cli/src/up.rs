@@ -30,6 +30,9 @@ const RESUME_MAX: Duration = Duration::from_secs(60);
 /// Runs the command.
 pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    if arguments.files.iter().any(|file| file.as_os_str() == "-") {
+        anyhow::bail!("-f - is for `coracle apply`; give `coracle up` a file or a directory");
+    }
     let gateway = GatewayConfig::try_new(&arguments.gateway)?;
     let state = StateDirectory::new(arguments.state.as_deref(), environment)?;
     state.create()?;

@@ -31,11 +31,11 @@ pub(crate) fn yaml_options() -> serde_saphyr::Options {
 }
 
 impl Manifest {
-    /// Reads the objects of a YAML or JSON text; lists are their items.
+    /// Reads the objects of a YAML or JSON text; lists are their items. Objects that name no namespace get this one.
     ///
     /// # Errors
     /// If the text is no YAML, or holds an object of a kind that is not known.
-    pub fn read_all(text: &str) -> Result<Vec<Self>, Failure> {
+    pub fn read_all(text: &str, namespace: &str) -> Result<Vec<Self>, Failure> {
         let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, yaml_options())
             .map_err(|error| Failure::bad_request(format!("the file is no YAML: {error}")))?;
         let mut manifests = Vec::new();
@@ -45,13 +45,13 @@ impl Manifest {
                 _ => vec![document],
             };
             for item in items.into_iter().filter(|item| !item.is_null()) {
-                manifests.push(Self::read(item)?);
+                manifests.push(Self::read(item, namespace)?);
             }
         }
         Ok(manifests)
     }
 
-    fn read(mut object: Value) -> Result<Self, Failure> {
+    fn read(mut object: Value, default_namespace: &str) -> Result<Self, Failure> {
         let text = |field: &str| {
             object
                 .get(field)
@@ -74,7 +74,7 @@ impl Manifest {
             group => format!("/apis/{group}/{}", kind.version),
         };
         let namespace = kind.namespaced.then(|| match object::namespace(&object) {
-            "" => DEFAULT_NAMESPACE.to_owned(),
+            "" => default_namespace.to_owned(),
             namespace => namespace.to_owned(),
         });
         if let Some(namespace) = &namespace {
@@ -102,7 +102,7 @@ impl Api {
         text: &str,
         manager: &str,
     ) -> Result<Vec<String>, Failure> {
-        let manifests = Manifest::read_all(text)?;
+        let manifests = Manifest::read_all(text, DEFAULT_NAMESPACE)?;
         let lines = manifests
             .into_iter()
             .map(|manifest| self.apply_manifest(manifest, manager));
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn files_hold_several_objects_and_lists() {
         let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n- {apiVersion: v1, kind: Secret, metadata: {name: s, namespace: n}}\n";
-        let manifests = Manifest::read_all(text).unwrap();
+        let manifests = Manifest::read_all(text, "default").unwrap();
         let paths: Vec<&str> = manifests
             .iter()
             .map(|manifest| manifest.path.as_str())
@@ -163,12 +163,13 @@ mod tests {
                 "/api/v1/namespaces/n/secrets/s"
             ]
         );
-        let unknown = Manifest::read_all("apiVersion: apps/v1\nkind: Deployment\n").unwrap_err();
+        let unknown =
+            Manifest::read_all("apiVersion: apps/v1\nkind: Deployment\n", "x").unwrap_err();
         assert!(
             unknown
                 .message
                 .starts_with("no matches for kind \"Deployment\" in version \"apps/v1\"")
         );
-        assert!(Manifest::read_all("a: [").is_err());
+        assert!(Manifest::read_all("a: [", "x").is_err());
     }
 }

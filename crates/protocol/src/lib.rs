@@ -12,8 +12,8 @@
     clippy::expect_used
 )]
 
-pub mod compression;
 mod cell;
+pub mod compression;
 mod error;
 pub mod facts;
 pub mod grpc;
