@@ -451,6 +451,9 @@ fn check_headers(headers: &HeaderMap, codec: &Codec) -> Result<(), Reply> {
 fn missing(no_route: &NoRoute, path: &str) -> Reply {
     let shown: String = path.chars().take(128).collect();
     match no_route {
+        NoRoute::Path if matches!(path.split('/').nth(1), Some("api" | "apis" | "openapi")) => {
+            Reply::kubernetes_elsewhere()
+        }
         NoRoute::Path => {
             let message = format!(
                 "nothing is at {shown}; there are /v1/models, /v1/models/M, /v1/models/M:predict, /v2, /v2/models/M, /v2/models/M/infer, /healthz, /readyz and /metrics"

@@ -105,6 +105,12 @@ impl Reply {
         Self::with_status(status, error_body(message))
     }
 
+    /// Tells kubectl in its own words that Kubernetes is elsewhere: without a kubeconfig it asks port 8080.
+    pub(crate) fn kubernetes_elsewhere() -> Self {
+        const BODY: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"this port answers predictions, not kubectl; use the kubeconfig that `coracle up` names: export KUBECONFIG=~/.coracle/kubeconfig","reason":"NotFound","code":404}"#;
+        Self::with_status(StatusCode::NOT_FOUND, BODY.as_bytes().to_vec())
+    }
+
     /// As [`Reply::error`], and ends the connection, because the rest of the request was not read.
     pub(crate) fn error_and_close(status: StatusCode, message: &str) -> Self {
         Self {

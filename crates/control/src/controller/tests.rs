@@ -47,7 +47,6 @@ impl Stage {
                 base_url: "http://localhost:8080".to_owned(),
                 publish: Box::new(move |plan| published.lock().unwrap().clone_from(plan)),
                 report: Box::new(|_, _| ()),
-                loads: Arc::default(),
             },
         );
         controller.ensure_built_in_runtimes();

@@ -261,6 +261,14 @@ const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 22] = [
     ),
     (
         "GET",
+        "/api?timeout=32s",
+        &[],
+        b"",
+        404,
+        "export KUBECONFIG=~/.coracle/kubeconfig",
+    ),
+    (
+        "GET",
         "/v1/models/nope",
         &[],
         b"",
