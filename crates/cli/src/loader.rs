@@ -18,6 +18,8 @@ use coracle_storage::{
 };
 use tokio::runtime::Handle;
 
+use crate::warm_up;
+
 /// Fetches and loads revisions.
 pub(crate) struct StorageLoader {
     storage: Storage,
@@ -119,13 +121,17 @@ impl Loader for StorageLoader {
         revision: &PlannedRevision,
         progress: &(dyn Fn(LogSource, &str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
+        let is_first = !self.fetched().contains_key(id);
         let (assembly, fetch) = self.fetch(id, revision, progress)?;
         progress(LogSource::Serve, "loading the model");
         let options = LoadOptions {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
         };
-        let loaded = find_model(&assembly)
-            .and_then(|path| load(&path, &options, self.clock.as_ref()))
+        let (loaded, path) = find_model(&assembly)
+            .and_then(|path| {
+                let loaded = load(&path, &options, self.clock.as_ref())?;
+                Ok((loaded, path))
+            })
             .map_err(|error| LoadFailure {
                 code: error.code(),
                 // Where a download is kept says nothing to whoever wrote the manifest.
@@ -135,7 +141,14 @@ impl Loader for StorageLoader {
                 ),
                 is_transient: false,
             })?;
+        let started = self.clock.monotonic();
+        // Who waits for a model that was let go of is served sooner without.
+        if is_first {
+            let tell = |line: &str| progress(LogSource::Serve, line);
+            warm_up::run(loaded.model.as_ref(), &path, tell);
+        }
         let phases = LoadPhases {
+            warm_up: self.clock.monotonic().saturating_sub(started),
             fetch,
             read: loaded.phases.read,
             parse: loaded.phases.parse,

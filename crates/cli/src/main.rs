@@ -21,6 +21,7 @@ mod status;
 mod supervisor;
 mod up;
 mod usage;
+mod warm_up;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use crate::args::{
 };
 use crate::model_repository::ModelRepository;
 use crate::signals::shutdown_signal;
+use crate::warm_up;
 
 /// Where KServe's containers answer gRPC.
 const KSERVE_GRPC_PORT: u16 = 8081;
@@ -230,6 +231,9 @@ fn load_all(config: &ServeConfig, log: &Log, clock: &dyn Clock) -> anyhow::Resul
 /// Puts a model that was loaded under its name, and says so.
 pub(crate) fn ready_to_serve(file: &ModelFile, loaded: Loaded, log: &Log) -> LoadedModel {
     let Loaded { model, phases } = loaded;
+    warm_up::run(model.as_ref(), &file.path, |line| {
+        log.info(&format!("{}: {line}", file.name));
+    });
     let size = u64::try_from(model.memory_bytes()).unwrap_or(u64::MAX);
     let description = model.description();
     log.info(&format!(

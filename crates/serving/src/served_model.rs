@@ -95,9 +95,9 @@ impl LoadedModel {
         self.phases
     }
 
-    /// Notes how long warming up took.
-    pub(crate) fn set_warm_up(&mut self, time: Duration) {
-        self.phases.warm_up = time;
+    /// Adds to the time that warming up took.
+    pub(crate) fn add_warm_up(&mut self, time: Duration) {
+        self.phases.warm_up += time;
     }
 
     /// Runs the model; see [`Model::run`].

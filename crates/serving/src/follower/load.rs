@@ -53,7 +53,7 @@ impl Load {
             let mut loaded = LoadedModel::new(name, model, phases);
             let started = clock.monotonic();
             warm_up(&loaded);
-            loaded.set_warm_up(clock.monotonic().saturating_sub(started));
+            loaded.add_warm_up(clock.monotonic().saturating_sub(started));
             log.write(&self.id, LogSource::Serve, &loaded_line(&loaded));
             loaded
         });
