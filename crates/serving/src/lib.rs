@@ -13,6 +13,7 @@ mod metric;
 mod model_table;
 mod placement;
 mod plan;
+mod process;
 mod revision_log;
 mod route;
 mod served_model;
@@ -28,6 +29,10 @@ pub use placement::{CallCost, Placement};
 pub use plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
     RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
+};
+pub use process::{
+    MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessExit, ProcessLimits, ProcessPhase,
+    ProcessSpec, ProcessState,
 };
 pub use revision_log::{LogSource, RevisionLog, log_path, set_aside_path};
 pub use route::{Route, RouteTarget};

@@ -25,6 +25,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("coracle-api", 5),
     ("coracle-protocol", 5),
     ("coracle-gateway", 6),
+    ("coracle-process", 6),
     ("coracle-control", 7),
     ("coracle-cli", 8),
 ];
@@ -37,6 +38,7 @@ const WRAPPERS: [(&str, &[&str], &str); 7] = [
             "coracle-serving",
             "coracle-storage",
             "coracle-gateway",
+            "coracle-process",
             "coracle-control",
             "coracle-cli",
         ],
