@@ -226,7 +226,27 @@ pub(crate) struct UpArguments {
     pub(crate) cache_max: Option<ByteCount>,
 
     #[command(flatten)]
+    pub(crate) programs: ProgramArguments,
+
+    #[command(flatten)]
     pub(crate) gateway: GatewayArguments,
+}
+
+/// Which programs may run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ProgramArguments {
+    /// Run what custom containers and runtimes name as their command; whoever may write InferenceServices may then run
+    /// anything as this user
+    #[arg(long)]
+    pub(crate) run_programs: bool,
+
+    /// Run COMMAND where a container has IMAGE (with or without its tag) and no command; may be given several times
+    #[arg(
+        long = "image",
+        value_name = "IMAGE=COMMAND",
+        requires = "run_programs"
+    )]
+    pub(crate) images: Vec<String>,
 }
 
 /// The control process of `coracle up`, which starts it.
@@ -263,6 +283,9 @@ pub(crate) struct ControlArguments {
     /// Manifests to apply at the start
     #[arg(long = "filename", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) programs: ProgramArguments,
 }
 
 /// Apply manifests, as `kubectl apply --server-side` does.

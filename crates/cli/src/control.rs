@@ -13,14 +13,14 @@ use coracle_access::{ServerIdentity, TokenStore, server_config};
 use coracle_base::{Clock, SystemClock};
 use coracle_control::hinge::{FromControl, PlanChange, ToControl, read_message, write_message};
 use coracle_control::{
-    Api, ApiServer, Controller, ControllerConfig, Decisions, LoadQueue, Readiness, Store,
-    StoreError, Tls, UsageCell,
+    Api, ApiServer, Controller, ControllerConfig, Decisions, Images, LoadQueue, Programs,
+    Readiness, Store, StoreError, Tls, UsageCell,
 };
 use coracle_serving::{Observed, ObservedCell, Plan};
 use tokio::sync::Notify;
 
 use crate::access;
-use crate::args::ControlArguments;
+use crate::args::{ControlArguments, ProgramArguments};
 use crate::manifest_files::{self, ManifestText};
 
 /// Threads of the control process.
@@ -100,6 +100,7 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
         return Ok(());
     }
     let config = ControllerConfig {
+        programs: programs(&arguments.programs)?,
         base_url: arguments.base_url.clone(),
         loads,
         decisions,
@@ -113,6 +114,16 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     // Ends when the serving process does.
     while told.take(&mut input)? {}
     Ok(())
+}
+
+/// Returns which programs may run.
+pub(crate) fn programs(arguments: &ProgramArguments) -> anyhow::Result<Programs> {
+    let images =
+        Images::read(&arguments.images).map_err(|why| anyhow::anyhow!("--image: {why}"))?;
+    Ok(Programs {
+        are_allowed: arguments.run_programs,
+        images,
+    })
 }
 
 /// What the serving process tells.

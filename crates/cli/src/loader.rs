@@ -45,7 +45,7 @@ impl StorageLoader {
     }
 
     /// Returns where the files of a revision are, and how long it took to get them there.
-    fn fetch(
+    fn fetch_files(
         &self,
         id: &RevisionId,
         revision: &PlannedRevision,
@@ -122,7 +122,7 @@ impl Loader for StorageLoader {
         progress: &(dyn Fn(LogSource, &str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
         let is_first = !self.fetched().contains_key(id);
-        let (assembly, fetch) = self.fetch(id, revision, progress)?;
+        let (assembly, fetch) = self.fetch_files(id, revision, progress)?;
         progress(LogSource::Serve, "loading the model");
         let options = LoadOptions {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
@@ -156,6 +156,19 @@ impl Loader for StorageLoader {
             ..LoadPhases::default()
         };
         Ok((loaded.model, phases))
+    }
+
+    fn fetch(
+        &self,
+        id: &RevisionId,
+        revision: &PlannedRevision,
+        progress: &(dyn Fn(LogSource, &str) + Sync),
+    ) -> Result<Option<PathBuf>, LoadFailure> {
+        if revision.source.uri.is_empty() {
+            return Ok(None);
+        }
+        let (assembly, _took) = self.fetch_files(id, revision, progress)?;
+        Ok(Some(assembly.artifact.directory))
     }
 
     fn forget(&self, id: &RevisionId) {

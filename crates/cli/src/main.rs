@@ -23,6 +23,8 @@ mod up;
 mod usage;
 mod warm_up;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +33,11 @@ use clap::Parser as _;
 use args::{Arguments, Command};
 
 fn main() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // Before anything else: guards are started by the server alone, and are to be small.
+    if let Some((_, rest)) = typed.split_first().filter(|(mode, _)| *mode == GUARD_MODE) {
+        return coracle_process::guard::run(&[GUARD_MODE], rest);
+    }
     let arguments = Arguments::parse_from(args::with_default_command(std::env::args_os()));
     let result = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments, &Environment::read()),
@@ -65,7 +72,37 @@ struct Environment {
     predict_proba: bool,
     /// The user's directory.
     home: Option<PathBuf>,
+    /// What programs are given of this process's environment.
+    for_programs: BTreeMap<String, String>,
 }
+
+/// The first argument of a process that guards a program.
+const GUARD_MODE: &str = "process-guard";
+
+/// The variables that programs are given: what finds programs, libraries and certificates, and speaks the user's language;
+/// nothing that may hold a secret.
+const FOR_PROGRAMS: [&str; 20] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "JAVA_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CUDA_VISIBLE_DEVICES",
+    "XDG_CACHE_HOME",
+    "HF_HOME",
+];
 
 impl Environment {
     #[expect(
@@ -77,6 +114,10 @@ impl Environment {
         Self {
             predict_proba: value.eq_ignore_ascii_case("true"),
             home: std::env::var_os("HOME").map(PathBuf::from),
+            for_programs: FOR_PROGRAMS
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+                .collect(),
         }
     }
 }

@@ -43,6 +43,11 @@ impl StateDirectory {
         self.0.join("downloads")
     }
 
+    /// Where replicas that are processes have their directories.
+    pub(crate) fn processes(&self) -> PathBuf {
+        self.0.join("processes")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.0.join("logs")
     }

@@ -16,6 +16,7 @@ use coracle_control::hinge::{FromControl, ObservedChange, ToControl, read_messag
 use coracle_gateway::Log;
 use coracle_serving::{LoadSampler, Observed, ObservedCell, Plan, PlanSender};
 
+use crate::args::ProgramArguments;
 use crate::state::StateDirectory;
 use crate::usage::UsageSampler;
 
@@ -38,6 +39,7 @@ pub(crate) struct ControlCommand {
     pub(crate) base_url: String,
     /// Manifests to apply at the first start.
     pub(crate) files: Vec<PathBuf>,
+    pub(crate) programs: ProgramArguments,
 }
 
 /// The first words of a control process.
@@ -348,6 +350,12 @@ impl Control {
             .arg(&command.base_url);
         if command.needs_credentials {
             process.arg("--require-credentials");
+        }
+        if command.programs.run_programs {
+            process.arg("--run-programs");
+        }
+        for image in &command.programs.images {
+            process.arg("--image").arg(image);
         }
         for file in &command.files {
             process.arg("--filename").arg(file);

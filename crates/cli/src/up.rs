@@ -1,13 +1,15 @@
 //! `coracle up`: the gateway in this process, the control plane in another.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::{Clock, SystemClock};
 use coracle_gateway::{Log, Server};
+use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
 use coracle_serving::{
-    Follower, FollowerConfig, LoadSampler, ObservedCell, Plan, PlanSender, RevisionLog,
-    RevisionState, SharedTable,
+    Follower, FollowerConfig, LoadSampler, ObservedCell, Plan, PlanSender, ProcessRunner,
+    RevisionLog, RevisionState, SharedTable,
 };
 use coracle_storage::{Storage, StorageConfig, StorageLimits};
 use tokio::runtime::Runtime;
@@ -42,6 +44,8 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
             state.path().display()
         );
     }
+    // Before anything is started: what is wrong with them is said at once.
+    crate::control::programs(&arguments.programs)?;
     let secured = access::prepare(arguments, &state)?;
     let server = gateway.bind()?;
     let (log, writer) = Log::start(gateway.log_format, gateway.access_log, Arc::clone(&clock));
@@ -52,6 +56,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         server,
         secured,
         clock,
+        for_programs: environment.for_programs.clone(),
     };
     let result = plane.run(&log);
     state.remove_process();
@@ -68,6 +73,8 @@ struct Plane<'a> {
     server: Server,
     secured: Option<Secured>,
     clock: Arc<dyn Clock>,
+    /// The environment of programs.
+    for_programs: BTreeMap<String, String>,
 }
 
 /// Ends the supervision when it is dropped.
@@ -90,7 +97,9 @@ impl Plane<'_> {
         let changed = Arc::new(Changed::default());
         let tell = Arc::clone(&changed);
         let observed = Arc::new(ObservedCell::new(Box::new(move || tell.tell())));
-        let plans = self.follow(&runtime, &table, &observed)?;
+        let revision_log = RevisionLog::start(self.state.logs(), Arc::clone(&self.clock));
+        let fleet = self.fleet(&runtime, &revision_log);
+        let plans = self.follow(&runtime, (&table, &observed), (&fleet, revision_log))?;
         let command = ControlCommand {
             state: self.state.clone(),
             listen: self.arguments.listen,
@@ -98,6 +107,7 @@ impl Plane<'_> {
             needs_credentials: self.secured.is_some(),
             base_url: format!("http://localhost:{}", self.server.address().port()),
             files: self.arguments.files.clone(),
+            programs: self.arguments.programs.clone(),
         };
         let supervisor = Supervisor::new(
             command,
@@ -105,7 +115,11 @@ impl Plane<'_> {
             Arc::clone(&observed),
             changed,
             Samplers {
-                usage: UsageSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
+                usage: UsageSampler::new(
+                    Arc::clone(&table),
+                    Arc::clone(&observed),
+                    Arc::clone(&self.clock),
+                ),
                 load: LoadSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
                 clock: Arc::clone(&self.clock),
             },
@@ -131,17 +145,36 @@ impl Plane<'_> {
         let report = self.server.run(table, log, self.clock, shutdown)?;
         stopper.stop();
         plans.stop();
+        runtime.block_on(fleet.stop());
         runtime.shutdown_background();
         say_stopped(report, log);
         Ok(())
+    }
+
+    /// Returns what runs programs; those of an earlier server that was killed are ended.
+    fn fleet(&self, runtime: &Runtime, log: &RevisionLog) -> Arc<Fleet> {
+        Arc::new(Fleet::new(FleetConfig {
+            directory: self.state.processes(),
+            base_environment: self.for_programs.clone(),
+            guard: GuardCommand::this_program(&[crate::GUARD_MODE]),
+            cgroups: Arc::new(match self.arguments.programs.run_programs {
+                true => Cgroups::find(),
+                false => Cgroups::none("no programs run"),
+            }),
+            log: log.clone(),
+            clock: Arc::clone(&self.clock),
+            back_off: BackOffPace::default(),
+            drain_max: self.gateway.server.limits.request_timeout,
+            runtime: runtime.handle().clone(),
+        }))
     }
 
     /// Starts what loads and switches.
     fn follow(
         &self,
         runtime: &Runtime,
-        table: &Arc<SharedTable>,
-        observed: &Arc<ObservedCell>,
+        (table, observed): (&Arc<SharedTable>, &Arc<ObservedCell>),
+        (fleet, log): (&Arc<Fleet>, RevisionLog),
     ) -> anyhow::Result<PlanSender> {
         let storage = Storage::try_new(StorageConfig {
             cache_dir: self.state.downloads(),
@@ -154,9 +187,10 @@ impl Plane<'_> {
         let n_workers = self.gateway.server.n_workers;
         let (follower, plans) = Follower::new(FollowerConfig {
             loader: Arc::new(loader),
+            processes: Some(Arc::clone(fleet) as Arc<dyn ProcessRunner>),
             table: Arc::clone(table),
             observed: Arc::clone(observed),
-            log: RevisionLog::start(self.state.logs(), Arc::clone(&self.clock)),
+            log,
             clock: Arc::clone(&self.clock),
             n_workers,
         });

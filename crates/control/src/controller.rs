@@ -2,15 +2,19 @@
 //! status. Start at [`Controller::run`]; the rules are in `service` and `traffic`.
 
 mod conditions;
+mod containers;
 mod credentials;
+mod placeholders;
 pub(crate) mod pods;
 mod revisions;
 mod runtimes;
 pub(crate) mod scaling;
+mod served_by;
 mod service;
 mod sources;
 mod templates;
 mod traffic;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,6 +39,7 @@ use pods::Replicas;
 use revisions::SERVICE_LABEL;
 use runtimes::Candidate;
 use scaling::{Decisions, Known, Now, Scaled, Scaler, hpa};
+pub use served_by::Programs;
 use service::{Outcome, Surroundings};
 
 /// How long the controller waits after a change for others that come with it.
@@ -50,6 +55,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// What a controller works with.
 pub struct ControllerConfig {
+    /// Which programs may run here.
+    pub programs: Programs,
     /// What revisions do, as the serving process tells.
     pub loads: Arc<LoadQueue>,
     /// Told what the autoscalers decide.
@@ -240,15 +247,16 @@ impl Controller {
             }
         }
         for id in now.revisions.keys().chain(before.revisions.keys()) {
-            if now.revisions.get(id) != before.revisions.get(id)
-                && let Some((service, _)) = id.name.rsplit_once("-predictor-")
-            {
-                services.insert(ServiceId {
-                    namespace: id.namespace.clone(),
-                    name: service.to_owned(),
-                });
+            if now.revisions.get(id) != before.revisions.get(id) {
+                services.extend(service_of(id));
             }
         }
+        for id in now.processes.keys().chain(before.processes.keys()) {
+            if now.processes.get(id) != before.processes.get(id) {
+                services.extend(service_of(id));
+            }
+        }
+        let restarts = pods::restarts(&before.processes, &now.processes);
         for (id, state) in &now.revisions {
             match state {
                 RevisionState::Failed { attempt, failure } if failure.is_transient => {
@@ -268,6 +276,11 @@ impl Controller {
             }
         }
         self.retries.retain(|id, _| now.revisions.contains_key(id));
+        for (id, message) in restarts {
+            if let Some(service) = service_of(&id) {
+                self.record_for(&service, "Warning", "BackOff", &message);
+            }
+        }
         services
     }
 
@@ -286,16 +299,19 @@ impl Controller {
 
     /// Writes an event with the numbers behind a change of replicas, in the form of Kubernetes' autoscaler.
     fn record_scaling(&mut self, change: &Scaled) {
-        let id = &change.service;
-        let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
-        let Some(stored) = self.store.get(&key) else {
-            return;
-        };
         let message = format!(
             "Revision {}: New size: {}; was {}; reason: {}",
             change.revision.name, change.decision.desired, change.before, change.decision.reason
         );
-        self.record(id, &stored.object, "Normal", "SuccessfulRescale", &message);
+        self.record_for(&change.service, "Normal", "SuccessfulRescale", &message);
+    }
+
+    /// Writes an event about a service, if it is still there.
+    fn record_for(&mut self, id: &ServiceId, event_type: &str, reason: &str, message: &str) {
+        let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
+        if let Some(stored) = self.store.get(&key) {
+            self.record(id, &stored.object, event_type, reason, message);
+        }
     }
 
     /// Begins the tries whose time has come; returns their services.
@@ -306,12 +322,7 @@ impl Controller {
             if retry.at.is_some_and(|at| at <= now) {
                 retry.at = None;
                 retry.attempt += 1;
-                if let Some((service, _)) = id.name.rsplit_once("-predictor-") {
-                    services.insert(ServiceId {
-                        namespace: id.namespace.clone(),
-                        name: service.to_owned(),
-                    });
-                }
+                services.extend(service_of(id));
             }
         }
         services
@@ -365,6 +376,7 @@ impl Controller {
                 store: &self.store,
                 observed: &self.last_observed,
                 runtimes,
+                programs: &self.config.programs,
                 attempts: &attempts,
                 base_url: &self.config.base_url,
                 now: self.clock.unix_time(),
@@ -476,6 +488,10 @@ impl Controller {
                 uri: &planned.source.uri,
                 n_wanted: planned.replicas,
                 state: self.last_observed.revisions.get(revision),
+                processes: match self.last_observed.processes.get(revision) {
+                    Some(processes) => Some(processes),
+                    None => planned.source.process.is_some().then_some(&[]),
+                },
                 now: self.clock.unix_time(),
             };
             for index in 0..replicas.count() {
@@ -716,6 +732,15 @@ fn deletion(stored: &Stored) -> Write {
         key: stored.key.clone(),
         expected: stored.version,
     }
+}
+
+/// Returns the service of a revision.
+fn service_of(id: &RevisionId) -> Option<ServiceId> {
+    let (service, _) = id.name.rsplit_once("-predictor-")?;
+    Some(ServiceId {
+        namespace: id.namespace.clone(),
+        name: service.to_owned(),
+    })
 }
 
 fn service_id(stored: &Stored) -> ServiceId {

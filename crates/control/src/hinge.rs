@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
 use coracle_serving::{
-    LoadReport, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState, ServiceId,
+    LoadReport, Observed, Plan, PlannedRevision, PlannedRoute, ProcessState, RevisionId,
+    RevisionState, ServiceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +108,7 @@ impl PlanChange {
 pub struct ObservedChange {
     revisions: MapChange<RevisionId, RevisionState>,
     routes: MapChange<ServiceId, PlannedRoute>,
+    processes: MapChange<RevisionId, Vec<ProcessState>>,
 }
 
 impl ObservedChange {
@@ -116,6 +118,7 @@ impl ObservedChange {
         Self {
             revisions: MapChange::between(&before.revisions, &after.revisions),
             routes: MapChange::between(&before.routes, &after.routes),
+            processes: MapChange::between(&before.processes, &after.processes),
         }
     }
 
@@ -123,6 +126,7 @@ impl ObservedChange {
     pub fn apply(self, observed: &mut Observed) {
         self.revisions.apply(&mut observed.revisions);
         self.routes.apply(&mut observed.routes);
+        self.processes.apply(&mut observed.processes);
     }
 }
 
@@ -226,6 +230,7 @@ mod tests {
         };
         let after = Observed {
             revisions: [(revision("a"), failed)].into(),
+            processes: [(revision("a"), vec![ProcessState::default()])].into(),
             ..Observed::default()
         };
         let mut wire = Vec::new();

@@ -4,6 +4,7 @@
 mod controller;
 mod failure;
 pub mod hinge;
+mod images;
 mod manifests;
 mod object;
 mod rest;
@@ -13,8 +14,9 @@ mod store;
 mod usage;
 
 pub use controller::scaling::Decisions;
-pub use controller::{Controller, ControllerConfig, Readiness};
+pub use controller::{Controller, ControllerConfig, Programs, Readiness};
 pub use failure::Failure;
+pub use images::Images;
 pub use manifests::Manifest;
 pub use rest::{Answer, Api, ApiReply, ApiRequest, Credentials, FollowedLog, Watch};
 pub use server::{ApiServer, Tls};

@@ -24,6 +24,9 @@ pub struct UsageReport {
     pub window: Duration,
     /// The revisions that are loaded.
     pub revisions: Vec<(RevisionId, Usage)>,
+    /// Each process of those that are served by processes.
+    #[serde(default)]
+    pub processes: Vec<(RevisionId, Vec<Usage>)>,
 }
 
 /// The reports that nobody has looked at yet, with the monotonic times at which they came.
@@ -73,19 +76,38 @@ impl LoadQueue {
 
 /// The last report, with the time since 1970 at which it came.
 #[derive(Debug, Default)]
-pub struct UsageCell(Mutex<(Duration, Duration, BTreeMap<RevisionId, Usage>)>);
+pub struct UsageCell(Mutex<Last>);
+
+#[derive(Debug, Default)]
+struct Last {
+    at: Duration,
+    window: Duration,
+    revisions: BTreeMap<RevisionId, Usage>,
+    processes: BTreeMap<RevisionId, Vec<Usage>>,
+}
 
 impl UsageCell {
     /// Takes a report that came at `now`, since 1970.
     pub fn set(&self, report: UsageReport, now: Duration) {
-        let revisions = report.revisions.into_iter().collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (now, report.window, revisions);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Last {
+            at: now,
+            window: report.window,
+            revisions: report.revisions.into_iter().collect(),
+            processes: report.processes.into_iter().collect(),
+        };
     }
 
-    /// Returns when the last report came, its window, and what a revision used.
-    pub(crate) fn get(&self, revision: &RevisionId) -> Option<(Duration, Duration, Usage)> {
+    /// Returns when the last report came, its window, and what a revision used, or one of its processes.
+    pub(crate) fn get(
+        &self,
+        revision: &RevisionId,
+        process: Option<usize>,
+    ) -> Option<(Duration, Duration, Usage)> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let usage = last.2.get(revision)?;
-        Some((last.0, last.1, *usage))
+        let usage = match process {
+            Some(index) => last.processes.get(revision)?.get(index)?,
+            None => last.revisions.get(revision)?,
+        };
+        Some((last.at, last.window, *usage))
     }
 }

@@ -1,7 +1,6 @@
-//! The bodies of answers: whole, with trailers for gRPC, or message by message.
+//! The bodies of answers: whole, with trailers for gRPC, message by message, or passed on from a process.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -11,12 +10,15 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::HeaderMap;
 use tokio::sync::mpsc;
 
+use crate::forward::{AnswerCut, ForwardedBody};
+
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) struct ReplyBody {
     data: Option<Bytes>,
     trailers: Option<Box<HeaderMap>>,
     frames: Option<mpsc::Receiver<Frame<Bytes>>>,
+    forwarded: Option<Box<ForwardedBody>>,
     /// Keeps the connection counted as busy.
     busy: Option<Busy>,
 }
@@ -28,6 +30,7 @@ impl ReplyBody {
             data: (!data.is_empty()).then_some(data),
             trailers: None,
             frames: None,
+            forwarded: None,
             busy: None,
         }
     }
@@ -48,9 +51,17 @@ impl ReplyBody {
         }
     }
 
+    /// Returns a body that a process makes.
+    pub(crate) fn forwarded(body: ForwardedBody) -> Self {
+        Self {
+            forwarded: Some(Box::new(body)),
+            ..Self::full(Bytes::new())
+        }
+    }
+
     /// Counts the connection as busy for as long as the body comes frame by frame.
     pub(crate) fn hold(&mut self, busy: Busy) {
-        if self.frames.is_some() {
+        if self.frames.is_some() || self.forwarded.is_some() {
             self.busy = Some(busy);
         }
     }
@@ -59,21 +70,31 @@ impl ReplyBody {
     pub(crate) fn len(&self) -> usize {
         self.data.as_ref().map_or(0, Bytes::len)
     }
+
+    /// Returns the number of bytes that it is known to have.
+    pub(crate) fn len_known(&self) -> usize {
+        let forwarded = self.forwarded.as_ref();
+        let known = forwarded.map_or(0, |body| body.size_hint().lower());
+        usize::try_from(known).unwrap_or(usize::MAX).max(self.len())
+    }
 }
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = AnswerCut;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         ctx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerCut>>> {
         if let Some(data) = self.data.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
+        }
+        if let Some(forwarded) = &mut self.forwarded {
+            return Pin::new(forwarded.as_mut()).poll_frame(ctx);
         }
         match &mut self.frames {
             Some(frames) => frames.poll_recv(ctx).map(|frame| frame.map(Ok)),
@@ -82,10 +103,16 @@ impl Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(forwarded) = &self.forwarded {
+            return forwarded.is_end_stream();
+        }
         self.data.is_none() && self.trailers.is_none() && self.frames.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some(forwarded) = &self.forwarded {
+            return forwarded.size_hint();
+        }
         // gRPC's answers have no length of their own.
         if self.trailers.is_some() || self.frames.is_some() {
             return SizeHint::default();

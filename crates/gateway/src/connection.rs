@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::body::ReplyBody;
 use crate::codec::Codec;
+use crate::forward::Pool;
 use crate::grpc;
 use crate::infer::{self, Calls};
 use crate::limits::Limits;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
 pub(crate) struct Handler {
     pub(crate) shared: Arc<Shared>,
     pub(crate) calls: Calls,
+    /// Connections to processes.
+    pub(crate) pool: Pool,
     pub(crate) log: Log,
     /// Where generated request ids go on from; spread by the start time, unique per worker.
     pub(crate) next_id: Cell<u64>,
@@ -80,6 +83,20 @@ impl Handler {
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
         let found = route::find(&head.method, path);
+        let asked = found.as_ref().ok().and_then(Route::model);
+        let split = scope
+            .route(&table, asked)
+            .filter(|split| split.is_forwarded());
+        // A request has one turn in the split, whoever answers it then.
+        let chosen = split.and_then(|split| scope.choose(split, &head.headers));
+        if let Some(model) = chosen.filter(|model| model.is_forwarded()) {
+            let model = Arc::clone(model);
+            let path = path.to_owned();
+            drop(table);
+            return Ok(self
+                .forward(model, &path, (head, body), request_id, started)
+                .await);
+        }
         let reply = match &found {
             Ok(route) => {
                 let asked = Asked {
@@ -87,6 +104,7 @@ impl Handler {
                     scope: &scope,
                     headers: &head.headers,
                     route,
+                    chosen,
                 };
                 self.reply(&asked, &head, body, &mut seen).await
             }
@@ -331,6 +349,8 @@ pub(crate) struct Asked<'a> {
     scope: &'a Scope,
     pub(crate) headers: &'a HeaderMap,
     route: &'a Route<'a>,
+    /// The revision whose turn it is, where that is settled already.
+    chosen: Option<&'a Arc<ServedModel>>,
 }
 
 impl<'a> Asked<'a> {
@@ -350,6 +370,11 @@ impl<'a> Asked<'a> {
         name: &str,
         version: Option<&str>,
     ) -> Result<&'a Arc<ServedModel>, Reply> {
+        let chosen = self.chosen.filter(|model| model.name() == name);
+        let version = version.filter(|version| *version != ServedModel::VERSION);
+        if let (Some(model), None) = (chosen, version) {
+            return Ok(model);
+        }
         let named = self.scope.named(self.table, name, version, self.headers);
         named.map_err(|failure| Reply::failure(failure.code, &failure.message))
     }

@@ -9,6 +9,7 @@ mod body;
 mod codec;
 mod connection;
 mod extensions;
+mod forward;
 mod grpc;
 mod infer;
 mod limits;

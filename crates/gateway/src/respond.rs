@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::{error_body, http_status};
+
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 

@@ -69,6 +69,19 @@ pub(crate) enum Extension<'a> {
     NoUnregister,
 }
 
+impl Route<'_> {
+    /// Returns the name of the model that it asks for, if it asks for one.
+    pub(crate) fn model(&self) -> Option<&str> {
+        match self {
+            Self::V1Model(name) | Self::V1Predict(name) | Self::V1Explain(name) => Some(name),
+            Self::V2Model(named) | Self::V2ModelReady(named) | Self::V2Infer(named) => {
+                Some(&named.model)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A model with the version asked for, if one is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named<'a> {

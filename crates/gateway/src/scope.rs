@@ -103,6 +103,30 @@ impl Scope {
         }
     }
 
+    /// Returns the route that a request is split by whose path is `asked`; `None` if it is for no single service.
+    pub(crate) fn route<'t>(
+        &self,
+        table: &'t ModelTable,
+        asked: Option<&str>,
+    ) -> Option<&'t Arc<Route>> {
+        match self {
+            Self::All => table.by_name(asked?).ok(),
+            Self::Service { id, .. } => table.service(id),
+        }
+    }
+
+    /// Returns the revision of a route that takes a request with these headers.
+    pub(crate) fn choose<'t>(
+        &self,
+        route: &'t Route,
+        headers: &HeaderMap,
+    ) -> Option<&'t Arc<ServedModel>> {
+        match self {
+            Self::Service { tag: Some(tag), .. } => route.tagged(tag),
+            _ => Some(choose(route, headers)),
+        }
+    }
+
     /// Returns the names of the models within.
     pub(crate) fn names<'a>(
         &'a self,

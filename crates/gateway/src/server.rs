@@ -24,6 +24,7 @@ use tokio::task::LocalSet;
 
 use crate::body::Busy;
 use crate::connection::{Handler, Shared};
+use crate::forward::Pool;
 use crate::infer::Calls;
 use crate::limits::Limits;
 use crate::log::Log;
@@ -349,6 +350,7 @@ impl Worker {
                 worker: self.index,
                 shared_memory: self.shared_memory,
             },
+            pool: Pool::default(),
             log: self.log,
             next_id: Cell::new(seed.wrapping_add((self.index as u64) << 48)),
             stage: self.stage.clone(),

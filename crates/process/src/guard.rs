@@ -27,12 +27,9 @@ use crate::proc_table;
 /// The program to start as a guard: this one.
 #[must_use]
 pub fn this_program() -> PathBuf {
+    let named = std::env::current_exe().ok().filter(|path| path.exists());
     // Stays right when the file is replaced by a newer one.
-    let link = PathBuf::from("/proc/self/exe");
-    match link.exists() {
-        true => link,
-        false => std::env::current_exe().unwrap_or(link),
-    }
+    named.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
 /// Runs a guard, or becomes a program under one. `prefix` are the arguments of this program that lead here;

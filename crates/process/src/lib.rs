@@ -10,6 +10,7 @@
 mod back_off;
 mod cgroup;
 mod expand;
+mod fleet;
 pub mod guard;
 mod guarded;
 pub mod leftovers;
@@ -20,6 +21,7 @@ mod supervisor;
 
 pub use back_off::BackOffPace;
 pub use cgroup::Cgroups;
+pub use fleet::{Fleet, FleetConfig};
 pub use guarded::GuardCommand;
 pub use log::{LogSink, Stream};
 pub use proc_table::{Usage, usage};

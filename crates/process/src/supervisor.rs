@@ -150,7 +150,12 @@ impl Supervisor {
         self.launch.log.line(Stream::Stderr, &line);
         let again_at = self.launch.clock.unix_time().saturating_add(wait).as_secs();
         self.state.send_modify(|state| {
-            state.phase = ProcessPhase::BackOff { again_at };
+            state.phase = match wait.is_zero() {
+                true => ProcessPhase::Starting {
+                    why: "starting again".to_owned(),
+                },
+                false => ProcessPhase::BackOff { again_at },
+            };
             state.pid = None;
             state.last_exit = Some(exit);
         });

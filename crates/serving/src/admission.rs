@@ -24,6 +24,8 @@ pub enum Refusal {
     Deadline,
     /// What it waited for did not load.
     Failed(String),
+    /// A program serves what it asks for, and is not asked in this way.
+    Forwarded,
 }
 
 impl Refusal {
@@ -34,6 +36,7 @@ impl Refusal {
             // As Knative answers when its queues are full.
             Self::QueueFull | Self::Failed(_) => Code::Unavailable,
             Self::Deadline => Code::DeadlineExceeded,
+            Self::Forwarded => Code::Unimplemented,
         }
     }
 
@@ -43,6 +46,10 @@ impl Refusal {
         match self {
             Self::QueueFull => "pending request queue full".to_owned(),
             Self::Deadline => "the request's time was over before its turn came".to_owned(),
+            Self::Forwarded => {
+                "a program serves it, which is asked over HTTP only; gRPC is not passed on yet"
+                    .to_owned()
+            }
             Self::Failed(why) => format!("the model was to be loaded for this request: {why}"),
         }
     }
@@ -52,7 +59,7 @@ impl Refusal {
 #[derive(Debug)]
 pub(crate) struct Admission {
     /// Told when the model is loaded, or fails to.
-    pub(crate) changed: Notify,
+    pub(crate) changed: Arc<Notify>,
     waiting: AtomicUsize,
     /// The number of places; `usize::MAX` for no limit.
     limit: AtomicUsize,
@@ -74,7 +81,7 @@ impl Drop for Waiting<'_> {
 impl Admission {
     pub(crate) fn new() -> Self {
         Self {
-            changed: Notify::new(),
+            changed: Arc::default(),
             waiting: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
             places: Arc::new(Semaphore::new(0)),

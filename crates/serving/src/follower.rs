@@ -6,20 +6,24 @@
 //! route changes in one step, and only once all its revisions are ready; requests that have begun finish on what they
 //! started. Caveat: a plan that is replaced before its revisions are loaded is never served.
 
+mod crew;
 mod load;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::{Clock, Code};
 use coracle_model::Model;
 
+use self::crew::Crew;
 use self::load::Load;
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
 };
+use crate::process::{ProcessOrder, ProcessRunner, ProcessState};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::route::{Route, RouteTarget};
 use crate::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
@@ -37,6 +41,19 @@ pub trait Loader: Send + Sync {
         progress: &(dyn Fn(LogSource, &str) + Sync),
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure>;
 
+    /// Returns where the files of a revision are that is served by processes; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`LoadFailure`] with words a person can act on.
+    fn fetch(
+        &self,
+        _id: &RevisionId,
+        _revision: &PlannedRevision,
+        _progress: &(dyn Fn(LogSource, &str) + Sync),
+    ) -> Result<Option<PathBuf>, LoadFailure> {
+        Ok(None)
+    }
+
     /// Forgets what it has kept of a revision that is not served any more.
     fn forget(&self, _id: &RevisionId) {}
 }
@@ -47,10 +64,20 @@ const LOADS_MAX: usize = 4;
 enum Event {
     Plan(Plan),
     Progress(RevisionId, String),
-    Loaded(RevisionId, u32, Box<Result<LoadedModel, LoadFailure>>),
+    Loaded(RevisionId, u32, Box<Result<Loaded, LoadFailure>>),
+    /// What is known of the processes of a revision has changed.
+    Processes(RevisionId, Vec<ProcessState>),
     /// A request came for a model that was let go of.
     Wake(RevisionId),
     Stop,
+}
+
+/// What loading a revision comes to.
+enum Loaded {
+    /// The model in memory.
+    Model(LoadedModel),
+    /// The files, which processes are to have.
+    Files(Option<PathBuf>),
 }
 
 /// Where plans are sent to.
@@ -118,6 +145,8 @@ impl ObservedCell {
 pub struct FollowerConfig {
     /// Gets the models.
     pub loader: Arc<dyn Loader>,
+    /// Runs what is served by processes; without one, that fails to load.
+    pub processes: Option<Arc<dyn ProcessRunner>>,
     /// What is served by.
     pub table: Arc<SharedTable>,
     /// Told what is observed.
@@ -160,6 +189,8 @@ struct Slot {
     /// What the plan said last.
     replicas: u32,
     concurrency: Option<u32>,
+    /// Its processes, if it is served by some.
+    crew: Option<Crew>,
 }
 
 impl Slot {
@@ -168,6 +199,9 @@ impl Slot {
         (self.replicas, self.concurrency) = (planned.replicas, planned.concurrency);
         let Some(served) = &self.served else { return };
         served.set_concurrency(planned.places(planned.replicas));
+        if self.crew.is_some() {
+            return;
+        }
         let RevisionState::Ready {
             memory_bytes,
             replicas,
@@ -190,7 +224,11 @@ impl Slot {
 
     fn is_loaded(&self) -> bool {
         let served = self.served.as_ref();
-        served.is_some_and(|served| served.is_loaded())
+        match &self.crew {
+            // The rest is its runner's.
+            Some(crew) => crew.files.is_some(),
+            None => served.is_some_and(|served| served.is_loaded()),
+        }
     }
 }
 
@@ -233,8 +271,9 @@ impl Follower {
                             slot.state = RevisionState::Loading { progress };
                         }
                     }
-                    Event::Loaded(id, attempt, result) => self.take(&id, attempt, *result),
+                    Event::Loaded(id, attempt, result) => self.loaded(&id, attempt, *result),
                     Event::Wake(id) => self.wake(id),
+                    Event::Processes(id, states) => self.hear(&id, states),
                     Event::Stop => return,
                 }
                 self.start_loads();
@@ -247,6 +286,7 @@ impl Follower {
 
     fn follow(&mut self, plan: Plan) {
         self.plan = plan;
+        let mut rescaled = Vec::new();
         for (id, planned) in &self.plan.revisions {
             let Some(slot) = self.slots.get_mut(id) else {
                 let slot = self.new_slot(id, planned);
@@ -271,13 +311,69 @@ impl Follower {
                 if planned.replicas > 0 && slot.served.is_some() && !slot.is_loaded() {
                     self.waiting.push_back(id.clone());
                 }
+                if slot.crew.is_some() {
+                    rescaled.push((id.clone(), planned.replicas));
+                }
             }
+        }
+        for (id, replicas) in rescaled {
+            self.order(&id, replicas);
+        }
+    }
+
+    /// Orders so many processes for a revision whose files are there.
+    fn order(&mut self, id: &RevisionId, replicas: u32) {
+        let (Some(planned), Some(slot)) = (self.plan.revisions.get(id), self.slots.get_mut(id))
+        else {
+            return;
+        };
+        let (Some(spec), Some(crew)) = (&planned.source.process, &mut slot.crew) else {
+            return;
+        };
+        let (Some(files), Some(runner)) = (&crew.files, &self.config.processes) else {
+            return;
+        };
+        crew.n_ordered = replicas;
+        let (sender, of) = (self.sender.clone(), id.clone());
+        let order = ProcessOrder {
+            spec: spec.as_ref().clone(),
+            models: files.clone(),
+            replicas,
+            backends: Arc::clone(&crew.backends),
+            report: Arc::new(move |states| {
+                drop(sender.send(Event::Processes(of.clone(), states)));
+            }),
+        };
+        let line = format!("{replicas} processes are to run");
+        self.config.log.write(id, LogSource::Serve, &line);
+        runner.order(id, order);
+    }
+
+    /// Takes what is known of a revision's processes.
+    fn hear(&mut self, id: &RevisionId, states: Vec<ProcessState>) {
+        let (Some(planned), Some(slot)) = (self.plan.revisions.get(id), self.slots.get_mut(id))
+        else {
+            return;
+        };
+        let Some(crew) = &mut slot.crew else { return };
+        crew.states = states;
+        slot.state = crew.state(slot.attempt);
+        let is_first = slot.served.is_none() && matches!(slot.state, RevisionState::Ready { .. });
+        if let (RevisionState::Failed { failure, .. }, Some(served)) = (&slot.state, &slot.served) {
+            served.fail(&failure.message);
+        }
+        let crew = self.slots.get(id).and_then(|slot| slot.crew.as_ref());
+        let served = is_first.then(|| self.new_served(id, planned, crew));
+        if let (Some(served), Some(slot)) = (served, self.slots.get_mut(id)) {
+            slot.served = Some(served);
         }
     }
 
     /// Returns the slot of a revision that is new. One that is to have no replicas is loaded by its first request.
     fn new_slot(&self, id: &RevisionId, planned: &PlannedRevision) -> Slot {
-        let served = (planned.replicas == 0).then(|| self.new_served(id, planned));
+        let crew = planned.source.process.as_ref().map(|_| Crew::default());
+        let new = || self.new_served(id, planned, crew.as_ref());
+        let served = (planned.replicas == 0).then(new);
         Slot {
             state: match served {
                 Some(_) => RevisionState::Ready {
@@ -290,10 +386,16 @@ impl Follower {
             served,
             replicas: planned.replicas,
             concurrency: planned.concurrency,
+            crew,
         }
     }
 
-    fn new_served(&self, id: &RevisionId, planned: &PlannedRevision) -> Arc<ServedModel> {
+    fn new_served(
+        &self,
+        id: &RevisionId,
+        planned: &PlannedRevision,
+        crew: Option<&Crew>,
+    ) -> Arc<ServedModel> {
         let wake = {
             let (id, sender) = (id.clone(), self.sender.clone());
             Box::new(move || drop(sender.send(Event::Wake(id.clone()))))
@@ -301,6 +403,10 @@ impl Follower {
         let served = ServedModel::unloaded(planned.model_name.clone(), self.config.n_workers)
             .with_revision(id, self.config.log.clone(), wake)
             .with_timeout(planned.timeout);
+        let served = match crew {
+            Some(crew) => served.with_backends(Arc::clone(&crew.backends)),
+            None => served,
+        };
         served.set_concurrency(planned.places(planned.replicas));
         Arc::new(served)
     }
@@ -310,9 +416,17 @@ impl Follower {
         let Some(slot) = self.slots.get(&id) else {
             return;
         };
-        if slot.served.is_some() && !slot.is_loaded() && !self.loading.contains(&id) {
+        let Some(served) = &slot.served else { return };
+        if !slot.is_loaded() && !self.loading.contains(&id) {
             // Somebody waits for this one.
             self.waiting.push_front(id);
+        } else if slot.crew.as_ref().is_some_and(|crew| crew.n_ordered == 0) {
+            self.order(&id, 1);
+        } else if let (true, RevisionState::Failed { failure, .. }) =
+            (slot.crew.is_some(), &slot.state)
+        {
+            // It is started again after a while that nobody waits for.
+            served.fail(&failure.message);
         }
     }
 
@@ -354,6 +468,28 @@ impl Follower {
         }
     }
 
+    /// Takes what a load has come to.
+    fn loaded(&mut self, id: &RevisionId, attempt: u32, result: Result<Loaded, LoadFailure>) {
+        match result {
+            Ok(Loaded::Files(files)) => self.take_files(id, files),
+            Ok(Loaded::Model(model)) => self.take(id, attempt, Ok(model)),
+            Err(failure) => self.take(id, attempt, Err(failure)),
+        }
+    }
+
+    fn take_files(&mut self, id: &RevisionId, files: Option<PathBuf>) {
+        self.loading.remove(id);
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        if let Some(crew) = &mut slot.crew {
+            crew.files = Some(files);
+        }
+        // What a request has started is there once, until the plan lets go of it.
+        let replicas = slot.replicas.max(1);
+        self.order(id, replicas);
+    }
+
     fn take(&mut self, id: &RevisionId, attempt: u32, result: Result<LoadedModel, LoadFailure>) {
         self.loading.remove(id);
         // What was let go of in the meantime is dropped.
@@ -362,7 +498,7 @@ impl Follower {
             self.config.loader.forget(id);
             return;
         };
-        let new = || self.new_served(id, planned);
+        let new = || self.new_served(id, planned, None);
         let served = match self.slots.get(id).and_then(|slot| slot.served.clone()) {
             Some(served) => Some(served),
             None => result.is_ok().then(new),
@@ -428,6 +564,9 @@ impl Follower {
                 served.retire();
             }
             self.config.loader.forget(id);
+            if let (Some(_), Some(runner)) = (&slot.crew, &self.config.processes) {
+                runner.forget(id);
+            }
             self.config.log.forget(id);
         }
         self.slots.retain(|id, _| is_planned(id));
@@ -468,9 +607,14 @@ impl Follower {
             .routes
             .iter()
             .map(|(id, (planned, _))| (id.clone(), planned.clone()));
+        let processes = self.slots.iter().filter_map(|(id, slot)| {
+            let states = slot.crew.as_ref()?.states.clone();
+            Some((id.clone(), states))
+        });
         self.config.observed.set(Observed {
             revisions: revisions.collect(),
             routes: routes.collect(),
+            processes: processes.collect(),
         });
     }
 }

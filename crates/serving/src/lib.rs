@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod backends;
 mod follower;
 mod inference_counters;
 mod load;
@@ -20,6 +21,7 @@ mod served_model;
 mod statistics;
 
 pub use admission::Refusal;
+pub use backends::{Backend, BackendCall, Backends};
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
 pub use load::{LoadReport, LoadSampler, RevisionLoad};
@@ -31,10 +33,12 @@ pub use plan::{
     RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
 };
 pub use process::{
-    MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessExit, ProcessLimits, ProcessPhase,
-    ProcessSpec, ProcessState,
+    MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessExit, ProcessLimits, ProcessOrder,
+    ProcessPhase, ProcessRunner, ProcessSpec, ProcessState,
 };
-pub use revision_log::{LogSource, RevisionLog, log_path, set_aside_path};
+pub use revision_log::{LogSource, RevisionLog, log_path, replica_log_path, set_aside_path};
 pub use route::{Route, RouteTarget};
-pub use served_model::{Lease, LoadPhases, LoadedModel, ServedModel, Wake};
+pub use served_model::{
+    Lease, LoadPhases, LoadedModel, ModelCall, ProcessLease, ServedModel, Wake,
+};
 pub use statistics::{HttpStatistics, InFlight, ModelStatistics, Outcome, Protocol};

@@ -8,6 +8,8 @@ use std::time::Duration;
 use coracle_base::Code;
 use serde::{Deserialize, Serialize};
 
+use crate::process::{ProcessSpec, ProcessState};
+
 /// A revision's name within its namespace; unique over time.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(into = "String", try_from = "String")]
@@ -128,6 +130,10 @@ pub struct RevisionSource {
     pub secret_data: BTreeMap<String, String>,
     /// The annotations of the secret with the credentials.
     pub secret_annotations: BTreeMap<String, String>,
+    /// What runs, if it is served by processes of its own instead of an engine within this one. Then the URI may be
+    /// empty: the program needs no files.
+    #[serde(default)]
+    pub process: Option<Box<ProcessSpec>>,
 }
 
 /// One of several places of a revision's files.
@@ -187,6 +193,8 @@ pub struct Observed {
     pub revisions: BTreeMap<RevisionId, RevisionState>,
     /// The routes that requests are split by now.
     pub routes: BTreeMap<ServiceId, PlannedRoute>,
+    /// The replicas of those that are served by processes.
+    pub processes: BTreeMap<RevisionId, Vec<ProcessState>>,
 }
 
 /// The state of a revision.

@@ -4,8 +4,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::backends::Backends;
+use crate::plan::RevisionId;
 
 /// The path under which a program finds the model's files in KServe; replaced by the replica's own.
 pub const MODEL_PATH: &str = "/mnt/models";
@@ -193,4 +198,38 @@ impl ProcessState {
             _ => None,
         }
     }
+}
+
+/// What processes there are to be of one revision.
+#[derive(Clone)]
+pub struct ProcessOrder {
+    /// What each of them runs.
+    pub spec: ProcessSpec,
+    /// Where the model's files are.
+    pub models: Option<PathBuf>,
+    /// How many there are to be.
+    pub replicas: u32,
+    /// Where those that take requests are entered.
+    pub backends: Arc<Backends>,
+    /// Told what is known of each, at every change.
+    pub report: Arc<dyn Fn(Vec<ProcessState>) + Send + Sync>,
+}
+
+impl fmt::Debug for ProcessOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessOrder")
+            .field("spec", &self.spec)
+            .field("replicas", &self.replicas)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs revisions as processes.
+pub trait ProcessRunner: Send + Sync {
+    /// Makes the processes of a revision those of `order`; returns at once. A process that is one too many takes no more
+    /// requests, finishes those it has, and is stopped.
+    fn order(&self, id: &RevisionId, order: ProcessOrder);
+
+    /// Stops the processes of a revision that is not served any more, in the same way.
+    fn forget(&self, id: &RevisionId);
 }

@@ -46,6 +46,20 @@ pub fn log_path(directory: &Path, revision: &RevisionId, source: LogSource) -> P
     revision_directory(directory, revision).join(file)
 }
 
+/// The file of what the process of one replica writes; `is_previous` for the one that ran before.
+#[must_use]
+pub fn replica_log_path(
+    directory: &Path,
+    revision: &RevisionId,
+    replica: u32,
+    is_previous: bool,
+) -> PathBuf {
+    let container = LogSource::Serve.container();
+    let previous = if is_previous { ".previous" } else { "" };
+    let file = format!("{container}-{replica}{previous}.log");
+    revision_directory(directory, revision).join(file)
+}
+
 /// The file that was full and set aside, of the file at `path`.
 #[must_use]
 pub fn set_aside_path(path: &Path) -> PathBuf {
@@ -63,6 +77,9 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 
 enum Entry {
     Line(RevisionId, LogSource, String),
+    ReplicaLine(RevisionId, u32, String),
+    /// The process of a replica is another one.
+    Restarted(RevisionId, u32),
     Forget(RevisionId),
 }
 
@@ -94,14 +111,33 @@ impl RevisionLog {
     /// Adds a line, or several, about a revision.
     pub fn write(&self, revision: &RevisionId, source: LogSource, text: &str) {
         let Some(queue) = &self.queue else { return };
+        let lines = self.with_time(text);
+        // What a full queue cannot take is lost: nothing waits for a log.
+        let _taken = queue.try_send(Entry::Line(revision.clone(), source, lines));
+    }
+
+    /// Adds a line that the process of one replica wrote.
+    pub fn write_replica(&self, revision: &RevisionId, replica: u32, line: &str) {
+        let Some(queue) = &self.queue else { return };
+        let line = self.with_time(if line.is_empty() { " " } else { line });
+        let _taken = queue.try_send(Entry::ReplicaLine(revision.clone(), replica, line));
+    }
+
+    /// Sets aside what the process of a replica wrote: what follows is another one's.
+    pub fn restarted(&self, revision: &RevisionId, replica: u32) {
+        if let Some(queue) = &self.queue {
+            let _taken = queue.try_send(Entry::Restarted(revision.clone(), replica));
+        }
+    }
+
+    fn with_time(&self, text: &str) -> String {
         let now = SystemTime::UNIX_EPOCH + self.clock.unix_time();
         let time = humantime::format_rfc3339_nanos(now);
         let mut lines = String::with_capacity(text.len() + 40);
         for line in text.lines() {
             lines.push_str(&format!("{time} {line}\n"));
         }
-        // What a full queue cannot take is lost: nothing waits for a log.
-        let _taken = queue.try_send(Entry::Line(revision.clone(), source, lines));
+        lines
     }
 
     /// Removes the lines of a revision that is gone.
@@ -122,6 +158,19 @@ fn write_entries(directory: &Path, entries: &Receiver<Entry>) {
                 Entry::Line(revision, source, lines) => {
                     let path = log_path(directory, &revision, source);
                     batch.entry(path).or_default().push_str(&lines);
+                }
+                Entry::ReplicaLine(revision, replica, line) => {
+                    let path = replica_log_path(directory, &revision, replica, false);
+                    batch.entry(path).or_default().push_str(&line);
+                }
+                Entry::Restarted(revision, replica) => {
+                    let path = replica_log_path(directory, &revision, replica, false);
+                    if let Some(lines) = batch.remove(&path) {
+                        let _written = append(&path, &lines);
+                    }
+                    let previous = replica_log_path(directory, &revision, replica, true);
+                    let _moved = fs::rename(&path, previous);
+                    let _gone = fs::remove_file(set_aside_path(&path));
                 }
                 Entry::Forget(revision) => {
                     let own = revision_directory(directory, &revision);
@@ -192,6 +241,32 @@ mod tests {
             format!("{time} one\n{time} two\n")
         );
         assert!(read("b", LogSource::Serve).is_err());
+    }
+
+    #[test]
+    fn each_replica_has_its_lines_and_those_of_the_process_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, entries) = sync_channel(16);
+        let log = RevisionLog {
+            queue: Some(queue),
+            clock: Arc::new(ManualClock::new()),
+        };
+        log.write_replica(&id("a"), 0, "first");
+        log.write_replica(&id("a"), 1, "other");
+        log.restarted(&id("a"), 0);
+        log.write_replica(&id("a"), 0, "");
+        log.write_replica(&id("a"), 0, "second");
+        drop(log);
+        write_entries(directory.path(), &entries);
+        let read = |replica, is_previous| {
+            let path = replica_log_path(directory.path(), &id("a"), replica, is_previous);
+            fs::read_to_string(path).unwrap_or_default()
+        };
+        let time = "1970-01-01T00:00:00.000000000Z";
+        assert_eq!(read(0, true), format!("{time} first\n"));
+        assert_eq!(read(0, false), format!("{time}  \n{time} second\n"));
+        assert_eq!(read(1, false), format!("{time} other\n"));
+        assert_eq!(read(1, true), "");
     }
 
     #[test]

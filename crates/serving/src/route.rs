@@ -126,6 +126,14 @@ impl Route {
             .map(|target| &target.model)
     }
 
+    /// Tells whether processes answer for any of its targets.
+    #[must_use]
+    pub fn is_forwarded(&self) -> bool {
+        self.targets
+            .iter()
+            .any(|target| target.model.is_forwarded())
+    }
+
     /// Returns the targets.
     #[must_use]
     pub fn targets(&self) -> &[RouteTarget] {

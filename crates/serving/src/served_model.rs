@@ -1,5 +1,6 @@
 //! A loaded model under its name, and the boundary that keeps a panic to one request.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use coracle_model::{Model, RunError, RunErrorKind};
 use coracle_tensor::Tensor;
 
 use crate::admission::{Admission, Place, Refusal, deadline_in};
+use crate::backends::{BackendCall, Backends};
 use crate::plan::RevisionId;
 use crate::revision_log::{LogSource, RevisionLog};
-use crate::{CallCost, ModelStatistics};
+use crate::{CallCost, ModelStatistics, Outcome, Protocol};
 
 /// The time that loading took, by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,6 +131,8 @@ pub struct ServedModel {
     loaded: ArcSwapOption<LoadedModel>,
     /// Why it could not be loaded for those who wait.
     failure: ArcSwapOption<String>,
+    /// The processes that answer, if it is served by some.
+    backends: Option<Arc<Backends>>,
     admission: Admission,
     wake: Option<Wake>,
     /// Nothing will load it again.
@@ -164,6 +168,50 @@ impl Deref for Lease {
     }
 }
 
+/// The leave to send a request to a process. While it is held, the request counts as one of the process's and its
+/// place is taken.
+#[derive(Debug)]
+pub struct ProcessLease {
+    call: BackendCall,
+    _place: Place,
+}
+
+impl ProcessLease {
+    /// Returns where the process listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.call.address()
+    }
+}
+
+/// A call in flight that keeps what it is of.
+#[derive(Debug)]
+pub struct ModelCall {
+    model: Arc<ServedModel>,
+    worker: usize,
+    started: Duration,
+    is_over: bool,
+}
+
+impl ModelCall {
+    /// Counts the end of the call at `now`.
+    pub fn finish(mut self, protocol: Protocol, outcome: Outcome, now: Duration) {
+        self.is_over = true;
+        let statistics = self.model.statistics();
+        let call = statistics.resume(self.worker, self.started);
+        call.finish(protocol, outcome, now);
+    }
+}
+
+impl Drop for ModelCall {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Ends without an outcome: its caller has gone.
+            drop(self.model.statistics().resume(self.worker, self.started));
+        }
+    }
+}
+
 impl ServedModel {
     /// The version of every model: versions side by side are not there yet.
     pub const VERSION: &'static str = "1";
@@ -184,6 +232,7 @@ impl ServedModel {
             name,
             loaded: ArcSwapOption::empty(),
             failure: ArcSwapOption::empty(),
+            backends: None,
             admission: Admission::new(),
             wake: None,
             is_retired: AtomicBool::new(false),
@@ -206,6 +255,21 @@ impl ServedModel {
             escape(&revision.name)
         );
         self
+    }
+
+    /// Returns it as one that is served by processes.
+    #[must_use]
+    pub fn with_backends(mut self, backends: Arc<Backends>) -> Self {
+        // Whoever waits for the model waits for a process.
+        self.admission.changed = Arc::clone(&backends.changed);
+        self.backends = Some(backends);
+        self
+    }
+
+    /// Tells whether processes answer for it.
+    #[must_use]
+    pub fn is_forwarded(&self) -> bool {
+        self.backends.is_some()
     }
 
     /// Returns it with the time that its requests may take; `None` for what the gateway allows.
@@ -281,10 +345,27 @@ impl ServedModel {
         self.loaded.load_full()
     }
 
-    /// Tells whether the model is in memory.
+    /// Tells whether there is something to answer requests: the model in memory, or a process.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        self.loaded.load().is_some()
+        match &self.backends {
+            Some(backends) => !backends.is_empty(),
+            None => self.loaded.load().is_some(),
+        }
+    }
+
+    /// Counts the start of a call at `now` on event loop `worker`; it is in flight until what is returned is finished
+    /// or dropped, which must happen on the same event loop.
+    #[must_use]
+    pub fn start_call(self: &Arc<Self>, worker: usize, now: Duration) -> ModelCall {
+        // It is taken up again when the call ends.
+        std::mem::forget(self.statistics.start(worker, now));
+        ModelCall {
+            model: Arc::clone(self),
+            worker,
+            started: now,
+            is_over: false,
+        }
     }
 
     /// Returns what calls have cost.
@@ -326,6 +407,9 @@ impl ServedModel {
     /// # Cancel safety
     /// A wait that is dropped leaves its place in the queue.
     pub async fn enter(&self, time: Duration) -> Result<Lease, Refusal> {
+        if self.is_forwarded() {
+            return Err(Refusal::Forwarded);
+        }
         let deadline = deadline_in(time);
         loop {
             let place = match self.admission.try_place() {
@@ -345,6 +429,41 @@ impl ServedModel {
         }
     }
 
+    /// Waits, for `time` at most, until a process may take a request; starts one if there is none. One in `except` is
+    /// taken only if there is no other.
+    ///
+    /// # Errors
+    /// [`Refusal`] if too many wait, the time is over, or no process can be started.
+    ///
+    /// # Cancel safety
+    /// A wait that is dropped leaves its place in the queue.
+    pub async fn enter_process(
+        &self,
+        time: Duration,
+        except: &[SocketAddr],
+    ) -> Result<ProcessLease, Refusal> {
+        let Some(backends) = &self.backends else {
+            return Err(Refusal::Failed("no processes serve it".to_owned()));
+        };
+        let deadline = deadline_in(time);
+        loop {
+            let place = match self.admission.try_place() {
+                Some(place) => place,
+                None => self.admission.place(deadline).await?,
+            };
+            let call = backends.choose(except).or_else(|| backends.choose(&[]));
+            if let Some(call) = call {
+                return Ok(ProcessLease {
+                    call,
+                    _place: place,
+                });
+            }
+            // Those who wait for a process hold no place.
+            drop(place);
+            self.wait_for_model(deadline).await?;
+        }
+    }
+
     async fn wait_for_model(&self, deadline: tokio::time::Instant) -> Result<(), Refusal> {
         let _waiting = self.admission.queue_for_model()?;
         self.failure.store(None);
@@ -356,7 +475,7 @@ impl ServedModel {
             let mut changed = std::pin::pin!(self.admission.changed.notified());
             // From here on no change is missed.
             changed.as_mut().enable();
-            if self.loaded.load().is_some() {
+            if self.is_loaded() {
                 return Ok(());
             }
             if self.is_retired.load(Ordering::Acquire) {

@@ -16,11 +16,13 @@ pub enum Protocol {
     V2,
     /// The Open Inference Protocol over gRPC.
     Grpc,
+    /// Whatever else the program of a process runtime answers.
+    Other,
 }
 
 impl Protocol {
     /// Every protocol, in declaration order.
-    pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::Grpc];
+    pub const ALL: [Self; 4] = [Self::V1, Self::V2, Self::Grpc, Self::Other];
 
     /// Returns the name, fit for a label.
     #[must_use]
@@ -29,6 +31,7 @@ impl Protocol {
             Self::V1 => "v1",
             Self::V2 => "v2",
             Self::Grpc => "grpc",
+            Self::Other => "other",
         }
     }
 
@@ -37,6 +40,7 @@ impl Protocol {
             Self::V1 => 0,
             Self::V2 => 1,
             Self::Grpc => 2,
+            Self::Other => 3,
         }
     }
 }
@@ -190,6 +194,12 @@ impl ModelStatistics {
             counters,
             started: now,
         }
+    }
+
+    /// Returns a call that was counted as started at `started` before.
+    pub(crate) fn resume(&self, worker: usize, started: Duration) -> InFlight<'_> {
+        let counters = self.worker(worker);
+        InFlight { counters, started }
     }
 
     /// Returns the sum of calls in flight over time up to `now`, in seconds times calls: its growth in a second is the mean

@@ -3,11 +3,15 @@
 //! A lane is no container: all lanes of a revision share the process and the loaded model. The objects say so in an
 //! annotation, and otherwise have the form that KServe's pods have, so that clients find what they look for.
 
+mod process;
+
 use std::time::Duration;
 
 use coracle_api::kind::{POD, REVISION};
-use coracle_serving::{LogSource, RevisionState};
+use coracle_serving::{LogSource, ProcessState, RevisionState};
 use serde_json::{Map, Value, json};
+
+pub(crate) use process::{INDEX, restarts};
 
 use super::revisions::SERVICE_LABEL;
 use crate::object;
@@ -26,16 +30,35 @@ pub(crate) struct Replicas<'a> {
     /// How many there are to be.
     pub(crate) n_wanted: u32,
     pub(crate) state: Option<&'a RevisionState>,
+    /// Those of a revision that is served by processes, as far as they are known.
+    pub(crate) processes: Option<&'a [ProcessState]>,
     pub(crate) now: Duration,
+}
+
+/// What is shown of the container that answers.
+struct Shown {
+    is_ready: bool,
+    /// Whether there is a process for it.
+    is_running: bool,
+    state: Value,
+    last_state: Value,
+    n_restarts: u64,
+    id: String,
 }
 
 impl Replicas<'_> {
     /// Returns how many pods are shown: what is wanted; one that tells why, if it cannot be loaded.
     pub(crate) fn count(&self) -> u32 {
-        match self.state {
-            Some(RevisionState::Ready { replicas, .. }) => *replicas,
+        match (self.processes, self.state) {
+            (Some(processes @ [_, ..]), _) => u32::try_from(processes.len()).unwrap_or(u32::MAX),
+            (None, Some(RevisionState::Ready { replicas, .. })) => *replicas,
+            (Some([]), Some(RevisionState::Ready { .. })) => 0,
             _ => self.n_wanted.min(1),
         }
+    }
+
+    fn process(&self, index: u32) -> Option<&ProcessState> {
+        self.processes?.get(usize::try_from(index).ok()?)
     }
 
     /// Returns the name of the replica at `index`; the same at every call.
@@ -52,7 +75,10 @@ impl Replicas<'_> {
             Some(before) => before.clone(),
             None => self.new_pod(index),
         };
-        pod["status"] = self.status(before);
+        if let Some(process) = self.process(index) {
+            process::annotate(&mut pod, process, index);
+        }
+        pod["status"] = self.status(index, before);
         pod
     }
 
@@ -62,29 +88,16 @@ impl Replicas<'_> {
         let uid = object::meta_str(self.revision, "uid");
         let template = self.revision.pointer("/spec/predictor");
         let model = template.and_then(|template| template.get("model"));
-        let field = |name: &str| model.and_then(|model| model.get(name)).cloned();
-        let image = concat!("coracle:", env!("CARGO_PKG_VERSION"));
-        let account = template.and_then(|template| template.get("serviceAccountName"));
-        // What the service's labels and annotations say is said of its replicas, too.
-        let own = |field: &str| {
-            let texts = object::texts(self.revision, field);
-            let texts = texts.map(|(name, value)| (name.to_owned(), Value::from(value)));
-            texts.collect::<Map<String, Value>>()
+        let own = template.and_then(|template| template.pointer("/containers/0"));
+        let field = |name: &str| own.or(model).and_then(|own| own.get(name)).cloned();
+        let image = json!(concat!("coracle:", env!("CARGO_PKG_VERSION")));
+        let own_image = match self.processes {
+            // What runs in its place is the machine's own.
+            Some(_) => field("image").unwrap_or_else(|| json!("none")),
+            None => image.clone(),
         };
-        let (mut labels, mut annotations) = (own("labels"), own("annotations"));
-        for (label, value) in [
-            ("app", revision.to_owned()),
-            ("component", "predictor".to_owned()),
-            (REVISION_LABEL, revision.to_owned()),
-            (
-                "serving.knative.dev/service",
-                format!("{service}-predictor"),
-            ),
-        ] {
-            labels.insert(label.to_owned(), value.into());
-        }
-        let kind = "an execution lane of the serving process; all lanes of a revision share its model and its log";
-        annotations.insert(REPLICA_KIND.to_owned(), kind.into());
+        let account = template.and_then(|template| template.get("serviceAccountName"));
+        let (labels, annotations) = self.labels_and_annotations(service);
         json!({
             "apiVersion": POD.api_version(),
             "kind": POD.kind,
@@ -113,7 +126,7 @@ impl Replicas<'_> {
                 }],
                 "containers": [{
                     "name": LogSource::Serve.container(),
-                    "image": image,
+                    "image": own_image,
                     "resources": field("resources").unwrap_or_else(|| json!({})),
                     "env": field("env").unwrap_or_else(|| json!([]))
                 }],
@@ -122,6 +135,37 @@ impl Replicas<'_> {
                 "serviceAccountName": account.cloned().unwrap_or_else(|| json!("default"))
             }
         })
+    }
+
+    /// Returns the labels and annotations of every pod of the revision.
+    fn labels_and_annotations(&self, service: &str) -> (Map<String, Value>, Map<String, Value>) {
+        let revision = object::name(self.revision);
+        // What the service's labels and annotations say is said of its replicas, too.
+        let own = |field: &str| {
+            let texts = object::texts(self.revision, field);
+            let texts = texts.map(|(name, value)| (name.to_owned(), Value::from(value)));
+            texts.collect::<Map<String, Value>>()
+        };
+        let (mut labels, mut annotations) = (own("labels"), own("annotations"));
+        for (label, value) in [
+            ("app", revision.to_owned()),
+            ("component", "predictor".to_owned()),
+            (REVISION_LABEL, revision.to_owned()),
+            (
+                "serving.knative.dev/service",
+                format!("{service}-predictor"),
+            ),
+        ] {
+            labels.insert(label.to_owned(), value.into());
+        }
+        let kind = match self.processes {
+            Some(_) => "a process of the operating system with its descendants, under a guard",
+            None => {
+                "an execution lane of the serving process; all lanes of a revision share its model and its log"
+            }
+        };
+        annotations.insert(REPLICA_KIND.to_owned(), kind.into());
+        (labels, annotations)
     }
 
     /// Returns the state of the container, and how often it was started again.
@@ -150,8 +194,11 @@ impl Replicas<'_> {
         }
     }
 
-    fn status(&self, before: Option<&Value>) -> Value {
-        let now = rfc3339(self.now);
+    /// Returns what is shown of the container that answers.
+    fn shown(&self, index: u32, before: Option<&Value>) -> Shown {
+        if let Some(process) = self.process(index) {
+            return process::shown(process);
+        }
         let was = |pointer: &str| before.and_then(|pod| pod.pointer(pointer));
         let started = was("/status/containerStatuses/0/state/running/startedAt");
         let n_restarts = was("/status/containerStatuses/0/restartCount")
@@ -161,6 +208,21 @@ impl Replicas<'_> {
         // What ran and is being loaded again was started again.
         let n_restarts = n_restarts + u64::from(started.is_some() && !is_ready);
         let (state, n_restarts) = self.container_state(started, n_restarts);
+        Shown {
+            is_ready,
+            is_running: is_ready,
+            state,
+            last_state: json!({}),
+            n_restarts,
+            id: String::new(),
+        }
+    }
+
+    fn status(&self, index: u32, before: Option<&Value>) -> Value {
+        let now = rfc3339(self.now);
+        let was = |pointer: &str| before.and_then(|pod| pod.pointer(pointer));
+        let shown = self.shown(index, before);
+        let is_ready = shown.is_ready;
         let container = |name: &str, ready: bool, state: Value, n_restarts: u64| {
             json!({
                 "name": name,
@@ -190,8 +252,21 @@ impl Replicas<'_> {
             let since = since.unwrap_or_else(|| now.clone().into());
             json!({"type": name, "status": status, "lastProbeTime": null, "lastTransitionTime": since})
         };
+        let mut main = container(
+            LogSource::Serve.container(),
+            is_ready,
+            shown.state,
+            shown.n_restarts,
+        );
+        main["started"] = shown.is_running.into();
+        if shown.last_state != json!({}) {
+            main["lastState"] = shown.last_state;
+        }
+        if !shown.id.is_empty() {
+            main["containerID"] = shown.id.into();
+        }
         json!({
-            "phase": if is_ready { "Running" } else { "Pending" },
+            "phase": if shown.is_running { "Running" } else { "Pending" },
             "conditions": [
                 condition("Initialized", "True"),
                 condition("Ready", ready),
@@ -203,7 +278,7 @@ impl Replicas<'_> {
             "podIPs": [{"ip": "127.0.0.1"}],
             "startTime": scheduled,
             "initContainerStatuses": [container(LogSource::Fetch.container(), true, fetch, 0)],
-            "containerStatuses": [container(LogSource::Serve.container(), is_ready, state, n_restarts)],
+            "containerStatuses": [main],
             "qosClass": "BestEffort"
         })
     }
@@ -252,6 +327,7 @@ mod tests {
             uri: "s3://b/m",
             n_wanted: 3,
             state,
+            processes: None,
             now: Duration::from_secs(seconds),
         }
     }

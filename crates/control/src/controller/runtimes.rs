@@ -66,6 +66,10 @@ impl Candidate {
         })
     }
 
+    pub(crate) fn spec(&self) -> &ServingRuntimeSpec {
+        &self.spec
+    }
+
     pub(crate) fn is_cluster_wide(&self) -> bool {
         self.namespace.is_empty()
     }

@@ -16,17 +16,17 @@ use coracle_api::status::{
     ModelCopies, ModelStates, ModelStatus, TrafficTarget,
 };
 use coracle_serving::{
-    LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
-    RevisionSource, RevisionState, ServiceId, Sticky,
+    LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId, RevisionState,
+    ServiceId, Sticky,
 };
 use serde_json::Value;
 
 use self::refused::{refused, stopped};
 use super::conditions::{Conditions, Verdict};
 use super::revisions::{self, Revision, STABLE, canary_track};
-use super::runtimes::{self, Candidate};
+use super::runtimes::Candidate;
 use super::scaling::{self, Scaling};
-use super::sources;
+use super::served_by::{Finder, Programs, Refusal};
 use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
@@ -38,6 +38,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) store: &'a Store,
     pub(crate) observed: &'a Observed,
     pub(crate) runtimes: &'a [Candidate],
+    pub(crate) programs: &'a Programs,
     /// The tries to load each revision that failed before.
     pub(crate) attempts: &'a BTreeMap<RevisionId, u32>,
     /// Where the gateway is, such as `http://localhost:8080`.
@@ -144,12 +145,6 @@ fn tracks(templates: &Templates) -> Vec<(String, &Template)> {
     tracks
 }
 
-/// Why a service cannot be served at all.
-struct Refusal {
-    reason: &'static str,
-    message: String,
-}
-
 /// A service with everything that bears on it.
 struct View<'a> {
     service: &'a Value,
@@ -162,57 +157,39 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// Chooses the runtime; refuses what is not served here.
-    fn check_runtime(&self) -> Result<&Candidate, Refusal> {
-        let refusal = |reason, message: &str| {
-            Err(Refusal {
-                reason,
-                message: message.to_owned(),
-            })
-        };
-        let predictor: PredictorSpec =
-            serde_json::from_value(self.templates.stable.spec.clone()).unwrap_or_default();
-        let Some(model) = predictor.model.as_deref() else {
-            return refusal(
-                "InvalidPredictorSpec",
-                "custom containers need a cluster; here a predictor has a `model` that is served in-process",
-            );
-        };
+    /// Chooses the runtime, if the predictor needs one; refuses what is not served here.
+    fn check_runtime(&self) -> Result<Option<&Candidate>, Refusal> {
         for (component, name) in [("transformer", "Transformer"), ("explainer", "Explainer")] {
             if self
                 .service
                 .pointer(&format!("/spec/{component}"))
                 .is_some()
             {
-                let message = format!("{name}s are not served yet; remove spec.{component}");
-                return refusal("InvalidPredictorSpec", &message);
+                return Err(Refusal {
+                    reason: "InvalidPredictorSpec",
+                    message: format!("{name}s are not served yet; remove spec.{component}"),
+                });
             }
         }
         for (track, template) in tracks(self.templates) {
-            // What is loaded needs its files no more.
             let newest = revisions::newest(self.revisions, &track);
+            self.finder().runtime(&template.spec)?;
+            // What is loaded needs its files no more.
             if newest.is_some_and(|revision| self.is_ready(&revision.name)) {
                 continue;
             }
-            let predictor = serde_json::from_value(template.spec.clone()).unwrap_or_default();
-            let of_track = (&template.spec, &predictor);
-            if let Err(message) = sources::find(self.around.store, self.service, of_track) {
-                return refusal("InvalidPredictorSpec", &message);
-            }
+            let name = newest.map_or("", |revision| &revision.name);
+            self.finder().source(&template.spec, name)?;
         }
-        match runtimes::choose(self.around.runtimes, object::namespace(self.service), model) {
-            Ok(candidate) if candidate.in_process => Ok(candidate),
-            Ok(candidate) => refusal(
-                "NoSupportingRuntime",
-                &format!(
-                    "the runtime {} runs containers, which need a cluster; remove it or name a built-in one (kubectl get clusterservingruntimes)",
-                    candidate.name
-                ),
-            ),
-            Err(no_runtime) => Err(Refusal {
-                reason: no_runtime.reason,
-                message: no_runtime.message,
-            }),
+        self.finder().runtime(&self.templates.stable.spec)
+    }
+
+    fn finder(&self) -> Finder<'_> {
+        Finder {
+            store: self.around.store,
+            service: self.service,
+            runtimes: self.around.runtimes,
+            programs: self.around.programs,
         }
     }
 
@@ -335,7 +312,7 @@ impl View<'_> {
         (!targets.is_empty()).then_some(PlannedRoute { targets, sticky })
     }
 
-    fn settle(&self, runtime: &Candidate) -> Outcome {
+    fn settle(&self, runtime: Option<&Candidate>) -> Outcome {
         let (shares, rollout) = self.wanted();
         let wanted = self.route(&shares);
         let in_force = wanted.is_some() && wanted == self.observed;
@@ -420,23 +397,9 @@ impl View<'_> {
         let predictor: PredictorSpec = serde_json::from_value(template.clone()).unwrap_or_default();
         let concurrency = predictor.extension.container_concurrency;
         let timeout = predictor.extension.timeout;
-        // What cannot be found any more is said by the storage, which is asked for nothing.
-        let source = sources::find(self.around.store, self.service, (template, &predictor));
-        let source = source.unwrap_or_default();
-        let model = predictor.model.unwrap_or_default();
-        let environment = model.container.env.iter().flatten();
-        let environment = environment
-            .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)));
         PlannedRevision {
             model_name: object::name(self.service).to_owned(),
-            source: RevisionSource {
-                uri: source.uri,
-                places: source.places,
-                format: model.model_format.name,
-                environment: environment.collect(),
-                secret_data: source.credentials.data,
-                secret_annotations: source.credentials.annotations,
-            },
+            source: self.finder().source_again(template, &revision.name),
             attempt: self
                 .around
                 .attempts
@@ -484,7 +447,7 @@ impl View<'_> {
 
     fn status(
         &self,
-        runtime: &Candidate,
+        runtime: Option<&Candidate>,
         newest: &[&Revision],
         rollout: &Rollout,
         shares: &[Share],
@@ -503,8 +466,12 @@ impl View<'_> {
             deployment_mode: Some(self.mode()),
             model_status: Some(self.model_status(newest, has_route)),
             observed_generation: Some(object::generation(self.service)),
-            cluster_serving_runtime_name: runtime.is_cluster_wide().then(|| runtime.name.clone()),
-            serving_runtime_name: (!runtime.is_cluster_wide()).then(|| runtime.name.clone()),
+            cluster_serving_runtime_name: runtime
+                .filter(|runtime| runtime.is_cluster_wide())
+                .map(|runtime| runtime.name.clone()),
+            serving_runtime_name: runtime
+                .filter(|runtime| !runtime.is_cluster_wide())
+                .map(|runtime| runtime.name.clone()),
             url: has_route.then(|| self.url("")),
         }
     }

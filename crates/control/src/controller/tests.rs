@@ -32,6 +32,11 @@ fn model(uri: &str) -> Value {
 
 impl Stage {
     fn new() -> Self {
+        Self::running(Programs::default())
+    }
+
+    /// A stage on which programs may run.
+    fn running(programs: Programs) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&directory.path().join("state.redb")).unwrap());
         let observed = Arc::new(ObservedCell::new(Box::new(|| ())));
@@ -42,6 +47,7 @@ impl Stage {
             (Arc::clone(&observed), Arc::default()),
             Arc::new(ManualClock::default()),
             ControllerConfig {
+                programs,
                 loads: Arc::default(),
                 decisions: Arc::default(),
                 base_url: "http://localhost:8080".to_owned(),
@@ -196,6 +202,22 @@ impl Stage {
             (status.to_owned(), message.to_owned())
         };
         status
+    }
+
+    /// Returns the reason and the message of the condition Ready.
+    fn why_not_ready(&self) -> (String, String) {
+        let conditions = self.status("/conditions");
+        let ready = conditions.as_array().unwrap().iter();
+        let ready = ready.clone().find(|one| one["type"] == "Ready").unwrap();
+        let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+        (text("reason"), text("message"))
+    }
+
+    /// Returns the planned sources of the service's revisions, oldest first.
+    fn sources(&self) -> Vec<coracle_serving::RevisionSource> {
+        let plan = self.plan.lock().unwrap();
+        let planned = plan.revisions.values();
+        planned.map(|planned| planned.source.clone()).collect()
     }
 
     fn planned(&self) -> usize {
@@ -426,4 +448,82 @@ fn canary_blocks_and_lists_split_as_they_say() {
         .collect();
     percents.sort_unstable();
     assert_eq!(percents, [5, 25, 70]);
+}
+
+/// Programs may run, and one runs in place of an image.
+fn programs() -> Programs {
+    Programs {
+        are_allowed: true,
+        images: crate::Images::read(&["known=python3 serve.py".to_owned()]).unwrap(),
+    }
+}
+
+#[test]
+fn a_program_is_a_canary_of_a_model_and_the_other_way_round() {
+    let mut stage = Stage::running(programs());
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    assert_eq!(
+        stage.status("/clusterServingRuntimeName"),
+        "kserve-sklearnserver"
+    );
+    let container = json!({"name": "c", "image": "known:v1", "env": [{"name": "STORAGE_URI", "value": "s3://b/v2"}]});
+    stage.predictor(json!({"model": null, "containers": [container], "canaryTrafficPercent": 20}));
+    assert_eq!(stage.ready(), "True");
+    assert_eq!(stage.traffic(), split(&[(2, 20, ""), (1, 80, "prev")]));
+    assert_eq!(stage.status("/clusterServingRuntimeName"), Value::Null);
+    let sources = stage.sources();
+    assert_eq!(
+        (sources[0].uri.as_str(), &sources[0].process),
+        ("s3://b/v1", &None)
+    );
+    assert_eq!(sources[1].uri, "s3://b/v2");
+    let process = sources[1].process.as_deref().unwrap();
+    assert_eq!(process.argv, ["python3", "serve.py"]);
+    stage.predictor(
+        json!({"model": model("s3://b/v3"), "containers": null, "canaryTrafficPercent": 10}),
+    );
+    assert_eq!(stage.traffic(), split(&[(3, 10, ""), (1, 90, "prev")]));
+}
+
+#[test]
+fn what_cannot_run_says_so_and_what_serves_goes_on() {
+    let mut stage = Stage::running(programs());
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    let unknown = json!([{"name": "c", "image": "unknown"}]);
+    stage.predictor(json!({"model": null, "containers": unknown}));
+    let (reason, message) = stage.why_not_ready();
+    assert_eq!(reason, "ImageWithoutCommand");
+    assert!(
+        message.contains("--image 'unknown=PROGRAM ARGUMENTS'"),
+        "{message}"
+    );
+    assert_eq!(stage.sources()[0].uri, "s3://b/v1");
+    // Where programs may not run, even a command is none.
+    let mut stage = Stage::new();
+    stage.predictor(json!({"containers": [{"name": "c", "command": ["x"]}]}));
+    let (reason, message) = stage.why_not_ready();
+    assert_eq!(reason, "ProgramsNotAllowed");
+    assert!(message.contains("--run-programs"), "{message}");
+    assert_eq!(stage.planned(), 0);
+}
+
+#[test]
+fn a_runtime_with_a_command_serves_its_format() {
+    let mut stage = Stage::running(programs());
+    let runtime = json!({
+        "metadata": {"name": "own", "namespace": NAMESPACE},
+        "spec": {
+            "supportedModelFormats": [{"name": "own", "autoSelect": true}],
+            "containers": [{"name": "kserve-container", "command": ["serve"], "args": ["--name={{.Name}}"]}]
+        }
+    });
+    let key = Key::new(&SERVING_RUNTIME, NAMESPACE, "own");
+    stage.store.create(key, runtime).unwrap();
+    stage.predictor(json!({"model": {"modelFormat": {"name": "own"}, "args": ["--more"]}}));
+    assert_eq!(stage.ready(), "True");
+    assert_eq!(stage.status("/servingRuntimeName"), "own");
+    let sources = stage.sources();
+    assert_eq!(sources[0].uri, "");
+    let argv = &sources[0].process.as_deref().unwrap().argv;
+    assert_eq!(argv[..], ["serve", &format!("--name={SERVICE}"), "--more"]);
 }

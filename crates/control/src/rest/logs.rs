@@ -7,12 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use coracle_api::kind::POD;
-use coracle_serving::{LogSource, RevisionId, log_path, set_aside_path};
+use coracle_serving::{LogSource, RevisionId, log_path, replica_log_path, set_aside_path};
 
 use super::path::ObjectsTarget;
 use super::request::{ApiReply, ApiRequest};
 use super::{Answer, Api, now};
-use crate::controller::pods::REVISION_LABEL;
+use crate::controller::pods::{INDEX, REVISION_LABEL};
 use crate::failure::Failure;
 use crate::object;
 
@@ -116,12 +116,6 @@ impl Api {
                 )));
             }
         };
-        if request.flag("previous") {
-            return Err(Failure::bad_request(format!(
-                "previous terminated container \"{}\" in pod \"{name}\" not found: a replica writes on in the same log",
-                source.container()
-            )));
-        }
         let revision = RevisionId {
             namespace: pod.key.namespace().to_owned(),
             name: object::text(&pod.object, "labels", REVISION_LABEL)
@@ -132,7 +126,22 @@ impl Api {
             .logs
             .as_deref()
             .ok_or_else(|| Failure::not_found(&POD, name))?;
-        let path = log_path(directory, &revision, source);
+        let index = object::text(&pod.object, "annotations", INDEX);
+        let process = index.and_then(|index| index.parse().ok());
+        let is_previous = request.flag("previous");
+        let path = match (process, source) {
+            (Some(process), LogSource::Serve) => {
+                replica_log_path(directory, &revision, process, is_previous)
+            }
+            _ => log_path(directory, &revision, source),
+        };
+        let is_there = process.is_some() && source == LogSource::Serve && path.exists();
+        if is_previous && !is_there {
+            return Err(Failure::bad_request(format!(
+                "previous terminated container \"{}\" in pod \"{name}\" not found",
+                source.container()
+            )));
+        }
         let choice = Choice::read(request, now(self))?;
         let (log, position) = read_whole(&path);
         let text = choice.select(&log);

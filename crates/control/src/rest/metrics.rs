@@ -8,7 +8,7 @@ use coracle_serving::{LogSource, RevisionId};
 use serde_json::{Value, json};
 
 use super::{Api, rfc3339};
-use crate::controller::pods::REVISION_LABEL;
+use crate::controller::pods::{INDEX, REVISION_LABEL};
 use crate::object;
 use crate::store::{Key, Stored};
 
@@ -28,7 +28,10 @@ impl Api {
     }
 
     fn metrics_of(&self, pod: &Stored, n_lanes: u64) -> Option<Arc<Stored>> {
-        let (at, window, usage) = self.usage.get(&revision_of(pod))?;
+        let process = object::text(&pod.object, "annotations", INDEX);
+        let process: Option<usize> = process.and_then(|index| index.parse().ok());
+        let (at, window, usage) = self.usage.get(&revision_of(pod), process)?;
+        let n_lanes = if process.is_some() { 1 } else { n_lanes };
         // Lanes share a process: what it used is theirs in equal parts.
         let nanocores = usage.compute.as_secs_f64() / window.as_secs_f64().max(1e-3) * 1e9;
         let cpu = format!("{:.0}n", nanocores / n_lanes as f64);

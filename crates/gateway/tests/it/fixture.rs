@@ -110,13 +110,23 @@ pub(crate) fn start(config: ServerConfig) -> Running {
 
 /// Starts a server with the model `sum`, of which so many calls run at a time.
 pub(crate) fn start_limited(config: ServerConfig, n_places: Option<usize>) -> Running {
+    start_with(config, |sum| {
+        sum.set_concurrency(n_places);
+        ModelTable::try_new([sum]).unwrap()
+    })
+}
+
+/// Starts a server with what `table` makes of the model `sum`.
+pub(crate) fn start_with(
+    config: ServerConfig,
+    table: impl FnOnce(ServedModel) -> ModelTable,
+) -> Running {
     let server = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config.clone()).unwrap();
     let address = server.address();
     let (model, entered, gate) = sum_model();
     let loaded = LoadedModel::new("sum".to_owned(), Box::new(model), LoadPhases::default());
     let served = ServedModel::new(loaded, config.n_workers);
-    served.set_concurrency(n_places);
-    let table = Arc::new(SharedTable::new(ModelTable::try_new([served]).unwrap()));
+    let table = Arc::new(SharedTable::new(table(served)));
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
         let clock = Arc::new(SystemClock::new());

@@ -6,7 +6,9 @@
 
 mod client;
 mod fixture;
+mod forward;
 mod grpc;
 mod lifecycle;
 mod limits;
 mod routes;
+mod upstream;

@@ -250,7 +250,7 @@ fn tritons_extensions_refuse() {
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// Method, path, headers and body of requests that are refused, with the status and a part of the message.
-const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 22] = [
+const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 23] = [
     (
         "GET",
         "/nope",

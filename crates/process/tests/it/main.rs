@@ -6,6 +6,7 @@
 )]
 
 mod fixture;
+mod fleet;
 mod life;
 mod orphans;
 mod probes;

@@ -1,17 +1,24 @@
 //! The loading of one revision: on a thread of its own, warmed up before it is handed over.
 
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use coracle_base::{ByteCount, Code};
-use coracle_model::Signature;
+use coracle_model::{Model, Signature};
 use coracle_tensor::{DType, Tensor, Values};
 
-use super::{Event, FollowerConfig};
-use crate::LoadedModel;
+use super::{Event, FollowerConfig, Loaded};
 use crate::plan::{LoadFailure, PlannedRevision, RevisionId};
 use crate::revision_log::LogSource;
+use crate::{LoadPhases, LoadedModel};
+
+/// What was loaded, before it is warmed up.
+enum Loading {
+    Model(Box<dyn Model>, LoadPhases),
+    Files(Option<PathBuf>),
+}
 
 /// The loading of one revision, on its own thread.
 pub(super) struct Load {
@@ -34,7 +41,22 @@ impl Load {
             let event = Event::Progress(self.id.clone(), text.to_owned());
             drop(self.sender.send(event));
         };
-        let load = || loader.load(&self.id, &self.planned, &progress);
+        let is_process = self.planned.source.process.is_some();
+        let load = || match (is_process, &self.config.processes) {
+            (false, _) => {
+                let loaded = loader.load(&self.id, &self.planned, &progress);
+                loaded.map(|(model, phases)| Loading::Model(model, phases))
+            }
+            (true, Some(_)) => {
+                let files = loader.fetch(&self.id, &self.planned, &progress);
+                files.map(Loading::Files)
+            }
+            (true, None) => Err(LoadFailure {
+                code: Code::Unimplemented,
+                message: "this server runs no processes".to_owned(),
+                is_transient: false,
+            }),
+        };
         let result =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|_panic| {
                 Err(LoadFailure {
@@ -48,14 +70,18 @@ impl Load {
             let source = *source.lock().unwrap_or_else(PoisonError::into_inner);
             log.write(&self.id, source, &format!("error: {}", failure.message));
         }
-        let result = result.map(|(model, phases)| {
+        let result = result.map(|loading| {
+            let (model, phases) = match loading {
+                Loading::Model(model, phases) => (model, phases),
+                Loading::Files(files) => return Loaded::Files(files),
+            };
             let name = self.planned.model_name.clone();
             let mut loaded = LoadedModel::new(name, model, phases);
             let started = clock.monotonic();
             warm_up(&loaded);
             loaded.add_warm_up(clock.monotonic().saturating_sub(started));
             log.write(&self.id, LogSource::Serve, &loaded_line(&loaded));
-            loaded
+            Loaded::Model(loaded)
         });
         let attempt = self.planned.attempt;
         drop(

@@ -53,6 +53,7 @@ fn fixture() -> Fixture {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let (follower, plans) = Follower::new(FollowerConfig {
         loader: Arc::new(loader),
+        processes: None,
         table: Arc::clone(&table),
         observed: Arc::clone(&observed),
         log: RevisionLog::none(Arc::clone(&clock)),

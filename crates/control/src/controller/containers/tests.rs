@@ -1,0 +1,285 @@
+use coracle_api::kind::{CONFIG_MAP, SECRET};
+use serde_json::json;
+
+use super::*;
+use crate::store::Key;
+
+fn translate(predictor: Value) -> Result<(ProcessSpec, Option<String>), NotRunnable> {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store")).unwrap();
+    let put = |kind, name: &str, object: Value| {
+        store.create(Key::new(kind, "ml", name), object).unwrap();
+    };
+    put(
+        &SECRET,
+        "token",
+        json!({"metadata": {"name": "token", "namespace": "ml"}, "data": {"key": "c2VjcmV0"}}),
+    );
+    put(
+        &CONFIG_MAP,
+        "settings",
+        json!({"metadata": {"name": "settings", "namespace": "ml"}, "data": {"A": "1", "B": "2"}}),
+    );
+    let service = json!({"metadata": {"name": "iris", "namespace": "ml", "labels": {"team": "x"}}});
+    let images = Images::read(&["known=python3 -m server".to_owned()]).unwrap();
+    let around = Around {
+        store: &store,
+        service: &service,
+        revision: "iris-predictor-00001",
+        images: &images,
+    };
+    let predictor: PredictorSpec = serde_json::from_value(predictor).unwrap();
+    match &predictor.model {
+        None => custom(&predictor, around),
+        Some(model) => {
+            let runtime = json!({"containers": [{
+                "name": "kserve-container",
+                "image": "known:v1",
+                "args": ["--model_name={{.Name}}", "--model_dir=/mnt/models", "--http_port=8080"],
+                "env": [{"name": "A", "value": "runtime"}, {"name": "TEAM", "value": "{{.Labels.team}}"}],
+                "resources": {"limits": {"cpu": "1", "memory": "2Gi"}}
+            }]});
+            let runtime = serde_json::from_value(runtime).unwrap();
+            of_runtime(&runtime, (&predictor, model), around).map(|spec| (spec, None))
+        }
+    }
+}
+
+fn variable<'a>(spec: &'a ProcessSpec, name: &str) -> Option<&'a str> {
+    let mut found = spec.environment.iter().filter(|(own, _)| own == name);
+    found.next().map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn a_custom_container_becomes_a_process() {
+    let (spec, uri) = translate(json!({
+        "terminationGracePeriodSeconds": 5,
+        "containers": [{
+            "name": "anything",
+            "image": "unknown",
+            "command": ["python3", "model.py"],
+            "args": ["--port", "$(PORT)"],
+            "workingDir": "/srv",
+            "env": [
+                {"name": "STORAGE_URI", "value": "gs://b/m"},
+                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "key"}}},
+                {"name": "NONE", "valueFrom": {"configMapKeyRef": {"name": "gone", "key": "x", "optional": true}}},
+                {"name": "WHERE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+            ],
+            "envFrom": [{"prefix": "S_", "configMapRef": {"name": "settings"}}],
+            "ports": [{"containerPort": 9000, "name": "http"}, {"containerPort": 9001}],
+            "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}},
+            "readinessProbe": {"httpGet": {"path": "/healthy", "port": "http"}, "periodSeconds": 2},
+            "livenessProbe": {"tcpSocket": {"port": 0}, "failureThreshold": 5, "timeoutSeconds": 0}
+        }]
+    }))
+    .unwrap();
+    assert_eq!(uri.as_deref(), Some("gs://b/m"));
+    assert_eq!(spec.argv, ["python3", "model.py", "--port", "$(PORT)"]);
+    assert_eq!(spec.working_directory.as_deref(), Some("/srv"));
+    assert_eq!(
+        (spec.ports.as_slice(), spec.grace_seconds),
+        ([9000, 9001].as_slice(), 5)
+    );
+    let values = ["STORAGE_URI", "TOKEN", "NONE", "WHERE", "S_A", "K_REVISION"];
+    assert_eq!(
+        values.map(|name| variable(&spec, name)),
+        [
+            Some("/mnt/models"),
+            Some("secret"),
+            None,
+            Some("ml"),
+            Some("1"),
+            Some("iris-predictor-00001")
+        ]
+    );
+    assert_eq!(
+        (spec.limits.cpu_millis, spec.limits.memory_bytes),
+        (Some(1_500), Some(1 << 30))
+    );
+    let readiness = spec.readiness.as_ref().unwrap();
+    let path = "/healthy".to_owned();
+    assert_eq!(
+        readiness.action,
+        ProbeAction::HttpGet {
+            path,
+            port: 9000,
+            headers: vec![]
+        }
+    );
+    assert_eq!(
+        (readiness.period_seconds, readiness.failure_threshold),
+        (2, 3)
+    );
+    let liveness = spec.liveness.as_ref().unwrap();
+    assert_eq!(liveness.action, ProbeAction::TcpSocket { port: 9000 });
+    assert_eq!(
+        (liveness.failure_threshold, liveness.timeout_seconds),
+        (5, 1)
+    );
+}
+
+#[test]
+fn a_model_takes_what_its_runtime_says_and_adds_its_own() {
+    let (spec, uri) = translate(json!({"model": {
+        "modelFormat": {"name": "custom"},
+        "args": ["--workers=2"],
+        "env": [{"name": "A", "value": "model"}],
+        "resources": {"limits": {"memory": "4Gi"}},
+        "ports": [{"containerPort": 8080}]
+    }}))
+    .unwrap();
+    assert_eq!(
+        spec.argv,
+        [
+            "python3",
+            "-m",
+            "server",
+            "--model_name=iris",
+            "--model_dir=/mnt/models",
+            "--http_port=8080",
+            "--workers=2"
+        ]
+    );
+    assert_eq!(uri, None);
+    assert_eq!(
+        (variable(&spec, "A"), variable(&spec, "TEAM")),
+        (Some("model"), Some("x"))
+    );
+    assert_eq!(
+        (spec.limits.cpu_millis, spec.limits.memory_bytes),
+        (Some(1_000), Some(4 << 30))
+    );
+    assert_eq!(spec.grace_seconds, 30);
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn what_cannot_run_here_is_refused_by_name() {
+    let with = |field: &str, value: Value| {
+        let mut container = json!({"name": "c", "command": ["x"]});
+        container[field] = value;
+        json!({"containers": [container]})
+    };
+    let cases = [
+        (
+            json!({"containers": [{"name": "c", "image": "other:v1"}]}),
+            "ImageWithoutCommand",
+            "the image \"other:v1\" and no command, and this machine runs no images",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "other:v1"}]}),
+            "ImageWithoutCommand",
+            "--image 'other:v1=PROGRAM ARGUMENTS'",
+        ),
+        (
+            json!({"containers": [{"name": "c"}]}),
+            "ImageWithoutCommand",
+            "neither an image and no command",
+        ),
+        (
+            json!({"containers": [{"name": "kserve-container"}, {"name": "transformer-container"}]}),
+            "InvalidPredictorSpec",
+            "beside it there is transformer-container",
+        ),
+        (
+            json!({"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]}),
+            "InvalidPredictorSpec",
+            "init container i",
+        ),
+        (
+            with("volumeMounts", json!([{"name": "v", "mountPath": "/data"}])),
+            "InvalidPredictorSpec",
+            "nothing is mounted at /data",
+        ),
+        (
+            with(
+                "lifecycle",
+                json!({"preStop": {"exec": {"command": ["x"]}}}),
+            ),
+            "InvalidPredictorSpec",
+            "lifecycle hooks",
+        ),
+        (
+            with(
+                "env",
+                json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "gone", "key": "k"}}}]),
+            ),
+            "InvalidPredictorSpec",
+            "env A: secret gone with the key k does not exist",
+        ),
+        (
+            with(
+                "env",
+                json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+            ),
+            "InvalidPredictorSpec",
+            "the field metadata.name is not known",
+        ),
+        (
+            with("envFrom", json!([{"secretRef": {"name": "gone"}}])),
+            "InvalidPredictorSpec",
+            "secret gone does not exist",
+        ),
+        (
+            with("resources", json!({"limits": {"memory": "much"}})),
+            "InvalidPredictorSpec",
+            "\"much\" is no quantity",
+        ),
+        (
+            with("ports", json!([{"containerPort": 0}])),
+            "InvalidPredictorSpec",
+            "port 0 is none",
+        ),
+        (
+            with("readinessProbe", json!({"grpc": {"port": 1}})),
+            "InvalidPredictorSpec",
+            "readinessProbe: grpc probes",
+        ),
+        (
+            with("livenessProbe", json!({"httpGet": {"port": "web"}})),
+            "InvalidPredictorSpec",
+            "livenessProbe: no port is named \"web\"",
+        ),
+        (
+            with(
+                "startupProbe",
+                json!({"httpGet": {"port": 1, "scheme": "HTTPS"}}),
+            ),
+            "InvalidPredictorSpec",
+            "only the scheme HTTP",
+        ),
+        (
+            with("startupProbe", json!({})),
+            "InvalidPredictorSpec",
+            "exactly one of",
+        ),
+    ];
+    for (predictor, reason, message) in cases {
+        let refused = translate(predictor.clone()).unwrap_err();
+        assert_eq!(refused.reason, reason, "{predictor}");
+        assert!(refused.message.contains(message), "{}", refused.message);
+    }
+}
+
+#[test]
+fn an_empty_dir_for_shared_memory_is_there_anyhow() {
+    let predictor = json!({
+        "containers": [{"name": "c", "command": ["x"], "volumeMounts": [{"name": "v", "mountPath": "/dev/shm"}]}],
+        "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]
+    });
+    assert!(translate(predictor).is_ok());
+}
+
+#[test]
+fn the_runtimes_version_is_the_images_tag() {
+    let cases = [
+        ("a:v1", "a:v2"),
+        ("a", "a:v2"),
+        ("h:5000/a", "h:5000/a:v2"),
+        ("a@sha256:0", "a@sha256:0"),
+    ];
+    for (image, expected) in cases {
+        assert_eq!(with_tag(image, "v2"), expected);
+    }
+}

@@ -1,0 +1,87 @@
+//! A process as the gateway sees one: a server that does what the path says.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+/// A server; its threads end with the test's process.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    /// Lets `/stream` go on.
+    pub(crate) gate: Sender<()>,
+}
+
+impl Upstream {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (gate, opened) = channel();
+        let opened = Arc::new(Mutex::new(opened));
+        let counted = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let opened = Arc::clone(&opened);
+                std::thread::spawn(move || serve(stream, &opened));
+            }
+        });
+        Self {
+            address,
+            connections,
+            gate,
+        }
+    }
+
+    /// How many connections have been made to it.
+    pub(crate) fn n_connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// Reads a request up to its end: its head in lower case, but for the first line, and its body.
+fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).ok()?;
+    Some((head, body))
+}
+
+fn serve(mut stream: TcpStream, gate: &Mutex<Receiver<()>>) {
+    while let Some((head, body)) = read_request(&mut stream) {
+        let path = head.split(' ').nth(1).unwrap();
+        match path {
+            "/close" => return,
+            // Until the other end goes.
+            "/hang" => {}
+            "/stream" => {
+                let start = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n";
+                stream.write_all(start.as_bytes()).unwrap();
+                gate.lock().unwrap().recv().unwrap();
+                stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").unwrap();
+            }
+            _ => {
+                let echo = [head.as_bytes(), &body].concat();
+                let answer = format!(
+                    "HTTP/1.1 203 Fine\r\ncontent-type: text/x-echo\r\nkeep-alive: timeout=5\r\nx-mine: 1\r\ncontent-length: {}\r\n\r\n",
+                    echo.len()
+                );
+                stream
+                    .write_all(&[answer.as_bytes(), &echo].concat())
+                    .unwrap();
+            }
+        }
+    }
+}

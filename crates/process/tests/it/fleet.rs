@@ -1,0 +1,139 @@
+//! Several replicas of a revision, more and fewer of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_base::SystemClock;
+use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, leftovers};
+use coracle_serving::{
+    Backends, ProcessOrder, ProcessRunner as _, ProcessState, RevisionId, RevisionLog,
+    replica_log_path,
+};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::fixture::{Fixture, guard, is_ready, server};
+
+struct Revision {
+    fleet: Fleet,
+    id: RevisionId,
+    backends: Arc<Backends>,
+    states: watch::Sender<Vec<ProcessState>>,
+}
+
+impl Revision {
+    fn new(fixture: &Fixture) -> Self {
+        let path = std::env::var_os("PATH").unwrap();
+        let directory = fixture.directory.path();
+        let clock = Arc::new(SystemClock::new());
+        Self {
+            fleet: Fleet::new(FleetConfig {
+                directory: directory.join("processes"),
+                base_environment: BTreeMap::from([(
+                    "PATH".to_owned(),
+                    path.to_string_lossy().into_owned(),
+                )]),
+                guard: guard(),
+                cgroups: Arc::new(Cgroups::none("a test")),
+                log: RevisionLog::start(directory.join("logs"), clock.clone()),
+                clock,
+                back_off: BackOffPace::default(),
+                drain_max: Duration::from_secs(60),
+                runtime: Handle::current(),
+            }),
+            id: RevisionId {
+                namespace: "n".to_owned(),
+                name: "r".to_owned(),
+            },
+            backends: Arc::default(),
+            states: watch::channel(Vec::new()).0,
+        }
+    }
+
+    fn order(&self, replicas: u32, models: &std::path::Path) {
+        let states = self.states.clone();
+        let order = ProcessOrder {
+            spec: server("print(os.path.exists('models/m'), flush=True)"),
+            models: Some(models.to_owned()),
+            replicas,
+            backends: Arc::clone(&self.backends),
+            report: Arc::new(move |now| drop(states.send_replace(now))),
+        };
+        self.fleet.order(&self.id, order);
+    }
+
+    /// Waits until so many replicas are there and all of them take requests.
+    async fn ready(&self, n: usize) -> Vec<ProcessState> {
+        let mut states = self.states.subscribe();
+        let is_it = |states: &Vec<ProcessState>| states.len() == n && states.iter().all(is_ready);
+        let found = tokio::time::timeout(Duration::from_secs(60), states.wait_for(is_it)).await;
+        found.unwrap().unwrap().clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_come_and_go_and_finish_their_requests_first() {
+    let fixture = Fixture::new();
+    let files = fixture.directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("m"), "").unwrap();
+    let revision = Revision::new(&fixture);
+    revision.order(2, &files);
+    let states = revision.ready(2).await;
+    let calls = [(); 2].map(|()| revision.backends.choose(&[]).unwrap());
+    let second = states[1].address().unwrap();
+    let (staying, leaving): (Vec<_>, Vec<_>) =
+        calls.into_iter().partition(|call| call.address() != second);
+    assert_eq!((staying.len(), leaving.len()), (1, 1));
+    revision.order(1, &files);
+    revision.ready(1).await;
+    // It takes no more requests, but runs until its last one is finished.
+    for _ in 0..4 {
+        assert_ne!(revision.backends.choose(&[]).unwrap().address(), second);
+    }
+    std::net::TcpStream::connect(second).unwrap();
+    drop(leaving);
+    while std::net::TcpStream::connect(second).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    drop(staying);
+    revision.order(0, &files);
+    revision.ready(0).await;
+    assert!(revision.backends.is_empty());
+    revision.order(1, &files);
+    revision.ready(1).await;
+    revision.fleet.stop().await;
+    assert_eq!(fixture.running(), Vec::<u32>::new());
+    let log = replica_log_path(
+        &fixture.directory.path().join("logs"),
+        &revision.id,
+        0,
+        false,
+    );
+    let mut text = String::new();
+    while text.lines().count() < 2 {
+        text = std::fs::read_to_string(&log).unwrap_or_default();
+    }
+    assert!(text.lines().all(|line| line.ends_with(" True")), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_that_is_forgotten_is_stopped_and_an_earlier_servers_processes_too() {
+    let fixture = Fixture::new();
+    let revision = Revision::new(&fixture);
+    revision.order(1, fixture.directory.path());
+    revision.ready(1).await;
+    revision.fleet.forget(&revision.id);
+    while !fixture.running().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let directory = fixture.directory.path().join("processes/n/old");
+    let mut left = std::process::Command::new("sleep")
+        .arg("1000")
+        .env(leftovers::MARKER, directory)
+        .spawn()
+        .unwrap();
+    let _next = Revision::new(&fixture);
+    left.wait().unwrap();
+}
