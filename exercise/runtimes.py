@@ -1,0 +1,266 @@
+"""Runtimes as processes: a kserve.Model and a FastAPI server of one's own, as people have them.
+
+Usage: runtimes.py CORACLE_BINARY. Everything runs on loopback; the programs are those of examples/runtimes, run by the
+interpreter that runs this file.
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import threading
+import time
+
+from exercise import NAMESPACE, ROWS, Stage, check, say, wait_until
+
+EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
+RUNTIMES = EXAMPLES / "runtimes"
+IMAGES = [
+    f"example/iris-fastapi={sys.executable} -m uvicorn server:app --app-dir {RUNTIMES}/fastapi",
+    f"example/iris-kserve={sys.executable} {RUNTIMES}/kserve/model.py",
+]
+
+IN_PROCESS = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: { name: NAME }
+spec:
+  predictor:
+    model: { modelFormat: { name: sklearn }, storageUri: "pvc://examples/iris" }
+"""
+
+FAULTY = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: { name: NAME }
+spec:
+  predictor:
+    terminationGracePeriodSeconds: 1
+    containers: [{ name: kserve-container, command: [sh, -c, 'COMMAND'] }]
+"""
+
+
+class Runtimes(Stage):
+    """A server that may run the examples' programs."""
+
+    def start_coracle(self):
+        arguments = ["--state", self.state, "--api-port", str(self.api_port), "--port", str(self.port)]
+        arguments += ["--pvc", f"examples={EXAMPLES}", "--run-programs"]
+        arguments += [argument for image in IMAGES for argument in ("--image", image)]
+        self.start("coracle", [self.binary, "up", *arguments])
+        wait_until(lambda: self.kubectl("get", "namespaces", check_rc=False)[0] == 0, "coracle up answers kubectl")
+
+    def apply(self, manifest):
+        return self.ns("apply", "-f", "-", stdin=manifest)
+
+    def ready(self, name):
+        self.ns("wait", "--for=condition=Ready", f"inferenceservice/{name}", "--timeout=120s")
+
+    def pods(self, name):
+        listing = self.ns("get", "pods", "-l", f"serving.kserve.io/inferenceservice={name}", "-o", "json")
+        return json.loads(listing)["items"]
+
+    def n_ready(self, name):
+        return sum(pod["status"]["containerStatuses"][0]["ready"] for pod in self.pods(name))
+
+    def processes_left(self):
+        """The processes that bear the mark of this server's programs."""
+        mark = f"CORACLE_REPLICA_DIRECTORY={self.state}".encode()
+        found = []
+        for entry in pathlib.Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                pass
+        return found
+
+
+def predict(stage, name, connection=None):
+    """Returns who answered: the process's server, or none for the server itself."""
+    connection = connection or http.client.HTTPConnection("127.0.0.1", stage.port)
+    path = f"/serving/{NAMESPACE}/{name}/v1/models/{name}:predict"
+    connection.request("POST", path, json.dumps(ROWS), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    body = answer.read()
+    check(answer.status == 200, "prediction", f"{answer.status} {body}")
+    check(json.loads(body) == {"predictions": [0, 2]}, "prediction", body)
+    return answer.getheader("server")
+
+
+class Load:
+    """Requests without a pause from two connections; none may fail."""
+
+    def __init__(self, stage, name):
+        self.stage, self.name, self.failures, self.answers, self.stopping = stage, name, [], [], False
+        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(2)]
+
+    def run(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.stage.port)
+        while not self.stopping:
+            try:
+                self.answers.append(predict(self.stage, self.name, connection))
+            except (SystemExit, OSError, http.client.HTTPException) as failure:
+                self.failures.append(str(failure))
+                return
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping = True
+        for thread in self.threads:
+            thread.join()
+        check(not self.failures, "no request fails under load", self.failures[:1])
+        say(f"{self.name}: {len(self.answers)} requests meanwhile, none failed")
+
+
+def with_window(manifest, name):
+    """The example with a short window, so that scaling to zero is not waited for long."""
+    annotations = '  annotations: { autoscaling.knative.dev/class: kpa.autoscaling.knative.dev, autoscaling.knative.dev/window: "6s" }\n'
+    return manifest.replace(f"  name: {name}\n", f"  name: {name}\n{annotations}", 1)
+
+
+def deploy(stage, name, manifest):
+    stage.apply(with_window(manifest, name))
+    stage.ready(name)
+    check(predict(stage, name) == "uvicorn", "the program answers")
+    [pod] = stage.pods(name)
+    pid = int(pod["metadata"]["annotations"]["serving.coracle.dev/pid"])
+    check(pathlib.Path(f"/proc/{pid}").exists(), "the pod names its process", pid)
+    log = stage.ns("logs", pod["metadata"]["name"])
+    check("predict" in log, "the program's log is the pod's", log)
+    top = wait_until(lambda: re.search(name + r"\S+ +\d+m +(\d+)Mi", stage.ns("top", "pods", check_rc=False)), "kubectl top")
+    check(int(top[1]) > 50, "the memory of a Python process", top[0])
+    say(f"{name}: a program of one's own answers, with its pod, its log and what it uses")
+
+
+def scale(stage, name):
+    with Load(stage, name):
+        stage.ns("scale", "inferenceservice", name, "--replicas=2")
+        wait_until(lambda: stage.n_ready(name) == 2, "two processes")
+        pids = {pod["metadata"]["annotations"]["serving.coracle.dev/pid"] for pod in stage.pods(name)}
+        check(len(pids) == 2, "each replica is a process", pids)
+        stage.ns("scale", "inferenceservice", name, "--replicas=1")
+        wait_until(lambda: len(stage.pods(name)) == 1, "one process again", seconds=120)
+    stage.ns("scale", "inferenceservice", name, "--replicas=0")
+    wait_until(lambda: not stage.pods(name), "no process without requests", seconds=120)
+    wait_until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids), "its processes are gone")
+    started = time.monotonic()
+    predict(stage, name)
+    seconds = time.monotonic() - started
+    wait_until(lambda: stage.n_ready(name) == 1, "the first request brings a process")
+    say(f"{name}: 1 -> 2 -> 1 -> 0 -> 1 processes; the first request after zero took {seconds:.1f} s, most of it Python's start")
+    stage.ns("scale", "inferenceservice", name, "--replicas=1")
+
+
+def killed(stage, name):
+    [pod] = stage.pods(name)
+    pod_name = pod["metadata"]["name"]
+    os.kill(int(pod["metadata"]["annotations"]["serving.coracle.dev/pid"]), signal.SIGKILL)
+    predict(stage, name)
+    status = wait_until(lambda: next((one["status"]["containerStatuses"][0] for one in stage.pods(name) if one["status"]["containerStatuses"][0]["ready"]), None), "it is back")
+    last = status["lastState"]["terminated"]
+    check((status["restartCount"], last["exitCode"], last["signal"]) == (1, 137, 9), "the pod tells the end", status)
+    previous = stage.ns("logs", pod_name, "--previous")
+    check("predict" in previous and "SIGKILL" in previous, "the log of the process before", previous)
+    say(f"{name}: killed with -9, it is back; the next request waited for it")
+
+
+def canary(stage, name, manifest):
+    """Between a revision in this process and the program; the manifests are those of the example and of the sklearn runtime."""
+    service = f"{name}-canary"
+    in_process = IN_PROCESS.replace("NAME", service)
+    program = manifest.replace(f"name: {name}\n", f"name: {service}\n").replace("  predictor:\n", "  predictor:\n    canaryTrafficPercent: 20\n")
+    stage.apply(in_process)
+    stage.ready(service)
+    with Load(stage, service) as load:
+        stage.apply(program)
+        wait_until(lambda: "uvicorn" in load.answers, "the canary takes requests", seconds=120)
+        load.answers.clear()
+        wait_until(lambda: len(load.answers) > 500, "five hundred requests")
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+    answers = [predict(stage, service, connection) for _ in range(1000)]
+    check(answers.count("uvicorn") == 200, "20 percent of 1000", answers.count("uvicorn"))
+    with Load(stage, service) as load:
+        stage.ns("patch", "inferenceservice", service, "--type=merge", "-p", '{"spec": {"predictor": {"canaryTrafficPercent": 0}}}')
+        wait_until(lambda: not any(load.answers[-50:]) and len(load.answers) > 50, "taken back")
+        stage.ns("patch", "inferenceservice", service, "--type=merge", "-p", '{"spec": {"predictor": {"canaryTrafficPercent": null}}}')
+        wait_until(lambda: all(load.answers[-50:]), "promoted")
+    stage.ns("delete", "inferenceservice", service)
+    say(f"{name}: 200 of 1000 requests as a canary of a model in this process; taken back and promoted")
+
+
+def faulty(stage):
+    commands = {
+        "crashes": ("echo no such weights >&2; exit 3", "RevisionFailed", "exit code 3; its last lines: no such weights"),
+        "never-ready": ("sleep 1000", "Deploying", "nothing listens on port"),
+        "ignores-sigterm": ('trap "" TERM; while :; do sleep 1; done', "Deploying", "nothing listens on port"),
+        "floods": ("yes overflowing", "Deploying", "nothing listens on port"),
+    }
+    for name, (command, reason, message) in commands.items():
+        stage.apply(FAULTY.replace("NAME", name).replace("COMMAND", command))
+        path = "jsonpath={.status.conditions[?(@.type=='Ready')]}"
+        seen = lambda: stage.ns("get", "inferenceservice", name, "-o", path)
+        wait_until(lambda: message in seen() and reason in seen(), f"{name} says {message!r}")
+    [pod] = stage.pods("crashes")
+    state = wait_until(lambda: stage.pods("crashes")[0]["status"]["containerStatuses"][0]["state"].get("waiting"), "it waits")
+    check(state["reason"] == "CrashLoopBackOff", "CrashLoopBackOff", state)
+    log = stage.ns("logs", "-l", "serving.kserve.io/inferenceservice=floods", "--tail=-1", check_rc=False)
+    check(len(log) < 40_000_000, "a flood is bounded", len(log))
+    image = FAULTY.replace("command: [sh, -c, 'COMMAND']", "image: some/image:v1").replace("NAME", "image-only")
+    stage.apply(image)
+    why = wait_until(lambda: stage.ns("get", "inferenceservice", "image-only", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}"), "a condition")
+    check("this machine runs no images" in why and "--image 'some/image:v1=" in why, "an image alone says what to do", why)
+    stage.ns("delete", "inferenceservice", "image-only", *commands)
+    say("programs that crash, never listen, ignore SIGTERM or flood their log say so; an image alone says what to do")
+
+
+def server_killed(stage):
+    check(len(stage.processes_left()) >= 4, "guards and programs run", stage.processes_left())
+    stage.processes["coracle"].kill()
+    stage.processes["coracle"].wait()
+    wait_until(lambda: not stage.processes_left(), "no process outlives the server", seconds=60)
+    stage.start_coracle()
+    for name in ("iris-fastapi", "iris-kserve"):
+        wait_until(lambda: stage.n_ready(name) >= 1, "it is served again")
+        predict(stage, name)
+    stage.processes["coracle"].terminate()
+    stage.processes["coracle"].wait(timeout=60)
+    check(not stage.processes_left(), "nothing is left of a server that was stopped", stage.processes_left())
+    say("no process outlives the server, killed or stopped")
+
+
+def main():
+    stage = Runtimes(sys.argv[1])
+    examples = {
+        "iris-fastapi": (RUNTIMES / "fastapi" / "service.yaml").read_text(),
+        "iris-kserve": (RUNTIMES / "kserve" / "service.yaml").read_text(),
+    }
+    try:
+        stage.start_coracle()
+        stage.kubectl("create", "namespace", NAMESPACE)
+        stage.apply((RUNTIMES / "kserve" / "runtime.yaml").read_text())
+        for name, manifest in examples.items():
+            deploy(stage, name, manifest)
+            scale(stage, name)
+            killed(stage, name)
+            canary(stage, name, manifest)
+        faulty(stage)
+        server_killed(stage)
+    except BaseException:
+        log = stage.directory / "coracle.log"
+        print(log.read_text()[-3000:] if log.exists() else "", file=sys.stderr)
+        raise
+    finally:
+        stage.close()
+    print("runtimes are done")
+
+
+if __name__ == "__main__":
+    main()
