@@ -36,6 +36,7 @@ pub fn inference_service(object: &mut Value) {
             }
         }
     }
+    name_mode(object);
     let format = object.pointer("/spec/predictor/model/modelFormat/name");
     if let Some(format) = format.and_then(Value::as_str).map(str::to_owned)
         && let Some(Value::Object(metadata)) = object.get_mut("metadata")
@@ -44,6 +45,19 @@ pub fn inference_service(object: &mut Value) {
         if let Value::Object(annotations) = annotations {
             annotations.insert("modelFormat".to_owned(), format.into());
         }
+    }
+}
+
+/// Writes the deployment mode under its name of today.
+fn name_mode(object: &mut Value) {
+    let mode = object.pointer_mut("/metadata/annotations/serving.kserve.io~1deploymentMode");
+    if let Some(mode) = mode {
+        let named = match mode.as_str() {
+            Some("RawDeployment") => "Standard",
+            Some("Serverless") => "Knative",
+            _ => return,
+        };
+        *mode = json!(named);
     }
 }
 
@@ -72,8 +86,17 @@ fn rewrite_framework(predictor: &mut Value) {
         let answers_v2 = format
             .and_then(Value::as_str)
             .is_some_and(|format| V2_FORMATS.contains(&format));
-        if answers_v2 && !model.contains_key("protocolVersion") {
-            model.insert("protocolVersion".to_owned(), json!("v2"));
+        let runtime = model.get("runtime").and_then(Value::as_str);
+        let protocol = match runtime {
+            Some("kserve-mlserver") => Some("v2"),
+            Some("kserve-torchserve") => Some("v1"),
+            _ if answers_v2 => Some("v2"),
+            _ => None,
+        };
+        if let Some(protocol) = protocol
+            && !model.contains_key("protocolVersion")
+        {
+            model.insert("protocolVersion".to_owned(), json!(protocol));
         }
     }
 }
@@ -116,13 +139,59 @@ mod tests {
     }
 
     #[test]
-    fn onnx_speaks_v2() {
-        let mut object =
-            json!({"metadata": {}, "spec": {"predictor": {"onnx": {"storageUri": "gs://b"}}}});
+    fn protocols_follow_formats_and_runtimes() {
+        let model = |format: &str, runtime: Value| json!({"model": {"modelFormat": {"name": format}, "runtime": runtime}});
+        let cases = [
+            (json!({"onnx": {"storageUri": "gs://b"}}), json!("v2")),
+            (json!({"sklearn": {"storageUri": "gs://b"}}), Value::Null),
+            (
+                json!({"onnx": {"protocolVersion": "grpc-v2"}}),
+                json!("grpc-v2"),
+            ),
+            (model("triton", Value::Null), json!("v2")),
+            (model("sklearn", json!("kserve-mlserver")), json!("v2")),
+            (model("pytorch", json!("kserve-torchserve")), json!("v1")),
+        ];
+        for (predictor, expected) in cases {
+            let mut object = json!({"metadata": {}, "spec": {"predictor": predictor}});
+            inference_service(&mut object);
+            let protocol = object.pointer("/spec/predictor/model/protocolVersion");
+            assert_eq!(
+                protocol.cloned().unwrap_or_default(),
+                expected,
+                "{predictor}"
+            );
+        }
+    }
+
+    #[test]
+    fn modes_have_their_names_of_today() {
+        for (written, expected) in [
+            ("RawDeployment", "Standard"),
+            ("Serverless", "Knative"),
+            ("Standard", "Standard"),
+        ] {
+            let mut object = json!({
+                "metadata": {"annotations": {"serving.kserve.io/deploymentMode": written}},
+                "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}
+            });
+            inference_service(&mut object);
+            let annotations = &object["metadata"]["annotations"];
+            assert_eq!(annotations["serving.kserve.io/deploymentMode"], expected);
+        }
+    }
+
+    #[test]
+    fn files_of_a_place_go_where_models_are_looked_for() {
+        let mut object = json!({"metadata": {}, "spec": {"predictor": {
+            "model": {"modelFormat": {"name": "sklearn"}},
+            "storageUris": [{"uri": "s3://b/a"}, {"uri": "s3://b/b", "mountPath": "/mnt/models/b"}]
+        }}});
         inference_service(&mut object);
+        let places = &object["spec"]["predictor"]["storageUris"];
         assert_eq!(
-            object["spec"]["predictor"]["model"]["protocolVersion"],
-            "v2"
+            (&places[0]["mountPath"], &places[1]["mountPath"]),
+            (&json!("/mnt/models"), &json!("/mnt/models/b"))
         );
     }
 }

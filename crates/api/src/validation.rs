@@ -1,10 +1,13 @@
 //! KServe's rules for InferenceServices, in the words of its validating webhook.
 
+mod runtimes;
 mod scaling;
 
 use k8s_openapi::api::core::v1::Container;
 use serde_json::Value;
 use thiserror::Error;
+
+pub use runtimes::{NamedRuntime, serving_runtime};
 
 use crate::inference_service::{
     Canary, CanarySpec, ComponentExtensionSpec, InferenceServiceSpec, ModelSource, ModelSpec, Open,

@@ -268,11 +268,11 @@ fn every_model_that_does_not_load_is_told() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("2 of 3 models did not load"), "{stderr}");
     assert!(
-        stderr.contains("'sklearn.svm._classes.SVC' is not supported"),
+        stderr.contains("SVC: kernel 'precomputed' is not supported"),
         "{stderr}"
     );
     assert!(
-        stderr.contains("KNeighborsClassifier' is not supported"),
+        stderr.contains("KNeighborsClassifier: metric 'precomputed' is not supported"),
         "{stderr}"
     );
 }

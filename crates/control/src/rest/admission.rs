@@ -2,6 +2,7 @@
 
 use coracle_api::schema;
 use coracle_api::structural::{self, Cause};
+use coracle_api::validation::{self, NamedRuntime};
 use coracle_api::{Kind, Origin, kind};
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use super::request::ApiRequest;
 use crate::controller::scaling;
 use crate::failure::Failure;
 use crate::object;
+use crate::store::Store;
 
 /// Looks at unknown fields as the client asked: refuses them, or returns warnings.
 ///
@@ -210,8 +212,7 @@ pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> R
     if *kind == kind::INFERENCE_SERVICE {
         let denied =
             |why: String| Failure::denied("inferenceservice.kserve-webhook-server.validator", &why);
-        coracle_api::validation::inference_service(old, object)
-            .map_err(|why| denied(why.to_string()))?;
+        validation::inference_service(old, object).map_err(|why| denied(why.to_string()))?;
         return scaling::check(object).map_err(|why| denied(why.to_string()));
     }
     if *kind == kind::CUSTOM_RESOURCE_DEFINITION {
@@ -228,4 +229,37 @@ pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> R
         }
     }
     Ok(())
+}
+
+/// Checks a runtime against the others of its scope.
+pub(crate) fn check_runtime(store: &Store, kind: &Kind, object: &Value) -> Result<(), Failure> {
+    let (namespace, webhook) = if *kind == kind::SERVING_RUNTIME {
+        let webhook = "servingruntime.kserve-webhook-server.validator";
+        (Some(object::namespace(object)), webhook)
+    } else if *kind == kind::CLUSTER_SERVING_RUNTIME {
+        (
+            None,
+            "clusterservingruntime.kserve-webhook-server.validator",
+        )
+    } else {
+        return Ok(());
+    };
+    let read = |runtime: &Value| {
+        Some(NamedRuntime {
+            name: object::name(runtime).to_owned(),
+            namespace: object::namespace(runtime).to_owned(),
+            spec: serde_json::from_value(runtime.get("spec")?.clone()).ok()?,
+        })
+    };
+    // One that cannot be read was refused by its schema.
+    let Some(new) = read(object) else {
+        return Ok(());
+    };
+    let (others, _) = store.list(kind, namespace);
+    let others: Vec<NamedRuntime> = others
+        .iter()
+        .filter_map(|stored| read(&stored.object))
+        .collect();
+    validation::serving_runtime(&new, &others)
+        .map_err(|why| Failure::denied(webhook, &why.to_string()))
 }
