@@ -108,7 +108,8 @@ impl Reply {
 
     /// Tells kubectl in its own words that Kubernetes is elsewhere: without a kubeconfig it asks port 8080.
     pub(crate) fn kubernetes_elsewhere() -> Self {
-        const BODY: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"this port answers predictions, not kubectl; use the kubeconfig that `coracle up` names: export KUBECONFIG=~/.coracle/kubeconfig","reason":"NotFound","code":404}"#;
+        // A `Status` for kubectl, and an error as all others for everybody else.
+        const BODY: &str = r#"{"error":"this port answers predictions, not kubectl; use the kubeconfig that `coracle up` names: export KUBECONFIG=~/.coracle/kubeconfig","kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"this port answers predictions, not kubectl; use the kubeconfig that `coracle up` names: export KUBECONFIG=~/.coracle/kubeconfig","reason":"NotFound","code":404}"#;
         Self::with_status(StatusCode::NOT_FOUND, BODY.as_bytes().to_vec())
     }
 
