@@ -32,6 +32,11 @@ pub enum ColumnOperation {
         /// The exponent.
         lambda: f64,
     },
+    /// The logarithm of the number plus a shift; what makes that zero or less is refused.
+    LnAbove {
+        /// The shift.
+        shift: f64,
+    },
     /// The share of the training data below, from 0 to 1.
     Quantiles {
         /// Quantiles, rising.
@@ -88,6 +93,8 @@ impl ColumnOperation {
             Self::YeoJohnson { lambda, precise } => output.push(yeo_johnson(x, *lambda, *precise)),
             Self::BoxCox { .. } if x <= 0.0 => return false,
             Self::BoxCox { lambda } => output.push(box_cox(x, *lambda)),
+            Self::LnAbove { shift } if x <= -shift => return false,
+            Self::LnAbove { shift } => output.push((x + shift).ln()),
             Self::Quantiles {
                 quantiles,
                 references,
@@ -234,7 +241,7 @@ impl TableFn for Columnwise {
             for (column, (&x, operation)) in row.iter().zip(&self.operations).enumerate() {
                 if !operation.push(x, &mut output) {
                     let message = format!(
-                        "row {index}, column {column}: not positive; this model takes positive numbers"
+                        "row {index}, column {column}: too small; this model takes larger numbers only"
                     );
                     return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
                 }

@@ -141,6 +141,8 @@ pub enum LogSum {
     Total,
     /// Each less that.
     Shares,
+    /// The same, after the largest has been subtracted from each.
+    SharesOfLargest,
 }
 
 /// The normalisation of log-probabilities.
@@ -166,7 +168,7 @@ impl crate::TableFn for LogNormalized {
     fn n_columns(&self) -> usize {
         match self.kind {
             LogSum::Total => 1,
-            LogSum::Shares => self.inner.n_columns(),
+            LogSum::Shares | LogSum::SharesOfLargest => self.inner.n_columns(),
         }
     }
 
@@ -179,8 +181,12 @@ impl crate::TableFn for LogNormalized {
         let width = self.inner.n_columns().max(1);
         match self.kind {
             LogSum::Total => Ok(values.chunks_exact(width).map(log_sum_exp).collect()),
-            LogSum::Shares => {
+            LogSum::Shares | LogSum::SharesOfLargest => {
                 for row in values.chunks_exact_mut(width) {
+                    if self.kind == LogSum::SharesOfLargest {
+                        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                        row.iter_mut().for_each(|value| *value -= largest);
+                    }
                     let total = log_sum_exp(row);
                     row.iter_mut().for_each(|value| *value -= total);
                 }

@@ -17,7 +17,15 @@ pub enum MissingMarker {
 }
 
 impl MissingMarker {
-    fn matches(self, value: f64) -> bool {
+    /// Returns what a table may hold.
+    pub(crate) fn accepts(self) -> Accepts {
+        match self {
+            Self::Nan => Accepts::FINITE_OR_MISSING,
+            Self::Number(_) => Accepts::FINITE,
+        }
+    }
+
+    pub(crate) fn matches(self, value: f64) -> bool {
         match self {
             Self::Nan => value.is_nan(),
             #[expect(
@@ -82,10 +90,7 @@ impl Estimator for SimpleImputer {
     }
 
     fn accepts(&self) -> Accepts {
-        match self.spec.missing {
-            MissingMarker::Nan => Accepts::FINITE_OR_MISSING,
-            MissingMarker::Number(_) => Accepts::FINITE,
-        }
+        self.spec.missing.accepts()
     }
 
     fn methods(&self) -> &[MethodSpec] {

@@ -15,6 +15,7 @@ mod column_transformer;
 mod columnwise;
 mod faceted;
 mod gaussian;
+mod imputation;
 mod imputer;
 mod initial;
 mod isotonic;
@@ -29,6 +30,7 @@ mod network;
 mod one_hot;
 mod ordinal;
 mod pipeline;
+mod process;
 mod projection;
 mod regressor;
 mod rowwise;
@@ -57,6 +59,10 @@ pub use column_transformer::{Block, BlockAction, ColumnTransformer};
 pub use columnwise::{BinEncoding, ColumnOperation, Columnwise};
 pub use faceted::{Choice, Facet, Faceted};
 pub use gaussian::{Factor, GaussianSpec, Gaussians, LogNormalized, LogSum};
+pub use imputation::{
+    ImputationStep, IterativeImputer, IterativeImputerSpec, KnnImputer, KnnImputerSpec,
+    MissingIndicator,
+};
 pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
 pub use initial::{Initial, InitialLink, InitialScorer, ProbabilityMargin};
 pub use isotonic::{Isotonic, OutOfBounds};
@@ -73,12 +79,14 @@ pub use network::{Activation, Layer, Network};
 pub use one_hot::{OneHotColumn, OneHotEncoder, Unknown};
 pub use ordinal::{OrdinalColumn, OrdinalScorer};
 pub use pipeline::{Pipeline, Step};
+pub use process::{Covariance, Process, ProcessAnswer, Smoothness};
 pub use projection::{Projection, ProjectionSpec};
 pub use regressor::{InverseLink, Regressor};
 pub use rowwise::{Norm, Products, RowOperation, Rowwise, Unary};
 pub use rules::{RowRule, Rule, ZeroSum};
 pub use scaler::{Scaler, ScalerStep};
 pub use spec_error::SpecError;
+pub use special::digamma;
 pub use spline::{ColumnSplines, Extrapolation, Splines};
 pub use svm::{PairRule, Pairs, Svm, SvmSpec};
 pub use table_fn::{

@@ -73,6 +73,13 @@ pub enum Rule {
     LastLargest,
     /// The number of the largest column, the first of equal ones.
     FirstLargest,
+    /// Groups of columns: the number of the first largest among the first columns of each group.
+    LargestOfEach {
+        /// The columns of each group.
+        width: usize,
+        /// How many of them count.
+        sizes: Vec<usize>,
+    },
     /// 1 where a column is above the threshold, else 0.
     Above(f64),
     /// One column: its negative and itself, each over two.
@@ -151,6 +158,13 @@ impl Rule {
                 *n_classes
             }
             Self::LastLargest | Self::FirstLargest => 1,
+            Self::LargestOfEach { width, sizes } => {
+                expect("the groups", width.saturating_mul(sizes.len()))?;
+                if sizes.iter().any(|size| *size == 0 || size > width) {
+                    return Err(SpecError::new("a group has no columns"));
+                }
+                sizes.len()
+            }
             Self::OverSum(_) | Self::Above(_) | Self::TrimOne => n_features,
             Self::HalvedPair => {
                 expect("a decision", 1)?;
@@ -220,6 +234,12 @@ impl Rule {
             }
             Self::LastLargest => out[0] = count(last_largest(answers)),
             Self::FirstLargest => out[0] = count(first_largest(answers)),
+            Self::LargestOfEach { width, sizes } => {
+                let groups = answers.chunks_exact(*width).zip(sizes);
+                for (out, (group, size)) in out.iter_mut().zip(groups) {
+                    *out = count(first_largest(&group[..*size]));
+                }
+            }
             _ => self.apply_each(answers, out),
         }
     }

@@ -118,8 +118,7 @@ pub(crate) fn log_sum_exp(values: &[f64]) -> f64 {
 
 /// Returns the derivative of the logarithm of the gamma function, for positive `x`.
 #[must_use]
-#[allow(dead_code)]
-pub(crate) fn digamma(mut x: f64) -> f64 {
+pub fn digamma(mut x: f64) -> f64 {
     // Recurrence up to where the asymptotic series is exact to double precision.
     let mut result = 0.0;
     while x < 10.0 {
@@ -137,6 +136,28 @@ pub(crate) fn digamma(mut x: f64) -> f64 {
         8.333_333_333_333_333e-2,
     ];
     result + x.ln() - 0.5 / x - z * polynomial(z, &series)
+}
+
+/// Returns the error function.
+#[must_use]
+pub(crate) fn erf(x: f64) -> f64 {
+    let magnitude = x.abs();
+    if magnitude > 6.0 {
+        return x.signum();
+    }
+    if x.is_nan() || x == 0.0 {
+        return x;
+    }
+    // exp(-x^2) times a series of positive terms, which lose nothing by cancelling.
+    let square = magnitude * magnitude;
+    let (mut term, mut sum, mut odd) = (magnitude, magnitude, 1.0);
+    while term > sum * 1e-17 {
+        odd += 2.0;
+        term *= 2.0 * square / odd;
+        sum += term;
+    }
+    let value = std::f64::consts::FRAC_2_SQRT_PI * (-square).exp() * sum;
+    value.min(1.0).copysign(x)
 }
 
 #[cfg(test)]
@@ -158,6 +179,23 @@ mod tests {
             assert!(
                 (got - expected).abs() <= 1e-14 * expected.abs(),
                 "{p}: {got}"
+            );
+        }
+    }
+
+    #[test]
+    fn erf_is_that_of_scipy() {
+        // scipy.special.erf
+        for (x, expected) in [
+            (1e-8, 1.1283791670955126e-8),
+            (0.5, 0.5204998778130465),
+            (-2.0, -0.9953222650189527),
+            (5.5, 0.9999999999999927),
+        ] {
+            let got = erf(x);
+            assert!(
+                (got - expected).abs() <= 2e-15 * expected.abs(),
+                "{x}: {got}"
             );
         }
     }

@@ -67,6 +67,14 @@ impl<'g> Fitted<'g> {
         self.count("n_features_in_")
     }
 
+    /// Returns the number of features of an estimator that may not have recorded it.
+    pub(super) fn known_width(&self) -> Result<usize, LoadError> {
+        if self.attr("n_features_in_").is_none() {
+            return Err(self.unsupported("the number of columns is not in the file"));
+        }
+        self.n_features()
+    }
+
     /// Returns an array of numbers of any shape, flat.
     pub(super) fn flat(&self, name: &str) -> Result<Vec<f64>, LoadError> {
         self.numbers(name).map(|(_, values)| values)

@@ -81,7 +81,7 @@ pub(super) fn nearest_center(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         return Err(fitted.unsupported("a clustering that did not converge has no centres"));
     }
     let labels = numbered(fitted, centers.n_rows, true)?;
-    let nearest = nearest(fitted, &centers, Metric::Euclidean)?;
+    let nearest = nearest(fitted, &centers, Metric::SquaredEuclidean)?;
     clusters(fitted, nearest, labels, None)
 }
 
@@ -89,7 +89,7 @@ pub(super) fn nearest_center(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 pub(super) fn birch(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let centers = fitted.matrix_of("subcluster_centers_", fitted.n_features()?)?;
     let labels = labels_in(fitted, "subcluster_labels_")?;
-    let nearest = nearest(fitted, &centers, Metric::Euclidean)?;
+    let nearest = nearest(fitted, &centers, Metric::SquaredEuclidean)?;
     clusters(fitted, nearest, labels, Some(&centers))
 }
 
@@ -97,9 +97,7 @@ pub(super) fn birch(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 pub(super) fn nearest_centroid(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     if fitted.version.is_from(6) {
         // From 1.6 on decisions weigh classes and variances.
-        return Err(
-            fitted.unsupported("nearest centroids of releases from 1.6 on are not supported")
-        );
+        return super::discriminant::nearest_centroid(fitted);
     }
     let centers = fitted.matrix_of("centroids_", fitted.n_features()?)?;
     let name = fitted
@@ -107,8 +105,16 @@ pub(super) fn nearest_centroid(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         .ok_or_else(|| fitted.unsupported("a metric that is a function is not supported"))?;
     let metric = Metric::named(&name).ok_or_else(|| fitted.unknown("metric", &name))?;
     let labels = labels(fitted)?;
-    let nearest = nearest(fitted, &centers, metric)?;
+    let nearest = nearest(fitted, &centers, whole(metric))?;
     clusters(fitted, nearest, labels, None)
+}
+
+/// Returns the metric in which nearest centres are compared: the whole square, not what differs between centres.
+pub(super) fn whole(metric: Metric) -> Metric {
+    match metric {
+        Metric::Euclidean => Metric::SquaredEuclidean,
+        metric => metric,
+    }
 }
 
 fn nearest(

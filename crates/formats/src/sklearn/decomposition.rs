@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Facet, Factor, GaussianSpec, Gaussians, Kernel, KernelMap, KernelMapSpec, Mapped, Pointwise,
-    Projection, ProjectionSpec, inverse, multiply, solve,
+    Choice, ColumnOperation, Columnwise, Composed, Facet, Factor, GaussianSpec, Gaussians, Kernel,
+    KernelMap, KernelMapSpec, Mapped, Pointwise, Projection, ProjectionSpec, Rule, ZeroSum,
+    inverse, multiply, solve,
 };
-use coracle_model::{LoadError, Method};
+use coracle_model::{Accepts, LoadError, Method};
 
 use super::arrays::Matrix;
 use super::convert::Part;
@@ -355,5 +356,77 @@ pub(super) fn rbf_sampler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let scale = (2.0 / exact(n_outputs)).sqrt();
     let cosine = Mapped::new(Arc::new(projection), Pointwise::Cos);
     let scaled = Mapped::new(Arc::new(cosine), Pointwise::Times(scale));
+    fitted.faceted(vec![Facet::table(Method::Transform, Arc::new(scaled))])
+}
+
+/// Converts BernoulliRBM: the probabilities of its hidden units.
+pub(super) fn boltzmann(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let components = components(fitted)?;
+    let spec = ProjectionSpec {
+        n_features: components.n_columns,
+        offset: fitted.finite("intercept_hidden_", components.n_rows)?,
+        weights: components.values,
+        ..ProjectionSpec::default()
+    };
+    let projection = Projection::try_new(spec).map_err(|error| fitted.spec(error))?;
+    let platt = Pointwise::Platt {
+        slope: -1.0,
+        offset: 0.0,
+    };
+    let hidden = Mapped::new(Arc::new(projection), platt);
+    fitted.faceted(vec![Facet::table(Method::Transform, Arc::new(hidden))])
+}
+
+/// Converts LabelPropagation and LabelSpreading over a kernel.
+pub(super) fn label_propagation(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    match fitted.text_if("kernel").as_deref() {
+        Some("rbf") => {}
+        Some(other) => return Err(fitted.unknown("kernel", other)),
+        None => return Err(fitted.unsupported("a kernel that is a function is not supported")),
+    }
+    let labels = super::labels::labels(fitted)?;
+    let references = fitted.matrix_or_sparse("X_")?;
+    let shares = fitted.matrix_of("label_distributions_", labels.len())?;
+    let map = kernel_map(
+        fitted,
+        KernelMapSpec {
+            kernel: Kernel::Rbf {
+                gamma: fitted.number("gamma")?,
+            },
+            n_features: fitted.n_features()?,
+            references: references.values,
+            weights: shares.transposed().values,
+            centering: None,
+        },
+    )?;
+    let probabilities = super::ensembles::after(fitted, map, Rule::OverSum(ZeroSum::Divide))?;
+    let predict = Facet::classes(Arc::clone(&probabilities), labels, Choice::FirstLargest);
+    fitted.faceted(vec![
+        predict.map_err(|error| fitted.spec(error))?,
+        Facet::table(Method::PredictProba, probabilities),
+    ])
+}
+
+/// Converts SkewedChi2Sampler.
+pub(super) fn skewed_chi2(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let spec = |error| fitted.spec(error);
+    let weights = fitted.matrix("random_weights_")?;
+    let n_outputs = weights.n_columns;
+    let n_features = fitted.n_features()?;
+    let projection = Projection::try_new(ProjectionSpec {
+        n_features,
+        offset: fitted.finite("random_offset_", n_outputs)?,
+        weights: weights.transposed().values,
+        ..ProjectionSpec::default()
+    });
+    let logarithm = ColumnOperation::LnAbove {
+        shift: fitted.number("skewedness")?,
+    };
+    let logarithms = Columnwise::try_new(vec![logarithm; n_features], Accepts::FINITE);
+    let logarithms = Arc::new(logarithms.map_err(spec)?);
+    let projected = Composed::try_new(logarithms, Arc::new(projection.map_err(spec)?));
+    let cosine = Mapped::new(Arc::new(projected.map_err(spec)?), Pointwise::Cos);
+    let scale = Pointwise::Times(2.0_f64.sqrt() / exact(n_outputs).sqrt());
+    let scaled = Mapped::new(Arc::new(cosine), scale);
     fitted.faceted(vec![Facet::table(Method::Transform, Arc::new(scaled))])
 }

@@ -160,7 +160,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     ]
     Record "sklearn.gaussian_process._gpr" ["GaussianProcessRegressor"]
     Record "sklearn.gaussian_process.kernels" [
-        "ConstantKernel" "DotProduct" "Matern" "Product" "RBF" "RationalQuadratic" "Sum"
+        "ConstantKernel" "DotProduct" "ExpSineSquared" "Exponentiation" "Matern" "Product" "RBF" "RationalQuadratic" "Sum"
         "WhiteKernel"
     ]
     Record "sklearn.impute._base" ["MissingIndicator" "SimpleImputer"]

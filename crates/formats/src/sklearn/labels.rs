@@ -34,6 +34,24 @@ pub(super) fn labels_in(fitted: &Fitted<'_>, name: &str) -> Result<Labels, LoadE
     Ok(Labels::new(values))
 }
 
+/// Returns the labels of each output, where `classes_` is a list of arrays; `None` where it is one array.
+pub(super) fn labels_of_outputs(fitted: &Fitted<'_>) -> Result<Option<Vec<Labels>>, LoadError> {
+    let id = fitted.require("classes_")?;
+    let Node::List(items) = fitted.graph.node(id) else {
+        return Ok(None);
+    };
+    let labels = items.iter().map(|&item| {
+        let array = fitted.graph.array(item)?;
+        let values = values(fitted, array)?;
+        (!values.is_empty()).then(|| Labels::new(values))
+    });
+    let labels: Option<Vec<Labels>> = labels.collect();
+    let labels = labels.filter(|labels| !labels.is_empty());
+    labels
+        .map(Some)
+        .ok_or_else(|| fitted.malformed("'classes_' holds something else than labels"))
+}
+
 fn values(fitted: &Fitted<'_>, array: &Array) -> Option<Values> {
     let dtype = array.dtype();
     match (dtype.kind, dtype.item_size) {

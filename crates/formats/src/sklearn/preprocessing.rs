@@ -113,7 +113,8 @@ pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     Ok(Part::new(imputer, facts))
 }
 
-fn missing_marker(fitted: &Fitted<'_>) -> Result<MissingMarker, LoadError> {
+/// Reads what counts as missing.
+pub(super) fn missing_marker(fitted: &Fitted<'_>) -> Result<MissingMarker, LoadError> {
     let id = fitted.require("missing_values")?;
     match fitted.graph.float(id) {
         Some(number) if number.is_nan() => Ok(MissingMarker::Nan),

@@ -49,11 +49,7 @@ pub(super) fn binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Converts FunctionTransformer over a function of numpy that Coracle knows.
 pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let function = known_function(fitted, "func")?;
-    if fitted.attr("n_features_in_").is_none() {
-        return Err(fitted.unsupported(
-            "the number of columns is not in the file; construct it with validate=True",
-        ));
-    }
+    fitted.known_width()?;
     let accepts = match fitted.flag("validate")? {
         true => Accepts::FINITE,
         false => Accepts::ANY,

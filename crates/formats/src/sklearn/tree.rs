@@ -1,13 +1,16 @@
 //! Decision trees and forests of them.
 
-use coracle_estimators::{Classifier, Decision, InverseLink, Link, Regressor};
+use std::sync::Arc;
+
+use coracle_estimators::{Classifier, Decision, Facet, InverseLink, Labels, Link, Regressor, Rule};
 use coracle_forest::{Forest, ForestSpec, NodeSpec, Precision, SplitRule, Target, TreeSpec};
 use coracle_model::{Component, LoadError, LoadErrorKind, Width};
 use coracle_pickle::Array;
 
 use super::convert::Part;
+use super::ensembles;
 use super::fitted::Fitted;
-use super::labels::labels;
+use super::labels::{labels, labels_of_outputs};
 
 /// What a leaf of a tree holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub(super) enum LeafKind {
     Probabilities { n_classes: usize },
     /// A value per output.
     Values { n_outputs: usize },
+    /// A probability per class of each output; outputs of fewer classes are filled up.
+    Table { n_outputs: usize, n_classes: usize },
 }
 
 impl LeafKind {
@@ -23,6 +28,10 @@ impl LeafKind {
         match self {
             Self::Probabilities { n_classes } => n_classes,
             Self::Values { n_outputs } => n_outputs,
+            Self::Table {
+                n_outputs,
+                n_classes,
+            } => n_outputs.saturating_mul(n_classes),
         }
     }
 }
@@ -32,6 +41,10 @@ const NO_CHILD: i64 = -1;
 
 /// Converts a decision tree or extra tree classifier.
 pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    if let Some(labels) = labels_of_outputs(fitted)? {
+        let forest = single(fitted, table_leaf(&labels))?;
+        return table_classifier(fitted, forest, labels);
+    }
     let labels = labels(fitted)?;
     let leaf = LeafKind::Probabilities {
         n_classes: labels.len(),
@@ -59,6 +72,11 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 
 /// Converts a random forest or extra trees classifier.
 pub(super) fn forest_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    if let Some(labels) = labels_of_outputs(fitted)? {
+        let (forest, children) = averaged(fitted, table_leaf(&labels))?;
+        let part = table_classifier(fitted, forest, labels)?;
+        return Ok(Part { children, ..part });
+    }
     let labels = labels(fitted)?;
     let leaf = LeafKind::Probabilities {
         n_classes: labels.len(),
@@ -88,6 +106,30 @@ pub(super) fn forest_regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         children,
         ..Part::new(regressor, facts)
     })
+}
+
+fn table_leaf(labels: &[Labels]) -> LeafKind {
+    LeafKind::Table {
+        n_outputs: labels.len(),
+        n_classes: labels.iter().map(Labels::len).max().unwrap_or_default(),
+    }
+}
+
+/// Returns a classifier of several outputs, which answers labels only.
+fn table_classifier(
+    fitted: &Fitted<'_>,
+    forest: Forest,
+    labels: Vec<Labels>,
+) -> Result<Part, LoadError> {
+    let facts = facts(&forest, None);
+    let rule = Rule::LargestOfEach {
+        width: labels.iter().map(Labels::len).max().unwrap_or_default(),
+        sizes: labels.iter().map(Labels::len).collect(),
+    };
+    let classes = ensembles::after(fitted, Arc::new(forest), rule)?;
+    let predict = Facet::class_table(classes, labels).map_err(|error| fitted.spec(error))?;
+    let part = fitted.faceted(vec![predict])?;
+    Ok(Part { facts, ..part })
 }
 
 fn width(n_outputs: usize) -> Width {
@@ -305,14 +347,20 @@ fn leaf_values(
     let expected = match leaf {
         LeafKind::Probabilities { n_classes } => [n_nodes, 1, n_classes],
         LeafKind::Values { n_outputs } => [n_nodes, n_outputs, 1],
+        LeafKind::Table {
+            n_outputs,
+            n_classes,
+        } => [n_nodes, n_outputs, n_classes],
     };
     if shape != expected {
         let message = format!("values have shape {shape:?}, expected {expected:?}");
         return Err(tree.error(LoadErrorKind::Malformed, message));
     }
     // Up to 1.3 leaves hold weighted counts, which scikit-learn divides by their sum at every call.
-    if matches!(leaf, LeafKind::Probabilities { .. }) && !tree.version.is_from(4) {
-        for counts in values.chunks_exact_mut(leaf.width().max(1)) {
+    let is_classifier = !matches!(leaf, LeafKind::Values { .. });
+    if is_classifier && !tree.version.is_from(4) {
+        let [_, _, n_classes] = expected;
+        for counts in values.chunks_exact_mut(n_classes.max(1)) {
             let sum: f64 = counts.iter().sum();
             let divisor = if sum == 0.0 { 1.0 } else { sum };
             counts.iter_mut().for_each(|count| *count /= divisor);

@@ -692,7 +692,7 @@ pub(super) fn dummy_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         }
         other => return Err(fitted.unsupported(format!("strategy '{other}' draws at random"))),
     };
-    let constant: Arc<dyn TableFn> = Arc::new(Constant::new(fitted.n_features()?, probabilities));
+    let constant: Arc<dyn TableFn> = Arc::new(Constant::new(fitted.known_width()?, probabilities));
     let predict = Facet::classes(Arc::clone(&constant), labels, Choice::FirstLargest);
     let logarithms = Mapped::new(Arc::clone(&constant), Pointwise::Ln);
     fitted.faceted(vec![
@@ -705,6 +705,6 @@ pub(super) fn dummy_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Converts DummyRegressor.
 pub(super) fn dummy_regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let values = fitted.flat("constant_")?;
-    let constant = Constant::new(fitted.n_features()?, values);
+    let constant = Constant::new(fitted.known_width()?, values);
     fitted.faceted(vec![Facet::flat(Method::Predict, Arc::new(constant))])
 }
