@@ -2,8 +2,8 @@
 //! a [`Duration`](std::time::Duration) on the caller's monotonic clock ([`coracle_base::Clock::monotonic`]).
 //!
 //! [`autoscale`] says how many replicas a revision should have, and [`simulate`] is the proving ground for that; [`rollout`] says whether a canary goes on,
-//! [`experiment`] which variant is better and whether one may believe it, [`assignment`] which variant a unit gets, and [`bandit`] which one is
-//! to be tried next.
+//! [`experiment`] which variant is better and whether one may believe it, [`assignment`] which variant a unit gets, [`bandit`] which one is
+//! to be tried next, and [`shadow`] how far two models' answers are apart.
 //! Start reading at [`autoscale::Autoscaler`].
 
 pub mod assignment;
@@ -12,6 +12,7 @@ pub mod bandit;
 pub mod experiment;
 mod random;
 pub mod rollout;
+pub mod shadow;
 pub mod simulate;
 mod spec_error;
 
