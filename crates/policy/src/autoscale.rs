@@ -29,7 +29,7 @@ pub use window::Sample;
 use forecast::Forecaster;
 use idle::Idle;
 use kpa::{Kpa, ScaleDownDelay};
-use pressure::Pressure;
+use pressure::{Pressure, Surroundings};
 use window::{Samples, Which};
 
 /// Kubernetes' HPA leaves things as they are this near to the target.
@@ -248,16 +248,17 @@ impl Autoscaler {
 
     /// Looks at the targets that more replicas are to keep.
     fn relieve(&mut self, now: Duration, ready: Ready, draft: &mut Draft) {
-        let asked = draft.replicas;
+        let around = Surroundings {
+            ready: ready.replicas,
+            metric_asked: draft.replicas,
+            is_panic: self.kpa.mode() == Mode::Panic,
+        };
         if let Some(target) = self.spec.latency_p99_target {
             let p99 = self.samples.latency_p99(now);
             let value = p99.map(|p99| p99.as_secs_f64());
-            let floor = self.latency.decide(
-                &self.spec,
-                now,
-                (ready.replicas, asked),
-                (value, target.as_secs_f64()),
-            );
+            let floor = self
+                .latency
+                .decide(&self.spec, now, around, (value, target.as_secs_f64()));
             let to = draft.replicas.max(floor);
             draft.set(to, Adjustment::Latency { p99, target, to });
         }
@@ -269,9 +270,7 @@ impl Autoscaler {
                 });
             let per_replica = waiting / f64::from(ready.replicas.max(1));
             let value = (waiting > 0.0).then_some(per_replica);
-            let floor =
-                self.queue
-                    .decide(&self.spec, now, (ready.replicas, asked), (value, target));
+            let floor = self.queue.decide(&self.spec, now, around, (value, target));
             let to = draft.replicas.max(floor);
             draft.set(
                 to,

@@ -238,3 +238,48 @@ fn a_metric_of_rates_settles_too() {
         "48 / 5.6 = 9: {desired:?}"
     );
 }
+
+/// A target of all of a replica's places leaves no reserve: chance bursts wait. Targets on latency and on the queue find out how many replicas more are
+/// needed, without going to the most and without going up and down.
+#[test]
+fn targets_on_latency_and_queue_find_the_reserve_that_is_needed() {
+    let tight = AutoscaleSpec {
+        target_utilization: 1.0,
+        ..spec()
+    };
+    let by_latency = AutoscaleSpec {
+        latency_p99_target: Some(Duration::from_millis(400)),
+        ..tight.clone()
+    };
+    let by_queue = AutoscaleSpec {
+        queue_depth_target: Some(0.2),
+        ..tight.clone()
+    };
+    // Five minutes after the step, until the load ends.
+    let range = 900..1_800;
+    for seed in SEEDS {
+        let without = run(&tight, Trace::Step, seed);
+        for spec in [&by_latency, &by_queue] {
+            let with = run(spec, Trace::Step, seed);
+            let over = |outcome: &Outcome| outcome.seconds_over_objective(range.clone());
+            assert!(
+                over(&with) * 4 <= over(&without),
+                "seed {seed}: {} s, {} s without",
+                over(&with),
+                over(&without)
+            );
+            let cost = |outcome: &Outcome| outcome.replica_seconds(range.clone()) as f64;
+            assert!(
+                cost(&with) < 1.6 * cost(&without),
+                "seed {seed}: {} times the cost",
+                cost(&with) / cost(&without)
+            );
+            let desired = with.seconds[range.clone()]
+                .iter()
+                .map(|second| second.desired);
+            let desired: Vec<u32> = desired.collect();
+            let n_changes = desired.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            assert!(n_changes <= 12, "seed {seed}: {n_changes} changes");
+        }
+    }
+}
