@@ -1,3 +1,5 @@
+//! Containers of manifests, translated.
+
 use coracle_api::kind::{CONFIG_MAP, SECRET};
 use serde_json::json;
 
@@ -153,15 +155,25 @@ fn a_model_takes_what_its_runtime_says_and_adds_its_own() {
     assert_eq!(spec.grace_seconds, 30);
 }
 
+/// A custom container with one more field.
+fn with(field: &str, value: Value) -> Value {
+    let mut container = json!({"name": "c", "command": ["x"]});
+    container[field] = value;
+    json!({"containers": [container]})
+}
+
+/// Checks that predictors are refused for these reasons, in words that contain these.
+fn check_refused(cases: &[(Value, &str, &str)]) {
+    for (predictor, reason, message) in cases {
+        let refused = translate(predictor.clone()).unwrap_err();
+        assert_eq!(refused.reason, *reason, "{predictor}");
+        assert!(refused.message.contains(message), "{}", refused.message);
+    }
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_cannot_run_here_is_refused_by_name() {
-    let with = |field: &str, value: Value| {
-        let mut container = json!({"name": "c", "command": ["x"]});
-        container[field] = value;
-        json!({"containers": [container]})
-    };
-    let cases = [
+    check_refused(&[
         (
             json!({"containers": [{"name": "c", "image": "other:v1"}]}),
             "ImageWithoutCommand",
@@ -221,6 +233,12 @@ fn what_cannot_run_here_is_refused_by_name() {
             "InvalidPredictorSpec",
             "secret gone does not exist",
         ),
+    ]);
+}
+
+#[test]
+fn fields_that_cannot_be_had_are_refused_by_name() {
+    check_refused(&[
         (
             with("resources", json!({"limits": {"memory": "much"}})),
             "InvalidPredictorSpec",
@@ -254,12 +272,7 @@ fn what_cannot_run_here_is_refused_by_name() {
             "InvalidPredictorSpec",
             "exactly one of",
         ),
-    ];
-    for (predictor, reason, message) in cases {
-        let refused = translate(predictor.clone()).unwrap_err();
-        assert_eq!(refused.reason, reason, "{predictor}");
-        assert!(refused.message.contains(message), "{}", refused.message);
-    }
+    ]);
 }
 
 #[test]
