@@ -162,7 +162,10 @@ def scale(stage, name):
 def killed(stage, name):
     [pod] = stage.pods(name)
     pod_name = pod["metadata"]["name"]
-    os.kill(int(pod["metadata"]["annotations"]["serving.coracle.dev/pid"]), signal.SIGKILL)
+    pid = int(pod["metadata"]["annotations"]["serving.coracle.dev/pid"])
+    os.kill(pid, signal.SIGKILL)
+    # A request that reaches it while it dies is lost with it; one that comes after that waits for the next process.
+    wait_until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "it is gone")
     predict(stage, name)
     status = wait_until(lambda: next((one["status"]["containerStatuses"][0] for one in stage.pods(name) if one["status"]["containerStatuses"][0]["ready"]), None), "it is back")
     last = status["lastState"]["terminated"]

@@ -176,13 +176,7 @@ fn process(
     };
     let in_container = |why: String| format!("container {name}: {why}");
     refuse_unknown(container, pod).map_err(in_container)?;
-    let argv = argv(container, around.images).map_err(|image| NotRunnable {
-        reason: "ImageWithoutCommand",
-        message: format!(
-            "container {name} has {image} and no command, and this machine runs no images: write what runs here as the container's command, or start coracle up with --image '{}=PROGRAM ARGUMENTS'",
-            container.image.as_deref().unwrap_or("IMAGE")
-        ),
-    })?;
+    let argv = argv(container, around.images).ok_or_else(|| no_program(name, container))?;
     let sources = Sources {
         store: around.store,
         service: around.service,
@@ -230,20 +224,28 @@ fn refuse_unknown(container: &Container, pod: &PodSpec) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the program and its arguments; an error names the image that would have had to be run.
-fn argv(container: &Container, images: &Images) -> Result<Vec<String>, String> {
+/// Returns the program and its arguments; `None` if there is no program.
+fn argv(container: &Container, images: &Images) -> Option<Vec<String>> {
     let own = container
         .command
         .as_deref()
         .filter(|command| !command.is_empty());
     let image = container.image.as_deref().unwrap_or_default();
-    let command = match own.or_else(|| images.command(image)) {
-        Some(command) => command,
-        None if image.is_empty() => return Err("neither an image".to_owned()),
-        None => return Err(format!("the image {image:?}")),
-    };
+    let command = own.or_else(|| images.command(image))?;
     let arguments = container.args.iter().flatten();
-    Ok(command.iter().chain(arguments).cloned().collect())
+    Some(command.iter().chain(arguments).cloned().collect())
+}
+
+fn no_program(name: &str, container: &Container) -> NotRunnable {
+    match container.image.as_deref() {
+        None | Some("") => format!("container {name} has neither a command nor an image").into(),
+        Some(image) => NotRunnable {
+            reason: "ImageWithoutCommand",
+            message: format!(
+                "container {name} has the image {image:?} and no command, and this machine runs no images: write what runs here as the container's command, or start coracle up with --image '{image}=PROGRAM ARGUMENTS'"
+            ),
+        },
+    }
 }
 
 /// The variables that Knative gives every container.

@@ -1,4 +1,4 @@
-//! Containers of manifests, translated.
+//! Containers as people write them, and what becomes of them.
 
 use coracle_api::kind::{CONFIG_MAP, SECRET};
 use serde_json::json;
@@ -155,39 +155,92 @@ fn a_model_takes_what_its_runtime_says_and_adds_its_own() {
     assert_eq!(spec.grace_seconds, 30);
 }
 
-/// A custom container with one more field.
-fn with(field: &str, value: Value) -> Value {
-    let mut container = json!({"name": "c", "command": ["x"]});
-    container[field] = value;
-    json!({"containers": [container]})
-}
-
-/// Checks that predictors are refused for these reasons, in words that contain these.
-fn check_refused(cases: &[(Value, &str, &str)]) {
-    for (predictor, reason, message) in cases {
-        let refused = translate(predictor.clone()).unwrap_err();
-        assert_eq!(refused.reason, *reason, "{predictor}");
-        assert!(refused.message.contains(message), "{}", refused.message);
+#[test]
+fn what_a_container_asks_for_in_vain_is_refused_by_name() {
+    let secret =
+        json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "gone", "key": "k"}}}]);
+    let field = json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]);
+    let cases = [
+        (
+            "volumeMounts",
+            json!([{"name": "v", "mountPath": "/data"}]),
+            "nothing is mounted at /data",
+        ),
+        (
+            "lifecycle",
+            json!({"preStop": {"exec": {"command": ["x"]}}}),
+            "lifecycle hooks",
+        ),
+        (
+            "env",
+            secret,
+            "env A: secret gone with the key k does not exist",
+        ),
+        ("env", field, "the field metadata.name is not known"),
+        (
+            "envFrom",
+            json!([{"secretRef": {"name": "gone"}}]),
+            "secret gone does not exist",
+        ),
+        (
+            "resources",
+            json!({"limits": {"memory": "much"}}),
+            "\"much\" is no quantity",
+        ),
+        (
+            "resources",
+            json!({"limits": {"cpu": "-1"}}),
+            "\"-1\" is no quantity",
+        ),
+        ("ports", json!([{"containerPort": 0}]), "port 0 is none"),
+        (
+            "readinessProbe",
+            json!({"grpc": {"port": 1}}),
+            "readinessProbe: grpc probes",
+        ),
+        (
+            "livenessProbe",
+            json!({"httpGet": {"port": "web"}}),
+            "no port is named \"web\"",
+        ),
+        (
+            "startupProbe",
+            json!({"httpGet": {"port": 1, "scheme": "HTTPS"}}),
+            "only the scheme HTTP",
+        ),
+        ("startupProbe", json!({}), "startupProbe: exactly one of"),
+    ];
+    for (field, value, message) in cases {
+        let mut container = json!({"name": "c", "command": ["x"]});
+        container[field] = value;
+        let refused = translate(json!({"containers": [container]})).unwrap_err();
+        assert_eq!(refused.reason, "InvalidPredictorSpec", "{field}");
+        let why = refused.message;
+        assert!(
+            why.starts_with("container c: ") && why.contains(message),
+            "{why}"
+        );
     }
 }
 
 #[test]
-fn what_cannot_run_here_is_refused_by_name() {
-    check_refused(&[
+fn what_has_no_program_says_what_to_do() {
+    let image = json!({"containers": [{"name": "c", "image": "other:v1"}]});
+    let cases = [
         (
-            json!({"containers": [{"name": "c", "image": "other:v1"}]}),
+            image.clone(),
             "ImageWithoutCommand",
             "the image \"other:v1\" and no command, and this machine runs no images",
         ),
         (
-            json!({"containers": [{"name": "c", "image": "other:v1"}]}),
+            image,
             "ImageWithoutCommand",
             "--image 'other:v1=PROGRAM ARGUMENTS'",
         ),
         (
             json!({"containers": [{"name": "c"}]}),
-            "ImageWithoutCommand",
-            "neither an image and no command",
+            "InvalidPredictorSpec",
+            "neither a command nor an image",
         ),
         (
             json!({"containers": [{"name": "kserve-container"}, {"name": "transformer-container"}]}),
@@ -199,80 +252,12 @@ fn what_cannot_run_here_is_refused_by_name() {
             "InvalidPredictorSpec",
             "init container i",
         ),
-        (
-            with("volumeMounts", json!([{"name": "v", "mountPath": "/data"}])),
-            "InvalidPredictorSpec",
-            "nothing is mounted at /data",
-        ),
-        (
-            with(
-                "lifecycle",
-                json!({"preStop": {"exec": {"command": ["x"]}}}),
-            ),
-            "InvalidPredictorSpec",
-            "lifecycle hooks",
-        ),
-        (
-            with(
-                "env",
-                json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "gone", "key": "k"}}}]),
-            ),
-            "InvalidPredictorSpec",
-            "env A: secret gone with the key k does not exist",
-        ),
-        (
-            with(
-                "env",
-                json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
-            ),
-            "InvalidPredictorSpec",
-            "the field metadata.name is not known",
-        ),
-        (
-            with("envFrom", json!([{"secretRef": {"name": "gone"}}])),
-            "InvalidPredictorSpec",
-            "secret gone does not exist",
-        ),
-    ]);
-}
-
-#[test]
-fn fields_that_cannot_be_had_are_refused_by_name() {
-    check_refused(&[
-        (
-            with("resources", json!({"limits": {"memory": "much"}})),
-            "InvalidPredictorSpec",
-            "\"much\" is no quantity",
-        ),
-        (
-            with("ports", json!([{"containerPort": 0}])),
-            "InvalidPredictorSpec",
-            "port 0 is none",
-        ),
-        (
-            with("readinessProbe", json!({"grpc": {"port": 1}})),
-            "InvalidPredictorSpec",
-            "readinessProbe: grpc probes",
-        ),
-        (
-            with("livenessProbe", json!({"httpGet": {"port": "web"}})),
-            "InvalidPredictorSpec",
-            "livenessProbe: no port is named \"web\"",
-        ),
-        (
-            with(
-                "startupProbe",
-                json!({"httpGet": {"port": 1, "scheme": "HTTPS"}}),
-            ),
-            "InvalidPredictorSpec",
-            "only the scheme HTTP",
-        ),
-        (
-            with("startupProbe", json!({})),
-            "InvalidPredictorSpec",
-            "exactly one of",
-        ),
-    ]);
+    ];
+    for (predictor, reason, message) in cases {
+        let refused = translate(predictor.clone()).unwrap_err();
+        assert_eq!(refused.reason, reason, "{predictor}");
+        assert!(refused.message.contains(message), "{}", refused.message);
+    }
 }
 
 #[test]
