@@ -123,6 +123,10 @@ pub(crate) struct GatewayArguments {
     #[arg(long)]
     pub(crate) allow_shared_memory: bool,
 
+    /// Let web pages of this origin ask, such as https://example.com, or of any (*); may be given several times
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    pub(crate) cors_origins: Vec<String>,
+
     /// The address to listen on; anything but loopback needs --allow-anonymous
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub(crate) host: IpAddr,

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use anyhow::bail;
 use coracle_base::{ByteCount, Clock, SystemClock};
 use coracle_formats::{LoadOptions, Loaded, ModelFile, load, locate, locate_all};
-use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport};
+use coracle_gateway::{
+    AccessLog, CorsPolicy, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport,
+};
 use coracle_model::{Method, Model, TensorSpec};
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 
@@ -161,6 +163,9 @@ impl GatewayConfig {
                 shutdown_timeout: arguments.shutdown_timeout,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 allow_shared_memory: arguments.allow_shared_memory,
+                cors: CorsPolicy {
+                    origins: arguments.cors_origins.clone(),
+                },
                 control: None,
             },
             log_format: match arguments.log_format {

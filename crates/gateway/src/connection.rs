@@ -13,7 +13,7 @@ use coracle_protocol::{v1, v2};
 use coracle_serving::{HttpStatistics, MetricsText, ModelTable, ServedModel};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use tokio::sync::watch;
@@ -21,6 +21,8 @@ use tokio::sync::watch;
 use crate::body::ReplyBody;
 use crate::codec::Codec;
 use crate::forward::Pool;
+use crate::cors::CorsPolicy;
+use crate::encoding;
 use crate::grpc;
 use crate::infer::{self, Calls};
 use crate::limits::Limits;
@@ -30,6 +32,7 @@ use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
 use crate::route::{self, Named, NoRoute, Route};
 use crate::scope::Scope;
 use crate::server::Stage;
+use crate::trace::{TRACEPARENT, Trace};
 
 /// What every worker of a server shares.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     /// False while shutting down.
     pub(crate) ready: AtomicBool,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Which web pages may ask.
+    pub(crate) cors: CorsPolicy,
     /// Loads and unloads models on request, where that is allowed.
     pub(crate) control: Option<Arc<dyn ModelControl>>,
 }
@@ -79,6 +84,9 @@ impl Handler {
         if grpc::is_grpc(&head.headers) && head.version == Version::HTTP_2 {
             return Ok(self.handle_grpc(head, body, started, request_id).await);
         }
+        if let Some(response) = self.shared.cors.preflight(&head) {
+            return Ok(response);
+        }
         let mut seen = Seen::default();
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
@@ -110,6 +118,8 @@ impl Handler {
             }
             Err(no_route) => missing(no_route, head.uri.path()),
         };
+        let reply = self.compressed(reply, &head.headers).await;
+        let trace = Trace::of(&head.headers);
         self.shared.http.respond(reply.status.as_u16());
         self.log.answer(
             Answer {
@@ -120,11 +130,15 @@ impl Handler {
                 n_bytes_in: seen.n_bytes_in,
                 n_bytes_out: reply.body.len(),
                 request_id: request_id.to_str().unwrap_or_default(),
+                trace_id: trace.as_ref().map(Trace::id),
             },
             &self.shared.http,
             seen.model,
         );
-        Ok(reply.into_response(request_id))
+        let mut response = reply.into_response(request_id);
+        self.mark_trace(trace.as_ref(), &mut response);
+        self.shared.cors.mark(&head.headers, &mut response);
+        Ok(response)
     }
 
     /// Answers one gRPC request; its line in the log has the HTTP status of its outcome.
@@ -137,7 +151,8 @@ impl Handler {
     ) -> Response<ReplyBody> {
         let path = head.uri.path().to_owned();
         let id = request_id.clone();
-        let (response, noted) = Rc::clone(&self).grpc(head, body, started, request_id).await;
+        let trace = Trace::of(&head.headers);
+        let (mut response, noted) = Rc::clone(&self).grpc(head, body, started, request_id).await;
         self.shared.http.respond(noted.http_status());
         self.log.answer(
             Answer {
@@ -148,11 +163,20 @@ impl Handler {
                 n_bytes_in: noted.n_bytes_in,
                 n_bytes_out: response.body().len(),
                 request_id: id.to_str().unwrap_or_default(),
+                trace_id: trace.as_ref().map(Trace::id),
             },
             &self.shared.http,
             noted.model.as_deref(),
         );
+        self.mark_trace(trace.as_ref(), &mut response);
         response
+    }
+
+    /// Gives a request's trace back.
+    fn mark_trace(&self, trace: Option<&Trace>, response: &mut Response<ReplyBody>) {
+        if let Some(header) = trace.and_then(|trace| trace.header(self.unique())) {
+            response.headers_mut().insert(TRACEPARENT, header);
+        }
     }
 
     /// Waits until the server begins to shut down.
@@ -202,7 +226,7 @@ impl Handler {
         if let Err(reply) = check_headers(&head.headers, &codec) {
             return reply;
         }
-        let body = match self.read_body(body).await {
+        let body = match self.read_whole(&head.headers, body).await {
             Ok(body) => body,
             Err(reply) => return reply,
         };
@@ -278,8 +302,22 @@ impl Handler {
         }
     }
 
+    /// Reads the whole body, and expands it if it is compressed.
+    pub(crate) async fn read_whole(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Result<Bytes, Reply> {
+        let encoding = encoding::of_request(headers)?;
+        let body = self.read_body(body).await?;
+        match encoding {
+            None => Ok(body),
+            Some(encoding) => self.expanded(encoding, body).await,
+        }
+    }
+
     /// Reads the whole body within its limits of size and time.
-    pub(crate) async fn read_body(&self, body: Incoming) -> Result<Bytes, Reply> {
+    async fn read_body(&self, body: Incoming) -> Result<Bytes, Reply> {
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
         let too_large = || {
@@ -312,6 +350,16 @@ impl Handler {
         }
     }
 
+    /// Returns a number that no other request of this server has.
+    fn unique(&self) -> u64 {
+        let id = self.next_id.get();
+        self.next_id.set(id.wrapping_add(1));
+        // A bijection spreads consecutive numbers over all of them (splitmix64's last steps).
+        let mut mixed = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^ (mixed >> 31)
+    }
+
     /// Returns the caller's request id if it is one, else a new one.
     fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
         if let Some(id) = headers.get(REQUEST_ID)
@@ -320,12 +368,7 @@ impl Handler {
         {
             return id.clone();
         }
-        let id = self.next_id.get();
-        self.next_id.set(id.wrapping_add(1));
-        // A bijection spreads consecutive numbers over all of them (splitmix64's last steps).
-        let mut mixed = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed ^= mixed >> 31;
+        let mixed = self.unique();
         let mut digits = [0_u8; 16];
         for (position, digit) in digits.iter_mut().enumerate() {
             let nibble = (mixed >> (60 - 4 * position)) & 0xf;
@@ -429,7 +472,7 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Reply> {
     })
 }
 
-/// Refuses content types and encodings that are not read.
+/// Refuses content types that are not read.
 fn check_headers(headers: &HeaderMap, codec: &Codec) -> Result<(), Reply> {
     let unsupported = |message: &str| {
         Err(Reply::error_and_close(
@@ -437,13 +480,6 @@ fn check_headers(headers: &HeaderMap, codec: &Codec) -> Result<(), Reply> {
             message,
         ))
     };
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        return unsupported(
-            "compressed bodies are not supported yet; send the body without Content-Encoding",
-        );
-    }
     let Some(content_type) = headers.get(CONTENT_TYPE) else {
         return Ok(());
     };

@@ -45,7 +45,7 @@ impl Handler {
             | Extension::Unload(_)
             | Extension::RegisterRegion(_)
             | Extension::UnregisterRegion(_) => {
-                let body = match self.read_body(body).await {
+                let body = match self.read_whole(asked.headers, body).await {
                     Ok(body) => body,
                     Err(reply) => return reply,
                 };
@@ -79,7 +79,7 @@ impl Handler {
             return Ok(Reply::rendered(|out| v2::repository_index(&entries, out)));
         }
         // A page of another site can make a browser send such a request; no program sends this header.
-        if asked.headers.contains_key(ORIGIN) {
+        if asked.headers.contains_key(ORIGIN) && self.shared.cors.allowed(asked.headers).is_none() {
             return Err(Failure {
                 code: Code::FailedPrecondition,
                 message: "web pages may not change what the server does".to_owned(),

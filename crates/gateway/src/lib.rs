@@ -8,6 +8,8 @@
 mod body;
 mod codec;
 mod connection;
+mod cors;
+mod encoding;
 mod extensions;
 mod forward;
 mod grpc;
@@ -22,8 +24,10 @@ mod route;
 mod scope;
 mod server;
 mod shared_memory;
+mod trace;
 
 pub use coracle_protocol::facts::IndexEntry;
+pub use cors::CorsPolicy;
 pub use limits::Limits;
 pub use log::{AccessLog, Log, LogFormat, LogWriter};
 pub use model_control::{ControlError, ModelControl};

@@ -68,6 +68,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) n_bytes_in: usize,
     pub(crate) n_bytes_out: usize,
     pub(crate) request_id: &'a str,
+    /// The trace that the request is part of.
+    pub(crate) trace_id: Option<&'a str>,
 }
 
 impl Log {
@@ -131,13 +133,17 @@ impl Log {
             n_bytes_in,
             n_bytes_out,
             request_id,
+            trace_id,
         } = answer;
         let time = self.timestamp();
         let milliseconds = elapsed.as_secs_f64() * 1e3;
         let line = match self.format {
             LogFormat::Human => {
+                let trace = trace_id
+                    .map(|id| format!(" trace={id}"))
+                    .unwrap_or_default();
                 let line = format!(
-                    "{method} {} {status} {milliseconds:.3}ms in={n_bytes_in} out={n_bytes_out} id={request_id}",
+                    "{method} {} {status} {milliseconds:.3}ms in={n_bytes_in} out={n_bytes_out} id={request_id}{trace}",
                     path.escape_debug()
                 );
                 // The model's own log has the time already.
@@ -145,10 +151,14 @@ impl Log {
                 format!("{time} {line}")
             }
             LogFormat::Json => format!(
-                "{{\"time\":\"{time}\",\"method\":{},\"path\":{},\"status\":{status},\"ms\":{milliseconds:.3},\"bytes_in\":{n_bytes_in},\"bytes_out\":{n_bytes_out},\"request_id\":{}}}",
+                "{{\"time\":\"{time}\",\"method\":{},\"path\":{},\"status\":{status},\"ms\":{milliseconds:.3},\"bytes_in\":{n_bytes_in},\"bytes_out\":{n_bytes_out},\"request_id\":{}{}}}",
                 json_string(method),
                 json_string(path),
-                json_string(request_id)
+                json_string(request_id),
+                // Hexadecimal digits need no escapes.
+                trace_id
+                    .map(|id| format!(",\"trace_id\":\"{id}\""))
+                    .unwrap_or_default()
             ),
         };
         if self.format == LogFormat::Json {

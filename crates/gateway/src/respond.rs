@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use coracle_base::Code;
+use coracle_protocol::compression::Encoding;
 use coracle_protocol::{error_body, http_status};
-
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY,
+};
 use hyper::{Response, StatusCode};
 
 use crate::body::ReplyBody;
 use crate::codec::Encoded;
+use crate::encoding;
 
 /// The header that carries a request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,6 +32,7 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) body: Vec<u8>,
     kind: Kind,
+    encoding: Option<Encoding>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,16 @@ impl Reply {
             status,
             body,
             kind: Kind::Json,
+            encoding: None,
+        }
+    }
+
+    /// Returns the answer with its body compressed.
+    pub(crate) fn with_encoding(self, body: Vec<u8>, encoding: Encoding) -> Self {
+        Self {
+            body,
+            encoding: Some(encoding),
+            ..self
         }
     }
 
@@ -143,6 +157,10 @@ impl Reply {
             },
         );
         headers.insert(REQUEST_ID, request_id);
+        if let Some(encoding) = self.encoding {
+            headers.insert(CONTENT_ENCODING, encoding::header(encoding));
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        }
         match self.kind {
             Kind::Json | Kind::Metrics => {}
             Kind::Binary(json_length) => {

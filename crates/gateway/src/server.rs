@@ -25,6 +25,7 @@ use tokio::task::LocalSet;
 use crate::body::Busy;
 use crate::connection::{Handler, Shared};
 use crate::forward::Pool;
+use crate::cors::CorsPolicy;
 use crate::infer::Calls;
 use crate::limits::Limits;
 use crate::log::Log;
@@ -47,6 +48,8 @@ pub struct ServerConfig {
     pub version: String,
     /// Whether clients may register shared memory for tensors.
     pub allow_shared_memory: bool,
+    /// Which web pages may ask.
+    pub cors: CorsPolicy,
     /// What loads and unloads models on request, where that is allowed.
     pub control: Option<Arc<dyn ModelControl>>,
 }
@@ -140,6 +143,7 @@ impl Server {
             version: self.config.version.clone(),
             ready: AtomicBool::new(true),
             clock,
+            cors: self.config.cors.clone(),
             control: self.config.control.clone(),
         });
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));

@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use coracle_base::SystemClock;
-use coracle_gateway::{AccessLog, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport};
+use coracle_gateway::{
+    AccessLog, CorsPolicy, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport,
+};
 use coracle_model::{Description, Model, RunError, RunErrorKind, Signature, TensorSpec};
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 use coracle_tensor::{DType, Tensor, Values};
@@ -75,6 +77,9 @@ pub(crate) fn config(limits: Limits) -> ServerConfig {
         shutdown_timeout: Duration::from_secs(20),
         version: "9.8.7".to_owned(),
         allow_shared_memory: true,
+        cors: CorsPolicy {
+            origins: vec!["https://good.example".to_owned()],
+        },
         control: None,
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod fixture;
 mod forward;
 mod grpc;
+mod headers;
 mod lifecycle;
 mod limits;
 mod routes;

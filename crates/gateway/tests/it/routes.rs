@@ -352,8 +352,16 @@ const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 23] = [
         "/v1/models/sum:predict",
         &[JSON, ("content-encoding", "gzip")],
         ROW,
+        400,
+        "not gzip data",
+    ),
+    (
+        "POST",
+        "/v1/models/sum:predict",
+        &[JSON, ("content-encoding", "compress")],
+        ROW,
         415,
-        "compressed bodies are not supported yet",
+        "this content encoding is not supported; supported are gzip, br, zstd, deflate",
     ),
     (
         "POST",
