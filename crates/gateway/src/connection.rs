@@ -20,9 +20,9 @@ use tokio::sync::watch;
 
 use crate::body::ReplyBody;
 use crate::codec::Codec;
-use crate::forward::Pool;
 use crate::cors::CorsPolicy;
 use crate::encoding;
+use crate::forward::Pool;
 use crate::grpc;
 use crate::infer::{self, Calls};
 use crate::limits::Limits;
@@ -173,7 +173,7 @@ impl Handler {
     }
 
     /// Gives a request's trace back.
-    fn mark_trace(&self, trace: Option<&Trace>, response: &mut Response<ReplyBody>) {
+    pub(crate) fn mark_trace(&self, trace: Option<&Trace>, response: &mut Response<ReplyBody>) {
         if let Some(header) = trace.and_then(|trace| trace.header(self.unique())) {
             response.headers_mut().insert(TRACEPARENT, header);
         }

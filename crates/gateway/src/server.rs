@@ -24,8 +24,8 @@ use tokio::task::LocalSet;
 
 use crate::body::Busy;
 use crate::connection::{Handler, Shared};
-use crate::forward::Pool;
 use crate::cors::CorsPolicy;
+use crate::forward::Pool;
 use crate::infer::Calls;
 use crate::limits::Limits;
 use crate::log::Log;

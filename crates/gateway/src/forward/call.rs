@@ -18,6 +18,7 @@ use crate::body::ReplyBody;
 use crate::connection::Handler;
 use crate::log::Answer;
 use crate::respond::Reply;
+use crate::trace::Trace;
 
 /// How long to wait before a process that no connection could be made to is tried again, unless there is another.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -56,7 +57,8 @@ impl Handler {
         };
         let timeout = model.timeout().unwrap_or(self.calls.request_timeout);
         let result = self.pass_on(&model, &outgoing, body, timeout).await;
-        let response = self.respond(&model, call, (path, timeout), result, request_id.clone());
+        let trace = Trace::of(&head.headers);
+        let mut response = self.respond(&model, call, (path, timeout), result, request_id.clone());
         self.shared.http.respond(response.status().as_u16());
         self.log.answer(
             Answer {
@@ -67,10 +69,13 @@ impl Handler {
                 n_bytes_in: usize::try_from(n_bytes_in).unwrap_or(usize::MAX),
                 n_bytes_out: response.body().len_known(),
                 request_id: request_id.to_str().unwrap_or_default(),
+                trace_id: trace.as_ref().map(Trace::id),
             },
             &self.shared.http,
             Some(&model),
         );
+        self.mark_trace(trace.as_ref(), &mut response);
+        self.shared.cors.mark(&head.headers, &mut response);
         response
     }
 

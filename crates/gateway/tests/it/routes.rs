@@ -250,7 +250,7 @@ fn tritons_extensions_refuse() {
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// Method, path, headers and body of requests that are refused, with the status and a part of the message.
-const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 23] = [
+const REFUSALS: &[(&str, &str, &[(&str, &str)], &[u8], u16, &str)] = &[
     (
         "GET",
         "/nope",
@@ -448,7 +448,7 @@ const REFUSALS: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 23] = [
 #[test]
 fn refusals_are_json_and_say_why() {
     let server = start(config(Limits::default()));
-    for (method, path, headers, body, status, message) in REFUSALS {
+    for &(method, path, headers, body, status, message) in REFUSALS {
         let answer = send(server.address, method, path, headers, body);
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
         assert!(
