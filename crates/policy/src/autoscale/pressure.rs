@@ -117,7 +117,7 @@ impl Pressure {
         let surplus = self.floor.saturating_sub(around.metric_asked);
         let given_back = (f64::from(surplus) * GIVEN_BACK).ceil() as u32;
         let avoided = self.too_few.filter(|(_, until)| now < *until);
-        let least = avoided.map_or(0, |(too_few, _)| spec.at_most(too_few + 1));
+        let least = avoided.map_or(0, |(too_few, _)| spec.at_most(too_few.saturating_add(1)));
         let relaxed = self.floor.saturating_sub(given_back).max(least);
         self.floor = self.floor.min(relaxed);
     }
