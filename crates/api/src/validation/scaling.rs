@@ -186,131 +186,9 @@ mod tests {
         check(&object, &extension).map_or_else(|error| error.to_string(), |()| "ok".to_owned())
     }
 
-    #[test]
-    fn rules_of_each_autoscaler() {
-        let knative = json!({"serving.kserve.io/deploymentMode": "Knative"});
-        let hpa = json!({"serving.kserve.io/deploymentMode": "Standard", "serving.kserve.io/autoscalerClass": "hpa"});
-        let knative_hpa = json!({"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"});
-        let keda = json!({"serving.kserve.io/deploymentMode": "Standard", "serving.kserve.io/autoscalerClass": "keda"});
-        let unsaid = json!({});
-        let metric = |value: Value| json!({"autoScaling": {"metrics": [value]}});
-        let cases = [
-            (
-                &knative,
-                json!({"scaleMetric": "concurrency", "scaleTarget": 10}),
-                "ok",
-            ),
-            (
-                &knative,
-                json!({"scaleMetric": "cpu"}),
-                "[cpu] is not a supported metric",
-            ),
-            (
-                &knative,
-                json!({"scaleMetric": "rps", "scaleTarget": 0}),
-                RPS_TARGET,
-            ),
-            (
-                &knative,
-                json!({"deploymentStrategy": {"type": "Recreate"}}),
-                "customizing deploymentStrategy is only supported for raw deployment mode",
-            ),
-            (
-                &unsaid,
-                json!({"scaleMetric": "cpu", "deploymentStrategy": {}}),
-                "ok",
-            ),
-            (
-                &unsaid,
-                json!({"scaleMetric": "rps", "scaleTarget": 0}),
-                RPS_TARGET,
-            ),
-            (
-                &hpa,
-                json!({"scaleMetric": "rps"}),
-                "[rps] is not a supported metric",
-            ),
-            (&hpa, json!({"scaleTarget": 80}), "ok"),
-            (
-                &hpa,
-                json!({"scaleTarget": 101}),
-                "the target utilization percentage should be a [1-100] integer",
-            ),
-            (
-                &knative_hpa,
-                json!({"scaleMetric": "memory", "scaleTarget": 0}),
-                "the target memory should be greater than 1 MiB",
-            ),
-            (
-                &hpa,
-                metric(json!({"type": "Resource"})),
-                "metricSpec.Resource is not set for resource metric source type",
-            ),
-            (
-                &hpa,
-                metric(json!({"type": "External"})),
-                "invalid HPA metric source type with value [External],valid metric source types are Resource",
-            ),
-            (
-                &keda,
-                json!({"scaleMetric": "cpu"}),
-                "ScaleMetric is not supported for KEDA",
-            ),
-            (
-                &keda,
-                metric(
-                    json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Value"}}}),
-                ),
-                "the cpu target value type should be Utilization",
-            ),
-            (
-                &keda,
-                metric(
-                    json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "Value"}}}),
-                ),
-                "the memory target value type should be AverageValue or Utilization",
-            ),
-            (
-                &keda,
-                metric(json!({"type": "Resource", "resource": {"name": "disk"}})),
-                "resource type disk is not supported",
-            ),
-            (
-                &keda,
-                metric(
-                    json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}),
-                ),
-                "the AverageUtilization type should be set",
-            ),
-            (
-                &keda,
-                metric(json!({"type": "External"})),
-                "metricSpec.External is not set for external metric source type",
-            ),
-            (
-                &keda,
-                metric(json!({"type": "PodMetric"})),
-                "metricSpec.PodMetric is not set for pod metric source type",
-            ),
-            (
-                &keda,
-                metric(json!({"type": "External", "external": {"metric": {}}})),
-                "the query should not be empty",
-            ),
-            (
-                &keda,
-                metric(
-                    json!({"type": "External", "external": {"metric": {"query": "q"}, "target": {}}}),
-                ),
-                "the target threshold value should not be empty",
-            ),
-            (
-                &keda,
-                metric(json!({"type": "Other"})),
-                "unknown KEDA metric type with value [Other].Valid types are Resource,External,PodMetric",
-            ),
-        ];
-        for (annotations, fields, expected) in cases {
+    /// Checks what is said of each component under these annotations.
+    fn check_all<const N: usize>(annotations: &Value, cases: [(Value, &str); N]) {
+        for (fields, expected) in cases {
             let shown = fields.to_string();
             assert_eq!(
                 check_with(annotations, fields),
@@ -318,5 +196,126 @@ mod tests {
                 "{annotations} {shown}"
             );
         }
+    }
+
+    fn metric(metric: Value) -> Value {
+        json!({"autoScaling": {"metrics": [metric]}})
+    }
+
+    #[test]
+    fn rules_of_knatives_autoscaler() {
+        let annotations = json!({"serving.kserve.io/deploymentMode": "Knative"});
+        let cases = [
+            (
+                json!({"scaleMetric": "concurrency", "scaleTarget": 10}),
+                "ok",
+            ),
+            (
+                json!({"scaleMetric": "cpu"}),
+                "[cpu] is not a supported metric",
+            ),
+            (json!({"scaleMetric": "rps", "scaleTarget": 0}), RPS_TARGET),
+            (
+                json!({"deploymentStrategy": {"type": "Recreate"}}),
+                "customizing deploymentStrategy is only supported for raw deployment mode",
+            ),
+        ];
+        check_all(&annotations, cases);
+        let annotations = json!({});
+        let cases = [
+            (
+                json!({"scaleMetric": "cpu", "deploymentStrategy": {}}),
+                "ok",
+            ),
+            (json!({"scaleMetric": "rps", "scaleTarget": 0}), RPS_TARGET),
+        ];
+        check_all(&annotations, cases);
+    }
+
+    #[test]
+    fn rules_of_the_horizontal_autoscaler() {
+        let annotations = json!({"serving.kserve.io/deploymentMode": "Standard", "serving.kserve.io/autoscalerClass": "hpa"});
+        let cases = [
+            (
+                json!({"scaleMetric": "rps"}),
+                "[rps] is not a supported metric",
+            ),
+            (json!({"scaleTarget": 80}), "ok"),
+            (
+                json!({"scaleTarget": 101}),
+                "the target utilization percentage should be a [1-100] integer",
+            ),
+            (
+                metric(json!({"type": "Resource"})),
+                "metricSpec.Resource is not set for resource metric source type",
+            ),
+            (
+                metric(json!({"type": "External"})),
+                "invalid HPA metric source type with value [External],valid metric source types are Resource",
+            ),
+        ];
+        check_all(&annotations, cases);
+        let annotations = json!({"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"});
+        let cases = [(
+            json!({"scaleMetric": "memory", "scaleTarget": 0}),
+            "the target memory should be greater than 1 MiB",
+        )];
+        check_all(&annotations, cases);
+    }
+
+    #[test]
+    fn rules_of_keda() {
+        let annotations = json!({"serving.kserve.io/deploymentMode": "Standard", "serving.kserve.io/autoscalerClass": "keda"});
+        let cases = [
+            (
+                json!({"scaleMetric": "cpu"}),
+                "ScaleMetric is not supported for KEDA",
+            ),
+            (
+                metric(
+                    json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Value"}}}),
+                ),
+                "the cpu target value type should be Utilization",
+            ),
+            (
+                metric(
+                    json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "Value"}}}),
+                ),
+                "the memory target value type should be AverageValue or Utilization",
+            ),
+            (
+                metric(json!({"type": "Resource", "resource": {"name": "disk"}})),
+                "resource type disk is not supported",
+            ),
+            (
+                metric(
+                    json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}),
+                ),
+                "the AverageUtilization type should be set",
+            ),
+            (
+                metric(json!({"type": "External"})),
+                "metricSpec.External is not set for external metric source type",
+            ),
+            (
+                metric(json!({"type": "PodMetric"})),
+                "metricSpec.PodMetric is not set for pod metric source type",
+            ),
+            (
+                metric(json!({"type": "External", "external": {"metric": {}}})),
+                "the query should not be empty",
+            ),
+            (
+                metric(
+                    json!({"type": "External", "external": {"metric": {"query": "q"}, "target": {}}}),
+                ),
+                "the target threshold value should not be empty",
+            ),
+            (
+                metric(json!({"type": "Other"})),
+                "unknown KEDA metric type with value [Other].Valid types are Resource,External,PodMetric",
+            ),
+        ];
+        check_all(&annotations, cases);
     }
 }

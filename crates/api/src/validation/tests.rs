@@ -9,6 +9,13 @@ fn check(spec: Value) -> String {
     inference_service(None, &object).map_or_else(|error| error.to_string(), |()| "ok".to_owned())
 }
 
+/// Checks what is said of each spec.
+fn check_all<const N: usize>(cases: [(Value, &str); N]) {
+    for (spec, expected) in cases {
+        assert_eq!(check(spec.clone()), expected, "{spec}");
+    }
+}
+
 fn model() -> Value {
     json!({"modelFormat": {"name": "sklearn"}, "storageUri": "s3://b/m"})
 }
@@ -115,9 +122,8 @@ fn the_mode_stays() {
 }
 
 #[test]
-fn places_and_containers_follow_kserves_rules() {
+fn places_follow_kserves_rules() {
     let places = |places: Value| json!({"predictor": {"model": {"modelFormat": {"name": "sklearn"}}, "storageUris": places}});
-    let container = |name: &str, env: Value| json!({"predictor": {"containers": [{"name": name, "image": "x", "env": env}]}});
     let cases = [
         (
             places(
@@ -165,6 +171,14 @@ fn places_and_containers_follow_kserves_rules() {
             json!({"predictor": {"model": model()}, "transformer": {"containers": [{"name": "t"}], "storageUris": [{"uri": ""}]}}),
             "storage URI cannot be empty",
         ),
+    ];
+    check_all(cases);
+}
+
+#[test]
+fn containers_and_components_follow_kserves_rules() {
+    let container = |name: &str, env: Value| json!({"predictor": {"containers": [{"name": name, "image": "x", "env": env}]}});
+    let cases = [
         (
             container(
                 "transformer-container",
@@ -205,9 +219,7 @@ fn places_and_containers_follow_kserves_rules() {
             "exactly one of [ART, PodSpec, ComponentExtensionSpec] must be specified in ExplainerSpec",
         ),
     ];
-    for (spec, expected) in cases {
-        assert_eq!(check(spec.clone()), expected, "{spec}");
-    }
+    check_all(cases);
 }
 
 #[test]

@@ -208,12 +208,20 @@ fn drop_emptied(object: &mut Value) {
 }
 
 /// Checks the rules of a kind; `old` is the object before, if there was one.
-pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> Result<(), Failure> {
+pub(crate) fn check_rules(
+    store: &Store,
+    kind: &Kind,
+    old: Option<&Value>,
+    object: &Value,
+) -> Result<(), Failure> {
     if *kind == kind::INFERENCE_SERVICE {
         let denied =
             |why: String| Failure::denied("inferenceservice.kserve-webhook-server.validator", &why);
         validation::inference_service(old, object).map_err(|why| denied(why.to_string()))?;
         return scaling::check(object).map_err(|why| denied(why.to_string()));
+    }
+    if *kind == kind::SERVING_RUNTIME || *kind == kind::CLUSTER_SERVING_RUNTIME {
+        return check_runtime(store, kind, object);
     }
     if *kind == kind::CUSTOM_RESOURCE_DEFINITION {
         return definitions::check(object);
@@ -232,17 +240,15 @@ pub(crate) fn check_rules(kind: &Kind, old: Option<&Value>, object: &Value) -> R
 }
 
 /// Checks a runtime against the others of its scope.
-pub(crate) fn check_runtime(store: &Store, kind: &Kind, object: &Value) -> Result<(), Failure> {
+fn check_runtime(store: &Store, kind: &Kind, object: &Value) -> Result<(), Failure> {
     let (namespace, webhook) = if *kind == kind::SERVING_RUNTIME {
         let webhook = "servingruntime.kserve-webhook-server.validator";
         (Some(object::namespace(object)), webhook)
-    } else if *kind == kind::CLUSTER_SERVING_RUNTIME {
+    } else {
         (
             None,
             "clusterservingruntime.kserve-webhook-server.validator",
         )
-    } else {
-        return Ok(());
     };
     let read = |runtime: &Value| {
         Some(NamedRuntime {

@@ -73,8 +73,7 @@ impl Api {
             fields.remove("status");
         }
         admission::set_defaults(kind, &mut object);
-        admission::check_rules(kind, None, &object)?;
-        admission::check_runtime(&self.store, kind, &object)?;
+        admission::check_rules(&self.store, kind, None, &object)?;
         self.check_grant(request, kind, &object)?;
         let metadata = object::metadata_mut(&mut object);
         metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
@@ -415,8 +414,7 @@ impl Api {
                 }
             }
             admission::set_defaults(kind, &mut object);
-            admission::check_rules(kind, Some(&live.object), &object)?;
-            admission::check_runtime(&self.store, kind, &object)?;
+            admission::check_rules(&self.store, kind, Some(&live.object), &object)?;
             self.check_grant(request, kind, &object)?;
         }
         keep_system_metadata(&live.object, &mut object);
