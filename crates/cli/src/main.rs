@@ -14,6 +14,7 @@ mod loader;
 mod manifest_files;
 mod model_repository;
 mod objects;
+mod process_meter;
 mod serve;
 mod signals;
 mod state;

@@ -17,6 +17,7 @@ use coracle_gateway::Log;
 use coracle_serving::{LoadSampler, Observed, ObservedCell, Plan, PlanSender};
 
 use crate::args::ProgramArguments;
+use crate::process_meter::ProcessMeter;
 use crate::state::StateDirectory;
 use crate::usage::UsageSampler;
 
@@ -265,6 +266,8 @@ impl Supervisor {
 pub(crate) struct Samplers {
     /// What revisions use, for people.
     pub(crate) usage: UsageSampler,
+    /// What processes use, noted in what revisions do.
+    pub(crate) processes: ProcessMeter,
     /// What revisions do, for the autoscaler.
     pub(crate) load: LoadSampler,
     pub(crate) clock: Arc<dyn Clock>,
@@ -273,6 +276,7 @@ pub(crate) struct Samplers {
 impl Samplers {
     /// Returns what there is to tell; `n_looks` counts the looks before.
     fn sample(&mut self, n_looks: u32) -> Vec<ToControl> {
+        self.processes.look();
         let load = self.load.sample().map(ToControl::Load);
         let usage = n_looks
             .is_multiple_of(LOOKS_PER_USAGE)

@@ -18,6 +18,7 @@ use crate::Environment;
 use crate::access::{self, Secured};
 use crate::args::UpArguments;
 use crate::loader::StorageLoader;
+use crate::process_meter::ProcessMeter;
 use crate::serve::{GatewayConfig, say_stopped};
 use crate::signals::shutdown_signal;
 use crate::state::StateDirectory;
@@ -120,6 +121,7 @@ impl Plane<'_> {
                     Arc::clone(&observed),
                     Arc::clone(&self.clock),
                 ),
+                processes: ProcessMeter::new(Arc::clone(&table), Arc::clone(&observed)),
                 load: LoadSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
                 clock: Arc::clone(&self.clock),
             },

@@ -126,7 +126,6 @@ fn load_between(
     window: Duration,
 ) -> RevisionLoad {
     let flow_ns = after.flow_ns.wrapping_sub(before.flow_ns);
-    let memory_bytes = model.loaded().map_or(0, |loaded| loaded.memory_bytes());
     let buckets = after.latency.iter().enumerate();
     let grown = buckets.map(|(index, count)| count - before.latency.get(index).unwrap_or(&0));
     RevisionLoad {
@@ -134,7 +133,7 @@ fn load_between(
         n_started: after.n_started.saturating_sub(before.n_started),
         n_finished: after.n_finished.saturating_sub(before.n_finished),
         compute: after.compute.saturating_sub(before.compute),
-        memory_bytes: u64::try_from(memory_bytes).unwrap_or(u64::MAX),
+        memory_bytes: model.memory_bytes(),
         n_waiting: u64::try_from(model.n_waiting()).unwrap_or(u64::MAX),
         latency_p99: p99(&grown.collect::<Vec<u64>>()),
     }

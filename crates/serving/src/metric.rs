@@ -226,10 +226,7 @@ impl MetricsText<'_> {
             ),
             Metric::ModelMemory => line(
                 text,
-                format_args!(
-                    "{name}{{{labels}}} {}",
-                    loaded.map_or(0, |loaded| loaded.memory_bytes())
-                ),
+                format_args!("{name}{{{labels}}} {}", model.memory_bytes()),
             ),
             Metric::ModelReady => line(
                 text,

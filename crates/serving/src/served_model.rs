@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -133,6 +133,8 @@ pub struct ServedModel {
     failure: ArcSwapOption<String>,
     /// The processes that answer, if it is served by some.
     backends: Option<Arc<Backends>>,
+    /// The memory that they hold, as it was measured last.
+    backend_memory_bytes: AtomicU64,
     admission: Admission,
     wake: Option<Wake>,
     /// Nothing will load it again.
@@ -233,6 +235,7 @@ impl ServedModel {
             loaded: ArcSwapOption::empty(),
             failure: ArcSwapOption::empty(),
             backends: None,
+            backend_memory_bytes: AtomicU64::new(0),
             admission: Admission::new(),
             wake: None,
             is_retired: AtomicBool::new(false),
@@ -343,6 +346,24 @@ impl ServedModel {
     #[must_use]
     pub fn loaded(&self) -> Option<Arc<LoadedModel>> {
         self.loaded.load_full()
+    }
+
+    /// Notes the memory that its processes hold.
+    pub fn set_process_memory(&self, bytes: u64) {
+        self.backend_memory_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the memory that is held for it, in bytes: by the model, or by its processes as it was measured last.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        match &self.backends {
+            Some(_) => self.backend_memory_bytes.load(Ordering::Relaxed),
+            None => {
+                let loaded = self.loaded.load();
+                let bytes = loaded.as_ref().map_or(0, |loaded| loaded.memory_bytes());
+                u64::try_from(bytes).unwrap_or(u64::MAX)
+            }
+        }
     }
 
     /// Tells whether there is something to answer requests: the model in memory, or a process.
