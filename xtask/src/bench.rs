@@ -5,6 +5,7 @@ pub(crate) mod http;
 pub(crate) mod kernels;
 mod load;
 mod server;
+pub(crate) mod wire;
 
 /// Returns the median of `values`; 0 if there are none.
 fn median(values: &mut [f64]) -> f64 {

@@ -23,6 +23,7 @@ Commands:
   tidy               layer edges, file sizes and names only (a second or two)
   exercise           KServe's workflow with kubectl, curl, an S3 server and the kserve SDK (needs kubectl, python3)
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
+  bench wire         V2 with binary tensors and gRPC beside a bare echo over the same protocol (needs wrk)
   bench control      1,000 InferenceServices on the local control plane (needs python3)
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
   simulate autoscale [--out DIR]
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root),
         ["exercise"] => exercise::run(&root),
         ["bench", "http"] => bench::http::run(&root),
+        ["bench", "wire"] => bench::wire::run(&root),
         ["bench", "control"] => bench::control::run(&root),
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["simulate", "autoscale"] => simulate::autoscale(&root, None),

@@ -1,7 +1,8 @@
 //! The forms in which inference requests and answers travel: which decoder and encoder of `protocol` a route takes.
 
 use bytes::Bytes;
-use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, grpc, v1, v2};
+use coracle_protocol::tfs::Question;
+use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, grpc, tfs, v1, v2};
 use coracle_serving::Protocol;
 use coracle_tensor::Tensor;
 
@@ -22,6 +23,12 @@ pub(crate) enum Codec {
     },
     /// The Open Inference Protocol over gRPC.
     Grpc,
+    /// TensorFlow Serving's examples over REST.
+    Examples(Question),
+    /// TensorFlow Serving's prediction over gRPC.
+    PredictMessage,
+    /// TensorFlow Serving's examples over gRPC.
+    ExamplesMessage(Question),
 }
 
 /// An answer's body.
@@ -39,6 +46,8 @@ impl Codec {
             Self::V1 { .. } => Protocol::V1,
             Self::V2 { .. } => Protocol::V2,
             Self::Grpc => Protocol::Grpc,
+            Self::Examples(_) => Protocol::Tfs,
+            Self::PredictMessage | Self::ExamplesMessage(_) => Protocol::TfsGrpc,
         }
     }
 
@@ -46,7 +55,9 @@ impl Codec {
     pub(crate) fn method(&self) -> Option<&str> {
         match self {
             Self::V1 { method } | Self::V2 { method, .. } => method.as_deref(),
-            Self::Grpc => None,
+            Self::Grpc | Self::Examples(_) | Self::PredictMessage | Self::ExamplesMessage(_) => {
+                None
+            }
         }
     }
 
@@ -57,9 +68,15 @@ impl Codec {
         ctx: &DecodeContext<'_>,
     ) -> Result<Call, RequestError> {
         match self {
-            Self::V1 { .. } => v1::decode_predict(body, ctx),
+            // Columns by name are TensorFlow Serving's alone; who sends rows does not pay for telling them apart.
+            Self::V1 { .. } => {
+                v1::decode_predict(body, ctx).or_else(|error| tfs::decode_columns(body, ctx, error))
+            }
             Self::V2 { json_length, .. } => v2::decode_infer(body, *json_length, ctx),
             Self::Grpc => grpc::decode_infer(body, ctx),
+            Self::Examples(question) => tfs::decode_examples(body, *question, ctx),
+            Self::PredictMessage => tfs::decode_predict_message(body, ctx),
+            Self::ExamplesMessage(question) => tfs::decode_examples_message(body, *question, ctx),
         }
     }
 
@@ -72,13 +89,24 @@ impl Codec {
     ) -> Result<Encoded, RequestError> {
         let mut body = Vec::new();
         let mut json_length = None;
-        if !matches!(self, Self::Grpc) {
+        if matches!(self, Self::V1 { .. } | Self::V2 { .. }) {
             body.reserve(64 + 32 * call.n_rows);
         }
         match self {
             Self::V1 { .. } => v1::encode_predict(ctx.signature, call, outputs, &mut body),
             Self::V2 { .. } => json_length = v2::encode_infer(ctx, call, outputs, &mut body)?,
             Self::Grpc => body = grpc::encode_infer(ctx, call, outputs)?,
+            Self::Examples(Question::Classify) => {
+                tfs::encode_classes(ctx, call, outputs, &mut body);
+            }
+            Self::Examples(Question::Regress) => tfs::encode_values(outputs, &mut body),
+            Self::PredictMessage => body = tfs::encode_prediction(ctx, call, outputs),
+            Self::ExamplesMessage(Question::Classify) => {
+                body = tfs::encode_classification(ctx, call, outputs);
+            }
+            Self::ExamplesMessage(Question::Regress) => {
+                body = tfs::encode_regression(ctx, outputs);
+            }
         }
         Ok(Encoded { body, json_length })
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coracle_base::Clock;
-use coracle_protocol::{v1, v2};
+use coracle_protocol::facts::ModelFacts;
+use coracle_protocol::{tfs, v1, v2};
 use coracle_serving::{HttpStatistics, MetricsText, ModelTable, ServedModel};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -195,7 +196,20 @@ impl Handler {
     ) -> Reply {
         let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
         let (codec, model) = match asked.route {
-            Route::V1Predict(model) => (Codec::V1 { method: method() }, asked.model(model, None)),
+            Route::V1Predict(Named { model, version }) => (
+                Codec::V1 { method: method() },
+                asked.model(model, version.as_deref()),
+            ),
+            Route::V1Examples(question, Named { model, version }) => (
+                Codec::Examples(*question),
+                asked.model(model, version.as_deref()),
+            ),
+            Route::V1Metadata(Named { model, version }) => {
+                return match asked.model(model, version.as_deref()) {
+                    Ok(model) => self.described(model, tfs::metadata).await,
+                    Err(reply) => reply,
+                };
+            }
             Route::V2Infer(Named { model, version }) => {
                 let json_length = match json_length(&head.headers) {
                     Ok(json_length) => json_length,
@@ -209,7 +223,7 @@ impl Handler {
             }
             Route::V2Model(Named { model, version }) => {
                 return match asked.model(model, version.as_deref()) {
-                    Ok(model) => self.metadata(model).await,
+                    Ok(model) => self.described(model, v2::model_metadata).await,
                     Err(reply) => reply,
                 };
             }
@@ -243,9 +257,13 @@ impl Handler {
     }
 
     /// Answers with what a model takes and gives; one that was let go of is loaded for it.
-    async fn metadata(&self, model: &ServedModel) -> Reply {
+    pub(crate) async fn described(
+        &self,
+        model: &ServedModel,
+        render: fn(ModelFacts<'_>, &mut Vec<u8>),
+    ) -> Reply {
         match model.enter(self.calls.request_timeout).await {
-            Ok(lease) => Reply::rendered(|out| v2::model_metadata(self.facts(&lease), out)),
+            Ok(lease) => Reply::rendered(|out| render(self.facts(&lease), out)),
             Err(refusal) => Reply::failure(refusal.code(), &refusal.message()),
         }
     }
@@ -281,9 +299,12 @@ impl Handler {
             Route::V2Server => {
                 Reply::rendered(|out| v2::server_metadata(&self.shared.version, out))
             }
-            Route::V1Model(name) => asked.with_model(name, None, |model| {
-                Reply::rendered(|out| v1::model_status(model.name(), ready, out))
-            }),
+            Route::V1Model(Named { model, version }) => {
+                let versions = [ServedModel::VERSION];
+                asked.with_model(model, version.as_deref(), |model| {
+                    Reply::rendered(|out| tfs::model_status(model.name(), &versions, ready, out))
+                })
+            }
             Route::V1Explain(name) => asked.with_model(name, None, |model| {
                 let message = format!("model '{}' has no explainer", model.name());
                 Reply::error(StatusCode::NOT_IMPLEMENTED, &message)
@@ -293,12 +314,15 @@ impl Handler {
                     Reply::rendered(|out| v2::model_ready(model.name(), ready, out))
                 })
             }
-            Route::V2Model(_) | Route::V1Predict(_) | Route::V2Infer(_) | Route::Extension(_) => {
-                Reply::error(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "what needs a model came without it",
-                )
-            }
+            Route::V2Model(_)
+            | Route::V1Predict(_)
+            | Route::V1Examples(..)
+            | Route::V1Metadata(_)
+            | Route::V2Infer(_)
+            | Route::Extension(_) => Reply::error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "what needs a model came without it",
+            ),
         }
     }
 

@@ -24,7 +24,7 @@ impl Handler {
         let named = |named: &Named<'_>| asked.model(&named.model, named.version.as_deref());
         match extension {
             Extension::Config(model) => match named(model) {
-                Ok(model) => self.config(model).await,
+                Ok(model) => self.described(model, v2::model_config).await,
                 Err(reply) => reply,
             },
             Extension::Statistics(model) => match named(model) {
@@ -52,13 +52,6 @@ impl Handler {
                 let changed = self.change(asked, extension, body).await;
                 changed.unwrap_or_else(|failure| Reply::failure(failure.code, &failure.message))
             }
-        }
-    }
-
-    async fn config(&self, model: &ServedModel) -> Reply {
-        match model.enter(self.calls.request_timeout).await {
-            Ok(lease) => Reply::rendered(|out| v2::model_config(self.facts(&lease), out)),
-            Err(refusal) => Reply::failure(refusal.code(), &refusal.message()),
         }
     }
 

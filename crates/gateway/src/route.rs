@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use coracle_protocol::tfs::Question;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
@@ -18,10 +19,14 @@ pub(crate) enum Route<'a> {
     Metrics,
     /// `GET /v1/models`
     V1Models,
-    /// `GET /v1/models/M`
-    V1Model(Cow<'a, str>),
-    /// `POST /v1/models/M:predict`
-    V1Predict(Cow<'a, str>),
+    /// `GET /v1/models/M[/versions/V|/labels/L]`
+    V1Model(Named<'a>),
+    /// `POST /v1/models/M[/versions/V|/labels/L]:predict`
+    V1Predict(Named<'a>),
+    /// `POST /v1/models/M[/versions/V|/labels/L]:classify` or `:regress`
+    V1Examples(Question, Named<'a>),
+    /// `GET /v1/models/M[/versions/V|/labels/L]/metadata`
+    V1Metadata(Named<'a>),
     /// `POST /v1/models/M:explain`
     V1Explain(Cow<'a, str>),
     /// `GET /v2`
@@ -73,10 +78,14 @@ impl Route<'_> {
     /// Returns the name of the model that it asks for, if it asks for one.
     pub(crate) fn model(&self) -> Option<&str> {
         match self {
-            Self::V1Model(name) | Self::V1Predict(name) | Self::V1Explain(name) => Some(name),
-            Self::V2Model(named) | Self::V2ModelReady(named) | Self::V2Infer(named) => {
-                Some(&named.model)
-            }
+            Self::V1Explain(name) => Some(name),
+            Self::V1Model(named)
+            | Self::V1Predict(named)
+            | Self::V1Examples(_, named)
+            | Self::V1Metadata(named)
+            | Self::V2Model(named)
+            | Self::V2ModelReady(named)
+            | Self::V2Infer(named) => Some(&named.model),
             _ => None,
         }
     }
@@ -131,7 +140,14 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("readyz", []) => Route::Readyz,
         ("metrics", []) => Route::Metrics,
         ("v1", ["models"]) => Route::V1Models,
-        ("v1", ["models", model]) => return v1_model(model),
+        ("v1", ["models", model]) => return v1_model(model, None),
+        ("v1", ["models", model, "metadata"]) => Route::V1Metadata(named(model, None)?),
+        ("v1", ["models", model, "versions" | "labels", version]) => {
+            return v1_model(model, Some(version));
+        }
+        ("v1", ["models", model, "versions" | "labels", version, "metadata"]) => {
+            Route::V1Metadata(named(model, Some(version))?)
+        }
         ("v2", []) => Route::V2Server,
         ("v2", ["health", "live"]) => Route::V2Live,
         ("v2", ["health", "ready"]) => Route::V2Ready,
@@ -149,13 +165,34 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
     Some((route, READ))
 }
 
-fn v1_model(segment: &str) -> Option<(Route<'_>, &'static str)> {
+/// A model, or a version of it, with a verb after the last of the two.
+fn v1_model<'a>(model: &'a str, version: Option<&'a str>) -> Option<(Route<'a>, &'static str)> {
+    let last = version.unwrap_or(model);
     // The verb follows the last colon, so that names may hold colons themselves.
-    match segment.rsplit_once(':') {
-        Some((model, "predict")) => Some((Route::V1Predict(decode(model)?), WRITE)),
-        Some((model, "explain")) => Some((Route::V1Explain(decode(model)?), WRITE)),
-        _ => Some((Route::V1Model(decode(segment)?), READ)),
-    }
+    let (rest, verb) = last.rsplit_once(':').unwrap_or((last, ""));
+    let whole = || named(model, version);
+    let asked = || match version {
+        Some(_) => named(model, Some(rest)),
+        None => named(rest, None),
+    };
+    Some(match verb {
+        "predict" => (Route::V1Predict(asked()?), WRITE),
+        "classify" => (Route::V1Examples(Question::Classify, asked()?), WRITE),
+        "regress" => (Route::V1Examples(Question::Regress, asked()?), WRITE),
+        "explain" if version.is_none() => (Route::V1Explain(decode(rest)?), WRITE),
+        _ => (Route::V1Model(whole()?), READ),
+    })
+}
+
+fn named<'a>(model: &'a str, version: Option<&'a str>) -> Option<Named<'a>> {
+    let version = match version {
+        Some(version) => Some(decode(version)?),
+        None => None,
+    };
+    Some(Named {
+        model: decode(model)?,
+        version,
+    })
 }
 
 fn v2_model<'a>(model: &'a str, rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
@@ -236,21 +273,25 @@ mod tests {
             (Method::GET, "/", Ok(Route::Alive)),
             (Method::HEAD, "/healthz", Ok(Route::Healthz)),
             (Method::GET, "/v1/models/", Ok(Route::V1Models)),
-            (Method::GET, "/v1/models/a", Ok(Route::V1Model("a".into()))),
+            (
+                Method::GET,
+                "/v1/models/a",
+                Ok(Route::V1Model(named("a", None))),
+            ),
             (
                 Method::POST,
                 "/v1/models/a:predict",
-                Ok(Route::V1Predict("a".into())),
+                Ok(Route::V1Predict(named("a", None))),
             ),
             (
                 Method::POST,
                 "/v1/models/a%2Fb%20c:predict",
-                Ok(Route::V1Predict("a/b c".into())),
+                Ok(Route::V1Predict(named("a/b c", None))),
             ),
             (
                 Method::POST,
                 "/v1/models/a:b:predict",
-                Ok(Route::V1Predict("a:b".into())),
+                Ok(Route::V1Predict(named("a:b", None))),
             ),
             (
                 Method::POST,
@@ -293,6 +334,40 @@ mod tests {
         ];
         for (method, path, expected) in cases {
             assert_eq!(find(&method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn tensorflow_serving_has_routes() {
+        let versioned = || named("a", Some("2"));
+        let classify = Route::V1Examples(Question::Classify, named("a", Some("b")));
+        let regress = Route::V1Examples(Question::Regress, named("a", None));
+        let cases = [
+            (
+                Method::POST,
+                "/v1/models/a/versions/2:predict",
+                Route::V1Predict(versioned()),
+            ),
+            (Method::POST, "/v1/models/a/labels/b:classify", classify),
+            (Method::POST, "/v1/models/a:regress", regress),
+            (
+                Method::GET,
+                "/v1/models/a/metadata",
+                Route::V1Metadata(named("a", None)),
+            ),
+            (
+                Method::GET,
+                "/v1/models/a/versions/2/metadata",
+                Route::V1Metadata(versioned()),
+            ),
+            (
+                Method::GET,
+                "/v1/models/a/versions/2",
+                Route::V1Model(versioned()),
+            ),
+        ];
+        for (method, path, expected) in cases {
+            assert_eq!(find(&method, path), Ok(expected), "{method} {path}");
         }
     }
 

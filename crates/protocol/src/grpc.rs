@@ -10,6 +10,7 @@ mod model;
 mod reflection;
 mod scan;
 pub mod service;
+pub mod tensorflow;
 #[cfg(test)]
 mod tests;
 pub(crate) mod typed;
@@ -21,6 +22,7 @@ pub use infer::{InferHead, decode_infer, encode_infer, stream_failure, stream_re
 pub use model::{model_config, model_metadata, model_statistics, repository_index};
 pub use prost::Message;
 pub use reflection::{SERVICES, answer as reflect};
+pub(crate) use scan::check_fields;
 
 use bytes::Bytes;
 

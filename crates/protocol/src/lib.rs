@@ -23,6 +23,7 @@ mod raw;
 mod regions;
 mod render;
 mod status;
+pub mod tfs;
 pub mod v1;
 pub mod v2;
 
@@ -71,10 +72,24 @@ pub struct Call {
     pub outputs: Vec<usize>,
     /// How each of `outputs` is to be given; those beyond its end are [`OutputForm::Typed`].
     pub forms: Vec<OutputForm>,
+    /// How V1 answers.
+    pub layout: Layout,
     /// The caller's id for the request, given back in V2.
     pub id: Option<String>,
     /// The number of rows.
     pub n_rows: usize,
+}
+
+/// How an answer of V1 is laid out, which follows the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// Row by row, as `predictions`: `instances` were sent.
+    #[default]
+    Rows,
+    /// Output by output, as `outputs`: TensorFlow Serving's `inputs` by name were sent.
+    Columns,
+    /// Both: a list of `inputs` was sent, which KServe's servers answer the one way and TensorFlow Serving the other.
+    Both,
 }
 
 /// How an output is given to the caller.

@@ -47,7 +47,7 @@ pub(crate) fn separated<T>(
 }
 
 /// Appends the element at `index`; nothing if there is none.
-fn element(values: &Values, index: usize, out: &mut Vec<u8>) {
+pub(crate) fn element(values: &Values, index: usize, out: &mut Vec<u8>) {
     macro_rules! integer_at {
         ($items:expr) => {
             if let Some(&value) = $items.get(index) {
@@ -97,6 +97,11 @@ pub(crate) fn flat(values: &Values, out: &mut Vec<u8>) {
         element(values, index, out)
     });
     out.push(b']');
+}
+
+/// Appends all of `tensor`, in lists nested as deep as its shape.
+pub(crate) fn tensor(tensor: &Tensor, out: &mut Vec<u8>) {
+    nested(tensor.values(), tensor.shape(), 0, out);
 }
 
 /// Appends row `row` of `tensor`: an element, or lists nested as deep as its shape.

@@ -16,13 +16,24 @@ pub enum Protocol {
     V2,
     /// The Open Inference Protocol over gRPC.
     Grpc,
+    /// TensorFlow Serving's over REST, where it is not V1.
+    Tfs,
+    /// TensorFlow Serving's over gRPC.
+    TfsGrpc,
     /// Whatever else the program of a process runtime answers.
     Other,
 }
 
 impl Protocol {
     /// Every protocol, in declaration order.
-    pub const ALL: [Self; 4] = [Self::V1, Self::V2, Self::Grpc, Self::Other];
+    pub const ALL: [Self; 6] = [
+        Self::V1,
+        Self::V2,
+        Self::Grpc,
+        Self::Tfs,
+        Self::TfsGrpc,
+        Self::Other,
+    ];
 
     /// Returns the name, fit for a label.
     #[must_use]
@@ -31,6 +42,8 @@ impl Protocol {
             Self::V1 => "v1",
             Self::V2 => "v2",
             Self::Grpc => "grpc",
+            Self::Tfs => "tfs",
+            Self::TfsGrpc => "tfs_grpc",
             Self::Other => "other",
         }
     }
@@ -40,7 +53,9 @@ impl Protocol {
             Self::V1 => 0,
             Self::V2 => 1,
             Self::Grpc => 2,
-            Self::Other => 3,
+            Self::Tfs => 3,
+            Self::TfsGrpc => 4,
+            Self::Other => 5,
         }
     }
 }

@@ -34,10 +34,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     ]))?;
     println!("machine: {}", machine());
     println!("body: {BODY}\n");
-    println!(
-        "| connections | echo req/s | coracle req/s | ratio | echo p50 / p99 us | coracle p50 / p99 us |"
-    );
-    println!("|---|---|---|---|---|---|");
+    print_head();
     for n_connections in CONNECTIONS {
         let mut pairs = Vec::new();
         for _ in 0..ROUNDS {
@@ -60,12 +57,14 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-struct Binaries {
-    coracle: PathBuf,
-    echo: PathBuf,
+/// What is measured, and its floor.
+pub(super) struct Binaries {
+    pub(super) coracle: PathBuf,
+    pub(super) echo: PathBuf,
 }
 
-fn build(root: &Path) -> Result<Binaries> {
+/// Builds both for release.
+pub(super) fn build(root: &Path) -> Result<Binaries> {
     command::run(&mut command::cargo(
         root,
         &["build", "--release", "--package", "coracle-cli"],
@@ -124,7 +123,16 @@ fn measure_start(coracle: &Path, model: &Path) -> Result<(f64, u64)> {
     Ok((median(&mut millis), resident_kib_max))
 }
 
-fn print_row(n_connections: usize, pairs: &[(Measured, Measured)]) {
+/// Prints the head of a table.
+pub(super) fn print_head() {
+    println!(
+        "| connections | echo req/s | coracle req/s | ratio | echo p50 / p99 us | coracle p50 / p99 us |"
+    );
+    println!("|---|---|---|---|---|---|");
+}
+
+/// Prints a line of it: medians, and for the ratio its range.
+pub(super) fn print_row(n_connections: usize, pairs: &[(Measured, Measured)]) {
     let middle = |value: &dyn Fn(&(Measured, Measured)) -> f64| {
         median(&mut pairs.iter().map(value).collect::<Vec<_>>())
     };

@@ -18,6 +18,7 @@ use coracle_protocol::grpc::inference::{
 };
 use coracle_protocol::grpc::service::{HealthCheckRequest, HealthCheckResponse};
 use coracle_protocol::grpc::{self, InferHead, SERVICES, decode, frame};
+use coracle_protocol::tfs::{self, Question};
 use coracle_protocol::v2;
 use coracle_serving::{Lease, ServedModel};
 
@@ -29,6 +30,9 @@ use crate::scope::Scope;
 
 /// The name of the Open Inference Protocol's service, in paths.
 const INFERENCE: &str = "/inference.GRPCInferenceService/";
+/// The names of TensorFlow Serving's services, in paths.
+const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
+const MODEL_STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 pub(super) const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 pub(super) const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -62,6 +66,15 @@ impl Handler {
                 status => Ok(frame(&HealthCheckResponse { status })),
             };
         }
+        if let Some(method) = path.strip_prefix(PREDICTION) {
+            return self.prediction(caller, method, message).await;
+        }
+        if path == MODEL_STATUS {
+            let (name, version) = tfs::read_version(decode(message)?)?;
+            self.named_model(caller, &name, version.as_deref().unwrap_or_default())?;
+            let is_ready = self.shared.ready.load(Ordering::Acquire);
+            return Ok(tfs::model_status_message(&[ServedModel::VERSION], is_ready));
+        }
         match path.strip_prefix(INFERENCE) {
             Some("ModelInfer") => self.model_infer(caller, message).await,
             Some("ModelMetadata") => {
@@ -94,6 +107,38 @@ impl Handler {
             codec: Codec::Grpc,
             body: message,
             timeout: caller.time_left(self.shared.clock.monotonic())?,
+        };
+        Ok(self.calls.answer(&model, request).await?.body)
+    }
+
+    /// Answers TensorFlow Serving's PredictionService.
+    async fn prediction(
+        &self,
+        caller: &Caller,
+        method: &str,
+        message: Bytes,
+    ) -> Result<Vec<u8>, Failure> {
+        let codec = match method {
+            "Predict" => Some(Codec::PredictMessage),
+            "Classify" => Some(Codec::ExamplesMessage(Question::Classify)),
+            "Regress" => Some(Codec::ExamplesMessage(Question::Regress)),
+            "GetModelMetadata" => None,
+            method => return Err(unknown_method(&format!("{PREDICTION}{method}"))),
+        };
+        let (name, version) = tfs::read_version(decode(message.clone())?)?;
+        let version = version.as_deref().unwrap_or_default();
+        let model = self.named_model(caller, &name, version)?;
+        let timeout = caller.time_left(self.shared.clock.monotonic())?;
+        let Some(codec) = codec else {
+            let own = self.calls.request_timeout;
+            let lease = model.enter(timeout.unwrap_or(own).min(own)).await?;
+            return Ok(tfs::model_metadata_message(self.facts(&lease)));
+        };
+        caller.note_model(&model);
+        let request = infer::Request {
+            codec,
+            body: message,
+            timeout,
         };
         Ok(self.calls.answer(&model, request).await?.body)
     }

@@ -12,4 +12,5 @@ mod headers;
 mod lifecycle;
 mod limits;
 mod routes;
+mod tfs;
 mod upstream;

@@ -16,7 +16,10 @@ fn reading_routes_answer() {
         ("/healthz", r#"{"live":true}"#),
         ("/readyz", r#"{"ready":true}"#),
         ("/v1/models", r#"{"models":["sum"]}"#),
-        ("/v1/models/sum", r#"{"name":"sum","ready":true}"#),
+        (
+            "/v1/models/sum",
+            r#"{"name":"sum","ready":true,"model_version_status":[{"version":"1","state":"AVAILABLE","status":{"error_code":"OK","error_message":""}}]}"#,
+        ),
         (
             "/v2",
             r#"{"name":"coracle","version":"9.8.7","extensions":["binary_tensor_data","model_configuration","model_repository","parameters","statistics","system_shared_memory"]}"#,

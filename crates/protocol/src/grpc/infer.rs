@@ -75,6 +75,7 @@ pub fn decode_infer(message: &Bytes, ctx: &DecodeContext<'_>) -> Result<Call, Re
         outputs,
         forms,
         id: (!request.id.is_empty()).then_some(request.id),
+        ..Call::default()
     })
 }
 

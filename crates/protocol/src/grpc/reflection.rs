@@ -11,19 +11,25 @@ use super::service::{
 use crate::grpc_status;
 
 /// Every service that is served, by its full name.
-pub const SERVICES: [&str; 4] = [
+pub const SERVICES: [&str; 6] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "inference.GRPCInferenceService",
+    "tensorflow.serving.ModelService",
+    "tensorflow.serving.PredictionService",
 ];
 
-/// The files of `proto/` as descriptors; none imports another.
-const FILES: [&[u8]; 4] = [
+/// The files of `proto/` and those that they import, as descriptors; clients ask for imports by name.
+const FILES: [&[u8]; 8] = [
     include_bytes!("../../proto/descriptors/health.binpb"),
     include_bytes!("../../proto/descriptors/reflection_v1.binpb"),
     include_bytes!("../../proto/descriptors/reflection_v1alpha.binpb"),
     include_bytes!("../../proto/descriptors/inference.binpb"),
+    include_bytes!("../../proto/descriptors/tensorflow.binpb"),
+    include_bytes!("../../proto/descriptors/tensorflow_serving.binpb"),
+    include_bytes!("../../proto/descriptors/google_protobuf_any.binpb"),
+    include_bytes!("../../proto/descriptors/google_protobuf_wrappers.binpb"),
 ];
 
 /// What is read of a file's descriptor.

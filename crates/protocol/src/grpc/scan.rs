@@ -9,7 +9,7 @@ const FIELDS_MAX: usize = 65_536;
 ///
 /// # Errors
 /// Code `InvalidArgument`.
-pub(super) fn check_fields(mut bytes: &[u8]) -> Result<(), RequestError> {
+pub(crate) fn check_fields(mut bytes: &[u8]) -> Result<(), RequestError> {
     let mut n_fields = 0_usize;
     while !bytes.is_empty() {
         n_fields = n_fields.saturating_add(1);

@@ -13,7 +13,8 @@ use super::columns::{ColumnLimits, ColumnsSeed};
 use crate::error::quoted;
 use crate::number::{ElementSeed, Place};
 use crate::parameters::{Parameters, choose_outputs};
-use crate::{Call, DecodeContext, RequestError};
+use crate::tfs::signature_outputs;
+use crate::{Call, DecodeContext, Layout, RequestError};
 
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
@@ -34,7 +35,10 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
         .deserialize(&mut deserializer)
         .and_then(|request| deserializer.end().map(|()| request))
         .map_err(|error| RequestError::from_json(body, &error))?;
-    let outputs = choose_outputs(ctx, request.parameters.method.as_deref())?;
+    let outputs = match &request.signature_name {
+        Some(name) => signature_outputs(ctx, name)?,
+        None => choose_outputs(ctx, request.parameters.method.as_deref())?,
+    };
     let Some(table) = request.table else {
         let message = "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [[...], ...]}";
         return Err(RequestError::invalid(message));
@@ -58,6 +62,7 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
         inputs,
         outputs,
         n_rows,
+        layout: request.layout,
         ..Call::default()
     })
 }
@@ -111,6 +116,9 @@ struct RowsLimits<'a> {
 
 struct Request {
     table: Option<Instances>,
+    layout: Layout,
+    /// TensorFlow Serving's name for the outputs that are wanted.
+    signature_name: Option<String>,
     parameters: Parameters,
 }
 
@@ -136,6 +144,8 @@ impl<'de> Visitor<'de> for RequestSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Request, A::Error> {
         let mut request = Request {
             table: None,
+            layout: Layout::Rows,
+            signature_name: None,
             parameters: Parameters::default(),
         };
         while let Some(key) = entries.next_key::<Cow<'_, str>>()? {
@@ -147,6 +157,7 @@ impl<'de> Visitor<'de> for RequestSeed<'_> {
                         return Err(A::Error::custom(message));
                     }
                     let key = if key == "inputs" {
+                        request.layout = Layout::Both;
                         "inputs"
                     } else {
                         "instances"
@@ -161,6 +172,7 @@ impl<'de> Visitor<'de> for RequestSeed<'_> {
                         }
                     });
                 }
+                "signature_name" => request.signature_name = entries.next_value()?,
                 "parameters" => request.parameters = entries.next_value()?,
                 _ => drop(entries.next_value::<IgnoredAny>()?),
             }

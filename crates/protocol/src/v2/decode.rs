@@ -67,6 +67,8 @@ pub(crate) enum Data<'a> {
     Json(&'a RawValue),
     /// Raw bytes.
     Raw(Cow<'a, [u8]>),
+    /// Elements that are decoded already.
+    Values(Values),
     /// The typed contents of a message.
     Typed(&'a InferTensorContents),
 }
@@ -128,6 +130,7 @@ pub fn decode_infer(
         outputs,
         forms,
         id: request.id.map(Cow::into_owned),
+        ..Call::default()
     })
 }
 
@@ -152,7 +155,7 @@ fn decode_raw(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError
         inputs: vec![tensor],
         forms: vec![OutputForm::Raw; outputs.len()],
         outputs,
-        id: None,
+        ..Call::default()
     })
 }
 
@@ -410,6 +413,7 @@ pub(super) fn read_input(
             let values = raw::decode(bytes, dtype, ctx.elements_max, InputPlace(index))?;
             data::shaped(values, head)
         }
+        Data::Values(values) => data::shaped(values.clone(), head),
         Data::Typed(contents) => {
             let values = typed::decode(contents, dtype, ctx.elements_max, InputPlace(index))?;
             data::shaped(values, head)

@@ -1,0 +1,225 @@
+//! The dialect over REST.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use coracle_model::TensorSpec;
+use coracle_tensor::{DType, Tensor};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::examples::{self, Features};
+use super::{Question, class_name, examples_call, signature_outputs, signatures, tensorflow_type};
+use crate::facts::ModelFacts;
+use crate::v2::{self, Data, Input};
+use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, render};
+
+#[derive(Deserialize)]
+struct Columns<'a> {
+    #[serde(borrow, default)]
+    signature_name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    inputs: BTreeMap<Cow<'a, str>, &'a RawValue>,
+}
+
+/// Decodes a prediction whose `inputs` is an object: tensors by input, or columns of the table by name.
+///
+/// # Errors
+/// `otherwise` if the body is no such prediction, else code `InvalidArgument` naming the input at fault.
+pub fn decode_columns(
+    body: &[u8],
+    ctx: &DecodeContext<'_>,
+    otherwise: RequestError,
+) -> Result<Call, RequestError> {
+    let Ok(request) = serde_json::from_slice::<Columns<'_>>(body) else {
+        return Err(otherwise);
+    };
+    let specs = &ctx.signature.inputs;
+    let inputs = request.inputs.into_iter().map(|(name, json)| {
+        let spec = specs.iter().find(|spec| spec.name == name);
+        Input {
+            shape: Cow::Owned(match spec {
+                Some(spec) => spec.wire_shape(),
+                // A column: flat, or a list for each row.
+                None if depth(json.get()) > 1 => vec![-1, 1],
+                None => vec![-1],
+            }),
+            datatype: Cow::Borrowed(column_datatype(spec, json.get()).name()),
+            name,
+            data: Data::Json(json),
+        }
+    });
+    let inputs = v2::tensors(ctx, &inputs.collect::<Vec<_>>())?;
+    let outputs = signature_outputs(ctx, request.signature_name.as_deref().unwrap_or_default())?;
+    Ok(Call {
+        n_rows: inputs.first().map_or(0, Tensor::n_rows),
+        inputs,
+        outputs,
+        layout: Layout::Columns,
+        ..Call::default()
+    })
+}
+
+/// Returns how many lists the first element is within.
+fn depth(json: &str) -> usize {
+    let mut bytes = json.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    bytes.position(|byte| byte != b'[').unwrap_or(0)
+}
+
+fn column_datatype(spec: Option<&TensorSpec>, json: &str) -> DType {
+    let holds_text = json
+        .bytes()
+        .find(|byte| !byte.is_ascii_whitespace() && *byte != b'[')
+        == Some(b'"');
+    match spec {
+        Some(spec) => spec.dtype,
+        None if holds_text => DType::Bytes,
+        None => DType::F64,
+    }
+}
+
+#[derive(Deserialize)]
+struct Examples {
+    #[serde(default)]
+    signature_name: Option<String>,
+    #[serde(default)]
+    context: BTreeMap<String, OneOrMany>,
+    examples: Vec<BTreeMap<String, OneOrMany>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(Option<f64>),
+    Many(Vec<Option<f64>>),
+}
+
+impl OneOrMany {
+    fn into_values(self) -> Vec<f64> {
+        let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        match self {
+            Self::One(value) => vec![number(value)],
+            Self::Many(values) => values.into_iter().map(number).collect(),
+        }
+    }
+}
+
+fn features(entries: BTreeMap<String, OneOrMany>) -> Features {
+    let entries = entries.into_iter();
+    entries
+        .map(|(name, value)| (name, value.into_values()))
+        .collect()
+}
+
+/// Decodes the body of `POST /v1/models/M:classify` and `:regress`.
+///
+/// # Errors
+/// Code `InvalidArgument` naming the example and feature at fault.
+pub fn decode_examples(
+    body: &[u8],
+    question: Question,
+    ctx: &DecodeContext<'_>,
+) -> Result<Call, RequestError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        let message = "the request body is empty; send JSON such as {\"examples\": [{\"x\": 1.0}]}";
+        return Err(RequestError::invalid(message));
+    }
+    let request: Examples =
+        serde_json::from_slice(body).map_err(|error| RequestError::from_json(body, &error))?;
+    // The signature must be there, though the question alone says which output answers.
+    signature_outputs(ctx, request.signature_name.as_deref().unwrap_or_default())?;
+    let rows: Vec<Features> = request.examples.into_iter().map(features).collect();
+    let table = examples::table(ctx, &rows, &features(request.context))?;
+    examples_call(ctx, question, table)
+}
+
+/// Appends the answer to a classification: for each example its classes, each with its score.
+pub fn encode_classes(ctx: &EncodeContext<'_>, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"results\":[");
+    if let (Some(output), Some(&index)) = (outputs.first(), call.outputs.first()) {
+        let spec = ctx.signature.outputs.get(index);
+        let n_classes = output.shape().get(1).copied().unwrap_or(1);
+        render::separated(0..call.n_rows, out, |row, out| {
+            out.push(b'[');
+            render::separated(0..n_classes, out, |column, out| {
+                out.push(b'[');
+                render::string(&class_name(spec, column), out);
+                out.push(b',');
+                let element = row.saturating_mul(n_classes).saturating_add(column);
+                render::element(output.values(), element, out);
+                out.push(b']');
+            });
+            out.push(b']');
+        });
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// Appends the answer to a regression: a number for each example.
+pub fn encode_values(outputs: &[Tensor], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"results\":");
+    match outputs.first() {
+        Some(output) => render::flat(output.values(), out),
+        None => out.extend_from_slice(b"[]"),
+    }
+    out.push(b'}');
+}
+
+/// Appends whether a model's versions are there, in this dialect's words and in KServe's.
+pub fn model_status(name: &str, versions: &[&str], ready: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"name\":");
+    render::string(name, out);
+    out.extend_from_slice(if ready {
+        b",\"ready\":true,\"model_version_status\":["
+    } else {
+        b",\"ready\":false,\"model_version_status\":["
+    });
+    render::separated(versions.iter(), out, |version, out| {
+        out.extend_from_slice(b"{\"version\":");
+        render::string(version, out);
+        out.extend_from_slice(if ready {
+            b",\"state\":\"AVAILABLE\""
+        } else {
+            b",\"state\":\"UNLOADING\""
+        });
+        out.extend_from_slice(b",\"status\":{\"error_code\":\"OK\",\"error_message\":\"\"}}");
+    });
+    out.extend_from_slice(b"]}");
+}
+
+/// Appends a model's signatures.
+pub fn metadata(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"model_spec\":{\"name\":");
+    render::string(facts.name, out);
+    out.extend_from_slice(b",\"signature_name\":\"\",\"version\":");
+    render::string(facts.versions.first().copied().unwrap_or_default(), out);
+    out.extend_from_slice(b"},\"metadata\":{\"signature_def\":{\"signature_def\":{");
+    render::separated(
+        signatures(facts).into_iter(),
+        out,
+        |(name, outputs), out| {
+            render::string(&name, out);
+            out.extend_from_slice(b":{\"inputs\":{");
+            render::separated(facts.signature.inputs.iter(), out, tensor);
+            out.extend_from_slice(b"},\"outputs\":{");
+            render::separated(outputs.into_iter(), out, tensor);
+            out.extend_from_slice(b"},\"method_name\":\"tensorflow/serving/predict\"}");
+        },
+    );
+    out.extend_from_slice(b"}}}}");
+}
+
+fn tensor(spec: &TensorSpec, out: &mut Vec<u8>) {
+    render::string(&spec.name, out);
+    out.extend_from_slice(b":{\"name\":");
+    render::string(&format!("{}:0", spec.name), out);
+    out.extend_from_slice(b",\"dtype\":\"");
+    out.extend_from_slice(tensorflow_type(spec.dtype).0.as_bytes());
+    out.extend_from_slice(b"\",\"tensor_shape\":{\"dim\":[");
+    render::separated(spec.wire_shape().into_iter(), out, |size, out| {
+        out.extend_from_slice(b"{\"size\":\"");
+        render::integer(size, out);
+        out.extend_from_slice(b"\",\"name\":\"\"}");
+    });
+    out.extend_from_slice(b"],\"unknown_rank\":false}}");
+}

@@ -1,0 +1,351 @@
+//! The dialect's bodies and messages, and what they must become. Answers' forms are those of TensorFlow Serving's documentation.
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_model::Signature;
+use coracle_tensor::{DType, Tensor, Values};
+use prost::Message;
+
+use super::*;
+use crate::grpc::PREFIX_BYTES;
+use crate::grpc::tensorflow::{
+    ClassificationRequest, ClassificationResponse, Dim, Example, ExampleList, Feature, FeatureKind,
+    Features, FloatList, GetModelMetadataResponse, GetModelStatusResponse, Input, InputKind,
+    Int64List, ModelSpec, PredictRequest, PredictResponse, RegressionResponse, SignatureDefMap,
+    TensorProto, TensorShapeProto,
+};
+use crate::v1::tests::{context, signature};
+use crate::{EncodeContext, Layout, NoRegions, v1};
+
+fn named() -> Signature {
+    let mut signature = signature(Some(["a", "b"]), false);
+    signature.outputs[1].columns = Some(vec!["no".to_owned(), "yes".to_owned()]);
+    signature
+}
+
+fn regressor() -> Signature {
+    let mut signature = named();
+    signature.outputs.truncate(1);
+    signature
+}
+
+fn matrix(values: [f64; 4]) -> Tensor {
+    Tensor::try_new(vec![2, 2], Values::F64(values.to_vec())).unwrap()
+}
+
+fn otherwise() -> crate::RequestError {
+    crate::RequestError::new(Code::InvalidArgument, "the error of V1")
+}
+
+fn encode_context(signature: &Signature) -> EncodeContext<'_> {
+    EncodeContext {
+        model_name: "m",
+        model_version: "1",
+        signature,
+        regions: &NoRegions,
+    }
+}
+
+#[test]
+fn columns_become_a_table_and_outputs_come_whole() {
+    let signature = named();
+    let ctx = context(&signature);
+    let cases = [
+        r#"{"inputs": {"a": [1, 3], "b": [2, 4]}}"#,
+        r#"{"inputs": {"b": [[2], [4]], "a": [[1], [3]]}}"#,
+        r#"{"signature_name": "serving_default", "inputs": {"X": [[1, 2], [3, 4]]}}"#,
+    ];
+    for body in cases {
+        let call = decode_columns(body.as_bytes(), &ctx, otherwise()).unwrap();
+        assert_eq!(call.inputs[0], matrix([1.0, 2.0, 3.0, 4.0]), "{body}");
+        assert_eq!((call.n_rows, call.layout), (2, Layout::Columns));
+        let mut out = Vec::new();
+        v1::encode_predict(&signature, &call, &call.inputs, &mut out);
+        assert_eq!(out, br#"{"outputs":[[1.0,2.0],[3.0,4.0]]}"#);
+    }
+    // A list of inputs is KServe's word for instances, too.
+    let body = br#"{"signature_name": "predict_proba", "inputs": [[1, 2], [3, 4]]}"#;
+    let call = v1::decode_predict(body, &ctx).unwrap();
+    assert_eq!(call.outputs, [1]);
+    let mut out = Vec::new();
+    v1::encode_predict(&signature, &call, &call.inputs, &mut out);
+    let both = r#"{"predictions":[[1.0,2.0],[3.0,4.0]],"outputs":[[1.0,2.0],[3.0,4.0]]}"#;
+    assert_eq!(String::from_utf8(out).unwrap(), both);
+}
+
+#[test]
+fn examples_are_classified_or_measured() {
+    let (classifier, regressor) = (named(), regressor());
+    let body = br#"{"context": {"b": 2}, "examples": [{"a": 1}, {"a": [3.0], "b": 4}]}"#;
+    let table = matrix([1.0, 2.0, 3.0, 4.0]);
+    let call = decode_examples(body, Question::Classify, &context(&classifier)).unwrap();
+    assert_eq!((&call.inputs[0], &call.outputs[..]), (&table, &[1][..]));
+    let mut out = Vec::new();
+    let scores = matrix([0.25, 0.75, 1.0, 0.0]);
+    encode_classes(&encode_context(&classifier), &call, &[scores], &mut out);
+    let expected = r#"{"results":[[["no",0.25],["yes",0.75]],[["no",1.0],["yes",0.0]]]}"#;
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    let whole = br#"{"examples": [{"X": [1, 2]}, {"X": [3, 4]}]}"#;
+    let call = decode_examples(whole, Question::Regress, &context(&regressor)).unwrap();
+    assert_eq!((&call.inputs[0], &call.outputs[..]), (&table, &[0][..]));
+    let mut out = Vec::new();
+    encode_values(
+        &[Tensor::from_values(Values::F64(vec![3.0, 7.5]))],
+        &mut out,
+    );
+    assert_eq!(out, br#"{"results":[3.0,7.5]}"#);
+}
+
+/// Bodies of examples that are refused, each with the start of its message.
+const REFUSED: [(&str, &str); 9] = [
+    ("", "the request body is empty"),
+    ("{}", "missing field `examples`"),
+    (r#"{"examples": []}"#, "\"examples\" is empty"),
+    (
+        r#"{"examples": [{"a": 1}]}"#,
+        "examples[0]: feature \"b\" is missing",
+    ),
+    (
+        r#"{"examples": [{"a": [1, 2], "b": 1}]}"#,
+        "examples[0]: feature \"a\" has 2 values, a column has one",
+    ),
+    (
+        r#"{"examples": [{"a": 1, "b": 1}, {"a": 1, "b": 1, "c": 2}]}"#,
+        "examples[1]: unknown feature \"c\"; the model has a, b",
+    ),
+    (
+        r#"{"examples": [{"X": [1]}]}"#,
+        "examples[0]: feature \"X\" has 1 values, model expects 2",
+    ),
+    (
+        r#"{"examples": [{"a": "x", "b": 1}]}"#,
+        "data did not match any variant",
+    ),
+    (
+        r#"{"signature_name": "zzz", "examples": [{"X": [1, 2]}]}"#,
+        "Serving signature name: \"zzz\" not found in signature def",
+    ),
+];
+
+#[test]
+fn refusals_say_why() {
+    let signature = named();
+    let ctx = context(&signature);
+    for (body, message) in REFUSED {
+        let error = decode_examples(body.as_bytes(), Question::Classify, &ctx).unwrap_err();
+        assert!(error.to_string().starts_with(message), "{body}: {error}");
+        assert_eq!(error.code(), Code::InvalidArgument);
+    }
+    let one = br#"{"examples": [{"a": 1, "b": 2}]}"#;
+    let error = decode_examples(one, Question::Regress, &ctx).unwrap_err();
+    assert!(
+        error.to_string().starts_with("the model is a classifier"),
+        "{error}"
+    );
+    let regressor = regressor();
+    let error = decode_examples(one, Question::Classify, &context(&regressor)).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("the model gives no probabilities"),
+        "{error}"
+    );
+    let columns =
+        decode_columns(br#"{"inputs": {"a": [1], "c": [1]}}"#, &ctx, otherwise()).unwrap_err();
+    assert!(
+        columns
+            .to_string()
+            .starts_with("inputs[1]: unknown column \"c\""),
+        "{columns}"
+    );
+}
+
+fn predict_request(tensor: TensorProto) -> PredictRequest {
+    PredictRequest {
+        inputs: [("X".to_owned(), tensor)].into(),
+        ..PredictRequest::default()
+    }
+}
+
+fn tensor_proto(dtype: i32, sizes: &[i64]) -> TensorProto {
+    let dim = sizes.iter().map(|&size| Dim {
+        size,
+        ..Dim::default()
+    });
+    TensorProto {
+        dtype,
+        tensor_shape: Some(TensorShapeProto {
+            dim: dim.collect(),
+            unknown_rank: false,
+        }),
+        ..TensorProto::default()
+    }
+}
+
+fn decode_message(request: &PredictRequest) -> Result<crate::Call, crate::RequestError> {
+    let signature = named();
+    decode_predict_message(&Bytes::from(request.encode_to_vec()), &context(&signature))
+}
+
+#[test]
+fn tensors_of_every_type_come_typed_or_as_content() {
+    let mut double = tensor_proto(2, &[2, 2]);
+    double.double_val = vec![1.0, 2.0, 3.0, 4.0];
+    let call = decode_message(&predict_request(double.clone())).unwrap();
+    assert_eq!(call.inputs[0], matrix([1.0, 2.0, 3.0, 4.0]));
+    let signature = named();
+    let answer = encode_prediction(&encode_context(&signature), &call, &call.inputs);
+    let answer = PredictResponse::decode(&answer[PREFIX_BYTES..]).unwrap();
+    assert_eq!(answer.outputs["predict"], double);
+    let mut content = tensor_proto(2, &[2, 2]);
+    content.tensor_content = Bytes::from([1.0_f64, 2.0, 3.0, 4.0].map(f64::to_le_bytes).concat());
+    let call = decode_message(&predict_request(content)).unwrap();
+    assert_eq!(call.inputs[0], matrix([1.0, 2.0, 3.0, 4.0]));
+    // The last element stands for those that are not there.
+    let mut one = tensor_proto(1, &[1, 2]);
+    one.float_val = vec![0.5];
+    let call = decode_message(&predict_request(one)).unwrap();
+    assert_eq!(call.inputs[0].values(), &Values::F32(vec![0.5, 0.5]));
+    // What is given is read back: every datatype survives the way through a message.
+    for dtype in DType::ALL {
+        assert_eq!(datatype(tensorflow_type(dtype).1), Some(dtype));
+    }
+}
+
+#[test]
+fn messages_are_refused_with_a_reason() {
+    let filter = PredictRequest {
+        output_filter: vec!["zzz".to_owned()],
+        ..predict_request(tensor_proto(2, &[1, 2]))
+    };
+    let mut narrow = tensor_proto(4, &[1, 2]);
+    narrow.int_val = vec![1, 256];
+    let mut text = tensor_proto(7, &[1, 2]);
+    text.tensor_content = Bytes::from_static(b"ab");
+    let cases = [
+        (
+            filter,
+            "output tensor alias not found in signature: \"zzz\"",
+        ),
+        (
+            predict_request(narrow),
+            "inputs[\"X\"]: 256 is out of range for UINT8",
+        ),
+        (
+            predict_request(text),
+            "inputs[\"X\"]: strings belong in string_val",
+        ),
+        (
+            predict_request(tensor_proto(8, &[1])),
+            "inputs[\"X\"]: datatype 8 is not supported",
+        ),
+        (
+            predict_request(tensor_proto(2, &[-1, 2])),
+            "inputs[\"X\"]: shape [-1, 2], sizes are 0 or more",
+        ),
+        (
+            predict_request(tensor_proto(2, &[1, 5_000])),
+            "inputs[\"X\"]: shape [1, 5000], sizes are 0 or more, and up to 1000",
+        ),
+        (
+            predict_request(tensor_proto(2, &[1, 2])),
+            "inputs[0]: 0 elements, shape [1, 2] holds 2",
+        ),
+        (PredictRequest::default(), "\"inputs\" is empty"),
+    ];
+    for (request, message) in cases {
+        let error = decode_message(&request).unwrap_err();
+        assert!(error.to_string().starts_with(message), "{error}");
+    }
+    let nameless = read_version(SpecHead::default()).unwrap_err();
+    assert_eq!(nameless.to_string(), "Missing ModelSpec");
+}
+
+#[test]
+fn examples_come_in_messages() {
+    let example = |a: f32, b: i64| {
+        let float = FeatureKind::FloatList(FloatList { value: vec![a] });
+        let int = FeatureKind::Int64List(Int64List { value: vec![b] });
+        let feature = [("a".to_owned(), float), ("b".to_owned(), int)];
+        let feature = feature.map(|(name, kind)| (name, Feature { kind: Some(kind) }));
+        Example {
+            features: Some(Features {
+                feature: feature.into(),
+            }),
+        }
+    };
+    let request = ClassificationRequest {
+        model_spec: Some(ModelSpec::default()),
+        input: Some(Input {
+            kind: Some(InputKind::ExampleList(ExampleList {
+                examples: vec![example(1.0, 2), example(3.0, 4)],
+            })),
+        }),
+    };
+    let message = Bytes::from(request.encode_to_vec());
+    let signature = named();
+    let call = decode_examples_message(&message, Question::Classify, &context(&signature)).unwrap();
+    assert_eq!(call.inputs[0], matrix([1.0, 2.0, 3.0, 4.0]));
+    let scores = [matrix([0.25, 0.75, 1.0, 0.0])];
+    let answer = encode_classification(&encode_context(&signature), &call, &scores);
+    let answer = ClassificationResponse::decode(&answer[PREFIX_BYTES..]).unwrap();
+    let rows = answer.result.unwrap().classifications;
+    assert_eq!(
+        (rows[0].classes[1].label.as_str(), rows[0].classes[1].score),
+        ("yes", 0.75)
+    );
+    assert_eq!(rows.len(), 2);
+    let answer = encode_regression(
+        &encode_context(&signature),
+        &[Tensor::from_values(Values::F64(vec![0.5]))],
+    );
+    let answer = RegressionResponse::decode(&answer[PREFIX_BYTES..]).unwrap();
+    assert_eq!(answer.result.unwrap().regressions[0].value, 0.5);
+    for end in 0..message.len() {
+        drop(decode_examples_message(
+            &message.slice(..end),
+            Question::Classify,
+            &context(&signature),
+        ));
+    }
+}
+
+#[test]
+fn metadata_and_status_are_told() {
+    let signature = regressor();
+    let facts = ModelFacts {
+        name: "m",
+        versions: &["1"],
+        platform: "sklearn",
+        signature: &signature,
+        elements_max: 1_000,
+    };
+    let mut out = Vec::new();
+    metadata(facts, &mut out);
+    let input = r#""inputs":{"X":{"name":"X:0","dtype":"DT_DOUBLE","tensor_shape":{"dim":[{"size":"-1","name":""},{"size":"2","name":""}],"unknown_rank":false}}}"#;
+    let output = r#""outputs":{"predict":{"name":"predict:0","dtype":"DT_DOUBLE","tensor_shape":{"dim":[{"size":"-1","name":""}],"unknown_rank":false}}}"#;
+    let def = format!(r#"{{{input},{output},"method_name":"tensorflow/serving/predict"}}"#);
+    let expected = format!(
+        r#"{{"model_spec":{{"name":"m","signature_name":"","version":"1"}},"metadata":{{"signature_def":{{"signature_def":{{"serving_default":{def},"predict":{def}}}}}}}}}"#
+    );
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    let message = model_metadata_message(facts);
+    let message = GetModelMetadataResponse::decode(&message[PREFIX_BYTES..]).unwrap();
+    let map = SignatureDefMap::decode(message.metadata["signature_def"].value.clone()).unwrap();
+    assert_eq!(map.signature_def["serving_default"].inputs["X"].dtype, 2);
+    let status = model_status_message(&["1"], true);
+    let status = GetModelStatusResponse::decode(&status[PREFIX_BYTES..]).unwrap();
+    assert_eq!(
+        (
+            status.model_version_status[0].version,
+            status.model_version_status[0].state
+        ),
+        (1, 30)
+    );
+    let mut out = Vec::new();
+    model_status("m", &["1"], true, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        r#"{"name":"m","ready":true,"model_version_status":[{"version":"1","state":"AVAILABLE","status":{"error_code":"OK","error_message":""}}]}"#
+    );
+}
