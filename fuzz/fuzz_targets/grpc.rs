@@ -20,6 +20,7 @@ fn signature() -> Signature {
         inputs: vec![spec("X", vec![None, Some(2)])],
         outputs: vec![spec("predict", vec![None])],
         default_outputs: vec![0],
+        columns: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Decodes bytes as a V2 request, JSON alone or with raw tensor data after it, against models with and without feature names.
 #![no_main]
 
-use coracle_model::{Signature, TensorSpec};
+use coracle_model::{ColumnPlace, Signature, TensorSpec};
 use coracle_protocol::{DecodeContext, EncodeContext, NoRegions, v2};
 use coracle_tensor::DType;
 use libfuzzer_sys::fuzz_target;
@@ -18,7 +18,27 @@ fn signature(columns: Option<Vec<String>>) -> Signature {
         inputs: vec![TensorSpec { columns, ..spec("X", vec![None, Some(2)]) }],
         outputs: vec![spec("predict", vec![None])],
         default_outputs: vec![0],
+        columns: None,
     }
+}
+
+/// A column of texts, one that is not read, a column of numbers.
+fn columns() -> Signature {
+    let mut signature = signature(None);
+    let column = |name: &str, dtype| TensorSpec {
+        name: name.to_owned(),
+        dtype,
+        shape: vec![None],
+        columns: None,
+        accepts_missing: true,
+    };
+    signature.inputs = vec![column("a", DType::Bytes), column("c", DType::F64)];
+    let places = [("a", Some(0)), ("b", None), ("c", Some(1))].map(|(name, input)| ColumnPlace {
+        name: name.to_owned(),
+        input,
+    });
+    signature.columns = Some(places.to_vec());
+    signature
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -27,8 +47,8 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let length = usize::from(u16::from_le_bytes(*length));
-    for columns in [None, Some(vec!["a".to_owned(), "b".to_owned()])] {
-        let signature = signature(columns);
+    let names = vec!["a".to_owned(), "b".to_owned()];
+    for signature in [signature(None), signature(Some(names)), columns()] {
         let ctx = DecodeContext {
             signature: &signature,
             default_outputs: &signature.default_outputs,

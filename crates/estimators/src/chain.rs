@@ -6,7 +6,7 @@ use coracle_model::{Accepts, RunError, Scorer};
 use coracle_tensor::Rows;
 
 use crate::spec_error::{SpecError, expect_length};
-use crate::table_fn::{TableFn, common_accepts, rows_of};
+use crate::table_fn::{TableFn, common_accepts, refuse_texts, rows_of};
 
 /// Estimators of which each sees the table and the answers of those before it.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ impl Chain {
                     n_features + index,
                 )?;
                 expect_length("a link's answer", function.n_columns(), 1)?;
+                refuse_texts(function)?;
             }
         }
         Ok(Self {

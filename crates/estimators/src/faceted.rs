@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width};
-use coracle_tensor::{DType, Rows, Tensor};
+use coracle_model::{
+    Accepts, ColumnSpec, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width,
+};
+use coracle_tensor::{DType, Rows, Table, Tensor};
 
 use crate::spec_error::SpecError;
-use crate::table_fn::{TableFn, common_accepts, rows_of};
+use crate::table_fn::{TableFn, common_accepts, common_columns, rows_of};
 use crate::{Labels, table};
 
 /// How a class follows from a row of numbers.
@@ -266,13 +268,37 @@ impl Facet {
         }
     }
 
-    fn run(&self, rows: Rows<'_>) -> Result<Tensor, RunError> {
+    /// Returns what each column holds that it reads; `None` where all hold numbers.
+    fn kinds(&self) -> Result<Option<Vec<ColumnSpec>>, SpecError> {
+        let columns = match &self.answer {
+            Answer::Values(function)
+            | Answer::Classes { function, .. }
+            | Answer::ClassTable { function, .. } => function.columns(),
+            Answer::Columns(estimators) => {
+                return common_columns(estimators.iter().map(|e| e.columns()));
+            }
+            Answer::Delegated {
+                before: Some(before),
+                estimator,
+            } => {
+                if estimator.columns().is_some() {
+                    return Err(SpecError::new("a part that takes texts is given numbers"));
+                }
+                before.columns()
+            }
+            Answer::Delegated { estimator, .. } => estimator.columns(),
+        };
+        Ok(columns.map(<[_]>::to_vec))
+    }
+
+    fn run(&self, table: &Table<'_>) -> Result<Tensor, RunError> {
+        let n_rows = table.n_rows();
         match &self.answer {
             Answer::Values(function) => {
-                let values = function.apply(rows)?;
+                let values = function.apply_table(table)?;
                 match self.spec.width {
                     Width::Scalar => Ok(table::column(values)),
-                    Width::Columns(n_columns) => table::matrix(values, rows.n_rows(), n_columns),
+                    Width::Columns(n_columns) => table::matrix(values, n_rows, n_columns),
                 }
             }
             Answer::Classes {
@@ -280,7 +306,7 @@ impl Facet {
                 labels,
                 choice,
             } => {
-                let values = function.apply(rows)?;
+                let values = function.apply_table(table)?;
                 let rows = values.chunks_exact(function.n_columns());
                 let indices: Vec<usize> = rows
                     .map(|row| choice.of(row).min(labels.len() - 1))
@@ -292,7 +318,7 @@ impl Facet {
                 labels,
                 starts,
             } => {
-                let values = function.apply(rows)?;
+                let values = function.apply_table(table)?;
                 let outputs = starts.windows(2).cycle();
                 let indices: Vec<usize> = values
                     .iter()
@@ -302,15 +328,15 @@ impl Facet {
                         (bounds[0] + class).min(bounds[1] - 1)
                     })
                     .collect();
-                shaped(labels.take(&indices), rows.n_rows(), starts.len() - 1)
+                shaped(labels.take(&indices), n_rows, starts.len() - 1)
             }
             Answer::Columns(estimators) => {
                 let mut columns = Vec::with_capacity(estimators.len());
                 for estimator in estimators {
-                    let (_, values) = estimator.run(self.spec.method, rows)?.into_parts();
+                    let predicted = estimator.run_table(self.spec.method, table)?;
+                    let (_, values) = predicted.into_parts();
                     columns.push(Labels::new(values));
                 }
-                let n_rows = rows.n_rows();
                 let by_row = (0..n_rows)
                     .flat_map(|row| (0..estimators.len()).map(move |c| c * n_rows + row));
                 let joined = Labels::joined(columns).ok_or_else(|| {
@@ -321,10 +347,10 @@ impl Facet {
             }
             Answer::Delegated { before, estimator } => match before {
                 Some(before) => {
-                    let between = before.apply(rows)?;
+                    let between = before.apply_table(table)?;
                     estimator.run(self.spec.method, rows_of(&between, before.n_columns())?)
                 }
-                None => estimator.run(self.spec.method, rows),
+                None => estimator.run_table(self.spec.method, table),
             },
         }
     }
@@ -373,6 +399,7 @@ pub struct Faceted {
     facets: Vec<Facet>,
     methods: Vec<MethodSpec>,
     accepts: Accepts,
+    columns: Option<Vec<ColumnSpec>>,
 }
 
 impl Faceted {
@@ -389,7 +416,10 @@ impl Faceted {
             let all: Vec<usize> = facets.iter().map(Facet::n_features).collect();
             return Err(SpecError::new(format!("methods take {all:?} columns")));
         }
+        let kinds: Result<Vec<_>, SpecError> = facets.iter().map(Facet::kinds).collect();
+        let kinds = kinds?;
         Ok(Self {
+            columns: common_columns(kinds.iter().map(Option::as_deref))?,
             accepts: first.accepts(),
             methods: facets.iter().map(|facet| facet.spec).collect(),
             facets,
@@ -417,13 +447,26 @@ impl Estimator for Faceted {
         &self.methods
     }
 
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        self.columns.as_deref()
+    }
+
     fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
-        table::check(rows, self.n_features(), self.accepts)?;
+        self.run_table(method, &Table::Matrix(rows))
+    }
+
+    fn run_table(&self, method: Method, table: &Table<'_>) -> Result<Tensor, RunError> {
         let mut facets = self.facets.iter();
-        match facets.find(|facet| facet.spec.method == method) {
-            Some(facet) => facet.run(rows),
-            None => Err(table::no_method(method)),
+        let facet = facets.find(|facet| facet.spec.method == method);
+        let facet = facet.ok_or_else(|| table::no_method(method))?;
+        if self.columns.is_some() {
+            // The parts check their own columns.
+            table::check_width(table.n_columns(), self.n_features())?;
+            return facet.run(table);
         }
+        table::with_numbers(table, self.n_features(), self.accepts, |table| {
+            facet.run(table)
+        })
     }
 
     fn memory_bytes(&self) -> usize {

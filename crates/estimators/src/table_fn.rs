@@ -7,12 +7,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use coracle_model::{
-    Accepts, Estimator, Method, MethodSpec, RunError, RunErrorKind, Scorer, Width,
+    Accepts, ColumnKind, ColumnSpec, Estimator, Method, MethodSpec, RunError, RunErrorKind, Scorer,
+    Width, run_on_matrix,
 };
-use coracle_tensor::{Rows, Tensor, Values};
+use coracle_tensor::{Rows, Table, Tensor, Values};
 
 use crate::spec_error::SpecError;
-use crate::{Labels, Link};
+use crate::{Labels, Link, table};
 
 /// A function from a table of numbers to a table of as many rows.
 pub trait TableFn: Send + Sync + Debug {
@@ -31,8 +32,39 @@ pub trait TableFn: Send + Sync + Debug {
     /// Those of an estimator within.
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError>;
 
+    /// Returns what each column holds that it reads; `None` where all hold numbers. See [`Estimator::columns`].
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        None
+    }
+
+    /// Returns the result for a table in any layout, row by row.
+    ///
+    /// # Errors
+    /// As [`TableFn::apply`]; kind `DTypeMismatch` for texts where numbers belong.
+    fn apply_table(&self, table: &Table<'_>) -> Result<Vec<f64>, RunError> {
+        on_matrix(table, self.n_columns(), |rows| self.apply(rows))
+    }
+
     /// Returns the memory held, in bytes.
     fn memory_bytes(&self) -> usize;
+}
+
+/// Applies a function of matrices that gives `n_columns` per row to any table of numbers.
+fn on_matrix(
+    table: &Table<'_>,
+    n_columns: usize,
+    apply: impl Fn(Rows<'_>) -> Result<Vec<f64>, RunError>,
+) -> Result<Vec<f64>, RunError> {
+    if let Table::Matrix(rows) = table {
+        return apply(*rows);
+    }
+    let tensor = run_on_matrix(table, |rows| {
+        table::matrix(apply(rows)?, rows.n_rows(), n_columns)
+    })?;
+    match tensor.into_parts().1 {
+        Values::F64(values) => Ok(values),
+        _ => unreachable!("a matrix is of doubles"),
+    }
 }
 
 impl<S: Scorer> TableFn for S {
@@ -51,6 +83,15 @@ impl<S: Scorer> TableFn for S {
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
         let mut scores = vec![0.0; rows.n_rows() * self.n_scores()];
         self.score(rows, &mut scores);
+        Ok(scores)
+    }
+
+    fn apply_table(&self, table: &Table<'_>) -> Result<Vec<f64>, RunError> {
+        let Table::Sparse(rows) = table else {
+            return on_matrix(table, self.n_scores(), |rows| self.apply(rows));
+        };
+        let mut scores = vec![0.0; rows.n_rows() * self.n_scores()];
+        self.score_sparse(rows, &mut scores);
         Ok(scores)
     }
 
@@ -110,9 +151,17 @@ impl TableFn for Linked {
         self.inner.accepts()
     }
 
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        self.inner.columns()
+    }
+
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
-        let scores = self.inner.apply(rows)?;
-        let mut probabilities = vec![0.0; rows.n_rows() * self.n_classes];
+        self.apply_table(&Table::Matrix(rows))
+    }
+
+    fn apply_table(&self, table: &Table<'_>) -> Result<Vec<f64>, RunError> {
+        let scores = self.inner.apply_table(table)?;
+        let mut probabilities = vec![0.0; table.n_rows() * self.n_classes];
         let scores = scores.chunks_exact(self.inner.n_columns());
         for (scores, probabilities) in scores.zip(probabilities.chunks_exact_mut(self.n_classes)) {
             self.link.probabilities(scores, probabilities);
@@ -195,8 +244,16 @@ impl TableFn for Mapped {
         self.inner.accepts()
     }
 
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        self.inner.columns()
+    }
+
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
-        let mut values = self.inner.apply(rows)?;
+        self.apply_table(&Table::Matrix(rows))
+    }
+
+    fn apply_table(&self, table: &Table<'_>) -> Result<Vec<f64>, RunError> {
+        let mut values = self.inner.apply_table(table)?;
         let apply = |values: &mut [f64], function: &dyn Fn(f64) -> f64| {
             values
                 .iter_mut()
@@ -297,6 +354,14 @@ impl Scorer for Selected {
     }
 }
 
+/// Refuses a function that reads texts, where it would be given numbers.
+pub(crate) fn refuse_texts(function: &Arc<dyn TableFn>) -> Result<(), SpecError> {
+    match function.columns() {
+        Some(_) => Err(SpecError::new("a part that takes texts is given numbers")),
+        None => Ok(()),
+    }
+}
+
 /// One function after another.
 #[derive(Debug)]
 pub struct Composed {
@@ -317,6 +382,7 @@ impl Composed {
                 second.n_features()
             )));
         }
+        refuse_texts(&second)?;
         Ok(Self { first, second })
     }
 }
@@ -334,8 +400,16 @@ impl TableFn for Composed {
         self.first.accepts()
     }
 
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        self.first.columns()
+    }
+
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
-        let between = self.first.apply(rows)?;
+        self.apply_table(&Table::Matrix(rows))
+    }
+
+    fn apply_table(&self, table: &Table<'_>) -> Result<Vec<f64>, RunError> {
+        let between = self.first.apply_table(table)?;
         let between = rows_of(&between, self.first.n_columns())?;
         self.second.accepts().check(between)?;
         self.second.apply(between)
@@ -386,8 +460,17 @@ impl TableFn for MethodOf {
         self.estimator.accepts()
     }
 
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        self.estimator.columns()
+    }
+
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
-        let (_, values) = self.estimator.run(self.spec.method, rows)?.into_parts();
+        self.apply_table(&Table::Matrix(rows))
+    }
+
+    fn apply_table(&self, table: &Table<'_>) -> Result<Vec<f64>, RunError> {
+        let result = self.estimator.run_table(self.spec.method, table)?;
+        let (_, values) = result.into_parts();
         match values {
             Values::F64(values) => Ok(values),
             values => values
@@ -430,8 +513,16 @@ impl TableFn for ClassIndexOf {
         self.estimator.accepts()
     }
 
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        self.estimator.columns()
+    }
+
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
-        let predicted: Tensor = self.estimator.run(Method::Predict, rows)?;
+        self.apply_table(&Table::Matrix(rows))
+    }
+
+    fn apply_table(&self, table: &Table<'_>) -> Result<Vec<f64>, RunError> {
+        let predicted: Tensor = self.estimator.run_table(Method::Predict, table)?;
         let indices = self.labels.indices_of(predicted.values());
         indices.ok_or_else(|| {
             RunError::new(
@@ -452,13 +543,14 @@ pub struct SideBySide {
     parts: Vec<Arc<dyn TableFn>>,
     n_columns: usize,
     accepts: Accepts,
+    columns: Option<Vec<ColumnSpec>>,
 }
 
 impl SideBySide {
     /// Returns the results of `parts` side by side.
     ///
     /// # Errors
-    /// [`SpecError`] if there are none, or they take different numbers of columns.
+    /// [`SpecError`] if there are none, or they take different numbers or kinds of columns.
     pub fn try_new(parts: Vec<Arc<dyn TableFn>>) -> Result<Self, SpecError> {
         let Some(first) = parts.first() else {
             return Err(SpecError::new("there are no parts"));
@@ -473,6 +565,7 @@ impl SideBySide {
         Ok(Self {
             n_columns: parts.iter().map(|part| part.n_columns()).sum(),
             accepts: common_accepts(parts.iter().map(|part| part.accepts())),
+            columns: common_columns(parts.iter().map(|part| part.columns()))?,
             parts,
         })
     }
@@ -484,6 +577,38 @@ pub(crate) fn common_accepts(all: impl Iterator<Item = Accepts>) -> Accepts {
         missing: common.missing && accepts.missing,
         magnitude_max: common.magnitude_max.min(accepts.magnitude_max),
     })
+}
+
+/// Returns what the columns hold that all of several functions read; `None` where all hold numbers.
+///
+/// # Errors
+/// [`SpecError`] where one reads texts and another numbers.
+pub(crate) fn common_columns<'c>(
+    mut all: impl Iterator<Item = Option<&'c [ColumnSpec]>>,
+) -> Result<Option<Vec<ColumnSpec>>, SpecError> {
+    let mut common = all.next().flatten().map(<[_]>::to_vec);
+    for columns in all {
+        let (Some(common), Some(columns)) = (&mut common, columns) else {
+            if common.is_some() || columns.is_some() {
+                return Err(SpecError::new("one part takes texts, another numbers only"));
+            }
+            continue;
+        };
+        for (common, column) in common.iter_mut().zip(columns) {
+            common.accepts_missing &= column.accepts_missing;
+            match (common.kind, column.kind) {
+                (ColumnKind::Ignored, kind) => common.kind = kind,
+                (_, ColumnKind::Ignored) => {}
+                (a, b) if a == b => {}
+                _ => {
+                    return Err(SpecError::new(
+                        "parts read a column as numbers and as texts",
+                    ));
+                }
+            }
+        }
+    }
+    Ok(common)
 }
 
 impl TableFn for SideBySide {
@@ -499,12 +624,20 @@ impl TableFn for SideBySide {
         self.accepts
     }
 
+    fn columns(&self) -> Option<&[ColumnSpec]> {
+        self.columns.as_deref()
+    }
+
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
-        let mut joined = vec![0.0; rows.n_rows() * self.n_columns];
+        self.apply_table(&Table::Matrix(rows))
+    }
+
+    fn apply_table(&self, table: &Table<'_>) -> Result<Vec<f64>, RunError> {
+        let mut joined = vec![0.0; table.n_rows() * self.n_columns];
         let mut start = 0;
         for part in &self.parts {
             let width = part.n_columns();
-            let values = part.apply(rows)?;
+            let values = part.apply_table(table)?;
             if width == 0 {
                 continue;
             }

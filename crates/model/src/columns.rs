@@ -33,7 +33,7 @@ const TENSOR_VALUES_MAX: usize = 1 << 26;
 ///
 /// # Errors
 /// Kind `DTypeMismatch` where the table holds texts; those of `run`.
-pub(crate) fn run_on_matrix(
+pub fn run_on_matrix(
     table: &Table<'_>,
     run: impl Fn(Rows<'_>) -> Result<Tensor, RunError>,
 ) -> Result<Tensor, RunError> {

@@ -10,7 +10,7 @@ mod error;
 mod estimator;
 mod signature;
 
-pub use columns::{ColumnKind, ColumnSpec, tensor_of};
+pub use columns::{ColumnKind, ColumnSpec, run_on_matrix, tensor_of};
 pub use description::{Component, Description};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, Method, MethodSpec, Scorer, Width};

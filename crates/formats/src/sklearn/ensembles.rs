@@ -53,9 +53,6 @@ pub(super) fn method_of(
     estimator: &Arc<dyn Estimator>,
     method: Method,
 ) -> Result<Arc<dyn TableFn>, LoadError> {
-    if estimator.columns().is_some() {
-        return Err(fitted.unsupported("parts that take texts are not supported"));
-    }
     match MethodOf::new(Arc::clone(estimator), method) {
         Some(function) => Ok(Arc::new(function)),
         None => Err(fitted.malformed(format!("a part has no method {}", method.as_str()))),

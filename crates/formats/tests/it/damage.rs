@@ -4,7 +4,7 @@ use std::fs;
 
 use coracle_base::SystemClock;
 use coracle_formats::{LoadOptions, load_bytes};
-use coracle_tensor::{Tensor, Values};
+use coracle_tensor::{DType, Tensor, Values};
 
 use crate::{boosted, fixture};
 
@@ -27,11 +27,22 @@ fn exercise(bytes: &[u8]) {
         return;
     };
     let signature = loaded.model.signature();
+    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
+    if signature.columns.is_some() && signature.inputs.len() <= 1_000 {
+        let inputs = signature.inputs.iter().map(|input| {
+            Tensor::from_values(match input.dtype {
+                DType::Bytes => Values::Bytes(["", "S", "caf\u{e9} free"].into_iter().collect()),
+                _ => Values::F64(vec![0.5, 1.0, f64::NAN]),
+            })
+        });
+        let inputs: Vec<Tensor> = inputs.collect();
+        drop(loaded.model.run(&inputs, &outputs));
+        return;
+    }
     let Some(n_columns) = signature.inputs[0].n_columns().filter(|&n| n <= 10_000) else {
         return;
     };
     let table = Tensor::try_new(vec![3, n_columns], Values::F64(vec![0.5; 3 * n_columns])).unwrap();
-    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
     drop(loaded.model.run(&[table], &outputs));
 }
 
@@ -42,7 +53,12 @@ fn truncated_and_bit_flipped_files_never_panic() {
     for release in ["1.0.2", "1.5.2", "1.9.1"] {
         // Uncompressed files, since damage behind a checksum goes no further than the checksum.
         let numeric = fixture::read(&format!("numeric/{release}"));
+        let columns = match release {
+            "1.5.2" => "columns/1.4.2".to_owned(),
+            release => format!("columns/{release}"),
+        };
         let fixtures = fixture::read(release).into_iter().chain(numeric);
+        let fixtures = fixtures.chain(fixture::read(&columns));
         let fixtures = fixtures.filter(|fixture| {
             let writer = fixture.document["written_by"].as_str().unwrap();
             writer == "joblib raw" || writer == "joblib" || writer.starts_with("pickle")
