@@ -479,7 +479,7 @@ fn threshold_labels(fitted: &Fitted<'_>, name: &str) -> Result<Labels, LoadError
     class_labels(&fitted.part_in(name)?)
 }
 
-/// Returns the classes of an estimator, of the last step of a pipeline, or of the estimator within.
+/// Returns the classes of an estimator, of the last step of a pipeline, or of the part within.
 fn class_labels(estimator: &Fitted<'_>) -> Result<Labels, LoadError> {
     if estimator.attr("classes_").is_some() {
         return labels(estimator);
@@ -490,7 +490,8 @@ fn class_labels(estimator: &Fitted<'_>) -> Result<Labels, LoadError> {
         let last = last.ok_or_else(|| estimator.malformed("'steps' is empty"))?;
         return class_labels(&estimator.part(last, "the last step")?);
     }
-    for within in ["best_estimator_", "estimator"] {
+    // Older ridge classifiers keep their classes in their label binarizer only.
+    for within in ["best_estimator_", "estimator", "_label_binarizer"] {
         if estimator.attr(within).is_some() {
             return class_labels(&estimator.part_in(within)?);
         }
