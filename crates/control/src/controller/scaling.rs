@@ -18,7 +18,7 @@ use coracle_policy::autoscale::{AutoscaleSpec, Autoscaler, Decision, Ready, Samp
 use coracle_serving::{Observed, RevisionId, RevisionLoad, RevisionState, ServiceId};
 
 use crate::usage::LoadQueue;
-pub(crate) use manifest::{REPLICAS_MAX, Scaling, check, read};
+pub(crate) use manifest::{REPLICAS_MAX, Scaling, check, read, warnings};
 pub use metrics::Decisions;
 
 /// How often what revisions do is looked at.

@@ -36,21 +36,29 @@ pub(crate) fn check_schema(
         .iter()
         .map(|path| format!("unknown field \"{path}\""))
         .collect();
-    match request
+    let mut warnings = match request
         .parameter("fieldValidation")
         .as_deref()
         .unwrap_or("Warn")
     {
-        "Strict" if !texts.is_empty() => Err(cannot_be_handled(
-            kind,
-            &format!("strict decoding error: {}", texts.join(", ")),
-        )),
-        "Strict" | "Ignore" => Ok(Vec::new()),
-        "Warn" | "" => Ok(texts),
-        other => Err(Failure::bad_request(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-        ))),
+        "Strict" if !texts.is_empty() => {
+            return Err(cannot_be_handled(
+                kind,
+                &format!("strict decoding error: {}", texts.join(", ")),
+            ));
+        }
+        "Strict" | "Ignore" => Vec::new(),
+        "Warn" | "" => texts,
+        other => {
+            return Err(Failure::bad_request(format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            )));
+        }
+    };
+    if *kind == kind::INFERENCE_SERVICE {
+        warnings.extend(scaling::warnings(object));
     }
+    Ok(warnings)
 }
 
 fn cannot_be_handled(kind: &Kind, why: &str) -> Failure {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_api::inference_service::ScaleMetric;
 use coracle_api::quantity;
 use coracle_policy::autoscale::{
-    AutoscaleSpec, ComponentScaling, KEEP_WARM, KeepWarm, Metric, SpecError,
+    AutoscaleSpec, ComponentScaling, KEEP_WARM, KeepWarm, Metric, SpecError, is_unknown_annotation,
 };
 use serde_json::Value;
 
@@ -118,4 +118,13 @@ pub(crate) fn check(service: &Value) -> Result<(), SpecError> {
         }
     }
     Ok(())
+}
+
+/// Returns what the author of a service should know although it is no error: annotations about scaling that nobody reads.
+pub(crate) fn warnings(service: &Value) -> Vec<String> {
+    let names = object::texts(service, "annotations").map(|(name, _)| name);
+    let unknown = names.filter(|name| is_unknown_annotation(name));
+    unknown
+        .map(|name| format!("annotation {name} is not known and has no effect"))
+        .collect()
 }

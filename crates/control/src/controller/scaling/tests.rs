@@ -151,6 +151,17 @@ fn what_cannot_be_is_refused_by_name() {
 }
 
 #[test]
+fn a_misspelt_annotation_is_told() {
+    let annotations = json!({"autoscaling.knative.dev/min-scal": "1", "autoscaling.knative.dev/min-scale": "1", "team": "a"});
+    let service = service(json!({}), annotations);
+    assert!(check(&service).is_ok());
+    assert_eq!(
+        warnings(&service),
+        ["annotation autoscaling.knative.dev/min-scal is not known and has no effect"]
+    );
+}
+
+#[test]
 fn replicas_follow_the_load_to_zero_and_back() {
     let manifest = json!({"minReplicas": 0, "maxReplicas": 5, "scaleTarget": 10});
     let mut fixture = Fixture::new(scaling(manifest, json!({})), NEW);
