@@ -28,31 +28,87 @@ pub(crate) struct NoRuntime {
 /// Marks the runtimes whose models are served within this process.
 const ENGINE: &str = "serving.coracle.dev/engine";
 
-/// The runtimes that are there from the start, under KServe's names: formats with versions, protocols, priority.
-const BUILT_IN: [(&str, &str, &[&str], &[&str], i32); 2] = [
-    ("kserve-sklearnserver", "sklearn", &["1"], &["v1", "v2"], 1),
-    ("kserve-mlserver", "sklearn", &["0", "1"], &["v2"], 2),
+/// A runtime that is there from the start.
+struct BuiltIn {
+    name: &'static str,
+    protocols: &'static [&'static str],
+    formats: &'static [Format],
+}
+
+/// A format with its versions, priority, and whether it is chosen without being named.
+type Format = (&'static str, &'static [&'static str], i32, bool);
+
+/// The built-in runtimes: KServe's, under KServe's names, with the versions that its releases list. What KServe has no
+/// runtime for (CatBoost, MLflow over V1) is under a name of our own.
+const BUILT_IN: [BuiltIn; 6] = [
+    BuiltIn {
+        name: "kserve-sklearnserver",
+        protocols: &["v1", "v2"],
+        formats: &[("sklearn", &["1"], 1, true)],
+    },
+    BuiltIn {
+        name: "kserve-xgbserver",
+        protocols: &["v1", "v2"],
+        formats: &[("xgboost", &["1", "2", "3"], 1, true)],
+    },
+    BuiltIn {
+        name: "kserve-lgbserver",
+        protocols: &["v1", "v2"],
+        formats: &[("lightgbm", &["3", "4"], 1, true)],
+    },
+    BuiltIn {
+        name: "kserve-mlserver",
+        protocols: &["v2"],
+        formats: &[
+            ("sklearn", &["0", "1"], 2, true),
+            ("xgboost", &["1", "2"], 2, true),
+            ("lightgbm", &["3", "4"], 2, true),
+            ("catboost", &["1"], 1, true),
+            ("mlflow", &["1", "2"], 1, true),
+        ],
+    },
+    BuiltIn {
+        name: "kserve-predictiveserver",
+        protocols: &["v1", "v2"],
+        formats: &[
+            ("sklearn", &["1"], 3, false),
+            ("xgboost", &["2"], 3, false),
+            ("lightgbm", &["4"], 3, false),
+        ],
+    },
+    BuiltIn {
+        name: "coracle-server",
+        protocols: &["v1", "v2"],
+        formats: &[
+            ("catboost", &["1"], 1, true),
+            ("mlflow", &["1", "2", "3"], 1, true),
+        ],
+    },
 ];
 
 /// Returns the objects of the built-in runtimes.
 pub(crate) fn built_in() -> Vec<Value> {
-    let runtimes = BUILT_IN.iter().map(|(name, format, versions, protocols, priority)| {
-        let format_entry = |version: &&str| {
-            json!({"name": format, "version": version, "autoSelect": true, "priority": priority})
-        };
-        let formats: Vec<Value> = versions.iter().map(format_entry).collect();
+    BUILT_IN.iter().map(BuiltIn::object).collect()
+}
+
+impl BuiltIn {
+    fn object(&self) -> Value {
+        let formats = self.formats.iter().flat_map(|(format, versions, priority, auto)| {
+            versions.iter().map(move |version| {
+                json!({"name": format, "version": version, "autoSelect": auto, "priority": priority})
+            })
+        });
         json!({
             "apiVersion": "serving.kserve.io/v1alpha1",
             "kind": "ClusterServingRuntime",
-            "metadata": {"name": name, "annotations": {ENGINE: "in-process"}},
+            "metadata": {"name": self.name, "annotations": {ENGINE: "in-process"}},
             "spec": {
-                "supportedModelFormats": formats,
-                "protocolVersions": protocols,
+                "supportedModelFormats": formats.collect::<Vec<Value>>(),
+                "protocolVersions": self.protocols,
                 "containers": [{"name": "kserve-container", "image": "coracle:in-process"}]
             }
         })
-    });
-    runtimes.collect()
+    }
 }
 
 impl Candidate {
@@ -206,6 +262,22 @@ mod tests {
             (
                 json!({"modelFormat": {"name": "sklearn", "version": "0"}, "protocolVersion": "v2"}),
                 Ok("kserve-mlserver"),
+            ),
+            (
+                json!({"modelFormat": {"name": "xgboost"}}),
+                Ok("kserve-xgbserver"),
+            ),
+            (
+                json!({"modelFormat": {"name": "lightgbm", "version": "4"}, "protocolVersion": "v2"}),
+                Ok("kserve-mlserver"),
+            ),
+            (
+                json!({"modelFormat": {"name": "mlflow"}, "protocolVersion": "v2"}),
+                Ok("coracle-server"),
+            ),
+            (
+                json!({"modelFormat": {"name": "sklearn"}, "runtime": "kserve-predictiveserver"}),
+                Ok("kserve-predictiveserver"),
             ),
             (json!({"modelFormat": {"name": "custom"}}), Ok("own")),
             (
