@@ -1,6 +1,6 @@
 //! What a file is, told by its first bytes: names and endings are not believed.
 
-use crate::{lightgbm, xgboost};
+use crate::{catboost, lightgbm, xgboost};
 
 /// The kinds of files that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(crate) enum FileKind {
     XgboostBinary,
     /// LightGBM's text.
     LightgbmText,
+    /// CatBoost's binary form.
+    CatboostBinary,
 }
 
 /// Returns the kind of a file.
@@ -24,6 +26,8 @@ pub(crate) fn of(bytes: &[u8]) -> FileKind {
         FileKind::Ubjson
     } else if text.starts_with(b"{") {
         FileKind::Json
+    } else if catboost::is_binary(bytes) {
+        FileKind::CatboostBinary
     } else if lightgbm::is_text(bytes) {
         FileKind::LightgbmText
     } else if xgboost::is_legacy(bytes) {
@@ -34,13 +38,16 @@ pub(crate) fn of(bytes: &[u8]) -> FileKind {
 }
 
 /// The keys with which the JSON of a model begins.
-const FIRST_KEYS: [&str; 1] = ["learner"];
+const FIRST_KEYS: [&str; 3] = ["learner", "features_info", "ctr_data"];
 
 /// Tells whether the beginning of a file is that of a model of boosted trees.
 pub(crate) fn begins_as_model(head: &[u8]) -> bool {
     match of(head) {
         FileKind::Pickle => false,
-        FileKind::Ubjson | FileKind::XgboostBinary | FileKind::LightgbmText => true,
+        FileKind::Ubjson
+        | FileKind::XgboostBinary
+        | FileKind::LightgbmText
+        | FileKind::CatboostBinary => true,
         FileKind::Json => {
             let text: String = String::from_utf8_lossy(head).split_whitespace().collect();
             let begins = |key: &&str| text.starts_with(&format!("{{\"{key}\":"));

@@ -2,7 +2,8 @@
 //!
 //! [`locate`] finds the model file by KServe's rules, [`load`] makes a [`Model`](coracle_model::Model) of it.
 //! Loading executes nothing of the file's author. A file that holds anything Coracle cannot serve with the
-//! reference library's own numbers is refused here, with a message that names it. Each library has its module: `sklearn`, `xgboost`, `lightgbm`.
+//! reference library's own numbers is refused here, with a message that names it. Each library has its module: `sklearn`, `xgboost`, `lightgbm`,
+//! `catboost`.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -11,6 +12,7 @@
     clippy::expect_used
 )]
 
+mod catboost;
 mod columns_model;
 mod document;
 mod kind;

@@ -10,7 +10,7 @@ use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
 use crate::kind::{self, FileKind};
 use crate::xgboost::{Converted, Ensemble};
-use crate::{document, lightgbm, sklearn, tabular, xgboost};
+use crate::{catboost, document, lightgbm, sklearn, tabular, xgboost};
 
 /// What may be chosen when a model is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,6 +115,11 @@ pub fn load_bytes(
                 lightgbm::boosted(&ensemble, None)?,
             )
         }
+        FileKind::CatboostBinary => {
+            let ensemble = catboost::Ensemble::parse_binary(bytes)?;
+            parsed = clock.monotonic();
+            from_booster("CatBoost", "CatBoost binary", catboost::boosted(&ensemble)?)
+        }
         FileKind::XgboostBinary => {
             let ensemble = Ensemble::parse_legacy(bytes)?;
             parsed = clock.monotonic();
@@ -125,9 +130,16 @@ pub fn load_bytes(
                 FileKind::Json => (document::parse_json(bytes)?, "XGBoost JSON"),
                 _ => (document::parse_ubjson(bytes)?, "XGBoost UBJSON"),
             };
-            let ensemble = Ensemble::read(&document::Entry::root(&document))?;
-            parsed = clock.monotonic();
-            from_booster("XGBoost", format, xgboost::boosted(&ensemble)?)
+            let root = document::Entry::root(&document);
+            if catboost::is_document(&root) {
+                let ensemble = catboost::Ensemble::read_document(&root)?;
+                parsed = clock.monotonic();
+                from_booster("CatBoost", "CatBoost JSON", catboost::boosted(&ensemble)?)
+            } else {
+                let ensemble = Ensemble::read(&root)?;
+                parsed = clock.monotonic();
+                from_booster("XGBoost", format, xgboost::boosted(&ensemble)?)
+            }
         }
     };
     let model = tabular::model(

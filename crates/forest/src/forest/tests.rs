@@ -114,7 +114,7 @@ fn random_forest(random: &mut Random, shape: Shape) -> ForestSpec {
             .is_multiple_of(2)
             .then_some(shape.n_trees as f64),
         accepts_missing: true,
-        accepts_infinite: shape.precision == Precision::Double,
+        accepts_infinite: true,
         trees: (0..shape.n_trees)
             .map(|index| random_tree(random, shape, index))
             .collect(),
@@ -127,7 +127,7 @@ fn random_rows(random: &mut Random, shape: Shape, n_rows: usize) -> Vec<f64> {
         0 => f64::NAN,
         1 => -0.0,
         2 => 1e-310,
-        3 if shape.precision == Precision::Double => f64::INFINITY,
+        3 => f64::INFINITY,
         4 => 3e38,
         5 => -3e38,
         6 => random.below(400) as f64 - 0.5,

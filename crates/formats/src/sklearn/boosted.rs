@@ -3,6 +3,7 @@
 //! Each holds the library's own model file as bytes or text; what the estimator adds are the labels, the meaning of
 //! missing values, and the number of iterations to use.
 
+mod catboost;
 mod lightgbm;
 mod xgboost;
 
@@ -22,13 +23,14 @@ pub(super) struct BoostedPart {
 
 /// Tells whether `class` is one of these libraries'.
 pub(super) fn is_known(class: &str) -> bool {
-    xgboost::is_known(class) || lightgbm::is_known(class)
+    xgboost::is_known(class) || lightgbm::is_known(class) || catboost::is_known(class)
 }
 
 /// Converts an estimator or a booster.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     match fitted.class() {
         class if lightgbm::is_known(class) => lightgbm::convert(fitted),
+        class if catboost::is_known(class) => catboost::convert(fitted),
         _ => xgboost::convert(fitted),
     }
 }

@@ -31,6 +31,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "CyHalfMultinomialLoss" "CyHalfPoissonLoss" "CyHalfSquaredError" "CyHalfTweedieLoss"
         "CyHalfTweedieLossIdentity" "CyHuberLoss" "CyPinballLoss"
     ]
+    Record "catboost.core" ["CatBoost" "CatBoostClassifier" "CatBoostRanker" "CatBoostRegressor"]
     Constructor "functools" ["partial"]
     Record "lightgbm.basic" ["Booster"]
     Record "lightgbm.sklearn" ["LGBMClassifier" "LGBMModel" "LGBMRanker" "LGBMRegressor"]

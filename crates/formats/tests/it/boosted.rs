@@ -50,6 +50,17 @@ const LIGHTGBM: Library = Library {
     },
 };
 
+/// CatBoost adds leaves in double precision, in blocks of its own; its exponential is its own too.
+const CATBOOST: Library = Library {
+    name: "catboost",
+    releases: &["1.2", "1.2.10"],
+    n_fixtures_min: 20,
+    tolerance: Tolerance {
+        margin: 1e-13,
+        linked: 1e-12,
+    },
+};
+
 /// Returns the directory of a library's fixtures.
 pub(crate) fn root(library: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -243,7 +254,7 @@ fn check_row_by_row(
 }
 
 /// Every library.
-pub(crate) const LIBRARIES: [&Library; 2] = [&XGBOOST, &LIGHTGBM];
+pub(crate) const LIBRARIES: [&Library; 3] = [&XGBOOST, &LIGHTGBM, &CATBOOST];
 
 fn check_library(library: &Library) {
     let mut complaints = Vec::new();
@@ -278,4 +289,25 @@ fn every_fixture_answers_as_xgboost_does() {
 #[test]
 fn every_fixture_answers_as_lightgbm_does() {
     check_library(&LIGHTGBM);
+}
+
+#[test]
+fn every_fixture_answers_as_catboost_does() {
+    check_library(&CATBOOST);
+}
+
+#[test]
+fn what_of_catboost_is_not_served_is_refused_by_name() {
+    let fixtures = documents(&root("catboost").join("unsupported"));
+    assert!(fixtures.len() >= 5);
+    for (path, document) in fixtures {
+        let error = load(&path, &LoadOptions::default(), &SystemClock::new()).err();
+        let message = error
+            .unwrap_or_else(|| panic!("{} loaded", path.display()))
+            .to_string();
+        for name in document["names"].as_array().unwrap() {
+            let name = name.as_str().unwrap();
+            assert!(message.contains(name), "{message:?} does not name {name:?}");
+        }
+    }
 }

@@ -1,0 +1,161 @@
+//! What a CatBoost file holds, whatever its form.
+
+use coracle_forest::{NodeSpec, SplitRule, Target, TreeSpec};
+use coracle_model::LoadError;
+
+use super::{malformed, unsupported};
+use crate::document::{Document, Entry, parse_json};
+
+/// The deepest symmetric tree: CatBoost's own bound.
+const DEPTH_MAX: usize = 16;
+
+/// A model as CatBoost stores it.
+#[derive(Debug)]
+pub(crate) struct Ensemble {
+    pub(super) loss: String,
+    /// The metadata of classes, if there are any.
+    pub(super) classes: Option<Document>,
+    pub(super) probability_threshold: Option<String>,
+    pub(super) n_features: usize,
+    pub(super) n_scores: usize,
+    pub(super) trees: Vec<TreeSpec>,
+    pub(super) scale: f64,
+    /// One for each score.
+    pub(super) biases: Vec<f64>,
+    /// For each numeric feature its column and name.
+    pub(super) names: Vec<(usize, String)>,
+}
+
+/// A question about a numeric feature: is its value above a border?
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Split {
+    pub(super) column: u32,
+    pub(super) border: f32,
+    /// Whether a missing value counts as above.
+    pub(super) missing_above: bool,
+}
+
+impl Split {
+    /// Returns the split as a node: up to the border left, above right.
+    pub(super) fn node(self, left: u32, right: u32) -> NodeSpec {
+        NodeSpec::Split {
+            feature: self.column,
+            rule: SplitRule::LessOrEqual(self.border.into()),
+            missing_left: !self.missing_above,
+            left,
+            right,
+        }
+    }
+}
+
+impl Ensemble {
+    /// Returns the names of all features, unless CatBoost made them up (their numbers) or there are none.
+    pub(super) fn feature_names(&self) -> Option<Vec<String>> {
+        let mut all = vec![String::new(); self.n_features];
+        for (column, name) in &self.names {
+            all.get_mut(*column)?.clone_from(name);
+        }
+        let is_made_up = |(column, name): (usize, &String)| *name == column.to_string();
+        let is_unnamed = all.iter().any(String::is_empty) || all.iter().enumerate().all(is_made_up);
+        (!is_unnamed).then_some(all)
+    }
+}
+
+/// Returns the tree of symmetric `splits`, each asked on a whole level: bit `d` of a leaf's index is the answer to
+/// split `d`.
+///
+/// # Errors
+/// Kind `Malformed` if the tree is too deep or there is another number of values than of leaves times scores.
+pub(super) fn symmetric(
+    splits: &[Split],
+    values: &[f64],
+    n_scores: usize,
+) -> Result<TreeSpec, LoadError> {
+    if splits.len() > DEPTH_MAX {
+        return Err(malformed(format!("a tree has {} levels", splits.len())));
+    }
+    let n_leaves = 1_usize << splits.len();
+    if n_leaves.checked_mul(n_scores) != Some(values.len()) {
+        let message = format!(
+            "{} values for {n_leaves} leaves of {n_scores}",
+            values.len()
+        );
+        return Err(malformed(message));
+    }
+    // Level by level from the root; the last split, the highest bit, is asked first, so that leaves end up in order.
+    let mut nodes = Vec::with_capacity(n_leaves.saturating_mul(2));
+    for split in splits.iter().rev() {
+        let width = nodes.len().saturating_add(1);
+        for _ in 0..width {
+            let left = nodes.len().saturating_mul(2).saturating_add(1);
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
+            nodes.push(split.node(left, left.saturating_add(1)));
+        }
+    }
+    let n_splits = nodes.len();
+    nodes.extend(std::iter::repeat_n(NodeSpec::Leaf, n_leaves));
+    let mut all_values = vec![0.0; n_splits.saturating_mul(n_scores)];
+    all_values.extend_from_slice(values);
+    Ok(TreeSpec {
+        nodes,
+        values: all_values,
+        target: target(n_scores),
+    })
+}
+
+/// Returns what trees of this model add to.
+pub(super) fn target(n_scores: usize) -> Target {
+    match n_scores {
+        1 => Target::OneScore(0),
+        _ => Target::AllScores,
+    }
+}
+
+/// Returns the name of the loss in the parameters' JSON text.
+///
+/// # Errors
+/// Kind `Malformed` if the text is no JSON, `Unsupported` if it names no loss.
+pub(super) fn loss(params: &str) -> Result<String, LoadError> {
+    let document = parse_json(params.as_bytes()).map_err(|error| error.at("params"))?;
+    loss_in(&Entry::root(&document))
+}
+
+/// As [`loss`], from a document.
+pub(super) fn loss_in(params: &Entry<'_>) -> Result<String, LoadError> {
+    let name = params
+        .find("loss_function")
+        .and_then(|loss| loss.find("type"));
+    match name {
+        Some(name) => Ok(name.text()?.to_owned()),
+        None => Err(unsupported(
+            "the model does not say which loss it was trained with",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_of_symmetric_trees_are_numbered_by_answers() {
+        let split = |column| Split {
+            column,
+            border: 0.0,
+            missing_above: false,
+        };
+        let tree = symmetric(&[split(0), split(1)], &[0.0, 1.0, 2.0, 3.0], 1).unwrap();
+        let feature = |node: &NodeSpec| match node {
+            NodeSpec::Split { feature, .. } => Some(*feature),
+            NodeSpec::Leaf => None,
+        };
+        let features: Vec<_> = tree.nodes.iter().map(feature).collect();
+        assert_eq!(
+            features,
+            [Some(1), Some(0), Some(0), None, None, None, None]
+        );
+        assert_eq!(tree.values[3..], [0.0, 1.0, 2.0, 3.0]);
+        assert!(symmetric(&[split(0)], &[0.0], 1).is_err());
+        assert!(symmetric(&[split(0); 17], &[], 1).is_err());
+    }
+}

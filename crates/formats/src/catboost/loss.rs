@@ -1,0 +1,121 @@
+//! CatBoost's losses: whether a model predicts values or classes, and through which link.
+
+use coracle_estimators::{BoostedLink, Labels};
+use coracle_model::LoadError;
+use coracle_tensor::Values;
+
+use super::ensemble::Ensemble;
+use super::{malformed, unsupported};
+use crate::document::{Document, Entry, quoted, whole};
+
+/// What a model predicts.
+#[derive(Debug)]
+pub(super) enum Task {
+    Values(BoostedLink),
+    Classes { link: BoostedLink, labels: Labels },
+}
+
+/// Returns what an ensemble predicts.
+///
+/// # Errors
+/// Kind `Unsupported` if the loss is not known, `Malformed` if the classes do not fit the scores.
+pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
+    let link = match ensemble.loss.as_str() {
+        "RMSE"
+        | "MAE"
+        | "Quantile"
+        | "MAPE"
+        | "Huber"
+        | "Expectile"
+        | "Lq"
+        | "MultiRMSE"
+        | "MultiRMSEWithMissingValues"
+        | "YetiRank"
+        | "YetiRankPairwise"
+        | "PairLogit"
+        | "PairLogitPairwise"
+        | "QueryRMSE"
+        | "QuerySoftMax"
+        | "QueryCrossEntropy"
+        | "StochasticRank"
+        | "StochasticFilter"
+        | "LambdaMart" => {
+            return Ok(Task::Values(BoostedLink::Identity));
+        }
+        "Poisson" | "Tweedie" => return Ok(Task::Values(BoostedLink::Exponential)),
+        "Logloss" | "CrossEntropy" | "Focal" | "MultiClassOneVsAll" => {
+            BoostedLink::Sigmoid { scale: 1.0 }
+        }
+        "MultiClass" => BoostedLink::Softmax,
+        loss => {
+            return Err(unsupported(format!(
+                "loss {} is not supported",
+                quoted(loss)
+            )));
+        }
+    };
+    if ensemble.probability_threshold.is_some() {
+        return Err(unsupported(
+            "a probability threshold other than 0.5 is not supported",
+        ));
+    }
+    let n_classes = ensemble.n_scores.max(2);
+    let labels = match &ensemble.classes {
+        Some(classes) if has_names(classes) => labels(&Entry::root(classes), n_classes)?,
+        // Classes of targets that are probabilities have no names.
+        _ => Labels::new(numbered(n_classes)),
+    };
+    Ok(Task::Classes { link, labels })
+}
+
+fn has_names(classes: &Document) -> bool {
+    let names = Entry::root(classes).find("class_names");
+    names.is_some_and(|names| *names.document() != Document::Array(Vec::new()))
+}
+
+fn numbered(n_classes: usize) -> Values {
+    let count = u16::try_from(n_classes).unwrap_or(u16::MAX);
+    Values::I64((0..count).map(i64::from).collect())
+}
+
+/// Reads the labels of `class_params`.
+fn labels(classes: &Entry<'_>, n_classes: usize) -> Result<Labels, LoadError> {
+    let names = classes.field("class_names")?;
+    let kind = classes.field("class_label_type")?.text()?;
+    let values = match kind {
+        "Integer" => {
+            let integers = names.numbers()?.iter().map(|&number| {
+                let magnitude = whole(number.abs()).and_then(|n| i64::try_from(n).ok());
+                magnitude.map(|n| if number < 0.0 { n.saturating_neg() } else { n })
+            });
+            let integers: Option<Vec<i64>> = integers.collect();
+            Values::I64(integers.ok_or_else(|| names.malformed("are not integers"))?)
+        }
+        "Float" => Values::F64(names.numbers()?.to_vec()),
+        "String" => Values::Bytes(names.texts()?.into_iter().collect()),
+        // The library answers truth values as text.
+        "Boolean" => {
+            let Document::Array(items) = names.document() else {
+                return Err(names.malformed("is not a list"));
+            };
+            let texts = items.iter().map(|item| match item {
+                Document::Bool(true) => "True",
+                _ => "False",
+            });
+            Values::Bytes(texts.collect())
+        }
+        kind => {
+            return Err(unsupported(format!(
+                "labels of type {} are not supported",
+                quoted(kind)
+            )));
+        }
+    };
+    if values.len() != n_classes {
+        return Err(malformed(format!(
+            "{} labels for {n_classes} classes",
+            values.len()
+        )));
+    }
+    Ok(Labels::new(values))
+}
