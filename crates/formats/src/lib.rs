@@ -19,6 +19,7 @@ mod kind;
 mod lightgbm;
 mod load;
 mod locate;
+mod mlflow;
 mod numbers;
 mod sklearn;
 mod tabular;

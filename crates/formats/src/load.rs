@@ -10,7 +10,7 @@ use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
 use crate::kind::{self, FileKind};
 use crate::xgboost::{Converted, Ensemble};
-use crate::{catboost, document, lightgbm, sklearn, tabular, xgboost};
+use crate::{catboost, document, lightgbm, mlflow, sklearn, tabular, xgboost};
 
 /// What may be chosen when a model is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +55,29 @@ impl Phases {
 /// As [`load_bytes`], and `Unreadable` or `NotFound` if the file cannot be read. Every message starts with
 /// the file's path.
 pub fn load(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<Loaded, LoadError> {
+    if path
+        .file_name()
+        .is_some_and(|name| name == mlflow::FILE_NAME)
+    {
+        return load_mlflow(path, options, clock);
+    }
+    load_file(path, options, None, clock)
+}
+
+/// Loads the model that an `MLmodel` file describes.
+fn load_mlflow(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<Loaded, LoadError> {
+    let resolved = mlflow::resolve(path)?;
+    // A booster's own file knows nothing of the estimator that it was saved from.
+    let class = resolved.class.filter(|_| resolved.flavour == "xgboost");
+    load_file(&resolved.path, options, class.as_deref(), clock)
+}
+
+fn load_file(
+    path: &Path,
+    options: &LoadOptions,
+    class: Option<&str>,
+    clock: &dyn Clock,
+) -> Result<Loaded, LoadError> {
     let started = clock.monotonic();
     let unreadable = |error: std::io::Error| {
         let kind = match error.kind() {
@@ -72,7 +95,7 @@ pub fn load(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<Loa
     let bytes = fs::read(path).map_err(unreadable)?;
     let read = clock.monotonic().saturating_sub(started);
     let mut loaded =
-        load_bytes(&bytes, options, clock).map_err(|error| error.at(path.display()))?;
+        load_as(&bytes, options, class, clock).map_err(|error| error.at(path.display()))?;
     loaded.phases.read = read;
     Ok(loaded)
 }
@@ -88,6 +111,16 @@ pub fn load_bytes(
     options: &LoadOptions,
     clock: &dyn Clock,
 ) -> Result<Loaded, LoadError> {
+    load_as(bytes, options, None, clock)
+}
+
+/// Loads a model from bytes, as an estimator of `class` where that is named.
+fn load_as(
+    bytes: &[u8],
+    options: &LoadOptions,
+    class: Option<&str>,
+    clock: &dyn Clock,
+) -> Result<Loaded, LoadError> {
     let started = clock.monotonic();
     if bytes.is_empty() {
         return Err(LoadError::new(
@@ -95,6 +128,29 @@ pub fn load_bytes(
             "the file is empty",
         ));
     }
+    let (content, parsed) = read_content(bytes, class, clock)?;
+    let model = tabular::model(
+        content.estimator,
+        content.feature_names,
+        options.default_method,
+        content.description,
+    )?;
+    Ok(Loaded {
+        model,
+        phases: Phases {
+            read: Duration::ZERO,
+            parse: parsed.saturating_sub(started),
+            build: clock.monotonic().saturating_sub(parsed),
+        },
+    })
+}
+
+/// Reads a file of any kind; tells when it was parsed too.
+fn read_content(
+    bytes: &[u8],
+    class: Option<&str>,
+    clock: &dyn Clock,
+) -> Result<(Content, Duration), LoadError> {
     let parsed;
     let content = match kind::of(bytes) {
         FileKind::Pickle => {
@@ -123,7 +179,11 @@ pub fn load_bytes(
         FileKind::XgboostBinary => {
             let ensemble = Ensemble::parse_legacy(bytes)?;
             parsed = clock.monotonic();
-            from_booster("XGBoost", "XGBoost binary", xgboost::boosted(&ensemble)?)
+            from_booster(
+                "XGBoost",
+                "XGBoost binary",
+                xgboost::of_class(&ensemble, class)?,
+            )
         }
         kind @ (FileKind::Json | FileKind::Ubjson) => {
             let (document, format) = match kind {
@@ -138,24 +198,11 @@ pub fn load_bytes(
             } else {
                 let ensemble = Ensemble::read(&root)?;
                 parsed = clock.monotonic();
-                from_booster("XGBoost", format, xgboost::boosted(&ensemble)?)
+                from_booster("XGBoost", format, xgboost::of_class(&ensemble, class)?)
             }
         }
     };
-    let model = tabular::model(
-        content.estimator,
-        content.feature_names,
-        options.default_method,
-        content.description,
-    )?;
-    Ok(Loaded {
-        model,
-        phases: Phases {
-            read: Duration::ZERO,
-            parse: parsed.saturating_sub(started),
-            build: clock.monotonic().saturating_sub(parsed),
-        },
-    })
+    Ok((content, parsed))
 }
 
 /// What a file holds, in whatever form.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_model::{LoadError, LoadErrorKind};
 
-use crate::kind;
+use crate::{kind, mlflow};
 
 /// The endings of model files.
 const EXTENSIONS: [&str; 6] = ["joblib", "pkl", "pickle", "bst", "ubj", "cbm"];
@@ -15,7 +15,7 @@ const EXTENSIONS: [&str; 6] = ["joblib", "pkl", "pickle", "bst", "ubj", "cbm"];
 const SHARED_EXTENSIONS: [&str; 7] = ["json", "txt", "model", "deprecated", "xgb", "lgb", "lgbm"];
 
 /// The endings, for messages.
-const ENDINGS: &str = "*.joblib, *.pkl, *.pickle, *.bst, *.ubj, *.cbm, or a *.json, *.txt, *.model, *.xgb or *.lgb that holds a model";
+const ENDINGS: &str = "*.joblib, *.pkl, *.pickle, *.bst, *.ubj, *.cbm, or a *.json, *.txt, *.model, *.xgb or *.lgb that holds a model, or an MLmodel";
 
 /// How much of a file is looked at to tell what it is.
 const HEAD_BYTES: u64 = 4096;
@@ -29,7 +29,8 @@ pub struct ModelFile {
     pub path: PathBuf,
 }
 
-/// Returns the model file at `path`: the file itself, or the one model file at the top of a directory.
+/// Returns the model file at `path`: the file itself, or the one model file at the top of a directory; of an MLflow
+/// model the `MLmodel` file.
 ///
 /// # Errors
 /// Kind `NotFound` if nothing is at `path` or no model file is in it, `Ambiguous` if there
@@ -37,6 +38,10 @@ pub struct ModelFile {
 pub fn locate(path: &Path) -> Result<PathBuf, LoadError> {
     if path.is_file() {
         return Ok(path.to_path_buf());
+    }
+    let description = path.join(mlflow::FILE_NAME);
+    if description.is_file() {
+        return Ok(description);
     }
     let mut found = model_files(path)?;
     match (found.pop(), found.is_empty()) {

@@ -3,6 +3,7 @@
 //! [`Ensemble`] is what a file holds; [`boosted`] makes an estimator of it whose `predict` is what
 //! `Booster.predict` gives: every tree, the objective's link, single precision.
 
+mod classes;
 mod ensemble;
 mod legacy;
 mod objective;
@@ -15,6 +16,7 @@ use coracle_estimators::{
 use coracle_forest::{Forest, ForestSpec, Precision};
 use coracle_model::{Component, LoadError, LoadErrorKind, Method, Scorer};
 
+pub(crate) use classes::{class_answers, n_iterations};
 pub(crate) use ensemble::{Booster, Ensemble, is_ubjson};
 pub(crate) use legacy::is_legacy;
 
@@ -49,6 +51,47 @@ pub(crate) fn boosted(ensemble: &Ensemble) -> Result<Converted, LoadError> {
         component: Component {
             class: "Booster".to_owned(),
             parameters: vec![("booster".to_owned(), ensemble.booster.name().to_owned())],
+            facts,
+            ..Component::default()
+        },
+        version: ensemble.version.clone(),
+    })
+}
+
+/// Converts a model as an estimator of `class` answers that read it with `load_model`; as [`boosted`] for a booster.
+///
+/// # Errors
+/// As [`boosted`], and `Unsupported` if the class is not known.
+pub(crate) fn of_class(ensemble: &Ensemble, class: Option<&str>) -> Result<Converted, LoadError> {
+    let name = match class {
+        None => return boosted(ensemble),
+        Some(class) => class.rsplit('.').next().unwrap_or(class),
+    };
+    let (link, answers) = match name {
+        "Booster" => return boosted(ensemble),
+        "XGBClassifier" | "XGBRFClassifier" => class_answers(ensemble, None)?,
+        "XGBRegressor" | "XGBRFRegressor" | "XGBRanker" => {
+            (None, vec![(Method::Predict, BoostedAnswer::Values)])
+        }
+        name => {
+            let name = crate::document::quoted(name);
+            return Err(unsupported(format!(
+                "XGBoost class {name} is not supported"
+            )));
+        }
+    };
+    let options = Options {
+        n_iterations: n_iterations(ensemble)?,
+        missing: BoostedMissing::Nan,
+        link,
+        answers,
+    };
+    let (estimator, facts) = estimator(ensemble, options)?;
+    Ok(Converted {
+        estimator,
+        feature_names: ensemble.feature_names.clone(),
+        component: Component {
+            class: name.to_owned(),
             facts,
             ..Component::default()
         },

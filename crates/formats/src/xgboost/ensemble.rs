@@ -155,11 +155,6 @@ impl Ensemble {
         })
     }
 
-    /// Returns the number of scores per row.
-    pub(crate) fn n_groups(&self) -> usize {
-        self.n_groups
-    }
-
     /// Tells whether the file is of this release or a later one, or does not say.
     pub(crate) fn is_from(&self, major: u32, minor: u32) -> bool {
         let Some(version) = &self.version else {

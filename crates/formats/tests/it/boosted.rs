@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_base::SystemClock;
-use coracle_formats::{LoadOptions, load};
+use coracle_formats::{LoadOptions, load, locate};
 use coracle_model::Model;
 use coracle_tensor::{Tensor, Values};
 use serde_json::Value;
@@ -310,4 +310,22 @@ fn what_of_catboost_is_not_served_is_refused_by_name() {
             assert!(message.contains(name), "{message:?} does not name {name:?}");
         }
     }
+}
+
+/// Directories of MLflow, whose models are those of the other libraries.
+const MLFLOW: Library = Library {
+    name: "mlflow",
+    releases: &["3.17.2"],
+    n_fixtures_min: 5,
+    tolerance: Tolerance {
+        margin: 1e-12,
+        linked: 1e-6,
+    },
+};
+
+#[test]
+fn every_mlflow_directory_answers_as_its_model_does() {
+    check_library(&MLFLOW);
+    let directory = root("mlflow").join("3.17.2/xgboost_classifier");
+    assert_eq!(locate(&directory).unwrap(), directory.join("MLmodel"));
 }

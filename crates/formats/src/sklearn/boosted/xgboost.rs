@@ -1,16 +1,15 @@
 //! XGBoost's estimators and boosters in pickles.
 
-use coracle_estimators::{BoostedAnswer, BoostedLink, BoostedMissing, ClassRule, Labels};
+use coracle_estimators::{BoostedAnswer, BoostedLink, BoostedMissing};
 use coracle_model::{LoadError, Method};
 use coracle_pickle::Node;
-use coracle_tensor::Values;
 
 use super::{BoostedPart, at};
 use crate::numbers::to_single;
 use crate::sklearn::convert::Part;
 use crate::sklearn::fitted::Fitted;
 use crate::sklearn::labels::labels;
-use crate::xgboost::{self, Booster, Ensemble};
+use crate::xgboost::{self, Ensemble};
 
 const BOOSTER: &str = "xgboost.core.Booster";
 
@@ -55,44 +54,12 @@ fn booster(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
 }
 
 fn classifier(fitted: &Fitted<'_>, ensemble: &Ensemble) -> Result<BoostedPart, LoadError> {
-    let objective = ensemble.objective.as_str();
-    let is_multi = objective.starts_with("multi:");
-    if ensemble.n_groups() > 1 && !is_multi {
-        return Err(fitted.unsupported("classifiers of several outputs are not supported"));
-    }
-    let n_classes = ensemble.n_groups().max(2);
     let labels = match fitted.is_none("_le") {
-        true => numbered(n_classes, objective),
-        false => labels(&fitted.part_in("_le")?)?,
+        true => None,
+        false => Some(labels(&fitted.part_in("_le")?)?),
     };
-    let (link, rule, probabilities) = match objective {
-        // The library makes probabilities of margins itself, from 1.6 on.
-        "multi:softmax" if ensemble.is_from(1, 6) => (
-            Some(BoostedLink::Softmax),
-            ClassRule::LargestProbability,
-            BoostedAnswer::Probabilities,
-        ),
-        "multi:softmax" => (None, ClassRule::ScoreAbove(0.0), BoostedAnswer::Scores),
-        _ => (
-            None,
-            ClassRule::ValueAboveHalf,
-            BoostedAnswer::Probabilities,
-        ),
-    };
-    let answers = vec![
-        (Method::Predict, BoostedAnswer::Label(labels, rule)),
-        (Method::PredictProba, probabilities),
-    ];
+    let (link, answers) = at(fitted, xgboost::class_answers(ensemble, labels))?;
     estimator(fitted, ensemble, link, answers)
-}
-
-/// Returns the labels 0, 1, ...: all that classifiers without a label encoder know.
-fn numbered(n_classes: usize, objective: &str) -> Labels {
-    let count = u16::try_from(n_classes).unwrap_or(u16::MAX);
-    Labels::new(match objective {
-        "multi:softmax" => Values::I32((0..count).map(i32::from).collect()),
-        _ => Values::I64((0..count).map(i64::from).collect()),
-    })
 }
 
 fn estimator(
@@ -110,7 +77,7 @@ fn estimator(
         false => BoostedMissing::Number(to_single(missing)),
     };
     let options = xgboost::Options {
-        n_iterations: n_iterations(fitted, ensemble)?,
+        n_iterations: at(fitted, xgboost::n_iterations(ensemble))?,
         missing,
         link,
         answers,
@@ -122,16 +89,4 @@ fn estimator(
         library: "XGBoost",
         version: ensemble.version.clone(),
     })
-}
-
-/// Returns how many iterations an estimator uses: up to the best one, if it was stopped early.
-fn n_iterations(fitted: &Fitted<'_>, ensemble: &Ensemble) -> Result<Option<usize>, LoadError> {
-    let best = match (&ensemble.booster, ensemble.attribute("best_iteration")) {
-        (Booster::Trees(_), Some(best)) => best,
-        _ => return Ok(None),
-    };
-    let best: Option<usize> = best.parse().ok();
-    let n_iterations = best.and_then(|best| best.checked_add(1));
-    let wrong = || fitted.malformed("attribute 'best_iteration' is not a count");
-    n_iterations.map(Some).ok_or_else(wrong)
 }

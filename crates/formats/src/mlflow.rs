@@ -1,0 +1,247 @@
+//! MLflow model directories: `MLmodel` says which flavours there are, and where each keeps its file.
+//!
+//! Only the `flavors` block is read, by a reader of the YAML that MLflow writes: mappings by indentation, plain or
+//! quoted scalars. The file it names is then read as any other, and never from outside the directory.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_model::{LoadError, LoadErrorKind};
+
+use crate::document::quoted;
+
+/// The file that makes a directory an MLflow model.
+pub(crate) const FILE_NAME: &str = "MLmodel";
+
+/// The most bytes of an `MLmodel` file: signatures of wide tables are long.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// The flavours that are served, and the keys that name their file, most specific first.
+const SERVED: [(&str, &[&str]); 4] = [
+    ("sklearn", &["pickled_model", "model_path"]),
+    ("xgboost", &["data"]),
+    ("lightgbm", &["data"]),
+    ("catboost", &["data"]),
+];
+
+/// Where a model's file is, and what reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) path: PathBuf,
+    pub(crate) flavour: &'static str,
+    /// The class that answers, where the flavour names one, such as `xgboost.sklearn.XGBClassifier`.
+    pub(crate) class: Option<String>,
+}
+
+/// A flavour with its keys.
+#[derive(Debug, PartialEq, Eq)]
+struct Flavour<'t> {
+    name: &'t str,
+    entries: Vec<(&'t str, String)>,
+}
+
+impl Flavour<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let found = self.entries.iter().find(|(name, _)| *name == key);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Reads an `MLmodel` file and finds the model beside it.
+///
+/// # Errors
+/// Kind `Unsupported` if no flavour is served, naming those there are; `Refused` if the file lies outside the
+/// directory; `Malformed` if the flavour names none; `NotFound` or `Unreadable` if it cannot be read.
+pub(crate) fn resolve(path: &Path) -> Result<Resolved, LoadError> {
+    let unreadable = |error: std::io::Error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => LoadErrorKind::NotFound,
+            _ => LoadErrorKind::Unreadable,
+        };
+        LoadError::new(kind, format!("{}: cannot read the file", path.display())).with_source(error)
+    };
+    if fs::metadata(path).map_err(unreadable)?.len() > BYTES_MAX {
+        let message = format!("{}: larger than {BYTES_MAX} bytes", path.display());
+        return Err(LoadError::new(LoadErrorKind::LimitExceeded, message));
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let flavours = flavours(&text);
+    let (flavour, class, file) = choose(&flavours).map_err(|error| error.at(path.display()))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let file = inside(directory, &file).map_err(|error| error.at(path.display()))?;
+    Ok(Resolved {
+        path: file,
+        flavour,
+        class,
+    })
+}
+
+/// Chooses the flavour to serve, with its class and the file it names.
+fn choose(flavours: &[Flavour<'_>]) -> Result<(&'static str, Option<String>, String), LoadError> {
+    for (name, keys) in SERVED {
+        let Some(flavour) = flavours.iter().find(|flavour| flavour.name == name) else {
+            continue;
+        };
+        let file = keys.iter().find_map(|key| flavour.get(key));
+        let file = file.ok_or_else(|| {
+            let message = format!(
+                "flavour '{name}' names no file ('{}' is missing)",
+                keys.join("' or '")
+            );
+            LoadError::new(LoadErrorKind::Malformed, message)
+        })?;
+        let class = flavour.get("model_class").map(str::to_owned);
+        return Ok((name, class, file.to_owned()));
+    }
+    let names: Vec<String> = flavours
+        .iter()
+        .map(|flavour| quoted(flavour.name))
+        .collect();
+    let message = match names.as_slice() {
+        [] => "no flavours are listed".to_owned(),
+        names => format!(
+            "flavours {} are not supported; sklearn, xgboost, lightgbm and catboost are",
+            names.join(", ")
+        ),
+    };
+    Err(LoadError::new(LoadErrorKind::Unsupported, message))
+}
+
+/// Returns the path of `file` in `directory`, which it may not leave, links included.
+fn inside(directory: &Path, file: &str) -> Result<PathBuf, LoadError> {
+    let escapes = || {
+        let message = format!("file {} is outside the model's directory", quoted(file));
+        LoadError::new(LoadErrorKind::Refused, message)
+    };
+    let relative = Path::new(file);
+    let mut components = relative.components();
+    if !components.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(escapes());
+    }
+    let path = directory.join(relative);
+    let not_found = |error: std::io::Error| {
+        let message = format!("file {} cannot be found", quoted(file));
+        LoadError::new(LoadErrorKind::NotFound, message).with_source(error)
+    };
+    let real = fs::canonicalize(&path).map_err(not_found)?;
+    let real_directory = fs::canonicalize(directory).map_err(not_found)?;
+    if !real.starts_with(real_directory) {
+        return Err(escapes());
+    }
+    Ok(path)
+}
+
+/// Reads the `flavors` block.
+fn flavours(text: &str) -> Vec<Flavour<'_>> {
+    let mut lines = text
+        .lines()
+        .skip_while(|line| line.trim_end() != "flavors:");
+    lines.next();
+    let mut found: Vec<Flavour<'_>> = Vec::new();
+    let mut outer = None;
+    let mut inner = None;
+    for line in lines {
+        let content = line.trim_start_matches(' ');
+        let indent = line.len().saturating_sub(content.len());
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        if indent == 0 {
+            break;
+        }
+        let Some((key, value)) = content.split_once(':') else {
+            continue;
+        };
+        if indent == *outer.get_or_insert(indent) {
+            inner = None;
+            found.push(Flavour {
+                name: key,
+                entries: Vec::new(),
+            });
+        } else if let Some(flavour) = found.last_mut()
+            && indent == *inner.get_or_insert(indent)
+        {
+            let value = scalar(value.trim());
+            flavour.entries.extend(value.map(|value| (key, value)));
+        }
+    }
+    found
+}
+
+/// Reads a plain or quoted scalar; `None` for nothing, `null`, and anything that is no scalar.
+fn scalar(text: &str) -> Option<String> {
+    let quote = text.chars().next()?;
+    match quote {
+        '\'' => Some(
+            text.strip_prefix('\'')?
+                .strip_suffix('\'')?
+                .replace("''", "'"),
+        ),
+        // Escapes in double quotes would need more than names of files have.
+        '"' if text.contains('\\') => None,
+        '"' => Some(text.strip_prefix('"')?.strip_suffix('"')?.to_owned()),
+        '{' | '[' | '&' | '*' | '!' | '|' | '>' => None,
+        _ if text == "null" || text == "~" => None,
+        _ => Some(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "artifact_path: model
+flavors:
+  python_function:
+    data: model.ubj
+    env:
+      data: conda.yaml
+    loader_module: mlflow.xgboost
+  xgboost:
+    code: null
+    data: 'mo''del.ubj'
+    model_class: xgboost.sklearn.XGBClassifier
+signature:
+  inputs: '[]'
+";
+
+    #[test]
+    fn a_served_flavour_is_chosen() {
+        let flavours = flavours(TEXT);
+        let class = Some("xgboost.sklearn.XGBClassifier".to_owned());
+        let expected = ("xgboost", class, "mo'del.ubj".to_owned());
+        assert_eq!(choose(&flavours).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_not_served_is_named() {
+        let cases = [
+            (
+                "flavors:\n  python_function:\n    a: b\n  onnx:\n    data: model.onnx\n",
+                "flavours 'python_function', 'onnx' are not supported; sklearn, xgboost, lightgbm and catboost are",
+            ),
+            (
+                "flavors:\n  xgboost:\n    code: x\n",
+                "flavour 'xgboost' names no file ('data' is missing)",
+            ),
+            ("time: 3\n", "no flavours are listed"),
+            ("flavors: {xgboost: {data: x}}\n", "no flavours are listed"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(choose(&flavours(text)).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn files_outside_the_directory_are_refused() {
+        for file in ["../model.pkl", "/etc/passwd", "a/../../b"] {
+            let error = inside(Path::new("."), file).unwrap_err();
+            assert_eq!(error.kind(), LoadErrorKind::Refused, "{file}");
+        }
+        assert_eq!(
+            inside(Path::new("."), "missing").unwrap_err().kind(),
+            LoadErrorKind::NotFound
+        );
+        assert!(inside(Path::new("."), "Cargo.toml").is_ok());
+    }
+}
