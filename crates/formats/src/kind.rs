@@ -17,6 +17,8 @@ pub(crate) enum FileKind {
     LightgbmText,
     /// CatBoost's binary form.
     CatboostBinary,
+    /// A zip archive: a skops file, most likely.
+    Zip,
 }
 
 /// Returns the kind of a file.
@@ -26,6 +28,8 @@ pub(crate) fn of(bytes: &[u8]) -> FileKind {
         FileKind::Ubjson
     } else if text.starts_with(b"{") {
         FileKind::Json
+    } else if bytes.starts_with(b"PK\x03\x04") {
+        FileKind::Zip
     } else if catboost::is_binary(bytes) {
         FileKind::CatboostBinary
     } else if lightgbm::is_text(bytes) {
@@ -43,7 +47,7 @@ const FIRST_KEYS: [&str; 3] = ["learner", "features_info", "ctr_data"];
 /// Tells whether the beginning of a file is that of a model of boosted trees.
 pub(crate) fn begins_as_model(head: &[u8]) -> bool {
     match of(head) {
-        FileKind::Pickle => false,
+        FileKind::Pickle | FileKind::Zip => false,
         FileKind::Ubjson
         | FileKind::XgboostBinary
         | FileKind::LightgbmText

@@ -158,6 +158,10 @@ fn read_content(
             parsed = clock.monotonic();
             from_sklearn(&graph)?
         }
+        FileKind::Zip => {
+            let message = "skops files and other zip archives are not supported; save the model with joblib or pickle";
+            return Err(LoadError::new(LoadErrorKind::Unsupported, message));
+        }
         FileKind::LightgbmText => {
             let text = str::from_utf8(bytes).map_err(|error| {
                 let message = "not a sound LightGBM model: the text is not UTF-8";

@@ -49,7 +49,12 @@ fn foreign_names_are_refused_and_damaged_files_are_told_from_them() {
         let error = error.err().unwrap_or_else(|| panic!("{bytes:?} loaded"));
         (error.kind(), error.to_string())
     };
-    let cases: [(Vec<u8>, LoadErrorKind, &str); 6] = [
+    let cases: [(Vec<u8>, LoadErrorKind, &str); 7] = [
+        (
+            b"PK\x03\x04".to_vec(),
+            LoadErrorKind::Unsupported,
+            "skops files and other zip archives are not supported; save the model with joblib or pickle",
+        ),
         (
             calling("posix", "system"),
             LoadErrorKind::Refused,
