@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_base::SystemClock;
-use coracle_formats::{LoadOptions, load, locate};
+use coracle_formats::{LoadOptions, load, load_bytes, locate};
 use coracle_model::Model;
 use coracle_tensor::{Tensor, Values};
 use serde_json::Value;
@@ -328,4 +328,58 @@ fn every_mlflow_directory_answers_as_its_model_does() {
     check_library(&MLFLOW);
     let directory = root("mlflow").join("3.17.2/xgboost_classifier");
     assert_eq!(locate(&directory).unwrap(), directory.join("MLmodel"));
+}
+
+#[test]
+fn forged_trees_are_refused() {
+    let xgboost = |left: &str, right: &str, feature: u32| {
+        format!(
+            r#"{{"learner":{{"learner_model_param":{{"base_score":"5E-1","num_class":"0","num_feature":"2"}},
+            "objective":{{"name":"reg:squarederror"}},"gradient_booster":{{"name":"gbtree","model":{{"tree_info":[0],
+            "trees":[{{"left_children":{left},"right_children":{right},"split_indices":[{feature},0,0],
+            "split_conditions":[0.5,1,2],"default_left":[0,0,0]}}]}}}}}}}}"#
+        )
+    };
+    let lightgbm = |left: &str, feature: u32| {
+        format!(
+            "tree\nversion=v4\nmax_feature_idx=1\nobjective=regression\n\nTree=0\nnum_leaves=2\n\
+             split_feature={feature}\nthreshold=0.5\ndecision_type=2\nleft_child={left}\nright_child=-2\n\
+             leaf_value=1 2\n\nend of trees\n"
+        )
+    };
+    let cases = [
+        (xgboost("[1,-1,-1]", "[2,-1,-1]", 0), None),
+        (
+            xgboost("[0,-1,-1]", "[2,-1,-1]", 0),
+            Some("child 0 has another parent too"),
+        ),
+        (
+            xgboost("[1,-1,-1]", "[9,-1,-1]", 0),
+            Some("child 9 does not exist"),
+        ),
+        (
+            xgboost("[1,-1,-1]", "[2,-1,-1]", 7),
+            Some("splits on feature 7 of 2"),
+        ),
+        (
+            xgboost("[1,-1]", "[2,-1,-1]", 0),
+            Some("its columns differ in length"),
+        ),
+        (lightgbm("-1", 0), None),
+        (lightgbm("0", 0), Some("child 0 has another parent too")),
+        (lightgbm("-9", 0), Some("child 9 does not exist")),
+        (lightgbm("-1", 7), Some("splits on feature 7 of 2")),
+    ];
+    for (text, expected) in cases {
+        let loaded = load_bytes(
+            text.as_bytes(),
+            &LoadOptions::default(),
+            &SystemClock::new(),
+        );
+        match (loaded.err().map(|error| error.to_string()), expected) {
+            (None, None) => {}
+            (Some(message), Some(part)) => assert!(message.contains(part), "{message}"),
+            (got, expected) => panic!("{got:?}, expected {expected:?}: {text}"),
+        }
+    }
 }
