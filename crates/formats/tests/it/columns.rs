@@ -213,12 +213,12 @@ fn is_row(alone: &Tensor, batch: &Tensor, index: usize) -> bool {
     }
 }
 
-#[test]
-fn every_model_of_columns_answers_as_scikit_learn_does() {
+/// Checks the fixtures of `releases` in `family`.
+fn check_all(family: &str, releases: &[&str], n_least: usize) {
     let mut complaints = Vec::new();
-    for release in RELEASES {
-        let fixtures = fixture::read(&format!("columns/{release}"));
-        assert!(fixtures.len() >= 80, "{release}: {}", fixtures.len());
+    for release in releases {
+        let fixtures = fixture::read(&format!("{family}/{release}"));
+        assert!(fixtures.len() >= n_least, "{release}: {}", fixtures.len());
         for fixture in fixtures {
             if let Err(complaint) = check(&fixture) {
                 complaints.push(format!("{}: {complaint}", fixture.label()));
@@ -231,4 +231,14 @@ fn every_model_of_columns_answers_as_scikit_learn_does() {
         complaints.len(),
         complaints.join("\n")
     );
+}
+
+#[test]
+fn every_model_of_columns_answers_as_scikit_learn_does() {
+    check_all("columns", &RELEASES, 80);
+}
+
+#[test]
+fn every_wrapped_model_of_columns_answers_as_scikit_learn_does() {
+    check_all("wrapped/columns", &["1.0.2", "1.4.2", "1.9.1"], 19);
 }

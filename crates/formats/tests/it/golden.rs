@@ -239,5 +239,5 @@ fn every_fixture_answers_as_scikit_learn_does() {
 
 #[test]
 fn every_fixture_of_numbers_answers_as_scikit_learn_does() {
-    check_all("numeric/", 60);
+    check_all("numeric/", 250);
 }
