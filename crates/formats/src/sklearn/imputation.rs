@@ -37,6 +37,12 @@ pub(super) fn nearest(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
             *value = f64::NAN;
         }
     }
+    let indicator_columns = indicator_columns(fitted)?;
+    if !indicator_columns.is_empty() && !fitted.version.is_from(2) {
+        return Err(fitted.unsupported(
+            "add_indicator up to 1.1 gives a table whose width depends on its values",
+        ));
+    }
     let imputer = KnnImputer::try_new(KnnImputerSpec {
         missing,
         data: data.values,
@@ -44,7 +50,7 @@ pub(super) fn nearest(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         n_neighbors: fitted.count("n_neighbors")?,
         weights,
         keeps_empty: fitted.flag_or("keep_empty_features", false)?,
-        indicator_columns: indicator_columns(fitted)?,
+        indicator_columns,
     });
     let imputer = Arc::new(imputer.map_err(|error| fitted.spec(error))?);
     fitted.faceted(vec![Facet::table(Method::Transform, imputer)])

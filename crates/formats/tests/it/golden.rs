@@ -18,7 +18,7 @@ const RELATIVE_MAX_SINGLE: f64 = 1e-5;
 /// The differences allowed for a fixture; where they are wider than usual, it says why.
 #[derive(Clone, Copy)]
 pub(crate) struct Tolerance {
-    relative_max: f64,
+    pub(crate) relative_max: f64,
     absolute_max: f64,
 }
 

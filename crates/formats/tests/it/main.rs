@@ -8,6 +8,7 @@ mod boosted;
 mod columns;
 mod damage;
 mod fixture;
+mod formats_page;
 mod golden;
 mod locate;
 mod refused;
