@@ -137,7 +137,16 @@ def deploy(stage, name, manifest):
     check("predict" in log, "the program's log is the pod's", log)
     top = wait_until(lambda: re.search(name + r"\S+ +\d+m +(\d+)Mi", stage.ns("top", "pods", check_rc=False)), "kubectl top")
     check(int(top[1]) > 50, "the memory of a Python process", top[0])
+    check(metric(stage, "coracle_model_memory_bytes", name) > 50 << 20, "its memory is its revision's")
     say(f"{name}: a program of one's own answers, with its pod, its log and what it uses")
+
+
+def metric(stage, metric_name, name):
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    [line] = [line for line in lines if line.startswith(metric_name + "{") and f'model="{name}"' in line]
+    return float(line.rsplit(" ", 1)[1])
 
 
 def scale(stage, name):
@@ -148,6 +157,7 @@ def scale(stage, name):
         check(len(pids) == 2, "each replica is a process", pids)
         stage.ns("scale", "inferenceservice", name, "--replicas=1")
         wait_until(lambda: len(stage.pods(name)) == 1, "one process again", seconds=120)
+    check(metric(stage, "coracle_model_compute_seconds_total", name) > 0, "the processes' time is their revision's")
     stage.ns("scale", "inferenceservice", name, "--replicas=0")
     wait_until(lambda: not stage.pods(name), "no process without requests", seconds=120)
     wait_until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids), "its processes are gone")
