@@ -163,15 +163,16 @@ async fn a_program_may_end_in_order_within_its_grace_period() {
 }
 
 #[tokio::test]
-async fn a_flood_neither_blocks_the_program_nor_fills_the_log() {
+async fn a_flood_does_not_block_the_program_and_every_line_is_kept_or_counted() {
     let fixture = Fixture::new();
-    let script = "head -c 40000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo; echo end; exit 1";
-    ends(&fixture, sh(script)).await;
+    ends(&fixture, sh("seq 1000000; exit 1")).await;
     let lines = fixture.log.all();
-    let n_bytes: usize = lines.iter().map(String::len).sum();
-    assert!(n_bytes < 20_000_000, "{n_bytes}");
-    let told = lines.iter().filter(|line| line.contains("were not kept"));
-    assert!(told.count() >= 1);
+    // How much of it is kept depends on how fast this machine is; that is for the tests of the cutter.
+    let counted = lines.iter().map(|line| match line.strip_prefix('(') {
+        Some(told) => told.split(' ').next().unwrap().parse().unwrap_or(0),
+        None => 1_u64,
+    });
+    assert!(counted.sum::<u64>() >= 2_000_000, "{} lines", lines.len());
 }
 
 #[tokio::test]
