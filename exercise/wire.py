@@ -220,6 +220,10 @@ def triton_http(address, expected):
     asked = [module.InferRequestedOutput(name, binary_data=False) for name in ("predict", "predict_proba")]
     same(client.infer("names", [given], outputs=asked), expected, "names", "JSON")
     say("tritonclient.http: JSON both ways")
+    for algorithm in ("gzip", "deflate"):
+        options = {"request_compression_algorithm": algorithm, "response_compression_algorithm": algorithm}
+        same(client.infer("numbers", [tensor(module, ROWS, "FP64")], outputs=asked, **options), expected, "numbers", algorithm)
+    say("tritonclient.http: compression")
     binary = [tensor(module, ROWS, "FP64")]
     pending = [client.async_infer("numbers", binary) for _ in range(8)]
     for one in pending:
@@ -383,11 +387,83 @@ def grpc_services(address, _expected):
     say("gRPC: health, reflection; the reflected descriptors are those of Triton's stubs")
 
 
+# --- TensorFlow Serving ----------------------------------------------------------------------------------------------
+
+
+def tensorflow_serving(address, expected):
+    """Stubs generated from the published messages' own layout (crates/protocol/proto): the package needs TensorFlow itself."""
+    import json
+    import urllib.request
+
+    import grpc
+    from grpc_tools import protoc
+
+    protos = pathlib.Path(__file__).parent.parent / "crates/protocol/proto"
+    directory = tempfile.mkdtemp(prefix="coracle-tfs-")
+    arguments = ["protoc", f"-I{protos}", f"-I{pathlib.Path(protoc.__file__).parent}/_proto", f"--python_out={directory}"]
+    check(protoc.main([*arguments, f"--grpc_python_out={directory}", "tensorflow.proto", "tensorflow_serving.proto"]) == 0, "protoc")
+    sys.path.insert(0, directory)
+    import tensorflow_pb2 as core
+    import tensorflow_serving_pb2 as serving
+    import tensorflow_serving_pb2_grpc as services
+
+    shutil.rmtree(directory)
+    channel = grpc.insecure_channel(address)
+    stub = services.PredictionServiceStub(channel)
+    request = serving.PredictRequest(output_filter=["predict", "predict_proba"])
+    request.model_spec.name = "numbers"
+    request.model_spec.version.value = 1
+    tensor = core.TensorProto(dtype=2, tensor_content=ROWS.tobytes())
+    for size in ROWS.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    request.inputs["X"].CopyFrom(tensor)
+    answer = stub.Predict(request)
+    check(list(answer.outputs["predict"].int64_val) == expected["numbers.predict"].tolist(), "Predict", answer)
+    scores = np.array(answer.outputs["predict_proba"].double_val).reshape(3, 3)
+    check(np.allclose(scores, expected["numbers.predict_proba"], rtol=1e-12), "Predict", scores)
+    check(answer.model_spec.version.value == 1, "the version that answered", answer.model_spec)
+    examples = serving.ClassificationRequest()
+    examples.model_spec.name = "names"
+    for row in ROWS:
+        example = examples.input.example_list.examples.add()
+        example.features.feature["X"].float_list.value.extend(row)
+    classes = stub.Classify(examples).result.classifications
+    scores = np.array([[one.score for one in row.classes] for row in classes])
+    check(np.allclose(scores, expected["names.predict_proba"], atol=1e-6), "Classify", scores)
+    metadata = serving.GetModelMetadataRequest(metadata_field=["signature_def"])
+    metadata.model_spec.name = "numbers"
+    signatures = serving.SignatureDefMap()
+    stub.GetModelMetadata(metadata).metadata["signature_def"].Unpack(signatures)
+    check(signatures.signature_def["serving_default"].inputs["X"].dtype == 2, "GetModelMetadata", signatures)
+    status = services.ModelServiceStub(channel).GetModelStatus(serving.GetModelStatusRequest(model_spec=metadata.model_spec))
+    check(status.model_version_status[0].state == 30, "GetModelStatus", status)
+    request.model_spec.name = "nope"
+    try:
+        stub.Predict(request)
+    except grpc.RpcError as error:
+        check(error.code() == grpc.StatusCode.NOT_FOUND, "an unknown model", error)
+    say("TensorFlow Serving: Predict, Classify, GetModelMetadata, GetModelStatus over gRPC")
+
+    def post(path, body):
+        url = f"http://{address}/v1/models/{path}"
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})) as answer:
+            return json.load(answer)
+
+    numbers = expected["numbers.predict"].tolist()
+    check(post("numbers/versions/1:predict", {"instances": ROWS.tolist()})["predictions"] == numbers, "rows")
+    check(post("numbers:predict", {"inputs": {"X": ROWS.tolist()}}) == {"outputs": numbers}, "columns")
+    results = post("names:classify", {"examples": [{"X": row.tolist()} for row in ROWS]})["results"]
+    scores = np.array([[score for _, score in row] for row in results])
+    check(np.allclose(scores, expected["names.predict_proba"], rtol=1e-12), "classify", results)
+    say("TensorFlow Serving: rows, columns, classify over REST")
+
+
 CLIENTS = {
     "tritonclient.http": triton_http,
     "tritonclient.grpc": triton_grpc,
     "kserve": kserve_sdk,
     "grpc": grpc_services,
+    "tensorflow_serving": tensorflow_serving,
 }
 
 
