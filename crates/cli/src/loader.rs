@@ -153,7 +153,6 @@ impl Loader for StorageLoader {
             read: loaded.phases.read,
             parse: loaded.phases.parse,
             build: loaded.phases.build,
-            ..LoadPhases::default()
         };
         Ok((loaded.model, phases))
     }

@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
             server.set_control(Arc::new(ModelRepository {
                 table: Arc::clone(&table),
                 sources: config.sources.clone(),
-                options: config.options.clone(),
+                options: config.options,
                 n_workers: gateway.server.n_workers,
                 log: log.clone(),
                 clock: Arc::clone(&clock),
