@@ -222,6 +222,9 @@ impl Products {
     /// The most products that are made.
     pub const TERMS_MAX: usize = 1 << 20;
 
+    /// The most columns in a product.
+    pub const DEGREE_MAX: usize = 64;
+
     /// Returns every product of `degrees.0` to `degrees.1` columns, in scikit-learn's order.
     ///
     /// # Errors
@@ -235,6 +238,9 @@ impl Products {
     ) -> Result<Self, SpecError> {
         if n_expected == 0 || n_expected > Self::TERMS_MAX {
             return Err(SpecError::new(format!("{n_expected} products of columns")));
+        }
+        if degrees.1 > Self::DEGREE_MAX {
+            return Err(SpecError::new(format!("products of {} columns", degrees.1)));
         }
         let mut terms = Vec::new();
         if include_bias {
@@ -329,6 +335,7 @@ mod tests {
         assert!(Products::try_new(3, (0, 2), false, true, 9).is_err());
         assert!(Products::try_new(50, (0, 60), false, true, 1000).is_err());
         assert!(Products::try_new(0, (0, 2), false, true, 1).is_err());
+        assert!(Products::try_new(1, (0, 1 << 19), false, false, 1 << 19).is_err());
     }
 
     #[test]

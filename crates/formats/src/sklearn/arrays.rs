@@ -24,7 +24,9 @@ impl Matrix {
     /// Returns the rows and columns exchanged.
     pub(super) fn transposed(&self) -> Self {
         let mut values = Vec::with_capacity(self.values.len());
-        for column in 0..self.n_columns {
+        // A matrix without rows may claim any number of columns.
+        let n_columns = self.n_columns.min(self.values.len());
+        for column in 0..n_columns {
             values.extend(self.values.iter().skip(column).step_by(self.n_columns));
         }
         Self {

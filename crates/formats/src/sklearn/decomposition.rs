@@ -418,13 +418,14 @@ pub(super) fn skewed_chi2(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         offset: fitted.finite("random_offset_", n_outputs)?,
         weights: weights.transposed().values,
         ..ProjectionSpec::default()
-    });
+    })
+    .map_err(spec)?;
     let logarithm = ColumnOperation::LnAbove {
         shift: fitted.number("skewedness")?,
     };
     let logarithms = Columnwise::try_new(vec![logarithm; n_features], Accepts::FINITE);
     let logarithms = Arc::new(logarithms.map_err(spec)?);
-    let projected = Composed::try_new(logarithms, Arc::new(projection.map_err(spec)?));
+    let projected = Composed::try_new(logarithms, Arc::new(projection));
     let cosine = Mapped::new(Arc::new(projected.map_err(spec)?), Pointwise::Cos);
     let scale = Pointwise::Times(2.0_f64.sqrt() / exact(n_outputs).sqrt());
     let scaled = Mapped::new(Arc::new(cosine), scale);

@@ -10,6 +10,9 @@ use super::convert::Part;
 use super::fitted::Fitted;
 use super::importance;
 
+/// The most columns that are selected from by importance.
+const FEATURES_MAX: usize = 1 << 24;
+
 /// Returns the selection of `columns` as a function.
 fn selected(
     fitted: &Fitted<'_>,
@@ -191,6 +194,10 @@ pub(super) fn from_model(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let model = fitted.part_in(name)?;
     let (estimator, component): (Arc<dyn Estimator>, Component) = fitted.estimator_in(name)?;
     let n_features = estimator.n_features();
+    // Trees read few of the columns that they claim to have.
+    if n_features > FEATURES_MAX {
+        return Err(fitted.unsupported(format!("more than {FEATURES_MAX} columns")));
+    }
     if fitted.text_or("importance_getter", "auto")? != "auto" {
         return Err(fitted.unsupported("'importance_getter' is not supported"));
     }
