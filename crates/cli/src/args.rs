@@ -123,7 +123,7 @@ pub(crate) struct GatewayArguments {
     #[arg(long)]
     pub(crate) allow_shared_memory: bool,
 
-    /// Let web pages of this origin ask, such as https://example.com, or of any (*); may be given several times
+    /// Let web pages of this origin ask, such as `https://example.com`, or of any (*); may be given several times
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     pub(crate) cors_origins: Vec<String>,
 
