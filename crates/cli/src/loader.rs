@@ -18,7 +18,7 @@ use coracle_storage::{
 };
 use tokio::runtime::Handle;
 
-use crate::warm_up;
+use crate::{heap, warm_up};
 
 /// Fetches and loads revisions.
 pub(crate) struct StorageLoader {
@@ -154,6 +154,8 @@ impl Loader for StorageLoader {
             parse: loaded.phases.parse,
             build: loaded.phases.build,
         };
+        // What reading left behind is more than the model.
+        heap::give_back();
         Ok((loaded.model, phases))
     }
 
@@ -172,6 +174,10 @@ impl Loader for StorageLoader {
 
     fn forget(&self, id: &RevisionId) {
         self.fetched().remove(id);
+    }
+
+    fn let_go(&self) {
+        heap::give_back();
     }
 }
 

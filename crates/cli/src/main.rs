@@ -8,6 +8,7 @@ mod client;
 mod control;
 mod describe;
 mod down;
+mod heap;
 mod inspect;
 mod kubeconfig;
 mod loader;

@@ -56,6 +56,9 @@ pub trait Loader: Send + Sync {
 
     /// Forgets what it has kept of a revision that is not served any more.
     fn forget(&self, _id: &RevisionId) {}
+
+    /// Is told that models were let go of, so that it can give back what they held.
+    fn let_go(&self) {}
 }
 
 /// The most revisions that are loaded at a time.
@@ -286,6 +289,7 @@ impl Follower {
 
     fn follow(&mut self, plan: Plan) {
         self.plan = plan;
+        let mut has_let_go = false;
         let mut rescaled = Vec::new();
         for (id, planned) in &self.plan.revisions {
             let Some(slot) = self.slots.get_mut(id) else {
@@ -305,9 +309,11 @@ impl Follower {
                 self.waiting.push_back(id.clone());
             }
             if (slot.replicas, slot.concurrency) != (planned.replicas, planned.concurrency) {
+                let was_loaded = slot.is_loaded();
                 slot.scale(planned, |line| {
                     self.config.log.write(id, LogSource::Serve, line);
                 });
+                has_let_go |= was_loaded && !slot.is_loaded();
                 if planned.replicas > 0 && slot.served.is_some() && !slot.is_loaded() {
                     self.waiting.push_back(id.clone());
                 }
@@ -318,6 +324,9 @@ impl Follower {
         }
         for (id, replicas) in rescaled {
             self.order(&id, replicas);
+        }
+        if has_let_go {
+            self.config.loader.let_go();
         }
     }
 
@@ -569,8 +578,12 @@ impl Follower {
             }
             self.config.log.forget(id);
         }
+        let n_slots = self.slots.len();
         self.slots.retain(|id, _| is_planned(id));
         self.waiting.retain(is_planned);
+        if self.slots.len() < n_slots {
+            self.config.loader.let_go();
+        }
     }
 
     fn build_route(&self, id: &ServiceId, planned: &PlannedRoute) -> Option<Route> {

@@ -1,0 +1,21 @@
+//! Gives memory that is free back to the system, so that a model that was let go of costs nothing.
+
+/// Returns what the C library's allocator holds without need. A model that is loaded leaves much of that behind: the file, the
+/// object graph. Takes milliseconds on a large heap, so it is called where models come and go, not where requests are.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(
+    unsafe_code,
+    reason = "a function of the C library that this process runs on"
+)]
+pub(crate) fn give_back() {
+    unsafe extern "C" {
+        // SAFETY: glibc's malloc_trim takes a number of bytes to keep, may be called at any time from any thread, and
+        // touches nothing that is in use.
+        safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
+    }
+    let _something_was_returned = malloc_trim(0);
+}
+
+/// Other allocators return what is free by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn give_back() {}
