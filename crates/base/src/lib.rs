@@ -1,11 +1,13 @@
-//! What every Coracle crate may use: the closed list of failures, clocks, byte counts.
+//! What every Coracle crate may use: the closed lists of failures and of a version's states, clocks, byte counts.
 //!
 //! Uses nothing but the standard library and stays under 1,500 lines. Start at [`Code`].
 
 mod byte_count;
 mod clock;
 mod code;
+mod version_state;
 
 pub use byte_count::{ByteCount, ParseByteCountError};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use code::Code;
+pub use version_state::VersionState;

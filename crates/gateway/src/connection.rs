@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use coracle_base::Clock;
-use coracle_protocol::facts::ModelFacts;
+use coracle_base::{Clock, VersionState};
+use coracle_protocol::facts::{ModelFacts, VersionEntry};
 use coracle_protocol::{tfs, v1, v2};
 use coracle_serving::{HttpStatistics, MetricsText, ModelTable, ServedModel};
 use http_body_util::BodyExt;
@@ -30,7 +30,7 @@ use crate::limits::Limits;
 use crate::log::{Answer, Log};
 use crate::model_control::ModelControl;
 use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
-use crate::route::{self, Named, NoRoute, Route};
+use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::Scope;
 use crate::server::Stage;
 use crate::trace::{TRACEPARENT, Trace};
@@ -198,15 +198,15 @@ impl Handler {
         let (codec, model) = match asked.route {
             Route::V1Predict(Named { model, version }) => (
                 Codec::V1 { method: method() },
-                asked.model(model, version.as_deref()),
+                asked.model(model, version.as_ref()),
             ),
             Route::V1Examples(question, Named { model, version }) => (
                 Codec::Examples(*question),
-                asked.model(model, version.as_deref()),
+                asked.model(model, version.as_ref()),
             ),
             Route::V1Metadata(Named { model, version }) => {
-                return match asked.model(model, version.as_deref()) {
-                    Ok(model) => self.described(model, tfs::metadata).await,
+                return match asked.model(model, version.as_ref()) {
+                    Ok(model) => self.described(asked, model, tfs::metadata).await,
                     Err(reply) => reply,
                 };
             }
@@ -219,11 +219,11 @@ impl Handler {
                     method: method(),
                     json_length,
                 };
-                (codec, asked.model(model, version.as_deref()))
+                (codec, asked.model(model, version.as_ref()))
             }
             Route::V2Model(Named { model, version }) => {
-                return match asked.model(model, version.as_deref()) {
-                    Ok(model) => self.described(model, v2::model_metadata).await,
+                return match asked.model(model, version.as_ref()) {
+                    Ok(model) => self.described(asked, model, v2::model_metadata).await,
                     Err(reply) => reply,
                 };
             }
@@ -259,11 +259,15 @@ impl Handler {
     /// Answers with what a model takes and gives; one that was let go of is loaded for it.
     pub(crate) async fn described(
         &self,
+        asked: &Asked<'_>,
         model: &ServedModel,
         render: fn(ModelFacts<'_>, &mut Vec<u8>),
     ) -> Reply {
+        let versions = asked.scope.versions(asked.table, model.name());
         match model.enter(self.calls.request_timeout).await {
-            Ok(lease) => Reply::rendered(|out| render(self.facts(&lease), out)),
+            Ok(lease) => Reply::rendered(|out| {
+                render(self.facts(&lease, model.version(), &versions), out);
+            }),
             Err(refusal) => Reply::failure(refusal.code(), &refusal.message()),
         }
     }
@@ -300,17 +304,25 @@ impl Handler {
                 Reply::rendered(|out| v2::server_metadata(&self.shared.version, out))
             }
             Route::V1Model(Named { model, version }) => {
-                let versions = [ServedModel::VERSION];
-                asked.with_model(model, version.as_deref(), |model| {
-                    Reply::rendered(|out| tfs::model_status(model.name(), &versions, ready, out))
-                })
+                let (scope, headers) = (asked.scope, asked.headers);
+                let entries =
+                    self.version_entries(scope, asked.table, model, version.as_ref(), headers);
+                match entries {
+                    Ok(entries) => Reply::rendered(|out| {
+                        let is_available =
+                            |entry: &VersionEntry| entry.state == VersionState::Available;
+                        let ready = entries.iter().any(is_available);
+                        tfs::model_status(model, &entries, ready, out);
+                    }),
+                    Err(failure) => Reply::failure(failure.code, &failure.message),
+                }
             }
             Route::V1Explain(name) => asked.with_model(name, None, |model| {
                 let message = format!("model '{}' has no explainer", model.name());
                 Reply::error(StatusCode::NOT_IMPLEMENTED, &message)
             }),
             Route::V2ModelReady(Named { model, version }) => {
-                asked.with_model(model, version.as_deref(), |model| {
+                asked.with_model(model, version.as_ref(), |model| {
                     Reply::rendered(|out| v2::model_ready(model.name(), ready, out))
                 })
             }
@@ -413,7 +425,7 @@ struct Seen<'a> {
 /// What a request asks for, and of what.
 pub(crate) struct Asked<'a> {
     pub(crate) table: &'a ModelTable,
-    scope: &'a Scope,
+    pub(crate) scope: &'a Scope,
     pub(crate) headers: &'a HeaderMap,
     route: &'a Route<'a>,
     /// The revision whose turn it is, where that is settled already.
@@ -424,7 +436,7 @@ impl<'a> Asked<'a> {
     fn with_model(
         &self,
         name: &str,
-        version: Option<&str>,
+        version: Option<&AskedVersion<'_>>,
         answer: impl FnOnce(&ServedModel) -> Reply,
     ) -> Reply {
         self.model(name, version)
@@ -435,11 +447,16 @@ impl<'a> Asked<'a> {
     pub(crate) fn model(
         &self,
         name: &str,
-        version: Option<&str>,
+        version: Option<&AskedVersion<'_>>,
     ) -> Result<&'a Arc<ServedModel>, Reply> {
-        let chosen = self.chosen.filter(|model| model.name() == name);
-        let version = version.filter(|version| *version != ServedModel::VERSION);
-        if let (Some(model), None) = (chosen, version) {
+        let chosen = self.chosen.filter(|model| {
+            let is_own = |asked: &AskedVersion<'_>| match asked {
+                AskedVersion::Number(number) => number == model.version(),
+                AskedVersion::Label(_) => false,
+            };
+            model.name() == name && version.is_none_or(is_own)
+        });
+        if let Some(model) = chosen {
             return Ok(model);
         }
         let named = self.scope.named(self.table, name, version, self.headers);

@@ -21,14 +21,18 @@ impl Handler {
         extension: &Extension<'_>,
         body: Incoming,
     ) -> Reply {
-        let named = |named: &Named<'_>| asked.model(&named.model, named.version.as_deref());
+        let named = |named: &Named<'_>| asked.model(&named.model, named.version.as_ref());
         match extension {
             Extension::Config(model) => match named(model) {
-                Ok(model) => self.described(model, v2::model_config).await,
+                Ok(model) => self.described(asked, model, v2::model_config).await,
                 Err(reply) => reply,
             },
             Extension::Statistics(model) => match named(model) {
-                Ok(model) => self.statistics(std::iter::once(model.as_ref())),
+                Ok(one) => {
+                    let any = model.version.is_none();
+                    let models = asked.scope.counted(asked.table, one, any);
+                    self.statistics(models.into_iter())
+                }
                 Err(reply) => reply,
             },
             Extension::AllStatistics => self.statistics(asked.table.iter()),

@@ -182,7 +182,7 @@ impl Calls {
         let run = self.clock.monotonic();
         let ctx = EncodeContext {
             model_name: model.name(),
-            model_version: ServedModel::VERSION,
+            model_version: model.version(),
             signature,
             regions: self.shared_memory.as_ref(),
         };

@@ -5,7 +5,7 @@ use coracle_protocol::facts::IndexEntry;
 
 /// Loads and unloads models by name.
 pub trait ModelControl: std::fmt::Debug + Send + Sync {
-    /// Returns every model that is loaded or could be.
+    /// Returns every version of every model that could be loaded, as not loaded.
     fn index(&self) -> Vec<IndexEntry>;
 
     /// Loads a model, or loads it again; returns once it serves.

@@ -1,25 +1,35 @@
 //! What is said of models in every protocol: facts and counters; and loading and unloading them on request.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use coracle_base::Code;
-use coracle_protocol::facts::{CountAndTime, ModelCounters, ModelFacts};
-use coracle_serving::{LoadedModel, ServedModel};
+use coracle_base::{Code, VersionState};
+use coracle_protocol::facts::{CountAndTime, ModelCounters, ModelFacts, VersionEntry};
+use coracle_serving::{LoadedModel, ModelTable, ServedModel, VersionStatus};
+use hyper::header::HeaderMap;
 
 use crate::connection::Handler;
 use crate::infer::Failure;
 use crate::model_control::{ControlError, ModelControl};
+use crate::route::AskedVersion;
+use crate::scope::Scope;
 
 impl Handler {
-    /// Returns what metadata and configuration say of a model.
-    pub(crate) fn facts<'m>(&self, model: &'m LoadedModel) -> ModelFacts<'m> {
+    /// Returns what metadata and configuration say of a version of a model that serves `versions`.
+    pub(crate) fn facts<'m>(
+        &self,
+        model: &'m LoadedModel,
+        version: &'m str,
+        versions: &'m [&'m str],
+    ) -> ModelFacts<'m> {
         let platform = match model.model().description().library.as_str() {
             "scikit-learn" => "sklearn",
             other => other,
         };
         ModelFacts {
             name: model.name(),
-            versions: &[ServedModel::VERSION],
+            version,
+            versions,
             platform,
             signature: model.model().signature(),
             elements_max: self.calls.elements_max,
@@ -41,7 +51,7 @@ impl Handler {
         };
         ModelCounters {
             name: model.name(),
-            version: ServedModel::VERSION,
+            version: model.version(),
             last_inference_ms,
             inference_count: totals.n_rows,
             execution_count: totals.count,
@@ -55,6 +65,52 @@ impl Handler {
                 u64::try_from(loaded.memory_bytes()).unwrap_or(u64::MAX)
             }),
         }
+    }
+
+    /// Returns where the versions of a model are in their lives: all of them, or the one that is asked for.
+    ///
+    /// # Errors
+    /// Code `NotFound` if there is no such model, version or label.
+    pub(crate) fn version_entries(
+        &self,
+        scope: &Scope,
+        table: &ModelTable,
+        name: &str,
+        version: Option<&AskedVersion<'_>>,
+        headers: &HeaderMap,
+    ) -> Result<Vec<VersionEntry>, Failure> {
+        let is_ready = self.shared.ready.load(Ordering::Acquire);
+        let entry = |status: VersionStatus| version_entry(status, is_ready);
+        let mut entries: Vec<VersionEntry> = match scope {
+            Scope::All => table
+                .version_statuses(name)
+                .into_iter()
+                .map(entry)
+                .collect(),
+            Scope::Service { .. } => Vec::new(),
+        };
+        let number = match version {
+            None => None,
+            Some(AskedVersion::Number(number)) => Some(number.as_ref()),
+            Some(AskedVersion::Label(label)) => {
+                let route = scope.route(table, Some(name));
+                route.and_then(|route| route.label(label))
+            }
+        };
+        // A label that names nothing asks for no version, which is not the same as for all.
+        if number.is_some() || version.is_some() {
+            entries.retain(|entry| Some(entry.version.as_str()) == number);
+        }
+        if entries.is_empty() {
+            let model = scope.named(table, name, version, headers)?;
+            let status = VersionStatus {
+                version: model.version().to_owned(),
+                state: VersionState::Available,
+                failure: None,
+            };
+            entries.push(entry(status));
+        }
+        Ok(entries)
     }
 
     /// Loads a model on request.
@@ -87,6 +143,19 @@ impl Handler {
                 message: "the model could not be loaded; this is a defect of the server".to_owned(),
             }),
         }
+    }
+}
+
+/// Returns a version's place in its life; while the server shuts down, none takes requests.
+pub(crate) fn version_entry(status: VersionStatus, is_ready: bool) -> VersionEntry {
+    let state = match status.state {
+        VersionState::Available if !is_ready => VersionState::Unloading,
+        state => state,
+    };
+    VersionEntry {
+        version: status.version,
+        state,
+        failure: status.failure,
     }
 }
 

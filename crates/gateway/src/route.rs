@@ -95,7 +95,27 @@ impl Route<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named<'a> {
     pub(crate) model: Cow<'a, str>,
-    pub(crate) version: Option<Cow<'a, str>>,
+    pub(crate) version: Option<AskedVersion<'a>>,
+}
+
+/// The version that a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AskedVersion<'a> {
+    /// `/versions/V`
+    Number(Cow<'a, str>),
+    /// `/labels/L`
+    Label(Cow<'a, str>),
+}
+
+impl<'a> AskedVersion<'a> {
+    /// Reads the two segments that ask for a version.
+    fn read(kind: &str, name: &'a str) -> Option<Self> {
+        match kind {
+            "versions" => decode(name).map(Self::Number),
+            "labels" => decode(name).map(Self::Label),
+            _ => None,
+        }
+    }
 }
 
 /// A request that no route takes.
@@ -142,12 +162,19 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("v1", ["models"]) => Route::V1Models,
         ("v1", ["models", model]) => return v1_model(model, None),
         ("v1", ["models", model, "metadata"]) => Route::V1Metadata(named(model, None)?),
-        ("v1", ["models", model, "versions" | "labels", version]) => {
-            return v1_model(model, Some(version));
+        ("v1", ["models", model, kind @ ("versions" | "labels"), version]) => {
+            return v1_model(model, Some((kind, version)));
         }
-        ("v1", ["models", model, "versions" | "labels", version, "metadata"]) => {
-            Route::V1Metadata(named(model, Some(version))?)
-        }
+        (
+            "v1",
+            [
+                "models",
+                model,
+                kind @ ("versions" | "labels"),
+                version,
+                "metadata",
+            ],
+        ) => Route::V1Metadata(named(model, Some((kind, version)))?),
         ("v2", []) => Route::V2Server,
         ("v2", ["health", "live"]) => Route::V2Live,
         ("v2", ["health", "ready"]) => Route::V2Ready,
@@ -166,13 +193,16 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
 }
 
 /// A model, or a version of it, with a verb after the last of the two.
-fn v1_model<'a>(model: &'a str, version: Option<&'a str>) -> Option<(Route<'a>, &'static str)> {
-    let last = version.unwrap_or(model);
+fn v1_model<'a>(
+    model: &'a str,
+    version: Option<(&'a str, &'a str)>,
+) -> Option<(Route<'a>, &'static str)> {
+    let last = version.map_or(model, |(_, version)| version);
     // The verb follows the last colon, so that names may hold colons themselves.
     let (rest, verb) = last.rsplit_once(':').unwrap_or((last, ""));
     let whole = || named(model, version);
     let asked = || match version {
-        Some(_) => named(model, Some(rest)),
+        Some((kind, _)) => named(model, Some((kind, rest))),
         None => named(rest, None),
     };
     Some(match verb {
@@ -184,9 +214,9 @@ fn v1_model<'a>(model: &'a str, version: Option<&'a str>) -> Option<(Route<'a>, 
     })
 }
 
-fn named<'a>(model: &'a str, version: Option<&'a str>) -> Option<Named<'a>> {
+fn named<'a>(model: &'a str, version: Option<(&'a str, &'a str)>) -> Option<Named<'a>> {
     let version = match version {
-        Some(version) => Some(decode(version)?),
+        Some((kind, version)) => Some(AskedVersion::read(kind, version)?),
         None => None,
     };
     Some(Named {
@@ -197,7 +227,7 @@ fn named<'a>(model: &'a str, version: Option<&'a str>) -> Option<Named<'a>> {
 
 fn v2_model<'a>(model: &'a str, rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
     let (version, rest) = match rest {
-        ["versions", version, rest @ ..] => (Some(decode(version)?), rest),
+        ["versions", version, rest @ ..] => (Some(AskedVersion::Number(decode(version)?)), rest),
         rest => (None, rest),
     };
     let named = Named {
@@ -260,7 +290,14 @@ mod tests {
     fn named(model: &str, version: Option<&str>) -> Named<'static> {
         Named {
             model: Cow::Owned(model.to_owned()),
-            version: version.map(|version| Cow::Owned(version.to_owned())),
+            version: version.map(|version| AskedVersion::Number(Cow::Owned(version.to_owned()))),
+        }
+    }
+
+    fn labelled(model: &str, label: &str) -> Named<'static> {
+        Named {
+            model: Cow::Owned(model.to_owned()),
+            version: Some(AskedVersion::Label(Cow::Owned(label.to_owned()))),
         }
     }
 
@@ -340,7 +377,7 @@ mod tests {
     #[test]
     fn tensorflow_serving_has_routes() {
         let versioned = || named("a", Some("2"));
-        let classify = Route::V1Examples(Question::Classify, named("a", Some("b")));
+        let classify = Route::V1Examples(Question::Classify, labelled("a", "b"));
         let regress = Route::V1Examples(Question::Regress, named("a", None));
         let cases = [
             (

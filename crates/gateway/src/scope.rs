@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use coracle_base::Code;
-use coracle_serving::{ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky};
+use coracle_base::{Code, VersionState};
+use coracle_serving::{ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky, VersionStatus};
 use hyper::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
 use crate::infer::{Failure, unknown_model};
+use crate::route::AskedVersion;
 
 /// Which service a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,14 +76,13 @@ impl Scope {
         &self,
         table: &'t ModelTable,
         name: &str,
-        version: Option<&str>,
+        version: Option<&AskedVersion<'_>>,
         headers: &HeaderMap,
     ) -> Result<&'t Arc<ServedModel>, Failure> {
-        let not_found = |message| Failure {
-            code: Code::NotFound,
-            message,
-        };
         let model = self.model(table, name, headers).map_err(|no_model| {
+            if version.is_none() && table.version_statuses(name).iter().any(is_coming) {
+                return unavailable(format!("model '{name}' is being loaded"));
+            }
             not_found(match no_model {
                 NoModel::Unknown => unknown_model(name),
                 NoModel::Ambiguous { namespaces } => format!(
@@ -91,16 +91,51 @@ impl Scope {
                 ),
             })
         })?;
-        match version {
-            Some(version) if version != ServedModel::VERSION => {
-                let shown: String = version.chars().take(32).collect();
-                Err(not_found(format!(
-                    "model '{name}' has no version '{shown}'; it has {}",
-                    ServedModel::VERSION
-                )))
+        let Some(version) = version else {
+            return Ok(model);
+        };
+        let route = self.route(table, Some(name));
+        let number = match version {
+            AskedVersion::Number(number) => number.as_ref(),
+            AskedVersion::Label(label) => {
+                let number = route.and_then(|route| route.label(label));
+                number.ok_or_else(|| not_found(no_label(name, label)))?
             }
-            _ => Ok(model),
+        };
+        // Whose turn it is may be the one that is asked for.
+        if number == model.version() {
+            return Ok(model);
         }
+        let found = route.and_then(|route| route.version(number));
+        found.ok_or_else(|| no_version(table, name, number, &self.versions(table, name)))
+    }
+
+    /// Returns the versions that a model serves, oldest first.
+    pub(crate) fn versions<'t>(&self, table: &'t ModelTable, name: &str) -> Vec<&'t str> {
+        let route = self.route(table, Some(name));
+        route
+            .map(|route| route.served_versions())
+            .unwrap_or_default()
+    }
+
+    /// Returns the models whose counters a request for `model` is told: every version where it asks for `any`.
+    pub(crate) fn counted<'t>(
+        &self,
+        table: &'t ModelTable,
+        model: &'t ServedModel,
+        any: bool,
+    ) -> Vec<&'t ServedModel> {
+        let route = self.route(table, Some(model.name())).filter(|_| any);
+        let targets = route.map(|route| route.targets()).unwrap_or_default();
+        // Revisions have one version, and only one of them answers.
+        if targets
+            .iter()
+            .any(|target| target.model.revision().is_some())
+            || targets.is_empty()
+        {
+            return vec![model];
+        }
+        targets.iter().map(|target| target.model.as_ref()).collect()
     }
 
     /// Returns the route that a request is split by whose path is `asked`; `None` if it is for no single service.
@@ -138,6 +173,48 @@ impl Scope {
                 Box::new(table.service(id).map(|_route| id.name.as_str()).into_iter())
             }
         }
+    }
+}
+
+fn not_found(message: String) -> Failure {
+    let code = Code::NotFound;
+    Failure { code, message }
+}
+
+fn unavailable(message: String) -> Failure {
+    let code = Code::Unavailable;
+    Failure { code, message }
+}
+
+fn is_coming(status: &VersionStatus) -> bool {
+    matches!(status.state, VersionState::Start | VersionState::Loading)
+}
+
+fn no_label(name: &str, label: &str) -> String {
+    let shown: String = label.chars().take(32).collect();
+    format!("model '{name}' has no label '{shown}'")
+}
+
+/// Returns why a version takes no requests: it is not there yet, or not at all.
+fn no_version(table: &ModelTable, name: &str, version: &str, served: &[&str]) -> Failure {
+    let shown: String = version.chars().take(32).collect();
+    let statuses = table.version_statuses(name);
+    let status = statuses.iter().find(|status| status.version == version);
+    match status {
+        Some(status) if is_coming(status) => {
+            unavailable(format!("model '{name}' version {shown} is being loaded"))
+        }
+        Some(VersionStatus {
+            failure: Some((_, why)),
+            ..
+        }) => not_found(format!(
+            "model '{name}' version {shown} did not load ({why}); it has {}",
+            served.join(", ")
+        )),
+        _ => not_found(format!(
+            "model '{name}' has no version '{shown}'; it has {}",
+            served.join(", ")
+        )),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the answers about models say, whatever the protocol that says it.
 
+use coracle_base::{Code, VersionState};
 use coracle_model::{Signature, TensorSpec};
 use coracle_tensor::DType;
 
@@ -8,7 +9,9 @@ use coracle_tensor::DType;
 pub struct ModelFacts<'a> {
     /// The name as asked for.
     pub name: &'a str,
-    /// The versions that are served.
+    /// The version that is described.
+    pub version: &'a str,
+    /// The versions that are served, oldest first.
     pub versions: &'a [&'a str],
     /// What made the model, such as `sklearn`.
     pub platform: &'a str,
@@ -111,16 +114,40 @@ pub struct ModelCounters<'a> {
     pub memory_bytes: u64,
 }
 
-/// A model as the index of the repository lists it.
+/// A version of a model as TensorFlow Serving's status tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionEntry {
+    /// The version.
+    pub version: String,
+    /// Where it is in its life.
+    pub state: VersionState,
+    /// Why it did not load.
+    pub failure: Option<(Code, String)>,
+}
+
+impl VersionEntry {
+    /// Returns the state's name and number.
+    pub(crate) fn state(&self) -> (&'static str, i32) {
+        match self.state {
+            VersionState::Start => ("START", 10),
+            VersionState::Loading => ("LOADING", 20),
+            VersionState::Available => ("AVAILABLE", 30),
+            VersionState::Unloading => ("UNLOADING", 40),
+            VersionState::End => ("END", 50),
+        }
+    }
+}
+
+/// A version of a model as the index of the repository lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
     /// The name.
     pub name: String,
     /// The version; empty if none is there.
     pub version: String,
-    /// Whether it takes requests.
-    pub is_ready: bool,
-    /// Why it does not.
+    /// Where it is in its life.
+    pub state: VersionState,
+    /// Why it takes no requests.
     pub reason: String,
 }
 
@@ -128,10 +155,11 @@ impl IndexEntry {
     /// Returns the state's name.
     #[must_use]
     pub fn state(&self) -> &'static str {
-        if self.is_ready {
-            "READY"
-        } else {
-            "UNAVAILABLE"
+        match self.state {
+            VersionState::Start | VersionState::Loading => "LOADING",
+            VersionState::Available => "READY",
+            VersionState::Unloading => "UNLOADING",
+            VersionState::End => "UNAVAILABLE",
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::parameters::choose_outputs;
 use crate::{Call, DecodeContext, RequestError};
 
 pub use message::{
-    SpecHead, decode_examples_message, decode_predict_message, encode_classification,
+    AskedVersion, SpecHead, decode_examples_message, decode_predict_message, encode_classification,
     encode_prediction, encode_regression, model_metadata_message, model_status_message,
     read_version,
 };

@@ -19,6 +19,7 @@ mod revision_log;
 mod route;
 mod served_model;
 mod statistics;
+mod version;
 
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
@@ -42,3 +43,6 @@ pub use served_model::{
     Lease, LoadPhases, LoadedModel, ModelCall, ProcessLease, ServedModel, Wake,
 };
 pub use statistics::{HttpStatistics, InFlight, ModelStatistics, Outcome, Protocol};
+pub use version::{
+    IdleReason, IdleVersion, VersionPolicy, VersionSets, VersionStatus, VersionStep, next_step,
+};

@@ -5,11 +5,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use coracle_base::VersionState;
 use thiserror::Error;
 
 use crate::ServedModel;
 use crate::plan::ServiceId;
 use crate::route::Route;
+use crate::version::{IdleVersion, VersionStatus};
 
 /// Two models under one name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -47,6 +49,8 @@ pub struct ModelTable {
     names: Vec<String>,
     /// Whether there are services with namespaces, which can be asked by path and host.
     has_namespaces: bool,
+    /// By the model's name: versions that take no requests, oldest first.
+    idle: BTreeMap<String, Vec<IdleVersion>>,
 }
 
 impl ModelTable {
@@ -94,7 +98,40 @@ impl ModelTable {
             routes,
             by_name,
             names,
+            idle: BTreeMap::new(),
         }
+    }
+
+    /// Returns it with what is known of versions that take no requests, by the model's name.
+    #[must_use]
+    pub fn with_idle(mut self, idle: BTreeMap<String, Vec<IdleVersion>>) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Returns where the versions of a model are in their lives, oldest first; of a name that no model has nothing.
+    #[must_use]
+    pub fn version_statuses(&self, name: &str) -> Vec<VersionStatus> {
+        let route = self.by_name(name).ok();
+        let served = route.map(|route| route.served_versions());
+        let available = served.into_iter().flatten().map(|version| VersionStatus {
+            version: version.to_owned(),
+            state: VersionState::Available,
+            failure: None,
+        });
+        let idle = self.idle.get(name).into_iter().flatten();
+        let mut statuses: Vec<VersionStatus> =
+            available.chain(idle.map(IdleVersion::status)).collect();
+        statuses.sort_by_key(|status| status.version.parse().unwrap_or(u64::MAX));
+        statuses
+    }
+
+    /// Visits the names of models of which something is known, served or not.
+    pub fn known_names(&self) -> impl Iterator<Item = &str> {
+        let served = self.names.iter().map(String::as_str);
+        let idle = self.idle.keys().map(String::as_str);
+        let is_served = |name: &&str| self.by_name.contains_key(*name);
+        served.chain(idle.filter(move |name| !is_served(name)))
     }
 
     /// Returns whether there are services with namespaces.
@@ -181,7 +218,10 @@ impl Deref for TableGuard {
 
 #[cfg(test)]
 mod tests {
+    use coracle_base::Code;
+
     use super::*;
+    use crate::IdleReason;
     use crate::served_model::tests::served;
 
     #[test]
@@ -194,6 +234,45 @@ mod tests {
         assert_eq!(table.by_name("c").unwrap_err(), NoModel::Unknown);
         let model = table.by_name("a").unwrap().choose();
         assert_eq!(model.loaded().unwrap().memory_bytes(), 7);
+    }
+
+    #[test]
+    fn versions_are_told_whether_or_not_they_serve() {
+        let model = |version| Arc::new(served("a", false).with_version(version));
+        let route = Route::versions(vec![model(2), model(10)], BTreeMap::new()).unwrap();
+        let id = ServiceId {
+            namespace: String::new(),
+            name: "a".to_owned(),
+        };
+        let failed = |version| IdleVersion {
+            version,
+            reason: IdleReason::Failed {
+                code: Code::InvalidArgument,
+                message: "broken".to_owned(),
+            },
+        };
+        let idle = [
+            ("a".to_owned(), vec![failed(9)]),
+            ("b".to_owned(), vec![failed(1)]),
+        ];
+        let table = ModelTable::from_routes([(id, Arc::new(route))].into()).with_idle(idle.into());
+        let statuses = table.version_statuses("a");
+        let seen: Vec<(&str, VersionState)> = statuses
+            .iter()
+            .map(|status| (status.version.as_str(), status.state))
+            .collect();
+        let expected = [
+            ("2", VersionState::Available),
+            ("9", VersionState::End),
+            ("10", VersionState::Available),
+        ];
+        assert_eq!(seen, expected);
+        let failure = table.version_statuses("b")[0].failure.clone();
+        assert_eq!(failure, Some((Code::InvalidArgument, "broken".to_owned())));
+        assert!(table.version_statuses("c").is_empty());
+        let known: Vec<&str> = table.known_names().collect();
+        assert_eq!((known, table.names().count()), (vec!["a", "b"], 1));
+        assert_eq!(table.iter().count(), 2);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! How requests for a service are split over its revisions.
+//! How requests for a service are split over its revisions, and found among the versions of a model.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,10 +10,12 @@ use crate::plan::Sticky;
 /// The number of requests after which the split repeats.
 const CYCLE: usize = 100;
 
-/// A service's revisions with their shares.
+/// A service's revisions with their shares, or a model's versions, of which the newest takes what asks for none.
 #[derive(Debug)]
 pub struct Route {
     targets: Vec<RouteTarget>,
+    /// Names of versions.
+    labels: BTreeMap<String, String>,
     /// For each request of a cycle, the target that takes it; empty if one takes all.
     schedule: Vec<u8>,
     /// The target that takes all, where one does.
@@ -55,6 +58,7 @@ impl Route {
         Some(Self {
             only: shares.iter().position(|&share| share == CYCLE).unwrap_or(0),
             targets,
+            labels: BTreeMap::new(),
             schedule,
             sticky,
             turn: AtomicUsize::new(0),
@@ -71,11 +75,58 @@ impl Route {
         };
         Self {
             targets: vec![target],
+            labels: BTreeMap::new(),
             schedule: Vec::new(),
             only: 0,
             sticky: None,
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// Returns a route over the versions of a model, oldest first, and the versions that labels name; `None` if there is
+    /// no version. The newest takes the requests that ask for no version.
+    #[must_use]
+    pub fn versions(
+        models: Vec<Arc<ServedModel>>,
+        labels: BTreeMap<String, String>,
+    ) -> Option<Self> {
+        let newest = models.len().checked_sub(1)?;
+        let models = models.into_iter().enumerate();
+        let target = |(index, model)| RouteTarget {
+            model,
+            percent: if index == newest { 100 } else { 0 },
+            tags: Vec::new(),
+        };
+        Some(Self {
+            targets: models.map(target).collect(),
+            labels,
+            schedule: Vec::new(),
+            only: newest,
+            sticky: None,
+            turn: AtomicUsize::new(0),
+        })
+    }
+
+    /// Returns the model of this version.
+    #[must_use]
+    pub fn version(&self, version: &str) -> Option<&Arc<ServedModel>> {
+        let models = self.targets.iter().map(|target| &target.model);
+        models.into_iter().find(|model| model.version() == version)
+    }
+
+    /// Returns the version that a label names, served or not.
+    #[must_use]
+    pub fn label(&self, label: &str) -> Option<&str> {
+        self.labels.get(label).map(String::as_str)
+    }
+
+    /// Returns the versions that are served, each once, oldest first.
+    #[must_use]
+    pub fn served_versions(&self) -> Vec<&str> {
+        let models = self.targets.iter().map(|target| &target.model);
+        let mut versions: Vec<&str> = models.map(|model| model.version()).collect();
+        versions.dedup();
+        versions
     }
 
     /// Returns the model that takes the next request.
@@ -215,6 +266,22 @@ mod tests {
             }
         }
         assert!((1_800..2_200).contains(&n_new), "{n_new}");
+    }
+
+    #[test]
+    fn the_newest_version_takes_what_asks_for_none() {
+        let model = |version| Arc::new(served("a", false).with_version(version));
+        let labels = BTreeMap::from([("stable".to_owned(), "2".to_owned())]);
+        let route = Route::versions(vec![model(2), model(9), model(10)], labels).unwrap();
+        for _ in 0..3 {
+            assert_eq!(route.choose().version(), "10");
+        }
+        assert_eq!(route.version("9").unwrap().version(), "9");
+        assert!(route.version("1").is_none() && route.label("canary").is_none());
+        assert_eq!(route.label("stable"), Some("2"));
+        assert_eq!(route.served_versions(), ["2", "9", "10"]);
+        assert!(route.sticky().is_none() && !route.is_forwarded());
+        assert!(Route::versions(vec![], BTreeMap::new()).is_none());
     }
 
     #[test]

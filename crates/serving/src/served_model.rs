@@ -126,6 +126,8 @@ pub type Wake = Box<dyn Fn() + Send + Sync>;
 /// What is served under a name: the model while it is in memory, and what is counted and kept of it whether or not it is.
 pub struct ServedModel {
     name: String,
+    /// The number that it has on the wire.
+    version: String,
     /// The labels of its metrics.
     labels: String,
     loaded: ArcSwapOption<LoadedModel>,
@@ -215,8 +217,8 @@ impl Drop for ModelCall {
 }
 
 impl ServedModel {
-    /// The version of every model: versions side by side are not there yet.
-    pub const VERSION: &'static str = "1";
+    /// The version of a model that has no numbered ones.
+    pub const VERSION_DEFAULT: u64 = 1;
 
     /// Serves `loaded` under its name; calls are counted for each of `n_workers` event loops.
     #[must_use]
@@ -229,9 +231,11 @@ impl ServedModel {
     /// Returns what is served under `name` without its model, which is loaded later.
     #[must_use]
     pub fn unloaded(name: String, n_workers: usize) -> Self {
+        let version = Self::VERSION_DEFAULT.to_string();
         Self {
-            labels: format!("model=\"{}\"", escape(&name)),
+            labels: format!("model=\"{}\",version=\"{version}\"", escape(&name)),
             name,
+            version,
             loaded: ArcSwapOption::empty(),
             failure: ArcSwapOption::empty(),
             backends: None,
@@ -244,6 +248,24 @@ impl ServedModel {
             statistics: ModelStatistics::new(n_workers),
             log: None,
         }
+    }
+
+    /// Returns it as this version of its model.
+    #[must_use]
+    pub fn with_version(mut self, version: u64) -> Self {
+        self.version = version.to_string();
+        self.labels = format!(
+            "model=\"{}\",version=\"{}\"",
+            escape(&self.name),
+            self.version
+        );
+        self
+    }
+
+    /// Returns its version, as the wire has it.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Returns it with the revision that it is of, for its metrics and its log, and with what wakes it.
@@ -604,7 +626,8 @@ pub(crate) mod tests {
     #[test]
     fn labels_are_escaped() {
         assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
-        assert_eq!(served("a\"", false).labels(), "model=\"a\\\"\"");
+        let model = served("a\"", false).with_version(3);
+        assert_eq!(model.labels(), "model=\"a\\\"\",version=\"3\"");
     }
 
     /// What is served, asleep, and the number of times it was woken.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use coracle_base::Code;
-use coracle_protocol::facts::{EXTENSIONS, IndexEntry, RegionEntry};
+use coracle_base::{Code, VersionState};
+use coracle_protocol::facts::{EXTENSIONS, IndexEntry, RegionEntry, VersionEntry};
 use coracle_protocol::grpc::inference::{
     CudaSharedMemoryStatusResponse, CudaSharedMemoryUnregisterResponse, ModelConfigResponse,
     ModelMetadataRequest, ModelReadyRequest, ModelReadyResponse, ModelStatisticsResponse,
@@ -20,12 +20,14 @@ use coracle_protocol::grpc::service::{HealthCheckRequest, HealthCheckResponse};
 use coracle_protocol::grpc::{self, InferHead, SERVICES, decode, frame};
 use coracle_protocol::tfs::{self, Question};
 use coracle_protocol::v2;
-use coracle_serving::{Lease, ServedModel};
+use coracle_serving::{Lease, ServedModel, VersionStatus};
 
 use super::{Caller, failure};
 use crate::codec::Codec;
 use crate::connection::Handler;
 use crate::infer::{self, Failure};
+use crate::models::version_entry;
+use crate::route::AskedVersion;
 use crate::scope::Scope;
 
 /// The name of the Open Inference Protocol's service, in paths.
@@ -71,20 +73,29 @@ impl Handler {
         }
         if path == MODEL_STATUS {
             let (name, version) = tfs::read_version(decode(message)?)?;
-            self.named_model(caller, &name, version.as_deref().unwrap_or_default())?;
-            let is_ready = self.shared.ready.load(Ordering::Acquire);
-            return Ok(tfs::model_status_message(&[ServedModel::VERSION], is_ready));
+            let version = version.as_ref().map(asked_version);
+            let table = self.calls.table.load();
+            let (scope, _path) = Scope::of(&table, &caller.head);
+            let headers = &caller.head.headers;
+            let entries = self.version_entries(&scope, &table, &name, version.as_ref(), headers)?;
+            return Ok(tfs::model_status_message(&entries));
         }
         match path.strip_prefix(INFERENCE) {
             Some("ModelInfer") => self.model_infer(caller, message).await,
             Some("ModelMetadata") => {
-                let lease = self.entered_model(caller, message).await?;
-                Ok(frame(&grpc::model_metadata(self.facts(&lease))))
+                let (model, lease) = self.entered_model(caller, message).await?;
+                let versions = self.served_versions(caller, model.name());
+                let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+                let facts = self.facts(&lease, model.version(), &versions);
+                Ok(frame(&grpc::model_metadata(facts)))
             }
             Some("ModelConfig") => {
-                let lease = self.entered_model(caller, message).await?;
+                let (model, lease) = self.entered_model(caller, message).await?;
+                let versions = self.served_versions(caller, model.name());
+                let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+                let facts = self.facts(&lease, model.version(), &versions);
                 Ok(frame(&ModelConfigResponse {
-                    config: Some(grpc::model_config(self.facts(&lease))),
+                    config: Some(grpc::model_config(facts)),
                 }))
             }
             Some("RepositoryModelLoad") => self.load(decode(message)?).await,
@@ -101,7 +112,8 @@ impl Handler {
         message: Bytes,
     ) -> Result<Vec<u8>, Failure> {
         let head = InferHead::read(&message)?;
-        let model = self.named_model(caller, &head.model_name, &head.model_version)?;
+        let version = number(&head.model_version);
+        let model = self.named_model(caller, &head.model_name, version.as_ref())?;
         caller.note_model(&model);
         let request = infer::Request {
             codec: Codec::Grpc,
@@ -126,13 +138,14 @@ impl Handler {
             method => return Err(unknown_method(&format!("{PREDICTION}{method}"))),
         };
         let (name, version) = tfs::read_version(decode(message.clone())?)?;
-        let version = version.as_deref().unwrap_or_default();
-        let model = self.named_model(caller, &name, version)?;
+        let version = version.as_ref().map(asked_version);
+        let model = self.named_model(caller, &name, version.as_ref())?;
         let timeout = caller.time_left(self.shared.clock.monotonic())?;
         let Some(codec) = codec else {
             let own = self.calls.request_timeout;
             let lease = model.enter(timeout.unwrap_or(own).min(own)).await?;
-            return Ok(tfs::model_metadata_message(self.facts(&lease)));
+            let facts = self.facts(&lease, model.version(), &[]);
+            return Ok(tfs::model_metadata_message(facts));
         };
         caller.note_model(&model);
         let request = infer::Request {
@@ -161,7 +174,8 @@ impl Handler {
             }),
             "ModelReady" => {
                 let request: ModelReadyRequest = decode(message)?;
-                let model = self.named_model(caller, &request.name, &request.version);
+                let version = number(&request.version);
+                let model = self.named_model(caller, &request.name, version.as_ref());
                 frame(&ModelReadyResponse {
                     ready: is_ready && model.is_ok(),
                 })
@@ -228,34 +242,50 @@ impl Handler {
             }));
         }
         let model = self.asked_model(caller, message)?;
+        let table = self.calls.table.load();
+        let (scope, _path) = Scope::of(&table, &caller.head);
+        let models = scope.counted(&table, &model, request.version.is_empty());
+        let counters = models.into_iter().map(|model| self.counters(model));
         Ok(frame(&ModelStatisticsResponse {
-            model_stats: vec![grpc::model_statistics(self.counters(&model))],
+            model_stats: counters.map(grpc::model_statistics).collect(),
         }))
     }
 
     /// Returns the model of a request that has a name and a version and nothing else that matters.
     fn asked_model(&self, caller: &Caller, message: Bytes) -> Result<Arc<ServedModel>, Failure> {
         let request: ModelMetadataRequest = decode(message)?;
-        self.named_model(caller, &request.name, &request.version)
+        self.named_model(caller, &request.name, number(&request.version).as_ref())
     }
 
     /// Returns the model of such a request, in memory.
-    async fn entered_model(&self, caller: &Caller, message: Bytes) -> Result<Lease, Failure> {
+    async fn entered_model(
+        &self,
+        caller: &Caller,
+        message: Bytes,
+    ) -> Result<(Arc<ServedModel>, Lease), Failure> {
         let model = self.asked_model(caller, message)?;
         let left = caller.time_left(self.shared.clock.monotonic())?;
         let time = left.unwrap_or(self.calls.request_timeout);
-        Ok(model.enter(time.min(self.calls.request_timeout)).await?)
+        let lease = model.enter(time.min(self.calls.request_timeout)).await?;
+        Ok((model, lease))
+    }
+
+    /// Returns the versions of a model that are served, oldest first.
+    fn served_versions(&self, caller: &Caller, name: &str) -> Vec<String> {
+        let table = self.calls.table.load();
+        let (scope, _path) = Scope::of(&table, &caller.head);
+        let versions = scope.versions(&table, name).into_iter();
+        versions.map(str::to_owned).collect()
     }
 
     fn named_model(
         &self,
         caller: &Caller,
         name: &str,
-        version: &str,
+        version: Option<&AskedVersion<'_>>,
     ) -> Result<Arc<ServedModel>, Failure> {
         let table = self.calls.table.load();
         let (scope, _path) = Scope::of(&table, &caller.head);
-        let version = (!version.is_empty()).then_some(version);
         scope
             .named(&table, name, version, &caller.head.headers)
             .map(Arc::clone)
@@ -292,24 +322,66 @@ impl Handler {
         }))
     }
 
-    /// Returns every model, loaded or not; only those that take requests if `only_ready`.
+    /// Returns every version of every model, loaded or not; only those that take requests if `only_ready`.
     pub(crate) fn index(&self, only_ready: bool) -> Vec<IndexEntry> {
         let is_ready = self.shared.ready.load(Ordering::Acquire);
-        let mut entries = match &self.shared.control {
-            Some(control) => control.index(),
-            None => {
-                let table = self.calls.table.load();
-                let entry = |name: &str| IndexEntry {
-                    name: name.to_owned(),
-                    version: ServedModel::VERSION.to_owned(),
-                    is_ready,
-                    reason: String::new(),
-                };
-                table.names().map(entry).collect()
+        let table = self.calls.table.load();
+        let mut entries = Vec::new();
+        for name in table.known_names() {
+            let statuses = table.version_statuses(name).into_iter();
+            let versions = statuses.map(|status| version_entry(status, is_ready));
+            entries.extend(versions.map(|version| index_entry(name, version)));
+            // Several namespaces have the name: each has its one version.
+            if table.version_statuses(name).is_empty() {
+                entries.push(index_entry(name, unnumbered(is_ready)));
             }
-        };
-        entries.retain(|entry| entry.is_ready || !only_ready);
+        }
+        let others = self.shared.control.as_ref().map(|control| control.index());
+        for other in others.into_iter().flatten() {
+            let is_same =
+                |entry: &IndexEntry| entry.name == other.name && entry.version == other.version;
+            if !entries.iter().any(is_same) {
+                entries.push(other);
+            }
+        }
+        entries.retain(|entry| entry.state == VersionState::Available || !only_ready);
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
+    }
+}
+
+/// Returns how a request of V2 asks for a version: an empty one asks for none.
+fn number(version: &str) -> Option<AskedVersion<'_>> {
+    (!version.is_empty()).then_some(AskedVersion::Number(version.into()))
+}
+
+fn asked_version(version: &tfs::AskedVersion) -> AskedVersion<'_> {
+    match version {
+        tfs::AskedVersion::Number(number) => AskedVersion::Number(number.into()),
+        tfs::AskedVersion::Label(label) => AskedVersion::Label(label.into()),
+    }
+}
+
+fn unnumbered(is_ready: bool) -> VersionEntry {
+    let status = VersionStatus {
+        version: ServedModel::VERSION_DEFAULT.to_string(),
+        state: VersionState::Available,
+        failure: None,
+    };
+    version_entry(status, is_ready)
+}
+
+fn index_entry(name: &str, version: VersionEntry) -> IndexEntry {
+    let reason = match (version.state, version.failure) {
+        (_, Some((_, message))) => message,
+        (VersionState::End, None) => "unloaded".to_owned(),
+        (_, None) => String::new(),
+    };
+    IndexEntry {
+        name: name.to_owned(),
+        version: version.version,
+        state: version.state,
+        reason,
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     Question, class_name, datatype, examples_call, signature_outputs, signatures, tensorflow_type,
 };
 use crate::error::quoted;
-use crate::facts::ModelFacts;
+use crate::facts::{ModelFacts, VersionEntry};
 use crate::grpc::tensorflow::{
     Any, Class, ClassificationRequest, ClassificationResponse, ClassificationResult,
     Classifications, Dim, Example, FeatureKind, GetModelMetadataResponse, GetModelStatusResponse,
@@ -23,7 +23,7 @@ use crate::grpc::tensorflow::{
 };
 use crate::grpc::{decode, frame};
 use crate::v2::{self, Data, Input};
-use crate::{Call, DecodeContext, EncodeContext, RequestError, raw};
+use crate::{Call, DecodeContext, EncodeContext, RequestError, grpc_status, raw};
 
 /// The field of every request that says which model is asked.
 #[derive(Clone, PartialEq, Message)]
@@ -33,19 +33,30 @@ pub struct SpecHead {
     pub model_spec: Option<ModelSpec>,
 }
 
-/// Returns the name and version that a request asks for.
+/// Returns the name and the version, by its number or its label, that a request asks for.
 ///
 /// # Errors
 /// Code `InvalidArgument` if it names no model.
-pub fn read_version(head: SpecHead) -> Result<(String, Option<String>), RequestError> {
+pub fn read_version(head: SpecHead) -> Result<(String, Option<AskedVersion>), RequestError> {
     let spec = head.model_spec.filter(|spec| !spec.name.is_empty());
     let spec = spec.ok_or_else(|| RequestError::invalid("Missing ModelSpec"))?;
     let version = match spec.version_choice {
-        Some(VersionChoice::Version(version)) => Some(version.value.to_string()),
-        Some(VersionChoice::VersionLabel(label)) => Some(label),
+        Some(VersionChoice::Version(version)) => {
+            Some(AskedVersion::Number(version.value.to_string()))
+        }
+        Some(VersionChoice::VersionLabel(label)) => Some(AskedVersion::Label(label)),
         None => None,
     };
     Ok((spec.name, version))
+}
+
+/// The version that a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskedVersion {
+    /// By its number.
+    Number(String),
+    /// By a name that was given to it.
+    Label(String),
 }
 
 fn signature_name(spec: Option<&ModelSpec>) -> &str {
@@ -380,23 +391,25 @@ pub fn model_metadata_message(facts: ModelFacts<'_>) -> Vec<u8> {
         type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".to_owned(),
         value: map.encode_to_vec().into(),
     };
-    let version = facts.versions.first().copied().unwrap_or_default();
     frame(&GetModelMetadataResponse {
-        model_spec: answered_spec(facts.name, version),
+        model_spec: answered_spec(facts.name, facts.version),
         metadata: BTreeMap::from([("signature_def".to_owned(), any)]),
     })
 }
 
 /// Returns the framed answer to GetModelStatus.
 #[must_use]
-pub fn model_status_message(versions: &[&str], ready: bool) -> Vec<u8> {
-    // AVAILABLE and UNLOADING.
-    let state = if ready { 30 } else { 40 };
-    let statuses = versions.iter().filter_map(|version| {
+pub fn model_status_message(versions: &[VersionEntry]) -> Vec<u8> {
+    let statuses = versions.iter().filter_map(|entry| {
+        let failure = entry.failure.as_ref();
+        let status = failure.map(|(code, message)| StatusProto {
+            error_code: grpc_status(*code),
+            error_message: message.clone(),
+        });
         Some(ModelVersionStatus {
-            version: version.parse().ok()?,
-            state,
-            status: Some(StatusProto::default()),
+            version: entry.version.parse().ok()?,
+            state: entry.state().1,
+            status: Some(status.unwrap_or_default()),
         })
     });
     frame(&GetModelStatusResponse {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::examples::{self, Features};
 use super::{Question, class_name, examples_call, signature_outputs, signatures, tensorflow_type};
-use crate::facts::ModelFacts;
+use crate::facts::{ModelFacts, VersionEntry};
 use crate::v2::{self, Data, Input};
 use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, render};
 
@@ -165,8 +165,8 @@ pub fn encode_values(outputs: &[Tensor], out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends whether a model's versions are there, in this dialect's words and in KServe's.
-pub fn model_status(name: &str, versions: &[&str], ready: bool, out: &mut Vec<u8>) {
+/// Appends where a model's versions are in their lives, in this dialect's words, and whether it is `ready`, in KServe's.
+pub fn model_status(name: &str, versions: &[VersionEntry], ready: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"name\":");
     render::string(name, out);
     out.extend_from_slice(if ready {
@@ -174,15 +174,20 @@ pub fn model_status(name: &str, versions: &[&str], ready: bool, out: &mut Vec<u8
     } else {
         b",\"ready\":false,\"model_version_status\":["
     });
-    render::separated(versions.iter(), out, |version, out| {
+    render::separated(versions.iter(), out, |entry, out| {
         out.extend_from_slice(b"{\"version\":");
-        render::string(version, out);
-        out.extend_from_slice(if ready {
-            b",\"state\":\"AVAILABLE\""
-        } else {
-            b",\"state\":\"UNLOADING\""
-        });
-        out.extend_from_slice(b",\"status\":{\"error_code\":\"OK\",\"error_message\":\"\"}}");
+        render::string(&entry.version, out);
+        out.extend_from_slice(b",\"state\":");
+        render::string(entry.state().0, out);
+        let (code, message) = match &entry.failure {
+            Some((code, message)) => (code.as_str().to_ascii_uppercase(), message.as_str()),
+            None => ("OK".to_owned(), ""),
+        };
+        out.extend_from_slice(b",\"status\":{\"error_code\":");
+        render::string(&code, out);
+        out.extend_from_slice(b",\"error_message\":");
+        render::string(message, out);
+        out.extend_from_slice(b"}}");
     });
     out.extend_from_slice(b"]}");
 }
@@ -192,7 +197,7 @@ pub fn metadata(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"model_spec\":{\"name\":");
     render::string(facts.name, out);
     out.extend_from_slice(b",\"signature_name\":\"\",\"version\":");
-    render::string(facts.versions.first().copied().unwrap_or_default(), out);
+    render::string(facts.version, out);
     out.extend_from_slice(b"},\"metadata\":{\"signature_def\":{\"signature_def\":{");
     render::separated(
         signatures(facts).into_iter(),

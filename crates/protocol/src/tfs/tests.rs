@@ -1,18 +1,19 @@
 //! The dialect's bodies and messages, and what they must become. Answers' forms are those of TensorFlow Serving's documentation.
 
 use bytes::Bytes;
-use coracle_base::Code;
+use coracle_base::{Code, VersionState};
 use coracle_model::Signature;
 use coracle_tensor::{DType, Tensor, Values};
 use prost::Message;
 
 use super::*;
+use crate::facts::VersionEntry;
 use crate::grpc::PREFIX_BYTES;
 use crate::grpc::tensorflow::{
     ClassificationRequest, ClassificationResponse, Dim, Example, ExampleList, Feature, FeatureKind,
     Features, FloatList, GetModelMetadataResponse, GetModelStatusResponse, Input, InputKind,
     Int64List, ModelSpec, PredictRequest, PredictResponse, RegressionResponse, SignatureDefMap,
-    TensorProto, TensorShapeProto,
+    TensorProto, TensorShapeProto, VersionChoice,
 };
 use crate::v1::tests::{context, signature};
 use crate::{EncodeContext, Layout, NoRegions, v1};
@@ -259,6 +260,15 @@ fn messages_are_refused_with_a_reason() {
     }
     let nameless = read_version(SpecHead::default()).unwrap_err();
     assert_eq!(nameless.to_string(), "Missing ModelSpec");
+    let by_label = SpecHead {
+        model_spec: Some(ModelSpec {
+            name: "m".to_owned(),
+            version_choice: Some(VersionChoice::VersionLabel("2".to_owned())),
+            ..ModelSpec::default()
+        }),
+    };
+    let asked = Some(AskedVersion::Label("2".to_owned()));
+    assert_eq!(read_version(by_label), Ok(("m".to_owned(), asked)));
 }
 
 #[test]
@@ -315,7 +325,8 @@ fn metadata_and_status_are_told() {
     let signature = regressor();
     let facts = ModelFacts {
         name: "m",
-        versions: &["1"],
+        version: "2",
+        versions: &["1", "2"],
         platform: "sklearn",
         signature: &signature,
         elements_max: 1_000,
@@ -326,26 +337,51 @@ fn metadata_and_status_are_told() {
     let output = r#""outputs":{"predict":{"name":"predict:0","dtype":"DT_DOUBLE","tensor_shape":{"dim":[{"size":"-1","name":""}],"unknown_rank":false}}}"#;
     let def = format!(r#"{{{input},{output},"method_name":"tensorflow/serving/predict"}}"#);
     let expected = format!(
-        r#"{{"model_spec":{{"name":"m","signature_name":"","version":"1"}},"metadata":{{"signature_def":{{"signature_def":{{"serving_default":{def},"predict":{def}}}}}}}}}"#
+        r#"{{"model_spec":{{"name":"m","signature_name":"","version":"2"}},"metadata":{{"signature_def":{{"signature_def":{{"serving_default":{def},"predict":{def}}}}}}}}}"#
     );
     assert_eq!(String::from_utf8(out).unwrap(), expected);
     let message = model_metadata_message(facts);
     let message = GetModelMetadataResponse::decode(&message[PREFIX_BYTES..]).unwrap();
     let map = SignatureDefMap::decode(message.metadata["signature_def"].value.clone()).unwrap();
     assert_eq!(map.signature_def["serving_default"].inputs["X"].dtype, 2);
-    let status = model_status_message(&["1"], true);
-    let status = GetModelStatusResponse::decode(&status[PREFIX_BYTES..]).unwrap();
-    assert_eq!(
-        (
-            status.model_version_status[0].version,
-            status.model_version_status[0].state
-        ),
-        (1, 30)
-    );
-    let mut out = Vec::new();
-    model_status("m", &["1"], true, &mut out);
-    assert_eq!(
-        String::from_utf8(out).unwrap(),
-        r#"{"name":"m","ready":true,"model_version_status":[{"version":"1","state":"AVAILABLE","status":{"error_code":"OK","error_message":""}}]}"#
-    );
+}
+
+#[test]
+fn every_state_of_a_version_has_its_name_and_number() {
+    // tensorflow_serving/apis/get_model_status.proto.
+    let states = [
+        (VersionState::Start, "START", 10),
+        (VersionState::Loading, "LOADING", 20),
+        (VersionState::Available, "AVAILABLE", 30),
+        (VersionState::Unloading, "UNLOADING", 40),
+        (VersionState::End, "END", 50),
+    ];
+    for (state, name, number) in states {
+        let failure =
+            (state == VersionState::End).then(|| (Code::InvalidArgument, "a \"b\"".to_owned()));
+        let entry = VersionEntry {
+            version: "12".to_owned(),
+            state,
+            failure: failure.clone(),
+        };
+        let message = model_status_message(std::slice::from_ref(&entry));
+        let message = GetModelStatusResponse::decode(&message[PREFIX_BYTES..]).unwrap();
+        let status = &message.model_version_status[0];
+        let error_code = status.status.as_ref().unwrap().error_code;
+        let expected_code = if failure.is_some() { 3 } else { 0 };
+        assert_eq!(
+            (status.version, status.state, error_code),
+            (12, number, expected_code)
+        );
+        let told = match failure {
+            Some(_) => r#"{"error_code":"INVALID_ARGUMENT","error_message":"a \"b\""}"#,
+            None => r#"{"error_code":"OK","error_message":""}"#,
+        };
+        let mut out = Vec::new();
+        model_status("m", &[entry], true, &mut out);
+        let expected = format!(
+            r#"{{"name":"m","ready":true,"model_version_status":[{{"version":"12","state":"{name}","status":{told}}}]}}"#
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
 }

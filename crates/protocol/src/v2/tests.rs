@@ -398,6 +398,7 @@ fn metadata_tells_the_signature() {
     };
     let facts = ModelFacts {
         name: "iris",
+        version: "1",
         versions: &["1"],
         platform: "sklearn",
         signature: &signature,
