@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use coracle_base::ByteCount;
 use coracle_model::Method;
+use coracle_serving::VersionPolicy;
 
 /// Serves machine-learning models from one binary, without Python.
 ///
@@ -58,11 +59,12 @@ pub(crate) enum Command {
 
 /// Serve models over HTTP.
 ///
-/// PATH is a model file (*.joblib, *.pkl, *.pickle), a directory with exactly one model file, or a directory of such
-/// directories. A model is named after its directory unless you name it.
+/// PATH is a model file (*.joblib, *.pkl, *.pickle), a directory with exactly one model file, a directory whose numbered
+/// directories are the versions of a model, or a directory of such directories. A model is named after its directory
+/// unless you name it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  coracle serve examples/iris\n  coracle serve model.joblib --name iris --port 9000\n  coracle serve --model iris=models/iris-v2 --model wine=models/wine\n  coracle serve examples/iris --method predict_proba\n\nAs the container of a KServe ServingRuntime (KServe's own arguments work, without `serve` too):\n  coracle --model_name iris --model_dir /mnt/models --http_port 8080 --host 0.0.0.0 --allow-anonymous"
+    after_help = "Examples:\n  coracle serve examples/iris\n  coracle serve model.joblib --name iris --port 9000\n  coracle serve --model iris=models/iris-v2 --model wine=models/wine\n  coracle serve examples/iris --method predict_proba\n  coracle serve models/ --versions latest:2 --poll 10s\n  coracle serve models/ --versions 1,3 --label stable=iris:1 --label canary=iris:3\n\nAs the container of a KServe ServingRuntime (KServe's own arguments work, without `serve` too):\n  coracle --model_name iris --model_dir /mnt/models --http_port 8080 --host 0.0.0.0 --allow-anonymous"
 )]
 pub(crate) struct ServeArguments {
     /// Model files or directories
@@ -89,8 +91,29 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_enum, default_value = "none", value_name = "MODE")]
     pub(crate) model_control: ModelControlArgument,
 
+    /// Which versions of a model with numbered directories are served: latest:N (the newest N that load), all, or these
+    /// (1,3). A request that names no version gets the newest
+    #[arg(long, default_value = "latest:1", value_name = "WHICH")]
+    pub(crate) versions: VersionPolicy,
+
+    /// Name a version, which is served then whatever --versions says; may be given several times
+    #[arg(long = "label", value_name = "LABEL=MODEL:VERSION", value_parser = parse_label)]
+    pub(crate) labels: Vec<VersionLabel>,
+
+    /// Look for new and changed files this often, and serve them; without, files are read at the start only
+    #[arg(long, value_name = "TIME", value_parser = parse_pause)]
+    pub(crate) poll: Option<Duration>,
+
     #[command(flatten)]
     pub(crate) gateway: GatewayArguments,
+}
+
+/// A name of a version of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VersionLabel {
+    pub(crate) label: String,
+    pub(crate) model: String,
+    pub(crate) version: u64,
 }
 
 /// Who says which models are loaded.
@@ -497,6 +520,30 @@ fn parse_named_path(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+fn parse_label(text: &str) -> Result<VersionLabel, String> {
+    let parts = text.split_once('=').and_then(|(label, place)| {
+        let (model, version) = place.rsplit_once(':')?;
+        let version = version.parse().ok()?;
+        (!label.is_empty() && !model.is_empty()).then(|| VersionLabel {
+            label: label.to_owned(),
+            model: model.to_owned(),
+            version,
+        })
+    });
+    parts.ok_or_else(|| "write LABEL=MODEL:VERSION, such as canary=iris:2".to_owned())
+}
+
+/// The shortest pause between two looks at files.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+fn parse_pause(text: &str) -> Result<Duration, String> {
+    let pause = parse_duration(text)?;
+    if pause < PAUSE_MIN {
+        return Err("the shortest is 10ms".to_owned());
+    }
+    Ok(pause)
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write such as 500ms, 30s or 5m"))
@@ -574,6 +621,44 @@ mod tests {
                     parsed.gateway.max_threads
                 ),
                 (9000, Some(1), Some(4))
+            );
+        }
+    }
+
+    #[test]
+    fn versions_are_chosen_and_named() {
+        let parsed = serve(&[
+            "serve",
+            "m",
+            "--versions",
+            "1,3",
+            "--label",
+            "a=b:c:3",
+            "--poll",
+            "5s",
+        ]);
+        assert_eq!(parsed.versions, VersionPolicy::Specific([1, 3].into()));
+        let label = VersionLabel {
+            label: "a".to_owned(),
+            model: "b:c".to_owned(),
+            version: 3,
+        };
+        assert_eq!(parsed.labels, [label]);
+        assert_eq!(parsed.poll, Some(Duration::from_secs(5)));
+        assert_eq!(serve(&["serve", "m"]).versions, VersionPolicy::default());
+        for wrong in [
+            ["--versions", "newest"],
+            ["--label", "canary=iris"],
+            ["--label", "=iris:2"],
+            ["--label", "canary=iris:two"],
+            ["--poll", "0s"],
+            ["--poll", "1ms"],
+        ] {
+            let arguments = [&["serve", "m"], &wrong[..]].concat();
+            let error = parse(&arguments).unwrap_err().to_string();
+            assert!(
+                error.contains("write ") || error.contains("shortest"),
+                "{wrong:?}: {error}"
             );
         }
     }

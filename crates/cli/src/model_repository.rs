@@ -1,25 +1,69 @@
-//! Loading and unloading the models of `coracle serve` on request.
+//! The models of `coracle serve` and their versions: brought up at the start, on request, and as their files change.
+//!
+//! Start at [`ModelRepository::refresh`]. What is to be served is said by `coracle_serving::next_step`; here it is done, and every
+//! step is published as a new table.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod fingerprint;
+mod known;
+#[cfg(test)]
+mod tests;
+mod watcher;
 
-use coracle_base::{Clock, Code};
-use coracle_formats::{LoadOptions, load};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coracle_base::{Clock, Code, VersionState};
+use coracle_formats::{LoadOptions, ModelFile, ModelVersions, load, locate};
 use coracle_gateway::{ControlError, IndexEntry, Log, ModelControl};
-use coracle_serving::{ModelTable, Route, ServedModel, ServiceId, SharedTable};
+use coracle_model::LoadError;
+use coracle_serving::{
+    IdleVersion, LoadedModel, ModelTable, Route, ServedModel, ServiceId, SharedTable,
+    VersionPolicy, VersionStep, next_step, wanted_versions,
+};
 
+pub(crate) use self::watcher::Watcher;
+
+use self::fingerprint::Fingerprint;
+use self::known::{FailedVersion, KnownModel, ServedVersion};
 use crate::serve::{ModelSources, ready_to_serve};
 
-/// The models under the paths that were given at the start, looked up anew at every request.
+/// What decides which versions are served.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VersionRules {
+    pub(crate) policy: VersionPolicy,
+    /// By the model's name: labels and the versions that they name.
+    pub(crate) labels: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// The models under the paths that were given at the start, looked up anew at every change.
 pub(crate) struct ModelRepository {
     pub(crate) table: Arc<SharedTable>,
-    pub(crate) sources: ModelSources,
-    pub(crate) options: LoadOptions,
-    pub(crate) n_workers: usize,
-    pub(crate) log: Log,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// Held while the table is changed, so that no change is lost.
-    pub(crate) changing: Mutex<()>,
+    sources: ModelSources,
+    rules: VersionRules,
+    options: LoadOptions,
+    n_workers: usize,
+    log: Log,
+    clock: Arc<dyn Clock>,
+    /// Held while models change, so that no change is lost. No request waits for it.
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    models: BTreeMap<String, KnownModel>,
+    /// What was wrong when the paths were looked at last, so that it is said once.
+    complaint: Option<String>,
+}
+
+/// Who wants a model to be brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Its files may have changed: what they were when it was loaded or failed is not tried again.
+    Watch,
+    /// Somebody asked: everything is loaded again, and versions whose files are gone may go.
+    Request,
 }
 
 impl std::fmt::Debug for ModelRepository {
@@ -30,83 +74,314 @@ impl std::fmt::Debug for ModelRepository {
     }
 }
 
+impl ModelRepository {
+    /// Returns the repository of `sources`, of which nothing is loaded yet.
+    pub(crate) fn new(
+        sources: ModelSources,
+        rules: VersionRules,
+        options: LoadOptions,
+        n_workers: usize,
+        (log, clock): (Log, Arc<dyn Clock>),
+    ) -> Self {
+        Self {
+            table: Arc::new(SharedTable::default()),
+            sources,
+            rules,
+            options,
+            n_workers,
+            log,
+            clock,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Brings every model up to date with its files; one that does not load never takes the place of one that serves.
+    pub(crate) fn refresh(&self) {
+        let mut known = self.known();
+        let models = match self.sources.models() {
+            Ok(models) => models,
+            Err(error) => {
+                let complaint = format!("{error:#}; what is served goes on");
+                if known.complaint.as_ref() != Some(&complaint) {
+                    self.log.warn(&complaint);
+                    known.complaint = Some(complaint);
+                }
+                return;
+            }
+        };
+        known.complaint = None;
+        for model in &models {
+            self.bring_up(&mut known, model, Order::Watch);
+        }
+    }
+
+    /// Returns how many models are known, and what was wrong with those of which no version serves.
+    pub(crate) fn failures(&self) -> (usize, Vec<String>) {
+        let known = self.known();
+        let down = known
+            .models
+            .values()
+            .filter(|model| model.served.is_empty());
+        let failures = down.map(|model| {
+            let failed = model.failed.values().rev();
+            let messages: Vec<&str> = failed.map(|failed| failed.message.as_str()).collect();
+            messages.join("\n  ")
+        });
+        (known.models.len(), failures.collect())
+    }
+
+    /// Returns the labels that name no version that is served, as they were given.
+    pub(crate) fn dangling_labels(&self) -> Vec<String> {
+        let table = self.table.load();
+        let labels = self.rules.labels.iter();
+        let labels =
+            labels.flat_map(|(name, labels)| labels.iter().map(move |label| (name, label)));
+        let is_served = |name: &str, version: u64| {
+            let route = table.by_name(name).ok();
+            route.is_some_and(|route| route.version(&version.to_string()).is_some())
+        };
+        labels
+            .filter(|(name, (_, version))| !is_served(name, **version))
+            .map(|(name, (label, version))| format!("{label}={name}:{version}"))
+            .collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what the policy says of a model, step by step; returns what did not load.
+    fn bring_up(
+        &self,
+        known: &mut Known,
+        model: &ModelVersions,
+        order: Order,
+    ) -> Vec<FailedVersion> {
+        let name = model.name.as_str();
+        let prints: BTreeMap<u64, Fingerprint> = model
+            .versions
+            .iter()
+            .map(|(&version, place)| (version, Fingerprint::of(place)))
+            .collect();
+        let entry = known.models.entry(name.to_owned()).or_default();
+        let n_failed_before = entry.failed.len();
+        entry.failed.retain(|version, failed| {
+            order == Order::Watch && prints.get(version) == Some(&failed.print)
+        });
+        let mut failures = self.reload(entry, model, &prints, order);
+        let n_failed = known.models.get(name).map_or(0, |entry| entry.failed.len());
+        if n_failed != n_failed_before {
+            self.publish(known);
+        }
+        loop {
+            let entry = known.models.entry(name.to_owned()).or_default();
+            let mut sets = entry.sets(model.versions.keys().copied());
+            let labels = self.rules.labels.get(name);
+            sets.labelled = labels
+                .into_iter()
+                .flat_map(|labels| labels.values().copied())
+                .collect();
+            if order == Order::Request {
+                sets.dismissed = sets.served.difference(&sets.found).copied().collect();
+            }
+            match next_step(&self.rules.policy, &sets) {
+                VersionStep::Load(version) => {
+                    let wanted = wanted_versions(&self.rules.policy, &sets);
+                    entry.waiting = wanted.difference(&sets.served).copied().collect();
+                    entry.waiting.remove(&version);
+                    entry.loading = Some(version);
+                    self.publish(known);
+                    let place = model.versions.get(&version);
+                    let loaded = self.load_version(name, place.map(AsRef::as_ref));
+                    let print = prints.get(&version).cloned().unwrap_or_default();
+                    let entry = known.models.entry(name.to_owned()).or_default();
+                    failures.extend(self.settle(entry, (name, version), loaded, print));
+                }
+                VersionStep::Unload(version) => {
+                    entry.let_go(version);
+                    self.log
+                        .info(&format!("{name}: version {version} is let go of"));
+                }
+                VersionStep::Done => break,
+            }
+            self.publish(known);
+        }
+        failures
+    }
+
+    /// Loads again what serves and whose files have changed, in place: what was counted stays, and requests in flight end on the
+    /// model that they have.
+    fn reload(
+        &self,
+        entry: &mut KnownModel,
+        model: &ModelVersions,
+        prints: &BTreeMap<u64, Fingerprint>,
+        order: Order,
+    ) -> Vec<FailedVersion> {
+        let name = model.name.as_str();
+        let mut failures = Vec::new();
+        for (version, served) in &mut entry.served {
+            let (Some(print), Some(place)) = (prints.get(version), model.versions.get(version))
+            else {
+                continue;
+            };
+            if order == Order::Watch && *print == served.print {
+                continue;
+            }
+            served.print = print.clone();
+            match self.load_version(name, Some(place)) {
+                Ok(loaded) => served.model.load(loaded),
+                Err((code, message)) => {
+                    self.log.warn(&format!(
+                        "{name}: version {version} does not load any more, what it was goes on: {message}"
+                    ));
+                    failures.push(FailedVersion {
+                        code,
+                        message,
+                        print: print.clone(),
+                    });
+                }
+            }
+        }
+        failures
+    }
+
+    /// Puts what was loaded into service, or notes why it was not.
+    fn settle(
+        &self,
+        entry: &mut KnownModel,
+        (name, version): (&str, u64),
+        loaded: Result<LoadedModel, (Code, String)>,
+        print: Fingerprint,
+    ) -> Option<FailedVersion> {
+        entry.loading = None;
+        entry.waiting = BTreeSet::new();
+        match loaded {
+            Ok(loaded) => {
+                let model = ServedModel::new(loaded, self.n_workers).with_version(version);
+                let model = Arc::new(model);
+                entry.served.insert(version, ServedVersion { model, print });
+                None
+            }
+            Err((code, message)) => {
+                let goes_on = entry.served.keys().next_back();
+                let goes_on =
+                    goes_on.map_or_else(String::new, |other| format!(", {other} goes on"));
+                self.log.warn(&format!(
+                    "{name}: version {version} did not load{goes_on}: {message}"
+                ));
+                let failed = FailedVersion {
+                    code,
+                    message,
+                    print,
+                };
+                entry.failed.insert(version, failed.clone());
+                Some(failed)
+            }
+        }
+    }
+
+    /// Loads a version and warms it up.
+    fn load_version(
+        &self,
+        name: &str,
+        place: Option<&Path>,
+    ) -> Result<LoadedModel, (Code, String)> {
+        let place = place.ok_or_else(|| (Code::NotFound, "its files are gone".to_owned()))?;
+        let refused = |error: LoadError| {
+            let code = error.code();
+            (code, format!("{:#}", anyhow::Error::new(error)))
+        };
+        let loading = || {
+            let path = locate(place).map_err(refused)?;
+            let loaded = load(&path, &self.options, self.clock.as_ref()).map_err(refused)?;
+            let name = name.to_owned();
+            Ok(ready_to_serve(&ModelFile { name, path }, loaded, &self.log))
+        };
+        // What serves goes on whatever is in a file.
+        catch_unwind(AssertUnwindSafe(loading)).unwrap_or_else(|_panic| {
+            let message = format!(
+                "{}: loading failed; this is a defect of the server",
+                place.display()
+            );
+            Err((Code::Internal, message))
+        })
+    }
+
+    /// Makes what is known what requests find.
+    fn publish(&self, known: &Known) {
+        let mut routes = BTreeMap::new();
+        let mut idle: BTreeMap<String, Vec<IdleVersion>> = BTreeMap::new();
+        for (name, model) in &known.models {
+            let labels = self.rules.labels.get(name).into_iter().flatten();
+            let labels = labels.map(|(label, version)| (label.clone(), version.to_string()));
+            if let Some(route) = Route::versions(model.models(), labels.collect()) {
+                let id = ServiceId {
+                    namespace: String::new(),
+                    name: name.clone(),
+                };
+                routes.insert(id, Arc::new(route));
+            }
+            let versions = model.idle();
+            if !versions.is_empty() {
+                idle.insert(name.clone(), versions);
+            }
+        }
+        self.table
+            .store(ModelTable::from_routes(routes).with_idle(idle));
+    }
+}
+
 impl ModelControl for ModelRepository {
     fn index(&self) -> Vec<IndexEntry> {
-        let entry = |name: &str, is_ready: bool| IndexEntry {
-            name: name.to_owned(),
-            version: ServedModel::VERSION.to_owned(),
-            is_ready,
-            reason: if is_ready { "" } else { "unloaded" }.to_owned(),
-        };
-        let files = self.sources.files().unwrap_or_default();
-        let mut entries: BTreeMap<String, IndexEntry> = files
-            .into_iter()
-            .map(|file| (file.name.clone(), entry(&file.name, false)))
-            .collect();
-        for name in self.table.load().names() {
-            entries.insert(name.to_owned(), entry(name, true));
-        }
-        entries.into_values().collect()
+        let models = self.sources.models().unwrap_or_default().into_iter();
+        let entries = models.flat_map(|model| {
+            let name = model.name;
+            let versions = model.versions.into_keys();
+            versions.map(move |version| IndexEntry {
+                name: name.clone(),
+                version: version.to_string(),
+                state: VersionState::End,
+                reason: "unloaded".to_owned(),
+            })
+        });
+        entries.collect()
     }
 
     fn load(&self, name: &str) -> Result<(), ControlError> {
-        let failed = |code: Code, message: String| ControlError { code, message };
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = self
-            .sources
-            .files()
-            .map_err(|error| failed(Code::FailedPrecondition, format!("{error:#}")))?;
-        let file = files.iter().find(|file| file.name == name);
-        let file = file.ok_or_else(|| failed(Code::NotFound, unknown(name)))?;
-        let loaded = load(&file.path, &self.options, self.clock.as_ref()).map_err(|error| {
-            let code = error.code();
-            failed(code, format!("{:#}", anyhow::Error::new(error)))
+        let mut known = self.known();
+        let models = self.sources.models().map_err(|error| ControlError {
+            code: Code::FailedPrecondition,
+            message: format!("{error:#}"),
         })?;
-        let loaded = ready_to_serve(file, loaded, &self.log);
-        let table = self.table.load();
-        if let Ok(route) = table.by_name(name) {
-            // What was counted stays; requests in flight end on the model that they have.
-            route.choose().load(loaded);
-            return Ok(());
+        let model = models.iter().find(|model| model.name == name);
+        let model = model.ok_or_else(|| unknown(name))?;
+        let failures = self.bring_up(&mut known, model, Order::Request);
+        match failures.into_iter().next() {
+            None => Ok(()),
+            Some(FailedVersion { code, message, .. }) => Err(ControlError { code, message }),
         }
-        let mut routes = routes(&table);
-        let served = ServedModel::new(loaded, self.n_workers);
-        routes.insert(service(name), Arc::new(Route::single(Arc::new(served))));
-        self.table.store(ModelTable::from_routes(routes));
-        Ok(())
     }
 
     fn unload(&self, name: &str) -> Result<(), ControlError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = self.table.load();
-        let mut routes = routes(&table);
-        if routes.remove(&service(name)).is_none() {
-            return Err(ControlError {
-                code: Code::NotFound,
-                message: unknown(name),
-            });
+        let mut known = self.known();
+        let model = known.models.get_mut(name);
+        let model = model.filter(|model| !model.served.is_empty());
+        let model = model.ok_or_else(|| unknown(name))?;
+        let versions: Vec<u64> = model.served.keys().copied().collect();
+        for version in versions {
+            model.let_go(version);
         }
-        self.table.store(ModelTable::from_routes(routes));
+        self.publish(&known);
         self.log.info(&format!("unloaded {name}"));
         Ok(())
     }
 }
 
-fn routes(table: &ModelTable) -> BTreeMap<ServiceId, Arc<Route>> {
-    let routes = table.routes();
-    routes
-        .map(|(id, route)| (id.clone(), Arc::clone(route)))
-        .collect()
-}
-
-fn service(name: &str) -> ServiceId {
-    ServiceId {
-        namespace: String::new(),
-        name: name.to_owned(),
-    }
-}
-
-fn unknown(name: &str) -> String {
+fn unknown(name: &str) -> ControlError {
     let shown: String = name.chars().take(128).collect();
-    format!("Model with name {shown} does not exist.")
+    ControlError {
+        code: Code::NotFound,
+        message: format!("Model with name {shown} does not exist."),
+    }
 }

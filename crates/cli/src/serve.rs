@@ -1,24 +1,30 @@
 //! `coracle serve`: loads the models, then serves until told to stop.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use coracle_base::{ByteCount, Clock, SystemClock};
-use coracle_formats::{LoadOptions, Loaded, ModelFile, load, locate, locate_all};
+use coracle_formats::{
+    LoadOptions, Loaded, ModelFile, ModelVersions, locate_versions, versions_at,
+};
 use coracle_gateway::{
-    AccessLog, CorsPolicy, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport,
+    AccessLog, CorsPolicy, Limits, Log, LogFormat, ModelControl, Server, ServerConfig,
+    ShutdownReport,
 };
 use coracle_model::{Method, Model, TensorSpec};
-use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
+use coracle_serving::{LoadPhases, LoadedModel, ModelTable};
 
 use crate::Environment;
 use crate::args::{
     AccessLogArgument, GatewayArguments, LogFormatArgument, ModelControlArgument, ServeArguments,
+    VersionLabel,
 };
-use crate::model_repository::ModelRepository;
+use crate::model_repository::{ModelRepository, VersionRules, Watcher};
 use crate::signals::shutdown_signal;
 use crate::warm_up;
 
@@ -29,10 +35,12 @@ const KSERVE_GRPC_PORT: u16 = 8081;
 #[derive(Debug)]
 struct ServeConfig {
     sources: ModelSources,
-    files: Vec<ModelFile>,
+    rules: VersionRules,
     options: LoadOptions,
     /// Whether models are loaded and unloaded on request.
     is_explicit: bool,
+    /// The pause between two looks at the files, if they are looked at again.
+    poll: Option<Duration>,
     gateway: GatewayConfig,
 }
 
@@ -64,24 +72,27 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
     // Before loading, so that a taken port is said at once.
     let mut server = gateway.bind()?;
     let (log, writer) = Log::start(gateway.log_format, gateway.access_log, Arc::clone(&clock));
-    let result = load_all(&config, &log, clock.as_ref()).and_then(|table| {
-        announce(&server, &table, &log);
-        let table = Arc::new(SharedTable::new(table));
+    let repository = ModelRepository::new(
+        config.sources.clone(),
+        config.rules.clone(),
+        config.options,
+        gateway.server.n_workers,
+        (log.clone(), Arc::clone(&clock)),
+    );
+    let repository = Arc::new(repository);
+    let result = load_all(&config, &repository, &log).and_then(|()| {
+        announce(&server, &repository.table.load(), &log);
         if config.is_explicit {
-            server.set_control(Arc::new(ModelRepository {
-                table: Arc::clone(&table),
-                sources: config.sources.clone(),
-                options: config.options,
-                n_workers: gateway.server.n_workers,
-                log: log.clone(),
-                clock: Arc::clone(&clock),
-                changing: Mutex::new(()),
-            }));
+            server.set_control(Arc::clone(&repository) as Arc<dyn ModelControl>);
         }
+        let start = |pause| Watcher::start(Arc::clone(&repository), pause);
+        let _watcher = config.poll.map(start);
+        let table = Arc::clone(&repository.table);
         let report = server.run(table, &log, clock, shutdown_signal(&log)?)?;
         say_stopped(report, &log);
         Ok(())
     });
+    drop(repository);
     drop(log);
     writer.join();
     result
@@ -116,14 +127,53 @@ impl ServeConfig {
             let port = SocketAddr::new(gateway.address.ip(), KSERVE_GRPC_PORT);
             gateway.grpc_address.get_or_insert(port);
         }
+        let is_explicit = arguments.model_control == ModelControlArgument::Explicit;
+        if is_explicit && arguments.poll.is_some() {
+            bail!(
+                "--poll loads what is new by itself, --model-control explicit on request only; give one of them"
+            );
+        }
+        let models = sources.models()?;
+        let rules = version_rules(arguments, &models)?;
         Ok(Self {
-            files: sources.files()?,
             sources,
+            rules,
             options: LoadOptions { default_method },
-            is_explicit: arguments.model_control == ModelControlArgument::Explicit,
+            is_explicit,
+            poll: arguments.poll,
             gateway,
         })
     }
+}
+
+/// Reads which versions are served and what they are called; labels are of models that are there.
+fn version_rules(
+    arguments: &ServeArguments,
+    models: &[ModelVersions],
+) -> anyhow::Result<VersionRules> {
+    let mut rules = VersionRules {
+        policy: arguments.versions.clone(),
+        ..VersionRules::default()
+    };
+    for VersionLabel {
+        label,
+        model,
+        version,
+    } in &arguments.labels
+    {
+        if !models.iter().any(|known| known.name == *model) {
+            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+            bail!(
+                "--label {label}={model}:{version}: there is no such model; there are {}",
+                names.join(", ")
+            );
+        }
+        let labels = rules.labels.entry(model.clone()).or_default();
+        if labels.insert(label.clone(), *version).is_some() {
+            bail!("--label {label}={model}:{version}: the label is given twice");
+        }
+    }
+    Ok(rules)
 }
 
 impl GatewayConfig {
@@ -182,55 +232,77 @@ impl GatewayConfig {
 }
 
 impl ModelSources {
-    /// Finds the files of all models and their names.
-    pub(crate) fn files(&self) -> anyhow::Result<Vec<ModelFile>> {
-        let mut files = Vec::new();
+    /// Returns the sources that are one directory.
+    #[cfg(test)]
+    pub(crate) fn of(directory: &std::path::Path) -> Self {
+        Self {
+            paths: vec![directory.to_path_buf()],
+            named: Vec::new(),
+            name: None,
+        }
+    }
+
+    /// Finds the places of the versions of all models, and their names.
+    pub(crate) fn models(&self) -> anyhow::Result<Vec<ModelVersions>> {
+        let mut models = Vec::new();
         for path in &self.paths {
-            files.extend(locate_all(path)?);
+            models.extend(locate_versions(path)?);
         }
         for (name, path) in &self.named {
-            files.push(ModelFile {
+            models.push(ModelVersions {
                 name: name.clone(),
-                path: locate(path)?,
+                versions: versions_at(path)?,
             });
         }
-        match (&self.name, files.as_mut_slice()) {
+        match (&self.name, models.as_mut_slice()) {
             (_, []) => bail!(
                 "nothing to serve; give a model file or directory, such as `coracle serve model.joblib`"
             ),
             (None, _) => {}
-            (Some(name), [file]) => file.name.clone_from(name),
+            (Some(name), [model]) => model.name.clone_from(name),
             (Some(_), many) => bail!(
                 "--name names one model, but there are {}; name them with --model NAME=PATH",
                 many.len()
             ),
         }
-        Ok(files)
+        let mut names = BTreeSet::new();
+        for model in &models {
+            if !names.insert(&model.name) {
+                bail!(
+                    "two models are named '{}'; every model needs a name of its own (--model NAME=PATH)",
+                    model.name
+                );
+            }
+        }
+        Ok(models)
     }
 }
 
-/// Loads every model; all failures are told, not only the first.
-fn load_all(config: &ServeConfig, log: &Log, clock: &dyn Clock) -> anyhow::Result<ModelTable> {
-    let mut models = Vec::new();
-    let mut failures = Vec::new();
-    for file in &config.files {
-        match load(&file.path, &config.options, clock) {
-            Ok(loaded) => {
-                let loaded = ready_to_serve(file, loaded, log);
-                models.push(ServedModel::new(loaded, config.gateway.server.n_workers));
-            }
-            Err(error) => failures.push(format!("{:#}", anyhow::Error::new(error))),
-        }
-    }
-    if !failures.is_empty() {
+/// Loads every model; all failures are told, not only the first. Where files are looked at again, a model that does not load may
+/// come later, and one that serves is enough.
+fn load_all(config: &ServeConfig, repository: &ModelRepository, log: &Log) -> anyhow::Result<()> {
+    repository.refresh();
+    let (n_models, failures) = repository.failures();
+    let is_enough = config.poll.is_some() && failures.len() < n_models;
+    if !failures.is_empty() && !is_enough {
         bail!(
-            "{} of {} models did not load; `coracle inspect PATH` shows what a file is\n  {}",
+            "{} of {n_models} models did not load; `coracle inspect PATH` shows what a file is\n  {}",
             failures.len(),
-            config.files.len(),
             failures.join("\n  ")
         );
     }
-    Ok(ModelTable::try_new(models)?)
+    let dangling = repository.dangling_labels();
+    if !dangling.is_empty() {
+        let message = format!(
+            "--label {}: there is no such version that serves",
+            dangling.join(", ")
+        );
+        if config.poll.is_none() {
+            bail!(message);
+        }
+        log.warn(&format!("{message} yet"));
+    }
+    Ok(())
 }
 
 /// Puts a model that was loaded under its name, and says so.

@@ -26,4 +26,4 @@ mod tabular;
 mod xgboost;
 
 pub use load::{LoadOptions, Loaded, Phases, load, load_bytes};
-pub use locate::{ModelFile, locate, locate_all};
+pub use locate::{ModelFile, ModelVersions, locate, locate_all, locate_versions, versions_at};

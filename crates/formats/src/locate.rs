@@ -1,5 +1,7 @@
-//! Finding the model file: KServe's rules for its scikit-learn, XGBoost and LightGBM servers.
+//! Finding the model file: KServe's rules for its scikit-learn, XGBoost and LightGBM servers; and the versions of a model in
+//! numbered directories, as TensorFlow Serving and Triton have them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -29,13 +31,95 @@ pub struct ModelFile {
     pub path: PathBuf,
 }
 
+/// A model's name and where its versions are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelVersions {
+    /// The name: of the directory that holds the file, or the numbered directories.
+    pub name: String,
+    /// The places of its versions, for [`locate`]: numbered directories, or one file as version 1. What is in a numbered
+    /// directory is not looked at yet.
+    pub versions: BTreeMap<u64, PathBuf>,
+}
+
+/// The version of a model that has no numbered directories.
+const VERSION_ONLY: u64 = 1;
+
 /// Returns the model file at `path`: the file itself, or the one model file at the top of a directory; of an MLflow
-/// model the `MLmodel` file.
+/// model the `MLmodel` file; of a directory with numbered directories that of the newest one.
 ///
 /// # Errors
 /// Kind `NotFound` if nothing is at `path` or no model file is in it, `Ambiguous` if there
 /// are several, `Unreadable` if the directory cannot be listed.
 pub fn locate(path: &Path) -> Result<PathBuf, LoadError> {
+    let error = match locate_unnumbered(path) {
+        Err(error) if error.kind() == LoadErrorKind::NotFound && path.is_dir() => error,
+        found => return found,
+    };
+    match numbered(path)?.last_key_value() {
+        Some((_, newest)) => locate_unnumbered(newest),
+        None => Err(error),
+    }
+}
+
+/// Returns the versions of the models at `path`: of itself, or of every sub-directory that holds a model file or numbered
+/// directories, by name.
+///
+/// # Errors
+/// As [`locate_all`], but what is in numbered directories is not looked at.
+pub fn locate_versions(path: &Path) -> Result<Vec<ModelVersions>, LoadError> {
+    let models = all(path, versions_at)?.into_iter();
+    Ok(models
+        .map(|(name, versions)| ModelVersions { name, versions })
+        .collect())
+}
+
+/// Returns the places of the versions of the model at `path`, as in [`ModelVersions`].
+///
+/// # Errors
+/// As [`locate`], but what is in numbered directories is not looked at.
+pub fn versions_at(path: &Path) -> Result<BTreeMap<u64, PathBuf>, LoadError> {
+    match locate_unnumbered(path) {
+        Ok(file) => Ok(BTreeMap::from([(VERSION_ONLY, file)])),
+        Err(error) if error.kind() == LoadErrorKind::NotFound && path.is_dir() => {
+            let versions = numbered(path)?;
+            if versions.is_empty() {
+                Err(error)
+            } else {
+                Ok(versions)
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the numbered directories in a directory, by their numbers. A name of digits is a number, zeros before it too.
+fn numbered(directory: &Path) -> Result<BTreeMap<u64, PathBuf>, LoadError> {
+    let mut versions = BTreeMap::new();
+    for path in list(directory)?.into_iter().filter(|path| path.is_dir()) {
+        let Some(version) = version_number(&file_name(&path)) else {
+            continue;
+        };
+        if let Some(other) = versions.insert(version, path.clone()) {
+            let message = format!(
+                "{}: version {version} is there twice: {} and {}",
+                directory.display(),
+                file_name(&other),
+                file_name(&path)
+            );
+            return Err(LoadError::new(LoadErrorKind::Ambiguous, message));
+        }
+    }
+    Ok(versions)
+}
+
+/// Returns the version whose directory has this name; the wire has room for 63 bits.
+fn version_number(name: &str) -> Option<u64> {
+    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    let number = name.parse().ok().filter(|_| is_number)?;
+    i64::try_from(number).is_ok().then_some(number)
+}
+
+fn locate_unnumbered(path: &Path) -> Result<PathBuf, LoadError> {
     if path.is_file() {
         return Ok(path.to_path_buf());
     }
@@ -73,21 +157,26 @@ pub fn locate(path: &Path) -> Result<PathBuf, LoadError> {
 /// As [`locate`]; `NotFound` too if a directory holds neither a model file nor a model directory; `Ambiguous`
 /// if a sub-directory holds several model files.
 pub fn locate_all(path: &Path) -> Result<Vec<ModelFile>, LoadError> {
-    let error = match locate(path) {
-        Ok(file) => {
-            let name = model_name(&file);
-            return Ok(vec![ModelFile { name, path: file }]);
-        }
+    let models = all(path, locate)?.into_iter();
+    Ok(models
+        .map(|(name, path)| ModelFile { name, path })
+        .collect())
+}
+
+/// Returns what `find` finds at `path`, or in its sub-directories, by name.
+fn all<T>(
+    path: &Path,
+    find: impl Fn(&Path) -> Result<T, LoadError>,
+) -> Result<Vec<(String, T)>, LoadError> {
+    let error = match find(path) {
+        Ok(found) => return Ok(vec![(model_name(path), found)]),
         Err(error) if error.kind() == LoadErrorKind::NotFound && path.is_dir() => error,
         Err(error) => return Err(error),
     };
     let mut models = Vec::new();
     for directory in list(path)?.into_iter().filter(|entry| entry.is_dir()) {
-        match locate(&directory) {
-            Ok(file) => models.push(ModelFile {
-                name: file_name(&directory),
-                path: file,
-            }),
+        match find(&directory) {
+            Ok(found) => models.push((file_name(&directory), found)),
             Err(error) if error.kind() == LoadErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -99,11 +188,15 @@ pub fn locate_all(path: &Path) -> Result<Vec<ModelFile>, LoadError> {
     Ok(models)
 }
 
-/// Returns the name a model file is served under: its directory's, or its own stem where that has none.
-fn model_name(file: &Path) -> String {
-    let absolute = fs::canonicalize(file).unwrap_or_else(|_gone| file.to_path_buf());
-    let directory = absolute.parent().and_then(Path::file_name);
-    let name = directory.or_else(|| absolute.file_stem());
+/// Returns the name that the model at `path` is served under: the directory's, or the file's own stem where that has none.
+fn model_name(path: &Path) -> String {
+    let absolute = fs::canonicalize(path).unwrap_or_else(|_gone| path.to_path_buf());
+    let directory = match absolute.is_dir() {
+        true => Some(absolute.as_path()),
+        false => absolute.parent(),
+    };
+    let name = directory.and_then(Path::file_name);
+    let name = name.or_else(|| absolute.file_stem());
     name.map_or_else(
         || "model".to_owned(),
         |name| name.to_string_lossy().into_owned(),

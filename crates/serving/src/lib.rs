@@ -45,4 +45,5 @@ pub use served_model::{
 pub use statistics::{HttpStatistics, InFlight, ModelStatistics, Outcome, Protocol};
 pub use version::{
     IdleReason, IdleVersion, VersionPolicy, VersionSets, VersionStatus, VersionStep, next_step,
+    wanted_versions,
 };

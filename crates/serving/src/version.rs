@@ -59,6 +59,8 @@ pub struct VersionSets {
     pub failed: BTreeSet<u64>,
     /// Which are to be served whatever the policy says, because a label names them.
     pub labelled: BTreeSet<u64>,
+    /// Which are to go where others can be had, though they serve.
+    pub dismissed: BTreeSet<u64>,
 }
 
 /// The next thing to do.
@@ -76,10 +78,10 @@ pub enum VersionStep {
 ///
 /// Loads come first, the newest before older ones; a version is let go of only when everything that is wanted serves. One that
 /// has failed leaves its place to the next older one, so it never takes the place of one that serves. One that serves stays a
-/// candidate though its files are gone.
+/// candidate though its files are gone, unless it is dismissed.
 #[must_use]
 pub fn next_step(policy: &VersionPolicy, sets: &VersionSets) -> VersionStep {
-    let wanted = wanted(policy, sets);
+    let wanted = wanted_versions(policy, sets);
     if let Some(&version) = wanted.difference(&sets.served).last() {
         return VersionStep::Load(version);
     }
@@ -93,10 +95,13 @@ pub fn next_step(policy: &VersionPolicy, sets: &VersionSets) -> VersionStep {
         .map_or(VersionStep::Done, |&version| VersionStep::Unload(version))
 }
 
-fn wanted(policy: &VersionPolicy, sets: &VersionSets) -> BTreeSet<u64> {
+/// Returns the versions that `policy` wants of those in `sets`.
+#[must_use]
+pub fn wanted_versions(policy: &VersionPolicy, sets: &VersionSets) -> BTreeSet<u64> {
     let candidates = sets.found.union(&sets.served);
     let usable = candidates
-        .filter(|version| sets.served.contains(version) || !sets.failed.contains(version));
+        .filter(|version| sets.served.contains(version) || !sets.failed.contains(version))
+        .filter(|version| !sets.dismissed.contains(version));
     let usable: BTreeSet<u64> = usable.copied().collect();
     let mut wanted: BTreeSet<u64> = match policy {
         VersionPolicy::Latest(n) => usable.iter().rev().take(n.get()).copied().collect(),
@@ -180,6 +185,7 @@ mod tests {
             served: set(served),
             failed: set(failed),
             labelled: set(labelled),
+            dismissed: BTreeSet::new(),
         }
     }
 
@@ -282,6 +288,21 @@ mod tests {
             let shown = format!("{policy} {sets:?}");
             assert_eq!(settle(policy, sets, bad), expected, "{shown}");
         }
+    }
+
+    #[test]
+    fn what_is_dismissed_goes_once_another_serves() {
+        use VersionStep::{Load, Unload};
+        let dismissed = |found: &[u64]| VersionSets {
+            dismissed: [3].into(),
+            ..sets(found, &[3], &[], &[])
+        };
+        assert_eq!(
+            settle("latest", dismissed(&[1, 2]), &[]),
+            [Load(2), Unload(3)]
+        );
+        assert_eq!(settle("latest", dismissed(&[2]), &[2]), [Load(2)]);
+        assert_eq!(settle("latest", dismissed(&[]), &[]), []);
     }
 
     #[test]

@@ -64,13 +64,21 @@ fn serve(command: &mut Command) -> Serving {
 
 impl Serving {
     fn post(&self, path: &str, body: &str) -> String {
+        self.send("POST", path, body)
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.send("GET", path, "")
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         write!(
             stream,
-            "POST {path} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         )
         .unwrap();
@@ -133,6 +141,103 @@ fn many_models_have_names_of_their_own() {
             .post("/v1/models/diabetes:predict", diabetes)
             .starts_with(r#"{"predictions":["#)
     );
+}
+
+/// Puts a copy of the iris model at `place`, whole at once.
+fn put_version(directory: &std::path::Path, version: u64) {
+    let aside = directory.join(".coming");
+    std::fs::create_dir_all(&aside).unwrap();
+    std::fs::copy(examples("iris/model.joblib"), aside.join("model.joblib")).unwrap();
+    std::fs::create_dir_all(directory.join("iris")).unwrap();
+    std::fs::rename(aside, directory.join("iris").join(version.to_string())).unwrap();
+}
+
+#[test]
+fn versions_are_replaced_under_load_without_a_failed_request() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    let directory = tempfile::tempdir().unwrap();
+    put_version(directory.path(), 1);
+    let mut command = coracle();
+    command.args(["serve", "--port", "0", "--poll", "10ms"]);
+    let server = serve(command.arg(directory.path()));
+    let (is_over, n_answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = server.post("/v1/models/iris:predict", IRIS);
+                    assert_eq!(answer, r#"{"predictions":[0,2]}"#);
+                    n_answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for version in 2..=6 {
+                put_version(directory.path(), version);
+                let old = directory.path().join(format!("iris/{}", version - 1));
+                std::fs::remove_dir_all(old).unwrap();
+                let available = format!(r#"{{"version":"{version}","state":"AVAILABLE""#);
+                let left = format!(r#"{{"version":"{}","state":"END""#, version - 1);
+                // Each state comes, however long it takes.
+                loop {
+                    let status = server.get("/v1/models/iris");
+                    if status.contains(&available) && status.contains(&left) {
+                        break;
+                    }
+                }
+                let before = n_answered.load(Ordering::Relaxed);
+                while n_answered.load(Ordering::Relaxed) == before {
+                    std::thread::yield_now();
+                }
+            }
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        ended.unwrap();
+    });
+    let infer = r#"{"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}"#;
+    let answer = server.post("/v2/models/iris/infer", infer);
+    assert!(answer.contains(r#""model_version":"6""#), "{answer}");
+}
+
+#[test]
+fn versions_and_labels_are_asked_for_by_path() {
+    let directory = tempfile::tempdir().unwrap();
+    for version in [1, 2, 3] {
+        put_version(directory.path(), version);
+    }
+    let mut command = coracle();
+    command.args(["serve", "--port", "0", "--versions", "2,3"]);
+    command.args(["--label", "stable=iris:2"]);
+    let server = serve(command.arg(directory.path().join("iris")));
+    let cases = [
+        ("/v1/models/iris/versions/2:predict", r#"{"predictions""#),
+        ("/v1/models/iris/labels/stable:predict", r#"{"predictions""#),
+        (
+            "/v1/models/iris/versions/1:predict",
+            "model 'iris' has no version '1'; it has 2, 3",
+        ),
+        (
+            "/v1/models/iris/labels/2:predict",
+            "model 'iris' has no label '2'",
+        ),
+    ];
+    for (path, expected) in cases {
+        let answer = server.post(path, IRIS);
+        assert!(answer.contains(expected), "{path}: {answer}");
+    }
+    let metadata = server.get("/v2/models/iris");
+    assert!(metadata.contains(r#""versions":["2","3"]"#), "{metadata}");
+    for (label, message) in [
+        ("a=wine:1", "there is no such model; there are iris"),
+        ("a=iris:7", "there is no such version that serves"),
+    ] {
+        let mut command = coracle();
+        command.args(["serve", "--port", "0", "--label", label]);
+        let output = run(command.arg(directory.path()));
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(message), "{stderr}");
+    }
 }
 
 #[test]

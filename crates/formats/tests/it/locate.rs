@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use coracle_formats::{ModelFile, locate, locate_all};
+use coracle_formats::{ModelFile, ModelVersions, locate, locate_all, locate_versions};
 use coracle_model::LoadErrorKind;
 
 /// A directory that is removed when dropped.
@@ -104,4 +104,60 @@ fn a_directory_of_model_directories_gives_each_by_name() {
             path: scratch.0.join(path),
         });
     assert_eq!(locate_all(&scratch.0).unwrap(), expected);
+}
+
+#[test]
+fn numbered_directories_are_the_versions_of_a_model() {
+    let files = [
+        "iris/2/model.pkl",
+        "iris/10/model.pkl",
+        "iris/0000011/readme.md",
+        "iris/v3/model.pkl",
+        "iris/99999999999999999999/model.pkl",
+        "iris/config.pbtxt",
+        "wine/m.pkl",
+        "docs/readme.md",
+    ];
+    let scratch = Scratch::new("versions", &files);
+    let iris = scratch.0.join("iris");
+    let model = |name: &str, versions: &[(u64, &str)]| ModelVersions {
+        name: name.to_owned(),
+        versions: versions
+            .iter()
+            .map(|(version, path)| (*version, scratch.0.join(path)))
+            .collect(),
+    };
+    let numbered = [(2, "iris/2"), (10, "iris/10"), (11, "iris/0000011")];
+    let expected = model("iris", &numbered);
+    assert_eq!(
+        locate_versions(&scratch.0).unwrap(),
+        [expected.clone(), model("wine", &[(1, "wine/m.pkl")])]
+    );
+    assert_eq!(locate_versions(&iris).unwrap(), [expected]);
+    // The newest one is what a directory is, loadable or not.
+    let error = locate(&iris).unwrap_err();
+    assert!(
+        error.to_string().contains("0000011: no model file"),
+        "{error}"
+    );
+    fs::remove_dir_all(iris.join("0000011")).unwrap();
+    assert_eq!(locate(&iris).unwrap(), iris.join("10/model.pkl"));
+    let all = locate_all(&iris).unwrap();
+    assert_eq!((all.len(), all[0].name.as_str()), (1, "iris"));
+    // A file beside them is the model.
+    fs::write(iris.join("model.joblib"), b"x").unwrap();
+    let only = model("iris", &[(1, "iris/model.joblib")]);
+    assert_eq!(locate_versions(&iris).unwrap(), [only]);
+}
+
+#[test]
+fn a_version_that_is_there_twice_is_an_error() {
+    let scratch = Scratch::new("twice", &["m/1/model.pkl", "m/01/model.pkl"]);
+    let error = locate_versions(&scratch.0).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Ambiguous);
+    let told = error.to_string();
+    assert!(
+        told.ends_with("version 1 is there twice: 01 and 1"),
+        "{told}"
+    );
 }

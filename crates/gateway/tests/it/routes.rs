@@ -575,12 +575,12 @@ fn metrics_count_calls_and_bound_their_labels() {
             .starts_with("text/plain; version=0.0.4")
     );
     for line in [
-        r#"coracle_requests_total{model="sum",protocol="v1",code="ok"} 1"#,
-        r#"coracle_requests_total{model="sum",protocol="v1",code="invalid_argument"} 1"#,
-        r#"coracle_request_duration_seconds_count{model="sum"} 2"#,
-        r#"coracle_requests_in_flight{model="sum"} 0"#,
-        r#"coracle_model_memory_bytes{model="sum"} 123"#,
-        r#"coracle_model_ready{model="sum"} 1"#,
+        r#"coracle_requests_total{model="sum",version="1",protocol="v1",code="ok"} 1"#,
+        r#"coracle_requests_total{model="sum",version="1",protocol="v1",code="invalid_argument"} 1"#,
+        r#"coracle_request_duration_seconds_count{model="sum",version="1"} 2"#,
+        r#"coracle_requests_in_flight{model="sum",version="1"} 0"#,
+        r#"coracle_model_memory_bytes{model="sum",version="1"} 123"#,
+        r#"coracle_model_ready{model="sum",version="1"} 1"#,
         r#"coracle_http_responses_total{status="4xx"} 2"#,
         r#"coracle_build_info{version="9.8.7"} 1"#,
     ] {

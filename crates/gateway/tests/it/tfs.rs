@@ -85,7 +85,7 @@ fn refusals_say_why() {
             "/v1/models/sum/labels/stable:predict",
             one,
             404,
-            "model 'sum' has no version 'stable'",
+            "model 'sum' has no label 'stable'",
         ),
         (
             "/v1/models/sum:predict",
