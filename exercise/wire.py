@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import numpy as np
 
@@ -57,8 +59,28 @@ def train(directory):
     np.savez(directory / "expected.npz", **expected)
 
 
-def serve(binary, directory):
-    arguments = [binary, "serve", directory, "--port", "0", "--allow-shared-memory", "--model-control", "explicit"]
+def train_versions(directory):
+    """Writes versions of a model that differ in what they answer: two in place, a third and a broken one for later."""
+    import joblib
+    from sklearn.datasets import load_iris
+    from sklearn.ensemble import RandomForestClassifier
+
+    iris = load_iris()
+    expected = {}
+    for version in (1, 2, 3):
+        model = RandomForestClassifier(n_estimators=5 * version, max_depth=2, random_state=version).fit(iris.data, iris.target)
+        place = directory / ("models/iris" if version < 3 else "later") / str(version)
+        place.mkdir(parents=True)
+        joblib.dump(model, place / "model.joblib")
+        expected[f"{version}.predict"] = model.predict(ROWS)
+        expected[f"{version}.predict_proba"] = model.predict_proba(ROWS)
+    (directory / "later/4").mkdir()
+    (directory / "later/4/model.joblib").write_bytes(b"half a file")
+    np.savez(directory / "expected.npz", **expected)
+
+
+def serve(binary, directory, *more):
+    arguments = [binary, "serve", directory, "--port", "0", *more]
     server = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     for line in server.stderr:
         if "listening on http://" in line:
@@ -67,11 +89,21 @@ def serve(binary, directory):
 
 
 def main(binary):
+    run(CLIENTS, train, lambda directory: serve(binary, directory, "--allow-shared-memory", "--model-control", "explicit"))
+    rules = ["--versions", "latest:2", "--label", "stable=iris:1", "--poll", "50ms"]
+    run(VERSION_CLIENTS, train_versions, lambda directory: serve(binary, directory / "models", *rules))
+    say("the wire exercise is done")
+
+
+def run(clients, train, serve):
+    """Runs each client against a server of its own process and files that all of them share."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="coracle-wire-"))
     train(directory)
-    server, address = serve(binary, directory)
+    server, address = serve(directory)
+    # A server that nobody listens to must not stop at a full pipe.
+    threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
     try:
-        for client in CLIENTS:
+        for client in clients:
             command = [sys.executable, __file__, "--client", client, address, str(directory / "expected.npz")]
             done = subprocess.run(command, timeout=300)
             if done.returncode != 0:
@@ -81,7 +113,6 @@ def main(binary):
         server.wait()
         shutil.rmtree(directory, ignore_errors=True)
     check(server.returncode == 0, "the server ends in peace", server.returncode)
-    say("the wire exercise is done")
 
 
 # --- tritonclient ----------------------------------------------------------------------------------------------------
@@ -390,12 +421,8 @@ def grpc_services(address, _expected):
 # --- TensorFlow Serving ----------------------------------------------------------------------------------------------
 
 
-def tensorflow_serving(address, expected):
+def tensorflow_stubs():
     """Stubs generated from the published messages' own layout (crates/protocol/proto): the package needs TensorFlow itself."""
-    import json
-    import urllib.request
-
-    import grpc
     from grpc_tools import protoc
 
     protos = pathlib.Path(__file__).parent.parent / "crates/protocol/proto"
@@ -408,15 +435,30 @@ def tensorflow_serving(address, expected):
     import tensorflow_serving_pb2_grpc as services
 
     shutil.rmtree(directory)
-    channel = grpc.insecure_channel(address)
-    stub = services.PredictionServiceStub(channel)
+    return core, serving, services
+
+
+def predict_request(core, serving, name):
     request = serving.PredictRequest(output_filter=["predict", "predict_proba"])
-    request.model_spec.name = "numbers"
-    request.model_spec.version.value = 1
+    request.model_spec.name = name
     tensor = core.TensorProto(dtype=2, tensor_content=ROWS.tobytes())
     for size in ROWS.shape:
         tensor.tensor_shape.dim.add(size=size)
     request.inputs["X"].CopyFrom(tensor)
+    return request
+
+
+def tensorflow_serving(address, expected):
+    import json
+    import urllib.request
+
+    import grpc
+
+    core, serving, services = tensorflow_stubs()
+    channel = grpc.insecure_channel(address)
+    stub = services.PredictionServiceStub(channel)
+    request = predict_request(core, serving, "numbers")
+    request.model_spec.version.value = 1
     answer = stub.Predict(request)
     check(list(answer.outputs["predict"].int64_val) == expected["numbers.predict"].tolist(), "Predict", answer)
     scores = np.array(answer.outputs["predict_proba"].double_val).reshape(3, 3)
@@ -458,6 +500,100 @@ def tensorflow_serving(address, expected):
     say("TensorFlow Serving: rows, columns, classify over REST")
 
 
+# --- versions ------------------------------------------------------------------------------------------------------------
+
+
+def until(step, seen):
+    """Waits until what is seen is true; a step that never comes ends the exercise."""
+    deadline = time.monotonic() + 60
+    while not seen():
+        check(time.monotonic() < deadline, step, "not within a minute")
+
+
+def triton_versions(address, expected):
+    import tritonclient.grpc
+    import tritonclient.http
+    from tritonclient.utils import InferenceServerException
+
+    for module in (tritonclient.http, tritonclient.grpc):
+        kind = module.__name__
+        client = module.InferenceServerClient(address)
+        outputs = [module.InferRequestedOutput("predict"), module.InferRequestedOutput("predict_proba")]
+
+        def answer(version=""):
+            return client.infer("iris", [tensor(module, ROWS, "FP64")], model_version=version, outputs=outputs)
+
+        for version, served in (("1", "1"), ("2", "2"), ("", "2")):
+            result = answer(version)
+            same(result, expected, served, f"{kind}: version {version!r}")
+            response = result.get_response()
+            seen = response["model_version"] if isinstance(response, dict) else response.model_version
+            check(seen == served, f"{kind}: the version that answered", seen)
+        check(client.is_model_ready("iris", "1") and not client.is_model_ready("iris", "3"), f"{kind}: ready versions")
+        refused(lambda: answer("3"), InferenceServerException, f"{kind}: an unknown version", "it has 1, 2")
+        options = {"as_json": True} if kind.endswith("grpc") else {}
+        metadata = client.get_model_metadata("iris", **options)
+        check(metadata["versions"] == ["1", "2"], f"{kind}: metadata", metadata)
+        statistics = client.get_inference_statistics("iris", **options)["model_stats"]
+        check([one["version"] for one in statistics] == ["1", "2"], f"{kind}: statistics of all versions", statistics)
+        one = client.get_inference_statistics("iris", "1", **options)["model_stats"]
+        check([one["version"] for one in one] == ["1"], f"{kind}: statistics of one version", one)
+        index = client.get_model_repository_index(**options)
+        index = index["models"] if isinstance(index, dict) else index
+        states = [(one["version"], one["state"]) for one in index]
+        check(states == [("1", "READY"), ("2", "READY")], f"{kind}: index", index)
+        say(f"{kind}: versions side by side")
+
+
+def tensorflow_versions(address, expected, directory):
+    import grpc
+
+    core, serving, services = tensorflow_stubs()
+    channel = grpc.insecure_channel(address)
+    stub, status = services.PredictionServiceStub(channel), services.ModelServiceStub(channel)
+
+    def answers(served, step, **spec):
+        request = predict_request(core, serving, "iris")
+        if "version" in spec:
+            request.model_spec.version.value = spec["version"]
+        elif "label" in spec:
+            request.model_spec.version_label = spec["label"]
+        answer = stub.Predict(request)
+        scores = np.array(answer.outputs["predict_proba"].double_val).reshape(3, 3)
+        check(np.allclose(scores, expected[f"{served}.predict_proba"], rtol=1e-12), step, scores)
+        check(answer.model_spec.version.value == served, f"{step}: the version that answered", answer.model_spec)
+
+    def states():
+        request = serving.GetModelStatusRequest()
+        request.model_spec.name = "iris"
+        return {one.version: (one.state, one.status.error_code) for one in status.GetModelStatus(request).model_version_status}
+
+    answers(2, "the newest version")
+    answers(1, "a version", version=1)
+    answers(1, "a label", label="stable")
+    for spec in ({"version": 7}, {"label": "canary"}):
+        try:
+            answers(0, "unknown", **spec)
+        except grpc.RpcError as error:
+            check(error.code() == grpc.StatusCode.NOT_FOUND, f"unknown {spec}", error)
+    say("TensorFlow Serving: versions and labels")
+    models = directory / "models/iris"
+    shutil.copytree(directory / "later/4", models / "4")
+    until("a version that does not load is told", lambda: states().get(4, (0, 0)) == (50, 9))
+    answers(2, "the newest version that loads")
+    (directory / "later/3").rename(models / "3")
+    until("a new version is found", lambda: states().get(3) == (30, 0))
+    answers(3, "the new version")
+    check(states()[1] == (30, 0) and states()[2] == (30, 0), "the versions before it serve on", states())
+    for version in (1, 2, 3):
+        shutil.rmtree(models / str(version))
+    shutil.copytree(directory / "later/4", models / "5")
+    until("the files are looked at again", lambda: states().get(5, (0, 0)) == (50, 9))
+    answers(3, "a version whose files are gone")
+    answers(1, "a labelled version whose files are gone", label="stable")
+    say("TensorFlow Serving: reload by polling; broken and deleted versions take nothing out of service")
+
+
 CLIENTS = {
     "tritonclient.http": triton_http,
     "tritonclient.grpc": triton_grpc,
@@ -466,10 +602,21 @@ CLIENTS = {
     "tensorflow_serving": tensorflow_serving,
 }
 
+VERSION_CLIENTS = {
+    "tritonclient, versions": triton_versions,
+    "tensorflow_serving, versions": tensorflow_versions,
+}
+
 
 if __name__ == "__main__":
     if sys.argv[1] == "--client":
         client, address, expected = sys.argv[2:]
-        CLIENTS[client](address, dict(np.load(expected)))
+        answers = dict(np.load(expected))
+        if client in CLIENTS:
+            CLIENTS[client](address, answers)
+        elif VERSION_CLIENTS[client] is tensorflow_versions:
+            tensorflow_versions(address, answers, pathlib.Path(expected).parent)
+        else:
+            VERSION_CLIENTS[client](address, answers)
     else:
         main(sys.argv[1])

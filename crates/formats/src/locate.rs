@@ -62,7 +62,7 @@ pub fn locate(path: &Path) -> Result<PathBuf, LoadError> {
 }
 
 /// Returns the versions of the models at `path`: of itself, or of every sub-directory that holds a model file or numbered
-/// directories, by name.
+/// directories and is not hidden, by name.
 ///
 /// # Errors
 /// As [`locate_all`], but what is in numbered directories is not looked at.
@@ -151,7 +151,7 @@ fn locate_unnumbered(path: &Path) -> Result<PathBuf, LoadError> {
     }
 }
 
-/// Returns the models at `path`: itself, or every sub-directory that holds a model file, by name.
+/// Returns the models at `path`: itself, or every sub-directory that holds a model file and is not hidden, by name.
 ///
 /// # Errors
 /// As [`locate`]; `NotFound` too if a directory holds neither a model file nor a model directory; `Ambiguous`
@@ -174,7 +174,9 @@ fn all<T>(
         Err(error) => return Err(error),
     };
     let mut models = Vec::new();
-    for directory in list(path)?.into_iter().filter(|entry| entry.is_dir()) {
+    // What is being copied is often kept in a hidden directory, as Kubernetes does.
+    let is_shown = |entry: &PathBuf| entry.is_dir() && !file_name(entry).starts_with('.');
+    for directory in list(path)?.into_iter().filter(is_shown) {
         match find(&directory) {
             Ok(found) => models.push((file_name(&directory), found)),
             Err(error) if error.kind() == LoadErrorKind::NotFound => {}

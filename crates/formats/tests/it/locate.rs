@@ -96,7 +96,12 @@ fn a_json_file_counts_if_it_holds_a_model() {
 fn a_directory_of_model_directories_gives_each_by_name() {
     let scratch = Scratch::new(
         "many",
-        &["wine/m.pkl", "iris/model.joblib", "docs/readme.md"],
+        &[
+            "wine/m.pkl",
+            "iris/model.joblib",
+            "docs/readme.md",
+            ".old/m.pkl",
+        ],
     );
     let expected =
         [("iris", "iris/model.joblib"), ("wine", "wine/m.pkl")].map(|(name, path)| ModelFile {
@@ -117,6 +122,7 @@ fn numbered_directories_are_the_versions_of_a_model() {
         "iris/config.pbtxt",
         "wine/m.pkl",
         "docs/readme.md",
+        ".coming/1/model.pkl",
     ];
     let scratch = Scratch::new("versions", &files);
     let iris = scratch.0.join("iris");
