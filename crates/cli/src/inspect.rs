@@ -4,11 +4,18 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use coracle_base::{ByteCount, SystemClock};
-use coracle_formats::{LoadOptions, ModelFile, load, locate_all};
+use coracle_formats::{LoadOptions, ModelFile, load, locate, locate_versions};
 use coracle_model::{Component, Model, TensorSpec};
 use serde_json::{Value, json};
 
 use crate::args::InspectArguments;
+
+/// The version of a model that has numbered directories.
+struct Numbers {
+    /// The newest, which is shown.
+    version: u64,
+    others: Vec<u64>,
+}
 
 /// Runs the command.
 pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
@@ -16,12 +23,25 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
-        for file in locate_all(path)? {
+        for found in locate_versions(path)? {
+            // What is served unless something else is said.
+            let Some((version, place)) = found.versions.last_key_value() else {
+                continue;
+            };
+            let file = ModelFile {
+                name: found.name.clone(),
+                path: locate(place)?,
+            };
+            let others = found.versions.keys().filter(|other| *other != version);
+            let numbers = place.is_dir().then(|| Numbers {
+                version: *version,
+                others: others.copied().collect(),
+            });
             let model = load(&file.path, &LoadOptions::default(), &clock)?.model;
             if arguments.json {
-                documents.push(document(&file, model.as_ref()));
+                documents.push(document(&file, numbers.as_ref(), model.as_ref()));
             } else {
-                describe(&file, model.as_ref(), &mut text)?;
+                describe(&file, numbers.as_ref(), model.as_ref(), &mut text)?;
             }
         }
     }
@@ -38,7 +58,12 @@ fn memory(model: &dyn Model) -> ByteCount {
     ByteCount::new(u64::try_from(model.memory_bytes()).unwrap_or(u64::MAX))
 }
 
-fn describe(file: &ModelFile, model: &dyn Model, text: &mut String) -> std::fmt::Result {
+fn describe(
+    file: &ModelFile,
+    numbers: Option<&Numbers>,
+    model: &dyn Model,
+    text: &mut String,
+) -> std::fmt::Result {
     let description = model.description();
     let signature = model.signature();
     if !text.is_empty() {
@@ -50,6 +75,14 @@ fn describe(file: &ModelFile, model: &dyn Model, text: &mut String) -> std::fmt:
         .unwrap_or("(version unknown)");
     writeln!(text, "{}", file.path.display())?;
     writeln!(text, "  name        {}", file.name)?;
+    if let Some(Numbers { version, others }) = numbers {
+        let others: Vec<String> = others.iter().map(u64::to_string).collect();
+        let others = match others.as_slice() {
+            [] => String::new(),
+            others => format!(" (older ones: {})", others.join(", ")),
+        };
+        writeln!(text, "  version     {version}{others}")?;
+    }
     writeln!(text, "  format      {}", description.format)?;
     writeln!(text, "  written by  {} {version}", description.library)?;
     writeln!(text, "  memory      {}", memory(model).to_rounded())?;
@@ -118,7 +151,7 @@ fn describe_component(component: &Component, depth: usize, text: &mut String) ->
     Ok(())
 }
 
-fn document(file: &ModelFile, model: &dyn Model) -> Value {
+fn document(file: &ModelFile, numbers: Option<&Numbers>, model: &dyn Model) -> Value {
     let description = model.description();
     let signature = model.signature();
     let defaults: Vec<&str> = signature
@@ -130,6 +163,7 @@ fn document(file: &ModelFile, model: &dyn Model) -> Value {
     json!({
         "path": file.path.display().to_string(),
         "name": file.name,
+        "version": numbers.map(|numbers| numbers.version),
         "format": description.format,
         "library": description.library,
         "library_version": description.library_version,

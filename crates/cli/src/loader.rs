@@ -141,6 +141,10 @@ impl Loader for StorageLoader {
                 ),
                 is_transient: false,
             })?;
+        if let Some(version) = version_below(&assembly.artifact.directory, &path) {
+            let line = format!("numbered directories: version {version} is the newest");
+            progress(LogSource::Serve, &line);
+        }
         let started = self.clock.monotonic();
         // Who waits for a model that was let go of is served sooner without.
         if is_first {
@@ -209,6 +213,12 @@ fn find_model(assembly: &Assembly) -> Result<PathBuf, LoadError> {
     }
 }
 
+/// Returns the version that a file of a fetched directory is of, where it lies in a numbered one.
+fn version_below(directory: &Path, file: &Path) -> Option<u64> {
+    let place = file.strip_prefix(directory).ok()?.parent()?;
+    place.to_str()?.parse().ok()
+}
+
 /// Returns a file with the directory it is in: what tells assembled files apart.
 fn shown(file: &Path) -> String {
     let parts: Vec<_> = file.iter().rev().take(2).collect();
@@ -274,4 +284,23 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_of_numbered_directories_below() {
+        let cases = [
+            ("/cache/7", "/cache/7/model.joblib", None),
+            ("/cache/7", "/cache/7/00012/model.joblib", Some(12)),
+            ("/cache/7", "/cache/7/a/model.joblib", None),
+            ("/cache/7", "/elsewhere/3/model.joblib", None),
+        ];
+        for (directory, file, expected) in cases {
+            let version = version_below(Path::new(directory), Path::new(file));
+            assert_eq!(version, expected, "{file}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 /// A model of two columns: adds them up, panics on a negative sum, waits for `gate` on a sum of 1000.
 #[derive(Debug)]
-struct Sum {
+pub(crate) struct Sum {
     signature: Signature,
     description: Description,
     entered: Sender<()>,
@@ -84,7 +84,7 @@ pub(crate) fn config(limits: Limits) -> ServerConfig {
     }
 }
 
-fn sum_model() -> (Sum, Receiver<()>, Sender<()>) {
+pub(crate) fn sum_model() -> (Sum, Receiver<()>, Sender<()>) {
     let spec = |name: &str, shape| TensorSpec {
         name: name.to_owned(),
         dtype: DType::F64,

@@ -14,3 +14,4 @@ mod limits;
 mod routes;
 mod tfs;
 mod upstream;
+mod versions;
