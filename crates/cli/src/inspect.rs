@@ -23,7 +23,11 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
-        for found in locate_versions(path)? {
+        let (models, errors) = locate_versions(path)?;
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error.into());
+        }
+        for found in models {
             // What is served unless something else is said.
             let Some((version, place)) = found.versions.last_key_value() else {
                 continue;

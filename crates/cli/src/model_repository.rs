@@ -54,7 +54,7 @@ pub(crate) struct ModelRepository {
 struct Known {
     models: BTreeMap<String, KnownModel>,
     /// What was wrong when the paths were looked at last, so that it is said once.
-    complaint: Option<String>,
+    complaints: BTreeSet<String>,
 }
 
 /// Who wants a model to be brought up to date.
@@ -98,19 +98,15 @@ impl ModelRepository {
     /// Brings every model up to date with its files; one that does not load never takes the place of one that serves.
     pub(crate) fn refresh(&self) {
         let mut known = self.known();
-        let models = match self.sources.models() {
-            Ok(models) => models,
-            Err(error) => {
-                let complaint = format!("{error:#}; what is served goes on");
-                if known.complaint.as_ref() != Some(&complaint) {
-                    self.log.warn(&complaint);
-                    known.complaint = Some(complaint);
-                }
-                return;
-            }
-        };
-        known.complaint = None;
-        for model in &models {
+        let found = self.sources.find();
+        let complaints = found.errors.iter().map(|error| format!("{error:#}"));
+        let complaints: BTreeSet<String> = complaints.collect();
+        for complaint in complaints.difference(&known.complaints) {
+            self.log
+                .warn(&format!("{complaint}; what is served goes on"));
+        }
+        known.complaints = complaints;
+        for model in &found.models {
             self.bring_up(&mut known, model, Order::Watch);
         }
     }
@@ -334,7 +330,7 @@ impl ModelRepository {
 
 impl ModelControl for ModelRepository {
     fn index(&self) -> Vec<IndexEntry> {
-        let models = self.sources.models().unwrap_or_default().into_iter();
+        let models = self.sources.find().models.into_iter();
         let entries = models.flat_map(|model| {
             let name = model.name;
             let versions = model.versions.into_keys();
@@ -350,12 +346,16 @@ impl ModelControl for ModelRepository {
 
     fn load(&self, name: &str) -> Result<(), ControlError> {
         let mut known = self.known();
-        let models = self.sources.models().map_err(|error| ControlError {
-            code: Code::FailedPrecondition,
-            message: format!("{error:#}"),
+        let found = self.sources.find();
+        let model = found.models.iter().find(|model| model.name == name);
+        let model = model.ok_or_else(|| match found.errors.first() {
+            // It may be the one with which something is wrong.
+            Some(error) => ControlError {
+                code: Code::FailedPrecondition,
+                message: format!("{error:#}"),
+            },
+            None => unknown(name),
         })?;
-        let model = models.iter().find(|model| model.name == name);
-        let model = model.ok_or_else(|| unknown(name))?;
         let failures = self.bring_up(&mut known, model, Order::Request);
         match failures.into_iter().next() {
             None => Ok(()),

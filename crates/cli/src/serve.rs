@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use coracle_base::{ByteCount, Clock, SystemClock};
 use coracle_formats::{
     LoadOptions, Loaded, ModelFile, ModelVersions, locate_versions, versions_at,
@@ -243,39 +243,69 @@ impl ModelSources {
     }
 
     /// Finds the places of the versions of all models, and their names.
+    ///
+    /// # Errors
+    /// If anything is wrong with any of them.
     pub(crate) fn models(&self) -> anyhow::Result<Vec<ModelVersions>> {
-        let mut models = Vec::new();
-        for path in &self.paths {
-            models.extend(locate_versions(path)?);
+        let found = self.find();
+        if let Some(error) = found.errors.into_iter().next() {
+            return Err(error);
         }
-        for (name, path) in &self.named {
-            models.push(ModelVersions {
-                name: name.clone(),
-                versions: versions_at(path)?,
-            });
-        }
-        match (&self.name, models.as_mut_slice()) {
-            (_, []) => bail!(
+        match (&self.name, found.models.len()) {
+            (_, 0) => bail!(
                 "nothing to serve; give a model file or directory, such as `coracle serve model.joblib`"
             ),
-            (None, _) => {}
-            (Some(name), [model]) => model.name.clone_from(name),
-            (Some(_), many) => bail!(
-                "--name names one model, but there are {}; name them with --model NAME=PATH",
-                many.len()
-            ),
+            (Some(_), n @ 2..) => {
+                bail!("--name names one model, but there are {n}; name them with --model NAME=PATH")
+            }
+            _ => Ok(found.models),
         }
-        let mut names = BTreeSet::new();
-        for model in &models {
-            if !names.insert(&model.name) {
-                bail!(
-                    "two models are named '{}'; every model needs a name of its own (--model NAME=PATH)",
-                    model.name
-                );
+    }
+
+    /// Finds the places of the versions of all models with which nothing is wrong, and what is wrong with others.
+    pub(crate) fn find(&self) -> Found {
+        let mut found = Found::default();
+        for path in &self.paths {
+            match locate_versions(path) {
+                Ok((models, errors)) => {
+                    found.models.extend(models);
+                    found.errors.extend(errors.into_iter().map(Into::into));
+                }
+                Err(error) => found.errors.push(error.into()),
             }
         }
-        Ok(models)
+        for (name, path) in &self.named {
+            match versions_at(path) {
+                Ok(versions) => found.models.push(ModelVersions {
+                    name: name.clone(),
+                    versions,
+                }),
+                Err(error) => found.errors.push(error.into()),
+            }
+        }
+        if let (Some(name), [model]) = (&self.name, found.models.as_mut_slice()) {
+            model.name.clone_from(name);
+        }
+        let mut names = BTreeSet::new();
+        found.models.retain(|model| {
+            let is_first = names.insert(model.name.clone());
+            if !is_first {
+                found.errors.push(anyhow!(
+                    "two models are named '{}'; every model needs a name of its own (--model NAME=PATH)",
+                    model.name
+                ));
+            }
+            is_first
+        });
+        found
     }
+}
+
+/// What is found where models are looked for.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) models: Vec<ModelVersions>,
+    pub(crate) errors: Vec<anyhow::Error>,
 }
 
 /// Loads every model; all failures are told, not only the first. Where files are looked at again, a model that does not load may

@@ -62,15 +62,15 @@ pub fn locate(path: &Path) -> Result<PathBuf, LoadError> {
 }
 
 /// Returns the versions of the models at `path`: of itself, or of every sub-directory that holds a model file or numbered
-/// directories and is not hidden, by name.
+/// directories and is not hidden, by name; and what is wrong with other sub-directories.
 ///
 /// # Errors
-/// As [`locate_all`], but what is in numbered directories is not looked at.
-pub fn locate_versions(path: &Path) -> Result<Vec<ModelVersions>, LoadError> {
-    let models = all(path, versions_at)?.into_iter();
-    Ok(models
-        .map(|(name, versions)| ModelVersions { name, versions })
-        .collect())
+/// As [`locate`] and `NotFound` if a directory holds neither of these; but what is in numbered directories is not looked at.
+pub fn locate_versions(path: &Path) -> Result<(Vec<ModelVersions>, Vec<LoadError>), LoadError> {
+    let (models, errors) = scan(path, versions_at)?;
+    let models = models.into_iter();
+    let models = models.map(|(name, versions)| ModelVersions { name, versions });
+    Ok((models.collect(), errors))
 }
 
 /// Returns the places of the versions of the model at `path`, as in [`ModelVersions`].
@@ -168,26 +168,41 @@ fn all<T>(
     path: &Path,
     find: impl Fn(&Path) -> Result<T, LoadError>,
 ) -> Result<Vec<(String, T)>, LoadError> {
+    let (models, mut errors) = scan(path, find)?;
+    if errors.is_empty() {
+        Ok(models)
+    } else {
+        Err(errors.swap_remove(0))
+    }
+}
+
+/// Models by name, and what is wrong with other directories beside theirs.
+type Scanned<T> = (Vec<(String, T)>, Vec<LoadError>);
+
+fn scan<T>(
+    path: &Path,
+    find: impl Fn(&Path) -> Result<T, LoadError>,
+) -> Result<Scanned<T>, LoadError> {
     let error = match find(path) {
-        Ok(found) => return Ok(vec![(model_name(path), found)]),
+        Ok(found) => return Ok((vec![(model_name(path), found)], Vec::new())),
         Err(error) if error.kind() == LoadErrorKind::NotFound && path.is_dir() => error,
         Err(error) => return Err(error),
     };
-    let mut models = Vec::new();
+    let (mut models, mut errors) = (Vec::new(), Vec::new());
     // What is being copied is often kept in a hidden directory, as Kubernetes does.
     let is_shown = |entry: &PathBuf| entry.is_dir() && !file_name(entry).starts_with('.');
     for directory in list(path)?.into_iter().filter(is_shown) {
         match find(&directory) {
             Ok(found) => models.push((file_name(&directory), found)),
             Err(error) if error.kind() == LoadErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => errors.push(error),
         }
     }
-    if models.is_empty() {
+    if models.is_empty() && errors.is_empty() {
         let message = format!("{error}, nor in any sub-directory");
         return Err(LoadError::new(LoadErrorKind::NotFound, message));
     }
-    Ok(models)
+    Ok((models, errors))
 }
 
 /// Returns the name that the model at `path` is served under: the directory's, or the file's own stem where that has none.

@@ -183,6 +183,26 @@ fn versions_lie_side_by_side_under_labels() {
 }
 
 #[test]
+fn what_is_wrong_with_one_model_holds_up_no_other() {
+    let bench = Bench::new("latest", &[]);
+    bench.put("1", &model_bytes());
+    bench.look();
+    let other = bench.directory.path().join("other");
+    fs::create_dir(&other).unwrap();
+    for name in ["a.joblib", "b.joblib"] {
+        fs::write(other.join(name), model_bytes()).unwrap();
+    }
+    bench.put("2", &model_bytes());
+    assert_eq!(bench.look(), states(&[("1", End), ("2", Available)]));
+    let error = bench.repository.load("other").unwrap_err();
+    assert_eq!(error.code, Code::FailedPrecondition);
+    assert!(error.message.contains("2 model files"), "{}", error.message);
+    fs::remove_file(other.join("b.joblib")).unwrap();
+    bench.look();
+    assert!(bench.repository.table.load().by_name("other").is_ok());
+}
+
+#[test]
 fn a_file_that_changes_is_served_in_the_same_place() {
     let bench = Bench::new("latest", &[]);
     bench.put("", &model_bytes());

@@ -135,11 +135,10 @@ fn numbered_directories_are_the_versions_of_a_model() {
     };
     let numbered = [(2, "iris/2"), (10, "iris/10"), (11, "iris/0000011")];
     let expected = model("iris", &numbered);
-    assert_eq!(
-        locate_versions(&scratch.0).unwrap(),
-        [expected.clone(), model("wine", &[(1, "wine/m.pkl")])]
-    );
-    assert_eq!(locate_versions(&iris).unwrap(), [expected]);
+    let (all, errors) = locate_versions(&scratch.0).unwrap();
+    assert!(errors.is_empty());
+    assert_eq!(all, [expected.clone(), model("wine", &[(1, "wine/m.pkl")])]);
+    assert_eq!(locate_versions(&iris).unwrap().0, [expected]);
     // The newest one is what a directory is, loadable or not.
     let error = locate(&iris).unwrap_err();
     assert!(
@@ -153,13 +152,16 @@ fn numbered_directories_are_the_versions_of_a_model() {
     // A file beside them is the model.
     fs::write(iris.join("model.joblib"), b"x").unwrap();
     let only = model("iris", &[(1, "iris/model.joblib")]);
-    assert_eq!(locate_versions(&iris).unwrap(), [only]);
+    assert_eq!(locate_versions(&iris).unwrap().0, [only]);
 }
 
 #[test]
 fn a_version_that_is_there_twice_is_an_error() {
-    let scratch = Scratch::new("twice", &["m/1/model.pkl", "m/01/model.pkl"]);
-    let error = locate_versions(&scratch.0).unwrap_err();
+    let files = ["m/1/model.pkl", "m/01/model.pkl", "other/m.pkl"];
+    let scratch = Scratch::new("twice", &files);
+    let (models, errors) = locate_versions(&scratch.0).unwrap();
+    assert_eq!((models.len(), models[0].name.as_str()), (1, "other"));
+    let error = &errors[0];
     assert_eq!(error.kind(), LoadErrorKind::Ambiguous);
     let told = error.to_string();
     assert!(
