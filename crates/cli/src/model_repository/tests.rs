@@ -220,6 +220,15 @@ fn a_file_that_changes_is_served_in_the_same_place() {
     assert!(Arc::ptr_eq(&served, &bench.newest()));
 }
 
+/// Tells the others that a thread has ended, however it did.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn no_request_finds_nothing_while_versions_are_replaced() {
     let bench = Bench::new("latest", &[]);
@@ -229,6 +238,7 @@ fn no_request_finds_nothing_while_versions_are_replaced() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
+                let _ends = Ends(&is_over);
                 while !is_over.load(Ordering::Relaxed) {
                     let model = bench.newest();
                     assert!(model.try_enter().is_some(), "{model:?} serves nothing");
@@ -236,17 +246,18 @@ fn no_request_finds_nothing_while_versions_are_replaced() {
                 }
             });
         }
+        let _ends = Ends(&is_over);
         for version in 2..20_u64 {
             // Each version takes requests before the next one comes.
             let before = n_calls.load(Ordering::Relaxed);
             while n_calls.load(Ordering::Relaxed) == before {
+                assert!(!is_over.load(Ordering::Relaxed), "a call found nothing");
                 std::thread::yield_now();
             }
             bench.put(&version.to_string(), &model_bytes());
             bench.remove(&(version - 1).to_string());
             bench.repository.refresh();
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     assert_eq!(bench.newest().version(), "19");
 }

@@ -152,6 +152,15 @@ fn put_version(directory: &std::path::Path, version: u64) {
     std::fs::rename(aside, directory.join("iris").join(version.to_string())).unwrap();
 }
 
+/// Tells the others that a thread has ended, however it did.
+struct Ends<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn versions_are_replaced_under_load_without_a_failed_request() {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -164,6 +173,7 @@ fn versions_are_replaced_under_load_without_a_failed_request() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
+                let _ends = Ends(&is_over);
                 while !is_over.load(Ordering::Relaxed) {
                     let answer = server.post("/v1/models/iris:predict", IRIS);
                     assert_eq!(answer, r#"{"predictions":[0,2]}"#);
@@ -171,28 +181,25 @@ fn versions_are_replaced_under_load_without_a_failed_request() {
                 }
             });
         }
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for version in 2..=6 {
-                put_version(directory.path(), version);
-                let old = directory.path().join(format!("iris/{}", version - 1));
-                std::fs::remove_dir_all(old).unwrap();
-                let available = format!(r#"{{"version":"{version}","state":"AVAILABLE""#);
-                let left = format!(r#"{{"version":"{}","state":"END""#, version - 1);
-                // Each state comes, however long it takes.
-                loop {
-                    let status = server.get("/v1/models/iris");
-                    if status.contains(&available) && status.contains(&left) {
-                        break;
-                    }
-                }
-                let before = n_answered.load(Ordering::Relaxed);
-                while n_answered.load(Ordering::Relaxed) == before {
-                    std::thread::yield_now();
-                }
+        let _ends = Ends(&is_over);
+        let wait_until = |is_there: &dyn Fn() -> bool| {
+            while !is_there() {
+                assert!(!is_over.load(Ordering::Relaxed), "a request failed");
             }
-        }));
-        is_over.store(true, Ordering::Relaxed);
-        ended.unwrap();
+        };
+        for version in 2..=6 {
+            put_version(directory.path(), version);
+            let old = directory.path().join(format!("iris/{}", version - 1));
+            std::fs::remove_dir_all(old).unwrap();
+            let available = format!(r#"{{"version":"{version}","state":"AVAILABLE""#);
+            let left = format!(r#"{{"version":"{}","state":"END""#, version - 1);
+            wait_until(&|| {
+                let status = server.get("/v1/models/iris");
+                status.contains(&available) && status.contains(&left)
+            });
+            let before = n_answered.load(Ordering::Relaxed);
+            wait_until(&|| n_answered.load(Ordering::Relaxed) > before);
+        }
     });
     let infer = r#"{"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}"#;
     let answer = server.post("/v2/models/iris/infer", infer);

@@ -173,6 +173,11 @@ fn every_version_is_told_with_its_state() {
     assert!(metadata.contains(r#""version":"2""#), "{metadata}");
     let configuration = get("/v2/models/sum/config").body;
     assert!(configuration.contains("[2,9,10]"), "{configuration}");
+}
+
+#[test]
+fn the_index_has_every_version() {
+    let server = start();
     let index = |body: &[u8]| send(server.address, "POST", "/v2/repository/index", &[], body).body;
     let entry = |name: &str, version: u64, state: &str, reason: &str| {
         format!(
