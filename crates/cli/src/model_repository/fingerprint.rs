@@ -1,38 +1,76 @@
 //! What tells whether files have changed without reading them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The most files of a directory that are looked at.
+/// The most files and directories that are looked at.
 const FILES_MAX: usize = 1_000;
+/// How far below a directory files are looked at: an MLflow model keeps its data one below.
+const DEPTH_MAX: usize = 3;
 
-/// The names, sizes and times of a file, or of the files at the top of a directory.
+/// The paths, sizes and times of a file, or of the files in a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    files: Vec<(std::ffi::OsString, u64, Option<SystemTime>)>,
+    files: Vec<(PathBuf, u64, Option<SystemTime>)>,
 }
 
 impl Fingerprint {
     /// Looks at `place`; what cannot be looked at is as if it were not there.
     pub(super) fn of(place: &Path) -> Self {
         let mut files = Vec::new();
-        let entries = match fs::read_dir(place) {
-            Ok(entries) => entries
-                .filter_map(Result::ok)
-                .take(FILES_MAX)
-                .map(|entry| entry.path())
-                .collect(),
-            Err(_not_a_directory) => vec![place.to_path_buf()],
-        };
-        for path in entries {
+        let mut ahead = vec![(place.to_path_buf(), 0)];
+        while let Some((path, depth)) = ahead.pop()
+            && files.len() < FILES_MAX
+        {
             // Through links, as the model is read.
-            if let Ok(metadata) = fs::metadata(&path) {
-                let name = path.file_name().unwrap_or_default().to_owned();
-                files.push((name, metadata.len(), metadata.modified().ok()));
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            if metadata.is_dir() && depth < DEPTH_MAX {
+                let entries = fs::read_dir(&path).into_iter().flatten();
+                let entries = entries.filter_map(Result::ok);
+                ahead.extend(entries.map(|entry| (entry.path(), depth + 1)));
             }
+            files.push((path, metadata.len(), metadata.modified().ok()));
         }
         files.sort();
         Self { files }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_of_a_file_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let mut seen = vec![Fingerprint::of(directory.path())];
+        let mut look = |what: &str| {
+            let print = Fingerprint::of(directory.path());
+            assert_eq!(print, Fingerprint::of(directory.path()));
+            assert!(!seen.contains(&print), "{what}");
+            seen.push(print);
+        };
+        fs::write(path("MLmodel"), b"1").unwrap();
+        look("a new file");
+        fs::create_dir(path("data")).unwrap();
+        look("a new directory");
+        fs::write(path("data/model"), b"1").unwrap();
+        look("a file below");
+        fs::write(path("data/model"), b"12").unwrap();
+        look("a file below that grows");
+        let file = fs::File::options()
+            .append(true)
+            .open(path("MLmodel"))
+            .unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        look("a file of the same size");
+        fs::remove_file(path("data/model")).unwrap();
+        look("a file that is gone");
+        assert_eq!(Fingerprint::of(&path("nowhere")), Fingerprint::default());
+        assert_ne!(Fingerprint::of(&path("MLmodel")), Fingerprint::default());
     }
 }
