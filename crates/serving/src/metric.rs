@@ -3,8 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use coracle_base::VersionState;
+
+use crate::served_model::escape;
 use crate::statistics::{LATENCY_BOUNDS_NS, outcome_label, outcomes};
-use crate::{HttpStatistics, LoadPhases, ModelTable, Protocol, ServedModel};
+use crate::{HttpStatistics, LoadPhases, ModelTable, Protocol, ServedModel, VersionStatus};
 
 /// A metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub enum Metric {
     ModelLoad,
     /// Whether a model is ready.
     ModelReady,
+    /// Versions by model and state.
+    ModelVersions,
     /// Mean cost of a call by model.
     ModelCost,
     /// Time that the processors spent on calls, by model.
@@ -50,13 +55,14 @@ pub enum MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Requests,
         Self::RequestDuration,
         Self::RequestsInFlight,
         Self::ModelMemory,
         Self::ModelLoad,
         Self::ModelReady,
+        Self::ModelVersions,
         Self::ModelCost,
         Self::ModelCompute,
         Self::HttpResponses,
@@ -76,6 +82,7 @@ impl Metric {
             Self::ModelMemory => "coracle_model_memory_bytes",
             Self::ModelLoad => "coracle_model_load_seconds",
             Self::ModelReady => "coracle_model_ready",
+            Self::ModelVersions => "coracle_model_versions",
             Self::ModelCost => "coracle_model_cost_seconds_per_byte",
             Self::ModelCompute => "coracle_model_compute_seconds_total",
             Self::HttpResponses => "coracle_http_responses_total",
@@ -100,6 +107,7 @@ impl Metric {
             | Self::ModelMemory
             | Self::ModelLoad
             | Self::ModelReady
+            | Self::ModelVersions
             | Self::ModelCost
             | Self::Connections
             | Self::BuildInfo => MetricKind::Gauge,
@@ -120,6 +128,9 @@ impl Metric {
             Self::ModelMemory => "Memory held by the loaded model, counted from its buffers.",
             Self::ModelLoad => "Time that loading the model took, by phase.",
             Self::ModelReady => "Whether the model takes requests (1) or not (0).",
+            Self::ModelVersions => {
+                "Versions of the model by state: available, loading, unloading, or failed to load."
+            }
             Self::ModelCost => {
                 "Moving mean of the time of a call per byte of request; decides where calls run."
             }
@@ -188,10 +199,28 @@ impl MetricsText<'_> {
                 text,
                 format_args!("{name}{{version=\"{}\"}} 1", self.version),
             ),
+            Metric::ModelVersions => self.versions(name, text),
             _ => {
                 for model in self.table.iter() {
                     self.model_samples(metric, model, text);
                 }
+            }
+        }
+    }
+
+    /// Revisions are no versions: they have metrics of their own.
+    fn versions(&self, metric: &str, text: &mut String) {
+        let names = self.table.known_names();
+        for name in names.filter(|_| !self.table.has_namespaces()) {
+            let statuses = self.table.version_statuses(name);
+            let name = escape(name);
+            for state in ["available", "loading", "unloading", "failed"] {
+                let is_in = |status: &&VersionStatus| state_label(status) == Some(state);
+                let n_versions = statuses.iter().filter(is_in).count();
+                line(
+                    text,
+                    format_args!("{metric}{{model=\"{name}\",state=\"{state}\"}} {n_versions}"),
+                );
             }
         }
     }
@@ -254,8 +283,20 @@ impl MetricsText<'_> {
             | Metric::Connections
             | Metric::ConnectionsRefused
             | Metric::LogLinesDropped
+            | Metric::ModelVersions
             | Metric::BuildInfo => {}
         }
+    }
+}
+
+/// Returns what a version is counted as; one that was let go of is not.
+fn state_label(status: &VersionStatus) -> Option<&'static str> {
+    match (status.state, &status.failure) {
+        (VersionState::Available, _) => Some("available"),
+        (VersionState::Start | VersionState::Loading, _) => Some("loading"),
+        (VersionState::Unloading, _) => Some("unloading"),
+        (VersionState::End, Some(_)) => Some("failed"),
+        (VersionState::End, None) => None,
     }
 }
 

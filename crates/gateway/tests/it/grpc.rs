@@ -29,10 +29,10 @@ use crate::fixture::{Running, config, start};
 const OIP: &str = "/inference.GRPCInferenceService/";
 
 /// An answer: its messages, and the status at its end.
-struct Answer {
+pub(crate) struct Answer {
     headers: HeaderMap,
     body: Vec<u8>,
-    status: i32,
+    pub(crate) status: i32,
     message: String,
 }
 
@@ -49,7 +49,7 @@ impl Answer {
         messages
     }
 
-    fn message<T: Message + Default>(&self) -> T {
+    pub(crate) fn message<T: Message + Default>(&self) -> T {
         assert_eq!((self.status, self.message.as_str()), (0, ""));
         self.messages().pop().unwrap()
     }
@@ -111,15 +111,20 @@ async fn read(response: Response<Incoming>) -> Answer {
     }
 }
 
-fn call(server: &Running, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+pub(crate) fn call(
+    server: &Running,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Answer {
     send(server.address, request(path, headers, body), read)
 }
 
-fn ask(server: &Running, method: &str, message: &impl Message) -> Answer {
+pub(crate) fn ask(server: &Running, method: &str, message: &impl Message) -> Answer {
     call(server, &format!("{OIP}{method}"), &[], frame(message))
 }
 
-fn row(model: &str, numbers: [f64; 2]) -> ModelInferRequest {
+pub(crate) fn row(model: &str, numbers: [f64; 2]) -> ModelInferRequest {
     ModelInferRequest {
         model_name: model.to_owned(),
         inputs: vec![InferInputTensor {

@@ -5,12 +5,22 @@ use std::sync::Arc;
 
 use coracle_base::Code;
 use coracle_gateway::Limits;
+use coracle_protocol::grpc::frame;
+use coracle_protocol::grpc::inference::{
+    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
+    ModelStatistics, ModelStatisticsResponse,
+};
+use coracle_protocol::grpc::tensorflow::{
+    GetModelStatusResponse, Int64Value, ModelSpec, ModelVersionStatus, VersionChoice,
+};
+use coracle_protocol::tfs::SpecHead;
 use coracle_serving::{
     IdleReason, IdleVersion, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId,
 };
 
 use crate::client::send;
 use crate::fixture::{Running, config, start_with, sum_model};
+use crate::grpc::{ask, call, row};
 
 /// A server of `sum` with the versions 2, 9 and 10; 1 is let go of, 11 did not load, 12 is being loaded and 13 waits. Of `late` only
 /// a version that is being loaded is there.
@@ -118,6 +128,86 @@ fn the_version_that_is_asked_answers() {
     let metrics = send(server.address, "GET", "/metrics", &[], b"").body;
     let line = r#"coracle_requests_total{model="sum",version="2",protocol="v1",code="ok"} 2"#;
     assert!(metrics.contains(line), "{metrics}");
+    for (name, state, n_versions) in [
+        ("sum", "available", 3),
+        ("sum", "loading", 2),
+        ("sum", "unloading", 0),
+        ("sum", "failed", 1),
+        ("late", "available", 0),
+        ("late", "loading", 1),
+    ] {
+        let line =
+            format!("coracle_model_versions{{model=\"{name}\",state=\"{state}\"}} {n_versions}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+}
+
+#[test]
+fn versions_are_asked_for_over_grpc() {
+    let server = start();
+    let infer = |version: &str| {
+        let request = ModelInferRequest {
+            model_version: version.to_owned(),
+            ..row("sum", [1.0, 2.0])
+        };
+        ask(&server, "ModelInfer", &request)
+    };
+    for (version, expected) in [("", "10"), ("2", "2")] {
+        let answer: ModelInferResponse = infer(version).message();
+        assert_eq!(answer.model_version, expected, "{version}");
+    }
+    // NOT_FOUND and UNAVAILABLE.
+    for (version, status) in [("1", 5), ("stable", 5), ("12", 14)] {
+        assert_eq!(infer(version).status, status, "{version}");
+    }
+    let about = |version: &str| ModelMetadataRequest {
+        name: "sum".to_owned(),
+        version: version.to_owned(),
+    };
+    let metadata: ModelMetadataResponse = ask(&server, "ModelMetadata", &about("2")).message();
+    assert_eq!(metadata.versions, ["2", "9", "10"]);
+    let counts = |version: &str| {
+        let answer = ask(&server, "ModelStatistics", &about(version));
+        let statistics: ModelStatisticsResponse = answer.message();
+        let models = statistics.model_stats.into_iter();
+        let pair = |model: ModelStatistics| (model.version, model.inference_count);
+        models.map(pair).collect::<Vec<_>>()
+    };
+    let expected = [("2", 1), ("9", 0), ("10", 1)].map(|(version, n)| (version.to_owned(), n));
+    assert_eq!(counts(""), expected);
+    assert_eq!(counts("9"), expected[1..2]);
+    let status = |choice| {
+        let request = SpecHead {
+            model_spec: Some(ModelSpec {
+                name: "sum".to_owned(),
+                version_choice: choice,
+                ..ModelSpec::default()
+            }),
+        };
+        let path = "/tensorflow.serving.ModelService/GetModelStatus";
+        call(&server, path, &[], frame(&request))
+    };
+    let states = |choice| {
+        let answer: GetModelStatusResponse = status(choice).message();
+        let statuses = answer.model_version_status.into_iter();
+        let shown = |status: ModelVersionStatus| (status.version, status.state);
+        statuses.map(shown).collect::<Vec<_>>()
+    };
+    let all = [
+        (1, 50),
+        (2, 30),
+        (9, 30),
+        (10, 30),
+        (11, 50),
+        (12, 20),
+        (13, 10),
+    ];
+    assert_eq!(states(None), all);
+    let number = VersionChoice::Version(Int64Value { value: 12 });
+    assert_eq!(states(Some(number)), [(12, 20)]);
+    let label = |label: &str| Some(VersionChoice::VersionLabel(label.to_owned()));
+    assert_eq!(states(label("stable")), [(2, 30)]);
+    assert_eq!(status(label("canary")).status, 5);
 }
 
 #[test]
