@@ -111,7 +111,21 @@ fn the_version_that_is_asked_answers() {
         let answer = send(server.address, "POST", path, &[], row);
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
-    // What answered is counted where it belongs.
+}
+
+#[test]
+fn what_answered_is_counted_where_it_belongs() {
+    let server = start();
+    let row = br#"{"instances": [[1, 2]]}"#;
+    for (path, n_requests) in [
+        ("/v1/models/sum/labels/stable:predict", 2),
+        ("/v1/models/sum/versions/9:predict", 1),
+        ("/v1/models/sum:predict", 1),
+    ] {
+        for _ in 0..n_requests {
+            send(server.address, "POST", path, &[], row);
+        }
+    }
     let counts = |path: &str| {
         let answer = send(server.address, "GET", path, &[], b"");
         let document: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
