@@ -14,6 +14,10 @@ import sys
 import threading
 import time
 
+import grpc
+import numpy as np
+import tritonclient.grpc as triton
+
 from exercise import NAMESPACE, ROWS, Stage, check, say, wait_until
 
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
@@ -21,6 +25,7 @@ RUNTIMES = EXAMPLES / "runtimes"
 IMAGES = [
     f"example/iris-fastapi={sys.executable} -m uvicorn server:app --app-dir {RUNTIMES}/fastapi",
     f"example/iris-kserve={sys.executable} {RUNTIMES}/kserve/model.py",
+    f"exercise/echo-grpc={sys.executable} {pathlib.Path(__file__).resolve().parent}/echo_grpc.py",
 ]
 
 IN_PROCESS = """
@@ -40,6 +45,20 @@ spec:
   predictor:
     terminationGracePeriodSeconds: 1
     containers: [{ name: kserve-container, command: [sh, -c, 'COMMAND'] }]
+"""
+
+ECHO = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: { name: echo }
+spec:
+  predictor:
+    containers:
+    - name: kserve-container
+      image: exercise/echo-grpc
+      args: ["9000"]
+      ports: [{ name: h2c, containerPort: 9000 }]
+      readinessProbe: { grpc: { port: 9000, service: example.Echo } }
 """
 
 
@@ -141,11 +160,11 @@ def deploy(stage, name, manifest):
     say(f"{name}: a program of one's own answers, with its pod, its log and what it uses")
 
 
-def metric(stage, metric_name, name):
+def metric(stage, metric_name, name, *labels):
     connection = http.client.HTTPConnection("127.0.0.1", stage.port)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
-    [line] = [line for line in lines if line.startswith(metric_name + "{") and f'model="{name}"' in line]
+    [line] = [line for line in lines if line.startswith(metric_name + "{") and all(label in line for label in (f'model="{name}"', *labels))]
     return float(line.rsplit(" ", 1)[1])
 
 
@@ -209,6 +228,99 @@ def canary(stage, name, manifest):
     say(f"{name}: 200 of 1000 requests as a canary of a model in this process; taken back and promoted")
 
 
+def triton_rows():
+    rows = triton.InferInput("input-0", [2, 4], "FP64")
+    rows.set_data_from_numpy(np.array(ROWS["instances"]))
+    return [rows]
+
+
+def authority(name):
+    return [("grpc.default_authority", f"{name}.{NAMESPACE}.example.com")]
+
+
+def infer(client, name):
+    """Returns who answered, by the name of the output: kserve's, or the server's own."""
+    answer = client.infer(name, triton_rows())
+    output = answer.get_response().outputs[0].name
+    check(answer.as_numpy(output).tolist() == [0, 2], "prediction over gRPC", answer.get_response())
+    return "kserve" if output == "output-0" else "coracle"
+
+
+def kserve_over_grpc(stage, manifest):
+    """The kserve.Model has a port for each protocol; Triton's client finds it by the message or by the host."""
+    url, name = f"127.0.0.1:{stage.port}", "iris-kserve"
+    by_message, by_host = triton.InferenceServerClient(url), triton.InferenceServerClient(url, channel_args=authority(name))
+    for client in (by_message, by_host):
+        check(infer(client, name) == "kserve", "the kserve.Model answers over gRPC")
+        check(client.is_model_ready(name), "it says that it is ready")
+    check(by_message.get_server_metadata().name == "coracle", "without a host, the server answers for itself")
+    check(by_host.get_server_metadata().name == "kserve", "with one, the program does")
+    check(predict(stage, name) == "uvicorn", "and over REST as well")
+    stage.ns("scale", "inferenceservice", name, "--replicas=2")
+    wait_until(lambda: stage.n_ready(name) == 2, "two processes, each with ports of its own")
+    check({infer(by_message, name) for _ in range(50)} == {"kserve"}, "both answer")
+    service = f"{name}-grpc"
+    stage.apply(IN_PROCESS.replace("NAME", service))
+    stage.ready(service)
+    check(infer(by_message, service) == "coracle", "the model in this process answers")
+    stage.apply(manifest.replace(f"name: {name}\n", f"name: {service}\n").replace("  predictor:\n", "  predictor:\n    canaryTrafficPercent: 20\n"))
+    wait_until(lambda: "kserve" in [infer(by_message, service) for _ in range(20)], "the canary takes calls", seconds=120)
+    for client in (by_message, triton.InferenceServerClient(url, channel_args=authority(service))):
+        answers = [infer(client, service) for _ in range(500)]
+        check(answers.count("kserve") == 100, "20 percent of 500", answers.count("kserve"))
+    [requests] = [metric(stage, "coracle_requests_total", service, 'protocol="grpc"', f'revision="{service}-predictor-00002"')]
+    check(requests >= 200, "calls count for their revision", requests)
+    stage.ns("delete", "inferenceservice", service)
+    stage.ns("scale", "inferenceservice", name, "--replicas=1")
+    say("iris-kserve: tritonclient.grpc is answered by the kserve.Model, found by message and by host; 100 of 500 calls as a canary")
+
+
+def any_grpc(stage):
+    """A service of one's own: streams both ways, deadlines, cancellation, a health probe, from zero."""
+    stage.apply(ECHO)
+    stage.ready("echo")
+    with grpc.insecure_channel(f"127.0.0.1:{stage.port}", options=authority("echo")) as channel:
+        check(channel.unary_unary("/example.Echo/Unary")(b"a", timeout=20) == b"a", "unary")
+        check(list(channel.unary_stream("/example.Echo/Count")(b"1000", timeout=20)) == [b"%d" % i for i in range(1000)], "server streaming")
+        check(channel.stream_unary("/example.Echo/Join")(iter([b"a", b"b", b"c"]), timeout=20) == b"abc", "client streaming")
+        turns, gate = [], threading.Semaphore(1)
+
+        def questions():
+            for turn in range(20):
+                # Only once the answer to the one before has come.
+                check(gate.acquire(timeout=20), "answers come while the caller goes on asking")
+                yield b"%d" % turn
+
+        call = channel.stream_stream("/example.Echo/Chat")(questions(), timeout=60, metadata=[("x-mine", "1")])
+        for answer in call:
+            turns.append(answer)
+            gate.release()
+        check(turns == [b"1:%d" % turn for turn in range(20)], "both ways, with metadata", turns)
+        check(("x-its-own", "2") in call.trailing_metadata(), "trailers", call.trailing_metadata())
+
+        def fails(method, code, words, **options):
+            try:
+                channel.unary_unary(f"/example.Echo/{method}")(b"a", **options)
+            except grpc.RpcError as error:
+                check(error.code() == code and words in error.details(), method, error)
+                return
+            raise SystemExit(f"FAILED  {method} did not fail")
+
+        fails("Refuses", grpc.StatusCode.FAILED_PRECONDITION, "not today", timeout=20)
+        fails("Absent", grpc.StatusCode.UNIMPLEMENTED, "", timeout=20)
+        fails("Hangs", grpc.StatusCode.DEADLINE_EXCEEDED, "", timeout=0.5)
+        hanging = channel.unary_unary("/example.Echo/Hangs").future(b"a", timeout=60)
+        log = lambda: stage.ns("logs", "-l", "serving.kserve.io/inferenceservice=echo", "--tail=-1")
+        wait_until(lambda: log().count("hangs") == 2, "the call is at the program")
+        hanging.cancel()
+        wait_until(lambda: log().count("cancelled") == 2, "the program hears of deadline and cancellation")
+        stage.ns("scale", "inferenceservice", "echo", "--replicas=0")
+        wait_until(lambda: not stage.pods("echo"), "no process without calls", seconds=120)
+        check(channel.unary_unary("/example.Echo/Unary")(b"back", timeout=60) == b"back", "the first call brings a process")
+    stage.ns("delete", "inferenceservice", "echo")
+    say("a gRPC service of one's own: streams both ways, statuses, deadline and cancellation, a health probe, from zero to one")
+
+
 def faulty(stage):
     commands = {
         "crashes": ("echo no such weights >&2; exit 3", "RevisionFailed", "exit code 3; its last lines: no such weights"),
@@ -264,6 +376,8 @@ def main():
             scale(stage, name)
             killed(stage, name)
             canary(stage, name, manifest)
+        kserve_over_grpc(stage, examples["iris-kserve"])
+        any_grpc(stage)
         faulty(stage)
         server_killed(stage)
     except BaseException:

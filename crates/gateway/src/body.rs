@@ -1,12 +1,14 @@
-//! The bodies of answers: whole, with trailers for gRPC, message by message, or passed on from a process.
+//! The bodies of answers: whole, with trailers for gRPC, message by message, or passed on from a process. And those of
+//! requests whose beginning has been looked at.
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::HeaderMap;
 use tokio::sync::mpsc;
 
@@ -118,6 +120,82 @@ impl Body for ReplyBody {
             return SizeHint::default();
         }
         SizeHint::with_exact(self.len() as u64)
+    }
+}
+
+/// The body of a request. Its beginning may have been looked at; it is read from its beginning all the same.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    begun: Bytes,
+    rest: Incoming,
+}
+
+impl From<Incoming> for RequestBody {
+    fn from(rest: Incoming) -> Self {
+        Self {
+            begun: Bytes::new(),
+            rest,
+        }
+    }
+}
+
+impl RequestBody {
+    /// Waits until `n_bytes` are there, or the body's end; returns what is there. Called once, before all else.
+    ///
+    /// # Errors
+    /// If the caller ended the connection.
+    pub(crate) async fn look_ahead(&mut self, n_bytes: usize) -> Result<&Bytes, hyper::Error> {
+        let mut longer = BytesMut::new();
+        while self.begun.len().max(longer.len()) < n_bytes {
+            let Some(frame) = self.rest.frame().await else {
+                break;
+            };
+            let Ok(data) = frame?.into_data() else {
+                continue;
+            };
+            if self.begun.is_empty() {
+                self.begun = data;
+                continue;
+            }
+            if longer.is_empty() {
+                longer.extend_from_slice(&self.begun);
+            }
+            longer.extend_from_slice(&data);
+        }
+        if !longer.is_empty() {
+            self.begun = longer.freeze();
+        }
+        Ok(&self.begun)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.begun.is_empty() {
+            let begun = std::mem::take(&mut self.begun);
+            return Poll::Ready(Some(Ok(Frame::data(begun))));
+        }
+        Pin::new(&mut self.rest).poll_frame(ctx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.begun.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, begun) = (self.rest.size_hint(), self.begun.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower().saturating_add(begun));
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(begun));
+        }
+        whole
     }
 }
 

@@ -103,7 +103,7 @@ impl Handler {
             let path = path.to_owned();
             drop(table);
             return Ok(self
-                .forward(model, &path, (head, body), request_id, started)
+                .forward(model, &path, (head, body.into()), request_id, started)
                 .await);
         }
         let reply = match &found {
@@ -469,7 +469,10 @@ pub(crate) enum BodyFault {
     Broken,
 }
 
-pub(crate) async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, BodyFault> {
+pub(crate) async fn collect(
+    mut body: impl Body<Data = Bytes> + Unpin,
+    most: usize,
+) -> Result<Bytes, BodyFault> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -2,9 +2,11 @@
 //!
 //! What is passed on: method, path, query, headers and body; not the headers that are about the connection. A request is
 //! tried again, with another process, only if no connection could be made: a process may have acted on anything more.
+//! `call` does it for HTTP, `grpc` for gRPC; both over connections of `pool`.
 
 mod body;
 mod call;
+mod grpc;
 mod headers;
 mod pool;
 
@@ -21,6 +23,8 @@ pub(crate) use pool::Pool;
 enum Fault {
     /// No connection could be made; nothing of the request was used.
     NotConnected(String),
+    /// It does not speak HTTP/2; the port that was asked.
+    NotHttp2(u16),
     /// The connection broke before the answer began.
     Broken(String),
     /// The answer did not begin in time.
@@ -34,7 +38,7 @@ impl Fault {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotConnected(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Broken(_) => StatusCode::BAD_GATEWAY,
+            Self::Broken(_) | Self::NotHttp2(_) => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
         }
@@ -44,6 +48,7 @@ impl Fault {
     fn code(&self) -> Code {
         match self {
             Self::NotConnected(_) | Self::Broken(_) => Code::Unavailable,
+            Self::NotHttp2(_) => Code::Unimplemented,
             Self::Late => Code::DeadlineExceeded,
             Self::Malformed(_) => Code::InvalidArgument,
         }
@@ -53,6 +58,9 @@ impl Fault {
     fn message(&self, model: &str, timeout: Duration) -> String {
         match self {
             Self::NotConnected(why) => format!("the process of '{model}' cannot be reached: {why}"),
+            Self::NotHttp2(port) => format!(
+                "the process of '{model}' speaks no HTTP/2, which gRPC needs, on port {port}: name its port for gRPC h2c or grpc in its container's ports"
+            ),
             Self::Broken(why) => {
                 format!("the process of '{model}' ended the connection without an answer: {why}")
             }
@@ -96,6 +104,11 @@ mod tests {
                 Fault::Broken("closed".to_owned()),
                 502,
                 "the process of 'm' ended the connection without an answer: closed",
+            ),
+            (
+                Fault::NotHttp2(9),
+                502,
+                "the process of 'm' speaks no HTTP/2, which gRPC needs, on port 9: name its port for gRPC h2c or grpc in its container's ports",
             ),
             (
                 Fault::Late,

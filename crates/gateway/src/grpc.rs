@@ -1,9 +1,11 @@
 //! gRPC on the server's HTTP/2: one message in, one out, or a stream of both; statuses in trailers.
 //!
-//! Start at `Handler::grpc`. `services` answers the methods, `stream` those that stream.
+//! Start at `Handler::grpc`. `target` finds out who answers: a process, which `forward` passes the request on to, or this
+//! server: `services` answers the methods, `stream` those that stream.
 
 mod services;
 mod stream;
+mod target;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,17 +24,18 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use std::sync::Arc;
 
-use crate::body::ReplyBody;
+use crate::body::{ReplyBody, RequestBody};
 use crate::connection::{BodyFault, Handler, collect};
 use crate::infer::Failure;
 use crate::respond::REQUEST_ID;
+use target::Target;
 
 const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 const ACCEPT: HeaderValue = HeaderValue::from_static(Compression::NAMES);
 const STATUS_OK: HeaderValue = HeaderValue::from_static("0");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
@@ -54,6 +57,8 @@ pub(crate) struct Caller {
     /// How long the caller waits, and since when.
     timeout: Option<Duration>,
     started: Duration,
+    /// The revision whose turn it is, where that is settled already.
+    chosen: Option<Arc<ServedModel>>,
     /// How its messages are compressed; ours are the same way.
     compression: Compression,
     /// What is noted for the access log.
@@ -76,37 +81,17 @@ impl Noted {
 }
 
 impl Caller {
-    fn read(head: Parts, started: Duration) -> Result<Self, Failure> {
-        let text = |name: HeaderName| {
-            let value = head.headers.get(name)?;
-            Some(value.to_str().unwrap_or("?"))
-        };
-        let timeout = match text(GRPC_TIMEOUT) {
-            None => None,
-            Some(text) => Some(parse_timeout(text).ok_or_else(|| {
-                failure(
-                    Code::InvalidArgument,
-                    "grpc-timeout must be up to eight digits and one of H M S m u n",
-                )
-            })?),
-        };
-        let compression = match text(GRPC_ENCODING) {
-            None => Compression::Identity,
-            Some(name) => Compression::from_name(name).ok_or_else(|| {
-                failure(
-                    Code::Unimplemented,
-                    &format!(
-                        "grpc-encoding is not supported; supported are {}",
-                        Compression::NAMES
-                    ),
-                )
-            })?,
-        };
+    fn read(
+        head: Parts,
+        chosen: Option<Arc<ServedModel>>,
+        started: Duration,
+    ) -> Result<Self, Failure> {
         Ok(Self {
+            timeout: timeout_of(&head.headers)?,
+            compression: compression_of(&head.headers)?,
             head,
-            timeout,
             started,
-            compression,
+            chosen,
             seen: RefCell::default(),
         })
     }
@@ -134,7 +119,37 @@ impl Caller {
     }
 }
 
-fn failure(code: Code, message: &str) -> Failure {
+/// Returns how long the caller waits, if it says so.
+pub(crate) fn timeout_of(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get(GRPC_TIMEOUT) else {
+        return Ok(None);
+    };
+    let read = value.to_str().ok().and_then(parse_timeout);
+    let refused = || {
+        failure(
+            Code::InvalidArgument,
+            "grpc-timeout must be up to eight digits and one of H M S m u n",
+        )
+    };
+    read.ok_or_else(refused).map(Some)
+}
+
+/// Returns how the caller's messages are compressed.
+fn compression_of(headers: &HeaderMap) -> Result<Compression, Failure> {
+    let Some(value) = headers.get(GRPC_ENCODING) else {
+        return Ok(Compression::Identity);
+    };
+    let read = value.to_str().ok().and_then(Compression::from_name);
+    read.ok_or_else(|| {
+        let message = format!(
+            "grpc-encoding is not supported; supported are {}",
+            Compression::NAMES
+        );
+        failure(Code::Unimplemented, &message)
+    })
+}
+
+pub(crate) fn failure(code: Code, message: &str) -> Failure {
     Failure {
         code,
         message: message.to_owned(),
@@ -150,15 +165,19 @@ impl Handler {
         started: Duration,
         request_id: HeaderValue,
     ) -> (Response<ReplyBody>, Noted) {
-        let caller = match Caller::read(head, started) {
-            Ok(caller) => caller,
-            Err(failure) => {
-                let noted = Noted {
-                    code: Some(failure.code),
-                    ..Noted::default()
-                };
-                return (trailers_only(&failure, request_id), noted);
+        let mut body = RequestBody::from(body);
+        let chosen = match self.target(&head, &mut body, started).await {
+            Ok(Target::Here(chosen)) => chosen,
+            Ok(Target::Process { model, path }) => {
+                return self
+                    .forward_grpc(model, &path, (head, body), request_id, started)
+                    .await;
             }
+            Err(failure) => return failed(&failure, request_id),
+        };
+        let caller = match Caller::read(head, chosen, started) {
+            Ok(caller) => caller,
+            Err(failure) => return failed(&failure, request_id),
         };
         if services::is_streaming(caller.head.uri.path()) {
             let response = self.stream(caller, body, request_id);
@@ -177,7 +196,7 @@ impl Handler {
     }
 
     /// Reads the one message of a request, and answers it.
-    async fn unary(&self, caller: &Caller, body: Incoming) -> Result<Vec<u8>, Failure> {
+    async fn unary(&self, caller: &Caller, body: RequestBody) -> Result<Vec<u8>, Failure> {
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
         let left = caller.time_left(self.shared.clock.monotonic())?;
@@ -266,8 +285,17 @@ fn whole(
     response
 }
 
+/// Returns the answer to a request that nobody answers, with what is noted of it.
+fn failed(failure: &Failure, request_id: HeaderValue) -> (Response<ReplyBody>, Noted) {
+    let noted = Noted {
+        code: Some(failure.code),
+        ..Noted::default()
+    };
+    (trailers_only(failure, request_id), noted)
+}
+
 /// Returns the answer to a request that failed before any message.
-fn trailers_only(failure: &Failure, request_id: HeaderValue) -> Response<ReplyBody> {
+pub(crate) fn trailers_only(failure: &Failure, request_id: HeaderValue) -> Response<ReplyBody> {
     let mut response = response(ReplyBody::full(Bytes::new()), request_id);
     response
         .headers_mut()
@@ -276,7 +304,7 @@ fn trailers_only(failure: &Failure, request_id: HeaderValue) -> Response<ReplyBo
 }
 
 /// Returns the trailers that say how a request ended.
-fn status_trailers(failure: Option<&Failure>) -> HeaderMap {
+pub(crate) fn status_trailers(failure: Option<&Failure>) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
     let Some(failure) = failure else {
         trailers.insert(GRPC_STATUS, STATUS_OK);

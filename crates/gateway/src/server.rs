@@ -499,7 +499,7 @@ async fn serve_http2(
 
 /// Runs the tasks of HTTP/2 connections on the event loop that they belong to.
 #[derive(Clone, Copy, Debug)]
-struct LocalTasks;
+pub(crate) struct LocalTasks;
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for LocalTasks {
     fn execute(&self, task: F) {

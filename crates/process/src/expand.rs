@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_serving::{MODEL_PATH, PORT_DEFAULT, ProcessSpec};
+use coracle_serving::{MODEL_PATH, ProcessSpec};
 
 /// What is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +23,6 @@ impl Command {
     pub(crate) fn port(&self, declared: u16) -> u16 {
         let own = self.ports.iter().find(|(port, _)| *port == declared);
         own.map_or(declared, |(_, own)| *own)
-    }
-
-    /// Returns the port that takes requests.
-    pub(crate) fn main_port(&self) -> u16 {
-        self.ports.first().map_or(PORT_DEFAULT, |(_, own)| *own)
     }
 
     /// Returns another program's arguments, such as a probe's, as this one's are.
@@ -243,9 +238,6 @@ mod tests {
         assert_eq!(command.environment["EARLY"], "$(LATER)");
         assert_eq!(command.environment["PORT"], "9");
         assert_eq!(command.working_directory, Path::new("/r"));
-        assert_eq!(
-            (command.port(8080), command.port(7), command.main_port()),
-            (9, 7, 9)
-        );
+        assert_eq!((command.port(8080), command.port(7)), (9, 7));
     }
 }

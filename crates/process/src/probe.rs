@@ -1,6 +1,7 @@
 //! Probes: asks a replica how it fares, and counts the answers as the kubelet does.
 
 mod ask;
+mod grpc;
 
 use std::future::pending;
 use std::path::Path;

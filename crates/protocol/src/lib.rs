@@ -33,7 +33,7 @@ use coracle_tensor::Tensor;
 pub use error::{RequestError, error_body};
 pub use regions::{NoRegions, RegionSlice, Regions};
 pub use render::string as json_string;
-pub use status::{grpc_status, http_status};
+pub use status::{code_of_grpc, grpc_status, http_status};
 
 /// What a request is decoded against.
 #[derive(Clone, Copy, Debug)]

@@ -33,9 +33,31 @@ pub fn grpc_status(code: Code) -> i32 {
     }
 }
 
+/// Returns the failure that a gRPC status is; `None` for a call that went well. What has no code of ours is `Internal`.
+#[must_use]
+pub fn code_of_grpc(status: i32) -> Option<Code> {
+    if status == 0 {
+        return None;
+    }
+    let same = |code: &Code| grpc_status(*code) == status;
+    Some(Code::ALL.into_iter().find(same).unwrap_or(Code::Internal))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statuses_of_grpc_are_read_back() {
+        for code in Code::ALL {
+            assert_eq!(code_of_grpc(grpc_status(code)), Some(code));
+        }
+        assert_eq!(code_of_grpc(0), None);
+        // CANCELLED, UNAUTHENTICATED, and none at all.
+        for status in [1, 16, 99, -1] {
+            assert_eq!(code_of_grpc(status), Some(Code::Internal));
+        }
+    }
 
     #[test]
     fn the_published_table_has_every_code_with_its_statuses() {

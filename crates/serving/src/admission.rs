@@ -47,7 +47,7 @@ impl Refusal {
             Self::QueueFull => "pending request queue full".to_owned(),
             Self::Deadline => "the request's time was over before its turn came".to_owned(),
             Self::Forwarded => {
-                "a program serves it, which is asked over HTTP only; gRPC is not passed on yet"
+                "a program serves it, which is asked with requests of its own: not within a stream that others answer"
                     .to_owned()
             }
             Self::Failed(why) => format!("the model was to be loaded for this request: {why}"),

@@ -7,18 +7,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::process::Endpoints;
+
 /// A process that takes requests.
 #[derive(Debug)]
 pub struct Backend {
-    address: SocketAddr,
+    endpoints: Endpoints,
     in_flight: AtomicUsize,
 }
 
 impl Backend {
-    /// Returns where it listens.
+    /// Returns where it takes HTTP, which no other process does.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.endpoints.http
     }
 
     /// Returns how many requests it is answering.
@@ -33,10 +35,16 @@ impl Backend {
 pub struct BackendCall(Arc<Backend>);
 
 impl BackendCall {
-    /// Returns where the process listens.
+    /// Returns where the process takes HTTP, which no other process does.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.0.address
+        self.0.address()
+    }
+
+    /// Returns where the process takes requests.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints {
+        self.0.endpoints
     }
 }
 
@@ -58,24 +66,26 @@ pub struct Backends {
 impl Backends {
     /// Makes these the ones that take requests; those that were there keep their counts. Returns those that no longer
     /// take any, and may still be answering.
-    pub fn set(&self, addresses: &[SocketAddr]) -> Vec<Arc<Backend>> {
+    pub fn set(&self, all: &[Endpoints]) -> Vec<Arc<Backend>> {
         let before = self.list.load_full();
-        let known = |address: SocketAddr| {
-            let mut known = before.iter().filter(|backend| backend.address == address);
-            known.next().cloned()
+        let known = |endpoints: Endpoints| {
+            let mut known = before.iter();
+            known
+                .find(|backend| backend.endpoints == endpoints)
+                .cloned()
         };
-        let new = |address: SocketAddr| {
+        let new = |endpoints: Endpoints| {
             Arc::new(Backend {
-                address,
+                endpoints,
                 in_flight: AtomicUsize::new(0),
             })
         };
-        let list = addresses
+        let list = all
             .iter()
-            .map(|&address| known(address).unwrap_or_else(|| new(address)));
+            .map(|&endpoints| known(endpoints).unwrap_or_else(|| new(endpoints)));
         self.list.store(Arc::new(list.collect()));
         self.changed.notify_waiters();
-        let is_gone = |backend: &&Arc<Backend>| !addresses.contains(&backend.address);
+        let is_gone = |backend: &&Arc<Backend>| !all.contains(&backend.endpoints);
         before.iter().filter(is_gone).cloned().collect()
     }
 
@@ -93,7 +103,7 @@ impl Backends {
         let n = list.len();
         let candidates = (0..n).filter_map(|step| list.get(turn.wrapping_add(step) % n));
         let best = candidates
-            .filter(|backend| !except.contains(&backend.address))
+            .filter(|backend| !except.contains(&backend.address()))
             .min_by_key(|backend| backend.in_flight())?;
         best.in_flight.fetch_add(1, Ordering::AcqRel);
         Some(BackendCall(Arc::clone(best)))
@@ -108,11 +118,16 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    fn set(backends: &Backends, ports: &[u16]) -> Vec<Arc<Backend>> {
+        let all: Vec<Endpoints> = ports.iter().map(|&port| at(port).into()).collect();
+        backends.set(&all)
+    }
+
     #[test]
     fn the_least_busy_is_chosen_and_equals_take_turns() {
         let backends = Backends::default();
         assert!(backends.choose(&[]).is_none());
-        assert!(backends.set(&[at(1), at(2)]).is_empty());
+        assert!(set(&backends, &[1, 2]).is_empty());
         let first = backends.choose(&[]).unwrap();
         let second = backends.choose(&[]).unwrap();
         assert_ne!(first.address(), second.address());
@@ -131,12 +146,12 @@ mod tests {
     #[test]
     fn one_that_goes_keeps_its_requests_and_one_that_stays_its_count() {
         let backends = Backends::default();
-        backends.set(&[at(1)]);
+        set(&backends, &[1]);
         let call = backends.choose(&[]).unwrap();
-        assert!(backends.set(&[at(1), at(2)]).is_empty());
+        assert!(set(&backends, &[1, 2]).is_empty());
         // The count of the one that stays is known.
         assert_eq!(backends.choose(&[]).unwrap().address(), at(2));
-        let gone = backends.set(&[at(2)]);
+        let gone = set(&backends, &[2]);
         assert_eq!((gone.len(), gone[0].in_flight()), (1, 1));
         drop(call);
         assert_eq!(gone[0].in_flight(), 0);

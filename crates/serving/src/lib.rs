@@ -34,8 +34,8 @@ pub use plan::{
     RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
 };
 pub use process::{
-    MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessExit, ProcessLimits, ProcessOrder,
-    ProcessPhase, ProcessRunner, ProcessSpec, ProcessState,
+    Endpoints, MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessExit, ProcessLimits,
+    ProcessOrder, ProcessPhase, ProcessRunner, ProcessSpec, ProcessState,
 };
 pub use revision_log::{LogSource, RevisionLog, log_path, replica_log_path, set_aside_path};
 pub use route::{Route, RouteTarget};

@@ -51,6 +51,8 @@ pub struct ModelTable {
     has_namespaces: bool,
     /// By the model's name: versions that take no requests, oldest first.
     idle: BTreeMap<String, Vec<IdleVersion>>,
+    /// Whether processes answer for any of them.
+    is_forwarded: bool,
 }
 
 impl ModelTable {
@@ -95,6 +97,7 @@ impl ModelTable {
         names.dedup();
         Self {
             has_namespaces: routes.keys().any(|id| !id.namespace.is_empty()),
+            is_forwarded: routes.values().any(|route| route.is_forwarded()),
             routes,
             by_name,
             names,
@@ -138,6 +141,12 @@ impl ModelTable {
     #[must_use]
     pub fn has_namespaces(&self) -> bool {
         self.has_namespaces
+    }
+
+    /// Returns whether processes answer for any of them.
+    #[must_use]
+    pub fn is_forwarded(&self) -> bool {
+        self.is_forwarded
     }
 
     /// Returns the route of the only service of this name.

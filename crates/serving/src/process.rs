@@ -28,6 +28,12 @@ pub struct ProcessSpec {
     pub working_directory: Option<String>,
     /// The ports that the manifest names; the first one takes requests. [`PORT_DEFAULT`] if empty.
     pub ports: Vec<u16>,
+    /// The one of them that takes gRPC; the first one if absent.
+    #[serde(default)]
+    pub grpc_port: Option<u16>,
+    /// Whether the first one is asked in HTTP/2 without TLS only: it also takes gRPC, and was named for that.
+    #[serde(default)]
+    pub is_h2c: bool,
     /// Tells whether it has started; until it has, the others do not run.
     pub startup: Option<Probe>,
     /// Tells whether it can take requests; without one, that it listens is enough.
@@ -45,6 +51,12 @@ impl ProcessSpec {
     #[must_use]
     pub fn main_port(&self) -> u16 {
         self.ports.first().copied().unwrap_or(PORT_DEFAULT)
+    }
+
+    /// Returns the declared port that takes gRPC.
+    #[must_use]
+    pub fn grpc_port(&self) -> u16 {
+        self.grpc_port.unwrap_or_else(|| self.main_port())
     }
 }
 
@@ -101,11 +113,40 @@ pub enum ProbeAction {
         /// The port as the manifest has it.
         port: u16,
     },
+    /// A call of `grpc.health.v1.Health/Check` that is to be answered with `SERVING`.
+    Grpc {
+        /// The port as the manifest has it.
+        port: u16,
+        /// The service that is asked about; empty for the whole server.
+        service: String,
+    },
     /// A program that is to end with 0.
     Exec {
         /// The program and its arguments.
         command: Vec<String>,
     },
+}
+
+/// Where a replica takes requests.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Endpoints {
+    /// Where it takes HTTP; no other replica has the same.
+    pub http: SocketAddr,
+    /// Where it takes gRPC; may be the same.
+    pub grpc: SocketAddr,
+    /// Whether HTTP is asked in HTTP/2 without TLS, too.
+    pub is_h2c: bool,
+}
+
+impl From<SocketAddr> for Endpoints {
+    /// Returns the endpoints of a replica that listens at one address.
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            http: address,
+            grpc: address,
+            is_h2c: false,
+        }
+    }
 }
 
 /// How a process ended.
@@ -136,7 +177,7 @@ pub enum ProcessPhase {
     /// It takes requests.
     Ready {
         /// Where.
-        address: SocketAddr,
+        endpoints: Endpoints,
     },
     /// It runs, was ready, and does not answer its probes.
     Unready {
@@ -192,11 +233,17 @@ impl Default for ProcessState {
 impl ProcessState {
     /// Returns where it takes requests; `None` while it does not.
     #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub fn endpoints(&self) -> Option<Endpoints> {
         match self.phase {
-            ProcessPhase::Ready { address } => Some(address),
+            ProcessPhase::Ready { endpoints } => Some(endpoints),
             _ => None,
         }
+    }
+
+    /// Returns where it takes HTTP requests; `None` while it takes none.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.endpoints().map(|endpoints| endpoints.http)
     }
 }
 

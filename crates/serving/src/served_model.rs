@@ -14,6 +14,7 @@ use coracle_tensor::Tensor;
 use crate::admission::{Admission, Place, Refusal, deadline_in};
 use crate::backends::{BackendCall, Backends};
 use crate::plan::RevisionId;
+use crate::process::Endpoints;
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::{CallCost, ModelStatistics, Outcome, Protocol};
 
@@ -181,10 +182,10 @@ pub struct ProcessLease {
 }
 
 impl ProcessLease {
-    /// Returns where the process listens.
+    /// Returns where the process takes requests.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.call.address()
+    pub fn endpoints(&self) -> Endpoints {
+        self.call.endpoints()
     }
 }
 

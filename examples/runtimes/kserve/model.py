@@ -9,6 +9,7 @@ import pathlib
 
 import joblib
 from kserve import Model, ModelServer, model_server
+from kserve.utils.utils import get_predict_input, get_predict_response
 
 
 class Iris(Model):
@@ -22,7 +23,9 @@ class Iris(Model):
         return self.ready
 
     def predict(self, payload, headers=None):
-        return {"predictions": self.forest.predict(payload["instances"]).tolist()}
+        # V1 and V2, REST and gRPC alike.
+        rows = get_predict_input(payload)
+        return get_predict_response(payload, self.forest.predict(rows), self.name)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 //! Guarantees: what a manifest asks for and is not done here is refused by name, not left out. Left out without a word is
 //! only what has no meaning without images and nodes (image pull settings, security contexts, scheduling).
 
+mod ports;
+
 use coracle_api::inference_service::{ModelSpec, PredictorSpec};
 use coracle_api::quantity;
 use coracle_api::serving_runtime::ServingRuntimeSpec;
-use coracle_serving::{MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessLimits, ProcessSpec};
+use coracle_serving::{MODEL_PATH, Probe, ProbeAction, ProcessLimits, ProcessSpec};
 use k8s_openapi::api::core::v1::{self as core, Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
@@ -183,7 +185,7 @@ fn process(
     };
     let mut environment = knative_environment(around);
     environment.extend(sources.environment(container).map_err(in_container)?);
-    let ports = ports(container).map_err(in_container)?;
+    let ports = ports::declared(container).map_err(in_container)?;
     let probe = |probe: &Option<core::Probe>, kind: &str| {
         let read = probe.as_ref().map(|probe| read_probe(probe, container));
         read.transpose()
@@ -197,7 +199,9 @@ fn process(
         startup: probe(&container.startup_probe, "startupProbe")?,
         readiness: probe(&container.readiness_probe, "readinessProbe")?,
         liveness: probe(&container.liveness_probe, "livenessProbe")?,
-        ports,
+        ports: ports.all,
+        grpc_port: ports.grpc,
+        is_h2c: ports.is_h2c,
         grace_seconds: grace.map_or(GRACE_SECONDS, |grace| u32::try_from(grace).unwrap_or(0)),
         limits: limits(container).map_err(in_container)?,
     })
@@ -258,16 +262,6 @@ fn knative_environment(around: Around<'_>) -> Vec<(String, String)> {
     ]
 }
 
-fn ports(container: &Container) -> Result<Vec<u16>, String> {
-    let ports = container.ports.iter().flatten().map(|port| {
-        u16::try_from(port.container_port)
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(|| format!("port {} is none; there are 1 to 65535", port.container_port))
-    });
-    ports.collect()
-}
-
 fn limits(container: &Container) -> Result<ProcessLimits, String> {
     let limits = container
         .resources
@@ -300,7 +294,7 @@ fn whole(number: f64) -> u64 {
 }
 
 fn read_probe(probe: &core::Probe, container: &Container) -> Result<Probe, String> {
-    let port = |port: &IntOrString| resolve_port(port, container);
+    let port = |port: &IntOrString| ports::resolve(port, container);
     let action = match (&probe.http_get, &probe.tcp_socket, &probe.exec, &probe.grpc) {
         (Some(get), None, None, None) => {
             if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
@@ -324,10 +318,15 @@ fn read_probe(probe: &core::Probe, container: &Container) -> Result<Probe, Strin
         (None, None, Some(exec), None) => ProbeAction::Exec {
             command: exec.command.clone().unwrap_or_default(),
         },
-        (None, None, None, Some(_)) => {
-            return Err("grpc probes are not asked yet; use tcpSocket or exec".to_owned());
+        (None, None, None, Some(grpc)) => ProbeAction::Grpc {
+            port: ports::resolve_grpc(grpc.port, container)?,
+            service: grpc.service.clone().unwrap_or_default(),
+        },
+        _ => {
+            return Err(
+                "exactly one of httpGet, tcpSocket, exec and grpc is to be given".to_owned(),
+            );
         }
-        _ => return Err("exactly one of httpGet, tcpSocket and exec is to be given".to_owned()),
     };
     let number = |value: Option<i32>, default: u32, least: u32| {
         value.map_or(default, |value| {
@@ -346,27 +345,6 @@ fn read_probe(probe: &core::Probe, container: &Container) -> Result<Probe, Strin
         success_threshold: number(probe.success_threshold, 1, 1),
         failure_threshold: number(probe.failure_threshold, 3, 1),
     })
-}
-
-/// Returns a port by number or by name; 0 is the one that takes requests, as Knative has it.
-fn resolve_port(port: &IntOrString, container: &Container) -> Result<u16, String> {
-    let own = container.ports.as_deref().unwrap_or_default();
-    let number = match port {
-        IntOrString::Int(0) => own
-            .first()
-            .map_or(i32::from(PORT_DEFAULT), |port| port.container_port),
-        IntOrString::Int(number) => *number,
-        IntOrString::String(name) => {
-            let named = own
-                .iter()
-                .find(|port| port.name.as_deref() == Some(name.as_str()));
-            let number = named
-                .map(|port| port.container_port)
-                .or_else(|| name.parse().ok());
-            number.ok_or_else(|| format!("no port is named {name:?}"))?
-        }
-    };
-    u16::try_from(number).map_err(|_| format!("port {number} is none; there are 1 to 65535"))
 }
 
 #[cfg(test)]

@@ -1,26 +1,48 @@
 //! The bodies that are passed on: the caller's to the process, within its bounds; the process's to the caller, counted.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_base::Clock;
+use coracle_base::{Clock, Code};
 use coracle_serving::{ModelCall, Outcome, ProcessLease, Protocol};
+use h2::Reason;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
-/// A request's body with a limit on its bytes and on the wait for each part.
+use super::grpc::outcome_in;
+use crate::body::RequestBody;
+use crate::grpc::{failure, status_trailers};
+use crate::infer::{Failure, too_late};
+
+/// A request's body, for HTTP with a limit on its bytes and on the wait for each part. Streams of gRPC have neither: each
+/// message has its limits where it is read, and a caller may be silent.
 pub(super) struct BoundedBody {
-    inner: Incoming,
+    inner: RequestBody,
+    bounds: Option<Bounds>,
+    /// Goes when nobody waits for the answer, nor takes it, any more.
+    wanted: Option<oneshot::Receiver<Infallible>>,
+}
+
+/// Held for as long as an answer is wanted. The request of an answer that nobody wants is cancelled, even where its
+/// caller goes on sending.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    _held: oneshot::Sender<Infallible>,
+}
+
+struct Bounds {
     bytes_left: u64,
     part_timeout: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
 /// Why a body ended early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum BodyFault {
     /// It has more bytes than are allowed.
     #[error("the body is larger than allowed")]
@@ -31,16 +53,34 @@ pub(super) enum BodyFault {
     /// The caller ended the connection.
     #[error("the body ended before its declared end")]
     Broken,
+    /// Nobody wants the answer; in HTTP/2 the process is told so in the reason that is the source.
+    #[error("the caller has gone")]
+    Cancelled(#[source] h2::Error),
 }
 
 impl BoundedBody {
-    pub(super) fn new(inner: Incoming, bytes_max: u64, part_timeout: Duration) -> Self {
-        Self {
-            inner,
+    pub(super) fn new(inner: RequestBody, bytes_max: u64, part_timeout: Duration) -> Self {
+        let bounds = Bounds {
             bytes_left: bytes_max,
             part_timeout,
             timer: Box::pin(tokio::time::sleep(part_timeout)),
+        };
+        Self {
+            inner,
+            bounds: Some(bounds),
+            wanted: None,
         }
+    }
+
+    /// Returns the body of a gRPC request, and what keeps it going.
+    pub(super) fn unbounded(inner: RequestBody) -> (Self, Wanted) {
+        let (held, wanted) = oneshot::channel();
+        let body = Self {
+            inner,
+            bounds: None,
+            wanted: Some(wanted),
+        };
+        (body, Wanted { _held: held })
     }
 }
 
@@ -53,25 +93,38 @@ impl Body for BoundedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
+        let cancelled = || Poll::Ready(Some(Err(BodyFault::Cancelled(Reason::CANCEL.into()))));
+        if let Some(wanted) = &mut this.wanted
+            && Pin::new(wanted).poll(cx).is_ready()
+        {
+            return cancelled();
+        }
         let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
-            return match this.timer.as_mut().poll(cx) {
+            let Some(bounds) = &mut this.bounds else {
+                return Poll::Pending;
+            };
+            return match bounds.timer.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(BodyFault::Late))),
                 Poll::Pending => Poll::Pending,
             };
         };
-        this.timer
-            .as_mut()
-            .reset(Instant::now() + this.part_timeout);
         let Some(frame) = frame else {
             return Poll::Ready(None);
         };
         let Ok(frame) = frame else {
-            return Poll::Ready(Some(Err(BodyFault::Broken)));
+            return match this.wanted {
+                Some(_) => cancelled(),
+                None => Poll::Ready(Some(Err(BodyFault::Broken))),
+            };
         };
         let n_bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-        match this.bytes_left.checked_sub(n_bytes) {
-            Some(left) => this.bytes_left = left,
-            None => return Poll::Ready(Some(Err(BodyFault::TooLarge))),
+        if let Some(bounds) = &mut this.bounds {
+            match bounds.bytes_left.checked_sub(n_bytes) {
+                Some(left) => bounds.bytes_left = left,
+                None => return Poll::Ready(Some(Err(BodyFault::TooLarge))),
+            }
+            let next = Instant::now() + bounds.part_timeout;
+            bounds.timer.as_mut().reset(next);
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -89,8 +142,20 @@ impl Body for BoundedBody {
 pub(crate) struct ForwardedBody {
     inner: Incoming,
     end: Option<CallEnd>,
-    part_timeout: Duration,
-    timer: Pin<Box<Sleep>>,
+    limit: Limit,
+    _wanted: Option<Wanted>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Nothing more is passed on.
+    is_over: bool,
+}
+
+/// How long an answer may last.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limit {
+    /// In HTTP: so long for each part of it.
+    Parts(Duration),
+    /// In gRPC: for the whole call, as long as the caller waits, and so until then; for ever if it does not say.
+    Until(Option<(Duration, Instant)>),
 }
 
 /// What is done when a call ends.
@@ -99,14 +164,18 @@ pub(super) struct CallEnd {
     /// The process is busy until then.
     pub(super) lease: ProcessLease,
     pub(super) protocol: Protocol,
-    pub(super) outcome: Outcome,
+    /// How it ended, once that is known.
+    pub(super) outcome: Option<Outcome>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
 impl CallEnd {
     fn finish(self) {
         let now = self.clock.monotonic();
-        self.call.finish(self.protocol, self.outcome, now);
+        // One that has no outcome is the caller's that has gone.
+        if let Some(outcome) = self.outcome {
+            self.call.finish(self.protocol, outcome, now);
+        }
         drop(self.lease);
     }
 }
@@ -123,12 +192,40 @@ impl std::fmt::Debug for ForwardedBody {
 pub(crate) struct AnswerCut;
 
 impl ForwardedBody {
-    pub(super) fn new(inner: Incoming, end: CallEnd, part_timeout: Duration) -> Self {
+    pub(super) fn new(inner: Incoming, end: CallEnd, limit: Limit, wanted: Option<Wanted>) -> Self {
+        let timer = match limit {
+            Limit::Parts(timeout) => Some(tokio::time::sleep(timeout)),
+            Limit::Until(until) => until.map(|(_, until)| tokio::time::sleep_until(until)),
+        };
         Self {
             inner,
             end: Some(end),
-            part_timeout,
-            timer: Box::pin(tokio::time::sleep(part_timeout)),
+            limit,
+            _wanted: wanted,
+            timer: timer.map(Box::pin),
+            is_over: false,
+        }
+    }
+
+    /// Ends an answer that the process did not end: in gRPC with a status.
+    fn cut(&mut self, failure: &Failure) -> Option<Result<Frame<Bytes>, AnswerCut>> {
+        self.is_over = true;
+        if let Limit::Parts(_) = self.limit {
+            return Some(Err(AnswerCut));
+        }
+        self.finish(Some(Err(failure.code)));
+        Some(Ok(Frame::trailers(status_trailers(Some(failure)))))
+    }
+
+    /// Tells whether it is known how the call ended.
+    fn has_status(&self) -> bool {
+        self.end.as_ref().is_none_or(|end| end.outcome.is_some())
+    }
+
+    fn finish(&mut self, outcome: Option<Outcome>) {
+        if let Some(mut end) = self.end.take() {
+            end.outcome = outcome.or(end.outcome);
+            end.finish();
         }
     }
 }
@@ -142,28 +239,49 @@ impl Body for ForwardedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerCut>>> {
         let this = &mut *self;
+        if this.is_over {
+            return Poll::Ready(None);
+        }
         let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
-            return match this.timer.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Some(Err(AnswerCut))),
-                Poll::Pending => Poll::Pending,
+            let Some(timer) = &mut this.timer else {
+                return Poll::Pending;
             };
+            ready!(timer.as_mut().poll(cx));
+            let waited = match this.limit {
+                Limit::Parts(timeout) => timeout,
+                Limit::Until(until) => until.map_or(Duration::ZERO, |(timeout, _)| timeout),
+            };
+            return Poll::Ready(this.cut(&too_late(waited)));
         };
-        this.timer
-            .as_mut()
-            .reset(Instant::now() + this.part_timeout);
+        if let (Limit::Parts(timeout), Some(timer)) = (this.limit, &mut this.timer) {
+            timer.as_mut().reset(Instant::now() + timeout);
+        }
         match frame {
-            Some(frame) => Poll::Ready(Some(frame.map_err(|_broken| AnswerCut))),
-            None => {
-                if let Some(end) = this.end.take() {
-                    end.finish();
+            Some(Ok(frame)) => {
+                if let (Limit::Until(_), Some(trailers)) = (this.limit, frame.trailers_ref()) {
+                    // Whoever takes trailers asks for nothing more.
+                    let outcome = outcome_in(trailers).unwrap_or(Err(Code::Internal));
+                    this.finish(Some(outcome));
                 }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(_broken)) => {
+                let failure = failure(Code::Unavailable, &AnswerCut.to_string());
+                Poll::Ready(this.cut(&failure))
+            }
+            None => {
+                if !this.has_status() {
+                    let why = "the process ended its answer without a status";
+                    return Poll::Ready(this.cut(&failure(Code::Internal, why)));
+                }
+                this.finish(None);
                 Poll::Ready(None)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.is_over || self.inner.is_end_stream() && self.has_status()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -174,8 +292,6 @@ impl Body for ForwardedBody {
 impl Drop for ForwardedBody {
     fn drop(&mut self) {
         // An answer of known length is not asked for more once it is complete.
-        if let Some(end) = self.end.take() {
-            end.finish();
-        }
+        self.finish(None);
     }
 }

@@ -1,20 +1,21 @@
 //! One request that a process answers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::Code;
-use coracle_serving::{ModelCall, ProcessLease, Protocol, ServedModel};
+use coracle_serving::{Endpoints, ModelCall, ProcessLease, Protocol, Refusal, ServedModel};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::http::uri::{Authority, InvalidUri, Scheme};
+use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
-use super::body::{BoundedBody, CallEnd};
+use super::body::{BoundedBody, CallEnd, Limit};
+use super::pool::Place;
 use super::{Fault, ForwardedBody, Pool, headers, outcome};
-use crate::body::ReplyBody;
+use crate::body::{ReplyBody, RequestBody};
 use crate::connection::Handler;
 use crate::log::Answer;
 use crate::respond::Reply;
@@ -24,15 +25,51 @@ use crate::trace::Trace;
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What is passed on.
-struct Outgoing<'a> {
-    head: &'a Parts,
+pub(super) struct Outgoing<'a> {
+    pub(super) head: &'a Parts,
     /// The path with its query, as the process is to see it.
-    target: &'a str,
-    request_id: &'a HeaderValue,
+    pub(super) target: &'a str,
+    pub(super) request_id: &'a HeaderValue,
+    pub(super) kind: Kind,
+}
+
+/// What a request is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Http,
+    Grpc {
+        /// How long the caller waits, if it says so.
+        until: Option<Instant>,
+    },
+}
+
+impl Kind {
+    /// Returns where a process takes it, and how.
+    fn place(self, endpoints: Endpoints) -> Place {
+        match self {
+            Self::Http => Place {
+                address: endpoints.http,
+                is_http2: endpoints.is_h2c,
+            },
+            Self::Grpc { .. } => Place {
+                address: endpoints.grpc,
+                is_http2: true,
+            },
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// No process was to be had.
+    Refused(Refusal),
+    /// The one that was asked gave none.
+    Fault(Fault),
 }
 
 /// An answer, and how it is counted.
-type Answered = (Response<Incoming>, ProcessLease);
+pub(super) type Answered = (Response<Incoming>, ProcessLease);
 
 impl Handler {
     /// Passes a request on to a process of `model`, and its answer back.
@@ -40,7 +77,7 @@ impl Handler {
         &self,
         model: Arc<ServedModel>,
         path: &str,
-        (head, body): (Parts, Incoming),
+        (head, body): (Parts, RequestBody),
         request_id: HeaderValue,
         started: Duration,
     ) -> Response<ReplyBody> {
@@ -54,9 +91,10 @@ impl Handler {
             head: &head,
             target: &target,
             request_id: &request_id,
+            kind: Kind::Http,
         };
         let timeout = model.timeout().unwrap_or(self.calls.request_timeout);
-        let result = self.pass_on(&model, &outgoing, body, timeout).await;
+        let result = self.http_answer(&model, &outgoing, body, timeout).await;
         let trace = Trace::of(&head.headers);
         let mut response = self.respond(&model, call, (path, timeout), result, request_id.clone());
         self.shared.http.respond(response.status().as_u16());
@@ -79,12 +117,12 @@ impl Handler {
         response
     }
 
-    /// Sends the request to a process that takes it.
-    async fn pass_on(
+    /// Returns a process's answer, or what the caller gets instead.
+    async fn http_answer(
         &self,
         model: &ServedModel,
         outgoing: &Outgoing<'_>,
-        body: Incoming,
+        body: RequestBody,
         timeout: Duration,
     ) -> Result<Answered, Reply> {
         let limits = &self.shared.limits;
@@ -99,36 +137,51 @@ impl Handler {
                 &message,
             ));
         }
+        let body = BoundedBody::new(body, bytes_max, limits.body_timeout);
         let deadline = Instant::now() + timeout;
-        let mut body = Some(BoundedBody::new(body, bytes_max, limits.body_timeout));
+        let passed = self.pass_on(model, outgoing, body, deadline).await;
+        passed.map_err(|no_answer| match no_answer {
+            NoAnswer::Refused(refusal) => Reply::failure(refusal.code(), &refusal.message()),
+            NoAnswer::Fault(fault) => {
+                let message = fault.message(model.name(), timeout);
+                match fault {
+                    Fault::NotConnected(_) => Reply::failure(Code::Unavailable, &message),
+                    _ => Reply::error(fault.status(), &message),
+                }
+            }
+        })
+    }
+
+    /// Sends a request to a process that takes it.
+    pub(super) async fn pass_on(
+        &self,
+        model: &ServedModel,
+        outgoing: &Outgoing<'_>,
+        body: BoundedBody,
+        deadline: Instant,
+    ) -> Result<Answered, NoAnswer> {
+        let mut body = Some(body);
         let mut except = Vec::new();
         loop {
             let time_left = deadline.saturating_duration_since(Instant::now());
             let lease = model
                 .enter_process(time_left, &except)
                 .await
-                .map_err(|refusal| Reply::failure(refusal.code(), &refusal.message()))?;
-            let address = lease.address();
-            match send(&self.pool, address, outgoing, &mut body, deadline).await {
+                .map_err(NoAnswer::Refused)?;
+            let endpoints = lease.endpoints();
+            let place = outgoing.kind.place(endpoints);
+            match send(&self.pool, place, outgoing, &mut body, deadline).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(Fault::NotConnected(_)) if body.is_some() && Instant::now() < deadline => {
                     // Nothing of the request was used. A process that is gone is soon known to be.
-                    if except.contains(&address) {
+                    if except.contains(&endpoints.http) {
                         tokio::time::sleep(AGAIN_AFTER).await;
                         except.clear();
                     } else {
-                        except.push(address);
+                        except.push(endpoints.http);
                     }
                 }
-                Err(fault) => {
-                    let message = fault.message(model.name(), timeout);
-                    return Err(match fault.code() {
-                        Code::Unavailable if fault.status() == StatusCode::SERVICE_UNAVAILABLE => {
-                            Reply::failure(Code::Unavailable, &message)
-                        }
-                        _ => Reply::error(fault.status(), &message),
-                    });
-                }
+                Err(fault) => return Err(NoAnswer::Fault(fault)),
             }
         }
     }
@@ -149,11 +202,11 @@ impl Handler {
                     call,
                     lease,
                     protocol,
-                    outcome: outcome(response.status()),
+                    outcome: Some(outcome(response.status())),
                     clock: Arc::clone(&self.shared.clock),
                 };
                 let (head, body) = answer(response, request_id);
-                let body = ForwardedBody::new(body, end, timeout);
+                let body = ForwardedBody::new(body, end, Limit::Parts(timeout), None);
                 Response::from_parts(head, ReplyBody::forwarded(body))
             }
             Err(reply) => {
@@ -182,13 +235,13 @@ fn protocol(path: &str) -> Protocol {
 /// Sends a request and waits for the head of the answer.
 async fn send(
     pool: &Pool,
-    address: SocketAddr,
+    place: Place,
     outgoing: &Outgoing<'_>,
     body: &mut Option<BoundedBody>,
     deadline: Instant,
 ) -> Result<Response<Incoming>, Fault> {
-    let head = head(outgoing)?;
-    let sent = pool.send(address, head, body);
+    let head = head(outgoing, place)?;
+    let sent = pool.send(place, head, body);
     match tokio::time::timeout_at(deadline, sent).await {
         Ok(result) => result,
         Err(_elapsed) => Err(Fault::Late),
@@ -196,21 +249,37 @@ async fn send(
 }
 
 /// Returns the head of the request to a process.
-fn head(outgoing: &Outgoing<'_>) -> Result<Request<()>, Fault> {
+fn head(outgoing: &Outgoing<'_>, place: Place) -> Result<Request<()>, Fault> {
     let malformed = |error: &dyn std::error::Error| Fault::Malformed(error.to_string());
     let mut request = Request::new(());
     *request.method_mut() = outgoing.head.method.clone();
-    *request.version_mut() = Version::HTTP_11;
-    *request.uri_mut() = outgoing
+    let mut headers = headers::to_process(outgoing.head, outgoing.request_id);
+    if let Kind::Grpc { until } = outgoing.kind {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        headers::to_grpc(&mut headers, left);
+    }
+    let target: Uri = outgoing
         .target
         .parse()
-        .map_err(|error: hyper::http::uri::InvalidUri| malformed(&error))?;
-    *request.headers_mut() = headers::to_process(outgoing.head, outgoing.request_id);
+        .map_err(|error: InvalidUri| malformed(&error))?;
+    if place.is_http2 {
+        let host = headers::to_http2(&mut headers);
+        let mut whole = target.into_parts();
+        whole.scheme = Some(Scheme::HTTP);
+        let authority = Authority::try_from(host.as_bytes());
+        whole.authority = Some(authority.map_err(|error| malformed(&error))?);
+        *request.uri_mut() = Uri::from_parts(whole).map_err(|error| malformed(&error))?;
+        *request.version_mut() = Version::HTTP_2;
+    } else {
+        *request.uri_mut() = target;
+        *request.version_mut() = Version::HTTP_11;
+    }
+    *request.headers_mut() = headers;
     Ok(request)
 }
 
 /// Returns the answer with the headers that callers get.
-fn answer(
+pub(super) fn answer(
     response: Response<Incoming>,
     request_id: HeaderValue,
 ) -> (hyper::http::response::Parts, Incoming) {

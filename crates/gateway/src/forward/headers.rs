@@ -1,11 +1,15 @@
 //! Which headers are passed on.
 
+use std::time::Duration;
+
+use coracle_protocol::grpc::format_timeout;
 use hyper::header::{
     CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 
+use crate::grpc::GRPC_TIMEOUT;
 use crate::respond::REQUEST_ID;
 
 /// Headers that are about one connection (RFC 9110, section 7.6.1).
@@ -61,6 +65,23 @@ pub(super) fn to_process(head: &Parts, request_id: &HeaderValue) -> HeaderMap {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     headers
+}
+
+/// Makes headers those of a request in HTTP/2; returns its host.
+pub(super) fn to_http2(headers: &mut HeaderMap) -> HeaderValue {
+    headers
+        .remove(HOST)
+        .unwrap_or(HeaderValue::from_static("localhost"))
+}
+
+/// Makes headers those of a gRPC request whose caller waits for so long.
+pub(super) fn to_grpc(headers: &mut HeaderMap, timeout: Option<Duration>) {
+    // What tells gRPC's servers that trailers get through.
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    let timeout = timeout.and_then(|timeout| HeaderValue::try_from(format_timeout(timeout)).ok());
+    if let Some(timeout) = timeout {
+        headers.insert(GRPC_TIMEOUT, timeout);
+    }
 }
 
 /// Makes the process's headers those of the answer.

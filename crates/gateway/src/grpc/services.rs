@@ -31,10 +31,10 @@ use crate::route::AskedVersion;
 use crate::scope::Scope;
 
 /// The name of the Open Inference Protocol's service, in paths.
-const INFERENCE: &str = "/inference.GRPCInferenceService/";
+pub(super) const INFERENCE: &str = "/inference.GRPCInferenceService/";
 /// The names of TensorFlow Serving's services, in paths.
-const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
-const MODEL_STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
+pub(super) const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
+pub(super) const MODEL_STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 pub(super) const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 pub(super) const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -284,6 +284,16 @@ impl Handler {
         name: &str,
         version: Option<&AskedVersion<'_>>,
     ) -> Result<Arc<ServedModel>, Failure> {
+        let chosen = caller.chosen.as_ref().filter(|model| {
+            let is_own = |asked: &AskedVersion<'_>| match asked {
+                AskedVersion::Number(number) => number == model.version(),
+                AskedVersion::Label(_) => false,
+            };
+            model.name() == name && version.is_none_or(is_own)
+        });
+        if let Some(chosen) = chosen {
+            return Ok(Arc::clone(chosen));
+        }
         let table = self.calls.table.load();
         let (scope, _path) = Scope::of(&table, &caller.head);
         scope

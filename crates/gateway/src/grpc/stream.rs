@@ -11,13 +11,13 @@ use coracle_protocol::grpc::{
 };
 use http_body_util::BodyExt;
 use hyper::Response;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::header::HeaderValue;
 use tokio::sync::mpsc;
 
 use super::services::{HEALTH_WATCH, MODEL_STREAM_INFER};
 use super::{Caller, encoding_header, expanded, failure, response, status_trailers};
-use crate::body::ReplyBody;
+use crate::body::{ReplyBody, RequestBody};
 use crate::connection::Handler;
 use crate::infer::{Failure, too_late};
 
@@ -52,7 +52,7 @@ impl Handler {
     pub(super) fn stream(
         self: Rc<Self>,
         caller: Caller,
-        body: Incoming,
+        body: RequestBody,
         request_id: HeaderValue,
     ) -> Response<ReplyBody> {
         let (frames, received) = mpsc::channel(QUEUE_FRAMES);
@@ -157,7 +157,7 @@ fn wants_status(caller: &Caller) -> bool {
 
 /// The messages of a request, one by one.
 struct Messages {
-    body: Incoming,
+    body: RequestBody,
     buffer: BytesMut,
     compression: Compression,
     most: usize,

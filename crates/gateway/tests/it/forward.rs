@@ -8,7 +8,8 @@ use std::time::Duration;
 use coracle_base::{ByteCount, SystemClock};
 use coracle_gateway::Limits;
 use coracle_serving::{
-    Backends, ModelTable, RevisionId, RevisionLog, Route, RouteTarget, ServedModel, ServiceId,
+    Backends, Endpoints, ModelTable, RevisionId, RevisionLog, Route, RouteTarget, ServedModel,
+    ServiceId,
 };
 
 use crate::client::{connect, read_answer, send, write_request};
@@ -16,7 +17,7 @@ use crate::fixture::{Running, config, start_with};
 use crate::upstream::Upstream;
 
 /// A server with the service `n/sum`: `percent` of it by processes, the rest by the model `sum`.
-fn start(limits: Limits, backends: &Arc<Backends>, percent: u8) -> Running {
+pub(crate) fn start(limits: Limits, backends: &Arc<Backends>, percent: u8) -> Running {
     start_waking(limits, backends, percent, || ())
 }
 
@@ -53,14 +54,15 @@ fn start_waking(
     })
 }
 
-fn backends(addresses: &[SocketAddr]) -> Arc<Backends> {
+pub(crate) fn backends(addresses: &[SocketAddr]) -> Arc<Backends> {
     let backends = Arc::new(Backends::default());
-    backends.set(addresses);
+    let all: Vec<Endpoints> = addresses.iter().copied().map(Endpoints::from).collect();
+    backends.set(&all);
     backends
 }
 
 /// An address at which nobody listens.
-fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -194,7 +196,7 @@ fn the_first_request_waits_for_the_process_it_wakes() {
     let none = backends(&[]);
     let (waking, address) = (Arc::clone(&none), upstream.address);
     let server = start_waking(Limits::default(), &none, 100, move || {
-        waking.set(&[address]);
+        waking.set(&[address.into()]);
     });
     let answer = send(server.address, "POST", "/v1/models/sum:predict", &[], b"x");
     assert_eq!(answer.status, 203, "{answer:?}");

@@ -7,6 +7,7 @@
 mod client;
 mod fixture;
 mod forward;
+mod forward_grpc;
 mod grpc;
 mod headers;
 mod lifecycle;
@@ -14,4 +15,5 @@ mod limits;
 mod routes;
 mod tfs;
 mod upstream;
+mod upstream_grpc;
 mod versions;

@@ -156,8 +156,8 @@ impl Crew {
     /// Enters those that take requests; returns those that no longer do.
     fn set_backends(&self, order: &ProcessOrder) -> Vec<Arc<Backend>> {
         let states = self.members.iter().map(|member| member.replica.state());
-        let addresses: Vec<_> = states.filter_map(|state| state.address()).collect();
-        order.backends.set(&addresses)
+        let endpoints: Vec<_> = states.filter_map(|state| state.endpoints()).collect();
+        order.backends.set(&endpoints)
     }
 
     fn publish(&mut self, order: &ProcessOrder) {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Target;
+use super::{Target, grpc};
 use crate::guarded::{Guarded, Heard, Surroundings};
 use crate::log::{LastLines, LogSink, Stream, read_lines};
 
@@ -37,6 +37,10 @@ pub(super) async fn ask(
             } => {
                 let stream = connect(target.command.port(*port), *port).await?;
                 http_get(stream, path, headers).await
+            }
+            ProbeAction::Grpc { port, service } => {
+                let stream = connect(target.command.port(*port), *port).await?;
+                grpc::check(stream, service).await
             }
             ProbeAction::Exec { command } => exec(target, command).await,
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::ByteCount;
-use coracle_serving::{PORT_DEFAULT, ProcessExit, ProcessPhase, ProcessState};
+use coracle_serving::{
+    Endpoints, PORT_DEFAULT, ProcessExit, ProcessPhase, ProcessSpec, ProcessState,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -144,7 +146,7 @@ impl Run<'_> {
             second: self.launch.second,
             started: Instant::now(),
         };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, program.command.main_port()));
+        let endpoints = endpoints(&self.launch.spec, &program.command);
         let (sender, mut findings) = mpsc::channel(QUEUE_FINDINGS);
         let probes = probe::watch(&target, &self.launch.spec, &sender);
         let memory = self.watch_memory(pid, program.cgroup.is_some());
@@ -161,7 +163,7 @@ impl Run<'_> {
                     ending = Some(self.terminate(&program.guarded, None));
                 }
                 Some(finding) = findings.recv(), if !is_ending => {
-                    ending = self.take(finding, address, &program.guarded);
+                    ending = self.take(finding, endpoints, &program.guarded);
                 }
                 why = &mut memory, if !is_ending => {
                     program.guarded.kill();
@@ -177,10 +179,10 @@ impl Run<'_> {
     }
 
     /// Takes what the probes found; returns the program's end if it must end.
-    fn take(&self, finding: Finding, address: SocketAddr, guarded: &Guarded) -> Option<Ending> {
+    fn take(&self, finding: Finding, endpoints: Endpoints, guarded: &Guarded) -> Option<Ending> {
         match finding {
             Finding::Waiting(why) => self.set_phase(starting(&why)),
-            Finding::Ready => self.set_phase(ProcessPhase::Ready { address }),
+            Finding::Ready => self.set_phase(ProcessPhase::Ready { endpoints }),
             Finding::Unready(why) => self.set_phase(ProcessPhase::Unready { why }),
             Finding::Failed(why) => {
                 self.set_phase(ProcessPhase::Unready { why: why.clone() });
@@ -297,6 +299,16 @@ impl Run<'_> {
             },
             finished_at,
         }
+    }
+}
+
+/// Returns where a program takes requests.
+fn endpoints(spec: &ProcessSpec, command: &Command) -> Endpoints {
+    let own = |declared| SocketAddr::from((Ipv4Addr::LOCALHOST, command.port(declared)));
+    Endpoints {
+        http: own(spec.main_port()),
+        grpc: own(spec.grpc_port()),
+        is_h2c: spec.is_h2c,
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod fixture;
 mod fleet;
+mod grpc_probes;
 mod life;
 mod orphans;
 mod probes;

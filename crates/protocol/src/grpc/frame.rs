@@ -159,6 +159,24 @@ pub fn parse_timeout(text: &str) -> Option<Duration> {
     }
 }
 
+/// Returns the header `grpc-timeout` for a time: in the smallest unit in which it has up to eight digits, rounded down.
+#[must_use]
+pub fn format_timeout(timeout: Duration) -> String {
+    const MOST: u128 = 99_999_999;
+    let seconds = u128::from(timeout.as_secs());
+    let units = [
+        (timeout.as_nanos(), 'n'),
+        (timeout.as_micros(), 'u'),
+        (timeout.as_millis(), 'm'),
+        (seconds, 'S'),
+        (seconds.checked_div(60).unwrap_or(0), 'M'),
+    ];
+    let fitting = units.into_iter().find(|(number, _)| *number <= MOST);
+    let hours = seconds.checked_div(3_600).unwrap_or(0).min(MOST);
+    let (number, unit) = fitting.unwrap_or((hours, 'H'));
+    format!("{number}{unit}")
+}
+
 /// Returns `text` as the trailer `grpc-message` carries it.
 #[must_use]
 pub fn percent_encode(text: &str) -> String {

@@ -93,7 +93,9 @@ mod tests {
     #[test]
     fn one_that_takes_requests_is_enough() {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let ready = process(ProcessPhase::Ready { address });
+        let ready = process(ProcessPhase::Ready {
+            endpoints: address.into(),
+        });
         let down = process(ProcessPhase::BackOff { again_at: 1 });
         let mut crew = Crew {
             n_ordered: 2,

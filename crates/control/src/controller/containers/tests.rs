@@ -195,8 +195,8 @@ fn what_a_container_asks_for_in_vain_is_refused_by_name() {
         ("ports", json!([{"containerPort": 0}]), "port 0 is none"),
         (
             "readinessProbe",
-            json!({"grpc": {"port": 1}}),
-            "readinessProbe: grpc probes",
+            json!({"grpc": {"port": 1}, "tcpSocket": {"port": 1}}),
+            "readinessProbe: exactly one of httpGet, tcpSocket, exec and grpc",
         ),
         (
             "livenessProbe",

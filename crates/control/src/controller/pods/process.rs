@@ -148,7 +148,7 @@ mod tests {
             "1970-01-01T00:00:03Z"
         );
         state.phase = ProcessPhase::Ready {
-            address: std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
+            endpoints: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
         };
         assert!(shown(&state).is_ready);
         state = ProcessState {

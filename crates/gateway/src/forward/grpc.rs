@@ -1,0 +1,171 @@
+//! One gRPC request that a process answers: streamed both ways, its end told in a status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_base::Code;
+use coracle_protocol::code_of_grpc;
+use coracle_serving::{Outcome, ProcessLease, Protocol, ServedModel};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::body::{BoundedBody, CallEnd, Limit, Wanted};
+use super::call::{Kind, NoAnswer, Outgoing, answer};
+use super::{Fault, ForwardedBody};
+use crate::body::{ReplyBody, RequestBody};
+use crate::connection::Handler;
+use crate::grpc::{GRPC_STATUS, Noted, failure, is_grpc, timeout_of, trailers_only};
+use crate::infer::{Failure, too_late};
+
+/// An answer that has begun.
+struct Answered {
+    response: Response<Incoming>,
+    lease: ProcessLease,
+    limit: Limit,
+    wanted: Wanted,
+}
+
+impl Handler {
+    /// Passes a gRPC request on to a process of `model`, and its answer back; returns what is to be logged, too.
+    ///
+    /// The wait for the beginning of an answer is bounded as for HTTP, the whole of it by the caller's deadline alone: a
+    /// stream may be silent for as long as both ends like.
+    pub(crate) async fn forward_grpc(
+        &self,
+        model: Arc<ServedModel>,
+        path: &str,
+        (head, body): (Parts, RequestBody),
+        request_id: HeaderValue,
+        started: Duration,
+    ) -> (Response<ReplyBody>, Noted) {
+        let call = model.start_call(self.calls.worker, started);
+        let n_bytes_in = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let protocol = protocol(path);
+        let result = self
+            .answer_of_process(&model, path, (&head, body), &request_id, started)
+            .await;
+        let mut noted = Noted {
+            n_bytes_in,
+            model: Some(Arc::clone(&model)),
+            code: None,
+        };
+        let response = match result {
+            Ok(answered) => {
+                let Answered {
+                    response,
+                    lease,
+                    limit,
+                    wanted,
+                } = answered;
+                let outcome = outcome_in(response.headers());
+                noted.code = outcome.and_then(Outcome::err);
+                let end = CallEnd {
+                    call,
+                    lease,
+                    protocol,
+                    outcome,
+                    clock: Arc::clone(&self.shared.clock),
+                };
+                let (head, body) = answer(response, request_id);
+                let body = ForwardedBody::new(body, end, limit, Some(wanted));
+                Response::from_parts(head, ReplyBody::forwarded(body))
+            }
+            Err(failure) => {
+                noted.code = Some(failure.code);
+                model.log(&format!("no answer: {}", failure.message));
+                call.finish(protocol, Err(failure.code), self.shared.clock.monotonic());
+                trailers_only(&failure, request_id)
+            }
+        };
+        (response, noted)
+    }
+
+    /// Returns what a process answers, from its beginning on.
+    async fn answer_of_process(
+        &self,
+        model: &ServedModel,
+        path: &str,
+        (head, body): (&Parts, RequestBody),
+        request_id: &HeaderValue,
+        started: Duration,
+    ) -> Result<Answered, Failure> {
+        let timeout = timeout_of(&head.headers)?;
+        let elapsed = self.shared.clock.monotonic().saturating_sub(started);
+        let now = Instant::now();
+        let until = timeout
+            .map(|timeout| (timeout, timeout.saturating_sub(elapsed)))
+            .and_then(|(timeout, left)| Some((timeout, now.checked_add(left)?)));
+        let wait = model.timeout().unwrap_or(self.calls.request_timeout);
+        let deadline = now.checked_add(wait);
+        let deadline = until.map(|(_, until)| until).into_iter().chain(deadline);
+        let deadline = deadline.min().unwrap_or(now);
+        let outgoing = Outgoing {
+            head,
+            target: path,
+            request_id,
+            kind: Kind::Grpc {
+                until: until.map(|(_, until)| until),
+            },
+        };
+        let (body, wanted) = BoundedBody::unbounded(body);
+        let wait = timeout.map_or(wait, |timeout| timeout.min(wait));
+        let passed = self.pass_on(model, &outgoing, body, deadline).await;
+        let (response, lease) = passed.map_err(|no_answer| no_answer.failure(model, wait))?;
+        if response.status() != StatusCode::OK || !is_grpc(response.headers()) {
+            return Err(not_grpc(model, response.status()));
+        }
+        Ok(Answered {
+            response,
+            lease,
+            limit: Limit::Until(until),
+            wanted,
+        })
+    }
+}
+
+impl NoAnswer {
+    /// Returns it as gRPC tells it.
+    fn failure(self, model: &ServedModel, wait: Duration) -> Failure {
+        match self {
+            Self::Refused(refusal) => refusal.into(),
+            Self::Fault(Fault::Late) => too_late(wait),
+            Self::Fault(fault) => failure(fault.code(), &fault.message(model.name(), wait)),
+        }
+    }
+}
+
+/// Returns the failure that an answer in HTTP alone is, as gRPC maps its statuses.
+fn not_grpc(model: &ServedModel, status: StatusCode) -> Failure {
+    let code = match status.as_u16() {
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Internal,
+    };
+    let message = format!(
+        "the process of '{}' answered with the HTTP status {}, and not in gRPC",
+        model.name(),
+        status.as_u16()
+    );
+    failure(code, &message)
+}
+
+/// Returns how a call ended, from its trailers or from the head of an answer that is nothing else.
+pub(super) fn outcome_in(headers: &HeaderMap) -> Option<Outcome> {
+    let status = headers.get(GRPC_STATUS)?;
+    let status = status.to_str().ok().and_then(|status| status.parse().ok());
+    Some(code_of_grpc(status.unwrap_or(-1)).map_or(Ok(()), Err))
+}
+
+/// Returns the protocol that a method is of, for the counts.
+fn protocol(path: &str) -> Protocol {
+    if path.starts_with("/inference.") {
+        Protocol::Grpc
+    } else if path.starts_with("/tensorflow.serving.") {
+        Protocol::TfsGrpc
+    } else {
+        Protocol::Other
+    }
+}
