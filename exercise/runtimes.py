@@ -333,6 +333,11 @@ def faulty(stage):
         path = "jsonpath={.status.conditions[?(@.type=='Ready')]}"
         seen = lambda: stage.ns("get", "inferenceservice", name, "-o", path)
         wait_until(lambda: message in seen() and reason in seen(), f"{name} says {message!r}")
+    overdue = FAULTY.replace("metadata: { name: NAME }", 'metadata: { name: overdue, annotations: { serving.knative.dev/progress-deadline: "2s" } }')
+    stage.apply(overdue.replace("COMMAND", "sleep 1000"))
+    path = "jsonpath={.status.conditions[?(@.type=='Ready')]}"
+    seen = wait_until(lambda: (now := stage.ns("get", "inferenceservice", "overdue", "-o", path)) and "ProgressDeadlineExceeded" in now and now, "a deadline")
+    check("not ready within 2 s: readiness probe: nothing listens on port" in seen, "what the probe sees", seen)
     [pod] = stage.pods("crashes")
     state = wait_until(lambda: stage.pods("crashes")[0]["status"]["containerStatuses"][0]["state"].get("waiting"), "it waits")
     check(state["reason"] == "CrashLoopBackOff", "CrashLoopBackOff", state)
@@ -342,7 +347,7 @@ def faulty(stage):
     stage.apply(image)
     why = wait_until(lambda: stage.ns("get", "inferenceservice", "image-only", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}"), "a condition")
     check("this machine runs no images" in why and "--image 'some/image:v1=" in why, "an image alone says what to do", why)
-    stage.ns("delete", "inferenceservice", "image-only", *commands)
+    stage.ns("delete", "inferenceservice", "image-only", "overdue", *commands)
     say("programs that crash, never listen, ignore SIGTERM or flood their log say so; an image alone says what to do")
 
 

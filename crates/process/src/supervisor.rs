@@ -18,7 +18,7 @@ use crate::back_off::{BackOff, BackOffPace};
 use crate::cgroup::Cgroups;
 use crate::guarded::GuardCommand;
 use crate::log::{LogSink, Stream};
-use run::Run;
+use run::{Progress, Run};
 
 /// A replica that is to run.
 #[derive(Clone)]
@@ -117,11 +117,13 @@ struct Supervisor {
 
 impl Supervisor {
     async fn run(mut self) {
+        let progress = Progress::new(&self.launch);
         while !*self.stop.borrow() {
             let started = Instant::now();
             let run = Run {
                 launch: &self.launch,
                 state: &self.state,
+                progress: &progress,
             };
             let exit = run.to_its_end(&mut self.stop).await;
             if is_told(&self.stop) {

@@ -225,7 +225,7 @@ pub enum RevisionState {
 /// Why a revision could not be loaded.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct LoadFailure {
-    /// The kind of failure.
+    /// The kind of failure; `DeadlineExceeded` for a process that was not ready in time.
     #[serde(serialize_with = "write_code", deserialize_with = "read_code")]
     pub code: Code,
     /// What happened, and what to do about it.

@@ -42,6 +42,10 @@ pub struct ProcessSpec {
     pub liveness: Option<Probe>,
     /// How long it may take to end after SIGTERM, in seconds, before SIGKILL.
     pub grace_seconds: u32,
+    /// How long it may take until it is ready for the first time, in seconds, restarts included; then that is a failure,
+    /// though it goes on. `None` for any time.
+    #[serde(default)]
+    pub progress_seconds: Option<u32>,
     /// What it may use.
     pub limits: ProcessLimits,
 }
@@ -172,6 +176,11 @@ pub enum ProcessPhase {
     /// It runs and has not answered its probes yet.
     Starting {
         /// What it is waiting for.
+        why: String,
+    },
+    /// It runs, and was not ready in time; it may still become so.
+    Overdue {
+        /// What it is waiting for, and since when.
         why: String,
     },
     /// It takes requests.

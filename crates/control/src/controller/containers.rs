@@ -26,6 +26,10 @@ const STORAGE_URI: &str = "STORAGE_URI";
 /// How long a program may take to end, if the manifest does not say.
 const GRACE_SECONDS: u32 = 30;
 
+/// The annotation for the time that a program may take until it is ready, and that time without it.
+const PROGRESS_DEADLINE: &str = "serving.knative.dev/progress-deadline";
+const PROGRESS_SECONDS: u32 = 600;
+
 /// What a translation needs besides the predictor.
 #[derive(Clone, Copy)]
 pub(super) struct Around<'a> {
@@ -203,7 +207,21 @@ fn process(
         grpc_port: ports.grpc,
         is_h2c: ports.is_h2c,
         grace_seconds: grace.map_or(GRACE_SECONDS, |grace| u32::try_from(grace).unwrap_or(0)),
+        progress_seconds: Some(progress_seconds(around.service)?),
         limits: limits(container).map_err(in_container)?,
+    })
+}
+
+/// Returns how long a program may take until it is ready, Knative's annotation and default.
+fn progress_seconds(service: &Value) -> Result<u32, String> {
+    let Some(text) = object::text(service, "annotations", PROGRESS_DEADLINE) else {
+        return Ok(PROGRESS_SECONDS);
+    };
+    let time = humantime::parse_duration(text).ok();
+    let whole = time.filter(|time| time.subsec_nanos() == 0 && !time.is_zero());
+    let seconds = whole.and_then(|time| u32::try_from(time.as_secs()).ok());
+    seconds.ok_or_else(|| {
+        format!("annotation {PROGRESS_DEADLINE}: {text:?} is no time in whole seconds, such as 600s or 10m")
     })
 }
 

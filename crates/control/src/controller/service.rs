@@ -15,6 +15,7 @@ use coracle_api::status::{
     Address, ComponentStatus, Components, Condition, FailureInfo, InferenceServiceStatus,
     ModelCopies, ModelStates, ModelStatus, TrafficTarget,
 };
+use coracle_base::Code;
 use coracle_serving::{
     LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId, RevisionState,
     ServiceId, Sticky,
@@ -567,7 +568,10 @@ impl View<'_> {
         match self.state(revision) {
             Some(RevisionState::Ready { .. }) => Verdict::True,
             Some(RevisionState::Failed { failure, .. }) => Verdict::no(
-                "RevisionFailed",
+                match failure.code {
+                    Code::DeadlineExceeded => "ProgressDeadlineExceeded",
+                    _ => "RevisionFailed",
+                },
                 format!(
                     "Revision \"{revision}\" failed with message: {}.",
                     failure.message.trim_end_matches('.')

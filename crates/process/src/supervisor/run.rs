@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_base::ByteCount;
@@ -30,6 +31,29 @@ const QUEUE_FINDINGS: usize = 8;
 pub(super) struct Run<'a> {
     pub(super) launch: &'a Launch,
     pub(super) state: &'a watch::Sender<ProcessState>,
+    pub(super) progress: &'a Progress,
+}
+
+/// Until when a replica is to be ready for the first time, in one run or several.
+pub(super) struct Progress {
+    until: Option<Instant>,
+    was_ready: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn new(launch: &Launch) -> Self {
+        let time = launch.spec.progress_seconds;
+        let time = time.map(|seconds| launch.second.saturating_mul(seconds));
+        Self {
+            until: time.and_then(|time| Instant::now().checked_add(time)),
+            was_ready: AtomicBool::new(false),
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        let is_past = self.until.is_some_and(|until| Instant::now() >= until);
+        is_past && !self.was_ready.load(Ordering::Relaxed)
+    }
 }
 
 /// A program that is running.
@@ -152,6 +176,7 @@ impl Run<'_> {
         let memory = self.watch_memory(pid, program.cgroup.is_some());
         tokio::pin!(probes, memory);
         let mut ending: Option<Ending> = None;
+        let mut overdue_at = self.progress.until.filter(|_| !self.progress.is_overdue());
         loop {
             let kill_at = ending.as_ref().and_then(|ending| ending.kill_at);
             let is_ending = ending.is_some();
@@ -173,6 +198,11 @@ impl Run<'_> {
                     program.guarded.kill();
                     ending = ending.map(|ending| Ending { kill_at: None, ..ending });
                 }
+                () = until(overdue_at), if !is_ending => {
+                    overdue_at = None;
+                    let phase = self.state.borrow().phase.clone();
+                    self.set_phase(phase);
+                }
                 () = &mut probes, if !is_ending => {}
             }
         }
@@ -182,7 +212,10 @@ impl Run<'_> {
     fn take(&self, finding: Finding, endpoints: Endpoints, guarded: &Guarded) -> Option<Ending> {
         match finding {
             Finding::Waiting(why) => self.set_phase(starting(&why)),
-            Finding::Ready => self.set_phase(ProcessPhase::Ready { endpoints }),
+            Finding::Ready => {
+                self.progress.was_ready.store(true, Ordering::Relaxed);
+                self.set_phase(ProcessPhase::Ready { endpoints });
+            }
             Finding::Unready(why) => self.set_phase(ProcessPhase::Unready { why }),
             Finding::Failed(why) => {
                 self.set_phase(ProcessPhase::Unready { why: why.clone() });
@@ -236,7 +269,17 @@ impl Run<'_> {
         }
     }
 
+    /// Enters a phase; one that comes too late is another.
     fn set_phase(&self, phase: ProcessPhase) {
+        let phase = match phase {
+            ProcessPhase::Starting { why } if self.progress.is_overdue() => {
+                let seconds = self.launch.spec.progress_seconds.unwrap_or_default();
+                ProcessPhase::Overdue {
+                    why: format!("not ready within {seconds} s: {why}"),
+                }
+            }
+            phase => phase,
+        };
         self.state.send_if_modified(|state| {
             let is_new = state.phase != phase;
             if is_new {

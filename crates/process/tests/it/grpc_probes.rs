@@ -89,6 +89,29 @@ async fn a_replica_is_ready_while_its_service_is_serving() {
 }
 
 #[tokio::test]
+async fn one_that_is_not_ready_in_time_is_overdue_until_it_is() {
+    let fixture = Fixture::new();
+    let is_well = Arc::new(AtomicBool::new(false));
+    let port = health_server(Arc::clone(&is_well)).await;
+    let spec = ProcessSpec {
+        progress_seconds: Some(3),
+        ..asking(port, "known")
+    };
+    let replica = fixture.start(spec);
+    let mut states = replica.subscribe();
+    let overdue = |phase: &ProcessPhase| matches!(phase, ProcessPhase::Overdue { why } if why == "not ready within 3 s: readiness probe: grpc health of \"known\": NOT_SERVING");
+    until(&mut states, |state| overdue(&state.phase)).await;
+    is_well.store(true, Ordering::SeqCst);
+    let state = until(&mut states, is_ready).await;
+    assert_eq!(state.n_restarts, 0);
+    // Once it has been ready, it is never overdue again.
+    is_well.store(false, Ordering::SeqCst);
+    let state = until(&mut states, |state| !is_ready(state)).await;
+    assert!(matches!(state.phase, ProcessPhase::Unready { .. }));
+    replica.stopped().await;
+}
+
+#[tokio::test]
 async fn what_is_no_health_service_says_so() {
     let fixture = Fixture::new();
     let port = health_server(Arc::new(AtomicBool::new(true))).await;

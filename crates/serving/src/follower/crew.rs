@@ -41,6 +41,18 @@ impl Crew {
                 failure: failure(state),
             };
         }
+        let overdue = self.states.iter().find_map(|state| match &state.phase {
+            ProcessPhase::Overdue { why } => Some(why),
+            _ => None,
+        });
+        if let Some(why) = overdue {
+            let failure = LoadFailure {
+                code: Code::DeadlineExceeded,
+                message: format!("the process is {why}"),
+                is_transient: false,
+            };
+            return RevisionState::Failed { attempt, failure };
+        }
         let progress = self.states.first().map(|state| match &state.phase {
             ProcessPhase::Starting { why } | ProcessPhase::Unready { why } => {
                 // What comes again and again says more than what is being waited for.
@@ -112,6 +124,13 @@ mod tests {
             panic!()
         };
         assert!(!failure.is_transient);
+        let why = "not ready within 600 s: x".to_owned();
+        crew.states = vec![process(ProcessPhase::Overdue { why })];
+        let RevisionState::Failed { failure, .. } = crew.state(0) else {
+            panic!()
+        };
+        assert_eq!(failure.code, Code::DeadlineExceeded);
+        assert_eq!(failure.message, "the process is not ready within 600 s: x");
         (crew.n_ordered, crew.states) = (0, vec![]);
         assert_eq!(crew.state(0), state(0));
     }

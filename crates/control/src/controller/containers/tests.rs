@@ -224,6 +224,22 @@ fn what_a_container_asks_for_in_vain_is_refused_by_name() {
 }
 
 #[test]
+fn the_progress_deadline_is_knatives() {
+    let cases = [
+        (json!({}), Some(600)),
+        (json!({(PROGRESS_DEADLINE): "30s"}), Some(30)),
+        (json!({(PROGRESS_DEADLINE): "1h10m"}), Some(4_200)),
+        (json!({(PROGRESS_DEADLINE): "1500ms"}), None),
+        (json!({(PROGRESS_DEADLINE): "0s"}), None),
+        (json!({(PROGRESS_DEADLINE): "soon"}), None),
+    ];
+    for (annotations, expected) in cases {
+        let service = json!({"metadata": {"annotations": annotations}});
+        assert_eq!(progress_seconds(&service).ok(), expected, "{service}");
+    }
+}
+
+#[test]
 fn what_has_no_program_says_what_to_do() {
     let image = json!({"containers": [{"name": "c", "image": "other:v1"}]});
     let cases = [
