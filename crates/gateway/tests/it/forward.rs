@@ -21,7 +21,7 @@ pub(crate) fn start(limits: Limits, backends: &Arc<Backends>, percent: u8) -> Ru
     start_waking(limits, backends, percent, || ())
 }
 
-fn start_waking(
+pub(crate) fn start_waking(
     limits: Limits,
     backends: &Arc<Backends>,
     percent: u8,

@@ -14,7 +14,7 @@ use hyper::{HeaderMap, Request};
 
 use crate::client::send as send_http;
 use crate::fixture::Running;
-use crate::forward::{backends, nobody, start};
+use crate::forward::{backends, nobody, start, start_waking};
 use crate::upstream::Upstream;
 use crate::upstream_grpc::{GrpcUpstream, framed};
 
@@ -379,6 +379,29 @@ fn a_caller_that_goes_cancels_at_the_process_and_is_no_failure() {
         ),
         0
     );
+}
+
+#[test]
+fn a_process_that_cannot_be_reached_is_passed_over_and_one_that_sleeps_is_woken() {
+    let upstream = GrpcUpstream::start();
+    let all = backends(&[nobody(), upstream.address, nobody()]);
+    let server = start(Limits::default(), &all, 100);
+    for _ in 0..6 {
+        let ended = ask(&server, "/any.Service/Echo", &[], framed(b"x"));
+        assert_eq!(ended.messages, ["x"]);
+    }
+    let none = backends(&[]);
+    let (waking, address) = (std::sync::Arc::clone(&none), upstream.address);
+    let server = start_waking(Limits::default(), &none, 100, move || {
+        waking.set(&[address.into()]);
+    });
+    let ended = ask(&server, "/any.Service/Echo", &[], framed(b"x"));
+    assert_eq!(ended.messages, ["x"]);
+    // One that does not come within the caller's time.
+    let asleep = start(Limits::default(), &backends(&[]), 100);
+    let headers = [("grpc-timeout", "50m")];
+    let ended = ask(&asleep, "/any.Service/Echo", &headers, framed(b"x"));
+    assert_eq!(ended.status(), "4", "{ended:?}");
 }
 
 #[test]
