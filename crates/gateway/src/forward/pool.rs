@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use h2::Reason;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
@@ -184,8 +185,11 @@ fn broken(error: &hyper::Error, place: Place) -> Fault {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(error) = cause.downcast_ref::<h2::Error>()
-            && error.is_go_away()
             && error.is_library()
+            && matches!(
+                error.reason(),
+                Some(Reason::FRAME_SIZE_ERROR | Reason::PROTOCOL_ERROR)
+            )
         {
             // What came back was no HTTP/2.
             return Fault::NotHttp2(place.address.port());
