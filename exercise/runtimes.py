@@ -308,7 +308,7 @@ def any_grpc(stage):
 
         fails("Refuses", grpc.StatusCode.FAILED_PRECONDITION, "not today", timeout=20)
         fails("Absent", grpc.StatusCode.UNIMPLEMENTED, "", timeout=20)
-        fails("Hangs", grpc.StatusCode.DEADLINE_EXCEEDED, "", timeout=0.5)
+        fails("Hangs", grpc.StatusCode.DEADLINE_EXCEEDED, "", timeout=1)
         hanging = channel.unary_unary("/example.Echo/Hangs").future(b"a", timeout=60)
         log = lambda: stage.ns("logs", "-l", "serving.kserve.io/inferenceservice=echo", "--tail=-1")
         wait_until(lambda: log().count("hangs") == 2, "the call is at the program")

@@ -364,7 +364,7 @@ fn a_caller_that_goes_cancels_at_the_process_and_is_no_failure() {
     }
     // One whose time is over while its caller goes on sending.
     with(server.address, async |sender| {
-        let headers = [("grpc-timeout", "50m")];
+        let headers = [("grpc-timeout", "500m")];
         let mut call = begin(&sender, (HOST, "/any.Service/Hangs"), &headers).await;
         call.request.send_data(framed(b"x"), false).unwrap();
         assert_eq!(upstream.cancelled.recv().await, Some(Reason::CANCEL));
@@ -372,13 +372,9 @@ fn a_caller_that_goes_cancels_at_the_process_and_is_no_failure() {
     // The connections, one for each event loop, are still good for the next.
     assert_eq!(ask(&server, "/a.B/Echo", &[], framed(b"x")).messages, ["x"]);
     assert!(upstream.n_connections() <= 2);
-    assert_eq!(
-        metric(
-            &server,
-            "coracle_requests_in_flight{model=\"sum\",namespace=\"n\",revision=\"r\"}"
-        ),
-        0
-    );
+    // The process may hear of it a moment before it is counted.
+    let in_flight = "coracle_requests_in_flight{model=\"sum\",namespace=\"n\",revision=\"r\"}";
+    assert!((0..1_000).any(|_| metric(&server, in_flight) == 0));
 }
 
 #[test]
