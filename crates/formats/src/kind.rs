@@ -17,7 +17,7 @@ pub(crate) enum FileKind {
     LightgbmText,
     /// CatBoost's binary form.
     CatboostBinary,
-    /// A zip archive: a skops file, most likely.
+    /// A zip archive: a skops file or nothing that is read.
     Zip,
 }
 

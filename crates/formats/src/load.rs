@@ -154,13 +154,16 @@ fn read_content(
     let parsed;
     let content = match kind::of(bytes) {
         FileKind::Pickle => {
-            let graph = sklearn::read(bytes).map_err(from_pickle)?;
+            let graph = sklearn::read(bytes)
+                .map_err(|error| from_pickle(error, "pickle or joblib file"))?;
             parsed = clock.monotonic();
             from_sklearn(&graph)?
         }
         FileKind::Zip => {
-            let message = "skops files and other zip archives are not supported; save the model with joblib or pickle";
-            return Err(LoadError::new(LoadErrorKind::Unsupported, message));
+            let graph =
+                sklearn::read_skops(bytes).map_err(|error| from_pickle(error, "skops file"))?;
+            parsed = clock.monotonic();
+            from_sklearn(&graph)?
         }
         FileKind::LightgbmText => {
             let text = str::from_utf8(bytes).map_err(|error| {
@@ -243,7 +246,7 @@ fn from_booster(library: &str, format: &str, converted: Converted) -> Content {
     }
 }
 
-fn from_pickle(error: coracle_pickle::Error) -> LoadError {
+fn from_pickle(error: coracle_pickle::Error, file: &str) -> LoadError {
     let kind = match error.kind() {
         ErrorKind::UnknownGlobal => LoadErrorKind::Refused,
         ErrorKind::LimitExceeded => LoadErrorKind::LimitExceeded,
@@ -251,13 +254,16 @@ fn from_pickle(error: coracle_pickle::Error) -> LoadError {
         _ => LoadErrorKind::Malformed,
     };
     let message = match kind {
-        LoadErrorKind::Malformed => format!("not a sound pickle or joblib file: {error}"),
+        LoadErrorKind::Malformed => format!("not a sound {file}: {error}"),
         _ => error.to_string(),
     };
     LoadError::new(kind, message)
 }
 
 fn describe_file(info: &FileInfo) -> String {
+    if let Some(release) = &info.skops {
+        return format!("skops {release}, protocol {}", info.protocol);
+    }
     let writer = if info.joblib { "joblib" } else { "pickle" };
     format!(
         "{writer} ({}), pickle protocol {}",

@@ -1,4 +1,4 @@
-//! scikit-learn estimators, from the graph of a pickle; and those of XGBoost among or without them.
+//! scikit-learn estimators, from the graph of a pickle or of a skops file; and those of XGBoost among or without them.
 //!
 //! One file per family; [`convert`] dispatches on the class. Attribute names, layouts and how releases differ
 //! are facts of scikit-learn's own source, releases 1.0 to 1.9.
@@ -47,6 +47,8 @@ use coracle_pickle::{ClassTable, Graph, Limits};
 
 use version::Version;
 
+static TABLE: LazyLock<ClassTable> = LazyLock::new(|| ClassTable::new(globals::GLOBALS));
+
 /// A converted estimator with what belongs to it.
 #[derive(Debug)]
 pub(crate) struct Converted {
@@ -63,8 +65,15 @@ pub(crate) struct Converted {
 /// # Errors
 /// Those of [`coracle_pickle::read`].
 pub(crate) fn read(bytes: &[u8]) -> Result<Graph, coracle_pickle::Error> {
-    static TABLE: LazyLock<ClassTable> = LazyLock::new(|| ClassTable::new(globals::GLOBALS));
     coracle_pickle::read(bytes, &TABLE, &Limits::default())
+}
+
+/// Reads a skops file that may hold scikit-learn's classes.
+///
+/// # Errors
+/// Those of [`coracle_pickle::read_skops`].
+pub(crate) fn read_skops(bytes: &[u8]) -> Result<Graph, coracle_pickle::Error> {
+    coracle_pickle::read_skops(bytes, &TABLE, &Limits::default())
 }
 
 /// Converts the value of a file.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::globals::Special;
-use crate::machine::{Machine, latin1};
+use crate::machine::latin1;
+use crate::names::Unknown;
 use crate::slot::Slot;
 use crate::{Error, Node, NodeId, Object, UnknownGlobal};
 
@@ -16,11 +17,10 @@ const PLACE_STEPS_MAX: usize = 12;
 const KEY_CHARS_MAX: usize = 40;
 
 /// Makes the nodes of a graph and its root. Nodes that the root does not reach become `None`.
-pub(crate) fn nodes(machine: Machine<'_>, root: NodeId) -> Result<(Vec<Node>, NodeId), Error> {
-    let reached = reach(&machine.slots, root, None);
+pub(crate) fn nodes(slots: Vec<Slot<'_>>, root: NodeId) -> Result<(Vec<Node>, NodeId), Error> {
+    let reached = reach(&slots, root, None);
     let mut problem = None;
-    let mut states: Vec<NodeId> = machine
-        .slots
+    let mut states: Vec<NodeId> = slots
         .iter()
         .zip(&reached)
         .filter_map(|(slot, is_reached)| match slot {
@@ -32,10 +32,9 @@ pub(crate) fn nodes(machine: Machine<'_>, root: NodeId) -> Result<(Vec<Node>, No
     states.sort_unstable();
     states.dedup();
     for state in states {
-        check_attributes(&machine.slots, state)?;
+        check_attributes(&slots, state)?;
     }
-    let aliases: HashMap<u32, NodeId> = machine
-        .slots
+    let aliases: HashMap<u32, NodeId> = slots
         .iter()
         .enumerate()
         .filter_map(|(index, slot)| match slot {
@@ -43,8 +42,7 @@ pub(crate) fn nodes(machine: Machine<'_>, root: NodeId) -> Result<(Vec<Node>, No
             _ => None,
         })
         .collect();
-    let mut nodes: Vec<Node> = machine
-        .slots
+    let mut nodes: Vec<Node> = slots
         .into_iter()
         .zip(reached)
         .map(|(slot, is_reached)| match is_reached {
@@ -64,12 +62,16 @@ pub(crate) fn nodes(machine: Machine<'_>, root: NodeId) -> Result<(Vec<Node>, No
 }
 
 /// Makes the error that names every unknown global.
-pub(crate) fn unknown_globals(machine: &Machine<'_>, root: Option<NodeId>) -> Error {
-    let mut places: Vec<Option<String>> = vec![None; machine.unknown.len()];
+pub(crate) fn unknown_globals(
+    slots: &[Slot<'_>],
+    unknown: &[Unknown],
+    root: Option<NodeId>,
+) -> Error {
+    let mut places: Vec<Option<String>> = vec![None; unknown.len()];
     if let Some(root) = root {
-        let mut parents = vec![None; machine.slots.len()];
-        let reached = reach(&machine.slots, root, Some(&mut parents));
-        for (index, slot) in machine.slots.iter().enumerate() {
+        let mut parents = vec![None; slots.len()];
+        let reached = reach(slots, root, Some(&mut parents));
+        for (index, slot) in slots.iter().enumerate() {
             let (Slot::Unknown(number) | Slot::Opaque(number)) = slot else {
                 continue;
             };
@@ -77,12 +79,11 @@ pub(crate) fn unknown_globals(machine: &Machine<'_>, root: Option<NodeId>) -> Er
             if let Some(place @ None) = places.get_mut(*number)
                 && is_reached
             {
-                *place = Some(place_of(&machine.slots, &parents, index));
+                *place = Some(place_of(slots, &parents, index));
             }
         }
     }
-    let globals = machine
-        .unknown
+    let globals = unknown
         .iter()
         .zip(places)
         .map(|(unknown, place)| UnknownGlobal {
@@ -150,6 +151,10 @@ fn finish(slot: Slot<'_>, problem: &mut Option<&'static str>) -> Node {
 
 /// Attributes must have names, and none may change what an object is.
 fn check_attributes(slots: &[Slot<'_>], state: NodeId) -> Result<(), Error> {
+    let state = match slots.get(state.index()) {
+        Some(Slot::Alias(target)) => *target,
+        _ => state,
+    };
     let Some(Slot::Ready(Node::Dict(entries))) = slots.get(state.index()) else {
         return Ok(());
     };

@@ -81,10 +81,12 @@ pub(crate) struct Contents {
 pub struct FileInfo {
     /// The compression around the pickle.
     pub container: Container,
-    /// The pickle protocol, 0 to 5: the highest that the file's outer pickle declares.
+    /// The pickle protocol, 0 to 5: the highest that the file's outer pickle declares; of skops files their own.
     pub protocol: u8,
     /// Whether arrays are stored joblib's way.
     pub joblib: bool,
+    /// The release of skops that wrote the file, as it says; `None` for pickles.
+    pub skops: Option<Box<str>>,
     /// The size after decompression, in bytes.
     pub inflated_bytes: usize,
 }

@@ -1,4 +1,4 @@
-//! Safe reader of pickle, joblib and numpy files into a plain object graph; executes nothing.
+//! Safe reader of pickle, joblib, skops and numpy files into a plain object graph; executes nothing.
 //!
 //! [`read`] takes the bytes of a file and a [`ClassTable`] of the names that the caller knows, and gives
 //! a [`Graph`]: an arena of [`Node`]s with shared identity. Names outside the reader's own closed set
@@ -7,7 +7,7 @@
 //!
 //! Everything a file declares (lengths, shapes, counts, compressed sizes) is checked against [`Limits`]
 //! and against the bytes that are really there, before memory is taken. Nothing recurses over depth
-//! that a file chooses. [`read_npy`] reads one `.npy` array by the same rules.
+//! that a file chooses. [`read_skops`] reads the archives of skops, [`read_npy`] one `.npy` array, by the same rules.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -25,14 +25,18 @@ mod dtype;
 mod error;
 mod globals;
 mod graph;
+mod json;
 mod layout;
 mod limits;
 mod machine;
+mod names;
 mod npy;
 mod opcode;
+mod skops;
 mod slot;
 mod sparse;
 mod text;
+mod zip;
 
 pub use array::Array;
 pub use class_table::{ClassTable, GlobalForm, KnownGlobal};
@@ -41,6 +45,7 @@ pub use error::{Error, ErrorKind, UnknownGlobal};
 pub use graph::{Container, FileInfo, Graph, Node, NodeId, Object};
 pub use limits::Limits;
 pub use npy::read_npy;
+pub use skops::read_skops;
 pub use sparse::SparseMatrix;
 
 /// Reads a pickle or joblib file into a graph.
@@ -57,17 +62,22 @@ pub fn read(bytes: &[u8], table: &ClassTable, limits: &Limits) -> Result<Graph, 
     let (container, pickle) = container::inflate(bytes, limits)?;
     let mut machine = machine::Machine::new(&pickle, table, limits);
     let outcome = machine.read_all();
-    if !machine.unknown.is_empty() {
+    if !machine.names.unknown.is_empty() {
         // An unknown name says more than whatever else may be wrong with the file.
-        return Err(assemble::unknown_globals(&machine, outcome.ok()));
+        return Err(assemble::unknown_globals(
+            &machine.slots,
+            &machine.names.unknown,
+            outcome.ok(),
+        ));
     }
     let root = outcome?;
     let info = FileInfo {
         container,
         protocol: machine.protocol,
         joblib: machine.is_joblib,
+        skops: None,
         inflated_bytes: pickle.len(),
     };
-    let (nodes, root) = assemble::nodes(machine, root)?;
+    let (nodes, root) = assemble::nodes(machine.slots, root)?;
     Ok(Graph { nodes, root, info })
 }

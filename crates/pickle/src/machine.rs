@@ -10,7 +10,7 @@ mod stack;
 use std::borrow::Cow;
 
 use crate::cursor::Cursor;
-use crate::globals::{self, Special};
+use crate::names::Names;
 use crate::opcode as op;
 use crate::slot::Slot;
 use crate::{ClassTable, Error, Limits, Node, NodeId, text};
@@ -21,32 +21,18 @@ use stack::{Memo, Stack};
 /// Derived values may take this much whatever the file's size.
 const DERIVED_BYTES_FREE: usize = 1 << 20;
 
-/// How much of an unknown name is kept, in characters.
-const NAME_CHARS_MAX: usize = 200;
-
-/// How many unknown names are kept.
-const UNKNOWN_NAMES_MAX: usize = 100;
-
 /// Reads one file.
 #[derive(Debug)]
 pub(crate) struct Machine<'a> {
     cursor: Cursor<'a>,
-    table: &'a ClassTable,
     limits: &'a Limits,
     pub(crate) slots: Vec<Slot<'a>>,
-    pub(crate) unknown: Vec<Unknown>,
+    pub(crate) names: Names<'a>,
     pub(crate) protocol: u8,
     pub(crate) is_joblib: bool,
     n_opcodes: u64,
     derived_bytes: usize,
     opcode_offset: usize,
-}
-
-/// A name that nobody knows.
-#[derive(Debug)]
-pub(crate) struct Unknown {
-    pub(crate) name: String,
-    pub(crate) offset: usize,
 }
 
 /// The state of one pickle; a joblib file may hold a second one inside the first.
@@ -68,14 +54,13 @@ impl<'a> Machine<'a> {
     pub(crate) fn new(bytes: &'a [u8], table: &'a ClassTable, limits: &'a Limits) -> Self {
         Self {
             cursor: Cursor::new(bytes),
-            table,
             limits,
             slots: vec![
                 Slot::Ready(Node::None),
                 Slot::Ready(Node::Bool(true)),
                 Slot::Ready(Node::Bool(false)),
             ],
-            unknown: Vec::new(),
+            names: Names::new(table),
             protocol: 0,
             is_joblib: false,
             n_opcodes: 0,
@@ -382,32 +367,7 @@ impl<'a> Machine<'a> {
 
     /// Looks a name up, exactly; a name that nobody knows is remembered and becomes an opaque node.
     fn find_global(&mut self, module: &str, name: &str) -> Result<Slot<'a>, Error> {
-        if let Some(special) = Special::find(module, name) {
-            return Ok(Slot::Special(special));
-        }
-        if let Some(known) =
-            globals::find_plain(module, name).or_else(|| self.table.get(module, name))
-        {
-            return Ok(Slot::Known(known));
-        }
-        let name: String = module
-            .chars()
-            .chain(std::iter::once('.'))
-            .chain(name.chars())
-            .take(NAME_CHARS_MAX)
-            .flat_map(char::escape_debug)
-            .collect();
-        if let Some(number) = self.unknown.iter().position(|unknown| unknown.name == name) {
-            return Ok(Slot::Unknown(number));
-        }
-        if self.unknown.len() >= UNKNOWN_NAMES_MAX {
-            return Err(Error::limit("the unknown names", UNKNOWN_NAMES_MAX));
-        }
-        self.unknown.push(Unknown {
-            name,
-            offset: self.opcode_offset,
-        });
-        Ok(Slot::Unknown(self.unknown.len().saturating_sub(1)))
+        self.names.find(module, name, self.opcode_offset)
     }
 
     fn step_object(&mut self, run: &mut Run, opcode: u8) -> Result<(), Error> {

@@ -128,7 +128,7 @@ fn compare(result: &Tensor, expected: &Value, tolerance: Tolerance) -> Result<()
 }
 
 /// Returns the first complaint about a fixture, if there is one.
-fn check(fixture: &Fixture) -> Result<(), String> {
+pub(crate) fn check(fixture: &Fixture) -> Result<(), String> {
     let document = &fixture.document;
     let model = fixture
         .load()

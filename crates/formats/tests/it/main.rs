@@ -4,6 +4,8 @@
     reason = "a test stops where something is not as expected"
 )]
 
+#[path = "../../../pickle/tests/skops/archive.rs"]
+mod archive;
 mod boosted;
 mod columns;
 mod damage;
@@ -12,3 +14,4 @@ mod formats_page;
 mod golden;
 mod locate;
 mod refused;
+mod skops;

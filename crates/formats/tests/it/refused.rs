@@ -8,9 +8,12 @@ use crate::fixture;
 
 #[test]
 fn what_is_not_served_is_refused_by_name() {
-    let fixtures = fixture::read("unsupported");
-    assert!(fixtures.len() >= 8);
-    for fixture in fixtures {
+    let (fixtures, skops) = (
+        fixture::read("unsupported"),
+        fixture::read("skops/unsupported"),
+    );
+    assert!(fixtures.len() >= 8 && skops.len() >= 4);
+    for fixture in fixtures.into_iter().chain(skops) {
         let error = fixture
             .load()
             .err()
@@ -52,8 +55,8 @@ fn foreign_names_are_refused_and_damaged_files_are_told_from_them() {
     let cases: [(Vec<u8>, LoadErrorKind, &str); 7] = [
         (
             b"PK\x03\x04".to_vec(),
-            LoadErrorKind::Unsupported,
-            "skops files and other zip archives are not supported; save the model with joblib or pickle",
+            LoadErrorKind::Malformed,
+            "not a sound skops file: a zip archive without the end of its directory at byte 0",
         ),
         (
             calling("posix", "system"),
