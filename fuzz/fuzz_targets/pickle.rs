@@ -1,9 +1,11 @@
-//! Reads bytes as a pickle, joblib or `.npy` file and looks at everything that comes out.
+//! Reads bytes as a pickle, joblib, skops or `.npy` file and looks at everything that comes out.
 #![no_main]
 
 use std::sync::LazyLock;
 
-use coracle_pickle::{ClassTable, GlobalForm, Graph, KnownGlobal, Limits, NodeId, read, read_npy};
+use coracle_pickle::{
+    ClassTable, GlobalForm, Graph, KnownGlobal, Limits, NodeId, read, read_npy, read_skops,
+};
 use libfuzzer_sys::fuzz_target;
 
 const fn sample(name: &'static str, form: GlobalForm) -> KnownGlobal {
@@ -33,6 +35,9 @@ fuzz_target!(|bytes: &[u8]| {
     limits.inflated_bytes_free = 1 << 20;
     if bytes.starts_with(b"\x93NUMPY") {
         drop(read_npy(bytes, &limits));
+    }
+    if let Ok(graph) = read_skops(bytes, &TABLE, &limits) {
+        look_at_all(&graph);
     }
     if let Ok(graph) = read(bytes, &TABLE, &limits) {
         look_at_all(&graph);

@@ -316,7 +316,7 @@ fn what_of_catboost_is_not_served_is_refused_by_name() {
 const MLFLOW: Library = Library {
     name: "mlflow",
     releases: &["3.17.2"],
-    n_fixtures_min: 5,
+    n_fixtures_min: 9,
     tolerance: Tolerance {
         margin: 1e-12,
         linked: 1e-6,
