@@ -27,6 +27,10 @@ pub(crate) fn nodes(slots: Vec<Slot<'_>>, root: NodeId) -> Result<(Vec<Node>, No
             Slot::Ready(Node::Object(object)) if *is_reached => object.state,
             _ => None,
         })
+        .map(|state| match slots.get(state.index()) {
+            Some(Slot::Alias(target)) => *target,
+            _ => state,
+        })
         .collect();
     // Objects may share one state; it is looked at once.
     states.sort_unstable();
@@ -151,10 +155,6 @@ fn finish(slot: Slot<'_>, problem: &mut Option<&'static str>) -> Node {
 
 /// Attributes must have names, and none may change what an object is.
 fn check_attributes(slots: &[Slot<'_>], state: NodeId) -> Result<(), Error> {
-    let state = match slots.get(state.index()) {
-        Some(Slot::Alias(target)) => *target,
-        _ => state,
-    };
     let Some(Slot::Ready(Node::Dict(entries))) = slots.get(state.index()) else {
         return Ok(());
     };
