@@ -125,7 +125,9 @@ fn load_between(
     after: &Counters,
     window: Duration,
 ) -> RevisionLoad {
+    // A call whose caller went takes back the time that it was seen in flight: less than nothing is nothing, not the most.
     let flow_ns = after.flow_ns.wrapping_sub(before.flow_ns);
+    let flow_ns = u64::try_from(flow_ns.cast_signed()).unwrap_or(0);
     let buckets = after.latency.iter().enumerate();
     let grown = buckets.map(|(index, count)| count - before.latency.get(index).unwrap_or(&0));
     RevisionLoad {
