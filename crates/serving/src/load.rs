@@ -211,6 +211,16 @@ mod tests {
         assert_eq!(load.latency_p99, Some(Duration::from_millis(500)));
         clock.advance(Duration::from_secs(1));
         assert_eq!(sampler.sample(), None);
+        // A call that was seen in flight and whose caller goes is not billions of them.
+        let call = statistics.start(0, clock.monotonic());
+        clock.advance(Duration::from_secs(1));
+        let load = sampler.sample().unwrap().revisions.remove(0).1;
+        assert!((load.concurrency - 1.0).abs() < 1e-9, "{load:?}");
+        clock.advance(Duration::from_millis(500));
+        drop(call);
+        clock.advance(Duration::from_millis(500));
+        let load = sampler.sample().unwrap().revisions.remove(0).1;
+        assert!(load.concurrency.abs() < 1e-9, "{load:?}");
     }
 
     #[test]
