@@ -206,6 +206,8 @@ impl Storage {
         })
         .await?;
         if let Some(artifact) = known {
+            // What was in use when it should have gone may go now.
+            self.make_room(0).await?;
             return Asked::note(asked, artifact).await;
         }
         self.make_room(bytes).await?;
