@@ -12,7 +12,7 @@ use coracle_serving::VersionPolicy;
 
 /// Serves machine-learning models from one binary, without Python.
 ///
-/// Give it the files you have (scikit-learn pickles and joblib files) or the manifests you have (KServe's
+/// Give it the files you have (of scikit-learn, XGBoost, LightGBM, CatBoost, MLflow) or the manifests you have (KServe's
 /// InferenceServices); it answers KServe's V1 and V2 protocols.
 #[derive(Debug, Parser)]
 #[command(
@@ -59,7 +59,7 @@ pub(crate) enum Command {
 
 /// Serve models over HTTP.
 ///
-/// PATH is a model file (*.joblib, *.pkl, *.pickle), a directory with exactly one model file, a directory whose numbered
+/// PATH is a model file (of scikit-learn, XGBoost, LightGBM or CatBoost, see docs/formats.md), a directory with exactly one model file, a directory whose numbered
 /// directories are the versions of a model, or a directory of such directories. A model is named after its directory
 /// unless you name it.
 #[derive(Debug, Args)]
