@@ -156,7 +156,8 @@ def deploy(stage, name, manifest):
     check("predict" in log, "the program's log is the pod's", log)
     top = wait_until(lambda: re.search(name + r"\S+ +\d+m +(\d+)Mi", stage.ns("top", "pods", check_rc=False)), "kubectl top")
     check(int(top[1]) > 50, "the memory of a Python process", top[0])
-    check(metric(stage, "coracle_model_memory_bytes", name) > 50 << 20, "its memory is its revision's")
+    # What processes use is looked at from time to time.
+    wait_until(lambda: metric(stage, "coracle_model_memory_bytes", name) > 50 << 20, "its memory is its revision's")
     say(f"{name}: a program of one's own answers, with its pod, its log and what it uses")
 
 
