@@ -129,7 +129,11 @@ fn load_between(
     let flow_ns = after.flow_ns.wrapping_sub(before.flow_ns);
     let flow_ns = u64::try_from(flow_ns.cast_signed()).unwrap_or(0);
     let buckets = after.latency.iter().enumerate();
-    let grown = buckets.map(|(index, count)| count - before.latency.get(index).unwrap_or(&0));
+    // A service that was deleted and is back begins to count anew.
+    let grown = buckets.map(|(index, count)| {
+        let n_before = before.latency.get(index).copied().unwrap_or(0);
+        count.saturating_sub(n_before)
+    });
     RevisionLoad {
         concurrency: flow_ns as f64 / window.as_nanos() as f64,
         n_started: after.n_started.saturating_sub(before.n_started),
@@ -220,6 +224,22 @@ mod tests {
         drop(call);
         clock.advance(Duration::from_millis(500));
         let load = sampler.sample().unwrap().revisions.remove(0).1;
+        assert!(load.concurrency.abs() < 1e-9, "{load:?}");
+    }
+
+    #[test]
+    fn a_service_that_was_deleted_and_is_back_begins_anew() {
+        let model = ServedModel::new(loaded("a", false), 1);
+        let before = Counters {
+            flow_ns: 1 << 40,
+            n_started: 9,
+            n_finished: 9,
+            compute: Duration::from_secs(1),
+            latency: vec![5; LATENCY_BOUNDS_NS.len() + 1],
+        };
+        let after = Counters::of(&model, Duration::from_secs(2));
+        let load = load_between(&model, &before, &after, Duration::from_secs(1));
+        assert_eq!((load.n_finished, load.latency_p99), (0, None));
         assert!(load.concurrency.abs() < 1e-9, "{load:?}");
     }
 
