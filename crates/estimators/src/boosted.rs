@@ -293,6 +293,16 @@ impl Estimator for Boosted {
         &self.methods
     }
 
+    fn class_names(&self) -> Option<Vec<String>> {
+        self.spec
+            .answers
+            .iter()
+            .find_map(|(_, answer)| match answer {
+                BoostedAnswer::Label(labels, _) => Some(labels.names()),
+                _ => None,
+            })
+    }
+
     fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
         table::check(rows, self.n_features(), self.accepts())?;
         let mut offers = self.spec.answers.iter().zip(&self.methods);

@@ -199,6 +199,10 @@ impl Estimator for Classifier {
         &self.methods
     }
 
+    fn class_names(&self) -> Option<Vec<String>> {
+        Some(self.labels.names())
+    }
+
     fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
         table::check(rows, self.n_features(), self.accepts())?;
         self.answer(method, &Table::Matrix(rows))

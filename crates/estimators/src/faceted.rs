@@ -447,6 +447,16 @@ impl Estimator for Faceted {
         &self.methods
     }
 
+    fn class_names(&self) -> Option<Vec<String>> {
+        let mut facets = self.facets.iter();
+        let facet = facets.find(|facet| facet.spec.method == Method::Predict)?;
+        match &facet.answer {
+            Answer::Classes { labels, .. } => Some(labels.names()),
+            Answer::Delegated { estimator, .. } => estimator.class_names(),
+            _ => None,
+        }
+    }
+
     fn columns(&self) -> Option<&[ColumnSpec]> {
         self.columns.as_deref()
     }

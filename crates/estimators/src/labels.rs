@@ -39,6 +39,37 @@ impl Labels {
         &self.values
     }
 
+    /// Returns the labels as texts, as Python writes them.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        fn shown<T: ToString>(labels: &[T]) -> Vec<String> {
+            labels.iter().map(T::to_string).collect()
+        }
+        match &self.values {
+            Values::Bool(labels) => {
+                let name = |&label: &bool| if label { "True" } else { "False" };
+                labels.iter().map(name).map(str::to_owned).collect()
+            }
+            Values::U8(labels) => shown(labels),
+            Values::U16(labels) => shown(labels),
+            Values::U32(labels) => shown(labels),
+            Values::U64(labels) => shown(labels),
+            Values::I8(labels) => shown(labels),
+            Values::I16(labels) => shown(labels),
+            Values::I32(labels) => shown(labels),
+            Values::I64(labels) => shown(labels),
+            // `{:?}` keeps the fraction of whole numbers, as Python does.
+            Values::F16(labels) => labels.iter().map(|n| format!("{:?}", n.to_f32())).collect(),
+            Values::BF16(labels) => labels.iter().map(|n| format!("{:?}", n.to_f32())).collect(),
+            Values::F32(labels) => labels.iter().map(|n| format!("{n:?}")).collect(),
+            Values::F64(labels) => labels.iter().map(|n| format!("{n:?}")).collect(),
+            Values::Bytes(labels) => {
+                let texts = labels.iter().map(String::from_utf8_lossy);
+                texts.map(std::borrow::Cow::into_owned).collect()
+            }
+        }
+    }
+
     /// Returns the labels of several classifiers one after another; `None` if their datatypes differ.
     #[must_use]
     pub fn joined(parts: Vec<Self>) -> Option<Self> {
@@ -136,7 +167,17 @@ mod tests {
         let strings = Labels::new(Values::Bytes(["no", "yes"].into_iter().collect()));
         let expected: ByteStrings = ["yes", "no", "yes"].into_iter().collect();
         assert_eq!(strings.take(&[1, 0, 1]).values(), &Values::Bytes(expected));
+        assert_eq!(strings.names(), ["no", "yes"]);
         let integers = Labels::new(Values::I64(vec![-1, 7]));
+        assert_eq!(integers.names(), ["-1", "7"]);
+        assert_eq!(
+            Labels::new(Values::F64(vec![0.0, 1.5])).names(),
+            ["0.0", "1.5"]
+        );
+        assert_eq!(
+            Labels::new(Values::Bool(vec![false, true])).names(),
+            ["False", "True"]
+        );
         assert_eq!(integers.take(&[1]).values(), &Values::I64(vec![7]));
     }
 

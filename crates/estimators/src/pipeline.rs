@@ -135,6 +135,10 @@ impl Estimator for Pipeline {
         self.last.estimator.methods()
     }
 
+    fn class_names(&self) -> Option<Vec<String>> {
+        self.last.estimator.class_names()
+    }
+
     fn columns(&self) -> Option<&[ColumnSpec]> {
         let first = self.transformers.first().unwrap_or(&self.last);
         first.estimator.columns()

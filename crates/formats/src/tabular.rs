@@ -37,8 +37,12 @@ impl Outputs {
                 .position(|&method| method == wanted)
                 .ok_or_else(|| lacks_method(wanted, &methods))?,
         };
+        let class_names = estimator.class_names();
+        let specs = estimator.methods().iter();
         Ok(Self {
-            specs: estimator.methods().iter().map(output_spec).collect(),
+            specs: specs
+                .map(|spec| output_spec(spec, class_names.as_deref()))
+                .collect(),
             methods,
             default,
         })
@@ -148,16 +152,20 @@ fn lacks_method(wanted: Method, methods: &[Method]) -> LoadError {
     LoadError::new(LoadErrorKind::Unsupported, message)
 }
 
-fn output_spec(spec: &MethodSpec) -> TensorSpec {
+/// Returns a method as an output, whose columns are named where they are classes.
+fn output_spec(spec: &MethodSpec, class_names: Option<&[String]>) -> TensorSpec {
     let mut shape = vec![None];
     if let Width::Columns(n_columns) = spec.width {
         shape.push(Some(n_columns));
     }
+    let is_of_classes = matches!(spec.method, Method::PredictProba | Method::PredictLogProba);
     TensorSpec {
         name: spec.method.as_str().to_owned(),
         dtype: spec.dtype,
+        columns: class_names
+            .filter(|names| is_of_classes && shape.get(1) == Some(&Some(names.len())))
+            .map(<[String]>::to_vec),
         shape,
-        columns: None,
         accepts_missing: false,
     }
 }

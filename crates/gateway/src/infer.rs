@@ -79,7 +79,8 @@ impl Calls {
         request: Request,
     ) -> Result<Encoded, Failure> {
         let arrived = self.clock.monotonic();
-        let in_flight = model.statistics().start(self.worker, arrived);
+        let clock = self.clock.as_ref();
+        let in_flight = model.statistics().start(self.worker, arrived, clock);
         let protocol = request.codec.protocol();
         let time = model.timeout().unwrap_or(self.request_timeout);
         let time = request.timeout.map_or(time, |timeout| timeout.min(time));

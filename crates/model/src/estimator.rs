@@ -81,6 +81,11 @@ pub trait Estimator: Send + Sync + std::fmt::Debug {
     /// Returns the methods it has, the default one first.
     fn methods(&self) -> &[MethodSpec];
 
+    /// Returns the names of a classifier's classes, in the order of the columns of `predict_proba`.
+    fn class_names(&self) -> Option<Vec<String>> {
+        None
+    }
+
     /// Runs `method` on each row; the result has the shape and datatype of its [`MethodSpec`].
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use coracle_base::Code;
+use coracle_base::{Clock, Code};
 
 use crate::InferenceCounters;
 
@@ -199,22 +199,27 @@ impl ModelStatistics {
     }
 
     /// Counts the start of a call at `now` on event loop `worker`, whose calls all begin and end on one thread; it is
-    /// in flight until what is returned is finished or dropped.
+    /// in flight until what is returned is finished or dropped, which `clock` then tells the time of.
     #[must_use]
-    pub fn start(&self, worker: usize, now: Duration) -> InFlight<'_> {
+    pub fn start<'a>(&'a self, worker: usize, now: Duration, clock: &'a dyn Clock) -> InFlight<'a> {
         let counters = self.worker(worker);
         counters.started.fetch_add(1, Ordering::Relaxed);
         counters.flow.change(now, 1);
-        InFlight {
-            counters,
-            started: now,
-        }
+        self.resume(worker, now, clock)
     }
 
     /// Returns a call that was counted as started at `started` before.
-    pub(crate) fn resume(&self, worker: usize, started: Duration) -> InFlight<'_> {
-        let counters = self.worker(worker);
-        InFlight { counters, started }
+    pub(crate) fn resume<'a>(
+        &'a self,
+        worker: usize,
+        started: Duration,
+        clock: &'a dyn Clock,
+    ) -> InFlight<'a> {
+        InFlight {
+            counters: self.worker(worker),
+            started,
+            clock,
+        }
     }
 
     /// Returns the sum of calls in flight over time up to `now`, in seconds times calls: its growth in a second is the mean
@@ -310,6 +315,8 @@ impl ModelStatistics {
 pub struct InFlight<'a> {
     counters: &'a WorkerCounters,
     started: Duration,
+    /// Tells when a call ends that is dropped.
+    clock: &'a dyn Clock,
 }
 
 impl InFlight<'_> {
@@ -338,8 +345,7 @@ impl InFlight<'_> {
 impl Drop for InFlight<'_> {
     /// A call whose caller has gone ends without an outcome.
     fn drop(&mut self) {
-        let last = self.counters.flow.changed_at_ns.load(Ordering::Relaxed);
-        self.counters.flow.change(Duration::from_nanos(last), -1);
+        self.counters.flow.change(self.clock.monotonic(), -1);
         self.counters.finished.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -419,13 +425,15 @@ impl HttpStatistics {
 
 #[cfg(test)]
 mod tests {
+    use coracle_base::ManualClock;
+
     use super::*;
 
     #[test]
     fn workers_are_summed() {
-        let statistics = ModelStatistics::new(2);
+        let (statistics, clock) = (ModelStatistics::new(2), ManualClock::new());
         let at = Duration::from_micros;
-        let calls = [0, 1, 1].map(|worker| statistics.start(worker, at(0)));
+        let calls = [0, 1, 1].map(|worker| statistics.start(worker, at(0), &clock));
         assert_eq!(statistics.in_flight(), 3);
         let [first, second, third] = calls;
         first.finish(Protocol::V1, Ok(()), at(50));
@@ -454,21 +462,23 @@ mod tests {
 
     #[test]
     fn the_flow_is_the_number_of_calls_over_time() {
-        let statistics = ModelStatistics::new(2);
+        let (statistics, clock) = (ModelStatistics::new(2), ManualClock::new());
         let at = Duration::from_secs;
         let second_ns = 1_000_000_000;
-        let first = statistics.start(0, at(10));
-        let second = statistics.start(1, at(11));
+        let first = statistics.start(0, at(10), &clock);
+        let second = statistics.start(1, at(11), &clock);
         // One from 10 to 12, another one from 11 to 12.
         assert_eq!(statistics.flow_ns(at(12)), 3 * second_ns);
         first.finish(Protocol::V1, Ok(()), at(12));
         assert_eq!(statistics.flow_ns(at(13)), 4 * second_ns);
         second.finish(Protocol::V1, Ok(()), at(14));
         assert_eq!(statistics.flow_ns(at(99)), 5 * second_ns);
-        // A caller that goes leaves nothing in flight.
-        drop(statistics.start(0, at(100)));
+        // A call whose caller goes was in flight until then.
+        let left = statistics.start(0, at(100), &clock);
+        clock.advance(at(103));
+        drop(left);
         assert_eq!(statistics.in_flight(), 0);
-        assert_eq!(statistics.flow_ns(at(200)), 5 * second_ns);
+        assert_eq!(statistics.flow_ns(at(200)), 8 * second_ns);
         assert_eq!(statistics.finished(), 3);
     }
 

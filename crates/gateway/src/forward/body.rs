@@ -2,12 +2,11 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_base::{Clock, Code};
+use coracle_base::Code;
 use coracle_serving::{ModelCall, Outcome, ProcessLease, Protocol};
 use h2::Reason;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -166,15 +165,13 @@ pub(super) struct CallEnd {
     pub(super) protocol: Protocol,
     /// How it ended, once that is known.
     pub(super) outcome: Option<Outcome>,
-    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl CallEnd {
     fn finish(self) {
-        let now = self.clock.monotonic();
         // One that has no outcome is the caller's that has gone.
         if let Some(outcome) = self.outcome {
-            self.call.finish(self.protocol, outcome, now);
+            self.call.finish(self.protocol, outcome);
         }
         drop(self.lease);
     }

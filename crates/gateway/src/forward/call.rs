@@ -81,7 +81,7 @@ impl Handler {
         request_id: HeaderValue,
         started: Duration,
     ) -> Response<ReplyBody> {
-        let call = model.start_call(self.calls.worker, started);
+        let call = model.start_call(self.calls.worker, started, &self.shared.clock);
         let n_bytes_in = body.size_hint().lower();
         let target = match head.uri.query() {
             Some(query) => format!("{path}?{query}"),
@@ -203,7 +203,6 @@ impl Handler {
                     lease,
                     protocol,
                     outcome: Some(outcome(response.status())),
-                    clock: Arc::clone(&self.shared.clock),
                 };
                 let (head, body) = answer(response, request_id);
                 let body = ForwardedBody::new(body, end, Limit::Parts(timeout), None);
@@ -211,11 +210,7 @@ impl Handler {
             }
             Err(reply) => {
                 model.log(&format!("no answer: {}", reply.status));
-                call.finish(
-                    protocol,
-                    outcome(reply.status),
-                    self.shared.clock.monotonic(),
-                );
+                call.finish(protocol, outcome(reply.status));
                 reply.into_response(request_id)
             }
         }

@@ -41,7 +41,7 @@ impl Handler {
         request_id: HeaderValue,
         started: Duration,
     ) -> (Response<ReplyBody>, Noted) {
-        let call = model.start_call(self.calls.worker, started);
+        let call = model.start_call(self.calls.worker, started, &self.shared.clock);
         let n_bytes_in = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let protocol = protocol(path);
         let result = self
@@ -67,7 +67,6 @@ impl Handler {
                     lease,
                     protocol,
                     outcome,
-                    clock: Arc::clone(&self.shared.clock),
                 };
                 let (head, body) = answer(response, request_id);
                 let body = ForwardedBody::new(body, end, limit, Some(wanted));
@@ -76,7 +75,7 @@ impl Handler {
             Err(failure) => {
                 noted.code = Some(failure.code);
                 model.log(&format!("no answer: {}", failure.message));
-                call.finish(protocol, Err(failure.code), self.shared.clock.monotonic());
+                call.finish(protocol, Err(failure.code));
                 trailers_only(&failure, request_id)
             }
         };
