@@ -18,6 +18,7 @@ fn signature() -> Signature {
         shape,
         columns: None,
         accepts_missing: true,
+        accepts_integers: false,
     };
     Signature {
         inputs: vec![spec("X", vec![None, Some(2)])],

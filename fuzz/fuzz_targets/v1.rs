@@ -13,6 +13,7 @@ fn signature(columns: Option<Vec<String>>) -> Signature {
         shape,
         columns: None,
         accepts_missing: true,
+        accepts_integers: false,
     };
     Signature {
         inputs: vec![TensorSpec { columns, ..spec("X", vec![None, Some(2)]) }],
@@ -31,6 +32,7 @@ fn columns() -> Signature {
         shape: vec![None],
         columns: None,
         accepts_missing: true,
+        accepts_integers: false,
     };
     signature.inputs = vec![column("a", DType::Bytes), column("c", DType::F64)];
     let places = [("a", Some(0)), ("b", None), ("c", Some(1))].map(|(name, input)| ColumnPlace {

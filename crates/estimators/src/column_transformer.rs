@@ -70,7 +70,8 @@ impl ColumnTransformer {
         if transformed.is_empty() {
             return Err(SpecError::new("no column is left"));
         }
-        let has_text = transformed.contains(&ColumnKind::Text);
+        let is_text = |kind: &ColumnKind| matches!(kind, ColumnKind::Text | ColumnKind::Category);
+        let has_text = transformed.iter().any(is_text);
         let mut method = transform_spec(transformed.len());
         if has_text {
             method.dtype = DType::Bytes;
@@ -204,22 +205,29 @@ fn column_specs(
                 ))
             })?;
             let wanted = block_input(block, place, spec.kind);
-            if spec.kind != ColumnKind::Ignored
-                && wanted.kind != ColumnKind::Ignored
-                && wanted.kind != spec.kind
-            {
+            let Some(kind) = read_as(spec.kind, wanted.kind) else {
                 let name = names.get(column).map_or("?", String::as_str);
                 return Err(SpecError::new(format!(
                     "column {name} is read as numbers and as texts"
                 )));
-            }
+            };
+            spec.kind = kind;
             if wanted.kind != ColumnKind::Ignored {
-                spec.kind = wanted.kind;
                 spec.accepts_missing &= wanted.accepts_missing;
             }
         }
     }
     Ok(specs)
+}
+
+/// Returns what a column holds that is read as both; `None` if nothing can be.
+fn read_as(one: ColumnKind, other: ColumnKind) -> Option<ColumnKind> {
+    match (one, other) {
+        (ColumnKind::Ignored, kind) | (kind, ColumnKind::Ignored) => Some(kind),
+        // Categories are texts or numbers, whichever the others read.
+        (ColumnKind::Category, kind) | (kind, ColumnKind::Category) => Some(kind),
+        (one, other) => (one == other).then_some(one),
+    }
 }
 
 /// Returns what a block takes at one of its places; `seen` is what others take there.
@@ -229,10 +237,12 @@ fn block_input(block: &Block, place: usize, seen: ColumnKind) -> ColumnSpec {
         accepts_missing,
     };
     match &block.action {
-        BlockAction::Passthrough if seen == ColumnKind::Text => ColumnSpec {
-            kind: seen,
-            accepts_missing: true,
-        },
+        BlockAction::Passthrough if matches!(seen, ColumnKind::Text | ColumnKind::Category) => {
+            ColumnSpec {
+                kind: seen,
+                accepts_missing: true,
+            }
+        }
         BlockAction::Passthrough => numbers(true),
         BlockAction::Transform(estimator) => match estimator.columns() {
             Some(specs) => specs.get(place).copied().unwrap_or(numbers(false)),

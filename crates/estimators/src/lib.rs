@@ -7,6 +7,7 @@
 mod boosted;
 mod categorical;
 mod categories;
+mod category_features;
 mod centers;
 mod chain;
 mod classifier;
@@ -51,6 +52,10 @@ pub use boosted::{
 };
 pub use categorical::CategoryScores;
 pub use categories::{Categories, Category, shown_names};
+pub use category_features::{
+    AboveBorder, CategoryFeatures, Combination, Indicator, Statistic, StatisticCounts,
+    StatisticKind, StatisticTable, WithCategories,
+};
 pub use centers::{CenterAnswer, Centers, ClusterNode, ClusterTree};
 pub use chain::{Chain, ColumnAffine, Constant};
 pub use classifier::{Classifier, Decision};

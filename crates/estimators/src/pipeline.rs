@@ -76,9 +76,10 @@ fn check_kinds(before: &Step, step: &Step) -> Result<(), SpecError> {
             .map(|spec| spec.kind);
         let given = given.unwrap_or(ColumnKind::Numbers);
         let taken = taken.unwrap_or(ColumnKind::Numbers);
-        if given != taken && taken != ColumnKind::Ignored {
+        let fits = given == taken || matches!(taken, ColumnKind::Ignored | ColumnKind::Category);
+        if !fits {
             let name = |kind| match kind {
-                ColumnKind::Text => "texts",
+                ColumnKind::Text | ColumnKind::Category => "texts",
                 ColumnKind::Numbers | ColumnKind::Ignored => "numbers",
             };
             return Err(SpecError::new(format!(

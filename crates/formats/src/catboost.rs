@@ -1,19 +1,21 @@
-//! CatBoost's models: the binary `.cbm` form and the JSON export; numeric features.
+//! CatBoost's models: the binary `.cbm` form and the JSON export; numeric and categorical features.
 //!
 //! [`Ensemble`] is what a file holds; [`boosted`] makes an estimator of it, a classifier where the loss is one of
 //! classes, since the file does not say which class wrote it.
 
 mod binary;
 mod ensemble;
+mod features;
 mod flatbuffer;
 mod json;
 mod loss;
 
 use coracle_estimators::{
     Boosted, BoostedAnswer, BoostedLink, BoostedMissing, BoostedPrecision, BoostedSpec, ClassRule,
+    SpecError, WithCategories,
 };
 use coracle_forest::{Forest, ForestSpec, Precision};
-use coracle_model::{Component, LoadError, LoadErrorKind, Method};
+use coracle_model::{Component, Estimator, LoadError, LoadErrorKind, Method};
 
 pub(crate) use binary::is_binary;
 pub(crate) use ensemble::Ensemble;
@@ -27,15 +29,15 @@ use loss::Task;
 /// # Errors
 /// Kind `Unsupported` for losses and features that are not served, by name; `Malformed` where the file
 /// contradicts itself.
-pub(crate) fn boosted(ensemble: &Ensemble) -> Result<Converted, LoadError> {
-    let task = loss::task(ensemble)?;
+pub(crate) fn boosted(mut ensemble: Ensemble) -> Result<Converted, LoadError> {
+    let task = loss::task(&ensemble)?;
     let scale = ensemble.scale;
-    let mut trees = ensemble.trees.clone();
+    let mut trees = std::mem::take(&mut ensemble.trees);
     for tree in trees.iter_mut().filter(|_| scale != 1.0) {
         tree.values.iter_mut().for_each(|value| *value *= scale);
     }
     let spec = ForestSpec {
-        n_features: ensemble.n_features,
+        n_features: ensemble.features.width(),
         n_scores: ensemble.n_scores,
         precision: Precision::Single,
         summation: Precision::Double,
@@ -46,13 +48,49 @@ pub(crate) fn boosted(ensemble: &Ensemble) -> Result<Converted, LoadError> {
         trees,
     };
     let forest = Forest::try_new(&spec).map_err(|error| malformed(error.to_string()))?;
-    let facts = vec![
+    let mut facts = vec![
         ("loss".to_owned(), ensemble.loss.clone()),
         ("trees".to_owned(), forest.n_trees().to_string()),
         ("nodes".to_owned(), forest.n_nodes().to_string()),
         ("kernel".to_owned(), forest.kernel().as_str().to_owned()),
     ];
-    let (link, answers) = match task {
+    let (link, answers) = answers(task);
+    let spec = BoostedSpec {
+        scorer: Box::new(forest),
+        precision: BoostedPrecision::Double,
+        missing: BoostedMissing::Nan,
+        link,
+        answers,
+    };
+    let contradiction = |error: SpecError| malformed(error.to_string());
+    let boosted = Box::new(Boosted::try_new(spec).map_err(contradiction)?);
+    let feature_names = ensemble.features.names();
+    let estimator: Box<dyn Estimator> = match ensemble.features.has_others() {
+        false => boosted,
+        true => {
+            let features = ensemble.features.into_category_features()?;
+            facts.push((
+                "statistics of categories".to_owned(),
+                features.statistics.len().to_string(),
+            ));
+            Box::new(WithCategories::try_new(features, boosted).map_err(contradiction)?)
+        }
+    };
+    Ok(Converted {
+        estimator,
+        feature_names,
+        component: Component {
+            class: "CatBoost".to_owned(),
+            facts,
+            ..Component::default()
+        },
+        version: None,
+    })
+}
+
+/// Returns the link of a task, and the methods that a model of it has, the default one first.
+fn answers(task: Task) -> (BoostedLink, Vec<(Method, BoostedAnswer)>) {
+    match task {
         Task::Values(link) => {
             let mut answers = vec![(Method::Predict, BoostedAnswer::Values)];
             if link != BoostedLink::Identity {
@@ -70,25 +108,7 @@ pub(crate) fn boosted(ensemble: &Ensemble) -> Result<Converted, LoadError> {
             ];
             (link, answers)
         }
-    };
-    let spec = BoostedSpec {
-        scorer: Box::new(forest),
-        precision: BoostedPrecision::Double,
-        missing: BoostedMissing::Nan,
-        link,
-        answers,
-    };
-    let estimator = Boosted::try_new(spec).map_err(|error| malformed(error.to_string()))?;
-    Ok(Converted {
-        estimator,
-        feature_names: ensemble.feature_names(),
-        component: Component {
-            class: "CatBoost".to_owned(),
-            facts,
-            ..Component::default()
-        },
-        version: None,
-    })
+    }
 }
 
 fn malformed(message: impl Into<String>) -> LoadError {

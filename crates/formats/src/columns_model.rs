@@ -7,7 +7,7 @@ use coracle_model::{
     ColumnKind, ColumnPlace, ColumnSpec, Description, Estimator, LoadError, LoadErrorKind, Method,
     Model, RunError, RunErrorKind, Signature, TensorSpec,
 };
-use coracle_tensor::{Column, Columns, DType, Table, Tensor, Values};
+use coracle_tensor::{ByteStrings, Column, Columns, DType, Table, Tensor, Values};
 
 use crate::tabular::{INPUT, Outputs};
 
@@ -87,7 +87,9 @@ impl ColumnsModel {
 /// The values of one input.
 enum Cell<'t> {
     Numbers(Cow<'t, [f64]>),
-    Text(&'t coracle_tensor::ByteStrings),
+    Text(&'t ByteStrings),
+    /// Integers that stand for categories.
+    Digits(ByteStrings),
 }
 
 /// Returns a name for every column: the model's own, or as scikit-learn calls those without.
@@ -115,12 +117,13 @@ fn input_spec(spec: ColumnSpec, name: &str) -> TensorSpec {
     TensorSpec {
         name: name.to_owned(),
         dtype: match spec.kind {
-            ColumnKind::Text => DType::Bytes,
+            ColumnKind::Text | ColumnKind::Category => DType::Bytes,
             ColumnKind::Numbers | ColumnKind::Ignored => DType::F64,
         },
         shape: vec![None],
         columns: None,
         accepts_missing: spec.accepts_missing,
+        accepts_integers: spec.kind == ColumnKind::Category,
     }
 }
 
@@ -148,7 +151,7 @@ fn check_values<'t>(
         RunError::new(RunErrorKind::DTypeMismatch, message)
     };
     match (tensor.values(), spec.kind) {
-        (Values::Bytes(texts), ColumnKind::Text) => {
+        (Values::Bytes(texts), ColumnKind::Text | ColumnKind::Category) => {
             if let Some(row) = texts.first_missing().filter(|_| !spec.accepts_missing) {
                 let message = format!(
                     "row {row}, column {name:?}: missing value (null); this column takes strings only"
@@ -158,12 +161,35 @@ fn check_values<'t>(
             Ok(Cell::Text(texts))
         }
         (_, ColumnKind::Text) => Err(wrong("strings (BYTES)")),
+        (Values::Bool(_), ColumnKind::Category) => Err(wrong("strings (BYTES) or integers")),
+        (values, ColumnKind::Category) => match digits(values) {
+            Some(texts) => Ok(Cell::Digits(texts)),
+            None => Ok(Cell::Numbers(values.to_f64s().unwrap_or_default())),
+        },
         (values, ColumnKind::Numbers | ColumnKind::Ignored) => {
             let numbers = values.to_f64s();
             numbers
                 .map(Cell::Numbers)
                 .ok_or_else(|| wrong("numbers (FP64 or any other numeric datatype)"))
         }
+    }
+}
+
+/// Returns integers as the texts of their digits.
+fn digits(values: &Values) -> Option<ByteStrings> {
+    fn texts<T: ToString>(integers: &[T]) -> Option<ByteStrings> {
+        Some(integers.iter().map(ToString::to_string).collect())
+    }
+    match values {
+        Values::I64(integers) => texts(integers),
+        Values::I32(integers) => texts(integers),
+        Values::I16(integers) => texts(integers),
+        Values::I8(integers) => texts(integers),
+        Values::U64(integers) => texts(integers),
+        Values::U32(integers) => texts(integers),
+        Values::U16(integers) => texts(integers),
+        Values::U8(integers) => texts(integers),
+        _ => None,
     }
 }
 
@@ -185,6 +211,7 @@ impl Model for ColumnsModel {
                 .map(|input| match input.and_then(|input| cells.get(input)) {
                     Some(Cell::Numbers(numbers)) => Column::Numbers(numbers),
                     Some(Cell::Text(texts)) => Column::Text(texts),
+                    Some(Cell::Digits(texts)) => Column::Text(texts),
                     None => Column::Numbers(&unread),
                 });
         let table = Columns::try_new(columns.collect())

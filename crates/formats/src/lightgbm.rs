@@ -38,7 +38,7 @@ pub(crate) fn boosted(
     }
     let (estimator, facts) = estimator(ensemble, n_iterations, answers)?;
     Ok(Converted {
-        estimator,
+        estimator: Box::new(estimator),
         feature_names: ensemble.feature_names(),
         component: Component {
             class: "Booster".to_owned(),

@@ -181,7 +181,7 @@ fn read_content(
         FileKind::CatboostBinary => {
             let ensemble = catboost::Ensemble::parse_binary(bytes)?;
             parsed = clock.monotonic();
-            from_booster("CatBoost", "CatBoost binary", catboost::boosted(&ensemble)?)
+            from_booster("CatBoost", "CatBoost binary", catboost::boosted(ensemble)?)
         }
         FileKind::XgboostBinary => {
             let ensemble = Ensemble::parse_legacy(bytes)?;
@@ -201,7 +201,7 @@ fn read_content(
             if catboost::is_document(&root) {
                 let ensemble = catboost::Ensemble::read_document(&root)?;
                 parsed = clock.monotonic();
-                from_booster("CatBoost", "CatBoost JSON", catboost::boosted(&ensemble)?)
+                from_booster("CatBoost", "CatBoost JSON", catboost::boosted(ensemble)?)
             } else {
                 let ensemble = Ensemble::read(&root)?;
                 parsed = clock.monotonic();
@@ -235,7 +235,7 @@ fn from_sklearn(graph: &Graph) -> Result<Content, LoadError> {
 
 fn from_booster(library: &str, format: &str, converted: Converted) -> Content {
     Content {
-        estimator: Box::new(converted.estimator),
+        estimator: converted.estimator,
         feature_names: converted.feature_names,
         description: Description {
             format: format.to_owned(),

@@ -105,6 +105,7 @@ impl TabularModel {
                 shape: vec![None, Some(n_features)],
                 columns: feature_names,
                 accepts_missing: estimator.accepts().missing,
+                accepts_integers: false,
             }],
             outputs: outputs.specs,
             default_outputs: vec![outputs.default],
@@ -167,6 +168,7 @@ fn output_spec(spec: &MethodSpec, class_names: Option<&[String]>) -> TensorSpec 
             .map(<[String]>::to_vec),
         shape,
         accepts_missing: false,
+        accepts_integers: false,
     }
 }
 

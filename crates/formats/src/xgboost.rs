@@ -14,7 +14,7 @@ use coracle_estimators::{
     BoostedSpec,
 };
 use coracle_forest::{Forest, ForestSpec, Precision};
-use coracle_model::{Component, LoadError, LoadErrorKind, Method, Scorer};
+use coracle_model::{Component, Estimator, LoadError, LoadErrorKind, Method, Scorer};
 
 pub(crate) use classes::{class_answers, n_iterations};
 pub(crate) use ensemble::{Booster, Ensemble, is_ubjson};
@@ -23,7 +23,7 @@ pub(crate) use legacy::is_legacy;
 /// What a model file of boosted trees becomes.
 #[derive(Debug)]
 pub(crate) struct Converted {
-    pub(crate) estimator: Boosted,
+    pub(crate) estimator: Box<dyn Estimator>,
     pub(crate) feature_names: Option<Vec<String>>,
     pub(crate) component: Component,
     pub(crate) version: Option<String>,
@@ -46,7 +46,7 @@ pub(crate) fn boosted(ensemble: &Ensemble) -> Result<Converted, LoadError> {
     };
     let (estimator, facts) = estimator(ensemble, options)?;
     Ok(Converted {
-        estimator,
+        estimator: Box::new(estimator),
         feature_names: ensemble.feature_names.clone(),
         component: Component {
             class: "Booster".to_owned(),
@@ -88,7 +88,7 @@ pub(crate) fn of_class(ensemble: &Ensemble, class: Option<&str>) -> Result<Conve
     };
     let (estimator, facts) = estimator(ensemble, options)?;
     Ok(Converted {
-        estimator,
+        estimator: Box::new(estimator),
         feature_names: ensemble.feature_names.clone(),
         component: Component {
             class: name.to_owned(),

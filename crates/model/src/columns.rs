@@ -11,6 +11,8 @@ pub enum ColumnKind {
     Numbers,
     /// Texts.
     Text,
+    /// Categories: texts, or integers that stand for the texts of their digits.
+    Category,
     /// Whatever: the estimator does not read it.
     Ignored,
 }

@@ -15,6 +15,8 @@ pub struct TensorSpec {
     pub columns: Option<Vec<String>>,
     /// Whether missing values (NaN, JSON `null`) are accepted.
     pub accepts_missing: bool,
+    /// Whether an input of texts takes integers too, as the texts of their digits.
+    pub accepts_integers: bool,
 }
 
 impl TensorSpec {

@@ -61,6 +61,8 @@ impl Place for CellPlace<'_> {
 pub(crate) struct CellSeed<'b, 'a> {
     pub(crate) place: CellPlace<'a>,
     pub(crate) accepts_missing: bool,
+    /// Whether integers may stand for the texts of their digits.
+    pub(crate) accepts_integers: bool,
     pub(crate) buffer: &'b mut ColumnBuffer,
 }
 
@@ -77,6 +79,7 @@ impl<'de> DeserializeSeed<'de> for CellSeed<'_, '_> {
             ColumnBuffer::Text(texts) => deserializer.deserialize_any(TextVisitor {
                 place: self.place,
                 accepts_missing: self.accepts_missing,
+                accepts_integers: self.accepts_integers,
                 texts,
             }),
         }
@@ -86,6 +89,7 @@ impl<'de> DeserializeSeed<'de> for CellSeed<'_, '_> {
 struct TextVisitor<'b, 'a> {
     place: CellPlace<'a>,
     accepts_missing: bool,
+    accepts_integers: bool,
     texts: &'b mut ByteStrings,
 }
 
@@ -93,9 +97,22 @@ impl TextVisitor<'_, '_> {
     fn wrong<E: Error>(&self, got: impl fmt::Display) -> E {
         let CellPlace { key, row, column } = self.place;
         let column = quoted(column);
+        let expected = match self.accepts_integers {
+            true => "a string or an integer",
+            false => "a string",
+        };
         E::custom(format_args!(
-            "{key}[{row}], column {column}: expected a string, got {got}"
+            "{key}[{row}], column {column}: expected {expected}, got {got}"
         ))
+    }
+
+    fn integer<E: Error>(self, value: impl itoa::Integer + fmt::Display) -> Result<(), E> {
+        if !self.accepts_integers {
+            return Err(self.wrong(value));
+        }
+        self.texts
+            .push(itoa::Buffer::new().format(value).as_bytes());
+        Ok(())
     }
 }
 
@@ -120,11 +137,11 @@ impl<'de> Visitor<'de> for TextVisitor<'_, '_> {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        Err(self.wrong(value))
+        self.integer(value)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        Err(self.wrong(value))
+        self.integer(value)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {

@@ -21,6 +21,7 @@ fn signature() -> Signature {
         shape,
         columns: None,
         accepts_missing: false,
+        accepts_integers: false,
     };
     Signature {
         inputs: vec![spec("X", vec![None, Some(N_COLUMNS)])],

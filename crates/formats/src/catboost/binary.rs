@@ -1,17 +1,18 @@
-//! The `.cbm` form: `CBM1`, a length, and a FlatBuffer.
+//! The `.cbm` form: `CBM1`, a length, and a FlatBuffer; tables of categories after it.
+
+mod features;
 
 use coracle_forest::{NodeSpec, TreeSpec};
 use coracle_model::{LoadError, LoadErrorKind};
 
 use super::ensemble::{Ensemble, Split, loss, symmetric, target};
 use super::flatbuffer::Table;
-use super::{malformed, unsupported};
+use super::malformed;
 use crate::document::parse_json;
 
 const MAGIC: &[u8] = b"CBM1";
 /// The most scores per row; more than any real model has.
 const SCORES_MAX: usize = 1 << 16;
-const FEATURES_MAX: usize = 1 << 20;
 
 /// The fields of the schema's tables.
 mod slot {
@@ -20,19 +21,12 @@ mod slot {
     pub(super) const DIMENSION: usize = 0;
     pub(super) const SPLITS: usize = 1;
     pub(super) const SIZES: usize = 2;
-    pub(super) const CATEGORY_FEATURES: usize = 4;
-    pub(super) const FLOAT_FEATURES: usize = 5;
-    pub(super) const ONE_HOT_FEATURES: usize = 6;
-    pub(super) const CTR_FEATURES: usize = 7;
     pub(super) const LEAF_VALUES: usize = 8;
     pub(super) const STEPS: usize = 10;
     pub(super) const LEAF_IDS: usize = 11;
-    pub(super) const TEXT_FEATURES: usize = 12;
-    pub(super) const ESTIMATED_FEATURES: usize = 13;
     pub(super) const SCALE: usize = 14;
     pub(super) const BIAS: usize = 15;
     pub(super) const BIASES: usize = 16;
-    pub(super) const EMBEDDING_FEATURES: usize = 18;
 }
 
 /// Tells whether `bytes` begin as a `.cbm` file does.
@@ -44,22 +38,22 @@ impl Ensemble {
     /// Reads a `.cbm` file.
     ///
     /// # Errors
-    /// Kind `Unsupported` for features other than numeric ones, `Malformed` where the file contradicts itself.
+    /// Kind `Unsupported` for features of texts and embeddings, `Malformed` where the file contradicts itself.
     pub(crate) fn parse_binary(bytes: &[u8]) -> Result<Self, LoadError> {
         let short = || malformed("not a sound CatBoost model: the file ends too early");
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(short)?;
         let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
         let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_large| short())?;
-        let core = Table::root(rest.get(..length).ok_or_else(short)?)?;
+        let (core, parts) = rest.split_at_checked(length).ok_or_else(short)?;
+        let core = Table::root(core)?;
         let trees = core
             .table(slot::TREES)?
             .ok_or_else(|| malformed("the model has no trees"))?;
-        refuse_features(&trees)?;
         let n_scores = usize::try_from(trees.int(slot::DIMENSION, 0)?).unwrap_or(0);
         if n_scores == 0 || n_scores > SCORES_MAX {
             return Err(malformed(format!("{n_scores} scores per row")));
         }
-        let mut features = Features::read(&trees)?;
+        let features = features::read(&trees, parts)?;
         let info = info(&core)?;
         let find = |name: &str| {
             let mut entries = info.iter();
@@ -74,35 +68,13 @@ impl Ensemble {
             loss: loss(find("params").unwrap_or("{}"))?,
             classes: classes.map_err(|error| error.at("class_params"))?,
             probability_threshold: find("binclass_probability_threshold").map(str::to_owned),
-            n_features: features.n_columns,
             n_scores,
-            trees: read_trees(&trees, &features.splits, n_scores)?,
+            trees: read_trees(&trees, &features.splits()?, n_scores)?,
             scale: trees.double(slot::SCALE, 1.0)?,
             biases: biases(&trees, n_scores)?,
-            names: std::mem::take(&mut features.names),
+            features,
         })
     }
-}
-
-/// Refuses what is not numeric; the file names the kind.
-fn refuse_features(trees: &Table<'_>) -> Result<(), LoadError> {
-    let kinds = [
-        (
-            slot::CTR_FEATURES,
-            "categorical features (target statistics)",
-        ),
-        (slot::ONE_HOT_FEATURES, "categorical features (one-hot)"),
-        (slot::CATEGORY_FEATURES, "categorical features"),
-        (slot::TEXT_FEATURES, "text features"),
-        (slot::EMBEDDING_FEATURES, "embedding features"),
-        (slot::ESTIMATED_FEATURES, "estimated features"),
-    ];
-    for (slot, what) in kinds {
-        if trees.vector(slot, 4)?.len() > 0 {
-            return Err(unsupported(format!("CatBoost's {what} are not supported")));
-        }
-    }
-    Ok(())
 }
 
 fn info(core: &Table<'_>) -> Result<Vec<(String, String)>, LoadError> {
@@ -122,48 +94,6 @@ fn info(core: &Table<'_>) -> Result<Vec<(String, String)>, LoadError> {
         info.push(pair);
     }
     Ok(info)
-}
-
-/// The numeric features, and all splits on them in the order in which trees number them.
-struct Features {
-    splits: Vec<Split>,
-    names: Vec<(usize, String)>,
-    n_columns: usize,
-}
-
-impl Features {
-    fn read(trees: &Table<'_>) -> Result<Self, LoadError> {
-        let mut features = Self {
-            splits: Vec::new(),
-            names: Vec::new(),
-            n_columns: 0,
-        };
-        for feature in trees.vector(slot::FLOAT_FEATURES, 4)?.tables()? {
-            let column = feature.int(2, -1)?;
-            let wrong = || malformed(format!("a feature is in column {column}"));
-            let column = u32::try_from(column).map_err(|_negative| wrong())?;
-            let place = usize::try_from(column).unwrap_or(usize::MAX);
-            if place >= FEATURES_MAX {
-                return Err(wrong());
-            }
-            features.n_columns = features.n_columns.max(place.saturating_add(1));
-            features.names.push((place, feature.text(4)?));
-            let missing_above = feature.byte(5, 0)? == 2;
-            let borders = feature.vector(3, 4)?;
-            if features.splits.len().saturating_add(borders.len()) > 1 << 24 {
-                let message = "the features have more than 2^24 borders";
-                return Err(LoadError::new(LoadErrorKind::LimitExceeded, message));
-            }
-            features
-                .splits
-                .extend(borders.items::<4>().map(|&border| Split {
-                    column,
-                    border: f32::from_le_bytes(border),
-                    missing_above,
-                }));
-        }
-        Ok(features)
-    }
 }
 
 fn biases(trees: &Table<'_>, n_scores: usize) -> Result<Vec<f64>, LoadError> {

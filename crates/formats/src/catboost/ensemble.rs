@@ -3,6 +3,7 @@
 use coracle_forest::{NodeSpec, SplitRule, Target, TreeSpec};
 use coracle_model::LoadError;
 
+use super::features::Features;
 use super::{malformed, unsupported};
 use crate::document::{Document, Entry, parse_json};
 
@@ -16,17 +17,15 @@ pub(crate) struct Ensemble {
     /// The metadata of classes, if there are any.
     pub(super) classes: Option<Document>,
     pub(super) probability_threshold: Option<String>,
-    pub(super) n_features: usize,
+    pub(super) features: Features,
     pub(super) n_scores: usize,
     pub(super) trees: Vec<TreeSpec>,
     pub(super) scale: f64,
     /// One for each score.
     pub(super) biases: Vec<f64>,
-    /// For each numeric feature its column and name.
-    pub(super) names: Vec<(usize, String)>,
 }
 
-/// A question about a numeric feature: is its value above a border?
+/// A question about a feature: is its value above a border?
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Split {
     pub(super) column: u32,
@@ -45,19 +44,6 @@ impl Split {
             left,
             right,
         }
-    }
-}
-
-impl Ensemble {
-    /// Returns the names of all features, unless CatBoost made them up (their numbers) or there are none.
-    pub(super) fn feature_names(&self) -> Option<Vec<String>> {
-        let mut all = vec![String::new(); self.n_features];
-        for (column, name) in &self.names {
-            all.get_mut(*column)?.clone_from(name);
-        }
-        let is_made_up = |(column, name): (usize, &String)| *name == column.to_string();
-        let is_unnamed = all.iter().any(String::is_empty) || all.iter().enumerate().all(is_made_up);
-        (!is_unnamed).then_some(all)
     }
 }
 

@@ -79,6 +79,13 @@ impl<'b> Table<'b> {
         }
     }
 
+    pub(super) fn single(&self, slot: usize, default: f32) -> Result<f32, LoadError> {
+        match self.field(slot)? {
+            Some(at) => array(self.buffer, at).map(f32::from_le_bytes),
+            None => Ok(default),
+        }
+    }
+
     pub(super) fn double(&self, slot: usize, default: f64) -> Result<f64, LoadError> {
         match self.field(slot)? {
             Some(at) => array(self.buffer, at).map(f64::from_le_bytes),
@@ -116,9 +123,7 @@ impl<'b> Table<'b> {
     }
 
     pub(super) fn text(&self, slot: usize) -> Result<String, LoadError> {
-        let bytes = self.vector(slot, 1)?;
-        let end = bytes.first.saturating_add(bytes.len);
-        let bytes = self.buffer.get(bytes.first..end).unwrap_or_default();
+        let bytes = self.vector(slot, 1)?.bytes();
         String::from_utf8(bytes.to_vec()).map_err(|_invalid| malformed("text is not UTF-8"))
     }
 }
@@ -128,8 +133,14 @@ impl<'b> Vector<'b> {
         self.len
     }
 
+    /// Returns the bytes of a vector of bytes.
+    pub(super) fn bytes(&self) -> &'b [u8] {
+        let end = self.first.saturating_add(self.len);
+        self.buffer.get(self.first..end).unwrap_or_default()
+    }
+
     /// Returns the items of a vector of scalars or structs of `N` bytes.
-    pub(super) fn items<const N: usize>(&self) -> impl Iterator<Item = &'b [u8; N]> {
+    pub(super) fn items<const N: usize>(&self) -> impl Iterator<Item = &'b [u8; N]> + use<'b, N> {
         let end = self.first.saturating_add(self.len.saturating_mul(N));
         let bytes = self.buffer.get(self.first..end).unwrap_or_default();
         bytes.as_chunks::<N>().0.iter()

@@ -1,10 +1,13 @@
 //! The JSON export.
 
+mod features;
+
 use coracle_forest::{NodeSpec, TreeSpec};
 use coracle_model::LoadError;
 
 use super::ensemble::{Ensemble, Split, loss_in, symmetric, target};
-use super::{malformed, unsupported};
+use super::features::Features;
+use super::malformed;
 use crate::document::{Document, Entry, parse_json};
 use crate::numbers::to_single;
 
@@ -17,21 +20,13 @@ impl Ensemble {
     /// Reads an exported document.
     ///
     /// # Errors
-    /// Kind `Unsupported` for features other than numeric ones, `Malformed` where something is missing.
+    /// Kind `Unsupported` for features of texts and embeddings, `Malformed` where something is missing.
     pub(crate) fn read_document(root: &Entry<'_>) -> Result<Self, LoadError> {
-        let features = root.field("features_info")?;
-        for kind in [
-            "categorical_features",
-            "text_features",
-            "embedding_features",
-            "ctrs",
-        ] {
-            if features.find(kind).is_some() {
-                let kind = kind.replace('_', " ");
-                return Err(unsupported(format!("CatBoost's {kind} are not supported")));
-            }
-        }
-        let columns = columns(&features)?;
+        let features = features::read(root)?;
+        let splits = Splits {
+            numbered: features.splits()?,
+            features: &features,
+        };
         let (scale, biases) = scale_and_biases(&root.field("scale_and_bias")?)?;
         let n_scores = biases.len();
         let trees: Result<Vec<TreeSpec>, LoadError> = match root.find("oblivious_trees") {
@@ -39,23 +34,19 @@ impl Ensemble {
                 let trees = trees.items()?;
                 trees
                     .iter()
-                    .map(|tree| read_symmetric(tree, &columns, n_scores))
+                    .map(|tree| read_symmetric(tree, &splits, n_scores))
                     .collect()
             }
             None => {
                 let trees = root.field("trees")?.items()?;
                 trees
                     .iter()
-                    .map(|tree| read_any_shape(tree, &columns, n_scores))
+                    .map(|tree| read_any_shape(tree, &splits, n_scores))
                     .collect()
             }
         };
         let info = root.field("model_info")?;
         let params = info.field("params")?;
-        let n_features = columns
-            .iter()
-            .map(|column| column.place.saturating_add(1))
-            .max();
         Ok(Self {
             loss: match params.document() {
                 Document::Text(text) => {
@@ -70,37 +61,20 @@ impl Ensemble {
             probability_threshold: info
                 .find("binclass_probability_threshold")
                 .map(|_| String::new()),
-            n_features: n_features.unwrap_or(0),
             n_scores,
             trees: trees?,
             scale,
             biases,
-            names: columns
-                .into_iter()
-                .map(|column| (column.place, column.name))
-                .collect(),
+            features,
         })
     }
 }
 
-/// A numeric feature.
-struct Column {
-    place: usize,
-    name: String,
-    missing_above: bool,
-}
-
-fn columns(features: &Entry<'_>) -> Result<Vec<Column>, LoadError> {
-    let entries = features.field("float_features")?.items()?;
-    let columns = entries.iter().map(|entry| {
-        let treatment = entry.find("nan_value_treatment");
-        Ok(Column {
-            place: entry.field("flat_feature_index")?.count()?,
-            name: entry.field("feature_id")?.text()?.to_owned(),
-            missing_above: treatment.is_some_and(|entry| entry.text().ok() == Some("AsTrue")),
-        })
-    });
-    columns.collect()
+/// The splits that trees may ask.
+struct Splits<'f> {
+    features: &'f Features,
+    /// In the order of `split_index`.
+    numbered: Vec<Split>,
 }
 
 fn scale_and_biases(entry: &Entry<'_>) -> Result<(f64, Vec<f64>), LoadError> {
@@ -121,26 +95,29 @@ fn scale_and_biases(entry: &Entry<'_>) -> Result<(f64, Vec<f64>), LoadError> {
     }
 }
 
-fn read_split(entry: &Entry<'_>, columns: &[Column]) -> Result<Split, LoadError> {
-    let kind = entry.field("split_type")?.text()?;
-    if kind != "FloatFeature" {
-        let kind = crate::document::quoted(kind);
-        return Err(entry.unsupported(format_args!("splits of type {kind} are not supported")));
-    }
-    let index = entry.field("float_feature_index")?.count()?;
-    let column = columns.get(index);
-    let column = column.ok_or_else(|| entry.malformed("asks for a feature that does not exist"))?;
-    let place = u32::try_from(column.place);
-    Ok(Split {
-        column: place.map_err(|_large| entry.malformed("asks for a column out of range"))?,
-        border: to_single(entry.field("border")?.number()?),
-        missing_above: column.missing_above,
-    })
+fn read_split(entry: &Entry<'_>, splits: &Splits<'_>) -> Result<Split, LoadError> {
+    let split = match entry.field("split_type")?.text()? {
+        "FloatFeature" => {
+            let feature = entry.field("float_feature_index")?.count()?;
+            let border = to_single(entry.field("border")?.number()?);
+            splits.features.numeric_split(feature, border)
+        }
+        // What these are of is not spelled out.
+        "OneHotFeature" | "OnlineCtr" => {
+            let number = entry.field("split_index")?.count()?;
+            splits.numbered.get(number).copied()
+        }
+        kind => {
+            let kind = crate::document::quoted(kind);
+            return Err(entry.unsupported(format_args!("splits of type {kind} are not supported")));
+        }
+    };
+    split.ok_or_else(|| entry.malformed("asks for a feature that does not exist"))
 }
 
 fn read_symmetric(
     tree: &Entry<'_>,
-    columns: &[Column],
+    known: &Splits<'_>,
     n_scores: usize,
 ) -> Result<TreeSpec, LoadError> {
     let splits = match tree.field("splits")?.document() {
@@ -150,7 +127,7 @@ fn read_symmetric(
     };
     let splits: Result<Vec<Split>, LoadError> = splits
         .iter()
-        .map(|split| read_split(split, columns))
+        .map(|split| read_split(split, known))
         .collect();
     symmetric(&splits?, tree.field("leaf_values")?.numbers()?, n_scores)
 }
@@ -158,7 +135,7 @@ fn read_symmetric(
 /// Reads nested nodes; the document's own bound on nesting bounds the walk.
 fn read_any_shape(
     root: &Entry<'_>,
-    columns: &[Column],
+    splits: &Splits<'_>,
     n_scores: usize,
 ) -> Result<TreeSpec, LoadError> {
     let mut nodes = vec![NodeSpec::Leaf];
@@ -166,7 +143,7 @@ fn read_any_shape(
     let mut open = vec![(0_usize, root.clone())];
     while let Some((place, entry)) = open.pop() {
         if let Some(split) = entry.find("split") {
-            let split = read_split(&split, columns)?;
+            let split = read_split(&split, splits)?;
             let left = nodes.len();
             let number = u32::try_from(left).map_err(|_large| malformed("a tree is too large"))?;
             if let Some(node) = nodes.get_mut(place) {

@@ -20,8 +20,13 @@ pub(super) struct Part {
 impl Part {
     /// Returns a part without parts of its own.
     pub(super) fn new(estimator: impl Estimator + 'static, facts: Vec<(String, String)>) -> Self {
+        Self::boxed(Box::new(estimator), facts)
+    }
+
+    /// As [`Part::new`].
+    pub(super) fn boxed(estimator: Box<dyn Estimator>, facts: Vec<(String, String)>) -> Self {
         Self {
-            estimator: Box::new(estimator),
+            estimator,
             facts,
             children: Vec::new(),
         }

@@ -31,13 +31,17 @@ fn cell(row: &Value, column: usize) -> &Value {
 fn texts<'v>(cells: impl Iterator<Item = &'v Value>) -> ByteStrings {
     let mut texts = ByteStrings::new();
     for cell in cells {
-        texts.push_optional(cell.as_str().map(str::as_bytes));
+        match cell {
+            // A category that is an integer.
+            Value::Number(number) => texts.push(number.to_string().as_bytes()),
+            cell => texts.push_optional(cell.as_str().map(str::as_bytes)),
+        }
     }
     texts
 }
 
 /// Returns rows as the model's inputs.
-fn inputs(signature: &Signature, rows: &[Value]) -> Vec<Tensor> {
+pub(crate) fn inputs(signature: &Signature, rows: &[Value]) -> Vec<Tensor> {
     let Some(places) = &signature.columns else {
         let n_columns = signature.inputs[0].n_columns().unwrap();
         let values = rows

@@ -91,6 +91,7 @@ pub(crate) fn sum_model() -> (Sum, Receiver<()>, Sender<()>) {
         shape,
         columns: None,
         accepts_missing: false,
+        accepts_integers: false,
     };
     let (entered, has_entered) = channel();
     let (open, gate) = channel();

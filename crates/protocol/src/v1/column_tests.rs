@@ -16,6 +16,7 @@ fn signature() -> Signature {
         shape: vec![None],
         columns: None,
         accepts_missing,
+        accepts_integers: false,
     };
     let place = |name: &str, input| ColumnPlace {
         name: name.to_owned(),
@@ -92,6 +93,38 @@ fn rows_become_columns_in_every_form() {
         {"name": "unused", "shape": [1], "datatype": "BOOL", "data": [true]},
         {"name": "city", "shape": [2], "datatype": "BYTES", "data": ["Ulm", null]}"#;
     assert_eq!(v2(columns, &signature()), Ok(expected.to_vec()));
+}
+
+#[test]
+fn categories_may_be_integers() {
+    let mut signature = signature();
+    signature.inputs[0].accepts_integers = true;
+    let expected = Ok(vec![
+        texts(&[Some("-3"), Some("Ulm"), Some("18446744073709551615")]),
+        Values::F64(vec![1.0, 2.0, 3.0]),
+    ]);
+    for body in [
+        r#"{"instances": [[-3, 0, 1], ["Ulm", 0, 2], [18446744073709551615, 0, 3]]}"#,
+        r#"{"inputs": {"city": [-3, "Ulm", 18446744073709551615], "age": [1, 2, 3]}}"#,
+    ] {
+        assert_eq!(v1(body, &signature), expected, "{body}");
+    }
+    for cell in ["1.5", "1.0", "true"] {
+        let error = v1(&format!(r#"{{"instances": [[{cell}, 0, 1]]}}"#), &signature);
+        let expected = "instances[0], column \"city\": expected a string or an integer, got ";
+        assert!(error.unwrap_err().starts_with(expected), "{cell}");
+    }
+    let columns = |datatype: &str, data: &str| {
+        format!(
+            r#"{{"name": "age", "shape": [1], "datatype": "INT32", "data": [30]}},
+            {{"name": "city", "shape": [1], "datatype": "{datatype}", "data": [{data}]}}"#
+        )
+    };
+    let expected = Ok(vec![Values::I64(vec![7]), Values::I32(vec![30])]);
+    assert_eq!(v2(&columns("INT64", "7"), &signature), expected);
+    let error = v2(&columns("BOOL", "true"), &signature).unwrap_err();
+    let expected = "inputs[1]: column \"city\": expected strings (BYTES) or integers, got BOOL";
+    assert_eq!(error, expected);
 }
 
 #[test]

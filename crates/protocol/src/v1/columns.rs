@@ -234,6 +234,7 @@ impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
                     column: self.name,
                 },
                 accepts_missing: self.spec.accepts_missing,
+                accepts_integers: self.spec.accepts_integers,
                 buffer: &mut *self.buffer,
             };
             if cells.next_element_seed(seed)?.is_none() {
@@ -276,6 +277,7 @@ impl<'a> RowSeed<'a, '_> {
                 column: &place.name,
             },
             accepts_missing: spec.accepts_missing,
+            accepts_integers: spec.accepts_integers,
             buffer: self.buffers.get_mut(input)?,
         })
     }

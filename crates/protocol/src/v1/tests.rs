@@ -13,6 +13,7 @@ pub(crate) fn signature(columns: Option<[&str; 2]>, accepts_missing: bool) -> Si
         shape,
         columns: None,
         accepts_missing: false,
+        accepts_integers: false,
     };
     Signature {
         inputs: vec![TensorSpec {
@@ -21,6 +22,7 @@ pub(crate) fn signature(columns: Option<[&str; 2]>, accepts_missing: bool) -> Si
             shape: vec![None, Some(2)],
             columns: columns.map(|names| names.map(str::to_owned).to_vec()),
             accepts_missing,
+            accepts_integers: false,
         }],
         outputs: vec![
             output("predict", vec![None]),

@@ -110,6 +110,10 @@ fn one_column(
 fn check_datatype(spec: &TensorSpec, index: usize, dtype: DType) -> Result<(), RequestError> {
     let expected = match (spec.dtype, dtype) {
         (DType::Bytes, DType::Bytes) => return Ok(()),
+        (DType::Bytes, _) if spec.accepts_integers => match dtype {
+            DType::Bool => "strings (BYTES) or integers",
+            _ => return Ok(()),
+        },
         (DType::Bytes, _) => "strings (BYTES)",
         (_, DType::Bytes) => "numbers (FP64 or any other numeric datatype)",
         _ => return Ok(()),
@@ -133,6 +137,7 @@ fn whole_table(
         columns: None,
         // Each column's own rule is checked by the model.
         accepts_missing: true,
+        accepts_integers: false,
     };
     let tensor = read_input(ctx, &spec, 0, input)?;
     let n_columns = places.len();

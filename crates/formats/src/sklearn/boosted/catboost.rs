@@ -18,9 +18,9 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
         return Err(fitted.malformed("attribute '__model' is not bytes"));
     };
     let ensemble = at(fitted, Ensemble::parse_binary(bytes))?;
-    let converted = at(fitted, catboost::boosted(&ensemble))?;
+    let converted = at(fitted, catboost::boosted(ensemble))?;
     Ok(BoostedPart {
-        part: Part::new(converted.estimator, converted.component.facts),
+        part: Part::boxed(converted.estimator, converted.component.facts),
         feature_names: converted.feature_names,
         library: "CatBoost",
         version: None,

@@ -20,7 +20,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
         let ensemble = ensemble(fitted)?;
         let converted = at(fitted, lightgbm::boosted(&ensemble, n_iterations(fitted)?))?;
         return Ok(BoostedPart {
-            part: Part::new(converted.estimator, converted.component.facts),
+            part: Part::boxed(converted.estimator, converted.component.facts),
             feature_names: converted.feature_names,
             library: "LightGBM",
             version: None,

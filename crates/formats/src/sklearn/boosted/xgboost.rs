@@ -46,7 +46,7 @@ fn booster(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     let ensemble = ensemble(fitted)?;
     let converted = at(fitted, xgboost::boosted(&ensemble))?;
     Ok(BoostedPart {
-        part: Part::new(converted.estimator, converted.component.facts),
+        part: Part::boxed(converted.estimator, converted.component.facts),
         feature_names: converted.feature_names,
         library: "XGBoost",
         version: converted.version,
