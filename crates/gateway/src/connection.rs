@@ -33,6 +33,7 @@ use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::Scope;
 use crate::server::Stage;
+use crate::terms::Terms;
 use crate::trace::{TRACEPARENT, Trace};
 
 /// What every worker of a server shares.
@@ -240,6 +241,12 @@ impl Handler {
         if let Err(reply) = check_headers(&head.headers, &codec) {
             return reply;
         }
+        let terms = match Terms::of(&head.headers) {
+            Ok(terms) => terms,
+            Err(failure) => {
+                return Reply::error_and_close(StatusCode::BAD_REQUEST, &failure.message);
+            }
+        };
         let body = match self.read_whole(&head.headers, body).await {
             Ok(body) => body,
             Err(reply) => return reply,
@@ -248,7 +255,8 @@ impl Handler {
         let request = infer::Request {
             codec,
             body,
-            timeout: None,
+            timeout: terms.timeout,
+            priority: terms.priority,
         };
         match self.calls.answer(model, request).await {
             Ok(encoded) => Reply::encoded(encoded),

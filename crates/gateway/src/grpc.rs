@@ -17,7 +17,7 @@ use coracle_protocol::grpc::{
     self, Compression, FrameHead, PREFIX_BYTES, parse_timeout, percent_encode,
 };
 use coracle_protocol::{grpc_status, http_status};
-use coracle_serving::ServedModel;
+use coracle_serving::{Priority, ServedModel};
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -28,6 +28,7 @@ use crate::body::{ReplyBody, RequestBody};
 use crate::connection::{BodyFault, Handler, collect};
 use crate::infer::Failure;
 use crate::respond::REQUEST_ID;
+use crate::terms::Terms;
 use target::Target;
 
 const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -57,6 +58,8 @@ pub(crate) struct Caller {
     /// How long the caller waits, and since when.
     timeout: Option<Duration>,
     started: Duration,
+    /// How urgent the caller says that it is.
+    priority: Option<Priority>,
     /// The revision whose turn it is, where that is settled already.
     chosen: Option<Arc<ServedModel>>,
     /// How its messages are compressed; ours are the same way.
@@ -86,8 +89,13 @@ impl Caller {
         chosen: Option<Arc<ServedModel>>,
         started: Duration,
     ) -> Result<Self, Failure> {
+        let terms = Terms::of(&head.headers)?;
         Ok(Self {
-            timeout: timeout_of(&head.headers)?,
+            timeout: timeout_of(&head.headers)?
+                .into_iter()
+                .chain(terms.timeout)
+                .min(),
+            priority: terms.priority,
             compression: compression_of(&head.headers)?,
             head,
             started,

@@ -1,13 +1,18 @@
-//! A call: decode, run, encode; on this event loop or on the compute pool.
+//! A call: decode, run, encode; on this event loop, or on the compute pool (`pooled`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
-use coracle_protocol::{DecodeContext, EncodeContext, RequestError};
-use coracle_serving::{Inference, Lease, Placement, Refusal, ServedModel, SharedTable};
-use tokio::sync::Semaphore;
+use coracle_model::RunError;
+use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
+use coracle_serving::batch::Ran;
+use coracle_serving::{
+    ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, ServedModel,
+    SharedTable,
+};
+use coracle_tensor::Tensor;
 
 use crate::codec::{Codec, Encoded};
 use crate::shared_memory::SharedMemory;
@@ -19,8 +24,8 @@ pub(crate) struct Calls {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) elements_max: usize,
     pub(crate) request_timeout: Duration,
-    /// Places in the queue of the compute pool.
-    pub(crate) pool: Arc<Semaphore>,
+    /// Where costly calls run.
+    pub(crate) pool: Arc<ComputePool>,
     /// The event loop, for its counters.
     pub(crate) worker: usize,
     /// The shared memory that clients have registered.
@@ -34,6 +39,16 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     /// How long the caller waits, where that is less than what the server allows.
     pub(crate) timeout: Option<Duration>,
+    /// How urgent it is, where its head says so.
+    pub(crate) priority: Option<Priority>,
+}
+
+impl Request {
+    /// Returns how urgent it is: the head of a request goes before its body.
+    pub(crate) fn priority(&self, call: &Call) -> Priority {
+        let of_body = || Priority::from_wire(call.priority);
+        self.priority.unwrap_or_else(of_body)
+    }
 }
 
 /// A call that failed.
@@ -45,9 +60,45 @@ pub(crate) struct Failure {
 
 /// When a request came, and how long it may take.
 #[derive(Clone, Copy, Debug)]
-struct Arrival {
-    at: Duration,
-    time: Duration,
+pub(crate) struct Arrival {
+    pub(crate) at: Duration,
+    pub(crate) time: Duration,
+}
+
+impl Arrival {
+    /// Returns how much of its time is left at `now`.
+    pub(crate) fn time_left(self, now: Duration) -> Duration {
+        self.time.saturating_sub(now.saturating_sub(self.at))
+    }
+}
+
+/// A call that is decoded.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) call: Call,
+    /// With the time that the body allows, too.
+    pub(crate) arrival: Arrival,
+    /// When a thread took it.
+    pub(crate) taken: Duration,
+    /// How long decoding took.
+    pub(crate) decode: Duration,
+}
+
+/// Where the time of a call went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    queue: Duration,
+    decode: Duration,
+    ran: Ran,
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self {
+            code: error.code(),
+            message: error.to_string(),
+        }
+    }
 }
 
 impl From<RequestError> for Failure {
@@ -104,7 +155,8 @@ impl Calls {
         request: Request,
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
-        let lease = model.enter(arrival.time).await?;
+        let priority = request.priority.unwrap_or_default();
+        let lease = model.enter_as(priority, arrival.time).await?;
         self.run(model, lease, request, arrival).await
     }
 
@@ -115,55 +167,31 @@ impl Calls {
         request: Request,
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
-        match model.cost().placement(request.body.len()) {
-            Placement::EventLoop => self.execute(model, &lease, &request, arrival),
-            Placement::ComputePool => {
-                let waited = self.clock.monotonic().saturating_sub(arrival.at);
-                let time_left = arrival.time.saturating_sub(waited);
-                let call = self.execute_on_pool(Arc::clone(model), lease, request, arrival);
-                match tokio::time::timeout(time_left, call).await {
-                    Ok(result) => result,
-                    Err(_elapsed) => Err(too_late(arrival.time)),
-                }
-            }
+        if model.cost().decode_placement(request.body.len()) == Placement::ComputePool {
+            let answer = self.answer_on_pool(model, lease, request, arrival);
+            return Box::pin(answer).await;
         }
+        let decoded = self.decode(model, &lease, &request, arrival)?;
+        let is_cheap = model.cost().run_placement(decoded.call.n_rows) == Placement::EventLoop;
+        if is_cheap && !model.batching().waits() {
+            return self.run_here(model, &lease, &request.codec, decoded);
+        }
+        let answer = self.answer_elsewhere(model, lease, request, decoded);
+        Box::pin(answer).await
     }
 
-    async fn execute_on_pool(
-        &self,
-        model: Arc<ServedModel>,
-        lease: Lease,
-        request: Request,
-        arrival: Arrival,
-    ) -> Result<Encoded, Failure> {
-        let Ok(place) = Arc::clone(&self.pool).try_acquire_owned() else {
-            return Err(Failure {
-                code: Code::ResourceExhausted,
-                message: "too many calls are waiting; retry later".to_owned(),
-            });
-        };
-        let calls = self.clone();
-        let call = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            calls.execute(&model, &lease, &request, arrival)
-        });
-        call.await.unwrap_or_else(|_panicked| {
-            Err(Failure {
-                code: Code::Internal,
-                message: "the call failed; this is a defect of the server".to_owned(),
-            })
-        })
-    }
-
-    /// Decodes, runs and encodes, and measures what that costs.
-    fn execute(
+    /// Decodes a request, unless its time is over.
+    pub(crate) fn decode(
         &self,
         model: &ServedModel,
-        lease: &Lease,
+        lease: &LoadedModel,
         request: &Request,
         arrival: Arrival,
-    ) -> Result<Encoded, Failure> {
-        let started = self.clock.monotonic();
+    ) -> Result<Decoded, Failure> {
+        let taken = self.clock.monotonic();
+        if arrival.time_left(taken).is_zero() {
+            return Err(too_late(arrival.time));
+        }
         let signature = lease.model().signature();
         let ctx = DecodeContext {
             signature,
@@ -173,36 +201,108 @@ impl Calls {
             regions: self.shared_memory.as_ref(),
         };
         let call = request.codec.decode(&request.body, &ctx)?;
-        let decoded = self.clock.monotonic();
-        let outputs = lease
-            .run(&call.inputs, &call.outputs)
-            .map_err(|error| Failure {
-                code: error.code(),
-                message: error.to_string(),
-            })?;
-        let run = self.clock.monotonic();
+        let decode = self.clock.monotonic().saturating_sub(taken);
+        model.cost().record_decode(request.body.len(), decode);
+        let time = call
+            .timeout
+            .map_or(arrival.time, |time| time.min(arrival.time));
+        let arrival = Arrival { time, ..arrival };
+        if arrival.time_left(taken).is_zero() {
+            return Err(too_late(time));
+        }
+        Ok(Decoded {
+            call,
+            arrival,
+            taken,
+            decode,
+        })
+    }
+
+    /// Runs and encodes a call on this event loop.
+    fn run_here(
+        &self,
+        model: &ServedModel,
+        lease: &Lease,
+        codec: &Codec,
+        decoded: Decoded,
+    ) -> Result<Encoded, Failure> {
+        let Decoded {
+            call,
+            arrival,
+            taken,
+            decode,
+        } = decoded;
+        let outputs = model.run(lease, &call.inputs, &call.outputs)?;
+        let started = taken + decode;
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        model.cost().record_run(call.n_rows, elapsed);
+        let ran = Ran {
+            started,
+            elapsed,
+            share: elapsed,
+            n_rows: call.n_rows,
+            joined: false,
+            placement: Placement::EventLoop,
+        };
+        let times = self.times(arrival, (taken, decode), &ran);
+        self.encode(model, lease, codec, (&call, &outputs), times)
+    }
+
+    /// Returns where the time of a call went that a thread took at `taken` and decoded in `decode`.
+    pub(crate) fn times(
+        &self,
+        arrival: Arrival,
+        (taken, decode): (Duration, Duration),
+        ran: &Ran,
+    ) -> Times {
+        let waited_for_run = ran.started.saturating_sub(taken + decode);
+        Times {
+            queue: taken.saturating_sub(arrival.at) + waited_for_run,
+            decode,
+            ran: *ran,
+        }
+    }
+
+    /// Encodes the answer of a call that has run, and counts it.
+    pub(crate) fn encode(
+        &self,
+        model: &ServedModel,
+        loaded: &LoadedModel,
+        codec: &Codec,
+        (call, outputs): (&Call, &[Tensor]),
+        times: Times,
+    ) -> Result<Encoded, Failure> {
+        let Times { queue, decode, ran } = times;
         let ctx = EncodeContext {
             model_name: model.name(),
             model_version: model.version(),
-            signature,
+            signature: loaded.model().signature(),
             regions: self.shared_memory.as_ref(),
         };
-        let encoded = request.codec.encode(&ctx, &call, &outputs)?;
+        let started = match ran.placement {
+            // Nothing happens between running and encoding.
+            Placement::EventLoop if !ran.joined => ran.started + ran.elapsed,
+            _ => self.clock.monotonic(),
+        };
+        let encoded = codec.encode(&ctx, call, outputs)?;
         let ended = self.clock.monotonic();
-        let elapsed = ended.saturating_sub(started);
-        model.statistics().inferences().add(
+        let encode = ended.saturating_sub(started);
+        let statistics = model.statistics();
+        statistics.inferences().add(
             self.worker,
             Inference {
                 n_rows: call.n_rows,
-                queue: started.saturating_sub(arrival.at),
-                decode: decoded.saturating_sub(started),
-                run: run.saturating_sub(decoded),
-                encode: ended.saturating_sub(run),
+                queue,
+                decode,
+                run: ran.elapsed,
+                encode,
                 ended,
+                pooled: ran.placement == Placement::ComputePool,
+                joined: ran.joined,
             },
         );
-        model.cost().record(request.body.len(), elapsed);
-        model.statistics().compute(self.worker, elapsed);
+        model.cost().record_encode(call.n_rows, encode);
+        statistics.compute(self.worker, decode + ran.share + encode);
         Ok(encoded)
     }
 }

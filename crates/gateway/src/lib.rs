@@ -18,12 +18,14 @@ mod limits;
 mod log;
 mod model_control;
 mod models;
+mod pooled;
 mod preface;
 mod respond;
 mod route;
 mod scope;
 mod server;
 mod shared_memory;
+mod terms;
 mod trace;
 
 pub use coracle_protocol::facts::IndexEntry;

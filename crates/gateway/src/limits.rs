@@ -23,8 +23,10 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// The time a call may wait for and take on the compute pool; longer ones are answered 504.
     pub request_timeout: Duration,
-    /// The most calls that wait for or run on the compute pool of one worker; further ones are answered 429.
+    /// The most calls to one model that wait for the compute pool; further ones are answered 429.
     pub pool_calls_max: usize,
+    /// The most bytes of all calls that wait for the compute pool; what goes beyond is answered 429.
+    pub pool_bytes_max: ByteCount,
     /// The most elements of one request's tensors.
     pub elements_max: usize,
 }
@@ -41,6 +43,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),
             pool_calls_max: 256,
+            pool_bytes_max: ByteCount::new(512 << 20),
             elements_max: 64 << 20,
         }
     }

@@ -54,7 +54,7 @@ impl Handler {
             version: model.version(),
             last_inference_ms,
             inference_count: totals.n_rows,
-            execution_count: totals.count,
+            execution_count: totals.n_runs(),
             success: count_and_time(success),
             fail: count_and_time(fail),
             queue: of_all(totals.queue),

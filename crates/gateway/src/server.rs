@@ -12,14 +12,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_serving::{HttpStatistics, SharedTable};
+use coracle_serving::{ComputePool, HttpStatistics, PoolLimits, SharedTable};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::body::Busy;
@@ -40,7 +40,7 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// The number of event loops.
     pub n_workers: usize,
-    /// The number of threads of the compute pool, for all workers together.
+    /// The number of calls that the compute pool runs at a time, for all workers together.
     pub n_pool_threads: usize,
     /// How long requests in flight may take once the server is told to stop.
     pub shutdown_timeout: Duration,
@@ -147,6 +147,12 @@ impl Server {
             control: self.config.control.clone(),
         });
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
+        let limits = PoolLimits {
+            n_threads: self.config.n_pool_threads,
+            calls_max: self.config.limits.pool_calls_max,
+            bytes_max: self.config.limits.pool_bytes_max.as_usize(),
+        };
+        let pool = Arc::new(ComputePool::start(limits, Arc::clone(&shared.clock))?);
         let (stop, stopped) = watch::channel(Stage::Serving);
         let n_cut = Arc::new(AtomicUsize::new(0));
         let mut workers = Vec::new();
@@ -158,8 +164,9 @@ impl Server {
                 shared: Arc::clone(&shared),
                 table: Arc::clone(&table),
                 shared_memory: Arc::clone(&shared_memory),
+                pool: Arc::clone(&pool),
                 log: log.clone(),
-                n_pool_threads: self
+                n_blocking_threads: self
                     .config
                     .n_pool_threads
                     .div_ceil(self.config.n_workers.max(1))
@@ -317,8 +324,10 @@ struct Worker {
     shared: Arc<Shared>,
     table: Arc<SharedTable>,
     shared_memory: Arc<SharedMemory>,
+    pool: Arc<ComputePool>,
     log: Log,
-    n_pool_threads: usize,
+    /// For what is neither the loop's nor a call: expanding bodies, loading on request.
+    n_blocking_threads: usize,
     stage: watch::Receiver<Stage>,
     n_cut: Arc<AtomicUsize>,
 }
@@ -327,7 +336,7 @@ impl Worker {
     fn run(self, connections: mpsc::Receiver<TcpStreamStd>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(self.n_pool_threads)
+            .max_blocking_threads(self.n_blocking_threads)
             .build();
         match runtime {
             Ok(runtime) => {
@@ -350,7 +359,7 @@ impl Worker {
                 clock: Arc::clone(&self.shared.clock),
                 elements_max: limits.elements_max,
                 request_timeout: limits.request_timeout,
-                pool: Arc::new(Semaphore::new(limits.pool_calls_max)),
+                pool: self.pool,
                 worker: self.index,
                 shared_memory: self.shared_memory,
             },

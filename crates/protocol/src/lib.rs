@@ -27,6 +27,8 @@ pub mod tfs;
 pub mod v1;
 pub mod v2;
 
+use std::time::Duration;
+
 use coracle_model::Signature;
 use coracle_tensor::Tensor;
 
@@ -78,6 +80,10 @@ pub struct Call {
     pub id: Option<String>,
     /// The number of rows.
     pub n_rows: usize,
+    /// How long the caller waits: the parameter `timeout`, in microseconds as Triton has it.
+    pub timeout: Option<Duration>,
+    /// How urgent it is: the parameter `priority`, of which 1 is the highest and 0 the default.
+    pub priority: u64,
 }
 
 /// How an answer of V1 is laid out, which follows the request.

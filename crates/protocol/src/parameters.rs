@@ -1,6 +1,7 @@
 //! Request parameters, and the choice of outputs.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -26,9 +27,24 @@ pub(crate) struct Parameters {
     pub(crate) shared_memory_byte_size: Option<u64>,
     /// The number of classes wanted instead of the tensor: refused.
     pub(crate) classification: Option<u64>,
+    /// How long the caller waits, in microseconds; 0 for as long as it takes.
+    pub(crate) timeout: Option<u64>,
+    /// How urgent the request is: 1 is the highest, 0 the default.
+    pub(crate) priority: Option<u64>,
 }
 
 impl Parameters {
+    /// Returns how long the caller waits, if it says so.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        let timeout = self.timeout.filter(|microseconds| *microseconds > 0);
+        timeout.map(Duration::from_micros)
+    }
+
+    /// Returns how urgent the request is.
+    pub(crate) fn priority(&self) -> u64 {
+        self.priority.unwrap_or(0)
+    }
+
     /// Returns the part of shared memory that holds the tensor at `place`, if one does.
     ///
     /// # Errors

@@ -18,6 +18,10 @@ pub struct Inference {
     pub encode: Duration,
     /// When it ended, on the monotonic clock.
     pub ended: Duration,
+    /// Whether it ran on the compute pool.
+    pub pooled: bool,
+    /// Whether it shared the run of another one.
+    pub joined: bool,
 }
 
 /// All inferences so far.
@@ -37,6 +41,18 @@ pub struct InferenceTotals {
     pub encode: Duration,
     /// When the last one ended, on the monotonic clock.
     pub last_ended: Duration,
+    /// How many ran on the compute pool.
+    pub n_pooled: u64,
+    /// How many shared the run of another one.
+    pub n_joined: u64,
+}
+
+impl InferenceTotals {
+    /// Returns how many runs of the model they were.
+    #[must_use]
+    pub fn n_runs(&self) -> u64 {
+        self.count.saturating_sub(self.n_joined)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +65,8 @@ struct Counters {
     run_ns: AtomicU64,
     encode_ns: AtomicU64,
     last_ended_ns: AtomicU64,
+    n_pooled: AtomicU64,
+    n_joined: AtomicU64,
 }
 
 /// The counters of one model.
@@ -80,6 +98,14 @@ impl InferenceCounters {
         }
         let ended = nanoseconds(inference.ended);
         counters.last_ended_ns.fetch_max(ended, Ordering::Relaxed);
+        for (counter, by) in [
+            (&counters.n_pooled, inference.pooled),
+            (&counters.n_joined, inference.joined),
+        ] {
+            if by {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Returns the sums over all event loops.
@@ -100,6 +126,8 @@ impl InferenceCounters {
             last_ended: Duration::from_nanos(
                 loads(|worker| &worker.last_ended_ns).max().unwrap_or(0),
             ),
+            n_pooled: loads(|worker| &worker.n_pooled).sum(),
+            n_joined: loads(|worker| &worker.n_joined).sum(),
         }
     }
 }
@@ -122,11 +150,14 @@ mod tests {
             run: Duration::from_nanos(3),
             encode: Duration::from_nanos(4),
             ended: Duration::from_nanos(ended),
+            pooled: true,
+            joined: n_rows == 7,
         };
         counters.add(0, inference(5, 100));
         counters.add(1, inference(7, 90));
         let totals = counters.totals();
         assert_eq!((totals.count, totals.n_rows), (2, 12));
+        assert_eq!((totals.n_pooled, totals.n_runs()), (2, 1));
         assert_eq!(totals.queue + totals.decode, Duration::from_nanos(6));
         assert_eq!(totals.run + totals.encode, Duration::from_nanos(14));
         assert_eq!(totals.last_ended, Duration::from_nanos(100));

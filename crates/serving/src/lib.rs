@@ -7,13 +7,18 @@
 
 mod admission;
 mod backends;
+pub mod batch;
+mod compute_pool;
 mod follower;
+mod health;
 mod inference_counters;
 mod load;
+mod loaded_model;
 mod metric;
 mod model_table;
 mod placement;
 mod plan;
+mod priority;
 mod process;
 mod revision_log;
 mod route;
@@ -23,9 +28,11 @@ mod version;
 
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
+pub use compute_pool::{ComputePool, PoolCall, PoolLimits, Ticket};
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
 pub use load::{LoadReport, LoadSampler, RevisionLoad};
+pub use loaded_model::{LoadPhases, LoadedModel};
 pub use metric::{Metric, MetricKind, MetricsText};
 pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};
 pub use placement::{CallCost, Placement};
@@ -33,15 +40,14 @@ pub use plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
     RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
 };
+pub use priority::Priority;
 pub use process::{
     Endpoints, MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessExit, ProcessLimits,
     ProcessOrder, ProcessPhase, ProcessRunner, ProcessSpec, ProcessState,
 };
 pub use revision_log::{LogSource, RevisionLog, log_path, replica_log_path, set_aside_path};
 pub use route::{Route, RouteTarget};
-pub use served_model::{
-    Lease, LoadPhases, LoadedModel, ModelCall, ProcessLease, ServedModel, Wake,
-};
+pub use served_model::{Lease, ModelCall, ProcessLease, ServedModel, TellHealth, Wake};
 pub use statistics::{HttpStatistics, InFlight, ModelStatistics, Outcome, Protocol};
 pub use version::{
     IdleReason, IdleVersion, VersionPolicy, VersionSets, VersionStatus, VersionStep, next_step,

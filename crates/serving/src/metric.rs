@@ -26,8 +26,16 @@ pub enum Metric {
     ModelReady,
     /// Versions by model and state.
     ModelVersions,
-    /// Mean cost of a call by model.
-    ModelCost,
+    /// Mean cost of decoding by model.
+    ModelDecodeCost,
+    /// Mean cost of running by model and number of rows.
+    ModelRunCost,
+    /// Calls by model and the place where they ran.
+    ModelCalls,
+    /// Runs by model, of one call or several.
+    ModelRuns,
+    /// Panics by model.
+    ModelPanics,
     /// Time that the processors spent on calls, by model.
     ModelCompute,
     /// HTTP answers by status class.
@@ -55,7 +63,7 @@ pub enum MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Requests,
         Self::RequestDuration,
         Self::RequestsInFlight,
@@ -63,7 +71,11 @@ impl Metric {
         Self::ModelLoad,
         Self::ModelReady,
         Self::ModelVersions,
-        Self::ModelCost,
+        Self::ModelDecodeCost,
+        Self::ModelRunCost,
+        Self::ModelCalls,
+        Self::ModelRuns,
+        Self::ModelPanics,
         Self::ModelCompute,
         Self::HttpResponses,
         Self::Connections,
@@ -83,7 +95,11 @@ impl Metric {
             Self::ModelLoad => "coracle_model_load_seconds",
             Self::ModelReady => "coracle_model_ready",
             Self::ModelVersions => "coracle_model_versions",
-            Self::ModelCost => "coracle_model_cost_seconds_per_byte",
+            Self::ModelDecodeCost => "coracle_model_decode_seconds_per_byte",
+            Self::ModelRunCost => "coracle_model_run_seconds_per_row",
+            Self::ModelCalls => "coracle_model_calls_total",
+            Self::ModelRuns => "coracle_model_runs_total",
+            Self::ModelPanics => "coracle_model_panics_total",
             Self::ModelCompute => "coracle_model_compute_seconds_total",
             Self::HttpResponses => "coracle_http_responses_total",
             Self::Connections => "coracle_connections",
@@ -98,6 +114,9 @@ impl Metric {
     pub fn kind(self) -> MetricKind {
         match self {
             Self::Requests
+            | Self::ModelCalls
+            | Self::ModelRuns
+            | Self::ModelPanics
             | Self::ModelCompute
             | Self::HttpResponses
             | Self::ConnectionsRefused
@@ -108,7 +127,8 @@ impl Metric {
             | Self::ModelLoad
             | Self::ModelReady
             | Self::ModelVersions
-            | Self::ModelCost
+            | Self::ModelDecodeCost
+            | Self::ModelRunCost
             | Self::Connections
             | Self::BuildInfo => MetricKind::Gauge,
         }
@@ -131,9 +151,19 @@ impl Metric {
             Self::ModelVersions => {
                 "Versions of the model by state: available, loading, unloading, or failed to load."
             }
-            Self::ModelCost => {
-                "Moving mean of the time of a call per byte of request; decides where calls run."
+            Self::ModelDecodeCost => {
+                "Moving mean of the time of decoding per byte of request; decides where that is done."
             }
+            Self::ModelRunCost => {
+                "Moving mean of the time of a run per row, by the least number of rows of its size; decides where calls run."
+            }
+            Self::ModelCalls => {
+                "Inference calls that went well, by the place where they ran: event_loop or compute_pool."
+            }
+            Self::ModelRuns => {
+                "Runs of the model that went well; fewer than calls where calls were put together."
+            }
+            Self::ModelPanics => "Panics of the model, each of which failed its call only.",
             Self::ModelCompute => "Time spent on decoding, running and encoding inference calls.",
             Self::HttpResponses => "HTTP answers by status class.",
             Self::Connections => "Open connections.",
@@ -259,12 +289,16 @@ impl MetricsText<'_> {
             ),
             Metric::ModelReady => line(
                 text,
-                format_args!("{name}{{{labels}}} {}", u8::from(self.ready)),
+                format_args!(
+                    "{name}{{{labels}}} {}",
+                    u8::from(self.ready && model.trouble().is_none())
+                ),
             ),
-            Metric::ModelCost => {
-                let seconds = model.cost().ns_per_byte() / 1e9;
-                line(text, format_args!("{name}{{{labels}}} {seconds:e}"));
-            }
+            Metric::ModelDecodeCost
+            | Metric::ModelRunCost
+            | Metric::ModelCalls
+            | Metric::ModelRuns
+            | Metric::ModelPanics => execution_samples(metric, model, text),
             Metric::ModelCompute => {
                 let seconds = statistics.compute_time().as_secs_f64();
                 line(text, format_args!("{name}{{{labels}}} {seconds}"));
@@ -297,6 +331,47 @@ fn state_label(status: &VersionStatus) -> Option<&'static str> {
         (VersionState::Unloading, _) => Some("unloading"),
         (VersionState::End, Some(_)) => Some("failed"),
         (VersionState::End, None) => None,
+    }
+}
+
+/// Appends what tells how and where calls run.
+fn execution_samples(metric: Metric, model: &ServedModel, text: &mut String) {
+    let (name, labels) = (metric.name(), model.labels());
+    match metric {
+        Metric::ModelDecodeCost => {
+            let seconds = model.cost().decode_ns_per_byte() / 1e9;
+            line(text, format_args!("{name}{{{labels}}} {seconds:e}"));
+        }
+        Metric::ModelRunCost => {
+            for (n_rows, ns) in model.cost().run_ns_per_row() {
+                let seconds = ns / 1e9;
+                line(
+                    text,
+                    format_args!("{name}{{{labels},rows=\"{n_rows}\"}} {seconds:e}"),
+                );
+            }
+        }
+        Metric::ModelCalls => {
+            let totals = model.statistics().inferences().totals();
+            let places = [
+                ("event_loop", totals.count.saturating_sub(totals.n_pooled)),
+                ("compute_pool", totals.n_pooled),
+            ];
+            for (place, n_calls) in places {
+                line(
+                    text,
+                    format_args!("{name}{{{labels},place=\"{place}\"}} {n_calls}"),
+                );
+            }
+        }
+        Metric::ModelRuns => {
+            let n_runs = model.statistics().inferences().totals().n_runs();
+            line(text, format_args!("{name}{{{labels}}} {n_runs}"));
+        }
+        _ => line(
+            text,
+            format_args!("{name}{{{labels}}} {}", model.n_panics()),
+        ),
     }
 }
 

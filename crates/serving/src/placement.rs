@@ -12,21 +12,69 @@ pub enum Placement {
     ComputePool,
 }
 
-/// A call expected to take longer than this does not run on an event loop.
+/// What is expected to take longer than this does not run on an event loop.
 const EVENT_LOOP_MAX: Duration = Duration::from_micros(500);
-/// Before anything was measured, bodies beyond this many bytes do not run on an event loop.
+/// Before anything was measured, bodies beyond this many bytes are not decoded on an event loop.
 const UNMEASURED_BYTES_MAX: usize = 32 * 1024;
+/// Before anything was measured, calls of more rows do not run on an event loop.
+const UNMEASURED_ROWS_MAX: usize = 64;
 /// The weight of a new measurement: one in eight.
 const SMOOTHING: f64 = 0.125;
+/// A measurement that is off by no more than this share of the mean changes nothing: where costs are steady, event loops
+/// write to nothing that others read.
+const TOLERANCE: f64 = 0.25;
+/// Costs are kept apart for 1, 2, 4, 8, ... rows, up to 2^23.
+const N_SIZES: usize = 24;
 
-/// What a model's calls have cost, per byte of request: decoding, running and encoding together.
-///
-/// An exponentially weighted mean. Small requests make a byte look dear, because every call has a fixed
-/// cost, so large ones are rather judged too costly than too cheap.
+/// An exponentially weighted mean; zero before the first measurement. Of two measurements at once one may be lost, which a
+/// mean can bear.
+#[derive(Debug, Default)]
+struct Mean(AtomicU64);
+
+impl Mean {
+    fn get(&self) -> Option<f64> {
+        let mean = f64::from_bits(self.0.load(Ordering::Relaxed));
+        (mean > 0.0).then_some(mean)
+    }
+
+    fn record(&self, measured: f64) {
+        let mean = match self.get() {
+            None => measured,
+            Some(mean) if (measured - mean).abs() <= TOLERANCE * mean => return,
+            Some(mean) => mean + SMOOTHING * (measured - mean),
+        };
+        self.0.store(mean.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// What a model's calls have cost: decoding per byte of request, running per row, apart for few and many rows (a run has a
+/// fixed cost, and large runs do several rows at once), and encoding per row.
 #[derive(Debug, Default)]
 pub struct CallCost {
-    /// The bits of a double; zero before the first measurement.
-    ns_per_byte: AtomicU64,
+    decode_ns_per_byte: Mean,
+    run_ns_per_row: [Mean; N_SIZES],
+    encode_ns_per_row: Mean,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn per(elapsed: Duration, n: usize) -> f64 {
+    elapsed.as_nanos() as f64 / n.max(1) as f64
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an estimate of a time, which is no less than nothing"
+)]
+fn times(ns_per: f64, n: usize) -> Duration {
+    Duration::from_nanos((ns_per * n as f64) as u64)
+}
+
+/// Returns which of the sizes `n_rows` is of.
+fn size_index(n_rows: usize) -> usize {
+    let log2 = n_rows.max(1).ilog2();
+    usize::try_from(log2).unwrap_or(0).min(N_SIZES - 1)
 }
 
 impl CallCost {
@@ -36,38 +84,87 @@ impl CallCost {
         Self::default()
     }
 
-    /// Returns the mean cost in ns per byte; 0 if nothing was measured.
-    #[must_use]
-    pub fn ns_per_byte(&self) -> f64 {
-        f64::from_bits(self.ns_per_byte.load(Ordering::Relaxed))
+    /// Takes in how long a body of `n_bytes` took to decode.
+    pub fn record_decode(&self, n_bytes: usize, elapsed: Duration) {
+        self.decode_ns_per_byte.record(per(elapsed, n_bytes));
     }
 
-    /// Returns where a call with a body of `n_bytes` runs.
+    /// Takes in how long a run of `n_rows` took.
+    pub fn record_run(&self, n_rows: usize, elapsed: Duration) {
+        self.run_ns_per_row[size_index(n_rows)].record(per(elapsed, n_rows));
+    }
+
+    /// Takes in how long the answer of `n_rows` took to encode.
+    pub fn record_encode(&self, n_rows: usize, elapsed: Duration) {
+        self.encode_ns_per_row.record(per(elapsed, n_rows));
+    }
+
+    /// Returns how long a body of `n_bytes` is expected to take to decode; `None` if nothing is known.
     #[must_use]
-    pub fn placement(&self, n_bytes: usize) -> Placement {
-        let ns_per_byte = self.ns_per_byte();
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let is_cheap = if ns_per_byte == 0.0 {
-            n_bytes <= UNMEASURED_BYTES_MAX
-        } else {
-            ns_per_byte * n_bytes as f64 <= EVENT_LOOP_MAX.as_nanos() as f64
-        };
-        if is_cheap {
-            Placement::EventLoop
-        } else {
-            Placement::ComputePool
+    pub fn decoding(&self, n_bytes: usize) -> Option<Duration> {
+        self.decode_ns_per_byte
+            .get()
+            .map(|ns_per_byte| times(ns_per_byte, n_bytes))
+    }
+
+    /// Returns how long a run of `n_rows` is expected to take, with its encoding; `None` if nothing is known.
+    ///
+    /// A size that was not measured costs per row what the next smaller one costs that was, which is rather too much; else
+    /// what the next larger one costs, which is soon measured better.
+    #[must_use]
+    pub fn running(&self, n_rows: usize) -> Option<Duration> {
+        let size = size_index(n_rows);
+        let (smaller, larger) = self.run_ns_per_row.split_at(size + 1);
+        let mut nearest = smaller.iter().rev().chain(larger);
+        let run = nearest.find_map(Mean::get)?;
+        let encode = self.encode_ns_per_row.get().unwrap_or(0.0);
+        Some(times(run + encode, n_rows))
+    }
+
+    /// Tells whether runs of about `n_rows` were measured.
+    pub(crate) fn is_measured(&self, n_rows: usize) -> bool {
+        self.run_ns_per_row[size_index(n_rows)].get().is_some()
+    }
+
+    /// Returns the mean cost of decoding in ns per byte; 0 if nothing was measured.
+    #[must_use]
+    pub fn decode_ns_per_byte(&self) -> f64 {
+        self.decode_ns_per_byte.get().unwrap_or(0.0)
+    }
+
+    /// Returns the mean costs of running in ns per row, for each measured size: the least number of rows of the size, the
+    /// cost.
+    pub fn run_ns_per_row(&self) -> impl Iterator<Item = (usize, f64)> {
+        let sizes = self.run_ns_per_row.iter().enumerate();
+        sizes.filter_map(|(size, mean)| Some((1_usize << size, mean.get()?)))
+    }
+
+    /// Returns where a body of `n_bytes` is decoded.
+    #[must_use]
+    pub fn decode_placement(&self, n_bytes: usize) -> Placement {
+        match self.decoding(n_bytes) {
+            Some(decoding) => place(decoding),
+            None if n_bytes <= UNMEASURED_BYTES_MAX => Placement::EventLoop,
+            None => Placement::ComputePool,
         }
     }
 
-    /// Takes a measurement in. Of two at once one may be lost, which a mean can bear.
-    pub fn record(&self, n_bytes: usize, elapsed: Duration) {
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let measured = elapsed.as_nanos() as f64 / n_bytes.max(1) as f64;
-        let mean = match self.ns_per_byte() {
-            0.0 => measured,
-            mean => mean + SMOOTHING * (measured - mean),
-        };
-        self.ns_per_byte.store(mean.to_bits(), Ordering::Relaxed);
+    /// Returns where a call of `n_rows` runs.
+    #[must_use]
+    pub fn run_placement(&self, n_rows: usize) -> Placement {
+        match self.running(n_rows) {
+            Some(running) => place(running),
+            None if n_rows <= UNMEASURED_ROWS_MAX => Placement::EventLoop,
+            None => Placement::ComputePool,
+        }
+    }
+}
+
+fn place(expected: Duration) -> Placement {
+    if expected <= EVENT_LOOP_MAX {
+        Placement::EventLoop
+    } else {
+        Placement::ComputePool
     }
 }
 
@@ -76,25 +173,69 @@ mod tests {
     use super::*;
 
     #[test]
+    fn before_anything_is_measured_small_calls_stay_on_the_event_loop() {
+        let cost = CallCost::new();
+        assert_eq!(cost.decode_placement(32 << 10), Placement::EventLoop);
+        assert_eq!(cost.decode_placement(33 << 10), Placement::ComputePool);
+        assert_eq!(cost.run_placement(64), Placement::EventLoop);
+        assert_eq!(cost.run_placement(65), Placement::ComputePool);
+    }
+
+    #[test]
     fn cheap_calls_stay_on_the_event_loop() {
         let cost = CallCost::new();
-        assert_eq!(cost.placement(1_000), Placement::EventLoop);
-        assert_eq!(cost.placement(1_000_000), Placement::ComputePool);
         // 50 ns a byte: 10,000 bytes take half a millisecond.
-        cost.record(100, Duration::from_nanos(5_000));
-        assert_eq!(cost.placement(10_000), Placement::EventLoop);
-        assert_eq!(cost.placement(10_001), Placement::ComputePool);
+        cost.record_decode(100, Duration::from_nanos(5_000));
+        assert_eq!(cost.decode_placement(10_000), Placement::EventLoop);
+        assert_eq!(cost.decode_placement(10_001), Placement::ComputePool);
+        // 5 us a row to run and 5 us to encode.
+        cost.record_run(1, Duration::from_micros(5));
+        cost.record_encode(10, Duration::from_micros(50));
+        assert_eq!(cost.running(50), Some(Duration::from_micros(500)));
+        assert_eq!(cost.run_placement(50), Placement::EventLoop);
+        assert_eq!(cost.run_placement(51), Placement::ComputePool);
+    }
+
+    #[test]
+    fn few_and_many_rows_are_measured_apart() {
+        let cost = CallCost::new();
+        cost.record_run(1, Duration::from_micros(100));
+        cost.record_run(1_000, Duration::from_millis(1));
+        assert_eq!(cost.running(1), Some(Duration::from_micros(100)));
+        // 512 to 1023 rows cost 1 us each, as more of them do; fewer cost what one does.
+        assert_eq!(cost.running(600), Some(Duration::from_micros(600)));
+        assert_eq!(cost.running(5_000), Some(Duration::from_millis(5)));
+        assert_eq!(cost.running(2), Some(Duration::from_micros(200)));
+        let large = CallCost::new();
+        large.record_run(1_000, Duration::from_millis(1));
+        assert_eq!(large.running(1), Some(Duration::from_micros(1)));
+        assert_eq!(large.run_ns_per_row().collect::<Vec<_>>(), [(512, 1_000.0)]);
+        assert_eq!(
+            large.running(usize::MAX).map(place),
+            Some(Placement::ComputePool)
+        );
     }
 
     #[test]
     fn a_model_that_becomes_slow_moves_to_the_pool_and_back() {
         let cost = CallCost::new();
-        let settle = |elapsed| (0..100).for_each(|_| cost.record(100, elapsed));
+        let settle = |elapsed| (0..100).for_each(|_| cost.record_run(1, elapsed));
         settle(Duration::from_micros(2));
-        assert_eq!(cost.placement(100), Placement::EventLoop);
+        assert_eq!(cost.run_placement(1), Placement::EventLoop);
         settle(Duration::from_millis(2));
-        assert_eq!(cost.placement(100), Placement::ComputePool);
+        assert_eq!(cost.run_placement(1), Placement::ComputePool);
         settle(Duration::from_micros(2));
-        assert_eq!(cost.placement(100), Placement::EventLoop);
+        assert_eq!(cost.run_placement(1), Placement::EventLoop);
+    }
+
+    #[test]
+    fn steady_costs_write_nothing() {
+        let mean = Mean::default();
+        mean.record(100.0);
+        mean.record(124.0);
+        mean.record(76.0);
+        assert_eq!(mean.get(), Some(100.0));
+        mean.record(180.0);
+        assert_eq!(mean.get(), Some(110.0));
     }
 }

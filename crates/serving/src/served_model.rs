@@ -1,129 +1,32 @@
-//! A loaded model under its name, and the boundary that keeps a panic to one request.
+//! What is served under a name: who may run it, who waits for it, whether it is well.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 use coracle_base::Clock;
-use coracle_model::{Model, RunError, RunErrorKind};
+use coracle_model::RunError;
 use coracle_tensor::Tensor;
+use tokio::time::Instant;
 
 use crate::admission::{Admission, Place, Refusal, deadline_in};
 use crate::backends::{BackendCall, Backends};
+use crate::batch::{BatchSettings, Batcher};
+use crate::health::{Health, SetAside};
+use crate::loaded_model::LoadedModel;
 use crate::plan::RevisionId;
 use crate::process::Endpoints;
 use crate::revision_log::{LogSource, RevisionLog};
-use crate::{CallCost, ModelStatistics, Outcome, Protocol};
-
-/// The time that loading took, by phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoadPhases {
-    /// Fetching the files.
-    pub fetch: Duration,
-    /// Reading the file's bytes.
-    pub read: Duration,
-    /// Parsing them.
-    pub parse: Duration,
-    /// Checking the model and building its kernels.
-    pub build: Duration,
-    /// Answering a first request of its own.
-    pub warm_up: Duration,
-}
-
-impl LoadPhases {
-    /// Returns every phase with its name, in order.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, Duration); 5] {
-        [
-            ("fetch", self.fetch),
-            ("read", self.read),
-            ("parse", self.parse),
-            ("build", self.build),
-            ("warm-up", self.warm_up),
-        ]
-    }
-
-    /// Returns the time of all phases together.
-    #[must_use]
-    pub fn total(&self) -> Duration {
-        self.named().iter().map(|(_, time)| *time).sum()
-    }
-}
-
-/// A model that is in memory.
-#[derive(Debug)]
-pub struct LoadedModel {
-    name: String,
-    model: Box<dyn Model>,
-    memory_bytes: usize,
-    phases: LoadPhases,
-}
-
-impl LoadedModel {
-    /// Puts `model` under `name`; `phases` is how long loading took.
-    #[must_use]
-    pub fn new(name: String, model: Box<dyn Model>, phases: LoadPhases) -> Self {
-        Self {
-            name,
-            memory_bytes: model.memory_bytes(),
-            model,
-            phases,
-        }
-    }
-
-    /// Returns the name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns the model.
-    #[must_use]
-    pub fn model(&self) -> &dyn Model {
-        self.model.as_ref()
-    }
-
-    /// Returns the memory the model holds, in bytes.
-    #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
-    }
-
-    /// Returns how long loading took.
-    #[must_use]
-    pub fn phases(&self) -> LoadPhases {
-        self.phases
-    }
-
-    /// Adds to the time that warming up took.
-    pub(crate) fn add_warm_up(&mut self, time: Duration) {
-        self.phases.warm_up += time;
-    }
-
-    /// Runs the model; see [`Model::run`].
-    ///
-    /// # Errors
-    /// Those of the model; kind `Internal` too if it panics, which ends this call only.
-    pub fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        // A model is immutable, so a panic cannot leave it half changed.
-        catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, outputs))).unwrap_or_else(
-            |_panic| {
-                let message = format!(
-                    "model '{}' failed; this is a defect of the server, not of the request",
-                    self.name
-                );
-                Err(RunError::new(RunErrorKind::Internal, message))
-            },
-        )
-    }
-}
+use crate::{CallCost, ModelStatistics, Outcome, Priority, Protocol};
 
 /// What wakes a model that was let go of.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// What is told when a model is set aside, with the reason, and when it is well again.
+pub type TellHealth = Box<dyn Fn(Option<&str>) + Send + Sync>;
 
 /// What is served under a name: the model while it is in memory, and what is counted and kept of it whether or not it is.
 pub struct ServedModel {
@@ -145,6 +48,9 @@ pub struct ServedModel {
     is_retired: AtomicBool,
     timeout: Option<Duration>,
     cost: CallCost,
+    batching: Batcher,
+    health: Health,
+    tell_health: Option<TellHealth>,
     statistics: ModelStatistics,
     log: Option<(RevisionId, RevisionLog)>,
 }
@@ -228,7 +134,7 @@ impl ServedModel {
     /// Serves `loaded` under its name; calls are counted for each of `n_workers` event loops.
     #[must_use]
     pub fn new(loaded: LoadedModel, n_workers: usize) -> Self {
-        let served = Self::unloaded(loaded.name.clone(), n_workers);
+        let served = Self::unloaded(loaded.name().to_owned(), n_workers);
         served.load(loaded);
         served
     }
@@ -250,6 +156,9 @@ impl ServedModel {
             is_retired: AtomicBool::new(false),
             timeout: None,
             cost: CallCost::new(),
+            batching: Batcher::new(BatchSettings::opportunistic()),
+            health: Health::default(),
+            tell_health: None,
             statistics: ModelStatistics::new(n_workers),
             log: None,
         }
@@ -315,16 +224,120 @@ impl ServedModel {
         self.timeout
     }
 
+    /// Returns it with calls put together in this way.
+    #[must_use]
+    pub fn with_batching(mut self, settings: BatchSettings) -> Self {
+        self.batching = Batcher::new(settings);
+        self
+    }
+
+    /// Returns where its calls are put together.
+    #[must_use]
+    pub fn batching(&self) -> &Batcher {
+        &self.batching
+    }
+
+    /// Returns it with somebody who is told how it is.
+    #[must_use]
+    pub fn with_health_listener(mut self, tell: TellHealth) -> Self {
+        self.tell_health = Some(tell);
+        self
+    }
+
     /// Puts the model into memory; whoever waits for it goes on.
     pub fn load(&self, loaded: LoadedModel) {
         self.failure.store(None);
+        self.health.renew();
+        if let Some(elapsed) = loaded.warm_run() {
+            self.cost.record_run(1, elapsed);
+        }
         self.loaded.store(Some(Arc::new(loaded)));
         self.admission.changed.notify_waiters();
     }
 
     /// Lets go of the model; calls that run end on it, later ones wake it.
     pub fn unload(&self) {
+        self.health.renew();
         self.loaded.store(None);
+    }
+
+    /// Runs a call on the model that it has the leave for. A model that panics again and again is set aside: until it is well
+    /// again, it takes no calls and is not ready.
+    ///
+    /// # Errors
+    /// Those of the model; kind `Internal` too if it panics, which ends this call only.
+    pub fn run(
+        &self,
+        lease: &Lease,
+        inputs: &[Tensor],
+        outputs: &[usize],
+    ) -> Result<Vec<Tensor>, RunError> {
+        match lease.try_run(inputs, outputs) {
+            Ok(result) => {
+                if result.is_ok() && self.health.succeed() {
+                    self.log("the model is well again");
+                    self.tell_health(None);
+                }
+                result
+            }
+            Err(panicked) => {
+                self.note_panic(lease);
+                Err(lease.defect(panicked))
+            }
+        }
+    }
+
+    #[cold]
+    fn note_panic(&self, lease: &Lease) {
+        let now = Instant::now();
+        let Some(pause) = self.health.panic(now) else {
+            return;
+        };
+        let why = format!(
+            "model '{}' failed again and again, and takes no requests for {}; this is a defect of the server, and a reload may mend it",
+            self.name,
+            humantime::format_duration(pause)
+        );
+        let current = self.loaded.load();
+        let (Some(model), Some(now_loaded)) = (lease.loaded.as_ref(), current.as_ref()) else {
+            return;
+        };
+        // One that was loaded in the meantime is another model.
+        if !Arc::ptr_eq(model, now_loaded) {
+            return;
+        }
+        let previous = self.loaded.compare_and_swap(&*current, None);
+        if !previous
+            .as_ref()
+            .is_some_and(|other| Arc::ptr_eq(other, model))
+        {
+            return;
+        }
+        self.health.set_aside(SetAside {
+            model: Arc::clone(model),
+            until: now + pause,
+            why: why.clone(),
+        });
+        self.log(&format!("error: {why}"));
+        self.tell_health(Some(&why));
+    }
+
+    fn tell_health(&self, trouble: Option<&str>) {
+        if let Some(tell) = &self.tell_health {
+            tell(trouble);
+        }
+    }
+
+    /// Returns why it takes no calls, if the model was set aside.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.health.trouble(Instant::now())
+    }
+
+    /// Returns how often the model panicked.
+    #[must_use]
+    pub fn n_panics(&self) -> u64 {
+        self.health.n_panics()
     }
 
     /// Tells whoever waits for the model that it cannot be loaded.
@@ -461,6 +474,14 @@ impl ServedModel {
     /// # Cancel safety
     /// A wait that is dropped leaves its place in the queue.
     pub async fn enter(&self, time: Duration) -> Result<Lease, Refusal> {
+        self.enter_as(Priority::DEFAULT, time).await
+    }
+
+    /// As [`ServedModel::enter`], with a priority among those that wait for a place.
+    ///
+    /// # Errors
+    /// [`Refusal`] if too many wait, the time is over, or the model cannot be loaded.
+    pub async fn enter_as(&self, priority: Priority, time: Duration) -> Result<Lease, Refusal> {
         if self.is_forwarded() {
             return Err(Refusal::Forwarded);
         }
@@ -468,7 +489,7 @@ impl ServedModel {
         loop {
             let place = match self.admission.try_place() {
                 Some(place) => place,
-                None => self.admission.place(deadline).await?,
+                None => self.admission.place(priority, deadline).await?,
             };
             let loaded = self.loaded.load();
             if loaded.is_some() {
@@ -479,7 +500,11 @@ impl ServedModel {
             }
             // Those who wait for the model hold no place.
             drop((loaded, place));
-            self.wait_for_model(deadline).await?;
+            match self.health.take_back(Instant::now()) {
+                Ok(Some(model)) => self.loaded.store(Some(model)),
+                Ok(None) => self.wait_for_model(deadline).await?,
+                Err(why) => return Err(Refusal::SetAside(why)),
+            }
         }
     }
 
@@ -493,6 +518,7 @@ impl ServedModel {
     /// A wait that is dropped leaves its place in the queue.
     pub async fn enter_process(
         &self,
+        priority: Priority,
         time: Duration,
         except: &[SocketAddr],
     ) -> Result<ProcessLease, Refusal> {
@@ -503,7 +529,7 @@ impl ServedModel {
         loop {
             let place = match self.admission.try_place() {
                 Some(place) => place,
-                None => self.admission.place(deadline).await?,
+                None => self.admission.place(priority, deadline).await?,
             };
             let call = backends.choose(except).or_else(|| backends.choose(&[]));
             if let Some(call) = call {
@@ -558,9 +584,10 @@ pub(crate) fn escape(value: &str) -> String {
 pub(crate) mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use coracle_model::{Description, Signature};
+    use coracle_model::{Description, Model, RunErrorKind, Signature};
 
     use super::*;
+    use crate::LoadPhases;
 
     /// A model that fails as it is told.
     #[derive(Debug)]

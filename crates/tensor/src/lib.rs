@@ -7,6 +7,7 @@ mod dtype;
 mod frame;
 mod rows;
 mod sparse_rows;
+mod stack;
 mod table;
 mod tensor;
 
@@ -16,5 +17,6 @@ pub use frame::{Frame, OwnedColumn};
 pub use half::{bf16, f16};
 pub use rows::Rows;
 pub use sparse_rows::SparseRows;
+pub use stack::{split, stack};
 pub use table::{Cell, Column, Columns, Table};
 pub use tensor::{ShapeError, Tensor, Values};

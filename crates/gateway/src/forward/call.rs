@@ -19,6 +19,7 @@ use crate::body::{ReplyBody, RequestBody};
 use crate::connection::Handler;
 use crate::log::Answer;
 use crate::respond::Reply;
+use crate::terms::Terms;
 use crate::trace::Trace;
 
 /// How long to wait before a process that no connection could be made to is tried again, unless there is another.
@@ -94,7 +95,17 @@ impl Handler {
             kind: Kind::Http,
         };
         let timeout = model.timeout().unwrap_or(self.calls.request_timeout);
-        let result = self.http_answer(&model, &outgoing, body, timeout).await;
+        let (timeout, result) = match Terms::of(&head.headers) {
+            Ok(terms) => {
+                let timeout = terms.timeout_or(timeout);
+                let answer = self.http_answer(&model, &outgoing, body, timeout);
+                (timeout, answer.await)
+            }
+            Err(failure) => {
+                let reply = Reply::error_and_close(StatusCode::BAD_REQUEST, &failure.message);
+                (timeout, Err(reply))
+            }
+        };
         let trace = Trace::of(&head.headers);
         let mut response = self.respond(&model, call, (path, timeout), result, request_id.clone());
         self.shared.http.respond(response.status().as_u16());
@@ -162,10 +173,12 @@ impl Handler {
     ) -> Result<Answered, NoAnswer> {
         let mut body = Some(body);
         let mut except = Vec::new();
+        let terms = Terms::of(&outgoing.head.headers).unwrap_or_default();
+        let priority = terms.priority.unwrap_or_default();
         loop {
             let time_left = deadline.saturating_duration_since(Instant::now());
             let lease = model
-                .enter_process(time_left, &except)
+                .enter_process(priority, time_left, &except)
                 .await
                 .map_err(NoAnswer::Refused)?;
             let endpoints = lease.endpoints();

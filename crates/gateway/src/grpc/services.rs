@@ -119,6 +119,7 @@ impl Handler {
             codec: Codec::Grpc,
             body: message,
             timeout: caller.time_left(self.shared.clock.monotonic())?,
+            priority: caller.priority,
         };
         Ok(self.calls.answer(&model, request).await?.body)
     }
@@ -152,6 +153,7 @@ impl Handler {
             codec,
             body: message,
             timeout,
+            priority: caller.priority,
         };
         Ok(self.calls.answer(&model, request).await?.body)
     }

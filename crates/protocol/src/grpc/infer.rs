@@ -75,6 +75,8 @@ pub fn decode_infer(message: &Bytes, ctx: &DecodeContext<'_>) -> Result<Call, Re
         outputs,
         forms,
         id: (!request.id.is_empty()).then_some(request.id),
+        timeout: parameters.timeout(),
+        priority: parameters.priority(),
         ..Call::default()
     })
 }
@@ -149,6 +151,8 @@ fn parameters(sent: &BTreeMap<String, InferParameter>) -> Result<Parameters, Req
                 known.shared_memory_byte_size = Some(count(name, parameter)?);
             }
             "classification" => known.classification = Some(count(name, parameter)?),
+            "timeout" => known.timeout = Some(count(name, parameter)?),
+            "priority" => known.priority = Some(count(name, parameter)?),
             _ => {}
         }
     }

@@ -63,6 +63,8 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
         outputs,
         n_rows,
         layout: request.layout,
+        timeout: request.parameters.timeout(),
+        priority: request.parameters.priority(),
         ..Call::default()
     })
 }

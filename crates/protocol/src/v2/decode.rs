@@ -130,6 +130,8 @@ pub fn decode_infer(
         outputs,
         forms,
         id: request.id.map(Cow::into_owned),
+        timeout: parameters.timeout(),
+        priority: parameters.priority(),
         ..Call::default()
     })
 }

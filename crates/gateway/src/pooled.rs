@@ -1,0 +1,271 @@
+//! Calls that leave the event loop that read them: what waits for a thread or for others, and how the answer comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_base::Code;
+use coracle_model::RunError;
+use coracle_protocol::Call;
+use coracle_serving::batch::{self, Answer, Batch, Entry, Ran};
+use coracle_serving::{
+    Lease, LoadedModel, Placement, PoolCall, Priority, Refusal, ServedModel, Ticket,
+};
+use coracle_tensor::Tensor;
+use tokio::sync::oneshot;
+
+use crate::codec::{Codec, Encoded};
+use crate::infer::{Arrival, Calls, Decoded, Failure, Request, too_late};
+
+type Reply = Result<Encoded, Failure>;
+
+/// A call whose answer is made elsewhere.
+struct Pending {
+    calls: Calls,
+    model: Arc<ServedModel>,
+    codec: Codec,
+    call: Call,
+    arrival: Arrival,
+    /// When a thread took it, and how long it took to decode.
+    taken: Duration,
+    decode: Duration,
+    reply: oneshot::Sender<Reply>,
+}
+
+impl Answer for Pending {
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn answer(
+        self: Box<Self>,
+        loaded: &LoadedModel,
+        outputs: Result<Vec<Tensor>, RunError>,
+        ran: &Ran,
+    ) {
+        let encoded = outputs.map_err(Failure::from).and_then(|outputs| {
+            let times = self
+                .calls
+                .times(self.arrival, (self.taken, self.decode), ran);
+            self.calls.encode(
+                &self.model,
+                loaded,
+                &self.codec,
+                (&self.call, &outputs),
+                times,
+            )
+        });
+        // A caller that has gone wants no answer.
+        drop(self.reply.send(encoded));
+    }
+
+    fn refuse(self: Box<Self>, refusal: Refusal) {
+        drop(self.reply.send(Err(refusal.into())));
+    }
+}
+
+/// A call that is not decoded yet, and waits for a thread.
+struct Raw {
+    calls: Calls,
+    model: Arc<ServedModel>,
+    lease: Lease,
+    request: Request,
+    arrival: Arrival,
+    reply: oneshot::Sender<Reply>,
+}
+
+impl PoolCall for Raw {
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn prepare(self: Box<Self>) -> Vec<Entry> {
+        if self.reply.is_closed() {
+            return Vec::new();
+        }
+        let Self {
+            calls,
+            model,
+            lease,
+            request,
+            arrival,
+            reply,
+        } = *self;
+        match calls.decode(&model, &lease, &request, arrival) {
+            Ok(decoded) => {
+                let entry = entry(calls, &model, lease, (request, decoded), reply);
+                if !model.batching().waits() {
+                    return vec![entry];
+                }
+                // It has a thread already, and takes along who waits.
+                let joined = model.batching().join(entry, Duration::ZERO);
+                let ready = joined.ready.into_iter();
+                ready.flat_map(|Batch(entries)| entries).collect()
+            }
+            Err(failure) => {
+                drop(reply.send(Err(failure)));
+                Vec::new()
+            }
+        }
+    }
+
+    fn refuse(self: Box<Self>, refusal: Refusal) {
+        drop(self.reply.send(Err(refusal.into())));
+    }
+}
+
+/// Calls that are decoded and wait for a thread together.
+struct Ready(Vec<Entry>);
+
+impl PoolCall for Ready {
+    fn is_abandoned(&self) -> bool {
+        self.0.iter().all(|entry| entry.answer.is_abandoned())
+    }
+
+    fn prepare(self: Box<Self>) -> Vec<Entry> {
+        self.0
+    }
+
+    fn refuse(self: Box<Self>, refusal: Refusal) {
+        for entry in self.0 {
+            entry.answer.refuse(refusal.clone());
+        }
+    }
+}
+
+/// Makes an entry of a decoded call.
+fn entry(
+    calls: Calls,
+    model: &Arc<ServedModel>,
+    lease: Lease,
+    (request, decoded): (Request, Decoded),
+    reply: oneshot::Sender<Reply>,
+) -> Entry {
+    let Decoded {
+        mut call,
+        arrival,
+        taken,
+        decode,
+    } = decoded;
+    Entry {
+        lease,
+        inputs: std::mem::take(&mut call.inputs),
+        outputs: call.outputs.clone(),
+        n_rows: call.n_rows,
+        priority: request.priority(&call),
+        answer: Box::new(Pending {
+            calls,
+            model: Arc::clone(model),
+            codec: request.codec,
+            call,
+            arrival,
+            taken,
+            decode,
+            reply,
+        }),
+    }
+}
+
+impl Calls {
+    /// Answers a call whose decoding is left to the compute pool.
+    pub(crate) async fn answer_on_pool(
+        &self,
+        model: &Arc<ServedModel>,
+        lease: Lease,
+        request: Request,
+        arrival: Arrival,
+    ) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        let time_left = arrival.time_left(self.clock.monotonic());
+        let n_bytes = request.body.len();
+        let ticket = Ticket {
+            priority: request.priority.unwrap_or_default(),
+            expected: model.cost().decoding(n_bytes),
+            n_bytes,
+            time_left,
+        };
+        let raw = Raw {
+            calls: self.clone(),
+            model: Arc::clone(model),
+            lease,
+            request,
+            arrival,
+            reply,
+        };
+        self.pool.submit(model, Box::new(raw), ticket);
+        answered(answer, time_left, arrival).await
+    }
+
+    /// Answers a decoded call that is too costly for this event loop, or is to wait for others.
+    pub(crate) async fn answer_elsewhere(
+        &self,
+        model: &Arc<ServedModel>,
+        lease: Lease,
+        request: Request,
+        decoded: Decoded,
+    ) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        let arrival = decoded.arrival;
+        let time_left = arrival.time_left(self.clock.monotonic());
+        let entry = entry(self.clone(), model, lease, (request, decoded), reply);
+        if !model.batching().waits() {
+            self.hand_over(model, vec![entry], time_left);
+            return answered(answer, time_left, arrival).await;
+        }
+        let joined = model.batching().join(entry, time_left);
+        for Batch(entries) in joined.ready {
+            self.run_batch(model, entries, time_left);
+        }
+        let mut answer = std::pin::pin!(answered(answer, time_left, arrival));
+        if let Some((number, until)) = joined.waiting {
+            tokio::select! {
+                answer = answer.as_mut() => return answer,
+                () = tokio::time::sleep_until(until) => {}
+            }
+            if let Some(Batch(entries)) = model.batching().take(number) {
+                self.run_batch(model, entries, time_left);
+            }
+        }
+        answer.await
+    }
+
+    /// Runs calls that have waited for each other: here if that is cheap, else on the compute pool.
+    fn run_batch(&self, model: &Arc<ServedModel>, entries: Vec<Entry>, time_left: Duration) {
+        let n_rows = entries.iter().map(|entry| entry.n_rows).sum();
+        match model.cost().run_placement(n_rows) {
+            Placement::EventLoop => {
+                batch::run(model, entries, Placement::EventLoop, self.clock.as_ref());
+            }
+            Placement::ComputePool => self.hand_over(model, entries, time_left),
+        }
+    }
+
+    fn hand_over(&self, model: &Arc<ServedModel>, entries: Vec<Entry>, time_left: Duration) {
+        let n_rows = entries.iter().map(|entry| entry.n_rows).sum();
+        let priorities = entries.iter().map(|entry| entry.priority);
+        let inputs = entries.iter().flat_map(|entry| &entry.inputs);
+        let ticket = Ticket {
+            priority: priorities.min().unwrap_or(Priority::DEFAULT),
+            expected: model.cost().running(n_rows),
+            // Eight bytes an element is what most have.
+            n_bytes: inputs.map(|input| 8 * input.values().len()).sum(),
+            time_left,
+        };
+        self.pool.submit(model, Box::new(Ready(entries)), ticket);
+    }
+}
+
+/// Waits for an answer that is made elsewhere.
+async fn answered(
+    answer: oneshot::Receiver<Reply>,
+    time_left: Duration,
+    arrival: Arrival,
+) -> Reply {
+    match tokio::time::timeout(time_left, answer).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(_dropped)) => Err(Failure {
+            code: Code::Internal,
+            message: "the call failed; this is a defect of the server".to_owned(),
+        }),
+        Err(_elapsed) => Err(too_late(arrival.time)),
+    }
+}

@@ -1,0 +1,242 @@
+//! Batching: the inputs of several calls to one model put together along their first dimension, run once, and taken apart
+//! again, so that each caller gets exactly what it would have got alone.
+//!
+//! Calls are put together in two ways. The compute pool takes what is queued for the same model already and never waits
+//! ([`crate::ComputePool`]). Where it is asked for, calls wait for others ([`Batcher`]). Either way [`run`] decides which
+//! of them fit together; if a merged run fails, each call runs alone, so that a bad one fails alone.
+
+mod batcher;
+mod fit;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use coracle_base::Clock;
+use coracle_model::RunError;
+use coracle_tensor::{Tensor, split, stack};
+
+use self::fit::{fit_together, is_mergeable};
+use crate::{CallCost, Lease, LoadedModel, Placement, Priority, Refusal, ServedModel};
+
+pub use self::batcher::{Batch, BatchSettings, Batcher, Joined};
+
+/// The most rows of calls that are put together without being asked to.
+pub(crate) const OPPORTUNISTIC_ROWS_MAX: usize = 1 << 16;
+/// A merged run that is over within this time is worth having, whatever it saves: hand-overs cost as much.
+const SHORT_RUN: Duration = Duration::from_millis(2);
+
+/// A call that is decoded and may run.
+pub struct Entry {
+    /// The leave to run.
+    pub lease: Lease,
+    /// One tensor for each of the model's inputs.
+    pub inputs: Vec<Tensor>,
+    /// The outputs asked for, as indices into the signature's.
+    pub outputs: Vec<usize>,
+    /// The number of rows.
+    pub n_rows: usize,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Where the outputs go.
+    pub answer: Box<dyn Answer>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("n_rows", &self.n_rows)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the outputs of a call go.
+pub trait Answer: Send {
+    /// Tells whether nobody waits for them any more.
+    fn is_abandoned(&self) -> bool;
+
+    /// Takes the outputs of `model`, or why there are none.
+    fn answer(
+        self: Box<Self>,
+        model: &LoadedModel,
+        outputs: Result<Vec<Tensor>, RunError>,
+        ran: &Ran,
+    );
+
+    /// Takes why the call does not run.
+    fn refuse(self: Box<Self>, refusal: Refusal);
+}
+
+/// How a call ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// When the run began, on the monotonic clock.
+    pub started: Duration,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// The part of that time that was for this call.
+    pub share: Duration,
+    /// The rows of all calls of the run.
+    pub n_rows: usize,
+    /// Whether other calls shared the run and this one is not the first of them.
+    pub joined: bool,
+    /// Where it ran.
+    pub placement: Placement,
+}
+
+/// Runs calls to `model`: those that fit together at once, the others one after another.
+pub fn run(model: &ServedModel, entries: Vec<Entry>, placement: Placement, clock: &dyn Clock) {
+    let most = model.batching().settings().rows_max;
+    let mut rest = entries;
+    while !rest.is_empty() {
+        let (group, others) = take_group(rest, most);
+        rest = others;
+        run_group(model, group, placement, clock);
+    }
+}
+
+/// Returns the first call with those that fit it, up to `most` rows, and the others, in order.
+fn take_group(entries: Vec<Entry>, most: usize) -> (Vec<Entry>, Vec<Entry>) {
+    let mut group: Vec<Entry> = Vec::new();
+    let mut others = Vec::new();
+    let mut n_rows = 0_usize;
+    for entry in entries {
+        if entry.answer.is_abandoned() {
+            continue;
+        }
+        let sum = n_rows.saturating_add(entry.n_rows);
+        let fits = match group.first() {
+            None => true,
+            Some(first) => {
+                sum <= most
+                    && fit_together(first, &entry)
+                    && is_mergeable(first)
+                    && is_mergeable(&entry)
+            }
+        };
+        if fits {
+            n_rows = sum;
+            group.push(entry);
+        } else {
+            others.push(entry);
+        }
+    }
+    (group, others)
+}
+
+fn run_group(model: &ServedModel, group: Vec<Entry>, placement: Placement, clock: &dyn Clock) {
+    let group = match group.len() {
+        0 | 1 => group,
+        _ => match run_merged(model, group, placement, clock) {
+            None => return,
+            Some(failed) => failed,
+        },
+    };
+    for entry in group {
+        let started = clock.monotonic();
+        let outputs = model.run(&entry.lease, &entry.inputs, &entry.outputs);
+        let elapsed = clock.monotonic().saturating_sub(started);
+        if outputs.is_ok() {
+            model.cost().record_run(entry.n_rows, elapsed);
+        }
+        let ran = Ran {
+            started,
+            elapsed,
+            share: elapsed,
+            n_rows: entry.n_rows,
+            joined: false,
+            placement,
+        };
+        deliver(entry, outputs, &ran);
+    }
+}
+
+/// Runs calls together; returns them if that failed.
+fn run_merged(
+    model: &ServedModel,
+    group: Vec<Entry>,
+    placement: Placement,
+    clock: &dyn Clock,
+) -> Option<Vec<Entry>> {
+    let started = clock.monotonic();
+    let Some(outputs) = merged_outputs(model, &group) else {
+        return Some(group);
+    };
+    let elapsed = clock.monotonic().saturating_sub(started);
+    let n_rows = group.iter().map(|entry| entry.n_rows).sum();
+    model.cost().record_run(n_rows, elapsed);
+    for (index, (entry, outputs)) in group.into_iter().zip(outputs).enumerate() {
+        let ran = Ran {
+            started,
+            elapsed,
+            share: share_of(elapsed, entry.n_rows, n_rows),
+            n_rows,
+            joined: index > 0,
+            placement,
+        };
+        deliver(entry, Ok(outputs), &ran);
+    }
+    None
+}
+
+/// Returns the outputs of each call; `None` if they have to run alone.
+fn merged_outputs(model: &ServedModel, group: &[Entry]) -> Option<Vec<Vec<Tensor>>> {
+    let (first, _) = group.split_first()?;
+    let inputs = (0..first.inputs.len()).map(|input| {
+        let parts = group.iter().map(|entry| entry.inputs.get(input));
+        stack(&parts.collect::<Option<Vec<&Tensor>>>()?)
+    });
+    let inputs: Vec<Tensor> = inputs.collect::<Option<_>>()?;
+    let merged = model.run(&first.lease, &inputs, &first.outputs).ok()?;
+    let rows: Vec<usize> = group.iter().map(|entry| entry.n_rows).collect();
+    let mut outputs: Vec<Vec<Tensor>> = group.iter().map(|_| Vec::new()).collect();
+    for output in merged {
+        let Some(parts) = split(output, &rows) else {
+            // Its rows are not the rows of the request: it is not tried again.
+            first.lease.forbid_batches();
+            return None;
+        };
+        for (outputs, part) in outputs.iter_mut().zip(parts) {
+            outputs.push(part);
+        }
+    }
+    Some(outputs)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share of a time, good to a millionth"
+)]
+fn share_of(elapsed: Duration, n_rows: usize, n_rows_all: usize) -> Duration {
+    elapsed.mul_f64(n_rows as f64 / n_rows_all.max(1) as f64)
+}
+
+/// Gives a call its outputs; what panics in encoding them fails that call only.
+fn deliver(entry: Entry, outputs: Result<Vec<Tensor>, RunError>, ran: &Ran) {
+    let Entry { answer, lease, .. } = entry;
+    let answer = || answer.answer(&lease, outputs, ran);
+    // What the answer held is dropped, and with it the caller's end: it is told that the call failed.
+    drop(catch_unwind(AssertUnwindSafe(answer)));
+}
+
+/// Tells whether a call of `n_more` rows is better put together with `n_rows` that run now than left for later: if that saves
+/// at least half of what it costs alone, if the run is short anyhow, or if nobody knows yet.
+pub(crate) fn is_worthwhile(cost: &CallCost, n_rows: usize, n_more: usize) -> bool {
+    let together = n_rows.saturating_add(n_more);
+    let (Some(now), Some(alone), Some(all)) = (
+        cost.running(n_rows),
+        cost.running(n_more),
+        cost.running(together),
+    ) else {
+        return true;
+    };
+    all <= SHORT_RUN || !cost.is_measured(together) || all.saturating_sub(now) <= alone / 2
+}
+
+/// Tells whether calls to the model may be put together at all.
+pub(crate) fn may_batch(model: &ServedModel, loaded: &LoadedModel) -> bool {
+    model.batching().settings().rows_max > 1 && !loaded.forbids_batches()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,383 @@
+//! The threads for calls that are too costly for an event loop, and who of those that wait gets one.
+//!
+//! Every model has a queue of its own, in which higher priorities go first. Models take turns, and no model takes the last
+//! thread: there is one more than there are processors for, so that a slow model leaves others at most one run to wait for,
+//! and usually none. A thread that takes a call takes along what is queued for the same model and fits, if that is worthwhile
+//! ([`crate::batch`]).
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coracle_base::Clock;
+
+use crate::batch::{self, Entry, is_worthwhile, may_batch};
+use crate::priority::PriorityQueue;
+use crate::{Placement, Priority, Refusal, ServedModel};
+
+/// A run that is expected to take longer than this is a long one: of all models together, these leave one thread to others.
+const LONG_RUN: Duration = Duration::from_millis(10);
+/// The most calls that a thread takes at once.
+const CALLS_MAX: usize = 256;
+
+/// A call that waits for a thread.
+pub trait PoolCall: Send {
+    /// Tells whether nobody waits for its answer any more.
+    fn is_abandoned(&self) -> bool;
+
+    /// Decodes what is not decoded yet. Calls that fail in this, or whose time is over, are answered and left out.
+    fn prepare(self: Box<Self>) -> Vec<Entry>;
+
+    /// Takes why it does not run.
+    fn refuse(self: Box<Self>, refusal: Refusal);
+}
+
+/// What is known of a call that is to wait for a thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    /// How urgent it is.
+    pub priority: Priority,
+    /// How long it is expected to run, if that is known.
+    pub expected: Option<Duration>,
+    /// The bytes that it holds while it waits.
+    pub n_bytes: usize,
+    /// How long its caller waits for the answer.
+    pub time_left: Duration,
+}
+
+/// The bounds of a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLimits {
+    /// The number of calls that run at a time: one more thread is there for those whose turn it would not be.
+    pub n_threads: usize,
+    /// The most calls of one model that wait.
+    pub calls_max: usize,
+    /// The most bytes of all calls that wait; one call may be larger.
+    pub bytes_max: usize,
+}
+
+/// The threads for costly calls. When it is dropped, they end after the calls that they are at.
+#[derive(Debug)]
+pub struct ComputePool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: PoolLimits,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Told when there may be something to do.
+    work: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By the address of the model, which the queue keeps in memory.
+    queues: HashMap<usize, ModelQueue>,
+    /// The models that have calls waiting; the first has its turn.
+    ring: VecDeque<usize>,
+    n_long: usize,
+    n_bytes: usize,
+    is_stopping: bool,
+}
+
+#[derive(Debug)]
+struct ModelQueue {
+    model: Arc<ServedModel>,
+    calls: PriorityQueue<Queued>,
+    /// The time that all that wait are expected to run.
+    expected: Duration,
+    n_running: usize,
+}
+
+struct Queued {
+    call: Box<dyn PoolCall>,
+    expected: Duration,
+    n_bytes: usize,
+}
+
+impl std::fmt::Debug for Queued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queued").finish_non_exhaustive()
+    }
+}
+
+/// The turn of a model on a thread.
+struct Turn {
+    model: Arc<ServedModel>,
+    key: usize,
+    is_long: bool,
+    call: Box<dyn PoolCall>,
+}
+
+impl ComputePool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn start(limits: PoolLimits, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let limits = PoolLimits {
+            n_threads: limits.n_threads.max(1),
+            ..limits
+        };
+        let shared = Arc::new(Shared {
+            limits,
+            clock,
+            state: Mutex::default(),
+            work: Condvar::new(),
+        });
+        let pool = Self {
+            shared: Arc::clone(&shared),
+        };
+        for index in 0..=limits.n_threads {
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name(format!("coracle-pool-{index}"));
+            // Nobody waits for it: a call that does not end must not hold up the process.
+            drop(thread.spawn(move || shared.serve())?);
+        }
+        Ok(pool)
+    }
+
+    /// Lets a call to `model` wait for a thread. It is refused with [`Refusal::PoolFull`] if too many wait already, or so many
+    /// that its caller's time would be over before its turn.
+    pub fn submit(&self, model: &Arc<ServedModel>, call: Box<dyn PoolCall>, ticket: Ticket) {
+        let key = key_of(model);
+        let limits = self.shared.limits;
+        let mut state = self.shared.state();
+        if state.is_full(key, ticket, limits) {
+            let abandoned = state.purge(key);
+            if state.is_full(key, ticket, limits) {
+                // Outside the lock, for it may give back places.
+                drop(state);
+                drop(abandoned);
+                call.refuse(Refusal::PoolFull);
+                return;
+            }
+        }
+        state.push(model, call, ticket);
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    /// Returns how many calls to `model` wait for a thread.
+    #[must_use]
+    pub fn n_waiting(&self, model: &Arc<ServedModel>) -> usize {
+        let state = self.shared.state();
+        let queue = state.queues.get(&key_of(model));
+        queue.map_or(0, |queue| queue.calls.len())
+    }
+}
+
+impl Drop for ComputePool {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.is_stopping = true;
+        // What waits is dropped, which tells its callers; outside the lock, for it may give back places.
+        let queues = std::mem::take(&mut state.queues);
+        state.ring.clear();
+        drop(state);
+        drop(queues);
+        self.shared.work.notify_all();
+    }
+}
+
+fn key_of(model: &Arc<ServedModel>) -> usize {
+    Arc::as_ptr(model).addr()
+}
+
+impl State {
+    fn is_full(&self, key: usize, ticket: Ticket, limits: PoolLimits) -> bool {
+        let has_bytes =
+            self.n_bytes > 0 && self.n_bytes.saturating_add(ticket.n_bytes) > limits.bytes_max;
+        let (n_waiting, expected) = match self.queues.get(&key) {
+            Some(queue) => (queue.calls.len(), queue.expected),
+            None => (0, Duration::ZERO),
+        };
+        let n_threads = u32::try_from(limits.n_threads).unwrap_or(u32::MAX);
+        let wait = expected / n_threads;
+        has_bytes || n_waiting >= limits.calls_max || wait > ticket.time_left
+    }
+
+    fn push(&mut self, model: &Arc<ServedModel>, call: Box<dyn PoolCall>, ticket: Ticket) {
+        let key = key_of(model);
+        let queue = self.queues.entry(key).or_insert_with(|| ModelQueue {
+            model: Arc::clone(model),
+            calls: PriorityQueue::new(),
+            expected: Duration::ZERO,
+            n_running: 0,
+        });
+        if queue.calls.is_empty() {
+            self.ring.push_back(key);
+        }
+        let expected = ticket.expected.unwrap_or_default();
+        queue.expected += expected;
+        self.n_bytes = self.n_bytes.saturating_add(ticket.n_bytes);
+        let queued = Queued {
+            call,
+            expected,
+            n_bytes: ticket.n_bytes,
+        };
+        queue.calls.push(ticket.priority, queued);
+    }
+
+    /// Takes the calls of a model out that nobody waits for.
+    fn purge(&mut self, key: usize) -> Vec<Queued> {
+        let Some(queue) = self.queues.get_mut(&key) else {
+            return Vec::new();
+        };
+        let abandoned = queue.calls.take_where(|queued| queued.call.is_abandoned());
+        for queued in &abandoned {
+            queue.expected = queue.expected.saturating_sub(queued.expected);
+            self.n_bytes = self.n_bytes.saturating_sub(queued.n_bytes);
+        }
+        self.forget_if_idle(key);
+        abandoned
+    }
+
+    /// Takes a model whose queue is empty out of the ring, and forgets its queue if nothing runs either.
+    fn forget_if_idle(&mut self, key: usize) {
+        let Some(queue) = self.queues.get(&key) else {
+            return;
+        };
+        if queue.calls.is_empty() {
+            let n_running = queue.n_running;
+            self.ring.retain(|other| *other != key);
+            if n_running == 0 {
+                self.queues.remove(&key);
+            }
+        }
+    }
+
+    /// Takes the next call whose model may have a thread.
+    fn next(&mut self, limits: PoolLimits) -> Option<Turn> {
+        let position = self.ring.iter().position(|key| {
+            self.queues.get(key).is_some_and(|queue| {
+                let is_long = queue.next_is_long();
+                queue.n_running < limits.n_threads && !(is_long && self.n_long >= limits.n_threads)
+            })
+        })?;
+        let key = self.ring.remove(position)?;
+        let queue = self.queues.get_mut(&key)?;
+        let is_long = queue.next_is_long();
+        queue.n_running += 1;
+        let model = Arc::clone(&queue.model);
+        let call = self.pop(key)?;
+        self.n_long += usize::from(is_long);
+        if self
+            .queues
+            .get(&key)
+            .is_some_and(|queue| !queue.calls.is_empty())
+        {
+            self.ring.push_back(key);
+        }
+        Some(Turn {
+            model,
+            key,
+            is_long,
+            call,
+        })
+    }
+
+    fn pop(&mut self, key: usize) -> Option<Box<dyn PoolCall>> {
+        let queue = self.queues.get_mut(&key)?;
+        let queued = queue.calls.pop()?;
+        queue.expected = queue.expected.saturating_sub(queued.expected);
+        self.n_bytes = self.n_bytes.saturating_sub(queued.n_bytes);
+        Some(queued.call)
+    }
+
+    /// Takes a further call of a model that has its turn.
+    fn more(&mut self, key: usize) -> Option<Box<dyn PoolCall>> {
+        let call = self.pop(key)?;
+        self.forget_if_idle(key);
+        Some(call)
+    }
+
+    fn end(&mut self, key: usize, is_long: bool) {
+        self.n_long = self.n_long.saturating_sub(usize::from(is_long));
+        if let Some(queue) = self.queues.get_mut(&key) {
+            queue.n_running = queue.n_running.saturating_sub(1);
+        }
+        self.forget_if_idle(key);
+    }
+}
+
+impl ModelQueue {
+    fn next_is_long(&self) -> bool {
+        let next = self.calls.front();
+        next.is_some_and(|queued| queued.expected > LONG_RUN)
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what is to be done until the pool is dropped.
+    fn serve(&self) {
+        while let Some(turn) = self.wait() {
+            let Turn {
+                model,
+                key,
+                is_long,
+                call,
+            } = turn;
+            // Nothing that a call does ends the thread.
+            drop(catch_unwind(AssertUnwindSafe(|| {
+                let entries = self.gather(&model, key, call);
+                batch::run(&model, entries, Placement::ComputePool, self.clock.as_ref());
+            })));
+            self.state().end(key, is_long);
+            // Its model may have a thread again, which this one need not be.
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits for the next call.
+    fn wait(&self) -> Option<Turn> {
+        let mut state = self.state();
+        loop {
+            if state.is_stopping {
+                return None;
+            }
+            if let Some(turn) = state.next(self.limits) {
+                return Some(turn);
+            }
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Prepares a call, and what is queued for its model and worth taking along.
+    fn gather(&self, model: &ServedModel, key: usize, call: Box<dyn PoolCall>) -> Vec<Entry> {
+        let mut entries = call.prepare();
+        let most = model.batching().settings().rows_max;
+        while let Some(first) = entries.first()
+            && may_batch(model, &first.lease)
+            && entries.len() < CALLS_MAX
+        {
+            let rows = entries.iter().map(|entry| entry.n_rows);
+            let n_rows: usize = rows.sum();
+            // Of the next one nothing is known but that it is queued: it may have as many rows as those so far.
+            let n_more = n_rows.div_ceil(entries.len());
+            if n_rows.saturating_add(n_more) > most || !is_worthwhile(model.cost(), n_rows, n_more)
+            {
+                break;
+            }
+            let Some(call) = self.state().more(key) else {
+                break;
+            };
+            entries.extend(call.prepare());
+        }
+        entries
+    }
+}
+
+#[cfg(test)]
+mod tests;

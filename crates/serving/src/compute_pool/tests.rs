@@ -1,0 +1,271 @@
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use coracle_base::ManualClock;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::batch::BatchSettings;
+use crate::batch::tests::{Got, adder, call};
+
+/// A call that tells when a thread prepares it, and waits to be let go on.
+struct Gated {
+    name: &'static str,
+    begun: Sender<&'static str>,
+    gate: Option<Receiver<()>>,
+    entry: Option<Entry>,
+    refused: Option<Sender<Refusal>>,
+    is_abandoned: bool,
+}
+
+impl PoolCall for Gated {
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned
+    }
+
+    fn prepare(self: Box<Self>) -> Vec<Entry> {
+        self.begun.send(self.name).unwrap();
+        if let Some(gate) = self.gate {
+            // A gate that is gone is open.
+            while gate.recv().is_ok() {}
+        }
+        self.entry.into_iter().collect()
+    }
+
+    fn refuse(self: Box<Self>, refusal: Refusal) {
+        self.refused.unwrap().send(refusal).unwrap();
+    }
+}
+
+struct Bench {
+    pool: ComputePool,
+    begun: Receiver<&'static str>,
+    tell: Sender<&'static str>,
+}
+
+const LIMITS: PoolLimits = PoolLimits {
+    n_threads: 1,
+    calls_max: 100,
+    bytes_max: 1_000,
+};
+
+fn ticket(level: u64, expected: Duration) -> Ticket {
+    Ticket {
+        priority: Priority::from_wire(level),
+        expected: Some(expected),
+        n_bytes: 10,
+        time_left: Duration::from_secs(10),
+    }
+}
+
+const SHORT: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_secs(1);
+
+impl Bench {
+    fn new(limits: PoolLimits) -> Self {
+        let (tell, begun) = channel();
+        let pool = ComputePool::start(limits, Arc::new(ManualClock::new())).unwrap();
+        Self { pool, begun, tell }
+    }
+
+    fn call(&self, name: &'static str) -> Gated {
+        Gated {
+            name,
+            begun: self.tell.clone(),
+            gate: None,
+            entry: None,
+            refused: None,
+            is_abandoned: false,
+        }
+    }
+
+    /// Submits a call that holds its thread until the returned gate is dropped.
+    fn hold(&self, model: &Arc<ServedModel>, name: &'static str, ticket: Ticket) -> Sender<()> {
+        let (gate, open) = channel();
+        let call = Gated {
+            gate: Some(open),
+            ..self.call(name)
+        };
+        self.pool.submit(model, Box::new(call), ticket);
+        gate
+    }
+
+    fn submit(&self, model: &Arc<ServedModel>, name: &'static str, ticket: Ticket) {
+        self.pool.submit(model, Box::new(self.call(name)), ticket);
+    }
+
+    fn refused(&self, model: &Arc<ServedModel>, ticket: Ticket) -> Option<Refusal> {
+        let (refused, refusal) = channel();
+        let call = Gated {
+            refused: Some(refused),
+            ..self.call("refused?")
+        };
+        self.pool.submit(model, Box::new(call), ticket);
+        refusal.try_recv().ok()
+    }
+
+    fn next(&self) -> &'static str {
+        self.begun.recv().unwrap()
+    }
+}
+
+fn model() -> Arc<ServedModel> {
+    adder(BatchSettings::opportunistic()).0
+}
+
+#[test]
+fn a_model_does_not_take_the_last_thread() {
+    let bench = Bench::new(LIMITS);
+    let (slow, other) = (model(), model());
+    let gate = bench.hold(&slow, "slow 1", ticket(0, SHORT));
+    assert_eq!(bench.next(), "slow 1");
+    bench.submit(&slow, "slow 2", ticket(0, SHORT));
+    // There is a second thread, but not for the same model.
+    bench.submit(&other, "other", ticket(0, SHORT));
+    assert_eq!(bench.next(), "other");
+    assert_eq!(bench.pool.n_waiting(&slow), 1);
+    drop(gate);
+    assert_eq!(bench.next(), "slow 2");
+}
+
+#[test]
+fn long_runs_of_several_models_leave_a_thread_for_short_ones() {
+    let bench = Bench::new(LIMITS);
+    let (slow, slower, other) = (model(), model(), model());
+    let gate = bench.hold(&slow, "slow", ticket(0, LONG));
+    assert_eq!(bench.next(), "slow");
+    bench.submit(&slower, "slower", ticket(0, LONG));
+    bench.submit(&other, "other", ticket(0, SHORT));
+    assert_eq!(bench.next(), "other");
+    assert_eq!(bench.pool.n_waiting(&slower), 1);
+    drop(gate);
+    assert_eq!(bench.next(), "slower");
+}
+
+#[test]
+fn models_take_turns_and_priorities_hold_within_one() {
+    let bench = Bench::new(LIMITS);
+    let (held, one, two) = (model(), model(), model());
+    // Both threads are taken, by models of which nothing else waits.
+    let gates = [
+        bench.hold(&held, "held", ticket(0, LONG)),
+        bench.hold(&model(), "held", ticket(0, SHORT)),
+    ];
+    assert_eq!([bench.next(), bench.next()], ["held", "held"]);
+    for name in ["one a", "one b", "one c"] {
+        bench.submit(&one, name, ticket(0, SHORT));
+    }
+    bench.submit(&two, "two late", ticket(5, SHORT));
+    bench.submit(&two, "two soon", ticket(1, SHORT));
+    // One thread goes on; what it begins is told in order.
+    let [first, second] = gates;
+    drop(second);
+    let order: Vec<_> = (0..5).map(|_| bench.next()).collect();
+    assert_eq!(order, ["one a", "two soon", "one b", "two late", "one c"]);
+    drop(first);
+}
+
+#[test]
+fn queues_are_bounded_by_calls_bytes_and_time() {
+    let bench = Bench::new(PoolLimits {
+        calls_max: 3,
+        ..LIMITS
+    });
+    let (slow, other) = (model(), model());
+    let gates = [
+        bench.hold(&slow, "held", ticket(0, SHORT)),
+        bench.hold(&other, "held", ticket(0, SHORT)),
+    ];
+    assert_eq!([bench.next(), bench.next()], ["held", "held"]);
+    let full = Some(Refusal::PoolFull);
+    // The time of those that wait is longer than the caller's.
+    assert_eq!(bench.refused(&slow, ticket(0, LONG * 11)), None);
+    assert_eq!(bench.refused(&slow, ticket(0, SHORT)), full);
+    // Another model has a queue of its own; the bytes are bounded for all.
+    let large = Ticket {
+        n_bytes: 995,
+        ..ticket(0, SHORT)
+    };
+    assert_eq!(bench.refused(&other, large), full);
+    assert_eq!(bench.refused(&other, ticket(0, SHORT)), None);
+    // Callers that have gone make room.
+    for _ in 0..2 {
+        let gone = Gated {
+            is_abandoned: true,
+            ..bench.call("gone")
+        };
+        bench.pool.submit(&other, Box::new(gone), ticket(0, SHORT));
+    }
+    assert_eq!(bench.pool.n_waiting(&other), 3);
+    assert_eq!(bench.refused(&other, ticket(0, SHORT)), None);
+    assert_eq!(bench.pool.n_waiting(&other), 2);
+    drop(gates);
+}
+
+#[test]
+fn what_is_queued_for_a_model_runs_together() {
+    let bench = Bench::new(LIMITS);
+    let (model, runs) = adder(BatchSettings::opportunistic());
+    let (first, _first) = call(&model, &[1.0, 2.0]);
+    let (gate, open) = channel();
+    let held = Gated {
+        gate: Some(open),
+        entry: Some(first),
+        ..bench.call("first")
+    };
+    bench.pool.submit(&model, Box::new(held), ticket(0, SHORT));
+    assert_eq!(bench.next(), "first");
+    let answers: Vec<oneshot::Receiver<Got>> = (0..4)
+        .map(|_| {
+            let (entry, answer) = call(&model, &[3.0, 4.0]);
+            let waiting = Gated {
+                entry: Some(entry),
+                ..bench.call("waiting")
+            };
+            bench
+                .pool
+                .submit(&model, Box::new(waiting), ticket(0, SHORT));
+            answer
+        })
+        .collect();
+    drop(gate);
+    for answer in answers {
+        let (outputs, ran) = answer.blocking_recv().unwrap().unwrap();
+        assert_eq!(outputs[0].values().to_f64s().unwrap()[0], 7.0);
+        assert!(ran.joined && ran.n_rows == 5);
+    }
+    assert_eq!(*runs.lock().unwrap(), [5]);
+}
+
+#[test]
+fn what_waits_is_dropped_with_the_pool_and_what_panics_ends_no_thread() {
+    struct Panics;
+    impl PoolCall for Panics {
+        fn is_abandoned(&self) -> bool {
+            false
+        }
+        fn prepare(self: Box<Self>) -> Vec<Entry> {
+            panic!("told to");
+        }
+        fn refuse(self: Box<Self>, _refusal: Refusal) {}
+    }
+    let bench = Bench::new(LIMITS);
+    let model = model();
+    for _ in 0..5 {
+        bench
+            .pool
+            .submit(&model, Box::new(Panics), ticket(0, SHORT));
+    }
+    let gate = bench.hold(&model, "held", ticket(0, SHORT));
+    assert_eq!(bench.next(), "held");
+    let (entry, answer) = call(&model, &[1.0, 2.0]);
+    let waiting = Gated {
+        entry: Some(entry),
+        ..bench.call("waiting")
+    };
+    bench
+        .pool
+        .submit(&model, Box::new(waiting), ticket(0, SHORT));
+    drop(bench.pool);
+    assert!(answer.blocking_recv().is_err());
+    drop(gate);
+}
