@@ -10,6 +10,8 @@ use coracle_base::ByteCount;
 use coracle_model::Method;
 use coracle_serving::VersionPolicy;
 
+use crate::bench_args::BenchArguments;
+
 /// Serves machine-learning models from one binary, without Python.
 ///
 /// Give it the files you have (of scikit-learn, XGBoost, LightGBM, CatBoost, MLflow) or the manifests you have (KServe's
@@ -18,7 +20,7 @@ use coracle_serving::VersionPolicy;
 #[command(
     name = "coracle",
     version,
-    after_help = "Examples:\n  coracle serve model.joblib              serve one file\n  coracle serve models/                   serve a directory of model directories\n  coracle inspect model.joblib            show what a file is\n  coracle up                              KServe's workflow with kubectl, on this machine\n\n`coracle COMMAND --help` tells more."
+    after_help = "Examples:\n  coracle serve model.joblib              serve one file\n  coracle serve models/                   serve a directory of model directories\n  coracle inspect model.joblib            show what a file is\n  coracle bench http://127.0.0.1:8080     put load on a server, and see how it bears it\n  coracle up                              KServe's workflow with kubectl, on this machine\n\n`coracle COMMAND --help` tells more."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -29,6 +31,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     Inspect(InspectArguments),
+    Bench(Box<BenchArguments>),
     Up(Box<UpArguments>),
     #[command(hide = true)]
     Control(ControlArguments),
@@ -544,7 +547,7 @@ fn parse_pause(text: &str) -> Result<Duration, String> {
     Ok(pause)
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write such as 500ms, 30s or 5m"))
 }

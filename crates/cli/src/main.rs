@@ -4,6 +4,8 @@
 
 mod access;
 mod args;
+mod bench;
+mod bench_args;
 mod client;
 mod control;
 mod describe;
@@ -42,6 +44,10 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse_from(args::with_default_command(std::env::args_os()));
     let result = match arguments.command {
+        Command::Bench(arguments) => match bench::run(&arguments) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Serve(arguments) => serve::run(&arguments, &Environment::read()),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Up(arguments) => up::run(&arguments, &Environment::read()),

@@ -13,6 +13,7 @@
 )]
 
 mod cell;
+pub mod client;
 pub mod compression;
 mod error;
 pub mod facts;

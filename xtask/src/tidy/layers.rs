@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command;
 
 /// Every crate with its floor. A crate may use only crates on lower floors.
-const FLOORS: [(&str, u8); 18] = [
+const FLOORS: [(&str, u8); 19] = [
     ("coracle-base", 0),
     ("coracle-tensor", 1),
     ("coracle-pickle", 1),
@@ -26,6 +26,7 @@ const FLOORS: [(&str, u8); 18] = [
     ("coracle-protocol", 5),
     ("coracle-gateway", 6),
     ("coracle-process", 6),
+    ("coracle-bench", 7),
     ("coracle-control", 7),
     ("coracle-cli", 8),
 ];
@@ -39,6 +40,7 @@ const WRAPPERS: [(&str, &[&str], &str); 7] = [
             "coracle-storage",
             "coracle-gateway",
             "coracle-process",
+            "coracle-bench",
             "coracle-control",
             "coracle-cli",
         ],
@@ -74,6 +76,7 @@ const WRAPPERS: [(&str, &[&str], &str); 7] = [
             "coracle-patch",
             "coracle-api",
             "coracle-gateway",
+            "coracle-bench",
             "coracle-control",
             "coracle-cli",
             "xtask",
