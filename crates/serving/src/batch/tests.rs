@@ -1,3 +1,5 @@
+//! Merging and splitting calls, and what never mixes.
+
 use std::sync::{Arc, Mutex};
 
 use coracle_base::ManualClock;

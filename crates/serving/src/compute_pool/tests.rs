@@ -1,3 +1,5 @@
+//! Order, fairness and bounds of the compute pool.
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use coracle_base::ManualClock;
