@@ -17,7 +17,13 @@ const TOOLS: [(&str, &[&str]); 4] = [
 ];
 
 /// What is run, each against a server of its own: the newcomer's exercise, then what goes beyond it.
-const SCRIPTS: [&str; 4] = ["exercise.py", "scaling.py", "wire.py", "runtimes.py"];
+const SCRIPTS: [&str; 5] = [
+    "exercise.py",
+    "scaling.py",
+    "wire.py",
+    "runtimes.py",
+    "observe.py",
+];
 
 /// Installs what the exercise needs; returns the Python interpreter that has it.
 ///

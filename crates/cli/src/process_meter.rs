@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_serving::{ObservedCell, SharedTable};
+use coracle_serving::{ObservedCell, SharedTable, Writer};
 
 /// Measures processes between one look and the next.
 pub(crate) struct ProcessMeter {
@@ -49,7 +49,7 @@ impl ProcessMeter {
                 cpu += now.cpu.saturating_sub(before);
                 memory_bytes = memory_bytes.saturating_add(now.memory_bytes);
             }
-            model.statistics().compute(0, cpu);
+            model.statistics().compute(Writer::Other, cpu);
             model.set_process_memory(memory_bytes);
         }
         self.before = measured

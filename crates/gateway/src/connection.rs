@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use coracle_base::{Clock, VersionState};
 use coracle_protocol::facts::{ModelFacts, VersionEntry};
 use coracle_protocol::{tfs, v1, v2};
-use coracle_serving::{HttpStatistics, MetricsText, ModelTable, ServedModel};
+use coracle_serving::{HttpStatistics, ModelTable, ServedModel};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -89,7 +89,11 @@ impl Handler {
         if let Some(response) = self.shared.cors.preflight(&head) {
             return Ok(response);
         }
-        let mut seen = Seen::default();
+        let trace = Trace::of(&head.headers);
+        let mut seen = Seen {
+            trace,
+            ..Seen::default()
+        };
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
         let found = route::find(&head.method, path);
@@ -121,8 +125,7 @@ impl Handler {
             Err(no_route) => missing(no_route, head.uri.path()),
         };
         let reply = self.compressed(reply, &head.headers).await;
-        let trace = Trace::of(&head.headers);
-        self.shared.http.respond(reply.status.as_u16());
+        self.count_response(reply.status.as_u16());
         self.log.answer(
             Answer {
                 method: head.method.as_str(),
@@ -155,7 +158,7 @@ impl Handler {
         let id = request_id.clone();
         let trace = Trace::of(&head.headers);
         let (mut response, noted) = Rc::clone(&self).grpc(head, body, started, request_id).await;
-        self.shared.http.respond(noted.http_status());
+        self.count_response(noted.http_status());
         self.log.answer(
             Answer {
                 method: "POST",
@@ -172,6 +175,11 @@ impl Handler {
         );
         self.mark_trace(trace.as_ref(), &mut response);
         response
+    }
+
+    /// Counts an answer.
+    pub(crate) fn count_response(&self, status: u16) {
+        self.shared.http.respond(self.calls.worker, status);
     }
 
     /// Gives a request's trace back.
@@ -231,6 +239,7 @@ impl Handler {
             Route::Extension(extension) => {
                 return self.extension(asked, extension, body).await;
             }
+            Route::Metrics => return self.metrics(asked.table, &head.headers).await,
             _ => return self.read_only(asked),
         };
         let model = match model {
@@ -238,6 +247,17 @@ impl Handler {
             Err(reply) => return reply,
         };
         seen.model = Some(model);
+        self.infer(model, codec, (head, body), seen).await
+    }
+
+    /// Answers a request for an inference.
+    async fn infer(
+        &self,
+        model: &Arc<ServedModel>,
+        codec: Codec,
+        (head, body): (&Parts, Incoming),
+        seen: &mut Seen<'_>,
+    ) -> Reply {
         if let Err(reply) = check_headers(&head.headers, &codec) {
             return reply;
         }
@@ -257,6 +277,7 @@ impl Handler {
             body,
             timeout: terms.timeout,
             priority: terms.priority,
+            trace: seen.trace,
         };
         match self.calls.answer(model, request).await {
             Ok(encoded) => Reply::encoded(encoded),
@@ -297,15 +318,6 @@ impl Handler {
                 v2::health_ready(ready, &mut body);
                 Reply::with_status(status, body)
             }
-            Route::Metrics => Reply::metrics(
-                MetricsText {
-                    table: asked.table,
-                    http: &self.shared.http,
-                    ready,
-                    version: &self.shared.version,
-                }
-                .render(),
-            ),
             Route::V1Models => Reply::rendered(|out| v1::model_list(names(), out)),
             Route::V2Models => Reply::rendered(|out| v2::model_list(names(), out)),
             Route::V2Server => {
@@ -334,14 +346,15 @@ impl Handler {
                     Reply::rendered(|out| v2::model_ready(model.name(), ready, out))
                 })
             }
-            Route::V2Model(_)
+            Route::Metrics
+            | Route::V2Model(_)
             | Route::V1Predict(_)
             | Route::V1Examples(..)
             | Route::V1Metadata(_)
             | Route::V2Infer(_)
             | Route::Extension(_) => Reply::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "what needs a model came without it",
+                "what needs more than a name came without it",
             ),
         }
     }
@@ -428,6 +441,7 @@ struct Seen<'a> {
     n_bytes_in: usize,
     /// The model that an inference was asked of.
     model: Option<&'a ServedModel>,
+    trace: Option<Trace>,
 }
 
 /// What a request asks for, and of what.

@@ -29,6 +29,7 @@ use crate::connection::{BodyFault, Handler, collect};
 use crate::infer::Failure;
 use crate::respond::REQUEST_ID;
 use crate::terms::Terms;
+use crate::trace::Trace;
 use target::Target;
 
 const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -62,6 +63,8 @@ pub(crate) struct Caller {
     priority: Option<Priority>,
     /// The revision whose turn it is, where that is settled already.
     chosen: Option<Arc<ServedModel>>,
+    /// The trace that it is part of.
+    trace: Option<Trace>,
     /// How its messages are compressed; ours are the same way.
     compression: Compression,
     /// What is noted for the access log.
@@ -97,6 +100,7 @@ impl Caller {
                 .min(),
             priority: terms.priority,
             compression: compression_of(&head.headers)?,
+            trace: Trace::of(&head.headers),
             head,
             started,
             chosen,

@@ -9,13 +9,14 @@ use coracle_model::RunError;
 use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
 use coracle_serving::batch::Ran;
 use coracle_serving::{
-    ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, ServedModel,
-    SharedTable,
+    ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, Rejection,
+    ServedModel, SharedTable, Writer,
 };
 use coracle_tensor::Tensor;
 
 use crate::codec::{Codec, Encoded};
 use crate::shared_memory::SharedMemory;
+use crate::trace::Trace;
 
 /// What calls need besides the request.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) timeout: Option<Duration>,
     /// How urgent it is, where its head says so.
     pub(crate) priority: Option<Priority>,
+    /// The trace that it is part of.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Request {
@@ -90,6 +93,8 @@ pub(crate) struct Times {
     queue: Duration,
     decode: Duration,
     ran: Ran,
+    /// The thread that counts them.
+    writer: Writer,
 }
 
 impl From<RunError> for Failure {
@@ -132,7 +137,7 @@ impl Calls {
         let arrived = self.clock.monotonic();
         let clock = self.clock.as_ref();
         let in_flight = model.statistics().start(self.worker, arrived, clock);
-        let protocol = request.codec.protocol();
+        let (protocol, trace) = (request.codec.protocol(), request.trace);
         let time = model.timeout().unwrap_or(self.request_timeout);
         let time = request.timeout.map_or(time, |timeout| timeout.min(time));
         let arrival = Arrival { at: arrived, time };
@@ -144,7 +149,11 @@ impl Calls {
             .as_ref()
             .map(|_body| ())
             .map_err(|failure| failure.code);
-        in_flight.finish(protocol, outcome, self.clock.monotonic());
+        let ended = self.clock.monotonic();
+        if let Some(trace) = trace.filter(Trace::is_sampled) {
+            in_flight.exemplify(trace.id(), ended, self.clock.unix_time());
+        }
+        in_flight.finish(protocol, outcome, ended);
         result
     }
 
@@ -156,7 +165,8 @@ impl Calls {
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
         let priority = request.priority.unwrap_or_default();
-        let lease = model.enter_as(priority, arrival.time).await?;
+        let entered = model.enter_as(priority, arrival.time).await;
+        let lease = entered.inspect_err(|refusal| model.statistics().reject(refusal.into()))?;
         self.run(model, lease, request, arrival).await
     }
 
@@ -190,6 +200,7 @@ impl Calls {
     ) -> Result<Decoded, Failure> {
         let taken = self.clock.monotonic();
         if arrival.time_left(taken).is_zero() {
+            model.statistics().reject(Rejection::Deadline);
             return Err(too_late(arrival.time));
         }
         let signature = lease.model().signature();
@@ -244,7 +255,10 @@ impl Calls {
             joined: false,
             placement: Placement::EventLoop,
         };
-        let times = self.times(arrival, (taken, decode), &ran);
+        let times = Times {
+            writer: Writer::EventLoop(self.worker),
+            ..self.times(arrival, (taken, decode), &ran)
+        };
         self.encode(model, lease, codec, (&call, &outputs), times)
     }
 
@@ -260,6 +274,8 @@ impl Calls {
             queue: taken.saturating_sub(arrival.at) + waited_for_run,
             decode,
             ran: *ran,
+            // A batch may run on the event loop of any of its calls.
+            writer: Writer::Other,
         }
     }
 
@@ -272,7 +288,16 @@ impl Calls {
         (call, outputs): (&Call, &[Tensor]),
         times: Times,
     ) -> Result<Encoded, Failure> {
-        let Times { queue, decode, ran } = times;
+        let Times {
+            queue,
+            decode,
+            ran,
+            writer,
+        } = times;
+        let statistics = model.statistics();
+        if !ran.joined {
+            statistics.inferences().ran(writer, ran.n_rows);
+        }
         let ctx = EncodeContext {
             model_name: model.name(),
             model_version: model.version(),
@@ -287,9 +312,8 @@ impl Calls {
         let encoded = codec.encode(&ctx, call, outputs)?;
         let ended = self.clock.monotonic();
         let encode = ended.saturating_sub(started);
-        let statistics = model.statistics();
         statistics.inferences().add(
-            self.worker,
+            writer,
             Inference {
                 n_rows: call.n_rows,
                 queue,
@@ -302,7 +326,7 @@ impl Calls {
             },
         );
         model.cost().record_encode(call.n_rows, encode);
-        statistics.compute(self.worker, decode + ran.share + encode);
+        statistics.compute(writer, decode + ran.share + encode);
         Ok(encoded)
     }
 }

@@ -16,6 +16,7 @@ mod grpc;
 mod infer;
 mod limits;
 mod log;
+mod metrics;
 mod model_control;
 mod models;
 mod pooled;

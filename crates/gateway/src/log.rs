@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use coracle_base::Clock;
-use coracle_serving::{HttpStatistics, ServedModel};
+use coracle_serving::{HttpStatistics, ServedModel, TraceId};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) n_bytes_out: usize,
     pub(crate) request_id: &'a str,
     /// The trace that the request is part of.
-    pub(crate) trace_id: Option<&'a str>,
+    pub(crate) trace_id: Option<TraceId>,
 }
 
 impl Log {

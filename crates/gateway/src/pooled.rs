@@ -59,6 +59,7 @@ impl Answer for Pending {
     }
 
     fn refuse(self: Box<Self>, refusal: Refusal) {
+        self.model.statistics().reject((&refusal).into());
         drop(self.reply.send(Err(refusal.into())));
     }
 }
@@ -109,6 +110,7 @@ impl PoolCall for Raw {
     }
 
     fn refuse(self: Box<Self>, refusal: Refusal) {
+        self.model.statistics().reject((&refusal).into());
         drop(self.reply.send(Err(refusal.into())));
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::compression::Encoding;
 use coracle_protocol::{error_body, http_status};
+use coracle_serving::Exposition;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY,
 };
@@ -23,6 +24,8 @@ pub(crate) const JSON_LENGTH: HeaderName =
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
 
@@ -38,7 +41,7 @@ pub(crate) struct Reply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Json,
-    Metrics,
+    Metrics(Exposition),
     /// So many bytes of JSON, then raw tensor data.
     Binary(usize),
     /// Says which methods there are.
@@ -94,9 +97,9 @@ impl Reply {
     }
 
     /// Returns the metrics.
-    pub(crate) fn metrics(text: String) -> Self {
+    pub(crate) fn metrics(text: String, exposition: Exposition) -> Self {
         Self {
-            kind: Kind::Metrics,
+            kind: Kind::Metrics(exposition),
             ..Self::json(text.into_bytes())
         }
     }
@@ -151,7 +154,8 @@ impl Reply {
         headers.insert(
             CONTENT_TYPE,
             match self.kind {
-                Kind::Metrics => METRICS,
+                Kind::Metrics(Exposition::Prometheus) => METRICS,
+                Kind::Metrics(Exposition::OpenMetrics) => OPEN_METRICS,
                 Kind::Binary(_) => BINARY,
                 _ => JSON,
             },
@@ -162,7 +166,7 @@ impl Reply {
             headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
         }
         match self.kind {
-            Kind::Json | Kind::Metrics => {}
+            Kind::Json | Kind::Metrics(_) => {}
             Kind::Binary(json_length) => {
                 drop(headers.insert(JSON_LENGTH, HeaderValue::from(json_length)));
             }

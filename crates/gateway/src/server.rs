@@ -139,7 +139,7 @@ impl Server {
     ) -> io::Result<ShutdownReport> {
         let shared = Arc::new(Shared {
             limits: self.config.limits,
-            http: HttpStatistics::new(),
+            http: HttpStatistics::new(self.config.n_workers),
             version: self.config.version.clone(),
             ready: AtomicBool::new(true),
             clock,

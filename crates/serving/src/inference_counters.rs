@@ -1,7 +1,13 @@
-//! What is counted of inferences that went well: rows and the time of each phase; per event loop, without locks.
+//! What is counted of inferences that went well: rows and the time of each phase; per thread, without locks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::histogram::{
+    Histogram, HistogramTotals, N_ROW_BUCKETS, N_TIME_BUCKETS, row_bucket, time_bucket,
+};
+use crate::per_thread::{PerThread, Writer};
+use crate::statistics::to_ns;
 
 /// One inference that went well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,85 +61,105 @@ impl InferenceTotals {
     }
 }
 
+/// A part of the time of an inference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Queue,
+    Decode,
+    Run,
+    Encode,
+}
+
+/// One thread's counters.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Counters {
     count: AtomicU64,
     n_rows: AtomicU64,
-    queue_ns: AtomicU64,
-    decode_ns: AtomicU64,
-    run_ns: AtomicU64,
-    encode_ns: AtomicU64,
     last_ended_ns: AtomicU64,
     n_pooled: AtomicU64,
     n_joined: AtomicU64,
+    /// By phase.
+    times: [Histogram<N_TIME_BUCKETS>; 4],
+    /// The rows of each run.
+    runs: Histogram<N_ROW_BUCKETS>,
 }
 
 /// The counters of one model.
 #[derive(Debug)]
 pub struct InferenceCounters {
-    workers: Vec<Counters>,
+    threads: PerThread<Counters>,
 }
 
 impl InferenceCounters {
     pub(crate) fn new(n_workers: usize) -> Self {
-        let mut workers = Vec::new();
-        workers.resize_with(n_workers.max(1), Counters::default);
-        Self { workers }
+        Self {
+            threads: PerThread::new(n_workers),
+        }
     }
 
-    /// Counts an inference of event loop `worker`.
-    pub fn add(&self, worker: usize, inference: Inference) {
-        let counters = &self.workers[worker % self.workers.len()];
+    /// Counts an inference.
+    pub fn add(&self, writer: Writer, inference: Inference) {
+        let slot = self.threads.slot(writer);
+        let counters = slot.counters;
+        slot.add(&counters.count, 1);
         let n_rows = u64::try_from(inference.n_rows).unwrap_or(u64::MAX);
-        for (counter, by) in [
-            (&counters.count, 1),
-            (&counters.n_rows, n_rows),
-            (&counters.queue_ns, nanoseconds(inference.queue)),
-            (&counters.decode_ns, nanoseconds(inference.decode)),
-            (&counters.run_ns, nanoseconds(inference.run)),
-            (&counters.encode_ns, nanoseconds(inference.encode)),
-        ] {
-            counter.fetch_add(by, Ordering::Relaxed);
-        }
-        let ended = nanoseconds(inference.ended);
-        counters.last_ended_ns.fetch_max(ended, Ordering::Relaxed);
-        for (counter, by) in [
-            (&counters.n_pooled, inference.pooled),
-            (&counters.n_joined, inference.joined),
-        ] {
-            if by {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
+        slot.add(&counters.n_rows, n_rows);
+        slot.raise(&counters.last_ended_ns, to_ns(inference.ended));
+        slot.add(&counters.n_pooled, u64::from(inference.pooled));
+        slot.add(&counters.n_joined, u64::from(inference.joined));
+        let times = [
+            inference.queue,
+            inference.decode,
+            inference.run,
+            inference.encode,
+        ];
+        for (histogram, time) in counters.times.iter().zip(times) {
+            let ns = to_ns(time);
+            histogram.add(&slot, time_bucket(ns), ns);
         }
     }
 
-    /// Returns the sums over all event loops.
+    /// Counts a run of the model over `n_rows` rows, be they of one request or of several.
+    pub fn ran(&self, writer: Writer, n_rows: usize) {
+        let slot = self.threads.slot(writer);
+        let n_rows = u64::try_from(n_rows).unwrap_or(u64::MAX);
+        slot.counters.runs.add(&slot, row_bucket(n_rows), n_rows);
+    }
+
+    /// Returns the times of one phase.
+    pub(crate) fn phase(&self, phase: Phase) -> HistogramTotals {
+        let threads = self.threads.iter();
+        HistogramTotals::of(threads.map(|counters| &counters.times[phase as usize]))
+    }
+
+    /// Returns the rows of runs.
+    pub(crate) fn runs(&self) -> HistogramTotals {
+        HistogramTotals::of(self.threads.iter().map(|counters| &counters.runs))
+    }
+
+    /// Returns the sums over all threads.
     #[must_use]
     pub fn totals(&self) -> InferenceTotals {
-        let loads = |counter: fn(&Counters) -> &AtomicU64| {
-            let counters = self.workers.iter();
-            counters.map(move |worker| counter(worker).load(Ordering::Relaxed))
+        let time = |phase: Phase| {
+            let threads = self.threads.iter();
+            let sums = threads.map(|counters| counters.times[phase as usize].sum());
+            Duration::from_nanos(sums.fold(0, u64::wrapping_add))
         };
-        let time = |counter| Duration::from_nanos(loads(counter).sum());
+        let ended = self.threads.iter();
+        let ended = ended.map(|counters| counters.last_ended_ns.load(Ordering::Relaxed));
         InferenceTotals {
-            count: loads(|worker| &worker.count).sum(),
-            n_rows: loads(|worker| &worker.n_rows).sum(),
-            queue: time(|worker| &worker.queue_ns),
-            decode: time(|worker| &worker.decode_ns),
-            run: time(|worker| &worker.run_ns),
-            encode: time(|worker| &worker.encode_ns),
-            last_ended: Duration::from_nanos(
-                loads(|worker| &worker.last_ended_ns).max().unwrap_or(0),
-            ),
-            n_pooled: loads(|worker| &worker.n_pooled).sum(),
-            n_joined: loads(|worker| &worker.n_joined).sum(),
+            count: self.threads.sum(|counters| &counters.count),
+            n_rows: self.threads.sum(|counters| &counters.n_rows),
+            queue: time(Phase::Queue),
+            decode: time(Phase::Decode),
+            run: time(Phase::Run),
+            encode: time(Phase::Encode),
+            last_ended: Duration::from_nanos(ended.max().unwrap_or(0)),
+            n_pooled: self.threads.sum(|counters| &counters.n_pooled),
+            n_joined: self.threads.sum(|counters| &counters.n_joined),
         }
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -141,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_are_summed_over_event_loops() {
+    fn phases_are_summed_over_threads() {
         let counters = InferenceCounters::new(2);
         let inference = |n_rows, ended| Inference {
             n_rows,
@@ -153,13 +179,14 @@ mod tests {
             pooled: true,
             joined: n_rows == 7,
         };
-        counters.add(0, inference(5, 100));
-        counters.add(1, inference(7, 90));
+        counters.add(Writer::EventLoop(0), inference(5, 100));
+        counters.add(Writer::EventLoop(1), inference(7, 90));
+        counters.add(Writer::Other, inference(3, 80));
         let totals = counters.totals();
-        assert_eq!((totals.count, totals.n_rows), (2, 12));
-        assert_eq!((totals.n_pooled, totals.n_runs()), (2, 1));
-        assert_eq!(totals.queue + totals.decode, Duration::from_nanos(6));
-        assert_eq!(totals.run + totals.encode, Duration::from_nanos(14));
+        assert_eq!((totals.count, totals.n_rows), (3, 15));
+        assert_eq!((totals.n_pooled, totals.n_runs()), (3, 2));
+        assert_eq!(totals.queue + totals.decode, Duration::from_nanos(9));
+        assert_eq!(totals.run + totals.encode, Duration::from_nanos(21));
         assert_eq!(totals.last_ended, Duration::from_nanos(100));
     }
 }

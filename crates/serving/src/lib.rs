@@ -9,17 +9,22 @@ mod admission;
 mod backends;
 pub mod batch;
 mod compute_pool;
+mod exemplar;
 mod follower;
 mod health;
+mod histogram;
+mod http_statistics;
 mod inference_counters;
 mod load;
 mod loaded_model;
 mod metric;
 mod model_table;
+mod per_thread;
 mod placement;
 mod plan;
 mod priority;
 mod process;
+mod rejection;
 mod revision_log;
 mod route;
 mod served_model;
@@ -29,12 +34,15 @@ mod version;
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
 pub use compute_pool::{ComputePool, PoolCall, PoolLimits, Ticket};
+pub use exemplar::TraceId;
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
+pub use http_statistics::HttpStatistics;
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
 pub use load::{LoadReport, LoadSampler, RevisionLoad};
 pub use loaded_model::{LoadPhases, LoadedModel};
-pub use metric::{Metric, MetricKind, MetricsText};
+pub use metric::{Exposition, Metric, MetricKind, MetricsText};
 pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};
+pub use per_thread::Writer;
 pub use placement::{CallCost, Placement};
 pub use plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
@@ -45,10 +53,11 @@ pub use process::{
     Endpoints, MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessExit, ProcessLimits,
     ProcessOrder, ProcessPhase, ProcessRunner, ProcessSpec, ProcessState,
 };
+pub use rejection::Rejection;
 pub use revision_log::{LogSource, RevisionLog, log_path, replica_log_path, set_aside_path};
 pub use route::{Route, RouteTarget};
 pub use served_model::{Lease, ModelCall, ProcessLease, ServedModel, TellHealth, Wake};
-pub use statistics::{HttpStatistics, InFlight, ModelStatistics, Outcome, Protocol};
+pub use statistics::{InFlight, ModelStatistics, Outcome, Protocol};
 pub use version::{
     IdleReason, IdleVersion, VersionPolicy, VersionSets, VersionStatus, VersionStep, next_step,
     wanted_versions,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use coracle_base::Clock;
 use serde::{Deserialize, Serialize};
 
+use crate::histogram::TIME_BOUNDS;
 use crate::plan::RevisionId;
-use crate::statistics::LATENCY_BOUNDS_NS;
 use crate::{ServedModel, SharedTable};
 
 /// What a revision did during a window.
@@ -57,7 +57,7 @@ impl Counters {
             n_started: statistics.started(),
             n_finished: statistics.finished(),
             compute: statistics.compute_time(),
-            latency: statistics.latency_buckets(),
+            latency: statistics.latency().buckets,
         }
     }
 }
@@ -156,10 +156,10 @@ fn p99(buckets: &[u64]) -> Option<Duration> {
         n_seen += count;
         n_seen >= rank
     });
-    let [.., last] = LATENCY_BOUNDS_NS;
-    let bound = bucket.and_then(|bucket| LATENCY_BOUNDS_NS.get(bucket));
+    let [.., last] = TIME_BOUNDS;
+    let bound = bucket.and_then(|bucket| TIME_BOUNDS.get(bucket));
     Some(Duration::from_nanos(
-        bound.copied().unwrap_or(last.saturating_mul(2)),
+        bound.map_or(last.value.saturating_mul(2), |bound| bound.value),
     ))
 }
 
@@ -169,6 +169,7 @@ mod tests {
 
     use super::*;
     use crate::ModelTable;
+    use crate::histogram::N_TIME_BUCKETS;
     use crate::plan::ServiceId;
     use crate::revision_log::RevisionLog;
     use crate::route::Route;
@@ -235,7 +236,7 @@ mod tests {
             n_started: 9,
             n_finished: 9,
             compute: Duration::from_secs(1),
-            latency: vec![5; LATENCY_BOUNDS_NS.len() + 1],
+            latency: vec![5; N_TIME_BUCKETS],
         };
         let after = Counters::of(&model, Duration::from_secs(2));
         let load = load_between(&model, &before, &after, Duration::from_secs(1));
@@ -245,11 +246,11 @@ mod tests {
 
     #[test]
     fn the_slowest_of_a_hundred_is_left_out() {
-        let mut buckets = vec![0; LATENCY_BOUNDS_NS.len() + 1];
+        let mut buckets = vec![0; N_TIME_BUCKETS];
         assert_eq!(p99(&buckets), None);
-        (buckets[0], buckets[17]) = (99, 1);
+        (buckets[5], buckets[21]) = (99, 1);
         assert_eq!(p99(&buckets), Some(Duration::from_micros(50)));
-        buckets[17] = 2;
+        buckets[21] = 2;
         assert!(p99(&buckets) > Some(Duration::from_secs(1)));
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use coracle_base::{Clock, Code};
 
-use crate::InferenceCounters;
+use crate::exemplar::{Exemplar, Exemplars};
+use crate::histogram::{Histogram, HistogramTotals, N_TIME_BUCKETS, time_bucket};
+use crate::per_thread::{PerThread, Slot, Writer};
+use crate::{InferenceCounters, Rejection, TraceId};
 
 /// A protocol in which calls come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,31 +82,12 @@ pub(crate) fn outcomes() -> impl Iterator<Item = Outcome> {
 const N_OUTCOMES: usize = Code::ALL.len() + 1;
 
 fn outcome_index(outcome: Outcome) -> usize {
-    outcomes().position(|known| known == outcome).unwrap_or(0)
+    match outcome {
+        Ok(()) => 0,
+        // Codes are in declaration order in `Code::ALL`, too.
+        Err(code) => 1 + code as usize,
+    }
 }
-
-/// The upper bounds of the latency histogram in ns: 1-2.5-5 steps from 50 us to 10 s.
-pub(crate) const LATENCY_BOUNDS_NS: [u64; 17] = [
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-];
-
-const N_BUCKETS: usize = LATENCY_BOUNDS_NS.len() + 1;
 
 /// How many calls there were at each time, summed up over time; written by one event loop only.
 ///
@@ -153,37 +137,39 @@ impl Flow {
     }
 }
 
-fn to_ns(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+/// Returns a time in ns; 584 years at most.
+pub(crate) fn to_ns(time: Duration) -> u64 {
+    time.as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(time.subsec_nanos()))
 }
 
-/// One event loop's counters of one model; on cache lines of their own, so that loops do not disturb each other.
+/// One thread's counters of one model; on cache lines of their own, so that threads do not disturb each other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct WorkerCounters {
-    requests: [[AtomicU64; N_OUTCOMES]; Protocol::ALL.len()],
-    latency: [AtomicU64; N_BUCKETS],
-    latency_sum_ns: AtomicU64,
+struct CallCounters {
+    latency: Histogram<N_TIME_BUCKETS>,
     success_sum_ns: AtomicU64,
     compute_ns: AtomicU64,
     started: AtomicU64,
     finished: AtomicU64,
     flow: Flow,
+    requests: [[AtomicU64; N_OUTCOMES]; Protocol::ALL.len()],
+    rejections: [AtomicU64; Rejection::ALL.len()],
+    exemplars: Exemplars,
 }
 
 /// The counters of one model.
 #[derive(Debug)]
 pub struct ModelStatistics {
-    workers: Vec<WorkerCounters>,
+    calls: PerThread<CallCounters>,
     inferences: InferenceCounters,
 }
 
 impl ModelStatistics {
     pub(crate) fn new(n_workers: usize) -> Self {
-        let mut workers = Vec::new();
-        workers.resize_with(n_workers.max(1), WorkerCounters::default);
         Self {
-            workers,
+            calls: PerThread::new(n_workers),
             inferences: InferenceCounters::new(n_workers),
         }
     }
@@ -194,18 +180,14 @@ impl ModelStatistics {
         &self.inferences
     }
 
-    fn worker(&self, worker: usize) -> &WorkerCounters {
-        &self.workers[worker % self.workers.len()]
-    }
-
-    /// Counts the start of a call at `now` on event loop `worker`, whose calls all begin and end on one thread; it is
+    /// Counts the start of a call at `now` on event loop `worker`, whose calls all begin and end on its own thread; it is
     /// in flight until what is returned is finished or dropped, which `clock` then tells the time of.
     #[must_use]
     pub fn start<'a>(&'a self, worker: usize, now: Duration, clock: &'a dyn Clock) -> InFlight<'a> {
-        let counters = self.worker(worker);
-        counters.started.fetch_add(1, Ordering::Relaxed);
-        counters.flow.change(now, 1);
-        self.resume(worker, now, clock)
+        let call = self.resume(worker, now, clock);
+        call.slot.add(&call.slot.counters.started, 1);
+        call.slot.counters.flow.change(now, 1);
+        call
     }
 
     /// Returns a call that was counted as started at `started` before.
@@ -216,7 +198,7 @@ impl ModelStatistics {
         clock: &'a dyn Clock,
     ) -> InFlight<'a> {
         InFlight {
-            counters: self.worker(worker),
+            slot: self.calls.slot(Writer::EventLoop(worker)),
             started,
             clock,
         }
@@ -226,63 +208,71 @@ impl ModelStatistics {
     /// number of calls in flight during that second. Wraps around.
     #[must_use]
     pub fn flow_ns(&self, now: Duration) -> u64 {
-        let sums = self.workers.iter().map(|worker| worker.flow.sum_at(now));
+        let sums = self.calls.iter().map(|calls| calls.flow.sum_at(now));
         sums.fold(0, u64::wrapping_add)
     }
 
     /// Returns how many calls have begun.
     #[must_use]
     pub fn started(&self) -> u64 {
-        self.sum(|worker| &worker.started)
+        self.calls.sum(|calls| &calls.started)
     }
 
     /// Returns how many calls have ended.
     #[must_use]
     pub fn finished(&self) -> u64 {
-        self.sum(|worker| &worker.finished)
+        self.calls.sum(|calls| &calls.finished)
     }
 
     /// Counts the time that a processor spent on a call.
-    pub fn compute(&self, worker: usize, elapsed: Duration) {
-        let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        let counter = &self.worker(worker).compute_ns;
-        counter.fetch_add(elapsed_ns, Ordering::Relaxed);
+    pub fn compute(&self, writer: Writer, elapsed: Duration) {
+        let slot = self.calls.slot(writer);
+        slot.add(&slot.counters.compute_ns, to_ns(elapsed));
     }
 
-    fn sum(&self, counter: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {
-        let loads = self
-            .workers
-            .iter()
-            .map(|worker| counter(worker).load(Ordering::Relaxed));
-        loads.sum()
+    /// Counts a call that was turned away, beside its end.
+    pub fn reject(&self, why: Rejection) {
+        let slot = self.calls.slot(Writer::Other);
+        slot.add(&slot.counters.rejections[why.index()], 1);
+    }
+
+    /// Returns how many calls were turned away for this reason.
+    #[must_use]
+    pub fn rejections(&self, why: Rejection) -> u64 {
+        self.calls.sum(|calls| &calls.rejections[why.index()])
     }
 
     /// Returns how many calls of `protocol` ended as `outcome`.
     #[must_use]
     pub fn requests(&self, protocol: Protocol, outcome: Outcome) -> u64 {
-        self.sum(|worker| &worker.requests[protocol.index()][outcome_index(outcome)])
+        self.calls
+            .sum(|calls| &calls.requests[protocol.index()][outcome_index(outcome)])
     }
 
     /// Returns how many calls are in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         // Finished is read first, so that a call between the two reads counts as in flight, not as negative.
-        let finished = self.sum(|worker| &worker.finished);
-        self.sum(|worker| &worker.started).saturating_sub(finished)
+        let finished = self.finished();
+        self.started().saturating_sub(finished)
     }
 
-    /// Returns the number of calls in each latency bucket; the last one has no bound.
-    #[must_use]
-    pub fn latency_buckets(&self) -> Vec<u64> {
-        (0..N_BUCKETS)
-            .map(|bucket| self.sum(|worker| &worker.latency[bucket]))
-            .collect()
+    /// Returns the latencies of calls, from the complete request to the complete answer.
+    pub(crate) fn latency(&self) -> HistogramTotals {
+        HistogramTotals::of(self.calls.iter().map(|calls| &calls.latency))
+    }
+
+    /// Returns the trace of the last request of a bucket of latencies, of those that had one.
+    pub(crate) fn exemplar(&self, bucket: usize) -> Option<Exemplar> {
+        let exemplars = self.calls.iter();
+        let exemplars = exemplars.filter_map(|calls| calls.exemplars.get(bucket));
+        exemplars.max_by_key(|exemplar| exemplar.at)
     }
 
     /// Returns the time that processors spent on calls.
     #[must_use]
     pub fn compute_time(&self) -> Duration {
-        Duration::from_nanos(self.sum(|worker| &worker.compute_ns))
+        Duration::from_nanos(self.calls.sum(|calls| &calls.compute_ns))
     }
 
     /// Returns how many calls ended well and how many failed, each with the sum of their latencies.
@@ -294,49 +284,52 @@ impl ModelStatistics {
                 counts[usize::from(outcome.is_err())] += self.requests(protocol, outcome);
             }
         }
-        let success_ns = self.sum(|worker| &worker.success_sum_ns);
-        let all_ns = self.sum(|worker| &worker.latency_sum_ns);
-        let failed_ns = all_ns.saturating_sub(success_ns);
+        let success_ns = self.calls.sum(|calls| &calls.success_sum_ns);
+        let failed_ns = self.latency().sum.saturating_sub(success_ns);
         [
             (counts[0], Duration::from_nanos(success_ns)),
             (counts[1], Duration::from_nanos(failed_ns)),
         ]
-    }
-
-    /// Returns the sum of all latencies.
-    #[must_use]
-    pub fn latency_sum(&self) -> Duration {
-        Duration::from_nanos(self.sum(|worker| &worker.latency_sum_ns))
     }
 }
 
 /// A call in flight.
 #[derive(Debug)]
 pub struct InFlight<'a> {
-    counters: &'a WorkerCounters,
+    slot: Slot<'a, CallCounters>,
     started: Duration,
     /// Tells when a call ends that is dropped.
     clock: &'a dyn Clock,
 }
 
 impl InFlight<'_> {
+    /// Keeps the trace that the call is part of as an example of its latency; `ended` is on the monotonic clock, `at` the same
+    /// time since 1970.
+    pub fn exemplify(&self, trace: TraceId, ended: Duration, at: Duration) {
+        let value_ns = to_ns(ended.saturating_sub(self.started));
+        let exemplar = Exemplar {
+            trace,
+            value_ns,
+            at,
+        };
+        let exemplars = &self.slot.counters.exemplars;
+        exemplars.keep(time_bucket(value_ns), exemplar);
+    }
+
     /// Counts the end of the call at `now`.
     pub fn finish(self, protocol: Protocol, outcome: Outcome, now: Duration) {
-        let counters = self.counters;
-        let add = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
+        let (slot, counters) = (self.slot, self.slot.counters);
         let elapsed_ns = to_ns(now.saturating_sub(self.started));
-        let bucket = LATENCY_BOUNDS_NS.partition_point(|&bound| bound < elapsed_ns);
-        add(
-            &counters.requests[protocol.index()][outcome_index(outcome)],
-            1,
-        );
-        add(&counters.latency[bucket], 1);
-        add(&counters.latency_sum_ns, elapsed_ns);
+        let requests = &counters.requests[protocol.index()];
+        slot.add(&requests[outcome_index(outcome)], 1);
+        counters
+            .latency
+            .add(&slot, time_bucket(elapsed_ns), elapsed_ns);
         if outcome.is_ok() {
-            add(&counters.success_sum_ns, elapsed_ns);
+            slot.add(&counters.success_sum_ns, elapsed_ns);
         }
         counters.flow.change(now, -1);
-        add(&counters.finished, 1);
+        slot.add(&counters.finished, 1);
         // Counted already.
         std::mem::forget(self);
     }
@@ -345,81 +338,8 @@ impl InFlight<'_> {
 impl Drop for InFlight<'_> {
     /// A call whose caller has gone ends without an outcome.
     fn drop(&mut self) {
-        self.counters.flow.change(self.clock.monotonic(), -1);
-        self.counters.finished.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// HTTP answers by status class, and connections; for the whole server.
-#[derive(Debug, Default)]
-pub struct HttpStatistics {
-    /// Answers with statuses 1xx to 5xx.
-    responses: [AtomicU64; 5],
-    opened: AtomicU64,
-    closed: AtomicU64,
-    refused: AtomicU64,
-    log_lines_dropped: AtomicU64,
-}
-
-impl HttpStatistics {
-    /// Returns counters at zero.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Counts an answer.
-    pub fn respond(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        self.responses[class].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts an opened connection.
-    pub fn open(&self) {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a closed connection.
-    pub fn close(&self) {
-        self.closed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a connection that was turned away because there were too many.
-    pub fn refuse(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a line that the log could not take.
-    pub fn drop_log_line(&self) {
-        self.log_lines_dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns the number of answers with statuses `class * 100` to `class * 100 + 99`.
-    #[must_use]
-    pub fn responses(&self, class: usize) -> u64 {
-        let counter = class
-            .checked_sub(1)
-            .and_then(|index| self.responses.get(index));
-        counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
-    }
-
-    /// Returns the number of open connections.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        let closed = self.closed.load(Ordering::Relaxed);
-        self.opened.load(Ordering::Relaxed).saturating_sub(closed)
-    }
-
-    /// Returns the number of connections turned away.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of lines that the log could not take.
-    #[must_use]
-    pub fn log_lines_dropped(&self) -> u64 {
-        self.log_lines_dropped.load(Ordering::Relaxed)
+        self.slot.counters.flow.change(self.clock.monotonic(), -1);
+        self.slot.add(&self.slot.counters.finished, 1);
     }
 }
 
@@ -455,9 +375,10 @@ mod tests {
             1
         );
         assert_eq!(statistics.requests(Protocol::V2, Ok(())), 0);
-        let buckets = statistics.latency_buckets();
-        assert_eq!((buckets[0], buckets[1], buckets[N_BUCKETS - 1]), (1, 1, 1));
-        assert_eq!(buckets.iter().sum::<u64>(), 3);
+        let latency = statistics.latency();
+        let bucket = |ns| latency.buckets[time_bucket(ns)];
+        let found = [50_000, 100_000, u64::MAX].map(bucket);
+        assert_eq!((found, latency.count()), ([1, 1, 1], 3));
     }
 
     #[test]
@@ -480,19 +401,5 @@ mod tests {
         assert_eq!(statistics.in_flight(), 0);
         assert_eq!(statistics.flow_ns(at(200)), 8 * second_ns);
         assert_eq!(statistics.finished(), 3);
-    }
-
-    #[test]
-    fn statuses_are_counted_by_class() {
-        let statistics = HttpStatistics::new();
-        for status in [200, 204, 404, 503, 999] {
-            statistics.respond(status);
-        }
-        assert_eq!(
-            (1..=5)
-                .map(|class| statistics.responses(class))
-                .collect::<Vec<_>>(),
-            [0, 2, 0, 1, 2]
-        );
     }
 }

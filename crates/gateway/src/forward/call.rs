@@ -108,7 +108,7 @@ impl Handler {
         };
         let trace = Trace::of(&head.headers);
         let mut response = self.respond(&model, call, (path, timeout), result, request_id.clone());
-        self.shared.http.respond(response.status().as_u16());
+        self.count_response(response.status().as_u16());
         self.log.answer(
             Answer {
                 method: head.method.as_str(),
@@ -180,6 +180,7 @@ impl Handler {
             let lease = model
                 .enter_process(priority, time_left, &except)
                 .await
+                .inspect_err(|refusal| model.statistics().reject(refusal.into()))
                 .map_err(NoAnswer::Refused)?;
             let endpoints = lease.endpoints();
             let place = outgoing.kind.place(endpoints);

@@ -120,6 +120,7 @@ impl Handler {
             body: message,
             timeout: caller.time_left(self.shared.clock.monotonic())?,
             priority: caller.priority,
+            trace: caller.trace,
         };
         Ok(self.calls.answer(&model, request).await?.body)
     }
@@ -154,6 +155,7 @@ impl Handler {
             body: message,
             timeout,
             priority: caller.priority,
+            trace: caller.trace,
         };
         Ok(self.calls.answer(&model, request).await?.body)
     }

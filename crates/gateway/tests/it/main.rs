@@ -12,6 +12,7 @@ mod grpc;
 mod headers;
 mod lifecycle;
 mod limits;
+mod observe;
 mod routes;
 mod tfs;
 mod upstream;

@@ -5,8 +5,8 @@ use coracle_gateway::Limits;
 use crate::client::{connect, read_answer, send, write_request};
 use crate::fixture::{config, start};
 
-const JSON: (&str, &str) = ("content-type", "application/json");
-const ROW: &[u8] = br#"{"instances": [[1, 2]]}"#;
+pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
+pub(crate) const ROW: &[u8] = br#"{"instances": [[1, 2]]}"#;
 
 #[test]
 fn reading_routes_answer() {
