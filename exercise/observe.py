@@ -4,11 +4,15 @@ Usage: observe.py CORACLE_BINARY. Prints a line for every step; the first that f
 """
 
 import http.client
+import http.server
 import json
 import pathlib
+import queue
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
@@ -101,8 +105,118 @@ def exercise_histograms(families):
     check([e.labels for e in examples] == [{"trace_id": TRACE}], "one exemplar", examples)
 
 
+# --- payloads ----------------------------------------------------------------------------------------------------------
+
+
+class Sink:
+    """Takes what is posted to it; `get` returns the next path, headers and body."""
+
+    def __init__(self, pause=0):
+        posts = self.posts = queue.Queue()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                posts.put((self.path, dict(self.headers), body))
+                time.sleep(pause)
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_arguments):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def get(self):
+        return self.posts.get(timeout=30)
+
+    def pair(self):
+        """Returns a request's and its answer's headers (in lower case) and bodies."""
+        events = [self.get(), self.get()]
+        events = [({name.lower(): value for name, value in headers.items()}, body) for _, headers, body in events]
+        return sorted(events, key=lambda event: event[0]["ce-type"])
+
+
+def exercise_payloads(binary):
+    sink = Sink()
+    with Server(binary, "--log-payloads-to", sink.url + "/sink", "--log-payload-header", "X-User") as server:
+        headers = {"x-request-id": "one", "X-User": "me", "content-type": "application/json"}
+        _, _, answer = server.ask("POST", "/v1/models/wine:predict", WINE, headers)
+        (head, request), (answer_head, response) = sink.pair()
+        check(request.decode() == WINE and response.decode() == answer, "V1's payloads are recorded as they travelled", response)
+        check(head["ce-type"] == "org.kubeflow.serving.inference.request", "KServe's types of events", head)
+        check(head["ce-id"] == answer_head["ce-id"] == "one", "a request and its answer have one id", head)
+        check(json.loads(head["ce-metadata"]) == {"X-User": ["me"]}, "headers are recorded", head)
+        check(head["ce-inferenceservicename"] == "wine", "the model is recorded", head)
+        infer = {"inputs": [{"name": "X", "shape": [1, 13], "datatype": "FP64", "data": json.loads(WINE)["instances"][0]}]}
+        server.ask("POST", "/v2/models/wine/infer", json.dumps(infer), headers)
+        (_, request), (_, response) = sink.pair()
+        check(json.loads(request) == infer and json.loads(response)["outputs"], "V2's payloads are recorded", response)
+        exercise_grpc_payloads(server, sink)
+        status, _, text = server.ask("POST", "/v1/models/wine:predict", '{"instances": [[1]]}', headers)
+        _, (head, response) = sink.pair()
+        check(head["ce-statuscode"] == str(status) == "400" and response.decode() == text, "failures are recorded, too", head)
+    exercise_slow_sink(binary)
+    exercise_files(binary)
+    say("requests and answers are recorded as CloudEvents over HTTP and in files, by every protocol")
+
+
+def exercise_grpc_payloads(server, sink):
+    import numpy as np
+    import tritonclient.grpc as triton
+    from tritonclient.grpc import service_pb2
+
+    client = triton.InferenceServerClient(server.address)
+    tensor = triton.InferInput("X", [1, 13], "FP64")
+    tensor.set_data_from_numpy(np.array(json.loads(WINE)["instances"][:1]))
+    client.infer("wine", [tensor], headers={"x-request-id": "by-grpc"})
+    client.close()
+    (head, request), (answer_head, response) = sink.pair()
+    check(head["ce-id"] == answer_head["ce-id"] == "by-grpc", "gRPC's request id is the event's", head)
+    check(head["content-type"] == "application/protobuf", "gRPC's payloads are its messages", head)
+    check(head["ce-messagetype"] == "inference.ModelInferRequest", "the message is named", head)
+    check(service_pb2.ModelInferRequest.FromString(request).model_name == "wine", "the request can be read", request)
+    check(service_pb2.ModelInferResponse.FromString(response).outputs[0].name == "predict", "the answer can be read", response)
+
+
+def exercise_slow_sink(binary):
+    slow = Sink(pause=8)
+    with Server(binary, "--log-payloads-to", slow.url, "--payload-memory", "256KiB") as server:
+        started = time.monotonic()
+        for _ in range(400):
+            server.ask("POST", "/v1/models/wine:predict", WINE)
+        check(time.monotonic() - started < 8, "a slow receiver delays nobody", time.monotonic() - started)
+        _, _, text = server.ask("GET", "/metrics")
+        families = {family.name: family for family in parse_prometheus(text)}
+        lost = value(families, "coracle_payloads_lost", "coracle_payloads_lost_total", reason="queue_full")
+        held = value(families, "coracle_payloads_waiting_bytes", "coracle_payloads_waiting_bytes")
+        check(lost > 0 and held <= 256 << 10, "what does not fit is lost and counted", (lost, held))
+
+
+def exercise_files(binary):
+    with tempfile.TemporaryDirectory(prefix="coracle-observe-") as directory:
+        more = ["--log-payloads-to", directory, "--payload-file-max", "4KiB", "--payload-files", "3", "--log-payloads", "request"]
+        with Server(binary, *more) as server:
+            for _ in range(20):
+                server.ask("POST", "/v1/models/wine:predict", WINE)
+        files = sorted(pathlib.Path(directory).iterdir())
+        names = [file.name for file in files]
+        check(names == ["payloads.1.jsonl", "payloads.2.jsonl", "payloads.jsonl"], "files are rotated", names)
+        check(all(file.stat().st_size <= 4096 for file in files), "files are bounded", files)
+        events = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        check(all(event["data"] == json.loads(WINE) for event in events), "each line is an event with its data", events[0])
+        check({event["type"] for event in events} == {"org.kubeflow.serving.inference.request"}, "requests alone")
+
+
 def main(binary):
     exercise_metrics(binary)
+    exercise_payloads(binary)
     say("the observability exercise is done")
 
 

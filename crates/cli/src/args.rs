@@ -11,6 +11,7 @@ use coracle_model::Method;
 use coracle_serving::VersionPolicy;
 
 use crate::bench_args::BenchArguments;
+use crate::observe_args::ObserveArguments;
 
 /// Serves machine-learning models from one binary, without Python.
 ///
@@ -200,6 +201,9 @@ pub(crate) struct GatewayArguments {
     /// Which answers get a log line
     #[arg(long, value_enum, default_value = "errors", value_name = "WHICH")]
     pub(crate) access_log: AccessLogArgument,
+
+    #[command(flatten)]
+    pub(crate) observe: ObserveArguments,
 }
 
 /// Run a local control plane: KServe's workflow with kubectl, without a cluster.

@@ -17,6 +17,7 @@ mod loader;
 mod manifest_files;
 mod model_repository;
 mod objects;
+mod observe_args;
 mod process_meter;
 mod serve;
 mod signals;

@@ -122,6 +122,11 @@ impl ServeConfig {
             name: arguments.name.clone(),
         };
         let mut gateway = GatewayConfig::try_new(&arguments.gateway)?;
+        // No manifest asks for records here.
+        let outlets = &mut gateway.server.outlets;
+        outlets
+            .payloads
+            .take_if(|payloads| payloads.target.is_none());
         // KServe's containers have a port for gRPC; whoever lets the system choose gets none unasked.
         if arguments.model_dir.is_some() && gateway.address.port() != 0 {
             let port = SocketAddr::new(gateway.address.ip(), KSERVE_GRPC_PORT);
@@ -217,6 +222,7 @@ impl GatewayConfig {
                     origins: arguments.cors_origins.clone(),
                 },
                 control: None,
+                outlets: arguments.observe.outlets()?,
             },
             log_format: match arguments.log_format {
                 LogFormatArgument::Human => LogFormat::Human,

@@ -181,6 +181,12 @@ mod tests {
             replicas: 3,
             concurrency: None,
             timeout: None,
+            payloads: Some(coracle_serving::PayloadLogging {
+                url: "http://sink".to_owned(),
+                mode: coracle_serving::PayloadMode::Response,
+                metadata_headers: vec!["x-who".to_owned()],
+                annotations: [("a".to_owned(), "b".to_owned())].into(),
+            }),
         }
     }
 

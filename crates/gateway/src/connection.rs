@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use coracle_base::{Clock, VersionState};
 use coracle_protocol::facts::{ModelFacts, VersionEntry};
 use coracle_protocol::{tfs, v1, v2};
-use coracle_serving::{HttpStatistics, ModelTable, ServedModel};
+use coracle_serving::{ExportStatistics, HttpStatistics, ModelTable, ServedModel};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -29,6 +29,7 @@ use crate::infer::{self, Calls};
 use crate::limits::Limits;
 use crate::log::{Answer, Log};
 use crate::model_control::ModelControl;
+use crate::payload;
 use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::Scope;
@@ -41,6 +42,8 @@ use crate::trace::{TRACEPARENT, Trace};
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) http: HttpStatistics,
+    /// What leaves the server besides answers.
+    pub(crate) exports: Arc<ExportStatistics>,
     pub(crate) version: String,
     /// False while shutting down.
     pub(crate) ready: AtomicBool,
@@ -91,8 +94,10 @@ impl Handler {
         }
         let trace = Trace::of(&head.headers);
         let mut seen = Seen {
+            request_id: &request_id,
             trace,
-            ..Seen::default()
+            n_bytes_in: 0,
+            model: None,
         };
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
@@ -278,6 +283,14 @@ impl Handler {
             timeout: terms.timeout,
             priority: terms.priority,
             trace: seen.trace,
+            recording: self.calls.recording(
+                model,
+                payload::Caller {
+                    headers: &head.headers,
+                    request_id: seen.request_id,
+                    n_message: 0,
+                },
+            ),
         };
         match self.calls.answer(model, request).await {
             Ok(encoded) => Reply::encoded(encoded),
@@ -436,8 +449,8 @@ impl Handler {
 }
 
 /// What is known of a request once it is answered.
-#[derive(Default)]
 struct Seen<'a> {
+    request_id: &'a HeaderValue,
     n_bytes_in: usize,
     /// The model that an inference was asked of.
     model: Option<&'a ServedModel>,

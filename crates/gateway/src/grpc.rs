@@ -7,7 +7,7 @@ mod services;
 mod stream;
 mod target;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::body::{ReplyBody, RequestBody};
 use crate::connection::{BodyFault, Handler, collect};
 use crate::infer::Failure;
+use crate::payload;
 use crate::respond::REQUEST_ID;
 use crate::terms::Terms;
 use crate::trace::Trace;
@@ -65,6 +66,10 @@ pub(crate) struct Caller {
     chosen: Option<Arc<ServedModel>>,
     /// The trace that it is part of.
     trace: Option<Trace>,
+    /// Its id, where messages may be recorded.
+    request_id: Option<HeaderValue>,
+    /// The messages of a stream so far.
+    n_messages: Cell<u64>,
     /// How its messages are compressed; ours are the same way.
     compression: Compression,
     /// What is noted for the access log.
@@ -101,6 +106,8 @@ impl Caller {
             priority: terms.priority,
             compression: compression_of(&head.headers)?,
             trace: Trace::of(&head.headers),
+            request_id: None,
+            n_messages: Cell::new(0),
             head,
             started,
             chosen,
@@ -120,6 +127,15 @@ impl Caller {
             Some(left) if !left.is_zero() => Ok(Some(left)),
             _ => Err(crate::infer::too_late(timeout)),
         }
+    }
+
+    /// Returns whom messages are recorded of.
+    fn recorded(&self) -> Option<payload::Caller<'_>> {
+        Some(payload::Caller {
+            headers: &self.head.headers,
+            request_id: self.request_id.as_ref()?,
+            n_message: self.n_messages.get(),
+        })
     }
 
     fn note_bytes(&self, n_bytes: usize) {
@@ -187,10 +203,13 @@ impl Handler {
             }
             Err(failure) => return failed(&failure, request_id),
         };
-        let caller = match Caller::read(head, chosen, started) {
+        let mut caller = match Caller::read(head, chosen, started) {
             Ok(caller) => caller,
             Err(failure) => return failed(&failure, request_id),
         };
+        if self.calls.payloads.is_some() {
+            caller.request_id = Some(request_id.clone());
+        }
         if services::is_streaming(caller.head.uri.path()) {
             let response = self.stream(caller, body, request_id);
             return (response, Noted::default());

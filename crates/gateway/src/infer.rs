@@ -15,6 +15,7 @@ use coracle_serving::{
 use coracle_tensor::Tensor;
 
 use crate::codec::{Codec, Encoded};
+use crate::payload::{self, PayloadLog, Recording};
 use crate::shared_memory::SharedMemory;
 use crate::trace::Trace;
 
@@ -31,6 +32,8 @@ pub(crate) struct Calls {
     pub(crate) worker: usize,
     /// The shared memory that clients have registered.
     pub(crate) shared_memory: Arc<SharedMemory>,
+    /// Where requests and answers are recorded, if they may be.
+    pub(crate) payloads: Option<PayloadLog>,
 }
 
 /// A request for an inference.
@@ -44,6 +47,8 @@ pub(crate) struct Request {
     pub(crate) priority: Option<Priority>,
     /// The trace that it is part of.
     pub(crate) trace: Option<Trace>,
+    /// Where it is recorded.
+    pub(crate) recording: Option<Box<Recording>>,
 }
 
 impl Request {
@@ -125,6 +130,15 @@ impl From<Refusal> for Failure {
 }
 
 impl Calls {
+    /// Begins the record of a request, if it has one.
+    pub(crate) fn recording(
+        &self,
+        model: &ServedModel,
+        caller: payload::Caller<'_>,
+    ) -> Option<Box<Recording>> {
+        self.payloads.as_ref()?.recording(model, caller)
+    }
+
     /// Answers `request` with `model`, once it may run.
     ///
     /// # Errors
@@ -132,8 +146,12 @@ impl Calls {
     pub(crate) async fn answer(
         &self,
         model: &Arc<ServedModel>,
-        request: Request,
+        mut request: Request,
     ) -> Result<Encoded, Failure> {
+        let recorded = request.recording.take().map(|recording| {
+            recording.request(&request.codec, &request.body);
+            (recording, request.codec.clone())
+        });
         let arrived = self.clock.monotonic();
         let clock = self.clock.as_ref();
         let in_flight = model.statistics().start(self.worker, arrived, clock);
@@ -154,6 +172,9 @@ impl Calls {
             in_flight.exemplify(trace.id(), ended, self.clock.unix_time());
         }
         in_flight.finish(protocol, outcome, ended);
+        if let Some((recording, codec)) = recorded {
+            recording.response(&codec, &result);
+        }
         result
     }
 

@@ -18,6 +18,7 @@ impl Handler {
         let metrics = MetricsText {
             table,
             http: &self.shared.http,
+            exports: &self.shared.exports,
             ready: self.shared.ready.load(Ordering::Acquire),
             version: &self.shared.version,
             exposition,

@@ -30,6 +30,7 @@ use crate::infer::Calls;
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::model_control::ModelControl;
+use crate::outlets::{OutletConfig, Outlets};
 use crate::preface;
 use crate::shared_memory::SharedMemory;
 
@@ -52,6 +53,24 @@ pub struct ServerConfig {
     pub cors: CorsPolicy,
     /// What loads and unloads models on request, where that is allowed.
     pub control: Option<Arc<dyn ModelControl>>,
+    /// What leaves the server besides answers.
+    pub outlets: OutletConfig,
+}
+
+impl ServerConfig {
+    /// Returns what every worker shares.
+    fn shared(&self, clock: Arc<dyn Clock>) -> Shared {
+        Shared {
+            limits: self.limits,
+            http: HttpStatistics::new(self.n_workers),
+            exports: Arc::default(),
+            version: self.version.clone(),
+            ready: AtomicBool::new(true),
+            clock,
+            cors: self.cors.clone(),
+            control: self.control.clone(),
+        }
+    }
 }
 
 /// An address that could not be bound.
@@ -137,15 +156,7 @@ impl Server {
         clock: Arc<dyn Clock>,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<ShutdownReport> {
-        let shared = Arc::new(Shared {
-            limits: self.config.limits,
-            http: HttpStatistics::new(self.config.n_workers),
-            version: self.config.version.clone(),
-            ready: AtomicBool::new(true),
-            clock,
-            cors: self.config.cors.clone(),
-            control: self.config.control.clone(),
-        });
+        let shared = Arc::new(self.config.shared(clock));
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
         let limits = PoolLimits {
             n_threads: self.config.n_pool_threads,
@@ -153,6 +164,12 @@ impl Server {
             bytes_max: self.config.limits.pool_bytes_max.as_usize(),
         };
         let pool = Arc::new(ComputePool::start(limits, Arc::clone(&shared.clock))?);
+        let (outlets, writers) = Outlets::start(
+            self.config.outlets,
+            (self.address, self.config.shutdown_timeout),
+            &shared.exports,
+            (log, &shared.clock),
+        )?;
         let (stop, stopped) = watch::channel(Stage::Serving);
         let n_cut = Arc::new(AtomicUsize::new(0));
         let mut workers = Vec::new();
@@ -165,6 +182,7 @@ impl Server {
                 table: Arc::clone(&table),
                 shared_memory: Arc::clone(&shared_memory),
                 pool: Arc::clone(&pool),
+                outlets: outlets.clone(),
                 log: log.clone(),
                 n_blocking_threads: self
                     .config
@@ -201,6 +219,7 @@ impl Server {
             // A worker that panicked has no connections left to finish.
             drop(worker.join());
         }
+        writers.join();
         Ok(ShutdownReport {
             n_connections_cut: n_cut.load(Ordering::Acquire),
         })
@@ -325,6 +344,7 @@ struct Worker {
     table: Arc<SharedTable>,
     shared_memory: Arc<SharedMemory>,
     pool: Arc<ComputePool>,
+    outlets: Outlets,
     log: Log,
     /// For what is neither the loop's nor a call: expanding bodies, loading on request.
     n_blocking_threads: usize,
@@ -362,6 +382,7 @@ impl Worker {
                 pool: self.pool,
                 worker: self.index,
                 shared_memory: self.shared_memory,
+                payloads: self.outlets.payloads,
             },
             pool: Pool::default(),
             log: self.log,

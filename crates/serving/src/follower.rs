@@ -411,7 +411,8 @@ impl Follower {
         };
         let served = ServedModel::unloaded(planned.model_name.clone(), self.config.n_workers)
             .with_revision(id, self.config.log.clone(), wake)
-            .with_timeout(planned.timeout);
+            .with_timeout(planned.timeout)
+            .with_payloads(planned.payloads.clone());
         let served = match crew {
             Some(crew) => served.with_backends(Arc::clone(&crew.backends)),
             None => served,

@@ -57,6 +57,16 @@ pub enum Metric {
     ConnectionsRefused,
     /// Log lines lost.
     LogLinesDropped,
+    /// Payloads recorded.
+    Payloads,
+    /// Payloads lost by reason.
+    PayloadsLost,
+    /// Memory of payloads that wait.
+    PayloadsWaiting,
+    /// Spans sent.
+    Spans,
+    /// Spans lost by reason.
+    SpansLost,
     /// The version of the program.
     BuildInfo,
 }
@@ -86,7 +96,7 @@ impl MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 31] = [
         Self::Requests,
         Self::RequestDuration,
         Self::QueueDuration,
@@ -112,6 +122,11 @@ impl Metric {
         Self::Connections,
         Self::ConnectionsRefused,
         Self::LogLinesDropped,
+        Self::Payloads,
+        Self::PayloadsLost,
+        Self::PayloadsWaiting,
+        Self::Spans,
+        Self::SpansLost,
         Self::BuildInfo,
     ];
 
@@ -144,6 +159,11 @@ impl Metric {
             Self::Connections => "coracle_connections",
             Self::ConnectionsRefused => "coracle_connections_refused_total",
             Self::LogLinesDropped => "coracle_log_lines_dropped_total",
+            Self::Payloads => "coracle_payloads_logged_total",
+            Self::PayloadsLost => "coracle_payloads_lost_total",
+            Self::PayloadsWaiting => "coracle_payloads_waiting_bytes",
+            Self::Spans => "coracle_spans_exported_total",
+            Self::SpansLost => "coracle_spans_lost_total",
             Self::BuildInfo => "coracle_build_info",
         }
     }
@@ -167,7 +187,11 @@ impl Metric {
             | Self::ModelCompute
             | Self::HttpResponses
             | Self::ConnectionsRefused
-            | Self::LogLinesDropped => MetricKind::Counter,
+            | Self::LogLinesDropped
+            | Self::Payloads
+            | Self::PayloadsLost
+            | Self::Spans
+            | Self::SpansLost => MetricKind::Counter,
             Self::RequestDuration
             | Self::QueueDuration
             | Self::ParseDuration
@@ -184,6 +208,7 @@ impl Metric {
             | Self::ModelDecodeCost
             | Self::ModelRunCost
             | Self::Connections
+            | Self::PayloadsWaiting
             | Self::BuildInfo => MetricKind::Gauge,
         }
     }
@@ -237,6 +262,13 @@ impl Metric {
             Self::Connections => "Open connections.",
             Self::ConnectionsRefused => "Connections turned away because there were too many.",
             Self::LogLinesDropped => "Log lines lost because the log could not keep up.",
+            Self::Payloads => "Requests and answers that were recorded.",
+            Self::PayloadsLost => {
+                "Requests and answers lost on the way to their record: no room, or not taken."
+            }
+            Self::PayloadsWaiting => "Memory of requests and answers that wait to be recorded.",
+            Self::Spans => "Spans of traces that were sent.",
+            Self::SpansLost => "Spans of traces lost on their way: no room, or not taken.",
             Self::BuildInfo => "The running version, as a label; always 1.",
         }
     }

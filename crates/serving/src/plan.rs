@@ -8,6 +8,7 @@ use std::time::Duration;
 use coracle_base::Code;
 use serde::{Deserialize, Serialize};
 
+use crate::PayloadLogging;
 use crate::process::{ProcessSpec, ProcessState};
 
 /// A revision's name within its namespace; unique over time.
@@ -104,6 +105,9 @@ pub struct PlannedRevision {
     /// How long a request may take; `None` for what the gateway allows.
     #[serde(default)]
     pub timeout: Option<Duration>,
+    /// What is recorded of its requests and answers.
+    #[serde(default)]
+    pub payloads: Option<PayloadLogging>,
 }
 
 impl PlannedRevision {

@@ -20,7 +20,7 @@ use crate::loaded_model::LoadedModel;
 use crate::plan::RevisionId;
 use crate::process::Endpoints;
 use crate::revision_log::{LogSource, RevisionLog};
-use crate::{CallCost, ModelStatistics, Outcome, Priority, Protocol};
+use crate::{CallCost, ModelStatistics, Outcome, PayloadLogging, Priority, Protocol};
 
 /// What wakes a model that was let go of.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
@@ -47,6 +47,7 @@ pub struct ServedModel {
     /// Nothing will load it again.
     is_retired: AtomicBool,
     timeout: Option<Duration>,
+    payloads: Option<Arc<PayloadLogging>>,
     cost: CallCost,
     batching: Batcher,
     health: Health,
@@ -155,6 +156,7 @@ impl ServedModel {
             wake: None,
             is_retired: AtomicBool::new(false),
             timeout: None,
+            payloads: None,
             cost: CallCost::new(),
             batching: Batcher::new(BatchSettings::opportunistic()),
             health: Health::default(),
@@ -216,6 +218,19 @@ impl ServedModel {
     pub fn with_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    /// Returns it with what is recorded of its requests and answers.
+    #[must_use]
+    pub fn with_payloads(mut self, payloads: Option<PayloadLogging>) -> Self {
+        self.payloads = payloads.map(Arc::new);
+        self
+    }
+
+    /// Returns what is recorded of its requests and answers, if that is said of itself.
+    #[must_use]
+    pub fn payloads(&self) -> Option<&Arc<PayloadLogging>> {
+        self.payloads.as_ref()
     }
 
     /// Returns the time that its requests may take, if that is its own.

@@ -5,6 +5,7 @@
 //! until its successor is ready; the status shows the split that is in force, not the one that is wished for.
 //! Assumptions: the service passed validation. Errors: the store's; the caller tries again.
 
+mod payloads;
 mod refused;
 
 use std::collections::BTreeMap;
@@ -174,6 +175,7 @@ impl View<'_> {
         }
         for (track, template) in tracks(self.templates) {
             let newest = revisions::newest(self.revisions, &track);
+            payloads::check(&template.spec)?;
             self.finder().runtime(&template.spec)?;
             // What is loaded needs its files no more.
             if newest.is_some_and(|revision| self.is_ready(&revision.name)) {
@@ -417,6 +419,7 @@ impl View<'_> {
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .filter(|&seconds| seconds > 0)
                 .map(Duration::from_secs),
+            payloads: payloads::planned(self.service, predictor.extension.logger.as_ref()),
         }
     }
 

@@ -374,6 +374,55 @@ fn labels_and_annotations_reach_revisions_and_replicas() {
 }
 
 #[test]
+fn loggers_are_in_the_plan_or_refused() {
+    let mut stage = Stage::new();
+    let logger = json!({
+        "mode": "response",
+        "url": "http://broker.ml/default",
+        "metadataHeaders": ["X-User"],
+        "metadataAnnotations": ["team", "absent"]
+    });
+    stage.apply(json!({
+        "metadata": {"annotations": {"team": "a", "note": "b"}},
+        "spec": {"predictor": {"model": model("s3://b/v1"), "logger": logger}}
+    }));
+    assert_eq!(stage.ready(), "True");
+    let planned = stage
+        .plan
+        .lock()
+        .unwrap()
+        .revisions
+        .values()
+        .next()
+        .cloned();
+    let expected = coracle_serving::PayloadLogging {
+        url: "http://broker.ml/default".to_owned(),
+        mode: coracle_serving::PayloadMode::Response,
+        metadata_headers: vec!["X-User".to_owned()],
+        annotations: [("team".to_owned(), "a".to_owned())].into(),
+    };
+    assert_eq!(planned.unwrap().payloads, Some(expected));
+    for (change, part) in [
+        (json!({"url": "s3://b/log"}), "logger.url 's3://b/log'"),
+        (json!({"url": null}), "logger.url ''"),
+        (
+            json!({"marshallerUrl": "http://m"}),
+            "logger.marshallerUrl is not served",
+        ),
+        (json!({"batchSize": 8}), "logger.batchSize is not served"),
+    ] {
+        let mut logger = logger.clone();
+        coracle_patch::merge_patch(&mut logger, &change);
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("s3://b/v1"), "logger": logger}));
+        assert_eq!(stage.ready(), "False");
+        let failure = stage.status("/modelStatus/lastFailureInfo");
+        let message = failure["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
 fn a_place_by_key_is_served_once_its_secret_is_there() {
     let mut stage = Stage::new();
     stage.predictor(json!({"model": {

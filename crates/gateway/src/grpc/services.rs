@@ -27,6 +27,7 @@ use crate::codec::Codec;
 use crate::connection::Handler;
 use crate::infer::{self, Failure};
 use crate::models::version_entry;
+use crate::payload::Recording;
 use crate::route::AskedVersion;
 use crate::scope::Scope;
 
@@ -121,8 +122,15 @@ impl Handler {
             timeout: caller.time_left(self.shared.clock.monotonic())?,
             priority: caller.priority,
             trace: caller.trace,
+            recording: self.recording(caller, &model),
         };
         Ok(self.calls.answer(&model, request).await?.body)
+    }
+
+    /// Begins the record of a message, if it has one.
+    fn recording(&self, caller: &Caller, model: &ServedModel) -> Option<Box<Recording>> {
+        let recorded = caller.recorded()?;
+        self.calls.recording(model, recorded)
     }
 
     /// Answers TensorFlow Serving's PredictionService.
@@ -156,6 +164,7 @@ impl Handler {
             timeout,
             priority: caller.priority,
             trace: caller.trace,
+            recording: self.recording(caller, &model),
         };
         Ok(self.calls.answer(&model, request).await?.body)
     }

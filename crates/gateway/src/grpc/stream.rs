@@ -121,6 +121,7 @@ impl Handler {
         let id = InferHead::read(&message)
             .map(|head| head.id)
             .unwrap_or_default();
+        caller.n_messages.set(caller.n_messages.get() + 1);
         match self.model_infer(caller, message).await {
             Ok(response) => Ok(grpc::stream_response(response)?),
             // Triton's clients may ask for a real status, which ends the stream.

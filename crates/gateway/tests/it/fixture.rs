@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use coracle_base::SystemClock;
 use coracle_gateway::{
-    AccessLog, CorsPolicy, Limits, Log, LogFormat, Server, ServerConfig, ShutdownReport,
+    AccessLog, CorsPolicy, Limits, Log, LogFormat, OutletConfig, Server, ServerConfig,
+    ShutdownReport,
 };
 use coracle_model::{Description, Model, RunError, RunErrorKind, Signature, TensorSpec};
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
@@ -81,6 +82,7 @@ pub(crate) fn config(limits: Limits) -> ServerConfig {
             origins: vec!["https://good.example".to_owned()],
         },
         control: None,
+        outlets: OutletConfig::default(),
     }
 }
 

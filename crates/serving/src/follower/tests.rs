@@ -96,6 +96,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
             replicas: 1,
             concurrency: None,
             timeout: None,
+            payloads: None,
         };
         (id(name), planned)
     };

@@ -13,7 +13,8 @@ use crate::inference_counters::Phase;
 use crate::served_model::escape;
 use crate::statistics::{outcome_label, outcomes};
 use crate::{
-    HttpStatistics, LoadPhases, ModelTable, Protocol, Rejection, ServedModel, VersionStatus,
+    ExportCounters, ExportLoss, ExportStatistics, HttpStatistics, LoadPhases, ModelTable, Protocol,
+    Rejection, ServedModel, VersionStatus,
 };
 
 /// A text format for metrics.
@@ -32,6 +33,8 @@ pub struct MetricsText<'a> {
     pub table: &'a ModelTable,
     /// The HTTP layer.
     pub http: &'a HttpStatistics,
+    /// What leaves the server besides answers.
+    pub exports: &'a ExportStatistics,
     /// Whether the server takes requests.
     pub ready: bool,
     /// The version of the program.
@@ -112,6 +115,11 @@ impl MetricsText<'_> {
             Metric::Connections => self.http.connections(),
             Metric::ConnectionsRefused => self.http.refused(),
             Metric::LogLinesDropped => self.http.log_lines_dropped(),
+            Metric::Payloads => self.exports.payloads.sent(),
+            Metric::PayloadsLost => return lost(name, &self.exports.payloads, text),
+            Metric::PayloadsWaiting => self.exports.payloads.held_bytes(),
+            Metric::Spans => self.exports.spans.sent(),
+            Metric::SpansLost => return lost(name, &self.exports.spans, text),
             _ => return,
         };
         line(text, format_args!("{name} {single}"));
@@ -304,6 +312,13 @@ fn rejections(name: &str, model: &ServedModel, text: &mut String) {
     }
 }
 
+fn lost(name: &str, counters: &ExportCounters, text: &mut String) {
+    for loss in ExportLoss::ALL {
+        let (reason, count) = (loss.as_str(), counters.lost(loss));
+        line(text, format_args!("{name}{{reason=\"{reason}\"}} {count}"));
+    }
+}
+
 fn load(name: &str, model: &ServedModel, text: &mut String) {
     let labels = model.labels();
     let phases = model.loaded().map(|loaded| loaded.phases());
@@ -345,6 +360,7 @@ mod tests {
         MetricsText {
             table,
             http: &HttpStatistics::new(1),
+            exports: &ExportStatistics::default(),
             ready: true,
             version: "1.2.3",
             exposition,
