@@ -108,6 +108,18 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_pause)]
     pub(crate) poll: Option<Duration>,
 
+    /// The most rows of requests that are put together; 1 puts none together [default: 65536, or 32 with --batch-max-latency]
+    #[arg(long, value_name = "ROWS", value_parser = parse_rows)]
+    pub(crate) batch_max_size: Option<usize>,
+
+    /// Let requests wait this long for others; without, only what is queued anyhow is put together
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) batch_max_latency: Option<Duration>,
+
+    /// A number of rows that does not wait for more; may be given several times
+    #[arg(long = "batch-preferred-size", value_name = "ROWS", value_parser = parse_rows, requires = "batch_max_latency")]
+    pub(crate) batch_preferred_sizes: Vec<usize>,
+
     #[command(flatten)]
     pub(crate) gateway: GatewayArguments,
 }
@@ -549,6 +561,16 @@ fn parse_pause(text: &str) -> Result<Duration, String> {
         return Err("the shortest is 10ms".to_owned());
     }
     Ok(pause)
+}
+
+fn parse_rows(text: &str) -> Result<usize, String> {
+    let n_rows: u32 = text
+        .parse()
+        .map_err(|_not_one| "must be a whole number of rows".to_owned())?;
+    match usize::try_from(n_rows) {
+        Ok(n_rows) if n_rows > 0 => Ok(n_rows),
+        _ => Err("must be 1 or more".to_owned()),
+    }
 }
 
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -18,6 +18,7 @@ use coracle_base::{Clock, Code, VersionState};
 use coracle_formats::{LoadOptions, ModelFile, ModelVersions, load, locate};
 use coracle_gateway::{ControlError, IndexEntry, Log, ModelControl};
 use coracle_model::LoadError;
+use coracle_serving::batch::BatchSettings;
 use coracle_serving::{
     IdleVersion, LoadedModel, ModelTable, Route, ServedModel, ServiceId, SharedTable,
     VersionPolicy, VersionStep, next_step, wanted_versions,
@@ -35,6 +36,8 @@ pub(crate) struct VersionRules {
     pub(crate) policy: VersionPolicy,
     /// By the model's name: labels and the versions that they name.
     pub(crate) labels: BTreeMap<String, BTreeMap<String, u64>>,
+    /// How requests are put together; `None` for what is queued anyhow.
+    pub(crate) batching: Option<BatchSettings>,
 }
 
 /// The models under the paths that were given at the start, looked up anew at every change.
@@ -254,7 +257,10 @@ impl ModelRepository {
         entry.waiting = BTreeSet::new();
         match loaded {
             Ok(loaded) => {
-                let model = ServedModel::new(loaded, self.n_workers).with_version(version);
+                let batching = self.rules.batching.clone();
+                let model = ServedModel::new(loaded, self.n_workers)
+                    .with_version(version)
+                    .with_batching(batching.unwrap_or_else(BatchSettings::opportunistic));
                 let model = Arc::new(model);
                 entry.served.insert(version, ServedVersion { model, print });
                 None

@@ -17,6 +17,7 @@ use coracle_gateway::{
     ShutdownReport,
 };
 use coracle_model::{Method, Model, TensorSpec};
+use coracle_serving::batch::BatchSettings;
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable};
 
 use crate::Environment;
@@ -158,6 +159,7 @@ fn version_rules(
 ) -> anyhow::Result<VersionRules> {
     let mut rules = VersionRules {
         policy: arguments.versions.clone(),
+        batching: batching(arguments)?,
         ..VersionRules::default()
     };
     for VersionLabel {
@@ -179,6 +181,26 @@ fn version_rules(
         }
     }
     Ok(rules)
+}
+
+/// Reads how requests are put together.
+fn batching(arguments: &ServeArguments) -> anyhow::Result<Option<BatchSettings>> {
+    let wait = arguments.batch_max_latency;
+    let default = match wait {
+        None => BatchSettings::opportunistic().rows_max,
+        Some(_) => BatchSettings::ROWS_MAX_DEFAULT,
+    };
+    let rows_max = arguments.batch_max_size.unwrap_or(default);
+    let rows_preferred = arguments.batch_preferred_sizes.clone();
+    if let Some(beyond) = rows_preferred.iter().find(|rows| **rows > rows_max) {
+        bail!("--batch-preferred-size {beyond} is more than --batch-max-size ({rows_max})");
+    }
+    let is_given = wait.is_some() || arguments.batch_max_size.is_some();
+    Ok(is_given.then(|| BatchSettings {
+        rows_max,
+        wait: wait.unwrap_or_default(),
+        rows_preferred,
+    }))
 }
 
 impl GatewayConfig {

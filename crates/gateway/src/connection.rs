@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use coracle_base::{Clock, VersionState};
+use coracle_base::{Clock, Code, VersionState};
 use coracle_protocol::facts::{ModelFacts, VersionEntry};
 use coracle_protocol::{tfs, v1, v2};
 use coracle_serving::{ExportStatistics, HttpStatistics, ModelTable, ServedModel};
@@ -355,8 +355,9 @@ impl Handler {
                 Reply::error(StatusCode::NOT_IMPLEMENTED, &message)
             }),
             Route::V2ModelReady(Named { model, version }) => {
-                asked.with_model(model, version.as_ref(), |model| {
-                    Reply::rendered(|out| v2::model_ready(model.name(), ready, out))
+                asked.with_model(model, version.as_ref(), |model| match model.trouble() {
+                    None => Reply::rendered(|out| v2::model_ready(model.name(), ready, out)),
+                    Some(why) => Reply::failure(Code::Unavailable, &why),
                 })
             }
             Route::Metrics

@@ -103,12 +103,7 @@ impl Handler {
         }
         if entries.is_empty() {
             let model = scope.named(table, name, version, headers)?;
-            let status = VersionStatus {
-                version: model.version().to_owned(),
-                state: VersionState::Available,
-                failure: None,
-            };
-            entries.push(entry(status));
+            entries.push(entry(model.status()));
         }
         Ok(entries)
     }

@@ -19,6 +19,7 @@ use coracle_model::Model;
 
 use self::crew::Crew;
 use self::load::Load;
+use crate::batch::BatchSettings;
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
@@ -72,6 +73,8 @@ enum Event {
     Processes(RevisionId, Vec<ProcessState>),
     /// A request came for a model that was let go of.
     Wake(RevisionId),
+    /// A model was set aside, for this reason, or is well again.
+    Health(RevisionId, Option<String>),
     Stop,
 }
 
@@ -276,6 +279,7 @@ impl Follower {
                     }
                     Event::Loaded(id, attempt, result) => self.loaded(&id, attempt, *result),
                     Event::Wake(id) => self.wake(id),
+                    Event::Health(id, trouble) => self.hear_health(&id, trouble),
                     Event::Processes(id, states) => self.hear(&id, states),
                     Event::Stop => return,
                 }
@@ -378,6 +382,31 @@ impl Follower {
         }
     }
 
+    /// Takes whether a revision's model takes calls. One that was set aside has failed until a call goes well again or it is
+    /// loaded anew; nobody need try, as requests do.
+    fn hear_health(&mut self, id: &RevisionId, trouble: Option<String>) {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(served) = &slot.served else { return };
+        slot.state = match trouble {
+            // Loaded anew in the meantime.
+            Some(_) if served.is_loaded() => return,
+            Some(message) => RevisionState::Failed {
+                attempt: slot.attempt,
+                failure: LoadFailure {
+                    code: Code::Internal,
+                    message,
+                    is_transient: false,
+                },
+            },
+            None => RevisionState::Ready {
+                memory_bytes: served.loaded().map_or(0, |loaded| loaded.memory_bytes()),
+                replicas: slot.replicas.max(1),
+            },
+        };
+    }
+
     /// Returns the slot of a revision that is new. One that is to have no replicas is loaded by its first request.
     fn new_slot(&self, id: &RevisionId, planned: &PlannedRevision) -> Slot {
         let crew = planned.source.process.as_ref().map(|_| Crew::default());
@@ -409,10 +438,24 @@ impl Follower {
             let (id, sender) = (id.clone(), self.sender.clone());
             Box::new(move || drop(sender.send(Event::Wake(id.clone()))))
         };
+        let tell_health = {
+            let (id, sender) = (id.clone(), self.sender.clone());
+            Box::new(move |trouble: Option<&str>| {
+                let trouble = trouble.map(str::to_owned);
+                drop(sender.send(Event::Health(id.clone(), trouble)));
+            })
+        };
         let served = ServedModel::unloaded(planned.model_name.clone(), self.config.n_workers)
             .with_revision(id, self.config.log.clone(), wake)
             .with_timeout(planned.timeout)
-            .with_payloads(planned.payloads.clone());
+            .with_payloads(planned.payloads.clone())
+            .with_batching(
+                planned
+                    .batching
+                    .clone()
+                    .unwrap_or_else(BatchSettings::opportunistic),
+            )
+            .with_health_listener(tell_health);
         let served = match crew {
             Some(crew) => served.with_backends(Arc::clone(&crew.backends)),
             None => served,

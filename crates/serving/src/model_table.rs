@@ -116,11 +116,18 @@ impl ModelTable {
     #[must_use]
     pub fn version_statuses(&self, name: &str) -> Vec<VersionStatus> {
         let route = self.by_name(name).ok();
-        let served = route.map(|route| route.served_versions());
-        let available = served.into_iter().flatten().map(|version| VersionStatus {
-            version: version.to_owned(),
-            state: VersionState::Available,
-            failure: None,
+        let available = route.into_iter().flat_map(|route| {
+            let versions = route.served_versions();
+            versions
+                .into_iter()
+                .map(|version| match route.version(version) {
+                    Some(model) => model.status(),
+                    None => VersionStatus {
+                        version: version.to_owned(),
+                        state: VersionState::Available,
+                        failure: None,
+                    },
+                })
         });
         let idle = self.idle.get(name).into_iter().flatten();
         let mut statuses: Vec<VersionStatus> =

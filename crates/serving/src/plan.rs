@@ -9,6 +9,7 @@ use coracle_base::Code;
 use serde::{Deserialize, Serialize};
 
 use crate::PayloadLogging;
+use crate::batch::BatchSettings;
 use crate::process::{ProcessSpec, ProcessState};
 
 /// A revision's name within its namespace; unique over time.
@@ -108,6 +109,9 @@ pub struct PlannedRevision {
     /// What is recorded of its requests and answers.
     #[serde(default)]
     pub payloads: Option<PayloadLogging>,
+    /// How its calls wait for each other; `None` if they do not.
+    #[serde(default)]
+    pub batching: Option<BatchSettings>,
 }
 
 impl PlannedRevision {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
-use coracle_base::Clock;
+use coracle_base::{Clock, Code, VersionState};
 use coracle_model::RunError;
 use coracle_tensor::Tensor;
 use tokio::time::Instant;
@@ -20,7 +20,9 @@ use crate::loaded_model::LoadedModel;
 use crate::plan::RevisionId;
 use crate::process::Endpoints;
 use crate::revision_log::{LogSource, RevisionLog};
-use crate::{CallCost, ModelStatistics, Outcome, PayloadLogging, Priority, Protocol};
+use crate::{
+    CallCost, ModelStatistics, Outcome, PayloadLogging, Priority, Protocol, VersionStatus,
+};
 
 /// What wakes a model that was let go of.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
@@ -347,6 +349,20 @@ impl ServedModel {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.health.trouble(Instant::now())
+    }
+
+    /// Returns where it is in its life: one that was set aside takes no requests.
+    #[must_use]
+    pub fn status(&self) -> VersionStatus {
+        let trouble = self.trouble();
+        VersionStatus {
+            version: self.version.clone(),
+            state: match trouble {
+                None => VersionState::Available,
+                Some(_) => VersionState::End,
+            },
+            failure: trouble.map(|why| (Code::Internal, why)),
+        }
     }
 
     /// Returns how often the model panicked.
@@ -752,5 +768,37 @@ pub(crate) mod tests {
         served.unload();
         assert!(served.try_enter().is_none() && served.loaded().is_none());
         assert!(lease.run(&[], &[]).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_panics_again_and_again_is_set_aside_until_it_is_well() {
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let tell = {
+            let told = Arc::clone(&told);
+            Box::new(move |trouble: Option<&str>| told.lock().unwrap().push(trouble.is_some()))
+        };
+        let model = served("bad", true).with_health_listener(tell);
+        let second = Duration::from_secs(1);
+        for _ in 0..5 {
+            let lease = model.enter(second).await.unwrap();
+            assert!(model.run(&lease, &[], &[]).is_err());
+        }
+        assert!(model.trouble().is_some() && model.try_enter().is_none());
+        let refusal = model.enter(second).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable);
+        assert_eq!(model.status().state, VersionState::End);
+        // The first call after the pause tries it; it is no better.
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(model.trouble().is_none());
+        let lease = model.enter(second).await.unwrap();
+        assert!(model.run(&lease, &[], &[]).is_err());
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(model.enter(second).await.is_err());
+        // Loaded anew, it is another model.
+        model.load(loaded("bad", false));
+        let lease = model.enter(second).await.unwrap();
+        assert!(model.run(&lease, &[], &[]).is_ok());
+        assert_eq!((model.n_panics(), model.trouble()), (6, None));
+        assert_eq!(*told.lock().unwrap(), [true, true]);
     }
 }

@@ -35,6 +35,7 @@ impl Bench {
         let rules = VersionRules {
             policy: policy.parse().unwrap(),
             labels: [("iris".to_owned(), labels.collect())].into(),
+            batching: None,
         };
         let sources = ModelSources::of(directory.path());
         let options = LoadOptions::default();

@@ -11,12 +11,13 @@ mod refused;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_api::inference_service::PredictorSpec;
+use coracle_api::inference_service::{BatcherSpec, PredictorSpec};
 use coracle_api::status::{
     Address, ComponentStatus, Components, Condition, FailureInfo, InferenceServiceStatus,
     ModelCopies, ModelStates, ModelStatus, TrafficTarget,
 };
 use coracle_base::Code;
+use coracle_serving::batch::BatchSettings;
 use coracle_serving::{
     LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId, RevisionState,
     ServiceId, Sticky,
@@ -399,7 +400,12 @@ impl View<'_> {
         let template = &revision.template;
         let predictor: PredictorSpec = serde_json::from_value(template.clone()).unwrap_or_default();
         let concurrency = predictor.extension.container_concurrency;
-        let timeout = predictor.extension.timeout;
+        let batcher = predictor.extension.batcher.as_ref();
+        // The batcher's time for an answer is one more bound on the same.
+        let timeouts = [
+            predictor.extension.timeout,
+            batcher.and_then(|batcher| batcher.timeout).map(i64::from),
+        ];
         PlannedRevision {
             model_name: object::name(self.service).to_owned(),
             source: self.finder().source_again(template, &revision.name),
@@ -415,11 +421,15 @@ impl View<'_> {
             concurrency: concurrency
                 .and_then(|limit| u32::try_from(limit).ok())
                 .filter(|&limit| limit > 0),
-            timeout: timeout
-                .and_then(|seconds| u64::try_from(seconds).ok())
+            timeout: timeouts
+                .into_iter()
+                .flatten()
+                .filter_map(|seconds| u64::try_from(seconds).ok())
                 .filter(|&seconds| seconds > 0)
+                .min()
                 .map(Duration::from_secs),
             payloads: payloads::planned(self.service, predictor.extension.logger.as_ref()),
+            batching: batcher.map(batching),
         }
     }
 
@@ -666,4 +676,19 @@ fn failure_info(
         .and_then(|before| before.time)
         .or_else(|| Some(rfc3339(now)));
     info
+}
+
+/// Returns how calls wait for each other; what is absent or no number above 0 is as KServe's agent has it.
+fn batching(batcher: &BatcherSpec) -> BatchSettings {
+    let above_zero = |number: Option<i32>| {
+        let number = number.and_then(|number| u32::try_from(number).ok());
+        number.filter(|&number| number > 0)
+    };
+    let rows_max = above_zero(batcher.max_batch_size).and_then(|rows| usize::try_from(rows).ok());
+    let wait = above_zero(batcher.max_latency).map(|ms| Duration::from_millis(ms.into()));
+    BatchSettings {
+        rows_max: rows_max.unwrap_or(BatchSettings::ROWS_MAX_DEFAULT),
+        wait: wait.unwrap_or(BatchSettings::WAIT_DEFAULT),
+        rows_preferred: Vec::new(),
+    }
 }

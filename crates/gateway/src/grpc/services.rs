@@ -190,7 +190,7 @@ impl Handler {
                 let version = number(&request.version);
                 let model = self.named_model(caller, &request.name, version.as_ref());
                 frame(&ModelReadyResponse {
-                    ready: is_ready && model.is_ok(),
+                    ready: is_ready && model.is_ok_and(|model| model.trouble().is_none()),
                 })
             }
             "ModelStatistics" => self.statistics_message(caller, message)?,

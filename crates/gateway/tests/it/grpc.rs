@@ -31,7 +31,7 @@ const OIP: &str = "/inference.GRPCInferenceService/";
 /// An answer: its messages, and the status at its end.
 pub(crate) struct Answer {
     headers: HeaderMap,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     pub(crate) status: i32,
     message: String,
 }
@@ -117,7 +117,16 @@ pub(crate) fn call(
     headers: &[(&str, &str)],
     body: Vec<u8>,
 ) -> Answer {
-    send(server.address, request(path, headers, body), read)
+    call_at(server.address, path, headers, body)
+}
+
+pub(crate) fn call_at(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Answer {
+    send(address, request(path, headers, body), read)
 }
 
 pub(crate) fn ask(server: &Running, method: &str, message: &impl Message) -> Answer {

@@ -268,3 +268,116 @@ fn calls_that_take_too_long_are_answered_504() {
     server.entered.recv().unwrap();
     server.gate.send(()).unwrap();
 }
+
+/// So many rows that the call goes to the compute pool; the first one is `row`.
+fn many(row: &str) -> String {
+    format!("{{\"instances\": [{row}{}]}}", ", [1, 2]".repeat(99))
+}
+
+#[test]
+fn times_and_priorities_that_mean_nothing_are_answered_400() {
+    let server = start(config(Limits::default()));
+    let body = br#"{"instances": [[1, 2]]}"#;
+    for header in [
+        ("x-request-timeout", "soon"),
+        ("x-request-timeout", "0"),
+        ("x-request-priority", "high"),
+    ] {
+        let answer = send(server.address, "POST", PREDICT, &[header], body);
+        assert_eq!(answer.status, 400, "{header:?}");
+        assert!(answer.body.contains(header.0), "{}", answer.body);
+    }
+    let good = [("x-request-timeout", "1.5"), ("x-request-priority", "1")];
+    let answer = send(server.address, "POST", PREDICT, &good, body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let wrong = br#"{"instances": [[1, 2]], "parameters": {"priority": -1}}"#;
+    assert_eq!(
+        send(server.address, "POST", PREDICT, &[], wrong).status,
+        400
+    );
+}
+
+#[test]
+fn calls_whose_time_is_over_before_their_turn_do_not_run() {
+    let server = start(config(Limits::default()));
+    let address = server.address;
+    let hold = || {
+        std::thread::spawn(move || {
+            send(address, "POST", PREDICT, &[], many("[1000, 0]").as_bytes())
+        })
+    };
+    // As many as run at a time; one after the other, lest they run together.
+    let held = [(); 2].map(|()| {
+        let call = hold();
+        server.entered.recv().unwrap();
+        call
+    });
+    let short = [("x-request-timeout", "20ms")];
+    let by_header = many("[1000, 0]");
+    let answer = send(address, "POST", PREDICT, &short, by_header.as_bytes());
+    assert_eq!(answer.status, 504);
+    assert!(
+        answer.body.contains("no answer within 20ms"),
+        "{}",
+        answer.body
+    );
+    let data = format!("[1000, 0{}]", ", 1, 2".repeat(99));
+    let by_parameter = format!(
+        r#"{{"parameters": {{"timeout": 20000}}, "inputs": [{{"name": "X", "shape": [100, 2], "datatype": "FP64", "data": {data}}}]}}"#
+    );
+    let path = "/v2/models/sum/infer";
+    let answer = send(address, "POST", path, &[], by_parameter.as_bytes());
+    assert_eq!(answer.status, 504, "{}", answer.body);
+    for _ in 0..2 {
+        server.gate.send(()).unwrap();
+    }
+    for call in held {
+        assert_eq!(call.join().unwrap().status, 200);
+    }
+    let later = many("[1, 2]");
+    let answer = send(address, "POST", PREDICT, &[], later.as_bytes());
+    assert_eq!(answer.status, 200);
+    // Had one of them run, it would have said so, and would wait for the gate.
+    assert!(server.entered.try_recv().is_err());
+}
+
+#[test]
+fn a_model_that_fails_again_and_again_is_not_ready() {
+    let server = start(config(Limits::default()));
+    let address = server.address;
+    let predict = |row: &str| {
+        let body = format!("{{\"instances\": [{row}]}}");
+        send(address, "POST", PREDICT, &[], body.as_bytes())
+    };
+    let ready = || send(address, "GET", "/v2/models/sum/ready", &[], b"").status;
+    for _ in 0..4 {
+        assert_eq!(predict("[-1, 0]").status, 500);
+    }
+    // One that goes well ends the count.
+    assert_eq!(predict("[1, 2]").status, 200);
+    for _ in 0..5 {
+        assert_eq!(ready(), 200);
+        assert_eq!(predict("[-1, 0]").status, 500);
+    }
+    let answer = predict("[1, 2]");
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+    assert!(
+        answer.body.contains("takes no requests for 30s"),
+        "{}",
+        answer.body
+    );
+    assert_eq!(ready(), 503);
+    let metrics = send(address, "GET", "/metrics", &[], b"").body;
+    for line in [
+        "coracle_model_panics_total{model=\"sum\",version=\"1\"} 9",
+        "coracle_model_ready{model=\"sum\",version=\"1\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let index = send(address, "POST", "/v2/repository/index", &[], b"").body;
+    assert!(
+        index.contains("\"UNAVAILABLE\"") && index.contains("again and again"),
+        "{index}"
+    );
+}

@@ -3,12 +3,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Entry, OPPORTUNISTIC_ROWS_MAX};
 
 /// How calls to a model are put together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct BatchSettings {
     /// The most rows that are put together; 1 for never. A call that has more runs alone.
     pub rows_max: usize,

@@ -97,6 +97,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
             concurrency: None,
             timeout: None,
             payloads: None,
+            batching: None,
         };
         (id(name), planned)
     };
