@@ -1,6 +1,7 @@
 //! Services from manifest to status: KServe's sequences, failures, stopping, deletion, all by way of the store.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use coracle_api::kind::{CONFIG_MAP, POD};
 use coracle_base::Code;
@@ -575,4 +576,35 @@ fn a_runtime_with_a_command_serves_its_format() {
     assert_eq!(sources[0].uri, "");
     let argv = &sources[0].process.as_deref().unwrap().argv;
     assert_eq!(argv[..], ["serve", &format!("--name={SERVICE}"), "--more"]);
+}
+
+#[test]
+fn a_batcher_reaches_the_plan_with_kserves_defaults() {
+    let cases = [
+        (json!({}), (32, 5_000, None)),
+        (
+            json!({"maxBatchSize": 8, "maxLatency": 20, "timeout": 7}),
+            (8, 20, Some(7)),
+        ),
+        // No number above 0 is as good as none.
+        (
+            json!({"maxBatchSize": 0, "maxLatency": -1, "timeout": 0}),
+            (32, 5_000, None),
+        ),
+    ];
+    for (batcher, (rows, wait_ms, timeout)) in cases {
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("file:///a"), "batcher": batcher}));
+        let plan = stage.plan.lock().unwrap();
+        let planned = plan.revisions.values().next().unwrap();
+        let settings = planned.batching.as_ref().unwrap();
+        assert_eq!(settings.rows_max, rows, "{batcher}");
+        assert_eq!(settings.wait, Duration::from_millis(wait_ms), "{batcher}");
+        assert_eq!(planned.timeout.map(|timeout| timeout.as_secs()), timeout);
+    }
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a"), "timeout": 5, "batcher": {"timeout": 9}}));
+    let plan = stage.plan.lock().unwrap();
+    let planned = plan.revisions.values().next().unwrap();
+    assert_eq!(planned.timeout, Some(Duration::from_secs(5)));
 }
