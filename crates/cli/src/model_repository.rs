@@ -298,7 +298,12 @@ impl ModelRepository {
             let path = locate(place).map_err(refused)?;
             let loaded = load(&path, &self.options, self.clock.as_ref()).map_err(refused)?;
             let name = name.to_owned();
-            Ok(ready_to_serve(&ModelFile { name, path }, loaded, &self.log))
+            Ok(ready_to_serve(
+                &ModelFile { name, path },
+                loaded,
+                &self.log,
+                self.clock.as_ref(),
+            ))
         };
         // What serves goes on whatever is in a file.
         catch_unwind(AssertUnwindSafe(loading)).unwrap_or_else(|_panic| {

@@ -364,7 +364,12 @@ fn load_all(config: &ServeConfig, repository: &ModelRepository, log: &Log) -> an
 }
 
 /// Puts a model that was loaded under its name, and says so.
-pub(crate) fn ready_to_serve(file: &ModelFile, loaded: Loaded, log: &Log) -> LoadedModel {
+pub(crate) fn ready_to_serve(
+    file: &ModelFile,
+    loaded: Loaded,
+    log: &Log,
+    clock: &dyn Clock,
+) -> LoadedModel {
     let Loaded { model, phases } = loaded;
     warm_up::run(model.as_ref(), &file.path, |line| {
         log.info(&format!("{}: {line}", file.name));
@@ -390,7 +395,9 @@ pub(crate) fn ready_to_serve(file: &ModelFile, loaded: Loaded, log: &Log) -> Loa
         build: phases.build,
         ..LoadPhases::default()
     };
-    LoadedModel::new(file.name.clone(), model, phases)
+    let mut loaded = LoadedModel::new(file.name.clone(), model, phases);
+    coracle_serving::warm_up(&mut loaded, clock);
+    loaded
 }
 
 /// Says where the server listens and how to ask it.

@@ -32,6 +32,7 @@ mod route;
 mod served_model;
 mod statistics;
 mod version;
+mod warm_up;
 
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
@@ -66,3 +67,4 @@ pub use version::{
     IdleReason, IdleVersion, VersionPolicy, VersionSets, VersionStatus, VersionStep, next_step,
     wanted_versions,
 };
+pub use warm_up::warm_up;

@@ -6,13 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use coracle_base::{ByteCount, Code};
-use coracle_model::{Model, Signature};
-use coracle_tensor::{DType, Tensor, Values};
+use coracle_model::Model;
 
 use super::{Event, FollowerConfig, Loaded};
 use crate::plan::{LoadFailure, PlannedRevision, RevisionId};
 use crate::revision_log::LogSource;
-use crate::{LoadPhases, LoadedModel};
+use crate::{LoadPhases, LoadedModel, warm_up};
 
 /// What was loaded, before it is warmed up.
 enum Loading {
@@ -78,7 +77,7 @@ impl Load {
             let name = self.planned.model_name.clone();
             let mut loaded = LoadedModel::new(name, model, phases);
             let started = clock.monotonic();
-            warm_up(&loaded);
+            warm_up(&mut loaded, clock.as_ref());
             loaded.add_warm_up(clock.monotonic().saturating_sub(started));
             log.write(&self.id, LogSource::Serve, &loaded_line(&loaded));
             Loaded::Model(loaded)
@@ -112,32 +111,4 @@ fn loaded_line(loaded: &LoadedModel) -> String {
         milliseconds(phases.total()),
         parts.join(", ")
     )
-}
-
-/// Runs the model once on a row of zeros, so that the first request finds its memory mapped and its caches warm.
-fn warm_up(model: &LoadedModel) {
-    let signature = model.model().signature();
-    if let Some(inputs) = empty_row(signature) {
-        // A model that refuses zeros is none the worse for it.
-        drop(model.run(&inputs, &signature.default_outputs));
-    }
-}
-
-/// Returns a row of zeros and empty texts for a model of one table.
-fn empty_row(signature: &Signature) -> Option<Vec<Tensor>> {
-    if signature.columns.is_some() {
-        let inputs = signature.inputs.iter().map(|input| {
-            Tensor::from_values(match input.dtype {
-                DType::Bytes => Values::Bytes([""].into_iter().collect()),
-                _ => Values::F64(vec![0.0]),
-            })
-        });
-        return Some(inputs.collect());
-    }
-    let [input] = signature.inputs.as_slice() else {
-        return None;
-    };
-    let n_columns = input.n_columns()?;
-    let row = Tensor::try_new(vec![1, n_columns], Values::F64(vec![0.0; n_columns]));
-    row.ok().map(|row| vec![row])
 }
