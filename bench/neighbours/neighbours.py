@@ -20,6 +20,7 @@ EXAMPLES = pathlib.Path(__file__).resolve().parent.parent.parent / "examples"
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("coracle")
+    parser.add_argument("--tool", help="the binary whose `bench` makes the load [default: the same]")
     parser.add_argument("--quick", default=str(EXAMPLES / "iris"))
     parser.add_argument("--slow", default=str(EXAMPLES / "models" / "wine"))
     parser.add_argument("--rows", type=int, default=5000)
@@ -44,7 +45,7 @@ def start(given):
 
 def load(given, url, model, *more):
     """Starts the load tool on a model."""
-    command = [given.coracle, "bench", f"{url}/v1/models/{model}:predict", "-q", "--threads", "1", "--json", "-", *more]
+    command = [given.tool or given.coracle, "bench", f"{url}/v1/models/{model}:predict", "-q", "--threads", "1", "--json", "-", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

@@ -17,9 +17,10 @@ const TOOLS: [(&str, &[&str]); 4] = [
 ];
 
 /// What is run, each against a server of its own: the newcomer's exercise, then what goes beyond it.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     "exercise.py",
     "scaling.py",
+    "batching.py",
     "wire.py",
     "runtimes.py",
     "observe.py",
