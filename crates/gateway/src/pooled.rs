@@ -205,6 +205,8 @@ impl Calls {
         request: Request,
         decoded: Decoded,
     ) -> Reply {
+        // Before the channel, so that the caller's end of it is gone when those leave whose callers have gone.
+        let _leaving = model.batching().waits().then(|| Leaving(model));
         let (reply, answer) = oneshot::channel();
         let arrival = decoded.arrival;
         let time_left = arrival.time_left(self.clock.monotonic());
@@ -253,6 +255,15 @@ impl Calls {
             time_left,
         };
         self.pool.submit(model, Box::new(Ready(entries)), ticket);
+    }
+}
+
+/// Lets a call leave those that wait for others when its caller goes.
+struct Leaving<'m>(&'m ServedModel);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.batching().leave();
     }
 }
 

@@ -73,6 +73,19 @@ impl Forming {
         rows.fold(0, usize::saturating_add)
     }
 
+    /// Takes those out whose callers have gone; a batch that nobody is left in has not begun.
+    fn take_abandoned(&mut self) -> Vec<Entry> {
+        let entries = std::mem::take(&mut self.entries);
+        let (gone, kept) = entries
+            .into_iter()
+            .partition(|entry| entry.answer.is_abandoned());
+        self.entries = kept;
+        if self.entries.is_empty() {
+            self.until = None;
+        }
+        gone
+    }
+
     fn take(&mut self) -> Option<Batch> {
         self.number += 1;
         self.until = None;
@@ -109,7 +122,7 @@ impl Batcher {
     pub fn join(&self, entry: Entry, time_left: Duration) -> Joined {
         let now = Instant::now();
         let mut forming = self.forming();
-        forming.entries.retain(|entry| !entry.answer.is_abandoned());
+        let gone = forming.take_abandoned();
         let mut ready = Vec::new();
         let n_rows = forming.n_rows().saturating_add(entry.n_rows);
         if n_rows > self.settings.rows_max {
@@ -128,7 +141,16 @@ impl Batcher {
             ready.extend(forming.take());
         }
         let waiting = (!is_full).then_some((forming.number, until));
+        drop(forming);
+        // What they held may wake others, which is no business of who holds the lock.
+        drop(gone);
         Joined { ready, waiting }
+    }
+
+    /// Lets those leave whose callers have gone, with the places that they hold.
+    pub fn leave(&self) {
+        let gone = self.forming().take_abandoned();
+        drop(gone);
     }
 
     /// Takes the batch of this number, if it still waits.

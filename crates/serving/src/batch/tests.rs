@@ -347,4 +347,20 @@ mod waiting {
         let (second, _two) = call(&model, &[1.0; 2]);
         assert!(batcher.join(second, LONG).waiting.is_some());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_goes_gives_its_place_back_and_its_time_is_forgotten() {
+        let (model, _) = adder(settings(8, &[]));
+        model.set_concurrency(Some(1));
+        let batcher = model.batching();
+        let (first, gone) = call(&model, &[1.0; 2]);
+        batcher.join(first, LONG);
+        assert!(model.try_enter().is_none());
+        drop(gone);
+        advance(Duration::from_millis(40)).await;
+        batcher.leave();
+        let (second, _two) = call(&model, &[1.0; 2]);
+        let (_, until) = batcher.join(second, LONG).waiting.unwrap();
+        assert_eq!(until, Instant::now() + Duration::from_millis(50));
+    }
 }

@@ -28,7 +28,8 @@ impl Loader for GatedLoader {
                 is_transient: true,
             });
         }
-        Ok((Box::new(faulty(false)), LoadPhases::default()))
+        let panics = revision.source.uri == "panics";
+        Ok((Box::new(faulty(panics)), LoadPhases::default()))
     }
 }
 
@@ -301,4 +302,26 @@ async fn what_is_planned_without_replicas_is_loaded_by_its_first_request() {
         Err(crate::Refusal::Failed(_))
     ));
     fixture.plans.stop();
+}
+
+#[test]
+fn a_model_that_panics_again_and_again_is_seen_to_have_failed() {
+    let fixture = fixture();
+    fixture
+        .plans
+        .send(plan(&[("a", "panics", 0)], &[("a", 100)]));
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| is_ready(observed, "a") && !observed.routes.is_empty());
+    let table = fixture.table.load();
+    let model = &table.service(&service()).unwrap().targets()[0].model;
+    for _ in 0..5 {
+        let lease = model.try_enter().unwrap();
+        assert!(model.run(&lease, &[], &[]).is_err());
+    }
+    assert!(model.try_enter().is_none());
+    let observed = fixture.wait(|observed| !is_ready(observed, "a"));
+    let Some(RevisionState::Failed { failure, .. }) = observed.revisions.get(&id("a")) else {
+        panic!("{observed:?}");
+    };
+    assert!(failure.message.contains("again and again") && !failure.is_transient);
 }
