@@ -1,6 +1,6 @@
 //! `cargo xtask dashboard`: writes the Grafana dashboard, made of the metrics that there are.
 //!
-//! [`rows`] says which panels there are and what they ask; a metric that no panel shows gets one of its own at the end, so that
+//! `rows` says which panels there are and what they ask; a metric that no panel shows gets one of its own at the end, so that
 //! the dashboard is whole whatever is added.
 
 mod rows;
