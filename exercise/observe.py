@@ -6,6 +6,7 @@ Usage: observe.py CORACLE_BINARY. Prints a line for every step; the first that f
 import http.client
 import http.server
 import json
+import os
 import pathlib
 import queue
 import subprocess
@@ -34,9 +35,10 @@ def check(condition, step, seen=""):
 class Server:
     """A server of this exercise's own; `lines` is what it says."""
 
-    def __init__(self, binary, *more):
+    def __init__(self, binary, *more, environment=None):
         arguments = [binary, "serve", str(MODELS), "--port", "0", *more]
-        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        environment = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment)
         self.lines = []
         for line in self.process.stderr:
             self.lines.append(line)
@@ -45,7 +47,8 @@ class Server:
                 break
         else:
             raise SystemExit(f"FAILED  {' '.join(arguments)}: {''.join(self.lines)}")
-        threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True).start()
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True)
+        self.reader.start()
 
     def __enter__(self):
         return self
@@ -53,6 +56,7 @@ class Server:
     def __exit__(self, *_error):
         self.process.terminate()
         self.process.wait()
+        self.reader.join()
 
     def ask(self, method, path, body=None, headers=None):
         """Returns the status, the headers and the text of an answer."""
@@ -214,9 +218,108 @@ def exercise_files(binary):
         check({event["type"] for event in events} == {"org.kubeflow.serving.inference.request"}, "requests alone")
 
 
+# --- traces ------------------------------------------------------------------------------------------------------------
+
+
+def exercise_traces(binary):
+    sink = Sink()
+    environment = {"OTEL_SERVICE_NAME": "wines", "OTEL_EXPORTER_OTLP_HEADERS": "x-key=secret"}
+    with Server(binary, "--otlp-endpoint", sink.url, environment=environment) as server:
+        caller = "b7ad6b7169203331"
+        headers = {"traceparent": f"00-{TRACE}-{caller}-01", "x-request-id": "one"}
+        _, answer, _ = server.ask("POST", "/v1/models/wine:predict", WINE, headers)
+        spans = Spans(sink)
+        check(spans.path == "/v1/traces" and spans.headers["x-key"] == "secret", "spans are sent where they should be", spans.headers)
+        check(spans.resource["service.name"] == "wines", "the service is named", spans.resource)
+        root = spans.named("POST /v1/models/wine:predict")
+        check(root.trace_id.hex() == TRACE and root.parent_span_id.hex() == caller, "a span is below its caller's", root)
+        check(answer["traceparent"] == f"00-{TRACE}-{root.span_id.hex()}-01", "the answer names the span", answer["traceparent"])
+        check(root.kind == root.SPAN_KIND_SERVER, "a server's span", root)
+        seen = attributes(root)
+        expected = {
+            "http.request.method": "POST", "url.path": "/v1/models/wine:predict", "http.response.status_code": 200,
+            "coracle.model.name": "wine", "coracle.model.version": "1", "coracle.rows": 3,
+        }
+        check(expected.items() <= seen.items(), "attributes by the semantic conventions", seen)
+        for phase in ("parse", "compute", "render"):
+            span = spans.named(phase)
+            check(span.parent_span_id == root.span_id, f"{phase} is below the request", span)
+            inside = root.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano <= root.end_time_unix_nano
+            check(inside, f"{phase} is within the request", (root, span))
+        check(abs(root.end_time_unix_nano / 1e9 - time.time()) < 60, "spans have the time of day", root)
+        # A caller that does not record is followed.
+        server.ask("POST", "/v1/models/wine:predict", WINE, {"traceparent": f"00-{TRACE}-{caller}-00"})
+        exercise_grpc_trace(server, sink)
+        status, _, _ = server.ask("POST", "/v1/models/wine:predict", '{"instances": [[1]]}')
+        spans = Spans(sink)
+        root = spans.named("POST /v1/models/wine:predict")
+        check(status == attributes(root)["http.response.status_code"] == 400 and not root.parent_span_id, "a trace of its own", root)
+        _, _, text = server.ask("GET", "/metrics")
+        families = {family.name: family for family in parse_prometheus(text)}
+        check(value(families, "coracle_spans_exported", "coracle_spans_exported_total") >= 9, "spans are counted")
+    with Server(binary, "--otlp-endpoint", sink.url, environment={"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}) as server:
+        for _ in range(200):
+            server.ask("GET", "/v1/models")
+    n_spans = 0
+    while not sink.posts.empty():
+        n_spans += len(Spans(sink).spans)
+    check(20 <= n_spans <= 90, "a quarter of the traces is recorded", n_spans)
+    exercise_dead_collector(binary)
+    say("opentelemetry-proto reads the spans of requests and their phases")
+
+
+def exercise_dead_collector(binary):
+    with Server(binary, "--otlp-endpoint", "http://127.0.0.1:9") as server:
+        for _ in range(20):
+            check(server.ask("GET", "/v1/models")[0] == 200, "a collector that is gone delays nobody")
+    said = [line for line in server.lines if "spans are lost" in line]
+    check(len(said) == 1, "the log says so once", server.lines)
+
+
+def exercise_grpc_trace(server, sink):
+    import numpy as np
+    import tritonclient.grpc as triton
+
+    client = triton.InferenceServerClient(server.address)
+    tensor = triton.InferInput("X", [1, 13], "FP64")
+    tensor.set_data_from_numpy(np.array(json.loads(WINE)["instances"][:1]))
+    client.infer("wine", [tensor], headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})
+    client.close()
+    spans = Spans(sink)
+    root = spans.named("inference.GRPCInferenceService/ModelInfer")
+    seen = attributes(root)
+    expected = {"rpc.system": "grpc", "rpc.method": "ModelInfer", "rpc.grpc.status_code": 0, "coracle.model.name": "wine", "coracle.rows": 1}
+    check(expected.items() <= seen.items(), "attributes of gRPC", seen)
+    check(spans.named("compute").parent_span_id == root.span_id, "gRPC's phases are below the request", spans.spans)
+
+
+class Spans:
+    """The spans of the next export."""
+
+    def __init__(self, sink):
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        self.path, headers, body = sink.get()
+        self.headers = {name.lower(): text for name, text in headers.items()}
+        check(self.headers["content-type"] == "application/x-protobuf", "OTLP in protobuf", self.headers)
+        (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
+        self.resource = attributes(resource.resource)
+        self.spans = list(resource.scope_spans[0].spans)
+
+    def named(self, name):
+        found = [span for span in self.spans if span.name == name]
+        check(len(found) == 1, f"one span {name}", [span.name for span in self.spans])
+        return found[0]
+
+
+def attributes(message):
+    return {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in message.attributes}
+
+
 def main(binary):
     exercise_metrics(binary)
     exercise_payloads(binary)
+    exercise_traces(binary)
     say("the observability exercise is done")
 
 

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check`, `tidy`, `bench http`, `bench kernels`, `simulate autoscale`.
+//! Developer commands: `cargo xtask check`, `tidy`, `bench http`, `bench kernels`, `simulate autoscale`, `dashboard`.
 //!
 //! Start at [`main`]; each command is a module. Nothing here is part of the product.
 #![expect(
@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod command;
+mod dashboard;
 mod exercise;
 mod simulate;
 mod tidy;
@@ -22,6 +23,7 @@ Commands:
   check              fmt, clippy, docs, tidy, all tests, the exercise: what must pass before a commit lands
   tidy               layer edges, file sizes and names only (a second or two)
   exercise           KServe's workflow with kubectl, curl, an S3 server and the kserve SDK (needs kubectl, python3)
+  dashboard          write docs/grafana/coracle.json, the Grafana dashboard of the metrics that there are
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
   bench wire         V2 with binary tensors and gRPC beside a bare echo over the same protocol (needs wrk)
   bench control      1,000 InferenceServices on the local control plane (needs python3)
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["check"] => check::run(&root),
         ["tidy"] => tidy::run(&root),
         ["exercise"] => exercise::run(&root),
+        ["dashboard"] => dashboard::write(&root),
         ["bench", "http"] => bench::http::run(&root),
         ["bench", "wire"] => bench::wire::run(&root),
         ["bench", "control"] => bench::control::run(&root),

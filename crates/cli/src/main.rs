@@ -83,6 +83,8 @@ struct Environment {
     home: Option<PathBuf>,
     /// What programs are given of this process's environment.
     for_programs: BTreeMap<String, String>,
+    /// OpenTelemetry's variables.
+    telemetry: observe_args::Telemetry,
 }
 
 /// The first argument of a process that guards a program.
@@ -120,6 +122,9 @@ impl Environment {
     )]
     fn read() -> Self {
         let value = std::env::var("PREDICT_PROBA").unwrap_or_default();
+        // OpenTelemetry takes an empty variable for one that is not set.
+        let otel = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let disabled = otel("OTEL_SDK_DISABLED");
         Self {
             predict_proba: value.eq_ignore_ascii_case("true"),
             home: std::env::var_os("HOME").map(PathBuf::from),
@@ -127,6 +132,15 @@ impl Environment {
                 .into_iter()
                 .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
                 .collect(),
+            telemetry: observe_args::Telemetry {
+                endpoint: otel("OTEL_EXPORTER_OTLP_ENDPOINT"),
+                traces_endpoint: otel("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+                headers: otel("OTEL_EXPORTER_OTLP_HEADERS"),
+                service_name: otel("OTEL_SERVICE_NAME"),
+                sampler: otel("OTEL_TRACES_SAMPLER"),
+                sampler_argument: otel("OTEL_TRACES_SAMPLER_ARG"),
+                is_disabled: disabled.is_some_and(|text| text.eq_ignore_ascii_case("true")),
+            },
         }
     }
 }

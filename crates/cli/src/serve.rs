@@ -122,7 +122,7 @@ impl ServeConfig {
             named: arguments.models.clone(),
             name: arguments.name.clone(),
         };
-        let mut gateway = GatewayConfig::try_new(&arguments.gateway)?;
+        let mut gateway = GatewayConfig::try_new(&arguments.gateway, environment)?;
         // No manifest asks for records here.
         let outlets = &mut gateway.server.outlets;
         outlets
@@ -214,7 +214,10 @@ impl GatewayConfig {
     }
 
     /// Reads the arguments' meaning.
-    pub(crate) fn try_new(arguments: &GatewayArguments) -> anyhow::Result<Self> {
+    pub(crate) fn try_new(
+        arguments: &GatewayArguments,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
         let host = arguments.host;
         if !host.is_loopback() && !arguments.allow_anonymous {
             bail!(
@@ -244,7 +247,7 @@ impl GatewayConfig {
                     origins: arguments.cors_origins.clone(),
                 },
                 control: None,
-                outlets: arguments.observe.outlets()?,
+                outlets: arguments.observe.outlets(&environment.telemetry)?,
             },
             log_format: match arguments.log_format {
                 LogFormatArgument::Human => LogFormat::Human,

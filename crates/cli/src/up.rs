@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
     if arguments.files.iter().any(|file| file.as_os_str() == "-") {
         anyhow::bail!("-f - is for `coracle apply`; give `coracle up` a file or a directory");
     }
-    let gateway = GatewayConfig::try_new(&arguments.gateway)?;
+    let gateway = GatewayConfig::try_new(&arguments.gateway, environment)?;
     let state = StateDirectory::new(arguments.state.as_deref(), environment)?;
     state.create()?;
     if let Some(process) = state.running_process() {

@@ -6,6 +6,8 @@ use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, grpc, t
 use coracle_serving::Protocol;
 use coracle_tensor::Tensor;
 
+use crate::spans::Phases;
+
 /// The form of a request, with what the head of the request says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
@@ -37,6 +39,8 @@ pub(crate) struct Encoded {
     pub(crate) body: Vec<u8>,
     /// The length of the JSON where raw tensor data follows it.
     pub(crate) json_length: Option<usize>,
+    /// Where its time went, if that is wanted.
+    pub(crate) phases: Option<Box<Phases>>,
 }
 
 impl Codec {
@@ -108,6 +112,10 @@ impl Codec {
                 body = tfs::encode_regression(ctx, outputs);
             }
         }
-        Ok(Encoded { body, json_length })
+        Ok(Encoded {
+            body,
+            json_length,
+            phases: None,
+        })
     }
 }

@@ -34,6 +34,7 @@ use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::Scope;
 use crate::server::Stage;
+use crate::spans::{InferenceSlot, Tracer};
 use crate::terms::Terms;
 use crate::trace::{TRACEPARENT, Trace};
 
@@ -66,6 +67,8 @@ pub(crate) struct Handler {
     pub(crate) next_id: Cell<u64>,
     /// Where the server is in its life.
     pub(crate) stage: watch::Receiver<Stage>,
+    /// Where spans go, if traces are exported.
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// The content types that are taken for JSON: these, with any parameters, or none at all.
@@ -78,8 +81,19 @@ const BINARY_TYPE: &str = "application/octet-stream";
 const REQUEST_ID_MAX: usize = 128;
 
 impl Handler {
-    /// Answers one request; never fails, since every failure is an answer.
+    /// Answers one request; never fails, since every failure is an answer. It has a span where traces are exported.
     pub(crate) async fn handle(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ReplyBody>, Infallible> {
+        match self.tracer.clone() {
+            None => self.answer(request).await,
+            Some(tracer) => Box::pin(self.traced(tracer, request)).await,
+        }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(
         self: Rc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<ReplyBody>, Infallible> {
@@ -283,6 +297,7 @@ impl Handler {
             timeout: terms.timeout,
             priority: terms.priority,
             trace: seen.trace,
+            slot: head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.calls.recording(
                 model,
                 payload::Caller {
@@ -422,7 +437,7 @@ impl Handler {
     }
 
     /// Returns a number that no other request of this server has.
-    fn unique(&self) -> u64 {
+    pub(crate) fn unique(&self) -> u64 {
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
         // A bijection spreads consecutive numbers over all of them (splitmix64's last steps).

@@ -17,6 +17,7 @@ use coracle_tensor::Tensor;
 use crate::codec::{Codec, Encoded};
 use crate::payload::{self, PayloadLog, Recording};
 use crate::shared_memory::SharedMemory;
+use crate::spans::{InferenceSlot, Inferred, Phases};
 use crate::trace::Trace;
 
 /// What calls need besides the request.
@@ -34,6 +35,8 @@ pub(crate) struct Calls {
     pub(crate) shared_memory: Arc<SharedMemory>,
     /// Where requests and answers are recorded, if they may be.
     pub(crate) payloads: Option<PayloadLog>,
+    /// Whether it is wanted where the time of each call went.
+    pub(crate) traces: bool,
 }
 
 /// A request for an inference.
@@ -47,6 +50,8 @@ pub(crate) struct Request {
     pub(crate) priority: Option<Priority>,
     /// The trace that it is part of.
     pub(crate) trace: Option<Trace>,
+    /// Where it is told what became of it, if its trace is recorded.
+    pub(crate) slot: Option<InferenceSlot>,
     /// Where it is recorded.
     pub(crate) recording: Option<Box<Recording>>,
 }
@@ -95,6 +100,8 @@ pub(crate) struct Decoded {
 /// Where the time of a call went.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
+    arrived: Duration,
+    taken: Duration,
     queue: Duration,
     decode: Duration,
     ran: Ran,
@@ -156,10 +163,11 @@ impl Calls {
         let clock = self.clock.as_ref();
         let in_flight = model.statistics().start(self.worker, arrived, clock);
         let (protocol, trace) = (request.codec.protocol(), request.trace);
+        let slot = request.slot.take();
         let time = model.timeout().unwrap_or(self.request_timeout);
         let time = request.timeout.map_or(time, |timeout| timeout.min(time));
         let arrival = Arrival { at: arrived, time };
-        let result = match model.try_enter() {
+        let mut result = match model.try_enter() {
             Some(lease) => self.run(model, lease, request, arrival).await,
             None => self.wait_and_run(model, request, arrival).await,
         };
@@ -172,6 +180,14 @@ impl Calls {
             in_flight.exemplify(trace.id(), ended, self.clock.unix_time());
         }
         in_flight.finish(protocol, outcome, ended);
+        if let Some(slot) = slot {
+            let phases = result.as_mut().ok().map(|encoded| encoded.phases.take());
+            slot.tell(Inferred {
+                model: model.name().to_owned(),
+                version: model.version().to_owned(),
+                phases: phases.flatten(),
+            });
+        }
         if let Some((recording, codec)) = recorded {
             recording.response(&codec, &result);
         }
@@ -292,6 +308,8 @@ impl Calls {
     ) -> Times {
         let waited_for_run = ran.started.saturating_sub(taken + decode);
         Times {
+            arrived: arrival.at,
+            taken,
             queue: taken.saturating_sub(arrival.at) + waited_for_run,
             decode,
             ran: *ran,
@@ -310,6 +328,8 @@ impl Calls {
         times: Times,
     ) -> Result<Encoded, Failure> {
         let Times {
+            arrived,
+            taken,
             queue,
             decode,
             ran,
@@ -330,9 +350,21 @@ impl Calls {
             Placement::EventLoop if !ran.joined => ran.started + ran.elapsed,
             _ => self.clock.monotonic(),
         };
-        let encoded = codec.encode(&ctx, call, outputs)?;
+        let mut encoded = codec.encode(&ctx, call, outputs)?;
         let ended = self.clock.monotonic();
         let encode = ended.saturating_sub(started);
+        encoded.phases = self.traces.then(|| {
+            Box::new(Phases {
+                arrived,
+                taken,
+                decode,
+                run_started: ran.started,
+                run: ran.elapsed,
+                encode_started: started,
+                encode,
+                n_rows: call.n_rows,
+            })
+        });
         statistics.inferences().add(
             writer,
             Inference {

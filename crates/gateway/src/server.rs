@@ -383,11 +383,13 @@ impl Worker {
                 worker: self.index,
                 shared_memory: self.shared_memory,
                 payloads: self.outlets.payloads,
+                traces: self.outlets.tracer.is_some(),
             },
             pool: Pool::default(),
             log: self.log,
             next_id: Cell::new(seed.wrapping_add((self.index as u64) << 48)),
             stage: self.stage.clone(),
+            tracer: self.outlets.tracer,
         });
         let open = Rc::new(Cell::new(0_usize));
         let mut stage = self.stage.clone();

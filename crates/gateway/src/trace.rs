@@ -13,6 +13,8 @@ const SAMPLED: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
     id: TraceId,
+    /// The caller's span.
+    parent: u64,
     flags: u8,
 }
 
@@ -31,6 +33,7 @@ impl Trace {
         let id = TraceId::new(hex(id, 32)?)?;
         is_well_formed.then_some(Self {
             id,
+            parent: u64::try_from(parent).ok()?,
             flags: u8::try_from(flags).ok()?,
         })
     }
@@ -38,6 +41,11 @@ impl Trace {
     /// Returns the trace's id.
     pub(crate) fn id(&self) -> TraceId {
         self.id
+    }
+
+    /// Returns the caller's span.
+    pub(crate) fn parent(&self) -> u64 {
+        self.parent
     }
 
     /// Tells whether the trace is recorded, as far as the caller knows.

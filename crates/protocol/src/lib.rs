@@ -19,6 +19,7 @@ mod error;
 pub mod facts;
 pub mod grpc;
 mod number;
+pub mod otlp;
 mod parameters;
 mod raw;
 mod regions;

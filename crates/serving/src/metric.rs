@@ -213,6 +213,44 @@ impl Metric {
         }
     }
 
+    /// Tells whether its series have the label `model`.
+    #[must_use]
+    pub fn is_of_models(self) -> bool {
+        match self {
+            Self::HttpResponses
+            | Self::Connections
+            | Self::ConnectionsRefused
+            | Self::LogLinesDropped
+            | Self::Payloads
+            | Self::PayloadsLost
+            | Self::PayloadsWaiting
+            | Self::Spans
+            | Self::SpansLost
+            | Self::BuildInfo => false,
+            Self::Requests
+            | Self::RequestDuration
+            | Self::QueueDuration
+            | Self::ParseDuration
+            | Self::ComputeDuration
+            | Self::RenderDuration
+            | Self::BatchRows
+            | Self::Rejections
+            | Self::RequestsInFlight
+            | Self::RequestsWaiting
+            | Self::ModelMemory
+            | Self::ModelLoad
+            | Self::ModelReady
+            | Self::ModelLoaded
+            | Self::ModelVersions
+            | Self::ModelDecodeCost
+            | Self::ModelRunCost
+            | Self::ModelCalls
+            | Self::ModelRuns
+            | Self::ModelPanics
+            | Self::ModelCompute => true,
+        }
+    }
+
     /// Returns one sentence on it.
     #[must_use]
     pub fn help(self) -> &'static str {

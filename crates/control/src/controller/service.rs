@@ -176,13 +176,14 @@ impl View<'_> {
         }
         for (track, template) in tracks(self.templates) {
             let newest = revisions::newest(self.revisions, &track);
-            payloads::check(&template.spec)?;
+            let name = newest.map_or("", |revision| &revision.name);
+            let is_program = || self.finder().source_again(&template.spec, name).process;
+            payloads::check(&template.spec, || is_program().is_some())?;
             self.finder().runtime(&template.spec)?;
             // What is loaded needs its files no more.
             if newest.is_some_and(|revision| self.is_ready(&revision.name)) {
                 continue;
             }
-            let name = newest.map_or("", |revision| &revision.name);
             self.finder().source(&template.spec, name)?;
         }
         self.finder().runtime(&self.templates.stable.spec)

@@ -424,6 +424,22 @@ fn loggers_are_in_the_plan_or_refused() {
 }
 
 #[test]
+fn loggers_of_programs_are_refused() {
+    let mut stage = Stage::running(programs());
+    let container = json!({"name": "c", "image": "known:v1"});
+    let logger = json!({"mode": "all", "url": "http://broker"});
+    stage.predictor(json!({"containers": [container], "logger": logger}));
+    let (reason, message) = stage.why_not_ready();
+    assert_eq!(reason, "InvalidPredictorSpec");
+    assert!(
+        message.contains("logger is not served for programs"),
+        "{message}"
+    );
+    stage.predictor(json!({"logger": null}));
+    assert_eq!(stage.ready(), "True");
+}
+
+#[test]
 fn a_place_by_key_is_served_once_its_secret_is_there() {
     let mut stage = Stage::new();
     stage.predictor(json!({"model": {

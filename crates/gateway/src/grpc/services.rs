@@ -30,6 +30,7 @@ use crate::models::version_entry;
 use crate::payload::Recording;
 use crate::route::AskedVersion;
 use crate::scope::Scope;
+use crate::spans::InferenceSlot;
 
 /// The name of the Open Inference Protocol's service, in paths.
 pub(super) const INFERENCE: &str = "/inference.GRPCInferenceService/";
@@ -122,6 +123,7 @@ impl Handler {
             timeout: caller.time_left(self.shared.clock.monotonic())?,
             priority: caller.priority,
             trace: caller.trace,
+            slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.recording(caller, &model),
         };
         Ok(self.calls.answer(&model, request).await?.body)
@@ -164,6 +166,7 @@ impl Handler {
             timeout,
             priority: caller.priority,
             trace: caller.trace,
+            slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.recording(caller, &model),
         };
         Ok(self.calls.answer(&model, request).await?.body)

@@ -414,6 +414,19 @@ mod tests {
     }
 
     #[test]
+    fn series_of_models_have_their_label_and_no_others() {
+        let table = ModelTable::try_new([served("m", false)]).unwrap();
+        let text = text(&table, Exposition::Prometheus);
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        for sample in samples {
+            let name = sample.split(['{', ' ']).next().unwrap();
+            let metric = Metric::ALL.into_iter().find(|metric| metric.name() == name);
+            let is_labelled = sample.contains("model=\"m\"");
+            assert_eq!(is_labelled, metric.unwrap().is_of_models(), "{sample}");
+        }
+    }
+
+    #[test]
     fn models_that_were_never_asked_have_no_histograms() {
         let names = (0..100).map(|index| format!("model-{index:03}"));
         let models: Vec<ServedModel> = names.map(|name| served(&name, false)).collect();

@@ -28,7 +28,7 @@ pub(super) fn planned(service: &Value, logger: Option<&LoggerSpec>) -> Option<Pa
 }
 
 /// Refuses a logger that records nothing here, rather than to serve without the record that is asked for.
-pub(super) fn check(template: &Value) -> Result<(), Refusal> {
+pub(super) fn check(template: &Value, is_program: impl FnOnce() -> bool) -> Result<(), Refusal> {
     let predictor: PredictorSpec = serde_json::from_value(template.clone()).unwrap_or_default();
     let Some(logger) = predictor.extension.logger else {
         return Ok(());
@@ -45,6 +45,12 @@ pub(super) fn check(template: &Value) -> Result<(), Refusal> {
         return refused(format!(
             "spec.predictor.logger.url '{url}': payloads are sent to http:// and https:// URLs; there is none by default"
         ));
+    }
+    if is_program() {
+        return refused(
+            "spec.predictor.logger is not served for programs yet: what they are asked and answer is not recorded; remove it"
+                .to_owned(),
+        );
     }
     let unserved = [
         ("storage", logger.storage.is_some()),
