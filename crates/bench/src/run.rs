@@ -16,7 +16,7 @@ use crate::plan::{Level, Plan, Sweep};
 use crate::record::SLOTS_MAX;
 use crate::report::{Report, Run, SloAnswer};
 use crate::server::{Asker, ServerShare, Totals};
-use crate::slo::{Search, Slo};
+use crate::slo::{Search, Slo, Verdict};
 use crate::{BenchError, Progress, Target};
 
 /// How often progress is told.
@@ -27,6 +27,9 @@ const SLOT_MIN: Duration = Duration::from_millis(100);
 const START: Duration = Duration::from_millis(10);
 /// A search ends when what the server kept and what it did not are so close.
 const SEARCH_PRECISION: f64 = 0.05;
+
+/// Where one request in a hundred is handed on later than this share of the objective, what breaks it may be this machine.
+const LAG_SHARE_MAX: f64 = 0.5;
 
 /// Runs `plan` and returns what was measured; `progress` is told how far it is.
 ///
@@ -137,7 +140,12 @@ impl<'a> Session<'a> {
         while let Some(rate) = search.next() {
             let mut run = self.run_level(Level::Rate(rate), None, progress)?;
             run.broken = slo.broken_by(rate, &run.measured);
-            search.record(run.broken.is_none());
+            let is_late = run.lag_p99_us() > slo.latency.as_secs_f64() * 1e6 * LAG_SHARE_MAX;
+            search.record(match &run.broken {
+                None => Verdict::Kept,
+                Some(_) if is_late => Verdict::Unclear,
+                Some(_) => Verdict::Broken,
+            });
             report.runs.push(run);
         }
         report.slo = Some(SloAnswer {
