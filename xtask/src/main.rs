@@ -24,6 +24,9 @@ Commands:
   exercise           KServe's workflow with kubectl, curl, an S3 server and the kserve SDK (needs kubectl, python3)
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
   bench wire         V2 with binary tensors and gRPC beside a bare echo over the same protocol (needs wrk)
+  bench overload     a costly model at five times what it can do: goodput, deadlines, memory, recovery
+  bench soak [--requests N]
+                     3,000,000 requests with reloads, bad inputs, disconnects and slow clients: memory and open files stay
   bench control      1,000 InferenceServices on the local control plane (needs python3)
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
   simulate autoscale [--out DIR]
@@ -40,6 +43,9 @@ fn main() -> ExitCode {
         ["exercise"] => exercise::run(&root),
         ["bench", "http"] => bench::http::run(&root),
         ["bench", "wire"] => bench::wire::run(&root),
+        ["bench", "overload"] => bench::overload::run(&root),
+        ["bench", "soak"] => bench::soak::run(&root, "3000000"),
+        ["bench", "soak", "--requests", n] => bench::soak::run(&root, n),
         ["bench", "control"] => bench::control::run(&root),
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["simulate", "autoscale"] => simulate::autoscale(&root, None),

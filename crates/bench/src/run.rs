@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use coracle_base::{Clock as _, SystemClock};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -204,12 +205,15 @@ impl<'a> Session<'a> {
             load: load.clone(),
         });
         let job = Arc::new(self.job(level));
+        let until_begin = job.window_begin.saturating_duration_since(Instant::now());
+        let began = SystemClock::new().unix_time() + until_begin;
         let watched = load::run(&job, || {
             LocalSet::new().block_on(&self.runtime, self.watch(&job, &load, progress))
         });
         let (measured, server) = watched?;
         let run = Run {
             level,
+            began_unix_ms: u64::try_from(began.as_millis()).unwrap_or(u64::MAX),
             n_threads: job.n_threads,
             measured,
             server,
