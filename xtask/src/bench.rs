@@ -6,6 +6,7 @@ pub(crate) mod kernels;
 mod load;
 mod load_tool;
 pub(crate) mod overload;
+pub(crate) mod rows;
 mod server;
 pub(crate) mod soak;
 pub(crate) mod wire;

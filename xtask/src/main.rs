@@ -27,6 +27,7 @@ Commands:
   bench overload     a costly model at five times what it can do: goodput, deadlines, memory, recovery
   bench soak [--requests N]
                      3,000,000 requests with reloads, bad inputs, disconnects and slow clients: memory and open files stay
+  bench rows         a V1 request of 1,000 rows beside the floor of parsing, running and writing
   bench control      1,000 InferenceServices on the local control plane (needs python3)
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
   simulate autoscale [--out DIR]
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ["bench", "overload"] => bench::overload::run(&root),
         ["bench", "soak"] => bench::soak::run(&root, "3000000"),
         ["bench", "soak", "--requests", n] => bench::soak::run(&root, n),
+        ["bench", "rows"] => bench::rows::run(&root),
         ["bench", "control"] => bench::control::run(&root),
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["simulate", "autoscale"] => simulate::autoscale(&root, None),
