@@ -86,7 +86,7 @@ fn number(bytes: &[u8]) -> Option<(f64, &[u8])> {
     }
     let (rest, n_decimals) = match rest {
         [b'.', decimals @ ..] => {
-            let rest = read_digits(decimals, &mut mantissa)?;
+            let rest = read_decimals(decimals, &mut mantissa)?;
             (rest, decimals.len().checked_sub(rest.len())?)
         }
         _ => (rest, 0),
@@ -117,6 +117,42 @@ fn read_digits<'a>(bytes: &'a [u8], mantissa: &mut u64) -> Option<&'a [u8]> {
         rest = tail;
     }
     (rest.len() < bytes.len()).then_some(rest)
+}
+
+/// Reads at least one digit, eight at a time where there are so many: computed numbers have 15 or more after the point.
+#[inline]
+fn read_decimals<'a>(bytes: &'a [u8], mantissa: &mut u64) -> Option<&'a [u8]> {
+    let mut rest = bytes;
+    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+        let Some(value) = eight_digits(u64::from_le_bytes(*chunk)) else {
+            break;
+        };
+        *mantissa = mantissa.saturating_mul(100_000_000).saturating_add(value);
+        rest = tail;
+    }
+    if rest.len() < bytes.len() && !matches!(rest, [b'0'..=b'9', ..]) {
+        return Some(rest);
+    }
+    read_digits(rest, mantissa)
+}
+
+/// Returns the number that eight characters write, the first in the lowest byte; `None` if one is no digit.
+///
+/// Neighbours are joined three times: digits to pairs, pairs to fours, fours to eight (D. Lemire, "Quickly parsing eight digits", 2018).
+#[inline]
+fn eight_digits(characters: u64) -> Option<u64> {
+    const HIGH: u64 = 0xF0F0_F0F0_F0F0_F0F0;
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    // A digit stays one of the characters 0x30 to 0x3F when six is added to it.
+    let raised = characters.wrapping_add(0x0606_0606_0606_0606);
+    if characters & HIGH != ZEROS || raised & HIGH != ZEROS {
+        return None;
+    }
+    let digits = characters.wrapping_sub(ZEROS);
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let first = (pairs & 0x0000_00FF_0000_00FF).wrapping_mul(0x000F_4240_0000_0064);
+    let second = ((pairs >> 16) & 0x0000_00FF_0000_00FF).wrapping_mul(0x0000_2710_0000_0001);
+    Some(first.wrapping_add(second) >> 32)
 }
 
 /// Returns what comes after an exponent.
@@ -221,6 +257,22 @@ mod tests {
                     expected(&text).map(f64::to_bits),
                     "{text}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn eight_digits_are_a_number_and_other_characters_none() {
+        for number in [0, 1, 12_345_678, 99_999_999, 10_000_001, 90_807_060] {
+            let text = format!("{number:08}");
+            let characters = u64::from_le_bytes(text.as_bytes().try_into().unwrap());
+            assert_eq!(eight_digits(characters), Some(number));
+            for position in 0..8 {
+                for other in (0..=255_u8).filter(|byte| !byte.is_ascii_digit()) {
+                    let mut bytes = characters.to_le_bytes();
+                    bytes[position] = other;
+                    assert_eq!(eight_digits(u64::from_le_bytes(bytes)), None, "{bytes:?}");
+                }
             }
         }
     }
