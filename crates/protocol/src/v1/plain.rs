@@ -227,6 +227,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::as_conversions, reason = "any number will do")]
     fn random_numbers_are_those_of_the_general_reader() {
         let mut state = 1_u64;
         let mut bits = || {
