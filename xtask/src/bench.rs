@@ -9,6 +9,7 @@ pub(crate) mod overload;
 pub(crate) mod rows;
 mod server;
 pub(crate) mod soak;
+pub(crate) mod tool;
 pub(crate) mod wire;
 
 /// Returns the median of `values`; 0 if there are none.

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check`, `tidy`, `bench http`, `bench kernels`, `simulate autoscale`.
+//! Developer commands: `cargo xtask check`, `tidy`, `bench`, `simulate autoscale`.
 //!
 //! Start at [`main`]; each command is a module. Nothing here is part of the product.
 #![expect(
@@ -24,6 +24,7 @@ Commands:
   exercise           KServe's workflow with kubectl, curl, an S3 server and the kserve SDK (needs kubectl, python3)
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
   bench wire         V2 with binary tensors and gRPC beside a bare echo over the same protocol (needs wrk)
+  bench tool         `coracle bench` beside wrk, against the same server (needs wrk)
   bench overload     a costly model at five times what it can do: goodput, deadlines, memory, recovery
   bench soak [--requests N]
                      3,000,000 requests with reloads, bad inputs, disconnects and slow clients: memory and open files stay
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ["exercise"] => exercise::run(&root),
         ["bench", "http"] => bench::http::run(&root),
         ["bench", "wire"] => bench::wire::run(&root),
+        ["bench", "tool"] => bench::tool::run(&root),
         ["bench", "overload"] => bench::overload::run(&root),
         ["bench", "soak"] => bench::soak::run(&root, "3000000"),
         ["bench", "soak", "--requests", n] => bench::soak::run(&root, n),
