@@ -235,7 +235,11 @@ fn write_model(root: &Path) -> Result<PathBuf> {
             tree["id"] = json!(index);
             // No two trees alike: equal splits would be looked up once for all.
             let factor = 1.0 + index as f64 * 1e-4;
-            for split in tree["split_conditions"].as_array_mut().into_iter().flatten() {
+            for split in tree["split_conditions"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+            {
                 *split = json!(split.as_f64().unwrap_or(0.0) * factor);
             }
             tree
