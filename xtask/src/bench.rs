@@ -4,7 +4,12 @@ pub(crate) mod control;
 pub(crate) mod http;
 pub(crate) mod kernels;
 mod load;
+mod load_tool;
+pub(crate) mod overload;
+pub(crate) mod rows;
 mod server;
+pub(crate) mod soak;
+pub(crate) mod tool;
 pub(crate) mod wire;
 
 /// Returns the median of `values`; 0 if there are none.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command;
+use crate::{bench, command};
 
 /// Programs the exercise drives, with an argument that makes each end at once.
 const TOOLS: [(&str, &[&str]); 4] = [
@@ -25,6 +25,9 @@ const SCRIPTS: [&str; 6] = [
     "runtimes.py",
     "observe.py",
 ];
+
+/// Requests of the short soak at the end.
+const SOAK_REQUESTS: u64 = 30_000;
 
 /// Installs what the exercise needs; returns the Python interpreter that has it.
 ///
@@ -68,7 +71,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         run.arg(target.join("debug/coracle")).arg(&watcher);
         command::run(&mut run)?;
     }
-    Ok(())
+    let coracle = target.join("debug/coracle");
+    bench::soak::soak(root, &coracle, &target.join("exercise/soak"), SOAK_REQUESTS)
 }
 
 /// Builds the kube-rs client, which is no part of the workspace: its many packages are the exercise's alone.

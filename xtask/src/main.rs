@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check`, `tidy`, `bench http`, `bench kernels`, `simulate autoscale`, `dashboard`.
+//! Developer commands: `cargo xtask check`, `tidy`, `bench`, `simulate autoscale`, `dashboard`.
 //!
 //! Start at [`main`]; each command is a module. Nothing here is part of the product.
 #![expect(
@@ -26,6 +26,11 @@ Commands:
   dashboard          write docs/grafana/coracle.json, the Grafana dashboard of the metrics that there are
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
   bench wire         V2 with binary tensors and gRPC beside a bare echo over the same protocol (needs wrk)
+  bench tool         `coracle bench` beside wrk, against the same server (needs wrk)
+  bench overload     a costly model at five times what it can do: goodput, deadlines, memory, recovery
+  bench soak [--requests N]
+                     3,000,000 requests with reloads, bad inputs, disconnects and slow clients: memory and open files stay
+  bench rows         a V1 request of 1,000 rows beside the floor of parsing, running and writing
   bench control      1,000 InferenceServices on the local control plane (needs python3)
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
   simulate autoscale [--out DIR]
@@ -43,6 +48,11 @@ fn main() -> ExitCode {
         ["dashboard"] => dashboard::write(&root),
         ["bench", "http"] => bench::http::run(&root),
         ["bench", "wire"] => bench::wire::run(&root),
+        ["bench", "tool"] => bench::tool::run(&root),
+        ["bench", "overload"] => bench::overload::run(&root),
+        ["bench", "soak"] => bench::soak::run(&root, "3000000"),
+        ["bench", "soak", "--requests", n] => bench::soak::run(&root, n),
+        ["bench", "rows"] => bench::rows::run(&root),
         ["bench", "control"] => bench::control::run(&root),
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["simulate", "autoscale"] => simulate::autoscale(&root, None),

@@ -282,6 +282,7 @@ impl Worker {
 /// Asks again and again over one connection.
 async fn closed(worker: Rc<Worker>) {
     let mut slot = None;
+    tokio::time::sleep_until(worker.job.begin).await;
     loop {
         let due = Instant::now();
         if !worker.admits(due) {

@@ -13,6 +13,8 @@ use crate::{Arrivals, Measured, ServerShare, Target};
 pub struct Run {
     /// The load.
     pub level: Level,
+    /// When measuring began, in milliseconds since 1970.
+    pub began_unix_ms: u64,
     /// Threads that made it.
     pub n_threads: usize,
     /// What the client saw.
@@ -100,6 +102,7 @@ impl Run {
         };
         json!({
             "load": load,
+            "began_unix_ms": self.began_unix_ms,
             "threads": self.n_threads,
             "seconds": measured.window.as_secs_f64(),
             "answered": measured.n_ok,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use coracle_base::{Clock as _, SystemClock};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use crate::plan::{Level, Plan, Sweep};
 use crate::record::SLOTS_MAX;
 use crate::report::{Report, Run, SloAnswer};
 use crate::server::{Asker, ServerShare, Totals};
-use crate::slo::{Search, Slo};
+use crate::slo::{Search, Slo, Verdict};
 use crate::{BenchError, Progress, Target};
 
 /// How often progress is told.
@@ -27,6 +28,9 @@ const SLOT_MIN: Duration = Duration::from_millis(100);
 const START: Duration = Duration::from_millis(10);
 /// A search ends when what the server kept and what it did not are so close.
 const SEARCH_PRECISION: f64 = 0.05;
+
+/// Where one request in a hundred is handed on later than this share of the objective, what breaks it may be this machine.
+const LAG_SHARE_MAX: f64 = 0.5;
 
 /// Runs `plan` and returns what was measured; `progress` is told how far it is.
 ///
@@ -137,7 +141,12 @@ impl<'a> Session<'a> {
         while let Some(rate) = search.next() {
             let mut run = self.run_level(Level::Rate(rate), None, progress)?;
             run.broken = slo.broken_by(rate, &run.measured);
-            search.record(run.broken.is_none());
+            let is_late = run.lag_p99_us() > slo.latency.as_secs_f64() * 1e6 * LAG_SHARE_MAX;
+            search.record(match &run.broken {
+                None => Verdict::Kept,
+                Some(_) if is_late => Verdict::Unclear,
+                Some(_) => Verdict::Broken,
+            });
             report.runs.push(run);
         }
         report.slo = Some(SloAnswer {
@@ -196,12 +205,15 @@ impl<'a> Session<'a> {
             load: load.clone(),
         });
         let job = Arc::new(self.job(level));
+        let until_begin = job.window_begin.saturating_duration_since(Instant::now());
+        let began = SystemClock::new().unix_time() + until_begin;
         let watched = load::run(&job, || {
             LocalSet::new().block_on(&self.runtime, self.watch(&job, &load, progress))
         });
         let (measured, server) = watched?;
         let run = Run {
             level,
+            began_unix_ms: u64::try_from(began.as_millis()).unwrap_or(u64::MAX),
             n_threads: job.n_threads,
             measured,
             server,

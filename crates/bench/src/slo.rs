@@ -124,17 +124,33 @@ fn parse_latency(text: &str) -> Option<Duration> {
     (!time.is_zero()).then_some(time)
 }
 
+/// What came of trying a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The objective was kept.
+    Kept,
+    /// It was not.
+    Broken,
+    /// It was not, but this machine was too busy to send in time.
+    Unclear,
+}
+
 /// The search: doubles the rate until the objective breaks, then halves the gap between what it kept and what it broke.
 ///
-/// A rate that breaks the objective is tried a second time before it is believed: one hiccup of the machine is not the server's limit.
+/// A rate that breaks the objective is tried a second time before that is believed, and more often where it is unclear: a hiccup of the
+/// machine is not the server's limit.
 #[derive(Clone, Debug)]
 pub struct Search {
     next: f64,
     kept: Option<f64>,
     broken: Option<f64>,
-    is_second_try: bool,
+    /// Tries of the rate so far, and those of them that are clear.
+    n_tries: (u32, u32),
     precision: f64,
 }
+
+/// So many clear tries, or tries of any kind, are believed.
+const TRIES_MAX: (u32, u32) = (5, 2);
 
 /// Rates below this are not searched.
 const RATE_MIN: f64 = 0.5;
@@ -149,7 +165,7 @@ impl Search {
             next: rate.clamp(RATE_MIN, RATE_MAX),
             kept: None,
             broken: None,
-            is_second_try: false,
+            n_tries: (0, 0),
             precision: precision.max(1e-3),
         }
     }
@@ -166,13 +182,15 @@ impl Search {
         (!is_off).then_some(self.next)
     }
 
-    /// Takes in whether the rate of [`Search::next`] kept the objective.
-    pub fn record(&mut self, is_kept: bool) {
-        if !is_kept && !self.is_second_try {
-            self.is_second_try = true;
+    /// Takes in what came of the rate of [`Search::next`].
+    pub fn record(&mut self, verdict: Verdict) {
+        let is_kept = verdict == Verdict::Kept;
+        self.n_tries.0 += 1;
+        self.n_tries.1 += u32::from(verdict == Verdict::Broken);
+        if !is_kept && self.n_tries.0 < TRIES_MAX.0 && self.n_tries.1 < TRIES_MAX.1 {
             return;
         }
-        self.is_second_try = false;
+        self.n_tries = (0, 0);
         if is_kept {
             self.kept = Some(self.next);
         } else {
@@ -208,7 +226,11 @@ mod tests {
         let mut search = Search::new(start, 0.05);
         let mut n_trials = 0;
         while let Some(rate) = search.next() {
-            search.record(keeps(rate));
+            search.record(if keeps(rate) {
+                Verdict::Kept
+            } else {
+                Verdict::Broken
+            });
             n_trials += 1;
             assert!(n_trials < 100, "does not end");
         }
@@ -239,6 +261,26 @@ mod tests {
             rate <= 5_000.0 && n_trials % 5 != 0
         });
         assert!(kept.unwrap() > 4_700.0, "{kept:?}");
+    }
+
+    #[test]
+    fn what_is_unclear_is_tried_more_often() {
+        let mut search = Search::new(100.0, 0.05);
+        for verdict in [
+            Verdict::Unclear,
+            Verdict::Broken,
+            Verdict::Unclear,
+            Verdict::Unclear,
+        ] {
+            search.record(verdict);
+            assert_eq!(search.next(), Some(100.0));
+        }
+        search.record(Verdict::Kept);
+        assert_eq!((search.kept(), search.next()), (Some(100.0), Some(200.0)));
+        for _ in 0..5 {
+            search.record(Verdict::Unclear);
+        }
+        assert_eq!((search.broken(), search.next()), (Some(200.0), Some(150.0)));
     }
 
     #[test]

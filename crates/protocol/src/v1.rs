@@ -2,6 +2,7 @@
 
 mod columns;
 mod decode;
+mod plain;
 
 use coracle_model::Signature;
 use coracle_tensor::Tensor;

@@ -22,6 +22,9 @@ const LONG_RUN: Duration = Duration::from_millis(10);
 /// The most calls that a thread takes at once.
 const CALLS_MAX: usize = 256;
 
+/// A call whose answer is expected to take more than this share of its caller's time is refused, unless nothing waits.
+const TIME_SHARE_MAX: f64 = 0.75;
+
 /// A call that waits for a thread.
 pub trait PoolCall: Send {
     /// Tells whether nobody waits for its answer any more.
@@ -197,8 +200,11 @@ impl State {
             None => (0, Duration::ZERO),
         };
         let n_threads = u32::try_from(limits.n_threads).unwrap_or(u32::MAX);
-        let wait = expected / n_threads;
-        has_bytes || n_waiting >= limits.calls_max || wait > ticket.time_left
+        // Until its answer, its own run is over, too. Who would be answered at the last moment is often answered too late, and has
+        // then taken the time of others in vain: so some of the time must be left.
+        let wait = (expected / n_threads).saturating_add(ticket.expected.unwrap_or_default());
+        let is_late = n_waiting > 0 && wait > ticket.time_left.mul_f64(TIME_SHARE_MAX);
+        has_bytes || n_waiting >= limits.calls_max || is_late
     }
 
     fn push(&mut self, model: &Arc<ServedModel>, call: Box<dyn PoolCall>, ticket: Ticket) {

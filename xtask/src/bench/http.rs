@@ -10,8 +10,8 @@ use super::server::Server;
 use super::{machine, median};
 use crate::command;
 
-const PATH: &str = "/v1/models/iris:predict";
-const BODY: &str = r#"{"instances":[[5.1,3.5,1.4,0.2]]}"#;
+pub(super) const PATH: &str = "/v1/models/iris:predict";
+pub(super) const BODY: &str = r#"{"instances":[[5.1,3.5,1.4,0.2]]}"#;
 const ANSWER: &str = r#"{"predictions":[0]}"#;
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 /// Server and floor take turns this often for each number of connections.
@@ -85,7 +85,8 @@ pub(super) fn build(root: &Path) -> Result<Binaries> {
     })
 }
 
-fn write_script(root: &Path) -> Result<PathBuf> {
+/// Writes the script that makes wrk post the body.
+pub(super) fn write_script(root: &Path) -> Result<PathBuf> {
     let script = command::target_directory(root)?.join("bench-post.lua");
     let lua = format!(
         "wrk.method = \"POST\"\nwrk.body = '{BODY}'\nwrk.headers[\"content-type\"] = \"application/json\"\n"
@@ -94,7 +95,8 @@ fn write_script(root: &Path) -> Result<PathBuf> {
     Ok(script)
 }
 
-fn start_coracle(coracle: &Path, model: &Path) -> Result<Server> {
+/// Starts the server, once it answers right.
+pub(super) fn start_coracle(coracle: &Path, model: &Path) -> Result<Server> {
     let mut serve = Command::new(coracle);
     serve.arg("serve").arg(model).args(["--port", "0"]);
     let server = Server::start(&mut serve)?;

@@ -24,8 +24,10 @@ impl Server {
             .with_context(|| format!("cannot start {command:?}"))?;
         let stderr = child.stderr.take().context("no stderr")?;
         let mut lines = BufReader::new(stderr).lines();
+        let mut said = String::new();
         while let Some(line) = lines.next().transpose()? {
             let Some((_, rest)) = line.split_once("listening on http://") else {
+                said = line;
                 continue;
             };
             let address = rest.split_whitespace().next().unwrap_or(rest).parse();
@@ -34,7 +36,10 @@ impl Server {
             std::thread::spawn(move || lines.for_each(drop));
             return Ok(Self { child, address });
         }
-        bail!("{command:?} ended before it listened: {}", child.wait()?);
+        bail!(
+            "{command:?} ended before it listened: {}: {said}",
+            child.wait()?
+        );
     }
 
     /// Sends one request and returns the body of a 200 answer.
@@ -42,13 +47,28 @@ impl Server {
         post(self.address, path, body)
     }
 
+    /// Returns the number of the process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns the resident memory in KiB as the kernel counts it.
     pub(crate) fn resident_kib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().nth(1));
-        Ok(number.context("no VmRSS")?.parse()?)
+        resident_kib(self.child.id())
     }
+}
+
+/// Returns the resident memory of a process in KiB as the kernel counts it.
+pub(crate) fn resident_kib(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    Ok(number.context("no VmRSS")?.parse()?)
+}
+
+/// Returns how many files and sockets a process has open.
+pub(crate) fn open_files(process: u32) -> Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{process}/fd"))?.count())
 }
 
 impl Drop for Server {

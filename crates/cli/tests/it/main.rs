@@ -4,6 +4,8 @@
     reason = "a test stops where something is not as expected"
 )]
 
+mod bench;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ use serde::de::{
 };
 
 use super::columns::{ColumnLimits, ColumnsSeed};
+use super::plain;
 use crate::error::quoted;
 use crate::number::{ElementSeed, Place};
 use crate::parameters::{Parameters, choose_outputs};
@@ -26,6 +27,11 @@ use crate::{Call, DecodeContext, Layout, RequestError};
 /// one table.
 pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
     let target = target(ctx)?;
+    if let Target::Matrix(rows) = target
+        && let Some(values) = plain::rows(body, rows.n_columns, rows.elements_max)
+    {
+        return table_call(values, rows, choose_outputs(ctx, None)?);
+    }
     if body.iter().all(u8::is_ascii_whitespace) {
         let message = "the request body is empty; send JSON such as {\"instances\": [[1.0, 2.0]]}";
         return Err(RequestError::invalid(message));
@@ -49,10 +55,10 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
             (columns, n_rows)
         }
         (Instances::Matrix(values), Target::Matrix(rows)) => {
-            let n_rows = values.len().checked_div(rows.n_columns).unwrap_or(0);
-            let table = Tensor::try_new(vec![n_rows, rows.n_columns], Values::F64(values))
-                .map_err(|error| RequestError::invalid(error.to_string()))?;
-            (vec![table], n_rows)
+            return Ok(Call {
+                layout: request.layout,
+                ..table_call(values, rows, outputs)?
+            });
         }
         (Instances::Matrix(_), Target::Columns(_)) => {
             return Err(RequestError::invalid("the instances are no columns"));
@@ -65,6 +71,23 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
         layout: request.layout,
         timeout: request.parameters.timeout(),
         priority: request.parameters.priority(),
+        ..Call::default()
+    })
+}
+
+/// Returns the call of a model with one table.
+fn table_call(
+    values: Vec<f64>,
+    rows: RowsLimits<'_>,
+    outputs: Vec<usize>,
+) -> Result<Call, RequestError> {
+    let n_rows = values.len().checked_div(rows.n_columns).unwrap_or(0);
+    let table = Tensor::try_new(vec![n_rows, rows.n_columns], Values::F64(values))
+        .map_err(|error| RequestError::invalid(error.to_string()))?;
+    Ok(Call {
+        inputs: vec![table],
+        outputs,
+        n_rows,
         ..Call::default()
     })
 }

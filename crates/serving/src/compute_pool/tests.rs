@@ -204,6 +204,25 @@ fn queues_are_bounded_by_calls_bytes_and_time() {
 }
 
 #[test]
+fn who_would_be_answered_at_the_last_moment_is_refused_at_once() {
+    let bench = Bench::new(LIMITS);
+    let (model, other) = (model(), model());
+    let gates = [
+        bench.hold(&model, "held", ticket(0, SHORT)),
+        bench.hold(&other, "held", ticket(0, SHORT)),
+    ];
+    assert_eq!([bench.next(), bench.next()], ["held", "held"]);
+    // Alone a call may take all of its time, which is ten seconds.
+    assert_eq!(bench.refused(&other, ticket(0, LONG * 9)), None);
+    assert_eq!(bench.refused(&model, ticket(0, LONG * 7)), None);
+    // Behind seven seconds of others a short one fits, and one of a second does not.
+    assert_eq!(bench.refused(&model, ticket(0, SHORT)), None);
+    let full = Some(Refusal::PoolFull);
+    assert_eq!(bench.refused(&model, ticket(0, LONG)), full);
+    drop(gates);
+}
+
+#[test]
 fn what_is_queued_for_a_model_runs_together() {
     let bench = Bench::new(LIMITS);
     let (model, runs) = adder(BatchSettings::opportunistic());
