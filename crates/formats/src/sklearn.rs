@@ -31,6 +31,7 @@ mod neighbors;
 mod network;
 mod numbers;
 mod numeric;
+mod objects;
 mod pipeline;
 mod preprocessing;
 mod process;
@@ -79,11 +80,11 @@ pub(crate) fn read_skops(bytes: &[u8]) -> Result<Graph, coracle_pickle::Error> {
     coracle_pickle::read_skops(bytes, &TABLE, &Limits::default())
 }
 
-/// Converts the value of a file.
+/// Converts the value of a file; the object called `object`, where it holds several.
 ///
 /// # Errors
 /// Kind `Unsupported` for what is not served, naming it and its place; `Malformed` where attributes contradict
 /// each other.
-pub(crate) fn convert(graph: &Graph) -> Result<Converted, LoadError> {
-    convert::root(graph)
+pub(crate) fn convert(graph: &Graph, object: Option<&str>) -> Result<Converted, LoadError> {
+    convert::root(graph, object)
 }
