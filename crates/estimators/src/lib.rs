@@ -7,6 +7,7 @@
 mod boosted;
 mod categorical;
 mod categories;
+mod category_codes;
 mod category_features;
 mod centers;
 mod chain;
@@ -56,6 +57,7 @@ pub use boosted::{
 };
 pub use categorical::CategoryScores;
 pub use categories::{Categories, Category, shown_names};
+pub use category_codes::WithCodes;
 pub use category_features::{
     AboveBorder, CategoryFeatures, Combination, Indicator, Statistic, StatisticCounts,
     StatisticKind, StatisticTable, WithCategories,
