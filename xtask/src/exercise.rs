@@ -17,12 +17,13 @@ const TOOLS: [(&str, &[&str]); 4] = [
 ];
 
 /// What is run, each against a server of its own: the newcomer's exercise, then what goes beyond it.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     "exercise.py",
     "scaling.py",
     "wire.py",
     "runtimes.py",
     "observe.py",
+    "pipelines.py",
 ];
 
 /// Installs what the exercise needs; returns the Python interpreter that has it.
