@@ -24,6 +24,7 @@ mod hist_boosting;
 mod importance;
 mod imputation;
 mod isolation;
+mod keyed;
 mod labels;
 mod linear;
 mod manifold;

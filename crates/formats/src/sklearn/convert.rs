@@ -5,8 +5,8 @@ use coracle_pickle::{Graph, Node, NodeId};
 
 use super::fitted::Fitted;
 use super::{
-    Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, linear,
-    numeric, objects, pipeline, preprocessing, text, tree,
+    Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, keyed,
+    linear, numeric, objects, pipeline, preprocessing, text, tree,
 };
 
 /// An estimator and its description.
@@ -136,6 +136,7 @@ pub(super) fn estimator(
             columns::column_transformer(fitted)?
         }
         "sklearn.pipeline.FeatureUnion" => columns::feature_union(fitted)?,
+        keyed::CLASS => keyed::convert(fitted)?,
         "sklearn.feature_extraction.text.CountVectorizer" => text::count(fitted)?,
         "sklearn.feature_extraction.text.TfidfVectorizer" => text::tfidf(fitted)?,
         "sklearn.feature_extraction.text.HashingVectorizer" => text::hashing(fitted)?,
