@@ -166,7 +166,20 @@ pub(super) fn estimator(
 }
 
 fn unsupported(fitted: &Fitted<'_>, class: &str) -> LoadError {
-    let message = format!("scikit-learn class '{class}' is not supported");
+    let why = match class.rsplit('.').next().unwrap_or(class) {
+        "AgglomerativeClustering"
+        | "ClassicalMDS"
+        | "DBSCAN"
+        | "HDBSCAN"
+        | "MDS"
+        | "OPTICS"
+        | "SpectralClustering"
+        | "SpectralEmbedding"
+        | "TSNE" => ": it has no answers for new rows",
+        "FeatureHasher" | "MultiLabelBinarizer" => ": its rows are lists of any length",
+        _ => "",
+    };
+    let message = format!("scikit-learn class '{class}' is not supported{why}");
     let error = LoadError::new(LoadErrorKind::Unsupported, message);
     match fitted.place.as_str() {
         "" => error,

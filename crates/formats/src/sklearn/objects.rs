@@ -35,10 +35,13 @@ pub(super) fn choose(graph: &Graph, name: Option<&str>) -> Result<Chosen, LoadEr
                 id: root,
                 facts: Vec::new(),
             }),
-            Some(name) => Err(unsupported(format!(
-                "there is no object {name:?}: the file holds {} alone",
-                describe::kind_of(graph.node(root))
-            ))),
+            Some(name) => {
+                let what = class_of(graph, root);
+                let what = what.unwrap_or_else(|| describe::kind_of(graph.node(root)));
+                Err(unsupported(format!(
+                    "there is no object {name:?}: the file holds one object, {what}"
+                )))
+            }
         };
     };
     let found: Vec<&(String, NodeId)> = match name {
