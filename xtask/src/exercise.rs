@@ -24,6 +24,7 @@ const SCRIPTS: [&str; 6] = [
     "wire.py",
     "runtimes.py",
     "observe.py",
+    "pipelines.py",
 ];
 
 /// Requests of the short soak at the end.

@@ -91,6 +91,10 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(crate) method: Option<MethodArgument>,
 
+    /// The object to serve of a file that holds several: a key of its dict, or a place in its tuple
+    #[arg(long, value_name = "NAME")]
+    pub(crate) object: Option<String>,
+
     /// Who says which models are loaded: the start alone, or requests too (/v2/repository/models/M/load and unload)
     #[arg(long, value_enum, default_value = "none", value_name = "MODE")]
     pub(crate) model_control: ModelControlArgument,
@@ -484,6 +488,10 @@ pub(crate) struct InspectArguments {
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
 
+    /// The object to show of a file that holds several: a key of its dict, or a place in its tuple
+    #[arg(long, value_name = "NAME")]
+    pub(crate) object: Option<String>,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -498,6 +506,7 @@ pub(crate) enum MethodArgument {
     PredictLogProba,
     DecisionFunction,
     Transform,
+    ScoreSamples,
 }
 
 impl From<MethodArgument> for Method {
@@ -508,6 +517,7 @@ impl From<MethodArgument> for Method {
             MethodArgument::PredictLogProba => Self::PredictLogProba,
             MethodArgument::DecisionFunction => Self::DecisionFunction,
             MethodArgument::Transform => Self::Transform,
+            MethodArgument::ScoreSamples => Self::ScoreSamples,
         }
     }
 }

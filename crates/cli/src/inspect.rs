@@ -41,7 +41,11 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
                 version: *version,
                 others: others.copied().collect(),
             });
-            let model = load(&file.path, &LoadOptions::default(), &clock)?.model;
+            let options = LoadOptions {
+                object: arguments.object.clone(),
+                ..LoadOptions::default()
+            };
+            let model = load(&file.path, &options, &clock)?.model;
             if arguments.json {
                 documents.push(document(&file, numbers.as_ref(), model.as_ref()));
             } else {

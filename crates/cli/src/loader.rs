@@ -126,6 +126,7 @@ impl Loader for StorageLoader {
         progress(LogSource::Serve, "loading the model");
         let options = LoadOptions {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
+            object: revision.source.environment.get("CORACLE_OBJECT").cloned(),
         };
         let (loaded, path) = find_model(&assembly)
             .and_then(|path| {

@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
     let repository = ModelRepository::new(
         config.sources.clone(),
         config.rules.clone(),
-        config.options,
+        config.options.clone(),
         gateway.server.n_workers,
         (log.clone(), Arc::clone(&clock)),
     );
@@ -144,7 +144,10 @@ impl ServeConfig {
         Ok(Self {
             sources,
             rules,
-            options: LoadOptions { default_method },
+            options: LoadOptions {
+                default_method,
+                object: arguments.object.clone(),
+            },
             is_explicit,
             poll: arguments.poll,
             gateway,

@@ -231,6 +231,7 @@ impl Boosted {
         let shape = match width {
             Width::Scalar => vec![n_rows],
             Width::Columns(n_columns) => vec![n_rows, n_columns],
+            Width::Outputs(n_outputs, width) => vec![n_rows, n_outputs, width],
         };
         Tensor::try_new(shape, values).map_err(table::internal)
     }

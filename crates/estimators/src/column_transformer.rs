@@ -270,7 +270,7 @@ fn block_output(block: &Block, specs: &[ColumnSpec]) -> Result<Vec<ColumnKind>, 
         .filter(|spec| spec.method == Method::Transform)
         .find_map(|spec| match spec.width {
             Width::Columns(width) => Some(width),
-            Width::Scalar => None,
+            Width::Scalar | Width::Outputs(..) => None,
         });
     let width = width
         .ok_or_else(|| SpecError::new(format!("'{}' does not transform to a table", block.name)))?;

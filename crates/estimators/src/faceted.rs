@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle_model::{
     Accepts, ColumnSpec, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width,
 };
-use coracle_tensor::{DType, Rows, Table, Tensor};
+use coracle_tensor::{DType, Rows, Table, Tensor, Values};
 
 use crate::spec_error::SpecError;
 use crate::table_fn::{TableFn, common_accepts, common_columns, rows_of};
@@ -28,6 +28,8 @@ pub enum Choice {
 #[derive(Debug)]
 enum Answer {
     Values(Arc<dyn TableFn>),
+    /// Whole numbers.
+    Integers(Arc<dyn TableFn>),
     Classes {
         function: Arc<dyn TableFn>,
         labels: Labels,
@@ -73,6 +75,41 @@ impl Facet {
                 "{} has {n_columns} columns, expected one",
                 method.as_str()
             ))),
+        }
+    }
+
+    /// Returns a method that answers a table of doubles for each of several outputs.
+    ///
+    /// # Errors
+    /// [`SpecError`] if `function` gives another number of columns than outputs times width.
+    pub fn outputs(
+        method: Method,
+        function: Arc<dyn TableFn>,
+        [n_outputs, width]: [usize; 2],
+    ) -> Result<Self, SpecError> {
+        if n_outputs.checked_mul(width) != Some(function.n_columns()) {
+            let n_columns = function.n_columns();
+            return Err(SpecError::new(format!(
+                "{n_columns} columns for {n_outputs} outputs of {width}"
+            )));
+        }
+        Ok(Self::values(
+            method,
+            function,
+            Width::Outputs(n_outputs, width),
+        ))
+    }
+
+    /// Returns a method that answers a table of integers; `function` gives whole numbers.
+    #[must_use]
+    pub fn integers(method: Method, function: Arc<dyn TableFn>) -> Self {
+        Self {
+            spec: MethodSpec {
+                method,
+                dtype: DType::I64,
+                width: Width::Columns(function.n_columns()),
+            },
+            answer: Answer::Integers(function),
         }
     }
 
@@ -231,6 +268,7 @@ impl Facet {
     fn n_features(&self) -> usize {
         match &self.answer {
             Answer::Values(function)
+            | Answer::Integers(function)
             | Answer::Classes { function, .. }
             | Answer::ClassTable { function, .. } => function.n_features(),
             Answer::Columns(estimators) => estimators.first().map_or(0, |e| e.n_features()),
@@ -245,6 +283,7 @@ impl Facet {
     fn accepts(&self) -> Accepts {
         match &self.answer {
             Answer::Values(function)
+            | Answer::Integers(function)
             | Answer::Classes { function, .. }
             | Answer::ClassTable { function, .. } => function.accepts(),
             Answer::Columns(estimators) => {
@@ -261,6 +300,7 @@ impl Facet {
     fn memory_bytes(&self) -> usize {
         match &self.answer {
             Answer::Values(function)
+            | Answer::Integers(function)
             | Answer::Classes { function, .. }
             | Answer::ClassTable { function, .. } => function.memory_bytes(),
             Answer::Columns(estimators) => estimators.iter().map(|e| e.memory_bytes()).sum(),
@@ -272,6 +312,7 @@ impl Facet {
     fn kinds(&self) -> Result<Option<Vec<ColumnSpec>>, SpecError> {
         let columns = match &self.answer {
             Answer::Values(function)
+            | Answer::Integers(function)
             | Answer::Classes { function, .. }
             | Answer::ClassTable { function, .. } => function.columns(),
             Answer::Columns(estimators) => {
@@ -299,7 +340,20 @@ impl Facet {
                 match self.spec.width {
                     Width::Scalar => Ok(table::column(values)),
                     Width::Columns(n_columns) => table::matrix(values, n_rows, n_columns),
+                    Width::Outputs(n_outputs, width) => {
+                        let shape = vec![n_rows, n_outputs, width];
+                        Tensor::try_new(shape, Values::F64(values)).map_err(table::internal)
+                    }
                 }
+            }
+            Answer::Integers(function) => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "whole numbers; the cast saturates"
+                )]
+                let integers = function.apply_table(table)?.into_iter().map(|x| x as i64);
+                let shape = vec![n_rows, function.n_columns()];
+                Tensor::try_new(shape, Values::I64(integers.collect())).map_err(table::internal)
             }
             Answer::Classes {
                 function,
@@ -330,21 +384,7 @@ impl Facet {
                     .collect();
                 shaped(labels.take(&indices), n_rows, starts.len() - 1)
             }
-            Answer::Columns(estimators) => {
-                let mut columns = Vec::with_capacity(estimators.len());
-                for estimator in estimators {
-                    let predicted = estimator.run_table(self.spec.method, table)?;
-                    let (_, values) = predicted.into_parts();
-                    columns.push(Labels::new(values));
-                }
-                let by_row = (0..n_rows)
-                    .flat_map(|row| (0..estimators.len()).map(move |c| c * n_rows + row));
-                let joined = Labels::joined(columns).ok_or_else(|| {
-                    RunError::new(RunErrorKind::Internal, "predictions differ in datatype")
-                })?;
-                let indices: Vec<usize> = by_row.collect();
-                shaped(joined.take(&indices), n_rows, estimators.len())
-            }
+            Answer::Columns(estimators) => side_by_side(estimators, self.spec.method, table),
             Answer::Delegated { before, estimator } => match before {
                 Some(before) => {
                     let between = before.apply_table(table)?;
@@ -354,6 +394,26 @@ impl Facet {
             },
         }
     }
+}
+
+/// Returns the answers of several estimators as the columns of one table.
+fn side_by_side(
+    estimators: &[Arc<dyn Estimator>],
+    method: Method,
+    table: &Table<'_>,
+) -> Result<Tensor, RunError> {
+    let n_rows = table.n_rows();
+    let mut columns = Vec::with_capacity(estimators.len());
+    for estimator in estimators {
+        let predicted = estimator.run_table(method, table)?;
+        let (_, values) = predicted.into_parts();
+        columns.push(Labels::new(values));
+    }
+    let by_row = (0..n_rows).flat_map(|row| (0..estimators.len()).map(move |c| c * n_rows + row));
+    let joined = Labels::joined(columns)
+        .ok_or_else(|| RunError::new(RunErrorKind::Internal, "predictions differ in datatype"))?;
+    let indices: Vec<usize> = by_row.collect();
+    shaped(joined.take(&indices), n_rows, estimators.len())
 }
 
 /// Returns the values of `tensor` as a table.

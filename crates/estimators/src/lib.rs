@@ -7,6 +7,7 @@
 mod boosted;
 mod categorical;
 mod categories;
+mod category_codes;
 mod category_features;
 mod centers;
 mod chain;
@@ -15,21 +16,25 @@ mod column_imputer;
 mod column_transformer;
 mod columnwise;
 mod faceted;
+mod factors;
 mod gaussian;
 mod imputation;
 mod imputer;
 mod initial;
 mod isotonic;
 mod kernel;
+mod keyed;
 mod labels;
 mod linalg;
 mod linear;
 mod link;
+mod manifold;
 mod metric;
 mod neighbors;
 mod network;
 mod one_hot;
 mod ordinal;
+mod outputs;
 mod pipeline;
 mod process;
 mod projection;
@@ -37,6 +42,7 @@ mod regressor;
 mod rowwise;
 mod rules;
 mod scaler;
+mod sketch;
 mod spec_error;
 mod special;
 mod spline;
@@ -52,6 +58,7 @@ pub use boosted::{
 };
 pub use categorical::CategoryScores;
 pub use categories::{Categories, Category, shown_names};
+pub use category_codes::WithCodes;
 pub use category_features::{
     AboveBorder, CategoryFeatures, Combination, Indicator, Statistic, StatisticCounts,
     StatisticKind, StatisticTable, WithCategories,
@@ -63,6 +70,7 @@ pub use column_imputer::{ColumnImputer, Fill, ImputedColumn, Marker};
 pub use column_transformer::{Block, BlockAction, ColumnTransformer};
 pub use columnwise::{BinEncoding, ColumnOperation, Columnwise};
 pub use faceted::{Choice, Facet, Faceted};
+pub use factors::{FactorRule, Factors};
 pub use gaussian::{Factor, GaussianSpec, Gaussians, LogNormalized, LogSum};
 pub use imputation::{
     ImputationStep, IterativeImputer, IterativeImputerSpec, KnnImputer, KnnImputerSpec,
@@ -72,10 +80,12 @@ pub use imputer::{ImputerSpec, MissingMarker, SimpleImputer};
 pub use initial::{Initial, InitialLink, InitialScorer, ProbabilityMargin};
 pub use isotonic::{Isotonic, OutOfBounds};
 pub use kernel::{Kernel, KernelMap, KernelMapSpec};
+pub use keyed::{Keyed, KeyedColumn};
 pub use labels::Labels;
 pub use linalg::{inverse, multiply, solve};
 pub use linear::LinearScorer;
 pub use link::Link;
+pub use manifold::{CenteredSimilarities, Density, DensityKernel, NeighborMap, NeighborMaps};
 pub use metric::Metric;
 pub use neighbors::{
     LocalOutliers, NeighborAnswer, NeighborWeights, Neighborhood, Neighbors, Outlier, Reach,
@@ -83,6 +93,7 @@ pub use neighbors::{
 pub use network::{Activation, Layer, Network};
 pub use one_hot::{OneHotColumn, OneHotEncoder, Unknown};
 pub use ordinal::{OrdinalColumn, OrdinalScorer};
+pub use outputs::Padded;
 pub use pipeline::{Pipeline, Step};
 pub use process::{Covariance, Process, ProcessAnswer, Smoothness};
 pub use projection::{Projection, ProjectionSpec};
@@ -90,6 +101,7 @@ pub use regressor::{InverseLink, Regressor};
 pub use rowwise::{Norm, Products, RowOperation, Rowwise, Unary};
 pub use rules::{RowRule, Rule, ZeroSum};
 pub use scaler::{Scaler, ScalerStep};
+pub use sketch::{Indicators, KernelSketch, SketchPlace};
 pub use spec_error::SpecError;
 pub use special::digamma;
 pub use spline::{ColumnSplines, Extrapolation, Splines};

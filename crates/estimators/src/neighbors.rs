@@ -86,6 +86,23 @@ impl Neighborhood {
         self.data.len() / self.n_features
     }
 
+    pub(crate) fn n_features(&self) -> usize {
+        self.n_features
+    }
+
+    /// Returns the number of neighbours, where it is fixed.
+    pub(crate) fn n_nearest(&self) -> Option<usize> {
+        match self.reach {
+            Reach::Nearest(k) => Some(k),
+            Reach::Within(_) => None,
+        }
+    }
+
+    /// Returns a row of the training data.
+    pub(crate) fn row(&self, index: usize) -> &[f64] {
+        &self.data[index * self.n_features..][..self.n_features]
+    }
+
     /// Writes the distance and index of each neighbour, nearest first (or in order, within a distance).
     pub(crate) fn find(&self, row: &[f64], found: &mut Vec<(f64, usize)>) {
         found.clear();

@@ -61,7 +61,7 @@ fn transform_width(estimator: &dyn Estimator) -> Option<usize> {
     let spec = specs.find(|spec| spec.method == Method::Transform)?;
     match spec.width {
         Width::Columns(n_columns) => Some(n_columns),
-        Width::Scalar => None,
+        Width::Scalar | Width::Outputs(..) => None,
     }
 }
 

@@ -32,6 +32,7 @@ impl Regressor {
         let n_values = match width {
             Width::Scalar => 1,
             Width::Columns(n_columns) => n_columns,
+            Width::Outputs(n_outputs, width) => n_outputs * width,
         };
         assert_eq!(n_values, scorer.n_scores(), "width and scorer disagree");
         let method = MethodSpec {
@@ -92,6 +93,7 @@ impl Regressor {
         match spec.width {
             Width::Scalar => Ok(table::column(values)),
             Width::Columns(n_columns) => table::matrix(values, table.n_rows(), n_columns),
+            Width::Outputs(..) => Err(table::internal("a regressor gives no tables")),
         }
     }
 }

@@ -431,10 +431,12 @@ impl MethodOf {
     /// Returns the method, if the estimator has it.
     #[must_use]
     pub fn new(estimator: Arc<dyn Estimator>, method: Method) -> Option<Self> {
-        let spec = *estimator
-            .methods()
-            .iter()
-            .find(|spec| spec.method == method)?;
+        let mut specs = estimator.methods().iter();
+        let spec = *specs.find(|spec| spec.method == method)?;
+        // Tables of several outputs are no table.
+        if matches!(spec.width, Width::Outputs(..)) {
+            return None;
+        }
         Some(Self { estimator, spec })
     }
 }
@@ -453,6 +455,7 @@ impl TableFn for MethodOf {
         match self.spec.width {
             Width::Scalar => 1,
             Width::Columns(n_columns) => n_columns,
+            Width::Outputs(n_outputs, width) => n_outputs * width,
         }
     }
 

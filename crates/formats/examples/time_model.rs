@@ -41,6 +41,7 @@ fn run(directory: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     for file in locate_all(directory)? {
         let options = LoadOptions {
             default_method: Some(Method::PredictProba),
+            ..LoadOptions::default()
         };
         let model = load(&file.path, &options, &clock)?.model;
         let rows = std::fs::read(file.path.with_file_name("rows.npy"))?;

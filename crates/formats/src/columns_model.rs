@@ -53,7 +53,7 @@ impl ColumnsModel {
             signature: Signature {
                 inputs,
                 outputs: outputs.specs,
-                default_outputs: vec![outputs.default],
+                default_outputs: outputs.defaults,
                 columns: Some(places),
             },
             methods: outputs.methods,

@@ -13,6 +13,7 @@
 )]
 
 mod catboost;
+mod coded;
 mod columns_model;
 mod document;
 mod kind;

@@ -3,6 +3,7 @@
 //! [`Ensemble`] is what a text holds; [`boosted`] makes an estimator of it whose `predict` is what
 //! `Booster.predict` gives, in double precision.
 
+mod categories;
 mod ensemble;
 mod objective;
 mod text;
@@ -12,7 +13,7 @@ use coracle_estimators::{
     Boosted, BoostedAnswer, BoostedLink, BoostedMissing, BoostedPrecision, BoostedSpec,
 };
 use coracle_forest::{Forest, ForestSpec, LinearForest, Precision};
-use coracle_model::{Component, LoadError, LoadErrorKind, Method, Scorer};
+use coracle_model::{Component, Estimator, LoadError, LoadErrorKind, Method, Scorer};
 
 pub(crate) use ensemble::{Ensemble, is_text};
 
@@ -38,7 +39,7 @@ pub(crate) fn boosted(
     }
     let (estimator, facts) = estimator(ensemble, n_iterations, answers)?;
     Ok(Converted {
-        estimator: Box::new(estimator),
+        estimator,
         feature_names: ensemble.feature_names(),
         component: Component {
             class: "Booster".to_owned(),
@@ -57,7 +58,7 @@ pub(crate) fn estimator(
     ensemble: &Ensemble,
     n_iterations: Option<usize>,
     answers: Vec<(Method, BoostedAnswer)>,
-) -> Result<(Boosted, Vec<(String, String)>), LoadError> {
+) -> Result<(Box<dyn Estimator>, Vec<(String, String)>), LoadError> {
     let link = objective::link(&ensemble.objective, ensemble.n_scores)?;
     let (scorer, mut facts) = scorer(ensemble, n_iterations)?;
     facts.insert(0, ("objective".to_owned(), ensemble.objective.clone()));
@@ -76,6 +77,13 @@ pub(crate) fn estimator(
         answers,
     };
     let estimator = Boosted::try_new(spec).map_err(|error| malformed(error.to_string()))?;
+    let names = ensemble.feature_names();
+    let estimator = crate::coded::with_codes(
+        Box::new(estimator),
+        &ensemble.categories,
+        names.as_deref(),
+        false,
+    )?;
     Ok((estimator, facts))
 }
 

@@ -13,10 +13,12 @@ use crate::xgboost::{Converted, Ensemble};
 use crate::{catboost, document, lightgbm, mlflow, sklearn, tabular, xgboost};
 
 /// What may be chosen when a model is loaded.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// The method that answers requests which ask for none; by default the estimator's first.
     pub default_method: Option<Method>,
+    /// The object to serve of a pickle, joblib or skops file that holds several: a key of its dict, or a place in its tuple.
+    pub object: Option<String>,
 }
 
 /// A loaded model and how long its loading took.
@@ -128,7 +130,7 @@ fn load_as(
             "the file is empty",
         ));
     }
-    let (content, parsed) = read_content(bytes, class, clock)?;
+    let (content, parsed) = read_content(bytes, class, options.object.as_deref(), clock)?;
     let model = tabular::model(
         content.estimator,
         content.feature_names,
@@ -149,21 +151,27 @@ fn load_as(
 fn read_content(
     bytes: &[u8],
     class: Option<&str>,
+    object: Option<&str>,
     clock: &dyn Clock,
 ) -> Result<(Content, Duration), LoadError> {
     let parsed;
-    let content = match kind::of(bytes) {
+    let kind = kind::of(bytes);
+    if let Some(object) = object.filter(|_| !matches!(kind, FileKind::Pickle | FileKind::Zip)) {
+        let message = format!("there is no object {object:?}: the file holds one model");
+        return Err(LoadError::new(LoadErrorKind::Unsupported, message));
+    }
+    let content = match kind {
         FileKind::Pickle => {
             let graph = sklearn::read(bytes)
                 .map_err(|error| from_pickle(error, "pickle or joblib file"))?;
             parsed = clock.monotonic();
-            from_sklearn(&graph)?
+            from_sklearn(&graph, object)?
         }
         FileKind::Zip => {
             let graph =
                 sklearn::read_skops(bytes).map_err(|error| from_pickle(error, "skops file"))?;
             parsed = clock.monotonic();
-            from_sklearn(&graph)?
+            from_sklearn(&graph, object)?
         }
         FileKind::LightgbmText => {
             let text = str::from_utf8(bytes).map_err(|error| {
@@ -219,8 +227,8 @@ struct Content {
     description: Description,
 }
 
-fn from_sklearn(graph: &Graph) -> Result<Content, LoadError> {
-    let fitted = sklearn::convert(graph)?;
+fn from_sklearn(graph: &Graph, object: Option<&str>) -> Result<Content, LoadError> {
+    let fitted = sklearn::convert(graph, object)?;
     Ok(Content {
         estimator: fitted.estimator,
         feature_names: fitted.feature_names,

@@ -17,22 +17,27 @@ mod describe;
 mod discriminant;
 mod encoders;
 mod ensembles;
+mod factorization;
 mod fitted;
 mod globals;
 mod hist_boosting;
 mod importance;
 mod imputation;
 mod isolation;
+mod keyed;
 mod labels;
 mod linear;
+mod manifold;
 mod neighbors;
 mod network;
 mod numbers;
 mod numeric;
+mod objects;
 mod pipeline;
 mod preprocessing;
 mod process;
 mod selection;
+mod sketches;
 mod svm;
 mod text;
 mod transformers;
@@ -76,11 +81,11 @@ pub(crate) fn read_skops(bytes: &[u8]) -> Result<Graph, coracle_pickle::Error> {
     coracle_pickle::read_skops(bytes, &TABLE, &Limits::default())
 }
 
-/// Converts the value of a file.
+/// Converts the value of a file; the object called `object`, where it holds several.
 ///
 /// # Errors
 /// Kind `Unsupported` for what is not served, naming it and its place; `Malformed` where attributes contradict
 /// each other.
-pub(crate) fn convert(graph: &Graph) -> Result<Converted, LoadError> {
-    convert::root(graph)
+pub(crate) fn convert(graph: &Graph, object: Option<&str>) -> Result<Converted, LoadError> {
+    convert::root(graph, object)
 }

@@ -16,8 +16,8 @@ pub(crate) const INPUT: &str = "X";
 pub(crate) struct Outputs {
     pub(crate) methods: Vec<Method>,
     pub(crate) specs: Vec<TensorSpec>,
-    /// The index of the default one.
-    pub(crate) default: usize,
+    /// The indices of the default ones.
+    pub(crate) defaults: Vec<usize>,
 }
 
 impl Outputs {
@@ -30,12 +30,16 @@ impl Outputs {
         default_method: Option<Method>,
     ) -> Result<Self, LoadError> {
         let methods: Vec<Method> = estimator.methods().iter().map(|spec| spec.method).collect();
-        let default = match default_method {
-            None => 0,
-            Some(wanted) => methods
-                .iter()
-                .position(|&method| method == wanted)
-                .ok_or_else(|| lacks_method(wanted, &methods))?,
+        let defaults = match default_method {
+            // Neighbours are distances and numbers, as `kneighbors` answers.
+            None if methods.first() == Some(&Method::NeighborDistances) => {
+                (0..methods.len()).collect()
+            }
+            None => vec![0],
+            Some(wanted) => {
+                let position = methods.iter().position(|&method| method == wanted);
+                vec![position.ok_or_else(|| lacks_method(wanted, &methods))?]
+            }
         };
         let class_names = estimator.class_names();
         let specs = estimator.methods().iter();
@@ -44,7 +48,7 @@ impl Outputs {
                 .map(|spec| output_spec(spec, class_names.as_deref()))
                 .collect(),
             methods,
-            default,
+            defaults,
         })
     }
 }
@@ -108,7 +112,7 @@ impl TabularModel {
                 accepts_integers: false,
             }],
             outputs: outputs.specs,
-            default_outputs: vec![outputs.default],
+            default_outputs: outputs.defaults,
             columns: None,
         };
         Ok(Self {
@@ -156,8 +160,10 @@ fn lacks_method(wanted: Method, methods: &[Method]) -> LoadError {
 /// Returns a method as an output, whose columns are named where they are classes.
 fn output_spec(spec: &MethodSpec, class_names: Option<&[String]>) -> TensorSpec {
     let mut shape = vec![None];
-    if let Width::Columns(n_columns) = spec.width {
-        shape.push(Some(n_columns));
+    match spec.width {
+        Width::Scalar => {}
+        Width::Columns(n_columns) => shape.push(Some(n_columns)),
+        Width::Outputs(n_outputs, width) => shape.extend([Some(n_outputs), Some(width)]),
     }
     let is_of_classes = matches!(spec.method, Method::PredictProba | Method::PredictLogProba);
     TensorSpec {

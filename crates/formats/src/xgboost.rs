@@ -3,6 +3,7 @@
 //! [`Ensemble`] is what a file holds; [`boosted`] makes an estimator of it whose `predict` is what
 //! `Booster.predict` gives: every tree, the objective's link, single precision.
 
+mod categories;
 mod classes;
 mod ensemble;
 mod legacy;
@@ -46,7 +47,7 @@ pub(crate) fn boosted(ensemble: &Ensemble) -> Result<Converted, LoadError> {
     };
     let (estimator, facts) = estimator(ensemble, options)?;
     Ok(Converted {
-        estimator: Box::new(estimator),
+        estimator,
         feature_names: ensemble.feature_names.clone(),
         component: Component {
             class: "Booster".to_owned(),
@@ -88,7 +89,7 @@ pub(crate) fn of_class(ensemble: &Ensemble, class: Option<&str>) -> Result<Conve
     };
     let (estimator, facts) = estimator(ensemble, options)?;
     Ok(Converted {
-        estimator: Box::new(estimator),
+        estimator,
         feature_names: ensemble.feature_names.clone(),
         component: Component {
             class: name.to_owned(),
@@ -118,7 +119,7 @@ pub(crate) struct Options {
 pub(crate) fn estimator(
     ensemble: &Ensemble,
     options: Options,
-) -> Result<(Boosted, Vec<(String, String)>), LoadError> {
+) -> Result<(Box<dyn Estimator>, Vec<(String, String)>), LoadError> {
     let objective = objective::known(&ensemble.objective, ensemble.n_groups)?;
     let base = objective.margins(&ensemble.base_scores, ensemble.n_groups)?;
     let (scorer, mut facts) = scorer(ensemble, options.n_iterations, base)?;
@@ -131,6 +132,10 @@ pub(crate) fn estimator(
         answers: options.answers,
     };
     let estimator = Boosted::try_new(spec).map_err(|error| malformed(error.to_string()))?;
+    let names = ensemble.feature_names.as_deref();
+    // XGBoost refuses a category that it was not trained with.
+    let estimator =
+        crate::coded::with_codes(Box::new(estimator), &ensemble.categories, names, true)?;
     Ok((estimator, facts))
 }
 

@@ -20,17 +20,23 @@ pub enum Method {
     Transform,
     /// How normal each row is: higher is more normal.
     ScoreSamples,
+    /// The distances of the nearest training rows.
+    NeighborDistances,
+    /// The numbers of the nearest training rows.
+    NeighborIndices,
 }
 
 impl Method {
     /// Every method, in the order in which a signature lists them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Predict,
         Self::PredictProba,
         Self::PredictLogProba,
         Self::DecisionFunction,
         Self::Transform,
         Self::ScoreSamples,
+        Self::NeighborDistances,
+        Self::NeighborIndices,
     ];
 
     /// Returns the name in Python and on the wire.
@@ -43,6 +49,8 @@ impl Method {
             Self::DecisionFunction => "decision_function",
             Self::Transform => "transform",
             Self::ScoreSamples => "score_samples",
+            Self::NeighborDistances => "kneighbors_distances",
+            Self::NeighborIndices => "kneighbors_indices",
         }
     }
 }
@@ -54,6 +62,8 @@ pub enum Width {
     Scalar,
     /// So many values; the result's shape is `[rows, n]`.
     Columns(usize),
+    /// So many values for each of several outputs; the result's shape is `[rows, outputs, n]`.
+    Outputs(usize, usize),
 }
 
 /// A method an estimator has, and what it gives.

@@ -15,6 +15,7 @@
 mod cell;
 pub mod client;
 pub mod compression;
+mod content;
 mod error;
 pub mod facts;
 pub mod grpc;

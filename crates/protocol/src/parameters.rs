@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::content::Content;
 use crate::error::quoted;
 use crate::{DecodeContext, OutputForm, RegionSlice, RequestError};
 
@@ -31,6 +32,9 @@ pub(crate) struct Parameters {
     pub(crate) timeout: Option<u64>,
     /// How urgent the request is: 1 is the highest, 0 the default.
     pub(crate) priority: Option<u64>,
+    /// How the elements of this input are written.
+    #[serde(default, rename = "content_type")]
+    pub(crate) content: Content,
 }
 
 impl Parameters {

@@ -1,12 +1,13 @@
 //! What a LightGBM text holds.
 
+use coracle_estimators::Category;
 use coracle_forest::{LinearLeaf, TreeSpec};
 use coracle_model::LoadError;
 
 use super::text::Section;
 use super::tree::{Tree, ZeroColumns};
-use super::{malformed, unsupported};
-use crate::document::{Document, parse_json, quoted, whole};
+use super::{categories, malformed, unsupported};
+use crate::document::quoted;
 
 /// The most scores per row, and the most features; more than any real model has.
 const SCORES_MAX: usize = 1 << 16;
@@ -25,6 +26,8 @@ pub(crate) struct Ensemble {
     /// For each feature whether its zeros are missing values.
     pub(super) zero_columns: Vec<bool>,
     names: Vec<String>,
+    /// For each feature its categories, where the model was trained on a data frame that has other ones than codes.
+    pub(super) categories: Vec<Option<Vec<Category>>>,
 }
 
 /// Tells whether `bytes` begin as a LightGBM text does.
@@ -56,8 +59,9 @@ impl Ensemble {
             }
             trees.last_mut().unwrap_or(&mut head).push(line);
         }
-        check_categories(lines)?;
-        Self::read(&head, &trees)
+        let mut ensemble = Self::read(&head, &trees)?;
+        ensemble.categories = categories::read(lines, ensemble.n_features)?;
+        Ok(ensemble)
     }
 
     fn read(head: &Section<'_>, sections: &[Section<'_>]) -> Result<Self, LoadError> {
@@ -105,6 +109,7 @@ impl Ensemble {
             linear_leaves,
             zero_columns: zeros.columns()?,
             names,
+            categories: Vec::new(),
         })
     }
 
@@ -128,27 +133,4 @@ impl Ensemble {
         });
         leaves.collect()
     }
-}
-
-/// Refuses a model of a data frame whose categories are numbers other than their own codes: whether a value is
-/// a category or its code could not be told.
-fn check_categories<'t>(lines: impl Iterator<Item = &'t str>) -> Result<(), LoadError> {
-    let mut lists = lines.filter_map(|line| line.strip_prefix("pandas_categorical:"));
-    let Some(list) = lists.next() else {
-        return Ok(());
-    };
-    let Document::Array(columns) = parse_json(list.trim().as_bytes())? else {
-        return Ok(());
-    };
-    for column in columns {
-        if let Document::Numbers(categories) = column {
-            let mut counted = categories.iter().enumerate();
-            if !counted.all(|(code, &category)| whole(category) == Some(code)) {
-                return Err(unsupported(
-                    "a pandas column of categories that are numbers other than 0, 1, ... is not supported",
-                ));
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,12 +1,12 @@
 //! Dispatch: from a class to the family that converts it.
 
 use coracle_model::{Component, Estimator, LoadError, LoadErrorKind};
-use coracle_pickle::{Graph, Node};
+use coracle_pickle::{Graph, Node, NodeId};
 
 use super::fitted::Fitted;
 use super::{
-    Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, linear,
-    numeric, pipeline, preprocessing, text, tree,
+    Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, keyed,
+    linear, numeric, objects, pipeline, preprocessing, text, tree,
 };
 
 /// An estimator and its description.
@@ -34,8 +34,16 @@ impl Part {
 }
 
 /// Converts the value of a file; see [`super::convert`].
-pub(super) fn root(graph: &Graph) -> Result<Converted, LoadError> {
-    let object = match graph.node(graph.root()) {
+pub(super) fn root(graph: &Graph, name: Option<&str>) -> Result<Converted, LoadError> {
+    let chosen = objects::choose(graph, name)?;
+    let mut converted = one(graph, chosen.id)?;
+    converted.component.facts.extend(chosen.facts);
+    Ok(converted)
+}
+
+/// Converts the estimator at `id`.
+fn one(graph: &Graph, id: NodeId) -> Result<Converted, LoadError> {
+    let object = match graph.node(id) {
         Node::Object(object) => object,
         other => {
             let message = format!(
@@ -45,20 +53,20 @@ pub(super) fn root(graph: &Graph) -> Result<Converted, LoadError> {
             return Err(LoadError::new(LoadErrorKind::Unsupported, message));
         }
     };
-    let version = match graph.attr(graph.root(), "_sklearn_version") {
-        Some(id) => {
-            let text = graph.string(id).ok_or_else(|| {
+    let version = match graph.attr(id, "_sklearn_version") {
+        Some(version) => {
+            let text = graph.string(version).ok_or_else(|| {
                 LoadError::new(LoadErrorKind::Malformed, "'_sklearn_version' is not text")
             })?;
             Version::parse(&text)?
         }
         None if boosted::is_known(object.class) => {
             let version = Version::newest();
-            return boosted::root(&Fitted::root(graph, object, &version));
+            return boosted::root(&Fitted::root(graph, id, object, &version));
         }
         None => return Err(not_an_estimator(object.class)),
     };
-    let fitted = Fitted::root(graph, object, &version);
+    let fitted = Fitted::root(graph, id, object, &version);
     let (estimator, component) = estimator(&fitted, String::new())?;
     let feature_names = match fitted.feature_names()? {
         Some(names) => Some(names),
@@ -128,6 +136,7 @@ pub(super) fn estimator(
             columns::column_transformer(fitted)?
         }
         "sklearn.pipeline.FeatureUnion" => columns::feature_union(fitted)?,
+        keyed::CLASS => keyed::convert(fitted)?,
         "sklearn.feature_extraction.text.CountVectorizer" => text::count(fitted)?,
         "sklearn.feature_extraction.text.TfidfVectorizer" => text::tfidf(fitted)?,
         "sklearn.feature_extraction.text.HashingVectorizer" => text::hashing(fitted)?,
@@ -157,7 +166,20 @@ pub(super) fn estimator(
 }
 
 fn unsupported(fitted: &Fitted<'_>, class: &str) -> LoadError {
-    let message = format!("scikit-learn class '{class}' is not supported");
+    let why = match class.rsplit('.').next().unwrap_or(class) {
+        "AgglomerativeClustering"
+        | "ClassicalMDS"
+        | "DBSCAN"
+        | "HDBSCAN"
+        | "MDS"
+        | "OPTICS"
+        | "SpectralClustering"
+        | "SpectralEmbedding"
+        | "TSNE" => ": it has no answers for new rows",
+        "FeatureHasher" | "MultiLabelBinarizer" => ": its rows are lists of any length",
+        _ => "",
+    };
+    let message = format!("scikit-learn class '{class}' is not supported{why}");
     let error = LoadError::new(LoadErrorKind::Unsupported, message);
     match fitted.place.as_str() {
         "" => error,

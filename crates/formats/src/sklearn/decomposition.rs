@@ -248,13 +248,8 @@ fn kernel_map(fitted: &Fitted<'_>, spec: KernelMapSpec) -> Result<Arc<KernelMap>
     Ok(Arc::new(map))
 }
 
-/// Converts KernelPCA.
-pub(super) fn kernel_pca(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let n_features = fitted.n_features()?;
-    let references = match fitted.attr("X_fit_") {
-        Some(_) => fitted.matrix_or_sparse("X_fit_")?,
-        None => return Err(fitted.malformed("attribute 'X_fit_' is missing")),
-    };
+/// Returns the weights of the training rows in each component of KernelPCA, `(rows, components)`.
+pub(super) fn kernel_components(fitted: &Fitted<'_>) -> Result<Matrix, LoadError> {
     let eigenvalues = fitted.flat("eigenvalues_")?;
     let vectors = fitted.matrix_of("eigenvectors_", eigenvalues.len())?;
     let scaled: Vec<f64> = vectors
@@ -268,10 +263,20 @@ pub(super) fn kernel_pca(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
                 })
         })
         .collect();
-    let alphas = Matrix {
+    Ok(Matrix {
         values: scaled,
         ..vectors
+    })
+}
+
+/// Converts KernelPCA.
+pub(super) fn kernel_pca(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let n_features = fitted.n_features()?;
+    let references = match fitted.attr("X_fit_") {
+        Some(_) => fitted.matrix_or_sparse("X_fit_")?,
+        None => return Err(fitted.malformed("attribute 'X_fit_' is missing")),
     };
+    let alphas = kernel_components(fitted)?;
     let centerer = fitted.part_in("_centerer")?;
     let means = centerer.finite("K_fit_rows_", references.n_rows)?;
     let centering = Some((means, centerer.number("K_fit_all_")?));
@@ -377,10 +382,11 @@ pub(super) fn boltzmann(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     fitted.faceted(vec![Facet::table(Method::Transform, Arc::new(hidden))])
 }
 
-/// Converts LabelPropagation and LabelSpreading over a kernel.
+/// Converts LabelPropagation and LabelSpreading.
 pub(super) fn label_propagation(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     match fitted.text_if("kernel").as_deref() {
         Some("rbf") => {}
+        Some("knn") => return super::manifold::propagated_by_neighbors(fitted),
         Some(other) => return Err(fitted.unknown("kernel", other)),
         None => return Err(fitted.unsupported("a kernel that is a function is not supported")),
     }

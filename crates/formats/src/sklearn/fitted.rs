@@ -22,11 +22,16 @@ pub(crate) struct Fitted<'g> {
 }
 
 impl<'g> Fitted<'g> {
-    /// Returns the file's root object.
-    pub(crate) fn root(graph: &'g Graph, object: &'g Object, version: &'g Version) -> Self {
+    /// Returns the object that is served: the one at `id`.
+    pub(crate) fn root(
+        graph: &'g Graph,
+        id: NodeId,
+        object: &'g Object,
+        version: &'g Version,
+    ) -> Self {
         Self {
             graph,
-            id: graph.root(),
+            id,
             object,
             version,
             place: String::new(),

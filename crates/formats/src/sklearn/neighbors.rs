@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coracle_estimators::{
     Choice, Facet, Labels, LocalOutliers, Metric, NeighborAnswer, NeighborWeights, Neighborhood,
-    Neighbors, Outlier, Reach, TableFn,
+    Neighbors, Outlier, Padded, Reach, SideBySide, TableFn,
 };
 use coracle_model::{LoadError, Method};
 use coracle_pickle::Node;
@@ -12,7 +12,7 @@ use coracle_pickle::Node;
 use super::arrays::Matrix;
 use super::convert::Part;
 use super::fitted::Fitted;
-use super::labels::labels;
+use super::labels::{labels, labels_of_outputs};
 use super::svm;
 
 /// Reads the metric that distances were computed in.
@@ -50,7 +50,7 @@ fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
 }
 
 /// Reads the training data, which files of trees hold beside the tree.
-fn neighborhood(fitted: &Fitted<'_>, reach: Reach) -> Result<Neighborhood, LoadError> {
+pub(super) fn neighborhood(fitted: &Fitted<'_>, reach: Reach) -> Result<Neighborhood, LoadError> {
     let data: Matrix = fitted.matrix_or_sparse("_fit_X")?;
     let n_features = fitted.n_features()?;
     if data.n_columns != n_features || !data.values.iter().all(|value| value.is_finite()) {
@@ -78,7 +78,7 @@ fn weights(fitted: &Fitted<'_>) -> Result<NeighborWeights, LoadError> {
     }
 }
 
-fn nearest(fitted: &Fitted<'_>) -> Result<Reach, LoadError> {
+pub(super) fn nearest(fitted: &Fitted<'_>) -> Result<Reach, LoadError> {
     fitted.count("n_neighbors").map(Reach::Nearest)
 }
 
@@ -88,8 +88,11 @@ fn facts(neighborhood: &Neighborhood) -> Vec<(String, String)> {
 
 /// Converts KNeighborsClassifier.
 pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let labels = labels(fitted)?;
     let neighborhood = neighborhood(fitted, nearest(fitted)?)?;
+    if let Some(labels) = labels_of_outputs(fitted)? {
+        return by_shares_of_outputs(fitted, &neighborhood, labels);
+    }
+    let labels = labels(fitted)?;
     by_shares(fitted, neighborhood, labels, Outlier::Refuse)
 }
 
@@ -148,6 +151,54 @@ fn by_shares(
     ])?;
     Ok(Part {
         facts: facts(&neighborhood),
+        ..part
+    })
+}
+
+/// Returns a classifier of several outputs: the neighbours are asked for each.
+fn by_shares_of_outputs(
+    fitted: &Fitted<'_>,
+    neighborhood: &Neighborhood,
+    labels: Vec<Labels>,
+) -> Result<Part, LoadError> {
+    let spec = |error| fitted.spec(error);
+    let weights = weights(fitted)?;
+    let all = fitted.matrix("_y")?;
+    if all.n_columns != labels.len() {
+        return Err(fitted.malformed("'_y' has another width than there are outputs"));
+    }
+    let (mut classes, mut shares): (Vec<Arc<dyn TableFn>>, Vec<Arc<dyn TableFn>>) =
+        Default::default();
+    for (output, labels) in labels.iter().enumerate() {
+        let own = all
+            .rows()
+            .filter_map(|row| crate::document::whole(*row.get(output)?));
+        let own: Vec<usize> = own.collect();
+        let (n_classes, outlier) = (labels.len(), Outlier::Refuse);
+        let class = NeighborAnswer::Class {
+            classes: own.clone(),
+            n_classes,
+            outlier,
+        };
+        let share = NeighborAnswer::Shares {
+            classes: own,
+            n_classes,
+            outlier,
+        };
+        for (answer, functions) in [(class, &mut classes), (share, &mut shares)] {
+            let function = Neighbors::try_new(neighborhood.clone(), weights, answer);
+            functions.push(Arc::new(function.map_err(spec)?));
+        }
+    }
+    let classes = Arc::new(SideBySide::try_new(classes).map_err(spec)?);
+    let shares = Padded::try_new(shares).map_err(spec)?;
+    let shape = shares.shape();
+    let part = fitted.faceted(vec![
+        Facet::class_table(classes, labels).map_err(spec)?,
+        Facet::outputs(Method::PredictProba, Arc::new(shares), shape).map_err(spec)?,
+    ])?;
+    Ok(Part {
+        facts: facts(neighborhood),
         ..part
     })
 }

@@ -55,6 +55,9 @@ fn named_steps(fitted: &Fitted<'_>) -> Result<Vec<(String, NodeId)>, LoadError> 
 
 /// Returns the feature names of a pipeline's first step that was fitted with names.
 pub(super) fn first_feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
+    if fitted.class() == super::keyed::CLASS {
+        return super::keyed::names(fitted).map(Some);
+    }
     if fitted.class() != "sklearn.pipeline.Pipeline" {
         return Ok(None);
     }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use coracle_estimators::{Classifier, Decision, Facet, InverseLink, Labels, Link, Regressor, Rule};
+use coracle_estimators::{
+    Classifier, Decision, Facet, InverseLink, Labels, Link, Mapped, Pointwise, Regressor, Rule,
+    TableFn,
+};
 use coracle_forest::{Forest, ForestSpec, NodeSpec, Precision, SplitRule, Target, TreeSpec};
-use coracle_model::{Component, LoadError, LoadErrorKind, Width};
+use coracle_model::{Component, LoadError, LoadErrorKind, Method, Width};
 use coracle_pickle::Array;
 
 use super::convert::Part;
@@ -115,20 +118,31 @@ fn table_leaf(labels: &[Labels]) -> LeafKind {
     }
 }
 
-/// Returns a classifier of several outputs, which answers labels only.
+/// Returns a classifier of several outputs; outputs of fewer classes are filled up with probabilities of zero.
 fn table_classifier(
     fitted: &Fitted<'_>,
     forest: Forest,
     labels: Vec<Labels>,
 ) -> Result<Part, LoadError> {
     let facts = facts(&forest, None);
-    let rule = Rule::LargestOfEach {
-        width: labels.iter().map(Labels::len).max().unwrap_or_default(),
-        sizes: labels.iter().map(Labels::len).collect(),
-    };
-    let classes = ensembles::after(fitted, Arc::new(forest), rule)?;
-    let predict = Facet::class_table(classes, labels).map_err(|error| fitted.spec(error))?;
-    let part = fitted.faceted(vec![predict])?;
+    let spec = |error| fitted.spec(error);
+    let width = labels.iter().map(Labels::len).max().unwrap_or_default();
+    let sizes: Vec<usize> = labels.iter().map(Labels::len).collect();
+    let shape = [labels.len(), width];
+    let rule = Rule::LargestOfEach { width, sizes };
+    let forest: Arc<dyn TableFn> = Arc::new(forest);
+    let logarithms = Arc::new(Mapped::new(Arc::clone(&forest), Pointwise::Ln));
+    let classes = ensembles::after(fitted, Arc::clone(&forest), rule)?;
+    let facets = [
+        Facet::class_table(classes, labels),
+        Facet::outputs(Method::PredictProba, forest, shape),
+        Facet::outputs(Method::PredictLogProba, logarithms, shape),
+    ];
+    let facets: Result<Vec<Facet>, LoadError> = facets
+        .into_iter()
+        .map(|facet| facet.map_err(spec))
+        .collect();
+    let part = fitted.faceted(facets?)?;
     Ok(Part { facts, ..part })
 }
 
@@ -225,7 +239,7 @@ pub(super) fn compile(fitted: &Fitted<'_>, spec: ForestSpec) -> Result<Forest, L
 ///
 /// `from_minor` is the release from which this kind of estimator takes them at all: 1.3 for a tree, 1.4 in a
 /// forest; trees with random splits follow in 1.6, the remaining criteria in 1.9.
-fn accepts_missing(tree: &Fitted<'_>, from_minor: u32) -> Result<bool, LoadError> {
+pub(super) fn accepts_missing(tree: &Fitted<'_>, from_minor: u32) -> Result<bool, LoadError> {
     if !tree.version.is_from(from_minor) || !tree.is_none("monotonic_cst") {
         return Ok(false);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Chain, Choice, Composed, Constant, Facet, Labels, Mapped, Pointwise, Rule, Selected,
+    Chain, Choice, Composed, Constant, Facet, Labels, Mapped, Padded, Pointwise, Rule, Selected,
     SideBySide, TableFn, ZeroSum,
 };
 use coracle_model::{Accepts, Component, Estimator, LoadError, Method};
@@ -265,11 +265,22 @@ pub(super) fn output_code(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 
 /// Converts MultiOutputClassifier and MultiOutputRegressor.
 ///
-/// A classifier's probabilities are one table per output; they are not offered.
+/// A classifier's probabilities are one table per output; narrower ones are filled up with zeros.
 pub(super) fn multi_output(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let members = ensembles::members(fitted, "estimators_")?;
-    let predict = Facet::columns(members.estimators.clone());
-    let part = fitted.faceted(vec![predict.map_err(|error| fitted.spec(error))?])?;
+    let spec = |error| fitted.spec(error);
+    let mut facets = vec![Facet::columns(members.estimators.clone()).map_err(spec)?];
+    let mut all = members.estimators.iter();
+    if all.all(|member| has(member.as_ref(), Method::PredictProba)) {
+        let probabilities = members.estimators.iter();
+        let probabilities =
+            probabilities.map(|member| method_of(fitted, member, Method::PredictProba));
+        let padded = Padded::try_new(probabilities.collect::<Result<_, _>>()?).map_err(spec)?;
+        let shape = padded.shape();
+        let facet = Facet::outputs(Method::PredictProba, Arc::new(padded), shape);
+        facets.push(facet.map_err(spec)?);
+    }
+    let part = fitted.faceted(facets)?;
     Ok(Part {
         children: members.components,
         ..part

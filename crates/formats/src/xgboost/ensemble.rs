@@ -1,9 +1,10 @@
 //! What an XGBoost file holds, from a JSON or UBJSON document.
 
+use coracle_estimators::Category;
 use coracle_forest::{Target, TreeSpec};
 use coracle_model::LoadError;
 
-use super::{malformed, tree, unsupported};
+use super::{categories, malformed, tree, unsupported};
 use crate::document::{Document, Entry, parse_json, parse_ubjson, quoted};
 use crate::numbers::to_single;
 
@@ -23,6 +24,8 @@ pub(crate) struct Ensemble {
     pub(crate) booster: Booster,
     attributes: Vec<(String, String)>,
     pub(crate) feature_names: Option<Vec<String>>,
+    /// For each feature its categories, where the file has other ones than codes.
+    pub(super) categories: Vec<Option<Vec<Category>>>,
 }
 
 /// The model of an ensemble.
@@ -135,6 +138,7 @@ impl Ensemble {
             n_groups,
             booster: read_booster(&booster, n_features, n_groups)?,
             attributes: attributes(&learner)?,
+            categories: categories::read(&booster, n_features)?,
             feature_names: feature_names(&learner)?,
         })
     }
@@ -152,6 +156,7 @@ impl Ensemble {
             booster: legacy.booster,
             attributes: legacy.attributes,
             feature_names: None,
+            categories: Vec::new(),
         })
     }
 

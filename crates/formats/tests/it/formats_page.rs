@@ -70,3 +70,44 @@ fn the_page_lists_what_the_fixtures_prove() {
         "docs/formats.md should have this table:\n{table}"
     );
 }
+
+/// The words of the part of `page` between two marks.
+fn words<'p>(page: &'p str, from: &str, to: &str) -> BTreeSet<&'p str> {
+    let (_, after) = page.split_once(from).unwrap();
+    let (part, _) = after.split_once(to).unwrap();
+    part.split(|c: char| !c.is_alphanumeric()).collect()
+}
+
+#[test]
+fn every_estimator_is_served_or_left_out_with_a_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = fs::read_to_string(root.join("docs/formats.md")).unwrap();
+    let all = fs::read_to_string(root.join("fixtures/sklearn/estimators.tsv")).unwrap();
+    let mut served = words(&page, "<!-- numbers: begin -->", "<!-- numbers: end -->");
+    served.append(&mut words(
+        &page,
+        "Columns, categories and texts:",
+        "see `fixtures",
+    ));
+    let (_, after) = page.split_once("<!-- excluded: begin -->").unwrap();
+    let (excluded, _) = after.split_once("<!-- excluded: end -->").unwrap();
+    let excluded: BTreeSet<&str> = excluded
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .filter(|name| *name != "estimator")
+        .collect();
+    let estimators: BTreeSet<&str> = all
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split('\t').next())
+        .collect();
+    assert!(estimators.len() > 190);
+    for estimator in &estimators {
+        assert!(
+            served.contains(estimator) != excluded.contains(estimator),
+            "{estimator} must be either served or left out with a reason"
+        );
+    }
+    let gone: Vec<&&str> = excluded.difference(&estimators).collect();
+    assert!(gone.is_empty(), "{gone:?} answer nothing");
+}

@@ -124,19 +124,21 @@ pub(crate) fn check_dtype(method: &str, result: &Tensor, dtype: &Value) -> Resul
 fn compare(result: &Tensor, expected: &Value, tolerance: Tolerance) -> Result<(), String> {
     let rows = expected.as_array().unwrap();
     let mut shape = vec![rows.len()];
-    if let Some(Value::Array(first)) = rows.first() {
-        shape.push(first.len());
+    let mut first = rows.first();
+    while let Some(Value::Array(items)) = first {
+        shape.push(items.len());
+        first = items.first();
     }
     if result.shape() != shape {
         return Err(format!("shape {:?}, expected {shape:?}", result.shape()));
     }
-    let flat: Vec<&Value> = rows
-        .iter()
-        .flat_map(|row| match row {
-            Value::Array(items) => items.iter().collect(),
-            item => vec![item],
-        })
-        .collect();
+    let mut flat: Vec<&Value> = rows.iter().collect();
+    for _ in 1..shape.len() {
+        flat = flat
+            .into_iter()
+            .flat_map(|row| row.as_array().unwrap())
+            .collect();
+    }
     for (index, expected) in flat.into_iter().enumerate() {
         let same = match result.values() {
             Values::Bool(values) => Some(values[index]) == expected.as_bool(),

@@ -12,6 +12,7 @@ use super::inference::{
     ModelInferResponse, ModelStreamInferResponse, ParameterChoice,
 };
 use super::{frame, scan};
+use crate::content::Content;
 use crate::error::quoted;
 use crate::parameters::Parameters;
 use crate::v2::{self, Data, Input, InputPlace, Output};
@@ -91,7 +92,8 @@ fn attach_contents<'a>(
     let mut attached = Vec::with_capacity(request.inputs.len());
     for (index, input) in request.inputs.iter().enumerate() {
         let place = InputPlace(index);
-        let region = parameters(&input.parameters)?.region(place)?;
+        let sent = parameters(&input.parameters)?;
+        let region = sent.region(place)?;
         let data = match (region, &input.contents) {
             (Some(slice), None) => v2::read_region(ctx, place, &slice)?,
             (Some(_), Some(_)) => {
@@ -110,7 +112,7 @@ fn attach_contents<'a>(
                 raw_data(place, raw_contents.next())?
             }
         };
-        attached.push(input_with(input, data));
+        attached.push(input_with(input, sent.content, data));
     }
     if raw_contents.next().is_some() {
         return Err(RequestError::invalid(format!(
@@ -128,11 +130,12 @@ fn raw_data(place: InputPlace, bytes: Option<&Bytes>) -> Result<Data<'_>, Reques
     Ok(Data::Raw(Cow::Borrowed(bytes)))
 }
 
-fn input_with<'a>(input: &'a InferInputTensor, data: Data<'a>) -> Input<'a> {
+fn input_with<'a>(input: &'a InferInputTensor, content: Content, data: Data<'a>) -> Input<'a> {
     Input {
         name: Cow::Borrowed(&input.name),
         shape: Cow::Borrowed(&input.shape),
         datatype: Cow::Borrowed(&input.datatype),
+        content,
         data,
     }
 }
@@ -153,6 +156,11 @@ fn parameters(sent: &BTreeMap<String, InferParameter>) -> Result<Parameters, Req
             "classification" => known.classification = Some(count(name, parameter)?),
             "timeout" => known.timeout = Some(count(name, parameter)?),
             "priority" => known.priority = Some(count(name, parameter)?),
+            "content_type" => {
+                if let Some(ParameterChoice::StringParam(name)) = &parameter.parameter_choice {
+                    known.content = Content::named(name);
+                }
+            }
             _ => {}
         }
     }

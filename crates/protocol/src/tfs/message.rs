@@ -12,6 +12,7 @@ use super::examples::{self, Features};
 use super::{
     Question, class_name, datatype, examples_call, signature_outputs, signatures, tensorflow_type,
 };
+use crate::content::Content;
 use crate::error::quoted;
 use crate::facts::{ModelFacts, VersionEntry};
 use crate::grpc::tensorflow::{
@@ -137,6 +138,7 @@ fn input(
         name: Cow::Owned(name),
         shape: Cow::Owned(shape),
         datatype: Cow::Borrowed(dtype.name()),
+        content: Content::Plain,
         data: Data::Values(values),
     })
 }

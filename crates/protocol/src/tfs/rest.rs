@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::examples::{self, Features};
 use super::{Question, class_name, examples_call, signature_outputs, signatures, tensorflow_type};
+use crate::content::Content;
 use crate::facts::{ModelFacts, VersionEntry};
 use crate::v2::{self, Data, Input};
 use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, render};
@@ -46,6 +47,7 @@ pub fn decode_columns(
             }),
             datatype: Cow::Borrowed(column_datatype(spec, json.get()).name()),
             name,
+            content: Content::Plain,
             data: Data::Json(json),
         }
     });

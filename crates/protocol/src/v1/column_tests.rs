@@ -96,6 +96,37 @@ fn rows_become_columns_in_every_form() {
 }
 
 #[test]
+fn texts_may_come_as_base64() {
+    let column = |content: &str, data: &str| {
+        format!(
+            r#"{{"name": "city", "shape": [2], "datatype": "BYTES", "data": {data}, "parameters": {{"content_type": {content}}}}}"#
+        )
+    };
+    let encoded = r#"["VWxt", null]"#;
+    let signature = one_text();
+    let expected = Ok(vec![texts(&[Some("Ulm"), None])]);
+    assert_eq!(v2(&column(r#""base64""#, encoded), &signature), expected);
+    let plain = Ok(vec![texts(&[Some("VWxt"), None])]);
+    for content in [
+        r#""str""#,
+        r#""datetime""#,
+        "null",
+        "[1]",
+        "{\"a\": 1}",
+        "7",
+    ] {
+        assert_eq!(
+            v2(&column(content, encoded), &signature),
+            plain,
+            "{content}"
+        );
+    }
+    let error = v2(&column(r#""base64""#, r#"["VWxt", "?"]"#), &signature).unwrap_err();
+    let expected = "inputs[0].data[1]: not base64, which the content type says it is";
+    assert_eq!(error, expected);
+}
+
+#[test]
 fn categories_may_be_integers() {
     let mut signature = signature();
     signature.inputs[0].accepts_integers = true;

@@ -1,5 +1,7 @@
 //! Decoding a V1 request, straight into the table's buffer.
 
+mod by_column;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -20,7 +22,7 @@ use crate::{Call, DecodeContext, Layout, RequestError};
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
 /// `instances` (or `inputs`, which means the same) holds rows: lists of values, or objects by feature name; plain values
-/// where a model takes one column of texts. `null` is a missing value. `parameters.method` chooses the output.
+/// where a model takes one column of texts. It may be an object of columns, too, where features have names. `null` is a missing value. `parameters.method` chooses the output.
 ///
 /// # Errors
 /// Code `InvalidArgument` naming the row and column at fault; `Unimplemented` for models that take something else than
@@ -216,7 +218,7 @@ impl<'de> DeserializeSeed<'de> for TableSeed<'_> {
     type Value = Vec<f64>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f64>, D::Error> {
-        deserializer.deserialize_seq(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -225,6 +227,10 @@ impl<'de> Visitor<'de> for TableSeed<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\" to be a list of rows", self.key)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Vec<f64>, A::Error> {
+        by_column::read(self.key, self.rows, entries)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Vec<f64>, A::Error> {

@@ -399,3 +399,52 @@ fn damaged_bodies_are_errors_or_requests_never_panics() {
         }
     }
 }
+
+#[test]
+fn a_table_of_numbers_may_come_by_column() {
+    let named = signature(Some(["a", "b"]), true);
+    let call = decode(r#"{"inputs": {"b": [3, null], "a": [1.5, true]}}"#, &named).unwrap();
+    assert_eq!(call.n_rows, 2);
+    let (shape, values) = table(&call);
+    assert_eq!((shape, &values[..3]), (&[2, 2][..], &[1.5, 3.0, 1.0][..]));
+    assert!(values[3].is_nan());
+    let cases = [
+        (r#"{"a": [1]}"#, "inputs: features missing: b"),
+        (
+            r#"{"a": [1], "c": [1]}"#,
+            "inputs: unknown feature \"c\"; the model has a, b",
+        ),
+        (
+            r#"{"a": [1], "b": [1, 2]}"#,
+            "inputs: feature \"b\" has 2 values, others have 1",
+        ),
+        (
+            r#"{"a": [1], "a": [1]}"#,
+            "inputs: feature \"a\" occurs twice",
+        ),
+        (
+            r#"{"a": [], "b": []}"#,
+            "\"inputs\" is empty; at least one row is needed",
+        ),
+        (
+            r#"{"a": [1], "b": ["x"]}"#,
+            "inputs[0].b: a string where a number belongs",
+        ),
+        (
+            r#"{"a": [1], "b": 5}"#,
+            "expected feature \"b\" to be a list of values",
+        ),
+    ];
+    for (columns, message) in cases {
+        let error = decode(&format!(r#"{{"inputs": {columns}}}"#), &named).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+    let unnamed = decode(r#"{"inputs": {"a": [1]}}"#, &signature(None, false)).unwrap_err();
+    assert!(
+        unnamed.contains("fitted without feature names"),
+        "{unnamed}"
+    );
+    let many = format!(r#"{{"inputs": {{"a": [{}1]}}}}"#, "1, ".repeat(600));
+    let error = decode(&many, &named).unwrap_err();
+    assert!(error.contains("more than 1000 values"), "{error}");
+}

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::columns;
 use super::data::{self, TensorHead};
+use crate::content::Content;
 use crate::error::quoted;
 use crate::grpc::inference::InferTensorContents;
 use crate::grpc::typed;
@@ -58,6 +59,7 @@ pub(crate) struct Input<'a> {
     pub(crate) name: Cow<'a, str>,
     pub(crate) shape: Cow<'a, [i64]>,
     pub(crate) datatype: Cow<'a, str>,
+    pub(crate) content: Content,
     pub(crate) data: Data<'a>,
 }
 
@@ -148,6 +150,7 @@ fn decode_raw(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError
         name: Cow::Borrowed(&spec.name),
         shape: Cow::Owned(spec.wire_shape()),
         datatype: Cow::Borrowed(spec.dtype.name()),
+        content: Content::Plain,
         data: Data::Raw(Cow::Borrowed(body)),
     };
     let tensor = read_input(ctx, spec, 0, &input)?;
@@ -196,6 +199,7 @@ fn attach_data<'a>(
             name: input.name,
             shape: Cow::Owned(input.shape),
             datatype: input.datatype,
+            content: parameters.content,
             data,
         });
     }
@@ -409,7 +413,7 @@ pub(super) fn read_input(
         accepts_missing: spec.accepts_missing,
         elements_max: ctx.elements_max,
     };
-    match &input.data {
+    let tensor = match &input.data {
         Data::Json(json) => data::read(json.get(), head),
         Data::Raw(bytes) => {
             let values = raw::decode(bytes, dtype, ctx.elements_max, InputPlace(index))?;
@@ -420,7 +424,8 @@ pub(super) fn read_input(
             let values = typed::decode(contents, dtype, ctx.elements_max, InputPlace(index))?;
             data::shaped(values, head)
         }
-    }
+    };
+    input.content.decoded(tensor?, index)
 }
 
 /// Puts one tensor per column together to a table of doubles.

@@ -38,7 +38,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
         lightgbm::estimator(&ensemble, n_iterations, answers),
     )?;
     Ok(BoostedPart {
-        part: Part::new(estimator, facts),
+        part: Part::boxed(estimator, facts),
         feature_names: ensemble.feature_names(),
         library: "LightGBM",
         version: None,

@@ -84,7 +84,7 @@ fn estimator(
     };
     let (estimator, facts) = at(fitted, xgboost::estimator(ensemble, options))?;
     Ok(BoostedPart {
-        part: Part::new(estimator, facts),
+        part: Part::boxed(estimator, facts),
         feature_names: ensemble.feature_names.clone(),
         library: "XGBoost",
         version: ensemble.version.clone(),

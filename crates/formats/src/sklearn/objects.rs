@@ -1,0 +1,137 @@
+//! Files that hold several objects: a dict, tuple or list of estimators and whatever was kept beside them.
+
+use coracle_model::{LoadError, LoadErrorKind};
+use coracle_pickle::{Graph, Node, NodeId};
+
+use super::describe;
+
+/// The most objects that are looked at.
+const OBJECTS_MAX: usize = 1 << 10;
+/// The most names in a message.
+const SHOWN_MAX: usize = 20;
+
+/// The object that is served, and what lies beside it.
+pub(super) struct Chosen {
+    pub(super) id: NodeId,
+    /// For the description; empty where the file holds one object.
+    pub(super) facts: Vec<(String, String)>,
+}
+
+/// Encoders of targets: what a classifier's labels were made with, not a step before it.
+const OF_TARGETS: [&str; 3] = ["LabelEncoder", "LabelBinarizer", "MultiLabelBinarizer"];
+
+/// Returns the object called `name`; without a name the file's one estimator.
+///
+/// An estimator beside another one is no choice: which is applied to requests, and whether one after the other, only
+/// the code around the file knew. Encoders of labels are passed over.
+///
+/// # Errors
+/// Kind `Unsupported` if there is no such object or no choice, naming all that there are.
+pub(super) fn choose(graph: &Graph, name: Option<&str>) -> Result<Chosen, LoadError> {
+    let root = graph.root();
+    let Some(objects) = objects(graph)? else {
+        return match name {
+            None => Ok(Chosen {
+                id: root,
+                facts: Vec::new(),
+            }),
+            Some(name) => {
+                let what = class_of(graph, root);
+                let what = what.unwrap_or_else(|| describe::kind_of(graph.node(root)));
+                Err(unsupported(format!(
+                    "there is no object {name:?}: the file holds one object, {what}"
+                )))
+            }
+        };
+    };
+    let found: Vec<&(String, NodeId)> = match name {
+        Some(name) => objects.iter().filter(|(own, _)| own == name).collect(),
+        None => {
+            let estimators = objects
+                .iter()
+                .filter(|(_, id)| class_of(graph, *id).is_some());
+            let of_targets =
+                |id: NodeId| class_of(graph, id).is_some_and(|class| OF_TARGETS.contains(&class));
+            estimators.filter(|(_, id)| !of_targets(*id)).collect()
+        }
+    };
+    match (found.as_slice(), name) {
+        ([(chosen, id)], _) => Ok(Chosen {
+            id: *id,
+            facts: vec![
+                ("object".to_owned(), chosen.clone()),
+                ("objects in the file".to_owned(), shown(graph, &objects)),
+            ],
+        }),
+        (_, Some(name)) => Err(unsupported(format!(
+            "there is no object {name:?}; the file holds {}",
+            shown(graph, &objects)
+        ))),
+        ([], None) => Err(unsupported(format!(
+            "holds no fitted estimator, but {}; save the estimator itself",
+            shown(graph, &objects)
+        ))),
+        (_, None) => Err(unsupported(format!(
+            "holds several objects: {}; name the one to serve with --object, or save them as one Pipeline",
+            shown(graph, &objects)
+        ))),
+    }
+}
+
+/// Returns the named objects of a dict, or the numbered ones of a tuple or list; `None` where the file holds one object.
+fn objects(graph: &Graph) -> Result<Option<Vec<(String, NodeId)>>, LoadError> {
+    let root = graph.root();
+    let objects: Vec<(String, NodeId)> = match graph.node(root) {
+        Node::Dict(entries) => {
+            let named = entries.iter().filter_map(|&(key, value)| {
+                let name = graph
+                    .string(key)
+                    .or_else(|| Some(graph.int(key)?.to_string()))?;
+                Some((name, value))
+            });
+            named.take(OBJECTS_MAX).collect()
+        }
+        Node::Tuple(items) | Node::List(items) => {
+            let numbered = items.iter().enumerate();
+            let numbered = numbered.map(|(number, &item)| (number.to_string(), item));
+            numbered.take(OBJECTS_MAX).collect()
+        }
+        _ => return Ok(None),
+    };
+    if objects.is_empty() {
+        return Err(unsupported(format!(
+            "holds {}, not a fitted scikit-learn estimator; save the estimator itself",
+            describe::kind_of(graph.node(root))
+        )));
+    }
+    Ok(Some(objects))
+}
+
+/// Returns the class of an estimator, without its module.
+fn class_of(graph: &Graph, id: NodeId) -> Option<&'static str> {
+    let object = graph.object(id)?;
+    let is_known =
+        graph.attr(id, "_sklearn_version").is_some() || super::boosted::is_known(object.class);
+    is_known.then(|| object.class.rsplit('.').next().unwrap_or(object.class))
+}
+
+/// Returns the objects with what they are: `model (LogisticRegression), threshold (a number)`.
+fn shown(graph: &Graph, objects: &[(String, NodeId)]) -> String {
+    let names = objects.iter().take(SHOWN_MAX).map(|(name, id)| {
+        let what = match (class_of(graph, *id), graph.object(*id)) {
+            (Some(class), _) => class,
+            (None, Some(object)) => object.class,
+            (None, None) => describe::kind_of(graph.node(*id)),
+        };
+        format!("{name} ({what})")
+    });
+    let mut names: Vec<String> = names.collect();
+    if objects.len() > SHOWN_MAX {
+        names.push("...".to_owned());
+    }
+    names.join(", ")
+}
+
+fn unsupported(message: String) -> LoadError {
+    LoadError::new(LoadErrorKind::Unsupported, message)
+}
