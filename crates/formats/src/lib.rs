@@ -21,6 +21,7 @@ mod load;
 mod locate;
 mod mlflow;
 mod numbers;
+mod onnx;
 mod sklearn;
 mod tabular;
 mod xgboost;

@@ -16,6 +16,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("coracle-model", 2),
     ("coracle-forest", 3),
     ("coracle-estimators", 3),
+    ("coracle-onnx", 3),
     ("coracle-formats", 4),
     ("coracle-serving", 5),
     ("coracle-access", 5),

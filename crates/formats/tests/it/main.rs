@@ -13,5 +13,6 @@ mod fixture;
 mod formats_page;
 mod golden;
 mod locate;
+mod onnx;
 mod refused;
 mod skops;
