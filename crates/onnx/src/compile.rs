@@ -281,6 +281,7 @@ impl<'a> Compiler<'_, 'a> {
             }
             return Ok(());
         }
+        self.plan.mixes_rows |= !self.keeps_rows(node, &inputs);
         let mut outputs = Vec::with_capacity(node.outputs.len());
         for (&name, dtype) in node.outputs.iter().zip(dtypes) {
             if name.is_empty() {
@@ -301,6 +302,26 @@ impl<'a> Compiler<'_, 'a> {
             frees: Vec::new(),
         });
         Ok(())
+    }
+
+    /// Tells whether a node surely computes row by row. Shapes are not known here, so that is said of few operators.
+    fn keeps_rows(&self, node: &NodeFile<'a>, inputs: &[Option<Source>]) -> bool {
+        let is_one = |source: &Option<Source>| match source {
+            Some(Source::Constant(index)) => {
+                let constant = self.plan.constants.get(*index);
+                constant.is_some_and(|tensor| tensor.values().len() == 1)
+            }
+            _ => false,
+        };
+        match (node.domain, node.op_type) {
+            ("ai.onnx.ml", "ArrayFeatureExtractor" | "FeatureVectorizer") => false,
+            ("ai.onnx.ml", _)
+            | ("", "Cast" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg" | "Sigmoid" | "Tanh" | "Relu") => {
+                true
+            }
+            ("", "Add" | "Sub" | "Mul" | "Div") => inputs.iter().any(is_one),
+            _ => false,
+        }
     }
 
     fn only(

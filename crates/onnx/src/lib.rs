@@ -70,4 +70,4 @@ mod wire;
 pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
 pub use file::is_onnx;
 pub use model::{OnnxModel, load};
-pub use tensor_file::External;
+pub use tensor_file::{External, read_tensor_file};

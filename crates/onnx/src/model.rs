@@ -22,6 +22,8 @@ pub struct OnnxModel {
     signature: Signature,
     description: Description,
     plan: Plan,
+    /// The length of the file: what small operators keep of it is not counted one by one.
+    file_bytes: usize,
 }
 
 /// Reads an ONNX file and compiles its graph.
@@ -70,7 +72,11 @@ pub fn load(
     if outputs.is_empty() {
         return Err(malformed("the graph has no outputs"));
     }
+    let maps = compiled.maps.iter().enumerate();
     let signature = Signature {
+        keyed_outputs: maps
+            .filter_map(|(index, map)| map.is_some().then_some(index))
+            .collect(),
         default_outputs: (0..outputs.len()).collect(),
         columns: columns(&specs),
         inputs: specs,
@@ -80,6 +86,7 @@ pub fn load(
         description: description(&file, &graph, &compiled.plan),
         signature,
         plan: compiled.plan,
+        file_bytes: bytes.len(),
     };
     model.try_once()?;
     Ok(model)
@@ -102,6 +109,7 @@ fn tensor_spec(value: &ValueFile<'_>, what: &str) -> Result<TensorSpec, LoadErro
         shape,
         columns: None,
         accepts_missing: matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64),
+        accepts_integers: false,
     })
 }
 
@@ -123,6 +131,7 @@ fn output_spec(value: &ValueFile<'_>, map: Option<&Labels>) -> Result<TensorSpec
         shape: vec![None, Some(labels.len())],
         columns: Some(labels.names()),
         accepts_missing: false,
+        accepts_integers: false,
     })
 }
 
@@ -240,11 +249,15 @@ impl Model for OnnxModel {
         self.plan.run(&tensors, outputs)
     }
 
+    fn rows_are_independent(&self) -> bool {
+        !self.plan.mixes_rows
+    }
+
     fn description(&self) -> &Description {
         &self.description
     }
 
     fn memory_bytes(&self) -> usize {
-        self.plan.memory_bytes()
+        self.plan.memory_bytes().max(self.file_bytes)
     }
 }

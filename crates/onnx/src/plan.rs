@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) n_slots: usize,
     pub(crate) outputs: Vec<Source>,
+    /// Whether some operator may look beyond a row.
+    pub(crate) mixes_rows: bool,
 }
 
 /// A value while a plan runs.

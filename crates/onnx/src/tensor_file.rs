@@ -63,6 +63,17 @@ pub(crate) fn read_tensor<'a>(
     Ok((name, tensor))
 }
 
+/// Reads a file that holds one tensor, with its name.
+///
+/// # Errors
+/// Kind `Malformed` or `LimitExceeded` where the bytes are no sound tensor; `Unsupported` for datatypes that are not served and for
+/// tensors in other files.
+pub fn read_tensor_file(bytes: &[u8]) -> Result<(String, Tensor), LoadError> {
+    let external = |_: &str, _: u64, _: Option<u64>| Err(unsupported("external data"));
+    let (name, tensor) = read_tensor(Reader::new(bytes), &external)?;
+    Ok((name.to_owned(), tensor))
+}
+
 fn read_fields(mut reader: Reader<'_>) -> Result<Fields<'_>, LoadError> {
     let mut fields = Fields::default();
     while let Some((number, field)) = reader.next()? {

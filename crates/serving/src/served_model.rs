@@ -634,6 +634,7 @@ pub(crate) mod tests {
     pub(crate) fn faulty(panics: bool) -> Faulty {
         Faulty {
             signature: Signature {
+                keyed_outputs: Vec::new(),
                 inputs: vec![],
                 outputs: vec![],
                 default_outputs: vec![],

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_base::SystemClock;
-use coracle_formats::{LoadOptions, load, load_bytes};
-use coracle_model::Model;
+use coracle_formats::{LoadOptions, load, load_bytes, locate};
+use coracle_model::{LoadErrorKind, Model};
 use coracle_tensor::{ByteStrings, Tensor, Values, f16};
 use serde_json::{Map, Value};
 
@@ -303,4 +303,216 @@ fn lengths_that_lie_are_refused_before_memory_is_taken() {
         error.to_string().contains("bytes where 1 are left"),
         "{error}"
     );
+}
+
+/// A directory that is removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        drop(fs::remove_dir_all(&root));
+        fs::create_dir_all(&root).unwrap();
+        Self(root)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn directories_of_every_layout_are_found() {
+    let scratch = Scratch::new("onnx-layouts");
+    let file = root().join("models/logistic.onnx");
+    let mlmodel = "flavors:\n  onnx:\n    data: model.onnx\n    onnx_version: 1.17.0\n  python_function:\n    data: model.onnx\n";
+    for place in ["plain", "triton/1", "mlflow"] {
+        let directory = scratch.0.join(place);
+        fs::create_dir_all(&directory).unwrap();
+        fs::copy(&file, directory.join("model.onnx")).unwrap();
+    }
+    fs::write(scratch.0.join("mlflow/MLmodel"), mlmodel).unwrap();
+    for place in ["plain", "triton", "mlflow"] {
+        let found = locate(&scratch.0.join(place)).unwrap();
+        let loaded = load(&found, &LoadOptions::default(), &SystemClock::new()).unwrap();
+        assert_eq!(loaded.model.description().library, "skl2onnx", "{place}");
+    }
+}
+
+/// Writes a length-delimited field.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![number << 3 | 2];
+    let mut length = content.len();
+    while length > 127 {
+        bytes.push(u8::try_from(length % 128).unwrap() | 128);
+        length /= 128;
+    }
+    bytes.push(u8::try_from(length).unwrap());
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+/// Returns a graph that adds to its input of two numbers a tensor that lies at `location`.
+fn with_external_data(location: &str, entries: &[(&str, &str)]) -> Vec<u8> {
+    let value = |name: &str| {
+        let shape = field(2, &[field(1, &[0x12, 1, b'N']), field(1, &[8, 2])].concat());
+        let kind = field(2, &field(1, &[vec![8, 1], shape].concat()));
+        [field(1, name.as_bytes()), kind].concat()
+    };
+    let mut tensor = [vec![8, 2, 0x10, 1], field(8, b"w"), vec![0x70, 1]].concat();
+    for (key, value) in [("location", location)].iter().chain(entries) {
+        let entry = [field(1, key.as_bytes()), field(2, value.as_bytes())].concat();
+        tensor.extend(field(13, &entry));
+    }
+    let node = [
+        field(1, b"x"),
+        field(1, b"w"),
+        field(2, b"y"),
+        field(4, b"Add"),
+    ]
+    .concat();
+    let graph = [
+        field(1, &node),
+        field(5, &tensor),
+        field(11, &value("x")),
+        field(12, &value("y")),
+    ];
+    [vec![8, 8], field(7, &graph.concat()), field(8, &[0x10, 18])].concat()
+}
+
+#[test]
+fn external_data_is_read_within_the_directory_only() {
+    let scratch = Scratch::new("onnx-external");
+    let directory = scratch.0.join("model");
+    fs::create_dir_all(&directory).unwrap();
+    let numbers: Vec<u8> = [9.0_f32, 1.5, -2.0]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    fs::write(directory.join("weights.bin"), &numbers).unwrap();
+    fs::write(scratch.0.join("outside.bin"), &numbers).unwrap();
+    std::os::unix::fs::symlink(scratch.0.join("outside.bin"), directory.join("link.bin")).unwrap();
+    let path = directory.join("model.onnx");
+    let outcome = |location: &str, entries: &[(&str, &str)]| {
+        fs::write(&path, with_external_data(location, entries)).unwrap();
+        load(&path, &LoadOptions::default(), &SystemClock::new())
+    };
+    let good = [("offset", "4"), ("length", "8")];
+    let loaded = outcome("weights.bin", &good).unwrap();
+    let input = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 1.0])).unwrap();
+    let sums = loaded.model.run(&[input], &[0]).unwrap();
+    assert_eq!(sums[0].values(), &Values::F32(vec![2.5, -1.0]));
+    for location in ["../outside.bin", "/etc/passwd", "link.bin"] {
+        let error = outcome(location, &good).unwrap_err();
+        assert_eq!(error.kind(), LoadErrorKind::Refused, "{location}: {error}");
+    }
+    for (offset, length) in [
+        ("4", "80"),
+        ("18446744073709551615", "8"),
+        ("4", "4"),
+        ("0", "12"),
+    ] {
+        let error = outcome("weights.bin", &[("offset", offset), ("length", length)]).unwrap_err();
+        assert_eq!(error.kind(), LoadErrorKind::Malformed, "{error}");
+    }
+}
+
+#[test]
+fn operators_that_are_not_known_are_named() {
+    let bytes = with_external_data("w", &[]);
+    let place = bytes
+        .windows(3)
+        .position(|window| window == b"Add")
+        .unwrap();
+    let mut unknown = bytes;
+    unknown[place..place + 3].copy_from_slice(b"LRN");
+    // The weights are read first.
+    let scratch = Scratch::new("onnx-unknown");
+    fs::write(scratch.0.join("w"), [0; 8]).unwrap();
+    let path = scratch.0.join("model.onnx");
+    fs::write(&path, unknown).unwrap();
+    let error = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported);
+    let message = error.to_string();
+    for part in [
+        "node 0 (LRN)",
+        "operator 'LRN' of domain 'ai.onnx'",
+        "needs ONNX Runtime",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn wrong_shapes_and_datatypes_name_both() {
+    let path = root().join("models/columns_one_hot_logistic.onnx");
+    let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+    let text = || Tensor::from_values(Values::Bytes(["Rom"].into_iter().collect()));
+    let number = |value: f64| Tensor::from_values(Values::F64(vec![value]));
+    let cases = [
+        (
+            [number(1.0), text(), number(1.5)],
+            "input \"size\": 1.5 is no integer",
+        ),
+        (
+            [number(1.0), number(1.0), number(1.0)],
+            "input \"city\": datatype FP64, model expects BYTES",
+        ),
+        (
+            [text(), text(), number(1.0)],
+            "input \"age\": datatype BYTES, model expects FP32",
+        ),
+        (
+            [
+                Tensor::try_new(vec![1, 2], Values::F64(vec![1.0; 2])).unwrap(),
+                text(),
+                number(1.0),
+            ],
+            "input \"age\": shape [1, 2], model expects [-1, 1]",
+        ),
+    ];
+    for (inputs, expected) in cases {
+        let error = loaded.model.run(&inputs, &[0]).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    assert!(
+        loaded
+            .model
+            .run(&[number(1.0), text(), number(2.0)], &[0, 1])
+            .is_ok()
+    );
+}
+
+#[test]
+fn rows_share_a_run_only_where_that_is_sure() {
+    let independent = |name: &str| {
+        let path = root().join(format!("models/{name}.onnx"));
+        let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+        loaded.model.rows_are_independent()
+    };
+    assert!(independent("forest_classifier"));
+    assert!(independent("scaled_logistic"));
+    assert!(!independent("text_tfidf"));
+}
+
+#[test]
+fn no_rows_give_no_rows() {
+    for name in [
+        "forest_classifier",
+        "boosting_regressor",
+        "mlp_classifier",
+        "svc_probability",
+        "scaled_logistic",
+    ] {
+        let path = root().join(format!("models/{name}.onnx"));
+        let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+        let width = loaded.model.signature().inputs[0].shape[1].unwrap();
+        let nothing = Tensor::try_new(vec![0, width], Values::F32(vec![])).unwrap();
+        let all: Vec<usize> = (0..loaded.model.signature().outputs.len()).collect();
+        for result in loaded.model.run(&[nothing], &all).unwrap() {
+            assert_eq!(result.shape().first(), Some(&0), "{name}");
+        }
+    }
 }

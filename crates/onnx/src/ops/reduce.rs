@@ -103,12 +103,6 @@ fn apply(reduce: &Reduce, input: &Tensor, reduced: &[bool]) -> Result<Tensor, Ru
     }
     let starts = walk(&outer.0, &outer.1, 0);
     let offsets = walk(&inner.0, &inner.1, 0);
-    if offsets.is_empty()
-        && matches!(reduce.reduction, Reduction::Max | Reduction::Min)
-        && !starts.is_empty()
-    {
-        return Err(shape_error("the largest or smallest of nothing"));
-    }
     let values = reduced_values(reduce.reduction, input, &starts, &offsets)?;
     tensor(shape, values)
 }
@@ -179,14 +173,16 @@ fn of_group(reduction: Reduction, group: impl Iterator<Item = f64> + Clone) -> f
     let count = || group.clone().count() as f64;
     let sum = |each: fn(f64) -> f64| group.clone().map(each).fold(0.0, |sum, item| sum + item);
     let best = |prefers: fn(f64, f64) -> bool| {
-        group.clone().fold(f64::NAN, |best, item| {
-            // NaN stays once it came; the first item replaces the start.
-            if best.is_nan() || prefers(item, best) || item.is_nan() {
+        let mut group = group.clone();
+        let first = group.next()?;
+        Some(group.fold(first, |best, item| {
+            // NaN stays once it came.
+            if !best.is_nan() && (item.is_nan() || prefers(item, best)) {
                 item
             } else {
                 best
             }
-        })
+        }))
     };
     match reduction {
         Reduction::Sum => sum(|item| item),
@@ -204,9 +200,13 @@ fn of_group(reduction: Reduction, group: impl Iterator<Item = f64> + Clone) -> f
             let sum: f64 = group.map(|item| (item - largest).exp()).sum();
             sum.ln() + largest
         }
-        Reduction::Max => best(|item, best| item > best),
-        Reduction::Min => best(|item, best| item < best),
+        Reduction::Max => best(|item, best| item > best).unwrap_or(f64::NEG_INFINITY),
+        Reduction::Min => best(|item, best| item < best).unwrap_or(f64::INFINITY),
     }
+}
+
+fn nothing() -> RunError {
+    shape_error("the largest or smallest of no integers")
 }
 
 fn of_integers(
@@ -227,11 +227,11 @@ fn of_integers(
             sum.checked_div(n).unwrap_or(0)
         }
         Reduction::Max => {
-            let first = group.next().unwrap_or(0);
+            let first = group.next().ok_or_else(nothing)?;
             group.fold(first, i64::max)
         }
         Reduction::Min => {
-            let first = group.next().unwrap_or(0);
+            let first = group.next().ok_or_else(nothing)?;
             group.fold(first, i64::min)
         }
         other => return Err(dtype_error(format!("{other:?} of integers"))),

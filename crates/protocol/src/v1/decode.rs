@@ -10,6 +10,7 @@ use serde::de::{
 };
 
 use super::columns::{ColumnLimits, ColumnsSeed};
+use super::tensors;
 use crate::error::quoted;
 use crate::number::{ElementSeed, Place};
 use crate::parameters::{Parameters, choose_outputs};
@@ -19,17 +20,19 @@ use crate::{Call, DecodeContext, Layout, RequestError};
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
 /// `instances` (or `inputs`, which means the same) holds rows: lists of values, or objects by feature name; plain values
-/// where a model takes one column of texts. `null` is a missing value. `parameters.method` chooses the output.
+/// where a model takes one column of texts. A model of other tensors takes, in lists of any
+/// depth, the values of its only input, or objects with a value for each input. `null` is a missing value. `parameters.method` chooses the output.
 ///
 /// # Errors
-/// Code `InvalidArgument` naming the row and column at fault; `Unimplemented` for models that take something else than
-/// one table.
+/// Code `InvalidArgument` naming the row and column at fault.
 pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
-    let target = target(ctx)?;
     if body.iter().all(u8::is_ascii_whitespace) {
         let message = "the request body is empty; send JSON such as {\"instances\": [[1.0, 2.0]]}";
         return Err(RequestError::invalid(message));
     }
+    let Some(target) = target(ctx) else {
+        return tensors::decode(body, ctx);
+    };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let request = RequestSeed { target }
         .deserialize(&mut deserializer)
@@ -85,27 +88,26 @@ enum Instances {
 }
 
 /// Returns what instances are to become, for models of one table.
-fn target<'a>(ctx: &DecodeContext<'a>) -> Result<Target<'a>, RequestError> {
+fn target<'a>(ctx: &DecodeContext<'a>) -> Option<Target<'a>> {
     let elements_max = ctx.elements_max;
     if let Some(places) = &ctx.signature.columns {
-        return Ok(Target::Columns(ColumnLimits {
+        return Some(Target::Columns(ColumnLimits {
             places,
             inputs: &ctx.signature.inputs,
             elements_max,
         }));
     }
     if let [spec] = ctx.signature.inputs.as_slice()
-        && let (DType::F64, Some(n_columns)) = (spec.dtype, spec.n_columns())
+        && let Some(n_columns) = spec.n_columns()
+        && !matches!(spec.dtype, DType::Bytes | DType::Bool)
     {
-        return Ok(Target::Matrix(RowsLimits {
+        return Some(Target::Matrix(RowsLimits {
             spec,
             n_columns,
             elements_max,
         }));
     }
-    Err(RequestError::unimplemented(
-        "V1 requests are supported for models of one table; use V2 for this one",
-    ))
+    None
 }
 
 /// What rows are checked against.

@@ -107,14 +107,14 @@ fn texts<T: ToString>(items: &[T]) -> Values {
     Values::Bytes(items.iter().map(T::to_string).collect::<ByteStrings>())
 }
 
-/// Writes a number as ONNX Runtime does: C's `%.8g` for singles and `%.17g` for doubles.
-#[expect(clippy::cast_possible_truncation, reason = "a count of digits")]
+/// The digits that ONNX Runtime writes of floating-point numbers.
+const DIGITS: i32 = 8;
+
+/// Writes a number as ONNX Runtime does: C's `%.8g`.
 fn written(value: f64, dtype: DType) -> String {
-    let digits = match dtype {
-        DType::F64 => 17,
-        DType::F32 | DType::F16 | DType::BF16 => 8,
-        _ => return format!("{value:.0}"),
-    };
+    if !matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
+        return format!("{value:.0}");
+    }
     if value.is_nan() {
         return "NaN".to_owned();
     }
@@ -124,18 +124,18 @@ fn written(value: f64, dtype: DType) -> String {
     if value == 0.0 {
         return if value.is_sign_negative() { "-0" } else { "0" }.to_owned();
     }
-    let scientific = format!("{value:.*e}", digits - 1);
+    let scientific = format!("{value:.7e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let trimmed = |text: &str| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text.to_owned(),
     };
-    if exponent < -4 || exponent >= digits as i32 {
+    if exponent < -4 || exponent >= DIGITS {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{}e{sign}{:02}", trimmed(mantissa), exponent.abs());
     }
-    let decimals = usize::try_from(digits as i32 - 1 - exponent).unwrap_or(0);
+    let decimals = usize::try_from(DIGITS - 1 - exponent).unwrap_or(0);
     trimmed(&format!("{value:.decimals$}"))
 }
 
