@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command;
 
 /// Every crate with its floor. A crate may use only crates on lower floors.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("coracle-base", 0),
     ("coracle-tensor", 1),
     ("coracle-pickle", 1),
