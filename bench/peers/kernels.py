@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python kernels.py WORKDIR
 
 Puts the models into WORKDIR/models/<model>/ (model.joblib, and rows.npy: 1,000 rows,
-float64, C order) unless they are there: the iris forest from examples/iris, the others
+float64, C order; in <model>_onnx/ the graph that ONNX Runtime runs, and the same rows in float32) unless they are there: the iris forest from examples/iris, the others
 trained here. Prints one JSON document on stdout; everything else goes to stderr. Times are
 nanoseconds per row over calls with one row (a different row each call) and with all 1,000.
 
@@ -118,11 +118,15 @@ def measure(call, inputs, rows):
     return [float(v) / rows for v in np.percentile(times, [50, 10, 90])]
 
 
-def onnx_peer(model, rows):
-    """ONNX Runtime's answer to float32 rows, one thread."""
+def onnx_peer(work, name, model, rows):
+    """ONNX Runtime's answer to float32 rows, one thread. Leaves the graph and the rows for Coracle to time, too."""
     import onnxruntime
     from skl2onnx import to_onnx
     onnx_model = to_onnx(model, rows[:1].astype(np.float32), options={"zipmap": False})
+    folder = work / "models" / f"{name}_onnx"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(onnx_model.SerializeToString())
+    np.save(folder / "rows.npy", np.ascontiguousarray(rows, dtype=np.float32))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -233,7 +237,7 @@ def main(work):
         add(name, "scikit-learn", ROWS, measure(model.predict_proba, [rows], ROWS))
 
         try:
-            call = onnx_peer(model, rows)
+            call = onnx_peer(work, name, model, rows)
         except Exception as error:
             log(name, "onnxruntime left out:", repr(error)[:300])
         else:

@@ -17,7 +17,7 @@ const TOOLS: [(&str, &[&str]); 4] = [
 ];
 
 /// What is run, each against a server of its own: the newcomer's exercise, then what goes beyond it.
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: &[&str] = &[
     "exercise.py",
     "scaling.py",
     "batching.py",

@@ -84,6 +84,8 @@ pub enum SplitRule {
     Categories(Box<Categories>),
     /// Is the value's category among these? Any other value but NaN goes right.
     Members(Box<Members>),
+    /// Is the value exactly one of these? Any other value but NaN goes right.
+    Values(Box<[f64]>),
 }
 
 /// A set of categories from 0 on; any number of them.

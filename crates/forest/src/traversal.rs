@@ -163,14 +163,16 @@ pub(crate) struct Traversal<T> {
 enum CategorySplit {
     Known(Categories),
     Members(Members),
+    Values(Box<[f64]>),
 }
 
 impl CategorySplit {
     fn goes_left(&self, value: f64, missing_left: bool) -> bool {
         match self {
             Self::Known(categories) => categories.goes_left(value).unwrap_or(missing_left),
-            Self::Members(_) if value.is_nan() => missing_left,
+            Self::Members(_) | Self::Values(_) if value.is_nan() => missing_left,
             Self::Members(members) => members.contains(value),
+            Self::Values(values) => values.contains(&value),
         }
     }
 
@@ -178,6 +180,7 @@ impl CategorySplit {
         let bits = match self {
             Self::Known(_) => 0,
             Self::Members(members) => members.bits.capacity() * size_of::<u32>(),
+            Self::Values(values) => size_of_val(&**values),
         };
         size_of::<Self>() + bits
     }
@@ -240,6 +243,10 @@ impl<T: Real> Traversal<T> {
             Rule::Members(members) => {
                 compact.feature |= CATEGORIES;
                 extra = self.push_categories(CategorySplit::Members((**members).clone()))?;
+            }
+            Rule::Values(values) => {
+                compact.feature |= CATEGORIES;
+                extra = self.push_categories(CategorySplit::Values(values.clone()))?;
             }
         }
         Some((compact, extra))

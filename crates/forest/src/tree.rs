@@ -37,6 +37,7 @@ pub(crate) enum Rule {
     LessOrEqual(f64),
     Categories(Box<Categories>),
     Members(Box<Members>),
+    Values(Box<[f64]>),
 }
 
 impl Rule {
@@ -47,6 +48,7 @@ impl Rule {
             Self::LessOrEqual(threshold) => value <= *threshold,
             Self::Categories(categories) => categories.goes_left(value).unwrap_or(missing_left),
             Self::Members(members) => members.contains(value),
+            Self::Values(values) => values.contains(&value),
         }
     }
 }
@@ -220,6 +222,7 @@ fn compile_rule(precision: Precision, rule: &SplitRule) -> Rule {
         }),
         SplitRule::Categories(categories) => Rule::Categories(categories.clone()),
         SplitRule::Members(members) => Rule::Members(members.clone()),
+        SplitRule::Values(values) => Rule::Values(values.clone()),
     }
 }
 

@@ -51,6 +51,7 @@ impl ColumnsModel {
         Ok(Self {
             inputs: places.iter().map(|place| place.input).collect(),
             signature: Signature {
+                keyed_outputs: Vec::new(),
                 inputs,
                 outputs: outputs.specs,
                 default_outputs: outputs.defaults,

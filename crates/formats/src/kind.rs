@@ -1,6 +1,6 @@
 //! What a file is, told by its first bytes: names and endings are not believed.
 
-use crate::{catboost, lightgbm, xgboost};
+use crate::{catboost, lightgbm, onnx, xgboost};
 
 /// The kinds of files that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum FileKind {
     CatboostBinary,
     /// A zip archive: a skops file or nothing that is read.
     Zip,
+    /// An ONNX graph.
+    Onnx,
 }
 
 /// Returns the kind of a file.
@@ -34,6 +36,8 @@ pub(crate) fn of(bytes: &[u8]) -> FileKind {
         FileKind::CatboostBinary
     } else if lightgbm::is_text(bytes) {
         FileKind::LightgbmText
+    } else if onnx::is_onnx(bytes) {
+        FileKind::Onnx
     } else if xgboost::is_legacy(bytes) {
         FileKind::XgboostBinary
     } else {
@@ -51,7 +55,8 @@ pub(crate) fn begins_as_model(head: &[u8]) -> bool {
         FileKind::Ubjson
         | FileKind::XgboostBinary
         | FileKind::LightgbmText
-        | FileKind::CatboostBinary => true,
+        | FileKind::CatboostBinary
+        | FileKind::Onnx => true,
         FileKind::Json => {
             let text: String = String::from_utf8_lossy(head).split_whitespace().collect();
             let begins = |key: &&str| text.starts_with(&format!("{{\"{key}\":"));

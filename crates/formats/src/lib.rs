@@ -22,6 +22,7 @@ mod load;
 mod locate;
 mod mlflow;
 mod numbers;
+mod onnx;
 mod sklearn;
 mod tabular;
 mod xgboost;

@@ -10,7 +10,7 @@ use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
 use crate::kind::{self, FileKind};
 use crate::xgboost::{Converted, Ensemble};
-use crate::{catboost, document, lightgbm, mlflow, sklearn, tabular, xgboost};
+use crate::{catboost, document, lightgbm, mlflow, onnx, sklearn, tabular, xgboost};
 
 /// What may be chosen when a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -96,8 +96,12 @@ fn load_file(
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let read = clock.monotonic().saturating_sub(started);
+    let source = Source {
+        class,
+        directory: path.parent(),
+    };
     let mut loaded =
-        load_as(&bytes, options, class, clock).map_err(|error| error.at(path.display()))?;
+        load_as(&bytes, options, source, clock).map_err(|error| error.at(path.display()))?;
     loaded.phases.read = read;
     Ok(loaded)
 }
@@ -113,14 +117,23 @@ pub fn load_bytes(
     options: &LoadOptions,
     clock: &dyn Clock,
 ) -> Result<Loaded, LoadError> {
-    load_as(bytes, options, None, clock)
+    load_as(bytes, options, Source::default(), clock)
 }
 
-/// Loads a model from bytes, as an estimator of `class` where that is named.
+/// What is known of a file beside its bytes.
+#[derive(Clone, Copy, Default)]
+struct Source<'s> {
+    /// The class of the estimator, where something else names it.
+    class: Option<&'s str>,
+    /// Where other files of the model may lie.
+    directory: Option<&'s Path>,
+}
+
+/// Loads a model from bytes.
 fn load_as(
     bytes: &[u8],
     options: &LoadOptions,
-    class: Option<&str>,
+    source: Source<'_>,
     clock: &dyn Clock,
 ) -> Result<Loaded, LoadError> {
     let started = clock.monotonic();
@@ -130,7 +143,10 @@ fn load_as(
             "the file is empty",
         ));
     }
-    let (content, parsed) = read_content(bytes, class, options.object.as_deref(), clock)?;
+    if kind::of(bytes) == FileKind::Onnx {
+        return load_onnx(bytes, options, source.directory, clock);
+    }
+    let (content, parsed) = read_content(bytes, source.class, options.object.as_deref(), clock)?;
     let model = tabular::model(
         content.estimator,
         content.feature_names,
@@ -147,7 +163,32 @@ fn load_as(
     })
 }
 
-/// Reads a file of any kind; tells when it was parsed too.
+/// Loads a graph, which is a model by itself.
+fn load_onnx(
+    bytes: &[u8],
+    options: &LoadOptions,
+    directory: Option<&Path>,
+    clock: &dyn Clock,
+) -> Result<Loaded, LoadError> {
+    if let Some(method) = options.default_method {
+        let message = format!(
+            "the model is an ONNX graph, which has no method '{}'; name outputs instead",
+            method.as_str()
+        );
+        return Err(LoadError::new(LoadErrorKind::Unsupported, message));
+    }
+    let started = clock.monotonic();
+    let model = onnx::load(bytes, directory)?;
+    Ok(Loaded {
+        model,
+        phases: Phases {
+            build: clock.monotonic().saturating_sub(started),
+            ..Phases::default()
+        },
+    })
+}
+
+/// Reads a file of any kind but ONNX; tells when it was parsed too.
 fn read_content(
     bytes: &[u8],
     class: Option<&str>,
@@ -185,6 +226,10 @@ fn read_content(
                 "LightGBM text",
                 lightgbm::boosted(&ensemble, None)?,
             )
+        }
+        FileKind::Onnx => {
+            let message = "an ONNX graph is no estimator";
+            return Err(LoadError::new(LoadErrorKind::Unsupported, message));
         }
         FileKind::CatboostBinary => {
             let ensemble = catboost::Ensemble::parse_binary(bytes)?;

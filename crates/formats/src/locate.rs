@@ -11,13 +11,15 @@ use coracle_model::{LoadError, LoadErrorKind};
 use crate::{kind, mlflow};
 
 /// The endings of model files.
-const EXTENSIONS: [&str; 7] = ["joblib", "pkl", "pickle", "skops", "bst", "ubj", "cbm"];
+const EXTENSIONS: [&str; 8] = [
+    "joblib", "pkl", "pickle", "skops", "bst", "ubj", "cbm", "onnx",
+];
 
 /// Endings that other files have too: such a file counts if it begins as a model does.
 const SHARED_EXTENSIONS: [&str; 7] = ["json", "txt", "model", "deprecated", "xgb", "lgb", "lgbm"];
 
 /// The endings, for messages.
-const ENDINGS: &str = "*.joblib, *.pkl, *.pickle, *.skops, *.bst, *.ubj, *.cbm, or a *.json, *.txt, *.model, *.xgb or *.lgb that holds a model, or an MLmodel";
+const ENDINGS: &str = "*.joblib, *.pkl, *.pickle, *.skops, *.bst, *.ubj, *.cbm, *.onnx, or a *.json, *.txt, *.model, *.xgb or *.lgb that holds a model, or an MLmodel";
 
 /// How much of a file is looked at to tell what it is.
 const HEAD_BYTES: u64 = 4096;

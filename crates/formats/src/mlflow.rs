@@ -17,11 +17,12 @@ pub(crate) const FILE_NAME: &str = "MLmodel";
 const BYTES_MAX: u64 = 64 << 20;
 
 /// The flavours that are served, and the keys that name their file, most specific first.
-const SERVED: [(&str, &[&str]); 4] = [
+const SERVED: [(&str, &[&str]); 5] = [
     ("sklearn", &["pickled_model", "model_path"]),
     ("xgboost", &["data"]),
     ("lightgbm", &["data"]),
     ("catboost", &["data"]),
+    ("onnx", &["data"]),
 ];
 
 /// Where a model's file is, and what reads it.
@@ -100,7 +101,7 @@ fn choose(flavours: &[Flavour<'_>]) -> Result<(&'static str, Option<String>, Str
     let message = match names.as_slice() {
         [] => "no flavours are listed".to_owned(),
         names => format!(
-            "flavours {} are not supported; sklearn, xgboost, lightgbm and catboost are",
+            "flavours {} are not supported; sklearn, xgboost, lightgbm, catboost and onnx are",
             names.join(", ")
         ),
     };
@@ -108,7 +109,7 @@ fn choose(flavours: &[Flavour<'_>]) -> Result<(&'static str, Option<String>, Str
 }
 
 /// Returns the path of `file` in `directory`, which it may not leave, links included.
-fn inside(directory: &Path, file: &str) -> Result<PathBuf, LoadError> {
+pub(crate) fn inside(directory: &Path, file: &str) -> Result<PathBuf, LoadError> {
     let escapes = || {
         let message = format!("file {} is outside the model's directory", quoted(file));
         LoadError::new(LoadErrorKind::Refused, message)
@@ -217,8 +218,8 @@ signature:
     fn what_is_not_served_is_named() {
         let cases = [
             (
-                "flavors:\n  python_function:\n    a: b\n  onnx:\n    data: model.onnx\n",
-                "flavours 'python_function', 'onnx' are not supported; sklearn, xgboost, lightgbm and catboost are",
+                "flavors:\n  python_function:\n    a: b\n  keras:\n    data: model\n",
+                "flavours 'python_function', 'keras' are not supported; sklearn, xgboost, lightgbm, catboost and onnx are",
             ),
             (
                 "flavors:\n  xgboost:\n    code: x\n",

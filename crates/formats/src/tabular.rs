@@ -103,6 +103,7 @@ impl TabularModel {
             return Err(LoadError::new(LoadErrorKind::Malformed, message));
         }
         let signature = Signature {
+            keyed_outputs: Vec::new(),
             inputs: vec![TensorSpec {
                 name: INPUT.to_owned(),
                 dtype: DType::F64,

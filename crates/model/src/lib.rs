@@ -32,6 +32,12 @@ pub trait Model: Send + Sync + std::fmt::Debug {
     /// A [`RunError`] whose code is `InvalidArgument` where the inputs are at fault.
     fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError>;
 
+    /// Tells whether each row of every output follows from the same row of the inputs alone, so that the rows of several
+    /// requests may share a run.
+    fn rows_are_independent(&self) -> bool {
+        true
+    }
+
     /// Returns what the model is made of, for people.
     fn description(&self) -> &Description;
 

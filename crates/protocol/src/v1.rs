@@ -3,6 +3,7 @@
 mod columns;
 mod decode;
 mod plain;
+mod tensors;
 
 use coracle_model::Signature;
 use coracle_tensor::Tensor;
@@ -14,7 +15,8 @@ pub use decode::decode_predict;
 /// Appends the answer to a prediction.
 ///
 /// One output gives a list of its rows; several give a list of objects, one per row, by output name.
-/// Numbers that JSON cannot hold (NaN, infinity) become `null`.
+/// Numbers that JSON cannot hold (NaN, infinity) become `null`. A row of a keyed output is an object by its columns'
+/// names. Where an output is not one row for each instance, the outputs are given whole.
 pub fn encode_predict(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
     out.push(b'{');
     if call.layout != Layout::Columns {
@@ -32,6 +34,10 @@ pub fn encode_predict(signature: &Signature, call: &Call, outputs: &[Tensor], ou
 /// Appends the outputs whole: the only one by itself, several by name.
 fn columns(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"outputs\":");
+    whole(signature, call, outputs, out);
+}
+
+fn whole(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
     if let [output] = outputs {
         return render::tensor(output, out);
     }
@@ -48,25 +54,51 @@ fn columns(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec
 
 /// Appends the outputs row by row.
 fn rows(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
+    let is_by_row = |output: &Tensor| output.shape().first() == Some(&call.n_rows);
+    if !outputs.iter().all(is_by_row) {
+        out.extend_from_slice(b"\"predictions\":");
+        return whole(signature, call, outputs, out);
+    }
+    let keys_of = |index: usize| {
+        let spec = signature.outputs.get(index)?;
+        let is_keyed = signature.keyed_outputs.contains(&index);
+        spec.columns.as_deref().filter(|_| is_keyed)
+    };
     out.extend_from_slice(b"\"predictions\":[");
     render::separated(0..call.n_rows, out, |row, out| match outputs {
-        [output] => render::row(output, row, out),
+        [output] => {
+            let index = call.outputs.first().copied();
+            named_row(index.and_then(keys_of), output, row, out);
+        }
         _ => {
             out.push(b'{');
             let named = call.outputs.iter().zip(outputs);
             render::separated(named, out, |(&index, output), out| {
-                let name = signature
-                    .outputs
-                    .get(index)
-                    .map_or("", |spec| spec.name.as_str());
-                render::string(name, out);
+                let spec = signature.outputs.get(index);
+                render::string(spec.map_or("", |spec| spec.name.as_str()), out);
                 out.push(b':');
-                render::row(output, row, out);
+                named_row(keys_of(index), output, row, out);
             });
             out.push(b'}');
         }
     });
     out.push(b']');
+}
+
+/// Appends a row of an output: an object where its columns have keys.
+fn named_row(keys: Option<&[String]>, output: &Tensor, row: usize, out: &mut Vec<u8>) {
+    let columns = keys.filter(|columns| output.shape().get(1..) == Some(&[columns.len()]));
+    let Some(columns) = columns else {
+        return render::row(output, row, out);
+    };
+    let first = row.saturating_mul(columns.len());
+    out.push(b'{');
+    render::separated(columns.iter().zip(first..), out, |(name, element), out| {
+        render::string(name, out);
+        out.push(b':');
+        render::element(output.values(), element, out);
+    });
+    out.push(b'}');
 }
 
 /// Appends the list of models.
@@ -89,5 +121,7 @@ pub fn model_status(name: &str, ready: bool, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod column_tests;
+#[cfg(test)]
+mod tensor_tests;
 #[cfg(test)]
 pub(crate) mod tests;

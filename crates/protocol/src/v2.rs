@@ -10,6 +10,7 @@ use coracle_tensor::Tensor;
 
 use crate::{Call, EncodeContext, OutputForm, RegionSlice, RequestError, raw, render};
 
+pub(crate) use data::{TensorHead, read_nested};
 pub use decode::decode_infer;
 pub(crate) use decode::{Data, Input, InputPlace, Output, read_region, requested_outputs, tensors};
 

@@ -24,6 +24,7 @@ fn signature() -> Signature {
         accepts_integers: false,
     };
     Signature {
+        keyed_outputs: Vec::new(),
         inputs: vec![spec("X", vec![None, Some(N_COLUMNS)])],
         outputs: vec![spec("predict", vec![None])],
         default_outputs: vec![0],

@@ -117,7 +117,7 @@ impl LoadedModel {
     }
 
     pub(crate) fn forbids_batches(&self) -> bool {
-        self.forbids_batches.load(Ordering::Relaxed)
+        self.forbids_batches.load(Ordering::Relaxed) || !self.model().rows_are_independent()
     }
 
     /// Runs the model; see [`Model::run`].

@@ -83,6 +83,7 @@ mod tests {
     #[test]
     fn a_row_is_made_up_from_any_signature_of_a_bounded_size() {
         let signature = |inputs: &[TensorSpec]| Signature {
+            keyed_outputs: Vec::new(),
             inputs: inputs.to_vec(),
             outputs: vec![],
             default_outputs: vec![],

@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::command;
 
 /// Every crate with its floor. A crate may use only crates on lower floors.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("coracle-base", 0),
     ("coracle-tensor", 1),
     ("coracle-pickle", 1),
     ("coracle-model", 2),
     ("coracle-forest", 3),
     ("coracle-estimators", 3),
+    ("coracle-onnx", 3),
     ("coracle-formats", 4),
     ("coracle-serving", 5),
     ("coracle-access", 5),

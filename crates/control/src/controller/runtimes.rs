@@ -82,6 +82,7 @@ const BUILT_IN: [BuiltIn; 6] = [
         formats: &[
             ("catboost", &["1"], 1, true),
             ("mlflow", &["1", "2", "3"], 1, true),
+            ("onnx", &["1"], 1, true),
         ],
     },
 ];
@@ -273,6 +274,10 @@ mod tests {
             ),
             (
                 json!({"modelFormat": {"name": "mlflow"}, "protocolVersion": "v2"}),
+                Ok("coracle-server"),
+            ),
+            (
+                json!({"modelFormat": {"name": "onnx", "version": "1"}}),
                 Ok("coracle-server"),
             ),
             (

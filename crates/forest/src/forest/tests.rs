@@ -166,6 +166,7 @@ fn naive(spec: &ForestSpec, row: &[f64]) -> Vec<f64> {
                 SplitRule::Categories(categories) => {
                     categories.goes_left(value).unwrap_or(*missing_left)
                 }
+                SplitRule::Values(values) => values.contains(&value),
                 SplitRule::Members(members) => {
                     let low = if members.truncates {
                         -1.0
@@ -536,4 +537,51 @@ fn initial_scores_must_match() {
     };
     let message = Forest::try_new(&spec).unwrap_err().to_string();
     assert_eq!(message, "1 initial scores for 3 scores");
+}
+
+#[test]
+fn exact_values_go_left_and_no_others_do() {
+    let split = |left, rule, missing_left| NodeSpec::Split {
+        feature: 0,
+        rule,
+        missing_left,
+        left,
+        right: left + 1,
+    };
+    let spec = ForestSpec {
+        n_features: 1,
+        n_scores: 1,
+        precision: Precision::Single,
+        summation: Precision::Single,
+        base: vec![0.0],
+        divisor: None,
+        accepts_missing: true,
+        accepts_infinite: true,
+        trees: vec![TreeSpec {
+            nodes: vec![
+                split(
+                    1,
+                    SplitRule::Values(Box::new([2.0, -0.5, f64::INFINITY])),
+                    true,
+                ),
+                split(3, SplitRule::Values(Box::new([])), false),
+                NodeSpec::Leaf,
+                NodeSpec::Leaf,
+                NodeSpec::Leaf,
+            ],
+            values: vec![0.0, 0.0, 1.0, 10.0, 100.0],
+            target: Target::OneScore(0),
+        }],
+    };
+    assert!(
+        Forest::with_kernel(&spec, Kernel::Intervals)
+            .unwrap()
+            .is_none()
+    );
+    let forest = Forest::try_new(&spec).unwrap();
+    let rows = [2.0, 2.5, -0.5, 0.0, f64::NAN, f64::INFINITY, 2.0 + 1e-12];
+    let mut scores = [0.0; 7];
+    forest.score(Rows::try_new(&rows, 1).unwrap(), &mut scores);
+    // The last value is 2 in single precision.
+    assert_eq!(scores, [100.0, 1.0, 100.0, 1.0, 100.0, 100.0, 100.0]);
 }

@@ -141,6 +141,8 @@ fn kind<'a>(rules: impl Iterator<Item = &'a Rule>) -> Option<Kind> {
             }
             Rule::Categories(_) => (256, false),
             Rule::Members(members) => (members.bits.len() * 32, members.truncates),
+            // Between two values lie others that are neither; walks are as good.
+            Rule::Values(_) => return None,
         };
         let (n_before, truncates_before) = categories.unwrap_or((n, truncates));
         if truncates_before != truncates {

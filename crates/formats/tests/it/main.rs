@@ -14,5 +14,6 @@ mod formats_page;
 mod golden;
 mod locate;
 mod objects;
+mod onnx;
 mod refused;
 mod skops;

@@ -99,6 +99,7 @@ pub(crate) fn sum_model() -> (Sum, Receiver<()>, Sender<()>) {
     let (open, gate) = channel();
     let model = Sum {
         signature: Signature {
+            keyed_outputs: Vec::new(),
             inputs: vec![spec("X", vec![None, Some(2)])],
             outputs: vec![spec("predict", vec![None]), spec("twice", vec![None])],
             default_outputs: vec![0],

@@ -23,6 +23,7 @@ fn signature() -> Signature {
         input,
     };
     Signature {
+        keyed_outputs: Vec::new(),
         inputs: vec![
             input("city", DType::Bytes, true),
             input("age", DType::F64, false),

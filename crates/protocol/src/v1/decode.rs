@@ -13,6 +13,7 @@ use serde::de::{
 
 use super::columns::{ColumnLimits, ColumnsSeed};
 use super::plain;
+use super::tensors;
 use crate::error::quoted;
 use crate::number::{ElementSeed, Place};
 use crate::parameters::{Parameters, choose_outputs};
@@ -22,14 +23,14 @@ use crate::{Call, DecodeContext, Layout, RequestError};
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
 /// `instances` (or `inputs`, which means the same) holds rows: lists of values, or objects by feature name; plain values
-/// where a model takes one column of texts. It may be an object of columns, too, where features have names. `null` is a missing value. `parameters.method` chooses the output.
+/// where a model takes one column of texts. It may be an object of columns, too, where features have names. A model of other tensors takes, in lists of any
+/// depth, the values of its only input, or objects with a value for each input. `null` is a missing value. `parameters.method` chooses the output.
 ///
 /// # Errors
-/// Code `InvalidArgument` naming the row and column at fault; `Unimplemented` for models that take something else than
-/// one table.
+/// Code `InvalidArgument` naming the row and column at fault.
 pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
-    let target = target(ctx)?;
-    if let Target::Matrix(rows) = target
+    let target = target(ctx);
+    if let Some(Target::Matrix(rows)) = target
         && let Some(values) = plain::rows(body, rows.n_columns, rows.elements_max)
     {
         return table_call(values, rows, choose_outputs(ctx, None)?);
@@ -38,6 +39,9 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
         let message = "the request body is empty; send JSON such as {\"instances\": [[1.0, 2.0]]}";
         return Err(RequestError::invalid(message));
     }
+    let Some(target) = target else {
+        return tensors::decode(body, ctx);
+    };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let request = RequestSeed { target }
         .deserialize(&mut deserializer)
@@ -59,6 +63,8 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
         (Instances::Matrix(values), Target::Matrix(rows)) => {
             return Ok(Call {
                 layout: request.layout,
+                timeout: request.parameters.timeout(),
+                priority: request.parameters.priority(),
                 ..table_call(values, rows, outputs)?
             });
         }
@@ -110,27 +116,26 @@ enum Instances {
 }
 
 /// Returns what instances are to become, for models of one table.
-fn target<'a>(ctx: &DecodeContext<'a>) -> Result<Target<'a>, RequestError> {
+fn target<'a>(ctx: &DecodeContext<'a>) -> Option<Target<'a>> {
     let elements_max = ctx.elements_max;
     if let Some(places) = &ctx.signature.columns {
-        return Ok(Target::Columns(ColumnLimits {
+        return Some(Target::Columns(ColumnLimits {
             places,
             inputs: &ctx.signature.inputs,
             elements_max,
         }));
     }
     if let [spec] = ctx.signature.inputs.as_slice()
-        && let (DType::F64, Some(n_columns)) = (spec.dtype, spec.n_columns())
+        && let Some(n_columns) = spec.n_columns()
+        && !matches!(spec.dtype, DType::Bytes | DType::Bool)
     {
-        return Ok(Target::Matrix(RowsLimits {
+        return Some(Target::Matrix(RowsLimits {
             spec,
             n_columns,
             elements_max,
         }));
     }
-    Err(RequestError::unimplemented(
-        "V1 requests are supported for models of one table; use V2 for this one",
-    ))
+    None
 }
 
 /// What rows are checked against.

@@ -16,6 +16,7 @@ pub(crate) fn signature(columns: Option<[&str; 2]>, accepts_missing: bool) -> Si
         accepts_integers: false,
     };
     Signature {
+        keyed_outputs: Vec::new(),
         inputs: vec![TensorSpec {
             name: "X".to_owned(),
             dtype: DType::F64,

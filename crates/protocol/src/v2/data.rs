@@ -10,14 +10,14 @@ use crate::number::{Element, ElementSeed, Place};
 
 /// What is known of a tensor before its data is read.
 #[derive(Clone, Copy)]
-pub(super) struct TensorHead<'a> {
+pub(crate) struct TensorHead<'a> {
     /// Its position among the inputs.
-    pub(super) input: usize,
-    pub(super) dtype: DType,
+    pub(crate) input: usize,
+    pub(crate) dtype: DType,
     /// As sent; -1 at most once.
-    pub(super) shape: &'a [i64],
-    pub(super) accepts_missing: bool,
-    pub(super) elements_max: usize,
+    pub(crate) shape: &'a [i64],
+    pub(crate) accepts_missing: bool,
+    pub(crate) elements_max: usize,
 }
 
 /// The most dimensions of a tensor.
@@ -28,6 +28,21 @@ const RANK_MAX: usize = 16;
 /// # Errors
 /// Code `InvalidArgument` naming the element at fault, or both shapes where they differ.
 pub(super) fn read(json: &str, head: TensorHead<'_>) -> Result<Tensor, RequestError> {
+    let (values, levels) = read_values(json, head)?;
+    head.tensor(values, &levels)
+}
+
+/// Reads `json` as a tensor of the shape that its lists have; that of `head` says how deep they may be.
+///
+/// # Errors
+/// Code `InvalidArgument` naming the element at fault, or lists of different lengths.
+pub(crate) fn read_nested(json: &str, head: TensorHead<'_>) -> Result<Tensor, RequestError> {
+    let (values, levels) = read_values(json, head)?;
+    Tensor::try_new(levels.lengths(), values)
+        .map_err(|error| RequestError::invalid(format!("{}: {error}", head.name())))
+}
+
+fn read_values(json: &str, head: TensorHead<'_>) -> Result<(Values, Levels), RequestError> {
     head.check_rank()?;
     let mut levels = Levels::default();
     let values = match head.dtype {
@@ -46,7 +61,7 @@ pub(super) fn read(json: &str, head: TensorHead<'_>) -> Result<Tensor, RequestEr
         DType::F64 => Values::F64(items(json, head, &mut levels)?),
         DType::Bytes => Values::Bytes(strings(json, head, &mut levels)?),
     };
-    head.tensor(values, &levels)
+    Ok((values, levels))
 }
 
 /// Gives `values` the shape of `head`.

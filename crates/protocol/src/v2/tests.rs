@@ -393,6 +393,7 @@ fn answers_have_flat_data_and_no_nulls() {
 fn metadata_tells_the_signature() {
     let mut out = Vec::new();
     let signature = Signature {
+        keyed_outputs: Vec::new(),
         default_outputs: vec![1],
         ..signature(Some(["a", "b"]), false)
     };

@@ -67,6 +67,7 @@ pub(crate) fn adder(settings: BatchSettings) -> (Arc<ServedModel>, Arc<Mutex<Vec
     let runs = Arc::new(Mutex::new(Vec::new()));
     let model = Adder {
         signature: Signature {
+            keyed_outputs: Vec::new(),
             inputs: vec![spec("X", &[None, Some(2)])],
             outputs: vec![
                 spec("sum", &[None]),

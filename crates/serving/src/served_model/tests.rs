@@ -37,6 +37,7 @@ impl Model for Faulty {
 pub(crate) fn faulty(panics: bool) -> Faulty {
     Faulty {
         signature: Signature {
+            keyed_outputs: Vec::new(),
             inputs: vec![],
             outputs: vec![],
             default_outputs: vec![],

@@ -1,0 +1,159 @@
+//! Runs ONNX's own tests of operators through our kernels: `onnx_node_tests DIRECTORY...`.
+//!
+//! A directory is `onnx/backend/test/data/node` (or `simple`) of an installed `onnx` package that has it (1.17.0): below it a
+//! directory for each test with `model.onnx` and `test_data_set_*/{input,output}_*.pb`. A test passes, is refused at load, cannot
+//! be asked (sequences and other values that are no tensors), or differs; only the last is a fault.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coracle_base::SystemClock;
+use coracle_formats::{LoadOptions, load};
+use coracle_onnx::read_tensor_file;
+use coracle_tensor::{Tensor, Values};
+
+/// The tolerance of ONNX's own runner.
+const RELATIVE_MAX: f64 = 1e-3;
+const ABSOLUTE_MAX: f64 = 1e-7;
+
+/// What came of a test.
+enum Outcome {
+    Passed,
+    Refused(String),
+    NotAsked,
+    Differs(String),
+}
+
+fn main() {
+    let mut counts = BTreeMap::new();
+    let mut domains: BTreeMap<bool, (usize, usize)> = BTreeMap::new();
+    let mut refusals: BTreeMap<String, usize> = BTreeMap::new();
+    let mut n_faults = 0;
+    for directory in std::env::args().skip(1) {
+        for test in listed(Path::new(&directory)) {
+            let name = test.file_name().unwrap_or_default().to_string_lossy();
+            let outcome = run(&test);
+            let domain = domains.entry(name.contains("ai_onnx_ml")).or_default();
+            domain.1 += 1;
+            let word = match outcome {
+                Outcome::Passed => {
+                    domain.0 += 1;
+                    "passed"
+                }
+                Outcome::NotAsked => "not asked",
+                Outcome::Refused(reason) => {
+                    *refusals.entry(reason).or_default() += 1;
+                    "refused"
+                }
+                Outcome::Differs(how) => {
+                    n_faults += 1;
+                    eprintln!("{name}: {how}");
+                    "differs"
+                }
+            };
+            *counts.entry(word).or_insert(0) += 1;
+        }
+    }
+    let mut lines: Vec<String> = counts
+        .iter()
+        .map(|(word, n)| format!("{word}: {n}"))
+        .collect();
+    for (is_ml, (passed, all)) in domains {
+        let domain = if is_ml { "ai.onnx.ml" } else { "others" };
+        lines.push(format!("{domain}: {passed} of {all} passed"));
+    }
+    let mut refusals: Vec<_> = refusals.into_iter().collect();
+    refusals.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    for (reason, n) in refusals.into_iter().take(12) {
+        lines.push(format!("  {n} refused: {reason}"));
+    }
+    eprintln!("{}", lines.join("\n"));
+    std::process::exit(i32::from(n_faults > 0));
+}
+
+fn listed(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+fn run(test: &Path) -> Outcome {
+    let loaded = load(
+        &test.join("model.onnx"),
+        &LoadOptions::default(),
+        &SystemClock::new(),
+    );
+    let model = match loaded {
+        Ok(loaded) => loaded.model,
+        Err(error) => return Outcome::Refused(reason(&error.to_string())),
+    };
+    // Their data are stored as UINT16 in the package.
+    if test.to_string_lossy().contains("BFLOAT16") {
+        return Outcome::NotAsked;
+    }
+    let sets = listed(test).into_iter().filter(|path| path.is_dir());
+    for set in sets {
+        let (Some(inputs), Some(expected)) = (tensors(&set, "input"), tensors(&set, "output"))
+        else {
+            return Outcome::NotAsked;
+        };
+        let outputs: Vec<usize> = (0..model.signature().outputs.len()).collect();
+        let results = match model.run(&inputs, &outputs) {
+            Ok(results) => results,
+            Err(error) => {
+                return Outcome::Refused(format!("when run: {}", reason(&error.to_string())));
+            }
+        };
+        for (result, expected) in results.iter().zip(&expected) {
+            if let Some(how) = difference(result, expected) {
+                return Outcome::Differs(how);
+            }
+        }
+    }
+    Outcome::Passed
+}
+
+/// Returns the operator or the datatype that a refusal is about, so that refusals can be counted.
+fn reason(message: &str) -> String {
+    let words = message.rsplit(": ").next().unwrap_or(message);
+    words.chars().take(90).collect()
+}
+
+/// Reads `input_0.pb` and so on; `None` where one is no tensor that we have.
+fn tensors(set: &Path, kind: &str) -> Option<Vec<Tensor>> {
+    let mut tensors = Vec::new();
+    while let Ok(bytes) = fs::read(set.join(format!("{kind}_{}.pb", tensors.len()))) {
+        tensors.push(read_tensor_file(&bytes).ok()?.1);
+    }
+    Some(tensors)
+}
+
+fn difference(got: &Tensor, expected: &Tensor) -> Option<String> {
+    if got.shape() != expected.shape() || got.dtype() != expected.dtype() {
+        return Some(format!(
+            "{} {:?}, expected {} {:?}",
+            got.dtype(),
+            got.shape(),
+            expected.dtype(),
+            expected.shape()
+        ));
+    }
+    if let Values::Bytes(_) = got.values() {
+        let same = got.values() == expected.values();
+        return (!same).then(|| "other strings".to_owned());
+    }
+    let (got, expected) = (got.values().to_f64s()?, expected.values().to_f64s()?);
+    let wrong = got
+        .iter()
+        .zip(expected.iter())
+        .position(|(got, expected)| {
+            let is_close = (got - expected).abs() <= ABSOLUTE_MAX + RELATIVE_MAX * expected.abs();
+            !(is_close || got == expected || got.is_nan() && expected.is_nan())
+        })?;
+    Some(format!(
+        "element {wrong} is {}, expected {}",
+        got[wrong], expected[wrong]
+    ))
+}

@@ -1,0 +1,518 @@
+//! ONNX graphs against ONNX Runtime's answers: one operator each, and what exporters write.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coracle_base::SystemClock;
+use coracle_formats::{LoadOptions, load, load_bytes, locate};
+use coracle_model::{LoadErrorKind, Model};
+use coracle_tensor::{ByteStrings, Tensor, Values, f16};
+use serde_json::{Map, Value};
+
+use crate::damage::Random;
+use crate::fixture::number;
+
+/// The largest difference of floating-point numbers, relative or absolute.
+const DIFFERENCE_MAX: f64 = 1e-5;
+
+/// The difference allowed in a case; where it is wider than usual, because ONNX Runtime itself loses digits.
+fn difference_max(case: &str) -> f64 {
+    match case {
+        // Its approximation of the normal quantile cancels near one half, so the last bit of a score matters.
+        case if case.contains("PROBIT") => 1e-3,
+        // Squared distances are expanded in single precision, and terms cancel.
+        "kmeans" => 1e-4,
+        _ => DIFFERENCE_MAX,
+    }
+}
+
+/// Returns `fixtures/onnx`.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/onnx")
+}
+
+/// Reads a tensor of a fixture.
+pub(crate) fn tensor(value: &Value) -> Tensor {
+    let shape = value["shape"].as_array().unwrap().iter();
+    let shape = shape.map(|size| usize::try_from(size.as_u64().unwrap()).unwrap());
+    let data = value["data"].as_array().unwrap();
+    let ints = || data.iter().map(|item| item.as_i64().unwrap());
+    let values = match value["datatype"].as_str().unwrap() {
+        "FP32" => Values::F32(data.iter().map(|item| number(item) as f32).collect()),
+        "FP64" => Values::F64(data.iter().map(number).collect()),
+        "FP16" => Values::F16(
+            data.iter()
+                .map(|item| f16::from_f64(number(item)))
+                .collect(),
+        ),
+        "INT64" => Values::I64(ints().collect()),
+        "INT32" => Values::I32(ints().map(|item| i32::try_from(item).unwrap()).collect()),
+        "UINT8" => Values::U8(ints().map(|item| u8::try_from(item).unwrap()).collect()),
+        "BOOL" => Values::Bool(data.iter().map(|item| item.as_bool().unwrap()).collect()),
+        "BYTES" => Values::Bytes(
+            data.iter()
+                .map(|item| item.as_str().unwrap())
+                .collect::<ByteStrings>(),
+        ),
+        other => panic!("unknown datatype {other}"),
+    };
+    Tensor::try_new(shape.collect(), values).unwrap()
+}
+
+/// Returns the first difference of two tensors, if there is one.
+fn compare(got: &Tensor, expected: &Tensor, difference_max: f64) -> Result<(), String> {
+    if got.shape() != expected.shape() || got.dtype() != expected.dtype() {
+        return Err(format!(
+            "{} {:?}, expected {} {:?}",
+            got.dtype(),
+            got.shape(),
+            expected.dtype(),
+            expected.shape()
+        ));
+    }
+    let floats = matches!(
+        expected.values(),
+        Values::F32(_) | Values::F64(_) | Values::F16(_)
+    );
+    if !floats {
+        return match got.values() == expected.values() {
+            true => Ok(()),
+            false => Err(format!(
+                "{:?}, expected {:?}",
+                got.values(),
+                expected.values()
+            )),
+        };
+    }
+    let (got, expected) = (
+        got.values().to_f64s().unwrap(),
+        expected.values().to_f64s().unwrap(),
+    );
+    for (place, (got, expected)) in got.iter().zip(expected.iter()).enumerate() {
+        let difference = (got - expected).abs();
+        let same = got == expected
+            || got.is_nan() && expected.is_nan()
+            || difference <= difference_max * expected.abs().max(1.0);
+        if !same {
+            return Err(format!("element {place} is {got:?}, expected {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Runs a model on named inputs and compares every output.
+fn check(
+    model: &dyn Model,
+    inputs: &Map<String, Value>,
+    outputs: &Map<String, Value>,
+    difference_max: f64,
+) -> Result<(), String> {
+    let signature = model.signature();
+    let inputs = signature
+        .inputs
+        .iter()
+        .map(|spec| match inputs.get(&spec.name) {
+            Some(value) => Ok(tensor(value)),
+            None => Err(format!("there is no input {}", spec.name)),
+        });
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+    let all: Vec<usize> = (0..signature.outputs.len()).collect();
+    let results = model
+        .run(&inputs, &all)
+        .map_err(|error| error.to_string())?;
+    if results.len() != outputs.len() {
+        return Err(format!(
+            "{} outputs, expected {}",
+            results.len(),
+            outputs.len()
+        ));
+    }
+    for (index, (spec, result)) in signature.outputs.iter().zip(&results).enumerate() {
+        let expected = tensor(&outputs[&spec.name]);
+        compare(result, &expected, difference_max)
+            .map_err(|error| format!("{}: {error}", spec.name))?;
+        if result.dtype() != spec.dtype {
+            return Err(format!("{}: declared as {}", spec.name, spec.dtype));
+        }
+        // An output alone is the same as among all.
+        let alone = model
+            .run(&inputs, &[index])
+            .map_err(|error| error.to_string())?;
+        compare(&alone[0], result, 0.0).map_err(|error| format!("{} alone: {error}", spec.name))?;
+    }
+    Ok(())
+}
+
+fn bytes_of(hexadecimal: &str) -> Vec<u8> {
+    let digits = hexadecimal.as_bytes().chunks_exact(2);
+    digits
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_operator_answers_as_onnx_runtime_does() {
+    let lines = fs::read_to_string(root().join("operators.jsonl")).unwrap();
+    let mut complaints = Vec::new();
+    let mut n = 0;
+    for line in lines.lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let name = case["name"].as_str().unwrap();
+        let bytes = bytes_of(case["model"].as_str().unwrap());
+        let checked = load_bytes(&bytes, &LoadOptions::default(), &SystemClock::new())
+            .map_err(|error| error.to_string())
+            .and_then(|loaded| {
+                let (inputs, outputs) = (case["inputs"].as_object(), case["outputs"].as_object());
+                let (inputs, outputs) = (inputs.unwrap(), outputs.unwrap());
+                check(loaded.model.as_ref(), inputs, outputs, difference_max(name))
+            });
+        if let Err(complaint) = checked {
+            complaints.push(format!("{name}: {complaint}"));
+        }
+        n += 1;
+    }
+    assert!(n > 400, "{n} cases");
+    assert!(
+        complaints.is_empty(),
+        "{} of {n} cases differ:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+}
+
+#[test]
+fn every_exported_model_answers_as_onnx_runtime_does() {
+    let mut paths: Vec<PathBuf> = fs::read_dir(root().join("models"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
+        .collect();
+    paths.sort();
+    assert!(paths.len() >= 30, "{} models", paths.len());
+    let mut complaints = Vec::new();
+    for path in paths {
+        let case: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let file = path.with_extension("onnx");
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let checked = load(&file, &LoadOptions::default(), &SystemClock::new())
+            .map_err(|error| error.to_string())
+            .and_then(|loaded| {
+                let (inputs, outputs) = (case["inputs"].as_object(), case["outputs"].as_object());
+                check(
+                    loaded.model.as_ref(),
+                    inputs.unwrap(),
+                    outputs.unwrap(),
+                    difference_max(name),
+                )
+            });
+        if let Err(complaint) = checked {
+            complaints.push(format!("{}: {complaint}", file.display()));
+        }
+    }
+    assert!(
+        complaints.is_empty(),
+        "{} models differ:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+}
+
+/// Returns the models' files, by name.
+fn model_files() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join("models")).unwrap();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "onnx")
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Loads damaged bytes, and runs what comes of it.
+fn exercise(bytes: &[u8]) {
+    let Ok(loaded) = load_bytes(bytes, &LoadOptions::default(), &SystemClock::new()) else {
+        return;
+    };
+    let signature = loaded.model.signature();
+    let n_elements = signature.inputs.iter().map(|spec| {
+        let sizes = spec.shape.iter().map(|size| size.unwrap_or(2));
+        sizes.fold(1_usize, usize::saturating_mul)
+    });
+    if n_elements.max() > Some(1 << 20) {
+        return;
+    }
+    let inputs = signature.inputs.iter().map(|spec| {
+        let shape: Vec<usize> = spec.shape.iter().map(|size| size.unwrap_or(2)).collect();
+        let n: usize = shape.iter().product();
+        let values = match spec.dtype.name() {
+            "BYTES" => Values::Bytes(std::iter::repeat_n("a cat", n).collect()),
+            _ => Values::F64((0..n).map(|place| (place % 3) as f64).collect()),
+        };
+        Tensor::try_new(shape, values).unwrap()
+    });
+    let inputs: Vec<Tensor> = inputs.collect();
+    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
+    drop(loaded.model.run(&inputs, &outputs));
+}
+
+#[test]
+fn damaged_graphs_never_panic() {
+    let mut random = Random(17);
+    let files = model_files();
+    assert!(files.len() >= 75, "{} models", files.len());
+    for path in files {
+        let bytes = fs::read(&path).unwrap();
+        for _ in 0..6 {
+            exercise(&bytes[..random.below(bytes.len())]);
+        }
+        for _ in 0..40 {
+            let mut damaged = bytes.clone();
+            for _ in 0..=random.below(4) {
+                let position = random.below(damaged.len());
+                damaged[position] ^= 1 << random.below(8);
+            }
+            exercise(&damaged);
+        }
+    }
+}
+
+#[test]
+fn lengths_that_lie_are_refused_before_memory_is_taken() {
+    // A tensor of 2^40 elements that has four bytes, and a graph of 2^62 bytes.
+    let tensor = [
+        0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0x10, 1, 0x4a, 4, 0, 0, 0, 0,
+    ];
+    let mut graph = vec![0x2a, tensor.len() as u8];
+    graph.extend(tensor);
+    let mut model = vec![0x08, 8, 0x3a, graph.len() as u8];
+    model.extend(&graph);
+    model.extend([0x42, 2, 0x10, 18]);
+    let error = load_bytes(&model, &LoadOptions::default(), &SystemClock::new()).unwrap_err();
+    assert!(error.to_string().contains("elements"), "{error}");
+    let model = [
+        0x08, 8, 0x3a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0,
+    ];
+    let error = load_bytes(&model, &LoadOptions::default(), &SystemClock::new()).unwrap_err();
+    assert!(
+        error.to_string().contains("bytes where 1 are left"),
+        "{error}"
+    );
+}
+
+/// A directory that is removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        drop(fs::remove_dir_all(&root));
+        fs::create_dir_all(&root).unwrap();
+        Self(root)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn directories_of_every_layout_are_found() {
+    let scratch = Scratch::new("onnx-layouts");
+    let file = root().join("models/logistic.onnx");
+    let mlmodel = "flavors:\n  onnx:\n    data: model.onnx\n    onnx_version: 1.17.0\n  python_function:\n    data: model.onnx\n";
+    for place in ["plain", "triton/1", "mlflow"] {
+        let directory = scratch.0.join(place);
+        fs::create_dir_all(&directory).unwrap();
+        fs::copy(&file, directory.join("model.onnx")).unwrap();
+    }
+    fs::write(scratch.0.join("mlflow/MLmodel"), mlmodel).unwrap();
+    for place in ["plain", "triton", "mlflow"] {
+        let found = locate(&scratch.0.join(place)).unwrap();
+        let loaded = load(&found, &LoadOptions::default(), &SystemClock::new()).unwrap();
+        assert_eq!(loaded.model.description().library, "skl2onnx", "{place}");
+    }
+}
+
+/// Writes a length-delimited field.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![number << 3 | 2];
+    let mut length = content.len();
+    while length > 127 {
+        bytes.push(u8::try_from(length % 128).unwrap() | 128);
+        length /= 128;
+    }
+    bytes.push(u8::try_from(length).unwrap());
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+/// Returns a graph that adds to its input of two numbers a tensor that lies at `location`.
+fn with_external_data(location: &str, entries: &[(&str, &str)]) -> Vec<u8> {
+    let value = |name: &str| {
+        let shape = field(2, &[field(1, &[0x12, 1, b'N']), field(1, &[8, 2])].concat());
+        let kind = field(2, &field(1, &[vec![8, 1], shape].concat()));
+        [field(1, name.as_bytes()), kind].concat()
+    };
+    let mut tensor = [vec![8, 2, 0x10, 1], field(8, b"w"), vec![0x70, 1]].concat();
+    for (key, value) in [("location", location)].iter().chain(entries) {
+        let entry = [field(1, key.as_bytes()), field(2, value.as_bytes())].concat();
+        tensor.extend(field(13, &entry));
+    }
+    let node = [
+        field(1, b"x"),
+        field(1, b"w"),
+        field(2, b"y"),
+        field(4, b"Add"),
+    ]
+    .concat();
+    let graph = [
+        field(1, &node),
+        field(5, &tensor),
+        field(11, &value("x")),
+        field(12, &value("y")),
+    ];
+    [vec![8, 8], field(7, &graph.concat()), field(8, &[0x10, 18])].concat()
+}
+
+#[test]
+fn external_data_is_read_within_the_directory_only() {
+    let scratch = Scratch::new("onnx-external");
+    let directory = scratch.0.join("model");
+    fs::create_dir_all(&directory).unwrap();
+    let numbers: Vec<u8> = [9.0_f32, 1.5, -2.0]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    fs::write(directory.join("weights.bin"), &numbers).unwrap();
+    fs::write(scratch.0.join("outside.bin"), &numbers).unwrap();
+    std::os::unix::fs::symlink(scratch.0.join("outside.bin"), directory.join("link.bin")).unwrap();
+    let path = directory.join("model.onnx");
+    let outcome = |location: &str, entries: &[(&str, &str)]| {
+        fs::write(&path, with_external_data(location, entries)).unwrap();
+        load(&path, &LoadOptions::default(), &SystemClock::new())
+    };
+    let good = [("offset", "4"), ("length", "8")];
+    let loaded = outcome("weights.bin", &good).unwrap();
+    let input = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 1.0])).unwrap();
+    let sums = loaded.model.run(&[input], &[0]).unwrap();
+    assert_eq!(sums[0].values(), &Values::F32(vec![2.5, -1.0]));
+    for location in ["../outside.bin", "/etc/passwd", "link.bin"] {
+        let error = outcome(location, &good).unwrap_err();
+        assert_eq!(error.kind(), LoadErrorKind::Refused, "{location}: {error}");
+    }
+    for (offset, length) in [
+        ("4", "80"),
+        ("18446744073709551615", "8"),
+        ("4", "4"),
+        ("0", "12"),
+    ] {
+        let error = outcome("weights.bin", &[("offset", offset), ("length", length)]).unwrap_err();
+        assert_eq!(error.kind(), LoadErrorKind::Malformed, "{error}");
+    }
+}
+
+#[test]
+fn operators_that_are_not_known_are_named() {
+    let bytes = with_external_data("w", &[]);
+    let place = bytes
+        .windows(3)
+        .position(|window| window == b"Add")
+        .unwrap();
+    let mut unknown = bytes;
+    unknown[place..place + 3].copy_from_slice(b"LRN");
+    // The weights are read first.
+    let scratch = Scratch::new("onnx-unknown");
+    fs::write(scratch.0.join("w"), [0; 8]).unwrap();
+    let path = scratch.0.join("model.onnx");
+    fs::write(&path, unknown).unwrap();
+    let error = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported);
+    let message = error.to_string();
+    for part in [
+        "node 0 (LRN)",
+        "operator 'LRN' of domain 'ai.onnx'",
+        "needs ONNX Runtime",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn wrong_shapes_and_datatypes_name_both() {
+    let path = root().join("models/columns_one_hot_logistic.onnx");
+    let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+    let text = || Tensor::from_values(Values::Bytes(["Rom"].into_iter().collect()));
+    let number = |value: f64| Tensor::from_values(Values::F64(vec![value]));
+    let cases = [
+        (
+            [number(1.0), text(), number(1.5)],
+            "input \"size\": 1.5 is no integer",
+        ),
+        (
+            [number(1.0), number(1.0), number(1.0)],
+            "input \"city\": datatype FP64, model expects BYTES",
+        ),
+        (
+            [text(), text(), number(1.0)],
+            "input \"age\": datatype BYTES, model expects FP32",
+        ),
+        (
+            [
+                Tensor::try_new(vec![1, 2], Values::F64(vec![1.0; 2])).unwrap(),
+                text(),
+                number(1.0),
+            ],
+            "input \"age\": shape [1, 2], model expects [-1, 1]",
+        ),
+    ];
+    for (inputs, expected) in cases {
+        let error = loaded.model.run(&inputs, &[0]).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    assert!(
+        loaded
+            .model
+            .run(&[number(1.0), text(), number(2.0)], &[0, 1])
+            .is_ok()
+    );
+}
+
+#[test]
+fn rows_share_a_run_only_where_that_is_sure() {
+    let independent = |name: &str| {
+        let path = root().join(format!("models/{name}.onnx"));
+        let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+        loaded.model.rows_are_independent()
+    };
+    assert!(independent("forest_classifier"));
+    assert!(independent("scaled_logistic"));
+    assert!(!independent("text_tfidf"));
+}
+
+#[test]
+fn no_rows_give_no_rows() {
+    for name in [
+        "forest_classifier",
+        "boosting_regressor",
+        "mlp_classifier",
+        "svc_probability",
+        "scaled_logistic",
+    ] {
+        let path = root().join(format!("models/{name}.onnx"));
+        let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+        let width = loaded.model.signature().inputs[0].shape[1].unwrap();
+        let nothing = Tensor::try_new(vec![0, width], Values::F32(vec![])).unwrap();
+        let all: Vec<usize> = (0..loaded.model.signature().outputs.len()).collect();
+        for result in loaded.model.run(&[nothing], &all).unwrap() {
+            assert_eq!(result.shape().first(), Some(&0), "{name}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What comes in: checked against the signature, and brought to its datatypes without a loss that matters.
+
+use std::borrow::Cow;
+
+use coracle_model::{RunError, TensorSpec};
+use coracle_tensor::{DType, Tensor, Values, bf16, f16};
+
+use crate::error::{dtype_error, internal, shape_error, value_error};
+use crate::ops::values::{ELEMENTS_MAX, zeros};
+
+/// Returns a tensor as the graph takes it.
+///
+/// A column of `[rows]` is also taken where `[rows, 1]` is wanted. Numbers of another datatype are converted: to floating
+/// point by rounding, to integers if they are integers in range.
+///
+/// # Errors
+/// Kinds `ShapeMismatch`, `DTypeMismatch`, `ValueOutOfRange`, naming the input, what came and what is wanted.
+pub(crate) fn checked<'t>(
+    tensor: &'t Tensor,
+    spec: &TensorSpec,
+) -> Result<Cow<'t, Tensor>, RunError> {
+    let shape = tensor.shape();
+    let fits = |shape: &[usize]| {
+        shape.len() == spec.shape.len()
+            && shape
+                .iter()
+                .zip(&spec.shape)
+                .all(|(size, wanted)| wanted.is_none_or(|wanted| wanted == *size))
+    };
+    let shape = match shape {
+        shape if fits(shape) => None,
+        [n] if fits(&[*n, 1]) => Some(vec![*n, 1]),
+        [n, 1] if fits(&[*n]) => Some(vec![*n]),
+        shape => {
+            let (name, wanted) = (&spec.name, spec.wire_shape());
+            return Err(shape_error(format!(
+                "input \"{name}\": shape {shape:?}, model expects {wanted:?}"
+            )));
+        }
+    };
+    if tensor.dtype() == spec.dtype && shape.is_none() {
+        if let Values::Bytes(texts) = tensor.values()
+            && let Some(index) = texts.first_missing()
+        {
+            let name = &spec.name;
+            return Err(RunError::new(
+                coracle_model::RunErrorKind::MissingValue,
+                format!(
+                    "input \"{name}\": element {index} is missing (null); a string belongs there"
+                ),
+            ));
+        }
+        return Ok(Cow::Borrowed(tensor));
+    }
+    let values = match tensor.dtype() == spec.dtype {
+        true => tensor.values().clone(),
+        false => converted(tensor.values(), spec)?,
+    };
+    let shape = shape.unwrap_or_else(|| tensor.shape().to_vec());
+    let tensor = Tensor::try_new(shape, values).map_err(|error| internal(error.to_string()))?;
+    Ok(Cow::Owned(tensor))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "documented rounding")]
+fn converted(values: &Values, spec: &TensorSpec) -> Result<Values, RunError> {
+    let mismatch = || {
+        dtype_error(format!(
+            "input \"{}\": datatype {}, model expects {}",
+            spec.name,
+            values.dtype(),
+            spec.dtype
+        ))
+    };
+    let doubles = || values.to_f64s().ok_or_else(mismatch);
+    Ok(match spec.dtype {
+        DType::Bytes => return Err(mismatch()),
+        DType::F64 => Values::F64(doubles()?.into_owned()),
+        DType::F32 => Values::F32(doubles()?.iter().map(|&value| value as f32).collect()),
+        DType::F16 => Values::F16(
+            doubles()?
+                .iter()
+                .map(|&value| f16::from_f64(value))
+                .collect(),
+        ),
+        DType::BF16 => Values::BF16(
+            doubles()?
+                .iter()
+                .map(|&value| bf16::from_f64(value))
+                .collect(),
+        ),
+        DType::Bool => Values::Bool(
+            integers(values, spec)?
+                .iter()
+                .map(|&value| value != 0)
+                .collect(),
+        ),
+        DType::I64 => Values::I64(narrowed(values, spec)?),
+        DType::I32 => Values::I32(narrowed(values, spec)?),
+        DType::I16 => Values::I16(narrowed(values, spec)?),
+        DType::I8 => Values::I8(narrowed(values, spec)?),
+        DType::U64 => Values::U64(narrowed(values, spec)?),
+        DType::U32 => Values::U32(narrowed(values, spec)?),
+        DType::U16 => Values::U16(narrowed(values, spec)?),
+        DType::U8 => Values::U8(narrowed(values, spec)?),
+    })
+}
+
+/// Doubles from here on need not be the integer that was sent.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+fn integers(values: &Values, spec: &TensorSpec) -> Result<Vec<i128>, RunError> {
+    let name = &spec.name;
+    if let Values::I64(items) = values {
+        return Ok(items.iter().map(|&item| i128::from(item)).collect());
+    }
+    if let Values::U64(items) = values {
+        return Ok(items.iter().map(|&item| i128::from(item)).collect());
+    }
+    let doubles = values.to_f64s().ok_or_else(|| {
+        dtype_error(format!(
+            "input \"{name}\": datatype {}, model expects {}",
+            values.dtype(),
+            spec.dtype
+        ))
+    })?;
+    let integers = doubles.iter().map(|&value| {
+        if value.fract() != 0.0 || value.abs() > EXACT_MAX || value.is_nan() {
+            return Err(value_error(format!(
+                "input \"{name}\": {value} is no integer of up to 2^53, model expects {}",
+                spec.dtype
+            )));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "an integer within 2^53")]
+        Ok(value as i128)
+    });
+    integers.collect()
+}
+
+fn narrowed<T: TryFrom<i128>>(values: &Values, spec: &TensorSpec) -> Result<Vec<T>, RunError> {
+    let narrowed = integers(values, spec)?.into_iter().map(|value| {
+        T::try_from(value).map_err(|_too_large| {
+            value_error(format!(
+                "input \"{}\": {value} is out of the range of {}",
+                spec.name, spec.dtype
+            ))
+        })
+    });
+    narrowed.collect()
+}
+
+/// Returns made-up inputs: zeros and empty strings, any size being one; `None` if they would be too large.
+pub(crate) fn synthetic(specs: &[TensorSpec]) -> Option<Vec<Tensor>> {
+    let tensors = specs.iter().map(|spec| {
+        let shape: Vec<usize> = spec.shape.iter().map(|size| size.unwrap_or(1)).collect();
+        let n = shape
+            .iter()
+            .try_fold(1_usize, |product, &size| product.checked_mul(size))
+            .filter(|&n| n <= ELEMENTS_MAX / 64)?;
+        Tensor::try_new(shape, zeros(spec.dtype, n)).ok()
+    });
+    tensors.collect()
+}

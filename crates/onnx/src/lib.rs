@@ -1,0 +1,73 @@
+//! ONNX files: a bounded reader of their own format, and an evaluator of the graphs that exporters of classical models
+//! write (`ai.onnx.ml` and the operators around it).
+//!
+//! [`load`] is where to start: `file` reads bytes, `compile` makes a `plan` of operators (`ops`), [`OnnxModel`] runs it.
+//! Kernels of trees come from outside ([`TreeKernels`]), and so do tensors in other files ([`External`]): nothing here
+//! opens a file. What cannot be run is an error at load that names the node and its operator.
+
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod attributes;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod compile;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod ensemble;
+mod error;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod file;
+mod inputs;
+mod labels;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod model;
+mod ops;
+mod plan;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod scan;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod tensor_file;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod wire;
+
+pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
+pub use file::is_onnx;
+pub use model::{OnnxModel, load};
+pub use tensor_file::{External, read_tensor_file};

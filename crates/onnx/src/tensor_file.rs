@@ -1,0 +1,228 @@
+//! Tensors in files: inline in one of several fields, or in a file beside the model.
+
+use coracle_model::LoadError;
+use coracle_tensor::{ByteStrings, DType, Tensor, Values, bf16, f16};
+
+use crate::error::{limit, malformed, unsupported};
+use crate::file::{RANK_MAX, shown};
+use crate::wire::{Reader, push_doubles, push_floats, push_ints};
+
+/// Reads `length` bytes (all, if `None`) from `offset` on of the file at a location relative to the model.
+pub type External<'e> = &'e dyn Fn(&str, u64, Option<u64>) -> Result<Vec<u8>, LoadError>;
+
+/// The most elements of one tensor.
+const ELEMENTS_MAX: usize = 1 << 31;
+
+#[derive(Default)]
+struct Fields<'a> {
+    name: &'a str,
+    dims: Vec<i64>,
+    data_type: i64,
+    floats: Vec<f32>,
+    /// `int32_data`, `int64_data` and `uint64_data`: at most one of them is there.
+    ints: Vec<i64>,
+    doubles: Vec<f64>,
+    texts: Vec<&'a [u8]>,
+    raw: Option<&'a [u8]>,
+    is_external: bool,
+    location: Option<&'a str>,
+    offset: u64,
+    length: Option<u64>,
+}
+
+/// Returns our datatype for ONNX's number of it, if we have it.
+pub(crate) fn dtype(data_type: i64) -> Option<DType> {
+    Some(match data_type {
+        1 => DType::F32,
+        2 => DType::U8,
+        3 => DType::I8,
+        4 => DType::U16,
+        5 => DType::I16,
+        6 => DType::I32,
+        7 => DType::I64,
+        8 => DType::Bytes,
+        9 => DType::Bool,
+        10 => DType::F16,
+        11 => DType::F64,
+        12 => DType::U32,
+        13 => DType::U64,
+        16 => DType::BF16,
+        _ => return None,
+    })
+}
+
+/// Reads a tensor with its name.
+pub(crate) fn read_tensor<'a>(
+    reader: Reader<'a>,
+    external: External<'_>,
+) -> Result<(&'a str, Tensor), LoadError> {
+    let fields = read_fields(reader)?;
+    let name = fields.name;
+    let tensor = tensor(fields, external)
+        .map_err(|error| error.at(format_args!("tensor '{}'", shown(name))))?;
+    Ok((name, tensor))
+}
+
+/// Reads a file that holds one tensor, with its name.
+///
+/// # Errors
+/// Kind `Malformed` or `LimitExceeded` where the bytes are no sound tensor; `Unsupported` for datatypes that are not served and for
+/// tensors in other files.
+pub fn read_tensor_file(bytes: &[u8]) -> Result<(String, Tensor), LoadError> {
+    let external = |_: &str, _: u64, _: Option<u64>| Err(unsupported("external data"));
+    let (name, tensor) = read_tensor(Reader::new(bytes), &external)?;
+    Ok((name.to_owned(), tensor))
+}
+
+fn read_fields(mut reader: Reader<'_>) -> Result<Fields<'_>, LoadError> {
+    let mut fields = Fields::default();
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => push_ints(field, &mut fields.dims)?,
+            2 => fields.data_type = field.int()?,
+            4 => push_floats(field, &mut fields.floats)?,
+            5 | 7 | 11 => push_ints(field, &mut fields.ints)?,
+            6 => fields.texts.push(field.bytes()?),
+            8 => fields.name = field.text()?,
+            9 => fields.raw = Some(field.bytes()?),
+            10 => push_doubles(field, &mut fields.doubles)?,
+            13 => read_external(field.message()?, &mut fields)?,
+            14 => fields.is_external = field.int()? == 1,
+            _ => {}
+        }
+    }
+    Ok(fields)
+}
+
+fn read_external<'a>(mut reader: Reader<'a>, fields: &mut Fields<'a>) -> Result<(), LoadError> {
+    let (mut key, mut value) = ("", "");
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => key = field.text()?,
+            2 => value = field.text()?,
+            _ => {}
+        }
+    }
+    let number = |text: &str| {
+        text.parse::<u64>().map_err(|error| {
+            malformed(format!("external data: {key} is no number")).with_source(error)
+        })
+    };
+    match key {
+        "location" => fields.location = Some(value),
+        "offset" => fields.offset = number(value)?,
+        "length" => fields.length = Some(number(value)?),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn tensor(fields: Fields<'_>, external: External<'_>) -> Result<Tensor, LoadError> {
+    let data_type = fields.data_type;
+    let dtype = dtype(data_type)
+        .ok_or_else(|| unsupported(format!("datatype {data_type} is not supported")))?;
+    if fields.dims.len() > RANK_MAX {
+        let rank = fields.dims.len();
+        return Err(limit(format!(
+            "{rank} dimensions, at most {RANK_MAX} are read"
+        )));
+    }
+    let shape: Option<Vec<usize>> = fields
+        .dims
+        .iter()
+        .map(|&size| usize::try_from(size).ok())
+        .collect();
+    let shape = shape.ok_or_else(|| malformed(format!("shape {:?}", fields.dims)))?;
+    let n_elements = shape
+        .iter()
+        .try_fold(1_usize, |product, &size| product.checked_mul(size))
+        .filter(|&n_elements| n_elements <= ELEMENTS_MAX)
+        .ok_or_else(|| {
+            limit(format!(
+                "shape {shape:?} has more than {ELEMENTS_MAX} elements"
+            ))
+        })?;
+    let values = if fields.is_external {
+        let location = fields
+            .location
+            .ok_or_else(|| malformed("external data without a location"))?;
+        let bytes = external(location, fields.offset, fields.length)?;
+        raw_values(dtype, &bytes, n_elements)?
+    } else if let Some(raw) = fields.raw {
+        raw_values(dtype, raw, n_elements)?
+    } else {
+        typed_values(dtype, fields)?
+    };
+    Tensor::try_new(shape, values).map_err(|error| malformed(error.to_string()))
+}
+
+/// Reads elements from their little-endian bytes.
+fn raw_values(dtype: DType, raw: &[u8], n_elements: usize) -> Result<Values, LoadError> {
+    fn all<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+        raw.as_chunks().0.iter().map(|&bytes| read(bytes)).collect()
+    }
+    let size = dtype
+        .size_bytes()
+        .ok_or_else(|| malformed("strings as raw data"))?;
+    if n_elements.checked_mul(size) != Some(raw.len()) {
+        return Err(malformed(format!(
+            "{} bytes for {n_elements} elements of {dtype}",
+            raw.len()
+        )));
+    }
+    Ok(match dtype {
+        DType::Bool => Values::Bool(raw.iter().map(|&byte| byte != 0).collect()),
+        DType::U8 => Values::U8(raw.to_vec()),
+        DType::I8 => Values::I8(raw.iter().map(|&byte| byte.cast_signed()).collect()),
+        DType::U16 => Values::U16(all(raw, u16::from_le_bytes)),
+        DType::I16 => Values::I16(all(raw, i16::from_le_bytes)),
+        DType::F16 => Values::F16(all(raw, f16::from_le_bytes)),
+        DType::BF16 => Values::BF16(all(raw, bf16::from_le_bytes)),
+        DType::U32 => Values::U32(all(raw, u32::from_le_bytes)),
+        DType::I32 => Values::I32(all(raw, i32::from_le_bytes)),
+        DType::F32 => Values::F32(all(raw, f32::from_le_bytes)),
+        DType::U64 => Values::U64(all(raw, u64::from_le_bytes)),
+        DType::I64 => Values::I64(all(raw, i64::from_le_bytes)),
+        DType::F64 => Values::F64(all(raw, f64::from_le_bytes)),
+        DType::Bytes => return Err(malformed("strings as raw data")),
+    })
+}
+
+/// Takes elements from the typed field that ONNX keeps such in.
+fn typed_values(dtype: DType, fields: Fields<'_>) -> Result<Values, LoadError> {
+    fn narrowed<T: TryFrom<i64>>(ints: &[i64]) -> Result<Vec<T>, LoadError> {
+        let narrowed = ints.iter().map(|&value| {
+            T::try_from(value)
+                .map_err(|_too_large| malformed(format!("{value} is out of the datatype's range")))
+        });
+        narrowed.collect()
+    }
+    Ok(match dtype {
+        DType::F32 => Values::F32(fields.floats),
+        DType::F64 => Values::F64(fields.doubles),
+        DType::I64 => Values::I64(fields.ints),
+        DType::U64 => Values::U64(
+            fields
+                .ints
+                .iter()
+                .map(|value| value.cast_unsigned())
+                .collect(),
+        ),
+        DType::I32 => Values::I32(narrowed(&fields.ints)?),
+        DType::I16 => Values::I16(narrowed(&fields.ints)?),
+        DType::I8 => Values::I8(narrowed(&fields.ints)?),
+        DType::U8 => Values::U8(narrowed(&fields.ints)?),
+        DType::U16 => Values::U16(narrowed(&fields.ints)?),
+        DType::U32 => Values::U32(narrowed(&fields.ints)?),
+        DType::Bool => Values::Bool(fields.ints.iter().map(|&value| value != 0).collect()),
+        DType::F16 => {
+            let bits: Vec<u16> = narrowed(&fields.ints)?;
+            Values::F16(bits.into_iter().map(f16::from_bits).collect())
+        }
+        DType::BF16 => {
+            let bits: Vec<u16> = narrowed(&fields.ints)?;
+            Values::BF16(bits.into_iter().map(bf16::from_bits).collect())
+        }
+        DType::Bytes => Values::Bytes(fields.texts.into_iter().collect::<ByteStrings>()),
+    })
+}

@@ -1,0 +1,162 @@
+//! V1 bodies of models that take other tensors than a table of doubles, and answers whose columns have names.
+
+use coracle_model::{Signature, TensorSpec};
+use coracle_tensor::{DType, Tensor, Values};
+
+use super::tests::context;
+use super::{decode_predict, encode_predict};
+use crate::Call;
+
+fn spec(name: &str, dtype: DType, shape: &[Option<usize>]) -> TensorSpec {
+    TensorSpec {
+        name: name.to_owned(),
+        dtype,
+        shape: shape.to_vec(),
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
+    }
+}
+
+/// Every output whose columns have names is keyed here.
+fn keyed(outputs: &[TensorSpec]) -> Vec<usize> {
+    let indices = 0..outputs.len();
+    indices
+        .filter(|&index| outputs[index].columns.is_some())
+        .collect()
+}
+
+fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
+    Signature {
+        keyed_outputs: keyed(&outputs),
+        default_outputs: (0..outputs.len()).collect(),
+        inputs,
+        outputs,
+        columns: None,
+    }
+}
+
+fn decode(body: &str, inputs: &[TensorSpec]) -> Result<Call, String> {
+    let output = spec("y", DType::F32, &[None]);
+    let signature = signature(inputs.to_vec(), vec![output]);
+    let call = decode_predict(body.as_bytes(), &context(&signature));
+    call.map_err(|error| error.to_string())
+}
+
+#[test]
+fn instances_become_tensors_of_any_rank_and_datatype() {
+    let cube = [spec("a", DType::F32, &[None, Some(2), Some(2)])];
+    let call = decode(
+        r#"{"instances": [[[1, 2], [3, 4]], [[5, 6], [7, 8.5]]]}"#,
+        &cube,
+    )
+    .unwrap();
+    let expected = Values::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5]);
+    assert_eq!(
+        call.inputs,
+        [Tensor::try_new(vec![2, 2, 2], expected).unwrap()]
+    );
+    assert_eq!(call.n_rows, 2);
+    let two = [
+        spec("text", DType::Bytes, &[None, Some(1)]),
+        spec("n", DType::I64, &[None, Some(2)]),
+    ];
+    let body = r#"{"instances": [{"n": [1, 9007199254740993], "text": ["a"]}, {"text": ["b"], "n": [3, 4]}]}"#;
+    let call = decode(body, &two).unwrap();
+    let texts = Values::Bytes(["a", "b"].into_iter().collect());
+    let numbers = Values::I64(vec![1, 9_007_199_254_740_993, 3, 4]);
+    assert_eq!(
+        call.inputs,
+        [
+            Tensor::try_new(vec![2, 1], texts).unwrap(),
+            Tensor::try_new(vec![2, 2], numbers).unwrap()
+        ]
+    );
+}
+
+#[test]
+fn a_table_of_any_number_takes_rows() {
+    let table = [spec("X", DType::F32, &[None, Some(2)])];
+    let call = decode(r#"{"instances": [[1, 2.5]]}"#, &table).unwrap();
+    let expected = Tensor::try_new(vec![1, 2], Values::F64(vec![1.0, 2.5])).unwrap();
+    assert_eq!(call.inputs, [expected]);
+}
+
+#[test]
+fn complaints_name_the_instance_and_input() {
+    let cube = [spec("a", DType::F32, &[None, Some(2), Some(2)])];
+    let two = [
+        spec("a", DType::F32, &[None, Some(3)]),
+        spec("b", DType::F32, &[None, Some(1)]),
+    ];
+    let cases: [(&str, &[TensorSpec], &str); 6] = [
+        (r#"{"instances": [[[1, 2], [3]]]}"#, &cube, "inputs[0]"),
+        (r#"{"instances": []}"#, &cube, "\"instances\" is empty"),
+        (r#"{"rows": 1}"#, &cube, "neither \"instances\" nor"),
+        (
+            r#"{"instances": [[1, 2]]}"#,
+            &two,
+            "is no list of objects with a value for each input: a, b",
+        ),
+        (
+            r#"{"instances": [{"a": [1, 2, 3]}]}"#,
+            &two,
+            "instances[0]: input \"b\" is missing",
+        ),
+        (
+            r#"{"instances": [{"a": 1, "c": 2}]}"#,
+            &two,
+            "instances[0]: unknown input \"c\"; the model has a, b",
+        ),
+    ];
+    for (body, inputs, part) in cases {
+        let error = decode(body, inputs).unwrap_err();
+        assert!(error.contains(part), "{body}: {error}");
+    }
+}
+
+fn answer(outputs: Vec<TensorSpec>, tensors: &[Tensor], n_rows: usize) -> String {
+    let signature = signature(vec![spec("X", DType::F32, &[None, Some(2)])], outputs);
+    let call = Call {
+        outputs: (0..tensors.len()).collect(),
+        n_rows,
+        ..Call::default()
+    };
+    let mut out = Vec::new();
+    encode_predict(&signature, &call, tensors, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn columns_with_names_become_objects() {
+    let mut scores = spec("p", DType::F32, &[None, Some(2)]);
+    scores.columns = Some(vec!["no".to_owned(), "y\"es".to_owned()]);
+    let values = Values::F32(vec![0.25, 0.75, 1.0, f32::NAN]);
+    let scores_tensor = Tensor::try_new(vec![2, 2], values).unwrap();
+    assert_eq!(
+        answer(
+            vec![scores.clone()],
+            std::slice::from_ref(&scores_tensor),
+            2
+        ),
+        r#"{"predictions":[{"no":0.25,"y\"es":0.75},{"no":1.0,"y\"es":null}]}"#
+    );
+    let labels = Tensor::from_values(Values::I64(vec![1, 0]));
+    assert_eq!(
+        answer(
+            vec![spec("label", DType::I64, &[None]), scores],
+            &[labels, scores_tensor],
+            2
+        ),
+        r#"{"predictions":[{"label":1,"p":{"no":0.25,"y\"es":0.75}},{"label":0,"p":{"no":1.0,"y\"es":null}}]}"#
+    );
+}
+
+#[test]
+fn outputs_that_have_no_row_for_each_instance_are_given_whole() {
+    let total = Tensor::try_new(vec![], Values::I64(vec![7])).unwrap();
+    assert_eq!(
+        answer(vec![spec("n", DType::I64, &[])], &[total], 3),
+        r#"{"predictions":7}"#
+    );
+}

@@ -1,0 +1,143 @@
+//! Decoding instances of models that take other tensors than one table: of any rank, and several of them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use coracle_model::TensorSpec;
+use coracle_tensor::Tensor;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::quoted;
+use crate::parameters::{Parameters, choose_outputs};
+use crate::tfs::signature_outputs;
+use crate::v2::{TensorHead, read_nested};
+use crate::{Call, DecodeContext, Layout, RequestError};
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow, default)]
+    instances: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    inputs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    signature_name: Option<Cow<'a, str>>,
+    #[serde(default)]
+    parameters: Option<Parameters>,
+}
+
+/// An instance with a value for each input.
+type Instance<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Decodes a body whose `instances` (or `inputs`) are values of the model's only input, or objects with a value for each
+/// input by name. A value is a number, a string, or lists of them as deep as the input's shape.
+///
+/// # Errors
+/// Code `InvalidArgument` naming the input at fault.
+pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
+    let request: Request<'_> =
+        serde_json::from_slice(body).map_err(|error| RequestError::from_json(body, &error))?;
+    let (key, json, layout) = match (request.instances, request.inputs) {
+        (Some(json), None) => ("instances", json.get(), Layout::Rows),
+        (None, Some(json)) => ("inputs", json.get(), Layout::Both),
+        (None, None) => {
+            let message =
+                "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [...]}";
+            return Err(RequestError::invalid(message));
+        }
+        (Some(_), Some(_)) => {
+            let message = "the request has \"instances\" and \"inputs\"; send one of them";
+            return Err(RequestError::invalid(message));
+        }
+    };
+    let parameters = request.parameters.unwrap_or_default();
+    let outputs = match &request.signature_name {
+        Some(name) => signature_outputs(ctx, name)?,
+        None => choose_outputs(ctx, parameters.method.as_deref())?,
+    };
+    let specs = ctx.signature.inputs.as_slice();
+    let inputs = match specs {
+        [spec] if !begins_with_object(json) => vec![tensor(ctx, spec, 0, json)?],
+        specs => by_name(ctx, specs, key, json)?,
+    };
+    let n_rows = inputs.first().map_or(0, Tensor::n_rows);
+    if n_rows == 0 {
+        let message = format!("\"{key}\" is empty; at least one instance is needed");
+        return Err(RequestError::invalid(message));
+    }
+    Ok(Call {
+        n_rows,
+        inputs,
+        outputs,
+        layout,
+        ..Call::default()
+    })
+}
+
+/// Tells whether the first item of a list is an object.
+fn begins_with_object(json: &str) -> bool {
+    let mut bytes = json.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    bytes.next() == Some(b'[') && bytes.next() == Some(b'{')
+}
+
+fn tensor(
+    ctx: &DecodeContext<'_>,
+    spec: &TensorSpec,
+    input: usize,
+    json: &str,
+) -> Result<Tensor, RequestError> {
+    let shape = spec.wire_shape();
+    let head = TensorHead {
+        input,
+        dtype: spec.dtype,
+        shape: &shape,
+        accepts_missing: spec.accepts_missing,
+        elements_max: ctx.elements_max,
+    };
+    read_nested(json, head)
+}
+
+/// Collects the values of each input over all instances.
+fn by_name(
+    ctx: &DecodeContext<'_>,
+    specs: &[TensorSpec],
+    key: &str,
+    json: &str,
+) -> Result<Vec<Tensor>, RequestError> {
+    let names = || {
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        names.join(", ")
+    };
+    let instances: Vec<Instance<'_>> = serde_json::from_str(json).map_err(|_other| {
+        RequestError::invalid(format!(
+            "\"{key}\" is no list of objects with a value for each input: {}",
+            names()
+        ))
+    })?;
+    for (row, instance) in instances.iter().enumerate() {
+        let known = |name: &str| specs.iter().any(|spec| spec.name == name);
+        if let Some(name) = instance.keys().find(|name| !known(name)) {
+            return Err(RequestError::invalid(format!(
+                "{key}[{row}]: unknown input {}; the model has {}",
+                quoted(name),
+                names()
+            )));
+        }
+    }
+    let tensors = specs.iter().enumerate().map(|(input, spec)| {
+        let mut joined = String::from("[");
+        for (row, instance) in instances.iter().enumerate() {
+            let value = instance.get(spec.name.as_str()).ok_or_else(|| {
+                let name = quoted(&spec.name);
+                RequestError::invalid(format!("{key}[{row}]: input {name} is missing"))
+            })?;
+            if row > 0 {
+                joined.push(',');
+            }
+            joined.push_str(value.get());
+        }
+        joined.push(']');
+        tensor(ctx, spec, input, &joined)
+    });
+    tensors.collect()
+}

@@ -1,0 +1,32 @@
+//! Loads bytes as an ONNX file and runs what comes of it.
+#![no_main]
+
+use coracle_base::ManualClock;
+use coracle_formats::{LoadOptions, load_bytes};
+use coracle_tensor::{ByteStrings, DType, Tensor, Values};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    // Without its first bytes a file would be taken for another kind.
+    let mut file = vec![0x08, 8];
+    file.extend_from_slice(bytes);
+    let Ok(loaded) = load_bytes(&file, &LoadOptions::default(), &ManualClock::new()) else {
+        return;
+    };
+    let signature = loaded.model.signature();
+    let mut inputs = Vec::new();
+    for spec in &signature.inputs {
+        let shape: Vec<usize> = spec.shape.iter().map(|size| size.unwrap_or(3)).collect();
+        let n = shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
+        let Some(n) = n.filter(|&n| n < 1 << 16) else {
+            return;
+        };
+        let values = match spec.dtype {
+            DType::Bytes => Values::Bytes(std::iter::repeat_n("a b", n).collect::<ByteStrings>()),
+            _ => Values::F64(vec![1.0; n]),
+        };
+        inputs.push(Tensor::try_new(shape, values).expect("the shape fits"));
+    }
+    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
+    drop(loaded.model.run(&inputs, &outputs));
+});
