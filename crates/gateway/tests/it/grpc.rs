@@ -31,9 +31,9 @@ const OIP: &str = "/inference.GRPCInferenceService/";
 /// An answer: its messages, and the status at its end.
 pub(crate) struct Answer {
     headers: HeaderMap,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     pub(crate) status: i32,
-    message: String,
+    pub(crate) message: String,
 }
 
 impl Answer {

@@ -16,6 +16,7 @@ mod limits;
 mod observe;
 mod routes;
 mod tfs;
+mod tfs_grpc;
 mod upstream;
 mod upstream_grpc;
 mod versions;
