@@ -29,6 +29,7 @@ fn spec(name: &str, dtype: DType, shape: Vec<Option<usize>>) -> TensorSpec {
         shape,
         columns: None,
         accepts_missing: false,
+        accepts_integers: false,
     }
 }
 
