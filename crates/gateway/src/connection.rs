@@ -136,24 +136,7 @@ impl Handler {
             true => Box::pin(self.compressed(reply, &head.headers)).await,
             false => reply,
         };
-        let status = reply.status.as_u16();
-        self.count_response(status);
-        if self.log.takes(status) {
-            self.log.answer(
-                Answer {
-                    method: head.method.as_str(),
-                    path: head.uri.path(),
-                    status,
-                    elapsed: self.shared.clock.monotonic().saturating_sub(started),
-                    n_bytes_in: seen.n_bytes_in,
-                    n_bytes_out: reply.body.len(),
-                    request_id: request_id.to_str().unwrap_or_default(),
-                    trace_id: trace.as_ref().map(Trace::id),
-                },
-                &self.shared.http,
-                seen.model,
-            );
-        }
+        self.count_and_log(&head, &reply, &seen, started);
         let mut response = reply.into_response(request_id);
         self.mark_trace(trace.as_ref(), &mut response);
         self.shared.cors.mark(&head.headers, &mut response);
@@ -192,6 +175,29 @@ impl Handler {
         }
         self.mark_trace(trace.as_ref(), &mut response);
         response
+    }
+
+    /// Counts an answer, and writes its line where it is to have one.
+    fn count_and_log(&self, head: &Parts, reply: &Reply, seen: &Seen<'_>, started: Duration) {
+        let status = reply.status.as_u16();
+        self.count_response(status);
+        if !self.log.takes(status) {
+            return;
+        }
+        self.log.answer(
+            Answer {
+                method: head.method.as_str(),
+                path: head.uri.path(),
+                status,
+                elapsed: self.shared.clock.monotonic().saturating_sub(started),
+                n_bytes_in: seen.n_bytes_in,
+                n_bytes_out: reply.body.len(),
+                request_id: seen.request_id.to_str().unwrap_or_default(),
+                trace_id: seen.trace.as_ref().map(Trace::id),
+            },
+            &self.shared.http,
+            seen.model,
+        );
     }
 
     /// Counts an answer.

@@ -84,8 +84,8 @@ mod tests {
         let made: Vec<HeaderValue> = (0..1_000).map(|_| ids.of(&none)).collect();
         let different: HashSet<&[u8]> = made.iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(different.len(), made.len());
-        let is_hex = |id: &&[u8]| id.len() == LENGTH && id.iter().all(u8::is_ascii_hexdigit);
-        assert!(different.iter().all(|id| is_hex(id)));
+        let is_hex = |id: &[u8]| id.len() == LENGTH && id.iter().all(u8::is_ascii_hexdigit);
+        assert!(different.into_iter().all(is_hex));
     }
 
     #[test]

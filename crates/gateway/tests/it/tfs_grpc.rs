@@ -109,30 +109,17 @@ fn refused_predictions() -> Vec<Refusal> {
         output_filter: vec!["zzz".to_owned()],
         ..row(named("sum"))
     };
-    let text = TensorProto {
-        tensor_content: Bytes::from_static(b"\x01\x00\x00\x00a"),
-        ..tensor(DT_STRING, &[1])
-    };
-    let cut = TensorProto {
-        double_val: vec![],
-        tensor_content: Bytes::from_static(b"1234567"),
-        ..tensor(DT_DOUBLE, &[1, 2])
-    };
     let other = PredictRequest {
         inputs: ["Y", "Z"]
             .map(|name| (name.to_owned(), tensor(DT_DOUBLE, &[1, 2])))
             .into(),
         ..row(named("sum"))
     };
-    let wide = TensorProto {
-        double_val: vec![1.0; 3],
-        ..tensor(DT_DOUBLE, &[1, 3])
+    let nothing = PredictRequest {
+        inputs: [].into(),
+        ..row(named("sum"))
     };
-    let negative = TensorProto {
-        double_val: vec![-1.0, 0.0],
-        ..tensor(DT_DOUBLE, &[1, 2])
-    };
-    let cases: Vec<(PredictRequest, i32, &str)> = vec![
+    let cases: [(PredictRequest, i32, &str); 9] = [
         (row(None), 3, "Missing ModelSpec"),
         (row(named("")), 3, "Missing ModelSpec"),
         (
@@ -160,43 +147,56 @@ fn refused_predictions() -> Vec<Refusal> {
             3,
             "output tensor alias not found in signature: \"zzz\"",
         ),
-        (
-            with_tensor(tensor(20, &[1, 2])),
-            3,
-            "inputs[\"X\"]: datatype 20 is not supported",
-        ),
-        (
-            with_tensor(tensor(DT_DOUBLE, &[1, -2])),
-            3,
-            "inputs[\"X\"]: shape [1, -2], sizes are 0 or more",
-        ),
-        (
-            with_tensor(tensor(DT_DOUBLE, &[1 << 40, 1 << 40])),
-            3,
-            "sizes are 0 or more, and up to",
-        ),
-        (
-            with_tensor(tensor(DT_DOUBLE, &[1, 1])),
-            3,
-            "2 elements, shape [1, 1] holds 1",
-        ),
-        (with_tensor(text), 3, "strings belong in string_val"),
-        (with_tensor(cut), 3, "7 bytes, elements of FP64 have 8"),
         (other, 3, "2 input tensors, the model expects one"),
-        (with_tensor(wide), 3, "two columns, please"),
-        (with_tensor(negative), 13, "model 'sum' failed"),
-        (
-            PredictRequest {
-                inputs: [].into(),
-                ..row(named("sum"))
-            },
-            3,
-            "\"inputs\" is empty",
-        ),
+        (nothing, 3, "\"inputs\" is empty"),
     ];
     let cases = cases.into_iter();
     cases
         .map(|(request, status, words)| ("Predict", frame(&request), status, words))
+        .collect()
+}
+
+fn refused_tensors() -> Vec<Refusal> {
+    let text = TensorProto {
+        tensor_content: Bytes::from_static(b"\x01\x00\x00\x00a"),
+        ..tensor(DT_STRING, &[1])
+    };
+    let cut = TensorProto {
+        double_val: vec![],
+        tensor_content: Bytes::from_static(b"1234567"),
+        ..tensor(DT_DOUBLE, &[1, 2])
+    };
+    let doubles = |values: &[f64], sizes: &[i64]| TensorProto {
+        double_val: values.to_vec(),
+        ..tensor(DT_DOUBLE, sizes)
+    };
+    let huge = tensor(DT_DOUBLE, &[1 << 40, 1 << 40]);
+    let cases: [(TensorProto, i32, &str); 8] = [
+        (
+            tensor(20, &[1, 2]),
+            3,
+            "inputs[\"X\"]: datatype 20 is not supported",
+        ),
+        (
+            tensor(DT_DOUBLE, &[1, -2]),
+            3,
+            "inputs[\"X\"]: shape [1, -2], sizes are 0 or more",
+        ),
+        (huge, 3, "sizes are 0 or more, and up to"),
+        (
+            tensor(DT_DOUBLE, &[1, 1]),
+            3,
+            "2 elements, shape [1, 1] holds 1",
+        ),
+        (text, 3, "strings belong in string_val"),
+        (cut, 3, "7 bytes, elements of FP64 have 8"),
+        (doubles(&[1.0; 3], &[1, 3]), 3, "two columns, please"),
+        (doubles(&[-1.0, 0.0], &[1, 2]), 13, "model 'sum' failed"),
+    ];
+    let cases = cases.into_iter();
+    let message = |tensor| frame(&with_tensor(tensor));
+    cases
+        .map(|(tensor, status, words)| ("Predict", message(tensor), status, words))
         .collect()
 }
 
@@ -295,7 +295,8 @@ fn refused_questions() -> Vec<Refusal> {
 #[test]
 fn refusals_have_a_status_and_say_why() {
     let server = start(config(Limits::default()));
-    let refusals = refused_predictions().into_iter().chain(refused_examples());
+    let refusals = refused_predictions().into_iter().chain(refused_tensors());
+    let refusals = refusals.chain(refused_examples());
     for (method, message, status, words) in refusals.chain(refused_questions()) {
         let answer = call(&server, &format!("{PREDICTION}{method}"), &[], message);
         assert_eq!(
