@@ -10,6 +10,7 @@ mod client;
 mod control;
 mod describe;
 mod down;
+mod example;
 mod heap;
 mod inspect;
 mod kubeconfig;

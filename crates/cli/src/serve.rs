@@ -16,7 +16,7 @@ use coracle_gateway::{
     AccessLog, CorsPolicy, Limits, Log, LogFormat, ModelControl, Server, ServerConfig,
     ShutdownReport,
 };
-use coracle_model::{Method, Model, TensorSpec};
+use coracle_model::Method;
 use coracle_serving::batch::BatchSettings;
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable};
 
@@ -25,6 +25,7 @@ use crate::args::{
     AccessLogArgument, GatewayArguments, LogFormatArgument, ModelControlArgument, ServeArguments,
     VersionLabel,
 };
+use crate::example;
 use crate::model_repository::{ModelRepository, VersionRules, Watcher};
 use crate::signals::shutdown_signal;
 use crate::warm_up;
@@ -412,34 +413,12 @@ fn announce(server: &Server, table: &ModelTable, log: &Log) {
     log.info(&format!("listening on http://{address}"));
     if let Some(model) = table.iter().next()
         && let Some(loaded) = model.loaded()
+        && let Some(body) = example::request(loaded.model())
     {
         log.info(&format!(
-            "try: curl http://{address}/v1/models/{}:predict -H 'Content-Type: application/json' -d '{{\"instances\": [{}]}}'",
+            "try: curl http://{address}/v1/models/{}:predict -H 'Content-Type: application/json' -d '{}'",
             model.name(),
-            example_row(loaded.model())
+            body.replace('\'', "'\\''")
         ));
-    }
-}
-
-/// Returns a row that the model takes: zeros as wide as its table, or an object where columns differ in kind.
-fn example_row(model: &dyn Model) -> String {
-    let signature = model.signature();
-    let value = |input: &TensorSpec| match input.dtype.name() {
-        "BYTES" => "\"text\"",
-        _ => "0.0",
-    };
-    match (&signature.columns, signature.inputs.as_slice()) {
-        (Some(columns), [input]) if columns.len() == 1 => value(input).to_owned(),
-        (Some(_), inputs) => {
-            let cells = inputs.iter().map(|input| {
-                let name = serde_json::Value::from(input.name.as_str());
-                format!("{name}: {}", value(input))
-            });
-            format!("{{{}}}", cells.collect::<Vec<_>>().join(", "))
-        }
-        (None, inputs) => {
-            let n_columns = inputs.first().and_then(TensorSpec::n_columns).unwrap_or(1);
-            format!("[{}]", vec!["0.0"; n_columns].join(", "))
-        }
     }
 }

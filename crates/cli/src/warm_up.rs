@@ -60,7 +60,8 @@ fn read(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-fn run_one(model: &dyn Model, body: &str) -> Result<(), String> {
+/// Runs one request, a body of V1 or V2.
+pub(crate) fn run_one(model: &dyn Model, body: &str) -> Result<(), String> {
     let signature = model.signature();
     let ctx = DecodeContext {
         signature,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use coracle_model::{ColumnKind, ColumnSpec, RunError, RunErrorKind};
+use coracle_model::{ColumnKind, ColumnSpec, KnownValue, RunError, RunErrorKind};
 use coracle_tensor::{Cell, Table};
 
 use crate::spec_error::SpecError;
@@ -80,6 +80,21 @@ impl Categories {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.n_categories == 0
+    }
+
+    /// Returns the first of them that is a value.
+    #[must_use]
+    pub fn first(&self) -> Option<KnownValue> {
+        match &self.known {
+            Known::Numbers(numbers) => {
+                let first = numbers.iter().min_by_key(|(_, position)| *position);
+                first.map(|(number, _)| KnownValue::Number(*number))
+            }
+            Known::Texts(texts) => {
+                let first = texts.iter().min_by_key(|(_, position)| **position);
+                first.map(|(text, _)| KnownValue::Text(String::from_utf8_lossy(text).into_owned()))
+            }
+        }
     }
 
     /// Returns the position of the missing value, if it is a category.

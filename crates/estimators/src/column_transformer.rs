@@ -1,8 +1,8 @@
 //! ColumnTransformer and FeatureUnion: parts of a table through transformers of their own, side by side.
 
 use coracle_model::{
-    Accepts, ColumnKind, ColumnSpec, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width,
-    tensor_of,
+    Accepts, ColumnKind, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError,
+    RunErrorKind, Width, tensor_of,
 };
 use coracle_tensor::{Cell, Column, Columns, DType, Frame, OwnedColumn, Rows, Table, Tensor};
 
@@ -426,6 +426,16 @@ impl Estimator for ColumnTransformer {
 
     fn methods(&self) -> &[MethodSpec] {
         &self.methods
+    }
+
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        self.blocks.iter().find_map(|block| {
+            let BlockAction::Transform(estimator) = &block.action else {
+                return None;
+            };
+            let place = block.columns.iter().position(|&read| read == column)?;
+            estimator.known_value(place)
+        })
     }
 
     fn columns(&self) -> Option<&[ColumnSpec]> {

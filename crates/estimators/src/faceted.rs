@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coracle_model::{
-    Accepts, ColumnSpec, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width,
+    Accepts, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError, RunErrorKind, Width,
 };
 use coracle_tensor::{DType, Rows, Table, Tensor, Values};
 
@@ -505,6 +505,16 @@ impl Estimator for Faceted {
 
     fn methods(&self) -> &[MethodSpec] {
         &self.methods
+    }
+
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        self.facets.iter().find_map(|facet| match &facet.answer {
+            Answer::Delegated {
+                before: None,
+                estimator,
+            } => estimator.known_value(column),
+            _ => None,
+        })
     }
 
     fn class_names(&self) -> Option<Vec<String>> {

@@ -1,6 +1,8 @@
 //! OneHotEncoder: a column of 0 and 1 for each category.
 
-use coracle_model::{Accepts, ColumnSpec, Estimator, Method, MethodSpec, RunError, tensor_of};
+use coracle_model::{
+    Accepts, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError, tensor_of,
+};
 use coracle_tensor::{Frame, Rows, SparseRows, Table, Tensor};
 
 use crate::categories::{self, Categories};
@@ -121,6 +123,10 @@ impl Estimator for OneHotEncoder {
 
     fn methods(&self) -> &[MethodSpec] {
         &self.methods
+    }
+
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        self.columns.get(column)?.categories.first()
     }
 
     fn columns(&self) -> Option<&[ColumnSpec]> {

@@ -1,7 +1,8 @@
 //! A sequence of transformers with a final estimator.
 
 use coracle_model::{
-    Accepts, ColumnKind, ColumnSpec, Estimator, Method, MethodSpec, RunError, RunErrorKind, Width,
+    Accepts, ColumnKind, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError,
+    RunErrorKind, Width,
 };
 use coracle_tensor::{Frame, Rows, Table, Tensor};
 
@@ -138,6 +139,13 @@ impl Estimator for Pipeline {
 
     fn class_names(&self) -> Option<Vec<String>> {
         self.last.estimator.class_names()
+    }
+
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        // Imputers and scalers before an encoder keep the columns.
+        let steps = self.transformers.iter().chain([&self.last]);
+        let mut alike = steps.take_while(|step| step.estimator.n_features() == self.n_features());
+        alike.find_map(|step| step.estimator.known_value(column))
     }
 
     fn columns(&self) -> Option<&[ColumnSpec]> {

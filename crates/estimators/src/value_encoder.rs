@@ -1,6 +1,8 @@
 //! Encoders of categories to numbers: OrdinalEncoder, TargetEncoder, LabelBinarizer.
 
-use coracle_model::{Accepts, ColumnSpec, Estimator, Method, MethodSpec, RunError, Width};
+use coracle_model::{
+    Accepts, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError, Width,
+};
 use coracle_tensor::{DType, Rows, Table, Tensor, Values};
 
 use crate::categories::{self, Categories};
@@ -80,6 +82,10 @@ impl Estimator for ValueEncoder {
 
     fn methods(&self) -> &[MethodSpec] {
         &self.methods
+    }
+
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        self.columns.get(column)?.categories.first()
     }
 
     fn columns(&self) -> Option<&[ColumnSpec]> {

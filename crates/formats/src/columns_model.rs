@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use coracle_model::{
-    ColumnKind, ColumnPlace, ColumnSpec, Description, Estimator, LoadError, LoadErrorKind, Method,
-    Model, RunError, RunErrorKind, Signature, TensorSpec,
+    ColumnKind, ColumnPlace, ColumnSpec, Description, Estimator, KnownValue, LoadError,
+    LoadErrorKind, Method, Model, RunError, RunErrorKind, Signature, TensorSpec,
 };
 use coracle_tensor::{ByteStrings, Column, Columns, DType, Table, Tensor, Values};
 
@@ -228,6 +228,10 @@ impl Model for ColumnsModel {
                 self.estimator.run_table(*method, &table)
             })
             .collect()
+    }
+
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        self.estimator.known_value(column)
     }
 
     fn description(&self) -> &Description {

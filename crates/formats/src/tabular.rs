@@ -1,8 +1,8 @@
 //! An estimator over tables as a model: names, datatypes, shapes.
 
 use coracle_model::{
-    Description, Estimator, LoadError, LoadErrorKind, Method, MethodSpec, Model, RunError,
-    RunErrorKind, Signature, TensorSpec, Width,
+    Description, Estimator, KnownValue, LoadError, LoadErrorKind, Method, MethodSpec, Model,
+    RunError, RunErrorKind, Signature, TensorSpec, Width,
 };
 use coracle_tensor::{DType, Rows, Tensor};
 
@@ -212,6 +212,10 @@ impl Model for TabularModel {
                 self.estimator.run(*method, rows)
             })
             .collect()
+    }
+
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        self.estimator.known_value(column)
     }
 
     fn description(&self) -> &Description {

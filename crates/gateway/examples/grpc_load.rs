@@ -1,14 +1,14 @@
 //! Load for `cargo xtask bench wire`: one-row predictions over gRPC, each connection with one request at a time.
 //!
-//! `grpc_load ADDRESS CONNECTIONS SECONDS`; prints `REQUESTS_PER_S P50_US P99_US`. Any answer without status 0 ends it.
+//! `grpc_load ADDRESS CONNECTIONS SECONDS`; prints `REQUESTS_PER_S P50_US P99_US ANSWER_BYTES`. Any answer without status 0 ends it.
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{InferInputTensor, ModelInferRequest};
+use coracle_protocol::grpc::{PREFIX_BYTES, frame};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http2;
@@ -32,20 +32,22 @@ fn main() -> Result<(), Failure> {
         .worker_threads(n_connections.min(2))
         .enable_all()
         .build()?;
-    let mut latencies = runtime.block_on(async {
+    let (mut latencies, n_bytes) = runtime.block_on(async {
         let clients = (0..n_connections).map(|_| tokio::spawn(drive(address, time)));
-        let mut all = Vec::new();
+        let (mut all, mut answer_bytes) = (Vec::new(), 0);
         for client in clients.collect::<Vec<_>>() {
-            all.extend(client.await??);
+            let (latencies, n_bytes) = client.await??;
+            all.extend(latencies);
+            answer_bytes = n_bytes;
         }
-        Ok::<_, Failure>(all)
+        Ok::<_, Failure>((all, answer_bytes))
     })?;
     latencies.sort_unstable();
     let at = |share: usize| latencies[(latencies.len() * share / 100).min(latencies.len() - 1)];
     let per_second = latencies.len() as f64 / time.as_secs_f64();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     println!(
-        "{per_second:.1} {:.1} {:.1}",
+        "{per_second:.1} {:.1} {:.1} {n_bytes}",
         micros(at(50)),
         micros(at(99))
     );
@@ -68,19 +70,19 @@ fn row() -> Bytes {
     Bytes::from(frame(&request))
 }
 
-/// Asks again and again on one connection; returns how long each answer took.
-async fn drive(address: SocketAddr, time: Duration) -> Result<Vec<Duration>, Failure> {
+/// Asks again and again on one connection; returns how long each answer took, and how long its message was.
+async fn drive(address: SocketAddr, time: Duration) -> Result<(Vec<Duration>, usize), Failure> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = handshake.await?;
     tokio::spawn(connection);
-    let (row, mut latencies) = (row(), Vec::new());
+    let (row, mut latencies, mut n_bytes) = (row(), Vec::new(), 0);
     let end = Instant::now() + time;
     loop {
         let started = Instant::now();
         if started >= end {
-            return Ok(latencies);
+            return Ok((latencies, n_bytes));
         }
         let request = Request::post(format!(
             "http://{address}/inference.GRPCInferenceService/ModelInfer"
@@ -93,9 +95,12 @@ async fn drive(address: SocketAddr, time: Duration) -> Result<Vec<Duration>, Fai
         let status = body
             .trailers()
             .and_then(|trailers| trailers.get("grpc-status"));
-        if status.is_none_or(|status| status != "0") || body.to_bytes().is_empty() {
+        let is_well = status.is_some_and(|status| status == "0");
+        let message = body.to_bytes();
+        if !is_well || message.len() < PREFIX_BYTES {
             return Err("an answer without status 0".into());
         }
+        n_bytes = message.len() - PREFIX_BYTES;
         latencies.push(started.elapsed());
     }
 }

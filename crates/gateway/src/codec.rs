@@ -93,8 +93,11 @@ impl Codec {
     ) -> Result<Encoded, RequestError> {
         let mut body = Vec::new();
         let mut json_length = None;
-        if matches!(self, Self::V1 { .. } | Self::V2 { .. }) {
-            body.reserve(64 + 32 * call.n_rows);
+        match self {
+            Self::V1 { .. } => body.reserve(64 + 32 * call.n_rows),
+            // The description of an output takes more than its first numbers.
+            Self::V2 { .. } => body.reserve(64 + (96 + 32 * call.n_rows) * outputs.len()),
+            _ => {}
         }
         match self {
             Self::V1 { .. } => v1::encode_predict(ctx.signature, call, outputs, &mut body),

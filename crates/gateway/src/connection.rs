@@ -1,6 +1,5 @@
 //! One connection: limits on what comes in, routing, the answer, the access log.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,8 +28,10 @@ use crate::infer::{self, Calls};
 use crate::limits::Limits;
 use crate::log::{Answer, Log};
 use crate::model_control::ModelControl;
+use crate::patience::Patience;
 use crate::payload;
-use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
+use crate::request_id::RequestIds;
+use crate::respond::{JSON_LENGTH, Reply};
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::Scope;
 use crate::server::Stage;
@@ -63,8 +64,7 @@ pub(crate) struct Handler {
     /// Connections to processes.
     pub(crate) pool: Pool,
     pub(crate) log: Log,
-    /// Where generated request ids go on from; spread by the start time, unique per worker.
-    pub(crate) next_id: Cell<u64>,
+    pub(crate) ids: RequestIds,
     /// Where the server is in its life.
     pub(crate) stage: watch::Receiver<Stage>,
     /// Where spans go, if traces are exported.
@@ -77,18 +77,16 @@ const JSON_TYPES: [&str; 3] = ["application/json", "application/ld+json", "text/
 /// The content type of JSON with raw tensor data after it.
 const BINARY_TYPE: &str = "application/octet-stream";
 
-/// The longest request id that is given back.
-const REQUEST_ID_MAX: usize = 128;
-
 impl Handler {
     /// Answers one request; never fails, since every failure is an answer. It has a span where traces are exported.
     pub(crate) async fn handle(
         self: Rc<Self>,
         request: Request<Incoming>,
+        patience: Patience,
     ) -> Result<Response<ReplyBody>, Infallible> {
         match self.tracer.clone() {
-            None => self.answer(request).await,
-            Some(tracer) => Box::pin(self.traced(tracer, request)).await,
+            None => self.answer(request, patience).await,
+            Some(tracer) => Box::pin(self.traced(tracer, request, patience)).await,
         }
     }
 
@@ -96,12 +94,13 @@ impl Handler {
     pub(crate) async fn answer(
         self: Rc<Self>,
         request: Request<Incoming>,
+        patience: Patience,
     ) -> Result<Response<ReplyBody>, Infallible> {
         let started = self.shared.clock.monotonic();
         let (head, body) = request.into_parts();
-        let request_id = self.request_id(&head.headers);
+        let request_id = self.ids.of(&head.headers);
         if grpc::is_grpc(&head.headers) && head.version == Version::HTTP_2 {
-            return Ok(self.handle_grpc(head, body, started, request_id).await);
+            return Ok(Box::pin(self.handle_grpc(head, body, started, request_id)).await);
         }
         if let Some(response) = self.shared.cors.preflight(&head) {
             return Ok(response);
@@ -112,6 +111,11 @@ impl Handler {
             trace,
             n_bytes_in: 0,
             model: None,
+        };
+        let body = Arriving {
+            body,
+            patience,
+            started,
         };
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
@@ -126,9 +130,9 @@ impl Handler {
             let model = Arc::clone(model);
             let path = path.to_owned();
             drop(table);
-            return Ok(self
-                .forward(model, &path, (head, body.into()), request_id, started)
-                .await);
+            let body = body.body.into();
+            let passed = self.forward(model, &path, (head, body), request_id, started);
+            return Ok(Box::pin(passed).await);
         }
         let reply = match &found {
             Ok(route) => {
@@ -143,22 +147,11 @@ impl Handler {
             }
             Err(no_route) => missing(no_route, head.uri.path()),
         };
-        let reply = self.compressed(reply, &head.headers).await;
-        self.count_response(reply.status.as_u16());
-        self.log.answer(
-            Answer {
-                method: head.method.as_str(),
-                path: head.uri.path(),
-                status: reply.status.as_u16(),
-                elapsed: self.shared.clock.monotonic().saturating_sub(started),
-                n_bytes_in: seen.n_bytes_in,
-                n_bytes_out: reply.body.len(),
-                request_id: request_id.to_str().unwrap_or_default(),
-                trace_id: trace.as_ref().map(Trace::id),
-            },
-            &self.shared.http,
-            seen.model,
-        );
+        let reply = match encoding::is_worth_it(&reply) {
+            true => Box::pin(self.compressed(reply, &head.headers)).await,
+            false => reply,
+        };
+        self.count_and_log(&head, &reply, &seen, started);
         let mut response = reply.into_response(request_id);
         self.mark_trace(trace.as_ref(), &mut response);
         self.shared.cors.mark(&head.headers, &mut response);
@@ -173,27 +166,53 @@ impl Handler {
         started: Duration,
         request_id: HeaderValue,
     ) -> Response<ReplyBody> {
-        let path = head.uri.path().to_owned();
+        let path = head.uri.clone();
         let id = request_id.clone();
         let trace = Trace::of(&head.headers);
         let (mut response, noted) = Rc::clone(&self).grpc(head, body, started, request_id).await;
-        self.count_response(noted.http_status());
-        self.log.answer(
-            Answer {
-                method: "POST",
-                path: &path,
-                status: noted.http_status(),
-                elapsed: self.shared.clock.monotonic().saturating_sub(started),
-                n_bytes_in: noted.n_bytes_in,
-                n_bytes_out: response.body().len(),
-                request_id: id.to_str().unwrap_or_default(),
-                trace_id: trace.as_ref().map(Trace::id),
-            },
-            &self.shared.http,
-            noted.model.as_deref(),
-        );
+        let status = noted.http_status();
+        self.count_response(status);
+        if self.log.takes(status) {
+            self.log.answer(
+                Answer {
+                    method: "POST",
+                    path: path.path(),
+                    status,
+                    elapsed: self.shared.clock.monotonic().saturating_sub(started),
+                    n_bytes_in: noted.n_bytes_in,
+                    n_bytes_out: response.body().len(),
+                    request_id: id.to_str().unwrap_or_default(),
+                    trace_id: trace.as_ref().map(Trace::id),
+                },
+                &self.shared.http,
+                noted.model.as_deref(),
+            );
+        }
         self.mark_trace(trace.as_ref(), &mut response);
         response
+    }
+
+    /// Counts an answer, and writes its line where it is to have one.
+    fn count_and_log(&self, head: &Parts, reply: &Reply, seen: &Seen<'_>, started: Duration) {
+        let status = reply.status.as_u16();
+        self.count_response(status);
+        if !self.log.takes(status) {
+            return;
+        }
+        self.log.answer(
+            Answer {
+                method: head.method.as_str(),
+                path: head.uri.path(),
+                status,
+                elapsed: self.shared.clock.monotonic().saturating_sub(started),
+                n_bytes_in: seen.n_bytes_in,
+                n_bytes_out: reply.body.len(),
+                request_id: seen.request_id.to_str().unwrap_or_default(),
+                trace_id: seen.trace.as_ref().map(Trace::id),
+            },
+            &self.shared.http,
+            seen.model,
+        );
     }
 
     /// Counts an answer.
@@ -203,7 +222,7 @@ impl Handler {
 
     /// Gives a request's trace back.
     pub(crate) fn mark_trace(&self, trace: Option<&Trace>, response: &mut Response<ReplyBody>) {
-        if let Some(header) = trace.and_then(|trace| trace.header(self.unique())) {
+        if let Some(header) = trace.and_then(|trace| trace.header(self.ids.unique())) {
             response.headers_mut().insert(TRACEPARENT, header);
         }
     }
@@ -219,7 +238,7 @@ impl Handler {
         &self,
         asked: &Asked<'a>,
         head: &Parts,
-        body: Incoming,
+        body: Arriving,
         seen: &mut Seen<'a>,
     ) -> Reply {
         let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
@@ -234,7 +253,7 @@ impl Handler {
             ),
             Route::V1Metadata(Named { model, version }) => {
                 return match asked.model(model, version.as_ref()) {
-                    Ok(model) => self.described(asked, model, tfs::metadata).await,
+                    Ok(model) => Box::pin(self.described(asked, model, tfs::metadata)).await,
                     Err(reply) => reply,
                 };
             }
@@ -251,12 +270,12 @@ impl Handler {
             }
             Route::V2Model(Named { model, version }) => {
                 return match asked.model(model, version.as_ref()) {
-                    Ok(model) => self.described(asked, model, v2::model_metadata).await,
+                    Ok(model) => Box::pin(self.described(asked, model, v2::model_metadata)).await,
                     Err(reply) => reply,
                 };
             }
             Route::Extension(extension) => {
-                return self.extension(asked, extension, body).await;
+                return Box::pin(self.extension(asked, extension, body)).await;
             }
             Route::Metrics => return self.metrics(asked.table, &head.headers).await,
             _ => return self.read_only(asked),
@@ -274,7 +293,7 @@ impl Handler {
         &self,
         model: &Arc<ServedModel>,
         codec: Codec,
-        (head, body): (&Parts, Incoming),
+        (head, body): (&Parts, Arriving),
         seen: &mut Seen<'_>,
     ) -> Reply {
         if let Err(reply) = check_headers(&head.headers, &codec) {
@@ -286,14 +305,15 @@ impl Handler {
                 return Reply::error_and_close(StatusCode::BAD_REQUEST, &failure.message);
             }
         };
-        let body = match self.read_whole(&head.headers, body).await {
-            Ok(body) => body,
+        let (body, arrived) = match self.read_whole(&head.headers, body).await {
+            Ok(read) => read,
             Err(reply) => return reply,
         };
         seen.n_bytes_in = body.len();
         let request = infer::Request {
             codec,
             body,
+            arrived,
             timeout: terms.timeout,
             priority: terms.priority,
             trace: seen.trace,
@@ -388,22 +408,30 @@ impl Handler {
         }
     }
 
-    /// Reads the whole body, and expands it if it is compressed.
+    /// Reads the whole body, and expands it if it is compressed; returns it and when it was there.
     pub(crate) async fn read_whole(
         &self,
         headers: &HeaderMap,
-        body: Incoming,
-    ) -> Result<Bytes, Reply> {
+        body: Arriving,
+    ) -> Result<(Bytes, Duration), Reply> {
         let encoding = encoding::of_request(headers)?;
-        let body = self.read_body(body).await?;
+        let read = self.read_body(body).await?;
         match encoding {
-            None => Ok(body),
-            Some(encoding) => self.expanded(encoding, body).await,
+            None => Ok(read),
+            Some(encoding) => {
+                let expanded = Box::pin(self.expanded(encoding, read.0)).await?;
+                Ok((expanded, self.shared.clock.monotonic()))
+            }
         }
     }
 
-    /// Reads the whole body within its limits of size and time.
-    async fn read_body(&self, body: Incoming) -> Result<Bytes, Reply> {
+    /// Reads the whole body within its limits of size and time; returns it and when it was there.
+    async fn read_body(&self, body: Arriving) -> Result<(Bytes, Duration), Reply> {
+        let Arriving {
+            body,
+            patience,
+            started,
+        } = body;
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
         let too_large = || {
@@ -418,14 +446,16 @@ impl Handler {
         if declared > limits.body_max.as_u64() {
             return Err(too_large());
         }
-        match tokio::time::timeout(limits.body_timeout, collect(body, most)).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(BodyFault::TooLarge)) => Err(too_large()),
-            Ok(Err(BodyFault::Broken)) => Err(Reply::error_and_close(
+        let collected = collect(body, most);
+        match patience.wait(limits.body_timeout, collected).await {
+            Some((Ok(body), false)) => Ok((body, started)),
+            Some((Ok(body), true)) => Ok((body, self.shared.clock.monotonic())),
+            Some((Err(BodyFault::TooLarge), _)) => Err(too_large()),
+            Some((Err(BodyFault::Broken), _)) => Err(Reply::error_and_close(
                 StatusCode::BAD_REQUEST,
                 "the body ended before its declared end",
             )),
-            Err(_elapsed) => {
+            None => {
                 let wait = humantime::format_duration(limits.body_timeout);
                 let message = format!("the body did not arrive within {wait}");
                 Err(Reply::error_and_close(
@@ -434,33 +464,6 @@ impl Handler {
                 ))
             }
         }
-    }
-
-    /// Returns a number that no other request of this server has.
-    pub(crate) fn unique(&self) -> u64 {
-        let id = self.next_id.get();
-        self.next_id.set(id.wrapping_add(1));
-        // A bijection spreads consecutive numbers over all of them (splitmix64's last steps).
-        let mut mixed = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns the caller's request id if it is one, else a new one.
-    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
-        if let Some(id) = headers.get(REQUEST_ID)
-            && (1..=REQUEST_ID_MAX).contains(&id.len())
-            && id.as_bytes().iter().all(u8::is_ascii_graphic)
-        {
-            return id.clone();
-        }
-        let mixed = self.unique();
-        let mut digits = [0_u8; 16];
-        for (position, digit) in digits.iter_mut().enumerate() {
-            let nibble = (mixed >> (60 - 4 * position)) & 0xf;
-            *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or(0)];
-        }
-        HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("0"))
     }
 }
 
@@ -471,6 +474,14 @@ struct Seen<'a> {
     /// The model that an inference was asked of.
     model: Option<&'a ServedModel>,
     trace: Option<Trace>,
+}
+
+/// A body on its way.
+pub(crate) struct Arriving {
+    body: Incoming,
+    patience: Patience,
+    /// When its head was there.
+    started: Duration,
 }
 
 /// What a request asks for, and of what.
@@ -544,6 +555,9 @@ pub(crate) async fn collect(
             if rest.len() > most {
                 return Err(BodyFault::TooLarge);
             }
+        }
+        if body.is_end_stream() {
+            break;
         }
     }
     Ok(if rest.is_empty() {

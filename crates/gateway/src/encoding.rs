@@ -32,6 +32,11 @@ pub(crate) fn of_request(headers: &HeaderMap) -> Result<Option<Encoding>, Reply>
     })
 }
 
+/// Tells whether an answer may be worth compressing.
+pub(crate) fn is_worth_it(reply: &Reply) -> bool {
+    reply.body.len() >= COMPRESSED_BYTES_MIN
+}
+
 impl Handler {
     /// Returns what a request's body expands to.
     pub(crate) async fn expanded(&self, encoding: Encoding, body: Bytes) -> Result<Bytes, Reply> {
@@ -51,9 +56,6 @@ impl Handler {
 
     /// Returns an answer compressed, if the client wants that and it is worth it.
     pub(crate) async fn compressed(&self, reply: Reply, headers: &HeaderMap) -> Reply {
-        if reply.body.len() < COMPRESSED_BYTES_MIN {
-            return reply;
-        }
         let accept = headers.get(ACCEPT_ENCODING);
         let accept = accept
             .and_then(|value| value.to_str().ok())

@@ -5,10 +5,9 @@ use coracle_base::Code;
 use coracle_protocol::facts::RegionEntry;
 use coracle_protocol::v2;
 use coracle_serving::ServedModel;
-use hyper::body::Incoming;
 use hyper::header::ORIGIN;
 
-use crate::connection::{Asked, Handler};
+use crate::connection::{Arriving, Asked, Handler};
 use crate::infer::Failure;
 use crate::respond::Reply;
 use crate::route::{Extension, Named};
@@ -19,7 +18,7 @@ impl Handler {
         &self,
         asked: &Asked<'_>,
         extension: &Extension<'_>,
-        body: Incoming,
+        body: Arriving,
     ) -> Reply {
         let named = |named: &Named<'_>| asked.model(&named.model, named.version.as_ref());
         match extension {
@@ -50,7 +49,7 @@ impl Handler {
             | Extension::RegisterRegion(_)
             | Extension::UnregisterRegion(_) => {
                 let body = match self.read_whole(asked.headers, body).await {
-                    Ok(body) => body,
+                    Ok((body, _arrived)) => body,
                     Err(reply) => return reply,
                 };
                 let changed = self.change(asked, extension, body).await;

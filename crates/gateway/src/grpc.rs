@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_base::Code;
+use coracle_base::{Clock, Code};
 use coracle_protocol::grpc::{
     self, Compression, FrameHead, PREFIX_BYTES, parse_timeout, percent_encode,
 };
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::body::{ReplyBody, RequestBody};
 use crate::connection::{BodyFault, Handler, collect};
 use crate::infer::Failure;
+use crate::patience::Patience;
 use crate::payload;
 use crate::respond::REQUEST_ID;
 use crate::terms::Terms;
@@ -115,15 +116,16 @@ impl Caller {
         })
     }
 
-    /// Returns how much of the caller's time is left at `now`.
+    /// Returns how much of the caller's time is left.
     ///
     /// # Errors
     /// If none is.
-    fn time_left(&self, now: Duration) -> Result<Option<Duration>, Failure> {
+    fn time_left(&self, clock: &dyn Clock) -> Result<Option<Duration>, Failure> {
         let Some(timeout) = self.timeout else {
             return Ok(None);
         };
-        match timeout.checked_sub(now.saturating_sub(self.started)) {
+        let elapsed = clock.monotonic().saturating_sub(self.started);
+        match timeout.checked_sub(elapsed) {
             Some(left) if !left.is_zero() => Ok(Some(left)),
             _ => Err(crate::infer::too_late(timeout)),
         }
@@ -230,28 +232,32 @@ impl Handler {
     async fn unary(&self, caller: &Caller, body: RequestBody) -> Result<Vec<u8>, Failure> {
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
-        let left = caller.time_left(self.shared.clock.monotonic())?;
+        let left = caller.time_left(self.shared.clock.as_ref())?;
         let wait = left.map_or(limits.body_timeout, |left| left.min(limits.body_timeout));
         let collected = collect(body, most.saturating_add(PREFIX_BYTES));
-        let body = match tokio::time::timeout(wait, collected).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(BodyFault::TooLarge)) => {
+        let (body, has_waited) = match Patience::default().wait(wait, collected).await {
+            Some((Ok(body), has_waited)) => (body, has_waited),
+            Some((Err(BodyFault::TooLarge), _)) => {
                 let message = format!("the message is larger than {most} bytes");
                 return Err(failure(Code::ResourceExhausted, &message));
             }
-            Ok(Err(BodyFault::Broken)) => {
+            Some((Err(BodyFault::Broken), _)) => {
                 return Err(failure(
                     Code::InvalidArgument,
                     "the request ended before its end",
                 ));
             }
-            Err(_elapsed) => return Err(crate::infer::too_late(wait)),
+            None => return Err(crate::infer::too_late(wait)),
+        };
+        let arrived = match has_waited {
+            true => self.shared.clock.monotonic(),
+            false => caller.started,
         };
         caller.note_bytes(body.len());
         let message = only_message(&body, caller.compression, most)?;
-        let answer = self.answer_message(caller, message).await?;
+        let answer = self.answer_message(caller, message, arrived).await?;
         // A call on the event loop cannot be cut short; its answer may still come too late.
-        caller.time_left(self.shared.clock.monotonic())?;
+        caller.time_left(self.shared.clock.as_ref())?;
         Ok(answer)
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Calls {
 pub(crate) struct Request {
     pub(crate) codec: Codec,
     pub(crate) body: Bytes,
+    /// When it was there.
+    pub(crate) arrived: Duration,
     /// How long the caller waits, where that is less than what the server allows.
     pub(crate) timeout: Option<Duration>,
     /// How urgent it is, where its head says so.
@@ -159,7 +161,7 @@ impl Calls {
             recording.request(&request.codec, &request.body);
             (recording, request.codec.clone())
         });
-        let arrived = self.clock.monotonic();
+        let arrived = request.arrived;
         let clock = self.clock.as_ref();
         let in_flight = model.statistics().start(self.worker, arrived, clock);
         let (protocol, trace) = (request.codec.protocol(), request.trace);
@@ -169,7 +171,7 @@ impl Calls {
         let arrival = Arrival { at: arrived, time };
         let mut result = match model.try_enter() {
             Some(lease) => self.run(model, lease, request, arrival).await,
-            None => self.wait_and_run(model, request, arrival).await,
+            None => Box::pin(self.wait_and_run(model, request, arrival)).await,
         };
         let outcome = result
             .as_ref()

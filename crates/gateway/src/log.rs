@@ -113,6 +113,15 @@ impl Log {
         drop(self.queue.send(line));
     }
 
+    /// Tells whether an answer with this status is to have a line.
+    pub(crate) fn takes(&self, status: u16) -> bool {
+        match self.access {
+            AccessLog::Off => false,
+            AccessLog::Errors => status >= 400,
+            AccessLog::All => true,
+        }
+    }
+
     /// Writes a line for an answer, if this one is to have one; `model` keeps it too.
     pub(crate) fn answer(
         &self,
@@ -120,10 +129,8 @@ impl Log {
         statistics: &HttpStatistics,
         model: Option<&ServedModel>,
     ) {
-        match self.access {
-            AccessLog::Off => return,
-            AccessLog::Errors if answer.status < 400 => return,
-            AccessLog::Errors | AccessLog::All => {}
+        if !self.takes(answer.status) {
+            return;
         }
         let Answer {
             method,

@@ -1,7 +1,9 @@
 //! Tells HTTP/2 from HTTP/1.1 by a connection's first bytes, and gives them back to whoever reads it.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -41,6 +43,7 @@ pub(crate) async fn read(mut stream: TcpStream) -> io::Result<(Version, Rewound)
     let rewound = Rewound {
         first: first.freeze(),
         stream,
+        n_writes: Rc::default(),
     };
     Ok((version, rewound))
 }
@@ -50,6 +53,22 @@ pub(crate) async fn read(mut stream: TcpStream) -> io::Result<(Version, Rewound)
 pub(crate) struct Rewound {
     first: Bytes,
     stream: TcpStream,
+    /// The number of writes so far.
+    n_writes: Rc<Cell<u64>>,
+}
+
+impl Rewound {
+    /// Counts its writes there.
+    pub(crate) fn counting(self, n_writes: Rc<Cell<u64>>) -> Self {
+        Self { n_writes, ..self }
+    }
+
+    fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.n_writes.set(self.n_writes.get().wrapping_add(1));
+        }
+        written
+    }
 }
 
 impl AsyncRead for Rewound {
@@ -74,7 +93,8 @@ impl AsyncWrite for Rewound {
         ctx: &mut Context<'_>,
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(ctx, from)
+        let written = Pin::new(&mut self.stream).poll_write(ctx, from);
+        self.written(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -90,7 +110,8 @@ impl AsyncWrite for Rewound {
         ctx: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(ctx, from)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(ctx, from);
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -130,6 +130,9 @@ pub(crate) enum NoRoute {
     },
 }
 
+/// No route has more.
+const SEGMENTS_MAX: usize = 8;
+
 const READ: &str = "GET, HEAD";
 const WRITE: &str = "POST";
 
@@ -151,10 +154,13 @@ pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, NoRo
 fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
     let trimmed = path.strip_prefix('/')?;
     let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
-    let mut segments = trimmed.split('/');
-    let first = segments.next()?;
-    let rest: Vec<&str> = segments.collect();
-    let route = match (first, rest.as_slice()) {
+    let (mut segments, mut n_segments) = ([""; SEGMENTS_MAX], 0);
+    for segment in trimmed.split('/') {
+        *segments.get_mut(n_segments)? = segment;
+        n_segments += 1;
+    }
+    let (first, rest) = segments[..n_segments].split_first()?;
+    let route = match (*first, rest) {
         ("", []) => Route::Alive,
         ("healthz", []) => Route::Healthz,
         ("readyz", []) => Route::Readyz,

@@ -1,7 +1,6 @@
 //! The server: binds, accepts, hands connections to workers, shuts down.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,16 +12,11 @@ use std::time::Duration;
 
 use coracle_base::Clock;
 use coracle_serving::{ComputePool, HttpStatistics, PoolLimits, SharedTable};
-use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-use crate::body::Busy;
 use crate::connection::{Handler, Shared};
 use crate::cors::CorsPolicy;
 use crate::forward::Pool;
@@ -31,8 +25,9 @@ use crate::limits::Limits;
 use crate::log::Log;
 use crate::model_control::ModelControl;
 use crate::outlets::{OutletConfig, Outlets};
-use crate::preface;
+use crate::request_id::RequestIds;
 use crate::shared_memory::SharedMemory;
+use crate::transport::serve_connection;
 
 /// What a server is made with.
 #[derive(Clone, Debug)]
@@ -100,11 +95,6 @@ pub struct Server {
 
 /// Connections that may wait for a worker.
 const QUEUE_CONNECTIONS: usize = 1_024;
-/// How long a client may take to answer a ping of HTTP/2.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// What a client may send of one request, and of all on a connection, before it waits for us.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// How long accepting pauses when the process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -387,7 +377,7 @@ impl Worker {
             },
             pool: Pool::default(),
             log: self.log,
-            next_id: Cell::new(seed.wrapping_add((self.index as u64) << 48)),
+            ids: RequestIds::new(seed.wrapping_add((self.index as u64) << 48)),
             stage: self.stage.clone(),
             tracer: self.outlets.tracer,
         });
@@ -429,112 +419,5 @@ impl Worker {
         if tokio::time::timeout(timeout, drained).await.is_err() {
             self.n_cut.fetch_add(open.get(), Ordering::AcqRel);
         }
-    }
-}
-
-/// Serves one connection until it ends or, once the server drains, until its requests in flight are answered.
-async fn serve_connection(
-    stream: TcpStreamStd,
-    handler: Rc<Handler>,
-    mut stage: watch::Receiver<Stage>,
-) {
-    let Ok(stream) = TcpStream::from_std(stream) else {
-        return;
-    };
-    let idle_timeout = handler.shared.limits.idle_timeout;
-    let begun = tokio::select! {
-        begun = tokio::time::timeout(idle_timeout, preface::read(stream)) => begun,
-        _draining = stage.wait_for(|stage| *stage != Stage::Serving) => return,
-    };
-    // A connection that ends or waits before its first request is nobody's concern but the client's.
-    let Ok(Ok((version, stream))) = begun else {
-        return;
-    };
-    match version {
-        preface::Version::Http1 => serve_http1(stream, handler, stage).await,
-        preface::Version::Http2 => serve_http2(stream, handler, stage).await,
-    }
-}
-
-async fn serve_http1(
-    stream: preface::Rewound,
-    handler: Rc<Handler>,
-    mut stage: watch::Receiver<Stage>,
-) {
-    let limits = handler.shared.limits;
-    let service = service_fn(move |request| Rc::clone(&handler).handle(request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(limits.head_bytes_max)
-        .max_headers(limits.headers_max)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    // Errors here are the client's: a connection cut, a request that is no HTTP (hyper has answered it).
-    tokio::select! {
-        ended = connection.as_mut() => return drop(ended),
-        _draining = stage.wait_for(|stage| *stage != Stage::Serving) => {
-            connection.as_mut().graceful_shutdown();
-        }
-    }
-    drop(connection.await);
-}
-
-async fn serve_http2(
-    stream: preface::Rewound,
-    handler: Rc<Handler>,
-    mut stage: watch::Receiver<Stage>,
-) {
-    let limits = handler.shared.limits;
-    let n_busy = Rc::new(Cell::new(0));
-    let n_begun = Rc::new(Cell::new(0_u64));
-    let counters = (Rc::clone(&n_busy), Rc::clone(&n_begun));
-    let service = service_fn(move |request| {
-        let busy = Busy::new(&counters.0);
-        counters.1.set(counters.1.get().wrapping_add(1));
-        let answer = Rc::clone(&handler).handle(request);
-        async move {
-            let mut response = answer.await?;
-            response.body_mut().hold(busy);
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let connection = http2::Builder::new(LocalTasks)
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let idle = async {
-        // Between two looks without a request in progress or begun, the connection was idle.
-        loop {
-            let before = n_begun.get();
-            tokio::time::sleep(limits.idle_timeout).await;
-            if n_busy.get() == 0 && n_begun.get() == before {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        ended = connection.as_mut() => return drop(ended),
-        _draining = stage.wait_for(|stage| *stage != Stage::Serving) => {}
-        () = idle => {}
-    }
-    // No new requests; those in flight are answered.
-    connection.as_mut().graceful_shutdown();
-    drop(connection.await);
-}
-
-/// Runs the tasks of HTTP/2 connections on the event loop that they belong to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalTasks;
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for LocalTasks {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::body::ReplyBody;
 use crate::connection::Handler;
 use crate::grpc::{GRPC_STATUS, is_grpc};
+use crate::patience::Patience;
 use crate::trace::{TRACEPARENT, Trace};
 
 pub(crate) use export::SpanWriter;
@@ -123,19 +124,20 @@ impl Handler {
         self: std::rc::Rc<Self>,
         tracer: Tracer,
         mut request: Request<Incoming>,
+        patience: Patience,
     ) -> Result<Response<ReplyBody>, std::convert::Infallible> {
         let parent = Trace::of(request.headers());
-        let new_id = || u128::from(self.unique()) << 64 | u128::from(self.unique());
+        let new_id = || u128::from(self.ids.unique()) << 64 | u128::from(self.ids.unique());
         let id = parent.map(|parent| parent.id());
         let Some(id) = id.or_else(|| TraceId::new(new_id())) else {
-            return self.answer(request).await;
+            return self.answer(request, patience).await;
         };
         if !tracer.sampling.takes(id, parent.as_ref()) {
-            return self.answer(request).await;
+            return self.answer(request, patience).await;
         }
         let begun = Begun {
             trace: id,
-            span_id: self.unique().max(1),
+            span_id: self.ids.unique().max(1),
             parent_id: parent.map_or(0, |parent| parent.parent()),
             started: self.shared.clock.monotonic(),
             method: request.method().to_string(),
@@ -150,7 +152,7 @@ impl Handler {
         let slot = InferenceSlot::default();
         request.extensions_mut().insert(slot.clone());
         let handler = std::rc::Rc::clone(&self);
-        let mut answered = handler.answer(request).await;
+        let mut answered = handler.answer(request, patience).await;
         if let (Ok(response), Some(header)) = (&mut answered, header) {
             response.headers_mut().insert(TRACEPARENT, header);
             let spans = self.spans(begun, slot.0.get(), response);
@@ -176,7 +178,7 @@ impl Handler {
         let mut spans = Vec::with_capacity(6);
         let below = |name: &str, start: Duration, length: Duration| Span {
             trace_id: begun.trace.to_bytes(),
-            span_id: self.unique().max(1),
+            span_id: self.ids.unique().max(1),
             parent_id: begun.span_id,
             has_remote_parent: false,
             name: name.to_owned(),

@@ -55,6 +55,15 @@ impl Method {
     }
 }
 
+/// A value of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KnownValue {
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
+
 /// How many values a method gives per row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
@@ -93,6 +102,12 @@ pub trait Estimator: Send + Sync + std::fmt::Debug {
 
     /// Returns the names of a classifier's classes, in the order of the columns of `predict_proba`.
     fn class_names(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// Returns a value that it knows for one of its columns, where it knows only some: for examples of requests.
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        let _ = column;
         None
     }
 

@@ -13,7 +13,7 @@ mod signature;
 pub use columns::{ColumnKind, ColumnSpec, run_on_matrix, tensor_of};
 pub use description::{Component, Description};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
-pub use estimator::{Accepts, Estimator, Method, MethodSpec, Scorer, Width};
+pub use estimator::{Accepts, Estimator, KnownValue, Method, MethodSpec, Scorer, Width};
 pub use signature::{ColumnPlace, Signature, TensorSpec};
 
 use coracle_tensor::Tensor;
@@ -36,6 +36,12 @@ pub trait Model: Send + Sync + std::fmt::Debug {
     /// requests may share a run.
     fn rows_are_independent(&self) -> bool {
         true
+    }
+
+    /// Returns a value that the model knows for a column of its rows, where it knows only some: for examples of requests.
+    fn known_value(&self, column: usize) -> Option<KnownValue> {
+        let _ = column;
+        None
     }
 
     /// Returns what the model is made of, for people.

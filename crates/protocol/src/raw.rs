@@ -102,14 +102,17 @@ fn strings(
 
 /// Appends the raw form of `values`.
 pub(crate) fn encode(values: &Values, out: &mut Vec<u8>) {
+    // Room for all of them first: then the loop is one copy.
     macro_rules! numbers {
-        ($items:expr) => {
-            for item in $items {
-                out.extend_from_slice(&item.to_le_bytes());
+        ($items:expr) => {{
+            let start = out.len();
+            out.resize(start.saturating_add(size_bytes(values)), 0);
+            let (chunks, _none) = out.get_mut(start..).unwrap_or_default().as_chunks_mut();
+            for (chunk, item) in chunks.iter_mut().zip($items) {
+                *chunk = item.to_le_bytes();
             }
-        };
+        }};
     }
-    out.reserve(size_bytes(values));
     match values {
         Values::Bool(items) => out.extend(items.iter().map(|&item| u8::from(item))),
         Values::U8(items) => out.extend_from_slice(items),
@@ -125,6 +128,7 @@ pub(crate) fn encode(values: &Values, out: &mut Vec<u8>) {
         Values::F32(items) => numbers!(items),
         Values::F64(items) => numbers!(items),
         Values::Bytes(strings) => {
+            out.reserve(size_bytes(values));
             for string in strings.iter() {
                 // A string of 4 GiB cannot have come in, and no model makes one.
                 let length = u32::try_from(string.len()).unwrap_or(u32::MAX);

@@ -36,7 +36,6 @@ pub fn encode_infer(
     out: &mut Vec<u8>,
 ) -> Result<Option<usize>, RequestError> {
     let start = out.len();
-    let mut binary = Vec::new();
     out.extend_from_slice(b"{\"model_name\":");
     render::string(ctx.model_name, out);
     out.extend_from_slice(b",\"model_version\":");
@@ -69,7 +68,6 @@ pub fn encode_infer(
                 out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
                 render::integer(raw::size_bytes(output.values()), out);
                 out.push(b'}');
-                raw::encode(output.values(), &mut binary);
             }
             OutputForm::Region(slice) => {
                 let written = write_region(ctx, slice, output)?;
@@ -86,8 +84,13 @@ pub fn encode_infer(
     }
     out.extend_from_slice(b"]}");
     let json_length = out.len().saturating_sub(start);
-    let has_raw = call.forms.contains(&OutputForm::Raw);
-    out.append(&mut binary);
+    let mut has_raw = false;
+    for (position, output) in outputs.iter().enumerate() {
+        if *call.form(position) == OutputForm::Raw {
+            raw::encode(output.values(), out);
+            has_raw = true;
+        }
+    }
     Ok(has_raw.then_some(json_length))
 }
 

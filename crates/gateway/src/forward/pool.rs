@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Fault;
 use super::body::{BodyFault, BoundedBody};
-use crate::server::LocalTasks;
+use crate::transport::LocalTasks;
 
 /// How long a connection is kept without a request: less than any server keeps its end (uvicorn 5 s, gunicorn 2 s), lest
 /// a request meet the end that is being closed.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::{Code, VersionState};
@@ -18,9 +19,10 @@ use coracle_protocol::grpc::inference::{
 };
 use coracle_protocol::grpc::service::{HealthCheckRequest, HealthCheckResponse};
 use coracle_protocol::grpc::{self, InferHead, SERVICES, decode, frame};
+use coracle_protocol::http_status;
 use coracle_protocol::tfs::{self, Question};
 use coracle_protocol::v2;
-use coracle_serving::{Lease, ServedModel, VersionStatus};
+use coracle_serving::{Lease, ModelTable, ServedModel, VersionStatus};
 
 use super::{Caller, failure};
 use crate::codec::Codec;
@@ -39,6 +41,7 @@ pub(super) const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
 pub(super) const MODEL_STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 pub(super) const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 pub(super) const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 pub(super) const REFLECTION: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -61,8 +64,12 @@ impl Handler {
         &self,
         caller: &Caller,
         message: Bytes,
+        arrived: Duration,
     ) -> Result<Vec<u8>, Failure> {
         let path = caller.head.uri.path();
+        if path == INFER {
+            return self.model_infer(caller, message, arrived).await;
+        }
         if path == HEALTH_CHECK {
             let request: HealthCheckRequest = decode(message)?;
             return match self.health(&request.service) {
@@ -71,7 +78,7 @@ impl Handler {
             };
         }
         if let Some(method) = path.strip_prefix(PREDICTION) {
-            return self.prediction(caller, method, message).await;
+            return self.prediction(caller, method, message, arrived).await;
         }
         if path == MODEL_STATUS {
             let (name, version) = tfs::read_version(decode(message)?)?;
@@ -83,7 +90,6 @@ impl Handler {
             return Ok(tfs::model_status_message(&entries));
         }
         match path.strip_prefix(INFERENCE) {
-            Some("ModelInfer") => self.model_infer(caller, message).await,
             Some("ModelMetadata") => {
                 let (model, lease) = self.entered_model(caller, message).await?;
                 let versions = self.served_versions(caller, model.name());
@@ -107,26 +113,36 @@ impl Handler {
         }
     }
 
-    /// Answers one ModelInferRequest.
+    /// Answers one ModelInferRequest, which was there at `arrived`.
     pub(super) async fn model_infer(
         &self,
         caller: &Caller,
         message: Bytes,
+        arrived: Duration,
     ) -> Result<Vec<u8>, Failure> {
         let head = InferHead::read(&message)?;
         let version = number(&head.model_version);
-        let model = self.named_model(caller, &head.model_name, version.as_ref())?;
-        caller.note_model(&model);
+        let table = self.calls.table.load();
+        let model = asked_in(&table, caller, &head.model_name, version.as_ref())?;
         let request = infer::Request {
             codec: Codec::Grpc,
             body: message,
-            timeout: caller.time_left(self.shared.clock.monotonic())?,
+            arrived,
+            timeout: caller.time_left(self.shared.clock.as_ref())?,
             priority: caller.priority,
             trace: caller.trace,
             slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
-            recording: self.recording(caller, &model),
+            recording: self.recording(caller, model),
         };
-        Ok(self.calls.answer(&model, request).await?.body)
+        let answered = self.calls.answer(model, request).await;
+        // The counter of who holds the model is one that all event loops write to.
+        let status = answered
+            .as_ref()
+            .map_or_else(|failure| http_status(failure.code), |_| 200);
+        if self.log.takes(status) {
+            caller.note_model(model);
+        }
+        Ok(answered?.body)
     }
 
     /// Begins the record of a message, if it has one.
@@ -141,6 +157,7 @@ impl Handler {
         caller: &Caller,
         method: &str,
         message: Bytes,
+        arrived: Duration,
     ) -> Result<Vec<u8>, Failure> {
         let codec = match method {
             "Predict" => Some(Codec::PredictMessage),
@@ -152,7 +169,7 @@ impl Handler {
         let (name, version) = tfs::read_version(decode(message.clone())?)?;
         let version = version.as_ref().map(asked_version);
         let model = self.named_model(caller, &name, version.as_ref())?;
-        let timeout = caller.time_left(self.shared.clock.monotonic())?;
+        let timeout = caller.time_left(self.shared.clock.as_ref())?;
         let Some(codec) = codec else {
             let own = self.calls.request_timeout;
             let lease = model.enter(timeout.unwrap_or(own).min(own)).await?;
@@ -163,6 +180,7 @@ impl Handler {
         let request = infer::Request {
             codec,
             body: message,
+            arrived,
             timeout,
             priority: caller.priority,
             trace: caller.trace,
@@ -280,7 +298,7 @@ impl Handler {
         message: Bytes,
     ) -> Result<(Arc<ServedModel>, Lease), Failure> {
         let model = self.asked_model(caller, message)?;
-        let left = caller.time_left(self.shared.clock.monotonic())?;
+        let left = caller.time_left(self.shared.clock.as_ref())?;
         let time = left.unwrap_or(self.calls.request_timeout);
         let lease = model.enter(time.min(self.calls.request_timeout)).await?;
         Ok((model, lease))
@@ -300,21 +318,8 @@ impl Handler {
         name: &str,
         version: Option<&AskedVersion<'_>>,
     ) -> Result<Arc<ServedModel>, Failure> {
-        let chosen = caller.chosen.as_ref().filter(|model| {
-            let is_own = |asked: &AskedVersion<'_>| match asked {
-                AskedVersion::Number(number) => number == model.version(),
-                AskedVersion::Label(_) => false,
-            };
-            model.name() == name && version.is_none_or(is_own)
-        });
-        if let Some(chosen) = chosen {
-            return Ok(Arc::clone(chosen));
-        }
         let table = self.calls.table.load();
-        let (scope, _path) = Scope::of(&table, &caller.head);
-        scope
-            .named(&table, name, version, &caller.head.headers)
-            .map(Arc::clone)
+        asked_in(&table, caller, name, version).map(Arc::clone)
     }
 
     /// Returns what health says of a service, or of the whole server if its name is empty.
@@ -374,6 +379,27 @@ impl Handler {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
     }
+}
+
+/// Returns the model of a table that takes a request.
+fn asked_in<'a>(
+    table: &'a ModelTable,
+    caller: &'a Caller,
+    name: &str,
+    version: Option<&AskedVersion<'_>>,
+) -> Result<&'a Arc<ServedModel>, Failure> {
+    let chosen = caller.chosen.as_ref().filter(|model| {
+        let is_own = |asked: &AskedVersion<'_>| match asked {
+            AskedVersion::Number(number) => number == model.version(),
+            AskedVersion::Label(_) => false,
+        };
+        model.name() == name && version.is_none_or(is_own)
+    });
+    if let Some(chosen) = chosen {
+        return Ok(chosen);
+    }
+    let (scope, _path) = Scope::of(table, &caller.head);
+    scope.named(table, name, version, &caller.head.headers)
 }
 
 /// Returns how a request of V2 asks for a version: an empty one asks for none.

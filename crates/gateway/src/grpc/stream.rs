@@ -122,7 +122,8 @@ impl Handler {
             .map(|head| head.id)
             .unwrap_or_default();
         caller.n_messages.set(caller.n_messages.get() + 1);
-        match self.model_infer(caller, message).await {
+        let arrived = self.shared.clock.monotonic();
+        match self.model_infer(caller, message, arrived).await {
             Ok(response) => Ok(grpc::stream_response(response)?),
             // Triton's clients may ask for a real status, which ends the stream.
             Err(failure) if wants_status(caller) => Err(failure),

@@ -33,7 +33,7 @@ pub(crate) struct Answer {
     headers: HeaderMap,
     pub(crate) body: Vec<u8>,
     pub(crate) status: i32,
-    message: String,
+    pub(crate) message: String,
 }
 
 impl Answer {

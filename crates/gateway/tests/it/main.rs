@@ -4,6 +4,7 @@
     reason = "a test stops where something is not as expected"
 )]
 
+mod agreement;
 mod batching;
 mod client;
 mod fixture;
@@ -16,6 +17,7 @@ mod limits;
 mod observe;
 mod routes;
 mod tfs;
+mod tfs_grpc;
 mod upstream;
 mod upstream_grpc;
 mod versions;

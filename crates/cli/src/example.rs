@@ -1,0 +1,77 @@
+//! A request that a model answers, to be shown to people.
+
+use coracle_model::{KnownValue, Model, TensorSpec};
+use serde_json::{Value, json};
+
+use crate::warm_up;
+
+/// Returns the body of a V1 request that `model` answers; `None` if none was found.
+///
+/// Its values are some that the model knows, where it knows only some, else zeros.
+pub(crate) fn request(model: &dyn Model) -> Option<String> {
+    let body = json!({"instances": [row(model)]}).to_string();
+    warm_up::run_one(model, &body).is_ok().then_some(body)
+}
+
+fn row(model: &dyn Model) -> Value {
+    let signature = model.signature();
+    let Some(places) = &signature.columns else {
+        let input = signature.inputs.first();
+        let n_columns = input.and_then(TensorSpec::n_columns).unwrap_or(1);
+        let cells = (0..n_columns).map(|column| cell(model, column, false));
+        return cells.collect();
+    };
+    let read = places.iter().enumerate().filter_map(|(column, place)| {
+        let input = signature.inputs.get(place.input?)?;
+        Some((
+            &place.name,
+            cell(model, column, input.dtype.name() == "BYTES"),
+        ))
+    });
+    let mut cells: Vec<(&String, Value)> = read.collect();
+    match cells.as_mut_slice() {
+        [(_, only)] if places.len() == 1 => only.take(),
+        _ => Value::Object(
+            cells
+                .into_iter()
+                .map(|(name, cell)| (name.clone(), cell))
+                .collect(),
+        ),
+    }
+}
+
+fn cell(model: &dyn Model, column: usize, is_text: bool) -> Value {
+    match (model.known_value(column), is_text) {
+        (Some(KnownValue::Text(text)), _) => json!(text),
+        (Some(KnownValue::Number(number)), _) => json!(number),
+        (None, true) => json!("text"),
+        (None, false) => json!(0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use coracle_base::SystemClock;
+    use coracle_formats::{LoadOptions, load};
+
+    use super::*;
+
+    fn example_of(example: &str) -> Option<String> {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        let file = examples.join(example).join("model.joblib");
+        let loaded = load(&file, &LoadOptions::default(), &SystemClock::new()).unwrap();
+        request(loaded.model.as_ref())
+    }
+
+    #[test]
+    fn examples_are_answered_by_their_models() {
+        assert_eq!(
+            example_of("iris").unwrap(),
+            r#"{"instances":[[0.0,0.0,0.0,0.0]]}"#
+        );
+        let titanic = example_of("titanic").unwrap();
+        assert!(titanic.contains("\"female\""), "{titanic}");
+    }
+}
