@@ -4,6 +4,7 @@ pub(crate) mod control;
 pub(crate) mod http;
 pub(crate) mod kernels;
 mod load;
+pub(crate) mod models;
 mod server;
 pub(crate) mod wire;
 

@@ -13,6 +13,7 @@ mod exercise;
 mod simulate;
 mod tidy;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -25,6 +26,7 @@ Commands:
   bench http         the server beside a bare echo server, driven by wrk (Debian package `wrk`)
   bench wire         V2 with binary tensors and gRPC beside a bare echo over the same protocol (needs wrk)
   bench control      1,000 InferenceServices on the local control plane (needs python3)
+  bench models       2,000 models, of which 50 fit in memory: reloads, memory, every answer checked
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
   simulate autoscale [--out DIR]
                      reactive beside predictive scaling on six traces: a table, and a picture of each (default target/simulate)
@@ -41,6 +43,10 @@ fn main() -> ExitCode {
         ["bench", "http"] => bench::http::run(&root),
         ["bench", "wire"] => bench::wire::run(&root),
         ["bench", "control"] => bench::control::run(&root),
+        ["bench", "models"] => bench::models::run(&root),
+        ["bench", "models", coracle] => {
+            bench::models::check(Path::new(coracle), &root.join("target"))
+        }
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["simulate", "autoscale"] => simulate::autoscale(&root, None),
         ["simulate", "autoscale", "--out", out] => simulate::autoscale(&root, Some(out)),

@@ -187,6 +187,7 @@ mod tests {
                 metadata_headers: vec!["x-who".to_owned()],
                 annotations: [("a".to_owned(), "b".to_owned())].into(),
             }),
+            response_cache: None,
         }
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Encoded {
     pub(crate) body: Vec<u8>,
     /// The length of the JSON where raw tensor data follows it.
     pub(crate) json_length: Option<usize>,
+    /// Whether the model was not run for it.
+    pub(crate) from_cache: bool,
 }
 
 impl Codec {
@@ -108,6 +110,10 @@ impl Codec {
                 body = tfs::encode_regression(ctx, outputs);
             }
         }
-        Ok(Encoded { body, json_length })
+        Ok(Encoded {
+            body,
+            json_length,
+            from_cache: false,
+        })
     }
 }

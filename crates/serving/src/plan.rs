@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PayloadLogging;
 use crate::process::{ProcessSpec, ProcessState};
+use crate::response_cache::CacheSettings;
 
 /// A revision's name within its namespace; unique over time.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -108,6 +109,9 @@ pub struct PlannedRevision {
     /// What is recorded of its requests and answers.
     #[serde(default)]
     pub payloads: Option<PayloadLogging>,
+    /// How its answers are kept for requests that come again; `None` if they are not.
+    #[serde(default)]
+    pub response_cache: Option<CacheSettings>,
 }
 
 impl PlannedRevision {

@@ -24,6 +24,7 @@ use coracle_serving::{
 use serde_json::Value;
 
 use self::refused::{refused, stopped};
+use super::caching;
 use super::conditions::{Conditions, Verdict};
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::runtimes::Candidate;
@@ -420,6 +421,8 @@ impl View<'_> {
                 .filter(|&seconds| seconds > 0)
                 .map(Duration::from_secs),
             payloads: payloads::planned(self.service, predictor.extension.logger.as_ref()),
+            // Validation has seen it.
+            response_cache: caching::read(self.service).ok().flatten(),
         }
     }
 

@@ -124,7 +124,8 @@ impl Handler {
             trace: caller.trace,
             recording: self.recording(caller, &model),
         };
-        Ok(self.calls.answer(&model, request).await?.body)
+        let answer = self.calls.answer(&model, request).await?;
+        Ok(caller.note_answer(answer))
     }
 
     /// Begins the record of a message, if it has one.
@@ -166,7 +167,8 @@ impl Handler {
             trace: caller.trace,
             recording: self.recording(caller, &model),
         };
-        Ok(self.calls.answer(&model, request).await?.body)
+        let answer = self.calls.answer(&model, request).await?;
+        Ok(caller.note_answer(answer))
     }
 
     /// Answers what changes no model.

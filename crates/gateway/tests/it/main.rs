@@ -4,6 +4,7 @@
     reason = "a test stops where something is not as expected"
 )]
 
+mod cache;
 mod client;
 mod fixture;
 mod forward;
