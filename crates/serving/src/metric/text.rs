@@ -371,6 +371,7 @@ mod tests {
             table,
             http: &HttpStatistics::new(1),
             exports: &ExportStatistics::default(),
+            budget: None,
             ready: true,
             version: "1.2.3",
             exposition,
