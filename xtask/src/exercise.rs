@@ -67,7 +67,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         run.arg(target.join("debug/coracle")).arg(&watcher);
         command::run(&mut run)?;
     }
-    Ok(())
+    crate::bench::models::check(&target.join("debug/coracle"), &target)
 }
 
 /// Builds the kube-rs client, which is no part of the workspace: its many packages are the exercise's alone.

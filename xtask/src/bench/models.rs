@@ -161,47 +161,30 @@ fn measure(coracle: &Path, work: &Path, scale: Scale) -> Result<()> {
     println!("|---|---|---|---|---|---|---|---|");
     let uniform = |random: &mut Random| random.below(scale.n_models);
     let zipf = Zipf::new(scale.n_models);
-    let phases: [(&str, usize, usize, &Choice<'_>); 3] = [
+    let zipf = |random: &mut Random| zipf.draw(random);
+    let phase = |n_clients, n_requests, choice| Phase {
+        fleet: &fleet,
+        server: &server,
+        n_clients,
+        n_requests,
+        choice,
+    };
+    let kinds = [
         (
             "every one to a model that is not in memory",
-            1,
-            scale.n_alone,
-            &|_: &mut Random| 0,
+            phase(1, scale.n_alone, None),
         ),
         (
             "uniform over all models",
-            CONCURRENCY,
-            scale.n_uniform,
-            &uniform,
+            phase(CONCURRENCY, scale.n_uniform, Some(&uniform as _)),
         ),
-        ("by Zipf's law", CONCURRENCY, scale.n_zipf, &|random| {
-            zipf.draw(random)
-        }),
+        (
+            "by Zipf's law",
+            phase(CONCURRENCY, scale.n_zipf, Some(&zipf as _)),
+        ),
     ];
-    for (name, n_clients, n_requests, choice) in phases {
-        let phase = Phase {
-            fleet: &fleet,
-            server: &server,
-            n_clients,
-            n_requests,
-            choice: (n_clients > 1).then_some(choice),
-        };
-        let measured = phase.run()?;
-        let growth = measured.resident_max.saturating_sub(empty_kib * 1024);
-        println!(
-            "| {name} | {n_clients} | {n_requests} | {:.0} | {:.2} | {:.2} | {} | {:.1} MB, {} % of the budget |",
-            measured.per_second,
-            measured.p50_ms,
-            measured.p99_ms,
-            measured.n_loads,
-            megabytes(growth),
-            growth * 100 / budget
-        );
-        let most = budget + budget / 10 + scale.slack_bytes;
-        ensure!(
-            growth <= most,
-            "{name}: grew by {growth} bytes with a budget of {budget}"
-        );
+    for (name, phase) in kinds {
+        phase.report(name, (budget, scale.slack_bytes), empty_kib * 1024)?;
     }
     report(&server, budget)
 }
@@ -254,6 +237,28 @@ struct Measured {
 }
 
 impl Phase<'_> {
+    /// Runs it, and prints a line of the table.
+    fn report(&self, name: &str, (budget, slack): (u64, u64), empty: u64) -> Result<()> {
+        let measured = self.run()?;
+        let growth = measured.resident_max.saturating_sub(empty);
+        println!(
+            "| {name} | {} | {} | {:.0} | {:.2} | {:.2} | {} | {:.1} MB, {} % of the budget |",
+            self.n_clients,
+            self.n_requests,
+            measured.per_second,
+            measured.p50_ms,
+            measured.p99_ms,
+            measured.n_loads,
+            megabytes(growth),
+            growth * 100 / budget
+        );
+        ensure!(
+            growth <= budget + budget / 10 + slack,
+            "{name}: grew by {growth} bytes with a budget of {budget}"
+        );
+        Ok(())
+    }
+
     #[expect(
         clippy::disallowed_types,
         clippy::cast_precision_loss,
