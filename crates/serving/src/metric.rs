@@ -320,14 +320,10 @@ impl Metric {
             Self::ResponseCacheEvictions => "Kept answers that went to make room for others.",
             Self::ResponseCacheBytes => "Memory of kept answers and of what they are found by.",
             Self::MemoryBudget => "The bound on the memory of all loaded models together.",
-            Self::MemoryBudgetUsed => {
-                "Memory of all loaded models and of loads under way, of the memory budget."
-            }
+            Self::MemoryBudgetUsed => "Memory of all loaded models and of loads under way.",
             Self::ModelsResident => "Models in memory, of the memory budget.",
             Self::ModelEvictions => "Models let go of to make room for others.",
-            Self::ModelLoads => {
-                "Models loaded within the memory budget: ahead of requests, or for a request."
-            }
+            Self::ModelLoads => "Models loaded, ahead of requests or for a request.",
             Self::ModelLoadFailures => "Models that did not load within the memory budget.",
             Self::ModelReload => {
                 "Time from the request for a model that was not in memory until it was."
