@@ -5,6 +5,7 @@ pub(crate) mod http;
 pub(crate) mod kernels;
 mod load;
 mod load_tool;
+pub(crate) mod models;
 pub(crate) mod overload;
 pub(crate) mod rows;
 mod server;

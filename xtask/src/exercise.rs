@@ -73,6 +73,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         command::run(&mut run)?;
     }
     let coracle = target.join("debug/coracle");
+    bench::models::check(&coracle, &target)?;
     bench::soak::soak(root, &coracle, &target.join("exercise/soak"), SOAK_REQUESTS)
 }
 

@@ -14,6 +14,7 @@ mod exercise;
 mod simulate;
 mod tidy;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -32,6 +33,7 @@ Commands:
                      3,000,000 requests with reloads, bad inputs, disconnects and slow clients: memory and open files stay
   bench rows         a V1 request of 1,000 rows beside the floor of parsing, running and writing
   bench control      1,000 InferenceServices on the local control plane (needs python3)
+  bench models       2,000 models, of which 50 fit in memory: reloads, memory, every answer checked
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
   simulate autoscale [--out DIR]
                      reactive beside predictive scaling on six traces: a table, and a picture of each (default target/simulate)
@@ -54,6 +56,10 @@ fn main() -> ExitCode {
         ["bench", "soak", "--requests", n] => bench::soak::run(&root, n),
         ["bench", "rows"] => bench::rows::run(&root),
         ["bench", "control"] => bench::control::run(&root),
+        ["bench", "models"] => bench::models::run(&root),
+        ["bench", "models", coracle] => {
+            bench::models::check(Path::new(coracle), &root.join("target"))
+        }
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["simulate", "autoscale"] => simulate::autoscale(&root, None),
         ["simulate", "autoscale", "--out", out] => simulate::autoscale(&root, Some(out)),

@@ -2,11 +2,13 @@
 //!
 //! Uses nothing but the standard library and stays under 1,500 lines. Start at [`Code`].
 
+mod allocation;
 mod byte_count;
 mod clock;
 mod code;
 mod version_state;
 
+pub use allocation::{allocation_bytes, hash_table_bytes};
 pub use byte_count::{ByteCount, ParseByteCountError};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use code::Code;

@@ -123,9 +123,25 @@ pub(crate) struct ServeArguments {
     /// A number of rows that does not wait for more; may be given several times
     #[arg(long = "batch-preferred-size", value_name = "ROWS", value_parser = parse_rows, requires = "batch_max_latency")]
     pub(crate) batch_preferred_sizes: Vec<usize>,
+    /// Keep answers of up to SIZE for each model, or for MODEL alone, and give them to requests that come again; may be given
+    /// several times
+    #[arg(long, value_name = "[MODEL=]SIZE", value_parser = parse_cache)]
+    pub(crate) cache_responses: Vec<CacheArgument>,
+
+    /// How long kept answers are given [default: for as long as there is room]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "cache_responses")]
+    pub(crate) cache_ttl: Option<Duration>,
 
     #[command(flatten)]
     pub(crate) gateway: GatewayArguments,
+}
+
+/// How much is kept of a model's answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheArgument {
+    /// `None` for every model that is not named.
+    pub(crate) model: Option<String>,
+    pub(crate) size: ByteCount,
 }
 
 /// A name of a version of a model.
@@ -209,6 +225,11 @@ pub(crate) struct GatewayArguments {
     /// How long requests in flight may take after SIGTERM or Ctrl-C
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_duration)]
     pub(crate) shutdown_timeout: Duration,
+
+    /// The most memory that models may take together, such as 2GiB: those that were used longest ago make room, and are loaded
+    /// again when they are asked for [default: all models stay in memory]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) memory_budget: Option<ByteCount>,
 
     /// How log lines look
     #[arg(long, value_enum, default_value = "human", value_name = "FORMAT")]
@@ -580,6 +601,26 @@ fn parse_rows(text: &str) -> Result<usize, String> {
     match usize::try_from(n_rows) {
         Ok(n_rows) if n_rows > 0 => Ok(n_rows),
         _ => Err("must be 1 or more".to_owned()),
+    }
+}
+
+fn parse_cache(text: &str) -> Result<CacheArgument, String> {
+    let (model, size) = match text.rsplit_once('=') {
+        Some((model, size)) => (Some(model.to_owned()), size),
+        None => (None, text),
+    };
+    if model.as_deref() == Some("") {
+        return Err("write SIZE, or MODEL=SIZE".to_owned());
+    }
+    let size = parse_size(size)?;
+    Ok(CacheArgument { model, size })
+}
+
+fn parse_size(text: &str) -> Result<ByteCount, String> {
+    let size: ByteCount = text.parse().map_err(|error| format!("{error}"))?;
+    match size.as_u64() {
+        0 => Err("must be more than nothing".to_owned()),
+        _ => Ok(size),
     }
 }
 

@@ -120,6 +120,7 @@ impl Loader for StorageLoader {
         id: &RevisionId,
         revision: &PlannedRevision,
         progress: &(dyn Fn(LogSource, &str) + Sync),
+        make_room: &dyn Fn(u64) -> Result<(), LoadFailure>,
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
         let is_first = !self.fetched().contains_key(id);
         let (assembly, fetch) = self.fetch_files(id, revision, progress)?;
@@ -128,20 +129,18 @@ impl Loader for StorageLoader {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
             object: revision.source.environment.get("CORACLE_OBJECT").cloned(),
         };
-        let (loaded, path) = find_model(&assembly)
-            .and_then(|path| {
-                let loaded = load(&path, &options, self.clock.as_ref())?;
-                Ok((loaded, path))
-            })
-            .map_err(|error| LoadFailure {
-                code: error.code(),
-                // Where a download is kept says nothing to whoever wrote the manifest.
-                message: chain(&error).replace(
-                    &assembly.artifact.directory.display().to_string(),
-                    &revision.source.uri,
-                ),
-                is_transient: false,
-            })?;
+        let failed = |error: LoadError| LoadFailure {
+            code: error.code(),
+            // Where a download is kept says nothing to whoever wrote the manifest.
+            message: chain(&error).replace(
+                &assembly.artifact.directory.display().to_string(),
+                &revision.source.uri,
+            ),
+            is_transient: false,
+        };
+        let path = find_model(&assembly).map_err(failed)?;
+        make_room(std::fs::metadata(&path).map_or(0, |file| file.len()))?;
+        let loaded = load(&path, &options, self.clock.as_ref()).map_err(failed)?;
         if let Some(version) = version_below(&assembly.artifact.directory, &path) {
             let line = format!("numbered directories: version {version} is the newest");
             progress(LogSource::Serve, &line);

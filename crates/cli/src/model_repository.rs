@@ -3,6 +3,7 @@
 //! Start at [`ModelRepository::refresh`]. What is to be served is said by `coracle_serving::next_step`; here it is done, and every
 //! step is published as a new table.
 
+mod file_source;
 mod fingerprint;
 mod known;
 #[cfg(test)]
@@ -10,25 +11,24 @@ mod tests;
 mod watcher;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_base::{Clock, Code, VersionState};
-use coracle_formats::{LoadOptions, ModelFile, ModelVersions, load, locate};
+use coracle_formats::{LoadOptions, ModelVersions};
 use coracle_gateway::{ControlError, IndexEntry, Log, ModelControl};
-use coracle_model::LoadError;
 use coracle_serving::batch::BatchSettings;
 use coracle_serving::{
-    IdleVersion, LoadedModel, ModelTable, Route, ServedModel, ServiceId, SharedTable,
-    VersionPolicy, VersionStep, next_step, wanted_versions,
+    CacheSettings, IdleVersion, LoadFailure, ModelTable, OnDemand, Route, ServedModel, ServiceId,
+    SharedTable, Sleeper, VersionPolicy, VersionStep, next_step, wanted_versions,
 };
 
 pub(crate) use self::watcher::Watcher;
 
+use self::file_source::{FileLoader, FileSource};
 use self::fingerprint::Fingerprint;
-use self::known::{FailedVersion, KnownModel, ServedVersion};
-use crate::serve::{ModelSources, ready_to_serve};
+use self::known::{FailedVersion, KnownModel, OnFile, ServedVersion};
+use crate::serve::ModelSources;
 
 /// What decides which versions are served.
 #[derive(Clone, Debug, Default)]
@@ -40,15 +40,30 @@ pub(crate) struct VersionRules {
     pub(crate) batching: Option<BatchSettings>,
 }
 
+/// Whose answers are kept for requests that come again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CacheRules {
+    pub(crate) by_model: BTreeMap<String, CacheSettings>,
+    pub(crate) of_others: Option<CacheSettings>,
+}
+
+impl CacheRules {
+    fn of(&self, model: &str) -> Option<CacheSettings> {
+        self.by_model.get(model).copied().or(self.of_others)
+    }
+}
+
 /// The models under the paths that were given at the start, looked up anew at every change.
 pub(crate) struct ModelRepository {
     pub(crate) table: Arc<SharedTable>,
     sources: ModelSources,
     rules: VersionRules,
-    options: LoadOptions,
+    loader: FileLoader,
+    /// Loads models when they are asked for, where there is a memory budget.
+    on_demand: Option<Arc<OnDemand>>,
+    caches: CacheRules,
     n_workers: usize,
     log: Log,
-    clock: Arc<dyn Clock>,
     /// Held while models change, so that no change is lost. No request waits for it.
     known: Mutex<Known>,
 }
@@ -58,6 +73,8 @@ struct Known {
     models: BTreeMap<String, KnownModel>,
     /// What was wrong when the paths were looked at last, so that it is said once.
     complaints: BTreeSet<String>,
+    /// Whether they were looked at before; until then nobody asks.
+    is_up: bool,
 }
 
 /// Who wants a model to be brought up to date.
@@ -90,12 +107,29 @@ impl ModelRepository {
             table: Arc::new(SharedTable::default()),
             sources,
             rules,
-            options,
+            loader: FileLoader {
+                options,
+                log: log.clone(),
+                clock,
+            },
+            on_demand: None,
+            caches: CacheRules::default(),
             n_workers,
             log,
-            clock,
             known: Mutex::default(),
         }
+    }
+
+    /// Returns it as one whose models are in memory as far as a budget allows; the others are loaded when they are asked for.
+    pub(crate) fn with_on_demand(mut self, on_demand: Option<Arc<OnDemand>>) -> Self {
+        self.on_demand = on_demand;
+        self
+    }
+
+    /// Returns it as one whose models keep their answers as the rules say.
+    pub(crate) fn with_caches(mut self, caches: CacheRules) -> Self {
+        self.caches = caches;
+        self
     }
 
     /// Brings every model up to date with its files; one that does not load never takes the place of one that serves.
@@ -111,6 +145,10 @@ impl ModelRepository {
         known.complaints = complaints;
         for model in &found.models {
             self.bring_up(&mut known, model, Order::Watch);
+        }
+        if !known.is_up {
+            known.is_up = true;
+            self.publish(&known);
         }
     }
 
@@ -191,7 +229,7 @@ impl ModelRepository {
                     entry.loading = Some(version);
                     self.publish(known);
                     let place = model.versions.get(&version);
-                    let loaded = self.load_version(name, place.map(AsRef::as_ref));
+                    let loaded = self.bring_in((name, version), place.map(AsRef::as_ref), order);
                     let print = prints.get(&version).cloned().unwrap_or_default();
                     let entry = known.models.entry(name.to_owned()).or_default();
                     failures.extend(self.settle(entry, (name, version), loaded, print));
@@ -228,8 +266,18 @@ impl ModelRepository {
                 continue;
             }
             served.print = print.clone();
-            match self.load_version(name, Some(place)) {
-                Ok(loaded) => served.model.load(loaded),
+            let reloaded = match (&self.on_demand, &served.on_file) {
+                (Some(on_demand), Some(on_file)) => on_file.reload(on_demand, place, order),
+                _ => {
+                    let loaded = self.loader.load(name, place);
+                    loaded.map(|loaded| {
+                        served.model.renew_content();
+                        served.model.load(loaded);
+                    })
+                }
+            };
+            match reloaded {
+                Ok(()) => {}
                 Err((code, message)) => {
                     self.log.warn(&format!(
                         "{name}: version {version} does not load any more, what it was goes on: {message}"
@@ -250,19 +298,19 @@ impl ModelRepository {
         &self,
         entry: &mut KnownModel,
         (name, version): (&str, u64),
-        loaded: Result<LoadedModel, (Code, String)>,
+        brought: Result<(Arc<ServedModel>, Option<OnFile>), (Code, String)>,
         print: Fingerprint,
     ) -> Option<FailedVersion> {
         entry.loading = None;
         entry.waiting = BTreeSet::new();
-        match loaded {
-            Ok(loaded) => {
-                let batching = self.rules.batching.clone();
-                let model = ServedModel::new(loaded, self.n_workers)
-                    .with_version(version)
-                    .with_batching(batching.unwrap_or_else(BatchSettings::opportunistic));
-                let model = Arc::new(model);
-                entry.served.insert(version, ServedVersion { model, print });
+        match brought {
+            Ok((model, on_file)) => {
+                let served = ServedVersion {
+                    model,
+                    on_file,
+                    print,
+                };
+                entry.served.insert(version, served);
                 None
             }
             Err((code, message)) => {
@@ -283,40 +331,43 @@ impl ModelRepository {
         }
     }
 
-    /// Loads a version and warms it up.
-    fn load_version(
+    /// Returns what serves a version: loaded and warmed up, or, within a memory budget that has no room for it, to be loaded by its
+    /// first request.
+    fn bring_in(
         &self,
-        name: &str,
+        (name, version): (&str, u64),
         place: Option<&Path>,
-    ) -> Result<LoadedModel, (Code, String)> {
+        order: Order,
+    ) -> Result<(Arc<ServedModel>, Option<OnFile>), (Code, String)> {
         let place = place.ok_or_else(|| (Code::NotFound, "its files are gone".to_owned()))?;
-        let refused = |error: LoadError| {
-            let code = error.code();
-            (code, format!("{:#}", anyhow::Error::new(error)))
+        let batching = self.rules.batching.clone();
+        let model = ServedModel::unloaded(name.to_owned(), self.n_workers)
+            .with_version(version)
+            .with_batching(batching.unwrap_or_else(BatchSettings::opportunistic))
+            .with_response_cache(self.caches.of(name));
+        let Some(on_demand) = &self.on_demand else {
+            let loaded = self.loader.load(name, place)?;
+            model.load(loaded);
+            return Ok((Arc::new(model), None));
         };
-        let loading = || {
-            let path = locate(place).map_err(refused)?;
-            let loaded = load(&path, &self.options, self.clock.as_ref()).map_err(refused)?;
-            let name = name.to_owned();
-            Ok(ready_to_serve(
-                &ModelFile { name, path },
-                loaded,
-                &self.log,
-                self.clock.as_ref(),
-            ))
+        let place: Arc<Mutex<PathBuf>> = Arc::new(Mutex::new(place.to_path_buf()));
+        let source = FileSource::new(name.to_owned(), Arc::clone(&place), self.loader.clone());
+        let sleeper = Arc::new(Sleeper::new(Box::new(source), Arc::new(|| ())));
+        let model = on_demand.serve(&sleeper, model);
+        let loaded = match order {
+            Order::Watch => on_demand.load_if_room(&sleeper),
+            Order::Request => on_demand.load_ahead(&sleeper),
         };
-        // What serves goes on whatever is in a file.
-        catch_unwind(AssertUnwindSafe(loading)).unwrap_or_else(|_panic| {
-            let message = format!(
-                "{}: loading failed; this is a defect of the server",
-                place.display()
-            );
-            Err((Code::Internal, message))
-        })
+        loaded.map_err(|LoadFailure { code, message, .. }| (code, message))?;
+        Ok((model, Some(OnFile { sleeper, place })))
     }
 
     /// Makes what is known what requests find.
     fn publish(&self, known: &Known) {
+        // Every look at all of thousands of models counts.
+        if !known.is_up {
+            return;
+        }
         let mut routes = BTreeMap::new();
         let mut idle: BTreeMap<String, Vec<IdleVersion>> = BTreeMap::new();
         for (name, model) in &known.models {

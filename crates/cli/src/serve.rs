@@ -18,26 +18,31 @@ use coracle_gateway::{
 };
 use coracle_model::Method;
 use coracle_serving::batch::BatchSettings;
-use coracle_serving::{LoadPhases, LoadedModel, ModelTable};
+use coracle_serving::{
+    CacheSettings, LoadPhases, LoadedModel, MemoryBudget, ModelTable, OnDemand, ServedModel,
+};
 
 use crate::Environment;
 use crate::args::{
-    AccessLogArgument, GatewayArguments, LogFormatArgument, ModelControlArgument, ServeArguments,
-    VersionLabel,
+    AccessLogArgument, CacheArgument, GatewayArguments, LogFormatArgument, ModelControlArgument,
+    ServeArguments, VersionLabel,
 };
 use crate::example;
-use crate::model_repository::{ModelRepository, VersionRules, Watcher};
+use crate::model_repository::{CacheRules, ModelRepository, VersionRules, Watcher};
 use crate::signals::shutdown_signal;
 use crate::warm_up;
 
 /// Where KServe's containers answer gRPC.
 const KSERVE_GRPC_PORT: u16 = 8081;
+/// The most models that are loaded at a time for requests.
+const LOADS_MAX: usize = 4;
 
 /// What the arguments mean.
 #[derive(Debug)]
 struct ServeConfig {
     sources: ModelSources,
     rules: VersionRules,
+    caches: CacheRules,
     options: LoadOptions,
     /// Whether models are loaded and unloaded on request.
     is_explicit: bool,
@@ -64,6 +69,8 @@ pub(crate) struct GatewayConfig {
     pub(crate) server: ServerConfig,
     pub(crate) log_format: LogFormat,
     pub(crate) access_log: AccessLog,
+    /// The most memory that models may take together.
+    memory_budget: Option<ByteCount>,
 }
 
 /// Runs the command.
@@ -81,6 +88,16 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
         gateway.server.n_workers,
         (log.clone(), Arc::clone(&clock)),
     );
+    let on_demand = gateway.memory_budget(&clock).map(|budget| {
+        server.set_budget(Arc::clone(&budget));
+        Arc::new(OnDemand::new(budget, Arc::clone(&clock)))
+    });
+    let n_loads = gateway.server.n_pool_threads.clamp(1, LOADS_MAX);
+    let loads = on_demand.as_ref().map(|on_demand| on_demand.start(n_loads));
+    let loads = loads.transpose()?;
+    let repository = repository
+        .with_on_demand(on_demand)
+        .with_caches(config.caches.clone());
     let repository = Arc::new(repository);
     let result = load_all(&config, &repository, &log).and_then(|()| {
         announce(&server, &repository.table.load(), &log);
@@ -94,6 +111,8 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
         say_stopped(report, &log);
         Ok(())
     });
+    // The log ends when nobody holds it any more.
+    drop(loads);
     drop(repository);
     drop(log);
     writer.join();
@@ -142,9 +161,11 @@ impl ServeConfig {
         }
         let models = sources.models()?;
         let rules = version_rules(arguments, &models)?;
+        let caches = cache_rules(arguments, &models)?;
         Ok(Self {
             sources,
             rules,
+            caches,
             options: LoadOptions {
                 default_method,
                 object: arguments.object.clone(),
@@ -207,7 +228,38 @@ fn batching(arguments: &ServeArguments) -> anyhow::Result<Option<BatchSettings>>
     }))
 }
 
+/// Reads whose answers are kept; models are named that are there.
+fn cache_rules(arguments: &ServeArguments, models: &[ModelVersions]) -> anyhow::Result<CacheRules> {
+    let mut rules = CacheRules::default();
+    for CacheArgument { model, size } in &arguments.cache_responses {
+        let settings = CacheSettings {
+            size_bytes: size.as_u64(),
+            ttl: arguments.cache_ttl,
+        };
+        let before = match model {
+            None => rules.of_others.replace(settings),
+            Some(model) if models.iter().any(|known| known.name == *model) => {
+                rules.by_model.insert(model.clone(), settings)
+            }
+            Some(model) => bail!("--cache-responses {model}={size}: there is no such model"),
+        };
+        if before.is_some() {
+            let model = model.as_deref().unwrap_or("all models");
+            bail!("--cache-responses is given twice for {model}");
+        }
+    }
+    Ok(rules)
+}
+
 impl GatewayConfig {
+    /// Returns the bound on the memory of models, if there is one.
+    pub(crate) fn memory_budget(&self, clock: &Arc<dyn Clock>) -> Option<Arc<MemoryBudget>> {
+        let budget = MemoryBudget::new(self.memory_budget?, Arc::clone(clock));
+        Some(Arc::new(
+            budget.with_give_back(Box::new(crate::heap::give_back)),
+        ))
+    }
+
     /// Takes the addresses.
     pub(crate) fn bind(&self) -> anyhow::Result<Server> {
         let mut server = Server::bind(self.address, self.server.clone())?;
@@ -262,6 +314,7 @@ impl GatewayConfig {
                 AccessLogArgument::Errors => AccessLog::Errors,
                 AccessLogArgument::Off => AccessLog::Off,
             },
+            memory_budget: arguments.memory_budget,
         })
     }
 }
@@ -411,13 +464,12 @@ pub(crate) fn ready_to_serve(
 fn announce(server: &Server, table: &ModelTable, log: &Log) {
     let address = server.address();
     log.info(&format!("listening on http://{address}"));
-    if let Some(model) = table.iter().next()
-        && let Some(loaded) = model.loaded()
+    let loaded = |model: &ServedModel| Some((model.name().to_owned(), model.loaded()?));
+    if let Some((name, loaded)) = table.iter().find_map(loaded)
         && let Some(body) = example::request(loaded.model())
     {
         log.info(&format!(
-            "try: curl http://{address}/v1/models/{}:predict -H 'Content-Type: application/json' -d '{}'",
-            model.name(),
+            "try: curl http://{address}/v1/models/{name}:predict -H 'Content-Type: application/json' -d '{}'",
             body.replace('\'', "'\\''")
         ));
     }

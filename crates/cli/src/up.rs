@@ -8,8 +8,8 @@ use coracle_base::{Clock, SystemClock};
 use coracle_gateway::{Log, Server};
 use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
 use coracle_serving::{
-    Follower, FollowerConfig, LoadSampler, ObservedCell, Plan, PlanSender, ProcessRunner,
-    RevisionLog, RevisionState, SharedTable,
+    Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan, PlanSender,
+    ProcessRunner, RevisionLog, RevisionState, SharedTable,
 };
 use coracle_storage::{Storage, StorageConfig, StorageLimits};
 use tokio::runtime::Runtime;
@@ -100,7 +100,12 @@ impl Plane<'_> {
         let observed = Arc::new(ObservedCell::new(Box::new(move || tell.tell())));
         let revision_log = RevisionLog::start(self.state.logs(), Arc::clone(&self.clock));
         let fleet = self.fleet(&runtime, &revision_log);
-        let plans = self.follow(&runtime, (&table, &observed), (&fleet, revision_log))?;
+        let budget = self.gateway.memory_budget(&self.clock);
+        if let Some(budget) = &budget {
+            self.server.set_budget(Arc::clone(budget));
+        }
+        let followed = (&table, &observed);
+        let plans = self.follow(&runtime, followed, (&fleet, revision_log), budget)?;
         let command = ControlCommand {
             state: self.state.clone(),
             listen: self.arguments.listen,
@@ -177,6 +182,7 @@ impl Plane<'_> {
         runtime: &Runtime,
         (table, observed): (&Arc<SharedTable>, &Arc<ObservedCell>),
         (fleet, log): (&Arc<Fleet>, RevisionLog),
+        budget: Option<Arc<MemoryBudget>>,
     ) -> anyhow::Result<PlanSender> {
         let storage = Storage::try_new(StorageConfig {
             cache_dir: self.state.downloads(),
@@ -193,6 +199,7 @@ impl Plane<'_> {
             table: Arc::clone(table),
             observed: Arc::clone(observed),
             log,
+            budget,
             clock: Arc::clone(&self.clock),
             n_workers,
         });

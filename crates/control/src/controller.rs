@@ -1,11 +1,13 @@
 //! Acts on InferenceServices: publishes the plan that follows from all of them, and writes what is observed into their
 //! status. Start at [`Controller::run`]; the rules are in `service` and `traffic`.
 
+pub(crate) mod caching;
 mod conditions;
 mod containers;
 mod credentials;
 mod placeholders;
 pub(crate) mod pods;
+mod residency;
 mod revisions;
 mod runtimes;
 pub(crate) mod scaling;
@@ -36,6 +38,7 @@ use crate::rest::rfc3339;
 use crate::store::{Change, Key, Store, StoreError, Stored, Write};
 use crate::usage::LoadQueue;
 use pods::Replicas;
+use residency::Residency;
 use revisions::SERVICE_LABEL;
 use runtimes::Candidate;
 use scaling::{Decisions, Known, Now, Scaled, Scaler, hpa};
@@ -87,6 +90,7 @@ pub struct Controller {
     config: ControllerConfig,
     plan: Plan,
     last_observed: Observed,
+    residency: Residency,
     /// Changes of the store up to this version have been looked at.
     version: u64,
     retries: BTreeMap<RevisionId, Retry>,
@@ -131,6 +135,7 @@ impl Controller {
             config,
             plan: Plan::default(),
             last_observed: Observed::default(),
+            residency: Residency::default(),
             version: 0,
             retries: BTreeMap::new(),
             has_published: false,
@@ -247,7 +252,12 @@ impl Controller {
             }
         }
         for id in now.revisions.keys().chain(before.revisions.keys()) {
-            if now.revisions.get(id) != before.revisions.get(id) {
+            let states = (before.revisions.get(id), now.revisions.get(id));
+            let is_same = match states {
+                (Some(before), Some(now)) => residency::differ_in_residency_only(before, now),
+                (before, now) => before == now,
+            };
+            if !is_same && states.0 != states.1 {
                 services.extend(service_of(id));
             }
         }
@@ -276,6 +286,15 @@ impl Controller {
             }
         }
         self.retries.retain(|id, _| now.revisions.contains_key(id));
+        let at = self.clock.monotonic();
+        let moved = self
+            .residency
+            .changes(&before.revisions, &now.revisions, at);
+        for (id, reason, message) in moved {
+            if let Some(service) = service_of(&id) {
+                self.record_for(&service, "Normal", reason, &message);
+            }
+        }
         for (id, message) in restarts {
             if let Some(service) = service_of(&id) {
                 self.record_for(&service, "Warning", "BackOff", &message);

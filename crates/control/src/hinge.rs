@@ -188,6 +188,7 @@ mod tests {
                 annotations: [("a".to_owned(), "b".to_owned())].into(),
             }),
             batching: None,
+            response_cache: None,
         }
     }
 

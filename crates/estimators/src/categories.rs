@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use coracle_base::{allocation_bytes, hash_table_bytes};
 use coracle_model::{ColumnKind, ColumnSpec, KnownValue, RunError, RunErrorKind};
 use coracle_tensor::{Cell, Table};
 
@@ -118,8 +119,9 @@ impl Categories {
         match &self.known {
             Known::Numbers(numbers) => numbers.capacity() * size_of::<(f64, usize)>(),
             Known::Texts(texts) => {
-                let bytes: usize = texts.keys().map(|text| text.len()).sum();
-                bytes + texts.capacity() * size_of::<(Box<[u8]>, usize)>()
+                let texts_bytes = texts.keys().map(|text| allocation_bytes(text.len()));
+                texts_bytes.sum::<usize>()
+                    + hash_table_bytes::<(Box<[u8]>, usize)>(texts.capacity())
             }
         }
     }

@@ -4,6 +4,8 @@
 //! Of neighbours equally far, the one that comes first in the training data counts as nearer; scikit-learn's trees
 //! and heaps decide such ties by the order in which they happen to visit.
 
+use std::sync::Arc;
+
 use coracle_model::{Accepts, RunError, RunErrorKind};
 use coracle_tensor::Rows;
 
@@ -26,8 +28,9 @@ pub enum Reach {
 /// The training data and the rule.
 #[derive(Clone, Debug)]
 pub struct Neighborhood {
-    data: Vec<f64>,
-    squares: Vec<f64>,
+    /// Shared by the methods of an estimator.
+    data: Arc<[f64]>,
+    squares: Arc<[f64]>,
     n_features: usize,
     metric: Metric,
     reach: Reach,
@@ -63,15 +66,15 @@ impl Neighborhood {
         if let Some(n_parameters) = metric.n_parameters() {
             expect_length("metric parameters", n_parameters, n_features)?;
         }
-        let squares = match is_expanded {
+        let squares: Arc<[f64]> = match is_expanded {
             true => data
                 .chunks_exact(n_features)
                 .map(|row| dot(row, row))
                 .collect(),
-            false => Vec::new(),
+            false => Arc::default(),
         };
         Ok(Self {
-            data,
+            data: data.into(),
             squares,
             n_features,
             metric,
@@ -128,7 +131,7 @@ impl Neighborhood {
     }
 
     fn memory_bytes(&self) -> usize {
-        (self.data.capacity() + self.squares.capacity()) * size_of::<f64>()
+        (self.data.len() + self.squares.len()) * size_of::<f64>()
     }
 }
 
@@ -369,7 +372,13 @@ impl TableFn for Neighbors {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.neighborhood.memory_bytes()
+        let answers = match &self.answer {
+            NeighborAnswer::Shares { classes, .. } | NeighborAnswer::Class { classes, .. } => {
+                classes.capacity() * size_of::<usize>()
+            }
+            NeighborAnswer::Mean { targets, .. } => targets.capacity() * size_of::<f64>(),
+        };
+        self.neighborhood.memory_bytes() + answers
     }
 }
 
@@ -434,7 +443,8 @@ impl TableFn for LocalOutliers {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.neighborhood.memory_bytes()
+        let numbers = self.densities.capacity() + self.reaches.capacity();
+        self.neighborhood.memory_bytes() + numbers * size_of::<f64>()
     }
 }
 

@@ -74,8 +74,12 @@ impl<S: Sum> Leaves<S> {
             0..=2 => width,
             _ => width.next_multiple_of(4),
         };
+        let n_values = trees.iter().map(|tree| match width {
+            0 => 0,
+            _ => tree.leaf_values.len() / width * stride,
+        });
         let mut leaves = Self {
-            values: Vec::new(),
+            values: Vec::with_capacity(n_values.sum()),
             first: Vec::with_capacity(trees.len()),
             scores: Vec::new(),
             n_scores,

@@ -239,6 +239,9 @@ impl Model for ColumnsModel {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.estimator.memory_bytes()
+        size_of::<Self>()
+            .saturating_add(self.signature.memory_bytes())
+            .saturating_add(self.description.memory_bytes())
+            .saturating_add(self.estimator.memory_bytes())
     }
 }

@@ -223,6 +223,9 @@ impl Model for TabularModel {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.estimator.memory_bytes()
+        size_of::<Self>()
+            .saturating_add(self.signature.memory_bytes())
+            .saturating_add(self.description.memory_bytes())
+            .saturating_add(self.estimator.memory_bytes())
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Encoded {
     pub(crate) json_length: Option<usize>,
     /// Where its time went, if that is wanted.
     pub(crate) phases: Option<Box<Phases>>,
+    /// Whether the model was not run for it.
+    pub(crate) from_cache: bool,
 }
 
 impl Codec {
@@ -119,6 +121,7 @@ impl Codec {
             body,
             json_length,
             phases: None,
+            from_cache: false,
         })
     }
 }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use coracle_base::{Clock, Code, VersionState};
 use coracle_protocol::facts::{ModelFacts, VersionEntry};
 use coracle_protocol::{tfs, v1, v2};
-use coracle_serving::{ExportStatistics, HttpStatistics, ModelTable, ServedModel};
+use coracle_serving::{ExportStatistics, HttpStatistics, MemoryBudget, ModelTable, ServedModel};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) cors: CorsPolicy,
     /// Loads and unloads models on request, where that is allowed.
     pub(crate) control: Option<Arc<dyn ModelControl>>,
+    /// The bound on the memory of models, for the metrics.
+    pub(crate) budget: Option<Arc<MemoryBudget>>,
 }
 
 /// What answers the requests of one worker's connections.

@@ -25,11 +25,12 @@ use hyper::http::request::Parts;
 use std::sync::Arc;
 
 use crate::body::{ReplyBody, RequestBody};
+use crate::codec::Encoded;
 use crate::connection::{BodyFault, Handler, collect};
 use crate::infer::Failure;
 use crate::patience::Patience;
 use crate::payload;
-use crate::respond::REQUEST_ID;
+use crate::respond::{CACHE, CACHE_HIT, REQUEST_ID};
 use crate::terms::Terms;
 use crate::trace::Trace;
 use target::Target;
@@ -83,6 +84,8 @@ pub(crate) struct Noted {
     pub(crate) n_bytes_in: usize,
     pub(crate) model: Option<Arc<ServedModel>>,
     pub(crate) code: Option<Code>,
+    /// Whether the answer was kept from an earlier request.
+    pub(crate) from_cache: bool,
 }
 
 impl Noted {
@@ -142,6 +145,12 @@ impl Caller {
 
     fn note_bytes(&self, n_bytes: usize) {
         self.seen.borrow_mut().n_bytes_in += n_bytes;
+    }
+
+    /// Notes where an answer is from, and returns its body.
+    fn note_answer(&self, answer: Encoded) -> Vec<u8> {
+        self.seen.borrow_mut().from_cache = answer.from_cache;
+        answer.body
     }
 
     fn note_model(&self, model: &Arc<ServedModel>) {
@@ -219,7 +228,13 @@ impl Handler {
         let result = self.unary(&caller, body).await;
         let mut noted = caller.seen.take();
         let response = match result {
-            Ok(message) => whole(message, caller.compression, request_id),
+            Ok(message) => {
+                let mut response = whole(message, caller.compression, request_id);
+                if noted.from_cache {
+                    response.headers_mut().insert(CACHE, CACHE_HIT);
+                }
+                response
+            }
             Err(failure) => {
                 noted.code = Some(failure.code);
                 trailers_only(&failure, request_id)

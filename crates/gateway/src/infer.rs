@@ -14,6 +14,7 @@ use coracle_serving::{
 };
 use coracle_tensor::Tensor;
 
+use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
 use crate::payload::{self, PayloadLog, Recording};
 use crate::shared_memory::SharedMemory;
@@ -97,6 +98,8 @@ pub(crate) struct Decoded {
     pub(crate) taken: Duration,
     /// How long decoding took.
     pub(crate) decode: Duration,
+    /// Where the answer is to be kept, if it is.
+    pub(crate) missing: Option<Box<Missing>>,
 }
 
 /// Where the time of a call went.
@@ -220,7 +223,13 @@ impl Calls {
             let answer = self.answer_on_pool(model, lease, request, arrival);
             return Box::pin(answer).await;
         }
-        let decoded = self.decode(model, &lease, &request, arrival)?;
+        let mut decoded = self.decode(model, &lease, &request, arrival)?;
+        if let Some(cache) = model.response_cache().filter(|cache| cache.is_on()) {
+            let kept = self.look_up(model, cache, &lease, &request.codec, &mut decoded);
+            if let Some(answer) = kept {
+                return answer;
+            }
+        }
         let is_cheap = model.cost().run_placement(decoded.call.n_rows) == Placement::EventLoop;
         if is_cheap && !model.batching().waits() {
             return self.run_here(model, &lease, &request.codec, decoded);
@@ -265,6 +274,7 @@ impl Calls {
             arrival,
             taken,
             decode,
+            missing: None,
         })
     }
 
@@ -281,6 +291,7 @@ impl Calls {
             arrival,
             taken,
             decode,
+            missing,
         } = decoded;
         let outputs = model.run(lease, &call.inputs, &call.outputs)?;
         let started = taken + decode;
@@ -294,6 +305,9 @@ impl Calls {
             joined: false,
             placement: Placement::EventLoop,
         };
+        if let Some(missing) = missing {
+            self.keep(model, *missing, &outputs);
+        }
         let times = Times {
             writer: Writer::EventLoop(self.worker),
             ..self.times(arrival, (taken, decode), &ran)

@@ -19,6 +19,7 @@ impl Handler {
             table,
             http: &self.shared.http,
             exports: &self.shared.exports,
+            budget: self.shared.budget.as_deref(),
             ready: self.shared.ready.load(Ordering::Acquire),
             version: &self.shared.version,
             exposition,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_base::{Code, VersionState};
 use coracle_protocol::facts::{CountAndTime, ModelCounters, ModelFacts, VersionEntry};
-use coracle_serving::{LoadedModel, ModelTable, ServedModel, VersionStatus};
+use coracle_serving::{LoadedModel, ModelTable, ResponseCache, ServedModel, VersionStatus};
 use hyper::header::HeaderMap;
 
 use crate::connection::Handler;
@@ -49,6 +49,8 @@ impl Handler {
             let last = clock.unix_time().saturating_sub(ago);
             u64::try_from(last.as_millis()).unwrap_or(u64::MAX)
         };
+        let cache = model.response_cache().map(ResponseCache::totals);
+        let cache = cache.unwrap_or_default();
         ModelCounters {
             name: model.name(),
             version: model.version(),
@@ -61,6 +63,8 @@ impl Handler {
             compute_input: of_all(totals.decode),
             compute_infer: of_all(totals.run),
             compute_output: of_all(totals.encode),
+            cache_hit: count_and_time((cache.hits, cache.hit_time)),
+            cache_miss: count_and_time((cache.misses, cache.miss_time)),
             memory_bytes: model.loaded().map_or(0, |loaded| {
                 u64::try_from(loaded.memory_bytes()).unwrap_or(u64::MAX)
             }),

@@ -13,6 +13,7 @@ use coracle_serving::{
 use coracle_tensor::Tensor;
 use tokio::sync::oneshot;
 
+use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
 use crate::infer::{Arrival, Calls, Decoded, Failure, Request, too_late};
 
@@ -28,6 +29,8 @@ struct Pending {
     /// When a thread took it, and how long it took to decode.
     taken: Duration,
     decode: Duration,
+    /// Where the answer is to be kept, if it is.
+    missing: Option<Box<Missing>>,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -42,7 +45,11 @@ impl Answer for Pending {
         outputs: Result<Vec<Tensor>, RunError>,
         ran: &Ran,
     ) {
+        let missing = self.missing;
         let encoded = outputs.map_err(Failure::from).and_then(|outputs| {
+            if let Some(missing) = missing {
+                self.calls.keep(&self.model, *missing, &outputs);
+            }
             let times = self
                 .calls
                 .times(self.arrival, (self.taken, self.decode), ran);
@@ -92,7 +99,14 @@ impl PoolCall for Raw {
             reply,
         } = *self;
         match calls.decode(&model, &lease, &request, arrival) {
-            Ok(decoded) => {
+            Ok(mut decoded) => {
+                if let Some(cache) = model.response_cache().filter(|cache| cache.is_on()) {
+                    let kept = calls.look_up(&model, cache, &lease, &request.codec, &mut decoded);
+                    if let Some(answer) = kept {
+                        drop(reply.send(answer));
+                        return Vec::new();
+                    }
+                }
                 let entry = entry(calls, &model, lease, (request, decoded), reply);
                 if !model.batching().waits() {
                     return vec![entry];
@@ -147,6 +161,7 @@ fn entry(
         arrival,
         taken,
         decode,
+        missing,
     } = decoded;
     Entry {
         lease,
@@ -162,6 +177,7 @@ fn entry(
             arrival,
             taken,
             decode,
+            missing,
             reply,
         }),
     }

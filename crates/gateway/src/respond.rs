@@ -17,6 +17,10 @@ use crate::encoding;
 /// The header that carries a request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The header that says that an answer was kept from an earlier request.
+pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-coracle-cache");
+pub(crate) const CACHE_HIT: HeaderValue = HeaderValue::from_static("hit");
+
 /// The header that says how much of a body is JSON, where raw tensor data follows it.
 pub(crate) const JSON_LENGTH: HeaderName =
     HeaderName::from_static("inference-header-content-length");
@@ -36,6 +40,7 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     kind: Kind,
     encoding: Option<Encoding>,
+    from_cache: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +65,10 @@ impl Reply {
 
     /// Returns the answer to an inference.
     pub(crate) fn encoded(encoded: Encoded) -> Self {
-        let reply = Self::json(encoded.body);
+        let reply = Self {
+            from_cache: encoded.from_cache,
+            ..Self::json(encoded.body)
+        };
         match encoded.json_length {
             None => reply,
             Some(json_length) => Self {
@@ -84,6 +92,7 @@ impl Reply {
             body,
             kind: Kind::Json,
             encoding: None,
+            from_cache: false,
         }
     }
 
@@ -161,6 +170,9 @@ impl Reply {
             },
         );
         headers.insert(REQUEST_ID, request_id);
+        if self.from_cache {
+            headers.insert(CACHE, CACHE_HIT);
+        }
         if let Some(encoding) = self.encoding {
             headers.insert(CONTENT_ENCODING, encoding::header(encoding));
             headers.insert(VARY, HeaderValue::from_static("accept-encoding"));

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_serving::{ComputePool, HttpStatistics, PoolLimits, SharedTable};
+use coracle_serving::{ComputePool, HttpStatistics, MemoryBudget, PoolLimits, SharedTable};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -64,6 +64,7 @@ impl ServerConfig {
             clock,
             cors: self.cors.clone(),
             control: self.control.clone(),
+            budget: None,
         }
     }
 }
@@ -91,6 +92,7 @@ pub struct Server {
     listeners: Vec<std::net::TcpListener>,
     address: SocketAddr,
     config: ServerConfig,
+    budget: Option<Arc<MemoryBudget>>,
 }
 
 /// Connections that may wait for a worker.
@@ -109,6 +111,7 @@ impl Server {
             listeners: vec![listener],
             address: bound,
             config,
+            budget: None,
         })
     }
 
@@ -125,6 +128,11 @@ impl Server {
     /// Lets models be loaded and unloaded on request.
     pub fn set_control(&mut self, control: Arc<dyn ModelControl>) {
         self.config.control = Some(control);
+    }
+
+    /// Shows what is counted of the memory budget among the metrics.
+    pub fn set_budget(&mut self, budget: Arc<MemoryBudget>) {
+        self.budget = Some(budget);
     }
 
     /// Returns the address, with the port that the system chose if it was asked to.
@@ -146,7 +154,10 @@ impl Server {
         clock: Arc<dyn Clock>,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<ShutdownReport> {
-        let shared = Arc::new(self.config.shared(clock));
+        let shared = Arc::new(Shared {
+            budget: self.budget.clone(),
+            ..self.config.shared(clock)
+        });
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
         let limits = PoolLimits {
             n_threads: self.config.n_pool_threads,

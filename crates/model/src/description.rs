@@ -1,5 +1,7 @@
 //! What a model is made of, for people: `coracle inspect` prints it.
 
+use coracle_base::allocation_bytes;
+
 /// Where a model came from and what it consists of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Description {
@@ -11,6 +13,31 @@ pub struct Description {
     pub library_version: Option<String>,
     /// The model itself.
     pub root: Component,
+}
+
+impl Description {
+    /// Returns the memory held, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let version = self.library_version.as_ref().map_or(0, String::capacity);
+        let texts = [self.format.capacity(), self.library.capacity(), version];
+        let mut bytes = texts.map(allocation_bytes).iter().sum::<usize>() + size_of::<Self>();
+        // Parts may be nested deeply.
+        let mut ahead = vec![&self.root];
+        while let Some(part) = ahead.pop() {
+            let pairs = part.parameters.iter().chain(&part.facts);
+            let pairs = pairs.map(|(name, value)| {
+                size_of::<(String, String)>()
+                    + allocation_bytes(name.capacity())
+                    + allocation_bytes(value.capacity())
+            });
+            bytes += pairs.sum::<usize>() + size_of::<Component>();
+            bytes += allocation_bytes(part.name.capacity());
+            bytes += allocation_bytes(part.class.capacity());
+            ahead.extend(&part.children);
+        }
+        bytes
+    }
 }
 
 /// One part of a model with its parameters and its own parts.

@@ -1,5 +1,6 @@
 //! What a model takes and gives: names, datatypes, shapes.
 
+use coracle_base::allocation_bytes;
 use coracle_tensor::DType;
 
 /// The name, datatype and shape of one input or output.
@@ -20,6 +21,15 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
+    fn memory_bytes(&self) -> usize {
+        let columns = self.columns.iter().flatten();
+        let columns = columns.map(|name| size_of::<String>() + allocation_bytes(name.capacity()));
+        size_of::<Self>()
+            + allocation_bytes(self.name.capacity())
+            + allocation_bytes(self.shape.capacity() * size_of::<Option<usize>>())
+            + columns.sum::<usize>()
+    }
+
     /// Returns the shape as the protocols write it, -1 for any size.
     #[must_use]
     pub fn wire_shape(&self) -> Vec<i64> {
@@ -70,6 +80,20 @@ pub struct ColumnPlace {
 }
 
 impl Signature {
+    /// Returns the memory held, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let specs = self.inputs.iter().chain(&self.outputs);
+        let specs = specs.map(TensorSpec::memory_bytes);
+        let columns = self.columns.iter().flatten();
+        let columns = columns
+            .map(|column| size_of::<ColumnPlace>() + allocation_bytes(column.name.capacity()));
+        size_of::<Self>()
+            + specs.sum::<usize>()
+            + columns.sum::<usize>()
+            + allocation_bytes(self.default_outputs.capacity() * size_of::<usize>())
+    }
+
     /// Returns the index of the output of this name.
     #[must_use]
     pub fn output_index(&self, name: &str) -> Option<usize> {

@@ -110,6 +110,10 @@ pub struct ModelCounters<'a> {
     pub compute_infer: CountAndTime,
     /// Encoding.
     pub compute_output: CountAndTime,
+    /// Requests that were answered without running the model, and looking up their answers.
+    pub cache_hit: CountAndTime,
+    /// Requests whose answers were kept, and looking for and keeping them.
+    pub cache_miss: CountAndTime,
     /// The memory of the model in bytes.
     pub memory_bytes: u64,
 }

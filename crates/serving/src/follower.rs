@@ -27,11 +27,12 @@ use crate::plan::{
 use crate::process::{ProcessOrder, ProcessRunner, ProcessState};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::route::{Route, RouteTarget};
-use crate::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
+use crate::{LoadPhases, LoadedModel, MemoryBudget, ModelTable, ServedModel, SharedTable};
 
 /// Fetches and loads revisions; called from several threads.
 pub trait Loader: Send + Sync {
-    /// Returns the revision's model. `progress` is called with what is being done.
+    /// Returns the revision's model. `progress` is called with what is being done, `make_room` with the size of the model's file
+    /// before it is read.
     ///
     /// # Errors
     /// [`LoadFailure`] with words a person can act on.
@@ -40,6 +41,7 @@ pub trait Loader: Send + Sync {
         id: &RevisionId,
         revision: &PlannedRevision,
         progress: &(dyn Fn(LogSource, &str) + Sync),
+        make_room: &dyn Fn(u64) -> Result<(), LoadFailure>,
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure>;
 
     /// Returns where the files of a revision are that is served by processes; `None` if it has none.
@@ -75,6 +77,8 @@ enum Event {
     Wake(RevisionId),
     /// A model was set aside, for this reason, or is well again.
     Health(RevisionId, Option<String>),
+    /// A model was let go of to make room for others.
+    Evicted(RevisionId),
     Stop,
 }
 
@@ -159,6 +163,8 @@ pub struct FollowerConfig {
     pub observed: Arc<ObservedCell>,
     /// Told what happens to each revision.
     pub log: RevisionLog,
+    /// The bound on the memory of models, if there is one; what processes hold does not count.
+    pub budget: Option<Arc<MemoryBudget>>,
     /// Measures loading.
     pub clock: Arc<dyn Clock>,
     /// The number of event loops that call the models.
@@ -280,6 +286,7 @@ impl Follower {
                     Event::Loaded(id, attempt, result) => self.loaded(&id, attempt, *result),
                     Event::Wake(id) => self.wake(id),
                     Event::Health(id, trouble) => self.hear_health(&id, trouble),
+                    Event::Evicted(id) => self.note_eviction(&id),
                     Event::Processes(id, states) => self.hear(&id, states),
                     Event::Stop => return,
                 }
@@ -311,6 +318,9 @@ impl Follower {
                     slot.state = waiting();
                 }
                 self.waiting.push_back(id.clone());
+            }
+            if let Some(served) = &slot.served {
+                served.set_response_cache(planned.response_cache);
             }
             if (slot.replicas, slot.concurrency) != (planned.replicas, planned.concurrency) {
                 let was_loaded = slot.is_loaded();
@@ -455,7 +465,8 @@ impl Follower {
                     .clone()
                     .unwrap_or_else(BatchSettings::opportunistic),
             )
-            .with_health_listener(tell_health);
+            .with_health_listener(tell_health)
+            .with_response_cache(planned.response_cache);
         let served = match crew {
             Some(crew) => served.with_backends(Arc::clone(&crew.backends)),
             None => served,
@@ -480,6 +491,32 @@ impl Follower {
         {
             // It is started again after a while that nobody waits for.
             served.fail(&failure.message);
+        }
+    }
+
+    /// Notes that a model was let go of to make room; its replicas are what they were, and wait for the next request.
+    fn note_eviction(&mut self, id: &RevisionId) {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let is_gone = slot
+            .served
+            .as_ref()
+            .is_some_and(|served| !served.is_loaded());
+        if let (true, RevisionState::Ready { memory_bytes, .. }) = (is_gone, &mut slot.state) {
+            *memory_bytes = 0;
+            let line =
+                "let go of the model to make room for others; the next request loads it again";
+            self.config.log.write(id, LogSource::Serve, line);
+        }
+    }
+
+    /// Makes a model that was loaded within the memory budget one that may go again.
+    fn keep_within_budget(&self, id: &RevisionId, served: &Arc<ServedModel>) {
+        if let Some(budget) = &self.config.budget {
+            let (of, sender) = (id.clone(), self.sender.clone());
+            let evicted = move || drop(sender.send(Event::Evicted(of.clone())));
+            budget.keep(served, Arc::new(evicted));
         }
     }
 
@@ -508,6 +545,8 @@ impl Follower {
                 planned: planned.clone(),
                 config: self.config.clone(),
                 sender: self.sender.clone(),
+                served: slot.served.clone(),
+                asked_at: self.config.clock.monotonic(),
             };
             let thread = std::thread::Builder::new().name("coracle-load".to_owned());
             if let Err(error) = thread.spawn(move || load.run()) {
@@ -568,8 +607,9 @@ impl Follower {
                     memory_bytes: loaded.memory_bytes(),
                     replicas,
                 };
-                if let Some(served) = &slot.served {
+                if let Some(served) = slot.served.clone() {
                     served.load(loaded);
+                    self.keep_within_budget(id, &served);
                 }
             }
             Err(failure) => {

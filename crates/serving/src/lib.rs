@@ -8,6 +8,7 @@
 mod admission;
 mod backends;
 pub mod batch;
+mod budget;
 mod compute_pool;
 mod exemplar;
 mod export_statistics;
@@ -20,6 +21,7 @@ mod load;
 mod loaded_model;
 mod metric;
 mod model_table;
+mod on_demand;
 mod payload_logging;
 mod per_thread;
 mod placement;
@@ -27,6 +29,7 @@ mod plan;
 mod priority;
 mod process;
 mod rejection;
+mod response_cache;
 mod revision_log;
 mod route;
 mod served_model;
@@ -36,6 +39,7 @@ mod warm_up;
 
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
+pub use budget::{BudgetCounters, Evicted, LoadReason, MemoryBudget, NoRoom, Room, SizeEstimate};
 pub use compute_pool::{ComputePool, PoolCall, PoolLimits, Ticket};
 pub use exemplar::TraceId;
 pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};
@@ -46,6 +50,7 @@ pub use load::{LoadReport, LoadSampler, RevisionLoad};
 pub use loaded_model::{LoadPhases, LoadedModel};
 pub use metric::{Exposition, Metric, MetricKind, MetricsText};
 pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};
+pub use on_demand::{ModelSource, OnDemand, OnDemandThreads, Sleeper};
 pub use payload_logging::{PayloadLogging, PayloadMode};
 pub use per_thread::Writer;
 pub use placement::{CallCost, Placement};
@@ -59,6 +64,7 @@ pub use process::{
     ProcessOrder, ProcessPhase, ProcessRunner, ProcessSpec, ProcessState,
 };
 pub use rejection::Rejection;
+pub use response_cache::{CacheKey, CacheSettings, CacheTotals, ResponseCache};
 pub use revision_log::{LogSource, RevisionLog, log_path, replica_log_path, set_aside_path};
 pub use route::{Route, RouteTarget};
 pub use served_model::{Lease, ModelCall, ProcessLease, ServedModel, TellHealth, Wake};

@@ -7,6 +7,8 @@ use std::time::Duration;
 use coracle_model::{Model, RunError, RunErrorKind};
 use coracle_tensor::Tensor;
 
+use crate::budget::Charge;
+
 /// The time that loading took, by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadPhases {
@@ -53,6 +55,10 @@ pub struct LoadedModel {
     warm_run: Option<Duration>,
     /// Its outputs are not row by row, though the signature says so.
     forbids_batches: AtomicBool,
+    /// What it takes of the memory budget, if there is one.
+    charge: Option<Charge>,
+    /// Tells it from what was loaded from other files under the same name.
+    content: u64,
 }
 
 /// The model panicked.
@@ -70,7 +76,30 @@ impl LoadedModel {
             phases,
             warm_run: None,
             forbids_batches: AtomicBool::new(false),
+            charge: None,
+            content: 0,
         }
+    }
+
+    /// Notes which files it was loaded from, as a number of its own.
+    pub(crate) fn set_content(&mut self, content: u64) {
+        self.content = content;
+    }
+
+    /// Returns a number that it shares with nothing that was loaded from other files under its name.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        self.content
+    }
+
+    /// Returns it with what it takes of the memory budget.
+    pub(crate) fn with_charge(mut self, charge: Charge) -> Self {
+        self.charge = Some(charge);
+        self
+    }
+
+    pub(crate) fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
     }
 
     /// Returns the name.

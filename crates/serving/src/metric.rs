@@ -1,5 +1,7 @@
 //! Every metric there is; `text` shows them.
 
+mod budget;
+mod cache;
 mod text;
 
 pub use text::{Exposition, MetricsText};
@@ -49,6 +51,28 @@ pub enum Metric {
     ModelPanics,
     /// Time that the processors spent on calls, by model.
     ModelCompute,
+    /// Answers that were kept, by model.
+    ResponseCacheHits,
+    /// Answers that were not, by model.
+    ResponseCacheMisses,
+    /// Kept answers that went for want of room, by model.
+    ResponseCacheEvictions,
+    /// The memory of kept answers, by model.
+    ResponseCacheBytes,
+    /// The bound on the memory of all models.
+    MemoryBudget,
+    /// What of it is used.
+    MemoryBudgetUsed,
+    /// Models in memory.
+    ModelsResident,
+    /// Models let go of to make room.
+    ModelEvictions,
+    /// Loads by reason.
+    ModelLoads,
+    /// Loads that failed.
+    ModelLoadFailures,
+    /// How long requests waited for a model that was not in memory.
+    ModelReload,
     /// HTTP answers by status class.
     HttpResponses,
     /// Open connections.
@@ -96,7 +120,7 @@ impl MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 42] = [
         Self::Requests,
         Self::RequestDuration,
         Self::QueueDuration,
@@ -118,6 +142,17 @@ impl Metric {
         Self::ModelRuns,
         Self::ModelPanics,
         Self::ModelCompute,
+        Self::ResponseCacheHits,
+        Self::ResponseCacheMisses,
+        Self::ResponseCacheEvictions,
+        Self::ResponseCacheBytes,
+        Self::MemoryBudget,
+        Self::MemoryBudgetUsed,
+        Self::ModelsResident,
+        Self::ModelEvictions,
+        Self::ModelLoads,
+        Self::ModelLoadFailures,
+        Self::ModelReload,
         Self::HttpResponses,
         Self::Connections,
         Self::ConnectionsRefused,
@@ -155,6 +190,17 @@ impl Metric {
             Self::ModelRuns => "coracle_model_runs_total",
             Self::ModelPanics => "coracle_model_panics_total",
             Self::ModelCompute => "coracle_model_compute_seconds_total",
+            Self::ResponseCacheHits => "coracle_response_cache_hits_total",
+            Self::ResponseCacheMisses => "coracle_response_cache_misses_total",
+            Self::ResponseCacheEvictions => "coracle_response_cache_evictions_total",
+            Self::ResponseCacheBytes => "coracle_response_cache_bytes",
+            Self::MemoryBudget => "coracle_memory_budget_bytes",
+            Self::MemoryBudgetUsed => "coracle_memory_budget_used_bytes",
+            Self::ModelsResident => "coracle_models_resident",
+            Self::ModelEvictions => "coracle_model_evictions_total",
+            Self::ModelLoads => "coracle_model_loads_total",
+            Self::ModelLoadFailures => "coracle_model_load_failures_total",
+            Self::ModelReload => "coracle_model_reload_seconds",
             Self::HttpResponses => "coracle_http_responses_total",
             Self::Connections => "coracle_connections",
             Self::ConnectionsRefused => "coracle_connections_refused_total",
@@ -185,6 +231,12 @@ impl Metric {
             | Self::ModelRuns
             | Self::ModelPanics
             | Self::ModelCompute
+            | Self::ResponseCacheHits
+            | Self::ResponseCacheMisses
+            | Self::ResponseCacheEvictions
+            | Self::ModelEvictions
+            | Self::ModelLoads
+            | Self::ModelLoadFailures
             | Self::HttpResponses
             | Self::ConnectionsRefused
             | Self::LogLinesDropped
@@ -197,7 +249,8 @@ impl Metric {
             | Self::ParseDuration
             | Self::ComputeDuration
             | Self::RenderDuration
-            | Self::BatchRows => MetricKind::Histogram,
+            | Self::BatchRows
+            | Self::ModelReload => MetricKind::Histogram,
             Self::RequestsInFlight
             | Self::RequestsWaiting
             | Self::ModelMemory
@@ -207,6 +260,10 @@ impl Metric {
             | Self::ModelVersions
             | Self::ModelDecodeCost
             | Self::ModelRunCost
+            | Self::ResponseCacheBytes
+            | Self::MemoryBudget
+            | Self::MemoryBudgetUsed
+            | Self::ModelsResident
             | Self::Connections
             | Self::PayloadsWaiting
             | Self::BuildInfo => MetricKind::Gauge,
@@ -226,6 +283,13 @@ impl Metric {
             | Self::PayloadsWaiting
             | Self::Spans
             | Self::SpansLost
+            | Self::MemoryBudget
+            | Self::MemoryBudgetUsed
+            | Self::ModelsResident
+            | Self::ModelEvictions
+            | Self::ModelLoads
+            | Self::ModelLoadFailures
+            | Self::ModelReload
             | Self::BuildInfo => false,
             Self::Requests
             | Self::RequestDuration
@@ -247,6 +311,10 @@ impl Metric {
             | Self::ModelCalls
             | Self::ModelRuns
             | Self::ModelPanics
+            | Self::ResponseCacheHits
+            | Self::ResponseCacheMisses
+            | Self::ResponseCacheEvictions
+            | Self::ResponseCacheBytes
             | Self::ModelCompute => true,
         }
     }
@@ -296,6 +364,19 @@ impl Metric {
             }
             Self::ModelPanics => "Panics of the model, each of which failed its call only.",
             Self::ModelCompute => "Time spent on decoding, running and encoding inference calls.",
+            Self::ResponseCacheHits => "Inference calls answered without running the model.",
+            Self::ResponseCacheMisses => "Inference calls whose answer was kept after a run.",
+            Self::ResponseCacheEvictions => "Kept answers that went to make room for others.",
+            Self::ResponseCacheBytes => "Memory of kept answers and of what they are found by.",
+            Self::MemoryBudget => "The bound on the memory of all loaded models together.",
+            Self::MemoryBudgetUsed => "Memory of all loaded models and of loads under way.",
+            Self::ModelsResident => "Models in memory, of the memory budget.",
+            Self::ModelEvictions => "Models let go of to make room for others.",
+            Self::ModelLoads => "Models loaded, ahead of requests or for a request.",
+            Self::ModelLoadFailures => "Models that did not load within the memory budget.",
+            Self::ModelReload => {
+                "Time from the request for a model that was not in memory until it was."
+            }
             Self::HttpResponses => "HTTP answers by status class.",
             Self::Connections => "Open connections.",
             Self::ConnectionsRefused => "Connections turned away because there were too many.",

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::PayloadLogging;
 use crate::batch::BatchSettings;
 use crate::process::{ProcessSpec, ProcessState};
+use crate::response_cache::CacheSettings;
 
 /// A revision's name within its namespace; unique over time.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -112,6 +113,9 @@ pub struct PlannedRevision {
     /// How its calls wait for each other; `None` if they do not.
     #[serde(default)]
     pub batching: Option<BatchSettings>,
+    /// How its answers are kept for requests that come again; `None` if they are not.
+    #[serde(default)]
+    pub response_cache: Option<CacheSettings>,
 }
 
 impl PlannedRevision {

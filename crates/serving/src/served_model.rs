@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -19,6 +19,7 @@ use crate::health::{Health, SetAside};
 use crate::loaded_model::LoadedModel;
 use crate::plan::RevisionId;
 use crate::process::Endpoints;
+use crate::response_cache::{CacheSettings, ResponseCache};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::{
     CallCost, ModelStatistics, Outcome, PayloadLogging, Priority, Protocol, VersionStatus,
@@ -44,6 +45,12 @@ pub struct ServedModel {
     backends: Option<Arc<Backends>>,
     /// The memory that they hold, as it was measured last.
     backend_memory_bytes: AtomicU64,
+    /// The memory that the model held when it was loaded last; 0 if that is not known.
+    known_bytes: AtomicU64,
+    /// Counts the files that the model was loaded from.
+    content: AtomicU64,
+    /// Its answers to requests that come again, where they are kept.
+    response_cache: OnceLock<ResponseCache>,
     admission: Admission,
     wake: Option<Wake>,
     /// Nothing will load it again.
@@ -154,6 +161,9 @@ impl ServedModel {
             failure: ArcSwapOption::empty(),
             backends: None,
             backend_memory_bytes: AtomicU64::new(0),
+            known_bytes: AtomicU64::new(0),
+            content: AtomicU64::new(0),
+            response_cache: OnceLock::new(),
             admission: Admission::new(),
             wake: None,
             is_retired: AtomicBool::new(false),
@@ -197,6 +207,13 @@ impl ServedModel {
             escape(&revision.namespace),
             escape(&revision.name)
         );
+        self
+    }
+
+    /// Returns it with what wakes it.
+    #[must_use]
+    pub fn with_wake(mut self, wake: Wake) -> Self {
+        self.wake = Some(wake);
         self
     }
 
@@ -262,14 +279,55 @@ impl ServedModel {
     }
 
     /// Puts the model into memory; whoever waits for it goes on.
-    pub fn load(&self, loaded: LoadedModel) {
+    pub fn load(&self, mut loaded: LoadedModel) {
+        loaded.set_content(self.content.load(Ordering::Acquire));
         self.failure.store(None);
         self.health.renew();
         if let Some(elapsed) = loaded.warm_run() {
             self.cost.record_run(1, elapsed);
         }
+        let bytes = u64::try_from(loaded.memory_bytes()).unwrap_or(u64::MAX);
+        self.known_bytes.store(bytes, Ordering::Relaxed);
         self.loaded.store(Some(Arc::new(loaded)));
         self.admission.changed.notify_waiters();
+    }
+
+    /// Returns the memory that the model held when it was loaded last, in bytes, if it was.
+    #[must_use]
+    pub fn known_bytes(&self) -> Option<u64> {
+        Some(self.known_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes > 0)
+    }
+
+    /// Notes that the model is loaded from other files from now on: what is known of its size and its answers is of no use then.
+    pub fn renew_content(&self) {
+        self.known_bytes.store(0, Ordering::Relaxed);
+        self.content.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Returns it as one that keeps its answers for requests that come again.
+    #[must_use]
+    pub fn with_response_cache(self, settings: Option<CacheSettings>) -> Self {
+        self.set_response_cache(settings);
+        self
+    }
+
+    /// Makes it keep its answers in this way from now on; with `None`, none.
+    pub fn set_response_cache(&self, settings: Option<CacheSettings>) {
+        match (self.response_cache.get(), settings) {
+            (Some(cache), settings) => cache.set(settings),
+            (None, Some(settings)) => {
+                let _new = self
+                    .response_cache
+                    .get_or_init(|| ResponseCache::new(settings));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Returns its answers to requests that come again, where they are kept.
+    #[must_use]
+    pub fn response_cache(&self) -> Option<&ResponseCache> {
+        self.response_cache.get()
     }
 
     /// Lets go of the model; calls that run end on it, later ones wake it.
@@ -374,6 +432,11 @@ impl ServedModel {
     /// Tells whoever waits for the model that it cannot be loaded.
     pub fn fail(&self, why: &str) {
         self.failure.store(Some(Arc::new(why.to_owned())));
+        self.admission.changed.notify_waiters();
+    }
+
+    /// Makes whoever waits for the model look again.
+    pub(crate) fn nudge(&self) {
         self.admission.changed.notify_waiters();
     }
 
@@ -581,7 +644,6 @@ impl ServedModel {
         let Some(wake) = &self.wake else {
             return Err(Refusal::Failed("nothing loads it".to_owned()));
         };
-        wake();
         loop {
             let mut changed = std::pin::pin!(self.admission.changed.notified());
             // From here on no change is missed.
@@ -595,6 +657,8 @@ impl ServedModel {
             if let Some(why) = self.failure.load_full() {
                 return Err(Refusal::Failed(why.as_ref().clone()));
             }
+            // Anew after every change: it may have been there, and gone again to make room, before its turn to look came.
+            wake();
             tokio::select! {
                 () = changed => {}
                 () = tokio::time::sleep_until(deadline) => return Err(Refusal::Deadline),

@@ -257,6 +257,14 @@ impl ModelStatistics {
         self.started().saturating_sub(finished)
     }
 
+    /// Returns when a call began or ended last, on the monotonic clock; zero if none has.
+    #[must_use]
+    pub fn last_change(&self) -> Duration {
+        let calls = self.calls.iter();
+        let changes = calls.map(|calls| calls.flow.changed_at_ns.load(Ordering::Relaxed));
+        Duration::from_nanos(changes.max().unwrap_or(0))
+    }
+
     /// Returns the latencies of calls, from the complete request to the complete answer.
     pub(crate) fn latency(&self) -> HistogramTotals {
         HistogramTotals::of(self.calls.iter().map(|calls| &calls.latency))

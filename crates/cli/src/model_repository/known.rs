@@ -1,11 +1,15 @@
 //! What is known of a model: which versions serve, which do not, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use coracle_base::Code;
-use coracle_serving::{IdleReason, IdleVersion, ServedModel, VersionSets};
+use coracle_serving::{
+    IdleReason, IdleVersion, LoadFailure, OnDemand, ServedModel, Sleeper, VersionSets,
+};
 
+use super::Order;
 use super::fingerprint::Fingerprint;
 
 /// How many versions that have left are still told of.
@@ -25,8 +29,31 @@ pub(super) struct KnownModel {
 #[derive(Debug)]
 pub(super) struct ServedVersion {
     pub(super) model: Arc<ServedModel>,
+    /// Where it is loaded from when it is asked for, if it is.
+    pub(super) on_file: Option<OnFile>,
     /// Of the files that were tried last.
     pub(super) print: Fingerprint,
+}
+
+/// What is loaded from a file when it is asked for.
+#[derive(Debug)]
+pub(super) struct OnFile {
+    pub(super) sleeper: Arc<Sleeper>,
+    pub(super) place: Arc<Mutex<PathBuf>>,
+}
+
+impl OnFile {
+    /// Takes what is at `place` from now on: at once if the model is in memory or somebody wants it to be.
+    pub(super) fn reload(
+        &self,
+        on_demand: &OnDemand,
+        place: &Path,
+        order: Order,
+    ) -> Result<(), (Code, String)> {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place.to_path_buf();
+        let reloaded = on_demand.refresh(&self.sleeper, order == Order::Request);
+        reloaded.map_err(|LoadFailure { code, message, .. }| (code, message))
+    }
 }
 
 /// A version that did not load.

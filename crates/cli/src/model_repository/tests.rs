@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use coracle_base::SystemClock;
+use coracle_base::{ByteCount, SystemClock};
 use coracle_gateway::{AccessLog, LogFormat};
+use coracle_serving::MemoryBudget;
 use tempfile::TempDir;
 
 use super::*;
@@ -25,6 +26,18 @@ fn model_bytes() -> Vec<u8> {
 }
 
 impl Bench {
+    /// A repository whose models may take so much memory together; nothing loads for requests.
+    fn within(bytes: u64) -> Self {
+        let bench = Self::new("latest", &[]);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let budget = MemoryBudget::new(ByteCount::new(bytes), Arc::clone(&clock));
+        let on_demand = Arc::new(OnDemand::new(Arc::new(budget), clock));
+        Self {
+            repository: bench.repository.with_on_demand(Some(on_demand)),
+            ..bench
+        }
+    }
+
     fn new(policy: &str, labels: &[(&str, u64)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -261,4 +274,38 @@ fn no_request_finds_nothing_while_versions_are_replaced() {
         }
     });
     assert_eq!(bench.newest().version(), "19");
+}
+
+#[test]
+fn what_has_no_room_is_registered_and_loaded_when_it_is_asked_for() {
+    let n_bytes = u64::try_from(model_bytes().len()).unwrap();
+    // The file counts several times while it is read: there is room for one load, not for one beside a model.
+    let bench = Bench::within(9 * n_bytes);
+    bench.put("1", &model_bytes());
+    let other = bench.directory.path().join("other/1");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("model.joblib"), model_bytes()).unwrap();
+    bench.repository.refresh();
+    let table = bench.repository.table.load();
+    let is_loaded = |name| table.by_name(name).unwrap().choose().is_loaded();
+    assert_eq!((is_loaded("iris"), is_loaded("other")), (true, false));
+    let states = table.version_statuses("other");
+    assert_eq!(states[0].state, VersionState::Available);
+    assert_eq!(bench.repository.failures(), (2, vec![]));
+    // Who asks for it by name gets it loaded, and the other one goes.
+    bench.repository.load("other").unwrap();
+    assert_eq!((is_loaded("iris"), is_loaded("other")), (false, true));
+}
+
+#[test]
+fn a_file_larger_than_the_budget_is_a_failure_of_the_start() {
+    let bench = Bench::within(100);
+    bench.put("1", &model_bytes());
+    bench.repository.refresh();
+    let (n_models, failures) = bench.repository.failures();
+    let message = &failures[0];
+    assert!(
+        n_models == 1 && message.contains("more than the whole memory budget of 100 B"),
+        "{message}"
+    );
 }

@@ -25,6 +25,7 @@ use coracle_serving::{
 use serde_json::Value;
 
 use self::refused::{refused, stopped};
+use super::caching;
 use super::conditions::{Conditions, Verdict};
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::runtimes::Candidate;
@@ -431,6 +432,8 @@ impl View<'_> {
                 .map(Duration::from_secs),
             payloads: payloads::planned(self.service, predictor.extension.logger.as_ref()),
             batching: batcher.map(batching),
+            // Validation has seen it.
+            response_cache: caching::read(self.service).ok().flatten(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use coracle_base::{allocation_bytes, hash_table_bytes};
 use coracle_model::{
     Accepts, ColumnKind, ColumnSpec, Estimator, Method, MethodSpec, RunError, RunErrorKind,
     tensor_of,
@@ -152,8 +153,8 @@ impl Estimator for Vectorizer {
     fn memory_bytes(&self) -> usize {
         let terms = match &self.terms {
             Terms::Vocabulary(places) => {
-                let bytes: usize = places.keys().map(|term| term.len()).sum();
-                bytes + places.capacity() * size_of::<(Box<str>, u32)>()
+                let terms = places.keys().map(|term| allocation_bytes(term.len()));
+                terms.sum::<usize>() + hash_table_bytes::<(Box<str>, u32)>(places.capacity())
             }
             Terms::Hashed { .. } => 0,
         };

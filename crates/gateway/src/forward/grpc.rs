@@ -50,7 +50,7 @@ impl Handler {
         let mut noted = Noted {
             n_bytes_in,
             model: Some(Arc::clone(&model)),
-            code: None,
+            ..Noted::default()
         };
         let response = match result {
             Ok(answered) => {

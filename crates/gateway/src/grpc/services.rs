@@ -142,7 +142,7 @@ impl Handler {
         if self.log.takes(status) {
             caller.note_model(model);
         }
-        Ok(answered?.body)
+        Ok(caller.note_answer(answered?))
     }
 
     /// Begins the record of a message, if it has one.
@@ -187,7 +187,8 @@ impl Handler {
             slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.recording(caller, &model),
         };
-        Ok(self.calls.answer(&model, request).await?.body)
+        let answer = self.calls.answer(&model, request).await?;
+        Ok(caller.note_answer(answer))
     }
 
     /// Answers what changes no model.

@@ -30,7 +30,7 @@ const OIP: &str = "/inference.GRPCInferenceService/";
 
 /// An answer: its messages, and the status at its end.
 pub(crate) struct Answer {
-    headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
     pub(crate) status: i32,
     pub(crate) message: String,

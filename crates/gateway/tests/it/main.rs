@@ -6,6 +6,7 @@
 
 mod agreement;
 mod batching;
+mod cache;
 mod client;
 mod fixture;
 mod forward;

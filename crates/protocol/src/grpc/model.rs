@@ -91,8 +91,8 @@ pub fn model_statistics(counters: ModelCounters<'_>) -> ModelStatistics {
             compute_input: timed(counters.compute_input),
             compute_infer: timed(counters.compute_infer),
             compute_output: timed(counters.compute_output),
-            cache_hit: timed(CountAndTime::default()),
-            cache_miss: timed(CountAndTime::default()),
+            cache_hit: timed(counters.cache_hit),
+            cache_miss: timed(counters.cache_miss),
         }),
         memory_usage: vec![MemoryUsage {
             r#type: "CPU".to_owned(),

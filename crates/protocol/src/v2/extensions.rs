@@ -2,9 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::facts::{
-    CountAndTime, IndexEntry, ModelCounters, ModelFacts, RegionEntry, config_datatype,
-};
+use crate::facts::{IndexEntry, ModelCounters, ModelFacts, RegionEntry, config_datatype};
 use crate::{RequestError, render};
 
 /// Appends a model's configuration, with the fields that clients read.
@@ -67,8 +65,8 @@ fn counters(model: ModelCounters<'_>, out: &mut Vec<u8>) {
         (b"\"compute_input\"", model.compute_input),
         (b"\"compute_infer\"", model.compute_infer),
         (b"\"compute_output\"", model.compute_output),
-        (b"\"cache_hit\"", CountAndTime::default()),
-        (b"\"cache_miss\"", CountAndTime::default()),
+        (b"\"cache_hit\"", model.cache_hit),
+        (b"\"cache_miss\"", model.cache_miss),
     ];
     render::separated(timed.into_iter(), out, |(name, timed), out| {
         out.extend_from_slice(name);

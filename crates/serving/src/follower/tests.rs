@@ -19,6 +19,7 @@ impl Loader for GatedLoader {
         _id: &RevisionId,
         revision: &PlannedRevision,
         _progress: &(dyn Fn(LogSource, &str) + Sync),
+        _make_room: &dyn Fn(u64) -> Result<(), LoadFailure>,
     ) -> Result<(Box<dyn Model>, LoadPhases), LoadFailure> {
         self.gate.lock().unwrap().recv().unwrap();
         if revision.source.uri == "bad" && revision.attempt == 0 {
@@ -42,6 +43,11 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
+    fixture_within(None)
+}
+
+/// A follower whose models may take so many bytes together; each takes seven.
+fn fixture_within(limit: Option<u64>) -> Fixture {
     let (open, gate) = mpsc::channel();
     let (changed, changes) = mpsc::channel();
     let observed = Arc::new(ObservedCell::new(Box::new(move || {
@@ -58,6 +64,10 @@ fn fixture() -> Fixture {
         table: Arc::clone(&table),
         observed: Arc::clone(&observed),
         log: RevisionLog::none(Arc::clone(&clock)),
+        budget: limit.map(|limit| {
+            let limit = coracle_base::ByteCount::new(limit);
+            Arc::new(MemoryBudget::new(limit, Arc::clone(&clock)))
+        }),
         clock,
         n_workers: 1,
     });
@@ -99,6 +109,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
             timeout: None,
             payloads: None,
             batching: None,
+            response_cache: None,
         };
         (id(name), planned)
     };
@@ -324,4 +335,34 @@ fn a_model_that_panics_again_and_again_is_seen_to_have_failed() {
         panic!("{observed:?}");
     };
     assert!(failure.message.contains("again and again") && !failure.is_transient);
+}
+
+#[tokio::test]
+async fn models_make_room_for_each_other_and_stay_ready() {
+    let fixture = fixture_within(Some(7));
+    let (a, b) = ((("a", "", 0)), (("b", "", 0)));
+    fixture.plans.send(plan(&[a], &[("a", 100)]));
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    let first = fixture.served();
+    let split = [("a", 50), ("b", 50)];
+    fixture.plans.send(plan(&[a, b], &split));
+    fixture.open.send(()).unwrap();
+    // One of them is in memory; both are ready, and have their lane.
+    let memory = |observed: &Observed, name| match observed.revisions.get(&id(name)) {
+        Some(RevisionState::Ready {
+            memory_bytes,
+            replicas: 1,
+        }) => Some(*memory_bytes),
+        _ => None,
+    };
+    let held = |observed: &Observed| ["a", "b"].map(|name| memory(observed, name));
+    fixture.wait(|observed| held(observed) == [Some(0), Some(7)]);
+    assert!(!first.is_loaded());
+    // A request for the other one brings it back.
+    fixture.open.send(()).unwrap();
+    let minute = std::time::Duration::from_secs(60);
+    assert!(first.enter(minute).await.is_ok());
+    fixture.wait(|observed| held(observed) == [Some(7), Some(0)]);
+    fixture.plans.stop();
 }

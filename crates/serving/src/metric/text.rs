@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use coracle_base::VersionState;
 
-use super::{Metric, MetricKind};
+use super::{Metric, MetricKind, budget, cache};
 use crate::exemplar::Exemplar;
 use crate::histogram::{Bound, HistogramTotals, ROW_BOUNDS, TIME_BOUNDS};
 use crate::inference_counters::Phase;
 use crate::served_model::escape;
 use crate::statistics::{outcome_label, outcomes};
 use crate::{
-    ExportCounters, ExportLoss, ExportStatistics, HttpStatistics, LoadPhases, ModelTable, Protocol,
-    Rejection, ServedModel, VersionStatus,
+    ExportCounters, ExportLoss, ExportStatistics, HttpStatistics, LoadPhases, MemoryBudget,
+    ModelTable, Protocol, Rejection, ServedModel, VersionStatus,
 };
 
 /// A text format for metrics.
@@ -35,6 +35,8 @@ pub struct MetricsText<'a> {
     pub http: &'a HttpStatistics,
     /// What leaves the server besides answers.
     pub exports: &'a ExportStatistics,
+    /// The memory budget, where there is one.
+    pub budget: Option<&'a MemoryBudget>,
     /// Whether the server takes requests.
     pub ready: bool,
     /// The version of the program.
@@ -120,7 +122,12 @@ impl MetricsText<'_> {
             Metric::PayloadsWaiting => self.exports.payloads.held_bytes(),
             Metric::Spans => self.exports.spans.sent(),
             Metric::SpansLost => return lost(name, &self.exports.spans, text),
-            _ => return,
+            _ => {
+                if let Some(budget) = self.budget {
+                    budget::samples(metric, budget, text);
+                }
+                return;
+            }
         };
         line(text, format_args!("{name} {single}"));
     }
@@ -145,6 +152,9 @@ impl MetricsText<'_> {
     fn model_samples(&self, metric: Metric, model: &ServedModel, text: &mut String) {
         if metric.kind() == MetricKind::Histogram {
             return self.histogram(metric, model, text);
+        }
+        if let Some(cache) = model.response_cache() {
+            cache::samples(metric, cache, model.labels(), text);
         }
         let (name, labels) = (metric.name(), model.labels());
         let statistics = model.statistics();
@@ -343,7 +353,7 @@ fn state_label(status: &VersionStatus) -> Option<&'static str> {
 }
 
 /// Appends a line; writing to memory cannot fail.
-fn line(text: &mut String, arguments: fmt::Arguments<'_>) {
+pub(super) fn line(text: &mut String, arguments: fmt::Arguments<'_>) {
     let written = writeln!(text, "{arguments}");
     debug_assert!(written.is_ok(), "a String takes every write");
 }
@@ -361,6 +371,7 @@ mod tests {
             table,
             http: &HttpStatistics::new(1),
             exports: &ExportStatistics::default(),
+            budget: None,
             ready: true,
             version: "1.2.3",
             exposition,

@@ -1,0 +1,118 @@
+//! Where the models of `coracle serve` come from: files on this machine.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coracle_base::{Clock, Code};
+use coracle_formats::{LoadOptions, ModelFile, load, locate};
+use coracle_gateway::Log;
+use coracle_model::LoadError;
+use coracle_serving::{LoadFailure, LoadPhases, LoadReason, LoadedModel, ModelSource};
+
+use crate::serve::ready_to_serve;
+
+/// Loads model files.
+#[derive(Clone)]
+pub(super) struct FileLoader {
+    pub(super) options: LoadOptions,
+    pub(super) log: Log,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl FileLoader {
+    /// Loads the model at `place`, warms it up, and says so.
+    pub(super) fn load(&self, name: &str, place: &Path) -> Result<LoadedModel, (Code, String)> {
+        self.guarded(place, || {
+            let path = locate(place)?;
+            let loaded = load(&path, &self.options, self.clock.as_ref())?;
+            let name = name.to_owned();
+            Ok(ready_to_serve(
+                &ModelFile { name, path },
+                loaded,
+                &self.log,
+                self.clock.as_ref(),
+            ))
+        })
+    }
+
+    /// Loads the model at `place` again, for a request that waits for it.
+    fn load_again(&self, name: &str, place: &Path) -> Result<LoadedModel, (Code, String)> {
+        self.guarded(place, || {
+            let loaded = load(&locate(place)?, &self.options, self.clock.as_ref())?;
+            let phases = LoadPhases {
+                read: loaded.phases.read,
+                parse: loaded.phases.parse,
+                build: loaded.phases.build,
+                ..LoadPhases::default()
+            };
+            Ok(LoadedModel::new(name.to_owned(), loaded.model, phases))
+        })
+    }
+
+    /// What serves goes on whatever is in a file.
+    fn guarded(
+        &self,
+        place: &Path,
+        load: impl FnOnce() -> Result<LoadedModel, LoadError>,
+    ) -> Result<LoadedModel, (Code, String)> {
+        let loaded = catch_unwind(AssertUnwindSafe(load)).map_err(|_panic| {
+            let message = format!(
+                "{}: loading failed; this is a defect of the server",
+                place.display()
+            );
+            (Code::Internal, message)
+        })?;
+        loaded.map_err(|error| (error.code(), format!("{:#}", anyhow::Error::new(error))))
+    }
+}
+
+/// The file of one version of a model, which may be loaded again and again.
+pub(super) struct FileSource {
+    name: String,
+    place: Arc<Mutex<PathBuf>>,
+    loader: FileLoader,
+    /// Whether it was never loaded: then it is told.
+    is_new: AtomicBool,
+}
+
+impl FileSource {
+    pub(super) fn new(name: String, place: Arc<Mutex<PathBuf>>, loader: FileLoader) -> Self {
+        Self {
+            name,
+            place,
+            loader,
+            is_new: AtomicBool::new(true),
+        }
+    }
+
+    fn place(&self) -> PathBuf {
+        let place = self.place.lock();
+        place.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ModelSource for FileSource {
+    fn file_bytes(&self) -> u64 {
+        let metadata = locate(&self.place()).ok().map(fs::metadata);
+        metadata.and_then(Result::ok).map_or(0, |file| file.len())
+    }
+
+    fn load(&self, reason: LoadReason) -> Result<LoadedModel, LoadFailure> {
+        let place = self.place();
+        let is_told = self.is_new.load(Ordering::Relaxed) || reason == LoadReason::Ahead;
+        let loaded = match is_told {
+            true => self.loader.load(&self.name, &place),
+            false => self.loader.load_again(&self.name, &place),
+        };
+        let loaded = loaded.map_err(|(code, message)| LoadFailure {
+            code,
+            message,
+            is_transient: false,
+        })?;
+        self.is_new.store(false, Ordering::Relaxed);
+        Ok(loaded)
+    }
+}
