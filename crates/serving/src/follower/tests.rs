@@ -340,7 +340,7 @@ fn a_model_that_panics_again_and_again_is_seen_to_have_failed() {
 #[tokio::test]
 async fn models_make_room_for_each_other_and_stay_ready() {
     let fixture = fixture_within(Some(7));
-    let (a, b) = ((("a", "", 0)), (("b", "", 0)));
+    let (a, b) = (("a", "", 0), ("b", "", 0));
     fixture.plans.send(plan(&[a], &[("a", 100)]));
     fixture.open.send(()).unwrap();
     fixture.wait(|observed| observed.routes.contains_key(&service()));
