@@ -282,6 +282,17 @@ fn the_method_comes_from_the_body_then_the_url_then_the_default() {
 }
 
 #[test]
+fn a_deadline_and_a_priority_of_the_body_reach_the_call_of_a_table() {
+    let signature = signature(None, false);
+    let body = r#"{"instances": [[1, 2]], "parameters": {"timeout": 2500, "priority": 3}}"#;
+    let call = decode(body, &signature).unwrap();
+    assert_eq!(call.timeout, Some(std::time::Duration::from_micros(2_500)));
+    assert_eq!(call.priority, 3);
+    let plain = decode(r#"{"instances": [[1, 2]]}"#, &signature).unwrap();
+    assert_eq!((plain.timeout, plain.priority), (None, 0));
+}
+
+#[test]
 fn too_many_elements_are_refused() {
     let body = format!("{{\"instances\": [{}[1, 2]]}}", "[1, 2],".repeat(600));
     let message = decode(&body, &signature(None, false)).unwrap_err();
