@@ -68,6 +68,11 @@ impl ReplyBody {
         }
     }
 
+    /// Returns what is there already.
+    pub(crate) fn into_data(self) -> Bytes {
+        self.data.unwrap_or_default()
+    }
+
     /// Returns the number of bytes that are there already.
     pub(crate) fn len(&self) -> usize {
         self.data.as_ref().map_or(0, Bytes::len)

@@ -38,6 +38,7 @@ use crate::server::Stage;
 use crate::spans::{InferenceSlot, Tracer};
 use crate::terms::Terms;
 use crate::trace::{TRACEPARENT, Trace};
+use crate::whole::Dates;
 
 /// What every worker of a server shares.
 #[derive(Debug)]
@@ -67,6 +68,7 @@ pub(crate) struct Handler {
     pub(crate) pool: Pool,
     pub(crate) log: Log,
     pub(crate) ids: RequestIds,
+    pub(crate) dates: Dates,
     /// Where the server is in its life.
     pub(crate) stage: watch::Receiver<Stage>,
     /// Where spans go, if traces are exported.
@@ -107,18 +109,6 @@ impl Handler {
         if let Some(response) = self.shared.cors.preflight(&head) {
             return Ok(response);
         }
-        let trace = Trace::of(&head.headers);
-        let mut seen = Seen {
-            request_id: &request_id,
-            trace,
-            n_bytes_in: 0,
-            model: None,
-        };
-        let body = Arriving {
-            body,
-            patience,
-            started,
-        };
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
         let found = route::find(&head.method, path);
@@ -132,20 +122,77 @@ impl Handler {
             let model = Arc::clone(model);
             let path = path.to_owned();
             drop(table);
-            let body = body.body.into();
-            let passed = self.forward(model, &path, (head, body), request_id, started);
+            let passed = self.forward(model, &path, (head, body.into()), request_id, started);
             return Ok(Box::pin(passed).await);
         }
-        let reply = match &found {
+        let body = Arriving {
+            body: ArrivingBody::Stream(body, patience),
+            started,
+        };
+        let place = Place {
+            table: &table,
+            scope: &scope,
+            found: &found,
+            chosen,
+        };
+        let answered = self.answer_here(&head, body, &place, request_id).await;
+        Ok(self.to_http(&head, answered))
+    }
+
+    /// Answers a request that is there as a whole; `None` if a process may have to answer it.
+    pub(crate) async fn answer_whole(
+        &self,
+        head: &Parts,
+        body: Bytes,
+        (started, arrived): (Duration, Duration),
+    ) -> Option<Answered> {
+        let table = self.calls.table.load();
+        let (scope, path) = Scope::of(&table, head);
+        let found = route::find(&head.method, path);
+        let asked = found.as_ref().ok().and_then(Route::model);
+        let split = scope.route(&table, asked);
+        if split.is_some_and(|split| split.is_forwarded()) {
+            return None;
+        }
+        let body = Arriving {
+            body: ArrivingBody::Whole(body, arrived),
+            started,
+        };
+        let place = Place {
+            table: &table,
+            scope: &scope,
+            found: &found,
+            chosen: None,
+        };
+        let request_id = self.ids.of(&head.headers);
+        Some(self.answer_here(head, body, &place, request_id).await)
+    }
+
+    /// Answers a request in this process.
+    async fn answer_here(
+        &self,
+        head: &Parts,
+        body: Arriving,
+        place: &Place<'_>,
+        request_id: HeaderValue,
+    ) -> Answered {
+        let started = body.started;
+        let mut seen = Seen {
+            request_id: &request_id,
+            trace: Trace::of(&head.headers),
+            n_bytes_in: 0,
+            model: None,
+        };
+        let reply = match place.found {
             Ok(route) => {
                 let asked = Asked {
-                    table: &table,
-                    scope: &scope,
+                    table: place.table,
+                    scope: place.scope,
                     headers: &head.headers,
                     route,
-                    chosen,
+                    chosen: place.chosen,
                 };
-                self.reply(&asked, &head, body, &mut seen).await
+                self.reply(&asked, head, body, &mut seen).await
             }
             Err(no_route) => missing(no_route, head.uri.path()),
         };
@@ -153,11 +200,21 @@ impl Handler {
             true => Box::pin(self.compressed(reply, &head.headers)).await,
             false => reply,
         };
-        self.count_and_log(&head, &reply, &seen, started);
-        let mut response = reply.into_response(request_id);
-        self.mark_trace(trace.as_ref(), &mut response);
+        self.count_and_log(head, &reply, &seen, started);
+        let trace = seen.trace;
+        Answered {
+            reply,
+            request_id,
+            trace,
+        }
+    }
+
+    /// Puts an answer in the words of HTTP.
+    pub(crate) fn to_http(&self, head: &Parts, answered: Answered) -> Response<ReplyBody> {
+        let mut response = answered.reply.into_response(answered.request_id);
+        self.mark_trace(answered.trace.as_ref(), &mut response);
         self.shared.cors.mark(&head.headers, &mut response);
-        Ok(response)
+        response
     }
 
     /// Answers one gRPC request; its line in the log has the HTTP status of its outcome.
@@ -429,11 +486,7 @@ impl Handler {
 
     /// Reads the whole body within its limits of size and time; returns it and when it was there.
     async fn read_body(&self, body: Arriving) -> Result<(Bytes, Duration), Reply> {
-        let Arriving {
-            body,
-            patience,
-            started,
-        } = body;
+        let Arriving { body, started } = body;
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
         let too_large = || {
@@ -443,6 +496,11 @@ impl Handler {
                 limits.body_max
             );
             Reply::error_and_close(StatusCode::PAYLOAD_TOO_LARGE, &message)
+        };
+        let (body, patience) = match body {
+            ArrivingBody::Whole(body, _) if body.len() > most => return Err(too_large()),
+            ArrivingBody::Whole(body, arrived) => return Ok((body, arrived)),
+            ArrivingBody::Stream(body, patience) => (body, patience),
         };
         let declared = body.size_hint().lower();
         if declared > limits.body_max.as_u64() {
@@ -457,16 +515,16 @@ impl Handler {
                 StatusCode::BAD_REQUEST,
                 "the body ended before its declared end",
             )),
-            None => {
-                let wait = humantime::format_duration(limits.body_timeout);
-                let message = format!("the body did not arrive within {wait}");
-                Err(Reply::error_and_close(
-                    StatusCode::REQUEST_TIMEOUT,
-                    &message,
-                ))
-            }
+            None => Err(body_too_late(limits.body_timeout)),
         }
     }
+}
+
+/// Returns the answer to a request whose body did not come in time.
+pub(crate) fn body_too_late(timeout: Duration) -> Reply {
+    let wait = humantime::format_duration(timeout);
+    let message = format!("the body did not arrive within {wait}");
+    Reply::error_and_close(StatusCode::REQUEST_TIMEOUT, &message)
 }
 
 /// What is known of a request once it is answered.
@@ -480,10 +538,31 @@ struct Seen<'a> {
 
 /// A body on its way.
 pub(crate) struct Arriving {
-    body: Incoming,
-    patience: Patience,
+    body: ArrivingBody,
     /// When its head was there.
     started: Duration,
+}
+
+enum ArrivingBody {
+    Stream(Incoming, Patience),
+    /// It is there, since when.
+    Whole(Bytes, Duration),
+}
+
+/// Where a request leads.
+struct Place<'a> {
+    table: &'a ModelTable,
+    scope: &'a Scope,
+    found: &'a Result<Route<'a>, NoRoute>,
+    /// The revision whose turn it is, where that is settled already.
+    chosen: Option<&'a Arc<ServedModel>>,
+}
+
+/// An answer before it is put in the words of HTTP.
+pub(crate) struct Answered {
+    pub(crate) reply: Reply,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) trace: Option<Trace>,
 }
 
 /// What a request asks for, and of what.

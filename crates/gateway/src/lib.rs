@@ -14,6 +14,7 @@ mod encoding;
 mod extensions;
 mod forward;
 mod grpc;
+
 mod infer;
 mod limits;
 mod log;
@@ -37,6 +38,7 @@ mod terms;
 mod trace;
 mod transport;
 mod warning;
+mod whole;
 
 pub use coracle_protocol::facts::IndexEntry;
 pub use cors::CorsPolicy;

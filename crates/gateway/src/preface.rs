@@ -63,6 +63,17 @@ impl Rewound {
         Self { n_writes, ..self }
     }
 
+    /// Returns it with `unread` to be read before what follows.
+    pub(crate) fn put_back(self, unread: Bytes) -> Self {
+        // What was not read from there comes after it.
+        let first = if self.first.is_empty() {
+            unread
+        } else {
+            Bytes::from([unread, self.first].concat())
+        };
+        Self { first, ..self }
+    }
+
     fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.n_writes.set(self.n_writes.get().wrapping_add(1));

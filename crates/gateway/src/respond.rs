@@ -155,6 +155,12 @@ impl Reply {
         }
     }
 
+    /// Returns the content type of an answer that needs no header beside it and its id.
+    pub(crate) fn plain_type(&self) -> Option<HeaderValue> {
+        let is_plain = self.kind == Kind::Json && self.encoding.is_none() && !self.from_cache;
+        is_plain.then_some(JSON)
+    }
+
     /// Returns the HTTP response.
     pub(crate) fn into_response(self, request_id: HeaderValue) -> Response<ReplyBody> {
         let mut response = Response::new(ReplyBody::full(Bytes::from(self.body)));

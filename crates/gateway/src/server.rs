@@ -28,6 +28,7 @@ use crate::outlets::{OutletConfig, Outlets};
 use crate::request_id::RequestIds;
 use crate::shared_memory::SharedMemory;
 use crate::transport::serve_connection;
+use crate::whole::Dates;
 
 /// What a server is made with.
 #[derive(Clone, Debug)]
@@ -388,6 +389,7 @@ impl Worker {
             },
             pool: Pool::default(),
             log: self.log,
+            dates: Dates::default(),
             ids: RequestIds::new(seed.wrapping_add((self.index as u64) << 48)),
             stage: self.stage.clone(),
             tracer: self.outlets.tracer,

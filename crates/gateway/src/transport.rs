@@ -24,6 +24,7 @@ use crate::connection::Handler;
 use crate::patience::Patience;
 use crate::preface;
 use crate::server::Stage;
+use crate::whole;
 
 /// How long a client may take to answer a ping of HTTP/2.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,6 +92,7 @@ impl Activity {
 }
 
 /// Why a connection is not to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Idle,
     Draining,
@@ -129,16 +131,47 @@ async fn serve_http1(
     if limits.headers_max != HYPER_HEADERS_MAX {
         builder.max_headers(limits.headers_max);
     }
+    let mut end = pin!(end(&activity, limits.idle_timeout, stage));
+    let Some((stream, is_last)) = answer_whole(stream, &handler, &activity, end.as_mut()).await
+    else {
+        return;
+    };
+    builder.keep_alive(!is_last);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    if is_last {
+        let never = pin!(std::future::pending::<()>());
+        until_woken(connection.as_mut(), never, &patience).await;
+        return;
+    }
     // Errors here are the client's: a connection cut, a request that is no HTTP (hyper has answered it).
-    let end = pin!(end(&activity, limits.idle_timeout, stage));
-    match until_woken(connection.as_mut(), end, &patience).await {
-        None | Some(End::Idle) => {}
-        Some(End::Draining) => {
-            connection.as_mut().graceful_shutdown();
-            let never = pin!(std::future::pending::<()>());
-            until_woken(connection.as_mut(), never, &patience).await;
+    if let Until::Aside(End::Draining) = until_woken(connection.as_mut(), end, &patience).await {
+        connection.as_mut().graceful_shutdown();
+        let never = pin!(std::future::pending::<()>());
+        until_woken(connection.as_mut(), never, &patience).await;
+    }
+}
+
+/// Answers the requests that come as a whole; returns the stream where one comes that is hyper's to answer, and whether it is
+/// the last (`end` is over then); `None` when the connection is over.
+async fn answer_whole(
+    stream: preface::Rewound,
+    handler: &Handler,
+    activity: &Activity,
+    end: Pin<&mut impl Future<Output = End>>,
+) -> Option<(preface::Rewound, bool)> {
+    // Their records need what hyper's requests have.
+    if handler.tracer.is_some() || handler.calls.payloads.is_some() {
+        return Some((stream, false));
+    }
+    let talk = whole::Talk::default();
+    let mut whole = pin!(whole::serve(stream, handler, &talk, || activity.begin()));
+    match until_woken(whole.as_mut(), end, &Patience::default()).await {
+        Until::Main(stream) => stream.map(|stream| (stream, false)),
+        Until::Aside(End::Draining) if !talk.is_waiting.get() => {
+            talk.is_last.set(true);
+            whole.await.map(|stream| (stream, true))
         }
+        Until::Aside(_) => None,
     }
 }
 
@@ -173,7 +206,7 @@ async fn serve_http2(
     let end = pin!(end(&activity, limits.idle_timeout, stage));
     let patience = Patience::default();
     let ended = until_woken(connection.as_mut(), end, &patience).await;
-    if ended.is_none() {
+    if let Until::Main(_) = ended {
         return;
     }
     // No new requests; those in flight are answered.
@@ -181,18 +214,27 @@ async fn serve_http2(
     drop(connection.await);
 }
 
-/// Waits for `main`, and for `end`, which is polled only when it is woken itself. `None` if `main` ended.
+/// Which of two ended first.
+enum Until<M, E> {
+    Main(M),
+    Aside(E),
+}
+
+/// Waits for `main`, and for `end`, which is polled only when it is woken itself.
 async fn until_woken<M: Future, E: Future>(
     mut main: Pin<&mut M>,
     mut end: Pin<&mut E>,
     patience: &Patience,
-) -> Option<E::Output> {
+) -> Until<M::Output, E::Output> {
     let mut aside: Option<(Arc<Aside>, Waker)> = None;
     std::future::poll_fn(|ctx| {
-        if main.as_mut().poll(ctx).is_ready()
-            || patience.is_over() && main.as_mut().poll(ctx).is_ready()
+        if let Poll::Ready(output) = main.as_mut().poll(ctx) {
+            return Poll::Ready(Until::Main(output));
+        }
+        if patience.is_over()
+            && let Poll::Ready(output) = main.as_mut().poll(ctx)
         {
-            return Poll::Ready(None);
+            return Poll::Ready(Until::Main(output));
         }
         let (aside, waker) = match &mut aside {
             Some(known) if known.0.task.will_wake(ctx.waker()) => known,
@@ -201,7 +243,8 @@ async fn until_woken<M: Future, E: Future>(
         if !aside.is_woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        end.as_mut().poll(&mut Context::from_waker(waker)).map(Some)
+        let ended = end.as_mut().poll(&mut Context::from_waker(waker));
+        ended.map(Until::Aside)
     })
     .await
 }
@@ -268,11 +311,13 @@ mod tests {
             assert!(send.send(()).is_ok());
             std::future::pending::<()>().await;
         });
-        assert!(until_woken(main, end, &Patience::default()).await.is_some());
+        let until = until_woken(main, end, &Patience::default()).await;
+        assert!(matches!(until, Until::Aside(Ok(()))));
         assert_eq!(n_polls.get(), 2);
         let main = pin!(async { tokio::task::yield_now().await });
         let end = pin!(std::future::pending::<()>());
-        assert!(until_woken(main, end, &Patience::default()).await.is_none());
+        let until = until_woken(main, end, &Patience::default()).await;
+        assert!(matches!(until, Until::Main(())));
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,8 +19,8 @@ use crate::command;
 /// Trees of the model that is copied, and how often each is there: a row takes some 50 us.
 const TREES: &str = "fixtures/xgboost/3.4.1/objective_rank_ndcg.json";
 const COPIES: usize = 1_250;
-/// Rows of a request: some 5 ms.
-const ROWS: &str = "100";
+/// Rows of a request, each size measured in turn: some 5 ms, and some 20 ms.
+const ROWS: [&str; 2] = ["100", "400"];
 const FACTOR: f64 = 5.0;
 const DEADLINE_MS: f64 = 250.0;
 const OVERLOAD_S: f64 = 8.0;
@@ -35,26 +35,33 @@ const SAMPLE: Duration = Duration::from_millis(100);
 pub(crate) fn run(root: &Path) -> Result<()> {
     let coracle = http::build(root)?.coracle;
     let directory = write_model(root)?;
-    let mut serve = Command::new(&coracle);
+    println!("machine: {}", machine());
+    for rows in ROWS {
+        measure(&coracle, &directory, rows)?;
+    }
+    Ok(())
+}
+
+fn measure(coracle: &Path, directory: &Path, rows: &str) -> Result<()> {
+    let mut serve = Command::new(coracle);
     serve
         .arg("serve")
-        .arg(&directory)
+        .arg(directory)
         .args(["--port", "0", "--access-log", "off"]);
     let server = Server::start(&mut serve)?;
     let url = format!("http://{}/v2/models/slow", server.address);
-    println!("machine: {}\n", machine());
-
+    println!("\nrequests of {rows} rows\n");
     let closed = [
         "--protocol",
         "v2-binary",
         "--rows",
-        ROWS,
+        rows,
         "-c",
         "1,2,4,8,16",
         "-d",
         "3s",
     ];
-    let peak = load_tool::run(&coracle, &url, &closed)?;
+    let peak = load_tool::run(coracle, &url, &closed)?;
     let rates = runs(&peak)?
         .iter()
         .map(|run| number(run, "/requests_per_s"));
@@ -66,7 +73,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     println!("the most that it can do (closed loop, 1 to 16 connections): {peak:.0} requests/s");
 
     let resident = server.resident_kib()?;
-    let (measured, memory_kib) = watched(server.process(), || overload(&coracle, &url, peak))?;
+    let (measured, memory_kib) = watched(server.process(), || overload(coracle, &url, peak, rows))?;
     let (overloaded, probe) = measured?;
     print_overload(&overloaded, peak)?;
     println!(
@@ -79,13 +86,13 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 }
 
 /// Runs the light load, and in the middle of it the heavy one.
-fn overload(coracle: &Path, url: &str, peak: f64) -> Result<(Value, Value)> {
+fn overload(coracle: &Path, url: &str, peak: f64, rows: &str) -> Result<(Value, Value)> {
     let deadline = format!("x-request-timeout: {DEADLINE_MS}ms");
     let common = [
         "--protocol",
         "v2-binary",
         "--rows",
-        ROWS,
+        rows,
         "-H",
         &deadline,
         "--allow-errors",

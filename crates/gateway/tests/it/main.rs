@@ -22,3 +22,4 @@ mod tfs_grpc;
 mod upstream;
 mod upstream_grpc;
 mod versions;
+mod whole;
