@@ -79,7 +79,7 @@ pub(crate) struct Handler {
 const JSON_TYPES: [&str; 3] = ["application/json", "application/ld+json", "text/json"];
 
 /// The content type of JSON with raw tensor data after it.
-const BINARY_TYPE: &str = "application/octet-stream";
+pub(crate) const BINARY_TYPE: &str = "application/octet-stream";
 
 impl Handler {
     /// Answers one request; never fails, since every failure is an answer. It has a span where traces are exported.
@@ -127,6 +127,7 @@ impl Handler {
         }
         let body = Arriving {
             body: ArrivingBody::Stream(body, patience),
+            content: Content::AsHeadersSay,
             started,
         };
         let place = Place {
@@ -143,7 +144,7 @@ impl Handler {
     pub(crate) async fn answer_whole(
         &self,
         head: &Parts,
-        body: Bytes,
+        (body, content): (Bytes, Content),
         (started, arrived): (Duration, Duration),
     ) -> Option<Answered> {
         let table = self.calls.table.load();
@@ -156,6 +157,7 @@ impl Handler {
         }
         let body = Arriving {
             body: ArrivingBody::Whole(body, arrived),
+            content,
             started,
         };
         let place = Place {
@@ -317,9 +319,12 @@ impl Handler {
                 };
             }
             Route::V2Infer(Named { model, version }) => {
-                let json_length = match json_length(&head.headers) {
-                    Ok(json_length) => json_length,
-                    Err(reply) => return reply,
+                let json_length = match body.content {
+                    Content::Binary { json_length } => Some(json_length),
+                    Content::AsHeadersSay => match json_length(&head.headers) {
+                        Ok(json_length) => json_length,
+                        Err(reply) => return reply,
+                    },
                 };
                 let codec = Codec::V2 {
                     method: method(),
@@ -355,7 +360,11 @@ impl Handler {
         (head, body): (&Parts, Arriving),
         seen: &mut Seen<'_>,
     ) -> Reply {
-        if let Err(reply) = check_headers(&head.headers, &codec) {
+        let content_type = match body.content {
+            Content::Binary { .. } => Some(BINARY_TYPE),
+            Content::AsHeadersSay => content_type(&head.headers),
+        };
+        if let Err(reply) = check_type(content_type, &codec) {
             return reply;
         }
         let terms = match Terms::of(&head.headers) {
@@ -486,7 +495,7 @@ impl Handler {
 
     /// Reads the whole body within its limits of size and time; returns it and when it was there.
     async fn read_body(&self, body: Arriving) -> Result<(Bytes, Duration), Reply> {
-        let Arriving { body, started } = body;
+        let Arriving { body, started, .. } = body;
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
         let too_large = || {
@@ -539,8 +548,18 @@ struct Seen<'a> {
 /// A body on its way.
 pub(crate) struct Arriving {
     body: ArrivingBody,
+    content: Content,
     /// When its head was there.
     started: Duration,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The headers say it; JSON where they do not.
+    AsHeadersSay,
+    /// So many bytes of JSON, then raw tensor data, under their own content type; the headers are without both.
+    Binary { json_length: usize },
 }
 
 enum ArrivingBody {
@@ -662,18 +681,22 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Reply> {
     })
 }
 
+fn content_type(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(CONTENT_TYPE)?;
+    Some(value.to_str().unwrap_or_default())
+}
+
 /// Refuses content types that are not read.
-fn check_headers(headers: &HeaderMap, codec: &Codec) -> Result<(), Reply> {
+fn check_type(content_type: Option<&str>, codec: &Codec) -> Result<(), Reply> {
     let unsupported = |message: &str| {
         Err(Reply::error_and_close(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             message,
         ))
     };
-    let Some(content_type) = headers.get(CONTENT_TYPE) else {
+    let Some(text) = content_type else {
         return Ok(());
     };
-    let text = content_type.to_str().unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim();
     let is = |known: &str| essence.eq_ignore_ascii_case(known);
     let is_binary = matches!(

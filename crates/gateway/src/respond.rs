@@ -155,10 +155,16 @@ impl Reply {
         }
     }
 
-    /// Returns the content type of an answer that needs no header beside it and its id.
-    pub(crate) fn plain_type(&self) -> Option<HeaderValue> {
-        let is_plain = self.kind == Kind::Json && self.encoding.is_none() && !self.from_cache;
-        is_plain.then_some(JSON)
+    /// Returns the content type of an answer that needs no headers beside it and its id but, perhaps, the length of its JSON.
+    pub(crate) fn plain_type(&self) -> Option<(HeaderValue, Option<usize>)> {
+        if self.encoding.is_some() || self.from_cache {
+            return None;
+        }
+        match self.kind {
+            Kind::Json => Some((JSON, None)),
+            Kind::Binary(json_length) => Some((BINARY, Some(json_length))),
+            _ => None,
+        }
     }
 
     /// Returns the HTTP response.

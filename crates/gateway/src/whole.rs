@@ -20,9 +20,9 @@ use hyper::{Method, Request, Uri};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::body::Busy;
-use crate::connection::{Answered, Handler, body_too_late};
+use crate::connection::{Answered, BINARY_TYPE, Content, Handler, body_too_late};
 use crate::preface::Rewound;
-use crate::respond::REQUEST_ID;
+use crate::respond::{JSON_LENGTH, REQUEST_ID};
 
 /// Bodies up to this size are waited for here.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -66,34 +66,38 @@ pub(crate) async fn serve(
         let limits = &handler.shared.limits;
         let keeps_host = handler.calls.table.load().has_namespaces();
         let most = (limits.head_bytes_max, limits.headers_max);
-        let Some(Head {
-            parts,
-            n_bytes,
-            n_body,
-        }) = read_head(&connection.unread, most, keeps_host)
-        else {
+        let Some(head) = read_head(&connection.unread, most, keeps_host) else {
             return Some(connection.rewound());
         };
         let busy = begin();
         let started = handler.shared.clock.monotonic();
         let mut arrived = started;
-        if connection.unread.len() < n_bytes + n_body {
-            match wait_for_body(&mut connection, n_bytes + n_body, limits.body_timeout).await {
+        if connection.unread.len() < head.n_bytes + head.n_body {
+            match wait_for_body(
+                &mut connection,
+                head.n_bytes + head.n_body,
+                limits.body_timeout,
+            )
+            .await
+            {
                 Body::Here => arrived = handler.shared.clock.monotonic(),
                 Body::Gone => return None,
                 Body::TooLate => {
-                    let answered = late(handler, &parts, limits.body_timeout);
+                    let answered = late(handler, &head.parts, limits.body_timeout);
                     connection
-                        .write(handler, &parts, answered, (started, true))
+                        .write(handler, &head.parts, answered, (started, true))
                         .await
                         .ok()?;
                     return None;
                 }
             }
         }
-        let request = connection.unread.split_to(n_bytes + n_body).freeze();
-        let body = request.slice(n_bytes..);
-        let answer = handler.answer_whole(&parts, body, (started, arrived));
+        let request = connection
+            .unread
+            .split_to(head.n_bytes + head.n_body)
+            .freeze();
+        let body = request.slice(head.n_bytes..);
+        let answer = handler.answer_whole(&head.parts, (body, head.content), (started, arrived));
         let answered = match connection.watch(pin!(answer)).await {
             Watched::Gone => return None,
             Watched::Answered(Some(answered)) => answered,
@@ -109,7 +113,7 @@ pub(crate) async fn serve(
         drop(request);
         let is_last = talk.is_last.get();
         if connection
-            .write(handler, &parts, answered, (started, is_last))
+            .write(handler, &head.parts, answered, (started, is_last))
             .await
             .ok()?
         {
@@ -220,10 +224,15 @@ impl Connection {
         let mut ends = is_last;
         let is_plain = answered.trace.is_none() && handler.shared.cors.origins.is_empty();
         let (own, given);
+        let mut digits = itoa::Buffer::new();
         let body: &[u8] = match answered.reply.plain_type().filter(|_| is_plain) {
-            Some(content_type) => {
+            Some((content_type, json_length)) => {
                 put(out, CONTENT_TYPE.as_str(), content_type.as_bytes());
                 put(out, REQUEST_ID.as_str(), answered.request_id.as_bytes());
+                if let Some(json_length) = json_length {
+                    let length = digits.format(json_length);
+                    put(out, JSON_LENGTH.as_str(), length.as_bytes());
+                }
                 own = answered.reply.body;
                 &own
             }
@@ -244,7 +253,6 @@ impl Connection {
         if ends {
             put(out, CONNECTION.as_str(), b"close");
         }
-        let mut digits = itoa::Buffer::new();
         let length = digits.format(body.len());
         put(out, CONTENT_LENGTH.as_str(), length.as_bytes());
         let clock = handler.shared.clock.as_ref();
@@ -291,6 +299,7 @@ impl Dates {
 struct Head {
     /// Without the headers that say nothing here: those of the connection, and what every client sends.
     parts: Parts,
+    content: Content,
     n_bytes: usize,
     n_body: usize,
 }
@@ -318,7 +327,7 @@ fn read_head(
         _ => return None,
     };
     head.uri = read_uri(request.path?)?;
-    let mut n_body = None;
+    let (mut n_body, mut n_json, mut is_binary) = (None, None, false);
     for header in &*request.headers {
         let known = Known::of(header.name);
         match known {
@@ -330,6 +339,9 @@ fn read_head(
             Known::Connection | Known::Hyper => return None,
             Known::Host if !keeps_host => {}
             Known::Type if header.value == b"application/json" => {}
+            Known::Type if header.value == BINARY_TYPE.as_bytes() => is_binary = true,
+            Known::JsonLength if n_json.is_none() => n_json = Some(read_length(header.value)?),
+            Known::JsonLength => return None,
             Known::Accept if head.method == Method::POST => {}
             Known::Plain => {}
             Known::Host | Known::Type | Known::Accept | Known::Other => {
@@ -339,8 +351,21 @@ fn read_head(
             }
         }
     }
+    let content = match (n_json, is_binary) {
+        (Some(json_length), true) => Content::Binary { json_length },
+        (json_length, _) => {
+            // Half of that is for the rules on headers.
+            let length = json_length.map(HeaderValue::from);
+            head.headers
+                .extend(length.map(|length| (JSON_LENGTH, length)));
+            let binary = is_binary.then_some((CONTENT_TYPE, HeaderValue::from_static(BINARY_TYPE)));
+            head.headers.extend(binary);
+            Content::AsHeadersSay
+        }
+    };
     Some(Head {
         parts: head,
+        content,
         n_bytes,
         n_body: n_body.unwrap_or(0),
     })
@@ -355,6 +380,7 @@ enum Known {
     Hyper,
     Host,
     Type,
+    JsonLength,
     /// What it accepts matters to some of what is read.
     Accept,
     /// It changes nothing.
@@ -365,10 +391,11 @@ enum Known {
 
 impl Known {
     fn of(name: &str) -> Self {
-        const NAMES: [(&str, Known); 11] = [
+        const NAMES: [(&str, Known); 12] = [
             ("host", Known::Host),
             ("content-type", Known::Type),
             ("content-length", Known::Length),
+            ("inference-header-content-length", Known::JsonLength),
             ("user-agent", Known::Plain),
             ("accept", Known::Accept),
             ("connection", Known::Connection),

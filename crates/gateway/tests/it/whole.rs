@@ -72,6 +72,13 @@ fn both_ways_give_the_same_answers() {
     let without = start(quiet());
     let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
     let v2 = r#"{"inputs":[{"name":"X","shape":[1,2],"datatype":"FP64","data":[1,2]}]}"#;
+    let raw_head = r#"{"inputs":[{"name":"X","shape":[1,2],"datatype":"FP64","parameters":{"binary_data_size":16}}],"outputs":[{"name":"predict","parameters":{"binary_data":true}}]}"#;
+    // Two doubles of zeros.
+    let raw = format!("{raw_head}{}", "\0".repeat(16));
+    let raw_length = format!(
+        "inference-header-content-length: {}\r\ncontent-type: application/octet-stream\r\n",
+        raw_head.len()
+    );
     let requests = [
         predict(""),
         predict("content-type: application/json\r\nuser-agent: x\r\naccept: */*\r\n"),
@@ -103,6 +110,32 @@ fn both_ways_give_the_same_answers() {
             "inference-header-content-length: x\r\n",
             v2,
         ),
+        post(
+            "/v2/models/sum/infer",
+            "inference-header-content-length: 70\r\n",
+            v2,
+        ),
+        post(
+            "/v2/models/sum/infer",
+            "content-type: application/octet-stream\r\n",
+            v2,
+        ),
+        post(
+            "/v2/models/sum/infer",
+            "inference-header-content-length: 70\r\ncontent-type: application/octet-stream\r\n",
+            v2,
+        ),
+        post(
+            "/v1/models/sum:predict",
+            "inference-header-content-length: 3\r\ncontent-type: application/octet-stream\r\n",
+            BODY,
+        ),
+        post(
+            "/v1/models/sum:predict",
+            "inference-header-content-length: 3\r\n",
+            BODY,
+        ),
+        post("/v2/models/sum/infer", &raw_length, &raw),
         post(
             "/v2/models/sum/infer",
             "inference-header-content-length: 9999\r\n",
