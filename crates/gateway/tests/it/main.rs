@@ -16,6 +16,7 @@ mod headers;
 mod lifecycle;
 mod limits;
 mod observe;
+mod refusals;
 mod routes;
 mod tfs;
 mod tfs_grpc;

@@ -108,8 +108,9 @@ fn input(
     let place = format!("inputs[{}]", quoted(&name));
     let dtype = datatype(tensor.dtype).ok_or_else(|| {
         RequestError::invalid(format!(
-            "{place}: datatype {} is not supported",
-            tensor.dtype
+            "{place}: datatype {} is not supported; supported are {}",
+            tensor.dtype,
+            super::datatype_names()
         ))
     })?;
     let shape = tensor.tensor_shape.as_ref();

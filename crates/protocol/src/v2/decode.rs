@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::columns;
-use super::data::{self, TensorHead};
+use super::data::{self, TensorHead, TensorName};
 use crate::content::Content;
 use crate::error::quoted;
 use crate::grpc::inference::InferTensorContents;
@@ -21,6 +21,7 @@ use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError, raw};
 const KSERVE_OUTPUT: &str = "output-0";
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"inputs\"")]
 struct Request<'a> {
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
@@ -33,6 +34,7 @@ struct Request<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an input: an object with name, shape, datatype and data")]
 struct JsonInput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -47,6 +49,7 @@ struct JsonInput<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an output: an object with a name")]
 struct JsonOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -333,8 +336,10 @@ fn single_input(
         ([input], Some(columns)) if columns.len() == 1 && *input.name == *spec.name => {
             read_input(ctx, spec, 0, input)
         }
+        // A table under the name of one of its columns is a table, unless its shape is a column's.
         ([input], Some(columns))
-            if columns.len() == 1 && columns.contains(&input.name.to_string()) =>
+            if (columns.len() == 1 || matches!(&*input.shape, [_] | [_, 1]))
+                && columns.iter().any(|column| *column == *input.name) =>
         {
             assemble(ctx, spec, columns, inputs)
         }
@@ -407,7 +412,7 @@ pub(super) fn read_input(
         ))
     })?;
     let head = TensorHead {
-        input: index,
+        name: TensorName::Position(index),
         dtype,
         shape: &input.shape,
         accepts_missing: spec.accepts_missing,
@@ -426,6 +431,18 @@ pub(super) fn read_input(
         }
     };
     input.content.decoded(tensor?, index)
+}
+
+/// Returns the refusal of a table beyond the bound on elements.
+pub(crate) fn too_many_rows(
+    ctx: &DecodeContext<'_>,
+    n_rows: usize,
+    n_columns: usize,
+) -> RequestError {
+    RequestError::invalid(format!(
+        "{n_rows} rows of {n_columns} columns are more than {} elements; send smaller batches",
+        ctx.elements_max
+    ))
 }
 
 /// Puts one tensor per column together to a table of doubles.
@@ -469,8 +486,7 @@ fn assemble(
         let n_elements = expected
             .checked_mul(columns.len())
             .filter(|&n| n <= ctx.elements_max);
-        let n_elements = n_elements
-            .ok_or_else(|| RequestError::invalid("too many elements; send smaller batches"))?;
+        let n_elements = n_elements.ok_or_else(|| too_many_rows(ctx, expected, columns.len()))?;
         table.resize(n_elements, 0.0);
         for (row, value) in table.chunks_exact_mut(columns.len()).zip(values) {
             if let Some(cell) = row.get_mut(column) {

@@ -119,6 +119,7 @@ pub fn region_status(regions: &[RegionEntry], out: &mut Vec<u8>) {
 
 /// A region of shared memory to be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object with key, offset and byte_size")]
 pub struct RegisterRegion {
     /// The name of the shared memory object.
     pub key: String,
@@ -145,6 +146,7 @@ impl RegisterRegion {
 /// Code `InvalidArgument`.
 pub fn decode_index(body: &[u8]) -> Result<bool, RequestError> {
     #[derive(Default, Deserialize)]
+    #[serde(expecting = "an object such as {\"ready\": true}")]
     struct Index {
         #[serde(default)]
         ready: bool,
@@ -163,6 +165,7 @@ pub fn decode_index(body: &[u8]) -> Result<bool, RequestError> {
 /// Code `InvalidArgument`, or `Unimplemented` for `config` and files in the request.
 pub fn check_load(body: &[u8]) -> Result<(), RequestError> {
     #[derive(Default, Deserialize)]
+    #[serde(expecting = "an object such as {\"parameters\": {}}")]
     struct Load {
         #[serde(default)]
         parameters: std::collections::BTreeMap<String, serde_json::Value>,
