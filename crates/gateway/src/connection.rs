@@ -402,7 +402,7 @@ impl Handler {
         let versions = asked.scope.versions(asked.table, model.name());
         match model.enter(self.calls.request_timeout).await {
             Ok(lease) => Reply::rendered(|out| {
-                render(self.facts(&lease, model.version(), &versions), out);
+                render(self.facts(model, &lease, &versions), out);
             }),
             Err(refusal) => Reply::failure(refusal.code(), &refusal.message()),
         }

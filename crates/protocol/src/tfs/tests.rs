@@ -7,7 +7,7 @@ use coracle_tensor::{DType, Tensor, Values};
 use prost::Message;
 
 use super::*;
-use crate::facts::VersionEntry;
+use crate::facts::{ModelSettings, VersionEntry};
 use crate::grpc::PREFIX_BYTES;
 use crate::grpc::tensorflow::{
     ClassificationRequest, ClassificationResponse, Dim, Example, ExampleList, Feature, FeatureKind,
@@ -334,6 +334,7 @@ fn metadata_and_status_are_told() {
         platform: "sklearn",
         signature: &signature,
         elements_max: 1_000,
+        settings: ModelSettings::default(),
     };
     let mut out = Vec::new();
     metadata(facts, &mut out);
