@@ -1,6 +1,7 @@
 //! The dialect over gRPC.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -140,7 +141,7 @@ fn input(
         shape: Cow::Owned(shape),
         datatype: Cow::Borrowed(dtype.name()),
         content: Content::Plain,
-        data: Data::Values(values),
+        data: Data::Values(Cell::new(Some(values))),
     })
 }
 

@@ -1,10 +1,11 @@
 //! Decoding a V2 inference request.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use coracle_model::TensorSpec;
-use coracle_tensor::{DType, Tensor, Values};
+use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -72,10 +73,10 @@ pub(crate) enum Data<'a> {
     Json(&'a RawValue),
     /// Raw bytes.
     Raw(Cow<'a, [u8]>),
-    /// Elements that are decoded already.
-    Values(Values),
-    /// The typed contents of a message.
-    Typed(&'a InferTensorContents),
+    /// Elements that are decoded already; whoever reads them takes them.
+    Values(Cell<Option<Values>>),
+    /// The typed contents of a message; whoever reads them takes them.
+    Typed(Cell<Option<&'a mut InferTensorContents>>),
 }
 
 /// An output as it was asked for.
@@ -424,8 +425,13 @@ pub(super) fn read_input(
             let values = raw::decode(bytes, dtype, ctx.elements_max, InputPlace(index))?;
             data::shaped(values, head)
         }
-        Data::Values(values) => data::shaped(values.clone(), head),
+        // Every input is read once.
+        Data::Values(values) => {
+            let none = || Values::Bytes(ByteStrings::new());
+            data::shaped(values.take().unwrap_or_else(none), head)
+        }
         Data::Typed(contents) => {
+            let contents = contents.take().map(std::mem::take).unwrap_or_default();
             let values = typed::decode(contents, dtype, ctx.elements_max, InputPlace(index))?;
             data::shaped(values, head)
         }
