@@ -511,13 +511,18 @@ impl Handler {
             Some((Ok(body), false)) => Ok((body, started)),
             Some((Ok(body), true)) => Ok((body, self.shared.clock.monotonic())),
             Some((Err(BodyFault::TooLarge), _)) => Err(too_large()),
-            Some((Err(BodyFault::Broken), _)) => Err(Reply::error_and_close(
-                StatusCode::BAD_REQUEST,
-                "the body ended before its declared end",
-            )),
+            Some((Err(BodyFault::Broken), _)) => Err(body_cut()),
             None => Err(body_too_late(limits.body_timeout)),
         }
     }
+}
+
+/// Returns the answer to a request whose body is shorter than it says.
+pub(crate) fn body_cut() -> Reply {
+    Reply::error_and_close(
+        StatusCode::BAD_REQUEST,
+        "the body ended before its declared end",
+    )
 }
 
 /// Returns the answer to a request whose body did not come in time.

@@ -20,9 +20,9 @@ use hyper::{Method, Request, Uri};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::body::Busy;
-use crate::connection::{Answered, Handler, body_too_late};
+use crate::connection::{Answered, Handler, body_cut, body_too_late};
 use crate::preface::Rewound;
-use crate::respond::REQUEST_ID;
+use crate::respond::{REQUEST_ID, Reply};
 
 /// Bodies up to this size are waited for here.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -81,8 +81,8 @@ pub(crate) async fn serve(
             match wait_for_body(&mut connection, n_bytes + n_body, limits.body_timeout).await {
                 Body::Here => arrived = handler.shared.clock.monotonic(),
                 Body::Gone => return None,
-                Body::TooLate => {
-                    let answered = late(handler, &parts, limits.body_timeout);
+                Body::Refused(reply) => {
+                    let answered = refused(handler, &parts, reply);
                     connection
                         .write(handler, &parts, answered, (started, true))
                         .await
@@ -118,8 +118,7 @@ pub(crate) async fn serve(
     }
 }
 
-fn late(handler: &Handler, parts: &Parts, timeout: Duration) -> Answered {
-    let reply = body_too_late(timeout);
+fn refused(handler: &Handler, parts: &Parts, reply: Reply) -> Answered {
     handler.count_response(reply.status.as_u16());
     Answered {
         reply,
@@ -130,8 +129,9 @@ fn late(handler: &Handler, parts: &Parts, timeout: Duration) -> Answered {
 
 enum Body {
     Here,
+    /// The connection is broken: nobody reads an answer.
     Gone,
-    TooLate,
+    Refused(Reply),
 }
 
 /// Reads until so many bytes are there.
@@ -139,14 +139,17 @@ async fn wait_for_body(connection: &mut Connection, n_bytes: usize, timeout: Dur
     let whole = async {
         while connection.unread.len() < n_bytes {
             connection.unread.reserve(n_bytes - connection.unread.len());
-            if !matches!(connection.read().await, Ok(1..)) {
-                return Body::Gone;
+            match connection.read().await {
+                Ok(1..) => {}
+                // Who has ended one side may still read.
+                Ok(0) => return Body::Refused(body_cut()),
+                Err(_) => return Body::Gone,
             }
         }
         Body::Here
     };
     let whole = tokio::time::timeout(timeout, whole).await;
-    whole.unwrap_or(Body::TooLate)
+    whole.unwrap_or_else(|_elapsed| Body::Refused(body_too_late(timeout)))
 }
 
 enum Watched {
