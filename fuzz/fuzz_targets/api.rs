@@ -23,16 +23,26 @@ const REQUESTS: [(&str, &str, &str); 10] = [
     ("PATCH", SECRET_X, "application/strategic-merge-patch+json"),
     ("PUT", ISVC_X, "application/json"),
     ("DELETE", ISVC_X, "application/json"),
-    ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "application/json"),
+    (
+        "POST",
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        "application/json",
+    ),
 ];
 
 static API: LazyLock<Arc<Api>> = LazyLock::new(|| {
     let path = std::env::temp_dir().join(format!("coracle-fuzz-{}.redb", std::process::id()));
     let store = Store::open(&path).expect("a store can be made");
-    let api = Arc::new(Api::new(Arc::new(store), Arc::new(ManualClock::new()), "fuzz"));
-    api.ensure_namespace("default").expect("a namespace can be made");
+    let api = Arc::new(Api::new(
+        Arc::new(store),
+        Arc::new(ManualClock::new()),
+        "fuzz",
+    ));
+    api.ensure_namespace("default")
+        .expect("a namespace can be made");
     let objects = "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {a: YQ==}\n---\napiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: x}\nspec: {predictor: {model: {modelFormat: {name: sklearn}, storageUri: s3://b/m}}}\n";
-    api.apply_manifests(objects, "fuzz").expect("the manifests are good");
+    api.apply_manifests(objects, "fuzz")
+        .expect("the manifests are good");
     api
 });
 
@@ -61,7 +71,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let text = String::from_utf8_lossy(body).into_owned();
     let (path, query) = match choice % 2 {
-        0 => (ISVC.to_owned(), format!("labelSelector={text}&fieldSelector={text}&continue={text}")),
+        0 => (
+            ISVC.to_owned(),
+            format!("labelSelector={text}&fieldSelector={text}&continue={text}"),
+        ),
         _ => (text, String::new()),
     };
     send(&ApiRequest {

@@ -17,7 +17,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut inputs = Vec::new();
     for spec in &signature.inputs {
         let shape: Vec<usize> = spec.shape.iter().map(|size| size.unwrap_or(3)).collect();
-        let n = shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
+        let n = shape
+            .iter()
+            .try_fold(1_usize, |n, &size| n.checked_mul(size));
         let Some(n) = n.filter(|&n| n < 1 << 16) else {
             return;
         };

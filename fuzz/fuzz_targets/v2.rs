@@ -1,47 +1,9 @@
-//! Decodes bytes as a V2 request, JSON alone or with raw tensor data after it, against models with and without feature names.
+//! Decodes bytes as a V2 request, JSON alone or with raw tensor data after it, and as the bodies of Triton's extensions.
 #![no_main]
 
-use coracle_model::{ColumnPlace, Signature, TensorSpec};
-use coracle_protocol::{DecodeContext, EncodeContext, NoRegions, v2};
-use coracle_tensor::DType;
+use coracle_fuzz::each_signature;
+use coracle_protocol::v2;
 use libfuzzer_sys::fuzz_target;
-
-fn signature(columns: Option<Vec<String>>) -> Signature {
-    let spec = |name: &str, shape| TensorSpec {
-        name: name.to_owned(),
-        dtype: DType::F64,
-        shape,
-        columns: None,
-        accepts_missing: true,
-        accepts_integers: false,
-    };
-    Signature {
-        inputs: vec![TensorSpec { columns, ..spec("X", vec![None, Some(2)]) }],
-        outputs: vec![spec("predict", vec![None])],
-        default_outputs: vec![0],
-        columns: None,
-    }
-}
-
-/// A column of texts, one that is not read, a column of numbers.
-fn columns() -> Signature {
-    let mut signature = signature(None);
-    let column = |name: &str, dtype| TensorSpec {
-        name: name.to_owned(),
-        dtype,
-        shape: vec![None],
-        columns: None,
-        accepts_missing: true,
-        accepts_integers: false,
-    };
-    signature.inputs = vec![column("a", DType::Bytes), column("c", DType::F64)];
-    let places = [("a", Some(0)), ("b", None), ("c", Some(1))].map(|(name, input)| ColumnPlace {
-        name: name.to_owned(),
-        input,
-    });
-    signature.columns = Some(places.to_vec());
-    signature
-}
 
 fuzz_target!(|data: &[u8]| {
     // The first two bytes say how much of the rest is JSON.
@@ -49,26 +11,16 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let length = usize::from(u16::from_le_bytes(*length));
-    let names = vec!["a".to_owned(), "b".to_owned()];
-    for signature in [signature(None), signature(Some(names)), columns()] {
-        let ctx = DecodeContext {
-            signature: &signature,
-            default_outputs: &signature.default_outputs,
-            method: None,
-            elements_max: 10_000,
-            regions: &NoRegions,
-        };
-        for json_length in [None, Some(length)] {
-            if let Ok(call) = v2::decode_infer(body, json_length, &ctx) {
-                let ctx = EncodeContext {
-                    model_name: "m",
-                    model_version: "1",
-                    signature: &signature,
-                    regions: &NoRegions,
-                };
+    for json_length in [None, Some(length)] {
+        each_signature(
+            |ctx| v2::decode_infer(body, json_length, ctx),
+            |ctx, call| {
                 let mut out = Vec::new();
-                drop(v2::encode_infer(&ctx, &call, &call.inputs, &mut out));
-            }
-        }
+                drop(v2::encode_infer(ctx, call, &call.inputs, &mut out));
+            },
+        );
     }
+    drop(v2::RegisterRegion::decode(body));
+    drop(v2::decode_index(body));
+    drop(v2::check_load(body));
 });

@@ -311,39 +311,55 @@ impl Chunk {
     }
 }
 
+/// Reads an answer that comes in pieces; returns status, body and whether the connection can go on. `None` if it is cut off.
+fn read_pieces<'a>(
+    mut pieces: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<(u16, Vec<u8>, bool)>, Fault> {
+    let mut buffer = Vec::new();
+    let (head, n_head) = loop {
+        let Some(piece) = pieces.next() else {
+            return Ok(None);
+        };
+        buffer.extend_from_slice(piece);
+        if let Some(head) = parse_head(&buffer)? {
+            break head;
+        }
+    };
+    let (mut body, mut kept) = (head.body, Vec::new());
+    buffer.drain(..n_head.min(buffer.len()));
+    loop {
+        let n_taken = body.feed(&buffer, Some(&mut kept))?;
+        buffer.drain(..n_taken.min(buffer.len()));
+        if body.is_complete() {
+            break;
+        }
+        match pieces.next() {
+            Some(piece) => buffer.extend_from_slice(piece),
+            None if body == Body::UntilEnd => break,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some((head.status, kept, head.is_reusable)))
+}
+
+/// Reads bytes as the load tool reads an answer, `n_bytes` (at least one) at a time, for those who damage answers. `None` if they are no
+/// HTTP, or cut off.
+#[doc(hidden)]
+#[must_use]
+pub fn read_answer(bytes: &[u8], n_bytes: usize) -> Option<(u16, Vec<u8>, bool)> {
+    read_pieces(bytes.chunks(n_bytes.max(1))).ok().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Reads an answer that comes in pieces of `n_bytes`; returns status, body and whether the connection can go on.
     fn read(answer: &[u8], n_bytes: usize) -> Result<Option<(u16, String, bool)>, Fault> {
-        let mut buffer = Vec::new();
-        let mut pieces = answer.chunks(n_bytes);
-        let (head, n_head) = loop {
-            let Some(piece) = pieces.next() else {
-                return Ok(None);
-            };
-            buffer.extend_from_slice(piece);
-            if let Some(head) = parse_head(&buffer)? {
-                break head;
-            }
-        };
-        let (mut body, mut kept) = (head.body, Vec::new());
-        buffer.drain(..n_head);
-        loop {
-            let n_taken = body.feed(&buffer, Some(&mut kept))?;
-            buffer.drain(..n_taken);
-            if body.is_complete() {
-                break;
-            }
-            match pieces.next() {
-                Some(piece) => buffer.extend_from_slice(piece),
-                None if body == Body::UntilEnd => break,
-                None => return Ok(None),
-            }
-        }
-        let body = String::from_utf8_lossy(&kept).into_owned();
-        Ok(Some((head.status, body, head.is_reusable)))
+        let read = read_pieces(answer.chunks(n_bytes))?;
+        Ok(read.map(|(status, body, is_reusable)| {
+            let body = String::from_utf8_lossy(&body).into_owned();
+            (status, body, is_reusable)
+        }))
     }
 
     const ANSWERS: [(&str, u16, &str, bool); 6] = [

@@ -29,6 +29,8 @@ mod target;
 mod tls;
 
 pub use error::BenchError;
+#[doc(hidden)]
+pub use http1::read_answer;
 pub use plan::{Level, Plan, Sweep, parse_sweep};
 pub use progress::Progress;
 pub use record::{FailureKind, Failures, Measured, Slot};

@@ -100,9 +100,9 @@ pub(crate) struct ServeArguments {
     pub(crate) model_control: ModelControlArgument,
 
     /// Which versions of a model with numbered directories are served: latest:N (the newest N that load), all, or these
-    /// (1,3). A request that names no version gets the newest
-    #[arg(long, default_value = "latest:1", value_name = "WHICH")]
-    pub(crate) versions: VersionPolicy,
+    /// (1,3). A request that names no version gets the newest [default: what the model's config.pbtxt says, else latest:1]
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) versions: Option<VersionPolicy>,
 
     /// Name a version, which is served then whatever --versions says; may be given several times
     #[arg(long = "label", value_name = "LABEL=MODEL:VERSION", value_parser = parse_label)]
@@ -717,7 +717,10 @@ mod tests {
             "--poll",
             "5s",
         ]);
-        assert_eq!(parsed.versions, VersionPolicy::Specific([1, 3].into()));
+        assert_eq!(
+            parsed.versions,
+            Some(VersionPolicy::Specific([1, 3].into()))
+        );
         let label = VersionLabel {
             label: "a".to_owned(),
             model: "b:c".to_owned(),
@@ -725,7 +728,7 @@ mod tests {
         };
         assert_eq!(parsed.labels, [label]);
         assert_eq!(parsed.poll, Some(Duration::from_secs(5)));
-        assert_eq!(serve(&["serve", "m"]).versions, VersionPolicy::default());
+        assert_eq!(serve(&["serve", "m"]).versions, None);
         for wrong in [
             ["--versions", "newest"],
             ["--label", "canary=iris"],

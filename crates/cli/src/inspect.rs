@@ -2,19 +2,28 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use coracle_base::{ByteCount, SystemClock};
-use coracle_formats::{LoadOptions, ModelFile, load, locate, locate_versions};
+use coracle_formats::{LoadOptions, ModelFile, TritonConfig, load, locate, locate_versions};
 use coracle_model::{Component, Model, TensorSpec};
 use serde_json::{Value, json};
 
 use crate::args::InspectArguments;
+use crate::model_repository::{check_config, file_place};
 
 /// The version of a model that has numbered directories.
 struct Numbers {
     /// The newest, which is shown.
     version: u64,
     others: Vec<u64>,
+}
+
+/// The configuration beside a model.
+struct Beside {
+    path: PathBuf,
+    /// What of it has no meaning here.
+    notes: Vec<String>,
 }
 
 /// Runs the command.
@@ -32,9 +41,10 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
             let Some((version, place)) = found.versions.last_key_value() else {
                 continue;
             };
+            let (file, config) = file_place(place)?;
             let file = ModelFile {
                 name: found.name.clone(),
-                path: locate(place)?,
+                path: locate(&file)?,
             };
             let others = found.versions.keys().filter(|other| *other != version);
             let numbers = place.is_dir().then(|| Numbers {
@@ -46,10 +56,22 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
                 ..LoadOptions::default()
             };
             let model = load(&file.path, &options, &clock)?.model;
+            let beside = config.map(|config| {
+                let mut notes = config.notes.clone();
+                notes.extend(check_config(&config, &file.name, place, model.as_ref())?);
+                let path = TritonConfig::path_beside(place);
+                anyhow::Ok(Beside { path, notes })
+            });
+            let beside = beside.transpose()?;
             if arguments.json {
-                documents.push(document(&file, numbers.as_ref(), model.as_ref()));
+                let mut document = document(&file, numbers.as_ref(), model.as_ref());
+                document["config"] = beside.map_or(Value::Null, |beside| beside.document());
+                documents.push(document);
             } else {
                 describe(&file, numbers.as_ref(), model.as_ref(), &mut text)?;
+                if let Some(beside) = beside {
+                    beside.describe(&mut text)?;
+                }
             }
         }
     }
@@ -60,6 +82,20 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
     // A reader that closes the pipe early (`| head`) has seen enough.
     drop(std::io::stdout().write_all(text.as_bytes()));
     Ok(())
+}
+
+impl Beside {
+    fn describe(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "  config      {}", self.path.display())?;
+        for note in &self.notes {
+            writeln!(text, "    {note}")?;
+        }
+        Ok(())
+    }
+
+    fn document(&self) -> Value {
+        json!({"path": self.path.display().to_string(), "notes": self.notes})
+    }
 }
 
 fn memory(model: &dyn Model) -> ByteCount {

@@ -6,6 +6,7 @@
 mod file_source;
 mod fingerprint;
 mod known;
+mod own_config;
 #[cfg(test)]
 mod tests;
 mod watcher;
@@ -23,20 +24,23 @@ use coracle_serving::{
     SharedTable, Sleeper, VersionPolicy, VersionStep, next_step, wanted_versions,
 };
 
+pub(crate) use self::own_config::{check_config, file_place};
 pub(crate) use self::watcher::Watcher;
 
 use self::file_source::{FileLoader, FileSource};
 use self::fingerprint::Fingerprint;
 use self::known::{FailedVersion, KnownModel, OnFile, ServedVersion};
+use self::own_config::OwnConfig;
 use crate::serve::ModelSources;
 
 /// What decides which versions are served.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VersionRules {
-    pub(crate) policy: VersionPolicy,
+    /// `None` for what a model's own configuration says, else the newest one.
+    pub(crate) policy: Option<VersionPolicy>,
     /// By the model's name: labels and the versions that they name.
     pub(crate) labels: BTreeMap<String, BTreeMap<String, u64>>,
-    /// How requests are put together; `None` for what is queued anyhow.
+    /// How requests are put together; `None` for what a model's own configuration says, else what is queued anyhow.
     pub(crate) batching: Option<BatchSettings>,
 }
 
@@ -198,9 +202,16 @@ impl ModelRepository {
         let prints: BTreeMap<u64, Fingerprint> = model
             .versions
             .iter()
-            .map(|(&version, place)| (version, Fingerprint::of(place)))
+            .map(|(&version, place)| (version, Fingerprint::of_model(place)))
             .collect();
         let entry = known.models.entry(name.to_owned()).or_default();
+        let newest = model.versions.values().next_back();
+        if let Some(own) = newest.and_then(|place| OwnConfig::beside(place)) {
+            entry.own = own;
+        }
+        let own = entry.own.clone();
+        let policy = self.rules.policy.clone().or_else(|| own.versions.clone());
+        let policy = policy.unwrap_or_default();
         let n_failed_before = entry.failed.len();
         entry.failed.retain(|version, failed| {
             order == Order::Watch && prints.get(version) == Some(&failed.print)
@@ -221,15 +232,15 @@ impl ModelRepository {
             if order == Order::Request {
                 sets.dismissed = sets.served.difference(&sets.found).copied().collect();
             }
-            match next_step(&self.rules.policy, &sets) {
+            match next_step(&policy, &sets) {
                 VersionStep::Load(version) => {
-                    let wanted = wanted_versions(&self.rules.policy, &sets);
+                    let wanted = wanted_versions(&policy, &sets);
                     entry.waiting = wanted.difference(&sets.served).copied().collect();
                     entry.waiting.remove(&version);
                     entry.loading = Some(version);
                     self.publish(known);
-                    let place = model.versions.get(&version);
-                    let loaded = self.bring_in((name, version), place.map(AsRef::as_ref), order);
+                    let place = model.versions.get(&version).map(AsRef::as_ref);
+                    let loaded = self.bring_in((name, version), place, &own, order);
                     let print = prints.get(&version).cloned().unwrap_or_default();
                     let entry = known.models.entry(name.to_owned()).or_default();
                     failures.extend(self.settle(entry, (name, version), loaded, print));
@@ -337,14 +348,21 @@ impl ModelRepository {
         &self,
         (name, version): (&str, u64),
         place: Option<&Path>,
+        own: &OwnConfig,
         order: Order,
     ) -> Result<(Arc<ServedModel>, Option<OnFile>), (Code, String)> {
         let place = place.ok_or_else(|| (Code::NotFound, "its files are gone".to_owned()))?;
-        let batching = self.rules.batching.clone();
+        let batching = self
+            .rules
+            .batching
+            .as_ref()
+            .or(own.batching.as_ref())
+            .cloned();
         let model = ServedModel::unloaded(name.to_owned(), self.n_workers)
             .with_version(version)
             .with_batching(batching.unwrap_or_else(BatchSettings::opportunistic))
-            .with_response_cache(self.caches.of(name));
+            .with_response_cache(self.caches.of(name).or(own.cache))
+            .with_declared(own.declared.clone());
         let Some(on_demand) = &self.on_demand else {
             let loaded = self.loader.load(name, place)?;
             model.load(loaded);

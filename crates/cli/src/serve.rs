@@ -1,5 +1,8 @@
 //! `coracle serve`: loads the models, then serves until told to stop.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -149,7 +152,8 @@ impl ServeConfig {
             .payloads
             .take_if(|payloads| payloads.target.is_none());
         // KServe's containers have a port for gRPC; whoever lets the system choose gets none unasked.
-        if arguments.model_dir.is_some() && gateway.address.port() != 0 {
+        let own_port = gateway.address.port();
+        if arguments.model_dir.is_some() && ![0, KSERVE_GRPC_PORT].contains(&own_port) {
             let port = SocketAddr::new(gateway.address.ip(), KSERVE_GRPC_PORT);
             gateway.grpc_address.get_or_insert(port);
         }
@@ -281,6 +285,12 @@ impl GatewayConfig {
             );
         }
         let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let further = arguments.grpc_port.filter(|port| *port != 0);
+        if let Some(port) = further.filter(|port| *port == arguments.port) {
+            bail!(
+                "--grpc-port {port} is --port, which answers gRPC too; leave --grpc-port out, or give it another port"
+            );
+        }
         let or_cores = |n: Option<u16>| n.map_or(n_cores, usize::from);
         Ok(Self {
             address: SocketAddr::new(host, arguments.port),

@@ -3,7 +3,7 @@
 //! [`locate`] finds the model file by KServe's rules, [`load`] makes a [`Model`](coracle_model::Model) of it.
 //! Loading executes nothing of the file's author. A file that holds anything Coracle cannot serve with the
 //! reference library's own numbers is refused here, with a message that names it. Each library has its module: `sklearn`, `xgboost`, `lightgbm`,
-//! `catboost`.
+//! `catboost`. `triton` reads the `config.pbtxt` that may lie beside a model.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -25,7 +25,9 @@ mod numbers;
 mod onnx;
 mod sklearn;
 mod tabular;
+mod triton;
 mod xgboost;
 
 pub use load::{LoadOptions, Loaded, Phases, load, load_bytes};
 pub use locate::{ModelFile, ModelVersions, locate, locate_all, locate_versions, versions_at};
+pub use triton::{TritonBatching, TritonConfig, TritonTensor, TritonVersions};

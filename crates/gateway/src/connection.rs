@@ -411,7 +411,7 @@ impl Handler {
         let versions = asked.scope.versions(asked.table, model.name());
         match model.enter(self.calls.request_timeout).await {
             Ok(lease) => Reply::rendered(|out| {
-                render(self.facts(&lease, model.version(), &versions), out);
+                render(self.facts(model, &lease, &versions), out);
             }),
             Err(refusal) => Reply::failure(refusal.code(), &refusal.message()),
         }
@@ -520,13 +520,18 @@ impl Handler {
             Some((Ok(body), false)) => Ok((body, started)),
             Some((Ok(body), true)) => Ok((body, self.shared.clock.monotonic())),
             Some((Err(BodyFault::TooLarge), _)) => Err(too_large()),
-            Some((Err(BodyFault::Broken), _)) => Err(Reply::error_and_close(
-                StatusCode::BAD_REQUEST,
-                "the body ended before its declared end",
-            )),
+            Some((Err(BodyFault::Broken), _)) => Err(body_cut()),
             None => Err(body_too_late(limits.body_timeout)),
         }
     }
+}
+
+/// Returns the answer to a request whose body is shorter than it says.
+pub(crate) fn body_cut() -> Reply {
+    Reply::error_and_close(
+        StatusCode::BAD_REQUEST,
+        "the body ended before its declared end",
+    )
 }
 
 /// Returns the answer to a request whose body did not come in time.

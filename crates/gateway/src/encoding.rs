@@ -27,7 +27,8 @@ pub(crate) fn of_request(headers: &HeaderMap) -> Result<Option<Encoding>, Reply>
     let encoding = Encoding::from_name(name).map(Some);
     encoding.ok_or_else(|| {
         let names = Encoding::ALL.map(Encoding::name).join(", ");
-        let message = format!("this content encoding is not supported; supported are {names}");
+        let shown: String = name.chars().take(64).collect();
+        let message = format!("content encoding '{shown}' is not supported; supported are {names}");
         Reply::error_and_close(StatusCode::UNSUPPORTED_MEDIA_TYPE, &message)
     })
 }

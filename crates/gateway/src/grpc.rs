@@ -178,10 +178,11 @@ fn compression_of(headers: &HeaderMap) -> Result<Compression, Failure> {
     let Some(value) = headers.get(GRPC_ENCODING) else {
         return Ok(Compression::Identity);
     };
-    let read = value.to_str().ok().and_then(Compression::from_name);
-    read.ok_or_else(|| {
+    let name = value.to_str().unwrap_or_default();
+    Compression::from_name(name).ok_or_else(|| {
+        let shown: String = name.chars().take(64).collect();
         let message = format!(
-            "grpc-encoding is not supported; supported are {}",
+            "grpc-encoding '{shown}' is not supported; supported are {}",
             Compression::NAMES
         );
         failure(Code::Unimplemented, &message)

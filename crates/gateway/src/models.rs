@@ -4,8 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coracle_base::{Code, VersionState};
-use coracle_protocol::facts::{CountAndTime, ModelCounters, ModelFacts, VersionEntry};
-use coracle_serving::{LoadedModel, ModelTable, ResponseCache, ServedModel, VersionStatus};
+use coracle_protocol::facts::{
+    BatchingFacts, CountAndTime, ModelCounters, ModelFacts, ModelSettings, VersionChoice,
+    VersionEntry,
+};
+use coracle_serving::{
+    LoadedModel, ModelTable, ResponseCache, ServedModel, VersionPolicy, VersionStatus,
+};
 use hyper::header::HeaderMap;
 
 use crate::connection::Handler;
@@ -18,8 +23,8 @@ impl Handler {
     /// Returns what metadata and configuration say of a version of a model that serves `versions`.
     pub(crate) fn facts<'m>(
         &self,
+        served: &'m ServedModel,
         model: &'m LoadedModel,
-        version: &'m str,
         versions: &'m [&'m str],
     ) -> ModelFacts<'m> {
         let platform = match model.model().description().library.as_str() {
@@ -28,11 +33,12 @@ impl Handler {
         };
         ModelFacts {
             name: model.name(),
-            version,
+            version: served.version(),
             versions,
             platform,
             signature: model.model().signature(),
             elements_max: self.calls.elements_max,
+            settings: settings(served),
         }
     }
 
@@ -142,6 +148,31 @@ impl Handler {
                 message: "the model could not be loaded; this is a defect of the server".to_owned(),
             }),
         }
+    }
+}
+
+/// Returns how a model is served: what its own configuration says, and what holds whoever says it.
+fn settings(served: &ServedModel) -> ModelSettings<'_> {
+    let batching = served.batching();
+    let (declared, set) = (served.declared(), batching.settings());
+    let waits = batching.waits() || declared.is_some_and(|declared| declared.has_batching);
+    let cache = served.response_cache();
+    let policy = declared.and_then(|declared| declared.versions.as_ref());
+    ModelSettings {
+        max_batch_size: declared.and_then(|declared| declared.max_batch_size),
+        versions: policy.map(|policy| match policy {
+            VersionPolicy::Latest(n_versions) => VersionChoice::Latest(n_versions.get()),
+            VersionPolicy::All => VersionChoice::All,
+            VersionPolicy::Specific(versions) => VersionChoice::Specific(versions),
+        }),
+        batching: waits.then_some(BatchingFacts {
+            preferred_sizes: &set.rows_preferred,
+            delay: set.wait,
+        }),
+        keeps_answers: cache.is_some_and(ResponseCache::is_on),
+        default_model_filename: declared
+            .and_then(|declared| declared.default_model_filename.as_deref()),
+        parameters: declared.map(|declared| &declared.parameters),
     }
 }
 

@@ -107,7 +107,7 @@ impl Server {
     /// # Errors
     /// [`BindError`] with what to do about it.
     pub fn bind(address: SocketAddr, config: ServerConfig) -> Result<Self, BindError> {
-        let (listener, bound) = listen(address)?;
+        let (listener, bound) = listen(address, "--port")?;
         Ok(Self {
             listeners: vec![listener],
             address: bound,
@@ -121,7 +121,7 @@ impl Server {
     /// # Errors
     /// [`BindError`] with what to do about it.
     pub fn also_bind(&mut self, address: SocketAddr) -> Result<SocketAddr, BindError> {
-        let (listener, bound) = listen(address)?;
+        let (listener, bound) = listen(address, "--grpc-port")?;
         self.listeners.push(listener);
         Ok(bound)
     }
@@ -236,7 +236,11 @@ pub(crate) enum Stage {
     Draining(Duration),
 }
 
-fn listen(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), BindError> {
+/// `option` is what chooses the port, for messages.
+fn listen(
+    address: SocketAddr,
+    option: &str,
+) -> Result<(std::net::TcpListener, SocketAddr), BindError> {
     let bind = || {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -245,18 +249,18 @@ fn listen(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), Bi
     };
     bind().map_err(|source: io::Error| BindError {
         address,
-        reason: explain(&source, address.port()),
+        reason: explain(&source, address.port(), option),
         source,
     })
 }
 
-fn explain(error: &io::Error, port: u16) -> String {
+fn explain(error: &io::Error, port: u16, option: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "another process listens there; find it with `ss -ltnp 'sport = :{port}'`, or choose another port with --port"
+            "another process listens there; find it with `ss -ltnp 'sport = :{port}'`, or choose another port with {option}"
         ),
         io::ErrorKind::PermissionDenied => {
-            format!("not permitted; ports below 1024 need privileges, choose one above with --port ({port} was asked for)")
+            format!("not permitted; ports below 1024 need privileges, choose one above with {option} ({port} was asked for)")
         }
         io::ErrorKind::AddrNotAvailable => {
             "no interface of this machine has the address; list them with `ip addr`, or choose one with --host".to_owned()

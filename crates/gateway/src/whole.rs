@@ -20,9 +20,9 @@ use hyper::{Method, Request, Uri};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::body::Busy;
-use crate::connection::{Answered, BINARY_TYPE, Content, Handler, body_too_late};
+use crate::connection::{Answered, BINARY_TYPE, Content, Handler, body_cut, body_too_late};
 use crate::preface::Rewound;
-use crate::respond::{JSON_LENGTH, REQUEST_ID};
+use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
 
 /// Bodies up to this size are waited for here.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -72,30 +72,20 @@ pub(crate) async fn serve(
         let busy = begin();
         let started = handler.shared.clock.monotonic();
         let mut arrived = started;
-        if connection.unread.len() < head.n_bytes + head.n_body {
-            match wait_for_body(
-                &mut connection,
-                head.n_bytes + head.n_body,
-                limits.body_timeout,
-            )
-            .await
-            {
+        let whole = head.n_bytes + head.n_body;
+        if connection.unread.len() < whole {
+            match wait_for_body(&mut connection, whole, limits.body_timeout).await {
                 Body::Here => arrived = handler.shared.clock.monotonic(),
                 Body::Gone => return None,
-                Body::TooLate => {
-                    let answered = late(handler, &head.parts, limits.body_timeout);
-                    connection
-                        .write(handler, &head.parts, answered, (started, true))
-                        .await
-                        .ok()?;
+                Body::Refused(reply) => {
+                    let answered = refused(handler, &head.parts, reply);
+                    let written = connection.write(handler, &head.parts, answered, (started, true));
+                    drop(written.await);
                     return None;
                 }
             }
         }
-        let request = connection
-            .unread
-            .split_to(head.n_bytes + head.n_body)
-            .freeze();
+        let request = connection.unread.split_to(whole).freeze();
         let body = request.slice(head.n_bytes..);
         let answer = handler.answer_whole(&head.parts, (body, head.content), (started, arrived));
         let answered = match connection.watch(pin!(answer)).await {
@@ -112,18 +102,14 @@ pub(crate) async fn serve(
         // What is read next may then take the room of this request again.
         drop(request);
         let is_last = talk.is_last.get();
-        if connection
-            .write(handler, &head.parts, answered, (started, is_last))
-            .await
-            .ok()?
-        {
+        let written = connection.write(handler, &head.parts, answered, (started, is_last));
+        if written.await.ok()? {
             return None;
         }
     }
 }
 
-fn late(handler: &Handler, parts: &Parts, timeout: Duration) -> Answered {
-    let reply = body_too_late(timeout);
+fn refused(handler: &Handler, parts: &Parts, reply: Reply) -> Answered {
     handler.count_response(reply.status.as_u16());
     Answered {
         reply,
@@ -134,8 +120,9 @@ fn late(handler: &Handler, parts: &Parts, timeout: Duration) -> Answered {
 
 enum Body {
     Here,
+    /// The connection is broken: nobody reads an answer.
     Gone,
-    TooLate,
+    Refused(Reply),
 }
 
 /// Reads until so many bytes are there.
@@ -143,14 +130,17 @@ async fn wait_for_body(connection: &mut Connection, n_bytes: usize, timeout: Dur
     let whole = async {
         while connection.unread.len() < n_bytes {
             connection.unread.reserve(n_bytes - connection.unread.len());
-            if !matches!(connection.read().await, Ok(1..)) {
-                return Body::Gone;
+            match connection.read().await {
+                Ok(1..) => {}
+                // Who has ended one side may still read.
+                Ok(0) => return Body::Refused(body_cut()),
+                Err(_) => return Body::Gone,
             }
         }
         Body::Here
     };
     let whole = tokio::time::timeout(timeout, whole).await;
-    whole.unwrap_or(Body::TooLate)
+    whole.unwrap_or_else(|_elapsed| Body::Refused(body_too_late(timeout)))
 }
 
 enum Watched {

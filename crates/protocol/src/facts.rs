@@ -1,5 +1,8 @@
 //! What the answers about models say, whatever the protocol that says it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use coracle_base::{Code, VersionState};
 use coracle_model::{Signature, TensorSpec};
 use coracle_tensor::DType;
@@ -19,6 +22,45 @@ pub struct ModelFacts<'a> {
     pub signature: &'a Signature,
     /// The most elements of a request.
     pub elements_max: usize,
+    /// How it is served.
+    pub settings: ModelSettings<'a>,
+}
+
+/// How a model is served, as far as its configuration shows it; what is not set is left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ModelSettings<'a> {
+    /// The most rows of a batch that the model's own configuration allows; 0 if it has requests run alone.
+    pub max_batch_size: Option<u32>,
+    /// Which versions its own configuration asks for, where it does.
+    pub versions: Option<VersionChoice<'a>>,
+    /// How requests wait for others.
+    pub batching: Option<BatchingFacts<'a>>,
+    /// Whether answers are kept for requests that come again.
+    pub keeps_answers: bool,
+    /// The model's file in the directory of a version, where its own configuration names it.
+    pub default_model_filename: Option<&'a str>,
+    /// What the model's author noted.
+    pub parameters: Option<&'a BTreeMap<String, String>>,
+}
+
+/// Which versions of a model are to be served.
+#[derive(Clone, Copy, Debug)]
+pub enum VersionChoice<'a> {
+    /// So many of the newest ones.
+    Latest(usize),
+    /// All of them.
+    All,
+    /// These.
+    Specific(&'a BTreeSet<u64>),
+}
+
+/// How requests wait for others.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchingFacts<'a> {
+    /// Numbers of rows that do not wait for more.
+    pub preferred_sizes: &'a [usize],
+    /// How long a request waits.
+    pub delay: Duration,
 }
 
 impl<'a> ModelFacts<'a> {
@@ -44,7 +86,11 @@ impl<'a> ModelFacts<'a> {
         });
         let widest = row_elements.max().unwrap_or(1).max(1);
         let n_rows = self.elements_max.checked_div(widest).unwrap_or(0);
-        i32::try_from(n_rows).unwrap_or(i32::MAX)
+        let n_rows = i32::try_from(n_rows).unwrap_or(i32::MAX);
+        let own = self.settings.max_batch_size;
+        own.map_or(n_rows, |own| {
+            i32::try_from(own).unwrap_or(i32::MAX).min(n_rows)
+        })
     }
 
     /// Returns the sizes of a tensor's dimensions as a configuration has them.

@@ -11,6 +11,7 @@ use crate::{DecodeContext, OutputForm, RegionSlice, RequestError};
 
 /// The parameters that are understood; others are ignored, as the originals do.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(expecting = "\"parameters\" to be an object")]
 pub(crate) struct Parameters {
     /// The method that is to answer.
     pub(crate) method: Option<String>,

@@ -138,6 +138,15 @@ fn tensorflow_type(dtype: DType) -> (&'static str, i32) {
     }
 }
 
+/// Returns the datatypes that are read, with their numbers, for messages.
+fn datatype_names() -> String {
+    let names = DType::ALL.map(|dtype| {
+        let (name, number) = tensorflow_type(dtype);
+        format!("{name} ({number})")
+    });
+    names.join(", ")
+}
+
 /// Returns the datatype of a TensorFlow number.
 fn datatype(number: i32) -> Option<DType> {
     DType::ALL

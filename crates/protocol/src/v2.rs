@@ -10,9 +10,11 @@ use coracle_tensor::Tensor;
 
 use crate::{Call, EncodeContext, OutputForm, RegionSlice, RequestError, raw, render};
 
-pub(crate) use data::{TensorHead, read_nested};
+pub(crate) use data::{TensorHead, TensorName, read_nested};
 pub use decode::decode_infer;
-pub(crate) use decode::{Data, Input, InputPlace, Output, read_region, requested_outputs, tensors};
+pub(crate) use decode::{
+    Data, Input, InputPlace, Output, read_region, requested_outputs, tensors, too_many_rows,
+};
 
 pub use extensions::{
     RegisterRegion, check_load, check_load_parameters, decode_index, model_config,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::admission::{Admission, Place, Refusal, deadline_in};
 use crate::backends::{BackendCall, Backends};
 use crate::batch::{BatchSettings, Batcher};
+use crate::declared::DeclaredConfig;
 use crate::health::{Health, SetAside};
 use crate::loaded_model::LoadedModel;
 use crate::plan::RevisionId;
@@ -59,6 +60,7 @@ pub struct ServedModel {
     payloads: Option<Arc<PayloadLogging>>,
     cost: CallCost,
     batching: Batcher,
+    declared: Option<Arc<DeclaredConfig>>,
     health: Health,
     tell_health: Option<TellHealth>,
     statistics: ModelStatistics,
@@ -171,6 +173,7 @@ impl ServedModel {
             payloads: None,
             cost: CallCost::new(),
             batching: Batcher::new(BatchSettings::opportunistic()),
+            declared: None,
             health: Health::default(),
             tell_health: None,
             statistics: ModelStatistics::new(n_workers),
@@ -269,6 +272,19 @@ impl ServedModel {
     #[must_use]
     pub fn batching(&self) -> &Batcher {
         &self.batching
+    }
+
+    /// Returns it with what its author says of how it is served.
+    #[must_use]
+    pub fn with_declared(mut self, declared: Option<Arc<DeclaredConfig>>) -> Self {
+        self.declared = declared;
+        self
+    }
+
+    /// Returns what its author says of how it is served, if anything.
+    #[must_use]
+    pub fn declared(&self) -> Option<&DeclaredConfig> {
+        self.declared.as_deref()
     }
 
     /// Returns it with somebody who is told how it is.

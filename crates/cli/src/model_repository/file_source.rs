@@ -12,6 +12,7 @@ use coracle_gateway::Log;
 use coracle_model::LoadError;
 use coracle_serving::{LoadFailure, LoadPhases, LoadReason, LoadedModel, ModelSource};
 
+use super::own_config::{check_config, file_place};
 use crate::serve::ready_to_serve;
 
 /// Loads model files.
@@ -26,8 +27,15 @@ impl FileLoader {
     /// Loads the model at `place`, warms it up, and says so.
     pub(super) fn load(&self, name: &str, place: &Path) -> Result<LoadedModel, (Code, String)> {
         self.guarded(place, || {
-            let path = locate(place)?;
+            let (file, config) = file_place(place)?;
+            let path = locate(&file)?;
             let loaded = load(&path, &self.options, self.clock.as_ref())?;
+            if let Some(config) = config {
+                let notes = check_config(&config, name, place, loaded.model.as_ref())?;
+                for note in config.notes.iter().chain(&notes) {
+                    self.log.info(&format!("{name}: config.pbtxt: {note}"));
+                }
+            }
             let name = name.to_owned();
             Ok(ready_to_serve(
                 &ModelFile { name, path },
@@ -41,7 +49,11 @@ impl FileLoader {
     /// Loads the model at `place` again, for a request that waits for it.
     fn load_again(&self, name: &str, place: &Path) -> Result<LoadedModel, (Code, String)> {
         self.guarded(place, || {
-            let loaded = load(&locate(place)?, &self.options, self.clock.as_ref())?;
+            let (file, config) = file_place(place)?;
+            let loaded = load(&locate(&file)?, &self.options, self.clock.as_ref())?;
+            if let Some(config) = config {
+                check_config(&config, name, place, loaded.model.as_ref())?;
+            }
             let phases = LoadPhases {
                 read: loaded.phases.read,
                 parse: loaded.phases.parse,
@@ -96,7 +108,10 @@ impl FileSource {
 
 impl ModelSource for FileSource {
     fn file_bytes(&self) -> u64 {
-        let metadata = locate(&self.place()).ok().map(fs::metadata);
+        let metadata = file_place(&self.place())
+            .and_then(|(file, _config)| locate(&file))
+            .ok()
+            .map(fs::metadata);
         metadata.and_then(Result::ok).map_or(0, |file| file.len())
     }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use coracle_formats::TritonConfig;
+
 /// The most files and directories that are looked at.
 const FILES_MAX: usize = 1_000;
 /// How far below a directory files are looked at: an MLflow model keeps its data one below.
@@ -16,6 +18,14 @@ pub(super) struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// Looks at the model at `place`, a file or a directory, and at the configuration beside it.
+    pub(super) fn of_model(place: &Path) -> Self {
+        let mut print = Self::of(place);
+        let config = Self::of(&TritonConfig::path_beside(place));
+        print.files.extend(config.files);
+        print
+    }
+
     /// Looks at `place`; what cannot be looked at is as if it were not there.
     pub(super) fn of(place: &Path) -> Self {
         let mut files = Vec::new();

@@ -11,6 +11,7 @@ use coracle_serving::{
 
 use super::Order;
 use super::fingerprint::Fingerprint;
+use super::own_config::OwnConfig;
 
 /// How many versions that have left are still told of.
 const LEFT_MAX: usize = 16;
@@ -24,6 +25,8 @@ pub(super) struct KnownModel {
     /// To be loaded after the one that is being loaded.
     pub(super) waiting: BTreeSet<u64>,
     left: BTreeMap<u64, Weak<ServedModel>>,
+    /// What the configuration beside the files said when it was last in order.
+    pub(super) own: OwnConfig,
 }
 
 #[derive(Debug)]

@@ -46,7 +46,7 @@ impl Bench {
             .iter()
             .map(|(label, version)| ((*label).to_owned(), *version));
         let rules = VersionRules {
-            policy: policy.parse().unwrap(),
+            policy: (!policy.is_empty()).then(|| policy.parse().unwrap()),
             labels: [("iris".to_owned(), labels.collect())].into(),
             batching: None,
         };
@@ -308,4 +308,74 @@ fn a_file_larger_than_the_budget_is_a_failure_of_the_start() {
         n_models == 1 && message.contains("more than the whole memory budget of 100 B"),
         "{message}"
     );
+}
+
+#[test]
+fn a_models_own_configuration_says_what_is_served_of_it() {
+    let bench = Bench::new("", &[]);
+    for version in ["1", "2", "3"] {
+        bench.put(version, &model_bytes());
+    }
+    let write = |text: &str| fs::write(bench.place("config.pbtxt"), text).unwrap();
+    write(
+        "name: \"iris\" max_batch_size: 8 version_policy { latest { num_versions: 2 } } dynamic_batching { max_queue_delay_microseconds: 7 } response_cache { enable: true }",
+    );
+    assert_eq!(bench.look(), states(&[("2", Available), ("3", Available)]));
+    let model = bench.newest();
+    assert_eq!(model.batching().settings().rows_max, 8);
+    assert_eq!(model.batching().settings().wait.as_micros(), 7);
+    assert!(model.response_cache().is_some());
+    assert_eq!(model.declared().unwrap().max_batch_size, Some(8));
+    // A policy that changes is heeded at the next look; while the file is at fault, what was said before holds.
+    write("version_policy { all {} }");
+    let all = states(&[("1", Available), ("2", Available), ("3", Available)]);
+    assert_eq!(bench.look(), all);
+    write("version_policy { latest {");
+    assert_eq!(bench.look(), all);
+}
+
+#[test]
+fn the_command_line_goes_before_a_models_own_configuration() {
+    let bench = Bench::new("1", &[]);
+    bench.put("1", &model_bytes());
+    bench.put("2", &model_bytes());
+    fs::write(bench.place("config.pbtxt"), "version_policy { all {} }").unwrap();
+    assert_eq!(bench.look(), states(&[("1", Available)]));
+}
+
+#[test]
+fn a_configuration_at_fault_is_told_and_takes_nobodys_place() {
+    let bench = Bench::new("", &[]);
+    bench.put("1", &model_bytes());
+    bench.look();
+    let write = |text: &str| fs::write(bench.place("config.pbtxt"), text).unwrap();
+    write("max_batch_size: many");
+    bench.put("2", &model_bytes());
+    assert_eq!(bench.look(), states(&[("1", Available), ("2", End)]));
+    let failure = bench.repository.table.load().version_statuses("iris");
+    let (code, message) = failure[1].failure.clone().unwrap();
+    assert_eq!(code, Code::FailedPrecondition);
+    let said = "iris/config.pbtxt: line 1 column 1: max_batch_size is many, a whole number from 0";
+    assert!(message.contains(said), "{message}");
+    // What is said of outputs that are not there, too.
+    write("output { name: \"output__0\" }");
+    bench.look();
+    let failure = bench.repository.table.load().version_statuses("iris");
+    let (_, message) = failure[1].failure.clone().unwrap();
+    let said = "iris/config.pbtxt: line 1: output 'output__0': the model has predict";
+    assert!(message.contains(said), "{message}");
+    write("max_batch_size: 4");
+    assert_eq!(bench.look().last().unwrap().1, Available);
+    assert_eq!(bench.newest().version(), "2");
+}
+
+#[test]
+fn a_configuration_names_the_file_of_several() {
+    let bench = Bench::new("", &[]);
+    bench.put("1", &model_bytes());
+    fs::write(bench.place("1").join("other.joblib"), b"no model").unwrap();
+    assert_eq!(bench.look(), states(&[("1", End)]));
+    let config = "default_model_filename: \"model.joblib\"";
+    fs::write(bench.place("config.pbtxt"), config).unwrap();
+    assert_eq!(bench.look(), states(&[("1", Available)]));
 }

@@ -94,14 +94,14 @@ impl Handler {
                 let (model, lease) = self.entered_model(caller, message).await?;
                 let versions = self.served_versions(caller, model.name());
                 let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
-                let facts = self.facts(&lease, model.version(), &versions);
+                let facts = self.facts(&model, &lease, &versions);
                 Ok(frame(&grpc::model_metadata(facts)))
             }
             Some("ModelConfig") => {
                 let (model, lease) = self.entered_model(caller, message).await?;
                 let versions = self.served_versions(caller, model.name());
                 let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
-                let facts = self.facts(&lease, model.version(), &versions);
+                let facts = self.facts(&model, &lease, &versions);
                 Ok(frame(&ModelConfigResponse {
                     config: Some(grpc::model_config(facts)),
                 }))
@@ -173,7 +173,7 @@ impl Handler {
         let Some(codec) = codec else {
             let own = self.calls.request_timeout;
             let lease = model.enter(timeout.unwrap_or(own).min(own)).await?;
-            let facts = self.facts(&lease, model.version(), &[]);
+            let facts = self.facts(&model, &lease, &[]);
             return Ok(tfs::model_metadata_message(facts));
         };
         caller.note_model(&model);

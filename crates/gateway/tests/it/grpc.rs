@@ -298,7 +298,7 @@ fn refused_frames() -> Vec<Refusal> {
             &[("grpc-encoding", "snappy")],
             good(),
             12,
-            "grpc-encoding is not supported",
+            "grpc-encoding 'snappy' is not supported; supported are identity,gzip,deflate",
         ),
         (
             &[("grpc-encoding", "gzip")],

@@ -364,7 +364,7 @@ const REFUSALS: &[(&str, &str, &[(&str, &str)], &[u8], u16, &str)] = &[
         &[JSON, ("content-encoding", "compress")],
         ROW,
         415,
-        "this content encoding is not supported; supported are gzip, br, zstd, deflate",
+        "content encoding 'compress' is not supported; supported are gzip, br, zstd, deflate",
     ),
     (
         "POST",

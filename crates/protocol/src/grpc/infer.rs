@@ -1,6 +1,7 @@
 //! Inference over gRPC.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -51,7 +52,7 @@ impl InferHead {
 /// Code `InvalidArgument` naming the input at fault.
 pub fn decode_infer(message: &Bytes, ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
     scan::check_fields(message)?;
-    let request: ModelInferRequest = super::decode(message.clone())?;
+    let mut request: ModelInferRequest = super::decode(message.clone())?;
     let mut parameters = parameters(&request.parameters)?;
     let has_typed = request.inputs.iter().any(|input| input.contents.is_some());
     if has_typed && !request.raw_input_contents.is_empty() {
@@ -68,7 +69,7 @@ pub fn decode_infer(message: &Bytes, ctx: &DecodeContext<'_>) -> Result<Call, Re
         });
     }
     let (outputs, forms) = v2::requested_outputs(ctx, &asked, &parameters)?;
-    let inputs = attach_contents(ctx, &request)?;
+    let inputs = attach_contents(ctx, &mut request.inputs, &request.raw_input_contents)?;
     let inputs = v2::tensors(ctx, &inputs)?;
     Ok(Call {
         n_rows: inputs.first().map_or(0, Tensor::n_rows),
@@ -85,24 +86,25 @@ pub fn decode_infer(message: &Bytes, ctx: &DecodeContext<'_>) -> Result<Call, Re
 /// Gives each input its data: shared memory, the next of the raw contents, or its own typed contents.
 fn attach_contents<'a>(
     ctx: &DecodeContext<'_>,
-    request: &'a ModelInferRequest,
+    inputs: &'a mut [InferInputTensor],
+    raw_input_contents: &'a [Bytes],
 ) -> Result<Vec<Input<'a>>, RequestError> {
-    let mut raw_contents = request.raw_input_contents.iter();
+    let mut raw_contents = raw_input_contents.iter();
     let mut n_raw = 0_usize;
-    let mut attached = Vec::with_capacity(request.inputs.len());
-    for (index, input) in request.inputs.iter().enumerate() {
+    let mut attached = Vec::with_capacity(inputs.len());
+    for (index, input) in inputs.iter_mut().enumerate() {
         let place = InputPlace(index);
         let sent = parameters(&input.parameters)?;
         let region = sent.region(place)?;
-        let data = match (region, &input.contents) {
+        let data = match (region, &mut input.contents) {
             (Some(slice), None) => v2::read_region(ctx, place, &slice)?,
             (Some(_), Some(_)) => {
                 return Err(RequestError::invalid(format!(
                     "{place}: contents and shared_memory_region exclude each other"
                 )));
             }
-            (None, Some(contents)) => Data::Typed(contents),
-            (None, None) if request.raw_input_contents.is_empty() => {
+            (None, Some(contents)) => Data::Typed(Cell::new(Some(contents))),
+            (None, None) if raw_input_contents.is_empty() => {
                 return Err(RequestError::invalid(format!(
                     "{place}: no contents and no raw_input_contents"
                 )));
@@ -112,12 +114,18 @@ fn attach_contents<'a>(
                 raw_data(place, raw_contents.next())?
             }
         };
-        attached.push(input_with(input, sent.content, data));
+        attached.push(Input {
+            name: Cow::Borrowed(&input.name),
+            shape: Cow::Borrowed(&input.shape),
+            datatype: Cow::Borrowed(&input.datatype),
+            content: sent.content,
+            data,
+        });
     }
     if raw_contents.next().is_some() {
         return Err(RequestError::invalid(format!(
             "{} raw_input_contents, {n_raw} inputs are without data of their own",
-            request.raw_input_contents.len()
+            raw_input_contents.len()
         )));
     }
     Ok(attached)
@@ -128,16 +136,6 @@ fn raw_data(place: InputPlace, bytes: Option<&Bytes>) -> Result<Data<'_>, Reques
         RequestError::invalid(format!("{place}: raw_input_contents has no entry for it"))
     })?;
     Ok(Data::Raw(Cow::Borrowed(bytes)))
-}
-
-fn input_with<'a>(input: &'a InferInputTensor, content: Content, data: Data<'a>) -> Input<'a> {
-    Input {
-        name: Cow::Borrowed(&input.name),
-        shape: Cow::Borrowed(&input.shape),
-        datatype: Cow::Borrowed(&input.datatype),
-        content,
-        data,
-    }
 }
 
 /// Returns the parameters that are understood; others are ignored.

@@ -13,7 +13,7 @@ use crate::RequestError;
 /// # Errors
 /// Code `InvalidArgument` if they are in another field, out of range, or more than `elements_max`.
 pub(crate) fn decode(
-    contents: &InferTensorContents,
+    contents: InferTensorContents,
     dtype: DType,
     elements_max: usize,
     place: impl fmt::Display,
@@ -23,7 +23,7 @@ pub(crate) fn decode(
             "{place}: {dtype} has no typed contents; send raw_input_contents"
         ))
     })?;
-    let filled = filled_fields(contents);
+    let filled = filled_fields(&contents);
     if let Some((other, _)) = filled.iter().find(|(name, _)| *name != field) {
         let message = format!("{place}: data in {other}, {dtype} belongs in {field}");
         return Err(RequestError::invalid(message));
@@ -34,17 +34,17 @@ pub(crate) fn decode(
     }
     let place = format_args!("{place}.contents.{field}");
     Ok(match dtype {
-        DType::Bool => Values::Bool(contents.bool_contents.clone()),
+        DType::Bool => Values::Bool(contents.bool_contents),
         DType::U8 => Values::U8(narrowed(&contents.uint_contents, dtype, place)?),
         DType::U16 => Values::U16(narrowed(&contents.uint_contents, dtype, place)?),
-        DType::U32 => Values::U32(contents.uint_contents.clone()),
-        DType::U64 => Values::U64(contents.uint64_contents.clone()),
+        DType::U32 => Values::U32(contents.uint_contents),
+        DType::U64 => Values::U64(contents.uint64_contents),
         DType::I8 => Values::I8(narrowed(&contents.int_contents, dtype, place)?),
         DType::I16 => Values::I16(narrowed(&contents.int_contents, dtype, place)?),
-        DType::I32 => Values::I32(contents.int_contents.clone()),
-        DType::I64 => Values::I64(contents.int64_contents.clone()),
-        DType::F32 => Values::F32(contents.fp32_contents.clone()),
-        DType::F64 => Values::F64(contents.fp64_contents.clone()),
+        DType::I32 => Values::I32(contents.int_contents),
+        DType::I64 => Values::I64(contents.int64_contents),
+        DType::F32 => Values::F32(contents.fp32_contents),
+        DType::F64 => Values::F64(contents.fp64_contents),
         DType::Bytes | DType::F16 | DType::BF16 => Values::Bytes(strings(&contents.bytes_contents)),
     })
 }

@@ -6,6 +6,7 @@ use coracle_model::TensorSpec;
 use coracle_tensor::{DType, Tensor, Values};
 
 use crate::error::quoted;
+use crate::v2::too_many_rows;
 use crate::{DecodeContext, RequestError};
 
 /// The numbers of one example by feature.
@@ -34,9 +35,7 @@ pub(super) fn table(
     }
     let n_elements = examples.len().checked_mul(n_columns);
     if n_elements.is_none_or(|n_elements| n_elements > ctx.elements_max) {
-        return Err(RequestError::invalid(
-            "too many elements; send smaller batches",
-        ));
+        return Err(too_many_rows(ctx, examples.len(), n_columns));
     }
     let mut values = Vec::with_capacity(n_elements.unwrap_or(0));
     for (index, example) in examples.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! The dialect over gRPC.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -108,8 +109,9 @@ fn input(
     let place = format!("inputs[{}]", quoted(&name));
     let dtype = datatype(tensor.dtype).ok_or_else(|| {
         RequestError::invalid(format!(
-            "{place}: datatype {} is not supported",
-            tensor.dtype
+            "{place}: datatype {} is not supported; supported are {}",
+            tensor.dtype,
+            super::datatype_names()
         ))
     })?;
     let shape = tensor.tensor_shape.as_ref();
@@ -139,7 +141,7 @@ fn input(
         shape: Cow::Owned(shape),
         datatype: Cow::Borrowed(dtype.name()),
         content: Content::Plain,
-        data: Data::Values(values),
+        data: Data::Values(Cell::new(Some(values))),
     })
 }
 

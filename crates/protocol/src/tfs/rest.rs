@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use coracle_model::TensorSpec;
 use coracle_tensor::{DType, Tensor};
@@ -11,7 +12,9 @@ use serde_json::value::RawValue;
 use super::examples::{self, Features};
 use super::{Question, class_name, examples_call, signature_outputs, signatures, tensorflow_type};
 use crate::content::Content;
+use crate::error::quoted;
 use crate::facts::{ModelFacts, VersionEntry};
+use crate::parameters::{Parameters, choose_outputs};
 use crate::v2::{self, Data, Input};
 use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, render};
 
@@ -21,6 +24,8 @@ struct Columns<'a> {
     signature_name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     inputs: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    #[serde(default)]
+    parameters: Option<Parameters>,
 }
 
 /// Decodes a prediction whose `inputs` is an object: tensors by input, or columns of the table by name.
@@ -52,12 +57,18 @@ pub fn decode_columns(
         }
     });
     let inputs = v2::tensors(ctx, &inputs.collect::<Vec<_>>())?;
-    let outputs = signature_outputs(ctx, request.signature_name.as_deref().unwrap_or_default())?;
+    let parameters = request.parameters.unwrap_or_default();
+    let outputs = match &request.signature_name {
+        Some(name) => signature_outputs(ctx, name)?,
+        None => choose_outputs(ctx, parameters.method.as_deref())?,
+    };
     Ok(Call {
         n_rows: inputs.first().map_or(0, Tensor::n_rows),
         inputs,
         outputs,
         layout: Layout::Columns,
+        timeout: parameters.timeout(),
+        priority: parameters.priority(),
         ..Call::default()
     })
 }
@@ -81,13 +92,18 @@ fn column_datatype(spec: Option<&TensorSpec>, json: &str) -> DType {
 }
 
 #[derive(Deserialize)]
-struct Examples {
-    #[serde(default)]
-    signature_name: Option<String>,
-    #[serde(default)]
-    context: BTreeMap<String, OneOrMany>,
-    examples: Vec<BTreeMap<String, OneOrMany>>,
+#[serde(expecting = "an object with \"examples\"")]
+struct Examples<'a> {
+    #[serde(borrow, default)]
+    signature_name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    context: Option<JsonFeatures<'a>>,
+    #[serde(borrow)]
+    examples: Vec<JsonFeatures<'a>>,
 }
+
+/// Features as they were sent; their values are read once their names can be told.
+type JsonFeatures<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -106,11 +122,19 @@ impl OneOrMany {
     }
 }
 
-fn features(entries: BTreeMap<String, OneOrMany>) -> Features {
-    let entries = entries.into_iter();
-    entries
-        .map(|(name, value)| (name, value.into_values()))
-        .collect()
+/// Reads the values of the features at `place`.
+fn features(place: impl fmt::Display, sent: JsonFeatures<'_>) -> Result<Features, RequestError> {
+    let mut all = Features::new();
+    for (name, json) in sent {
+        let values: OneOrMany = serde_json::from_str(json.get()).map_err(|_other| {
+            let name = quoted(&name);
+            RequestError::invalid(format!(
+                "{place}: feature {name} is neither a number nor a list of numbers"
+            ))
+        })?;
+        all.insert(name.into_owned(), values.into_values());
+    }
+    Ok(all)
 }
 
 /// Decodes the body of `POST /v1/models/M:classify` and `:regress`.
@@ -126,12 +150,15 @@ pub fn decode_examples(
         let message = "the request body is empty; send JSON such as {\"examples\": [{\"x\": 1.0}]}";
         return Err(RequestError::invalid(message));
     }
-    let request: Examples =
+    let request: Examples<'_> =
         serde_json::from_slice(body).map_err(|error| RequestError::from_json(body, &error))?;
     // The signature must be there, though the question alone says which output answers.
     signature_outputs(ctx, request.signature_name.as_deref().unwrap_or_default())?;
-    let rows: Vec<Features> = request.examples.into_iter().map(features).collect();
-    let table = examples::table(ctx, &rows, &features(request.context))?;
+    let sent = request.examples.into_iter().enumerate();
+    let rows = sent.map(|(index, sent)| features(format_args!("examples[{index}]"), sent));
+    let rows: Vec<Features> = rows.collect::<Result<_, _>>()?;
+    let common = features("context", request.context.unwrap_or_default())?;
+    let table = examples::table(ctx, &rows, &common)?;
     examples_call(ctx, question, table)
 }
 

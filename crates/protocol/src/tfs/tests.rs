@@ -7,7 +7,7 @@ use coracle_tensor::{DType, Tensor, Values};
 use prost::Message;
 
 use super::*;
-use crate::facts::VersionEntry;
+use crate::facts::{ModelSettings, VersionEntry};
 use crate::grpc::PREFIX_BYTES;
 use crate::grpc::tensorflow::{
     ClassificationRequest, ClassificationResponse, Dim, Example, ExampleList, Feature, FeatureKind,
@@ -64,6 +64,10 @@ fn columns_become_a_table_and_outputs_come_whole() {
         v1::encode_predict(&signature, &call, &call.inputs, &mut out);
         assert_eq!(out, br#"{"outputs":[[1.0,2.0],[3.0,4.0]]}"#);
     }
+    let asking = br#"{"inputs": {"a": [1], "b": [2]}, "parameters": {"method": "predict_proba", "timeout": 2500, "priority": 3}}"#;
+    let call = decode_columns(asking, &ctx, otherwise()).unwrap();
+    assert_eq!((&call.outputs[..], call.priority), (&[1][..], 3));
+    assert_eq!(call.timeout, Some(std::time::Duration::from_micros(2_500)));
     // A list of inputs is KServe's word for instances, too.
     let body = br#"{"signature_name": "predict_proba", "inputs": [[1, 2], [3, 4]]}"#;
     let call = v1::decode_predict(body, &ctx).unwrap();
@@ -120,7 +124,7 @@ const REFUSED: [(&str, &str); 9] = [
     ),
     (
         r#"{"examples": [{"a": "x", "b": 1}]}"#,
-        "data did not match any variant",
+        "examples[0]: feature \"a\" is neither a number nor a list of numbers",
     ),
     (
         r#"{"signature_name": "zzz", "examples": [{"X": [1, 2]}]}"#,
@@ -330,6 +334,7 @@ fn metadata_and_status_are_told() {
         platform: "sklearn",
         signature: &signature,
         elements_max: 1_000,
+        settings: ModelSettings::default(),
     };
     let mut out = Vec::new();
     metadata(facts, &mut out);

@@ -90,7 +90,11 @@ fn complaints_name_the_instance_and_input() {
         spec("b", DType::F32, &[None, Some(1)]),
     ];
     let cases: [(&str, &[TensorSpec], &str); 6] = [
-        (r#"{"instances": [[[1, 2], [3]]]}"#, &cube, "inputs[0]"),
+        (
+            r#"{"instances": [[[1, 2], [3]]]}"#,
+            &cube,
+            "instances: data is ragged",
+        ),
         (r#"{"instances": []}"#, &cube, "\"instances\" is empty"),
         (r#"{"rows": 1}"#, &cube, "neither \"instances\" nor"),
         (
@@ -113,6 +117,15 @@ fn complaints_name_the_instance_and_input() {
         let error = decode(body, inputs).unwrap_err();
         assert!(error.contains(part), "{body}: {error}");
     }
+}
+
+#[test]
+fn a_deadline_and_a_priority_of_the_body_reach_the_call_of_other_tensors() {
+    let cube = [spec("a", DType::F32, &[None, Some(1), Some(1)])];
+    let body = r#"{"instances": [[[1]]], "parameters": {"timeout": 2500, "priority": 3}}"#;
+    let call = decode(body, &cube).unwrap();
+    assert_eq!(call.timeout, Some(std::time::Duration::from_micros(2_500)));
+    assert_eq!(call.priority, 3);
 }
 
 fn answer(outputs: Vec<TensorSpec>, tensors: &[Tensor], n_rows: usize) -> String {

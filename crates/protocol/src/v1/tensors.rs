@@ -11,10 +11,11 @@ use serde_json::value::RawValue;
 use crate::error::quoted;
 use crate::parameters::{Parameters, choose_outputs};
 use crate::tfs::signature_outputs;
-use crate::v2::{TensorHead, read_nested};
+use crate::v2::{TensorHead, TensorName, read_nested};
 use crate::{Call, DecodeContext, Layout, RequestError};
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"instances\"")]
 struct Request<'a> {
     #[serde(borrow, default)]
     instances: Option<&'a RawValue>,
@@ -57,7 +58,12 @@ pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Reque
     };
     let specs = ctx.signature.inputs.as_slice();
     let inputs = match specs {
-        [spec] if !begins_with_object(json) => vec![tensor(ctx, spec, 0, json)?],
+        [spec] if !begins_with_object(json) => vec![tensor(
+            ctx,
+            spec,
+            TensorName::Instances { key, input: None },
+            json,
+        )?],
         specs => by_name(ctx, specs, key, json)?,
     };
     let n_rows = inputs.first().map_or(0, Tensor::n_rows);
@@ -70,6 +76,8 @@ pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Reque
         inputs,
         outputs,
         layout,
+        timeout: parameters.timeout(),
+        priority: parameters.priority(),
         ..Call::default()
     })
 }
@@ -83,12 +91,12 @@ fn begins_with_object(json: &str) -> bool {
 fn tensor(
     ctx: &DecodeContext<'_>,
     spec: &TensorSpec,
-    input: usize,
+    name: TensorName<'_>,
     json: &str,
 ) -> Result<Tensor, RequestError> {
     let shape = spec.wire_shape();
     let head = TensorHead {
-        input,
+        name,
         dtype: spec.dtype,
         shape: &shape,
         accepts_missing: spec.accepts_missing,
@@ -124,7 +132,7 @@ fn by_name(
             )));
         }
     }
-    let tensors = specs.iter().enumerate().map(|(input, spec)| {
+    let tensors = specs.iter().map(|spec| {
         let mut joined = String::from("[");
         for (row, instance) in instances.iter().enumerate() {
             let value = instance.get(spec.name.as_str()).ok_or_else(|| {
@@ -137,7 +145,8 @@ fn by_name(
             joined.push_str(value.get());
         }
         joined.push(']');
-        tensor(ctx, spec, input, &joined)
+        let input = Some(spec.name.as_str());
+        tensor(ctx, spec, TensorName::Instances { key, input }, &joined)
     });
     tensors.collect()
 }

@@ -6,13 +6,40 @@ use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 use serde::de::{self, DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 
 use crate::RequestError;
+use crate::error::quoted;
 use crate::number::{Element, ElementSeed, Place};
+
+/// How messages name a tensor.
+#[derive(Clone, Copy)]
+pub(crate) enum TensorName<'a> {
+    /// By its position among V2's inputs.
+    Position(usize),
+    /// By where V1 has its values.
+    Instances {
+        /// `instances` or `inputs`.
+        key: &'a str,
+        /// The input, where instances have a value for each.
+        input: Option<&'a str>,
+    },
+}
+
+impl fmt::Display for TensorName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Position(position) => write!(f, "inputs[{position}]"),
+            Self::Instances { key, input: None } => f.write_str(key),
+            Self::Instances {
+                key,
+                input: Some(input),
+            } => write!(f, "{key}, input {}", quoted(input)),
+        }
+    }
+}
 
 /// What is known of a tensor before its data is read.
 #[derive(Clone, Copy)]
 pub(crate) struct TensorHead<'a> {
-    /// Its position among the inputs.
-    pub(crate) input: usize,
+    pub(crate) name: TensorName<'a>,
     pub(crate) dtype: DType,
     /// As sent; -1 at most once.
     pub(crate) shape: &'a [i64],
@@ -39,7 +66,7 @@ pub(super) fn read(json: &str, head: TensorHead<'_>) -> Result<Tensor, RequestEr
 pub(crate) fn read_nested(json: &str, head: TensorHead<'_>) -> Result<Tensor, RequestError> {
     let (values, levels) = read_values(json, head)?;
     Tensor::try_new(levels.lengths(), values)
-        .map_err(|error| RequestError::invalid(format!("{}: {error}", head.name())))
+        .map_err(|error| RequestError::invalid(format!("{}: {error}", head.name)))
 }
 
 fn read_values(json: &str, head: TensorHead<'_>) -> Result<(Values, Levels), RequestError> {
@@ -74,15 +101,11 @@ pub(super) fn shaped(values: Values, head: TensorHead<'_>) -> Result<Tensor, Req
 }
 
 impl TensorHead<'_> {
-    fn name(&self) -> String {
-        format!("inputs[{}]", self.input)
-    }
-
     fn check_rank(&self) -> Result<(), RequestError> {
         if self.shape.len() > RANK_MAX {
             let message = format!(
                 "{}: {} dimensions, at most {RANK_MAX} are supported",
-                self.name(),
+                self.name,
                 self.shape.len()
             );
             return Err(RequestError::invalid(message));
@@ -93,7 +116,7 @@ impl TensorHead<'_> {
     fn tensor(&self, values: Values, levels: &Levels) -> Result<Tensor, RequestError> {
         let shape = self.resolve_shape(values.len(), levels)?;
         Tensor::try_new(shape, values)
-            .map_err(|error| RequestError::invalid(format!("{}: {error}", self.name())))
+            .map_err(|error| RequestError::invalid(format!("{}: {error}", self.name)))
     }
 
     /// Returns the shape with -1 replaced, checked against the data.
@@ -110,8 +133,7 @@ impl TensorHead<'_> {
                 Err(_negative) => {
                     let message = format!(
                         "{}: shape {:?}, sizes are 0 or more (-1 at most once)",
-                        self.name(),
-                        self.shape
+                        self.name, self.shape
                     );
                     return Err(RequestError::invalid(message));
                 }
@@ -132,8 +154,7 @@ impl TensorHead<'_> {
             let expected = n_expected.map_or_else(|| "too many".to_owned(), |n| n.to_string());
             let message = format!(
                 "{}: {n_values} elements, shape {:?} holds {expected}",
-                self.name(),
-                self.shape
+                self.name, self.shape
             );
             return Err(RequestError::invalid(message));
         }
@@ -141,8 +162,7 @@ impl TensorHead<'_> {
         if nested.len() > 1 && nested != shape {
             let message = format!(
                 "{}: data is nested as {nested:?}, shape is {:?}",
-                self.name(),
-                self.shape
+                self.name, self.shape
             );
             return Err(RequestError::invalid(message));
         }
@@ -182,14 +202,24 @@ impl Levels {
 
 /// The place of an element, counted over the whole tensor.
 #[derive(Clone, Copy)]
-struct DataPlace {
-    input: usize,
+struct DataPlace<'a> {
+    name: TensorName<'a>,
     element: usize,
 }
 
-impl Place for DataPlace {
+impl fmt::Display for DataPlace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, element) = (self.name, self.element);
+        match name {
+            TensorName::Position(_) => write!(f, "{name}.data[{element}]"),
+            TensorName::Instances { .. } => write!(f, "{name}: value {element}"),
+        }
+    }
+}
+
+impl Place for DataPlace<'_> {
     fn write(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "inputs[{}].data[{}]", self.input, self.element)
+        write!(f, "{self}")
     }
 }
 
@@ -214,7 +244,7 @@ impl<T: Element> Sink for Vec<T> {
         head: TensorHead<'_>,
     ) -> Result<bool, A::Error> {
         let place = DataPlace {
-            input: head.input,
+            name: head.name,
             element: self.len(),
         };
         let next =
@@ -236,7 +266,7 @@ impl Sink for ByteStrings {
         let element = self.len();
         let next = items.next_element_seed(StringSeed {
             place: DataPlace {
-                input: head.input,
+                name: head.name,
                 element,
             },
             accepts_missing: head.accepts_missing,
@@ -281,8 +311,7 @@ fn fill(
     if depth == 0 || depth > head.shape.len().max(1) {
         let message = format!(
             "{}: data is nested {depth} deep; send a flat list, or lists nested as shape {:?}",
-            head.name(),
-            head.shape
+            head.name, head.shape
         );
         return Err(RequestError::invalid(message));
     }
@@ -326,8 +355,7 @@ impl<'de, S: Sink> Visitor<'de> for LevelSeed<'_, '_, S> {
         write!(
             f,
             "{}: lists nested as shape {:?}",
-            self.head.name(),
-            self.head.shape
+            self.head.name, self.head.shape
         )
     }
 
@@ -353,14 +381,14 @@ impl<'de, S: Sink> Visitor<'de> for LevelSeed<'_, '_, S> {
             }
             length = length.saturating_add(1);
             if self.sink.len() > self.head.elements_max {
-                let (name, most) = (self.head.name(), self.head.elements_max);
+                let (name, most) = (self.head.name, self.head.elements_max);
                 return Err(A::Error::custom(format_args!(
                     "{name}: more than {most} elements; send smaller batches"
                 )));
             }
         }
         if !self.levels.note(self.level, length) {
-            let name = self.head.name();
+            let name = self.head.name;
             return Err(A::Error::custom(format_args!(
                 "{name}: data is ragged: lists of different lengths"
             )));
@@ -370,22 +398,20 @@ impl<'de, S: Sink> Visitor<'de> for LevelSeed<'_, '_, S> {
 }
 
 /// Reads one string to the end of the column.
-struct StringSeed<'s> {
-    place: DataPlace,
+struct StringSeed<'a, 's> {
+    place: DataPlace<'a>,
     accepts_missing: bool,
     strings: &'s mut ByteStrings,
 }
 
-impl StringSeed<'_> {
+impl StringSeed<'_, '_> {
     fn wrong<E: de::Error>(&self, what: &str) -> E {
-        let DataPlace { input, element } = self.place;
-        E::custom(format_args!(
-            "inputs[{input}].data[{element}]: {what} where a string belongs"
-        ))
+        let place = self.place;
+        E::custom(format_args!("{place}: {what} where a string belongs"))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for StringSeed<'_> {
+impl<'de> DeserializeSeed<'de> for StringSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -393,7 +419,7 @@ impl<'de> DeserializeSeed<'de> for StringSeed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for StringSeed<'_> {
+impl<'de> Visitor<'de> for StringSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -419,6 +445,14 @@ impl<'de> Visitor<'de> for StringSeed<'_> {
 
     fn visit_bool<E: de::Error>(self, _value: bool) -> Result<(), E> {
         Err(self.wrong("a truth value"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _items: A) -> Result<(), A::Error> {
+        Err(self.wrong("a list"))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, _entries: A) -> Result<(), A::Error> {
+        Err(self.wrong("an object"))
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {

@@ -1,15 +1,16 @@
 //! Decoding a V2 inference request.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use coracle_model::TensorSpec;
-use coracle_tensor::{DType, Tensor, Values};
+use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::columns;
-use super::data::{self, TensorHead};
+use super::data::{self, TensorHead, TensorName};
 use crate::content::Content;
 use crate::error::quoted;
 use crate::grpc::inference::InferTensorContents;
@@ -21,6 +22,7 @@ use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError, raw};
 const KSERVE_OUTPUT: &str = "output-0";
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"inputs\"")]
 struct Request<'a> {
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
@@ -33,6 +35,7 @@ struct Request<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an input: an object with name, shape, datatype and data")]
 struct JsonInput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -47,6 +50,7 @@ struct JsonInput<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an output: an object with a name")]
 struct JsonOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -69,10 +73,10 @@ pub(crate) enum Data<'a> {
     Json(&'a RawValue),
     /// Raw bytes.
     Raw(Cow<'a, [u8]>),
-    /// Elements that are decoded already.
-    Values(Values),
-    /// The typed contents of a message.
-    Typed(&'a InferTensorContents),
+    /// Elements that are decoded already; whoever reads them takes them.
+    Values(Cell<Option<Values>>),
+    /// The typed contents of a message; whoever reads them takes them.
+    Typed(Cell<Option<&'a mut InferTensorContents>>),
 }
 
 /// An output as it was asked for.
@@ -333,8 +337,10 @@ fn single_input(
         ([input], Some(columns)) if columns.len() == 1 && *input.name == *spec.name => {
             read_input(ctx, spec, 0, input)
         }
+        // A table under the name of one of its columns is a table, unless its shape is a column's.
         ([input], Some(columns))
-            if columns.len() == 1 && columns.contains(&input.name.to_string()) =>
+            if (columns.len() == 1 || matches!(&*input.shape, [_] | [_, 1]))
+                && columns.iter().any(|column| *column == *input.name) =>
         {
             assemble(ctx, spec, columns, inputs)
         }
@@ -407,7 +413,7 @@ pub(super) fn read_input(
         ))
     })?;
     let head = TensorHead {
-        input: index,
+        name: TensorName::Position(index),
         dtype,
         shape: &input.shape,
         accepts_missing: spec.accepts_missing,
@@ -419,13 +425,30 @@ pub(super) fn read_input(
             let values = raw::decode(bytes, dtype, ctx.elements_max, InputPlace(index))?;
             data::shaped(values, head)
         }
-        Data::Values(values) => data::shaped(values.clone(), head),
+        // Every input is read once.
+        Data::Values(values) => {
+            let none = || Values::Bytes(ByteStrings::new());
+            data::shaped(values.take().unwrap_or_else(none), head)
+        }
         Data::Typed(contents) => {
+            let contents = contents.take().map(std::mem::take).unwrap_or_default();
             let values = typed::decode(contents, dtype, ctx.elements_max, InputPlace(index))?;
             data::shaped(values, head)
         }
     };
     input.content.decoded(tensor?, index)
+}
+
+/// Returns the refusal of a table beyond the bound on elements.
+pub(crate) fn too_many_rows(
+    ctx: &DecodeContext<'_>,
+    n_rows: usize,
+    n_columns: usize,
+) -> RequestError {
+    RequestError::invalid(format!(
+        "{n_rows} rows of {n_columns} columns are more than {} elements; send smaller batches",
+        ctx.elements_max
+    ))
 }
 
 /// Puts one tensor per column together to a table of doubles.
@@ -469,8 +492,7 @@ fn assemble(
         let n_elements = expected
             .checked_mul(columns.len())
             .filter(|&n| n <= ctx.elements_max);
-        let n_elements = n_elements
-            .ok_or_else(|| RequestError::invalid("too many elements; send smaller batches"))?;
+        let n_elements = n_elements.ok_or_else(|| too_many_rows(ctx, expected, columns.len()))?;
         table.resize(n_elements, 0.0);
         for (row, value) in table.chunks_exact_mut(columns.len()).zip(values) {
             if let Some(cell) = row.get_mut(column) {

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::facts::{IndexEntry, ModelCounters, ModelFacts, RegionEntry, config_datatype};
+use crate::facts::{
+    IndexEntry, ModelCounters, ModelFacts, ModelSettings, RegionEntry, VersionChoice,
+    config_datatype,
+};
 use crate::{RequestError, render};
 
 /// Appends a model's configuration, with the fields that clients read.
@@ -11,15 +14,9 @@ pub fn model_config(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
     render::string(facts.name, out);
     out.extend_from_slice(b",\"platform\":");
     render::string(facts.platform, out);
-    out.extend_from_slice(
-        b",\"backend\":\"coracle\",\"version_policy\":{\"specific\":{\"versions\":[",
-    );
-    let versions = facts
-        .versions
-        .iter()
-        .filter_map(|text| text.parse::<i64>().ok());
-    render::separated(versions, out, render::integer);
-    out.extend_from_slice(b"]}},\"max_batch_size\":");
+    out.extend_from_slice(b",\"backend\":\"coracle\",\"version_policy\":{");
+    version_policy(facts, out);
+    out.extend_from_slice(b"},\"max_batch_size\":");
     render::integer(facts.batch_size_max(), out);
     out.extend_from_slice(b",\"input\":[");
     let tensor = |spec: &coracle_model::TensorSpec, out: &mut Vec<u8>| {
@@ -34,7 +31,62 @@ pub fn model_config(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
     render::separated(facts.signature.inputs.iter(), out, tensor);
     out.extend_from_slice(b"],\"output\":[");
     render::separated(facts.outputs(), out, tensor);
-    out.extend_from_slice(b"],\"model_transaction_policy\":{\"decoupled\":false}}");
+    out.push(b']');
+    settings(&facts.settings, out);
+    out.extend_from_slice(b",\"model_transaction_policy\":{\"decoupled\":false}}");
+}
+
+/// Appends which versions the model's own configuration asks for, else those that are served.
+fn version_policy(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
+    match facts.settings.versions {
+        Some(VersionChoice::Latest(n_versions)) => {
+            out.extend_from_slice(b"\"latest\":{\"num_versions\":");
+            render::integer(n_versions, out);
+        }
+        Some(VersionChoice::All) => out.extend_from_slice(b"\"all\":{"),
+        Some(VersionChoice::Specific(versions)) => {
+            out.extend_from_slice(b"\"specific\":{\"versions\":[");
+            render::separated(versions.iter().copied(), out, render::integer);
+            out.push(b']');
+        }
+        None => {
+            out.extend_from_slice(b"\"specific\":{\"versions\":[");
+            let served = facts.versions.iter();
+            let served = served.filter_map(|text| text.parse::<i64>().ok());
+            render::separated(served, out, render::integer);
+            out.push(b']');
+        }
+    }
+    out.push(b'}');
+}
+
+fn settings(settings: &ModelSettings<'_>, out: &mut Vec<u8>) {
+    if let Some(batching) = settings.batching {
+        out.extend_from_slice(b",\"dynamic_batching\":{\"preferred_batch_size\":[");
+        let sizes = batching.preferred_sizes.iter().copied();
+        render::separated(sizes, out, render::integer);
+        out.extend_from_slice(b"],\"max_queue_delay_microseconds\":");
+        let delay = u64::try_from(batching.delay.as_micros()).unwrap_or(u64::MAX);
+        render::integer(delay, out);
+        out.push(b'}');
+    }
+    if settings.keeps_answers {
+        out.extend_from_slice(b",\"response_cache\":{\"enable\":true}");
+    }
+    if let Some(name) = settings.default_model_filename {
+        out.extend_from_slice(b",\"default_model_filename\":");
+        render::string(name, out);
+    }
+    if let Some(parameters) = settings.parameters.filter(|all| !all.is_empty()) {
+        out.extend_from_slice(b",\"parameters\":{");
+        render::separated(parameters.iter(), out, |(key, value), out| {
+            render::string(key, out);
+            out.extend_from_slice(b":{\"string_value\":");
+            render::string(value, out);
+            out.push(b'}');
+        });
+        out.push(b'}');
+    }
 }
 
 /// Appends what was counted of models.
@@ -119,6 +171,7 @@ pub fn region_status(regions: &[RegionEntry], out: &mut Vec<u8>) {
 
 /// A region of shared memory to be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object with key, offset and byte_size")]
 pub struct RegisterRegion {
     /// The name of the shared memory object.
     pub key: String,
@@ -145,6 +198,7 @@ impl RegisterRegion {
 /// Code `InvalidArgument`.
 pub fn decode_index(body: &[u8]) -> Result<bool, RequestError> {
     #[derive(Default, Deserialize)]
+    #[serde(expecting = "an object such as {\"ready\": true}")]
     struct Index {
         #[serde(default)]
         ready: bool,
@@ -163,6 +217,7 @@ pub fn decode_index(body: &[u8]) -> Result<bool, RequestError> {
 /// Code `InvalidArgument`, or `Unimplemented` for `config` and files in the request.
 pub fn check_load(body: &[u8]) -> Result<(), RequestError> {
     #[derive(Default, Deserialize)]
+    #[serde(expecting = "an object such as {\"parameters\": {}}")]
     struct Load {
         #[serde(default)]
         parameters: std::collections::BTreeMap<String, serde_json::Value>,

@@ -8,7 +8,7 @@ use coracle_tensor::{ByteStrings, Values, bf16, f16};
 use coracle_model::Signature;
 
 use super::*;
-use crate::facts::ModelFacts;
+use crate::facts::{ModelFacts, ModelSettings};
 use crate::v1::tests::{context, signature};
 use crate::{EncodeContext, NoRegions, RequestError};
 
@@ -404,6 +404,7 @@ fn metadata_tells_the_signature() {
         platform: "sklearn",
         signature: &signature,
         elements_max: 1_000,
+        settings: ModelSettings::default(),
     };
     model_metadata(facts, &mut out);
     assert_eq!(

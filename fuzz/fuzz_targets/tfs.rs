@@ -1,0 +1,33 @@
+//! Decodes bytes as TensorFlow Serving's bodies and messages.
+#![no_main]
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_fuzz::each_signature;
+use coracle_protocol::tfs::{self, Question};
+use coracle_protocol::{RequestError, grpc, v1};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let message = Bytes::copy_from_slice(data);
+    drop(grpc::decode(message.clone()).and_then(tfs::read_version));
+    each_signature(
+        |ctx| tfs::decode_predict_message(&message, ctx),
+        |ctx, call| drop(tfs::encode_prediction(ctx, call, &call.inputs)),
+    );
+    let otherwise = || RequestError::new(Code::InvalidArgument, "no columns");
+    each_signature(
+        |ctx| tfs::decode_columns(data, ctx, otherwise()),
+        |ctx, call| v1::encode_predict(ctx.signature, call, &call.inputs, &mut Vec::new()),
+    );
+    for question in [Question::Classify, Question::Regress] {
+        each_signature(
+            |ctx| tfs::decode_examples_message(&message, question, ctx),
+            |ctx, call| drop(tfs::encode_classification(ctx, call, &call.inputs)),
+        );
+        each_signature(
+            |ctx| tfs::decode_examples(data, question, ctx),
+            |ctx, call| tfs::encode_classes(ctx, call, &call.inputs, &mut Vec::new()),
+        );
+    }
+});
