@@ -13,6 +13,7 @@ mod runtimes;
 pub(crate) mod scaling;
 mod served_by;
 mod service;
+pub(crate) mod shadows;
 mod sources;
 mod templates;
 mod traffic;

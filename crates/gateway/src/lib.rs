@@ -31,6 +31,7 @@ mod respond;
 mod route;
 mod scope;
 mod server;
+mod shadow;
 mod shared_memory;
 mod spans;
 mod terms;

@@ -31,6 +31,7 @@ use super::revisions::{self, Revision, STABLE, canary_track};
 use super::runtimes::Candidate;
 use super::scaling::{self, Scaling};
 use super::served_by::{Finder, Programs, Refusal};
+use super::shadows;
 use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
@@ -315,7 +316,13 @@ impl View<'_> {
             }
         }
         let sticky = object::text(self.service, "annotations", STICKY).and_then(sticky);
-        (!targets.is_empty()).then_some(PlannedRoute { targets, sticky })
+        // Validation has seen it.
+        let shadow = shadows::read(self.service).ok().flatten();
+        (!targets.is_empty()).then_some(PlannedRoute {
+            targets,
+            sticky,
+            shadow,
+        })
     }
 
     fn settle(&self, runtime: Option<&Candidate>) -> Outcome {

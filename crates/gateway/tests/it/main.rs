@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod observe;
 mod routes;
+mod shadow;
 mod tfs;
 mod tfs_grpc;
 mod upstream;
