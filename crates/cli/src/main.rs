@@ -21,6 +21,7 @@ mod objects;
 mod observe_args;
 mod process_meter;
 mod serve;
+mod shadow;
 mod signals;
 mod state;
 mod status;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Delete(arguments) => objects::delete(&arguments, &Environment::read()),
         Command::Promote(arguments) => objects::shift(&arguments, &Environment::read(), 100),
         Command::Rollback(arguments) => objects::shift(&arguments, &Environment::read(), 0),
+        Command::Shadow(command) => shadow::run(&command, &Environment::read()),
         Command::Kubeconfig(arguments) => access::kubeconfig(&arguments, &Environment::read()),
         Command::Token(command) => access::token(&command, &Environment::read()),
     };
