@@ -47,7 +47,7 @@ pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
 pub use http_statistics::HttpStatistics;
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
-pub use load::{LoadReport, LoadSampler, RevisionLoad};
+pub use load::{LatencyCounts, LoadReport, LoadSampler, RevisionLoad, latency_bounds};
 pub use loaded_model::{LoadPhases, LoadedModel};
 pub use metric::{Exposition, Metric, MetricKind, MetricsText};
 pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};

@@ -10,7 +10,7 @@ use super::access;
 use super::definitions;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
-use crate::controller::{caching, scaling, shadows};
+use crate::controller::{caching, rollouts, scaling, shadows};
 use crate::failure::Failure;
 use crate::object;
 use crate::store::Store;
@@ -229,6 +229,10 @@ pub(crate) fn check_rules(
         caching::read(object).map_err(denied)?;
         shadows::read(object).map_err(denied)?;
         return scaling::check(object).map_err(|why| denied(why.to_string()));
+    }
+    if *kind == kind::ROLLOUT {
+        let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
+        return rollouts::check(object).map_err(denied);
     }
     if *kind == kind::SERVING_RUNTIME || *kind == kind::CLUSTER_SERVING_RUNTIME {
         return check_runtime(store, kind, object);
