@@ -110,6 +110,27 @@ pub(crate) const EVENT_COLUMNS: &[Column] = &[
     wide("Name", ColumnValue::Path(&["metadata", "name"])),
 ];
 
+pub(crate) const ROLLOUT_COLUMNS: &[Column] = &[
+    column(
+        "Service",
+        "string",
+        ColumnValue::Path(&["spec", "inferenceService"]),
+    ),
+    column("Phase", "string", ColumnValue::Path(&["status", "phase"])),
+    column("Step", "integer", ColumnValue::Path(&["status", "step"])),
+    column(
+        "Percent",
+        "integer",
+        ColumnValue::Path(&["status", "percent"]),
+    ),
+    column(
+        "Canary",
+        "string",
+        ColumnValue::Path(&["status", "canaryRevision"]),
+    ),
+    wide("Message", ColumnValue::Path(&["status", "message"])),
+];
+
 pub(crate) const REVISION_COLUMNS: &[Column] = &[
     column(
         "Config Name",

@@ -206,6 +206,21 @@ pub const CLUSTER_SERVING_RUNTIME: Kind = Kind {
     ..SERVING_RUNTIME
 };
 
+/// Rollout: how new revisions of an InferenceService come to take its requests.
+pub const ROLLOUT: Kind = Kind {
+    group: "serving.coracle.dev",
+    version: "v1alpha1",
+    kind: "Rollout",
+    plural: "rollouts",
+    singular: "rollout",
+    short_names: &["ro"],
+    has_status: true,
+    schema: "dev.coracle.serving.v1alpha1.Rollout",
+    origin: Origin::Custom,
+    columns: columns::ROLLOUT_COLUMNS,
+    ..BASE
+};
+
 /// Revision, as Knative shows it; one for each thing that an InferenceService has ever asked to serve.
 pub const REVISION: Kind = Kind {
     group: "serving.knative.dev",
@@ -394,7 +409,7 @@ pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
 };
 
 /// Every kind, in the order of discovery.
-pub const KINDS: [Kind; 17] = [
+pub const KINDS: [Kind; 18] = [
     NAMESPACE,
     POD,
     SERVICE,
@@ -405,6 +420,7 @@ pub const KINDS: [Kind; 17] = [
     INFERENCE_SERVICE,
     SERVING_RUNTIME,
     CLUSTER_SERVING_RUNTIME,
+    ROLLOUT,
     REVISION,
     CUSTOM_RESOURCE_DEFINITION,
     HORIZONTAL_POD_AUTOSCALER,

@@ -8,6 +8,7 @@ pub mod defaulting;
 pub mod inference_service;
 pub mod kind;
 pub mod quantity;
+pub mod rollout;
 pub mod schema;
 pub mod serving_runtime;
 pub mod status;

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::inference_service::InferenceServiceSpec;
 use crate::kind::{self, KINDS, Kind};
+use crate::rollout::{RolloutSpec, RolloutStatus};
 use crate::serving_runtime::ServingRuntimeSpec;
 use crate::status::InferenceServiceStatus;
 
@@ -44,6 +45,10 @@ impl Definitions {
             spec: reference::<ServingRuntimeSpec>(&mut generator),
             status: open("The observed state."),
         };
+        let rollout = Parts {
+            spec: reference::<RolloutSpec>(&mut generator),
+            status: reference::<RolloutStatus>(&mut generator),
+        };
         let revision = Parts {
             spec: open("What the revision serves."),
             status: open("The observed state."),
@@ -72,6 +77,11 @@ impl Definitions {
                 &kind::CLUSTER_SERVING_RUNTIME,
                 "A server for models of some formats, for every namespace.",
                 &runtime,
+            ),
+            (
+                &kind::ROLLOUT,
+                "How new revisions of an InferenceService come to take its requests.",
+                &rollout,
             ),
             (
                 &kind::REVISION,

@@ -12,6 +12,8 @@ use coracle_serving::VersionPolicy;
 
 use crate::bench_args::BenchArguments;
 use crate::observe_args::ObserveArguments;
+use crate::rollout::RolloutCommand;
+use crate::shadow::ShadowCommand;
 
 /// Serves machine-learning models from one binary, without Python.
 ///
@@ -54,6 +56,10 @@ pub(crate) enum Command {
     Promote(ServiceArguments),
     /// Send all requests of an InferenceService back to what served before
     Rollback(ServiceArguments),
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+    #[command(subcommand)]
+    Shadow(ShadowCommand),
     /// Print a kubeconfig for somebody else
     Kubeconfig(KubeconfigArguments),
     /// Make and revoke tokens for the API

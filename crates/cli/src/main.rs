@@ -20,7 +20,9 @@ mod model_repository;
 mod objects;
 mod observe_args;
 mod process_meter;
+mod rollout;
 mod serve;
+mod shadow;
 mod signals;
 mod state;
 mod status;
@@ -63,6 +65,8 @@ fn main() -> ExitCode {
         Command::Delete(arguments) => objects::delete(&arguments, &Environment::read()),
         Command::Promote(arguments) => objects::shift(&arguments, &Environment::read(), 100),
         Command::Rollback(arguments) => objects::shift(&arguments, &Environment::read(), 0),
+        Command::Rollout(command) => rollout::run(&command, &Environment::read()),
+        Command::Shadow(command) => shadow::run(&command, &Environment::read()),
         Command::Kubeconfig(arguments) => access::kubeconfig(&arguments, &Environment::read()),
         Command::Token(command) => access::token(&command, &Environment::read()),
     };

@@ -9,10 +9,12 @@ mod placeholders;
 pub(crate) mod pods;
 mod residency;
 mod revisions;
+pub(crate) mod rollouts;
 mod runtimes;
 pub(crate) mod scaling;
 mod served_by;
 mod service;
+pub(crate) mod shadows;
 mod sources;
 mod templates;
 mod traffic;
@@ -40,6 +42,7 @@ use crate::usage::LoadQueue;
 use pods::Replicas;
 use residency::Residency;
 use revisions::SERVICE_LABEL;
+use rollouts::Rollouts;
 use runtimes::Candidate;
 use scaling::{Decisions, Known, Now, Scaled, Scaler, hpa};
 pub use served_by::Programs;
@@ -95,6 +98,7 @@ pub struct Controller {
     version: u64,
     retries: BTreeMap<RevisionId, Retry>,
     scaler: Scaler,
+    rollouts: Rollouts,
     has_published: bool,
     /// What the round is to write, with the service it is about.
     pending: Vec<(ServiceId, Write)>,
@@ -138,6 +142,7 @@ impl Controller {
             residency: Residency::default(),
             version: 0,
             retries: BTreeMap::new(),
+            rollouts: Rollouts::default(),
             has_published: false,
             pending: Vec::new(),
         }
@@ -164,6 +169,7 @@ impl Controller {
                 () = self.observed_changed.notified() => {}
                 () = sleep(self.next_retry()) => {}
                 () = sleep(self.scaler.next_look(self.clock.monotonic())) => {}
+                () = sleep(self.rollouts.next_look()) => {}
                 () = self.config.loads.told() => {}
                 () = sleep(again) => {}
             }
@@ -178,6 +184,7 @@ impl Controller {
         dirty.extend(self.changed_observations());
         dirty.extend(self.due_retries());
         dirty.extend(self.due_scaling());
+        dirty.extend(self.due_rollouts());
         let mut again = BTreeSet::new();
         let before = self.plan.clone();
         let runtimes = self.runtimes();
@@ -397,6 +404,7 @@ impl Controller {
                 runtimes,
                 programs: &self.config.programs,
                 attempts: &attempts,
+                course: self.rollouts.of(id),
                 base_url: &self.config.base_url,
                 now: self.clock.unix_time(),
             },

@@ -201,6 +201,11 @@ mod tests {
                 tags: vec!["prev".to_owned()],
             }],
             sticky: Some(coracle_serving::Sticky::Cookie("id".to_owned())),
+            shadow: Some(coracle_serving::ShadowSettings {
+                service: "next".to_owned(),
+                percent: 10,
+                kept: coracle_serving::ShadowKept::Requests,
+            }),
         };
         let service = ServiceId {
             namespace: "n".to_owned(),

@@ -8,6 +8,8 @@ use coracle_serving::{LoadReport, RevisionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::controller::rollouts::Watched;
+
 /// What a revision used during some time.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Usage {
@@ -34,6 +36,7 @@ pub struct UsageReport {
 pub struct LoadQueue {
     reports: Mutex<VecDeque<(Duration, LoadReport)>>,
     told: Notify,
+    watched: Mutex<Watched>,
 }
 
 /// The most reports that are kept; what is older says nothing about now.
@@ -42,6 +45,7 @@ const REPORTS_MAX: usize = 128;
 impl LoadQueue {
     /// Takes a report that came at `now`, on the monotonic clock.
     pub fn push(&self, now: Duration, report: LoadReport) {
+        self.watched().take(&report);
         let mut reports = self.reports();
         if reports.len() == REPORTS_MAX {
             reports.pop_front();
@@ -56,6 +60,11 @@ impl LoadQueue {
 
     fn reports(&self) -> MutexGuard<'_, VecDeque<(Duration, LoadReport)>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what the revisions have done that rollouts are about.
+    pub(crate) fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until something comes while nothing was there.

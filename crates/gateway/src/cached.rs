@@ -8,6 +8,7 @@ use coracle_tensor::Tensor;
 
 use crate::codec::{Codec, Encoded};
 use crate::infer::{Calls, Decoded, Failure};
+use crate::shadow::Answered;
 
 /// Where an answer is to be kept that was not there.
 #[derive(Debug)]
@@ -49,8 +50,13 @@ impl Calls {
         let elapsed = self.clock.monotonic().saturating_sub(started);
         let statistics = model.statistics();
         statistics.compute(Writer::Other, decoded.decode + elapsed);
+        let answered = match model.is_shadowed() {
+            true => Answered::of(ctx.signature, call, &outputs, decoded.decode + elapsed),
+            false => None,
+        };
         let answer = encoded.map(|encoded| Encoded {
             from_cache: true,
+            answered,
             ..encoded
         });
         Some(answer.map_err(Failure::from))

@@ -6,6 +6,7 @@ use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, grpc, t
 use coracle_serving::Protocol;
 use coracle_tensor::Tensor;
 
+use crate::shadow::Answered;
 use crate::spans::Phases;
 
 /// The form of a request, with what the head of the request says about it.
@@ -34,13 +35,15 @@ pub(crate) enum Codec {
 }
 
 /// An answer's body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Encoded {
     pub(crate) body: Vec<u8>,
     /// The length of the JSON where raw tensor data follows it.
     pub(crate) json_length: Option<usize>,
     /// Where its time went, if that is wanted.
     pub(crate) phases: Option<Box<Phases>>,
+    /// What it was made of, if a copy goes to a shadow.
+    pub(crate) answered: Option<Box<Answered>>,
     /// Whether the model was not run for it.
     pub(crate) from_cache: bool,
 }
@@ -121,6 +124,7 @@ impl Codec {
             body,
             json_length,
             phases: None,
+            answered: None,
             from_cache: false,
         })
     }

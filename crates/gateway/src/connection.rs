@@ -463,6 +463,7 @@ impl Handler {
                     Some(why) => Reply::failure(Code::Unavailable, &why),
                 })
             }
+            Route::Shadow(form) => self.shadow(asked, *form),
             Route::Metrics
             | Route::V2Model(_)
             | Route::V1Predict(_)

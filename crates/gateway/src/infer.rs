@@ -17,6 +17,7 @@ use coracle_tensor::Tensor;
 use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
 use crate::payload::{self, PayloadLog, Recording};
+use crate::shadow::{Answered, Shadows};
 use crate::shared_memory::SharedMemory;
 use crate::spans::{InferenceSlot, Inferred, Phases};
 use crate::trace::Trace;
@@ -36,6 +37,8 @@ pub(crate) struct Calls {
     pub(crate) shared_memory: Arc<SharedMemory>,
     /// Where requests and answers are recorded, if they may be.
     pub(crate) payloads: Option<PayloadLog>,
+    /// Where copies of requests go.
+    pub(crate) shadows: Shadows,
     /// Whether it is wanted where the time of each call went.
     pub(crate) traces: bool,
 }
@@ -164,6 +167,10 @@ impl Calls {
             recording.request(&request.codec, &request.body);
             (recording, request.codec.clone())
         });
+        let begun = match model.is_shadowed() {
+            true => self.shadows.begin(model, &request),
+            false => None,
+        };
         let arrived = request.arrived;
         let clock = self.clock.as_ref();
         let in_flight = model.statistics().start(self.worker, arrived, clock);
@@ -195,6 +202,13 @@ impl Calls {
         }
         if let Some((recording, codec)) = recorded {
             recording.response(&codec, &result);
+        }
+        if let Some(begun) = begun {
+            let answer = match &mut result {
+                Ok(encoded) => Ok(encoded.answered.take()),
+                Err(failure) => Err(failure.code),
+            };
+            self.shadows.finish(*begun, model, answer);
         }
         result
     }
@@ -369,6 +383,10 @@ impl Calls {
         let mut encoded = codec.encode(&ctx, call, outputs)?;
         let ended = self.clock.monotonic();
         let encode = ended.saturating_sub(started);
+        if model.is_shadowed() {
+            let elapsed = decode + ran.elapsed;
+            encoded.answered = Answered::of(ctx.signature, call, outputs, elapsed);
+        }
         encoded.phases = self.traces.then(|| {
             Box::new(Phases {
                 arrived,

@@ -32,6 +32,7 @@ mod respond;
 mod route;
 mod scope;
 mod server;
+mod shadow;
 mod shared_memory;
 mod spans;
 mod terms;

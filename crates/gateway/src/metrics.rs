@@ -15,11 +15,13 @@ impl Handler {
     /// Answers with the metrics.
     pub(crate) async fn metrics(&self, table: &ModelTable, headers: &HeaderMap) -> Reply {
         let exposition = exposition(headers);
+        let shadows = self.calls.shadows.figures();
         let metrics = MetricsText {
             table,
             http: &self.shared.http,
             exports: &self.shared.exports,
             budget: self.shared.budget.as_deref(),
+            shadows: &shadows,
             ready: self.shared.ready.load(Ordering::Acquire),
             version: &self.shared.version,
             exposition,

@@ -30,6 +30,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const PAGE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
 
@@ -47,6 +48,8 @@ pub(crate) struct Reply {
 enum Kind {
     Json,
     Metrics(Exposition),
+    /// A page for people.
+    Page,
     /// So many bytes of JSON, then raw tensor data.
     Binary(usize),
     /// Says which methods there are.
@@ -109,6 +112,14 @@ impl Reply {
     pub(crate) fn metrics(text: String, exposition: Exposition) -> Self {
         Self {
             kind: Kind::Metrics(exposition),
+            ..Self::json(text.into_bytes())
+        }
+    }
+
+    /// Returns a page.
+    pub(crate) fn page(text: String) -> Self {
+        Self {
+            kind: Kind::Page,
             ..Self::json(text.into_bytes())
         }
     }
@@ -178,6 +189,7 @@ impl Reply {
                 Kind::Metrics(Exposition::Prometheus) => METRICS,
                 Kind::Metrics(Exposition::OpenMetrics) => OPEN_METRICS,
                 Kind::Binary(_) => BINARY,
+                Kind::Page => PAGE,
                 _ => JSON,
             },
         );
@@ -190,7 +202,7 @@ impl Reply {
             headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
         }
         match self.kind {
-            Kind::Json | Kind::Metrics(_) => {}
+            Kind::Json | Kind::Metrics(_) | Kind::Page => {}
             Kind::Binary(json_length) => {
                 drop(headers.insert(JSON_LENGTH, HeaderValue::from(json_length)));
             }

@@ -43,8 +43,17 @@ pub(crate) enum Route<'a> {
     V2ModelReady(Named<'a>),
     /// `POST /v2/models/M[/versions/V]/infer`
     V2Infer(Named<'a>),
+    /// `GET /shadow`, or `/shadow/page` for people
+    Shadow(ShadowForm),
     /// One of Triton's extensions of V2.
     Extension(Extension<'a>),
+}
+
+/// How the comparison with a shadow is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShadowForm {
+    Json,
+    Page,
 }
 
 /// What one of Triton's extensions of V2 is asked for.
@@ -165,6 +174,8 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("healthz", []) => Route::Healthz,
         ("readyz", []) => Route::Readyz,
         ("metrics", []) => Route::Metrics,
+        ("shadow", []) => Route::Shadow(ShadowForm::Json),
+        ("shadow", ["page"]) => Route::Shadow(ShadowForm::Page),
         ("v1", ["models"]) => Route::V1Models,
         ("v1", ["models", model]) => return v1_model(model, None),
         ("v1", ["models", model, "metadata"]) => Route::V1Metadata(named(model, None)?),

@@ -26,6 +26,7 @@ use crate::log::Log;
 use crate::model_control::ModelControl;
 use crate::outlets::{OutletConfig, Outlets};
 use crate::request_id::RequestIds;
+use crate::shadow::Shadows;
 use crate::shared_memory::SharedMemory;
 use crate::transport::serve_connection;
 use crate::whole::Dates;
@@ -160,6 +161,11 @@ impl Server {
             ..self.config.shared(clock)
         });
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
+        let shadows = Shadows::new(
+            Arc::clone(&table),
+            Arc::clone(&shared.clock),
+            self.config.limits.elements_max,
+        );
         let limits = PoolLimits {
             n_threads: self.config.n_pool_threads,
             calls_max: self.config.limits.pool_calls_max,
@@ -183,6 +189,7 @@ impl Server {
                 shared: Arc::clone(&shared),
                 table: Arc::clone(&table),
                 shared_memory: Arc::clone(&shared_memory),
+                shadows: shadows.clone(),
                 pool: Arc::clone(&pool),
                 outlets: outlets.clone(),
                 log: log.clone(),
@@ -349,6 +356,7 @@ struct Worker {
     shared: Arc<Shared>,
     table: Arc<SharedTable>,
     shared_memory: Arc<SharedMemory>,
+    shadows: Shadows,
     pool: Arc<ComputePool>,
     outlets: Outlets,
     log: Log,
@@ -388,6 +396,7 @@ impl Worker {
                 pool: self.pool,
                 worker: self.index,
                 shared_memory: self.shared_memory,
+                shadows: self.shadows,
                 payloads: self.outlets.payloads,
                 traces: self.outlets.tracer.is_some(),
             },

@@ -27,7 +27,9 @@ use crate::plan::{
 use crate::process::{ProcessOrder, ProcessRunner, ProcessState};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::route::{Route, RouteTarget};
-use crate::{LoadPhases, LoadedModel, MemoryBudget, ModelTable, ServedModel, SharedTable};
+use crate::{
+    LoadPhases, LoadedModel, MemoryBudget, ModelTable, ServedModel, ShadowTap, SharedTable,
+};
 
 /// Fetches and loads revisions; called from several threads.
 pub trait Loader: Send + Sync {
@@ -692,7 +694,13 @@ impl Follower {
                 None => return None,
             }
         }
-        Route::try_new(targets, planned.sticky.clone())
+        let route = Route::try_new(targets, planned.sticky.clone())?;
+        let settings = planned.shadow.clone();
+        let tap = settings.map(|settings| Arc::new(ShadowTap::new(id.clone(), settings)));
+        for target in route.targets() {
+            target.model.set_shadow(tap.clone());
+        }
+        Some(route)
     }
 
     fn report(&self) {

@@ -34,6 +34,7 @@ mod response_cache;
 mod revision_log;
 mod route;
 mod served_model;
+mod shadow;
 mod statistics;
 mod version;
 mod warm_up;
@@ -48,7 +49,7 @@ pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
 pub use http_statistics::HttpStatistics;
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
-pub use load::{LoadReport, LoadSampler, RevisionLoad};
+pub use load::{LatencyCounts, LoadReport, LoadSampler, RevisionLoad, latency_bounds};
 pub use loaded_model::{LoadPhases, LoadedModel};
 pub use metric::{Exposition, Metric, MetricKind, MetricsText};
 pub use model_table::{DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};
@@ -70,6 +71,7 @@ pub use response_cache::{CacheKey, CacheSettings, CacheTotals, ResponseCache};
 pub use revision_log::{LogSource, RevisionLog, log_path, replica_log_path, set_aside_path};
 pub use route::{Route, RouteTarget};
 pub use served_model::{Lease, ModelCall, ProcessLease, ServedModel, TellHealth, Wake};
+pub use shadow::{ShadowFigures, ShadowKept, ShadowSettings, ShadowTap};
 pub use statistics::{InFlight, ModelStatistics, Outcome, Protocol};
 pub use version::{
     IdleReason, IdleVersion, VersionPolicy, VersionSets, VersionStatus, VersionStep, next_step,

@@ -7,9 +7,18 @@ use std::time::Duration;
 use coracle_base::Clock;
 use serde::{Deserialize, Serialize};
 
-use crate::histogram::TIME_BOUNDS;
+use crate::histogram::{N_TIME_BUCKETS, TIME_BOUNDS};
 use crate::plan::RevisionId;
 use crate::{ServedModel, SharedTable};
+
+/// Calls by how long they took.
+pub type LatencyCounts = [u64; N_TIME_BUCKETS];
+
+/// Returns the times by which calls are counted in [`LatencyCounts`].
+#[must_use]
+pub fn latency_bounds() -> [Duration; N_TIME_BUCKETS - 1] {
+    TIME_BOUNDS.map(|bound| Duration::from_nanos(bound.value))
+}
 
 /// What a revision did during a window.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -20,6 +29,12 @@ pub struct RevisionLoad {
     pub n_started: u64,
     /// The number of calls that ended.
     pub n_finished: u64,
+    /// Those of them that failed, by whosever fault.
+    #[serde(default)]
+    pub n_failed: u64,
+    /// Calls that ended, by how long they took: up to each of [`latency_bounds`], and beyond the last.
+    #[serde(default)]
+    pub latency: LatencyCounts,
     /// The time of processors that its calls took.
     pub compute: Duration,
     /// The memory that its model holds.
@@ -45,6 +60,7 @@ struct Counters {
     flow_ns: u64,
     n_started: u64,
     n_finished: u64,
+    n_failed: u64,
     compute: Duration,
     latency: Vec<u64>,
 }
@@ -56,6 +72,7 @@ impl Counters {
             flow_ns: statistics.flow_ns(now),
             n_started: statistics.started(),
             n_finished: statistics.finished(),
+            n_failed: statistics.ended()[1].0,
             compute: statistics.compute_time(),
             latency: statistics.latency().buckets,
         }
@@ -133,14 +150,20 @@ fn load_between(
         let n_before = before.latency.get(index).copied().unwrap_or(0);
         count.saturating_sub(n_before)
     });
+    let mut latency = LatencyCounts::default();
+    for (count, grown) in latency.iter_mut().zip(grown) {
+        *count = grown;
+    }
     RevisionLoad {
         concurrency: flow_ns as f64 / window.as_nanos() as f64,
         n_started: after.n_started.saturating_sub(before.n_started),
         n_finished: after.n_finished.saturating_sub(before.n_finished),
+        n_failed: after.n_failed.saturating_sub(before.n_failed),
+        latency,
         compute: after.compute.saturating_sub(before.compute),
         memory_bytes: model.memory_bytes(),
         n_waiting: u64::try_from(model.n_waiting()).unwrap_or(u64::MAX),
-        latency_p99: p99(&grown.collect::<Vec<u64>>()),
+        latency_p99: p99(&latency),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod budget;
 mod cache;
+mod shadow;
 mod text;
 
 pub use text::{Exposition, MetricsText};
@@ -59,6 +60,12 @@ pub enum Metric {
     ResponseCacheEvictions,
     /// The memory of kept answers, by model.
     ResponseCacheBytes,
+    /// Copies of requests for shadows, by how they ended.
+    ShadowRequests,
+    /// How often a shadow's labels are those that were given.
+    ShadowAgreement,
+    /// How far a shadow's numbers are distributed otherwise.
+    ShadowDrift,
     /// The bound on the memory of all models.
     MemoryBudget,
     /// What of it is used.
@@ -120,7 +127,7 @@ impl MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 45] = [
         Self::Requests,
         Self::RequestDuration,
         Self::QueueDuration,
@@ -146,6 +153,9 @@ impl Metric {
         Self::ResponseCacheMisses,
         Self::ResponseCacheEvictions,
         Self::ResponseCacheBytes,
+        Self::ShadowRequests,
+        Self::ShadowAgreement,
+        Self::ShadowDrift,
         Self::MemoryBudget,
         Self::MemoryBudgetUsed,
         Self::ModelsResident,
@@ -194,6 +204,9 @@ impl Metric {
             Self::ResponseCacheMisses => "coracle_response_cache_misses_total",
             Self::ResponseCacheEvictions => "coracle_response_cache_evictions_total",
             Self::ResponseCacheBytes => "coracle_response_cache_bytes",
+            Self::ShadowRequests => "coracle_shadow_requests_total",
+            Self::ShadowAgreement => "coracle_shadow_label_agreement_ratio",
+            Self::ShadowDrift => "coracle_shadow_stability_index",
             Self::MemoryBudget => "coracle_memory_budget_bytes",
             Self::MemoryBudgetUsed => "coracle_memory_budget_used_bytes",
             Self::ModelsResident => "coracle_models_resident",
@@ -234,6 +247,7 @@ impl Metric {
             | Self::ResponseCacheHits
             | Self::ResponseCacheMisses
             | Self::ResponseCacheEvictions
+            | Self::ShadowRequests
             | Self::ModelEvictions
             | Self::ModelLoads
             | Self::ModelLoadFailures
@@ -261,6 +275,8 @@ impl Metric {
             | Self::ModelDecodeCost
             | Self::ModelRunCost
             | Self::ResponseCacheBytes
+            | Self::ShadowAgreement
+            | Self::ShadowDrift
             | Self::MemoryBudget
             | Self::MemoryBudgetUsed
             | Self::ModelsResident
@@ -283,6 +299,9 @@ impl Metric {
             | Self::PayloadsWaiting
             | Self::Spans
             | Self::SpansLost
+            | Self::ShadowRequests
+            | Self::ShadowAgreement
+            | Self::ShadowDrift
             | Self::MemoryBudget
             | Self::MemoryBudgetUsed
             | Self::ModelsResident
@@ -368,6 +387,13 @@ impl Metric {
             Self::ResponseCacheMisses => "Inference calls whose answer was kept after a run.",
             Self::ResponseCacheEvictions => "Kept answers that went to make room for others.",
             Self::ResponseCacheBytes => "Memory of kept answers and of what they are found by.",
+            Self::ShadowRequests => "Copies of requests for a shadow, by how they ended.",
+            Self::ShadowAgreement => {
+                "Share of rows in which a shadow gave the label that was given, by output."
+            }
+            Self::ShadowDrift => {
+                "Population stability index of a shadow's numbers, by column of an output."
+            }
             Self::MemoryBudget => "The bound on the memory of all loaded models together.",
             Self::MemoryBudgetUsed => "Memory of all loaded models and of loads under way.",
             Self::ModelsResident => "Models in memory, of the memory budget.",

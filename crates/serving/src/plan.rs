@@ -12,6 +12,7 @@ use crate::PayloadLogging;
 use crate::batch::BatchSettings;
 use crate::process::{ProcessSpec, ProcessState};
 use crate::response_cache::CacheSettings;
+use crate::shadow::ShadowSettings;
 
 /// A revision's name within its namespace; unique over time.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -175,6 +176,9 @@ pub struct PlannedRoute {
     /// What keeps a caller with one target; without it requests are spread evenly.
     #[serde(default)]
     pub sticky: Option<Sticky>,
+    /// Who gets copies of the requests; `None` for nobody.
+    #[serde(default)]
+    pub shadow: Option<ShadowSettings>,
 }
 
 /// What of a request decides which target takes it: equal values go to the same target for as long as the split

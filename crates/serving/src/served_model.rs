@@ -23,7 +23,8 @@ use crate::process::Endpoints;
 use crate::response_cache::{CacheSettings, ResponseCache};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::{
-    CallCost, ModelStatistics, Outcome, PayloadLogging, Priority, Protocol, VersionStatus,
+    CallCost, ModelStatistics, Outcome, PayloadLogging, Priority, Protocol, ShadowTap,
+    VersionStatus,
 };
 
 /// What wakes a model that was let go of.
@@ -54,6 +55,9 @@ pub struct ServedModel {
     response_cache: OnceLock<ResponseCache>,
     admission: Admission,
     wake: Option<Wake>,
+    /// Whether copies of its requests are taken: all that a request without them looks at.
+    is_shadowed: AtomicBool,
+    shadow: ArcSwapOption<ShadowTap>,
     /// Nothing will load it again.
     is_retired: AtomicBool,
     timeout: Option<Duration>,
@@ -168,6 +172,8 @@ impl ServedModel {
             response_cache: OnceLock::new(),
             admission: Admission::new(),
             wake: None,
+            is_shadowed: AtomicBool::new(false),
+            shadow: ArcSwapOption::empty(),
             is_retired: AtomicBool::new(false),
             timeout: None,
             payloads: None,
@@ -344,6 +350,25 @@ impl ServedModel {
     #[must_use]
     pub fn response_cache(&self) -> Option<&ResponseCache> {
         self.response_cache.get()
+    }
+
+    /// Takes copies of its requests there from now on; with `None`, nowhere.
+    pub fn set_shadow(&self, tap: Option<Arc<ShadowTap>>) {
+        let is_shadowed = tap.is_some();
+        self.shadow.store(tap);
+        self.is_shadowed.store(is_shadowed, Ordering::Release);
+    }
+
+    /// Tells whether copies of its requests are taken.
+    #[must_use]
+    pub fn is_shadowed(&self) -> bool {
+        self.is_shadowed.load(Ordering::Relaxed)
+    }
+
+    /// Returns where copies of its requests are taken, if they are.
+    #[must_use]
+    pub fn shadow(&self) -> Option<Arc<ShadowTap>> {
+        self.shadow.load_full()
     }
 
     /// Lets go of the model; calls that run end on it, later ones wake it.

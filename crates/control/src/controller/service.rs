@@ -28,9 +28,11 @@ use self::refused::{refused, stopped};
 use super::caching;
 use super::conditions::{Conditions, Verdict};
 use super::revisions::{self, Revision, STABLE, canary_track};
+use super::rollouts::Course;
 use super::runtimes::Candidate;
 use super::scaling::{self, Scaling};
 use super::served_by::{Finder, Programs, Refusal};
+use super::shadows;
 use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
@@ -45,6 +47,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) programs: &'a Programs,
     /// The tries to load each revision that failed before.
     pub(crate) attempts: &'a BTreeMap<RevisionId, u32>,
+    /// How its newest revision comes to take its requests, if a rollout says so.
+    pub(crate) course: Option<&'a Course>,
     /// Where the gateway is, such as `http://localhost:8080`.
     pub(crate) base_url: &'a str,
     pub(crate) now: Duration,
@@ -256,7 +260,11 @@ impl View<'_> {
         rollout.previous = rollout.previous.filter(|name| self.exists(name));
         let shares = match &self.templates.canaries {
             Canaries::Revisions(percent) => {
-                rollout.percent = *percent;
+                let newest = &rollout.latest_created;
+                let course = self.around.course;
+                rollout.percent = percent.or_else(|| {
+                    course.and_then(|course| course.percent(newest, rollout.rolled_out.as_deref()))
+                });
                 rollout.shares()
             }
             Canaries::Block(_, percent) => {
@@ -315,7 +323,13 @@ impl View<'_> {
             }
         }
         let sticky = object::text(self.service, "annotations", STICKY).and_then(sticky);
-        (!targets.is_empty()).then_some(PlannedRoute { targets, sticky })
+        // Validation has seen it.
+        let shadow = shadows::read(self.service).ok().flatten();
+        (!targets.is_empty()).then_some(PlannedRoute {
+            targets,
+            sticky,
+            shadow,
+        })
     }
 
     fn settle(&self, runtime: Option<&Candidate>) -> Outcome {

@@ -10,7 +10,7 @@ use super::access;
 use super::definitions;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
-use crate::controller::{caching, scaling};
+use crate::controller::{caching, rollouts, scaling, shadows};
 use crate::failure::Failure;
 use crate::object;
 use crate::store::Store;
@@ -227,7 +227,12 @@ pub(crate) fn check_rules(
             |why: String| Failure::denied("inferenceservice.kserve-webhook-server.validator", &why);
         validation::inference_service(old, object).map_err(|why| denied(why.to_string()))?;
         caching::read(object).map_err(denied)?;
+        shadows::read(object).map_err(denied)?;
         return scaling::check(object).map_err(|why| denied(why.to_string()));
+    }
+    if *kind == kind::ROLLOUT {
+        let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
+        return rollouts::check(object).map_err(denied);
     }
     if *kind == kind::SERVING_RUNTIME || *kind == kind::CLUSTER_SERVING_RUNTIME {
         return check_runtime(store, kind, object);

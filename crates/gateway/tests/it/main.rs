@@ -20,6 +20,7 @@ mod observe;
 mod ports;
 mod refusals;
 mod routes;
+mod shadow;
 mod tfs;
 mod tfs_grpc;
 mod upstream;

@@ -128,6 +128,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
             PlannedRoute {
                 targets: shares.iter().map(target).collect(),
                 sticky: None,
+                shadow: None,
             },
         );
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coracle_base::VersionState;
 
-use super::{Metric, MetricKind, budget, cache};
+use super::{Metric, MetricKind, budget, cache, shadow};
 use crate::exemplar::Exemplar;
 use crate::histogram::{Bound, HistogramTotals, ROW_BOUNDS, TIME_BOUNDS};
 use crate::inference_counters::Phase;
@@ -14,7 +14,7 @@ use crate::served_model::escape;
 use crate::statistics::{outcome_label, outcomes};
 use crate::{
     ExportCounters, ExportLoss, ExportStatistics, HttpStatistics, LoadPhases, MemoryBudget,
-    ModelTable, Protocol, Rejection, ServedModel, VersionStatus,
+    ModelTable, Protocol, Rejection, ServedModel, ShadowFigures, VersionStatus,
 };
 
 /// A text format for metrics.
@@ -37,6 +37,8 @@ pub struct MetricsText<'a> {
     pub exports: &'a ExportStatistics,
     /// The memory budget, where there is one.
     pub budget: Option<&'a MemoryBudget>,
+    /// What services with shadows come to.
+    pub shadows: &'a [ShadowFigures],
     /// Whether the server takes requests.
     pub ready: bool,
     /// The version of the program.
@@ -123,6 +125,7 @@ impl MetricsText<'_> {
             Metric::Spans => self.exports.spans.sent(),
             Metric::SpansLost => return lost(name, &self.exports.spans, text),
             _ => {
+                shadow::samples(metric, self.shadows, text);
                 if let Some(budget) = self.budget {
                     budget::samples(metric, budget, text);
                 }
@@ -372,6 +375,7 @@ mod tests {
             http: &HttpStatistics::new(1),
             exports: &ExportStatistics::default(),
             budget: None,
+            shadows: &[],
             ready: true,
             version: "1.2.3",
             exposition,

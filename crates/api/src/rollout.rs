@@ -1,0 +1,136 @@
+//! Rollout (serving.coracle.dev/v1alpha1): how new revisions of an InferenceService come to take its requests.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How new revisions of an InferenceService come to take its requests.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutSpec")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutSpec {
+    /// The InferenceService, of the same namespace.
+    pub inference_service: String,
+    /// The stages, in order; after the last the new revision takes all requests. Without any: 5, 25 and 50 percent, for five minutes each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Vec<RolloutStep>>,
+    /// What the new revision must live up to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<RolloutAnalysis>,
+    /// Whether no stage ends for the time being; a new revision that is worse goes back all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+}
+
+/// A stage of a rollout.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutStep")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStep {
+    /// The new revision's share of the requests, 1 to 99, above the one before.
+    pub percent: i32,
+    /// How long the stage lasts at least, such as 30s, 10m or 1h. Default: no longer than its requests take to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+}
+
+/// What the new revision must live up to, beside the one that serves.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutAnalysis")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutAnalysis {
+    /// The most probable that a revision that is not worse goes back on the evidence. Default: 0.01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Requests that the new revision must have had in a stage before it goes on. Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_min: Option<i64>,
+    /// How many times the rate of the revision that serves is still no regression, at least 1. Default: 1.25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_tolerated: Option<f64>,
+    /// By how much the rate of errors may be higher. Default: 0.005.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_rate_margin: Option<f64>,
+    /// The percentile of latency that is watched, 50 to 99. Default: 99.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_percentile: Option<i32>,
+    /// What is slow, such as 50ms. Default: what the percentile of the revision that serves was when the rollout began. Rounded up to a
+    /// bound of the histogram of latencies (1, 2.5, 5, 10 ms and so on).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_max: Option<String>,
+    /// How long a stage may last beyond its duration before the new revision goes back for want of a result. Default: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+}
+
+/// How a rollout stands.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutStatus")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// Waiting, Idle, Progressing, Paused, Promoted or RolledBack.
+    #[serde(default)]
+    pub phase: String,
+    /// Why, in a sentence with the numbers.
+    #[serde(default)]
+    pub message: String,
+    /// The number of the stage, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<i32>,
+    /// The new revision's share of the requests, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<i32>,
+    /// The revision that serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_revision: Option<String>,
+    /// The revision on trial, or the last one that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_revision: Option<String>,
+    /// How each comparison stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<RolloutCheck>,
+    /// What a control process that is started anew goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RolloutProgress>,
+    /// The generation of the object that this state is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// How a comparison stands.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutCheck")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutCheck {
+    /// What is compared: errors or latency.
+    pub name: String,
+    /// Passed, Doubtful, Failed or TooFew.
+    pub state: String,
+    /// The rate of the revision that serves, in this stage.
+    pub stable: f64,
+    /// The new revision's.
+    pub canary: f64,
+    /// The evidence of a regression, over the whole rollout: 1 is none.
+    pub evidence: f64,
+    /// The evidence from which on it is believed.
+    pub needed: f64,
+}
+
+/// A rollout in the middle of a stage.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutProgress")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutProgress {
+    /// When the stage began, in ms since 1970.
+    pub step_began_ms: u64,
+    /// What took longer than so many ns is slow; absent if nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_ns: Option<u64>,
+    /// Requests of this stage, errors and slow ones, of the revision that serves.
+    pub stable: [u64; 3],
+    /// The new revision's.
+    pub canary: [u64; 3],
+    /// The logarithms of the likelihood ratios of errors.
+    pub errors: Vec<f64>,
+    /// Those of slow requests.
+    pub slowness: Vec<f64>,
+}

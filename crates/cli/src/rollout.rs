@@ -1,0 +1,106 @@
+//! `coracle rollout`: how a rollout stands, and what people want of it.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use crate::Environment;
+use crate::args::ServiceArguments;
+use crate::client::{Client, Request, accepted};
+
+const GROUP: &str = "/apis/serving.coracle.dev/v1alpha1";
+const COMMAND: &str = "serving.coracle.dev/rollout";
+
+/// See and steer a Rollout, by which new revisions of an InferenceService come to take its requests.
+///
+/// NAME is the Rollout's.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutCommand {
+    /// Print how it stands, with every comparison
+    Status(ServiceArguments),
+    /// Let no stage end for the time being; a new revision that is worse goes back all the same
+    Pause(ServiceArguments),
+    /// Let stages end again
+    Resume(ServiceArguments),
+    /// Go to the next stage at once
+    Skip(ServiceArguments),
+    /// Go back to the revision that serves
+    Abort(ServiceArguments),
+    /// Give the new revision all requests
+    Promote(ServiceArguments),
+    /// Try a revision again that went back
+    Retry(ServiceArguments),
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow::Result<()> {
+    let paused = |is_paused: bool| Some(json!({"spec": {"paused": is_paused}}));
+    let at_once = |command: &str| Some(json!({"metadata": {"annotations": {COMMAND: command}}}));
+    let (arguments, patch) = match command {
+        RolloutCommand::Status(arguments) => (arguments, None),
+        RolloutCommand::Pause(arguments) => (arguments, paused(true)),
+        RolloutCommand::Resume(arguments) => (arguments, paused(false)),
+        RolloutCommand::Skip(arguments) => (arguments, at_once("skip")),
+        RolloutCommand::Abort(arguments) => (arguments, at_once("abort")),
+        RolloutCommand::Promote(arguments) => (arguments, at_once("promote")),
+        RolloutCommand::Retry(arguments) => (arguments, at_once("retry")),
+    };
+    let ServiceArguments {
+        name,
+        namespace,
+        state,
+    } = arguments;
+    let client = Client::connect(state, environment)?;
+    let path = format!("{GROUP}/namespaces/{namespace}/rollouts/{name}");
+    let Some(patch) = patch else {
+        let rollout = client.get(&path);
+        let rollout = rollout.with_context(|| {
+            format!("in namespace {namespace} (`kubectl get rollouts -A` lists all)")
+        })?;
+        return print(&rollout);
+    };
+    let (status, answer) = client.send(&Request {
+        method: "PATCH",
+        path: &format!("{path}?fieldManager=coracle"),
+        accept: "",
+        content_type: "application/merge-patch+json",
+        body: &patch.to_string(),
+    })?;
+    accepted(status, answer)?;
+    writeln!(std::io::stdout(), "{namespace}/{name} told")?;
+    Ok(())
+}
+
+fn print(rollout: &Value) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    let status = &rollout["status"];
+    let text = |field: &str| status[field].as_str().unwrap_or("-").to_owned();
+    writeln!(
+        out,
+        "service   {}",
+        rollout["spec"]["inferenceService"].as_str().unwrap_or("-")
+    )?;
+    writeln!(out, "phase     {}", text("phase"))?;
+    writeln!(out, "stable    {}", text("stableRevision"))?;
+    writeln!(out, "canary    {}", text("canaryRevision"))?;
+    if let (Some(step), Some(percent)) = (status["step"].as_i64(), status["percent"].as_i64()) {
+        writeln!(out, "step      {step}, {percent} %")?;
+    }
+    writeln!(out, "message   {}", text("message"))?;
+    for check in status["checks"].as_array().into_iter().flatten() {
+        let rate = |field: &str| check[field].as_f64().unwrap_or_default() * 100.0;
+        writeln!(
+            out,
+            "{:<9} {}: {:.2} % of the canary, {:.2} % of the stable revision (evidence {:.3}, needed {:.0})",
+            check["name"].as_str().unwrap_or_default(),
+            check["state"].as_str().unwrap_or_default(),
+            rate("canary"),
+            rate("stable"),
+            check["evidence"].as_f64().unwrap_or_default(),
+            check["needed"].as_f64().unwrap_or_default()
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! `coracle shadow`: what the shadow of a service would have changed, in a terminal.
+
+use std::io::{Read as _, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::Environment;
+use crate::args::ServiceArguments;
+use crate::client::Client;
+use crate::objects;
+
+/// How long the gateway may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Lines of a matrix, and requests, that are printed.
+const LINES_MAX: usize = 12;
+
+/// Compare a service with its shadow.
+///
+/// The annotation `serving.coracle.dev/shadow: NAME` of an InferenceService sends copies of its requests to the InferenceService NAME; nobody
+/// gets their answers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShadowCommand {
+    /// Print how the shadow's answers differ from those that were given
+    Report(ReportArguments),
+}
+
+/// Which report, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    #[command(flatten)]
+    service: ServiceArguments,
+
+    /// Print all of it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &ShadowCommand, environment: &Environment) -> anyhow::Result<()> {
+    let ShadowCommand::Report(arguments) = command;
+    let ServiceArguments {
+        name,
+        namespace,
+        state,
+    } = &arguments.service;
+    let client = Client::connect(state, environment)?;
+    let service = objects::find(&client, namespace, name)?;
+    let url = service["status"]["url"].as_str();
+    let url = url.with_context(|| format!("{namespace}/{name} is not served yet"))?;
+    let answer = get(&format!("{url}/shadow"))?;
+    let report = &answer["shadows"][0];
+    let mut out = std::io::stdout();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(report)?)?;
+        return Ok(());
+    }
+    print(report, &mut out)?;
+    writeln!(out, "\nas a page: {url}/shadow/page")?;
+    Ok(())
+}
+
+/// Gets JSON of the gateway, which speaks HTTP on this machine.
+fn get(url: &str) -> anyhow::Result<Value> {
+    let rest = url.strip_prefix("http://");
+    let rest = rest.with_context(|| format!("{url} is no http:// URL"))?;
+    let (host, path) = rest
+        .split_once('/')
+        .with_context(|| format!("{url} has no path"))?;
+    let exchange = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        write!(
+            stream,
+            "GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        )?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = exchange().with_context(|| format!("the gateway at {host} does not answer"))?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+    let body = body.context("the answer of the gateway is no HTTP")?;
+    let value: Value =
+        serde_json::from_str(body).context("the answer of the gateway is no JSON")?;
+    match value["error"].as_str() {
+        Some(error) => bail!("{error}"),
+        None => Ok(value),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn ms(value: &Value) -> String {
+    let ms = value.as_f64().map(|seconds| seconds * 1e3);
+    ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.3} ms"))
+}
+
+fn percent(value: &Value) -> String {
+    let percent = value.as_f64().map(|ratio| ratio * 100.0);
+    percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.2} %"))
+}
+
+/// Prints a report.
+fn print(report: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "{}/{} and its shadow {}",
+        text(&report["namespace"]),
+        text(&report["service"]),
+        text(&report["shadow"])
+    )?;
+    if report["lost"].as_u64() > Some(0) {
+        let lost = &report["lost"];
+        writeln!(
+            out,
+            "{lost} copies were lost: the shadow is slower than what comes"
+        )?;
+    }
+    for comparison in list(&report["comparisons"]) {
+        let shadow = match text(&comparison["shadow"]) {
+            "" => "no revision",
+            shadow => shadow,
+        };
+        writeln!(
+            out,
+            "\n{} and {shadow}: {} requests since {}",
+            text(&comparison["stable"]),
+            comparison["requests"],
+            text(&comparison["since"])
+        )?;
+        print_ends(comparison, out)?;
+        for output in list(&comparison["outputs"]) {
+            print_output(output, out)?;
+        }
+        print_worst(comparison, out)?;
+    }
+    Ok(())
+}
+
+fn print_ends(comparison: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    for one in list(&comparison["outcomes"]) {
+        if one["count"].as_u64() > Some(0) {
+            writeln!(out, "  {:<14} {}", text(&one["name"]), one["count"])?;
+        }
+    }
+    for one in list(&comparison["failures"]) {
+        writeln!(
+            out,
+            "  failed {} times: {}",
+            one["count"],
+            text(&one["name"])
+        )?;
+    }
+    for name in ["stable", "shadow"] {
+        let latency = &comparison["latency"][name];
+        writeln!(
+            out,
+            "  {name:<14} p50 {}, p95 {}, p99 {} to decode and run",
+            ms(&latency["p50Seconds"]),
+            ms(&latency["p95Seconds"]),
+            ms(&latency["p99Seconds"])
+        )?;
+    }
+    Ok(())
+}
+
+fn print_output(output: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "  output {}: {} of {} rows the same",
+        text(&output["name"]),
+        percent(&output["sameRatio"]),
+        output["rows"]
+    )?;
+    let labels = &output["labels"];
+    if labels.is_object() {
+        if let Some(kappa) = labels["cohensKappa"].as_f64() {
+            writeln!(out, "    Cohen's kappa {kappa:.4}")?;
+        }
+        for pair in list(&labels["confusion"]).iter().take(LINES_MAX) {
+            writeln!(
+                out,
+                "    {:>8}  given {}, shadow {}",
+                pair["count"].to_string(),
+                text(&pair["stable"]),
+                text(&pair["shadow"])
+            )?;
+        }
+    }
+    let numbers = &output["numbers"];
+    if numbers.is_object() {
+        writeln!(
+            out,
+            "    shadow minus stable: mean {}, deviation {}, farthest {}",
+            numbers["differenceMean"], numbers["differenceDeviation"], numbers["distanceMax"]
+        )?;
+        for (index, column) in list(&numbers["columns"]).iter().enumerate() {
+            writeln!(
+                out,
+                "    column {index}: PSI {:.4}, Kolmogorov-Smirnov {:.4} (p {:.3})",
+                column["stabilityIndex"].as_f64().unwrap_or_default(),
+                column["kolmogorovSmirnov"].as_f64().unwrap_or_default(),
+                column["pValue"].as_f64().unwrap_or_default()
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn print_worst(comparison: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    let worst = list(&comparison["worst"]);
+    if !worst.is_empty() {
+        writeln!(out, "  farthest apart:")?;
+    }
+    for far in worst.iter().take(LINES_MAX) {
+        writeln!(
+            out,
+            "    {} row {}: given {}, shadow {}  {}",
+            text(&far["output"]),
+            far["row"],
+            text(&far["stable"]),
+            text(&far["shadow"]),
+            text(&far["request"])
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! Rollouts: looks at every one whenever something may have changed, tells the services what share their newest revision gets, and shows
+//! how they stand.
+//!
+//! Expected flow: [`Controller::due_rollouts`] in every round, before the services are reconciled. Guarantees: a new revision of a service with a
+//! rollout gets no request before the rollout says so; a control process that is started anew goes on in the middle of a stage, with evidence
+//! that is two seconds old at most. Caveat: a rollout that is deleted leaves its service as if there had never been one: the newest revision
+//! takes all requests. The rules are in `course` and [`coracle_policy::rollout`].
+
+mod course;
+mod spec;
+mod totals;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_api::kind::{EVENT, INFERENCE_SERVICE, ROLLOUT};
+use coracle_api::rollout::{RolloutSpec, RolloutStatus};
+use coracle_serving::{RevisionId, ServiceId};
+use serde_json::{Value, json};
+
+use super::revisions::{self, STABLE};
+use super::{Controller, service};
+use crate::object;
+use crate::rest::rfc3339;
+use crate::store::{Key, Stored, Write};
+
+pub(crate) use course::Course;
+use course::{Command, Happened, Seen};
+pub(crate) use totals::Watched;
+
+/// What people want of a rollout at once: `skip`, `abort`, `promote` or `retry`; removed when it is done.
+const COMMAND: &str = "serving.coracle.dev/rollout";
+/// How often rollouts under way are looked at, if nothing else happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often numbers that drift are written.
+const SHOW_EVERY: Duration = Duration::from_secs(2);
+
+/// Every rollout, by its service.
+#[derive(Debug, Default)]
+pub(crate) struct Rollouts {
+    entries: BTreeMap<ServiceId, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The uid of the object.
+    uid: String,
+    course: Course,
+    /// The command that is done, but may not have been removed yet.
+    done: Option<String>,
+    /// When the status was written last, on the monotonic clock.
+    shown_at: Duration,
+}
+
+impl Rollouts {
+    /// Returns the rollout of a service.
+    pub(crate) fn of(&self, service: &ServiceId) -> Option<&Course> {
+        self.entries.get(service).map(|entry| &entry.course)
+    }
+
+    /// Returns how long it is to the next look; `None` if nothing changes by itself.
+    pub(crate) fn next_look(&self) -> Option<Duration> {
+        let mut entries = self.entries.values();
+        entries
+            .any(|entry| entry.course.is_under_way())
+            .then_some(LOOK_EVERY)
+    }
+}
+
+/// Checks a Rollout.
+///
+/// # Errors
+/// Says which field has which value, and what is allowed.
+pub(crate) fn check(rollout: &Value) -> Result<(), String> {
+    // One that cannot be read was refused by its schema.
+    if let Some(spec) = read_spec(rollout) {
+        spec::read(&spec)?;
+    }
+    match object::text(rollout, "annotations", COMMAND) {
+        Some(text) if Command::find(text).is_none() => Err(format!(
+            "annotation {COMMAND}: '{text}' is none of skip, abort, promote and retry"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn read_spec(rollout: &Value) -> Option<RolloutSpec> {
+    serde_json::from_value(rollout.get("spec")?.clone()).ok()
+}
+
+/// A rollout with the service that it is about.
+struct About {
+    rollout: Arc<Stored>,
+    spec: RolloutSpec,
+    service: Value,
+    id: ServiceId,
+}
+
+impl Controller {
+    /// Looks at every rollout; returns the services whose split it concerns.
+    pub(super) fn due_rollouts(&mut self) -> BTreeSet<ServiceId> {
+        let (stored, _) = self.store.list(&ROLLOUT, None);
+        let mut services = BTreeSet::new();
+        let mut there = BTreeSet::new();
+        let mut watched = BTreeSet::new();
+        for rollout in stored {
+            let Some(about) = self.about(rollout) else {
+                continue;
+            };
+            // The first by name decides.
+            if there.insert(about.id.clone()) {
+                self.look_at(&about, &mut watched, &mut services);
+            }
+        }
+        let gone = self.rollouts.entries.keys();
+        services.extend(gone.filter(|id| !there.contains(id)).cloned());
+        self.rollouts.entries.retain(|id, _| there.contains(id));
+        self.config.loads.watched().watch(&watched);
+        services
+    }
+
+    fn about(&self, rollout: Arc<Stored>) -> Option<About> {
+        if object::is_terminating(&rollout.object) {
+            return None;
+        }
+        let spec = read_spec(&rollout.object)?;
+        let id = ServiceId {
+            namespace: rollout.key.namespace().to_owned(),
+            name: spec.inference_service.clone(),
+        };
+        let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
+        let service = self.store.get(&key).map(|stored| stored.object.clone());
+        Some(About {
+            rollout,
+            spec,
+            service: service.unwrap_or_default(),
+            id,
+        })
+    }
+
+    fn look_at(
+        &mut self,
+        about: &About,
+        watched: &mut BTreeSet<RevisionId>,
+        services: &mut BTreeSet<ServiceId>,
+    ) {
+        // Validation has seen it.
+        let Ok(wanted) = spec::read(&about.spec) else {
+            return;
+        };
+        let component = service::status_of(&about.service).components;
+        let component = component.and_then(|components| components.predictor);
+        let stable = component.and_then(|component| component.latest_rolledout_revision);
+        let all = revisions::of(&self.store, &about.service);
+        let newest = revisions::newest(&all, STABLE).map(|revision| revision.name.clone());
+        let revision = |name: &Option<String>| {
+            name.as_ref().map(|name| RevisionId {
+                namespace: about.id.namespace.clone(),
+                name: name.clone(),
+            })
+        };
+        let ids = (revision(&stable), revision(&newest));
+        watched.extend([&ids.0, &ids.1].into_iter().flatten().cloned());
+        let totals = |id: &Option<RevisionId>| {
+            let watched = self.config.loads.watched();
+            id.as_ref().map(|id| watched.of(id)).unwrap_or_default()
+        };
+        let command = object::text(&about.rollout.object, "annotations", COMMAND);
+        let entry = entry(&mut self.rollouts, about);
+        let is_new = command.is_some_and(|command| entry.done.as_deref() != Some(command));
+        let seen = Seen {
+            wanted: &wanted,
+            is_paused: about.spec.paused == Some(true),
+            command: command.filter(|_| is_new).and_then(Command::find),
+            stable: stable.as_deref(),
+            newest: newest.as_deref(),
+            newest_state: ids
+                .1
+                .as_ref()
+                .and_then(|id| self.last_observed.revisions.get(id)),
+            is_split_by_hand: is_split_by_hand(&about.service),
+            stable_totals: totals(&ids.0),
+            newest_totals: totals(&ids.1),
+            now: self.clock.unix_time(),
+        };
+        let before = entry.course.status.clone();
+        let happened = entry.course.look(&seen);
+        entry.done = command.map(str::to_owned);
+        entry.course.status.observed_generation = Some(object::generation(&about.rollout.object));
+        let after = &entry.course.status;
+        if (&before.phase, before.percent, &before.canary_revision)
+            != (&after.phase, after.percent, &after.canary_revision)
+        {
+            services.insert(about.id.clone());
+        }
+        self.show(about, !happened.is_empty());
+        self.record_rollout(about, &happened);
+    }
+
+    /// Writes the status, if it is another one than is shown: at once if something happened, else every now and then.
+    fn show(&mut self, about: &About, has_happened: bool) {
+        let now = self.clock.monotonic();
+        let Some(entry) = self.rollouts.entries.get_mut(&about.id) else {
+            return;
+        };
+        let shown = status_of(&about.rollout.object);
+        let status = &entry.course.status;
+        let is_same = shown == *status;
+        let has_command = object::text(&about.rollout.object, "annotations", COMMAND).is_some();
+        let drifts_only = (&shown.phase, shown.percent, &shown.canary_revision)
+            == (&status.phase, status.percent, &status.canary_revision)
+            && shown.observed_generation == status.observed_generation
+            && !has_happened
+            && !has_command;
+        let is_early = drifts_only && now < entry.shown_at + SHOW_EVERY;
+        if is_same && !has_command || is_early {
+            return;
+        }
+        entry.shown_at = now;
+        let mut object = about.rollout.object.clone();
+        object["status"] = serde_json::to_value(status).unwrap_or_default();
+        let metadata = object::metadata_mut(&mut object);
+        if let Some(annotations) = metadata
+            .get_mut("annotations")
+            .and_then(Value::as_object_mut)
+        {
+            annotations.remove(COMMAND);
+        }
+        let write = Write::Update {
+            key: about.rollout.key.clone(),
+            expected: about.rollout.version,
+            object,
+        };
+        self.pending.push((about.id.clone(), write));
+    }
+
+    /// Writes what happened as events of the rollout and of its service.
+    fn record_rollout(&mut self, about: &About, happened: &[Happened]) {
+        let now = rfc3339(self.clock.unix_time());
+        let rollout = &about.rollout.object;
+        let namespace = &about.id.namespace;
+        for (index, event) in happened.iter().enumerate() {
+            let event_type = match event.is_warning {
+                true => "Warning",
+                false => "Normal",
+            };
+            let (reason, message) = (event.reason, &event.message);
+            // An event of the service has its name and the version, too.
+            if index + 1 == happened.len() {
+                self.record(&about.id, &about.service, event_type, reason, message);
+            }
+            let version = self.store.version();
+            let name = format!("{}.rollout{version:016x}{index}", object::name(rollout));
+            let object = json!({
+                "apiVersion": "v1",
+                "kind": EVENT.kind,
+                "metadata": {"name": name, "namespace": namespace, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now},
+                "involvedObject": {
+                    "apiVersion": ROLLOUT.api_version(),
+                    "kind": ROLLOUT.kind,
+                    "name": object::name(rollout),
+                    "namespace": namespace,
+                    "uid": object::meta_str(rollout, "uid"),
+                    "resourceVersion": object::meta_str(rollout, "resourceVersion")
+                },
+                "type": event_type,
+                "reason": reason,
+                "message": message,
+                "count": 1,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "source": {"component": "coracle"}
+            });
+            let key = Key::new(&EVENT, namespace, &name);
+            self.pending
+                .push((about.id.clone(), Write::Create { key, object }));
+        }
+    }
+}
+
+/// Returns the entry of a rollout; one that is new goes on from its status.
+fn entry<'a>(rollouts: &'a mut Rollouts, about: &About) -> &'a mut Entry {
+    let uid = object::meta_str(&about.rollout.object, "uid");
+    let new = || Entry {
+        uid: uid.to_owned(),
+        course: Course::new(status_of(&about.rollout.object)),
+        done: None,
+        shown_at: Duration::ZERO,
+    };
+    let entry = rollouts.entries.entry(about.id.clone()).or_insert_with(new);
+    if entry.uid != uid {
+        *entry = new();
+    }
+    entry
+}
+
+fn status_of(rollout: &Value) -> RolloutStatus {
+    let status = rollout.get("status").cloned().unwrap_or_default();
+    serde_json::from_value(status).unwrap_or_default()
+}
+
+fn is_split_by_hand(service: &Value) -> bool {
+    let fields = [
+        "/spec/predictor/canaryTrafficPercent",
+        "/spec/predictor/canary",
+        "/spec/canary",
+    ];
+    fields
+        .iter()
+        .any(|field| service.pointer(field).is_some_and(|value| !value.is_null()))
+}

@@ -1,0 +1,458 @@
+//! One rollout: what becomes of its new revision, from what is seen of it and what people want. No I/O and no clock.
+
+use std::time::Duration;
+
+use coracle_api::rollout::{RolloutCheck, RolloutProgress, RolloutStatus};
+use coracle_policy::rollout::{
+    Check, CheckKind, CheckState, Counts, Evidence, Hold, Interval, Rollout, Verdict,
+};
+use coracle_serving::RevisionState;
+
+use super::spec::Wanted;
+use super::totals::Totals;
+
+/// What people want at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// To the next stage, whatever the checks say.
+    Skip,
+    /// Back to the revision that serves.
+    Abort,
+    /// All requests to the new revision.
+    Promote,
+    /// The revision that went back is tried again.
+    Retry,
+}
+
+impl Command {
+    /// Reads the annotation.
+    pub(crate) fn find(text: &str) -> Option<Self> {
+        match text {
+            "skip" => Some(Self::Skip),
+            "abort" => Some(Self::Abort),
+            "promote" => Some(Self::Promote),
+            "retry" => Some(Self::Retry),
+            _ => None,
+        }
+    }
+}
+
+/// What is seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) wanted: &'a Wanted,
+    pub(crate) is_paused: bool,
+    pub(crate) command: Option<Command>,
+    /// The revision that serves.
+    pub(crate) stable: Option<&'a str>,
+    /// The newest revision.
+    pub(crate) newest: Option<&'a str>,
+    pub(crate) newest_state: Option<&'a RevisionState>,
+    /// Whether the service's own spec splits its requests.
+    pub(crate) is_split_by_hand: bool,
+    pub(crate) stable_totals: Totals,
+    pub(crate) newest_totals: Totals,
+    /// Since 1970.
+    pub(crate) now: Duration,
+}
+
+/// What happened, for the events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Happened {
+    pub(crate) is_warning: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// A new revision on trial.
+#[derive(Clone, Debug)]
+struct Trial {
+    rollout: Rollout,
+    slow: Option<Duration>,
+    /// What both had done when they were looked at last.
+    before: (Totals, Totals),
+}
+
+/// A rollout.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Course {
+    pub(crate) status: RolloutStatus,
+    trial: Option<Trial>,
+}
+
+/// More is shown as so much: JSON has no infinity.
+const EVIDENCE_SHOWN_MAX: f64 = 1e12;
+const WAITING: &str = "Waiting";
+const IDLE: &str = "Idle";
+const PROGRESSING: &str = "Progressing";
+const PAUSED: &str = "Paused";
+const PROMOTED: &str = "Promoted";
+const ROLLED_BACK: &str = "RolledBack";
+
+impl Course {
+    /// Returns a rollout that goes on from its status.
+    pub(crate) fn new(status: RolloutStatus) -> Self {
+        Self {
+            status,
+            trial: None,
+        }
+    }
+
+    /// Tells whether time alone may change something.
+    pub(crate) fn is_under_way(&self) -> bool {
+        matches!(self.status.phase.as_str(), PROGRESSING | PAUSED | WAITING)
+    }
+
+    /// Returns the share that the revision `newest` gets beside `stable`; `None` for all that there is.
+    pub(crate) fn percent(&self, newest: &str, stable: Option<&str>) -> Option<u8> {
+        if stable.is_none_or(|stable| stable == newest) {
+            return None;
+        }
+        if self.status.canary_revision.as_deref() != Some(newest) {
+            return Some(0);
+        }
+        match self.status.phase.as_str() {
+            PROMOTED => None,
+            PROGRESSING | PAUSED => Some(
+                self.status
+                    .percent
+                    .and_then(|percent| u8::try_from(percent).ok())
+                    .unwrap_or(0),
+            ),
+            _ => Some(0),
+        }
+    }
+
+    /// Looks at what is seen, and goes on, waits or goes back.
+    pub(crate) fn look(&mut self, seen: &Seen<'_>) -> Vec<Happened> {
+        let mut happened = Vec::new();
+        self.status.stable_revision = seen.stable.map(str::to_owned);
+        let (Some(stable), Some(newest)) = (seen.stable, seen.newest) else {
+            self.rest(WAITING, "the service serves nothing yet".to_owned());
+            return happened;
+        };
+        if stable == newest {
+            let is_promoted = self.status.phase == PROMOTED
+                && self.status.canary_revision.as_deref() == Some(newest);
+            if !is_promoted {
+                self.rest(IDLE, format!("{stable} takes all requests"));
+                self.status.canary_revision = None;
+            }
+            return happened;
+        }
+        if seen.is_split_by_hand {
+            let message = "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split; without them, this rollout does";
+            self.rest(WAITING, message.to_owned());
+            return happened;
+        }
+        let is_known = self.status.canary_revision.as_deref() == Some(newest);
+        let is_over = matches!(self.status.phase.as_str(), PROMOTED | ROLLED_BACK);
+        if is_known && is_over {
+            match seen.command {
+                Some(Command::Promote) => self.promote(newest, "by hand", &mut happened),
+                Some(Command::Retry) => self.status.phase = PROGRESSING.to_owned(),
+                _ => return happened,
+            }
+            if self.status.phase == PROMOTED {
+                return happened;
+            }
+        }
+        if !is_known || is_over {
+            self.rest(PROGRESSING, String::new());
+            self.status.canary_revision = Some(newest.to_owned());
+            self.status.percent = Some(0);
+        }
+        self.go_on(seen, newest, &mut happened);
+        happened
+    }
+
+    /// Nothing is on trial.
+    fn rest(&mut self, phase: &str, message: String) {
+        self.trial = None;
+        self.status.phase = phase.to_owned();
+        self.status.message = message;
+        self.status.step = None;
+        self.status.percent = None;
+        self.status.checks.clear();
+        self.status.progress = None;
+    }
+
+    fn promote(&mut self, newest: &str, why: &str, happened: &mut Vec<Happened>) {
+        let checks = std::mem::take(&mut self.status.checks);
+        self.rest(PROMOTED, format!("{newest} takes all requests: {why}"));
+        self.status.checks = checks;
+        happened.push(Happened {
+            is_warning: false,
+            reason: "RolloutPromoted",
+            message: self.status.message.clone(),
+        });
+    }
+
+    fn roll_back(&mut self, newest: &str, why: &str, happened: &mut Vec<Happened>) {
+        let checks = std::mem::take(&mut self.status.checks);
+        self.rest(ROLLED_BACK, format!("{newest} went back: {why}"));
+        self.status.checks = checks;
+        happened.push(Happened {
+            is_warning: true,
+            reason: "RolloutRolledBack",
+            message: self.status.message.clone(),
+        });
+    }
+
+    /// Goes on with a revision that is not through.
+    fn go_on(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
+        self.status.phase = match seen.is_paused {
+            true => PAUSED.to_owned(),
+            false => PROGRESSING.to_owned(),
+        };
+        match seen.command {
+            Some(Command::Abort) => return self.roll_back(newest, "by hand", happened),
+            Some(Command::Promote) => return self.promote(newest, "by hand", happened),
+            _ => {}
+        }
+        match seen.newest_state {
+            Some(RevisionState::Failed { failure, .. }) if !failure.is_transient => {
+                let why = format!("it failed: {}", failure.message);
+                return self.roll_back(newest, &why, happened);
+            }
+            Some(RevisionState::Ready { .. }) => {}
+            _ => {
+                self.status.message = format!("{newest} is being loaded");
+                // What it does before it is there again is not its doing.
+                return;
+            }
+        }
+        if self.trial.is_none() && !self.begin(seen, newest, happened) {
+            return;
+        }
+        let Some(trial) = &mut self.trial else { return };
+        let (stable, canary) = (seen.stable_totals, seen.newest_totals);
+        let interval = Interval {
+            stable: stable.since(&trial.before.0, trial.slow),
+            canary: canary.since(&trial.before.1, trial.slow),
+        };
+        trial.before = (stable, canary);
+        trial.rollout.observe(&seen.wanted.rules, interval);
+        let verdict = trial.rollout.decide(&seen.wanted.rules, seen.now);
+        self.note_checks(seen.wanted);
+        self.act(seen, (newest, verdict), happened);
+        self.note_progress();
+    }
+
+    /// Begins the trial, or goes on with one from before a restart; tells whether there is one.
+    fn begin(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) -> bool {
+        let before = (seen.stable_totals, seen.newest_totals);
+        if let Some(trial) = self.status.progress.as_ref().and_then(|progress| {
+            let step = usize::try_from(self.status.step?).ok()?.checked_sub(1)?;
+            Some(restored(progress, step, before))
+        }) {
+            self.trial = Some(trial);
+            return true;
+        }
+        let (had, needed) = (
+            seen.stable_totals.requests(),
+            seen.wanted.rules.requests_min,
+        );
+        let slow = match seen.wanted.slow {
+            Some(slow) => Some(slow),
+            None if had < needed => {
+                let stable = seen.stable.unwrap_or_default();
+                self.status.message = format!(
+                    "{newest} waits at 0 %: {stable} has had {had} of {needed} requests by which it is known what is slow (spec.analysis.latencyMax says it at once)"
+                );
+                return false;
+            }
+            None => seen.stable_totals.percentile(seen.wanted.percentile),
+        };
+        self.trial = Some(Trial {
+            rollout: Rollout::new(seen.now),
+            slow,
+            before,
+        });
+        self.enter_step(seen.wanted);
+        let shown = slow.map_or_else(
+            || "nothing is slow".to_owned(),
+            |slow| {
+                let slow = humantime::format_duration(slow);
+                format!("what takes longer than {slow} is slow")
+            },
+        );
+        let percent = self.status.percent.unwrap_or_default();
+        happened.push(Happened {
+            is_warning: false,
+            reason: "RolloutStarted",
+            message: format!("{newest} gets {percent} % of the requests; {shown}"),
+        });
+        true
+    }
+
+    /// Shows the stage that the trial is in.
+    fn enter_step(&mut self, wanted: &Wanted) {
+        let Some(trial) = &self.trial else { return };
+        let step = wanted.rules.steps.get(trial.rollout.step);
+        self.status.step = i32::try_from(trial.rollout.step + 1).ok();
+        // Validation has seen that it is a whole number below 100.
+        self.status.percent = step.map(|step| {
+            let whole = (1..100_i32).find(|whole| f64::from(*whole) >= step.percent);
+            whole.unwrap_or(99)
+        });
+    }
+
+    fn act(
+        &mut self,
+        seen: &Seen<'_>,
+        (newest, verdict): (&str, Verdict),
+        happened: &mut Vec<Happened>,
+    ) {
+        let n_steps = seen.wanted.rules.steps.len();
+        let is_last = self
+            .trial
+            .as_ref()
+            .is_some_and(|trial| trial.rollout.step + 1 >= n_steps);
+        let is_skipped = seen.command == Some(Command::Skip);
+        match verdict {
+            Verdict::RollBack(checks) => {
+                let failed: Vec<String> = checks.iter().map(Check::to_string).collect();
+                self.roll_back(newest, &failed.join("; "), happened);
+            }
+            Verdict::Overdue(hold) if !seen.is_paused && !is_skipped => {
+                let why = format!("the deadline is over: {}", describe(&hold));
+                self.roll_back(newest, &why, happened);
+            }
+            _ if is_skipped && is_last => self.promote(newest, "by hand", happened),
+            _ if is_skipped => self.advance(seen, (newest, "by hand"), happened),
+            Verdict::Hold(hold) | Verdict::Overdue(hold) => {
+                self.status.message = format!("{}{}", self.at(newest), describe(&hold));
+            }
+            Verdict::Advance { .. } | Verdict::Promote if seen.is_paused => {
+                self.status.message = format!(
+                    "{}the stage is passed; spec.paused holds it",
+                    self.at(newest)
+                );
+            }
+            Verdict::Advance { .. } => {
+                self.advance(seen, (newest, "the stage is passed"), happened);
+            }
+            Verdict::Promote => self.promote(newest, "every stage is passed", happened),
+        }
+    }
+
+    /// Returns the words for where a revision is.
+    fn at(&self, newest: &str) -> String {
+        let percent = self.status.percent.unwrap_or_default();
+        format!("{newest} at {percent} %: ")
+    }
+
+    fn advance(
+        &mut self,
+        seen: &Seen<'_>,
+        (newest, why): (&str, &str),
+        happened: &mut Vec<Happened>,
+    ) {
+        if let Some(trial) = &mut self.trial {
+            trial.rollout.advance(seen.now);
+        }
+        self.enter_step(seen.wanted);
+        let percent = self.status.percent.unwrap_or_default();
+        self.status.message = format!("{newest} gets {percent} % of the requests: {why}");
+        happened.push(Happened {
+            is_warning: false,
+            reason: "RolloutAdvanced",
+            message: self.status.message.clone(),
+        });
+    }
+
+    fn note_checks(&mut self, wanted: &Wanted) {
+        let Some(trial) = &self.trial else { return };
+        let checks = trial.rollout.checks(&wanted.rules);
+        self.status.checks = checks.iter().map(shown).collect();
+    }
+
+    fn note_progress(&mut self) {
+        self.status.progress = self.trial.as_ref().map(|trial| {
+            let Trial { rollout, slow, .. } = trial;
+            let counts = |counts: Counts| [counts.requests, counts.errors, counts.slow];
+            RolloutProgress {
+                step_began_ms: u64::try_from(rollout.step_began.as_millis()).unwrap_or(u64::MAX),
+                slow_ns: slow.and_then(|slow| u64::try_from(slow.as_nanos()).ok()),
+                stable: counts(rollout.in_step.stable),
+                canary: counts(rollout.in_step.canary),
+                errors: rollout.errors.log_ratios.to_vec(),
+                slowness: rollout.slowness.log_ratios.to_vec(),
+            }
+        });
+    }
+}
+
+/// Returns the trial that a status tells of.
+fn restored(progress: &RolloutProgress, step: usize, before: (Totals, Totals)) -> Trial {
+    let counts = |[requests, errors, slow]: [u64; 3]| Counts {
+        requests,
+        errors,
+        slow,
+    };
+    let evidence = |kept: &[f64]| {
+        let mut evidence = Evidence::default();
+        for (ratio, kept) in evidence.log_ratios.iter_mut().zip(kept) {
+            *ratio = *kept;
+        }
+        evidence
+    };
+    let mut rollout = Rollout::new(Duration::from_millis(progress.step_began_ms));
+    rollout.step = step;
+    rollout.in_step = Interval {
+        stable: counts(progress.stable),
+        canary: counts(progress.canary),
+    };
+    rollout.errors = evidence(&progress.errors);
+    rollout.slowness = evidence(&progress.slowness);
+    Trial {
+        rollout,
+        slow: progress.slow_ns.map(Duration::from_nanos),
+        before,
+    }
+}
+
+fn shown(check: &Check) -> RolloutCheck {
+    let name = match &check.kind {
+        CheckKind::Errors => "errors".to_owned(),
+        CheckKind::Latency => "latency".to_owned(),
+        CheckKind::Metric(name) => name.clone(),
+    };
+    let state = match check.state {
+        CheckState::Passed => "Passed",
+        CheckState::Doubtful => "Doubtful",
+        CheckState::Failed => "Failed",
+        CheckState::TooFew => "TooFew",
+    };
+
+    let finite = |number: f64| number.clamp(-EVIDENCE_SHOWN_MAX, EVIDENCE_SHOWN_MAX);
+    RolloutCheck {
+        name,
+        state: state.to_owned(),
+        stable: check.stable,
+        canary: check.canary,
+        evidence: finite(check.evidence),
+        needed: finite(check.needed),
+    }
+}
+
+fn describe(hold: &Hold) -> String {
+    match hold {
+        Hold::Duration { remaining } => {
+            let seconds = Duration::from_secs(remaining.as_secs() + 1);
+            format!(
+                "the stage lasts another {}",
+                humantime::format_duration(seconds)
+            )
+        }
+        Hold::Requests { had, needed } => {
+            format!("{had} of the {needed} requests that it must have in this stage")
+        }
+        Hold::Outcomes(check) => format!("too few outcomes: {check}"),
+        Hold::Doubt(check) => format!("it looks bad, without evidence yet: {check}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! What revisions have done since they are watched: what a rollout compares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use coracle_policy::rollout::Counts;
+use coracle_serving::{LatencyCounts, LoadReport, RevisionId, RevisionLoad, latency_bounds};
+
+/// What a revision has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    finished: u64,
+    failed: u64,
+    latency: LatencyCounts,
+}
+
+impl Totals {
+    fn add(&mut self, load: &RevisionLoad) {
+        self.finished = self.finished.saturating_add(load.n_finished);
+        self.failed = self.failed.saturating_add(load.n_failed);
+        for (sum, count) in self.latency.iter_mut().zip(load.latency) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    /// Returns how many requests it has had.
+    pub(crate) fn requests(&self) -> u64 {
+        self.finished
+    }
+
+    /// Returns what it has done since `before`; slow is what took longer than `slow`, a bound, or whose caller gave up.
+    pub(crate) fn since(&self, before: &Self, slow: Option<Duration>) -> Counts {
+        let requests = self.finished.saturating_sub(before.finished);
+        let counts = self.latency.iter().zip(before.latency);
+        let counts: Vec<u64> = counts
+            .map(|(now, before)| now.saturating_sub(before))
+            .collect();
+        let n_ended: u64 = counts.iter().sum();
+        let n_given_up = requests.saturating_sub(n_ended);
+        let n_slow = slow.map_or(0, |slow| {
+            let bounds = latency_bounds();
+            let first_slow = bounds.iter().filter(|bound| **bound <= slow).count();
+            counts.iter().skip(first_slow).sum::<u64>() + n_given_up
+        });
+        Counts {
+            requests,
+            errors: self.failed.saturating_sub(before.failed),
+            slow: n_slow,
+        }
+    }
+
+    /// Returns the bound that so many of 100 requests took at most; the last one for what is beyond it, `None` without requests.
+    pub(crate) fn percentile(&self, percent: u64) -> Option<Duration> {
+        let n_ended: u64 = self.latency.iter().sum();
+        let rank = n_ended.saturating_mul(percent).div_ceil(100);
+        let mut n_seen = 0;
+        let bucket = self.latency.iter().position(|count| {
+            n_seen += count;
+            n_seen >= rank
+        })?;
+        let bounds = latency_bounds();
+        let [.., last] = bounds;
+        (n_ended > 0).then(|| bounds.get(bucket).copied().unwrap_or(last))
+    }
+}
+
+/// What the revisions have done that rollouts are about; others are not counted.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    revisions: BTreeMap<RevisionId, Totals>,
+}
+
+impl Watched {
+    /// Counts what these do from now on, or goes on doing so, and forgets others.
+    pub(crate) fn watch(&mut self, revisions: &BTreeSet<RevisionId>) {
+        self.revisions.retain(|id, _| revisions.contains(id));
+        for id in revisions {
+            if !self.revisions.contains_key(id) {
+                self.revisions.insert(id.clone(), Totals::default());
+            }
+        }
+    }
+
+    /// Takes in a report.
+    pub(crate) fn take(&mut self, report: &LoadReport) {
+        if self.revisions.is_empty() {
+            return;
+        }
+        for (id, load) in &report.revisions {
+            if let Some(totals) = self.revisions.get_mut(id) {
+                totals.add(load);
+            }
+        }
+    }
+
+    /// Returns what a revision has done.
+    pub(crate) fn of(&self, id: &RevisionId) -> Totals {
+        self.revisions.get(id).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(n_finished: u64, n_failed: u64, latency: &[(usize, u64)]) -> RevisionLoad {
+        let mut load = RevisionLoad {
+            n_finished,
+            n_failed,
+            ..RevisionLoad::default()
+        };
+        for (bucket, count) in latency {
+            load.latency[*bucket] = *count;
+        }
+        load
+    }
+
+    #[test]
+    fn slow_is_what_is_beyond_the_bound_or_was_given_up() {
+        let mut totals = Totals::default();
+        let before = totals;
+        // Bucket 9 ends at 1 ms, 10 at 2.5 ms, 22 has no end.
+        totals.add(&load(104, 3, &[(9, 90), (10, 8), (22, 2)]));
+        let slow = |ms| totals.since(&before, Some(Duration::from_millis(ms))).slow;
+        assert_eq!((slow(1), slow(3), slow(10_000)), (8 + 2 + 4, 2 + 4, 2 + 4));
+        let counts = totals.since(&before, None);
+        assert_eq!((counts.requests, counts.errors, counts.slow), (104, 3, 0));
+        let percentile = |percent| totals.percentile(percent).unwrap();
+        assert_eq!(percentile(90), Duration::from_millis(1));
+        assert_eq!(percentile(98), Duration::from_micros(2_500));
+        assert_eq!(percentile(99), Duration::from_secs(10));
+        assert_eq!(before.percentile(50), None);
+    }
+
+    #[test]
+    fn only_what_is_watched_is_counted() {
+        let id = |name: &str| RevisionId {
+            namespace: "ml".to_owned(),
+            name: name.to_owned(),
+        };
+        let mut watched = Watched::default();
+        let report = |n| LoadReport {
+            window: Duration::from_secs(1),
+            revisions: vec![(id("a"), load(n, 0, &[])), (id("b"), load(n, 0, &[]))],
+        };
+        watched.take(&report(1));
+        watched.watch(&[id("a")].into());
+        watched.take(&report(2));
+        watched.watch(&[id("a"), id("b")].into());
+        watched.take(&report(3));
+        assert_eq!(watched.of(&id("a")).requests(), 5);
+        assert_eq!(watched.of(&id("b")).requests(), 3);
+    }
+}

@@ -1,0 +1,300 @@
+//! Shadows: copies of a service's requests for another one, whose answers are compared with those that were given and go to nobody.
+//!
+//! A request never waits for its copy: copies go into a queue that is bounded by number and bytes, and are lost, and counted, where there
+//! is no room. Each service with a shadow has a thread of the lowest priority (`runner`), which asks the shadow and compares (`comparison`):
+//! a shadow that hangs, panics or is slow keeps up nobody but itself. What it comes to is told at `/shadow` (`report`, `page`) and
+//! among the metrics. Start at [`Shadows::begin`].
+
+mod comparison;
+mod latencies;
+mod page;
+mod report;
+mod runner;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_base::{Clock, Code};
+use coracle_model::Signature;
+use coracle_protocol::Call;
+use coracle_serving::{ServedModel, ServiceId, ShadowFigures, ShadowKept, ShadowTap, SharedTable};
+use coracle_tensor::Tensor;
+use hyper::StatusCode;
+
+use self::comparison::Comparisons;
+use self::report::Report;
+use crate::codec::Codec;
+use crate::connection::{Asked, Handler};
+use crate::infer::Request;
+use crate::respond::Reply;
+use crate::route::ShadowForm;
+use crate::scope::Scope;
+
+/// The most copies that wait for one shadow.
+const QUEUE_COPIES: usize = 1_024;
+/// The most bytes that wait for all shadows.
+const QUEUE_BYTES: u64 = 64 << 20;
+/// The most services with a shadow: each has a thread.
+const PAIRS_MAX: usize = 64;
+/// The bytes that a copy is taken to need besides its request and answer.
+const COPY_BYTES: u64 = 512;
+/// Answers of more elements are not copied: that would take noticeable time of those who wait.
+const ELEMENTS_MAX: usize = 1 << 18;
+/// The most bytes of a request that is copied; larger ones have memory of their own, which is shared.
+const SHARED_BYTES_MIN: usize = 64 << 10;
+
+/// Copies of requests, and what comparing their answers has come to.
+#[derive(Clone, Debug)]
+pub(crate) struct Shadows {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    table: Arc<SharedTable>,
+    clock: Arc<dyn Clock>,
+    elements_max: usize,
+    held: Arc<AtomicU64>,
+    pairs: RwLock<BTreeMap<ServiceId, Arc<Pair>>>,
+}
+
+/// A service and its shadow.
+#[derive(Debug)]
+struct Pair {
+    of: ServiceId,
+    shadow: ServiceId,
+    queue: SyncSender<Copied>,
+    n_lost: AtomicU64,
+    comparisons: Mutex<Comparisons>,
+}
+
+/// What a service's answer was made of, for comparing.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answered {
+    /// The outputs with their names.
+    outputs: Vec<(String, Tensor)>,
+    /// How long decoding and running took.
+    elapsed: Duration,
+}
+
+impl Answered {
+    /// Copies the outputs of a call; `None` if they are too many.
+    pub(crate) fn of(
+        signature: &Signature,
+        call: &Call,
+        outputs: &[Tensor],
+        elapsed: Duration,
+    ) -> Option<Box<Self>> {
+        let n_elements: usize = outputs.iter().map(|output| output.values().len()).sum();
+        if n_elements > ELEMENTS_MAX {
+            return None;
+        }
+        let names = call.outputs.iter().map(|index| {
+            let spec = signature.outputs.get(*index);
+            spec.map(|spec| spec.name.clone()).unwrap_or_default()
+        });
+        Some(Box::new(Self {
+            outputs: names.zip(outputs.iter().cloned()).collect(),
+            elapsed,
+        }))
+    }
+
+    fn n_bytes(&self) -> u64 {
+        let n_elements = self.outputs.iter().map(|(_, output)| output.values().len());
+        u64::try_from(n_elements.sum::<usize>()).map_or(u64::MAX, |n| n.saturating_mul(8))
+    }
+}
+
+/// A request that is to be copied, on its way to its answer.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pair: Arc<Pair>,
+    kept: ShadowKept,
+    codec: Codec,
+    body: Bytes,
+    trace: Option<String>,
+}
+
+/// A request with what became of it, on its way to the shadow.
+#[derive(Debug)]
+struct Copied {
+    begun: Begun,
+    /// The revision that answered.
+    revision: String,
+    /// What it answered, or how it failed.
+    answer: Result<Box<Answered>, Code>,
+    _room: Room,
+}
+
+/// Room in the queue; given back when it is dropped.
+#[derive(Debug)]
+struct Room {
+    held: Arc<AtomicU64>,
+    n_bytes: u64,
+}
+
+impl Room {
+    fn try_new(held: &Arc<AtomicU64>, n_bytes: u64) -> Option<Self> {
+        let before = held.fetch_add(n_bytes, Ordering::Relaxed);
+        let room = Self {
+            held: Arc::clone(held),
+            n_bytes,
+        };
+        // Dropping the room gives it back.
+        (before.saturating_add(n_bytes) <= QUEUE_BYTES).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.n_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Shadows {
+    /// Returns no copies yet; shadows are found in `table`, and requests for them may have so many elements.
+    pub(crate) fn new(table: Arc<SharedTable>, clock: Arc<dyn Clock>, elements_max: usize) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                table,
+                clock,
+                elements_max,
+                held: Arc::default(),
+                pairs: RwLock::default(),
+            }),
+        }
+    }
+
+    /// Begins the copy of a request for `model`, if it is to be copied.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn begin(&self, model: &ServedModel, request: &Request) -> Option<Box<Begun>> {
+        let tap = model.shadow().filter(|tap| tap.takes_next())?;
+        let pair = self.pair(&tap)?;
+        let body = match request.body.len() {
+            // A small body is a part of what its connection reads into, which is larger.
+            0..SHARED_BYTES_MIN => Bytes::copy_from_slice(&request.body),
+            _ => request.body.clone(),
+        };
+        let trace = request.trace.as_ref().map(|trace| trace.id().to_string());
+        Some(Box::new(Begun {
+            pair,
+            kept: tap.kept(),
+            codec: request.codec.clone(),
+            body,
+            trace,
+        }))
+    }
+
+    /// Hands a copy to its shadow, if there is room.
+    pub(crate) fn finish(
+        &self,
+        begun: Begun,
+        model: &ServedModel,
+        answer: Result<Option<Box<Answered>>, Code>,
+    ) {
+        let pair = Arc::clone(&begun.pair);
+        let is_sent = || {
+            let answer = match answer {
+                Ok(answered) => Ok(answered?),
+                Err(code) => Err(code),
+            };
+            let n_bytes_body = u64::try_from(begun.body.len()).unwrap_or(u64::MAX);
+            let n_bytes = answer.as_ref().map_or(0, |answered| answered.n_bytes());
+            let n_bytes = COPY_BYTES
+                .saturating_add(n_bytes_body)
+                .saturating_add(n_bytes);
+            let copied = Copied {
+                begun,
+                revision: identity(model),
+                answer,
+                _room: Room::try_new(&self.inner.held, n_bytes)?,
+            };
+            match pair.queue.try_send(copied) {
+                Ok(()) => Some(()),
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
+            }
+        };
+        if is_sent().is_none() {
+            pair.n_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the pair of a tap; a service whose shadow is another one than before begins anew.
+    fn pair(&self, tap: &ShadowTap) -> Option<Arc<Pair>> {
+        let shadow = tap.shadow();
+        let pairs = self.inner.pairs.read();
+        let known = pairs.unwrap_or_else(PoisonError::into_inner);
+        if let Some(pair) = known.get(tap.of()).filter(|pair| pair.shadow == shadow) {
+            return Some(Arc::clone(pair));
+        }
+        drop(known);
+        let pairs = self.inner.pairs.write();
+        let mut pairs = pairs.unwrap_or_else(PoisonError::into_inner);
+        if let Some(pair) = pairs.get(tap.of()).filter(|pair| pair.shadow == shadow) {
+            return Some(Arc::clone(pair));
+        }
+        if pairs.len() >= PAIRS_MAX && !pairs.contains_key(tap.of()) {
+            return None;
+        }
+        let pair = runner::start(&self.inner, tap.of().clone(), shadow)?;
+        pairs.insert(tap.of().clone(), Arc::clone(&pair));
+        Some(pair)
+    }
+
+    fn pairs(&self) -> Vec<Arc<Pair>> {
+        let pairs = self.inner.pairs.read();
+        let pairs = pairs.unwrap_or_else(PoisonError::into_inner);
+        pairs.values().cloned().collect()
+    }
+
+    /// Returns what the comparisons have come to: of one service, or of all.
+    fn reports(&self, of: Option<&ServiceId>) -> Vec<Report> {
+        let pairs = self.pairs().into_iter();
+        let asked = pairs.filter(|pair| of.is_none_or(|of| pair.of == *of));
+        asked.map(|pair| pair.report()).collect()
+    }
+
+    /// Returns what the metrics show of them.
+    pub(crate) fn figures(&self) -> Vec<ShadowFigures> {
+        let pairs = self.pairs();
+        pairs.iter().map(|pair| pair.report().figures()).collect()
+    }
+}
+
+/// Returns what tells apart the models that answered under one name.
+fn identity(model: &ServedModel) -> String {
+    match model.revision() {
+        Some(revision) => revision.name.clone(),
+        None => format!("{}/{}", model.name(), model.version()),
+    }
+}
+
+impl Handler {
+    /// Answers what the shadow of a service, or of all of them, has come to.
+    pub(crate) fn shadow(&self, asked: &Asked<'_>, form: ShadowForm) -> Reply {
+        let of = match asked.scope {
+            Scope::Service { id, .. } => Some(id),
+            Scope::All => None,
+        };
+        let reports = self.calls.shadows.reports(of);
+        if let (Some(of), true) = (of, reports.is_empty()) {
+            let message = format!(
+                "no request of {of} was copied to a shadow; the annotation serving.coracle.dev/shadow of an InferenceService names one"
+            );
+            return Reply::error(StatusCode::NOT_FOUND, &message);
+        }
+        match form {
+            ShadowForm::Page => Reply::page(page::page(&reports)),
+            ShadowForm::Json => {
+                // A report is always JSON: its keys are texts.
+                let body = serde_json::to_vec(&serde_json::json!({"shadows": reports}));
+                Reply::json(body.unwrap_or_default())
+            }
+        }
+    }
+}

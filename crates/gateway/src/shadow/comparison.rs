@@ -1,0 +1,431 @@
+//! What a shadow's answers are beside those that were given. Bounded, however many come.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_policy::shadow::{Drift, Labels, Numbers, Profile, Worst, kolmogorov_smirnov};
+use coracle_serving::ShadowKept;
+use coracle_tensor::{Tensor, Values};
+
+use super::Answered;
+use super::latencies::Latencies;
+
+/// What a shadow answered, or why it did not.
+pub(super) type Outcome = Result<Box<Answered>, String>;
+
+/// The most pairs of revisions that are kept of one service: older ones go.
+const COMPARISONS_MAX: usize = 8;
+/// The most outputs that are compared.
+const OUTPUTS_MAX: usize = 32;
+/// The most columns of an output whose distributions are compared.
+const COLUMNS_MAX: usize = 16;
+/// Numbers that the bins of a distribution are chosen by.
+const FIRST_MAX: usize = 256;
+const BINS: usize = 10;
+/// The most requests that are kept.
+const WORST_MAX: usize = 20;
+/// The most different failures that are told apart.
+const FAILURES_MAX: usize = 8;
+const FAILURE_CHARS_MAX: usize = 200;
+/// Of an answer or request that is kept, so much is shown.
+const SHOWN_CHARS_MAX: usize = 200;
+const REQUEST_BYTES_MAX: usize = 2_048;
+/// Distances beyond which numbers are counted.
+const TOLERANCES: [f64; 4] = [1e-6, 1e-3, 1e-2, 1e-1];
+
+/// Which revisions are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pairing {
+    pub(super) stable: String,
+    /// Empty where there was none.
+    pub(super) shadow: String,
+}
+
+/// What is kept of a request if its answers are among those farthest apart.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) kept: ShadowKept,
+    pub(super) request: Option<Bytes>,
+    pub(super) trace: Option<String>,
+    /// Since 1970.
+    pub(super) at: Duration,
+}
+
+/// A request whose answers are far apart.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Far {
+    pub(super) output: String,
+    pub(super) row: usize,
+    pub(super) stable: String,
+    pub(super) shadow: String,
+    pub(super) request: Option<String>,
+    pub(super) trace: Option<String>,
+    pub(super) at: Duration,
+}
+
+/// How copies ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ends {
+    /// Both gave the same.
+    pub(super) agreed: u64,
+    /// They gave different answers.
+    pub(super) differed: u64,
+    /// Their answers have other outputs or shapes.
+    pub(super) incomparable: u64,
+    /// The shadow failed where the service did not.
+    pub(super) failed: u64,
+    /// The service failed where the shadow did not.
+    pub(super) stable_failed: u64,
+    /// Both failed.
+    pub(super) both_failed: u64,
+}
+
+impl Ends {
+    pub(super) fn all(self) -> [(&'static str, u64); 6] {
+        [
+            ("agreed", self.agreed),
+            ("differed", self.differed),
+            ("incomparable", self.incomparable),
+            ("failed", self.failed),
+            ("stable_failed", self.stable_failed),
+            ("both_failed", self.both_failed),
+        ]
+    }
+}
+
+/// The comparisons of a service with its shadow, by their revisions, the newest last.
+#[derive(Debug, Default)]
+pub(super) struct Comparisons {
+    list: Vec<Comparison>,
+}
+
+impl Comparisons {
+    /// Takes the answers to one request.
+    pub(super) fn push(
+        &mut self,
+        pairing: Pairing,
+        stable: &Result<Box<Answered>, Code>,
+        shadow: &Outcome,
+        kept: &Kept,
+    ) {
+        let found = self.list.iter().position(|one| one.pairing == pairing);
+        let index = found.unwrap_or_else(|| {
+            if self.list.len() >= COMPARISONS_MAX {
+                self.list.remove(0);
+            }
+            self.list.push(Comparison::new(pairing, kept.at));
+            self.list.len() - 1
+        });
+        if let Some(comparison) = self.list.get_mut(index) {
+            comparison.push(stable, shadow, kept);
+        }
+    }
+
+    pub(super) fn all(&self) -> &[Comparison] {
+        &self.list
+    }
+}
+
+/// The comparison of two revisions.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    pub(super) pairing: Pairing,
+    /// When it began, since 1970.
+    pub(super) since: Duration,
+    pub(super) ends: Ends,
+    pub(super) outputs: BTreeMap<String, Output>,
+    /// Of calls that both answered.
+    pub(super) stable_latency: Latencies,
+    pub(super) shadow_latency: Latencies,
+    pub(super) worst: Worst<Far>,
+    /// Why the shadow failed, with how often.
+    pub(super) failures: Vec<(String, u64)>,
+}
+
+impl Comparison {
+    fn new(pairing: Pairing, since: Duration) -> Self {
+        Self {
+            pairing,
+            since,
+            ends: Ends::default(),
+            outputs: BTreeMap::new(),
+            stable_latency: Latencies::default(),
+            shadow_latency: Latencies::default(),
+            worst: Worst::new(WORST_MAX),
+            failures: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, stable: &Result<Box<Answered>, Code>, shadow: &Outcome, kept: &Kept) {
+        if let Err(why) = shadow {
+            self.note_failure(why);
+        }
+        match (stable, shadow) {
+            (Ok(stable), Ok(shadow)) => {
+                self.stable_latency.push(stable.elapsed);
+                self.shadow_latency.push(shadow.elapsed);
+                self.compare(stable, shadow, kept);
+            }
+            (Ok(_), Err(_)) => self.ends.failed += 1,
+            (Err(_), Ok(_)) => self.ends.stable_failed += 1,
+            (Err(_), Err(_)) => self.ends.both_failed += 1,
+        }
+    }
+
+    fn note_failure(&mut self, why: &str) {
+        let why: String = why.chars().take(FAILURE_CHARS_MAX).collect();
+        let n_known = self.failures.len();
+        match self.failures.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, count)) => *count += 1,
+            None if n_known < FAILURES_MAX => self.failures.push((why, 1)),
+            None => {}
+        }
+    }
+
+    /// Compares the answers of both, output by output.
+    fn compare(&mut self, stable: &Answered, shadow: &Answered, kept: &Kept) {
+        let (mut is_comparable, mut farthest) = (true, 0.0_f64);
+        for (name, ours) in &stable.outputs {
+            // Where each gave just one output, those are compared, whatever their names.
+            let theirs = match (stable.outputs.as_slice(), shadow.outputs.as_slice()) {
+                ([_], [(_, theirs)]) => Some(theirs),
+                (_, outputs) => outputs
+                    .iter()
+                    .find_map(|(other, tensor)| (other == name).then_some(tensor)),
+            };
+            if self.outputs.len() >= OUTPUTS_MAX && !self.outputs.contains_key(name) {
+                continue;
+            }
+            let output = self.outputs.entry(name.clone()).or_default();
+            let distances = theirs.and_then(|theirs| output.push(ours, theirs));
+            let (Some(distances), Some(theirs)) = (distances, theirs) else {
+                output.n_incomparable += 1;
+                is_comparable = false;
+                continue;
+            };
+            for (row, distance) in distances.into_iter().enumerate() {
+                farthest = farthest.max(distance);
+                if kept.kept != ShadowKept::Nothing {
+                    let far = || far(name, row, (ours, theirs), kept);
+                    self.worst.push(distance, far);
+                }
+            }
+        }
+        match (is_comparable, farthest > 0.0) {
+            (false, _) => self.ends.incomparable += 1,
+            (true, true) => self.ends.differed += 1,
+            (true, false) => self.ends.agreed += 1,
+        }
+    }
+}
+
+fn far(output: &str, row: usize, (stable, shadow): (&Tensor, &Tensor), kept: &Kept) -> Far {
+    let request = kept.request.as_ref().map(|body| {
+        let start = body.get(..REQUEST_BYTES_MAX).unwrap_or(body);
+        String::from_utf8_lossy(start).into_owned()
+    });
+    Far {
+        output: output.to_owned(),
+        row,
+        stable: row_text(stable, row),
+        shadow: row_text(shadow, row),
+        request,
+        trace: kept.trace.clone(),
+        at: kept.at,
+    }
+}
+
+/// Returns the elements of a row as text.
+fn row_text(tensor: &Tensor, row: usize) -> String {
+    let width = width(tensor);
+    let first = row * width;
+    let mut text = String::new();
+    for index in first..first + width {
+        if text.len() > SHOWN_CHARS_MAX {
+            text.push_str(" ...");
+            break;
+        }
+        if index > first {
+            text.push_str(", ");
+        }
+        text.push_str(&element_text(tensor.values(), index));
+    }
+    text
+}
+
+/// Returns an element as a label.
+fn element_text(values: &Values, index: usize) -> String {
+    match values {
+        Values::Bytes(strings) => {
+            let bytes = strings.iter().nth(index).unwrap_or_default();
+            let text = String::from_utf8_lossy(bytes);
+            text.chars().take(SHOWN_CHARS_MAX).collect()
+        }
+        Values::Bool(items) => items.get(index).map(bool::to_string).unwrap_or_default(),
+        Values::U64(items) => items.get(index).map(u64::to_string).unwrap_or_default(),
+        Values::I64(items) => items.get(index).map(i64::to_string).unwrap_or_default(),
+        numbers => {
+            let number = numbers
+                .to_f64s()
+                .and_then(|numbers| numbers.get(index).copied());
+            number.map(|number| number.to_string()).unwrap_or_default()
+        }
+    }
+}
+
+/// Returns every element as a label.
+fn labels(values: &Values) -> Vec<String> {
+    match values {
+        Values::Bytes(strings) => {
+            let texts = strings.iter().map(String::from_utf8_lossy);
+            texts
+                .map(|text| text.chars().take(SHOWN_CHARS_MAX).collect())
+                .collect()
+        }
+        values => (0..values.len())
+            .map(|index| element_text(values, index))
+            .collect(),
+    }
+}
+
+fn is_fractional(values: &Values) -> bool {
+    matches!(
+        values,
+        Values::F16(_) | Values::BF16(_) | Values::F32(_) | Values::F64(_)
+    )
+}
+
+/// Returns the number of elements of a row.
+fn width(tensor: &Tensor) -> usize {
+    let n_rows = tensor.n_rows().max(1);
+    tensor.values().len() / n_rows
+}
+
+/// What the answers of one output are.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    /// Rows that were compared.
+    pub(super) n_rows: u64,
+    /// Answers with another shape, or without this output.
+    pub(super) n_incomparable: u64,
+    /// Rows in which both gave the same.
+    pub(super) n_same: u64,
+    /// Of labels: integers, texts, truth values.
+    pub(super) labels: Option<Labels>,
+    /// Of numbers.
+    pub(super) numbers: Option<Numbers>,
+    /// How the numbers of each column are distributed.
+    pub(super) columns: Vec<Column>,
+}
+
+impl Output {
+    /// Takes two answers; returns the distance of each row, or `None` if they cannot be compared.
+    fn push(&mut self, stable: &Tensor, shadow: &Tensor) -> Option<Vec<f64>> {
+        if stable.shape() != shadow.shape() {
+            return None;
+        }
+        let width = width(stable).max(1);
+        let distances = match (is_fractional(stable.values()), stable.values().to_f64s()) {
+            (true, Some(ours)) => {
+                let theirs = shadow.values().to_f64s()?;
+                self.push_numbers(&ours, &theirs, width)
+            }
+            _ => self.push_labels(stable.values(), shadow.values(), width),
+        };
+        let n_same = distances.iter().filter(|distance| **distance <= 0.0);
+        self.n_same += u64::try_from(n_same.count()).unwrap_or(0);
+        self.n_rows += u64::try_from(distances.len()).unwrap_or(0);
+        Some(distances)
+    }
+
+    fn push_numbers(&mut self, ours: &[f64], theirs: &[f64], width: usize) -> Vec<f64> {
+        let numbers = self
+            .numbers
+            .get_or_insert_with(|| Numbers::new(&TOLERANCES));
+        self.columns.resize_with(
+            width.min(COLUMNS_MAX).max(self.columns.len()),
+            Column::default,
+        );
+        let rows = ours.chunks(width).zip(theirs.chunks(width));
+        rows.map(|(ours, theirs)| {
+            let mut columns = self.columns.iter_mut();
+            let pairs = ours.iter().zip(theirs);
+            pairs.fold(0.0_f64, |farthest, (ours, theirs)| {
+                if let Some(column) = columns.next() {
+                    column.push(*ours, *theirs);
+                }
+                farthest.max(numbers.push(*ours, *theirs))
+            })
+        })
+        .collect()
+    }
+
+    fn push_labels(&mut self, ours: &Values, theirs: &Values, width: usize) -> Vec<f64> {
+        let known = self.labels.get_or_insert_default();
+        let (ours, theirs) = (labels(ours), labels(theirs));
+        let rows = ours.chunks(width).zip(theirs.chunks(width));
+        rows.map(|(ours, theirs)| {
+            let mut is_same = true;
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                known.push(ours, theirs);
+                is_same &= ours == theirs;
+            }
+            if is_same { 0.0 } else { 1.0 }
+        })
+        .collect()
+    }
+}
+
+/// How the numbers of a column are distributed, of both.
+#[derive(Debug, Default)]
+pub(super) struct Column {
+    /// Those that the bins are chosen by.
+    first: (Vec<f64>, Vec<f64>),
+    profile: Option<Profile>,
+}
+
+impl Column {
+    fn push(&mut self, ours: f64, theirs: f64) {
+        if let Some(profile) = &mut self.profile {
+            profile.push_reference(ours);
+            profile.push(theirs);
+            return;
+        }
+        self.first.0.push(ours);
+        self.first.1.push(theirs);
+        if self.first.0.len() >= FIRST_MAX {
+            self.profile = Some(self.profile());
+            self.first = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// Returns the counts of both by bins that hold equal parts of the first numbers.
+    pub(super) fn profile(&self) -> Profile {
+        self.profile.clone().unwrap_or_else(|| {
+            let mut profile = Profile::of(&self.first.0, BINS);
+            for number in &self.first.1 {
+                profile.push(*number);
+            }
+            profile
+        })
+    }
+
+    /// Returns how far both are apart; of few numbers, Kolmogorov and Smirnov's distance is exact.
+    pub(super) fn drift(&self) -> Option<Drift> {
+        let drift = self.profile().drift()?;
+        let exact = match self.profile {
+            Some(_) => None,
+            None => kolmogorov_smirnov(&self.first.0, &self.first.1),
+        };
+        Some(match exact {
+            Some((distance, p_value)) => Drift {
+                distance,
+                p_value,
+                ..drift
+            },
+            None => drift,
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! The thread of one shadow: asks it what was asked, and compares.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use coracle_base::{Clock, Code};
+use coracle_protocol::{DecodeContext, NoRegions};
+use coracle_serving::{ServedModel, ServiceId, ShadowKept, SharedTable};
+use tokio::runtime::Runtime;
+
+use super::comparison::{Comparisons, Kept, Outcome, Pairing};
+use super::{Answered, Begun, Copied, Inner, Pair, QUEUE_COPIES, identity};
+use crate::infer::Failure;
+
+/// How long the shadow may take to be loaded, or to have a place.
+const ENTER_MAX: Duration = Duration::from_secs(10);
+/// The lowest priority there is: under load the thread gets what is left over.
+const NICE: i32 = 19;
+
+/// Starts the thread of a service's shadow; it ends with the pair.
+pub(super) fn start(inner: &Arc<Inner>, of: ServiceId, shadow: ServiceId) -> Option<Arc<Pair>> {
+    let (queue, copies) = sync_channel(QUEUE_COPIES);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .ok()?;
+    let pair = Arc::new(Pair {
+        of,
+        shadow: shadow.clone(),
+        queue,
+        n_lost: AtomicU64::new(0),
+        comparisons: Mutex::new(Comparisons::default()),
+    });
+    let runner = Runner {
+        shadow,
+        table: Arc::clone(&inner.table),
+        clock: Arc::clone(&inner.clock),
+        elements_max: inner.elements_max,
+        runtime,
+    };
+    let thread = std::thread::Builder::new().name("coracle-shadow".to_owned());
+    thread.spawn(move || runner.run(&copies)).ok()?;
+    Some(pair)
+}
+
+struct Runner {
+    shadow: ServiceId,
+    table: Arc<SharedTable>,
+    clock: Arc<dyn Clock>,
+    elements_max: usize,
+    runtime: Runtime,
+}
+
+impl Runner {
+    fn run(&self, copies: &Receiver<Copied>) {
+        // Without the right to be nicer the thread is as good as others.
+        let _nicer = rustix::process::setpriority_process(None, NICE);
+        while let Ok(copied) = copies.recv() {
+            // What a model does wrong ends in its own boundary; this one is for what we do wrong.
+            let asked = catch_unwind(AssertUnwindSafe(|| self.ask(&copied.begun)));
+            let (shadow, outcome) = asked.unwrap_or_else(|_panic| {
+                let why = "the comparison failed; this is a defect of the server".to_owned();
+                (String::new(), Err(why))
+            });
+            let pairing = Pairing {
+                stable: copied.revision.clone(),
+                shadow,
+            };
+            let kept = kept(&copied.begun, self.clock.unix_time());
+            let comparisons = copied.begun.pair.comparisons.lock();
+            let mut comparisons = comparisons.unwrap_or_else(PoisonError::into_inner);
+            comparisons.push(pairing, &copied.answer, &outcome, &kept);
+        }
+    }
+
+    /// Asks the shadow; returns which revision it was, and what it answered or why it did not.
+    fn ask(&self, begun: &Begun) -> (String, Outcome) {
+        let model = {
+            let table = self.table.load();
+            table
+                .service(&self.shadow)
+                .map(|route| Arc::clone(route.choose()))
+        };
+        let Some(model) = model else {
+            let why = format!("nothing is served as {}", self.shadow);
+            return (String::new(), Err(why));
+        };
+        let answered = self.answer(&model, begun);
+        (
+            identity(&model),
+            answered.map_err(|failure| failure.message),
+        )
+    }
+
+    fn answer(&self, model: &ServedModel, begun: &Begun) -> Result<Box<Answered>, Failure> {
+        // One that was set aside is not waited for: its copies would be lost meanwhile.
+        if let Some(message) = model.trouble() {
+            return Err(Failure {
+                code: Code::Unavailable,
+                message,
+            });
+        }
+        let lease = self.runtime.block_on(model.enter(ENTER_MAX))?;
+        let started = self.clock.monotonic();
+        let signature = lease.model().signature();
+        let ctx = DecodeContext {
+            signature,
+            default_outputs: &signature.default_outputs,
+            method: begun.codec.method(),
+            elements_max: self.elements_max,
+            // What was in them may be something else by now.
+            regions: &NoRegions,
+        };
+        let call = begun.codec.decode(&begun.body, &ctx)?;
+        let outputs = model.run(&lease, &call.inputs, &call.outputs)?;
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| Failure {
+            code: Code::ResourceExhausted,
+            message: "the shadow's answer is too large to be compared".to_owned(),
+        })
+    }
+}
+
+/// Returns what is kept of a request if its answers are among those farthest apart.
+fn kept(begun: &Begun, at: Duration) -> Kept {
+    Kept {
+        kept: begun.kept,
+        request: match begun.kept {
+            ShadowKept::Requests => Some(begun.body.clone()),
+            ShadowKept::Answers | ShadowKept::Nothing => None,
+        },
+        trace: begun.trace.clone(),
+        at,
+    }
+}
