@@ -258,6 +258,7 @@ mod tests {
             flow_ns: 1 << 40,
             n_started: 9,
             n_finished: 9,
+            n_failed: 0,
             compute: Duration::from_secs(1),
             latency: vec![5; N_TIME_BUCKETS],
         };
