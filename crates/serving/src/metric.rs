@@ -340,6 +340,7 @@ impl Metric {
 
     /// Returns one sentence on it.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub fn help(self) -> &'static str {
         match self {
             Self::Requests => {

@@ -624,3 +624,91 @@ fn a_batcher_reaches_the_plan_with_kserves_defaults() {
     let planned = plan.revisions.values().next().unwrap();
     assert_eq!(planned.timeout, Some(Duration::from_secs(5)));
 }
+
+/// Creates a rollout of the service whose stages last no time, and need no requests.
+fn create_rollout(stage: &mut Stage, steps: Value) -> Key {
+    let key = Key::new(&coracle_api::kind::ROLLOUT, NAMESPACE, "careful");
+    let rollout = json!({
+        "metadata": {"name": "careful", "namespace": NAMESPACE, "uid": "r", "generation": 1},
+        "spec": {"inferenceService": SERVICE, "steps": steps, "analysis": {"requestsMin": 0}}
+    });
+    stage.store.create(key.clone(), rollout).unwrap();
+    stage.settle();
+    key
+}
+
+fn shares(stage: &Stage) -> Vec<(String, u8)> {
+    let plan = stage.plan.lock().unwrap();
+    let targets = plan.routes.values().flat_map(|route| &route.targets);
+    targets
+        .map(|target| (target.revision.clone(), target.percent))
+        .collect()
+}
+
+#[test]
+fn a_rollout_gives_a_new_revision_its_share_and_takes_it_back() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let steps = json!([{"percent": 20, "duration": "1h"}]);
+    let key = create_rollout(&mut stage, steps);
+    let phase = |stage: &Stage| {
+        let status = stage.store.get(&key).unwrap().object["status"].clone();
+        status["phase"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(phase(&stage), "Idle");
+    stage.predictor(json!({"model": model("file:///b")}));
+    let (first, second) = ("iris-predictor-00001", "iris-predictor-00002");
+    let split = |percent: u8| {
+        vec![
+            (second.to_owned(), percent),
+            (first.to_owned(), 100 - percent),
+        ]
+    };
+    assert_eq!(
+        (phase(&stage), shares(&stage)),
+        ("Progressing".to_owned(), split(20))
+    );
+    let command = |stage: &mut Stage, command: &str| {
+        let stored = stage.store.get(&key).unwrap();
+        let mut object = stored.object.clone();
+        object["metadata"]["annotations"] = json!({"serving.coracle.dev/rollout": command});
+        stage.store.update(&key, stored.version, object).unwrap();
+        stage.settle();
+        let stored = stage.store.get(&key).unwrap();
+        assert_eq!(
+            object::text(&stored.object, "annotations", "serving.coracle.dev/rollout"),
+            None
+        );
+    };
+    command(&mut stage, "abort");
+    assert_eq!(
+        (phase(&stage), shares(&stage)),
+        ("RolledBack".to_owned(), split(0))
+    );
+    command(&mut stage, "retry");
+    assert_eq!(
+        (phase(&stage), shares(&stage)),
+        ("Progressing".to_owned(), split(20))
+    );
+    command(&mut stage, "promote");
+    assert_eq!(phase(&stage), "Promoted");
+    assert_eq!(shares(&stage), [(second.to_owned(), 100)]);
+    // Without the rollout, a new revision takes all at once.
+    let stored = stage.store.get(&key).unwrap();
+    stage.store.delete(&key, stored.version).unwrap();
+    stage.predictor(json!({"model": model("file:///c")}));
+    assert_eq!(shares(&stage), [("iris-predictor-00003".to_owned(), 100)]);
+}
+
+#[test]
+fn a_revision_that_does_not_load_is_rolled_back_and_says_so() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20}]));
+    stage.predictor(json!({"model": model("file:///missing")}));
+    let status = stage.store.get(&key).unwrap().object["status"].clone();
+    assert_eq!(status["phase"], "RolledBack");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("nothing at file:///missing"), "{message}");
+    assert_eq!(shares(&stage), [("iris-predictor-00001".to_owned(), 100)]);
+}
