@@ -1,6 +1,9 @@
 //! The Open Inference Protocol over gRPC: typed and raw contents, parameters, streams, repository, shared memory.
 
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
+use coracle_gateway::{ControlError, IndexEntry, Limits, ModelControl, ServerConfig};
 use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{
     InferInputTensor, InferParameter, InferRequestedOutputTensor, InferTensorContents,
@@ -8,8 +11,9 @@ use coracle_protocol::grpc::inference::{
     RepositoryModelLoadRequest, SystemSharedMemoryRegisterRequest, SystemSharedMemoryStatusRequest,
 };
 
-use super::start;
-use crate::fixture::Running;
+use super::{start, start_as};
+use crate::client::send;
+use crate::fixture::{Running, config};
 use crate::grpc::{Answer, call};
 
 const OIP: &str = "/inference.GRPCInferenceService/";
@@ -338,4 +342,73 @@ fn of_the_repository_and_shared_memory() {
     for (method, message, status, words) in cases {
         assert_refused(&ask(&server, method, message), method, status, &words);
     }
+}
+
+/// What docs/compatibility.md says of the methods that other servers have.
+#[test]
+fn of_what_other_servers_have() {
+    let server = start();
+    let nothing = || vec![0; 5];
+    for method in ["CudaSharedMemoryStatus", "CudaSharedMemoryUnregister"] {
+        let answer = ask(&server, method, nothing());
+        assert_eq!((answer.status, answer.body), (0, nothing()), "{method}");
+    }
+    for path in [
+        "/tensorflow.serving.SessionService/SessionRun",
+        "/tensorflow.serving.ModelService/HandleReloadConfigRequest",
+        "/tensorflow.serving.PredictionService/MultiInference",
+        "/inference.GRPCInferenceService/CudaSharedMemoryRegister",
+    ] {
+        let answer = call(&server, path, &[], nothing());
+        let start = format!("method {path} is not there; services are ");
+        assert!(answer.message.starts_with(&start), "{}", answer.message);
+        assert_eq!(answer.status, 12, "{path}");
+    }
+    for (method, path) in [
+        ("GET", "/v2/trace/setting"),
+        ("POST", "/v2/models/sum/trace/setting"),
+        ("GET", "/v2/logging"),
+        ("POST", "/v2/cudasharedmemory/region/r/register"),
+    ] {
+        let answer = send(server.address, method, path, &[], b"{}");
+        assert_eq!(answer.status, 404, "{path}: {}", answer.body);
+        assert!(answer.body.contains("nothing is at"), "{}", answer.body);
+    }
+}
+
+/// Tells which name a load is asked for.
+#[derive(Debug)]
+struct Asked(Mutex<Vec<String>>);
+
+impl ModelControl for Asked {
+    fn index(&self) -> Vec<IndexEntry> {
+        Vec::new()
+    }
+
+    fn load(&self, name: &str) -> Result<(), ControlError> {
+        self.0.lock().unwrap().push(name.to_owned());
+        Ok(())
+    }
+
+    fn unload(&self, name: &str) -> Result<(), ControlError> {
+        self.load(name)
+    }
+}
+
+#[test]
+fn of_no_load_whichever_field_has_the_name() {
+    let asked = Arc::new(Asked(Mutex::default()));
+    let server = start_as(ServerConfig {
+        control: Some(Arc::clone(&asked) as Arc<dyn ModelControl>),
+        ..config(Limits::default())
+    });
+    // KServe's clients send the name in the first field, Triton's in the second.
+    for message in [b"\x0a\x03sum", b"\x12\x03sum"] {
+        let framed = [&[0, 0, 0, 0, 5][..], message].concat();
+        for method in ["RepositoryModelLoad", "RepositoryModelUnload"] {
+            let answer = ask(&server, method, framed.clone());
+            assert_eq!(answer.status, 0, "{method}: {}", answer.message);
+        }
+    }
+    assert_eq!(*asked.0.lock().unwrap(), ["sum"; 4]);
 }
