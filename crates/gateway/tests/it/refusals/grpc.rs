@@ -1,6 +1,7 @@
 //! The Open Inference Protocol over gRPC: typed and raw contents, parameters, streams, repository, shared memory.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_gateway::{ControlError, IndexEntry, Limits, ModelControl, ServerConfig};
@@ -14,7 +15,7 @@ use coracle_protocol::grpc::inference::{
 use super::{start, start_as};
 use crate::client::send;
 use crate::fixture::{Running, config};
-use crate::grpc::{Answer, call};
+use crate::grpc::{Answer, begin, call};
 
 const OIP: &str = "/inference.GRPCInferenceService/";
 
@@ -244,6 +245,37 @@ fn of_messages_of_a_stream() {
     let answer = ask(&server, "ModelStreamInfer", damaged.to_vec());
     let told: ModelStreamInferResponse = answer.message();
     assert_eq!(told.error_message, "the message is damaged or cut off");
+}
+
+#[test]
+fn of_messages_that_do_not_come() {
+    let server = start_as(config(Limits {
+        body_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    }));
+    let cut = [0, 0, 0, 0, 9, 1];
+    let stream = format!("{OIP}ModelStreamInfer");
+    let answer = begin(&server, &stream, &cut, || ());
+    let words = "the message did not arrive within 50ms";
+    assert_refused(&answer, words, 4, words);
+    let answer = begin(&server, &format!("{OIP}ModelInfer"), &cut, || ());
+    let words = "no answer within 50ms";
+    assert_refused(&answer, words, 4, words);
+    let watch = "/grpc.health.v1.Health/Watch";
+    let answer = call(&server, watch, &[], Vec::new());
+    let words = "the request has no message";
+    assert_refused(&answer, words, 3, words);
+}
+
+#[test]
+fn of_streams_while_the_server_shuts_down() {
+    let mut server = start();
+    let stream = format!("{OIP}ModelStreamInfer");
+    let stop = server.stopper();
+    let answer = begin(&server, &stream, b"", stop);
+    let words = "the server is shutting down";
+    assert_refused(&answer, words, 14, words);
+    assert_eq!(server.wait().n_connections_cut, 0);
 }
 
 #[test]
