@@ -207,6 +207,46 @@ fn of_inferences() {
 }
 
 #[test]
+fn of_what_the_head_says() {
+    let server = start();
+    let cases: [(&[(&str, &str)], i32, &str); 6] = [
+        (
+            &[("grpc-timeout", "5")],
+            3,
+            "grpc-timeout must be up to eight digits and one of H M S m u n",
+        ),
+        (&[("grpc-timeout", "0S")], 4, "no answer within 0s"),
+        (
+            &[("grpc-encoding", "br")],
+            12,
+            "grpc-encoding 'br' is not supported; supported are identity,gzip,deflate",
+        ),
+        (
+            &[("x-request-timeout", "soon")],
+            3,
+            "x-request-timeout must be seconds above 0, such as 1.5, or with a unit, such as 250ms",
+        ),
+        (
+            &[("x-request-priority", "high")],
+            3,
+            "x-request-priority must be a whole number: 1 is the highest level, 0 the default",
+        ),
+        (&[("x-request-timeout", "1us")], 4, "no answer within 1us"),
+    ];
+    for method in ["ModelInfer", "ModelStreamInfer"] {
+        let path = format!("{OIP}{method}");
+        for (headers, status, words) in cases {
+            let answer = call(&server, &path, headers, frame(&good()));
+            // A stream whose time is over may have answered before it is noticed.
+            if status == 4 && method == "ModelStreamInfer" {
+                continue;
+            }
+            assert_refused(&answer, &format!("{method} {headers:?}"), status, words);
+        }
+    }
+}
+
+#[test]
 fn of_messages_of_a_stream() {
     let server = start();
     for (request, status, words) in refused_contents().into_iter().chain(refused_parameters()) {
