@@ -163,6 +163,12 @@ impl Running {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
+    /// Returns what tells the server to stop, without waiting.
+    pub(crate) fn stopper(&mut self) -> impl FnOnce() + use<> {
+        let stop = self.stop.take().unwrap();
+        move || stop.send(()).unwrap()
+    }
+
     /// Waits for the server's end.
     pub(crate) fn wait(&mut self) -> ShutdownReport {
         self.thread.take().unwrap().join().unwrap()

@@ -1,6 +1,9 @@
 //! gRPC over HTTP/2, on the port of HTTP/1.1.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -19,7 +22,7 @@ use coracle_protocol::grpc::service::{
 };
 use coracle_protocol::grpc::{Message, frame};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -56,19 +59,51 @@ impl Answer {
 }
 
 fn request(path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Full<Bytes>> {
+    request_of(path, headers, Full::new(Bytes::from(body)))
+}
+
+fn request_of<B>(path: &str, headers: &[(&str, &str)], body: B) -> Request<B> {
     let mut request = Request::post(format!("http://test{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.body(Full::new(Bytes::from(body))).unwrap()
+    request.body(body).unwrap()
+}
+
+/// A body that begins and never ends.
+struct Endless(Option<Bytes>);
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _ctx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(begin) => Poll::Ready(Some(Ok(Frame::data(begin)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Begins a request, and does something once it has begun to be sent; reads the answer.
+pub(crate) fn begin(server: &Running, path: &str, begin: &[u8], then: impl FnOnce()) -> Answer {
+    let body = Endless(Some(Bytes::copy_from_slice(begin)));
+    let request = request_of(path, &[], body);
+    send(server.address, request, async |response| {
+        then();
+        read(response).await
+    })
 }
 
 /// Sends a request on a connection of its own, and does something with the answer.
-fn send<T>(
+fn send<T, B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static>(
     address: SocketAddr,
-    request: Request<Full<Bytes>>,
+    request: Request<B>,
     then: impl AsyncFnOnce(Response<Incoming>) -> T,
 ) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()

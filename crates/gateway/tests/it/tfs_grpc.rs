@@ -1,15 +1,20 @@
-//! TensorFlow Serving's gRPC: what is refused, with which status and words.
+//! TensorFlow Serving's gRPC: what is refused, with which status and words; and what a classification calls the classes.
 
 use bytes::Bytes;
+use coracle_base::SystemClock;
+use coracle_formats::{LoadOptions, load};
 use coracle_gateway::Limits;
 use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::tensorflow::{
-    BytesList, ClassificationRequest, Dim, Example, ExampleList, Feature, FeatureKind, Features,
-    FloatList, GetModelMetadataRequest, GetModelStatusRequest, Input, InputKind, Int64Value,
-    ModelSpec, PredictRequest, RegressionResponse, TensorProto, TensorShapeProto, VersionChoice,
+    BytesList, ClassificationRequest, ClassificationResponse, Dim, Example, ExampleList, Feature,
+    FeatureKind, Features, FloatList, GetModelMetadataRequest, GetModelStatusRequest, Input,
+    InputKind, Int64Value, ModelSpec, PredictRequest, RegressionResponse, TensorProto,
+    TensorShapeProto, VersionChoice,
 };
 
-use crate::fixture::{config, start};
+use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel};
+
+use crate::fixture::{config, start, start_with};
 use crate::grpc::call;
 
 const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
@@ -348,4 +353,66 @@ fn a_regression_is_answered() {
         .map(|one| one.value)
         .collect();
     assert_eq!(values, [3.5]);
+}
+
+/// A classifier with texts for classes, and scikit-learn's own answers.
+const FIXTURE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../fixtures/sklearn/1.9.1/forest_classifier_strings"
+);
+
+fn numbers(list: &serde_json::Value) -> Option<Vec<f64>> {
+    list.as_array()?
+        .iter()
+        .map(serde_json::Value::as_f64)
+        .collect()
+}
+
+#[test]
+fn a_classification_names_the_classes_as_scikit_learn_does() {
+    let expected = std::fs::read(format!("{FIXTURE}.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
+    let loaded = load(
+        format!("{FIXTURE}.joblib").as_ref(),
+        &LoadOptions::default(),
+        &SystemClock::new(),
+    );
+    let model = loaded.unwrap().model;
+    let server = start_with(config(Limits::default()), |_sum| {
+        let loaded = LoadedModel::new("wine".to_owned(), model, LoadPhases::default());
+        ModelTable::try_new([ServedModel::new(loaded, 2)]).unwrap()
+    });
+    let mut seen = std::collections::BTreeSet::new();
+    let rows = expected["x"].as_array().unwrap().iter().enumerate();
+    for (index, row) in rows {
+        // Messages hold single precision, in which a forest compares.
+        let Some(row) = numbers(row) else { continue };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "features of examples are single precision"
+        )]
+        let row: Vec<f32> = row.iter().map(|&number| number as f32).collect();
+        let message = examples(Some(spec("wine")), "X", floats(&row));
+        let path = format!("{PREDICTION}Classify");
+        let response: ClassificationResponse = call(&server, &path, &[], message).message();
+        let all = response.result.unwrap().classifications;
+        let classes = &all[0].classes;
+        let scores: Vec<f64> = classes.iter().map(|class| class.score.into()).collect();
+        let proba = numbers(&expected["outputs"]["predict_proba"][index]).unwrap();
+        assert_eq!(scores.len(), proba.len());
+        for (score, proba) in scores.iter().zip(&proba) {
+            assert!((score - proba).abs() < 1e-6, "row {index}: {scores:?}");
+        }
+        let best = classes.iter().reduce(|best, class| {
+            if class.score > best.score {
+                class
+            } else {
+                best
+            }
+        });
+        let label = best.unwrap().label.as_str();
+        assert_eq!(label, expected["outputs"]["predict"][index], "row {index}");
+        seen.insert(label.to_owned());
+    }
+    assert!(seen.len() > 1, "{seen:?}");
 }

@@ -61,7 +61,11 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
 
 fn serve(mut stream: TcpStream, gate: &Mutex<Receiver<()>>) {
     while let Some((head, body)) = read_request(&mut stream) {
-        let path = head.split(' ').nth(1).unwrap();
+        let Some(path) = head.split(' ').nth(1) else {
+            // No HTTP/1.1. Hanging up on what is not read would take the answer before it away.
+            drop(std::io::copy(&mut stream, &mut std::io::sink()));
+            return;
+        };
         match path {
             "/close" => return,
             // Until the other end goes.

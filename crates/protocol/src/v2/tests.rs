@@ -433,3 +433,27 @@ fn damaged_bodies_are_errors_or_requests_never_panics() {
         }
     }
 }
+
+#[test]
+fn content_types_of_mlserver_say_how_texts_are_written() {
+    let request = |content: &str, of: &str| {
+        format!(
+            r#"{{"parameters": {{"content_type": "{of}"}}, "inputs": [{{"name": "x", "shape": [2], "datatype": "BYTES", "data": ["aMOp", ""], "parameters": {{"content_type": {content}}}}}]}}"#
+        )
+    };
+    let texts = |expected: [&str; 2]| Values::Bytes(expected.into_iter().collect());
+    let cases = [
+        (r#""base64""#, texts(["h\u{e9}", ""])),
+        (r#""str""#, texts(["aMOp", ""])),
+        (r#""datetime""#, texts(["aMOp", ""])),
+        (r#""anything""#, texts(["aMOp", ""])),
+        ("null", texts(["aMOp", ""])),
+        ("[5, {}]", texts(["aMOp", ""])),
+    ];
+    for (content, expected) in cases {
+        for of in ["pd", "np"] {
+            let call = decode(&request(content, of), &signature(None, false)).unwrap();
+            assert_eq!(call.inputs[0].values(), &expected, "{content}");
+        }
+    }
+}

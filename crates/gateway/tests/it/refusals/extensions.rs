@@ -24,10 +24,14 @@ type Refusal = (
 
 const REGISTER: &str = "/v2/systemsharedmemory/region/r/register";
 const NO_CONTROL: &str = "models are not loaded and unloaded on request here; `coracle serve --model-control explicit` allows it";
+const TIME: &str =
+    "x-request-timeout must be seconds above 0, such as 1.5, or with a unit, such as 250ms";
+const LEVEL: &str =
+    "x-request-priority must be a whole number: 1 is the highest level, 0 the default";
 const NO_MODEL: &str = "Model with name nope does not exist.";
 
 #[rustfmt::skip]
-const REFUSALS: [Refusal; 31] = [
+const REFUSALS: [Refusal; 38] = [
     ("GET", "/v2/models/nope", &[], b"", 404, NO_MODEL),
     ("GET", "/v2/models/nope/ready", &[], b"", 404, NO_MODEL),
     ("GET", "/v2/models/nope/config", &[], b"", 404, NO_MODEL),
@@ -58,6 +62,13 @@ const REFUSALS: [Refusal; 31] = [
     ("OPTIONS", "/v2/models/sum/infer", &[("origin", "http://bad.example"), ("access-control-request-method", "POST")], b"", 405, "/v2/models/sum/infer takes POST only"),
     ("POST", "/v2/cudasharedmemory/region/r/register", &[], b"{}", 404, "nothing is at /v2/cudasharedmemory/region/r/register; there are /v1/models, /v1/models/M, /v1/models/M:predict, /v2, /v2/models/M, /v2/models/M/infer, /healthz, /readyz and /metrics"),
     ("POST", "/v1/models/sum:predict", &[("content-encoding", "gzip, br")], b"{}", 415, "content encoding 'gzip, br' is not supported; supported are gzip, br, zstd, deflate"),
+    ("POST", "/v1/models/sum:predict", &[("x-request-timeout", "soon")], b"{}", 400, TIME),
+    ("POST", "/v2/models/sum/infer", &[("x-request-timeout", "0")], b"{}", 400, TIME),
+    ("POST", "/v1/models/sum:predict", &[("x-request-priority", "high")], b"{}", 400, LEVEL),
+    ("POST", "/v2/models/sum/infer", &[("x-request-priority", "-1")], b"{}", 400, LEVEL),
+    ("POST", "/v2/models/sum/infer", &[("content-type", "application/octet-stream")], b"{}", 415, "content type 'application/octet-stream' is not supported; send application/json, or binary tensor data to V2 with the header Inference-Header-Content-Length"),
+    ("POST", "/v1/models/sum:predict", &[("content-type", "application/x-www-form-urlencoded")], b"{}", 415, "content type 'application/x-www-form-urlencoded' is not supported; send application/json; with curl, add -H 'Content-Type: application/json'"),
+    ("DELETE", "/v1/models/sum", &[], b"", 405, "/v1/models/sum takes GET, HEAD only"),
     ("POST", "/v1/models/sum:predict", &[("content-type", "text/csv")], b"1,2", 415, "content type 'text/csv' is not supported; send application/json"),
 ];
 

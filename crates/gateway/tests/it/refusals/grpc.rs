@@ -1,6 +1,10 @@
 //! The Open Inference Protocol over gRPC: typed and raw contents, parameters, streams, repository, shared memory.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use bytes::Bytes;
+use coracle_gateway::{ControlError, IndexEntry, Limits, ModelControl, ServerConfig};
 use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{
     InferInputTensor, InferParameter, InferRequestedOutputTensor, InferTensorContents,
@@ -8,9 +12,10 @@ use coracle_protocol::grpc::inference::{
     RepositoryModelLoadRequest, SystemSharedMemoryRegisterRequest, SystemSharedMemoryStatusRequest,
 };
 
-use super::start;
-use crate::fixture::Running;
-use crate::grpc::{Answer, call};
+use super::{start, start_as};
+use crate::client::send;
+use crate::fixture::{Running, config};
+use crate::grpc::{Answer, begin, call};
 
 const OIP: &str = "/inference.GRPCInferenceService/";
 
@@ -202,6 +207,46 @@ fn of_inferences() {
 }
 
 #[test]
+fn of_what_the_head_says() {
+    let server = start();
+    let cases: [(&[(&str, &str)], i32, &str); 6] = [
+        (
+            &[("grpc-timeout", "5")],
+            3,
+            "grpc-timeout must be up to eight digits and one of H M S m u n",
+        ),
+        (&[("grpc-timeout", "0S")], 4, "no answer within 0s"),
+        (
+            &[("grpc-encoding", "br")],
+            12,
+            "grpc-encoding 'br' is not supported; supported are identity,gzip,deflate",
+        ),
+        (
+            &[("x-request-timeout", "soon")],
+            3,
+            "x-request-timeout must be seconds above 0, such as 1.5, or with a unit, such as 250ms",
+        ),
+        (
+            &[("x-request-priority", "high")],
+            3,
+            "x-request-priority must be a whole number: 1 is the highest level, 0 the default",
+        ),
+        (&[("x-request-timeout", "1us")], 4, "no answer within 1us"),
+    ];
+    for method in ["ModelInfer", "ModelStreamInfer"] {
+        let path = format!("{OIP}{method}");
+        for (headers, status, words) in cases {
+            let answer = call(&server, &path, headers, frame(&good()));
+            // A stream whose time is over may have answered before it is noticed.
+            if status == 4 && method == "ModelStreamInfer" {
+                continue;
+            }
+            assert_refused(&answer, &format!("{method} {headers:?}"), status, words);
+        }
+    }
+}
+
+#[test]
 fn of_messages_of_a_stream() {
     let server = start();
     for (request, status, words) in refused_contents().into_iter().chain(refused_parameters()) {
@@ -240,6 +285,37 @@ fn of_messages_of_a_stream() {
     let answer = ask(&server, "ModelStreamInfer", damaged.to_vec());
     let told: ModelStreamInferResponse = answer.message();
     assert_eq!(told.error_message, "the message is damaged or cut off");
+}
+
+#[test]
+fn of_messages_that_do_not_come() {
+    let server = start_as(config(Limits {
+        body_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    }));
+    let cut = [0, 0, 0, 0, 9, 1];
+    let stream = format!("{OIP}ModelStreamInfer");
+    let answer = begin(&server, &stream, &cut, || ());
+    let words = "the message did not arrive within 50ms";
+    assert_refused(&answer, words, 4, words);
+    let answer = begin(&server, &format!("{OIP}ModelInfer"), &cut, || ());
+    let words = "no answer within 50ms";
+    assert_refused(&answer, words, 4, words);
+    let watch = "/grpc.health.v1.Health/Watch";
+    let answer = call(&server, watch, &[], Vec::new());
+    let words = "the request has no message";
+    assert_refused(&answer, words, 3, words);
+}
+
+#[test]
+fn of_streams_while_the_server_shuts_down() {
+    let mut server = start();
+    let stream = format!("{OIP}ModelStreamInfer");
+    let stop = server.stopper();
+    let answer = begin(&server, &stream, b"", stop);
+    let words = "the server is shutting down";
+    assert_refused(&answer, words, 14, words);
+    assert_eq!(server.wait().n_connections_cut, 0);
 }
 
 #[test]
@@ -338,4 +414,73 @@ fn of_the_repository_and_shared_memory() {
     for (method, message, status, words) in cases {
         assert_refused(&ask(&server, method, message), method, status, &words);
     }
+}
+
+/// What docs/compatibility.md says of the methods that other servers have.
+#[test]
+fn of_what_other_servers_have() {
+    let server = start();
+    let nothing = || vec![0; 5];
+    for method in ["CudaSharedMemoryStatus", "CudaSharedMemoryUnregister"] {
+        let answer = ask(&server, method, nothing());
+        assert_eq!((answer.status, answer.body), (0, nothing()), "{method}");
+    }
+    for path in [
+        "/tensorflow.serving.SessionService/SessionRun",
+        "/tensorflow.serving.ModelService/HandleReloadConfigRequest",
+        "/tensorflow.serving.PredictionService/MultiInference",
+        "/inference.GRPCInferenceService/CudaSharedMemoryRegister",
+    ] {
+        let answer = call(&server, path, &[], nothing());
+        let start = format!("method {path} is not there; services are ");
+        assert!(answer.message.starts_with(&start), "{}", answer.message);
+        assert_eq!(answer.status, 12, "{path}");
+    }
+    for (method, path) in [
+        ("GET", "/v2/trace/setting"),
+        ("POST", "/v2/models/sum/trace/setting"),
+        ("GET", "/v2/logging"),
+        ("POST", "/v2/cudasharedmemory/region/r/register"),
+    ] {
+        let answer = send(server.address, method, path, &[], b"{}");
+        assert_eq!(answer.status, 404, "{path}: {}", answer.body);
+        assert!(answer.body.contains("nothing is at"), "{}", answer.body);
+    }
+}
+
+/// Tells which name a load is asked for.
+#[derive(Debug)]
+struct Asked(Mutex<Vec<String>>);
+
+impl ModelControl for Asked {
+    fn index(&self) -> Vec<IndexEntry> {
+        Vec::new()
+    }
+
+    fn load(&self, name: &str) -> Result<(), ControlError> {
+        self.0.lock().unwrap().push(name.to_owned());
+        Ok(())
+    }
+
+    fn unload(&self, name: &str) -> Result<(), ControlError> {
+        self.load(name)
+    }
+}
+
+#[test]
+fn of_no_load_whichever_field_has_the_name() {
+    let asked = Arc::new(Asked(Mutex::default()));
+    let server = start_as(ServerConfig {
+        control: Some(Arc::clone(&asked) as Arc<dyn ModelControl>),
+        ..config(Limits::default())
+    });
+    // KServe's clients send the name in the first field, Triton's in the second.
+    for message in [b"\x0a\x03sum", b"\x12\x03sum"] {
+        let framed = [&[0, 0, 0, 0, 5][..], message].concat();
+        for method in ["RepositoryModelLoad", "RepositoryModelUnload"] {
+            let answer = ask(&server, method, framed.clone());
+            assert_eq!(answer.status, 0, "{method}: {}", answer.message);
+        }
+    }
+    assert_eq!(*asked.0.lock().unwrap(), ["sum"; 4]);
 }
