@@ -340,7 +340,6 @@ impl Metric {
 
     /// Returns one sentence on it.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "a table")]
     pub fn help(self) -> &'static str {
         match self {
             Self::Requests => {
@@ -388,13 +387,7 @@ impl Metric {
             Self::ResponseCacheMisses => "Inference calls whose answer was kept after a run.",
             Self::ResponseCacheEvictions => "Kept answers that went to make room for others.",
             Self::ResponseCacheBytes => "Memory of kept answers and of what they are found by.",
-            Self::ShadowRequests => "Copies of requests for a shadow, by how they ended.",
-            Self::ShadowAgreement => {
-                "Share of rows in which a shadow gave the label that was given, by output."
-            }
-            Self::ShadowDrift => {
-                "Population stability index of a shadow's numbers, by column of an output."
-            }
+            Self::ShadowRequests | Self::ShadowAgreement | Self::ShadowDrift => shadow::help(self),
             Self::MemoryBudget => "The bound on the memory of all loaded models together.",
             Self::MemoryBudgetUsed => "Memory of all loaded models and of loads under way.",
             Self::ModelsResident => "Models in memory, of the memory budget.",
