@@ -5,9 +5,11 @@ use super::text::line;
 use crate::ShadowFigures;
 use crate::served_model::escape;
 
-/// Returns one sentence on a metric of shadows.
+/// Returns one sentence on a metric of shadows or fallbacks.
 pub(super) fn help(metric: Metric) -> &'static str {
     match metric {
+        Metric::Fallbacks => "Answers that were a default prediction, not the model's.",
+        Metric::Retries => "Requests that were tried again after a failure.",
         Metric::ShadowAgreement => {
             "Share of rows in which a shadow gave the label that was given, by output."
         }
