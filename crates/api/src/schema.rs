@@ -49,14 +49,8 @@ impl Definitions {
             spec: reference::<RolloutSpec>(&mut generator),
             status: reference::<RolloutStatus>(&mut generator),
         };
-        let revision = Parts {
-            spec: open("What the revision serves."),
-            status: open("The observed state."),
-        };
-        let crd = Parts {
-            spec: open("The definition."),
-            status: open("The observed state."),
-        };
+        let revision = Parts::open("What the revision serves.");
+        let crd = Parts::open("The definition.");
         let metrics = Parts {
             spec: open("Nothing."),
             status: open("Nothing."),
@@ -161,6 +155,16 @@ impl Definitions {
 struct Parts {
     spec: Value,
     status: Value,
+}
+
+impl Parts {
+    /// Returns parts of any fields.
+    fn open(spec: &str) -> Self {
+        Self {
+            spec: open(spec),
+            status: open("The observed state."),
+        }
+    }
 }
 
 /// Adds the schemas of Kubernetes' own kinds.

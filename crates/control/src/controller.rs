@@ -5,6 +5,7 @@ pub(crate) mod caching;
 mod conditions;
 mod containers;
 mod credentials;
+pub(crate) mod fallbacks;
 mod placeholders;
 pub(crate) mod pods;
 mod residency;

@@ -206,6 +206,10 @@ mod tests {
                 percent: 10,
                 kept: coracle_serving::ShadowKept::Requests,
             }),
+            fallback: Some(coracle_serving::FallbackSettings {
+                value: Some("0".to_owned()),
+                ..coracle_serving::FallbackSettings::default()
+            }),
         };
         let service = ServiceId {
             namespace: "n".to_owned(),

@@ -1,6 +1,7 @@
 //! The forms in which inference requests and answers travel: which decoder and encoder of `protocol` a route takes.
 
 use bytes::Bytes;
+use coracle_base::Code;
 use coracle_protocol::tfs::Question;
 use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, grpc, tfs, v1, v2};
 use coracle_serving::Protocol;
@@ -44,6 +45,8 @@ pub(crate) struct Encoded {
     pub(crate) phases: Option<Box<Phases>>,
     /// What it was made of, if a copy goes to a shadow.
     pub(crate) answered: Option<Box<Answered>>,
+    /// The failure that it stands in for, if it is not the model's.
+    pub(crate) fallback: Option<Code>,
     /// Whether the model was not run for it.
     pub(crate) from_cache: bool,
 }
@@ -125,6 +128,7 @@ impl Codec {
             json_length,
             phases: None,
             answered: None,
+            fallback: None,
             from_cache: false,
         })
     }

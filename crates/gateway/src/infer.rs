@@ -179,14 +179,15 @@ impl Calls {
         let time = model.timeout().unwrap_or(self.request_timeout);
         let time = request.timeout.map_or(time, |timeout| timeout.min(time));
         let arrival = Arrival { at: arrived, time };
-        let mut result = match model.try_enter() {
-            Some(lease) => self.run(model, lease, request, arrival).await,
-            None => Box::pin(self.wait_and_run(model, request, arrival)).await,
+        let mut result = match model.has_fallback() {
+            false => self.enter_and_run(model, request, arrival).await,
+            true => Box::pin(self.run_with_fallback(model, request, arrival)).await,
         };
-        let outcome = result
-            .as_ref()
-            .map(|_body| ())
-            .map_err(|failure| failure.code);
+        // What is counted is what the model did.
+        let outcome = match &result {
+            Ok(encoded) => encoded.fallback.map_or(Ok(()), Err),
+            Err(failure) => Err(failure.code),
+        };
         let ended = self.clock.monotonic();
         if let Some(trace) = trace.filter(Trace::is_sampled) {
             in_flight.exemplify(trace.id(), ended, self.clock.unix_time());
@@ -205,12 +206,29 @@ impl Calls {
         }
         if let Some(begun) = begun {
             let answer = match &mut result {
-                Ok(encoded) => Ok(encoded.answered.take()),
+                Ok(encoded) => match encoded.fallback {
+                    None => Ok(encoded.answered.take()),
+                    Some(code) => Err(code),
+                },
                 Err(failure) => Err(failure.code),
             };
             self.shadows.finish(*begun, model, answer);
         }
         result
+    }
+
+    /// Answers a request once it may run.
+    #[inline]
+    pub(crate) async fn enter_and_run(
+        &self,
+        model: &Arc<ServedModel>,
+        request: Request,
+        arrival: Arrival,
+    ) -> Result<Encoded, Failure> {
+        match model.try_enter() {
+            Some(lease) => self.run(model, lease, request, arrival).await,
+            None => Box::pin(self.wait_and_run(model, request, arrival)).await,
+        }
     }
 
     /// Waits until the request may run; the time that it waits is of the time that it has.

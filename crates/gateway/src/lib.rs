@@ -15,6 +15,7 @@ mod extensions;
 mod forward;
 mod grpc;
 
+mod fallback;
 mod infer;
 mod limits;
 mod log;

@@ -21,6 +21,10 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-coracle-cache");
 pub(crate) const CACHE_HIT: HeaderValue = HeaderValue::from_static("hit");
 
+/// The header that says that an answer is not the model's, and what it is.
+const FALLBACK: HeaderName = HeaderName::from_static("x-coracle-fallback");
+const FALLBACK_CONSTANT: HeaderValue = HeaderValue::from_static("constant");
+
 /// The header that says how much of a body is JSON, where raw tensor data follows it.
 pub(crate) const JSON_LENGTH: HeaderName =
     HeaderName::from_static("inference-header-content-length");
@@ -42,6 +46,7 @@ pub(crate) struct Reply {
     kind: Kind,
     encoding: Option<Encoding>,
     from_cache: bool,
+    is_fallback: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +75,7 @@ impl Reply {
     pub(crate) fn encoded(encoded: Encoded) -> Self {
         let reply = Self {
             from_cache: encoded.from_cache,
+            is_fallback: encoded.fallback.is_some(),
             ..Self::json(encoded.body)
         };
         match encoded.json_length {
@@ -96,6 +102,7 @@ impl Reply {
             kind: Kind::Json,
             encoding: None,
             from_cache: false,
+            is_fallback: false,
         }
     }
 
@@ -168,7 +175,7 @@ impl Reply {
 
     /// Returns the content type of an answer that needs no headers beside it and its id but, perhaps, the length of its JSON.
     pub(crate) fn plain_type(&self) -> Option<(HeaderValue, Option<usize>)> {
-        if self.encoding.is_some() || self.from_cache {
+        if self.encoding.is_some() || self.from_cache || self.is_fallback {
             return None;
         }
         match self.kind {
@@ -196,6 +203,9 @@ impl Reply {
         headers.insert(REQUEST_ID, request_id);
         if self.from_cache {
             headers.insert(CACHE, CACHE_HIT);
+        }
+        if self.is_fallback {
+            headers.insert(FALLBACK, FALLBACK_CONSTANT);
         }
         if let Some(encoding) = self.encoding {
             headers.insert(CONTENT_ENCODING, encoding::header(encoding));

@@ -55,6 +55,14 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    fn pool_limits(&self) -> PoolLimits {
+        PoolLimits {
+            n_threads: self.n_pool_threads,
+            calls_max: self.limits.pool_calls_max,
+            bytes_max: self.limits.pool_bytes_max.as_usize(),
+        }
+    }
+
     /// Returns what every worker shares.
     fn shared(&self, clock: Arc<dyn Clock>) -> Shared {
         Shared {
@@ -161,17 +169,10 @@ impl Server {
             ..self.config.shared(clock)
         });
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
-        let shadows = Shadows::new(
-            Arc::clone(&table),
-            Arc::clone(&shared.clock),
-            self.config.limits.elements_max,
-        );
-        let limits = PoolLimits {
-            n_threads: self.config.n_pool_threads,
-            calls_max: self.config.limits.pool_calls_max,
-            bytes_max: self.config.limits.pool_bytes_max.as_usize(),
-        };
-        let pool = Arc::new(ComputePool::start(limits, Arc::clone(&shared.clock))?);
+        let (around, elements_max) = ((&table, &shared.clock), self.config.limits.elements_max);
+        let shadows = Shadows::new(around, elements_max);
+        let pool = ComputePool::start(self.config.pool_limits(), Arc::clone(&shared.clock))?;
+        let pool = Arc::new(pool);
         let (outlets, writers) = Outlets::start(
             self.config.outlets,
             (self.address, self.config.shutdown_timeout),

@@ -157,11 +157,14 @@ impl Drop for Room {
 
 impl Shadows {
     /// Returns no copies yet; shadows are found in `table`, and requests for them may have so many elements.
-    pub(crate) fn new(table: Arc<SharedTable>, clock: Arc<dyn Clock>, elements_max: usize) -> Self {
+    pub(crate) fn new(
+        (table, clock): (&Arc<SharedTable>, &Arc<dyn Clock>),
+        elements_max: usize,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
-                table,
-                clock,
+                table: Arc::clone(table),
+                clock: Arc::clone(clock),
                 elements_max,
                 held: Arc::default(),
                 pairs: RwLock::default(),

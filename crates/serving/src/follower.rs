@@ -699,6 +699,7 @@ impl Follower {
         let tap = settings.map(|settings| Arc::new(ShadowTap::new(id.clone(), settings)));
         for target in route.targets() {
             target.model.set_shadow(tap.clone());
+            target.model.set_fallback(planned.fallback.as_ref());
         }
         Some(route)
     }

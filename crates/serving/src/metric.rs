@@ -60,6 +60,10 @@ pub enum Metric {
     ResponseCacheEvictions,
     /// The memory of kept answers, by model.
     ResponseCacheBytes,
+    /// Answers that were not the model's, by model.
+    Fallbacks,
+    /// Requests tried again, by model.
+    Retries,
     /// Copies of requests for shadows, by how they ended.
     ShadowRequests,
     /// How often a shadow's labels are those that were given.
@@ -127,7 +131,7 @@ impl MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::Requests,
         Self::RequestDuration,
         Self::QueueDuration,
@@ -153,6 +157,8 @@ impl Metric {
         Self::ResponseCacheMisses,
         Self::ResponseCacheEvictions,
         Self::ResponseCacheBytes,
+        Self::Fallbacks,
+        Self::Retries,
         Self::ShadowRequests,
         Self::ShadowAgreement,
         Self::ShadowDrift,
@@ -204,6 +210,8 @@ impl Metric {
             Self::ResponseCacheMisses => "coracle_response_cache_misses_total",
             Self::ResponseCacheEvictions => "coracle_response_cache_evictions_total",
             Self::ResponseCacheBytes => "coracle_response_cache_bytes",
+            Self::Fallbacks => "coracle_fallbacks_total",
+            Self::Retries => "coracle_retries_total",
             Self::ShadowRequests => "coracle_shadow_requests_total",
             Self::ShadowAgreement => "coracle_shadow_label_agreement_ratio",
             Self::ShadowDrift => "coracle_shadow_stability_index",
@@ -247,6 +255,8 @@ impl Metric {
             | Self::ResponseCacheHits
             | Self::ResponseCacheMisses
             | Self::ResponseCacheEvictions
+            | Self::Fallbacks
+            | Self::Retries
             | Self::ShadowRequests
             | Self::ModelEvictions
             | Self::ModelLoads
@@ -334,13 +344,14 @@ impl Metric {
             | Self::ResponseCacheMisses
             | Self::ResponseCacheEvictions
             | Self::ResponseCacheBytes
+            | Self::Fallbacks
+            | Self::Retries
             | Self::ModelCompute => true,
         }
     }
 
     /// Returns one sentence on it.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "a table")]
     pub fn help(self) -> &'static str {
         match self {
             Self::Requests => {
@@ -388,13 +399,11 @@ impl Metric {
             Self::ResponseCacheMisses => "Inference calls whose answer was kept after a run.",
             Self::ResponseCacheEvictions => "Kept answers that went to make room for others.",
             Self::ResponseCacheBytes => "Memory of kept answers and of what they are found by.",
-            Self::ShadowRequests => "Copies of requests for a shadow, by how they ended.",
-            Self::ShadowAgreement => {
-                "Share of rows in which a shadow gave the label that was given, by output."
-            }
-            Self::ShadowDrift => {
-                "Population stability index of a shadow's numbers, by column of an output."
-            }
+            Self::Fallbacks
+            | Self::Retries
+            | Self::ShadowRequests
+            | Self::ShadowAgreement
+            | Self::ShadowDrift => shadow::help(self),
             Self::MemoryBudget => "The bound on the memory of all loaded models together.",
             Self::MemoryBudgetUsed => "Memory of all loaded models and of loads under way.",
             Self::ModelsResident => "Models in memory, of the memory budget.",

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PayloadLogging;
 use crate::batch::BatchSettings;
+use crate::fallback::FallbackSettings;
 use crate::process::{ProcessSpec, ProcessState};
 use crate::response_cache::CacheSettings;
 use crate::shadow::ShadowSettings;
@@ -179,6 +180,9 @@ pub struct PlannedRoute {
     /// Who gets copies of the requests; `None` for nobody.
     #[serde(default)]
     pub shadow: Option<ShadowSettings>,
+    /// What is done where a model fails; `None` for nothing.
+    #[serde(default)]
+    pub fallback: Option<FallbackSettings>,
 }
 
 /// What of a request decides which target takes it: equal values go to the same target for as long as the split

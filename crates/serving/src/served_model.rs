@@ -16,6 +16,7 @@ use crate::admission::{Admission, Place, Refusal, deadline_in};
 use crate::backends::{BackendCall, Backends};
 use crate::batch::{BatchSettings, Batcher};
 use crate::declared::DeclaredConfig;
+use crate::fallback::{Fallback, FallbackSettings};
 use crate::health::{Health, SetAside};
 use crate::loaded_model::LoadedModel;
 use crate::plan::RevisionId;
@@ -58,6 +59,9 @@ pub struct ServedModel {
     /// Whether copies of its requests are taken: all that a request without them looks at.
     is_shadowed: AtomicBool,
     shadow: ArcSwapOption<ShadowTap>,
+    /// Whether something is done where it fails.
+    has_fallback: AtomicBool,
+    fallback: ArcSwapOption<Fallback>,
     /// Nothing will load it again.
     is_retired: AtomicBool,
     timeout: Option<Duration>,
@@ -174,6 +178,8 @@ impl ServedModel {
             wake: None,
             is_shadowed: AtomicBool::new(false),
             shadow: ArcSwapOption::empty(),
+            has_fallback: AtomicBool::new(false),
+            fallback: ArcSwapOption::empty(),
             is_retired: AtomicBool::new(false),
             timeout: None,
             payloads: None,
@@ -357,6 +363,29 @@ impl ServedModel {
         let is_shadowed = tap.is_some();
         self.shadow.store(tap);
         self.is_shadowed.store(is_shadowed, Ordering::Release);
+    }
+
+    /// Does this where it fails from now on; what was seen of it stays if that is what is done already.
+    pub fn set_fallback(&self, settings: Option<&FallbackSettings>) {
+        let current = self.fallback.load_full();
+        if current.as_ref().map(|fallback| fallback.settings()) != settings {
+            let fallback = settings.map(|settings| Arc::new(Fallback::new(settings.clone())));
+            self.fallback.store(fallback);
+            self.has_fallback
+                .store(settings.is_some(), Ordering::Release);
+        }
+    }
+
+    /// Tells whether something is done where it fails.
+    #[must_use]
+    pub fn has_fallback(&self) -> bool {
+        self.has_fallback.load(Ordering::Relaxed)
+    }
+
+    /// Returns what is done where it fails.
+    #[must_use]
+    pub fn fallback(&self) -> Option<Arc<Fallback>> {
+        self.fallback.load_full()
     }
 
     /// Tells whether copies of its requests are taken.

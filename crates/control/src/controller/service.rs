@@ -27,6 +27,7 @@ use serde_json::Value;
 use self::refused::{refused, stopped};
 use super::caching;
 use super::conditions::{Conditions, Verdict};
+use super::fallbacks;
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::rollouts::Course;
 use super::runtimes::Candidate;
@@ -329,6 +330,7 @@ impl View<'_> {
             targets,
             sticky,
             shadow,
+            fallback: fallbacks::read(self.service).ok().flatten(),
         })
     }
 

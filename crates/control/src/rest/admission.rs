@@ -10,7 +10,7 @@ use super::access;
 use super::definitions;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
-use crate::controller::{caching, rollouts, scaling, shadows};
+use crate::controller::{caching, fallbacks, rollouts, scaling, shadows};
 use crate::failure::Failure;
 use crate::object;
 use crate::store::Store;
@@ -228,6 +228,7 @@ pub(crate) fn check_rules(
         validation::inference_service(old, object).map_err(|why| denied(why.to_string()))?;
         caching::read(object).map_err(denied)?;
         shadows::read(object).map_err(denied)?;
+        fallbacks::read(object).map_err(denied)?;
         return scaling::check(object).map_err(|why| denied(why.to_string()));
     }
     if *kind == kind::ROLLOUT {

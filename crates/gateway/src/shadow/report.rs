@@ -264,7 +264,7 @@ fn labels(labels: &Labels) -> LabelsShown {
             count: *count,
         })
         .collect();
-    pairs.sort_by(|a, b| b.count.cmp(&a.count));
+    pairs.sort_by_key(|pair| std::cmp::Reverse(pair.count));
     let rest = pairs.split_off(pairs.len().min(PAIRS_SHOWN));
     let rest: u64 = rest.iter().map(|pair| pair.count).sum();
     LabelsShown {

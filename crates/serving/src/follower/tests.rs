@@ -129,6 +129,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
                 targets: shares.iter().map(target).collect(),
                 sticky: None,
                 shadow: None,
+                fallback: None,
             },
         );
     }

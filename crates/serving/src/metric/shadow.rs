@@ -5,6 +5,21 @@ use super::text::line;
 use crate::ShadowFigures;
 use crate::served_model::escape;
 
+/// Returns one sentence on a metric of shadows or fallbacks.
+pub(super) fn help(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Fallbacks => "Answers that were a default prediction, not the model's.",
+        Metric::Retries => "Requests that were tried again after a failure.",
+        Metric::ShadowAgreement => {
+            "Share of rows in which a shadow gave the label that was given, by output."
+        }
+        Metric::ShadowDrift => {
+            "Population stability index of a shadow's numbers, by column of an output."
+        }
+        _ => "Copies of requests for a shadow, by how they ended.",
+    }
+}
+
 /// Appends the samples of `metric`, if it is one of these.
 pub(super) fn samples(metric: Metric, shadows: &[ShadowFigures], text: &mut String) {
     let name = metric.name();

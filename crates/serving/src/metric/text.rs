@@ -159,6 +159,17 @@ impl MetricsText<'_> {
         if let Some(cache) = model.response_cache() {
             cache::samples(metric, cache, model.labels(), text);
         }
+        if let Some(fallback) = model.fallback() {
+            let number = match metric {
+                Metric::Fallbacks => Some(fallback.n_fallbacks()),
+                Metric::Retries => Some(fallback.n_retries()),
+                _ => None,
+            };
+            if let Some(number) = number {
+                let (name, labels) = (metric.name(), model.labels());
+                return line(text, format_args!("{name}{{{labels}}} {number}"));
+            }
+        }
         let (name, labels) = (metric.name(), model.labels());
         let statistics = model.statistics();
         let seconds: f64 = match metric {

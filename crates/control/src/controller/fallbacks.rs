@@ -1,0 +1,108 @@
+//! What is done where a service's model fails: four annotations.
+
+use std::time::Duration;
+
+use coracle_serving::FallbackSettings;
+use serde_json::Value;
+
+use crate::object;
+
+/// The default prediction, as JSON: a row's value, or an object of such by output, as `0` or `{"predict": 0, "predict_proba": [0.5, 0.5]}`.
+const VALUE: &str = "serving.coracle.dev/fallback";
+/// How long the model may take before the default prediction is given, such as `200ms`.
+const TIMEOUT: &str = "serving.coracle.dev/fallback-timeout";
+/// How often a request that failed is tried again, 0 to 5.
+const RETRIES: &str = "serving.coracle.dev/retries";
+/// So many failures in a row, and the model is not asked for a while.
+const BREAKER: &str = "serving.coracle.dev/breaker-failures";
+const RETRIES_MAX: u32 = 5;
+const VALUE_BYTES_MAX: usize = 4_096;
+
+/// Reads the annotations of a service.
+///
+/// # Errors
+/// Says which annotation has which value, and what is allowed.
+pub(crate) fn read(service: &Value) -> Result<Option<FallbackSettings>, String> {
+    let annotation = |name| object::text(service, "annotations", name);
+    let number = |name: &str, text: &str, least: u32, most: u32| {
+        let number = text.parse().ok();
+        let number = number.filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| {
+            format!("annotation {name}: '{text}' is no number from {least} to {most}")
+        })
+    };
+    let settings = FallbackSettings {
+        value: annotation(VALUE).map(check_value).transpose()?,
+        timeout: annotation(TIMEOUT).map(read_time).transpose()?,
+        retries: annotation(RETRIES).map_or(Ok(0), |text| number(RETRIES, text, 0, RETRIES_MAX))?,
+        breaker_failures: annotation(BREAKER)
+            .map(|text| number(BREAKER, text, 1, 1_000))
+            .transpose()?,
+    };
+    if settings.timeout.is_some() && settings.value.is_none() {
+        return Err(format!("annotation {TIMEOUT} says nothing without {VALUE}"));
+    }
+    Ok((settings != FallbackSettings::default()).then_some(settings))
+}
+
+fn read_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).ok();
+    time.filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("annotation {TIMEOUT}: '{text}' is no time; write such as 200ms"))
+}
+
+/// Checks that a value is one that an output may have: a number, text or truth value, or a list of such.
+fn check_value(text: &str) -> Result<String, String> {
+    let is_plain = |value: &Value| value.is_number() || value.is_string() || value.is_boolean();
+    let is_row = |value: &Value| match value {
+        Value::Array(items) => !items.is_empty() && items.iter().all(is_plain),
+        value => is_plain(value),
+    };
+    let parsed: Option<Value> = serde_json::from_str(text).ok();
+    let is_good = parsed.is_some_and(|value| match value {
+        Value::Object(by_output) => !by_output.is_empty() && by_output.values().all(is_row),
+        value => is_row(&value),
+    });
+    match is_good && text.len() <= VALUE_BYTES_MAX {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "annotation {VALUE}: no default prediction; write the JSON of a row's value, such as 0 or [0.5, 0.5], or an object of such by output, in at most {VALUE_BYTES_MAX} bytes"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn annotations_say_what_is_done() {
+        let of = |annotations: Value| read(&json!({"metadata": {"annotations": annotations}}));
+        assert_eq!(of(json!({})), Ok(None));
+        let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "200ms", RETRIES: "2", BREAKER: "5"});
+        let expected = FallbackSettings {
+            value: Some("{\"predict\": 0}".to_owned()),
+            timeout: Some(Duration::from_millis(200)),
+            retries: 2,
+            breaker_failures: Some(5),
+        };
+        assert_eq!(of(all), Ok(Some(expected)));
+        for good in ["0", "\"no\"", "[0.5, 0.5]", "true"] {
+            assert!(of(json!({VALUE: good})).is_ok(), "{good}");
+        }
+        for (annotations, expected) in [
+            (json!({VALUE: "null"}), "no default prediction"),
+            (json!({VALUE: "{}"}), "no default prediction"),
+            (json!({VALUE: "[[1]]"}), "no default prediction"),
+            (json!({VALUE: "0", TIMEOUT: "0s"}), "'0s' is no time"),
+            (json!({TIMEOUT: "1s"}), "says nothing without"),
+            (json!({RETRIES: "6"}), "no number from 0 to 5"),
+            (json!({BREAKER: "0"}), "no number from 1 to 1000"),
+        ] {
+            let error = of(annotations).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

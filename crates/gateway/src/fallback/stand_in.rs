@@ -1,0 +1,213 @@
+//! The default prediction of a service: the same for every row, in the caller's protocol.
+
+use coracle_base::Code;
+use coracle_model::TensorSpec;
+use coracle_protocol::{DecodeContext, EncodeContext};
+use coracle_serving::ServedModel;
+use coracle_tensor::{ByteStrings, DType, Tensor, Values as TensorValues};
+use serde_json::Value;
+
+use super::Deciding;
+use crate::codec::{Codec, Encoded};
+use crate::infer::{Calls, Request};
+
+/// What V2 and gRPC say of an answer that is not the model's.
+const JSON_PARAMETERS: &[u8] = br#""parameters":{"fallback":"constant"},"#;
+/// The same as an entry of `ModelInferResponse.parameters` (4): the key (1) and an `InferParameter` (2) with a `string_param` (3).
+const MESSAGE_PARAMETERS: &[u8] = b"\x22\x16\x0a\x08fallback\x12\x0a\x1a\x08constant";
+/// A message's frame: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// The default prediction: a row's value, or such by output.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Values {
+    One(Value),
+    ByOutput(serde_json::Map<String, Value>),
+}
+
+impl Values {
+    /// Reads JSON; `None` if it is none.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        match serde_json::from_str(text).ok()? {
+            Value::Object(by_output) => Some(Self::ByOutput(by_output)),
+            value => Some(Self::One(value)),
+        }
+    }
+
+    /// Returns the value of an output, if it has one; the one value is that of the default output.
+    fn of(&self, name: &str, is_default: bool) -> Option<&Value> {
+        match self {
+            Self::One(value) => Some(value).filter(|_| is_default),
+            Self::ByOutput(by_output) => by_output.get(name),
+        }
+    }
+}
+
+impl Calls {
+    /// Returns the default prediction for a request; `None` if there is none, or it is none for what is asked.
+    pub(super) fn stand_in(
+        &self,
+        model: &ServedModel,
+        deciding: &Deciding,
+        request: &Request,
+        code: Code,
+    ) -> Option<Encoded> {
+        let values = deciding.values.as_ref()?;
+        let signature = deciding.signature.get()?;
+        let ctx = DecodeContext {
+            signature,
+            default_outputs: &signature.default_outputs,
+            method: request.codec.method(),
+            elements_max: self.elements_max,
+            regions: self.shared_memory.as_ref(),
+        };
+        let call = request.codec.decode(&request.body, &ctx).ok()?;
+        let outputs = call.outputs.iter().map(|index| {
+            let spec = signature.outputs.get(*index)?;
+            let is_default = signature.default_outputs.contains(index);
+            tensor(spec, values.of(&spec.name, is_default)?, call.n_rows)
+        });
+        let outputs = outputs.collect::<Option<Vec<Tensor>>>()?;
+        let ctx = EncodeContext {
+            model_name: model.name(),
+            model_version: model.version(),
+            signature,
+            regions: self.shared_memory.as_ref(),
+        };
+        let encoded = request.codec.encode(&ctx, &call, &outputs).ok()?;
+        marked(&request.codec, encoded, code)
+    }
+}
+
+/// Returns the answer as one that says what it is.
+fn marked(codec: &Codec, encoded: Encoded, code: Code) -> Option<Encoded> {
+    let mut body = encoded.body;
+    let mut json_length = encoded.json_length;
+    match codec {
+        Codec::V2 { .. } => {
+            let (start, rest) = body.split_first()?;
+            body = [&[*start], JSON_PARAMETERS, rest].concat();
+            json_length = json_length.map(|length| length + JSON_PARAMETERS.len());
+        }
+        Codec::Grpc => {
+            body.extend_from_slice(MESSAGE_PARAMETERS);
+            let n_bytes = u32::try_from(body.len().checked_sub(PREFIX_BYTES)?).ok()?;
+            body.get_mut(1..PREFIX_BYTES)?
+                .copy_from_slice(&n_bytes.to_be_bytes());
+        }
+        _ => {}
+    }
+    Some(Encoded {
+        body,
+        json_length,
+        fallback: Some(code),
+        ..encoded
+    })
+}
+
+/// Returns the value for every row, as the output has it; `None` if it is no such value.
+fn tensor(spec: &TensorSpec, value: &Value, n_rows: usize) -> Option<Tensor> {
+    let row: Vec<&Value> = match value {
+        Value::Array(items) => items.iter().collect(),
+        value => vec![value],
+    };
+    let mut shape = vec![n_rows];
+    match spec.shape.as_slice() {
+        [_rows] if row.len() == 1 => {}
+        [_rows, width] if width.is_none_or(|width| width == row.len()) => shape.push(row.len()),
+        _ => return None,
+    }
+    let rows = std::iter::repeat_n(row, n_rows).flatten();
+    let values = elements(spec.dtype, rows)?;
+    Tensor::try_new(shape, values).ok()
+}
+
+fn elements<'v>(dtype: DType, mut items: impl Iterator<Item = &'v Value>) -> Option<TensorValues> {
+    fn integers<'v, T: TryFrom<i64>>(items: impl Iterator<Item = &'v Value>) -> Option<Vec<T>> {
+        items.map(|item| T::try_from(item.as_i64()?).ok()).collect()
+    }
+    Some(match dtype {
+        DType::Bool => TensorValues::Bool(items.map(Value::as_bool).collect::<Option<_>>()?),
+        DType::U8 => TensorValues::U8(integers(items)?),
+        DType::U16 => TensorValues::U16(integers(items)?),
+        DType::U32 => TensorValues::U32(integers(items)?),
+        DType::U64 => TensorValues::U64(items.map(Value::as_u64).collect::<Option<_>>()?),
+        DType::I8 => TensorValues::I8(integers(items)?),
+        DType::I16 => TensorValues::I16(integers(items)?),
+        DType::I32 => TensorValues::I32(integers(items)?),
+        DType::I64 => TensorValues::I64(items.map(Value::as_i64).collect::<Option<_>>()?),
+        DType::F64 => TensorValues::F64(items.map(Value::as_f64).collect::<Option<_>>()?),
+        DType::F32 => TensorValues::F32(items.map(single).collect::<Option<_>>()?),
+        DType::Bytes => {
+            let mut strings = ByteStrings::new();
+            items.try_for_each(|item| {
+                strings.push(item.as_str()?.as_bytes());
+                Some(())
+            })?;
+            TensorValues::Bytes(strings)
+        }
+        // No model answers with these.
+        _ => return None,
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the output is of singles")]
+fn single(item: &Value) -> Option<f32> {
+    item.as_f64().map(|number| number as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(dtype: DType, shape: Vec<Option<usize>>) -> TensorSpec {
+        TensorSpec {
+            name: "predict".to_owned(),
+            dtype,
+            shape,
+            columns: None,
+            accepts_missing: false,
+            accepts_integers: false,
+        }
+    }
+
+    #[test]
+    fn a_value_is_repeated_for_every_row_as_the_output_has_it() {
+        let labels = spec(DType::I64, vec![None]);
+        let found = tensor(&labels, &json!(2), 3).unwrap();
+        assert_eq!(found.values(), &TensorValues::I64(vec![2, 2, 2]));
+        let shares = spec(DType::F32, vec![None, Some(2)]);
+        let found = tensor(&shares, &json!([0.25, 0.75]), 2).unwrap();
+        assert_eq!(found.shape(), [2, 2]);
+        assert_eq!(
+            found.values(),
+            &TensorValues::F32(vec![0.25, 0.75, 0.25, 0.75])
+        );
+        for (spec, value) in [
+            (&labels, json!(1.5)),
+            (&labels, json!([1, 2])),
+            (&labels, json!("a")),
+            (&shares, json!(1.0)),
+            (&shares, json!([1.0, 2.0, 3.0])),
+        ] {
+            assert_eq!(tensor(spec, &value, 1), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_one_value_is_of_the_default_output() {
+        let one = Values::read("7").unwrap();
+        assert_eq!(
+            (one.of("a", true), one.of("a", false)),
+            (Some(&json!(7)), None)
+        );
+        let many = Values::read(r#"{"a": 1}"#).unwrap();
+        assert_eq!(
+            (many.of("a", false), many.of("b", true)),
+            (Some(&json!(1)), None)
+        );
+        assert_eq!(Values::read("{"), None);
+    }
+}

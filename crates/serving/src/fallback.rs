@@ -1,0 +1,87 @@
+//! What is done for a service whose model fails: a time, retries, a breaker, a default prediction; `gateway` does it.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What is done for a service whose model fails.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct FallbackSettings {
+    /// The default prediction, as JSON: a row's value, or an object of such by output.
+    pub value: Option<String>,
+    /// How long the model may take before the default prediction is given.
+    pub timeout: Option<Duration>,
+    /// How often a request that failed is tried again.
+    pub retries: u32,
+    /// So many failures in a row, and the model is not asked for a while.
+    pub breaker_failures: Option<u32>,
+}
+
+/// The fallback of one model: its settings, and what was counted.
+#[derive(Default)]
+pub struct Fallback {
+    settings: FallbackSettings,
+    n_fallbacks: AtomicU64,
+    n_retries: AtomicU64,
+    /// What decides, of whoever does it.
+    state: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Fallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fallback")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Fallback {
+    /// Returns a fallback that has seen nothing.
+    #[must_use]
+    pub fn new(settings: FallbackSettings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
+    /// Returns what is done.
+    #[must_use]
+    pub fn settings(&self) -> &FallbackSettings {
+        &self.settings
+    }
+
+    /// Returns what decides, which `new` makes of the settings when it is first needed; `None` if it is of another type.
+    pub fn state<T: Any + Send + Sync>(
+        &self,
+        new: impl FnOnce(&FallbackSettings) -> T,
+    ) -> Option<Arc<T>> {
+        let state = self.state.get_or_init(|| Arc::new(new(&self.settings)));
+        Arc::clone(state).downcast().ok()
+    }
+
+    /// Counts an answer that is not the model's.
+    pub fn count_fallback(&self) {
+        self.n_fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that was tried again.
+    pub fn count_retry(&self) {
+        self.n_retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many answers were not the model's.
+    #[must_use]
+    pub fn n_fallbacks(&self) -> u64 {
+        self.n_fallbacks.load(Ordering::Relaxed)
+    }
+
+    /// Returns how often requests were tried again.
+    #[must_use]
+    pub fn n_retries(&self) -> u64 {
+        self.n_retries.load(Ordering::Relaxed)
+    }
+}
