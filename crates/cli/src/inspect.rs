@@ -9,6 +9,7 @@ use coracle_model::{Component, Model, TensorSpec};
 use serde_json::{Value, json};
 
 use crate::args::InspectArguments;
+use crate::{Environment, engine};
 
 /// The version of a model that has numbered directories.
 struct Numbers {
@@ -18,8 +19,9 @@ struct Numbers {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> anyhow::Result<()> {
     let clock = SystemClock::new();
+    let graph_engine = engine::runtime(arguments.onnxruntime.as_deref(), environment);
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
@@ -43,6 +45,7 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
             });
             let options = LoadOptions {
                 object: arguments.object.clone(),
+                graph_engine: Some(graph_engine.clone()),
                 ..LoadOptions::default()
             };
             let model = load(&file.path, &options, &clock)?.model;
