@@ -11,6 +11,7 @@ use coracle_model::Method;
 use coracle_serving::VersionPolicy;
 
 use crate::bench_args::BenchArguments;
+use crate::engine_args::EngineCommand;
 use crate::observe_args::ObserveArguments;
 use crate::rollout::RolloutCommand;
 use crate::shadow::ShadowCommand;
@@ -62,6 +63,9 @@ pub(crate) enum Command {
     Shadow(ShadowCommand),
     /// Print a kubeconfig for somebody else
     Kubeconfig(KubeconfigArguments),
+    /// Install and list the engines that run what Coracle's own kernels do not
+    #[command(subcommand)]
+    Engine(EngineCommand),
     /// Make and revoke tokens for the API
     #[command(subcommand)]
     Token(TokenCommand),
@@ -100,6 +104,11 @@ pub(crate) struct ServeArguments {
     /// The object to serve of a file that holds several: a key of its dict, or a place in its tuple
     #[arg(long, value_name = "NAME")]
     pub(crate) object: Option<String>,
+
+    /// The library of ONNX Runtime, for the ONNX graphs that Coracle's own kernels do not run [default: $ORT_DYLIB_PATH, else
+    /// what `coracle engine list` shows]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
 
     /// Who says which models are loaded: the start alone, or requests too (/v2/repository/models/M/load and unload)
     #[arg(long, value_enum, default_value = "none", value_name = "MODE")]
@@ -265,6 +274,11 @@ pub(crate) struct UpArguments {
     /// Apply the manifests of a YAML or JSON file, or of a directory, at the start; may be given several times
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+
+    /// The library of ONNX Runtime, for the ONNX graphs that Coracle's own kernels do not run [default: $ORT_DYLIB_PATH, else
+    /// what `coracle engine list` shows]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
 
     /// The port of the Kubernetes API, on 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 6443, value_name = "PORT")]
@@ -518,6 +532,11 @@ pub(crate) struct InspectArguments {
     /// The object to show of a file that holds several: a key of its dict, or a place in its tuple
     #[arg(long, value_name = "NAME")]
     pub(crate) object: Option<String>,
+
+    /// The library of ONNX Runtime, for the ONNX graphs that Coracle's own kernels do not run [default: $ORT_DYLIB_PATH, else
+    /// what `coracle engine list` shows]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
 
     /// Print JSON
     #[arg(long)]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::InspectArguments;
 use crate::model_repository::{check_config, file_place};
+use crate::{Environment, engine};
 
 /// The version of a model that has numbered directories.
 struct Numbers {
@@ -27,8 +28,9 @@ struct Beside {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> anyhow::Result<()> {
     let clock = SystemClock::new();
+    let graph_engine = engine::runtime(arguments.onnxruntime.as_deref(), environment);
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
@@ -53,6 +55,7 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
             });
             let options = LoadOptions {
                 object: arguments.object.clone(),
+                graph_engine: Some(graph_engine.clone()),
                 ..LoadOptions::default()
             };
             let model = load(&file.path, &options, &clock)?.model;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coracle_base::{ByteCount, Clock};
 use coracle_formats::{LoadOptions, load, locate};
-use coracle_model::{LoadError, LoadErrorKind, Method, Model};
+use coracle_model::{GraphEngine, LoadError, LoadErrorKind, Method, Model};
 use coracle_serving::{
     LoadFailure, LoadPhases, Loader, LogSource, PlannedRevision, RevisionId, RevisionSource,
 };
@@ -25,17 +25,25 @@ pub(crate) struct StorageLoader {
     storage: Storage,
     runtime: Handle,
     clock: Arc<dyn Clock>,
+    /// What runs the graphs that our own kernels do not.
+    graph_engine: Arc<dyn GraphEngine>,
     /// What was fetched for the revisions that are served: a model that was let go of is loaded from there again, and
     /// nothing of it is evicted.
     fetched: Mutex<BTreeMap<RevisionId, Assembly>>,
 }
 
 impl StorageLoader {
-    pub(crate) fn new(storage: Storage, runtime: Handle, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        storage: Storage,
+        runtime: Handle,
+        clock: Arc<dyn Clock>,
+        graph_engine: Arc<dyn GraphEngine>,
+    ) -> Self {
         Self {
             storage,
             runtime,
             clock,
+            graph_engine,
             fetched: Mutex::default(),
         }
     }
@@ -128,6 +136,7 @@ impl Loader for StorageLoader {
         let options = LoadOptions {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
             object: revision.source.environment.get("CORACLE_OBJECT").cloned(),
+            graph_engine: Some(Arc::clone(&self.graph_engine)),
         };
         let failed = |error: LoadError| LoadFailure {
             code: error.code(),

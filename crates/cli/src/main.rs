@@ -10,6 +10,8 @@ mod client;
 mod control;
 mod describe;
 mod down;
+mod engine;
+mod engine_args;
 mod example;
 mod heap;
 mod inspect;
@@ -53,7 +55,8 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Serve(arguments) => serve::run(&arguments, &Environment::read()),
-        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments, &Environment::read()),
+        Command::Engine(command) => engine::run(&command, &Environment::read()),
         Command::Up(arguments) => up::run(&arguments, &Environment::read()),
         Command::Control(arguments) => control::run(&arguments),
         Command::Down(arguments) => down::run(&arguments, &Environment::read()),
@@ -86,6 +89,8 @@ struct Environment {
     predict_proba: bool,
     /// The user's directory.
     home: Option<PathBuf>,
+    /// Where engines and package indexes are, as far as variables say.
+    engines: engine_args::Variables,
     /// What programs are given of this process's environment.
     for_programs: BTreeMap<String, String>,
     /// OpenTelemetry's variables.
@@ -127,23 +132,36 @@ impl Environment {
     )]
     fn read() -> Self {
         let value = std::env::var("PREDICT_PROBA").unwrap_or_default();
-        // OpenTelemetry takes an empty variable for one that is not set.
-        let otel = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let disabled = otel("OTEL_SDK_DISABLED");
+        // OpenTelemetry and pip take an empty variable for one that is not set.
+        let path = |name: &str| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            value.map(PathBuf::from)
+        };
+        let filled = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let disabled = filled("OTEL_SDK_DISABLED");
         Self {
             predict_proba: value.eq_ignore_ascii_case("true"),
             home: std::env::var_os("HOME").map(PathBuf::from),
+            engines: engine_args::Variables {
+                onnxruntime: path("ORT_DYLIB_PATH"),
+                data_home: path("XDG_DATA_HOME"),
+                config_home: path("XDG_CONFIG_HOME"),
+                library_path: std::env::var_os("LD_LIBRARY_PATH"),
+                pip_index_url: filled("PIP_INDEX_URL"),
+                pip_cert: path("PIP_CERT"),
+                pip_config_file: path("PIP_CONFIG_FILE"),
+            },
             for_programs: FOR_PROGRAMS
                 .into_iter()
                 .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
                 .collect(),
             telemetry: observe_args::Telemetry {
-                endpoint: otel("OTEL_EXPORTER_OTLP_ENDPOINT"),
-                traces_endpoint: otel("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
-                headers: otel("OTEL_EXPORTER_OTLP_HEADERS"),
-                service_name: otel("OTEL_SERVICE_NAME"),
-                sampler: otel("OTEL_TRACES_SAMPLER"),
-                sampler_argument: otel("OTEL_TRACES_SAMPLER_ARG"),
+                endpoint: filled("OTEL_EXPORTER_OTLP_ENDPOINT"),
+                traces_endpoint: filled("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+                headers: filled("OTEL_EXPORTER_OTLP_HEADERS"),
+                service_name: filled("OTEL_SERVICE_NAME"),
+                sampler: filled("OTEL_TRACES_SAMPLER"),
+                sampler_argument: filled("OTEL_TRACES_SAMPLER_ARG"),
                 is_disabled: disabled.is_some_and(|text| text.eq_ignore_ascii_case("true")),
             },
         }

@@ -30,6 +30,7 @@ use crate::args::{
     AccessLogArgument, CacheArgument, GatewayArguments, LogFormatArgument, ModelControlArgument,
     ServeArguments, VersionLabel,
 };
+use crate::engine;
 use crate::example;
 use crate::model_repository::{CacheRules, ModelRepository, VersionRules, Watcher};
 use crate::signals::shutdown_signal;
@@ -173,6 +174,10 @@ impl ServeConfig {
             options: LoadOptions {
                 default_method,
                 object: arguments.object.clone(),
+                graph_engine: Some(engine::runtime(
+                    arguments.onnxruntime.as_deref(),
+                    environment,
+                )),
             },
             is_explicit,
             poll: arguments.poll,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_base::{Clock, SystemClock};
 use coracle_gateway::{Log, Server};
+use coracle_model::GraphEngine;
 use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
 use coracle_serving::{
     Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan, PlanSender,
@@ -17,6 +18,7 @@ use tokio::runtime::Runtime;
 use crate::Environment;
 use crate::access::{self, Secured};
 use crate::args::UpArguments;
+use crate::engine;
 use crate::loader::StorageLoader;
 use crate::process_meter::ProcessMeter;
 use crate::serve::{GatewayConfig, say_stopped};
@@ -58,6 +60,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         secured,
         clock,
         for_programs: environment.for_programs.clone(),
+        graph_engine: engine::runtime(arguments.onnxruntime.as_deref(), environment),
     };
     let result = plane.run(&log);
     state.remove_process();
@@ -76,6 +79,8 @@ struct Plane<'a> {
     clock: Arc<dyn Clock>,
     /// The environment of programs.
     for_programs: BTreeMap<String, String>,
+    /// What runs the ONNX graphs that our own kernels do not.
+    graph_engine: Arc<dyn GraphEngine>,
 }
 
 /// Ends the supervision when it is dropped.
@@ -191,7 +196,8 @@ impl Plane<'_> {
             limits: StorageLimits::default(),
         })?;
         let clock = Arc::clone(&self.clock);
-        let loader = StorageLoader::new(storage, runtime.handle().clone(), clock);
+        let engine = Arc::clone(&self.graph_engine);
+        let loader = StorageLoader::new(storage, runtime.handle().clone(), clock, engine);
         let n_workers = self.gateway.server.n_workers;
         let (follower, plans) = Follower::new(FollowerConfig {
             loader: Arc::new(loader),

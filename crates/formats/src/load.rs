@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_model::{Description, Estimator, LoadError, LoadErrorKind, Method, Model};
+use coracle_model::{Description, Estimator, GraphEngine, LoadError, LoadErrorKind, Method, Model};
 use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
 use crate::kind::{self, FileKind};
@@ -19,6 +20,8 @@ pub struct LoadOptions {
     pub default_method: Option<Method>,
     /// The object to serve of a pickle, joblib or skops file that holds several: a key of its dict, or a place in its tuple.
     pub object: Option<String>,
+    /// What runs the ONNX graphs that our own kernels do not; without, they are refused.
+    pub graph_engine: Option<Arc<dyn GraphEngine>>,
 }
 
 /// A loaded model and how long its loading took.
@@ -178,7 +181,7 @@ fn load_onnx(
         return Err(LoadError::new(LoadErrorKind::Unsupported, message));
     }
     let started = clock.monotonic();
-    let model = onnx::load(bytes, directory)?;
+    let model = onnx::load(bytes, directory, options.graph_engine.as_deref())?;
     Ok(Loaded {
         model,
         phases: Phases {

@@ -6,12 +6,14 @@
 
 mod columns;
 mod description;
+mod engine;
 mod error;
 mod estimator;
 mod signature;
 
 pub use columns::{ColumnKind, ColumnSpec, run_on_matrix, tensor_of};
 pub use description::{Component, Description};
+pub use engine::{GraphEngine, GraphFile};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, KnownValue, Method, MethodSpec, Scorer, Width};
 pub use signature::{ColumnPlace, Signature, TensorSpec};

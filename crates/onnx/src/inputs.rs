@@ -15,10 +15,7 @@ use crate::ops::values::{ELEMENTS_MAX, zeros};
 ///
 /// # Errors
 /// Kinds `ShapeMismatch`, `DTypeMismatch`, `ValueOutOfRange`, naming the input, what came and what is wanted.
-pub(crate) fn checked<'t>(
-    tensor: &'t Tensor,
-    spec: &TensorSpec,
-) -> Result<Cow<'t, Tensor>, RunError> {
+pub fn checked<'t>(tensor: &'t Tensor, spec: &TensorSpec) -> Result<Cow<'t, Tensor>, RunError> {
     let shape = tensor.shape();
     let fits = |shape: &[usize]| {
         shape.len() == spec.shape.len()
@@ -149,7 +146,8 @@ fn narrowed<T: TryFrom<i128>>(values: &Values, spec: &TensorSpec) -> Result<Vec<
 }
 
 /// Returns made-up inputs: zeros and empty strings, any size being one; `None` if they would be too large.
-pub(crate) fn synthetic(specs: &[TensorSpec]) -> Option<Vec<Tensor>> {
+#[must_use]
+pub fn synthetic(specs: &[TensorSpec]) -> Option<Vec<Tensor>> {
     let tensors = specs.iter().map(|spec| {
         let shape: Vec<usize> = spec.shape.iter().map(|size| size.unwrap_or(1)).collect();
         let n = shape

@@ -69,5 +69,6 @@ mod wire;
 
 pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
 pub use file::is_onnx;
-pub use model::{OnnxModel, load};
+pub use inputs::{checked as checked_input, synthetic as synthetic_inputs};
+pub use model::{OnnxModel, columns, describe, load};
 pub use tensor_file::{External, read_tensor_file};

@@ -82,8 +82,18 @@ pub fn load(
         inputs: specs,
         outputs,
     };
+    let engine = vec![
+        (
+            "engine",
+            "Coracle's own kernels: every operator of the graph is among theirs".to_owned(),
+        ),
+        (
+            "steps after compilation",
+            compiled.plan.steps.len().to_string(),
+        ),
+    ];
     let model = OnnxModel {
-        description: description(&file, &graph, &compiled.plan),
+        description: description(&file, &graph, engine),
         signature,
         plan: compiled.plan,
         file_bytes: bytes.len(),
@@ -135,8 +145,22 @@ fn output_spec(value: &ValueFile<'_>, map: Option<&Labels>) -> Result<TensorSpec
     })
 }
 
+/// Describes a graph without compiling it, for an engine that runs what our kernels do not.
+///
+/// # Errors
+/// Kinds `Malformed` and `LimitExceeded`, as [`load`].
+pub fn describe(bytes: &[u8], external: External<'_>) -> Result<Description, LoadError> {
+    let file = read_model(bytes).map_err(|error| error.at("not a sound ONNX file"))?;
+    let graph = file
+        .graph
+        .ok_or_else(|| malformed("not a sound ONNX file: there is no graph"))?;
+    let graph = read_graph(graph, external)?;
+    Ok(description(&file, &graph, Vec::new()))
+}
+
 /// Returns the columns of a row, if each input is a column: of any number of rows, and one wide.
-fn columns(specs: &[TensorSpec]) -> Option<Vec<ColumnPlace>> {
+#[must_use]
+pub fn columns(specs: &[TensorSpec]) -> Option<Vec<ColumnPlace>> {
     let is_column = |spec: &TensorSpec| matches!(spec.shape.as_slice(), [None] | [None, Some(1)]);
     let is_plain = matches!(specs, [spec] if spec.dtype != DType::Bytes && spec.shape.len() == 2);
     if specs.is_empty() || is_plain || !specs.iter().all(is_column) {
@@ -149,7 +173,12 @@ fn columns(specs: &[TensorSpec]) -> Option<Vec<ColumnPlace>> {
     Some(places.collect())
 }
 
-fn description(file: &ModelFile<'_>, graph: &GraphFile<'_>, plan: &Plan) -> Description {
+/// Describes a graph; `engine` says what runs it, and comes first.
+fn description(
+    file: &ModelFile<'_>,
+    graph: &GraphFile<'_>,
+    engine: Vec<(&str, String)>,
+) -> Description {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for node in &graph.nodes {
         let count = counts.entry(shown(node.op_type)).or_default();
@@ -171,14 +200,10 @@ fn description(file: &ModelFile<'_>, graph: &GraphFile<'_>, plan: &Plan) -> Desc
         })
         .collect();
     let facts = [
-        (
-            "engine",
-            "Coracle's own kernels: every operator of the graph is among theirs".to_owned(),
-        ),
         ("opsets", opsets.join(", ")),
         ("operators", operators.join(", ")),
-        ("steps after compilation", plan.steps.len().to_string()),
     ];
+    let facts = engine.into_iter().chain(facts);
     Description {
         format: format!("ONNX, IR version {}", file.ir_version),
         library: match file.producer {
@@ -189,7 +214,6 @@ fn description(file: &ModelFile<'_>, graph: &GraphFile<'_>, plan: &Plan) -> Desc
         root: Component {
             class: "graph".to_owned(),
             facts: facts
-                .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             ..Component::default()

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command;
 
 /// Every crate with its floor. A crate may use only crates on lower floors.
-const FLOORS: [(&str, u8); 20] = [
+const FLOORS: [(&str, u8); 21] = [
     ("coracle-base", 0),
     ("coracle-tensor", 1),
     ("coracle-pickle", 1),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 20] = [
     ("coracle-estimators", 3),
     ("coracle-onnx", 3),
     ("coracle-formats", 4),
+    ("coracle-onnxruntime", 5),
     ("coracle-serving", 5),
     ("coracle-access", 5),
     ("coracle-storage", 5),

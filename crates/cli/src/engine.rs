@@ -1,0 +1,110 @@
+//! `coracle engine`: the engines beside our own kernels, and where their libraries are.
+
+use std::io::Write as _;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coracle_model::GraphEngine;
+use coracle_onnxruntime::{OnnxRuntime, Places, inspect};
+
+use crate::Environment;
+use crate::engine_args::EngineCommand;
+
+/// Where the system's linker looks, as far as that is the same everywhere.
+const SYSTEM_DIRECTORIES: [&str; 6] = [
+    "/usr/local/lib",
+    // Debian's name for this processor.
+    if cfg!(target_arch = "aarch64") {
+        "/usr/lib/aarch64-linux-gnu"
+    } else {
+        "/usr/lib/x86_64-linux-gnu"
+    },
+    "/usr/lib64",
+    "/usr/lib",
+    "/opt/homebrew/lib",
+    "/lib",
+];
+
+/// Runs the command.
+pub(crate) fn run(command: &EngineCommand, environment: &Environment) -> anyhow::Result<()> {
+    match command {
+        EngineCommand::List { onnxruntime } => list(onnxruntime.as_deref(), environment),
+    }
+}
+
+/// Returns ONNX Runtime, whose library is looked for when a graph needs it.
+pub(crate) fn runtime(given: Option<&Path>, environment: &Environment) -> Arc<dyn GraphEngine> {
+    let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Arc::new(OnnxRuntime::new(places(given, environment), n_threads))
+}
+
+/// Returns where the library is looked for.
+fn places(given: Option<&Path>, environment: &Environment) -> Places {
+    let given = given.or(environment.engines.onnxruntime.as_deref());
+    let program = std::env::current_exe().ok();
+    let beside = program.as_deref().and_then(Path::parent);
+    let mut directories: Vec<PathBuf> = Vec::new();
+    directories.extend(beside.map(Path::to_path_buf));
+    directories.extend(beside.and_then(Path::parent).map(|above| above.join("lib")));
+    directories.extend(data_directories(environment));
+    if let Some(path) = &environment.engines.library_path {
+        directories.extend(std::env::split_paths(path).filter(|path| path.is_absolute()));
+    }
+    directories.extend(SYSTEM_DIRECTORIES.map(PathBuf::from));
+    Places {
+        given: given.map(Path::to_path_buf),
+        directories,
+    }
+}
+
+/// Returns where engines are installed: with what `coracle up` keeps, and where desktops want such files.
+fn data_directories(environment: &Environment) -> Vec<PathBuf> {
+    let home = environment.home.as_deref();
+    let ours = home.map(|home| home.join(".coracle/engines"));
+    let share = environment.engines.data_home.clone();
+    let share = share.or_else(|| home.map(|home| home.join(".local/share")));
+    let share = share.map(|share| share.join("coracle/engines"));
+    ours.into_iter().chain(share).collect()
+}
+
+fn list(given: Option<&Path>, environment: &Environment) -> anyhow::Result<()> {
+    let places = places(given, environment);
+    let mut text = String::from("onnx (built in)\n  runs        graphs of classical models\n");
+    let found = places.all();
+    if found.is_empty() {
+        text.push_str("onnxruntime (not installed)\n  to install  coracle engine install onnxruntime\n  looked in\n");
+        for directory in &places.directories {
+            text.push_str(&format!("    {}\n", directory.display()));
+        }
+    }
+    for (index, library) in found.iter().enumerate() {
+        let path = library.path.display();
+        if let Some(unfit) = &library.unfit {
+            text.push_str(&format!(
+                "onnxruntime (unfit)\n  file        {path}\n  why         {unfit}\n"
+            ));
+        } else if index > 0 {
+            text.push_str(&format!("onnxruntime (not taken)\n  file        {path}\n"));
+        } else {
+            text.push_str(&describe(&places, &library.path));
+        }
+    }
+    drop(std::io::stdout().write_all(text.as_bytes()));
+    Ok(())
+}
+
+/// Loads the library that is taken and describes it.
+fn describe(places: &Places, path: &Path) -> String {
+    match inspect(places) {
+        Ok((path, version, providers)) => format!(
+            "onnxruntime {version}\n  file        {}\n  providers   {}\n",
+            path.display(),
+            providers.join(", ")
+        ),
+        Err(error) => format!(
+            "onnxruntime (unfit)\n  file        {}\n  why         {error}\n",
+            path.display()
+        ),
+    }
+}

@@ -1,0 +1,42 @@
+//! ONNX Runtime behind the contract of engines.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
+
+use crate::library::{self, Places};
+use crate::session::{SessionModel, unsupported};
+
+/// ONNX Runtime, whose library is looked for when the first graph needs it.
+#[derive(Clone, Debug)]
+pub struct OnnxRuntime {
+    places: Places,
+    n_threads: usize,
+}
+
+impl OnnxRuntime {
+    /// Returns the engine over the library in `places`; runs take up to `n_threads` threads together, which all models share.
+    #[must_use]
+    pub fn new(places: Places, n_threads: usize) -> Self {
+        Self {
+            places,
+            n_threads: n_threads.max(1),
+        }
+    }
+}
+
+impl GraphEngine for OnnxRuntime {
+    fn load(&self, file: GraphFile<'_>) -> Result<Box<dyn Model>, LoadError> {
+        let library = library::load(&self.places, self.n_threads).map_err(unsupported)?;
+        let n_sessions_max = self.n_threads;
+        // The binding has assertions about what the library gives it.
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            SessionModel::load(library, file, n_sessions_max)
+        }));
+        let model = loaded.unwrap_or_else(|_panic| {
+            let message = "gives an answer about this graph that cannot be used";
+            Err(LoadError::new(LoadErrorKind::Malformed, message))
+        })?;
+        Ok(Box::new(model))
+    }
+}

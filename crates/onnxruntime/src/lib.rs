@@ -1,0 +1,20 @@
+//! ONNX Runtime as an engine of graphs: found, checked and loaded when the first graph needs it.
+//!
+//! Nothing is linked: the library is a file that may be there or not ([`Places`]). [`OnnxRuntime`] is where to start: it
+//! implements [`coracle_model::GraphEngine`]. `library` finds and loads the file, `session` runs a graph, `tensors` converts.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+
+mod engine;
+mod library;
+mod rows;
+mod session;
+mod tensors;
+
+pub use engine::OnnxRuntime;
+pub use library::{FILE_NAME, Found, Places, inspect};

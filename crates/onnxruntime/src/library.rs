@@ -1,0 +1,191 @@
+//! The library's file: where it is looked for, whether it is fit, and how it is loaded.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::logging::LogLevel;
+
+/// What the library is called where we put it.
+pub const FILE_NAME: &str = if cfg!(target_os = "macos") {
+    "libonnxruntime.dylib"
+} else {
+    "libonnxruntime.so"
+};
+
+/// Where the library is looked for, in this order.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// The file that the user named; no other is taken then.
+    pub given: Option<PathBuf>,
+    /// Directories of which the first that has the file is taken: beside the binary, the data directory, the system's.
+    pub directories: Vec<PathBuf>,
+}
+
+/// A library that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it cannot be loaded, as far as its first bytes tell.
+    pub unfit: Option<String>,
+}
+
+impl Places {
+    /// Returns the files that are there, the one that is taken first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Found> {
+        let found = |path: PathBuf| Found {
+            unfit: unfit(&path),
+            path,
+        };
+        if let Some(given) = &self.given {
+            return vec![found(given.clone())];
+        }
+        let files = self.directories.iter().filter_map(|place| in_place(place));
+        files.map(found).collect()
+    }
+
+    fn shown(&self) -> String {
+        let places = self.directories.iter();
+        let places: Vec<String> = places.map(|place| place.display().to_string()).collect();
+        places.join(", ")
+    }
+}
+
+/// Returns the library in a directory: by its plain name, else the newest of those with a version.
+fn in_place(directory: &Path) -> Option<PathBuf> {
+    let plain = directory.join(FILE_NAME);
+    if plain.is_file() {
+        return Some(plain);
+    }
+    let entries = fs::read_dir(directory).ok()?.filter_map(Result::ok);
+    let versioned = entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let version = name.to_str()?.strip_prefix("libonnxruntime.so.")?;
+        let numbers: Option<Vec<u32>> = version.split('.').map(|part| part.parse().ok()).collect();
+        Some((numbers?, entry.path()))
+    });
+    let newest = versioned.max_by(|left, right| left.0.cmp(&right.0));
+    newest.map(|(_, path)| path).filter(|path| path.is_file())
+}
+
+/// Looks at a library's first bytes: whether it is a library of this machine's kind.
+fn unfit(path: &Path) -> Option<String> {
+    let mut head = [0_u8; 20];
+    let file = File::open(path).and_then(|file| {
+        if file.metadata()?.is_file() {
+            Ok(file)
+        } else {
+            Err(std::io::Error::other("not a file"))
+        }
+    });
+    let read = file.and_then(|mut file| file.read_exact(&mut head));
+    if let Err(error) = read {
+        return Some(format!("cannot be read: {error}"));
+    }
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => Some(62_u16),
+        "aarch64" => Some(183),
+        _ => None,
+    };
+    let [0x7f, b'E', b'L', b'F', .., low, high] = head else {
+        return Some("is no shared library".to_owned());
+    };
+    let found = u16::from_le_bytes([low, high]);
+    let differs = machine.is_some_and(|machine| machine != found);
+    differs.then(|| format!("is for another kind of processor (ELF machine {found})"))
+}
+
+/// The library in use.
+#[derive(Debug)]
+pub(crate) struct Library {
+    pub(crate) environment: Environment,
+    pub(crate) path: PathBuf,
+    pub(crate) version: String,
+}
+
+/// The process's only library, once there is one; a library that failed to load is not tried again.
+static LOADED: Mutex<Option<Result<&'static Library, String>>> = Mutex::new(None);
+
+/// Loads the library, or returns the one that is loaded.
+///
+/// # Errors
+/// Says what is missing or unfit, and what to do.
+pub(crate) fn load(places: &Places, n_threads: usize) -> Result<&'static Library, String> {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = &*loaded {
+        return known.clone();
+    }
+    let Some(found) = places.all().into_iter().next() else {
+        return Err(format!(
+            "is not there (looked in {}); run: coracle engine install onnxruntime",
+            places.shown()
+        ));
+    };
+    let shown = found.path.display();
+    if let Some(unfit) = found.unfit {
+        return Err(format!(
+            "{shown} {unfit}; run: coracle engine install onnxruntime"
+        ));
+    }
+    let path = found.path.clone();
+    let result = catch_unwind(|| open(path, n_threads)).unwrap_or_else(|_panic| {
+        Err("it is no library of ONNX Runtime that can be used".to_owned())
+    });
+    let result = result
+        .map(|library| &*Box::leak(Box::new(library)))
+        .map_err(|error| format!("{shown}: {error}; run: coracle engine install onnxruntime"));
+    *loaded = Some(result.clone());
+    result
+}
+
+fn open(path: PathBuf, n_threads: usize) -> Result<Library, String> {
+    let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
+    let threads = GlobalThreadPoolOptions::default()
+        .with_intra_threads(n_threads)
+        .and_then(|options| options.with_inter_threads(1))
+        .and_then(|options| options.with_spin_control(false));
+    let threads = threads.map_err(|error| error.to_string())?;
+    let environment = builder
+        .with_name("coracle")
+        .with_telemetry(false)
+        .with_global_thread_pool(threads)
+        .build()
+        .map_err(|error| error.to_string())?;
+    // What goes wrong comes back as an error; nothing is to be written beside our own log.
+    environment.set_log_level(LogLevel::Fatal);
+    Ok(Library {
+        environment,
+        path,
+        version: version(ort::info()),
+    })
+}
+
+/// What a build says of itself, shortened.
+fn version(info: &str) -> String {
+    let release = info
+        .split(|letter: char| letter == ',' || letter.is_whitespace())
+        .find_map(|word| word.strip_prefix("git-branch=rel-"));
+    release.map_or_else(|| info.chars().take(80).collect(), str::to_owned)
+}
+
+/// Loads the library in `places` and says what it is: its version and execution providers.
+///
+/// # Errors
+/// As loading it for a model.
+pub fn inspect(places: &Places) -> Result<(PathBuf, String, Vec<String>), String> {
+    let library = load(places, 1)?;
+    let mut providers: Vec<String> = Vec::new();
+    for device in library.environment.devices() {
+        let name = device.ep().map(ToString::to_string);
+        providers.extend(name.ok().filter(|name| !providers.contains(name)));
+    }
+    Ok((library.path.clone(), library.version.clone(), providers))
+}
