@@ -10,7 +10,10 @@ fuzz_target!(|bytes: &[u8]| {
     let config = match TritonConfig::from_bytes(bytes) {
         Ok(config) => config,
         Err(error) => {
-            assert!(error.to_string().starts_with("line "), "errors have a place");
+            assert!(
+                error.to_string().starts_with("line "),
+                "errors have a place"
+            );
             return;
         }
     };

@@ -280,7 +280,7 @@ fn no_request_finds_nothing_while_versions_are_replaced() {
 fn what_has_no_room_is_registered_and_loaded_when_it_is_asked_for() {
     let n_bytes = u64::try_from(model_bytes().len()).unwrap();
     // The file counts several times while it is read: there is room for one load, not for one beside a model.
-    let bench = Bench::within(9 * n_bytes);
+    let bench = Bench::within(13 * n_bytes);
     bench.put("1", &model_bytes());
     let other = bench.directory.path().join("other/1");
     fs::create_dir_all(&other).unwrap();

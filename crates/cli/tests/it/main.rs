@@ -458,3 +458,34 @@ fn up_ends_and_says_why_where_it_cannot_start() {
     let said = up(&["--api-port", "0", "--filename", "missing.yaml"]);
     assert!(said.contains("missing.yaml"), "{said}");
 }
+
+#[test]
+fn what_a_config_pbtxt_says_is_inspected() {
+    let directory = tempfile::tempdir().unwrap();
+    let version = directory.path().join("iris/1");
+    std::fs::create_dir_all(&version).unwrap();
+    std::fs::copy(examples("iris/model.joblib"), version.join("model.joblib")).unwrap();
+    let config = directory.path().join("iris/config.pbtxt");
+    let inspect = || {
+        let mut command = coracle();
+        run(command.arg("inspect").arg(directory.path().join("iris")))
+    };
+    std::fs::write(&config, "max_batch_size: 8\noptimization { }\n").unwrap();
+    let output = inspect();
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        shown.contains(
+            "config.pbtxt\n    line 2: optimization: not read, it changes nothing here\n"
+        ),
+        "{shown}"
+    );
+    std::fs::write(&config, "max_batch_size: 8\ninput {\n").unwrap();
+    let output = inspect();
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("iris/config.pbtxt: line 2 column 1: the file ends before the } of input"),
+        "{said}"
+    );
+}
