@@ -25,6 +25,7 @@ const SCRIPTS: &[&str] = &[
     "runtimes.py",
     "observe.py",
     "pipelines.py",
+    "rollouts.py",
 ];
 
 /// Requests of the short soak at the end.

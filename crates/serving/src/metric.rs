@@ -357,9 +357,7 @@ impl Metric {
             Self::Requests => {
                 "Finished inference calls by model, protocol and code (ok or the failure)."
             }
-            Self::RequestDuration => {
-                "Time from the complete request to the complete answer of inference calls."
-            }
+            Self::RequestDuration => "Time from whole request to whole answer of inference calls.",
             Self::QueueDuration => {
                 "Time from the complete request until a thread took it, of inferences that went well."
             }
@@ -410,9 +408,7 @@ impl Metric {
             Self::ModelEvictions => "Models let go of to make room for others.",
             Self::ModelLoads => "Models loaded, ahead of requests or for a request.",
             Self::ModelLoadFailures => "Models that did not load within the memory budget.",
-            Self::ModelReload => {
-                "Time from the request for a model that was not in memory until it was."
-            }
+            Self::ModelReload => "Time from a request until the model that it woke was in memory.",
             Self::HttpResponses => "HTTP answers by status class.",
             Self::Connections => "Open connections.",
             Self::ConnectionsRefused => "Connections turned away because there were too many.",

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_gateway::Limits;
+use coracle_protocol::grpc::inference::{ModelInferResponse, ParameterChoice};
 use coracle_serving::{FallbackSettings, ModelTable, Route, ServiceId};
 
 use crate::client::{Answer, send};
 use crate::fixture::{Running, config, start_with};
+use crate::grpc;
 use crate::routes::JSON;
 
 const PREDICT: &str = "/v1/models/sum:predict";
@@ -143,4 +145,17 @@ fn what_takes_too_long_is_stood_in_for() {
     assert_eq!(answer.header("x-coracle-fallback"), Some("constant"));
     assert!(answer.body.starts_with("{\"predictions\":[4.0,4.0"));
     server.gate.send(()).unwrap();
+}
+
+#[test]
+fn grpc_says_so_in_the_parameters() {
+    let server = start(settings("7.5"));
+    let request = grpc::row("sum", [-5.0, 1.0]);
+    let answer: ModelInferResponse = grpc::ask(&server, "ModelInfer", &request).message();
+    let parameter = answer.parameters["fallback"].parameter_choice.clone();
+    assert_eq!(
+        parameter,
+        Some(ParameterChoice::StringParam("constant".to_owned()))
+    );
+    assert_eq!(answer.raw_output_contents, [7.5_f64.to_le_bytes().to_vec()]);
 }

@@ -1,0 +1,196 @@
+"""Shadows, rollouts and fallbacks with real models under load: what is promised to users is that they notice nothing, or next to nothing.
+
+Usage: rollouts.py CORACLE_BINARY. Everything runs on loopback; the stable model is examples/iris.
+"""
+
+import http.client
+import json
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+
+import joblib
+from sklearn.datasets import load_iris
+from sklearn.tree import DecisionTreeClassifier
+
+from exercise import NAMESPACE, Stage, check, say, wait_until
+
+EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
+NAME = "iris"
+ROW = [6.1, 2.8, 4.7, 1.2]
+
+
+def service(name, uri):
+    return f"""
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {{ name: {name}, namespace: {NAMESPACE} }}
+spec:
+  predictor:
+    model: {{ modelFormat: {{ name: sklearn }}, storageUri: "{uri}" }}
+"""
+
+
+ROLLOUT = f"""
+apiVersion: serving.coracle.dev/v1alpha1
+kind: Rollout
+metadata: {{ name: careful, namespace: {NAMESPACE} }}
+spec:
+  inferenceService: {NAME}
+  steps:
+  - {{ percent: 10, duration: 3s }}
+  - {{ percent: 50, duration: 3s }}
+  analysis: {{ requestsMin: 40, latencyMax: 5s }}
+"""
+
+
+def train(stage):
+    """A model that is nearly as good, and one that takes three columns: every request of four fails."""
+    rows, classes = load_iris(return_X_y=True)
+    for name, columns in [("good", 4), ("bad", 3)]:
+        (stage.directory / name).mkdir()
+        model = DecisionTreeClassifier(max_depth=2, random_state=0).fit(rows[:, :columns], classes)
+        joblib.dump(model, stage.directory / name / "model.joblib")
+    good = joblib.load(stage.directory / "good/model.joblib")
+    stable = joblib.load(EXAMPLES / "iris/model.joblib")
+    differ = [int(a != b) for a, b in zip(stable.predict(rows), good.predict(rows))]
+    return rows.tolist(), sum(differ)
+
+
+def post(connection, rows):
+    path = f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}:predict"
+    connection.request("POST", path, json.dumps({"instances": rows}), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read()), answer.getheader("x-coracle-fallback")
+
+
+class Load:
+    """Some hundred requests a second; counts what they are answered with."""
+
+    def __init__(self, stage):
+        self.port, self.statuses, self.stopping = stage.port, {}, False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        while not self.stopping:
+            status, _, _ = post(connection, [ROW])
+            self.statuses[status] = self.statuses.get(status, 0) + 1
+            time.sleep(0.002)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping = True
+        self.thread.join()
+
+
+def shadow(stage, rows, n_different):
+    stage.apply(service("iris-next", f"file://{stage.directory}/good"))
+    stage.ns("wait", "--for=condition=Ready", "inferenceservice/iris-next", "--timeout=60s")
+    stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/shadow=iris-next")
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+
+    def report():
+        connection.request("GET", f"/serving/{NAMESPACE}/{NAME}/shadow")
+        shadows = json.loads(connection.getresponse().read()).get("shadows", [])
+        return shadows[0]["comparisons"][0] if shadows and shadows[0]["comparisons"] else None
+
+    def compared():
+        post(connection, rows)
+        return report()
+
+    found = wait_until(compared, "copies reach the shadow")
+    labels = found["outputs"][0]["labels"]
+    n_rows = found["outputs"][0]["rows"]
+    expected = 1 - n_different / len(rows)
+    # The same rows are asked again and again.
+    check(n_rows % len(rows) == 0 and abs(labels["agreementRatio"] - expected) < 1e-9, "the libraries' own agreement", found["outputs"])
+    shown = subprocess.run([stage.binary, "shadow", "report", NAME, "-n", NAMESPACE, "--state", stage.state], capture_output=True, text=True)
+    check(f"{expected * 100:.2f} % of" in shown.stdout, "coracle shadow report", shown.stdout + shown.stderr)
+    # A shadow that always fails.
+    stage.apply(service("iris-next", f"file://{stage.directory}/bad"))
+    with Load(stage) as load:
+        wait_until(lambda: any(one["name"] == "failed" and one["count"] > 20 for one in (report() or {"outcomes": []})["outcomes"]), "a shadow fails")
+    check(list(load.statuses) == [200], "a failing shadow fails no request", load.statuses)
+    stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/shadow-")
+    say(f"shadow: {n_different} of {len(rows)} flowers would change; {load.statuses[200]} requests, none failed by a failing shadow")
+
+
+def status(stage):
+    return json.loads(stage.ns("get", "rollout", "careful", "-o", "json")).get("status", {})
+
+
+def change(stage, uri):
+    stage.ns("patch", "isvc", NAME, "--type", "merge", "-p", json.dumps({"spec": {"predictor": {"model": {"storageUri": uri}}}}))
+
+
+def rollouts(stage):
+    stage.apply(ROLLOUT)
+    wait_until(lambda: status(stage).get("phase") == "Idle", "a rollout that has nothing to do")
+    with Load(stage) as load:
+        wait_until(lambda: load.statuses.get(200, 0) > 100, "requests")
+        change(stage, f"file://{stage.directory}/bad")
+        started = time.monotonic()
+        wait_until(lambda: status(stage).get("phase") == "RolledBack", "a bad revision goes back", 30)
+        seconds = time.monotonic() - started
+    stage.ns("wait", "--for=condition=Ready", f"inferenceservice/{NAME}", "--timeout=60s")
+    failed = load.statuses.get(400, 0)
+    check(set(load.statuses) <= {200, 400} and failed * 20 < load.statuses[200], "few requests meet a bad revision", load.statuses)
+    check("errors 100.00 % of the canary" in status(stage)["message"], "the reasons are told", status(stage))
+    check("RolloutRolledBack" in stage.ns("get", "events"), "an event tells")
+    say(f"a bad revision went back {seconds:.1f} s after the change; {failed} of {sum(load.statuses.values())} requests met it")
+    with Load(stage) as load:
+        change(stage, f"file://{stage.directory}/good")
+        wait_until(lambda: status(stage).get("percent") == 10, "the first stage", 30)
+        # In the middle of a stage.
+        before = status(stage)["canaryRevision"]
+        subprocess.run(["pkill", "-9", "-f", f"coracle control.*{stage.state}"], check=True)
+        wait_until(lambda: stage.kubectl("get", "ns", check_rc=False)[0] == 0 and status(stage).get("phase") == "Promoted", "a good revision is promoted")
+    check(list(load.statuses) == [200] and status(stage)["canaryRevision"] == before, "a good revision and a restart fail nothing", load.statuses)
+    say(f"a good revision was promoted, across the end of the control process; {load.statuses[200]} requests, none failed")
+
+
+def fallback(stage):
+    stage.ns("delete", "rollout", "careful")
+    stage.ns("annotate", "isvc", NAME, 'serving.coracle.dev/fallback={"predict": 1}', "serving.coracle.dev/fallback-timeout=1ms")
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+
+    def stood_in():
+        status, body, fallback = post(connection, [ROW] * 20000)
+        check(status == 200, "a slow call is answered", body)
+        return (body, fallback) if fallback else None
+
+    body, fallback = wait_until(stood_in, "a call that takes too long is stood in for")
+    check(fallback == "constant" and body == {"predictions": [1] * 20000}, "the default prediction", fallback)
+    status, body, fallback = post(connection, [ROW])
+    check((status, fallback) == (200, None), "who is answered in time gets the model's answer", body)
+    say("a default prediction stands in for what takes too long, and says so")
+
+
+def main():
+    stage = Stage(sys.argv[1])
+    try:
+        rows, n_different = train(stage)
+        stage.start_coracle()
+        stage.kubectl("create", "namespace", NAMESPACE)
+        stage.apply(service(NAME, f"file://{EXAMPLES}/iris"))
+        stage.ns("wait", "--for=condition=Ready", f"inferenceservice/{NAME}", "--timeout=60s")
+        shadow(stage, rows, n_different)
+        rollouts(stage)
+        fallback(stage)
+    except BaseException:
+        log = stage.directory / "coracle.log"
+        print(log.read_text()[-3000:] if log.exists() else "", file=sys.stderr)
+        raise
+    finally:
+        stage.close()
+    print("rollouts are done")
+
+
+if __name__ == "__main__":
+    main()
