@@ -73,7 +73,8 @@ impl SessionModel {
             bytes: file.bytes.to_vec(),
             directory: directory.transpose()?,
         };
-        let session = source.session().map_err(unsupported)?;
+        let refused = |error| unsupported(format!("ONNX Runtime refuses the graph: {error}"));
+        let session = source.session().map_err(refused)?;
         let has_batches = rows::share_a_dimension(&session);
         let signature = signature(&session)?;
         let weights = file.bytes.len().saturating_add(file.external_bytes);
