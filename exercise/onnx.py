@@ -4,6 +4,7 @@ onnxruntime answers in Python.
 Usage: onnx.py CORACLE_BINARY. The engine comes from the package index that pip is told; all else runs on loopback.
 """
 
+import concurrent.futures
 import http.client
 import json
 import os
@@ -141,7 +142,7 @@ class Server:
     """The server over a directory of models."""
 
     def __init__(self, coracle, models, environment):
-        self.process = subprocess.Popen([coracle, "serve", models, "--port", "0", "--log-format", "json"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([coracle, "serve", models, "--port", "0", "--log-format", "json", "--batch-max-size", "8", "--batch-max-latency", "200ms"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines = []
         for line in self.process.stderr:
             self.lines.append(line)
@@ -155,6 +156,12 @@ class Server:
         connection.request("POST", path, body, headers or {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
+
+    def get(self, path):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
 
     def json(self, path, body):
         status, _, text = self.post(path, json.dumps(body))
@@ -254,6 +261,29 @@ def v1(server, models, cases):
     say("V1: rows of one input, of named inputs, and several outputs")
 
 
+def together(server, models):
+    """Many callers at once, whose rows are put together where that changes no answer."""
+    metric = lambda text, name, model: sum(int(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name}{{") and f'"{model}"' in line)
+    for model, width, is_batched in (("mlp", 4, True), ("mixing", 2, False)):
+        session = onnxruntime.InferenceSession(models / model / "model.onnx")
+        row = lambda number: np.full((1, width), number / 7 - 2, np.float32)
+
+        def ask(number):
+            x = row(number)
+            return server.json(f"/v2/models/{model}/infer", {"inputs": [{"name": "x", "shape": [1, width], "datatype": "FP32", "data": plain(x)}]})
+
+        _, _, before = server.get("/metrics")
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            for number, (status, answer) in enumerate(pool.map(ask, range(64))):
+                check(status == 200, f"{model}: one of many callers is answered", answer)
+                found = np.array(answer["outputs"][0]["data"], np.float32).reshape(answer["outputs"][0]["shape"])
+                same(found, session.run(None, {"x": row(number)})[0], f"{model}: one of many callers gets its own answer")
+        _, _, after = server.get("/metrics")
+        calls, runs = (metric(after, name, model) - metric(before, name, model) for name in ("coracle_model_calls_total", "coracle_model_runs_total"))
+        check(calls == 64 and (runs < calls) == is_batched, f"{model}: rows share runs where they may", f"{calls} calls, {runs} runs")
+    say("batching: rows of several callers share a run of a graph whose rows are independent, and of no other")
+
+
 def refusals(server):
     for model, inputs, part in (
         ("mlp", [{"name": "x", "shape": [1, 5], "datatype": "FP32", "data": [0] * 5}], "[-1, 4]"),
@@ -289,11 +319,23 @@ def main():
         described = run("inspect", models / "conv")
         check("engine ONNX Runtime 1.32.0" in described.stdout and "operator 'Conv'" in described.stdout, "inspect says which engine, and why", described.stdout + described.stderr)
         say("the engine is installed by one command; before, the refusal names it")
+        # Libraries that are none, or not whole: an error that says so, and nothing worse.
+        whole = (to / "libonnxruntime.so").read_bytes()
+        for bytes_kept, part in ((0, "no shared library"), (100, "cut short"), (len(whole) // 2, "cut short"), (len(whole) - (1 << 20), "cut short")):
+            (directory / "cut.so").write_bytes(whole[:bytes_kept])
+            refused = run("inspect", models / "conv", "--onnxruntime", directory / "cut.so", timeout=60)
+            check(refused.returncode == 1 and part in refused.stderr and hint in refused.stderr, "a library that was cut is refused", f"{refused.returncode} {refused.stderr}")
+        other = next(pathlib.Path(onnxruntime.__file__).parent.glob("capi/onnxruntime_pybind11_state*.so")).parent / "libonnxruntime_providers_shared.so"
+        for path in (other, directory, directory / "none.so"):
+            refused = run("inspect", models / "conv", "--onnxruntime", path, timeout=60)
+            check(refused.returncode == 1 and "cannot be used" in refused.stderr, "a file that is no such library is refused", f"{refused.returncode} {refused.stderr}")
+        say("libraries that are cut short or something else are refused")
         server = Server(coracle, models, environment)
         try:
             served(server, models, cases)
             v1(server, models, cases)
             refusals(server)
+            together(server, models)
         finally:
             server.close()
     print("onnx is done")

@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
 
+use crate::elf::unfit;
+
 /// What the library is called where we put it.
 pub const FILE_NAME: &str = if cfg!(target_os = "macos") {
     "libonnxruntime.dylib"
@@ -30,7 +32,7 @@ pub struct Places {
 pub struct Found {
     /// The file.
     pub path: PathBuf,
-    /// Why it cannot be loaded, as far as its first bytes tell.
+    /// Why it cannot be loaded, as far as its headers tell.
     pub unfit: Option<String>,
 }
 
@@ -71,36 +73,6 @@ fn in_place(directory: &Path) -> Option<PathBuf> {
     });
     let newest = versioned.max_by(|left, right| left.0.cmp(&right.0));
     newest.map(|(_, path)| path).filter(|path| path.is_file())
-}
-
-/// Looks at a library's first bytes: whether it is a library of this machine's kind.
-fn unfit(path: &Path) -> Option<String> {
-    let mut head = [0_u8; 20];
-    let file = File::open(path).and_then(|file| {
-        if file.metadata()?.is_file() {
-            Ok(file)
-        } else {
-            Err(std::io::Error::other("not a file"))
-        }
-    });
-    let read = file.and_then(|mut file| file.read_exact(&mut head));
-    if let Err(error) = read {
-        return Some(format!("cannot be read: {error}"));
-    }
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    let machine = match std::env::consts::ARCH {
-        "x86_64" => Some(62_u16),
-        "aarch64" => Some(183),
-        _ => None,
-    };
-    let [0x7f, b'E', b'L', b'F', .., low, high] = head else {
-        return Some("is no shared library".to_owned());
-    };
-    let found = u16::from_le_bytes([low, high]);
-    let differs = machine.is_some_and(|machine| machine != found);
-    differs.then(|| format!("is for another kind of processor (ELF machine {found})"))
 }
 
 /// The library in use.
