@@ -78,7 +78,8 @@ fn number(bytes: &[u8], place: usize, length: usize) -> Option<u64> {
     Some(u64::from_le_bytes(whole))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

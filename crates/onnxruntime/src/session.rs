@@ -181,8 +181,10 @@ impl Source {
         let builder = Session::builder(environment).map_err(|error| shown(&error))?;
         let builder = builder
             .with_optimization_level(GraphOptimizationLevel::All)
-            .and_then(|builder| builder.with_log_level(LogLevel::Fatal));
-        let mut builder = builder.map_err(|error| shown(&error))?;
+            .map_err(|error| shown(&error))?;
+        let mut builder = builder
+            .with_log_level(LogLevel::Fatal)
+            .map_err(|error| shown(&error))?;
         if let Some(directory) = &self.directory {
             let key = "session.model_external_initializers_file_folder_path";
             builder = builder
