@@ -8,8 +8,8 @@ use std::sync::Arc;
 use coracle_model::GraphEngine;
 use coracle_onnxruntime::{OnnxRuntime, Places, inspect};
 
-use crate::Environment;
 use crate::engine_args::EngineCommand;
+use crate::{Environment, engine_install};
 
 /// Where the system's linker looks, as far as that is the same everywhere.
 const SYSTEM_DIRECTORIES: [&str; 6] = [
@@ -29,6 +29,7 @@ const SYSTEM_DIRECTORIES: [&str; 6] = [
 /// Runs the command.
 pub(crate) fn run(command: &EngineCommand, environment: &Environment) -> anyhow::Result<()> {
     match command {
+        EngineCommand::Install(arguments) => engine_install::run(arguments, environment),
         EngineCommand::List { onnxruntime } => list(onnxruntime.as_deref(), environment),
     }
 }
@@ -61,11 +62,17 @@ fn places(given: Option<&Path>, environment: &Environment) -> Places {
 /// Returns where engines are installed: with what `coracle up` keeps, and where desktops want such files.
 fn data_directories(environment: &Environment) -> Vec<PathBuf> {
     let home = environment.home.as_deref();
-    let ours = home.map(|home| home.join(".coracle/engines"));
+    let ours = own_directory(environment);
     let share = environment.engines.data_home.clone();
     let share = share.or_else(|| home.map(|home| home.join(".local/share")));
     let share = share.map(|share| share.join("coracle/engines"));
     ours.into_iter().chain(share).collect()
+}
+
+/// Returns where engines are installed unless something else is said.
+pub(crate) fn own_directory(environment: &Environment) -> Option<PathBuf> {
+    let home = environment.home.as_deref();
+    home.map(|home| home.join(".coracle/engines"))
 }
 
 fn list(given: Option<&Path>, environment: &Environment) -> anyhow::Result<()> {

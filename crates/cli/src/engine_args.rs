@@ -3,16 +3,59 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::engine_install::VERSION;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EngineCommand {
+    Install(InstallArguments),
     /// Show the engines that are there, their versions, and what they run on
     List {
         /// The library of ONNX Runtime [default: $ORT_DYLIB_PATH, else the first that is found]
         #[arg(long, value_name = "FILE")]
         onnxruntime: Option<PathBuf>,
     },
+}
+
+/// Install an engine: fetch its library from a Python package index, and check it.
+///
+/// Needs no Python. The index is the one that pip would ask: its variables and configuration files count.
+#[derive(Debug, Args)]
+pub(crate) struct InstallArguments {
+    /// The engine
+    #[arg(value_enum, value_name = "ENGINE")]
+    pub(crate) engine: EngineArgument,
+
+    /// The package index [default: as pip is told, else https://pypi.org/simple]
+    #[arg(long, value_name = "URL")]
+    pub(crate) index_url: Option<String>,
+
+    /// The release
+    #[arg(long, value_name = "VERSION", default_value = VERSION, value_parser = parse_version)]
+    pub(crate) version: String,
+
+    /// The directory to install into [default: ~/.coracle/engines]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+/// An engine that can be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineArgument {
+    /// ONNX Runtime
+    Onnxruntime,
+}
+
+fn parse_version(text: &str) -> Result<String, String> {
+    let is_version = text.starts_with(|letter: char| letter.is_ascii_digit())
+        && text
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '.');
+    match is_version {
+        true => Ok(text.to_owned()),
+        false => Err("a version is digits and dots, as 1.32.0".to_owned()),
+    }
 }
 
 /// What the environment says of engines and package indexes.

@@ -56,7 +56,7 @@ pub(crate) fn load(
     };
     engine
         .load(file)
-        .map_err(|error| error.at(format!("{refusal}; ONNX Runtime")))
+        .map_err(|error| LoadError::new(error.kind(), format!("{refusal}; {error}")))
 }
 
 /// Reads a part of a file beside the model.

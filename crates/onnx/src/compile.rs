@@ -101,7 +101,7 @@ fn unknown_operator(environment: &Environment<'_>, node: &NodeFile<'_>) -> LoadE
         "operator"
     };
     unsupported(format!(
-        "{what} '{}' of domain '{}' is not among those that Coracle's own kernels run; this graph needs ONNX Runtime, which is not supported yet",
+        "{what} '{}' of domain '{}' is not among those that Coracle's own kernels run",
         shown(node.op_type),
         domain_name(node.domain)
     ))

@@ -34,7 +34,7 @@ impl GraphEngine for OnnxRuntime {
             SessionModel::load(library, file, n_sessions_max)
         }));
         let model = loaded.unwrap_or_else(|_panic| {
-            let message = "gives an answer about this graph that cannot be used";
+            let message = "ONNX Runtime says of this graph what cannot be";
             Err(LoadError::new(LoadErrorKind::Malformed, message))
         })?;
         Ok(Box::new(model))

@@ -10,6 +10,7 @@
     clippy::expect_used
 )]
 
+mod elf;
 mod engine;
 mod library;
 mod rows;

@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
 
+use crate::elf::unfit;
+
 /// What the library is called where we put it.
 pub const FILE_NAME: &str = if cfg!(target_os = "macos") {
     "libonnxruntime.dylib"
@@ -30,7 +32,7 @@ pub struct Places {
 pub struct Found {
     /// The file.
     pub path: PathBuf,
-    /// Why it cannot be loaded, as far as its first bytes tell.
+    /// Why it cannot be loaded, as far as its headers tell.
     pub unfit: Option<String>,
 }
 
@@ -73,36 +75,6 @@ fn in_place(directory: &Path) -> Option<PathBuf> {
     newest.map(|(_, path)| path).filter(|path| path.is_file())
 }
 
-/// Looks at a library's first bytes: whether it is a library of this machine's kind.
-fn unfit(path: &Path) -> Option<String> {
-    let mut head = [0_u8; 20];
-    let file = File::open(path).and_then(|file| {
-        if file.metadata()?.is_file() {
-            Ok(file)
-        } else {
-            Err(std::io::Error::other("not a file"))
-        }
-    });
-    let read = file.and_then(|mut file| file.read_exact(&mut head));
-    if let Err(error) = read {
-        return Some(format!("cannot be read: {error}"));
-    }
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    let machine = match std::env::consts::ARCH {
-        "x86_64" => Some(62_u16),
-        "aarch64" => Some(183),
-        _ => None,
-    };
-    let [0x7f, b'E', b'L', b'F', .., low, high] = head else {
-        return Some("is no shared library".to_owned());
-    };
-    let found = u16::from_le_bytes([low, high]);
-    let differs = machine.is_some_and(|machine| machine != found);
-    differs.then(|| format!("is for another kind of processor (ELF machine {found})"))
-}
-
 /// The library in use.
 #[derive(Debug)]
 pub(crate) struct Library {
@@ -125,14 +97,14 @@ pub(crate) fn load(places: &Places, n_threads: usize) -> Result<&'static Library
     }
     let Some(found) = places.all().into_iter().next() else {
         return Err(format!(
-            "is not there (looked in {}); run: coracle engine install onnxruntime",
+            "ONNX Runtime is not there (looked in {}); run: coracle engine install onnxruntime",
             places.shown()
         ));
     };
     let shown = found.path.display();
     if let Some(unfit) = found.unfit {
         return Err(format!(
-            "{shown} {unfit}; run: coracle engine install onnxruntime"
+            "ONNX Runtime cannot be used: {shown} {unfit}; run: coracle engine install onnxruntime"
         ));
     }
     let path = found.path.clone();
@@ -141,7 +113,7 @@ pub(crate) fn load(places: &Places, n_threads: usize) -> Result<&'static Library
     });
     let result = result
         .map(|library| &*Box::leak(Box::new(library)))
-        .map_err(|error| format!("{shown}: {error}; run: coracle engine install onnxruntime"));
+        .map_err(|error| format!("ONNX Runtime cannot be used: {shown}: {error}; run: coracle engine install onnxruntime"));
     *loaded = Some(result.clone());
     result
 }
@@ -161,19 +133,44 @@ fn open(path: PathBuf, n_threads: usize) -> Result<Library, String> {
         .map_err(|error| error.to_string())?;
     // What goes wrong comes back as an error; nothing is to be written beside our own log.
     environment.set_log_level(LogLevel::Fatal);
+    let version = version(&path);
     Ok(Library {
         environment,
         path,
-        version: version(ort::info()),
+        version,
     })
 }
 
-/// What a build says of itself, shortened.
-fn version(info: &str) -> String {
-    let release = info
-        .split(|letter: char| letter == ',' || letter.is_whitespace())
-        .find_map(|word| word.strip_prefix("git-branch=rel-"));
-    release.map_or_else(|| info.chars().take(80).collect(), str::to_owned)
+/// The most bytes that are looked through for the version.
+const VERSION_BYTES_MAX: u64 = 256 << 20;
+
+/// Returns the release: builds mark their symbols with it (`VERS_1.32.0`), and files are often named after it.
+fn version(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(VERSION_BYTES_MAX).read_to_end(&mut bytes));
+    let mark = b"VERS_";
+    let marked = bytes
+        .windows(mark.len())
+        .position(|window| window == mark)
+        .filter(|_| read.is_ok())
+        .and_then(|place| bytes.get(place.saturating_add(mark.len())..));
+    let marked = marked.map(|rest| {
+        let digits = rest.iter().take(20).copied().map(char::from);
+        digits
+            .take_while(|letter| letter.is_ascii_digit() || *letter == '.')
+            .collect::<String>()
+    });
+    let named = || {
+        let real = fs::canonicalize(path).ok()?;
+        let name = real.file_name()?.to_str()?;
+        let digits = name.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+        Some(digits.trim_end_matches(".dylib").to_owned())
+    };
+    let version = marked.filter(|version| !version.is_empty()).or_else(named);
+    version
+        .filter(|version| !version.is_empty())
+        .unwrap_or_else(|| "of an unknown release".to_owned())
 }
 
 /// Loads the library in `places` and says what it is: its version and execution providers.

@@ -73,7 +73,8 @@ impl SessionModel {
             bytes: file.bytes.to_vec(),
             directory: directory.transpose()?,
         };
-        let session = source.session().map_err(unsupported)?;
+        let refused = |error| unsupported(format!("ONNX Runtime refuses the graph: {error}"));
+        let session = source.session().map_err(refused)?;
         let has_batches = rows::share_a_dimension(&session);
         let signature = signature(&session)?;
         let weights = file.bytes.len().saturating_add(file.external_bytes);
@@ -180,8 +181,10 @@ impl Source {
         let builder = Session::builder(environment).map_err(|error| shown(&error))?;
         let builder = builder
             .with_optimization_level(GraphOptimizationLevel::All)
-            .and_then(|builder| builder.with_log_level(LogLevel::Fatal));
-        let mut builder = builder.map_err(|error| shown(&error))?;
+            .map_err(|error| shown(&error))?;
+        let mut builder = builder
+            .with_log_level(LogLevel::Fatal)
+            .map_err(|error| shown(&error))?;
         if let Some(directory) = &self.directory {
             let key = "session.model_external_initializers_file_folder_path";
             builder = builder

@@ -168,7 +168,7 @@ pub(crate) fn hash_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> String
     to_hex(&hasher.finalize())
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // Writing to a string does not fail.

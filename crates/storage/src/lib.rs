@@ -16,6 +16,7 @@ mod leases;
 mod local;
 mod location;
 mod locks;
+mod python_index;
 mod remote;
 mod source;
 mod storage;
@@ -27,4 +28,5 @@ pub use config::{
 pub use error::{StorageError, StorageErrorKind};
 pub use leases::Lease;
 pub use location::check_uri;
+pub use python_index::{Member, PythonIndex, Wheel};
 pub use storage::Storage;

@@ -12,6 +12,7 @@ pub(crate) enum Provider {
     Azure,
     Http,
     HuggingFace,
+    PythonIndex,
 }
 
 impl Provider {
@@ -22,6 +23,7 @@ impl Provider {
             Self::Azure => "Azure",
             Self::Http => "HTTP",
             Self::HuggingFace => "HuggingFace",
+            Self::PythonIndex => "Package index",
         }
     }
 
@@ -34,6 +36,9 @@ impl Provider {
                  AZURE_TENANT_ID, in the secret"
             }
             Self::Http => "Set https-host and headers in the secret",
+            Self::PythonIndex => {
+                "Put a user and a password into the URL of --index-url or PIP_INDEX_URL"
+            }
             Self::HuggingFace => "Check the model's name, and set HF_TOKEN in the secret",
         }
     }

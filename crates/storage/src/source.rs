@@ -5,6 +5,8 @@ mod objects;
 mod stores;
 mod web;
 
+pub(crate) use web::WebClient;
+
 use std::ops::Range;
 use std::path::PathBuf;
 

@@ -22,11 +22,11 @@ const REDIRECTS_MAX: usize = 10;
 
 /// Gets URLs of one place. The headers, which may be secrets, go to the origin they are for and to no
 /// other that a redirect names.
-pub(super) struct WebClient {
+pub(crate) struct WebClient {
     client: Client,
     headers: HeaderMap,
     origin: url::Origin,
-    pub(super) remote: Remote,
+    pub(crate) remote: Remote,
 }
 
 impl WebClient {
@@ -36,12 +36,29 @@ impl WebClient {
         remote: Remote,
         limits: &StorageLimits,
     ) -> Result<Self, StorageError> {
+        Self::with_authorities(origin, headers, remote, limits, None)
+    }
+
+    /// As [`try_new`](Self::try_new), and trusts the authorities in `pem` beside the system's.
+    pub(crate) fn with_authorities(
+        origin: &Url,
+        headers: HeaderMap,
+        remote: Remote,
+        limits: &StorageLimits,
+        pem: Option<&[u8]>,
+    ) -> Result<Self, StorageError> {
+        let authorities = pem.map(reqwest::Certificate::from_pem_bundle);
+        let authorities = authorities
+            .transpose()
+            .map_err(|error| remote.unusable_options(error.without_url()))?
+            .unwrap_or_default();
         let builder = || {
             Client::builder()
                 .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(limits.request_timeout)
                 .read_timeout(limits.request_timeout)
+                .tls_certs_merge(authorities.clone())
         };
         let client = match builder().build() {
             // An image may have no certificates to trust; plain HTTP needs none.
@@ -60,7 +77,7 @@ impl WebClient {
     }
 
     /// Gets a URL, following redirects; any status but success is an error.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         url: &Url,
         range: Option<&Range<u64>>,
@@ -119,7 +136,7 @@ impl WebClient {
         }
     }
 
-    pub(super) fn transport(&self, error: reqwest::Error) -> StorageError {
+    pub(crate) fn transport(&self, error: reqwest::Error) -> StorageError {
         let is_connect = error.is_connect();
         // The URL may hold a secret.
         let error = error.without_url();

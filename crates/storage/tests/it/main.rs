@@ -6,6 +6,7 @@ mod bucket;
 mod cache;
 mod clouds;
 mod hub;
+mod python_index;
 mod s3;
 mod server;
 mod web;

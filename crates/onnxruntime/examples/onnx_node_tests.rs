@@ -1,4 +1,5 @@
-//! Runs ONNX's own tests of operators through our kernels: `onnx_node_tests DIRECTORY...`.
+//! Runs ONNX's own tests of operators through our kernels: `onnx_node_tests DIRECTORY...`; with `--onnxruntime FILE` before the
+//! directories, what our kernels refuse goes to that library.
 //!
 //! A directory is `onnx/backend/test/data/node` (or `simple`) of an installed `onnx` package that has it (1.17.0): below it a
 //! directory for each test with `model.onnx` and `test_data_set_*/{input,output}_*.pb`. A test passes, is refused at load, cannot
@@ -7,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use coracle_base::SystemClock;
 use coracle_formats::{LoadOptions, load};
 use coracle_onnx::read_tensor_file;
+use coracle_onnxruntime::{OnnxRuntime, Places};
 use coracle_tensor::{Tensor, Values};
 
 /// The tolerance of ONNX's own runner.
@@ -30,10 +33,23 @@ fn main() {
     let mut domains: BTreeMap<bool, (usize, usize)> = BTreeMap::new();
     let mut refusals: BTreeMap<String, usize> = BTreeMap::new();
     let mut n_faults = 0;
-    for directory in std::env::args().skip(1) {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut options = LoadOptions::default();
+    if arguments
+        .first()
+        .is_some_and(|first| first == "--onnxruntime")
+        && arguments.len() > 1
+    {
+        let places = Places {
+            given: arguments.drain(..2).next_back().map(PathBuf::from),
+            ..Places::default()
+        };
+        options.graph_engine = Some(Arc::new(OnnxRuntime::new(places, 1)));
+    }
+    for directory in arguments {
         for test in listed(Path::new(&directory)) {
             let name = test.file_name().unwrap_or_default().to_string_lossy();
-            let outcome = run(&test);
+            let outcome = run(&test, &options);
             let domain = domains.entry(name.contains("ai_onnx_ml")).or_default();
             domain.1 += 1;
             let word = match outcome {
@@ -79,12 +95,8 @@ fn listed(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn run(test: &Path) -> Outcome {
-    let loaded = load(
-        &test.join("model.onnx"),
-        &LoadOptions::default(),
-        &SystemClock::new(),
-    );
+fn run(test: &Path, options: &LoadOptions) -> Outcome {
+    let loaded = load(&test.join("model.onnx"), options, &SystemClock::new());
     let model = match loaded {
         Ok(loaded) => loaded.model,
         Err(error) => return Outcome::Refused(reason(&error.to_string())),
