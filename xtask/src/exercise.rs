@@ -26,6 +26,7 @@ const SCRIPTS: &[&str] = &[
     "observe.py",
     "pipelines.py",
     "rollouts.py",
+    "onnx.py",
 ];
 
 /// Requests of the short soak at the end.

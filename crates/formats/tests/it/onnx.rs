@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use coracle_base::SystemClock;
 use coracle_formats::{LoadOptions, load, load_bytes, locate};
-use coracle_model::{LoadErrorKind, Model};
+use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
 use coracle_tensor::{ByteStrings, Tensor, Values, f16};
 use serde_json::{Map, Value};
 
@@ -419,8 +420,8 @@ fn external_data_is_read_within_the_directory_only() {
     }
 }
 
-#[test]
-fn operators_that_are_not_known_are_named() {
+/// Writes a graph of an operator that our kernels do not run, with weights of 8 bytes in another file.
+fn with_unknown_operator(directory: &Path) -> PathBuf {
     let bytes = with_external_data("w", &[]);
     let place = bytes
         .windows(3)
@@ -429,10 +430,68 @@ fn operators_that_are_not_known_are_named() {
     let mut unknown = bytes;
     unknown[place..place + 3].copy_from_slice(b"LRN");
     // The weights are read first.
-    let scratch = Scratch::new("onnx-unknown");
-    fs::write(scratch.0.join("w"), [0; 8]).unwrap();
-    let path = scratch.0.join("model.onnx");
+    fs::write(directory.join("w"), [0; 8]).unwrap();
+    let path = directory.join("model.onnx");
     fs::write(&path, unknown).unwrap();
+    path
+}
+
+/// An engine that notes what it is asked to run, and refuses it.
+#[derive(Debug, Default)]
+struct Refuses(Mutex<Vec<(Option<PathBuf>, usize, String)>>);
+
+impl GraphEngine for Refuses {
+    fn load(&self, file: GraphFile<'_>) -> Result<Box<dyn Model>, LoadError> {
+        let facts = file.description.root.facts;
+        let why = facts
+            .iter()
+            .find(|(name, _)| name.starts_with("not "))
+            .unwrap();
+        let directory = file.directory.map(Path::to_path_buf);
+        let asked = (directory, file.external_bytes, why.1.clone());
+        self.0.lock().unwrap().push(asked);
+        Err(LoadError::new(LoadErrorKind::NotFound, "the engine is out"))
+    }
+}
+
+#[test]
+fn sound_graphs_that_are_not_ours_go_to_the_engine_and_no_others() {
+    let engine = Arc::new(Refuses::default());
+    let options = LoadOptions {
+        graph_engine: Some(engine.clone()),
+        ..LoadOptions::default()
+    };
+    let attempt = |path: &Path| load(path, &options, &SystemClock::new());
+    let scratch = Scratch::new("onnx-engine");
+    let path = with_unknown_operator(&scratch.0);
+    let error = attempt(&path).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::NotFound);
+    let message = error.to_string();
+    assert!(message.contains("node 0 (LRN)"), "{message}");
+    assert!(message.ends_with("; the engine is out"), "{message}");
+    let asked = std::mem::take(&mut *engine.0.lock().unwrap());
+    let [(directory, external_bytes, why)] = asked.as_slice() else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(
+        (directory.as_deref(), *external_bytes),
+        (Some(&*scratch.0), 8)
+    );
+    assert!(why.contains("operator 'LRN'"), "{why}");
+    // One that is ours, one that is not sound, and one with data outside of its directory.
+    attempt(&root().join("models/columns_one_hot_logistic.onnx")).unwrap();
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+    assert_eq!(attempt(&path).unwrap_err().kind(), LoadErrorKind::Malformed);
+    fs::write(&path, with_external_data("../w", &[])).unwrap();
+    assert_eq!(attempt(&path).unwrap_err().kind(), LoadErrorKind::Refused);
+    assert!(engine.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn operators_that_are_not_known_are_named() {
+    let scratch = Scratch::new("onnx-unknown");
+    let path = with_unknown_operator(&scratch.0);
     let error = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap_err();
     assert_eq!(error.kind(), LoadErrorKind::Unsupported);
     let message = error.to_string();
