@@ -42,6 +42,13 @@ mod labels;
     clippy::arithmetic_side_effects,
     clippy::expect_used
 )]
+mod locale;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
 mod model;
 mod ops;
 mod plan;
@@ -70,5 +77,6 @@ mod wire;
 pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
 pub use file::is_onnx;
 pub use inputs::{checked as checked_input, synthetic as synthetic_inputs};
+pub use locale::with_portable_locale;
 pub use model::{OnnxModel, columns, describe, load};
 pub use tensor_file::{External, read_tensor_file};

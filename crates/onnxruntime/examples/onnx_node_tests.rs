@@ -1,5 +1,5 @@
 //! Runs ONNX's own tests of operators through our kernels: `onnx_node_tests DIRECTORY...`; with `--onnxruntime FILE` before the
-//! directories, what our kernels refuse goes to that library.
+//! directories, what our kernels refuse goes to that library, and with `--only` after the file, everything.
 //!
 //! A directory is `onnx/backend/test/data/node` (or `simple`) of an installed `onnx` package that has it (1.17.0): below it a
 //! directory for each test with `model.onnx` and `test_data_set_*/{input,output}_*.pb`. A test passes, is refused at load, cannot
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use coracle_base::SystemClock;
 use coracle_formats::{LoadOptions, load};
+use coracle_model::{GraphFile, LoadError, LoadErrorKind, Model};
 use coracle_onnx::read_tensor_file;
 use coracle_onnxruntime::{OnnxRuntime, Places};
 use coracle_tensor::{Tensor, Values};
@@ -46,10 +47,11 @@ fn main() {
         };
         options.graph_engine = Some(Arc::new(OnnxRuntime::new(places, 1)));
     }
-    for directory in arguments {
+    let is_alone = arguments.first().is_some_and(|first| first == "--only");
+    for directory in arguments.into_iter().skip(usize::from(is_alone)) {
         for test in listed(Path::new(&directory)) {
             let name = test.file_name().unwrap_or_default().to_string_lossy();
-            let outcome = run(&test, &options);
+            let outcome = run(&test, &options, is_alone);
             let domain = domains.entry(name.contains("ai_onnx_ml")).or_default();
             domain.1 += 1;
             let word = match outcome {
@@ -95,10 +97,31 @@ fn listed(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn run(test: &Path, options: &LoadOptions) -> Outcome {
-    let loaded = load(&test.join("model.onnx"), options, &SystemClock::new());
-    let model = match loaded {
-        Ok(loaded) => loaded.model,
+/// Gives a graph to ONNX Runtime whether or not our own kernels run it.
+fn load_alone(path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>, LoadError> {
+    let bytes = fs::read(path)
+        .map_err(|error| LoadError::new(LoadErrorKind::Unreadable, error.to_string()))?;
+    let unsupported = |what: &str| LoadError::new(LoadErrorKind::Unsupported, what);
+    let external = |_: &str, _: u64, _: Option<u64>| Err(unsupported("external data"));
+    let description = coracle_onnx::describe(&bytes, &external)?;
+    let engine = options.graph_engine.as_ref();
+    let engine = engine.ok_or_else(|| unsupported("no library is given"))?;
+    engine.load(GraphFile {
+        bytes: &bytes,
+        directory: path.parent(),
+        external_bytes: 0,
+        description,
+    })
+}
+
+fn run(test: &Path, options: &LoadOptions, is_alone: bool) -> Outcome {
+    let path = test.join("model.onnx");
+    let model = match is_alone {
+        true => load_alone(&path, options),
+        false => load(&path, options, &SystemClock::new()).map(|loaded| loaded.model),
+    };
+    let model = match model {
+        Ok(model) => model,
         Err(error) => return Outcome::Refused(reason(&error.to_string())),
     };
     // Their data are stored as UINT16 in the package.

@@ -118,7 +118,27 @@ pub(crate) fn load(places: &Places, n_threads: usize) -> Result<&'static Library
     result
 }
 
+/// The oldest release that is taken: those from 1.24 to 1.31 end the whole process over some damaged graphs, such as an `LSTM`
+/// whose input is a scalar, where this one gives an error.
+const RELEASE_MIN: (u32, u32) = (1, 32);
+
+/// Says why a release is not taken; one that cannot be told is.
+fn too_old(version: &str) -> Option<String> {
+    let mut numbers = version
+        .split('.')
+        .map_while(|part| part.parse::<u32>().ok());
+    let release = numbers.next().zip(numbers.next())?;
+    let (major, minor) = RELEASE_MIN;
+    (release < RELEASE_MIN).then(|| {
+        format!("it is release {version}, which can end the process over a damaged model; {major}.{minor} and newer are taken")
+    })
+}
+
 fn open(path: PathBuf, n_threads: usize) -> Result<Library, String> {
+    let version = version(&path);
+    if let Some(refusal) = too_old(&version) {
+        return Err(refusal);
+    }
     let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
     let threads = GlobalThreadPoolOptions::default()
         .with_intra_threads(n_threads)
@@ -133,7 +153,6 @@ fn open(path: PathBuf, n_threads: usize) -> Result<Library, String> {
         .map_err(|error| error.to_string())?;
     // What goes wrong comes back as an error; nothing is to be written beside our own log.
     environment.set_log_level(LogLevel::Fatal);
-    let version = version(&path);
     Ok(Library {
         environment,
         path,
@@ -185,4 +204,25 @@ pub fn inspect(places: &Places) -> Result<(PathBuf, String, Vec<String>), String
         providers.extend(name.ok().filter(|name| !providers.contains(name)));
     }
     Ok((library.path.clone(), library.version.clone(), providers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::too_old;
+
+    #[test]
+    fn releases_that_end_the_process_are_refused() {
+        for version in ["1.24.4", "1.31.0", "1.31.9", "0.5"] {
+            assert!(too_old(version).is_some_and(|why| why.contains(version)));
+        }
+        for version in [
+            "1.32.0",
+            "1.33",
+            "1.100.0",
+            "2.0.1",
+            "of an unknown release",
+        ] {
+            assert_eq!(too_old(version), None, "{version}");
+        }
+    }
 }

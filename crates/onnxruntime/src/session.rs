@@ -6,7 +6,7 @@ use coracle_model::{
     Description, GraphFile, LoadError, LoadErrorKind, Model, RunError, RunErrorKind, Signature,
     TensorSpec,
 };
-use coracle_onnx::{checked_input, columns, synthetic_inputs};
+use coracle_onnx::{checked_input, columns, synthetic_inputs, with_portable_locale};
 use coracle_tensor::{DType, Tensor};
 use ort::ErrorCode;
 use ort::logging::LogLevel;
@@ -70,7 +70,7 @@ impl SessionModel {
         });
         let source = Source {
             library,
-            bytes: file.bytes.to_vec(),
+            bytes: with_portable_locale(file.bytes)?.into_owned(),
             directory: directory.transpose()?,
         };
         let refused = |error| unsupported(format!("ONNX Runtime refuses the graph: {error}"));

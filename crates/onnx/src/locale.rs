@@ -1,0 +1,179 @@
+//! Rewrites the locale of texts, which slim systems lack.
+//!
+//! Exporters name `en_US` or leave it out, which means the same; letters change case by Unicode's rules in it as in
+//! `C.UTF-8`, which every system has.
+
+use std::borrow::Cow;
+
+use coracle_model::LoadError;
+
+use crate::wire::{Field, Reader};
+
+/// The operator that has a locale.
+const OPERATOR: &str = "StringNormalizer";
+/// The attribute of that name and value: a name, a text, the type of texts.
+const ATTRIBUTE: &[u8] = b"\x0a\x06locale\x22\x07C.UTF-8\xa0\x01\x03";
+/// The fields of a file, a graph and a node that lead to an attribute.
+const GRAPH: u64 = 7;
+const NODE: u64 = 1;
+const OP_TYPE: u64 = 4;
+const ATTRIBUTES: u64 = 5;
+
+/// Returns the file with `C.UTF-8` as the locale of every `StringNormalizer` of its outermost graph; most files have none and
+/// are returned as they are.
+///
+/// # Errors
+/// Kind `Malformed` if the file is not made of fields.
+pub fn with_portable_locale(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
+    let has_operator = bytes
+        .windows(OPERATOR.len())
+        .any(|window| window == OPERATOR.as_bytes());
+    if !has_operator {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let file = rewritten(bytes, GRAPH, |graph| rewritten(graph, NODE, node))?;
+    Ok(Cow::Owned(file))
+}
+
+/// Copies a message, with the contents of the fields `wanted` as `rewrite` gives them.
+fn rewritten(
+    message: &[u8],
+    wanted: u64,
+    rewrite: impl Fn(&[u8]) -> Result<Vec<u8>, LoadError>,
+) -> Result<Vec<u8>, LoadError> {
+    let mut copy = Vec::with_capacity(message.len());
+    let mut reader = Reader::new(message);
+    while let Some((number, field)) = reader.next()? {
+        match field {
+            Field::Bytes(content) if number == wanted => {
+                push(&mut copy, number, &rewrite(content)?)
+            }
+            field => push_field(&mut copy, number, field),
+        }
+    }
+    Ok(copy)
+}
+
+fn node(message: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let mut reader = Reader::new(message);
+    let mut is_wanted = false;
+    while let Some((number, field)) = reader.next()? {
+        if number == OP_TYPE {
+            is_wanted = field.bytes()? == OPERATOR.as_bytes();
+        }
+    }
+    if !is_wanted {
+        return Ok(message.to_vec());
+    }
+    let mut copy = Vec::with_capacity(message.len());
+    let mut reader = Reader::new(message);
+    while let Some((number, field)) = reader.next()? {
+        if number != ATTRIBUTES || !is_locale(field.bytes()?)? {
+            push_field(&mut copy, number, field);
+        }
+    }
+    push(&mut copy, ATTRIBUTES, ATTRIBUTE);
+    Ok(copy)
+}
+
+fn is_locale(attribute: &[u8]) -> Result<bool, LoadError> {
+    let mut reader = Reader::new(attribute);
+    let mut found = false;
+    while let Some((number, field)) = reader.next()? {
+        if number == 1 {
+            found = field.bytes()? == b"locale";
+        }
+    }
+    Ok(found)
+}
+
+fn push_field(copy: &mut Vec<u8>, number: u64, field: Field<'_>) {
+    let tag = number.wrapping_shl(3);
+    match field {
+        Field::Varint(value) => {
+            push_varint(copy, tag);
+            push_varint(copy, value);
+        }
+        Field::Fixed64(bytes) => {
+            push_varint(copy, tag | 1);
+            copy.extend(bytes);
+        }
+        Field::Fixed32(bytes) => {
+            push_varint(copy, tag | 5);
+            copy.extend(bytes);
+        }
+        Field::Bytes(content) => push(copy, number, content),
+    }
+}
+
+fn push(copy: &mut Vec<u8>, number: u64, content: &[u8]) {
+    push_varint(copy, number.wrapping_shl(3) | 2);
+    push_varint(copy, u64::try_from(content.len()).unwrap_or(u64::MAX));
+    copy.extend_from_slice(content);
+}
+
+fn push_varint(copy: &mut Vec<u8>, mut value: u64) {
+    while value > 0x7f {
+        copy.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
+        value >>= 7;
+    }
+    copy.push(u8::try_from(value).unwrap_or(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(fields: &[(u64, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (number, content) in fields {
+            push(&mut bytes, *number, content);
+        }
+        bytes
+    }
+
+    fn file(nodes: &[&[u8]]) -> Vec<u8> {
+        let nodes: Vec<(u64, &[u8])> = nodes.iter().map(|node| (NODE, *node)).collect();
+        let mut bytes = vec![8, 9];
+        push(&mut bytes, GRAPH, &message(&nodes));
+        bytes
+    }
+
+    #[test]
+    fn only_the_locale_of_texts_changes() {
+        let action = message(&[(1, b"case_change_action"), (4, b"LOWER")]);
+        let american = message(&[(1, b"locale"), (4, b"en_US.UTF-8")]);
+        let other = message(&[(1, b"x"), (4, b"Other"), (ATTRIBUTES, &american)]);
+        let before = message(&[
+            (1, b"x"),
+            (4, b"StringNormalizer"),
+            (ATTRIBUTES, &american),
+            (ATTRIBUTES, &action),
+        ]);
+        let without = message(&[(1, b"x"), (4, b"StringNormalizer"), (ATTRIBUTES, &action)]);
+        let mut after = without.clone();
+        push(&mut after, ATTRIBUTES, ATTRIBUTE);
+        for node in [&before, &without] {
+            let got = with_portable_locale(&file(&[&other, node]))
+                .unwrap()
+                .into_owned();
+            assert_eq!(got, file(&[&other, &after]));
+        }
+        let untouched = file(&[&other]);
+        assert!(matches!(
+            with_portable_locale(&untouched).unwrap(),
+            Cow::Borrowed(_)
+        ));
+    }
+
+    #[test]
+    fn cut_files_are_errors_or_copies() {
+        let node = message(&[(4, b"StringNormalizer")]);
+        let whole = file(&[&node]);
+        let cut = whole.get(..whole.len() - 1).unwrap();
+        assert!(with_portable_locale(cut).is_ok_and(|same| same == cut));
+        let mut damaged = whole.clone();
+        damaged.extend([0x0a, 9]);
+        assert!(with_portable_locale(&damaged).is_err());
+    }
+}

@@ -1,0 +1,91 @@
+//! Graphs through the real library. Where there is none, each test is named as not run.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as expected"
+)]
+
+mod damage;
+mod fixture;
+mod graphs;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
+use coracle_onnxruntime::{OnnxRuntime, Places};
+
+/// The engine over the library that the environment names.
+struct Runtime(Arc<dyn GraphEngine>);
+
+impl Runtime {
+    /// Gives a graph to the engine whether or not our own kernels run it, after the reading that comes first.
+    fn load(&self, bytes: &[u8]) -> Result<Box<dyn Model>, LoadError> {
+        let external = |_: &str, _: u64, _: Option<u64>| {
+            Err(LoadError::new(LoadErrorKind::Unsupported, "external data"))
+        };
+        let description = coracle_onnx::describe(bytes, &external)?;
+        self.0.load(GraphFile {
+            bytes,
+            directory: None,
+            external_bytes: 0,
+            description,
+        })
+    }
+}
+
+const TESTS: [(&str, fn(&Runtime)); 6] = [
+    (
+        "neural_graphs_answer_as_in_python",
+        graphs::neural_graphs_answer_as_in_python,
+    ),
+    (
+        "operators_answer_as_in_python",
+        graphs::operators_answer_as_in_python,
+    ),
+    (
+        "exported_models_answer_as_in_python",
+        graphs::exported_models_answer_as_in_python,
+    ),
+    (
+        "what_does_not_fit_is_refused_with_both_sides",
+        graphs::what_does_not_fit_is_refused_with_both_sides,
+    ),
+    (
+        "calls_from_many_threads_get_their_own_answers",
+        graphs::calls_from_many_threads_get_their_own_answers,
+    ),
+    (
+        "damaged_graphs_are_errors",
+        damage::damaged_graphs_are_errors,
+    ),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = arguments
+        .iter()
+        .find(|argument| !argument.starts_with("--"));
+    let tests = TESTS.iter().filter(|(name, _)| match wanted {
+        Some(wanted) => name.contains(wanted.as_str()),
+        None => true,
+    });
+    if arguments.iter().any(|argument| argument == "--list") {
+        tests.for_each(|(name, _)| eprintln!("{name}: test"));
+        return;
+    }
+    let Some(library) = std::env::var_os("ORT_DYLIB_PATH") else {
+        for (name, _) in tests {
+            eprintln!("not run: {name} (ORT_DYLIB_PATH names no library of ONNX Runtime)");
+        }
+        return;
+    };
+    let places = Places {
+        given: Some(PathBuf::from(library)),
+        directories: Vec::new(),
+    };
+    let runtime = Runtime(Arc::new(OnnxRuntime::new(places, 2)));
+    for (name, test) in tests {
+        test(&runtime);
+        eprintln!("test {name} ... ok");
+    }
+}
