@@ -27,7 +27,7 @@ pub(crate) struct InstallArguments {
     #[arg(value_enum, value_name = "ENGINE")]
     pub(crate) engine: EngineArgument,
 
-    /// The package index [default: as pip is told, else https://pypi.org/simple]
+    /// The package index [default: as pip is told, else PyPI]
     #[arg(long, value_name = "URL")]
     pub(crate) index_url: Option<String>,
 
