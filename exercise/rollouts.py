@@ -140,7 +140,8 @@ def rollouts(stage):
         seconds = time.monotonic() - started
     stage.ns("wait", "--for=condition=Ready", f"inferenceservice/{NAME}", "--timeout=60s")
     failed = load.statuses.get(400, 0)
-    check(set(load.statuses) <= {200, 400} and failed * 20 < load.statuses[200], "few requests meet a bad revision", load.statuses)
+    # At most the share of the first stage, however slow the machine is.
+    check(set(load.statuses) <= {200, 400} and failed * 10 <= sum(load.statuses.values()), "few requests meet a bad revision", load.statuses)
     check("errors 100.00 % of the canary" in status(stage)["message"], "the reasons are told", status(stage))
     check("RolloutRolledBack" in stage.ns("get", "events"), "an event tells")
     say(f"a bad revision went back {seconds:.1f} s after the change; {failed} of {sum(load.statuses.values())} requests met it")
