@@ -1,5 +1,6 @@
 //! Calls that leave the event loop that read them: what waits for a thread or for others, and how the answer comes back.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use coracle_serving::{
 };
 use coracle_tensor::Tensor;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
@@ -79,7 +81,12 @@ struct Raw {
     request: Request,
     arrival: Arrival,
     reply: oneshot::Sender<Reply>,
+    /// Where the caller is told of the batch that the call waits in, if calls wait for others.
+    waiting: Option<oneshot::Sender<Waiting>>,
 }
+
+/// The number of a batch, and until when it waits.
+type Waiting = (u64, Instant);
 
 impl PoolCall for Raw {
     fn is_abandoned(&self) -> bool {
@@ -97,6 +104,7 @@ impl PoolCall for Raw {
             request,
             arrival,
             reply,
+            waiting,
         } = *self;
         match calls.decode(&model, &lease, &request, arrival) {
             Ok(mut decoded) => {
@@ -107,12 +115,20 @@ impl PoolCall for Raw {
                         return Vec::new();
                     }
                 }
+                let time_left = decoded.arrival.time_left(calls.clock.monotonic());
                 let entry = entry(calls, &model, lease, (request, decoded), reply);
-                if !model.batching().waits() {
+                let Some(waiting) = waiting else {
                     return vec![entry];
+                };
+                let joined = model.batching().join(entry, time_left);
+                let is_gone = match joined.waiting {
+                    Some(batch) => waiting.send(batch).is_err(),
+                    None => false,
+                };
+                if is_gone {
+                    // Its caller left before it was there.
+                    model.batching().leave();
                 }
-                // It has a thread already, and takes along who waits.
-                let joined = model.batching().join(entry, Duration::ZERO);
                 let ready = joined.ready.into_iter();
                 ready.flat_map(|Batch(entries)| entries).collect()
             }
@@ -192,7 +208,10 @@ impl Calls {
         request: Request,
         arrival: Arrival,
     ) -> Reply {
+        // As in `answer_elsewhere`, before the channels.
+        let _leaving = model.batching().waits().then(|| Leaving(model));
         let (reply, answer) = oneshot::channel();
+        let (waiting, joined) = model.batching().waits().then(oneshot::channel).unzip();
         let time_left = arrival.time_left(self.clock.monotonic());
         let n_bytes = request.body.len();
         let ticket = Ticket {
@@ -208,9 +227,19 @@ impl Calls {
             request,
             arrival,
             reply,
+            waiting,
         };
         self.pool.submit(model, Box::new(raw), ticket);
-        answered(answer, time_left, arrival).await
+        let mut answer = std::pin::pin!(answered(answer, time_left, arrival));
+        if let Some(joined) = joined {
+            tokio::select! {
+                answer = answer.as_mut() => return answer,
+                joined = joined => if let Ok(waiting) = joined {
+                    return self.wait_for_others(model, answer, waiting, time_left).await;
+                }
+            }
+        }
+        answer.await
     }
 
     /// Answers a decoded call that is too costly for this event loop, or is to wait for others.
@@ -235,15 +264,30 @@ impl Calls {
         for Batch(entries) in joined.ready {
             self.run_batch(model, entries, time_left);
         }
-        let mut answer = std::pin::pin!(answered(answer, time_left, arrival));
-        if let Some((number, until)) = joined.waiting {
-            tokio::select! {
-                answer = answer.as_mut() => return answer,
-                () = tokio::time::sleep_until(until) => {}
+        let answer = std::pin::pin!(answered(answer, time_left, arrival));
+        match joined.waiting {
+            Some(waiting) => {
+                self.wait_for_others(model, answer, waiting, time_left)
+                    .await
             }
-            if let Some(Batch(entries)) = model.batching().take(number) {
-                self.run_batch(model, entries, time_left);
-            }
+            None => answer.await,
+        }
+    }
+
+    /// Waits for the answer of a call in a batch that waits for others; runs the batch once its time has come.
+    async fn wait_for_others(
+        &self,
+        model: &Arc<ServedModel>,
+        mut answer: Pin<&mut impl Future<Output = Reply>>,
+        (number, until): Waiting,
+        time_left: Duration,
+    ) -> Reply {
+        tokio::select! {
+            answer = answer.as_mut() => return answer,
+            () = tokio::time::sleep_until(until) => {}
+        }
+        if let Some(Batch(entries)) = model.batching().take(number) {
+            self.run_batch(model, entries, time_left);
         }
         answer.await
     }
