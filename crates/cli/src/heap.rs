@@ -16,6 +16,29 @@ pub(crate) fn give_back() {
     let _something_was_returned = malloc_trim(0);
 }
 
+/// Lets the C library's allocator lay out what models take so that it can be given back: in few heaps, not in one of each thread that
+/// loads, and large pieces by themselves. Costs a little where threads allocate at once, and is for a bounded memory only.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(
+    unsafe_code,
+    reason = "a function of the C library that this process runs on"
+)]
+pub(crate) fn keep_compact() {
+    /// `M_ARENA_MAX` and `M_MMAP_THRESHOLD` of malloc.h.
+    const SETTINGS: [(std::ffi::c_int, std::ffi::c_int); 2] = [(-8, 2), (-3, 256 << 10)];
+    unsafe extern "C" {
+        // SAFETY: glibc's mallopt takes two numbers, may be called at any time from any thread, and ignores what it does not know.
+        safe fn mallopt(parameter: std::ffi::c_int, value: std::ffi::c_int) -> std::ffi::c_int;
+    }
+    for (parameter, value) in SETTINGS {
+        let _is_known = mallopt(parameter, value);
+    }
+}
+
 /// Other allocators return what is free by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn give_back() {}
+
+/// Other allocators have settings of their own.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn keep_compact() {}

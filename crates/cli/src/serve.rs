@@ -264,6 +264,7 @@ impl GatewayConfig {
     /// Returns the bound on the memory of models, if there is one.
     pub(crate) fn memory_budget(&self, clock: &Arc<dyn Clock>) -> Option<Arc<MemoryBudget>> {
         let budget = MemoryBudget::new(self.memory_budget?, Arc::clone(clock));
+        crate::heap::keep_compact();
         Some(Arc::new(
             budget.with_give_back(Box::new(crate::heap::give_back)),
         ))

@@ -31,8 +31,8 @@ const LOOK_PERIOD: Duration = Duration::from_millis(2);
 const UNTRIMMED_SHARE: u64 = 64;
 
 /// How many times the size of its file loading a model takes at most besides the model: the bytes, and what they are parsed into.
-/// Measured with the example `model_memory` of `formats`: 2 to 9, the most for texts and for trees written as text; what the
-/// allocator keeps between the pieces comes to a quarter more.
+/// Measured with the example `model_memory` of `formats`: 2 to 9, the most for texts and for trees written as text. The resident
+/// memory of a server rises by 10 while it loads such trees (`cargo xtask bench models`), since what is freed meanwhile is not back yet.
 const FILE_COPIES: u64 = 12;
 /// The share of the budget that loads under way may take together, one in so many; a load that is alone may take all.
 const LOADING_SHARE: u64 = 4;
