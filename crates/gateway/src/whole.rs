@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BytesMut};
 use coracle_base::Clock;
+use coracle_serving::ModelTable;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
@@ -56,6 +57,10 @@ pub(crate) async fn serve(
     };
     loop {
         if connection.unread.is_empty() {
+            // That came while the last answer was written.
+            if talk.is_last.get() {
+                return None;
+            }
             talk.is_waiting.set(true);
             let read = connection.read().await;
             talk.is_waiting.set(false);
@@ -64,9 +69,9 @@ pub(crate) async fn serve(
             }
         }
         let limits = &handler.shared.limits;
-        let keeps_host = handler.calls.table.load().has_namespaces();
+        let kept = Kept::of(&handler.calls.table.load());
         let most = (limits.head_bytes_max, limits.headers_max);
-        let Some(head) = read_head(&connection.unread, most, keeps_host) else {
+        let Some(head) = read_head(&connection.unread, most, kept) else {
             return Some(connection.rewound());
         };
         let busy = begin();
@@ -294,11 +299,31 @@ struct Head {
     n_body: usize,
 }
 
+/// Which of the headers that every client sends are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    None,
+    /// It may name a service.
+    Host,
+    /// Any of them may choose a revision.
+    All,
+}
+
+impl Kept {
+    fn of(table: &ModelTable) -> Self {
+        match (table.is_sticky(), table.has_namespaces()) {
+            (true, _) => Self::All,
+            (false, true) => Self::Host,
+            (false, false) => Self::None,
+        }
+    }
+}
+
 /// Reads a head; `None` if it is not all there, or not one of those that are answered here.
 fn read_head(
     bytes: &BytesMut,
     (n_bytes_max, n_headers_max): (usize, usize),
-    keeps_host: bool,
+    kept: Kept,
 ) -> Option<Head> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -319,22 +344,24 @@ fn read_head(
     head.uri = read_uri(request.path?)?;
     let (mut n_body, mut n_json, mut is_binary) = (None, None, false);
     for header in &*request.headers {
-        let known = Known::of(header.name);
-        match known {
+        match Known::of(header.name) {
             Known::Length => {
                 let length = read_length(header.value).filter(|_| n_body.is_none());
                 n_body = Some(length?);
             }
-            Known::Connection if header.value.eq_ignore_ascii_case(b"keep-alive") => {}
-            Known::Connection | Known::Hyper => return None,
-            Known::Host if !keeps_host => {}
-            Known::Type if header.value == b"application/json" => {}
-            Known::Type if header.value == BINARY_TYPE.as_bytes() => is_binary = true,
+            Known::Connection if !header.value.eq_ignore_ascii_case(b"keep-alive") => return None,
+            Known::Hyper => return None,
+            Known::Host if kept == Kept::None => {}
+            Known::Connection if kept != Kept::All => {}
+            Known::Type if kept != Kept::All && header.value == b"application/json" => {}
+            Known::Type if kept != Kept::All && header.value == BINARY_TYPE.as_bytes() => {
+                is_binary = true;
+            }
             Known::JsonLength if n_json.is_none() => n_json = Some(read_length(header.value)?),
             Known::JsonLength => return None,
-            Known::Accept if head.method == Method::POST => {}
-            Known::Plain => {}
-            Known::Host | Known::Type | Known::Accept | Known::Other => {
+            Known::Accept if kept != Kept::All && head.method == Method::POST => {}
+            Known::Plain if kept != Kept::All => {}
+            _ => {
                 let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
                 let value = HeaderValue::from_bytes(header.value).ok()?;
                 head.headers.append(name, value);
@@ -424,7 +451,7 @@ mod tests {
     const MOST: (usize, usize) = (64 << 10, 100);
 
     fn read(head: &str) -> Option<Head> {
-        read_head(&BytesMut::from(head), MOST, false)
+        read_head(&BytesMut::from(head), MOST, Kept::None)
     }
 
     #[test]
@@ -443,10 +470,20 @@ mod tests {
     #[test]
     fn what_says_where_or_what_is_kept() {
         let text = "GET / HTTP/1.1\r\nhost: a.b\r\ncontent-type: text/json\r\n\r\n";
-        let head = read_head(&BytesMut::from(text), MOST, true).unwrap();
+        let head = read_head(&BytesMut::from(text), MOST, Kept::Host).unwrap();
         assert_eq!(head.parts.headers[HOST], "a.b");
         assert_eq!(head.parts.headers[CONTENT_TYPE], "text/json");
         assert_eq!(head.n_body, 0);
+    }
+
+    #[test]
+    fn what_may_choose_a_revision_is_kept() {
+        let text = "POST / HTTP/1.1\r\nhost: a\r\nuser-agent: b\r\naccept: c\r\ncontent-type: application/json\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n";
+        let head = read_head(&BytesMut::from(text), MOST, Kept::All).unwrap();
+        let mut names: Vec<&str> = head.parts.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let expected = ["accept", "connection", "content-type", "host", "user-agent"];
+        assert_eq!(names, expected);
     }
 
     #[test]
@@ -480,9 +517,9 @@ mod tests {
             assert!(read(&head).is_none(), "{head:?}");
         }
         let text = BytesMut::from("GET / HTTP/1.1\r\na: b\r\n\r\n");
-        assert!(read_head(&text, (10, 100), false).is_none());
-        assert!(read_head(&text, (100, 0), false).is_none());
-        assert!(read_head(&text, (100, 1), false).is_some());
+        assert!(read_head(&text, (10, 100), Kept::None).is_none());
+        assert!(read_head(&text, (100, 0), Kept::None).is_none());
+        assert!(read_head(&text, (100, 1), Kept::None).is_some());
     }
 
     #[test]

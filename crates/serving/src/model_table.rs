@@ -49,6 +49,7 @@ pub struct ModelTable {
     names: Vec<String>,
     /// Whether there are services with namespaces, which can be asked by path and host.
     has_namespaces: bool,
+    is_sticky: bool,
     /// By the model's name: versions that take no requests, oldest first.
     idle: BTreeMap<String, Vec<IdleVersion>>,
     /// Whether processes answer for any of them.
@@ -98,6 +99,7 @@ impl ModelTable {
         Self {
             has_namespaces: routes.keys().any(|id| !id.namespace.is_empty()),
             is_forwarded: routes.values().any(|route| route.is_forwarded()),
+            is_sticky: routes.values().any(|route| route.sticky().is_some()),
             routes,
             by_name,
             names,
@@ -148,6 +150,12 @@ impl ModelTable {
     #[must_use]
     pub fn has_namespaces(&self) -> bool {
         self.has_namespaces
+    }
+
+    /// Returns whether a header chooses between the revisions of any of them.
+    #[must_use]
+    pub fn is_sticky(&self) -> bool {
+        self.is_sticky
     }
 
     /// Returns whether processes answer for any of them.

@@ -1,13 +1,16 @@
 //! Requests that arrive whole are answered by a loop of the gateway's own, all others by hyper: clients cannot tell which.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use coracle_gateway::{CorsPolicy, Limits, ServerConfig};
+use coracle_model::{Description, Model, RunError, Signature, TensorSpec};
+use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel};
+use coracle_tensor::{DType, Tensor, Values};
 
 use crate::client::{connect, read_answer};
-use crate::fixture::{config, start};
+use crate::fixture::{config, start, start_with};
 
 const BODY: &str = r#"{"instances": [[1, 2], [3, 4]]}"#;
 
@@ -284,4 +287,83 @@ fn a_body_that_does_not_come_is_not_waited_for_forever() {
     assert_eq!(status, 408);
     assert!(headers.contains(&("connection".to_owned(), "close".to_owned())));
     assert_eq!(body, br#"{"error":"the body did not arrive within 20ms"}"#);
+}
+
+/// More than sockets hold for a reader that does not read.
+const MANY_BYTES: usize = 64 << 20;
+
+/// A model whose answer is long.
+#[derive(Debug)]
+struct Long {
+    signature: Signature,
+    description: Description,
+}
+
+impl Long {
+    fn new() -> Self {
+        let spec = |name: &str| TensorSpec {
+            name: name.to_owned(),
+            dtype: DType::U8,
+            shape: vec![None],
+            columns: None,
+            accepts_missing: false,
+            accepts_integers: true,
+        };
+        Self {
+            signature: Signature {
+                keyed_outputs: Vec::new(),
+                inputs: vec![spec("x")],
+                outputs: vec![spec("y")],
+                default_outputs: vec![0],
+                columns: None,
+            },
+            description: Description::default(),
+        }
+    }
+}
+
+impl Model for Long {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&self, _inputs: &[Tensor], _outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        Ok(vec![Tensor::from_values(Values::U8(vec![7; MANY_BYTES]))])
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn memory_bytes(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn a_server_that_stops_closes_a_connection_after_the_answer_that_is_on_its_way() {
+    let n_workers = quiet().n_workers;
+    let mut server = start_with(quiet(), |_sum| {
+        let loaded = LoadedModel::new(
+            "long".to_owned(),
+            Box::new(Long::new()),
+            LoadPhases::default(),
+        );
+        ModelTable::try_new([ServedModel::new(loaded, n_workers)]).unwrap()
+    });
+    let mut stream = connect(server.address);
+    let body = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"UINT8","data":[1]}],"parameters":{"binary_data_output":true}}"#;
+    stream
+        .write_all(post("/v2/models/long/infer", "", body).as_bytes())
+        .unwrap();
+    let mut start = [0; 1_024];
+    stream.read_exact(&mut start).unwrap();
+    assert!(start.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    server.tell_to_stop();
+    // Nobody listens once the connections have been told, too.
+    while std::net::TcpStream::connect(server.address).is_ok() {}
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > MANY_BYTES - start.len());
+    assert_eq!(server.wait().n_connections_cut, 0);
 }
