@@ -31,7 +31,7 @@ impl Model for Zero {
 
     fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
         let n_rows = inputs.first().map_or(0, Tensor::n_rows);
-        let answer = |_output: &usize| Tensor::from_values(Values::F64(vec![0.0; n_rows]));
+        let answer = |_output: &usize| Tensor::from_values(Values::F64(vec![0.0; n_rows].into()));
         Ok(outputs.iter().map(answer).collect())
     }
 

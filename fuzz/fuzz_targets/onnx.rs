@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let values = match spec.dtype {
             DType::Bytes => Values::Bytes(std::iter::repeat_n("a b", n).collect::<ByteStrings>()),
-            _ => Values::F64(vec![1.0; n]),
+            _ => Values::F64(vec![1.0; n].into()),
         };
         inputs.push(Tensor::try_new(shape, values).expect("the shape fits"));
     }

@@ -1,6 +1,7 @@
 //! Decodes bytes as a V2 request, JSON alone or with raw tensor data after it, and as the bodies of Triton's extensions.
 #![no_main]
 
+use bytes::Bytes;
 use coracle_fuzz::each_signature;
 use coracle_protocol::v2;
 use libfuzzer_sys::fuzz_target;
@@ -11,9 +12,10 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let length = usize::from(u16::from_le_bytes(*length));
+    let whole = Bytes::copy_from_slice(body);
     for json_length in [None, Some(length)] {
         each_signature(
-            |ctx| v2::decode_infer(body, json_length, ctx),
+            |ctx| v2::decode_infer(&whole, json_length, ctx),
             |ctx, call| {
                 let mut out = Vec::new();
                 drop(v2::encode_infer(ctx, call, &call.inputs, &mut out));

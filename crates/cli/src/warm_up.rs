@@ -74,7 +74,7 @@ pub(crate) fn run_one(model: &dyn Model, body: &str) -> Result<(), String> {
     let call = match first {
         Ok(call) => call,
         // Only V2 has `inputs` with datatypes; where it is neither, V1's words are the plainer ones.
-        Err(error) => v2::decode_infer(body.as_bytes(), None, &ctx).map_err(|second| {
+        Err(error) => v2::decode_infer(&body.to_owned().into(), None, &ctx).map_err(|second| {
             let is_v2 = body.contains("\"datatype\"");
             if is_v2 { second } else { error }.to_string()
         })?,

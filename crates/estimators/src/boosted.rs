@@ -226,7 +226,7 @@ impl Boosted {
             BoostedPrecision::Single => {
                 Values::F32(values.into_iter().map(|value| value as f32).collect())
             }
-            BoostedPrecision::Double => Values::F64(values),
+            BoostedPrecision::Double => Values::F64(values.into()),
         };
         let shape = match width {
             Width::Scalar => vec![n_rows],
@@ -359,13 +359,13 @@ mod tests {
         assert_eq!(values.shape(), [1]);
         let pairs = boosted.run(Method::PredictProba, rows).unwrap();
         assert_eq!(pairs.shape(), [1, 2]);
-        assert_eq!(pairs.values(), &Values::F64(vec![0.5, 0.5]));
+        assert_eq!(pairs.values(), &Values::F64(vec![0.5, 0.5].into()));
         assert!(boosted.run(Method::Transform, rows).is_err());
     }
 
     #[test]
     fn parts_that_do_not_fit_are_refused() {
-        let labels = Labels::new(Values::I64(vec![0, 1, 2]));
+        let labels = Labels::new(Values::I64(vec![0, 1, 2].into()));
         let label = BoostedAnswer::Label(labels, ClassRule::ValueAboveHalf);
         let wrong = BoostedSpec {
             answers: vec![(Method::Predict, label)],

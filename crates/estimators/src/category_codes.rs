@@ -158,7 +158,7 @@ mod tests {
     fn texts_become_their_places() {
         let estimator = coded(true);
         let result = run(&estimator, "a").unwrap();
-        assert_eq!(result.values(), &Values::F64(vec![10.5]));
+        assert_eq!(result.values(), &Values::F64(vec![10.5].into()));
         let error = run(&estimator, "c").unwrap_err();
         assert_eq!(error.kind(), RunErrorKind::UnknownValue);
         // The linear model refuses the missing value that an unknown category is.

@@ -228,7 +228,7 @@ mod tests {
 
     fn binary(decision: Decision, link: Option<Link>) -> Classifier {
         let scorer = LinearScorer::try_new(vec![1.0], vec![0.0], 1).unwrap();
-        let labels = Labels::new(Values::I64(vec![10, 20]));
+        let labels = Labels::new(Values::I64(vec![10, 20].into()));
         Classifier::try_new(Box::new(scorer), link, decision, labels).unwrap()
     }
 
@@ -246,7 +246,7 @@ mod tests {
             let predicted = classifier.run(Method::Predict, rows).unwrap();
             assert_eq!(
                 predicted.values(),
-                &Values::I64(vec![expected]),
+                &Values::I64(vec![expected].into()),
                 "{decision:?}"
             );
         }
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn scores_that_do_not_fit_the_labels_are_refused() {
         let scorer = LinearScorer::try_new(vec![1.0], vec![0.0], 1).unwrap();
-        let labels = Labels::new(Values::I64(vec![1, 2, 3]));
+        let labels = Labels::new(Values::I64(vec![1, 2, 3].into()));
         let error = Classifier::try_new(
             Box::new(scorer),
             Some(Link::Sigmoid),

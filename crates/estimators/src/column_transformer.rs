@@ -540,7 +540,7 @@ mod tests {
         let transformed = transformer.run_table(Method::Transform, &table).unwrap();
         let expected = vec![60.0, 0.0, 1.0, 30.0, 82.0, 0.0, 0.0, 41.0];
         assert_eq!(transformed.shape(), [2, 4]);
-        assert_eq!(transformed.values(), &Values::F64(expected));
+        assert_eq!(transformed.values(), &Values::F64(expected.into()));
     }
 
     #[test]

@@ -342,7 +342,7 @@ impl Facet {
                     Width::Columns(n_columns) => table::matrix(values, n_rows, n_columns),
                     Width::Outputs(n_outputs, width) => {
                         let shape = vec![n_rows, n_outputs, width];
-                        Tensor::try_new(shape, Values::F64(values)).map_err(table::internal)
+                        Tensor::try_new(shape, Values::F64(values.into())).map_err(table::internal)
                     }
                 }
             }
@@ -569,7 +569,7 @@ mod tests {
 
     #[test]
     fn methods_share_a_function_and_refuse_what_it_does_not_take() {
-        let labels = Labels::new(Values::I64(vec![7, 9]));
+        let labels = Labels::new(Values::I64(vec![7, 9].into()));
         let facets = vec![
             Facet::classes(scores(), labels, Choice::FirstLargest).unwrap(),
             Facet::table(Method::Transform, scores()),
@@ -577,9 +577,12 @@ mod tests {
         let estimator = Faceted::try_new(facets).unwrap();
         let rows = Rows::try_new(&[1.0, 2.0, 5.0, 5.0], 2).unwrap();
         let predicted = estimator.run(Method::Predict, rows).unwrap();
-        assert_eq!(predicted.values(), &Values::I64(vec![9, 7]));
+        assert_eq!(predicted.values(), &Values::I64(vec![9, 7].into()));
         let transformed = estimator.run(Method::Transform, rows).unwrap();
-        assert_eq!(transformed.values(), &Values::F64(vec![1.0, 2.0, 5.0, 5.0]));
+        assert_eq!(
+            transformed.values(),
+            &Values::F64(vec![1.0, 2.0, 5.0, 5.0].into())
+        );
         assert!(estimator.run(Method::PredictProba, rows).is_err());
         let missing = Rows::try_new(&[f64::NAN, 1.0], 2).unwrap();
         assert!(estimator.run(Method::Predict, missing).is_err());
@@ -587,7 +590,7 @@ mod tests {
 
     #[test]
     fn labels_must_fit_the_scores() {
-        let three = || Labels::new(Values::I64(vec![1, 2, 3]));
+        let three = || Labels::new(Values::I64(vec![1, 2, 3].into()));
         assert!(Facet::classes(scores(), three(), Choice::FirstLargest).is_err());
         assert!(Facet::classes(scores(), three(), Choice::Above(0.0)).is_err());
         assert!(Facet::column(Method::Predict, scores()).is_err());

@@ -144,7 +144,7 @@ mod tests {
             .unwrap();
         assert_eq!(filled.shape(), [2, 4]);
         let expected = vec![7.0, 2.0, 1.0, 0.0, 3.0, 9.0, 0.0, 1.0];
-        assert_eq!(filled.values(), &Values::F64(expected));
+        assert_eq!(filled.values(), &Values::F64(expected.into()));
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         })
         .unwrap();
         let run = |value: f64| imputer.run(Method::Transform, Rows::try_new(&[value], 1).unwrap());
-        assert_eq!(run(-1.0).unwrap().values(), &Values::F64(vec![5.0]));
+        assert_eq!(run(-1.0).unwrap().values(), &Values::F64(vec![5.0].into()));
         assert!(run(f64::NAN).is_err());
     }
 }

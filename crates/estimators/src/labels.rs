@@ -113,18 +113,18 @@ impl Labels {
         }
         let values = match &self.values {
             Values::Bool(labels) => Values::Bool(pick(labels, indices)),
-            Values::U8(labels) => Values::U8(pick(labels, indices)),
-            Values::U16(labels) => Values::U16(pick(labels, indices)),
-            Values::U32(labels) => Values::U32(pick(labels, indices)),
-            Values::U64(labels) => Values::U64(pick(labels, indices)),
-            Values::I8(labels) => Values::I8(pick(labels, indices)),
-            Values::I16(labels) => Values::I16(pick(labels, indices)),
-            Values::I32(labels) => Values::I32(pick(labels, indices)),
-            Values::I64(labels) => Values::I64(pick(labels, indices)),
-            Values::F16(labels) => Values::F16(pick(labels, indices)),
-            Values::BF16(labels) => Values::BF16(pick(labels, indices)),
-            Values::F32(labels) => Values::F32(pick(labels, indices)),
-            Values::F64(labels) => Values::F64(pick(labels, indices)),
+            Values::U8(labels) => Values::U8(pick(labels, indices).into()),
+            Values::U16(labels) => Values::U16(pick(labels, indices).into()),
+            Values::U32(labels) => Values::U32(pick(labels, indices).into()),
+            Values::U64(labels) => Values::U64(pick(labels, indices).into()),
+            Values::I8(labels) => Values::I8(pick(labels, indices).into()),
+            Values::I16(labels) => Values::I16(pick(labels, indices).into()),
+            Values::I32(labels) => Values::I32(pick(labels, indices).into()),
+            Values::I64(labels) => Values::I64(pick(labels, indices).into()),
+            Values::F16(labels) => Values::F16(pick(labels, indices).into()),
+            Values::BF16(labels) => Values::BF16(pick(labels, indices).into()),
+            Values::F32(labels) => Values::F32(pick(labels, indices).into()),
+            Values::F64(labels) => Values::F64(pick(labels, indices).into()),
             Values::Bytes(labels) => {
                 let taken = indices
                     .iter()
@@ -168,17 +168,17 @@ mod tests {
         let expected: ByteStrings = ["yes", "no", "yes"].into_iter().collect();
         assert_eq!(strings.take(&[1, 0, 1]).values(), &Values::Bytes(expected));
         assert_eq!(strings.names(), ["no", "yes"]);
-        let integers = Labels::new(Values::I64(vec![-1, 7]));
+        let integers = Labels::new(Values::I64(vec![-1, 7].into()));
         assert_eq!(integers.names(), ["-1", "7"]);
         assert_eq!(
-            Labels::new(Values::F64(vec![0.0, 1.5])).names(),
+            Labels::new(Values::F64(vec![0.0, 1.5].into())).names(),
             ["0.0", "1.5"]
         );
         assert_eq!(
             Labels::new(Values::Bool(vec![false, true])).names(),
             ["False", "True"]
         );
-        assert_eq!(integers.take(&[1]).values(), &Values::I64(vec![7]));
+        assert_eq!(integers.take(&[1]).values(), &Values::I64(vec![7].into()));
     }
 
     #[test]
@@ -190,8 +190,8 @@ mod tests {
             Some(vec![1.0, 0.0])
         );
         assert_eq!(strings.indices_of(&asked(["yes", "maybe"])), None);
-        let integers = Labels::new(Values::I64(vec![-1, 7]));
-        let asked = Values::F64(vec![7.0, 7.0, -1.0]);
+        let integers = Labels::new(Values::I64(vec![-1, 7].into()));
+        let asked = Values::F64(vec![7.0, 7.0, -1.0].into());
         assert_eq!(integers.indices_of(&asked), Some(vec![1.0, 1.0, 0.0]));
         assert_eq!(strings.indices_of(&asked), None);
     }

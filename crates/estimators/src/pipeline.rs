@@ -207,7 +207,7 @@ mod tests {
         let pipeline = Pipeline::try_new(vec![scaler(2), scaler(2)], regressor()).unwrap();
         let rows = Rows::try_new(&[1.0, 2.0], 2).unwrap();
         let predicted = pipeline.run(Method::Predict, rows).unwrap();
-        assert_eq!(predicted.values(), &Values::F64(vec![84.5]));
+        assert_eq!(predicted.values(), &Values::F64(vec![84.5].into()));
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub(crate) fn narrow(column: usize) -> u32 {
 
 /// Returns a tensor of `values`, one per row.
 pub(crate) fn column(values: Vec<f64>) -> Tensor {
-    Tensor::from_values(Values::F64(values))
+    Tensor::from_values(Values::F64(values.into()))
 }
 
 /// Returns a tensor of `values` with `n_columns` per row.
@@ -122,7 +122,7 @@ pub(crate) fn matrix(
     n_rows: usize,
     n_columns: usize,
 ) -> Result<Tensor, RunError> {
-    Tensor::try_new(vec![n_rows, n_columns], Values::F64(values)).map_err(internal)
+    Tensor::try_new(vec![n_rows, n_columns], Values::F64(values.into())).map_err(internal)
 }
 
 /// Returns the error of a defect on our side.

@@ -62,7 +62,7 @@ fn on_matrix(
         table::matrix(apply(rows)?, rows.n_rows(), n_columns)
     })?;
     match tensor.into_parts().1 {
-        Values::F64(values) => Ok(values),
+        Values::F64(values) => Ok(values.into_vec()),
         _ => unreachable!("a matrix is of doubles"),
     }
 }
@@ -475,7 +475,7 @@ impl TableFn for MethodOf {
         let result = self.estimator.run_table(self.spec.method, table)?;
         let (_, values) = result.into_parts();
         match values {
-            Values::F64(values) => Ok(values),
+            Values::F64(values) => Ok(values.into_vec()),
             values => values
                 .to_f64s()
                 .map(std::borrow::Cow::into_owned)

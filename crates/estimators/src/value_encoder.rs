@@ -186,7 +186,7 @@ impl Estimator for LabelEncoder {
                 position.ok_or_else(|| categories::unknown(table, row, 0, "0"))
             })
             .collect();
-        Ok(Tensor::from_values(Values::I64(positions?)))
+        Ok(Tensor::from_values(Values::I64(positions?.into())))
     }
 
     fn memory_bytes(&self) -> usize {
@@ -223,7 +223,7 @@ mod tests {
         let run = |table: &[f64]| encoder.run(Method::Transform, Rows::try_new(table, 2).unwrap());
         let encoded = run(&[6.0, 4.0, 5.0, 6.0]).unwrap();
         let expected = vec![3.0, 4.0, 0.0, -1.0, -2.0, 1.0];
-        assert_eq!(encoded.values(), &Values::F64(expected));
+        assert_eq!(encoded.values(), &Values::F64(expected.into()));
         assert!(run(&[6.0, 5.0]).is_err());
     }
 
@@ -234,6 +234,6 @@ mod tests {
         let encoded = encoder
             .run(Method::Transform, Rows::try_new(&table, 1).unwrap())
             .unwrap();
-        assert_eq!(encoded.values(), &Values::I64(vec![1, 0]));
+        assert_eq!(encoded.values(), &Values::I64(vec![1, 0].into()));
     }
 }

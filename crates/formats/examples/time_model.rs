@@ -86,7 +86,7 @@ fn measure(
         .map(|chunk| {
             let values = match model.signature().inputs[0].dtype {
                 DType::F32 => Values::F32(chunk.iter().map(|&value| value as f32).collect()),
-                _ => Values::F64(chunk.to_vec()),
+                _ => Values::F64(chunk.to_vec().into()),
             };
             Tensor::try_new(vec![n_rows, n_columns], values).map(|table| [table])
         })

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use coracle_base::{Clock, Code, VersionState};
 use coracle_protocol::facts::{ModelFacts, VersionEntry};
 use coracle_protocol::{tfs, v1, v2};
 use coracle_serving::{ExportStatistics, HttpStatistics, MemoryBudget, ModelTable, ServedModel};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -23,6 +22,7 @@ use crate::codec::Codec;
 use crate::cors::CorsPolicy;
 use crate::encoding;
 use crate::forward::Pool;
+use crate::gather::{BodyFault, gather};
 use crate::grpc;
 use crate::infer::{self, Calls};
 use crate::limits::Limits;
@@ -516,8 +516,10 @@ impl Handler {
         if declared > limits.body_max.as_u64() {
             return Err(too_large());
         }
-        let collected = collect(body, most);
-        match patience.wait(limits.body_timeout, collected).await {
+        let length = body.size_hint().exact();
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        let gathered = gather(body, most, |_first| length);
+        match patience.wait(limits.body_timeout, gathered).await {
             Some((Ok(body), false)) => Ok((body, started)),
             Some((Ok(body), true)) => Ok((body, self.shared.clock.monotonic())),
             Some((Err(BodyFault::TooLarge), _)) => Err(too_large()),
@@ -630,47 +632,6 @@ impl<'a> Asked<'a> {
         let named = self.scope.named(self.table, name, version, self.headers);
         named.map_err(|failure| Reply::failure(failure.code, &failure.message))
     }
-}
-
-pub(crate) enum BodyFault {
-    TooLarge,
-    Broken,
-}
-
-pub(crate) async fn collect(
-    mut body: impl Body<Data = Bytes> + Unpin,
-    most: usize,
-) -> Result<Bytes, BodyFault> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_broken| BodyFault::Broken)?.into_data() else {
-            continue;
-        };
-        if first.len() + rest.len() + data.len() > most {
-            return Err(BodyFault::TooLarge);
-        }
-        // A body in one piece, the rule for small ones, is not copied.
-        if first.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
-            if rest.len() > most {
-                return Err(BodyFault::TooLarge);
-            }
-        }
-        if body.is_end_stream() {
-            break;
-        }
-    }
-    Ok(if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
-    })
 }
 
 /// Returns the length of the JSON where the header says that raw tensor data follows it.

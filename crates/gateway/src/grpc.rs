@@ -26,7 +26,8 @@ use std::sync::Arc;
 
 use crate::body::{ReplyBody, RequestBody};
 use crate::codec::Encoded;
-use crate::connection::{BodyFault, Handler, collect};
+use crate::connection::Handler;
+use crate::gather::{BodyFault, gather};
 use crate::infer::Failure;
 use crate::patience::Patience;
 use crate::payload;
@@ -250,8 +251,11 @@ impl Handler {
         let most = limits.body_max.as_usize();
         let left = caller.time_left(self.shared.clock.as_ref())?;
         let wait = left.map_or(limits.body_timeout, |left| left.min(limits.body_timeout));
-        let collected = collect(body, most.saturating_add(PREFIX_BYTES));
-        let (body, has_waited) = match Patience::default().wait(wait, collected).await {
+        let gathered = gather(body, most.saturating_add(PREFIX_BYTES), |first| {
+            let head = FrameHead::read(*first.first_chunk()?, most).ok()?;
+            head.length.checked_add(PREFIX_BYTES)
+        });
+        let (body, has_waited) = match Patience::default().wait(wait, gathered).await {
             Some((Ok(body), has_waited)) => (body, has_waited),
             Some((Err(BodyFault::TooLarge), _)) => {
                 let message = format!("the message is larger than {most} bytes");

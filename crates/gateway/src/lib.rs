@@ -13,6 +13,7 @@ mod cors;
 mod encoding;
 mod extensions;
 mod forward;
+mod gather;
 mod grpc;
 
 mod fallback;

@@ -1,6 +1,8 @@
 //! Tables of more than numbers: what an estimator takes per column, and how one that takes numbers only reads them.
 
-use coracle_tensor::{ByteStrings, Frame, Rows, SparseRows, Table, Tensor, Values};
+use coracle_tensor::{
+    ByteStrings, Elements, Frame, Number, Rows, SparseRows, Table, Tensor, Values,
+};
 
 use crate::{RunError, RunErrorKind};
 
@@ -84,9 +86,10 @@ fn run_on_blocks(
 
 /// Appends the results of a block to those of the blocks before it.
 fn append(so_far: Values, more: Values) -> Result<Values, RunError> {
-    fn chain<T>(mut so_far: Vec<T>, more: Vec<T>) -> Vec<T> {
-        so_far.extend(more);
-        so_far
+    fn chain<T: Number>(so_far: Elements<T>, more: Elements<T>) -> Elements<T> {
+        let mut all = so_far.into_vec();
+        all.extend_from_slice(&more);
+        all.into()
     }
     Ok(match (so_far, more) {
         (Values::F64(a), Values::F64(b)) => Values::F64(chain(a, b)),
@@ -99,7 +102,7 @@ fn append(so_far: Values, more: Values) -> Result<Values, RunError> {
         (Values::U32(a), Values::U32(b)) => Values::U32(chain(a, b)),
         (Values::U16(a), Values::U16(b)) => Values::U16(chain(a, b)),
         (Values::U8(a), Values::U8(b)) => Values::U8(chain(a, b)),
-        (Values::Bool(a), Values::Bool(b)) => Values::Bool(chain(a, b)),
+        (Values::Bool(a), Values::Bool(b)) => Values::Bool([a, b].concat()),
         (Values::Bytes(a), Values::Bytes(b)) => {
             let mut all = ByteStrings::new();
             for part in [&a, &b] {
@@ -137,7 +140,10 @@ fn expected_numbers(table: &Table<'_>, column: usize) -> RunError {
 pub(crate) fn frame_of(tensor: Tensor) -> Result<Frame, RunError> {
     let (shape, values) = tensor.into_parts();
     match (values, shape.as_slice()) {
-        (Values::F64(values), &[_, n_columns]) => Ok(Frame::Matrix { values, n_columns }),
+        (Values::F64(values), &[_, n_columns]) => Ok(Frame::Matrix {
+            values: values.into_vec(),
+            n_columns,
+        }),
         (values, shape) => {
             let message = format!("gave {} of shape {shape:?}, no table", values.dtype());
             Err(RunError::new(RunErrorKind::Internal, message))
@@ -165,17 +171,17 @@ pub fn tensor_of(frame: Frame) -> Result<Tensor, RunError> {
         return Err(RunError::new(RunErrorKind::TooLarge, message));
     }
     let values = match frame {
-        Frame::Matrix { values, .. } => Values::F64(values),
+        Frame::Matrix { values, .. } => Values::F64(values.into()),
         Frame::Sparse(rows) => {
             let mut dense = Vec::with_capacity(size.unwrap_or(0));
             rows.densify(0, rows.n_rows(), &mut dense);
-            Values::F64(dense)
+            Values::F64(dense.into())
         }
         Frame::Columns(_) => {
             let all: Vec<usize> = (0..table.n_columns()).collect();
             let mut values = Vec::new();
             match table.gather(&all, &mut values) {
-                Ok(()) => Values::F64(values),
+                Ok(()) => Values::F64(values.into()),
                 Err(_text) => Values::Bytes(as_texts(&table)),
             }
         }
@@ -218,7 +224,7 @@ mod tests {
             let sums = rows.iter().map(|row| row.iter().sum()).collect();
             Ok(Tensor::from_values(Values::F64(sums)))
         });
-        let expected = Tensor::from_values(Values::F64(vec![0.0, 1.0, 2.0, 3.0, 4.0]));
+        let expected = Tensor::from_values(Values::F64(vec![0.0, 1.0, 2.0, 3.0, 4.0].into()));
         assert_eq!(result, Ok(expected));
     }
 

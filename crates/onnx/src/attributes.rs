@@ -155,7 +155,7 @@ pub(crate) fn real_tensor(name: &str, tensor: &Tensor) -> Result<(Vec<f64>, bool
             values.iter().map(|&value| f64::from(value)).collect(),
             false,
         )),
-        Values::F64(values) => Ok((values.clone(), true)),
+        Values::F64(values) => Ok((values.to_vec(), true)),
         Values::F16(values) => Ok((
             values.iter().map(|&value| f64::from(value)).collect(),
             false,

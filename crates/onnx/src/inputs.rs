@@ -71,7 +71,7 @@ fn converted(values: &Values, spec: &TensorSpec) -> Result<Values, RunError> {
     let doubles = || values.to_f64s().ok_or_else(mismatch);
     Ok(match spec.dtype {
         DType::Bytes => return Err(mismatch()),
-        DType::F64 => Values::F64(doubles()?.into_owned()),
+        DType::F64 => Values::F64(doubles()?.into_owned().into()),
         DType::F32 => Values::F32(doubles()?.iter().map(|&value| value as f32).collect()),
         DType::F16 => Values::F16(
             doubles()?
@@ -91,14 +91,14 @@ fn converted(values: &Values, spec: &TensorSpec) -> Result<Values, RunError> {
                 .map(|&value| value != 0)
                 .collect(),
         ),
-        DType::I64 => Values::I64(narrowed(values, spec)?),
-        DType::I32 => Values::I32(narrowed(values, spec)?),
-        DType::I16 => Values::I16(narrowed(values, spec)?),
-        DType::I8 => Values::I8(narrowed(values, spec)?),
-        DType::U64 => Values::U64(narrowed(values, spec)?),
-        DType::U32 => Values::U32(narrowed(values, spec)?),
-        DType::U16 => Values::U16(narrowed(values, spec)?),
-        DType::U8 => Values::U8(narrowed(values, spec)?),
+        DType::I64 => Values::I64(narrowed(values, spec)?.into()),
+        DType::I32 => Values::I32(narrowed(values, spec)?.into()),
+        DType::I16 => Values::I16(narrowed(values, spec)?.into()),
+        DType::I8 => Values::I8(narrowed(values, spec)?.into()),
+        DType::U64 => Values::U64(narrowed(values, spec)?.into()),
+        DType::U32 => Values::U32(narrowed(values, spec)?.into()),
+        DType::U16 => Values::U16(narrowed(values, spec)?.into()),
+        DType::U8 => Values::U8(narrowed(values, spec)?.into()),
     })
 }
 

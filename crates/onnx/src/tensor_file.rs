@@ -172,18 +172,18 @@ fn raw_values(dtype: DType, raw: &[u8], n_elements: usize) -> Result<Values, Loa
     }
     Ok(match dtype {
         DType::Bool => Values::Bool(raw.iter().map(|&byte| byte != 0).collect()),
-        DType::U8 => Values::U8(raw.to_vec()),
+        DType::U8 => Values::U8(raw.to_vec().into()),
         DType::I8 => Values::I8(raw.iter().map(|&byte| byte.cast_signed()).collect()),
-        DType::U16 => Values::U16(all(raw, u16::from_le_bytes)),
-        DType::I16 => Values::I16(all(raw, i16::from_le_bytes)),
-        DType::F16 => Values::F16(all(raw, f16::from_le_bytes)),
-        DType::BF16 => Values::BF16(all(raw, bf16::from_le_bytes)),
-        DType::U32 => Values::U32(all(raw, u32::from_le_bytes)),
-        DType::I32 => Values::I32(all(raw, i32::from_le_bytes)),
-        DType::F32 => Values::F32(all(raw, f32::from_le_bytes)),
-        DType::U64 => Values::U64(all(raw, u64::from_le_bytes)),
-        DType::I64 => Values::I64(all(raw, i64::from_le_bytes)),
-        DType::F64 => Values::F64(all(raw, f64::from_le_bytes)),
+        DType::U16 => Values::U16(all(raw, u16::from_le_bytes).into()),
+        DType::I16 => Values::I16(all(raw, i16::from_le_bytes).into()),
+        DType::F16 => Values::F16(all(raw, f16::from_le_bytes).into()),
+        DType::BF16 => Values::BF16(all(raw, bf16::from_le_bytes).into()),
+        DType::U32 => Values::U32(all(raw, u32::from_le_bytes).into()),
+        DType::I32 => Values::I32(all(raw, i32::from_le_bytes).into()),
+        DType::F32 => Values::F32(all(raw, f32::from_le_bytes).into()),
+        DType::U64 => Values::U64(all(raw, u64::from_le_bytes).into()),
+        DType::I64 => Values::I64(all(raw, i64::from_le_bytes).into()),
+        DType::F64 => Values::F64(all(raw, f64::from_le_bytes).into()),
         DType::Bytes => return Err(malformed("strings as raw data")),
     })
 }
@@ -198,9 +198,9 @@ fn typed_values(dtype: DType, fields: Fields<'_>) -> Result<Values, LoadError> {
         narrowed.collect()
     }
     Ok(match dtype {
-        DType::F32 => Values::F32(fields.floats),
-        DType::F64 => Values::F64(fields.doubles),
-        DType::I64 => Values::I64(fields.ints),
+        DType::F32 => Values::F32(fields.floats.into()),
+        DType::F64 => Values::F64(fields.doubles.into()),
+        DType::I64 => Values::I64(fields.ints.into()),
         DType::U64 => Values::U64(
             fields
                 .ints
@@ -208,12 +208,12 @@ fn typed_values(dtype: DType, fields: Fields<'_>) -> Result<Values, LoadError> {
                 .map(|value| value.cast_unsigned())
                 .collect(),
         ),
-        DType::I32 => Values::I32(narrowed(&fields.ints)?),
-        DType::I16 => Values::I16(narrowed(&fields.ints)?),
-        DType::I8 => Values::I8(narrowed(&fields.ints)?),
-        DType::U8 => Values::U8(narrowed(&fields.ints)?),
-        DType::U16 => Values::U16(narrowed(&fields.ints)?),
-        DType::U32 => Values::U32(narrowed(&fields.ints)?),
+        DType::I32 => Values::I32(narrowed(&fields.ints)?.into()),
+        DType::I16 => Values::I16(narrowed(&fields.ints)?.into()),
+        DType::I8 => Values::I8(narrowed(&fields.ints)?.into()),
+        DType::U8 => Values::U8(narrowed(&fields.ints)?.into()),
+        DType::U16 => Values::U16(narrowed(&fields.ints)?.into()),
+        DType::U32 => Values::U32(narrowed(&fields.ints)?.into()),
         DType::Bool => Values::Bool(fields.ints.iter().map(|&value| value != 0).collect()),
         DType::F16 => {
             let bits: Vec<u16> = narrowed(&fields.ints)?;

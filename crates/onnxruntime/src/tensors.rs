@@ -113,12 +113,12 @@ pub(crate) fn taken(value: &DynValue, name: &str) -> Result<Tensor, RunError> {
     Tensor::try_new(shape, values).map_err(|error| internal(format!("output \"{name}\": {error}")))
 }
 
-fn copied<T: PrimitiveTensorElementType + Clone>(
+fn copied<T: PrimitiveTensorElementType + Clone, V: From<Vec<T>>>(
     value: &DynValue,
-    values: impl Fn(Vec<T>) -> Values,
+    values: impl Fn(V) -> Values,
 ) -> ort::Result<(Vec<i64>, Values)> {
     let (shape, items) = value.try_extract_tensor::<T>()?;
-    Ok((shape.to_vec(), values(items.to_vec())))
+    Ok((shape.to_vec(), values(items.to_vec().into())))
 }
 
 pub(crate) fn internal(message: impl Into<String>) -> RunError {

@@ -74,7 +74,10 @@ fn compare(
     };
     // Both ways come to the same numbers.
     let call = v1::decode_predict(body.as_bytes(), &ctx)?;
-    let table = [Tensor::try_new(vec![ROWS, n_columns], Values::F64(values))?];
+    let table = [Tensor::try_new(
+        vec![ROWS, n_columns],
+        Values::F64(values.into()),
+    )?];
     if call.inputs != table || parse(body.as_bytes()) != *table[0].values() {
         return Err("the parsers disagree".into());
     }
@@ -183,7 +186,7 @@ fn parse(bytes: &[u8]) -> Values {
             position += 1;
         }
     }
-    Values::F64(values)
+    Values::F64(values.into())
 }
 
 /// Writes every value with commas between.

@@ -36,7 +36,7 @@ impl ColumnBuffer {
     /// Returns the column as a tensor of shape `[rows]`.
     pub(crate) fn into_tensor(self) -> Tensor {
         Tensor::from_values(match self {
-            Self::Numbers(numbers) => Values::F64(numbers),
+            Self::Numbers(numbers) => Values::F64(numbers.into()),
             Self::Text(texts) => Values::Bytes(texts),
         })
     }

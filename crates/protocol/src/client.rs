@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn inputs() -> [NamedTensor; 2] {
-        let x = Tensor::try_new(vec![2, 1], Values::F64(vec![1.5, -2.0])).unwrap();
+        let x = Tensor::try_new(vec![2, 1], Values::F64(vec![1.5, -2.0].into())).unwrap();
         let flags = Tensor::try_new(vec![2], Values::Bool(vec![true, false])).unwrap();
         let named = |name: &str, tensor| NamedTensor {
             name: name.to_owned(),

@@ -3,20 +3,48 @@
 
 use std::fmt;
 
-use coracle_tensor::{ByteStrings, DType, Values, bf16, f16};
+use bytes::Bytes;
+use coracle_tensor::{ByteStrings, DType, Elements, Values, bf16, f16};
 
 use crate::RequestError;
 
-/// Reads `bytes` as elements of `dtype`; `place` is for messages.
+/// From this size on a tensor keeps the buffer that it came in instead of a copy, where the alignment allows it. Below it
+/// a copy is cheaper than counting another holder.
+const HELD_BYTES_MIN: usize = 8 << 10;
+
+/// Raw bytes of a request.
+pub(crate) enum Buffer<'a> {
+    /// To be copied.
+    Lent(&'a [u8]),
+    /// A tensor may keep them.
+    Held(Bytes),
+}
+
+impl<'a> Buffer<'a> {
+    /// Returns `part` of `whole`.
+    pub(crate) fn of(part: &'a [u8], whole: &Bytes) -> Self {
+        if part.len() < HELD_BYTES_MIN {
+            Self::Lent(part)
+        } else {
+            Self::Held(whole.slice_ref(part))
+        }
+    }
+}
+
+/// Reads raw bytes as elements of `dtype`; `place` is for messages. Numbers that are aligned stay where they are.
 ///
 /// # Errors
 /// Code `InvalidArgument` if the bytes are no whole elements, or more than `elements_max`.
 pub(crate) fn decode(
-    bytes: &[u8],
+    buffer: &Buffer<'_>,
     dtype: DType,
     elements_max: usize,
     place: impl fmt::Display,
 ) -> Result<Values, RequestError> {
+    let bytes: &[u8] = match buffer {
+        Buffer::Lent(bytes) => bytes,
+        Buffer::Held(bytes) => bytes,
+    };
     let n_elements = match dtype.size_bytes() {
         Some(size) => bytes.len().checked_div(size).unwrap_or(0),
         // Every string takes at least its length; the strings are counted as they are read.
@@ -35,13 +63,19 @@ pub(crate) fn decode(
                     $size
                 )));
             }
+            if cfg!(target_endian = "little")
+                && let Buffer::Held(held) = buffer
+                && let Ok(items) = Elements::keep(held.clone())
+            {
+                return Ok(Values::$variant(items));
+            }
             let items = chunks.iter().map(|&chunk| <$type>::from_le_bytes(chunk));
             Ok(Values::$variant(items.collect()))
         }};
     }
     match dtype {
         DType::Bool => truth_values(bytes, place),
-        DType::U8 => Ok(Values::U8(bytes.to_vec())),
+        DType::U8 => numbers!(U8, u8, 1),
         DType::U16 => numbers!(U16, u16, 2),
         DType::U32 => numbers!(U32, u32, 4),
         DType::U64 => numbers!(U64, u64, 8),
@@ -102,9 +136,13 @@ fn strings(
 
 /// Appends the raw form of `values`.
 pub(crate) fn encode(values: &Values, out: &mut Vec<u8>) {
-    // Room for all of them first: then the loop is one copy.
     macro_rules! numbers {
         ($items:expr) => {{
+            if cfg!(target_endian = "little") {
+                out.extend_from_slice($items.as_bytes());
+                return;
+            }
+            // Room for all of them first: then the loop is one copy.
             let start = out.len();
             out.resize(start.saturating_add(size_bytes(values)), 0);
             let (chunks, _none) = out.get_mut(start..).unwrap_or_default().as_chunks_mut();
@@ -115,7 +153,7 @@ pub(crate) fn encode(values: &Values, out: &mut Vec<u8>) {
     }
     match values {
         Values::Bool(items) => out.extend(items.iter().map(|&item| u8::from(item))),
-        Values::U8(items) => out.extend_from_slice(items),
+        Values::U8(items) => numbers!(items),
         Values::U16(items) => numbers!(items),
         Values::U32(items) => numbers!(items),
         Values::U64(items) => numbers!(items),

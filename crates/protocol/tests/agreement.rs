@@ -174,7 +174,7 @@ fn calls(numbers: &[f64], dtype: DType, ctx: &DecodeContext<'_>) -> Vec<(&'stati
         ("V1", v1::decode_predict(v1_body.as_bytes(), ctx)),
         (
             "V2 binary",
-            v2::decode_infer(&binary_body, Some(binary.len()), ctx),
+            v2::decode_infer(&binary_body.into(), Some(binary.len()), ctx),
         ),
         (
             "gRPC raw",
@@ -186,7 +186,7 @@ fn calls(numbers: &[f64], dtype: DType, ctx: &DecodeContext<'_>) -> Vec<(&'stati
         ),
     ];
     if dtype != DType::Bool {
-        calls.push(("V2 JSON", v2::decode_infer(json.as_bytes(), None, ctx)));
+        calls.push(("V2 JSON", v2::decode_infer(&json.into(), None, ctx)));
     }
     if let Some(contents) = typed(numbers, dtype) {
         let mut request = grpc_request(dtype, n_rows);

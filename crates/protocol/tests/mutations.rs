@@ -251,7 +251,8 @@ fn v2_bodies() {
         r#"{"inputs": [{"name": "X", "shape": [1, 2], "datatype": "FP64", "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 16}}]}"#,
     ]);
     check(2, &good, |body| {
-        each_signature(|ctx| v2::decode_infer(body, None, ctx), encode_v2)
+        let body = Bytes::copy_from_slice(body);
+        each_signature(|ctx| v2::decode_infer(&body, None, ctx), encode_v2)
     });
 }
 
@@ -271,10 +272,14 @@ fn named_tensors() -> [Vec<NamedTensor>; 3] {
     };
     let strings: ByteStrings = ["a", "é\n"].into_iter().collect();
     [
-        vec![tensor("X", &[2, 2], Values::F32(vec![1.0, 2.0, 0.5, -4.0]))],
+        vec![tensor(
+            "X",
+            &[2, 2],
+            Values::F32(vec![1.0, 2.0, 0.5, -4.0].into()),
+        )],
         vec![
             tensor("a", &[2], Values::Bytes(strings)),
-            tensor("c", &[2, 1], Values::I16(vec![3, -4])),
+            tensor("c", &[2, 1], Values::I16(vec![3, -4].into())),
         ],
         vec![tensor("X", &[1, 2], Values::Bool(vec![true, false]))],
     ]
@@ -293,11 +298,13 @@ fn v2_bodies_with_raw_tensors() {
             return false;
         };
         let length = usize::from(u16::from_le_bytes(*length));
-        each_signature(|ctx| v2::decode_infer(body, Some(length), ctx), encode_v2)
+        let body = Bytes::copy_from_slice(body);
+        each_signature(|ctx| v2::decode_infer(&body, Some(length), ctx), encode_v2)
     });
     let rows = [1.0_f64, 2.0, 3.0, 4.0].map(f64::to_le_bytes).concat();
     check(4, &[rows], |body| {
-        each_signature(|ctx| v2::decode_infer(body, Some(0), ctx), encode_v2)
+        let body = Bytes::copy_from_slice(body);
+        each_signature(|ctx| v2::decode_infer(&body, Some(0), ctx), encode_v2)
     });
 }
 

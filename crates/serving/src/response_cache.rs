@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn answer(number: f64) -> [Tensor; 1] {
-        [Tensor::from_values(Values::F64(vec![number]))]
+        [Tensor::from_values(Values::F64(vec![number].into()))]
     }
 
     fn key(number: f64) -> CacheKey {
@@ -317,7 +317,7 @@ mod tests {
             (3 * one, 3, 1)
         );
         // What is larger than all of it takes nobody's place.
-        let large = [Tensor::from_values(Values::F64(vec![0.0; 4_096]))];
+        let large = [Tensor::from_values(Values::F64(vec![0.0; 4_096].into()))];
         cache.keep(key(4.0), &large, Duration::ZERO);
         assert!(cache.find(&key(4.0), Duration::ZERO).is_none());
         assert_eq!(cache.totals().n_entries, 3);

@@ -51,7 +51,7 @@ fn empty_row(signature: &Signature) -> Option<Vec<Tensor>> {
         let values = match input.dtype {
             DType::Bytes => Values::Bytes(vec![""; size].into_iter().collect()),
             // Models take other numbers than their own.
-            _ => Values::F64(vec![0.0; size]),
+            _ => Values::F64(vec![0.0; size].into()),
         };
         Tensor::try_new(shape, values).ok()
     });

@@ -4,6 +4,7 @@
 
 mod byte_strings;
 mod dtype;
+mod elements;
 mod frame;
 mod rows;
 mod sparse_rows;
@@ -13,6 +14,7 @@ mod tensor;
 
 pub use byte_strings::ByteStrings;
 pub use dtype::DType;
+pub use elements::{Elements, Number};
 pub use frame::{Frame, OwnedColumn};
 pub use half::{bf16, f16};
 pub use rows::Rows;

@@ -29,7 +29,7 @@ macro_rules! numbers {
             Values::$variant(items) => Some(items.as_slice()),
             _ => None,
         });
-        Values::$variant(slices.collect::<Option<Vec<_>>>()?.concat())
+        Values::$variant(slices.collect::<Option<Vec<_>>>()?.concat().into())
     }};
 }
 
@@ -92,18 +92,18 @@ pub fn split(tensor: Tensor, rows: &[usize]) -> Option<Vec<Tensor>> {
 fn slice_values(values: &Values, range: std::ops::Range<usize>) -> Option<Values> {
     Some(match values {
         Values::Bool(items) => Values::Bool(items.get(range)?.to_vec()),
-        Values::U8(items) => Values::U8(items.get(range)?.to_vec()),
-        Values::U16(items) => Values::U16(items.get(range)?.to_vec()),
-        Values::U32(items) => Values::U32(items.get(range)?.to_vec()),
-        Values::U64(items) => Values::U64(items.get(range)?.to_vec()),
-        Values::I8(items) => Values::I8(items.get(range)?.to_vec()),
-        Values::I16(items) => Values::I16(items.get(range)?.to_vec()),
-        Values::I32(items) => Values::I32(items.get(range)?.to_vec()),
-        Values::I64(items) => Values::I64(items.get(range)?.to_vec()),
-        Values::F16(items) => Values::F16(items.get(range)?.to_vec()),
-        Values::BF16(items) => Values::BF16(items.get(range)?.to_vec()),
-        Values::F32(items) => Values::F32(items.get(range)?.to_vec()),
-        Values::F64(items) => Values::F64(items.get(range)?.to_vec()),
+        Values::U8(items) => Values::U8(items.get(range)?.to_vec().into()),
+        Values::U16(items) => Values::U16(items.get(range)?.to_vec().into()),
+        Values::U32(items) => Values::U32(items.get(range)?.to_vec().into()),
+        Values::U64(items) => Values::U64(items.get(range)?.to_vec().into()),
+        Values::I8(items) => Values::I8(items.get(range)?.to_vec().into()),
+        Values::I16(items) => Values::I16(items.get(range)?.to_vec().into()),
+        Values::I32(items) => Values::I32(items.get(range)?.to_vec().into()),
+        Values::I64(items) => Values::I64(items.get(range)?.to_vec().into()),
+        Values::F16(items) => Values::F16(items.get(range)?.to_vec().into()),
+        Values::BF16(items) => Values::BF16(items.get(range)?.to_vec().into()),
+        Values::F32(items) => Values::F32(items.get(range)?.to_vec().into()),
+        Values::F64(items) => Values::F64(items.get(range)?.to_vec().into()),
         Values::Bytes(strings) => {
             let mut part = ByteStrings::new();
             for index in range {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn numbers(shape: &[usize], values: &[f64]) -> Tensor {
-        Tensor::try_new(shape.to_vec(), Values::F64(values.to_vec())).unwrap()
+        Tensor::try_new(shape.to_vec(), Values::F64(values.to_vec().into())).unwrap()
     }
 
     fn texts(texts: &[Option<&str>]) -> Tensor {
@@ -156,7 +156,7 @@ mod tests {
         assert!(stack(&[&row, &numbers(&[2], &[0.0; 2])]).is_none());
         let scalar = numbers(&[], &[1.0]);
         assert!(stack(&[&scalar, &scalar]).is_none());
-        let single = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 2.0])).unwrap();
+        let single = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 2.0].into())).unwrap();
         assert!(stack(&[&row, &single]).is_none());
     }
 

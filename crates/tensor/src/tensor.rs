@@ -5,25 +5,25 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use thiserror::Error;
 
-use crate::{ByteStrings, DType};
+use crate::{ByteStrings, DType, Elements};
 
 /// The elements of a tensor, row-major.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each variant holds its datatype's elements")]
 pub enum Values {
     Bool(Vec<bool>),
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    U32(Vec<u32>),
-    U64(Vec<u64>),
-    I8(Vec<i8>),
-    I16(Vec<i16>),
-    I32(Vec<i32>),
-    I64(Vec<i64>),
-    F16(Vec<f16>),
-    BF16(Vec<bf16>),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
+    U8(Elements<u8>),
+    U16(Elements<u16>),
+    U32(Elements<u32>),
+    U64(Elements<u64>),
+    I8(Elements<i8>),
+    I16(Elements<i16>),
+    I32(Elements<i32>),
+    I64(Elements<i64>),
+    F16(Elements<f16>),
+    BF16(Elements<bf16>),
+    F32(Elements<f32>),
+    F64(Elements<f64>),
     Bytes(ByteStrings),
 }
 
@@ -189,9 +189,9 @@ mod tests {
 
     #[test]
     fn shape_must_fit_values() {
-        let values = || Values::F64(vec![1.0; 6]);
+        let values = || Values::F64(vec![1.0; 6].into());
         assert!(Tensor::try_new(vec![2, 3], values()).is_ok());
-        assert!(Tensor::try_new(vec![], Values::F64(vec![1.0])).is_ok());
+        assert!(Tensor::try_new(vec![], Values::F64(vec![1.0].into())).is_ok());
         let error = Tensor::try_new(vec![2, 4], values()).unwrap_err();
         assert_eq!(error.to_string(), "shape [2, 4] does not hold 6 values");
         assert!(Tensor::try_new(vec![usize::MAX, 2], values()).is_err());
@@ -201,11 +201,11 @@ mod tests {
     fn every_number_widens_to_double() {
         let cases = [
             (Values::Bool(vec![true]), 1.0),
-            (Values::I8(vec![-3]), -3.0),
-            (Values::U64(vec![7]), 7.0),
-            (Values::F16(vec![f16::from_f32(0.5)]), 0.5),
-            (Values::BF16(vec![bf16::from_f32(2.0)]), 2.0),
-            (Values::F32(vec![0.25]), 0.25),
+            (Values::I8(vec![-3].into()), -3.0),
+            (Values::U64(vec![7].into()), 7.0),
+            (Values::F16(vec![f16::from_f32(0.5)].into()), 0.5),
+            (Values::BF16(vec![bf16::from_f32(2.0)].into()), 2.0),
+            (Values::F32(vec![0.25].into()), 0.25),
         ];
         for (values, expected) in cases {
             assert_eq!(values.to_f64s().as_deref(), Some(&[expected][..]));

@@ -83,10 +83,10 @@ fn indicators_are_one_for_their_category() {
     let columns = vec![Column::Numbers(&[0.5, 0.5]), Column::Text(&texts)];
     let table = Table::Columns(Columns::try_new(columns).unwrap());
     let result = estimator.run_table(Method::Predict, &table).unwrap();
-    assert_eq!(result.values(), &Values::F64(vec![1.0, 0.0]));
+    assert_eq!(result.values(), &Values::F64(vec![1.0, 0.0].into()));
     let rows = Rows::try_new(&[0.5, 3.0], 2).unwrap();
     let result = estimator.run(Method::Predict, rows).unwrap();
-    assert_eq!(result.values(), &Values::F64(vec![1.0]));
+    assert_eq!(result.values(), &Values::F64(vec![1.0].into()));
     for (category, message) in [
         (3.5, "row 0, column 1: categories are strings or integers"),
         (f64::NAN, "row 0, column 1: missing value"),

@@ -89,9 +89,13 @@ fn labels(classes: &Entry<'_>, n_classes: usize) -> Result<Labels, LoadError> {
                 magnitude.map(|n| if number < 0.0 { n.saturating_neg() } else { n })
             });
             let integers: Option<Vec<i64>> = integers.collect();
-            Values::I64(integers.ok_or_else(|| names.malformed("are not integers"))?)
+            Values::I64(
+                integers
+                    .ok_or_else(|| names.malformed("are not integers"))?
+                    .into(),
+            )
         }
-        "Float" => Values::F64(names.numbers()?.to_vec()),
+        "Float" => Values::F64(names.numbers()?.to_vec().into()),
         "String" => Values::Bytes(names.texts()?.into_iter().collect()),
         // The library answers truth values as text.
         "Boolean" => {

@@ -58,7 +58,7 @@ fn values(fitted: &Fitted<'_>, array: &Array) -> Option<Values> {
         (DTypeKind::Bool, _) => array.to_bools().map(Values::Bool),
         (DTypeKind::Int, size) => integers(array.to_i64s()?, size, true),
         (DTypeKind::UInt, size) => integers(array.to_i64s()?, size, false),
-        (DTypeKind::Float, 8) => array.to_f64s().map(Values::F64),
+        (DTypeKind::Float, 8) => Some(Values::F64(array.to_f64s()?.into())),
         (DTypeKind::Float, 4) => {
             let doubles = array.to_f64s()?;
             Some(Values::F32(doubles.into_iter().map(narrow).collect()))
@@ -89,14 +89,14 @@ fn integers(values: Vec<i64>, item_size: usize, signed: bool) -> Option<Values> 
             .collect()
     }
     Some(match (signed, item_size) {
-        (true, 1) => Values::I8(narrow(values)?),
-        (true, 2) => Values::I16(narrow(values)?),
-        (true, 4) => Values::I32(narrow(values)?),
-        (true, 8) => Values::I64(values),
-        (false, 1) => Values::U8(narrow(values)?),
-        (false, 2) => Values::U16(narrow(values)?),
-        (false, 4) => Values::U32(narrow(values)?),
-        (false, 8) => Values::U64(narrow(values)?),
+        (true, 1) => Values::I8(narrow(values)?.into()),
+        (true, 2) => Values::I16(narrow(values)?.into()),
+        (true, 4) => Values::I32(narrow(values)?.into()),
+        (true, 8) => Values::I64(values.into()),
+        (false, 1) => Values::U8(narrow(values)?.into()),
+        (false, 2) => Values::U16(narrow(values)?.into()),
+        (false, 4) => Values::U32(narrow(values)?.into()),
+        (false, 8) => Values::U64(narrow(values)?.into()),
         _ => return None,
     })
 }
@@ -114,5 +114,5 @@ fn objects(fitted: &Fitted<'_>, array: &Array) -> Option<Values> {
         return Some(Values::Bool(truths));
     }
     let integers: Option<Vec<i64>> = ids.iter().map(|&id| graph.int(id)).collect();
-    integers.map(Values::I64)
+    Some(Values::I64(integers?.into()))
 }

@@ -109,7 +109,7 @@ pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
     };
     let values = match (fitted.graph.string(label), fitted.graph.float(label)) {
         (Some(text), _) => coracle_tensor::Values::Bytes([text].into_iter().collect()),
-        (None, Some(number)) => coracle_tensor::Values::F64(vec![number]),
+        (None, Some(number)) => coracle_tensor::Values::F64(vec![number].into()),
         _ => return Err(fitted.unsupported("'outlier_label_' is no text or number")),
     };
     let at = labels

@@ -87,7 +87,7 @@ pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
             let n_outputs = network.n_columns();
             let above = RowRule::try_new(Rule::Above(0.5), n_outputs).map_err(spec)?;
             let above = Composed::try_new(Arc::clone(&network), Arc::new(above)).map_err(spec)?;
-            let labels = vec![Labels::new(Values::I64(vec![0, 1])); n_outputs];
+            let labels = vec![Labels::new(Values::I64(vec![0, 1].into())); n_outputs];
             let predict = Facet::class_table(Arc::new(above), labels);
             (predict.map_err(spec)?, Arc::clone(&network))
         }

@@ -132,7 +132,7 @@ pub(super) fn binary(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     })?;
     let labels = match fitted.attr("classes_") {
         Some(_) => labels(fitted)?,
-        None => Labels::new(Values::I64(vec![0, 1])),
+        None => Labels::new(Values::I64(vec![0, 1].into())),
     };
     let pair = Mapped::new(probability, Pointwise::WithComplement);
     fitted.faceted(vec![

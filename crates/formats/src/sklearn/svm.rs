@@ -104,8 +104,8 @@ pub(super) fn novelty(
     wide: bool,
 ) -> Result<Part, LoadError> {
     let labels = Labels::new(match wide {
-        true => Values::I64(vec![-1, 1]),
-        false => Values::I32(vec![-1, 1]),
+        true => Values::I64(vec![-1, 1].into()),
+        false => Values::I32(vec![-1, 1].into()),
     });
     let spec = |error| fitted.spec(error);
     let scores = Arc::new(Mapped::new(Arc::clone(&decision), Pointwise::Add(offset)));
@@ -192,7 +192,7 @@ pub(super) fn novelty_by_scores(
     scores: Arc<dyn TableFn>,
     offset: f64,
 ) -> Result<Part, LoadError> {
-    let labels = Labels::new(Values::I64(vec![-1, 1]));
+    let labels = Labels::new(Values::I64(vec![-1, 1].into()));
     let spec = |error| fitted.spec(error);
     let decision: Arc<dyn TableFn> =
         Arc::new(Mapped::new(Arc::clone(&scores), Pointwise::Add(-offset)));

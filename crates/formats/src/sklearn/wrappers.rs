@@ -137,7 +137,7 @@ pub(super) fn one_vs_rest(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         }
         "multilabel-indicator" => {
             let above = ruled(fitted, scores, Rule::Above(threshold))?;
-            let labels = vec![Labels::new(Values::I64(vec![0, 1])); n_scores];
+            let labels = vec![Labels::new(Values::I64(vec![0, 1].into())); n_scores];
             Facet::class_table(above, labels)
         }
         other => return Err(fitted.unknown("target type", other)),
@@ -527,7 +527,7 @@ fn positive_class(fitted: &Fitted<'_>, labels: &Labels) -> Result<usize, LoadErr
     };
     let value = match (fitted.graph.string(id), fitted.graph.float(id)) {
         (Some(text), _) => Values::Bytes([text].into_iter().collect()),
-        (None, Some(number)) => Values::F64(vec![number]),
+        (None, Some(number)) => Values::F64(vec![number].into()),
         _ => return Err(fitted.unsupported("'pos_label' is no text or number")),
     };
     match labels.indices_of(&value).as_deref() {
@@ -694,7 +694,7 @@ pub(super) fn dummy_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
             let id = fitted.require("constant")?;
             let value = match (fitted.graph.string(id), fitted.graph.float(id)) {
                 (Some(text), _) => Values::Bytes([text].into_iter().collect()),
-                (None, Some(number)) => Values::F64(vec![number]),
+                (None, Some(number)) => Values::F64(vec![number].into()),
                 _ => return Err(fitted.unsupported("'constant' is no text or number")),
             };
             let found = labels.indices_of(&value).unwrap_or_default();

@@ -110,7 +110,7 @@ fn table(rows: &Value) -> Tensor {
     let n_columns = rows[0].as_array().unwrap().len();
     let values = rows.iter().flat_map(|row| row.as_array().unwrap());
     let values: Vec<f64> = values.map(number).collect();
-    Tensor::try_new(vec![rows.len(), n_columns], Values::F64(values)).unwrap()
+    Tensor::try_new(vec![rows.len(), n_columns], Values::F64(values.into())).unwrap()
 }
 
 /// Returns the first complaint about a fixture, if there is one.

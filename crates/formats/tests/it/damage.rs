@@ -33,7 +33,7 @@ fn exercise(bytes: &[u8]) {
         let inputs = signature.inputs.iter().map(|input| {
             Tensor::from_values(match input.dtype {
                 DType::Bytes => Values::Bytes(["", "S", "caf\u{e9} free"].into_iter().collect()),
-                _ => Values::F64(vec![0.5, 1.0, f64::NAN]),
+                _ => Values::F64(vec![0.5, 1.0, f64::NAN].into()),
             })
         });
         let inputs: Vec<Tensor> = inputs.collect();
@@ -43,7 +43,11 @@ fn exercise(bytes: &[u8]) {
     let Some(n_columns) = signature.inputs[0].n_columns().filter(|&n| n <= 10_000) else {
         return;
     };
-    let table = Tensor::try_new(vec![3, n_columns], Values::F64(vec![0.5; 3 * n_columns])).unwrap();
+    let table = Tensor::try_new(
+        vec![3, n_columns],
+        Values::F64(vec![0.5; 3 * n_columns].into()),
+    )
+    .unwrap();
     drop(loaded.model.run(&[table], &outputs));
 }
 

@@ -72,7 +72,7 @@ impl Fixture {
             .flat_map(|row| row.as_array().unwrap())
             .map(number)
             .collect();
-        Tensor::try_new(vec![rows.len(), n_columns], Values::F64(values)).unwrap()
+        Tensor::try_new(vec![rows.len(), n_columns], Values::F64(values.into())).unwrap()
     }
 }
 

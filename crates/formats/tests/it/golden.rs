@@ -91,7 +91,7 @@ pub(crate) fn check(fixture: &Fixture) -> Result<(), String> {
 fn check_refused(model: &dyn Model, fixture: &Fixture) -> Result<(), String> {
     for row in fixture.document["refused"].as_array().unwrap() {
         let values: Vec<f64> = row.as_array().unwrap().iter().map(number).collect();
-        let table = Tensor::try_new(vec![1, values.len()], Values::F64(values)).unwrap();
+        let table = Tensor::try_new(vec![1, values.len()], Values::F64(values.into())).unwrap();
         for (index, output) in model.signature().outputs.iter().enumerate() {
             if model.run(std::slice::from_ref(&table), &[index]).is_ok() {
                 return Err(format!("{} accepts {row}", output.name));
@@ -184,7 +184,7 @@ fn check_row_by_row(
     };
     let n_columns = table.shape()[1];
     for (index, row) in values.chunks_exact(n_columns).enumerate() {
-        let row = Tensor::try_new(vec![1, n_columns], Values::F64(row.to_vec())).unwrap();
+        let row = Tensor::try_new(vec![1, n_columns], Values::F64(row.to_vec().into())).unwrap();
         let alone = model
             .run(&[row], &[output])
             .map_err(|error| error.to_string())?

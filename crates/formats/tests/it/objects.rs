@@ -32,7 +32,7 @@ fn the_object_that_is_meant_answers() {
     let text = fs::read_to_string(directory().join("answers.json")).unwrap();
     let answers: Value = serde_json::from_str(&text).unwrap();
     let rows = numbers(&answers["x"]);
-    let table = Tensor::try_new(vec![rows.len() / 4, 4], Values::F64(rows)).unwrap();
+    let table = Tensor::try_new(vec![rows.len() / 4, 4], Values::F64(rows.into())).unwrap();
     let cases = [
         ("beside.pkl", None, "plain", "predict_proba"),
         ("beside.pkl", Some("model"), "plain", "predict_proba"),

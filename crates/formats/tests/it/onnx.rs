@@ -402,9 +402,9 @@ fn external_data_is_read_within_the_directory_only() {
     };
     let good = [("offset", "4"), ("length", "8")];
     let loaded = outcome("weights.bin", &good).unwrap();
-    let input = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 1.0])).unwrap();
+    let input = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 1.0].into())).unwrap();
     let sums = loaded.model.run(&[input], &[0]).unwrap();
-    assert_eq!(sums[0].values(), &Values::F32(vec![2.5, -1.0]));
+    assert_eq!(sums[0].values(), &Values::F32(vec![2.5, -1.0].into()));
     for location in ["../outside.bin", "/etc/passwd", "link.bin"] {
         let error = outcome(location, &good).unwrap_err();
         assert_eq!(error.kind(), LoadErrorKind::Refused, "{location}: {error}");
@@ -509,7 +509,7 @@ fn wrong_shapes_and_datatypes_name_both() {
     let path = root().join("models/columns_one_hot_logistic.onnx");
     let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
     let text = || Tensor::from_values(Values::Bytes(["Rom"].into_iter().collect()));
-    let number = |value: f64| Tensor::from_values(Values::F64(vec![value]));
+    let number = |value: f64| Tensor::from_values(Values::F64(vec![value].into()));
     let cases = [
         (
             [number(1.0), text(), number(1.5)],
@@ -525,7 +525,7 @@ fn wrong_shapes_and_datatypes_name_both() {
         ),
         (
             [
-                Tensor::try_new(vec![1, 2], Values::F64(vec![1.0; 2])).unwrap(),
+                Tensor::try_new(vec![1, 2], Values::F64(vec![1.0; 2].into())).unwrap(),
                 text(),
                 number(1.0),
             ],
@@ -568,7 +568,7 @@ fn no_rows_give_no_rows() {
         let path = root().join(format!("models/{name}.onnx"));
         let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
         let width = loaded.model.signature().inputs[0].shape[1].unwrap();
-        let nothing = Tensor::try_new(vec![0, width], Values::F32(vec![])).unwrap();
+        let nothing = Tensor::try_new(vec![0, width], Values::F32(vec![].into())).unwrap();
         let all: Vec<usize> = (0..loaded.model.signature().outputs.len()).collect();
         for result in loaded.model.run(&[nothing], &all).unwrap() {
             assert_eq!(result.shape().first(), Some(&0), "{name}");

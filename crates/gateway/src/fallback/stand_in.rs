@@ -128,13 +128,13 @@ fn elements<'v>(dtype: DType, mut items: impl Iterator<Item = &'v Value>) -> Opt
     }
     Some(match dtype {
         DType::Bool => TensorValues::Bool(items.map(Value::as_bool).collect::<Option<_>>()?),
-        DType::U8 => TensorValues::U8(integers(items)?),
-        DType::U16 => TensorValues::U16(integers(items)?),
-        DType::U32 => TensorValues::U32(integers(items)?),
+        DType::U8 => TensorValues::U8(integers(items)?.into()),
+        DType::U16 => TensorValues::U16(integers(items)?.into()),
+        DType::U32 => TensorValues::U32(integers(items)?.into()),
         DType::U64 => TensorValues::U64(items.map(Value::as_u64).collect::<Option<_>>()?),
-        DType::I8 => TensorValues::I8(integers(items)?),
-        DType::I16 => TensorValues::I16(integers(items)?),
-        DType::I32 => TensorValues::I32(integers(items)?),
+        DType::I8 => TensorValues::I8(integers(items)?.into()),
+        DType::I16 => TensorValues::I16(integers(items)?.into()),
+        DType::I32 => TensorValues::I32(integers(items)?.into()),
         DType::I64 => TensorValues::I64(items.map(Value::as_i64).collect::<Option<_>>()?),
         DType::F64 => TensorValues::F64(items.map(Value::as_f64).collect::<Option<_>>()?),
         DType::F32 => TensorValues::F32(items.map(single).collect::<Option<_>>()?),
@@ -177,13 +177,13 @@ mod tests {
     fn a_value_is_repeated_for_every_row_as_the_output_has_it() {
         let labels = spec(DType::I64, vec![None]);
         let found = tensor(&labels, &json!(2), 3).unwrap();
-        assert_eq!(found.values(), &TensorValues::I64(vec![2, 2, 2]));
+        assert_eq!(found.values(), &TensorValues::I64(vec![2, 2, 2].into()));
         let shares = spec(DType::F32, vec![None, Some(2)]);
         let found = tensor(&shares, &json!([0.25, 0.75]), 2).unwrap();
         assert_eq!(found.shape(), [2, 2]);
         assert_eq!(
             found.values(),
-            &TensorValues::F32(vec![0.25, 0.75, 0.25, 0.75])
+            &TensorValues::F32(vec![0.25, 0.75, 0.25, 0.75].into())
         );
         for (spec, value) in [
             (&labels, json!(1.5)),

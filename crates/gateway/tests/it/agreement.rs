@@ -243,7 +243,7 @@ fn values(numbers: &[f64], dtype: DType) -> Values {
         DType::F16 => Values::F16(n.map(|&n| f16::from_f64(n)).collect()),
         DType::BF16 => Values::BF16(n.map(|&n| bf16::from_f64(n)).collect()),
         DType::F32 => Values::F32(n.map(|&n| n as f32).collect()),
-        DType::F64 => Values::F64(numbers.to_vec()),
+        DType::F64 => Values::F64(numbers.to_vec().into()),
         DType::Bytes => panic!("no number"),
     }
 }
@@ -257,7 +257,7 @@ fn raw(values: &Values) -> Vec<u8> {
     }
     match values {
         Values::Bool(items) => items.iter().map(|&item| u8::from(item)).collect(),
-        Values::U8(items) => items.clone(),
+        Values::U8(items) => items.to_vec(),
         Values::U16(items) => bytes!(items),
         Values::U32(items) => bytes!(items),
         Values::U64(items) => bytes!(items),
@@ -431,14 +431,14 @@ fn contents(values: &Values) -> Option<InferTensorContents> {
         Values::Bool(items) => contents.bool_contents.clone_from(items),
         Values::U8(items) => contents.uint_contents = items.iter().map(|&n| n.into()).collect(),
         Values::U16(items) => contents.uint_contents = items.iter().map(|&n| n.into()).collect(),
-        Values::U32(items) => contents.uint_contents.clone_from(items),
-        Values::U64(items) => contents.uint64_contents.clone_from(items),
+        Values::U32(items) => contents.uint_contents = items.to_vec(),
+        Values::U64(items) => contents.uint64_contents = items.to_vec(),
         Values::I8(items) => contents.int_contents = items.iter().map(|&n| n.into()).collect(),
         Values::I16(items) => contents.int_contents = items.iter().map(|&n| n.into()).collect(),
-        Values::I32(items) => contents.int_contents.clone_from(items),
-        Values::I64(items) => contents.int64_contents.clone_from(items),
-        Values::F32(items) => contents.fp32_contents.clone_from(items),
-        Values::F64(items) => contents.fp64_contents.clone_from(items),
+        Values::I32(items) => contents.int_contents = items.to_vec(),
+        Values::I64(items) => contents.int64_contents = items.to_vec(),
+        Values::F32(items) => contents.fp32_contents = items.to_vec(),
+        Values::F64(items) => contents.fp64_contents = items.to_vec(),
         Values::Bytes(texts) => {
             contents.bytes_contents = texts.iter().map(Bytes::copy_from_slice).collect();
         }
@@ -540,16 +540,16 @@ fn proto(tensor: &Tensor) -> TensorProto {
         Values::Bool(items) => proto.bool_val.clone_from(items),
         Values::U8(items) => proto.int_val = items.iter().map(|&n| n.into()).collect(),
         Values::U16(items) => proto.int_val = items.iter().map(|&n| n.into()).collect(),
-        Values::U32(items) => proto.uint32_val.clone_from(items),
-        Values::U64(items) => proto.uint64_val.clone_from(items),
+        Values::U32(items) => proto.uint32_val = items.to_vec(),
+        Values::U64(items) => proto.uint64_val = items.to_vec(),
         Values::I8(items) => proto.int_val = items.iter().map(|&n| n.into()).collect(),
         Values::I16(items) => proto.int_val = items.iter().map(|&n| n.into()).collect(),
-        Values::I32(items) => proto.int_val.clone_from(items),
-        Values::I64(items) => proto.int64_val.clone_from(items),
+        Values::I32(items) => proto.int_val = items.to_vec(),
+        Values::I64(items) => proto.int64_val = items.to_vec(),
         Values::F16(items) => proto.half_val = items.iter().map(|n| n.to_bits().into()).collect(),
         Values::BF16(items) => proto.half_val = items.iter().map(|n| n.to_bits().into()).collect(),
-        Values::F32(items) => proto.float_val.clone_from(items),
-        Values::F64(items) => proto.double_val.clone_from(items),
+        Values::F32(items) => proto.float_val = items.to_vec(),
+        Values::F64(items) => proto.double_val = items.to_vec(),
         Values::Bytes(texts) => {
             proto.string_val = texts.iter().map(Bytes::copy_from_slice).collect()
         }
@@ -693,7 +693,7 @@ fn every_protocol_gives_the_same_texts() {
             .collect();
         let tensors = [
             Tensor::from_values(Values::Bytes(texts.iter().map(String::as_str).collect())),
-            Tensor::from_values(Values::F64(numbers.clone())),
+            Tensor::from_values(Values::F64(numbers.clone().into())),
         ];
         for (protocol, answer) in text_answers(&server, &texts, &numbers, &tensors) {
             assert_eq!(answer, expected, "{protocol}");

@@ -46,7 +46,7 @@ impl Model for Sum {
         }
         Ok(outputs
             .iter()
-            .map(|_| Tensor::from_values(Values::F64(sums.clone())))
+            .map(|_| Tensor::from_values(Values::F64(sums.clone().into())))
             .collect())
     }
 

@@ -28,3 +28,4 @@ mod upstream;
 mod upstream_grpc;
 mod versions;
 mod whole;
+mod zero_copy;

@@ -43,7 +43,7 @@ impl Model for Blank {
                 DType::Bytes => {
                     Values::Bytes(std::iter::repeat_n("a", n_elements).collect::<ByteStrings>())
                 }
-                _ => Values::F64(vec![0.0; n_elements]),
+                _ => Values::F64(vec![0.0; n_elements].into()),
             };
             Tensor::try_new(shape, values).unwrap()
         };

@@ -57,22 +57,22 @@ impl Model for Shadow {
                 .collect()
         };
         let values = match &self.manner {
-            Manner::AlmostSame => Values::F64(sums(1.0)),
+            Manner::AlmostSame => Values::F64(sums(1.0).into()),
             Manner::Panics => panic!("as it was told to"),
             Manner::Fails => {
                 return Err(RunError::new(RunErrorKind::Internal, "as it was told to"));
             }
-            Manner::Garbage => Values::U8(vec![0; 3 * values.len() + 1]),
+            Manner::Garbage => Values::U8(vec![0; 3 * values.len() + 1].into()),
             Manner::Hangs(gate) => {
                 let _opened = gate.lock().unwrap().recv();
-                Values::F64(sums(0.0))
+                Values::F64(sums(0.0).into())
             }
             Manner::Slow => {
                 let mut same = Vec::new();
                 for _ in 0..100 {
                     same = std::hint::black_box(sums(0.0));
                 }
-                Values::F64(same)
+                Values::F64(same.into())
             }
         };
         Ok(vec![Tensor::from_values(values)])

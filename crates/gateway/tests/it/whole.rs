@@ -328,7 +328,9 @@ impl Model for Long {
     }
 
     fn run(&self, _inputs: &[Tensor], _outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        Ok(vec![Tensor::from_values(Values::U8(vec![7; MANY_BYTES]))])
+        Ok(vec![Tensor::from_values(Values::U8(
+            vec![7; MANY_BYTES].into(),
+        ))])
     }
 
     fn description(&self) -> &Description {

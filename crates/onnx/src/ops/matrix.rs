@@ -55,7 +55,7 @@ fn like(input: &Tensor, sums: Vec<f64>) -> Result<Values, RunError> {
         ));
     }
     Ok(match input.values() {
-        Values::F64(_) => Values::F64(sums),
+        Values::F64(_) => Values::F64(sums.into()),
         Values::F32(_) => Values::F32(sums.into_iter().map(|sum| sum as f32).collect()),
         Values::F16(_) | Values::BF16(_) => {
             let singles = sums.into_iter().map(|sum| sum as f32).collect();

@@ -287,7 +287,7 @@ fn arg(build: &Build<'_, '_>, largest: bool) -> Built {
         } else {
             shape.remove(at);
         }
-        Ok(vec![tensor(shape, Values::I64(places))?])
+        Ok(vec![tensor(shape, Values::I64(places.into()))?])
     })
 }
 
@@ -354,7 +354,7 @@ fn softmax(build: &Build<'_, '_>, is_log: bool) -> Built {
 /// Returns doubles in a floating-point datatype.
 fn rounded(values: Vec<f64>, dtype: DType) -> Values {
     if dtype == DType::F64 {
-        return Values::F64(values);
+        return Values::F64(values.into());
     }
     #[expect(clippy::cast_possible_truncation, reason = "rounding is the point")]
     let singles = values.into_iter().map(|value| value as f32).collect();
@@ -370,7 +370,7 @@ fn cum_sum(build: &Build<'_, '_>) -> Built {
         let (n_outer, size, inner) = around(input.shape(), at);
         macro_rules! run {
             ($variant:ident, $items:expr, $zero:expr, $add:expr) => {{
-                let mut sums = $items.clone();
+                let mut sums = $items.to_vec();
                 for outer in 0..n_outer {
                     for inside in 0..inner {
                         let mut sum = $zero;
@@ -383,7 +383,7 @@ fn cum_sum(build: &Build<'_, '_>) -> Built {
                         }
                     }
                 }
-                Values::$variant(sums)
+                Values::$variant(sums.into())
             }};
         }
         let values = match input.values() {
@@ -490,7 +490,7 @@ fn top_k(build: &Build<'_, '_>) -> Built {
         shape[at] = k;
         Ok(vec![
             tensor(shape.clone(), pick(input.values(), &picked))?,
-            tensor(shape, Values::I64(indices))?,
+            tensor(shape, Values::I64(indices.into()))?,
         ])
     })
 }

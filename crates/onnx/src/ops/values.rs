@@ -68,10 +68,14 @@ pub(crate) fn pick(values: &Values, indices: &[usize]) -> Values {
     )
 }
 
+fn copied<T: Copy, C: FromIterator<T>>(items: &[T]) -> C {
+    items.iter().copied().collect()
+}
+
 /// Returns the elements from `first` to `last` (excluded).
 pub(crate) fn range(values: &Values, first: usize, last: usize) -> Values {
     map_values!(values,
-        items => items[first..last].to_vec(),
+        items => copied(&items[first..last]),
         texts => {
             let mut picked = ByteStrings::new();
             for index in first..last {
@@ -87,7 +91,7 @@ pub(crate) fn append(all: &mut Values, more: &Values, first: usize, last: usize)
     macro_rules! same {
         ($($variant:ident),*) => {
             match (all, more) {
-                $((Values::$variant(all), Values::$variant(more)) => all.extend_from_slice(&more[first..last]),)*
+                $((Values::$variant(all), Values::$variant(more)) => all.extend(&more[first..last]),)*
                 (Values::Bytes(all), Values::Bytes(more)) => {
                     for index in first..last {
                         all.push_optional(more.get_present(index));
@@ -107,18 +111,18 @@ pub(crate) fn append(all: &mut Values, more: &Values, first: usize, last: usize)
 pub(crate) fn zeros(dtype: DType, n: usize) -> Values {
     match dtype {
         DType::Bool => Values::Bool(vec![false; n]),
-        DType::U8 => Values::U8(vec![0; n]),
-        DType::U16 => Values::U16(vec![0; n]),
-        DType::U32 => Values::U32(vec![0; n]),
-        DType::U64 => Values::U64(vec![0; n]),
-        DType::I8 => Values::I8(vec![0; n]),
-        DType::I16 => Values::I16(vec![0; n]),
-        DType::I32 => Values::I32(vec![0; n]),
-        DType::I64 => Values::I64(vec![0; n]),
-        DType::F16 => Values::F16(vec![f16::ZERO; n]),
-        DType::BF16 => Values::BF16(vec![bf16::ZERO; n]),
-        DType::F32 => Values::F32(vec![0.0; n]),
-        DType::F64 => Values::F64(vec![0.0; n]),
+        DType::U8 => Values::U8(vec![0; n].into()),
+        DType::U16 => Values::U16(vec![0; n].into()),
+        DType::U32 => Values::U32(vec![0; n].into()),
+        DType::U64 => Values::U64(vec![0; n].into()),
+        DType::I8 => Values::I8(vec![0; n].into()),
+        DType::I16 => Values::I16(vec![0; n].into()),
+        DType::I32 => Values::I32(vec![0; n].into()),
+        DType::I64 => Values::I64(vec![0; n].into()),
+        DType::F16 => Values::F16(vec![f16::ZERO; n].into()),
+        DType::BF16 => Values::BF16(vec![bf16::ZERO; n].into()),
+        DType::F32 => Values::F32(vec![0.0; n].into()),
+        DType::F64 => Values::F64(vec![0.0; n].into()),
         DType::Bytes => Values::Bytes(std::iter::repeat_n("", n).collect()),
     }
 }
@@ -204,7 +208,7 @@ pub(crate) fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
 /// Returns integers of any datatype of them as 64-bit ones.
 pub(crate) fn to_i64s(tensor: &Tensor) -> Result<Vec<i64>, RunError> {
     match tensor.values() {
-        Values::I64(values) => Ok(values.clone()),
+        Values::I64(values) => Ok(values.to_vec()),
         Values::I32(values) => Ok(values.iter().map(|&value| i64::from(value)).collect()),
         other => Err(crate::error::dtype_error(format!(
             "integers are needed, got {}",

@@ -70,7 +70,7 @@ fn run(model: &dyn coracle_model::Model) {
         });
         let values = match spec.dtype.name() {
             "BYTES" => Values::Bytes(std::iter::repeat_n("a", n?).collect()),
-            _ => Values::F64(vec![1.0; n?]),
+            _ => Values::F64(vec![1.0; n?].into()),
         };
         Tensor::try_new(shape, values).ok()
     });

@@ -126,12 +126,16 @@ pub(crate) fn what_does_not_fit_is_refused_with_both_sides(runtime: &Runtime) {
         error.to_string()
     };
     // The rank, the fixed batch, and the datatype.
-    let message = ask(model.as_ref(), &[8, 8], Values::F32(vec![0.0; 64]));
+    let message = ask(model.as_ref(), &[8, 8], Values::F32(vec![0.0; 64].into()));
     assert!(
         message.contains("[8, 8]") && message.contains("[1, 3, 8, 8]"),
         "{message}"
     );
-    let message = ask(model.as_ref(), &[2, 3, 8, 8], Values::F32(vec![0.0; 384]));
+    let message = ask(
+        model.as_ref(),
+        &[2, 3, 8, 8],
+        Values::F32(vec![0.0; 384].into()),
+    );
     assert!(
         message.contains("[2, 3, 8, 8]") && message.contains("[1, 3, 8, 8]"),
         "{message}"
@@ -147,8 +151,8 @@ pub(crate) fn what_does_not_fit_is_refused_with_both_sides(runtime: &Runtime) {
     let model = runtime
         .load(&neural("attention over tokens").model)
         .unwrap();
-    let ids = Tensor::try_new(vec![1, 1], Values::I64(vec![99])).unwrap();
-    let mask = Tensor::try_new(vec![1, 1], Values::F32(vec![1.0])).unwrap();
+    let ids = Tensor::try_new(vec![1, 1], Values::I64(vec![99].into())).unwrap();
+    let mask = Tensor::try_new(vec![1, 1], Values::F32(vec![1.0].into())).unwrap();
     let error = model.run(&[ids, mask], &[0]).unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     assert_eq!(model.signature().inputs[0].dtype, DType::I64);

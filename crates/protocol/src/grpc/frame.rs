@@ -104,13 +104,24 @@ impl FrameHead {
 /// Returns `message` with what stands before it.
 #[must_use]
 pub fn frame(message: &impl Message) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.encoded_len().saturating_add(PREFIX_BYTES));
+    frame_with(message, 0, |_out| {})
+}
+
+/// Returns a message with its frame, whose last fields `append` writes: some `n_bytes` that need not be in memory before.
+pub(crate) fn frame_with(
+    message: &impl Message,
+    n_bytes: usize,
+    append: impl FnOnce(&mut Vec<u8>),
+) -> Vec<u8> {
+    let begun = message.encoded_len().saturating_add(PREFIX_BYTES);
+    let mut out = Vec::with_capacity(begun.saturating_add(n_bytes));
     out.extend_from_slice(&[0; PREFIX_BYTES]);
     let written = message.encode(&mut out);
     debug_assert!(
         written.is_ok(),
         "only a buffer of fixed size can be too small"
     );
+    append(&mut out);
     fill_prefix(&mut out, 0);
     out
 }

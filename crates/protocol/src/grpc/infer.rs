@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use coracle_tensor::{Tensor, Values};
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
+use super::frame::frame_with;
 use super::inference::{
     InferInputTensor, InferOutputTensor, InferParameter, InferTensorContents, ModelInferRequest,
     ModelInferResponse, ModelStreamInferResponse, ParameterChoice,
@@ -16,8 +18,14 @@ use super::{frame, scan};
 use crate::content::Content;
 use crate::error::quoted;
 use crate::parameters::Parameters;
+use crate::raw::{self, Buffer};
 use crate::v2::{self, Data, Input, InputPlace, Output};
-use crate::{Call, DecodeContext, EncodeContext, OutputForm, RequestError, raw};
+use crate::{Call, DecodeContext, EncodeContext, OutputForm, RequestError};
+
+/// The field `raw_output_contents` of a ModelInferResponse, its last.
+const RAW_OUTPUT_TAG: u32 = 6;
+/// The most bytes that go before one of its entries: key and length.
+const RAW_HEAD_BYTES_MAX: usize = 11;
 
 /// The fields of a ModelInferRequest that say which model is asked.
 #[derive(Clone, PartialEq, Message)]
@@ -135,7 +143,7 @@ fn raw_data(place: InputPlace, bytes: Option<&Bytes>) -> Result<Data<'_>, Reques
     let bytes = bytes.ok_or_else(|| {
         RequestError::invalid(format!("{place}: raw_input_contents has no entry for it"))
     })?;
-    Ok(Data::Raw(Cow::Borrowed(bytes)))
+    Ok(Data::Raw(Buffer::of(bytes, bytes)))
 }
 
 /// Returns the parameters that are understood; others are ignored.
@@ -215,6 +223,7 @@ pub fn encode_infer(
         id: call.id.clone().unwrap_or_default(),
         ..ModelInferResponse::default()
     };
+    let mut raw_contents = Vec::new();
     let indices = call.outputs.iter().zip(outputs).enumerate();
     for (position, (&index, output)) in indices {
         let spec = ctx.signature.outputs.get(index);
@@ -229,18 +238,34 @@ pub fn encode_infer(
                 let written = v2::write_region(ctx, slice, output)?;
                 described.parameters = region_parameters(&slice.region, slice.offset, written);
                 // Clients count raw contents by output.
-                response.raw_output_contents.push(Bytes::new());
+                raw_contents.push(None);
             }
-            _ if all_raw => {
-                let mut bytes = Vec::new();
-                raw::encode(output.values(), &mut bytes);
-                response.raw_output_contents.push(Bytes::from(bytes));
-            }
+            _ if all_raw => raw_contents.push(Some(output.values())),
             _ => described.contents = typed(output.values()),
         }
         response.outputs.push(described);
     }
-    Ok(frame(&response))
+    Ok(frame_raw(&response, &raw_contents))
+}
+
+/// Returns the frame of a response with raw contents, which are written where they belong at once: they may be large.
+fn frame_raw(response: &ModelInferResponse, raw_contents: &[Option<&Values>]) -> Vec<u8> {
+    let sizes = raw_contents
+        .iter()
+        .map(|values| values.map_or(0, raw::size_bytes));
+    let n_bytes = sizes.fold(0_usize, |sum, size| {
+        sum.saturating_add(size).saturating_add(RAW_HEAD_BYTES_MAX)
+    });
+    frame_with(response, n_bytes, |out| {
+        for values in raw_contents {
+            let size = values.map_or(0, raw::size_bytes);
+            encode_key(RAW_OUTPUT_TAG, WireType::LengthDelimited, out);
+            encode_varint(u64::try_from(size).unwrap_or(u64::MAX), out);
+            if let Some(values) = values {
+                raw::encode(values, out);
+            }
+        }
+    })
 }
 
 fn wire_shape(output: &Tensor) -> Vec<i64> {
@@ -283,14 +308,14 @@ fn typed(values: &Values) -> Option<InferTensorContents> {
         Values::Bool(items) => contents.bool_contents.clone_from(items),
         Values::U8(items) => contents.uint_contents = items.iter().map(|&n| n.into()).collect(),
         Values::U16(items) => contents.uint_contents = items.iter().map(|&n| n.into()).collect(),
-        Values::U32(items) => contents.uint_contents.clone_from(items),
-        Values::U64(items) => contents.uint64_contents.clone_from(items),
+        Values::U32(items) => contents.uint_contents = items.to_vec(),
+        Values::U64(items) => contents.uint64_contents = items.to_vec(),
         Values::I8(items) => contents.int_contents = items.iter().map(|&n| n.into()).collect(),
         Values::I16(items) => contents.int_contents = items.iter().map(|&n| n.into()).collect(),
-        Values::I32(items) => contents.int_contents.clone_from(items),
-        Values::I64(items) => contents.int64_contents.clone_from(items),
-        Values::F32(items) => contents.fp32_contents.clone_from(items),
-        Values::F64(items) => contents.fp64_contents.clone_from(items),
+        Values::I32(items) => contents.int_contents = items.to_vec(),
+        Values::I64(items) => contents.int64_contents = items.to_vec(),
+        Values::F32(items) => contents.fp32_contents = items.to_vec(),
+        Values::F64(items) => contents.fp64_contents = items.to_vec(),
         Values::Bytes(strings) => {
             contents.bytes_contents = strings.iter().map(Bytes::copy_from_slice).collect();
         }

@@ -35,16 +35,16 @@ pub(crate) fn decode(
     let place = format_args!("{place}.contents.{field}");
     Ok(match dtype {
         DType::Bool => Values::Bool(contents.bool_contents),
-        DType::U8 => Values::U8(narrowed(&contents.uint_contents, dtype, place)?),
-        DType::U16 => Values::U16(narrowed(&contents.uint_contents, dtype, place)?),
-        DType::U32 => Values::U32(contents.uint_contents),
-        DType::U64 => Values::U64(contents.uint64_contents),
-        DType::I8 => Values::I8(narrowed(&contents.int_contents, dtype, place)?),
-        DType::I16 => Values::I16(narrowed(&contents.int_contents, dtype, place)?),
-        DType::I32 => Values::I32(contents.int_contents),
-        DType::I64 => Values::I64(contents.int64_contents),
-        DType::F32 => Values::F32(contents.fp32_contents),
-        DType::F64 => Values::F64(contents.fp64_contents),
+        DType::U8 => Values::U8(narrowed(&contents.uint_contents, dtype, place)?.into()),
+        DType::U16 => Values::U16(narrowed(&contents.uint_contents, dtype, place)?.into()),
+        DType::U32 => Values::U32(contents.uint_contents.into()),
+        DType::U64 => Values::U64(contents.uint64_contents.into()),
+        DType::I8 => Values::I8(narrowed(&contents.int_contents, dtype, place)?.into()),
+        DType::I16 => Values::I16(narrowed(&contents.int_contents, dtype, place)?.into()),
+        DType::I32 => Values::I32(contents.int_contents.into()),
+        DType::I64 => Values::I64(contents.int64_contents.into()),
+        DType::F32 => Values::F32(contents.fp32_contents.into()),
+        DType::F64 => Values::F64(contents.fp64_contents.into()),
         DType::Bytes | DType::F16 | DType::BF16 => Values::Bytes(strings(&contents.bytes_contents)),
     })
 }

@@ -41,7 +41,7 @@ pub(super) fn table(
     for (index, example) in examples.iter().enumerate() {
         append_row(index, example, common, spec, n_columns, &mut values)?;
     }
-    Tensor::try_new(vec![examples.len(), n_columns], Values::F64(values))
+    Tensor::try_new(vec![examples.len(), n_columns], Values::F64(values.into()))
         .map_err(|error| RequestError::invalid(error.to_string()))
 }
 

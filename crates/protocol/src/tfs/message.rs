@@ -24,8 +24,9 @@ use crate::grpc::tensorflow::{
     TensorInfo, TensorProto, TensorShapeProto, VersionChoice,
 };
 use crate::grpc::{decode, frame};
+use crate::raw::{self, Buffer};
 use crate::v2::{self, Data, Input};
-use crate::{Call, DecodeContext, EncodeContext, RequestError, grpc_status, raw};
+use crate::{Call, DecodeContext, EncodeContext, RequestError, grpc_status};
 
 /// The field of every request that says which model is asked.
 #[derive(Clone, PartialEq, Message)]
@@ -134,7 +135,8 @@ fn input(
         let message = format!("{place}: strings belong in string_val");
         return Err(RequestError::invalid(message));
     } else {
-        raw::decode(&tensor.tensor_content, dtype, ctx.elements_max, &place)?
+        let content = Buffer::Held(tensor.tensor_content);
+        raw::decode(&content, dtype, ctx.elements_max, &place)?
     };
     Ok(Input {
         name: Cow::Owned(name),
@@ -161,17 +163,17 @@ fn typed_values(tensor: TensorProto, dtype: DType, place: &str) -> Result<Values
     }
     let halves = || narrowed::<i32, u16>(&tensor.half_val, dtype, place);
     Ok(match dtype {
-        DType::F32 => Values::F32(tensor.float_val),
-        DType::F64 => Values::F64(tensor.double_val),
-        DType::I32 => Values::I32(tensor.int_val),
-        DType::I64 => Values::I64(tensor.int64_val),
-        DType::U32 => Values::U32(tensor.uint32_val),
-        DType::U64 => Values::U64(tensor.uint64_val),
+        DType::F32 => Values::F32(tensor.float_val.into()),
+        DType::F64 => Values::F64(tensor.double_val.into()),
+        DType::I32 => Values::I32(tensor.int_val.into()),
+        DType::I64 => Values::I64(tensor.int64_val.into()),
+        DType::U32 => Values::U32(tensor.uint32_val.into()),
+        DType::U64 => Values::U64(tensor.uint64_val.into()),
         DType::Bool => Values::Bool(tensor.bool_val),
-        DType::U8 => Values::U8(narrowed(&tensor.int_val, dtype, place)?),
-        DType::U16 => Values::U16(narrowed(&tensor.int_val, dtype, place)?),
-        DType::I8 => Values::I8(narrowed(&tensor.int_val, dtype, place)?),
-        DType::I16 => Values::I16(narrowed(&tensor.int_val, dtype, place)?),
+        DType::U8 => Values::U8(narrowed(&tensor.int_val, dtype, place)?.into()),
+        DType::U16 => Values::U16(narrowed(&tensor.int_val, dtype, place)?.into()),
+        DType::I8 => Values::I8(narrowed(&tensor.int_val, dtype, place)?.into()),
+        DType::I16 => Values::I16(narrowed(&tensor.int_val, dtype, place)?.into()),
         DType::F16 => Values::F16(halves()?.into_iter().map(f16::from_bits).collect()),
         DType::BF16 => Values::BF16(halves()?.into_iter().map(bf16::from_bits).collect()),
         DType::Bytes => Values::Bytes(tensor.string_val.iter().collect()),
@@ -183,15 +185,14 @@ fn filled(values: Values, wanted: usize) -> Values {
     macro_rules! fill {
         ($($variant:ident),*) => {
             match values {
-                $(Values::$variant(mut items) => {
-                    if let Some(&last) = items.last()
-                        && items.len() < wanted
-                    {
+                $(Values::$variant(items) if items.len() < wanted => {
+                    let mut items = Vec::from_iter(items);
+                    if let Some(&last) = items.last() {
                         items.resize(wanted, last);
                     }
-                    Values::$variant(items)
+                    Values::$variant(items.into())
                 })*
-                Values::Bytes(strings) => Values::Bytes(strings),
+                enough => enough,
             }
         };
     }
@@ -225,20 +226,20 @@ fn proto(tensor: &Tensor) -> TensorProto {
         Values::Bool(items) => proto.bool_val.clone_from(items),
         Values::U8(items) => proto.int_val = items.iter().map(|&item| item.into()).collect(),
         Values::U16(items) => proto.int_val = items.iter().map(|&item| item.into()).collect(),
-        Values::U32(items) => proto.uint32_val.clone_from(items),
-        Values::U64(items) => proto.uint64_val.clone_from(items),
+        Values::U32(items) => proto.uint32_val = items.to_vec(),
+        Values::U64(items) => proto.uint64_val = items.to_vec(),
         Values::I8(items) => proto.int_val = items.iter().map(|&item| item.into()).collect(),
         Values::I16(items) => proto.int_val = items.iter().map(|&item| item.into()).collect(),
-        Values::I32(items) => proto.int_val.clone_from(items),
-        Values::I64(items) => proto.int64_val.clone_from(items),
+        Values::I32(items) => proto.int_val = items.to_vec(),
+        Values::I64(items) => proto.int64_val = items.to_vec(),
         Values::F16(items) => {
             proto.half_val = items.iter().map(|item| item.to_bits().into()).collect();
         }
         Values::BF16(items) => {
             proto.half_val = items.iter().map(|item| item.to_bits().into()).collect();
         }
-        Values::F32(items) => proto.float_val.clone_from(items),
-        Values::F64(items) => proto.double_val.clone_from(items),
+        Values::F32(items) => proto.float_val = items.to_vec(),
+        Values::F64(items) => proto.double_val = items.to_vec(),
         Values::Bytes(strings) => {
             proto.string_val = strings.iter().map(Bytes::copy_from_slice).collect();
         }

@@ -31,7 +31,7 @@ fn regressor() -> Signature {
 }
 
 fn matrix(values: [f64; 4]) -> Tensor {
-    Tensor::try_new(vec![2, 2], Values::F64(values.to_vec())).unwrap()
+    Tensor::try_new(vec![2, 2], Values::F64(values.to_vec().into())).unwrap()
 }
 
 fn otherwise() -> crate::RequestError {
@@ -95,7 +95,7 @@ fn examples_are_classified_or_measured() {
     assert_eq!((&call.inputs[0], &call.outputs[..]), (&table, &[0][..]));
     let mut out = Vec::new();
     encode_values(
-        &[Tensor::from_values(Values::F64(vec![3.0, 7.5]))],
+        &[Tensor::from_values(Values::F64(vec![3.0, 7.5].into()))],
         &mut out,
     );
     assert_eq!(out, br#"{"results":[3.0,7.5]}"#);
@@ -210,7 +210,7 @@ fn tensors_of_every_type_come_typed_or_as_content() {
     let mut one = tensor_proto(1, &[1, 2]);
     one.float_val = vec![0.5];
     let call = decode_message(&predict_request(one)).unwrap();
-    assert_eq!(call.inputs[0].values(), &Values::F32(vec![0.5, 0.5]));
+    assert_eq!(call.inputs[0].values(), &Values::F32(vec![0.5, 0.5].into()));
     // What is given is read back: every datatype survives the way through a message.
     for dtype in DType::ALL {
         assert_eq!(datatype(tensorflow_type(dtype).1), Some(dtype));
@@ -311,7 +311,7 @@ fn examples_come_in_messages() {
     assert_eq!(rows.len(), 2);
     let answer = encode_regression(
         &encode_context(&signature),
-        &[Tensor::from_values(Values::F64(vec![0.5]))],
+        &[Tensor::from_values(Values::F64(vec![0.5].into()))],
     );
     let answer = RegressionResponse::decode(&answer[PREFIX_BYTES..]).unwrap();
     assert_eq!(answer.result.unwrap().regressions[0].value, 0.5);

@@ -74,12 +74,19 @@ fn v1(body: &str, signature: &Signature) -> Result<Vec<Values>, String> {
 
 fn v2(inputs: &str, signature: &Signature) -> Result<Vec<Values>, String> {
     let body = format!("{{\"inputs\": [{inputs}]}}");
-    values(decode_infer(body.as_bytes(), None, &context(signature)))
+    values(decode_infer(
+        &body.to_owned().into(),
+        None,
+        &context(signature),
+    ))
 }
 
 #[test]
 fn rows_become_columns_in_every_form() {
-    let expected = vec![texts(&[Some("Ulm"), None]), Values::F64(vec![30.0, 1.0])];
+    let expected = vec![
+        texts(&[Some("Ulm"), None]),
+        Values::F64(vec![30.0, 1.0].into()),
+    ];
     let first = [
         r#"{"instances": [["Ulm", {"any": 1}, 30], [null, null, true]]}"#,
         r#"{"instances": [{"age": 30, "city": "Ulm"}, {"city": null, "unused": [1], "age": true}]}"#,
@@ -89,7 +96,7 @@ fn rows_become_columns_in_every_form() {
     for body in first {
         assert_eq!(v1(body, &signature()), Ok(expected.clone()), "{body}");
     }
-    let expected = [texts(&[Some("Ulm"), None]), Values::I32(vec![30, 1])];
+    let expected = [texts(&[Some("Ulm"), None]), Values::I32(vec![30, 1].into())];
     let columns = r#"{"name": "age", "shape": [2, 1], "datatype": "INT32", "data": [[30], [1]]},
         {"name": "unused", "shape": [1], "datatype": "BOOL", "data": [true]},
         {"name": "city", "shape": [2], "datatype": "BYTES", "data": ["Ulm", null]}"#;
@@ -133,7 +140,7 @@ fn categories_may_be_integers() {
     signature.inputs[0].accepts_integers = true;
     let expected = Ok(vec![
         texts(&[Some("-3"), Some("Ulm"), Some("18446744073709551615")]),
-        Values::F64(vec![1.0, 2.0, 3.0]),
+        Values::F64(vec![1.0, 2.0, 3.0].into()),
     ]);
     for body in [
         r#"{"instances": [[-3, 0, 1], ["Ulm", 0, 2], [18446744073709551615, 0, 3]]}"#,
@@ -152,7 +159,10 @@ fn categories_may_be_integers() {
             {{"name": "city", "shape": [1], "datatype": "{datatype}", "data": [{data}]}}"#
         )
     };
-    let expected = Ok(vec![Values::I64(vec![7]), Values::I32(vec![30])]);
+    let expected = Ok(vec![
+        Values::I64(vec![7].into()),
+        Values::I32(vec![30].into()),
+    ]);
     assert_eq!(v2(&columns("INT64", "7"), &signature), expected);
     let error = v2(&columns("BOOL", "true"), &signature).unwrap_err();
     let expected = "inputs[1]: column \"city\": expected strings (BYTES) or integers, got BOOL";

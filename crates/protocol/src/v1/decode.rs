@@ -90,7 +90,7 @@ fn table_call(
     outputs: Vec<usize>,
 ) -> Result<Call, RequestError> {
     let n_rows = values.len().checked_div(rows.n_columns).unwrap_or(0);
-    let table = Tensor::try_new(vec![n_rows, rows.n_columns], Values::F64(values))
+    let table = Tensor::try_new(vec![n_rows, rows.n_columns], Values::F64(values.into()))
         .map_err(|error| RequestError::invalid(error.to_string()))?;
     Ok(Call {
         inputs: vec![table],

@@ -51,7 +51,7 @@ fn instances_become_tensors_of_any_rank_and_datatype() {
         &cube,
     )
     .unwrap();
-    let expected = Values::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5]);
+    let expected = Values::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5].into());
     assert_eq!(
         call.inputs,
         [Tensor::try_new(vec![2, 2, 2], expected).unwrap()]
@@ -64,7 +64,7 @@ fn instances_become_tensors_of_any_rank_and_datatype() {
     let body = r#"{"instances": [{"n": [1, 9007199254740993], "text": ["a"]}, {"text": ["b"], "n": [3, 4]}]}"#;
     let call = decode(body, &two).unwrap();
     let texts = Values::Bytes(["a", "b"].into_iter().collect());
-    let numbers = Values::I64(vec![1, 9_007_199_254_740_993, 3, 4]);
+    let numbers = Values::I64(vec![1, 9_007_199_254_740_993, 3, 4].into());
     assert_eq!(
         call.inputs,
         [
@@ -78,7 +78,7 @@ fn instances_become_tensors_of_any_rank_and_datatype() {
 fn a_table_of_any_number_takes_rows() {
     let table = [spec("X", DType::F32, &[None, Some(2)])];
     let call = decode(r#"{"instances": [[1, 2.5]]}"#, &table).unwrap();
-    let expected = Tensor::try_new(vec![1, 2], Values::F64(vec![1.0, 2.5])).unwrap();
+    let expected = Tensor::try_new(vec![1, 2], Values::F64(vec![1.0, 2.5].into())).unwrap();
     assert_eq!(call.inputs, [expected]);
 }
 
@@ -144,7 +144,7 @@ fn answer(outputs: Vec<TensorSpec>, tensors: &[Tensor], n_rows: usize) -> String
 fn columns_with_names_become_objects() {
     let mut scores = spec("p", DType::F32, &[None, Some(2)]);
     scores.columns = Some(vec!["no".to_owned(), "y\"es".to_owned()]);
-    let values = Values::F32(vec![0.25, 0.75, 1.0, f32::NAN]);
+    let values = Values::F32(vec![0.25, 0.75, 1.0, f32::NAN].into());
     let scores_tensor = Tensor::try_new(vec![2, 2], values).unwrap();
     assert_eq!(
         answer(
@@ -154,7 +154,7 @@ fn columns_with_names_become_objects() {
         ),
         r#"{"predictions":[{"no":0.25,"y\"es":0.75},{"no":1.0,"y\"es":null}]}"#
     );
-    let labels = Tensor::from_values(Values::I64(vec![1, 0]));
+    let labels = Tensor::from_values(Values::I64(vec![1, 0].into()));
     assert_eq!(
         answer(
             vec![spec("label", DType::I64, &[None]), scores],
@@ -167,7 +167,7 @@ fn columns_with_names_become_objects() {
 
 #[test]
 fn outputs_that_have_no_row_for_each_instance_are_given_whole() {
-    let total = Tensor::try_new(vec![], Values::I64(vec![7])).unwrap();
+    let total = Tensor::try_new(vec![], Values::I64(vec![7].into())).unwrap();
     assert_eq!(
         answer(vec![spec("n", DType::I64, &[])], &[total], 3),
         r#"{"predictions":7}"#

@@ -314,8 +314,12 @@ fn predictions_are_rendered_by_row() {
         String::from_utf8(out).unwrap()
     };
     let labels: ByteStrings = ["set\"osa", "é"].into_iter().collect();
-    let matrix = Tensor::try_new(vec![2, 2], Values::F64(vec![0.1, 0.9, f64::NAN, 1.0])).unwrap();
-    let integers = Tensor::from_values(Values::I64(vec![0, -2]));
+    let matrix = Tensor::try_new(
+        vec![2, 2],
+        Values::F64(vec![0.1, 0.9, f64::NAN, 1.0].into()),
+    )
+    .unwrap();
+    let integers = Tensor::from_values(Values::I64(vec![0, -2].into()));
     let cases = [
         (
             render(&[0], std::slice::from_ref(&integers)),
@@ -324,7 +328,9 @@ fn predictions_are_rendered_by_row() {
         (
             render(
                 &[0],
-                &[Tensor::from_values(Values::F64(vec![1.0, 1e-7, 1e300]))],
+                &[Tensor::from_values(Values::F64(
+                    vec![1.0, 1e-7, 1e300].into(),
+                ))],
             ),
             r#"{"predictions":[1.0,1e-7,1e300]}"#,
         ),
@@ -376,7 +382,7 @@ fn doubles_survive_the_wire_bit_by_bit() {
                 outputs: vec![0],
                 ..call
             },
-            &[Tensor::from_values(Values::F64(vec![value]))],
+            &[Tensor::from_values(Values::F64(vec![value].into()))],
             &mut out,
         );
         let text = String::from_utf8(out).unwrap();

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
+use bytes::Bytes;
 use coracle_model::TensorSpec;
 use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 use serde::Deserialize;
@@ -16,7 +17,8 @@ use crate::error::quoted;
 use crate::grpc::inference::InferTensorContents;
 use crate::grpc::typed;
 use crate::parameters::{Parameters, choose_outputs};
-use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError, raw};
+use crate::raw::{self, Buffer};
+use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError};
 
 /// The name under which KServe's own servers give their output; stands for the default outputs.
 const KSERVE_OUTPUT: &str = "output-0";
@@ -72,7 +74,7 @@ pub(crate) enum Data<'a> {
     /// JSON text.
     Json(&'a RawValue),
     /// Raw bytes.
-    Raw(Cow<'a, [u8]>),
+    Raw(Buffer<'a>),
     /// Elements that are decoded already; whoever reads them takes them.
     Values(Cell<Option<Values>>),
     /// The typed contents of a message; whoever reads them takes them.
@@ -96,12 +98,12 @@ pub(crate) struct Output<'a> {
 /// # Errors
 /// Code `InvalidArgument` naming the input and element at fault; `Unimplemented` for classification of outputs.
 pub fn decode_infer(
-    body: &[u8],
+    body: &Bytes,
     json_length: Option<usize>,
     ctx: &DecodeContext<'_>,
 ) -> Result<Call, RequestError> {
     let (json, binary) = match json_length {
-        None => (body, None),
+        None => (&**body, None),
         Some(0) => return decode_raw(body, ctx),
         Some(length) => {
             let (json, binary) = body.split_at_checked(length).ok_or_else(|| {
@@ -128,7 +130,7 @@ pub fn decode_infer(
         })
         .collect();
     let (outputs, forms) = requested_outputs(ctx, &asked, &parameters)?;
-    let inputs = attach_data(ctx, request.inputs, binary)?;
+    let inputs = attach_data(ctx, request.inputs, binary, body)?;
     let inputs = tensors(ctx, &inputs)?;
     Ok(Call {
         n_rows: inputs.first().map_or(0, Tensor::n_rows),
@@ -143,7 +145,7 @@ pub fn decode_infer(
 }
 
 /// Decodes a body that is the raw data of the model's only input; the outputs are given raw.
-fn decode_raw(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
+fn decode_raw(body: &Bytes, ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
     let [spec] = ctx.signature.inputs.as_slice() else {
         return Err(RequestError::invalid(format!(
             "Inference-Header-Content-Length is 0, but the model has {} inputs; send the JSON that describes them",
@@ -155,7 +157,7 @@ fn decode_raw(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError
         shape: Cow::Owned(spec.wire_shape()),
         datatype: Cow::Borrowed(spec.dtype.name()),
         content: Content::Plain,
-        data: Data::Raw(Cow::Borrowed(body)),
+        data: Data::Raw(Buffer::of(body, body)),
     };
     let tensor = read_input(ctx, spec, 0, &input)?;
     let outputs = choose_outputs(ctx, None)?;
@@ -173,6 +175,7 @@ fn attach_data<'a>(
     ctx: &DecodeContext<'_>,
     inputs: Vec<JsonInput<'a>>,
     binary: Option<&'a [u8]>,
+    body: &Bytes,
 ) -> Result<Vec<Input<'a>>, RequestError> {
     let mut rest = binary;
     let mut attached = Vec::with_capacity(inputs.len());
@@ -185,7 +188,7 @@ fn attach_data<'a>(
             (None, Some(size), None) => {
                 let (data, tail) = split_binary(place, size, rest)?;
                 rest = Some(tail);
-                Data::Raw(Cow::Borrowed(data))
+                Data::Raw(Buffer::of(data, body))
             }
             (None, None, Some(slice)) => read_region(ctx, place, &slice)?,
             (None, None, None) => {
@@ -257,7 +260,7 @@ pub(crate) fn read_region<'a>(
         .regions
         .read(slice)
         .map_err(|error| RequestError::new(error.code(), format!("{place}: {error}")))?;
-    Ok(Data::Raw(Cow::Owned(bytes)))
+    Ok(Data::Raw(Buffer::Held(bytes.into())))
 }
 
 /// An input's place, for messages.
@@ -511,8 +514,11 @@ fn assemble(
             absent.join(", ")
         )));
     }
-    Tensor::try_new(vec![n_rows.unwrap_or(0), columns.len()], Values::F64(table))
-        .map_err(|error| RequestError::invalid(error.to_string()))
+    Tensor::try_new(
+        vec![n_rows.unwrap_or(0), columns.len()],
+        Values::F64(table.into()),
+    )
+    .map_err(|error| RequestError::invalid(error.to_string()))
 }
 
 /// Returns the numbers of a tensor of shape `[n]` or `[n, 1]`.

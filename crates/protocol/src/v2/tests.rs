@@ -13,7 +13,7 @@ use crate::v1::tests::{context, signature};
 use crate::{EncodeContext, NoRegions, RequestError};
 
 fn decode(body: &str, signature: &Signature) -> Result<Call, RequestError> {
-    decode_infer(body.as_bytes(), None, &context(signature))
+    decode_infer(&body.to_owned().into(), None, &context(signature))
 }
 
 /// A request of one tensor.
@@ -28,36 +28,44 @@ fn every_datatype_is_read_into_its_own_buffer() {
     let strings: ByteStrings = ["a", "é\n"].into_iter().collect();
     let cases: [(&str, &str, Values); 16] = [
         ("BOOL", "[true, 0]", Values::Bool(vec![true, false])),
-        ("UINT8", "[0, 255]", Values::U8(vec![0, 255])),
-        ("UINT16", "[0, 65535]", Values::U16(vec![0, 65_535])),
-        ("UINT32", "[0, 4294967295]", Values::U32(vec![0, u32::MAX])),
+        ("UINT8", "[0, 255]", Values::U8(vec![0, 255].into())),
+        ("UINT16", "[0, 65535]", Values::U16(vec![0, 65_535].into())),
+        (
+            "UINT32",
+            "[0, 4294967295]",
+            Values::U32(vec![0, u32::MAX].into()),
+        ),
         (
             "UINT64",
             "[0, 18446744073709551615]",
-            Values::U64(vec![0, u64::MAX]),
+            Values::U64(vec![0, u64::MAX].into()),
         ),
-        ("INT8", "[-128, 127]", Values::I8(vec![-128, 127])),
-        ("INT16", "[-32768, 1]", Values::I16(vec![-32_768, 1])),
-        ("INT32", "[-2147483648, 1]", Values::I32(vec![i32::MIN, 1])),
+        ("INT8", "[-128, 127]", Values::I8(vec![-128, 127].into())),
+        ("INT16", "[-32768, 1]", Values::I16(vec![-32_768, 1].into())),
+        (
+            "INT32",
+            "[-2147483648, 1]",
+            Values::I32(vec![i32::MIN, 1].into()),
+        ),
         (
             "INT64",
             "[-9223372036854775808, 3.0]",
-            Values::I64(vec![i64::MIN, 3]),
+            Values::I64(vec![i64::MIN, 3].into()),
         ),
         (
             "FP16",
             "[0.5, 1]",
-            Values::F16(vec![f16::from_f32(0.5), f16::from_f32(1.0)]),
+            Values::F16(vec![f16::from_f32(0.5), f16::from_f32(1.0)].into()),
         ),
         (
             "BF16",
             "[0.5, 1]",
-            Values::BF16(vec![bf16::from_f32(0.5), bf16::from_f32(1.0)]),
+            Values::BF16(vec![bf16::from_f32(0.5), bf16::from_f32(1.0)].into()),
         ),
-        ("FP32", "[0.1, 1]", Values::F32(vec![0.1, 1.0])),
-        ("FP64", "[0.1, 1]", Values::F64(vec![0.1, 1.0])),
-        ("fp64", "[[0.1, 1]]", Values::F64(vec![0.1, 1.0])),
-        ("FP64", " [ [0.1,\n1] ]", Values::F64(vec![0.1, 1.0])),
+        ("FP32", "[0.1, 1]", Values::F32(vec![0.1, 1.0].into())),
+        ("FP64", "[0.1, 1]", Values::F64(vec![0.1, 1.0].into())),
+        ("fp64", "[[0.1, 1]]", Values::F64(vec![0.1, 1.0].into())),
+        ("FP64", " [ [0.1,\n1] ]", Values::F64(vec![0.1, 1.0].into())),
         ("BYTES", r#"["a", "é\n"]"#, Values::Bytes(strings)),
     ];
     for (datatype, data, expected) in cases {
@@ -88,7 +96,7 @@ fn fields_may_come_in_any_order() {
     let body = r#"{"id": "4\"2", "parameters": {"content_type": "np"}, "inputs": [{"data": [1, 2], "datatype": "FP32", "name": "anything", "shape": [1, 2], "extra": {}}]}"#;
     let call = decode(body, &signature(None, false)).unwrap();
     assert_eq!(call.id.as_deref(), Some("4\"2"));
-    assert_eq!(call.inputs[0].values(), &Values::F32(vec![1.0, 2.0]));
+    assert_eq!(call.inputs[0].values(), &Values::F32(vec![1.0, 2.0].into()));
 }
 
 #[test]
@@ -320,7 +328,7 @@ fn a_table_may_come_by_column() {
     assert_eq!(call.inputs[0].shape(), [2, 2]);
     assert_eq!(
         call.inputs[0].values(),
-        &Values::F64(vec![1.5, 3.0, 2.5, 4.0])
+        &Values::F64(vec![1.5, 3.0, 2.5, 4.0].into())
     );
     let cases = [
         (
@@ -378,7 +386,8 @@ fn answers_have_flat_data_and_no_nulls() {
         n_rows: 2,
         ..Call::default()
     };
-    let matrix = Tensor::try_new(vec![2, 2], Values::F64(vec![0.25, 0.75, 1.0, 0.0])).unwrap();
+    let matrix =
+        Tensor::try_new(vec![2, 2], Values::F64(vec![0.25, 0.75, 1.0, 0.0].into())).unwrap();
     let (out, json_length) = encode(&call, std::slice::from_ref(&matrix));
     assert_eq!(json_length, None);
     assert_eq!(
@@ -422,13 +431,20 @@ fn damaged_bodies_are_errors_or_requests_never_panics() {
     ];
     for body in bodies {
         for end in 0..body.len() {
-            assert!(decode_infer(&body.as_bytes()[..end], None, &context(&named)).is_err());
+            assert!(
+                decode_infer(
+                    &body.as_bytes()[..end].to_vec().into(),
+                    None,
+                    &context(&named)
+                )
+                .is_err()
+            );
         }
         for position in 0..body.len() {
             for byte in [0, b'"', b'[', b'}', b'-', b'e', b'9', 0xff] {
                 let mut damaged = body.as_bytes().to_vec();
                 damaged[position] = byte;
-                drop(decode_infer(&damaged, None, &context(&named)));
+                drop(decode_infer(&damaged.into(), None, &context(&named)));
             }
         }
     }

@@ -47,8 +47,8 @@ impl Model for Adder {
         let answers = outputs.iter().map(|output| match output {
             0 => Values::F64(sums().collect()),
             // Contrary to what the signature says, one number for all rows.
-            1 => Values::F64(vec![sums().sum()]),
-            _ => Values::F32(vec![1.0]),
+            1 => Values::F64(vec![sums().sum()].into()),
+            _ => Values::F32(vec![1.0].into()),
         });
         Ok(answers.map(Tensor::from_values).collect())
     }
@@ -134,7 +134,7 @@ pub(crate) fn call_of(
 }
 
 pub(crate) fn call(model: &ServedModel, values: &[f64]) -> (Entry, oneshot::Receiver<Got>) {
-    call_of(model, table(Values::F64(values.to_vec()), 2), 0)
+    call_of(model, table(Values::F64(values.to_vec().into()), 2), 0)
 }
 
 fn run_all(model: &ServedModel, entries: Vec<Entry>) {
@@ -162,14 +162,14 @@ fn calls_that_fit_run_once_and_each_gets_its_own_rows() {
 #[test]
 fn what_differs_never_mixes() {
     let (model, runs) = adder(BatchSettings::opportunistic());
-    let wide = table(Values::F64(vec![0.0; 4]), 4);
-    let single = table(Values::F32(vec![1.0, 1.0]), 2);
+    let wide = table(Values::F64(vec![0.0; 4].into()), 4);
+    let single = table(Values::F32(vec![1.0, 1.0].into()), 2);
     let calls = [
         call(&model, &[1.0, 2.0]),
         call_of(&model, wide, 0),
         call_of(&model, single, 0),
-        call_of(&model, table(Values::F64(vec![1.0, 1.0]), 2), 2),
-        call_of(&model, table(Values::F64(vec![1.0, 1.0]), 2), 2),
+        call_of(&model, table(Values::F64(vec![1.0, 1.0].into()), 2), 2),
+        call_of(&model, table(Values::F64(vec![1.0, 1.0].into()), 2), 2),
         call(&model, &[]),
         call(&model, &[5.0, 6.0]),
     ];
@@ -208,7 +208,7 @@ fn a_bad_call_fails_alone() {
 fn outputs_that_are_not_by_row_are_noticed_and_not_tried_again() {
     let (model, runs) = adder(BatchSettings::opportunistic());
     for _ in 0..2 {
-        let rows = || table(Values::F64(vec![1.0, 2.0]), 2);
+        let rows = || table(Values::F64(vec![1.0, 2.0].into()), 2);
         let (first, mut of_first) = call_of(&model, rows(), 1);
         let (second, mut of_second) = call_of(&model, rows(), 1);
         run_all(&model, vec![first, second]);

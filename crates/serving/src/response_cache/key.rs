@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn whatever_decides_an_answer_tells_keys_apart() {
         let rows = |shape: &[usize], values| Tensor::try_new(shape.to_vec(), values).unwrap();
-        let f64s = |items: &[f64]| Values::F64(items.to_vec());
+        let f64s = |items: &[f64]| Values::F64(items.to_vec().into());
         let texts = |items: &[&str]| {
             let strings: ByteStrings = items.iter().copied().collect();
             Tensor::from_values(Values::Bytes(strings))
@@ -122,9 +122,13 @@ mod tests {
             CacheKey::new(1, &[rows(&[2], f64s(&[0.0, 1.0]))], &[0]),
             CacheKey::new(1, &[rows(&[1, 2], f64s(&[-0.0, 1.0]))], &[0]),
             CacheKey::new(1, &[rows(&[1, 2], f64s(&[f64::NAN, 1.0]))], &[0]),
-            CacheKey::new(1, &[rows(&[1, 2], Values::F32(vec![0.0, 1.0]))], &[0]),
-            CacheKey::new(1, &[rows(&[1, 2], Values::I64(vec![0, 1]))], &[0]),
-            CacheKey::new(1, &[rows(&[1, 2], Values::U64(vec![0, 1]))], &[0]),
+            CacheKey::new(
+                1,
+                &[rows(&[1, 2], Values::F32(vec![0.0, 1.0].into()))],
+                &[0],
+            ),
+            CacheKey::new(1, &[rows(&[1, 2], Values::I64(vec![0, 1].into()))], &[0]),
+            CacheKey::new(1, &[rows(&[1, 2], Values::U64(vec![0, 1].into()))], &[0]),
             CacheKey::new(1, &[rows(&[1, 2], Values::Bool(vec![false, true]))], &[0]),
             // One input or two, texts that join to the same, missing and empty ones.
             CacheKey::new(1, &[one.clone(), one.clone()], &[0]),

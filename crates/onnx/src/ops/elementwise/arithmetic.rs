@@ -94,7 +94,7 @@ macro_rules! integers {
                 }
             },
         )?;
-        (shape, Values::$variant(items))
+        (shape, Values::$variant(items.into()))
     }};
 }
 /// Computes with floating-point numbers.
@@ -115,7 +115,7 @@ macro_rules! floats {
                 Arithmetic::Mod { .. } => a % b,
             },
         )?;
-        (shape, Values::$variant(items))
+        (shape, Values::$variant(items.into()))
     }};
 }
 
@@ -203,21 +203,21 @@ fn pow(inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, RunError> {
     let (shape, values) = match base.values() {
         Values::F32(items) => {
             let (shape, items) = zip((items, base.shape()), exponents, single)?;
-            (shape, Values::F32(items))
+            (shape, Values::F32(items.into()))
         }
         Values::F64(items) => {
             let (shape, items) = zip((items, base.shape()), exponents, f64::powf)?;
-            (shape, Values::F64(items))
+            (shape, Values::F64(items.into()))
         }
         Values::I64(items) => {
             let (shape, items) = zip((items, base.shape()), exponents, integer)?;
-            (shape, Values::I64(items))
+            (shape, Values::I64(items.into()))
         }
         Values::I32(items) => {
             #[expect(clippy::cast_possible_truncation, reason = "as C's pow of integers")]
             let power = |base: i32, exponent| integer(i64::from(base), exponent) as i32;
             let (shape, items) = zip((items, base.shape()), exponents, power)?;
-            (shape, Values::I32(items))
+            (shape, Values::I32(items.into()))
         }
         other => return Err(dtype_error(format!("a power of {}", other.dtype()))),
     };

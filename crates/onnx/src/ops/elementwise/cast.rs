@@ -149,16 +149,16 @@ fn parsed(items: &ByteStrings, to: DType) -> Result<Values, RunError> {
         numbers.collect()
     }
     Ok(match to {
-        DType::F32 => Values::F32(all(items, to)?),
-        DType::F64 => Values::F64(all(items, to)?),
-        DType::I64 => Values::I64(all(items, to)?),
-        DType::I32 => Values::I32(all(items, to)?),
-        DType::I16 => Values::I16(all(items, to)?),
-        DType::I8 => Values::I8(all(items, to)?),
-        DType::U64 => Values::U64(all(items, to)?),
-        DType::U32 => Values::U32(all(items, to)?),
-        DType::U16 => Values::U16(all(items, to)?),
-        DType::U8 => Values::U8(all(items, to)?),
+        DType::F32 => Values::F32(all(items, to)?.into()),
+        DType::F64 => Values::F64(all(items, to)?.into()),
+        DType::I64 => Values::I64(all(items, to)?.into()),
+        DType::I32 => Values::I32(all(items, to)?.into()),
+        DType::I16 => Values::I16(all(items, to)?.into()),
+        DType::I8 => Values::I8(all(items, to)?.into()),
+        DType::U64 => Values::U64(all(items, to)?.into()),
+        DType::U32 => Values::U32(all(items, to)?.into()),
+        DType::U16 => Values::U16(all(items, to)?.into()),
+        DType::U8 => Values::U8(all(items, to)?.into()),
         other => {
             return Err(crate::error::dtype_error(format!(
                 "a cast of strings to {other}"

@@ -125,7 +125,7 @@ fn non_zero(inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, RunError> {
         }
     }
     let shape = vec![rank, places.len()];
-    Ok(vec![tensor(shape, Values::I64(coordinates))?])
+    Ok(vec![tensor(shape, Values::I64(coordinates.into()))?])
 }
 
 fn one_hot(at: i64, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, RunError> {

@@ -32,7 +32,7 @@ pub(super) fn build(name: &str, build: &Build<'_, '_>) -> Option<Built> {
         "Shape" => shape_of(build),
         "Size" => function((), |(), inputs| {
             let n = i64::try_from(needed(inputs, 0)?.values().len()).unwrap_or(i64::MAX);
-            Ok(vec![tensor(vec![], Values::I64(vec![n]))?])
+            Ok(vec![tensor(vec![], Values::I64(vec![n].into()))?])
         }),
         "Transpose" => attributes
             .ints("perm")
@@ -213,7 +213,7 @@ fn shape_of(build: &Build<'_, '_>) -> Built {
             .iter()
             .map(|&size| i64::try_from(size).unwrap_or(i64::MAX))
             .collect();
-        Ok(vec![Tensor::from_values(Values::I64(sizes))])
+        Ok(vec![Tensor::from_values(Values::I64(sizes.into()))])
     })
 }
 
@@ -241,19 +241,19 @@ fn transpose(order: &[i64], inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, R
 
 fn constant(build: &Build<'_, '_>) -> Built {
     let attributes = &build.attributes;
-    let floats = |values: &[f32]| Values::F32(values.to_vec());
+    let floats = |values: &[f32]| Values::F32(values.to_vec().into());
     let value = if let Some(tensor) = attributes.tensor("value")? {
         tensor.clone()
     } else if let Some(value) = attributes.float("value_float")? {
-        scalar(Values::F32(vec![value]))?
+        scalar(Values::F32(vec![value].into()))?
     } else if let Some(value) = attributes.int("value_int")? {
-        scalar(Values::I64(vec![value]))?
+        scalar(Values::I64(vec![value].into()))?
     } else if let Some(text) = attributes.text("value_string")? {
         scalar(Values::Bytes([text].into_iter().collect()))?
     } else if attributes.has("value_floats") {
         Tensor::from_values(floats(attributes.floats("value_floats")?))
     } else if attributes.has("value_ints") {
-        Tensor::from_values(Values::I64(attributes.ints("value_ints")?.to_vec()))
+        Tensor::from_values(Values::I64(attributes.ints("value_ints")?.to_vec().into()))
     } else if attributes.has("value_strings") {
         let texts = attributes.texts("value_strings")?;
         Tensor::from_values(Values::Bytes(texts.iter().collect()))
@@ -271,7 +271,7 @@ fn scalar(values: Values) -> Result<Tensor, LoadError> {
 
 fn constant_of_shape(build: &Build<'_, '_>) -> Built {
     let value = match build.attributes.tensor("value")? {
-        None => Values::F32(vec![0.0]),
+        None => Values::F32(vec![0.0].into()),
         Some(value) if value.values().len() == 1 => value.values().clone(),
         Some(_) => return Err(malformed("attribute 'value' is not of one element")),
     };

@@ -128,11 +128,11 @@ fn listed(build: &Build<'_, '_>, what: &str) -> Result<Option<Values>, LoadError
     }
     let floats = attributes.floats(&name("floats"))?;
     if !floats.is_empty() {
-        found.push(Values::F32(floats.to_vec()));
+        found.push(Values::F32(floats.to_vec().into()));
     }
     let ints = attributes.ints(&name("int64s"))?;
     if !ints.is_empty() {
-        found.push(Values::I64(ints.to_vec()));
+        found.push(Values::I64(ints.to_vec().into()));
     }
     let texts = attributes.texts(&name("strings"))?;
     if !texts.is_empty() {
@@ -157,11 +157,11 @@ fn default_of(build: &Build<'_, '_>, values: &Values) -> Result<Values, LoadErro
     }
     Ok(match values.dtype() {
         DType::Bytes => one_text(text.unwrap_or(UNUSED)),
-        DType::I64 => Values::I64(vec![int.unwrap_or(-1)]),
-        DType::F32 => Values::F32(vec![float.unwrap_or(-0.0)]),
-        DType::F64 => Values::F64(vec![-0.0]),
-        DType::I32 => Values::I32(vec![-1]),
-        DType::I16 => Values::I16(vec![-1]),
+        DType::I64 => Values::I64(vec![int.unwrap_or(-1)].into()),
+        DType::F32 => Values::F32(vec![float.unwrap_or(-0.0)].into()),
+        DType::F64 => Values::F64(vec![-0.0].into()),
+        DType::I32 => Values::I32(vec![-1].into()),
+        DType::I16 => Values::I16(vec![-1].into()),
         other => {
             return Err(unsupported(format!(
                 "values of {other} without a default_tensor"
@@ -173,7 +173,7 @@ fn default_of(build: &Build<'_, '_>, values: &Values) -> Result<Values, LoadErro
 /// Maps integers to strings or back, whichever comes in.
 fn both_ways(build: &Build<'_, '_>, ints: &Values, texts: &Values) -> Built {
     let attributes = &build.attributes;
-    let default_int = Values::I64(vec![attributes.int("default_int64")?.unwrap_or(-1)]);
+    let default_int = Values::I64(vec![attributes.int("default_int64")?.unwrap_or(-1)].into());
     let default_text = one_text(attributes.text("default_string")?.unwrap_or(UNUSED));
     let maps = (
         Mapping::try_new(ints, texts, &default_text)?,
@@ -190,7 +190,7 @@ fn both_ways(build: &Build<'_, '_>, ints: &Values, texts: &Values) -> Built {
 }
 
 pub(super) fn category_mapper(build: &Build<'_, '_>) -> Built {
-    let ints = Values::I64(build.attributes.ints("cats_int64s")?.to_vec());
+    let ints = Values::I64(build.attributes.ints("cats_int64s")?.to_vec().into());
     let texts = Values::Bytes(build.attributes.texts("cats_strings")?.iter().collect());
     both_ways(build, &ints, &texts)
 }
@@ -209,7 +209,7 @@ pub(super) fn one_hot(build: &Build<'_, '_>) -> Built {
     let ints = attributes.ints("cats_int64s")?;
     let texts = attributes.texts("cats_strings")?;
     let categories = match (ints, texts) {
-        (ints, []) if !ints.is_empty() => Values::I64(ints.to_vec()),
+        (ints, []) if !ints.is_empty() => Values::I64(ints.to_vec().into()),
         ([], texts) if !texts.is_empty() => Values::Bytes(texts.iter().collect()),
         _ => {
             return Err(malformed(
@@ -269,7 +269,7 @@ fn hot(one_hot: &OneHot, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, RunE
             }
         }
     }
-    Ok(vec![tensor(shape, Values::F32(values))?])
+    Ok(vec![tensor(shape, Values::F32(values.into()))?])
 }
 
 /// Builds `ArrayFeatureExtractor`: columns by their indices.

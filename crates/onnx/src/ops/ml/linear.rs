@@ -74,7 +74,7 @@ pub(super) fn regressor(build: &Build<'_, '_>) -> Built {
             .for_each(|row| post.apply(row));
         Ok(vec![tensor(
             vec![n_rows, linear.n_targets],
-            Values::F32(scores),
+            Values::F32(scores.into()),
         )?])
     })
 }
@@ -156,6 +156,6 @@ fn classify(model: &Classifier, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor
     };
     Ok(vec![
         tensor(vec![n_rows], model.labels.pick(&best))?,
-        tensor(vec![n_rows, n_scores], Values::F32(scores))?,
+        tensor(vec![n_rows, n_scores], Values::F32(scores.into()))?,
     ])
 }

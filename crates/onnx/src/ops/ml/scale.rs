@@ -40,7 +40,10 @@ pub(super) fn scaler(build: &Build<'_, '_>) -> Built {
             Ok((value - offset) * scale)
         });
         let scaled = scaled.collect::<Result<Vec<f32>, RunError>>()?;
-        Ok(vec![tensor(input.shape().to_vec(), Values::F32(scaled))?])
+        Ok(vec![tensor(
+            input.shape().to_vec(),
+            Values::F32(scaled.into()),
+        )?])
     })
 }
 
@@ -65,7 +68,10 @@ pub(super) fn normalizer(build: &Build<'_, '_>) -> Built {
         for row in values.chunks_exact_mut(n_columns.max(1)) {
             normalize(*norm, row);
         }
-        Ok(vec![tensor(input.shape().to_vec(), Values::F32(values))?])
+        Ok(vec![tensor(
+            input.shape().to_vec(),
+            Values::F32(values.into()),
+        )?])
     })
 }
 
@@ -117,24 +123,22 @@ pub(super) fn imputer(build: &Build<'_, '_>) -> Built {
             Values::F32(items) => {
                 let missing = imputer.float_missing;
                 let is_missing = |item: f32| item == missing || item.is_nan() && missing.is_nan();
-                Values::F32(imputed(
-                    items,
-                    n_columns,
-                    &imputer.float_values,
-                    is_missing,
-                )?)
+                Values::F32(imputed(items, n_columns, &imputer.float_values, is_missing)?.into())
             }
             Values::F64(items) => {
                 let missing = f64::from(imputer.float_missing);
                 let is_missing = |item: f64| item == missing || item.is_nan() && missing.is_nan();
                 let wide: Vec<f64> = imputer.float_values.iter().map(|&v| f64::from(v)).collect();
-                Values::F64(imputed(items, n_columns, &wide, is_missing)?)
+                Values::F64(imputed(items, n_columns, &wide, is_missing)?.into())
             }
             Values::I64(items) => {
                 let missing = imputer.int_missing;
-                Values::I64(imputed(items, n_columns, &imputer.int_values, |item| {
-                    item == missing
-                })?)
+                Values::I64(
+                    imputed(items, n_columns, &imputer.int_values, |item| {
+                        item == missing
+                    })?
+                    .into(),
+                )
             }
             other => return Err(dtype_error(format!("Imputer of {}", other.dtype()))),
         };
@@ -222,6 +226,9 @@ pub(super) fn feature_vectorizer(build: &Build<'_, '_>) -> Built {
                 joined.resize(joined.len() + size - n, 0.0);
             }
         }
-        Ok(vec![tensor(vec![n_rows, width], Values::F32(joined))?])
+        Ok(vec![tensor(
+            vec![n_rows, width],
+            Values::F32(joined.into()),
+        )?])
     })
 }

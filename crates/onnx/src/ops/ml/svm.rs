@@ -179,7 +179,7 @@ fn regress(model: &Regressor, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>,
             .iter_mut()
             .for_each(|value| *value = if *value > 0.0 { 1.0 } else { -1.0 });
     }
-    Ok(vec![tensor(vec![n_rows, 1], Values::F32(values))?])
+    Ok(vec![tensor(vec![n_rows, 1], Values::F32(values.into()))?])
 }
 
 #[derive(Debug)]
@@ -289,7 +289,7 @@ fn classify(model: &Classifier, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor
     };
     Ok(vec![
         tensor(vec![n_rows], model.labels.pick(&labels))?,
-        tensor(vec![n_rows, width], Values::F32(scores))?,
+        tensor(vec![n_rows, width], Values::F32(scores.into()))?,
     ])
 }
 

@@ -299,7 +299,7 @@ impl Operator for Regressor {
         let post = self.post.of_one(n_targets);
         let shape = vec![n_rows, n_targets];
         if self.gives_double && post == Post::None {
-            return Ok(vec![tensor(shape, Values::F64(sums))?]);
+            return Ok(vec![tensor(shape, Values::F64(sums.into()))?]);
         }
         let mut singles = to_singles(&sums);
         singles
@@ -308,7 +308,7 @@ impl Operator for Regressor {
         let values = if self.gives_double {
             Values::F64(singles.into_iter().map(f64::from).collect())
         } else {
-            Values::F32(singles)
+            Values::F32(singles.into())
         };
         Ok(vec![tensor(shape, values)?])
     }
@@ -465,7 +465,7 @@ impl Operator for Classifier {
         }
         Ok(vec![
             tensor(vec![n_rows], self.labels.pick(&labels))?,
-            tensor(vec![n_rows, n_classes], Values::F32(singles))?,
+            tensor(vec![n_rows, n_classes], Values::F32(singles.into()))?,
         ])
     }
 

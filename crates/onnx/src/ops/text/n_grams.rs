@@ -232,7 +232,7 @@ fn vectorize(model: &Vectorizer, inputs: &[Option<&Tensor>]) -> Result<Vec<Tenso
             }
         }
     }
-    Ok(vec![tensor(shape, Values::F32(vectors))?])
+    Ok(vec![tensor(shape, Values::F32(vectors.into()))?])
 }
 
 impl Vectorizer {

@@ -72,20 +72,28 @@ fn typed_cases() -> [(&'static str, InferTensorContents, Values); 12] {
     text.bytes_contents = vec![Bytes::from_static(b"a"), Bytes::from_static(b"\xc3\xa9")];
     [
         ("BOOL", flags, Values::Bool(vec![true, false])),
-        ("INT8", int([-128, 127]), Values::I8(vec![-128, 127])),
-        ("INT16", int([-1, 2]), Values::I16(vec![-1, 2])),
-        ("INT32", int([i32::MIN, 2]), Values::I32(vec![i32::MIN, 2])),
-        ("INT64", long, Values::I64(vec![i64::MIN, 2])),
-        ("UINT8", uint([0, 255]), Values::U8(vec![0, 255])),
-        ("UINT16", uint([0, 65_535]), Values::U16(vec![0, 65_535])),
+        ("INT8", int([-128, 127]), Values::I8(vec![-128, 127].into())),
+        ("INT16", int([-1, 2]), Values::I16(vec![-1, 2].into())),
+        (
+            "INT32",
+            int([i32::MIN, 2]),
+            Values::I32(vec![i32::MIN, 2].into()),
+        ),
+        ("INT64", long, Values::I64(vec![i64::MIN, 2].into())),
+        ("UINT8", uint([0, 255]), Values::U8(vec![0, 255].into())),
+        (
+            "UINT16",
+            uint([0, 65_535]),
+            Values::U16(vec![0, 65_535].into()),
+        ),
         (
             "UINT32",
             uint([0, u32::MAX]),
-            Values::U32(vec![0, u32::MAX]),
+            Values::U32(vec![0, u32::MAX].into()),
         ),
-        ("UINT64", ulong, Values::U64(vec![0, u64::MAX])),
-        ("FP32", single, Values::F32(vec![0.5, -2.0])),
-        ("FP64", double, Values::F64(vec![0.1, -2.0])),
+        ("UINT64", ulong, Values::U64(vec![0, u64::MAX].into())),
+        ("FP32", single, Values::F32(vec![0.5, -2.0].into())),
+        ("FP64", double, Values::F64(vec![0.1, -2.0].into())),
         ("BYTES", text, Values::Bytes(strings)),
     ]
 }
@@ -127,7 +135,10 @@ fn raw_contents_are_answered_raw() {
     let mut request = raw(&[ROW]);
     request.id = "7".to_owned();
     let call = decode(&request).unwrap();
-    assert_eq!(call.inputs[0].values(), &Values::F32(vec![1.5, -2.0]));
+    assert_eq!(
+        call.inputs[0].values(),
+        &Values::F32(vec![1.5, -2.0].into())
+    );
     let framed = encode(&call, &call.inputs);
     let answer = response(&framed);
     assert_eq!(answer.raw_output_contents, [Bytes::from_static(ROW)]);
@@ -157,8 +168,8 @@ fn halves_are_answered_raw_because_they_have_no_typed_form() {
         ..Call::default()
     };
     let outputs = [
-        Tensor::from_values(Values::F16(vec![f16::from_f32(1.5)])),
-        Tensor::from_values(Values::BF16(vec![bf16::from_f32(1.5)])),
+        Tensor::from_values(Values::F16(vec![f16::from_f32(1.5)].into())),
+        Tensor::from_values(Values::BF16(vec![bf16::from_f32(1.5)].into())),
     ];
     let answer = response(&encode(&call, &outputs));
     let halves = [

@@ -2,6 +2,7 @@
 //!
 //! The raw bytes are those that numpy and tritonclient give for the values (`tobytes`, `serialize_byte_tensor`).
 
+use bytes::Bytes;
 use coracle_tensor::DType;
 
 use super::*;
@@ -11,40 +12,40 @@ fn every_datatype() -> [(Values, &'static [u8]); 14] {
     let strings: ByteStrings = ["a", "\u{e9}\n"].into_iter().collect();
     [
         (Values::Bool(vec![true, false]), b"\x01\x00"),
-        (Values::U8(vec![1, 255]), b"\x01\xff"),
-        (Values::U16(vec![1, 65_534]), b"\x01\x00\xfe\xff"),
+        (Values::U8(vec![1, 255].into()), b"\x01\xff"),
+        (Values::U16(vec![1, 65_534].into()), b"\x01\x00\xfe\xff"),
         (
-            Values::U32(vec![1, u32::MAX]),
+            Values::U32(vec![1, u32::MAX].into()),
             b"\x01\x00\x00\x00\xff\xff\xff\xff",
         ),
         (
-            Values::U64(vec![258, u64::MAX]),
+            Values::U64(vec![258, u64::MAX].into()),
             b"\x02\x01\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff",
         ),
-        (Values::I8(vec![1, -1]), b"\x01\xff"),
-        (Values::I16(vec![1, -2]), b"\x01\x00\xfe\xff"),
+        (Values::I8(vec![1, -1].into()), b"\x01\xff"),
+        (Values::I16(vec![1, -2].into()), b"\x01\x00\xfe\xff"),
         (
-            Values::I32(vec![1, -2]),
+            Values::I32(vec![1, -2].into()),
             b"\x01\x00\x00\x00\xfe\xff\xff\xff",
         ),
         (
-            Values::I64(vec![1, -2]),
+            Values::I64(vec![1, -2].into()),
             b"\x01\x00\x00\x00\x00\x00\x00\x00\xfe\xff\xff\xff\xff\xff\xff\xff",
         ),
         (
-            Values::F16(vec![f16::from_f32(1.5), f16::from_f32(-2.0)]),
+            Values::F16(vec![f16::from_f32(1.5), f16::from_f32(-2.0)].into()),
             b"\x00\x3e\x00\xc0",
         ),
         (
-            Values::BF16(vec![bf16::from_f32(1.5), bf16::from_f32(-2.0)]),
+            Values::BF16(vec![bf16::from_f32(1.5), bf16::from_f32(-2.0)].into()),
             b"\xc0\x3f\x00\xc0",
         ),
         (
-            Values::F32(vec![1.5, -2.0]),
+            Values::F32(vec![1.5, -2.0].into()),
             b"\x00\x00\xc0\x3f\x00\x00\x00\xc0",
         ),
         (
-            Values::F64(vec![1.5, -2.0]),
+            Values::F64(vec![1.5, -2.0].into()),
             b"\x00\x00\x00\x00\x00\x00\xf8\x3f\x00\x00\x00\x00\x00\x00\x00\xc0",
         ),
         (
@@ -55,14 +56,14 @@ fn every_datatype() -> [(Values, &'static [u8]); 14] {
 }
 
 /// A request of one binary tensor, with the length of its JSON.
-fn request(datatype: &str, shape: &str, size: usize, data: &[u8]) -> (Vec<u8>, Option<usize>) {
+fn request(datatype: &str, shape: &str, size: usize, data: &[u8]) -> (Bytes, Option<usize>) {
     let mut body = format!(
         r#"{{"inputs":[{{"name":"x","shape":{shape},"datatype":"{datatype}","parameters":{{"binary_data_size":{size}}}}}]}}"#
     )
     .into_bytes();
     let json_length = body.len();
     body.extend_from_slice(data);
-    (body, Some(json_length))
+    (body.into(), Some(json_length))
 }
 
 #[test]
@@ -95,17 +96,69 @@ fn every_datatype_is_read_and_written() {
     );
 }
 
+/// Returns the address of the first element.
+fn address(values: &Values) -> *const u8 {
+    match values {
+        Values::U8(items) => items.as_ptr(),
+        Values::U16(items) => items.as_ptr().cast(),
+        Values::U32(items) => items.as_ptr().cast(),
+        Values::U64(items) => items.as_ptr().cast(),
+        Values::I8(items) => items.as_ptr().cast(),
+        Values::I16(items) => items.as_ptr().cast(),
+        Values::I32(items) => items.as_ptr().cast(),
+        Values::I64(items) => items.as_ptr().cast(),
+        Values::F16(items) => items.as_ptr().cast(),
+        Values::BF16(items) => items.as_ptr().cast(),
+        Values::F32(items) => items.as_ptr().cast(),
+        Values::F64(items) => items.as_ptr().cast(),
+        Values::Bool(_) | Values::Bytes(_) => panic!("no numbers"),
+    }
+}
+
+#[test]
+fn many_numbers_stay_in_the_body_where_they_are_aligned() {
+    let signature = signature(None, false);
+    let mut ctx = context(&signature);
+    ctx.elements_max = 1 << 20;
+    let numbers = every_datatype().map(|(values, bytes)| (values.dtype(), bytes));
+    let numbers = numbers.iter().filter_map(|&(dtype, bytes)| {
+        let is_number = !matches!(dtype, DType::Bool | DType::Bytes);
+        is_number.then(|| (dtype, dtype.size_bytes().unwrap(), bytes.repeat(4096)))
+    });
+    for (dtype, size, data) in numbers {
+        let n_elements = data.len() / size;
+        let (body, json_length) = request(
+            dtype.name(),
+            &format!("[{n_elements}, 1]"),
+            data.len(),
+            &data,
+        );
+        let json_length = json_length.unwrap();
+        for offset in 0..8 {
+            // The data `offset` bytes after an address that suits every datatype.
+            let mut buffer = vec![0; body.len() + 16];
+            let start = (buffer.as_ptr().wrapping_add(json_length)).align_offset(8) + offset;
+            buffer[start..start + body.len()].copy_from_slice(&body);
+            let placed = Bytes::from(buffer).slice(start..start + body.len());
+            let call = decode_infer(&placed, Some(json_length), &ctx).unwrap();
+            let values = call.inputs[0].values();
+            let is_kept = address(values) == placed[json_length..].as_ptr();
+            assert_eq!(is_kept, offset % size == 0, "{dtype} at {offset}");
+            let mut raw = Vec::new();
+            crate::raw::encode(values, &mut raw);
+            assert!(raw == data, "{dtype} at {offset}");
+        }
+    }
+}
+
 #[test]
 fn a_body_without_json_is_the_only_input() {
-    let numbers: Vec<u8> = [1.0_f64, 2.0, 3.0, 4.0]
-        .iter()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
+    let numbers = Bytes::from([1.0_f64, 2.0, 3.0, 4.0].map(f64::to_le_bytes).concat());
     let signature = signature(None, false);
     let call = decode_infer(&numbers, Some(0), &context(&signature)).unwrap();
     assert_eq!(call.inputs[0].shape(), [2, 2]);
     assert_eq!((call.n_rows, &*call.forms), (2, &[OutputForm::Raw][..]));
-    let error = decode_infer(&numbers[1..], Some(0), &context(&signature)).unwrap_err();
+    let error = decode_infer(&numbers.slice(1..), Some(0), &context(&signature)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "inputs[0]: 31 bytes, elements of FP64 have 8"
@@ -241,10 +294,10 @@ fn columns_may_be_binary() {
     let mut body = br#"{"inputs":[{"name":"b","shape":[2],"datatype":"INT16","parameters":{"binary_data_size":4}},{"name":"a","shape":[2,1],"datatype":"FP32","data":[0.5,1.5]}]}"#.to_vec();
     let json_length = body.len();
     body.extend_from_slice(&[3, 0, 4, 0]);
-    let call = decode_infer(&body, Some(json_length), &context(&named)).unwrap();
+    let call = decode_infer(&body.into(), Some(json_length), &context(&named)).unwrap();
     assert_eq!(
         call.inputs[0].values(),
-        &Values::F64(vec![0.5, 3.0, 1.5, 4.0])
+        &Values::F64(vec![0.5, 3.0, 1.5, 4.0].into())
     );
 }
 
@@ -258,16 +311,20 @@ fn damaged_binary_bodies_are_errors_or_requests_never_panics() {
         b"\x01\x00\x00\x00a\x03\x00\x00\x00\xc3\xa9\n",
     );
     for end in 0..body.len() {
-        assert!(decode_infer(&body[..end], json_length, &context(&signature)).is_err());
+        assert!(decode_infer(&body.slice(..end), json_length, &context(&signature)).is_err());
     }
     for length in 0..body.len() + 2 {
         drop(decode_infer(&body, Some(length), &context(&signature)));
     }
     for position in 0..body.len() {
         for byte in [0, 1, b'"', b'-', 0x7f, 0xff] {
-            let mut damaged = body.clone();
+            let mut damaged = body.to_vec();
             damaged[position] = byte;
-            drop(decode_infer(&damaged, json_length, &context(&signature)));
+            drop(decode_infer(
+                &damaged.into(),
+                json_length,
+                &context(&signature),
+            ));
         }
     }
 }
