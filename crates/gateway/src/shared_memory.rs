@@ -31,6 +31,7 @@ struct Region {
 #[derive(Debug)]
 pub(crate) struct SharedMemory {
     is_allowed: bool,
+    regions_max: usize,
     regions: RwLock<BTreeMap<String, Region>>,
 }
 
@@ -39,6 +40,7 @@ impl SharedMemory {
     pub(crate) fn new(is_allowed: bool) -> Self {
         Self {
             is_allowed,
+            regions_max: REGIONS_MAX,
             regions: RwLock::default(),
         }
     }
@@ -73,9 +75,11 @@ impl SharedMemory {
             let message = format!("shared memory region {name} is registered already");
             return Err(RequestError::new(Code::AlreadyExists, message));
         }
-        if regions.len() >= REGIONS_MAX {
-            let message =
-                format!("{REGIONS_MAX} shared memory regions are registered, no more can be");
+        if regions.len() >= self.regions_max {
+            let message = format!(
+                "{} shared memory regions are registered, no more can be",
+                self.regions_max
+            );
             return Err(RequestError::new(Code::ResourceExhausted, message));
         }
         let file = Arc::new(file);
@@ -281,6 +285,29 @@ mod tests {
         assert!(read(slice("r", 0, 6)).is_err());
         assert!(memory.write(&slice("r", 4, 2), b"xy").is_err());
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn no_more_than_a_number_of_regions_are_registered() {
+        let object = Object::new("many", b"0123");
+        let memory = SharedMemory {
+            regions_max: 2,
+            ..SharedMemory::new(true)
+        };
+        let named = |name: &str| RegionEntry {
+            name: name.to_owned(),
+            ..entry(&object.0, 0, 4)
+        };
+        memory.register(named("a")).unwrap();
+        memory.register(named("b")).unwrap();
+        let error = memory.register(named("c")).unwrap_err();
+        assert_eq!(error.code(), Code::ResourceExhausted);
+        assert_eq!(
+            error.to_string(),
+            "2 shared memory regions are registered, no more can be"
+        );
+        memory.unregister(Some("a"));
+        memory.register(named("c")).unwrap();
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Answer {
     }
 }
 
-fn request(path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Full<Bytes>> {
+pub(crate) fn request(path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Full<Bytes>> {
     request_of(path, headers, Full::new(Bytes::from(body)))
 }
 

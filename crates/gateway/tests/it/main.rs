@@ -12,6 +12,7 @@ mod fallback;
 mod fixture;
 mod forward;
 mod forward_grpc;
+mod gone;
 mod grpc;
 mod headers;
 mod lifecycle;
