@@ -30,8 +30,8 @@ enum Manner {
     Garbage,
     /// Never comes back.
     Hangs(Mutex<Receiver<()>>),
-    /// Does the work of a hundred.
-    Slow,
+    /// Is at each request until it is told to go on.
+    Slow(Mutex<Receiver<()>>),
 }
 
 #[derive(Debug)]
@@ -63,16 +63,9 @@ impl Model for Shadow {
                 return Err(RunError::new(RunErrorKind::Internal, "as it was told to"));
             }
             Manner::Garbage => Values::U8(vec![0; 3 * values.len() + 1]),
-            Manner::Hangs(gate) => {
+            Manner::Hangs(gate) | Manner::Slow(gate) => {
                 let _opened = gate.lock().unwrap().recv();
                 Values::F64(sums(0.0))
-            }
-            Manner::Slow => {
-                let mut same = Vec::new();
-                for _ in 0..100 {
-                    same = std::hint::black_box(sums(0.0));
-                }
-                Values::F64(same)
             }
         };
         Ok(vec![Tensor::from_values(values)])
@@ -156,6 +149,11 @@ fn compared((server, is_asked): &(Running, Receiver<()>), n_copies: u64) -> Valu
     for _ in 0..n_copies {
         is_asked.recv().unwrap();
     }
+    report_of(server, n_copies)
+}
+
+/// Waits until so many copies are compared; returns the report.
+fn report_of(server: &Running, n_copies: u64) -> Value {
     loop {
         let text = report(server).body;
         let report: Value = serde_json::from_str(&text).unwrap();
@@ -247,7 +245,6 @@ fn shadows_that_panic_fail_or_give_garbage_change_no_answer() {
         (Manner::Panics, "failed"),
         (Manner::Fails, "failed"),
         (Manner::Garbage, "incomparable"),
-        (Manner::Slow, "agreed"),
     ] {
         let server = start(manner, 100, ShadowKept::Answers);
         for first in 0..N_ASKED {
@@ -256,6 +253,34 @@ fn shadows_that_panic_fail_or_give_garbage_change_no_answer() {
         let found = compared(&server, u64::from(N_ASKED));
         assert_eq!(outcome(&found, name), u64::from(N_ASKED), "{found}");
     }
+}
+
+#[test]
+fn a_shadow_that_is_slow_is_waited_for_by_nobody() {
+    let (go_on, gate): (Sender<()>, _) = channel();
+    let (server, is_asked) = start(Manner::Slow(Mutex::new(gate)), 100, ShadowKept::Answers);
+    let n_lines = || {
+        let metrics = send(server.address, "GET", "/metrics", &[], b"").body;
+        let lines = metrics.lines();
+        lines
+            .filter(|line| line.starts_with("coracle_shadow_requests_total{"))
+            .count()
+    };
+    for first in 0..N_ASKED {
+        // All of these come while the shadow is at the first request.
+        ask(&server, [f64::from(first), 2.0]);
+        if first == 0 {
+            is_asked.recv().unwrap();
+        }
+        assert_eq!((report(&server).status, n_lines()), (200, 7));
+    }
+    let found: Value = serde_json::from_str(&report(&server).body).unwrap();
+    assert_eq!(found["shadows"][0]["comparisons"], serde_json::json!([]));
+    for _ in 0..N_ASKED {
+        go_on.send(()).unwrap();
+    }
+    let found = report_of(&server, u64::from(N_ASKED));
+    assert_eq!(outcome(&found, "agreed"), u64::from(N_ASKED));
 }
 
 #[test]
