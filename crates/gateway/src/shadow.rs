@@ -14,7 +14,7 @@ mod runner;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,8 +25,7 @@ use coracle_serving::{ServedModel, ServiceId, ShadowFigures, ShadowKept, ShadowT
 use coracle_tensor::Tensor;
 use hyper::StatusCode;
 
-use self::comparison::Comparisons;
-use self::report::Report;
+use self::report::{Published, Report};
 use crate::codec::Codec;
 use crate::connection::{Asked, Handler};
 use crate::infer::Request;
@@ -69,7 +68,7 @@ struct Pair {
     shadow: ServiceId,
     queue: SyncSender<Copied>,
     n_lost: AtomicU64,
-    comparisons: Mutex<Comparisons>,
+    published: Arc<Published>,
 }
 
 /// What a service's answer was made of, for comparing.
@@ -301,3 +300,6 @@ impl Handler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
