@@ -190,10 +190,7 @@ fn compression_of(headers: &HeaderMap) -> Result<Compression, Failure> {
 }
 
 pub(crate) fn failure(code: Code, message: &str) -> Failure {
-    Failure {
-        code,
-        message: message.to_owned(),
-    }
+    Failure::new(code, message)
 }
 
 impl Handler {

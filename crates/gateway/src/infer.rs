@@ -75,6 +75,52 @@ impl Request {
 pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) message: String,
+    pub(crate) blame: Blame,
+}
+
+/// What a failure says of the model, besides its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// What the code says.
+    AsCoded,
+    /// Nothing: too many ask, and it was not its turn.
+    Crowd,
+    /// The time was over that it was allowed.
+    Late {
+        /// How long that was.
+        allowed: Duration,
+        /// Whether its run had begun.
+        has_begun: bool,
+    },
+}
+
+impl Failure {
+    /// Returns a failure that says of the model what its code says.
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            blame: Blame::AsCoded,
+        }
+    }
+
+    /// Returns it as that of a call that was allowed so much time, if it was late.
+    pub(crate) fn within(self, allowed: Duration) -> Self {
+        let blame = match self.blame {
+            Blame::Late { has_begun, .. } => Blame::Late { allowed, has_begun },
+            blame => blame,
+        };
+        Self { blame, ..self }
+    }
+
+    /// Returns it as that of a call whose run had begun, if it was late and `has_begun` says so.
+    pub(crate) fn begun(self, has_begun: bool) -> Self {
+        let blame = match self.blame {
+            Blame::Late { allowed, .. } => Blame::Late { allowed, has_begun },
+            blame => blame,
+        };
+        Self { blame, ..self }
+    }
 }
 
 /// When a request came, and how long it may take.
@@ -119,27 +165,29 @@ pub(crate) struct Times {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        Self {
-            code: error.code(),
-            message: error.to_string(),
-        }
+        Self::new(error.code(), error.to_string())
     }
 }
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
-        Self {
-            code: error.code(),
-            message: error.to_string(),
-        }
+        Self::new(error.code(), error.to_string())
     }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
+        let blame = match refusal {
+            Refusal::QueueFull | Refusal::PoolFull => Blame::Crowd,
+            Refusal::Deadline => Blame::Late {
+                allowed: Duration::ZERO,
+                has_begun: false,
+            },
+            Refusal::SetAside(_) | Refusal::Failed(_) | Refusal::Forwarded => Blame::AsCoded,
+        };
         Self {
-            code: refusal.code(),
-            message: refusal.message(),
+            blame,
+            ..Self::new(refusal.code(), refusal.message())
         }
     }
 }
@@ -240,7 +288,8 @@ impl Calls {
     ) -> Result<Encoded, Failure> {
         let priority = request.priority.unwrap_or_default();
         let entered = model.enter_as(priority, arrival.time).await;
-        let lease = entered.inspect_err(|refusal| model.statistics().reject(refusal.into()))?;
+        let entered = entered.inspect_err(|refusal| model.statistics().reject(refusal.into()));
+        let lease = entered.map_err(|refusal| Failure::from(refusal).within(arrival.time))?;
         self.run(model, lease, request, arrival).await
     }
 
@@ -436,11 +485,15 @@ impl Calls {
     }
 }
 
-/// Returns the failure of a call that took longer than it may.
+/// Returns the failure of a call that took longer than it may, and had not begun to run.
 pub(crate) fn too_late(timeout: Duration) -> Failure {
+    let message = format!("no answer within {}", humantime::format_duration(timeout));
     Failure {
-        code: Code::DeadlineExceeded,
-        message: format!("no answer within {}", humantime::format_duration(timeout)),
+        blame: Blame::Late {
+            allowed: timeout,
+            has_begun: false,
+        },
+        ..Failure::new(Code::DeadlineExceeded, message)
     }
 }
 

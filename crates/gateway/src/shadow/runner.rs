@@ -128,10 +128,7 @@ impl Runner {
     fn answer(&self, model: &ServedModel, begun: &Begun) -> Result<Box<Answered>, Failure> {
         // One that was set aside is not waited for: its copies would be lost meanwhile.
         if let Some(message) = model.trouble() {
-            return Err(Failure {
-                code: Code::Unavailable,
-                message,
-            });
+            return Err(Failure::new(Code::Unavailable, message));
         }
         let lease = self.runtime.block_on(model.enter(ENTER_MAX))?;
         let started = self.clock.monotonic();
@@ -147,9 +144,9 @@ impl Runner {
         let call = begun.codec.decode(&begun.body, &ctx)?;
         let outputs = model.run(&lease, &call.inputs, &call.outputs)?;
         let elapsed = self.clock.monotonic().saturating_sub(started);
-        Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| Failure {
-            code: Code::ResourceExhausted,
-            message: "the shadow's answer is too large to be compared".to_owned(),
+        Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| {
+            let message = "the shadow's answer is too large to be compared";
+            Failure::new(Code::ResourceExhausted, message)
         })
     }
 }

@@ -8,7 +8,7 @@ use coracle_gateway::Limits;
 use coracle_protocol::grpc::inference::{ModelInferResponse, ParameterChoice};
 use coracle_serving::{FallbackSettings, ModelTable, Route, ServiceId};
 
-use crate::client::{Answer, send};
+use crate::client::{Answer, connect, read_answer, send, write_request};
 use crate::fixture::{Running, config, start_with};
 use crate::grpc;
 use crate::routes::JSON;
@@ -139,12 +139,81 @@ fn what_takes_too_long_is_stood_in_for() {
         ..settings("4.0")
     });
     // Until it is known to be costly a call runs on the event loop, where nothing can end it.
-    let rows = (0..70).map(|_| "[1, 2]").collect::<Vec<_>>().join(", ");
-    let body = format!("{{\"instances\": [{rows}, [999, 1]]}}");
-    let answer = ask(&server, PREDICT, body.as_bytes());
+    let answer = ask(&server, PREDICT, costly().as_bytes());
     assert_eq!(answer.header("x-coracle-fallback"), Some("constant"));
     assert!(answer.body.starts_with("{\"predictions\":[4.0,4.0"));
     server.gate.send(()).unwrap();
+}
+
+/// A request that the model sits on until its gate is opened, on the compute pool.
+fn costly() -> String {
+    let rows = (0..70).map(|_| "[1, 2]").collect::<Vec<_>>().join(", ");
+    format!("{{\"instances\": [{rows}, [999, 1]]}}")
+}
+
+#[test]
+fn a_caller_that_would_not_wait_opens_no_breaker() {
+    let breaker = FallbackSettings {
+        breaker_failures: Some(1),
+        ..FallbackSettings::default()
+    };
+    let server = start(breaker);
+    let headers = [JSON, ("x-request-timeout", "50ms")];
+    let body = costly();
+    let answer = send(server.address, "POST", PREDICT, &headers, body.as_bytes());
+    assert_eq!(answer.status, 504);
+    assert_eq!(ask(&server, PREDICT, GOOD).status, 200);
+    server.gate.send(()).unwrap();
+}
+
+#[test]
+fn a_model_that_takes_longer_than_it_may_opens_its_breaker() {
+    let server = start(FallbackSettings {
+        timeout: Some(Duration::from_millis(50)),
+        breaker_failures: Some(1),
+        ..settings("4.0")
+    });
+    let stood_in = |body: &[u8]| {
+        let answer = ask(&server, PREDICT, body);
+        answer.header("x-coracle-fallback") == Some("constant")
+    };
+    assert!(stood_in(costly().as_bytes()) && stood_in(GOOD));
+    server.gate.send(()).unwrap();
+}
+
+#[test]
+fn a_full_queue_is_no_failure_of_the_model_and_nothing_to_try_again() {
+    let settings = FallbackSettings {
+        retries: 3,
+        breaker_failures: Some(1),
+        ..FallbackSettings::default()
+    };
+    let server = start_with(config(Limits::default()), |sum| {
+        sum.set_concurrency(Some(1));
+        sum.set_fallback(Some(&settings));
+        ModelTable::try_new([sum]).unwrap()
+    });
+    let body = costly();
+    let ask_on = |body: &[u8]| {
+        let mut stream = connect(server.address);
+        write_request(&mut stream, "POST", PREDICT, &[JSON], body);
+        stream
+    };
+    let mut running = ask_on(body.as_bytes());
+    server.entered.recv().unwrap();
+    let mut waiting: Vec<_> = (0..10).map(|_| ask_on(GOOD)).collect();
+    while metric(&server, "coracle_requests_waiting") < 10 {
+        std::thread::yield_now();
+    }
+    let answer = ask(&server, PREDICT, GOOD);
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("pending request queue full"));
+    assert_eq!(metric(&server, "coracle_retries_total"), 0);
+    server.gate.send(()).unwrap();
+    for stream in waiting.iter_mut().chain([&mut running]) {
+        assert_eq!(read_answer(stream, false).unwrap().status, 200);
+    }
+    assert_eq!(ask(&server, PREDICT, GOOD).status, 200);
 }
 
 #[test]
