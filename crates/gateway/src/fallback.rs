@@ -16,7 +16,7 @@ use coracle_policy::resilience::{
 };
 use coracle_serving::{Fallback, FallbackSettings, ServedModel};
 
-use self::stand_in::Values;
+use self::stand_in::{Values, Wanted};
 use crate::codec::Encoded;
 use crate::infer::{Arrival, Blame, Calls, Failure, Request};
 
@@ -28,6 +28,8 @@ struct Deciding {
     signature: OnceLock<Signature>,
     /// How many calls the model has answered.
     n_answered: AtomicU64,
+    /// What costly default predictions wait for a thread as: they have turns of their own, however many calls to the model wait.
+    lane: Arc<ServedModel>,
 }
 
 struct Turns {
@@ -51,6 +53,7 @@ impl Deciding {
             values: settings.value.as_deref().and_then(Values::read),
             signature: OnceLock::new(),
             n_answered: AtomicU64::new(0),
+            lane: Arc::new(ServedModel::unloaded("fallback".to_owned(), 1)),
         }
     }
 
@@ -174,6 +177,7 @@ impl Calls {
         let of_service = model.timeout().unwrap_or(self.request_timeout);
         let own_time = fallback.settings().timeout.unwrap_or(of_service);
         let own_time = own_time.min(of_service);
+        let of_caller = arrival;
         let arrival = Arrival {
             time: arrival.time.min(own_time),
             ..arrival
@@ -184,8 +188,13 @@ impl Calls {
             .await;
         match result {
             Err(failure) if is_ours(failure.code) => {
-                let stand_in = self.stand_in(model, &deciding, &request, failure.code);
-                let answer = stand_in.ok_or(failure)?;
+                let wanted = Wanted {
+                    model: Arc::clone(model),
+                    deciding,
+                    request,
+                    code: failure.code,
+                };
+                let answer = self.stand_in(wanted, of_caller).await.ok_or(failure)?;
                 fallback.count_fallback();
                 Ok(answer)
             }
