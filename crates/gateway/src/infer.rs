@@ -123,11 +123,12 @@ impl Failure {
     }
 }
 
-/// When a request came, and how long it may take.
+/// When a request came, how long it may take, and whether its answer goes to a shadow, too.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: Duration,
     pub(crate) time: Duration,
+    pub(crate) is_copied: bool,
 }
 
 impl Arrival {
@@ -161,6 +162,7 @@ pub(crate) struct Times {
     ran: Ran,
     /// The thread that counts them.
     writer: Writer,
+    is_copied: bool,
 }
 
 impl From<RunError> for Failure {
@@ -226,7 +228,11 @@ impl Calls {
         let slot = request.slot.take();
         let time = model.timeout().unwrap_or(self.request_timeout);
         let time = request.timeout.map_or(time, |timeout| timeout.min(time));
-        let arrival = Arrival { at: arrived, time };
+        let arrival = Arrival {
+            at: arrived,
+            time,
+            is_copied: begun.is_some(),
+        };
         let mut result = match model.has_fallback() {
             false => self.enter_and_run(model, request, arrival).await,
             true => Box::pin(self.run_with_fallback(model, request, arrival)).await,
@@ -412,6 +418,7 @@ impl Calls {
             ran: *ran,
             // A batch may run on the event loop of any of its calls.
             writer: Writer::Other,
+            is_copied: arrival.is_copied,
         }
     }
 
@@ -431,6 +438,7 @@ impl Calls {
             decode,
             ran,
             writer,
+            is_copied,
         } = times;
         let statistics = model.statistics();
         if !ran.joined {
@@ -450,7 +458,7 @@ impl Calls {
         let mut encoded = codec.encode(&ctx, call, outputs)?;
         let ended = self.clock.monotonic();
         let encode = ended.saturating_sub(started);
-        if model.is_shadowed() {
+        if is_copied {
             let elapsed = decode + ran.elapsed;
             encoded.answered = Answered::of(ctx.signature, call, outputs, elapsed);
         }

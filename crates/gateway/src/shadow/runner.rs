@@ -17,7 +17,7 @@ use super::report::Published;
 use super::{Answered, Begun, Copied, Inner, Pair, QUEUE_COPIES, identity};
 use crate::infer::Failure;
 
-/// How long the shadow may take to be loaded, or to have a place.
+/// How long the shadow may take to be loaded.
 const ENTER_MAX: Duration = Duration::from_secs(10);
 /// How often what has come of it is published while copies come.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
@@ -37,6 +37,7 @@ pub(super) fn start(inner: &Arc<Inner>, of: ServiceId, shadow: ServiceId) -> Opt
         shadow: shadow.clone(),
         queue,
         n_lost: AtomicU64::new(0),
+        used_at: AtomicU64::new(inner.clock.monotonic().as_secs()),
         published: Arc::clone(&published),
     });
     let runner = Runner {
@@ -126,11 +127,8 @@ impl Runner {
     }
 
     fn answer(&self, model: &ServedModel, begun: &Begun) -> Result<Box<Answered>, Failure> {
-        // One that was set aside is not waited for: its copies would be lost meanwhile.
-        if let Some(message) = model.trouble() {
-            return Err(Failure::new(Code::Unavailable, message));
-        }
-        let lease = self.runtime.block_on(model.enter(ENTER_MAX))?;
+        // The shadow may have users of its own, who are not to notice: neither in who runs or waits, nor in whether the model is well.
+        let lease = self.runtime.block_on(model.enter_aside(ENTER_MAX))?;
         let started = self.clock.monotonic();
         let signature = lease.model().signature();
         let ctx = DecodeContext {
@@ -142,7 +140,7 @@ impl Runner {
             regions: &NoRegions,
         };
         let call = begun.codec.decode(&begun.body, &ctx)?;
-        let outputs = model.run(&lease, &call.inputs, &call.outputs)?;
+        let outputs = lease.run(&call.inputs, &call.outputs)?;
         let elapsed = self.clock.monotonic().saturating_sub(started);
         Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| {
             let message = "the shadow's answer is too large to be compared";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use coracle_gateway::Limits;
 use coracle_model::{Description, Model, RunError, RunErrorKind, Signature, TensorSpec};
@@ -32,6 +33,8 @@ enum Manner {
     Hangs(Mutex<Receiver<()>>),
     /// Is at each request until it is told to go on.
     Slow(Mutex<Receiver<()>>),
+    /// The same, at requests that begin with 7.
+    SlowAtSevens(Mutex<Receiver<()>>),
 }
 
 #[derive(Debug)]
@@ -63,7 +66,8 @@ impl Model for Shadow {
                 return Err(RunError::new(RunErrorKind::Internal, "as it was told to"));
             }
             Manner::Garbage => Values::U8(vec![0; 3 * values.len() + 1]),
-            Manner::Hangs(gate) | Manner::Slow(gate) => {
+            Manner::SlowAtSevens(_) if values[0] != 7.0 => Values::F64(sums(0.0)),
+            Manner::Hangs(gate) | Manner::Slow(gate) | Manner::SlowAtSevens(gate) => {
                 let _opened = gate.lock().unwrap().recv();
                 Values::F64(sums(0.0))
             }
@@ -123,7 +127,9 @@ fn start(manner: Manner, percent: u8, kept: ShadowKept) -> (Running, Receiver<()
         };
         sum.set_shadow(Some(Arc::new(ShadowTap::new(id("sum"), settings))));
         let mut routes = BTreeMap::new();
-        for (name, model) in [("sum", sum), ("next", shadow(manner, asked))] {
+        let next = shadow(manner, asked);
+        next.set_concurrency(Some(1));
+        for (name, model) in [("sum", sum), ("next", next)] {
             routes.insert(id(name), Arc::new(Route::single(Arc::new(model))));
         }
         ModelTable::from_routes(routes)
@@ -147,7 +153,7 @@ fn report(server: &Running) -> Answer {
 /// Waits until so many more copies have come to the shadow, and are compared; returns the report.
 fn compared((server, is_asked): &(Running, Receiver<()>), n_copies: u64) -> Value {
     for _ in 0..n_copies {
-        is_asked.recv().unwrap();
+        is_asked.recv_timeout(Duration::from_secs(20)).unwrap();
     }
     report_of(server, n_copies)
 }
@@ -236,8 +242,8 @@ fn a_share_of_the_requests_is_copied() {
     assert_eq!((outcome(&found, "agreed"), &found["lost"]), (20, &0.into()));
 }
 
-/// Fewer than it takes for a model that panics to be set aside, from when on nobody asks it.
-const N_ASKED: u32 = 2;
+/// The requests that are copied to a shadow that does wrong.
+const N_ASKED: u32 = 10;
 
 #[test]
 fn shadows_that_panic_fail_or_give_garbage_change_no_answer() {
@@ -318,4 +324,44 @@ fn a_shadow_that_hangs_holds_up_nobody_and_loses_its_copies() {
     );
     drop(open);
     compared(&server, 1_100 - lost);
+}
+
+/// Asks the shadow as one of its own users does.
+fn ask_shadow(server: &Running) -> u16 {
+    let path = "/serving/ml/next/v1/models/next:predict";
+    let headers = [JSON, ("x-request-timeout", "5s")];
+    let body = br#"{"instances": [[1, 2]]}"#;
+    send(server.address, "POST", path, &headers, body).status
+}
+
+#[test]
+fn users_of_the_shadow_do_not_wait_for_a_copy() {
+    let (go_on, gate): (Sender<()>, _) = channel();
+    let manner = Manner::SlowAtSevens(Mutex::new(gate));
+    let (server, is_asked) = start(manner, 100, ShadowKept::Nothing);
+    ask(&server, [7.0, 1.0]);
+    is_asked.recv().unwrap();
+    // The shadow is at the copy; of its users' requests one may run at a time.
+    assert_eq!(ask_shadow(&server), 200);
+    go_on.send(()).unwrap();
+}
+
+#[test]
+fn a_shadow_is_not_set_aside_for_what_its_users_did_not_ask() {
+    let server = start(Manner::Panics, 100, ShadowKept::Nothing);
+    for first in 0..10 {
+        ask(&server.0, [f64::from(first), 1.0]);
+    }
+    assert_eq!(outcome(&compared(&server, 10), "failed"), 10);
+    let metrics = send(server.0.address, "GET", "/metrics", &[], b"").body;
+    let of_next = |line: &&str| line.contains("\"next\"") && line.contains("model=");
+    let counted = metrics.lines().filter(of_next);
+    let is_counted = |line: &&str| {
+        let value = line.rsplit(' ').next().unwrap();
+        line.contains("_total{") && value.parse::<f64>().unwrap() > 0.0
+    };
+    let counted = counted.filter(is_counted);
+    assert_eq!(counted.collect::<Vec<_>>(), Vec::<&str>::new());
+    // It panics for its users, too, but was not set aside before.
+    assert_eq!(ask_shadow(&server.0), 500);
 }
