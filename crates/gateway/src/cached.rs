@@ -50,7 +50,7 @@ impl Calls {
         let elapsed = self.clock.monotonic().saturating_sub(started);
         let statistics = model.statistics();
         statistics.compute(Writer::Other, decoded.decode + elapsed);
-        let answered = match model.is_shadowed() {
+        let answered = match decoded.arrival.is_copied {
             true => Answered::of(ctx.signature, call, &outputs, decoded.decode + elapsed),
             false => None,
         };

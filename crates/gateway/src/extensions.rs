@@ -76,10 +76,10 @@ impl Handler {
         }
         // A page of another site can make a browser send such a request; no program sends this header.
         if asked.headers.contains_key(ORIGIN) && self.shared.cors.allowed(asked.headers).is_none() {
-            return Err(Failure {
-                code: Code::FailedPrecondition,
-                message: "web pages may not change what the server does".to_owned(),
-            });
+            return Err(Failure::new(
+                Code::FailedPrecondition,
+                "web pages may not change what the server does",
+            ));
         }
         match extension {
             Extension::Load(name) => {

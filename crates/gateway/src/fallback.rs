@@ -5,6 +5,7 @@
 
 mod stand_in;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use coracle_policy::resilience::{
 };
 use coracle_serving::{Fallback, FallbackSettings, ServedModel};
 
-use self::stand_in::Values;
+use self::stand_in::{Values, Wanted};
 use crate::codec::Encoded;
-use crate::infer::{Arrival, Calls, Failure, Request};
+use crate::infer::{Arrival, Blame, Calls, Failure, Request};
 
 /// What decides about the calls to one model.
 struct Deciding {
@@ -25,6 +26,10 @@ struct Deciding {
     values: Option<Values>,
     /// The model's, from when it was there: it may be gone when it is needed.
     signature: OnceLock<Signature>,
+    /// How many calls the model has answered.
+    n_answered: AtomicU64,
+    /// What costly default predictions wait for a thread as: they have turns of their own, however many calls to the model wait.
+    lane: Arc<ServedModel>,
 }
 
 struct Turns {
@@ -47,6 +52,8 @@ impl Deciding {
             }),
             values: settings.value.as_deref().and_then(Values::read),
             signature: OnceLock::new(),
+            n_answered: AtomicU64::new(0),
+            lane: Arc::new(ServedModel::unloaded("fallback".to_owned(), 1)),
         }
     }
 
@@ -97,11 +104,18 @@ impl Drop for Try<'_> {
     }
 }
 
-/// Returns what the end of a call says of the model.
-fn end_of(result: &Result<Encoded, Failure>) -> End {
-    match result {
-        Ok(_) => End::Answered,
-        Err(failure) => match failure.code {
+/// Returns what the failure of a call says of the model, which may take `own_time`; `has_answered` tells whether it answered others meanwhile.
+fn end_of(failure: &Failure, own_time: Duration, has_answered: bool) -> End {
+    match failure.blame {
+        Blame::Crowd => End::GivenUp,
+        // The caller would not wait for as long as the model may take.
+        Blame::Late { allowed, .. } if allowed < own_time => End::GivenUp,
+        // It waited for others, whom the model answered.
+        Blame::Late {
+            has_begun: false, ..
+        } if has_answered => End::GivenUp,
+        Blame::Late { .. } => End::Failed,
+        Blame::AsCoded => match failure.code {
             Code::Internal | Code::Unavailable | Code::DeadlineExceeded => End::Failed,
             // Too many ask: that it fails is not known.
             Code::ResourceExhausted => End::GivenUp,
@@ -110,12 +124,28 @@ fn end_of(result: &Result<Encoded, Failure>) -> End {
     }
 }
 
+/// Tells whether a call that failed so may go well at once when it is tried again.
+fn may_help(failure: &Failure) -> bool {
+    matches!(failure.code, Code::Internal | Code::Unavailable) && failure.blame == Blame::AsCoded
+}
+
 /// Tells whether a failure is none of the caller's.
 fn is_ours(code: Code) -> bool {
     matches!(
         code,
         Code::Internal | Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted
     )
+}
+
+/// Returns what is told to whom an open breaker turns away.
+fn rests(model: &ServedModel, retry_after: Duration) -> Failure {
+    let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+    let message = format!(
+        "model '{}' failed again and again, and is asked again in {}",
+        model.name(),
+        humantime::format_duration(Duration::from_millis(millis))
+    );
+    Failure::new(Code::Unavailable, message)
 }
 
 impl Calls {
@@ -144,18 +174,27 @@ impl Calls {
             let signature = loaded.model().signature();
             let _kept = deciding.signature.get_or_init(|| signature.clone());
         }
-        let own_time = fallback.settings().timeout.unwrap_or(arrival.time);
+        let of_service = model.timeout().unwrap_or(self.request_timeout);
+        let own_time = fallback.settings().timeout.unwrap_or(of_service);
+        let own_time = own_time.min(of_service);
+        let of_caller = arrival;
         let arrival = Arrival {
             time: arrival.time.min(own_time),
             ..arrival
         };
+        let terms = (arrival, own_time);
         let result = self
-            .tried(model, (&fallback, &deciding), &request, arrival)
+            .tried(model, (&fallback, &deciding), &request, terms)
             .await;
         match result {
             Err(failure) if is_ours(failure.code) => {
-                let stand_in = self.stand_in(model, &deciding, &request, failure.code);
-                let answer = stand_in.ok_or(failure)?;
+                let wanted = Wanted {
+                    model: Arc::clone(model),
+                    deciding,
+                    request,
+                    code: failure.code,
+                };
+                let answer = self.stand_in(wanted, of_caller).await.ok_or(failure)?;
                 fallback.count_fallback();
                 Ok(answer)
             }
@@ -163,35 +202,36 @@ impl Calls {
         }
     }
 
-    /// Asks the model, and again if that may help.
+    /// Asks the model, which may take `own_time`, and again if that may help.
     async fn tried(
         &self,
         model: &Arc<ServedModel>,
         (fallback, deciding): (&Fallback, &Deciding),
         request: &Request,
-        arrival: Arrival,
+        (arrival, own_time): (Arrival, Duration),
     ) -> Result<Encoded, Failure> {
         deciding.turns().budget.deposit(self.clock.monotonic());
         let mut n_left = fallback.settings().retries;
         loop {
-            let mut asked = deciding.admit(self).map_err(|retry_after| Failure {
-                code: Code::Unavailable,
-                message: format!(
-                    "model '{}' failed again and again, and is asked again in {}",
-                    model.name(),
-                    humantime::format_duration(Duration::from_millis(
-                        u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX)
-                    ))
-                ),
-            })?;
+            let mut asked = deciding
+                .admit(self)
+                .map_err(|retry_after| rests(model, retry_after))?;
+            let n_answered = deciding.n_answered.load(Ordering::Relaxed);
             let result = self.enter_and_run(model, request.clone(), arrival).await;
-            asked.end = end_of(&result);
+            asked.end = match &result {
+                Ok(_) => End::Answered,
+                Err(failure) => {
+                    let has_answered = deciding.n_answered.load(Ordering::Relaxed) != n_answered;
+                    end_of(failure, own_time, has_answered)
+                }
+            };
+            if asked.end == End::Answered {
+                deciding.n_answered.fetch_add(1, Ordering::Relaxed);
+            }
             drop(asked);
-            let may_help = result
-                .as_ref()
-                .is_err_and(|failure| matches!(failure.code, Code::Internal | Code::Unavailable));
             let now = self.clock.monotonic();
-            if !may_help || n_left == 0 || arrival.time_left(now).is_zero() {
+            let is_hopeless = !result.as_ref().is_err_and(may_help);
+            if is_hopeless || n_left == 0 || arrival.time_left(now).is_zero() {
                 return result;
             }
             if !deciding.turns().budget.withdraw(now) {
@@ -200,5 +240,53 @@ impl Calls {
             n_left -= 1;
             fallback.count_retry();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_serving::Refusal;
+
+    use super::*;
+    use crate::infer::too_late;
+
+    const OWN: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn only_what_the_model_did_counts_against_it() {
+        let late = |allowed, has_begun| too_late(allowed).begun(has_begun);
+        let waited = |allowed| Failure::from(Refusal::Deadline).within(allowed);
+        let coded = |code| Failure::new(code, "as it was told to");
+        let shorter = OWN / 2;
+        for (failure, others_answered, expected) in [
+            (coded(Code::Internal), true, End::Failed),
+            (coded(Code::Unavailable), true, End::Failed),
+            (coded(Code::InvalidArgument), true, End::Answered),
+            (Refusal::QueueFull.into(), false, End::GivenUp),
+            (Refusal::PoolFull.into(), false, End::GivenUp),
+            (Refusal::SetAside(String::new()).into(), false, End::Failed),
+            // It ran for as long as it may.
+            (late(OWN, true), true, End::Failed),
+            // Its caller would not wait for so long.
+            (late(shorter, true), false, End::GivenUp),
+            (waited(shorter), false, End::GivenUp),
+            // It waited behind others: those were answered, or nobody was.
+            (late(OWN, false), true, End::GivenUp),
+            (waited(OWN), true, End::GivenUp),
+            (late(OWN, false), false, End::Failed),
+            (waited(OWN), false, End::Failed),
+        ] {
+            let end = end_of(&failure, OWN, others_answered);
+            assert_eq!(end, expected, "{failure:?} {others_answered}");
+        }
+    }
+
+    #[test]
+    fn who_is_turned_away_by_a_crowd_does_not_add_to_it() {
+        let refused = |refusal: Refusal| may_help(&refusal.into());
+        assert!(!refused(Refusal::QueueFull) && !refused(Refusal::PoolFull));
+        assert!(refused(Refusal::Failed("as it was told to".to_owned())));
+        assert!(may_help(&Failure::new(Code::Internal, "once")));
+        assert!(!may_help(&too_late(OWN)));
     }
 }

@@ -31,7 +31,7 @@ use crate::gather::{BodyFault, gather};
 use crate::infer::Failure;
 use crate::patience::Patience;
 use crate::payload;
-use crate::respond::{CACHE, CACHE_HIT, REQUEST_ID};
+use crate::respond::{CACHE, CACHE_HIT, FALLBACK, FALLBACK_CONSTANT, REQUEST_ID};
 use crate::terms::Terms;
 use crate::trace::Trace;
 use target::Target;
@@ -87,6 +87,8 @@ pub(crate) struct Noted {
     pub(crate) code: Option<Code>,
     /// Whether the answer was kept from an earlier request.
     pub(crate) from_cache: bool,
+    /// Whether the answer is not the model's.
+    pub(crate) is_fallback: bool,
 }
 
 impl Noted {
@@ -150,7 +152,9 @@ impl Caller {
 
     /// Notes where an answer is from, and returns its body.
     fn note_answer(&self, answer: Encoded) -> Vec<u8> {
-        self.seen.borrow_mut().from_cache = answer.from_cache;
+        let mut seen = self.seen.borrow_mut();
+        seen.from_cache = answer.from_cache;
+        seen.is_fallback = answer.fallback.is_some();
         answer.body
     }
 
@@ -191,10 +195,7 @@ fn compression_of(headers: &HeaderMap) -> Result<Compression, Failure> {
 }
 
 pub(crate) fn failure(code: Code, message: &str) -> Failure {
-    Failure {
-        code,
-        message: message.to_owned(),
-    }
+    Failure::new(code, message)
 }
 
 impl Handler {
@@ -234,6 +235,9 @@ impl Handler {
                 let mut response = whole(message, caller.compression, request_id);
                 if noted.from_cache {
                     response.headers_mut().insert(CACHE, CACHE_HIT);
+                }
+                if noted.is_fallback {
+                    response.headers_mut().insert(FALLBACK, FALLBACK_CONSTANT);
                 }
                 response
             }

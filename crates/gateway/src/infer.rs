@@ -75,13 +75,60 @@ impl Request {
 pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) message: String,
+    pub(crate) blame: Blame,
 }
 
-/// When a request came, and how long it may take.
+/// What a failure says of the model, besides its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// What the code says.
+    AsCoded,
+    /// Nothing: too many ask, and it was not its turn.
+    Crowd,
+    /// The time was over that it was allowed.
+    Late {
+        /// How long that was.
+        allowed: Duration,
+        /// Whether its run had begun.
+        has_begun: bool,
+    },
+}
+
+impl Failure {
+    /// Returns a failure that says of the model what its code says.
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            blame: Blame::AsCoded,
+        }
+    }
+
+    /// Returns it as that of a call that was allowed so much time, if it was late.
+    pub(crate) fn within(self, allowed: Duration) -> Self {
+        let blame = match self.blame {
+            Blame::Late { has_begun, .. } => Blame::Late { allowed, has_begun },
+            blame => blame,
+        };
+        Self { blame, ..self }
+    }
+
+    /// Returns it as that of a call whose run had begun, if it was late and `has_begun` says so.
+    pub(crate) fn begun(self, has_begun: bool) -> Self {
+        let blame = match self.blame {
+            Blame::Late { allowed, .. } => Blame::Late { allowed, has_begun },
+            blame => blame,
+        };
+        Self { blame, ..self }
+    }
+}
+
+/// When a request came, how long it may take, and whether its answer goes to a shadow, too.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: Duration,
     pub(crate) time: Duration,
+    pub(crate) is_copied: bool,
 }
 
 impl Arrival {
@@ -115,31 +162,34 @@ pub(crate) struct Times {
     ran: Ran,
     /// The thread that counts them.
     writer: Writer,
+    is_copied: bool,
 }
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        Self {
-            code: error.code(),
-            message: error.to_string(),
-        }
+        Self::new(error.code(), error.to_string())
     }
 }
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
-        Self {
-            code: error.code(),
-            message: error.to_string(),
-        }
+        Self::new(error.code(), error.to_string())
     }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
+        let blame = match refusal {
+            Refusal::QueueFull | Refusal::PoolFull => Blame::Crowd,
+            Refusal::Deadline => Blame::Late {
+                allowed: Duration::ZERO,
+                has_begun: false,
+            },
+            Refusal::SetAside(_) | Refusal::Failed(_) | Refusal::Forwarded => Blame::AsCoded,
+        };
         Self {
-            code: refusal.code(),
-            message: refusal.message(),
+            blame,
+            ..Self::new(refusal.code(), refusal.message())
         }
     }
 }
@@ -178,7 +228,11 @@ impl Calls {
         let slot = request.slot.take();
         let time = model.timeout().unwrap_or(self.request_timeout);
         let time = request.timeout.map_or(time, |timeout| timeout.min(time));
-        let arrival = Arrival { at: arrived, time };
+        let arrival = Arrival {
+            at: arrived,
+            time,
+            is_copied: begun.is_some(),
+        };
         let mut result = match model.has_fallback() {
             false => self.enter_and_run(model, request, arrival).await,
             true => Box::pin(self.run_with_fallback(model, request, arrival)).await,
@@ -240,7 +294,8 @@ impl Calls {
     ) -> Result<Encoded, Failure> {
         let priority = request.priority.unwrap_or_default();
         let entered = model.enter_as(priority, arrival.time).await;
-        let lease = entered.inspect_err(|refusal| model.statistics().reject(refusal.into()))?;
+        let entered = entered.inspect_err(|refusal| model.statistics().reject(refusal.into()));
+        let lease = entered.map_err(|refusal| Failure::from(refusal).within(arrival.time))?;
         self.run(model, lease, request, arrival).await
     }
 
@@ -363,6 +418,7 @@ impl Calls {
             ran: *ran,
             // A batch may run on the event loop of any of its calls.
             writer: Writer::Other,
+            is_copied: arrival.is_copied,
         }
     }
 
@@ -382,6 +438,7 @@ impl Calls {
             decode,
             ran,
             writer,
+            is_copied,
         } = times;
         let statistics = model.statistics();
         if !ran.joined {
@@ -401,7 +458,7 @@ impl Calls {
         let mut encoded = codec.encode(&ctx, call, outputs)?;
         let ended = self.clock.monotonic();
         let encode = ended.saturating_sub(started);
-        if model.is_shadowed() {
+        if is_copied {
             let elapsed = decode + ran.elapsed;
             encoded.answered = Answered::of(ctx.signature, call, outputs, elapsed);
         }
@@ -436,11 +493,15 @@ impl Calls {
     }
 }
 
-/// Returns the failure of a call that took longer than it may.
+/// Returns the failure of a call that took longer than it may, and had not begun to run.
 pub(crate) fn too_late(timeout: Duration) -> Failure {
+    let message = format!("no answer within {}", humantime::format_duration(timeout));
     Failure {
-        code: Code::DeadlineExceeded,
-        message: format!("no answer within {}", humantime::format_duration(timeout)),
+        blame: Blame::Late {
+            allowed: timeout,
+            has_begun: false,
+        },
+        ..Failure::new(Code::DeadlineExceeded, message)
     }
 }
 

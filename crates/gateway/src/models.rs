@@ -133,20 +133,20 @@ impl Handler {
         change: impl FnOnce(&dyn ModelControl) -> Result<(), ControlError> + Send + 'static,
     ) -> Result<(), Failure> {
         let Some(control) = self.shared.control.clone() else {
-            return Err(Failure {
-                code: Code::FailedPrecondition,
-                message: "models are not loaded and unloaded on request here; `coracle serve --model-control explicit` allows it".to_owned(),
-            });
+            return Err(Failure::new(
+                Code::FailedPrecondition,
+                "models are not loaded and unloaded on request here; `coracle serve --model-control explicit` allows it",
+            ));
         };
         // Loading reads files and warms the model up, which no event loop waits for.
         let changed = tokio::task::spawn_blocking(move || change(control.as_ref())).await;
         match changed {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(ControlError { code, message })) => Err(Failure { code, message }),
-            Err(_panicked) => Err(Failure {
-                code: Code::Internal,
-                message: "the model could not be loaded; this is a defect of the server".to_owned(),
-            }),
+            Ok(Err(ControlError { code, message })) => Err(Failure::new(code, message)),
+            Err(_panicked) => Err(Failure::new(
+                Code::Internal,
+                "the model could not be loaded; this is a defect of the server",
+            )),
         }
     }
 }

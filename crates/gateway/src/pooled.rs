@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_base::Code;
@@ -21,6 +22,9 @@ use crate::infer::{Arrival, Calls, Decoded, Failure, Request, too_late};
 
 type Reply = Result<Encoded, Failure>;
 
+/// Whether a call's run has begun, where it matters: it does to a model's breaker.
+type Begun = Option<Arc<AtomicBool>>;
+
 /// A call whose answer is made elsewhere.
 struct Pending {
     calls: Calls,
@@ -34,11 +38,18 @@ struct Pending {
     /// Where the answer is to be kept, if it is.
     missing: Option<Box<Missing>>,
     reply: oneshot::Sender<Reply>,
+    begun: Begun,
 }
 
 impl Answer for Pending {
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
+    }
+
+    fn begin(&self) {
+        if let Some(begun) = &self.begun {
+            begun.store(true, Ordering::Relaxed);
+        }
     }
 
     fn answer(
@@ -81,6 +92,7 @@ struct Raw {
     request: Request,
     arrival: Arrival,
     reply: oneshot::Sender<Reply>,
+    begun: Begun,
     /// Where the caller is told of the batch that the call waits in, if calls wait for others.
     waiting: Option<oneshot::Sender<Waiting>>,
 }
@@ -104,6 +116,7 @@ impl PoolCall for Raw {
             request,
             arrival,
             reply,
+            begun,
             waiting,
         } = *self;
         match calls.decode(&model, &lease, &request, arrival) {
@@ -116,7 +129,7 @@ impl PoolCall for Raw {
                     }
                 }
                 let time_left = decoded.arrival.time_left(calls.clock.monotonic());
-                let entry = entry(calls, &model, lease, (request, decoded), reply);
+                let entry = entry(calls, &model, lease, (request, decoded), (reply, begun));
                 let Some(waiting) = waiting else {
                     return vec![entry];
                 };
@@ -170,7 +183,7 @@ fn entry(
     model: &Arc<ServedModel>,
     lease: Lease,
     (request, decoded): (Request, Decoded),
-    reply: oneshot::Sender<Reply>,
+    (reply, begun): (oneshot::Sender<Reply>, Begun),
 ) -> Entry {
     let Decoded {
         mut call,
@@ -195,6 +208,7 @@ fn entry(
             decode,
             missing,
             reply,
+            begun,
         }),
     }
 }
@@ -211,6 +225,7 @@ impl Calls {
         // As in `answer_elsewhere`, before the channels.
         let _leaving = model.batching().waits().then(|| Leaving(model));
         let (reply, answer) = oneshot::channel();
+        let begun: Begun = model.has_fallback().then(Arc::default);
         let (waiting, joined) = model.batching().waits().then(oneshot::channel).unzip();
         let time_left = arrival.time_left(self.clock.monotonic());
         let n_bytes = request.body.len();
@@ -227,10 +242,11 @@ impl Calls {
             request,
             arrival,
             reply,
+            begun: begun.clone(),
             waiting,
         };
         self.pool.submit(model, Box::new(raw), ticket);
-        let mut answer = std::pin::pin!(answered(answer, time_left, arrival));
+        let mut answer = std::pin::pin!(answered(answer, time_left, arrival, begun));
         if let Some(joined) = joined {
             tokio::select! {
                 answer = answer.as_mut() => return answer,
@@ -255,16 +271,18 @@ impl Calls {
         let (reply, answer) = oneshot::channel();
         let arrival = decoded.arrival;
         let time_left = arrival.time_left(self.clock.monotonic());
+        let begun: Begun = model.has_fallback().then(Arc::default);
+        let reply = (reply, begun.clone());
         let entry = entry(self.clone(), model, lease, (request, decoded), reply);
         if !model.batching().waits() {
             self.hand_over(model, vec![entry], time_left);
-            return answered(answer, time_left, arrival).await;
+            return answered(answer, time_left, arrival, begun).await;
         }
         let joined = model.batching().join(entry, time_left);
         for Batch(entries) in joined.ready {
             self.run_batch(model, entries, time_left);
         }
-        let answer = std::pin::pin!(answered(answer, time_left, arrival));
+        let answer = std::pin::pin!(answered(answer, time_left, arrival, begun));
         match joined.waiting {
             Some(waiting) => {
                 self.wait_for_others(model, answer, waiting, time_left)
@@ -332,13 +350,17 @@ async fn answered(
     answer: oneshot::Receiver<Reply>,
     time_left: Duration,
     arrival: Arrival,
+    begun: Begun,
 ) -> Reply {
     match tokio::time::timeout(time_left, answer).await {
         Ok(Ok(reply)) => reply,
-        Ok(Err(_dropped)) => Err(Failure {
-            code: Code::Internal,
-            message: "the call failed; this is a defect of the server".to_owned(),
-        }),
-        Err(_elapsed) => Err(too_late(arrival.time)),
+        Ok(Err(_dropped)) => Err(Failure::new(
+            Code::Internal,
+            "the call failed; this is a defect of the server",
+        )),
+        Err(_elapsed) => {
+            let has_begun = begun.is_some_and(|begun| begun.load(Ordering::Relaxed));
+            Err(too_late(arrival.time).begun(has_begun))
+        }
     }
 }

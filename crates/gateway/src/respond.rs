@@ -22,8 +22,8 @@ pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-coracle-cache");
 pub(crate) const CACHE_HIT: HeaderValue = HeaderValue::from_static("hit");
 
 /// The header that says that an answer is not the model's, and what it is.
-const FALLBACK: HeaderName = HeaderName::from_static("x-coracle-fallback");
-const FALLBACK_CONSTANT: HeaderValue = HeaderValue::from_static("constant");
+pub(crate) const FALLBACK: HeaderName = HeaderName::from_static("x-coracle-fallback");
+pub(crate) const FALLBACK_CONSTANT: HeaderValue = HeaderValue::from_static("constant");
 
 /// The header that says how much of a body is JSON, where raw tensor data follows it.
 pub(crate) const JSON_LENGTH: HeaderName =

@@ -177,13 +177,11 @@ impl Scope {
 }
 
 fn not_found(message: String) -> Failure {
-    let code = Code::NotFound;
-    Failure { code, message }
+    Failure::new(Code::NotFound, message)
 }
 
 fn unavailable(message: String) -> Failure {
-    let code = Code::Unavailable;
-    Failure { code, message }
+    Failure::new(Code::Unavailable, message)
 }
 
 fn is_coming(status: &VersionStatus) -> bool {

@@ -14,19 +14,21 @@ mod runner;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_model::Signature;
 use coracle_protocol::Call;
-use coracle_serving::{ServedModel, ServiceId, ShadowFigures, ShadowKept, ShadowTap, SharedTable};
-use coracle_tensor::Tensor;
+use coracle_serving::{
+    ModelTable, RouteTarget, ServedModel, ServiceId, ShadowFigures, ShadowKept, ShadowTap,
+    SharedTable,
+};
+use coracle_tensor::{Tensor, Values};
 use hyper::StatusCode;
 
-use self::comparison::Comparisons;
-use self::report::Report;
+use self::report::{Published, Report};
 use crate::codec::Codec;
 use crate::connection::{Asked, Handler};
 use crate::infer::Request;
@@ -40,10 +42,14 @@ const QUEUE_COPIES: usize = 1_024;
 const QUEUE_BYTES: u64 = 64 << 20;
 /// The most services with a shadow: each has a thread.
 const PAIRS_MAX: usize = 64;
+/// How long a comparison is kept after its last copy, once its service is gone or has another shadow or none.
+const KEPT_FOR: Duration = Duration::from_secs(60 * 60);
 /// The bytes that a copy is taken to need besides its request and answer.
 const COPY_BYTES: u64 = 512;
 /// Answers of more elements are not copied: that would take noticeable time of those who wait.
 const ELEMENTS_MAX: usize = 1 << 18;
+/// Nor are answers of more bytes, of which texts may have many.
+const BYTES_MAX: usize = 4 << 20;
 /// The most bytes of a request that is copied; larger ones have memory of their own, which is shared.
 const SHARED_BYTES_MIN: usize = 64 << 10;
 
@@ -69,7 +75,28 @@ struct Pair {
     shadow: ServiceId,
     queue: SyncSender<Copied>,
     n_lost: AtomicU64,
-    comparisons: Mutex<Comparisons>,
+    /// When its last request came, in seconds on the monotonic clock.
+    used_at: AtomicU64,
+    published: Arc<Published>,
+}
+
+impl Pair {
+    /// Notes a request at `now`. Once a second at most, so that event loops write to nothing that others read.
+    fn note_use(&self, now: Duration) {
+        if self.used_at.load(Ordering::Relaxed) != now.as_secs() {
+            self.used_at.store(now.as_secs(), Ordering::Relaxed);
+        }
+    }
+
+    /// Tells whether requests are still copied.
+    fn is_wanted(&self, table: &ModelTable) -> bool {
+        let is_tapped = |target: &RouteTarget| {
+            let tap = target.model.shadow();
+            tap.is_some_and(|tap| tap.shadow() == self.shadow)
+        };
+        let route = table.service(&self.of);
+        route.is_some_and(|route| route.targets().iter().any(is_tapped))
+    }
 }
 
 /// What a service's answer was made of, for comparing.
@@ -82,7 +109,7 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    /// Copies the outputs of a call; `None` if they are too many.
+    /// Copies the outputs of a call; `None` if they are too many, or too large.
     pub(crate) fn of(
         signature: &Signature,
         call: &Call,
@@ -90,7 +117,7 @@ impl Answered {
         elapsed: Duration,
     ) -> Option<Box<Self>> {
         let n_elements: usize = outputs.iter().map(|output| output.values().len()).sum();
-        if n_elements > ELEMENTS_MAX {
+        if n_elements > ELEMENTS_MAX || n_bytes(outputs.iter()) > BYTES_MAX {
             return None;
         }
         let names = call.outputs.iter().map(|index| {
@@ -104,9 +131,18 @@ impl Answered {
     }
 
     fn n_bytes(&self) -> u64 {
-        let n_elements = self.outputs.iter().map(|(_, output)| output.values().len());
-        u64::try_from(n_elements.sum::<usize>()).map_or(u64::MAX, |n| n.saturating_mul(8))
+        let n_bytes = n_bytes(self.outputs.iter().map(|(_, output)| output));
+        u64::try_from(n_bytes).unwrap_or(u64::MAX)
     }
+}
+
+/// Returns the bytes that outputs hold: eight an element, and those of texts.
+fn n_bytes<'t>(outputs: impl Iterator<Item = &'t Tensor>) -> usize {
+    let each = outputs.map(|output| match output.values() {
+        Values::Bytes(texts) => texts.memory_bytes(),
+        numbers => numbers.len().saturating_mul(8),
+    });
+    each.fold(0, usize::saturating_add)
 }
 
 /// A request that is to be copied, on its way to its answer.
@@ -178,6 +214,7 @@ impl Shadows {
     pub(crate) fn begin(&self, model: &ServedModel, request: &Request) -> Option<Box<Begun>> {
         let tap = model.shadow().filter(|tap| tap.takes_next())?;
         let pair = self.pair(&tap)?;
+        pair.note_use(request.arrived);
         let body = match request.body.len() {
             // A small body is a part of what its connection reads into, which is larger.
             0..SHARED_BYTES_MIN => Bytes::copy_from_slice(&request.body),
@@ -242,11 +279,33 @@ impl Shadows {
             return Some(Arc::clone(pair));
         }
         if pairs.len() >= PAIRS_MAX && !pairs.contains_key(tap.of()) {
-            return None;
+            // What nobody wants any more makes room.
+            let table = self.inner.table.load();
+            let unwanted = pairs.values().filter(|pair| !pair.is_wanted(&table));
+            let oldest = unwanted.min_by_key(|pair| pair.used_at.load(Ordering::Relaxed));
+            let oldest = oldest?.of.clone();
+            pairs.remove(&oldest);
         }
         let pair = runner::start(&self.inner, tap.of().clone(), shadow)?;
         pairs.insert(tap.of().clone(), Arc::clone(&pair));
         Some(pair)
+    }
+
+    /// Lets go of the comparisons that nobody has wanted for long, with their threads.
+    fn expire(&self) {
+        let now = self.inner.clock.monotonic();
+        let is_old = |pair: &Pair| {
+            let used_at = Duration::from_secs(pair.used_at.load(Ordering::Relaxed));
+            now.saturating_sub(used_at) > KEPT_FOR
+        };
+        let pairs = self.pairs();
+        if !pairs.iter().any(|pair| is_old(pair)) {
+            return;
+        }
+        let table = self.inner.table.load();
+        let pairs = self.inner.pairs.write();
+        let mut pairs = pairs.unwrap_or_else(PoisonError::into_inner);
+        pairs.retain(|_, pair| !is_old(pair) || pair.is_wanted(&table));
     }
 
     fn pairs(&self) -> Vec<Arc<Pair>> {
@@ -257,6 +316,7 @@ impl Shadows {
 
     /// Returns what the comparisons have come to: of one service, or of all.
     fn reports(&self, of: Option<&ServiceId>) -> Vec<Report> {
+        self.expire();
         let pairs = self.pairs().into_iter();
         let asked = pairs.filter(|pair| of.is_none_or(|of| pair.of == *of));
         asked.map(|pair| pair.report()).collect()
@@ -264,6 +324,7 @@ impl Shadows {
 
     /// Returns what the metrics show of them.
     pub(crate) fn figures(&self) -> Vec<ShadowFigures> {
+        self.expire();
         let pairs = self.pairs();
         pairs.iter().map(|pair| pair.report().figures()).collect()
     }
@@ -301,3 +362,6 @@ impl Handler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,9 +55,9 @@ fn read<T>(
         return Ok(None);
     };
     let parsed = value.to_str().ok().and_then(|text| parse(text.trim()));
-    parsed.map(Some).ok_or_else(|| Failure {
-        code: Code::InvalidArgument,
-        message: format!("{name} must be {wanted}"),
+    parsed.map(Some).ok_or_else(|| {
+        let message = format!("{name} must be {wanted}");
+        Failure::new(Code::InvalidArgument, message)
     })
 }
 

@@ -224,9 +224,25 @@ impl Rollout {
         all_canary.merge(canary);
     }
 
+    /// Returns the stage that it is in: the last one where there are fewer than there were; `None` if there is none at all.
+    fn stage<'s>(&self, spec: &'s RolloutSpec) -> Option<&'s Step> {
+        spec.steps.get(self.step).or(spec.steps.last())
+    }
+
+    /// Tells whether the stage has lasted longer than the deadline allows.
+    #[must_use]
+    pub fn is_overdue(&self, spec: &RolloutSpec, now: Duration) -> bool {
+        let duration = self
+            .stage(spec)
+            .map_or(Duration::ZERO, |step| step.duration);
+        let lasted = now.saturating_sub(self.step_began);
+        spec.deadline
+            .is_some_and(|deadline| lasted >= duration.saturating_add(deadline))
+    }
+
     /// Returns the canary's requests to the stable revision's: as the stage says, or as they came, whichever is more.
     fn odds(&self, spec: &RolloutSpec) -> f64 {
-        let percent = spec.steps.get(self.step).map_or(100.0, |step| step.percent);
+        let percent = self.stage(spec).map_or(100.0, |step| step.percent);
         let meant = percent / (100.0 - percent).max(f64::MIN_POSITIVE);
         let Interval { stable, canary } = self.in_step;
         let came = canary.requests as f64 / stable.requests.max(1) as f64;
@@ -239,19 +255,16 @@ impl Rollout {
     /// canary has had its requests, and no rate looks bad. Waits otherwise.
     #[must_use]
     pub fn decide(&self, spec: &RolloutSpec, now: Duration) -> Verdict {
-        let Some(step) = spec.steps.get(self.step) else {
-            return Verdict::Promote;
-        };
         let checks = self.checks(spec);
         let in_state = |state| move |check: &Check| check.state == state;
         if checks.iter().any(in_state(CheckState::Failed)) {
             let failed = checks.into_iter().filter(in_state(CheckState::Failed));
             return Verdict::RollBack(failed.collect());
         }
+        let Some(step) = self.stage(spec) else {
+            return Verdict::Promote;
+        };
         let lasted = now.saturating_sub(self.step_began);
-        let is_overdue = spec
-            .deadline
-            .is_some_and(|deadline| lasted >= step.duration + deadline);
         let requests = self.in_step.canary.requests;
         let hold = if lasted < step.duration {
             Hold::Duration {
@@ -266,14 +279,13 @@ impl Rollout {
             Hold::Outcomes(check.clone())
         } else if let Some(check) = checks.into_iter().find(in_state(CheckState::Doubtful)) {
             Hold::Doubt(check)
-        } else if self.step + 1 == spec.steps.len() {
-            return Verdict::Promote;
         } else {
-            return Verdict::Advance {
-                percent: spec.steps[self.step + 1].percent,
-            };
+            let next = spec.steps.get(self.step.saturating_add(1));
+            return next.map_or(Verdict::Promote, |next| Verdict::Advance {
+                percent: next.percent,
+            });
         };
-        if is_overdue {
+        if self.is_overdue(spec, now) {
             Verdict::Overdue(hold)
         } else {
             Verdict::Hold(hold)
@@ -282,7 +294,21 @@ impl Rollout {
 
     /// Goes to the next stage.
     pub fn advance(&mut self, now: Duration) {
-        self.step += 1;
+        self.enter(self.step.saturating_add(1), now);
+    }
+
+    /// Begins the last stage anew if it is beyond it, as after the spec has lost some; tells whether it did.
+    pub fn hold_to(&mut self, spec: &RolloutSpec, now: Duration) -> bool {
+        let last = spec.steps.len().saturating_sub(1);
+        let is_beyond = self.step > last;
+        if is_beyond {
+            self.enter(last, now);
+        }
+        is_beyond
+    }
+
+    fn enter(&mut self, step: usize, now: Duration) {
+        self.step = step;
         self.step_began = now;
         self.in_step = Interval::default();
         self.outcomes.clear();

@@ -55,6 +55,9 @@ pub trait Answer: Send {
     /// Tells whether nobody waits for them any more.
     fn is_abandoned(&self) -> bool;
 
+    /// Is told when its run begins.
+    fn begin(&self) {}
+
     /// Takes the outputs of `model`, or why there are none.
     fn answer(
         self: Box<Self>,
@@ -125,6 +128,9 @@ fn take_group(entries: Vec<Entry>, most: usize) -> (Vec<Entry>, Vec<Entry>) {
 }
 
 fn run_group(model: &ServedModel, group: Vec<Entry>, placement: Placement, clock: &dyn Clock) {
+    for entry in &group {
+        entry.answer.begin();
+    }
     let group = match group.len() {
         0 | 1 => group,
         _ => match run_merged(model, group, placement, clock) {

@@ -105,6 +105,21 @@ impl Health {
         (now < set_aside.until).then(|| set_aside.why.clone())
     }
 
+    /// Returns why the model is set aside, if it is: be it that its pause is over at `now`, and nobody has asked for it since.
+    pub(crate) fn why_aside(&self, now: Instant) -> Option<String> {
+        if !self.has_trouble.load(Ordering::Relaxed) {
+            return None;
+        }
+        let state = self.state();
+        let set_aside = state.set_aside.as_ref()?;
+        Some(match now < set_aside.until {
+            true => set_aside.why.clone(),
+            false => {
+                "the model failed again and again, and nobody has asked for it since".to_owned()
+            }
+        })
+    }
+
     /// Takes back a model whose pause is over at `now`.
     ///
     /// # Errors

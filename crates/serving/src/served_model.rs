@@ -1,5 +1,7 @@
 //! What is served under a name: who may run it, who waits for it, whether it is well.
 
+mod aside;
+
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -711,6 +713,11 @@ impl ServedModel {
     async fn wait_for_model(&self, deadline: tokio::time::Instant) -> Result<(), Refusal> {
         let _waiting = self.admission.queue_for_model()?;
         self.failure.store(None);
+        self.woken(deadline).await
+    }
+
+    /// Wakes the model, and waits for it.
+    async fn woken(&self, deadline: tokio::time::Instant) -> Result<(), Refusal> {
         let Some(wake) = &self.wake else {
             return Err(Refusal::Failed("nothing loads it".to_owned()));
         };

@@ -262,9 +262,14 @@ impl View<'_> {
         let shares = match &self.templates.canaries {
             Canaries::Revisions(percent) => {
                 let newest = &rollout.latest_created;
-                let course = self.around.course;
+                let stable = rollout.rolled_out.as_deref();
                 rollout.percent = percent.or_else(|| {
-                    course.and_then(|course| course.percent(newest, rollout.rolled_out.as_deref()))
+                    let course = self.around.course?;
+                    // A share is the newest revision's: until it is ready, an older one that is (and went back, maybe) gets none of it.
+                    match rollout.latest_ready.as_ref() == Some(newest) {
+                        true => course.percent(newest, stable),
+                        false => Some(0),
+                    }
                 });
                 rollout.shares()
             }

@@ -10,8 +10,10 @@ use coracle_serving::{LoadFailure, PlannedRoute};
 
 use super::*;
 
-/// A controller with a data side that loads everything at once, but for what is missing.
+/// A controller with a data side that loads everything at once, but for what is missing or slow.
 struct Stage {
+    /// Whether what is slow has been loaded by now.
+    is_slow_loaded: bool,
     store: Arc<Store>,
     observed: Arc<ObservedCell>,
     plan: Arc<Mutex<Plan>>,
@@ -58,6 +60,7 @@ impl Stage {
         );
         controller.ensure_built_in_runtimes();
         Self {
+            is_slow_loaded: false,
             store,
             observed,
             plan,
@@ -116,19 +119,25 @@ impl Stage {
             .revisions
             .iter()
             .map(|(id, planned)| {
-                let state = match planned.source.uri.contains("missing") {
-                    false => RevisionState::Ready {
-                        memory_bytes: 1,
-                        replicas: planned.replicas,
-                    },
-                    true => RevisionState::Failed {
+                let uri = &planned.source.uri;
+                let state = if uri.contains("missing") {
+                    RevisionState::Failed {
                         attempt: planned.attempt,
                         failure: LoadFailure {
                             code: Code::NotFound,
-                            message: format!("nothing at {}", planned.source.uri),
+                            message: format!("nothing at {uri}"),
                             is_transient: false,
                         },
-                    },
+                    }
+                } else if uri.contains("slow") && !self.is_slow_loaded {
+                    RevisionState::Loading {
+                        progress: "reading".to_owned(),
+                    }
+                } else {
+                    RevisionState::Ready {
+                        memory_bytes: 1,
+                        replicas: planned.replicas,
+                    }
                 };
                 (id.clone(), state)
             })
@@ -637,6 +646,20 @@ fn create_rollout(stage: &mut Stage, steps: Value) -> Key {
     key
 }
 
+/// Tells a rollout what is wanted of it; fails if that is not taken.
+fn command(stage: &mut Stage, key: &Key, command: &str) {
+    let stored = stage.store.get(key).unwrap();
+    let mut object = stored.object.clone();
+    object["metadata"]["annotations"] = json!({"serving.coracle.dev/rollout": command});
+    stage.store.update(key, stored.version, object).unwrap();
+    stage.settle();
+    let stored = stage.store.get(key).unwrap();
+    assert_eq!(
+        object::text(&stored.object, "annotations", "serving.coracle.dev/rollout"),
+        None
+    );
+}
+
 fn shares(stage: &Stage) -> Vec<(String, u8)> {
     let plan = stage.plan.lock().unwrap();
     let targets = plan.routes.values().flat_map(|route| &route.targets);
@@ -668,29 +691,17 @@ fn a_rollout_gives_a_new_revision_its_share_and_takes_it_back() {
         (phase(&stage), shares(&stage)),
         ("Progressing".to_owned(), split(20))
     );
-    let command = |stage: &mut Stage, command: &str| {
-        let stored = stage.store.get(&key).unwrap();
-        let mut object = stored.object.clone();
-        object["metadata"]["annotations"] = json!({"serving.coracle.dev/rollout": command});
-        stage.store.update(&key, stored.version, object).unwrap();
-        stage.settle();
-        let stored = stage.store.get(&key).unwrap();
-        assert_eq!(
-            object::text(&stored.object, "annotations", "serving.coracle.dev/rollout"),
-            None
-        );
-    };
-    command(&mut stage, "abort");
+    command(&mut stage, &key, "abort");
     assert_eq!(
         (phase(&stage), shares(&stage)),
         ("RolledBack".to_owned(), split(0))
     );
-    command(&mut stage, "retry");
+    command(&mut stage, &key, "retry");
     assert_eq!(
         (phase(&stage), shares(&stage)),
         ("Progressing".to_owned(), split(20))
     );
-    command(&mut stage, "promote");
+    command(&mut stage, &key, "promote");
     assert_eq!(phase(&stage), "Promoted");
     assert_eq!(shares(&stage), [(second.to_owned(), 100)]);
     // Without the rollout, a new revision takes all at once.
@@ -711,4 +722,30 @@ fn a_revision_that_does_not_load_is_rolled_back_and_says_so() {
     let message = status["message"].as_str().unwrap();
     assert!(message.contains("nothing at file:///missing"), "{message}");
     assert_eq!(shares(&stage), [("iris-predictor-00001".to_owned(), 100)]);
+}
+
+#[test]
+fn what_is_promoted_before_it_is_loaded_gives_nothing_to_what_went_back() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let steps = json!([{"percent": 20, "duration": "1h"}]);
+    let key = create_rollout(&mut stage, steps);
+    stage.predictor(json!({"model": model("file:///b")}));
+    command(&mut stage, &key, "abort");
+    stage.predictor(json!({"model": model("file:///slow")}));
+    command(&mut stage, &key, "promote");
+    // The second went back and is ready still; the third is not loaded.
+    let of_old = shares(&stage)
+        .into_iter()
+        .filter(|(_, percent)| *percent > 0);
+    assert_eq!(
+        of_old.collect::<Vec<_>>(),
+        [("iris-predictor-00001".to_owned(), 100)]
+    );
+    assert_eq!(stage.rolled_out().0, "1");
+    stage.is_slow_loaded = true;
+    stage.settle();
+    stage.settle();
+    assert_eq!(shares(&stage), [("iris-predictor-00003".to_owned(), 100)]);
+    assert_eq!(stage.rolled_out().0, "3");
 }

@@ -1,15 +1,20 @@
-//! The default prediction of a service: the same for every row, in the caller's protocol.
+//! The default prediction of a service: the same for every row, in the caller's protocol. Where reading the request is costly, a thread of the
+//! compute pool makes it, as it would have made the model's answer: many are wanted when all is full.
+
+use std::sync::Arc;
 
 use coracle_base::Code;
 use coracle_model::TensorSpec;
 use coracle_protocol::{DecodeContext, EncodeContext};
-use coracle_serving::ServedModel;
+use coracle_serving::batch::Entry;
+use coracle_serving::{Placement, PoolCall, Refusal, ServedModel, Ticket};
 use coracle_tensor::{ByteStrings, DType, Tensor, Values as TensorValues};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::Deciding;
 use crate::codec::{Codec, Encoded};
-use crate::infer::{Calls, Request};
+use crate::infer::{Arrival, Calls, Request};
 
 /// What V2 and gRPC say of an answer that is not the model's.
 const JSON_PARAMETERS: &[u8] = br#""parameters":{"fallback":"constant"},"#;
@@ -43,15 +48,76 @@ impl Values {
     }
 }
 
+/// A default prediction that is wanted.
+pub(super) struct Wanted {
+    pub(super) model: Arc<ServedModel>,
+    pub(super) deciding: Arc<Deciding>,
+    pub(super) request: Request,
+    /// The failure that it stands in for.
+    pub(super) code: Code,
+}
+
+/// A default prediction that waits for a thread.
+struct Waiting {
+    calls: Calls,
+    wanted: Wanted,
+    reply: oneshot::Sender<Option<Encoded>>,
+}
+
+impl PoolCall for Waiting {
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn prepare(self: Box<Self>) -> Vec<Entry> {
+        if !self.reply.is_closed() {
+            let made = self.calls.make(&self.wanted);
+            // A caller that has gone wants none.
+            drop(self.reply.send(made));
+        }
+        Vec::new()
+    }
+
+    fn refuse(self: Box<Self>, _refusal: Refusal) {
+        drop(self.reply.send(None));
+    }
+}
+
 impl Calls {
-    /// Returns the default prediction for a request; `None` if there is none, or it is none for what is asked.
-    pub(super) fn stand_in(
-        &self,
-        model: &ServedModel,
-        deciding: &Deciding,
-        request: &Request,
-        code: Code,
-    ) -> Option<Encoded> {
+    /// Returns the default prediction for a request; `None` if there is none, it is none for what is asked, or making it is costly and no
+    /// thread has the time.
+    pub(super) async fn stand_in(&self, wanted: Wanted, arrival: Arrival) -> Option<Encoded> {
+        wanted.deciding.values.as_ref()?;
+        let n_bytes = wanted.request.body.len();
+        let cost = wanted.model.cost();
+        if cost.decode_placement(n_bytes) == Placement::EventLoop {
+            return self.make(&wanted);
+        }
+        let time_left = arrival.time_left(self.clock.monotonic());
+        let ticket = Ticket {
+            priority: wanted.request.priority.unwrap_or_default(),
+            expected: cost.decoding(n_bytes),
+            n_bytes,
+            time_left,
+        };
+        let lane = Arc::clone(&wanted.deciding.lane);
+        let (reply, made) = oneshot::channel();
+        let waiting = Waiting {
+            calls: self.clone(),
+            wanted,
+            reply,
+        };
+        self.pool.submit(&lane, Box::new(waiting), ticket);
+        tokio::time::timeout(time_left, made).await.ok()?.ok()?
+    }
+
+    fn make(&self, wanted: &Wanted) -> Option<Encoded> {
+        let Wanted {
+            model,
+            deciding,
+            request,
+            code,
+        } = wanted;
         let values = deciding.values.as_ref()?;
         let signature = deciding.signature.get()?;
         let ctx = DecodeContext {
@@ -75,7 +141,7 @@ impl Calls {
             regions: self.shared_memory.as_ref(),
         };
         let encoded = request.codec.encode(&ctx, &call, &outputs).ok()?;
-        marked(&request.codec, encoded, code)
+        marked(&request.codec, encoded, *code)
     }
 }
 

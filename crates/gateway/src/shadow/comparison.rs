@@ -1,5 +1,7 @@
 //! What a shadow's answers are beside those that were given. Bounded, however many come.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -102,14 +104,15 @@ pub(super) struct Comparisons {
 }
 
 impl Comparisons {
-    /// Takes the answers to one request.
+    /// Takes the answers to one request, and what is kept of it.
     pub(super) fn push(
         &mut self,
         pairing: Pairing,
         stable: &Result<Box<Answered>, Code>,
         shadow: &Outcome,
-        kept: &Kept,
+        kept: impl FnOnce() -> Kept,
     ) {
+        let kept = kept();
         let found = self.list.iter().position(|one| one.pairing == pairing);
         let index = found.unwrap_or_else(|| {
             if self.list.len() >= COMPARISONS_MAX {
@@ -119,7 +122,7 @@ impl Comparisons {
             self.list.len() - 1
         });
         if let Some(comparison) = self.list.get_mut(index) {
-            comparison.push(stable, shadow, kept);
+            comparison.push(stable, shadow, &kept);
         }
     }
 
@@ -205,10 +208,11 @@ impl Comparison {
                 is_comparable = false;
                 continue;
             };
+            let texts = (RowTexts::new(ours), RowTexts::new(theirs));
             for (row, distance) in distances.into_iter().enumerate() {
                 farthest = farthest.max(distance);
                 if kept.kept != ShadowKept::Nothing {
-                    let far = || far(name, row, (ours, theirs), kept);
+                    let far = || far(name, row, (&texts.0, &texts.1), kept);
                     self.worst.push(distance, far);
                 }
             }
@@ -221,7 +225,7 @@ impl Comparison {
     }
 }
 
-fn far(output: &str, row: usize, (stable, shadow): (&Tensor, &Tensor), kept: &Kept) -> Far {
+fn far(output: &str, row: usize, (stable, shadow): (&RowTexts, &RowTexts), kept: &Kept) -> Far {
     let request = kept.request.as_ref().map(|body| {
         let start = body.get(..REQUEST_BYTES_MAX).unwrap_or(body);
         String::from_utf8_lossy(start).into_owned()
@@ -229,65 +233,86 @@ fn far(output: &str, row: usize, (stable, shadow): (&Tensor, &Tensor), kept: &Ke
     Far {
         output: output.to_owned(),
         row,
-        stable: row_text(stable, row),
-        shadow: row_text(shadow, row),
+        stable: stable.of(row),
+        shadow: shadow.of(row),
         request,
         trace: kept.trace.clone(),
         at: kept.at,
     }
 }
 
-/// Returns the elements of a row as text.
-fn row_text(tensor: &Tensor, row: usize) -> String {
-    let width = width(tensor);
-    let first = row * width;
-    let mut text = String::new();
-    for index in first..first + width {
-        if text.len() > SHOWN_CHARS_MAX {
-            text.push_str(" ...");
-            break;
-        }
-        if index > first {
-            text.push_str(", ");
-        }
-        text.push_str(&element_text(tensor.values(), index));
-    }
-    text
+/// The rows of a tensor as text.
+struct RowTexts<'t> {
+    elements: Elements<'t>,
+    width: usize,
 }
 
-/// Returns an element as a label.
-fn element_text(values: &Values, index: usize) -> String {
-    match values {
-        Values::Bytes(strings) => {
-            let bytes = strings.iter().nth(index).unwrap_or_default();
-            let text = String::from_utf8_lossy(bytes);
-            text.chars().take(SHOWN_CHARS_MAX).collect()
+impl<'t> RowTexts<'t> {
+    fn new(tensor: &'t Tensor) -> Self {
+        Self {
+            elements: Elements::new(tensor.values()),
+            width: width(tensor),
         }
-        Values::Bool(items) => items.get(index).map(bool::to_string).unwrap_or_default(),
-        Values::U64(items) => items.get(index).map(u64::to_string).unwrap_or_default(),
-        Values::I64(items) => items.get(index).map(i64::to_string).unwrap_or_default(),
-        numbers => {
-            let number = numbers
-                .to_f64s()
-                .and_then(|numbers| numbers.get(index).copied());
-            number.map(|number| number.to_string()).unwrap_or_default()
+    }
+
+    /// Returns the elements of a row as text.
+    fn of(&self, row: usize) -> String {
+        let first = row * self.width;
+        let mut text = String::new();
+        for index in first..first + self.width {
+            if text.len() > SHOWN_CHARS_MAX {
+                text.push_str(" ...");
+                break;
+            }
+            if index > first {
+                text.push_str(", ");
+            }
+            text.push_str(&self.elements.text(index));
+        }
+        text
+    }
+}
+
+/// The elements of a tensor one by one; numbers are widened once, when the first is asked for.
+struct Elements<'t> {
+    values: &'t Values,
+    numbers: OnceCell<Cow<'t, [f64]>>,
+}
+
+impl<'t> Elements<'t> {
+    fn new(values: &'t Values) -> Self {
+        Self {
+            values,
+            numbers: OnceCell::new(),
+        }
+    }
+
+    /// Returns an element as a label.
+    fn text(&self, index: usize) -> String {
+        match self.values {
+            Values::Bytes(strings) => {
+                let text = String::from_utf8_lossy(strings.get(index).unwrap_or_default());
+                text.chars().take(SHOWN_CHARS_MAX).collect()
+            }
+            Values::Bool(items) => items.get(index).map(bool::to_string).unwrap_or_default(),
+            Values::U64(items) => items.get(index).map(u64::to_string).unwrap_or_default(),
+            Values::I64(items) => items.get(index).map(i64::to_string).unwrap_or_default(),
+            values => {
+                let numbers = self
+                    .numbers
+                    .get_or_init(|| values.to_f64s().unwrap_or_default());
+                numbers.get(index).map(f64::to_string).unwrap_or_default()
+            }
         }
     }
 }
 
 /// Returns every element as a label.
 fn labels(values: &Values) -> Vec<String> {
-    match values {
-        Values::Bytes(strings) => {
-            let texts = strings.iter().map(String::from_utf8_lossy);
-            texts
-                .map(|text| text.chars().take(SHOWN_CHARS_MAX).collect())
-                .collect()
-        }
-        values => (0..values.len())
-            .map(|index| element_text(values, index))
-            .collect(),
-    }
+    let elements = Elements::new(values);
+    (0..values.len())
+        .map(|index| elements.text(index))
+        .collect()
 }
 
 fn is_fractional(values: &Values) -> bool {
@@ -427,5 +452,71 @@ impl Column {
             },
             None => drift,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_tensor::ByteStrings;
+
+    use super::*;
+
+    fn answered(values: Values) -> Box<Answered> {
+        Box::new(Answered {
+            outputs: vec![("predict".to_owned(), Tensor::from_values(values))],
+            elapsed: Duration::ZERO,
+        })
+    }
+
+    fn compared(ours: Values, theirs: Values) -> Comparisons {
+        let mut comparisons = Comparisons::default();
+        let pairing = Pairing {
+            stable: "a".to_owned(),
+            shadow: "b".to_owned(),
+        };
+        let kept = || Kept {
+            kept: ShadowKept::Answers,
+            request: None,
+            trace: None,
+            at: Duration::ZERO,
+        };
+        comparisons.push(pairing, &Ok(answered(ours)), &Ok(answered(theirs)), kept);
+        comparisons
+    }
+
+    /// As many as are compared: widening all of them for each takes hours.
+    const N_ELEMENTS: i32 = 1 << 18;
+
+    #[test]
+    fn labels_and_rows_of_the_largest_answer_are_read_once() {
+        let labels = || (0..N_ELEMENTS).map(|index| index % 7).collect();
+        let comparisons = compared(Values::I32(labels()), Values::I32(labels()));
+        assert_eq!(comparisons.all()[0].ends.agreed, 1);
+        // Every row is farther apart than those before it, and kept for a while.
+        let (ours, theirs) = (
+            vec![0.0_f32; labels().len()],
+            (0..N_ELEMENTS).map(|index| index as f32).collect(),
+        );
+        let comparisons = compared(Values::F32(ours.into()), Values::F32(theirs));
+        let (distance, far) = &comparisons.all()[0].worst.kept()[0];
+        assert_eq!(*distance, f64::from(N_ELEMENTS - 1));
+        assert_eq!((far.stable.as_str(), far.shadow.as_str()), ("0", "262143"));
+    }
+
+    #[test]
+    fn rows_are_shown_as_their_elements_up_to_a_length() {
+        let of = |shape: Vec<usize>, values, row| {
+            RowTexts::new(&Tensor::try_new(shape, values).unwrap()).of(row)
+        };
+        let texts = ByteStrings::from_iter(["no", "yes", "maybe", ""]);
+        assert_eq!(of(vec![2, 2], Values::Bytes(texts), 1), "maybe, ");
+        assert_eq!(
+            of(vec![2, 2], Values::U8(vec![1, 2, 3, 4].into()), 0),
+            "1, 2"
+        );
+        assert_eq!(of(vec![2], Values::Bool(vec![true, false]), 1), "false");
+        let large = Values::I64(vec![i64::MAX; 100].into());
+        let shown = of(vec![1, 100], large, 0);
+        assert!(shown.starts_with("9223372036854775807, ") && shown.ends_with(" ..."));
     }
 }

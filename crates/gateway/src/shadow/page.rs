@@ -57,7 +57,7 @@ fn section(report: &Report, out: &mut String) {
             report.lost
         );
     }
-    for compared in &report.comparisons {
+    for compared in report.comparisons.iter() {
         comparison(compared, out);
     }
 }

@@ -1,15 +1,16 @@
 //! What a comparison has come to, as JSON.
 
-use std::sync::PoisonError;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use coracle_policy::shadow::{Labels, Numbers};
 use coracle_serving::ShadowFigures;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Pair;
-use super::comparison::{Column, Comparison, Far, Output};
+use super::comparison::{Column, Comparison, Comparisons, Far, Output};
 use super::latencies::Latencies;
 
 /// The most pairs of labels that are shown, the most frequent first.
@@ -25,9 +26,15 @@ pub(crate) struct Report {
     /// Copies for which there was no room, or nobody to take them.
     pub(super) lost: u64,
     /// By revisions, the newest first.
-    pub(super) comparisons: Vec<Compared>,
+    #[serde(serialize_with = "shared")]
+    pub(super) comparisons: Arc<Vec<Compared>>,
 }
 
+fn shared<S: Serializer>(list: &Arc<Vec<Compared>>, serializer: S) -> Result<S::Ok, S::Error> {
+    list.as_ref().serialize(serializer)
+}
+
+/// What comparing two revisions has come to.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Compared {
@@ -144,17 +151,31 @@ pub(super) struct FarShown {
 }
 
 impl Pair {
-    /// Returns what the comparison has come to.
+    /// Returns what the comparison has come to, as it was published last.
     pub(super) fn report(&self) -> Report {
-        let comparisons = self.comparisons.lock();
-        let comparisons = comparisons.unwrap_or_else(PoisonError::into_inner);
         Report {
             namespace: self.of.namespace.clone(),
             service: self.of.name.clone(),
             shadow: self.shadow.name.clone(),
             lost: self.n_lost.load(Ordering::Relaxed),
-            comparisons: comparisons.all().iter().rev().map(compared).collect(),
+            comparisons: self.published.get(),
         }
+    }
+}
+
+/// What the comparisons of a pair had come to when its thread published it last. Who reads it waits for nobody.
+#[derive(Debug, Default)]
+pub(super) struct Published(ArcSwap<Vec<Compared>>);
+
+impl Published {
+    /// Publishes what the comparisons have come to.
+    pub(super) fn publish(&self, comparisons: &Comparisons) {
+        let list = comparisons.all().iter().rev().map(compared).collect();
+        self.0.store(Arc::new(list));
+    }
+
+    fn get(&self) -> Arc<Vec<Compared>> {
+        self.0.load_full()
     }
 }
 

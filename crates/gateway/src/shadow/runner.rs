@@ -1,9 +1,10 @@
-//! The thread of one shadow: asks it what was asked, and compares.
+//! The thread of one shadow: asks it what was asked, compares, and publishes what that has come to. It alone has the comparisons, so that
+//! nobody waits for it: it has the lowest priority, and may be at a comparison for long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use coracle_base::{Clock, Code};
@@ -12,11 +13,14 @@ use coracle_serving::{ServedModel, ServiceId, ShadowKept, SharedTable};
 use tokio::runtime::Runtime;
 
 use super::comparison::{Comparisons, Kept, Outcome, Pairing};
+use super::report::Published;
 use super::{Answered, Begun, Copied, Inner, Pair, QUEUE_COPIES, identity};
 use crate::infer::Failure;
 
-/// How long the shadow may take to be loaded, or to have a place.
+/// How long the shadow may take to be loaded.
 const ENTER_MAX: Duration = Duration::from_secs(10);
+/// How often what has come of it is published while copies come.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 /// The lowest priority there is: under load the thread gets what is left over.
 const NICE: i32 = 19;
 
@@ -27,14 +31,17 @@ pub(super) fn start(inner: &Arc<Inner>, of: ServiceId, shadow: ServiceId) -> Opt
         .enable_time()
         .build()
         .ok()?;
+    let published = Arc::new(Published::default());
     let pair = Arc::new(Pair {
         of,
         shadow: shadow.clone(),
         queue,
         n_lost: AtomicU64::new(0),
-        comparisons: Mutex::new(Comparisons::default()),
+        used_at: AtomicU64::new(inner.clock.monotonic().as_secs()),
+        published: Arc::clone(&published),
     });
     let runner = Runner {
+        published,
         shadow,
         table: Arc::clone(&inner.table),
         clock: Arc::clone(&inner.clock),
@@ -47,6 +54,7 @@ pub(super) fn start(inner: &Arc<Inner>, of: ServiceId, shadow: ServiceId) -> Opt
 }
 
 struct Runner {
+    published: Arc<Published>,
     shadow: ServiceId,
     table: Arc<SharedTable>,
     clock: Arc<dyn Clock>,
@@ -58,22 +66,45 @@ impl Runner {
     fn run(&self, copies: &Receiver<Copied>) {
         // Without the right to be nicer the thread is as good as others.
         let _nicer = rustix::process::setpriority_process(None, NICE);
-        while let Ok(copied) = copies.recv() {
-            // What a model does wrong ends in its own boundary; this one is for what we do wrong.
-            let asked = catch_unwind(AssertUnwindSafe(|| self.ask(&copied.begun)));
-            let (shadow, outcome) = asked.unwrap_or_else(|_panic| {
-                let why = "the comparison failed; this is a defect of the server".to_owned();
-                (String::new(), Err(why))
-            });
-            let pairing = Pairing {
-                stable: copied.revision.clone(),
-                shadow,
+        let mut comparisons = Comparisons::default();
+        let (mut published_at, mut is_stale) = (Duration::ZERO, false);
+        loop {
+            let since = self.clock.monotonic().saturating_sub(published_at);
+            let due_in = PUBLISH_EVERY.saturating_sub(since);
+            let copied = match is_stale {
+                true => copies.recv_timeout(due_in),
+                false => copies.recv().map_err(RecvTimeoutError::from),
             };
-            let kept = kept(&copied.begun, self.clock.unix_time());
-            let comparisons = copied.begun.pair.comparisons.lock();
-            let mut comparisons = comparisons.unwrap_or_else(PoisonError::into_inner);
-            comparisons.push(pairing, &copied.answer, &outcome, &kept);
+            match copied {
+                Ok(copied) => {
+                    self.compare(&mut comparisons, &copied);
+                    is_stale = true;
+                    if !due_in.is_zero() {
+                        continue;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.published.publish(&comparisons);
+            (published_at, is_stale) = (self.clock.monotonic(), false);
         }
+    }
+
+    /// Asks the shadow, and compares.
+    fn compare(&self, comparisons: &mut Comparisons, copied: &Copied) {
+        // What a model does wrong ends in its own boundary; this one is for what we do wrong.
+        let asked = catch_unwind(AssertUnwindSafe(|| self.ask(&copied.begun)));
+        let (shadow, outcome) = asked.unwrap_or_else(|_panic| {
+            let why = "the comparison failed; this is a defect of the server".to_owned();
+            (String::new(), Err(why))
+        });
+        let pairing = Pairing {
+            stable: copied.revision.clone(),
+            shadow,
+        };
+        let kept = || kept(&copied.begun, self.clock.unix_time());
+        comparisons.push(pairing, &copied.answer, &outcome, kept);
     }
 
     /// Asks the shadow; returns which revision it was, and what it answered or why it did not.
@@ -96,14 +127,8 @@ impl Runner {
     }
 
     fn answer(&self, model: &ServedModel, begun: &Begun) -> Result<Box<Answered>, Failure> {
-        // One that was set aside is not waited for: its copies would be lost meanwhile.
-        if let Some(message) = model.trouble() {
-            return Err(Failure {
-                code: Code::Unavailable,
-                message,
-            });
-        }
-        let lease = self.runtime.block_on(model.enter(ENTER_MAX))?;
+        // The shadow may have users of its own, who are not to notice: neither in who runs or waits, nor in whether the model is well.
+        let lease = self.runtime.block_on(model.enter_aside(ENTER_MAX))?;
         let started = self.clock.monotonic();
         let signature = lease.model().signature();
         let ctx = DecodeContext {
@@ -115,11 +140,11 @@ impl Runner {
             regions: &NoRegions,
         };
         let call = begun.codec.decode(&begun.body, &ctx)?;
-        let outputs = model.run(&lease, &call.inputs, &call.outputs)?;
+        let outputs = lease.run(&call.inputs, &call.outputs)?;
         let elapsed = self.clock.monotonic().saturating_sub(started);
-        Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| Failure {
-            code: Code::ResourceExhausted,
-            message: "the shadow's answer is too large to be compared".to_owned(),
+        Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| {
+            let message = "the shadow's answer is too large to be compared";
+            Failure::new(Code::ResourceExhausted, message)
         })
     }
 }

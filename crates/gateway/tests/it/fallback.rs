@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_gateway::Limits;
+use coracle_gateway::{Limits, ServerConfig};
+use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{ModelInferResponse, ParameterChoice};
-use coracle_serving::{FallbackSettings, ModelTable, Route, ServiceId};
+use coracle_protocol::grpc::tensorflow::PredictResponse;
+use coracle_serving::{
+    FallbackSettings, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId,
+};
 
-use crate::client::{Answer, send};
-use crate::fixture::{Running, config, start_with};
+use crate::client::{Answer, connect, read_answer, send, write_request};
+use crate::fixture::{Running, config, start_with, sum_model};
 use crate::grpc;
 use crate::routes::JSON;
+use crate::tfs_grpc;
 
 const PREDICT: &str = "/v1/models/sum:predict";
 const INFER: &str = "/v2/models/sum/infer";
@@ -139,23 +144,170 @@ fn what_takes_too_long_is_stood_in_for() {
         ..settings("4.0")
     });
     // Until it is known to be costly a call runs on the event loop, where nothing can end it.
-    let rows = (0..70).map(|_| "[1, 2]").collect::<Vec<_>>().join(", ");
-    let body = format!("{{\"instances\": [{rows}, [999, 1]]}}");
-    let answer = ask(&server, PREDICT, body.as_bytes());
+    let answer = ask(&server, PREDICT, costly().as_bytes());
     assert_eq!(answer.header("x-coracle-fallback"), Some("constant"));
     assert!(answer.body.starts_with("{\"predictions\":[4.0,4.0"));
     server.gate.send(()).unwrap();
 }
 
+/// A request that the model sits on until its gate is opened, on the compute pool.
+fn costly() -> String {
+    let rows = (0..70).map(|_| "[1, 2]").collect::<Vec<_>>().join(", ");
+    format!("{{\"instances\": [{rows}, [999, 1]]}}")
+}
+
 #[test]
-fn grpc_says_so_in_the_parameters() {
+fn a_caller_that_would_not_wait_opens_no_breaker() {
+    let breaker = FallbackSettings {
+        breaker_failures: Some(1),
+        ..FallbackSettings::default()
+    };
+    let server = start(breaker);
+    let headers = [JSON, ("x-request-timeout", "50ms")];
+    let body = costly();
+    let answer = send(server.address, "POST", PREDICT, &headers, body.as_bytes());
+    assert_eq!(answer.status, 504);
+    assert_eq!(ask(&server, PREDICT, GOOD).status, 200);
+    server.gate.send(()).unwrap();
+}
+
+#[test]
+fn a_model_that_takes_longer_than_it_may_opens_its_breaker() {
+    let server = start(FallbackSettings {
+        timeout: Some(Duration::from_millis(50)),
+        breaker_failures: Some(1),
+        ..settings("4.0")
+    });
+    let stood_in = |body: &[u8]| {
+        let answer = ask(&server, PREDICT, body);
+        answer.header("x-coracle-fallback") == Some("constant")
+    };
+    assert!(stood_in(costly().as_bytes()) && stood_in(GOOD));
+    server.gate.send(()).unwrap();
+}
+
+#[test]
+fn a_full_queue_is_no_failure_of_the_model_and_nothing_to_try_again() {
+    let settings = FallbackSettings {
+        retries: 3,
+        breaker_failures: Some(1),
+        ..FallbackSettings::default()
+    };
+    let server = start_with(config(Limits::default()), |sum| {
+        sum.set_concurrency(Some(1));
+        sum.set_fallback(Some(&settings));
+        ModelTable::try_new([sum]).unwrap()
+    });
+    let body = costly();
+    let ask_on = |body: &[u8]| {
+        let mut stream = connect(server.address);
+        write_request(&mut stream, "POST", PREDICT, &[JSON], body);
+        stream
+    };
+    let mut running = ask_on(body.as_bytes());
+    server.entered.recv().unwrap();
+    let mut waiting: Vec<_> = (0..10).map(|_| ask_on(GOOD)).collect();
+    while metric(&server, "coracle_requests_waiting") < 10 {
+        std::thread::yield_now();
+    }
+    let answer = ask(&server, PREDICT, GOOD);
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("pending request queue full"));
+    assert_eq!(metric(&server, "coracle_retries_total"), 0);
+    server.gate.send(()).unwrap();
+    for stream in waiting.iter_mut().chain([&mut running]) {
+        assert_eq!(read_answer(stream, false).unwrap().status, 200);
+    }
+    assert_eq!(ask(&server, PREDICT, GOOD).status, 200);
+}
+
+#[test]
+fn costly_requests_are_stood_in_for_by_the_compute_pool() {
+    let breaker = FallbackSettings {
+        breaker_failures: Some(1),
+        ..settings("7.5")
+    };
+    let mut gates = Vec::new();
+    let one_thread = ServerConfig {
+        n_pool_threads: 1,
+        ..config(Limits::default())
+    };
+    let server = start_with(one_thread, |sum| {
+        sum.set_fallback(Some(&breaker));
+        let mut models = vec![sum];
+        for name in ["second", "third"] {
+            let (model, entered, gate) = sum_model();
+            let phases = LoadPhases::default();
+            let loaded = LoadedModel::new(name.to_owned(), Box::new(model), phases);
+            models.push(ServedModel::new(loaded, 2));
+            gates.push((name, entered, gate));
+        }
+        ModelTable::try_new(models).unwrap()
+    });
+    let rows = vec!["[-5, 1]"; 100_000].join(", ");
+    let body = format!("{{\"instances\": [{rows}]}}");
+    // Both threads are with other models, and no event loop does their work.
+    let mut streams = Vec::new();
+    for (name, entered, _gate) in &gates {
+        let mut stream = connect(server.address);
+        let path = format!("/v1/models/{name}:predict");
+        write_request(&mut stream, "POST", &path, &[JSON], costly().as_bytes());
+        entered.recv().unwrap();
+        streams.push(stream);
+    }
+    assert_eq!(
+        ask(&server, PREDICT, BAD).header("x-coracle-fallback"),
+        Some("constant")
+    );
+    let headers = [JSON, ("x-request-timeout", "100ms")];
+    let answer = send(server.address, "POST", PREDICT, &headers, body.as_bytes());
+    assert!(answer.status >= 500 && answer.header("x-coracle-fallback").is_none());
+    for (_name, _entered, gate) in &gates {
+        gate.send(()).unwrap();
+    }
+    for stream in &mut streams {
+        assert_eq!(read_answer(stream, false).unwrap().status, 200);
+    }
+    let answer = ask(&server, PREDICT, body.as_bytes());
+    assert_eq!(answer.header("x-coracle-fallback"), Some("constant"));
+    assert_eq!(answer.body.matches("7.5").count(), 100_000);
+}
+
+#[test]
+fn grpc_says_so_in_the_parameters_and_the_metadata() {
     let server = start(settings("7.5"));
-    let request = grpc::row("sum", [-5.0, 1.0]);
-    let answer: ModelInferResponse = grpc::ask(&server, "ModelInfer", &request).message();
+    let marked = |row| {
+        let answer = grpc::ask(&server, "ModelInfer", &grpc::row("sum", row));
+        let mark = answer.headers.get("x-coracle-fallback").cloned();
+        (answer.message::<ModelInferResponse>(), mark)
+    };
+    let (answer, mark) = marked([-5.0, 1.0]);
     let parameter = answer.parameters["fallback"].parameter_choice.clone();
     assert_eq!(
         parameter,
         Some(ParameterChoice::StringParam("constant".to_owned()))
     );
     assert_eq!(answer.raw_output_contents, [7.5_f64.to_le_bytes().to_vec()]);
+    assert_eq!(mark.unwrap(), "constant");
+    let (answer, mark) = marked([5.0, 1.0]);
+    assert!(answer.parameters.is_empty() && mark.is_none());
+}
+
+#[test]
+fn grpc_of_tensorflow_serving_says_so_in_the_metadata() {
+    let server = start(settings("7.5"));
+    let ask = |first: f64| {
+        let request = tfs_grpc::row_of(Some(tfs_grpc::spec("sum")), [first, 1.0]);
+        let path = format!("{}Predict", tfs_grpc::PREDICTION);
+        let answer = grpc::call(&server, &path, &[], frame(&request));
+        let mark = answer.headers.get("x-coracle-fallback").cloned();
+        let outputs = answer.message::<PredictResponse>().outputs;
+        (outputs["predict"].double_val.clone(), mark)
+    };
+    let (values, mark) = ask(-5.0);
+    assert_eq!(
+        (values, mark.unwrap()),
+        (vec![7.5], "constant".parse().unwrap())
+    );
+    assert_eq!(ask(5.0), (vec![6.0], None));
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use coracle_gateway::Limits;
 use coracle_model::{Description, Model, RunError, RunErrorKind, Signature, TensorSpec};
@@ -30,8 +31,10 @@ enum Manner {
     Garbage,
     /// Never comes back.
     Hangs(Mutex<Receiver<()>>),
-    /// Does the work of a hundred.
-    Slow,
+    /// Is at each request until it is told to go on.
+    Slow(Mutex<Receiver<()>>),
+    /// The same, at requests that begin with 7.
+    SlowAtSevens(Mutex<Receiver<()>>),
 }
 
 #[derive(Debug)]
@@ -63,16 +66,10 @@ impl Model for Shadow {
                 return Err(RunError::new(RunErrorKind::Internal, "as it was told to"));
             }
             Manner::Garbage => Values::U8(vec![0; 3 * values.len() + 1].into()),
-            Manner::Hangs(gate) => {
+            Manner::SlowAtSevens(_) if values[0] != 7.0 => Values::F64(sums(0.0).into()),
+            Manner::Hangs(gate) | Manner::Slow(gate) | Manner::SlowAtSevens(gate) => {
                 let _opened = gate.lock().unwrap().recv();
                 Values::F64(sums(0.0).into())
-            }
-            Manner::Slow => {
-                let mut same = Vec::new();
-                for _ in 0..100 {
-                    same = std::hint::black_box(sums(0.0));
-                }
-                Values::F64(same.into())
             }
         };
         Ok(vec![Tensor::from_values(values)])
@@ -130,7 +127,9 @@ fn start(manner: Manner, percent: u8, kept: ShadowKept) -> (Running, Receiver<()
         };
         sum.set_shadow(Some(Arc::new(ShadowTap::new(id("sum"), settings))));
         let mut routes = BTreeMap::new();
-        for (name, model) in [("sum", sum), ("next", shadow(manner, asked))] {
+        let next = shadow(manner, asked);
+        next.set_concurrency(Some(1));
+        for (name, model) in [("sum", sum), ("next", next)] {
             routes.insert(id(name), Arc::new(Route::single(Arc::new(model))));
         }
         ModelTable::from_routes(routes)
@@ -154,8 +153,13 @@ fn report(server: &Running) -> Answer {
 /// Waits until so many more copies have come to the shadow, and are compared; returns the report.
 fn compared((server, is_asked): &(Running, Receiver<()>), n_copies: u64) -> Value {
     for _ in 0..n_copies {
-        is_asked.recv().unwrap();
+        is_asked.recv_timeout(Duration::from_secs(20)).unwrap();
     }
+    report_of(server, n_copies)
+}
+
+/// Waits until so many copies are compared; returns the report.
+fn report_of(server: &Running, n_copies: u64) -> Value {
     loop {
         let text = report(server).body;
         let report: Value = serde_json::from_str(&text).unwrap();
@@ -238,8 +242,8 @@ fn a_share_of_the_requests_is_copied() {
     assert_eq!((outcome(&found, "agreed"), &found["lost"]), (20, &0.into()));
 }
 
-/// Fewer than it takes for a model that panics to be set aside, from when on nobody asks it.
-const N_ASKED: u32 = 2;
+/// The requests that are copied to a shadow that does wrong.
+const N_ASKED: u32 = 10;
 
 #[test]
 fn shadows_that_panic_fail_or_give_garbage_change_no_answer() {
@@ -247,7 +251,6 @@ fn shadows_that_panic_fail_or_give_garbage_change_no_answer() {
         (Manner::Panics, "failed"),
         (Manner::Fails, "failed"),
         (Manner::Garbage, "incomparable"),
-        (Manner::Slow, "agreed"),
     ] {
         let server = start(manner, 100, ShadowKept::Answers);
         for first in 0..N_ASKED {
@@ -256,6 +259,34 @@ fn shadows_that_panic_fail_or_give_garbage_change_no_answer() {
         let found = compared(&server, u64::from(N_ASKED));
         assert_eq!(outcome(&found, name), u64::from(N_ASKED), "{found}");
     }
+}
+
+#[test]
+fn a_shadow_that_is_slow_is_waited_for_by_nobody() {
+    let (go_on, gate): (Sender<()>, _) = channel();
+    let (server, is_asked) = start(Manner::Slow(Mutex::new(gate)), 100, ShadowKept::Answers);
+    let n_lines = || {
+        let metrics = send(server.address, "GET", "/metrics", &[], b"").body;
+        let lines = metrics.lines();
+        lines
+            .filter(|line| line.starts_with("coracle_shadow_requests_total{"))
+            .count()
+    };
+    for first in 0..N_ASKED {
+        // All of these come while the shadow is at the first request.
+        ask(&server, [f64::from(first), 2.0]);
+        if first == 0 {
+            is_asked.recv().unwrap();
+        }
+        assert_eq!((report(&server).status, n_lines()), (200, 7));
+    }
+    let found: Value = serde_json::from_str(&report(&server).body).unwrap();
+    assert_eq!(found["shadows"][0]["comparisons"], serde_json::json!([]));
+    for _ in 0..N_ASKED {
+        go_on.send(()).unwrap();
+    }
+    let found = report_of(&server, u64::from(N_ASKED));
+    assert_eq!(outcome(&found, "agreed"), u64::from(N_ASKED));
 }
 
 #[test]
@@ -293,4 +324,44 @@ fn a_shadow_that_hangs_holds_up_nobody_and_loses_its_copies() {
     );
     drop(open);
     compared(&server, 1_100 - lost);
+}
+
+/// Asks the shadow as one of its own users does.
+fn ask_shadow(server: &Running) -> u16 {
+    let path = "/serving/ml/next/v1/models/next:predict";
+    let headers = [JSON, ("x-request-timeout", "5s")];
+    let body = br#"{"instances": [[1, 2]]}"#;
+    send(server.address, "POST", path, &headers, body).status
+}
+
+#[test]
+fn users_of_the_shadow_do_not_wait_for_a_copy() {
+    let (go_on, gate): (Sender<()>, _) = channel();
+    let manner = Manner::SlowAtSevens(Mutex::new(gate));
+    let (server, is_asked) = start(manner, 100, ShadowKept::Nothing);
+    ask(&server, [7.0, 1.0]);
+    is_asked.recv().unwrap();
+    // The shadow is at the copy; of its users' requests one may run at a time.
+    assert_eq!(ask_shadow(&server), 200);
+    go_on.send(()).unwrap();
+}
+
+#[test]
+fn a_shadow_is_not_set_aside_for_what_its_users_did_not_ask() {
+    let server = start(Manner::Panics, 100, ShadowKept::Nothing);
+    for first in 0..10 {
+        ask(&server.0, [f64::from(first), 1.0]);
+    }
+    assert_eq!(outcome(&compared(&server, 10), "failed"), 10);
+    let metrics = send(server.0.address, "GET", "/metrics", &[], b"").body;
+    let of_next = |line: &&str| line.contains("\"next\"") && line.contains("model=");
+    let counted = metrics.lines().filter(of_next);
+    let is_counted = |line: &&str| {
+        let value = line.rsplit(' ').next().unwrap();
+        line.contains("_total{") && value.parse::<f64>().unwrap() > 0.0
+    };
+    let counted = counted.filter(is_counted);
+    assert_eq!(counted.collect::<Vec<_>>(), Vec::<&str>::new());
+    // It panics for its users, too, but was not set aside before.
+    assert_eq!(ask_shadow(&server.0), 500);
 }

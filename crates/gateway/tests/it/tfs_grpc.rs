@@ -17,12 +17,12 @@ use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel};
 use crate::fixture::{config, start, start_with};
 use crate::grpc::call;
 
-const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
+pub(crate) const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
 const STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 const DT_DOUBLE: i32 = 2;
 const DT_STRING: i32 = 7;
 
-fn spec(name: &str) -> ModelSpec {
+pub(crate) fn spec(name: &str) -> ModelSpec {
     ModelSpec {
         name: name.to_owned(),
         ..ModelSpec::default()
@@ -63,6 +63,18 @@ fn tensor(dtype: i32, sizes: &[i64]) -> TensorProto {
         }),
         double_val: vec![1.0, 2.0],
         ..TensorProto::default()
+    }
+}
+
+/// A prediction for one row of these numbers.
+pub(crate) fn row_of(model_spec: Option<ModelSpec>, numbers: [f64; 2]) -> PredictRequest {
+    let tensor = TensorProto {
+        double_val: numbers.to_vec(),
+        ..tensor(DT_DOUBLE, &[1, 2])
+    };
+    PredictRequest {
+        inputs: [("X".to_owned(), tensor)].into(),
+        ..row(model_spec)
     }
 }
 

@@ -501,3 +501,59 @@ fn a_metric_without_outcomes_holds_the_stage() {
             .contains("\"revenue\": margin 0 is not")
     );
 }
+
+/// Nothing has happened in the third stage, and then the spec has two.
+fn beyond_the_last_stage() -> (RolloutSpec, Rollout) {
+    let mut spec = RolloutSpec::default();
+    let mut rollout = Rollout::new(Duration::ZERO);
+    rollout.advance(Duration::ZERO);
+    rollout.advance(Duration::ZERO);
+    spec.steps.pop();
+    (spec, rollout)
+}
+
+#[test]
+fn a_spec_that_loses_stages_promotes_nobody_without_checks() {
+    let (spec, mut rollout) = beyond_the_last_stage();
+    // It is judged as in the last stage that there is.
+    let verdict = rollout.decide(&spec, Duration::from_secs(1));
+    assert!(
+        matches!(verdict, Verdict::Hold(Hold::Duration { .. })),
+        "{verdict:?}"
+    );
+    let failing = Counts {
+        requests: 100,
+        errors: 100,
+        slow: 0,
+    };
+    let stable = Counts {
+        requests: 300,
+        ..Counts::default()
+    };
+    rollout.observe(
+        &spec,
+        Interval {
+            stable,
+            canary: failing,
+        },
+    );
+    let verdict = rollout.decide(&spec, Duration::from_secs(3_600));
+    assert!(matches!(verdict, Verdict::RollBack(_)), "{verdict:?}");
+    // The last stage begins anew; one that is not beyond it goes on.
+    let (spec, mut rollout) = beyond_the_last_stage();
+    let now = Duration::from_secs(3_600);
+    assert!(rollout.hold_to(&spec, now));
+    assert_eq!((rollout.step, rollout.step_began), (1, now));
+    assert!(!rollout.hold_to(&spec, now + now));
+    assert_eq!(rollout.step_began, now);
+}
+
+#[test]
+fn the_longest_times_overflow_nothing() {
+    let mut spec = RolloutSpec::default();
+    spec.deadline = Some(Duration::MAX);
+    spec.steps[0].duration = Duration::MAX;
+    let rollout = Rollout::new(Duration::ZERO);
+    let verdict = rollout.decide(&spec, Duration::from_secs(1));
+    assert!(matches!(verdict, Verdict::Hold(_)), "{verdict:?}");
+}

@@ -88,7 +88,7 @@ fn labels_are_escaped() {
 }
 
 /// What is served, asleep, and the number of times it was woken.
-fn asleep() -> (Arc<ServedModel>, Arc<AtomicUsize>) {
+pub(super) fn asleep() -> (Arc<ServedModel>, Arc<AtomicUsize>) {
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
     let id = RevisionId {

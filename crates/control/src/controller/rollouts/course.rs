@@ -225,6 +225,7 @@ impl Course {
         if self.trial.is_none() && !self.begin(seen, newest, happened) {
             return;
         }
+        self.hold_to_steps(seen);
         let Some(trial) = &mut self.trial else { return };
         let (stable, canary) = (seen.stable_totals, seen.newest_totals);
         let interval = Interval {
@@ -284,6 +285,15 @@ impl Course {
             message: format!("{newest} gets {percent} % of the requests; {shown}"),
         });
         true
+    }
+
+    /// Where the spec has fewer stages than the trial has reached, the last of them begins anew.
+    fn hold_to_steps(&mut self, seen: &Seen<'_>) {
+        let rules = &seen.wanted.rules;
+        let trial = self.trial.as_mut();
+        if trial.is_some_and(|trial| trial.rollout.hold_to(rules, seen.now)) {
+            self.enter_step(seen.wanted);
+        }
     }
 
     /// Shows the stage that the trial is in.

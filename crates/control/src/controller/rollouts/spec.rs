@@ -6,6 +6,9 @@ use coracle_api::rollout::{RolloutAnalysis, RolloutSpec, RolloutStep};
 use coracle_policy::rollout::{RolloutSpec as Rules, Step};
 use coracle_serving::latency_bounds;
 
+/// The longest time that anything may be said to take: a year.
+const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// What a rollout goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Wanted {
@@ -77,22 +80,27 @@ fn read_step(index: usize, step: &RolloutStep) -> Result<Step, String> {
         ));
     }
     let text = step.duration.as_deref().unwrap_or("0s");
-    let duration = humantime::parse_duration(text).map_err(|_no_time| {
-        format!("spec.steps[{index}].duration: '{text}' is no time; write such as 30s or 10m")
-    })?;
     Ok(Step {
         percent: f64::from(step.percent),
-        duration,
+        duration: read_time(&format!("spec.steps[{index}].duration"), text, "30s")?,
     })
 }
 
 fn time(field: &str, text: Option<&str>) -> Result<Option<Duration>, String> {
-    let parsed = text.map(|text| {
-        humantime::parse_duration(text).map_err(|_no_time| {
-            format!("spec.analysis.{field}: '{text}' is no time; write such as 50ms or 10m")
-        })
-    });
+    let place = format!("spec.analysis.{field}");
+    let parsed = text.map(|text| read_time(&place, text, "50ms"));
     parsed.transpose()
+}
+
+/// Reads the time at a place of the spec.
+fn read_time(place: &str, text: &str, example: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|_no_time| {
+        format!("{place}: '{text}' is no time; write such as {example} or 10m")
+    })?;
+    match time <= TIME_MAX {
+        true => Ok(time),
+        false => Err(format!("{place}: '{text}' is longer than 365 days")),
+    }
 }
 
 /// Returns the next bound of the histogram of latencies: what is slow can be told at those only.
@@ -170,6 +178,19 @@ mod tests {
             (
                 json!({"analysis": {"deadline": "x"}}),
                 "spec.analysis.deadline: 'x'",
+            ),
+            // Such sums of times have no end.
+            (
+                json!({"analysis": {"deadline": "500000000000years"}}),
+                "spec.analysis.deadline: '500000000000years' is longer than 365 days",
+            ),
+            (
+                json!({"steps": [{"percent": 20, "duration": "366days"}]}),
+                "spec.steps[0].duration: '366days' is longer than 365 days",
+            ),
+            (
+                json!({"analysis": {"latencyMax": "366days"}}),
+                "spec.analysis.latencyMax: '366days' is longer than 365 days",
             ),
         ] {
             let mut spec = spec;

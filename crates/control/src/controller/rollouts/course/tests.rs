@@ -290,3 +290,28 @@ fn a_deadline_sends_back_what_nobody_asks_for() {
     assert_eq!(play.course.status.phase, "RolledBack");
     assert!(play.course.status.message.contains("0 of the 40 requests"));
 }
+
+#[test]
+fn a_rollout_that_loses_stages_begins_its_last_one_anew() {
+    for is_restarted in [false, true] {
+        let mut play = Play::new();
+        play.pass(1, (0, 0));
+        play.newest = "v2";
+        play.pass(6, (0, 0));
+        assert_eq!(
+            (play.percent(), play.course.status.step),
+            (Some(50), Some(2))
+        );
+        if is_restarted {
+            play.course = Course::new(play.course.status.clone());
+        }
+        play.wanted.rules.steps.truncate(1);
+        assert_eq!(play.pass(1, (0, 0)), "Progressing");
+        assert_eq!(
+            (play.percent(), play.course.status.step),
+            (Some(10), Some(1))
+        );
+        // It is watched as any other.
+        assert_eq!(play.pass(2, (100, 0)), "RolledBack");
+    }
+}

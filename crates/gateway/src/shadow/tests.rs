@@ -1,0 +1,275 @@
+//! What others see of a shadow while its thread is at a comparison.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use coracle_base::{Clock, ManualClock, SystemClock};
+use coracle_model::{Description, Model, RunError, TensorSpec};
+use coracle_serving::{ComputePool, LoadPhases, LoadedModel, PoolLimits, Route, ShadowSettings};
+use coracle_tensor::{ByteStrings, DType, Values};
+
+use super::*;
+use crate::infer::Calls;
+use crate::shared_memory::SharedMemory;
+
+/// A clock that keeps whoever asks for the time of day, as the thread does in the middle of a comparison, until the gate is open.
+#[derive(Debug)]
+struct Gate {
+    clock: SystemClock,
+    reached: Sender<()>,
+    open: Mutex<Receiver<()>>,
+}
+
+impl Clock for Gate {
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    fn unix_time(&self) -> Duration {
+        let _told = self.reached.send(());
+        let _opened = self.open.lock().unwrap().recv();
+        self.clock.unix_time()
+    }
+}
+
+fn id(name: &str) -> ServiceId {
+    ServiceId {
+        namespace: "ml".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn tap(of: &str, percent: u8) -> ShadowTap {
+    let settings = ShadowSettings {
+        service: "next".to_owned(),
+        percent,
+        kept: ShadowKept::Answers,
+    };
+    ShadowTap::new(id(of), settings)
+}
+
+fn begun(pair: &Arc<Pair>) -> Begun {
+    Begun {
+        pair: Arc::clone(pair),
+        kept: ShadowKept::Answers,
+        codec: Codec::Grpc,
+        body: Bytes::new(),
+        trace: None,
+    }
+}
+
+#[test]
+fn who_reads_the_report_waits_for_no_comparison() {
+    let ((reached, is_reached), (open, gate)) = (channel(), channel::<()>());
+    let clock = Arc::new(Gate {
+        clock: SystemClock::new(),
+        reached,
+        open: Mutex::new(gate),
+    });
+    let table = Arc::new(SharedTable::new(ModelTable::default()));
+    let shadows = Shadows::new((&table, &(clock as Arc<dyn Clock>)), 1);
+    let tap = tap("iris", 100);
+    let pair = shadows.pair(&tap).unwrap();
+    let n_requests = |shadows: &Shadows| -> u64 {
+        let reports = shadows.reports(Some(&id("iris")));
+        let all = reports.iter().flat_map(|report| report.comparisons.iter());
+        all.map(|compared| compared.requests).sum()
+    };
+    let copied = Copied {
+        begun: begun(&pair),
+        revision: "iris-1".to_owned(),
+        answer: Ok(Box::new(Answered {
+            outputs: vec![(
+                "y".to_owned(),
+                Tensor::from_values(Values::U8(vec![1].into())),
+            )],
+            elapsed: Duration::ZERO,
+        })),
+        _room: Room::try_new(&shadows.inner.held, 1).unwrap(),
+    };
+    pair.queue.try_send(copied).unwrap();
+    is_reached.recv().unwrap();
+    // The thread is at the comparison, and stays there.
+    assert_eq!((n_requests(&shadows), shadows.figures().len()), (0, 1));
+    drop(open);
+    while n_requests(&shadows) == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(shadows.figures()[0].outcomes[4], ("failed", 1));
+}
+
+/// Answers every row with 1.
+#[derive(Debug)]
+struct One {
+    signature: Signature,
+    description: Description,
+}
+
+impl Model for One {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&self, inputs: &[Tensor], _outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        let ones = vec![1.0; inputs[0].n_rows()];
+        Ok(vec![Tensor::from_values(Values::F64(ones.into()))])
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn memory_bytes(&self) -> usize {
+        1
+    }
+}
+
+fn one(name: &str) -> ServedModel {
+    let spec = |name: &str, shape| TensorSpec {
+        name: name.to_owned(),
+        dtype: DType::F64,
+        shape,
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
+    };
+    let model = One {
+        signature: Signature {
+            keyed_outputs: Vec::new(),
+            inputs: vec![spec("X", vec![None, Some(2)])],
+            outputs: vec![spec("predict", vec![None])],
+            default_outputs: vec![0],
+            columns: None,
+        },
+        description: Description::default(),
+    };
+    let phases = LoadPhases::default();
+    ServedModel::new(
+        LoadedModel::new(name.to_owned(), Box::new(model), phases),
+        1,
+    )
+}
+
+fn calls(clock: &Arc<dyn Clock>) -> Calls {
+    let table = Arc::new(SharedTable::new(ModelTable::default()));
+    let limits = PoolLimits {
+        n_threads: 1,
+        calls_max: 10,
+        bytes_max: 1 << 20,
+    };
+    let pool = ComputePool::start(limits, Arc::clone(clock)).unwrap();
+    Calls {
+        shadows: Shadows::new((&table, clock), 1_000),
+        table,
+        clock: Arc::clone(clock),
+        elements_max: 1_000,
+        request_timeout: Duration::from_secs(10),
+        pool: Arc::new(pool),
+        worker: 0,
+        shared_memory: Arc::new(SharedMemory::new(false)),
+        payloads: None,
+        traces: false,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_copied_only_for_the_requests_that_are() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let calls = calls(&clock);
+    let model = Arc::new(one("iris"));
+    model.set_shadow(Some(Arc::new(tap("iris", 10))));
+    let pair = calls.shadows.pair(&model.shadow().unwrap()).unwrap();
+    for turn in 0..20 {
+        let request = Request {
+            codec: Codec::V1 { method: None },
+            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            arrived: clock.monotonic(),
+            timeout: None,
+            priority: None,
+            trace: None,
+            slot: None,
+            recording: None,
+        };
+        let encoded = calls.answer(&model, request).await.unwrap();
+        // What was copied is on its way to the shadow, and nothing else was.
+        assert!(encoded.answered.is_none(), "request {turn}");
+    }
+    assert_eq!(pair.n_lost.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn answers_of_many_bytes_are_not_copied() {
+    let signature = one("iris").loaded().unwrap().model().signature().clone();
+    let call = Call {
+        outputs: vec![0],
+        ..Call::default()
+    };
+    let copied = |n_bytes: usize| {
+        let text: ByteStrings = [vec![b'x'; n_bytes]].into_iter().collect();
+        let outputs = [Tensor::from_values(Values::Bytes(text))];
+        Answered::of(&signature, &call, &outputs, Duration::ZERO)
+    };
+    assert!(copied(BYTES_MAX + 1).is_none());
+    // What is copied counts with its bytes.
+    assert!(copied(1_000_000).unwrap().n_bytes() >= 1_000_000);
+    let numbers = Tensor::from_values(Values::F64(vec![0.0; ELEMENTS_MAX].into()));
+    assert!(Answered::of(&signature, &call, &[numbers], Duration::ZERO).is_some());
+}
+
+/// Serves services that have a shadow.
+fn table_of(names: &[String]) -> ModelTable {
+    let route = |name: &String| {
+        let model = one(name);
+        model.set_shadow(Some(Arc::new(tap(name, 100))));
+        (id(name), Arc::new(Route::single(Arc::new(model))))
+    };
+    ModelTable::from_routes(names.iter().map(route).collect())
+}
+
+#[test]
+fn comparisons_that_nobody_wants_make_room_and_go_after_a_while() {
+    let names: Vec<String> = (0..=PAIRS_MAX).map(|index| format!("s{index}")).collect();
+    let table = Arc::new(SharedTable::new(table_of(&names)));
+    let clock = Arc::new(ManualClock::new());
+    let as_clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
+    let shadows = Shadows::new((&table, &as_clock), 1);
+    let (last, others) = names.split_last().unwrap();
+    for name in others {
+        assert!(shadows.pair(&tap(name, 100)).is_some());
+        clock.advance(Duration::from_secs(1));
+    }
+    // All are wanted.
+    assert!(shadows.pair(&tap(last, 100)).is_none());
+    // Two are not any more, and the one that was used last is the other.
+    let wanted = [&names[..7], &names[8..20], &names[21..]].concat();
+    table.store(table_of(&wanted));
+    shadows
+        .pair(&tap("s7", 100))
+        .unwrap()
+        .note_use(clock.monotonic());
+    assert!(shadows.pair(&tap(last, 100)).is_some());
+    let has = |name: &str| !shadows.reports(Some(&id(name))).is_empty();
+    assert!(has("s7") && !has("s20") && has(last));
+    let long = KEPT_FOR + Duration::from_secs(2);
+    clock.advance(long);
+    assert_eq!(shadows.figures().len(), PAIRS_MAX - 1);
+    assert!(!has("s7") && has("s0"));
+}
+
+#[test]
+fn the_thread_of_a_comparison_ends_with_it() {
+    let table = Arc::new(SharedTable::new(ModelTable::default()));
+    let clock = Arc::new(ManualClock::new());
+    let as_clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
+    let shadows = Shadows::new((&table, &as_clock), 1);
+    let published = {
+        let pair = shadows.pair(&tap("iris", 100)).unwrap();
+        Arc::downgrade(&pair.published)
+    };
+    clock.advance(KEPT_FOR * 2);
+    assert_eq!(shadows.figures().len(), 0);
+    // It was the last to hold this.
+    while published.strong_count() > 0 {
+        std::thread::yield_now();
+    }
+}
