@@ -26,6 +26,11 @@ impl OnnxRuntime {
 }
 
 impl GraphEngine for OnnxRuntime {
+    fn look(&self) -> Result<(), LoadError> {
+        library::load(&self.places, self.n_threads).map_err(unsupported)?;
+        Ok(())
+    }
+
     fn load(&self, file: GraphFile<'_>) -> Result<Box<dyn Model>, LoadError> {
         let library = library::load(&self.places, self.n_threads).map_err(unsupported)?;
         let n_sessions_max = self.n_threads;

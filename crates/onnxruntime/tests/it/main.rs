@@ -4,6 +4,7 @@
     reason = "a test stops where something is not as expected"
 )]
 
+mod bounds;
 mod damage;
 mod fixture;
 mod graphs;
@@ -26,14 +27,34 @@ impl Runtime {
         let description = coracle_onnx::describe(bytes, &external)?;
         self.0.load(GraphFile {
             bytes,
-            directory: None,
-            external_bytes: 0,
+            external: Vec::new(),
             description,
         })
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 6] = [
+const TESTS: [(&str, fn(&Runtime)); 12] = [
+    (
+        "rows_that_are_quantized_together_are_not_batched",
+        bounds::rows_that_are_quantized_together_are_not_batched,
+    ),
+    ("runs_end_in_time", bounds::runs_end_in_time),
+    (
+        "graphs_of_any_time_say_so",
+        bounds::graphs_of_any_time_say_so,
+    ),
+    (
+        "answers_are_no_larger_than_ours",
+        bounds::answers_are_no_larger_than_ours,
+    ),
+    (
+        "a_graph_that_never_ran_is_at_fault_itself",
+        bounds::a_graph_that_never_ran_is_at_fault_itself,
+    ),
+    (
+        "weights_in_other_files_are_what_was_read",
+        bounds::weights_in_other_files_are_what_was_read,
+    ),
     (
         "neural_graphs_answer_as_in_python",
         graphs::neural_graphs_answer_as_in_python,
