@@ -17,6 +17,8 @@ use crate::infer::Failure;
 
 /// How long the shadow may take to be loaded, or to have a place.
 const ENTER_MAX: Duration = Duration::from_secs(10);
+/// How long the shadow may take to answer.
+const RUN_MAX: Duration = Duration::from_secs(60);
 /// The lowest priority there is: under load the thread gets what is left over.
 const NICE: i32 = 19;
 
@@ -115,7 +117,7 @@ impl Runner {
             regions: &NoRegions,
         };
         let call = begun.codec.decode(&begun.body, &ctx)?;
-        let outputs = model.run(&lease, &call.inputs, &call.outputs)?;
+        let outputs = model.run(&lease, &call.inputs, &call.outputs, RUN_MAX)?;
         let elapsed = self.clock.monotonic().saturating_sub(started);
         Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| Failure {
             code: Code::ResourceExhausted,
