@@ -42,6 +42,30 @@ const WHOLE_TENSOR: [&str; 17] = [
 /// The same, by how their names begin.
 const WHOLE_TENSOR_PREFIXES: [&str; 2] = ["Dynamic", "QOrdered"];
 
+/// Operators whose answers are as large as a value says, with the places of those among their inputs.
+const SIZED_BY_VALUES: [(&str, &[usize]); 20] = [
+    ("AffineGrid", &[1]),
+    ("BlackmanWindow", &[0]),
+    ("CenterCropPad", &[1]),
+    ("Col2Im", &[1, 2]),
+    ("ConstantOfShape", &[0]),
+    ("DFT", &[1]),
+    ("Expand", &[1]),
+    ("GridSample", &[1]),
+    ("HammingWindow", &[0]),
+    ("HannWindow", &[0]),
+    ("ImageDecoder", &[0]),
+    ("MaxUnpool", &[1, 2]),
+    ("MelWeightMatrix", &[0, 1]),
+    ("OneHot", &[1]),
+    ("Pad", &[1]),
+    ("Range", &[0, 1, 2]),
+    ("Resize", &[2, 3]),
+    ("STFT", &[1, 3]),
+    ("Tile", &[1, 2]),
+    ("Upsample", &[1]),
+];
+
 /// What a file holds in all its graphs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
@@ -49,6 +73,8 @@ pub struct Survey {
     pub locations: BTreeSet<String>,
     /// An operator that runs graphs of its own, if there is one.
     pub control_flow: Option<String>,
+    /// An operator whose answer is as large as a value says that is computed or asked for, if there is one.
+    pub sized_by_values: Option<String>,
     /// An operator that may make rows depend on each other, if there is one.
     pub mixes_rows: Option<String>,
     /// The inputs of the outermost graph of which the file does not say how many dimensions they have.
@@ -136,6 +162,8 @@ struct Walk<'a> {
     computed: HashSet<&'a str>,
     /// The scales and zero points of quantised operators, with their operators.
     scales: Vec<(&'a str, &'a str)>,
+    /// The values that sizes follow from, with their operators.
+    sizes: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Walk<'a> {
@@ -229,6 +257,12 @@ impl<'a> Walk<'a> {
         if is_control_flow || mixes_rows {
             self.survey.mixes_rows.get_or_insert(shown(operator));
         }
+        let sized = SIZED_BY_VALUES.iter().find(|(name, _)| *name == operator);
+        if let Some((_, places)) = sized {
+            let sizes = places.iter().filter_map(|&place| inputs.get(place));
+            let sizes = sizes.copied().filter(|name| !name.is_empty());
+            self.sizes.extend(sizes.map(|name| (operator, name)));
+        }
         if is_quantized || has_scales {
             let inputs = inputs.into_iter().enumerate();
             // The first is what is quantised, and so is the fourth of a product.
@@ -243,10 +277,12 @@ impl<'a> Walk<'a> {
     fn finish(self) -> Survey {
         let mut survey = self.survey;
         let is_fixed = |name: &str| self.constants.contains(name) && !self.computed.contains(name);
-        let computed = self.scales.iter().find(|(_, name)| !is_fixed(name));
-        if let Some((operator, _)) = computed {
-            survey.mixes_rows.get_or_insert(shown(operator));
-        }
+        let not_fixed = |found: &[(&str, &str)]| {
+            let computed = found.iter().find(|(_, name)| !is_fixed(name));
+            computed.map(|(operator, _)| shown(operator))
+        };
+        survey.sized_by_values = not_fixed(&self.sizes);
+        survey.mixes_rows = survey.mixes_rows.or_else(|| not_fixed(&self.scales));
         survey
     }
 }

@@ -12,7 +12,7 @@ use coracle_model::{
 use coracle_onnx::{
     Survey, checked_input, columns, survey, synthetic_inputs, with_portable_locale,
 };
-use coracle_tensor::{DType, Tensor};
+use coracle_tensor::{DType, Tensor, Values};
 use ort::ErrorCode;
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
@@ -29,8 +29,6 @@ use crate::tensors::{Elements, dtype, given, internal, taken};
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
 /// What a session takes of a file: its weights, and once more packed for the kernels.
 const BYTES_PER_FILE_BYTE: usize = 2;
-/// Loading a graph takes no longer than this, with the runs that try it out.
-const LOAD_MAX: Duration = Duration::from_secs(30);
 /// A run that nobody gave a time takes no longer than this.
 const RUN_MAX: Duration = Duration::from_secs(60);
 
@@ -51,6 +49,13 @@ pub(crate) struct SessionModel {
     sessions: Mutex<Sessions>,
     is_free: Condvar,
     source: Source,
+}
+
+/// What a graph may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) load_time: Duration,
+    pub(crate) n_sessions_max: usize,
 }
 
 /// What sessions are made of.
@@ -77,7 +82,7 @@ impl SessionModel {
     pub(crate) fn load(
         library: &'static Library,
         file: GraphFile<'_>,
-        n_sessions_max: usize,
+        bounds: Bounds,
     ) -> Result<Self, LoadError> {
         let survey = survey(file.bytes)?;
         if let Some(name) = survey.shapeless.first() {
@@ -85,7 +90,7 @@ impl SessionModel {
             let message = "the file does not say how many dimensions it has";
             return Err(unsupported(message).at(place));
         }
-        let until = library.watchdog.now().saturating_add(LOAD_MAX);
+        let until = library.watchdog.now().saturating_add(bounds.load_time);
         let external = file.external.iter().map(|file| file.bytes.len());
         let external_bytes = external.fold(0_usize, usize::saturating_add);
         let mut source = Source {
@@ -95,19 +100,20 @@ impl SessionModel {
         };
         let refused = |error| unsupported(format!("ONNX Runtime refuses the graph: {error}"));
         let session = source.session(until).map_err(refused)?;
-        let may_batch = survey.mixes_rows.is_none() && rows::share_a_dimension(&session);
+        let shares_rows = rows::share_a_dimension(&session);
+        let may_batch = survey.mixes_rows.is_none() && shares_rows;
         let signature = signature(&session)?;
         let weights = file.bytes.len().saturating_add(external_bytes);
         let session_bytes = weights.saturating_mul(BYTES_PER_FILE_BYTE).max(1 << 16);
         let further = FURTHER_SESSIONS_BYTES.checked_div(session_bytes);
         let n_max = further
             .map_or(1, |further| further.saturating_add(1))
-            .min(n_sessions_max);
+            .min(bounds.n_sessions_max);
         if n_max == 1 {
             source.bytes = Vec::new();
         }
         let mut model = Self {
-            run_time: run_time(&signature, &survey),
+            run_time: run_time(&signature, &survey, shares_rows),
             signature,
             description: described(file.description, library),
             rows_are_independent: false,
@@ -124,27 +130,34 @@ impl SessionModel {
             is_free: Condvar::new(),
             source,
         };
-        model.try_once(until)?;
+        model.try_out(until)?;
         model.rows_are_independent = may_batch && rows::are_independent(&model, until);
         Ok(model)
     }
 
-    /// Runs the graph once on made-up values, which may not suit it: that takes the first run's cost from the first
-    /// request, and tells how many dimensions outputs have of which the file does not say it.
-    fn try_once(&mut self, until: Duration) -> Result<(), LoadError> {
-        let Some(tensors) = synthetic_inputs(&self.signature.inputs) else {
+    /// Runs the graph on made-up values: that takes the first run's cost from the first request, and tells how many
+    /// dimensions outputs have of which the file does not say it.
+    ///
+    /// Values that are made up may not suit a graph, nor may sizes; where the file leaves no size open, one that runs on none of
+    /// them is refused.
+    fn try_out(&mut self, until: Duration) -> Result<(), LoadError> {
+        let specs = &self.signature.inputs;
+        let Some(zeros) = synthetic_inputs(specs) else {
             return Ok(());
         };
+        let ones: Vec<Tensor> = zeros.iter().map(ones_like).collect();
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
-        let results = match self.run_until(&tensors, &outputs, until) {
+        let mut ran = self.run_until(&zeros, &outputs, until);
+        if ran.as_ref().is_err_and(|error| !is_final(error)) {
+            ran = self.run_until(&ones, &outputs, until).or(ran);
+        }
+        let results = match ran {
             Ok(results) => results,
-            Err(error) if error.kind() == RunErrorKind::OutOfTime => {
-                let seconds = LOAD_MAX.as_secs();
-                return Err(unsupported(format!(
-                    "the graph did not end within {seconds} seconds on a row of zeros"
-                )));
+            Err(error) if is_final(&error) || !specs.iter().any(has_open_sizes) => {
+                let message = format!("the graph does not run on made-up values: {error}");
+                return Err(unsupported(message));
             }
-            Err(_made_up_values) => return Ok(()),
+            Err(_made_up_sizes) => return Ok(()),
         };
         for (spec, result) in self.signature.outputs.iter_mut().zip(results) {
             if spec.shape.len() != result.shape().len() {
@@ -424,13 +437,38 @@ fn out_of_time() -> RunError {
     RunError::new(RunErrorKind::OutOfTime, message)
 }
 
-/// Returns what is known of the time of runs: nothing where the graph loops, or where inputs are of any size beside their rows.
-fn run_time(signature: &Signature, survey: &Survey) -> RunTime {
-    let mut sizes = signature
-        .inputs
-        .iter()
-        .flat_map(|spec| spec.shape.iter().skip(1));
-    match survey.control_flow.is_some() || sizes.any(Option::is_none) {
+/// Tells whether no other values would do: the time or the memory is over already.
+fn is_final(error: &RunError) -> bool {
+    matches!(
+        error.kind(),
+        RunErrorKind::OutOfTime | RunErrorKind::TooLarge
+    )
+}
+
+fn has_open_sizes(spec: &TensorSpec) -> bool {
+    spec.shape.iter().any(Option::is_none)
+}
+
+fn ones_like(tensor: &Tensor) -> Tensor {
+    let ones = match tensor.values() {
+        Values::Bytes(_) => return tensor.clone(),
+        values => Values::F64(vec![1.0; values.len()]),
+    };
+    Tensor::try_new(tensor.shape().to_vec(), ones).unwrap_or_else(|_| tensor.clone())
+}
+
+/// Returns what is known of the time of runs: nothing where the graph loops, where what it computes is as large as a value says,
+/// or where inputs are of any size beside their rows.
+fn run_time(signature: &Signature, survey: &Survey, shares_rows: bool) -> RunTime {
+    let inputs = &signature.inputs;
+    let mut others = inputs.iter().flat_map(|spec| spec.shape.iter().skip(1));
+    let n_open = inputs.iter().filter(|spec| has_open_sizes(spec)).count();
+    let is_any = survey.control_flow.is_some()
+        || survey.sized_by_values.is_some()
+        || others.any(Option::is_none)
+        // Only the rows of the first are counted.
+        || (n_open > 1 && !shares_rows);
+    match is_any {
         true => RunTime::Any,
         false => RunTime::Unknown,
     }

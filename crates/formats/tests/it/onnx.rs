@@ -491,6 +491,24 @@ fn sound_graphs_that_are_not_ours_go_to_the_engine_and_no_others() {
 }
 
 #[test]
+fn locales_with_letters_of_their_own_are_refused() {
+    let lines = fs::read_to_string(root().join("operators.jsonl")).unwrap();
+    let line = lines
+        .lines()
+        .find(|line| line.contains("StringNormalizer UPPER"));
+    let case: Value = serde_json::from_str(line.unwrap()).unwrap();
+    let mut bytes = bytes_of(case["model"].as_str().unwrap());
+    let outcome = |bytes: &[u8]| load_bytes(bytes, &LoadOptions::default(), &SystemClock::new());
+    outcome(&bytes).unwrap();
+    let (portable, turkish) = (b"C.UTF-8", b"tr_TR.8");
+    let place = bytes.windows(7).position(|window| window == portable);
+    bytes[place.unwrap()..][..7].copy_from_slice(turkish);
+    let error = outcome(&bytes).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported);
+    assert!(error.to_string().contains("tr_TR.8"), "{error}");
+}
+
+#[test]
 fn operators_that_are_not_known_are_named() {
     let scratch = Scratch::new("onnx-unknown");
     let path = with_unknown_operator(&scratch.0);

@@ -123,6 +123,21 @@ fn rows_are_apart_where_scales_are_fixed() {
 }
 
 #[test]
+fn sizes_that_are_no_constants_are_found() {
+    let expand = node("Expand", &["x", "s"], &["y"], &[]);
+    let fixed = of(&[expand.clone(), field(5, &field(8, b"s"))]).unwrap();
+    assert_eq!(fixed.sized_by_values, None);
+    let asked = of(&[expand.clone(), input("s", Some(&[]))]).unwrap();
+    assert_eq!(asked.sized_by_values.as_deref(), Some("Expand"));
+    let computed = of(&[node("Shape", &["x"], &["s"], &[]), expand]).unwrap();
+    assert_eq!(computed.sized_by_values.as_deref(), Some("Expand"));
+    // What is made larger may be anything.
+    let resized = node("Resize", &["x", "", "s"], &["y"], &[]);
+    let fixed = of(&[resized, field(5, &field(8, b"s"))]).unwrap();
+    assert_eq!(fixed.sized_by_values, None);
+}
+
+#[test]
 fn inputs_without_a_shape_are_named() {
     let found = of(&[
         input("x", None),

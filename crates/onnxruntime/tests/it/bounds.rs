@@ -1,15 +1,14 @@
 //! What a graph may do to others: to their answers, their time and their memory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::{Code, SystemClock};
 use coracle_formats::{LoadOptions, load};
-use coracle_model::{Model, RunErrorKind, RunTime};
+use coracle_model::{LoadErrorKind, Model, RunErrorKind, RunTime};
 use coracle_tensor::{Tensor, Values};
 
-use crate::Runtime;
 use crate::graphs::{DIFFERENCE_MAX, neural};
+use crate::{Runtime, fixture};
 
 fn loaded(runtime: &Runtime, name: &str) -> Box<dyn Model> {
     let model = runtime.load(&neural(name).model);
@@ -62,11 +61,98 @@ pub(crate) fn graphs_of_any_time_say_so(runtime: &Runtime) {
         ("a loop of as many steps as wanted", RunTime::Any),
         ("a branch on a scalar", RunTime::Any),
         ("convolution of any size", RunTime::Any),
+        ("as large as wanted", RunTime::Any),
         ("convolution of a fixed size", RunTime::Unknown),
     ];
     for (name, expected) in cases {
         assert_eq!(loaded(runtime, name).run_time(), expected, "{name}");
     }
+}
+
+/// Puts more fields into the graph of a file: field 7, before which the files of the fixtures have short ones alone.
+fn with_in_graph(model: &[u8], more: &[u8]) -> Vec<u8> {
+    let varint = |bytes: &[u8]| {
+        let n = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+        let bits = bytes[..n].iter().rev();
+        (
+            n,
+            bits.fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f)),
+        )
+    };
+    let mut place = 0;
+    while model[place] != 0x3a {
+        let (n, value) = varint(&model[place + 1..]);
+        place += 1 + n + if model[place] & 7 == 2 { value } else { 0 };
+    }
+    let (n, size) = varint(&model[place + 1..]);
+    let end = place + 1 + n + size;
+    let mut bytes = model[..=place].to_vec();
+    let mut left = size + more.len();
+    while left > 0x7f {
+        bytes.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
+        left >>= 7;
+    }
+    bytes.push(u8::try_from(left).unwrap());
+    bytes.extend(&model[end - size..end]);
+    bytes.extend(more);
+    bytes.extend(&model[end..]);
+    bytes
+}
+
+pub(crate) fn loads_end_in_time(runtime: &Runtime) {
+    let case = neural("a loop of as many steps as wanted");
+    // The number of steps is given by the file, as one 64-bit integer: 2^60.
+    let mut steps = b"\x2a\x11\x08\x01\x10\x07\x42\x01m\x4a\x08".to_vec();
+    steps.extend((1_i64 << 60).to_le_bytes());
+    let model = with_in_graph(&case.model, &steps);
+    let engine = runtime.engine().with_load_time(Duration::from_millis(50));
+    let error = Runtime::of(engine).load(&model).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("did not end"), "{error}");
+}
+
+pub(crate) fn locales_with_letters_of_their_own_are_kept(runtime: &Runtime) {
+    let cases = fixture::lines("operators.jsonl");
+    let case = cases
+        .iter()
+        .find(|case| case.name == "StringNormalizer UPPER");
+    let mut model = case.unwrap().model.clone();
+    let (portable, turkish) = (b"C.UTF-8", b"tr_TR.8");
+    let place = model.windows(7).position(|window| window == portable);
+    model[place.unwrap()..][..7].copy_from_slice(turkish);
+    // No system has it, and no other is taken for it.
+    let error = runtime.load(&model).unwrap_err();
+    assert!(error.to_string().contains("tr_TR.8"), "{error}");
+}
+
+pub(crate) fn what_cannot_be_served_is_refused(runtime: &Runtime) {
+    // No number of dimensions: the shape of the input, which is the last field of the graph's inputs.
+    let case = neural("as large as wanted");
+    let shape = b"\x12\x04\x0a\x02\x08\x01";
+    let place = case
+        .model
+        .windows(shape.len())
+        .position(|window| window == shape);
+    let mut model = case.model;
+    // Field 15, which nobody knows.
+    model[place.unwrap()] = 0x7a;
+    let error = runtime.load(&model).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("how many dimensions"), "{error}");
+    // All sizes are fixed, and no run goes well: nothing can be taken of nothing.
+    let mut model = neural("as large as wanted").model;
+    let mut replace = |old: &[u8], new: &[u8]| {
+        let place = model.windows(old.len()).position(|window| window == old);
+        model[place.unwrap()..][..old.len()].copy_from_slice(new);
+    };
+    replace(b"Expand", b"Gather");
+    replace(
+        b"\x08\x01\x12\x04\x0a\x02\x08\x01",
+        b"\x08\x01\x12\x04\x0a\x02\x08\x00",
+    );
+    let error = runtime.load(&model).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("made-up values"), "{error}");
 }
 
 pub(crate) fn answers_are_no_larger_than_ours(runtime: &Runtime) {
@@ -135,7 +221,7 @@ pub(crate) fn weights_in_other_files_are_what_was_read(runtime: &Runtime) {
     let path = directory.path().join("model.onnx");
     std::fs::write(&path, model).unwrap();
     let options = LoadOptions {
-        graph_engine: Some(Arc::clone(&runtime.0)),
+        graph_engine: Some(runtime.0.clone()),
         ..LoadOptions::default()
     };
     let loaded = load(&path, &options, &SystemClock::new()).unwrap().model;

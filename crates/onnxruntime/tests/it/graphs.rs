@@ -1,6 +1,5 @@
 //! Sound graphs: the answers, the signatures and the refusals.
 
-use std::sync::Arc;
 use std::thread;
 
 use coracle_base::{Code, SystemClock};
@@ -31,7 +30,7 @@ pub(crate) fn neural(name: &str) -> Case {
 
 pub(crate) fn neural_graphs_answer_as_in_python(runtime: &Runtime) {
     let options = LoadOptions {
-        graph_engine: Some(Arc::clone(&runtime.0)),
+        graph_engine: Some(runtime.0.clone()),
         ..LoadOptions::default()
     };
     let cases = fixture::lines("neural.jsonl");
