@@ -107,6 +107,35 @@ def build(models):
         [reals("y", ["batch", 2])],
         [numpy_helper.from_array(np.array([0], np.int64), "axes")],
     )
+    # The range of all rows: the same, though no row is added to another.
+    save(
+        models,
+        "quantized",
+        [
+            node("DynamicQuantizeLinear", "x", "q,s,z"),
+            node("MatMulInteger", "q,w,z", "i"),
+            node("Cast", "i", "f", to=TensorProto.FLOAT),
+            node("Mul", "f,s", "y"),
+        ],
+        [reals("x", ["batch", 32])],
+        [reals("y", ["batch", 3])],
+        [numpy_helper.from_array(RANDOM.integers(-127, 128, (32, 3), np.int8), "w")],
+    )
+    # Ends after as many steps as it is asked for.
+    step = helper.make_graph(
+        [node("Identity", "going", "on"), node("Gelu", "v", "w")],
+        "step",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("going", TensorProto.BOOL, []), reals("v", ["n", 2])],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []), reals("w", ["n", 2])],
+    )
+    save(
+        models,
+        "steps",
+        [node("Loop", "m,true,x", "y", body=step)],
+        [reals("x", ["n", 2]), helper.make_tensor_value_info("m", TensorProto.INT64, [1])],
+        [reals("y", ["n", 2])],
+        [numpy_helper.from_array(np.array(True), "true")],
+    )
     kinds = [TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.UINT8, TensorProto.BOOL, TensorProto.FLOAT]
     named = [(f"i{place}", f"o{place}", kind) for place, kind in enumerate(kinds)]
     # A node that is not among ours beside one Identity for each datatype.
@@ -134,6 +163,8 @@ def build(models):
         "fixed": [{"x": rows(2, 1, 10)}],
         "strings": [{"left": words("ä", ""), "right": words("b", "c d")}],
         "mixing": [{"x": rows(n, 2)} for n in (1, 4)],
+        "quantized": [{"x": rows(n, 32)} for n in (1, 3)],
+        "steps": [{"x": rows(2, 2), "m": np.array([n])} for n in (0, 3)],
         "datatypes": [mixed(1), mixed(3)],
     }
 
@@ -264,7 +295,7 @@ def v1(server, models, cases):
 def together(server, models):
     """Many callers at once, whose rows are put together where that changes no answer."""
     metric = lambda text, name, model: sum(int(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name}{{") and f'"{model}"' in line)
-    for model, width, is_batched in (("mlp", 4, True), ("mixing", 2, False)):
+    for model, width, is_batched in (("mlp", 4, True), ("mixing", 2, False), ("quantized", 32, False)):
         session = onnxruntime.InferenceSession(models / model / "model.onnx")
         row = lambda number: np.full((1, width), number / 7 - 2, np.float32)
 
@@ -294,6 +325,28 @@ def refusals(server):
         status, answer = server.json(f"/v2/models/{model}/infer", {"inputs": inputs})
         check(status == 400 and part in answer["error"], f"{model}: a bad input is the caller's error", f"{status} {answer}")
     say("bad shapes and datatypes are answered with 400 that names what is wanted")
+
+
+def bounded(server, models, cases):
+    """What one graph does to the others: nothing."""
+    body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}, {"name": "m", "shape": [1], "datatype": "INT64", "data": [2**60]}]}
+    # In microseconds; more calls than threads.
+    endless = {**body, "parameters": {"timeout": 3_000_000}}
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(server.json, "/v2/models/steps/infer", endless) for _ in range(4)]
+        alive = [server.get("/v2/health/live")[0] for _ in range(8)]
+        are_pending = not any(call.done() for call in asked)
+        answers = [call.result() for call in asked]
+    check(alive == [200] * 8 and are_pending, "the server is alive while graphs run without end", alive)
+    # Those whose turn never came are told so at once, or when their time was over.
+    check({status for status, _ in answers} <= {429, 504} and any(status == 504 for status, _ in answers), "they end when their time is over", answers)
+    served(server, models, {"steps": cases["steps"]})
+    # A file that is cut while its graph is served changes nothing.
+    expected = onnxruntime.InferenceSession(models / "external" / "model.onnx").run(None, cases["external"][0])
+    os.truncate(models / "external" / "weights.bin", 16)
+    v2(server, "external", cases["external"][0], dict(zip(("p", "which"), expected)))
+    check(server.process.poll() is None, "the process lives", server.process.poll())
+    say("graphs without end are ended in time, and weights are what was read")
 
 
 def main():
@@ -336,6 +389,7 @@ def main():
             v1(server, models, cases)
             refusals(server)
             together(server, models)
+            bounded(server, models, cases)
         finally:
             server.close()
     print("onnx is done")

@@ -74,9 +74,26 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         run.arg(target.join("debug/coracle")).arg(&watcher);
         command::run(&mut run)?;
     }
+    test_engine(root, &python)?;
     let coracle = target.join("debug/coracle");
     bench::models::check(&coracle, &target)?;
     bench::soak::soak(root, &coracle, &target.join("exercise/soak"), SOAK_REQUESTS)
+}
+
+/// Runs the tests that need a library of ONNX Runtime, with the one of its Python package.
+fn test_engine(root: &Path, python: &Path) -> Result<()> {
+    let script = "import glob, importlib.util, os\n\
+        package = importlib.util.find_spec('onnxruntime').submodule_search_locations[0]\n\
+        print(glob.glob(os.path.join(package, 'capi', 'libonnxruntime.so.*'))[0])";
+    let found = Command::new(python).args(["-c", script]).output()?;
+    let library = String::from_utf8(found.stdout)?;
+    if !found.status.success() {
+        let error = String::from_utf8_lossy(&found.stderr);
+        bail!("the Python package of ONNX Runtime has no library: {error}");
+    }
+    let arguments = ["test", "--locked", "--package", "coracle-onnxruntime"];
+    let mut test = command::cargo(root, &arguments);
+    command::run(test.env("ORT_DYLIB_PATH", library.trim()))
 }
 
 /// Builds the kube-rs client, which is no part of the workspace: its many packages are the exercise's alone.

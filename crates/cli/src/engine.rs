@@ -85,13 +85,14 @@ fn list(given: Option<&Path>, environment: &Environment) -> anyhow::Result<()> {
             text.push_str(&format!("    {}\n", directory.display()));
         }
     }
+    let taken = found.iter().position(|library| library.unfit.is_none());
     for (index, library) in found.iter().enumerate() {
         let path = library.path.display();
         if let Some(unfit) = &library.unfit {
             text.push_str(&format!(
                 "onnxruntime (unfit)\n  file        {path}\n  why         {unfit}\n"
             ));
-        } else if index > 0 {
+        } else if taken != Some(index) {
             text.push_str(&format!("onnxruntime (not taken)\n  file        {path}\n"));
         } else {
             text.push_str(&describe(&places, &library.path));

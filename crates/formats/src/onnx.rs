@@ -4,10 +4,11 @@ mod trees;
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
+use coracle_model::{ExternalFile, GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
 use coracle_pickle::Limits;
 
 use crate::mlflow;
@@ -26,15 +27,9 @@ pub(crate) fn load(
     directory: Option<&Path>,
     engine: Option<&dyn GraphEngine>,
 ) -> Result<Box<dyn Model>, LoadError> {
-    let external_bytes = AtomicUsize::new(0);
     let external = |location: &str, offset: u64, length: Option<u64>| {
-        let directory = directory.ok_or_else(|| {
-            let message = "external data, but the model did not come from a directory";
-            LoadError::new(LoadErrorKind::Unsupported, message)
-        })?;
-        let part = read_part(directory, location, offset, length)?;
-        external_bytes.fetch_add(part.len(), Ordering::Relaxed);
-        Ok(part)
+        let path = path_of(directory, location)?;
+        read_part(&path, offset, length)
     };
     let refusal = match coracle_onnx::load(bytes, &external, &trees::Kernels) {
         Ok(model) => return Ok(Box::new(model)),
@@ -44,56 +39,99 @@ pub(crate) fn load(
     let Some(engine) = engine.filter(|_| refusal.kind() == LoadErrorKind::Unsupported) else {
         return Err(refusal);
     };
-    external_bytes.store(0, Ordering::Relaxed);
-    let mut description = coracle_onnx::describe(bytes, &external)?;
+    let with_both = |error: LoadError| LoadError::new(error.kind(), format!("{refusal}; {error}"));
+    engine.look().map_err(with_both)?;
+    let survey = coracle_onnx::survey(bytes).map_err(with_both)?;
+    // What is looked at is what the engine gets, whatever becomes of the files.
+    let locations = survey.locations.into_iter();
+    let external = locations.map(|location| {
+        let bytes = read_whole(&path_of(directory, &location)?)?;
+        Ok(ExternalFile { location, bytes })
+    });
+    let external = external.collect::<Result<Vec<_>, LoadError>>()?;
+    let mut description = coracle_onnx::describe(bytes, &|location, offset, length| {
+        let file = external.iter().find(|file| file.location == location);
+        let bytes = file.map(|file| file.bytes.as_ref()).unwrap_or_default();
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let part = range(size, offset, length).map_err(|error| error.at(location))?;
+        Ok(bytes.get(part).unwrap_or_default().to_vec())
+    })?;
     let why = ("not Coracle's own kernels", refusal.to_string());
     description.root.facts.insert(0, (why.0.to_owned(), why.1));
     let file = GraphFile {
         bytes,
-        directory,
-        external_bytes: external_bytes.load(Ordering::Relaxed),
+        external,
         description,
     };
-    engine
-        .load(file)
-        .map_err(|error| LoadError::new(error.kind(), format!("{refusal}; {error}")))
+    engine.load(file).map_err(with_both)
 }
 
-/// Reads a part of a file beside the model.
-fn read_part(
-    directory: &Path,
-    location: &str,
-    offset: u64,
-    length: Option<u64>,
-) -> Result<Vec<u8>, LoadError> {
-    let path = mlflow::inside(directory, location)?;
-    let unreadable = |error: std::io::Error| {
-        let message = format!("{}: cannot read the external data", path.display());
-        LoadError::new(LoadErrorKind::Unreadable, message).with_source(error)
-    };
-    let metadata = fs::metadata(&path).map_err(unreadable)?;
-    // A pipe would never end.
+/// Returns where a file of tensors lies.
+fn path_of(directory: Option<&Path>, location: &str) -> Result<PathBuf, LoadError> {
+    let directory = directory.ok_or_else(|| {
+        let message = "external data, but the model did not come from a directory";
+        LoadError::new(LoadErrorKind::Unsupported, message)
+    })?;
+    mlflow::inside(directory, location)
+}
+
+/// Opens a file of tensors, and returns its size.
+fn open(path: &Path) -> Result<(File, u64), LoadError> {
+    let unreadable = |error| unreadable(path, error);
+    // A pipe would never end; it is not opened.
+    let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         let message = format!("{}: external data is no file", path.display());
         return Err(LoadError::new(LoadErrorKind::Refused, message));
     }
-    let left = metadata.len().checked_sub(offset);
-    let wanted = length.or(left).filter(|wanted| left >= Some(*wanted));
+    let file = File::open(path).map_err(unreadable)?;
+    Ok((file, metadata.len()))
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> LoadError {
+    let message = format!("{}: cannot read the external data", path.display());
+    LoadError::new(LoadErrorKind::Unreadable, message).with_source(error)
+}
+
+/// Returns the place of `length` bytes (all, if `None`) from `offset` on in a file of `size` bytes.
+fn range(size: u64, offset: u64, length: Option<u64>) -> Result<Range<usize>, LoadError> {
     let limit = Limits::default().file_bytes_max;
-    let wanted = wanted
-        .and_then(|wanted| usize::try_from(wanted).ok())
-        .filter(|&wanted| wanted <= limit);
-    let wanted = wanted.ok_or_else(|| {
+    let left = size.checked_sub(offset);
+    let wanted = length.or(left).filter(|wanted| left >= Some(*wanted));
+    let wanted =
+        wanted.filter(|&wanted| usize::try_from(wanted).is_ok_and(|wanted| wanted <= limit));
+    let place = wanted.and_then(|wanted| {
+        let start = usize::try_from(offset).ok()?;
+        let end = usize::try_from(offset.checked_add(wanted)?).ok()?;
+        Some(start..end)
+    });
+    place.ok_or_else(|| {
         let message = format!(
-            "{}: {length:?} bytes from {offset} on, the file has {} (at most {limit} are read)",
-            path.display(),
-            metadata.len()
+            "{length:?} bytes from {offset} on, the file has {size} (at most {limit} are read)"
         );
         LoadError::new(LoadErrorKind::Malformed, message)
-    })?;
-    let mut file = File::open(&path).map_err(unreadable)?;
+    })
+}
+
+/// Reads a file of tensors.
+fn read_whole(path: &Path) -> Result<Arc<[u8]>, LoadError> {
+    let (mut file, size) = open(path)?;
+    let part = range(size, 0, None).map_err(|error| error.at(path.display()))?;
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, part.len()).collect();
+    if let Some(buffer) = Arc::get_mut(&mut bytes) {
+        file.read_exact(buffer)
+            .map_err(|error| unreadable(path, error))?;
+    }
+    Ok(bytes)
+}
+
+/// Reads a part of a file beside the model.
+fn read_part(path: &Path, offset: u64, length: Option<u64>) -> Result<Vec<u8>, LoadError> {
+    let (mut file, size) = open(path)?;
+    let part = range(size, offset, length).map_err(|error| error.at(path.display()))?;
+    let unreadable = |error| unreadable(path, error);
     file.seek(SeekFrom::Start(offset)).map_err(unreadable)?;
-    let mut bytes = vec![0; wanted];
+    let mut bytes = vec![0; part.len()];
     file.read_exact(&mut bytes).map_err(unreadable)?;
     Ok(bytes)
 }

@@ -132,6 +132,11 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
+    /// Returns when its time is over.
+    pub(crate) fn until(self) -> Duration {
+        self.at.saturating_add(self.time)
+    }
+
     /// Returns how much of its time is left at `now`.
     pub(crate) fn time_left(self, now: Duration) -> Duration {
         self.time.saturating_sub(now.saturating_sub(self.at))
@@ -380,8 +385,9 @@ impl Calls {
             decode,
             missing,
         } = decoded;
-        let outputs = model.run(lease, &call.inputs, &call.outputs)?;
         let started = taken + decode;
+        let time = arrival.time_left(started);
+        let outputs = model.run(lease, &call.inputs, &call.outputs, time)?;
         let elapsed = self.clock.monotonic().saturating_sub(started);
         model.cost().record_run(call.n_rows, elapsed);
         let ran = Ran {

@@ -198,6 +198,7 @@ fn entry(
         outputs: call.outputs.clone(),
         n_rows: call.n_rows,
         priority: request.priority(&call),
+        until: arrival.until(),
         answer: Box::new(Pending {
             calls,
             model: Arc::clone(model),

@@ -1,6 +1,6 @@
 //! The contract of an engine that runs whole graphs, as ONNX Runtime does.
 
-use std::path::Path;
+use std::sync::Arc;
 
 use crate::{Description, LoadError, Model};
 
@@ -9,16 +9,29 @@ use crate::{Description, LoadError, Model};
 pub struct GraphFile<'f> {
     /// The file's bytes.
     pub bytes: &'f [u8],
-    /// Where the tensors lie that are not in the file; they were looked at, and none is outside of it.
-    pub directory: Option<&'f Path>,
-    /// The bytes of the tensors in other files.
-    pub external_bytes: usize,
+    /// The files that hold tensors which are not in this one. An engine opens none itself: what was read cannot change any more.
+    pub external: Vec<ExternalFile>,
     /// What the graph is made of; the engine adds what it is.
     pub description: Description,
 }
 
+/// A file of tensors beside a graph's.
+#[derive(Clone, Debug)]
+pub struct ExternalFile {
+    /// What the graph calls it.
+    pub location: String,
+    /// All of it.
+    pub bytes: Arc<[u8]>,
+}
+
 /// An engine for the graphs that our own kernels do not run.
 pub trait GraphEngine: Send + Sync + std::fmt::Debug {
+    /// Looks for the engine, before a graph is read for it.
+    ///
+    /// # Errors
+    /// Kind `Unsupported` where the engine is not there; the message says how to get it.
+    fn look(&self) -> Result<(), LoadError>;
+
     /// Makes a model of a graph.
     ///
     /// # Errors

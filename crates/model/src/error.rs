@@ -111,6 +111,8 @@ pub enum RunErrorKind {
     UnknownValue,
     /// The result would be too large.
     TooLarge,
+    /// The time of the call was over first.
+    OutOfTime,
     /// A defect on our side.
     Internal,
 }
@@ -148,6 +150,7 @@ impl RunError {
             | RunErrorKind::ValueOutOfRange
             | RunErrorKind::UnknownValue => Code::InvalidArgument,
             RunErrorKind::TooLarge => Code::ResourceExhausted,
+            RunErrorKind::OutOfTime => Code::DeadlineExceeded,
             RunErrorKind::Internal => Code::Internal,
         }
     }

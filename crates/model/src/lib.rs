@@ -13,12 +13,26 @@ mod signature;
 
 pub use columns::{ColumnKind, ColumnSpec, run_on_matrix, tensor_of};
 pub use description::{Component, Description};
-pub use engine::{GraphEngine, GraphFile};
+pub use engine::{ExternalFile, GraphEngine, GraphFile};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, KnownValue, Method, MethodSpec, Scorer, Width};
 pub use signature::{ColumnPlace, Signature, TensorSpec};
 
+use std::time::Duration;
+
 use coracle_tensor::Tensor;
+
+/// What is known of the time that a model's runs take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunTime {
+    /// It is short for few rows, and goes with their number.
+    #[default]
+    Short,
+    /// It goes with the number of rows, and has to be measured.
+    Unknown,
+    /// It may be any: what one row took says nothing of the next.
+    Any,
+}
 
 /// A loaded model: immutable, shared by every request that runs on it.
 pub trait Model: Send + Sync + std::fmt::Debug {
@@ -33,6 +47,26 @@ pub trait Model: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// A [`RunError`] whose code is `InvalidArgument` where the inputs are at fault.
     fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError>;
+
+    /// Computes as [`Model::run`], and gives up when `time` is over where the model can: one whose runs may take any time, as
+    /// loops in graphs do.
+    ///
+    /// # Errors
+    /// As [`Model::run`]; kind [`RunErrorKind::OutOfTime`] where it gave up.
+    fn run_within(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+    ) -> Result<Vec<Tensor>, RunError> {
+        let _ = time;
+        self.run(inputs, outputs)
+    }
+
+    /// Returns what is known of the time that runs take before any was measured.
+    fn run_time(&self) -> RunTime {
+        RunTime::Short
+    }
 
     /// Tells whether each row of every output follows from the same row of the inputs alone, so that the rows of several
     /// requests may share a run.

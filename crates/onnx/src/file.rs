@@ -2,6 +2,8 @@
 //!
 //! Subgraphs are kept as bytes and read only by the operator that runs them, so nothing here recurses.
 
+use std::collections::HashSet;
+
 use coracle_model::LoadError;
 use coracle_tensor::Tensor;
 
@@ -48,6 +50,13 @@ pub(crate) struct ValueFile<'a> {
     pub(crate) elem_type: i64,
     /// `None` where the file says nothing of the shape; in it `None` for a symbolic size.
     pub(crate) shape: Option<Vec<Option<usize>>>,
+}
+
+impl ValueFile<'_> {
+    /// Tells whether the file leaves out how many dimensions a tensor has.
+    pub(crate) fn is_shapeless_tensor(&self) -> bool {
+        self.kind == ValueKind::Tensor && self.shape.is_none()
+    }
 }
 
 /// What a value is.
@@ -119,6 +128,8 @@ pub(crate) fn read_model(bytes: &[u8]) -> Result<ModelFile<'_>, LoadError> {
             1 => model.ir_version = field.int()?,
             2 => model.producer = field.text()?,
             3 => model.producer_version = field.text()?,
+            // Other readers make one graph of both.
+            7 if model.graph.is_some() => return Err(malformed("there are two graphs")),
             7 => model.graph = Some(field.bytes()?),
             8 => push(&mut model.opsets, read_opset(field.message()?)?)?,
             25 => push(&mut model.functions, read_function(field.message()?)?)?,
@@ -190,6 +201,28 @@ pub(crate) fn read_graph<'a>(
         }
     }
     Ok(graph)
+}
+
+/// Reads a graph's inputs and the names of its initialisers, and nothing else.
+pub(crate) fn read_values(
+    mut reader: Reader<'_>,
+) -> Result<(Vec<ValueFile<'_>>, HashSet<&str>), LoadError> {
+    let (mut inputs, mut constants) = (Vec::new(), HashSet::new());
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            5 => {
+                let mut tensor = field.message()?;
+                while let Some((number, field)) = tensor.next()? {
+                    if number == 8 {
+                        constants.insert(field.text()?);
+                    }
+                }
+            }
+            11 => push(&mut inputs, read_value(field.message()?)?)?,
+            _ => {}
+        }
+    }
+    Ok((inputs, constants))
 }
 
 fn read_node<'a>(

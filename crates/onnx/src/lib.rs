@@ -65,6 +65,13 @@ mod scan;
     clippy::arithmetic_side_effects,
     clippy::expect_used
 )]
+mod survey;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
 mod tensor_file;
 #[deny(
     clippy::indexing_slicing,
@@ -79,4 +86,6 @@ pub use file::is_onnx;
 pub use inputs::{checked as checked_input, synthetic as synthetic_inputs};
 pub use locale::with_portable_locale;
 pub use model::{OnnxModel, columns, describe, load};
+pub use ops::values::ELEMENTS_MAX;
+pub use survey::{Survey, survey};
 pub use tensor_file::{External, read_tensor_file};

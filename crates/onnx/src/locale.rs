@@ -1,7 +1,8 @@
 //! Rewrites the locale of texts, which slim systems lack.
 //!
 //! Exporters name `en_US` or leave it out, which means the same; letters change case by Unicode's rules in it as in
-//! `C.UTF-8`, which every system has.
+//! `C.UTF-8`, which every system has. In Turkish they do not, and in `C` only those of ASCII do: such locales stay, and a
+//! system without them refuses the graph.
 
 use std::borrow::Cow;
 
@@ -19,8 +20,23 @@ const NODE: u64 = 1;
 const OP_TYPE: u64 = 4;
 const ATTRIBUTES: u64 = 5;
 
-/// Returns the file with `C.UTF-8` as the locale of every `StringNormalizer` of its outermost graph; most files have none and
-/// are returned as they are.
+/// Languages whose letters change case by Unicode's rules.
+const PLAIN_LANGUAGES: [&str; 8] = ["en", "de", "es", "fr", "it", "nl", "pt", "sv"];
+
+/// Tells whether letters change case by Unicode's rules in a locale.
+pub(crate) fn has_plain_case(locale: &str) -> bool {
+    let (language, rest) = match locale.find(['_', '-', '.', '@']) {
+        Some(end) => locale.split_at(end),
+        None => (locale, ""),
+    };
+    match language {
+        "C" => matches!(rest, ".UTF-8" | ".utf8"),
+        language => PLAIN_LANGUAGES.contains(&language),
+    }
+}
+
+/// Returns the file with `C.UTF-8` as the locale of every `StringNormalizer` of its outermost graph whose own means the same;
+/// most files have none and are returned as they are.
 ///
 /// # Errors
 /// Kind `Malformed` if the file is not made of fields.
@@ -68,23 +84,32 @@ fn node(message: &[u8]) -> Result<Vec<u8>, LoadError> {
     let mut copy = Vec::with_capacity(message.len());
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
-        if number != ATTRIBUTES || !is_locale(field.bytes()?)? {
-            push_field(&mut copy, number, field);
+        let locale = match number {
+            ATTRIBUTES => locale_of(field.bytes()?)?,
+            _ => None,
+        };
+        match locale {
+            None => push_field(&mut copy, number, field),
+            Some(locale) if has_plain_case(&locale) => {}
+            Some(_) => return Ok(message.to_vec()),
         }
     }
     push(&mut copy, ATTRIBUTES, ATTRIBUTE);
     Ok(copy)
 }
 
-fn is_locale(attribute: &[u8]) -> Result<bool, LoadError> {
+/// Returns what an attribute says of the locale, if it is the one that does.
+fn locale_of(attribute: &[u8]) -> Result<Option<Cow<'_, str>>, LoadError> {
     let mut reader = Reader::new(attribute);
-    let mut found = false;
+    let (mut is_wanted, mut value) = (false, Cow::Borrowed(""));
     while let Some((number, field)) = reader.next()? {
-        if number == 1 {
-            found = field.bytes()? == b"locale";
+        match number {
+            1 => is_wanted = field.bytes()? == b"locale",
+            4 => value = String::from_utf8_lossy(field.bytes()?),
+            _ => {}
         }
     }
-    Ok(found)
+    Ok(is_wanted.then_some(value))
 }
 
 fn push_field(copy: &mut Vec<u8>, number: u64, field: Field<'_>) {
@@ -158,6 +183,16 @@ mod tests {
                 .unwrap()
                 .into_owned();
             assert_eq!(got, file(&[&other, &after]));
+        }
+        // Another case of some letters is another answer.
+        for kept in ["tr_TR", "tr_TR.UTF-8", "az", "C", "POSIX", "", "nobody"] {
+            let locale = message(&[(1, b"locale"), (4, kept.as_bytes())]);
+            let node = message(&[(4, b"StringNormalizer"), (ATTRIBUTES, &locale)]);
+            let whole = file(&[&node]);
+            assert_eq!(with_portable_locale(&whole).unwrap(), whole, "{kept}");
+        }
+        for plain in ["en_US", "en-GB", "de_DE.UTF-8", "C.UTF-8", "fr_FR@euro"] {
+            assert!(has_plain_case(plain), "{plain}");
         }
         let untouched = file(&[&other]);
         assert!(matches!(

@@ -29,7 +29,11 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let tag = self.varint()?;
+        // Readers of 32 bits would see another field.
+        let tag = u32::try_from(self.varint()?);
+        let tag = tag
+            .map_err(|error| malformed("a protobuf tag of more than 32 bits").with_source(error))?;
+        let tag = u64::from(tag);
         let field = match tag & 7 {
             0 => Field::Varint(self.varint()?),
             1 => Field::Fixed64(self.array()?),
@@ -199,7 +203,7 @@ mod tests {
 
     #[test]
     fn lengths_beyond_the_file_are_refused() {
-        let cases: [&[u8]; 6] = [
+        let cases: [&[u8]; 7] = [
             &[0x12, 5, b'a'],
             &[
                 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
@@ -208,6 +212,8 @@ mod tests {
             &[0x08, 0x80],
             &[0x1d, 0, 0],
             &[0x0b],
+            // Field 1, and field 2^29 + 1, which 32 bits hold as field 1.
+            &[0x88, 0x80, 0x80, 0x80, 0x10, 1],
         ];
         for bytes in cases {
             assert!(Reader::new(bytes).next().is_err(), "{bytes:?}");

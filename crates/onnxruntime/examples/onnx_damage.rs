@@ -55,8 +55,7 @@ fn main() {
                 .or_default() += 1;
             let loaded = engine.load(GraphFile {
                 bytes: &damaged,
-                directory: None,
-                external_bytes: 0,
+                external: Vec::new(),
                 description: description(),
             });
             *counts

@@ -108,8 +108,7 @@ fn load_alone(path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>, Load
     let engine = engine.ok_or_else(|| unsupported("no library is given"))?;
     engine.load(GraphFile {
         bytes: &bytes,
-        directory: path.parent(),
-        external_bytes: 0,
+        external: Vec::new(),
         description,
     })
 }

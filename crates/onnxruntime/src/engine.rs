@@ -1,17 +1,22 @@
 //! ONNX Runtime behind the contract of engines.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
 
 use crate::library::{self, Places};
-use crate::session::{SessionModel, unsupported};
+use crate::session::{Bounds, SessionModel, unsupported};
+
+/// Loading a graph takes no longer than this, with the runs that try it out.
+const LOAD_TIME: Duration = Duration::from_secs(30);
 
 /// ONNX Runtime, whose library is looked for when the first graph needs it.
 #[derive(Clone, Debug)]
 pub struct OnnxRuntime {
     places: Places,
     n_threads: usize,
+    load_time: Duration,
 }
 
 impl OnnxRuntime {
@@ -21,17 +26,33 @@ impl OnnxRuntime {
         Self {
             places,
             n_threads: n_threads.max(1),
+            load_time: LOAD_TIME,
         }
+    }
+
+    /// Returns the engine with so much time to load a graph and to try it out, instead of half a minute.
+    #[must_use]
+    pub fn with_load_time(mut self, load_time: Duration) -> Self {
+        self.load_time = load_time;
+        self
     }
 }
 
 impl GraphEngine for OnnxRuntime {
+    fn look(&self) -> Result<(), LoadError> {
+        library::load(&self.places, self.n_threads).map_err(unsupported)?;
+        Ok(())
+    }
+
     fn load(&self, file: GraphFile<'_>) -> Result<Box<dyn Model>, LoadError> {
         let library = library::load(&self.places, self.n_threads).map_err(unsupported)?;
-        let n_sessions_max = self.n_threads;
+        let bounds = Bounds {
+            load_time: self.load_time,
+            n_sessions_max: self.n_threads,
+        };
         // The binding has assertions about what the library gives it.
         let loaded = catch_unwind(AssertUnwindSafe(|| {
-            SessionModel::load(library, file, n_sessions_max)
+            SessionModel::load(library, file, bounds)
         }));
         let model = loaded.unwrap_or_else(|_panic| {
             let message = "ONNX Runtime says of this graph what cannot be";

@@ -1,7 +1,7 @@
 //! ONNX Runtime as an engine of graphs: found, checked and loaded when the first graph needs it.
 //!
 //! Nothing is linked: the library is a file that may be there or not ([`Places`]). [`OnnxRuntime`] is where to start: it
-//! implements [`coracle_model::GraphEngine`]. `library` finds and loads the file, `session` runs a graph, `tensors` converts.
+//! implements [`coracle_model::GraphEngine`]. `library` finds and loads the file, `session` runs a graph, `watchdog` ends runs in time, `tensors` converts.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -13,9 +13,11 @@
 mod elf;
 mod engine;
 mod library;
+mod messages;
 mod rows;
 mod session;
 mod tensors;
+mod watchdog;
 
 pub use engine::OnnxRuntime;
 pub use library::{FILE_NAME, Found, Places, inspect};

@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::panic::catch_unwind;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
 
 use crate::elf::unfit;
+use crate::watchdog::Watchdog;
 
 /// What the library is called where we put it.
 pub const FILE_NAME: &str = if cfg!(target_os = "macos") {
@@ -17,6 +18,9 @@ pub const FILE_NAME: &str = if cfg!(target_os = "macos") {
 } else {
     "libonnxruntime.so"
 };
+
+/// What to do where there is no library that can be used.
+const HINT: &str = "run: coracle engine install onnxruntime";
 
 /// Where the library is looked for, in this order.
 #[derive(Clone, Debug, Default)]
@@ -32,23 +36,49 @@ pub struct Places {
 pub struct Found {
     /// The file.
     pub path: PathBuf,
-    /// Why it cannot be loaded, as far as its headers tell.
+    /// Why it is not taken, as far as can be told without loading it.
     pub unfit: Option<String>,
 }
 
 impl Places {
-    /// Returns the files that are there, the one that is taken first.
+    /// Returns the files that are there; the first that is fit is taken.
     #[must_use]
     pub fn all(&self) -> Vec<Found> {
-        let found = |path: PathBuf| Found {
-            unfit: unfit(&path),
+        self.found().collect()
+    }
+
+    /// Looks at the files that are there, one after another.
+    fn found(&self) -> impl Iterator<Item = Found> {
+        // A relative name means one thing to who opens a file, and another to who loads a library.
+        let given = self.given.as_deref();
+        let given = given.map(|given| path::absolute(given).unwrap_or_else(|_| given.to_owned()));
+        let directories = self.directories.iter().filter(|_| given.is_none());
+        let files: Vec<PathBuf> = directories.filter_map(|place| in_place(place)).collect();
+        given.into_iter().chain(files).map(|path| Found {
+            unfit: unfit(&path).or_else(|| too_old(&version(&path))),
             path,
-        };
-        if let Some(given) = &self.given {
-            return vec![found(given.clone())];
+        })
+    }
+
+    /// Returns the library that is taken.
+    fn fit(&self) -> Result<PathBuf, String> {
+        let mut reasons = Vec::new();
+        for Found { path, unfit } in self.found() {
+            match unfit {
+                None => return Ok(path),
+                Some(unfit) => reasons.push(format!("{} {unfit}", path.display())),
+            }
         }
-        let files = self.directories.iter().filter_map(|place| in_place(place));
-        files.map(found).collect()
+        Err(match reasons.as_slice() {
+            [] => format!(
+                "ONNX Runtime is not there (looked in {}); {HINT}",
+                self.shown()
+            ),
+            reasons => format!(
+                "ONNX Runtime cannot be used: {}; {HINT}",
+                reasons.join(", ")
+            ),
+        })
     }
 
     fn shown(&self) -> String {
@@ -79,41 +109,31 @@ fn in_place(directory: &Path) -> Option<PathBuf> {
 #[derive(Debug)]
 pub(crate) struct Library {
     pub(crate) environment: Environment,
+    pub(crate) watchdog: &'static Watchdog,
     pub(crate) path: PathBuf,
     pub(crate) version: String,
 }
 
-/// The process's only library, once there is one; a library that failed to load is not tried again.
+/// The process's only library, once one was loaded or failed to load, which is not tried again.
 static LOADED: Mutex<Option<Result<&'static Library, String>>> = Mutex::new(None);
 
 /// Loads the library, or returns the one that is loaded.
 ///
 /// # Errors
-/// Says what is missing or unfit, and what to do.
+/// Says what is missing or unfit, and what to do. A file that was not loaded may be another by the next call.
 pub(crate) fn load(places: &Places, n_threads: usize) -> Result<&'static Library, String> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = &*loaded {
         return known.clone();
     }
-    let Some(found) = places.all().into_iter().next() else {
-        return Err(format!(
-            "ONNX Runtime is not there (looked in {}); run: coracle engine install onnxruntime",
-            places.shown()
-        ));
-    };
-    let shown = found.path.display();
-    if let Some(unfit) = found.unfit {
-        return Err(format!(
-            "ONNX Runtime cannot be used: {shown} {unfit}; run: coracle engine install onnxruntime"
-        ));
-    }
-    let path = found.path.clone();
+    let path = places.fit()?;
+    let shown = path.display().to_string();
     let result = catch_unwind(|| open(path, n_threads)).unwrap_or_else(|_panic| {
         Err("it is no library of ONNX Runtime that can be used".to_owned())
     });
     let result = result
         .map(|library| &*Box::leak(Box::new(library)))
-        .map_err(|error| format!("ONNX Runtime cannot be used: {shown}: {error}; run: coracle engine install onnxruntime"));
+        .map_err(|error| format!("ONNX Runtime cannot be used: {shown}: {error}; {HINT}"));
     *loaded = Some(result.clone());
     result
 }
@@ -130,15 +150,13 @@ fn too_old(version: &str) -> Option<String> {
     let release = numbers.next().zip(numbers.next())?;
     let (major, minor) = RELEASE_MIN;
     (release < RELEASE_MIN).then(|| {
-        format!("it is release {version}, which can end the process over a damaged model; {major}.{minor} and newer are taken")
+        format!("is release {version}, which can end the process over a damaged model; {major}.{minor} and newer are taken")
     })
 }
 
 fn open(path: PathBuf, n_threads: usize) -> Result<Library, String> {
     let version = version(&path);
-    if let Some(refusal) = too_old(&version) {
-        return Err(refusal);
-    }
+    let watchdog = Watchdog::start().map_err(|error| error.to_string())?;
     let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
     let threads = GlobalThreadPoolOptions::default()
         .with_intra_threads(n_threads)
@@ -155,6 +173,7 @@ fn open(path: PathBuf, n_threads: usize) -> Result<Library, String> {
     environment.set_log_level(LogLevel::Fatal);
     Ok(Library {
         environment,
+        watchdog,
         path,
         version,
     })
@@ -208,7 +227,66 @@ pub fn inspect(places: &Places) -> Result<(PathBuf, String, Vec<String>), String
 
 #[cfg(test)]
 mod tests {
-    use super::too_old;
+    use super::*;
+
+    /// The head of a library without segments, and the mark of a release.
+    #[cfg(target_os = "linux")]
+    fn library(release: &str) -> Vec<u8> {
+        let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+        bytes.resize(64, 0);
+        bytes[16] = 3;
+        bytes[18] = if cfg!(target_arch = "aarch64") {
+            183
+        } else {
+            62
+        };
+        bytes[32] = 64;
+        bytes.extend(format!("VERS_{release}\0").bytes());
+        bytes
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_first_fit_library_is_taken_and_what_is_mended_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = ["old", "cut", "good"].map(|name| root.path().join(name));
+        let files = directories.each_ref().map(|place| place.join(FILE_NAME));
+        for (place, file) in directories.iter().zip(&files) {
+            fs::create_dir(place).unwrap();
+            fs::write(file, library("1.24.4")).unwrap();
+        }
+        fs::write(&files[1], [0; 70]).unwrap();
+        let mut places = Places {
+            given: None,
+            directories: directories.to_vec(),
+        };
+        let refusal = places.fit().unwrap_err();
+        assert!(
+            refusal.contains("is release 1.24.4") && refusal.contains("no 64-bit"),
+            "{refusal}"
+        );
+        fs::write(&files[2], library("1.32.0")).unwrap();
+        assert_eq!(places.fit(), Ok(files[2].clone()));
+        assert_eq!(
+            places
+                .all()
+                .iter()
+                .filter(|found| found.unfit.is_none())
+                .count(),
+            1
+        );
+        fs::write(&files[0], library("1.33.1")).unwrap();
+        assert_eq!(places.fit(), Ok(files[0].clone()));
+        // A file that is named is the only one.
+        places.given = Some(files[1].clone());
+        assert!(places.fit().is_err());
+        places.given = Some(PathBuf::from("engine/lib.so"));
+        let named = &places.all()[0].path;
+        assert!(
+            named.is_absolute() && named.ends_with("engine/lib.so"),
+            "{named:?}"
+        );
+    }
 
     #[test]
     fn releases_that_end_the_process_are_refused() {

@@ -1,10 +1,13 @@
 //! Whether the rows of several requests may share a run.
 //!
-//! Nothing in a graph says so. Two signs together are taken for it: exporters give the first dimension of every input and
-//! output one name, and the graph, run on rows alone and together, answers alike.
+//! Nothing in a graph says so. Three signs together are taken for it: no operator is among those that look at whole tensors,
+//! exporters give the first dimension of every input and output one name, and the graph, run on rows alone and together,
+//! answers alike.
+
+use std::time::Duration;
 
 use coracle_model::{Model, TensorSpec};
-use coracle_tensor::{ByteStrings, Tensor, Values, bf16, f16, split, stack};
+use coracle_tensor::{ByteStrings, DType, Tensor, Values, bf16, f16, split, stack};
 use ort::session::Session;
 use ort::value::{Outlet, ValueType};
 
@@ -12,6 +15,8 @@ use crate::session::SessionModel;
 
 /// The sizes that are tried for dimensions whose size is open.
 const OPEN_SIZES: [usize; 3] = [4, 32, 1];
+/// The made-up rows are of different ranges: what follows from the range of all rows does not follow from one alone.
+const SCALES: [f32; 4] = [1.0, 16.0, 0.0625, -4.0];
 /// Inputs with more elements are not made up.
 const ELEMENTS_MAX: usize = 1 << 20;
 
@@ -39,36 +44,42 @@ fn symbols(outlet: &Outlet) -> impl Iterator<Item = &str> {
     symbols.into_iter().flatten()
 }
 
-/// Runs made-up rows alone and together.
-pub(crate) fn are_independent(model: &SessionModel) -> bool {
+/// Runs made-up rows alone and together, until `until` on the watchdog's clock.
+pub(crate) fn are_independent(model: &SessionModel, until: Duration) -> bool {
     OPEN_SIZES
         .iter()
-        .find_map(|&open| answers_alike(model, open))
+        .find_map(|&open| answers_alike(model, open, until))
         .unwrap_or(false)
 }
 
-/// Tells whether three rows get the same answers alone and together; `None` if they cannot be run.
-fn answers_alike(model: &SessionModel, open: usize) -> Option<bool> {
+/// Tells whether rows get the same answers alone and together; `None` if they cannot be run, or if their answers prove nothing.
+fn answers_alike(model: &SessionModel, open: usize, until: Duration) -> Option<bool> {
     let signature = model.signature();
     let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
-    let made = |seed: usize| -> Option<Vec<Tensor>> {
+    let rows = SCALES.iter().enumerate().map(|(seed, &scale)| {
         let specs = signature.inputs.iter();
-        specs.map(|spec| made_up(spec, open, seed)).collect()
-    };
-    let rows = [made(1)?, made(2)?, made(3)?];
-    let alone = rows.iter().map(|row| model.run(row, &outputs).ok());
+        let row = specs.map(|spec| made_up(spec, open, (seed.saturating_add(1), scale)));
+        row.collect::<Option<Vec<Tensor>>>()
+    });
+    let rows: Vec<Vec<Tensor>> = rows.collect::<Option<_>>()?;
+    let alone = rows
+        .iter()
+        .map(|row| model.run_until(row, &outputs, until).ok());
     let alone: Vec<Vec<Tensor>> = alone.collect::<Option<_>>()?;
+    if !tell_rows_apart(&alone) {
+        return None;
+    }
     let n_inputs = signature.inputs.len();
     let stacked = (0..n_inputs).map(|input| {
         let parts: Option<Vec<&Tensor>> = rows.iter().map(|row| row.get(input)).collect();
         stack(&parts?)
     });
     let stacked: Vec<Tensor> = stacked.collect::<Option<_>>()?;
-    let Ok(together) = model.run(&stacked, &outputs) else {
+    let Ok(together) = model.run_until(&stacked, &outputs, until) else {
         return Some(false);
     };
     let alike = together.into_iter().enumerate().all(|(output, together)| {
-        let Some(parts) = split(together, &[1, 1, 1]) else {
+        let Some(parts) = split(together, &SCALES.map(|_| 1)) else {
             return false;
         };
         parts
@@ -79,8 +90,34 @@ fn answers_alike(model: &SessionModel, open: usize) -> Option<bool> {
     Some(alike)
 }
 
+/// Tells whether the answers to rows show which row is which: real numbers are finite and not all alike, and if there are none,
+/// something else is not. Rows that are all answered alike would be so in any company.
+fn tell_rows_apart(alone: &[Vec<Tensor>]) -> bool {
+    let Some((first, others)) = alone.split_first() else {
+        return false;
+    };
+    let mut differs_any = false;
+    for (output, tensor) in first.iter().enumerate() {
+        let of_others = || others.iter().filter_map(|row| row.get(output));
+        let differs = of_others().any(|other| other != tensor);
+        differs_any |= differs;
+        let is_real = matches!(
+            tensor.dtype(),
+            DType::F16 | DType::BF16 | DType::F32 | DType::F64
+        );
+        let is_finite = |tensor: &Tensor| {
+            let values = tensor.values().to_f64s();
+            values.is_some_and(|values| values.iter().all(|value| value.is_finite()))
+        };
+        if is_real && !(differs && is_finite(tensor) && of_others().all(is_finite)) {
+            return false;
+        }
+    }
+    differs_any
+}
+
 /// Makes up an input of one row.
-fn made_up(spec: &TensorSpec, open: usize, seed: usize) -> Option<Tensor> {
+fn made_up(spec: &TensorSpec, open: usize, seed: (usize, f32)) -> Option<Tensor> {
     let (_, rest) = spec.shape.split_first()?;
     let mut shape = vec![1];
     shape.extend(rest.iter().map(|size| size.unwrap_or(open)));
@@ -91,14 +128,13 @@ fn made_up(spec: &TensorSpec, open: usize, seed: usize) -> Option<Tensor> {
     Tensor::try_new(shape, values(spec, n, seed)).ok()
 }
 
-fn values(spec: &TensorSpec, n: usize, seed: usize) -> Values {
-    use coracle_tensor::DType;
+fn values(spec: &TensorSpec, n: usize, (seed, scale): (usize, f32)) -> Values {
     // A few steps of a small congruence: any values will do, if they differ from row to row.
     let step = |index: usize| {
         let mixed = index.wrapping_mul(37).wrapping_add(seed.wrapping_mul(101));
         u8::try_from(mixed.wrapping_mul(mixed).wrapping_add(mixed) % 97).unwrap_or(0)
     };
-    let real = |index: usize| f32::from(step(index)) / 48.5 - 1.0;
+    let real = |index: usize| (f32::from(step(index)) / 48.5 - 1.0) * scale;
     let bit = |index: usize| step(index) % 2;
     let all = 0..n;
     match spec.dtype {
@@ -128,8 +164,8 @@ fn close(left: &Tensor, right: &Tensor) -> bool {
         return false;
     }
     let tolerance = match left.dtype() {
-        coracle_tensor::DType::F16 | coracle_tensor::DType::BF16 => 2e-2,
-        coracle_tensor::DType::F32 | coracle_tensor::DType::F64 => 1e-4,
+        DType::F16 | DType::BF16 => 2e-2,
+        DType::F32 | DType::F64 => 1e-4,
         _ => return left.values() == right.values(),
     };
     let (Some(left), Some(right)) = (left.values().to_f64s(), right.values().to_f64s()) else {

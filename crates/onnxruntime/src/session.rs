@@ -1,29 +1,36 @@
 //! A graph as ONNX Runtime holds it, as a model.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use coracle_model::{
-    Description, GraphFile, LoadError, LoadErrorKind, Model, RunError, RunErrorKind, Signature,
-    TensorSpec,
+    Description, ExternalFile, GraphFile, LoadError, LoadErrorKind, Model, RunError, RunErrorKind,
+    RunTime, Signature, TensorSpec,
 };
-use coracle_onnx::{checked_input, columns, synthetic_inputs, with_portable_locale};
-use coracle_tensor::{DType, Tensor};
+use coracle_onnx::{
+    Survey, checked_input, columns, survey, synthetic_inputs, with_portable_locale,
+};
+use coracle_tensor::{DType, Tensor, Values};
 use ort::ErrorCode;
 use ort::logging::LogLevel;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs};
+use ort::session::{IoBinding, RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, ValueType};
 
 use crate::library::Library;
+use crate::messages::shortened;
 use crate::rows;
-use crate::tensors::{dtype, internal, lent, taken};
+use crate::tensors::{Elements, dtype, given, internal, taken};
 
 /// Further sessions of a model may take this much together.
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
 /// What a session takes of a file: its weights, and once more packed for the kernels.
 const BYTES_PER_FILE_BYTE: usize = 2;
-/// The runtime's errors may quote whole graphs.
-const MESSAGE_CHARS_MAX: usize = 600;
+/// A run that nobody gave a time takes no longer than this.
+const RUN_MAX: Duration = Duration::from_secs(60);
 
 /// A graph that ONNX Runtime runs.
 ///
@@ -34,17 +41,29 @@ pub(crate) struct SessionModel {
     signature: Signature,
     description: Description,
     rows_are_independent: bool,
+    run_time: RunTime,
     memory_bytes: usize,
-    source: Source,
+    /// Whether any run ever gave an answer; a graph of which none did may be at fault itself.
+    has_run: AtomicBool,
+    /// Before `source`, whose bytes sessions may refer to.
     sessions: Mutex<Sessions>,
     is_free: Condvar,
+    source: Source,
+}
+
+/// What a graph may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) load_time: Duration,
+    pub(crate) n_sessions_max: usize,
 }
 
 /// What sessions are made of.
 struct Source {
     library: &'static Library,
+    /// Empty where no further session is made.
     bytes: Vec<u8>,
-    directory: Option<String>,
+    external: Vec<ExternalFile>,
 }
 
 #[derive(Debug)]
@@ -58,66 +77,190 @@ impl SessionModel {
     /// Makes a session and reads its signature.
     ///
     /// # Errors
-    /// Kind `Unsupported` where the runtime refuses the graph, or takes or gives what is no tensor of our datatypes.
+    /// Kind `Unsupported` where the runtime refuses the graph, where the graph takes or gives what is no tensor of our datatypes,
+    /// or where it does not end.
     pub(crate) fn load(
         library: &'static Library,
         file: GraphFile<'_>,
-        n_sessions_max: usize,
+        bounds: Bounds,
     ) -> Result<Self, LoadError> {
-        let directory = file.directory.map(|directory| {
-            let text = directory.to_str().map(str::to_owned);
-            text.ok_or_else(|| unsupported("the path of the model's directory is not UTF-8"))
-        });
-        let source = Source {
+        let survey = survey(file.bytes)?;
+        if let Some(name) = survey.shapeless.first() {
+            let place = format!("input '{}'", shortened(name));
+            let message = "the file does not say how many dimensions it has";
+            return Err(unsupported(message).at(place));
+        }
+        let until = library.watchdog.now().saturating_add(bounds.load_time);
+        let external = file.external.iter().map(|file| file.bytes.len());
+        let external_bytes = external.fold(0_usize, usize::saturating_add);
+        let mut source = Source {
             library,
             bytes: with_portable_locale(file.bytes)?.into_owned(),
-            directory: directory.transpose()?,
+            external: file.external,
         };
         let refused = |error| unsupported(format!("ONNX Runtime refuses the graph: {error}"));
-        let session = source.session().map_err(refused)?;
-        let has_batches = rows::share_a_dimension(&session);
+        let session = source.session(until).map_err(refused)?;
+        let shares_rows = rows::share_a_dimension(&session);
+        let may_batch = survey.mixes_rows.is_none() && shares_rows;
         let signature = signature(&session)?;
-        let weights = file.bytes.len().saturating_add(file.external_bytes);
+        let weights = file.bytes.len().saturating_add(external_bytes);
         let session_bytes = weights.saturating_mul(BYTES_PER_FILE_BYTE).max(1 << 16);
         let further = FURTHER_SESSIONS_BYTES.checked_div(session_bytes);
         let n_max = further
             .map_or(1, |further| further.saturating_add(1))
-            .min(n_sessions_max);
+            .min(bounds.n_sessions_max);
+        if n_max == 1 {
+            source.bytes = Vec::new();
+        }
         let mut model = Self {
+            run_time: run_time(&signature, &survey, shares_rows),
             signature,
             description: described(file.description, library),
             rows_are_independent: false,
             memory_bytes: session_bytes
                 .saturating_mul(n_max)
-                .saturating_add(file.bytes.len()),
-            source,
+                .saturating_add(source.bytes.len())
+                .saturating_add(external_bytes),
+            has_run: AtomicBool::new(false),
             sessions: Mutex::new(Sessions {
                 free: vec![session],
                 n: 1,
                 n_max,
             }),
             is_free: Condvar::new(),
+            source,
         };
-        model.try_once();
-        model.rows_are_independent = has_batches && rows::are_independent(&model);
+        model.try_out(until)?;
+        model.rows_are_independent = may_batch && rows::are_independent(&model, until);
         Ok(model)
     }
 
-    /// Runs the graph once on made-up values, which may not suit it: that takes the first run's cost from the first
-    /// request, and tells how many dimensions outputs have of which the file does not say it.
-    fn try_once(&mut self) {
-        let Some(tensors) = synthetic_inputs(&self.signature.inputs) else {
-            return;
+    /// Runs the graph on made-up values: that takes the first run's cost from the first request, and tells how many
+    /// dimensions outputs have of which the file does not say it.
+    ///
+    /// Values that are made up may not suit a graph, nor may sizes; where the file leaves no size open, one that runs on none of
+    /// them is refused.
+    fn try_out(&mut self, until: Duration) -> Result<(), LoadError> {
+        let specs = &self.signature.inputs;
+        let Some(zeros) = synthetic_inputs(specs) else {
+            return Ok(());
         };
+        let ones: Vec<Tensor> = zeros.iter().map(ones_like).collect();
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
-        let Ok(results) = self.run(&tensors, &outputs) else {
-            return;
+        let mut ran = self.run_until(&zeros, &outputs, until);
+        if ran.as_ref().is_err_and(|error| !is_final(error)) {
+            ran = self.run_until(&ones, &outputs, until).or(ran);
+        }
+        let results = match ran {
+            Ok(results) => results,
+            Err(error) if is_final(&error) || !specs.iter().any(has_open_sizes) => {
+                let message = format!("the graph does not run on made-up values: {error}");
+                return Err(unsupported(message));
+            }
+            Err(_made_up_sizes) => return Ok(()),
         };
         for (spec, result) in self.signature.outputs.iter_mut().zip(results) {
             if spec.shape.len() != result.shape().len() {
                 spec.shape = vec![None; result.shape().len()];
             }
         }
+        Ok(())
+    }
+
+    /// Runs the graph, and gives up at `until` on the watchdog's clock.
+    pub(crate) fn run_until(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        until: Duration,
+    ) -> Result<Vec<Tensor>, RunError> {
+        let specs = &self.signature.inputs;
+        let wanted = self.wanted(outputs)?;
+        let elements = match wanted.len() == self.signature.outputs.len() {
+            true => Elements::Lent,
+            false => Elements::Copied,
+        };
+        let checked = self.checked(inputs)?;
+        let values = checked.iter().zip(specs);
+        let values = values.map(|(input, spec)| given(input, &spec.name, elements));
+        let values: Vec<SessionInputValue<'_>> = values.collect::<Result<_, _>>()?;
+        let mut taken = self.session(until)?;
+        let session = taken
+            .session
+            .as_mut()
+            .ok_or_else(|| internal("a place without a session"))?;
+        let options = run_options().map_err(|error| self.failed(&error))?;
+        let stop = Arc::clone(&options);
+        let watched = self
+            .source
+            .library
+            .watchdog
+            .watch(until, move || drop(stop.terminate()));
+        let answered = match elements {
+            Elements::Lent => {
+                let answered = session.run_with_options(values.as_slice(), &options);
+                answered.map(|answered| copied(&answered, &wanted))
+            }
+            Elements::Copied => bound(session, specs, &values, &wanted).and_then(|binding| {
+                let answered = session.run_binding_with_options(&binding, &options);
+                answered.map(|answered| copied(&answered, &wanted))
+            }),
+        };
+        match answered {
+            Ok(tensors) => {
+                if !self.has_run.load(Ordering::Relaxed) {
+                    self.has_run.store(true, Ordering::Relaxed);
+                }
+                tensors
+            }
+            Err(_ended) if watched.is_over() => Err(out_of_time()),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Returns the inputs in the datatypes that the graph takes.
+    fn checked<'t>(&self, inputs: &'t [Tensor]) -> Result<Vec<Cow<'t, Tensor>>, RunError> {
+        let specs = &self.signature.inputs;
+        if inputs.len() != specs.len() {
+            let (came, wanted) = (inputs.len(), specs.len());
+            return Err(internal(format!("{came} inputs, model expects {wanted}")));
+        }
+        let checked = inputs.iter().zip(specs);
+        let checked = checked.map(|(input, spec)| checked_input(input, spec));
+        checked.collect()
+    }
+
+    fn wanted(&self, outputs: &[usize]) -> Result<Vec<&TensorSpec>, RunError> {
+        let specs = outputs.iter().map(|&index| {
+            let spec = self.signature.outputs.get(index);
+            spec.ok_or_else(|| internal(format!("there is no output {index}")))
+        });
+        specs.collect()
+    }
+
+    /// Says what a run failed of. A graph that has run fails of what it was given, with few exceptions.
+    fn failed(&self, error: &ort::Error) -> RunError {
+        let message = shortened(error.message());
+        let is_memory = ["allocate memory", "bad_alloc", "bad allocation"]
+            .iter()
+            .any(|sign| message.contains(sign));
+        if !is_memory && !self.has_run.load(Ordering::Relaxed) {
+            return internal(format!(
+                "the graph has run on no inputs yet, and does not on these: {message}"
+            ));
+        }
+        let kind = match error.code() {
+            _ if is_memory => RunErrorKind::TooLarge,
+            ErrorCode::InvalidArgument
+            | ErrorCode::GenericFailure
+            | ErrorCode::RuntimeException
+            | ErrorCode::InvalidGraph => RunErrorKind::ShapeMismatch,
+            _ => RunErrorKind::Internal,
+        };
+        RunError::new(
+            kind,
+            format!("the graph does not run on these inputs: {message}"),
+        )
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -125,7 +268,8 @@ impl SessionModel {
     }
 
     /// Takes a session that nobody uses, or makes one, or waits.
-    fn session(&self) -> Result<Taken<'_>, RunError> {
+    fn session(&self, until: Duration) -> Result<Taken<'_>, RunError> {
+        let watchdog = self.source.library.watchdog;
         let mut sessions = self.sessions();
         loop {
             if let Some(session) = sessions.free.pop() {
@@ -135,15 +279,19 @@ impl SessionModel {
                 sessions.n = sessions.n.saturating_add(1);
                 break;
             }
-            let waited = self.is_free.wait(sessions);
-            sessions = waited.unwrap_or_else(PoisonError::into_inner);
+            let left = until.saturating_sub(watchdog.now());
+            if left.is_zero() {
+                return Err(out_of_time());
+            }
+            let waited = self.is_free.wait_timeout(sessions, left);
+            sessions = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(sessions);
         let mut place = Taken {
             model: self,
             session: None,
         };
-        let made = self.source.session().map_err(internal)?;
+        let made = self.source.session(until).map_err(internal)?;
         place.session = Some(made);
         Ok(place)
     }
@@ -175,7 +323,8 @@ impl Drop for Taken<'_> {
 }
 
 impl Source {
-    fn session(&self) -> Result<Session, String> {
+    /// Makes a session, and gives up at `until`.
+    fn session(&self, until: Duration) -> Result<Session, String> {
         let shown = |error: &dyn std::fmt::Display| shortened(&error.to_string());
         let environment = &self.library.environment;
         let builder = Session::builder(environment).map_err(|error| shown(&error))?;
@@ -185,14 +334,21 @@ impl Source {
         let mut builder = builder
             .with_log_level(LogLevel::Fatal)
             .map_err(|error| shown(&error))?;
-        if let Some(directory) = &self.directory {
-            let key = "session.model_external_initializers_file_folder_path";
+        // No file is opened: one that is cut short while it is mapped would end the process.
+        for file in &self.external {
+            let bytes = Arc::clone(&file.bytes);
             builder = builder
-                .with_config_entry(key, directory)
+                .with_external_initializer_file_in_memory(&file.location, bytes)
                 .map_err(|error| shown(&error))?;
         }
+        let canceler = builder.canceler();
+        let watchdog = self.library.watchdog;
+        let watched = watchdog.watch(until, move || drop(canceler.cancel()));
         let session = builder.commit_from_memory(&self.bytes);
-        session.map_err(|error| shortened(error.message()))
+        session.map_err(|error| match watched.is_over() {
+            true => "it took too long".to_owned(),
+            false => shortened(error.message()),
+        })
     }
 }
 
@@ -210,43 +366,21 @@ impl Model for SessionModel {
     }
 
     fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        let specs = &self.signature.inputs;
-        if inputs.len() != specs.len() {
-            let (came, wanted) = (inputs.len(), specs.len());
-            return Err(internal(format!("{came} inputs, model expects {wanted}")));
-        }
-        let checked = inputs.iter().zip(specs);
-        let checked = checked.map(|(input, spec)| checked_input(input, spec));
-        let checked = checked.collect::<Result<Vec<_>, _>>()?;
-        let values = checked.iter().zip(specs);
-        let values = values.map(|(input, spec)| lent(input, &spec.name));
-        let values: Vec<SessionInputValue<'_>> = values.collect::<Result<_, _>>()?;
-        let names = outputs.iter().map(|&index| {
-            let spec = self.signature.outputs.get(index);
-            spec.ok_or_else(|| internal(format!("there is no output {index}")))
-        });
-        let wanted: Vec<&TensorSpec> = names.collect::<Result<_, _>>()?;
-        let mut taken = self.session()?;
-        let session = taken
-            .session
-            .as_mut()
-            .ok_or_else(|| internal("a place without a session"))?;
-        if wanted.len() == self.signature.outputs.len() {
-            let answered = session
-                .run(values.as_slice())
-                .map_err(|error| failed(&error))?;
-            return copied(&answered, &wanted);
-        }
-        // What is not asked for is not computed.
-        let selected = wanted
-            .iter()
-            .fold(OutputSelector::no_default(), |all, spec| {
-                all.with(spec.name.as_str())
-            });
-        let options = RunOptions::new().map_err(|error| failed(&error))?;
-        let options = options.with_outputs(selected);
-        let answered = session.run_with_options(values.as_slice(), &options);
-        copied(&answered.map_err(|error| failed(&error))?, &wanted)
+        self.run_within(inputs, outputs, RUN_MAX)
+    }
+
+    fn run_within(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+    ) -> Result<Vec<Tensor>, RunError> {
+        let now = self.source.library.watchdog.now();
+        self.run_until(inputs, outputs, now.saturating_add(time))
+    }
+
+    fn run_time(&self) -> RunTime {
+        self.run_time
     }
 
     fn rows_are_independent(&self) -> bool {
@@ -272,30 +406,72 @@ fn copied(answered: &SessionOutputs<'_>, wanted: &[&TensorSpec]) -> Result<Vec<T
     tensors.collect()
 }
 
-/// Says what a run failed of. A graph that loaded fails of what it was given, with few exceptions.
-fn failed(error: &ort::Error) -> RunError {
-    let message = shortened(error.message());
-    let is_memory = ["allocate memory", "bad_alloc", "bad allocation"]
-        .iter()
-        .any(|sign| message.contains(sign));
-    let kind = match error.code() {
-        _ if is_memory => RunErrorKind::TooLarge,
-        ErrorCode::InvalidArgument
-        | ErrorCode::GenericFailure
-        | ErrorCode::RuntimeException
-        | ErrorCode::InvalidGraph => RunErrorKind::ShapeMismatch,
-        _ => RunErrorKind::Internal,
-    };
-    RunError::new(
-        kind,
-        format!("the graph does not run on these inputs: {message}"),
+/// Returns the options of a run, which give back what it took beyond the weights: the next may need far less.
+fn run_options() -> ort::Result<Arc<RunOptions>> {
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    Ok(Arc::new(options))
+}
+
+/// Binds inputs, and the outputs that are asked for: what is not is not computed.
+fn bound(
+    session: &Session,
+    specs: &[TensorSpec],
+    values: &[SessionInputValue<'_>],
+    wanted: &[&TensorSpec],
+) -> ort::Result<IoBinding> {
+    let mut binding = session.create_binding()?;
+    for (spec, value) in specs.iter().zip(values) {
+        binding.bind_input(&spec.name, value)?;
+    }
+    let (device, kind) = (AllocationDevice::CPU, AllocatorType::Device);
+    let place = MemoryInfo::new(device, 0, kind, MemoryType::CPUOutput)?;
+    for spec in wanted {
+        binding.bind_output_to_device(&spec.name, &place)?;
+    }
+    Ok(binding)
+}
+
+fn out_of_time() -> RunError {
+    let message = "the graph did not end in the time that the call had";
+    RunError::new(RunErrorKind::OutOfTime, message)
+}
+
+/// Tells whether no other values would do: the time or the memory is over already.
+fn is_final(error: &RunError) -> bool {
+    matches!(
+        error.kind(),
+        RunErrorKind::OutOfTime | RunErrorKind::TooLarge
     )
 }
 
-/// The first line of a message, without its end if it is long.
-fn shortened(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    line.chars().take(MESSAGE_CHARS_MAX).collect()
+fn has_open_sizes(spec: &TensorSpec) -> bool {
+    spec.shape.iter().any(Option::is_none)
+}
+
+fn ones_like(tensor: &Tensor) -> Tensor {
+    let ones = match tensor.values() {
+        Values::Bytes(_) => return tensor.clone(),
+        values => Values::F64(vec![1.0; values.len()].into()),
+    };
+    Tensor::try_new(tensor.shape().to_vec(), ones).unwrap_or_else(|_| tensor.clone())
+}
+
+/// Returns what is known of the time of runs: nothing where the graph loops, where what it computes is as large as a value says,
+/// or where inputs are of any size beside their rows.
+fn run_time(signature: &Signature, survey: &Survey, shares_rows: bool) -> RunTime {
+    let inputs = &signature.inputs;
+    let mut others = inputs.iter().flat_map(|spec| spec.shape.iter().skip(1));
+    let n_open = inputs.iter().filter(|spec| has_open_sizes(spec)).count();
+    let is_any = survey.control_flow.is_some()
+        || survey.sized_by_values.is_some()
+        || others.any(Option::is_none)
+        // Only the rows of the first are counted.
+        || (n_open > 1 && !shares_rows);
+    match is_any {
+        true => RunTime::Any,
+        false => RunTime::Unknown,
+    }
 }
 
 fn signature(session: &Session) -> Result<Signature, LoadError> {

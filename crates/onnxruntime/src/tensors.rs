@@ -1,11 +1,13 @@
 //! Between our tensors and the runtime's.
 
 use coracle_model::{RunError, RunErrorKind};
+use coracle_onnx::ELEMENTS_MAX;
 use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 use ort::memory::Allocator;
 use ort::session::SessionInputValue;
 use ort::value::{
     DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef,
+    ValueType,
 };
 
 /// Returns the datatype of elements, if it is one of ours.
@@ -29,23 +31,36 @@ pub(crate) fn dtype(element: TensorElementType) -> Option<DType> {
     })
 }
 
-/// Lends a tensor to the runtime; texts are copied, and an empty tensor is made anew, since it has no address.
-pub(crate) fn lent<'t>(tensor: &'t Tensor, name: &str) -> Result<SessionInputValue<'t>, RunError> {
+/// Whose the elements are that the runtime reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elements {
+    /// Ours.
+    Lent,
+    /// The runtime's own: the binding cannot keep what is lent to it beyond a call.
+    Copied,
+}
+
+/// Gives a tensor to the runtime; texts are copied always, and an empty tensor is made anew, since it has no address.
+pub(crate) fn given<'t>(
+    tensor: &'t Tensor,
+    name: &str,
+    elements: Elements,
+) -> Result<SessionInputValue<'t>, RunError> {
     let shape = tensor.shape();
     let value = match tensor.values() {
-        Values::Bool(items) => view(shape, items),
-        Values::U8(items) => view(shape, items),
-        Values::U16(items) => view(shape, items),
-        Values::U32(items) => view(shape, items),
-        Values::U64(items) => view(shape, items),
-        Values::I8(items) => view(shape, items),
-        Values::I16(items) => view(shape, items),
-        Values::I32(items) => view(shape, items),
-        Values::I64(items) => view(shape, items),
-        Values::F16(items) => view(shape, items),
-        Values::BF16(items) => view(shape, items),
-        Values::F32(items) => view(shape, items),
-        Values::F64(items) => view(shape, items),
+        Values::Bool(items) => value(shape, items, elements),
+        Values::U8(items) => value(shape, items, elements),
+        Values::U16(items) => value(shape, items, elements),
+        Values::U32(items) => value(shape, items, elements),
+        Values::U64(items) => value(shape, items, elements),
+        Values::I8(items) => value(shape, items, elements),
+        Values::I16(items) => value(shape, items, elements),
+        Values::I32(items) => value(shape, items, elements),
+        Values::I64(items) => value(shape, items, elements),
+        Values::F16(items) => value(shape, items, elements),
+        Values::BF16(items) => value(shape, items, elements),
+        Values::F32(items) => value(shape, items, elements),
+        Values::F64(items) => value(shape, items, elements),
         Values::Bytes(items) => {
             let texts = texts(items, name)?;
             OrtTensor::from_string_array((shape.to_vec(), texts.as_slice()))
@@ -55,16 +70,22 @@ pub(crate) fn lent<'t>(tensor: &'t Tensor, name: &str) -> Result<SessionInputVal
     value.map_err(|error| internal(format!("input \"{name}\": {}", error.message())))
 }
 
-fn view<'t, T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
+fn value<'t, T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
     shape: &[usize],
     items: &'t [T],
+    elements: Elements,
 ) -> ort::Result<SessionInputValue<'t>> {
+    let shape = shape.to_vec();
     if items.is_empty() {
-        let empty = OrtTensor::<T>::new(&Allocator::default(), shape.to_vec())?;
+        let empty = OrtTensor::<T>::new(&Allocator::default(), shape)?;
         return Ok(SessionInputValue::from(empty));
     }
-    let view = TensorRef::from_array_view((shape.to_vec(), items))?;
-    Ok(SessionInputValue::from(view))
+    Ok(match elements {
+        Elements::Lent => SessionInputValue::from(TensorRef::from_array_view((shape, items))?),
+        Elements::Copied => {
+            SessionInputValue::from(OrtTensor::from_array((shape, items.to_vec()))?)
+        }
+    })
 }
 
 /// The runtime's texts are UTF-8 and end at a NUL.
@@ -88,6 +109,9 @@ pub(crate) fn taken(value: &DynValue, name: &str) -> Result<Tensor, RunError> {
         let message = format!("output \"{name}\" is {}, no tensor", value.dtype());
         return Err(internal(message));
     };
+    if let ValueType::Tensor { shape, .. } = value.dtype() {
+        bounded(shape, name)?;
+    }
     let copied = match dtype {
         DType::Bool => copied(value, Values::Bool),
         DType::U8 => copied(value, Values::U8),
@@ -111,6 +135,21 @@ pub(crate) fn taken(value: &DynValue, name: &str) -> Result<Tensor, RunError> {
     let shape: Result<Vec<usize>, _> = shape.into_iter().map(usize::try_from).collect();
     let shape = shape.map_err(|error| internal(format!("output \"{name}\": {error}")))?;
     Tensor::try_new(shape, values).map_err(|error| internal(format!("output \"{name}\": {error}")))
+}
+
+/// Refuses what has more elements than our own kernels would make.
+fn bounded(shape: &[i64], name: &str) -> Result<(), RunError> {
+    let mut sizes = shape.iter().map(|&size| usize::try_from(size).ok());
+    let n_elements = sizes.try_fold(1_usize, |product, size| product.checked_mul(size?));
+    match n_elements {
+        Some(n_elements) if n_elements <= ELEMENTS_MAX => Ok(()),
+        _ => {
+            let message = format!(
+                "output \"{name}\": a tensor of shape {shape:?} has more than {ELEMENTS_MAX} elements"
+            );
+            Err(RunError::new(RunErrorKind::TooLarge, message))
+        }
+    }
 }
 
 fn copied<T: PrimitiveTensorElementType + Clone, V: From<Vec<T>>>(

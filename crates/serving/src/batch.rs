@@ -37,6 +37,8 @@ pub struct Entry {
     pub n_rows: usize,
     /// How urgent it is.
     pub priority: Priority,
+    /// When its time is over, on the monotonic clock.
+    pub until: Duration,
     /// Where the outputs go.
     pub answer: Box<dyn Answer>,
 }
@@ -140,7 +142,8 @@ fn run_group(model: &ServedModel, group: Vec<Entry>, placement: Placement, clock
     };
     for entry in group {
         let started = clock.monotonic();
-        let outputs = model.run(&entry.lease, &entry.inputs, &entry.outputs);
+        let time = entry.until.saturating_sub(started);
+        let outputs = model.run(&entry.lease, &entry.inputs, &entry.outputs, time);
         let elapsed = clock.monotonic().saturating_sub(started);
         if outputs.is_ok() {
             model.cost().record_run(entry.n_rows, elapsed);
@@ -165,7 +168,10 @@ fn run_merged(
     clock: &dyn Clock,
 ) -> Option<Vec<Entry>> {
     let started = clock.monotonic();
-    let Some(outputs) = merged_outputs(model, &group) else {
+    // Nobody's run ends before its time for another's sake.
+    let until = group.iter().map(|entry| entry.until).max();
+    let time = until.unwrap_or_default().saturating_sub(started);
+    let Some(outputs) = merged_outputs(model, &group, time) else {
         return Some(group);
     };
     let elapsed = clock.monotonic().saturating_sub(started);
@@ -186,14 +192,20 @@ fn run_merged(
 }
 
 /// Returns the outputs of each call; `None` if they have to run alone.
-fn merged_outputs(model: &ServedModel, group: &[Entry]) -> Option<Vec<Vec<Tensor>>> {
+fn merged_outputs(
+    model: &ServedModel,
+    group: &[Entry],
+    time: Duration,
+) -> Option<Vec<Vec<Tensor>>> {
     let (first, _) = group.split_first()?;
     let inputs = (0..first.inputs.len()).map(|input| {
         let parts = group.iter().map(|entry| entry.inputs.get(input));
         stack(&parts.collect::<Option<Vec<&Tensor>>>()?)
     });
     let inputs: Vec<Tensor> = inputs.collect::<Option<_>>()?;
-    let merged = model.run(&first.lease, &inputs, &first.outputs).ok()?;
+    let merged = model
+        .run(&first.lease, &inputs, &first.outputs, time)
+        .ok()?;
     let rows: Vec<usize> = group.iter().map(|entry| entry.n_rows).collect();
     let mut outputs: Vec<Vec<Tensor>> = group.iter().map(|_| Vec::new()).collect();
     for output in merged {

@@ -154,19 +154,37 @@ impl LoadedModel {
     /// # Errors
     /// Those of the model; kind `Internal` too if it panics, which ends this call only.
     pub fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        let ran = self.try_run(inputs, outputs);
+        let ran = self.guarded(|model| model.run(inputs, outputs));
         ran.unwrap_or_else(|panicked| Err(self.defect(panicked)))
     }
 
-    /// Runs the model, and tells apart whether it failed or panicked.
+    /// Runs the model, which may give up when `time` is over; see [`Model::run_within`].
+    ///
+    /// # Errors
+    /// Those of the model; kind `Internal` too if it panics, which ends this call only.
+    pub fn run_within(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+    ) -> Result<Vec<Tensor>, RunError> {
+        let ran = self.try_run(inputs, outputs, time);
+        ran.unwrap_or_else(|panicked| Err(self.defect(panicked)))
+    }
+
+    /// Runs the model, which may give up when `time` is over, and tells apart whether it failed or panicked.
     pub(crate) fn try_run(
         &self,
         inputs: &[Tensor],
         outputs: &[usize],
+        time: Duration,
     ) -> Result<Result<Vec<Tensor>, RunError>, Panicked> {
+        self.guarded(|model| model.run_within(inputs, outputs, time))
+    }
+
+    fn guarded<T>(&self, run: impl FnOnce(&dyn Model) -> T) -> Result<T, Panicked> {
         // A model is immutable, so a panic cannot leave it half changed.
-        catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, outputs)))
-            .map_err(|_panic| Panicked)
+        catch_unwind(AssertUnwindSafe(|| run(self.model.as_ref()))).map_err(|_panic| Panicked)
     }
 
     /// Returns what a caller is told of a panic.

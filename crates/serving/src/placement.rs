@@ -1,7 +1,9 @@
 //! Where a call runs: on the event loop that read it, or on the compute pool.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
+
+use coracle_model::RunTime;
 
 /// Where a call runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,10 @@ impl Mean {
         (mean > 0.0).then_some(mean)
     }
 
+    fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     fn record(&self, measured: f64) {
         let mean = match self.get() {
             None => measured,
@@ -54,6 +60,7 @@ pub struct CallCost {
     decode_ns_per_byte: Mean,
     run_ns_per_row: [Mean; N_SIZES],
     encode_ns_per_row: Mean,
+    run_time: AtomicU8,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -71,6 +78,11 @@ fn times(ns_per: f64, n: usize) -> Duration {
     Duration::from_nanos((ns_per * n as f64) as u64)
 }
 
+/// What is known of the time of a model's runs, as a number: short, to be measured, any.
+const SHORT: u8 = 0;
+const UNKNOWN: u8 = 1;
+const ANY: u8 = 2;
+
 /// Returns which of the sizes `n_rows` is of.
 fn size_index(n_rows: usize) -> usize {
     let log2 = n_rows.max(1).ilog2();
@@ -82,6 +94,20 @@ impl CallCost {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes in what is known of the time of runs, before any is measured of what was loaded now.
+    pub(crate) fn expect(&self, run_time: RunTime) {
+        let number = match run_time {
+            RunTime::Short => SHORT,
+            RunTime::Unknown => UNKNOWN,
+            RunTime::Any => ANY,
+        };
+        self.run_time.store(number, Ordering::Relaxed);
+        if run_time != RunTime::Short {
+            // What was measured may be of other files.
+            self.run_ns_per_row.iter().for_each(Mean::forget);
+        }
     }
 
     /// Takes in how long a body of `n_bytes` took to decode.
@@ -152,6 +178,10 @@ impl CallCost {
     /// Returns where a call of `n_rows` runs.
     #[must_use]
     pub fn run_placement(&self, n_rows: usize) -> Placement {
+        let run_time = self.run_time.load(Ordering::Relaxed);
+        if run_time != SHORT && (run_time == ANY || !self.is_measured(n_rows)) {
+            return Placement::ComputePool;
+        }
         match self.running(n_rows) {
             Some(running) => place(running),
             None if n_rows <= UNMEASURED_ROWS_MAX => Placement::EventLoop,
@@ -194,6 +224,27 @@ mod tests {
         assert_eq!(cost.running(50), Some(Duration::from_micros(500)));
         assert_eq!(cost.run_placement(50), Placement::EventLoop);
         assert_eq!(cost.run_placement(51), Placement::ComputePool);
+    }
+
+    #[test]
+    fn runs_of_any_time_never_come_to_the_event_loop_and_unknown_ones_once_measured() {
+        let cost = CallCost::new();
+        cost.expect(RunTime::Unknown);
+        assert_eq!(cost.run_placement(1), Placement::ComputePool);
+        cost.record_run(1, Duration::from_micros(5));
+        assert_eq!(cost.run_placement(1), Placement::EventLoop);
+        // Another size is another measurement.
+        assert_eq!(cost.run_placement(2), Placement::ComputePool);
+        cost.record_run(3, Duration::from_micros(5));
+        assert_eq!(cost.run_placement(2), Placement::EventLoop);
+        // Other files, other times.
+        cost.expect(RunTime::Unknown);
+        assert_eq!(cost.run_placement(1), Placement::ComputePool);
+        cost.expect(RunTime::Any);
+        cost.record_run(1, Duration::from_micros(5));
+        assert_eq!(cost.run_placement(1), Placement::ComputePool);
+        cost.expect(RunTime::Short);
+        assert_eq!(cost.run_placement(1), Placement::EventLoop);
     }
 
     #[test]

@@ -313,6 +313,7 @@ impl ServedModel {
         loaded.set_content(self.content.load(Ordering::Acquire));
         self.failure.store(None);
         self.health.renew();
+        self.cost.expect(loaded.model().run_time());
         if let Some(elapsed) = loaded.warm_run() {
             self.cost.record_run(1, elapsed);
         }
@@ -409,7 +410,7 @@ impl ServedModel {
     }
 
     /// Runs a call on the model that it has the leave for. A model that panics again and again is set aside: until it is well
-    /// again, it takes no calls and is not ready.
+    /// again, it takes no calls and is not ready. One whose runs may take any time gives up when `time` is over.
     ///
     /// # Errors
     /// Those of the model; kind `Internal` too if it panics, which ends this call only.
@@ -418,8 +419,9 @@ impl ServedModel {
         lease: &Lease,
         inputs: &[Tensor],
         outputs: &[usize],
+        time: Duration,
     ) -> Result<Vec<Tensor>, RunError> {
-        match lease.try_run(inputs, outputs) {
+        match lease.try_run(inputs, outputs, time) {
             Ok(result) => {
                 if result.is_ok() && self.health.succeed() {
                     self.log("the model is well again");

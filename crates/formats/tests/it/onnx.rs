@@ -438,17 +438,22 @@ fn with_unknown_operator(directory: &Path) -> PathBuf {
 
 /// An engine that notes what it is asked to run, and refuses it.
 #[derive(Debug, Default)]
-struct Refuses(Mutex<Vec<(Option<PathBuf>, usize, String)>>);
+struct Refuses(Mutex<Vec<(Vec<(String, usize)>, String)>>);
 
 impl GraphEngine for Refuses {
+    fn look(&self) -> Result<(), LoadError> {
+        Ok(())
+    }
+
     fn load(&self, file: GraphFile<'_>) -> Result<Box<dyn Model>, LoadError> {
         let facts = file.description.root.facts;
         let why = facts
             .iter()
             .find(|(name, _)| name.starts_with("not "))
             .unwrap();
-        let directory = file.directory.map(Path::to_path_buf);
-        let asked = (directory, file.external_bytes, why.1.clone());
+        let external = file.external.iter();
+        let external = external.map(|file| (file.location.clone(), file.bytes.len()));
+        let asked = (external.collect(), why.1.clone());
         self.0.lock().unwrap().push(asked);
         Err(LoadError::new(LoadErrorKind::NotFound, "the engine is out"))
     }
@@ -470,13 +475,10 @@ fn sound_graphs_that_are_not_ours_go_to_the_engine_and_no_others() {
     assert!(message.contains("node 0 (LRN)"), "{message}");
     assert!(message.ends_with("; the engine is out"), "{message}");
     let asked = std::mem::take(&mut *engine.0.lock().unwrap());
-    let [(directory, external_bytes, why)] = asked.as_slice() else {
+    let [(external, why)] = asked.as_slice() else {
         panic!("{asked:?}");
     };
-    assert_eq!(
-        (directory.as_deref(), *external_bytes),
-        (Some(&*scratch.0), 8)
-    );
+    assert_eq!(external, &[("w".to_owned(), 8)]);
     assert!(why.contains("operator 'LRN'"), "{why}");
     // One that is ours, one that is not sound, and one with data outside of its directory.
     attempt(&root().join("models/columns_one_hot_logistic.onnx")).unwrap();
@@ -486,6 +488,24 @@ fn sound_graphs_that_are_not_ours_go_to_the_engine_and_no_others() {
     fs::write(&path, with_external_data("../w", &[])).unwrap();
     assert_eq!(attempt(&path).unwrap_err().kind(), LoadErrorKind::Refused);
     assert!(engine.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn locales_with_letters_of_their_own_are_refused() {
+    let lines = fs::read_to_string(root().join("operators.jsonl")).unwrap();
+    let line = lines
+        .lines()
+        .find(|line| line.contains("StringNormalizer UPPER"));
+    let case: Value = serde_json::from_str(line.unwrap()).unwrap();
+    let mut bytes = bytes_of(case["model"].as_str().unwrap());
+    let outcome = |bytes: &[u8]| load_bytes(bytes, &LoadOptions::default(), &SystemClock::new());
+    outcome(&bytes).unwrap();
+    let (portable, turkish) = (b"C.UTF-8", b"tr_TR.8");
+    let place = bytes.windows(7).position(|window| window == portable);
+    bytes[place.unwrap()..][..7].copy_from_slice(turkish);
+    let error = outcome(&bytes).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported);
+    assert!(error.to_string().contains("tr_TR.8"), "{error}");
 }
 
 #[test]

@@ -21,6 +21,8 @@ use crate::infer::Failure;
 const ENTER_MAX: Duration = Duration::from_secs(10);
 /// How often what has come of it is published while copies come.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+/// How long the shadow may take to answer.
+const RUN_MAX: Duration = Duration::from_secs(60);
 /// The lowest priority there is: under load the thread gets what is left over.
 const NICE: i32 = 19;
 
@@ -140,7 +142,7 @@ impl Runner {
             regions: &NoRegions,
         };
         let call = begun.codec.decode(&begun.body, &ctx)?;
-        let outputs = lease.run(&call.inputs, &call.outputs)?;
+        let outputs = lease.run_within(&call.inputs, &call.outputs, RUN_MAX)?;
         let elapsed = self.clock.monotonic().saturating_sub(started);
         Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| {
             let message = "the shadow's answer is too large to be compared";

@@ -22,6 +22,7 @@ mod observe;
 mod ports;
 mod refusals;
 mod routes;
+mod run_time;
 mod shadow;
 mod tfs;
 mod tfs_grpc;

@@ -8,6 +8,8 @@ use coracle_model::RunError;
 use coracle_tensor::{ByteStrings, Tensor, Values};
 
 use crate::error::{dtype_error, shape_error, unsupported};
+use crate::file::shown;
+use crate::locale::has_plain_case;
 use crate::ops::elementwise::needed;
 use crate::ops::registry::{Build, Built, function};
 use crate::ops::values::tensor;
@@ -79,8 +81,11 @@ struct Normalizer {
 
 fn normalizer(build: &Build<'_, '_>) -> Built {
     let attributes = &build.attributes;
-    // Letters change case by Unicode's rules in every locale that exporters write.
-    attributes.ignore("locale");
+    let locale = attributes.word("locale", "en_US")?;
+    if !has_plain_case(locale) {
+        let message = "letters do not change case by Unicode's rules in locale";
+        return Err(unsupported(format!("{message} '{}'", shown(locale))));
+    }
     let case = match attributes.word("case_change_action", "NONE")? {
         "NONE" => Case::Keep,
         "LOWER" => Case::Lower,

@@ -6,7 +6,7 @@ use coracle_tensor::{ByteStrings, DType, Tensor, Values, bf16, f16};
 use crate::error::{internal, shape_error, too_large};
 
 /// The most elements of a tensor that an operator may make.
-pub(crate) const ELEMENTS_MAX: usize = 1 << 26;
+pub const ELEMENTS_MAX: usize = 1 << 26;
 
 /// Applies one expression to the elements of every variant but strings, which have their own.
 macro_rules! map_values {

@@ -1,6 +1,5 @@
 //! Sound graphs: the answers, the signatures and the refusals.
 
-use std::sync::Arc;
 use std::thread;
 
 use coracle_base::{Code, SystemClock};
@@ -12,7 +11,7 @@ use crate::Runtime;
 use crate::fixture::{self, Case};
 
 /// The fixtures are from another release of the library, whose kernels may add in another order.
-const DIFFERENCE_MAX: f64 = 1e-5;
+pub(crate) const DIFFERENCE_MAX: f64 = 1e-5;
 
 /// Half precision has three digits.
 fn difference_max(case: &Case) -> f64 {
@@ -24,18 +23,18 @@ fn difference_max(case: &Case) -> f64 {
     }
 }
 
-fn neural(name: &str) -> Case {
+pub(crate) fn neural(name: &str) -> Case {
     let mut cases = fixture::lines("neural.jsonl").into_iter();
     cases.find(|case| case.name == name).unwrap()
 }
 
 pub(crate) fn neural_graphs_answer_as_in_python(runtime: &Runtime) {
     let options = LoadOptions {
-        graph_engine: Some(Arc::clone(&runtime.0)),
+        graph_engine: Some(runtime.0.clone()),
         ..LoadOptions::default()
     };
     let cases = fixture::lines("neural.jsonl");
-    assert_eq!(cases.len(), 12);
+    assert_eq!(cases.len(), 21);
     for case in cases {
         let (name, clock) = (&case.name, SystemClock::new());
         // Without the engine the graph is refused; one is of operators that our own kernels have, all in all.

@@ -4,6 +4,7 @@
     reason = "a test stops where something is not as expected"
 )]
 
+mod bounds;
 mod damage;
 mod fixture;
 mod graphs;
@@ -15,9 +16,17 @@ use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
 use coracle_onnxruntime::{OnnxRuntime, Places};
 
 /// The engine over the library that the environment names.
-struct Runtime(Arc<dyn GraphEngine>);
+struct Runtime(Arc<OnnxRuntime>);
 
 impl Runtime {
+    fn of(engine: OnnxRuntime) -> Self {
+        Self(Arc::new(engine))
+    }
+
+    fn engine(&self) -> OnnxRuntime {
+        self.0.as_ref().clone()
+    }
+
     /// Gives a graph to the engine whether or not our own kernels run it, after the reading that comes first.
     fn load(&self, bytes: &[u8]) -> Result<Box<dyn Model>, LoadError> {
         let external = |_: &str, _: u64, _: Option<u64>| {
@@ -26,14 +35,43 @@ impl Runtime {
         let description = coracle_onnx::describe(bytes, &external)?;
         self.0.load(GraphFile {
             bytes,
-            directory: None,
-            external_bytes: 0,
+            external: Vec::new(),
             description,
         })
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 6] = [
+const TESTS: [(&str, fn(&Runtime)); 15] = [
+    ("loads_end_in_time", bounds::loads_end_in_time),
+    (
+        "locales_with_letters_of_their_own_are_kept",
+        bounds::locales_with_letters_of_their_own_are_kept,
+    ),
+    (
+        "what_cannot_be_served_is_refused",
+        bounds::what_cannot_be_served_is_refused,
+    ),
+    (
+        "rows_that_are_quantized_together_are_not_batched",
+        bounds::rows_that_are_quantized_together_are_not_batched,
+    ),
+    ("runs_end_in_time", bounds::runs_end_in_time),
+    (
+        "graphs_of_any_time_say_so",
+        bounds::graphs_of_any_time_say_so,
+    ),
+    (
+        "answers_are_no_larger_than_ours",
+        bounds::answers_are_no_larger_than_ours,
+    ),
+    (
+        "a_graph_that_never_ran_is_at_fault_itself",
+        bounds::a_graph_that_never_ran_is_at_fault_itself,
+    ),
+    (
+        "weights_in_other_files_are_what_was_read",
+        bounds::weights_in_other_files_are_what_was_read,
+    ),
     (
         "neural_graphs_answer_as_in_python",
         graphs::neural_graphs_answer_as_in_python,
@@ -69,8 +107,9 @@ fn main() {
         Some(wanted) => name.contains(wanted.as_str()),
         None => true,
     });
+    let tests: Vec<&(&str, fn(&Runtime))> = tests.collect();
     if arguments.iter().any(|argument| argument == "--list") {
-        tests.for_each(|(name, _)| eprintln!("{name}: test"));
+        tests.iter().for_each(|(name, _)| eprintln!("{name}: test"));
         return;
     }
     let Some(library) = std::env::var_os("ORT_DYLIB_PATH") else {
@@ -79,11 +118,13 @@ fn main() {
         }
         return;
     };
+    // Whoever names a library and a test that is none would take nothing for a success.
+    assert!(!tests.is_empty(), "no test has {wanted:?} in its name");
     let places = Places {
         given: Some(PathBuf::from(library)),
         directories: Vec::new(),
     };
-    let runtime = Runtime(Arc::new(OnnxRuntime::new(places, 2)));
+    let runtime = Runtime::of(OnnxRuntime::new(places, 2));
     for (name, test) in tests {
         test(&runtime);
         eprintln!("test {name} ... ok");

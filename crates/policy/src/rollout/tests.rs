@@ -550,8 +550,10 @@ fn a_spec_that_loses_stages_promotes_nobody_without_checks() {
 
 #[test]
 fn the_longest_times_overflow_nothing() {
-    let mut spec = RolloutSpec::default();
-    spec.deadline = Some(Duration::MAX);
+    let mut spec = RolloutSpec {
+        deadline: Some(Duration::MAX),
+        ..RolloutSpec::default()
+    };
     spec.steps[0].duration = Duration::MAX;
     let rollout = Rollout::new(Duration::ZERO);
     let verdict = rollout.decide(&spec, Duration::from_secs(1));

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::LoadPhases;
 
-/// A model of two columns that adds them up and notes how many rows each run had. It refuses negative numbers, and panics on
-/// a thousand.
+/// A model of two columns that adds them up and notes how many rows each run had. It refuses negative numbers, panics on a
+/// thousand, and needs a second to run.
 #[derive(Debug)]
 pub(crate) struct Adder {
     signature: Signature,
@@ -51,6 +51,18 @@ impl Model for Adder {
             _ => Values::F32(vec![1.0].into()),
         });
         Ok(answers.map(Tensor::from_values).collect())
+    }
+
+    fn run_within(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+    ) -> Result<Vec<Tensor>, RunError> {
+        if time < Duration::from_secs(1) {
+            return Err(RunError::new(RunErrorKind::OutOfTime, "less than a second"));
+        }
+        self.run(inputs, outputs)
     }
 
     fn description(&self) -> &Description {
@@ -128,6 +140,7 @@ pub(crate) fn call_of(
         inputs: vec![input],
         outputs: vec![output],
         priority: Priority::DEFAULT,
+        until: Duration::from_secs(1),
         answer: Box::new(ToCaller(sender)),
     };
     (entry, receiver)
@@ -202,6 +215,26 @@ fn a_bad_call_fails_alone() {
         assert_eq!(error, "a negative number, or none");
     }
     assert!(sums(&mut answers[2]).unwrap_err().contains("failed"));
+}
+
+#[test]
+fn runs_have_the_time_of_their_calls() {
+    let (model, runs) = adder(BatchSettings::opportunistic());
+    let hurried = || {
+        let (mut entry, answer) = call(&model, &[1.0, 2.0]);
+        entry.until = Duration::from_millis(999);
+        (entry, answer)
+    };
+    let (alone, mut of_alone) = hurried();
+    run_all(&model, vec![alone]);
+    assert_eq!(sums(&mut of_alone).unwrap_err(), "less than a second");
+    // Together, that of the one that has most.
+    let (first, mut of_first) = hurried();
+    let (second, mut of_second) = call(&model, &[3.0, 4.0]);
+    run_all(&model, vec![first, second]);
+    assert_eq!(*runs.lock().unwrap(), [2]);
+    assert_eq!(sums(&mut of_first), Ok(vec![3.0]));
+    assert_eq!(sums(&mut of_second), Ok(vec![7.0]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Plans followed with a loader that waits for the test.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use coracle_base::ManualClock;
 
@@ -329,7 +330,7 @@ fn a_model_that_panics_again_and_again_is_seen_to_have_failed() {
     let model = &table.service(&service()).unwrap().targets()[0].model;
     for _ in 0..5 {
         let lease = model.try_enter().unwrap();
-        assert!(model.run(&lease, &[], &[]).is_err());
+        assert!(model.run(&lease, &[], &[], Duration::MAX).is_err());
     }
     assert!(model.try_enter().is_none());
     let observed = fixture.wait(|observed| !is_ready(observed, "a"));

@@ -78,7 +78,7 @@ mod tests {
         assert_eq!((model.n_panics(), model.trouble()), (0, None));
         for _ in 0..5 {
             let lease = model.try_enter().unwrap();
-            assert!(model.run(&lease, &[], &[]).is_err());
+            assert!(model.run(&lease, &[], &[], SECOND).is_err());
         }
         for _ in 0..2 {
             let refused = model.enter_aside(SECOND).await.unwrap_err();

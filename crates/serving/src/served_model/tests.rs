@@ -169,7 +169,7 @@ async fn a_model_that_panics_again_and_again_is_set_aside_until_it_is_well() {
     let second = Duration::from_secs(1);
     for _ in 0..5 {
         let lease = model.enter(second).await.unwrap();
-        assert!(model.run(&lease, &[], &[]).is_err());
+        assert!(model.run(&lease, &[], &[], Duration::MAX).is_err());
     }
     assert!(model.trouble().is_some() && model.try_enter().is_none());
     let refusal = model.enter(second).await.unwrap_err();
@@ -179,13 +179,13 @@ async fn a_model_that_panics_again_and_again_is_set_aside_until_it_is_well() {
     tokio::time::advance(Duration::from_secs(30)).await;
     assert!(model.trouble().is_none());
     let lease = model.enter(second).await.unwrap();
-    assert!(model.run(&lease, &[], &[]).is_err());
+    assert!(model.run(&lease, &[], &[], Duration::MAX).is_err());
     tokio::time::advance(Duration::from_secs(59)).await;
     assert!(model.enter(second).await.is_err());
     // Loaded anew, it is another model.
     model.load(loaded("bad", false));
     let lease = model.enter(second).await.unwrap();
-    assert!(model.run(&lease, &[], &[]).is_ok());
+    assert!(model.run(&lease, &[], &[], Duration::MAX).is_ok());
     assert_eq!((model.n_panics(), model.trouble()), (6, None));
     assert_eq!(*told.lock().unwrap(), [true, true]);
 }

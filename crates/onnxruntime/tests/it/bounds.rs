@@ -1,0 +1,245 @@
+//! What a graph may do to others: to their answers, their time and their memory.
+
+use std::time::Duration;
+
+use coracle_base::{Code, SystemClock};
+use coracle_formats::{LoadOptions, load};
+use coracle_model::{LoadErrorKind, Model, RunErrorKind, RunTime};
+use coracle_tensor::{Tensor, Values};
+
+use crate::graphs::{DIFFERENCE_MAX, neural};
+use crate::{Runtime, fixture};
+
+fn loaded(runtime: &Runtime, name: &str) -> Box<dyn Model> {
+    let model = runtime.load(&neural(name).model);
+    model.unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+pub(crate) fn rows_that_are_quantized_together_are_not_batched(runtime: &Runtime) {
+    // Each is right alone; together the small ones would be answered with another's range.
+    for row in 0..3 {
+        let name = format!("quantized by the range of its rows, row {row} alone");
+        let model = loaded(runtime, &name);
+        let checked = neural(&name).check(model.as_ref(), DIFFERENCE_MAX);
+        checked.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!model.rows_are_independent(), "{name}");
+    }
+    // No operator tells of it, and answers that are all alike prove nothing.
+    for name in ["quantized by hand", "the same for all rows"] {
+        assert!(!loaded(runtime, name).rows_are_independent(), "{name}");
+    }
+    for name in [
+        "perceptron with layer normalization",
+        "attention over tokens",
+        "a table of weights",
+    ] {
+        assert!(loaded(runtime, name).rows_are_independent(), "{name}");
+    }
+}
+
+pub(crate) fn runs_end_in_time(runtime: &Runtime) {
+    let case = neural("a loop of as many steps as wanted");
+    let model = runtime.load(&case.model).unwrap();
+    let x = case.inputs["x"].clone();
+    let steps = Tensor::try_new(vec![1], Values::I64(vec![1 << 60].into())).unwrap();
+    let inputs = [x, steps];
+    let error = model
+        .run_within(&inputs, &[0], Duration::from_millis(20))
+        .unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::OutOfTime, "{error}");
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    // The session goes on, and a call that has no time waits for none.
+    case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
+    let error = model.run_within(&inputs, &[0], Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::OutOfTime, "{error}");
+    case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
+}
+
+pub(crate) fn graphs_of_any_time_say_so(runtime: &Runtime) {
+    let cases = [
+        ("perceptron with layer normalization", RunTime::Unknown),
+        ("a loop of as many steps as wanted", RunTime::Any),
+        ("a branch on a scalar", RunTime::Any),
+        ("convolution of any size", RunTime::Any),
+        ("as large as wanted", RunTime::Any),
+        ("convolution of a fixed size", RunTime::Unknown),
+    ];
+    for (name, expected) in cases {
+        assert_eq!(loaded(runtime, name).run_time(), expected, "{name}");
+    }
+}
+
+/// Puts more fields into the graph of a file: field 7, before which the files of the fixtures have short ones alone.
+fn with_in_graph(model: &[u8], more: &[u8]) -> Vec<u8> {
+    let varint = |bytes: &[u8]| {
+        let n = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+        let bits = bytes[..n].iter().rev();
+        (
+            n,
+            bits.fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f)),
+        )
+    };
+    let mut place = 0;
+    while model[place] != 0x3a {
+        let (n, value) = varint(&model[place + 1..]);
+        place += 1 + n + if model[place] & 7 == 2 { value } else { 0 };
+    }
+    let (n, size) = varint(&model[place + 1..]);
+    let end = place + 1 + n + size;
+    let mut bytes = model[..=place].to_vec();
+    let mut left = size + more.len();
+    while left > 0x7f {
+        bytes.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
+        left >>= 7;
+    }
+    bytes.push(u8::try_from(left).unwrap());
+    bytes.extend(&model[end - size..end]);
+    bytes.extend(more);
+    bytes.extend(&model[end..]);
+    bytes
+}
+
+pub(crate) fn loads_end_in_time(runtime: &Runtime) {
+    let case = neural("a loop of as many steps as wanted");
+    // The number of steps is given by the file, as one 64-bit integer: 2^60.
+    let mut steps = b"\x2a\x11\x08\x01\x10\x07\x42\x01m\x4a\x08".to_vec();
+    steps.extend((1_i64 << 60).to_le_bytes());
+    let model = with_in_graph(&case.model, &steps);
+    let engine = runtime.engine().with_load_time(Duration::from_millis(50));
+    let error = Runtime::of(engine).load(&model).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("did not end"), "{error}");
+}
+
+pub(crate) fn locales_with_letters_of_their_own_are_kept(runtime: &Runtime) {
+    let cases = fixture::lines("operators.jsonl");
+    let case = cases
+        .iter()
+        .find(|case| case.name == "StringNormalizer UPPER");
+    let mut model = case.unwrap().model.clone();
+    let (portable, turkish) = (b"C.UTF-8", b"tr_TR.8");
+    let place = model.windows(7).position(|window| window == portable);
+    model[place.unwrap()..][..7].copy_from_slice(turkish);
+    // No system has it, and no other is taken for it.
+    let error = runtime.load(&model).unwrap_err();
+    assert!(error.to_string().contains("tr_TR.8"), "{error}");
+}
+
+pub(crate) fn what_cannot_be_served_is_refused(runtime: &Runtime) {
+    // No number of dimensions: the shape of the input, which is the last field of the graph's inputs.
+    let case = neural("as large as wanted");
+    let shape = b"\x12\x04\x0a\x02\x08\x01";
+    let place = case
+        .model
+        .windows(shape.len())
+        .position(|window| window == shape);
+    let mut model = case.model;
+    // Field 15, which nobody knows.
+    model[place.unwrap()] = 0x7a;
+    let error = runtime.load(&model).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("how many dimensions"), "{error}");
+    // All sizes are fixed, and no run goes well: nothing can be taken of nothing.
+    let mut model = neural("as large as wanted").model;
+    let mut replace = |old: &[u8], new: &[u8]| {
+        let place = model.windows(old.len()).position(|window| window == old);
+        model[place.unwrap()..][..old.len()].copy_from_slice(new);
+    };
+    replace(b"Expand", b"Gather");
+    replace(
+        b"\x08\x01\x12\x04\x0a\x02\x08\x01",
+        b"\x08\x01\x12\x04\x0a\x02\x08\x00",
+    );
+    let error = runtime.load(&model).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("made-up values"), "{error}");
+}
+
+pub(crate) fn answers_are_no_larger_than_ours(runtime: &Runtime) {
+    let model = loaded(runtime, "as large as wanted");
+    let ask = |n: i64| {
+        let x = Tensor::try_new(vec![1], Values::F32(vec![1.0].into())).unwrap();
+        let shape = Tensor::try_new(vec![1], Values::I64(vec![n].into())).unwrap();
+        model.run(&[x, shape], &[0])
+    };
+    assert_eq!(ask(9).unwrap()[0].shape(), [9]);
+    let error = ask((1 << 26) + 1).unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::TooLarge, "{error}");
+    assert!(error.to_string().contains("[67108865]"), "{error}");
+}
+
+pub(crate) fn a_graph_that_never_ran_is_at_fault_itself(runtime: &Runtime) {
+    let case = neural("a shape that few numbers of rows have");
+    let model = runtime.load(&case.model).unwrap();
+    let row = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 2.0].into())).unwrap();
+    let ask = || {
+        let error = model.run(std::slice::from_ref(&row), &[0]).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("Reshape"), "{message}");
+        assert!(
+            !message.contains(".h:") && !message.contains("::"),
+            "{message}"
+        );
+        error.code()
+    };
+    assert_eq!(ask(), Code::Internal);
+    case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
+    assert_eq!(ask(), Code::InvalidArgument);
+}
+
+/// Moves the weights of `a table of weights` into a file, in protobuf's own words.
+fn with_weights_outside(model: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (n_weights, name) = (6 * 4 * 4, b"table");
+    // The initialiser ends with its name and the raw bytes: fields 8 and 9.
+    let head = [&[0x42, 5], &name[..], &[0x4a, n_weights]].concat();
+    let place = model.windows(head.len()).position(|window| window == head);
+    let raw = place.unwrap() + head.len();
+    let end = raw + usize::from(n_weights);
+    let location = b"\x0a\x08location\x12\x05w.bin";
+    // Of the same length, so that no message around it changes: a field that nobody knows fills it up.
+    let mut field = vec![0x42, 5];
+    field.extend(name);
+    field.extend([0x6a, u8::try_from(location.len()).unwrap()]);
+    field.extend(location);
+    field.extend([0x70, 1]);
+    let left = end - (raw - head.len()) - field.len() - 3;
+    field.extend([0xfa, 0x07, u8::try_from(left).unwrap()]);
+    field.resize(field.len() + left, 0);
+    let mut moved = model[..raw - head.len()].to_vec();
+    moved.extend(field);
+    moved.extend(&model[end..]);
+    assert_eq!(moved.len(), model.len());
+    (moved, model[raw..end].to_vec())
+}
+
+pub(crate) fn weights_in_other_files_are_what_was_read(runtime: &Runtime) {
+    let case = neural("a table of weights");
+    let (model, weights) = with_weights_outside(&case.model);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("w.bin");
+    std::fs::write(&file, &weights).unwrap();
+    let path = directory.path().join("model.onnx");
+    std::fs::write(&path, model).unwrap();
+    let options = LoadOptions {
+        graph_engine: Some(runtime.0.clone()),
+        ..LoadOptions::default()
+    };
+    let loaded = load(&path, &options, &SystemClock::new()).unwrap().model;
+    // Whatever becomes of the file, the process and the answers stay.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            // More calls than sessions, so that further ones are made.
+            scope.spawn(|| {
+                (0..50).for_each(|_| case.check(loaded.as_ref(), DIFFERENCE_MAX).unwrap())
+            });
+        }
+    });
+    std::fs::write(&file, &weights[..8]).unwrap();
+    load(&path, &options, &SystemClock::new()).unwrap_err();
+}
