@@ -272,11 +272,7 @@ impl State {
         let model = Arc::clone(&queue.model);
         let call = self.pop(key)?;
         self.n_long += usize::from(is_long);
-        if self
-            .queues
-            .get(&key)
-            .is_some_and(|queue| !queue.calls.is_empty())
-        {
+        if self.has_waiting(key) {
             self.ring.push_back(key);
         }
         Some(Turn {
@@ -285,6 +281,11 @@ impl State {
             is_long,
             call,
         })
+    }
+
+    fn has_waiting(&self, key: usize) -> bool {
+        let queue = self.queues.get(&key);
+        queue.is_some_and(|queue| !queue.calls.is_empty())
     }
 
     fn pop(&mut self, key: usize) -> Option<Box<dyn PoolCall>> {
@@ -362,7 +363,7 @@ impl Shared {
 
     /// Prepares a call, and what is queued for its model and worth taking along.
     fn gather(&self, model: &ServedModel, key: usize, call: Box<dyn PoolCall>) -> Vec<Entry> {
-        let mut entries = call.prepare();
+        let mut entries = self.timely(model, key, call.prepare());
         let most = model.batching().settings().rows_max;
         while let Some(first) = entries.first()
             && may_batch(model, &first.lease)
@@ -379,9 +380,28 @@ impl Shared {
             let Some(call) = self.state().more(key) else {
                 break;
             };
-            entries.extend(call.prepare());
+            entries.extend(self.timely(model, key, call.prepare()));
         }
         entries
+    }
+
+    /// Refuses the calls that could not be answered in time, if others wait for their turn: they would take it in vain.
+    ///
+    /// A call that nobody waits behind runs all the same, lest a model that was slow once were never measured again.
+    fn timely(&self, model: &ServedModel, key: usize, entries: Vec<Entry>) -> Vec<Entry> {
+        let now = self.clock.monotonic();
+        let is_timely = |entry: &Entry| {
+            let expected = model.cost().running(entry.n_rows).unwrap_or_default();
+            now.saturating_add(expected) <= entry.until
+        };
+        if entries.iter().all(is_timely) || !self.state().has_waiting(key) {
+            return entries;
+        }
+        let (timely, late): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_timely);
+        for entry in late {
+            entry.answer.refuse(Refusal::Deadline);
+        }
+        timely
     }
 }
 

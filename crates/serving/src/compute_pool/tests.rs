@@ -258,6 +258,38 @@ fn what_is_queued_for_a_model_runs_together() {
 }
 
 #[test]
+fn who_cannot_be_answered_in_time_leaves_the_turn_to_those_who_wait() {
+    let bench = Bench::new(LIMITS);
+    let (model, runs) = adder(BatchSettings {
+        rows_max: 1,
+        ..BatchSettings::opportunistic()
+    });
+    model.cost().record_run(1, Duration::from_secs(2));
+    let gate = bench.hold(&model, "held", ticket(0, SHORT));
+    assert_eq!(bench.next(), "held");
+    let answers = [1, 3, 1].map(|time_s| {
+        let (entry, answer) = call(&model, &[3.0, 4.0]);
+        let waiting = Gated {
+            entry: Some(Entry {
+                until: Duration::from_secs(time_s),
+                ..entry
+            }),
+            ..bench.call("waiting")
+        };
+        let ticket = ticket(0, SHORT);
+        bench.pool.submit(&model, Box::new(waiting), ticket);
+        answer
+    });
+    drop(gate);
+    let [hopeless, timely, last] = answers.map(|answer| answer.blocking_recv().unwrap());
+    assert_eq!(hopeless.unwrap_err(), Refusal::Deadline.message());
+    assert_eq!(timely.unwrap().1.n_rows, 1);
+    // Nobody waits behind the last one: it may be quicker than is thought.
+    assert_eq!(last.unwrap().1.n_rows, 1);
+    assert_eq!(*runs.lock().unwrap(), [1, 1]);
+}
+
+#[test]
 fn what_waits_is_dropped_with_the_pool_and_what_panics_ends_no_thread() {
     struct Panics;
     impl PoolCall for Panics {
