@@ -27,6 +27,7 @@ const SCRIPTS: &[&str] = &[
     "pipelines.py",
     "rollouts.py",
     "onnx.py",
+    "models.py",
 ];
 
 /// Requests of the short soak at the end.
