@@ -22,6 +22,9 @@ const LONG_RUN: Duration = Duration::from_millis(10);
 /// The most calls that a thread takes at once.
 const CALLS_MAX: usize = 256;
 
+/// How often those that wait are looked through for callers who have gone: under overload each look finds few of them.
+const PURGE_EVERY: Duration = Duration::from_millis(5);
+
 /// A call whose answer is expected to take more than this share of its caller's time is refused, unless nothing waits.
 const TIME_SHARE_MAX: f64 = 0.75;
 
@@ -94,6 +97,8 @@ struct ModelQueue {
     /// The time that all that wait are expected to run.
     expected: Duration,
     n_running: usize,
+    /// From when on it is worthwhile to look through those that wait.
+    next_purge: Duration,
 }
 
 struct Queued {
@@ -151,7 +156,7 @@ impl ComputePool {
         let limits = self.shared.limits;
         let mut state = self.shared.state();
         if state.is_full(key, ticket, limits) {
-            let abandoned = state.purge(key);
+            let abandoned = state.purge(key, self.shared.clock.monotonic());
             if state.is_full(key, ticket, limits) {
                 // Outside the lock, for it may give back places.
                 drop(state);
@@ -214,6 +219,7 @@ impl State {
             calls: PriorityQueue::new(),
             expected: Duration::ZERO,
             n_running: 0,
+            next_purge: Duration::ZERO,
         });
         if queue.calls.is_empty() {
             self.ring.push_back(key);
@@ -230,10 +236,14 @@ impl State {
     }
 
     /// Takes the calls of a model out that nobody waits for.
-    fn purge(&mut self, key: usize) -> Vec<Queued> {
+    fn purge(&mut self, key: usize, now: Duration) -> Vec<Queued> {
         let Some(queue) = self.queues.get_mut(&key) else {
             return Vec::new();
         };
+        if now < queue.next_purge {
+            return Vec::new();
+        }
+        queue.next_purge = now.saturating_add(PURGE_EVERY);
         let abandoned = queue.calls.take_where(|queued| queued.call.is_abandoned());
         for queued in &abandoned {
             queue.expected = queue.expected.saturating_sub(queued.expected);

@@ -40,6 +40,7 @@ impl PoolCall for Gated {
 
 struct Bench {
     pool: ComputePool,
+    clock: Arc<ManualClock>,
     begun: Receiver<&'static str>,
     tell: Sender<&'static str>,
 }
@@ -65,8 +66,14 @@ const LONG: Duration = Duration::from_secs(1);
 impl Bench {
     fn new(limits: PoolLimits) -> Self {
         let (tell, begun) = channel();
-        let pool = ComputePool::start(limits, Arc::new(ManualClock::new())).unwrap();
-        Self { pool, begun, tell }
+        let clock = Arc::new(ManualClock::new());
+        let pool = ComputePool::start(limits, clock.clone()).unwrap();
+        Self {
+            pool,
+            clock,
+            begun,
+            tell,
+        }
     }
 
     fn call(&self, name: &'static str) -> Gated {
@@ -198,6 +205,9 @@ fn queues_are_bounded_by_calls_bytes_and_time() {
         bench.pool.submit(&other, Box::new(gone), ticket(0, SHORT));
     }
     assert_eq!(bench.pool.n_waiting(&other), 3);
+    // They were looked for a moment ago.
+    assert_eq!(bench.refused(&other, ticket(0, SHORT)), full);
+    bench.clock.advance(PURGE_EVERY);
     assert_eq!(bench.refused(&other, ticket(0, SHORT)), None);
     assert_eq!(bench.pool.n_waiting(&other), 2);
     drop(gates);
