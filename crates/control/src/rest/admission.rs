@@ -233,7 +233,7 @@ pub(crate) fn check_rules(
     }
     if *kind == kind::ROLLOUT {
         let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
-        return rollouts::check(object).map_err(denied);
+        return rollouts::check(old, object).map_err(denied);
     }
     if *kind == kind::SERVING_RUNTIME || *kind == kind::CLUSTER_SERVING_RUNTIME {
         return check_runtime(store, kind, object);
@@ -252,6 +252,15 @@ pub(crate) fn check_rules(
         }
     }
     Ok(())
+}
+
+/// Checks the rules of a kind that a patch itself may break, whatever comes of it.
+pub(crate) fn check_patch(kind: &Kind, live: &Value, patch: &Value) -> Result<(), Failure> {
+    let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
+    match *kind == kind::ROLLOUT {
+        true => rollouts::check_patch(live, patch).map_err(denied),
+        false => Ok(()),
+    }
 }
 
 /// Checks a runtime against the others of its scope.
