@@ -6,6 +6,7 @@
 //! Assumptions: the service passed validation. Errors: the store's; the caller tries again.
 
 mod payloads;
+mod programs;
 mod refused;
 
 use std::collections::BTreeMap;
@@ -185,6 +186,7 @@ impl View<'_> {
             let name = newest.map_or("", |revision| &revision.name);
             let is_program = || self.finder().source_again(&template.spec, name).process;
             payloads::check(&template.spec, || is_program().is_some())?;
+            programs::check(self.service, || is_program().is_some())?;
             self.finder().runtime(&template.spec)?;
             // What is loaded needs its files no more.
             if newest.is_some_and(|revision| self.is_ready(&revision.name)) {

@@ -609,6 +609,36 @@ fn a_runtime_with_a_command_serves_its_format() {
 }
 
 #[test]
+fn what_is_not_done_for_programs_is_refused_by_its_name() {
+    for (name, value) in [
+        ("serving.coracle.dev/fallback", "0"),
+        ("serving.coracle.dev/retries", "2"),
+        ("serving.coracle.dev/breaker-failures", "5"),
+        ("serving.coracle.dev/shadow", "next"),
+        ("serving.coracle.dev/response-cache", "1MiB"),
+    ] {
+        let mut stage = Stage::running(programs());
+        let container = json!({"name": "kserve-container", "image": "known:v1"});
+        stage.predictor(json!({"containers": [container]}));
+        assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
+        let annotate = |value: Value| json!({"metadata": {"annotations": {name: value}}});
+        stage.apply(annotate(value.into()));
+        let (reason, message) = stage.why_not_ready();
+        assert_eq!(reason, "InvalidPredictorSpec");
+        let start = format!("annotation {name}: this predictor runs as a program");
+        assert!(message.starts_with(&start), "{message}");
+        // What serves goes on.
+        assert_eq!(stage.plan.lock().unwrap().routes.len(), 1);
+        stage.apply(annotate(Value::Null));
+        assert_eq!(stage.ready(), "True");
+        // For a model it is done.
+        stage.predictor(json!({"containers": null, "model": model("file:///a")}));
+        stage.apply(annotate(value.into()));
+        assert_eq!(stage.ready(), "True");
+    }
+}
+
+#[test]
 fn a_batcher_reaches_the_plan_with_kserves_defaults() {
     let cases = [
         (json!({}), (32, 5_000, None)),
