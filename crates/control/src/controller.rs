@@ -14,6 +14,7 @@ mod revisions;
 pub(crate) mod rollouts;
 mod runtimes;
 pub(crate) mod scaling;
+pub(crate) mod seldon;
 mod served_by;
 mod service;
 pub(crate) mod shadows;
@@ -187,6 +188,7 @@ impl Controller {
         dirty.extend(self.due_retries());
         dirty.extend(self.due_scaling());
         dirty.extend(self.due_rollouts());
+        self.due_seldon_deployments();
         let mut again = BTreeSet::new();
         let before = self.plan.clone();
         let runtimes = self.runtimes();
