@@ -703,3 +703,41 @@ fn a_rollout_takes_one_command_at_a_time_and_none_without_effect() {
     assert_eq!(command(Value::Null).0, 200);
     assert_eq!(command("abort".into()).0, 200);
 }
+
+#[test]
+fn a_seldon_deployment_is_taken_or_refused_in_seldons_words() {
+    let fixture = fixture();
+    let deployments = "/apis/machinelearning.seldon.io/v1/namespaces/ml/seldondeployments";
+    let deployment = |name: &str, implementation: &str, uri: Value| {
+        let graph =
+            json!({"name": "classifier", "implementation": implementation, "modelUri": uri});
+        json!({"metadata": {"name": name}, "spec": {"predictors": [{"name": "default", "graph": graph}]}})
+    };
+    let (status, made) = fixture.post(
+        deployments,
+        &deployment("iris", "SKLEARN_SERVER", "gs://b/iris".into()),
+    );
+    assert_eq!((status, &made["kind"]), (201, &json!("SeldonDeployment")));
+    for (implementation, uri, message) in [
+        (
+            "SKLEARN_SERVER",
+            Value::Null,
+            "admission webhook \"v1.vseldondeployment.kb.io\" denied the request: Predictive unit modelUri required when using standalone servers",
+        ),
+        (
+            "TRITON_SERVER",
+            "gs://b".into(),
+            "admission webhook \"v1.vseldondeployment.kb.io\" denied the request: spec.predictors[0].graph.implementation: TRITON_SERVER is not served here; SKLEARN_SERVER, XGBOOST_SERVER and MLFLOW_SERVER are",
+        ),
+    ] {
+        let (status, failure) =
+            fixture.post(deployments, &deployment("other", implementation, uri));
+        assert_eq!((status, failure["message"].as_str()), (403, Some(message)));
+    }
+    let table = fixture.table(deployments);
+    let names = table["columnDefinitions"].as_array().unwrap().iter();
+    let names: Vec<&str> = names
+        .map(|column| column["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["Name", "State", "URL", "Description", "Age"]);
+}
