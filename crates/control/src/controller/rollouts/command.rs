@@ -62,7 +62,8 @@ impl Command {
             (PROMOTED, Self::Abort) if !is_in_force => return None,
             (PROMOTED, _) => format!("{canary} is promoted already"),
             (IDLE, _) => "nothing is on trial: the newest revision takes all requests".to_owned(),
-            _ => "nothing is on trial".to_owned(),
+            _ if status.message.is_empty() => "nothing is on trial".to_owned(),
+            _ => format!("nothing is on trial: {}", status.message),
         };
         Some(format!("{}: {why}", self.as_str()))
     }
