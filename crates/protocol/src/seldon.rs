@@ -140,13 +140,16 @@ fn check_names(names: &[Cow<'_, str>], ctx: &DecodeContext<'_>) -> Result<(), Re
     }))
 }
 
+/// Returns an error of another protocol with the place as it is called here.
+fn placed(error: &RequestError, theirs: &str, ours: &str) -> RequestError {
+    RequestError::new(error.code(), error.to_string().replace(theirs, ours))
+}
+
 /// Rows are what V1 calls instances.
 fn of_rows(ndarray: &RawValue, ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
     let body = [b"{\"instances\":", ndarray.get().as_bytes(), b"}"].concat();
-    let call = v1::decode_predict(&body, ctx).map_err(|error| {
-        let message = error.to_string().replace("instances", "data.ndarray");
-        RequestError::new(error.code(), message)
-    })?;
+    let call = v1::decode_predict(&body, ctx)
+        .map_err(|error| placed(&error, "instances", "data.ndarray"))?;
     Ok(Call {
         layout: Layout::Rows,
         ..call
@@ -161,7 +164,8 @@ fn of_tensor(tensor: JsonTensor<'_>, ctx: &DecodeContext<'_>) -> Result<Call, Re
         content: Content::Plain,
         data: Data::Json(tensor.values),
     };
-    let inputs = v2::tensors(ctx, &[input])?;
+    let inputs =
+        v2::tensors(ctx, &[input]).map_err(|error| placed(&error, "inputs[0]", "data.tensor"))?;
     Ok(Call {
         n_rows: inputs.first().map_or(0, Tensor::n_rows),
         inputs,

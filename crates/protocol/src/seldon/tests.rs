@@ -15,7 +15,7 @@ fn decode(body: &str, signature: &Signature) -> Result<Call, String> {
 #[test]
 fn rows_and_tensors_become_a_table() {
     let signature = signature(None, true);
-    let expected = Values::F64(vec![1.0, 2.0, 3.5, -0.04]);
+    let expected = Values::F64(vec![1.0, 2.0, 3.5, -0.04].into());
     for (body, layout) in [
         (
             r#"{"data": {"ndarray": [[1, 2], [3.5, -4e-2]]}}"#,
@@ -100,7 +100,7 @@ fn names_are_the_columns_of_a_model_that_tells_them_apart() {
         decode(&body, &signature)
     };
     let call = ask(r#"["age", "city"]"#).unwrap();
-    assert_eq!(call.inputs[0].values(), &Values::F64(vec![30.0]));
+    assert_eq!(call.inputs[0].values(), &Values::F64(vec![30.0].into()));
     let oslo: ByteStrings = ["Oslo"].into_iter().collect();
     assert_eq!(call.inputs[1].values(), &Values::Bytes(oslo));
     let error = ask(r#"["city", "age"]"#).unwrap_err();
@@ -134,7 +134,8 @@ fn encode(layout: Layout, outputs: &[Tensor], id: Option<&str>) -> String {
 
 #[test]
 fn answers_are_in_the_form_of_their_requests() {
-    let matrix = Tensor::try_new(vec![1, 3], Values::F64(vec![0.25, 0.5, f64::NAN])).unwrap();
+    let matrix =
+        Tensor::try_new(vec![1, 3], Values::F64(vec![0.25, 0.5, f64::NAN].into())).unwrap();
     assert_eq!(
         encode(Layout::Rows, std::slice::from_ref(&matrix), None),
         r#"{"data":{"names":["t:0","t:1","t:2"],"ndarray":[[0.25,0.5,null]]},"meta":{"requestPath":{"classifier":"coracle"}}}"#
@@ -143,7 +144,7 @@ fn answers_are_in_the_form_of_their_requests() {
         encode(Layout::Tensor, &[matrix], Some("p\"1")),
         r#"{"data":{"names":["t:0","t:1","t:2"],"tensor":{"shape":[1,3],"values":[0.25,0.5,null]}},"meta":{"puid":"p\"1","requestPath":{"classifier":"coracle"}}}"#
     );
-    let labels = Tensor::from_values(Values::I64(vec![2, 0]));
+    let labels = Tensor::from_values(Values::I64(vec![2, 0].into()));
     assert_eq!(
         encode(Layout::Tensor, &[labels], None),
         r#"{"data":{"names":[],"tensor":{"shape":[2],"values":[2,0]}},"meta":{"requestPath":{"classifier":"coracle"}}}"#
