@@ -66,9 +66,7 @@ fn tutorials_are_served() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn seldons_rules_are_told_in_its_words() {
-    let two = |a: Value, b: Value| json!({"predictors": [predictor("a", a), predictor("b", b)]});
     let one = |change: Value| json!({"predictors": [predictor("a", change)]});
     let own = json!({"graph": {"implementation": null, "type": "UNKNOWN_TYPE"}, "componentSpecs": [{"spec": {"containers": [{"name": "classifier"}]}}]});
     let mut tensorflow = one(json!({}));
@@ -100,6 +98,32 @@ fn seldons_rules_are_told_in_its_words() {
             "No logger mode specified",
         ),
         (
+            json!({"protocol": "x", "predictors": [predictor("a", json!({}))]}),
+            "Invalid protocol",
+        ),
+        (
+            json!({"transport": "x", "predictors": [predictor("a", json!({}))]}),
+            "Invalid transport",
+        ),
+        (
+            json!({"serverType": "x", "predictors": [predictor("a", json!({}))]}),
+            "Invalid serverType",
+        ),
+        (
+            json!({"serverType": "kafka", "predictors": [predictor("a", json!({}))]}),
+            "For kafka please supply svcOrchSpec envs KAFKA_BROKER, KAFKA_INPUT_TOPIC, KAFKA_OUTPUT_TOPIC",
+        ),
+    ] {
+        assert_eq!(checked(spec.clone()).unwrap_err(), message, "{spec}");
+    }
+}
+
+#[test]
+fn shares_and_shadows_have_seldons_rules() {
+    let two = |a: Value, b: Value| json!({"predictors": [predictor("a", a), predictor("b", b)]});
+    let one = |change: Value| json!({"predictors": [predictor("a", change)]});
+    for (spec, message) in [
+        (
             json!({"predictors": [predictor("a", json!({"shadow": true})), predictor("b", json!({"shadow": true})), predictor("c", json!({}))]}),
             "Multiple shadows are not allowed",
         ),
@@ -130,36 +154,13 @@ fn seldons_rules_are_told_in_its_words() {
             one(json!({"traffic": 50})),
             "Traffic must sum be 100 for a single predictor when set",
         ),
-        (
-            json!({"protocol": "x", "predictors": [predictor("a", json!({}))]}),
-            "Invalid protocol",
-        ),
-        (
-            json!({"transport": "x", "predictors": [predictor("a", json!({}))]}),
-            "Invalid transport",
-        ),
-        (
-            json!({"serverType": "x", "predictors": [predictor("a", json!({}))]}),
-            "Invalid serverType",
-        ),
-        (
-            json!({"serverType": "kafka", "predictors": [predictor("a", json!({}))]}),
-            "For kafka please supply svcOrchSpec envs KAFKA_BROKER, KAFKA_INPUT_TOPIC, KAFKA_OUTPUT_TOPIC",
-        ),
     ] {
         assert_eq!(checked(spec.clone()).unwrap_err(), message, "{spec}");
     }
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_is_not_served_is_refused_by_its_place() {
-    let container = |fields: Value| {
-        let mut container = json!({"name": "classifier"});
-        merge(&mut container, fields);
-        json!({"componentSpecs": [{"spec": {"containers": [container]}}]})
-    };
-    let parameter = |name: &str, value: &str| json!({"graph": {"parameters": [{"name": name, "value": value, "type": "STRING"}]}});
     for (change, start) in [
         (
             json!({"graph": {"children": [{"name": "next"}]}}),
@@ -193,6 +194,27 @@ fn what_is_not_served_is_refused_by_its_place() {
             json!({"explainer": {"type": "AnchorTabular"}}),
             "spec.predictors[0].explainer is not served here",
         ),
+    ] {
+        let message = of_one(change.clone()).unwrap_err();
+        assert!(message.starts_with(start), "{change}: {message}");
+    }
+    let one = json!({"transport": "grpc", "predictors": [predictor("a", json!({}))]});
+    assert!(
+        checked(one)
+            .unwrap_err()
+            .starts_with("spec.transport: grpc")
+    );
+}
+
+#[test]
+fn what_is_not_served_of_components_and_parameters_is_refused_by_its_place() {
+    let container = |fields: Value| {
+        let mut container = json!({"name": "classifier"});
+        merge(&mut container, fields);
+        json!({"componentSpecs": [{"spec": {"containers": [container]}}]})
+    };
+    let parameter = |name: &str, value: &str| json!({"graph": {"parameters": [{"name": name, "value": value, "type": "STRING"}]}});
+    for (change, start) in [
         (
             json!({"componentSpecs": [{"hpaSpec": {"maxReplicas": 3}}]}),
             "spec.predictors[0].componentSpecs[0].hpaSpec is not served here",
@@ -221,12 +243,6 @@ fn what_is_not_served_is_refused_by_its_place() {
         let message = of_one(change.clone()).unwrap_err();
         assert!(message.starts_with(start), "{change}: {message}");
     }
-    let one = json!({"transport": "grpc", "predictors": [predictor("a", json!({}))]});
-    assert!(
-        checked(one)
-            .unwrap_err()
-            .starts_with("spec.transport: grpc")
-    );
 }
 
 #[test]
