@@ -26,6 +26,7 @@ const SCRIPTS: &[&str] = &[
     "observe.py",
     "pipelines.py",
     "rollouts.py",
+    "seldon.py",
     "onnx.py",
     "models.py",
 ];

@@ -81,6 +81,7 @@ const OURS: &[&str] = &[
     "serving.kserve.io",
     "serving.knative.dev",
     "serving.coracle.dev",
+    "machinelearning.seldon.io",
     "metrics.k8s.io",
     "autoscaling",
 ];

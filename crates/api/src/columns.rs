@@ -131,6 +131,16 @@ pub(crate) const ROLLOUT_COLUMNS: &[Column] = &[
     wide("Message", ColumnValue::Path(&["status", "message"])),
 ];
 
+pub(crate) const SELDON_COLUMNS: &[Column] = &[
+    column("State", "string", ColumnValue::Path(&["status", "state"])),
+    column(
+        "URL",
+        "string",
+        ColumnValue::Path(&["status", "address", "url"]),
+    ),
+    wide("Description", ColumnValue::Path(&["status", "description"])),
+];
+
 pub(crate) const REVISION_COLUMNS: &[Column] = &[
     column(
         "Config Name",

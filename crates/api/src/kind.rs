@@ -221,6 +221,22 @@ pub const ROLLOUT: Kind = Kind {
     ..BASE
 };
 
+/// SeldonDeployment; served by InferenceServices that are made of it.
+pub const SELDON_DEPLOYMENT: Kind = Kind {
+    group: "machinelearning.seldon.io",
+    version: "v1",
+    kind: "SeldonDeployment",
+    plural: "seldondeployments",
+    singular: "seldondeployment",
+    short_names: &["sdep"],
+    categories: &["all"],
+    has_status: true,
+    schema: "io.seldon.machinelearning.v1.SeldonDeployment",
+    origin: Origin::Custom,
+    columns: columns::SELDON_COLUMNS,
+    ..BASE
+};
+
 /// Revision, as Knative shows it; one for each thing that an InferenceService has ever asked to serve.
 pub const REVISION: Kind = Kind {
     group: "serving.knative.dev",
@@ -409,7 +425,7 @@ pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
 };
 
 /// Every kind, in the order of discovery.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 19] = [
     NAMESPACE,
     POD,
     SERVICE,
@@ -421,6 +437,7 @@ pub const KINDS: [Kind; 18] = [
     SERVING_RUNTIME,
     CLUSTER_SERVING_RUNTIME,
     ROLLOUT,
+    SELDON_DEPLOYMENT,
     REVISION,
     CUSTOM_RESOURCE_DEFINITION,
     HORIZONTAL_POD_AUTOSCALER,

@@ -10,6 +10,7 @@ pub mod kind;
 pub mod quantity;
 pub mod rollout;
 pub mod schema;
+pub mod seldon;
 pub mod serving_runtime;
 pub mod status;
 pub mod structural;

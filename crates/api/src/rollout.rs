@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::status::Condition;
+
 /// How new revisions of an InferenceService come to take its requests.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutSpec")]
@@ -85,6 +87,12 @@ pub struct RolloutStatus {
     /// The revision on trial, or the last one that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_revision: Option<String>,
+    /// Since when that revision is there, in ms since 1970, while it is on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_since_ms: Option<u64>,
+    /// Whether this rollout decides about its service (`Accepted`), and whether the last command had its effect (`CommandTaken`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// How each comparison stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<RolloutCheck>,

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::inference_service::InferenceServiceSpec;
 use crate::kind::{self, KINDS, Kind};
 use crate::rollout::{RolloutSpec, RolloutStatus};
+use crate::seldon::{SeldonDeploymentSpec, SeldonDeploymentStatus};
 use crate::serving_runtime::ServingRuntimeSpec;
 use crate::status::InferenceServiceStatus;
 
@@ -37,59 +38,10 @@ impl Definitions {
     fn build() -> Self {
         let mut generator = SchemaSettings::openapi3().into_generator();
         add_kubernetes_own(&mut generator);
-        let isvc = Parts {
-            spec: reference::<InferenceServiceSpec>(&mut generator),
-            status: reference::<InferenceServiceStatus>(&mut generator),
-        };
-        let runtime = Parts {
-            spec: reference::<ServingRuntimeSpec>(&mut generator),
-            status: open("The observed state."),
-        };
-        let rollout = Parts {
-            spec: reference::<RolloutSpec>(&mut generator),
-            status: reference::<RolloutStatus>(&mut generator),
-        };
-        let revision = Parts::open("What the revision serves.");
-        let crd = Parts::open("The definition.");
-        let metrics = Parts {
-            spec: open("Nothing."),
-            status: open("Nothing."),
-        };
+        let custom = custom_kinds(&mut generator);
         let mut schemas = generator.take_definitions(true);
-        for (kind, description, parts) in [
-            (
-                &kind::INFERENCE_SERVICE,
-                "A model, or a pipeline of components around one, that answers requests.",
-                &isvc,
-            ),
-            (
-                &kind::SERVING_RUNTIME,
-                "A server for models of some formats, for one namespace.",
-                &runtime,
-            ),
-            (
-                &kind::CLUSTER_SERVING_RUNTIME,
-                "A server for models of some formats, for every namespace.",
-                &runtime,
-            ),
-            (
-                &kind::ROLLOUT,
-                "How new revisions of an InferenceService come to take its requests.",
-                &rollout,
-            ),
-            (
-                &kind::REVISION,
-                "One thing that an InferenceService has asked to serve.",
-                &revision,
-            ),
-            (&kind::POD_METRICS, "What a replica uses.", &metrics),
-            (
-                &kind::CUSTOM_RESOURCE_DEFINITION,
-                "A definition of a kind; accepted, and without effect.",
-                &crd,
-            ),
-        ] {
-            schemas.insert(kind.schema.to_owned(), object(description, parts));
+        for (kind, description, parts) in custom {
+            schemas.insert(kind.schema.to_owned(), object(description, &parts));
         }
         for (name, schema) in &mut schemas {
             tidy(schema);
@@ -152,6 +104,7 @@ impl Definitions {
     }
 }
 
+#[derive(Clone)]
 struct Parts {
     spec: Value,
     status: Value,
@@ -165,6 +118,70 @@ impl Parts {
             status: open("The observed state."),
         }
     }
+}
+
+/// Returns the kinds that are not Kubernetes' own, with what is said of them.
+fn custom_kinds(generator: &mut SchemaGenerator) -> Vec<(&'static Kind, &'static str, Parts)> {
+    let isvc = Parts {
+        spec: reference::<InferenceServiceSpec>(generator),
+        status: reference::<InferenceServiceStatus>(generator),
+    };
+    let runtime = Parts {
+        spec: reference::<ServingRuntimeSpec>(generator),
+        status: open("The observed state."),
+    };
+    let rollout = Parts {
+        spec: reference::<RolloutSpec>(generator),
+        status: reference::<RolloutStatus>(generator),
+    };
+    let seldon = Parts {
+        spec: reference::<SeldonDeploymentSpec>(generator),
+        status: reference::<SeldonDeploymentStatus>(generator),
+    };
+    let revision = Parts::open("What the revision serves.");
+    let crd = Parts::open("The definition.");
+    let metrics = Parts {
+        spec: open("Nothing."),
+        status: open("Nothing."),
+    };
+    vec![
+        (
+            &kind::INFERENCE_SERVICE,
+            "A model, or a pipeline of components around one, that answers requests.",
+            isvc,
+        ),
+        (
+            &kind::SERVING_RUNTIME,
+            "A server for models of some formats, for one namespace.",
+            runtime.clone(),
+        ),
+        (
+            &kind::CLUSTER_SERVING_RUNTIME,
+            "A server for models of some formats, for every namespace.",
+            runtime,
+        ),
+        (
+            &kind::ROLLOUT,
+            "How new revisions of an InferenceService come to take its requests.",
+            rollout,
+        ),
+        (
+            &kind::SELDON_DEPLOYMENT,
+            "Models that answer requests, as Seldon Core has them.",
+            seldon,
+        ),
+        (
+            &kind::REVISION,
+            "One thing that an InferenceService has asked to serve.",
+            revision,
+        ),
+        (&kind::POD_METRICS, "What a replica uses.", metrics),
+        (
+            &kind::CUSTOM_RESOURCE_DEFINITION,
+            "A definition of a kind; accepted, and without effect.",
+            crd,
+        ),
+    ]
 }
 
 /// Adds the schemas of Kubernetes' own kinds.

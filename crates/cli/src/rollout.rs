@@ -1,8 +1,9 @@
 //! `coracle rollout`: how a rollout stands, and what people want of it.
 
 use std::io::Write as _;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ use crate::client::{Client, Request, accepted};
 
 const GROUP: &str = "/apis/serving.coracle.dev/v1alpha1";
 const COMMAND: &str = "serving.coracle.dev/rollout";
+/// How long a command may take to be done.
+const DONE_MAX: Duration = Duration::from_secs(10);
 
 /// See and steer a Rollout, by which new revisions of an InferenceService come to take its requests.
 ///
@@ -68,9 +71,57 @@ pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow
         content_type: "application/merge-patch+json",
         body: &patch.to_string(),
     })?;
-    accepted(status, answer)?;
-    writeln!(std::io::stdout(), "{namespace}/{name} told")?;
+    let rollout = accepted(status, answer)?;
+    if pending(&rollout).is_none() {
+        writeln!(std::io::stdout(), "{namespace}/{name} told")?;
+        return Ok(());
+    }
+    let rollout = done(&client, &path)?;
+    let (is_taken, why) = taken(&rollout);
+    if !is_taken {
+        bail!("{namespace}/{name}: {why}");
+    }
+    let status = |field: &str| rollout["status"][field].as_str().unwrap_or("-").to_owned();
+    let (phase, message) = (status("phase"), status("message"));
+    writeln!(std::io::stdout(), "{namespace}/{name} {phase}: {message}")?;
     Ok(())
+}
+
+/// Returns the command that is not done yet.
+fn pending(rollout: &Value) -> Option<&str> {
+    rollout["metadata"]["annotations"][COMMAND].as_str()
+}
+
+/// Waits until the command is done; returns the Rollout as it is then.
+fn done(client: &Client, path: &str) -> anyhow::Result<Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let wait = async {
+        loop {
+            let rollout = client.get(path)?;
+            if pending(&rollout).is_none() {
+                return Ok(rollout);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let result = runtime.block_on(async { tokio::time::timeout(DONE_MAX, wait).await });
+    result.unwrap_or_else(|_elapsed| {
+        bail!("told, but not done yet; `coracle rollout status` shows when it is")
+    })
+}
+
+/// Returns whether the last command had its effect, and why not.
+fn taken(rollout: &Value) -> (bool, &str) {
+    let conditions = rollout["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    let found = conditions.find(|condition| condition["type"] == "CommandTaken");
+    let text = |field: &str| found.and_then(|condition| condition[field].as_str());
+    (
+        text("status") != Some("False"),
+        text("message").unwrap_or_default(),
+    )
 }
 
 fn print(rollout: &Value) -> anyhow::Result<()> {
@@ -89,6 +140,10 @@ fn print(rollout: &Value) -> anyhow::Result<()> {
         writeln!(out, "step      {step}, {percent} %")?;
     }
     writeln!(out, "message   {}", text("message"))?;
+    let (is_taken, why) = taken(rollout);
+    if !is_taken {
+        writeln!(out, "refused   {why}")?;
+    }
     for check in status["checks"].as_array().into_iter().flatten() {
         let rate = |field: &str| check[field].as_f64().unwrap_or_default() * 100.0;
         writeln!(

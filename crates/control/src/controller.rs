@@ -6,6 +6,7 @@ mod conditions;
 mod containers;
 mod credentials;
 pub(crate) mod fallbacks;
+mod pending;
 mod placeholders;
 pub(crate) mod pods;
 mod residency;
@@ -13,6 +14,7 @@ mod revisions;
 pub(crate) mod rollouts;
 mod runtimes;
 pub(crate) mod scaling;
+pub(crate) mod seldon;
 mod served_by;
 mod service;
 pub(crate) mod shadows;
@@ -186,6 +188,7 @@ impl Controller {
         dirty.extend(self.due_retries());
         dirty.extend(self.due_scaling());
         dirty.extend(self.due_rollouts());
+        self.due_seldon_deployments();
         let mut again = BTreeSet::new();
         let before = self.plan.clone();
         let runtimes = self.runtimes();
@@ -200,21 +203,6 @@ impl Controller {
         }
         again.extend(self.write_pending());
         (self, again)
-    }
-
-    /// Writes what the round has put off, with one wait for the disk; returns the services of what failed.
-    fn write_pending(&mut self) -> BTreeSet<ServiceId> {
-        let (services, writes): (Vec<ServiceId>, Vec<Write>) =
-            std::mem::take(&mut self.pending).into_iter().unzip();
-        if writes.is_empty() {
-            return BTreeSet::new();
-        }
-        let results = self.store.write_all(writes);
-        let failed = services
-            .into_iter()
-            .zip(results)
-            .filter(|(_, result)| result.is_err());
-        failed.map(|(service, _)| service).collect()
     }
 
     fn all_services(&self) -> BTreeSet<ServiceId> {

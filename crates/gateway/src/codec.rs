@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::tfs::Question;
-use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, grpc, tfs, v1, v2};
+use coracle_protocol::{
+    Call, DecodeContext, EncodeContext, RequestError, grpc, seldon, tfs, v1, v2,
+};
 use coracle_serving::Protocol;
 use coracle_tensor::Tensor;
 
@@ -33,6 +35,8 @@ pub(crate) enum Codec {
     PredictMessage,
     /// TensorFlow Serving's examples over gRPC.
     ExamplesMessage(Question),
+    /// Seldon's messages over REST.
+    Seldon,
 }
 
 /// An answer's body.
@@ -60,6 +64,7 @@ impl Codec {
             Self::Grpc => Protocol::Grpc,
             Self::Examples(_) => Protocol::Tfs,
             Self::PredictMessage | Self::ExamplesMessage(_) => Protocol::TfsGrpc,
+            Self::Seldon => Protocol::Seldon,
         }
     }
 
@@ -67,9 +72,11 @@ impl Codec {
     pub(crate) fn method(&self) -> Option<&str> {
         match self {
             Self::V1 { method } | Self::V2 { method, .. } => method.as_deref(),
-            Self::Grpc | Self::Examples(_) | Self::PredictMessage | Self::ExamplesMessage(_) => {
-                None
-            }
+            Self::Grpc
+            | Self::Examples(_)
+            | Self::PredictMessage
+            | Self::ExamplesMessage(_)
+            | Self::Seldon => None,
         }
     }
 
@@ -89,6 +96,7 @@ impl Codec {
             Self::Examples(question) => tfs::decode_examples(body, *question, ctx),
             Self::PredictMessage => tfs::decode_predict_message(body, ctx),
             Self::ExamplesMessage(question) => tfs::decode_examples_message(body, *question, ctx),
+            Self::Seldon => seldon::decode_message(body, ctx),
         }
     }
 
@@ -122,6 +130,7 @@ impl Codec {
             Self::ExamplesMessage(Question::Regress) => {
                 body = tfs::encode_regression(ctx, outputs);
             }
+            Self::Seldon => seldon::encode_message(ctx, call, outputs, &mut body),
         }
         Ok(Encoded {
             body,

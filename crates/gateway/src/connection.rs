@@ -34,6 +34,7 @@ use crate::request_id::RequestIds;
 use crate::respond::{JSON_LENGTH, Reply};
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::Scope;
+use crate::seldon;
 use crate::server::Stage;
 use crate::spans::{InferenceSlot, Tracer};
 use crate::terms::Terms;
@@ -341,6 +342,10 @@ impl Handler {
             Route::Extension(extension) => {
                 return Box::pin(self.extension(asked, extension, body)).await;
             }
+            Route::SeldonPredict => {
+                return Box::pin(self.seldon_predict(asked, head, body, seen)).await;
+            }
+            Route::SeldonFeedback => return seldon::no_feedback(),
             Route::Metrics => return self.metrics(asked.table, &head.headers).await,
             _ => return self.read_only(asked),
         };
@@ -353,7 +358,7 @@ impl Handler {
     }
 
     /// Answers a request for an inference.
-    async fn infer(
+    pub(crate) async fn infer(
         &self,
         model: &Arc<ServedModel>,
         codec: Codec,
@@ -470,6 +475,8 @@ impl Handler {
             | Route::V1Examples(..)
             | Route::V1Metadata(_)
             | Route::V2Infer(_)
+            | Route::SeldonPredict
+            | Route::SeldonFeedback
             | Route::Extension(_) => Reply::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "what needs more than a name came without it",
@@ -545,11 +552,11 @@ pub(crate) fn body_too_late(timeout: Duration) -> Reply {
 }
 
 /// What is known of a request once it is answered.
-struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     request_id: &'a HeaderValue,
     n_bytes_in: usize,
     /// The model that an inference was asked of.
-    model: Option<&'a ServedModel>,
+    pub(crate) model: Option<&'a ServedModel>,
     trace: Option<Trace>,
 }
 
@@ -599,7 +606,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a HeaderMap,
     route: &'a Route<'a>,
     /// The revision whose turn it is, where that is settled already.
-    chosen: Option<&'a Arc<ServedModel>>,
+    pub(crate) chosen: Option<&'a Arc<ServedModel>>,
 }
 
 impl<'a> Asked<'a> {

@@ -33,6 +33,7 @@ mod request_id;
 mod respond;
 mod route;
 mod scope;
+mod seldon;
 mod server;
 mod shadow;
 mod shared_memory;

@@ -115,6 +115,11 @@ impl Reply {
         }
     }
 
+    /// Returns the answer with another body.
+    pub(crate) fn with_body(self, body: Vec<u8>) -> Self {
+        Self { body, ..self }
+    }
+
     /// Returns the metrics.
     pub(crate) fn metrics(text: String, exposition: Exposition) -> Self {
         Self {

@@ -43,6 +43,10 @@ pub(crate) enum Route<'a> {
     V2ModelReady(Named<'a>),
     /// `POST /v2/models/M[/versions/V]/infer`
     V2Infer(Named<'a>),
+    /// `POST /api/v1.0/predictions`, of the service that the path before it names
+    SeldonPredict,
+    /// `POST /api/v1.0/feedback`
+    SeldonFeedback,
     /// `GET /shadow`, or `/shadow/page` for people
     Shadow(ShadowForm),
     /// One of Triton's extensions of V2.
@@ -171,11 +175,12 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
     let (first, rest) = segments[..n_segments].split_first()?;
     let route = match (*first, rest) {
         ("", []) => Route::Alive,
-        ("healthz", []) => Route::Healthz,
-        ("readyz", []) => Route::Readyz,
+        ("healthz" | "live", []) => Route::Healthz,
+        ("readyz" | "ready", []) | ("health", ["status"]) => Route::Readyz,
         ("metrics", []) => Route::Metrics,
         ("shadow", []) => Route::Shadow(ShadowForm::Json),
         ("shadow", ["page"]) => Route::Shadow(ShadowForm::Page),
+        ("api", [version, rest @ ..]) => return seldon(version, rest),
         ("v1", ["models"]) => Route::V1Models,
         ("v1", ["models", model]) => return v1_model(model, None),
         ("v1", ["models", model, "metadata"]) => Route::V1Metadata(named(model, None)?),
@@ -207,6 +212,19 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         _ => return None,
     };
     Some((route, READ))
+}
+
+/// Seldon's paths, of both its versions, which are the same.
+fn seldon<'a>(version: &str, rest: &[&str]) -> Option<(Route<'a>, &'static str)> {
+    if !matches!(version, "v1.0" | "v0.1") {
+        return None;
+    }
+    match rest {
+        ["predictions"] => Some((Route::SeldonPredict, WRITE)),
+        ["feedback"] => Some((Route::SeldonFeedback, WRITE)),
+        ["health", "status"] => Some((Route::Readyz, READ)),
+        _ => None,
+    }
 }
 
 /// A model, or a version of it, with a verb after the last of the two.
@@ -423,6 +441,35 @@ mod tests {
         for (method, path, expected) in cases {
             assert_eq!(find(&method, path), Ok(expected), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn seldon_has_routes() {
+        for (method, path, expected) in [
+            (
+                Method::POST,
+                "/api/v1.0/predictions",
+                Some(Route::SeldonPredict),
+            ),
+            (
+                Method::POST,
+                "/api/v0.1/predictions",
+                Some(Route::SeldonPredict),
+            ),
+            (
+                Method::POST,
+                "/api/v1.0/feedback",
+                Some(Route::SeldonFeedback),
+            ),
+            (Method::GET, "/api/v1.0/health/status", Some(Route::Readyz)),
+            (Method::GET, "/api/v1.0/predictions", None),
+        ] {
+            assert_eq!(find(&method, path).ok(), expected, "{method} {path}");
+        }
+        // Kubernetes' own is elsewhere.
+        assert_eq!(find(&Method::GET, "/api/v1/pods"), Err(NoRoute::Path));
+        assert_eq!(find(&Method::GET, "/ready"), Ok(Route::Readyz));
+        assert_eq!(find(&Method::GET, "/live"), Ok(Route::Healthz));
     }
 
     #[test]

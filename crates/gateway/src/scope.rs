@@ -24,8 +24,8 @@ pub(crate) enum Scope {
     },
 }
 
-/// Where services are found by path: `/serving/NAMESPACE/NAME/...`.
-const PREFIX: &str = "/serving/";
+/// Where services are found by path: `/serving/NAMESPACE/NAME/...`, and where Seldon's ingress has them.
+const PREFIXES: [&str; 2] = ["/serving/", "/seldon/"];
 /// What KServe appends to a service's name for its predictor.
 const PREDICTOR: &str = "-predictor";
 
@@ -57,13 +57,14 @@ impl Scope {
         match self {
             Self::All => table.by_name(name).map(|route| choose(route, headers)),
             Self::Service { id, tag } => {
-                let route = table.service(id).filter(|_| id.name == name);
-                let route = route.ok_or(NoModel::Unknown)?;
+                let route = table.service(id).ok_or(NoModel::Unknown)?;
                 let model = match tag {
                     None => Some(choose(route, headers)),
                     Some(tag) => route.tagged(tag),
                 };
-                model.ok_or(NoModel::Unknown)
+                // The models of Seldon's graphs have names of their own.
+                let has_name = |model: &&Arc<ServedModel>| id.name == name || model.name() == name;
+                model.filter(has_name).ok_or(NoModel::Unknown)
             }
         }
     }
@@ -170,7 +171,9 @@ impl Scope {
         match self {
             Self::All => Box::new(table.names()),
             Self::Service { id, .. } => {
-                Box::new(table.service(id).map(|_route| id.name.as_str()).into_iter())
+                let targets = table.service(id).map(|route| route.targets());
+                let first = targets.and_then(|targets| targets.first());
+                Box::new(first.map(|target| target.model.name()).into_iter())
             }
         }
     }
@@ -245,7 +248,9 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
 
 /// `/serving/NAMESPACE/NAME/rest`; where no service has that name, it may be `NAME-predictor` or `TAG-NAME-predictor`.
 fn by_path<'p>(table: &ModelTable, path: &'p str) -> Option<(Scope, &'p str)> {
-    let rest = path.strip_prefix(PREFIX)?;
+    let rest = PREFIXES
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix))?;
     let (namespace, rest) = rest.split_once('/')?;
     let (name, rest) = match rest.find('/') {
         Some(end) => rest.split_at(end),
@@ -353,6 +358,10 @@ mod tests {
             (
                 "/serving/ml/iris-predictor/v2",
                 Some((service("ml", "iris", None), "/v2")),
+            ),
+            (
+                "/seldon/ml/iris/api/v1.0/predictions",
+                Some((service("ml", "iris", None), "/api/v1.0/predictions")),
             ),
             ("/serving/ml", None),
             ("/v1/models", None),

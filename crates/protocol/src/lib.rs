@@ -25,6 +25,7 @@ mod parameters;
 mod raw;
 mod regions;
 mod render;
+pub mod seldon;
 mod status;
 pub mod tfs;
 pub mod v1;
@@ -77,7 +78,7 @@ pub struct Call {
     pub outputs: Vec<usize>,
     /// How each of `outputs` is to be given; those beyond its end are [`OutputForm::Typed`].
     pub forms: Vec<OutputForm>,
-    /// How V1 answers.
+    /// How V1 and Seldon's protocol answer.
     pub layout: Layout,
     /// The caller's id for the request, given back in V2.
     pub id: Option<String>,
@@ -99,6 +100,8 @@ pub enum Layout {
     Columns,
     /// Both: a list of `inputs` was sent, which KServe's servers answer the one way and TensorFlow Serving the other.
     Both,
+    /// With its shape and all its elements in a list, as Seldon's `tensor` was sent.
+    Tensor,
 }
 
 /// How an output is given to the caller.

@@ -23,18 +23,21 @@ pub enum Protocol {
     Tfs,
     /// TensorFlow Serving's over gRPC.
     TfsGrpc,
+    /// Seldon's over REST.
+    Seldon,
     /// Whatever else the program of a process runtime answers.
     Other,
 }
 
 impl Protocol {
     /// Every protocol, in declaration order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::V1,
         Self::V2,
         Self::Grpc,
         Self::Tfs,
         Self::TfsGrpc,
+        Self::Seldon,
         Self::Other,
     ];
 
@@ -47,6 +50,7 @@ impl Protocol {
             Self::Grpc => "grpc",
             Self::Tfs => "tfs",
             Self::TfsGrpc => "tfs_grpc",
+            Self::Seldon => "seldon",
             Self::Other => "other",
         }
     }
@@ -58,7 +62,8 @@ impl Protocol {
             Self::Grpc => 2,
             Self::Tfs => 3,
             Self::TfsGrpc => 4,
-            Self::Other => 5,
+            Self::Seldon => 5,
+            Self::Other => 6,
         }
     }
 }

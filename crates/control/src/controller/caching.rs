@@ -13,6 +13,9 @@ const SIZE: &str = "serving.coracle.dev/response-cache";
 /// How long an answer is given, such as `60s`; without it, for as long as it is kept.
 const TTL: &str = "serving.coracle.dev/response-cache-ttl";
 
+/// All of them.
+pub(crate) const ANNOTATIONS: [&str; 2] = [SIZE, TTL];
+
 /// Reads the annotations of a service.
 ///
 /// # Errors

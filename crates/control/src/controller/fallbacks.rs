@@ -18,6 +18,9 @@ const BREAKER: &str = "serving.coracle.dev/breaker-failures";
 const RETRIES_MAX: u32 = 5;
 const VALUE_BYTES_MAX: usize = 4_096;
 
+/// All of them.
+pub(crate) const ANNOTATIONS: [&str; 4] = [VALUE, TIMEOUT, RETRIES, BREAKER];
+
 /// Reads the annotations of a service.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 //! that is two seconds old at most. Caveat: a rollout that is deleted leaves its service as if there had never been one: the newest revision
 //! takes all requests. The rules are in `course` and [`coracle_policy::rollout`].
 
+mod command;
 mod course;
 mod spec;
 mod totals;
@@ -16,21 +17,26 @@ use std::time::Duration;
 
 use coracle_api::kind::{EVENT, INFERENCE_SERVICE, ROLLOUT};
 use coracle_api::rollout::{RolloutSpec, RolloutStatus};
+use coracle_api::status::Condition;
 use coracle_serving::{RevisionId, ServiceId};
 use serde_json::{Value, json};
 
+use super::conditions::{Conditions, Verdict};
 use super::revisions::{self, STABLE};
 use super::{Controller, service};
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
 
+use command::{COMMAND, Command};
 pub(crate) use course::Course;
-use course::{Command, Happened, Seen};
+use course::{Happened, REFUSED, Seen, WAITING};
 pub(crate) use totals::Watched;
 
-/// What people want of a rollout at once: `skip`, `abort`, `promote` or `retry`; removed when it is done.
-const COMMAND: &str = "serving.coracle.dev/rollout";
+/// The condition that tells whether a rollout decides about its service.
+const ACCEPTED: &str = "Accepted";
+/// The condition that tells whether the last command had its effect.
+const COMMAND_TAKEN: &str = "CommandTaken";
 /// How often rollouts under way are looked at, if nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often numbers that drift are written.
@@ -44,10 +50,11 @@ pub(crate) struct Rollouts {
 
 #[derive(Debug)]
 struct Entry {
-    /// The uid of the object.
+    /// The uid of the object, and its name.
     uid: String,
+    name: String,
     course: Course,
-    /// The command that is done, but may not have been removed yet.
+    /// The command that is done, until it is removed.
     done: Option<String>,
     /// When the status was written last, on the monotonic clock.
     shown_at: Duration,
@@ -59,6 +66,15 @@ impl Rollouts {
         self.entries.get(service).map(|entry| &entry.course)
     }
 
+    /// Notes that the status of a service's rollout was written, and with it the command removed: the next one is another one.
+    pub(super) fn note_written(&mut self, service: &ServiceId, rollout: &str) {
+        if let Some(entry) = self.entries.get_mut(service)
+            && entry.name == rollout
+        {
+            entry.done = None;
+        }
+    }
+
     /// Returns how long it is to the next look; `None` if nothing changes by itself.
     pub(crate) fn next_look(&self) -> Option<Duration> {
         let mut entries = self.entries.values();
@@ -68,21 +84,24 @@ impl Rollouts {
     }
 }
 
-/// Checks a Rollout.
+/// Checks a Rollout; `old` is what it was before.
 ///
 /// # Errors
 /// Says which field has which value, and what is allowed.
-pub(crate) fn check(rollout: &Value) -> Result<(), String> {
+pub(crate) fn check(old: Option<&Value>, rollout: &Value) -> Result<(), String> {
     // One that cannot be read was refused by its schema.
     if let Some(spec) = read_spec(rollout) {
         spec::read(&spec)?;
     }
-    match object::text(rollout, "annotations", COMMAND) {
-        Some(text) if Command::find(text).is_none() => Err(format!(
-            "annotation {COMMAND}: '{text}' is none of skip, abort, promote and retry"
-        )),
-        _ => Ok(()),
-    }
+    command::check(old, rollout)
+}
+
+/// Checks that a patch of a Rollout brings no command while there is one.
+///
+/// # Errors
+/// Says which one is not done yet.
+pub(crate) fn check_patch(live: &Value, patch: &Value) -> Result<(), String> {
+    command::check_patch(live, patch)
 }
 
 fn read_spec(rollout: &Value) -> Option<RolloutSpec> {
@@ -93,8 +112,64 @@ fn read_spec(rollout: &Value) -> Option<RolloutSpec> {
 struct About {
     rollout: Arc<Stored>,
     spec: RolloutSpec,
+    /// Null if there is none.
     service: Value,
     id: ServiceId,
+}
+
+impl About {
+    /// Returns what orders rollouts by age; those of the same second by name.
+    fn age(&self) -> (&str, &str) {
+        let rollout = &self.rollout.object;
+        (
+            object::meta_str(rollout, "creationTimestamp"),
+            object::name(rollout),
+        )
+    }
+}
+
+/// Returns the conditions of a rollout that decides about its service; `command` is there if there was one, with why it was refused, if it was.
+fn conditions_of(
+    about: &About,
+    (before, now): (&[Condition], &str),
+    command: Option<Option<&str>>,
+) -> Vec<Condition> {
+    let mut conditions = Conditions::new(before, now);
+    let accepted = match about.service.is_null() {
+        true => Verdict::no(
+            "NoService",
+            format!("there is no InferenceService {}", about.id),
+        ),
+        false => Verdict::True,
+    };
+    conditions.add(ACCEPTED, &accepted);
+    keep_command(&mut conditions, before, command);
+    conditions.finish()
+}
+
+/// Adds what became of the last command.
+fn keep_command(
+    conditions: &mut Conditions<'_>,
+    before: &[Condition],
+    command: Option<Option<&str>>,
+) {
+    let refused = |message: &str| Verdict::no("NoEffect", message);
+    match command {
+        Some(Some(message)) => conditions.add_info(COMMAND_TAKEN, &refused(message)),
+        Some(None) => conditions.add_info(COMMAND_TAKEN, &Verdict::True),
+        None => {
+            let before = before
+                .iter()
+                .find(|one| one.condition_type == COMMAND_TAKEN);
+            let Some(before) = before else { return };
+            let message = before.message.as_deref().unwrap_or_default();
+            let verdict = match before.status.as_str() {
+                "True" => Verdict::True,
+                _ => refused(message),
+            };
+            conditions.add_info(COMMAND_TAKEN, &verdict);
+        }
+    }
 }
 
 impl Controller {
@@ -104,13 +179,18 @@ impl Controller {
         let mut services = BTreeSet::new();
         let mut there = BTreeSet::new();
         let mut watched = BTreeSet::new();
-        for rollout in stored {
-            let Some(about) = self.about(rollout) else {
-                continue;
-            };
-            // The first by name decides.
+        let abouts = stored.into_iter().filter_map(|rollout| self.about(rollout));
+        let mut abouts: Vec<About> = abouts.collect();
+        // The oldest decides.
+        abouts.sort_by(|one, other| one.age().cmp(&other.age()));
+        for (index, about) in abouts.iter().enumerate() {
             if there.insert(about.id.clone()) {
-                self.look_at(&about, &mut watched, &mut services);
+                self.look_at(about, &mut watched, &mut services);
+                continue;
+            }
+            let decides = abouts.iter().take(index).find(|other| other.id == about.id);
+            if let Some(decides) = decides {
+                self.turn_down(about, object::name(&decides.rollout.object));
             }
         }
         let gone = self.rollouts.entries.keys();
@@ -137,6 +217,34 @@ impl Controller {
             service: service.unwrap_or_default(),
             id,
         })
+    }
+
+    /// Shows that another rollout decides about the service.
+    fn turn_down(&mut self, about: &About, other: &str) {
+        let shown = status_of(&about.rollout.object);
+        let message = format!(
+            "Rollout {other}, which is older, decides about {}",
+            about.id
+        );
+        let now = rfc3339(self.clock.unix_time());
+        let mut conditions = Conditions::new(&shown.conditions, &now);
+        conditions.add(ACCEPTED, &Verdict::no("AnotherRollout", message.clone()));
+        let command = object::text(&about.rollout.object, "annotations", COMMAND);
+        keep_command(
+            &mut conditions,
+            &shown.conditions,
+            command.map(|_| Some(message.as_str())),
+        );
+        let status = RolloutStatus {
+            phase: WAITING.to_owned(),
+            message,
+            conditions: conditions.finish(),
+            observed_generation: Some(object::generation(&about.rollout.object)),
+            ..RolloutStatus::default()
+        };
+        if shown != status || command.is_some() {
+            self.write_rollout(about, &status);
+        }
     }
 
     fn look_at(
@@ -187,6 +295,12 @@ impl Controller {
         let before = entry.course.status.clone();
         let happened = entry.course.look(&seen);
         entry.done = command.map(str::to_owned);
+        let refused = happened.iter().find(|event| event.reason == REFUSED);
+        let refused = refused.map(|event| event.message.as_str());
+        let now = rfc3339(seen.now);
+        let conditions = &before.conditions;
+        entry.course.status.conditions =
+            conditions_of(about, (conditions, &now), seen.command.map(|_| refused));
         entry.course.status.observed_generation = Some(object::generation(&about.rollout.object));
         let after = &entry.course.status;
         if (&before.phase, before.percent, &before.canary_revision)
@@ -210,6 +324,7 @@ impl Controller {
         let has_command = object::text(&about.rollout.object, "annotations", COMMAND).is_some();
         let drifts_only = (&shown.phase, shown.percent, &shown.canary_revision)
             == (&status.phase, status.percent, &status.canary_revision)
+            && shown.conditions == status.conditions
             && shown.observed_generation == status.observed_generation
             && !has_happened
             && !has_command;
@@ -218,6 +333,12 @@ impl Controller {
             return;
         }
         entry.shown_at = now;
+        let status = status.clone();
+        self.write_rollout(about, &status);
+    }
+
+    /// Writes a status; with it goes the command, which is done.
+    fn write_rollout(&mut self, about: &About, status: &RolloutStatus) {
         let mut object = about.rollout.object.clone();
         object["status"] = serde_json::to_value(status).unwrap_or_default();
         let metadata = object::metadata_mut(&mut object);
@@ -279,11 +400,20 @@ impl Controller {
     }
 }
 
+/// Returns the name of the Rollout whose status a write is.
+pub(super) fn shown_by(write: &Write) -> Option<String> {
+    match write {
+        Write::Update { key, .. } if key.is_of(&ROLLOUT) => Some(key.name().to_owned()),
+        _ => None,
+    }
+}
+
 /// Returns the entry of a rollout; one that is new goes on from its status.
 fn entry<'a>(rollouts: &'a mut Rollouts, about: &About) -> &'a mut Entry {
     let uid = object::meta_str(&about.rollout.object, "uid");
     let new = || Entry {
         uid: uid.to_owned(),
+        name: object::name(&about.rollout.object).to_owned(),
         course: Course::new(status_of(&about.rollout.object)),
         done: None,
         shown_at: Duration::ZERO,
@@ -310,3 +440,6 @@ fn is_split_by_hand(service: &Value) -> bool {
         .iter()
         .any(|field| service.pointer(field).is_some_and(|value| !value.is_null()))
 }
+
+#[cfg(test)]
+mod tests;

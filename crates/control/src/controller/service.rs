@@ -6,6 +6,7 @@
 //! Assumptions: the service passed validation. Errors: the store's; the caller tries again.
 
 mod payloads;
+mod programs;
 mod refused;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub(crate) struct Outcome {
     pub(crate) route: Option<PlannedRoute>,
 }
 
+/// The variable of a model's environment that names it, where that is not its service's name.
+pub(crate) const MODEL_NAME: &str = "CORACLE_MODEL_NAME";
 const STOP: &str = "serving.kserve.io/stop";
 const TAG_ROUTING: &str = "serving.kserve.io/enable-tag-routing";
 const STICKY: &str = "serving.coracle.dev/sticky";
@@ -185,6 +188,7 @@ impl View<'_> {
             let name = newest.map_or("", |revision| &revision.name);
             let is_program = || self.finder().source_again(&template.spec, name).process;
             payloads::check(&template.spec, || is_program().is_some())?;
+            programs::check(self.service, || is_program().is_some())?;
             self.finder().runtime(&template.spec)?;
             // What is loaded needs its files no more.
             if newest.is_some_and(|revision| self.is_ready(&revision.name)) {
@@ -430,7 +434,7 @@ impl View<'_> {
             batcher.and_then(|batcher| batcher.timeout).map(i64::from),
         ];
         PlannedRevision {
-            model_name: object::name(self.service).to_owned(),
+            model_name: self.model_name(&predictor),
             source: self.finder().source_again(template, &revision.name),
             attempt: self
                 .around
@@ -456,6 +460,18 @@ impl View<'_> {
             // Validation has seen it.
             response_cache: caching::read(self.service).ok().flatten(),
         }
+    }
+
+    /// Returns the name that a predictor's model is asked by: its service's, unless its environment says another.
+    fn model_name(&self, predictor: &PredictorSpec) -> String {
+        let model = predictor.model.as_deref();
+        let mut variables = model
+            .iter()
+            .flat_map(|model| model.container.env.iter().flatten());
+        let own = variables.find(|variable| variable.name == MODEL_NAME);
+        let own = own.and_then(|variable| variable.value.clone());
+        let own = own.filter(|name| !name.is_empty());
+        own.unwrap_or_else(|| object::name(self.service).to_owned())
     }
 
     /// Returns how a revision is scaled.

@@ -13,6 +13,9 @@ const PERCENT: &str = "serving.coracle.dev/shadow-percent";
 /// What is kept of the requests whose answers are farthest apart: `nothing`, `answers` (the default) or `requests`.
 const KEPT: &str = "serving.coracle.dev/shadow-keep";
 
+/// All of them.
+pub(crate) const ANNOTATIONS: [&str; 3] = [SERVICE, PERCENT, KEPT];
+
 /// Reads the annotations of a service.
 ///
 /// # Errors

@@ -11,30 +11,30 @@ use coracle_serving::{LoadFailure, PlannedRoute};
 use super::*;
 
 /// A controller with a data side that loads everything at once, but for what is missing or slow.
-struct Stage {
+pub(super) struct Stage {
     /// Whether what is slow has been loaded by now.
-    is_slow_loaded: bool,
-    store: Arc<Store>,
+    pub(super) is_slow_loaded: bool,
+    pub(super) store: Arc<Store>,
     observed: Arc<ObservedCell>,
-    plan: Arc<Mutex<Plan>>,
+    pub(super) plan: Arc<Mutex<Plan>>,
     controller: Option<Controller>,
     dirty: BTreeSet<ServiceId>,
     _directory: tempfile::TempDir,
 }
 
-const SERVICE: &str = "iris";
-const NAMESPACE: &str = "ml";
+pub(super) const SERVICE: &str = "iris";
+pub(super) const NAMESPACE: &str = "ml";
 
 fn key() -> Key {
     Key::new(&INFERENCE_SERVICE, NAMESPACE, SERVICE)
 }
 
-fn model(uri: &str) -> Value {
+pub(super) fn model(uri: &str) -> Value {
     json!({"modelFormat": {"name": "sklearn"}, "storageUri": uri})
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::running(Programs::default())
     }
 
@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// Creates the service, or changes it as a client does: what is not said stays, the generation counts up.
-    fn apply(&mut self, change: Value) {
+    pub(super) fn apply(&mut self, change: Value) {
         match self.store.get(&key()) {
             None => {
                 let mut service = json!({
@@ -91,24 +91,29 @@ impl Stage {
         self.settle();
     }
 
-    fn predictor(&mut self, predictor: Value) {
+    pub(super) fn predictor(&mut self, predictor: Value) {
         self.apply(json!({"spec": {"predictor": predictor}}));
     }
 
     /// Lets both sides act until nothing changes any more.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..50 {
             let before = (self.store.version(), self.observed.get());
-            let controller = self.controller.take().unwrap();
-            let (controller, dirty) = controller.round(std::mem::take(&mut self.dirty));
-            self.controller = Some(controller);
-            self.dirty = dirty;
-            self.serve();
+            self.round();
             if self.dirty.is_empty() && before == (self.store.version(), self.observed.get()) {
                 return;
             }
         }
         panic!("does not settle");
+    }
+
+    /// Lets the controller look once, and the data side follow.
+    pub(super) fn round(&mut self) {
+        let controller = self.controller.take().unwrap();
+        let (controller, dirty) = controller.round(std::mem::take(&mut self.dirty));
+        self.controller = Some(controller);
+        self.dirty = dirty;
+        self.serve();
     }
 
     /// What a follower does: loads, and switches what can be switched.
@@ -169,7 +174,7 @@ impl Stage {
     }
 
     /// Returns a field of the status.
-    fn status(&self, pointer: &str) -> Value {
+    pub(super) fn status(&self, pointer: &str) -> Value {
         let service = self.service();
         let status = service.pointer(&format!("/status{pointer}"));
         status.cloned().unwrap_or_default()
@@ -196,7 +201,7 @@ impl Stage {
             .collect()
     }
 
-    fn rolled_out(&self) -> (String, String) {
+    pub(super) fn rolled_out(&self) -> (String, String) {
         let name = |field: &str| {
             let name = self.status(&format!("/components/predictor/{field}RolledoutRevision"));
             let name = name.as_str().unwrap_or_default().to_owned();
@@ -604,6 +609,36 @@ fn a_runtime_with_a_command_serves_its_format() {
 }
 
 #[test]
+fn what_is_not_done_for_programs_is_refused_by_its_name() {
+    for (name, value) in [
+        ("serving.coracle.dev/fallback", "0"),
+        ("serving.coracle.dev/retries", "2"),
+        ("serving.coracle.dev/breaker-failures", "5"),
+        ("serving.coracle.dev/shadow", "next"),
+        ("serving.coracle.dev/response-cache", "1MiB"),
+    ] {
+        let mut stage = Stage::running(programs());
+        let container = json!({"name": "kserve-container", "image": "known:v1"});
+        stage.predictor(json!({"containers": [container]}));
+        assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
+        let annotate = |value: Value| json!({"metadata": {"annotations": {name: value}}});
+        stage.apply(annotate(value.into()));
+        let (reason, message) = stage.why_not_ready();
+        assert_eq!(reason, "InvalidPredictorSpec");
+        let start = format!("annotation {name}: this predictor runs as a program");
+        assert!(message.starts_with(&start), "{message}");
+        // What serves goes on.
+        assert_eq!(stage.plan.lock().unwrap().routes.len(), 1);
+        stage.apply(annotate(Value::Null));
+        assert_eq!(stage.ready(), "True");
+        // For a model it is done.
+        stage.predictor(json!({"containers": null, "model": model("file:///a")}));
+        stage.apply(annotate(value.into()));
+        assert_eq!(stage.ready(), "True");
+    }
+}
+
+#[test]
 fn a_batcher_reaches_the_plan_with_kserves_defaults() {
     let cases = [
         (json!({}), (32, 5_000, None)),
@@ -632,120 +667,4 @@ fn a_batcher_reaches_the_plan_with_kserves_defaults() {
     let plan = stage.plan.lock().unwrap();
     let planned = plan.revisions.values().next().unwrap();
     assert_eq!(planned.timeout, Some(Duration::from_secs(5)));
-}
-
-/// Creates a rollout of the service whose stages last no time, and need no requests.
-fn create_rollout(stage: &mut Stage, steps: Value) -> Key {
-    let key = Key::new(&coracle_api::kind::ROLLOUT, NAMESPACE, "careful");
-    let rollout = json!({
-        "metadata": {"name": "careful", "namespace": NAMESPACE, "uid": "r", "generation": 1},
-        "spec": {"inferenceService": SERVICE, "steps": steps, "analysis": {"requestsMin": 0}}
-    });
-    stage.store.create(key.clone(), rollout).unwrap();
-    stage.settle();
-    key
-}
-
-/// Tells a rollout what is wanted of it; fails if that is not taken.
-fn command(stage: &mut Stage, key: &Key, command: &str) {
-    let stored = stage.store.get(key).unwrap();
-    let mut object = stored.object.clone();
-    object["metadata"]["annotations"] = json!({"serving.coracle.dev/rollout": command});
-    stage.store.update(key, stored.version, object).unwrap();
-    stage.settle();
-    let stored = stage.store.get(key).unwrap();
-    assert_eq!(
-        object::text(&stored.object, "annotations", "serving.coracle.dev/rollout"),
-        None
-    );
-}
-
-fn shares(stage: &Stage) -> Vec<(String, u8)> {
-    let plan = stage.plan.lock().unwrap();
-    let targets = plan.routes.values().flat_map(|route| &route.targets);
-    targets
-        .map(|target| (target.revision.clone(), target.percent))
-        .collect()
-}
-
-#[test]
-fn a_rollout_gives_a_new_revision_its_share_and_takes_it_back() {
-    let mut stage = Stage::new();
-    stage.predictor(json!({"model": model("file:///a")}));
-    let steps = json!([{"percent": 20, "duration": "1h"}]);
-    let key = create_rollout(&mut stage, steps);
-    let phase = |stage: &Stage| {
-        let status = stage.store.get(&key).unwrap().object["status"].clone();
-        status["phase"].as_str().unwrap_or_default().to_owned()
-    };
-    assert_eq!(phase(&stage), "Idle");
-    stage.predictor(json!({"model": model("file:///b")}));
-    let (first, second) = ("iris-predictor-00001", "iris-predictor-00002");
-    let split = |percent: u8| {
-        vec![
-            (second.to_owned(), percent),
-            (first.to_owned(), 100 - percent),
-        ]
-    };
-    assert_eq!(
-        (phase(&stage), shares(&stage)),
-        ("Progressing".to_owned(), split(20))
-    );
-    command(&mut stage, &key, "abort");
-    assert_eq!(
-        (phase(&stage), shares(&stage)),
-        ("RolledBack".to_owned(), split(0))
-    );
-    command(&mut stage, &key, "retry");
-    assert_eq!(
-        (phase(&stage), shares(&stage)),
-        ("Progressing".to_owned(), split(20))
-    );
-    command(&mut stage, &key, "promote");
-    assert_eq!(phase(&stage), "Promoted");
-    assert_eq!(shares(&stage), [(second.to_owned(), 100)]);
-    // Without the rollout, a new revision takes all at once.
-    let stored = stage.store.get(&key).unwrap();
-    stage.store.delete(&key, stored.version).unwrap();
-    stage.predictor(json!({"model": model("file:///c")}));
-    assert_eq!(shares(&stage), [("iris-predictor-00003".to_owned(), 100)]);
-}
-
-#[test]
-fn a_revision_that_does_not_load_is_rolled_back_and_says_so() {
-    let mut stage = Stage::new();
-    stage.predictor(json!({"model": model("file:///a")}));
-    let key = create_rollout(&mut stage, json!([{"percent": 20}]));
-    stage.predictor(json!({"model": model("file:///missing")}));
-    let status = stage.store.get(&key).unwrap().object["status"].clone();
-    assert_eq!(status["phase"], "RolledBack");
-    let message = status["message"].as_str().unwrap();
-    assert!(message.contains("nothing at file:///missing"), "{message}");
-    assert_eq!(shares(&stage), [("iris-predictor-00001".to_owned(), 100)]);
-}
-
-#[test]
-fn what_is_promoted_before_it_is_loaded_gives_nothing_to_what_went_back() {
-    let mut stage = Stage::new();
-    stage.predictor(json!({"model": model("file:///a")}));
-    let steps = json!([{"percent": 20, "duration": "1h"}]);
-    let key = create_rollout(&mut stage, steps);
-    stage.predictor(json!({"model": model("file:///b")}));
-    command(&mut stage, &key, "abort");
-    stage.predictor(json!({"model": model("file:///slow")}));
-    command(&mut stage, &key, "promote");
-    // The second went back and is ready still; the third is not loaded.
-    let of_old = shares(&stage)
-        .into_iter()
-        .filter(|(_, percent)| *percent > 0);
-    assert_eq!(
-        of_old.collect::<Vec<_>>(),
-        [("iris-predictor-00001".to_owned(), 100)]
-    );
-    assert_eq!(stage.rolled_out().0, "1");
-    stage.is_slow_loaded = true;
-    stage.settle();
-    stage.settle();
-    assert_eq!(shares(&stage), [("iris-predictor-00003".to_owned(), 100)]);
-    assert_eq!(stage.rolled_out().0, "3");
 }

@@ -10,7 +10,7 @@ use super::access;
 use super::definitions;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
-use crate::controller::{caching, fallbacks, rollouts, scaling, shadows};
+use crate::controller::{caching, fallbacks, rollouts, scaling, seldon, shadows};
 use crate::failure::Failure;
 use crate::object;
 use crate::store::Store;
@@ -233,7 +233,11 @@ pub(crate) fn check_rules(
     }
     if *kind == kind::ROLLOUT {
         let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
-        return rollouts::check(object).map_err(denied);
+        return rollouts::check(old, object).map_err(denied);
+    }
+    if *kind == kind::SELDON_DEPLOYMENT {
+        return seldon::check(object)
+            .map_err(|why| Failure::denied("v1.vseldondeployment.kb.io", &why));
     }
     if *kind == kind::SERVING_RUNTIME || *kind == kind::CLUSTER_SERVING_RUNTIME {
         return check_runtime(store, kind, object);
@@ -252,6 +256,15 @@ pub(crate) fn check_rules(
         }
     }
     Ok(())
+}
+
+/// Checks the rules of a kind that a patch itself may break, whatever comes of it.
+pub(crate) fn check_patch(kind: &Kind, live: &Value, patch: &Value) -> Result<(), Failure> {
+    let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
+    match *kind == kind::ROLLOUT {
+        true => rollouts::check_patch(live, patch).map_err(denied),
+        false => Ok(()),
+    }
 }
 
 /// Checks a runtime against the others of its scope.

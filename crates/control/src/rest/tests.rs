@@ -663,3 +663,81 @@ fn a_json_patch_that_does_not_fit_says_so_without_blaming_a_field() {
         "{message}"
     );
 }
+
+#[test]
+fn a_rollout_takes_one_command_at_a_time_and_none_without_effect() {
+    let fixture = fixture();
+    let rollouts = "/apis/serving.coracle.dev/v1alpha1/namespaces/ml/rollouts";
+    let (status, _) = fixture.post(
+        rollouts,
+        &json!({"metadata": {"name": "careful"}, "spec": {"inferenceService": "iris"}}),
+    );
+    assert_eq!(status, 201);
+    let target = format!("{rollouts}/careful");
+    let command = |command: Value| {
+        let patch = json!({"metadata": {"annotations": {"serving.coracle.dev/rollout": command}}});
+        let (status, answer) = fixture.merge(&target, &patch);
+        let message = answer["message"].as_str().unwrap_or_default();
+        (status, message.to_owned())
+    };
+    let (status, message) = command("skip".into());
+    assert!(
+        status == 403 && message.ends_with("denied the request: skip: nothing is on trial"),
+        "{message}"
+    );
+    let progressing = json!({"status": {"phase": "Progressing", "message": "", "step": 1}});
+    fixture.merge(&format!("{target}/status"), &progressing);
+    assert_eq!(command("skip".into()).0, 200);
+    for another in ["skip", "abort"] {
+        let (status, message) = command(another.into());
+        assert!(
+            status == 403 && message.contains("'skip', is not done yet"),
+            "{message}"
+        );
+    }
+    // Other changes go through, and so does taking it back.
+    assert_eq!(
+        fixture.merge(&target, &json!({"spec": {"paused": true}})).0,
+        200
+    );
+    assert_eq!(command(Value::Null).0, 200);
+    assert_eq!(command("abort".into()).0, 200);
+}
+
+#[test]
+fn a_seldon_deployment_is_taken_or_refused_in_seldons_words() {
+    let fixture = fixture();
+    let deployments = "/apis/machinelearning.seldon.io/v1/namespaces/ml/seldondeployments";
+    let deployment = |name: &str, implementation: &str, uri: Value| {
+        let graph =
+            json!({"name": "classifier", "implementation": implementation, "modelUri": uri});
+        json!({"metadata": {"name": name}, "spec": {"predictors": [{"name": "default", "graph": graph}]}})
+    };
+    let (status, made) = fixture.post(
+        deployments,
+        &deployment("iris", "SKLEARN_SERVER", "gs://b/iris".into()),
+    );
+    assert_eq!((status, &made["kind"]), (201, &json!("SeldonDeployment")));
+    for (implementation, uri, message) in [
+        (
+            "SKLEARN_SERVER",
+            Value::Null,
+            "admission webhook \"v1.vseldondeployment.kb.io\" denied the request: Predictive unit modelUri required when using standalone servers",
+        ),
+        (
+            "TRITON_SERVER",
+            "gs://b".into(),
+            "admission webhook \"v1.vseldondeployment.kb.io\" denied the request: spec.predictors[0].graph.implementation: TRITON_SERVER is not served here; SKLEARN_SERVER, XGBOOST_SERVER and MLFLOW_SERVER are",
+        ),
+    ] {
+        let (status, failure) =
+            fixture.post(deployments, &deployment("other", implementation, uri));
+        assert_eq!((status, failure["message"].as_str()), (403, Some(message)));
+    }
+    let table = fixture.table(deployments);
+    let names = table["columnDefinitions"].as_array().unwrap().iter();
+    let names: Vec<&str> = names
+        .map(|column| column["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["Name", "State", "URL", "Description", "Age"]);
+}

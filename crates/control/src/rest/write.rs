@@ -261,6 +261,7 @@ impl Api {
         (patch_type, patch): (&str, &Value),
     ) -> Result<Written, Failure> {
         let live = self.live(target, name)?;
+        admission::check_patch(target.kind, &live.object, patch)?;
         let mut object = live.object.clone();
         let patched = match patch_type {
             "application/json-patch+json" => coracle_patch::json_patch(&mut object, patch),

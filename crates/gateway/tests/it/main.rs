@@ -23,6 +23,7 @@ mod ports;
 mod refusals;
 mod routes;
 mod run_time;
+mod seldon;
 mod shadow;
 mod tfs;
 mod tfs_grpc;

@@ -8,34 +8,9 @@ use coracle_policy::rollout::{
 };
 use coracle_serving::RevisionState;
 
+use super::command::Command;
 use super::spec::Wanted;
 use super::totals::Totals;
-
-/// What people want at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    /// To the next stage, whatever the checks say.
-    Skip,
-    /// Back to the revision that serves.
-    Abort,
-    /// All requests to the new revision.
-    Promote,
-    /// The revision that went back is tried again.
-    Retry,
-}
-
-impl Command {
-    /// Reads the annotation.
-    pub(crate) fn find(text: &str) -> Option<Self> {
-        match text {
-            "skip" => Some(Self::Skip),
-            "abort" => Some(Self::Abort),
-            "promote" => Some(Self::Promote),
-            "retry" => Some(Self::Retry),
-            _ => None,
-        }
-    }
-}
 
 /// What is seen.
 #[derive(Clone, Debug)]
@@ -64,6 +39,9 @@ pub(crate) struct Happened {
     pub(crate) message: String,
 }
 
+/// The reason of the event that tells that a command has no effect.
+pub(super) const REFUSED: &str = "RolloutCommandRefused";
+
 /// A new revision on trial.
 #[derive(Clone, Debug)]
 struct Trial {
@@ -82,12 +60,12 @@ pub(crate) struct Course {
 
 /// More is shown as so much: JSON has no infinity.
 const EVIDENCE_SHOWN_MAX: f64 = 1e12;
-const WAITING: &str = "Waiting";
-const IDLE: &str = "Idle";
-const PROGRESSING: &str = "Progressing";
-const PAUSED: &str = "Paused";
-const PROMOTED: &str = "Promoted";
-const ROLLED_BACK: &str = "RolledBack";
+pub(super) const WAITING: &str = "Waiting";
+pub(super) const IDLE: &str = "Idle";
+pub(super) const PROGRESSING: &str = "Progressing";
+pub(super) const PAUSED: &str = "Paused";
+pub(super) const PROMOTED: &str = "Promoted";
+pub(super) const ROLLED_BACK: &str = "RolledBack";
 
 impl Course {
     /// Returns a rollout that goes on from its status.
@@ -129,6 +107,7 @@ impl Course {
         self.status.stable_revision = seen.stable.map(str::to_owned);
         let (Some(stable), Some(newest)) = (seen.stable, seen.newest) else {
             self.rest(WAITING, "the service serves nothing yet".to_owned());
+            self.taken(seen, &mut happened);
             return happened;
         };
         if stable == newest {
@@ -138,32 +117,57 @@ impl Course {
                 self.rest(IDLE, format!("{stable} takes all requests"));
                 self.status.canary_revision = None;
             }
+            self.taken(seen, &mut happened);
             return happened;
         }
         if seen.is_split_by_hand {
             let message = "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split; without them, this rollout does";
             self.rest(WAITING, message.to_owned());
+            self.taken(seen, &mut happened);
             return happened;
         }
         let is_known = self.status.canary_revision.as_deref() == Some(newest);
         let is_over = matches!(self.status.phase.as_str(), PROMOTED | ROLLED_BACK);
         if is_known && is_over {
-            match seen.command {
+            match self.taken(seen, &mut happened) {
                 Some(Command::Promote) => self.promote(newest, "by hand", &mut happened),
-                Some(Command::Retry) => self.status.phase = PROGRESSING.to_owned(),
-                _ => return happened,
+                Some(Command::Abort) => self.roll_back(newest, "by hand", &mut happened),
+                Some(Command::Retry) => {
+                    self.meet(newest, seen.now);
+                    self.go_on((seen, None), newest, &mut happened);
+                }
+                Some(Command::Skip) | None => {}
             }
-            if self.status.phase == PROMOTED {
-                return happened;
-            }
+            return happened;
         }
         if !is_known || is_over {
-            self.rest(PROGRESSING, String::new());
-            self.status.canary_revision = Some(newest.to_owned());
-            self.status.percent = Some(0);
+            self.meet(newest, seen.now);
         }
-        self.go_on(seen, newest, &mut happened);
+        let command = self.taken(seen, &mut happened);
+        self.go_on((seen, command), newest, &mut happened);
         happened
+    }
+
+    /// Returns the command, if it has an effect; tells why it has none.
+    fn taken(&self, seen: &Seen<'_>, happened: &mut Vec<Happened>) -> Option<Command> {
+        let command = seen.command?;
+        let Some(message) = command.refusal(&self.status) else {
+            return Some(command);
+        };
+        happened.push(Happened {
+            is_warning: true,
+            reason: REFUSED,
+            message,
+        });
+        None
+    }
+
+    /// A new revision is there, or is to be tried once more.
+    fn meet(&mut self, newest: &str, now: Duration) {
+        self.rest(PROGRESSING, String::new());
+        self.status.canary_revision = Some(newest.to_owned());
+        self.status.canary_since_ms = Some(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.status.percent = Some(0);
     }
 
     /// Nothing is on trial.
@@ -175,6 +179,7 @@ impl Course {
         self.status.percent = None;
         self.status.checks.clear();
         self.status.progress = None;
+        self.status.canary_since_ms = None;
     }
 
     fn promote(&mut self, newest: &str, why: &str, happened: &mut Vec<Happened>) {
@@ -200,12 +205,17 @@ impl Course {
     }
 
     /// Goes on with a revision that is not through.
-    fn go_on(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
+    fn go_on(
+        &mut self,
+        (seen, command): (&Seen<'_>, Option<Command>),
+        newest: &str,
+        happened: &mut Vec<Happened>,
+    ) {
         self.status.phase = match seen.is_paused {
             true => PAUSED.to_owned(),
             false => PROGRESSING.to_owned(),
         };
-        match seen.command {
+        match command {
             Some(Command::Abort) => return self.roll_back(newest, "by hand", happened),
             Some(Command::Promote) => return self.promote(newest, "by hand", happened),
             _ => {}
@@ -216,10 +226,14 @@ impl Course {
                 return self.roll_back(newest, &why, happened);
             }
             Some(RevisionState::Ready { .. }) => {}
-            _ => {
-                self.status.message = format!("{newest} is being loaded");
-                // What it does before it is there again is not its doing.
-                return;
+            state => {
+                let why = match state {
+                    Some(RevisionState::Failed { failure, .. }) => {
+                        format!("it is being loaded again: {}", failure.message)
+                    }
+                    _ => "it is being loaded".to_owned(),
+                };
+                return self.wait(seen, (newest, why), happened);
             }
         }
         if self.trial.is_none() && !self.begin(seen, newest, happened) {
@@ -236,17 +250,52 @@ impl Course {
         trial.rollout.observe(&seen.wanted.rules, interval);
         let verdict = trial.rollout.decide(&seen.wanted.rules, seen.now);
         self.note_checks(seen.wanted);
-        self.act(seen, (newest, verdict), happened);
+        self.act((seen, command), (newest, verdict), happened);
         self.note_progress();
+    }
+
+    /// Waits for what a stage cannot do without, for as long as the deadline allows.
+    fn wait(
+        &mut self,
+        seen: &Seen<'_>,
+        (newest, why): (&str, String),
+        happened: &mut Vec<Happened>,
+    ) {
+        if !seen.is_paused && self.is_overdue(seen) {
+            return self.roll_back(newest, &format!("the deadline is over: {why}"), happened);
+        }
+        self.status.message = format!("{newest} waits: {why}");
+    }
+
+    /// Tells whether the deadline is over: of the stage, or without one since the revision is there.
+    fn is_overdue(&self, seen: &Seen<'_>) -> bool {
+        let rules = &seen.wanted.rules;
+        let since = |rollout: &Rollout| rollout.is_overdue(rules, seen.now);
+        if let Some(trial) = &self.trial {
+            return since(&trial.rollout);
+        }
+        if let Some(trial) = self.interrupted((Totals::default(), Totals::default())) {
+            return since(&trial.rollout);
+        }
+        let met = self.status.canary_since_ms.map(Duration::from_millis);
+        let waited = met.map(|met| seen.now.saturating_sub(met));
+        let deadline = rules.deadline;
+        waited
+            .zip(deadline)
+            .is_some_and(|(waited, deadline)| waited >= deadline)
+    }
+
+    /// Returns the trial from before a restart, if there was one.
+    fn interrupted(&self, before: (Totals, Totals)) -> Option<Trial> {
+        let progress = self.status.progress.as_ref()?;
+        let step = usize::try_from(self.status.step?).ok()?.checked_sub(1)?;
+        Some(restored(progress, step, before))
     }
 
     /// Begins the trial, or goes on with one from before a restart; tells whether there is one.
     fn begin(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) -> bool {
         let before = (seen.stable_totals, seen.newest_totals);
-        if let Some(trial) = self.status.progress.as_ref().and_then(|progress| {
-            let step = usize::try_from(self.status.step?).ok()?.checked_sub(1)?;
-            Some(restored(progress, step, before))
-        }) {
+        if let Some(trial) = self.interrupted(before) {
             self.trial = Some(trial);
             return true;
         }
@@ -258,9 +307,10 @@ impl Course {
             Some(slow) => Some(slow),
             None if had < needed => {
                 let stable = seen.stable.unwrap_or_default();
-                self.status.message = format!(
-                    "{newest} waits at 0 %: {stable} has had {had} of {needed} requests by which it is known what is slow (spec.analysis.latencyMax says it at once)"
+                let why = format!(
+                    "{stable} has had {had} of {needed} requests by which it is known what is slow (spec.analysis.latencyMax says it at once)"
                 );
+                self.wait(seen, (newest, why), happened);
                 return false;
             }
             None => seen.stable_totals.percentile(seen.wanted.percentile),
@@ -310,7 +360,7 @@ impl Course {
 
     fn act(
         &mut self,
-        seen: &Seen<'_>,
+        (seen, command): (&Seen<'_>, Option<Command>),
         (newest, verdict): (&str, Verdict),
         happened: &mut Vec<Happened>,
     ) {
@@ -319,7 +369,7 @@ impl Course {
             .trial
             .as_ref()
             .is_some_and(|trial| trial.rollout.step + 1 >= n_steps);
-        let is_skipped = seen.command == Some(Command::Skip);
+        let is_skipped = command == Some(Command::Skip);
         match verdict {
             Verdict::RollBack(checks) => {
                 let failed: Vec<String> = checks.iter().map(Check::to_string).collect();

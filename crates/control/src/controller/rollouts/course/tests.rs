@@ -252,6 +252,12 @@ fn people_may_skip_abort_retry_and_promote() {
     play.newest = "v2";
     play.look(Some(Command::Promote));
     assert_eq!(play.percent(), None);
+    // Until it is in force.
+    play.look(Some(Command::Abort));
+    assert_eq!(play.percent(), Some(0));
+    // Nothing is in a stage that could be skipped.
+    play.look(Some(Command::Skip));
+    assert_eq!(play.events.last(), Some(&REFUSED));
 }
 
 #[test]
@@ -314,4 +320,80 @@ fn a_rollout_that_loses_stages_begins_its_last_one_anew() {
         // It is watched as any other.
         assert_eq!(play.pass(2, (100, 0)), "RolledBack");
     }
+}
+
+fn loading() -> RevisionState {
+    RevisionState::Loading {
+        progress: "loading".to_owned(),
+    }
+}
+
+fn failed_for_now() -> RevisionState {
+    RevisionState::Failed {
+        attempt: 3,
+        failure: LoadFailure {
+            code: Code::Unavailable,
+            message: "the bucket does not answer".to_owned(),
+            is_transient: true,
+        },
+    }
+}
+
+#[test]
+fn the_deadline_holds_for_what_is_not_loaded() {
+    for (state, words) in [
+        (loading(), "it is being loaded"),
+        (failed_for_now(), "the bucket does not answer"),
+    ] {
+        for is_restarted in [false, true] {
+            let mut play = Play::new();
+            play.pass(1, (0, 0));
+            play.wanted.rules.deadline = Some(Duration::from_secs(60));
+            (play.newest, play.state) = ("v2", state.clone());
+            assert_eq!(play.pass(60, (0, 0)), "Progressing");
+            if is_restarted {
+                play.course = Course::new(play.course.status.clone());
+            }
+            play.is_paused = true;
+            assert_eq!(play.pass(100, (0, 0)), "Paused");
+            play.is_paused = false;
+            assert_eq!(play.pass(1, (0, 0)), "RolledBack");
+            let message = &play.course.status.message;
+            assert!(message.contains("the deadline is over") && message.contains(words));
+        }
+    }
+}
+
+#[test]
+fn the_deadline_of_a_stage_holds_while_its_revision_is_loaded_again() {
+    for is_restarted in [false, true] {
+        let mut play = Play::new();
+        play.pass(1, (0, 0));
+        play.wanted.rules.deadline = Some(Duration::from_secs(60));
+        play.newest = "v2";
+        play.pass(2, (0, 0));
+        assert_eq!(play.course.status.step, Some(1));
+        play.state = loading();
+        if is_restarted {
+            play.course = Course::new(play.course.status.clone());
+        }
+        // The stage lasts 5 s, of which one is over.
+        assert_eq!(play.pass(63, (0, 0)), "Progressing");
+        assert_eq!(play.pass(1, (0, 0)), "RolledBack");
+    }
+}
+
+#[test]
+fn the_deadline_holds_while_nobody_knows_what_is_slow() {
+    let mut play = Play::new();
+    play.wanted.rules.deadline = Some(Duration::from_secs(60));
+    play.newest = "v2";
+    play.look(None);
+    play.now += Duration::from_secs(59);
+    play.look(None);
+    assert_eq!(play.course.status.phase, "Progressing");
+    play.now += Duration::from_secs(1);
+    play.look(None);
+    assert_eq!(play.course.status.phase, "RolledBack");
+    assert!(play.course.status.message.contains("what is slow"));
 }

@@ -1,0 +1,401 @@
+//! The rules for SeldonDeployments: first those of Seldon's webhook, in its words; then what is served here, by name.
+//!
+//! Served are graphs of one node: a model of a prepackaged server whose format is read here.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{SeldonComponent, SeldonDeploymentSpec, SeldonPredictor, SeldonUnit};
+use crate::inference_service::is_name;
+
+/// The prepackaged servers of Seldon.
+const PREPACKAGED: [&str; 7] = [
+    "SKLEARN_SERVER",
+    "XGBOOST_SERVER",
+    "MLFLOW_SERVER",
+    "TENSORFLOW_SERVER",
+    "TRITON_SERVER",
+    "HUGGINGFACE_SERVER",
+    "TEMPO_SERVER",
+];
+/// The one whose model need not be anywhere.
+const WITHOUT_URI: &str = "HUGGINGFACE_SERVER";
+/// Those that speak TensorFlow's protocol.
+const WITH_TENSORFLOW: [&str; 1] = ["TENSORFLOW_SERVER"];
+/// What an orchestrator needs for Kafka.
+const KAFKA: [&str; 3] = ["KAFKA_BROKER", "KAFKA_INPUT_TOPIC", "KAFKA_OUTPUT_TOPIC"];
+
+/// A prepackaged server whose models are read here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// SKLEARN_SERVER
+    Sklearn,
+    /// XGBOOST_SERVER
+    Xgboost,
+    /// MLFLOW_SERVER
+    Mlflow,
+}
+
+impl Server {
+    /// Returns the server that is called so.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        match name {
+            "SKLEARN_SERVER" => Some(Self::Sklearn),
+            "XGBOOST_SERVER" => Some(Self::Xgboost),
+            "MLFLOW_SERVER" => Some(Self::Mlflow),
+            _ => None,
+        }
+    }
+
+    /// Returns the name of the format of its models, as InferenceServices have it.
+    #[must_use]
+    pub fn format(self) -> &'static str {
+        match self {
+            Self::Sklearn => "sklearn",
+            Self::Xgboost => "xgboost",
+            Self::Mlflow => "mlflow",
+        }
+    }
+}
+
+impl SeldonDeploymentSpec {
+    /// Returns the protocol: `seldon`, `tensorflow` or `v2`.
+    #[must_use]
+    pub fn protocol(&self) -> &str {
+        match self.protocol.as_deref() {
+            None | Some("") => "seldon",
+            Some("kfserving") => "v2",
+            Some(protocol) => protocol,
+        }
+    }
+
+    /// Tells whether a predictor's model answers with probabilities: scikit-learn's do in Seldon's protocol, unless `method` says otherwise.
+    #[must_use]
+    pub fn is_probable(&self, unit: &SeldonUnit) -> bool {
+        let server = unit.implementation.as_deref().and_then(Server::find);
+        let method = unit.parameter("method").unwrap_or("predict_proba");
+        server == Some(Server::Sklearn) && self.protocol() == "seldon" && method == "predict_proba"
+    }
+}
+
+impl SeldonPredictor {
+    /// Tells whether it gets copies only.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.shadow == Some(true)
+    }
+}
+
+impl SeldonUnit {
+    /// Returns the value of a parameter.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.parameters.iter().flatten();
+        let found = parameters.find(|parameter| parameter.name == name);
+        found.map(|parameter| parameter.value.as_str())
+    }
+}
+
+/// Returns the containers of a predictor's components, with the place of their component.
+pub fn containers(predictor: &SeldonPredictor) -> impl Iterator<Item = (usize, &Value)> {
+    let components = predictor.component_specs.iter().flatten().enumerate();
+    components.flat_map(|(place, component)| {
+        let containers = component
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.0.get("containers"));
+        let containers = containers.and_then(Value::as_array).into_iter().flatten();
+        containers.map(move |container| (place, container))
+    })
+}
+
+/// Checks a SeldonDeployment that has passed its schema.
+///
+/// # Errors
+/// The first rule that is broken: Seldon's in its words, ours with the place of what is not served.
+pub fn check(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
+    if spec.predictors.is_empty() {
+        return Err("Graph contains no predictors".to_owned());
+    }
+    check_words(spec)?;
+    let mut names = BTreeSet::new();
+    for predictor in &spec.predictors {
+        if !names.insert(predictor.name.as_str()) {
+            return Err("Duplicate predictor name".to_owned());
+        }
+        check_unit(spec, predictor)?;
+    }
+    check_traffic(spec)?;
+    check_served(name, spec)
+}
+
+fn check_words(spec: &SeldonDeploymentSpec) -> Result<(), String> {
+    let is_one_of = |word: &Option<String>, known: &[&str]| {
+        word.as_deref()
+            .is_none_or(|word| word.is_empty() || known.contains(&word))
+    };
+    for (word, known, message) in [
+        (
+            &spec.protocol,
+            &["seldon", "tensorflow", "kfserving", "v2"][..],
+            "Invalid protocol",
+        ),
+        (&spec.transport, &["rest", "grpc"], "Invalid transport"),
+        (&spec.server_type, &["rpc", "kafka"], "Invalid serverType"),
+    ] {
+        if !is_one_of(word, known) {
+            return Err(message.to_owned());
+        }
+    }
+    if spec.server_type.as_deref() == Some("kafka") {
+        let has = |predictor: &SeldonPredictor, name: &str| {
+            let variables = predictor.svc_orch_spec.as_ref();
+            let variables = variables.and_then(|spec| spec.0.get("env")?.as_array());
+            let mut variables = variables.into_iter().flatten();
+            variables.any(|variable| variable["name"] == name)
+        };
+        let has_all = |predictor: &SeldonPredictor| KAFKA.iter().all(|name| has(predictor, name));
+        if !spec.predictors.iter().all(has_all) {
+            return Err(format!(
+                "For kafka please supply svcOrchSpec envs {}",
+                KAFKA.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the first node of a predictor's graph, and that all nodes are well formed enough to be told what they are.
+fn check_unit(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor) -> Result<(), String> {
+    let unit = &predictor.graph;
+    if unit
+        .logger
+        .as_ref()
+        .is_some_and(|logger| logger.mode.is_none())
+    {
+        return Err("No logger mode specified".to_owned());
+    }
+    let implementation = unit.implementation.as_deref().unwrap_or_default();
+    if PREPACKAGED.contains(&implementation) {
+        let has_uri = unit.model_uri.as_deref().is_some_and(|uri| !uri.is_empty());
+        if !has_uri && implementation != WITHOUT_URI {
+            return Err(
+                "Predictive unit modelUri required when using standalone servers".to_owned(),
+            );
+        }
+        if spec.protocol() == "tensorflow" && !WITH_TENSORFLOW.contains(&implementation) {
+            return Err(format!(
+                "Prepackaged server does not handle tensorflow protocol {implementation}"
+            ));
+        }
+        return Ok(());
+    }
+    if !matches!(implementation, "" | "UNKNOWN_IMPLEMENTATION") {
+        return Ok(());
+    }
+    let mut containers = containers(predictor);
+    if !containers.any(|(_, container)| container["name"] == unit.name.as_str()) {
+        return Err("Can't find container for Predictive Unit".to_owned());
+    }
+    let has_methods = unit
+        .methods
+        .as_ref()
+        .is_some_and(|methods| !methods.is_empty());
+    if unit.unit_type.as_deref() == Some("UNKNOWN_TYPE") && !has_methods {
+        return Err("Predictive Unit has no implementation methods defined. Change to a known type or add what methods it defines".to_owned());
+    }
+    Ok(())
+}
+
+fn check_traffic(spec: &SeldonDeploymentSpec) -> Result<(), String> {
+    let (shadows, others): (Vec<_>, Vec<_>) =
+        spec.predictors.iter().partition(|one| one.is_shadow());
+    if shadows.len() > 1 {
+        return Err("Multiple shadows are not allowed".to_owned());
+    }
+    if others.is_empty() {
+        return Err("Shadow can not exist as only predictor".to_owned());
+    }
+    let traffic = |one: &&SeldonPredictor| one.traffic.unwrap_or(0);
+    if shadows.iter().any(|one| !(0..=100).contains(&traffic(one))) {
+        return Err(
+            "shadow traffic is illegal, the traffic number should be between [0, 100]".to_owned(),
+        );
+    }
+    let shares = others.iter().map(traffic);
+    if shares.clone().any(|share| !(0..=100).contains(&share)) {
+        return Err("Traffic must sum to 100 for multiple predictors".to_owned());
+    }
+    let sum = shares.fold(0, i32::saturating_add);
+    match (others.len(), sum) {
+        (1, 0 | 100) | (_, 100) => Ok(()),
+        (1, _) => Err("Traffic must sum be 100 for a single predictor when set".to_owned()),
+        _ => Err("Traffic must sum to 100 for multiple predictors".to_owned()),
+    }
+}
+
+/// Checks that all that is asked for is served here.
+fn check_served(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
+    if !is_name(name) {
+        return Err(format!(
+            "metadata.name: '{name}' is no name of a service here: lower case letters, digits and '-', beginning with a letter"
+        ));
+    }
+    if spec.server_type.as_deref() == Some("kafka") {
+        return Err("spec.serverType: kafka is not served here; rpc is".to_owned());
+    }
+    if spec.transport.as_deref() == Some("grpc") {
+        return Err(
+            "spec.transport: grpc is not served here for SeldonDeployments; rest is".to_owned(),
+        );
+    }
+    for (index, predictor) in spec.predictors.iter().enumerate() {
+        let place = format!("spec.predictors[{index}]");
+        check_predictor(&place, predictor)?;
+        check_graph(&format!("{place}.graph"), spec, &predictor.graph)?;
+        for (component, of) in predictor.component_specs.iter().flatten().enumerate() {
+            check_component(&format!("{place}.componentSpecs[{component}]"), of)?;
+        }
+        for (component, container) in containers(predictor) {
+            let place = format!("{place}.componentSpecs[{component}]");
+            check_container(&place, container, &predictor.graph.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_predictor(place: &str, predictor: &SeldonPredictor) -> Result<(), String> {
+    if !is_name(&predictor.name) {
+        return Err(format!(
+            "{place}.name: '{}' is no name: lower case letters, digits and '-', beginning with a letter",
+            predictor.name
+        ));
+    }
+    let unserved = [
+        ("explainer", predictor.explainer.is_some()),
+        ("ssl", predictor.ssl.is_some()),
+    ];
+    refuse(place, &unserved)
+}
+
+/// Refuses the first field that is there.
+fn refuse(place: &str, fields: &[(&str, bool)]) -> Result<(), String> {
+    match fields.iter().find(|(_, is_there)| *is_there) {
+        Some((field, _)) => Err(format!("{place}.{field} is not served here; remove it")),
+        None => Ok(()),
+    }
+}
+
+fn check_graph(place: &str, spec: &SeldonDeploymentSpec, unit: &SeldonUnit) -> Result<(), String> {
+    if unit
+        .children
+        .as_ref()
+        .is_some_and(|children| !children.is_empty())
+    {
+        return Err(format!(
+            "{place}.children: graphs of several nodes are not served here; a graph of one model is"
+        ));
+    }
+    let unit_type = unit.unit_type.as_deref().unwrap_or("MODEL");
+    if !matches!(unit_type, "" | "MODEL" | "UNKNOWN_TYPE") {
+        return Err(format!(
+            "{place}.type: {unit_type} is not served here; MODEL is"
+        ));
+    }
+    let implementation = unit.implementation.as_deref().unwrap_or_default();
+    if Server::find(implementation).is_none() {
+        return Err(match implementation {
+            "" | "UNKNOWN_IMPLEMENTATION" => format!(
+                "{place}.implementation: containers of one's own ('{}') are not served here; SKLEARN_SERVER, XGBOOST_SERVER and MLFLOW_SERVER are",
+                unit.name
+            ),
+            other => format!(
+                "{place}.implementation: {other} is not served here; SKLEARN_SERVER, XGBOOST_SERVER and MLFLOW_SERVER are"
+            ),
+        });
+    }
+    if unit.name.is_empty() {
+        return Err(format!("{place}.name: the node has no name"));
+    }
+    let unserved = [
+        ("logger", unit.logger.is_some()),
+        (
+            "envSecretRefName",
+            unit.env_secret_ref_name
+                .as_deref()
+                .is_some_and(|name| !name.is_empty()),
+        ),
+        (
+            "methods",
+            unit.methods
+                .as_ref()
+                .is_some_and(|methods| !methods.is_empty()),
+        ),
+    ];
+    refuse(place, &unserved)?;
+    for (index, parameter) in unit.parameters.iter().flatten().enumerate() {
+        let place = format!("{place}.parameters[{index}]");
+        check_parameter(
+            &place,
+            spec,
+            (implementation, &parameter.name, &parameter.value),
+        )?;
+    }
+    Ok(())
+}
+
+fn check_parameter(
+    place: &str,
+    spec: &SeldonDeploymentSpec,
+    (implementation, name, value): (&str, &str, &str),
+) -> Result<(), String> {
+    match (implementation, name, value) {
+        ("SKLEARN_SERVER", "method", "predict" | "predict_proba")
+            if spec.protocol() == "seldon" =>
+        {
+            Ok(())
+        }
+        ("SKLEARN_SERVER", "method", _) if spec.protocol() == "seldon" => Err(format!(
+            "{place}: method '{value}' is not served here; predict_proba and predict are"
+        )),
+        // Names are compared with the model's columns either way.
+        ("MLFLOW_SERVER", "xtype", "ndarray" | "DataFrame") => Ok(()),
+        _ => Err(format!(
+            "{place}: '{name}' says nothing to {implementation} with the protocol {}",
+            spec.protocol()
+        )),
+    }
+}
+
+fn check_component(place: &str, component: &SeldonComponent) -> Result<(), String> {
+    let unserved = [
+        ("hpaSpec", component.hpa_spec.is_some()),
+        ("kedaSpec", component.keda_spec.is_some()),
+        ("pdbSpec", component.pdb_spec.is_some()),
+    ];
+    refuse(place, &unserved)
+}
+
+/// A container may say what the prepackaged server's may use, and nothing of what runs.
+fn check_container(place: &str, container: &Value, unit: &str) -> Result<(), String> {
+    let name = container["name"].as_str().unwrap_or_default();
+    if name != unit {
+        return Err(format!(
+            "{place}.spec.containers: '{name}' is no node of the graph; containers beside it are not served here"
+        ));
+    }
+    let fields = container.as_object().into_iter().flatten();
+    for (field, _) in fields {
+        if !matches!(field.as_str(), "name" | "resources" | "env") {
+            return Err(format!(
+                "{place}.spec.containers: {field} of '{name}' is not served here: its model is read here, and no container runs; resources and env are"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! Manifests and what is said of them. Seldon's messages are quoted from its webhook's description.
+
+use serde_json::json;
+
+use super::*;
+
+/// A predictor as Seldon's tutorials print it.
+fn predictor(name: &str, change: Value) -> Value {
+    let mut predictor = json!({
+        "name": name,
+        "replicas": 1,
+        "graph": {
+            "name": "classifier",
+            "implementation": "SKLEARN_SERVER",
+            "modelUri": "gs://seldon-models/v1.19.0-dev/sklearn/iris",
+            "children": []
+        }
+    });
+    merge(&mut predictor, change);
+    predictor
+}
+
+fn merge(into: &mut Value, change: Value) {
+    match (into, change) {
+        (Value::Object(fields), Value::Object(changes)) => {
+            for (name, change) in changes {
+                merge(fields.entry(name).or_insert(Value::Null), change);
+            }
+        }
+        (into, change) => *into = change,
+    }
+}
+
+fn checked(spec: Value) -> Result<(), String> {
+    check("iris", &serde_json::from_value(spec).unwrap())
+}
+
+fn of_one(change: Value) -> Result<(), String> {
+    checked(json!({"predictors": [predictor("default", change)]}))
+}
+
+#[test]
+fn tutorials_are_served() {
+    let ok = Ok(());
+    assert_eq!(of_one(json!({})), ok);
+    assert_eq!(of_one(json!({"traffic": 100})), ok);
+    let with_type = json!({"graph": {"type": "MODEL", "parameters": [{"name": "method", "type": "STRING", "value": "predict"}]}});
+    assert_eq!(of_one(with_type), ok);
+    let resources = json!({"componentSpecs": [{"spec": {"containers": [{"name": "classifier", "resources": {"requests": {"memory": "1Mi"}}}]}}]});
+    assert_eq!(of_one(resources), ok);
+    for (protocol, implementation) in [
+        ("seldon", "XGBOOST_SERVER"),
+        ("v2", "MLFLOW_SERVER"),
+        ("kfserving", "SKLEARN_SERVER"),
+    ] {
+        let graph = json!({"graph": {"implementation": implementation}});
+        let spec = json!({"protocol": protocol, "predictors": [predictor("default", graph)]});
+        assert_eq!(checked(spec), ok, "{protocol} {implementation}");
+    }
+    let split = json!({"name": "ab", "predictors": [
+        predictor("model-a", json!({"traffic": 50})),
+        predictor("model-b", json!({"traffic": 50})),
+        predictor("next", json!({"shadow": true, "traffic": 10}))
+    ]});
+    assert_eq!(checked(split), ok);
+}
+
+#[test]
+fn seldons_rules_are_told_in_its_words() {
+    let one = |change: Value| json!({"predictors": [predictor("a", change)]});
+    let own = json!({"graph": {"implementation": null, "type": "UNKNOWN_TYPE"}, "componentSpecs": [{"spec": {"containers": [{"name": "classifier"}]}}]});
+    let mut tensorflow = one(json!({}));
+    tensorflow["protocol"] = "tensorflow".into();
+    for (spec, message) in [
+        (json!({"predictors": []}), "Graph contains no predictors"),
+        (
+            json!({"predictors": [predictor("a", json!({})), predictor("a", json!({}))]}),
+            "Duplicate predictor name",
+        ),
+        (
+            one(json!({"graph": {"implementation": null}})),
+            "Can't find container for Predictive Unit",
+        ),
+        (
+            one(own),
+            "Predictive Unit has no implementation methods defined. Change to a known type or add what methods it defines",
+        ),
+        (
+            one(json!({"graph": {"modelUri": null}})),
+            "Predictive unit modelUri required when using standalone servers",
+        ),
+        (
+            tensorflow,
+            "Prepackaged server does not handle tensorflow protocol SKLEARN_SERVER",
+        ),
+        (
+            one(json!({"graph": {"logger": {}}})),
+            "No logger mode specified",
+        ),
+        (
+            json!({"protocol": "x", "predictors": [predictor("a", json!({}))]}),
+            "Invalid protocol",
+        ),
+        (
+            json!({"transport": "x", "predictors": [predictor("a", json!({}))]}),
+            "Invalid transport",
+        ),
+        (
+            json!({"serverType": "x", "predictors": [predictor("a", json!({}))]}),
+            "Invalid serverType",
+        ),
+        (
+            json!({"serverType": "kafka", "predictors": [predictor("a", json!({}))]}),
+            "For kafka please supply svcOrchSpec envs KAFKA_BROKER, KAFKA_INPUT_TOPIC, KAFKA_OUTPUT_TOPIC",
+        ),
+    ] {
+        assert_eq!(checked(spec.clone()).unwrap_err(), message, "{spec}");
+    }
+}
+
+#[test]
+fn shares_and_shadows_have_seldons_rules() {
+    let two = |a: Value, b: Value| json!({"predictors": [predictor("a", a), predictor("b", b)]});
+    let one = |change: Value| json!({"predictors": [predictor("a", change)]});
+    for (spec, message) in [
+        (
+            json!({"predictors": [predictor("a", json!({"shadow": true})), predictor("b", json!({"shadow": true})), predictor("c", json!({}))]}),
+            "Multiple shadows are not allowed",
+        ),
+        (
+            one(json!({"shadow": true})),
+            "Shadow can not exist as only predictor",
+        ),
+        (
+            two(
+                json!({"traffic": 100}),
+                json!({"shadow": true, "traffic": 101}),
+            ),
+            "shadow traffic is illegal, the traffic number should be between [0, 100]",
+        ),
+        (
+            two(json!({"traffic": 50}), json!({"traffic": 40})),
+            "Traffic must sum to 100 for multiple predictors",
+        ),
+        (
+            two(json!({"traffic": 150}), json!({"traffic": -50})),
+            "Traffic must sum to 100 for multiple predictors",
+        ),
+        (
+            two(json!({}), json!({})),
+            "Traffic must sum to 100 for multiple predictors",
+        ),
+        (
+            one(json!({"traffic": 50})),
+            "Traffic must sum be 100 for a single predictor when set",
+        ),
+    ] {
+        assert_eq!(checked(spec.clone()).unwrap_err(), message, "{spec}");
+    }
+}
+
+#[test]
+fn what_is_not_served_is_refused_by_its_place() {
+    for (change, start) in [
+        (
+            json!({"graph": {"children": [{"name": "next"}]}}),
+            "spec.predictors[0].graph.children: graphs of several nodes are not served here",
+        ),
+        (
+            json!({"graph": {"type": "TRANSFORMER"}}),
+            "spec.predictors[0].graph.type: TRANSFORMER is not served here",
+        ),
+        (
+            json!({"graph": {"implementation": "TRITON_SERVER"}}),
+            "spec.predictors[0].graph.implementation: TRITON_SERVER is not served here",
+        ),
+        (
+            json!({"graph": {"implementation": "RANDOM_ABTEST"}}),
+            "spec.predictors[0].graph.implementation: RANDOM_ABTEST is not served here",
+        ),
+        (
+            json!({"graph": {"implementation": null}, "componentSpecs": [{"spec": {"containers": [{"name": "classifier", "image": "x"}]}}]}),
+            "spec.predictors[0].graph.implementation: containers of one's own ('classifier')",
+        ),
+        (
+            json!({"graph": {"logger": {"mode": "all"}}}),
+            "spec.predictors[0].graph.logger is not served here",
+        ),
+        (
+            json!({"graph": {"envSecretRefName": "rclone"}}),
+            "spec.predictors[0].graph.envSecretRefName is not served here",
+        ),
+        (
+            json!({"explainer": {"type": "AnchorTabular"}}),
+            "spec.predictors[0].explainer is not served here",
+        ),
+    ] {
+        let message = of_one(change.clone()).unwrap_err();
+        assert!(message.starts_with(start), "{change}: {message}");
+    }
+    let one = json!({"transport": "grpc", "predictors": [predictor("a", json!({}))]});
+    assert!(
+        checked(one)
+            .unwrap_err()
+            .starts_with("spec.transport: grpc")
+    );
+}
+
+#[test]
+fn what_is_not_served_of_components_and_parameters_is_refused_by_its_place() {
+    let container = |fields: Value| {
+        let mut container = json!({"name": "classifier"});
+        merge(&mut container, fields);
+        json!({"componentSpecs": [{"spec": {"containers": [container]}}]})
+    };
+    let parameter = |name: &str, value: &str| json!({"graph": {"parameters": [{"name": name, "value": value, "type": "STRING"}]}});
+    for (change, start) in [
+        (
+            json!({"componentSpecs": [{"hpaSpec": {"maxReplicas": 3}}]}),
+            "spec.predictors[0].componentSpecs[0].hpaSpec is not served here",
+        ),
+        (
+            container(json!({"image": "own:1"})),
+            "spec.predictors[0].componentSpecs[0].spec.containers: image of 'classifier'",
+        ),
+        (
+            container(json!({"name": "sidecar"})),
+            "spec.predictors[0].componentSpecs[0].spec.containers: 'sidecar' is no node",
+        ),
+        (
+            parameter("method", "decision_function"),
+            "spec.predictors[0].graph.parameters[0]: method 'decision_function' is not served here",
+        ),
+        (
+            parameter("depth", "3"),
+            "spec.predictors[0].graph.parameters[0]: 'depth' says nothing to SKLEARN_SERVER",
+        ),
+        (
+            json!({"name": "A!"}),
+            "spec.predictors[0].name: 'A!' is no name",
+        ),
+    ] {
+        let message = of_one(change.clone()).unwrap_err();
+        assert!(message.starts_with(start), "{change}: {message}");
+    }
+}
+
+#[test]
+fn scikit_learns_models_answer_with_probabilities_in_seldons_protocol() {
+    let is_probable = |protocol: Option<&str>, change: Value| {
+        let spec = json!({"protocol": protocol, "predictors": [predictor("a", change)]});
+        let spec: SeldonDeploymentSpec = serde_json::from_value(spec).unwrap();
+        spec.is_probable(&spec.predictors[0].graph)
+    };
+    let method =
+        |value: &str| json!({"graph": {"parameters": [{"name": "method", "value": value}]}});
+    assert!(is_probable(None, json!({})));
+    assert!(is_probable(Some("seldon"), method("predict_proba")));
+    assert!(!is_probable(None, method("predict")));
+    assert!(!is_probable(Some("v2"), json!({})));
+    assert!(!is_probable(
+        None,
+        json!({"graph": {"implementation": "XGBOOST_SERVER"}})
+    ));
+}

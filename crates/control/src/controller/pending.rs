@@ -1,0 +1,30 @@
+//! What a round of the controller puts off: its writes, made with one wait for the disk.
+
+use std::collections::BTreeSet;
+
+use coracle_serving::ServiceId;
+
+use super::{Controller, rollouts};
+use crate::store::Write;
+
+impl Controller {
+    /// Writes what the round has put off, with one wait for the disk; returns the services of what failed.
+    pub(super) fn write_pending(&mut self) -> BTreeSet<ServiceId> {
+        let (services, writes): (Vec<ServiceId>, Vec<Write>) =
+            std::mem::take(&mut self.pending).into_iter().unzip();
+        if writes.is_empty() {
+            return BTreeSet::new();
+        }
+        let rollouts: Vec<Option<String>> = writes.iter().map(rollouts::shown_by).collect();
+        let results = self.store.write_all(writes);
+        let mut failed = BTreeSet::new();
+        for ((service, rollout), result) in services.into_iter().zip(rollouts).zip(results) {
+            match (result, rollout) {
+                (Ok(_), Some(rollout)) => self.rollouts.note_written(&service, &rollout),
+                (Ok(_), None) => {}
+                (Err(_), _) => drop(failed.insert(service)),
+            }
+        }
+        failed
+    }
+}

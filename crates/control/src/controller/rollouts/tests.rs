@@ -1,0 +1,240 @@
+//! Rollouts as the controller does them, from what people write to the split that is planned.
+
+use super::super::tests::{NAMESPACE, SERVICE, Stage, model};
+use super::*;
+
+/// Creates a rollout of the service whose stages last no time, and need no requests.
+fn create_rollout(stage: &mut Stage, steps: Value) -> Key {
+    let key = Key::new(&coracle_api::kind::ROLLOUT, NAMESPACE, "careful");
+    let rollout = json!({
+        "metadata": {"name": "careful", "namespace": NAMESPACE, "uid": "r", "generation": 1},
+        "spec": {"inferenceService": SERVICE, "steps": steps, "analysis": {"requestsMin": 0}}
+    });
+    stage.store.create(key.clone(), rollout).unwrap();
+    stage.settle();
+    key
+}
+
+fn annotate(stage: &Stage, key: &Key, command: &str) {
+    let stored = stage.store.get(key).unwrap();
+    let mut object = stored.object.clone();
+    object["metadata"]["annotations"] = json!({COMMAND: command});
+    stage.store.update(key, stored.version, object).unwrap();
+}
+
+/// Tells a rollout what is wanted of it; fails if that is not taken.
+fn command(stage: &mut Stage, key: &Key, command: &str) {
+    annotate(stage, key, command);
+    stage.settle();
+    let stored = stage.store.get(key).unwrap();
+    assert_eq!(object::text(&stored.object, "annotations", COMMAND), None);
+}
+
+fn shares(stage: &Stage) -> Vec<(String, u8)> {
+    let plan = stage.plan.lock().unwrap();
+    let targets = plan.routes.values().flat_map(|route| &route.targets);
+    targets
+        .map(|target| (target.revision.clone(), target.percent))
+        .collect()
+}
+
+#[test]
+fn a_rollout_gives_a_new_revision_its_share_and_takes_it_back() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let steps = json!([{"percent": 20, "duration": "1h"}]);
+    let key = create_rollout(&mut stage, steps);
+    let phase = |stage: &Stage| {
+        let status = stage.store.get(&key).unwrap().object["status"].clone();
+        status["phase"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(phase(&stage), "Idle");
+    stage.predictor(json!({"model": model("file:///b")}));
+    let (first, second) = ("iris-predictor-00001", "iris-predictor-00002");
+    let split = |percent: u8| {
+        vec![
+            (second.to_owned(), percent),
+            (first.to_owned(), 100 - percent),
+        ]
+    };
+    assert_eq!(
+        (phase(&stage), shares(&stage)),
+        ("Progressing".to_owned(), split(20))
+    );
+    command(&mut stage, &key, "abort");
+    assert_eq!(
+        (phase(&stage), shares(&stage)),
+        ("RolledBack".to_owned(), split(0))
+    );
+    command(&mut stage, &key, "retry");
+    assert_eq!(
+        (phase(&stage), shares(&stage)),
+        ("Progressing".to_owned(), split(20))
+    );
+    command(&mut stage, &key, "promote");
+    assert_eq!(phase(&stage), "Promoted");
+    assert_eq!(shares(&stage), [(second.to_owned(), 100)]);
+    // Without the rollout, a new revision takes all at once.
+    let stored = stage.store.get(&key).unwrap();
+    stage.store.delete(&key, stored.version).unwrap();
+    stage.predictor(json!({"model": model("file:///c")}));
+    assert_eq!(shares(&stage), [("iris-predictor-00003".to_owned(), 100)]);
+}
+
+#[test]
+fn a_revision_that_does_not_load_is_rolled_back_and_says_so() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20}]));
+    stage.predictor(json!({"model": model("file:///missing")}));
+    let status = stage.store.get(&key).unwrap().object["status"].clone();
+    assert_eq!(status["phase"], "RolledBack");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("nothing at file:///missing"), "{message}");
+    assert_eq!(shares(&stage), [("iris-predictor-00001".to_owned(), 100)]);
+}
+
+#[test]
+fn what_is_promoted_before_it_is_loaded_gives_nothing_to_what_went_back() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let steps = json!([{"percent": 20, "duration": "1h"}]);
+    let key = create_rollout(&mut stage, steps);
+    stage.predictor(json!({"model": model("file:///b")}));
+    command(&mut stage, &key, "abort");
+    stage.predictor(json!({"model": model("file:///slow")}));
+    command(&mut stage, &key, "promote");
+    // The second went back and is ready still; the third is not loaded.
+    let of_old = shares(&stage)
+        .into_iter()
+        .filter(|(_, percent)| *percent > 0);
+    assert_eq!(
+        of_old.collect::<Vec<_>>(),
+        [("iris-predictor-00001".to_owned(), 100)]
+    );
+    assert_eq!(stage.rolled_out().0, "1");
+    stage.is_slow_loaded = true;
+    stage.settle();
+    stage.settle();
+    assert_eq!(shares(&stage), [("iris-predictor-00003".to_owned(), 100)]);
+    assert_eq!(stage.rolled_out().0, "3");
+}
+
+/// Returns the status and the reason of a condition.
+fn condition(stage: &Stage, key: &Key, name: &str) -> (String, String) {
+    let status = status_of(&stage.store.get(key).unwrap().object);
+    let found = status.conditions.into_iter();
+    let found = found.into_iter().find(|one| one.condition_type == name);
+    let found = found.unwrap();
+    (found.status, found.reason.unwrap_or_default())
+}
+
+fn step(stage: &Stage, key: &Key) -> Option<i32> {
+    status_of(&stage.store.get(key).unwrap().object).step
+}
+
+fn of(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn the_same_command_again_has_its_effect_again() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let steps = [10, 20, 30].map(|percent| json!({"percent": percent, "duration": "1h"}));
+    let key = create_rollout(&mut stage, steps.to_vec().into());
+    stage.predictor(json!({"model": model("file:///b")}));
+    assert_eq!(step(&stage, &key), Some(1));
+    for reached in [2, 3] {
+        annotate(&stage, &key, "skip");
+        // The next one comes before the controller has looked without any.
+        stage.round();
+        assert_eq!(step(&stage, &key), Some(reached));
+    }
+    assert_eq!(condition(&stage, &key, "CommandTaken"), of("True", ""));
+}
+
+#[test]
+fn a_command_without_effect_is_refused_and_said_so() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    command(&mut stage, &key, "skip");
+    let taken = |stage: &Stage| condition(stage, &key, "CommandTaken");
+    assert_eq!(taken(&stage), of("False", "NoEffect"));
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    let refused = events
+        .iter()
+        .find(|event| event.object["reason"] == REFUSED);
+    let message = refused.unwrap().object["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("skip: nothing is on trial"),
+        "{message}"
+    );
+    stage.predictor(json!({"model": model("file:///slow")}));
+    command(&mut stage, &key, "skip");
+    assert_eq!(taken(&stage), of("False", "NoEffect"));
+    // What was promoted before it is loaded may still be taken back.
+    command(&mut stage, &key, "promote");
+    command(&mut stage, &key, "abort");
+    assert_eq!(taken(&stage), of("True", ""));
+    stage.is_slow_loaded = true;
+    stage.settle();
+    let of_old = ("iris-predictor-00001".to_owned(), 100);
+    assert!(shares(&stage).contains(&of_old));
+}
+
+#[test]
+fn of_two_rollouts_of_a_service_the_older_decides_and_the_other_says_so() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let rollout = |name: &str, second: u32| {
+        let key = Key::new(&ROLLOUT, NAMESPACE, name);
+        let at = format!("2026-01-01T00:00:0{second}Z");
+        let object = json!({
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": name, "generation": 1, "creationTimestamp": at},
+            "spec": {"inferenceService": SERVICE, "steps": [{"percent": 10 * (second + 1), "duration": "1h"}], "analysis": {"requestsMin": 0}}
+        });
+        (key, object)
+    };
+    let ((older, first), (younger, second)) = (rollout("b", 1), rollout("a", 2));
+    stage.store.create(older.clone(), first).unwrap();
+    stage.settle();
+    stage.store.create(younger.clone(), second).unwrap();
+    stage.settle();
+    assert_eq!(condition(&stage, &older, "Accepted"), of("True", ""));
+    assert_eq!(
+        condition(&stage, &younger, "Accepted"),
+        of("False", "AnotherRollout")
+    );
+    let status = status_of(&stage.store.get(&younger).unwrap().object);
+    assert_eq!(
+        status.message,
+        "Rollout b, which is older, decides about ml/iris"
+    );
+    command(&mut stage, &younger, "promote");
+    assert_eq!(
+        condition(&stage, &younger, "CommandTaken"),
+        of("False", "NoEffect")
+    );
+    stage.predictor(json!({"model": model("file:///b")}));
+    assert!(shares(&stage).contains(&("iris-predictor-00002".to_owned(), 20)));
+    // When the older goes, the other goes on.
+    let version = stage.store.get(&older).unwrap().version;
+    stage.store.delete(&older, version).unwrap();
+    stage.settle();
+    assert_eq!(condition(&stage, &younger, "Accepted"), of("True", ""));
+    assert_eq!(step(&stage, &younger), Some(1));
+}
+
+#[test]
+fn a_rollout_without_its_service_says_so() {
+    let mut stage = Stage::new();
+    let key = create_rollout(&mut stage, json!([{"percent": 20}]));
+    assert_eq!(
+        condition(&stage, &key, "Accepted"),
+        of("False", "NoService")
+    );
+    stage.predictor(json!({"model": model("file:///a")}));
+    assert_eq!(condition(&stage, &key, "Accepted"), of("True", ""));
+}

@@ -1,0 +1,152 @@
+//! SeldonDeployments: makes InferenceServices of them, and shows how those stand.
+//!
+//! Expected flow: [`Controller::due_seldon_deployments`] in every round, before the services are reconciled. A SeldonDeployment is served by one
+//! InferenceService of its name, whose stable predictor is the first that takes requests and whose canaries are the others, and by one more for
+//! its shadow. Guarantees: an InferenceService that is another's is left alone, and the status says so; what is no longer asked for goes.
+//! Assumptions: the SeldonDeployment passed [`rules::check`].
+
+mod children;
+mod shown;
+
+use std::sync::Arc;
+
+use coracle_api::kind::{INFERENCE_SERVICE, SELDON_DEPLOYMENT};
+use coracle_api::seldon::{SeldonDeploymentSpec, rules};
+use coracle_serving::ServiceId;
+use serde_json::{Value, json};
+
+use super::Controller;
+use crate::object;
+use crate::rest::rfc3339;
+use crate::store::{Key, Stored, Write};
+use children::children;
+
+/// Checks a SeldonDeployment that has passed its schema.
+///
+/// # Errors
+/// Says, in Seldon's words where it has some, what is wrong or not served.
+pub(crate) fn check(deployment: &Value) -> Result<(), String> {
+    // One that cannot be read was refused by its schema.
+    match read_spec(deployment) {
+        Some(spec) => rules::check(object::name(deployment), &spec),
+        None => Ok(()),
+    }
+}
+
+fn read_spec(deployment: &Value) -> Option<SeldonDeploymentSpec> {
+    serde_json::from_value(deployment.get("spec")?.clone()).ok()
+}
+
+/// Tells whether an object was made of a deployment.
+fn is_of(deployment: &Value, child: &Value) -> bool {
+    let uid = object::meta_str(deployment, "uid");
+    let owners = child.pointer("/metadata/ownerReferences");
+    let mut owners = owners.and_then(Value::as_array).into_iter().flatten();
+    owners.any(|owner| owner["uid"] == uid && owner["kind"] == SELDON_DEPLOYMENT.kind)
+}
+
+impl Controller {
+    /// Makes, changes and removes the InferenceServices of all SeldonDeployments, and shows how they stand.
+    pub(super) fn due_seldon_deployments(&mut self) {
+        let (stored, _) = self.store.list(&SELDON_DEPLOYMENT, None);
+        for deployment in stored {
+            if object::is_terminating(&deployment.object) {
+                continue;
+            }
+            if let Some(spec) = read_spec(&deployment.object) {
+                self.make_services(&deployment, &spec);
+            }
+        }
+    }
+
+    fn make_services(&mut self, deployment: &Arc<Stored>, spec: &SeldonDeploymentSpec) {
+        let id = ServiceId {
+            namespace: deployment.key.namespace().to_owned(),
+            name: deployment.key.name().to_owned(),
+        };
+        let mut in_the_way = None;
+        let wanted = children(&deployment.object, spec);
+        for child in &wanted {
+            let key = Key::new(&INFERENCE_SERVICE, &id.namespace, object::name(child));
+            let write = match self.store.get(&key) {
+                None => Some(self.created(key, child)),
+                Some(live) if is_of(&deployment.object, &live.object) => changed(&live, child),
+                Some(_) => {
+                    in_the_way = Some(format!(
+                        "the InferenceService {} is there already, and is none of this SeldonDeployment's",
+                        object::name(child)
+                    ));
+                    None
+                }
+            };
+            self.pending.extend(write.map(|write| (id.clone(), write)));
+        }
+        self.remove_others(&id, deployment, &wanted);
+        let status = self.seldon_status(deployment, spec, in_the_way);
+        if deployment.object.get("status") != Some(&status) {
+            let mut object = deployment.object.clone();
+            object["status"] = status;
+            let write = Write::Update {
+                key: deployment.key.clone(),
+                expected: deployment.version,
+                object,
+            };
+            self.pending.push((id, write));
+        }
+    }
+
+    fn created(&self, key: Key, child: &Value) -> Write {
+        let mut object = child.clone();
+        let metadata = object::metadata_mut(&mut object);
+        metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+        metadata.insert("generation".to_owned(), json!(1));
+        let now = rfc3339(self.clock.unix_time());
+        metadata.insert("creationTimestamp".to_owned(), now.into());
+        Write::Create { key, object }
+    }
+
+    /// Removes the InferenceServices of a deployment that are not wanted any more, with what is theirs.
+    fn remove_others(&mut self, id: &ServiceId, deployment: &Stored, wanted: &[Value]) {
+        let uid = object::meta_str(&deployment.object, "uid");
+        for child in self.store.owned_by(uid) {
+            let is_wanted = |one: &Value| object::name(one) == child.key.name();
+            if !child.key.is_of(&INFERENCE_SERVICE) || wanted.iter().any(is_wanted) {
+                continue;
+            }
+            let own = self.store.owned_by(object::meta_str(&child.object, "uid"));
+            for gone in own.iter().chain([&child]) {
+                let write = Write::Delete {
+                    key: gone.key.clone(),
+                    expected: gone.version,
+                };
+                self.pending.push((id.clone(), write));
+            }
+        }
+    }
+}
+
+/// Returns the write that makes an InferenceService what it should be, if it is not.
+fn changed(live: &Stored, wanted: &Value) -> Option<Write> {
+    let mut object = live.object.clone();
+    object["spec"] = wanted["spec"].clone();
+    let metadata = object::metadata_mut(&mut object);
+    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+    if let Some(annotations) = annotations.as_object_mut() {
+        annotations.retain(|name, _| !children::ANNOTATIONS.contains(&name.as_str()));
+        for (name, value) in object::texts(wanted, "annotations") {
+            annotations.insert(name.to_owned(), value.into());
+        }
+    }
+    if object == live.object {
+        return None;
+    }
+    object["metadata"]["generation"] = json!(object::generation(&live.object) + 1);
+    Some(Write::Update {
+        key: live.key.clone(),
+        expected: live.version,
+        object,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The InferenceServices that a SeldonDeployment asks for. A pure function of its spec.
+
+use coracle_api::defaulting;
+use coracle_api::kind::{INFERENCE_SERVICE, SELDON_DEPLOYMENT};
+use coracle_api::seldon::rules::{Server, containers};
+use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor};
+use serde_json::{Value, json};
+
+use crate::controller::service::MODEL_NAME;
+use crate::object;
+
+const SHADOW: &str = "serving.coracle.dev/shadow";
+const SHADOW_PERCENT: &str = "serving.coracle.dev/shadow-percent";
+const MODE: &str = "serving.kserve.io/deploymentMode";
+/// The annotations that say what is asked for; others are their writer's.
+pub(super) const ANNOTATIONS: [&str; 3] = [SHADOW, SHADOW_PERCENT, MODE];
+/// How long requests may take, in milliseconds.
+const REST_TIMEOUT: &str = "seldon.io/rest-timeout";
+
+/// Returns the name of the InferenceService of a deployment's shadow.
+pub(super) fn shadow_name(deployment: &Value, shadow: &SeldonPredictor) -> String {
+    format!("{}-{}", object::name(deployment), shadow.name)
+}
+
+/// Returns the predictors that take requests, and the one that gets copies.
+pub(super) fn parts(
+    spec: &SeldonDeploymentSpec,
+) -> (Vec<&SeldonPredictor>, Option<&SeldonPredictor>) {
+    let (shadows, taking): (Vec<_>, Vec<_>) =
+        spec.predictors.iter().partition(|one| one.is_shadow());
+    (taking, shadows.into_iter().next())
+}
+
+/// Returns how many copies of a predictor there are to be.
+pub(super) fn replicas(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor) -> i32 {
+    let mut components = predictor.component_specs.iter().flatten();
+    let of_component = components.find_map(|component| component.replicas);
+    let replicas = of_component.or(predictor.replicas).or(spec.replicas);
+    replicas.unwrap_or(1).max(0)
+}
+
+/// Returns the InferenceServices of a deployment.
+pub(super) fn children(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> {
+    let (taking, shadow) = parts(spec);
+    let Some((first, others)) = taking.split_first() else {
+        return Vec::new();
+    };
+    let mut stable = predictor(spec, first);
+    // A canary has no more than the stable predictor.
+    let most = taking.iter().map(|one| replicas(spec, one)).max();
+    stable["minReplicas"] = json!(most.unwrap_or(1));
+    let canaries = others.iter().map(|other| {
+        let mut canary = predictor(spec, other);
+        canary["name"] = json!(other.name);
+        json!({"predictor": canary, "trafficPercent": other.traffic.unwrap_or(0)})
+    });
+    let canaries: Vec<Value> = canaries.collect();
+    let mut wanted = json!({"predictor": stable});
+    if !canaries.is_empty() {
+        wanted["canary"] = canaries.into();
+    }
+    let mut annotations = json!({MODE: "Standard"});
+    if let Some(shadow) = shadow {
+        annotations[SHADOW] = json!(shadow_name(deployment, shadow));
+        // Without a share it gets copies of all requests.
+        if let Some(percent) = shadow.traffic.filter(|percent| *percent > 0) {
+            annotations[SHADOW_PERCENT] = json!(percent.to_string());
+        }
+    }
+    let mut children = vec![service(
+        deployment,
+        object::name(deployment),
+        (wanted, annotations),
+    )];
+    if let Some(shadow) = shadow {
+        let wanted = json!({"predictor": predictor(spec, shadow)});
+        let name = shadow_name(deployment, shadow);
+        children.push(service(
+            deployment,
+            &name,
+            (wanted, json!({MODE: "Standard"})),
+        ));
+    }
+    children
+}
+
+fn service(deployment: &Value, name: &str, (spec, annotations): (Value, Value)) -> Value {
+    let mut service = json!({
+        "apiVersion": INFERENCE_SERVICE.api_version(),
+        "kind": INFERENCE_SERVICE.kind,
+        "metadata": {
+            "name": name,
+            "namespace": object::namespace(deployment),
+            "annotations": annotations,
+            "ownerReferences": [{
+                "apiVersion": SELDON_DEPLOYMENT.api_version(),
+                "kind": SELDON_DEPLOYMENT.kind,
+                "name": object::name(deployment),
+                "uid": object::meta_str(deployment, "uid"),
+                "controller": true,
+                "blockOwnerDeletion": true
+            }]
+        },
+        "spec": spec
+    });
+    defaulting::inference_service(&mut service);
+    service
+}
+
+/// Returns a predictor of an InferenceService. Every field that a predictor may have is there, since a canary has those of the stable one that it
+/// does not say.
+fn predictor(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor) -> Value {
+    let unit = &predictor.graph;
+    let server = unit.implementation.as_deref().and_then(Server::find);
+    let container = containers(predictor).next().map(|(_, container)| container);
+    let field = |name: &str| container.and_then(|container| container.get(name)).cloned();
+    let mut env: Vec<Value> = vec![
+        json!({"name": MODEL_NAME, "value": unit.name}),
+        json!({"name": "PREDICT_PROBA", "value": spec.is_probable(unit).to_string()}),
+    ];
+    env.extend(
+        field("env")
+            .and_then(|env| env.as_array().cloned())
+            .into_iter()
+            .flatten(),
+    );
+    let mut made = json!({
+        "minReplicas": replicas(spec, predictor),
+        "model": {
+            "modelFormat": {"name": server.map_or("", Server::format)},
+            "storageUri": unit.model_uri,
+            "env": env,
+            "resources": field("resources").unwrap_or_else(|| json!({}))
+        }
+    });
+    let account = |predictor: &SeldonPredictor| predictor.graph.service_account_name.clone();
+    if spec.predictors.iter().any(|one| account(one).is_some()) {
+        let own = account(predictor).unwrap_or_else(|| "default".to_owned());
+        made["serviceAccountName"] = json!(own);
+    }
+    let annotations = [&predictor.annotations, &spec.annotations];
+    let timeout = annotations
+        .iter()
+        .find_map(|annotations| annotations.as_ref()?.get(REST_TIMEOUT));
+    if let Some(millis) = timeout.and_then(|text| text.parse::<u64>().ok()) {
+        made["timeout"] = json!(millis.div_ceil(1_000).max(1));
+    }
+    made
+}

@@ -1,0 +1,287 @@
+//! SeldonDeployments from what people write to what is planned and shown.
+
+use coracle_api::validation;
+use coracle_serving::{PlannedRoute, ShadowKept, ShadowSettings};
+use serde_json::{Value, json};
+
+use super::super::tests::{NAMESPACE, Stage};
+use super::*;
+
+fn predictor(name: &str, uri: &str, change: Value) -> Value {
+    let mut predictor = json!({
+        "name": name,
+        "graph": {"name": "classifier", "implementation": "SKLEARN_SERVER", "modelUri": uri, "children": []}
+    });
+    coracle_patch::merge_patch(&mut predictor, &change);
+    predictor
+}
+
+fn key() -> Key {
+    Key::new(&SELDON_DEPLOYMENT, NAMESPACE, "flowers")
+}
+
+/// Creates the SeldonDeployment `flowers`, or gives it another spec.
+fn apply(stage: &mut Stage, spec: Value) {
+    let object = json!({
+        "metadata": {"name": "flowers", "namespace": NAMESPACE, "uid": "s", "generation": 1},
+        "spec": spec
+    });
+    assert_eq!(check(&object), Ok(()));
+    match stage.store.get(&key()) {
+        None => drop(stage.store.create(key(), object).unwrap()),
+        Some(stored) => {
+            let mut changed = stored.object.clone();
+            changed["spec"] = object["spec"].clone();
+            drop(stage.store.update(&key(), stored.version, changed).unwrap());
+        }
+    }
+    stage.settle();
+}
+
+fn status(stage: &Stage) -> Value {
+    stage.store.get(&key()).unwrap().object["status"].clone()
+}
+
+fn service(stage: &Stage, name: &str) -> Option<Value> {
+    let key = Key::new(&INFERENCE_SERVICE, NAMESPACE, name);
+    stage.store.get(&key).map(|stored| stored.object.clone())
+}
+
+fn route(stage: &Stage, name: &str) -> PlannedRoute {
+    let plan = stage.plan.lock().unwrap();
+    let mut routes = plan.routes.iter();
+    routes.find(|(id, _)| id.name == name).unwrap().1.clone()
+}
+
+/// Returns where each target's files are, with the share.
+fn split(stage: &Stage, name: &str) -> Vec<(String, u8)> {
+    let route = route(stage, name);
+    let plan = stage.plan.lock().unwrap();
+    let uri = |revision: &String| {
+        let mut all = plan.revisions.iter();
+        all.find(|(id, _)| id.name == *revision)
+            .unwrap()
+            .1
+            .source
+            .uri
+            .clone()
+    };
+    let targets = route.targets.iter();
+    let mut split: Vec<_> = targets
+        .map(|target| (uri(&target.revision), target.percent))
+        .collect();
+    split.sort();
+    split
+}
+
+fn of(pairs: &[(&str, u8)]) -> Vec<(String, u8)> {
+    pairs
+        .iter()
+        .map(|(uri, percent)| ((*uri).to_owned(), *percent))
+        .collect()
+}
+
+#[test]
+fn a_model_is_served_by_its_graphs_name_with_probabilities() {
+    let mut stage = Stage::new();
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("default", "file:///a", json!({"replicas": 2}))]}),
+    );
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///a", 100)]));
+    {
+        let plan = stage.plan.lock().unwrap();
+        let planned = plan.revisions.values().next().unwrap();
+        assert_eq!(planned.model_name, "classifier");
+        assert_eq!(planned.source.environment["PREDICT_PROBA"], "true");
+    }
+    let shown = status(&stage);
+    assert_eq!(
+        (&shown["state"], &shown["replicas"]),
+        (&json!("Available"), &json!(2))
+    );
+    assert_eq!(
+        shown["address"]["url"],
+        "http://localhost:8080/seldon/ml/flowers/api/v1.0/predictions"
+    );
+    let predictor = &shown["deploymentStatus"]["flowers-default-0-classifier"];
+    assert_eq!(predictor["replicas"], 2);
+    assert!(
+        predictor["availableReplicas"].as_i64().unwrap() > 0,
+        "{predictor}"
+    );
+    // What is written by hand is put right, and nothing is written again and again.
+    let version = stage.store.version();
+    stage.settle();
+    assert_eq!(stage.store.version(), version);
+    let other = key_of("flowers");
+    let stored = stage.store.get(&other).unwrap();
+    let mut object = stored.object.clone();
+    object["spec"]["predictor"]["model"]["storageUri"] = "file:///z".into();
+    stage.store.update(&other, stored.version, object).unwrap();
+    stage.settle();
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///a", 100)]));
+}
+
+fn key_of(service: &str) -> Key {
+    Key::new(&INFERENCE_SERVICE, NAMESPACE, service)
+}
+
+#[test]
+fn predictors_have_their_shares_and_a_shadow_gets_copies() {
+    let mut stage = Stage::new();
+    let share = |percent: i32| json!({"traffic": percent});
+    let a = predictor("model-a", "file:///a", share(50));
+    let b = predictor(
+        "model-b",
+        "file:///b",
+        json!({"traffic": 50, "graph": {"name": "other", "parameters": [{"name": "method", "value": "predict"}]}}),
+    );
+    let shadow = predictor("next", "file:///c", json!({"shadow": true, "traffic": 20}));
+    apply(&mut stage, json!({"predictors": [a, b, shadow]}));
+    assert_eq!(
+        split(&stage, "flowers"),
+        of(&[("file:///a", 50), ("file:///b", 50)])
+    );
+    let expected = ShadowSettings {
+        service: "flowers-next".to_owned(),
+        percent: 20,
+        kept: ShadowKept::Answers,
+    };
+    assert_eq!(route(&stage, "flowers").shadow, Some(expected));
+    assert_eq!(split(&stage, "flowers-next"), of(&[("file:///c", 100)]));
+    {
+        let plan = stage.plan.lock().unwrap();
+        let mut named: Vec<_> = plan
+            .revisions
+            .values()
+            .map(|planned| {
+                let environment = &planned.source.environment;
+                (
+                    planned.source.uri.as_str(),
+                    planned.model_name.as_str(),
+                    environment["PREDICT_PROBA"].as_str(),
+                )
+            })
+            .collect();
+        named.sort_unstable();
+        assert_eq!(
+            named,
+            [
+                ("file:///a", "classifier", "true"),
+                ("file:///b", "other", "false"),
+                ("file:///c", "classifier", "true")
+            ]
+        );
+    }
+    assert_eq!(status(&stage)["state"], "Available");
+    let states = status(&stage)["deploymentStatus"]
+        .as_object()
+        .unwrap()
+        .len();
+    assert_eq!(states, 3);
+    // What is made would pass as an InferenceService of its user's.
+    for name in ["flowers", "flowers-next"] {
+        let made = service(&stage, name).unwrap();
+        assert_eq!(validation::inference_service(None, &made), Ok(()), "{made}");
+    }
+    // One predictor is left, without a share; what was the shadow's goes.
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("model-b", "file:///b", json!({}))]}),
+    );
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///b", 100)]));
+    assert_eq!(route(&stage, "flowers").shadow, None);
+    assert_eq!(service(&stage, "flowers-next"), None);
+    let (revisions, _) = stage
+        .store
+        .list(&coracle_api::kind::REVISION, Some(NAMESPACE));
+    let of_shadow = |revision: &Arc<Stored>| revision.key.name().starts_with("flowers-next");
+    assert!(!revisions.iter().any(of_shadow));
+}
+
+#[test]
+fn how_it_stands_follows_its_models() {
+    let mut stage = Stage::new();
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("default", "file:///slow", json!({}))]}),
+    );
+    assert_eq!(status(&stage)["state"], "Creating");
+    stage.is_slow_loaded = true;
+    stage.settle();
+    assert_eq!(status(&stage)["state"], "Available");
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("default", "file:///missing", json!({}))]}),
+    );
+    let shown = status(&stage);
+    assert_eq!(shown["state"], "Failed");
+    let description = shown["description"].as_str().unwrap();
+    assert!(
+        description.contains("nothing at file:///missing"),
+        "{description}"
+    );
+    let predictor = &shown["deploymentStatus"]["flowers-default-0-classifier"];
+    assert_eq!(predictor["description"], "nothing at file:///missing");
+    // What served goes on.
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///slow", 100)]));
+}
+
+#[test]
+fn an_inference_service_of_somebody_else_is_left_alone() {
+    let mut stage = Stage::new();
+    let mine = json!({
+        "metadata": {"name": "flowers", "namespace": NAMESPACE, "uid": "m", "generation": 1},
+        "spec": {"predictor": {"model": super::super::tests::model("file:///mine")}}
+    });
+    stage.store.create(key_of("flowers"), mine).unwrap();
+    stage.settle();
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("default", "file:///a", json!({}))]}),
+    );
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///mine", 100)]));
+    let shown = status(&stage);
+    assert_eq!(shown["state"], "Failed");
+    let description = shown["description"].as_str().unwrap();
+    assert!(
+        description.contains("InferenceService flowers is there already"),
+        "{description}"
+    );
+}
+
+#[test]
+fn timeouts_and_resources_reach_the_services() {
+    let mut stage = Stage::new();
+    let container = json!({"name": "classifier", "env": [{"name": "A", "value": "b"}], "resources": {"limits": {"memory": "1Gi"}}});
+    let change = json!({
+        "annotations": {"seldon.io/rest-timeout": "2500"},
+        "componentSpecs": [{"replicas": 3, "spec": {"containers": [container]}}]
+    });
+    apply(
+        &mut stage,
+        json!({"protocol": "v2", "predictors": [predictor("default", "file:///a", change)]}),
+    );
+    let made = service(&stage, "flowers").unwrap();
+    let predictor = &made["spec"]["predictor"];
+    assert_eq!(
+        (&predictor["timeout"], &predictor["minReplicas"]),
+        (&json!(3), &json!(3))
+    );
+    assert_eq!(predictor["model"]["resources"]["limits"]["memory"], "1Gi");
+    let plan = stage.plan.lock().unwrap();
+    let environment = &plan.revisions.values().next().unwrap().source.environment;
+    assert_eq!(
+        (
+            environment["A"].as_str(),
+            environment["PREDICT_PROBA"].as_str()
+        ),
+        ("b", "false")
+    );
+    drop(plan);
+    assert_eq!(
+        status(&stage)["address"]["url"],
+        "http://localhost:8080/seldon/ml/flowers/v2/models/classifier/infer"
+    );
+}
