@@ -1,4 +1,4 @@
-//! Loads bytes as an ONNX file and runs what comes of it.
+//! Loads bytes as an ONNX file and runs what comes of it; and looks through them as is done for an engine.
 #![no_main]
 
 use coracle_base::ManualClock;
@@ -10,6 +10,8 @@ fuzz_target!(|bytes: &[u8]| {
     // Without its first bytes a file would be taken for another kind.
     let mut file = vec![0x08, 8];
     file.extend_from_slice(bytes);
+    drop(coracle_onnx::survey(&file));
+    drop(coracle_onnx::with_portable_locale(&file));
     let Ok(loaded) = load_bytes(&file, &LoadOptions::default(), &ManualClock::new()) else {
         return;
     };

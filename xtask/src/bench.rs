@@ -6,6 +6,7 @@ pub(crate) mod kernels;
 mod load;
 mod load_tool;
 pub(crate) mod models;
+pub(crate) mod onnx;
 pub(crate) mod overload;
 pub(crate) mod rows;
 mod server;

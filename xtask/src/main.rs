@@ -34,6 +34,7 @@ Commands:
   bench rows         a V1 request of 1,000 rows beside the floor of parsing, running and writing
   bench control      1,000 InferenceServices on the local control plane (needs python3)
   bench models       2,000 models, of which 50 fit in memory: reloads, memory, every answer checked
+  bench onnx         graphs on ONNX Runtime, served, beside session.run in Python (needs python3 and pip)
   bench kernels      ns per row beside scikit-learn, onnxruntime and tl2cgen (needs python3 and pip)
   simulate autoscale [--out DIR]
                      reactive beside predictive scaling on six traces: a table, and a picture of each (default target/simulate)
@@ -60,6 +61,8 @@ fn main() -> ExitCode {
         ["bench", "models", coracle] => {
             bench::models::check(Path::new(coracle), &root.join("target"))
         }
+        ["bench", "onnx"] => bench::onnx::run(&root),
+        ["bench", "onnx", coracle] => bench::onnx::try_out(&root, Path::new(coracle)),
         ["bench", "kernels"] => bench::kernels::run(&root),
         ["simulate", "autoscale"] => simulate::autoscale(&root, None),
         ["simulate", "autoscale", "--out", out] => simulate::autoscale(&root, Some(out)),

@@ -10,6 +10,7 @@ use coracle_storage::{Member, Progress, PythonIndex};
 
 use crate::engine_args::InstallArguments;
 use crate::package_index::IndexSettings;
+use crate::signals::Signals;
 use crate::{Environment, engine};
 
 /// The release that is installed unless another is asked for.
@@ -48,7 +49,14 @@ pub(crate) fn run(arguments: &InstallArguments, environment: &Environment) -> an
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let install = install(&settings, &platform, &arguments.version, &to);
+    let install = async {
+        let mut signals = Signals::listen()?;
+        // What is given up removes what it has written so far.
+        tokio::select! {
+            () = signals.next() => bail!("told to stop"),
+            installed = install(&settings, &platform, &arguments.version, &to) => installed,
+        }
+    };
     runtime
         .block_on(install)
         .with_context(|| format!("onnxruntime {} is not installed", arguments.version))?;

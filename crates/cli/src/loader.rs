@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_base::{ByteCount, Clock};
-use coracle_formats::{LoadOptions, load, locate};
+use coracle_formats::{LoadOptions, bytes_to_read, load, locate};
 use coracle_model::{GraphEngine, LoadError, LoadErrorKind, Method, Model};
 use coracle_serving::{
     LoadFailure, LoadPhases, Loader, LogSource, PlannedRevision, RevisionId, RevisionSource,
@@ -148,7 +148,7 @@ impl Loader for StorageLoader {
             is_transient: false,
         };
         let path = find_model(&assembly).map_err(failed)?;
-        make_room(std::fs::metadata(&path).map_or(0, |file| file.len()))?;
+        make_room(bytes_to_read(&path))?;
         let loaded = load(&path, &options, self.clock.as_ref()).map_err(failed)?;
         if let Some(version) = version_below(&assembly.artifact.directory, &path) {
             let line = format!("numbered directories: version {version} is the newest");

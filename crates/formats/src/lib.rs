@@ -23,6 +23,7 @@ mod locate;
 mod mlflow;
 mod numbers;
 mod onnx;
+mod size;
 mod sklearn;
 mod tabular;
 mod triton;
@@ -30,4 +31,5 @@ mod xgboost;
 
 pub use load::{LoadOptions, Loaded, Phases, load, load_bytes};
 pub use locate::{ModelFile, ModelVersions, locate, locate_all, locate_versions, versions_at};
+pub use size::bytes_to_read;
 pub use triton::{TritonBatching, TritonConfig, TritonTensor, TritonVersions};

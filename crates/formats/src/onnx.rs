@@ -66,6 +66,14 @@ pub(crate) fn load(
     engine.load(file).map_err(with_both)
 }
 
+/// Returns the files beside an ONNX file that it names, as far as they may be read.
+pub(crate) fn external_files(bytes: &[u8], directory: Option<&Path>) -> Vec<PathBuf> {
+    let locations = coracle_onnx::survey(bytes).map(|survey| survey.locations);
+    let locations = locations.unwrap_or_default().into_iter();
+    let paths = locations.filter_map(|location| path_of(directory, &location).ok());
+    paths.collect()
+}
+
 /// Returns where a file of tensors lies.
 fn path_of(directory: Option<&Path>, location: &str) -> Result<PathBuf, LoadError> {
     let directory = directory.ok_or_else(|| {

@@ -45,7 +45,7 @@ pub(crate) struct SessionModel {
     memory_bytes: usize,
     /// Whether any run ever gave an answer; a graph of which none did may be at fault itself.
     has_run: AtomicBool,
-    /// Before `source`, whose bytes sessions may refer to.
+    /// Before `source`, to whose files sessions may refer: fields are dropped in this order.
     sessions: Mutex<Sessions>,
     is_free: Condvar,
     source: Source,
@@ -63,6 +63,7 @@ struct Source {
     library: &'static Library,
     /// Empty where no further session is made.
     bytes: Vec<u8>,
+    /// Sessions may refer to these; the binding does not keep them.
     external: Vec<ExternalFile>,
 }
 
@@ -93,13 +94,14 @@ impl SessionModel {
         let until = library.watchdog.now().saturating_add(bounds.load_time);
         let external = file.external.iter().map(|file| file.bytes.len());
         let external_bytes = external.fold(0_usize, usize::saturating_add);
+        let bytes = with_portable_locale(file.bytes)?;
         let mut source = Source {
             library,
-            bytes: with_portable_locale(file.bytes)?.into_owned(),
+            bytes: Vec::new(),
             external: file.external,
         };
         let refused = |error| unsupported(format!("ONNX Runtime refuses the graph: {error}"));
-        let session = source.session(until).map_err(refused)?;
+        let session = source.session_of(&bytes, until).map_err(refused)?;
         let shares_rows = rows::share_a_dimension(&session);
         let may_batch = survey.mixes_rows.is_none() && shares_rows;
         let signature = signature(&session)?;
@@ -109,8 +111,9 @@ impl SessionModel {
         let n_max = further
             .map_or(1, |further| further.saturating_add(1))
             .min(bounds.n_sessions_max);
-        if n_max == 1 {
-            source.bytes = Vec::new();
+        // A large file is in memory once, not twice.
+        if n_max > 1 {
+            source.bytes = bytes.into_owned();
         }
         let mut model = Self {
             run_time: run_time(&signature, &survey, shares_rows),
@@ -323,8 +326,13 @@ impl Drop for Taken<'_> {
 }
 
 impl Source {
-    /// Makes a session, and gives up at `until`.
+    /// Makes a further session, and gives up at `until`.
     fn session(&self, until: Duration) -> Result<Session, String> {
+        self.session_of(&self.bytes, until)
+    }
+
+    /// Makes a session of a file.
+    fn session_of(&self, bytes: &[u8], until: Duration) -> Result<Session, String> {
         let shown = |error: &dyn std::fmt::Display| shortened(&error.to_string());
         let environment = &self.library.environment;
         let builder = Session::builder(environment).map_err(|error| shown(&error))?;
@@ -344,7 +352,7 @@ impl Source {
         let canceler = builder.canceler();
         let watchdog = self.library.watchdog;
         let watched = watchdog.watch(until, move || drop(canceler.cancel()));
-        let session = builder.commit_from_memory(&self.bytes);
+        let session = builder.commit_from_memory(bytes);
         session.map_err(|error| match watched.is_over() {
             true => "it took too long".to_owned(),
             false => shortened(error.message()),

@@ -9,6 +9,7 @@ use ort::value::{
     DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef,
     ValueType,
 };
+use zerocopy::IntoBytes as _;
 
 /// Returns the datatype of elements, if it is one of ours.
 pub(crate) fn dtype(element: TensorElementType) -> Option<DType> {
@@ -113,7 +114,14 @@ pub(crate) fn taken(value: &DynValue, name: &str) -> Result<Tensor, RunError> {
         bounded(shape, name)?;
     }
     let copied = match dtype {
-        DType::Bool => copied(value, Values::Bool),
+        DType::Bool => value.try_extract_tensor::<bool>().map(|(shape, items)| {
+            // Files may have any bytes where a truth value belongs, and the runtime passes them on.
+            let bytes = items.as_bytes().iter();
+            (
+                shape.to_vec(),
+                Values::Bool(bytes.map(|&byte| byte != 0).collect()),
+            )
+        }),
         DType::U8 => copied(value, Values::U8),
         DType::U16 => copied(value, Values::U16),
         DType::U32 => copied(value, Values::U32),

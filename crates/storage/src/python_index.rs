@@ -169,7 +169,7 @@ impl PythonIndex {
     /// Downloads a wheel and puts one file of it into its place.
     ///
     /// # Errors
-    /// Kind `Damaged` where bytes are not those that were promised, `NotFound` where the wheel has no such file, `TooLarge`,
+    /// Kind `UnsupportedUri` where nothing says what the file must be but an index that is asked over plain HTTP. Kind `Damaged` where bytes are not those that were promised, `NotFound` where the wheel has no such file, `TooLarge`,
     /// `Local`, and the failures of a request. What was in the place before is there still then.
     pub async fn install_member(
         &self,
@@ -177,6 +177,13 @@ impl PythonIndex {
         member: Member,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), StorageError> {
+        if member.sha256.is_none() && self.url.scheme() != "https" {
+            let message = format!(
+                "nothing but the package index {} says what the library must be, and over plain http anyone on the way can; use an https index, or a release that is known",
+                self.web.remote.shown
+            );
+            return Err(StorageError::new(StorageErrorKind::UnsupportedUri, message));
+        }
         let directory = member.to.parent().unwrap_or(Path::new(".")).to_path_buf();
         fs::create_dir_all(&directory)
             .map_err(|error| StorageError::local("make", &directory, error))?;

@@ -1,13 +1,12 @@
 //! Where the models of `coracle serve` come from: files on this machine.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::{Clock, Code};
-use coracle_formats::{LoadOptions, ModelFile, load, locate};
+use coracle_formats::{LoadOptions, ModelFile, bytes_to_read, load, locate};
 use coracle_gateway::Log;
 use coracle_model::LoadError;
 use coracle_serving::{LoadFailure, LoadPhases, LoadReason, LoadedModel, ModelSource};
@@ -108,11 +107,8 @@ impl FileSource {
 
 impl ModelSource for FileSource {
     fn file_bytes(&self) -> u64 {
-        let metadata = file_place(&self.place())
-            .and_then(|(file, _config)| locate(&file))
-            .ok()
-            .map(fs::metadata);
-        metadata.and_then(Result::ok).map_or(0, |file| file.len())
+        let file = file_place(&self.place()).and_then(|(file, _config)| locate(&file));
+        file.map_or(0, |file| bytes_to_read(&file))
     }
 
     fn load(&self, reason: LoadReason) -> Result<LoadedModel, LoadFailure> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use coracle_base::SystemClock;
-use coracle_formats::{LoadOptions, load, load_bytes, locate};
+use coracle_formats::{LoadOptions, bytes_to_read, load, load_bytes, locate};
 use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
 use coracle_tensor::{ByteStrings, Tensor, Values, f16};
 use serde_json::{Map, Value};
@@ -237,6 +237,8 @@ fn model_files() -> Vec<PathBuf> {
 
 /// Loads damaged bytes, and runs what comes of it.
 fn exercise(bytes: &[u8]) {
+    drop(coracle_onnx::survey(bytes));
+    drop(coracle_onnx::with_portable_locale(bytes));
     let Ok(loaded) = load_bytes(bytes, &LoadOptions::default(), &SystemClock::new()) else {
         return;
     };
@@ -418,6 +420,22 @@ fn external_data_is_read_within_the_directory_only() {
         let error = outcome("weights.bin", &[("offset", offset), ("length", length)]).unwrap_err();
         assert_eq!(error.kind(), LoadErrorKind::Malformed, "{error}");
     }
+}
+
+#[test]
+fn the_size_of_a_model_is_that_of_all_its_files() {
+    let scratch = Scratch::new("onnx-size");
+    let path = with_unknown_operator(&scratch.0);
+    let alone = fs::metadata(&path).unwrap().len();
+    assert_eq!(bytes_to_read(&path), alone + 8);
+    let flavour = "flavors:\n  onnx:\n    data: model.onnx\n    onnx_version: 1.17.0\n";
+    let described = scratch.0.join("MLmodel");
+    fs::write(&described, flavour).unwrap();
+    assert_eq!(bytes_to_read(&described), alone + 8);
+    // What lies outside is never read.
+    fs::write(&path, with_external_data("../w", &[])).unwrap();
+    assert_eq!(bytes_to_read(&path), fs::metadata(&path).unwrap().len());
+    assert_eq!(bytes_to_read(&scratch.0.join("none.onnx")), 0);
 }
 
 /// Writes a graph of an operator that our kernels do not run, with weights of 8 bytes in another file.

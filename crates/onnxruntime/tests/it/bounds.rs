@@ -111,6 +111,19 @@ pub(crate) fn loads_end_in_time(runtime: &Runtime) {
     assert!(error.to_string().contains("did not end"), "{error}");
 }
 
+pub(crate) fn truth_values_are_two(runtime: &Runtime) {
+    // An initialiser of four truth values of which two are none, and the output that gives it.
+    let value = b"\x2a\x0d\x08\x04\x10\x09\x42\x01t\x4a\x04\x00\x01\x02\xff";
+    let output = b"\x62\x0f\x0a\x01t\x12\x0a\x0a\x08\x08\x09\x12\x04\x0a\x02\x08\x04";
+    let case = neural("as large as wanted");
+    let model = with_in_graph(&case.model, &[&value[..], &output[..]].concat());
+    let model = runtime.load(&model).unwrap();
+    let inputs = ["x", "shape"].map(|name| case.inputs[name].clone());
+    let values = model.run(&inputs, &[1]).unwrap();
+    let expected = Values::Bool(vec![false, true, true, true]);
+    assert_eq!(values[0].values(), &expected);
+}
+
 pub(crate) fn locales_with_letters_of_their_own_are_kept(runtime: &Runtime) {
     let cases = fixture::lines("operators.jsonl");
     let case = cases

@@ -41,7 +41,8 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 15] = [
+const TESTS: [(&str, fn(&Runtime)); 16] = [
+    ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
         "locales_with_letters_of_their_own_are_kept",

@@ -99,19 +99,12 @@ impl WebClient {
             if !response.status().is_redirection() {
                 return self.check_status(response);
             }
-            let next = response
-                .headers()
-                .get(LOCATION)
-                .and_then(|location| location.to_str().ok())
-                .and_then(|location| url.join(location).ok())
-                .filter(|next| ["http", "https"].contains(&next.scheme()));
-            let Some(next) = next else {
-                return Err(self.remote.not_served(format!(
-                    "status {} without a sound location",
-                    response.status()
-                )));
-            };
-            url = next;
+            let location = response.headers().get(LOCATION);
+            let location = location.and_then(|location| location.to_str().ok());
+            url = redirected(&url, location).map_err(|problem| {
+                let status = response.status();
+                self.remote.not_served(format!("status {status} {problem}"))
+            })?;
         }
         Err(self
             .remote
@@ -164,6 +157,16 @@ impl WebClient {
                 .map_err(move |error| remote.not_served(error.without_url()).passing())
                 .boxed(),
         }
+    }
+}
+
+/// Returns where a redirect leads; what began over HTTPS stays there, or anyone on the way could answer.
+fn redirected(from: &Url, location: Option<&str>) -> Result<Url, &'static str> {
+    let next = location.and_then(|location| from.join(location).ok());
+    match next.as_ref().map(|next| (from.scheme(), next.scheme())) {
+        Some(("https", "http")) => Err("redirects from https to http, which is not followed"),
+        Some((_, "http" | "https")) => next.ok_or("without a location"),
+        _ => Err("without a sound location"),
     }
 }
 
@@ -353,6 +356,29 @@ mod tests {
         for (uri, expected) in cases {
             let source = source_of(uri, &Credentials::default()).unwrap();
             assert_eq!(source.file_name(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn redirects_keep_to_https() {
+        let next = |from: &str, location: Option<&str>| {
+            let from = Url::parse(from).unwrap();
+            redirected(&from, location).map(|next| next.to_string())
+        };
+        for (from, location, expected) in [
+            ("https://a/b/c", "d", "https://a/b/d"),
+            ("https://a/b/c", "https://e/f", "https://e/f"),
+            ("https://a/b/c", "//e/f", "https://e/f"),
+            ("http://a/b/c", "http://e/f", "http://e/f"),
+            ("http://a/b/c", "https://e/f", "https://e/f"),
+        ] {
+            assert_eq!(next(from, Some(location)), Ok(expected.to_owned()));
+        }
+        for location in ["http://a/b/d", "HTTP://e/f"] {
+            assert!(next("https://a/b/c", Some(location)).is_err(), "{location}");
+        }
+        for location in [None, Some("ftp://a/b"), Some("file:///etc/passwd")] {
+            assert!(next("http://a/b", location).is_err(), "{location:?}");
         }
     }
 

@@ -156,6 +156,46 @@ async fn bytes_that_were_not_promised_leave_what_was_there() {
 }
 
 #[tokio::test]
+async fn plain_http_is_believed_of_no_file_that_is_not_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let wheel = wheel();
+    let server = serve(sha256(&wheel), wheel).await;
+    let unknown = Member {
+        sha256: None,
+        ..member(directory.path())
+    };
+    let installed = install(&server, "", unknown).await;
+    assert_eq!(installed, Err(StorageErrorKind::UnsupportedUri));
+    // The page alone was asked for.
+    assert_eq!(server.requests().len(), 1);
+    assert!(!directory.path().join("engines").exists());
+}
+
+#[tokio::test]
+async fn what_is_given_up_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = vec![7; 8 << 20];
+    let server = serve(sha256(&large), large).await;
+    let index = PythonIndex::try_new(&format!("{}/root/simple", server.url()), None).unwrap();
+    let wheel = index
+        .find("engine", "1.2.0", ("manylinux", "_x86_64"))
+        .await;
+    let wheel = wheel.unwrap();
+    let has_begun = tokio::sync::Notify::new();
+    let begin = |_progress| {
+        assert_eq!(files(directory.path()).len(), 1);
+        has_begun.notify_one();
+    };
+    // As when the program is told to stop.
+    tokio::select! {
+        biased;
+        () = has_begun.notified() => {}
+        done = index.install_member(&wheel, member(directory.path()), &begin) => panic!("{done:?}"),
+    }
+    assert_eq!(files(directory.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_release_that_is_not_there_is_told() {
     let server = serve(sha256(b""), Vec::new()).await;
     let index = PythonIndex::try_new(&format!("{}/root/simple", server.url()), None).unwrap();

@@ -1,0 +1,165 @@
+"""ONNX Runtime in Python, on graphs that are served beside it.
+
+Usage: bench.py build DIRECTORY        writes the graphs, and prints where the library is
+       bench.py run GRAPH.onnx SECONDS prints what `session.run` takes, and what a loop of it does on all cores
+"""
+
+import concurrent.futures
+import glob
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+RANDOM = np.random.default_rng(5)
+TOKENS, WIDTH, HEADS, LAYERS, VOCABULARY = 32, 384, 12, 6, 4096
+
+
+class Graph:
+    """A graph under construction."""
+
+    def __init__(self):
+        self.nodes, self.weights = [], []
+
+    def weight(self, *shape):
+        from onnx import numpy_helper
+
+        name = f"w{len(self.weights)}"
+        values = RANDOM.standard_normal(shape) / np.sqrt(shape[0])
+        self.weights.append(numpy_helper.from_array(values.astype(np.float32), name))
+        return name
+
+    def constant(self, values):
+        from onnx import numpy_helper
+
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.array(values), name))
+        return name
+
+    def add(self, kind, *inputs, **attributes):
+        from onnx import helper
+
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def dense(self, x, n_in, n_out):
+        return self.add("Add", self.add("MatMul", x, self.weight(n_in, n_out)), self.weight(n_out))
+
+    def save(self, path, inputs, output, shape):
+        from onnx import TensorProto, checker, helper, save
+
+        self.nodes[-1].output[0] = output
+        kinds = {np.float32: TensorProto.FLOAT, np.int64: TensorProto.INT64}
+        inputs = [helper.make_tensor_value_info(name, kinds[kind], sizes) for name, kind, sizes in inputs]
+        outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)]
+        graph = helper.make_graph(self.nodes, "bench", inputs, outputs, self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        checker.check_model(model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(model, path)
+
+
+def perceptron(path):
+    graph = Graph()
+    x = graph.add("Gelu", graph.dense("x", 16, 64))
+    x = graph.add("LayerNormalization", x, graph.weight(64), axis=-1)
+    graph.add("Softmax", graph.dense(x, 64, 3), axis=-1)
+    graph.save(path, [("x", np.float32, ["batch", 16])], "y", ["batch", 3])
+
+
+def convolution(path):
+    graph, x, channels = Graph(), "image", 3
+    for more in (16, 32, 64):
+        x = graph.add("Conv", x, graph.weight(more, channels, 3, 3), pads=[1, 1, 1, 1], strides=[2, 2])
+        x, channels = graph.add("Relu", x), more
+    x = graph.add("Flatten", graph.add("GlobalAveragePool", x))
+    graph.dense(x, channels, 10)
+    graph.save(path, [("image", np.float32, ["batch", 3, 64, 64])], "y", ["batch", 10])
+
+
+def encoder(path):
+    """A sentence encoder of the size of MiniLM-L6: its arithmetic, with weights made up."""
+    graph = Graph()
+    split = graph.constant(np.array([0, 0, HEADS, WIDTH // HEADS], np.int64))
+    joined = graph.constant(np.array([0, 0, WIDTH], np.int64))
+    scale = graph.constant(np.float32(1 / np.sqrt(WIDTH // HEADS)))
+    x = graph.add("Gather", graph.weight(VOCABULARY, WIDTH), "ids")
+    for _ in range(LAYERS):
+        heads = lambda turn: graph.add("Transpose", graph.add("Reshape", graph.dense(x, WIDTH, WIDTH), split), perm=turn)
+        query, key, value = heads([0, 2, 1, 3]), heads([0, 2, 3, 1]), heads([0, 2, 1, 3])
+        scores = graph.add("Softmax", graph.add("Mul", graph.add("MatMul", query, key), scale), axis=-1)
+        seen = graph.add("Transpose", graph.add("MatMul", scores, value), perm=[0, 2, 1, 3])
+        seen = graph.dense(graph.add("Reshape", seen, joined), WIDTH, WIDTH)
+        x = graph.add("LayerNormalization", graph.add("Add", x, seen), graph.weight(WIDTH), axis=-1)
+        inner = graph.dense(graph.add("Gelu", graph.dense(x, WIDTH, 4 * WIDTH)), 4 * WIDTH, WIDTH)
+        x = graph.add("LayerNormalization", graph.add("Add", x, inner), graph.weight(WIDTH), axis=-1)
+    graph.add("ReduceMean", x, graph.constant(np.array([1], np.int64)), keepdims=0)
+    graph.save(path, [("ids", np.int64, ["batch", "tokens"])], "y", ["batch", WIDTH])
+
+
+GRAPHS = {"perceptron": perceptron, "convolution": convolution, "encoder": encoder}
+
+
+def build(directory):
+    for name, write in GRAPHS.items():
+        write(directory / name / "model.onnx")
+    package = importlib.util.find_spec("onnxruntime").submodule_search_locations[0]
+    library = glob.glob(os.path.join(package, "capi", "libonnxruntime.so.*"))[0]
+    print(json.dumps({"library": library, "graphs": list(GRAPHS), "tokens": TOKENS}))
+
+
+def session_of(path, n_threads=None):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    if n_threads is not None:
+        options.intra_op_num_threads = n_threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def one_row(session):
+    made = {}
+    for spec in session.get_inputs():
+        sizes = [size if isinstance(size, int) else {"tokens": TOKENS}.get(size, 1) for size in spec.shape]
+        whole = spec.type == "tensor(int64)"
+        made[spec.name] = RANDOM.integers(0, 9, sizes) if whole else RANDOM.standard_normal(sizes).astype(np.float32)
+    return made
+
+
+def timed(session, feed, until):
+    times = []
+    while (started := time.perf_counter()) < until:
+        session.run(None, feed)
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def run(path, seconds):
+    """Alone as Python users have it, all threads for a call; then a thread for each core, and whichever way does more."""
+    session = session_of(path)
+    feed = one_row(session)
+    timed(session, feed, time.perf_counter() + seconds / 10)
+    alone = np.array(timed(session, feed, time.perf_counter() + seconds)) * 1e6
+    n_cores = len(os.sched_getaffinity(0))
+    per_s = [len(alone) / seconds]
+    session = session_of(path, 1)
+    with concurrent.futures.ThreadPoolExecutor(n_cores) as pool:
+        until = time.perf_counter() + seconds
+        counts = pool.map(lambda _: len(timed(session, feed, until)), range(n_cores))
+        per_s.append(sum(counts) / seconds)
+    print(json.dumps({"p50_us": np.percentile(alone, 50), "p99_us": np.percentile(alone, 99), "runs_per_s": max(per_s)}))
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["build", directory]:
+            build(pathlib.Path(directory))
+        case ["run", path, seconds]:
+            run(path, float(seconds))
+        case _:
+            sys.exit(__doc__)
