@@ -20,6 +20,7 @@ use coracle_model::Model;
 use self::crew::Crew;
 use self::load::Load;
 use crate::batch::BatchSettings;
+use crate::experiment::{Experiments, RouteExperiments, Split, SplitTarget, VariantTarget};
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
@@ -171,6 +172,8 @@ pub struct FollowerConfig {
     pub clock: Arc<dyn Clock>,
     /// The number of event loops that call the models.
     pub n_workers: usize,
+    /// The books of experiments; without them there are none.
+    pub experiments: Option<Experiments>,
 }
 
 /// Follows plans.
@@ -695,6 +698,7 @@ impl Follower {
             }
         }
         let route = Route::try_new(targets, planned.sticky.clone())?;
+        let route = route.with_experiments(self.experiments(id, planned));
         let settings = planned.shadow.clone();
         let tap = settings.map(|settings| Arc::new(ShadowTap::new(id.clone(), settings)));
         for target in route.targets() {
@@ -702,6 +706,35 @@ impl Follower {
             target.model.set_fallback(planned.fallback.as_ref());
         }
         Some(route)
+    }
+
+    /// Returns the experiments of a route.
+    fn experiments(&self, id: &ServiceId, planned: &PlannedRoute) -> Option<RouteExperiments> {
+        let books = self.config.experiments.as_ref()?;
+        let find = |target: &VariantTarget| {
+            let of_namespace = |name: &str| (id.namespace.clone(), name.to_owned());
+            match target {
+                VariantTarget::Own => SplitTarget::Own,
+                VariantTarget::Revision(name) => {
+                    let (namespace, name) = of_namespace(name);
+                    let slot = self.slots.get(&RevisionId { namespace, name });
+                    let served = slot.and_then(|slot| slot.served.clone());
+                    // The control side plans none that is not there.
+                    served.map_or(SplitTarget::Own, SplitTarget::Revision)
+                }
+                VariantTarget::Service(name) => {
+                    let (namespace, name) = of_namespace(name);
+                    SplitTarget::Service(ServiceId { namespace, name })
+                }
+            }
+        };
+        let splits = planned.experiments.iter().filter_map(|experiment| {
+            let book = books.open(&id.namespace, experiment);
+            // Validation has seen its numbers.
+            Split::try_new(experiment, book, find).ok()
+        });
+        let splits: Vec<Split> = splits.collect();
+        (!splits.is_empty()).then(|| RouteExperiments::new(splits))
     }
 
     fn report(&self) {

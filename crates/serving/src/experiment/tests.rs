@@ -1,0 +1,1 @@
+//! Books, from requests to verdicts.
