@@ -131,6 +131,22 @@ pub(crate) const ROLLOUT_COLUMNS: &[Column] = &[
     wide("Message", ColumnValue::Path(&["status", "message"])),
 ];
 
+pub(crate) const EXPERIMENT_COLUMNS: &[Column] = &[
+    column(
+        "Service",
+        "string",
+        ColumnValue::Path(&["spec", "inferenceService"]),
+    ),
+    column("Phase", "string", ColumnValue::Path(&["status", "phase"])),
+    column(
+        "Verdict",
+        "string",
+        ColumnValue::Path(&["status", "verdict"]),
+    ),
+    column("Winner", "string", ColumnValue::Path(&["status", "winner"])),
+    wide("Message", ColumnValue::Path(&["status", "message"])),
+];
+
 pub(crate) const REVISION_COLUMNS: &[Column] = &[
     column(
         "Config Name",

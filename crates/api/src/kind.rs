@@ -221,6 +221,17 @@ pub const ROLLOUT: Kind = Kind {
     ..BASE
 };
 
+/// Experiment: which of several models answers a unit, and which is better.
+pub const EXPERIMENT: Kind = Kind {
+    kind: "Experiment",
+    plural: "experiments",
+    singular: "experiment",
+    short_names: &["exp"],
+    schema: "dev.coracle.serving.v1alpha1.Experiment",
+    columns: columns::EXPERIMENT_COLUMNS,
+    ..ROLLOUT
+};
+
 /// Revision, as Knative shows it; one for each thing that an InferenceService has ever asked to serve.
 pub const REVISION: Kind = Kind {
     group: "serving.knative.dev",
@@ -409,7 +420,7 @@ pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
 };
 
 /// Every kind, in the order of discovery.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 19] = [
     NAMESPACE,
     POD,
     SERVICE,
@@ -421,6 +432,7 @@ pub const KINDS: [Kind; 18] = [
     SERVING_RUNTIME,
     CLUSTER_SERVING_RUNTIME,
     ROLLOUT,
+    EXPERIMENT,
     REVISION,
     CUSTOM_RESOURCE_DEFINITION,
     HORIZONTAL_POD_AUTOSCALER,

@@ -12,6 +12,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::experiment::{ExperimentSpec, ExperimentStatus};
 use crate::inference_service::InferenceServiceSpec;
 use crate::kind::{self, KINDS, Kind};
 use crate::rollout::{RolloutSpec, RolloutStatus};
@@ -49,6 +50,10 @@ impl Definitions {
             spec: reference::<RolloutSpec>(&mut generator),
             status: reference::<RolloutStatus>(&mut generator),
         };
+        let experiment = Parts {
+            spec: reference::<ExperimentSpec>(&mut generator),
+            status: reference::<ExperimentStatus>(&mut generator),
+        };
         let revision = Parts::open("What the revision serves.");
         let crd = Parts::open("The definition.");
         let metrics = Parts {
@@ -76,6 +81,11 @@ impl Definitions {
                 &kind::ROLLOUT,
                 "How new revisions of an InferenceService come to take its requests.",
                 &rollout,
+            ),
+            (
+                &kind::EXPERIMENT,
+                "Which of several models answers a unit, what came of it, and which is better.",
+                &experiment,
             ),
             (
                 &kind::REVISION,

@@ -24,7 +24,7 @@ pub use bayes::{Posterior, normal_posterior, posterior};
 pub use fixed::{
     benjamini_hochberg, bonferroni, fisher_exact, relative_lift, two_proportions, welch,
 };
-pub use plan::{Design, units_per_arm_mean, units_per_arm_proportion};
+pub use plan::{Design, units_per_arm_mean, units_per_arm_proportion, units_per_arm_sequential};
 pub use sequential::{
     BettingMean, Guardrail, guardrail, mixture_for, mixture_likelihood_ratio, sequential,
 };

@@ -60,6 +60,18 @@ pub struct PlannedExperiment {
     pub analysis: PlannedAnalysis,
 }
 
+impl PlannedExperiment {
+    /// Visits the revisions that answer for its variants.
+    pub fn revisions(&self) -> impl Iterator<Item = &str> {
+        self.variants
+            .iter()
+            .filter_map(|variant| match &variant.target {
+                VariantTarget::Revision(name) => Some(name.as_str()),
+                VariantTarget::Own | VariantTarget::Service(_) => None,
+            })
+    }
+}
+
 /// What of a request is its unit.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum UnitSource {

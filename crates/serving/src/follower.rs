@@ -20,7 +20,9 @@ use coracle_model::Model;
 use self::crew::Crew;
 use self::load::Load;
 use crate::batch::BatchSettings;
-use crate::experiment::{Experiments, RouteExperiments, Split, SplitTarget, VariantTarget};
+use crate::experiment::{
+    Experiments, PlannedExperiment, RouteExperiments, Split, SplitTarget, VariantTarget,
+};
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
@@ -696,6 +698,19 @@ impl Follower {
                 None if target.percent == 0 => {}
                 None => return None,
             }
+        }
+        let is_there = |name: &str| {
+            let (namespace, name) = (id.namespace.clone(), name.to_owned());
+            let slot = self.slots.get(&RevisionId { namespace, name });
+            slot.is_some_and(|slot| slot.served.is_some())
+        };
+        if !planned
+            .experiments
+            .iter()
+            .flat_map(PlannedExperiment::revisions)
+            .all(is_there)
+        {
+            return None;
         }
         let route = Route::try_new(targets, planned.sticky.clone())?;
         let route = route.with_experiments(self.experiments(id, planned));
