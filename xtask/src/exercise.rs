@@ -26,6 +26,7 @@ const SCRIPTS: &[&str] = &[
     "observe.py",
     "pipelines.py",
     "rollouts.py",
+    "experiments.py",
     "onnx.py",
 ];
 
