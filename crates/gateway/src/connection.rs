@@ -411,7 +411,7 @@ impl Handler {
             ),
         };
         let result = self.calls.answer(model, request).await;
-        let is_answered = result.is_ok();
+        let is_answered = experiment::is_answered(&result);
         let reply = match result {
             Ok(encoded) => Reply::encoded(encoded),
             Err(failure) => Reply::failure(failure.code, &failure.message),

@@ -25,6 +25,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use crate::codec::Codec;
+use crate::codec::Encoded;
 use crate::connection::{Arriving, Asked, Handler};
 use crate::infer::Failure;
 use crate::respond::Reply;
@@ -67,6 +68,12 @@ impl VariantMark {
         }
         headers.insert(VARIANT, self.variant.clone());
     }
+}
+
+/// Tells whether the model answered: a stand-in is none of its answers.
+pub(crate) fn is_answered(result: &Result<Encoded, Failure>) -> bool {
+    let own = |encoded: &Encoded| encoded.fallback.is_none();
+    result.as_ref().is_ok_and(own)
 }
 
 /// Returns the variant that takes a request for `model`; `None` if no experiment does.
@@ -271,14 +278,11 @@ async fn take_outcomes(experiments: &Experiments, book: &Arc<Book>, body: &Bytes
     let results = match experiments.record(book, outcomes).await {
         Ok(results) => results,
         Err(error) => {
-            let failure = Failure {
-                code: match error {
-                    NotRecorded::Busy => Code::ResourceExhausted,
-                    NotRecorded::Disk(_) => Code::Unavailable,
-                },
-                message: error.to_string(),
+            let code = match error {
+                NotRecorded::Busy => Code::ResourceExhausted,
+                NotRecorded::Disk(_) => Code::Unavailable,
             };
-            return Reply::failure(failure.code, &failure.message);
+            return Reply::failure(code, &error.to_string());
         }
     };
     let (mut n_accepted, mut n_duplicates) = (0_u64, 0_u64);

@@ -143,7 +143,11 @@ impl Handler {
         };
         let answered = self.calls.answer(model, request).await;
         if let Some(chosen) = chosen {
-            self.expose(caller, chosen, (arrived, answered.is_ok()));
+            self.expose(
+                caller,
+                chosen,
+                (arrived, experiment::is_answered(&answered)),
+            );
         }
         // The counter of who holds the model is one that all event loops write to.
         let status = answered
@@ -206,7 +210,11 @@ impl Handler {
         };
         let answered = self.calls.answer(model, request).await;
         if let Some(chosen) = chosen {
-            self.expose(caller, chosen, (arrived, answered.is_ok()));
+            self.expose(
+                caller,
+                chosen,
+                (arrived, experiment::is_answered(&answered)),
+            );
         }
         Ok(caller.note_answer(answered?))
     }

@@ -52,8 +52,8 @@ pub struct Book {
     propensities: ArcSwap<Vec<f64>>,
     /// The state of the generator of draws.
     draws: AtomicU64,
-    /// Counts what was written since it was opened.
-    pub(super) n_written: AtomicU64,
+    /// When it was opened last, among all that were.
+    turn: AtomicU64,
 }
 
 impl Book {
@@ -74,7 +74,7 @@ impl Book {
             n_lost: AtomicU64::new(0),
             propensities: ArcSwap::default(),
             draws: AtomicU64::new(seed),
-            n_written: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
         }
     }
 
@@ -90,10 +90,16 @@ impl Book {
         self.planned.load_full()
     }
 
-    pub(super) fn plan(&self, planned: &PlannedExperiment) {
+    /// Takes what is planned from now on.
+    pub(super) fn plan(&self, planned: &PlannedExperiment, turn: u64) {
+        self.turn.fetch_max(turn, Ordering::Relaxed);
         if **self.planned.load() != *planned {
             self.planned.store(Arc::new(planned.clone()));
         }
+    }
+
+    pub(super) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -74,7 +75,10 @@ struct Inner {
     clock: Arc<dyn Clock>,
     queue: SyncSender<Message>,
     room: Arc<Room>,
-    books: Mutex<BTreeMap<ExperimentId, Weak<Book>>>,
+    /// By file: whoever opens one that is open shares it.
+    books: Mutex<BTreeMap<PathBuf, Weak<Book>>>,
+    /// Counts what is opened.
+    n_opened: AtomicU64,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -100,6 +104,7 @@ impl Experiments {
                 queue,
                 room: Arc::new(Room::new(UNITS_MAX)),
                 books: Mutex::default(),
+                n_opened: AtomicU64::new(0),
                 thread: Mutex::new(Some(thread)),
             }),
         })
@@ -127,17 +132,17 @@ impl Experiments {
         let books = self.inner.books.lock();
         let mut books = books.unwrap_or_else(PoisonError::into_inner);
         books.retain(|_, book| book.strong_count() > 0);
-        let open = books.get(&id).and_then(Weak::upgrade);
-        if let Some(book) = open.filter(|book| book.path == path) {
-            book.plan(planned);
+        let turn = self.inner.n_opened.fetch_add(1, Ordering::Relaxed);
+        if let Some(book) = books.get(&path).and_then(Weak::upgrade) {
+            book.plan(planned, turn);
             // Its weights may be others.
             let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
             return book;
         }
         let seed = self.inner.clock.unix_time().as_nanos() & u128::from(u64::MAX);
         let book = Arc::new(Book::new(
-            id.clone(),
-            path,
+            id,
+            path.clone(),
             planned.clone(),
             Ledger::new(Arc::clone(&self.inner.room)),
             (
@@ -145,7 +150,8 @@ impl Experiments {
                 u64::try_from(seed).unwrap_or_default(),
             ),
         ));
-        books.insert(id, Arc::downgrade(&book));
+        book.plan(planned, turn);
+        books.insert(path, Arc::downgrade(&book));
         // Waits if it must: what comes after it needs what the file says.
         let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
         book
@@ -160,12 +166,19 @@ impl Experiments {
         self.books().into_iter().filter(is_asked).collect()
     }
 
-    /// Returns the open books.
+    /// Returns the open books; of one name those that were opened last, should requests still hold earlier ones.
     #[must_use]
     pub fn books(&self) -> Vec<Arc<Book>> {
         let books = self.inner.books.lock();
         let books = books.unwrap_or_else(PoisonError::into_inner);
-        books.values().filter_map(Weak::upgrade).collect()
+        let mut newest: BTreeMap<ExperimentId, Arc<Book>> = BTreeMap::new();
+        for book in books.values().filter_map(Weak::upgrade) {
+            let known = newest.get(&book.id);
+            if known.is_none_or(|known| known.turn() < book.turn()) {
+                newest.insert(book.id.clone(), book);
+            }
+        }
+        newest.into_values().collect()
     }
 
     /// Returns how they stand, in short.
@@ -399,7 +412,7 @@ impl Open {
         });
         if let Err(error) = written {
             let lost = &self.book.n_lost;
-            lost.fetch_add(n_exposures, std::sync::atomic::Ordering::Relaxed);
+            lost.fetch_add(n_exposures, Ordering::Relaxed);
             return Err(error);
         }
         let planned = self.book.planned();
@@ -408,8 +421,6 @@ impl Open {
         for exposure in &exposures {
             ledger.apply(record_of(exposure, &name), &planned);
         }
-        let counter = &self.book.n_written;
-        counter.fetch_add(n_exposures, std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
 
