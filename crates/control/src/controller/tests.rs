@@ -749,3 +749,5 @@ fn what_is_promoted_before_it_is_loaded_gives_nothing_to_what_went_back() {
     assert_eq!(shares(&stage), [("iris-predictor-00003".to_owned(), 100)]);
     assert_eq!(stage.rolled_out().0, "3");
 }
+
+mod experiments;

@@ -126,6 +126,7 @@ fn json_of(answer: &Answer) -> Value {
 const ROWS: &str = r#"{"instances": [[1, 2]]}"#;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of requests")]
 fn the_unit_is_where_the_experiment_says() {
     let with = |extra: &str| {
         format!(
@@ -285,6 +286,11 @@ fn outcomes_are_taken_and_reported() {
     assert_eq!(counts, [Some(2), Some(1), Some(2)]);
     assert_eq!(found["errors"][0]["entry"], 3);
     assert_eq!(found["errors"][1]["entry"], 4);
+    check_reports(&stage, &of);
+}
+
+/// Checks that every way to the report tells each variant's units.
+fn check_reports(stage: &Stage, of: &BTreeMap<String, (String, String)>) {
     // By name alone, in any namespace or in one.
     for path in [
         "/experiments/ab",
