@@ -27,6 +27,7 @@ const SCRIPTS: &[&str] = &[
     "pipelines.py",
     "rollouts.py",
     "seldon.py",
+    "experiments.py",
     "onnx.py",
     "models.py",
 ];

@@ -141,6 +141,22 @@ pub(crate) const SELDON_COLUMNS: &[Column] = &[
     wide("Description", ColumnValue::Path(&["status", "description"])),
 ];
 
+pub(crate) const EXPERIMENT_COLUMNS: &[Column] = &[
+    column(
+        "Service",
+        "string",
+        ColumnValue::Path(&["spec", "inferenceService"]),
+    ),
+    column("Phase", "string", ColumnValue::Path(&["status", "phase"])),
+    column(
+        "Verdict",
+        "string",
+        ColumnValue::Path(&["status", "verdict"]),
+    ),
+    column("Winner", "string", ColumnValue::Path(&["status", "winner"])),
+    wide("Message", ColumnValue::Path(&["status", "message"])),
+];
+
 pub(crate) const REVISION_COLUMNS: &[Column] = &[
     column(
         "Config Name",

@@ -237,6 +237,17 @@ pub const SELDON_DEPLOYMENT: Kind = Kind {
     ..BASE
 };
 
+/// Experiment: which of several models answers a unit, and which is better.
+pub const EXPERIMENT: Kind = Kind {
+    kind: "Experiment",
+    plural: "experiments",
+    singular: "experiment",
+    short_names: &["exp"],
+    schema: "dev.coracle.serving.v1alpha1.Experiment",
+    columns: columns::EXPERIMENT_COLUMNS,
+    ..ROLLOUT
+};
+
 /// Revision, as Knative shows it; one for each thing that an InferenceService has ever asked to serve.
 pub const REVISION: Kind = Kind {
     group: "serving.knative.dev",
@@ -425,7 +436,7 @@ pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
 };
 
 /// Every kind, in the order of discovery.
-pub const KINDS: [Kind; 19] = [
+pub const KINDS: [Kind; 20] = [
     NAMESPACE,
     POD,
     SERVICE,
@@ -438,6 +449,7 @@ pub const KINDS: [Kind; 19] = [
     CLUSTER_SERVING_RUNTIME,
     ROLLOUT,
     SELDON_DEPLOYMENT,
+    EXPERIMENT,
     REVISION,
     CUSTOM_RESOURCE_DEFINITION,
     HORIZONTAL_POD_AUTOSCALER,

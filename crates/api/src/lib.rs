@@ -5,6 +5,7 @@
 
 mod columns;
 pub mod defaulting;
+pub mod experiment;
 pub mod inference_service;
 pub mod kind;
 pub mod quantity;

@@ -12,6 +12,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::experiment::{ExperimentSpec, ExperimentStatus};
 use crate::inference_service::InferenceServiceSpec;
 use crate::kind::{self, KINDS, Kind};
 use crate::rollout::{RolloutSpec, RolloutStatus};
@@ -134,6 +135,10 @@ fn custom_kinds(generator: &mut SchemaGenerator) -> Vec<(&'static Kind, &'static
         spec: reference::<RolloutSpec>(generator),
         status: reference::<RolloutStatus>(generator),
     };
+    let experiment = Parts {
+        spec: reference::<ExperimentSpec>(generator),
+        status: reference::<ExperimentStatus>(generator),
+    };
     let seldon = Parts {
         spec: reference::<SeldonDeploymentSpec>(generator),
         status: reference::<SeldonDeploymentStatus>(generator),
@@ -164,6 +169,11 @@ fn custom_kinds(generator: &mut SchemaGenerator) -> Vec<(&'static Kind, &'static
             &kind::ROLLOUT,
             "How new revisions of an InferenceService come to take its requests.",
             rollout,
+        ),
+        (
+            &kind::EXPERIMENT,
+            "Which of several models answers a unit, what came of it, and which is better.",
+            experiment,
         ),
         (
             &kind::SELDON_DEPLOYMENT,

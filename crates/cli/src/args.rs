@@ -12,6 +12,7 @@ use coracle_serving::VersionPolicy;
 
 use crate::bench_args::BenchArguments;
 use crate::engine_args::EngineCommand;
+use crate::experiment::ExperimentCommand;
 use crate::observe_args::ObserveArguments;
 use crate::rollout::RolloutCommand;
 use crate::shadow::ShadowCommand;
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Rollout(RolloutCommand),
     #[command(subcommand)]
     Shadow(ShadowCommand),
+    #[command(subcommand)]
+    Experiment(ExperimentCommand),
     /// Print a kubeconfig for somebody else
     Kubeconfig(KubeconfigArguments),
     /// Install and list the engines that run what Coracle's own kernels do not

@@ -14,6 +14,8 @@ mod engine;
 mod engine_args;
 mod engine_install;
 mod example;
+mod experiment;
+mod experiment_plan;
 mod heap;
 mod inspect;
 mod kubeconfig;
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Promote(arguments) => objects::shift(&arguments, &Environment::read(), 100),
         Command::Rollback(arguments) => objects::shift(&arguments, &Environment::read(), 0),
         Command::Rollout(command) => rollout::run(&command, &Environment::read()),
+        Command::Experiment(command) => experiment::run(&command, &Environment::read()),
         Command::Shadow(command) => shadow::run(&command, &Environment::read()),
         Command::Kubeconfig(arguments) => access::kubeconfig(&arguments, &Environment::read()),
         Command::Token(command) => access::token(&command, &Environment::read()),

@@ -64,7 +64,7 @@ pub(crate) fn run(command: &ShadowCommand, environment: &Environment) -> anyhow:
 }
 
 /// Gets JSON of the gateway, which speaks HTTP on this machine.
-fn get(url: &str) -> anyhow::Result<Value> {
+pub(crate) fn get(url: &str) -> anyhow::Result<Value> {
     let rest = url.strip_prefix("http://");
     let rest = rest.with_context(|| format!("{url} is no http:// URL"))?;
     let (host, path) = rest

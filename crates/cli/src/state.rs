@@ -48,6 +48,11 @@ impl StateDirectory {
         self.0.join("processes")
     }
 
+    /// Where what is known of experiments is.
+    pub(crate) fn experiments(&self) -> PathBuf {
+        self.0.join("experiments")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.0.join("logs")
     }

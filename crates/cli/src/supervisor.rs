@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use coracle_base::Clock;
 use coracle_control::hinge::{FromControl, ObservedChange, ToControl, read_message, write_message};
 use coracle_gateway::Log;
+use coracle_serving::experiment::{ExperimentSummary, Experiments};
 use coracle_serving::{LoadSampler, Observed, ObservedCell, Plan, PlanSender};
 
 use crate::args::ProgramArguments;
@@ -27,6 +28,8 @@ const RESTART_AFTER: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// At every so many of these looks it is measured what they use, too.
 const LOOKS_PER_USAGE: u32 = 10;
+/// How many looks at how experiments stand there are to one that counts.
+const LOOKS_PER_STANDING: u32 = 2;
 /// The longest such wait.
 const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
 
@@ -213,6 +216,7 @@ impl Supervisor {
         let sender = sender.spawn(move || {
             let mut samplers = samplers.lock().unwrap_or_else(PoisonError::into_inner);
             samplers.usage.forget();
+            samplers.experiments.forget();
             send_observed(input, &changes, &observed, &mut samplers);
         });
         let mut output = BufReader::new(output);
@@ -262,6 +266,33 @@ impl Supervisor {
     }
 }
 
+/// Tells how experiments stand, if they stand otherwise than before.
+pub(crate) struct ExperimentSampler {
+    experiments: Experiments,
+    told: Vec<ExperimentSummary>,
+}
+
+impl ExperimentSampler {
+    pub(crate) fn new(experiments: Experiments) -> Self {
+        Self {
+            experiments,
+            told: Vec::new(),
+        }
+    }
+
+    /// Makes the next look tell everything: whoever is told now knows nothing yet.
+    fn forget(&mut self) {
+        self.told.clear();
+    }
+
+    fn sample(&mut self) -> Option<Vec<ExperimentSummary>> {
+        let now = self.experiments.summaries();
+        let is_new = now != self.told;
+        self.told.clone_from(&now);
+        is_new.then_some(now)
+    }
+}
+
 /// What is measured from time to time.
 pub(crate) struct Samplers {
     /// What revisions use, for people.
@@ -270,6 +301,8 @@ pub(crate) struct Samplers {
     pub(crate) processes: ProcessMeter,
     /// What revisions do, for the autoscaler.
     pub(crate) load: LoadSampler,
+    /// How experiments stand.
+    pub(crate) experiments: ExperimentSampler,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -282,7 +315,11 @@ impl Samplers {
             .is_multiple_of(LOOKS_PER_USAGE)
             .then(|| self.usage.sample());
         let usage = usage.flatten().map(ToControl::Usage);
-        load.into_iter().chain(usage).collect()
+        let experiments = n_looks
+            .is_multiple_of(LOOKS_PER_STANDING)
+            .then(|| self.experiments.sample());
+        let experiments = experiments.flatten().map(ToControl::Experiments);
+        load.into_iter().chain(usage).chain(experiments).collect()
     }
 }
 

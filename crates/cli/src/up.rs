@@ -8,6 +8,7 @@ use coracle_base::{Clock, SystemClock};
 use coracle_gateway::{Log, Server};
 use coracle_model::GraphEngine;
 use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
+use coracle_serving::experiment::Experiments;
 use coracle_serving::{
     Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan, PlanSender,
     ProcessRunner, RevisionLog, RevisionState, SharedTable,
@@ -24,7 +25,9 @@ use crate::process_meter::ProcessMeter;
 use crate::serve::{GatewayConfig, say_stopped};
 use crate::signals::shutdown_signal;
 use crate::state::StateDirectory;
-use crate::supervisor::{Changed, ControlCommand, Samplers, Stopper, Supervisor};
+use crate::supervisor::{
+    Changed, ControlCommand, ExperimentSampler, Samplers, Stopper, Supervisor,
+};
 use crate::usage::UsageSampler;
 
 /// Threads that fetch files.
@@ -105,11 +108,13 @@ impl Plane<'_> {
         let observed = Arc::new(ObservedCell::new(Box::new(move || tell.tell())));
         let revision_log = RevisionLog::start(self.state.logs(), Arc::clone(&self.clock));
         let fleet = self.fleet(&runtime, &revision_log);
+        let experiments = Experiments::start(self.state.experiments(), Arc::clone(&self.clock))?;
+        self.server.set_experiments(experiments.clone());
         let budget = self.gateway.memory_budget(&self.clock);
         if let Some(budget) = &budget {
             self.server.set_budget(Arc::clone(budget));
         }
-        let followed = (&table, &observed);
+        let followed = (&table, &observed, &experiments);
         let plans = self.follow(&runtime, followed, (&fleet, revision_log), budget)?;
         let command = ControlCommand {
             state: self.state.clone(),
@@ -132,6 +137,7 @@ impl Plane<'_> {
                     Arc::clone(&self.clock),
                 ),
                 processes: ProcessMeter::new(Arc::clone(&table), Arc::clone(&observed)),
+                experiments: ExperimentSampler::new(experiments.clone()),
                 load: LoadSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
                 clock: Arc::clone(&self.clock),
             },
@@ -157,6 +163,7 @@ impl Plane<'_> {
         let report = self.server.run(table, log, self.clock, shutdown)?;
         stopper.stop();
         plans.stop();
+        experiments.stop();
         runtime.block_on(fleet.stop());
         runtime.shutdown_background();
         say_stopped(report, log);
@@ -185,7 +192,7 @@ impl Plane<'_> {
     fn follow(
         &self,
         runtime: &Runtime,
-        (table, observed): (&Arc<SharedTable>, &Arc<ObservedCell>),
+        (table, observed, experiments): (&Arc<SharedTable>, &Arc<ObservedCell>, &Experiments),
         (fleet, log): (&Arc<Fleet>, RevisionLog),
         budget: Option<Arc<MemoryBudget>>,
     ) -> anyhow::Result<PlanSender> {
@@ -208,6 +215,7 @@ impl Plane<'_> {
             budget,
             clock: Arc::clone(&self.clock),
             n_workers,
+            experiments: Some(experiments.clone()),
         });
         std::thread::Builder::new()
             .name("coracle-follower".to_owned())

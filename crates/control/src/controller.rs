@@ -5,6 +5,7 @@ pub(crate) mod caching;
 mod conditions;
 mod containers;
 mod credentials;
+pub(crate) mod experiments;
 pub(crate) mod fallbacks;
 mod pending;
 mod placeholders;
@@ -42,6 +43,7 @@ use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Change, Key, Store, StoreError, Stored, Write};
 use crate::usage::LoadQueue;
+use experiments::Experiments;
 use pods::Replicas;
 use residency::Residency;
 use revisions::SERVICE_LABEL;
@@ -102,6 +104,7 @@ pub struct Controller {
     retries: BTreeMap<RevisionId, Retry>,
     scaler: Scaler,
     rollouts: Rollouts,
+    experiments: Experiments,
     has_published: bool,
     /// What the round is to write, with the service it is about.
     pending: Vec<(ServiceId, Write)>,
@@ -146,6 +149,7 @@ impl Controller {
             version: 0,
             retries: BTreeMap::new(),
             rollouts: Rollouts::default(),
+            experiments: Experiments::default(),
             has_published: false,
             pending: Vec::new(),
         }
@@ -172,7 +176,7 @@ impl Controller {
                 () = self.observed_changed.notified() => {}
                 () = sleep(self.next_retry()) => {}
                 () = sleep(self.scaler.next_look(self.clock.monotonic())) => {}
-                () = sleep(self.rollouts.next_look()) => {}
+                () = sleep(self.rollouts.next_look().or(self.experiments.next_look())) => {}
                 () = self.config.loads.told() => {}
                 () = sleep(again) => {}
             }
@@ -189,6 +193,7 @@ impl Controller {
         dirty.extend(self.due_scaling());
         dirty.extend(self.due_rollouts());
         self.due_seldon_deployments();
+        dirty.extend(self.due_experiments());
         let mut again = BTreeSet::new();
         let before = self.plan.clone();
         let runtimes = self.runtimes();
@@ -394,6 +399,7 @@ impl Controller {
                 programs: &self.config.programs,
                 attempts: &attempts,
                 course: self.rollouts.of(id),
+                experiments: self.experiments.of(id),
                 base_url: &self.config.base_url,
                 now: self.clock.unix_time(),
             },

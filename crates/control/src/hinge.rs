@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
+use coracle_serving::experiment::ExperimentSummary;
 use coracle_serving::{
     LoadReport, Observed, Plan, PlannedRevision, PlannedRoute, ProcessState, RevisionId,
     RevisionState, ServiceId,
@@ -48,6 +49,8 @@ pub enum ToControl {
     Usage(UsageReport),
     /// What revisions did since the last report.
     Load(LoadReport),
+    /// How experiments stand.
+    Experiments(Vec<ExperimentSummary>),
 }
 
 /// What changed in a map: new values, and keys that are gone.
@@ -210,6 +213,12 @@ mod tests {
                 value: Some("0".to_owned()),
                 ..coracle_serving::FallbackSettings::default()
             }),
+            experiments: vec![coracle_serving::experiment::PlannedExperiment {
+                name: "ab".to_owned(),
+                unit: coracle_serving::experiment::UnitSource::Field("user.id".to_owned()),
+                share_ppm: 1,
+                ..coracle_serving::experiment::PlannedExperiment::default()
+            }],
         };
         let service = ServiceId {
             namespace: "n".to_owned(),

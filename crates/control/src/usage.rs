@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use coracle_serving::experiment::ExperimentSummary;
 use coracle_serving::{LoadReport, RevisionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -37,6 +38,7 @@ pub struct LoadQueue {
     reports: Mutex<VecDeque<(Duration, LoadReport)>>,
     told: Notify,
     watched: Mutex<Watched>,
+    experiments: Mutex<Vec<ExperimentSummary>>,
 }
 
 /// The most reports that are kept; what is older says nothing about now.
@@ -65,6 +67,22 @@ impl LoadQueue {
     /// Returns what the revisions have done that rollouts are about.
     pub(crate) fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes how experiments stand.
+    pub fn set_experiments(&self, summaries: Vec<ExperimentSummary>) {
+        let experiments = self.experiments.lock();
+        *experiments.unwrap_or_else(PoisonError::into_inner) = summaries;
+        self.told.notify_one();
+    }
+
+    /// Returns how an experiment stands, if it has been told.
+    pub(crate) fn experiment(&self, namespace: &str, name: &str) -> Option<ExperimentSummary> {
+        let experiments = self.experiments.lock();
+        let experiments = experiments.unwrap_or_else(PoisonError::into_inner);
+        let mut all = experiments.iter();
+        let found = all.find(|one| one.id.namespace == namespace && one.id.name == name);
+        found.cloned()
     }
 
     /// Waits until something comes while nothing was there.

@@ -21,6 +21,7 @@ use crate::body::ReplyBody;
 use crate::codec::Codec;
 use crate::cors::CorsPolicy;
 use crate::encoding;
+use crate::experiment;
 use crate::forward::Pool;
 use crate::gather::{BodyFault, gather};
 use crate::grpc;
@@ -346,6 +347,9 @@ impl Handler {
                 return Box::pin(self.seldon_predict(asked, head, body, seen)).await;
             }
             Route::SeldonFeedback => return seldon::no_feedback(),
+            Route::Experiment(route) => {
+                return Box::pin(self.experiment(asked, route, (head, body))).await;
+            }
             Route::Metrics => return self.metrics(asked.table, &head.headers).await,
             _ => return self.read_only(asked),
         };
@@ -354,16 +358,16 @@ impl Handler {
             Err(reply) => return reply,
         };
         seen.model = Some(model);
-        self.infer(model, codec, (head, body), seen).await
+        self.infer((asked, model), codec, (head, body), seen).await
     }
 
     /// Answers a request for an inference.
-    pub(crate) async fn infer(
+    pub(crate) async fn infer<'a>(
         &self,
-        model: &Arc<ServedModel>,
+        (asked, mut model): (&Asked<'a>, &'a Arc<ServedModel>),
         codec: Codec,
         (head, body): (&Parts, Arriving),
-        seen: &mut Seen<'_>,
+        seen: &mut Seen<'a>,
     ) -> Reply {
         let content_type = match body.content {
             Content::Binary { .. } => Some(BINARY_TYPE),
@@ -383,6 +387,17 @@ impl Handler {
             Err(reply) => return reply,
         };
         seen.n_bytes_in = body.len();
+        let mut chosen = None;
+        if asked.table.has_experiments() {
+            let sent = experiment::Sent {
+                headers: &head.headers,
+                codec: &codec,
+                body: &body,
+            };
+            chosen = experiment::choose((asked.table, asked.scope), model, sent);
+            model = chosen.as_ref().map_or(model, |chosen| chosen.model);
+            seen.model = Some(model);
+        }
         let request = infer::Request {
             codec,
             body,
@@ -400,9 +415,20 @@ impl Handler {
                 },
             ),
         };
-        match self.calls.answer(model, request).await {
+        let result = self.calls.answer(model, request).await;
+        let is_answered = experiment::is_answered(&result);
+        let reply = match result {
             Ok(encoded) => Reply::encoded(encoded),
             Err(failure) => Reply::failure(failure.code, &failure.message),
+        };
+        match chosen {
+            None => reply,
+            Some(chosen) => {
+                let mark = chosen.mark();
+                let clock = self.shared.clock.as_ref();
+                chosen.expose(clock, seen.request_id, (arrived, is_answered));
+                reply.with_variant(mark)
+            }
         }
     }
 
@@ -477,6 +503,7 @@ impl Handler {
             | Route::V2Infer(_)
             | Route::SeldonPredict
             | Route::SeldonFeedback
+            | Route::Experiment(_)
             | Route::Extension(_) => Reply::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "what needs more than a name came without it",

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::body::{ReplyBody, RequestBody};
 use crate::codec::Encoded;
 use crate::connection::Handler;
+use crate::experiment::VariantMark;
 use crate::gather::{BodyFault, gather};
 use crate::infer::Failure;
 use crate::patience::Patience;
@@ -69,7 +70,7 @@ pub(crate) struct Caller {
     chosen: Option<Arc<ServedModel>>,
     /// The trace that it is part of.
     trace: Option<Trace>,
-    /// Its id, where messages may be recorded.
+    /// Its id, where messages may be recorded, or take part in experiments.
     request_id: Option<HeaderValue>,
     /// The messages of a stream so far.
     n_messages: Cell<u64>,
@@ -89,6 +90,8 @@ pub(crate) struct Noted {
     pub(crate) from_cache: bool,
     /// Whether the answer is not the model's.
     pub(crate) is_fallback: bool,
+    /// The variant of an experiment that answered.
+    pub(crate) variant: Option<Box<VariantMark>>,
 }
 
 impl Noted {
@@ -221,7 +224,7 @@ impl Handler {
             Ok(caller) => caller,
             Err(failure) => return failed(&failure, request_id),
         };
-        if self.calls.payloads.is_some() {
+        if self.calls.payloads.is_some() || self.calls.table.load().has_experiments() {
             caller.request_id = Some(request_id.clone());
         }
         if services::is_streaming(caller.head.uri.path()) {
@@ -230,7 +233,8 @@ impl Handler {
         }
         let result = self.unary(&caller, body).await;
         let mut noted = caller.seen.take();
-        let response = match result {
+        let variant = noted.variant.take();
+        let mut response = match result {
             Ok(message) => {
                 let mut response = whole(message, caller.compression, request_id);
                 if noted.from_cache {
@@ -246,6 +250,9 @@ impl Handler {
                 trailers_only(&failure, request_id)
             }
         };
+        if let Some(variant) = variant {
+            variant.put(response.headers_mut());
+        }
         (response, noted)
     }
 

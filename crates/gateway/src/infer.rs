@@ -8,6 +8,7 @@ use coracle_base::{Clock, Code};
 use coracle_model::RunError;
 use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
 use coracle_serving::batch::Ran;
+use coracle_serving::experiment::Experiments;
 use coracle_serving::{
     ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, Rejection,
     ServedModel, SharedTable, Writer,
@@ -39,6 +40,8 @@ pub(crate) struct Calls {
     pub(crate) payloads: Option<PayloadLog>,
     /// Where copies of requests go.
     pub(crate) shadows: Shadows,
+    /// The books of experiments, if there can be some.
+    pub(crate) experiments: Option<Experiments>,
     /// Whether it is wanted where the time of each call went.
     pub(crate) traces: bool,
 }

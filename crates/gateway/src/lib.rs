@@ -11,6 +11,7 @@ mod codec;
 mod connection;
 mod cors;
 mod encoding;
+mod experiment;
 mod extensions;
 mod forward;
 mod gather;

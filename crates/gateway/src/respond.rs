@@ -13,6 +13,7 @@ use hyper::{Response, StatusCode};
 use crate::body::ReplyBody;
 use crate::codec::Encoded;
 use crate::encoding;
+use crate::experiment::VariantMark;
 
 /// The header that carries a request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,6 +48,8 @@ pub(crate) struct Reply {
     encoding: Option<Encoding>,
     from_cache: bool,
     is_fallback: bool,
+    /// The variant of an experiment that answered.
+    variant: Option<Box<VariantMark>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +106,13 @@ impl Reply {
             encoding: None,
             from_cache: false,
             is_fallback: false,
+            variant: None,
         }
+    }
+
+    /// Returns the answer with the variant that gave it.
+    pub(crate) fn with_variant(self, variant: Option<Box<VariantMark>>) -> Self {
+        Self { variant, ..self }
     }
 
     /// Returns the answer with its body compressed.
@@ -180,7 +189,8 @@ impl Reply {
 
     /// Returns the content type of an answer that needs no headers beside it and its id but, perhaps, the length of its JSON.
     pub(crate) fn plain_type(&self) -> Option<(HeaderValue, Option<usize>)> {
-        if self.encoding.is_some() || self.from_cache || self.is_fallback {
+        let is_marked = self.from_cache || self.is_fallback || self.variant.is_some();
+        if self.encoding.is_some() || is_marked {
             return None;
         }
         match self.kind {
@@ -211,6 +221,9 @@ impl Reply {
         }
         if self.is_fallback {
             headers.insert(FALLBACK, FALLBACK_CONSTANT);
+        }
+        if let Some(variant) = &self.variant {
+            variant.put(headers);
         }
         if let Some(encoding) = self.encoding {
             headers.insert(CONTENT_ENCODING, encoding::header(encoding));

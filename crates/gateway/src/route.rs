@@ -49,8 +49,23 @@ pub(crate) enum Route<'a> {
     SeldonFeedback,
     /// `GET /shadow`, or `/shadow/page` for people
     Shadow(ShadowForm),
+    /// What is asked of experiments.
+    Experiment(ExperimentRoute<'a>),
     /// One of Triton's extensions of V2.
     Extension(Extension<'a>),
+}
+
+/// What is asked of experiments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ExperimentRoute<'a> {
+    /// `GET /experiments`
+    All,
+    /// `GET /experiments/E`
+    Report(Cow<'a, str>),
+    /// `GET /experiments/E/page`
+    Page(Cow<'a, str>),
+    /// `POST /experiments/E/outcomes`
+    Outcomes(Cow<'a, str>),
 }
 
 /// How the comparison with a shadow is told.
@@ -181,6 +196,7 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("shadow", []) => Route::Shadow(ShadowForm::Json),
         ("shadow", ["page"]) => Route::Shadow(ShadowForm::Page),
         ("api", [version, rest @ ..]) => return seldon(version, rest),
+        ("experiments", rest) => return experiment(rest),
         ("v1", ["models"]) => Route::V1Models,
         ("v1", ["models", model]) => return v1_model(model, None),
         ("v1", ["models", model, "metadata"]) => Route::V1Metadata(named(model, None)?),
@@ -225,6 +241,17 @@ fn seldon<'a>(version: &str, rest: &[&str]) -> Option<(Route<'a>, &'static str)>
         ["health", "status"] => Some((Route::Readyz, READ)),
         _ => None,
     }
+}
+
+fn experiment<'a>(rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
+    let (route, allow) = match rest {
+        [] => (ExperimentRoute::All, READ),
+        [name] => (ExperimentRoute::Report(decode(name)?), READ),
+        [name, "page"] => (ExperimentRoute::Page(decode(name)?), READ),
+        [name, "outcomes"] => (ExperimentRoute::Outcomes(decode(name)?), WRITE),
+        _ => return None,
+    };
+    Some((Route::Experiment(route), allow))
 }
 
 /// A model, or a version of it, with a verb after the last of the two.
@@ -402,6 +429,17 @@ mod tests {
             (Method::POST, "/v1/models/:predict", no_path.clone()),
             (Method::POST, "/v2/models/a/infer/b", no_path.clone()),
             (Method::GET, "/v1/models/%ff", no_path.clone()),
+            (
+                Method::POST,
+                "/experiments/e/outcomes",
+                Ok(Route::Experiment(ExperimentRoute::Outcomes("e".into()))),
+            ),
+            (
+                Method::GET,
+                "/experiments/e/outcomes",
+                Err(NoRoute::Method { allow: WRITE }),
+            ),
+            (Method::GET, "/experiments/e/f", no_path.clone()),
             (Method::GET, "*", no_path),
         ];
         for (method, path, expected) in cases {

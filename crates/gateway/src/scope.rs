@@ -220,7 +220,7 @@ fn no_version(table: &ModelTable, name: &str, version: &str, served: &[&str]) ->
 }
 
 /// Returns the model that takes the next request of a route with these headers.
-fn choose<'t>(route: &'t Route, headers: &HeaderMap) -> &'t Arc<ServedModel> {
+pub(crate) fn choose<'t>(route: &'t Route, headers: &HeaderMap) -> &'t Arc<ServedModel> {
     let value = route.sticky().and_then(|sticky| match sticky {
         Sticky::Header(name) => headers.get(name).map(HeaderValue::as_bytes),
         Sticky::Cookie(name) => cookie(headers, name),
@@ -233,7 +233,7 @@ fn choose<'t>(route: &'t Route, headers: &HeaderMap) -> &'t Arc<ServedModel> {
 }
 
 /// Returns the value of a cookie.
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     let values = headers
         .get_all(COOKIE)
         .iter()

@@ -28,7 +28,9 @@ impl Handler {
             );
         };
         seen.model = Some(model);
-        let reply = self.infer(model, Codec::Seldon, (head, body), seen).await;
+        let reply = self
+            .infer((asked, model), Codec::Seldon, (head, body), seen)
+            .await;
         match reply.status.is_success() {
             true => reply,
             false => in_other_words(reply),

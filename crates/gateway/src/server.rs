@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use coracle_base::Clock;
+use coracle_serving::experiment::Experiments;
 use coracle_serving::{ComputePool, HttpStatistics, MemoryBudget, PoolLimits, SharedTable};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -103,6 +104,7 @@ pub struct Server {
     address: SocketAddr,
     config: ServerConfig,
     budget: Option<Arc<MemoryBudget>>,
+    experiments: Option<Experiments>,
 }
 
 /// Connections that may wait for a worker.
@@ -122,6 +124,7 @@ impl Server {
             address: bound,
             config,
             budget: None,
+            experiments: None,
         })
     }
 
@@ -143,6 +146,11 @@ impl Server {
     /// Shows what is counted of the memory budget among the metrics.
     pub fn set_budget(&mut self, budget: Arc<MemoryBudget>) {
         self.budget = Some(budget);
+    }
+
+    /// Lets requests take part in experiments.
+    pub fn set_experiments(&mut self, experiments: Experiments) {
+        self.experiments = Some(experiments);
     }
 
     /// Returns the address, with the port that the system chose if it was asked to.
@@ -191,6 +199,7 @@ impl Server {
                 table: Arc::clone(&table),
                 shared_memory: Arc::clone(&shared_memory),
                 shadows: shadows.clone(),
+                experiments: self.experiments.clone(),
                 pool: Arc::clone(&pool),
                 outlets: outlets.clone(),
                 log: log.clone(),
@@ -358,6 +367,7 @@ struct Worker {
     table: Arc<SharedTable>,
     shared_memory: Arc<SharedMemory>,
     shadows: Shadows,
+    experiments: Option<Experiments>,
     pool: Arc<ComputePool>,
     outlets: Outlets,
     log: Log,
@@ -398,6 +408,7 @@ impl Worker {
                 worker: self.index,
                 shared_memory: self.shared_memory,
                 shadows: self.shadows,
+                experiments: self.experiments,
                 payloads: self.outlets.payloads,
                 traces: self.outlets.tracer.is_some(),
             },

@@ -5,6 +5,7 @@
 //! ones ([`sequential`], [`BettingMean`]) as often as one likes. Check [`ratio_mismatch`] first: if units are not split as meant, nothing
 //! else can be believed. Every function is pure; nothing here assigns units or stores outcomes.
 
+mod analysis;
 mod bayes;
 mod fixed;
 mod plan;
@@ -15,11 +16,15 @@ mod summary;
 
 use std::fmt;
 
-pub use bayes::{Posterior, posterior};
+pub use analysis::{
+    Analysis, AnalysisSpec, Basis, Better, Comparison, Correction, Metric, Role, Trail, Values,
+    VariantUnits, Verdict, analyse,
+};
+pub use bayes::{Posterior, normal_posterior, posterior};
 pub use fixed::{
     benjamini_hochberg, bonferroni, fisher_exact, relative_lift, two_proportions, welch,
 };
-pub use plan::{Design, units_per_arm_mean, units_per_arm_proportion};
+pub use plan::{Design, units_per_arm_mean, units_per_arm_proportion, units_per_arm_sequential};
 pub use sequential::{
     BettingMean, Guardrail, guardrail, mixture_for, mixture_likelihood_ratio, sequential,
 };

@@ -17,6 +17,7 @@ pub mod client;
 pub mod compression;
 mod content;
 mod error;
+pub mod experiments;
 pub mod facts;
 pub mod grpc;
 mod number;

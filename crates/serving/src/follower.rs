@@ -20,6 +20,9 @@ use coracle_model::Model;
 use self::crew::Crew;
 use self::load::Load;
 use crate::batch::BatchSettings;
+use crate::experiment::{
+    Experiments, PlannedExperiment, RouteExperiments, Split, SplitTarget, VariantTarget,
+};
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
@@ -171,6 +174,8 @@ pub struct FollowerConfig {
     pub clock: Arc<dyn Clock>,
     /// The number of event loops that call the models.
     pub n_workers: usize,
+    /// The books of experiments; without them there are none.
+    pub experiments: Option<Experiments>,
 }
 
 /// Follows plans.
@@ -694,7 +699,21 @@ impl Follower {
                 None => return None,
             }
         }
+        let is_there = |name: &str| {
+            let (namespace, name) = (id.namespace.clone(), name.to_owned());
+            let slot = self.slots.get(&RevisionId { namespace, name });
+            slot.is_some_and(|slot| slot.served.is_some())
+        };
+        if !planned
+            .experiments
+            .iter()
+            .flat_map(PlannedExperiment::revisions)
+            .all(is_there)
+        {
+            return None;
+        }
         let route = Route::try_new(targets, planned.sticky.clone())?;
+        let route = route.with_experiments(self.experiments(id, planned));
         let settings = planned.shadow.clone();
         let tap = settings.map(|settings| Arc::new(ShadowTap::new(id.clone(), settings)));
         for target in route.targets() {
@@ -702,6 +721,35 @@ impl Follower {
             target.model.set_fallback(planned.fallback.as_ref());
         }
         Some(route)
+    }
+
+    /// Returns the experiments of a route.
+    fn experiments(&self, id: &ServiceId, planned: &PlannedRoute) -> Option<RouteExperiments> {
+        let books = self.config.experiments.as_ref()?;
+        let find = |target: &VariantTarget| {
+            let of_namespace = |name: &str| (id.namespace.clone(), name.to_owned());
+            match target {
+                VariantTarget::Own => SplitTarget::Own,
+                VariantTarget::Revision(name) => {
+                    let (namespace, name) = of_namespace(name);
+                    let slot = self.slots.get(&RevisionId { namespace, name });
+                    let served = slot.and_then(|slot| slot.served.clone());
+                    // The control side plans none that is not there.
+                    served.map_or(SplitTarget::Own, SplitTarget::Revision)
+                }
+                VariantTarget::Service(name) => {
+                    let (namespace, name) = of_namespace(name);
+                    SplitTarget::Service(ServiceId { namespace, name })
+                }
+            }
+        };
+        let splits = planned.experiments.iter().filter_map(|experiment| {
+            let book = books.open(&id.namespace, experiment);
+            // Validation has seen its numbers.
+            Split::try_new(experiment, book, find).ok()
+        });
+        let splits: Vec<Split> = splits.collect();
+        (!splits.is_empty()).then(|| RouteExperiments::new(splits))
     }
 
     fn report(&self) {

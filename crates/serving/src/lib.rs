@@ -12,6 +12,7 @@ mod budget;
 mod compute_pool;
 mod declared;
 mod exemplar;
+pub mod experiment;
 mod export_statistics;
 mod fallback;
 mod follower;

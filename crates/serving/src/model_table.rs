@@ -50,6 +50,7 @@ pub struct ModelTable {
     /// Whether there are services with namespaces, which can be asked by path and host.
     has_namespaces: bool,
     is_sticky: bool,
+    has_experiments: bool,
     /// By the model's name: versions that take no requests, oldest first.
     idle: BTreeMap<String, Vec<IdleVersion>>,
     /// Whether processes answer for any of them.
@@ -99,7 +100,10 @@ impl ModelTable {
         Self {
             has_namespaces: routes.keys().any(|id| !id.namespace.is_empty()),
             is_forwarded: routes.values().any(|route| route.is_forwarded()),
-            is_sticky: routes.values().any(|route| route.sticky().is_some()),
+            is_sticky: routes
+                .values()
+                .any(|route| route.sticky().is_some() || route.experiments().is_some()),
+            has_experiments: routes.values().any(|route| route.experiments().is_some()),
             routes,
             by_name,
             names,
@@ -152,10 +156,16 @@ impl ModelTable {
         self.has_namespaces
     }
 
-    /// Returns whether a header chooses between the revisions of any of them.
+    /// Returns whether a header may choose between the revisions of any of them.
     #[must_use]
     pub fn is_sticky(&self) -> bool {
         self.is_sticky
+    }
+
+    /// Returns whether there is an experiment on any of them.
+    #[must_use]
+    pub fn has_experiments(&self) -> bool {
+        self.has_experiments
     }
 
     /// Returns whether processes answer for any of them.

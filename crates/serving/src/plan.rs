@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PayloadLogging;
 use crate::batch::BatchSettings;
+use crate::experiment::PlannedExperiment;
 use crate::fallback::FallbackSettings;
 use crate::process::{ProcessSpec, ProcessState};
 use crate::response_cache::CacheSettings;
@@ -170,7 +171,7 @@ impl fmt::Debug for RevisionSource {
 }
 
 /// How a service's requests are split.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct PlannedRoute {
     /// The targets; their percentages sum to 100.
     pub targets: Vec<PlannedTarget>,
@@ -183,6 +184,9 @@ pub struct PlannedRoute {
     /// What is done where a model fails; `None` for nothing.
     #[serde(default)]
     pub fallback: Option<FallbackSettings>,
+    /// The experiments that requests take part in, in the order in which they are asked.
+    #[serde(default)]
+    pub experiments: Vec<PlannedExperiment>,
 }
 
 /// What of a request decides which target takes it: equal values go to the same target for as long as the split

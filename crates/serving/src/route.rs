@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ServedModel;
+use crate::experiment::RouteExperiments;
 use crate::plan::Sticky;
 
 /// The number of requests after which the split repeats.
@@ -23,6 +24,7 @@ pub struct Route {
     sticky: Option<Sticky>,
     /// The number of requests so far, modulo the size of the integer.
     turn: AtomicUsize,
+    experiments: Option<Box<RouteExperiments>>,
 }
 
 /// A revision's share of requests.
@@ -62,7 +64,21 @@ impl Route {
             schedule,
             sticky,
             turn: AtomicUsize::new(0),
+            experiments: None,
         })
+    }
+
+    /// Returns the route with experiments on it, if there are any.
+    #[must_use]
+    pub fn with_experiments(mut self, experiments: Option<RouteExperiments>) -> Self {
+        self.experiments = experiments.map(Box::new);
+        self
+    }
+
+    /// Returns the experiments on it.
+    #[must_use]
+    pub fn experiments(&self) -> Option<&RouteExperiments> {
+        self.experiments.as_deref()
     }
 
     /// Returns a route with one target.
@@ -80,6 +96,7 @@ impl Route {
             only: 0,
             sticky: None,
             turn: AtomicUsize::new(0),
+            experiments: None,
         }
     }
 
@@ -104,6 +121,7 @@ impl Route {
             only: newest,
             sticky: None,
             turn: AtomicUsize::new(0),
+            experiments: None,
         })
     }
 

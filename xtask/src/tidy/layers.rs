@@ -23,7 +23,7 @@ const FLOORS: [(&str, u8); 21] = [
     ("coracle-access", 5),
     ("coracle-storage", 5),
     ("coracle-patch", 5),
-    ("coracle-policy", 5),
+    ("coracle-policy", 4),
     ("coracle-api", 5),
     ("coracle-protocol", 5),
     ("coracle-gateway", 6),

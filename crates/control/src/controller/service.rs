@@ -28,6 +28,7 @@ use serde_json::Value;
 use self::refused::{refused, stopped};
 use super::caching;
 use super::conditions::{Conditions, Verdict};
+use super::experiments::OnService;
 use super::fallbacks;
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::rollouts::Course;
@@ -51,6 +52,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) attempts: &'a BTreeMap<RevisionId, u32>,
     /// How its newest revision comes to take its requests, if a rollout says so.
     pub(crate) course: Option<&'a Course>,
+    /// The experiments that its requests take part in.
+    pub(crate) experiments: Option<&'a OnService>,
     /// Where the gateway is, such as `http://localhost:8080`.
     pub(crate) base_url: &'a str,
     pub(crate) now: Duration,
@@ -340,6 +343,11 @@ impl View<'_> {
             sticky,
             shadow,
             fallback: fallbacks::read(self.service).ok().flatten(),
+            experiments: self
+                .around
+                .experiments
+                .map(|on| on.planned.clone())
+                .unwrap_or_default(),
         })
     }
 
@@ -369,6 +377,8 @@ impl View<'_> {
         );
         // What was rolled out is at hand while it may be asked back.
         needed.extend(rollout.rolled_out.clone());
+        let of_experiments = self.around.experiments.map(|on| on.revisions.clone());
+        needed.extend(of_experiments.unwrap_or_default());
         needed.sort();
         needed.dedup();
         let planned = self

@@ -668,3 +668,5 @@ fn a_batcher_reaches_the_plan_with_kserves_defaults() {
     let planned = plan.revisions.values().next().unwrap();
     assert_eq!(planned.timeout, Some(Duration::from_secs(5)));
 }
+
+mod experiments;

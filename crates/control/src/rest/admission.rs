@@ -10,7 +10,7 @@ use super::access;
 use super::definitions;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
-use crate::controller::{caching, fallbacks, rollouts, scaling, seldon, shadows};
+use crate::controller::{caching, experiments, fallbacks, rollouts, scaling, seldon, shadows};
 use crate::failure::Failure;
 use crate::object;
 use crate::store::Store;
@@ -238,6 +238,10 @@ pub(crate) fn check_rules(
     if *kind == kind::SELDON_DEPLOYMENT {
         return seldon::check(object)
             .map_err(|why| Failure::denied("v1.vseldondeployment.kb.io", &why));
+    }
+    if *kind == kind::EXPERIMENT {
+        let denied = |why: String| Failure::denied("experiment.coracle.dev.validator", &why);
+        return experiments::check(object).map_err(denied);
     }
     if *kind == kind::SERVING_RUNTIME || *kind == kind::CLUSTER_SERVING_RUNTIME {
         return check_runtime(store, kind, object);

@@ -27,6 +27,7 @@ use coracle_serving::{Lease, ModelTable, ServedModel, VersionStatus};
 use super::{Caller, failure};
 use crate::codec::Codec;
 use crate::connection::Handler;
+use crate::experiment::{self, Chosen, Sent};
 use crate::infer::{self, Failure};
 use crate::models::version_entry;
 use crate::payload::Recording;
@@ -124,8 +125,14 @@ impl Handler {
         let version = number(&head.model_version);
         let table = self.calls.table.load();
         let model = asked_in(&table, caller, &head.model_name, version.as_ref())?;
+        let codec = Codec::Grpc;
+        let chosen = match table.has_experiments() {
+            true => variant_of(&table, caller, model, (&codec, &message)),
+            false => None,
+        };
+        let model = chosen.as_ref().map_or(model, |chosen| chosen.model);
         let request = infer::Request {
-            codec: Codec::Grpc,
+            codec,
             body: message,
             arrived,
             timeout: caller.time_left(self.shared.clock.as_ref())?,
@@ -135,6 +142,13 @@ impl Handler {
             recording: self.recording(caller, model),
         };
         let answered = self.calls.answer(model, request).await;
+        if let Some(chosen) = chosen {
+            self.expose(
+                caller,
+                chosen,
+                (arrived, experiment::is_answered(&answered)),
+            );
+        }
         // The counter of who holds the model is one that all event loops write to.
         let status = answered
             .as_ref()
@@ -176,7 +190,14 @@ impl Handler {
             let facts = self.facts(&model, &lease, &[]);
             return Ok(tfs::model_metadata_message(facts));
         };
-        caller.note_model(&model);
+        let table = self.calls.table.load();
+        let chosen = match table.has_experiments() {
+            true => variant_of(&table, caller, &model, (&codec, &message)),
+            false => None,
+        };
+        let own = Arc::clone(&model);
+        let model = chosen.as_ref().map_or(&own, |chosen| chosen.model);
+        caller.note_model(model);
         let request = infer::Request {
             codec,
             body: message,
@@ -185,10 +206,27 @@ impl Handler {
             priority: caller.priority,
             trace: caller.trace,
             slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
-            recording: self.recording(caller, &model),
+            recording: self.recording(caller, model),
         };
-        let answer = self.calls.answer(&model, request).await?;
-        Ok(caller.note_answer(answer))
+        let answered = self.calls.answer(model, request).await;
+        if let Some(chosen) = chosen {
+            self.expose(
+                caller,
+                chosen,
+                (arrived, experiment::is_answered(&answered)),
+            );
+        }
+        Ok(caller.note_answer(answered?))
+    }
+
+    /// Notes that a message took part in an experiment.
+    #[cold]
+    #[inline(never)]
+    fn expose(&self, caller: &Caller, chosen: Chosen<'_>, ended: (Duration, bool)) {
+        caller.seen.borrow_mut().variant = chosen.mark();
+        if let Some(request_id) = &caller.request_id {
+            chosen.expose(self.shared.clock.as_ref(), request_id, ended);
+        }
     }
 
     /// Answers what changes no model.
@@ -380,6 +418,28 @@ impl Handler {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
     }
+}
+
+/// Returns the variant that takes a message for `model`, if an experiment does.
+#[cold]
+#[inline(never)]
+fn variant_of<'a>(
+    table: &'a ModelTable,
+    caller: &Caller,
+    model: &'a Arc<ServedModel>,
+    (codec, body): (&Codec, &Bytes),
+) -> Option<Chosen<'a>> {
+    let (scope, _path) = Scope::of(table, &caller.head);
+    let headers = &caller.head.headers;
+    experiment::choose(
+        (table, &scope),
+        model,
+        Sent {
+            headers,
+            codec,
+            body,
+        },
+    )
 }
 
 /// Returns the model of a table that takes a request.

@@ -169,6 +169,7 @@ fn calls(clock: &Arc<dyn Clock>) -> Calls {
         shared_memory: Arc::new(SharedMemory::new(false)),
         payloads: None,
         traces: false,
+        experiments: None,
     }
 }
 

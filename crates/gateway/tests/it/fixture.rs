@@ -12,6 +12,7 @@ use coracle_gateway::{
     ShutdownReport,
 };
 use coracle_model::{Description, Model, RunError, RunErrorKind, Signature, TensorSpec};
+use coracle_serving::experiment::Experiments;
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 use coracle_tensor::{DType, Tensor, Values};
 use tokio::sync::oneshot;
@@ -130,7 +131,20 @@ pub(crate) fn start_with(
     config: ServerConfig,
     table: impl FnOnce(ServedModel) -> ModelTable,
 ) -> Running {
-    let server = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config.clone()).unwrap();
+    start_experimenting(config, None, table)
+}
+
+/// The same, with books of experiments.
+pub(crate) fn start_experimenting(
+    config: ServerConfig,
+    experiments: Option<Experiments>,
+    table: impl FnOnce(ServedModel) -> ModelTable,
+) -> Running {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut server = Server::bind(address, config.clone()).unwrap();
+    if let Some(experiments) = experiments {
+        server.set_experiments(experiments);
+    }
     let address = server.address();
     let (model, entered, gate) = sum_model();
     let loaded = LoadedModel::new("sum".to_owned(), Box::new(model), LoadPhases::default());

@@ -8,6 +8,7 @@ mod agreement;
 mod batching;
 mod cache;
 mod client;
+mod experiments;
 mod fallback;
 mod fixture;
 mod forward;

@@ -1,7 +1,7 @@
 //! Beta posteriors of two proportions: which is better, and what is lost by choosing wrongly.
 
-use super::special::ln_beta;
-use super::summary::Proportion;
+use super::special::{ln_beta, normal_sf};
+use super::summary::{Moments, Proportion};
 
 /// What is believed of two proportions after uniform priors.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,6 +64,24 @@ pub fn posterior(a: Proportion, b: Proportion) -> Posterior {
         loss_of_a: loss(b, a).max(0.0),
         loss_of_b: loss(a, b).max(0.0),
     }
+}
+
+/// Returns the posterior of two means of many units: normal, after flat priors; `None` without spread.
+#[must_use]
+pub fn normal_posterior(a: &Moments, b: &Moments) -> Option<Posterior> {
+    let deviation = (a.variance_of_mean() + b.variance_of_mean()).sqrt();
+    if a.units < 2 || b.units < 2 || deviation <= 0.0 {
+        return None;
+    }
+    let z = (b.mean - a.mean) / deviation;
+    // The mean of what a normal number exceeds 0 by.
+    let density = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let excess = |z: f64| (deviation * (density + z * normal_sf(-z))).max(0.0);
+    Some(Posterior {
+        b_is_better: normal_sf(-z),
+        loss_of_a: excess(z),
+        loss_of_b: excess(-z),
+    })
 }
 
 /// Returns P(x > y), by the closed sum over whichever whole parameter is least.

@@ -71,6 +71,7 @@ fn fixture_within(limit: Option<u64>) -> Fixture {
         }),
         clock,
         n_workers: 1,
+        experiments: None,
     });
     std::thread::spawn(move || follower.run());
     Fixture {
@@ -131,6 +132,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
                 sticky: None,
                 shadow: None,
                 fallback: None,
+                experiments: Vec::new(),
             },
         );
     }

@@ -1,0 +1,230 @@
+//! Experiment (serving.coracle.dev/v1alpha1): which of several models answers a unit, what came of it, and which is better.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which of several models answers a unit (a user, a session), what came of it, and which is better.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentSpec")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentSpec {
+    /// The InferenceService, of the same namespace, whose requests take part.
+    pub inference_service: String,
+    /// What of a request is its unit.
+    pub unit: ExperimentUnit,
+    /// The variants, two at least.
+    pub variants: Vec<ExperimentVariant>,
+    /// The variant that the others are compared with, and that requests without a unit get. Default: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
+    /// AB, or AA: then the service itself answers for all variants, and there must be no difference. Default: AB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// What the hashes of units are salted with: another salt is another split, with nothing known of it. Default: the namespace and name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// How many percent of all units take part; when it grows, those who are in stay in. Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
+    /// The part of a group of experiments that never share a unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusion_group: Option<ExperimentSlice>,
+    /// Variants by unit, for testers; such units are not analysed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<BTreeMap<String, String>>,
+    /// How variants are chosen. Default: by hashing the unit, with the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<ExperimentAllocation>,
+    /// What is looked at. The first one is what bandits are rewarded by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Vec<ExperimentMetric>>,
+    /// How it is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<ExperimentAnalysis>,
+    /// What is done by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotion: Option<ExperimentPromotion>,
+}
+
+/// What of a request is its unit: one of these.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentUnit")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentUnit {
+    /// The value of this header (metadata of gRPC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// The value of this cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+    /// This field of a JSON body, such as user.id; a text or a whole number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// This parameter of a V2 request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+}
+
+/// A variant. Without revision and inferenceService the service itself answers, as its own split says.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentVariant")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentVariant {
+    /// Its name, which its units hang on: a renamed variant is a new one.
+    pub name: String,
+    /// Its weight, 0 to 1000000; weights need not sum to anything. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i32>,
+    /// The revision of the service that answers, such as iris-predictor-00002.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The InferenceService, of the same namespace, that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inference_service: Option<String>,
+}
+
+/// A part of a group of experiments that never share a unit.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentSlice")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentSlice {
+    /// The group's name.
+    pub name: String,
+    /// Where the part of the units begins, in percent, 0 at least.
+    pub from_percent: f64,
+    /// Where it ends, 100 at most.
+    pub to_percent: f64,
+}
+
+/// How variants are chosen.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentAllocation")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentAllocation {
+    /// Fixed, EpsilonGreedy, Thompson or UCB1. All but Fixed choose for each request, by what the first metric has earned.
+    pub strategy: String,
+    /// Of EpsilonGreedy: how often any variant is chosen. Default: 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// How often any variant is chosen whatever the strategy says, so that none is forgotten. Default: 0.01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
+}
+
+/// A metric of units.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentMetric")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentMetric {
+    /// Its name, which outcomes have too.
+    pub name: String,
+    /// What a unit's value is: Conversion (1 if any outcome is above 0), Sum, Mean, Ratio (its sum over that of the denominator), Errors (its failed
+    /// requests over all of its requests) or Latency (seconds for each request); the last two are measured here.
+    #[serde(rename = "type")]
+    pub metric_type: String,
+    /// Of a Ratio: the metric below the line. Default: the unit's requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denominator: Option<String>,
+    /// What is known of a unit from before, by which its value is adjusted (CUPED): the metric whose last outcome it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covariate: Option<String>,
+    /// Exclude, or Zero: what a unit without an outcome counts as. Default: Exclude.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Higher or Lower. Default: Higher, of Errors and Latency Lower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub better: Option<String>,
+    /// Primary, Secondary or Guardrail. Default: of the first Primary, of Errors and Latency Guardrail, else Secondary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The difference that matters: intervals are narrowest for differences of about that size. Default: 0.02 of Conversion, 0.01 of Errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_difference: Option<f64>,
+    /// By how much a guardrail may be worse. Default: the difference that matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+}
+
+/// How an experiment is judged.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentAnalysis")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentAnalysis {
+    /// The most probable that no difference is taken for one. Default: 0.05.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// How p-values are corrected for several metrics and variants: BenjaminiHochberg, Bonferroni or None. Default: BenjaminiHochberg.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<String>,
+    /// Units that each variant must have before there is a verdict. Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units_min: Option<i64>,
+}
+
+/// What is done by itself.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentPromotion")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentPromotion {
+    /// Never, or Better: a variant that is better in every primary metric, at any time, gets all requests. Default: Never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// How long the experiment must have run before, such as 7d. Default: no longer than it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Wait, or Stop: the control gets all requests when a guardrail is harmed. Default: Wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_harm: Option<String>,
+}
+
+/// How an experiment stands.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentStatus")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentStatus {
+    /// Waiting, Running, Promoted or Stopped.
+    #[serde(default)]
+    pub phase: String,
+    /// Why, in a sentence with the numbers.
+    #[serde(default)]
+    pub message: String,
+    /// What the analysis says: Wait, Mismatch, Harm or Better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// The variant that the verdict is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict_variant: Option<String>,
+    /// The variant that gets all requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winner: Option<String>,
+    /// Each variant's units and requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<ExperimentVariantStatus>,
+    /// Requests without a unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unassigned_requests: Option<u64>,
+    /// When it began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Where its report is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The generation of the object that this state is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// How a variant stands.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentVariantStatus")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentVariantStatus {
+    /// Its name.
+    pub name: String,
+    /// The units that are analysed.
+    pub units: u64,
+    /// Its requests.
+    pub requests: u64,
+}

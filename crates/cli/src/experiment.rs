@@ -1,0 +1,346 @@
+//! `coracle experiment`: what an experiment says, what people want of it, and how large one must be.
+
+use std::io::Write;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::Environment;
+use crate::args::ServiceArguments;
+use crate::client::{Client, Request, accepted};
+use crate::experiment_plan::{self, PlanArguments};
+use crate::shadow;
+
+const GROUP: &str = "/apis/serving.coracle.dev/v1alpha1";
+const COMMAND: &str = "serving.coracle.dev/experiment";
+
+/// See and steer an Experiment, in which several models answer, and plan one.
+///
+/// NAME is the Experiment's.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExperimentCommand {
+    /// Print what it says: the split, every variant in every metric, the verdict
+    Report(ReportArguments),
+    /// Print how it stands
+    Status(ServiceArguments),
+    /// Give a variant all requests
+    Promote(PromoteArguments),
+    /// Give the control all requests
+    Stop(ServiceArguments),
+    /// Let it run again
+    Resume(ServiceArguments),
+    /// Print how many units an experiment needs, and how long that takes
+    Plan(PlanArguments),
+}
+
+/// Which report, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    #[command(flatten)]
+    experiment: ServiceArguments,
+
+    /// Print all of it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which variant.
+#[derive(Debug, Args)]
+pub(crate) struct PromoteArguments {
+    #[command(flatten)]
+    experiment: ServiceArguments,
+
+    /// The variant that gets all requests
+    #[arg(value_name = "VARIANT")]
+    variant: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &ExperimentCommand, environment: &Environment) -> anyhow::Result<()> {
+    match command {
+        ExperimentCommand::Report(arguments) => report(arguments, environment),
+        ExperimentCommand::Status(arguments) => status(arguments, environment),
+        ExperimentCommand::Promote(arguments) => {
+            let text = format!("promote:{}", arguments.variant);
+            tell(&arguments.experiment, environment, &text)
+        }
+        ExperimentCommand::Stop(arguments) => tell(arguments, environment, "stop"),
+        ExperimentCommand::Resume(arguments) => tell(arguments, environment, "resume"),
+        ExperimentCommand::Plan(arguments) => experiment_plan::run(arguments),
+    }
+}
+
+fn path(arguments: &ServiceArguments) -> String {
+    let (namespace, name) = (&arguments.namespace, &arguments.name);
+    format!("{GROUP}/namespaces/{namespace}/experiments/{name}")
+}
+
+fn find(client: &Client, arguments: &ServiceArguments) -> anyhow::Result<Value> {
+    let namespace = &arguments.namespace;
+    client.get(&path(arguments)).with_context(|| {
+        format!("in namespace {namespace} (`kubectl get experiments -A` lists all)")
+    })
+}
+
+fn tell(
+    arguments: &ServiceArguments,
+    environment: &Environment,
+    command: &str,
+) -> anyhow::Result<()> {
+    let client = Client::connect(&arguments.state, environment)?;
+    let patch = json!({"metadata": {"annotations": {COMMAND: command}}});
+    let (status, answer) = client.send(&Request {
+        method: "PATCH",
+        path: &format!("{}?fieldManager=coracle", path(arguments)),
+        accept: "",
+        content_type: "application/merge-patch+json",
+        body: &patch.to_string(),
+    })?;
+    accepted(status, answer)?;
+    let (namespace, name) = (&arguments.namespace, &arguments.name);
+    writeln!(std::io::stdout(), "{namespace}/{name} told")?;
+    Ok(())
+}
+
+fn status(arguments: &ServiceArguments, environment: &Environment) -> anyhow::Result<()> {
+    let client = Client::connect(&arguments.state, environment)?;
+    let experiment = find(&client, arguments)?;
+    let status = &experiment["status"];
+    let mut out = std::io::stdout();
+    let service = text(&experiment["spec"]["inferenceService"]);
+    writeln!(out, "service     {service}")?;
+    for (name, field) in [
+        ("phase", "phase"),
+        ("since", "startedAt"),
+        ("verdict", "verdict"),
+        ("winner", "winner"),
+        ("message", "message"),
+    ] {
+        writeln!(out, "{name:<11} {}", text(&status[field]))?;
+    }
+    for variant in list(&status["variants"]) {
+        let name = text(&variant["name"]);
+        let (units, requests) = (&variant["units"], &variant["requests"]);
+        writeln!(
+            out,
+            "variant     {name}: {units} units, {requests} requests"
+        )?;
+    }
+    if let Some(unassigned) = status["unassignedRequests"].as_u64() {
+        writeln!(out, "unassigned  {unassigned} requests")?;
+    }
+    Ok(())
+}
+
+fn report(arguments: &ReportArguments, environment: &Environment) -> anyhow::Result<()> {
+    let client = Client::connect(&arguments.experiment.state, environment)?;
+    let experiment = find(&client, &arguments.experiment)?;
+    let status = &experiment["status"];
+    if status["phase"] == "Waiting" {
+        bail!("it is not in force: {}", text(&status["message"]));
+    }
+    let url = status["url"].as_str().context("it has no report yet")?;
+    let report = shadow::get(url)?;
+    let mut out = std::io::stdout();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        return Ok(());
+    }
+    print(&report, &mut out)?;
+    writeln!(out, "\nas a page: {url}/page")?;
+    Ok(())
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+fn number(value: &Value) -> String {
+    let shown = value.as_f64().map(|number| match number.abs() {
+        0.0 => "0".to_owned(),
+        size if !(1e-4..1e6).contains(&size) => format!("{number:.2e}"),
+        _ => format!("{number:.6}"),
+    });
+    shown.unwrap_or_else(|| "-".to_owned())
+}
+
+/// Prints a report.
+fn print(report: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "{}/{} since {}",
+        text(&report["namespace"]),
+        text(&report["experiment"]),
+        text(&report["since"])
+    )?;
+    let verdict = &report["verdict"];
+    let variant = verdict["variant"].as_str();
+    let variant = variant
+        .map(|variant| format!(" {variant}"))
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "  {}{variant}: {}",
+        text(&verdict["state"]),
+        text(&verdict["why"])
+    )?;
+    if let Some(winner) = report["winner"].as_str() {
+        writeln!(out, "  {winner} takes all requests")?;
+    }
+    for test in [&report["split"]["fixed"], &report["split"]["anytime"]] {
+        if let Some(is_mismatch) = test["isMismatch"].as_bool() {
+            let word = if is_mismatch { "is not" } else { "is" };
+            let (p_value, method) = (number(&test["pValue"]), text(&test["method"]));
+            writeln!(
+                out,
+                "  the split {word} as the weights say: p {p_value}, {method}"
+            )?;
+        }
+    }
+    writeln!(out)?;
+    print_variants(report, out)?;
+    for comparison in list(&report["comparisons"]) {
+        print_comparison(comparison, out)?;
+    }
+    print_bandit(&report["bandit"], out)
+}
+
+fn print_variants(report: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "  {:<16} {:>9} {:>9} {:>9} {:>7}",
+        "variant", "units", "expected", "requests", "failed"
+    )?;
+    for variant in list(&report["variants"]) {
+        let control = variant["isControl"].as_bool().unwrap_or(false);
+        let name = match control {
+            true => format!("{} (control)", text(&variant["name"])),
+            false => text(&variant["name"]).to_owned(),
+        };
+        writeln!(
+            out,
+            "  {name:<16} {:>9} {:>9.0} {:>9} {:>7}",
+            variant["units"],
+            variant["unitsExpected"].as_f64().unwrap_or_default(),
+            variant["requests"],
+            variant["errors"]
+        )?;
+    }
+    let (requests, units) = (&report["requests"], &report["units"]);
+    writeln!(
+        out,
+        "  {} requests without a unit; {} units were shown several variants, {} were set by hand; {} exposures and {} units lost; {} outcomes",
+        requests["unassigned"],
+        units["severalVariants"],
+        units["overridden"],
+        requests["exposuresLost"],
+        units["lost"],
+        report["outcomes"]
+    )?;
+    Ok(())
+}
+
+fn print_comparison(comparison: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    let side = |side: &Value| format!("{} of {} units", number(&side["mean"]), side["units"]);
+    writeln!(
+        out,
+        "\n  {} ({}): {} {}, {} {}\n    {}, {} is better",
+        text(&comparison["metric"]),
+        text(&comparison["role"]),
+        text(&comparison["variant"]),
+        side(&comparison["ofVariant"]),
+        text(&comparison["control"]),
+        side(&comparison["ofControl"]),
+        text(&comparison["basis"]),
+        text(&comparison["better"]).to_lowercase()
+    )?;
+    for (name, field) in [
+        ("at any time", "anytime"),
+        ("at the end", "fixed"),
+        ("relative", "lift"),
+    ] {
+        let effect = &comparison[field];
+        if !effect.is_object() {
+            continue;
+        }
+        let corrected = effect["pValueCorrected"].as_f64();
+        let corrected =
+            corrected.map(|_| format!(" ({} corrected)", number(&effect["pValueCorrected"])));
+        writeln!(
+            out,
+            "    {name:<12} {} [{}, {}]  p {}{}  {}",
+            number(&effect["difference"]),
+            number(&effect["low"]),
+            number(&effect["high"]),
+            number(&effect["pValue"]),
+            corrected.unwrap_or_default(),
+            text(&effect["method"])
+        )?;
+    }
+    let exact = &comparison["exact"];
+    if exact.is_object() {
+        writeln!(
+            out,
+            "    {:<12} p {}  {}",
+            "exact",
+            number(&exact["pValue"]),
+            text(&exact["method"])
+        )?;
+    }
+    let belief = &comparison["posterior"];
+    if belief.is_object() {
+        writeln!(
+            out,
+            "    {:<12} better with {}; expected loss {} if chosen, {} if not  {}",
+            "believed",
+            number(&belief["probabilityBetter"]),
+            number(&belief["expectedLossOfVariant"]),
+            number(&belief["expectedLossOfControl"]),
+            text(&belief["method"])
+        )?;
+    }
+    let guardrail = &comparison["guardrail"];
+    if guardrail.is_object() {
+        writeln!(
+            out,
+            "    {:<12} {} (worse by at most {})  {}",
+            "guardrail",
+            text(&guardrail["state"]),
+            number(&guardrail["margin"]),
+            text(&guardrail["method"])
+        )?;
+    }
+    Ok(())
+}
+
+fn print_bandit(bandit: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    if !bandit.is_object() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n  {:<16} {:>9} {:>10} {:>10} {:>12}",
+        "bandit", "rewards", "mean", "chosen", "if always"
+    )?;
+    for arm in list(&bandit["arms"]) {
+        let mut estimates = list(&bandit["offPolicy"]["estimates"]).iter();
+        let estimate = estimates.find(|estimate| estimate["variant"] == arm["variant"]);
+        let estimate = estimate.map(|estimate| number(&estimate["selfNormalised"]));
+        writeln!(
+            out,
+            "  {:<16} {:>9} {:>10} {:>10} {:>12}",
+            text(&arm["variant"]),
+            arm["rewards"],
+            number(&arm["mean"]),
+            number(&arm["propensity"]),
+            estimate.unwrap_or_default()
+        )?;
+    }
+    writeln!(out, "  if always: {}", text(&bandit["offPolicy"]["method"]))?;
+    Ok(())
+}

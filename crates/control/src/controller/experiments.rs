@@ -1,0 +1,442 @@
+//! Experiments: looks at every one whenever something may have changed, tells the services which ones their requests take part in, and shows how they
+//! stand.
+//!
+//! Expected flow: [`Controller::due_experiments`] in every round, before the services are reconciled. Guarantees: no experiment is in force before all
+//! that answers for its variants is there; two experiments whose units could be the same are never in force at a time on one service, nor within one
+//! exclusion group. Assumptions: the numbers are the serving process's, and at most a few seconds old. A winner stays in the status: it is forgotten by
+//! nobody but people.
+
+mod course;
+mod spec;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_api::experiment::{ExperimentSpec, ExperimentStatus};
+use coracle_api::kind::{EVENT, EXPERIMENT, INFERENCE_SERVICE, REVISION};
+use coracle_serving::experiment::{
+    ExperimentSummary, PlannedExperiment, PlannedSlice, VariantTarget,
+};
+use coracle_serving::{RevisionId, RevisionState, ServiceId};
+use serde_json::{Value, json};
+
+use self::course::{Command, Happened, Seen};
+use self::spec::Wanted;
+use super::Controller;
+use crate::object;
+use crate::rest::rfc3339;
+use crate::store::{Key, Stored, Write};
+
+/// What people want of an experiment at once: `promote:VARIANT`, `stop` or `resume`; removed when it is done.
+const COMMAND: &str = "serving.coracle.dev/experiment";
+/// How often those are looked at that may end by themselves.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often numbers that drift are written.
+const SHOW_EVERY: Duration = Duration::from_secs(5);
+
+/// What a service's experiments come to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct OnService {
+    /// Those that are in force, in the order in which they are asked.
+    pub(crate) planned: Vec<PlannedExperiment>,
+    /// The revisions that they need, in force or not.
+    pub(crate) revisions: Vec<String>,
+}
+
+/// Every experiment.
+#[derive(Debug, Default)]
+pub(crate) struct Experiments {
+    services: BTreeMap<ServiceId, OnService>,
+    /// By namespace and name.
+    entries: BTreeMap<(String, String), Entry>,
+    may_end: bool,
+}
+
+/// What is remembered of an experiment from look to look.
+#[derive(Debug, Default)]
+struct Entry {
+    uid: String,
+    status: ExperimentStatus,
+    /// The command that is done, but may not have been removed yet.
+    done: Option<String>,
+    /// When the status was written last, on the monotonic clock.
+    shown_at: Duration,
+}
+
+impl Experiments {
+    /// Returns what the experiments of a service come to.
+    pub(crate) fn of(&self, service: &ServiceId) -> Option<&OnService> {
+        self.services.get(service)
+    }
+
+    /// Returns how long it is to the next look; `None` if nothing changes by itself.
+    pub(crate) fn next_look(&self) -> Option<Duration> {
+        self.may_end.then_some(LOOK_EVERY)
+    }
+}
+
+/// Checks an Experiment.
+///
+/// # Errors
+/// Says which field has which value, and what is allowed.
+pub(crate) fn check(experiment: &Value) -> Result<(), String> {
+    // One that cannot be read was refused by its schema.
+    let Some(spec) = read_spec(experiment) else {
+        return Ok(());
+    };
+    let about = (object::namespace(experiment), object::name(experiment));
+    let wanted = spec::read(&spec, about)?;
+    match object::text(experiment, "annotations", COMMAND) {
+        Some(text) => Command::read(text, &wanted.planned)
+            .map(|_command| ())
+            .map_err(|why| format!("annotation {COMMAND}: {why}")),
+        None => Ok(()),
+    }
+}
+
+fn read_spec(experiment: &Value) -> Option<ExperimentSpec> {
+    serde_json::from_value(experiment.get("spec")?.clone()).ok()
+}
+
+/// An experiment with the service that it is about.
+struct About {
+    experiment: Arc<Stored>,
+    wanted: Wanted,
+    service: ServiceId,
+}
+
+impl Controller {
+    /// Looks at every experiment; returns the services whose requests it concerns.
+    pub(super) fn due_experiments(&mut self) -> BTreeSet<ServiceId> {
+        let mut abouts: Vec<About> = self.all_experiments();
+        // The oldest one keeps what others would take from it.
+        abouts.sort_by_key(|about| {
+            let object = &about.experiment.object;
+            let created = object::meta_str(object, "creationTimestamp").to_owned();
+            (created, object::name(object).to_owned())
+        });
+        let mut services: BTreeMap<ServiceId, OnService> = BTreeMap::new();
+        let mut slices: Vec<(PlannedSlice, String)> = Vec::new();
+        let mut there = BTreeSet::new();
+        let mut may_end = false;
+        for about in &abouts {
+            let object = &about.experiment.object;
+            let (namespace, name) = (object::namespace(object), object::name(object));
+            there.insert((namespace.to_owned(), name.to_owned()));
+            let on_service = services.entry(about.service.clone()).or_default();
+            on_service.revisions.extend(revisions_of(about));
+            let obstacle = conflict(about, on_service, &slices);
+            let planned = self.look_at_experiment(about, obstacle);
+            may_end |= about.wanted.after > Duration::ZERO && planned.is_some();
+            if let Some(planned) = planned {
+                slices.extend(planned.slice.clone().map(|slice| (slice, name.to_owned())));
+                let on_service = services.entry(about.service.clone()).or_default();
+                on_service.planned.push(planned);
+            }
+        }
+        self.experiments.may_end = may_end;
+        self.experiments
+            .entries
+            .retain(|key, _| there.contains(key));
+        let before = std::mem::replace(&mut self.experiments.services, services);
+        let now = &self.experiments.services;
+        let both = before.keys().chain(now.keys());
+        let changed = both.filter(|id| before.get(*id) != now.get(*id));
+        changed.cloned().collect()
+    }
+
+    fn all_experiments(&self) -> Vec<About> {
+        let (stored, _) = self.store.list(&EXPERIMENT, None);
+        let about = |experiment: Arc<Stored>| {
+            if object::is_terminating(&experiment.object) {
+                return None;
+            }
+            let spec = read_spec(&experiment.object)?;
+            let namespace = experiment.key.namespace();
+            // Validation has seen it.
+            let mut wanted = spec::read(&spec, (namespace, experiment.key.name())).ok()?;
+            object::meta_str(&experiment.object, "uid").clone_into(&mut wanted.planned.uid);
+            let service = ServiceId {
+                namespace: namespace.to_owned(),
+                name: spec.inference_service,
+            };
+            Some(About {
+                experiment,
+                wanted,
+                service,
+            })
+        };
+        stored.into_iter().filter_map(about).collect()
+    }
+
+    /// Returns why an experiment cannot be in force yet; `was_running` if it has been.
+    fn obstacle(&self, about: &About, was_running: bool) -> Option<String> {
+        let namespace = &about.service.namespace;
+        let key = Key::new(&INFERENCE_SERVICE, namespace, &about.service.name);
+        if self.store.get(&key).is_none() {
+            return Some(format!(
+                "there is no InferenceService {}",
+                about.service.name
+            ));
+        }
+        let variants = about.wanted.planned.variants.iter();
+        variants
+            .filter_map(|variant| {
+                let why = match &variant.target {
+                    VariantTarget::Own => self.service_obstacle(&about.service, was_running),
+                    VariantTarget::Service(name) => {
+                        let id = ServiceId {
+                            namespace: namespace.clone(),
+                            name: name.clone(),
+                        };
+                        self.service_obstacle(&id, was_running)
+                    }
+                    VariantTarget::Revision(name) => {
+                        let id = RevisionId {
+                            namespace: namespace.clone(),
+                            name: name.clone(),
+                        };
+                        self.revision_obstacle(&id, was_running)
+                    }
+                }?;
+                Some(format!("variant {}: {why}", variant.name))
+            })
+            .next()
+    }
+
+    fn service_obstacle(&self, id: &ServiceId, was_running: bool) -> Option<String> {
+        let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
+        if self.store.get(&key).is_none() {
+            return Some(format!("there is no InferenceService {}", id.name));
+        }
+        let Some(route) = self.last_observed.routes.get(id) else {
+            return (!was_running).then(|| format!("{} is not served yet", id.name));
+        };
+        let revisions = route.targets.iter().map(|target| RevisionId {
+            namespace: id.namespace.clone(),
+            name: target.revision.clone(),
+        });
+        let mut programs = revisions.filter(|id| self.is_program(id));
+        programs.next().map(|id| {
+            format!(
+                "{} is served by a program, which takes part in no experiment yet",
+                id.name
+            )
+        })
+    }
+
+    fn revision_obstacle(&self, id: &RevisionId, was_running: bool) -> Option<String> {
+        if self
+            .store
+            .get(&Key::new(&REVISION, &id.namespace, &id.name))
+            .is_none()
+        {
+            return Some(format!("there is no revision {}", id.name));
+        }
+        if self.is_program(id) {
+            return Some(format!(
+                "{} is served by a program, which takes part in no experiment yet",
+                id.name
+            ));
+        }
+        match self.last_observed.revisions.get(id) {
+            Some(RevisionState::Ready { .. }) => None,
+            Some(RevisionState::Failed { failure, .. }) => {
+                Some(format!("{} failed: {}", id.name, failure.message))
+            }
+            _ if was_running => None,
+            _ => Some(format!("{} is being loaded", id.name)),
+        }
+    }
+
+    fn is_program(&self, id: &RevisionId) -> bool {
+        let planned = self.plan.revisions.get(id);
+        planned.is_some_and(|planned| planned.source.process.is_some())
+    }
+
+    /// Looks at an experiment; returns what is planned of it.
+    fn look_at_experiment(
+        &mut self,
+        about: &About,
+        conflict: Option<String>,
+    ) -> Option<PlannedExperiment> {
+        let object = &about.experiment.object;
+        let key = (
+            object::namespace(object).to_owned(),
+            object::name(object).to_owned(),
+        );
+        let uid = object::meta_str(object, "uid");
+        let known = self.experiments.entries.entry(key.clone()).or_default();
+        if known.uid != uid {
+            *known = Entry {
+                uid: uid.to_owned(),
+                status: status_of(object),
+                ..Entry::default()
+            };
+        }
+        let was_running = known.status.phase == course::RUNNING || known.status.winner.is_some();
+        let obstacle = conflict.or_else(|| self.obstacle(about, was_running));
+        let summary = self.config.loads.experiment(&key.0, &key.1);
+        let summary = summary.filter(|summary: &ExperimentSummary| summary.uid == uid);
+        let entry = self.experiments.entries.get_mut(&key)?;
+        let text = object::text(object, "annotations", COMMAND);
+        let is_new = text.is_some_and(|text| entry.done.as_deref() != Some(text));
+        let command = text.filter(|_| is_new);
+        let command = command.and_then(|text| Command::read(text, &about.wanted.planned).ok());
+        let before = entry.status.clone();
+        let seen = Seen {
+            wanted: &about.wanted,
+            obstacle,
+            summary: summary.as_ref(),
+            command,
+            now: self.clock.unix_time(),
+        };
+        let happened = course::look(&mut entry.status, &seen);
+        entry.done = text.map(str::to_owned);
+        let status = &mut entry.status;
+        status.observed_generation = Some(object::generation(object));
+        status.url = Some(format!(
+            "{}/serving/{}/{}/experiments/{}",
+            self.config.base_url, key.0, about.service.name, key.1
+        ));
+        let is_in_force = status.phase != course::WAITING;
+        let winner = status.winner.clone();
+        let is_drift = is_drift(&before, status) && text.is_none() && happened.is_empty();
+        self.show_experiment(about, &key, is_drift);
+        self.record_experiment(about, &happened);
+        is_in_force.then(|| PlannedExperiment {
+            winner,
+            ..about.wanted.planned.clone()
+        })
+    }
+
+    /// Writes the status, if it is another one than is shown: at once if something happened, else every now and then.
+    fn show_experiment(&mut self, about: &About, key: &(String, String), is_drift: bool) {
+        let now = self.clock.monotonic();
+        let Some(entry) = self.experiments.entries.get_mut(key) else {
+            return;
+        };
+        let shown = status_of(&about.experiment.object);
+        let has_command = object::text(&about.experiment.object, "annotations", COMMAND).is_some();
+        let is_same = shown == entry.status && !has_command;
+        let is_early =
+            is_drift && shown.phase == entry.status.phase && now < entry.shown_at + SHOW_EVERY;
+        if is_same || is_early {
+            return;
+        }
+        entry.shown_at = now;
+        let mut object = about.experiment.object.clone();
+        object["status"] = serde_json::to_value(&entry.status).unwrap_or_default();
+        let annotations = object::metadata_mut(&mut object).get_mut("annotations");
+        if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+            annotations.remove(COMMAND);
+        }
+        let write = Write::Update {
+            key: about.experiment.key.clone(),
+            expected: about.experiment.version,
+            object,
+        };
+        self.pending.push((about.service.clone(), write));
+    }
+
+    /// Writes what happened as events of the experiment and of its service.
+    fn record_experiment(&mut self, about: &About, happened: &[Happened]) {
+        let now = rfc3339(self.clock.unix_time());
+        let experiment = &about.experiment.object;
+        let (namespace, name) = (object::namespace(experiment), object::name(experiment));
+        for (index, event) in happened.iter().enumerate() {
+            let event_type = if event.is_warning {
+                "Warning"
+            } else {
+                "Normal"
+            };
+            let message = format!("experiment {name}: {}", event.message);
+            self.record_for(&about.service, event_type, event.reason, &message);
+            let version = self.store.version();
+            let event_name = format!("{name}.experiment{version:016x}{index}");
+            let object = json!({
+                "apiVersion": "v1",
+                "kind": EVENT.kind,
+                "metadata": {"name": event_name, "namespace": namespace, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now},
+                "involvedObject": {
+                    "apiVersion": EXPERIMENT.api_version(),
+                    "kind": EXPERIMENT.kind,
+                    "name": name,
+                    "namespace": namespace,
+                    "uid": object::meta_str(experiment, "uid"),
+                    "resourceVersion": object::meta_str(experiment, "resourceVersion")
+                },
+                "type": event_type,
+                "reason": event.reason,
+                "message": event.message,
+                "count": 1,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "source": {"component": "coracle"}
+            });
+            let key = Key::new(&EVENT, namespace, &event_name);
+            let write = Write::Create { key, object };
+            self.pending.push((about.service.clone(), write));
+        }
+    }
+}
+
+/// The revisions that an experiment's variants need.
+fn revisions_of(about: &About) -> impl Iterator<Item = String> + '_ {
+    let variants = about.wanted.planned.variants.iter();
+    variants.filter_map(|variant| match &variant.target {
+        VariantTarget::Revision(name) => Some(name.clone()),
+        _ => None,
+    })
+}
+
+/// Returns why an experiment cannot be in force beside those that are.
+fn conflict(
+    about: &About,
+    on_service: &OnService,
+    slices: &[(PlannedSlice, String)],
+) -> Option<String> {
+    let own = about.wanted.planned.slice.as_ref();
+    let in_other_group = on_service.planned.iter().find(|other| {
+        let group = |slice: Option<&PlannedSlice>| slice.map(|slice| slice.group.clone());
+        own.is_none() || group(other.slice.as_ref()) != group(own)
+    });
+    if let Some(other) = in_other_group {
+        return Some(format!(
+            "experiment {} is on {} already; experiments of one service must be parts of one exclusionGroup",
+            other.name, about.service.name
+        ));
+    }
+    let own = own?;
+    let meets = |slice: &PlannedSlice| {
+        slice.group == own.group && slice.begin_ppm < own.end_ppm && own.begin_ppm < slice.end_ppm
+    };
+    let other = slices.iter().find(|(slice, _)| meets(slice));
+    other.map(|(slice, name)| {
+        format!(
+            "experiment {name} has {} to {} percent of the units of its exclusionGroup",
+            f64::from(slice.begin_ppm) / 10_000.0,
+            f64::from(slice.end_ppm) / 10_000.0
+        )
+    })
+}
+
+/// Tells whether only numbers are others.
+fn is_drift(before: &ExperimentStatus, after: &ExperimentStatus) -> bool {
+    let key = |status: &ExperimentStatus| {
+        (
+            status.phase.clone(),
+            status.winner.clone(),
+            status.verdict.clone(),
+            status.verdict_variant.clone(),
+            status.observed_generation,
+        )
+    };
+    key(before) == key(after)
+}
+
+fn status_of(experiment: &Value) -> ExperimentStatus {
+    let status = experiment.get("status").cloned().unwrap_or_default();
+    serde_json::from_value(status).unwrap_or_default()
+}

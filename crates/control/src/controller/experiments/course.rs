@@ -1,0 +1,228 @@
+//! What becomes of one experiment: it waits, runs, and ends with one variant for all requests.
+
+use std::time::Duration;
+
+use coracle_api::experiment::{ExperimentStatus, ExperimentVariantStatus};
+use coracle_serving::experiment::{ExperimentSummary, PlannedExperiment, SummaryVerdict};
+
+use super::spec::Wanted;
+use crate::rest::rfc3339;
+
+pub(super) const WAITING: &str = "Waiting";
+pub(super) const RUNNING: &str = "Running";
+const PROMOTED: &str = "Promoted";
+const STOPPED: &str = "Stopped";
+
+/// What people want of an experiment at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// This variant gets all requests.
+    Promote(String),
+    /// The control gets all requests.
+    Stop,
+    /// It runs again.
+    Resume,
+}
+
+impl Command {
+    /// Reads a command.
+    ///
+    /// # Errors
+    /// Says what it is, and what is allowed.
+    pub(super) fn read(text: &str, planned: &PlannedExperiment) -> Result<Self, String> {
+        match text {
+            "stop" => return Ok(Self::Stop),
+            "resume" => return Ok(Self::Resume),
+            _ => {}
+        }
+        let Some(variant) = text.strip_prefix("promote:") else {
+            return Err(format!(
+                "'{text}' is none of promote:VARIANT, stop and resume"
+            ));
+        };
+        let mut known = planned.variants.iter().map(|variant| variant.name.as_str());
+        match known.any(|known| known == variant) {
+            true => Ok(Self::Promote(variant.to_owned())),
+            false => {
+                let known = planned.variants.iter().map(|variant| variant.name.as_str());
+                let known: Vec<&str> = known.collect();
+                Err(format!(
+                    "there is no variant '{variant}', only {}",
+                    known.join(", ")
+                ))
+            }
+        }
+    }
+}
+
+/// What is known when an experiment is looked at.
+pub(super) struct Seen<'a> {
+    pub(super) wanted: &'a Wanted,
+    /// Why it cannot be in force.
+    pub(super) obstacle: Option<String>,
+    /// What the serving process has told of it.
+    pub(super) summary: Option<&'a ExperimentSummary>,
+    pub(super) command: Option<Command>,
+    /// Since 1970.
+    pub(super) now: Duration,
+}
+
+/// Something that people are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Happened {
+    pub(super) is_warning: bool,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// Looks at what is seen, and goes on, waits or ends it.
+pub(super) fn look(status: &mut ExperimentStatus, seen: &Seen<'_>) -> Vec<Happened> {
+    let mut happened = Vec::new();
+    note_numbers(status, seen, &mut happened);
+    let planned = &seen.wanted.planned;
+    let control = planned.variants.get(planned.control);
+    let control = control.map(|variant| variant.name.clone());
+    // A winner that was taken out of the spec is none.
+    let is_there = |winner: &String| planned.variants.iter().any(|one| one.name == *winner);
+    status.winner = status.winner.take().filter(is_there);
+    match &seen.command {
+        Some(Command::Promote(variant)) => {
+            end(status, PROMOTED, (variant, "by hand"), &mut happened);
+        }
+        Some(Command::Stop) => {
+            let control = control.clone().unwrap_or_default();
+            end(status, STOPPED, (&control, "by hand"), &mut happened);
+        }
+        Some(Command::Resume) if status.winner.is_some() => {
+            status.winner = None;
+            status.phase = WAITING.to_owned();
+        }
+        _ => {}
+    }
+    if let Some(obstacle) = &seen.obstacle {
+        // It stays settled, and is in force again once it can be.
+        status.phase = WAITING.to_owned();
+        status.message.clone_from(obstacle);
+        return happened;
+    }
+    if let Some(winner) = status.winner.clone() {
+        if status.phase == WAITING {
+            status.phase = match control == Some(winner) {
+                true => STOPPED.to_owned(),
+                false => PROMOTED.to_owned(),
+            };
+        }
+        return happened;
+    }
+    if status.phase != RUNNING {
+        status.phase = RUNNING.to_owned();
+        if status.started_at.is_none() {
+            status.started_at = Some(rfc3339(seen.now));
+        }
+        happened.push(Happened {
+            is_warning: false,
+            reason: "ExperimentRunning",
+            message: "its requests are split".to_owned(),
+        });
+    }
+    status.message = seen.summary.map_or_else(
+        || "no requests yet".to_owned(),
+        |summary| summary.why.clone(),
+    );
+    decide(status, seen, control, &mut happened);
+    happened
+}
+
+/// Takes over what the serving process has told.
+fn note_numbers(status: &mut ExperimentStatus, seen: &Seen<'_>, happened: &mut Vec<Happened>) {
+    let Some(summary) = seen.summary else { return };
+    let variants = summary.variants.iter();
+    status.variants = variants
+        .map(|(name, units, requests)| ExperimentVariantStatus {
+            name: name.clone(),
+            units: *units,
+            requests: *requests,
+        })
+        .collect();
+    status.unassigned_requests = Some(summary.n_unassigned);
+    let (verdict, variant) = match &summary.verdict {
+        SummaryVerdict::Wait => ("Wait", None),
+        SummaryVerdict::Mismatch => ("Mismatch", None),
+        SummaryVerdict::Harm(variant) => ("Harm", Some(variant)),
+        SummaryVerdict::Better(variant) => ("Better", Some(variant)),
+    };
+    let is_new =
+        status.verdict.as_deref() != Some(verdict) || status.verdict_variant.as_ref() != variant;
+    if is_new && verdict != "Wait" {
+        let about = variant
+            .map(|variant| format!("{variant}: "))
+            .unwrap_or_default();
+        happened.push(Happened {
+            is_warning: verdict != "Better",
+            reason: match verdict {
+                "Mismatch" => "ExperimentSplitMismatch",
+                "Harm" => "ExperimentGuardrailHarmed",
+                _ => "ExperimentVariantBetter",
+            },
+            message: format!("{about}{}", summary.why),
+        });
+    }
+    status.verdict = Some(verdict.to_owned());
+    status.verdict_variant = variant.cloned();
+}
+
+/// Ends it by itself, if the spec and the verdict say so.
+fn decide(
+    status: &mut ExperimentStatus,
+    seen: &Seen<'_>,
+    control: Option<String>,
+    happened: &mut Vec<Happened>,
+) {
+    let Some(summary) = seen.summary else { return };
+    match &summary.verdict {
+        SummaryVerdict::Better(variant) if seen.wanted.promotes => {
+            let started = status.started_at.as_deref();
+            let started = started.and_then(|text| humantime::parse_rfc3339_weak(text).ok());
+            let started = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+            let ran = seen.now.saturating_sub(started.unwrap_or(seen.now));
+            match ran >= seen.wanted.after {
+                true => end(status, PROMOTED, (variant, &summary.why), happened),
+                false => {
+                    let left = Duration::from_secs((seen.wanted.after - ran).as_secs() + 1);
+                    status.message = format!(
+                        "{variant} is better, and gets all requests in {}: {}",
+                        humantime::format_duration(left),
+                        summary.why
+                    );
+                }
+            }
+        }
+        SummaryVerdict::Harm(_) if seen.wanted.stops_on_harm => {
+            let control = control.unwrap_or_default();
+            end(status, STOPPED, (&control, &summary.why), happened);
+        }
+        _ => {}
+    }
+}
+
+fn end(
+    status: &mut ExperimentStatus,
+    phase: &str,
+    (winner, why): (&str, &str),
+    happened: &mut Vec<Happened>,
+) {
+    phase.clone_into(&mut status.phase);
+    status.winner = Some(winner.to_owned());
+    status.message = format!("{winner} takes all requests: {why}");
+    happened.push(Happened {
+        is_warning: false,
+        reason: match phase {
+            PROMOTED => "ExperimentPromoted",
+            _ => "ExperimentStopped",
+        },
+        message: status.message.clone(),
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! Experiments from manifest to plan.
+
+use coracle_api::kind::EXPERIMENT;
+use coracle_serving::experiment::{ExperimentId, ExperimentSummary, SummaryVerdict};
+
+use super::*;
+
+const COMMAND: &str = "serving.coracle.dev/experiment";
+const FIRST: &str = "iris-predictor-00001";
+const SECOND: &str = "iris-predictor-00002";
+
+fn experiment_key(name: &str) -> Key {
+    Key::new(&EXPERIMENT, NAMESPACE, name)
+}
+
+/// Creates an experiment over the first two revisions, with what else its spec says.
+fn create(stage: &mut Stage, name: &str, more: &Value) {
+    let mut spec = json!({
+        "inferenceService": SERVICE,
+        "unit": {"header": "x-user"},
+        "variants": [{"name": "a", "revision": FIRST}, {"name": "b", "revision": SECOND}]
+    });
+    coracle_patch::merge_patch(&mut spec, more);
+    let created = format!(
+        "2026-01-0{}T00:00:00Z",
+        stage.store.list(&EXPERIMENT, None).0.len() + 1
+    );
+    let object = json!({
+        "metadata": {"name": name, "namespace": NAMESPACE, "uid": format!("u-{name}"), "generation": 1, "creationTimestamp": created},
+        "spec": spec
+    });
+    stage.store.create(experiment_key(name), object).unwrap();
+    stage.settle();
+}
+
+fn status(stage: &Stage, name: &str) -> Value {
+    let stored = stage.store.get(&experiment_key(name)).unwrap();
+    stored.object["status"].clone()
+}
+
+/// The experiments that are in force, with their winners.
+fn in_force(stage: &Stage) -> Vec<(String, Option<String>)> {
+    let plan = stage.plan.lock().unwrap();
+    let planned = plan.routes.values().flat_map(|route| &route.experiments);
+    planned
+        .map(|one| (one.name.clone(), one.winner.clone()))
+        .collect()
+}
+
+fn running(name: &str) -> Vec<(String, Option<String>)> {
+    vec![(name.to_owned(), None)]
+}
+
+fn won(name: &str, winner: &str) -> Vec<(String, Option<String>)> {
+    vec![(name.to_owned(), Some(winner.to_owned()))]
+}
+
+fn tell(stage: &mut Stage, name: &str, command: &str) {
+    let stored = stage.store.get(&experiment_key(name)).unwrap();
+    let mut object = stored.object.clone();
+    object["metadata"]["annotations"] = json!({COMMAND: command});
+    stage
+        .store
+        .update(&experiment_key(name), stored.version, object)
+        .unwrap();
+    stage.settle();
+    let stored = stage.store.get(&experiment_key(name)).unwrap();
+    assert_eq!(object::text(&stored.object, "annotations", COMMAND), None);
+}
+
+/// What the serving process tells.
+fn report(stage: &mut Stage, name: &str, verdict: SummaryVerdict) {
+    let summary = ExperimentSummary {
+        id: ExperimentId {
+            namespace: NAMESPACE.to_owned(),
+            name: name.to_owned(),
+        },
+        uid: format!("u-{name}"),
+        variants: vec![("a".to_owned(), 10, 12), ("b".to_owned(), 11, 11)],
+        n_unassigned: 2,
+        verdict,
+        why: "as the numbers say".to_owned(),
+    };
+    let loads = Arc::clone(&stage.controller.as_ref().unwrap().config.loads);
+    loads.set_experiments(vec![summary]);
+    stage.settle();
+}
+
+/// A service of two revisions, of which the first takes all requests.
+fn stage() -> Stage {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a"), "canaryTrafficPercent": 0}));
+    stage.predictor(json!({"model": model("file:///b")}));
+    stage
+}
+
+#[test]
+fn it_is_in_force_once_all_its_revisions_are_there() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a"), "canaryTrafficPercent": 0}));
+    create(&mut stage, "ab", &json!({}));
+    assert_eq!(status(&stage, "ab")["phase"], "Waiting");
+    let message = status(&stage, "ab")["message"].as_str().unwrap().to_owned();
+    assert_eq!(message, format!("variant b: there is no revision {SECOND}"));
+    stage.predictor(json!({"model": model("file:///slow")}));
+    assert_eq!(in_force(&stage), []);
+    stage.is_slow_loaded = true;
+    stage.settle();
+    stage.settle();
+    assert_eq!(in_force(&stage), running("ab"));
+    assert_eq!(status(&stage, "ab")["phase"], "Running");
+    // A third revision: those of the experiment stay in memory.
+    stage.predictor(json!({"model": model("file:///c")}));
+    assert_eq!(in_force(&stage), running("ab"));
+    let plan = stage.plan.lock().unwrap();
+    let held: Vec<&str> = plan.revisions.keys().map(|id| id.name.as_str()).collect();
+    assert_eq!(held, [FIRST, SECOND, "iris-predictor-00003"]);
+}
+
+#[test]
+fn experiments_of_one_service_are_parts_of_one_group() {
+    let mut stage = stage();
+    let part = |name: &str, from: i32, to: i32| json!({"exclusionGroup": {"name": name, "fromPercent": from, "toPercent": to}});
+    create(&mut stage, "one", &part("g", 0, 40));
+    create(&mut stage, "two", &part("g", 40, 100));
+    create(&mut stage, "three", &part("g", 90, 100));
+    create(&mut stage, "four", &part("h", 0, 10));
+    create(&mut stage, "five", &json!({}));
+    let names: Vec<String> = in_force(&stage).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["one", "two"]);
+    for (name, expected) in [
+        ("three", "experiment two has 40 to 100 percent of the units"),
+        ("four", "experiment one is on iris already"),
+        ("five", "experiment one is on iris already"),
+    ] {
+        let status = status(&stage, name);
+        let message = status["message"].as_str().unwrap();
+        assert!(
+            status["phase"] == "Waiting" && message.contains(expected),
+            "{name}: {message}"
+        );
+    }
+    // Who waits gets its turn.
+    let stored = stage.store.get(&experiment_key("two")).unwrap();
+    stage.store.delete(&stored.key, stored.version).unwrap();
+    stage.settle();
+    let names: Vec<String> = in_force(&stage).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["one", "three"]);
+}
+
+#[test]
+fn a_winner_is_planned_by_hand_and_by_rule() {
+    let mut stage = stage();
+    create(
+        &mut stage,
+        "ab",
+        &json!({"promotion": {"when": "Better", "onHarm": "Stop"}}),
+    );
+    report(&mut stage, "ab", SummaryVerdict::Wait);
+    assert_eq!(in_force(&stage), running("ab"));
+    report(&mut stage, "ab", SummaryVerdict::Better("b".to_owned()));
+    assert_eq!(in_force(&stage), won("ab", "b"));
+    let shown = status(&stage, "ab");
+    assert_eq!(
+        (&shown["phase"], &shown["winner"]),
+        (&json!("Promoted"), &json!("b"))
+    );
+    assert_eq!(
+        shown["variants"][1],
+        json!({"name": "b", "units": 11, "requests": 11})
+    );
+    assert_eq!(
+        shown["url"],
+        "http://localhost:8080/serving/ml/iris/experiments/ab"
+    );
+    report(&mut stage, "ab", SummaryVerdict::Wait);
+    tell(&mut stage, "ab", "resume");
+    assert_eq!(in_force(&stage), running("ab"));
+    report(&mut stage, "ab", SummaryVerdict::Harm("b".to_owned()));
+    assert_eq!(in_force(&stage), won("ab", "a"));
+    assert_eq!(status(&stage, "ab")["phase"], "Stopped");
+    tell(&mut stage, "ab", "promote:b");
+    assert_eq!(in_force(&stage), won("ab", "b"));
+    let stored = stage.store.get(&experiment_key("ab")).unwrap();
+    stage.store.delete(&stored.key, stored.version).unwrap();
+    stage.settle();
+    assert_eq!(in_force(&stage), []);
+}
+
+#[test]
+fn a_variant_that_fails_ends_the_split_and_says_so() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a"), "canaryTrafficPercent": 0}));
+    stage.predictor(json!({"model": model("file:///missing")}));
+    create(&mut stage, "ab", &json!({}));
+    assert_eq!(in_force(&stage), []);
+    let message = status(&stage, "ab")["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("variant b: iris-predictor-00002 failed: nothing at"),
+        "{message}"
+    );
+}

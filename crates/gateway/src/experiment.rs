@@ -1,0 +1,334 @@
+//! Experiments: which variant takes a request, and the endpoints at `/experiments`.
+//!
+//! Where no route has an experiment a request costs one look at a flag of the table. Otherwise its unit is read from its head or body, the route's
+//! [`RouteExperiments`] decides, and once the answer is there the exposure goes into a queue, which nothing waits for. Books and sums are
+//! `serving`'s; how they stand is told by `report` and `page`.
+
+mod page;
+mod report;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_base::{Clock, Code};
+use coracle_protocol::experiments::{
+    SentOutcome, UNIT_BYTES_MAX, grpc_unit, json_unit, read_outcomes,
+};
+use coracle_serving::experiment::{
+    Book, Decided, Decision, Experiments, Exposure, NewOutcome, NotRecorded, RouteExperiments,
+    SplitTarget, Taken, UnitRef, UnitSource,
+};
+use coracle_serving::{ModelTable, ServedModel};
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+
+use crate::codec::Codec;
+use crate::codec::Encoded;
+use crate::connection::{Arriving, Asked, Handler};
+use crate::infer::Failure;
+use crate::respond::Reply;
+use crate::route::{self, ExperimentRoute};
+use crate::scope::{self, Scope};
+
+/// The header that names the experiment that a request took part in.
+pub(crate) const EXPERIMENT: HeaderName = HeaderName::from_static("x-coracle-experiment");
+/// The header that names the variant that answered.
+pub(crate) const VARIANT: HeaderName = HeaderName::from_static("x-coracle-variant");
+
+/// A request as far as experiments read it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) codec: &'a Codec,
+    pub(crate) body: &'a Bytes,
+}
+
+/// The variant that takes a request, with what its exposure needs.
+#[derive(Debug)]
+pub(crate) struct Chosen<'a> {
+    decision: Decision<'a>,
+    unit: Option<String>,
+    pub(crate) model: &'a Arc<ServedModel>,
+}
+
+/// What an answer says of its variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VariantMark {
+    /// The experiment; none if the request had no unit.
+    experiment: Option<HeaderValue>,
+    variant: HeaderValue,
+}
+
+impl VariantMark {
+    pub(crate) fn put(&self, headers: &mut HeaderMap) {
+        if let Some(experiment) = &self.experiment {
+            headers.insert(EXPERIMENT, experiment.clone());
+        }
+        headers.insert(VARIANT, self.variant.clone());
+    }
+}
+
+/// Tells whether the model answered: a stand-in is none of its answers.
+pub(crate) fn is_answered(result: &Result<Encoded, Failure>) -> bool {
+    let own = |encoded: &Encoded| encoded.fallback.is_none();
+    result.as_ref().is_ok_and(own)
+}
+
+/// Returns the variant that takes a request for `model`; `None` if no experiment does.
+#[cold]
+#[inline(never)]
+pub(crate) fn choose<'a>(
+    (table, scope): (&'a ModelTable, &Scope),
+    model: &'a Arc<ServedModel>,
+    sent: Sent<'_>,
+) -> Option<Chosen<'a>> {
+    // Who asks for one revision gets it.
+    if let Scope::Service { tag: Some(_), .. } = scope {
+        return None;
+    }
+    let route = scope.route(table, Some(model.name()))?;
+    let experiments: &'a RouteExperiments = route.experiments()?;
+    let Decided::Variant(decision, unit) = experiments.decide(|source| read_unit(source, sent))
+    else {
+        return None;
+    };
+    let target: &'a SplitTarget = decision.split.target(decision.variant);
+    let model = match target {
+        SplitTarget::Own => model,
+        SplitTarget::Revision(revision) => revision,
+        // One that is not there leaves its requests to the service itself, which is no exposure.
+        SplitTarget::Service(id) => scope::choose(table.service(id)?, sent.headers),
+    };
+    Some(Chosen {
+        decision,
+        unit,
+        model,
+    })
+}
+
+/// Reads the unit of a request.
+fn read_unit(source: &UnitSource, sent: Sent<'_>) -> Option<String> {
+    let text = |value: &[u8]| {
+        let text = std::str::from_utf8(value).ok()?.trim();
+        let is_unit = (1..=UNIT_BYTES_MAX).contains(&text.len());
+        is_unit.then(|| text.to_owned())
+    };
+    let json = || match sent.codec {
+        Codec::V1 { .. } | Codec::Examples(_) | Codec::Seldon => Some(sent.body.as_ref()),
+        Codec::V2 { json_length, .. } => match json_length {
+            Some(length) => sent.body.get(..*length),
+            None => Some(sent.body.as_ref()),
+        },
+        Codec::Grpc | Codec::PredictMessage | Codec::ExamplesMessage(_) => None,
+    };
+    match source {
+        UnitSource::Header(name) => text(sent.headers.get(name)?.as_bytes()),
+        UnitSource::Cookie(name) => text(scope::cookie(sent.headers, name)?),
+        UnitSource::Field(path) => json_unit(json()?, path),
+        UnitSource::Parameter(name) => match sent.codec {
+            Codec::Grpc => grpc_unit(sent.body, name),
+            _ => json_unit(json()?, &format!("parameters.{name}")),
+        },
+    }
+}
+
+impl Chosen<'_> {
+    /// Returns what the answer says of it.
+    pub(crate) fn mark(&self) -> Option<Box<VariantMark>> {
+        let split = self.decision.split;
+        let value = |text: &str| HeaderValue::from_str(text).ok();
+        let takes_part = self.decision.by.is_some() || split.planned().winner.is_some();
+        Some(Box::new(VariantMark {
+            experiment: match takes_part {
+                true => value(&split.planned().name),
+                false => None,
+            },
+            variant: value(split.variant(self.decision.variant))?,
+        }))
+    }
+
+    /// Notes that the request took part, and how it ended.
+    pub(crate) fn expose(
+        self,
+        clock: &dyn Clock,
+        request_id: &HeaderValue,
+        (arrived, is_answered): (Duration, bool),
+    ) {
+        let (Some(by), Some(unit)) = (self.decision.by, self.unit) else {
+            return;
+        };
+        let split = self.decision.split;
+        let elapsed = clock.monotonic().saturating_sub(arrived);
+        let revision = self.model.revision();
+        let request_id = request_id.to_str().unwrap_or_default();
+        split.book().expose(Exposure {
+            unit,
+            request_id: request_id.chars().take(UNIT_BYTES_MAX).collect(),
+            variant: split.variant(self.decision.variant).to_owned(),
+            revision: revision.map_or_else(
+                || self.model.name().to_owned(),
+                |revision| revision.name.clone(),
+            ),
+            ok: is_answered,
+            seconds: elapsed.as_secs_f64(),
+            by,
+            propensity: self.decision.propensity,
+            at: u64::try_from(clock.unix_time().as_millis()).unwrap_or(u64::MAX),
+        });
+    }
+}
+
+impl Handler {
+    /// Answers what is asked of experiments.
+    pub(crate) async fn experiment(
+        &self,
+        asked: &Asked<'_>,
+        route: &ExperimentRoute<'_>,
+        (head, body): (&Parts, Arriving),
+    ) -> Reply {
+        let Some(experiments) = &self.calls.experiments else {
+            let message = "there are no experiments here; they are objects of `coracle up`";
+            return Reply::error(StatusCode::NOT_FOUND, message);
+        };
+        let namespace = match asked.scope {
+            Scope::Service { id, .. } => Some(id.namespace.as_str()),
+            Scope::All => route::query_value(head.uri.query(), "namespace"),
+        };
+        let name = match route {
+            ExperimentRoute::All => {
+                let books = experiments.books();
+                let asked = books
+                    .iter()
+                    .filter(|book| namespace.is_none_or(|asked| asked == book.id().namespace));
+                let reports = asked.map(|book| report::report(&book.standing()));
+                let reports: Vec<serde_json::Value> = reports.collect();
+                return json(&serde_json::json!({"experiments": reports}));
+            }
+            ExperimentRoute::Report(name)
+            | ExperimentRoute::Page(name)
+            | ExperimentRoute::Outcomes(name) => name,
+        };
+        let book = match only(experiments, namespace, name) {
+            Ok(book) => book,
+            Err(reply) => return reply,
+        };
+        match route {
+            ExperimentRoute::Page(_) => Reply::page(page::page(&book.standing())),
+            ExperimentRoute::Outcomes(_) => match self.read_whole(&head.headers, body).await {
+                Ok((body, _)) => take_outcomes(experiments, &book, &body).await,
+                Err(reply) => reply,
+            },
+            _ => json(&report::report(&book.standing())),
+        }
+    }
+}
+
+fn json(value: &serde_json::Value) -> Reply {
+    // Keys are texts.
+    Reply::json(serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// Returns the experiment of a name.
+fn only(
+    experiments: &Experiments,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Arc<Book>, Reply> {
+    let mut books = experiments.find(namespace, name);
+    let shown: String = name.chars().take(128).collect();
+    if books.len() > 1 {
+        let namespaces: Vec<String> = books
+            .iter()
+            .map(|book| book.id().namespace.clone())
+            .collect();
+        let message = format!(
+            "experiments named {shown} are in the namespaces {}; name one with ?namespace=",
+            namespaces.join(", ")
+        );
+        return Err(Reply::error(StatusCode::BAD_REQUEST, &message));
+    }
+    books.pop().ok_or_else(|| {
+        let message = format!(
+            "no experiment named {shown} is in force; `kubectl get experiments -A` lists all, and says what they wait for"
+        );
+        Reply::error(StatusCode::NOT_FOUND, &message)
+    })
+}
+
+/// Takes the outcomes of a body; answers once they are on the disk.
+async fn take_outcomes(experiments: &Experiments, book: &Arc<Book>, body: &Bytes) -> Reply {
+    let entries = match read_outcomes(body) {
+        Ok(entries) => entries,
+        Err(error) => return Reply::failure(error.code(), &error.to_string()),
+    };
+    let mut errors: Vec<(usize, String)> = Vec::new();
+    let (mut places, mut outcomes) = (Vec::new(), Vec::new());
+    for (place, entry) in entries.into_iter().enumerate() {
+        match entry.map(new_outcome) {
+            Ok(Some(outcome)) => {
+                places.push(place);
+                outcomes.push(outcome);
+            }
+            Ok(None) => errors.push((place, "it says not whom it is about".to_owned())),
+            Err(error) => errors.push((place, error)),
+        }
+    }
+    let results = match experiments.record(book, outcomes).await {
+        Ok(results) => results,
+        Err(error) => {
+            let code = match error {
+                NotRecorded::Busy => Code::ResourceExhausted,
+                NotRecorded::Disk(_) => Code::Unavailable,
+            };
+            return Reply::failure(code, &error.to_string());
+        }
+    };
+    let (mut n_accepted, mut n_duplicates) = (0_u64, 0_u64);
+    for (place, result) in places.into_iter().zip(results) {
+        match result {
+            Ok(Taken::Counted) => n_accepted += 1,
+            Ok(Taken::Duplicate) => n_duplicates += 1,
+            Err(fault) => errors.push((place, fault.to_string())),
+        }
+    }
+    errors.sort();
+    let is_refused = n_accepted + n_duplicates == 0;
+    let listed = errors.iter().take(ERRORS_MAX);
+    let listed: Vec<serde_json::Value> = listed
+        .map(|(place, error)| serde_json::json!({"entry": place, "error": error}))
+        .collect();
+    let mut answer = serde_json::json!({
+        "accepted": n_accepted,
+        "duplicates": n_duplicates,
+        "rejected": errors.len(),
+        "errors": listed,
+    });
+    let mut status = StatusCode::OK;
+    if let (true, Some((place, error))) = (is_refused, errors.first()) {
+        status = StatusCode::BAD_REQUEST;
+        let message = match errors.len() {
+            1 => error.clone(),
+            n => format!("none of the {n} outcomes can be taken; entry {place}: {error}"),
+        };
+        answer["error"] = message.into();
+    }
+    Reply::with_status(status, serde_json::to_vec(&answer).unwrap_or_default())
+}
+
+/// The most errors that an answer lists.
+const ERRORS_MAX: usize = 100;
+
+fn new_outcome(sent: SentOutcome) -> Option<NewOutcome> {
+    let about = match (sent.unit, sent.request_id) {
+        (Some(unit), _) => UnitRef::Unit(unit),
+        (None, Some(request)) => UnitRef::Request(request),
+        (None, None) => return None,
+    };
+    Some(NewOutcome {
+        about,
+        id: sent.id,
+        metrics: sent.metrics,
+    })
+}

@@ -1,0 +1,392 @@
+//! Experiments: which variant answers, what the answer says, and what is told of outcomes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coracle_base::SystemClock;
+use coracle_gateway::Limits;
+use coracle_protocol::grpc::inference::{InferParameter, ModelInferResponse, ParameterChoice};
+use coracle_serving::experiment::{
+    Experiments, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, PlannedVariant,
+    RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
+};
+use coracle_serving::{LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId};
+use serde_json::{Value, json};
+
+use crate::client::{Answer, send};
+use crate::fixture::{Running, config, start_experimenting, sum_model};
+use crate::grpc;
+use crate::routes::JSON;
+
+const PREDICT: &str = "/serving/ml/sum/v1/models/sum:predict";
+const INFER: &str = "/serving/ml/sum/v2/models/sum/infer";
+const OUTCOMES: &str = "/serving/ml/sum/experiments/ab/outcomes";
+
+/// A server with an experiment on `sum`, whose treatment is the service `next`.
+struct Stage {
+    server: Running,
+    experiments: Experiments,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.experiments.stop();
+    }
+}
+
+fn id(name: &str) -> ServiceId {
+    ServiceId {
+        namespace: "ml".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn planned(unit: UnitSource) -> PlannedExperiment {
+    let variant = |name: &str, target| PlannedVariant {
+        name: name.to_owned(),
+        weight: 1,
+        target,
+    };
+    PlannedExperiment {
+        name: "ab".to_owned(),
+        salt: "s".to_owned(),
+        unit,
+        variants: vec![
+            variant("control", VariantTarget::Own),
+            variant("treatment", VariantTarget::Service("next".to_owned())),
+        ],
+        share_ppm: 1_000_000,
+        overrides: [
+            ("c".to_owned(), "control".to_owned()),
+            ("t".to_owned(), "treatment".to_owned()),
+            ("7".to_owned(), "treatment".to_owned()),
+        ]
+        .into(),
+        metrics: vec![PlannedMetric {
+            name: "clicked".to_owned(),
+            kind: MetricForm::Conversion,
+            covariate: None,
+            zero_if_missing: false,
+            is_lower_better: false,
+            role: MetricRole::Primary,
+            expected: 0.1,
+            margin: 0.1,
+        }],
+        ..PlannedExperiment::default()
+    }
+}
+
+fn start(planned: &PlannedExperiment) -> Stage {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let experiments = Experiments::start(directory.path().to_owned(), clock).unwrap();
+    let books = experiments.clone();
+    let limits = config(Limits::default());
+    let server = start_experimenting(limits, Some(experiments.clone()), |sum| {
+        let (next, _entered, _gate) = sum_model();
+        let loaded = LoadedModel::new("next".to_owned(), Box::new(next), LoadPhases::default());
+        let next = Arc::new(ServedModel::new(loaded, 2));
+        let book = books.open("ml", planned);
+        let split = Split::try_new(planned, book, |target| match target {
+            VariantTarget::Service(name) => SplitTarget::Service(id(name)),
+            _ => SplitTarget::Own,
+        });
+        let on_sum = RouteExperiments::new(vec![split.unwrap()]);
+        let sum = Route::single(Arc::new(sum)).with_experiments(Some(on_sum));
+        let mut routes = BTreeMap::new();
+        routes.insert(id("sum"), Arc::new(sum));
+        routes.insert(id("next"), Arc::new(Route::single(next)));
+        ModelTable::from_routes(routes)
+    });
+    Stage {
+        server,
+        experiments,
+        _directory: directory,
+    }
+}
+
+fn post(stage: &Stage, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut all = vec![JSON];
+    all.extend_from_slice(headers);
+    send(stage.server.address, "POST", path, &all, body.as_bytes())
+}
+
+fn told(answer: &Answer) -> (Option<&str>, Option<&str>) {
+    (
+        answer.header("x-coracle-experiment"),
+        answer.header("x-coracle-variant"),
+    )
+}
+
+fn json_of(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+const ROWS: &str = r#"{"instances": [[1, 2]]}"#;
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of requests")]
+fn the_unit_is_where_the_experiment_says() {
+    let with = |extra: &str| {
+        format!(
+            r#"{{"inputs": [{{"name": "X", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}}]{extra}}}"#
+        )
+    };
+    let v1 = |extra: &str| format!(r#"{{"instances": [[1, 2]]{extra}}}"#);
+    let header = || UnitSource::Header("x-user".to_owned());
+    let parameter = || UnitSource::Parameter("user".to_owned());
+    let field = || UnitSource::Field("who.id".to_owned());
+    type Case = (
+        UnitSource,
+        &'static str,
+        Vec<(&'static str, &'static str)>,
+        String,
+        Option<&'static str>,
+    );
+    let cases: Vec<Case> = vec![
+        (
+            header(),
+            PREDICT,
+            vec![("X-User", "t")],
+            v1(""),
+            Some("treatment"),
+        ),
+        (
+            header(),
+            PREDICT,
+            vec![("x-user", "c")],
+            v1(""),
+            Some("control"),
+        ),
+        (
+            header(),
+            INFER,
+            vec![("x-user", " t ")],
+            with(""),
+            Some("treatment"),
+        ),
+        (header(), PREDICT, vec![("x-user", "")], v1(""), None),
+        (header(), PREDICT, vec![("user", "t")], v1(""), None),
+        (
+            UnitSource::Cookie("id".to_owned()),
+            PREDICT,
+            vec![("cookie", "a=b; id=t")],
+            v1(""),
+            Some("treatment"),
+        ),
+        (
+            field(),
+            PREDICT,
+            vec![],
+            v1(r#", "who": {"id": "t"}"#),
+            Some("treatment"),
+        ),
+        (
+            field(),
+            INFER,
+            vec![],
+            with(r#", "who": {"id": 7}"#),
+            Some("treatment"),
+        ),
+        (field(), PREDICT, vec![], v1(r#", "who": "t""#), None),
+        (
+            parameter(),
+            INFER,
+            vec![],
+            with(r#", "parameters": {"user": "t"}"#),
+            Some("treatment"),
+        ),
+        (parameter(), INFER, vec![("user", "t")], with(""), None),
+    ];
+    for (unit, path, headers, body, expected) in cases {
+        let stage = start(&planned(unit));
+        let answer = post(&stage, path, &headers, &body);
+        assert_eq!(answer.status, 200, "{body}: {}", answer.body);
+        let experiment = expected.map(|_| "ab");
+        // Who has no unit gets the control, and takes no part.
+        let variant = expected.or(Some("control"));
+        assert_eq!(
+            told(&answer),
+            (experiment, variant),
+            "{path} {headers:?} {body}"
+        );
+        if path == INFER {
+            let model = if expected == Some("treatment") {
+                "next"
+            } else {
+                "sum"
+            };
+            assert_eq!(json_of(&answer)["model_name"], model);
+        }
+    }
+}
+
+#[test]
+fn grpc_takes_part_too() {
+    let mut message = grpc::row("sum", [1.0, 2.0]);
+    let stage = start(&planned(UnitSource::Parameter("user".to_owned())));
+    let parameter = InferParameter {
+        parameter_choice: Some(ParameterChoice::StringParam("t".to_owned())),
+    };
+    let answer = grpc::ask(&stage.server, "ModelInfer", &message);
+    assert_eq!(answer.headers["x-coracle-variant"], "control");
+    assert!(!answer.headers.contains_key("x-coracle-experiment"));
+    message.parameters.insert("user".to_owned(), parameter);
+    let answer = grpc::ask(&stage.server, "ModelInfer", &message);
+    assert_eq!(answer.headers["x-coracle-variant"], "treatment");
+    assert_eq!(answer.headers["x-coracle-experiment"], "ab");
+    let response: ModelInferResponse = answer.message();
+    assert_eq!(response.model_name, "next");
+    let request_id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
+    let body = json!({"requestId": request_id, "metric": "clicked", "value": 1}).to_string();
+    let answer = post(&stage, OUTCOMES, &[], &body);
+    assert_eq!(
+        (answer.status, json_of(&answer)["accepted"].as_u64()),
+        (200, Some(1))
+    );
+}
+
+#[test]
+fn outcomes_are_taken_and_reported() {
+    let mut planned = planned(UnitSource::Header("x-user".to_owned()));
+    planned.overrides.clear();
+    let stage = start(&planned);
+    let mut of = BTreeMap::new();
+    for index in 0..40 {
+        let user = format!("u{index}");
+        let answer = post(&stage, PREDICT, &[("x-user", &user)], ROWS);
+        let (_, variant) = told(&answer);
+        let request = answer.header("x-request-id").unwrap().to_owned();
+        of.insert(user, (variant.unwrap().to_owned(), request));
+    }
+    // What fails is an exposure, too.
+    let failed = post(
+        &stage,
+        PREDICT,
+        &[("x-user", "u0")],
+        r#"{"instances": [[1]]}"#,
+    );
+    assert_eq!(
+        (failed.status, told(&failed).1),
+        (400, Some(of["u0"].0.as_str()))
+    );
+    let (_, request) = &of["u1"];
+    let entries = json!([
+        {"unit": "u0", "metric": "clicked", "value": 0, "id": "a"},
+        {"requestId": request, "metrics": {"clicked": true}, "id": "b"},
+        {"requestId": request, "metrics": {"clicked": true}, "id": "b"},
+        {"unit": "nobody", "metric": "clicked", "value": 1},
+        {"unit": "u2", "metric": "clicked", "value": null},
+    ]);
+    let answer = post(&stage, OUTCOMES, &[], &entries.to_string());
+    let found = json_of(&answer);
+    assert_eq!(answer.status, 200);
+    let counts = ["accepted", "duplicates", "rejected"].map(|name| found[name].as_u64());
+    assert_eq!(counts, [Some(2), Some(1), Some(2)]);
+    assert_eq!(found["errors"][0]["entry"], 3);
+    assert_eq!(found["errors"][1]["entry"], 4);
+    check_reports(&stage, &of);
+}
+
+/// Checks that every way to the report tells each variant's units.
+fn check_reports(stage: &Stage, of: &BTreeMap<String, (String, String)>) {
+    // By name alone, in any namespace or in one.
+    for path in [
+        "/experiments/ab",
+        "/experiments/ab?namespace=ml",
+        "/serving/ml/sum/experiments/ab",
+    ] {
+        let report = json_of(&send(stage.server.address, "GET", path, &[], b""));
+        let variants = report["variants"].as_array().unwrap();
+        for variant in variants {
+            let name = variant["name"].as_str().unwrap();
+            let n_units = of.values().filter(|(of, _)| of == name).count();
+            assert_eq!(
+                variant["units"].as_u64(),
+                u64::try_from(n_units).ok(),
+                "{path}"
+            );
+            let clicked = &variant["metrics"]["clicked"];
+            let sum = clicked["units"].as_u64().unwrap() + clicked["missing"].as_u64().unwrap();
+            assert_eq!(Some(sum), variant["units"].as_u64());
+        }
+        assert_eq!(report["outcomes"], 2);
+        assert_eq!(report["verdict"]["state"], "Wait");
+    }
+    let page = send(
+        stage.server.address,
+        "GET",
+        "/experiments/ab/page",
+        &[],
+        b"",
+    );
+    assert!(page.status == 200 && page.body.contains("<h1>Experiment ml/ab</h1>"));
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let all = send(stage.server.address, "GET", "/experiments", &[], b"");
+    assert_eq!(json_of(&all)["experiments"][0]["experiment"], "ab");
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_with_a_reason() {
+    let stage = start(&planned(UnitSource::Header("x-user".to_owned())));
+    let good = r#"{"unit": "u", "metric": "clicked", "value": 1}"#;
+    for (method, path, body, status, message) in [
+        ("POST", OUTCOMES, "", 400, "the request body is empty"),
+        ("POST", OUTCOMES, "{", 400, "not valid JSON"),
+        (
+            "POST",
+            OUTCOMES,
+            good,
+            400,
+            "has had no request in this experiment",
+        ),
+        (
+            "POST",
+            OUTCOMES,
+            "[3, 4]",
+            400,
+            "none of the 2 outcomes can be taken; entry 0",
+        ),
+        (
+            "POST",
+            "/experiments/no/outcomes",
+            good,
+            404,
+            "no experiment named no is in force",
+        ),
+        (
+            "POST",
+            "/experiments/ab/outcomes?namespace=no",
+            good,
+            404,
+            "no experiment named ab",
+        ),
+        ("GET", OUTCOMES, "", 405, "POST only"),
+        ("POST", "/experiments/ab", good, 405, "GET, HEAD only"),
+    ] {
+        let answer = send(stage.server.address, method, path, &[JSON], body.as_bytes());
+        assert_eq!(answer.status, status, "{path} {body}");
+        let error = json_of(&answer)["error"].as_str().unwrap().to_owned();
+        assert!(error.contains(message), "{path} {body}: {error}");
+    }
+}
+
+#[test]
+fn a_winner_takes_all_and_a_service_that_is_gone_takes_nothing() {
+    let mut settled = planned(UnitSource::Header("x-user".to_owned()));
+    settled.winner = Some("treatment".to_owned());
+    let stage = start(&settled);
+    for headers in [&[][..], &[("x-user", "c")]] {
+        let answer = post(&stage, PREDICT, headers, ROWS);
+        assert_eq!(told(&answer), (Some("ab"), Some("treatment")));
+    }
+    let mut gone = planned(UnitSource::Header("x-user".to_owned()));
+    gone.variants[1].target = VariantTarget::Service("gone".to_owned());
+    let stage = start(&gone);
+    let answer = post(&stage, PREDICT, &[("x-user", "t")], ROWS);
+    assert_eq!((answer.status, told(&answer)), (200, (None, None)));
+}

@@ -1,0 +1,410 @@
+//! An experiment as a whole: is the split as meant, how does each variant compare with the control, is there a winner.
+//!
+//! The split comes first: with a mismatch there are numbers, but no verdict. Every number names its method. Verdicts rest on anytime-valid
+//! methods alone, so they may be asked for as often as one likes.
+
+mod compare;
+#[cfg(test)]
+mod tests;
+
+pub use crate::rollout::Better;
+
+use super::{
+    Bivariate, Effect, Guardrail, Moments, Posterior, Proportion, RatioMismatch,
+    benjamini_hochberg, bonferroni, ratio_mismatch, sequential_ratio_mismatch,
+};
+
+/// What a metric is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It decides.
+    Primary,
+    /// It is looked at.
+    #[default]
+    Secondary,
+    /// It must not get worse.
+    Guardrail,
+}
+
+/// A metric of units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// Its name.
+    pub name: String,
+    /// Which way it is good.
+    pub better: Better,
+    /// What it is for.
+    pub role: Role,
+    /// The difference that matters, above 0: the scale of the mixture of its confidence sequences.
+    pub expected: f64,
+    /// By how much a guardrail may be worse.
+    pub margin: f64,
+}
+
+/// How p-values are corrected for there being several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Correction {
+    /// The share of false discoveries is bounded (Benjamini and Hochberg, 1995).
+    #[default]
+    BenjaminiHochberg,
+    /// The probability of any false discovery is bounded.
+    Bonferroni,
+    /// Not at all.
+    None,
+}
+
+impl Correction {
+    /// Returns the method's name for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BenjaminiHochberg => "Benjamini and Hochberg",
+            Self::Bonferroni => "Bonferroni",
+            Self::None => "none",
+        }
+    }
+
+    fn correct(self, p_values: &[f64]) -> Vec<f64> {
+        match self {
+            Self::BenjaminiHochberg => benjamini_hochberg(p_values),
+            Self::Bonferroni => bonferroni(p_values),
+            Self::None => p_values.to_vec(),
+        }
+    }
+}
+
+/// How an experiment is judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AnalysisSpec {
+    /// The most probable that no difference is taken for one; intervals have one minus it as their confidence.
+    pub alpha: f64,
+    /// How p-values are corrected.
+    pub correction: Correction,
+    /// Units that each variant must have before there is a verdict.
+    pub units_min: u64,
+}
+
+/// The values of a metric over a variant's units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Values {
+    /// Each unit did or did not.
+    Shares(Proportion),
+    /// Each unit has a number.
+    Means(Moments),
+    /// Each unit has a numerator and a denominator.
+    Ratios(Bivariate),
+    /// Each unit has a number, and one known before the experiment.
+    Adjusted(Bivariate),
+}
+
+/// What the compared numbers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// See [`Values::Shares`].
+    Share,
+    /// See [`Values::Means`].
+    Mean,
+    /// See [`Values::Ratios`].
+    Ratio,
+    /// See [`Values::Adjusted`].
+    Cuped,
+}
+
+impl Basis {
+    /// Returns it in words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Share => "share of units",
+            Self::Mean => "mean over units",
+            Self::Ratio => "ratio of means over units, variance by the delta method",
+            Self::Cuped => "mean over units, adjusted for the covariate (CUPED)",
+        }
+    }
+}
+
+/// A variant's units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VariantUnits {
+    /// The variant's name.
+    pub name: String,
+    /// The units that are analysed.
+    pub units: u64,
+    /// The units that it was given first, analysed or not.
+    pub assigned: u64,
+    /// How many of all units it should have been given, as the weights were when each of them came.
+    pub expected: f64,
+    /// By metric.
+    pub values: Vec<Values>,
+}
+
+/// What earlier looks at one comparison have come to: an interval holds at all times at once, so all of them together do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trail {
+    /// The greatest lower bound so far.
+    pub low: f64,
+    /// The least upper bound so far.
+    pub high: f64,
+    /// The least p-value so far.
+    pub p_value: f64,
+}
+
+impl Default for Trail {
+    fn default() -> Self {
+        Self {
+            low: f64::NEG_INFINITY,
+            high: f64::INFINITY,
+            p_value: 1.0,
+        }
+    }
+}
+
+impl Trail {
+    /// Takes one more look, and returns it as all looks together show it.
+    pub fn take(&mut self, mut effect: Effect) -> Effect {
+        self.p_value = self.p_value.min(effect.p_value);
+        self.low = self.low.max(effect.interval.low);
+        self.high = self.high.min(effect.interval.high);
+        effect.p_value = self.p_value;
+        // Intervals that do not meet say that the difference itself has changed; then the last one is shown.
+        if self.low <= self.high {
+            (effect.interval.low, effect.interval.high) = (self.low, self.high);
+        }
+        effect
+    }
+}
+
+/// A variant beside the control, in one metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// The variant's place.
+    pub variant: usize,
+    /// The metric's place.
+    pub metric: usize,
+    /// What is compared.
+    pub basis: Basis,
+    /// The control's units with a value, and their mean.
+    pub control: (u64, f64),
+    /// The variant's.
+    pub treated: (u64, f64),
+    /// The fixed-horizon test; `None` without spread.
+    pub fixed: Option<Effect>,
+    /// Fisher's exact p-value, where units are few enough.
+    pub exact_p_value: Option<f64>,
+    /// The relative lift.
+    pub lift: Option<Effect>,
+    /// The anytime-valid test; `None` without spread.
+    pub anytime: Option<Effect>,
+    /// The fixed-horizon p-value, corrected for all comparisons but guardrails.
+    pub fixed_corrected: Option<f64>,
+    /// The anytime-valid one.
+    pub anytime_corrected: Option<f64>,
+    /// What is believed after a flat prior.
+    pub posterior: Option<Posterior>,
+    /// Whether the metric is harmed, if it is a guardrail.
+    pub guardrail: Option<Guardrail>,
+}
+
+/// What is known of an experiment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Analysis {
+    /// Whether units are split as meant, by a test that may be looked at once.
+    pub split: Option<RatioMismatch>,
+    /// The same, at any time.
+    pub split_anytime: Option<RatioMismatch>,
+    /// Every variant but the control in every metric.
+    pub comparisons: Vec<Comparison>,
+    /// What is to be done.
+    pub verdict: Verdict,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Wait; why.
+    Wait(String),
+    /// Nothing can be believed; why.
+    Mismatch(String),
+    /// This variant does harm.
+    Harm {
+        /// Its place.
+        variant: usize,
+        /// Why, with the numbers.
+        why: String,
+    },
+    /// This variant is better.
+    Better {
+        /// Its place.
+        variant: usize,
+        /// Why, with the numbers.
+        why: String,
+    },
+}
+
+/// How near to the weights mismatches of the split are expected, for the anytime-valid test.
+const MISMATCH_SCALE: f64 = 1_000.0;
+
+/// Analyses an experiment.
+///
+/// `control` is the place of the variant that the others are compared with; `trail` returns what earlier looks at a comparison (variant, metric) have
+/// come to.
+#[must_use]
+pub fn analyse(
+    spec: &AnalysisSpec,
+    metrics: &[Metric],
+    (variants, control): (&[VariantUnits], usize),
+    trail: impl Fn(usize, usize) -> Trail,
+) -> Analysis {
+    let units: Vec<u64> = variants.iter().map(|variant| variant.assigned).collect();
+    let expected: Vec<f64> = variants.iter().map(|variant| variant.expected).collect();
+    let (used, weights): (Vec<u64>, Vec<f64>) = units
+        .iter()
+        .zip(&expected)
+        .filter(|(units, expected)| **units > 0 || **expected > 0.0)
+        .map(|(units, expected)| (*units, *expected))
+        .unzip();
+    let mut comparisons = Vec::new();
+    for variant in (0..variants.len()).filter(|variant| *variant != control) {
+        for (index, metric) in metrics.iter().enumerate() {
+            let sides = (
+                variants[control].values.get(index),
+                variants[variant].values.get(index),
+            );
+            if let (Some(a), Some(b)) = sides {
+                let place = (variant, index);
+                let trail = trail(variant, index);
+                comparisons.push(compare::compare(spec, metric, place, (a, b), trail));
+            }
+        }
+    }
+    correct(spec, metrics, &mut comparisons);
+    let mut analysis = Analysis {
+        split: ratio_mismatch(&used, &weights),
+        split_anytime: sequential_ratio_mismatch(&used, &weights, MISMATCH_SCALE),
+        comparisons,
+        verdict: Verdict::Wait(String::new()),
+    };
+    analysis.verdict = judge(spec, metrics, variants, &analysis);
+    analysis
+}
+
+/// Corrects the p-values of all comparisons that are no guardrails.
+fn correct(spec: &AnalysisSpec, metrics: &[Metric], comparisons: &mut [Comparison]) {
+    let is_guardrail = |comparison: &Comparison| {
+        let metric = metrics.get(comparison.metric);
+        metric.is_some_and(|metric| metric.role == Role::Guardrail)
+    };
+    let counted: Vec<usize> = (0..comparisons.len())
+        .filter(|index| !is_guardrail(&comparisons[*index]))
+        .collect();
+    let p_values = |of: fn(&Comparison) -> Option<Effect>| -> Vec<f64> {
+        let effects = counted.iter().map(|index| of(&comparisons[*index]));
+        effects
+            .map(|effect| effect.map_or(1.0, |effect| effect.p_value))
+            .collect()
+    };
+    let fixed = spec.correction.correct(&p_values(|one| one.fixed));
+    let anytime = spec.correction.correct(&p_values(|one| one.anytime));
+    for (place, index) in counted.into_iter().enumerate() {
+        let comparison = &mut comparisons[index];
+        comparison.fixed_corrected = comparison.fixed.map(|_| fixed[place]);
+        comparison.anytime_corrected = comparison.anytime.map(|_| anytime[place]);
+    }
+}
+
+fn judge(
+    spec: &AnalysisSpec,
+    metrics: &[Metric],
+    variants: &[VariantUnits],
+    analysis: &Analysis,
+) -> Verdict {
+    if let Some(mismatch) = analysis.split_anytime.filter(|split| split.is_mismatch) {
+        return Verdict::Mismatch(format!(
+            "units are not split as the weights say (p {:.2e}): something loses units of a variant, and no comparison can be believed",
+            mismatch.p_value
+        ));
+    }
+    let name = |comparison: &Comparison| &variants[comparison.variant].name;
+    let harmed = |comparison: &&Comparison| comparison.guardrail == Some(Guardrail::Harmed);
+    if let Some(harmed) = analysis.comparisons.iter().find(harmed) {
+        let metric = &metrics[harmed.metric];
+        let why = format!(
+            "{} of {} is worse by more than {}: {:.6}, {:.6} of the control",
+            metric.name,
+            name(harmed),
+            metric.margin,
+            harmed.treated.1,
+            harmed.control.1
+        );
+        return Verdict::Harm {
+            variant: harmed.variant,
+            why,
+        };
+    }
+    let fewest = variants.iter().map(|variant| variant.units).min();
+    if fewest < Some(spec.units_min) {
+        return Verdict::Wait(format!(
+            "{} of the {} units that each variant must have",
+            fewest.unwrap_or(0),
+            spec.units_min
+        ));
+    }
+    better(spec, metrics, variants, analysis)
+}
+
+/// Returns the best of the variants that are known to be better in every primary metric.
+fn better(
+    spec: &AnalysisSpec,
+    metrics: &[Metric],
+    variants: &[VariantUnits],
+    analysis: &Analysis,
+) -> Verdict {
+    let is_primary = |comparison: &&Comparison| metrics[comparison.metric].role == Role::Primary;
+    let wins = |comparison: &&Comparison| {
+        let gain = comparison.gain(metrics);
+        gain.is_some_and(|gain| gain > 0.0)
+            && comparison
+                .anytime_corrected
+                .is_some_and(|p_value| p_value < spec.alpha)
+    };
+    let of = |variant: usize| {
+        let own = analysis.comparisons.iter().filter(is_primary);
+        own.filter(move |comparison| comparison.variant == variant)
+    };
+    let winners = (0..variants.len())
+        .filter(|variant| of(*variant).count() > 0 && of(*variant).all(|one| wins(&one)));
+    let gain = |variant: &usize| {
+        let first = of(*variant).next();
+        first.and_then(|first| first.gain(metrics)).unwrap_or(0.0)
+    };
+    let best = winners.max_by(|left, right| gain(left).total_cmp(&gain(right)));
+    let Some((variant, first)) = best.and_then(|best| Some((best, of(best).next()?))) else {
+        return Verdict::Wait(
+            "no variant is known to be better in every primary metric".to_owned(),
+        );
+    };
+    let interval = first.anytime.map(|effect| effect.interval);
+    let (low, high) = interval.map_or((0.0, 0.0), |interval| (interval.low, interval.high));
+    Verdict::Better {
+        variant,
+        why: format!(
+            "{} of {} is {:.6}, {:.6} of the control; the difference is between {low:.6} and {high:.6} (anytime-valid, p {:.2e} corrected)",
+            metrics[first.metric].name,
+            variants[variant].name,
+            first.treated.1,
+            first.control.1,
+            first.anytime_corrected.unwrap_or(1.0)
+        ),
+    }
+}
+
+impl Comparison {
+    /// Returns how much the variant is ahead: positive if it is better.
+    fn gain(&self, metrics: &[Metric]) -> Option<f64> {
+        let difference = self.anytime?.difference;
+        Some(match metrics.get(self.metric)?.better {
+            Better::Higher => difference,
+            Better::Lower => -difference,
+        })
+    }
+}

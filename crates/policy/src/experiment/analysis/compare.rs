@@ -1,0 +1,110 @@
+//! One variant beside the control, in one metric.
+
+use super::{AnalysisSpec, Basis, Better, Comparison, Metric, Role, Trail, Values};
+use crate::experiment::{
+    Moments, Posterior, Proportion, cuped, fisher_exact, guardrail, mixture_for, normal_posterior,
+    posterior, relative_lift, sequential, two_proportions, welch,
+};
+
+/// Fisher's exact test is made for so many units of both variants together: it sums over as many tables.
+const EXACT_UNITS_MAX: u64 = 100_000;
+/// The closed sum of two Beta posteriors has a term for each of the rarest outcome; beyond so many the normal one is as good.
+const BETA_TERMS_MAX: u64 = 20_000;
+
+/// Compares the values `b` of a variant with the values `a` of the control.
+pub(super) fn compare(
+    spec: &AnalysisSpec,
+    metric: &Metric,
+    (variant, index): (usize, usize),
+    (a, b): (&Values, &Values),
+    mut trail: Trail,
+) -> Comparison {
+    let (basis, moments) = moments(a, b);
+    let none = Moments::default();
+    let (control, treated) = moments.unwrap_or((none, none));
+    let confidence = 1.0 - spec.alpha;
+    let shares = match (a, b) {
+        (Values::Shares(a), Values::Shares(b)) => Some((*a, *b)),
+        _ => None,
+    };
+    let fixed = match shares {
+        Some((a, b)) => two_proportions(a, b, confidence),
+        None => welch(&control, &treated, confidence),
+    };
+    let exact = shares.filter(|(a, b)| a.units > 0 && b.units > 0);
+    let exact = exact.filter(|(a, b)| a.units + b.units <= EXACT_UNITS_MAX);
+    let mixture = mixture_for(metric.expected);
+    let anytime = sequential(&control, &treated, mixture, confidence);
+    let is_guardrail = metric.role == Role::Guardrail;
+    Comparison {
+        variant,
+        metric: index,
+        basis,
+        control: (control.units, control.mean),
+        treated: (treated.units, treated.mean),
+        fixed,
+        exact_p_value: exact.map(|(a, b)| fisher_exact(a, b)),
+        lift: relative_lift(&control, &treated, confidence).filter(|_| treated.units > 1),
+        anytime: anytime.map(|effect| trail.take(effect)),
+        fixed_corrected: None,
+        anytime_corrected: None,
+        posterior: believed(shares, (&control, &treated)).map(|belief| turned(belief, metric)),
+        guardrail: is_guardrail.then(|| {
+            let (a, b) = match metric.better {
+                Better::Lower => (control, treated),
+                Better::Higher => (negated(control), negated(treated)),
+            };
+            guardrail(&a, &b, metric.margin, mixture, spec.alpha)
+        }),
+    }
+}
+
+/// Returns what both sides are compared by; `None` where a ratio has no denominator, or the two are not of one kind.
+fn moments(a: &Values, b: &Values) -> (Basis, Option<(Moments, Moments)>) {
+    match (a, b) {
+        (Values::Shares(a), Values::Shares(b)) => {
+            (Basis::Share, Some((a.to_moments(), b.to_moments())))
+        }
+        (Values::Means(a), Values::Means(b)) => (Basis::Mean, Some((*a, *b))),
+        (Values::Ratios(a), Values::Ratios(b)) => {
+            let both = a.to_ratio().zip(b.to_ratio());
+            (Basis::Ratio, both)
+        }
+        (Values::Adjusted(a), Values::Adjusted(b)) => (Basis::Cuped, Some(cuped(a, b))),
+        _ => (Basis::Mean, None),
+    }
+}
+
+fn negated(moments: Moments) -> Moments {
+    Moments {
+        mean: -moments.mean,
+        ..moments
+    }
+}
+
+fn believed(
+    shares: Option<(Proportion, Proportion)>,
+    (control, treated): (&Moments, &Moments),
+) -> Option<Posterior> {
+    let rarest = |side: Proportion| {
+        side.successes
+            .min(side.units.saturating_sub(side.successes))
+    };
+    match shares {
+        Some((a, b)) if a.units == 0 || b.units == 0 => None,
+        Some((a, b)) if rarest(a).min(rarest(b)) <= BETA_TERMS_MAX => Some(posterior(a, b)),
+        _ => normal_posterior(control, treated),
+    }
+}
+
+/// Where less is better, the greater one is the worse.
+fn turned(belief: Posterior, metric: &Metric) -> Posterior {
+    match metric.better {
+        Better::Higher => belief,
+        Better::Lower => Posterior {
+            b_is_better: 1.0 - belief.b_is_better,
+            loss_of_a: belief.loss_of_b,
+            loss_of_b: belief.loss_of_a,
+        },
+    }
+}

@@ -1,0 +1,208 @@
+//! Verdicts over made-up units; the numbers themselves are tested where they are computed.
+
+use super::*;
+use crate::random::Random;
+
+const SPEC: AnalysisSpec = AnalysisSpec {
+    alpha: 0.05,
+    correction: Correction::BenjaminiHochberg,
+    units_min: 100,
+};
+
+fn metric(name: &str, better: Better, role: Role) -> Metric {
+    Metric {
+        name: name.to_owned(),
+        better,
+        role,
+        expected: 0.03,
+        margin: 0.01,
+    }
+}
+
+fn side(name: &str, units: u64, values: Vec<Values>) -> VariantUnits {
+    VariantUnits {
+        name: name.to_owned(),
+        units,
+        assigned: units,
+        expected: 0.5,
+        values,
+    }
+}
+
+fn shares(successes: u64, units: u64) -> Values {
+    Values::Shares(Proportion { successes, units })
+}
+
+fn two(a: (u64, u64), b: (u64, u64)) -> [VariantUnits; 2] {
+    [
+        side("a", a.1, vec![shares(a.0, a.1)]),
+        side("b", b.1, vec![shares(b.0, b.1)]),
+    ]
+}
+
+fn verdict(metrics: &[Metric], variants: &[VariantUnits]) -> Verdict {
+    analyse(&SPEC, metrics, (variants, 0), |_, _| Trail::default()).verdict
+}
+
+/// The values are SciPy's (reference values of the experiment statistics: A 200 of 2,000, B 250 of 2,000).
+#[test]
+fn every_number_is_there_for_shares() {
+    let metrics = [metric("converted", Better::Higher, Role::Primary)];
+    let variants = two((200, 2_000), (250, 2_000));
+    let analysis = analyse(&SPEC, &metrics, (&variants, 0), |_, _| Trail::default());
+    let one = &analysis.comparisons[0];
+    let near = |found: f64, expected: f64, tolerance: f64| {
+        assert!((found - expected).abs() < tolerance, "{found} {expected}");
+    };
+    near(one.fixed.unwrap().p_value, 0.012_351, 1e-6);
+    near(one.exact_p_value.unwrap(), 0.014_139, 1e-6);
+    near(one.posterior.unwrap().b_is_better, 0.993_814_348, 1e-9);
+    near(one.lift.unwrap().difference, 0.25, 1e-12);
+    assert_eq!(one.fixed_corrected, one.fixed.map(|effect| effect.p_value));
+    assert_eq!(one.basis, Basis::Share);
+    assert_eq!((one.control.0, one.treated.0), (2_000, 2_000));
+    assert!(one.guardrail.is_none());
+}
+
+/// A mean of a difference of 1 with a deviation of 1: P = 0.841345, and the mean excesses are those of the normal law.
+#[test]
+fn means_have_a_normal_posterior() {
+    let a = Moments::new(200, 0.0, 100.0);
+    let b = Moments::new(200, 1.0, 100.0);
+    let belief = super::super::normal_posterior(&a, &b).unwrap();
+    assert!((belief.b_is_better - 0.841_344_746).abs() < 1e-9);
+    assert!((belief.loss_of_a - 1.083_315_471).abs() < 1e-9);
+    assert!((belief.loss_of_b - 0.083_315_471).abs() < 1e-9);
+}
+
+#[test]
+fn a_variant_wins_only_by_what_may_be_looked_at_any_time() {
+    let metrics = [metric("converted", Better::Higher, Role::Primary)];
+    // Significant at a fixed horizon, not at any time.
+    let narrow = verdict(&metrics, &two((200, 2_000), (250, 2_000)));
+    assert!(matches!(narrow, Verdict::Wait(_)), "{narrow:?}");
+    let wide = verdict(&metrics, &two((200, 2_000), (320, 2_000)));
+    assert!(
+        matches!(wide, Verdict::Better { variant: 1, .. }),
+        "{wide:?}"
+    );
+    // What is worse does not win, nor what less of is better.
+    let worse = verdict(&metrics, &two((320, 2_000), (200, 2_000)));
+    assert!(matches!(worse, Verdict::Wait(_)), "{worse:?}");
+    let lower = [metric("churned", Better::Lower, Role::Primary)];
+    let won = verdict(&lower, &two((320, 2_000), (200, 2_000)));
+    assert!(matches!(won, Verdict::Better { variant: 1, .. }), "{won:?}");
+    let few = verdict(&metrics, &two((2, 50), (40, 50)));
+    assert!(
+        matches!(&few, Verdict::Wait(why) if why.contains("50 of the 100 units")),
+        "{few:?}"
+    );
+}
+
+#[test]
+fn a_mismatch_and_harm_come_before_a_winner() {
+    let metrics = [
+        metric("converted", Better::Higher, Role::Primary),
+        metric("errors", Better::Lower, Role::Guardrail),
+    ];
+    let with = |units: u64, errors: u64| {
+        [
+            side("a", 2_000, vec![shares(200, 2_000), shares(20, 2_000)]),
+            side(
+                "b",
+                units,
+                vec![shares(units / 6, units), shares(errors, units)],
+            ),
+        ]
+    };
+    let mismatch = verdict(&metrics, &with(1_500, 15));
+    assert!(matches!(mismatch, Verdict::Mismatch(_)), "{mismatch:?}");
+    let harm = verdict(&metrics, &with(2_000, 200));
+    assert!(matches!(harm, Verdict::Harm { variant: 1, .. }), "{harm:?}");
+    let fine = verdict(&metrics, &with(2_000, 21));
+    assert!(
+        matches!(fine, Verdict::Better { variant: 1, .. }),
+        "{fine:?}"
+    );
+    // A guardrail of which more is better.
+    let metrics = [metric("answered", Better::Higher, Role::Guardrail)];
+    let harm = verdict(&metrics, &two((1_900, 2_000), (1_500, 2_000)));
+    assert!(matches!(harm, Verdict::Harm { variant: 1, .. }), "{harm:?}");
+}
+
+#[test]
+fn several_metrics_are_corrected_without_guardrails() {
+    let metrics = [
+        metric("one", Better::Higher, Role::Primary),
+        metric("two", Better::Higher, Role::Secondary),
+        metric("errors", Better::Lower, Role::Guardrail),
+    ];
+    let values = |a: u64, b: u64| vec![shares(a, 2_000), shares(b, 2_000), shares(20, 2_000)];
+    let variants = [
+        side("a", 2_000, values(200, 200)),
+        side("b", 2_000, values(250, 205)),
+    ];
+    let spec = AnalysisSpec {
+        correction: Correction::Bonferroni,
+        ..SPEC
+    };
+    let analysis = analyse(&spec, &metrics, (&variants, 0), |_, _| Trail::default());
+    let first = &analysis.comparisons[0];
+    let (plain, corrected) = (first.fixed.unwrap().p_value, first.fixed_corrected.unwrap());
+    assert!((corrected - 2.0 * plain).abs() < 1e-12);
+    assert!(analysis.comparisons[2].fixed_corrected.is_none());
+    assert!(analysis.comparisons[2].guardrail.is_some());
+}
+
+/// Peeking after every hundred units at experiments without a difference declares a winner in at most alpha of them.
+#[test]
+fn peeking_at_nothing_finds_a_winner_rarely() {
+    let metrics = [metric("converted", Better::Higher, Role::Primary)];
+    let mut random = Random::new(9);
+    let (mut n_won, n_runs) = (0, 300);
+    for _ in 0..n_runs {
+        let mut successes = [0_u64; 2];
+        let mut trail = Trail::default();
+        for look in 1..=40_u64 {
+            for _ in 0..100 {
+                for arm in &mut successes {
+                    *arm += u64::from(random.unit() < 0.1);
+                }
+            }
+            let units = look * 100;
+            let variants = two((successes[0], units), (successes[1], units));
+            let analysis = analyse(&SPEC, &metrics, (&variants, 0), |_, _| trail);
+            if let Some(effect) = analysis.comparisons[0].anytime {
+                let _shown = trail.take(effect);
+            }
+            if matches!(analysis.verdict, Verdict::Better { .. }) {
+                n_won += 1;
+                break;
+            }
+        }
+    }
+    assert!(f64::from(n_won) <= 0.05 * f64::from(n_runs), "{n_won}");
+}
+
+#[test]
+fn looks_are_taken_together() {
+    let effect = |difference: f64, half: f64, p_value: f64| Effect {
+        method: crate::experiment::Method::MixtureSequential,
+        difference,
+        interval: crate::experiment::Bounds {
+            low: difference - half,
+            high: difference + half,
+        },
+        p_value,
+    };
+    let mut trail = Trail::default();
+    let _first = trail.take(effect(0.1, 0.05, 0.01));
+    let second = trail.take(effect(0.0, 0.08, 0.5));
+    assert!(
+        (second.interval.low - 0.05).abs() < 1e-12 && (second.interval.high - 0.08).abs() < 1e-12
+    );
+    assert!((second.p_value - 0.01).abs() < 1e-12);
+    // They do not meet any more.
+    let third = trail.take(effect(-1.0, 0.1, 1.0));
+    assert!((third.interval.high + 0.9).abs() < 1e-12);
+}

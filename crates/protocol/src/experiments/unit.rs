@@ -1,0 +1,188 @@
+//! The unit of a request, read from its body without building anything else of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use prost::Message;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::UNIT_BYTES_MAX;
+use crate::grpc;
+use crate::grpc::inference::{InferParameter, ParameterChoice};
+
+/// Returns the text or whole number at a path of fields such as `user.id` in a JSON body; `None` if it is not there, is something else, is empty or
+/// too long, or the body is no JSON.
+#[must_use]
+pub fn json_unit(body: &[u8], path: &str) -> Option<String> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let mut found = None;
+    let seed = Seek {
+        path: Some(path),
+        found: &mut found,
+    };
+    // What is wrong with the body is said where it is decoded.
+    seed.deserialize(&mut reader).ok()?;
+    found.filter(|unit| is_unit(unit))
+}
+
+/// Returns the parameter of a ModelInferRequest; `None` if it is not there, or no unit.
+#[must_use]
+pub fn grpc_unit(message: &Bytes, name: &str) -> Option<String> {
+    #[derive(Clone, PartialEq, Message)]
+    struct Head {
+        #[prost(btree_map = "string, message", tag = "4")]
+        parameters: BTreeMap<String, InferParameter>,
+    }
+    let mut head: Head = grpc::decode(message.clone()).ok()?;
+    let choice = head.parameters.remove(name)?.parameter_choice?;
+    let unit = match choice {
+        ParameterChoice::StringParam(text) => text,
+        ParameterChoice::Int64Param(number) => number.to_string(),
+        ParameterChoice::Uint64Param(number) => number.to_string(),
+        ParameterChoice::BoolParam(_) | ParameterChoice::DoubleParam(_) => return None,
+    };
+    Some(unit).filter(|unit| is_unit(unit))
+}
+
+fn is_unit(unit: &str) -> bool {
+    (1..=UNIT_BYTES_MAX).contains(&unit.len())
+}
+
+/// Reads a value, looking for the one at a path; everything else is passed over.
+struct Seek<'a> {
+    /// The rest of the path; `None` where the value itself is wanted.
+    path: Option<&'a str>,
+    found: &'a mut Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let path = self
+            .path
+            .map(|path| path.split_once('.').unwrap_or((path, "")));
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            match path {
+                Some((first, rest)) if key == first => map.next_value_seed(Seek {
+                    path: (!rest.is_empty()).then_some(rest),
+                    found: &mut *self.found,
+                })?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if self.path.is_none() {
+            *self.found = Some(text.to_owned());
+        }
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        if self.path.is_none() {
+            *self.found = Some(number.to_string());
+        }
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        if self.path.is_none() {
+            *self.found = Some(number.to_string());
+        }
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _number: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _value: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::inference::ModelInferRequest;
+
+    #[test]
+    fn units_are_found_by_their_path() {
+        let body = br#"{"instances": [[1, {"user": "no"}], "user"], "user": {"id": "u-1", "n": -4, "x": 1.5, "e": ""}, "parameters": {"p": 7}}"#;
+        for (path, expected) in [
+            ("user.id", Some("u-1")),
+            ("user.n", Some("-4")),
+            ("parameters.p", Some("7")),
+            ("user.x", None),
+            ("user.e", None),
+            ("user", None),
+            ("user.id.more", None),
+            ("instances", None),
+            ("nothing", None),
+        ] {
+            assert_eq!(json_unit(body, path).as_deref(), expected, "{path}");
+        }
+        assert_eq!(json_unit(b"{\"user\": \"u\"", "user"), None);
+        assert_eq!(json_unit(b"", "user"), None);
+        let long = format!("{{\"user\": \"{}\"}}", "u".repeat(257));
+        assert_eq!(json_unit(long.as_bytes(), "user"), None);
+        let escaped = br#"{"us\u0065r": "a\nb"}"#;
+        assert_eq!(json_unit(escaped, "user").as_deref(), Some("a\nb"));
+    }
+
+    #[test]
+    fn units_are_parameters_of_messages() {
+        let parameter = |choice| InferParameter {
+            parameter_choice: Some(choice),
+        };
+        let request = ModelInferRequest {
+            parameters: [
+                (
+                    "user".to_owned(),
+                    parameter(ParameterChoice::StringParam("u".to_owned())),
+                ),
+                (
+                    "number".to_owned(),
+                    parameter(ParameterChoice::Int64Param(-3)),
+                ),
+                (
+                    "flag".to_owned(),
+                    parameter(ParameterChoice::BoolParam(true)),
+                ),
+            ]
+            .into(),
+            ..ModelInferRequest::default()
+        };
+        let message = Bytes::from(request.encode_to_vec());
+        assert_eq!(grpc_unit(&message, "user").as_deref(), Some("u"));
+        assert_eq!(grpc_unit(&message, "number").as_deref(), Some("-3"));
+        assert_eq!(grpc_unit(&message, "flag"), None);
+        assert_eq!(grpc_unit(&message, "nobody"), None);
+        assert_eq!(grpc_unit(&Bytes::from_static(b"\xff\xff"), "user"), None);
+    }
+}

@@ -1,0 +1,204 @@
+//! The book of one experiment: what requests and reports touch of it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use coracle_policy::experiment::Verdict;
+
+use super::ledger::Ledger;
+use super::recorder::Message;
+use super::split::By;
+use super::standing::Standing;
+use super::{ExperimentId, ExperimentSummary, PlannedExperiment, SummaryVerdict};
+
+/// A request that took part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exposure {
+    /// Its unit.
+    pub unit: String,
+    /// Its id.
+    pub request_id: String,
+    /// The variant's name.
+    pub variant: String,
+    /// The revision that answered.
+    pub revision: String,
+    /// Whether it was answered.
+    pub ok: bool,
+    /// How long that took.
+    pub seconds: f64,
+    /// How the variant was come by.
+    pub by: By,
+    /// The probability with which it was chosen, if by a draw.
+    pub propensity: Option<f64>,
+    /// When, in ms since 1970.
+    pub at: u64,
+}
+
+/// The book of one experiment.
+#[derive(Debug)]
+pub struct Book {
+    pub(super) id: ExperimentId,
+    pub(super) path: PathBuf,
+    /// What was planned last.
+    planned: ArcSwap<PlannedExperiment>,
+    queue: SyncSender<Message>,
+    pub(super) ledger: Mutex<Ledger>,
+    n_unassigned: AtomicU64,
+    pub(super) n_lost: AtomicU64,
+    /// The probabilities with which a bandit chooses now; empty without one.
+    propensities: ArcSwap<Vec<f64>>,
+    /// The state of the generator of draws.
+    draws: AtomicU64,
+    /// When it was opened last, among all that were.
+    turn: AtomicU64,
+}
+
+impl Book {
+    pub(super) fn new(
+        id: ExperimentId,
+        path: PathBuf,
+        planned: PlannedExperiment,
+        ledger: Ledger,
+        (queue, seed): (SyncSender<Message>, u64),
+    ) -> Self {
+        Self {
+            id,
+            path,
+            planned: ArcSwap::from_pointee(planned),
+            queue,
+            ledger: Mutex::new(ledger),
+            n_unassigned: AtomicU64::new(0),
+            n_lost: AtomicU64::new(0),
+            propensities: ArcSwap::default(),
+            draws: AtomicU64::new(seed),
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns which experiment it is of.
+    #[must_use]
+    pub fn id(&self) -> &ExperimentId {
+        &self.id
+    }
+
+    /// Returns what was planned last.
+    #[must_use]
+    pub fn planned(&self) -> Arc<PlannedExperiment> {
+        self.planned.load_full()
+    }
+
+    /// Takes what is planned from now on.
+    pub(super) fn plan(&self, planned: &PlannedExperiment, turn: u64) {
+        self.turn.fetch_max(turn, Ordering::Relaxed);
+        if **self.planned.load() != *planned {
+            self.planned.store(Arc::new(planned.clone()));
+        }
+    }
+
+    pub(super) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a request that took part. Never waits: what finds the queue full is lost, and counted.
+    pub fn expose(self: &Arc<Self>, exposure: Exposure) {
+        let message = Message::Exposure(Arc::clone(self), Box::new(exposure));
+        match self.queue.try_send(message) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.n_lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(super) fn count_unassigned(&self) {
+        self.n_unassigned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the requests without a unit and the exposures that were lost.
+    pub(super) fn counters(&self) -> (u64, u64) {
+        (
+            self.n_unassigned.load(Ordering::Relaxed),
+            self.n_lost.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Adds what an earlier run had counted.
+    pub(super) fn add_counters(&self, (unassigned, lost): (u64, u64)) {
+        self.n_unassigned.fetch_add(unassigned, Ordering::Relaxed);
+        self.n_lost.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    pub(super) fn propensities(&self) -> Guard<Arc<Vec<f64>>> {
+        self.propensities.load()
+    }
+
+    /// Lets a bandit, if there is one, choose by what is known now.
+    pub(super) fn update_propensities(&self) {
+        let bandit = self.ledger().bandit(&self.planned.load());
+        let propensities = bandit.map(|bandit| bandit.propensities(|| self.next_uniform()));
+        let propensities = propensities.unwrap_or_default();
+        if **self.propensities.load() != propensities {
+            self.propensities.store(Arc::new(propensities));
+        }
+    }
+
+    /// Returns the next number in `[0, 1)`: splitmix64 (Steele, Lea and Flood, 2014), whose state is a counter.
+    pub(super) fn next_uniform(&self) -> f64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let state = self.draws.fetch_add(STEP, Ordering::Relaxed);
+        let mut mixed = state.wrapping_add(STEP);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        (mixed >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Returns how the experiment stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let planned = self.planned();
+        let mut standing = self
+            .ledger()
+            .standing(&self.id, &planned, &self.propensities());
+        (standing.n_unassigned, standing.n_lost) = self.counters();
+        standing
+    }
+
+    /// Returns it in short.
+    #[must_use]
+    pub fn summary(&self) -> ExperimentSummary {
+        let standing = self.standing();
+        let name = |variant: usize| {
+            let variant = standing.variants.get(variant);
+            variant
+                .map(|variant| variant.name.clone())
+                .unwrap_or_default()
+        };
+        let (verdict, why) = match &standing.analysis.verdict {
+            Verdict::Wait(why) => (SummaryVerdict::Wait, why.clone()),
+            Verdict::Mismatch(why) => (SummaryVerdict::Mismatch, why.clone()),
+            Verdict::Harm { variant, why } => (SummaryVerdict::Harm(name(*variant)), why.clone()),
+            Verdict::Better { variant, why } => {
+                (SummaryVerdict::Better(name(*variant)), why.clone())
+            }
+        };
+        let variants = standing.variants.iter();
+        ExperimentSummary {
+            id: self.id.clone(),
+            uid: standing.planned.uid.clone(),
+            variants: variants
+                .map(|variant| (variant.name.clone(), variant.units, variant.requests))
+                .collect(),
+            n_unassigned: standing.n_unassigned,
+            verdict,
+            why,
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The sums of an experiment, by unit: what its records come to, live and read again alike.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use coracle_policy::experiment::Moments;
+
+use super::record::Record;
+use super::series::Series;
+use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
+use super::{Allocation, NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef};
+
+/// The most variants that are told apart: a number of them is kept for each unit.
+const ARMS_MAX: usize = 64;
+/// The first look is after so many events.
+const FIRST_LOOK: u64 = 50;
+
+/// Room for the units of all experiments.
+#[derive(Debug)]
+pub(super) struct Room {
+    used: AtomicUsize,
+    most: usize,
+}
+
+impl Room {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            used: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    fn take(&self) -> bool {
+        let one_more = |used| (used < self.most).then_some(used + 1);
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok()
+    }
+
+    fn give_back(&self, n: usize) {
+        self.used.fetch_sub(n, Ordering::Relaxed);
+    }
+}
+
+/// The sums of an experiment.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    room: Arc<Room>,
+    pub(super) arms: Vec<Arm>,
+    /// The names of metrics, in the order of units' cells.
+    pub(super) metrics: Vec<String>,
+    shares: Vec<(String, f64)>,
+    /// Whether units came in several shares.
+    pub(super) is_reweighted: bool,
+    pub(super) units: HashMap<Arc<str>, Unit>,
+    pub(super) requests: Requests,
+    pub(super) ids: Ids,
+    pub(super) rewards: Rewards,
+    pub(super) series: Vec<Series>,
+    pub(super) n_outcomes: u64,
+    /// Units for which there was no room.
+    pub(super) n_units_lost: u64,
+    /// When the first unit came, in ms since 1970.
+    pub(super) since: Option<u64>,
+    n_events: u64,
+    next_look: u64,
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.room.give_back(self.units.len());
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(room: Arc<Room>) -> Self {
+        Self {
+            room,
+            arms: Vec::new(),
+            metrics: Vec::new(),
+            shares: Vec::new(),
+            is_reweighted: false,
+            units: HashMap::new(),
+            requests: Requests::default(),
+            ids: Ids::default(),
+            rewards: Rewards::default(),
+            series: Vec::new(),
+            n_outcomes: 0,
+            n_units_lost: 0,
+            since: None,
+            n_events: 0,
+            next_look: FIRST_LOOK,
+        }
+    }
+
+    /// Returns the number of a variant; `None` if there are too many.
+    pub(super) fn arm(&mut self, name: &str) -> Option<u8> {
+        let found = self.arms.iter().position(|arm| arm.name == name);
+        let index = found.or_else(|| {
+            let index = self.arms.len();
+            (index < ARMS_MAX).then(|| {
+                self.arms.push(Arm {
+                    name: name.to_owned(),
+                    ..Arm::default()
+                });
+                index
+            })
+        })?;
+        u8::try_from(index).ok()
+    }
+
+    fn metric(&mut self, name: &str) -> usize {
+        let found = self.metrics.iter().position(|known| known == name);
+        found.unwrap_or_else(|| {
+            self.metrics.push(name.to_owned());
+            self.metrics.len() - 1
+        })
+    }
+
+    /// Returns the shares that units are split in now.
+    pub(super) fn shares(&self) -> &[(String, f64)] {
+        &self.shares
+    }
+
+    /// Finds the unit of an outcome, and whether it was there already.
+    pub(super) fn find(&self, outcome: &NewOutcome) -> Result<(Arc<str>, Taken), OutcomeFault> {
+        let unit = match &outcome.about {
+            UnitRef::Unit(unit) => {
+                let known = self.units.get_key_value(unit.as_str());
+                let known = known.map(|(unit, _)| Arc::clone(unit));
+                known.ok_or_else(|| OutcomeFault::UnknownUnit(unit.clone()))?
+            }
+            UnitRef::Request(id) => {
+                let known = self.requests.get(id);
+                let known = known.map(|request| Arc::clone(&request.unit));
+                known.ok_or_else(|| OutcomeFault::UnknownRequest {
+                    request: id.clone(),
+                    kept: Requests::MOST,
+                })?
+            }
+        };
+        let is_known = |id: &String| self.ids.contains(id);
+        let taken = match outcome.id.as_ref().is_some_and(is_known) {
+            true => Taken::Duplicate,
+            false => Taken::Counted,
+        };
+        Ok((unit, taken))
+    }
+
+    /// Takes a record.
+    pub(super) fn apply(&mut self, record: Record<'_>, planned: &PlannedExperiment) {
+        match record {
+            Record::Exposure { .. } => self.expose(&record, planned),
+            Record::Outcome {
+                at,
+                unit,
+                request_id,
+                id,
+                metrics,
+            } => {
+                if let Some(id) = &id {
+                    self.ids.insert(id);
+                }
+                self.n_outcomes += 1;
+                for (name, value) in &metrics {
+                    let metric = self.metric(name);
+                    self.note(&unit, metric, *value);
+                    self.reward(planned, (&unit, request_id.as_deref()), name, *value);
+                }
+                self.happened(at, planned);
+            }
+            Record::Shares { shares } => {
+                self.is_reweighted |= !self.shares.is_empty() && self.shares != shares;
+                self.shares = shares;
+            }
+            Record::Names {
+                arms,
+                metrics,
+                outcomes,
+                is_reweighted,
+            } => {
+                self.is_reweighted = is_reweighted;
+                self.arms = arms;
+                self.metrics = metrics;
+                self.n_outcomes = outcomes;
+            }
+            Record::Unit { unit, state } => {
+                if self.room.take() {
+                    self.since = Some(self.since.unwrap_or(u64::MAX).min(state.first_at));
+                    self.units.insert(Arc::from(unit.as_ref()), state);
+                    self.n_events += 1;
+                }
+            }
+            Record::Request {
+                hash,
+                unit,
+                variant,
+                propensity,
+            } => {
+                if let Some((unit, _)) = self.units.get_key_value(unit.as_ref()) {
+                    let unit = Arc::clone(unit);
+                    let request = Request {
+                        unit,
+                        variant,
+                        propensity,
+                    };
+                    self.requests.insert(hash, request);
+                }
+            }
+            Record::Ids { hashes } => hashes.into_iter().for_each(|id| self.ids.insert_hash(id)),
+            Record::Rewards { rewards } => self.rewards = rewards,
+            Record::Series { series } => self.series.push(series),
+            Record::Counters { .. } => {}
+        }
+    }
+
+    fn expose(&mut self, record: &Record<'_>, planned: &PlannedExperiment) {
+        let Record::Exposure {
+            at,
+            variant,
+            unit,
+            request_id,
+            ok,
+            seconds,
+            by,
+            propensity,
+            ..
+        } = record
+        else {
+            return;
+        };
+        let Some(arm) = self.arm(variant) else { return };
+        let is_override = by == "override";
+        let is_new = !self.units.contains_key(unit.as_ref());
+        if is_new && !self.room.take() {
+            self.n_units_lost += 1;
+            return;
+        }
+        let (unit, state) = match is_new {
+            true => {
+                let unit: Arc<str> = Arc::from(unit.as_ref());
+                let state = Unit {
+                    variant: arm,
+                    first_at: *at,
+                    is_override,
+                    ..Unit::default()
+                };
+                let state = self.units.entry(Arc::clone(&unit)).or_insert(state);
+                (unit, state)
+            }
+            false => {
+                let Some((known, _)) = self.units.get_key_value(unit.as_ref()) else {
+                    return;
+                };
+                let known = Arc::clone(known);
+                let Some(state) = self.units.get_mut(unit.as_ref()) else {
+                    return;
+                };
+                (known, state)
+            }
+        };
+        let propensity = propensity.map_or(1.0, |propensity| propensity as f32);
+        state.requests = state.requests.saturating_add(1);
+        state.errors = state.errors.saturating_add(u32::from(!ok));
+        state.seconds += seconds;
+        state.is_mixed |= state.variant != arm;
+        state.is_override |= is_override;
+        (state.last_variant, state.last_propensity) = (arm, propensity);
+        if let Some(counted) = self.arms.get_mut(usize::from(arm)) {
+            counted.requests += 1;
+            counted.errors += u64::from(!ok);
+        }
+        let request = Request {
+            unit,
+            variant: arm,
+            propensity,
+        };
+        self.requests.insert(hash(request_id), request);
+        if is_new {
+            self.since = self.since.or(Some(*at));
+            if !is_override {
+                self.expect_one();
+            }
+            self.happened(*at, planned);
+        }
+    }
+
+    /// Notes in what shares a new unit was to be split.
+    fn expect_one(&mut self) {
+        for (name, share) in self.shares.clone() {
+            if let Some(arm) = self.arm(&name)
+                && let Some(arm) = self.arms.get_mut(usize::from(arm))
+            {
+                arm.expected += share;
+            }
+        }
+    }
+
+    fn note(&mut self, unit: &str, metric: usize, value: f64) {
+        if let Some(unit) = self.units.get_mut(unit) {
+            if unit.cells.len() <= metric {
+                unit.cells.resize(metric + 1, Cell::default());
+            }
+            if let Some(cell) = unit.cells.get_mut(metric) {
+                cell.push(value);
+            }
+        }
+    }
+
+    /// Credits a bandit's choice with what came of it: that of the request, else the unit's last.
+    fn reward(
+        &mut self,
+        planned: &PlannedExperiment,
+        (unit, request): (&str, Option<&str>),
+        metric: &str,
+        value: f64,
+    ) {
+        let rewarding = planned.metrics.first();
+        let is_bandit = planned.allocation != Allocation::Fixed;
+        if !is_bandit || rewarding.is_none_or(|rewarding| rewarding.name != metric) {
+            return;
+        }
+        let is_lower_better = rewarding.is_some_and(|metric| metric.is_lower_better);
+        let of_request = request.and_then(|request| self.requests.get(request));
+        let of_request = of_request.map(|request| (request.variant, request.propensity));
+        let of_unit = self.units.get(unit);
+        let of_unit = of_unit.map(|unit| (unit.last_variant, unit.last_propensity));
+        let Some((variant, propensity)) = of_request.or(of_unit) else {
+            return;
+        };
+        let value = value.clamp(0.0, 1.0);
+        let reward = if is_lower_better { 1.0 - value } else { value };
+        let rewards = &mut self.rewards;
+        let index = usize::from(variant);
+        if rewards.arms.len() <= index {
+            rewards.arms.resize(index + 1, (0, 0.0, 0.0));
+        }
+        if let Some((units, mean, squares)) = rewards.arms.get_mut(index) {
+            let mut moments = Moments {
+                units: *units,
+                mean: *mean,
+                squares: *squares,
+            };
+            moments.push(reward);
+            (*units, *mean, *squares) = (moments.units, moments.mean, moments.squares);
+        }
+        if rewards.log.len() >= Rewards::LOG_MOST {
+            rewards.log.pop_front();
+        }
+        rewards.log.push_back((variant, propensity, reward as f32));
+    }
+
+    /// Gives everything that is known to `write`, such that taking it gives the same sums.
+    pub(super) fn each_record(
+        &self,
+        (unassigned, lost): (u64, u64),
+        write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        write(&Record::Names {
+            arms: self.arms.clone(),
+            metrics: self.metrics.clone(),
+            outcomes: self.n_outcomes,
+            is_reweighted: self.is_reweighted,
+        })?;
+        write(&Record::Shares {
+            shares: self.shares.clone(),
+        })?;
+        write(&Record::Counters { unassigned, lost })?;
+        for (unit, state) in &self.units {
+            write(&Record::Unit {
+                unit: Cow::Borrowed(unit),
+                state: state.clone(),
+            })?;
+        }
+        for (hash, request) in self.requests.iter() {
+            write(&Record::Request {
+                hash,
+                unit: Cow::Borrowed(&request.unit),
+                variant: request.variant,
+                propensity: request.propensity,
+            })?;
+        }
+        let hashes: Vec<u64> = self.ids.hashes().collect();
+        for hashes in hashes.chunks(1_000) {
+            write(&Record::Ids {
+                hashes: hashes.to_vec(),
+            })?;
+        }
+        write(&Record::Rewards {
+            rewards: self.rewards.clone(),
+        })?;
+        for series in &self.series {
+            write(&Record::Series {
+                series: series.clone(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the comparisons every now and then: after a twentieth more events than at the last look.
+    fn happened(&mut self, at: u64, planned: &PlannedExperiment) {
+        self.n_events += 1;
+        if self.n_events >= self.next_look {
+            self.next_look = self.n_events + (self.n_events / 20).max(FIRST_LOOK);
+            self.look(at, planned);
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! The thread that writes exposures and outcomes, and keeps the books.
+//!
+//! Expected flow: [`Experiments::open`] when a route is built, [`Book::expose`] for every request, [`Experiments::record`] for outcomes. Guarantees:
+//! an outcome that was acknowledged is on the disk, and is counted once if it has an id; an exposure is written before the outcomes that come
+//! after it. Exposures are handed to the system at once, but not waited for: a killed server may lose those of its last moment, a lost machine
+//! those of its last seconds.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use coracle_base::Clock;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::book::{Book, Exposure};
+use super::journal::{Journal, line};
+use super::ledger::{Ledger, Room};
+use super::outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
+use super::record::Record;
+use super::split::By;
+use super::{ExperimentId, ExperimentSummary, PlannedExperiment};
+
+/// Exposures and bulks of outcomes that may wait for the writing thread.
+const QUEUE_MESSAGES: usize = 16_384;
+/// The most that are written together.
+const BATCH_MESSAGES: usize = 4_096;
+/// The units that all experiments together may know.
+const UNITS_MAX: usize = 1_000_000;
+/// How often bandits are given what is known, at most.
+const BANDIT_EVERY: Duration = Duration::from_millis(200);
+
+/// What comes to the writing thread.
+pub(super) enum Message {
+    Open(Arc<Book>),
+    Exposure(Arc<Book>, Box<Exposure>),
+    Outcomes(Arc<Book>, Vec<NewOutcome>, Answer),
+    Stop,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+/// Where it is told what became of outcomes.
+type Answer = oneshot::Sender<Result<Vec<Result<Taken, OutcomeFault>>, NotRecorded>>;
+
+/// Why no outcome of a request was taken.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NotRecorded {
+    /// There are too many at a time, or the server ends.
+    #[error("outcomes cannot be taken now: too many wait")]
+    Busy,
+    /// The disk does not take them.
+    #[error("outcomes cannot be written: {0}")]
+    Disk(String),
+}
+
+/// The books of all experiments. Clones are of the same.
+#[derive(Clone, Debug)]
+pub struct Experiments {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    clock: Arc<dyn Clock>,
+    queue: SyncSender<Message>,
+    room: Arc<Room>,
+    /// By file: whoever opens one that is open shares it.
+    books: Mutex<BTreeMap<PathBuf, Weak<Book>>>,
+    /// Counts what is opened.
+    n_opened: AtomicU64,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Experiments {
+    /// Starts the writing thread for files under `directory`.
+    ///
+    /// # Errors
+    /// If there can be no more threads.
+    pub fn start(directory: PathBuf, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let (queue, messages) = sync_channel(QUEUE_MESSAGES);
+        let recorder = Recorder {
+            messages,
+            clock: Arc::clone(&clock),
+            files: BTreeMap::new(),
+            bandits_at: Duration::ZERO,
+        };
+        let thread = std::thread::Builder::new().name("coracle-experiments".to_owned());
+        let thread = thread.spawn(move || recorder.run())?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                directory,
+                clock,
+                queue,
+                room: Arc::new(Room::new(UNITS_MAX)),
+                books: Mutex::default(),
+                n_opened: AtomicU64::new(0),
+                thread: Mutex::new(Some(thread)),
+            }),
+        })
+    }
+
+    /// Writes what waits, and ends.
+    pub fn stop(&self) {
+        let thread = self.inner.thread.lock();
+        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+        // The queue is worked off before the end comes up.
+        let is_told = self.inner.queue.send(Message::Stop).is_ok();
+        if let Some(thread) = thread.filter(|_| is_told) {
+            drop(thread.join());
+        }
+    }
+
+    /// Returns the book of an experiment, read from its file if it is not open.
+    #[must_use]
+    pub fn open(&self, namespace: &str, planned: &PlannedExperiment) -> Arc<Book> {
+        let id = ExperimentId {
+            namespace: namespace.to_owned(),
+            name: planned.name.clone(),
+        };
+        let path = self.inner.directory.join(file_name(&id, planned));
+        let books = self.inner.books.lock();
+        let mut books = books.unwrap_or_else(PoisonError::into_inner);
+        books.retain(|_, book| book.strong_count() > 0);
+        let turn = self.inner.n_opened.fetch_add(1, Ordering::Relaxed);
+        if let Some(book) = books.get(&path).and_then(Weak::upgrade) {
+            book.plan(planned, turn);
+            // Its weights may be others.
+            let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
+            return book;
+        }
+        let seed = self.inner.clock.unix_time().as_nanos() & u128::from(u64::MAX);
+        let book = Arc::new(Book::new(
+            id,
+            path.clone(),
+            planned.clone(),
+            Ledger::new(Arc::clone(&self.inner.room)),
+            (
+                self.inner.queue.clone(),
+                u64::try_from(seed).unwrap_or_default(),
+            ),
+        ));
+        book.plan(planned, turn);
+        books.insert(path, Arc::downgrade(&book));
+        // Waits if it must: what comes after it needs what the file says.
+        let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
+        book
+    }
+
+    /// Returns the open books of a name, in all namespaces or one.
+    #[must_use]
+    pub fn find(&self, namespace: Option<&str>, name: &str) -> Vec<Arc<Book>> {
+        let is_asked = |book: &Arc<Book>| {
+            book.id.name == name && namespace.is_none_or(|asked| asked == book.id.namespace)
+        };
+        self.books().into_iter().filter(is_asked).collect()
+    }
+
+    /// Returns the open books; of one name those that were opened last, should requests still hold earlier ones.
+    #[must_use]
+    pub fn books(&self) -> Vec<Arc<Book>> {
+        let books = self.inner.books.lock();
+        let books = books.unwrap_or_else(PoisonError::into_inner);
+        let mut newest: BTreeMap<ExperimentId, Arc<Book>> = BTreeMap::new();
+        for book in books.values().filter_map(Weak::upgrade) {
+            let known = newest.get(&book.id);
+            if known.is_none_or(|known| known.turn() < book.turn()) {
+                newest.insert(book.id.clone(), book);
+            }
+        }
+        newest.into_values().collect()
+    }
+
+    /// Returns how they stand, in short.
+    #[must_use]
+    pub fn summaries(&self) -> Vec<ExperimentSummary> {
+        self.books().iter().map(|book| book.summary()).collect()
+    }
+
+    /// Takes outcomes; returns what became of each, once they are on the disk.
+    ///
+    /// # Errors
+    /// [`NotRecorded`] if none was taken.
+    pub async fn record(
+        &self,
+        book: &Arc<Book>,
+        outcomes: Vec<NewOutcome>,
+    ) -> Result<Vec<Result<Taken, OutcomeFault>>, NotRecorded> {
+        let (answer, answered) = oneshot::channel();
+        let message = Message::Outcomes(Arc::clone(book), outcomes, answer);
+        let queued = self.inner.queue.try_send(message);
+        queued.map_err(|_full| NotRecorded::Busy)?;
+        answered.await.unwrap_or(Err(NotRecorded::Busy))
+    }
+}
+
+/// The file of an experiment: another object, or another salt, is another experiment.
+fn file_name(id: &ExperimentId, planned: &PlannedExperiment) -> PathBuf {
+    let salt = super::tally::hash(&format!("{}\n{}", planned.uid, planned.salt));
+    PathBuf::from(&id.namespace).join(format!("{}-{salt:016x}.jsonl", id.name))
+}
+
+/// A file with what is to be written to it.
+struct Open {
+    book: Arc<Book>,
+    journal: Option<Journal>,
+    lines: Vec<u8>,
+    /// Exposures whose lines wait.
+    exposures: Vec<Exposure>,
+    needs_sync: bool,
+    counters: (u64, u64),
+}
+
+struct Recorder {
+    messages: Receiver<Message>,
+    clock: Arc<dyn Clock>,
+    files: BTreeMap<PathBuf, Open>,
+    bandits_at: Duration,
+}
+
+impl Recorder {
+    fn run(mut self) {
+        while let Ok(first) = self.messages.recv() {
+            let mut next = Some(first);
+            let mut n_taken = 0;
+            let (mut answers, mut has_ended) = (Vec::new(), false);
+            while let Some(message) = next {
+                match message {
+                    Message::Open(book) => self.open(&book),
+                    Message::Exposure(book, exposure) => {
+                        let file = self.file(&book);
+                        file.add(*exposure);
+                    }
+                    Message::Outcomes(book, outcomes, answer) => {
+                        let at = now(self.clock.as_ref());
+                        let file = self.file(&book);
+                        let taken = file.flush().and_then(|()| file.take(at, outcomes));
+                        answers.push((book.path.clone(), taken, answer));
+                    }
+                    Message::Stop => {
+                        has_ended = true;
+                        break;
+                    }
+                }
+                n_taken += 1;
+                next = match n_taken < BATCH_MESSAGES {
+                    true => self.messages.try_recv().ok(),
+                    false => None,
+                };
+            }
+            self.settle(answers);
+            if has_ended {
+                return;
+            }
+        }
+    }
+
+    /// Writes what waits, and tells those who wait for it.
+    fn settle(&mut self, answers: Vec<(PathBuf, Result<Outcomes, NotRecorded>, Answer)>) {
+        let mut synced: BTreeMap<PathBuf, Result<(), NotRecorded>> = BTreeMap::new();
+        for (path, file) in &mut self.files {
+            // What could not be written is counted as lost.
+            drop(file.flush());
+            file.note_counters();
+            if std::mem::take(&mut file.needs_sync) {
+                synced.insert(path.clone(), file.sync());
+            }
+            file.shorten();
+        }
+        let is_due = self.clock.monotonic() >= self.bandits_at;
+        if is_due || !answers.is_empty() {
+            self.bandits_at = self.clock.monotonic() + BANDIT_EVERY;
+            for file in self.files.values() {
+                file.book.update_propensities();
+            }
+        }
+        for (path, taken, answer) in answers {
+            let result = match synced.get(&path) {
+                Some(Err(error)) => Err(error.clone()),
+                _ => taken,
+            };
+            // Who has gone does not wait.
+            drop(answer.send(result));
+        }
+        // The book of an experiment that is over is nobody's but ours.
+        self.files
+            .retain(|_, file| Arc::strong_count(&file.book) > 1);
+    }
+
+    fn file(&mut self, book: &Arc<Book>) -> &mut Open {
+        let path = book.path.clone();
+        self.files.entry(path).or_insert_with(|| Open::new(book))
+    }
+
+    fn open(&mut self, book: &Arc<Book>) {
+        let file = self.file(book);
+        file.note_shares();
+        file.book.update_propensities();
+    }
+}
+
+type Outcomes = Vec<Result<Taken, OutcomeFault>>;
+
+impl Open {
+    /// Reads the file of a book.
+    fn new(book: &Arc<Book>) -> Self {
+        let planned = book.planned();
+        let mut counters = (0, 0);
+        let mut ledger = book.ledger();
+        let opened = Journal::open(&book.path, |record| {
+            if let Record::Counters { unassigned, lost } = record {
+                counters = (unassigned, lost);
+            }
+            ledger.apply(record, &planned);
+        });
+        drop(ledger);
+        book.add_counters(counters);
+        Self {
+            counters: book.counters(),
+            book: Arc::clone(book),
+            journal: opened.ok().map(|(journal, _)| journal),
+            lines: Vec::new(),
+            exposures: Vec::new(),
+            needs_sync: false,
+        }
+    }
+
+    /// Opens the file again that could not be opened.
+    fn journal(&mut self) -> Result<&mut Journal, NotRecorded> {
+        if self.journal.is_none() {
+            let opened = Journal::open(&self.book.path, |_known| {});
+            let (journal, _) = opened.map_err(|error| NotRecorded::Disk(error.to_string()))?;
+            self.journal = Some(journal);
+        }
+        let none = || NotRecorded::Disk("the file is not open".to_owned());
+        self.journal.as_mut().ok_or_else(none)
+    }
+
+    /// Writes records that are not about requests.
+    fn write(&mut self, record: &Record<'_>) -> Result<(), NotRecorded> {
+        let lines = line(record).map_err(|error| NotRecorded::Disk(error.to_string()))?;
+        let written = self.journal()?.write(&lines);
+        written.map_err(|error| NotRecorded::Disk(error.to_string()))
+    }
+
+    /// Notes in what shares units are split from now on.
+    fn note_shares(&mut self) {
+        let planned = self.book.planned();
+        let sum: u64 = planned
+            .variants
+            .iter()
+            .map(|variant| u64::from(variant.weight))
+            .sum();
+        let variants = planned.variants.iter();
+        let shares = variants.map(|variant| {
+            let share = f64::from(variant.weight) / (sum.max(1) as f64);
+            (variant.name.clone(), share)
+        });
+        let shares: Vec<(String, f64)> = shares.collect();
+        if self.book.ledger().shares() == shares {
+            return;
+        }
+        drop(self.flush());
+        let record = Record::Shares { shares };
+        if self.write(&record).is_ok() {
+            self.book.ledger().apply(record, &planned);
+        }
+    }
+
+    fn note_counters(&mut self) {
+        let counters = self.book.counters();
+        if counters == self.counters {
+            return;
+        }
+        let (unassigned, lost) = counters;
+        if self.write(&Record::Counters { unassigned, lost }).is_ok() {
+            self.counters = counters;
+        }
+    }
+
+    fn add(&mut self, exposure: Exposure) {
+        let name = self.book.id.to_string();
+        if let Ok(line) = line(&record_of(&exposure, &name)) {
+            self.lines.extend_from_slice(&line);
+            self.exposures.push(exposure);
+        }
+    }
+
+    /// Writes the exposures that wait, and takes them into the sums.
+    fn flush(&mut self) -> Result<(), NotRecorded> {
+        if self.exposures.is_empty() {
+            return Ok(());
+        }
+        let (lines, exposures) = (
+            std::mem::take(&mut self.lines),
+            std::mem::take(&mut self.exposures),
+        );
+        let n_exposures = u64::try_from(exposures.len()).unwrap_or(0);
+        let written = self.journal().and_then(|journal| {
+            let written = journal.write(&lines);
+            written.map_err(|error| NotRecorded::Disk(error.to_string()))
+        });
+        if let Err(error) = written {
+            let lost = &self.book.n_lost;
+            lost.fetch_add(n_exposures, Ordering::Relaxed);
+            return Err(error);
+        }
+        let planned = self.book.planned();
+        let name = self.book.id.to_string();
+        let mut ledger = self.book.ledger();
+        for exposure in &exposures {
+            ledger.apply(record_of(exposure, &name), &planned);
+        }
+        Ok(())
+    }
+
+    /// Writes outcomes, and takes them into the sums.
+    fn take(&mut self, at: u64, outcomes: Vec<NewOutcome>) -> Result<Outcomes, NotRecorded> {
+        let planned = self.book.planned();
+        let known = metric_names(&planned);
+        let (mut taken, mut lines) = (Vec::with_capacity(outcomes.len()), Vec::new());
+        let mut counted: Vec<(Arc<str>, NewOutcome)> = Vec::new();
+        let mut ids = std::collections::HashSet::new();
+        for outcome in outcomes {
+            let found =
+                check_metrics(&outcome, &known).and_then(|()| self.book.ledger().find(&outcome));
+            let is_again = outcome.id.as_ref().is_some_and(|id| ids.contains(id));
+            match found {
+                Ok((unit, Taken::Counted)) if !is_again => {
+                    ids.extend(outcome.id.clone());
+                    let line = line(&record_of_outcome(at, &unit, &outcome));
+                    lines.extend(line.map_err(|error| NotRecorded::Disk(error.to_string()))?);
+                    counted.push((unit, outcome));
+                    taken.push(Ok(Taken::Counted));
+                }
+                Ok(_) => taken.push(Ok(Taken::Duplicate)),
+                Err(fault) => taken.push(Err(fault)),
+            }
+        }
+        if counted.is_empty() {
+            return Ok(taken);
+        }
+        let written = self.journal()?.write(&lines);
+        written.map_err(|error| NotRecorded::Disk(error.to_string()))?;
+        self.needs_sync = true;
+        let mut ledger = self.book.ledger();
+        for (unit, outcome) in &counted {
+            ledger.apply(record_of_outcome(at, unit, outcome), &planned);
+        }
+        Ok(taken)
+    }
+
+    fn sync(&mut self) -> Result<(), NotRecorded> {
+        let synced = self.journal()?.sync();
+        synced.map_err(|error| NotRecorded::Disk(error.to_string()))
+    }
+
+    /// Writes a file that has become long anew.
+    fn shorten(&mut self) {
+        let (Some(journal), counters) = (&mut self.journal, self.counters) else {
+            return;
+        };
+        if !journal.is_long() {
+            return;
+        }
+        let ledger = self.book.ledger();
+        let written = journal.rewrite(|write| ledger.each_record(counters, write));
+        drop(ledger);
+        if written.is_err() {
+            // The old one goes on; the next time may go better.
+            self.journal = None;
+        }
+    }
+}
+
+fn now(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.unix_time().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The names that outcomes may have: metrics, their denominators and covariates.
+fn metric_names(planned: &PlannedExperiment) -> Vec<String> {
+    use super::MetricForm::{Errors, Latency, Ratio};
+    let mut names: Vec<String> = Vec::new();
+    for metric in &planned.metrics {
+        // What is measured here is not told.
+        let own = (!matches!(metric.kind, Errors | Latency)).then(|| metric.name.clone());
+        let below = match &metric.kind {
+            Ratio(below) => below.clone(),
+            _ => None,
+        };
+        names.extend([own, below, metric.covariate.clone()].into_iter().flatten());
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn check_metrics(outcome: &NewOutcome, known: &[String]) -> Result<(), OutcomeFault> {
+    let unknown = outcome
+        .metrics
+        .iter()
+        .find(|(name, _)| !known.contains(name));
+    match unknown {
+        Some((name, _)) => Err(OutcomeFault::UnknownMetric {
+            name: name.clone(),
+            known: known.join(", "),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn record_of<'a>(exposure: &'a Exposure, experiment: &'a str) -> Record<'a> {
+    Record::Exposure {
+        at: exposure.at,
+        experiment: Cow::Borrowed(experiment),
+        variant: Cow::Borrowed(&exposure.variant),
+        unit: Cow::Borrowed(&exposure.unit),
+        request_id: Cow::Borrowed(&exposure.request_id),
+        revision: Cow::Borrowed(&exposure.revision),
+        ok: exposure.ok,
+        seconds: exposure.seconds,
+        by: Cow::Borrowed(match exposure.by {
+            By::Hash => "hash",
+            By::Override => "override",
+            By::Bandit => "bandit",
+        }),
+        propensity: exposure.propensity,
+    }
+}
+
+fn record_of_outcome<'a>(at: u64, unit: &'a str, outcome: &'a NewOutcome) -> Record<'a> {
+    let metrics = outcome.metrics.iter();
+    Record::Outcome {
+        at,
+        unit: Cow::Borrowed(unit),
+        request_id: match &outcome.about {
+            UnitRef::Request(id) => Some(Cow::Borrowed(id)),
+            UnitRef::Unit(_) => None,
+        },
+        id: outcome.id.as_deref().map(Cow::Borrowed),
+        metrics: metrics
+            .map(|(name, value)| (Cow::Borrowed(name.as_str()), *value))
+            .collect(),
+    }
+}

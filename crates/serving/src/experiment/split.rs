@@ -1,0 +1,232 @@
+//! Which variant takes a request.
+
+use std::sync::Arc;
+
+use coracle_policy::SpecError;
+use coracle_policy::assignment::{Assignment, Slice, Variant};
+use coracle_policy::bandit::Choice;
+
+use super::book::Book;
+use super::{Allocation, PlannedExperiment, UnitSource, VariantTarget};
+use crate::plan::ServiceId;
+use crate::served_model::ServedModel;
+
+/// The experiments of a route, in the order in which they are asked.
+#[derive(Debug)]
+pub struct RouteExperiments {
+    splits: Vec<Split>,
+}
+
+/// One experiment of a route.
+#[derive(Debug)]
+pub struct Split {
+    planned: PlannedExperiment,
+    assignment: Assignment,
+    targets: Vec<SplitTarget>,
+    winner: Option<usize>,
+    book: Arc<Book>,
+}
+
+/// Who answers for a variant.
+#[derive(Clone, Debug)]
+pub enum SplitTarget {
+    /// The service, as its own split says.
+    Own,
+    /// This revision.
+    Revision(Arc<ServedModel>),
+    /// Another service.
+    Service(ServiceId),
+}
+
+/// How a variant was come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// By hashing the unit.
+    Hash,
+    /// By hand.
+    Override,
+    /// By a bandit's draw.
+    Bandit,
+}
+
+/// The variant that takes a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'a> {
+    /// The experiment.
+    pub split: &'a Split,
+    /// The variant's place.
+    pub variant: usize,
+    /// How it was come by; `None` if the request has no unit, or the experiment is settled: it is no exposure then.
+    pub by: Option<By>,
+    /// The probability with which it was chosen, if by a draw.
+    pub propensity: Option<f64>,
+}
+
+/// Whether an experiment takes a request.
+#[derive(Clone, Debug)]
+pub enum Decided<'a> {
+    /// One does.
+    Variant(Decision<'a>, Option<String>),
+    /// None does: its unit is outside of all.
+    Outside,
+}
+
+impl RouteExperiments {
+    /// Returns the experiments of a route.
+    #[must_use]
+    pub fn new(splits: Vec<Split>) -> Self {
+        Self { splits }
+    }
+
+    /// Returns the experiments.
+    #[must_use]
+    pub fn splits(&self) -> &[Split] {
+        &self.splits
+    }
+
+    /// Tells whether the body of a request has to be read for its unit.
+    #[must_use]
+    pub fn reads_bodies(&self) -> bool {
+        let mut sources = self.splits.iter().map(|split| &split.planned.unit);
+        sources.any(|unit| matches!(unit, UnitSource::Field(_) | UnitSource::Parameter(_)))
+    }
+
+    /// Decides who takes a request; `unit` reads its unit.
+    ///
+    /// The first experiment that the unit is in takes it. Without a unit the control of the first experiment does, and it is counted there.
+    pub fn decide(&self, unit: impl Fn(&UnitSource) -> Option<String>) -> Decided<'_> {
+        let mut without = None;
+        for split in &self.splits {
+            if let Some(variant) = split.winner {
+                return Decided::Variant(split.settled(variant), None);
+            }
+            let Some(unit) = unit(&split.planned.unit) else {
+                without = without.or(Some(split));
+                continue;
+            };
+            if let Some(decision) = split.take(&unit) {
+                return Decided::Variant(decision, Some(unit));
+            }
+        }
+        match without {
+            Some(split) => {
+                split.book.count_unassigned();
+                Decided::Variant(split.settled(split.planned.control), None)
+            }
+            None => Decided::Outside,
+        }
+    }
+}
+
+impl Split {
+    /// Returns an experiment; `find` finds who answers for its variants.
+    ///
+    /// # Errors
+    /// If its numbers make no sense.
+    pub fn try_new(
+        planned: &PlannedExperiment,
+        book: Arc<Book>,
+        find: impl Fn(&VariantTarget) -> SplitTarget,
+    ) -> Result<Self, SpecError> {
+        let assignment = assignment(planned)?;
+        let targets = planned.variants.iter();
+        let winner = planned.winner.as_ref().and_then(|winner| {
+            let mut variants = planned.variants.iter();
+            variants.position(|variant| variant.name == *winner)
+        });
+        Ok(Self {
+            targets: targets.map(|variant| find(&variant.target)).collect(),
+            assignment,
+            winner,
+            book,
+            planned: planned.clone(),
+        })
+    }
+
+    fn settled(&self, variant: usize) -> Decision<'_> {
+        Decision {
+            split: self,
+            variant,
+            by: None,
+            propensity: None,
+        }
+    }
+
+    /// Returns what a unit gets; `None` if it is not in the experiment.
+    fn take(&self, unit: &str) -> Option<Decision<'_>> {
+        let assigned = self.assignment.assign(unit)?;
+        let decision = |variant, by, propensity| Decision {
+            split: self,
+            variant,
+            by: Some(by),
+            propensity,
+        };
+        if assigned.is_override {
+            return Some(decision(assigned.variant, By::Override, None));
+        }
+        if let Allocation::Bandit { .. } = self.planned.allocation {
+            let choice = self.draw();
+            let (variant, propensity) = (choice.arm, Some(choice.propensity));
+            return Some(decision(variant, By::Bandit, propensity));
+        }
+        Some(decision(assigned.variant, By::Hash, None))
+    }
+
+    fn draw(&self) -> Choice {
+        let n_variants = self.planned.variants.len();
+        let propensities = self.book.propensities();
+        // Those of another number of variants are of before a change.
+        if propensities.len() == n_variants {
+            return Choice::draw(&propensities, self.book.next_uniform());
+        }
+        let even = 1.0 / f64::from(u32::try_from(n_variants).unwrap_or(1));
+        Choice::draw(&vec![even; n_variants], self.book.next_uniform())
+    }
+
+    /// Returns what was planned.
+    #[must_use]
+    pub fn planned(&self) -> &PlannedExperiment {
+        &self.planned
+    }
+
+    /// Returns where exposures go.
+    #[must_use]
+    pub fn book(&self) -> &Arc<Book> {
+        &self.book
+    }
+
+    /// Returns the name of a variant.
+    #[must_use]
+    pub fn variant(&self, variant: usize) -> &str {
+        let variant = self.planned.variants.get(variant);
+        variant.map_or("", |variant| &variant.name)
+    }
+
+    /// Returns who answers for a variant.
+    #[must_use]
+    pub fn target(&self, variant: usize) -> &SplitTarget {
+        self.targets.get(variant).unwrap_or(&SplitTarget::Own)
+    }
+}
+
+/// Returns how an experiment's units are split.
+pub(super) fn assignment(planned: &PlannedExperiment) -> Result<Assignment, SpecError> {
+    let variants = planned.variants.iter().map(|variant| Variant {
+        name: variant.name.clone(),
+        weight: f64::from(variant.weight),
+    });
+    let parts = |ppm: u32| f64::from(ppm) / 1e6;
+    let mut assignment = Assignment::try_new(&planned.salt, variants.collect())?
+        .with_share(parts(planned.share_ppm))?;
+    if let Some(slice) = &planned.slice {
+        assignment = assignment.with_slice(Slice {
+            group: slice.group.clone(),
+            begin: parts(slice.begin_ppm),
+            end: parts(slice.end_ppm),
+        })?;
+    }
+    for (unit, variant) in &planned.overrides {
+        assignment = assignment.with_override(unit, variant)?;
+    }
+    Ok(assignment)
+}

@@ -1,0 +1,509 @@
+//! How an experiment stands: the values of its metrics by variant, and what they say.
+
+use coracle_policy::bandit::{Bandit, Logged, Strategy, off_policy};
+use coracle_policy::experiment::{
+    Analysis, AnalysisSpec, Better, Bivariate, Correction, Metric, Moments, Proportion, Role,
+    Trail, Values, VariantUnits, Verdict, analyse,
+};
+
+use super::ledger::Ledger;
+use super::series::{Point, Series};
+use super::tally::{Cell, Unit};
+use super::{
+    Allocation, BanditStrategy, CorrectionForm, ExperimentId, MetricForm, MetricRole,
+    PlannedAnalysis, PlannedExperiment, PlannedMetric,
+};
+
+/// How an experiment stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Which one.
+    pub id: ExperimentId,
+    /// What was planned.
+    pub planned: PlannedExperiment,
+    /// When the first unit came, in ms since 1970.
+    pub since: Option<u64>,
+    /// The variants.
+    pub variants: Vec<VariantStanding>,
+    /// Units that were shown several variants, which are not analysed.
+    pub n_mixed: u64,
+    /// Units whose variant was given by hand, which are not analysed.
+    pub n_overridden: u64,
+    /// Requests without a unit.
+    pub n_unassigned: u64,
+    /// Exposures that were lost because there were too many at a time, or the disk was full.
+    pub n_lost: u64,
+    /// Units for which there was no room.
+    pub n_units_lost: u64,
+    /// Outcomes that were taken.
+    pub n_outcomes: u64,
+    /// What is known; of a bandit, whose units are not gathered evenly, the verdict alone.
+    pub analysis: Analysis,
+    /// The looks at each comparison: the variant's and the metric's name, and the points.
+    pub series: Vec<(String, String, Vec<Point>)>,
+    /// What a bandit has earned.
+    pub arms: Vec<ArmStanding>,
+    /// What always choosing one variant would have earned, by a bandit's log.
+    pub off_policy: Vec<OffPolicyStanding>,
+}
+
+/// A variant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VariantStanding {
+    /// Its name.
+    pub name: String,
+    /// The units that are analysed.
+    pub units: u64,
+    /// How many it should have had.
+    pub expected: f64,
+    /// Its requests, those that failed among them.
+    pub requests: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// By metric.
+    pub metrics: Vec<MetricStanding>,
+}
+
+/// A metric of a variant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MetricStanding {
+    /// The units that have a value.
+    pub units: u64,
+    /// Those that have none.
+    pub missing: u64,
+    /// The mean of the values, or the ratio.
+    pub mean: f64,
+}
+
+/// What a bandit has earned with a variant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmStanding {
+    /// The variant's name.
+    pub variant: String,
+    /// Choices with a reward.
+    pub rewards: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// The probability with which it is chosen now.
+    pub propensity: f64,
+}
+
+/// What always choosing a variant would have earned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OffPolicyStanding {
+    /// The variant's name.
+    pub variant: String,
+    /// By inverse propensities.
+    pub inverse_propensity: f64,
+    /// The same, self-normalised.
+    pub self_normalised: f64,
+    /// The standard error.
+    pub standard_error: f64,
+    /// How many choices the log is worth.
+    pub effective_choices: f64,
+}
+
+/// A variant's values in a metric, as they are gathered.
+struct Gathered {
+    values: Values,
+    missing: u64,
+}
+
+impl Gathered {
+    fn new(metric: &PlannedMetric) -> Self {
+        let values = match metric.kind {
+            MetricForm::Ratio(_) | MetricForm::Errors | MetricForm::Latency => {
+                Values::Ratios(Bivariate::default())
+            }
+            _ if metric.covariate.is_some() => Values::Adjusted(Bivariate::default()),
+            MetricForm::Conversion => Values::Shares(Proportion::default()),
+            MetricForm::Sum | MetricForm::Mean => Values::Means(Moments::default()),
+        };
+        Self { values, missing: 0 }
+    }
+
+    fn standing(&self) -> MetricStanding {
+        let (units, mean) = match &self.values {
+            Values::Shares(side) => (side.units, side.rate()),
+            Values::Means(side) => (side.units, side.mean),
+            Values::Ratios(both) => (
+                both.first.units,
+                both.to_ratio().map_or(0.0, |ratio| ratio.mean),
+            ),
+            Values::Adjusted(both) => (both.first.units, both.first.mean),
+        };
+        MetricStanding {
+            units,
+            missing: self.missing,
+            mean,
+        }
+    }
+}
+
+/// A variant's units, as they are gathered.
+struct ArmGathered {
+    units: u64,
+    assigned: u64,
+    values: Vec<Gathered>,
+}
+
+/// Where the cells of a metric, of its denominator and of its covariate are.
+struct Places {
+    own: Option<usize>,
+    denominator: Option<usize>,
+    covariate: Option<usize>,
+}
+
+fn cell(unit: &Unit, place: Option<usize>) -> Cell {
+    let cell = place.and_then(|place| unit.cells.get(place));
+    cell.copied().unwrap_or_default()
+}
+
+/// Adds a unit to the values of a metric.
+fn gather(metric: &PlannedMetric, places: &Places, unit: &Unit, into: &mut Gathered) {
+    let own = cell(unit, places.own);
+    let is_there = own.n > 0 || metric.zero_if_missing;
+    let requests = f64::from(unit.requests);
+    let pair = match &metric.kind {
+        MetricForm::Errors => Some((f64::from(unit.errors), requests)),
+        MetricForm::Latency => Some((unit.seconds, requests)),
+        MetricForm::Ratio(None) if is_there => Some((own.sum, requests)),
+        MetricForm::Ratio(Some(_)) => {
+            let below = cell(unit, places.denominator);
+            (below.n > 0 && is_there).then_some((own.sum, below.sum))
+        }
+        MetricForm::Conversion if is_there => {
+            Some((f64::from(u8::from(own.n > 0 && own.most > 0.0)), 0.0))
+        }
+        MetricForm::Sum if is_there => Some((own.sum, 0.0)),
+        MetricForm::Mean if is_there => Some((own.sum / f64::from(own.n.max(1)), 0.0)),
+        _ => None,
+    };
+    let covariate = cell(unit, places.covariate);
+    let lacks_covariate = matches!(into.values, Values::Adjusted(_)) && covariate.n == 0;
+    let Some((first, second)) = pair.filter(|_| !lacks_covariate) else {
+        into.missing += 1;
+        return;
+    };
+    match &mut into.values {
+        Values::Shares(side) => {
+            side.units += 1;
+            side.successes += u64::from(first > 0.0);
+        }
+        Values::Means(side) => side.push(first),
+        Values::Ratios(both) => both.push(first, second),
+        Values::Adjusted(both) => both.push(first, covariate.last),
+    }
+}
+
+fn policy_metric(metric: &PlannedMetric) -> Metric {
+    Metric {
+        name: metric.name.clone(),
+        better: match metric.is_lower_better {
+            true => Better::Lower,
+            false => Better::Higher,
+        },
+        role: match metric.role {
+            MetricRole::Primary => Role::Primary,
+            MetricRole::Secondary => Role::Secondary,
+            MetricRole::Guardrail => Role::Guardrail,
+        },
+        expected: metric.expected,
+        margin: metric.margin,
+    }
+}
+
+fn policy_spec(analysis: &PlannedAnalysis) -> AnalysisSpec {
+    AnalysisSpec {
+        alpha: analysis.alpha,
+        units_min: analysis.units_min,
+        correction: match analysis.correction {
+            CorrectionForm::BenjaminiHochberg => Correction::BenjaminiHochberg,
+            CorrectionForm::Bonferroni => Correction::Bonferroni,
+            CorrectionForm::None => Correction::None,
+        },
+    }
+}
+
+/// The variants' units and values, with the metrics in the words of the rules.
+struct Gathering {
+    metrics: Vec<Metric>,
+    units: Vec<VariantUnits>,
+    shown: Vec<VariantStanding>,
+    n_mixed: u64,
+    n_overridden: u64,
+}
+
+impl Ledger {
+    /// Returns what tells whether a unit would be given another variant now than it was first.
+    ///
+    /// Where weights have changed, all such units are left out, whether or not they came again: those that come again are others than those that do not.
+    fn moved(&self, planned: &PlannedExperiment) -> impl Fn(&str, &Unit) -> bool + '_ {
+        let assignment = match self.is_reweighted {
+            true => super::split::assignment(planned).ok(),
+            false => None,
+        };
+        move |name, unit| {
+            let assigned = assignment.as_ref().and_then(|assignment| {
+                let assigned = assignment.assign(name)?;
+                assignment.variants().get(assigned.variant)
+            });
+            let arm = self.arms.get(usize::from(unit.variant));
+            match (assigned, arm) {
+                (Some(assigned), Some(arm)) => assigned.name != arm.name,
+                _ => false,
+            }
+        }
+    }
+
+    fn gathering(&self, planned: &PlannedExperiment) -> Gathering {
+        let place = |name: &str| self.metrics.iter().position(|known| known == name);
+        let places: Vec<Places> = planned
+            .metrics
+            .iter()
+            .map(|metric| Places {
+                own: place(&metric.name),
+                denominator: match &metric.kind {
+                    MetricForm::Ratio(Some(name)) => place(name),
+                    _ => None,
+                },
+                covariate: metric.covariate.as_deref().and_then(place),
+            })
+            .collect();
+        // The place among the planned variants of each that the ledger knows.
+        let planned_place = |name: &str| {
+            let mut variants = planned.variants.iter();
+            variants.position(|variant| variant.name == name)
+        };
+        let places_of_arms: Vec<Option<usize>> = self
+            .arms
+            .iter()
+            .map(|arm| planned_place(&arm.name))
+            .collect();
+        let new = || ArmGathered {
+            units: 0,
+            assigned: 0,
+            values: planned.metrics.iter().map(Gathered::new).collect(),
+        };
+        let mut gathered: Vec<ArmGathered> = planned.variants.iter().map(|_| new()).collect();
+        let moved = self.moved(planned);
+        let is_bandit = planned.allocation != Allocation::Fixed;
+        let (mut n_mixed, mut n_overridden) = (0, 0);
+        for (name, unit) in &self.units {
+            if unit.is_override {
+                n_overridden += 1;
+                continue;
+            }
+            let place = places_of_arms.get(usize::from(unit.variant));
+            let Some(arm) = place.and_then(|place| gathered.get_mut((*place)?)) else {
+                continue;
+            };
+            arm.assigned += 1;
+            // A bandit's unit is shown what is drawn; its outcomes are credited one by one.
+            if !is_bandit && (unit.is_mixed || moved(name, unit)) {
+                n_mixed += 1;
+                continue;
+            }
+            arm.units += 1;
+            let values = &mut arm.values;
+            for ((metric, places), into) in planned.metrics.iter().zip(&places).zip(values) {
+                gather(metric, places, unit, into);
+            }
+        }
+        self.gathered(planned, gathered, (n_mixed, n_overridden))
+    }
+
+    fn gathered(
+        &self,
+        planned: &PlannedExperiment,
+        gathered: Vec<ArmGathered>,
+        (n_mixed, n_overridden): (u64, u64),
+    ) -> Gathering {
+        let arm = |name: &str| self.arms.iter().find(|arm| arm.name == name);
+        let (mut units, mut shown) = (Vec::new(), Vec::new());
+        for (variant, gathered) in planned.variants.iter().zip(gathered) {
+            let ArmGathered {
+                units: n_units,
+                assigned,
+                values,
+            } = gathered;
+            let arm = arm(&variant.name).cloned().unwrap_or_default();
+            shown.push(VariantStanding {
+                name: variant.name.clone(),
+                units: n_units,
+                expected: arm.expected,
+                requests: arm.requests,
+                errors: arm.errors,
+                metrics: values.iter().map(Gathered::standing).collect(),
+            });
+            units.push(VariantUnits {
+                name: variant.name.clone(),
+                units: n_units,
+                assigned,
+                expected: arm.expected,
+                values: values.into_iter().map(|gathered| gathered.values).collect(),
+            });
+        }
+        Gathering {
+            metrics: planned.metrics.iter().map(policy_metric).collect(),
+            units,
+            shown,
+            n_mixed,
+            n_overridden,
+        }
+    }
+
+    fn series_of(
+        &self,
+        planned: &PlannedExperiment,
+        (variant, metric): (usize, usize),
+    ) -> Option<&Series> {
+        let variant = &planned.variants.get(variant)?.name;
+        let metric = planned.metrics.get(metric)?;
+        let alpha = planned.analysis.alpha;
+        let mut series = self.series.iter();
+        series.find(|series| series.is_of(variant, metric, alpha))
+    }
+
+    fn analysis(&self, planned: &PlannedExperiment, gathering: &Gathering) -> Analysis {
+        if planned.allocation != Allocation::Fixed {
+            let why = "a bandit gives each variant what it has earned; means gathered so are biased, and are not compared";
+            return Analysis {
+                split: None,
+                split_anytime: None,
+                comparisons: Vec::new(),
+                verdict: Verdict::Wait(why.to_owned()),
+            };
+        }
+        let sides = (gathering.units.as_slice(), planned.control);
+        let spec = policy_spec(&planned.analysis);
+        analyse(&spec, &gathering.metrics, sides, |variant, metric| {
+            let series = self.series_of(planned, (variant, metric));
+            series.map_or_else(Trail::default, Series::trail)
+        })
+    }
+
+    /// Looks at every comparison, and notes what is seen.
+    pub(super) fn look(&mut self, at: u64, planned: &PlannedExperiment) {
+        let gathering = self.gathering(planned);
+        let analysis = self.analysis(planned, &gathering);
+        for comparison in analysis.comparisons {
+            let (Some(variant), Some(metric), Some(effect)) = (
+                planned.variants.get(comparison.variant),
+                planned.metrics.get(comparison.metric),
+                comparison.anytime,
+            ) else {
+                continue;
+            };
+            let alpha = planned.analysis.alpha;
+            let mut series = self.series.iter_mut();
+            match series.find(|series| series.is_of(&variant.name, metric, alpha)) {
+                Some(series) => series.push(at, effect),
+                None => {
+                    let is_old = |series: &Series| {
+                        series.variant == variant.name && series.metric.name == metric.name
+                    };
+                    self.series.retain(|series| !is_old(series));
+                    let mut series = Series::new(&variant.name, metric, alpha);
+                    series.push(at, effect);
+                    self.series.push(series);
+                }
+            }
+        }
+    }
+
+    /// Returns a bandit over the planned variants.
+    pub(super) fn bandit(&self, planned: &PlannedExperiment) -> Option<Bandit> {
+        let Allocation::Bandit { strategy, floor } = planned.allocation else {
+            return None;
+        };
+        let strategy = match strategy {
+            BanditStrategy::EpsilonGreedy(epsilon) => Strategy::EpsilonGreedy(epsilon),
+            BanditStrategy::Thompson => Strategy::Thompson,
+            BanditStrategy::Ucb1 => Strategy::Ucb1,
+        };
+        if planned.variants.is_empty() {
+            return None;
+        }
+        let mut bandit = Bandit::new(strategy, floor, planned.variants.len());
+        for (arm, variant) in bandit.arms.iter_mut().zip(&planned.variants) {
+            let index = self.arms.iter().position(|arm| arm.name == variant.name);
+            let earned = index.and_then(|index| self.rewards.arms.get(index));
+            if let Some((units, mean, squares)) = earned {
+                *arm = Moments {
+                    units: *units,
+                    mean: *mean,
+                    squares: *squares,
+                };
+            }
+        }
+        Some(bandit)
+    }
+
+    fn off_policy(&self, planned: &PlannedExperiment) -> Vec<OffPolicyStanding> {
+        let of = |name: &str| {
+            let index = self.arms.iter().position(|arm| arm.name == name);
+            let log = self.rewards.log.iter();
+            let logged = log.map(|(variant, propensity, reward)| Logged {
+                propensity: f64::from(*propensity),
+                target: f64::from(u8::from(index == Some(usize::from(*variant)))),
+                reward: f64::from(*reward),
+                expected: 0.0,
+                expected_of_target: 0.0,
+            });
+            off_policy(logged).map(|estimate| OffPolicyStanding {
+                variant: name.to_owned(),
+                inverse_propensity: estimate.inverse_propensity,
+                self_normalised: estimate.self_normalised,
+                standard_error: estimate.standard_error,
+                effective_choices: estimate.effective_choices,
+            })
+        };
+        let variants = planned.variants.iter();
+        variants.filter_map(|variant| of(&variant.name)).collect()
+    }
+
+    /// Returns how the experiment stands; what is counted outside of the ledger is left at 0.
+    pub(super) fn standing(
+        &self,
+        id: &ExperimentId,
+        planned: &PlannedExperiment,
+        propensities: &[f64],
+    ) -> Standing {
+        let gathering = self.gathering(planned);
+        let analysis = self.analysis(planned, &gathering);
+        let bandit = self.bandit(planned);
+        let arms = bandit.iter().flat_map(|bandit| {
+            let arms = bandit.arms.iter().zip(&planned.variants).enumerate();
+            arms.map(|(index, (arm, variant))| ArmStanding {
+                variant: variant.name.clone(),
+                rewards: arm.units,
+                mean: arm.mean,
+                propensity: propensities.get(index).copied().unwrap_or_default(),
+            })
+        });
+        let series = self.series.iter().map(|series| {
+            let names = (series.variant.clone(), series.metric.name.clone());
+            (names.0, names.1, series.points.clone())
+        });
+        Standing {
+            id: id.clone(),
+            planned: planned.clone(),
+            since: self.since,
+            arms: arms.collect(),
+            off_policy: match bandit {
+                Some(_) => self.off_policy(planned),
+                None => Vec::new(),
+            },
+            series: series.collect(),
+            variants: gathering.shown,
+            n_mixed: gathering.n_mixed,
+            n_overridden: gathering.n_overridden,
+            n_unassigned: 0,
+            n_lost: 0,
+            n_units_lost: self.n_units_lost,
+            n_outcomes: self.n_outcomes,
+            analysis,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What is kept of a unit, and what is remembered of requests and ids, each bounded in number.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// All that is known of a unit.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Unit {
+    /// The number of the variant that it was shown first.
+    pub(super) variant: u8,
+    /// The one that it was shown last, with the probability with which it was chosen.
+    pub(super) last_variant: u8,
+    pub(super) last_propensity: f32,
+    /// Whether it was shown several, or one by hand: then it is not analysed.
+    pub(super) is_mixed: bool,
+    pub(super) is_override: bool,
+    /// In ms since 1970.
+    pub(super) first_at: u64,
+    pub(super) requests: u32,
+    pub(super) errors: u32,
+    pub(super) seconds: f64,
+    /// By metric.
+    pub(super) cells: Vec<Cell>,
+}
+
+/// A unit's outcomes in one metric.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(super) struct Cell {
+    /// How many there are: none is not the same as zeros.
+    pub(super) n: u32,
+    pub(super) sum: f64,
+    pub(super) last: f64,
+    pub(super) most: f64,
+}
+
+impl Cell {
+    pub(super) fn push(&mut self, value: f64) {
+        self.most = match self.n {
+            0 => value,
+            _ => self.most.max(value),
+        };
+        self.n = self.n.saturating_add(1);
+        self.sum += value;
+        self.last = value;
+    }
+}
+
+/// What is counted of a variant.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(super) struct Arm {
+    pub(super) name: String,
+    /// How many of the units it should have had, by the shares when each of them came.
+    pub(super) expected: f64,
+    pub(super) requests: u64,
+    pub(super) errors: u64,
+}
+
+/// Requests that outcomes may still name.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    by_hash: HashMap<u64, Request>,
+    order: VecDeque<u64>,
+}
+
+/// A request that outcomes may name.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) unit: Arc<str>,
+    pub(super) variant: u8,
+    pub(super) propensity: f32,
+}
+
+impl Requests {
+    /// The most that are remembered of an experiment.
+    pub(super) const MOST: usize = 1 << 18;
+
+    pub(super) fn insert(&mut self, hash: u64, request: Request) {
+        if self.by_hash.insert(hash, request).is_none() {
+            self.order.push_back(hash);
+        }
+        if self.order.len() > Self::MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_hash.remove(&oldest);
+        }
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Request> {
+        self.by_hash.get(&hash(id))
+    }
+
+    /// Visits them, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Request)> {
+        let hashes = self.order.iter();
+        hashes.filter_map(|hash| Some((*hash, self.by_hash.get(hash)?)))
+    }
+}
+
+/// The ids of outcomes that were taken.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    known: HashSet<u64>,
+    order: VecDeque<u64>,
+}
+
+impl Ids {
+    /// The most that are remembered of an experiment.
+    pub(super) const MOST: usize = 1 << 20;
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.known.contains(&hash(id))
+    }
+
+    pub(super) fn insert(&mut self, id: &str) {
+        self.insert_hash(hash(id));
+    }
+
+    pub(super) fn insert_hash(&mut self, hash: u64) {
+        if self.known.insert(hash) {
+            self.order.push_back(hash);
+        }
+        if self.order.len() > Self::MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    /// Visits their hashes, oldest first.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.order.iter().copied()
+    }
+}
+
+/// What a bandit has earned, by variant, and its last choices with their rewards.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(super) struct Rewards {
+    /// Number, mean and sum of squared distances.
+    pub(super) arms: Vec<(u64, f64, f64)>,
+    /// Variant, propensity, reward.
+    pub(super) log: VecDeque<(u8, f32, f32)>,
+}
+
+impl Rewards {
+    /// The most choices that are kept.
+    pub(super) const LOG_MOST: usize = 100_000;
+}
+
+/// Hashes an id: FNV-1a, then the finaliser of splitmix64; the same on every machine, since files hold it.
+pub(super) fn hash(text: &str) -> u64 {
+    let mut hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
