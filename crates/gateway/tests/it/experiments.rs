@@ -125,83 +125,78 @@ fn json_of(answer: &Answer) -> Value {
 
 const ROWS: &str = r#"{"instances": [[1, 2]]}"#;
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "a table of requests")]
-fn the_unit_is_where_the_experiment_says() {
-    let with = |extra: &str| {
-        format!(
-            r#"{{"inputs": [{{"name": "X", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}}]{extra}}}"#
-        )
-    };
-    let v1 = |extra: &str| format!(r#"{{"instances": [[1, 2]]{extra}}}"#);
+/// A request: where its unit is, its path, header and body, and the variant that it gets.
+type Case = (
+    UnitSource,
+    &'static str,
+    Option<(&'static str, &'static str)>,
+    String,
+    Option<&'static str>,
+);
+
+fn units_in_heads() -> Vec<Case> {
     let header = || UnitSource::Header("x-user".to_owned());
-    let parameter = || UnitSource::Parameter("user".to_owned());
-    let field = || UnitSource::Field("who.id".to_owned());
-    type Case = (
-        UnitSource,
-        &'static str,
-        Vec<(&'static str, &'static str)>,
-        String,
-        Option<&'static str>,
-    );
-    let cases: Vec<Case> = vec![
+    let cookie = UnitSource::Cookie("id".to_owned());
+    let treatment = Some("treatment");
+    vec![
+        (header(), PREDICT, Some(("X-User", "t")), v1(""), treatment),
         (
             header(),
             PREDICT,
-            vec![("X-User", "t")],
-            v1(""),
-            Some("treatment"),
-        ),
-        (
-            header(),
-            PREDICT,
-            vec![("x-user", "c")],
+            Some(("x-user", "c")),
             v1(""),
             Some("control"),
         ),
+        (header(), INFER, Some(("x-user", " t ")), v2(""), treatment),
+        (header(), PREDICT, Some(("x-user", "")), v1(""), None),
+        (header(), PREDICT, Some(("user", "t")), v1(""), None),
         (
-            header(),
-            INFER,
-            vec![("x-user", " t ")],
-            with(""),
-            Some("treatment"),
-        ),
-        (header(), PREDICT, vec![("x-user", "")], v1(""), None),
-        (header(), PREDICT, vec![("user", "t")], v1(""), None),
-        (
-            UnitSource::Cookie("id".to_owned()),
+            cookie,
             PREDICT,
-            vec![("cookie", "a=b; id=t")],
+            Some(("cookie", "a=b; id=t")),
             v1(""),
-            Some("treatment"),
+            treatment,
         ),
+    ]
+}
+
+fn units_in_bodies() -> Vec<Case> {
+    let parameter = || UnitSource::Parameter("user".to_owned());
+    let field = || UnitSource::Field("who.id".to_owned());
+    let treatment = Some("treatment");
+    let given = v2(r#", "parameters": {"user": "t"}"#);
+    vec![
         (
             field(),
             PREDICT,
-            vec![],
+            None,
             v1(r#", "who": {"id": "t"}"#),
-            Some("treatment"),
+            treatment,
         ),
-        (
-            field(),
-            INFER,
-            vec![],
-            with(r#", "who": {"id": 7}"#),
-            Some("treatment"),
-        ),
-        (field(), PREDICT, vec![], v1(r#", "who": "t""#), None),
-        (
-            parameter(),
-            INFER,
-            vec![],
-            with(r#", "parameters": {"user": "t"}"#),
-            Some("treatment"),
-        ),
-        (parameter(), INFER, vec![("user", "t")], with(""), None),
-    ];
-    for (unit, path, headers, body, expected) in cases {
+        (field(), INFER, None, v2(r#", "who": {"id": 7}"#), treatment),
+        (field(), PREDICT, None, v1(r#", "who": "t""#), None),
+        (parameter(), INFER, None, given, treatment),
+        (parameter(), INFER, Some(("user", "t")), v2(""), None),
+    ]
+}
+
+fn v1(extra: &str) -> String {
+    format!(r#"{{"instances": [[1, 2]]{extra}}}"#)
+}
+
+fn v2(extra: &str) -> String {
+    format!(
+        r#"{{"inputs": [{{"name": "X", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}}]{extra}}}"#
+    )
+}
+
+#[test]
+fn the_unit_is_where_the_experiment_says() {
+    for (unit, path, header, body, expected) in
+        units_in_heads().into_iter().chain(units_in_bodies())
+    {
         let stage = start(&planned(unit));
-        let answer = post(&stage, path, &headers, &body);
+        let answer = post(&stage, path, header.as_slice(), &body);
         assert_eq!(answer.status, 200, "{body}: {}", answer.body);
         let experiment = expected.map(|_| "ab");
         // Who has no unit gets the control, and takes no part.
@@ -209,13 +204,12 @@ fn the_unit_is_where_the_experiment_says() {
         assert_eq!(
             told(&answer),
             (experiment, variant),
-            "{path} {headers:?} {body}"
+            "{path} {header:?} {body}"
         );
         if path == INFER {
-            let model = if expected == Some("treatment") {
-                "next"
-            } else {
-                "sum"
+            let model = match expected {
+                Some("treatment") => "next",
+                _ => "sum",
             };
             assert_eq!(json_of(&answer)["model_name"], model);
         }

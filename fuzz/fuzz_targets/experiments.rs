@@ -1,0 +1,25 @@
+//! Reads bytes as the body of a request with outcomes, as a body with a unit in it, and as a message with one.
+#![no_main]
+
+use bytes::Bytes;
+use coracle_protocol::experiments::{
+    OUTCOMES_MAX, UNIT_BYTES_MAX, grpc_unit, json_unit, read_outcomes,
+};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(outcomes) = read_outcomes(bytes) {
+        assert!(outcomes.len() <= OUTCOMES_MAX);
+        for outcome in outcomes.into_iter().flatten() {
+            assert!(outcome.unit.is_some() != outcome.request_id.is_some());
+            assert!(!outcome.metrics.is_empty());
+            assert!(outcome.metrics.iter().all(|(_, value)| value.is_finite()));
+        }
+    }
+    let is_unit = |unit: &String| (1..=UNIT_BYTES_MAX).contains(&unit.len());
+    for path in ["unit", "a.b", "parameters.user"] {
+        assert!(json_unit(bytes, path).is_none_or(|unit| is_unit(&unit)));
+    }
+    let message = Bytes::copy_from_slice(bytes);
+    assert!(grpc_unit(&message, "user").is_none_or(|unit| is_unit(&unit)));
+});
