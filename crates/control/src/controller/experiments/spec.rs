@@ -56,26 +56,14 @@ pub(crate) fn read(
         Some(mode) => return Err(format!("spec.mode: '{mode}' is neither AB nor AA")),
     };
     let variants = variants(spec, is_same_model)?;
-    let place = |field: &str, name: &str| {
-        let mut known = variants.iter();
-        known
-            .position(|variant| variant.name == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = variants.iter().map(|known| known.name.as_str()).collect();
-                format!(
-                    "{field}: there is no variant '{name}', only {}",
-                    names.join(", ")
-                )
-            })
-    };
     let control = spec.control.as_deref();
-    let control = control.map_or(Ok(0), |name| place("spec.control", name))?;
+    let control = control.map_or(Ok(0), |name| place(&variants, "spec.control", name))?;
     let overrides = spec.overrides.clone().unwrap_or_default();
     if overrides.len() > OVERRIDES_MAX {
         return Err(format!("spec.overrides: more than {OVERRIDES_MAX}"));
     }
     for (unit, variant) in &overrides {
-        place(&format!("spec.overrides.{unit}"), variant)?;
+        place(&variants, &format!("spec.overrides.{unit}"), variant)?;
     }
     let allocation = allocation(spec.allocation.as_ref())?;
     let metrics = metrics(spec.metrics.as_deref().unwrap_or_default())?;
@@ -119,6 +107,17 @@ pub(crate) fn read(
             metrics,
             analysis: analysis(spec)?,
         },
+    })
+}
+
+/// Returns the place of the variant that `field` names.
+fn place(variants: &[PlannedVariant], field: &str, name: &str) -> Result<usize, String> {
+    let mut known = variants.iter();
+    let place = known.position(|variant| variant.name == name);
+    place.ok_or_else(|| {
+        let names: Vec<&str> = variants.iter().map(|known| known.name.as_str()).collect();
+        let names = names.join(", ");
+        format!("{field}: there is no variant '{name}', only {names}")
     })
 }
 
@@ -349,6 +348,33 @@ fn metrics(metrics: &[ExperimentMetric]) -> Result<Vec<PlannedMetric>, String> {
     Ok(planned)
 }
 
+/// Returns the difference that matters, and the one that a guardrail lets pass.
+fn differences(
+    metric: &ExperimentMetric,
+    kind: &MetricForm,
+    field: &str,
+) -> Result<(f64, f64), String> {
+    let default = match kind {
+        MetricForm::Conversion => Some(CONVERSION_EXPECTED),
+        MetricForm::Errors => Some(ERRORS_EXPECTED),
+        _ => None,
+    };
+    let expected = metric.expected_difference.or(default).ok_or_else(|| {
+        format!(
+            "{field}.expectedDifference: of a {} it must be said which difference matters",
+            metric.metric_type
+        )
+    })?;
+    let margin = metric.margin.unwrap_or(expected);
+    for (name, number) in [("expectedDifference", expected), ("margin", margin)] {
+        let is_good = number.is_finite() && (number > 0.0 || name == "margin" && number == 0.0);
+        if !is_good {
+            return Err(format!("{field}.{name}: {number} is not above 0"));
+        }
+    }
+    Ok((expected, margin))
+}
+
 fn read_metric(
     metric: &ExperimentMetric,
     field: &str,
@@ -396,24 +422,7 @@ fn read_metric(
         1 => MetricRole::Secondary,
         _ => MetricRole::Guardrail,
     };
-    let default = match kind {
-        MetricForm::Conversion => Some(CONVERSION_EXPECTED),
-        MetricForm::Errors => Some(ERRORS_EXPECTED),
-        _ => None,
-    };
-    let expected = metric.expected_difference.or(default).ok_or_else(|| {
-        format!(
-            "{field}.expectedDifference: of a {} it must be said which difference matters",
-            metric.metric_type
-        )
-    })?;
-    let margin = metric.margin.unwrap_or(expected);
-    for (name, number) in [("expectedDifference", expected), ("margin", margin)] {
-        let is_good = number.is_finite() && (number > 0.0 || name == "margin" && number == 0.0);
-        if !is_good {
-            return Err(format!("{field}.{name}: {number} is not above 0"));
-        }
-    }
+    let (expected, margin) = differences(metric, &kind, field)?;
     Ok(PlannedMetric {
         name: metric.name.clone(),
         kind,
@@ -521,10 +530,16 @@ mod tests {
         assert_eq!((slice.begin_ppm, slice.end_ppm), (125_000, 500_000));
     }
 
+    fn refused(cases: &[(&str, Value, &str)]) {
+        for (pointer, value, expected) in cases {
+            let error = of(&[(pointer, value.clone())]).unwrap_err();
+            assert!(error.contains(expected), "{pointer}: {error}");
+        }
+    }
+
     #[test]
-    fn what_makes_no_sense_is_refused_with_its_place() {
-        let variant = |field: &str, value: Value| json!([{"name": "a"}, {"name": "b", field: value, "revision": "iris-predictor-00002"}]);
-        for (pointer, value, expected) in [
+    fn services_units_and_targets_that_make_no_sense_are_refused() {
+        refused(&[
             (
                 "/inferenceService",
                 json!("No!"),
@@ -558,6 +573,13 @@ mod tests {
                 json!([{"name": "a"}, {"name": "b", "revision": "other-predictor-00001"}]),
                 "no revision of iris",
             ),
+        ]);
+    }
+
+    #[test]
+    fn shares_and_names_of_variants_that_make_no_sense_are_refused() {
+        let variant = |field: &str, value: Value| json!([{"name": "a"}, {"name": "b", field: value, "revision": "iris-predictor-00002"}]);
+        refused(&[
             (
                 "/variants",
                 variant("weight", json!(-1)),
@@ -589,6 +611,12 @@ mod tests {
                 json!(101),
                 "spec.percent: 101 is not between 0 and 100",
             ),
+        ]);
+    }
+
+    #[test]
+    fn allocations_metrics_and_rules_that_make_no_sense_are_refused() {
+        refused(&[
             (
                 "/exclusionGroup",
                 json!({"name": "g", "fromPercent": 50, "toPercent": 50}),
@@ -645,10 +673,7 @@ mod tests {
                 "'Soon' is none of Never, Better",
             ),
             ("/promotion", json!({"after": "soon"}), "'soon' is no time"),
-        ] {
-            let error = of(&[(pointer, value)]).unwrap_err();
-            assert!(error.contains(expected), "{pointer}: {error}");
-        }
+        ]);
         let bandit = ("/allocation", json!({"strategy": "Thompson"}));
         let errors = ("/metrics", json!([{"name": "e", "type": "Errors"}]));
         assert!(
