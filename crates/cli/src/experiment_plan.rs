@@ -101,7 +101,10 @@ fn needed(arguments: &PlanArguments) -> anyhow::Result<Needed> {
     if !(2..=16).contains(&arguments.variants) {
         bail!("--variants: {} is not between 2 and 16", arguments.variants);
     }
-    if arguments.units_per_day.is_some_and(|units| !(units > 0.0)) {
+    if arguments
+        .units_per_day
+        .is_some_and(|units| units.is_nan() || units <= 0.0)
+    {
         bail!("--units-per-day is above 0");
     }
     let design = Design {
