@@ -169,6 +169,26 @@ def build(models):
     }
 
 
+def compared(run, models):
+    """Both engines on what both run: a graph of operators that our own kernels have, whose numbers ONNX Runtime computes in its way."""
+    save(
+        models,
+        "both",
+        [node("Gemm", "x,w,b", "h"), node("Sigmoid", "h", "p"), node("ArgMax", "p", "which", axis=1, keepdims=0)],
+        [reals("x", ["batch", 6])],
+        [reals("p", ["batch", 3]), helper.make_tensor_value_info("which", TensorProto.INT64, ["batch"])],
+        [weights("w", 6, 3), weights("b", 3)],
+    )
+    shown = run("inspect", "--compare-engines", models / "both", models / "mlp")
+    check(shown.returncode == 0 and "Coracle's own kernels beside ONNX Runtime" in shown.stdout, "engines are compared", shown.stdout + shown.stderr)
+    check("ONNX Runtime: runs it" in shown.stdout, "where one runs it alone, that is told", shown.stdout)
+    found = json.loads(run("inspect", "--compare-engines", "--json", models / "both").stdout)[0]["engines"]["outputs"]
+    p, which = found
+    check((p["name"], p["rows_compared"], p["rows_unlike"], p["elements"]) == ("p", 64, 0, 192), "rows are compared", found)
+    check(p["absolute_max"] < 1e-6 and which["unequal"] == 0, "their answers are close", found)
+    say(f"two engines on one graph: {p['absolute_max']:.1e} apart at most")
+
+
 class Server:
     """The server over a directory of models."""
 
@@ -383,6 +403,7 @@ def main():
             refused = run("inspect", models / "conv", "--onnxruntime", path, timeout=60)
             check(refused.returncode == 1 and "cannot be used" in refused.stderr, "a file that is no such library is refused", f"{refused.returncode} {refused.stderr}")
         say("libraries that are cut short or something else are refused")
+        compared(run, models)
         server = Server(coracle, models, environment)
         try:
             served(server, models, cases)

@@ -541,6 +541,11 @@ pub(crate) struct InspectArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
 
+    /// Compare the answers of Coracle's own kernels with those of ONNX Runtime, where both run a graph: on made-up rows, for
+    /// each output
+    #[arg(long)]
+    pub(crate) compare_engines: bool,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -10,6 +10,7 @@ use coracle_model::{Component, Model, TensorSpec};
 use serde_json::{Value, json};
 
 use crate::args::InspectArguments;
+use crate::compare::compare;
 use crate::model_repository::{check_config, file_place};
 use crate::{Environment, engine};
 
@@ -66,14 +67,23 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
                 anyhow::Ok(Beside { path, notes })
             });
             let beside = beside.transpose()?;
+            let compared = arguments
+                .compare_engines
+                .then(|| compare(&file.path, graph_engine.as_ref()));
             if arguments.json {
                 let mut document = document(&file, numbers.as_ref(), model.as_ref());
                 document["config"] = beside.map_or(Value::Null, |beside| beside.document());
+                if let Some(compared) = &compared {
+                    document["engines"] = compared.document();
+                }
                 documents.push(document);
             } else {
                 describe(&file, numbers.as_ref(), model.as_ref(), &mut text)?;
                 if let Some(beside) = beside {
                     beside.describe(&mut text)?;
+                }
+                if let Some(compared) = &compared {
+                    compared.describe(&mut text)?;
                 }
             }
         }

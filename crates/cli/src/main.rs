@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod bench_args;
 mod client;
+mod compare;
 mod control;
 mod describe;
 mod down;

@@ -29,7 +29,7 @@ mod tabular;
 mod triton;
 mod xgboost;
 
-pub use load::{LoadOptions, Loaded, Phases, load, load_bytes};
+pub use load::{LoadOptions, Loaded, Phases, load, load_bytes, load_graph_on};
 pub use locate::{ModelFile, ModelVersions, locate, locate_all, locate_versions, versions_at};
 pub use size::bytes_to_read;
 pub use triton::{TritonBatching, TritonConfig, TritonTensor, TritonVersions};

@@ -77,6 +77,30 @@ fn load_mlflow(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<
     load_file(&resolved.path, options, class.as_deref(), clock)
 }
 
+/// Loads the ONNX graph at `path` on an engine, whether or not our own kernels run it; `None` if it is no ONNX graph.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_graph_on(
+    path: &Path,
+    engine: &dyn GraphEngine,
+) -> Result<Option<Box<dyn Model>>, LoadError> {
+    let is_description = path
+        .file_name()
+        .is_some_and(|name| name == mlflow::FILE_NAME);
+    let resolved = match is_description {
+        true => mlflow::resolve(path)?.path,
+        false => path.to_path_buf(),
+    };
+    let bytes = read_file(&resolved)?;
+    if kind::of(&bytes) != FileKind::Onnx {
+        return Ok(None);
+    }
+    onnx::load_on(&bytes, resolved.parent(), engine, None)
+        .map(Some)
+        .map_err(|error| error.at(resolved.display()))
+}
+
 fn load_file(
     path: &Path,
     options: &LoadOptions,
@@ -84,6 +108,20 @@ fn load_file(
     clock: &dyn Clock,
 ) -> Result<Loaded, LoadError> {
     let started = clock.monotonic();
+    let bytes = read_file(path)?;
+    let read = clock.monotonic().saturating_sub(started);
+    let source = Source {
+        class,
+        directory: path.parent(),
+    };
+    let mut loaded =
+        load_as(&bytes, options, source, clock).map_err(|error| error.at(path.display()))?;
+    loaded.phases.read = read;
+    Ok(loaded)
+}
+
+/// Reads a whole file, if it is not too large.
+fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
     let unreadable = |error: std::io::Error| {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => LoadErrorKind::NotFound,
@@ -97,16 +135,7 @@ fn load_file(
         let message = format!("{}: {size} bytes, at most {limit} are read", path.display());
         return Err(LoadError::new(LoadErrorKind::LimitExceeded, message));
     }
-    let bytes = fs::read(path).map_err(unreadable)?;
-    let read = clock.monotonic().saturating_sub(started);
-    let source = Source {
-        class,
-        directory: path.parent(),
-    };
-    let mut loaded =
-        load_as(&bytes, options, source, clock).map_err(|error| error.at(path.display()))?;
-    loaded.phases.read = read;
-    Ok(loaded)
+    fs::read(path).map_err(unreadable)
 }
 
 /// Loads a model from the bytes of a file.

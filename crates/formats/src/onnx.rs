@@ -39,9 +39,23 @@ pub(crate) fn load(
     let Some(engine) = engine.filter(|_| refusal.kind() == LoadErrorKind::Unsupported) else {
         return Err(refusal);
     };
-    let with_both = |error: LoadError| LoadError::new(error.kind(), format!("{refusal}; {error}"));
-    engine.look().map_err(with_both)?;
-    let survey = coracle_onnx::survey(bytes).map_err(with_both)?;
+    let why = ("not Coracle's own kernels", refusal.to_string());
+    load_on(bytes, directory, engine, Some(why))
+        .map_err(|error| LoadError::new(error.kind(), format!("{refusal}; {error}")))
+}
+
+/// Reads a graph, whose external data lie in `directory`, for an engine; `why` says why it is for that.
+///
+/// # Errors
+/// Kinds `Malformed`, `LimitExceeded` and `Refused` for unsound files; those of the engine.
+pub(crate) fn load_on(
+    bytes: &[u8],
+    directory: Option<&Path>,
+    engine: &dyn GraphEngine,
+    why: Option<(&str, String)>,
+) -> Result<Box<dyn Model>, LoadError> {
+    engine.look()?;
+    let survey = coracle_onnx::survey(bytes)?;
     // What is looked at is what the engine gets, whatever becomes of the files.
     let locations = survey.locations.into_iter();
     let external = locations.map(|location| {
@@ -56,14 +70,14 @@ pub(crate) fn load(
         let part = range(size, offset, length).map_err(|error| error.at(location))?;
         Ok(bytes.get(part).unwrap_or_default().to_vec())
     })?;
-    let why = ("not Coracle's own kernels", refusal.to_string());
-    description.root.facts.insert(0, (why.0.to_owned(), why.1));
+    let why = why.map(|(name, value)| (name.to_owned(), value));
+    description.root.facts.splice(0..0, why);
     let file = GraphFile {
         bytes,
         external,
         description,
     };
-    engine.load(file).map_err(with_both)
+    engine.load(file)
 }
 
 /// Returns the files beside an ONNX file that it names, as far as they may be read.

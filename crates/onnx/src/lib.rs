@@ -49,6 +49,13 @@ mod locale;
     clippy::arithmetic_side_effects,
     clippy::expect_used
 )]
+mod made_up;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
 mod model;
 mod ops;
 mod plan;
@@ -85,6 +92,7 @@ pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
 pub use file::is_onnx;
 pub use inputs::{checked as checked_input, synthetic as synthetic_inputs};
 pub use locale::with_portable_locale;
+pub use made_up::MadeUp;
 pub use model::{OnnxModel, columns, describe, load};
 pub use ops::values::ELEMENTS_MAX;
 pub use survey::{Survey, survey};

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use coracle_model::{Model, TensorSpec};
-use coracle_tensor::{ByteStrings, DType, Tensor, Values, bf16, f16, split, stack};
+use coracle_model::Model;
+use coracle_onnx::MadeUp;
+use coracle_tensor::{DType, Tensor, split, stack};
 use ort::session::Session;
 use ort::value::{Outlet, ValueType};
 
@@ -17,8 +18,6 @@ use crate::session::SessionModel;
 const OPEN_SIZES: [usize; 3] = [4, 32, 1];
 /// The made-up rows are of different ranges: what follows from the range of all rows does not follow from one alone.
 const SCALES: [f32; 4] = [1.0, 16.0, 0.0625, -4.0];
-/// Inputs with more elements are not made up.
-const ELEMENTS_MAX: usize = 1 << 20;
 
 /// Tells whether the first dimension of all inputs and outputs is one, by its name, and no other dimension is.
 pub(crate) fn share_a_dimension(session: &Session) -> bool {
@@ -57,9 +56,13 @@ fn answers_alike(model: &SessionModel, open: usize, until: Duration) -> Option<b
     let signature = model.signature();
     let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
     let rows = SCALES.iter().enumerate().map(|(seed, &scale)| {
-        let specs = signature.inputs.iter();
-        let row = specs.map(|spec| made_up(spec, open, (seed.saturating_add(1), scale)));
-        row.collect::<Option<Vec<Tensor>>>()
+        let has_rows = signature.inputs.iter().all(|spec| !spec.shape.is_empty());
+        let made_up = MadeUp {
+            open,
+            seed: seed.saturating_add(1),
+            scale,
+        };
+        made_up.row(&signature.inputs).filter(|_| has_rows)
     });
     let rows: Vec<Vec<Tensor>> = rows.collect::<Option<_>>()?;
     let alone = rows
@@ -114,48 +117,6 @@ fn tell_rows_apart(alone: &[Vec<Tensor>]) -> bool {
         }
     }
     differs_any
-}
-
-/// Makes up an input of one row.
-fn made_up(spec: &TensorSpec, open: usize, seed: (usize, f32)) -> Option<Tensor> {
-    let (_, rest) = spec.shape.split_first()?;
-    let mut shape = vec![1];
-    shape.extend(rest.iter().map(|size| size.unwrap_or(open)));
-    let n = shape
-        .iter()
-        .try_fold(1_usize, |product, &size| product.checked_mul(size))
-        .filter(|&n| n <= ELEMENTS_MAX)?;
-    Tensor::try_new(shape, values(spec, n, seed)).ok()
-}
-
-fn values(spec: &TensorSpec, n: usize, (seed, scale): (usize, f32)) -> Values {
-    // A few steps of a small congruence: any values will do, if they differ from row to row.
-    let step = |index: usize| {
-        let mixed = index.wrapping_mul(37).wrapping_add(seed.wrapping_mul(101));
-        u8::try_from(mixed.wrapping_mul(mixed).wrapping_add(mixed) % 97).unwrap_or(0)
-    };
-    let real = |index: usize| (f32::from(step(index)) / 48.5 - 1.0) * scale;
-    let bit = |index: usize| step(index) % 2;
-    let all = 0..n;
-    match spec.dtype {
-        DType::Bool => Values::Bool(all.map(|index| bit(index) == 1).collect()),
-        DType::U8 => Values::U8(all.map(step).collect()),
-        DType::U16 => Values::U16(all.map(|index| bit(index).into()).collect()),
-        DType::U32 => Values::U32(all.map(|index| bit(index).into()).collect()),
-        DType::U64 => Values::U64(all.map(|index| bit(index).into()).collect()),
-        DType::I8 => Values::I8(all.map(|index| i8::from(bit(index) == 1)).collect()),
-        DType::I16 => Values::I16(all.map(|index| bit(index).into()).collect()),
-        DType::I32 => Values::I32(all.map(|index| bit(index).into()).collect()),
-        DType::I64 => Values::I64(all.map(|index| bit(index).into()).collect()),
-        DType::F16 => Values::F16(all.map(|index| f16::from_f32(real(index))).collect()),
-        DType::BF16 => Values::BF16(all.map(|index| bf16::from_f32(real(index))).collect()),
-        DType::F32 => Values::F32(all.map(real).collect()),
-        DType::F64 => Values::F64(all.map(|index| f64::from(real(index))).collect()),
-        DType::Bytes => {
-            let texts = all.map(|index| if bit(index) == 1 { "a" } else { "b" });
-            Values::Bytes(texts.collect::<ByteStrings>())
-        }
-    }
 }
 
 /// Tells whether answers differ by rounding at most: kernels add in another order for another number of rows.
