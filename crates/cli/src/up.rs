@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::{Clock, SystemClock};
-use coracle_gateway::{Log, Server};
+use coracle_gateway::{EXPERIMENT_LINES, Log, Server};
 use coracle_model::GraphEngine;
 use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
 use coracle_serving::experiment::Experiments;
@@ -96,6 +96,12 @@ impl Drop for Ends {
 }
 
 impl Plane<'_> {
+    /// Starts the books of experiments.
+    fn experiments(&self) -> std::io::Result<Experiments> {
+        let (books, clock) = (self.state.experiments(), Arc::clone(&self.clock));
+        Experiments::start(books, EXPERIMENT_LINES, clock)
+    }
+
     fn run(mut self, log: &Log) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(FETCH_THREADS)
@@ -108,7 +114,7 @@ impl Plane<'_> {
         let observed = Arc::new(ObservedCell::new(Box::new(move || tell.tell())));
         let revision_log = RevisionLog::start(self.state.logs(), Arc::clone(&self.clock));
         let fleet = self.fleet(&runtime, &revision_log);
-        let experiments = Experiments::start(self.state.experiments(), Arc::clone(&self.clock))?;
+        let experiments = self.experiments()?;
         self.server.set_experiments(experiments.clone());
         let budget = self.gateway.memory_budget(&self.clock);
         if let Some(budget) = &budget {

@@ -16,8 +16,8 @@ use coracle_protocol::experiments::{
     SentOutcome, UNIT_BYTES_MAX, grpc_unit, json_unit, read_outcomes,
 };
 use coracle_serving::experiment::{
-    Book, Decided, Decision, Experiments, Exposure, NewOutcome, NotRecorded, RouteExperiments,
-    SplitTarget, Taken, UnitRef, UnitSource,
+    Book, Decided, Decision, Experiments, Exposure, LineForm, NewOutcome, NotRecorded,
+    RouteExperiments, SplitTarget, Taken, UnitRef, UnitSource,
 };
 use coracle_serving::{ModelTable, ServedModel};
 use hyper::StatusCode;
@@ -36,6 +36,12 @@ use crate::scope::{self, Scope};
 pub(crate) const EXPERIMENT: HeaderName = HeaderName::from_static("x-coracle-experiment");
 /// The header that names the variant that answered.
 pub(crate) const VARIANT: HeaderName = HeaderName::from_static("x-coracle-variant");
+
+/// The lines of experiments' files: JSON.
+pub const EXPERIMENT_LINES: LineForm = LineForm {
+    write: |line| Ok(serde_json::to_vec(line)?),
+    read: |line| serde_json::from_slice(line).ok(),
+};
 
 /// A request as far as experiments read it.
 #[derive(Clone, Copy)]

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use book::{Book, Exposure};
 pub use outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
+pub use record::{LineForm, ReadLine, WrittenLine};
 pub use recorder::{Experiments, NotRecorded};
 pub use series::Point;
 pub use split::{By, Decided, Decision, RouteExperiments, Split, SplitTarget};

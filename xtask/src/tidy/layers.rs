@@ -75,7 +75,6 @@ const WRAPPERS: [(&str, &[&str], &str); 7] = [
             "coracle-access",
             "coracle-protocol",
             "coracle-storage",
-            "coracle-serving",
             "coracle-patch",
             "coracle-api",
             "coracle-gateway",
@@ -84,7 +83,7 @@ const WRAPPERS: [(&str, &[&str], &str); 7] = [
             "coracle-cli",
             "xtask",
         ],
-        "no JSON below the wire formats; serving writes the files of experiments in it",
+        "no JSON below the wire formats",
     ),
 ];
 

@@ -80,7 +80,12 @@ fn planned(unit: UnitSource) -> PlannedExperiment {
 fn start(planned: &PlannedExperiment) -> Stage {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(SystemClock::new());
-    let experiments = Experiments::start(directory.path().to_owned(), clock).unwrap();
+    let experiments = Experiments::start(
+        directory.path().to_owned(),
+        coracle_gateway::EXPERIMENT_LINES,
+        clock,
+    )
+    .unwrap();
     let books = experiments.clone();
     let limits = config(Limits::default());
     let server = start_experimenting(limits, Some(experiments.clone()), |sum| {

@@ -1,11 +1,11 @@
-//! An experiment's file: lines of JSON that are only ever added to. One that has become long is written anew, as what has come of it; the old one
+//! An experiment's file: lines that are only ever added to. One that has become long is written anew, as what has come of it; the old one
 //! stays beside it, with `.1` after its name, in the place of the one before.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::record::Record;
+use super::record::{LineForm, Record};
 
 /// Longer lines are none of ours.
 const LINE_BYTES_MAX: u64 = 64 << 20;
@@ -16,6 +16,7 @@ pub(super) const FILE_BYTES_MAX: u64 = 256 << 20;
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
+    form: LineForm,
     file: File,
     n_bytes: u64,
     /// From so many bytes on it is written anew.
@@ -33,7 +34,11 @@ pub(super) struct Found {
 
 impl Journal {
     /// Opens a file, or makes it; every record goes to `take`. A last line that was cut goes.
-    pub(super) fn open(path: &Path, mut take: impl FnMut(Record<'_>)) -> io::Result<(Self, Found)> {
+    pub(super) fn open(
+        path: &Path,
+        form: LineForm,
+        mut take: impl FnMut(Record<'_>),
+    ) -> io::Result<(Self, Found)> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
@@ -58,12 +63,12 @@ impl Journal {
                 break;
             }
             n_bytes += u64::try_from(n_read).unwrap_or(0);
-            match serde_json::from_slice(&line) {
-                Ok(record) => {
+            match form.record(&line) {
+                Some(record) => {
                     found.n_lines += 1;
                     take(record);
                 }
-                Err(_) => found.n_bad += 1,
+                None => found.n_bad += 1,
             }
         }
         let is_cut = file.metadata()?.len() > n_bytes;
@@ -72,6 +77,7 @@ impl Journal {
         }
         let journal = Self {
             path: path.to_owned(),
+            form,
             file,
             n_bytes,
             n_bytes_max: FILE_BYTES_MAX.max(n_bytes.saturating_mul(2)),
@@ -109,7 +115,7 @@ impl Journal {
         let mut out = BufWriter::new(File::create(&new)?);
         let mut n_bytes = 0_u64;
         records(&mut |record| {
-            let line = line(record)?;
+            let line = self.form.line(record)?;
             n_bytes += u64::try_from(line.len()).unwrap_or(0);
             out.write_all(&line)
         })?;
@@ -137,11 +143,4 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.push(".");
     name.push(ending);
     PathBuf::from(name)
-}
-
-/// Returns a record as a line.
-pub(super) fn line(record: &Record<'_>) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(record)?;
-    line.push(b'\n');
-    Ok(line)
 }

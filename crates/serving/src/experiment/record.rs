@@ -1,11 +1,45 @@
 //! The lines of an experiment's file.
 
 use std::borrow::Cow;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
 use super::series::Series;
 use super::tally::{Arm, Rewards, Unit};
+
+/// How a line of an experiment's file is written and read. Which form it has is said by whoever knows forms: none is known here.
+#[derive(Clone, Copy, Debug)]
+pub struct LineForm {
+    /// Returns a line, without its end.
+    pub write: fn(&WrittenLine<'_>) -> io::Result<Vec<u8>>,
+    /// Reads a line; `None` if it is none.
+    pub read: fn(&[u8]) -> Option<ReadLine>,
+}
+
+/// A line that is to be written.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct WrittenLine<'r>(&'r Record<'r>);
+
+/// A line that was read.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct ReadLine(Record<'static>);
+
+impl LineForm {
+    /// Returns a record as a line.
+    pub(super) fn line(self, record: &Record<'_>) -> io::Result<Vec<u8>> {
+        let mut line = (self.write)(&WrittenLine(record))?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// Returns the record of a line, if it has one.
+    pub(super) fn record(self, line: &[u8]) -> Option<Record<'static>> {
+        (self.read)(line).map(|ReadLine(record)| record)
+    }
+}
 
 /// A line: what happened, or, in a file that was written anew, what had come of everything before.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

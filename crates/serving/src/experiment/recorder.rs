@@ -19,10 +19,10 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::book::{Book, Exposure};
-use super::journal::{Journal, line};
+use super::journal::Journal;
 use super::ledger::{Ledger, Room};
 use super::outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
-use super::record::Record;
+use super::record::{LineForm, Record};
 use super::split::By;
 use super::{ExperimentId, ExperimentSummary, PlannedExperiment};
 
@@ -83,14 +83,15 @@ struct Inner {
 }
 
 impl Experiments {
-    /// Starts the writing thread for files under `directory`.
+    /// Starts the writing thread for files under `directory`, whose lines have the form `form`.
     ///
     /// # Errors
     /// If there can be no more threads.
-    pub fn start(directory: PathBuf, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub fn start(directory: PathBuf, form: LineForm, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE_MESSAGES);
         let recorder = Recorder {
             messages,
+            form,
             clock: Arc::clone(&clock),
             files: BTreeMap::new(),
             bandits_at: Duration::ZERO,
@@ -213,6 +214,7 @@ fn file_name(id: &ExperimentId, planned: &PlannedExperiment) -> PathBuf {
 /// A file with what is to be written to it.
 struct Open {
     book: Arc<Book>,
+    form: LineForm,
     journal: Option<Journal>,
     lines: Vec<u8>,
     /// Exposures whose lines wait.
@@ -223,6 +225,7 @@ struct Open {
 
 struct Recorder {
     messages: Receiver<Message>,
+    form: LineForm,
     clock: Arc<dyn Clock>,
     files: BTreeMap<PathBuf, Open>,
     bandits_at: Duration,
@@ -299,7 +302,10 @@ impl Recorder {
 
     fn file(&mut self, book: &Arc<Book>) -> &mut Open {
         let path = book.path.clone();
-        self.files.entry(path).or_insert_with(|| Open::new(book))
+        let form = self.form;
+        self.files
+            .entry(path)
+            .or_insert_with(|| Open::new(book, form))
     }
 
     fn open(&mut self, book: &Arc<Book>) {
@@ -313,11 +319,11 @@ type Outcomes = Vec<Result<Taken, OutcomeFault>>;
 
 impl Open {
     /// Reads the file of a book.
-    fn new(book: &Arc<Book>) -> Self {
+    fn new(book: &Arc<Book>, form: LineForm) -> Self {
         let planned = book.planned();
         let mut counters = (0, 0);
         let mut ledger = book.ledger();
-        let opened = Journal::open(&book.path, |record| {
+        let opened = Journal::open(&book.path, form, |record| {
             if let Record::Counters { unassigned, lost } = record {
                 counters = (unassigned, lost);
             }
@@ -328,6 +334,7 @@ impl Open {
         Self {
             counters: book.counters(),
             book: Arc::clone(book),
+            form,
             journal: opened.ok().map(|(journal, _)| journal),
             lines: Vec::new(),
             exposures: Vec::new(),
@@ -338,7 +345,7 @@ impl Open {
     /// Opens the file again that could not be opened.
     fn journal(&mut self) -> Result<&mut Journal, NotRecorded> {
         if self.journal.is_none() {
-            let opened = Journal::open(&self.book.path, |_known| {});
+            let opened = Journal::open(&self.book.path, self.form, |_known| {});
             let (journal, _) = opened.map_err(|error| NotRecorded::Disk(error.to_string()))?;
             self.journal = Some(journal);
         }
@@ -348,7 +355,10 @@ impl Open {
 
     /// Writes records that are not about requests.
     fn write(&mut self, record: &Record<'_>) -> Result<(), NotRecorded> {
-        let lines = line(record).map_err(|error| NotRecorded::Disk(error.to_string()))?;
+        let lines = self
+            .form
+            .line(record)
+            .map_err(|error| NotRecorded::Disk(error.to_string()))?;
         let written = self.journal()?.write(&lines);
         written.map_err(|error| NotRecorded::Disk(error.to_string()))
     }
@@ -390,7 +400,7 @@ impl Open {
 
     fn add(&mut self, exposure: Exposure) {
         let name = self.book.id.to_string();
-        if let Ok(line) = line(&record_of(&exposure, &name)) {
+        if let Ok(line) = self.form.line(&record_of(&exposure, &name)) {
             self.lines.extend_from_slice(&line);
             self.exposures.push(exposure);
         }
@@ -438,7 +448,7 @@ impl Open {
             match found {
                 Ok((unit, Taken::Counted)) if !is_again => {
                     ids.extend(outcome.id.clone());
-                    let line = line(&record_of_outcome(at, &unit, &outcome));
+                    let line = self.form.line(&record_of_outcome(at, &unit, &outcome));
                     lines.extend(line.map_err(|error| NotRecorded::Disk(error.to_string()))?);
                     counted.push((unit, outcome));
                     taken.push(Ok(Taken::Counted));

@@ -14,6 +14,12 @@ use super::ledger::{Ledger, Room};
 use super::record::Record;
 use super::*;
 
+/// As the server writes them.
+const LINES: LineForm = LineForm {
+    write: |line| Ok(serde_json::to_vec(line)?),
+    read: |line| serde_json::from_slice(line).ok(),
+};
+
 fn metric(name: &str, kind: MetricForm) -> PlannedMetric {
     PlannedMetric {
         role: match kind {
@@ -107,7 +113,7 @@ impl Fixture {
 fn start(directory: &Path) -> Experiments {
     let clock = ManualClock::new();
     clock.advance(Duration::from_secs(1_000));
-    Experiments::start(directory.to_owned(), Arc::new(clock)).unwrap()
+    Experiments::start(directory.to_owned(), LINES, Arc::new(clock)).unwrap()
 }
 
 fn exposure(unit: &str, variant: &str, ok: bool) -> Exposure {
@@ -289,7 +295,7 @@ fn a_damaged_file_loses_its_damaged_lines_only() {
     for end in (0..whole.len()).step_by(7) {
         fs::write(&path, &whole[..end]).unwrap();
         let mut n_lines = 0;
-        let (journal, _) = Journal::open(&path, |_record| n_lines += 1).unwrap();
+        let (journal, _) = Journal::open(&path, LINES, |_record| n_lines += 1).unwrap();
         drop(journal);
         let is_line_end = end == 0 || whole[end - 1] == b'\n';
         let kept = fs::read(&path).unwrap();
@@ -356,7 +362,7 @@ fn a_file_that_is_written_anew_says_the_same() {
     };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("e.jsonl");
-    let (mut journal, _) = Journal::open(&path, |_| {}).unwrap();
+    let (mut journal, _) = Journal::open(&path, LINES, |_| {}).unwrap();
     let mut before = ledger(1_000);
     let units: Vec<String> = (0..200).map(|index| format!("u{index}")).collect();
     let shares = vec![("a".to_owned(), 0.5), ("b".to_owned(), 0.5)];
@@ -368,9 +374,7 @@ fn a_file_that_is_written_anew_says_the_same() {
     }
     journal.set_max(1_000);
     for record in records {
-        journal
-            .write(&super::journal::line(&record).unwrap())
-            .unwrap();
+        journal.write(&LINES.line(&record).unwrap()).unwrap();
         before.apply(record, &planned);
     }
     assert!(journal.is_long());
@@ -380,14 +384,12 @@ fn a_file_that_is_written_anew_says_the_same() {
     assert!(!journal.is_long());
     // What comes after goes to the new file.
     let late = record_outcome("u7", "spent", 5.0);
-    journal
-        .write(&super::journal::line(&late).unwrap())
-        .unwrap();
+    journal.write(&LINES.line(&late).unwrap()).unwrap();
     before.apply(late, &planned);
     drop(journal);
     let mut after = ledger(1_000);
     let mut counters = None;
-    let (_, found) = Journal::open(&path, |record| {
+    let (_, found) = Journal::open(&path, LINES, |record| {
         if let Record::Counters { unassigned, lost } = record {
             counters = Some((unassigned, lost));
         }
