@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(n_columns) = signature.inputs[0].n_columns().filter(|&n| n < 10_000) else {
         return;
     };
-    let values = Values::F64(vec![0.5; 3 * n_columns]);
+    let values = Values::F64(vec![0.5; 3 * n_columns].into());
     let table = Tensor::try_new(vec![3, n_columns], values).expect("the shape fits");
     let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
     drop(loaded.model.run(&[table], &outputs));
