@@ -53,7 +53,20 @@ const STEPS: [Step; 5] = [
     },
 ];
 
-/// The one step that needs programs which may be missing.
+/// Needs a C++ compiler, which may be missing. The targets are no part of the workspace, so that no other step compiles them.
+const FUZZ: Step = Step {
+    name: "fuzz",
+    run: |root| {
+        let mut check = command::cargo(root, &["check", "--locked", "--quiet", "--bins"]);
+        check
+            .arg("--manifest-path")
+            .arg(root.join("fuzz/Cargo.toml"));
+        let target = command::target_directory(root)?.join("fuzz");
+        command::run(check.arg("--target-dir").arg(target))
+    },
+};
+
+/// Needs several programs, which may be missing.
 const EXERCISE: Step = Step {
     name: "exercise",
     run: exercise::run,
@@ -67,7 +80,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut failed = Vec::new();
     let prepared = exercise::prepare(root);
     let exercise = prepared.is_ok().then_some(&EXERCISE);
-    let steps: Vec<&Step> = STEPS.iter().chain(exercise).collect();
+    let fuzz = is_there(root, "c++", &["--version"]).then_some(&FUZZ);
+    let steps: Vec<&Step> = STEPS.iter().chain(fuzz).chain(exercise).collect();
     for step in &steps {
         eprintln!("== {}", step.name);
         if let Err(error) = (step.run)(root) {
@@ -87,6 +101,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     if let Err(why) = &prepared {
         eprintln!("not run: exercise ({why:#})");
     }
+    if fuzz.is_none() {
+        eprintln!("not run: compiling the fuzz targets (needs a C++ compiler, `c++`)");
+    }
     report_not_run(root);
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
@@ -96,18 +113,22 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 /// Names what this command leaves out, so that nobody takes it for checked.
 fn report_not_run(root: &Path) {
-    let has_fuzzer = Command::new("cargo")
-        .args(["fuzz", "--version"])
-        .current_dir(root)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    let how = if has_fuzzer {
+    let how = if is_there(root, "cargo", &["fuzz", "--version"]) {
         "run `cargo fuzz run TARGET` by hand, see fuzz/README.md"
     } else {
         "needs cargo-fuzz and a C++ compiler, see fuzz/README.md"
     };
     eprintln!("not run: coverage-guided fuzzing ({how}); the seeded mutation tests above did run");
     eprintln!("not run: benchmarks (`cargo xtask bench http`, `cargo xtask bench kernels`)");
+}
+
+/// Tells whether a program runs.
+fn is_there(root: &Path, program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .current_dir(root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
