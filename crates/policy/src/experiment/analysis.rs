@@ -10,7 +10,7 @@ mod tests;
 pub use crate::rollout::Better;
 
 use super::{
-    Bivariate, Effect, Guardrail, Moments, Posterior, Proportion, RatioMismatch,
+    Bivariate, Bounds, Effect, Guardrail, Moments, Posterior, Proportion, RatioMismatch,
     benjamini_hochberg, bonferroni, ratio_mismatch, sequential_ratio_mismatch,
 };
 
@@ -162,14 +162,21 @@ impl Default for Trail {
 impl Trail {
     /// Takes one more look, and returns it as all looks together show it.
     pub fn take(&mut self, mut effect: Effect) -> Effect {
-        self.p_value = self.p_value.min(effect.p_value);
-        self.low = self.low.max(effect.interval.low);
-        self.high = self.high.min(effect.interval.high);
+        let seen = Self {
+            low: effect.interval.low,
+            high: effect.interval.high,
+            p_value: effect.p_value,
+        };
+        let both = Self {
+            low: self.low.max(seen.low),
+            high: self.high.min(seen.high),
+            p_value: self.p_value.min(seen.p_value),
+        };
+        // Intervals that do not meet say that the difference itself has changed; what earlier looks have come to is then of
+        // another one.
+        *self = if both.low <= both.high { both } else { seen };
         effect.p_value = self.p_value;
-        // Intervals that do not meet say that the difference itself has changed; then the last one is shown.
-        if self.low <= self.high {
-            (effect.interval.low, effect.interval.high) = (self.low, self.high);
-        }
+        (effect.interval.low, effect.interval.high) = (self.low, self.high);
         effect
     }
 }
@@ -349,6 +356,18 @@ fn judge(
             spec.units_min
         ));
     }
+    let mut primary = analysis.comparisons.iter();
+    let wanted = compare::values_min(spec);
+    let few = primary.find(|one| {
+        metrics[one.metric].role == Role::Primary && one.control.0.min(one.treated.0) < wanted
+    });
+    if let Some(few) = few {
+        return Verdict::Wait(format!(
+            "{} of the {wanted} units with a value of {} that each variant must have",
+            few.control.0.min(few.treated.0),
+            metrics[few.metric].name
+        ));
+    }
     better(spec, metrics, variants, analysis)
 }
 
@@ -361,8 +380,13 @@ fn better(
 ) -> Verdict {
     let is_primary = |comparison: &&Comparison| metrics[comparison.metric].role == Role::Primary;
     let wins = |comparison: &&Comparison| {
-        let gain = comparison.gain(metrics);
-        gain.is_some_and(|gain| gain > 0.0)
+        let is_good = |interval: Bounds| match metrics[comparison.metric].better {
+            Better::Higher => interval.low > 0.0,
+            Better::Lower => interval.high < 0.0,
+        };
+        comparison
+            .anytime
+            .is_some_and(|effect| is_good(effect.interval))
             && comparison
                 .anytime_corrected
                 .is_some_and(|p_value| p_value < spec.alpha)

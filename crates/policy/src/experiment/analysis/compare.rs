@@ -2,14 +2,22 @@
 
 use super::{AnalysisSpec, Basis, Better, Comparison, Metric, Role, Trail, Values};
 use crate::experiment::{
-    Moments, Posterior, Proportion, cuped, fisher_exact, guardrail, mixture_for, normal_posterior,
-    posterior, relative_lift, sequential, two_proportions, welch,
+    Guardrail, Moments, Posterior, Proportion, cuped, fisher_exact, guardrail, mixture_for,
+    normal_posterior, posterior, relative_lift, sequential, two_proportions, welch,
 };
 
 /// Fisher's exact test is made for so many units of both variants together: it sums over as many tables.
 const EXACT_UNITS_MAX: u64 = 100_000;
 /// The closed sum of two Beta posteriors has a term for each of the rarest outcome; beyond so many the normal one is as good.
 const BETA_TERMS_MAX: u64 = 20_000;
+
+/// Fewer units than this tell too little of how values spread, which the anytime-valid test takes for known.
+const ANYTIME_UNITS_MIN: u64 = 100;
+
+/// Returns how many units with a value each side must have before anything is concluded of a comparison.
+pub(super) fn values_min(spec: &AnalysisSpec) -> u64 {
+    spec.units_min.max(ANYTIME_UNITS_MIN)
+}
 
 /// Compares the values `b` of a variant with the values `a` of the control.
 pub(super) fn compare(
@@ -34,7 +42,8 @@ pub(super) fn compare(
     let exact = shares.filter(|(a, b)| a.units > 0 && b.units > 0);
     let exact = exact.filter(|(a, b)| a.units + b.units <= EXACT_UNITS_MAX);
     let mixture = mixture_for(metric.expected);
-    let anytime = sequential(&control, &treated, mixture, confidence);
+    let has_enough = control.units.min(treated.units) >= values_min(spec);
+    let anytime = sequential(&control, &treated, mixture, confidence).filter(|_| has_enough);
     let is_guardrail = metric.role == Role::Guardrail;
     Comparison {
         variant,
@@ -50,6 +59,9 @@ pub(super) fn compare(
         anytime_corrected: None,
         posterior: believed(shares, (&control, &treated)).map(|belief| turned(belief, metric)),
         guardrail: is_guardrail.then(|| {
+            if !has_enough {
+                return Guardrail::Open;
+            }
             let (a, b) = match metric.better {
                 Better::Lower => (control, treated),
                 Better::Higher => (negated(control), negated(treated)),

@@ -184,6 +184,102 @@ fn peeking_at_nothing_finds_a_winner_rarely() {
     assert!(f64::from(n_won) <= 0.05 * f64::from(n_runs), "{n_won}");
 }
 
+/// The same from the second unit on, with a guardrail, and values that most units have not and that vary a lot.
+#[test]
+fn peeking_from_the_first_units_on_finds_neither_winners_nor_harm() {
+    let metrics = [
+        metric("spent", Better::Higher, Role::Primary),
+        Metric {
+            margin: 0.0,
+            ..metric("seconds", Better::Lower, Role::Guardrail)
+        },
+    ];
+    let mut random = Random::new(4);
+    let (mut n_wrong, n_runs) = (0, 200);
+    for _ in 0..n_runs {
+        let mut sums = [[Moments::default(); 2]; 2];
+        let mut trails = [Trail::default(); 2];
+        for units in 1..=2_000_u64 {
+            for of_arm in &mut sums {
+                let has_value = random.unit() < 0.2;
+                let value = -(1.0 - random.unit()).ln();
+                if has_value {
+                    of_arm[0].push(value);
+                }
+                of_arm[1].push(-(1.0 - random.unit()).ln());
+            }
+            // Early every unit is looked at, later every twentieth.
+            if units > 200 && units % 20 != 0 {
+                continue;
+            }
+            let values = |arm: usize| sums[arm].map(Values::Means).to_vec();
+            let variants = [side("a", units, values(0)), side("b", units, values(1))];
+            let analysis = analyse(&SPEC, &metrics, (&variants, 0), |_, metric| trails[metric]);
+            for comparison in &analysis.comparisons {
+                if let Some(effect) = comparison.anytime {
+                    let _shown = trails[comparison.metric].take(effect);
+                }
+            }
+            if !matches!(analysis.verdict, Verdict::Wait(_)) {
+                n_wrong += 1;
+                break;
+            }
+        }
+    }
+    // A twentieth for the winner, and one for the harm.
+    assert!(f64::from(n_wrong) <= 0.1 * f64::from(n_runs), "{n_wrong}");
+}
+
+#[test]
+fn few_values_conclude_nothing_however_far_apart_they_are() {
+    let spent = |values: [f64; 2]| {
+        let mut moments = Moments::default();
+        values.iter().for_each(|value| moments.push(*value));
+        vec![Values::Means(moments)]
+    };
+    let variants = [
+        side("a", 100, spent([20.0, 20.01])),
+        side("b", 100, spent([23.0, 23.02])),
+    ];
+    let primary = [metric("spent", Better::Higher, Role::Primary)];
+    let found = verdict(&primary, &variants);
+    assert!(
+        matches!(&found, Verdict::Wait(why) if why.contains("2 of the 100 units with a value of spent")),
+        "{found:?}"
+    );
+    let analysis = analyse(&SPEC, &primary, (&variants, 0), |_, _| Trail::default());
+    assert_eq!(analysis.comparisons[0].anytime, None);
+    let guarded = [metric("seconds", Better::Lower, Role::Guardrail)];
+    let found = verdict(&guarded, &variants);
+    assert!(matches!(found, Verdict::Wait(_)), "{found:?}");
+}
+
+/// A variant that was worse and is mended does not win by what showed that it was worse.
+#[test]
+fn what_was_seen_of_another_difference_makes_no_winner() {
+    let metrics = [metric("converted", Better::Higher, Role::Primary)];
+    let mut trail = Trail::default();
+    let broken = two((500, 10_000), (100, 10_000));
+    let analysis = analyse(&SPEC, &metrics, (&broken, 0), |_, _| trail);
+    let effect = analysis.comparisons[0].anytime.unwrap();
+    assert!(effect.p_value < 1e-6 && effect.interval.high < 0.0);
+    let _shown = trail.take(effect);
+    // Mended: as good as the control in the end, and a hair above it.
+    let mended = two((50_000, 1_000_000), (50_100, 1_000_000));
+    let analysis = analyse(&SPEC, &metrics, (&mended, 0), |_, _| trail);
+    assert!(
+        matches!(analysis.verdict, Verdict::Wait(_)),
+        "{:?}",
+        analysis.verdict
+    );
+    let mut later = trail;
+    let shown = later.take(analysis.comparisons[0].anytime.unwrap());
+    assert!(
+        shown.interval.low < 0.0 && shown.p_value > 0.05,
+        "{shown:?}"
+    );
+}
+
 #[test]
 fn looks_are_taken_together() {
     let effect = |difference: f64, half: f64, p_value: f64| Effect {
