@@ -211,24 +211,28 @@ fn print(report: &Value, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 fn print_variants(report: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    let variants = list(&report["variants"]).iter().map(|variant| {
+        let control = variant["isControl"].as_bool().unwrap_or(false);
+        let suffix = if control { " (control)" } else { "" };
+        (format!("{}{suffix}", text(&variant["name"])), variant)
+    });
+    let variants: Vec<(String, &Value)> = variants.collect();
+    let names = variants.iter().map(|(name, _)| name.chars().count());
+    let width = names.max().unwrap_or(0).max("variant".len());
     writeln!(
         out,
-        "  {:<16} {:>9} {:>9} {:>9} {:>7}",
+        "  {:<width$} {:>9} {:>9} {:>9} {:>9}",
         "variant", "units", "expected", "requests", "failed"
     )?;
-    for variant in list(&report["variants"]) {
-        let control = variant["isControl"].as_bool().unwrap_or(false);
-        let name = match control {
-            true => format!("{} (control)", text(&variant["name"])),
-            false => text(&variant["name"]).to_owned(),
-        };
+    let count = |number: &Value| number.as_u64().unwrap_or_default();
+    for (name, variant) in variants {
         writeln!(
             out,
-            "  {name:<16} {:>9} {:>9.0} {:>9} {:>7}",
-            variant["units"],
+            "  {name:<width$} {:>9} {:>9.0} {:>9} {:>9}",
+            count(&variant["units"]),
             variant["unitsExpected"].as_f64().unwrap_or_default(),
-            variant["requests"],
-            variant["errors"]
+            count(&variant["requests"]),
+            count(&variant["errors"])
         )?;
     }
     let (requests, units) = (&report["requests"], &report["units"]);
@@ -343,4 +347,33 @@ fn print_bandit(bandit: &Value, out: &mut impl Write) -> anyhow::Result<()> {
     }
     writeln!(out, "  if always: {}", text(&bandit["offPolicy"]["method"]))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_variants_stand_below_their_heads() {
+        let variant = |name: &str, is_control: bool, units: u64| json!({"name": name, "isControl": is_control, "units": units, "unitsExpected": 512.5, "requests": 1_234, "errors": 0});
+        let report = json!({"variants": [variant("old", true, 7), variant("new", false, 123_456)]});
+        let mut out = Vec::new();
+        print_variants(&report, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "  variant           units  expected  requests    failed"
+        );
+        assert_eq!(
+            lines[1],
+            "  old (control)         7       512      1234         0"
+        );
+        assert_eq!(
+            lines[2],
+            "  new              123456       512      1234         0"
+        );
+    }
 }
