@@ -80,7 +80,7 @@ pub struct AnalysisSpec {
     pub alpha: f64,
     /// How p-values are corrected.
     pub correction: Correction,
-    /// Units that each variant must have before there is a verdict.
+    /// Units that each variant must have before there is a verdict; of each metric, 100 of them at least must have a value.
     pub units_min: u64,
 }
 
