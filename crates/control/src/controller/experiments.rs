@@ -14,18 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::experiment::{ExperimentSpec, ExperimentStatus};
-use coracle_api::kind::{EVENT, EXPERIMENT, INFERENCE_SERVICE, REVISION};
+use coracle_api::kind::{EXPERIMENT, INFERENCE_SERVICE, REVISION};
 use coracle_serving::experiment::{
     ExperimentSummary, PlannedExperiment, PlannedSlice, VariantTarget,
 };
 use coracle_serving::{RevisionId, RevisionState, ServiceId};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use self::course::{Command, Happened, Seen};
+use self::course::{Command, Seen};
 use self::spec::Wanted;
 use super::Controller;
+use super::events::Happened;
 use crate::object;
-use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
 
 /// What people want of an experiment at once: `promote:VARIANT`, `stop` or `resume`; removed when it is done.
@@ -342,42 +342,12 @@ impl Controller {
 
     /// Writes what happened as events of the experiment and of its service.
     fn record_experiment(&mut self, about: &About, happened: &[Happened]) {
-        let now = rfc3339(self.clock.unix_time());
         let experiment = &about.experiment.object;
-        let (namespace, name) = (object::namespace(experiment), object::name(experiment));
-        for (index, event) in happened.iter().enumerate() {
-            let event_type = if event.is_warning {
-                "Warning"
-            } else {
-                "Normal"
-            };
+        let name = object::name(experiment);
+        for event in happened {
             let message = format!("experiment {name}: {}", event.message);
-            self.record_for(&about.service, event_type, event.reason, &message);
-            let version = self.store.version();
-            let event_name = format!("{name}.experiment{version:016x}{index}");
-            let object = json!({
-                "apiVersion": "v1",
-                "kind": EVENT.kind,
-                "metadata": {"name": event_name, "namespace": namespace, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now},
-                "involvedObject": {
-                    "apiVersion": EXPERIMENT.api_version(),
-                    "kind": EXPERIMENT.kind,
-                    "name": name,
-                    "namespace": namespace,
-                    "uid": object::meta_str(experiment, "uid"),
-                    "resourceVersion": object::meta_str(experiment, "resourceVersion")
-                },
-                "type": event_type,
-                "reason": event.reason,
-                "message": event.message,
-                "count": 1,
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "source": {"component": "coracle"}
-            });
-            let key = Key::new(&EVENT, namespace, &event_name);
-            let write = Write::Create { key, object };
-            self.pending.push((about.service.clone(), write));
+            self.record_for(&about.service, event.event_type(), event.reason, &message);
+            self.record_about(&about.service, (&EXPERIMENT, experiment), event);
         }
     }
 }

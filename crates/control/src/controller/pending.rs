@@ -10,6 +10,10 @@ use crate::store::Write;
 impl Controller {
     /// Writes what the round has put off, with one wait for the disk; returns the services of what failed.
     pub(super) fn write_pending(&mut self) -> BTreeSet<ServiceId> {
+        self.prune_events();
+        if std::mem::take(&mut self.is_any_gone) {
+            self.drop_events_of_gone();
+        }
         let (services, writes): (Vec<ServiceId>, Vec<Write>) =
             std::mem::take(&mut self.pending).into_iter().unzip();
         if writes.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use coracle_api::kind::{CONFIG_MAP, POD};
+use coracle_api::kind::{CONFIG_MAP, EVENT, POD};
 use coracle_base::Code;
 use coracle_base::ManualClock;
 use coracle_serving::{LoadFailure, PlannedRoute};

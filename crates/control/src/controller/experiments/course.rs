@@ -6,6 +6,7 @@ use coracle_api::experiment::{ExperimentStatus, ExperimentVariantStatus};
 use coracle_serving::experiment::{ExperimentSummary, PlannedExperiment, SummaryVerdict};
 
 use super::spec::Wanted;
+use crate::controller::events::Happened;
 use crate::rest::rfc3339;
 
 pub(super) const WAITING: &str = "Waiting";
@@ -65,14 +66,6 @@ pub(super) struct Seen<'a> {
     pub(super) command: Option<Command>,
     /// Since 1970.
     pub(super) now: Duration,
-}
-
-/// Something that people are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Happened {
-    pub(super) is_warning: bool,
-    pub(super) reason: &'static str,
-    pub(super) message: String,
 }
 
 /// Looks at what is seen, and goes on, waits or ends it.

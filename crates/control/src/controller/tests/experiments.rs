@@ -200,3 +200,60 @@ fn a_variant_that_fails_ends_the_split_and_says_so() {
         "{message}"
     );
 }
+
+/// The reasons of the events about an object, oldest first.
+fn events(stage: &Stage, kind: &str, name: &str) -> Vec<String> {
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    let mut events: Vec<_> = events
+        .iter()
+        .filter(|event| {
+            let about = &event.object["involvedObject"];
+            about["kind"] == kind && about["name"] == name
+        })
+        .collect();
+    events.sort_by_key(|event| event.version);
+    let reasons = events.iter().map(|event| event.object["reason"].as_str());
+    reasons.map(|reason| reason.unwrap().to_owned()).collect()
+}
+
+#[test]
+fn of_several_events_of_one_look_none_is_lost() {
+    let mut stage = stage();
+    create(
+        &mut stage,
+        "ab",
+        &json!({"promotion": {"when": "Better", "onHarm": "Stop"}}),
+    );
+    report(&mut stage, "ab", SummaryVerdict::Better("b".to_owned()));
+    let expected = [
+        "ExperimentRunning",
+        "ExperimentVariantBetter",
+        "ExperimentPromoted",
+    ];
+    assert_eq!(events(&stage, "Experiment", "ab"), expected);
+    let mut of_service = events(&stage, "InferenceService", SERVICE);
+    of_service.retain(|reason| reason.starts_with("Experiment"));
+    assert_eq!(of_service, expected);
+}
+
+#[test]
+fn the_newest_events_of_each_object_are_kept_while_it_is_there() {
+    let mut stage = stage();
+    create(&mut stage, "ab", &json!({}));
+    for _ in 0..20 {
+        tell(&mut stage, "ab", "promote:b");
+        tell(&mut stage, "ab", "stop");
+    }
+    let pair = ["ExperimentPromoted", "ExperimentStopped"];
+    assert_eq!(events(&stage, "Experiment", "ab"), pair.repeat(15));
+    assert_eq!(events(&stage, "InferenceService", SERVICE).len(), 30);
+    let stored = stage.store.get(&experiment_key("ab")).unwrap();
+    stage.store.delete(&stored.key, stored.version).unwrap();
+    stage.settle();
+    assert!(events(&stage, "Experiment", "ab").is_empty());
+    assert_eq!(events(&stage, "InferenceService", SERVICE).len(), 30);
+    let stored = stage.store.get(&key()).unwrap();
+    stage.store.delete(&stored.key, stored.version).unwrap();
+    stage.settle();
+    assert!(events(&stage, "InferenceService", SERVICE).is_empty());
+}
