@@ -22,6 +22,7 @@ mod service;
 pub(crate) mod shadows;
 mod sources;
 mod templates;
+mod times;
 mod traffic;
 mod variables;
 
