@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use coracle_serving::ServiceId;
 
-use super::{Controller, rollouts};
+use super::{Controller, experiments, rollouts};
 use crate::store::Write;
 
 impl Controller {
@@ -20,11 +20,16 @@ impl Controller {
             return BTreeSet::new();
         }
         let rollouts: Vec<Option<String>> = writes.iter().map(rollouts::shown_by).collect();
+        let experiments: Vec<bool> = writes.iter().map(experiments::is_shown_by).collect();
         let results = self.store.write_all(writes);
         let mut failed = BTreeSet::new();
-        for ((service, rollout), result) in services.into_iter().zip(rollouts).zip(results) {
+        let shown = rollouts.into_iter().zip(experiments);
+        for ((service, (rollout, is_experiment)), result) in
+            services.into_iter().zip(shown).zip(results)
+        {
             match (result, rollout) {
                 (Ok(_), Some(rollout)) => self.rollouts.note_written(&service, &rollout),
+                (Ok(stored), None) if is_experiment => self.experiments.note_written(&stored),
                 (Ok(_), None) => {}
                 (Err(_), _) => drop(failed.insert(service)),
             }

@@ -10,7 +10,7 @@ use crate::controller::events::Happened;
 use crate::rest::rfc3339;
 
 pub(super) const WAITING: &str = "Waiting";
-pub(super) const RUNNING: &str = "Running";
+const RUNNING: &str = "Running";
 const PROMOTED: &str = "Promoted";
 const STOPPED: &str = "Stopped";
 /// The reason of the event that tells that a command has no effect.
@@ -56,6 +56,26 @@ impl Command {
             }
         }
     }
+}
+
+impl Command {
+    /// Returns why it has no effect on an experiment that stands so, if that can be told without the time.
+    pub(super) fn refusal(&self, status: &ExperimentStatus, wanted: &Wanted) -> Option<String> {
+        let winner = status.winner.as_deref()?;
+        let by_rule = match status.verdict.as_deref()? {
+            "Better" => wanted.promotes && wanted.after.is_zero(),
+            "Harm" => wanted.stops_on_harm,
+            _ => false,
+        };
+        (*self == Self::Resume && by_rule).then(|| {
+            format!("resume: by spec.promotion it ends again at once, and {winner} has won; change that first")
+        })
+    }
+}
+
+/// Tells whether an experiment that stands so runs or has a winner.
+pub(super) fn has_begun(status: &ExperimentStatus) -> bool {
+    status.phase == RUNNING || status.winner.is_some()
 }
 
 /// What is known when an experiment is looked at.
