@@ -153,13 +153,21 @@ def split(stage, models):
     wait_until(compared, "copies are compared")
     stage.apply(deployment("ab", [predictor(stage, "model-b", "tree")]))
     wait_until(lambda: stage.ns("get", "isvc", "-o", "name").count("ab-next") == 0, "the shadow's service goes")
-    n_before = seen["logistic"]
-    wait_until(lambda: seen["tree"] > before["tree"] + 1000, "requests go on")
+    available(stage, "ab")
+    # Half of the requests each, they take turns: it has settled when the one that is left has had a hundred in a row.
+    def is_settled():
+        n_other, n_left = seen["logistic"], seen["tree"]
+        wait_until(lambda: seen["tree"] >= n_left + 100, "requests go on")
+        return seen["logistic"] == n_other
+
+    wait_until(is_settled, "the other predictor gets no more requests")
+    n_before, n_left = seen["logistic"], seen["tree"]
+    wait_until(lambda: seen["tree"] > max(n_left + 500, before["tree"] + 1000), "requests go on")
     is_over.set()
     thread.join()
     check(abs(before["logistic"] - before["tree"]) <= 2, "half of the requests each", before)
     check(list(statuses) == [200] and seen["other"] == 0, "no request fails and none has another answer", (statuses, seen))
-    check(seen["logistic"] - n_before <= seen["tree"], "one predictor is left", seen)
+    check(seen["logistic"] == n_before, "one predictor is left", (n_before, seen))
     say(f"traffic {before} between two predictors, a shadow added, one left: {statuses[200]} requests, none failed")
 
 

@@ -199,6 +199,9 @@ pub struct ExperimentStatus {
     /// The variant that gets all requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub winner: Option<String>,
+    /// Why it gets them: `by hand`, or the numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winner_why: Option<String>,
     /// Each variant's units and requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<ExperimentVariantStatus>,

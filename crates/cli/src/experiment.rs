@@ -10,6 +10,7 @@ use crate::Environment;
 use crate::args::ServiceArguments;
 use crate::client::{Client, Request, accepted};
 use crate::experiment_plan::{self, PlanArguments};
+use crate::rollout;
 use crate::shadow;
 
 const GROUP: &str = "/apis/serving.coracle.dev/v1alpha1";
@@ -98,8 +99,16 @@ fn tell(
         body: &patch.to_string(),
     })?;
     accepted(status, answer)?;
+    let experiment = rollout::done(&client, &path(arguments), COMMAND)?;
     let (namespace, name) = (&arguments.namespace, &arguments.name);
-    writeln!(std::io::stdout(), "{namespace}/{name} told")?;
+    let status = &experiment["status"];
+    let (phase, message) = (text(&status["phase"]), text(&status["message"]));
+    if command == "resume" && status["winner"].is_string() {
+        bail!(
+            "{namespace}/{name} is not resumed: by spec.promotion it ends again at once: {message}"
+        );
+    }
+    writeln!(std::io::stdout(), "{namespace}/{name} {phase}: {message}")?;
     Ok(())
 }
 

@@ -72,11 +72,11 @@ pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow
         body: &patch.to_string(),
     })?;
     let rollout = accepted(status, answer)?;
-    if pending(&rollout).is_none() {
+    if pending(&rollout, COMMAND).is_none() {
         writeln!(std::io::stdout(), "{namespace}/{name} told")?;
         return Ok(());
     }
-    let rollout = done(&client, &path)?;
+    let rollout = done(&client, &path, COMMAND)?;
     let (is_taken, why) = taken(&rollout);
     if !is_taken {
         bail!("{namespace}/{name}: {why}");
@@ -88,28 +88,26 @@ pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow
 }
 
 /// Returns the command that is not done yet.
-fn pending(rollout: &Value) -> Option<&str> {
-    rollout["metadata"]["annotations"][COMMAND].as_str()
+fn pending<'a>(object: &'a Value, annotation: &str) -> Option<&'a str> {
+    object["metadata"]["annotations"][annotation].as_str()
 }
 
-/// Waits until the command is done; returns the Rollout as it is then.
-fn done(client: &Client, path: &str) -> anyhow::Result<Value> {
+/// Waits until the command in an annotation is done; returns the object as it is then.
+pub(crate) fn done(client: &Client, path: &str, annotation: &str) -> anyhow::Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
     let wait = async {
         loop {
-            let rollout = client.get(path)?;
-            if pending(&rollout).is_none() {
-                return Ok(rollout);
+            let object = client.get(path)?;
+            if pending(&object, annotation).is_none() {
+                return Ok(object);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let result = runtime.block_on(async { tokio::time::timeout(DONE_MAX, wait).await });
-    result.unwrap_or_else(|_elapsed| {
-        bail!("told, but not done yet; `coracle rollout status` shows when it is")
-    })
+    result.unwrap_or_else(|_elapsed| bail!("told, but not done yet; the status shows when it is"))
 }
 
 /// Returns whether the last command had its effect, and why not.

@@ -5,6 +5,7 @@ pub(crate) mod caching;
 mod conditions;
 mod containers;
 mod credentials;
+mod events;
 pub(crate) mod experiments;
 pub(crate) mod fallbacks;
 mod pending;
@@ -21,6 +22,7 @@ mod service;
 pub(crate) mod shadows;
 mod sources;
 mod templates;
+mod times;
 mod traffic;
 mod variables;
 
@@ -30,7 +32,7 @@ use std::time::Duration;
 
 use coracle_api::Kind;
 use coracle_api::kind::{
-    CLUSTER_SERVING_RUNTIME, CONFIG_MAP, EVENT, HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, POD,
+    CLUSTER_SERVING_RUNTIME, CONFIG_MAP, HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, POD,
     REVISION, SECRET, SERVICE_ACCOUNT, SERVING_RUNTIME,
 };
 use coracle_api::status::InferenceServiceStatus;
@@ -41,7 +43,7 @@ use tokio::sync::Notify;
 
 use crate::object;
 use crate::rest::rfc3339;
-use crate::store::{Change, Key, Store, StoreError, Stored, Write};
+use crate::store::{Change, ChangeKind, Key, Store, StoreError, Stored, Write};
 use crate::usage::LoadQueue;
 use experiments::Experiments;
 use pods::Replicas;
@@ -55,8 +57,6 @@ use service::{Outcome, Surroundings};
 
 /// How long the controller waits after a change for others that come with it.
 const SETTLE: Duration = Duration::from_millis(3);
-/// The most events that are kept of a service.
-const EVENTS_MAX: usize = 30;
 /// How long after a write failed the controller tries again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long after a failure that may pass a revision is loaded again; doubles with every try.
@@ -106,6 +106,8 @@ pub struct Controller {
     rollouts: Rollouts,
     experiments: Experiments,
     has_published: bool,
+    /// Whether an object may be gone whose events are there still.
+    is_any_gone: bool,
     /// What the round is to write, with the service it is about.
     pending: Vec<(ServiceId, Write)>,
 }
@@ -151,6 +153,8 @@ impl Controller {
             rollouts: Rollouts::default(),
             experiments: Experiments::default(),
             has_published: false,
+            // Before this process began, one may have gone.
+            is_any_gone: true,
             pending: Vec::new(),
         }
     }
@@ -219,12 +223,14 @@ impl Controller {
     fn changed_services(&mut self) -> BTreeSet<ServiceId> {
         let Ok(changes) = self.store.changes_after(self.version) else {
             self.version = self.store.version();
+            self.is_any_gone = true;
             return self.all_services();
         };
         let mut services = BTreeSet::new();
-        for Change { stored, .. } in changes {
+        for Change { kind, stored, .. } in changes {
             self.version = stored.version;
             let key = &stored.key;
+            self.is_any_gone |= kind == ChangeKind::Deleted && events::is_told_of(key);
             if key.is_of(&INFERENCE_SERVICE) {
                 services.insert(service_id(&stored));
             } else if key.is_of(&SECRET)
@@ -324,14 +330,6 @@ impl Controller {
             change.revision.name, change.decision.desired, change.before, change.decision.reason
         );
         self.record_for(&change.service, "Normal", "SuccessfulRescale", &message);
-    }
-
-    /// Writes an event about a service, if it is still there.
-    fn record_for(&mut self, id: &ServiceId, event_type: &str, reason: &str, message: &str) {
-        let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
-        if let Some(stored) = self.store.get(&key) {
-            self.record(id, &stored.object, event_type, reason, message);
-        }
     }
 
     /// Begins the tries whose time has come; returns their services.
@@ -594,74 +592,6 @@ impl Controller {
                 self.record(id, service, "Warning", "ModelLoadFailed", why);
             }
             _ => {}
-        }
-    }
-
-    fn record(
-        &mut self,
-        id: &ServiceId,
-        service: &Value,
-        event_type: &str,
-        reason: &str,
-        message: &str,
-    ) {
-        let readiness = match event_type {
-            "Normal" => Readiness::Ready,
-            _ => Readiness::NotReady,
-        };
-        let report = format!(
-            "{}/{}: {message}",
-            object::namespace(service),
-            object::name(service)
-        );
-        (self.config.report)(readiness, &report);
-        let now = rfc3339(self.clock.unix_time());
-        let name = format!("{}.{:016x}", object::name(service), self.store.version());
-        let namespace = object::namespace(service);
-        let event = json!({
-            "apiVersion": "v1",
-            "kind": EVENT.kind,
-            "metadata": {"name": name, "namespace": namespace, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now},
-            "involvedObject": {
-                "apiVersion": INFERENCE_SERVICE.api_version(),
-                "kind": INFERENCE_SERVICE.kind,
-                "name": object::name(service),
-                "namespace": namespace,
-                "uid": object::meta_str(service, "uid"),
-                "resourceVersion": object::meta_str(service, "resourceVersion")
-            },
-            "type": event_type,
-            "reason": reason,
-            "message": message,
-            "count": 1,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "source": {"component": "coracle"}
-        });
-        let write = Write::Create {
-            key: Key::new(&EVENT, namespace, &name),
-            object: event,
-        };
-        self.pending.push((id.clone(), write));
-        self.prune_events(id);
-    }
-
-    /// Forgets the oldest events of a service.
-    fn prune_events(&mut self, id: &ServiceId) {
-        let (events, _) = self.store.list(&EVENT, Some(&id.namespace));
-        let own = events.iter().filter(|stored| {
-            let name = object::at(&stored.object, &["involvedObject", "name"]);
-            name.and_then(Value::as_str) == Some(&id.name)
-        });
-        let mut own: Vec<&Arc<Stored>> = own.collect();
-        own.sort_by_key(|stored| stored.version);
-        let n_surplus = own.len().saturating_sub(EVENTS_MAX);
-        for stored in own.into_iter().take(n_surplus) {
-            let write = Write::Delete {
-                key: stored.key.clone(),
-                expected: stored.version,
-            };
-            self.pending.push((id.clone(), write));
         }
     }
 

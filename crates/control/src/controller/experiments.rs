@@ -14,18 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::experiment::{ExperimentSpec, ExperimentStatus};
-use coracle_api::kind::{EVENT, EXPERIMENT, INFERENCE_SERVICE, REVISION};
+use coracle_api::kind::{EXPERIMENT, INFERENCE_SERVICE, REVISION};
 use coracle_serving::experiment::{
     ExperimentSummary, PlannedExperiment, PlannedSlice, VariantTarget,
 };
 use coracle_serving::{RevisionId, RevisionState, ServiceId};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use self::course::{Command, Happened, Seen};
+use self::course::{Command, Seen};
 use self::spec::Wanted;
 use super::Controller;
+use super::events::Happened;
 use crate::object;
-use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
 
 /// What people want of an experiment at once: `promote:VARIANT`, `stop` or `resume`; removed when it is done.
@@ -62,6 +62,8 @@ struct Entry {
     done: Option<String>,
     /// When the status was written last, on the monotonic clock.
     shown_at: Duration,
+    /// Whether a write was put off because the last was a moment ago.
+    is_behind: bool,
 }
 
 impl Experiments {
@@ -70,17 +72,27 @@ impl Experiments {
         self.services.get(service)
     }
 
+    /// Notes that the status of an experiment was written, and with it the command removed: the next one is another one.
+    pub(super) fn note_written(&mut self, experiment: &Stored) {
+        let namespace = experiment.key.namespace().to_owned();
+        let key = (namespace, experiment.key.name().to_owned());
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.done = None;
+        }
+    }
+
     /// Returns how long it is to the next look; `None` if nothing changes by itself.
     pub(crate) fn next_look(&self) -> Option<Duration> {
-        self.may_end.then_some(LOOK_EVERY)
+        let is_behind = self.entries.values().any(|entry| entry.is_behind);
+        (self.may_end || is_behind).then_some(LOOK_EVERY)
     }
 }
 
-/// Checks an Experiment.
+/// Checks an Experiment; `old` is what it was before.
 ///
 /// # Errors
 /// Says which field has which value, and what is allowed.
-pub(crate) fn check(experiment: &Value) -> Result<(), String> {
+pub(crate) fn check(old: Option<&Value>, experiment: &Value) -> Result<(), String> {
     // One that cannot be read was refused by its schema.
     let Some(spec) = read_spec(experiment) else {
         return Ok(());
@@ -88,9 +100,19 @@ pub(crate) fn check(experiment: &Value) -> Result<(), String> {
     let about = (object::namespace(experiment), object::name(experiment));
     let wanted = spec::read(&spec, about)?;
     match object::text(experiment, "annotations", COMMAND) {
-        Some(text) => Command::read(text, &wanted.planned)
-            .map(|_command| ())
-            .map_err(|why| format!("annotation {COMMAND}: {why}")),
+        Some(text) => {
+            let command = Command::read(text, &wanted.planned)
+                .map_err(|why| format!("annotation {COMMAND}: {why}"))?;
+            let is_new = old
+                .and_then(|old| object::text(old, "annotations", COMMAND))
+                .is_none();
+            match old.filter(|_| is_new) {
+                Some(old) => command
+                    .refusal(&status_of(old), &wanted)
+                    .map_or(Ok(()), Err),
+                None => Ok(()),
+            }
+        }
         None => Ok(()),
     }
 }
@@ -110,11 +132,12 @@ impl Controller {
     /// Looks at every experiment; returns the services whose requests it concerns.
     pub(super) fn due_experiments(&mut self) -> BTreeSet<ServiceId> {
         let mut abouts: Vec<About> = self.all_experiments();
-        // The oldest one keeps what others would take from it.
+        // Who has users keeps what others would take from it; else the oldest does.
         abouts.sort_by_key(|about| {
             let object = &about.experiment.object;
             let created = object::meta_str(object, "creationTimestamp").to_owned();
-            (created, object::name(object).to_owned())
+            let waits = !self.has_begun(object);
+            (waits, created, object::name(object).to_owned())
         });
         let mut services: BTreeMap<ServiceId, OnService> = BTreeMap::new();
         let mut slices: Vec<(PlannedSlice, String)> = Vec::new();
@@ -144,6 +167,18 @@ impl Controller {
         let both = before.keys().chain(now.keys());
         let changed = both.filter(|id| before.get(*id) != now.get(*id));
         changed.cloned().collect()
+    }
+
+    /// Tells whether an experiment runs or has a winner.
+    fn has_begun(&self, experiment: &Value) -> bool {
+        let namespace = object::namespace(experiment).to_owned();
+        let key = (namespace, object::name(experiment).to_owned());
+        let known = self.experiments.entries.get(&key);
+        let known = known.filter(|entry| entry.uid == object::meta_str(experiment, "uid"));
+        match known {
+            Some(entry) => course::has_begun(&entry.status),
+            None => course::has_begun(&status_of(experiment)),
+        }
     }
 
     fn all_experiments(&self) -> Vec<About> {
@@ -275,7 +310,7 @@ impl Controller {
                 ..Entry::default()
             };
         }
-        let was_running = known.status.phase == course::RUNNING || known.status.winner.is_some();
+        let was_running = course::has_begun(&known.status);
         let obstacle = conflict.or_else(|| self.obstacle(about, was_running));
         let summary = self.config.loads.experiment(&key.0, &key.1);
         let summary = summary.filter(|summary: &ExperimentSummary| summary.uid == uid);
@@ -322,6 +357,7 @@ impl Controller {
         let is_same = shown == entry.status && !has_command;
         let is_early =
             is_drift && shown.phase == entry.status.phase && now < entry.shown_at + SHOW_EVERY;
+        entry.is_behind = is_early && !is_same;
         if is_same || is_early {
             return;
         }
@@ -342,44 +378,19 @@ impl Controller {
 
     /// Writes what happened as events of the experiment and of its service.
     fn record_experiment(&mut self, about: &About, happened: &[Happened]) {
-        let now = rfc3339(self.clock.unix_time());
         let experiment = &about.experiment.object;
-        let (namespace, name) = (object::namespace(experiment), object::name(experiment));
-        for (index, event) in happened.iter().enumerate() {
-            let event_type = if event.is_warning {
-                "Warning"
-            } else {
-                "Normal"
-            };
+        let name = object::name(experiment);
+        for event in happened {
             let message = format!("experiment {name}: {}", event.message);
-            self.record_for(&about.service, event_type, event.reason, &message);
-            let version = self.store.version();
-            let event_name = format!("{name}.experiment{version:016x}{index}");
-            let object = json!({
-                "apiVersion": "v1",
-                "kind": EVENT.kind,
-                "metadata": {"name": event_name, "namespace": namespace, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now},
-                "involvedObject": {
-                    "apiVersion": EXPERIMENT.api_version(),
-                    "kind": EXPERIMENT.kind,
-                    "name": name,
-                    "namespace": namespace,
-                    "uid": object::meta_str(experiment, "uid"),
-                    "resourceVersion": object::meta_str(experiment, "resourceVersion")
-                },
-                "type": event_type,
-                "reason": event.reason,
-                "message": event.message,
-                "count": 1,
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "source": {"component": "coracle"}
-            });
-            let key = Key::new(&EVENT, namespace, &event_name);
-            let write = Write::Create { key, object };
-            self.pending.push((about.service.clone(), write));
+            self.record_for(&about.service, event.event_type(), event.reason, &message);
+            self.record_about(&about.service, (&EXPERIMENT, experiment), event);
         }
     }
+}
+
+/// Tells whether a write shows the status of an Experiment.
+pub(super) fn is_shown_by(write: &Write) -> bool {
+    matches!(write, Write::Update { key, .. } if key.is_of(&EXPERIMENT))
 }
 
 /// The revisions that an experiment's variants need.

@@ -15,13 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_api::kind::{EVENT, INFERENCE_SERVICE, ROLLOUT};
+use coracle_api::kind::{INFERENCE_SERVICE, ROLLOUT};
 use coracle_api::rollout::{RolloutSpec, RolloutStatus};
 use coracle_api::status::Condition;
 use coracle_serving::{RevisionId, ServiceId};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::conditions::{Conditions, Verdict};
+use super::events::Happened;
 use super::revisions::{self, STABLE};
 use super::{Controller, service};
 use crate::object;
@@ -30,7 +31,7 @@ use crate::store::{Key, Stored, Write};
 
 use command::{COMMAND, Command};
 pub(crate) use course::Course;
-use course::{Happened, REFUSED, Seen, WAITING};
+use course::{REFUSED, Seen, WAITING};
 pub(crate) use totals::Watched;
 
 /// The condition that tells whether a rollout decides about its service.
@@ -358,44 +359,10 @@ impl Controller {
 
     /// Writes what happened as events of the rollout and of its service.
     fn record_rollout(&mut self, about: &About, happened: &[Happened]) {
-        let now = rfc3339(self.clock.unix_time());
-        let rollout = &about.rollout.object;
-        let namespace = &about.id.namespace;
-        for (index, event) in happened.iter().enumerate() {
-            let event_type = match event.is_warning {
-                true => "Warning",
-                false => "Normal",
-            };
+        for event in happened {
             let (reason, message) = (event.reason, &event.message);
-            // An event of the service has its name and the version, too.
-            if index + 1 == happened.len() {
-                self.record(&about.id, &about.service, event_type, reason, message);
-            }
-            let version = self.store.version();
-            let name = format!("{}.rollout{version:016x}{index}", object::name(rollout));
-            let object = json!({
-                "apiVersion": "v1",
-                "kind": EVENT.kind,
-                "metadata": {"name": name, "namespace": namespace, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now},
-                "involvedObject": {
-                    "apiVersion": ROLLOUT.api_version(),
-                    "kind": ROLLOUT.kind,
-                    "name": object::name(rollout),
-                    "namespace": namespace,
-                    "uid": object::meta_str(rollout, "uid"),
-                    "resourceVersion": object::meta_str(rollout, "resourceVersion")
-                },
-                "type": event_type,
-                "reason": reason,
-                "message": message,
-                "count": 1,
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "source": {"component": "coracle"}
-            });
-            let key = Key::new(&EVENT, namespace, &name);
-            self.pending
-                .push((about.id.clone(), Write::Create { key, object }));
+            self.record_for(&about.id, event.event_type(), reason, message);
+            self.record_about(&about.id, (&ROLLOUT, &about.rollout.object), event);
         }
     }
 }

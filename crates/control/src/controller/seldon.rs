@@ -28,7 +28,10 @@ use children::children;
 pub(crate) fn check(deployment: &Value) -> Result<(), String> {
     // One that cannot be read was refused by its schema.
     match read_spec(deployment) {
-        Some(spec) => rules::check(object::name(deployment), &spec),
+        Some(spec) => {
+            rules::check(object::name(deployment), &spec)?;
+            children::check_replicas(&spec)
+        }
         None => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use coracle_api::kind::{CONFIG_MAP, POD};
+use coracle_api::kind::{CONFIG_MAP, EVENT, POD};
 use coracle_base::Code;
 use coracle_base::ManualClock;
 use coracle_serving::{LoadFailure, PlannedRoute};
@@ -16,6 +16,7 @@ pub(super) struct Stage {
     pub(super) is_slow_loaded: bool,
     pub(super) store: Arc<Store>,
     observed: Arc<ObservedCell>,
+    clock: Arc<ManualClock>,
     pub(super) plan: Arc<Mutex<Plan>>,
     controller: Option<Controller>,
     dirty: BTreeSet<ServiceId>,
@@ -43,12 +44,13 @@ impl Stage {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&directory.path().join("state.redb")).unwrap());
         let observed = Arc::new(ObservedCell::new(Box::new(|| ())));
+        let clock = Arc::new(ManualClock::default());
         let plan = Arc::new(Mutex::new(Plan::default()));
         let published = Arc::clone(&plan);
         let controller = Controller::new(
             Arc::clone(&store),
             (Arc::clone(&observed), Arc::default()),
-            Arc::new(ManualClock::default()),
+            Arc::<ManualClock>::clone(&clock),
             ControllerConfig {
                 programs,
                 loads: Arc::default(),
@@ -63,6 +65,7 @@ impl Stage {
             is_slow_loaded: false,
             store,
             observed,
+            clock,
             plan,
             controller: Some(controller),
             dirty: BTreeSet::new(),

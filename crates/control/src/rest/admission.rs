@@ -241,7 +241,7 @@ pub(crate) fn check_rules(
     }
     if *kind == kind::EXPERIMENT {
         let denied = |why: String| Failure::denied("experiment.coracle.dev.validator", &why);
-        return experiments::check(object).map_err(denied);
+        return experiments::check(old, object).map_err(denied);
     }
     if *kind == kind::SERVING_RUNTIME || *kind == kind::CLUSTER_SERVING_RUNTIME {
         return check_runtime(store, kind, object);

@@ -6,12 +6,15 @@ use coracle_api::experiment::{ExperimentStatus, ExperimentVariantStatus};
 use coracle_serving::experiment::{ExperimentSummary, PlannedExperiment, SummaryVerdict};
 
 use super::spec::Wanted;
+use crate::controller::events::Happened;
 use crate::rest::rfc3339;
 
 pub(super) const WAITING: &str = "Waiting";
-pub(super) const RUNNING: &str = "Running";
+const RUNNING: &str = "Running";
 const PROMOTED: &str = "Promoted";
 const STOPPED: &str = "Stopped";
+/// The reason of the event that tells that a command has no effect.
+const REFUSED: &str = "ExperimentCommandRefused";
 
 /// What people want of an experiment at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,26 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Returns why it has no effect on an experiment that stands so, if that can be told without the time.
+    pub(super) fn refusal(&self, status: &ExperimentStatus, wanted: &Wanted) -> Option<String> {
+        let winner = status.winner.as_deref()?;
+        let by_rule = match status.verdict.as_deref()? {
+            "Better" => wanted.promotes && wanted.after.is_zero(),
+            "Harm" => wanted.stops_on_harm,
+            _ => false,
+        };
+        (*self == Self::Resume && by_rule).then(|| {
+            format!("resume: by spec.promotion it ends again at once, and {winner} has won; change that first")
+        })
+    }
+}
+
+/// Tells whether an experiment that stands so runs or has a winner.
+pub(super) fn has_begun(status: &ExperimentStatus) -> bool {
+    status.phase == RUNNING || status.winner.is_some()
+}
+
 /// What is known when an experiment is looked at.
 pub(super) struct Seen<'a> {
     pub(super) wanted: &'a Wanted,
@@ -67,14 +90,6 @@ pub(super) struct Seen<'a> {
     pub(super) now: Duration,
 }
 
-/// Something that people are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Happened {
-    pub(super) is_warning: bool,
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-}
-
 /// Looks at what is seen, and goes on, waits or ends it.
 pub(super) fn look(status: &mut ExperimentStatus, seen: &Seen<'_>) -> Vec<Happened> {
     let mut happened = Vec::new();
@@ -84,21 +99,10 @@ pub(super) fn look(status: &mut ExperimentStatus, seen: &Seen<'_>) -> Vec<Happen
     let control = control.map(|variant| variant.name.clone());
     // A winner that was taken out of the spec is none.
     let is_there = |winner: &String| planned.variants.iter().any(|one| one.name == *winner);
-    status.winner = status.winner.take().filter(is_there);
-    match &seen.command {
-        Some(Command::Promote(variant)) => {
-            end(status, PROMOTED, (variant, "by hand"), &mut happened);
-        }
-        Some(Command::Stop) => {
-            let control = control.clone().unwrap_or_default();
-            end(status, STOPPED, (&control, "by hand"), &mut happened);
-        }
-        Some(Command::Resume) if status.winner.is_some() => {
-            status.winner = None;
-            status.phase = WAITING.to_owned();
-        }
-        _ => {}
+    if !status.winner.as_ref().is_some_and(is_there) {
+        settle(status, None);
     }
+    obey(status, seen, control.as_deref(), &mut happened);
     if let Some(obstacle) = &seen.obstacle {
         // It stays settled, and is in force again once it can be.
         status.phase = WAITING.to_owned();
@@ -107,11 +111,14 @@ pub(super) fn look(status: &mut ExperimentStatus, seen: &Seen<'_>) -> Vec<Happen
     }
     if let Some(winner) = status.winner.clone() {
         if status.phase == WAITING {
-            status.phase = match control == Some(winner) {
-                true => STOPPED.to_owned(),
-                false => PROMOTED.to_owned(),
+            let phase = match control.as_ref() == Some(&winner) {
+                true => STOPPED,
+                false => PROMOTED,
             };
+            phase.clone_into(&mut status.phase);
+            happened.push(taking_all(status));
         }
+        status.message = taking_all(status).message;
         return happened;
     }
     if status.phase != RUNNING {
@@ -131,6 +138,64 @@ pub(super) fn look(status: &mut ExperimentStatus, seen: &Seen<'_>) -> Vec<Happen
     );
     decide(status, seen, control, &mut happened);
     happened
+}
+
+/// Does what people want.
+fn obey(
+    status: &mut ExperimentStatus,
+    seen: &Seen<'_>,
+    control: Option<&str>,
+    happened: &mut Vec<Happened>,
+) {
+    match &seen.command {
+        Some(Command::Promote(variant)) => {
+            end(status, seen, (PROMOTED, variant, "by hand"), happened);
+        }
+        Some(Command::Stop) => {
+            let control = control.unwrap_or_default();
+            end(status, seen, (STOPPED, control, "by hand"), happened);
+        }
+        Some(Command::Resume) if status.winner.is_some() => {
+            if let Some((_, winner)) = ended_by_rule(status, seen, control) {
+                happened.push(Happened {
+                    is_warning: true,
+                    reason: REFUSED,
+                    message: format!(
+                        "resume: by spec.promotion, {winner} takes all requests again at once; change that first"
+                    ),
+                });
+            } else {
+                settle(status, None);
+                status.phase = WAITING.to_owned();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns the phase and the winner with which it ends by itself now, if the spec and the verdict say so.
+fn ended_by_rule<'a>(
+    status: &ExperimentStatus,
+    seen: &'a Seen<'_>,
+    control: Option<&'a str>,
+) -> Option<(&'static str, &'a str)> {
+    match &seen.summary?.verdict {
+        SummaryVerdict::Better(variant) if seen.wanted.promotes => {
+            (ran(status, seen) >= seen.wanted.after).then_some((PROMOTED, variant))
+        }
+        SummaryVerdict::Harm(_) if seen.wanted.stops_on_harm => {
+            Some((STOPPED, control.unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+/// Returns how long it has run.
+fn ran(status: &ExperimentStatus, seen: &Seen<'_>) -> Duration {
+    let started = status.started_at.as_deref();
+    let started = started.and_then(|text| humantime::parse_rfc3339_weak(text).ok());
+    let started = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    seen.now.saturating_sub(started.unwrap_or(seen.now))
 }
 
 /// Takes over what the serving process has told.
@@ -179,49 +244,57 @@ fn decide(
     happened: &mut Vec<Happened>,
 ) {
     let Some(summary) = seen.summary else { return };
-    match &summary.verdict {
-        SummaryVerdict::Better(variant) if seen.wanted.promotes => {
-            let started = status.started_at.as_deref();
-            let started = started.and_then(|text| humantime::parse_rfc3339_weak(text).ok());
-            let started = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-            let ran = seen.now.saturating_sub(started.unwrap_or(seen.now));
-            match ran >= seen.wanted.after {
-                true => end(status, PROMOTED, (variant, &summary.why), happened),
-                false => {
-                    let left = Duration::from_secs((seen.wanted.after - ran).as_secs() + 1);
-                    status.message = format!(
-                        "{variant} is better, and gets all requests in {}: {}",
-                        humantime::format_duration(left),
-                        summary.why
-                    );
-                }
-            }
-        }
-        SummaryVerdict::Harm(_) if seen.wanted.stops_on_harm => {
-            let control = control.unwrap_or_default();
-            end(status, STOPPED, (&control, &summary.why), happened);
-        }
-        _ => {}
+    if let Some((phase, winner)) = ended_by_rule(status, seen, control.as_deref()) {
+        return end(status, seen, (phase, winner, &summary.why), happened);
     }
+    if let SummaryVerdict::Better(variant) = &summary.verdict
+        && seen.wanted.promotes
+    {
+        let left = seen.wanted.after.saturating_sub(ran(status, seen));
+        let left = Duration::from_secs(left.as_secs().saturating_add(1));
+        status.message = format!(
+            "{variant} is better, and gets all requests in {}: {}",
+            humantime::format_duration(left),
+            summary.why
+        );
+    }
+}
+
+/// Gives all requests to a winner, or to none.
+fn settle(status: &mut ExperimentStatus, winner: Option<(&str, &str)>) {
+    status.winner = winner.map(|(winner, _)| winner.to_owned());
+    status.winner_why = winner.map(|(_, why)| why.to_owned());
 }
 
 fn end(
     status: &mut ExperimentStatus,
-    phase: &str,
-    (winner, why): (&str, &str),
+    seen: &Seen<'_>,
+    (phase, winner, why): (&'static str, &str, &str),
     happened: &mut Vec<Happened>,
 ) {
     phase.clone_into(&mut status.phase);
-    status.winner = Some(winner.to_owned());
-    status.message = format!("{winner} takes all requests: {why}");
-    happened.push(Happened {
+    settle(status, Some((winner, why)));
+    let mut event = taking_all(status);
+    status.message.clone_from(&event.message);
+    if let Some(obstacle) = &seen.obstacle {
+        event.message = format!("{winner} is to take all requests: {why}; until then: {obstacle}");
+    }
+    happened.push(event);
+}
+
+/// Says that the winner takes all requests, and why.
+fn taking_all(status: &ExperimentStatus) -> Happened {
+    let winner = status.winner.as_deref().unwrap_or_default();
+    let why = status.winner_why.as_deref();
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    Happened {
         is_warning: false,
-        reason: match phase {
+        reason: match status.phase.as_str() {
             PROMOTED => "ExperimentPromoted",
             _ => "ExperimentStopped",
         },
-        message: status.message.clone(),
-    });
+        message: format!("{winner} takes all requests{why}"),
+    }
 }
 
 #[cfg(test)]

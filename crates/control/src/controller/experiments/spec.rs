@@ -12,6 +12,8 @@ use coracle_serving::experiment::{
     PlannedExperiment, PlannedMetric, PlannedSlice, PlannedVariant, UnitSource, VariantTarget,
 };
 
+use crate::controller::times::read_time;
+
 /// The most variants of an experiment.
 const VARIANTS_MAX: usize = 16;
 /// The most metrics.
@@ -134,9 +136,7 @@ fn one_of<const N: usize>(
 
 fn time(text: Option<&str>) -> Result<Duration, String> {
     text.map_or(Ok(Duration::ZERO), |text| {
-        humantime::parse_duration(text).map_err(|_no_time| {
-            format!("spec.promotion.after: '{text}' is no time; write such as 12h or 7d")
-        })
+        read_time("spec.promotion.after", text, "12h or 7d")
     })
 }
 
@@ -673,6 +673,11 @@ mod tests {
                 "'Soon' is none of Never, Better",
             ),
             ("/promotion", json!({"after": "soon"}), "'soon' is no time"),
+            (
+                "/promotion",
+                json!({"after": "500000000000years"}),
+                "spec.promotion.after: '500000000000years' is longer than 365 days",
+            ),
         ]);
         let bandit = ("/allocation", json!({"strategy": "Thompson"}));
         let errors = ("/metrics", json!([{"name": "e", "type": "Errors"}]));

@@ -11,6 +11,7 @@ use coracle_serving::RevisionState;
 use super::command::Command;
 use super::spec::Wanted;
 use super::totals::Totals;
+use crate::controller::events::Happened;
 
 /// What is seen.
 #[derive(Clone, Debug)]
@@ -29,14 +30,6 @@ pub(crate) struct Seen<'a> {
     pub(crate) newest_totals: Totals,
     /// Since 1970.
     pub(crate) now: Duration,
-}
-
-/// What happened, for the events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Happened {
-    pub(crate) is_warning: bool,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
 }
 
 /// The reason of the event that tells that a command has no effect.

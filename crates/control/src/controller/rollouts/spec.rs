@@ -6,8 +6,7 @@ use coracle_api::rollout::{RolloutAnalysis, RolloutSpec, RolloutStep};
 use coracle_policy::rollout::{RolloutSpec as Rules, Step};
 use coracle_serving::latency_bounds;
 
-/// The longest time that anything may be said to take: a year.
-const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+use crate::controller::times::read_time;
 
 /// What a rollout goes by.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,25 +81,14 @@ fn read_step(index: usize, step: &RolloutStep) -> Result<Step, String> {
     let text = step.duration.as_deref().unwrap_or("0s");
     Ok(Step {
         percent: f64::from(step.percent),
-        duration: read_time(&format!("spec.steps[{index}].duration"), text, "30s")?,
+        duration: read_time(&format!("spec.steps[{index}].duration"), text, "30s or 10m")?,
     })
 }
 
 fn time(field: &str, text: Option<&str>) -> Result<Option<Duration>, String> {
     let place = format!("spec.analysis.{field}");
-    let parsed = text.map(|text| read_time(&place, text, "50ms"));
+    let parsed = text.map(|text| read_time(&place, text, "50ms or 10m"));
     parsed.transpose()
-}
-
-/// Reads the time at a place of the spec.
-fn read_time(place: &str, text: &str, example: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|_no_time| {
-        format!("{place}: '{text}' is no time; write such as {example} or 10m")
-    })?;
-    match time <= TIME_MAX {
-        true => Ok(time),
-        false => Err(format!("{place}: '{text}' is longer than 365 days")),
-    }
 }
 
 /// Returns the next bound of the histogram of latencies: what is slow can be told at those only.

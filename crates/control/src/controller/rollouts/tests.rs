@@ -1,5 +1,8 @@
 //! Rollouts as the controller does them, from what people write to the split that is planned.
 
+use coracle_api::kind::EVENT;
+use serde_json::json;
+
 use super::super::tests::{NAMESPACE, SERVICE, Stage, model};
 use super::*;
 

@@ -6,6 +6,7 @@ use coracle_api::seldon::rules::{Server, containers};
 use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor};
 use serde_json::{Value, json};
 
+use crate::controller::scaling::REPLICAS_MAX;
 use crate::controller::service::MODEL_NAME;
 use crate::object;
 
@@ -37,6 +38,29 @@ pub(super) fn replicas(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor)
     let of_component = components.find_map(|component| component.replicas);
     let replicas = of_component.or(predictor.replicas).or(spec.replicas);
     replicas.unwrap_or(1).max(0)
+}
+
+/// Returns how many copies there are to be of all predictors; those stored before there was a bound may say anything.
+pub(super) fn all_replicas(spec: &SeldonDeploymentSpec) -> i32 {
+    let counts = spec.predictors.iter().map(|one| replicas(spec, one));
+    counts.fold(0, i32::saturating_add)
+}
+
+/// Checks that there are to be no more copies than there can be.
+///
+/// # Errors
+/// Says how many there are to be of what, and what is allowed.
+pub(super) fn check_replicas(spec: &SeldonDeploymentSpec) -> Result<(), String> {
+    for (index, predictor) in spec.predictors.iter().enumerate() {
+        let n = replicas(spec, predictor);
+        if u32::try_from(n).is_ok_and(|n| n > REPLICAS_MAX) {
+            return Err(format!(
+                "spec.predictors[{index}]: {n} replicas of {}; at most {REPLICAS_MAX} are allowed",
+                predictor.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the InferenceServices of a deployment.

@@ -8,7 +8,7 @@ use coracle_api::seldon::{
 use coracle_serving::{RevisionId, RevisionState};
 use serde_json::Value;
 
-use super::children::{parts, replicas, shadow_name};
+use super::children::{all_replicas, parts, replicas, shadow_name};
 use crate::controller::conditions::{Conditions, Verdict};
 use crate::controller::revisions::{self, STABLE, canary_track};
 use crate::controller::{Controller, readiness};
@@ -44,7 +44,7 @@ impl Controller {
                     Some(message.clone()).filter(|message| !message.is_empty())
                 }
             },
-            replicas: Some(spec.predictors.iter().map(|one| replicas(spec, one)).sum()),
+            replicas: Some(all_replicas(spec)),
             address: Some(SeldonAddress {
                 url: self.seldon_url(deployment, spec),
             }),

@@ -285,3 +285,22 @@ fn timeouts_and_resources_reach_the_services() {
         "http://localhost:8080/seldon/ml/flowers/v2/models/classifier/infer"
     );
 }
+
+#[test]
+fn more_replicas_than_there_can_be_are_refused_and_overflow_nothing() {
+    let of = |n: i32| {
+        let one = |name: &str| predictor(name, "file:///a", json!({"replicas": n, "traffic": 50}));
+        let spec = json!({"predictors": [one("a"), one("b")]});
+        json!({
+            "metadata": {"name": "flowers", "namespace": NAMESPACE, "uid": "s", "generation": 1},
+            "spec": spec
+        })
+    };
+    assert_eq!(check(&of(500)), Ok(()));
+    let error = check(&of(501)).unwrap_err();
+    let expected = "spec.predictors[0]: 501 replicas of a; at most 500 are allowed";
+    assert_eq!(error, expected);
+    // One that was stored before that was refused.
+    let spec = read_spec(&of(2_000_000_000)).unwrap();
+    assert_eq!(children::all_replicas(&spec), i32::MAX);
+}

@@ -70,13 +70,18 @@ fn tell(stage: &mut Stage, name: &str, command: &str) {
 
 /// What the serving process tells.
 fn report(stage: &mut Stage, name: &str, verdict: SummaryVerdict) {
+    report_units(stage, name, verdict, 10);
+}
+
+/// The same, with so many units of the control.
+fn report_units(stage: &mut Stage, name: &str, verdict: SummaryVerdict, units: u64) {
     let summary = ExperimentSummary {
         id: ExperimentId {
             namespace: NAMESPACE.to_owned(),
             name: name.to_owned(),
         },
         uid: format!("u-{name}"),
-        variants: vec![("a".to_owned(), 10, 12), ("b".to_owned(), 11, 11)],
+        variants: vec![("a".to_owned(), units, 12), ("b".to_owned(), 11, 11)],
         n_unassigned: 2,
         verdict,
         why: "as the numbers say".to_owned(),
@@ -199,4 +204,144 @@ fn a_variant_that_fails_ends_the_split_and_says_so() {
         message.contains("variant b: iris-predictor-00002 failed: nothing at"),
         "{message}"
     );
+}
+
+/// The reasons of the events about an object, oldest first.
+fn events(stage: &Stage, kind: &str, name: &str) -> Vec<String> {
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    let mut events: Vec<_> = events
+        .iter()
+        .filter(|event| {
+            let about = &event.object["involvedObject"];
+            about["kind"] == kind && about["name"] == name
+        })
+        .collect();
+    events.sort_by_key(|event| event.version);
+    let reasons = events.iter().map(|event| event.object["reason"].as_str());
+    reasons.map(|reason| reason.unwrap().to_owned()).collect()
+}
+
+#[test]
+fn of_several_events_of_one_look_none_is_lost() {
+    let mut stage = stage();
+    create(
+        &mut stage,
+        "ab",
+        &json!({"promotion": {"when": "Better", "onHarm": "Stop"}}),
+    );
+    report(&mut stage, "ab", SummaryVerdict::Better("b".to_owned()));
+    let expected = [
+        "ExperimentRunning",
+        "ExperimentVariantBetter",
+        "ExperimentPromoted",
+    ];
+    assert_eq!(events(&stage, "Experiment", "ab"), expected);
+    let mut of_service = events(&stage, "InferenceService", SERVICE);
+    of_service.retain(|reason| reason.starts_with("Experiment"));
+    assert_eq!(of_service, expected);
+}
+
+#[test]
+fn the_newest_events_of_each_object_are_kept_while_it_is_there() {
+    let mut stage = stage();
+    create(&mut stage, "ab", &json!({}));
+    for _ in 0..20 {
+        tell(&mut stage, "ab", "promote:b");
+        tell(&mut stage, "ab", "stop");
+    }
+    let pair = ["ExperimentPromoted", "ExperimentStopped"];
+    assert_eq!(events(&stage, "Experiment", "ab"), pair.repeat(15));
+    assert_eq!(events(&stage, "InferenceService", SERVICE).len(), 30);
+    let stored = stage.store.get(&experiment_key("ab")).unwrap();
+    stage.store.delete(&stored.key, stored.version).unwrap();
+    stage.settle();
+    assert!(events(&stage, "Experiment", "ab").is_empty());
+    assert_eq!(events(&stage, "InferenceService", SERVICE).len(), 30);
+    let stored = stage.store.get(&key()).unwrap();
+    stage.store.delete(&stored.key, stored.version).unwrap();
+    stage.settle();
+    assert!(events(&stage, "InferenceService", SERVICE).is_empty());
+}
+
+#[test]
+fn the_last_numbers_are_shown_although_nothing_happens_after_them() {
+    let mut stage = stage();
+    create(&mut stage, "ab", &json!({}));
+    let units = |stage: &Stage| status(stage, "ab")["variants"][0]["units"].clone();
+    let next = |stage: &Stage| stage.controller.as_ref().unwrap().experiments.next_look();
+    report_units(&mut stage, "ab", SummaryVerdict::Wait, 10);
+    assert_eq!((units(&stage), next(&stage)), (json!(10), None));
+    report_units(&mut stage, "ab", SummaryVerdict::Wait, 11);
+    assert_eq!(units(&stage), json!(10));
+    // It wakes by itself until they are.
+    let wait = next(&stage).unwrap();
+    for _ in 0..5 {
+        stage.clock.advance(wait);
+        stage.settle();
+    }
+    assert_eq!((units(&stage), next(&stage)), (json!(11), None));
+}
+
+#[test]
+fn who_runs_keeps_its_place_although_an_older_one_waits() {
+    let mut stage = stage();
+    let third = "iris-predictor-00003";
+    let variants = json!([{"name": "a", "revision": FIRST}, {"name": "b", "revision": third}]);
+    create(&mut stage, "old", &json!({"variants": variants}));
+    create(&mut stage, "young", &json!({}));
+    assert_eq!(in_force(&stage), running("young"));
+    stage.predictor(json!({"model": model("file:///c")}));
+    assert_eq!(in_force(&stage), running("young"));
+    stage.clock.advance(Duration::from_secs(5));
+    stage.settle();
+    let shown = status(&stage, "old");
+    let message = shown["message"].as_str().unwrap();
+    let expected = "experiment young is on iris already";
+    assert!(message.starts_with(expected), "{message}");
+    tell(&mut stage, "young", "promote:b");
+    assert_eq!(in_force(&stage), won("young", "b"));
+    let stored = stage.store.get(&experiment_key("young")).unwrap();
+    stage.store.delete(&stored.key, stored.version).unwrap();
+    stage.settle();
+    assert_eq!(in_force(&stage), running("old"));
+}
+
+#[test]
+fn a_command_without_effect_is_refused_where_it_is_sent() {
+    let mut stage = stage();
+    let promotion = json!({"promotion": {"when": "Better"}});
+    create(&mut stage, "ab", &promotion);
+    report(&mut stage, "ab", SummaryVerdict::Better("b".to_owned()));
+    let old = stage.store.get(&experiment_key("ab")).unwrap();
+    let told = |command: &str, promotion: Value| {
+        let mut new = old.object.clone();
+        new["metadata"]["annotations"] = json!({COMMAND: command});
+        new["spec"]["promotion"] = promotion;
+        super::super::experiments::check(Some(&old.object), &new)
+    };
+    let error = told("resume", json!({"when": "Better"})).unwrap_err();
+    let expected = "resume: by spec.promotion it ends again at once";
+    assert!(error.starts_with(expected), "{error}");
+    assert_eq!(told("resume", json!({"when": "Never"})), Ok(()));
+    // Whether that time is over, the controller knows.
+    let later = json!({"when": "Better", "after": "1h"});
+    assert_eq!(told("resume", later), Ok(()));
+    assert_eq!(told("stop", json!({"when": "Better"})), Ok(()));
+}
+
+#[test]
+fn a_command_that_is_sent_again_as_soon_as_it_is_done_is_another_one() {
+    let mut stage = stage();
+    create(&mut stage, "ab", &json!({}));
+    for _ in 0..2 {
+        let stored = stage.store.get(&experiment_key("ab")).unwrap();
+        let mut object = stored.object.clone();
+        object["metadata"]["annotations"] = json!({COMMAND: "promote:b"});
+        let key = experiment_key("ab");
+        stage.store.update(&key, stored.version, object).unwrap();
+        stage.round();
+    }
+    let mut told = events(&stage, "Experiment", "ab");
+    told.retain(|reason| reason == "ExperimentPromoted");
+    assert_eq!(told.len(), 2);
 }

@@ -165,3 +165,64 @@ fn a_winner_that_is_taken_out_is_none() {
     let _runs = play.step(None, None, None);
     assert_eq!(play.stands(), ("Running", None));
 }
+
+#[test]
+fn a_winner_says_why_it_has_won_whatever_was_in_the_way() {
+    let mut play = Play::new(wanted(false, 0, false));
+    let _promoted = play.step(None, None, Some(Command::Promote("b".to_owned())));
+    assert_eq!(play.status.message, "b takes all requests: by hand");
+    assert!(play.step(Some("b failed"), None, None).is_empty());
+    let waits = (play.status.phase.as_str(), play.status.message.as_str());
+    assert_eq!(waits, ("Waiting", "b failed"));
+    assert_eq!(play.step(None, None, None), ["ExperimentPromoted"]);
+    assert_eq!(play.stands(), ("Promoted", Some("b")));
+    assert_eq!(play.status.message, "b takes all requests: by hand");
+    assert!(play.step(None, None, None).is_empty());
+}
+
+#[test]
+fn a_winner_that_cannot_take_requests_yet_is_not_said_to() {
+    let mut play = Play::new(wanted(false, 0, false));
+    let seen = Seen {
+        wanted: &play.wanted,
+        obstacle: Some("b is being loaded".to_owned()),
+        summary: None,
+        command: Some(Command::Promote("b".to_owned())),
+        now: Duration::from_secs(play.at),
+    };
+    let happened = look(&mut play.status, &seen);
+    let [event] = happened.as_slice() else {
+        panic!("one event");
+    };
+    assert_eq!(
+        event.message,
+        "b is to take all requests: by hand; until then: b is being loaded"
+    );
+    assert_eq!(play.stands(), ("Waiting", Some("b")));
+    assert_eq!(play.step(None, None, None), ["ExperimentPromoted"]);
+    assert_eq!(play.status.message, "b takes all requests: by hand");
+}
+
+#[test]
+fn what_its_rule_ends_again_at_once_is_not_resumed() {
+    let mut play = Play::new(wanted(true, 0, true));
+    let better = told(SummaryVerdict::Better("b".to_owned()));
+    let _promoted = play.step(None, Some(&better), None);
+    let resumed = play.step(None, Some(&better), Some(Command::Resume));
+    assert_eq!(resumed, ["ExperimentCommandRefused"]);
+    assert_eq!(play.stands(), ("Promoted", Some("b")));
+    let wait = told(SummaryVerdict::Wait);
+    let resumed = play.step(None, Some(&wait), Some(Command::Resume));
+    assert_eq!(resumed, ["ExperimentRunning"]);
+    let harm = told(SummaryVerdict::Harm("b".to_owned()));
+    let _stopped = play.step(None, Some(&harm), None);
+    let resumed = play.step(None, Some(&harm), Some(Command::Resume));
+    assert_eq!(resumed, ["ExperimentCommandRefused"]);
+    assert_eq!(play.stands(), ("Stopped", Some("a")));
+    // Where the rule waits, it runs on.
+    let mut play = Play::new(wanted(true, 60, false));
+    let _promoted = play.step(None, Some(&better), Some(Command::Promote("b".to_owned())));
+    let resumed = play.step(None, Some(&better), Some(Command::Resume));
+    assert_eq!(resumed, ["ExperimentRunning"]);
+    assert_eq!(play.stands(), ("Running", None));
+}
