@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coracle_policy::experiment::Moments;
 
-use super::record::Record;
+use super::record::{Counters, Record};
 use super::series::Series;
 use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
 use super::{Allocation, NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef};
@@ -95,6 +95,11 @@ impl Ledger {
             n_events: 0,
             next_look: FIRST_LOOK,
         }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(Arc::clone(&self.room));
     }
 
     /// Returns the number of a variant; `None` if there are too many.
@@ -193,6 +198,8 @@ impl Ledger {
                     self.since = Some(self.since.unwrap_or(u64::MAX).min(state.first_at));
                     self.units.insert(Arc::from(unit.as_ref()), state);
                     self.n_events += 1;
+                } else {
+                    self.n_units_lost += 1;
                 }
             }
             Record::Request {
@@ -214,7 +221,10 @@ impl Ledger {
             Record::Ids { hashes } => hashes.into_iter().for_each(|id| self.ids.insert_hash(id)),
             Record::Rewards { rewards } => self.rewards = rewards,
             Record::Series { series } => self.series.push(series),
-            Record::Counters { .. } => {}
+            // What was lost then stays lost, even if there would be room now.
+            Record::Counters(counters) => {
+                self.n_units_lost = self.n_units_lost.max(counters.units_lost);
+            }
         }
     }
 
@@ -357,7 +367,7 @@ impl Ledger {
     /// Gives everything that is known to `write`, such that taking it gives the same sums.
     pub(super) fn each_record(
         &self,
-        (unassigned, lost): (u64, u64),
+        counters: Counters,
         write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         write(&Record::Names {
@@ -369,7 +379,7 @@ impl Ledger {
         write(&Record::Shares {
             shares: self.shares.clone(),
         })?;
-        write(&Record::Counters { unassigned, lost })?;
+        write(&Record::Counters(counters))?;
         for (unit, state) in &self.units {
             write(&Record::Unit {
                 unit: Cow::Borrowed(unit),

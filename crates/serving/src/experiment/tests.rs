@@ -11,7 +11,8 @@ use coracle_policy::experiment::Verdict;
 
 use super::journal::Journal;
 use super::ledger::{Ledger, Room};
-use super::record::Record;
+use super::record::{Counters, Record};
+use super::recorder::{Message, Open};
 use super::*;
 
 /// As the server writes them.
@@ -147,7 +148,9 @@ fn of_request(id: &str) -> UnitRef {
 }
 
 /// What tests compare of how an experiment stands.
-fn shown(book: &Book) -> Vec<(String, u64, u64, u64, Vec<MetricStanding>)> {
+type Shown = (String, u64, u64, u64, Vec<MetricStanding>);
+
+fn shown(book: &Book) -> Vec<Shown> {
     let standing = book.standing();
     let variants = standing.variants.into_iter();
     let rounded = |metric: MetricStanding| MetricStanding {
@@ -378,8 +381,13 @@ fn a_file_that_is_written_anew_says_the_same() {
         before.apply(record, &planned);
     }
     assert!(journal.is_long());
+    let counted = Counters {
+        unassigned: 3,
+        lost: 4,
+        units_lost: 5,
+    };
     journal
-        .rewrite(|write| before.each_record((3, 4), write))
+        .rewrite(|write| before.each_record(counted, write))
         .unwrap();
     assert!(!journal.is_long());
     // What comes after goes to the new file.
@@ -390,13 +398,14 @@ fn a_file_that_is_written_anew_says_the_same() {
     let mut after = ledger(1_000);
     let mut counters = None;
     let (_, found) = Journal::open(&path, LINES, |record| {
-        if let Record::Counters { unassigned, lost } = record {
-            counters = Some((unassigned, lost));
+        if let Record::Counters(read) = record {
+            counters = Some(read);
         }
         after.apply(record, &planned);
     })
     .unwrap();
-    assert_eq!((found.n_bad, counters), (0, Some((3, 4))));
+    assert_eq!((found.n_bad, counters), (0, Some(counted)));
+    assert_eq!(after.n_units_lost, 5);
     let (old, new) = (
         standing_of(&before, &planned),
         standing_of(&after, &planned),
@@ -497,6 +506,111 @@ fn a_disk_that_takes_nothing_takes_no_outcome() {
     fs::remove_dir(&path).unwrap();
     book.expose(exposure("u1", "a", true));
     assert_eq!(fixture.record(&book, vec![about]), [Ok(Taken::Counted)]);
+    fixture.experiments.stop();
+}
+
+/// Puts something in the way of the file of a filled book; returns where the file is now, and what the book said.
+fn in_the_way(fixture: Fixture) -> (Fixture, PathBuf, Vec<Shown>) {
+    let book = fixture.open(&planned());
+    fill(&fixture, &book);
+    let (path, before) = (fixture.file(), shown(&book));
+    drop(book);
+    fixture.experiments.stop();
+    let away = path.with_extension("away");
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    let experiments = start(fixture.directory.path());
+    let fixture = Fixture {
+        experiments,
+        ..fixture
+    };
+    (fixture, path, before)
+}
+
+#[test]
+fn a_file_that_opens_late_is_read_before_it_is_written() {
+    let (fixture, path, before) = in_the_way(Fixture::new());
+    let book = fixture.open(&planned());
+    let about = outcome(of_unit("u1"), "spent", 2.0, None);
+    let recorded = fixture.experiments.record(&book, vec![about]);
+    let refused = fixture.runtime.block_on(recorded).unwrap_err();
+    assert!(matches!(refused, NotRecorded::Disk(_)), "{refused}");
+    fs::remove_dir(&path).unwrap();
+    fs::rename(path.with_extension("away"), &path).unwrap();
+    // Its units and ids are known again, and counted once.
+    let again = outcome(of_unit("u1"), "converted", 1.0, Some("o1"));
+    assert_eq!(fixture.record(&book, vec![again]), [Ok(Taken::Duplicate)]);
+    assert_eq!(shown(&book), before);
+    assert_eq!(book.standing().n_outcomes, 4);
+    fixture.experiments.stop();
+}
+
+/// A recorder's view of a book, without its thread.
+fn recorded(directory: &Path) -> (Arc<Book>, std::sync::mpsc::Receiver<Message>) {
+    let (queue, messages) = sync_channel(64);
+    let id = ExperimentId {
+        namespace: "ml".to_owned(),
+        name: "ab".to_owned(),
+    };
+    let path = directory.join("e.jsonl");
+    let book = Book::new(id, path, planned(), ledger(1_000), (queue, 1));
+    (Arc::new(book), messages)
+}
+
+#[test]
+fn a_book_that_is_read_twice_counts_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (book, _messages) = recorded(directory.path());
+    let mut open = Open::new(&book, LINES);
+    open.add(exposure("u1", "a", true));
+    book.count_unassigned();
+    open.flush().unwrap();
+    open.note_counters();
+    let before = shown(&book);
+    assert_eq!(before[0].2, 1);
+    drop(open);
+    // Counted by a request that came between.
+    book.count_unassigned();
+    let mut open = Open::new(&book, LINES);
+    assert_eq!(shown(&book), before);
+    assert_eq!(book.standing().n_unassigned, 2);
+    open.note_counters();
+    drop(open);
+    let (book, _messages) = recorded(directory.path());
+    // Before the file was read, and still to be written there.
+    book.count_unassigned();
+    let mut open = Open::new(&book, LINES);
+    assert_eq!(book.standing().n_unassigned, 3);
+    open.note_counters();
+    drop(open);
+    let (book, _messages) = recorded(directory.path());
+    drop(Open::new(&book, LINES));
+    assert_eq!(book.standing().n_unassigned, 3);
+}
+
+#[test]
+fn what_the_disk_did_not_take_is_not_acknowledged_later() {
+    let (fixture, path, _) = in_the_way(Fixture::new());
+    // It takes every line, and cannot be waited for.
+    fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    let book = fixture.open(&planned());
+    book.expose(exposure("u1", "a", true));
+    let about = outcome(of_unit("u1"), "converted", 1.0, Some("o1"));
+    let recorded = fixture.experiments.record(&book, vec![about.clone()]);
+    let refused = fixture.runtime.block_on(recorded).unwrap_err();
+    assert!(matches!(refused, NotRecorded::Disk(_)), "{refused}");
+    // It is there already, but only in memory: it is written anew, and then it is said.
+    assert_eq!(
+        fixture.record(&book, vec![about.clone()]),
+        [Ok(Taken::Duplicate)]
+    );
+    drop(book);
+    let fixture = fixture.again();
+    let book = fixture.open(&planned());
+    fixture.settle(&book);
+    assert_eq!(book.standing().n_outcomes, 1);
+    assert_eq!(fixture.record(&book, vec![about]), [Ok(Taken::Duplicate)]);
     fixture.experiments.stop();
 }
 
