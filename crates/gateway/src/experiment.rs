@@ -28,6 +28,7 @@ use crate::codec::Codec;
 use crate::codec::Encoded;
 use crate::connection::{Arriving, Asked, Handler};
 use crate::infer::Failure;
+use crate::payload;
 use crate::respond::Reply;
 use crate::route::{self, ExperimentRoute};
 use crate::scope::{self, Scope};
@@ -159,7 +160,7 @@ impl Chosen<'_> {
     pub(crate) fn expose(
         self,
         clock: &dyn Clock,
-        request_id: &HeaderValue,
+        caller: payload::Caller<'_>,
         (arrived, is_answered): (Duration, bool),
     ) {
         let (Some(by), Some(unit)) = (self.decision.by, self.unit) else {
@@ -168,10 +169,9 @@ impl Chosen<'_> {
         let split = self.decision.split;
         let elapsed = clock.monotonic().saturating_sub(arrived);
         let revision = self.model.revision();
-        let request_id = request_id.to_str().unwrap_or_default();
         split.book().expose(Exposure {
             unit,
-            request_id: request_id.chars().take(UNIT_BYTES_MAX).collect(),
+            request_id: caller.id(),
             variant: split.variant(self.decision.variant).to_owned(),
             revision: revision.map_or_else(
                 || self.model.name().to_owned(),
@@ -221,6 +221,11 @@ impl Handler {
             Ok(book) => book,
             Err(reply) => return reply,
         };
+        if matches!(route, ExperimentRoute::Outcomes(_))
+            && let Err(failure) = self.shared.cors.check_change(&head.headers)
+        {
+            return Reply::failure(failure.code, &failure.message);
+        }
         match route {
             ExperimentRoute::Page(_) => {
                 told(move || Reply::page(page::page(&book.standing()))).await
