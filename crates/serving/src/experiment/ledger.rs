@@ -11,7 +11,7 @@ use coracle_policy::experiment::Moments;
 use super::record::{Counters, Record};
 use super::series::Series;
 use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
-use super::{Allocation, NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef};
+use super::{NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef};
 
 /// The most variants that are told apart: a number of them is kept for each unit.
 const ARMS_MAX: usize = 64;
@@ -273,7 +273,7 @@ impl Ledger {
                 (known, state)
             }
         };
-        let propensity = propensity.map_or(1.0, |propensity| propensity as f32);
+        let propensity = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
         state.requests = state.requests.saturating_add(1);
         state.errors = state.errors.saturating_add(u32::from(!ok));
         state.seconds += seconds;
@@ -322,6 +322,8 @@ impl Ledger {
     }
 
     /// Credits a bandit's choice with what came of it: that of the request, else the unit's last.
+    ///
+    /// What was not drawn is no bandit's choice. How variants are chosen now does not matter: what is read again gives what it gave before.
     fn reward(
         &mut self,
         planned: &PlannedExperiment,
@@ -330,8 +332,7 @@ impl Ledger {
         value: f64,
     ) {
         let rewarding = planned.metrics.first();
-        let is_bandit = planned.allocation != Allocation::Fixed;
-        if !is_bandit || rewarding.is_none_or(|rewarding| rewarding.name != metric) {
+        if rewarding.is_none_or(|rewarding| rewarding.name != metric) {
             return;
         }
         let is_lower_better = rewarding.is_some_and(|metric| metric.is_lower_better);
@@ -342,6 +343,9 @@ impl Ledger {
         let Some((variant, propensity)) = of_request.or(of_unit) else {
             return;
         };
+        if propensity <= Request::NOT_DRAWN {
+            return;
+        }
         let value = value.clamp(0.0, 1.0);
         let reward = if is_lower_better { 1.0 - value } else { value };
         let rewards = &mut self.rewards;

@@ -7,12 +7,13 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use coracle_base::ManualClock;
-use coracle_policy::experiment::Verdict;
+use coracle_policy::experiment::{Bounds, Effect, Method, Verdict};
 
 use super::journal::Journal;
 use super::ledger::{Ledger, Room};
 use super::record::{Counters, Record};
 use super::recorder::{Message, Open};
+use super::series::Series;
 use super::*;
 
 /// As the server writes them.
@@ -739,4 +740,73 @@ fn bandits_learn_log_propensities_and_remember() {
     assert_eq!((arms[0].rewards, arms[1].rewards), rewards);
     assert!((arms[1].propensity - 0.95).abs() < 1e-9);
     fixture.experiments.stop();
+}
+
+#[test]
+fn a_bandit_is_credited_with_what_it_drew_alone() {
+    let thompson = PlannedExperiment {
+        allocation: Allocation::Bandit {
+            strategy: BanditStrategy::Thompson,
+            floor: 0.0,
+        },
+        ..planned()
+    };
+    let mut not_drawn = record_exposure("fixed", "a", 1);
+    if let Record::Exposure { propensity, .. } = &mut not_drawn {
+        *propensity = None;
+    }
+    let told = |unit: &'static str| record_outcome(unit, "converted", 1.0);
+    // Fixed, then drawn, then fixed again when the outcome of the draw comes.
+    let records = [
+        (planned(), not_drawn),
+        (planned(), told("fixed")),
+        (thompson.clone(), record_exposure("drawn", "b", 2)),
+        (thompson.clone(), told("fixed")),
+        (thompson.clone(), told("drawn")),
+        (planned(), told("drawn")),
+    ];
+    let (mut live, mut read) = (ledger(10), ledger(10));
+    for (planned, record) in records {
+        live.apply(record.clone(), &planned);
+        read.apply(record, &thompson);
+    }
+    let (live, read) = (standing_of(&live, &thompson), standing_of(&read, &thompson));
+    let rewards: Vec<u64> = live.arms.iter().map(|arm| arm.rewards).collect();
+    assert_eq!(rewards, [0, 2]);
+    assert_eq!((live.arms, live.off_policy), (read.arms, read.off_policy));
+}
+
+#[test]
+fn what_is_infinite_is_read_again() {
+    let planned = planned();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("e.jsonl");
+    let (mut journal, _) = Journal::open(&path, LINES, |_| {}).unwrap();
+    let mut before = ledger(10);
+    before.apply(record_exposure("u", "a", 1), &planned);
+    for value in [f64::MAX, f64::MAX, 2.0] {
+        before.apply(record_outcome("u", "spent", value), &planned);
+    }
+    let mut series = Series::new("b", &planned.metrics[0], 0.05);
+    let interval = Bounds {
+        low: f64::NEG_INFINITY,
+        high: f64::INFINITY,
+    };
+    let effect = Effect {
+        difference: 0.5,
+        interval,
+        p_value: 1.0,
+        method: Method::Welch,
+    };
+    series.push(7, effect);
+    before.series.push(series);
+    journal
+        .rewrite(|write| before.each_record(Counters::default(), write))
+        .unwrap();
+    let mut after = ledger(10);
+    let (_, found) = Journal::open(&path, LINES, |record| after.apply(record, &planned)).unwrap();
+    assert_eq!(found.n_bad, 0);
+    assert_eq!(after.units["u"].cells, before.units["u"].cells);
+    assert_eq!(after.units["u"].cells[0].sum, f64::INFINITY);
+    assert_eq!(after.series, before.series);
 }
