@@ -398,6 +398,11 @@ impl Handler {
             model = chosen.as_ref().map_or(model, |chosen| chosen.model);
             seen.model = Some(model);
         }
+        let caller = payload::Caller {
+            headers: &head.headers,
+            request_id: seen.request_id,
+            n_message: 0,
+        };
         let request = infer::Request {
             codec,
             body,
@@ -406,14 +411,7 @@ impl Handler {
             priority: terms.priority,
             trace: seen.trace,
             slot: head.extensions.get::<InferenceSlot>().cloned(),
-            recording: self.calls.recording(
-                model,
-                payload::Caller {
-                    headers: &head.headers,
-                    request_id: seen.request_id,
-                    n_message: 0,
-                },
-            ),
+            recording: self.calls.recording(model, caller),
         };
         let result = self.calls.answer(model, request).await;
         let is_answered = experiment::is_answered(&result);
@@ -426,7 +424,7 @@ impl Handler {
             Some(chosen) => {
                 let mark = chosen.mark();
                 let clock = self.shared.clock.as_ref();
-                chosen.expose(clock, seen.request_id, (arrived, is_answered));
+                chosen.expose(clock, caller, (arrived, is_answered));
                 reply.with_variant(mark)
             }
         }

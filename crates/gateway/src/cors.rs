@@ -1,6 +1,7 @@
 //! Which web pages may ask: cross-origin resource sharing, off unless it is set.
 
 use bytes::Bytes;
+use coracle_base::Code;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
@@ -10,6 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
 use crate::body::ReplyBody;
+use crate::infer::Failure;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
@@ -33,6 +35,20 @@ impl CorsPolicy {
         allowed
             .any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
             .then_some(origin)
+    }
+
+    /// Refuses a change that a page asks for which may not ask.
+    ///
+    /// A page of another site can make a browser send such a request; no program sends this header.
+    ///
+    /// # Errors
+    /// Code `FailedPrecondition`.
+    pub(crate) fn check_change(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        if headers.contains_key(ORIGIN) && self.allowed(headers).is_none() {
+            let message = "web pages may not change what the server does";
+            return Err(Failure::new(Code::FailedPrecondition, message));
+        }
+        Ok(())
     }
 
     /// Answers a browser's question whether a page may send a request.

@@ -28,6 +28,7 @@ use crate::codec::Codec;
 use crate::codec::Encoded;
 use crate::connection::{Arriving, Asked, Handler};
 use crate::infer::Failure;
+use crate::payload;
 use crate::respond::Reply;
 use crate::route::{self, ExperimentRoute};
 use crate::scope::{self, Scope};
@@ -159,7 +160,7 @@ impl Chosen<'_> {
     pub(crate) fn expose(
         self,
         clock: &dyn Clock,
-        request_id: &HeaderValue,
+        caller: payload::Caller<'_>,
         (arrived, is_answered): (Duration, bool),
     ) {
         let (Some(by), Some(unit)) = (self.decision.by, self.unit) else {
@@ -168,10 +169,9 @@ impl Chosen<'_> {
         let split = self.decision.split;
         let elapsed = clock.monotonic().saturating_sub(arrived);
         let revision = self.model.revision();
-        let request_id = request_id.to_str().unwrap_or_default();
         split.book().expose(Exposure {
             unit,
-            request_id: request_id.chars().take(UNIT_BYTES_MAX).collect(),
+            request_id: caller.id(),
             variant: split.variant(self.decision.variant).to_owned(),
             revision: revision.map_or_else(
                 || self.model.name().to_owned(),
@@ -204,13 +204,14 @@ impl Handler {
         };
         let name = match route {
             ExperimentRoute::All => {
-                let books = experiments.books();
-                let asked = books
-                    .iter()
-                    .filter(|book| namespace.is_none_or(|asked| asked == book.id().namespace));
-                let reports = asked.map(|book| report::report(&book.standing()));
-                let reports: Vec<serde_json::Value> = reports.collect();
-                return json(&serde_json::json!({"experiments": reports}));
+                let mut books = experiments.books();
+                books.retain(|book| namespace.is_none_or(|asked| asked == book.id().namespace));
+                return told(move || {
+                    let reports = books.iter().map(|book| report::report(&book.standing()));
+                    let reports: Vec<serde_json::Value> = reports.collect();
+                    json(&serde_json::json!({"experiments": reports}))
+                })
+                .await;
             }
             ExperimentRoute::Report(name)
             | ExperimentRoute::Page(name)
@@ -220,15 +221,33 @@ impl Handler {
             Ok(book) => book,
             Err(reply) => return reply,
         };
+        if matches!(route, ExperimentRoute::Outcomes(_))
+            && let Err(failure) = self.shared.cors.check_change(&head.headers)
+        {
+            return Reply::failure(failure.code, &failure.message);
+        }
         match route {
-            ExperimentRoute::Page(_) => Reply::page(page::page(&book.standing())),
+            ExperimentRoute::Page(_) => {
+                told(move || Reply::page(page::page(&book.standing()))).await
+            }
             ExperimentRoute::Outcomes(_) => match self.read_whole(&head.headers, body).await {
                 Ok((body, _)) => take_outcomes(experiments, &book, &body).await,
                 Err(reply) => reply,
             },
-            _ => json(&report::report(&book.standing())),
+            _ => told(move || json(&report::report(&book.standing()))).await,
         }
     }
+}
+
+/// Answers with what `tell` says of how experiments stand.
+///
+/// That goes through all their units, and waits for the thread that writes them: no event loop does.
+async fn told(tell: impl FnOnce() -> Reply + Send + 'static) -> Reply {
+    let told = tokio::task::spawn_blocking(tell).await;
+    told.unwrap_or_else(|_panicked| {
+        let message = "the experiments could not be summed up; this is a defect of the server";
+        Reply::failure(Code::Internal, message)
+    })
 }
 
 fn json(value: &serde_json::Value) -> Reply {
@@ -337,4 +356,25 @@ fn new_outcome(sent: SentOutcome) -> Option<NewOutcome> {
         id: sent.id,
         metrics: sent.metrics,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_event_loop_sums_experiments_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let reply = runtime.block_on(told(move || {
+            sender.send(std::thread::current().id()).unwrap();
+            Reply::json(b"[]".to_vec())
+        }));
+        assert_eq!(reply.body, b"[]".as_slice());
+        assert_ne!(receiver.recv().unwrap(), std::thread::current().id());
+        let reply = runtime.block_on(told(|| panic!("a defect")));
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
 }

@@ -1,11 +1,9 @@
 //! Triton's extensions of V2 over REST: configuration, statistics, repository, shared memory.
 
 use bytes::Bytes;
-use coracle_base::Code;
 use coracle_protocol::facts::RegionEntry;
 use coracle_protocol::v2;
 use coracle_serving::ServedModel;
-use hyper::header::ORIGIN;
 
 use crate::connection::{Arriving, Asked, Handler};
 use crate::infer::Failure;
@@ -74,13 +72,7 @@ impl Handler {
             let entries = self.index(v2::decode_index(&body)?);
             return Ok(Reply::rendered(|out| v2::repository_index(&entries, out)));
         }
-        // A page of another site can make a browser send such a request; no program sends this header.
-        if asked.headers.contains_key(ORIGIN) && self.shared.cors.allowed(asked.headers).is_none() {
-            return Err(Failure::new(
-                Code::FailedPrecondition,
-                "web pages may not change what the server does",
-            ));
-        }
+        self.shared.cors.check_change(asked.headers)?;
         match extension {
             Extension::Load(name) => {
                 v2::check_load(&body)?;

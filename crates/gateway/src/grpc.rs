@@ -70,8 +70,8 @@ pub(crate) struct Caller {
     chosen: Option<Arc<ServedModel>>,
     /// The trace that it is part of.
     trace: Option<Trace>,
-    /// Its id, where messages may be recorded, or take part in experiments.
-    request_id: Option<HeaderValue>,
+    /// Its id; messages that are recorded, or take part in experiments, have it.
+    request_id: HeaderValue,
     /// The messages of a stream so far.
     n_messages: Cell<u64>,
     /// How its messages are compressed; ours are the same way.
@@ -107,6 +107,7 @@ impl Caller {
         chosen: Option<Arc<ServedModel>>,
         started: Duration,
     ) -> Result<Self, Failure> {
+        const NO_ID: HeaderValue = HeaderValue::from_static("");
         let terms = Terms::of(&head.headers)?;
         Ok(Self {
             timeout: timeout_of(&head.headers)?
@@ -116,7 +117,7 @@ impl Caller {
             priority: terms.priority,
             compression: compression_of(&head.headers)?,
             trace: Trace::of(&head.headers),
-            request_id: None,
+            request_id: NO_ID,
             n_messages: Cell::new(0),
             head,
             started,
@@ -141,12 +142,12 @@ impl Caller {
     }
 
     /// Returns whom messages are recorded of.
-    fn recorded(&self) -> Option<payload::Caller<'_>> {
-        Some(payload::Caller {
+    fn recorded(&self) -> payload::Caller<'_> {
+        payload::Caller {
             headers: &self.head.headers,
-            request_id: self.request_id.as_ref()?,
+            request_id: &self.request_id,
             n_message: self.n_messages.get(),
-        })
+        }
     }
 
     fn note_bytes(&self, n_bytes: usize) {
@@ -224,19 +225,20 @@ impl Handler {
             Ok(caller) => caller,
             Err(failure) => return failed(&failure, request_id),
         };
-        if self.calls.payloads.is_some() || self.calls.table.load().has_experiments() {
-            caller.request_id = Some(request_id.clone());
-        }
         if services::is_streaming(caller.head.uri.path()) {
+            caller.request_id = request_id.clone();
             let response = self.stream(caller, body, request_id);
             return (response, Noted::default());
         }
+        // Lent, not copied: a copy would be a write to memory that is shared.
+        caller.request_id = request_id;
         let result = self.unary(&caller, body).await;
         let mut noted = caller.seen.take();
+        let (request_id, compression) = (caller.request_id, caller.compression);
         let variant = noted.variant.take();
         let mut response = match result {
             Ok(message) => {
-                let mut response = whole(message, caller.compression, request_id);
+                let mut response = whole(message, compression, request_id);
                 if noted.from_cache {
                     response.headers_mut().insert(CACHE, CACHE_HIT);
                 }

@@ -19,6 +19,8 @@ pub use unit::{grpc_unit, json_unit};
 pub const OUTCOMES_MAX: usize = 10_000;
 /// The most bytes of a unit, and of an id.
 pub const UNIT_BYTES_MAX: usize = 256;
+/// The largest value of a metric, either way: sums of squares of many such are still numbers.
+pub const VALUE_MAX: f64 = 1e100;
 /// The most metrics of one outcome.
 const METRICS_MAX: usize = 64;
 /// The most bytes of a metric's name.
@@ -33,7 +35,7 @@ pub struct SentOutcome {
     pub request_id: Option<String>,
     /// What tells it from others.
     pub id: Option<String>,
-    /// Metrics with their values, which are finite.
+    /// Metrics with their values, of magnitude [`VALUE_MAX`] at most.
     pub metrics: Vec<(String, f64)>,
 }
 
@@ -113,9 +115,11 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Number, E> {
-                match value.is_finite() {
+                match value.abs() <= VALUE_MAX {
                     true => Ok(Number(value)),
-                    false => Err(E::custom("a value is no finite number")),
+                    false => Err(E::custom(format!(
+                        "the value {value:e} is out of range; -{VALUE_MAX:e} to {VALUE_MAX:e} are allowed"
+                    ))),
                 }
             }
 
@@ -300,6 +304,11 @@ mod tests {
         assert_eq!(several.request_id.as_deref(), Some("r"));
         let expected = [("b".to_owned(), 1.0), ("a".to_owned(), -2.5)];
         assert_eq!(several.metrics, expected);
+        let largest = only(r#"{"unit": "u", "metrics": {"a": 1e100, "b": -1e100}}"#).unwrap();
+        assert_eq!(
+            [largest.metrics[0].1, largest.metrics[1].1],
+            [1e100, -1e100]
+        );
         let array = r#"[{"unit": "u", "metric": "m", "value": 1}, {"unit": "u"}, 3]"#;
         let array = read_outcomes(array.as_bytes()).unwrap();
         assert!(array[0].is_ok() && array[1].is_err() && array[2].is_err());
@@ -351,6 +360,14 @@ mod tests {
             (
                 r#"{"unit": "u", "metric": "m", "value": 1, "x": 1}"#,
                 "unknown field `x`",
+            ),
+            (
+                r#"{"unit": "u", "metric": "m", "value": 1e308}"#,
+                "the value 1e308 is out of range; -1e100 to 1e100 are allowed",
+            ),
+            (
+                r#"{"unit": "u", "metrics": {"m": 1, "n": -1.1e100}}"#,
+                "the value -1.1e100 is out of range",
             ),
             ("3", "an outcome: an object such as"),
         ] {

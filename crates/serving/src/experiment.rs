@@ -8,6 +8,7 @@
 mod book;
 mod journal;
 mod ledger;
+mod number;
 mod outcome;
 mod record;
 mod recorder;

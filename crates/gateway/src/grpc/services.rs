@@ -30,7 +30,6 @@ use crate::connection::Handler;
 use crate::experiment::{self, Chosen, Sent};
 use crate::infer::{self, Failure};
 use crate::models::version_entry;
-use crate::payload::Recording;
 use crate::route::AskedVersion;
 use crate::scope::Scope;
 use crate::spans::InferenceSlot;
@@ -125,21 +124,31 @@ impl Handler {
         let version = number(&head.model_version);
         let table = self.calls.table.load();
         let model = asked_in(&table, caller, &head.model_name, version.as_ref())?;
-        let codec = Codec::Grpc;
+        self.inferred((&table, caller), model, (Codec::Grpc, message, arrived))
+            .await
+    }
+
+    /// Answers a message that `model` of `table` was asked, or a variant of it.
+    async fn inferred(
+        &self,
+        (table, caller): (&ModelTable, &Caller),
+        model: &Arc<ServedModel>,
+        (codec, body, arrived): (Codec, Bytes, Duration),
+    ) -> Result<Vec<u8>, Failure> {
         let chosen = match table.has_experiments() {
-            true => variant_of(&table, caller, model, (&codec, &message)),
+            true => variant_of(table, caller, model, (&codec, &body)),
             false => None,
         };
         let model = chosen.as_ref().map_or(model, |chosen| chosen.model);
         let request = infer::Request {
             codec,
-            body: message,
+            body,
             arrived,
             timeout: caller.time_left(self.shared.clock.as_ref())?,
             priority: caller.priority,
             trace: caller.trace,
             slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
-            recording: self.recording(caller, model),
+            recording: self.calls.recording(model, caller.recorded()),
         };
         let answered = self.calls.answer(model, request).await;
         if let Some(chosen) = chosen {
@@ -159,12 +168,6 @@ impl Handler {
         Ok(caller.note_answer(answered?))
     }
 
-    /// Begins the record of a message, if it has one.
-    fn recording(&self, caller: &Caller, model: &ServedModel) -> Option<Box<Recording>> {
-        let recorded = caller.recorded()?;
-        self.calls.recording(model, recorded)
-    }
-
     /// Answers TensorFlow Serving's PredictionService.
     async fn prediction(
         &self,
@@ -182,41 +185,17 @@ impl Handler {
         };
         let (name, version) = tfs::read_version(decode(message.clone())?)?;
         let version = version.as_ref().map(asked_version);
-        let model = self.named_model(caller, &name, version.as_ref())?;
-        let timeout = caller.time_left(self.shared.clock.as_ref())?;
+        let table = self.calls.table.load();
+        let model = asked_in(&table, caller, &name, version.as_ref())?;
         let Some(codec) = codec else {
+            let left = caller.time_left(self.shared.clock.as_ref())?;
             let own = self.calls.request_timeout;
-            let lease = model.enter(timeout.unwrap_or(own).min(own)).await?;
-            let facts = self.facts(&model, &lease, &[]);
+            let lease = model.enter(left.unwrap_or(own).min(own)).await?;
+            let facts = self.facts(model, &lease, &[]);
             return Ok(tfs::model_metadata_message(facts));
         };
-        let table = self.calls.table.load();
-        let chosen = match table.has_experiments() {
-            true => variant_of(&table, caller, &model, (&codec, &message)),
-            false => None,
-        };
-        let own = Arc::clone(&model);
-        let model = chosen.as_ref().map_or(&own, |chosen| chosen.model);
-        caller.note_model(model);
-        let request = infer::Request {
-            codec,
-            body: message,
-            arrived,
-            timeout,
-            priority: caller.priority,
-            trace: caller.trace,
-            slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
-            recording: self.recording(caller, model),
-        };
-        let answered = self.calls.answer(model, request).await;
-        if let Some(chosen) = chosen {
-            self.expose(
-                caller,
-                chosen,
-                (arrived, experiment::is_answered(&answered)),
-            );
-        }
-        Ok(caller.note_answer(answered?))
+        self.inferred((&table, caller), model, (codec, message, arrived))
+            .await
     }
 
     /// Notes that a message took part in an experiment.
@@ -224,9 +203,7 @@ impl Handler {
     #[inline(never)]
     fn expose(&self, caller: &Caller, chosen: Chosen<'_>, ended: (Duration, bool)) {
         caller.seen.borrow_mut().variant = chosen.mark();
-        if let Some(request_id) = &caller.request_id {
-            chosen.expose(self.shared.clock.as_ref(), request_id, ended);
-        }
+        chosen.expose(self.shared.clock.as_ref(), caller.recorded(), ended);
     }
 
     /// Answers what changes no model.

@@ -60,6 +60,17 @@ pub(crate) struct Caller<'a> {
     pub(crate) n_message: u64,
 }
 
+impl Caller<'_> {
+    /// Returns the id that a message is known by: the request's own, with the number of the message in a stream.
+    pub(crate) fn id(self) -> String {
+        let id = self.request_id.to_str().unwrap_or_default();
+        match self.n_message {
+            0 => id.to_owned(),
+            number => format!("{id}-{number}"),
+        }
+    }
+}
+
 /// What an inference's payloads are recorded with.
 #[derive(Clone, Debug)]
 pub(crate) struct Recording {
@@ -95,7 +106,7 @@ impl PayloadLog {
             target,
             id: text(CE_ID)
                 .filter(|id| !id.is_empty())
-                .unwrap_or_else(|| event_id(caller)),
+                .unwrap_or_else(|| caller.id()),
             source: self.standing.source.clone(),
             model: model.name().to_owned(),
             version: model.version().to_owned(),
@@ -111,15 +122,6 @@ impl PayloadLog {
             context: Arc::new(context),
             content_type: text(CONTENT_TYPE.as_str()),
         }))
-    }
-}
-
-/// Returns the id that a request's events have: the request's own, with the number of the message in a stream.
-fn event_id(caller: Caller<'_>) -> String {
-    let id = caller.request_id.to_str().unwrap_or_default();
-    match caller.n_message {
-        0 => id.to_owned(),
-        number => format!("{id}-{number}"),
     }
 }
 

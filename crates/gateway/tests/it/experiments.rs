@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use coracle_base::SystemClock;
 use coracle_gateway::Limits;
+use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{InferParameter, ModelInferResponse, ParameterChoice};
 use coracle_serving::experiment::{
     Experiments, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, PlannedVariant,
@@ -26,7 +27,7 @@ const OUTCOMES: &str = "/serving/ml/sum/experiments/ab/outcomes";
 struct Stage {
     server: Running,
     experiments: Experiments,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Drop for Stage {
@@ -107,7 +108,7 @@ fn start(planned: &PlannedExperiment) -> Stage {
     Stage {
         server,
         experiments,
-        _directory: directory,
+        directory,
     }
 }
 
@@ -243,6 +244,61 @@ fn grpc_takes_part_too() {
     assert_eq!(
         (answer.status, json_of(&answer)["accepted"].as_u64()),
         (200, Some(1))
+    );
+}
+
+#[test]
+fn each_message_of_a_stream_has_an_id_of_its_own() {
+    let stage = start(&planned(UnitSource::Parameter("user".to_owned())));
+    let of = |unit: &str| {
+        let mut message = grpc::row("sum", [1.0, 2.0]);
+        let parameter_choice = Some(ParameterChoice::StringParam(unit.to_owned()));
+        let parameter = InferParameter { parameter_choice };
+        message.parameters.insert("user".to_owned(), parameter);
+        frame(&message)
+    };
+    let body = ["c", "t"].map(of).concat();
+    let path = "/inference.GRPCInferenceService/ModelStreamInfer";
+    let answer = grpc::call(&stage.server, path, &[("x-request-id", "s")], body);
+    assert_eq!(answer.status, 0, "{}", answer.message);
+    // The value of each goes to its unit, and so to its variant.
+    let outcome = |id: &str, value| json!({"requestId": id, "metric": "clicked", "value": value});
+    let body = json!([outcome("s-1", 1), outcome("s-2", 0), outcome("s", 1)]).to_string();
+    let found = json_of(&post(&stage, OUTCOMES, &[], &body));
+    assert_eq!(
+        (&found["accepted"], &found["rejected"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(found["errors"][0]["entry"], 2);
+    let book = &stage.experiments.find(None, "ab")[0];
+    assert_eq!(book.standing().n_overridden, 2);
+    let mut files = std::fs::read_dir(stage.directory.path().join("ml")).unwrap();
+    let path = files.next().unwrap().unwrap().path();
+    let lines = std::fs::read_to_string(path).unwrap();
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let outcomes = lines.filter(|line: &Value| line["type"] == "outcome");
+    let told: Vec<(Value, Value)> = outcomes
+        .map(|line| (line["unit"].clone(), line["metrics"][0][1].clone()))
+        .collect();
+    assert_eq!(told, [(json!("c"), json!(1.0)), (json!("t"), json!(0.0))]);
+}
+
+#[test]
+fn pages_of_other_sites_tell_no_outcomes() {
+    let stage = start(&planned(UnitSource::Header("x-user".to_owned())));
+    post(&stage, PREDICT, &[("x-user", "c")], ROWS);
+    let body = r#"{"unit": "c", "metric": "clicked", "value": 1}"#;
+    for (origin, status) in [("https://bad.example", 400), ("https://good.example", 200)] {
+        let answer = post(&stage, OUTCOMES, &[("origin", origin)], body);
+        assert_eq!(answer.status, status, "{origin}: {}", answer.body);
+        let refusal = answer.body.contains("web pages may not change");
+        assert_eq!(refusal, status != 200, "{}", answer.body);
+    }
+    assert_eq!(
+        stage.experiments.find(None, "ab")[0].standing().n_outcomes,
+        1
     );
 }
 

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use coracle_policy::experiment::Verdict;
 
 use super::ledger::Ledger;
+use super::record::Counters;
 use super::recorder::Message;
 use super::split::By;
 use super::standing::Standing;
@@ -48,6 +49,8 @@ pub struct Book {
     pub(super) ledger: Mutex<Ledger>,
     n_unassigned: AtomicU64,
     pub(super) n_lost: AtomicU64,
+    /// What the file says of these.
+    noted: Mutex<Counters>,
     /// The probabilities with which a bandit chooses now; empty without one.
     propensities: ArcSwap<Vec<f64>>,
     /// The state of the generator of draws.
@@ -72,6 +75,7 @@ impl Book {
             ledger: Mutex::new(ledger),
             n_unassigned: AtomicU64::new(0),
             n_lost: AtomicU64::new(0),
+            noted: Mutex::default(),
             propensities: ArcSwap::default(),
             draws: AtomicU64::new(seed),
             turn: AtomicU64::new(0),
@@ -121,18 +125,34 @@ impl Book {
         self.n_unassigned.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the requests without a unit and the exposures that were lost.
-    pub(super) fn counters(&self) -> (u64, u64) {
-        (
-            self.n_unassigned.load(Ordering::Relaxed),
-            self.n_lost.load(Ordering::Relaxed),
-        )
+    /// Returns what was counted.
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            unassigned: self.n_unassigned.load(Ordering::Relaxed),
+            lost: self.n_lost.load(Ordering::Relaxed),
+            units_lost: self.ledger().n_units_lost,
+        }
     }
 
-    /// Adds what an earlier run had counted.
-    pub(super) fn add_counters(&self, (unassigned, lost): (u64, u64)) {
-        self.n_unassigned.fetch_add(unassigned, Ordering::Relaxed);
-        self.n_lost.fetch_add(lost, Ordering::Relaxed);
+    /// Returns what the file says that was counted.
+    pub(super) fn noted(&self) -> Counters {
+        *self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps that the file says so.
+    pub(super) fn note(&self, counters: Counters) {
+        *self.noted.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    /// Adds what an earlier run had counted, as its file says; what this run has counted already, and not noted there, stays.
+    pub(super) fn counters_were(&self, read: Counters) {
+        let noted = self.noted();
+        let add = |counter: &AtomicU64, read: u64, noted: u64| {
+            counter.fetch_add(read.wrapping_sub(noted), Ordering::Relaxed);
+        };
+        add(&self.n_unassigned, read.unassigned, noted.unassigned);
+        add(&self.n_lost, read.lost, noted.lost);
+        self.note(read);
     }
 
     pub(super) fn propensities(&self) -> Guard<Arc<Vec<f64>>> {
@@ -167,7 +187,8 @@ impl Book {
         let mut standing = self
             .ledger()
             .standing(&self.id, &planned, &self.propensities());
-        (standing.n_unassigned, standing.n_lost) = self.counters();
+        standing.n_unassigned = self.n_unassigned.load(Ordering::Relaxed);
+        standing.n_lost = self.n_lost.load(Ordering::Relaxed);
         standing
     }
 

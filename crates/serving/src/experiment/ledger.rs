@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coracle_policy::experiment::Moments;
 
-use super::record::Record;
+use super::record::{Counters, Record};
 use super::series::Series;
 use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
-use super::{Allocation, NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef};
+use super::{NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef};
 
 /// The most variants that are told apart: a number of them is kept for each unit.
 const ARMS_MAX: usize = 64;
@@ -95,6 +95,11 @@ impl Ledger {
             n_events: 0,
             next_look: FIRST_LOOK,
         }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(Arc::clone(&self.room));
     }
 
     /// Returns the number of a variant; `None` if there are too many.
@@ -193,6 +198,8 @@ impl Ledger {
                     self.since = Some(self.since.unwrap_or(u64::MAX).min(state.first_at));
                     self.units.insert(Arc::from(unit.as_ref()), state);
                     self.n_events += 1;
+                } else {
+                    self.n_units_lost += 1;
                 }
             }
             Record::Request {
@@ -214,7 +221,10 @@ impl Ledger {
             Record::Ids { hashes } => hashes.into_iter().for_each(|id| self.ids.insert_hash(id)),
             Record::Rewards { rewards } => self.rewards = rewards,
             Record::Series { series } => self.series.push(series),
-            Record::Counters { .. } => {}
+            // What was lost then stays lost, even if there would be room now.
+            Record::Counters(counters) => {
+                self.n_units_lost = self.n_units_lost.max(counters.units_lost);
+            }
         }
     }
 
@@ -263,7 +273,7 @@ impl Ledger {
                 (known, state)
             }
         };
-        let propensity = propensity.map_or(1.0, |propensity| propensity as f32);
+        let propensity = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
         state.requests = state.requests.saturating_add(1);
         state.errors = state.errors.saturating_add(u32::from(!ok));
         state.seconds += seconds;
@@ -312,6 +322,8 @@ impl Ledger {
     }
 
     /// Credits a bandit's choice with what came of it: that of the request, else the unit's last.
+    ///
+    /// What was not drawn is no bandit's choice. How variants are chosen now does not matter: what is read again gives what it gave before.
     fn reward(
         &mut self,
         planned: &PlannedExperiment,
@@ -320,8 +332,7 @@ impl Ledger {
         value: f64,
     ) {
         let rewarding = planned.metrics.first();
-        let is_bandit = planned.allocation != Allocation::Fixed;
-        if !is_bandit || rewarding.is_none_or(|rewarding| rewarding.name != metric) {
+        if rewarding.is_none_or(|rewarding| rewarding.name != metric) {
             return;
         }
         let is_lower_better = rewarding.is_some_and(|metric| metric.is_lower_better);
@@ -332,6 +343,9 @@ impl Ledger {
         let Some((variant, propensity)) = of_request.or(of_unit) else {
             return;
         };
+        if propensity <= Request::NOT_DRAWN {
+            return;
+        }
         let value = value.clamp(0.0, 1.0);
         let reward = if is_lower_better { 1.0 - value } else { value };
         let rewards = &mut self.rewards;
@@ -357,7 +371,7 @@ impl Ledger {
     /// Gives everything that is known to `write`, such that taking it gives the same sums.
     pub(super) fn each_record(
         &self,
-        (unassigned, lost): (u64, u64),
+        counters: Counters,
         write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         write(&Record::Names {
@@ -369,7 +383,7 @@ impl Ledger {
         write(&Record::Shares {
             shares: self.shares.clone(),
         })?;
-        write(&Record::Counters { unassigned, lost })?;
+        write(&Record::Counters(counters))?;
         for (unit, state) in &self.units {
             write(&Record::Unit {
                 unit: Cow::Borrowed(unit),

@@ -41,6 +41,19 @@ impl LineForm {
     }
 }
 
+/// What is counted beside units.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Counters {
+    /// Requests that had no unit.
+    pub(super) unassigned: u64,
+    /// Exposures that were lost.
+    pub(super) lost: u64,
+    /// Exposures of units for which there was no room.
+    #[serde(default)]
+    pub(super) units_lost: u64,
+}
+
 /// A line: what happened, or, in a file that was written anew, what had come of everything before.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(
@@ -77,8 +90,8 @@ pub(super) enum Record<'a> {
         id: Option<Cow<'a, str>>,
         metrics: Vec<(Cow<'a, str>, f64)>,
     },
-    /// So many requests had no unit until then, and so many exposures were lost.
-    Counters { unassigned: u64, lost: u64 },
+    /// What was counted until then.
+    Counters(Counters),
     /// The names that units' numbers refer to, in a file that was written anew.
     Names {
         arms: Vec<Arm>,

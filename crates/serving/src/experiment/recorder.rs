@@ -19,10 +19,10 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::book::{Book, Exposure};
-use super::journal::Journal;
+use super::journal::{Found, Journal};
 use super::ledger::{Ledger, Room};
 use super::outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
-use super::record::{LineForm, Record};
+use super::record::{Counters, LineForm, Record};
 use super::split::By;
 use super::{ExperimentId, ExperimentSummary, PlannedExperiment};
 
@@ -212,15 +212,19 @@ fn file_name(id: &ExperimentId, planned: &PlannedExperiment) -> PathBuf {
 }
 
 /// A file with what is to be written to it.
-struct Open {
+pub(super) struct Open {
     book: Arc<Book>,
     form: LineForm,
     journal: Option<Journal>,
     lines: Vec<u8>,
     /// Exposures whose lines wait.
     exposures: Vec<Exposure>,
+    /// Whether outcomes were written that are not known to be on the disk.
     needs_sync: bool,
-    counters: (u64, u64),
+    /// Whether the system has failed to put them there: it may not try the same again, and say that it has.
+    is_doubtful: bool,
+    /// Whether the book holds all that the file says. What was not read is not written anew.
+    is_read: bool,
 }
 
 struct Recorder {
@@ -275,7 +279,7 @@ impl Recorder {
             // What could not be written is counted as lost.
             drop(file.flush());
             file.note_counters();
-            if std::mem::take(&mut file.needs_sync) {
+            if file.needs_sync {
                 synced.insert(path.clone(), file.sync());
             }
             file.shorten();
@@ -318,39 +322,58 @@ impl Recorder {
 type Outcomes = Vec<Result<Taken, OutcomeFault>>;
 
 impl Open {
-    /// Reads the file of a book.
-    fn new(book: &Arc<Book>, form: LineForm) -> Self {
-        let planned = book.planned();
-        let mut counters = (0, 0);
-        let mut ledger = book.ledger();
-        let opened = Journal::open(&book.path, form, |record| {
-            if let Record::Counters { unassigned, lost } = record {
-                counters = (unassigned, lost);
-            }
-            ledger.apply(record, &planned);
-        });
-        drop(ledger);
-        book.add_counters(counters);
-        Self {
-            counters: book.counters(),
+    /// Opens the file of a book, and reads it; if it cannot be, that is tried again when something is to be written.
+    pub(super) fn new(book: &Arc<Book>, form: LineForm) -> Self {
+        let mut open = Self {
             book: Arc::clone(book),
             form,
-            journal: opened.ok().map(|(journal, _)| journal),
+            journal: None,
             lines: Vec::new(),
             exposures: Vec::new(),
             needs_sync: false,
-        }
+            is_doubtful: false,
+            is_read: false,
+        };
+        drop(open.journal());
+        open
     }
 
-    /// Opens the file again that could not be opened.
+    /// Returns the file, opened if it is not, and read if it was not read to its end.
     fn journal(&mut self) -> Result<&mut Journal, NotRecorded> {
         if self.journal.is_none() {
-            let opened = Journal::open(&self.book.path, self.form, |_known| {});
+            let opened = match self.is_read {
+                true => Journal::open(&self.book.path, self.form, |_known| {}),
+                false => self.read(),
+            };
             let (journal, _) = opened.map_err(|error| NotRecorded::Disk(error.to_string()))?;
-            self.journal = Some(journal);
+            (self.journal, self.is_read) = (Some(journal), true);
+            if let Err(error) = self.put_shares() {
+                self.journal = None;
+                return Err(error);
+            }
         }
         let none = || NotRecorded::Disk("the file is not open".to_owned());
         self.journal.as_mut().ok_or_else(none)
+    }
+
+    /// Reads the file into an empty ledger: what the book held before is in the file, if it is from there.
+    fn read(&mut self) -> io::Result<(Journal, Found)> {
+        let planned = self.book.planned();
+        let mut noted = Counters::default();
+        let mut ledger = self.book.ledger();
+        ledger.clear();
+        let opened = Journal::open(&self.book.path, self.form, |record| {
+            if let Record::Counters(counters) = record {
+                noted = counters;
+            }
+            ledger.apply(record, &planned);
+        });
+        match opened {
+            Ok(_) => self.book.counters_were(noted),
+            // A part of it would look like all.
+            Err(_) => ledger.clear(),
+        }
+        opened
     }
 
     /// Writes records that are not about requests.
@@ -365,40 +388,36 @@ impl Open {
 
     /// Notes in what shares units are split from now on.
     fn note_shares(&mut self) {
-        let planned = self.book.planned();
-        let sum: u64 = planned
-            .variants
-            .iter()
-            .map(|variant| u64::from(variant.weight))
-            .sum();
-        let variants = planned.variants.iter();
-        let shares = variants.map(|variant| {
-            let share = f64::from(variant.weight) / (sum.max(1) as f64);
-            (variant.name.clone(), share)
-        });
-        let shares: Vec<(String, f64)> = shares.collect();
-        if self.book.ledger().shares() == shares {
+        if self.book.ledger().shares() == shares(&self.book.planned()) {
             return;
         }
+        // Those that wait came before.
         drop(self.flush());
+        if self.journal().is_ok() {
+            drop(self.put_shares());
+        }
+    }
+
+    fn put_shares(&mut self) -> Result<(), NotRecorded> {
+        let planned = self.book.planned();
+        let shares = shares(&planned);
+        if self.book.ledger().shares() == shares {
+            return Ok(());
+        }
         let record = Record::Shares { shares };
-        if self.write(&record).is_ok() {
-            self.book.ledger().apply(record, &planned);
-        }
+        self.write(&record)?;
+        self.book.ledger().apply(record, &planned);
+        Ok(())
     }
 
-    fn note_counters(&mut self) {
+    pub(super) fn note_counters(&mut self) {
         let counters = self.book.counters();
-        if counters == self.counters {
-            return;
-        }
-        let (unassigned, lost) = counters;
-        if self.write(&Record::Counters { unassigned, lost }).is_ok() {
-            self.counters = counters;
+        if self.book.noted() != counters && self.write(&Record::Counters(counters)).is_ok() {
+            self.book.note(counters);
         }
     }
 
-    fn add(&mut self, exposure: Exposure) {
+    pub(super) fn add(&mut self, exposure: Exposure) {
         let name = self.book.id.to_string();
         if let Ok(line) = self.form.line(&record_of(&exposure, &name)) {
             self.lines.extend_from_slice(&line);
@@ -407,7 +426,7 @@ impl Open {
     }
 
     /// Writes the exposures that wait, and takes them into the sums.
-    fn flush(&mut self) -> Result<(), NotRecorded> {
+    pub(super) fn flush(&mut self) -> Result<(), NotRecorded> {
         if self.exposures.is_empty() {
             return Ok(());
         }
@@ -436,6 +455,8 @@ impl Open {
 
     /// Writes outcomes, and takes them into the sums.
     fn take(&mut self, at: u64, outcomes: Vec<NewOutcome>) -> Result<Outcomes, NotRecorded> {
+        // Whom they are about is known once the file is read.
+        self.journal()?;
         let planned = self.book.planned();
         let known = metric_names(&planned);
         let (mut taken, mut lines) = (Vec::with_capacity(outcomes.len()), Vec::new());
@@ -470,27 +491,52 @@ impl Open {
         Ok(taken)
     }
 
+    /// Waits until all outcomes are on the disk. Once that has failed, a file that is written anew has to get there instead.
     fn sync(&mut self) -> Result<(), NotRecorded> {
-        let synced = self.journal()?.sync();
+        let is_doubtful = self.is_doubtful;
+        let journal = self.journal()?;
+        let synced = match is_doubtful {
+            true => self.rewrite(),
+            false => journal.sync(),
+        };
+        (self.is_doubtful, self.needs_sync) = (synced.is_err(), synced.is_err());
         synced.map_err(|error| NotRecorded::Disk(error.to_string()))
     }
 
     /// Writes a file that has become long anew.
     fn shorten(&mut self) {
-        let (Some(journal), counters) = (&mut self.journal, self.counters) else {
-            return;
-        };
-        if !journal.is_long() {
-            return;
+        if self.journal.as_ref().is_some_and(Journal::is_long) {
+            // If that fails the old one goes on; the next time may go better.
+            drop(self.rewrite());
         }
+    }
+
+    fn rewrite(&mut self) -> io::Result<()> {
+        let Some(journal) = self.journal.as_mut().filter(|_| self.is_read) else {
+            return Err(io::Error::other("the file was not read"));
+        };
+        let counters = self.book.counters();
         let ledger = self.book.ledger();
         let written = journal.rewrite(|write| ledger.each_record(counters, write));
         drop(ledger);
-        if written.is_err() {
-            // The old one goes on; the next time may go better.
-            self.journal = None;
+        match &written {
+            Ok(()) => self.book.note(counters),
+            Err(_) => self.journal = None,
         }
+        written
     }
+}
+
+/// Returns the shares that units are to be split in.
+fn shares(planned: &PlannedExperiment) -> Vec<(String, f64)> {
+    let weights = planned.variants.iter();
+    let sum: u64 = weights.map(|variant| u64::from(variant.weight)).sum();
+    let variants = planned.variants.iter();
+    let shares = variants.map(|variant| {
+        let share = f64::from(variant.weight) / (sum.max(1) as f64);
+        (variant.name.clone(), share)
+    });
+    shares.collect()
 }
 
 fn now(clock: &dyn Clock) -> u64 {

@@ -4,6 +4,7 @@ use coracle_policy::experiment::{Effect, Trail};
 use serde::{Deserialize, Serialize};
 
 use super::PlannedMetric;
+use super::number::Number;
 
 /// The most points that are kept of a comparison; then every second one goes.
 const POINTS_MAX: usize = 400;
@@ -16,7 +17,7 @@ pub(super) struct Series {
     pub(super) metric: PlannedMetric,
     pub(super) alpha: f64,
     /// Lower and upper bound and p-value of all looks together; no bounds before the first.
-    trail: Option<(f64, f64, f64)>,
+    trail: Option<(Number, Number, Number)>,
     pub(super) points: Vec<Point>,
 }
 
@@ -27,10 +28,13 @@ pub struct Point {
     /// When, in ms since 1970.
     pub at: u64,
     /// The variant's mean less the control's.
+    #[serde(with = "super::number")]
     pub difference: f64,
     /// The bounds of the confidence sequence, all looks together.
+    #[serde(with = "super::number")]
     pub low: f64,
     /// The upper one.
+    #[serde(with = "super::number")]
     pub high: f64,
 }
 
@@ -59,18 +63,16 @@ impl Series {
     }
 
     pub(super) fn trail(&self) -> Trail {
-        self.trail
-            .map_or_else(Trail::default, |(low, high, p_value)| Trail {
-                low,
-                high,
-                p_value,
-            })
+        self.trail.map_or_else(
+            Trail::default,
+            |(Number(low), Number(high), Number(p_value))| Trail { low, high, p_value },
+        )
     }
 
     /// Takes a look, whose interval and p-value are those of all looks together.
     pub(super) fn push(&mut self, at: u64, effect: Effect) {
         let (low, high) = (effect.interval.low, effect.interval.high);
-        self.trail = Some((low, high, effect.p_value));
+        self.trail = Some((Number(low), Number(high), Number(effect.p_value)));
         if self.points.len() >= POINTS_MAX {
             let mut index = 0;
             self.points.retain(|_| {

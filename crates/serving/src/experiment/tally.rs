@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Unit {
     /// The number of the variant that it was shown first.
     pub(super) variant: u8,
-    /// The one that it was shown last, with the probability with which it was chosen.
+    /// The one that it was shown last, with the probability with which it was drawn, or [`Request::NOT_DRAWN`].
     pub(super) last_variant: u8,
     pub(super) last_propensity: f32,
     /// Whether it was shown several, or one by hand: then it is not analysed.
@@ -21,6 +21,7 @@ pub(super) struct Unit {
     pub(super) first_at: u64,
     pub(super) requests: u32,
     pub(super) errors: u32,
+    #[serde(with = "super::number")]
     pub(super) seconds: f64,
     /// By metric.
     pub(super) cells: Vec<Cell>,
@@ -31,8 +32,11 @@ pub(super) struct Unit {
 pub(super) struct Cell {
     /// How many there are: none is not the same as zeros.
     pub(super) n: u32,
+    #[serde(with = "super::number")]
     pub(super) sum: f64,
+    #[serde(with = "super::number")]
     pub(super) last: f64,
+    #[serde(with = "super::number")]
     pub(super) most: f64,
 }
 
@@ -70,7 +74,13 @@ pub(super) struct Requests {
 pub(super) struct Request {
     pub(super) unit: Arc<str>,
     pub(super) variant: u8,
+    /// The probability with which the variant was drawn, or [`Self::NOT_DRAWN`].
     pub(super) propensity: f32,
+}
+
+impl Request {
+    /// The propensity of what was not drawn. No draw has it.
+    pub(super) const NOT_DRAWN: f32 = 0.0;
 }
 
 impl Requests {

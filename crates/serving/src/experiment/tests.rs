@@ -7,11 +7,13 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use coracle_base::ManualClock;
-use coracle_policy::experiment::Verdict;
+use coracle_policy::experiment::{Bounds, Effect, Method, Verdict};
 
 use super::journal::Journal;
 use super::ledger::{Ledger, Room};
-use super::record::Record;
+use super::record::{Counters, Record};
+use super::recorder::{Message, Open};
+use super::series::Series;
 use super::*;
 
 /// As the server writes them.
@@ -147,7 +149,9 @@ fn of_request(id: &str) -> UnitRef {
 }
 
 /// What tests compare of how an experiment stands.
-fn shown(book: &Book) -> Vec<(String, u64, u64, u64, Vec<MetricStanding>)> {
+type Shown = (String, u64, u64, u64, Vec<MetricStanding>);
+
+fn shown(book: &Book) -> Vec<Shown> {
     let standing = book.standing();
     let variants = standing.variants.into_iter();
     let rounded = |metric: MetricStanding| MetricStanding {
@@ -378,8 +382,13 @@ fn a_file_that_is_written_anew_says_the_same() {
         before.apply(record, &planned);
     }
     assert!(journal.is_long());
+    let counted = Counters {
+        unassigned: 3,
+        lost: 4,
+        units_lost: 5,
+    };
     journal
-        .rewrite(|write| before.each_record((3, 4), write))
+        .rewrite(|write| before.each_record(counted, write))
         .unwrap();
     assert!(!journal.is_long());
     // What comes after goes to the new file.
@@ -390,13 +399,14 @@ fn a_file_that_is_written_anew_says_the_same() {
     let mut after = ledger(1_000);
     let mut counters = None;
     let (_, found) = Journal::open(&path, LINES, |record| {
-        if let Record::Counters { unassigned, lost } = record {
-            counters = Some((unassigned, lost));
+        if let Record::Counters(read) = record {
+            counters = Some(read);
         }
         after.apply(record, &planned);
     })
     .unwrap();
-    assert_eq!((found.n_bad, counters), (0, Some((3, 4))));
+    assert_eq!((found.n_bad, counters), (0, Some(counted)));
+    assert_eq!(after.n_units_lost, 5);
     let (old, new) = (
         standing_of(&before, &planned),
         standing_of(&after, &planned),
@@ -497,6 +507,111 @@ fn a_disk_that_takes_nothing_takes_no_outcome() {
     fs::remove_dir(&path).unwrap();
     book.expose(exposure("u1", "a", true));
     assert_eq!(fixture.record(&book, vec![about]), [Ok(Taken::Counted)]);
+    fixture.experiments.stop();
+}
+
+/// Puts something in the way of the file of a filled book; returns where the file is now, and what the book said.
+fn in_the_way(fixture: Fixture) -> (Fixture, PathBuf, Vec<Shown>) {
+    let book = fixture.open(&planned());
+    fill(&fixture, &book);
+    let (path, before) = (fixture.file(), shown(&book));
+    drop(book);
+    fixture.experiments.stop();
+    let away = path.with_extension("away");
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    let experiments = start(fixture.directory.path());
+    let fixture = Fixture {
+        experiments,
+        ..fixture
+    };
+    (fixture, path, before)
+}
+
+#[test]
+fn a_file_that_opens_late_is_read_before_it_is_written() {
+    let (fixture, path, before) = in_the_way(Fixture::new());
+    let book = fixture.open(&planned());
+    let about = outcome(of_unit("u1"), "spent", 2.0, None);
+    let recorded = fixture.experiments.record(&book, vec![about]);
+    let refused = fixture.runtime.block_on(recorded).unwrap_err();
+    assert!(matches!(refused, NotRecorded::Disk(_)), "{refused}");
+    fs::remove_dir(&path).unwrap();
+    fs::rename(path.with_extension("away"), &path).unwrap();
+    // Its units and ids are known again, and counted once.
+    let again = outcome(of_unit("u1"), "converted", 1.0, Some("o1"));
+    assert_eq!(fixture.record(&book, vec![again]), [Ok(Taken::Duplicate)]);
+    assert_eq!(shown(&book), before);
+    assert_eq!(book.standing().n_outcomes, 4);
+    fixture.experiments.stop();
+}
+
+/// A recorder's view of a book, without its thread.
+fn recorded(directory: &Path) -> (Arc<Book>, std::sync::mpsc::Receiver<Message>) {
+    let (queue, messages) = sync_channel(64);
+    let id = ExperimentId {
+        namespace: "ml".to_owned(),
+        name: "ab".to_owned(),
+    };
+    let path = directory.join("e.jsonl");
+    let book = Book::new(id, path, planned(), ledger(1_000), (queue, 1));
+    (Arc::new(book), messages)
+}
+
+#[test]
+fn a_book_that_is_read_twice_counts_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (book, _messages) = recorded(directory.path());
+    let mut open = Open::new(&book, LINES);
+    open.add(exposure("u1", "a", true));
+    book.count_unassigned();
+    open.flush().unwrap();
+    open.note_counters();
+    let before = shown(&book);
+    assert_eq!(before[0].2, 1);
+    drop(open);
+    // Counted by a request that came between.
+    book.count_unassigned();
+    let mut open = Open::new(&book, LINES);
+    assert_eq!(shown(&book), before);
+    assert_eq!(book.standing().n_unassigned, 2);
+    open.note_counters();
+    drop(open);
+    let (book, _messages) = recorded(directory.path());
+    // Before the file was read, and still to be written there.
+    book.count_unassigned();
+    let mut open = Open::new(&book, LINES);
+    assert_eq!(book.standing().n_unassigned, 3);
+    open.note_counters();
+    drop(open);
+    let (book, _messages) = recorded(directory.path());
+    drop(Open::new(&book, LINES));
+    assert_eq!(book.standing().n_unassigned, 3);
+}
+
+#[test]
+fn what_the_disk_did_not_take_is_not_acknowledged_later() {
+    let (fixture, path, _) = in_the_way(Fixture::new());
+    // It takes every line, and cannot be waited for.
+    fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    let book = fixture.open(&planned());
+    book.expose(exposure("u1", "a", true));
+    let about = outcome(of_unit("u1"), "converted", 1.0, Some("o1"));
+    let recorded = fixture.experiments.record(&book, vec![about.clone()]);
+    let refused = fixture.runtime.block_on(recorded).unwrap_err();
+    assert!(matches!(refused, NotRecorded::Disk(_)), "{refused}");
+    // It is there already, but only in memory: it is written anew, and then it is said.
+    assert_eq!(
+        fixture.record(&book, vec![about.clone()]),
+        [Ok(Taken::Duplicate)]
+    );
+    drop(book);
+    let fixture = fixture.again();
+    let book = fixture.open(&planned());
+    fixture.settle(&book);
+    assert_eq!(book.standing().n_outcomes, 1);
+    assert_eq!(fixture.record(&book, vec![about]), [Ok(Taken::Duplicate)]);
     fixture.experiments.stop();
 }
 
@@ -625,4 +740,73 @@ fn bandits_learn_log_propensities_and_remember() {
     assert_eq!((arms[0].rewards, arms[1].rewards), rewards);
     assert!((arms[1].propensity - 0.95).abs() < 1e-9);
     fixture.experiments.stop();
+}
+
+#[test]
+fn a_bandit_is_credited_with_what_it_drew_alone() {
+    let thompson = PlannedExperiment {
+        allocation: Allocation::Bandit {
+            strategy: BanditStrategy::Thompson,
+            floor: 0.0,
+        },
+        ..planned()
+    };
+    let mut not_drawn = record_exposure("fixed", "a", 1);
+    if let Record::Exposure { propensity, .. } = &mut not_drawn {
+        *propensity = None;
+    }
+    let told = |unit: &'static str| record_outcome(unit, "converted", 1.0);
+    // Fixed, then drawn, then fixed again when the outcome of the draw comes.
+    let records = [
+        (planned(), not_drawn),
+        (planned(), told("fixed")),
+        (thompson.clone(), record_exposure("drawn", "b", 2)),
+        (thompson.clone(), told("fixed")),
+        (thompson.clone(), told("drawn")),
+        (planned(), told("drawn")),
+    ];
+    let (mut live, mut read) = (ledger(10), ledger(10));
+    for (planned, record) in records {
+        live.apply(record.clone(), &planned);
+        read.apply(record, &thompson);
+    }
+    let (live, read) = (standing_of(&live, &thompson), standing_of(&read, &thompson));
+    let rewards: Vec<u64> = live.arms.iter().map(|arm| arm.rewards).collect();
+    assert_eq!(rewards, [0, 2]);
+    assert_eq!((live.arms, live.off_policy), (read.arms, read.off_policy));
+}
+
+#[test]
+fn what_is_infinite_is_read_again() {
+    let planned = planned();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("e.jsonl");
+    let (mut journal, _) = Journal::open(&path, LINES, |_| {}).unwrap();
+    let mut before = ledger(10);
+    before.apply(record_exposure("u", "a", 1), &planned);
+    for value in [f64::MAX, f64::MAX, 2.0] {
+        before.apply(record_outcome("u", "spent", value), &planned);
+    }
+    let mut series = Series::new("b", &planned.metrics[0], 0.05);
+    let interval = Bounds {
+        low: f64::NEG_INFINITY,
+        high: f64::INFINITY,
+    };
+    let effect = Effect {
+        difference: 0.5,
+        interval,
+        p_value: 1.0,
+        method: Method::Welch,
+    };
+    series.push(7, effect);
+    before.series.push(series);
+    journal
+        .rewrite(|write| before.each_record(Counters::default(), write))
+        .unwrap();
+    let mut after = ledger(10);
+    let (_, found) = Journal::open(&path, LINES, |record| after.apply(record, &planned)).unwrap();
+    assert_eq!(found.n_bad, 0);
+    assert_eq!(after.units["u"].cells, before.units["u"].cells);
+    assert_eq!(after.units["u"].cells[0].sum, f64::INFINITY);
+    assert_eq!(after.series, before.series);
 }
