@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use coracle_protocol::experiments::{
-    OUTCOMES_MAX, UNIT_BYTES_MAX, grpc_unit, json_unit, read_outcomes,
+    OUTCOMES_MAX, UNIT_BYTES_MAX, VALUE_MAX, grpc_unit, json_unit, read_outcomes,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -13,7 +13,12 @@ fuzz_target!(|bytes: &[u8]| {
         for outcome in outcomes.into_iter().flatten() {
             assert!(outcome.unit.is_some() != outcome.request_id.is_some());
             assert!(!outcome.metrics.is_empty());
-            assert!(outcome.metrics.iter().all(|(_, value)| value.is_finite()));
+            assert!(
+                outcome
+                    .metrics
+                    .iter()
+                    .all(|(_, value)| value.abs() <= VALUE_MAX)
+            );
         }
     }
     let is_unit = |unit: &String| (1..=UNIT_BYTES_MAX).contains(&unit.len());
