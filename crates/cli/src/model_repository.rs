@@ -361,6 +361,7 @@ impl ModelRepository {
         let model = ServedModel::unloaded(name.to_owned(), self.n_workers)
             .with_version(version)
             .with_batching(batching.unwrap_or_else(BatchSettings::opportunistic))
+            .with_queue_limits(own.queue)
             .with_response_cache(self.caches.of(name).or(own.cache))
             .with_declared(own.declared.clone());
         let Some(on_demand) = &self.on_demand else {

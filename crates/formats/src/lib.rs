@@ -32,4 +32,4 @@ mod xgboost;
 pub use load::{LoadOptions, Loaded, Phases, load, load_bytes, load_graph_on};
 pub use locate::{ModelFile, ModelVersions, locate, locate_all, locate_versions, versions_at};
 pub use size::bytes_to_read;
-pub use triton::{TritonBatching, TritonConfig, TritonTensor, TritonVersions};
+pub use triton::{TritonBatching, TritonConfig, TritonQueue, TritonTensor, TritonVersions};

@@ -45,6 +45,10 @@ pub struct TritonConfig {
     pub versions: Option<TritonVersions>,
     /// How requests are put together, if they are.
     pub batching: Option<TritonBatching>,
+    /// How many calls run at a time on the processor, if that is said: the instances of all groups together.
+    pub instances: Option<NonZero<usize>>,
+    /// Who waits, how long and how many, if that is said.
+    pub queue: TritonQueue,
     /// Whether answers are kept for requests that come again.
     pub response_cache: Option<bool>,
     /// The model's file in the directory of a version.
@@ -86,6 +90,15 @@ pub struct TritonBatching {
     pub preferred_sizes: Vec<usize>,
     /// How long a request waits for others.
     pub max_queue_delay: Duration,
+}
+
+/// The bounds of a model's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TritonQueue {
+    /// The most calls that wait.
+    pub size_max: Option<NonZero<usize>>,
+    /// How long a call waits before it is refused.
+    pub timeout: Option<Duration>,
 }
 
 impl TritonConfig {

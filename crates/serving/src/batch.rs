@@ -239,6 +239,9 @@ fn deliver(entry: Entry, outputs: Result<Vec<Tensor>, RunError>, ran: &Ran) {
 
 /// Tells whether a call of `n_more` rows is better put together with `n_rows` that run now than left for later: if that saves
 /// at least half of what it costs alone, if the run is short anyhow, or if nobody knows yet.
+///
+/// What nobody knows is tried out one size beyond a known one: in a long queue the first such run would otherwise take all of it,
+/// and nobody would be answered before its end.
 pub(crate) fn is_worthwhile(cost: &CallCost, n_rows: usize, n_more: usize) -> bool {
     let together = n_rows.saturating_add(n_more);
     let (Some(now), Some(alone), Some(all)) = (
@@ -248,7 +251,8 @@ pub(crate) fn is_worthwhile(cost: &CallCost, n_rows: usize, n_more: usize) -> bo
     ) else {
         return true;
     };
-    all <= SHORT_RUN || !cost.is_measured(together) || all.saturating_sub(now) <= alone / 2
+    let is_trial = cost.is_measured(n_rows) && !cost.is_measured(together);
+    all <= SHORT_RUN || is_trial || all.saturating_sub(now) <= alone / 2
 }
 
 /// Tells whether calls to the model may be put together at all.

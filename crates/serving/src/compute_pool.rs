@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,10 @@ const CALLS_MAX: usize = 256;
 const PURGE_EVERY: Duration = Duration::from_millis(5);
 
 /// A call whose answer is expected to take more than this share of its caller's time is refused, unless nothing waits.
-const TIME_SHARE_MAX: f64 = 0.75;
+///
+/// Under overload the queue is as long as this lets it be. What runs then shares its processors with the refusals, and took up to 1.4
+/// times what was expected.
+const TIME_SHARE_MAX: f64 = 0.5;
 
 /// A call that waits for a thread.
 pub trait PoolCall: Send {
@@ -53,6 +57,17 @@ pub struct Ticket {
     pub time_left: Duration,
 }
 
+/// The bounds of one model, beside those of the pool; what is `None` is not bounded further.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// The most runs on the pool at a time: what Triton calls instances.
+    pub instances: Option<NonZero<usize>>,
+    /// The most calls that wait.
+    pub calls_max: Option<NonZero<usize>>,
+    /// How long a call waits for a thread; then it is refused with [`Refusal::Deadline`].
+    pub wait_max: Option<Duration>,
+}
+
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
@@ -62,6 +77,21 @@ pub struct PoolLimits {
     pub calls_max: usize,
     /// The most bytes of all calls that wait; one call may be larger.
     pub bytes_max: usize,
+}
+
+impl PoolLimits {
+    /// Returns the bounds of one model's calls.
+    fn of(self, model: &ServedModel) -> Self {
+        let own = model.queue_limits();
+        let least = |own: Option<NonZero<usize>>, most: usize| {
+            most.min(own.map_or(usize::MAX, NonZero::get))
+        };
+        Self {
+            n_threads: least(own.instances, self.n_threads),
+            calls_max: least(own.calls_max, self.calls_max),
+            ..self
+        }
+    }
 }
 
 /// The threads for costly calls. When it is dropped, they end after the calls that they are at.
@@ -87,6 +117,8 @@ struct State {
     ring: VecDeque<usize>,
     n_long: usize,
     n_bytes: usize,
+    /// The threads that wait for something to do.
+    n_idle: usize,
     is_stopping: bool,
 }
 
@@ -105,6 +137,8 @@ struct Queued {
     call: Box<dyn PoolCall>,
     expected: Duration,
     n_bytes: usize,
+    /// Until when it waits, on the pool's clock.
+    until: Option<Duration>,
 }
 
 impl std::fmt::Debug for Queued {
@@ -118,7 +152,7 @@ struct Turn {
     model: Arc<ServedModel>,
     key: usize,
     is_long: bool,
-    call: Box<dyn PoolCall>,
+    call: Queued,
 }
 
 impl ComputePool {
@@ -155,6 +189,7 @@ impl ComputePool {
         let key = key_of(model);
         let limits = self.shared.limits;
         let mut state = self.shared.state();
+        let limits = limits.of(model);
         if state.is_full(key, ticket, limits) {
             let abandoned = state.purge(key, self.shared.clock.monotonic());
             if state.is_full(key, ticket, limits) {
@@ -165,9 +200,10 @@ impl ComputePool {
                 return;
             }
         }
-        state.push(model, call, ticket);
-        drop(state);
-        self.shared.work.notify_one();
+        let wait_max = model.queue_limits().wait_max;
+        let until = wait_max.map(|wait| self.shared.clock.monotonic().saturating_add(wait));
+        state.push(model, call, (ticket, until));
+        self.shared.tell_one(state);
     }
 
     /// Returns how many calls to `model` wait for a thread.
@@ -212,7 +248,12 @@ impl State {
         has_bytes || n_waiting >= limits.calls_max || is_late
     }
 
-    fn push(&mut self, model: &Arc<ServedModel>, call: Box<dyn PoolCall>, ticket: Ticket) {
+    fn push(
+        &mut self,
+        model: &Arc<ServedModel>,
+        call: Box<dyn PoolCall>,
+        (ticket, until): (Ticket, Option<Duration>),
+    ) {
         let key = key_of(model);
         let queue = self.queues.entry(key).or_insert_with(|| ModelQueue {
             model: Arc::clone(model),
@@ -231,6 +272,7 @@ impl State {
             call,
             expected,
             n_bytes: ticket.n_bytes,
+            until,
         };
         queue.calls.push(ticket.priority, queued);
     }
@@ -267,14 +309,20 @@ impl State {
         }
     }
 
-    /// Takes the next call whose model may have a thread.
-    fn next(&mut self, limits: PoolLimits) -> Option<Turn> {
-        let position = self.ring.iter().position(|key| {
+    /// Returns where in the ring the next model is that may have a thread.
+    fn position(&self, limits: PoolLimits) -> Option<usize> {
+        self.ring.iter().position(|key| {
             self.queues.get(key).is_some_and(|queue| {
                 let is_long = queue.next_is_long();
-                queue.n_running < limits.n_threads && !(is_long && self.n_long >= limits.n_threads)
+                let n_most = limits.of(&queue.model).n_threads;
+                queue.n_running < n_most && !(is_long && self.n_long >= limits.n_threads)
             })
-        })?;
+        })
+    }
+
+    /// Takes the next call whose model may have a thread.
+    fn next(&mut self, limits: PoolLimits) -> Option<Turn> {
+        let position = self.position(limits)?;
         let key = self.ring.remove(position)?;
         let queue = self.queues.get_mut(&key)?;
         let is_long = queue.next_is_long();
@@ -298,19 +346,19 @@ impl State {
         queue.is_some_and(|queue| !queue.calls.is_empty())
     }
 
-    fn pop(&mut self, key: usize) -> Option<Box<dyn PoolCall>> {
+    fn pop(&mut self, key: usize) -> Option<Queued> {
         let queue = self.queues.get_mut(&key)?;
         let queued = queue.calls.pop()?;
         queue.expected = queue.expected.saturating_sub(queued.expected);
         self.n_bytes = self.n_bytes.saturating_sub(queued.n_bytes);
-        Some(queued.call)
+        Some(queued)
     }
 
     /// Takes a further call of a model that has its turn.
-    fn more(&mut self, key: usize) -> Option<Box<dyn PoolCall>> {
-        let call = self.pop(key)?;
+    fn more(&mut self, key: usize) -> Option<Queued> {
+        let queued = self.pop(key)?;
         self.forget_if_idle(key);
-        Some(call)
+        Some(queued)
     }
 
     fn end(&mut self, key: usize, is_long: bool) {
@@ -334,9 +382,20 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells a thread that there is something to do, if there is and one has nothing to do: a thread that is told in vain takes
+    /// the processor from one that works.
+    fn tell_one(&self, state: MutexGuard<'_, State>) {
+        let is_wanted = state.n_idle > 0 && state.position(self.limits).is_some();
+        drop(state);
+        if is_wanted {
+            self.work.notify_one();
+        }
+    }
+
     /// Does what is to be done until the pool is dropped.
     fn serve(&self) {
-        while let Some(turn) = self.wait() {
+        let mut ended = None;
+        while let Some(turn) = self.wait(ended) {
             let Turn {
                 model,
                 key,
@@ -348,32 +407,37 @@ impl Shared {
                 let entries = self.gather(&model, key, call);
                 batch::run(&model, entries, Placement::ComputePool, self.clock.as_ref());
             })));
-            self.state().end(key, is_long);
-            // Its model may have a thread again, which this one need not be.
-            self.work.notify_one();
+            ended = Some((key, is_long));
         }
     }
 
-    /// Waits for the next call.
-    fn wait(&self) -> Option<Turn> {
+    /// Ends a turn, and waits for the next one.
+    fn wait(&self, ended: Option<(usize, bool)>) -> Option<Turn> {
         let mut state = self.state();
+        if let Some((key, is_long)) = ended {
+            state.end(key, is_long);
+        }
         loop {
             if state.is_stopping {
                 return None;
             }
             if let Some(turn) = state.next(self.limits) {
+                // What another may do, too, now that this turn has begun and the last has ended.
+                self.tell_one(state);
                 return Some(turn);
             }
+            state.n_idle += 1;
             state = self
                 .work
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+            state.n_idle -= 1;
         }
     }
 
     /// Prepares a call, and what is queued for its model and worth taking along.
-    fn gather(&self, model: &ServedModel, key: usize, call: Box<dyn PoolCall>) -> Vec<Entry> {
-        let mut entries = self.timely(model, key, call.prepare());
+    fn gather(&self, model: &ServedModel, key: usize, call: Queued) -> Vec<Entry> {
+        let mut entries = self.timely(model, key, self.prepared(call));
         let most = model.batching().settings().rows_max;
         while let Some(first) = entries.first()
             && may_batch(model, &first.lease)
@@ -390,9 +454,18 @@ impl Shared {
             let Some(call) = self.state().more(key) else {
                 break;
             };
-            entries.extend(self.timely(model, key, call.prepare()));
+            entries.extend(self.timely(model, key, self.prepared(call)));
         }
         entries
+    }
+
+    /// Prepares a call, unless it has waited too long for its model.
+    fn prepared(&self, Queued { call, until, .. }: Queued) -> Vec<Entry> {
+        if until.is_some_and(|until| self.clock.monotonic() > until) {
+            call.refuse(Refusal::Deadline);
+            return Vec::new();
+        }
+        call.prepare()
     }
 
     /// Refuses the calls that could not be answered in time, if others wait for their turn: they would take it in vain.

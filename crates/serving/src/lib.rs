@@ -44,7 +44,7 @@ mod warm_up;
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
 pub use budget::{BudgetCounters, Evicted, LoadReason, MemoryBudget, NoRoom, Room, SizeEstimate};
-pub use compute_pool::{ComputePool, PoolCall, PoolLimits, Ticket};
+pub use compute_pool::{ComputePool, PoolCall, PoolLimits, QueueLimits, Ticket};
 pub use declared::DeclaredConfig;
 pub use exemplar::TraceId;
 pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};

@@ -26,7 +26,7 @@ use crate::process::Endpoints;
 use crate::response_cache::{CacheSettings, ResponseCache};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::{
-    CallCost, ModelStatistics, Outcome, PayloadLogging, Priority, Protocol, ShadowTap,
+    CallCost, ModelStatistics, Outcome, PayloadLogging, Priority, Protocol, QueueLimits, ShadowTap,
     VersionStatus,
 };
 
@@ -70,6 +70,7 @@ pub struct ServedModel {
     payloads: Option<Arc<PayloadLogging>>,
     cost: CallCost,
     batching: Batcher,
+    queue_limits: QueueLimits,
     declared: Option<Arc<DeclaredConfig>>,
     health: Health,
     tell_health: Option<TellHealth>,
@@ -187,6 +188,7 @@ impl ServedModel {
             payloads: None,
             cost: CallCost::new(),
             batching: Batcher::new(BatchSettings::opportunistic()),
+            queue_limits: QueueLimits::default(),
             declared: None,
             health: Health::default(),
             tell_health: None,
@@ -286,6 +288,19 @@ impl ServedModel {
     #[must_use]
     pub fn batching(&self) -> &Batcher {
         &self.batching
+    }
+
+    /// Returns it with bounds of its own for its calls on the compute pool.
+    #[must_use]
+    pub fn with_queue_limits(mut self, limits: QueueLimits) -> Self {
+        self.queue_limits = limits;
+        self
+    }
+
+    /// Returns the bounds of its calls on the compute pool.
+    #[must_use]
+    pub fn queue_limits(&self) -> QueueLimits {
+        self.queue_limits
     }
 
     /// Returns it with what its author says of how it is served.

@@ -2,6 +2,9 @@
 //!
 //! Measured are the goodput (answers per second) beside the most that the model can do, how long accepted requests took beside their
 //! deadline, what refusals took, the server's memory, and how soon after the overload a light load sees its usual latencies again.
+//!
+//! The most that it can do is measured just before and just after each overload, and the larger counts: a machine that others use,
+//! too, is not as fast now as it was a minute ago.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +25,7 @@ const COPIES: usize = 1_250;
 /// Rows of a request, each size measured in turn: some 5 ms, and some 20 ms.
 const ROWS: [&str; 2] = ["100", "400"];
 const FACTOR: f64 = 5.0;
+const ROUNDS: usize = 3;
 const DEADLINE_MS: f64 = 250.0;
 const OVERLOAD_S: f64 = 8.0;
 /// The light load before and after.
@@ -51,38 +55,74 @@ fn measure(coracle: &Path, directory: &Path, rows: &str) -> Result<()> {
     let server = Server::start(&mut serve)?;
     let url = format!("http://{}/v2/models/slow", server.address);
     println!("\nrequests of {rows} rows\n");
-    let closed = [
+    let sweep = closed(coracle, &url, rows, "1,2,4,8,16")?;
+    let at_most =
+        |best: &(String, f64), run: (String, f64)| if run.1 > best.1 { run } else { best.clone() };
+    let (connections, most) = sweep
+        .into_iter()
+        .fold((String::new(), 0.0), |best, run| at_most(&best, run));
+    ensure!(most > 0.0, "the model answers nothing");
+    println!("closed loop, 1 to 16 connections: at most {most:.0} requests/s, with {connections}");
+    let mut ratios = Vec::new();
+    for round in 1..=ROUNDS {
+        println!("\nround {round}\n");
+        ratios.push(measure_round(
+            coracle,
+            (&server, &url),
+            rows,
+            (&connections, most),
+        )?);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "\nanswered, of the most: {:.2} ({:.2} to {:.2}; goal: 0.9)",
+        ratios[ROUNDS / 2],
+        ratios[0],
+        ratios[ROUNDS - 1]
+    );
+    Ok(())
+}
+
+/// Measures how many requests a second are answered at each of the numbers of connections.
+fn closed(coracle: &Path, url: &str, rows: &str, connections: &str) -> Result<Vec<(String, f64)>> {
+    let arguments = [
         "--protocol",
         "v2-binary",
         "--rows",
         rows,
         "-c",
-        "1,2,4,8,16",
+        connections,
         "-d",
         "3s",
     ];
-    let peak = load_tool::run(coracle, &url, &closed)?;
-    let rates = runs(&peak)?
-        .iter()
-        .map(|run| number(run, "/requests_per_s"));
-    let peak = rates
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .fold(0.0, f64::max);
-    ensure!(peak > 0.0, "the model answers nothing");
-    println!("the most that it can do (closed loop, 1 to 16 connections): {peak:.0} requests/s");
+    let report = load_tool::run(coracle, url, &arguments)?;
+    let runs = runs(&report)?.iter().zip(connections.split(','));
+    runs.map(|(run, n)| Ok((n.to_owned(), number(run, "/requests_per_s")?)))
+        .collect()
+}
 
+/// Overloads it once; returns the share of the most that was answered.
+fn measure_round(
+    coracle: &Path,
+    (server, url): (&Server, &str),
+    rows: &str,
+    (connections, most): (&str, f64),
+) -> Result<f64> {
+    let peak = || Ok::<_, anyhow::Error>(closed(coracle, url, rows, connections)?[0].1);
+    let before = peak()?;
     let resident = server.resident_kib()?;
-    let (measured, memory_kib) = watched(server.process(), || overload(coracle, &url, peak, rows))?;
+    let (measured, memory_kib) = watched(server.process(), || overload(coracle, url, most, rows))?;
     let (overloaded, probe) = measured?;
-    print_overload(&overloaded, peak)?;
+    let after = peak()?;
+    let ratio = print_overload(&overloaded, (before, after))?;
     println!(
         "resident memory: {} MB before, at most {} MB, {} MB after",
         resident / 1_000,
         memory_kib / 1_000,
         server.resident_kib()? / 1_000
     );
-    print_recovery(&overloaded, &probe)
+    print_recovery(&overloaded, &probe)?;
+    Ok(ratio)
 }
 
 /// Runs the light load, and in the middle of it the heavy one.
@@ -155,16 +195,16 @@ fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn print_overload(report: &Value, peak: f64) -> Result<()> {
+fn print_overload(report: &Value, (before, after): (f64, f64)) -> Result<f64> {
     let run = runs(report)?.first().context("no run")?;
     let goodput = number(run, "/requests_per_s")?;
     let offered = number(run, "/load/rate_per_s")?;
     println!(
         "offered: {offered:.0} requests/s for {OVERLOAD_S} s, each with a deadline of {DEADLINE_MS} ms"
     );
+    let ratio = goodput / before.max(after);
     println!(
-        "answered: {goodput:.0} requests/s, {:.2} of the most (goal: 0.9)",
-        goodput / peak
+        "answered: {goodput:.0} requests/s; closed loop {before:.0} before, {after:.0} after: {ratio:.2}"
     );
     let at = |name: &str| number(run, &format!("/latency_us/{name}")).map(|us| us / 1e3);
     println!(
@@ -184,7 +224,7 @@ fn print_overload(report: &Value, peak: f64) -> Result<()> {
         );
     }
     println!("never sent: {}", run["never_sent"]);
-    Ok(())
+    Ok(ratio)
 }
 
 /// Tells what the light load saw before, and from each half second after the overload on.

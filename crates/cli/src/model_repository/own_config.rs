@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coracle_formats::{TritonConfig, TritonVersions};
 use coracle_model::{LoadError, Model};
 use coracle_serving::batch::BatchSettings;
-use coracle_serving::{CacheSettings, DeclaredConfig, VersionPolicy};
+use coracle_serving::{CacheSettings, DeclaredConfig, QueueLimits, VersionPolicy};
 
 /// The answers that are kept of a model whose configuration asks for that, where the command line says nothing.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -16,6 +16,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 pub(super) struct OwnConfig {
     pub(super) versions: Option<VersionPolicy>,
     pub(super) batching: Option<BatchSettings>,
+    pub(super) queue: QueueLimits,
     pub(super) cache: Option<CacheSettings>,
     /// For who asks for the model's configuration.
     pub(super) declared: Option<Arc<DeclaredConfig>>,
@@ -38,6 +39,11 @@ impl OwnConfig {
         let cache = config.response_cache == Some(true);
         Self {
             batching: batching(config),
+            queue: QueueLimits {
+                instances: config.instances,
+                calls_max: config.queue.size_max,
+                wait_max: config.queue.timeout,
+            },
             cache: cache.then_some(CacheSettings {
                 size_bytes: CACHE_BYTES,
                 ttl: None,
@@ -139,6 +145,18 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(own(text).batching, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn queues_are_what_the_configuration_says() {
+        assert_eq!(own("").queue, QueueLimits::default());
+        let text = "instance_group { count: 2 } dynamic_batching { default_queue_policy { default_timeout_microseconds: 1500 max_queue_size: 8 } }";
+        let expected = QueueLimits {
+            instances: NonZero::new(2),
+            calls_max: NonZero::new(8),
+            wait_max: Some(Duration::from_micros(1_500)),
+        };
+        assert_eq!(own(text).queue, expected);
     }
 
     #[test]

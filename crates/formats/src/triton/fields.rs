@@ -7,7 +7,7 @@ use std::time::Duration;
 use coracle_tensor::DType;
 
 use super::text::{Fault, Field, Message, Place, Value};
-use super::{TritonBatching, TritonConfig, TritonTensor, TritonVersions};
+use super::{TritonBatching, TritonConfig, TritonQueue, TritonTensor, TritonVersions};
 use crate::document::quoted;
 
 /// The most notes of a file; further ones are counted.
@@ -38,14 +38,20 @@ pub(super) fn read(text: &str, message: &Message) -> Result<TritonConfig, Fault>
                 }
             }
             "dynamic_batching" => {
-                let batching = batching(field, &mut notes)?;
+                let (batching, queue) = batching(field, &mut notes)?;
                 once(&mut config.batching, field, batching)?;
+                config.queue = queue;
             }
             "response_cache" => {
                 let enable = enabled(field, &mut notes)?;
                 once(&mut config.response_cache, field, enable)?;
             }
-            "instance_group" => instances(field, &mut notes)?,
+            "instance_group" => {
+                if let Some(more) = instances(field, &mut notes)? {
+                    let so_far = config.instances.map_or(0, NonZero::get);
+                    config.instances = NonZero::new(so_far.saturating_add(more));
+                }
+            }
             "default_model_filename" => {
                 let name = file_name(field)?;
                 once(&mut config.default_model_filename, field, name)?;
@@ -332,9 +338,9 @@ fn specific(field: &Field, notes: &mut Notes<'_>) -> Result<TritonVersions, Faul
     Ok(TritonVersions::Specific(versions))
 }
 
-fn batching(field: &Field, notes: &mut Notes<'_>) -> Result<TritonBatching, Fault> {
+fn batching(field: &Field, notes: &mut Notes<'_>) -> Result<(TritonBatching, TritonQueue), Fault> {
     let mut batching = TritonBatching::default();
-    let mut delay = None;
+    let (mut delay, mut policy) = (None, None);
     for inner in &message(field)?.fields {
         match inner.name.as_str() {
             "preferred_batch_size" => {
@@ -359,40 +365,57 @@ fn batching(field: &Field, notes: &mut Notes<'_>) -> Result<TritonBatching, Faul
                     notes.add(inner, "requests that ask for none have level 3");
                 }
             }
-            "default_queue_policy" => queue(inner, notes)?,
+            "default_queue_policy" => once(&mut policy, inner, queue(inner, notes)?)?,
             _ => notes.unknown(inner, &field.name),
         }
     }
     batching.max_queue_delay = Duration::from_micros(delay.unwrap_or(0));
-    Ok(batching)
+    Ok((batching, policy.unwrap_or_default()))
 }
 
-/// The queue has bounds of its own, and calls their own deadlines.
-fn queue(field: &Field, notes: &mut Notes<'_>) -> Result<(), Fault> {
+/// Reads how long calls wait, and how many.
+fn queue(field: &Field, notes: &mut Notes<'_>) -> Result<TritonQueue, Fault> {
+    let (mut timeout, mut size_max) = (None, None);
+    let mut delaying = None;
     for inner in &message(field)?.fields {
         match inner.name.as_str() {
-            "timeout_action" if matches!(word(inner), Some("REJECT" | "DELAY" | "0" | "1")) => {}
-            "timeout_action" => return Err(wrong(inner, "REJECT or DELAY")),
+            "timeout_action" => match word(inner) {
+                Some("REJECT" | "0") => {}
+                Some("DELAY" | "1") => delaying = Some(inner),
+                _ => return Err(wrong(inner, "REJECT or DELAY")),
+            },
             "default_timeout_microseconds" => {
-                if number(inner, 0, u64::MAX)? > 0 {
-                    notes.add(
-                        inner,
-                        "calls have their callers' deadlines and --request-timeout",
-                    );
-                }
+                once(&mut timeout, inner, number(inner, 0, u64::MAX)?)?;
             }
             "max_queue_size" => {
-                if number(inner, 0, u32::MAX)? > 0 {
-                    notes.add(inner, "256 calls of a model wait, further ones are refused");
-                }
+                let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+                once(&mut size_max, inner, number(inner, 0, most)?)?;
             }
             "allow_timeout_override" => {
-                let _either = truth(inner)?;
+                if truth(inner)? {
+                    notes.add(
+                        inner,
+                        "the timeout of a request is its deadline, beside that of the queue",
+                    );
+                }
             }
             _ => notes.unknown(inner, &field.name),
         }
     }
-    Ok(())
+    // As there, nought is no bound.
+    let mut timeout = timeout.filter(|us| *us > 0).map(Duration::from_micros);
+    if let Some(action) = delaying
+        && timeout.take().is_some()
+    {
+        notes.add(
+            action,
+            "calls keep their place until their callers' deadlines",
+        );
+    }
+    Ok(TritonQueue {
+        size_max: size_max.and_then(NonZero::new),
+        timeout,
+    })
 }
 
 fn enabled(field: &Field, notes: &mut Notes<'_>) -> Result<bool, Fault> {
@@ -406,27 +429,30 @@ fn enabled(field: &Field, notes: &mut Notes<'_>) -> Result<bool, Fault> {
     Ok(enable.unwrap_or(false))
 }
 
-fn instances(field: &Field, notes: &mut Notes<'_>) -> Result<(), Fault> {
+/// Reads how many instances a group has on the processor; `None` for one that would be elsewhere.
+fn instances(field: &Field, notes: &mut Notes<'_>) -> Result<Option<usize>, Fault> {
+    let (mut count, mut is_elsewhere) = (None, false);
     for inner in &message(field)?.fields {
         match inner.name.as_str() {
             "count" => {
-                if number(inner, 0, u32::MAX)? > 1 {
-                    notes.add(
-                        inner,
-                        "one model in memory runs on all threads (--max-threads)",
-                    );
-                }
+                let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+                once(&mut count, inner, number(inner, 0, most)?)?;
             }
             "kind" => match word(inner) {
                 Some("KIND_CPU" | "KIND_AUTO" | "0" | "2") => {}
-                Some("KIND_GPU" | "1") => notes.add(inner, "models run on the processor"),
+                Some("KIND_GPU" | "1") => {
+                    is_elsewhere = true;
+                    notes.add(inner, "models run on the processor, on all threads");
+                }
                 _ => return Err(wrong(inner, "KIND_AUTO, KIND_CPU or KIND_GPU")),
             },
             "name" => drop(string(inner)?),
             _ => notes.unknown(inner, &field.name),
         }
     }
-    Ok(())
+    // As there, none said is one.
+    let count = count.filter(|count| *count > 0).unwrap_or(1);
+    Ok((!is_elsewhere).then_some(count))
 }
 
 /// A name within the directory of a version.

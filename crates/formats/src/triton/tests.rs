@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_model::{Component, Description, LoadErrorKind, Signature, TensorSpec};
 use coracle_tensor::DType;
 
-use super::{TritonBatching, TritonConfig, TritonTensor, TritonVersions};
+use super::{TritonBatching, TritonConfig, TritonQueue, TritonTensor, TritonVersions};
 
 fn read(text: &str) -> TritonConfig {
     TritonConfig::from_bytes(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -74,6 +74,11 @@ fn what_means_something_is_read_and_the_rest_is_noted() {
         max_queue_delay: Duration::from_micros(100),
     };
     assert_eq!(config.batching, Some(batching));
+    let queue = TritonQueue {
+        size_max: NonZero::new(3),
+        timeout: None,
+    };
+    assert_eq!((config.instances, config.queue), (None, queue));
     assert_eq!(config.response_cache, Some(true));
     assert_eq!(config.default_model_filename.as_deref(), Some("m.onnx"));
     assert_eq!(config.parameters["model_type"], "xgboost");
@@ -81,17 +86,60 @@ fn what_means_something_is_read_and_the_rest_is_noted() {
     assert_eq!(
         config.notes,
         [
-            "line 20: count: one model in memory runs on all threads (--max-threads)",
-            "line 20: kind: models run on the processor",
+            "line 20: kind: models run on the processor, on all threads",
             "line 20: gpus: not read of instance_group, it changes nothing here",
             "line 22: priority_levels: there are always five levels",
             "line 22: default_priority_level: requests that ask for none have level 3",
-            "line 23: default_timeout_microseconds: calls have their callers' deadlines and --request-timeout",
-            "line 23: max_queue_size: 256 calls of a model wait, further ones are refused",
+            "line 23: timeout_action: calls keep their place until their callers' deadlines",
             "line 28: model_warmup: every model is warmed up anyhow, with rows of its own",
             "line 29: optimization: not read, it changes nothing here",
             "line 30: [triton.extension]: not read, it changes nothing here",
         ]
+    );
+}
+
+#[test]
+fn instances_on_the_processor_are_counted_together() {
+    let cases = [
+        ("", None),
+        ("instance_group {}", Some(1)),
+        ("instance_group { count: 0 }", Some(1)),
+        (
+            "instance_group [ { count: 2 kind: KIND_CPU }, { count: 3 } ]",
+            Some(5),
+        ),
+        (
+            "instance_group [ { count: 2 kind: KIND_GPU }, { kind: KIND_AUTO } ]",
+            Some(1),
+        ),
+        ("instance_group { count: 2 kind: KIND_GPU }", None),
+    ];
+    for (text, expected) in cases {
+        let instances = read(text).instances.map(NonZero::get);
+        assert_eq!(instances, expected, "{text}");
+    }
+}
+
+#[test]
+fn queues_are_bounded_as_the_policy_says() {
+    let queue = |text: &str| {
+        let text = format!("dynamic_batching {{ default_queue_policy {{ {text} }} }}");
+        read(&text).queue
+    };
+    let none = TritonQueue::default();
+    assert_eq!(
+        queue("default_timeout_microseconds: 0 max_queue_size: 0"),
+        none
+    );
+    let both = TritonQueue {
+        size_max: NonZero::new(8),
+        timeout: Some(Duration::from_micros(1_500)),
+    };
+    let text = "timeout_action: REJECT default_timeout_microseconds: 1500 max_queue_size: 8";
+    assert_eq!(queue(text), both);
+    assert_eq!(
+        queue("timeout_action: DELAY default_timeout_microseconds: 5"),
+        none
     );
 }
 

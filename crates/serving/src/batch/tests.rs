@@ -287,6 +287,10 @@ fn more_is_taken_along_only_if_that_saves_something() {
     assert!(!is_worthwhile(&cost, 1, 1));
     // Nobody has seen eight rows yet.
     assert!(is_worthwhile(&cost, 4, 4));
+    // They are tried before any more: what is queued does not all go into one run that nobody knows.
+    assert!(!is_worthwhile(&cost, 8, 4) && !is_worthwhile(&cost, 8, 8));
+    cost.record_run(8, ms(80));
+    assert!(!is_worthwhile(&cost, 4, 4));
     // 10 ms for a run, whatever it holds.
     let fixed = CallCost::new();
     for n_rows in [1, 2] {

@@ -136,6 +136,61 @@ fn a_model_does_not_take_the_last_thread() {
     assert_eq!(bench.next(), "slow 2");
 }
 
+fn bounded(limits: QueueLimits) -> Arc<ServedModel> {
+    let model = Arc::into_inner(model()).unwrap();
+    Arc::new(model.with_queue_limits(limits))
+}
+
+#[test]
+fn a_model_runs_on_as_many_threads_as_it_has_instances() {
+    let bench = Bench::new(PoolLimits {
+        n_threads: 3,
+        ..LIMITS
+    });
+    let model = bounded(QueueLimits {
+        instances: NonZero::new(2),
+        ..QueueLimits::default()
+    });
+    let gates = ["one", "two", "three"].map(|name| {
+        let gate = bench.hold(&model, name, ticket(0, SHORT));
+        (name != "three").then(|| bench.next());
+        gate
+    });
+    bench.submit(&self::model(), "other", ticket(0, SHORT));
+    assert_eq!(bench.next(), "other");
+    assert_eq!(bench.pool.n_waiting(&model), 1);
+    drop(gates);
+    assert_eq!(bench.next(), "three");
+}
+
+#[test]
+fn calls_wait_for_a_model_as_long_and_as_many_as_it_allows() {
+    let bench = Bench::new(LIMITS);
+    let model = bounded(QueueLimits {
+        calls_max: NonZero::new(2),
+        wait_max: Some(SHORT),
+        ..QueueLimits::default()
+    });
+    let gate = bench.hold(&model, "held", ticket(0, SHORT));
+    assert_eq!(bench.next(), "held");
+    let (refused, refusal) = channel();
+    let waiting = Gated {
+        refused: Some(refused),
+        ..bench.call("too late")
+    };
+    bench
+        .pool
+        .submit(&model, Box::new(waiting), ticket(0, SHORT));
+    bench.clock.advance(SHORT);
+    bench.submit(&model, "in time", ticket(0, SHORT));
+    let full = Some(Refusal::PoolFull);
+    assert_eq!(bench.refused(&model, ticket(0, SHORT)), full);
+    bench.clock.advance(Duration::from_nanos(1));
+    drop(gate);
+    assert_eq!(bench.next(), "in time");
+    assert_eq!(refusal.recv(), Ok(Refusal::Deadline));
+}
+
 #[test]
 fn long_runs_of_several_models_leave_a_thread_for_short_ones() {
     let bench = Bench::new(LIMITS);
@@ -224,8 +279,8 @@ fn who_would_be_answered_at_the_last_moment_is_refused_at_once() {
     assert_eq!([bench.next(), bench.next()], ["held", "held"]);
     // Alone a call may take all of its time, which is ten seconds.
     assert_eq!(bench.refused(&other, ticket(0, LONG * 9)), None);
-    assert_eq!(bench.refused(&model, ticket(0, LONG * 7)), None);
-    // Behind seven seconds of others a short one fits, and one of a second does not.
+    assert_eq!(bench.refused(&model, ticket(0, LONG * 4)), None);
+    // Behind four seconds of others a short one fits, and one of a second does not.
     assert_eq!(bench.refused(&model, ticket(0, SHORT)), None);
     let full = Some(Refusal::PoolFull);
     assert_eq!(bench.refused(&model, ticket(0, LONG)), full);
