@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements beside a peer or a floor, in one run.
 
+pub(crate) mod cache;
 pub(crate) mod control;
 pub(crate) mod http;
 pub(crate) mod kernels;

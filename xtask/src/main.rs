@@ -29,6 +29,7 @@ Commands:
   bench wire         V2 with binary tensors and gRPC beside a bare echo over the same protocol (needs wrk)
   bench tool         `coracle bench` beside wrk, against the same server (needs wrk)
   bench overload     a costly model at five times what it can do: goodput, deadlines, memory, recovery
+  bench cache        answers that were kept beside ones that are computed
   bench soak [--requests N]
                      3,000,000 requests with reloads, bad inputs, disconnects and slow clients: memory and open files stay
   bench rows         a V1 request of 1,000 rows beside the floor of parsing, running and writing
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         ["bench", "wire"] => bench::wire::run(&root),
         ["bench", "tool"] => bench::tool::run(&root),
         ["bench", "overload"] => bench::overload::run(&root),
+        ["bench", "cache"] => bench::cache::run(&root),
         ["bench", "soak"] => bench::soak::run(&root, "3000000"),
         ["bench", "soak", "--requests", n] => bench::soak::run(&root, n),
         ["bench", "rows"] => bench::rows::run(&root),

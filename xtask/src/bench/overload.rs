@@ -269,7 +269,7 @@ fn runs(report: &Value) -> Result<&Vec<Value>> {
 }
 
 /// Writes a model of many trees: those of a fixture, again and again.
-fn write_model(root: &Path) -> Result<PathBuf> {
+pub(super) fn write_model(root: &Path) -> Result<PathBuf> {
     let source = root.join(TREES);
     let text = std::fs::read_to_string(&source).with_context(|| source.display().to_string())?;
     let mut document: Value = serde_json::from_str(&text)?;

@@ -47,6 +47,11 @@ impl Server {
         post(self.address, path, body)
     }
 
+    /// Asks for something and returns the body of a 200 answer.
+    pub(crate) fn get(&self, path: &str) -> Result<String> {
+        exchange(self.address, ("GET", path), "")
+    }
+
     /// Returns the number of the process.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
@@ -81,12 +86,16 @@ impl Drop for Server {
 
 /// Sends one request on a connection of its own and returns the body of a 200 answer.
 pub(crate) fn post(address: SocketAddr, path: &str, body: &str) -> Result<String> {
+    exchange(address, ("POST", path), body)
+}
+
+fn exchange(address: SocketAddr, (method, path): (&str, &str), body: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let length = body.len();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
