@@ -447,7 +447,10 @@ impl Shared {
             let n_rows: usize = rows.sum();
             // Of the next one nothing is known but that it is queued: it may have as many rows as those so far.
             let n_more = n_rows.div_ceil(entries.len());
-            if n_rows.saturating_add(n_more) > most || !is_worthwhile(model.cost(), n_rows, n_more)
+            let together = n_rows.saturating_add(n_more);
+            if together > most
+                || !is_worthwhile(model.cost(), n_rows, n_more)
+                || !self.leaves_time(model, &entries, together)
             {
                 break;
             }
@@ -457,6 +460,15 @@ impl Shared {
             entries.extend(self.timely(model, key, self.prepared(call)));
         }
         entries
+    }
+
+    /// Tells whether a run of `n_rows` is expected to be over in half of the time that each of the calls has: what runs of other
+    /// sizes took was measured in other times, and all calls of a run are answered at its end.
+    fn leaves_time(&self, model: &ServedModel, entries: &[Entry], n_rows: usize) -> bool {
+        let running = model.cost().running(n_rows).unwrap_or_default();
+        let until = entries.iter().map(|entry| entry.until).min();
+        let over = self.clock.monotonic().saturating_add(running * 2);
+        until.is_none_or(|until| over <= until)
     }
 
     /// Prepares a call, unless it has waited too long for its model.

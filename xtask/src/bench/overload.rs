@@ -25,7 +25,7 @@ const COPIES: usize = 1_250;
 /// Rows of a request, each size measured in turn: some 5 ms, and some 20 ms.
 const ROWS: [&str; 2] = ["100", "400"];
 const FACTOR: f64 = 5.0;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const DEADLINE_MS: f64 = 250.0;
 const OVERLOAD_S: f64 = 8.0;
 /// The light load before and after.
@@ -114,7 +114,8 @@ fn measure_round(
     let (measured, memory_kib) = watched(server.process(), || overload(coracle, url, most, rows))?;
     let (overloaded, probe) = measured?;
     let after = peak()?;
-    let ratio = print_overload(&overloaded, (before, after))?;
+    let light = light_answers(&overloaded, &probe)?;
+    let ratio = print_overload(&overloaded, light, (before, after))?;
     println!(
         "resident memory: {} MB before, at most {} MB, {} MB after",
         resident / 1_000,
@@ -195,16 +196,34 @@ fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn print_overload(report: &Value, (before, after): (f64, f64)) -> Result<f64> {
+/// Returns how many requests of the light load were answered a second while the heavy one lasted.
+fn light_answers(overloaded: &Value, probe: &Value) -> Result<f64> {
+    let heavy = runs(overloaded)?.first().context("no run")?;
+    let light = runs(probe)?.first().context("no run")?;
+    let start_ms = number(heavy, "/began_unix_ms")?;
+    let end_ms = start_ms + number(heavy, "/seconds")? * 1e3;
+    let began_ms = number(light, "/began_unix_ms")?;
+    let mut answered = 0.0;
+    for slot in light["timeline"].as_array().context("no timeline")? {
+        let at = began_ms + number(slot, "/from_s")? * 1e3;
+        if at >= start_ms && at < end_ms {
+            answered += number(slot, "/answered")?;
+        }
+    }
+    Ok(answered / OVERLOAD_S)
+}
+
+fn print_overload(report: &Value, light: f64, (before, after): (f64, f64)) -> Result<f64> {
     let run = runs(report)?.first().context("no run")?;
-    let goodput = number(run, "/requests_per_s")?;
+    let heavy = number(run, "/requests_per_s")?;
+    let goodput = heavy + light;
     let offered = number(run, "/load/rate_per_s")?;
     println!(
         "offered: {offered:.0} requests/s for {OVERLOAD_S} s, each with a deadline of {DEADLINE_MS} ms"
     );
     let ratio = goodput / before.max(after);
     println!(
-        "answered: {goodput:.0} requests/s; closed loop {before:.0} before, {after:.0} after: {ratio:.2}"
+        "answered: {heavy:.0} requests/s, and {light:.0} of the light load; closed loop {before:.0} before, {after:.0} after: {ratio:.2}"
     );
     let at = |name: &str| number(run, &format!("/latency_us/{name}")).map(|us| us / 1e3);
     println!(

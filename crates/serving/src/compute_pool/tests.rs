@@ -323,6 +323,35 @@ fn what_is_queued_for_a_model_runs_together() {
 }
 
 #[test]
+fn a_run_takes_no_more_along_than_leaves_half_of_the_time() {
+    let bench = Bench::new(LIMITS);
+    let (model, runs) = adder(BatchSettings::opportunistic());
+    // Two rows cost no more than one: whatever is queued is worth taking along.
+    for n_rows in [1, 2, 4] {
+        model.cost().record_run(n_rows, Duration::from_secs(1));
+    }
+    let gate = bench.hold(&model, "held", ticket(0, SHORT));
+    assert_eq!(bench.next(), "held");
+    let answers = [9, 9, 1, 9].map(|time_s| {
+        let (entry, answer) = call(&model, &[3.0, 4.0]);
+        let until = Duration::from_secs(time_s);
+        let waiting = Gated {
+            entry: Some(Entry { until, ..entry }),
+            ..bench.call("waiting")
+        };
+        bench
+            .pool
+            .submit(&model, Box::new(waiting), ticket(0, SHORT));
+        answer
+    });
+    drop(gate);
+    let ran = answers.map(|answer| answer.blocking_recv().unwrap().unwrap().1.n_rows);
+    // The third is taken along before it is known how little time it has; then no more.
+    assert_eq!(ran, [3, 3, 3, 1]);
+    assert_eq!(*runs.lock().unwrap(), [3, 1]);
+}
+
+#[test]
 fn who_cannot_be_answered_in_time_leaves_the_turn_to_those_who_wait() {
     let bench = Bench::new(LIMITS);
     let (model, runs) = adder(BatchSettings {
