@@ -11,6 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut file = vec![0x08, 8];
     file.extend_from_slice(bytes);
     drop(coracle_onnx::survey(&file));
+    drop(coracle_onnx::large_weights(&file, 8));
     drop(coracle_onnx::with_portable_locale(&file));
     let Ok(loaded) = load_bytes(&file, &LoadOptions::default(), &ManualClock::new()) else {
         return;

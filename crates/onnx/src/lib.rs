@@ -86,6 +86,13 @@ mod tensor_file;
     clippy::arithmetic_side_effects,
     clippy::expect_used
 )]
+mod weights;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
 mod wire;
 
 pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
@@ -97,3 +104,4 @@ pub use model::{OnnxModel, columns, describe, load};
 pub use ops::values::ELEMENTS_MAX;
 pub use survey::{Survey, survey};
 pub use tensor_file::{External, read_tensor_file};
+pub use weights::large_weights;

@@ -10,23 +10,27 @@ use coracle_model::{
     RunTime, Signature, TensorSpec,
 };
 use coracle_onnx::{
-    Survey, checked_input, columns, survey, synthetic_inputs, with_portable_locale,
+    Survey, checked_input, columns, large_weights, survey, synthetic_inputs, with_portable_locale,
 };
 use coracle_tensor::{DType, Tensor, Values};
 use ort::ErrorCode;
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::session::{IoBinding, RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{Outlet, ValueType};
+use ort::value::{DynValue, Outlet, ValueType};
 
 use crate::library::Library;
 use crate::messages::shortened;
 use crate::rows;
-use crate::tensors::{Elements, dtype, given, internal, taken};
+use crate::tensors::{Elements, dtype, given, internal, kept, taken};
 
-/// Further sessions of a model may take this much together.
+/// Further sessions of a model that have weights of their own may take this much together.
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
+/// The most sessions that share their weights: each has the threads of the engine for its runs anyhow.
+const SHARING_SESSIONS_MAX: usize = 4;
+/// Weights of at least this many bytes are shared.
+const SHARED_WEIGHT_BYTES: usize = 64 << 10;
 /// What a session takes of a file: its weights, and once more packed for the kernels.
 const BYTES_PER_FILE_BYTE: usize = 2;
 /// A run that nobody gave a time takes no longer than this.
@@ -34,8 +38,8 @@ const RUN_MAX: Duration = Duration::from_secs(60);
 
 /// A graph that ONNX Runtime runs.
 ///
-/// The binding lets one call at a time into a session, so calls that meet take further sessions of the same graph while
-/// those are small; a large graph has one, and its calls take turns with all threads each.
+/// The binding lets one call at a time into a session, so calls that meet take further sessions of the same graph: of a small graph
+/// they are made as they are wanted, of a large one at once and with the same weights, packed ones included.
 #[derive(Debug)]
 pub(crate) struct SessionModel {
     signature: Signature,
@@ -65,6 +69,40 @@ struct Source {
     bytes: Vec<u8>,
     /// Sessions may refer to these; the binding does not keep them.
     external: Vec<ExternalFile>,
+    /// What all sessions of a large graph hold together.
+    shared: Option<SharedWeights>,
+}
+
+/// The large weights of a graph, once.
+struct SharedWeights {
+    by_name: Vec<(String, Arc<DynValue>)>,
+    n_bytes: usize,
+    /// As the kernels want them; the runtime shares only those of weights that were given to it.
+    packed: PrepackedWeights,
+}
+
+impl SharedWeights {
+    fn of(bytes: &[u8]) -> Result<Self, LoadError> {
+        let mut n_bytes = 0_usize;
+        let by_name = large_weights(bytes, SHARED_WEIGHT_BYTES)?.into_iter();
+        let by_name = by_name.map(|(name, tensor)| {
+            let value = kept(&tensor, &name);
+            let value = value.map_err(|error| unsupported(error.to_string()))?;
+            n_bytes = n_bytes.saturating_add(
+                tensor
+                    .values()
+                    .len()
+                    .saturating_mul(tensor.dtype().size_bytes().unwrap_or(0)),
+            );
+            Ok((name, Arc::new(value)))
+        });
+        let by_name = by_name.collect::<Result<Vec<_>, LoadError>>()?;
+        Ok(Self {
+            by_name,
+            n_bytes,
+            packed: PrepackedWeights::new(),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -99,20 +137,34 @@ impl SessionModel {
             library,
             bytes: Vec::new(),
             external: file.external,
+            shared: None,
         };
+        let weights = file.bytes.len().saturating_add(external_bytes);
+        let session_bytes = weights.saturating_mul(BYTES_PER_FILE_BYTE).max(1 << 16);
+        let further = FURTHER_SESSIONS_BYTES.checked_div(session_bytes);
+        let mut n_max = further
+            .map_or(1, |further| further.saturating_add(1))
+            .min(bounds.n_sessions_max);
+        if n_max < bounds.n_sessions_max {
+            let shared = SharedWeights::of(&bytes)?;
+            // Where most weights are elsewhere, each session would hold them once more.
+            if shared.n_bytes >= weights / 2 {
+                n_max = n_max.max(SHARING_SESSIONS_MAX.min(bounds.n_sessions_max));
+                source.shared = Some(shared);
+            }
+        }
         let refused = |error| unsupported(format!("ONNX Runtime refuses the graph: {error}"));
         let session = source.session_of(&bytes, until).map_err(refused)?;
         let shares_rows = rows::share_a_dimension(&session);
         let may_batch = survey.mixes_rows.is_none() && shares_rows;
         let signature = signature(&session)?;
-        let weights = file.bytes.len().saturating_add(external_bytes);
-        let session_bytes = weights.saturating_mul(BYTES_PER_FILE_BYTE).max(1 << 16);
-        let further = FURTHER_SESSIONS_BYTES.checked_div(session_bytes);
-        let n_max = further
-            .map_or(1, |further| further.saturating_add(1))
-            .min(bounds.n_sessions_max);
-        // A large file is in memory once, not twice.
-        if n_max > 1 {
+        let mut sessions = vec![session];
+        if source.shared.is_some() {
+            // A large file is in memory once, not twice: all its sessions are made now.
+            while sessions.len() < n_max {
+                sessions.push(source.session_of(&bytes, until).map_err(refused)?);
+            }
+        } else if n_max > 1 {
             source.bytes = bytes.into_owned();
         }
         let mut model = Self {
@@ -120,14 +172,12 @@ impl SessionModel {
             signature,
             description: described(file.description, library),
             rows_are_independent: false,
-            memory_bytes: session_bytes
-                .saturating_mul(n_max)
-                .saturating_add(source.bytes.len())
+            memory_bytes: memory_bytes(&source, session_bytes, n_max)
                 .saturating_add(external_bytes),
             has_run: AtomicBool::new(false),
             sessions: Mutex::new(Sessions {
-                free: vec![session],
-                n: 1,
+                n: sessions.len(),
+                free: sessions,
                 n_max,
             }),
             is_free: Condvar::new(),
@@ -349,6 +399,16 @@ impl Source {
                 .with_external_initializer_file_in_memory(&file.location, bytes)
                 .map_err(|error| shown(&error))?;
         }
+        if let Some(shared) = &self.shared {
+            for (name, value) in &shared.by_name {
+                builder = builder
+                    .with_initializer(name, Arc::clone(value))
+                    .map_err(|error| shown(&error))?;
+            }
+            builder = builder
+                .with_prepacked_weights(&shared.packed)
+                .map_err(|error| shown(&error))?;
+        }
         let canceler = builder.canceler();
         let watchdog = self.library.watchdog;
         let watched = watchdog.watch(until, move || drop(canceler.cancel()));
@@ -402,6 +462,16 @@ impl Model for SessionModel {
     fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
+}
+
+/// Returns what sessions take with what they are made of.
+fn memory_bytes(source: &Source, session_bytes: usize, n_sessions: usize) -> usize {
+    let shared = source.shared.as_ref().map_or(0, |shared| shared.n_bytes);
+    let own = session_bytes.saturating_sub(shared.saturating_mul(BYTES_PER_FILE_BYTE));
+    let further = n_sessions.saturating_sub(1).saturating_mul(own);
+    session_bytes
+        .saturating_add(further)
+        .saturating_add(source.bytes.len())
 }
 
 fn copied(answered: &SessionOutputs<'_>, wanted: &[&TensorSpec]) -> Result<Vec<Tensor>, RunError> {

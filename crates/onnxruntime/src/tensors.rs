@@ -71,6 +71,14 @@ pub(crate) fn given<'t>(
     value.map_err(|error| internal(format!("input \"{name}\": {}", error.message())))
 }
 
+/// Gives a tensor to the runtime for good.
+pub(crate) fn kept(tensor: &Tensor, name: &str) -> Result<DynValue, RunError> {
+    match given(tensor, name, Elements::Copied)? {
+        SessionInputValue::Owned(value) => Ok(value),
+        _ => Err(internal(format!("\"{name}\" was lent"))),
+    }
+}
+
 fn value<'t, T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
     shape: &[usize],
     items: &'t [T],

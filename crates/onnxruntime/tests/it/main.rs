@@ -8,6 +8,7 @@ mod bounds;
 mod damage;
 mod fixture;
 mod graphs;
+mod sharing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 16] = [
+const TESTS: [(&str, fn(&Runtime)); 17] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -92,6 +93,10 @@ const TESTS: [(&str, fn(&Runtime)); 16] = [
     (
         "calls_from_many_threads_get_their_own_answers",
         graphs::calls_from_many_threads_get_their_own_answers,
+    ),
+    (
+        "large_graphs_answer_several_calls_with_the_same_weights",
+        sharing::large_graphs_answer_several_calls_with_the_same_weights,
     ),
     (
         "damaged_graphs_are_errors",

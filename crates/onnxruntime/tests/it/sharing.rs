@@ -1,0 +1,95 @@
+//! Large graphs: several sessions, and the weights once.
+
+use std::thread;
+
+use coracle_tensor::{Tensor, Values};
+
+use crate::Runtime;
+
+const N_IN: usize = 1_024;
+const N_OUT: usize = 9_000;
+
+/// Returns a field that holds bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![number << 3 | 2];
+    bytes.extend(varint(content.len()));
+    bytes.extend(content);
+    bytes
+}
+
+fn varint(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value > 0x7f {
+        bytes.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
+        value >>= 7;
+    }
+    bytes.push(u8::try_from(value).unwrap());
+    bytes
+}
+
+/// Returns what an input or output is: a matrix of FP32 with rows as wanted.
+fn matrix(name: &str, n_columns: usize) -> Vec<u8> {
+    let columns = field(1, &[&[1 << 3][..], &varint(n_columns)].concat());
+    let rows = field(1, &field(2, b"batch"));
+    let shape = field(2, &[rows, columns].concat());
+    let kind = field(2, &field(1, &[&[1 << 3, 1][..], &shape].concat()));
+    [field(1, name.as_bytes()), kind].concat()
+}
+
+fn weight(row: usize, column: usize) -> f32 {
+    f32::from(u8::try_from((row * 7 + column * 13) % 32).unwrap())
+}
+
+/// Returns `y = x w` with 37 MB of weights.
+fn product() -> Vec<u8> {
+    let places = (0..N_IN).flat_map(|row| (0..N_OUT).map(move |column| (row, column)));
+    let raw = places.flat_map(|(row, column)| weight(row, column).to_le_bytes());
+    let sizes = [N_IN, N_OUT].map(|size| [vec![1 << 3], varint(size)].concat());
+    let weights = [
+        sizes.concat(),
+        vec![2 << 3, 1],
+        field(8, b"w"),
+        field(9, &raw.collect::<Vec<u8>>()),
+    ];
+    let node = [
+        field(1, b"x"),
+        field(1, b"w"),
+        field(2, b"y"),
+        field(4, b"MatMul"),
+    ];
+    let graph = [
+        field(1, &node.concat()),
+        field(2, b"product"),
+        field(5, &weights.concat()),
+        field(11, &matrix("x", N_IN)),
+        field(12, &matrix("y", N_OUT)),
+    ];
+    let opset = field(8, &[2 << 3, 17]);
+    [vec![1 << 3, 8], opset, field(7, &graph.concat())].concat()
+}
+
+pub(crate) fn large_graphs_answer_several_calls_with_the_same_weights(runtime: &Runtime) {
+    let file = product();
+    let model = runtime.load(&file).unwrap();
+    // The weights and, packed, once more; not so for each session.
+    let charged = model.memory_bytes();
+    assert!(charged < file.len() * 5 / 2, "{charged} of {}", file.len());
+    // Rows with one number: what comes is a row of the weights.
+    let model = model.as_ref();
+    thread::scope(|scope| {
+        for row in 0..8 {
+            scope.spawn(move || {
+                let mut values = vec![0.0; N_IN];
+                values[row * 100] = 2.0;
+                let x = Tensor::try_new(vec![1, N_IN], Values::F32(values.into())).unwrap();
+                let expected: Vec<f32> = (0..N_OUT)
+                    .map(|column| 2.0 * weight(row * 100, column))
+                    .collect();
+                for _ in 0..5 {
+                    let answer = model.run(std::slice::from_ref(&x), &[0]).unwrap();
+                    assert_eq!(answer[0].values(), &Values::F32(expected.clone().into()));
+                }
+            });
+        }
+    });
+}
