@@ -12,7 +12,11 @@ use coracle_model::LoadError;
 use coracle_serving::{LoadFailure, LoadPhases, LoadReason, LoadedModel, ModelSource};
 
 use super::own_config::{check_config, file_place};
+use crate::heap;
 use crate::serve::ready_to_serve;
+
+/// What reading a file of at least this many bytes left behind is given back at once.
+const LARGE_FILE_BYTES: u64 = 16 << 20;
 
 /// Loads model files.
 #[derive(Clone)]
@@ -25,9 +29,11 @@ pub(super) struct FileLoader {
 impl FileLoader {
     /// Loads the model at `place`, warms it up, and says so.
     pub(super) fn load(&self, name: &str, place: &Path) -> Result<LoadedModel, (Code, String)> {
-        self.guarded(place, || {
+        let mut is_large = false;
+        let loaded = self.guarded(place, || {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
+            is_large = bytes_to_read(&path) >= LARGE_FILE_BYTES;
             let loaded = load(&path, &self.options, self.clock.as_ref())?;
             if let Some(config) = config {
                 let notes = check_config(&config, name, place, loaded.model.as_ref())?;
@@ -42,7 +48,11 @@ impl FileLoader {
                 &self.log,
                 self.clock.as_ref(),
             ))
-        })
+        });
+        if is_large {
+            heap::give_back();
+        }
+        loaded
     }
 
     /// Loads the model at `place` again, for a request that waits for it.
