@@ -113,6 +113,10 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
 
+    /// Let ONNX graphs beside a tokenizer.json take tokens, as they are, instead of texts
+    #[arg(long)]
+    pub(crate) no_text: bool,
+
     /// Who says which models are loaded: the start alone, or requests too (/v2/repository/models/M/load and unload)
     #[arg(long, value_enum, default_value = "none", value_name = "MODE")]
     pub(crate) model_control: ModelControlArgument,

@@ -18,7 +18,7 @@ use coracle_storage::{
 };
 use tokio::runtime::Handle;
 
-use crate::{heap, warm_up};
+use crate::{engine, heap, warm_up};
 
 /// Fetches and loads revisions.
 pub(crate) struct StorageLoader {
@@ -137,6 +137,7 @@ impl Loader for StorageLoader {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
             object: revision.source.environment.get("CORACLE_OBJECT").cloned(),
             graph_engine: Some(Arc::clone(&self.graph_engine)),
+            text_engine: takes_texts(revision).then(engine::texts),
         };
         let failed = |error: LoadError| LoadFailure {
             code: error.code(),
@@ -239,6 +240,12 @@ fn shown(file: &Path) -> String {
 fn predict_proba(revision: &PlannedRevision) -> bool {
     let value = revision.source.environment.get("PREDICT_PROBA");
     value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// Whether a graph beside a tokeniser's file is served with texts: unless `CORACLE_TEXT=false` is in the predictor's environment.
+fn takes_texts(revision: &PlannedRevision) -> bool {
+    let value = revision.source.environment.get("CORACLE_TEXT");
+    !value.is_some_and(|value| value.eq_ignore_ascii_case("false"))
 }
 
 fn fetched(artifact: &Artifact, took: Duration) -> String {

@@ -178,6 +178,7 @@ impl ServeConfig {
                     arguments.onnxruntime.as_deref(),
                     environment,
                 )),
+                text_engine: (!arguments.no_text).then(engine::texts),
             },
             is_explicit,
             poll: arguments.poll,

@@ -10,6 +10,7 @@ mod engine;
 mod error;
 mod estimator;
 mod signature;
+mod text;
 
 pub use columns::{ColumnKind, ColumnSpec, run_on_matrix, tensor_of};
 pub use description::{Component, Description};
@@ -17,6 +18,7 @@ pub use engine::{ExternalFile, GraphEngine, GraphFile};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, KnownValue, Method, MethodSpec, Scorer, Width};
 pub use signature::{ColumnPlace, Signature, TensorSpec};
+pub use text::{FilesBeside, TextEngine};
 
 use std::time::Duration;
 
