@@ -78,6 +78,20 @@ pub(crate) enum Pooling {
     Lasttoken,
 }
 
+impl Pooling {
+    /// Returns sentence-transformers' name of it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cls => "cls",
+            Self::Max => "max",
+            Self::Mean => "mean",
+            Self::MeanSqrtLenTokens => "mean_sqrt_len_tokens",
+            Self::Weightedmean => "weightedmean",
+            Self::Lasttoken => "lasttoken",
+        }
+    }
+}
+
 /// What sentence-transformers does with the vectors of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sentence {

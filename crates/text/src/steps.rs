@@ -112,3 +112,6 @@ fn width(graph: &dyn Model) -> Result<Option<usize>, String> {
 pub(crate) fn unsupported(message: impl Into<String>) -> LoadError {
     LoadError::new(LoadErrorKind::Unsupported, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -402,7 +402,9 @@ fn described(
                 true => ", normalised",
                 false => "",
             };
-            ("pooling", format!("{:?}{normalized}", sentence.poolings))
+            let names = sentence.poolings.iter().map(|pooling| pooling.name());
+            let names: Vec<&str> = names.collect();
+            ("pooling", format!("{}{normalized}", names.join(" and ")))
         }
         (Task::Pooled { is_normalized, .. }, _) => match is_normalized {
             true => ("pooling", "by the graph, normalised".to_owned()),

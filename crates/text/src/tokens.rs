@@ -8,16 +8,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use coracle_model::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use crate::settings::{Limits, Side};
+use crate::trust::{check_normalizer, check_word_letters};
 
 /// The largest file that is read: those of the largest vocabularies are half of it.
 pub(crate) const FILE_BYTES_MAX: usize = 64 << 20;
 /// The deepest that brackets of the file may lie in each other; the kinds of the reader try several readings for each.
 const DEPTH_MAX: usize = 12;
 /// The largest text.
-const TEXT_BYTES_MAX: usize = 1 << 20;
+const TEXT_BYTES_MAX: usize = 1 << 18;
 /// The most tokens of a text, whatever the files allow: what graphs make of them may grow with their square.
 const TOKENS_MAX: usize = 1 << 15;
 /// What a tokeniser takes in memory for each byte of its file: vocabularies are kept both ways, and their words once more as automata.
@@ -52,6 +54,8 @@ pub(crate) struct Head {
     #[serde(default)]
     pub(crate) padding: Option<Padding>,
     #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
     model: Option<ModelHead>,
 }
 
@@ -59,6 +63,8 @@ pub(crate) struct Head {
 struct ModelHead {
     #[serde(default)]
     dropout: Option<IgnoredAny>,
+    #[serde(default)]
+    max_input_chars_per_word: Option<u64>,
 }
 
 /// How texts are cut short, as the file has it.
@@ -86,8 +92,8 @@ impl Head {
     /// Reads what is needed to make sense of the other files.
     ///
     /// # Errors
-    /// Kind `Malformed` if the file is no JSON of a tokeniser, `LimitExceeded` if it is nested too deeply, `Unsupported` where its tokens
-    /// are chosen at random.
+    /// Kind `Malformed` if the file is no JSON of a tokeniser, `LimitExceeded` if it is nested too deeply or asks for too much,
+    /// `Unsupported` where its tokens are chosen at random.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         if depth(bytes) > DEPTH_MAX {
             let message = format!("it is nested deeper than {DEPTH_MAX}");
@@ -99,6 +105,8 @@ impl Head {
             let message = "its tokens are chosen at random (model.dropout)";
             return Err(LoadError::new(LoadErrorKind::Unsupported, message));
         }
+        check_normalizer(&head.normalizer)?;
+        check_word_letters(model.and_then(|model| model.max_input_chars_per_word))?;
         Ok(head)
     }
 }
@@ -221,3 +229,6 @@ fn malformed(error: &(dyn std::error::Error + '_)) -> LoadError {
         format!("no sound tokeniser: {text}"),
     )
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
