@@ -147,87 +147,89 @@ fn copy(name: &str) -> tempfile::TempDir {
     to
 }
 
+const DENSE: &str = r#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"}, {"path": "2_Dense", "type": "m.Dense"}]"#;
+const OUTSIDE: &str =
+    r#"[{"path": "", "type": "m.Transformer"}, {"path": "../1_Pooling", "type": "m.Pooling"}]"#;
+/// Directories, a file of each that is exchanged, and what its refusal says.
+const CONTRADICTIONS: [(&str, &str, &str, &str); 14] = [
+    (
+        "sentence_mean",
+        "modules.json",
+        DENSE,
+        "module 2 is \"Dense\"",
+    ),
+    (
+        "sentence_mean",
+        "modules.json",
+        OUTSIDE,
+        "outside the model's directory",
+    ),
+    ("sentence_mean", "modules.json", "[]", "no module pools"),
+    (
+        "sentence_mean",
+        "1_Pooling/config.json",
+        r#"{"pooling_mode": "middle"}"#,
+        "1_Pooling/config.json: ",
+    ),
+    (
+        "sentence_mean",
+        "sentence_bert_config.json",
+        r#"{"max_seq_length": 2}"#,
+        "of which 2 are the tokeniser's own",
+    ),
+    (
+        "sentence_mean",
+        "sentence_bert_config.json",
+        r#"{"max_seq_length": 0}"#,
+        "no tokens at all",
+    ),
+    (
+        "sentence_mean",
+        "tokenizer.json",
+        "{}",
+        "tokenizer.json: no sound tokeniser",
+    ),
+    (
+        "sentence_mean",
+        "tokenizer.json",
+        "",
+        "tokenizer.json: no sound tokeniser",
+    ),
+    (
+        "sentence_prompt",
+        "config_sentence_transformers.json",
+        r#"{"default_prompt_name": "q"}"#,
+        "none of the prompts",
+    ),
+    (
+        "sentence_prompt",
+        "1_Pooling/config.json",
+        r#"{"pooling_mode": "cls", "include_prompt": false}"#,
+        "include_prompt is false",
+    ),
+    (
+        "classes",
+        "config.json",
+        r#"{"id2label": {"0": "a", "1": "b"}}"#,
+        "2 labels, the graph gives 3 logits",
+    ),
+    (
+        "classes",
+        "config.json",
+        r#"{"id2label": {"0": "a", "2": "b"}}"#,
+        "is none of 0 to 1",
+    ),
+    (
+        "classes",
+        "config.json",
+        r#"{"problem_type": "guessing"}"#,
+        "problem_type \"guessing\"",
+    ),
+    ("classes", "config.json", "[", "config.json: "),
+];
+
 pub(crate) fn directories_that_contradict_themselves_are_refused(runtime: &Runtime) {
-    let dense = r#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"}, {"path": "2_Dense", "type": "m.Dense"}]"#;
-    let outside =
-        r#"[{"path": "", "type": "m.Transformer"}, {"path": "../1_Pooling", "type": "m.Pooling"}]"#;
-    let cases = [
-        (
-            "sentence_mean",
-            "modules.json",
-            dense,
-            "module 2 is \"Dense\"",
-        ),
-        (
-            "sentence_mean",
-            "modules.json",
-            outside,
-            "outside the model's directory",
-        ),
-        ("sentence_mean", "modules.json", "[]", "no module pools"),
-        (
-            "sentence_mean",
-            "1_Pooling/config.json",
-            r#"{"pooling_mode": "middle"}"#,
-            "1_Pooling/config.json: ",
-        ),
-        (
-            "sentence_mean",
-            "sentence_bert_config.json",
-            r#"{"max_seq_length": 2}"#,
-            "of which 2 are the tokeniser's own",
-        ),
-        (
-            "sentence_mean",
-            "sentence_bert_config.json",
-            r#"{"max_seq_length": 0}"#,
-            "no tokens at all",
-        ),
-        (
-            "sentence_mean",
-            "tokenizer.json",
-            "{}",
-            "tokenizer.json: no sound tokeniser",
-        ),
-        (
-            "sentence_mean",
-            "tokenizer.json",
-            "",
-            "tokenizer.json: no sound tokeniser",
-        ),
-        (
-            "sentence_prompt",
-            "config_sentence_transformers.json",
-            r#"{"default_prompt_name": "q"}"#,
-            "none of the prompts",
-        ),
-        (
-            "sentence_prompt",
-            "1_Pooling/config.json",
-            r#"{"pooling_mode": "cls", "include_prompt": false}"#,
-            "include_prompt is false",
-        ),
-        (
-            "classes",
-            "config.json",
-            r#"{"id2label": {"0": "a", "1": "b"}}"#,
-            "2 labels, the graph gives 3 logits",
-        ),
-        (
-            "classes",
-            "config.json",
-            r#"{"id2label": {"0": "a", "2": "b"}}"#,
-            "is none of 0 to 1",
-        ),
-        (
-            "classes",
-            "config.json",
-            r#"{"problem_type": "guessing"}"#,
-            "problem_type \"guessing\"",
-        ),
-        ("classes", "config.json", "[", "config.json: "),
-    ];
-    for (directory, file, content, wanted) in cases {
+    for (directory, file, content, wanted) in CONTRADICTIONS {
         let place = copy(directory);
         fs::write(place.path().join(file), content).unwrap();
         let model = locate(place.path()).unwrap();

@@ -1,3 +1,5 @@
+//! Logits to labels and scores.
+
 use super::*;
 
 fn classifier(problem: Option<Problem>, labels: &[&str]) -> Classifier {

@@ -1,3 +1,5 @@
+//! The ways to pool.
+
 use super::*;
 
 /// Two texts of up to three tokens with two numbers each; what is filled up holds numbers that must not count.

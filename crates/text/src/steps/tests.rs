@@ -1,4 +1,10 @@
 //! Models of texts over a graph that is a function of ours: what may share a run, times, and damaged files.
+#![expect(
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "numbers of tokens, and a generator that is meant to wrap"
+)]
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -197,7 +203,13 @@ fn calls_end_in_their_time() {
     let model = graph.around(&plain()).unwrap();
     let five = texts(&["a", "b", "c", "d", "e"]);
     // A run of this graph takes a second.
-    let run = |seconds| model.run_within(&[five.clone()], &[0], Duration::from_secs(seconds));
+    let run = |seconds| {
+        model.run_within(
+            std::slice::from_ref(&five),
+            &[0],
+            Duration::from_secs(seconds),
+        )
+    };
     assert_eq!(run(3).unwrap_err().kind(), RunErrorKind::OutOfTime);
     assert!(run(5).is_ok());
 }
@@ -264,7 +276,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
                 .filter(|&at| matches!(bytes[at], b':' | b','))
                 .collect();
             let start = places[random.below(places.len())] + 1;
-            let rest = bytes[start..].iter().position(|byte| ends(byte));
+            let rest = bytes[start..].iter().position(ends);
             let end = start + rest.unwrap_or(0);
             let piece = PIECES[random.below(PIECES.len())].as_bytes();
             bytes.splice(start..end, piece.iter().copied());
