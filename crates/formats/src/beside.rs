@@ -7,6 +7,17 @@ use coracle_model::{FilesBeside, LoadError, LoadErrorKind, Model, TextEngine};
 
 /// The tokeniser's file.
 const TOKENIZER: &str = "tokenizer.json";
+/// The files of settings beside it.
+const SETTINGS: [&str; 8] = [
+    "1_Pooling/config.json",
+    "2_Normalize/config.json",
+    "config.json",
+    "config_sentence_transformers.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+];
 /// The directory in which exporters put graphs, below that of the files that belong to them.
 const GRAPHS: &str = "onnx";
 /// The file that is taken of several there: others are variants of it, such as `model_quantized.onnx`.
@@ -27,6 +38,18 @@ pub(crate) fn directory_of(path: &Path) -> Option<PathBuf> {
     let is_below = directory.file_name().is_some_and(|name| name == GRAPHS);
     let above = directory.parent().filter(|_| is_below)?;
     above.join(TOKENIZER).is_file().then(|| above.to_path_buf())
+}
+
+/// Returns the files beside the graph at `path` that change what is done with texts, whether or not they are there; none where
+/// no tokeniser's is.
+#[must_use]
+pub fn files_beside(path: &Path) -> Vec<PathBuf> {
+    let directory = directory_of(path);
+    let files = directory.iter().flat_map(|directory| {
+        let names = SETTINGS.iter().chain([&TOKENIZER]);
+        names.map(|name| directory.join(name))
+    });
+    files.collect()
 }
 
 /// Returns how large the tokeniser's file beside a graph is.

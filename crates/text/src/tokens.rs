@@ -23,7 +23,7 @@ const TEXT_BYTES_MAX: usize = 1 << 18;
 /// The most tokens of a text, whatever the files allow: what graphs make of them may grow with their square.
 const TOKENS_MAX: usize = 1 << 15;
 /// What a tokeniser takes in memory for each byte of its file: vocabularies are kept both ways, and their words once more as automata.
-const MEMORY_PER_FILE_BYTE: usize = 8;
+const MEMORY_PER_FILE_BYTE: usize = 20;
 
 /// A tokeniser.
 pub(crate) struct Tokens {
