@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -192,8 +193,9 @@ def compared(run, models):
 class Server:
     """The server over a directory of models."""
 
-    def __init__(self, coracle, models, environment):
-        self.process = subprocess.Popen([coracle, "serve", models, "--port", "0", "--log-format", "json", "--batch-max-size", "8", "--batch-max-latency", "200ms"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, coracle, models, environment, *options):
+        options = options or ("--batch-max-size", "8", "--batch-max-latency", "200ms")
+        self.process = subprocess.Popen([coracle, "serve", models, "--port", "0", "--log-format", "json", *options], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines = []
         for line in self.process.stderr:
             self.lines.append(line)
@@ -369,6 +371,36 @@ def bounded(server, models, cases):
     say("graphs without end are ended in time, and weights are what was read")
 
 
+def tried(coracle, models, environment, directory):
+    """Untrusted graphs are loaded in a child process first: one that asks for all memory there is costs that child alone."""
+    given = directory / "tried"
+    shutil.copytree(models / "mlp", given / "mlp")
+    server = Server(coracle, given, environment, "--trial-load", "--trial-load-memory", "2GiB", "--model-control", "explicit")
+    try:
+        check(any("mlp: the trial load went well" in line for line in server.lines), "a good graph passes its trial", server.lines)
+        # Four gigabytes for each number that comes in, and then one for the answer.
+        nodes = [
+            node("Shape", "x", "n"),
+            node("Mul", "n,billion", "size"),
+            node("Expand", "one,size", "large"),
+            node("ReduceSum", "large", "sum", keepdims=0),
+            node("LayerNormalization", "x,one", "normal"),
+            node("Add", "normal,sum", "y"),
+        ]
+        constants = [numpy_helper.from_array(np.array([1 << 30], np.int64), "billion"), numpy_helper.from_array(np.ones(1, np.float32), "one")]
+        save(given, "bomb", nodes, [reals("x", [1])], [reals("y", [1])], constants)
+        status, _, answer = server.post("/v2/repository/models/bomb/load", "{}")
+        answer = answer.decode()
+        parts = ("trial load: ", "Failed to allocate memory", "4294967296", "it may take 2.0 GiB in a child process")
+        check(status >= 400 and all(part in answer for part in parts), "the refusal says what happened", f"{status} {answer}")
+        check(server.get("/v2/models/bomb/ready")[0] != 200, "what was refused is not ready")
+        status, answer = server.json("/v2/models/mlp/infer", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0] * 4}]})
+        check(status == 200 and server.process.poll() is None, "the server goes on", f"{status} {answer}")
+    finally:
+        server.close()
+    say("a graph that asks for more memory than a trial load may take is refused, and the server goes on")
+
+
 def main():
     coracle = sys.argv[1]
     with tempfile.TemporaryDirectory(prefix="coracle-onnx-") as directory:
@@ -413,6 +445,7 @@ def main():
             bounded(server, models, cases)
         finally:
             server.close()
+        tried(coracle, models, environment, directory)
     print("onnx is done")
 
 

@@ -18,6 +18,7 @@ use coracle_storage::{
 };
 use tokio::runtime::Handle;
 
+use crate::trial::Trial;
 use crate::{engine, heap, warm_up};
 
 /// Fetches and loads revisions.
@@ -27,6 +28,8 @@ pub(crate) struct StorageLoader {
     clock: Arc<dyn Clock>,
     /// What runs the graphs that our own kernels do not.
     graph_engine: Arc<dyn GraphEngine>,
+    /// How models are tried before they are loaded.
+    trial: Option<Arc<Trial>>,
     /// What was fetched for the revisions that are served: a model that was let go of is loaded from there again, and
     /// nothing of it is evicted.
     fetched: Mutex<BTreeMap<RevisionId, Assembly>>,
@@ -44,8 +47,15 @@ impl StorageLoader {
             runtime,
             clock,
             graph_engine,
+            trial: None,
             fetched: Mutex::default(),
         }
+    }
+
+    /// Returns it as one that tries models before it loads them.
+    pub(crate) fn with_trial(mut self, trial: Option<Arc<Trial>>) -> Self {
+        self.trial = trial;
+        self
     }
 
     fn fetched(&self) -> MutexGuard<'_, BTreeMap<RevisionId, Assembly>> {
@@ -150,6 +160,11 @@ impl Loader for StorageLoader {
         };
         let path = find_model(&assembly).map_err(failed)?;
         make_room(bytes_to_read(&path))?;
+        if let Some(trial) = &self.trial
+            && trial.pass(&path, &options).map_err(failed)?
+        {
+            progress(LogSource::Serve, "the trial load went well");
+        }
         let loaded = load(&path, &options, self.clock.as_ref()).map_err(failed)?;
         if let Some(version) = version_below(&assembly.artifact.directory, &path) {
             let line = format!("numbered directories: version {version} is the newest");

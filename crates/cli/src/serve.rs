@@ -34,6 +34,7 @@ use crate::engine;
 use crate::example;
 use crate::model_repository::{CacheRules, ModelRepository, VersionRules, Watcher};
 use crate::signals::shutdown_signal;
+use crate::trial::Trial;
 use crate::warm_up;
 
 /// Where KServe's containers answer gRPC.
@@ -100,6 +101,11 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
     let loads = on_demand.as_ref().map(|on_demand| on_demand.start(n_loads));
     let loads = loads.transpose()?;
     let repository = repository
+        .with_trial(Trial::of(
+            &arguments.trial,
+            arguments.onnxruntime.as_deref(),
+            environment,
+        ))
         .with_on_demand(on_demand)
         .with_caches(config.caches.clone());
     let repository = Arc::new(repository);

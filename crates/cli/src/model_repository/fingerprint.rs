@@ -13,14 +13,14 @@ const DEPTH_MAX: usize = 3;
 
 /// The paths, sizes and times of a file, or of the files in a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fingerprint {
+pub(crate) struct Fingerprint {
     files: Vec<(PathBuf, u64, Option<SystemTime>)>,
 }
 
 impl Fingerprint {
     /// Looks at the model at `place`, a file or a directory, and at what lies beside it: its configuration, and what is done with
     /// its texts.
-    pub(super) fn of_model(place: &Path) -> Self {
+    pub(crate) fn of_model(place: &Path) -> Self {
         let mut print = Self::of(place);
         let config = TritonConfig::path_beside(place);
         for beside in files_beside(place).iter().chain([&config]) {
