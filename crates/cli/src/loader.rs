@@ -170,6 +170,9 @@ impl Loader for StorageLoader {
             let line = format!("numbered directories: version {version} is the newest");
             progress(LogSource::Serve, &line);
         }
+        for warning in loaded.model.description().warnings() {
+            progress(LogSource::Serve, &format!("warning: {warning}"));
+        }
         let started = self.clock.monotonic();
         // Who waits for a model that was let go of is served sooner without.
         if is_first {

@@ -472,6 +472,9 @@ pub(crate) fn ready_to_serve(
         phases.parse.as_secs_f64() * 1e3,
         phases.build.as_secs_f64() * 1e3,
     ));
+    for warning in description.warnings() {
+        log.warn(&format!("{}: {warning}", file.name));
+    }
     let phases = LoadPhases {
         read: phases.read,
         parse: phases.parse,

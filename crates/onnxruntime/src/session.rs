@@ -191,8 +191,8 @@ impl SessionModel {
     /// Runs the graph on made-up values: that takes the first run's cost from the first request, and tells how many
     /// dimensions outputs have of which the file does not say it.
     ///
-    /// Values that are made up may not suit a graph, nor may sizes; where the file leaves no size open, one that runs on none of
-    /// them is refused.
+    /// Values that are made up may not suit a graph, nor may sizes; one that runs on none of them is refused where the file leaves
+    /// no size open, and served with a warning otherwise.
     fn try_out(&mut self, until: Duration) -> Result<(), LoadError> {
         let specs = &self.signature.inputs;
         let Some(zeros) = synthetic_inputs(specs) else {
@@ -204,13 +204,27 @@ impl SessionModel {
         if ran.as_ref().is_err_and(|error| !is_final(error)) {
             ran = self.run_until(&ones, &outputs, until).or(ran);
         }
+        // Places may have to be several: what a convolution sees, what is divided into parts.
+        if specs.iter().any(has_open_sizes) {
+            for row in rows::of_open_sizes(specs) {
+                if ran.as_ref().map_or_else(is_final, |_| true) {
+                    break;
+                }
+                ran = self.run_until(&row, &outputs, until).or(ran);
+            }
+        }
         let results = match ran {
             Ok(results) => results,
             Err(error) if is_final(&error) || !specs.iter().any(has_open_sizes) => {
                 let message = format!("the graph does not run on made-up values: {error}");
                 return Err(unsupported(message));
             }
-            Err(_made_up_sizes) => return Ok(()),
+            Err(error) => {
+                self.description.warn(format!(
+                    "the graph was not tried out: it takes any sizes, and runs on none that were made up; {error}"
+                ));
+                return Ok(());
+            }
         };
         for (spec, result) in self.signature.outputs.iter_mut().zip(results) {
             if spec.shape.len() != result.shape().len() {

@@ -381,6 +381,8 @@ fn described(
 ) -> Description {
     let mut description = runner.graph.description().clone();
     description.format.push_str(", tokenizer.json");
+    // It was tried out on texts.
+    description.forget_warnings();
     let side = |side: Side| match side {
         Side::Left => "left",
         Side::Right => "right",
