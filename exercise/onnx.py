@@ -349,6 +349,26 @@ def refusals(server):
     say("bad shapes and datatypes are answered with 400 that names what is wanted")
 
 
+def left_alone(server, body):
+    """Callers that leave take their runs along, which would go on for ten minutes each."""
+    import tritonclient.grpc as triton
+
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
+    tensors = [triton.InferInput("x", [1, 2], "FP32"), triton.InferInput("m", [1], "INT64")]
+    tensors[0].set_data_from_numpy(np.array([[1, 2]], np.float32))
+    tensors[1].set_data_from_numpy(np.array([2**60], np.int64))
+    count = os.cpu_count()
+    calls = [client.async_infer("steps", tensors, callback=lambda result, error: None, timeout=600_000_000) for _ in range(count)]
+    in_flight = lambda: sum(float(line.rsplit(" ", 1)[1]) for line in server.get("/metrics")[2].splitlines() if line.startswith("coracle_requests_in_flight{") and '"steps"' in line)
+    while in_flight() < count:
+        pass
+    for call in calls:
+        call.cancel()
+    brief = {"inputs": [body["inputs"][0], {**body["inputs"][1], "data": [3]}], "parameters": {"timeout": 20_000_000}}
+    answers = [server.json("/v2/models/steps/infer", brief) for _ in range(count + 1)]
+    check([status for status, _ in answers] == [200] * (count + 1), "runs that nobody waits for make room", answers)
+
+
 def bounded(server, models, cases):
     """What one graph does to the others: nothing."""
     body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}, {"name": "m", "shape": [1], "datatype": "INT64", "data": [2**60]}]}
@@ -363,12 +383,13 @@ def bounded(server, models, cases):
     # Those whose turn never came are told so at once, or when their time was over.
     check({status for status, _ in answers} <= {429, 504} and any(status == 504 for status, _ in answers), "they end when their time is over", answers)
     served(server, models, {"steps": cases["steps"]})
+    left_alone(server, body)
     # A file that is cut while its graph is served changes nothing.
     expected = onnxruntime.InferenceSession(models / "external" / "model.onnx").run(None, cases["external"][0])
     os.truncate(models / "external" / "weights.bin", 16)
     v2(server, "external", cases["external"][0], dict(zip(("p", "which"), expected)))
     check(server.process.poll() is None, "the process lives", server.process.poll())
-    say("graphs without end are ended in time, and weights are what was read")
+    say("graphs without end are ended in time and when their callers leave, and weights are what was read")
 
 
 def tried(coracle, models, environment, directory):

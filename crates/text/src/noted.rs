@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coracle_model::{Description, KnownValue, Model, RunError, RunTime, Signature};
+use coracle_model::{Description, KnownValue, Model, RunError, RunTime, Signature, Wanted};
 use coracle_tensor::Tensor;
 
 /// A model with another description.
@@ -37,6 +37,16 @@ impl Model for Noted {
         time: Duration,
     ) -> Result<Vec<Tensor>, RunError> {
         self.model.run_within(inputs, outputs, time)
+    }
+
+    fn run_for(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+        calls: &[Wanted],
+    ) -> Result<Vec<Tensor>, RunError> {
+        self.model.run_for(inputs, outputs, time, calls)
     }
 
     fn run_time(&self) -> RunTime {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coracle_base::Clock;
 use coracle_model::{
     ColumnPlace, Description, LoadError, Model, RunError, RunErrorKind, RunTime, Signature,
-    TensorSpec,
+    TensorSpec, Wanted, have_all_left,
 };
 use coracle_tensor::{DType, Tensor, Values};
 
@@ -51,6 +51,15 @@ pub(crate) struct Runner {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// When runs give up.
+#[derive(Clone, Copy)]
+struct End<'c> {
+    /// At this time on the runner's clock.
+    until: Duration,
+    /// When nobody waits for any of these any more.
+    calls: &'c [Wanted],
+}
+
 /// Rows of numbers, all as wide.
 #[derive(Debug, Default)]
 struct Rows {
@@ -60,7 +69,12 @@ struct Rows {
 
 impl Runner {
     /// Runs texts in one run; the rows are vectors or logits.
-    fn run(&self, texts: Vec<&Encoded>, until: Duration) -> Result<Rows, RunError> {
+    fn run(&self, texts: Vec<&Encoded>, end: End<'_>) -> Result<Rows, RunError> {
+        if have_all_left(end.calls) {
+            let message = "nobody waits for the answer any more";
+            return Err(RunError::new(RunErrorKind::Unwanted, message));
+        }
+        let until = end.until;
         let left = until.saturating_sub(self.clock.monotonic());
         if left.is_zero() {
             return Err(out_of_time());
@@ -70,7 +84,7 @@ impl Runner {
         let inputs = self.parts.iter().map(|&part| padded.tensor(part));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         let outputs = [self.task.output()];
-        let answers = self.graph.run_within(&inputs, &outputs, left)?;
+        let answers = self.graph.run_for(&inputs, &outputs, left, end.calls)?;
         let answer = answers.first();
         let answer = answer.ok_or_else(|| internal("the graph gave nothing".to_owned()))?;
         let values = reals(answer)?;
@@ -109,17 +123,12 @@ impl Runner {
     }
 
     /// Runs texts in as many runs as it takes; the rows are in the texts' order.
-    fn run_all(
-        &self,
-        texts: &[Encoded],
-        sharing: Sharing,
-        until: Duration,
-    ) -> Result<Rows, RunError> {
+    fn run_all(&self, texts: &[Encoded], sharing: Sharing, end: End<'_>) -> Result<Rows, RunError> {
         let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
         let mut all = Rows::default();
         for run in runs(&lengths, sharing) {
             let together = run.iter().filter_map(|&index| texts.get(index));
-            let rows = self.run(together.collect(), until)?;
+            let rows = self.run(together.collect(), end)?;
             if all.values.is_empty() {
                 all.n_columns = rows.n_columns;
                 let n_values = texts.len().saturating_mul(rows.n_columns);
@@ -146,7 +155,10 @@ impl Runner {
     /// # Errors
     /// Kind `Unsupported` if the graph does not run on them.
     fn try_out(&self) -> Result<(usize, Sharing), LoadError> {
-        let until = self.clock.monotonic().saturating_add(TRIAL_MAX);
+        let end = End {
+            until: self.clock.monotonic().saturating_add(TRIAL_MAX),
+            calls: &[],
+        };
         let refused = |error: RunError| {
             unsupported(format!(
                 "the graph does not run on the texts' tokens: {error}"
@@ -156,7 +168,7 @@ impl Runner {
         let encoded = encoded.map(|(index, text)| self.tokens.encode(text, index));
         let encoded = encoded.collect::<Result<Vec<_>, _>>().map_err(refused)?;
         let alone = self
-            .run_all(&encoded, Sharing::Alone, until)
+            .run_all(&encoded, Sharing::Alone, end)
             .map_err(refused)?;
         let n_columns = alone.n_columns;
         if n_columns == 0 {
@@ -170,7 +182,7 @@ impl Runner {
         if is_single || !self.graph.rows_are_independent() {
             return Ok((n_columns, Sharing::Alone));
         }
-        let together = self.run(encoded.iter().collect(), until);
+        let together = self.run(encoded.iter().collect(), end);
         let is_alike = together.is_ok_and(|rows| alike(&rows.values, &alone.values));
         let sharing = match is_alike {
             true => Sharing::Filled,
@@ -310,9 +322,21 @@ impl Model for TextModel {
         outputs: &[usize],
         time: Duration,
     ) -> Result<Vec<Tensor>, RunError> {
+        self.run_for(inputs, outputs, time, &[])
+    }
+
+    fn run_for(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+        calls: &[Wanted],
+    ) -> Result<Vec<Tensor>, RunError> {
         let until = self.runner.clock.monotonic().saturating_add(time);
         let encoded = self.encode(inputs, until)?;
-        let rows = self.runner.run_all(&encoded, self.sharing, until)?;
+        let rows = self
+            .runner
+            .run_all(&encoded, self.sharing, End { until, calls })?;
         if !encoded.is_empty() && rows.n_columns != self.n_columns {
             let message = format!("rows of {}, at load of {}", rows.n_columns, self.n_columns);
             return Err(internal(message));

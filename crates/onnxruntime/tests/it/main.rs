@@ -60,6 +60,10 @@ const TESTS: [(&str, fn(&Runtime)); 21] = [
     ),
     ("runs_end_in_time", bounds::runs_end_in_time),
     (
+        "runs_that_nobody_waits_for_end",
+        bounds::runs_that_nobody_waits_for_end,
+    ),
+    (
         "graphs_of_any_time_say_so",
         bounds::graphs_of_any_time_say_so,
     ),
