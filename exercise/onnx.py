@@ -10,9 +10,11 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 # This file has the name of the package.
 sys.path = [place for place in sys.path if pathlib.Path(place or ".").resolve() != pathlib.Path(__file__).resolve().parent]
@@ -192,8 +194,9 @@ def compared(run, models):
 class Server:
     """The server over a directory of models."""
 
-    def __init__(self, coracle, models, environment):
-        self.process = subprocess.Popen([coracle, "serve", models, "--port", "0", "--log-format", "json", "--batch-max-size", "8", "--batch-max-latency", "200ms"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, coracle, models, environment, *options):
+        options = options or ("--batch-max-size", "8", "--batch-max-latency", "200ms")
+        self.process = subprocess.Popen([coracle, "serve", models, "--port", "0", "--log-format", "json", *options], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines = []
         for line in self.process.stderr:
             self.lines.append(line)
@@ -347,6 +350,35 @@ def refusals(server):
     say("bad shapes and datatypes are answered with 400 that names what is wanted")
 
 
+def left_alone(server, body):
+    """Callers that leave take their runs along, which would go on for ten minutes each."""
+    import tritonclient.grpc as triton
+
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
+    tensors = [triton.InferInput("x", [1, 2], "FP32"), triton.InferInput("m", [1], "INT64")]
+    tensors[0].set_data_from_numpy(np.array([[1, 2]], np.float32))
+    tensors[1].set_data_from_numpy(np.array([2**60], np.int64))
+    count = os.cpu_count()
+    calls = [client.async_infer("steps", tensors, callback=lambda result, error: None, timeout=600_000_000) for _ in range(count)]
+
+    def waits_until(is_busy, what):
+        """Looks at the server's processor time, a second at a time."""
+        ticks = lambda: sum(int(field) for field in pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])
+        for _ in range(20):
+            before = ticks()
+            time.sleep(1)
+            if (ticks() - before > 5) == is_busy:
+                return
+        check(False, what)
+
+    waits_until(True, "runs without end keep a processor busy")
+    for call in calls:
+        call.cancel()
+    waits_until(False, "runs that nobody waits for end long before their time")
+    status, answer = server.json("/v2/models/steps/infer", {"inputs": [body["inputs"][0], {**body["inputs"][1], "data": [3]}]})
+    check(status == 200, "the graph runs on", f"{status} {answer}")
+
+
 def bounded(server, models, cases):
     """What one graph does to the others: nothing."""
     body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}, {"name": "m", "shape": [1], "datatype": "INT64", "data": [2**60]}]}
@@ -361,12 +393,43 @@ def bounded(server, models, cases):
     # Those whose turn never came are told so at once, or when their time was over.
     check({status for status, _ in answers} <= {429, 504} and any(status == 504 for status, _ in answers), "they end when their time is over", answers)
     served(server, models, {"steps": cases["steps"]})
+    left_alone(server, body)
     # A file that is cut while its graph is served changes nothing.
     expected = onnxruntime.InferenceSession(models / "external" / "model.onnx").run(None, cases["external"][0])
     os.truncate(models / "external" / "weights.bin", 16)
     v2(server, "external", cases["external"][0], dict(zip(("p", "which"), expected)))
     check(server.process.poll() is None, "the process lives", server.process.poll())
-    say("graphs without end are ended in time, and weights are what was read")
+    say("graphs without end are ended in time and when their callers leave, and weights are what was read")
+
+
+def tried(coracle, models, environment, directory):
+    """Untrusted graphs are loaded in a child process first: one that asks for all memory there is costs that child alone."""
+    given = directory / "tried"
+    shutil.copytree(models / "mlp", given / "mlp")
+    server = Server(coracle, given, environment, "--trial-load", "--trial-load-memory", "2GiB", "--model-control", "explicit")
+    try:
+        check(any("mlp: the trial load went well" in line for line in server.lines), "a good graph passes its trial", server.lines)
+        # Four gigabytes for each number that comes in, and then one for the answer.
+        nodes = [
+            node("Shape", "x", "n"),
+            node("Mul", "n,billion", "size"),
+            node("Expand", "one,size", "large"),
+            node("ReduceSum", "large", "sum", keepdims=0),
+            node("LayerNormalization", "x,one", "normal"),
+            node("Add", "normal,sum", "y"),
+        ]
+        constants = [numpy_helper.from_array(np.array([1 << 30], np.int64), "billion"), numpy_helper.from_array(np.ones(1, np.float32), "one")]
+        save(given, "bomb", nodes, [reals("x", [1])], [reals("y", [1])], constants)
+        status, _, answer = server.post("/v2/repository/models/bomb/load", "{}")
+        answer = answer.decode()
+        parts = ("trial load: ", "Failed to allocate memory", "4294967296", "it may take 2.0 GiB in a child process")
+        check(status >= 400 and all(part in answer for part in parts), "the refusal says what happened", f"{status} {answer}")
+        check(server.get("/v2/models/bomb/ready")[0] != 200, "what was refused is not ready")
+        status, answer = server.json("/v2/models/mlp/infer", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0] * 4}]})
+        check(status == 200 and server.process.poll() is None, "the server goes on", f"{status} {answer}")
+    finally:
+        server.close()
+    say("a graph that asks for more memory than a trial load may take is refused, and the server goes on")
 
 
 def main():
@@ -413,6 +476,7 @@ def main():
             bounded(server, models, cases)
         finally:
             server.close()
+        tried(coracle, models, environment, directory)
     print("onnx is done")
 
 

@@ -16,6 +16,7 @@ use crate::experiment::ExperimentCommand;
 use crate::observe_args::ObserveArguments;
 use crate::rollout::RolloutCommand;
 use crate::shadow::ShadowCommand;
+use crate::trial_args::TrialArguments;
 
 /// Serves machine-learning models from one binary, without Python.
 ///
@@ -112,6 +113,13 @@ pub(crate) struct ServeArguments {
     /// what `coracle engine list` shows]
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
+
+    /// Let ONNX graphs beside a tokenizer.json take tokens, as they are, instead of texts
+    #[arg(long)]
+    pub(crate) no_text: bool,
+
+    #[command(flatten)]
+    pub(crate) trial: TrialArguments,
 
     /// Who says which models are loaded: the start alone, or requests too (/v2/repository/models/M/load and unload)
     #[arg(long, value_enum, default_value = "none", value_name = "MODE")]
@@ -282,6 +290,9 @@ pub(crate) struct UpArguments {
     /// what `coracle engine list` shows]
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) trial: TrialArguments,
 
     /// The port of the Kubernetes API, on 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 6443, value_name = "PORT")]
@@ -649,7 +660,7 @@ fn parse_cache(text: &str) -> Result<CacheArgument, String> {
     Ok(CacheArgument { model, size })
 }
 
-fn parse_size(text: &str) -> Result<ByteCount, String> {
+pub(crate) fn parse_size(text: &str) -> Result<ByteCount, String> {
     let size: ByteCount = text.parse().map_err(|error| format!("{error}"))?;
     match size.as_u64() {
         0 => Err("must be more than nothing".to_owned()),

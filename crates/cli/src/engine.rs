@@ -5,8 +5,9 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_model::GraphEngine;
+use coracle_model::{GraphEngine, TextEngine};
 use coracle_onnxruntime::{OnnxRuntime, Places, inspect};
+use coracle_text::TextSteps;
 
 use crate::engine_args::EngineCommand;
 use crate::{Environment, engine_install};
@@ -38,6 +39,11 @@ pub(crate) fn run(command: &EngineCommand, environment: &Environment) -> anyhow:
 pub(crate) fn runtime(given: Option<&Path>, environment: &Environment) -> Arc<dyn GraphEngine> {
     let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     Arc::new(OnnxRuntime::new(places(given, environment), n_threads))
+}
+
+/// Returns what makes models of texts of graphs that take tokens.
+pub(crate) fn texts() -> Arc<dyn TextEngine> {
+    Arc::new(TextSteps::default())
 }
 
 /// Returns where the library is looked for.

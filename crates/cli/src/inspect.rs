@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
             let options = LoadOptions {
                 object: arguments.object.clone(),
                 graph_engine: Some(graph_engine.clone()),
+                text_engine: Some(engine::texts()),
                 ..LoadOptions::default()
             };
             let model = load(&file.path, &options, &clock)?.model;

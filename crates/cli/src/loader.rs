@@ -18,7 +18,8 @@ use coracle_storage::{
 };
 use tokio::runtime::Handle;
 
-use crate::{heap, warm_up};
+use crate::trial::Trial;
+use crate::{engine, heap, warm_up};
 
 /// Fetches and loads revisions.
 pub(crate) struct StorageLoader {
@@ -27,6 +28,8 @@ pub(crate) struct StorageLoader {
     clock: Arc<dyn Clock>,
     /// What runs the graphs that our own kernels do not.
     graph_engine: Arc<dyn GraphEngine>,
+    /// How models are tried before they are loaded.
+    trial: Option<Arc<Trial>>,
     /// What was fetched for the revisions that are served: a model that was let go of is loaded from there again, and
     /// nothing of it is evicted.
     fetched: Mutex<BTreeMap<RevisionId, Assembly>>,
@@ -44,8 +47,15 @@ impl StorageLoader {
             runtime,
             clock,
             graph_engine,
+            trial: None,
             fetched: Mutex::default(),
         }
+    }
+
+    /// Returns it as one that tries models before it loads them.
+    pub(crate) fn with_trial(mut self, trial: Option<Arc<Trial>>) -> Self {
+        self.trial = trial;
+        self
     }
 
     fn fetched(&self) -> MutexGuard<'_, BTreeMap<RevisionId, Assembly>> {
@@ -137,6 +147,7 @@ impl Loader for StorageLoader {
             default_method: predict_proba(revision).then_some(Method::PredictProba),
             object: revision.source.environment.get("CORACLE_OBJECT").cloned(),
             graph_engine: Some(Arc::clone(&self.graph_engine)),
+            text_engine: takes_texts(revision).then(engine::texts),
         };
         let failed = |error: LoadError| LoadFailure {
             code: error.code(),
@@ -149,10 +160,18 @@ impl Loader for StorageLoader {
         };
         let path = find_model(&assembly).map_err(failed)?;
         make_room(bytes_to_read(&path))?;
+        if let Some(trial) = &self.trial
+            && trial.pass(&path, &options).map_err(failed)?
+        {
+            progress(LogSource::Serve, "the trial load went well");
+        }
         let loaded = load(&path, &options, self.clock.as_ref()).map_err(failed)?;
         if let Some(version) = version_below(&assembly.artifact.directory, &path) {
             let line = format!("numbered directories: version {version} is the newest");
             progress(LogSource::Serve, &line);
+        }
+        for warning in loaded.model.description().warnings() {
+            progress(LogSource::Serve, &format!("warning: {warning}"));
         }
         let started = self.clock.monotonic();
         // Who waits for a model that was let go of is served sooner without.
@@ -239,6 +258,12 @@ fn shown(file: &Path) -> String {
 fn predict_proba(revision: &PlannedRevision) -> bool {
     let value = revision.source.environment.get("PREDICT_PROBA");
     value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// Whether a graph beside a tokeniser's file is served with texts: unless `CORACLE_TEXT=false` is in the predictor's environment.
+fn takes_texts(revision: &PlannedRevision) -> bool {
+    let value = revision.source.environment.get("CORACLE_TEXT");
+    !value.is_some_and(|value| value.eq_ignore_ascii_case("false"))
 }
 
 fn fetched(artifact: &Artifact, took: Duration) -> String {

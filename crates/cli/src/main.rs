@@ -34,6 +34,8 @@ mod signals;
 mod state;
 mod status;
 mod supervisor;
+mod trial;
+mod trial_args;
 mod up;
 mod usage;
 mod warm_up;
@@ -52,6 +54,9 @@ fn main() -> ExitCode {
     // Before anything else: guards are started by the server alone, and are to be small.
     if let Some((_, rest)) = typed.split_first().filter(|(mode, _)| *mode == GUARD_MODE) {
         return coracle_process::guard::run(&[GUARD_MODE], rest);
+    }
+    if let Some((_, rest)) = typed.split_first().filter(|(mode, _)| *mode == trial::MODE) {
+        return trial::run(rest);
     }
     let arguments = Arguments::parse_from(args::with_default_command(std::env::args_os()));
     let result = match arguments.command {

@@ -28,10 +28,11 @@ pub(crate) use self::own_config::{check_config, file_place};
 pub(crate) use self::watcher::Watcher;
 
 use self::file_source::{FileLoader, FileSource};
-use self::fingerprint::Fingerprint;
+pub(crate) use self::fingerprint::Fingerprint;
 use self::known::{FailedVersion, KnownModel, OnFile, ServedVersion};
 use self::own_config::OwnConfig;
 use crate::serve::ModelSources;
+use crate::trial::Trial;
 
 /// What decides which versions are served.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +114,7 @@ impl ModelRepository {
             rules,
             loader: FileLoader {
                 options,
+                trial: None,
                 log: log.clone(),
                 clock,
             },
@@ -122,6 +124,12 @@ impl ModelRepository {
             log,
             known: Mutex::default(),
         }
+    }
+
+    /// Returns it as one whose models are tried before they are loaded.
+    pub(crate) fn with_trial(mut self, trial: Option<Trial>) -> Self {
+        self.loader.trial = trial.map(Arc::new);
+        self
     }
 
     /// Returns it as one whose models are in memory as far as a budget allows; the others are loaded when they are asked for.

@@ -34,6 +34,7 @@ use crate::engine;
 use crate::example;
 use crate::model_repository::{CacheRules, ModelRepository, VersionRules, Watcher};
 use crate::signals::shutdown_signal;
+use crate::trial::Trial;
 use crate::warm_up;
 
 /// Where KServe's containers answer gRPC.
@@ -100,6 +101,11 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
     let loads = on_demand.as_ref().map(|on_demand| on_demand.start(n_loads));
     let loads = loads.transpose()?;
     let repository = repository
+        .with_trial(Trial::of(
+            &arguments.trial,
+            arguments.onnxruntime.as_deref(),
+            environment,
+        ))
         .with_on_demand(on_demand)
         .with_caches(config.caches.clone());
     let repository = Arc::new(repository);
@@ -178,6 +184,7 @@ impl ServeConfig {
                     arguments.onnxruntime.as_deref(),
                     environment,
                 )),
+                text_engine: (!arguments.no_text).then(engine::texts),
             },
             is_explicit,
             poll: arguments.poll,
@@ -465,6 +472,9 @@ pub(crate) fn ready_to_serve(
         phases.parse.as_secs_f64() * 1e3,
         phases.build.as_secs_f64() * 1e3,
     ));
+    for warning in description.warnings() {
+        log.warn(&format!("{}: {warning}", file.name));
+    }
     let phases = LoadPhases {
         read: phases.read,
         parse: phases.parse,

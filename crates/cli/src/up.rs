@@ -28,6 +28,7 @@ use crate::state::StateDirectory;
 use crate::supervisor::{
     Changed, ControlCommand, ExperimentSampler, Samplers, Stopper, Supervisor,
 };
+use crate::trial::Trial;
 use crate::usage::UsageSampler;
 
 /// Threads that fetch files.
@@ -64,6 +65,12 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         clock,
         for_programs: environment.for_programs.clone(),
         graph_engine: engine::runtime(arguments.onnxruntime.as_deref(), environment),
+        trial: Trial::of(
+            &arguments.trial,
+            arguments.onnxruntime.as_deref(),
+            environment,
+        )
+        .map(Arc::new),
     };
     let result = plane.run(&log);
     state.remove_process();
@@ -84,6 +91,8 @@ struct Plane<'a> {
     for_programs: BTreeMap<String, String>,
     /// What runs the ONNX graphs that our own kernels do not.
     graph_engine: Arc<dyn GraphEngine>,
+    /// How models are tried before they are loaded.
+    trial: Option<Arc<Trial>>,
 }
 
 /// Ends the supervision when it is dropped.
@@ -210,7 +219,8 @@ impl Plane<'_> {
         })?;
         let clock = Arc::clone(&self.clock);
         let engine = Arc::clone(&self.graph_engine);
-        let loader = StorageLoader::new(storage, runtime.handle().clone(), clock, engine);
+        let loader = StorageLoader::new(storage, runtime.handle().clone(), clock, engine)
+            .with_trial(self.trial.clone());
         let n_workers = self.gateway.server.n_workers;
         let (follower, plans) = Follower::new(FollowerConfig {
             loader: Arc::new(loader),

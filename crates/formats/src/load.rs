@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_model::{Description, Estimator, GraphEngine, LoadError, LoadErrorKind, Method, Model};
+use coracle_model::{
+    Description, Estimator, GraphEngine, LoadError, LoadErrorKind, Method, Model, TextEngine,
+};
 use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
 use crate::kind::{self, FileKind};
 use crate::xgboost::{Converted, Ensemble};
-use crate::{catboost, document, lightgbm, mlflow, onnx, sklearn, tabular, xgboost};
+use crate::{beside, catboost, document, lightgbm, mlflow, onnx, sklearn, tabular, xgboost};
 
 /// What may be chosen when a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +24,8 @@ pub struct LoadOptions {
     pub object: Option<String>,
     /// What runs the ONNX graphs that our own kernels do not; without, they are refused.
     pub graph_engine: Option<Arc<dyn GraphEngine>>,
+    /// What makes models of texts of ONNX graphs beside which a tokeniser's file lies; without, they take tokens.
+    pub text_engine: Option<Arc<dyn TextEngine>>,
 }
 
 /// A loaded model and how long its loading took.
@@ -112,7 +116,7 @@ fn load_file(
     let read = clock.monotonic().saturating_sub(started);
     let source = Source {
         class,
-        directory: path.parent(),
+        path: Some(path),
     };
     let mut loaded =
         load_as(&bytes, options, source, clock).map_err(|error| error.at(path.display()))?;
@@ -157,8 +161,8 @@ pub fn load_bytes(
 struct Source<'s> {
     /// The class of the estimator, where something else names it.
     class: Option<&'s str>,
-    /// Where other files of the model may lie.
-    directory: Option<&'s Path>,
+    /// Where the file lies; others of the model may lie beside it.
+    path: Option<&'s Path>,
 }
 
 /// Loads a model from bytes.
@@ -176,7 +180,7 @@ fn load_as(
         ));
     }
     if kind::of(bytes) == FileKind::Onnx {
-        return load_onnx(bytes, options, source.directory, clock);
+        return load_onnx(bytes, options, source.path, clock);
     }
     let (content, parsed) = read_content(bytes, source.class, options.object.as_deref(), clock)?;
     let model = tabular::model(
@@ -199,7 +203,7 @@ fn load_as(
 fn load_onnx(
     bytes: &[u8],
     options: &LoadOptions,
-    directory: Option<&Path>,
+    path: Option<&Path>,
     clock: &dyn Clock,
 ) -> Result<Loaded, LoadError> {
     if let Some(method) = options.default_method {
@@ -210,7 +214,11 @@ fn load_onnx(
         return Err(LoadError::new(LoadErrorKind::Unsupported, message));
     }
     let started = clock.monotonic();
-    let model = onnx::load(bytes, directory, options.graph_engine.as_deref())?;
+    let directory = path.and_then(Path::parent);
+    let mut model = onnx::load(bytes, directory, options.graph_engine.as_deref())?;
+    if let (Some(engine), Some(path)) = (options.text_engine.as_deref(), path) {
+        model = beside::around(model, path, engine)?;
+    }
     Ok(Loaded {
         model,
         phases: Phases {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_model::{LoadError, LoadErrorKind};
 
-use crate::{kind, mlflow};
+use crate::{beside, kind, mlflow};
 
 /// The endings of model files.
 const EXTENSIONS: [&str; 8] = [
@@ -47,7 +47,8 @@ pub struct ModelVersions {
 const VERSION_ONLY: u64 = 1;
 
 /// Returns the model file at `path`: the file itself, or the one model file at the top of a directory; of an MLflow
-/// model the `MLmodel` file; of a directory with numbered directories that of the newest one.
+/// model the `MLmodel` file; of a directory with a tokeniser and no model file `onnx/model.onnx`; of a directory with numbered
+/// directories that of the newest one.
 ///
 /// # Errors
 /// Kind `NotFound` if nothing is at `path` or no model file is in it, `Ambiguous` if there
@@ -143,13 +144,13 @@ fn locate_unnumbered(path: &Path) -> Result<PathBuf, LoadError> {
             );
             Err(LoadError::new(LoadErrorKind::Ambiguous, message))
         }
-        (None, _) => {
+        (None, _) => beside::graph_below(path).ok_or_else(|| {
             let message = format!(
-                "{}: no model file; looked for one {ENDINGS} at the top level",
+                "{}: no model file; looked for one {ENDINGS} at the top level, and for onnx/model.onnx below a tokenizer.json",
                 path.display()
             );
-            Err(LoadError::new(LoadErrorKind::NotFound, message))
-        }
+            LoadError::new(LoadErrorKind::NotFound, message)
+        }),
     }
 }
 

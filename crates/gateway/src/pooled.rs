@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_base::Code;
-use coracle_model::RunError;
+use coracle_model::{RunError, RunTime, Wanted};
 use coracle_protocol::Call;
 use coracle_serving::batch::{self, Answer, Batch, Entry, Ran};
 use coracle_serving::{
@@ -93,6 +93,7 @@ struct Raw {
     arrival: Arrival,
     reply: oneshot::Sender<Reply>,
     begun: Begun,
+    wanted: Option<Wanted>,
     /// Where the caller is told of the batch that the call waits in, if calls wait for others.
     waiting: Option<oneshot::Sender<Waiting>>,
 }
@@ -117,6 +118,7 @@ impl PoolCall for Raw {
             arrival,
             reply,
             begun,
+            wanted,
             waiting,
         } = *self;
         match calls.decode(&model, &lease, &request, arrival) {
@@ -129,7 +131,8 @@ impl PoolCall for Raw {
                     }
                 }
                 let time_left = decoded.arrival.time_left(calls.clock.monotonic());
-                let entry = entry(calls, &model, lease, (request, decoded), (reply, begun));
+                let caller = (reply, begun, wanted);
+                let entry = entry(calls, &model, lease, (request, decoded), caller);
                 let Some(waiting) = waiting else {
                     return vec![entry];
                 };
@@ -183,7 +186,7 @@ fn entry(
     model: &Arc<ServedModel>,
     lease: Lease,
     (request, decoded): (Request, Decoded),
-    (reply, begun): (oneshot::Sender<Reply>, Begun),
+    (reply, begun, wanted): (oneshot::Sender<Reply>, Begun, Option<Wanted>),
 ) -> Entry {
     let Decoded {
         mut call,
@@ -199,6 +202,7 @@ fn entry(
         n_rows: call.n_rows,
         priority: request.priority(&call),
         until: arrival.until(),
+        wanted,
         answer: Box::new(Pending {
             calls,
             model: Arc::clone(model),
@@ -225,6 +229,7 @@ impl Calls {
     ) -> Reply {
         // As in `answer_elsewhere`, before the channels.
         let _leaving = model.batching().waits().then(|| Leaving(model));
+        let caller = Caller::of(&lease);
         let (reply, answer) = oneshot::channel();
         let begun: Begun = model.has_fallback().then(Arc::default);
         let (waiting, joined) = model.batching().waits().then(oneshot::channel).unzip();
@@ -244,6 +249,7 @@ impl Calls {
             arrival,
             reply,
             begun: begun.clone(),
+            wanted: caller.wanted(),
             waiting,
         };
         self.pool.submit(model, Box::new(raw), ticket);
@@ -269,11 +275,12 @@ impl Calls {
     ) -> Reply {
         // Before the channel, so that the caller's end of it is gone when those leave whose callers have gone.
         let _leaving = model.batching().waits().then(|| Leaving(model));
+        let caller = Caller::of(&lease);
         let (reply, answer) = oneshot::channel();
         let arrival = decoded.arrival;
         let time_left = arrival.time_left(self.clock.monotonic());
         let begun: Begun = model.has_fallback().then(Arc::default);
-        let reply = (reply, begun.clone());
+        let reply = (reply, begun.clone(), caller.wanted());
         let entry = entry(self.clone(), model, lease, (request, decoded), reply);
         if !model.batching().waits() {
             self.hand_over(model, vec![entry], time_left);
@@ -343,6 +350,29 @@ struct Leaving<'m>(&'m ServedModel);
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.batching().leave();
+    }
+}
+
+/// Who waits for an answer that takes any time, and stops its run when they go.
+struct Caller(Option<Wanted>);
+
+impl Caller {
+    /// Returns the caller of a model; one whose runs are short is not stopped.
+    fn of(loaded: &LoadedModel) -> Self {
+        let is_short = loaded.model().run_time() == RunTime::Short;
+        Self((!is_short).then(Wanted::default))
+    }
+
+    fn wanted(&self) -> Option<Wanted> {
+        self.0.clone()
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some(wanted) = &self.0 {
+            wanted.leave();
+        }
     }
 }
 

@@ -15,7 +15,27 @@ pub struct Description {
     pub root: Component,
 }
 
+/// The name of a fact that whoever serves the model should know before its users do.
+const WARNING: &str = "warning";
+
 impl Description {
+    /// Adds what whoever serves the model should know before its users do.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.root.facts.push((WARNING.to_owned(), warning.into()));
+    }
+
+    /// Forgets what was warned of, where it turned out otherwise.
+    pub fn forget_warnings(&mut self) {
+        self.root.facts.retain(|(name, _)| name != WARNING);
+    }
+
+    /// Returns what was warned of.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        let facts = self.root.facts.iter();
+        let warnings = facts.filter(|(name, _)| name == WARNING);
+        warnings.map(|(_, warning)| warning.as_str())
+    }
+
     /// Returns the memory held, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

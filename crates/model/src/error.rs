@@ -113,6 +113,8 @@ pub enum RunErrorKind {
     TooLarge,
     /// The time of the call was over first.
     OutOfTime,
+    /// Nobody waited for the answer any more.
+    Unwanted,
     /// A defect on our side.
     Internal,
 }
@@ -150,7 +152,7 @@ impl RunError {
             | RunErrorKind::ValueOutOfRange
             | RunErrorKind::UnknownValue => Code::InvalidArgument,
             RunErrorKind::TooLarge => Code::ResourceExhausted,
-            RunErrorKind::OutOfTime => Code::DeadlineExceeded,
+            RunErrorKind::OutOfTime | RunErrorKind::Unwanted => Code::DeadlineExceeded,
             RunErrorKind::Internal => Code::Internal,
         }
     }

@@ -10,6 +10,8 @@ mod engine;
 mod error;
 mod estimator;
 mod signature;
+mod text;
+mod wanted;
 
 pub use columns::{ColumnKind, ColumnSpec, run_on_matrix, tensor_of};
 pub use description::{Component, Description};
@@ -17,6 +19,8 @@ pub use engine::{ExternalFile, GraphEngine, GraphFile};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, KnownValue, Method, MethodSpec, Scorer, Width};
 pub use signature::{ColumnPlace, Signature, TensorSpec};
+pub use text::{FilesBeside, TextEngine};
+pub use wanted::{OnLeave, Wanted, have_all_left, on_all_left};
 
 use std::time::Duration;
 
@@ -61,6 +65,21 @@ pub trait Model: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<Tensor>, RunError> {
         let _ = time;
         self.run(inputs, outputs)
+    }
+
+    /// Computes as [`Model::run_within`], and gives up, too, when nobody waits for any of `calls` any more, where the model can.
+    ///
+    /// # Errors
+    /// As [`Model::run_within`]; kind [`RunErrorKind::Unwanted`] where it gave up because nobody waits.
+    fn run_for(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+        calls: &[Wanted],
+    ) -> Result<Vec<Tensor>, RunError> {
+        let _ = calls;
+        self.run_within(inputs, outputs, time)
     }
 
     /// Returns what is known of the time that runs take before any was measured.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use coracle_model::Model;
+use coracle_model::{Model, TensorSpec};
 use coracle_onnx::MadeUp;
 use coracle_tensor::{DType, Tensor, split, stack};
 use ort::session::Session;
@@ -41,6 +41,15 @@ fn symbols(outlet: &Outlet) -> impl Iterator<Item = &str> {
         _ => None,
     };
     symbols.into_iter().flatten()
+}
+
+/// Returns made-up rows with each of the sizes that are tried.
+pub(crate) fn of_open_sizes(specs: &[TensorSpec]) -> impl Iterator<Item = Vec<Tensor>> {
+    let (seed, scale) = (1, 1.0);
+    let made_up = OPEN_SIZES
+        .iter()
+        .map(move |&open| MadeUp { open, seed, scale });
+    made_up.filter_map(|made_up| made_up.row(specs))
 }
 
 /// Runs made-up rows alone and together, until `until` on the watchdog's clock.

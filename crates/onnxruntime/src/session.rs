@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coracle_model::{
     Description, ExternalFile, GraphFile, LoadError, LoadErrorKind, Model, RunError, RunErrorKind,
-    RunTime, Signature, TensorSpec,
+    RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
     Survey, checked_input, columns, large_weights, survey, synthetic_inputs, with_portable_locale,
@@ -191,8 +191,8 @@ impl SessionModel {
     /// Runs the graph on made-up values: that takes the first run's cost from the first request, and tells how many
     /// dimensions outputs have of which the file does not say it.
     ///
-    /// Values that are made up may not suit a graph, nor may sizes; where the file leaves no size open, one that runs on none of
-    /// them is refused.
+    /// Values that are made up may not suit a graph, nor may sizes; one that runs on none of them is refused where the file leaves
+    /// no size open, and served with a warning otherwise.
     fn try_out(&mut self, until: Duration) -> Result<(), LoadError> {
         let specs = &self.signature.inputs;
         let Some(zeros) = synthetic_inputs(specs) else {
@@ -204,13 +204,27 @@ impl SessionModel {
         if ran.as_ref().is_err_and(|error| !is_final(error)) {
             ran = self.run_until(&ones, &outputs, until).or(ran);
         }
+        // Places may have to be several: what a convolution sees, what is divided into parts.
+        if specs.iter().any(has_open_sizes) {
+            for row in rows::of_open_sizes(specs) {
+                if ran.as_ref().map_or_else(is_final, |_| true) {
+                    break;
+                }
+                ran = self.run_until(&row, &outputs, until).or(ran);
+            }
+        }
         let results = match ran {
             Ok(results) => results,
             Err(error) if is_final(&error) || !specs.iter().any(has_open_sizes) => {
                 let message = format!("the graph does not run on made-up values: {error}");
                 return Err(unsupported(message));
             }
-            Err(_made_up_sizes) => return Ok(()),
+            Err(error) => {
+                self.description.warn(format!(
+                    "the graph was not tried out: it takes any sizes, and runs on none that were made up; {error}"
+                ));
+                return Ok(());
+            }
         };
         for (spec, result) in self.signature.outputs.iter_mut().zip(results) {
             if spec.shape.len() != result.shape().len() {
@@ -227,6 +241,17 @@ impl SessionModel {
         outputs: &[usize],
         until: Duration,
     ) -> Result<Vec<Tensor>, RunError> {
+        self.run_until_for(inputs, outputs, until, &[])
+    }
+
+    /// Runs the graph, and gives up at `until` on the watchdog's clock, or when nobody waits for any of `calls` any more.
+    fn run_until_for(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        until: Duration,
+        calls: &[Wanted],
+    ) -> Result<Vec<Tensor>, RunError> {
         let specs = &self.signature.inputs;
         let wanted = self.wanted(outputs)?;
         let elements = match wanted.len() == self.signature.outputs.len() {
@@ -238,6 +263,10 @@ impl SessionModel {
         let values = values.map(|(input, spec)| given(input, &spec.name, elements));
         let values: Vec<SessionInputValue<'_>> = values.collect::<Result<_, _>>()?;
         let mut taken = self.session(until)?;
+        // Others may have had their turn meanwhile.
+        if have_all_left(calls) {
+            return Err(unwanted());
+        }
         let session = taken
             .session
             .as_mut()
@@ -249,6 +278,8 @@ impl SessionModel {
             .library
             .watchdog
             .watch(until, move || drop(stop.terminate()));
+        let stop = Arc::clone(&options);
+        let _stopped = on_all_left(calls, move || drop(stop.terminate()));
         let answered = match elements {
             Elements::Lent => {
                 let answered = session.run_with_options(values.as_slice(), &options);
@@ -267,6 +298,7 @@ impl SessionModel {
                 tensors
             }
             Err(_ended) if watched.is_over() => Err(out_of_time()),
+            Err(_ended) if have_all_left(calls) => Err(unwanted()),
             Err(error) => Err(self.failed(&error)),
         }
     }
@@ -443,8 +475,18 @@ impl Model for SessionModel {
         outputs: &[usize],
         time: Duration,
     ) -> Result<Vec<Tensor>, RunError> {
+        self.run_for(inputs, outputs, time, &[])
+    }
+
+    fn run_for(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+        calls: &[Wanted],
+    ) -> Result<Vec<Tensor>, RunError> {
         let now = self.source.library.watchdog.now();
-        self.run_until(inputs, outputs, now.saturating_add(time))
+        self.run_until_for(inputs, outputs, now.saturating_add(time), calls)
     }
 
     fn run_time(&self) -> RunTime {
@@ -513,6 +555,11 @@ fn bound(
 fn out_of_time() -> RunError {
     let message = "the graph did not end in the time that the call had";
     RunError::new(RunErrorKind::OutOfTime, message)
+}
+
+fn unwanted() -> RunError {
+    let message = "nobody waits for the answer any more";
+    RunError::new(RunErrorKind::Unwanted, message)
 }
 
 /// Tells whether no other values would do: the time or the memory is over already.

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_model::RunError;
+use coracle_model::{RunError, Wanted};
 use coracle_tensor::{Tensor, split, stack};
 
 use self::fit::{fit_together, is_mergeable};
@@ -39,6 +39,8 @@ pub struct Entry {
     pub priority: Priority,
     /// When its time is over, on the monotonic clock.
     pub until: Duration,
+    /// Tells the run that nobody waits for it any more, where that is told.
+    pub wanted: Option<Wanted>,
     /// Where the outputs go.
     pub answer: Box<dyn Answer>,
 }
@@ -143,7 +145,8 @@ fn run_group(model: &ServedModel, group: Vec<Entry>, placement: Placement, clock
     for entry in group {
         let started = clock.monotonic();
         let time = entry.until.saturating_sub(started);
-        let outputs = model.run(&entry.lease, &entry.inputs, &entry.outputs, time);
+        let calls = entry.wanted.as_slice();
+        let outputs = model.run_for(&entry.lease, &entry.inputs, &entry.outputs, (time, calls));
         let elapsed = clock.monotonic().saturating_sub(started);
         if outputs.is_ok() {
             model.cost().record_run(entry.n_rows, elapsed);
@@ -203,8 +206,11 @@ fn merged_outputs(
         stack(&parts.collect::<Option<Vec<&Tensor>>>()?)
     });
     let inputs: Vec<Tensor> = inputs.collect::<Option<_>>()?;
+    // It goes on while somebody waits: for all of them, or for those who do not say.
+    let calls = group.iter().map(|entry| entry.wanted.clone());
+    let calls: Vec<Wanted> = calls.collect::<Option<_>>().unwrap_or_default();
     let merged = model
-        .run(&first.lease, &inputs, &first.outputs, time)
+        .run_for(&first.lease, &inputs, &first.outputs, (time, &calls))
         .ok()?;
     let rows: Vec<usize> = group.iter().map(|entry| entry.n_rows).collect();
     let mut outputs: Vec<Vec<Tensor>> = group.iter().map(|_| Vec::new()).collect();

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use coracle_model::{Model, RunError, RunErrorKind};
+use coracle_model::{Model, RunError, RunErrorKind, Wanted};
 use coracle_tensor::Tensor;
 
 use crate::budget::Charge;
@@ -168,18 +168,20 @@ impl LoadedModel {
         outputs: &[usize],
         time: Duration,
     ) -> Result<Vec<Tensor>, RunError> {
-        let ran = self.try_run(inputs, outputs, time);
+        let ran = self.try_run(inputs, outputs, time, &[]);
         ran.unwrap_or_else(|panicked| Err(self.defect(panicked)))
     }
 
-    /// Runs the model, which may give up when `time` is over, and tells apart whether it failed or panicked.
+    /// Runs the model, which may give up when `time` is over or nobody waits for any of `calls`, and tells apart whether it failed or
+    /// panicked.
     pub(crate) fn try_run(
         &self,
         inputs: &[Tensor],
         outputs: &[usize],
         time: Duration,
+        calls: &[Wanted],
     ) -> Result<Result<Vec<Tensor>, RunError>, Panicked> {
-        self.guarded(|model| model.run_within(inputs, outputs, time))
+        self.guarded(|model| model.run_for(inputs, outputs, time, calls))
     }
 
     fn guarded<T>(&self, run: impl FnOnce(&dyn Model) -> T) -> Result<T, Panicked> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 use coracle_base::{Clock, Code, VersionState};
-use coracle_model::RunError;
+use coracle_model::{RunError, Wanted};
 use coracle_tensor::Tensor;
 use tokio::time::Instant;
 
@@ -436,7 +436,18 @@ impl ServedModel {
         outputs: &[usize],
         time: Duration,
     ) -> Result<Vec<Tensor>, RunError> {
-        match lease.try_run(inputs, outputs, time) {
+        self.run_for(lease, inputs, outputs, (time, &[]))
+    }
+
+    /// Runs as [`ServedModel::run`] does, and lets the model give up when nobody waits for any of `calls` any more.
+    pub(crate) fn run_for(
+        &self,
+        lease: &Lease,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        (time, calls): (Duration, &[Wanted]),
+    ) -> Result<Vec<Tensor>, RunError> {
+        match lease.try_run(inputs, outputs, time, calls) {
             Ok(result) => {
                 if result.is_ok() && self.health.succeed() {
                     self.log("the model is well again");

@@ -23,7 +23,7 @@ const BANNED_STEMS: [&str; 6] = ["mod", "utils", "util", "helpers", "common", "m
 const DOCUMENTS: [(&str, usize); 1] = [("ARCHITECTURE.md", 399)];
 
 /// Crates that read bytes from outside, and the lints their `lib.rs` must deny.
-const PARSERS: [&str; 3] = ["pickle", "formats", "protocol"];
+const PARSERS: [&str; 4] = ["pickle", "formats", "protocol", "text"];
 const PARSER_LINTS: [&str; 4] = [
     "clippy::indexing_slicing",
     "clippy::as_conversions",

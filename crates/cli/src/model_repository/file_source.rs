@@ -14,6 +14,7 @@ use coracle_serving::{LoadFailure, LoadPhases, LoadReason, LoadedModel, ModelSou
 use super::own_config::{check_config, file_place};
 use crate::heap;
 use crate::serve::ready_to_serve;
+use crate::trial::Trial;
 
 /// What reading a file of at least this many bytes left behind is given back at once.
 const LARGE_FILE_BYTES: u64 = 16 << 20;
@@ -22,6 +23,7 @@ const LARGE_FILE_BYTES: u64 = 16 << 20;
 #[derive(Clone)]
 pub(super) struct FileLoader {
     pub(super) options: LoadOptions,
+    pub(super) trial: Option<Arc<Trial>>,
     pub(super) log: Log,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -34,6 +36,9 @@ impl FileLoader {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
             is_large = bytes_to_read(&path) >= LARGE_FILE_BYTES;
+            if self.try_out(&path)? {
+                self.log.info(&format!("{name}: the trial load went well"));
+            }
             let loaded = load(&path, &self.options, self.clock.as_ref())?;
             if let Some(config) = config {
                 let notes = check_config(&config, name, place, loaded.model.as_ref())?;
@@ -59,7 +64,9 @@ impl FileLoader {
     fn load_again(&self, name: &str, place: &Path) -> Result<LoadedModel, (Code, String)> {
         self.guarded(place, || {
             let (file, config) = file_place(place)?;
-            let loaded = load(&locate(&file)?, &self.options, self.clock.as_ref())?;
+            let path = locate(&file)?;
+            self.try_out(&path)?;
+            let loaded = load(&path, &self.options, self.clock.as_ref())?;
             if let Some(config) = config {
                 check_config(&config, name, place, loaded.model.as_ref())?;
             }
@@ -71,6 +78,14 @@ impl FileLoader {
             };
             Ok(LoadedModel::new(name.to_owned(), loaded.model, phases))
         })
+    }
+
+    /// Tries a model in a child process, if models are; returns whether it was.
+    fn try_out(&self, path: &Path) -> Result<bool, LoadError> {
+        match &self.trial {
+            Some(trial) => trial.pass(path, &self.options),
+            None => Ok(false),
+        }
     }
 
     /// What serves goes on whatever is in a file.

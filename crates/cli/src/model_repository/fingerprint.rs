@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use coracle_formats::TritonConfig;
+use coracle_formats::{TritonConfig, files_beside};
 
 /// The most files and directories that are looked at.
 const FILES_MAX: usize = 1_000;
@@ -13,16 +13,19 @@ const DEPTH_MAX: usize = 3;
 
 /// The paths, sizes and times of a file, or of the files in a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fingerprint {
+pub(crate) struct Fingerprint {
     files: Vec<(PathBuf, u64, Option<SystemTime>)>,
 }
 
 impl Fingerprint {
-    /// Looks at the model at `place`, a file or a directory, and at the configuration beside it.
-    pub(super) fn of_model(place: &Path) -> Self {
+    /// Looks at the model at `place`, a file or a directory, and at what lies beside it: its configuration, and what is done with
+    /// its texts.
+    pub(crate) fn of_model(place: &Path) -> Self {
         let mut print = Self::of(place);
-        let config = Self::of(&TritonConfig::path_beside(place));
-        print.files.extend(config.files);
+        let config = TritonConfig::path_beside(place);
+        for beside in files_beside(place).iter().chain([&config]) {
+            print.files.extend(Self::of(beside).files);
+        }
         print
     }
 
@@ -80,6 +83,13 @@ mod tests {
         look("a file of the same size");
         fs::remove_file(path("data/model")).unwrap();
         look("a file that is gone");
+        // What is beside a graph is part of its model.
+        let graph = path("model.onnx");
+        let before = Fingerprint::of_model(&graph);
+        fs::write(path("tokenizer.json"), b"{}").unwrap();
+        let with_tokens = Fingerprint::of_model(&graph);
+        fs::write(path("config.json"), b"{}").unwrap();
+        assert!(before != with_tokens && with_tokens != Fingerprint::of_model(&graph));
         assert_eq!(Fingerprint::of(&path("nowhere")), Fingerprint::default());
         assert_ne!(Fingerprint::of(&path("MLmodel")), Fingerprint::default());
     }

@@ -5,6 +5,7 @@
 )]
 
 mod bench;
+mod trial;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

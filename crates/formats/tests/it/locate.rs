@@ -169,3 +169,40 @@ fn a_version_that_is_there_twice_is_an_error() {
         "{told}"
     );
 }
+
+#[test]
+fn a_graph_below_its_tokeniser_is_the_directorys_model() {
+    let files = [
+        "minilm/tokenizer.json",
+        "minilm/config.json",
+        "minilm/model.safetensors",
+        "minilm/onnx/model.onnx",
+        "minilm/onnx/model_quantized.onnx",
+        "numbered/7/tokenizer.json",
+        "numbered/7/onnx/model.onnx",
+        "tokens/onnx/model.onnx",
+        "own/tokenizer.json",
+        "own/model.onnx",
+        "own/onnx/model.onnx",
+    ];
+    let scratch = Scratch::new("texts", &files);
+    let cases = [
+        ("minilm", "minilm/onnx/model.onnx"),
+        ("numbered", "numbered/7/onnx/model.onnx"),
+        ("own", "own/model.onnx"),
+    ];
+    for (directory, file) in cases {
+        let found = locate(&scratch.0.join(directory)).unwrap();
+        assert_eq!(found, scratch.0.join(file));
+    }
+    let (models, errors) = locate_versions(&scratch.0).unwrap();
+    assert!(errors.is_empty(), "{errors:?}");
+    let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(names, ["minilm", "numbered", "own"]);
+    let error = locate(&scratch.0.join("tokens")).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::NotFound);
+    let beside = |file: &str| coracle_formats::files_beside(&scratch.0.join(file));
+    let tokenizer = scratch.0.join("minilm/tokenizer.json");
+    assert!(beside("minilm/onnx/model.onnx").contains(&tokenizer));
+    assert!(beside("tokens/onnx/model.onnx").is_empty());
+}

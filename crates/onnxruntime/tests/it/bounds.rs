@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coracle_base::{Code, SystemClock};
 use coracle_formats::{LoadOptions, load};
-use coracle_model::{LoadErrorKind, Model, RunErrorKind, RunTime};
+use coracle_model::{LoadErrorKind, Model, RunErrorKind, RunTime, Wanted};
 use coracle_tensor::{Tensor, Values};
 
 use crate::graphs::{DIFFERENCE_MAX, neural};
@@ -52,6 +52,25 @@ pub(crate) fn runs_end_in_time(runtime: &Runtime) {
     case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
     let error = model.run_within(&inputs, &[0], Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), RunErrorKind::OutOfTime, "{error}");
+    case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
+}
+
+pub(crate) fn runs_that_nobody_waits_for_end(runtime: &Runtime) {
+    let case = neural("a loop of as many steps as wanted");
+    let model = runtime.load(&case.model).unwrap();
+    let steps = Tensor::try_new(vec![1], Values::I64(vec![1 << 60].into())).unwrap();
+    let inputs = [case.inputs["x"].clone(), steps];
+    let calls = [Wanted::default(), Wanted::default()];
+    let run = || model.run_for(&inputs, &[0], Duration::from_secs(3_600), &calls);
+    // Whether it has begun or not: the one that is left is the one that counts.
+    calls[0].leave();
+    let error = std::thread::scope(|scope| {
+        let running = scope.spawn(run);
+        calls[1].leave();
+        running.join().unwrap().unwrap_err()
+    });
+    assert_eq!(error.kind(), RunErrorKind::Unwanted, "{error}");
+    assert_eq!(run().unwrap_err().kind(), RunErrorKind::Unwanted);
     case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
 }
 
@@ -184,6 +203,13 @@ pub(crate) fn answers_are_no_larger_than_ours(runtime: &Runtime) {
 pub(crate) fn a_graph_that_never_ran_is_at_fault_itself(runtime: &Runtime) {
     let case = neural("a shape that few numbers of rows have");
     let model = runtime.load(&case.model).unwrap();
+    // Nothing that was made up suits it, which whoever serves it is told.
+    let warnings: Vec<&str> = model.description().warnings().collect();
+    let is_told = |warning: &&str| warning.contains("not tried out") && warning.contains("Reshape");
+    assert!(
+        warnings.len() == 1 && warnings.iter().all(is_told),
+        "{warnings:?}"
+    );
     let row = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 2.0].into())).unwrap();
     let ask = || {
         let error = model.run(std::slice::from_ref(&row), &[0]).unwrap_err();

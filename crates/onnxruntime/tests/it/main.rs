@@ -9,6 +9,7 @@ mod damage;
 mod fixture;
 mod graphs;
 mod sharing;
+mod texts;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 17] = [
+const TESTS: [(&str, fn(&Runtime)); 22] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -58,6 +59,10 @@ const TESTS: [(&str, fn(&Runtime)); 17] = [
         bounds::rows_that_are_quantized_together_are_not_batched,
     ),
     ("runs_end_in_time", bounds::runs_end_in_time),
+    (
+        "runs_that_nobody_waits_for_end",
+        bounds::runs_that_nobody_waits_for_end,
+    ),
     (
         "graphs_of_any_time_say_so",
         bounds::graphs_of_any_time_say_so,
@@ -101,6 +106,22 @@ const TESTS: [(&str, fn(&Runtime)); 17] = [
     (
         "damaged_graphs_are_errors",
         damage::damaged_graphs_are_errors,
+    ),
+    (
+        "texts_answer_as_in_python",
+        texts::texts_answer_as_in_python,
+    ),
+    (
+        "directories_that_contradict_themselves_are_refused",
+        texts::directories_that_contradict_themselves_are_refused,
+    ),
+    (
+        "other_graphs_keep_their_tokens",
+        texts::other_graphs_keep_their_tokens,
+    ),
+    (
+        "texts_that_are_none_are_told",
+        texts::texts_that_are_none_are_told,
     ),
 ];
 

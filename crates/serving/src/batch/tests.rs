@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use coracle_base::ManualClock;
-use coracle_model::{Description, Model, RunErrorKind, Signature, TensorSpec};
+use coracle_model::{Description, Model, RunErrorKind, Signature, TensorSpec, have_all_left};
 use coracle_tensor::{DType, Values};
 use tokio::sync::oneshot;
 
@@ -63,6 +63,19 @@ impl Model for Adder {
             return Err(RunError::new(RunErrorKind::OutOfTime, "less than a second"));
         }
         self.run(inputs, outputs)
+    }
+
+    fn run_for(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+        calls: &[Wanted],
+    ) -> Result<Vec<Tensor>, RunError> {
+        if have_all_left(calls) {
+            return Err(RunError::new(RunErrorKind::Unwanted, "nobody waits"));
+        }
+        self.run_within(inputs, outputs, time)
     }
 
     fn description(&self) -> &Description {
@@ -141,6 +154,7 @@ pub(crate) fn call_of(
         outputs: vec![output],
         priority: Priority::DEFAULT,
         until: Duration::from_secs(1),
+        wanted: None,
         answer: Box::new(ToCaller(sender)),
     };
     (entry, receiver)
@@ -215,6 +229,38 @@ fn a_bad_call_fails_alone() {
         assert_eq!(error, "a negative number, or none");
     }
     assert!(sums(&mut answers[2]).unwrap_err().contains("failed"));
+}
+
+#[test]
+fn a_run_goes_on_while_somebody_waits() {
+    let (model, runs) = adder(BatchSettings::opportunistic());
+    let caller = || {
+        let (mut entry, answer) = call(&model, &[1.0, 2.0]);
+        let wanted = Wanted::default();
+        entry.wanted = Some(wanted.clone());
+        (entry, answer, wanted)
+    };
+    let (first, mut of_first, wanted) = caller();
+    let (second, mut of_second, _waits) = caller();
+    wanted.leave();
+    run_all(&model, vec![first, second]);
+    assert_eq!(*runs.lock().unwrap(), [2]);
+    assert!(sums(&mut of_first).is_ok() && sums(&mut of_second).is_ok());
+    // One of whom nobody says whether somebody waits is waited for.
+    let (first, mut of_first, wanted) = caller();
+    let (second, mut of_second) = call(&model, &[3.0, 4.0]);
+    wanted.leave();
+    run_all(&model, vec![first, second]);
+    assert_eq!(*runs.lock().unwrap(), [2, 2]);
+    assert!(sums(&mut of_first).is_ok() && sums(&mut of_second).is_ok());
+    let [(first, mut of_first, one), (second, mut of_second, two)] = [caller(), caller()];
+    one.leave();
+    two.leave();
+    run_all(&model, vec![first, second]);
+    assert_eq!(*runs.lock().unwrap(), [2, 2]);
+    for answer in [&mut of_first, &mut of_second] {
+        assert_eq!(sums(answer).unwrap_err(), "nobody waits");
+    }
 }
 
 #[test]

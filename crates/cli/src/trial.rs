@@ -1,0 +1,259 @@
+//! Trial loads: a model is loaded in a child process first, which may take so much memory and time and no more.
+//!
+//! What a model's files make of memory is known once they are loaded, and some engines ask for it in ways that end the process.
+//! The child is this program again ([`MODE`]); it bounds itself, loads the model as the server would, runs it once, and says how
+//! that went. Whatever becomes of it, the server gets an error with the reason, or loads the model.
+
+mod child;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use coracle_base::ByteCount;
+use coracle_formats::{LoadOptions, bytes_to_read};
+use coracle_model::{LoadError, LoadErrorKind, Method};
+use coracle_process::guard::this_program;
+
+use crate::Environment;
+use crate::model_repository::Fingerprint;
+use crate::trial_args::TrialArguments;
+
+pub(crate) use child::run;
+
+/// The first argument of the child.
+pub(crate) const MODE: &str = "trial-load";
+
+/// What a trial load may take unless something else is said, beside a multiple of the files: addresses count, not pages, and an
+/// engine's library and threads reserve some hundred megabytes of them.
+const MEMORY_BYTES: u64 = 1 << 30;
+/// How many times the files' bytes are added to that: what is read, what is made of it, and what a run takes.
+const MEMORY_PER_FILE_BYTE: u64 = 8;
+/// The most of the child's words that are read.
+const WORDS_BYTES_MAX: u64 = 64 << 10;
+
+/// Tries models.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    program: PathBuf,
+    memory: Option<ByteCount>,
+    time: Duration,
+    onnxruntime: Option<PathBuf>,
+    /// All that the child sees of the environment.
+    variables: Vec<(&'static str, OsString)>,
+    /// What passed, and is not tried again while the files are the same.
+    passed: Mutex<BTreeMap<PathBuf, Fingerprint>>,
+}
+
+impl Trial {
+    /// Returns how models are tried; `None` if they are not.
+    pub(crate) fn of(
+        arguments: &TrialArguments,
+        onnxruntime: Option<&Path>,
+        environment: &Environment,
+    ) -> Option<Self> {
+        let engines = &environment.engines;
+        let path = |path: &Option<PathBuf>| path.clone().map(PathBuf::into_os_string);
+        let variables = [
+            ("HOME", path(&environment.home)),
+            ("ORT_DYLIB_PATH", path(&engines.onnxruntime)),
+            ("XDG_DATA_HOME", path(&engines.data_home)),
+            ("LD_LIBRARY_PATH", engines.library_path.clone()),
+        ];
+        let variables = variables.into_iter();
+        arguments.trial_load.then(|| Self {
+            program: this_program(),
+            memory: arguments.trial_load_memory,
+            time: arguments.trial_load_time,
+            onnxruntime: onnxruntime.map(Path::to_path_buf),
+            variables: variables
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect(),
+            passed: Mutex::default(),
+        })
+    }
+
+    /// Loads the model at `path` in a child process, unless it passed before and has not changed; returns whether it was tried.
+    ///
+    /// # Errors
+    /// What the model was refused for there, or what became of the child: kind `LimitExceeded` where it was ended or ran out of
+    /// memory or time, `Refused` where it died of something else.
+    pub(crate) fn pass(&self, path: &Path, options: &LoadOptions) -> Result<bool, LoadError> {
+        let print = Fingerprint::of_model(path);
+        let known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(path) == Some(&print) {
+            return Ok(false);
+        }
+        drop(known);
+        let memory = self.memory.unwrap_or_else(|| {
+            let files = bytes_to_read(path).saturating_mul(MEMORY_PER_FILE_BYTE);
+            ByteCount::new(files.saturating_add(MEMORY_BYTES))
+        });
+        self.try_out(path, options, memory)
+            .map_err(|error| error.at(format!("{}: trial load", path.display())))?;
+        let mut known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(path.to_path_buf(), print);
+        Ok(true)
+    }
+
+    fn try_out(
+        &self,
+        path: &Path,
+        options: &LoadOptions,
+        memory: ByteCount,
+    ) -> Result<(), LoadError> {
+        let wanted = child::Wanted {
+            memory_bytes: memory.as_u64(),
+            time: self.time,
+            takes_texts: options.text_engine.is_some(),
+            onnxruntime: self.onnxruntime.clone(),
+            object: options.object.clone(),
+            method: options
+                .default_method
+                .map(Method::as_str)
+                .map(str::to_owned),
+            path: path.to_path_buf(),
+        };
+        let child = Command::new(&self.program)
+            .arg(MODE)
+            .args(wanted.arguments())
+            .env_clear()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let child = child.map_err(|error| {
+            let message = "cannot start the child process";
+            LoadError::new(LoadErrorKind::Unreadable, message).with_source(error)
+        })?;
+        let ended = await_end(child, self.time).map_err(|error| {
+            let message = "cannot wait for the child process";
+            LoadError::new(LoadErrorKind::Unreadable, message).with_source(error)
+        })?;
+        verdict(path, ended, self.time, memory)
+    }
+}
+
+/// What became of a child.
+struct Ended {
+    /// `None` where its time was over.
+    status: Option<ExitStatus>,
+    said: String,
+    complained: String,
+}
+
+/// Waits for the child to end, and ends it when its time is over.
+fn await_end(mut child: Child, time: Duration) -> std::io::Result<Ended> {
+    let said = child.stdout.take().map(read_aside);
+    let complained = child.stderr.take().map(read_aside);
+    let words = |words: Option<mpsc::Receiver<String>>| {
+        let words = words.and_then(|words| words.recv().ok());
+        words.unwrap_or_default()
+    };
+    // It says something, or ends, which closes what it would say it to.
+    let first = said.as_ref().map(|said| said.recv_timeout(time));
+    let is_over = matches!(first, Some(Err(mpsc::RecvTimeoutError::Timeout)));
+    if is_over {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    Ok(Ended {
+        status: (!is_over).then_some(status),
+        said: first.and_then(Result::ok).unwrap_or_default(),
+        complained: words(complained),
+    })
+}
+
+/// Reads what a process says until it ends.
+fn read_aside(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = pipe.take(WORDS_BYTES_MAX).read_to_end(&mut bytes);
+        if read.is_ok() {
+            // Nobody may listen any more.
+            drop(tell.send(String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    });
+    told
+}
+
+/// Says what a child's end means.
+fn verdict(path: &Path, ended: Ended, time: Duration, memory: ByteCount) -> Result<(), LoadError> {
+    let limit = |message: String| Err(LoadError::new(LoadErrorKind::LimitExceeded, message));
+    let bound = format!("it may take {}", memory.to_rounded());
+    let Some(status) = ended.status else {
+        let time = humantime::format_duration(time);
+        return limit(format!(
+            "not over within {time}; the child process was ended"
+        ));
+    };
+    if let Some(error) = child::failure(&ended.said) {
+        let text = error.to_string();
+        let text = text.strip_prefix(&format!("{}: ", path.display()));
+        let text = text.map_or_else(|| error.to_string(), str::to_owned);
+        let message = format!("{text} ({bound} in a child process)");
+        return Err(LoadError::new(error.kind(), message));
+    }
+    if child::is_success(&ended.said) && status.success() {
+        return Ok(());
+    }
+    let last = last_words(&ended.complained);
+    match status.signal() {
+        Some(signal) => {
+            let name = signal_name(signal);
+            let message =
+                format!("the child process was ended by signal {signal}{name}{last}; {bound}");
+            let is_limit = matches!(signal, SIGABRT | SIGKILL | SIGXCPU);
+            let kind = match is_limit {
+                true => LoadErrorKind::LimitExceeded,
+                false => LoadErrorKind::Refused,
+            };
+            Err(LoadError::new(kind, message))
+        }
+        None => Err(LoadError::new(
+            LoadErrorKind::Refused,
+            format!("the child process gave no answer ({status}){last}; {bound}"),
+        )),
+    }
+}
+
+/// Returns what a process complained of last, for a message.
+fn last_words(complained: &str) -> String {
+    let lines = complained.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("note: "));
+    let lines: Vec<&str> = lines.collect();
+    let last = lines.get(lines.len().saturating_sub(2)..).unwrap_or(&lines);
+    match last {
+        [] => String::new(),
+        last => {
+            let text: String = last.join(" ").chars().take(400).collect();
+            format!(": {text}")
+        }
+    }
+}
+
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGXCPU: i32 = 24;
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        4 => " (illegal instruction)",
+        SIGABRT => " (aborted, as programs do for want of memory)",
+        7 => " (bus error)",
+        8 => " (arithmetic error)",
+        SIGKILL => " (killed, as the system does for want of memory)",
+        11 => " (segmentation fault)",
+        SIGXCPU => " (processor time is over)",
+        _ => "",
+    }
+}

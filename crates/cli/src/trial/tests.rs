@@ -1,0 +1,131 @@
+//! What children are told and tell, and what their ends mean. Whole trials are in `tests/it`, those of engines in `exercise/onnx.py`.
+
+use super::child::Wanted;
+use super::*;
+
+const MEMORY: ByteCount = ByteCount::new(1 << 30);
+
+fn ended(status: Option<i32>, said: &str, complained: &str) -> Ended {
+    Ended {
+        status: status.map(ExitStatus::from_raw),
+        said: said.to_owned(),
+        complained: complained.to_owned(),
+    }
+}
+
+#[test]
+fn every_end_of_a_child_is_told() {
+    let path = Path::new("/m/model.onnx");
+    let judge = |ended| verdict(path, ended, Duration::from_secs(60), MEMORY);
+    assert!(judge(ended(Some(0), "loaded\n", "")).is_ok());
+    let limit = LoadErrorKind::LimitExceeded;
+    let cases = [
+        (
+            ended(None, "", ""),
+            limit,
+            "not over within 1m; the child process was ended",
+        ),
+        (
+            ended(
+                Some(0),
+                "refused unsupported\n/m/model.onnx: no such operator",
+                "",
+            ),
+            LoadErrorKind::Unsupported,
+            "no such operator (it may take 1.0 GiB in a child process)",
+        ),
+        (
+            ended(
+                Some(6),
+                "",
+                "memory allocation of 99 bytes failed\nnote: see below\n\n",
+            ),
+            limit,
+            "ended by signal 6 (aborted, as programs do for want of memory): memory allocation of 99 bytes failed; it may take 1.0 GiB",
+        ),
+        (ended(Some(9), "", ""), limit, "signal 9 (killed"),
+        (
+            ended(Some(24), "", ""),
+            limit,
+            "signal 24 (processor time is over); it may",
+        ),
+        (
+            ended(Some(11), "", ""),
+            LoadErrorKind::Refused,
+            "signal 11 (segmentation fault); it may",
+        ),
+        (
+            ended(Some(40), "", ""),
+            LoadErrorKind::Refused,
+            "signal 40; it may",
+        ),
+        // Whatever it says, who does not end well has not done well.
+        (
+            ended(Some(1 << 8), "loaded\n", ""),
+            LoadErrorKind::Refused,
+            "gave no answer (exit status: 1); it may",
+        ),
+        (
+            ended(Some(0), "", "a\nb\nc\n"),
+            LoadErrorKind::Refused,
+            "(exit status: 0): b c; it may",
+        ),
+        (
+            ended(Some(0), "refused nonsense\nx", ""),
+            LoadErrorKind::Refused,
+            "gave no answer",
+        ),
+    ];
+    for (ended, kind, wanted) in cases {
+        let error = judge(ended).unwrap_err();
+        assert!(error.to_string().contains(wanted), "{error}");
+        assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+#[test]
+fn a_child_whose_time_is_over_is_ended() {
+    let start = || {
+        // It waits for words that never come.
+        let child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        child.unwrap()
+    };
+    let mut child = start();
+    let input = child.stdin.take();
+    let ended = await_end(child, Duration::ZERO).unwrap();
+    assert_eq!(ended.status, None);
+    drop(input);
+    let mut child = start();
+    drop(child.stdin.take());
+    let ended = await_end(child, Duration::MAX).unwrap();
+    assert!(ended.status.unwrap().success());
+}
+
+#[test]
+fn what_is_wanted_reaches_the_child() {
+    let full = Wanted {
+        memory_bytes: 7,
+        time: Duration::from_secs(60),
+        takes_texts: true,
+        onnxruntime: Some(PathBuf::from("/lib/a.so")),
+        object: Some("model".to_owned()),
+        method: Some("predict_proba".to_owned()),
+        path: PathBuf::from("/m/model.onnx"),
+    };
+    let bare = Wanted {
+        takes_texts: false,
+        onnxruntime: None,
+        object: None,
+        method: None,
+        ..full.clone()
+    };
+    for wanted in [full, bare] {
+        assert_eq!(Wanted::of(&wanted.arguments()), Some(wanted));
+    }
+    let unknown: [OsString; 2] = ["1".into(), "2".into()];
+    assert_eq!(Wanted::of(&unknown), None);
+}

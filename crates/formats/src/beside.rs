@@ -1,0 +1,119 @@
+//! The files beside an ONNX graph that say what its tokens are: as Hugging Face, Optimum and sentence-transformers lay them out.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_model::{FilesBeside, LoadError, LoadErrorKind, Model, TextEngine};
+
+/// The tokeniser's file.
+const TOKENIZER: &str = "tokenizer.json";
+/// The files of settings beside it.
+const SETTINGS: [&str; 8] = [
+    "1_Pooling/config.json",
+    "2_Normalize/config.json",
+    "config.json",
+    "config_sentence_transformers.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+];
+/// The directory in which exporters put graphs, below that of the files that belong to them.
+const GRAPHS: &str = "onnx";
+/// The file that is taken of several there: others are variants of it, such as `model_quantized.onnx`.
+const GRAPH: &str = "model.onnx";
+
+/// Returns the graph below a directory of a tokeniser's, where it has one.
+pub(crate) fn graph_below(directory: &Path) -> Option<PathBuf> {
+    let graph = directory.join(GRAPHS).join(GRAPH);
+    (directory.join(TOKENIZER).is_file() && graph.is_file()).then_some(graph)
+}
+
+/// Returns the directory of the tokeniser of the graph at `path`: beside it, or above the directory `onnx` that it lies in.
+pub(crate) fn directory_of(path: &Path) -> Option<PathBuf> {
+    let directory = path.parent()?;
+    if directory.join(TOKENIZER).is_file() {
+        return Some(directory.to_path_buf());
+    }
+    let is_below = directory.file_name().is_some_and(|name| name == GRAPHS);
+    let above = directory.parent().filter(|_| is_below)?;
+    above.join(TOKENIZER).is_file().then(|| above.to_path_buf())
+}
+
+/// Returns the files beside the graph at `path` that change what is done with texts, whether or not they are there; none where
+/// no tokeniser's is.
+#[must_use]
+pub fn files_beside(path: &Path) -> Vec<PathBuf> {
+    let directory = directory_of(path);
+    let files = directory.iter().flat_map(|directory| {
+        let names = SETTINGS.iter().chain([&TOKENIZER]);
+        names.map(|name| directory.join(name))
+    });
+    files.collect()
+}
+
+/// Returns how large the tokeniser's file beside a graph is.
+pub(crate) fn tokenizer_bytes(path: &Path) -> u64 {
+    let file = directory_of(path).map(|directory| directory.join(TOKENIZER));
+    let metadata = file.and_then(|file| fs::metadata(file).ok());
+    metadata.map_or(0, |metadata| metadata.len())
+}
+
+/// Makes a model of texts of a graph beside whose file a tokeniser's lies.
+///
+/// # Errors
+/// Those of the engine, after the directory.
+pub(crate) fn around(
+    graph: Box<dyn Model>,
+    path: &Path,
+    engine: &dyn TextEngine,
+) -> Result<Box<dyn Model>, LoadError> {
+    let Some(directory) = directory_of(path) else {
+        return Ok(graph);
+    };
+    let files = Files {
+        directory: &directory,
+    };
+    engine
+        .around(graph, &files)
+        .map_err(|error| error.at(directory.display()))
+}
+
+struct Files<'d> {
+    directory: &'d Path,
+}
+
+impl FilesBeside for Files<'_> {
+    fn read(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, LoadError> {
+        let relative = Path::new(path);
+        let mut parts = relative.components();
+        if !parts.all(|part| matches!(part, Component::Normal(_))) {
+            let message = format!("file {path:?} is outside the model's directory");
+            return Err(LoadError::new(LoadErrorKind::Refused, message));
+        }
+        // Links are followed: caches of downloads are made of them.
+        let file = self.directory.join(relative);
+        let unreadable = |error: std::io::Error| {
+            let message = format!("{path}: cannot read the file");
+            LoadError::new(LoadErrorKind::Unreadable, message).with_source(error)
+        };
+        let metadata = match fs::metadata(&file) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        // A pipe would never end.
+        if !metadata.is_file() {
+            let message = format!("{path}: no file");
+            return Err(LoadError::new(LoadErrorKind::Refused, message));
+        }
+        if usize::try_from(metadata.len()).map_or(true, |size| size > bytes_max) {
+            let message = format!(
+                "{path}: {} bytes, at most {bytes_max} are read",
+                metadata.len()
+            );
+            return Err(LoadError::new(LoadErrorKind::LimitExceeded, message));
+        }
+        fs::read(&file).map(Some).map_err(unreadable)
+    }
+}

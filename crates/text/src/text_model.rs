@@ -1,0 +1,472 @@
+//! A graph with its steps before and after, as a model of texts.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_base::Clock;
+use coracle_model::{
+    ColumnPlace, Description, LoadError, Model, RunError, RunErrorKind, RunTime, Signature,
+    TensorSpec, Wanted, have_all_left,
+};
+use coracle_tensor::{DType, Tensor, Values};
+
+use crate::classes::Classifier;
+use crate::padded::{Padded, Part, Sharing, runs};
+use crate::pooling::{normalize_all, pool, single};
+use crate::settings::{Fill, Settings, Side};
+use crate::steps::unsupported;
+use crate::task::Task;
+use crate::tokens::{Encoded, Tokens};
+
+/// The input.
+const INPUT: &str = "text";
+/// The output of a model that gives vectors.
+const OUTPUT: &str = "embedding";
+/// A run that nobody gave a time takes no longer than this.
+const RUN_MAX: Duration = Duration::from_secs(60);
+/// The same for the runs that try a model out.
+const TRIAL_MAX: Duration = Duration::from_secs(30);
+/// The most numbers of an answer.
+const VALUES_MAX: usize = 1 << 26;
+/// A short text and a longer one, which a model is tried out on.
+const TRIAL_TEXTS: [&str; 2] = [
+    "a",
+    "The quick brown fox jumps over the lazy dog, and 42 more.",
+];
+/// How far a text's numbers alone and among others may lie apart, as a share of the largest: the graph adds up in another order.
+const DIFFERENCE_MAX: f32 = 1e-3;
+
+/// What runs texts through a graph.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) graph: Box<dyn Model>,
+    pub(crate) tokens: Tokens,
+    /// What each of the graph's inputs is for.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) fill: Fill,
+    /// How many tokens each text has, where the graph takes no other number.
+    pub(crate) width: Option<usize>,
+    pub(crate) task: Task,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// When runs give up.
+#[derive(Clone, Copy)]
+struct End<'c> {
+    /// At this time on the runner's clock.
+    until: Duration,
+    /// When nobody waits for any of these any more.
+    calls: &'c [Wanted],
+}
+
+/// Rows of numbers, all as wide.
+#[derive(Debug, Default)]
+struct Rows {
+    n_columns: usize,
+    values: Vec<f32>,
+}
+
+impl Runner {
+    /// Runs texts in one run; the rows are vectors or logits.
+    fn run(&self, texts: Vec<&Encoded>, end: End<'_>) -> Result<Rows, RunError> {
+        if have_all_left(end.calls) {
+            let message = "nobody waits for the answer any more";
+            return Err(RunError::new(RunErrorKind::Unwanted, message));
+        }
+        let until = end.until;
+        let left = until.saturating_sub(self.clock.monotonic());
+        if left.is_zero() {
+            return Err(out_of_time());
+        }
+        let n_texts = texts.len();
+        let padded = Padded::new(texts, self.width, self.fill);
+        let inputs = self.parts.iter().map(|&part| padded.tensor(part));
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let outputs = [self.task.output()];
+        let answers = self.graph.run_for(&inputs, &outputs, left, end.calls)?;
+        let answer = answers.first();
+        let answer = answer.ok_or_else(|| internal("the graph gave nothing".to_owned()))?;
+        let values = reals(answer)?;
+        let mismatch = || {
+            internal(format!(
+                "the graph gave {:?} for {n_texts} texts of {} tokens",
+                answer.shape(),
+                padded.width()
+            ))
+        };
+        match (&self.task, answer.shape()) {
+            (Task::Tokens { sentence, .. }, &[n, width, n_dims])
+                if n == n_texts && width == padded.width() && n_dims > 0 =>
+            {
+                let mut rows = Rows {
+                    n_columns: n_dims.saturating_mul(sentence.poolings.len()),
+                    values: Vec::new(),
+                };
+                let size = (width, n_dims);
+                pool(&values, size, &padded.spans(), sentence, &mut rows.values);
+                Ok(rows)
+            }
+            (Task::Pooled { is_normalized, .. }, &[n, n_columns]) if n == n_texts => {
+                let mut values = values.into_owned();
+                if *is_normalized {
+                    normalize_all(&mut values, n_columns);
+                }
+                Ok(Rows { n_columns, values })
+            }
+            (Task::Classes { .. }, &[n, n_columns]) if n == n_texts => Ok(Rows {
+                n_columns,
+                values: values.into_owned(),
+            }),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Runs texts in as many runs as it takes; the rows are in the texts' order.
+    fn run_all(&self, texts: &[Encoded], sharing: Sharing, end: End<'_>) -> Result<Rows, RunError> {
+        let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+        let mut all = Rows::default();
+        for run in runs(&lengths, sharing) {
+            let together = run.iter().filter_map(|&index| texts.get(index));
+            let rows = self.run(together.collect(), end)?;
+            if all.values.is_empty() {
+                all.n_columns = rows.n_columns;
+                let n_values = texts.len().saturating_mul(rows.n_columns);
+                all.values = vec![0.0; n_values];
+            }
+            if rows.n_columns != all.n_columns {
+                let message = format!("rows of {} and {}", rows.n_columns, all.n_columns);
+                return Err(internal(message));
+            }
+            let rows = rows.values.chunks_exact(rows.n_columns.max(1));
+            for (&index, row) in run.iter().zip(rows) {
+                let start = index.saturating_mul(all.n_columns);
+                let end = start.saturating_add(all.n_columns);
+                if let Some(place) = all.values.get_mut(start..end) {
+                    place.copy_from_slice(row);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Runs two texts of different lengths alone and together; returns how wide the rows are, and what may share a run.
+    ///
+    /// # Errors
+    /// Kind `Unsupported` if the graph does not run on them.
+    fn try_out(&self) -> Result<(usize, Sharing), LoadError> {
+        let end = End {
+            until: self.clock.monotonic().saturating_add(TRIAL_MAX),
+            calls: &[],
+        };
+        let refused = |error: RunError| {
+            unsupported(format!(
+                "the graph does not run on the texts' tokens: {error}"
+            ))
+        };
+        let encoded = TRIAL_TEXTS.iter().enumerate();
+        let encoded = encoded.map(|(index, text)| self.tokens.encode(text, index));
+        let encoded = encoded.collect::<Result<Vec<_>, _>>().map_err(refused)?;
+        let alone = self
+            .run_all(&encoded, Sharing::Alone, end)
+            .map_err(refused)?;
+        let n_columns = alone.n_columns;
+        if n_columns == 0 {
+            return Err(unsupported("the graph gives nothing for a text"));
+        }
+        // A graph of one text at a time, and one in which rows may depend on each other.
+        let inputs = &self.graph.signature().inputs;
+        let is_single = inputs
+            .iter()
+            .any(|input| input.shape.first() == Some(&Some(1)));
+        if is_single || !self.graph.rows_are_independent() {
+            return Ok((n_columns, Sharing::Alone));
+        }
+        let together = self.run(encoded.iter().collect(), end);
+        let is_alike = together.is_ok_and(|rows| alike(&rows.values, &alone.values));
+        let sharing = match is_alike {
+            true => Sharing::Filled,
+            false => Sharing::OneLength,
+        };
+        Ok((n_columns, sharing))
+    }
+}
+
+/// Tells whether numbers are the same up to the order in which they were added up.
+fn alike(left: &[f32], right: &[f32]) -> bool {
+    let largest = right
+        .iter()
+        .fold(1e-6_f32, |most, value| most.max(value.abs()));
+    let mut pairs = left.iter().zip(right);
+    left.len() == right.len()
+        && pairs.all(|(left, right)| (left - right).abs() <= DIFFERENCE_MAX * largest)
+}
+
+/// A model of texts.
+#[derive(Debug)]
+pub(crate) struct TextModel {
+    runner: Runner,
+    sharing: Sharing,
+    n_columns: usize,
+    classifier: Option<Classifier>,
+    is_lowercased: bool,
+    prefix: String,
+    signature: Signature,
+    description: Description,
+}
+
+impl TextModel {
+    /// Makes the model, and tries it out.
+    ///
+    /// # Errors
+    /// Kind `Unsupported` if the graph does not run on tokens, `Malformed` where it does not fit the files.
+    pub(crate) fn try_new(runner: Runner, settings: &Settings) -> Result<Self, LoadError> {
+        let (n_columns, sharing) = runner.try_out()?;
+        let classifier = match runner.task {
+            Task::Classes { .. } => Some(Classifier::try_new(&settings.classes, n_columns)?),
+            _ => None,
+        };
+        let description = described(&runner, settings, sharing, classifier.as_ref());
+        Ok(Self {
+            signature: signature(classifier.as_ref(), n_columns),
+            runner,
+            sharing,
+            n_columns,
+            classifier,
+            is_lowercased: settings.is_lowercased,
+            prefix: settings.prefix.clone(),
+            description,
+        })
+    }
+
+    /// Returns the tokens of the texts of a request.
+    fn encode(&self, inputs: &[Tensor], until: Duration) -> Result<Vec<Encoded>, RunError> {
+        let invalid = |kind, message: String| Err(RunError::new(kind, message));
+        let [texts] = inputs else {
+            return Err(internal(format!(
+                "{} inputs, model expects 1",
+                inputs.len()
+            )));
+        };
+        if texts.shape().len() != 1 {
+            let message = format!(
+                "input \"{INPUT}\": shape {:?}, model expects [-1]",
+                texts.shape()
+            );
+            return invalid(RunErrorKind::ShapeMismatch, message);
+        }
+        let Values::Bytes(texts) = texts.values() else {
+            let message = format!(
+                "input \"{INPUT}\": datatype {}, model expects {}",
+                texts.dtype(),
+                DType::Bytes
+            );
+            return invalid(RunErrorKind::DTypeMismatch, message);
+        };
+        if let Some(missing) = texts.first_missing() {
+            let message = format!("input \"{INPUT}\": text {missing} is missing");
+            return invalid(RunErrorKind::MissingValue, message);
+        }
+        if texts.len().saturating_mul(self.n_columns) > VALUES_MAX {
+            let message = format!(
+                "{} texts, at most {} are taken; send fewer",
+                texts.len(),
+                VALUES_MAX.checked_div(self.n_columns).unwrap_or(0)
+            );
+            return invalid(RunErrorKind::TooLarge, message);
+        }
+        let mut all = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            if self.runner.clock.monotonic() >= until {
+                return Err(out_of_time());
+            }
+            let Ok(text) = str::from_utf8(text) else {
+                let message = format!("input \"{INPUT}\": text {index} is not UTF-8");
+                return invalid(RunErrorKind::UnknownValue, message);
+            };
+            let encoded = self.runner.tokens.encode(&self.prepared(text), index)?;
+            if encoded.ids.is_empty() {
+                let message = format!("input \"{INPUT}\": text {index} has no tokens");
+                return invalid(RunErrorKind::UnknownValue, message);
+            }
+            all.push(encoded);
+        }
+        Ok(all)
+    }
+
+    /// Returns a text with what comes before it, in the case that is wanted.
+    fn prepared<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let prefixed = match self.prefix.as_str() {
+            "" => Cow::Borrowed(text),
+            prefix => Cow::Owned(format!("{prefix}{text}")),
+        };
+        match self.is_lowercased {
+            true => Cow::Owned(prefixed.to_lowercase()),
+            false => prefixed,
+        }
+    }
+}
+
+impl Model for TextModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        self.run_within(inputs, outputs, RUN_MAX)
+    }
+
+    fn run_within(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+    ) -> Result<Vec<Tensor>, RunError> {
+        self.run_for(inputs, outputs, time, &[])
+    }
+
+    fn run_for(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        time: Duration,
+        calls: &[Wanted],
+    ) -> Result<Vec<Tensor>, RunError> {
+        let until = self.runner.clock.monotonic().saturating_add(time);
+        let encoded = self.encode(inputs, until)?;
+        let rows = self
+            .runner
+            .run_all(&encoded, self.sharing, End { until, calls })?;
+        if !encoded.is_empty() && rows.n_columns != self.n_columns {
+            let message = format!("rows of {}, at load of {}", rows.n_columns, self.n_columns);
+            return Err(internal(message));
+        }
+        if let Some(classifier) = &self.classifier {
+            return classifier.answer(rows.values, outputs);
+        }
+        let shape = vec![encoded.len(), self.n_columns];
+        let vectors = Tensor::try_new(shape, Values::F32(rows.values.into()))
+            .map_err(|error| internal(error.to_string()))?;
+        let outputs = outputs.iter().map(|&output| match output {
+            0 => Ok(vectors.clone()),
+            output => Err(internal(format!("there is no output {output}"))),
+        });
+        outputs.collect()
+    }
+
+    fn run_time(&self) -> RunTime {
+        RunTime::Any
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let tokens = self.runner.tokens.memory_bytes();
+        self.runner.graph.memory_bytes().saturating_add(tokens)
+    }
+}
+
+/// Returns what the model takes and gives; `n_columns` is how long its vectors are.
+fn signature(classifier: Option<&Classifier>, n_columns: usize) -> Signature {
+    let input = TensorSpec {
+        name: INPUT.to_owned(),
+        dtype: DType::Bytes,
+        shape: vec![None],
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
+    };
+    let vectors = || TensorSpec {
+        name: OUTPUT.to_owned(),
+        dtype: DType::F32,
+        shape: vec![None, Some(n_columns)],
+        ..input.clone()
+    };
+    Signature {
+        outputs: classifier.map_or_else(|| vec![vectors()], Classifier::outputs),
+        default_outputs: classifier.map_or_else(|| vec![0], Classifier::default_outputs),
+        keyed_outputs: classifier.map_or_else(Vec::new, Classifier::keyed_outputs),
+        columns: Some(vec![ColumnPlace {
+            name: INPUT.to_owned(),
+            input: Some(0),
+        }]),
+        inputs: vec![input],
+    }
+}
+
+/// Says of the graph what is done before and after it.
+fn described(
+    runner: &Runner,
+    settings: &Settings,
+    sharing: Sharing,
+    classifier: Option<&Classifier>,
+) -> Description {
+    let mut description = runner.graph.description().clone();
+    description.format.push_str(", tokenizer.json");
+    // It was tried out on texts.
+    description.forget_warnings();
+    let side = |side: Side| match side {
+        Side::Left => "left",
+        Side::Right => "right",
+    };
+    let limits = settings.limits;
+    let length = match limits.n_tokens_max {
+        Some(n) => format!("of {n} tokens, cut on the {}", side(limits.cut_side)),
+        None => "of any length that the graph takes".to_owned(),
+    };
+    let together = match sharing {
+        Sharing::Filled => "of several lengths",
+        Sharing::OneLength => "of one length",
+        Sharing::Alone => "alone",
+    };
+    let after = match (&runner.task, classifier) {
+        (_, Some(classifier)) => ("classes", classifier.described()),
+        (Task::Tokens { sentence, .. }, _) => {
+            let normalized = match sentence.is_normalized {
+                true => ", normalised",
+                false => "",
+            };
+            let names = sentence.poolings.iter().map(|pooling| pooling.name());
+            let names: Vec<&str> = names.collect();
+            ("pooling", format!("{}{normalized}", names.join(" and ")))
+        }
+        (Task::Pooled { is_normalized, .. }, _) => match is_normalized {
+            true => ("pooling", "by the graph, normalised".to_owned()),
+            false => ("pooling", "by the graph".to_owned()),
+        },
+        (Task::Classes { .. }, None) => ("classes", "unknown".to_owned()),
+    };
+    let filled = format!("token {} on the {}", runner.fill.id, side(runner.fill.side));
+    let facts = [
+        ("texts", length),
+        ("run", together.to_owned()),
+        ("filled up with", filled),
+        after,
+    ];
+    let facts = facts.map(|(name, value)| (name.to_owned(), value));
+    description.root.facts.extend(facts);
+    description
+}
+
+/// Returns the elements of an output as singles.
+fn reals(tensor: &Tensor) -> Result<Cow<'_, [f32]>, RunError> {
+    if let Values::F32(items) = tensor.values() {
+        return Ok(Cow::Borrowed(items));
+    }
+    let doubles = tensor.values().to_f64s();
+    let doubles = doubles.ok_or_else(|| internal("the graph gave texts".to_owned()))?;
+    Ok(Cow::Owned(
+        doubles.iter().map(|&value| single(value)).collect(),
+    ))
+}
+
+fn out_of_time() -> RunError {
+    let message = "the texts were not done in the time that the call had";
+    RunError::new(RunErrorKind::OutOfTime, message)
+}
+
+fn internal(message: String) -> RunError {
+    RunError::new(RunErrorKind::Internal, message)
+}
