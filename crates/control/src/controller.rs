@@ -541,9 +541,10 @@ impl Controller {
     }
 
     fn remove_revisions(&mut self, id: &ServiceId) {
-        self.plan.revisions.retain(|revision, planned| {
-            !(revision.namespace == id.namespace && planned.model_name == id.name)
-        });
+        // By their own names: their models may be called otherwise.
+        self.plan
+            .revisions
+            .retain(|revision, _| service_of(revision).as_ref() != Some(id));
     }
 
     fn take(&mut self, id: &ServiceId, outcome: &Outcome) {

@@ -201,6 +201,36 @@ fn predictors_have_their_shares_and_a_shadow_gets_copies() {
 }
 
 #[test]
+fn models_that_serve_no_more_are_let_go_of_whatever_they_are_called() {
+    let mut stage = Stage::new();
+    let uris = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        let planned = plan.revisions.values();
+        let mut uris: Vec<String> = planned.map(|one| one.source.uri.clone()).collect();
+        uris.sort();
+        uris
+    };
+    for uri in ["file:///a", "file:///b", "file:///c"] {
+        let one = predictor("default", uri, json!({}));
+        apply(&mut stage, json!({"predictors": [one]}));
+    }
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///c", 100)]));
+    // What was rolled out before is at hand as long as it may be asked back, and no longer.
+    assert!(
+        !uris(&stage).contains(&"file:///a".to_owned()),
+        "{:?}",
+        uris(&stage)
+    );
+    let stored = stage.store.get(&key()).unwrap();
+    stage.store.delete(&key(), stored.version).unwrap();
+    let service = stage.store.get(&key_of("flowers")).unwrap();
+    let deleted = stage.store.delete(&key_of("flowers"), service.version);
+    deleted.unwrap();
+    stage.settle();
+    assert_eq!(uris(&stage), Vec::<String>::new());
+}
+
+#[test]
 fn how_it_stands_follows_its_models() {
     let mut stage = Stage::new();
     apply(
