@@ -199,6 +199,52 @@ fn a_route_switches_once_all_its_revisions_are_ready() {
 }
 
 #[test]
+fn a_flow_switches_once_all_its_revisions_are_ready_and_not_before_that() {
+    use crate::flow::{AskStep, PlannedFlow, Step};
+
+    let fixture = fixture();
+    let with_flow = |plan: Plan, revisions: &[&str]| {
+        let ask = |revision: &&str| {
+            Step::Ask(AskStep {
+                node: "node".to_owned(),
+                service: "s".to_owned(),
+                revision: Some((*revision).to_owned()),
+            })
+        };
+        let flow = PlannedFlow {
+            name: "node".to_owned(),
+            root: Step::Chain(revisions.iter().map(ask).collect()),
+        };
+        Plan {
+            flows: [(service(), flow)].into(),
+            ..plan
+        }
+    };
+    let observed_revisions = |observed: &Observed| {
+        let flow = observed.flows.get(&service());
+        let revisions = flow.map(|flow| flow.revisions().len());
+        revisions.unwrap_or_default()
+    };
+    let of_a = plan(&[("a", "", 0)], &[("a", 100)]);
+    fixture.plans.send(with_flow(of_a, &["a"]));
+    fixture.wait(|observed| observed.revisions.contains_key(&id("a")));
+    assert!(!fixture.table.load().has_flows());
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| observed_revisions(observed) == 1);
+    assert!(fixture.table.load().flow(&service()).is_some());
+    let of_both = plan(&[("a", "", 0), ("b", "", 0)], &[("a", 100)]);
+    fixture.plans.send(with_flow(of_both.clone(), &["a", "b"]));
+    let observed = fixture.wait(|observed| observed.revisions.contains_key(&id("b")));
+    assert_eq!(observed_revisions(&observed), 1);
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| observed_revisions(observed) == 2);
+    fixture.plans.send(of_both);
+    fixture.wait(|observed| observed.flows.is_empty());
+    assert!(!fixture.table.load().has_flows());
+    fixture.plans.stop();
+}
+
+#[test]
 fn a_failed_revision_is_tried_again_when_the_plan_says_so() {
     let fixture = fixture();
     fixture.plans.send(plan(&[("a", "bad", 0)], &[("a", 100)]));
