@@ -385,6 +385,30 @@ impl Metric {
     #[must_use]
     pub fn help(self) -> &'static str {
         match self {
+            Self::Fallbacks
+            | Self::Retries
+            | Self::ShadowRequests
+            | Self::ShadowAgreement
+            | Self::ShadowDrift => shadow::help(self),
+            Self::Feedback
+            | Self::FeedbackReward
+            | Self::GraphRequests
+            | Self::GraphBranches
+            | Self::GraphBranchReward => flow::help(self),
+            Self::MemoryBudget
+            | Self::MemoryBudgetUsed
+            | Self::ModelsResident
+            | Self::ModelEvictions
+            | Self::ModelLoads
+            | Self::ModelLoadFailures
+            | Self::ModelReload => budget::help(self),
+            _ => self.help_of_calls(),
+        }
+    }
+
+    /// Returns one sentence on a metric of calls, models or the server.
+    fn help_of_calls(self) -> &'static str {
+        match self {
             Self::Requests => {
                 "Finished inference calls by model, protocol and code (ok or the failure)."
             }
@@ -428,23 +452,6 @@ impl Metric {
             Self::ResponseCacheMisses => "Inference calls whose answer was kept after a run.",
             Self::ResponseCacheEvictions => "Kept answers that went to make room for others.",
             Self::ResponseCacheBytes => "Memory of kept answers and of what they are found by.",
-            Self::Fallbacks
-            | Self::Retries
-            | Self::ShadowRequests
-            | Self::ShadowAgreement
-            | Self::ShadowDrift => shadow::help(self),
-            Self::Feedback
-            | Self::FeedbackReward
-            | Self::GraphRequests
-            | Self::GraphBranches
-            | Self::GraphBranchReward => flow::help(self),
-            Self::MemoryBudget => "The bound on the memory of all loaded models together.",
-            Self::MemoryBudgetUsed => "Memory of all loaded models and of loads under way.",
-            Self::ModelsResident => "Models in memory, of the memory budget.",
-            Self::ModelEvictions => "Models let go of to make room for others.",
-            Self::ModelLoads => "Models loaded, ahead of requests or for a request.",
-            Self::ModelLoadFailures => "Models that did not load within the memory budget.",
-            Self::ModelReload => "Time from a request until the model that it woke was in memory.",
             Self::HttpResponses => "HTTP answers by status class.",
             Self::Connections => "Open connections.",
             Self::ConnectionsRefused => "Connections turned away because there were too many.",
@@ -456,7 +463,7 @@ impl Metric {
             Self::PayloadsWaiting => "Memory of requests and answers that wait to be recorded.",
             Self::Spans => "Spans of traces that were sent.",
             Self::SpansLost => "Spans of traces lost on their way: no room, or not taken.",
-            Self::BuildInfo => "The running version, as a label; always 1.",
+            _ => "The running version, as a label; always 1.",
         }
     }
 }
