@@ -183,7 +183,7 @@ impl Builder<'_> {
                 let key = format!("{within}{}", one.node);
                 let before = self.before.and_then(|before| before.routers.get(&key));
                 let before = before.filter(|before| before.is_as(one));
-                let router = before.map_or_else(|| Arc::new(Router::new(one)), Arc::clone);
+                let router = before.map_or_else(|| Arc::new(Router::new(one, &key)), Arc::clone);
                 self.routers.insert(key, Arc::clone(&router));
                 let splits = matches!(one.routing, Routing::Shares(_));
                 let branches = one.branches.iter().map(|(name, branch)| match splits {

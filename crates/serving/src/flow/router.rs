@@ -39,9 +39,9 @@ struct Known {
 }
 
 impl Router {
-    /// Returns a router that has seen nothing.
+    /// Returns a router that has seen nothing; its random numbers are others than those of routers with other keys.
     #[must_use]
-    pub fn new(planned: &OneStep) -> Self {
+    pub fn new(planned: &OneStep, key: &str) -> Self {
         let n_branches = planned.branches.len();
         let schedule = match &planned.routing {
             Routing::Shares(shares) => {
@@ -64,7 +64,7 @@ impl Router {
             names: names.collect(),
             schedule,
             turn: AtomicUsize::new(0),
-            draws: AtomicU64::new(seed),
+            draws: AtomicU64::new(seed ^ hash(key)),
             known,
             taken: (0..n_branches).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -147,6 +147,13 @@ impl Router {
         mixed ^= mixed >> 31;
         (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 impl Known {

@@ -127,6 +127,20 @@ fn shares_are_exact_and_draws_are_independent() {
 }
 
 #[test]
+fn routers_draw_independently_of_each_other() {
+    let random = || Routing::Random { first: 0.5 };
+    let flow = flow(Step::Chain(vec![
+        one("outer", random(), &["a", "b"]),
+        one("inner", random(), &["c", "d"]),
+    ]));
+    let routers: Vec<&Router> = flow.routers().map(|(_, router)| router).collect();
+    let draws = (0..10_000).map(|_| routers[0].choose() == routers[1].choose());
+    let n_equal = draws.filter(|is_equal| *is_equal).count();
+    // Four standard errors.
+    assert!((4_800..=5_200).contains(&n_equal), "{n_equal}");
+}
+
+#[test]
 fn rewards_go_to_the_branch_that_earned_them() {
     let inner = one("inner", Routing::Random { first: 0.5 }, &["b", "c"]);
     let branches = vec![("a".to_owned(), ask("a")), ("inner".to_owned(), inner)];

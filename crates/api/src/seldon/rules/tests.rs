@@ -163,12 +163,8 @@ fn shares_and_shadows_have_seldons_rules() {
 fn what_is_not_served_is_refused_by_its_place() {
     for (change, start) in [
         (
-            json!({"graph": {"children": [{"name": "next"}]}}),
-            "spec.predictors[0].graph.children: graphs of several nodes are not served here",
-        ),
-        (
-            json!({"graph": {"type": "TRANSFORMER"}}),
-            "spec.predictors[0].graph.type: TRANSFORMER is not served here",
+            json!({"graph": {"type": "ROUTER"}}),
+            "spec.predictors[0].graph.type: ROUTER is not served here with SKLEARN_SERVER; MODEL, TRANSFORMER and OUTPUT_TRANSFORMER are",
         ),
         (
             json!({"graph": {"implementation": "TRITON_SERVER"}}),
@@ -176,10 +172,14 @@ fn what_is_not_served_is_refused_by_its_place() {
         ),
         (
             json!({"graph": {"implementation": "RANDOM_ABTEST"}}),
-            "spec.predictors[0].graph.implementation: RANDOM_ABTEST is not served here",
+            "spec.predictors[0].graph.children: RANDOM_ABTEST has two, and here are 0",
         ),
         (
             json!({"graph": {"implementation": null}, "componentSpecs": [{"spec": {"containers": [{"name": "classifier", "image": "x"}]}}]}),
+            "spec.predictors[0].graph.implementation: containers of one's own ('classifier')",
+        ),
+        (
+            json!({"graph": {"implementation": null}, "componentSpecs": [{"spec": {"containers": [{"name": "classifier", "image": "seldonio/mab_epsilon_greedy_of_mine:1"}]}}]}),
             "spec.predictors[0].graph.implementation: containers of one's own ('classifier')",
         ),
         (
