@@ -1,5 +1,9 @@
 //! SeldonDeployments from what people write to what is planned and shown.
 
+mod graphs;
+
+use std::collections::BTreeSet;
+
 use coracle_api::validation;
 use coracle_serving::{PlannedRoute, ShadowKept, ShadowSettings};
 use serde_json::{Value, json};
@@ -22,6 +26,11 @@ fn key() -> Key {
 
 /// Creates the SeldonDeployment `flowers`, or gives it another spec.
 fn apply(stage: &mut Stage, spec: Value) {
+    apply_without_settling(stage, spec);
+    stage.settle();
+}
+
+fn apply_without_settling(stage: &mut Stage, spec: Value) {
     let object = json!({
         "metadata": {"name": "flowers", "namespace": NAMESPACE, "uid": "s", "generation": 1},
         "spec": spec
@@ -35,7 +44,6 @@ fn apply(stage: &mut Stage, spec: Value) {
             drop(stage.store.update(&key(), stored.version, changed).unwrap());
         }
     }
-    stage.settle();
 }
 
 fn status(stage: &Stage) -> Value {
