@@ -72,12 +72,19 @@ impl SeldonDeploymentSpec {
         }
     }
 
-    /// Tells whether a predictor's model answers with probabilities: scikit-learn's do in Seldon's protocol, unless `method` says otherwise.
+    /// Returns the method that a node's model answers with, where the graph decides that: in Seldon's protocol scikit-learn's models say it by `method`.
+    /// Without that transformers transform, and others give probabilities.
     #[must_use]
-    pub fn is_probable(&self, unit: &SeldonUnit) -> bool {
+    pub fn method<'a>(&self, unit: &'a SeldonUnit) -> Option<&'a str> {
         let server = unit.implementation.as_deref().and_then(Server::find);
-        let method = unit.parameter("method").unwrap_or("predict_proba");
-        server == Some(Server::Sklearn) && self.protocol() == "seldon" && method == "predict_proba"
+        if server != Some(Server::Sklearn) || self.protocol() != "seldon" {
+            return None;
+        }
+        let default = match unit.unit_type.as_deref() {
+            Some("TRANSFORMER" | "OUTPUT_TRANSFORMER") => "transform",
+            _ => "predict_proba",
+        };
+        Some(unit.parameter("method").unwrap_or(default))
     }
 }
 

@@ -13,11 +13,14 @@ pub(super) fn check_server(
         let place = format!("{place}.parameters[{index}]");
         let (name, value) = (parameter.name.as_str(), parameter.value.as_str());
         match (implementation, name, value) {
-            ("SKLEARN_SERVER", "method", "predict" | "predict_proba")
-                if spec.protocol() == "seldon" => {}
+            (
+                "SKLEARN_SERVER",
+                "method",
+                "predict" | "predict_proba" | "decision_function" | "transform",
+            ) if spec.protocol() == "seldon" => {}
             ("SKLEARN_SERVER", "method", _) if spec.protocol() == "seldon" => {
                 return Err(format!(
-                    "{place}: method '{value}' is not served here; predict_proba and predict are"
+                    "{place}: method '{value}' is not served here; predict_proba, predict, decision_function and transform are"
                 ));
             }
             // Names are compared with the model's columns either way.

@@ -17,6 +17,8 @@ const SHADOW_PERCENT: &str = "serving.coracle.dev/shadow-percent";
 const MODE: &str = "serving.kserve.io/deploymentMode";
 /// The annotations that say what is asked for; others are their writer's.
 pub(super) const ANNOTATIONS: [&str; 3] = [SHADOW, SHADOW_PERCENT, MODE];
+/// The variable of a model's environment that names the method it answers with.
+const METHOD: &str = "CORACLE_METHOD";
 /// How long requests may take, in milliseconds.
 const REST_TIMEOUT: &str = "seldon.io/rest-timeout";
 
@@ -182,10 +184,14 @@ fn predictor(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor, unit: &Se
     let mut all = containers(predictor).map(|(_, container)| container);
     let container = all.find(|container| container["name"] == unit.name.as_str());
     let field = |name: &str| container.and_then(|container| container.get(name)).cloned();
+    let method = spec.method(unit);
     let mut env: Vec<Value> = vec![
         json!({"name": MODEL_NAME, "value": unit.name}),
-        json!({"name": "PREDICT_PROBA", "value": spec.is_probable(unit).to_string()}),
+        json!({"name": "PREDICT_PROBA", "value": (method == Some("predict_proba")).to_string()}),
     ];
+    // What KServe has no variable for.
+    let other = method.filter(|method| !matches!(*method, "predict" | "predict_proba"));
+    env.extend(other.map(|method| json!({"name": METHOD, "value": method})));
     env.extend(
         field("env")
             .and_then(|env| env.as_array().cloned())

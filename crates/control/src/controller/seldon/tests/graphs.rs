@@ -119,6 +119,7 @@ fn each_model_is_a_service_with_its_own_state() {
     let mut stage = Stage::new();
     let container = json!({"name": "classify", "resources": {"limits": {"memory": "1Gi"}}});
     let mut graph = chain("file:///s", "file:///c");
+    graph["type"] = "TRANSFORMER".into();
     graph["children"][0]["parameters"] = json!([{"name": "method", "value": "predict"}]);
     let spec = json!({"predictors": [{
         "name": "default",
@@ -128,15 +129,16 @@ fn each_model_is_a_service_with_its_own_state() {
     }]});
     apply(&mut stage, spec);
     assert_eq!(service(&stage, "flowers"), None);
-    for (name, node, is_probable) in [
-        ("flowers-default-scale", "scale", "true"),
-        ("flowers-default-classify", "classify", "false"),
+    for (name, node, method) in [
+        ("flowers-default-scale", "scale", Some("transform")),
+        ("flowers-default-classify", "classify", None),
     ] {
         let made = service(&stage, name).unwrap();
         assert_eq!(validation::inference_service(None, &made), Ok(()), "{made}");
         let model = &made["spec"]["predictor"]["model"];
         assert_eq!(model["env"][0]["value"], node);
-        assert_eq!(model["env"][1]["value"], is_probable);
+        assert_eq!(model["env"][1]["value"], "false");
+        assert_eq!(model["env"][2]["value"].as_str(), method);
         let memory = model.pointer("/resources/limits/memory").cloned();
         assert_eq!(memory, (node == "classify").then(|| json!("1Gi")));
         let shown = status(&stage);
