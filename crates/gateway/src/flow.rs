@@ -43,7 +43,7 @@ impl<'a> Asked<'a> {
             Scope::Service { id, .. } => id.name == name,
             Scope::All => false,
         };
-        is_own || flow.name() == name
+        is_own || flow.name() == name || name.is_empty()
     }
 }
 

@@ -62,8 +62,10 @@ impl Scope {
                     None => Some(choose(route, headers)),
                     Some(tag) => route.tagged(tag),
                 };
-                // The models of Seldon's graphs have names of their own.
-                let has_name = |model: &&Arc<ServedModel>| id.name == name || model.name() == name;
+                // The models of Seldon's graphs have names of their own, and its paths may leave them out.
+                let has_name = |model: &&Arc<ServedModel>| {
+                    id.name == name || model.name() == name || name.is_empty()
+                };
                 model.filter(has_name).ok_or(NoModel::Unknown)
             }
         }

@@ -197,6 +197,11 @@ fn a_chain_hands_on_what_each_gives() {
         assert_eq!((status, &answer["id"]), (200, &json!("7")));
         assert_eq!(answer["outputs"][0]["data"], json!([2.0, 1.0]));
     }
+    for path in ["/v1/models:predict", "/v1/models/first/:predict"] {
+        let path = format!("/seldon/ml/iris{path}");
+        let (status, _) = post(&server, &path, &json!({"instances": [[5, 10]]}));
+        assert_eq!(status, 200, "{path}");
+    }
     // Each model was asked as by a request of its own.
     for name in ["double", "swap", "tenth"] {
         let labels = format!(r#"model="{name}",version="1",protocol="seldon",code="ok""#);
@@ -204,7 +209,7 @@ fn a_chain_hands_on_what_each_gives() {
     }
     has_line(
         &server,
-        r#"coracle_graph_requests_total{namespace="ml",service="iris",code="ok"} 6"#,
+        r#"coracle_graph_requests_total{namespace="ml",service="iris",code="ok"} 8"#,
     );
     let answer = send(
         server.address,

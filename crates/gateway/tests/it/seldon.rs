@@ -110,6 +110,30 @@ fn failures_are_told_as_seldons_executor_does() {
 }
 
 #[test]
+fn paths_without_a_models_name_are_the_services() {
+    let server = start();
+    let instances = r#"{"instances": [[1, 2], [3, 4]]}"#;
+    for path in [
+        "/v1/models:predict",
+        "/v1/models/:predict",
+        "/v1/models/sum/:predict",
+        "/v1/models/sum:predict",
+    ] {
+        let answer = post(&server, &format!("/seldon/ml/iris{path}"), instances);
+        assert_eq!(answer, (200, json!({"predictions": [3.0, 7.0]})), "{path}");
+        // Without a service there is nothing that it could be.
+        if !path.contains("sum") {
+            assert_eq!(post(&server, path, instances).0, 404, "{path}");
+        }
+    }
+    let inputs =
+        r#"{"inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]}"#;
+    let (status, answer) = post(&server, "/seldon/ml/iris/v2/models/infer", inputs);
+    assert_eq!((status, &answer["model_name"]), (200, &"sum".into()));
+    assert_eq!(post(&server, "/v2/models/infer", inputs).0, 404);
+}
+
+#[test]
 fn feedback_on_one_model_is_taken_and_counted() {
     let server = start();
     let path = "/seldon/ml/iris/api/v1.0/feedback";
