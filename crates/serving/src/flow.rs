@@ -29,6 +29,8 @@ pub struct Flow {
     /// By the node's key, for those that succeed it.
     routers: BTreeMap<String, Arc<Router>>,
     rewarded: BTreeMap<String, Arc<FeedbackCounters>>,
+    /// The revisions that it names.
+    held: Vec<(RevisionId, Arc<ServedModel>)>,
     outcomes: Arc<FlowOutcomes>,
 }
 
@@ -104,6 +106,7 @@ impl Flow {
             before,
             routers: BTreeMap::new(),
             rewarded: BTreeMap::new(),
+            held: Vec::new(),
         };
         let root = builder.step(&planned.root, "")?;
         Some(Self {
@@ -111,10 +114,18 @@ impl Flow {
             root,
             routers: builder.routers,
             rewarded: builder.rewarded,
+            held: builder.held,
             outcomes: before
                 .map(|before| Arc::clone(&before.outcomes))
                 .unwrap_or_default(),
         })
+    }
+
+    /// Tells whether its models are those that `find` knows, or has none for: a revision that went and came back is another model.
+    #[must_use]
+    pub fn is_current(&self, find: &dyn Fn(&RevisionId) -> Option<Arc<ServedModel>>) -> bool {
+        let mut held = self.held.iter();
+        held.all(|(revision, held)| find(revision).is_none_or(|now| Arc::ptr_eq(&now, held)))
     }
 
     /// Returns the name that its model is asked by: its first node's.
@@ -170,6 +181,7 @@ struct Builder<'a> {
     before: Option<&'a Flow>,
     routers: BTreeMap<String, Arc<Router>>,
     rewarded: BTreeMap<String, Arc<FeedbackCounters>>,
+    held: Vec<(RevisionId, Arc<ServedModel>)>,
 }
 
 impl Builder<'_> {
@@ -215,10 +227,15 @@ impl Builder<'_> {
                 namespace: namespace(),
                 name: planned.service.clone(),
             }),
-            Some(revision) => FlowTarget::Revision((self.find)(&RevisionId {
-                namespace: namespace(),
-                name: revision.clone(),
-            })?),
+            Some(revision) => {
+                let revision = RevisionId {
+                    namespace: namespace(),
+                    name: revision.clone(),
+                };
+                let model = (self.find)(&revision)?;
+                self.held.push((revision, Arc::clone(&model)));
+                FlowTarget::Revision(model)
+            }
         };
         let key = format!("{within}{}", planned.node);
         let before = self.before.and_then(|before| before.rewarded.get(&key));

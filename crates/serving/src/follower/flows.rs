@@ -14,10 +14,10 @@ impl Follower {
         let mut changed = false;
         for (id, planned) in &self.plan.flows {
             let before = self.flows.get(id);
-            if before.is_some_and(|(current, _)| current == planned) {
+            let find = |revision: &RevisionId| self.slots.get(revision)?.served.clone();
+            if before.is_some_and(|(current, flow)| current == planned && flow.is_current(&find)) {
                 continue;
             }
-            let find = |revision: &RevisionId| self.slots.get(revision)?.served.clone();
             let before = before.map(|(_, flow)| flow.as_ref());
             if let Some(flow) = Flow::try_new(id, planned, &find, before) {
                 let switched = (planned.clone(), Arc::new(flow));

@@ -200,7 +200,7 @@ fn a_route_switches_once_all_its_revisions_are_ready() {
 
 #[test]
 fn a_flow_switches_once_all_its_revisions_are_ready_and_not_before_that() {
-    use crate::flow::{AskStep, PlannedFlow, Step};
+    use crate::flow::{AskStep, FlowStep, FlowTarget, PlannedFlow, Step};
 
     let fixture = fixture();
     let with_flow = |plan: Plan, revisions: &[&str]| {
@@ -232,6 +232,27 @@ fn a_flow_switches_once_all_its_revisions_are_ready_and_not_before_that() {
     fixture.open.send(()).unwrap();
     fixture.wait(|observed| observed_revisions(observed) == 1);
     assert!(fixture.table.load().flow(&service()).is_some());
+    // A revision that goes and comes back is another model, which requests get once it is there.
+    fixture.plans.send(with_flow(Plan::default(), &["a"]));
+    fixture.wait(|observed| observed.revisions.is_empty());
+    let of_a = plan(&[("a", "", 0)], &[("a", 100)]);
+    fixture.plans.send(with_flow(of_a, &["a"]));
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| is_ready(observed, "a") && !observed.routes.is_empty());
+    {
+        let table = fixture.table.load();
+        let FlowStep::Chain(steps) = table.flow(&service()).unwrap().root() else {
+            panic!("no chain");
+        };
+        let FlowStep::Ask(ask) = &steps[0] else {
+            panic!("no model");
+        };
+        let FlowTarget::Revision(held) = &ask.target else {
+            panic!("no revision");
+        };
+        let now = table.service(&service()).unwrap().choose();
+        assert!(Arc::ptr_eq(held, now));
+    }
     let of_both = plan(&[("a", "", 0), ("b", "", 0)], &[("a", 100)]);
     fixture.plans.send(with_flow(of_both.clone(), &["a", "b"]));
     let observed = fixture.wait(|observed| observed.revisions.contains_key(&id("b")));
