@@ -290,6 +290,14 @@ def learnt(stage):
     metrics = connection.getresponse().read().decode()
     told = [line for line in metrics.splitlines() if line.startswith("coracle_feedback_total{") and 'service="bandit"' in line]
     check(sum(float(line.split()[-1]) for line in told) == 300, "feedback is counted", told)
+    connection.close()
+    stage.processes["coracle"].terminate()
+    stage.processes["coracle"].wait()
+    stage.start_coracle()
+    available(stage, "bandit")
+    wait_until(lambda: predict(stage, "bandit", {"data": {"ndarray": ROWS}})[0] == 200, "the graph is there again")
+    kept = sum(ask(turn % 100, False) for turn in range(n_requests)) / n_requests
+    check(abs(kept - (1 - epsilon)) < error, "what is learnt outlives the server", kept)
     status, answer = post(stage, f"/seldon/{NAMESPACE}/bandit/api/v1.0/feedback", {"reward": 1.0})
     check(status == 400 and "eg-router" in answer["status"]["info"], "a reward for nobody is refused", answer)
     say(f"an epsilon-greedy router sent {before:.0%} of the requests to the better model before feedback, {after:.0%} after it")

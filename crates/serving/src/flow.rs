@@ -4,6 +4,7 @@
 //!
 //! A flow holds its models by revision, so that it changes in one step: when all revisions of its successor are there.
 
+mod memory;
 mod planned;
 mod reward;
 mod router;
@@ -17,6 +18,7 @@ use coracle_base::Code;
 use crate::ServedModel;
 use crate::plan::{RevisionId, ServiceId};
 
+pub use memory::Memory;
 pub use planned::{AllStep, AskStep, Join, OneStep, PlannedBandit, PlannedFlow, Routing, Step};
 pub use reward::{FeedbackCounters, NoReward, Reward};
 pub use router::Router;
@@ -100,10 +102,22 @@ impl Flow {
         find: &dyn Fn(&RevisionId) -> Option<Arc<ServedModel>>,
         before: Option<&Self>,
     ) -> Option<Self> {
+        Self::try_remembering(id, planned, find, (before, None))
+    }
+
+    /// The same, with what routers like its own had learnt before the server began.
+    #[must_use]
+    pub fn try_remembering(
+        id: &ServiceId,
+        planned: &PlannedFlow,
+        find: &dyn Fn(&RevisionId) -> Option<Arc<ServedModel>>,
+        (before, memory): (Option<&Self>, Option<&Memory>),
+    ) -> Option<Self> {
         let mut builder = Builder {
             id,
             find,
             before,
+            memory,
             routers: BTreeMap::new(),
             rewarded: BTreeMap::new(),
             held: Vec::new(),
@@ -179,6 +193,7 @@ struct Builder<'a> {
     id: &'a ServiceId,
     find: &'a dyn Fn(&RevisionId) -> Option<Arc<ServedModel>>,
     before: Option<&'a Flow>,
+    memory: Option<&'a Memory>,
     routers: BTreeMap<String, Arc<Router>>,
     rewarded: BTreeMap<String, Arc<FeedbackCounters>>,
     held: Vec<(RevisionId, Arc<ServedModel>)>,
@@ -195,7 +210,9 @@ impl Builder<'_> {
                 let key = format!("{within}{}", one.node);
                 let before = self.before.and_then(|before| before.routers.get(&key));
                 let before = before.filter(|before| before.is_as(one));
-                let router = before.map_or_else(|| Arc::new(Router::new(one, &key)), Arc::clone);
+                let memory = self.memory.map(|memory| (memory, self.id));
+                let new = || Arc::new(Router::remembering(one, &key, memory));
+                let router = before.map_or_else(new, Arc::clone);
                 self.routers.insert(key, Arc::clone(&router));
                 let splits = matches!(one.routing, Routing::Shares(_));
                 let branches = one.branches.iter().map(|(name, branch)| match splits {

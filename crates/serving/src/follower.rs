@@ -24,7 +24,7 @@ use crate::batch::BatchSettings;
 use crate::experiment::{
     Experiments, PlannedExperiment, RouteExperiments, Split, SplitTarget, VariantTarget,
 };
-use crate::flow::{Flow, PlannedFlow};
+use crate::flow::{Flow, Memory, PlannedFlow};
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
@@ -176,6 +176,8 @@ pub struct FollowerConfig {
     pub n_workers: usize,
     /// The books of experiments; without them there are none.
     pub experiments: Option<Experiments>,
+    /// What routers have learnt; without it that does not outlive the server.
+    pub routers: Option<Memory>,
 }
 
 /// Follows plans.

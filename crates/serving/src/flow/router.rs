@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use coracle_policy::bandit::{Bandit, Strategy};
 
-use super::planned::{OneStep, PlannedBandit, Routing};
+use super::memory::{Keeper, Memory};
+use super::planned::{OneStep, PlannedBandit, Routing, Step};
+use crate::plan::ServiceId;
 use crate::route::spread;
 
 /// Decides which branch takes a request, and takes what came of it.
@@ -22,26 +24,38 @@ pub struct Router {
     /// What random numbers are made of.
     draws: AtomicU64,
     /// What is known of the branches, where it learns.
-    known: Option<Known>,
+    known: Option<Arc<Known>>,
     /// The requests of each branch.
     taken: Vec<AtomicU64>,
 }
 
 /// What a bandit knows.
 #[derive(Debug)]
-struct Known {
+pub(super) struct Known {
     /// What it chooses by as long as there was no reward.
     opening: Bandit,
     /// Read by requests without waiting.
     now: ArcSwap<Bandit>,
     /// Held by whoever changes it.
     changing: Mutex<()>,
+    /// Where it is kept, if it is.
+    keeper: Option<Keeper>,
 }
 
 impl Router {
     /// Returns a router that has seen nothing; its random numbers are others than those of routers with other keys.
     #[must_use]
     pub fn new(planned: &OneStep, key: &str) -> Self {
+        Self::remembering(planned, key, None)
+    }
+
+    /// Returns a router that knows what was learnt before by one like it, as the memory says.
+    #[must_use]
+    pub fn remembering(
+        planned: &OneStep,
+        key: &str,
+        memory: Option<(&Memory, &ServiceId)>,
+    ) -> Self {
         let n_branches = planned.branches.len();
         let schedule = match &planned.routing {
             Routing::Shares(shares) => {
@@ -52,8 +66,11 @@ impl Router {
         };
         let (known, seed) = match &planned.routing {
             Routing::Bandit(bandit) => {
-                let (known, seed) = Known::new(bandit, n_branches);
-                (Some(known), seed)
+                let keeper = memory.and_then(|(memory, id)| {
+                    memory.keeper(id, key, identity(bandit, &planned.branches))
+                });
+                let (known, seed) = Known::new(bandit, n_branches, keeper);
+                (Some(Arc::new(known)), seed)
             }
             _ => (None, 0),
         };
@@ -149,6 +166,20 @@ impl Router {
     }
 }
 
+/// Returns what makes a router one that may go on with what another has learnt, as a line.
+fn identity(bandit: &PlannedBandit, branches: &[(String, Step)]) -> String {
+    let names: Vec<&str> = branches.iter().map(|(name, _)| name.as_str()).collect();
+    let names = names.join(" ");
+    match bandit {
+        PlannedBandit::EpsilonGreedy {
+            epsilon,
+            start,
+            seed,
+        } => format!("epsilon-greedy {epsilon} {start:?} {seed}: {names}"),
+        PlannedBandit::Thompson { seed } => format!("thompson {seed}: {names}"),
+    }
+}
+
 /// FNV-1a.
 fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -158,7 +189,7 @@ fn hash(text: &str) -> u64 {
 
 impl Known {
     /// Returns what a bandit knows at first, and what its random numbers begin with.
-    fn new(planned: &PlannedBandit, n_branches: usize) -> (Self, u64) {
+    fn new(planned: &PlannedBandit, n_branches: usize, keeper: Option<Keeper>) -> (Self, u64) {
         let (strategy, start, seed) = match planned {
             PlannedBandit::EpsilonGreedy {
                 epsilon,
@@ -167,8 +198,11 @@ impl Known {
             } => (Strategy::EpsilonOthers(*epsilon), *start, *seed),
             PlannedBandit::Thompson { seed } => (Strategy::Thompson, None, *seed),
         };
-        let bandit = Bandit::new(strategy, 0.0, n_branches.max(1));
+        let mut bandit = Bandit::new(strategy, 0.0, n_branches.max(1));
         let mut opening = bandit.clone();
+        if let Some(keeper) = &keeper {
+            keeper.recall(&mut bandit);
+        }
         if let Some(arm) = start.and_then(|start| opening.arms.get_mut(start)) {
             arm.mean = 1.0;
         }
@@ -176,6 +210,7 @@ impl Known {
             opening,
             now: ArcSwap::from_pointee(bandit),
             changing: Mutex::new(()),
+            keeper,
         };
         (known, seed)
     }
@@ -188,11 +223,23 @@ impl Known {
         }
     }
 
-    fn reward(&self, branch: usize, reward: f64, n_rows: u64) {
+    /// Returns what is known by now.
+    pub(super) fn now(&self) -> Arc<Bandit> {
+        self.now.load_full()
+    }
+
+    pub(super) fn keeper(&self) -> Option<&Keeper> {
+        self.keeper.as_ref()
+    }
+
+    fn reward(self: &Arc<Self>, branch: usize, reward: f64, n_rows: u64) {
         let won = (reward.clamp(0.0, 1.0) * n_rows as f64) as u64;
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Bandit::clone(&self.now.load());
         next.reward_trials(branch, won, n_rows);
         self.now.store(Arc::new(next));
+        if let Some(keeper) = &self.keeper {
+            keeper.keep(self);
+        }
     }
 }

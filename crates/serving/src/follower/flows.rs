@@ -19,14 +19,22 @@ impl Follower {
                 continue;
             }
             let before = before.map(|(_, flow)| flow.as_ref());
-            if let Some(flow) = Flow::try_new(id, planned, &find, before) {
+            let known = (before, self.config.routers.as_ref());
+            if let Some(flow) = Flow::try_remembering(id, planned, &find, known) {
                 let switched = (planned.clone(), Arc::new(flow));
                 self.flows.insert(id.clone(), switched);
                 changed = true;
             }
         }
         let n_flows = self.flows.len();
-        self.flows.retain(|id, _| self.plan.flows.contains_key(id));
+        let (flows, memory) = (&self.plan.flows, self.config.routers.as_ref());
+        self.flows.retain(|id, _| {
+            let is_planned = flows.contains_key(id);
+            if let Some(memory) = memory.filter(|_| !is_planned) {
+                memory.forget(id);
+            }
+            is_planned
+        });
         changed | (self.flows.len() != n_flows)
     }
 

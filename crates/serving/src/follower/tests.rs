@@ -72,6 +72,7 @@ fn fixture_within(limit: Option<u64>) -> Fixture {
         clock,
         n_workers: 1,
         experiments: None,
+        routers: None,
     });
     std::thread::spawn(move || follower.run());
     Fixture {
