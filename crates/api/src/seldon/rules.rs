@@ -1,6 +1,6 @@
 //! The rules for SeldonDeployments: first those of Seldon's webhook, in its words; then what is served here, by name.
 //!
-//! What is served of a graph is in [`graph`](super::graph).
+//! What is served of a graph is in [`graph`].
 
 use std::collections::BTreeSet;
 
