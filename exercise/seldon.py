@@ -1,4 +1,4 @@
-"""SeldonDeployments with real models: manifests as Seldon's users write them, answers equal to scikit-learn's and XGBoost's own.
+"""SeldonDeployments with real models: manifests as Seldon's users write them, answers equal to scikit-learn's and XGBoost's own; then graphs of several.
 
 Usage: seldon.py CORACLE_BINARY. Everything runs on loopback.
 """
@@ -13,7 +13,10 @@ import joblib
 import numpy
 import xgboost
 from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from exercise import NAMESPACE, Stage, check, say, wait_until
@@ -22,9 +25,15 @@ ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3], [6.1, 2.8, 4.7, 1.2]]
 
 
 def train(stage):
-    """Two of scikit-learn, one of XGBoost; returns them."""
+    """Some of scikit-learn, one of XGBoost; returns them."""
     rows, classes = load_iris(return_X_y=True)
-    models = {"logistic": LogisticRegression(max_iter=1000).fit(rows, classes), "tree": DecisionTreeClassifier(max_depth=2, random_state=0).fit(rows, classes)}
+    logistic = LogisticRegression(max_iter=1000)
+    models = {"logistic": logistic.fit(rows, classes), "tree": DecisionTreeClassifier(max_depth=2, random_state=0).fit(rows, classes)}
+    models["constant"] = DummyClassifier(strategy="constant", constant=0).fit(rows, classes)
+    # Two pairs of which each gives another number of columns: half of the one with half of the other would fail.
+    for name, transformer in [("scale", StandardScaler()), ("reduce", PCA(2, random_state=0))]:
+        models[name] = transformer.fit(rows)
+        models[f"after-{name}"] = LogisticRegression(max_iter=1000).fit(models[name].transform(rows), classes)
     for name, model in models.items():
         (stage.directory / name).mkdir()
         joblib.dump(model, stage.directory / name / "model.joblib")
@@ -171,11 +180,177 @@ def split(stage, models):
     say(f"traffic {before} between two predictors, a shadow added, one left: {statuses[200]} requests, none failed")
 
 
+def node(stage, name, model=None, children=(), **fields):
+    """A node of a graph; JSON is YAML, too."""
+    of_model = {"implementation": "SKLEARN_SERVER", "modelUri": f"file://{stage.directory}/{model}"} if model else {}
+    return {"name": name, **of_model, "children": list(children), **fields}
+
+
+def graph(name, graph, components=()):
+    predictor = {"name": "default", "graph": graph, "componentSpecs": list(components)}
+    return json.dumps({
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"predictors": [predictor]},
+    })
+
+
+def in_turn(stage, transformer):
+    """A transformer, and the classifier behind it."""
+    return node(stage, "transform", transformer, [node(stage, "classify", f"after-{transformer}", type="MODEL")], type="TRANSFORMER")
+
+
+def expected_in_turn(models, transformer, rows):
+    return models[f"after-{transformer}"].predict_proba(models[transformer].transform(rows))
+
+
+def several(stage, models):
+    """A chain and a combiner, with the libraries' own numbers."""
+    stage.apply(graph("chain", in_turn(stage, "scale")))
+    available(stage, "chain")
+    message = {"data": {"ndarray": ROWS}, "meta": {"puid": "p1", "tags": {"who": "me"}}}
+    status, answer = predict(stage, "chain", message)
+    check(status == 200 and close(answer["data"]["ndarray"], expected_in_turn(models, "scale", ROWS)), "what a transformer gives is what its child gets", answer)
+    meta = {"puid": "p1", "tags": {"who": "me"}, "requestPath": {"transform": "coracle", "classify": "coracle"}}
+    check(answer["meta"] == meta, "meta tells the whole way", answer)
+    services = stage.ns("get", "isvc", "-o", "name")
+    check("chain-default-transform" in services and "chain-default-classify" in services, "each model is a service", services)
+    say("TRANSFORMER and MODEL in a chain: scikit-learn's own numbers")
+    both = [node(stage, "a", "logistic"), node(stage, "b", "tree")]
+    stage.apply(graph("mean", node(stage, "average", children=both, type="COMBINER", implementation="AVERAGE_COMBINER")))
+    available(stage, "mean")
+    expected = numpy.mean([models[name].predict_proba(ROWS) for name in ["logistic", "tree"]], axis=0)
+    status, answer = predict(stage, "mean", {"data": {"ndarray": ROWS}})
+    check(status == 200 and close(answer["data"]["ndarray"], expected), "numpy's mean of scikit-learn's probabilities", answer)
+    check(answer["data"]["names"] == ["t:0", "t:1", "t:2"] and answer["meta"]["requestPath"] == {"a": "coracle", "b": "coracle"}, "names and path", answer)
+    status, answer = predict(stage, "mean", {"data": {"tensor": {"shape": [3, 4], "values": sum(ROWS, [])}}})
+    check(close(numpy.reshape(answer["data"]["tensor"]["values"], (3, 3)), expected), "as a tensor, too", answer)
+    say("AVERAGE_COMBINER: numpy's mean of scikit-learn's probabilities")
+
+
+def routed(stage, models):
+    both = [node(stage, "a", "logistic"), node(stage, "b", "tree")]
+    share = 0.3
+    parameters = [{"name": "ratioA", "value": str(share), "type": "FLOAT"}]
+    stage.apply(graph("abtest", node(stage, "ab", children=both, type="ROUTER", implementation="RANDOM_ABTEST", parameters=parameters)))
+    available(stage, "abtest")
+    expected = [models[name].predict_proba(ROWS[2:]) for name in ["logistic", "tree"]]
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+    n_requests, counts = 2000, collections.Counter()
+    for _ in range(n_requests):
+        status, answer = post(stage, f"/seldon/{NAMESPACE}/abtest/api/v1.0/predictions", {"data": {"ndarray": ROWS[2:]}}, connection)
+        branch = answer["meta"]["routing"]["ab"]
+        check(status == 200 and close(answer["data"]["ndarray"], expected[branch]), "the branch that answered is the one that is named", answer)
+        counts[branch] += 1
+    # Four standard errors.
+    error = 4 * (share * (1 - share) / n_requests) ** 0.5
+    check(abs(counts[0] / n_requests - share) < error, "the share is ratioA", counts)
+    say(f"RANDOM_ABTEST: {counts[0]} of {n_requests} requests with ratioA {share}")
+
+
+def learnt(stage):
+    """Seldon's own epsilon-greedy router, known by its image, before a good and a useless model."""
+    epsilon = 0.2
+    parameters = [{"name": "n_branches", "value": "2", "type": "INT"}, {"name": "epsilon", "value": str(epsilon), "type": "FLOAT"}, {"name": "best_branch", "value": "0", "type": "INT"}]
+    children = [node(stage, "useless", "constant"), node(stage, "good", "logistic")]
+    image = {"name": "eg-router", "image": "seldonio/mab_epsilon_greedy:1.15.0"}
+    manifest = graph("bandit", node(stage, "eg-router", children=children, type="ROUTER", parameters=parameters), [{"spec": {"containers": [image]}}])
+    stage.apply(manifest)
+    available(stage, "bandit")
+    rows, classes = load_iris(return_X_y=True)
+    # No flower of the first kind: the useless model earns nothing.
+    rows, classes = rows[50:], classes[50:]
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+
+    def ask(index, tells):
+        request = {"data": {"ndarray": [rows[index].tolist()]}}
+        _, answer = post(stage, f"/seldon/{NAMESPACE}/bandit/api/v1.0/predictions", request, connection)
+        if tells:
+            reward = float(numpy.argmax(answer["data"]["ndarray"][0]) == classes[index])
+            feedback = {"request": request, "response": answer, "reward": reward}
+            status, told = post(stage, f"/seldon/{NAMESPACE}/bandit/api/v1.0/feedback", feedback, connection)
+            check(status == 200 and told["data"] == {"ndarray": []}, "feedback is answered as Seldon's wrapper does", told)
+        return answer["meta"]["routing"]["eg-router"]
+
+    n_requests = 1000
+    before = sum(ask(turn % 100, False) for turn in range(n_requests)) / n_requests
+    for turn in range(300):
+        ask(turn % 100, True)
+    after = sum(ask(turn % 100, False) for turn in range(n_requests)) / n_requests
+    error = 4 * (epsilon * (1 - epsilon) / n_requests) ** 0.5
+    check(abs(before - epsilon) < error, "without feedback the branch that it is told is the best", before)
+    check(abs(after - (1 - epsilon)) < error, "with feedback it is the one that earns", after)
+    # What it has learnt outlives a change of one of the models.
+    stage.apply(manifest.replace(f"{stage.directory}/constant", f"{stage.directory}/tree"))
+    stage.ns("wait", "--for=jsonpath={.status.state}=Available", "sdep/bandit", "--timeout=60s")
+    kept = sum(ask(turn % 100, False) for turn in range(n_requests)) / n_requests
+    check(abs(kept - (1 - epsilon)) < error, "what is learnt stays", kept)
+    connection.request("GET", "/metrics")
+    metrics = connection.getresponse().read().decode()
+    told = [line for line in metrics.splitlines() if line.startswith("coracle_feedback_total{") and 'service="bandit"' in line]
+    check(sum(float(line.split()[-1]) for line in told) == 300, "feedback is counted", told)
+    connection.close()
+    stage.processes["coracle"].terminate()
+    stage.processes["coracle"].wait()
+    stage.start_coracle()
+    available(stage, "bandit")
+    wait_until(lambda: predict(stage, "bandit", {"data": {"ndarray": ROWS}})[0] == 200, "the graph is there again")
+    kept = sum(ask(turn % 100, False) for turn in range(n_requests)) / n_requests
+    check(abs(kept - (1 - epsilon)) < error, "what is learnt outlives the server", kept)
+    status, answer = post(stage, f"/seldon/{NAMESPACE}/bandit/api/v1.0/feedback", {"reward": 1.0})
+    check(status == 400 and "eg-router" in answer["status"]["info"], "a reward for nobody is refused", answer)
+    say(f"an epsilon-greedy router sent {before:.0%} of the requests to the better model before feedback, {after:.0%} after it")
+
+
+def changed(stage, models):
+    """Graphs follow graphs and models, and nobody's request fails or gets half of two."""
+    rows = ROWS[2:]
+    expected = {
+        "scale": expected_in_turn(models, "scale", rows),
+        "reduce": expected_in_turn(models, "reduce", rows),
+        "mean": numpy.mean([models[name].predict_proba(rows) for name in ["logistic", "tree"]], axis=0),
+        "model": models["tree"].predict_proba(rows),
+    }
+    mean = node(stage, "average", children=[node(stage, "a", "logistic"), node(stage, "classify", "tree")], implementation="AVERAGE_COMBINER")
+    manifests = {"scale": in_turn(stage, "scale"), "reduce": in_turn(stage, "reduce"), "mean": mean, "model": node(stage, "classify", "tree")}
+    stage.apply(graph("moving", manifests["scale"]))
+    available(stage, "moving")
+    seen, statuses, strange = collections.Counter(), collections.Counter(), []
+    is_over = threading.Event()
+
+    def load():
+        connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+        while not is_over.is_set():
+            status, answer = post(stage, f"/seldon/{NAMESPACE}/moving/api/v1.0/predictions", {"data": {"ndarray": rows}}, connection)
+            statuses[status] += 1
+            found = answer.get("data", {}).get("ndarray", [])
+            name = next((name for name, one in expected.items() if numpy.shape(found) == one.shape and close(found, one)), "other")
+            seen[name] += 1
+            if name == "other":
+                strange.append(answer)
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for name in ["scale", "reduce", "scale", "mean", "model", "reduce", "model", "scale"]:
+        stage.apply(graph("moving", manifests[name]))
+        n_seen = seen[name]
+        wait_until(lambda: seen[name] >= n_seen + 50, f"requests go to {name}")
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    check(list(statuses) == [200] and not strange, "no request fails and none has half of two graphs", (statuses, seen, strange[:2]))
+    check(all(seen[name] > 0 for name in expected), "all of them have answered", seen)
+    say(f"eight changes between graphs and a model: {statuses[200]} requests, none failed, each with the answer of one of them")
+
+
 def refused(stage):
     for manifest, words in [
         (deployment("bad", [predictor(stage, "a", "tree", "traffic: 50")]), "Traffic must sum be 100 for a single predictor when set"),
         (deployment("bad", [predictor(stage, "a", "tree"), predictor(stage, "a", "tree")]), "Duplicate predictor name"),
         (deployment("bad", [predictor(stage, "a", "tree", implementation="TRITON_SERVER")]), "spec.predictors[0].graph.implementation: TRITON_SERVER is not served here"),
+        (graph("bad", node(stage, "ab", children=[node(stage, "a", "tree")], implementation="RANDOM_ABTEST")), "spec.predictors[0].graph.children: RANDOM_ABTEST has two, and here are 1"),
     ]:
         code, error = stage.kubectl("apply", "-f", "-", stdin=manifest, check_rc=False)
         check(code != 0 and words in error, "refused in Seldon's words, or by its place", error)
@@ -193,6 +368,10 @@ def main():
         stage.kubectl("create", "namespace", NAMESPACE)
         prepackaged(stage, models)
         split(stage, models)
+        several(stage, models)
+        routed(stage, models)
+        learnt(stage)
+        changed(stage, models)
         refused(stage)
     except BaseException:
         log = stage.directory / "coracle.log"

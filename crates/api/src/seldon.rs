@@ -1,6 +1,7 @@
 //! SeldonDeployment (machinelearning.seldon.io/v1): the desired and the observed state, as Seldon's users write and read it. What of it is served
 //! here is for [`rules`] to say; `control` makes InferenceServices of it.
 
+pub mod graph;
 pub mod rules;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_base::{ByteCount, Clock};
+use coracle_base::{ByteCount, Clock, Code};
 use coracle_formats::{LoadOptions, bytes_to_read, load, locate};
 use coracle_model::{GraphEngine, LoadError, LoadErrorKind, Method, Model};
 use coracle_serving::{
@@ -144,7 +144,7 @@ impl Loader for StorageLoader {
         let (assembly, fetch) = self.fetch_files(id, revision, progress)?;
         progress(LogSource::Serve, "loading the model");
         let options = LoadOptions {
-            default_method: predict_proba(revision).then_some(Method::PredictProba),
+            default_method: method(revision)?,
             object: revision.source.environment.get("CORACLE_OBJECT").cloned(),
             graph_engine: Some(Arc::clone(&self.graph_engine)),
             text_engine: takes_texts(revision).then(engine::texts),
@@ -254,10 +254,29 @@ fn shown(file: &Path) -> String {
     path.display().to_string()
 }
 
-/// KServe's `PREDICT_PROBA=true` in the predictor's environment.
-fn predict_proba(revision: &PlannedRevision) -> bool {
-    let value = revision.source.environment.get("PREDICT_PROBA");
-    value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+/// Returns the method that the predictor's environment says the model answers with: `CORACLE_METHOD`, or KServe's `PREDICT_PROBA=true`.
+fn method(revision: &PlannedRevision) -> Result<Option<Method>, LoadFailure> {
+    const METHODS: [Method; 4] = [
+        Method::Predict,
+        Method::PredictProba,
+        Method::DecisionFunction,
+        Method::Transform,
+    ];
+    let environment = &revision.source.environment;
+    if let Some(name) = environment.get("CORACLE_METHOD") {
+        let found = METHODS.into_iter().find(|method| method.as_str() == name);
+        return found.map(Some).ok_or_else(|| LoadFailure {
+            code: Code::InvalidArgument,
+            message: format!(
+                "CORACLE_METHOD is '{name}'; it may be {}",
+                METHODS.map(Method::as_str).join(", ")
+            ),
+            is_transient: false,
+        });
+    }
+    let value = environment.get("PREDICT_PROBA");
+    let is_probable = value.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    Ok(is_probable.then_some(Method::PredictProba))
 }
 
 /// Whether a graph beside a tokeniser's file is served with texts: unless `CORACLE_TEXT=false` is in the predictor's environment.
@@ -322,7 +341,49 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use coracle_serving::RevisionSource;
+
     use super::*;
+
+    #[test]
+    fn the_environment_says_the_method() {
+        for (variables, expected) in [
+            (&[][..], Ok(None)),
+            (&[("PREDICT_PROBA", "True")], Ok(Some(Method::PredictProba))),
+            (
+                &[("PREDICT_PROBA", "true"), ("CORACLE_METHOD", "transform")],
+                Ok(Some(Method::Transform)),
+            ),
+            (&[("CORACLE_METHOD", "guess")], Err(())),
+        ] {
+            let variables = variables.iter();
+            let environment =
+                variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let revision = PlannedRevision {
+                model_name: "m".to_owned(),
+                source: RevisionSource {
+                    environment: environment.collect(),
+                    ..RevisionSource::default()
+                },
+                attempt: 0,
+                replicas: 1,
+                concurrency: None,
+                timeout: None,
+                payloads: None,
+                batching: None,
+                response_cache: None,
+            };
+            let found = method(&revision);
+            if let Err(failure) = &found {
+                assert!(
+                    failure.message.contains("'guess'; it may be predict, "),
+                    "{}",
+                    failure.message
+                );
+            }
+            assert_eq!(found.map_err(|_| ()), expected);
+        }
+    }
 
     #[test]
     fn versions_are_those_of_numbered_directories_below() {

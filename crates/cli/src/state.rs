@@ -53,6 +53,11 @@ impl StateDirectory {
         self.0.join("experiments")
     }
 
+    /// Where what routers have learnt is.
+    pub(crate) fn routers(&self) -> PathBuf {
+        self.0.join("routers")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.0.join("logs")
     }

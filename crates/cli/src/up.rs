@@ -9,6 +9,7 @@ use coracle_gateway::{EXPERIMENT_LINES, Log, Server};
 use coracle_model::GraphEngine;
 use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
 use coracle_serving::experiment::Experiments;
+use coracle_serving::flow::Memory;
 use coracle_serving::{
     Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan, PlanSender,
     ProcessRunner, RevisionLog, RevisionState, SharedTable,
@@ -129,7 +130,8 @@ impl Plane<'_> {
         if let Some(budget) = &budget {
             self.server.set_budget(Arc::clone(budget));
         }
-        let followed = (&table, &observed, &experiments);
+        let routers = Memory::start(self.state.routers())?;
+        let followed = (&table, &observed, (&experiments, &routers));
         let plans = self.follow(&runtime, followed, (&fleet, revision_log), budget)?;
         let command = ControlCommand {
             state: self.state.clone(),
@@ -179,6 +181,7 @@ impl Plane<'_> {
         stopper.stop();
         plans.stop();
         experiments.stop();
+        routers.stop();
         runtime.block_on(fleet.stop());
         runtime.shutdown_background();
         say_stopped(report, log);
@@ -207,7 +210,11 @@ impl Plane<'_> {
     fn follow(
         &self,
         runtime: &Runtime,
-        (table, observed, experiments): (&Arc<SharedTable>, &Arc<ObservedCell>, &Experiments),
+        (table, observed, (experiments, routers)): (
+            &Arc<SharedTable>,
+            &Arc<ObservedCell>,
+            (&Experiments, &Memory),
+        ),
         (fleet, log): (&Arc<Fleet>, RevisionLog),
         budget: Option<Arc<MemoryBudget>>,
     ) -> anyhow::Result<PlanSender> {
@@ -232,6 +239,7 @@ impl Plane<'_> {
             clock: Arc::clone(&self.clock),
             n_workers,
             experiments: Some(experiments.clone()),
+            routers: Some(routers.clone()),
         });
         std::thread::Builder::new()
             .name("coracle-follower".to_owned())

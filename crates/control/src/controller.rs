@@ -196,10 +196,10 @@ impl Controller {
         dirty.extend(self.due_retries());
         dirty.extend(self.due_scaling());
         dirty.extend(self.due_rollouts());
+        let before = self.plan.clone();
         self.due_seldon_deployments();
         dirty.extend(self.due_experiments());
         let mut again = BTreeSet::new();
-        let before = self.plan.clone();
         let runtimes = self.runtimes();
         for id in dirty {
             if self.reconcile(&id, &runtimes).is_err() {
@@ -268,6 +268,7 @@ impl Controller {
                 services.extend(service_of(id));
             }
         }
+        services.extend(seldon::differing(&before.flows, &now.flows));
         for id in now.processes.keys().chain(before.processes.keys()) {
             if now.processes.get(id) != before.processes.get(id) {
                 services.extend(service_of(id));
@@ -541,9 +542,10 @@ impl Controller {
     }
 
     fn remove_revisions(&mut self, id: &ServiceId) {
-        self.plan.revisions.retain(|revision, planned| {
-            !(revision.namespace == id.namespace && planned.model_name == id.name)
-        });
+        // By their own names: their models may be called otherwise.
+        self.plan
+            .revisions
+            .retain(|revision, _| service_of(revision).as_ref() != Some(id));
     }
 
     fn take(&mut self, id: &ServiceId, outcome: &Outcome) {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
 use coracle_serving::experiment::ExperimentSummary;
+use coracle_serving::flow::PlannedFlow;
 use coracle_serving::{
     LoadReport, Observed, Plan, PlannedRevision, PlannedRoute, ProcessState, RevisionId,
     RevisionState, ServiceId,
@@ -87,6 +88,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> MapChange<K, V> {
 pub struct PlanChange {
     revisions: MapChange<RevisionId, PlannedRevision>,
     routes: MapChange<ServiceId, PlannedRoute>,
+    flows: MapChange<ServiceId, PlannedFlow>,
 }
 
 impl PlanChange {
@@ -96,6 +98,7 @@ impl PlanChange {
         Self {
             revisions: MapChange::between(&before.revisions, &after.revisions),
             routes: MapChange::between(&before.routes, &after.routes),
+            flows: MapChange::between(&before.flows, &after.flows),
         }
     }
 
@@ -103,6 +106,7 @@ impl PlanChange {
     pub fn apply(self, plan: &mut Plan) {
         self.revisions.apply(&mut plan.revisions);
         self.routes.apply(&mut plan.routes);
+        self.flows.apply(&mut plan.flows);
     }
 }
 
@@ -111,6 +115,7 @@ impl PlanChange {
 pub struct ObservedChange {
     revisions: MapChange<RevisionId, RevisionState>,
     routes: MapChange<ServiceId, PlannedRoute>,
+    flows: MapChange<ServiceId, PlannedFlow>,
     processes: MapChange<RevisionId, Vec<ProcessState>>,
 }
 
@@ -121,6 +126,7 @@ impl ObservedChange {
         Self {
             revisions: MapChange::between(&before.revisions, &after.revisions),
             routes: MapChange::between(&before.routes, &after.routes),
+            flows: MapChange::between(&before.flows, &after.flows),
             processes: MapChange::between(&before.processes, &after.processes),
         }
     }
@@ -129,6 +135,7 @@ impl ObservedChange {
     pub fn apply(self, observed: &mut Observed) {
         self.revisions.apply(&mut observed.revisions);
         self.routes.apply(&mut observed.routes);
+        self.flows.apply(&mut observed.flows);
         self.processes.apply(&mut observed.processes);
     }
 }
@@ -161,6 +168,7 @@ pub fn read_message<M: for<'de> Deserialize<'de>>(
 #[cfg(test)]
 mod tests {
     use coracle_base::Code;
+    use coracle_serving::flow::{AllStep, AskStep, Join, OneStep, PlannedBandit, Routing, Step};
     use coracle_serving::{LoadFailure, PlannedTarget, RevisionSource};
 
     use super::*;
@@ -195,6 +203,33 @@ mod tests {
         }
     }
 
+    fn flow() -> PlannedFlow {
+        let ask = Step::Ask(AskStep {
+            node: "a".to_owned(),
+            service: "s-a".to_owned(),
+            revision: Some("s-a-predictor-00001".to_owned()),
+        });
+        let bandit = PlannedBandit::EpsilonGreedy {
+            epsilon: 0.1,
+            start: Some(1),
+            seed: u64::MAX,
+        };
+        let one = Step::One(OneStep {
+            node: "r".to_owned(),
+            routing: Routing::Bandit(bandit),
+            branches: vec![("a".to_owned(), ask.clone())],
+        });
+        let all = Step::All(AllStep {
+            node: "mean".to_owned(),
+            join: Join::Average,
+            branches: vec![ask, one],
+        });
+        PlannedFlow {
+            name: "mean".to_owned(),
+            root: Step::Chain(vec![all]),
+        }
+    }
+
     #[test]
     fn changes_bring_plans_across() {
         let route = PlannedRoute {
@@ -226,11 +261,12 @@ mod tests {
         };
         let before = Plan {
             revisions: [(revision("a"), planned("1")), (revision("b"), planned("2"))].into(),
-            routes: [].into(),
+            ..Plan::default()
         };
         let after = Plan {
             revisions: [(revision("a"), planned("3")), (revision("c"), planned("2"))].into(),
-            routes: [(service, route)].into(),
+            routes: [(service.clone(), route)].into(),
+            flows: [(service, flow())].into(),
         };
         let mut there = Plan::default();
         let mut wire = Vec::new();
@@ -257,6 +293,7 @@ mod tests {
         let after = Observed {
             revisions: [(revision("a"), failed)].into(),
             processes: [(revision("a"), vec![ProcessState::default()])].into(),
+            flows: [(ServiceId::try_from("n/s".to_owned()).unwrap(), flow())].into(),
             ..Observed::default()
         };
         let mut wire = Vec::new();

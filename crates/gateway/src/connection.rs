@@ -35,7 +35,6 @@ use crate::request_id::RequestIds;
 use crate::respond::{JSON_LENGTH, Reply};
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::Scope;
-use crate::seldon;
 use crate::server::Stage;
 use crate::spans::{InferenceSlot, Tracer};
 use crate::terms::Terms;
@@ -304,6 +303,17 @@ impl Handler {
         body: Arriving,
         seen: &mut Seen<'a>,
     ) -> Reply {
+        let mut body = body;
+        if asked.table.has_flows()
+            && let Some(flow) = asked.flow()
+        {
+            let sent = (head, body);
+            let answered = self.ask_flow((asked, flow), asked.route, sent, seen);
+            match Box::pin(answered).await {
+                Ok(reply) => return reply,
+                Err(unread) => body = unread,
+            }
+        }
         let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
         let (codec, model) = match asked.route {
             Route::V1Predict(Named { model, version }) => (
@@ -346,7 +356,9 @@ impl Handler {
             Route::SeldonPredict => {
                 return Box::pin(self.seldon_predict(asked, head, body, seen)).await;
             }
-            Route::SeldonFeedback => return seldon::no_feedback(),
+            Route::SeldonFeedback => {
+                return Box::pin(self.seldon_feedback(asked, (head, body))).await;
+            }
             Route::Experiment(route) => {
                 return Box::pin(self.experiment(asked, route, (head, body))).await;
             }
@@ -578,11 +590,11 @@ pub(crate) fn body_too_late(timeout: Duration) -> Reply {
 
 /// What is known of a request once it is answered.
 pub(crate) struct Seen<'a> {
-    request_id: &'a HeaderValue,
-    n_bytes_in: usize,
+    pub(crate) request_id: &'a HeaderValue,
+    pub(crate) n_bytes_in: usize,
     /// The model that an inference was asked of.
     pub(crate) model: Option<&'a ServedModel>,
-    trace: Option<Trace>,
+    pub(crate) trace: Option<Trace>,
 }
 
 /// A body on its way.
@@ -680,13 +692,13 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Reply> {
     })
 }
 
-fn content_type(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(CONTENT_TYPE)?;
     Some(value.to_str().unwrap_or_default())
 }
 
 /// Refuses content types that are not read.
-fn check_type(content_type: Option<&str>, codec: &Codec) -> Result<(), Reply> {
+pub(crate) fn check_type(content_type: Option<&str>, codec: &Codec) -> Result<(), Reply> {
     let unsupported = |message: &str| {
         Err(Reply::error_and_close(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

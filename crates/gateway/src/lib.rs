@@ -18,6 +18,7 @@ mod gather;
 mod grpc;
 
 mod fallback;
+mod flow;
 mod infer;
 mod limits;
 mod log;

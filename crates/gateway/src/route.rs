@@ -172,11 +172,20 @@ pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, NoRo
         _ => method == Method::GET || method == Method::HEAD,
     };
     if allowed {
-        Ok(route)
-    } else {
-        Err(NoRoute::Method { allow })
+        return Ok(route);
+    }
+    // Seldon's path of V2 without a model's name, which is a model's own path for other methods.
+    match method == Method::POST && path.trim_end_matches('/') == "/v2/models/infer" {
+        true => Ok(Route::V2Infer(UNNAMED)),
+        false => Err(NoRoute::Method { allow }),
     }
 }
+
+/// The one model of the service that a path begins with, as Seldon's paths may have it.
+const UNNAMED: Named<'static> = Named {
+    model: Cow::Borrowed(""),
+    version: None,
+};
 
 /// Returns the route at `path` and the methods it takes.
 fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
@@ -198,6 +207,12 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("api", [version, rest @ ..]) => return seldon(version, rest),
         ("experiments", rest) => return experiment(rest),
         ("v1", ["models"]) => Route::V1Models,
+        ("v1", ["models:predict"] | ["models", ":predict"]) => {
+            return Some((Route::V1Predict(UNNAMED), WRITE));
+        }
+        ("v1", ["models", model, ":predict"]) => {
+            return Some((Route::V1Predict(named(model, None)?), WRITE));
+        }
         ("v1", ["models", model]) => return v1_model(model, None),
         ("v1", ["models", model, "metadata"]) => Route::V1Metadata(named(model, None)?),
         ("v1", ["models", model, kind @ ("versions" | "labels"), version]) => {
@@ -426,7 +441,7 @@ mod tests {
             (Method::GET, "/v2/models/a/infer", writes),
             (Method::GET, "/nope", no_path.clone()),
             (Method::GET, "/v1/models/a/b", no_path.clone()),
-            (Method::POST, "/v1/models/:predict", no_path.clone()),
+            (Method::POST, "/v1/models/:classify", no_path.clone()),
             (Method::POST, "/v2/models/a/infer/b", no_path.clone()),
             (Method::GET, "/v1/models/%ff", no_path.clone()),
             (Method::GET, "*", no_path),
@@ -542,6 +557,22 @@ mod tests {
         for (method, path, expected) in cases {
             assert_eq!(find(&method, path), Ok(expected), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn seldons_paths_need_no_model() {
+        for path in ["/v1/models:predict", "/v1/models/:predict"] {
+            assert_eq!(find(&Method::POST, path), Ok(Route::V1Predict(UNNAMED)));
+        }
+        let found = find(&Method::POST, "/v1/models/a/:predict");
+        assert_eq!(found, Ok(Route::V1Predict(named("a", None))));
+        let found = find(&Method::POST, "/v2/models/infer");
+        assert_eq!(found, Ok(Route::V2Infer(UNNAMED)));
+        // A model may have this name.
+        let found = find(&Method::GET, "/v2/models/infer");
+        assert_eq!(found, Ok(Route::V2Model(named("infer", None))));
+        let found = find(&Method::PUT, "/v2/models/infer");
+        assert!(matches!(found, Err(NoRoute::Method { .. })));
     }
 
     #[test]

@@ -62,8 +62,10 @@ impl Scope {
                     None => Some(choose(route, headers)),
                     Some(tag) => route.tagged(tag),
                 };
-                // The models of Seldon's graphs have names of their own.
-                let has_name = |model: &&Arc<ServedModel>| id.name == name || model.name() == name;
+                // The models of Seldon's graphs have names of their own, and its paths may leave them out.
+                let has_name = |model: &&Arc<ServedModel>| {
+                    id.name == name || model.name() == name || name.is_empty()
+                };
                 model.filter(has_name).ok_or(NoModel::Unknown)
             }
         }
@@ -302,6 +304,13 @@ fn by_host(table: &ModelTable, host: &str) -> Option<Scope> {
         id,
         tag: tag.map(str::to_owned),
     };
+    if let Some(id) = table
+        .has_flows()
+        .then(|| flow(table, first, namespace))
+        .flatten()
+    {
+        return Some(scope(id, None));
+    }
     let component = first.strip_suffix(PREDICTOR);
     if let Some((id, _)) = service(first, namespace).or_else(|| service(component?, namespace)) {
         return Some(scope(id, None));
@@ -317,6 +326,15 @@ fn by_host(table: &ModelTable, host: &str) -> Option<Scope> {
         let (name, namespace) = (first.get(..at)?, first.get(at + 1..)?);
         service(name, namespace).map(|(id, _)| scope(id, None))
     })
+}
+
+/// Returns the flow of a name, if there is one.
+fn flow(table: &ModelTable, name: &str, namespace: &str) -> Option<ServiceId> {
+    let id = ServiceId {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    table.flow(&id).map(|_| id)
 }
 
 fn has_tag(route: &Route, tag: &str) -> bool {

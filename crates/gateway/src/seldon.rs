@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_base::Code;
-use coracle_protocol::{http_status, seldon};
+use coracle_protocol::seldon::{self, Feedback};
 use coracle_serving::ServedModel;
 use hyper::StatusCode;
 use hyper::http::request::Parts;
@@ -38,6 +37,31 @@ impl Handler {
     }
 }
 
+impl Handler {
+    /// Answers `POST /seldon/NAMESPACE/NAME/api/v1.0/feedback` of a service that is one model: nothing is learnt, and all is counted.
+    pub(crate) async fn seldon_feedback(
+        &self,
+        asked: &Asked<'_>,
+        sent: (&Parts, Arriving),
+    ) -> Reply {
+        let Some(route) = asked.scope.route(asked.table, None) else {
+            return failure(
+                StatusCode::NOT_FOUND,
+                "no such service; tell one at /seldon/NAMESPACE/NAME/api/v1.0/feedback",
+            );
+        };
+        let take = |feedback: &Feedback| {
+            route.feedback().add(feedback.reward);
+            let first = route.targets().first();
+            Ok(first
+                .map(|target| target.model.name())
+                .into_iter()
+                .collect())
+        };
+        self.take_feedback(sent, take).await
+    }
+}
+
 impl<'a> Asked<'a> {
     /// Returns the model that takes a request for the service that the path or host names.
     fn service_model(&self) -> Option<&'a Arc<ServedModel>> {
@@ -48,19 +72,12 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Refuses feedback rather than to lose it.
-pub(crate) fn no_feedback() -> Reply {
-    let code = Code::Unimplemented;
-    let status = StatusCode::from_u16(http_status(code)).unwrap_or(StatusCode::NOT_IMPLEMENTED);
-    failure(status, "feedback is not taken here: it would go to nobody")
-}
-
 fn failure(status: StatusCode, message: &str) -> Reply {
     Reply::with_status(status, seldon::error_body(status.as_u16(), message))
 }
 
 /// Returns a failure in the words of Seldon's executor; what else it says (that a retry may succeed, that the connection ends) stays.
-fn in_other_words(reply: Reply) -> Reply {
+pub(crate) fn in_other_words(reply: Reply) -> Reply {
     let error: Option<serde_json::Value> = serde_json::from_slice(&reply.body).ok();
     let message = error.as_ref().and_then(|error| error["error"].as_str());
     let body = seldon::error_body(reply.status.as_u16(), message.unwrap_or_default());

@@ -17,6 +17,9 @@ pub use off_policy::{Logged, OffPolicy, off_policy};
 pub enum Strategy {
     /// The arm with the best mean, but with this probability any arm.
     EpsilonGreedy(f64),
+    /// An arm with the best mean, each as often where several are, but with this probability one of the others; arms without a reward have a mean of 0.
+    /// That is how Seldon's router has it.
+    EpsilonOthers(f64),
     /// An arm as often as it is the best by the posterior (Thompson, 1933; Beta posteriors with uniform priors).
     Thompson,
     /// The arm with the greatest upper confidence bound (UCB1: Auer, Cesa-Bianchi and Fischer, 2002).
@@ -93,6 +96,34 @@ impl Bandit {
         }
     }
 
+    /// Takes the rewards of `n_trials` of which `n_won` had a reward of 1 and the others of 0. Arms that are not there are passed over.
+    pub fn reward_trials(&mut self, arm: usize, n_won: u64, n_trials: u64) {
+        if let Some(arm) = self.arms.get_mut(arm).filter(|_| n_trials > 0) {
+            let (won, lost) = (n_won.min(n_trials), n_trials.saturating_sub(n_won));
+            let mean = won as f64 / n_trials as f64;
+            arm.merge(&Moments {
+                units: n_trials,
+                mean,
+                squares: won as f64 * (1.0 - mean).powi(2) + lost as f64 * mean.powi(2),
+            });
+        }
+    }
+
+    /// Chooses an arm without its propensity, for who logs none; `uniform` gives independent numbers in `[0, 1)`.
+    ///
+    /// With Thompson's strategy this is one draw from each posterior, two hundred times less work than [`Bandit::choose`].
+    pub fn draw(&self, mut uniform: impl FnMut() -> f64) -> usize {
+        if self.strategy != Strategy::Thompson || uniform() < self.floor {
+            let even = vec![1.0 / self.arms.len() as f64; self.arms.len()];
+            let propensities = match self.strategy {
+                Strategy::Thompson => even,
+                _ => self.propensities(&mut uniform),
+            };
+            return Choice::draw(&propensities, uniform()).arm;
+        }
+        self.best_of_posterior(&mut uniform)
+    }
+
     /// Chooses an arm; `uniform` gives independent numbers in `[0, 1)`.
     pub fn choose(&self, mut uniform: impl FnMut() -> f64) -> Choice {
         let propensities = self.propensities(&mut uniform);
@@ -113,6 +144,7 @@ impl Bandit {
                     .for_each(|share| *share = *share * (1.0 - epsilon) + epsilon / n_arms);
                 own
             }
+            Strategy::EpsilonOthers(epsilon) => self.best_or_others(epsilon.clamp(0.0, 1.0)),
             Strategy::Ucb1 => {
                 let all: u64 = self.arms.iter().map(|arm| arm.units).sum();
                 let log = 2.0 * (all.max(1) as f64).ln();
@@ -137,19 +169,43 @@ impl Bandit {
             .collect()
     }
 
+    /// Gives the arms with the best mean their share, and what is left of each to the arms that are not it.
+    fn best_or_others(&self, epsilon: f64) -> Vec<f64> {
+        let n_arms = self.arms.len();
+        let means = self.arms.iter().map(|arm| arm.mean);
+        let best = means.clone().fold(f64::MIN, f64::max);
+        let n_best = means.clone().filter(|mean| *mean == best).count() as f64;
+        let n_others = n_arms.saturating_sub(1) as f64;
+        let share = |mean: f64| {
+            // With one arm there are no others.
+            if n_others == 0.0 {
+                return 1.0;
+            }
+            let is_best = f64::from(u8::from(mean == best));
+            let as_best = is_best / n_best;
+            as_best * (1.0 - epsilon) + (1.0 - as_best) * epsilon / n_others
+        };
+        means.map(share).collect()
+    }
+
+    /// Returns the arm that is the best of a draw from each posterior.
+    fn best_of_posterior(&self, uniform: &mut impl FnMut() -> f64) -> usize {
+        let mut best = (0, f64::MIN);
+        for (index, arm) in self.arms.iter().enumerate() {
+            let earned = arm.mean * arm.units as f64;
+            let draw = beta(uniform, earned + 1.0, arm.units as f64 - earned + 1.0);
+            if draw > best.1 {
+                best = (index, draw);
+            }
+        }
+        best.0
+    }
+
     /// Estimates how often each arm is the best of a draw from the posteriors.
     fn thompson(&self, mut uniform: impl FnMut() -> f64) -> Vec<f64> {
         let mut n_best = vec![0_u32; self.arms.len()];
         for _ in 0..PROPENSITY_DRAWS {
-            let mut best = (0, f64::MIN);
-            for (index, arm) in self.arms.iter().enumerate() {
-                let earned = arm.mean * arm.units as f64;
-                let draw = beta(&mut uniform, earned + 1.0, arm.units as f64 - earned + 1.0);
-                if draw > best.1 {
-                    best = (index, draw);
-                }
-            }
-            n_best[best.0] += 1;
+            n_best[self.best_of_posterior(&mut uniform)] += 1;
         }
         let shares = n_best.into_iter();
         shares

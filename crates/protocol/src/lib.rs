@@ -19,6 +19,7 @@ mod content;
 mod error;
 pub mod experiments;
 pub mod facts;
+pub mod flow;
 pub mod grpc;
 mod number;
 pub mod otlp;
@@ -83,6 +84,8 @@ pub struct Call {
     pub layout: Layout,
     /// The caller's id for the request, given back in V2.
     pub id: Option<String>,
+    /// The caller's tags as JSON, given back in Seldon's protocol.
+    pub tags: Option<Box<str>>,
     /// The number of rows.
     pub n_rows: usize,
     /// How long the caller waits: the parameter `timeout`, in microseconds as Triton has it.

@@ -3,6 +3,8 @@
 //! `data` is read, as `ndarray` or `tensor`, and answered as it came; the other kinds of messages (`binData`, `strData`, `jsonData`, `customData`,
 //! `tftensor`) mean what a container of their author's makes of them, and are refused by name.
 
+mod feedback;
+
 use std::borrow::Cow;
 
 use coracle_tensor::{DType, Tensor, Values};
@@ -15,6 +17,8 @@ use crate::error::quoted;
 use crate::parameters::choose_outputs;
 use crate::v2::{self, Data, Input};
 use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, json_string, render, v1};
+
+pub use feedback::{Feedback, encode_feedback, read_feedback};
 
 #[derive(Deserialize)]
 #[serde(expecting = "a SeldonMessage: an object with \"data\"")]
@@ -55,10 +59,12 @@ struct JsonTensor<'a> {
     values: &'a RawValue,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Meta<'a> {
     #[serde(borrow, default)]
     puid: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tags: Option<&'a RawValue>,
 }
 
 /// Decodes the body of `POST /api/v1.0/predictions`.
@@ -105,9 +111,15 @@ pub fn decode_message(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
             return Err(RequestError::invalid(message));
         }
     };
+    let meta = message.meta.unwrap_or_default();
+    let tags = meta.tags.map(RawValue::get);
+    if tags.is_some_and(|tags| !tags.starts_with('{')) {
+        return Err(RequestError::invalid("meta.tags must be an object"));
+    }
     Ok(Call {
         outputs,
-        id: message.meta.and_then(|meta| meta.puid).map(Cow::into_owned),
+        id: meta.puid.map(Cow::into_owned),
+        tags: tags.map(Box::from),
         ..call
     })
 }
@@ -205,6 +217,11 @@ pub fn encode_message(ctx: &EncodeContext<'_>, call: &Call, outputs: &[Tensor], 
     if let Some(puid) = &call.id {
         out.extend_from_slice(b"\"puid\":");
         json_string(puid, out);
+        out.push(b',');
+    }
+    if let Some(tags) = &call.tags {
+        out.extend_from_slice(b"\"tags\":");
+        out.extend_from_slice(tags.as_bytes());
         out.push(b',');
     }
     out.extend_from_slice(b"\"requestPath\":{");

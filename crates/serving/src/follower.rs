@@ -7,6 +7,7 @@
 //! started. Caveat: a plan that is replaced before its revisions are loaded is never served.
 
 mod crew;
+mod flows;
 mod load;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +24,7 @@ use crate::batch::BatchSettings;
 use crate::experiment::{
     Experiments, PlannedExperiment, RouteExperiments, Split, SplitTarget, VariantTarget,
 };
+use crate::flow::{Flow, Memory, PlannedFlow};
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
     ServiceId,
@@ -30,9 +32,7 @@ use crate::plan::{
 use crate::process::{ProcessOrder, ProcessRunner, ProcessState};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::route::{Route, RouteTarget};
-use crate::{
-    LoadPhases, LoadedModel, MemoryBudget, ModelTable, ServedModel, ShadowTap, SharedTable,
-};
+use crate::{LoadPhases, LoadedModel, MemoryBudget, ServedModel, ShadowTap, SharedTable};
 
 /// Fetches and loads revisions; called from several threads.
 pub trait Loader: Send + Sync {
@@ -176,6 +176,8 @@ pub struct FollowerConfig {
     pub n_workers: usize,
     /// The books of experiments; without them there are none.
     pub experiments: Option<Experiments>,
+    /// What routers have learnt; without it that does not outlive the server.
+    pub routers: Option<Memory>,
 }
 
 /// Follows plans.
@@ -189,6 +191,8 @@ pub struct Follower {
     loading: BTreeSet<RevisionId>,
     /// The routes of the table.
     routes: BTreeMap<ServiceId, (PlannedRoute, Arc<Route>)>,
+    /// The flows of the table.
+    flows: BTreeMap<ServiceId, (PlannedFlow, Arc<Flow>)>,
 }
 
 impl std::fmt::Debug for Follower {
@@ -271,6 +275,7 @@ impl Follower {
             waiting: VecDeque::new(),
             loading: BTreeSet::new(),
             routes: BTreeMap::new(),
+            flows: BTreeMap::new(),
         };
         (follower, PlanSender(sender))
     }
@@ -649,14 +654,9 @@ impl Follower {
         self.routes
             .retain(|id, _| self.plan.routes.contains_key(id));
         changed |= self.routes.len() != n_routes;
+        changed |= self.switch_flows();
         if changed {
-            let routes = self
-                .routes
-                .iter()
-                .map(|(id, (_, route))| (id.clone(), Arc::clone(route)));
-            self.config
-                .table
-                .store(ModelTable::from_routes(routes.collect()));
+            self.config.table.store(self.table());
         }
         let is_planned = |id: &RevisionId| self.plan.revisions.contains_key(id);
         for (id, slot) in self.slots.iter().filter(|(id, _)| !is_planned(id)) {
@@ -713,7 +713,10 @@ impl Follower {
             return None;
         }
         let route = Route::try_new(targets, planned.sticky.clone())?;
-        let route = route.with_experiments(self.experiments(id, planned));
+        let before = self.routes.get(id).map(|(_, route)| route.as_ref());
+        let route = route
+            .with_feedback_of(before)
+            .with_experiments(self.experiments(id, planned));
         let settings = planned.shadow.clone();
         let tap = settings.map(|settings| Arc::new(ShadowTap::new(id.clone(), settings)));
         for target in route.targets() {
@@ -768,6 +771,7 @@ impl Follower {
         self.config.observed.set(Observed {
             revisions: revisions.collect(),
             routes: routes.collect(),
+            flows: self.observed_flows(),
             processes: processes.collect(),
         });
     }

@@ -15,6 +15,7 @@ mod exemplar;
 pub mod experiment;
 mod export_statistics;
 mod fallback;
+pub mod flow;
 mod follower;
 mod health;
 mod histogram;

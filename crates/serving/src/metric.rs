@@ -2,6 +2,7 @@
 
 mod budget;
 mod cache;
+mod flow;
 mod shadow;
 mod text;
 
@@ -70,6 +71,16 @@ pub enum Metric {
     ShadowAgreement,
     /// How far a shadow's numbers are distributed otherwise.
     ShadowDrift,
+    /// What models were told of their answers.
+    Feedback,
+    /// The sum of it.
+    FeedbackReward,
+    /// Finished requests of graphs by code.
+    GraphRequests,
+    /// Requests of a graph's router by branch.
+    GraphBranches,
+    /// What a graph's router has learnt of a branch.
+    GraphBranchReward,
     /// The bound on the memory of all models.
     MemoryBudget,
     /// What of it is used.
@@ -131,7 +142,7 @@ impl MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 52] = [
         Self::Requests,
         Self::RequestDuration,
         Self::QueueDuration,
@@ -162,6 +173,11 @@ impl Metric {
         Self::ShadowRequests,
         Self::ShadowAgreement,
         Self::ShadowDrift,
+        Self::Feedback,
+        Self::FeedbackReward,
+        Self::GraphRequests,
+        Self::GraphBranches,
+        Self::GraphBranchReward,
         Self::MemoryBudget,
         Self::MemoryBudgetUsed,
         Self::ModelsResident,
@@ -215,6 +231,11 @@ impl Metric {
             Self::ShadowRequests => "coracle_shadow_requests_total",
             Self::ShadowAgreement => "coracle_shadow_label_agreement_ratio",
             Self::ShadowDrift => "coracle_shadow_stability_index",
+            Self::Feedback => "coracle_feedback_total",
+            Self::FeedbackReward => "coracle_feedback_reward_sum",
+            Self::GraphRequests => "coracle_graph_requests_total",
+            Self::GraphBranches => "coracle_graph_branch_requests_total",
+            Self::GraphBranchReward => "coracle_graph_branch_reward_mean",
             Self::MemoryBudget => "coracle_memory_budget_bytes",
             Self::MemoryBudgetUsed => "coracle_memory_budget_used_bytes",
             Self::ModelsResident => "coracle_models_resident",
@@ -258,6 +279,9 @@ impl Metric {
             | Self::Fallbacks
             | Self::Retries
             | Self::ShadowRequests
+            | Self::Feedback
+            | Self::GraphRequests
+            | Self::GraphBranches
             | Self::ModelEvictions
             | Self::ModelLoads
             | Self::ModelLoadFailures
@@ -287,6 +311,8 @@ impl Metric {
             | Self::ResponseCacheBytes
             | Self::ShadowAgreement
             | Self::ShadowDrift
+            | Self::FeedbackReward
+            | Self::GraphBranchReward
             | Self::MemoryBudget
             | Self::MemoryBudgetUsed
             | Self::ModelsResident
@@ -312,6 +338,11 @@ impl Metric {
             | Self::ShadowRequests
             | Self::ShadowAgreement
             | Self::ShadowDrift
+            | Self::Feedback
+            | Self::FeedbackReward
+            | Self::GraphRequests
+            | Self::GraphBranches
+            | Self::GraphBranchReward
             | Self::MemoryBudget
             | Self::MemoryBudgetUsed
             | Self::ModelsResident
@@ -353,6 +384,30 @@ impl Metric {
     /// Returns one sentence on it.
     #[must_use]
     pub fn help(self) -> &'static str {
+        match self {
+            Self::Fallbacks
+            | Self::Retries
+            | Self::ShadowRequests
+            | Self::ShadowAgreement
+            | Self::ShadowDrift => shadow::help(self),
+            Self::Feedback
+            | Self::FeedbackReward
+            | Self::GraphRequests
+            | Self::GraphBranches
+            | Self::GraphBranchReward => flow::help(self),
+            Self::MemoryBudget
+            | Self::MemoryBudgetUsed
+            | Self::ModelsResident
+            | Self::ModelEvictions
+            | Self::ModelLoads
+            | Self::ModelLoadFailures
+            | Self::ModelReload => budget::help(self),
+            _ => self.help_of_calls(),
+        }
+    }
+
+    /// Returns one sentence on a metric of calls, models or the server.
+    fn help_of_calls(self) -> &'static str {
         match self {
             Self::Requests => {
                 "Finished inference calls by model, protocol and code (ok or the failure)."
@@ -397,18 +452,6 @@ impl Metric {
             Self::ResponseCacheMisses => "Inference calls whose answer was kept after a run.",
             Self::ResponseCacheEvictions => "Kept answers that went to make room for others.",
             Self::ResponseCacheBytes => "Memory of kept answers and of what they are found by.",
-            Self::Fallbacks
-            | Self::Retries
-            | Self::ShadowRequests
-            | Self::ShadowAgreement
-            | Self::ShadowDrift => shadow::help(self),
-            Self::MemoryBudget => "The bound on the memory of all loaded models together.",
-            Self::MemoryBudgetUsed => "Memory of all loaded models and of loads under way.",
-            Self::ModelsResident => "Models in memory, of the memory budget.",
-            Self::ModelEvictions => "Models let go of to make room for others.",
-            Self::ModelLoads => "Models loaded, ahead of requests or for a request.",
-            Self::ModelLoadFailures => "Models that did not load within the memory budget.",
-            Self::ModelReload => "Time from a request until the model that it woke was in memory.",
             Self::HttpResponses => "HTTP answers by status class.",
             Self::Connections => "Open connections.",
             Self::ConnectionsRefused => "Connections turned away because there were too many.",
@@ -420,7 +463,7 @@ impl Metric {
             Self::PayloadsWaiting => "Memory of requests and answers that wait to be recorded.",
             Self::Spans => "Spans of traces that were sent.",
             Self::SpansLost => "Spans of traces lost on their way: no room, or not taken.",
-            Self::BuildInfo => "The running version, as a label; always 1.",
+            _ => "The running version, as a label; always 1.",
         }
     }
 }

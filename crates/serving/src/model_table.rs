@@ -9,6 +9,7 @@ use coracle_base::VersionState;
 use thiserror::Error;
 
 use crate::ServedModel;
+use crate::flow::Flow;
 use crate::plan::ServiceId;
 use crate::route::Route;
 use crate::version::{IdleVersion, VersionStatus};
@@ -44,6 +45,7 @@ enum Named {
 #[derive(Debug, Default)]
 pub struct ModelTable {
     routes: BTreeMap<ServiceId, Arc<Route>>,
+    flows: BTreeMap<ServiceId, Arc<Flow>>,
     by_name: HashMap<String, Named>,
     /// The names, sorted.
     names: Vec<String>,
@@ -105,10 +107,36 @@ impl ModelTable {
                 .any(|route| route.sticky().is_some() || route.experiments().is_some()),
             has_experiments: routes.values().any(|route| route.experiments().is_some()),
             routes,
+            flows: BTreeMap::new(),
             by_name,
             names,
             idle: BTreeMap::new(),
         }
+    }
+
+    /// Returns it with flows over its services.
+    #[must_use]
+    pub fn with_flows(mut self, flows: BTreeMap<ServiceId, Arc<Flow>>) -> Self {
+        self.has_namespaces |= flows.keys().any(|id| !id.namespace.is_empty());
+        self.flows = flows;
+        self
+    }
+
+    /// Returns whether there are flows.
+    #[must_use]
+    pub fn has_flows(&self) -> bool {
+        !self.flows.is_empty()
+    }
+
+    /// Returns the flow of this name.
+    #[must_use]
+    pub fn flow(&self, id: &ServiceId) -> Option<&Arc<Flow>> {
+        self.flows.get(id)
+    }
+
+    /// Visits the flows in the order of their names.
+    pub fn flows(&self) -> impl Iterator<Item = (&ServiceId, &Arc<Flow>)> {
+        self.flows.iter()
     }
 
     /// Returns it with what is known of versions that take no requests, by the model's name.

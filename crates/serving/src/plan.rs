@@ -12,6 +12,7 @@ use crate::PayloadLogging;
 use crate::batch::BatchSettings;
 use crate::experiment::PlannedExperiment;
 use crate::fallback::FallbackSettings;
+use crate::flow::PlannedFlow;
 use crate::process::{ProcessSpec, ProcessState};
 use crate::response_cache::CacheSettings;
 use crate::shadow::ShadowSettings;
@@ -90,6 +91,8 @@ pub struct Plan {
     pub revisions: BTreeMap<RevisionId, PlannedRevision>,
     /// How requests are split.
     pub routes: BTreeMap<ServiceId, PlannedRoute>,
+    /// Where requests take several models; what has a flow here and a route is asked by the flow.
+    pub flows: BTreeMap<ServiceId, PlannedFlow>,
 }
 
 /// A revision to hold in memory.
@@ -217,6 +220,8 @@ pub struct Observed {
     pub revisions: BTreeMap<RevisionId, RevisionState>,
     /// The routes that requests are split by now.
     pub routes: BTreeMap<ServiceId, PlannedRoute>,
+    /// The flows that requests are led through by now.
+    pub flows: BTreeMap<ServiceId, PlannedFlow>,
     /// The replicas of those that are served by processes.
     pub processes: BTreeMap<RevisionId, Vec<ProcessState>>,
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ServedModel;
 use crate::experiment::RouteExperiments;
+use crate::flow::FeedbackCounters;
 use crate::plan::Sticky;
 
 /// The number of requests after which the split repeats.
@@ -25,6 +26,8 @@ pub struct Route {
     /// The number of requests so far, modulo the size of the integer.
     turn: AtomicUsize,
     experiments: Option<Box<RouteExperiments>>,
+    /// What it was told of its answers.
+    feedback: Arc<FeedbackCounters>,
 }
 
 /// A revision's share of requests.
@@ -65,6 +68,7 @@ impl Route {
             sticky,
             turn: AtomicUsize::new(0),
             experiments: None,
+            feedback: Arc::default(),
         })
     }
 
@@ -73,6 +77,21 @@ impl Route {
     pub fn with_experiments(mut self, experiments: Option<RouteExperiments>) -> Self {
         self.experiments = experiments.map(Box::new);
         self
+    }
+
+    /// Returns the route with what the one before it was told of its answers.
+    #[must_use]
+    pub fn with_feedback_of(mut self, before: Option<&Self>) -> Self {
+        if let Some(before) = before {
+            self.feedback = Arc::clone(&before.feedback);
+        }
+        self
+    }
+
+    /// Returns what it was told of its answers.
+    #[must_use]
+    pub fn feedback(&self) -> &FeedbackCounters {
+        &self.feedback
     }
 
     /// Returns the experiments on it.
@@ -97,6 +116,7 @@ impl Route {
             sticky: None,
             turn: AtomicUsize::new(0),
             experiments: None,
+            feedback: Arc::default(),
         }
     }
 
@@ -122,6 +142,7 @@ impl Route {
             sticky: None,
             turn: AtomicUsize::new(0),
             experiments: None,
+            feedback: Arc::default(),
         })
     }
 
@@ -212,7 +233,7 @@ impl Route {
 
 /// Spreads targets over a cycle in proportion to their shares: each turn goes to the target that is furthest behind
 /// (smooth weighted round robin, as nginx has it).
-fn spread(shares: &[usize]) -> Vec<u8> {
+pub(crate) fn spread(shares: &[usize]) -> Vec<u8> {
     let total: usize = shares.iter().sum();
     let mut credits = vec![0_i64; shares.len()];
     let mut schedule = Vec::with_capacity(total);

@@ -1,11 +1,12 @@
 //! The rules for SeldonDeployments: first those of Seldon's webhook, in its words; then what is served here, by name.
 //!
-//! Served are graphs of one node: a model of a prepackaged server whose format is read here.
+//! What is served of a graph is in [`graph`].
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::graph::{self, Node};
 use super::{SeldonComponent, SeldonDeploymentSpec, SeldonPredictor, SeldonUnit};
 use crate::inference_service::is_name;
 
@@ -71,12 +72,19 @@ impl SeldonDeploymentSpec {
         }
     }
 
-    /// Tells whether a predictor's model answers with probabilities: scikit-learn's do in Seldon's protocol, unless `method` says otherwise.
+    /// Returns the method that a node's model answers with, where the graph decides that: in Seldon's protocol scikit-learn's models say it by `method`.
+    /// Without that transformers transform, and others give probabilities.
     #[must_use]
-    pub fn is_probable(&self, unit: &SeldonUnit) -> bool {
+    pub fn method<'a>(&self, unit: &'a SeldonUnit) -> Option<&'a str> {
         let server = unit.implementation.as_deref().and_then(Server::find);
-        let method = unit.parameter("method").unwrap_or("predict_proba");
-        server == Some(Server::Sklearn) && self.protocol() == "seldon" && method == "predict_proba"
+        if server != Some(Server::Sklearn) || self.protocol() != "seldon" {
+            return None;
+        }
+        let default = match unit.unit_type.as_deref() {
+            Some("TRANSFORMER" | "OUTPUT_TRANSFORMER") => "transform",
+            _ => "predict_proba",
+        };
+        Some(unit.parameter("method").unwrap_or(default))
     }
 }
 
@@ -125,7 +133,12 @@ pub fn check(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
         if !names.insert(predictor.name.as_str()) {
             return Err("Duplicate predictor name".to_owned());
         }
-        check_unit(spec, predictor)?;
+    }
+    for (index, predictor) in spec.predictors.iter().enumerate() {
+        let units = graph::units(&format!("spec.predictors[{index}]"), predictor)?;
+        for (_, unit) in &units {
+            check_unit(spec, predictor, unit)?;
+        }
     }
     check_traffic(spec)?;
     check_served(name, spec)
@@ -167,9 +180,12 @@ fn check_words(spec: &SeldonDeploymentSpec) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the first node of a predictor's graph, and that all nodes are well formed enough to be told what they are.
-fn check_unit(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor) -> Result<(), String> {
-    let unit = &predictor.graph;
+/// Checks a node of a predictor's graph, as Seldon's webhook does.
+fn check_unit(
+    spec: &SeldonDeploymentSpec,
+    predictor: &SeldonPredictor,
+    unit: &SeldonUnit,
+) -> Result<(), String> {
     if unit
         .logger
         .as_ref()
@@ -251,19 +267,42 @@ fn check_served(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
             "spec.transport: grpc is not served here for SeldonDeployments; rest is".to_owned(),
         );
     }
+    let mut services = BTreeSet::new();
+    let (mut has_graph, mut twice) = (false, None);
     for (index, predictor) in spec.predictors.iter().enumerate() {
         let place = format!("spec.predictors[{index}]");
         check_predictor(&place, predictor)?;
-        check_graph(&format!("{place}.graph"), spec, &predictor.graph)?;
+        let node = graph::read((name, &place), spec, predictor)?;
+        has_graph |= !node.is_plain();
+        for one in node.all() {
+            let service = graph::service_name(name, &predictor.name, &one.unit.name);
+            if !services.insert(service.clone()) {
+                twice = Some(format!(
+                    "{place}.graph: two nodes would be served by one service, {service}"
+                ));
+            }
+        }
         for (component, of) in predictor.component_specs.iter().flatten().enumerate() {
             check_component(&format!("{place}.componentSpecs[{component}]"), of)?;
         }
         for (component, container) in containers(predictor) {
             let place = format!("{place}.componentSpecs[{component}]");
-            check_container(&place, container, &predictor.graph.name)?;
+            check_container(&place, container, &node)?;
         }
     }
-    Ok(())
+    if !has_graph {
+        return Ok(());
+    }
+    if let Some(twice) = twice {
+        return Err(twice);
+    }
+    match spec.predictors.iter().find(|one| one.is_shadow()) {
+        Some(shadow) => Err(format!(
+            "spec.predictors: {} is a shadow, which is served here only where every graph is one model",
+            shadow.name
+        )),
+        None => Ok(()),
+    }
 }
 
 fn check_predictor(place: &str, predictor: &SeldonPredictor) -> Result<(), String> {
@@ -288,87 +327,6 @@ fn refuse(place: &str, fields: &[(&str, bool)]) -> Result<(), String> {
     }
 }
 
-fn check_graph(place: &str, spec: &SeldonDeploymentSpec, unit: &SeldonUnit) -> Result<(), String> {
-    if unit
-        .children
-        .as_ref()
-        .is_some_and(|children| !children.is_empty())
-    {
-        return Err(format!(
-            "{place}.children: graphs of several nodes are not served here; a graph of one model is"
-        ));
-    }
-    let unit_type = unit.unit_type.as_deref().unwrap_or("MODEL");
-    if !matches!(unit_type, "" | "MODEL" | "UNKNOWN_TYPE") {
-        return Err(format!(
-            "{place}.type: {unit_type} is not served here; MODEL is"
-        ));
-    }
-    let implementation = unit.implementation.as_deref().unwrap_or_default();
-    if Server::find(implementation).is_none() {
-        return Err(match implementation {
-            "" | "UNKNOWN_IMPLEMENTATION" => format!(
-                "{place}.implementation: containers of one's own ('{}') are not served here; SKLEARN_SERVER, XGBOOST_SERVER and MLFLOW_SERVER are",
-                unit.name
-            ),
-            other => format!(
-                "{place}.implementation: {other} is not served here; SKLEARN_SERVER, XGBOOST_SERVER and MLFLOW_SERVER are"
-            ),
-        });
-    }
-    if unit.name.is_empty() {
-        return Err(format!("{place}.name: the node has no name"));
-    }
-    let unserved = [
-        ("logger", unit.logger.is_some()),
-        (
-            "envSecretRefName",
-            unit.env_secret_ref_name
-                .as_deref()
-                .is_some_and(|name| !name.is_empty()),
-        ),
-        (
-            "methods",
-            unit.methods
-                .as_ref()
-                .is_some_and(|methods| !methods.is_empty()),
-        ),
-    ];
-    refuse(place, &unserved)?;
-    for (index, parameter) in unit.parameters.iter().flatten().enumerate() {
-        let place = format!("{place}.parameters[{index}]");
-        check_parameter(
-            &place,
-            spec,
-            (implementation, &parameter.name, &parameter.value),
-        )?;
-    }
-    Ok(())
-}
-
-fn check_parameter(
-    place: &str,
-    spec: &SeldonDeploymentSpec,
-    (implementation, name, value): (&str, &str, &str),
-) -> Result<(), String> {
-    match (implementation, name, value) {
-        ("SKLEARN_SERVER", "method", "predict" | "predict_proba")
-            if spec.protocol() == "seldon" =>
-        {
-            Ok(())
-        }
-        ("SKLEARN_SERVER", "method", _) if spec.protocol() == "seldon" => Err(format!(
-            "{place}: method '{value}' is not served here; predict_proba and predict are"
-        )),
-        // Names are compared with the model's columns either way.
-        ("MLFLOW_SERVER", "xtype", "ndarray" | "DataFrame") => Ok(()),
-        _ => Err(format!(
-            "{place}: '{name}' says nothing to {implementation} with the protocol {}",
-            spec.protocol()
-        )),
-    }
-}
-
 fn check_component(place: &str, component: &SeldonComponent) -> Result<(), String> {
     let unserved = [
         ("hpaSpec", component.hpa_spec.is_some()),
@@ -378,17 +336,20 @@ fn check_component(place: &str, component: &SeldonComponent) -> Result<(), Strin
     refuse(place, &unserved)
 }
 
-/// A container may say what the prepackaged server's may use, and nothing of what runs.
-fn check_container(place: &str, container: &Value, unit: &str) -> Result<(), String> {
+/// A container may say what the prepackaged server's may use, and nothing of what runs, unless it is one of Seldon's routers.
+fn check_container(place: &str, container: &Value, graph: &Node) -> Result<(), String> {
     let name = container["name"].as_str().unwrap_or_default();
-    if name != unit {
+    let all = graph.all();
+    let Some(node) = all.iter().find(|node| node.unit.name == name) else {
         return Err(format!(
             "{place}.spec.containers: '{name}' is no node of the graph; containers beside it are not served here"
         ));
-    }
+    };
     let fields = container.as_object().into_iter().flatten();
     for (field, _) in fields {
-        if !matches!(field.as_str(), "name" | "resources" | "env") {
+        let is_of_image = matches!(field.as_str(), "image" | "imagePullPolicy");
+        let is_told = matches!(field.as_str(), "name" | "resources" | "env");
+        if !(is_told || is_of_image && node.role.is_bandit()) {
             return Err(format!(
                 "{place}.spec.containers: {field} of '{name}' is not served here: its model is read here, and no container runs; resources and env are"
             ));

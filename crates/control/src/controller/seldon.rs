@@ -2,17 +2,20 @@
 //!
 //! Expected flow: [`Controller::due_seldon_deployments`] in every round, before the services are reconciled. A SeldonDeployment is served by one
 //! InferenceService of its name, whose stable predictor is the first that takes requests and whose canaries are the others, and by one more for
-//! its shadow. Guarantees: an InferenceService that is another's is left alone, and the status says so; what is no longer asked for goes.
+//! its shadow; one with graphs of several nodes by one InferenceService for each model, and a flow over them (`flows`). Guarantees: an InferenceService that is another's is left alone, and the status says so; what is no longer asked for goes.
 //! Assumptions: the SeldonDeployment passed [`rules::check`].
 
 mod children;
+mod flows;
 mod shown;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_api::kind::{INFERENCE_SERVICE, SELDON_DEPLOYMENT};
 use coracle_api::seldon::{SeldonDeploymentSpec, rules};
 use coracle_serving::ServiceId;
+use coracle_serving::flow::PlannedFlow;
 use serde_json::{Value, json};
 
 use super::Controller;
@@ -20,6 +23,8 @@ use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
 use children::children;
+use flows::graphs;
+use shown::Standing;
 
 /// Checks a SeldonDeployment that has passed its schema.
 ///
@@ -40,6 +45,39 @@ fn read_spec(deployment: &Value) -> Option<SeldonDeploymentSpec> {
     serde_json::from_value(deployment.get("spec")?.clone()).ok()
 }
 
+fn id_of(deployment: &Stored) -> ServiceId {
+    ServiceId {
+        namespace: deployment.key.namespace().to_owned(),
+        name: deployment.key.name().to_owned(),
+    }
+}
+
+fn not_ours(service: &str) -> String {
+    format!(
+        "the InferenceService {service} is there already, and is none of this SeldonDeployment's"
+    )
+}
+
+/// Returns the services of the flows that are others than before.
+pub(super) fn differing(
+    before: &BTreeMap<ServiceId, PlannedFlow>,
+    now: &BTreeMap<ServiceId, PlannedFlow>,
+) -> Vec<ServiceId> {
+    let ids = before.keys().chain(now.keys());
+    let differing = ids.filter(|id| before.get(id) != now.get(id));
+    let flows = differing.flat_map(|id| {
+        let both = [before.get(id), now.get(id)].into_iter().flatten();
+        both.map(move |flow| (&id.namespace, flow))
+    });
+    let services = flows.flat_map(|(namespace, flow)| {
+        flow.root.asks().into_iter().map(move |ask| ServiceId {
+            namespace: namespace.clone(),
+            name: ask.service.clone(),
+        })
+    });
+    services.collect()
+}
+
 /// Tells whether an object was made of a deployment.
 fn is_of(deployment: &Value, child: &Value) -> bool {
     let uid = object::meta_str(deployment, "uid");
@@ -52,40 +90,57 @@ impl Controller {
     /// Makes, changes and removes the InferenceServices of all SeldonDeployments, and shows how they stand.
     pub(super) fn due_seldon_deployments(&mut self) {
         let (stored, _) = self.store.list(&SELDON_DEPLOYMENT, None);
+        let mut flows = BTreeMap::new();
         for deployment in stored {
             if object::is_terminating(&deployment.object) {
                 continue;
             }
-            if let Some(spec) = read_spec(&deployment.object) {
-                self.make_services(&deployment, &spec);
+            if let Some(spec) = read_spec(&deployment.object)
+                && let Some(flow) = self.make_services(&deployment, &spec)
+            {
+                flows.insert(id_of(&deployment), flow);
             }
         }
+        self.plan.flows = flows;
     }
 
-    fn make_services(&mut self, deployment: &Arc<Stored>, spec: &SeldonDeploymentSpec) {
-        let id = ServiceId {
-            namespace: deployment.key.namespace().to_owned(),
-            name: deployment.key.name().to_owned(),
-        };
-        let mut in_the_way = None;
-        let wanted = children(&deployment.object, spec);
+    /// Makes what serves a deployment; returns its flow, if it has one.
+    fn make_services(
+        &mut self,
+        deployment: &Arc<Stored>,
+        spec: &SeldonDeploymentSpec,
+    ) -> Option<PlannedFlow> {
+        let id = id_of(deployment);
+        let graphs = graphs(&id.name, spec);
+        let wanted = children(&deployment.object, spec, graphs.as_ref());
+        // A flow takes the requests of its name, which may be another's.
+        let own = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
+        let own = self.store.get(&own).filter(|_| graphs.is_some());
+        let own = own.filter(|own| !is_of(&deployment.object, &own.object));
+        let mut in_the_way = own.map(|_| not_ours(&id.name));
         for child in &wanted {
             let key = Key::new(&INFERENCE_SERVICE, &id.namespace, object::name(child));
             let write = match self.store.get(&key) {
                 None => Some(self.created(key, child)),
                 Some(live) if is_of(&deployment.object, &live.object) => changed(&live, child),
                 Some(_) => {
-                    in_the_way = Some(format!(
-                        "the InferenceService {} is there already, and is none of this SeldonDeployment's",
-                        object::name(child)
-                    ));
+                    in_the_way = Some(not_ours(object::name(child)));
                     None
                 }
             };
             self.pending.extend(write.map(|write| (id.clone(), write)));
         }
-        self.remove_others(&id, deployment, &wanted);
-        let status = self.seldon_status(deployment, spec, in_the_way);
+        let flow = self.flow_standing(&id, (deployment, &wanted), graphs.as_ref());
+        if flow.in_force {
+            self.remove_others(&id, deployment, &wanted);
+        }
+        let is_free = in_the_way.is_none();
+        let standing = Standing {
+            graphs,
+            in_the_way,
+            in_force: flow.in_force,
+        };
+        let status = self.seldon_status(deployment, spec, standing);
         if deployment.object.get("status") != Some(&status) {
             let mut object = deployment.object.clone();
             object["status"] = status;
@@ -96,6 +151,7 @@ impl Controller {
             };
             self.pending.push((id, write));
         }
+        flow.planned.filter(|_| is_free)
     }
 
     fn created(&self, key: Key, child: &Value) -> Write {

@@ -377,6 +377,7 @@ impl View<'_> {
         );
         // What was rolled out is at hand while it may be asked back.
         needed.extend(rollout.rolled_out.clone());
+        needed.extend(self.of_flows());
         let of_experiments = self.around.experiments.map(|on| on.revisions.clone());
         needed.extend(of_experiments.unwrap_or_default());
         needed.sort();
@@ -403,6 +404,16 @@ impl View<'_> {
             // Until the wanted split can be in force, the one that is stays.
             route: wanted.or_else(|| self.observed.clone()),
         }
+    }
+
+    /// Returns the revisions that flows hold by now.
+    fn of_flows(&self) -> Vec<String> {
+        let namespace = object::namespace(self.service);
+        let flows = self.around.observed.flows.iter();
+        let own = flows.filter(|(id, _)| id.namespace == namespace);
+        own.flat_map(|(_, flow)| flow.revisions())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// With canary blocks, the stable revision is what was rolled out last.

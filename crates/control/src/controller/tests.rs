@@ -15,7 +15,7 @@ pub(super) struct Stage {
     /// Whether what is slow has been loaded by now.
     pub(super) is_slow_loaded: bool,
     pub(super) store: Arc<Store>,
-    observed: Arc<ObservedCell>,
+    pub(super) observed: Arc<ObservedCell>,
     clock: Arc<ManualClock>,
     pub(super) plan: Arc<Mutex<Plan>>,
     controller: Option<Controller>,
@@ -166,6 +166,25 @@ impl Stage {
             let mut taking = route.targets.iter().filter(|target| target.percent > 0);
             if taking.all(|target| is_ready(&id.namespace, &target.revision)) {
                 routes.insert(id, route);
+            }
+        }
+        observed.flows.retain(|id, _| plan.flows.contains_key(id));
+        for (id, flow) in plan.flows {
+            let mut revisions = flow.revisions().into_iter();
+            if revisions.all(|revision| is_ready(&id.namespace, revision)) {
+                observed.flows.insert(id, flow);
+            }
+        }
+        for (id, flow) in &observed.flows {
+            for revision in flow.revisions() {
+                let own = RevisionId {
+                    namespace: id.namespace.clone(),
+                    name: revision.to_owned(),
+                };
+                assert!(
+                    plan.revisions.contains_key(&own),
+                    "requests for {id} go to {revision}, which is gone"
+                );
             }
         }
         observed.routes = routes;

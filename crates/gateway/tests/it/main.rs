@@ -11,6 +11,7 @@ mod client;
 mod experiments;
 mod fallback;
 mod fixture;
+mod flow;
 mod forward;
 mod forward_grpc;
 mod gone;

@@ -83,7 +83,19 @@ fn failures_are_told_as_seldons_executor_does() {
             "no such service",
         ),
         ("/api/v1.0/predictions", "{}", 404, "/seldon/NAMESPACE/NAME"),
-        ("/seldon/ml/iris/api/v1.0/feedback", "{}", 501, "feedback"),
+        (
+            "/seldon/ml/iris/api/v1.0/feedback",
+            r#"{"reward": "x"}"#,
+            400,
+            "no number",
+        ),
+        (
+            "/seldon/ml/nope/api/v1.0/feedback",
+            "{}",
+            404,
+            "no such service",
+        ),
+        ("/api/v1.0/feedback", "{}", 404, "/seldon/NAMESPACE/NAME"),
     ] {
         let (found, answer) = post(&server, path, body);
         assert_eq!(found, status, "{path} {body}: {answer}");
@@ -94,6 +106,55 @@ fn failures_are_told_as_seldons_executor_does() {
         );
         let info = told["info"].as_str().unwrap();
         assert!(info.contains(words), "{info}");
+    }
+}
+
+#[test]
+fn paths_without_a_models_name_are_the_services() {
+    let server = start();
+    let instances = r#"{"instances": [[1, 2], [3, 4]]}"#;
+    for path in [
+        "/v1/models:predict",
+        "/v1/models/:predict",
+        "/v1/models/sum/:predict",
+        "/v1/models/sum:predict",
+    ] {
+        let answer = post(&server, &format!("/seldon/ml/iris{path}"), instances);
+        assert_eq!(answer, (200, json!({"predictions": [3.0, 7.0]})), "{path}");
+        // Without a service there is nothing that it could be.
+        if !path.contains("sum") {
+            assert_eq!(post(&server, path, instances).0, 404, "{path}");
+        }
+    }
+    let inputs =
+        r#"{"inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]}"#;
+    let (status, answer) = post(&server, "/seldon/ml/iris/v2/models/infer", inputs);
+    assert_eq!((status, &answer["model_name"]), (200, &"sum".into()));
+    assert_eq!(post(&server, "/v2/models/infer", inputs).0, 404);
+}
+
+#[test]
+fn feedback_on_one_model_is_taken_and_counted() {
+    let server = start();
+    let path = "/seldon/ml/iris/api/v1.0/feedback";
+    // Answered as Seldon's wrapper does; a reward of 0 is one.
+    for (body, data) in [
+        (
+            r#"{"request": {"data": {"ndarray": [[1, 2]]}}, "reward": 1.5}"#,
+            json!({"ndarray": []}),
+        ),
+        (r#"{"reward": 0}"#, json!({"tensor": {"shape": [0]}})),
+    ] {
+        let expected = json!({"data": data, "meta": {"requestPath": {"sum": "coracle"}}});
+        assert_eq!(post(&server, path, body), (200, expected));
+    }
+    let metrics = send(server.address, "GET", "/metrics", &[], b"").body;
+    let labels = r#"{namespace="ml",service="iris",node="sum"}"#;
+    for line in [
+        format!("coracle_feedback_total{labels} 2"),
+        format!("coracle_feedback_reward_sum{labels} 1.5"),
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{metrics}");
     }
 }
 

@@ -4,8 +4,9 @@ use super::*;
 use crate::random::Random;
 
 const RATES: [f64; 3] = [0.3, 0.5, 0.4];
-const STRATEGIES: [Strategy; 3] = [
+const STRATEGIES: [Strategy; 4] = [
     Strategy::EpsilonGreedy(0.1),
+    Strategy::EpsilonOthers(0.1),
     Strategy::Thompson,
     Strategy::Ucb1,
 ];
@@ -146,4 +147,84 @@ fn arms_are_drawn_with_their_propensities() {
         Choice::draw(&[0.5, 0.5 - 1e-12, 0.0], 0.999_999_999_999_999).arm,
         1
     );
+}
+
+#[test]
+fn seldons_epsilon_is_that_of_the_others() {
+    // The best, how many won of how many tried; what Seldon's router does: the best unless a draw is below epsilon, then one of the others.
+    let cases: [(f64, &[(u64, u64)], &[f64]); 6] = [
+        // Nothing is known: each is as good.
+        (0.2, &[(0, 0), (0, 0)], &[0.5, 0.5]),
+        (0.2, &[(1, 1), (0, 0)], &[0.8, 0.2]),
+        (
+            0.3,
+            &[(0, 2), (3, 4), (1, 2), (0, 0)],
+            &[0.1, 0.7, 0.1, 0.1],
+        ),
+        // Two are the best, each half of the time: 0.5 * 0.7 as the best, 0.5 * 0.3 / 2 as another.
+        (0.3, &[(1, 2), (1, 2), (0, 2)], &[0.425, 0.425, 0.15]),
+        (1.0, &[(1, 1), (0, 1)], &[0.0, 1.0]),
+        (0.5, &[(0, 3)], &[1.0]),
+    ];
+    for (epsilon, trials, expected) in cases {
+        let mut bandit = Bandit::new(Strategy::EpsilonOthers(epsilon), 0.0, trials.len());
+        for (arm, (n_won, n_trials)) in trials.iter().enumerate() {
+            bandit.reward_trials(arm, *n_won, *n_trials);
+        }
+        let propensities = bandit.propensities(|| 0.5);
+        let pairs = propensities.iter().zip(expected);
+        assert!(
+            pairs
+                .clone()
+                .all(|(found, expected)| (found - expected).abs() < 1e-12),
+            "{trials:?}: {propensities:?}"
+        );
+    }
+}
+
+#[test]
+fn trials_count_as_so_many_rewards() {
+    let new = || Bandit::new(Strategy::Thompson, 0.0, 2);
+    let (mut at_once, mut singly) = (new(), new());
+    for (n_won, n_trials) in [(3_u64, 5_u64), (0, 4), (2, 2), (0, 0)] {
+        at_once.reward_trials(1, n_won, n_trials);
+        for trial in 0..n_trials {
+            singly.reward(1, f64::from(u8::from(trial < n_won)));
+        }
+    }
+    at_once.reward_trials(7, 1, 1);
+    let (found, expected) = (at_once.arms[1], singly.arms[1]);
+    assert_eq!((found.units, at_once.arms[0].units), (expected.units, 0));
+    assert!((found.mean - 5.0 / 11.0).abs() < 1e-12 && (found.mean - expected.mean).abs() < 1e-12);
+    assert!((found.squares - expected.squares).abs() < 1e-12);
+}
+
+/// Arm 0 is Beta(4, 2) after three of four trials, arm 1 is uniform: the one is greater as often as its mean says, 2/3.
+#[test]
+fn a_single_draw_is_thompsons() {
+    let mut random = Random::new(11);
+    let mut bandit = Bandit::new(Strategy::Thompson, 0.0, 2);
+    bandit.reward_trials(0, 3, 4);
+    let n = 30_000;
+    let n_first = (0..n)
+        .filter(|_| bandit.draw(|| random.unit()) == 0)
+        .count();
+    let share = n_first as f64 / f64::from(n);
+    // Four standard errors.
+    assert!((share - 2.0 / 3.0).abs() < 0.011, "{share}");
+    // Half of all draws go to any arm with a floor of one half.
+    bandit.floor = 0.5;
+    let n_first = (0..n)
+        .filter(|_| bandit.draw(|| random.unit()) == 0)
+        .count();
+    let share = n_first as f64 / f64::from(n);
+    assert!((share - (0.5 * 2.0 / 3.0 + 0.25)).abs() < 0.0116, "{share}");
+    // Others draw by their propensities.
+    bandit.strategy = Strategy::EpsilonOthers(0.25);
+    bandit.floor = 0.0;
+    let n_first = (0..n)
+        .filter(|_| bandit.draw(|| random.unit()) == 0)
+        .count();
+    let share = n_first as f64 / f64::from(n);
+    assert!((share - 0.75).abs() < 0.01, "{share}");
 }

@@ -166,3 +166,106 @@ fn errors_are_those_of_the_executor() {
         r#"{"status":{"code":400,"info":"no \"data\"","status":"FAILURE"}}"#
     );
 }
+
+fn feedback(body: &str) -> Result<Feedback, String> {
+    read_feedback(body.as_bytes()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn feedback_says_what_came_of_which_way() {
+    let sent = r#"{"request": {"data": {"names": ["a"], "ndarray": [[1], [2], [3]]}},
+        "response": {"meta": {"puid": "p", "routing": {"router": 1, "other": -1}}, "data": {"ndarray": [[1]]}},
+        "reward": 0.25, "truth": {"data": {"ndarray": [[1]]}}}"#;
+    let expected = Feedback {
+        reward: 0.25,
+        n_rows: 3,
+        routing: [("router".to_owned(), 1), ("other".to_owned(), -1)].into(),
+        layout: Layout::Rows,
+    };
+    assert_eq!(feedback(sent), Ok(expected));
+    for (body, reward, n_rows) in [
+        ("{}", 0.0, 1),
+        (r#"{"reward": -2}"#, -2.0, 1),
+        (r#"{"reward": "1.5"}"#, 1.5, 1),
+        (
+            r#"{"reward": 1, "request": {"data": {"tensor": {"shape": [2, 2], "values": [1, 2, 3, 4]}}}}"#,
+            1.0,
+            2,
+        ),
+        (r#"{"reward": 1, "request": {"strData": "x"}}"#, 1.0, 1),
+        (
+            r#"{"reward": 1, "request": {"data": {"ndarray": []}}}"#,
+            1.0,
+            0,
+        ),
+    ] {
+        let found = feedback(body).unwrap();
+        assert_eq!((found.reward, found.n_rows), (reward, n_rows), "{body}");
+    }
+    for (body, words) in [
+        (" ", "the request body is empty"),
+        ("7", "a Feedback"),
+        (r#"{"reward": "x"}"#, "\"x\" is no number"),
+        (r#"{"reward": "NaN"}"#, "is no number of magnitude"),
+        (r#"{"reward": 1e300}"#, "of magnitude 1e100"),
+        (r#"{"reward": true}"#, "a number"),
+        (r#"{"response": {"meta": {"routing": {"r": "x"}}}}"#, "i64"),
+        (
+            r#"{"request": {"data": {"tensor": {"shape": [9000000000000000000], "values": [1]}}}}"#,
+            "1 values",
+        ),
+        (
+            r#"{"request": {"data": {"tensor": {"shape": [9000000000000000000, 9], "values": []}}}}"#,
+            "0 values",
+        ),
+    ] {
+        let error = feedback(body).unwrap_err();
+        assert!(error.contains(words), "{body}: {error}");
+    }
+}
+
+/// The answers of Seldon's wrapper (seldon-core 1.17.1) to feedback with the two kinds of requests.
+#[test]
+fn feedback_is_answered_as_seldons_wrapper_does() {
+    for (request, expected) in [
+        (
+            r#"{"request": {"data": {"ndarray": [[1, 2]]}}, "reward": 1}"#,
+            r#"{"data":{"ndarray":[]},"meta":{"requestPath":{"UNIT":"coracle","b":"coracle"}}}"#,
+        ),
+        (
+            r#"{"reward": 1}"#,
+            r#"{"data":{"tensor":{"shape":[0]}},"meta":{"requestPath":{"UNIT":"coracle","b":"coracle"}}}"#,
+        ),
+    ] {
+        let mut body = Vec::new();
+        encode_feedback(&feedback(request).unwrap(), &["UNIT", "b"], &mut body);
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+    }
+}
+
+#[test]
+fn tags_are_given_back() {
+    let signature = signature(None, false);
+    let call = decode(
+        r#"{"meta": {"puid": "p", "tags": {"a": [1, {"b": 2}]}}, "data": {"ndarray": [[1, 2]]}}"#,
+        &signature,
+    );
+    let call = call.unwrap();
+    assert_eq!(call.tags.as_deref(), Some(r#"{"a": [1, {"b": 2}]}"#));
+    let error = decode(
+        r#"{"meta": {"tags": 1}, "data": {"ndarray": [[1, 2]]}}"#,
+        &signature,
+    );
+    assert!(error.unwrap_err().contains("meta.tags must be an object"));
+    let ctx = EncodeContext {
+        model_name: "m",
+        model_version: "1",
+        signature: &signature,
+        regions: &NoRegions,
+    };
+    let mut body = Vec::new();
+    encode_message(&ctx, &call, &[], &mut body);
+    let body = String::from_utf8(body).unwrap();
+    let meta = r#""meta":{"puid":"p","tags":{"a": [1, {"b": 2}]},"requestPath":{"m":"coracle"}}}"#;
+    assert!(body.ends_with(meta), "{body}");
+}

@@ -6,6 +6,19 @@ use super::Metric;
 use super::text::line;
 use crate::budget::{LoadReason, MemoryBudget, RELOAD_BOUNDS_NS};
 
+/// Returns one sentence on a metric of the memory budget.
+pub(super) fn help(metric: Metric) -> &'static str {
+    match metric {
+        Metric::MemoryBudget => "The bound on the memory of all loaded models together.",
+        Metric::MemoryBudgetUsed => "Memory of all loaded models and of loads under way.",
+        Metric::ModelsResident => "Models in memory, of the memory budget.",
+        Metric::ModelEvictions => "Models let go of to make room for others.",
+        Metric::ModelLoads => "Models loaded, ahead of requests or for a request.",
+        Metric::ModelLoadFailures => "Models that did not load within the memory budget.",
+        _ => "Time from a request until the model that it woke was in memory.",
+    }
+}
+
 /// Appends the samples of `metric`, if it is one of these.
 pub(super) fn samples(metric: Metric, budget: &MemoryBudget, text: &mut String) {
     let name = metric.name();

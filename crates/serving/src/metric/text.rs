@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coracle_base::VersionState;
 
-use super::{Metric, MetricKind, budget, cache, shadow};
+use super::{Metric, MetricKind, budget, cache, flow, shadow};
 use crate::exemplar::Exemplar;
 use crate::histogram::{Bound, HistogramTotals, ROW_BOUNDS, TIME_BOUNDS};
 use crate::inference_counters::Phase;
@@ -126,6 +126,7 @@ impl MetricsText<'_> {
             Metric::SpansLost => return lost(name, &self.exports.spans, text),
             _ => {
                 shadow::samples(metric, self.shadows, text);
+                flow::samples(metric, self.table, text);
                 if let Some(budget) = self.budget {
                     budget::samples(metric, budget, text);
                 }

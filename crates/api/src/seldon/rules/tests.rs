@@ -163,12 +163,8 @@ fn shares_and_shadows_have_seldons_rules() {
 fn what_is_not_served_is_refused_by_its_place() {
     for (change, start) in [
         (
-            json!({"graph": {"children": [{"name": "next"}]}}),
-            "spec.predictors[0].graph.children: graphs of several nodes are not served here",
-        ),
-        (
-            json!({"graph": {"type": "TRANSFORMER"}}),
-            "spec.predictors[0].graph.type: TRANSFORMER is not served here",
+            json!({"graph": {"type": "ROUTER"}}),
+            "spec.predictors[0].graph.type: ROUTER is not served here with SKLEARN_SERVER; MODEL, TRANSFORMER and OUTPUT_TRANSFORMER are",
         ),
         (
             json!({"graph": {"implementation": "TRITON_SERVER"}}),
@@ -176,10 +172,14 @@ fn what_is_not_served_is_refused_by_its_place() {
         ),
         (
             json!({"graph": {"implementation": "RANDOM_ABTEST"}}),
-            "spec.predictors[0].graph.implementation: RANDOM_ABTEST is not served here",
+            "spec.predictors[0].graph.children: RANDOM_ABTEST has two, and here are 0",
         ),
         (
             json!({"graph": {"implementation": null}, "componentSpecs": [{"spec": {"containers": [{"name": "classifier", "image": "x"}]}}]}),
+            "spec.predictors[0].graph.implementation: containers of one's own ('classifier')",
+        ),
+        (
+            json!({"graph": {"implementation": null}, "componentSpecs": [{"spec": {"containers": [{"name": "classifier", "image": "seldonio/mab_epsilon_greedy_of_mine:1"}]}}]}),
             "spec.predictors[0].graph.implementation: containers of one's own ('classifier')",
         ),
         (
@@ -228,8 +228,8 @@ fn what_is_not_served_of_components_and_parameters_is_refused_by_its_place() {
             "spec.predictors[0].componentSpecs[0].spec.containers: 'sidecar' is no node",
         ),
         (
-            parameter("method", "decision_function"),
-            "spec.predictors[0].graph.parameters[0]: method 'decision_function' is not served here",
+            parameter("method", "score"),
+            "spec.predictors[0].graph.parameters[0]: method 'score' is not served here",
         ),
         (
             parameter("depth", "3"),
@@ -246,20 +246,37 @@ fn what_is_not_served_of_components_and_parameters_is_refused_by_its_place() {
 }
 
 #[test]
-fn scikit_learns_models_answer_with_probabilities_in_seldons_protocol() {
-    let is_probable = |protocol: Option<&str>, change: Value| {
+fn scikit_learns_models_answer_with_what_the_graph_says_in_seldons_protocol() {
+    let method_of = |protocol: Option<&str>, change: Value| {
         let spec = json!({"protocol": protocol, "predictors": [predictor("a", change)]});
         let spec: SeldonDeploymentSpec = serde_json::from_value(spec).unwrap();
-        spec.is_probable(&spec.predictors[0].graph)
+        let method = spec.method(&spec.predictors[0].graph);
+        method.map(str::to_owned)
     };
     let method =
         |value: &str| json!({"graph": {"parameters": [{"name": "method", "value": value}]}});
-    assert!(is_probable(None, json!({})));
-    assert!(is_probable(Some("seldon"), method("predict_proba")));
-    assert!(!is_probable(None, method("predict")));
-    assert!(!is_probable(Some("v2"), json!({})));
-    assert!(!is_probable(
-        None,
-        json!({"graph": {"implementation": "XGBOOST_SERVER"}})
-    ));
+    let of_type = |name: &str| json!({"graph": {"type": name}});
+    for (protocol, change, expected) in [
+        (None, json!({}), Some("predict_proba")),
+        (
+            Some("seldon"),
+            method("predict_proba"),
+            Some("predict_proba"),
+        ),
+        (None, method("predict"), Some("predict")),
+        (None, method("decision_function"), Some("decision_function")),
+        (None, of_type("MODEL"), Some("predict_proba")),
+        (None, of_type("TRANSFORMER"), Some("transform")),
+        (None, of_type("OUTPUT_TRANSFORMER"), Some("transform")),
+        (Some("v2"), json!({}), None),
+        (Some("v2"), of_type("TRANSFORMER"), None),
+        (
+            None,
+            json!({"graph": {"implementation": "XGBOOST_SERVER"}}),
+            None,
+        ),
+    ] {
+        let found = method_of(protocol, change.clone());
+        assert_eq!(found.as_deref(), expected, "{protocol:?} {change}");
+    }
 }

@@ -2,10 +2,12 @@
 
 use coracle_api::defaulting;
 use coracle_api::kind::{INFERENCE_SERVICE, SELDON_DEPLOYMENT};
+use coracle_api::seldon::graph::service_name;
 use coracle_api::seldon::rules::{Server, containers};
-use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor};
+use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor, SeldonUnit};
 use serde_json::{Value, json};
 
+use super::flows::Graphs;
 use crate::controller::scaling::REPLICAS_MAX;
 use crate::controller::service::MODEL_NAME;
 use crate::object;
@@ -15,6 +17,8 @@ const SHADOW_PERCENT: &str = "serving.coracle.dev/shadow-percent";
 const MODE: &str = "serving.kserve.io/deploymentMode";
 /// The annotations that say what is asked for; others are their writer's.
 pub(super) const ANNOTATIONS: [&str; 3] = [SHADOW, SHADOW_PERCENT, MODE];
+/// The variable of a model's environment that names the method it answers with.
+const METHOD: &str = "CORACLE_METHOD";
 /// How long requests may take, in milliseconds.
 const REST_TIMEOUT: &str = "seldon.io/rest-timeout";
 
@@ -64,17 +68,48 @@ pub(super) fn check_replicas(spec: &SeldonDeploymentSpec) -> Result<(), String> 
 }
 
 /// Returns the InferenceServices of a deployment.
-pub(super) fn children(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> {
+pub(super) fn children(
+    deployment: &Value,
+    spec: &SeldonDeploymentSpec,
+    graphs: Option<&Graphs<'_>>,
+) -> Vec<Value> {
+    match graphs {
+        None => of_predictors(deployment, spec),
+        Some(graphs) => of_nodes(deployment, spec, graphs),
+    }
+}
+
+/// Returns the InferenceServices of the models of graphs.
+fn of_nodes(deployment: &Value, spec: &SeldonDeploymentSpec, graphs: &Graphs<'_>) -> Vec<Value> {
+    let nodes = graphs.iter().flat_map(|(predictor, graph)| {
+        let models = graph.all().into_iter();
+        let models = models.filter(|node| node.role.server().is_some());
+        models.map(move |node| (*predictor, &node.unit))
+    });
+    let services = nodes.map(|(one, unit)| {
+        let name = service_name(object::name(deployment), &one.name, &unit.name);
+        let mut wanted = predictor(spec, one, unit);
+        if let Some(account) = &unit.service_account_name {
+            wanted["serviceAccountName"] = json!(account);
+        }
+        let wanted = json!({"predictor": wanted});
+        service(deployment, &name, (wanted, json!({MODE: "Standard"})))
+    });
+    services.collect()
+}
+
+/// Returns the InferenceServices of predictors each of which is one model.
+fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> {
     let (taking, shadow) = parts(spec);
     let Some((first, others)) = taking.split_first() else {
         return Vec::new();
     };
-    let mut stable = predictor(spec, first);
+    let mut stable = first_model(spec, first);
     // A canary has no more than the stable predictor.
     let most = taking.iter().map(|one| replicas(spec, one)).max();
     stable["minReplicas"] = json!(most.unwrap_or(1));
     let canaries = others.iter().map(|other| {
-        let mut canary = predictor(spec, other);
+        let mut canary = first_model(spec, other);
         canary["name"] = json!(other.name);
         json!({"predictor": canary, "trafficPercent": other.traffic.unwrap_or(0)})
     });
@@ -97,7 +132,7 @@ pub(super) fn children(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<V
         (wanted, annotations),
     )];
     if let Some(shadow) = shadow {
-        let wanted = json!({"predictor": predictor(spec, shadow)});
+        let wanted = json!({"predictor": first_model(spec, shadow)});
         let name = shadow_name(deployment, shadow);
         children.push(service(
             deployment,
@@ -131,17 +166,32 @@ fn service(deployment: &Value, name: &str, (spec, annotations): (Value, Value)) 
     service
 }
 
-/// Returns a predictor of an InferenceService. Every field that a predictor may have is there, since a canary has those of the stable one that it
-/// does not say.
-fn predictor(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor) -> Value {
-    let unit = &predictor.graph;
+/// Returns a predictor of an InferenceService, of the model that a graph is. Every field that a predictor may have is there, since a canary has those of
+/// the stable one that it does not say.
+fn first_model(spec: &SeldonDeploymentSpec, one: &SeldonPredictor) -> Value {
+    let mut made = predictor(spec, one, &one.graph);
+    let account = |one: &SeldonPredictor| one.graph.service_account_name.clone();
+    if spec.predictors.iter().any(|other| account(other).is_some()) {
+        let own = account(one).unwrap_or_else(|| "default".to_owned());
+        made["serviceAccountName"] = json!(own);
+    }
+    made
+}
+
+/// Returns a predictor of an InferenceService, of the model of one node.
+fn predictor(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor, unit: &SeldonUnit) -> Value {
     let server = unit.implementation.as_deref().and_then(Server::find);
-    let container = containers(predictor).next().map(|(_, container)| container);
+    let mut all = containers(predictor).map(|(_, container)| container);
+    let container = all.find(|container| container["name"] == unit.name.as_str());
     let field = |name: &str| container.and_then(|container| container.get(name)).cloned();
+    let method = spec.method(unit);
     let mut env: Vec<Value> = vec![
         json!({"name": MODEL_NAME, "value": unit.name}),
-        json!({"name": "PREDICT_PROBA", "value": spec.is_probable(unit).to_string()}),
+        json!({"name": "PREDICT_PROBA", "value": (method == Some("predict_proba")).to_string()}),
     ];
+    // What KServe has no variable for.
+    let other = method.filter(|method| !matches!(*method, "predict" | "predict_proba"));
+    env.extend(other.map(|method| json!({"name": METHOD, "value": method})));
     env.extend(
         field("env")
             .and_then(|env| env.as_array().cloned())
@@ -157,11 +207,6 @@ fn predictor(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor) -> Value 
             "resources": field("resources").unwrap_or_else(|| json!({}))
         }
     });
-    let account = |predictor: &SeldonPredictor| predictor.graph.service_account_name.clone();
-    if spec.predictors.iter().any(|one| account(one).is_some()) {
-        let own = account(predictor).unwrap_or_else(|| "default".to_owned());
-        made["serviceAccountName"] = json!(own);
-    }
     let annotations = [&predictor.annotations, &spec.annotations];
     let timeout = annotations
         .iter()

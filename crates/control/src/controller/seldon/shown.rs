@@ -1,14 +1,18 @@
 //! How a SeldonDeployment stands, from the InferenceServices that were made of it.
 
 use coracle_api::kind::INFERENCE_SERVICE;
+use coracle_api::seldon::graph::service_name;
 use coracle_api::seldon::{
     SeldonAddress, SeldonDeploymentSpec, SeldonDeploymentState, SeldonDeploymentStatus,
     SeldonPredictor, SeldonServiceState,
 };
+use std::collections::BTreeSet;
+
 use coracle_serving::{RevisionId, RevisionState};
 use serde_json::Value;
 
 use super::children::{all_replicas, parts, replicas, shadow_name};
+use super::flows::Graphs;
 use crate::controller::conditions::{Conditions, Verdict};
 use crate::controller::revisions::{self, STABLE, canary_track};
 use crate::controller::{Controller, readiness};
@@ -16,21 +20,89 @@ use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored};
 
+/// What is known of a deployment besides its InferenceServices.
+pub(super) struct Standing<'a> {
+    /// Its graphs, if one of them is more than a model.
+    pub(super) graphs: Option<Graphs<'a>>,
+    /// Why it cannot be served, if it cannot.
+    pub(super) in_the_way: Option<String>,
+    /// Whether requests go as it says.
+    pub(super) in_force: bool,
+}
+
+/// A model of a deployment.
+struct Part<'a> {
+    predictor: &'a SeldonPredictor,
+    node: &'a str,
+    service: String,
+    /// The track of the service's revisions.
+    track: String,
+}
+
+/// Returns the models of predictors each of which is one.
+fn of_predictors<'a>(deployment: &Stored, spec: &'a SeldonDeploymentSpec) -> Vec<Part<'a>> {
+    let (taking, shadow) = parts(spec);
+    let own = || deployment.key.name().to_owned();
+    let taking = taking.into_iter().enumerate().map(|(index, predictor)| {
+        let track = match index {
+            0 => STABLE.to_owned(),
+            _ => canary_track(&predictor.name),
+        };
+        (predictor, own(), track)
+    });
+    let shadow = shadow.map(|predictor| {
+        let service = shadow_name(&deployment.object, predictor);
+        (predictor, service, STABLE.to_owned())
+    });
+    let all = taking.chain(shadow);
+    let parts = all.map(|(predictor, service, track)| Part {
+        predictor,
+        node: &predictor.graph.name,
+        service,
+        track,
+    });
+    parts.collect()
+}
+
+/// Returns the models of graphs.
+fn of_graphs<'a>(deployment: &Stored, graphs: &'a Graphs<'_>) -> Vec<Part<'a>> {
+    let nodes = graphs.iter().flat_map(|(predictor, graph)| {
+        let models = graph.all().into_iter();
+        let models = models.filter(|node| node.role.server().is_some());
+        models.map(move |node| (*predictor, node.unit.name.as_str()))
+    });
+    let parts = nodes.map(|(predictor, node)| Part {
+        predictor,
+        node,
+        service: service_name(deployment.key.name(), &predictor.name, node),
+        track: STABLE.to_owned(),
+    });
+    parts.collect()
+}
+
 impl Controller {
-    /// Returns the status of a deployment; `in_the_way` is why it cannot be served, if it cannot.
+    /// Returns the status of a deployment.
     pub(super) fn seldon_status(
         &self,
         deployment: &Stored,
         spec: &SeldonDeploymentSpec,
-        in_the_way: Option<String>,
+        standing: Standing<'_>,
     ) -> Value {
-        let (taking, shadow) = parts(spec);
-        let own = deployment.key.name().to_owned();
-        let of_shadow = shadow.map(|shadow| shadow_name(&deployment.object, shadow));
-        let verdicts = [Some(&own), of_shadow.as_ref()].into_iter().flatten();
+        let own = deployment.key.name();
+        let parts = match &standing.graphs {
+            None => of_predictors(deployment, spec),
+            Some(graphs) => of_graphs(deployment, graphs),
+        };
+        let services: BTreeSet<&str> = parts.iter().map(|part| part.service.as_str()).collect();
+        let verdicts = services.into_iter();
         let verdicts = verdicts.map(|service| self.service_verdict(deployment, service));
         let services = verdicts.fold(Verdict::True, |all, one| all.and(&one));
-        let services = in_the_way.map_or(services, |why| Verdict::no("NotOwned", why));
+        let services = match standing.in_force {
+            true => services,
+            false => services.and(&Verdict::not_yet("Creating", "requests are being led anew")),
+        };
+        let why = standing.in_the_way;
+        let services = why.map_or(services, |why| Verdict::no("NotOwned", why));
         let mut status = SeldonDeploymentStatus {
             state: match &services {
                 Verdict::True => "Available",
@@ -51,26 +123,24 @@ impl Controller {
             observed_generation: Some(object::generation(&deployment.object)),
             ..SeldonDeploymentStatus::default()
         };
-        for predictor in &spec.predictors {
-            let (service, track) = match (shadow, &of_shadow, taking.first()) {
-                (Some(shadow), Some(service), _) if shadow.name == predictor.name => {
-                    (service, STABLE.to_owned())
-                }
-                (_, _, Some(first)) if first.name == predictor.name => (&own, STABLE.to_owned()),
-                _ => (&own, canary_track(&predictor.name)),
-            };
-            let state = self.predictor_state(deployment, (service, &track), (spec, predictor));
-            let name = format!("{own}-{}-0-{}", predictor.name, predictor.graph.name);
+        for part in &parts {
+            let of_part = (part.service.as_str(), part.track.as_str());
+            let state = self.predictor_state(deployment, of_part, (spec, part.predictor));
+            let name = format!("{own}-{}-0-{}", part.predictor.name, part.node);
             status.deployment_status.insert(name, state);
             let endpoint = SeldonServiceState {
-                svc_name: service.clone(),
+                svc_name: part.service.clone(),
                 http_endpoint: Some(format!(
-                    "{}/seldon/{}/{service}",
+                    "{}/seldon/{}/{}",
                     self.config.base_url,
-                    deployment.key.namespace()
+                    deployment.key.namespace(),
+                    part.service
                 )),
             };
-            let name = format!("{own}-{}", predictor.name);
+            let name = match standing.graphs {
+                None => format!("{own}-{}", part.predictor.name),
+                Some(_) => part.service.clone(),
+            };
             status.service_status.insert(name, endpoint);
         }
         let before: SeldonDeploymentStatus = deployment

@@ -1,5 +1,9 @@
 //! SeldonDeployments from what people write to what is planned and shown.
 
+mod graphs;
+
+use std::collections::BTreeSet;
+
 use coracle_api::validation;
 use coracle_serving::{PlannedRoute, ShadowKept, ShadowSettings};
 use serde_json::{Value, json};
@@ -22,6 +26,11 @@ fn key() -> Key {
 
 /// Creates the SeldonDeployment `flowers`, or gives it another spec.
 fn apply(stage: &mut Stage, spec: Value) {
+    apply_without_settling(stage, spec);
+    stage.settle();
+}
+
+fn apply_without_settling(stage: &mut Stage, spec: Value) {
     let object = json!({
         "metadata": {"name": "flowers", "namespace": NAMESPACE, "uid": "s", "generation": 1},
         "spec": spec
@@ -35,7 +44,6 @@ fn apply(stage: &mut Stage, spec: Value) {
             drop(stage.store.update(&key(), stored.version, changed).unwrap());
         }
     }
-    stage.settle();
 }
 
 fn status(stage: &Stage) -> Value {
@@ -198,6 +206,36 @@ fn predictors_have_their_shares_and_a_shadow_gets_copies() {
         .list(&coracle_api::kind::REVISION, Some(NAMESPACE));
     let of_shadow = |revision: &Arc<Stored>| revision.key.name().starts_with("flowers-next");
     assert!(!revisions.iter().any(of_shadow));
+}
+
+#[test]
+fn models_that_serve_no_more_are_let_go_of_whatever_they_are_called() {
+    let mut stage = Stage::new();
+    let uris = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        let planned = plan.revisions.values();
+        let mut uris: Vec<String> = planned.map(|one| one.source.uri.clone()).collect();
+        uris.sort();
+        uris
+    };
+    for uri in ["file:///a", "file:///b", "file:///c"] {
+        let one = predictor("default", uri, json!({}));
+        apply(&mut stage, json!({"predictors": [one]}));
+    }
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///c", 100)]));
+    // What was rolled out before is at hand as long as it may be asked back, and no longer.
+    assert!(
+        !uris(&stage).contains(&"file:///a".to_owned()),
+        "{:?}",
+        uris(&stage)
+    );
+    let stored = stage.store.get(&key()).unwrap();
+    stage.store.delete(&key(), stored.version).unwrap();
+    let service = stage.store.get(&key_of("flowers")).unwrap();
+    let deleted = stage.store.delete(&key_of("flowers"), service.version);
+    deleted.unwrap();
+    stage.settle();
+    assert_eq!(uris(&stage), Vec::<String>::new());
 }
 
 #[test]

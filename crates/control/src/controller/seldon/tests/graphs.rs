@@ -1,0 +1,278 @@
+//! Graphs of several nodes: their services, their flow, and how one follows another. That no flow leads to a revision that is gone is asserted by the stage
+//! in every round.
+
+use coracle_serving::flow::{Join, PlannedBandit, PlannedFlow, Routing, Step};
+
+use super::*;
+
+fn model(name: &str, uri: &str) -> Value {
+    json!({"name": name, "implementation": "SKLEARN_SERVER", "modelUri": uri})
+}
+
+fn node(name: &str, implementation: &str, children: &[Value]) -> Value {
+    json!({"name": name, "implementation": implementation, "children": children})
+}
+
+fn chain(first: &str, second: &str) -> Value {
+    let mut scale = model("scale", first);
+    scale["children"] = json!([model("classify", second)]);
+    scale
+}
+
+fn one(graph: Value) -> Value {
+    json!({"predictors": [{"name": "default", "graph": graph}]})
+}
+
+fn flows(stage: &Stage) -> (Option<PlannedFlow>, Option<PlannedFlow>) {
+    let planned = stage.plan.lock().unwrap().flows.values().next().cloned();
+    let observed = stage.observed.get().flows.values().next().cloned();
+    (planned, observed)
+}
+
+/// Returns the flow in force in short, each model with where its files are.
+fn shown(stage: &Stage) -> String {
+    let plan = stage.plan.lock().unwrap();
+    let observed = stage.observed.get();
+    let flow = observed.flows.values().next();
+    let uri = |revision: &str| {
+        let mut all = plan.revisions.iter();
+        let found = all.find(|(id, _)| id.name == revision);
+        found.map_or_else(
+            || "gone".to_owned(),
+            |(_, planned)| planned.source.uri.clone(),
+        )
+    };
+    flow.map_or_else(String::new, |flow| short(&flow.root, &uri))
+}
+
+fn short(step: &Step, uri: &dyn Fn(&str) -> String) -> String {
+    let several = |steps: &[Step]| {
+        let all: Vec<String> = steps.iter().map(|step| short(step, uri)).collect();
+        all.join(" ")
+    };
+    match step {
+        Step::Ask(ask) => {
+            let uri = uri(ask.revision.as_deref().unwrap());
+            format!("{}={}", ask.node, uri.trim_start_matches("file:///"))
+        }
+        Step::Fixed { node } => node.clone(),
+        Step::Chain(steps) => format!("({})", several(steps)),
+        Step::All(all) => match all.join {
+            Join::First => format!("first[{}]", several(&all.branches)),
+            Join::Average => format!("{}[{}]", all.node, several(&all.branches)),
+        },
+        Step::One(one) => {
+            let branches = one.branches.iter().map(|(_, branch)| branch.clone());
+            let branches = several(&branches.collect::<Vec<Step>>());
+            let how = match &one.routing {
+                Routing::Shares(shares) => format!("{shares:?}"),
+                Routing::Random { first } => first.to_string(),
+                Routing::First => "first".to_owned(),
+                Routing::Bandit(PlannedBandit::EpsilonGreedy { epsilon, .. }) => {
+                    format!("epsilon {epsilon}")
+                }
+                Routing::Bandit(PlannedBandit::Thompson { .. }) => "thompson".to_owned(),
+            };
+            format!("{}<{how}>[{branches}]", one.node)
+        }
+    }
+}
+
+#[test]
+fn every_role_becomes_a_step() {
+    let two = [model("a", "file:///a"), model("b", "file:///b")];
+    let mut after = model("label", "file:///l");
+    after["type"] = "OUTPUT_TRANSFORMER".into();
+    after["children"] = json!([two[0]]);
+    let mut several = model("m", "file:///m");
+    several["children"] = json!(two);
+    let mut ab = node("ab", "RANDOM_ABTEST", &two);
+    ab["parameters"] = json!([{"name": "ratioA", "value": "0.2"}]);
+    for (graph, expected) in [
+        (chain("file:///s", "file:///c"), "(scale=s classify=c)"),
+        (after, "(a=a label=l)"),
+        (several, "(m=m first[a=a b=b])"),
+        (ab, "ab<0.2>[a=a b=b]"),
+        (node("mean", "AVERAGE_COMBINER", &two), "mean[a=a b=b]"),
+        (node("r", "SIMPLE_ROUTER", &two), "r<first>[a=a b=b]"),
+        (
+            node("eg", "EPSILON_GREEDY", &two),
+            "eg<epsilon 0.1>[a=a b=b]",
+        ),
+        (
+            node("ts", "THOMPSON_SAMPLING", &two),
+            "ts<thompson>[a=a b=b]",
+        ),
+        (node("simple", "SIMPLE_MODEL", &[]), "simple"),
+    ] {
+        let mut stage = Stage::new();
+        apply(&mut stage, one(graph.clone()));
+        assert_eq!(shown(&stage), expected, "{graph}");
+        assert_eq!(status(&stage)["state"], "Available", "{}", status(&stage));
+        let name = flows(&stage).0.unwrap().name;
+        assert_eq!(json!(name), graph["name"]);
+    }
+}
+
+#[test]
+fn each_model_is_a_service_with_its_own_state() {
+    let mut stage = Stage::new();
+    let container = json!({"name": "classify", "resources": {"limits": {"memory": "1Gi"}}});
+    let mut graph = chain("file:///s", "file:///c");
+    graph["type"] = "TRANSFORMER".into();
+    graph["children"][0]["parameters"] = json!([{"name": "method", "value": "predict"}]);
+    let spec = json!({"predictors": [{
+        "name": "default",
+        "replicas": 2,
+        "graph": graph,
+        "componentSpecs": [{"spec": {"containers": [container]}}]
+    }]});
+    apply(&mut stage, spec);
+    assert_eq!(service(&stage, "flowers"), None);
+    for (name, node, method) in [
+        ("flowers-default-scale", "scale", Some("transform")),
+        ("flowers-default-classify", "classify", None),
+    ] {
+        let made = service(&stage, name).unwrap();
+        assert_eq!(validation::inference_service(None, &made), Ok(()), "{made}");
+        let model = &made["spec"]["predictor"]["model"];
+        assert_eq!(model["env"][0]["value"], node);
+        assert_eq!(model["env"][1]["value"], "false");
+        assert_eq!(model["env"][2]["value"].as_str(), method);
+        let memory = model.pointer("/resources/limits/memory").cloned();
+        assert_eq!(memory, (node == "classify").then(|| json!("1Gi")));
+        let shown = status(&stage);
+        let state = &shown["deploymentStatus"][format!("flowers-default-0-{node}")];
+        assert_eq!(state["replicas"], 2, "{shown}");
+        assert_eq!(shown["serviceStatus"][name]["svcName"], name);
+    }
+    let shown = status(&stage);
+    assert_eq!(
+        shown["address"]["url"],
+        "http://localhost:8080/seldon/ml/flowers/api/v1.0/predictions"
+    );
+    // Nothing is written again and again.
+    let version = stage.store.version();
+    stage.settle();
+    assert_eq!(stage.store.version(), version);
+}
+
+#[test]
+fn predictors_share_the_requests_of_one_flow() {
+    let mut stage = Stage::new();
+    let half = |name: &str, graph: Value| json!({"name": name, "traffic": 50, "graph": graph});
+    let spec = json!({"predictors": [
+        half("a", chain("file:///s", "file:///c")),
+        half("b", model("classify", "file:///d"))
+    ]});
+    apply(&mut stage, spec);
+    let expected = "flowers<[50, 50]>[(scale=s classify=c) classify=d]";
+    assert_eq!(shown(&stage), expected);
+}
+
+#[test]
+fn models_that_change_together_change_together_for_requests() {
+    let mut stage = Stage::new();
+    apply(&mut stage, one(chain("file:///s", "file:///c")));
+    assert_eq!(shown(&stage), "(scale=s classify=c)");
+    // One of the two is not there yet: requests go as before.
+    apply(&mut stage, one(chain("file:///s2", "file:///slow")));
+    assert_eq!(shown(&stage), "(scale=s classify=c)");
+    assert_eq!(status(&stage)["state"], "Creating");
+    stage.is_slow_loaded = true;
+    stage.settle();
+    assert_eq!(shown(&stage), "(scale=s2 classify=slow)");
+    assert_eq!(status(&stage)["state"], "Available");
+    // What is not needed any more goes.
+    let uris = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        let uris = plan.revisions.values().map(|one| one.source.uri.clone());
+        uris.collect::<BTreeSet<String>>()
+    };
+    assert!(!uris(&stage).contains("file:///s"), "{:?}", uris(&stage));
+    // One that cannot be loaded changes nothing, whatever else would.
+    apply(&mut stage, one(chain("file:///s3", "file:///missing")));
+    assert_eq!(shown(&stage), "(scale=s2 classify=slow)");
+    assert_eq!(status(&stage)["state"], "Failed");
+    apply(&mut stage, one(chain("file:///s3", "file:///c3")));
+    assert_eq!(shown(&stage), "(scale=s3 classify=c3)");
+}
+
+#[test]
+fn graphs_and_models_follow_each_other_without_a_gap() {
+    let mut stage = Stage::new();
+    let is_asked = |stage: &Stage| {
+        let observed = stage.observed.get();
+        let has_flow = observed.flows.keys().any(|id| id.name == "flowers");
+        has_flow || observed.routes.keys().any(|id| id.name == "flowers")
+    };
+    let change = |stage: &mut Stage, spec: Value| {
+        stage.is_slow_loaded = false;
+        apply_without_settling(stage, spec);
+        for _ in 0..20 {
+            stage.round();
+            assert!(is_asked(stage), "nobody answers");
+        }
+        stage.is_slow_loaded = true;
+        for _ in 0..20 {
+            stage.round();
+            assert!(is_asked(stage), "nobody answers");
+        }
+        stage.settle();
+    };
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("default", "file:///a", json!({}))]}),
+    );
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///a", 100)]));
+    // A model becomes a graph, which takes long.
+    change(&mut stage, one(chain("file:///slow", "file:///c")));
+    assert_eq!(shown(&stage), "(scale=slow classify=c)");
+    assert_eq!(service(&stage, "flowers"), None);
+    // A graph becomes another, which shares a service with it.
+    let two = [
+        model("classify", "file:///c"),
+        model("other", "file:///slow2"),
+    ];
+    change(&mut stage, one(node("mean", "AVERAGE_COMBINER", &two)));
+    assert_eq!(shown(&stage), "mean[classify=c other=slow2]");
+    assert_eq!(service(&stage, "flowers-default-scale"), None);
+    // And a graph becomes a model.
+    let last = predictor("default", "file:///slow3", json!({}));
+    change(&mut stage, json!({"predictors": [last]}));
+    assert_eq!(flows(&stage), (None, None));
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///slow3", 100)]));
+    assert_eq!(service(&stage, "flowers-default-classify"), None);
+    assert_eq!(status(&stage)["state"], "Available");
+}
+
+#[test]
+fn a_graph_takes_no_name_and_no_service_of_others() {
+    for name in ["flowers", "flowers-default-classify"] {
+        let mut stage = Stage::new();
+        let mine = json!({
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": "m", "generation": 1},
+            "spec": {"predictor": {"model": super::super::super::tests::model("file:///mine")}}
+        });
+        stage.store.create(key_of(name), mine).unwrap();
+        stage.settle();
+        apply(&mut stage, one(chain("file:///s", "file:///c")));
+        assert_eq!(flows(&stage), (None, None), "{name}");
+        let shown = status(&stage);
+        assert_eq!(shown["state"], "Failed");
+        let description = shown["description"].as_str().unwrap();
+        let words = format!("the InferenceService {name} is there already");
+        assert!(description.contains(&words), "{description}");
+        assert_eq!(split(&stage, name), of(&[("file:///mine", 100)]));
+    }
+}
+
+#[test]
+fn a_graph_that_is_gone_takes_no_requests() {
+    let mut stage = Stage::new();
+    apply(&mut stage, one(chain("file:///s", "file:///c")));
+    let stored = stage.store.get(&key()).unwrap();
+    stage.store.delete(&key(), stored.version).unwrap();
+    stage.round();
+    assert_eq!(flows(&stage), (None, None));
+}

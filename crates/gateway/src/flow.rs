@@ -1,0 +1,238 @@
+//! Flows: requests that several models answer together. Which model gets what is in `walk`; here is how flows are asked in each protocol, and what is told
+//! of their answers afterwards.
+//!
+//! Where there are no flows a request costs one look at a flag of the table. A model of a flow is asked as by a request of its own: it has its turn, its
+//! batcher, its counters and its record.
+
+mod walk;
+
+use std::sync::Arc;
+
+use coracle_base::Code;
+use coracle_protocol::flow::{Dialect, Meta, request_meta, with_meta};
+use coracle_protocol::seldon::{self as messages, Feedback};
+use coracle_protocol::{v1, v2};
+use coracle_serving::ServedModel;
+use coracle_serving::flow::{Flow, FlowStep, FlowTarget, Reward};
+use hyper::StatusCode;
+use hyper::http::request::Parts;
+
+use self::walk::{Message, Walk};
+use crate::codec::{Codec, Encoded};
+use crate::connection::{Arriving, Asked, Handler, Seen, check_type, content_type};
+use crate::infer::{Failure, unknown_model};
+use crate::payload;
+use crate::respond::Reply;
+use crate::route::{self, Named, Route};
+use crate::scope::Scope;
+use crate::seldon;
+use crate::terms::Terms;
+
+impl<'a> Asked<'a> {
+    /// Returns the flow that the request is for.
+    pub(crate) fn flow(&self) -> Option<&'a Arc<Flow>> {
+        match self.scope {
+            Scope::Service { id, tag: None } => self.table.flow(id),
+            _ => None,
+        }
+    }
+
+    /// Tells whether a name is that of the flow's model.
+    fn is_called(&self, flow: &Flow, name: &str) -> bool {
+        let is_own = match self.scope {
+            Scope::Service { id, .. } => id.name == name,
+            Scope::All => false,
+        };
+        is_own || flow.name() == name || name.is_empty()
+    }
+}
+
+impl Handler {
+    /// Answers a request for a flow; `Err` with what came if it is none of the flow's.
+    pub(crate) async fn ask_flow<'a>(
+        &self,
+        (asked, flow): (&Asked<'a>, &'a Arc<Flow>),
+        route: &Route<'_>,
+        (head, body): (&Parts, Arriving),
+        seen: &mut Seen<'a>,
+    ) -> Result<Reply, Arriving> {
+        let name = route.model();
+        if let Some(name) = name.filter(|name| !asked.is_called(flow, name)) {
+            return Ok(Reply::failure(Code::NotFound, &unknown_model(name)));
+        }
+        Ok(match route {
+            Route::SeldonPredict => {
+                let sent = (Codec::Seldon, Dialect::Seldon);
+                let reply = self.infer_flow((asked, flow), sent, (head, body), seen);
+                match reply.await {
+                    Ok(reply) => reply,
+                    Err(failed) => seldon::in_other_words(failed),
+                }
+            }
+            Route::V1Predict(Named { version: None, .. }) => {
+                let sent = (Codec::V1 { method: None }, Dialect::V1);
+                let reply = self.infer_flow((asked, flow), sent, (head, body), seen);
+                reply.await.unwrap_or_else(|failed| failed)
+            }
+            Route::V2Infer(Named { version: None, .. }) => {
+                let codec = Codec::V2 {
+                    method: None,
+                    json_length: None,
+                };
+                let sent = (codec, Dialect::V2);
+                let reply = self.infer_flow((asked, flow), sent, (head, body), seen);
+                reply.await.unwrap_or_else(|failed| failed)
+            }
+            Route::SeldonFeedback => {
+                let take = |feedback: &Feedback| reward(flow, feedback);
+                self.take_feedback((head, body), take).await
+            }
+            Route::V1Models => {
+                Reply::rendered(|out| v1::model_list([flow.name()].into_iter(), out))
+            }
+            Route::V2Models => {
+                Reply::rendered(|out| v2::model_list([flow.name()].into_iter(), out))
+            }
+            Route::V1Model(Named { version: None, .. }) => {
+                let ready = trouble(asked, flow.root()).is_none();
+                Reply::rendered(|out| v1::model_status(flow.name(), ready, out))
+            }
+            Route::V2ModelReady(Named { version: None, .. }) => match trouble(asked, flow.root()) {
+                None => Reply::rendered(|out| v2::model_ready(flow.name(), true, out)),
+                Some(why) => Reply::failure(Code::Unavailable, &why),
+            },
+            _ if name.is_some() => Reply::failure(
+                Code::Unimplemented,
+                "a graph has no versions and no signature of its own; its models are services of their own, which can be asked",
+            ),
+            _ => return Err(body),
+        })
+    }
+
+    /// Answers a request for an inference.
+    async fn infer_flow<'a>(
+        &self,
+        (asked, flow): (&Asked<'a>, &'a Arc<Flow>),
+        (codec, dialect): (Codec, Dialect),
+        (head, body): (&Parts, Arriving),
+        seen: &mut Seen<'a>,
+    ) -> Result<Reply, Reply> {
+        check_type(content_type(&head.headers), &codec)?;
+        let terms = Terms::of(&head.headers)
+            .map_err(|failure| Reply::error_and_close(StatusCode::BAD_REQUEST, &failure.message))?;
+        let (body, arrived) = self.read_whole(&head.headers, body).await?;
+        seen.n_bytes_in = body.len();
+        let caller = payload::Caller {
+            headers: &head.headers,
+            request_id: seen.request_id,
+            n_message: 0,
+        };
+        let walk = Walk::new(&self.calls, asked.table, caller, (codec, dialect))
+            .at(arrived, terms)
+            .traced(seen.trace);
+        let method = route::query_value(head.uri.query(), "method");
+        let answered = match method {
+            None => answer(&walk, flow, Message::Request(body)).await,
+            Some(_) => Err(Failure::new(
+                Code::InvalidArgument,
+                "the parameter method is not taken by graphs: each of its models has its own",
+            )),
+        };
+        flow.count(match &answered {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.code),
+        });
+        seen.model = walk.last_model();
+        let body = answered.map_err(|failure| Reply::failure(failure.code, &failure.message))?;
+        Ok(Reply::encoded(Encoded {
+            body,
+            json_length: None,
+            phases: None,
+            answered: None,
+            fallback: walk.fallback(),
+            from_cache: false,
+        }))
+    }
+
+    /// Takes what came of an answer; `take` gives it to whom it is for, and returns their nodes.
+    pub(crate) async fn take_feedback<'n>(
+        &self,
+        (head, body): (&Parts, Arriving),
+        take: impl FnOnce(&Feedback) -> Result<Vec<&'n str>, Failure>,
+    ) -> Reply {
+        let taken = async {
+            check_type(content_type(&head.headers), &Codec::Seldon)?;
+            let refused = |failure: Failure| Reply::failure(failure.code, &failure.message);
+            let checked = self.shared.cors.check_change(&head.headers);
+            checked.map_err(refused)?;
+            let (body, _) = self.read_whole(&head.headers, body).await?;
+            let feedback = messages::read_feedback(&body);
+            let feedback = feedback.map_err(|error| refused(error.into()))?;
+            let nodes = take(&feedback).map_err(refused)?;
+            Ok(Reply::rendered(|out| {
+                messages::encode_feedback(&feedback, &nodes, out);
+            }))
+        };
+        taken.await.unwrap_or_else(seldon::in_other_words)
+    }
+}
+
+/// Leads a request through a flow, and puts its answer in the protocol's words.
+async fn answer<'a>(
+    walk: &Walk<'_, 'a>,
+    flow: &'a Flow,
+    message: Message,
+) -> Result<Vec<u8>, Failure> {
+    let asked = match (walk.dialect(), &message) {
+        (Dialect::Seldon, Message::Request(body)) => Some(request_meta(body)?),
+        _ => None,
+    };
+    let body = walk.step(flow.root(), message).await?.into_body();
+    match asked {
+        None => Ok(body.into()),
+        Some(asked) => {
+            let (routing, path) = walk.way();
+            let meta = Meta {
+                asked: &asked,
+                routing: &routing,
+                path: &path,
+            };
+            Ok(with_meta(&body, &meta)?)
+        }
+    }
+}
+
+fn reward<'f>(flow: &'f Flow, feedback: &Feedback) -> Result<Vec<&'f str>, Failure> {
+    let routing = |node: &str| feedback.routing.get(node).copied();
+    let rewarded = flow.reward(&Reward {
+        reward: feedback.reward,
+        n_rows: feedback.n_rows,
+        routing: &routing,
+    });
+    rewarded.map_err(|why| Failure::new(Code::InvalidArgument, why.to_string()))
+}
+
+/// Returns why a flow takes no requests, if one of its models was set aside.
+fn trouble(asked: &Asked<'_>, step: &FlowStep) -> Option<String> {
+    let of_model = |model: &ServedModel| model.trouble();
+    match step {
+        FlowStep::Ask(ask) => match &ask.target {
+            FlowTarget::Revision(model) => of_model(model),
+            FlowTarget::Service(id) => match asked.table.service(id) {
+                None => Some(format!("there is no service {id}")),
+                Some(route) => {
+                    let mut targets = route.targets().iter();
+                    targets.find_map(|target| of_model(&target.model))
+                }
+            },
+        },
+        FlowStep::Fixed { .. } => None,
+        FlowStep::Chain(steps)
+        | FlowStep::One {
+            branches: steps, ..
+        }
+        | FlowStep::All {
+            branches: steps, ..
+        } => steps.iter().find_map(|step| trouble(asked, step)),
+    }
+}

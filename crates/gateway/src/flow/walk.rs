@@ -1,0 +1,278 @@
+//! A request on its way through the steps of a flow.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_protocol::flow::{Dialect, as_request, average, fixed};
+use coracle_serving::flow::{FlowAsk, FlowStep, FlowTarget, Join};
+use coracle_serving::{ModelTable, ServedModel};
+
+use crate::codec::Codec;
+use crate::infer::{Calls, Failure, Request, too_late};
+use crate::payload::Caller;
+use crate::scope;
+use crate::terms::Terms;
+use crate::trace::Trace;
+
+/// What steps hand on.
+#[derive(Clone, Debug)]
+pub(super) enum Message {
+    /// What the caller sent.
+    Request(Bytes),
+    /// What the node of this name answered.
+    Answer(Bytes, String),
+}
+
+impl Message {
+    pub(super) fn into_body(self) -> Bytes {
+        match self {
+            Self::Request(body) | Self::Answer(body, _) => body,
+        }
+    }
+}
+
+/// A request on its way; what is noted of it is in the order of its steps.
+pub(super) struct Walk<'c, 'a> {
+    calls: &'c Calls,
+    table: &'a ModelTable,
+    caller: Caller<'c>,
+    codec: Codec,
+    dialect: Dialect,
+    arrived: Duration,
+    terms: Terms,
+    trace: Option<Trace>,
+    routing: RefCell<Vec<(&'a str, usize)>>,
+    path: RefCell<Vec<&'a str>>,
+    last_model: Cell<Option<&'a ServedModel>>,
+    fallback: Cell<Option<Code>>,
+}
+
+type Stepping<'w> = Pin<Box<dyn Future<Output = Result<Message, Failure>> + 'w>>;
+
+impl<'c, 'a> Walk<'c, 'a> {
+    pub(super) fn new(
+        calls: &'c Calls,
+        table: &'a ModelTable,
+        caller: Caller<'c>,
+        (codec, dialect): (Codec, Dialect),
+    ) -> Self {
+        Self {
+            calls,
+            table,
+            caller,
+            codec,
+            dialect,
+            arrived: Duration::ZERO,
+            terms: Terms::default(),
+            trace: None,
+            routing: RefCell::default(),
+            path: RefCell::default(),
+            last_model: Cell::new(None),
+            fallback: Cell::new(None),
+        }
+    }
+
+    /// Returns it as that of a request that was there at `arrived`.
+    pub(super) fn at(self, arrived: Duration, terms: Terms) -> Self {
+        Self {
+            arrived,
+            terms,
+            ..self
+        }
+    }
+
+    pub(super) fn traced(self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Returns the branches that were chosen, and the nodes that were asked.
+    pub(super) fn way(&self) -> (Vec<(&'a str, usize)>, Vec<&'a str>) {
+        (self.routing.borrow().clone(), self.path.borrow().clone())
+    }
+
+    /// Returns the model that was asked last.
+    pub(super) fn last_model(&self) -> Option<&'a ServedModel> {
+        self.last_model.get()
+    }
+
+    /// Returns the failure that an answer on the way stood in for.
+    pub(super) fn fallback(&self) -> Option<Code> {
+        self.fallback.get()
+    }
+
+    /// Does a step; the depth of steps is bounded by whoever plans them.
+    pub(super) fn step<'w>(&'w self, step: &'a FlowStep, message: Message) -> Stepping<'w> {
+        Box::pin(async move {
+            match step {
+                FlowStep::Ask(ask) => self.ask(ask, message).await,
+                FlowStep::Fixed { node } => {
+                    self.path.borrow_mut().push(node);
+                    let body = fixed(self.dialect)?;
+                    Ok(Message::Answer(body.into(), node.clone()))
+                }
+                FlowStep::Chain(steps) => {
+                    let mut message = message;
+                    for step in steps {
+                        message = self.step(step, message).await?;
+                    }
+                    Ok(message)
+                }
+                FlowStep::One { router, branches } => {
+                    let index = router.choose();
+                    self.routing.borrow_mut().push((router.node(), index));
+                    let branch = branches
+                        .get(index)
+                        .ok_or_else(|| no_branch(router.node()))?;
+                    self.step(branch, message).await
+                }
+                FlowStep::All {
+                    node,
+                    join,
+                    branches,
+                } => {
+                    let steps = branches
+                        .iter()
+                        .map(|branch| self.step(branch, message.clone()));
+                    let answers = all(steps.collect()).await?;
+                    self.join(node, *join, answers)
+                }
+            }
+        })
+    }
+
+    fn join(&self, node: &str, join: Join, answers: Vec<Message>) -> Result<Message, Failure> {
+        match join {
+            Join::First => answers.into_iter().next().ok_or_else(|| no_branch(node)),
+            Join::Average => {
+                let bodies: Vec<Bytes> = answers.into_iter().map(Message::into_body).collect();
+                let mean = average(self.dialect, node, &bodies, self.calls.elements_max);
+                let mean = mean.map_err(|error| of_node(node, error.into()))?;
+                Ok(Message::Answer(mean.into(), node.to_owned()))
+            }
+        }
+    }
+
+    async fn ask(&self, ask: &'a FlowAsk, message: Message) -> Result<Message, Failure> {
+        let model = match &ask.target {
+            FlowTarget::Revision(model) => model,
+            FlowTarget::Service(id) => {
+                let route = self.table.service(id);
+                let route = route.ok_or_else(|| {
+                    let message = format!("node {}: there is no service {id}", ask.node);
+                    Failure::new(Code::Unavailable, message)
+                })?;
+                scope::choose(route, self.caller.headers)
+            }
+        };
+        self.path.borrow_mut().push(&ask.node);
+        self.last_model.set(Some(model));
+        let (body, giver) = match message {
+            Message::Request(body) => (body, None),
+            Message::Answer(answer, giver) => {
+                let request = as_request(self.dialect, &answer);
+                let request = request.map_err(|error| of_node(&giver, error.into()))?;
+                (Bytes::from(request), Some(giver))
+            }
+        };
+        let (arrived, timeout) = match giver {
+            None => (self.arrived, self.terms.timeout),
+            Some(_) => self.rest(model)?,
+        };
+        let request = Request {
+            codec: self.codec.clone(),
+            body,
+            arrived,
+            timeout,
+            priority: self.terms.priority,
+            trace: self.trace,
+            slot: None,
+            recording: self.calls.recording(model, self.caller),
+        };
+        let answered = self.calls.answer(model, request).await;
+        let encoded = answered.map_err(|failure| match giver {
+            None => of_node(&ask.node, failure),
+            Some(giver) => not_taken((&ask.node, &giver), failure),
+        })?;
+        if encoded.json_length.is_some() {
+            let message = "binary tensor data is not handed on by graphs; ask for JSON";
+            return Err(Failure::new(Code::Unimplemented, message));
+        }
+        if encoded.fallback.is_some() {
+            self.fallback.set(encoded.fallback);
+        }
+        Ok(Message::Answer(encoded.body.into(), ask.node.clone()))
+    }
+
+    /// Returns when a later step begins, and how much of the request's time is left to it.
+    fn rest(&self, model: &ServedModel) -> Result<(Duration, Option<Duration>), Failure> {
+        let now = self.calls.clock.monotonic();
+        let own = model.timeout().unwrap_or(self.calls.request_timeout);
+        let allowed = self.terms.timeout_or(own);
+        let left = allowed.saturating_sub(now.saturating_sub(self.arrived));
+        match left.is_zero() {
+            true => Err(too_late(allowed)),
+            false => Ok((now, Some(left))),
+        }
+    }
+}
+
+fn no_branch(node: &str) -> Failure {
+    Failure::new(Code::Internal, format!("node {node} has no such branch"))
+}
+
+/// Returns a failure with the node that it happened at.
+fn of_node(node: &str, failure: Failure) -> Failure {
+    Failure {
+        message: format!("node {node}: {}", failure.message),
+        ..failure
+    }
+}
+
+/// Returns the failure of a node with what another one gave: it is not the caller's.
+fn not_taken((node, giver): (&str, &str), failure: Failure) -> Failure {
+    match failure.code {
+        Code::InvalidArgument | Code::Unimplemented => {
+            let message = format!(
+                "node {node} does not take what node {giver} gives: {}",
+                failure.message
+            );
+            Failure::new(Code::Internal, message)
+        }
+        _ => of_node(node, failure),
+    }
+}
+
+/// Does all steps at once; the first failure ends the others.
+async fn all(steps: Vec<Stepping<'_>>) -> Result<Vec<Message>, Failure> {
+    let mut steps: Vec<(Stepping<'_>, Option<Message>)> =
+        steps.into_iter().map(|step| (step, None)).collect();
+    std::future::poll_fn(move |ctx| {
+        let mut is_pending = false;
+        for (step, done) in &mut steps {
+            if done.is_some() {
+                continue;
+            }
+            match step.as_mut().poll(ctx) {
+                Poll::Ready(Ok(message)) => *done = Some(message),
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => is_pending = true,
+            }
+        }
+        match is_pending {
+            true => Poll::Pending,
+            false => Poll::Ready(Ok(steps
+                .iter_mut()
+                .filter_map(|(_, done)| done.take())
+                .collect())),
+        }
+    })
+    .await
+}

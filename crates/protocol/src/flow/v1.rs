@@ -1,0 +1,37 @@
+//! V1's answers: `predictions` are the next model's `instances`.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{internal, mean, numbers, read};
+use crate::{RequestError, render};
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow, default)]
+    predictions: Option<&'a RawValue>,
+}
+
+fn predictions(answer: &[u8]) -> Result<&RawValue, RequestError> {
+    let answer: Answer<'_> = read(answer, "the model's answer")?;
+    answer.predictions.ok_or_else(|| {
+        internal("only \"predictions\" are handed on, which \"instances\" are answered with")
+    })
+}
+
+pub(super) fn as_request(answer: &[u8]) -> Result<Vec<u8>, RequestError> {
+    let predictions = predictions(answer)?.get().as_bytes();
+    Ok([b"{\"instances\":", predictions, b"}"].concat())
+}
+
+pub(super) fn average(answers: &[&[u8]], elements_max: usize) -> Result<Vec<u8>, RequestError> {
+    let tensors = answers.iter().map(|answer| {
+        let predictions = predictions(answer)?;
+        numbers(predictions, "predictions", elements_max)
+    });
+    let tensors: Vec<_> = tensors.collect::<Result<_, _>>()?;
+    let mut body = b"{\"predictions\":".to_vec();
+    render::tensor(&mean(&tensors)?, &mut body);
+    body.push(b'}');
+    Ok(body)
+}

@@ -1,0 +1,201 @@
+//! What routers have learnt, in files that outlive the server: one for each router that learns.
+//!
+//! Expected flow: [`Memory::start`], then routers are made with it; each reward has one thread write what its router knows by then. Guarantees: a file is whole or
+//! is not there; what was learnt before the last write is known again when a router of the same name, parameters and branches is made. A killed
+//! server may lose the rewards of its last moment.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use coracle_policy::bandit::Bandit;
+
+use super::router::Known;
+use crate::plan::ServiceId;
+
+/// Longer files are none of ours.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+/// The most bytes of a file's name without what follows it.
+const NAME_BYTES_MAX: usize = 200;
+
+/// Keeps what routers have learnt. Clones are of the same.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    queue: Mutex<Sender<Message>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What comes to the writing thread; a router waits there once at most.
+#[derive(Debug)]
+enum Message {
+    Changed(Arc<Known>),
+    Forget(ServiceId),
+    Stop,
+}
+
+/// Where a router is kept.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    path: PathBuf,
+    /// What the router is, as a line.
+    identity: String,
+    queue: Sender<Message>,
+    /// Whether it waits to be written.
+    waits: AtomicBool,
+}
+
+impl Memory {
+    /// Starts the writing thread for files in `directory`.
+    ///
+    /// # Errors
+    /// If there can be no more threads.
+    pub fn start(directory: PathBuf) -> io::Result<Self> {
+        let (queue, messages) = channel();
+        let thread = std::thread::Builder::new().name("coracle-routers".to_owned());
+        let of_thread = directory.clone();
+        let thread = thread.spawn(move || run(&of_thread, &messages))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                directory,
+                queue: Mutex::new(queue),
+                thread: Mutex::new(Some(thread)),
+            }),
+        })
+    }
+
+    /// Writes what waits, and ends.
+    pub fn stop(&self) {
+        let thread = self.inner.thread.lock();
+        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+        let is_told = self.sender().send(Message::Stop).is_ok();
+        if let Some(thread) = thread.filter(|_| is_told) {
+            drop(thread.join());
+        }
+    }
+
+    /// Forgets the routers of a flow that is gone.
+    pub(crate) fn forget(&self, id: &ServiceId) {
+        // Without a thread the server ends.
+        drop(self.sender().send(Message::Forget(id.clone())));
+    }
+
+    fn sender(&self) -> Sender<Message> {
+        let queue = self.inner.queue.lock();
+        queue.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns where a router is kept; `None` if its name makes no name of a file.
+    pub(super) fn keeper(&self, id: &ServiceId, key: &str, identity: String) -> Option<Keeper> {
+        let name = format!("{}{}", prefix(id)?, key.replace('/', "."));
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+        let is_name = name.len() <= NAME_BYTES_MAX && name.bytes().all(is_inner);
+        is_name.then(|| Keeper {
+            path: self.inner.directory.join(format!("{name}.router")),
+            identity,
+            queue: self.sender(),
+            waits: AtomicBool::new(false),
+        })
+    }
+}
+
+/// Returns what the names of a flow's files begin with.
+fn prefix(id: &ServiceId) -> Option<String> {
+    let is_plain = |text: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !text.is_empty() && text.bytes().all(is_inner)
+    };
+    let both = is_plain(&id.namespace) && is_plain(&id.name);
+    both.then(|| format!("{}.{}.", id.namespace, id.name))
+}
+
+impl Keeper {
+    /// Takes what was learnt before; what cannot be read, or is another router's, is passed over.
+    pub(super) fn recall(&self, bandit: &mut Bandit) {
+        let Some(text) = read(&self.path) else { return };
+        let mut lines = text.lines();
+        if lines.next() != Some(self.identity.as_str()) {
+            return;
+        }
+        let arms = lines.map(|line| {
+            let (won, trials) = line.split_once(' ')?;
+            let (won, trials): (u64, u64) = (won.parse().ok()?, trials.parse().ok()?);
+            (won <= trials).then_some((won, trials))
+        });
+        let arms: Option<Vec<(u64, u64)>> = arms.collect();
+        let arms = arms.filter(|arms| arms.len() == bandit.arms.len());
+        for (arm, (won, trials)) in arms.into_iter().flatten().enumerate() {
+            bandit.reward_trials(arm, won, trials);
+        }
+    }
+
+    /// Has what is known by now written, soon.
+    pub(super) fn keep(&self, known: &Arc<Known>) {
+        if !self.waits.swap(true, Ordering::AcqRel) {
+            // Without a thread the server ends.
+            drop(self.queue.send(Message::Changed(Arc::clone(known))));
+        }
+    }
+
+    fn write(&self, known: &Known) -> io::Result<()> {
+        // What comes from here on is written after this.
+        self.waits.store(false, Ordering::Release);
+        let mut text = self.identity.clone();
+        for arm in &known.now().arms {
+            let won = (arm.mean * arm.units as f64).round() as u64;
+            text.push_str(&format!("\n{won} {}", arm.units));
+        }
+        text.push('\n');
+        let unfinished = self.path.with_extension("unfinished");
+        fs::write(&unfinished, text)?;
+        fs::rename(&unfinished, &self.path)
+    }
+}
+
+fn read(path: &Path) -> Option<String> {
+    let file = fs::File::open(path).ok()?;
+    let mut text = String::new();
+    let mut bounded = file.take(FILE_BYTES_MAX);
+    bounded.read_to_string(&mut text).ok()?;
+    text.ends_with('\n').then_some(text)
+}
+
+fn run(directory: &Path, messages: &Receiver<Message>) {
+    // A disk that takes nothing now may do so later.
+    drop(fs::create_dir_all(directory));
+    while let Ok(message) = messages.recv() {
+        match message {
+            Message::Changed(known) => {
+                if let Some(keeper) = known.keeper() {
+                    drop(keeper.write(&known));
+                }
+            }
+            Message::Forget(id) => forget(directory, &id),
+            Message::Stop => return,
+        }
+    }
+}
+
+fn forget(directory: &Path, id: &ServiceId) {
+    let (Some(prefix), Ok(entries)) = (prefix(id), fs::read_dir(directory)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(&prefix)) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
