@@ -106,10 +106,12 @@ impl Drop for Ends {
 }
 
 impl Plane<'_> {
-    /// Starts the books of experiments.
-    fn experiments(&self) -> std::io::Result<Experiments> {
+    /// Starts the books of experiments, and the memory of routers.
+    fn learning(&mut self) -> std::io::Result<(Experiments, Memory)> {
         let (books, clock) = (self.state.experiments(), Arc::clone(&self.clock));
-        Experiments::start(books, EXPERIMENT_LINES, clock)
+        let experiments = Experiments::start(books, EXPERIMENT_LINES, clock)?;
+        self.server.set_experiments(experiments.clone());
+        Ok((experiments, Memory::start(self.state.routers())?))
     }
 
     fn run(mut self, log: &Log) -> anyhow::Result<()> {
@@ -124,13 +126,11 @@ impl Plane<'_> {
         let observed = Arc::new(ObservedCell::new(Box::new(move || tell.tell())));
         let revision_log = RevisionLog::start(self.state.logs(), Arc::clone(&self.clock));
         let fleet = self.fleet(&runtime, &revision_log);
-        let experiments = self.experiments()?;
-        self.server.set_experiments(experiments.clone());
+        let (experiments, routers) = self.learning()?;
         let budget = self.gateway.memory_budget(&self.clock);
         if let Some(budget) = &budget {
             self.server.set_budget(Arc::clone(budget));
         }
-        let routers = Memory::start(self.state.routers())?;
         let followed = (&table, &observed, (&experiments, &routers));
         let plans = self.follow(&runtime, followed, (&fleet, revision_log), budget)?;
         let command = ControlCommand {
