@@ -63,6 +63,8 @@ pub(crate) struct Request {
     pub(crate) slot: Option<InferenceSlot>,
     /// Where it is recorded.
     pub(crate) recording: Option<Box<Recording>>,
+    /// Whether what is predicted is wanted by who asked for it, too.
+    pub(crate) is_watched: bool,
 }
 
 impl Request {
@@ -234,12 +236,13 @@ impl Calls {
         let in_flight = model.statistics().start(self.worker, arrived, clock);
         let (protocol, trace) = (request.codec.protocol(), request.trace);
         let slot = request.slot.take();
+        let is_watched = request.is_watched;
         let time = model.timeout().unwrap_or(self.request_timeout);
         let time = request.timeout.map_or(time, |timeout| timeout.min(time));
         let arrival = Arrival {
             at: arrived,
             time,
-            is_copied: begun.is_some(),
+            is_copied: begun.is_some() || is_watched,
         };
         let mut result = match model.has_fallback() {
             false => self.enter_and_run(model, request, arrival).await,
@@ -269,6 +272,7 @@ impl Calls {
         if let Some(begun) = begun {
             let answer = match &mut result {
                 Ok(encoded) => match encoded.fallback {
+                    None if is_watched => Ok(encoded.answered.clone()),
                     None => Ok(encoded.answered.take()),
                     Some(code) => Err(code),
                 },

@@ -18,6 +18,7 @@ mod standing;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,9 @@ pub use recorder::{Experiments, NotRecorded};
 pub use series::Point;
 pub use split::{By, Decided, Decision, RouteExperiments, Split, SplitTarget};
 pub use standing::{ArmStanding, MetricStanding, OffPolicyStanding, Standing, VariantStanding};
+pub use trial::{
+    CANARY, DriftSummary, PlannedStage, ROLLOUT_BOOK, STABLE, StageSummary, UnitMoments,
+};
 
 /// An experiment on a route: who gets what, and what is looked at.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -60,6 +64,9 @@ pub struct PlannedExperiment {
     pub metrics: Vec<PlannedMetric>,
     /// How it is judged.
     pub analysis: PlannedAnalysis,
+    /// The stage of a rollout that it is; `None` for an experiment of its own.
+    #[serde(default)]
+    pub stage: Option<PlannedStage>,
 }
 
 impl PlannedExperiment {
@@ -85,6 +92,8 @@ pub enum UnitSource {
     Field(String),
     /// A parameter of a V2 request.
     Parameter(String),
+    /// The request itself.
+    Request,
 }
 
 impl Default for UnitSource {
@@ -264,6 +273,9 @@ pub struct ExperimentSummary {
     pub verdict: SummaryVerdict,
     /// Why.
     pub why: String,
+    /// What has come of a rollout's stage, if it is one.
+    #[serde(default)]
+    pub stage: Option<StageSummary>,
 }
 
 /// What is to be done with an experiment.

@@ -190,6 +190,7 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
             trace: None,
             slot: None,
             recording: None,
+            is_watched: false,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         // What was copied is on its way to the shadow, and nothing else was.

@@ -29,6 +29,7 @@ mod seldon;
 mod shadow;
 mod tfs;
 mod tfs_grpc;
+mod trials;
 mod upstream;
 mod upstream_grpc;
 mod versions;

@@ -41,7 +41,7 @@ impl Room {
         taken.is_ok()
     }
 
-    fn give_back(&self, n: usize) {
+    pub(super) fn give_back(&self, n: usize) {
         self.used.fetch_sub(n, Ordering::Relaxed);
     }
 }
@@ -50,6 +50,8 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Ledger {
     room: Arc<Room>,
+    /// When the stage of a rollout began, in ms since 1970.
+    pub(super) stage_since: u64,
     pub(super) arms: Vec<Arm>,
     /// The names of metrics, in the order of units' cells.
     pub(super) metrics: Vec<String>,
@@ -80,6 +82,7 @@ impl Ledger {
     pub(super) fn new(room: Arc<Room>) -> Self {
         Self {
             room,
+            stage_since: 0,
             arms: Vec::new(),
             metrics: Vec::new(),
             shares: Vec::new(),
@@ -95,6 +98,11 @@ impl Ledger {
             n_events: 0,
             next_look: FIRST_LOOK,
         }
+    }
+
+    /// Gives room for so many units back.
+    pub(super) fn give_back(&self, n: usize) {
+        self.room.give_back(n);
     }
 
     /// Forgets everything.
@@ -171,6 +179,9 @@ impl Ledger {
                     self.ids.insert(id);
                 }
                 self.n_outcomes += 1;
+                if self.is_of_another_stage(&unit, request_id.as_deref(), planned) {
+                    return;
+                }
                 for (name, value) in &metrics {
                     let metric = self.metric(name);
                     self.note(&unit, metric, *value);
@@ -243,6 +254,7 @@ impl Ledger {
         else {
             return;
         };
+        self.begin_stage(planned);
         let Some(arm) = self.arm(variant) else { return };
         let is_override = by == "override";
         let is_new = !self.units.contains_key(unit.as_ref());
@@ -273,6 +285,15 @@ impl Ledger {
                 (known, state)
             }
         };
+        let begins_anew = is_before(state, planned) && !is_earlier(*at, planned);
+        if begins_anew {
+            *state = Unit {
+                variant: arm,
+                first_at: *at,
+                is_override,
+                ..Unit::default()
+            };
+        }
         let propensity = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
         state.requests = state.requests.saturating_add(1);
         state.errors = state.errors.saturating_add(u32::from(!ok));
@@ -297,6 +318,20 @@ impl Ledger {
             }
             self.happened(*at, planned);
         }
+    }
+
+    /// Tells whether an outcome is of a request that came in another stage of a rollout than its unit's last, or was answered by the other revision.
+    fn is_of_another_stage(
+        &self,
+        unit: &str,
+        request: Option<&str>,
+        planned: &PlannedExperiment,
+    ) -> bool {
+        let request = request.and_then(|request| self.requests.get(request));
+        let unit = self.units.get(unit);
+        planned.stage.is_some()
+            && request
+                .is_some_and(|request| unit.is_some_and(|unit| unit.variant != request.variant))
     }
 
     /// Notes in what shares a new unit was to be split.
@@ -423,4 +458,14 @@ impl Ledger {
             self.look(at, planned);
         }
     }
+}
+
+/// Tells whether a time is before the rollout's stage.
+fn is_earlier(at: u64, planned: &PlannedExperiment) -> bool {
+    planned.stage.is_some_and(|stage| at < stage.since_ms)
+}
+
+/// Tells whether a unit was shown nothing in the rollout's stage.
+pub(super) fn is_before(unit: &Unit, planned: &PlannedExperiment) -> bool {
+    is_earlier(unit.first_at, planned)
 }
