@@ -54,6 +54,7 @@ impl Stage {
             ControllerConfig {
                 programs,
                 loads: Arc::default(),
+                queries: Arc::default(),
                 decisions: Arc::default(),
                 base_url: "http://localhost:8080".to_owned(),
                 publish: Box::new(move |plan| published.lock().unwrap().clone_from(plan)),
