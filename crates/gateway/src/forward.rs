@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod grpc;
 mod headers;
+mod hedge;
 mod pool;
 
 use std::time::Duration;

@@ -65,6 +65,10 @@ pub enum Metric {
     Fallbacks,
     /// Requests tried again, by model.
     Retries,
+    /// Second attempts at other processes, by model.
+    Hedges,
+    /// Those of them whose answer was the one, by model.
+    HedgesWon,
     /// Copies of requests for shadows, by how they ended.
     ShadowRequests,
     /// How often a shadow's labels are those that were given.
@@ -142,7 +146,7 @@ impl MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 54] = [
         Self::Requests,
         Self::RequestDuration,
         Self::QueueDuration,
@@ -170,6 +174,8 @@ impl Metric {
         Self::ResponseCacheBytes,
         Self::Fallbacks,
         Self::Retries,
+        Self::Hedges,
+        Self::HedgesWon,
         Self::ShadowRequests,
         Self::ShadowAgreement,
         Self::ShadowDrift,
@@ -228,6 +234,8 @@ impl Metric {
             Self::ResponseCacheBytes => "coracle_response_cache_bytes",
             Self::Fallbacks => "coracle_fallbacks_total",
             Self::Retries => "coracle_retries_total",
+            Self::Hedges => "coracle_hedges_total",
+            Self::HedgesWon => "coracle_hedges_won_total",
             Self::ShadowRequests => "coracle_shadow_requests_total",
             Self::ShadowAgreement => "coracle_shadow_label_agreement_ratio",
             Self::ShadowDrift => "coracle_shadow_stability_index",
@@ -278,6 +286,8 @@ impl Metric {
             | Self::ResponseCacheEvictions
             | Self::Fallbacks
             | Self::Retries
+            | Self::Hedges
+            | Self::HedgesWon
             | Self::ShadowRequests
             | Self::Feedback
             | Self::GraphRequests
@@ -377,6 +387,8 @@ impl Metric {
             | Self::ResponseCacheBytes
             | Self::Fallbacks
             | Self::Retries
+            | Self::Hedges
+            | Self::HedgesWon
             | Self::ModelCompute => true,
         }
     }
@@ -387,6 +399,8 @@ impl Metric {
         match self {
             Self::Fallbacks
             | Self::Retries
+            | Self::Hedges
+            | Self::HedgesWon
             | Self::ShadowRequests
             | Self::ShadowAgreement
             | Self::ShadowDrift => shadow::help(self),

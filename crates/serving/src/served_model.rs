@@ -702,6 +702,16 @@ impl ServedModel {
         }
     }
 
+    /// Returns a process that takes a request at once and is not in `except`; `None` if there is none, or all places are taken.
+    pub fn try_enter_process(&self, except: &[SocketAddr]) -> Option<ProcessLease> {
+        let backends = self.backends.as_ref()?;
+        let place = self.admission.try_place()?;
+        Some(ProcessLease {
+            call: backends.choose(except)?,
+            _place: place,
+        })
+    }
+
     /// Waits, for `time` at most, until a process may take a request; starts one if there is none. One in `except` is
     /// taken only if there is no other.
     ///

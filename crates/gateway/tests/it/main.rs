@@ -17,6 +17,7 @@ mod forward_grpc;
 mod gone;
 mod grpc;
 mod headers;
+mod hedge;
 mod lifecycle;
 mod limits;
 mod model_config;

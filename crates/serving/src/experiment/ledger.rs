@@ -168,27 +168,7 @@ impl Ledger {
     pub(super) fn apply(&mut self, record: Record<'_>, planned: &PlannedExperiment) {
         match record {
             Record::Exposure { .. } => self.expose(&record, planned),
-            Record::Outcome {
-                at,
-                unit,
-                request_id,
-                id,
-                metrics,
-            } => {
-                if let Some(id) = &id {
-                    self.ids.insert(id);
-                }
-                self.n_outcomes += 1;
-                if self.is_of_another_stage(&unit, request_id.as_deref(), planned) {
-                    return;
-                }
-                for (name, value) in &metrics {
-                    let metric = self.metric(name);
-                    self.note(&unit, metric, *value);
-                    self.reward(planned, (&unit, request_id.as_deref()), name, *value);
-                }
-                self.happened(at, planned);
-            }
+            Record::Outcome { .. } => self.take_outcome(&record, planned),
             Record::Shares { shares } => {
                 self.is_reweighted |= !self.shares.is_empty() && self.shares != shares;
                 self.shares = shares;
@@ -237,6 +217,33 @@ impl Ledger {
                 self.n_units_lost = self.n_units_lost.max(counters.units_lost);
             }
         }
+    }
+
+    fn take_outcome(&mut self, record: &Record<'_>, planned: &PlannedExperiment) {
+        let Record::Outcome {
+            at,
+            unit,
+            request_id,
+            id,
+            metrics,
+        } = record
+        else {
+            return;
+        };
+        if let Some(id) = id {
+            self.ids.insert(id);
+        }
+        self.n_outcomes += 1;
+        let request = request_id.as_deref();
+        if self.is_of_another_stage(unit, request, planned) {
+            return;
+        }
+        for (name, value) in metrics {
+            let metric = self.metric(name);
+            self.note(unit, metric, *value);
+            self.reward(planned, (unit, request), name, *value);
+        }
+        self.happened(*at, planned);
     }
 
     fn expose(&mut self, record: &Record<'_>, planned: &PlannedExperiment) {

@@ -10,6 +10,10 @@ pub(super) fn help(metric: Metric) -> &'static str {
     match metric {
         Metric::Fallbacks => "Answers that were a default prediction, not the model's.",
         Metric::Retries => "Requests that were tried again after a failure.",
+        Metric::Hedges => {
+            "Requests that were sent to a second process because the first had not answered."
+        }
+        Metric::HedgesWon => "Requests that the second process answered first.",
         Metric::ShadowAgreement => {
             "Share of rows in which a shadow gave the label that was given, by output."
         }

@@ -164,6 +164,8 @@ impl MetricsText<'_> {
             let number = match metric {
                 Metric::Fallbacks => Some(fallback.n_fallbacks()),
                 Metric::Retries => Some(fallback.n_retries()),
+                Metric::Hedges => Some(fallback.n_hedges().0),
+                Metric::HedgesWon => Some(fallback.n_hedges().1),
                 _ => None,
             };
             if let Some(number) = number {
