@@ -362,6 +362,9 @@ impl Handler {
             Route::Experiment(route) => {
                 return Box::pin(self.experiment(asked, route, (head, body))).await;
             }
+            Route::Chaos | Route::SetChaos | Route::ClearChaos => {
+                return Box::pin(self.chaos(asked.route, (head, body))).await;
+            }
             Route::Metrics => return self.metrics(asked.table, &head.headers).await,
             _ => return self.read_only(asked),
         };
@@ -516,6 +519,9 @@ impl Handler {
             | Route::V2Infer(_)
             | Route::SeldonPredict
             | Route::SeldonFeedback
+            | Route::Chaos
+            | Route::SetChaos
+            | Route::ClearChaos
             | Route::Experiment(_)
             | Route::Extension(_) => Reply::error(
                 StatusCode::INTERNAL_SERVER_ERROR,

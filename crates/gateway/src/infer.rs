@@ -10,7 +10,7 @@ use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
 use coracle_serving::batch::Ran;
 use coracle_serving::experiment::Experiments;
 use coracle_serving::{
-    ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, Rejection,
+    Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, Rejection,
     ServedModel, SharedTable, Writer,
 };
 use coracle_tensor::Tensor;
@@ -42,6 +42,8 @@ pub(crate) struct Calls {
     pub(crate) shadows: Shadows,
     /// The books of experiments, if there can be some.
     pub(crate) experiments: Option<Experiments>,
+    /// Faults on purpose, if there may be some.
+    pub(crate) chaos: Option<Chaos>,
     /// Whether it is wanted where the time of each call went.
     pub(crate) traces: bool,
 }
@@ -286,6 +288,23 @@ impl Calls {
     /// Answers a request once it may run.
     #[inline]
     pub(crate) async fn enter_and_run(
+        &self,
+        model: &Arc<ServedModel>,
+        request: Request,
+        arrival: Arrival,
+    ) -> Result<Encoded, Failure> {
+        if let Some(chaos) = &self.chaos
+            && chaos.is_on()
+        {
+            let struck = self.run_in_chaos(chaos, model, request, arrival);
+            return Box::pin(struck).await;
+        }
+        self.enter_and_run_as_ever(model, request, arrival).await
+    }
+
+    /// Answers a request once it may run, whatever is done to others on purpose.
+    #[inline]
+    pub(crate) async fn enter_and_run_as_ever(
         &self,
         model: &Arc<ServedModel>,
         request: Request,

@@ -50,6 +50,12 @@ pub(crate) enum Route<'a> {
     SeldonFeedback,
     /// `GET /shadow`, or `/shadow/page` for people
     Shadow(ShadowForm),
+    /// `GET /chaos`
+    Chaos,
+    /// `POST /chaos/set`
+    SetChaos,
+    /// `POST /chaos/clear`
+    ClearChaos,
     /// What is asked of experiments.
     Experiment(ExperimentRoute<'a>),
     /// One of Triton's extensions of V2.
@@ -203,6 +209,9 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("healthz" | "live", []) => Route::Healthz,
         ("readyz" | "ready", []) | ("health", ["status"]) => Route::Readyz,
         ("metrics", []) => Route::Metrics,
+        ("chaos", []) => Route::Chaos,
+        ("chaos", ["set"]) => return Some((Route::SetChaos, WRITE)),
+        ("chaos", ["clear"]) => return Some((Route::ClearChaos, WRITE)),
         ("shadow", []) => Route::Shadow(ShadowForm::Json),
         ("shadow", ["page"]) => Route::Shadow(ShadowForm::Page),
         ("api", [version, rest @ ..]) => return seldon(version, rest),

@@ -6,6 +6,7 @@
 //! [`coracle_policy::assignment`] and [`coracle_policy::bandit`]; what HTTP has to do with it is the gateway's.
 
 mod book;
+mod figures;
 mod journal;
 mod ledger;
 mod number;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use book::{Book, Exposure};
+pub use figures::ExperimentFigures;
 pub use outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 pub use record::{LineForm, ReadLine, WrittenLine};
 pub use recorder::{Experiments, NotRecorded};

@@ -9,6 +9,7 @@ mod admission;
 mod backends;
 pub mod batch;
 mod budget;
+mod chaos;
 mod compute_pool;
 mod declared;
 mod exemplar;
@@ -45,6 +46,9 @@ mod warm_up;
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
 pub use budget::{BudgetCounters, Evicted, LoadReason, MemoryBudget, NoRoom, Room, SizeEstimate};
+pub use chaos::{
+    Chaos, ChaosCounts, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen,
+};
 pub use compute_pool::{ComputePool, PoolCall, PoolLimits, QueueLimits, Ticket};
 pub use declared::DeclaredConfig;
 pub use exemplar::TraceId;

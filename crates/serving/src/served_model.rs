@@ -20,7 +20,7 @@ use crate::batch::{BatchSettings, Batcher};
 use crate::declared::DeclaredConfig;
 use crate::fallback::{Fallback, FallbackSettings};
 use crate::health::{Health, SetAside};
-use crate::loaded_model::LoadedModel;
+use crate::loaded_model::{LoadedModel, Panicked};
 use crate::plan::RevisionId;
 use crate::process::Endpoints;
 use crate::response_cache::{CacheSettings, ResponseCache};
@@ -460,6 +460,13 @@ impl ServedModel {
                 Err(lease.defect(panicked))
             }
         }
+    }
+
+    /// Takes a call as if the model had panicked.
+    #[must_use]
+    pub fn panic_as_told(&self, lease: &Lease) -> RunError {
+        self.note_panic(lease);
+        lease.defect(Panicked)
     }
 
     #[cold]

@@ -18,6 +18,7 @@ use super::body::{BodyFault, BoundedBody, CallEnd, Limit};
 use super::pool::Place;
 use super::{Fault, ForwardedBody, Pool, headers, outcome};
 use crate::body::{ReplyBody, RequestBody};
+use crate::chaos::forward_in_chaos;
 use crate::connection::Handler;
 use crate::log::Answer;
 use crate::respond::Reply;
@@ -66,7 +67,7 @@ impl Kind {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum NoAnswer {
+pub(crate) enum NoAnswer {
     /// No process was to be had.
     Refused(Refusal),
     /// The one that was asked gave none.
@@ -196,6 +197,9 @@ impl Handler {
             let endpoints = lease.endpoints();
             let place = outgoing.kind.place(endpoints);
             outgoing.asked.set(Some(endpoints.http));
+            if let Some(chaos) = self.calls.chaos.as_ref().filter(|chaos| chaos.is_on()) {
+                forward_in_chaos(chaos, model, deadline).await?;
+            }
             match send(&self.pool, place, outgoing, &mut body, deadline).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(Fault::NotConnected(_)) if body.is_some() && Instant::now() < deadline => {

@@ -170,6 +170,7 @@ fn calls(clock: &Arc<dyn Clock>) -> Calls {
         payloads: None,
         traces: false,
         experiments: None,
+        chaos: None,
     }
 }
 

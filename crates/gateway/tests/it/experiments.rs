@@ -342,6 +342,22 @@ fn outcomes_are_taken_and_reported() {
     assert_eq!(found["errors"][0]["entry"], 3);
     assert_eq!(found["errors"][1]["entry"], 4);
     check_reports(&stage, &of);
+    let metrics = send(stage.server.address, "GET", "/metrics", &[], b"").body;
+    let n_control = of.values().filter(|(variant, _)| variant == "control");
+    let n_control = n_control.count() + usize::from(of["u0"].0 == "control");
+    for (name, labels, value) in [
+        ("exposures_total", ",variant=\"control\"", n_control),
+        ("exposures_total", ",variant=\"treatment\"", 41 - n_control),
+        ("outcomes_total", "", 2),
+        ("unassigned_total", "", 0),
+        ("lost_total", "", 0),
+        ("state", ",state=\"running\"", 1),
+        ("state", ",state=\"settled\"", 0),
+    ] {
+        let of = "namespace=\"ml\",experiment=\"ab\"";
+        let line = format!("coracle_experiment_{name}{{{of}{labels}}} {value}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
 }
 
 /// Checks that every way to the report tells each variant's units.

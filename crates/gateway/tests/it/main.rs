@@ -7,6 +7,7 @@
 mod agreement;
 mod batching;
 mod cache;
+mod chaos;
 mod client;
 mod experiments;
 mod fallback;
