@@ -116,6 +116,19 @@ impl Plane<'_> {
         Experiments::start(books, EXPERIMENT_LINES, clock)
     }
 
+    /// Lets the server have what there may be: experiments, faults on purpose, a memory budget, which it returns.
+    fn prepare(&mut self, experiments: &Experiments) -> Option<Arc<MemoryBudget>> {
+        self.server.set_experiments(experiments.clone());
+        if let Some(chaos) = &self.chaos {
+            self.server.set_chaos(chaos.clone());
+        }
+        let budget = self.gateway.memory_budget(&self.clock);
+        if let Some(budget) = &budget {
+            self.server.set_budget(Arc::clone(budget));
+        }
+        budget
+    }
+
     fn run(mut self, log: &Log) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(FETCH_THREADS)
@@ -129,14 +142,7 @@ impl Plane<'_> {
         let revision_log = RevisionLog::start(self.state.logs(), Arc::clone(&self.clock));
         let fleet = self.fleet(&runtime, &revision_log);
         let experiments = self.experiments()?;
-        self.server.set_experiments(experiments.clone());
-        if let Some(chaos) = &self.chaos {
-            self.server.set_chaos(chaos.clone());
-        }
-        let budget = self.gateway.memory_budget(&self.clock);
-        if let Some(budget) = &budget {
-            self.server.set_budget(Arc::clone(budget));
-        }
+        let budget = self.prepare(&experiments);
         let routers = Memory::start(self.state.routers())?;
         let followed = (&table, &observed, (&experiments, &routers));
         let plans = self.follow(&runtime, followed, (&fleet, revision_log), budget)?;

@@ -71,6 +71,21 @@ pub(crate) struct VariantMark {
 }
 
 impl VariantMark {
+    /// Returns it as what an answer of a stream says.
+    pub(crate) fn notes(&self) -> Vec<(&'static str, &str)> {
+        let both = [
+            ("experiment", self.experiment.as_ref()),
+            ("variant", Some(&self.variant)),
+        ];
+        let mut notes = Vec::new();
+        for (name, value) in both {
+            if let Some(value) = value.and_then(|value| value.to_str().ok()) {
+                notes.push((name, value));
+            }
+        }
+        notes
+    }
+
     pub(crate) fn put(&self, headers: &mut HeaderMap) {
         if let Some(experiment) = &self.experiment {
             headers.insert(EXPERIMENT, experiment.clone());

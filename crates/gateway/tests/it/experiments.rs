@@ -6,7 +6,9 @@ use std::sync::Arc;
 use coracle_base::SystemClock;
 use coracle_gateway::Limits;
 use coracle_protocol::grpc::frame;
-use coracle_protocol::grpc::inference::{InferParameter, ModelInferResponse, ParameterChoice};
+use coracle_protocol::grpc::inference::{
+    InferParameter, ModelInferResponse, ModelStreamInferResponse, ParameterChoice,
+};
 use coracle_serving::experiment::{
     Experiments, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, PlannedVariant,
     RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
@@ -261,6 +263,21 @@ fn each_message_of_a_stream_has_an_id_of_its_own() {
     let path = "/inference.GRPCInferenceService/ModelStreamInfer";
     let answer = grpc::call(&stage.server, path, &[("x-request-id", "s")], body);
     assert_eq!(answer.status, 0, "{}", answer.message);
+    // Each answer names its variant.
+    let messages: Vec<ModelStreamInferResponse> = answer.messages();
+    let text = |message: &ModelStreamInferResponse, name: &str| {
+        let parameters = &message.infer_response.as_ref().unwrap().parameters;
+        match parameters.get(name)?.parameter_choice.clone()? {
+            ParameterChoice::StringParam(text) => Some(text),
+            _ => None,
+        }
+    };
+    let variants: Vec<Option<String>> = messages.iter().map(|one| text(one, "variant")).collect();
+    assert_eq!(
+        variants,
+        ["control", "treatment"].map(|name| Some(name.to_owned()))
+    );
+    assert_eq!(text(&messages[0], "experiment").as_deref(), Some("ab"));
     // The value of each goes to its unit, and so to its variant.
     let outcome = |id: &str, value| json!({"requestId": id, "metric": "clicked", "value": value});
     let body = json!([outcome("s-1", 1), outcome("s-2", 0), outcome("s", 1)]).to_string();

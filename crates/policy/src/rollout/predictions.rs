@@ -386,7 +386,7 @@ mod tests {
             stability_index: 0.1,
             ..PredictionDrift::default()
         };
-        assert_eq!(check(&[quiet.clone()]), CheckState::Passed);
+        assert_eq!(check(std::slice::from_ref(&quiet)), CheckState::Passed);
         let doubtful = PredictionDrift {
             stability_index: 0.3,
             ..quiet.clone()

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -269,38 +270,13 @@ impl Ledger {
             self.n_units_lost += 1;
             return;
         }
-        let (unit, state) = match is_new {
-            true => {
-                let unit: Arc<str> = Arc::from(unit.as_ref());
-                let state = Unit {
-                    variant: arm,
-                    first_at: *at,
-                    is_override,
-                    ..Unit::default()
-                };
-                let state = self.units.entry(Arc::clone(&unit)).or_insert(state);
-                (unit, state)
-            }
-            false => {
-                let Some((known, _)) = self.units.get_key_value(unit.as_ref()) else {
-                    return;
-                };
-                let known = Arc::clone(known);
-                let Some(state) = self.units.get_mut(unit.as_ref()) else {
-                    return;
-                };
-                (known, state)
-            }
+        let first = Unit {
+            variant: arm,
+            first_at: *at,
+            is_override,
+            ..Unit::default()
         };
-        let begins_anew = is_before(state, planned) && !is_earlier(*at, planned);
-        if begins_anew {
-            *state = Unit {
-                variant: arm,
-                first_at: *at,
-                is_override,
-                ..Unit::default()
-            };
-        }
+        let (unit, state) = self.unit(unit, first, planned);
         let propensity = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
         state.requests = state.requests.saturating_add(1);
         state.errors = state.errors.saturating_add(u32::from(!ok));
@@ -324,6 +300,27 @@ impl Ledger {
                 self.expect_one();
             }
             self.happened(*at, planned);
+        }
+    }
+
+    /// Returns a unit, which is as `first` says if it was not shown anything yet, or not in the rollout's stage.
+    fn unit(
+        &mut self,
+        name: &str,
+        first: Unit,
+        planned: &PlannedExperiment,
+    ) -> (Arc<str>, &mut Unit) {
+        let known = self.units.get_key_value(name);
+        let name = known.map_or_else(|| Arc::from(name), |(known, _)| Arc::clone(known));
+        match self.units.entry(Arc::clone(&name)) {
+            Entry::Vacant(place) => (name, place.insert(first)),
+            Entry::Occupied(known) => {
+                let state = known.into_mut();
+                if is_before(state, planned) && !is_earlier(first.first_at, planned) {
+                    *state = first;
+                }
+                (name, state)
+            }
         }
     }
 

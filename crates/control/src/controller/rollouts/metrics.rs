@@ -171,6 +171,23 @@ fn read_outcome(
     Ok((planned, rule))
 }
 
+/// Returns what a queried number is held against.
+fn against(metric: &RolloutMetric, field: &str, names_revision: bool) -> Result<Against, String> {
+    match (metric.margin, metric.bound) {
+        (Some(margin), None) if !(margin >= 0.0 && margin.is_finite()) => {
+            Err(format!("{field}.margin: {margin} is less than 0"))
+        }
+        (Some(_), None) if !names_revision => Err(format!(
+            "{field}.margin: the query is the same for both revisions; {REVISION} must stand for theirs, or `bound` say what is allowed"
+        )),
+        (Some(margin), None) => Ok(Against::Stable(margin)),
+        (None, Some(bound)) if bound.is_finite() => Ok(Against::Bound(bound)),
+        _ => Err(format!(
+            "{field}: one of margin (by how much it may be worse than the revision that serves) and bound (what it must not be worse than) must be there"
+        )),
+    }
+}
+
 fn read_query(metric: &RolloutMetric, field: &str) -> Result<(QueryRule, Question), String> {
     let of_outcomes = [
         ("unitsMin", metric.units_min.is_some()),
@@ -196,24 +213,7 @@ fn read_query(metric: &RolloutMetric, field: &str) -> Result<(QueryRule, Questio
             query.len()
         ));
     }
-    let names_revision = query.contains(REVISION);
-    let against = match (metric.margin, metric.bound) {
-        (Some(margin), None) if !(margin >= 0.0 && margin.is_finite()) => {
-            return Err(format!("{field}.margin: {margin} is less than 0"));
-        }
-        (Some(_), None) if !names_revision => {
-            return Err(format!(
-                "{field}.margin: the query is the same for both revisions; {REVISION} must stand for theirs, or `bound` say what is allowed"
-            ));
-        }
-        (Some(margin), None) => Against::Stable(margin),
-        (None, Some(bound)) if bound.is_finite() => Against::Bound(bound),
-        _ => {
-            return Err(format!(
-                "{field}: one of margin (by how much it may be worse than the revision that serves) and bound (what it must not be worse than) must be there"
-            ));
-        }
-    };
+    let against = against(metric, field, query.contains(REVISION))?;
     let looks = metric.looks.unwrap_or(LOOKS);
     let looks_read = u32::try_from(looks)
         .ok()
@@ -335,12 +335,6 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_with_its_place() {
         let metric = |metric: Value| json!({"metrics": [metric]});
-        let query = |extra: Value| {
-            let mut metric = json!({"name": "a", "type": "Prometheus", "address": "http://p", "query": "x{{revision}}"});
-            let extra = extra.as_object().unwrap().clone();
-            metric.as_object_mut().unwrap().extend(extra);
-            json!({"metrics": [metric]})
-        };
         let same = json!({"name": "a", "type": "Conversion"});
         for (analysis, expected) in [
             (
@@ -375,6 +369,21 @@ mod tests {
                 metric(json!({"name": "a", "type": "Conversion", "looks": 3})),
                 "looks: only type Prometheus",
             ),
+        ] {
+            let error = of(analysis.clone()).unwrap_err();
+            assert!(error.contains(expected), "{analysis}: {error}");
+        }
+    }
+
+    #[test]
+    fn queries_that_make_no_sense_are_refused_with_their_place() {
+        let query = |extra: Value| {
+            let mut metric = json!({"name": "a", "type": "Prometheus", "address": "http://p", "query": "x{{revision}}"});
+            let extra = extra.as_object().unwrap().clone();
+            metric.as_object_mut().unwrap().extend(extra);
+            json!({"metrics": [metric]})
+        };
+        for (analysis, expected) in [
             (query(json!({})), "one of margin"),
             (query(json!({"margin": 1, "bound": 1})), "one of margin"),
             (
