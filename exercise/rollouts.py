@@ -267,6 +267,33 @@ def rollouts(stage):
     say(f"a good revision was promoted, across the end of the control process; {load.statuses[200]} requests, none failed")
 
 
+def chaos(stage):
+    """A canary that fails on purpose: its rollout takes it back, and users notice nothing."""
+    def coracle(*arguments):
+        return subprocess.run([stage.binary, "chaos", *arguments, "--state", stage.state], capture_output=True, text=True)
+
+    spec = {"analysis": {"metrics": None, "predictions": None}}
+    stage.ns("patch", "rollout", "careful", "--type", "merge", "-p", json.dumps({"spec": spec}))
+    stage.ns("annotate", "isvc", NAME, 'serving.coracle.dev/fallback={"predict": 1}', "serving.coracle.dev/retries=2")
+    (stage.directory / "good-4").mkdir()
+    (stage.directory / "good-4/model.joblib").write_bytes((stage.directory / "good/model.joblib").read_bytes())
+    newest = stage.ns("get", "isvc", NAME, "-o", "jsonpath={.status.components.predictor.latestReadyRevision}")
+    canary = f"{NAME}-predictor-{int(newest[-5:]) + 1:05}"
+    shown = coracle("set", f"{NAMESPACE}/{canary}", "--errors", "1", "--latency", "5ms", "--load-delay", "2s", "--for", "5m")
+    check(f"{NAMESPACE}/{canary}" in shown.stdout, "coracle chaos set", shown.stdout + shown.stderr)
+    with Load(stage) as load:
+        change(stage, f"file://{stage.directory}/good-4")
+        wait_until(lambda: status(stage).get("phase") == "RolledBack" and status(stage)["canaryRevision"] == canary, "a canary under chaos goes back", 60)
+    check(list(load.statuses) == [200], "nobody notices", load.statuses)
+    shown = coracle("list").stdout
+    check("errors 100 %" in shown and "struck 0" not in shown, "coracle chaos list", shown)
+    shown = subprocess.run([stage.binary, "status", "--state", stage.state], capture_output=True, text=True).stdout
+    check(f"chaos       {NAMESPACE}/{canary}" in shown, "coracle status", shown)
+    check("cleared: 1" in coracle("clear").stdout and "no faults" in coracle("list").stdout, "coracle chaos clear")
+    stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/fallback-", "serving.coracle.dev/retries-")
+    say(f"a canary that failed on purpose went back; {load.statuses[200]} requests, none failed")
+
+
 def fallback(stage):
     stage.ns("delete", "rollout", "careful")
     stage.ns("annotate", "isvc", NAME, 'serving.coracle.dev/fallback={"predict": 1}', "serving.coracle.dev/fallback-timeout=1ms")
@@ -288,13 +315,14 @@ def main():
     stage = Stage(sys.argv[1])
     try:
         rows, n_different = train(stage)
-        stage.start_coracle()
+        stage.start_coracle("--chaos")
         stage.kubectl("create", "namespace", NAMESPACE)
         stage.apply(service(NAME, f"file://{EXAMPLES}/iris"))
         stage.ns("wait", "--for=condition=Ready", f"inferenceservice/{NAME}", "--timeout=60s")
         shadow(stage, rows, n_different)
         rollouts(stage)
         metrics(stage, rows)
+        chaos(stage)
         fallback(stage)
     except BaseException:
         log = stage.directory / "coracle.log"
