@@ -108,7 +108,7 @@ pub struct RolloutMetric {
     /// Of outcomes: Exclude, or Zero: what a unit without an outcome counts as. Default: Exclude.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
-    /// Of Prometheus: where it is, such as http://prometheus.monitoring:9090.
+    /// Of Prometheus: where it is, such as `http://prometheus:9090`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Of Prometheus: the query, which gives one number. `{{revision}}`, `{{service}}` and `{{namespace}}` stand for names.

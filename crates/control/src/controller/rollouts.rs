@@ -287,6 +287,10 @@ impl Controller {
             let watched = self.config.loads.watched();
             id.as_ref().map(|id| watched.of(id)).unwrap_or_default()
         };
+        let has_program = [&ids.0, &ids.1].into_iter().flatten().any(|id| {
+            let planned = self.plan.revisions.get(id);
+            planned.is_some_and(|planned| planned.source.process.is_some())
+        });
         let command = object::text(&about.rollout.object, "annotations", COMMAND);
         let entry = entry(&mut self.rollouts, about);
         let is_new = command.is_some_and(|command| entry.done.as_deref() != Some(command));
@@ -307,6 +311,7 @@ impl Controller {
             newest_totals: totals(&ids.1),
             stage: stage.as_ref(),
             looks,
+            has_program,
             now: self.clock.unix_time(),
         };
         let before = entry.course.status.clone();

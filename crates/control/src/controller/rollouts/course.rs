@@ -38,6 +38,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) stage: Option<&'a StageSummary>,
     /// What was answered elsewhere since the last look, by the place of the question.
     pub(crate) looks: Vec<(usize, QueryLook)>,
+    /// Whether either revision runs as a program.
+    pub(crate) has_program: bool,
     /// Since 1970.
     pub(crate) now: Duration,
 }
@@ -243,6 +245,10 @@ impl Course {
                 };
                 return self.wait(seen, (newest, why), happened);
             }
+        }
+        if seen.has_program && seen.wanted.needs_book() {
+            let why = "spec.analysis asks for outcomes or predictions, which are not known of predictors that run as programs".to_owned();
+            return self.wait(seen, (newest, why), happened);
         }
         if self.trial.is_none() && !self.begin(seen, newest, happened) {
             return;

@@ -21,6 +21,7 @@ struct Play {
     is_paused: bool,
     stage: Option<StageSummary>,
     looks: Vec<(usize, QueryLook)>,
+    has_program: bool,
     events: Vec<&'static str>,
 }
 
@@ -71,6 +72,7 @@ impl Play {
             is_paused: false,
             stage: None,
             looks: Vec::new(),
+            has_program: false,
             events: Vec::new(),
         }
     }
@@ -93,6 +95,7 @@ impl Play {
             newest_totals: self.watched.of(&id(self.newest)),
             stage: self.stage.as_ref(),
             looks: self.looks.clone(),
+            has_program: self.has_program,
             now: self.now,
         }
     }
@@ -587,4 +590,24 @@ fn the_book_of_a_stage_is_planned_while_there_is_one() {
         (asking[0].0.since_ms, asking[0].1.canary.as_str()),
         (since_ms, "orders")
     );
+}
+
+#[test]
+fn programs_whose_outcomes_are_not_known_get_no_requests() {
+    let mut play = with_metrics();
+    play.has_program = true;
+    assert_eq!(play.pass(60, (0, 0)), "Progressing");
+    assert_eq!(play.percent(), Some(0));
+    let message = &play.course.status.message;
+    assert!(
+        message.contains("predictors that run as programs"),
+        "{message}"
+    );
+    // Without such metrics they are as others.
+    let mut play = Play::new();
+    play.has_program = true;
+    play.pass(1, (0, 0));
+    play.newest = "v2";
+    play.pass(2, (0, 0));
+    assert_eq!(play.percent(), Some(10));
 }
