@@ -20,7 +20,7 @@ pub use controller::{Controller, ControllerConfig, Programs, Readiness};
 pub use failure::Failure;
 pub use images::Images;
 pub use manifests::Manifest;
-pub use prometheus::ask as ask_prometheus;
+pub use prometheus::{ask as ask_prometheus, read_answer as read_prometheus_answer};
 pub use rest::{Answer, Api, ApiReply, ApiRequest, Credentials, FollowedLog, Watch};
 pub use server::{ApiServer, Tls};
 pub use store::{Change, ChangeKind, Expired, Key, Store, StoreError, Stored, Write};

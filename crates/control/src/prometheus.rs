@@ -157,7 +157,7 @@ struct Sample {
 ///
 /// # Errors
 /// Says why it is none.
-fn read_answer(status: u16, body: &[u8]) -> Result<f64, String> {
+pub fn read_answer(status: u16, body: &[u8]) -> Result<f64, String> {
     let is_good = (200..300).contains(&status);
     let answer: Answer<'_> = match serde_json::from_slice(body) {
         Ok(answer) => answer,
