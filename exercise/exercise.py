@@ -132,8 +132,8 @@ class Stage:
         log = open(self.directory / f"{name}.log", "ab")
         self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **options)
 
-    def start_coracle(self):
-        self.start("coracle", [self.binary, "up", "--state", self.state, "--api-port", str(self.api_port), "--port", str(self.port), "--cache-max", "1GiB"])
+    def start_coracle(self, *options):
+        self.start("coracle", [self.binary, "up", "--state", self.state, "--api-port", str(self.api_port), "--port", str(self.port), "--cache-max", "1GiB", *options])
         wait_until(lambda: self.kubectl("get", "namespaces", check_rc=False)[0] == 0, "coracle up answers kubectl")
 
     def close(self):

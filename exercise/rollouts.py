@@ -4,12 +4,15 @@ Usage: rollouts.py CORACLE_BINARY. Everything runs on loopback; the stable model
 """
 
 import http.client
+import http.server
 import json
 import pathlib
+import random
 import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 
 import joblib
 from sklearn.datasets import load_iris
@@ -47,11 +50,11 @@ spec:
 
 
 def train(stage):
-    """A model that is nearly as good, and one that takes three columns: every request of four fails."""
+    """Models that are nearly as good, one that takes three columns (every request of four fails), and one that never says 2."""
     rows, classes = load_iris(return_X_y=True)
-    for name, columns in [("good", 4), ("bad", 3)]:
+    for name, columns, depth in [("good", 4, 2), ("good-2", 4, 2), ("good-3", 4, 2), ("bad", 3, 2), ("coarse", 4, 1)]:
         (stage.directory / name).mkdir()
-        model = DecisionTreeClassifier(max_depth=2, random_state=0).fit(rows[:, :columns], classes)
+        model = DecisionTreeClassifier(max_depth=depth, random_state=0).fit(rows[:, :columns], classes)
         joblib.dump(model, stage.directory / name / "model.joblib")
     good = joblib.load(stage.directory / "good/model.joblib")
     stable = joblib.load(EXAMPLES / "iris/model.joblib")
@@ -121,6 +124,111 @@ def shadow(stage, rows, n_different):
     say(f"shadow: {n_different} of {len(rows)} flowers would change; {load.statuses[200]} requests, none failed by a failing shadow")
 
 
+class Buyers(Load):
+    """Requests for all kinds of flowers, of which some come to a purchase: every second one, if `canary_rate` says nothing else of the canary's."""
+
+    def __init__(self, stage, rows, rollout, canary_rate=0.5):
+        super().__init__(stage)
+        self.rows, self.rollout, self.canary_rate = rows, rollout, canary_rate
+
+    def run(self):
+        chance, told = random.Random(7), []
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        while not self.stopping:
+            path = f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}:predict"
+            connection.request("POST", path, json.dumps({"instances": [chance.choice(self.rows)]}), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
+            variant = answer.getheader("x-coracle-variant")
+            rate = self.canary_rate if variant == "canary" else 0.5
+            if variant:
+                told.append({"requestId": answer.getheader("x-request-id"), "metric": "bought", "value": int(chance.random() < rate)})
+            if len(told) >= 50:
+                connection.request("POST", f"/serving/{NAMESPACE}/{NAME}/rollouts/{self.rollout}/outcomes", json.dumps(told))
+                answer = connection.getresponse()
+                # Between stages nobody takes any.
+                self.told = (answer.status, answer.read())
+                told = []
+            time.sleep(0.002)
+
+
+class Prometheus(http.server.ThreadingHTTPServer):
+    """Answers queries with a number, or not at all."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), PrometheusAnswers)
+        self.numbers, self.asked = {}, []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class PrometheusAnswers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        query = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)["query"][0]
+        self.server.asked.append(query)
+        number = self.server.numbers.get(query[-6:-1])
+        result = [] if number is None else [{"metric": {}, "value": [time.time(), str(number)]}]
+        body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def metrics(stage, rows):
+    """Outcomes, predictions and Prometheus decide, with real models."""
+    spec = json.loads(stage.ns("get", "rollout", "careful", "-o", "json"))["spec"]
+    prometheus = Prometheus()
+    spec["analysis"] |= {
+        "predictions": {},
+        "metrics": [
+            {"name": "bought", "type": "Conversion", "margin": 0.1},
+            {"name": "orders", "type": "Prometheus", "address": f"http://127.0.0.1:{prometheus.server_port}",
+             "query": "sum(orders{{revision}})", "margin": 1, "interval": "1s", "looks": 2},
+        ],
+    }
+    stage.ns("patch", "rollout", "careful", "--type", "merge", "-p", json.dumps({"spec": spec}))
+
+    def until(phase, uri, seconds=90):
+        before = status(stage).get("canaryRevision")
+        change(stage, f"file://{stage.directory}/{uri}")
+        wait_until(lambda: status(stage).get("canaryRevision") != before and status(stage).get("phase") == phase, f"{uri}: {phase}", seconds)
+        return status(stage)["message"]
+
+    # By revisions' last five digits: all orders are as many.
+    prometheus.numbers = {f"{n:05}": 10 for n in range(1, 20)}
+    with Buyers(stage, rows, "careful", canary_rate=0.2) as load:
+        message = until("RolledBack", "good-2")
+        check("bought 0." in message and "evidence" in message, "fewer purchases take a revision back", message)
+    with Buyers(stage, rows, "careful") as load:
+        message = until("RolledBack", "coarse")
+        check("predictions of predict: stability index" in message, "other predictions take a revision back", message)
+    check(list(load.statuses) == [200], "nobody notices", load.statuses)
+    with Buyers(stage, rows, "careful") as load:
+        change(stage, f"file://{stage.directory}/good-3")
+        # The new revision's number is not there yet: nothing goes on.
+        canary = wait_until(lambda: status(stage).get("percent") == 10 and status(stage)["canaryRevision"], "the first stage", 30)
+        prometheus.numbers.pop(canary[-5:])
+        waits = wait_until(lambda: "no result yet" in status(stage)["message"] and status(stage)["message"], "a number that is not there", 60)
+        check("not known yet: orders" in waits and status(stage)["step"] == 1, "what is not known holds", waits)
+        check("RolloutWaits" in stage.ns("get", "events"), "an event tells what it waits for")
+        prometheus.numbers[canary[-5:]] = 8
+        wait_until(lambda: status(stage).get("phase") == "RolledBack", "fewer orders")
+        check("orders 8 of the canary, 10 of the stable revision" in status(stage)["message"], "Prometheus takes a revision back", status(stage))
+        prometheus.numbers[canary[-5:]] = 10
+        stage.ns("annotate", "rollout", "careful", "serving.coracle.dev/rollout=retry")
+        wait_until(lambda: status(stage).get("phase") == "Promoted", "a revision that is as good", 120)
+    check(list(load.statuses) == [200] and load.told[0] == 200, "nobody notices", (load.statuses, load.told))
+    shown = subprocess.run([stage.binary, "rollout", "status", "careful", "-n", NAMESPACE, "--state", stage.state], capture_output=True, text=True)
+    for words in ["Passed    bought 0.", "Passed    orders 10 of the canary", "Passed    predictions of predict"]:
+        check(words in shown.stdout, "coracle rollout status", shown.stdout + shown.stderr)
+    prometheus.shutdown()
+    say("purchases, predictions and Prometheus took revisions back, what was not known held one, and one that is as good was promoted; no request failed")
+
+
 def status(stage):
     return json.loads(stage.ns("get", "rollout", "careful", "-o", "json")).get("status", {})
 
@@ -159,6 +267,33 @@ def rollouts(stage):
     say(f"a good revision was promoted, across the end of the control process; {load.statuses[200]} requests, none failed")
 
 
+def chaos(stage):
+    """A canary that fails on purpose: its rollout takes it back, and users notice nothing."""
+    def coracle(*arguments):
+        return subprocess.run([stage.binary, "chaos", *arguments, "--state", stage.state], capture_output=True, text=True)
+
+    spec = {"analysis": {"metrics": None, "predictions": None}}
+    stage.ns("patch", "rollout", "careful", "--type", "merge", "-p", json.dumps({"spec": spec}))
+    stage.ns("annotate", "isvc", NAME, 'serving.coracle.dev/fallback={"predict": 1}', "serving.coracle.dev/retries=2")
+    (stage.directory / "good-4").mkdir()
+    (stage.directory / "good-4/model.joblib").write_bytes((stage.directory / "good/model.joblib").read_bytes())
+    newest = stage.ns("get", "isvc", NAME, "-o", "jsonpath={.status.components.predictor.latestReadyRevision}")
+    canary = f"{NAME}-predictor-{int(newest[-5:]) + 1:05}"
+    shown = coracle("set", f"{NAMESPACE}/{canary}", "--errors", "1", "--latency", "5ms", "--load-delay", "2s", "--for", "5m")
+    check(f"{NAMESPACE}/{canary}" in shown.stdout, "coracle chaos set", shown.stdout + shown.stderr)
+    with Load(stage) as load:
+        change(stage, f"file://{stage.directory}/good-4")
+        wait_until(lambda: status(stage).get("phase") == "RolledBack" and status(stage)["canaryRevision"] == canary, "a canary under chaos goes back", 60)
+    check(list(load.statuses) == [200], "nobody notices", load.statuses)
+    shown = coracle("list").stdout
+    check("errors 100 %" in shown and "struck 0" not in shown, "coracle chaos list", shown)
+    shown = subprocess.run([stage.binary, "status", "--state", stage.state], capture_output=True, text=True).stdout
+    check(f"chaos       {NAMESPACE}/{canary}" in shown, "coracle status", shown)
+    check("cleared: 1" in coracle("clear").stdout and "no faults" in coracle("list").stdout, "coracle chaos clear")
+    stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/fallback-", "serving.coracle.dev/retries-")
+    say(f"a canary that failed on purpose went back; {load.statuses[200]} requests, none failed")
+
+
 def fallback(stage):
     stage.ns("delete", "rollout", "careful")
     stage.ns("annotate", "isvc", NAME, 'serving.coracle.dev/fallback={"predict": 1}', "serving.coracle.dev/fallback-timeout=1ms")
@@ -180,12 +315,14 @@ def main():
     stage = Stage(sys.argv[1])
     try:
         rows, n_different = train(stage)
-        stage.start_coracle()
+        stage.start_coracle("--chaos")
         stage.kubectl("create", "namespace", NAMESPACE)
         stage.apply(service(NAME, f"file://{EXAMPLES}/iris"))
         stage.ns("wait", "--for=condition=Ready", f"inferenceservice/{NAME}", "--timeout=60s")
         shadow(stage, rows, n_different)
         rollouts(stage)
+        metrics(stage, rows)
+        chaos(stage)
         fallback(stage)
     except BaseException:
         log = stage.directory / "coracle.log"

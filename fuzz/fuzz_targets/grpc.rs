@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         |ctx| grpc::decode_infer(&message, ctx),
         |ctx, call| {
             if let Ok(framed) = grpc::encode_infer(ctx, call, &call.inputs) {
-                grpc::stream_response(framed).expect("what is written is read");
+                grpc::stream_response(framed, &[]).expect("what is written is read");
             }
         },
     );

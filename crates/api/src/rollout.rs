@@ -62,6 +62,80 @@ pub struct RolloutAnalysis {
     /// How long a stage may last beyond its duration before the new revision goes back for want of a result. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
+    /// Whom outcomes are about, and who stays with one revision while shares do not change. Default: each request is a unit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<RolloutUnit>,
+    /// Metrics that the new revision must not make worse, 16 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Vec<RolloutMetric>>,
+    /// How differently the new revision may predict. Default: as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<RolloutPredictions>,
+}
+
+/// What of a request is its unit: one of the two.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutUnit")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutUnit {
+    /// The value of this header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// The value of this cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+}
+
+/// A metric that the new revision must not make worse.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutMetric")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutMetric {
+    /// Its name, which outcomes have too.
+    pub name: String,
+    /// Of outcomes: Conversion (1 if any outcome of a unit is above 0), Sum or Mean. Or Prometheus: a number that is asked for there.
+    #[serde(rename = "type")]
+    pub metric_type: String,
+    /// Higher or Lower. Default: Higher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub better: Option<String>,
+    /// By how much the new revision may be worse than the one that serves. Default: 0.02 of Conversion; of Prometheus, `bound` may say it instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// Of outcomes: units that either revision must have in a stage before the new one goes on. Default: requestsMin, and at least 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units_min: Option<i64>,
+    /// Of outcomes: Exclude, or Zero: what a unit without an outcome counts as. Default: Exclude.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Of Prometheus: where it is, such as `http://prometheus:9090`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Of Prometheus: the query, which gives one number. `{{revision}}`, `{{service}}` and `{{namespace}}` stand for names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// Of Prometheus: what the number must not be worse than.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<f64>,
+    /// Of Prometheus: how often it is asked, 1s at least. Default: 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// Of Prometheus: how long it may take to answer, 30s at most. Default: 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Of Prometheus: answers that a stage needs, and bad ones in a row after which the new revision goes back. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looks: Option<i32>,
+}
+
+/// How differently the new revision may predict.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutPredictions")]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutPredictions {
+    /// The largest population stability index, of any output, that is no difference that matters. Default: 0.25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stability_index_max: Option<f64>,
 }
 
 /// How a rollout stands.
@@ -109,7 +183,7 @@ pub struct RolloutStatus {
 #[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutCheck")]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutCheck {
-    /// What is compared: errors or latency.
+    /// What is compared: errors, latency, predictions or the name of a metric.
     pub name: String,
     /// Passed, Doubtful, Failed or TooFew.
     pub state: String,
@@ -121,6 +195,9 @@ pub struct RolloutCheck {
     pub evidence: f64,
     /// The evidence from which on it is believed.
     pub needed: f64,
+    /// All of it in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// A rollout in the middle of a stage.
@@ -141,4 +218,7 @@ pub struct RolloutProgress {
     pub errors: Vec<f64>,
     /// Those of slow requests.
     pub slowness: Vec<f64>,
+    /// Of each number that is asked for: answers of this stage, and how many of the last were bad in a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<[u32; 2]>,
 }

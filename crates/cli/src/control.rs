@@ -14,7 +14,7 @@ use coracle_base::{Clock, SystemClock};
 use coracle_control::hinge::{FromControl, PlanChange, ToControl, read_message, write_message};
 use coracle_control::{
     Api, ApiServer, Controller, ControllerConfig, Decisions, Images, LoadQueue, Programs,
-    Readiness, Store, StoreError, Tls, UsageCell,
+    QueryBoard, Readiness, Store, StoreError, Tls, UsageCell, ask_prometheus,
 };
 use coracle_serving::{Observed, ObservedCell, Plan};
 use tokio::sync::Notify;
@@ -99,10 +99,13 @@ fn serve(arguments: &ControlArguments, out: &Out) -> anyhow::Result<()> {
     if !told.take(&mut input)? {
         return Ok(());
     }
+    let queries = Arc::new(QueryBoard::default());
+    runtime.spawn(ask_prometheus(Arc::clone(&queries), Arc::clone(&clock)));
     let config = ControllerConfig {
         programs: programs(&arguments.programs)?,
         base_url: arguments.base_url.clone(),
         loads,
+        queries: Arc::clone(&queries),
         decisions,
         publish: publisher(out),
         report: reporter(out),

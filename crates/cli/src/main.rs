@@ -6,6 +6,7 @@ mod access;
 mod args;
 mod bench;
 mod bench_args;
+mod chaos;
 mod client;
 mod compare;
 mod control;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         Command::Rollback(arguments) => objects::shift(&arguments, &Environment::read(), 0),
         Command::Rollout(command) => rollout::run(&command, &Environment::read()),
         Command::Experiment(command) => experiment::run(&command, &Environment::read()),
+        Command::Chaos(command) => chaos::run(&command, &Environment::read()),
         Command::Shadow(command) => shadow::run(&command, &Environment::read()),
         Command::Kubeconfig(arguments) => access::kubeconfig(&arguments, &Environment::read()),
         Command::Token(command) => access::token(&command, &Environment::read()),

@@ -143,17 +143,10 @@ fn print(rollout: &Value) -> anyhow::Result<()> {
         writeln!(out, "refused   {why}")?;
     }
     for check in status["checks"].as_array().into_iter().flatten() {
-        let rate = |field: &str| check[field].as_f64().unwrap_or_default() * 100.0;
-        writeln!(
-            out,
-            "{:<9} {}: {:.2} % of the canary, {:.2} % of the stable revision (evidence {:.3}, needed {:.0})",
-            check["name"].as_str().unwrap_or_default(),
-            check["state"].as_str().unwrap_or_default(),
-            rate("canary"),
-            rate("stable"),
-            check["evidence"].as_f64().unwrap_or_default(),
-            check["needed"].as_f64().unwrap_or_default()
-        )?;
+        let text = |field: &str| check[field].as_str().unwrap_or_default();
+        // The message begins with what is compared.
+        let (state, message) = (text("state"), text("message"));
+        writeln!(out, "{state:<9} {message}")?;
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ use crate::args::{
     AccessLogArgument, CacheArgument, GatewayArguments, LogFormatArgument, ModelControlArgument,
     ServeArguments, VersionLabel,
 };
+use crate::chaos;
 use crate::engine;
 use crate::example;
 use crate::model_repository::{CacheRules, ModelRepository, VersionRules, Watcher};
@@ -86,6 +87,9 @@ pub(crate) fn run(arguments: &ServeArguments, environment: &Environment) -> anyh
     // Before loading, so that a taken port is said at once.
     let mut server = gateway.bind()?;
     let (log, writer) = Log::start(gateway.log_format, gateway.access_log, Arc::clone(&clock));
+    if let Some(chaos) = chaos::allowed(arguments.gateway.chaos, &clock) {
+        server.set_chaos(chaos);
+    }
     let repository = ModelRepository::new(
         config.sources.clone(),
         config.rules.clone(),

@@ -65,6 +65,15 @@ pub(crate) fn run(command: &ShadowCommand, environment: &Environment) -> anyhow:
 
 /// Gets JSON of the gateway, which speaks HTTP on this machine.
 pub(crate) fn get(url: &str) -> anyhow::Result<Value> {
+    ask(url, None)
+}
+
+/// Gets JSON of the gateway, or posts some and returns the answer.
+pub(crate) fn ask(url: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    let (method, body) = match body {
+        Some(body) => ("POST", body.to_string()),
+        None => ("GET", String::new()),
+    };
     let rest = url.strip_prefix("http://");
     let rest = rest.with_context(|| format!("{url} is no http:// URL"))?;
     let (host, path) = rest
@@ -75,7 +84,8 @@ pub(crate) fn get(url: &str) -> anyhow::Result<Value> {
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         write!(
             stream,
-            "GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+            "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
         )?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;

@@ -9,6 +9,7 @@ use crate::Environment;
 use crate::args::StateArguments;
 use crate::client::Client;
 use crate::state::StateDirectory;
+use crate::{chaos, shadow};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyhow::Result<()> {
@@ -34,6 +35,11 @@ pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyh
             out,
             "no InferenceServices; apply one with `kubectl apply -f FILE`"
         )?;
+    }
+    let told = chaos::gateway(&client).and_then(|url| shadow::get(&format!("{url}/chaos")));
+    // Most servers have no faults, and say that they may not.
+    for line in told.map(|told| chaos::lines(&told)).unwrap_or_default() {
+        writeln!(out, "chaos       {line}")?;
     }
     for item in items {
         let conditions = item["status"]["conditions"]

@@ -11,7 +11,7 @@ use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
 use coracle_serving::experiment::Experiments;
 use coracle_serving::flow::Memory;
 use coracle_serving::{
-    Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan, PlanSender,
+    Chaos, Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan, PlanSender,
     ProcessRunner, RevisionLog, RevisionState, SharedTable,
 };
 use coracle_storage::{Storage, StorageConfig, StorageLimits};
@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 use crate::Environment;
 use crate::access::{self, Secured};
 use crate::args::UpArguments;
+use crate::chaos;
 use crate::engine;
 use crate::loader::StorageLoader;
 use crate::process_meter::ProcessMeter;
@@ -63,6 +64,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         gateway,
         server,
         secured,
+        chaos: chaos::allowed(arguments.gateway.chaos, &clock),
         clock,
         for_programs: environment.for_programs.clone(),
         graph_engine: engine::runtime(arguments.onnxruntime.as_deref(), environment),
@@ -88,6 +90,8 @@ struct Plane<'a> {
     server: Server,
     secured: Option<Secured>,
     clock: Arc<dyn Clock>,
+    /// Faults on purpose, if there may be some.
+    chaos: Option<Chaos>,
     /// The environment of programs.
     for_programs: BTreeMap<String, String>,
     /// What runs the ONNX graphs that our own kernels do not.
@@ -114,6 +118,18 @@ impl Plane<'_> {
         Ok((experiments, Memory::start(self.state.routers())?))
     }
 
+    /// Lets the server have what there may be besides: faults on purpose, a memory budget, which it returns.
+    fn prepare(&mut self) -> Option<Arc<MemoryBudget>> {
+        if let Some(chaos) = &self.chaos {
+            self.server.set_chaos(chaos.clone());
+        }
+        let budget = self.gateway.memory_budget(&self.clock);
+        if let Some(budget) = &budget {
+            self.server.set_budget(Arc::clone(budget));
+        }
+        budget
+    }
+
     fn run(mut self, log: &Log) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(FETCH_THREADS)
@@ -127,10 +143,7 @@ impl Plane<'_> {
         let revision_log = RevisionLog::start(self.state.logs(), Arc::clone(&self.clock));
         let fleet = self.fleet(&runtime, &revision_log);
         let (experiments, routers) = self.learning()?;
-        let budget = self.gateway.memory_budget(&self.clock);
-        if let Some(budget) = &budget {
-            self.server.set_budget(Arc::clone(budget));
-        }
+        let budget = self.prepare();
         let followed = (&table, &observed, (&experiments, &routers));
         let plans = self.follow(&runtime, followed, (&fleet, revision_log), budget)?;
         let command = ControlCommand {
@@ -235,6 +248,7 @@ impl Plane<'_> {
             table: Arc::clone(table),
             observed: Arc::clone(observed),
             log,
+            chaos: self.chaos.clone(),
             budget,
             clock: Arc::clone(&self.clock),
             n_workers,

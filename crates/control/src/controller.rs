@@ -49,7 +49,7 @@ use experiments::Experiments;
 use pods::Replicas;
 use residency::Residency;
 use revisions::SERVICE_LABEL;
-use rollouts::Rollouts;
+use rollouts::{QueryBoard, Rollouts};
 use runtimes::Candidate;
 use scaling::{Decisions, Known, Now, Scaled, Scaler, hpa};
 pub use served_by::Programs;
@@ -70,6 +70,8 @@ pub struct ControllerConfig {
     pub programs: Programs,
     /// What revisions do, as the serving process tells.
     pub loads: Arc<LoadQueue>,
+    /// Whom rollouts' questions are put to.
+    pub queries: Arc<QueryBoard>,
     /// Told what the autoscalers decide.
     pub decisions: Arc<Decisions>,
     /// Where the gateway is, such as `http://localhost:8080`.

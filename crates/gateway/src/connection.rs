@@ -21,7 +21,7 @@ use crate::body::ReplyBody;
 use crate::codec::Codec;
 use crate::cors::CorsPolicy;
 use crate::encoding;
-use crate::experiment;
+use crate::experiment::{self, Chosen};
 use crate::forward::Pool;
 use crate::gather::{BodyFault, gather};
 use crate::grpc;
@@ -362,6 +362,9 @@ impl Handler {
             Route::Experiment(route) => {
                 return Box::pin(self.experiment(asked, route, (head, body))).await;
             }
+            Route::Chaos | Route::SetChaos | Route::ClearChaos => {
+                return Box::pin(self.chaos(asked.route, (head, body))).await;
+            }
             Route::Metrics => return self.metrics(asked.table, &head.headers).await,
             _ => return self.read_only(asked),
         };
@@ -424,19 +427,22 @@ impl Handler {
             trace: seen.trace,
             slot: head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.calls.recording(model, caller),
+            is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
         };
-        let result = self.calls.answer(model, request).await;
-        let is_answered = experiment::is_answered(&result);
+        let mut result = self.calls.answer(model, request).await;
+        let ended = chosen
+            .as_ref()
+            .map(|_| experiment::Ended::of(arrived, &mut result));
         let reply = match result {
             Ok(encoded) => Reply::encoded(encoded),
             Err(failure) => Reply::failure(failure.code, &failure.message),
         };
-        match chosen {
+        match chosen.zip(ended) {
             None => reply,
-            Some(chosen) => {
+            Some((chosen, ended)) => {
                 let mark = chosen.mark();
                 let clock = self.shared.clock.as_ref();
-                chosen.expose(clock, caller, (arrived, is_answered));
+                chosen.expose(clock, caller, ended);
                 reply.with_variant(mark)
             }
         }
@@ -513,6 +519,9 @@ impl Handler {
             | Route::V2Infer(_)
             | Route::SeldonPredict
             | Route::SeldonFeedback
+            | Route::Chaos
+            | Route::SetChaos
+            | Route::ClearChaos
             | Route::Experiment(_)
             | Route::Extension(_) => Reply::error(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -5,6 +5,7 @@
 //! `serving`'s; how they stand is told by `report` and `page`.
 
 mod page;
+mod predicted;
 mod report;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::payload;
 use crate::respond::Reply;
 use crate::route::{self, ExperimentRoute};
 use crate::scope::{self, Scope};
+use crate::shadow::Answered;
 
 /// The header that names the experiment that a request took part in.
 pub(crate) const EXPERIMENT: HeaderName = HeaderName::from_static("x-coracle-experiment");
@@ -69,6 +71,21 @@ pub(crate) struct VariantMark {
 }
 
 impl VariantMark {
+    /// Returns it as what an answer of a stream says.
+    pub(crate) fn notes(&self) -> Vec<(&'static str, &str)> {
+        let both = [
+            ("experiment", self.experiment.as_ref()),
+            ("variant", Some(&self.variant)),
+        ];
+        let mut notes = Vec::new();
+        for (name, value) in both {
+            if let Some(value) = value.and_then(|value| value.to_str().ok()) {
+                notes.push((name, value));
+            }
+        }
+        notes
+    }
+
     pub(crate) fn put(&self, headers: &mut HeaderMap) {
         if let Some(experiment) = &self.experiment {
             headers.insert(EXPERIMENT, experiment.clone());
@@ -77,10 +94,29 @@ impl VariantMark {
     }
 }
 
-/// Tells whether the model answered: a stand-in is none of its answers.
-pub(crate) fn is_answered(result: &Result<Encoded, Failure>) -> bool {
-    let own = |encoded: &Encoded| encoded.fallback.is_none();
-    result.as_ref().is_ok_and(own)
+/// How a request ended that took part.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    arrived: Duration,
+    /// Whether the model answered: a stand-in is none of its answers.
+    is_answered: bool,
+    /// What the model predicted, if that is wanted.
+    predicted: Option<Box<Answered>>,
+}
+
+impl Ended {
+    /// Returns how a request ended that was there at `arrived`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn of(arrived: Duration, result: &mut Result<Encoded, Failure>) -> Self {
+        let own = |encoded: &Encoded| encoded.fallback.is_none();
+        let answered = result.as_mut().ok();
+        Self {
+            arrived,
+            is_answered: answered.as_deref().is_some_and(own),
+            predicted: answered.and_then(|encoded| encoded.answered.take()),
+        }
+    }
 }
 
 /// Returns the variant that takes a request for `model`; `None` if no experiment does.
@@ -97,9 +133,14 @@ pub(crate) fn choose<'a>(
     }
     let route = scope.route(table, Some(model.name()))?;
     let experiments: &'a RouteExperiments = route.experiments()?;
-    let Decided::Variant(decision, unit) = experiments.decide(|source| read_unit(source, sent))
-    else {
-        return None;
+    let read = |source: &UnitSource| read_unit(source, sent);
+    let Decided::Variant(decision, unit) = experiments.decide(read) else {
+        let (decision, unit) = experiments.observe(&model.revision()?.name, read)?;
+        return Some(Chosen {
+            decision,
+            unit,
+            model,
+        });
     };
     let target: &'a SplitTarget = decision.split.target(decision.variant);
     let model = match target {
@@ -131,6 +172,8 @@ fn read_unit(source: &UnitSource, sent: Sent<'_>) -> Option<String> {
         Codec::Grpc | Codec::PredictMessage | Codec::ExamplesMessage(_) => None,
     };
     match source {
+        // Its id is known once it is answered.
+        UnitSource::Request => None,
         UnitSource::Header(name) => text(sent.headers.get(name)?.as_bytes()),
         UnitSource::Cookie(name) => text(scope::cookie(sent.headers, name)?),
         UnitSource::Field(path) => json_unit(json()?, path),
@@ -156,17 +199,35 @@ impl Chosen<'_> {
         }))
     }
 
+    /// Tells whether what is predicted is compared.
+    pub(crate) fn is_watched(&self) -> bool {
+        let stage = self.decision.split.planned().stage;
+        stage.is_some_and(|stage| stage.predictions)
+    }
+
     /// Notes that the request took part, and how it ended.
-    pub(crate) fn expose(
-        self,
-        clock: &dyn Clock,
-        caller: payload::Caller<'_>,
-        (arrived, is_answered): (Duration, bool),
-    ) {
-        let (Some(by), Some(unit)) = (self.decision.by, self.unit) else {
-            return;
-        };
+    pub(crate) fn expose(self, clock: &dyn Clock, caller: payload::Caller<'_>, ended: Ended) {
+        let Some(by) = self.decision.by else { return };
         let split = self.decision.split;
+        let Ended {
+            arrived,
+            is_answered,
+            predicted,
+        } = ended;
+        if let Some(answered) = predicted.filter(|_| split.planned().stage.is_some()) {
+            let variant = split.variant(self.decision.variant);
+            predicted::note(split.book(), variant, &answered);
+        }
+        let of_request = || split.planned().unit == UnitSource::Request;
+        let unit = match self.unit {
+            Some(unit) => unit,
+            None if of_request() => caller.id(),
+            None => return,
+        };
+        // Whoever asks for no metric of outcomes has none to tell.
+        if split.planned().stage.is_some() && split.planned().metrics.is_empty() {
+            return;
+        }
         let elapsed = clock.monotonic().saturating_sub(arrived);
         let revision = self.model.revision();
         split.book().expose(Exposure {

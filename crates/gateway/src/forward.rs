@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod grpc;
 mod headers;
+mod hedge;
 mod pool;
 
 use std::time::Duration;
@@ -16,11 +17,12 @@ use coracle_base::Code;
 use hyper::StatusCode;
 
 pub(crate) use body::{AnswerCut, ForwardedBody};
+pub(crate) use call::NoAnswer;
 pub(crate) use pool::Pool;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// No connection could be made; nothing of the request was used.
     NotConnected(String),
     /// It does not speak HTTP/2; the port that was asked.

@@ -10,7 +10,7 @@ use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
 use coracle_serving::batch::Ran;
 use coracle_serving::experiment::Experiments;
 use coracle_serving::{
-    ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, Rejection,
+    Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, Rejection,
     ServedModel, SharedTable, Writer,
 };
 use coracle_tensor::Tensor;
@@ -42,6 +42,8 @@ pub(crate) struct Calls {
     pub(crate) shadows: Shadows,
     /// The books of experiments, if there can be some.
     pub(crate) experiments: Option<Experiments>,
+    /// Faults on purpose, if there may be some.
+    pub(crate) chaos: Option<Chaos>,
     /// Whether it is wanted where the time of each call went.
     pub(crate) traces: bool,
 }
@@ -63,6 +65,8 @@ pub(crate) struct Request {
     pub(crate) slot: Option<InferenceSlot>,
     /// Where it is recorded.
     pub(crate) recording: Option<Box<Recording>>,
+    /// Whether what is predicted is wanted by who asked for it, too.
+    pub(crate) is_watched: bool,
 }
 
 impl Request {
@@ -234,12 +238,13 @@ impl Calls {
         let in_flight = model.statistics().start(self.worker, arrived, clock);
         let (protocol, trace) = (request.codec.protocol(), request.trace);
         let slot = request.slot.take();
+        let is_watched = request.is_watched;
         let time = model.timeout().unwrap_or(self.request_timeout);
         let time = request.timeout.map_or(time, |timeout| timeout.min(time));
         let arrival = Arrival {
             at: arrived,
             time,
-            is_copied: begun.is_some(),
+            is_copied: begun.is_some() || is_watched,
         };
         let mut result = match model.has_fallback() {
             false => self.enter_and_run(model, request, arrival).await,
@@ -269,6 +274,7 @@ impl Calls {
         if let Some(begun) = begun {
             let answer = match &mut result {
                 Ok(encoded) => match encoded.fallback {
+                    None if is_watched => Ok(encoded.answered.clone()),
                     None => Ok(encoded.answered.take()),
                     Some(code) => Err(code),
                 },
@@ -282,6 +288,23 @@ impl Calls {
     /// Answers a request once it may run.
     #[inline]
     pub(crate) async fn enter_and_run(
+        &self,
+        model: &Arc<ServedModel>,
+        request: Request,
+        arrival: Arrival,
+    ) -> Result<Encoded, Failure> {
+        if let Some(chaos) = &self.chaos
+            && chaos.is_on()
+        {
+            let struck = self.run_in_chaos(chaos, model, request, arrival);
+            return Box::pin(struck).await;
+        }
+        self.enter_and_run_as_ever(model, request, arrival).await
+    }
+
+    /// Answers a request once it may run, whatever is done to others on purpose.
+    #[inline]
+    pub(crate) async fn enter_and_run_as_ever(
         &self,
         model: &Arc<ServedModel>,
         request: Request,

@@ -7,6 +7,7 @@
 
 mod body;
 mod cached;
+mod chaos;
 mod codec;
 mod connection;
 mod cors;

@@ -16,12 +16,20 @@ impl Handler {
     pub(crate) async fn metrics(&self, table: &ModelTable, headers: &HeaderMap) -> Reply {
         let exposition = exposition(headers);
         let shadows = self.calls.shadows.figures();
+        let experiments = match self.calls.experiments.clone() {
+            Some(experiments) => tokio::task::spawn_blocking(move || experiments.figures())
+                .await
+                .unwrap_or_default(),
+            None => Vec::new(),
+        };
         let metrics = MetricsText {
             table,
             http: &self.shared.http,
             exports: &self.shared.exports,
             budget: self.shared.budget.as_deref(),
             shadows: &shadows,
+            experiments: &experiments,
+            chaos: self.calls.chaos.as_ref(),
             ready: self.shared.ready.load(Ordering::Acquire),
             version: &self.shared.version,
             exposition,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use coracle_protocol::tfs::Question;
+use coracle_serving::experiment::ROLLOUT_BOOK;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
@@ -49,6 +50,12 @@ pub(crate) enum Route<'a> {
     SeldonFeedback,
     /// `GET /shadow`, or `/shadow/page` for people
     Shadow(ShadowForm),
+    /// `GET /chaos`
+    Chaos,
+    /// `POST /chaos/set`
+    SetChaos,
+    /// `POST /chaos/clear`
+    ClearChaos,
     /// What is asked of experiments.
     Experiment(ExperimentRoute<'a>),
     /// One of Triton's extensions of V2.
@@ -202,10 +209,14 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("healthz" | "live", []) => Route::Healthz,
         ("readyz" | "ready", []) | ("health", ["status"]) => Route::Readyz,
         ("metrics", []) => Route::Metrics,
+        ("chaos", []) => Route::Chaos,
+        ("chaos", ["set"]) => return Some((Route::SetChaos, WRITE)),
+        ("chaos", ["clear"]) => return Some((Route::ClearChaos, WRITE)),
         ("shadow", []) => Route::Shadow(ShadowForm::Json),
         ("shadow", ["page"]) => Route::Shadow(ShadowForm::Page),
         ("api", [version, rest @ ..]) => return seldon(version, rest),
         ("experiments", rest) => return experiment(rest),
+        ("rollouts", rest) => return rollout(rest),
         ("v1", ["models"]) => Route::V1Models,
         ("v1", ["models:predict"] | ["models", ":predict"]) => {
             return Some((Route::V1Predict(UNNAMED), WRITE));
@@ -256,6 +267,17 @@ fn seldon<'a>(version: &str, rest: &[&str]) -> Option<(Route<'a>, &'static str)>
         ["health", "status"] => Some((Route::Readyz, READ)),
         _ => None,
     }
+}
+
+/// What is told of a rollout, and to it: as of an experiment of its own.
+fn rollout<'a>(rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
+    let name = |name: &str| Some(Cow::Owned(format!("{ROLLOUT_BOOK}{}", decode(name)?)));
+    let (route, allow) = match rest {
+        [rollout] => (ExperimentRoute::Report(name(rollout)?), READ),
+        [rollout, "outcomes"] => (ExperimentRoute::Outcomes(name(rollout)?), WRITE),
+        _ => return None,
+    };
+    Some((Route::Experiment(route), allow))
 }
 
 fn experiment<'a>(rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
@@ -458,6 +480,9 @@ mod tests {
         assert_eq!(find(&Method::POST, outcomes), Ok(route));
         let writes = NoRoute::Method { allow: WRITE };
         assert_eq!(find(&Method::GET, outcomes), Err(writes));
+        let of_rollout = find(&Method::POST, "/rollouts/r/outcomes");
+        let route = Route::Experiment(ExperimentRoute::Outcomes("rollout:r".into()));
+        assert_eq!(of_rollout, Ok(route));
         let other = find(&Method::GET, "/experiments/e/f");
         assert_eq!(other, Err(NoRoute::Path));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use coracle_base::Clock;
 use coracle_serving::experiment::Experiments;
-use coracle_serving::{ComputePool, HttpStatistics, MemoryBudget, PoolLimits, SharedTable};
+use coracle_serving::{Chaos, ComputePool, HttpStatistics, MemoryBudget, PoolLimits, SharedTable};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -105,6 +105,7 @@ pub struct Server {
     config: ServerConfig,
     budget: Option<Arc<MemoryBudget>>,
     experiments: Option<Experiments>,
+    chaos: Option<Chaos>,
 }
 
 /// Connections that may wait for a worker.
@@ -125,6 +126,7 @@ impl Server {
             config,
             budget: None,
             experiments: None,
+            chaos: None,
         })
     }
 
@@ -151,6 +153,11 @@ impl Server {
     /// Lets requests take part in experiments.
     pub fn set_experiments(&mut self, experiments: Experiments) {
         self.experiments = Some(experiments);
+    }
+
+    /// Lets faults be injected on purpose.
+    pub fn set_chaos(&mut self, chaos: Chaos) {
+        self.chaos = Some(chaos);
     }
 
     /// Returns the address, with the port that the system chose if it was asked to.
@@ -200,6 +207,7 @@ impl Server {
                 shared_memory: Arc::clone(&shared_memory),
                 shadows: shadows.clone(),
                 experiments: self.experiments.clone(),
+                chaos: self.chaos.clone(),
                 pool: Arc::clone(&pool),
                 outlets: outlets.clone(),
                 log: log.clone(),
@@ -368,6 +376,7 @@ struct Worker {
     shared_memory: Arc<SharedMemory>,
     shadows: Shadows,
     experiments: Option<Experiments>,
+    chaos: Option<Chaos>,
     pool: Arc<ComputePool>,
     outlets: Outlets,
     log: Log,
@@ -409,6 +418,7 @@ impl Worker {
                 shared_memory: self.shared_memory,
                 shadows: self.shadows,
                 experiments: self.experiments,
+                chaos: self.chaos,
                 payloads: self.outlets.payloads,
                 traces: self.outlets.tracer.is_some(),
             },

@@ -130,6 +130,11 @@ impl Answered {
         }))
     }
 
+    /// Returns the outputs with their names.
+    pub(crate) fn outputs(&self) -> &[(String, Tensor)] {
+        &self.outputs
+    }
+
     fn n_bytes(&self) -> u64 {
         let n_bytes = n_bytes(self.outputs.iter().map(|(_, output)| output));
         u64::try_from(n_bytes).unwrap_or(u64::MAX)

@@ -8,6 +8,8 @@
 //! It moves no traffic and reads no clock. Start reading at [`Rollout::decide`].
 
 mod evidence;
+mod predictions;
+mod query;
 mod verdict;
 
 use std::time::Duration;
@@ -16,6 +18,8 @@ use crate::SpecError;
 use crate::experiment::{Moments, mixture_likelihood_ratio};
 
 pub use evidence::Evidence;
+pub use predictions::{Predicted, PredictionDrift, Predictions, Side};
+pub use query::{Against, QueryLook, QueryRule, QueryState};
 pub use verdict::{Check, CheckKind, CheckState, Hold, Verdict};
 
 /// One stage of a rollout.
@@ -45,6 +49,8 @@ pub struct MetricRule {
     pub better: Better,
     /// By how much the canary's mean may be worse, above 0; also the size of difference that is looked for.
     pub margin: f64,
+    /// Units that each revision must have had in a stage before the canary goes on.
+    pub units_min: u64,
 }
 
 /// What a canary must live up to. Rates are shares of requests.
@@ -64,6 +70,10 @@ pub struct RolloutSpec {
     pub slow_rate_allowed: f64,
     /// Metrics of outcomes that the canary must not make worse. Default: none.
     pub metrics: Vec<MetricRule>,
+    /// Numbers that are asked for elsewhere. Default: none.
+    pub queries: Vec<QueryRule>,
+    /// The largest population stability index of predictions that is no difference that matters. Default: predictions may be any.
+    pub stability_index_max: Option<f64>,
     /// How long a stage may last beyond its duration before the canary goes back for want of a result. Default: never.
     pub deadline: Option<Duration>,
 }
@@ -82,6 +92,8 @@ impl Default for RolloutSpec {
             error_rate_margin: 0.005,
             slow_rate_allowed: 0.01,
             metrics: Vec::new(),
+            queries: Vec::new(),
+            stability_index_max: None,
             deadline: None,
         }
     }
@@ -116,6 +128,17 @@ impl RolloutSpec {
                 )));
             }
         }
+        self.validate_metrics()?;
+        if self.ratio_tolerated >= 1.0 && self.ratio_tolerated.is_finite() {
+            return Ok(());
+        }
+        Err(SpecError::new(format!(
+            "ratio tolerated {} is not a number of at least 1",
+            self.ratio_tolerated
+        )))
+    }
+
+    fn validate_metrics(&self) -> Result<(), SpecError> {
         for metric in &self.metrics {
             if !(metric.margin > 0.0 && metric.margin.is_finite()) {
                 return Err(SpecError::new(format!(
@@ -124,13 +147,24 @@ impl RolloutSpec {
                 )));
             }
         }
-        if self.ratio_tolerated >= 1.0 && self.ratio_tolerated.is_finite() {
-            return Ok(());
+        for query in &self.queries {
+            let name = &query.name;
+            let is_sound = match query.against {
+                Against::Stable(margin) => margin.is_finite() && margin >= 0.0,
+                Against::Bound(bound) => bound.is_finite(),
+            };
+            if !is_sound || query.looks == 0 {
+                return Err(SpecError::new(format!(
+                    "metric {name:?}: a margin of at least 0 or a bound, and at least one look, are needed"
+                )));
+            }
         }
-        Err(SpecError::new(format!(
-            "ratio tolerated {} is not a number of at least 1",
-            self.ratio_tolerated
-        )))
+        match self.stability_index_max {
+            Some(index) if !(index > 0.0 && index.is_finite()) => Err(SpecError::new(format!(
+                "stability index {index} is not a number above 0"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -178,6 +212,10 @@ pub struct Rollout {
     /// Outcomes of this stage, of the stable revision and of the canary, in the order of the spec's metrics. Those of other stages do not
     /// count: while shares change, drift of the metric would look like a difference.
     pub outcomes: Vec<(Moments, Moments)>,
+    /// Looks at queried numbers in this stage, in the order of the spec's.
+    pub queries: Vec<QueryState>,
+    /// How far predictions of this stage are apart, by output.
+    pub predictions: Vec<PredictionDrift>,
     /// The evidence on errors, over all stages.
     pub errors: Evidence,
     /// The evidence on latency, over all stages.
@@ -193,6 +231,8 @@ impl Rollout {
             step_began: now,
             in_step: Interval::default(),
             outcomes: Vec::new(),
+            queries: Vec::new(),
+            predictions: Vec::new(),
             errors: Evidence::default(),
             slowness: Evidence::default(),
         }
@@ -222,6 +262,24 @@ impl Rollout {
         let (all_stable, all_canary) = &mut self.outcomes[metric];
         all_stable.merge(stable);
         all_canary.merge(canary);
+    }
+
+    /// Takes all outcomes of this stage so far, in place of those that it knew.
+    pub fn outcomes_are(&mut self, outcomes: Vec<(Moments, Moments)>) {
+        self.outcomes = outcomes;
+    }
+
+    /// Takes a look at the queried number with this place in the spec.
+    pub fn observe_query(&mut self, spec: &RolloutSpec, query: usize, look: QueryLook) {
+        let Some(rule) = spec.queries.get(query) else {
+            return;
+        };
+        if self.queries.len() <= query {
+            self.queries.resize(query + 1, QueryState::default());
+        }
+        if let Some(state) = self.queries.get_mut(query) {
+            state.observe(rule, look);
+        }
     }
 
     /// Returns the stage that it is in: the last one where there are fewer than there were; `None` if there is none at all.
@@ -312,6 +370,8 @@ impl Rollout {
         self.step_began = now;
         self.in_step = Interval::default();
         self.outcomes.clear();
+        self.queries.clear();
+        self.predictions.clear();
     }
 
     /// Returns the state of every check.
@@ -322,7 +382,7 @@ impl Rollout {
         let slowness = (stable.rate(stable.slow), canary.rate(canary.slow));
         let tolerated = spec.ratio_tolerated;
         // All checks share the error that is allowed.
-        let n_checks = 2 + spec.metrics.len();
+        let n_checks = 2 + spec.metrics.len() + usize::from(spec.stability_index_max.is_some());
         let needed = n_checks as f64 / spec.alpha;
         let check = |kind, (stable, canary): (f64, f64), matters, evidence: &Evidence| {
             let evidence = evidence.log_value().exp();
@@ -333,6 +393,7 @@ impl Rollout {
                 canary,
                 evidence,
                 needed,
+                note: None,
             }
         };
         let too_many_errors =
@@ -343,12 +404,20 @@ impl Rollout {
             check(CheckKind::Errors, errors, too_many_errors, &self.errors),
             check(CheckKind::Latency, slowness, too_many_slow, &self.slowness),
         ];
-        // Outcomes are judged anew in every stage.
+        // Outcomes and predictions are judged anew in every stage.
         let needed = needed * spec.steps.len().max(1) as f64;
         let outcomes = self.outcomes.iter().copied();
         let outcomes = outcomes.chain(std::iter::repeat(<(Moments, Moments)>::default()));
         for (metric, (stable, canary)) in spec.metrics.iter().zip(outcomes) {
-            checks.push(check_metric(spec, metric, (&stable, &canary), needed));
+            checks.push(check_metric(metric, (&stable, &canary), needed));
+        }
+        if let Some(index_max) = spec.stability_index_max {
+            let enough = (spec.requests_min, needed);
+            checks.push(predictions::check(&self.predictions, index_max, enough));
+        }
+        let unasked = QueryState::default();
+        for (place, rule) in spec.queries.iter().enumerate() {
+            checks.push(self.queries.get(place).unwrap_or(&unasked).check(rule));
         }
         checks
     }
@@ -363,12 +432,7 @@ fn judge(matters: bool, is_believed: bool) -> CheckState {
 }
 
 /// Compares the means of a metric by a sequential test on what exceeds the margin.
-fn check_metric(
-    spec: &RolloutSpec,
-    metric: &MetricRule,
-    (stable, canary): (&Moments, &Moments),
-    needed: f64,
-) -> Check {
+fn check_metric(metric: &MetricRule, (stable, canary): (&Moments, &Moments), needed: f64) -> Check {
     let worse = match metric.better {
         Better::Higher => stable.mean - canary.mean,
         Better::Lower => canary.mean - stable.mean,
@@ -381,7 +445,7 @@ fn check_metric(
     } else {
         1.0
     };
-    let is_known = stable.units.min(canary.units) >= spec.requests_min;
+    let is_known = stable.units.min(canary.units) >= metric.units_min;
     Check {
         kind: CheckKind::Metric(metric.name.clone()),
         state: if is_known {
@@ -393,6 +457,12 @@ fn check_metric(
         canary: canary.mean,
         evidence,
         needed,
+        note: (!is_known).then(|| {
+            format!(
+                "{} units of the canary and {} of the stable revision, {} needed of each",
+                canary.units, stable.units, metric.units_min
+            )
+        }),
     }
 }
 

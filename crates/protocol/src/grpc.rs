@@ -19,7 +19,7 @@ pub use frame::{
     Compression, FrameHead, PREFIX_BYTES, format_timeout, frame, framed, parse_timeout,
     percent_encode,
 };
-pub use infer::{InferHead, decode_infer, encode_infer, stream_failure, stream_response};
+pub use infer::{InferHead, Notes, decode_infer, encode_infer, stream_failure, stream_response};
 pub use model::{model_config, model_metadata, model_statistics, repository_index};
 pub use prost::Message;
 pub use reflection::{SERVICES, answer as reflect};

@@ -381,7 +381,7 @@ fn messages_of_the_open_inference_protocol() {
             |ctx| grpc::decode_infer(&message, ctx),
             |ctx, call| {
                 if let Ok(framed) = grpc::encode_infer(ctx, call, &call.inputs) {
-                    assert!(grpc::stream_response(framed).is_ok());
+                    assert!(grpc::stream_response(framed, &[]).is_ok());
                 }
             },
         )

@@ -6,6 +6,7 @@
 //! [`coracle_policy::assignment`] and [`coracle_policy::bandit`]; what HTTP has to do with it is the gateway's.
 
 mod book;
+mod figures;
 mod journal;
 mod ledger;
 mod number;
@@ -18,18 +19,23 @@ mod standing;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use book::{Book, Exposure};
+pub use figures::ExperimentFigures;
 pub use outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 pub use record::{LineForm, ReadLine, WrittenLine};
 pub use recorder::{Experiments, NotRecorded};
 pub use series::Point;
 pub use split::{By, Decided, Decision, RouteExperiments, Split, SplitTarget};
 pub use standing::{ArmStanding, MetricStanding, OffPolicyStanding, Standing, VariantStanding};
+pub use trial::{
+    CANARY, DriftSummary, PlannedStage, ROLLOUT_BOOK, STABLE, StageSummary, UnitMoments,
+};
 
 /// An experiment on a route: who gets what, and what is looked at.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -60,6 +66,9 @@ pub struct PlannedExperiment {
     pub metrics: Vec<PlannedMetric>,
     /// How it is judged.
     pub analysis: PlannedAnalysis,
+    /// The stage of a rollout that it is; `None` for an experiment of its own.
+    #[serde(default)]
+    pub stage: Option<PlannedStage>,
 }
 
 impl PlannedExperiment {
@@ -85,6 +94,8 @@ pub enum UnitSource {
     Field(String),
     /// A parameter of a V2 request.
     Parameter(String),
+    /// The request itself.
+    Request,
 }
 
 impl Default for UnitSource {
@@ -264,6 +275,9 @@ pub struct ExperimentSummary {
     pub verdict: SummaryVerdict,
     /// Why.
     pub why: String,
+    /// What has come of a rollout's stage, if it is one.
+    #[serde(default)]
+    pub stage: Option<StageSummary>,
 }
 
 /// What is to be done with an experiment.

@@ -1,4 +1,4 @@
-//! What is done for a service whose model fails: a time, retries, a breaker, a default prediction; `gateway` does it.
+//! What is done for a service whose model fails: a time, retries, a breaker, a default prediction, a second attempt; `gateway` does it.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,18 @@ pub struct FallbackSettings {
     pub retries: u32,
     /// So many failures in a row, and the model is not asked for a while.
     pub breaker_failures: Option<u32>,
+    /// When another process is asked, too, where one has not answered.
+    #[serde(default)]
+    pub hedge: Option<HedgeAfter>,
+}
+
+/// How long a process may take before another one is asked, too.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum HedgeAfter {
+    /// So long.
+    Time(Duration),
+    /// As long as so many of 100 calls took at most.
+    Percentile(u8),
 }
 
 /// The fallback of one model: its settings, and what was counted.
@@ -26,6 +38,8 @@ pub struct Fallback {
     settings: FallbackSettings,
     n_fallbacks: AtomicU64,
     n_retries: AtomicU64,
+    n_hedges: AtomicU64,
+    n_hedges_won: AtomicU64,
     /// What decides, of whoever does it.
     state: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
@@ -71,6 +85,25 @@ impl Fallback {
     /// Counts a request that was tried again.
     pub fn count_retry(&self) {
         self.n_retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a second attempt.
+    pub fn count_hedge(&self) {
+        self.n_hedges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a second attempt whose answer was the one.
+    pub fn count_hedge_won(&self) {
+        self.n_hedges_won.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many second attempts there were, and how many of them had the answer.
+    #[must_use]
+    pub fn n_hedges(&self) -> (u64, u64) {
+        (
+            self.n_hedges.load(Ordering::Relaxed),
+            self.n_hedges_won.load(Ordering::Relaxed),
+        )
     }
 
     /// Returns how many answers were not the model's.

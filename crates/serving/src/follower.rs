@@ -32,7 +32,7 @@ use crate::plan::{
 use crate::process::{ProcessOrder, ProcessRunner, ProcessState};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::route::{Route, RouteTarget};
-use crate::{LoadPhases, LoadedModel, MemoryBudget, ServedModel, ShadowTap, SharedTable};
+use crate::{Chaos, LoadPhases, LoadedModel, MemoryBudget, ServedModel, ShadowTap, SharedTable};
 
 /// Fetches and loads revisions; called from several threads.
 pub trait Loader: Send + Sync {
@@ -168,6 +168,8 @@ pub struct FollowerConfig {
     pub observed: Arc<ObservedCell>,
     /// Told what happens to each revision.
     pub log: RevisionLog,
+    /// Faults on purpose, if there may be some.
+    pub chaos: Option<Chaos>,
     /// The bound on the memory of models, if there is one; what processes hold does not count.
     pub budget: Option<Arc<MemoryBudget>>,
     /// Measures loading.

@@ -9,6 +9,7 @@ mod admission;
 mod backends;
 pub mod batch;
 mod budget;
+mod chaos;
 mod compute_pool;
 mod declared;
 mod exemplar;
@@ -45,11 +46,14 @@ mod warm_up;
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
 pub use budget::{BudgetCounters, Evicted, LoadReason, MemoryBudget, NoRoom, Room, SizeEstimate};
+pub use chaos::{
+    Chaos, ChaosCounts, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen,
+};
 pub use compute_pool::{ComputePool, PoolCall, PoolLimits, QueueLimits, Ticket};
 pub use declared::DeclaredConfig;
 pub use exemplar::TraceId;
 pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};
-pub use fallback::{Fallback, FallbackSettings};
+pub use fallback::{Fallback, FallbackSettings, HedgeAfter};
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
 pub use http_statistics::HttpStatistics;
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};

@@ -2,6 +2,7 @@
 
 mod budget;
 mod cache;
+mod experiment;
 mod flow;
 mod shadow;
 mod text;
@@ -65,6 +66,24 @@ pub enum Metric {
     Fallbacks,
     /// Requests tried again, by model.
     Retries,
+    /// Second attempts at other processes, by model.
+    Hedges,
+    /// Those of them whose answer was the one, by model.
+    HedgesWon,
+    /// Faults on purpose, by kind.
+    ChaosFaults,
+    /// Services and revisions that have faults on purpose.
+    ChaosTargets,
+    /// Requests that took part in experiments, by variant.
+    ExperimentExposures,
+    /// Outcomes of experiments.
+    ExperimentOutcomes,
+    /// Requests without a unit, by experiment.
+    ExperimentUnassigned,
+    /// Exposures that are not in the books, by experiment.
+    ExperimentLost,
+    /// Whether an experiment runs, or has a winner.
+    ExperimentState,
     /// Copies of requests for shadows, by how they ended.
     ShadowRequests,
     /// How often a shadow's labels are those that were given.
@@ -142,7 +161,7 @@ impl MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 61] = [
         Self::Requests,
         Self::RequestDuration,
         Self::QueueDuration,
@@ -170,6 +189,15 @@ impl Metric {
         Self::ResponseCacheBytes,
         Self::Fallbacks,
         Self::Retries,
+        Self::Hedges,
+        Self::HedgesWon,
+        Self::ChaosFaults,
+        Self::ChaosTargets,
+        Self::ExperimentExposures,
+        Self::ExperimentOutcomes,
+        Self::ExperimentUnassigned,
+        Self::ExperimentLost,
+        Self::ExperimentState,
         Self::ShadowRequests,
         Self::ShadowAgreement,
         Self::ShadowDrift,
@@ -228,6 +256,15 @@ impl Metric {
             Self::ResponseCacheBytes => "coracle_response_cache_bytes",
             Self::Fallbacks => "coracle_fallbacks_total",
             Self::Retries => "coracle_retries_total",
+            Self::Hedges => "coracle_hedges_total",
+            Self::HedgesWon => "coracle_hedges_won_total",
+            Self::ChaosFaults => "coracle_chaos_faults_total",
+            Self::ChaosTargets => "coracle_chaos_targets",
+            Self::ExperimentExposures => "coracle_experiment_exposures_total",
+            Self::ExperimentOutcomes => "coracle_experiment_outcomes_total",
+            Self::ExperimentUnassigned => "coracle_experiment_unassigned_total",
+            Self::ExperimentLost => "coracle_experiment_lost_total",
+            Self::ExperimentState => "coracle_experiment_state",
             Self::ShadowRequests => "coracle_shadow_requests_total",
             Self::ShadowAgreement => "coracle_shadow_label_agreement_ratio",
             Self::ShadowDrift => "coracle_shadow_stability_index",
@@ -278,6 +315,13 @@ impl Metric {
             | Self::ResponseCacheEvictions
             | Self::Fallbacks
             | Self::Retries
+            | Self::Hedges
+            | Self::HedgesWon
+            | Self::ChaosFaults
+            | Self::ExperimentExposures
+            | Self::ExperimentOutcomes
+            | Self::ExperimentUnassigned
+            | Self::ExperimentLost
             | Self::ShadowRequests
             | Self::Feedback
             | Self::GraphRequests
@@ -313,6 +357,8 @@ impl Metric {
             | Self::ShadowDrift
             | Self::FeedbackReward
             | Self::GraphBranchReward
+            | Self::ChaosTargets
+            | Self::ExperimentState
             | Self::MemoryBudget
             | Self::MemoryBudgetUsed
             | Self::ModelsResident
@@ -335,6 +381,13 @@ impl Metric {
             | Self::PayloadsWaiting
             | Self::Spans
             | Self::SpansLost
+            | Self::ChaosFaults
+            | Self::ChaosTargets
+            | Self::ExperimentExposures
+            | Self::ExperimentOutcomes
+            | Self::ExperimentUnassigned
+            | Self::ExperimentLost
+            | Self::ExperimentState
             | Self::ShadowRequests
             | Self::ShadowAgreement
             | Self::ShadowDrift
@@ -377,6 +430,8 @@ impl Metric {
             | Self::ResponseCacheBytes
             | Self::Fallbacks
             | Self::Retries
+            | Self::Hedges
+            | Self::HedgesWon
             | Self::ModelCompute => true,
         }
     }
@@ -387,9 +442,18 @@ impl Metric {
         match self {
             Self::Fallbacks
             | Self::Retries
+            | Self::Hedges
+            | Self::HedgesWon
+            | Self::ChaosFaults
+            | Self::ChaosTargets
             | Self::ShadowRequests
             | Self::ShadowAgreement
             | Self::ShadowDrift => shadow::help(self),
+            Self::ExperimentExposures
+            | Self::ExperimentOutcomes
+            | Self::ExperimentUnassigned
+            | Self::ExperimentLost
+            | Self::ExperimentState => experiment::help(self),
             Self::Feedback
             | Self::FeedbackReward
             | Self::GraphRequests

@@ -20,7 +20,7 @@ use crate::batch::{BatchSettings, Batcher};
 use crate::declared::DeclaredConfig;
 use crate::fallback::{Fallback, FallbackSettings};
 use crate::health::{Health, SetAside};
-use crate::loaded_model::LoadedModel;
+use crate::loaded_model::{LoadedModel, Panicked};
 use crate::plan::RevisionId;
 use crate::process::Endpoints;
 use crate::response_cache::{CacheSettings, ResponseCache};
@@ -462,6 +462,13 @@ impl ServedModel {
         }
     }
 
+    /// Takes a call as if the model had panicked.
+    #[must_use]
+    pub fn panic_as_told(&self, lease: &Lease) -> RunError {
+        self.note_panic(lease);
+        lease.defect(Panicked)
+    }
+
     #[cold]
     fn note_panic(&self, lease: &Lease) {
         let now = Instant::now();
@@ -700,6 +707,16 @@ impl ServedModel {
                 Err(why) => return Err(Refusal::SetAside(why)),
             }
         }
+    }
+
+    /// Returns a process that takes a request at once and is not in `except`; `None` if there is none, or all places are taken.
+    pub fn try_enter_process(&self, except: &[SocketAddr]) -> Option<ProcessLease> {
+        let backends = self.backends.as_ref()?;
+        let place = self.admission.try_place()?;
+        Some(ProcessLease {
+            call: backends.choose(except)?,
+            _place: place,
+        })
     }
 
     /// Waits, for `time` at most, until a process may take a request; starts one if there is none. One in `except` is

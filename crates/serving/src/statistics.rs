@@ -275,6 +275,24 @@ impl ModelStatistics {
         HistogramTotals::of(self.calls.iter().map(|calls| &calls.latency))
     }
 
+    /// Returns the bound that so many of 100 calls took at most; `None` if fewer than `n_least` have ended, or it is beyond the last bound.
+    #[must_use]
+    pub fn latency_percentile(&self, percent: u8, n_least: u64) -> Option<Duration> {
+        let buckets = self.latency().buckets;
+        let n_calls: u64 = buckets.iter().sum();
+        if n_calls < n_least.max(1) {
+            return None;
+        }
+        let rank = n_calls.saturating_mul(u64::from(percent)).div_ceil(100);
+        let mut n_seen = 0;
+        let bucket = buckets.iter().position(|count| {
+            n_seen += count;
+            n_seen >= rank
+        })?;
+        let bound = crate::histogram::TIME_BOUNDS.get(bucket)?;
+        Some(Duration::from_nanos(bound.value))
+    }
+
     /// Returns the trace of the last request of a bucket of latencies, of those that had one.
     pub(crate) fn exemplar(&self, bucket: usize) -> Option<Exemplar> {
         let exemplars = self.calls.iter();

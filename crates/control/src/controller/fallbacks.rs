@@ -1,8 +1,8 @@
-//! What is done where a service's model fails: four annotations.
+//! What is done where a service's model fails, or takes long: five annotations.
 
 use std::time::Duration;
 
-use coracle_serving::FallbackSettings;
+use coracle_serving::{FallbackSettings, HedgeAfter};
 use serde_json::Value;
 
 use crate::object;
@@ -15,10 +15,15 @@ const TIMEOUT: &str = "serving.coracle.dev/fallback-timeout";
 const RETRIES: &str = "serving.coracle.dev/retries";
 /// So many failures in a row, and the model is not asked for a while.
 const BREAKER: &str = "serving.coracle.dev/breaker-failures";
+/// After which time a second process is asked, too: `50ms`, or `p95` for what 95 of 100 calls took at most.
+const HEDGE: &str = "serving.coracle.dev/hedge-after";
 const RETRIES_MAX: u32 = 5;
 const VALUE_BYTES_MAX: usize = 4_096;
+const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// All of them.
+/// What is for predictors that run as programs, and does nothing for others.
+pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
+/// What is for models that are read here.
 pub(crate) const ANNOTATIONS: [&str; 4] = [VALUE, TIMEOUT, RETRIES, BREAKER];
 
 /// Reads the annotations of a service.
@@ -41,6 +46,7 @@ pub(crate) fn read(service: &Value) -> Result<Option<FallbackSettings>, String> 
         breaker_failures: annotation(BREAKER)
             .map(|text| number(BREAKER, text, 1, 1_000))
             .transpose()?,
+        hedge: annotation(HEDGE).map(read_hedge).transpose()?,
     };
     if settings.timeout.is_some() && settings.value.is_none() {
         return Err(format!("annotation {TIMEOUT} says nothing without {VALUE}"));
@@ -52,6 +58,18 @@ fn read_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).ok();
     time.filter(|time| !time.is_zero())
         .ok_or_else(|| format!("annotation {TIMEOUT}: '{text}' is no time; write such as 200ms"))
+}
+
+fn read_hedge(text: &str) -> Result<HedgeAfter, String> {
+    let percent = text.strip_prefix('p').and_then(|text| text.parse().ok());
+    if let Some(percent) = percent.filter(|percent| (50..=99).contains(percent)) {
+        return Ok(HedgeAfter::Percentile(percent));
+    }
+    let time = humantime::parse_duration(text).ok();
+    let time = time.filter(|time| !time.is_zero() && *time <= HEDGE_MAX);
+    time.map(HedgeAfter::Time).ok_or_else(|| {
+        format!("annotation {HEDGE}: '{text}' is neither a time of at most 10m, such as 50ms, nor one of p50 to p99")
+    })
 }
 
 /// Checks that a value is one that an output may have: a number, text or truth value, or a list of such.
@@ -90,12 +108,23 @@ mod tests {
             timeout: Some(Duration::from_millis(200)),
             retries: 2,
             breaker_failures: Some(5),
+            hedge: None,
         };
         assert_eq!(of(all), Ok(Some(expected)));
+        for (text, hedge) in [
+            ("50ms", HedgeAfter::Time(Duration::from_millis(50))),
+            ("p95", HedgeAfter::Percentile(95)),
+        ] {
+            let read = of(json!({HEDGE: text})).unwrap().unwrap();
+            assert_eq!(read.hedge, Some(hedge));
+        }
         for good in ["0", "\"no\"", "[0.5, 0.5]", "true"] {
             assert!(of(json!({VALUE: good})).is_ok(), "{good}");
         }
         for (annotations, expected) in [
+            (json!({HEDGE: "0s"}), "neither a time"),
+            (json!({HEDGE: "1h"}), "neither a time"),
+            (json!({HEDGE: "p100"}), "nor one of p50"),
             (json!({VALUE: "null"}), "no default prediction"),
             (json!({VALUE: "{}"}), "no default prediction"),
             (json!({VALUE: "[[1]]"}), "no default prediction"),

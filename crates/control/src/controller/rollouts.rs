@@ -8,6 +8,8 @@
 
 mod command;
 mod course;
+mod metrics;
+mod queries;
 mod spec;
 mod totals;
 
@@ -18,6 +20,8 @@ use std::time::Duration;
 use coracle_api::kind::{INFERENCE_SERVICE, ROLLOUT};
 use coracle_api::rollout::{RolloutSpec, RolloutStatus};
 use coracle_api::status::Condition;
+use coracle_policy::rollout::QueryLook;
+use coracle_serving::experiment::StageSummary;
 use coracle_serving::{RevisionId, ServiceId};
 use serde_json::Value;
 
@@ -28,10 +32,13 @@ use super::{Controller, service};
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
+use crate::usage::LoadQueue;
 
 use command::{COMMAND, Command};
 pub(crate) use course::Course;
 use course::{REFUSED, Seen, WAITING};
+pub use queries::QueryBoard;
+pub(crate) use queries::{Asking, QueryKey};
 pub(crate) use totals::Watched;
 
 /// The condition that tells whether a rollout decides about its service.
@@ -47,6 +54,8 @@ const SHOW_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct Rollouts {
     entries: BTreeMap<ServiceId, Entry>,
+    /// What is to be asked elsewhere, while all are looked at.
+    asking: BTreeMap<QueryKey, Asking>,
 }
 
 #[derive(Debug)]
@@ -180,6 +189,7 @@ impl Controller {
         let mut services = BTreeSet::new();
         let mut there = BTreeSet::new();
         let mut watched = BTreeSet::new();
+        self.rollouts.asking.clear();
         let abouts = stored.into_iter().filter_map(|rollout| self.about(rollout));
         let mut abouts: Vec<About> = abouts.collect();
         // The oldest decides.
@@ -198,6 +208,8 @@ impl Controller {
         services.extend(gone.filter(|id| !there.contains(id)).cloned());
         self.rollouts.entries.retain(|id, _| there.contains(id));
         self.config.loads.watched().watch(&watched);
+        let asking = std::mem::take(&mut self.rollouts.asking);
+        self.config.queries.want(asking, self.clock.monotonic());
         services
     }
 
@@ -275,9 +287,15 @@ impl Controller {
             let watched = self.config.loads.watched();
             id.as_ref().map(|id| watched.of(id)).unwrap_or_default()
         };
+        let has_program = [&ids.0, &ids.1].into_iter().flatten().any(|id| {
+            let planned = self.plan.revisions.get(id);
+            planned.is_some_and(|planned| planned.source.process.is_some())
+        });
         let command = object::text(&about.rollout.object, "annotations", COMMAND);
         let entry = entry(&mut self.rollouts, about);
         let is_new = command.is_some_and(|command| entry.done.as_deref() != Some(command));
+        let stage = told_of_stage(&self.config.loads, about, newest.as_deref());
+        let looks = answers(&self.config.queries, &entry.course, &about.id);
         let seen = Seen {
             wanted: &wanted,
             is_paused: about.spec.paused == Some(true),
@@ -291,10 +309,16 @@ impl Controller {
             is_split_by_hand: is_split_by_hand(&about.service),
             stable_totals: totals(&ids.0),
             newest_totals: totals(&ids.1),
+            stage: stage.as_ref(),
+            looks,
+            has_program,
             now: self.clock.unix_time(),
         };
         let before = entry.course.status.clone();
+        let book_before = entry.course.book.take();
         let happened = entry.course.look(&seen);
+        entry.course.book = entry.course.planned_book(&seen, &about.rollout.object);
+        let asking = entry.course.asking(&seen, &about.id);
         entry.done = command.map(str::to_owned);
         let refused = happened.iter().find(|event| event.reason == REFUSED);
         let refused = refused.map(|event| event.message.as_str());
@@ -306,9 +330,11 @@ impl Controller {
         let after = &entry.course.status;
         if (&before.phase, before.percent, &before.canary_revision)
             != (&after.phase, after.percent, &after.canary_revision)
+            || book_before != entry.course.book
         {
             services.insert(about.id.clone());
         }
+        self.rollouts.asking.extend(asking);
         self.show(about, !happened.is_empty());
         self.record_rollout(about, &happened);
     }
@@ -365,6 +391,32 @@ impl Controller {
             self.record_about(&about.id, (&ROLLOUT, &about.rollout.object), event);
         }
     }
+}
+
+/// Returns what the serving process has told of the stage of a trial of `canary`.
+fn told_of_stage(loads: &LoadQueue, about: &About, canary: Option<&str>) -> Option<StageSummary> {
+    let rollout = &about.rollout.object;
+    let book = metrics::book_name(object::name(rollout));
+    let summary = loads.experiment(&about.id.namespace, &book)?;
+    let uid = metrics::book_uid(object::meta_str(rollout, "uid"), canary?);
+    summary.stage.filter(|_| summary.uid == uid)
+}
+
+/// Returns what was answered since the last look, of the stage that a rollout is in.
+fn answers(queries: &QueryBoard, course: &Course, service: &ServiceId) -> Vec<(usize, QueryLook)> {
+    let Some(since_ms) = course.stage_since_ms() else {
+        return Vec::new();
+    };
+    let taken = |place| {
+        let service = service.clone();
+        let key = QueryKey {
+            service,
+            since_ms,
+            place,
+        };
+        Some((place, queries.take(&key)?))
+    };
+    (0..metrics::METRICS_MAX).filter_map(taken).collect()
 }
 
 /// Returns the name of the Rollout whose status a write is.

@@ -19,6 +19,7 @@ use coracle_api::status::{
 };
 use coracle_base::Code;
 use coracle_serving::batch::BatchSettings;
+use coracle_serving::experiment::UnitSource;
 use coracle_serving::{
     LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId, RevisionState,
     ServiceId, Sticky,
@@ -336,6 +337,16 @@ impl View<'_> {
             }
         }
         let sticky = object::text(self.service, "annotations", STICKY).and_then(sticky);
+        let book = self.around.course.and_then(|course| course.book.clone());
+        // Who is a unit of a rollout's stage must not see both revisions.
+        let sticky = match book.as_ref().map(|book| &book.unit) {
+            Some(UnitSource::Header(name)) => Some(Sticky::Header(name.clone())),
+            Some(UnitSource::Cookie(name)) => Some(Sticky::Cookie(name.clone())),
+            _ => sticky,
+        };
+        let experiments = self.around.experiments.map(|on| on.planned.clone());
+        let mut experiments = experiments.unwrap_or_default();
+        experiments.extend(book);
         // Validation has seen it.
         let shadow = shadows::read(self.service).ok().flatten();
         (!targets.is_empty()).then_some(PlannedRoute {
@@ -343,11 +354,7 @@ impl View<'_> {
             sticky,
             shadow,
             fallback: fallbacks::read(self.service).ok().flatten(),
-            experiments: self
-                .around
-                .experiments
-                .map(|on| on.planned.clone())
-                .unwrap_or_default(),
+            experiments,
         })
     }
 

@@ -54,6 +54,7 @@ impl Stage {
             ControllerConfig {
                 programs,
                 loads: Arc::default(),
+                queries: Arc::default(),
                 decisions: Arc::default(),
                 base_url: "http://localhost:8080".to_owned(),
                 publish: Box::new(move |plan| published.lock().unwrap().clone_from(plan)),
@@ -658,6 +659,29 @@ fn what_is_not_done_for_programs_is_refused_by_its_name() {
         stage.apply(annotate(value.into()));
         assert_eq!(stage.ready(), "True");
     }
+}
+
+#[test]
+fn hedging_is_refused_for_what_has_one_instance() {
+    let name = "serving.coracle.dev/hedge-after";
+    let annotate = |value: Value| json!({"metadata": {"annotations": {name: value}}});
+    let mut stage = Stage::running(programs());
+    let container = json!({"name": "kserve-container", "image": "known:v1"});
+    stage.predictor(json!({"containers": [container]}));
+    stage.apply(annotate("p95".into()));
+    assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
+    let hedge = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        let route = plan.routes.values().next().unwrap();
+        route.fallback.as_ref().and_then(|fallback| fallback.hedge)
+    };
+    let expected = coracle_serving::HedgeAfter::Percentile(95);
+    assert_eq!(hedge(&stage), Some(expected));
+    stage.predictor(json!({"containers": null, "model": model("file:///a")}));
+    let (reason, message) = stage.why_not_ready();
+    assert_eq!(reason, "InvalidPredictorSpec");
+    let start = format!("annotation {name}: this predictor's model is read here once");
+    assert!(message.starts_with(&start), "{message}");
 }
 
 #[test]

@@ -195,6 +195,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             trace: self.trace,
             slot: None,
             recording: self.calls.recording(model, self.caller),
+            is_watched: false,
         };
         let answered = self.calls.answer(model, request).await;
         let encoded = answered.map_err(|failure| match giver {

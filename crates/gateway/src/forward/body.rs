@@ -9,6 +9,7 @@ use bytes::Bytes;
 use coracle_base::Code;
 use coracle_serving::{ModelCall, Outcome, ProcessLease, Protocol};
 use h2::Reason;
+use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
@@ -21,7 +22,7 @@ use crate::infer::{Failure, too_late};
 /// A request's body, for HTTP with a limit on its bytes and on the wait for each part. Streams of gRPC have neither: each
 /// message has its limits where it is read, and a caller may be silent.
 pub(super) struct BoundedBody {
-    inner: RequestBody,
+    inner: Source,
     bounds: Option<Bounds>,
     /// Goes when nobody waits for the answer, nor takes it, any more.
     wanted: Option<oneshot::Receiver<Infallible>>,
@@ -32,6 +33,14 @@ pub(super) struct BoundedBody {
 #[derive(Debug)]
 pub(super) struct Wanted {
     _held: oneshot::Sender<Infallible>,
+}
+
+/// Where the bytes of a request come from.
+enum Source {
+    /// Its caller.
+    Caller(RequestBody),
+    /// They are here already.
+    Whole(Full<Bytes>),
 }
 
 struct Bounds {
@@ -65,8 +74,17 @@ impl BoundedBody {
             timer: Box::pin(tokio::time::sleep(part_timeout)),
         };
         Self {
-            inner,
+            inner: Source::Caller(inner),
             bounds: Some(bounds),
+            wanted: None,
+        }
+    }
+
+    /// Returns a body that is here already.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self {
+            inner: Source::Whole(Full::new(bytes)),
+            bounds: None,
             wanted: None,
         }
     }
@@ -75,7 +93,7 @@ impl BoundedBody {
     pub(super) fn unbounded(inner: RequestBody) -> (Self, Wanted) {
         let (held, wanted) = oneshot::channel();
         let body = Self {
-            inner,
+            inner: Source::Caller(inner),
             bounds: None,
             wanted: Some(wanted),
         };
@@ -98,7 +116,14 @@ impl Body for BoundedBody {
         {
             return cancelled();
         }
-        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+        let caller = match &mut this.inner {
+            Source::Caller(caller) => caller,
+            Source::Whole(whole) => {
+                let frame = ready!(Pin::new(whole).poll_frame(cx));
+                return Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})));
+            }
+        };
+        let Poll::Ready(frame) = Pin::new(caller).poll_frame(cx) else {
             let Some(bounds) = &mut this.bounds else {
                 return Poll::Pending;
             };
@@ -129,11 +154,17 @@ impl Body for BoundedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Source::Caller(caller) => caller.is_end_stream(),
+            Source::Whole(whole) => whole.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Source::Caller(caller) => caller.size_hint(),
+            Source::Whole(whole) => whole.size_hint(),
+        }
     }
 }
 

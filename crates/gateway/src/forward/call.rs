@@ -1,5 +1,7 @@
 //! One request that a process answers.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +14,11 @@ use hyper::http::uri::{Authority, InvalidUri, Scheme};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
-use super::body::{BoundedBody, CallEnd, Limit};
+use super::body::{BodyFault, BoundedBody, CallEnd, Limit};
 use super::pool::Place;
 use super::{Fault, ForwardedBody, Pool, headers, outcome};
 use crate::body::{ReplyBody, RequestBody};
+use crate::chaos::forward_in_chaos;
 use crate::connection::Handler;
 use crate::log::Answer;
 use crate::respond::Reply;
@@ -32,6 +35,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) target: &'a str,
     pub(super) request_id: &'a HeaderValue,
     pub(super) kind: Kind,
+    /// The process that was asked last.
+    pub(super) asked: Cell<Option<SocketAddr>>,
 }
 
 /// What a request is.
@@ -46,7 +51,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Returns where a process takes it, and how.
-    fn place(self, endpoints: Endpoints) -> Place {
+    pub(super) fn place(self, endpoints: Endpoints) -> Place {
         match self {
             Self::Http => Place {
                 address: endpoints.http,
@@ -62,11 +67,18 @@ impl Kind {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum NoAnswer {
+pub(crate) enum NoAnswer {
     /// No process was to be had.
     Refused(Refusal),
     /// The one that was asked gave none.
     Fault(Fault),
+}
+
+impl NoAnswer {
+    /// Returns that of a request whose own body could not be read.
+    pub(super) fn unread(fault: &BodyFault) -> Self {
+        Self::Fault(Fault::Malformed(fault.to_string()))
+    }
 }
 
 /// An answer, and how it is counted.
@@ -93,6 +105,7 @@ impl Handler {
             target: &target,
             request_id: &request_id,
             kind: Kind::Http,
+            asked: Cell::default(),
         };
         let timeout = model.timeout().unwrap_or(self.calls.request_timeout);
         let (timeout, result) = match Terms::of(&head.headers) {
@@ -148,9 +161,8 @@ impl Handler {
                 &message,
             ));
         }
-        let body = BoundedBody::new(body, bytes_max, limits.body_timeout);
         let deadline = Instant::now() + timeout;
-        let passed = self.pass_on(model, outgoing, body, deadline).await;
+        let passed = self.pass_on_or_hedge(model, outgoing, body, deadline).await;
         passed.map_err(|no_answer| match no_answer {
             NoAnswer::Refused(refusal) => Reply::failure(refusal.code(), &refusal.message()),
             NoAnswer::Fault(fault) => {
@@ -184,6 +196,10 @@ impl Handler {
                 .map_err(NoAnswer::Refused)?;
             let endpoints = lease.endpoints();
             let place = outgoing.kind.place(endpoints);
+            outgoing.asked.set(Some(endpoints.http));
+            if let Some(chaos) = self.calls.chaos.as_ref().filter(|chaos| chaos.is_on()) {
+                forward_in_chaos(chaos, model, deadline).await?;
+            }
             match send(&self.pool, place, outgoing, &mut body, deadline).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(Fault::NotConnected(_)) if body.is_some() && Instant::now() < deadline => {
@@ -242,7 +258,7 @@ fn protocol(path: &str) -> Protocol {
 }
 
 /// Sends a request and waits for the head of the answer.
-async fn send(
+pub(super) async fn send(
     pool: &Pool,
     place: Place,
     outgoing: &Outgoing<'_>,

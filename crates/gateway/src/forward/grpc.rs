@@ -108,6 +108,7 @@ impl Handler {
             kind: Kind::Grpc {
                 until: until.map(|(_, until)| until),
             },
+            asked: std::cell::Cell::default(),
         };
         let (body, wanted) = BoundedBody::unbounded(body);
         let wait = timeout.map_or(wait, |timeout| timeout.min(wait));

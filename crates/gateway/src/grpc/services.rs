@@ -149,13 +149,14 @@ impl Handler {
             trace: caller.trace,
             slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.calls.recording(model, caller.recorded()),
+            is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
         };
-        let answered = self.calls.answer(model, request).await;
+        let mut answered = self.calls.answer(model, request).await;
         if let Some(chosen) = chosen {
             self.expose(
                 caller,
                 chosen,
-                (arrived, experiment::is_answered(&answered)),
+                experiment::Ended::of(arrived, &mut answered),
             );
         }
         // The counter of who holds the model is one that all event loops write to.
@@ -201,7 +202,7 @@ impl Handler {
     /// Notes that a message took part in an experiment.
     #[cold]
     #[inline(never)]
-    fn expose(&self, caller: &Caller, chosen: Chosen<'_>, ended: (Duration, bool)) {
+    fn expose(&self, caller: &Caller, chosen: Chosen<'_>, ended: experiment::Ended) {
         caller.seen.borrow_mut().variant = chosen.mark();
         chosen.expose(self.shared.clock.as_ref(), caller.recorded(), ended);
     }

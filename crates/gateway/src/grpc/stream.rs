@@ -123,11 +123,14 @@ impl Handler {
             .unwrap_or_default();
         caller.n_messages.set(caller.n_messages.get() + 1);
         let arrived = self.shared.clock.monotonic();
-        match self.model_infer(caller, message, arrived).await {
-            Ok(response) => Ok(grpc::stream_response(response)?),
+        let answered = self.model_infer(caller, message, arrived).await;
+        let mark = caller.seen.borrow_mut().variant.take();
+        let notes = mark.as_ref().map(|mark| mark.notes()).unwrap_or_default();
+        match answered {
+            Ok(response) => Ok(grpc::stream_response(response, &notes)?),
             // Triton's clients may ask for a real status, which ends the stream.
             Err(failure) if wants_status(caller) => Err(failure),
-            Err(failure) => Ok(grpc::stream_failure(&failure.message, &id)),
+            Err(failure) => Ok(grpc::stream_failure(&failure.message, &id, &notes)),
         }
     }
 

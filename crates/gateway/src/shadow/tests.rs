@@ -170,6 +170,7 @@ fn calls(clock: &Arc<dyn Clock>) -> Calls {
         payloads: None,
         traces: false,
         experiments: None,
+        chaos: None,
     }
 }
 
@@ -190,6 +191,7 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
             trace: None,
             slot: None,
             recording: None,
+            is_watched: false,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         // What was copied is on its way to the shadow, and nothing else was.

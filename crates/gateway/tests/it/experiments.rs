@@ -6,7 +6,9 @@ use std::sync::Arc;
 use coracle_base::SystemClock;
 use coracle_gateway::Limits;
 use coracle_protocol::grpc::frame;
-use coracle_protocol::grpc::inference::{InferParameter, ModelInferResponse, ParameterChoice};
+use coracle_protocol::grpc::inference::{
+    InferParameter, ModelInferResponse, ModelStreamInferResponse, ParameterChoice,
+};
 use coracle_serving::experiment::{
     Experiments, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, PlannedVariant,
     RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
@@ -261,6 +263,21 @@ fn each_message_of_a_stream_has_an_id_of_its_own() {
     let path = "/inference.GRPCInferenceService/ModelStreamInfer";
     let answer = grpc::call(&stage.server, path, &[("x-request-id", "s")], body);
     assert_eq!(answer.status, 0, "{}", answer.message);
+    // Each answer names its variant.
+    let messages: Vec<ModelStreamInferResponse> = answer.messages();
+    let text = |message: &ModelStreamInferResponse, name: &str| {
+        let parameters = &message.infer_response.as_ref().unwrap().parameters;
+        match parameters.get(name)?.parameter_choice.clone()? {
+            ParameterChoice::StringParam(text) => Some(text),
+            _ => None,
+        }
+    };
+    let variants: Vec<Option<String>> = messages.iter().map(|one| text(one, "variant")).collect();
+    assert_eq!(
+        variants,
+        ["control", "treatment"].map(|name| Some(name.to_owned()))
+    );
+    assert_eq!(text(&messages[0], "experiment").as_deref(), Some("ab"));
     // The value of each goes to its unit, and so to its variant.
     let outcome = |id: &str, value| json!({"requestId": id, "metric": "clicked", "value": value});
     let body = json!([outcome("s-1", 1), outcome("s-2", 0), outcome("s", 1)]).to_string();
@@ -342,6 +359,22 @@ fn outcomes_are_taken_and_reported() {
     assert_eq!(found["errors"][0]["entry"], 3);
     assert_eq!(found["errors"][1]["entry"], 4);
     check_reports(&stage, &of);
+    let metrics = send(stage.server.address, "GET", "/metrics", &[], b"").body;
+    let n_control = of.values().filter(|(variant, _)| variant == "control");
+    let n_control = n_control.count() + usize::from(of["u0"].0 == "control");
+    for (name, labels, value) in [
+        ("exposures_total", ",variant=\"control\"", n_control),
+        ("exposures_total", ",variant=\"treatment\"", 41 - n_control),
+        ("outcomes_total", "", 2),
+        ("unassigned_total", "", 0),
+        ("lost_total", "", 0),
+        ("state", ",state=\"running\"", 1),
+        ("state", ",state=\"settled\"", 0),
+    ] {
+        let of = "namespace=\"ml\",experiment=\"ab\"";
+        let line = format!("coracle_experiment_{name}{{{of}{labels}}} {value}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
 }
 
 /// Checks that every way to the report tells each variant's units.

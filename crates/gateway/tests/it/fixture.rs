@@ -13,7 +13,7 @@ use coracle_gateway::{
 };
 use coracle_model::{Description, Model, RunError, RunErrorKind, Signature, TensorSpec};
 use coracle_serving::experiment::Experiments;
-use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
+use coracle_serving::{Chaos, LoadPhases, LoadedModel, ModelTable, ServedModel, SharedTable};
 use coracle_tensor::{DType, Tensor, Values};
 use tokio::sync::oneshot;
 
@@ -140,10 +140,30 @@ pub(crate) fn start_experimenting(
     experiments: Option<Experiments>,
     table: impl FnOnce(ServedModel) -> ModelTable,
 ) -> Running {
+    start_around(config, (experiments, None), table)
+}
+
+/// Starts a server with what `table` makes of the model `sum`, in which faults may be set.
+pub(crate) fn start_in_chaos(
+    config: ServerConfig,
+    table: impl FnOnce(ServedModel) -> ModelTable,
+) -> Running {
+    let chaos = Chaos::new(Arc::new(SystemClock::new()), 7);
+    start_around(config, (None, Some(chaos)), table)
+}
+
+fn start_around(
+    config: ServerConfig,
+    (experiments, chaos): (Option<Experiments>, Option<Chaos>),
+    table: impl FnOnce(ServedModel) -> ModelTable,
+) -> Running {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut server = Server::bind(address, config.clone()).unwrap();
     if let Some(experiments) = experiments {
         server.set_experiments(experiments);
+    }
+    if let Some(chaos) = chaos {
+        server.set_chaos(chaos);
     }
     let address = server.address();
     let (model, entered, gate) = sum_model();

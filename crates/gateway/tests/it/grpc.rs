@@ -40,7 +40,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn messages<T: Message + Default>(&self) -> Vec<T> {
+    pub(crate) fn messages<T: Message + Default>(&self) -> Vec<T> {
         let mut rest = &self.body[..];
         let mut messages = Vec::new();
         while !rest.is_empty() {

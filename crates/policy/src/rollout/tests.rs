@@ -389,6 +389,7 @@ fn run_with_outcomes(rate: f64, n_rollouts: u64) -> (u32, u32) {
             name: "conversion".to_owned(),
             better: Better::Higher,
             margin: 0.02,
+            units_min: 100,
         }],
         ..RolloutSpec::default()
     };
@@ -455,6 +456,7 @@ fn a_metric_without_outcomes_holds_the_stage() {
             name: "revenue".to_owned(),
             better: Better::Higher,
             margin: 1.0,
+            units_min: 100,
         }],
         ..RolloutSpec::default()
     };
@@ -558,4 +560,112 @@ fn the_longest_times_overflow_nothing() {
     let rollout = Rollout::new(Duration::ZERO);
     let verdict = rollout.decide(&spec, Duration::from_secs(1));
     assert!(matches!(verdict, Verdict::Hold(_)), "{verdict:?}");
+}
+
+/// Runs rollouts of 50 requests a second whose predictions are even numbers, raised to `power` by the canary; returns how many were promoted and went back.
+fn run_with_predictions(power: f64, n_rollouts: u64) -> (u32, u32) {
+    let spec = RolloutSpec {
+        stability_index_max: Some(0.25),
+        ..RolloutSpec::default()
+    };
+    let (mut promoted, mut rolled_back) = (0, 0);
+    for seed in 0..n_rollouts {
+        let mut random = Random::new(seed);
+        let mut rollout = Rollout::new(Duration::ZERO);
+        let mut predictions = Predictions::default();
+        for second in 1..=3_600 {
+            let share = spec.steps[rollout.step].percent / 100.0;
+            let canary = draw(&mut random, 50, share);
+            for request in 0..50 {
+                let score = random.unit();
+                match request < canary {
+                    true => {
+                        let score = Predicted::Number(score.powf(power));
+                        predictions.push(Side::Canary, "score", score);
+                    }
+                    false => predictions.push(Side::Stable, "score", Predicted::Number(score)),
+                }
+            }
+            let healthy = |requests| Counts {
+                requests,
+                ..Counts::default()
+            };
+            let interval = Interval {
+                stable: healthy(50 - canary),
+                canary: healthy(canary),
+            };
+            rollout.observe(&spec, interval);
+            rollout.predictions = predictions.drifts();
+            let now = Duration::from_secs(second);
+            match rollout.decide(&spec, now) {
+                Verdict::Hold(_) | Verdict::Overdue(_) => continue,
+                Verdict::Advance { .. } => {
+                    rollout.advance(now);
+                    predictions = Predictions::default();
+                    continue;
+                }
+                Verdict::Promote => promoted += 1,
+                Verdict::RollBack(_) => rolled_back += 1,
+            }
+            break;
+        }
+    }
+    (promoted, rolled_back)
+}
+
+#[test]
+fn canaries_that_predict_otherwise_go_back() {
+    let (promoted, rolled_back) = run_with_predictions(1.0, 40);
+    assert_eq!((promoted, rolled_back), (40, 0), "the same");
+    // A stability index of 0.05: another distribution, but not so much.
+    let (promoted, rolled_back) = run_with_predictions(0.8, 20);
+    assert_eq!((promoted, rolled_back), (20, 0), "within what is allowed");
+    let (promoted, rolled_back) = run_with_predictions(0.4, 20);
+    assert_eq!((promoted, rolled_back), (0, 20), "others");
+}
+
+#[test]
+fn a_queried_number_holds_while_it_is_not_known() {
+    let spec = RolloutSpec {
+        queries: vec![QueryRule {
+            name: "orders".to_owned(),
+            better: Better::Higher,
+            against: Against::Stable(1.0),
+            looks: 2,
+        }],
+        ..RolloutSpec::default()
+    };
+    assert_eq!(spec.validate(), Ok(()));
+    let mut rollout = Rollout::new(Duration::ZERO);
+    let clean = Counts {
+        requests: 500,
+        ..Counts::default()
+    };
+    rollout.observe(&spec, busy(clean));
+    let at = Duration::from_secs(300);
+    let decided = |rollout: &Rollout| rollout.decide(&spec, at).to_string();
+    assert_eq!(
+        decided(&rollout),
+        "waits: not known yet: orders 0 of the canary, 0 of the stable revision (bad looks in a row 0, needed 2): not asked yet"
+    );
+    let look = |stable, canary| QueryLook::Numbers {
+        stable: Some(stable),
+        canary,
+    };
+    rollout.observe_query(&spec, 0, look(10.0, 10.0));
+    rollout.observe_query(&spec, 0, look(10.0, 9.5));
+    assert_eq!(decided(&rollout), "goes on with 25 % of requests");
+    rollout.observe_query(&spec, 0, QueryLook::None("no answer within 5s".to_owned()));
+    assert!(
+        decided(&rollout).ends_with(": no answer within 5s"),
+        "{}",
+        decided(&rollout)
+    );
+    rollout.observe_query(&spec, 0, look(10.0, 8.0));
+    assert!(decided(&rollout).starts_with("waits: in doubt: orders 8 of the canary, 10 of"));
+    rollout.observe_query(&spec, 0, look(10.0, 8.0));
+    assert!(decided(&rollout).starts_with("goes back: orders 8 of the canary, 10 of"));
+    // The next stage asks anew.
+    rollout.advance(at);
+    assert!(rollout.queries.is_empty());
 }

@@ -36,7 +36,7 @@ pub enum Hold {
         /// Those it must have had.
         needed: u64,
     },
-    /// A metric has had fewer outcomes than the canary must have requests.
+    /// Of a metric, of predictions or of a queried number too little is known.
     Outcomes(Check),
     /// A rate or mean looks bad, without evidence yet that it is.
     Doubt(Check),
@@ -51,6 +51,15 @@ pub enum CheckKind {
     Latency,
     /// The mean of the metric with this name.
     Metric(String),
+    /// The queried number with this name.
+    Query {
+        /// Its name.
+        name: String,
+        /// Whether it is held against a bound, which stands in the place of the stable revision's.
+        is_bound: bool,
+    },
+    /// How the predictions of the output with this name are distributed: the stability index, and how much of it is allowed.
+    Predictions(String),
 }
 
 /// How a comparison stands.
@@ -62,7 +71,7 @@ pub enum CheckState {
     Doubtful,
     /// It is not, and there is evidence.
     Failed,
-    /// There are not enough outcomes to tell.
+    /// There are not enough outcomes, predictions or answers to tell.
     TooFew,
 }
 
@@ -81,6 +90,8 @@ pub struct Check {
     pub evidence: f64,
     /// The evidence from which on it is believed.
     pub needed: f64,
+    /// What else there is to say, such as why a number is not known.
+    pub note: Option<String>,
 }
 
 impl fmt::Display for Check {
@@ -100,12 +111,34 @@ impl fmt::Display for Check {
                 f,
                 "{name} {canary:.4} of the canary, {stable:.4} of the stable revision"
             )?,
+            CheckKind::Query { name, is_bound } => {
+                let of = match is_bound {
+                    true => "allowed",
+                    false => "of the stable revision",
+                };
+                write!(f, "{name} {canary} of the canary, {stable} {of}")?;
+                let (n_bad, needed) = (self.evidence, self.needed);
+                write!(f, " (bad looks in a row {n_bad:.0}, needed {needed:.0})")?;
+                return write_note(f, self.note.as_deref());
+            }
+            CheckKind::Predictions(name) => write!(
+                f,
+                "predictions of {name}: stability index {canary:.3}, allowed {stable}"
+            )?,
         }
         write!(
             f,
             " (evidence {:.3}, needed {:.0})",
             self.evidence, self.needed
-        )
+        )?;
+        write_note(f, self.note.as_deref())
+    }
+}
+
+fn write_note(f: &mut fmt::Formatter<'_>, note: Option<&str>) -> fmt::Result {
+    match note {
+        Some(note) => write!(f, ": {note}"),
+        None => Ok(()),
     }
 }
 
@@ -122,7 +155,10 @@ impl fmt::Display for Hold {
             Self::Requests { had, needed } => {
                 write!(f, "the canary had {had} of {needed} requests")
             }
-            Self::Outcomes(check) => write!(f, "too few outcomes: {check}"),
+            Self::Outcomes(check) => match check.kind {
+                CheckKind::Metric(_) => write!(f, "too few outcomes: {check}"),
+                _ => write!(f, "not known yet: {check}"),
+            },
             Self::Doubt(check) => write!(f, "in doubt: {check}"),
         }
     }

@@ -324,13 +324,24 @@ fn typed(values: &Values) -> Option<InferTensorContents> {
     Some(contents)
 }
 
-/// Returns a framed answer of ModelInfer as one of ModelStreamInfer.
+/// What an answer of a stream says besides: names and texts. A stream has no metadata for each answer.
+pub type Notes<'a> = &'a [(&'static str, &'a str)];
+
+fn noted(parameters: &mut BTreeMap<String, InferParameter>, notes: Notes<'_>) {
+    for (name, text) in notes {
+        let parameter_choice = Some(ParameterChoice::StringParam((*text).to_owned()));
+        parameters.insert((*name).to_owned(), InferParameter { parameter_choice });
+    }
+}
+
+/// Returns a framed answer of ModelInfer as one of ModelStreamInfer, with `notes` among its parameters.
 ///
 /// # Errors
 /// Code `Internal` if `response` is none.
-pub fn stream_response(response: Vec<u8>) -> Result<Vec<u8>, RequestError> {
+pub fn stream_response(response: Vec<u8>, notes: Notes<'_>) -> Result<Vec<u8>, RequestError> {
     let message = Bytes::from(response).slice(super::PREFIX_BYTES..);
-    let infer_response = super::decode(message)?;
+    let mut infer_response: ModelInferResponse = super::decode(message)?;
+    noted(&mut infer_response.parameters, notes);
     Ok(frame(&ModelStreamInferResponse {
         error_message: String::new(),
         infer_response: Some(infer_response),
@@ -339,11 +350,14 @@ pub fn stream_response(response: Vec<u8>) -> Result<Vec<u8>, RequestError> {
 
 /// Returns the framed answer to a request of a stream that failed; `id` is the request's own.
 #[must_use]
-pub fn stream_failure(message: &str, id: &str) -> Vec<u8> {
+pub fn stream_failure(message: &str, id: &str, notes: Notes<'_>) -> Vec<u8> {
+    let mut parameters = BTreeMap::new();
+    noted(&mut parameters, notes);
     frame(&ModelStreamInferResponse {
         error_message: message.to_owned(),
         infer_response: Some(ModelInferResponse {
             id: id.to_owned(),
+            parameters,
             ..ModelInferResponse::default()
         }),
     })

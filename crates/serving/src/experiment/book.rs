@@ -13,6 +13,7 @@ use super::record::Counters;
 use super::recorder::Message;
 use super::split::By;
 use super::standing::Standing;
+use super::trial::{StagePredictions, with_stage};
 use super::{ExperimentId, ExperimentSummary, PlannedExperiment, SummaryVerdict};
 
 /// A request that took part.
@@ -57,6 +58,8 @@ pub struct Book {
     draws: AtomicU64,
     /// When it was opened last, among all that were.
     turn: AtomicU64,
+    /// What a rollout's revisions predict.
+    pub(super) predictions: StagePredictions,
 }
 
 impl Book {
@@ -79,6 +82,7 @@ impl Book {
             propensities: ArcSwap::default(),
             draws: AtomicU64::new(seed),
             turn: AtomicU64::new(0),
+            predictions: StagePredictions::default(),
         }
     }
 
@@ -211,7 +215,7 @@ impl Book {
             }
         };
         let variants = standing.variants.iter();
-        ExperimentSummary {
+        let summary = ExperimentSummary {
             id: self.id.clone(),
             uid: standing.planned.uid.clone(),
             variants: variants
@@ -220,6 +224,8 @@ impl Book {
             n_unassigned: standing.n_unassigned,
             verdict,
             why,
-        }
+            stage: None,
+        };
+        with_stage(self, &standing.planned, summary)
     }
 }

@@ -42,11 +42,15 @@ impl Journal {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
+        let is_new = !path.exists();
         let file = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .open(path)?;
+        if is_new {
+            sync_names(path)?;
+        }
         let (mut found, mut n_bytes) = (Found::default(), 0_u64);
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
@@ -125,6 +129,7 @@ impl Journal {
         drop(fs::remove_file(&old));
         fs::hard_link(&self.path, &old)?;
         fs::rename(&new, &self.path)?;
+        sync_names(&self.path)?;
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         self.n_bytes = n_bytes;
         self.n_bytes_max = FILE_BYTES_MAX.max(n_bytes.saturating_mul(2));
@@ -136,6 +141,15 @@ impl Journal {
     pub(super) fn set_max(&mut self, n_bytes: u64) {
         self.n_bytes_max = n_bytes;
     }
+}
+
+/// Waits until the directory of a file, and that of the directory, have their names on the disk: a file without a name is none after the machine is lost.
+fn sync_names(path: &Path) -> io::Result<()> {
+    let directories = path.ancestors().skip(1).take(2);
+    for directory in directories.filter(|directory| !directory.as_os_str().is_empty()) {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +42,7 @@ impl Room {
         taken.is_ok()
     }
 
-    fn give_back(&self, n: usize) {
+    pub(super) fn give_back(&self, n: usize) {
         self.used.fetch_sub(n, Ordering::Relaxed);
     }
 }
@@ -50,6 +51,8 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Ledger {
     room: Arc<Room>,
+    /// When the stage of a rollout began, in ms since 1970.
+    pub(super) stage_since: u64,
     pub(super) arms: Vec<Arm>,
     /// The names of metrics, in the order of units' cells.
     pub(super) metrics: Vec<String>,
@@ -80,6 +83,7 @@ impl Ledger {
     pub(super) fn new(room: Arc<Room>) -> Self {
         Self {
             room,
+            stage_since: 0,
             arms: Vec::new(),
             metrics: Vec::new(),
             shares: Vec::new(),
@@ -95,6 +99,11 @@ impl Ledger {
             n_events: 0,
             next_look: FIRST_LOOK,
         }
+    }
+
+    /// Gives room for so many units back.
+    pub(super) fn give_back(&self, n: usize) {
+        self.room.give_back(n);
     }
 
     /// Forgets everything.
@@ -160,24 +169,7 @@ impl Ledger {
     pub(super) fn apply(&mut self, record: Record<'_>, planned: &PlannedExperiment) {
         match record {
             Record::Exposure { .. } => self.expose(&record, planned),
-            Record::Outcome {
-                at,
-                unit,
-                request_id,
-                id,
-                metrics,
-            } => {
-                if let Some(id) = &id {
-                    self.ids.insert(id);
-                }
-                self.n_outcomes += 1;
-                for (name, value) in &metrics {
-                    let metric = self.metric(name);
-                    self.note(&unit, metric, *value);
-                    self.reward(planned, (&unit, request_id.as_deref()), name, *value);
-                }
-                self.happened(at, planned);
-            }
+            Record::Outcome { .. } => self.take_outcome(&record, planned),
             Record::Shares { shares } => {
                 self.is_reweighted |= !self.shares.is_empty() && self.shares != shares;
                 self.shares = shares;
@@ -228,6 +220,33 @@ impl Ledger {
         }
     }
 
+    fn take_outcome(&mut self, record: &Record<'_>, planned: &PlannedExperiment) {
+        let Record::Outcome {
+            at,
+            unit,
+            request_id,
+            id,
+            metrics,
+        } = record
+        else {
+            return;
+        };
+        if let Some(id) = id {
+            self.ids.insert(id);
+        }
+        self.n_outcomes += 1;
+        let request = request_id.as_deref();
+        if self.is_of_another_stage(unit, request, planned) {
+            return;
+        }
+        for (name, value) in metrics {
+            let metric = self.metric(name);
+            self.note(unit, metric, *value);
+            self.reward(planned, (unit, request), name, *value);
+        }
+        self.happened(*at, planned);
+    }
+
     fn expose(&mut self, record: &Record<'_>, planned: &PlannedExperiment) {
         let Record::Exposure {
             at,
@@ -243,6 +262,7 @@ impl Ledger {
         else {
             return;
         };
+        self.begin_stage(planned);
         let Some(arm) = self.arm(variant) else { return };
         let is_override = by == "override";
         let is_new = !self.units.contains_key(unit.as_ref());
@@ -250,29 +270,13 @@ impl Ledger {
             self.n_units_lost += 1;
             return;
         }
-        let (unit, state) = match is_new {
-            true => {
-                let unit: Arc<str> = Arc::from(unit.as_ref());
-                let state = Unit {
-                    variant: arm,
-                    first_at: *at,
-                    is_override,
-                    ..Unit::default()
-                };
-                let state = self.units.entry(Arc::clone(&unit)).or_insert(state);
-                (unit, state)
-            }
-            false => {
-                let Some((known, _)) = self.units.get_key_value(unit.as_ref()) else {
-                    return;
-                };
-                let known = Arc::clone(known);
-                let Some(state) = self.units.get_mut(unit.as_ref()) else {
-                    return;
-                };
-                (known, state)
-            }
+        let first = Unit {
+            variant: arm,
+            first_at: *at,
+            is_override,
+            ..Unit::default()
         };
+        let (unit, state) = self.unit(unit, first, planned);
         let propensity = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
         state.requests = state.requests.saturating_add(1);
         state.errors = state.errors.saturating_add(u32::from(!ok));
@@ -297,6 +301,41 @@ impl Ledger {
             }
             self.happened(*at, planned);
         }
+    }
+
+    /// Returns a unit, which is as `first` says if it was not shown anything yet, or not in the rollout's stage.
+    fn unit(
+        &mut self,
+        name: &str,
+        first: Unit,
+        planned: &PlannedExperiment,
+    ) -> (Arc<str>, &mut Unit) {
+        let known = self.units.get_key_value(name);
+        let name = known.map_or_else(|| Arc::from(name), |(known, _)| Arc::clone(known));
+        match self.units.entry(Arc::clone(&name)) {
+            Entry::Vacant(place) => (name, place.insert(first)),
+            Entry::Occupied(known) => {
+                let state = known.into_mut();
+                if is_before(state, planned) && !is_earlier(first.first_at, planned) {
+                    *state = first;
+                }
+                (name, state)
+            }
+        }
+    }
+
+    /// Tells whether an outcome is of a request that came in another stage of a rollout than its unit's last, or was answered by the other revision.
+    fn is_of_another_stage(
+        &self,
+        unit: &str,
+        request: Option<&str>,
+        planned: &PlannedExperiment,
+    ) -> bool {
+        let request = request.and_then(|request| self.requests.get(request));
+        let unit = self.units.get(unit);
+        planned.stage.is_some()
+            && request
+                .is_some_and(|request| unit.is_some_and(|unit| unit.variant != request.variant))
     }
 
     /// Notes in what shares a new unit was to be split.
@@ -423,4 +462,14 @@ impl Ledger {
             self.look(at, planned);
         }
     }
+}
+
+/// Tells whether a time is before the rollout's stage.
+fn is_earlier(at: u64, planned: &PlannedExperiment) -> bool {
+    planned.stage.is_some_and(|stage| at < stage.since_ms)
+}
+
+/// Tells whether a unit was shown nothing in the rollout's stage.
+pub(super) fn is_before(unit: &Unit, planned: &PlannedExperiment) -> bool {
+    is_earlier(unit.first_at, planned)
 }

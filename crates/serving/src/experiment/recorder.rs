@@ -315,6 +315,7 @@ impl Recorder {
     fn open(&mut self, book: &Arc<Book>) {
         let file = self.file(book);
         file.note_shares();
+        file.note_stage();
         file.book.update_propensities();
     }
 }
@@ -396,6 +397,12 @@ impl Open {
         if self.journal().is_ok() {
             drop(self.put_shares());
         }
+    }
+
+    /// Lets go of what came before a rollout's last stage.
+    fn note_stage(&self) {
+        let planned = self.book.planned();
+        self.book.ledger().begin_stage(&planned);
     }
 
     fn put_shares(&mut self) -> Result<(), NotRecorded> {
@@ -589,6 +596,7 @@ fn record_of<'a>(exposure: &'a Exposure, experiment: &'a str) -> Record<'a> {
             By::Hash => "hash",
             By::Override => "override",
             By::Bandit => "bandit",
+            By::Route => "route",
         }),
         propensity: exposure.propensity,
     }

@@ -15,6 +15,8 @@ use crate::served_model::ServedModel;
 #[derive(Debug)]
 pub struct RouteExperiments {
     splits: Vec<Split>,
+    /// The stage of a rollout, which splits nothing itself.
+    trial: Option<Box<Split>>,
 }
 
 /// One experiment of a route.
@@ -47,6 +49,8 @@ pub enum By {
     Override,
     /// By a bandit's draw.
     Bandit,
+    /// By the route's own split, which a rollout sets.
+    Route,
 }
 
 /// The variant that takes a request.
@@ -75,7 +79,44 @@ impl RouteExperiments {
     /// Returns the experiments of a route.
     #[must_use]
     pub fn new(splits: Vec<Split>) -> Self {
-        Self { splits }
+        let is_trial = |split: &Split| split.planned.stage.is_some();
+        let (trials, splits): (Vec<Split>, Vec<Split>) = splits.into_iter().partition(is_trial);
+        Self {
+            splits,
+            trial: trials.into_iter().next().map(Box::new),
+        }
+    }
+
+    /// Returns the part in a rollout's stage of a request that `revision` answers; `unit` reads its unit. One without a unit is counted, and has none.
+    pub fn observe(
+        &self,
+        revision: &str,
+        unit: impl Fn(&UnitSource) -> Option<String>,
+    ) -> Option<(Decision<'_>, Option<String>)> {
+        let trial = self.trial.as_deref()?;
+        let is_its = |target: &SplitTarget| match target {
+            SplitTarget::Revision(model) => {
+                let id = model.revision();
+                id.is_some_and(|id| id.name == revision)
+            }
+            _ => false,
+        };
+        let variant = trial.targets.iter().position(is_its)?;
+        let unit = match &trial.planned.unit {
+            UnitSource::Request => None,
+            source => {
+                let unit = unit(source);
+                if unit.is_none() {
+                    trial.book.count_unassigned();
+                }
+                Some(unit?)
+            }
+        };
+        let decision = Decision {
+            by: Some(By::Route),
+            ..trial.settled(variant)
+        };
+        Some((decision, unit))
     }
 
     /// Returns the experiments.

@@ -6,9 +6,10 @@ use coracle_policy::experiment::{
     Trail, Values, VariantUnits, Verdict, analyse,
 };
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, is_before};
 use super::series::{Point, Series};
 use super::tally::{Cell, Unit};
+use super::trial::{DECIDED_ELSEWHERE, UnitMoments};
 use super::{
     Allocation, BanditStrategy, CorrectionForm, ExperimentId, MetricForm, MetricRole,
     PlannedAnalysis, PlannedExperiment, PlannedMetric,
@@ -196,6 +197,15 @@ fn gather(metric: &PlannedMetric, places: &Places, unit: &Unit, into: &mut Gathe
     }
 }
 
+fn moments_of(values: &Values) -> Moments {
+    match values {
+        Values::Shares(side) => side.to_moments(),
+        Values::Means(side) => *side,
+        Values::Ratios(both) => both.to_ratio().unwrap_or_default(),
+        Values::Adjusted(both) => both.first,
+    }
+}
+
 fn policy_metric(metric: &PlannedMetric) -> Metric {
     Metric {
         name: metric.name.clone(),
@@ -290,6 +300,9 @@ impl Ledger {
         let is_bandit = planned.allocation != Allocation::Fixed;
         let (mut n_mixed, mut n_overridden) = (0, 0);
         for (name, unit) in &self.units {
+            if is_before(unit, planned) {
+                continue;
+            }
             if unit.is_override {
                 n_overridden += 1;
                 continue;
@@ -366,8 +379,14 @@ impl Ledger {
     }
 
     fn analysis(&self, planned: &PlannedExperiment, gathering: &Gathering) -> Analysis {
-        if planned.allocation != Allocation::Fixed {
-            let why = "a bandit gives each variant what it has earned; means gathered so are biased, and are not compared";
+        let is_bandit = planned.allocation != Allocation::Fixed;
+        if is_bandit || planned.stage.is_some() {
+            let why = match is_bandit {
+                true => {
+                    "a bandit gives each variant what it has earned; means gathered so are biased, and are not compared"
+                }
+                false => DECIDED_ELSEWHERE,
+            };
             return Analysis {
                 split: None,
                 split_anytime: None,
@@ -410,6 +429,20 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Returns the units' values of a rollout's stage, by metric: of the first variant and of the second.
+    pub(super) fn outcomes(&self, planned: &PlannedExperiment) -> Vec<(UnitMoments, UnitMoments)> {
+        let gathering = self.gathering(planned);
+        let of = |variant: usize, metric: usize| {
+            let values = gathering.units.get(variant);
+            let values = values.and_then(|variant| variant.values.get(metric));
+            let moments = values.map(moments_of).unwrap_or_default();
+            (moments.units, moments.mean, moments.squares)
+        };
+        (0..planned.metrics.len())
+            .map(|metric| (of(0, metric), of(1, metric)))
+            .collect()
     }
 
     /// Returns a bandit over the planned variants.

@@ -16,6 +16,8 @@ use super::recorder::{Message, Open};
 use super::series::Series;
 use super::*;
 
+mod trials;
+
 /// As the server writes them.
 const LINES: LineForm = LineForm {
     write: |line| Ok(serde_json::to_vec(line)?),

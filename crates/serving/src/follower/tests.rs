@@ -65,6 +65,7 @@ fn fixture_within(limit: Option<u64>) -> Fixture {
         table: Arc::clone(&table),
         observed: Arc::clone(&observed),
         log: RevisionLog::none(Arc::clone(&clock)),
+        chaos: None,
         budget: limit.map(|limit| {
             let limit = coracle_base::ByteCount::new(limit);
             Arc::new(MemoryBudget::new(limit, Arc::clone(&clock)))

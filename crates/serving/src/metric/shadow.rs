@@ -2,14 +2,22 @@
 
 use super::Metric;
 use super::text::line;
-use crate::ShadowFigures;
 use crate::served_model::escape;
+use crate::{Chaos, ChaosCounts, ShadowFigures};
 
 /// Returns one sentence on a metric of shadows or fallbacks.
 pub(super) fn help(metric: Metric) -> &'static str {
     match metric {
         Metric::Fallbacks => "Answers that were a default prediction, not the model's.",
         Metric::Retries => "Requests that were tried again after a failure.",
+        Metric::Hedges => {
+            "Requests that were sent to a second process because the first had not answered."
+        }
+        Metric::ChaosFaults => {
+            "Faults that were injected on purpose, by kind: latency, error, panic or load."
+        }
+        Metric::ChaosTargets => "Services and revisions that have faults on purpose now.",
+        Metric::HedgesWon => "Requests that the second process answered first.",
         Metric::ShadowAgreement => {
             "Share of rows in which a shadow gave the label that was given, by output."
         }
@@ -51,5 +59,28 @@ pub(super) fn samples(metric: Metric, shadows: &[ShadowFigures], text: &mut Stri
                 format_args!("{name}{{{labels},{key}=\"{of}\"}} {value}"),
             );
         }
+    }
+}
+
+/// Appends the samples of faults on purpose, where there may be any.
+pub(super) fn chaos_samples(metric: Metric, chaos: &Chaos, text: &mut String) {
+    let name = metric.name();
+    if metric == Metric::ChaosTargets {
+        let n_targets = chaos.list().len();
+        return line(text, format_args!("{name} {n_targets}"));
+    }
+    let ChaosCounts {
+        latency,
+        errors,
+        panics,
+        loads,
+    } = chaos.counts();
+    for (kind, count) in [
+        ("latency", latency),
+        ("error", errors),
+        ("panic", panics),
+        ("load", loads),
+    ] {
+        line(text, format_args!("{name}{{kind=\"{kind}\"}} {count}"));
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use coracle_base::VersionState;
 
-use super::{Metric, MetricKind, budget, cache, flow, shadow};
+use super::{Metric, MetricKind, budget, cache, experiment, flow, shadow};
 use crate::exemplar::Exemplar;
+use crate::experiment::ExperimentFigures;
 use crate::histogram::{Bound, HistogramTotals, ROW_BOUNDS, TIME_BOUNDS};
 use crate::inference_counters::Phase;
 use crate::served_model::escape;
 use crate::statistics::{outcome_label, outcomes};
 use crate::{
-    ExportCounters, ExportLoss, ExportStatistics, HttpStatistics, LoadPhases, MemoryBudget,
+    Chaos, ExportCounters, ExportLoss, ExportStatistics, HttpStatistics, LoadPhases, MemoryBudget,
     ModelTable, Protocol, Rejection, ServedModel, ShadowFigures, VersionStatus,
 };
 
@@ -39,6 +40,10 @@ pub struct MetricsText<'a> {
     pub budget: Option<&'a MemoryBudget>,
     /// What services with shadows come to.
     pub shadows: &'a [ShadowFigures],
+    /// What experiments come to.
+    pub experiments: &'a [ExperimentFigures],
+    /// Faults on purpose, where there may be some.
+    pub chaos: Option<&'a Chaos>,
     /// Whether the server takes requests.
     pub ready: bool,
     /// The version of the program.
@@ -124,9 +129,16 @@ impl MetricsText<'_> {
             Metric::PayloadsWaiting => self.exports.payloads.held_bytes(),
             Metric::Spans => self.exports.spans.sent(),
             Metric::SpansLost => return lost(name, &self.exports.spans, text),
+            Metric::ChaosFaults | Metric::ChaosTargets => {
+                if let Some(chaos) = self.chaos {
+                    shadow::chaos_samples(metric, chaos, text);
+                }
+                return;
+            }
             _ => {
                 shadow::samples(metric, self.shadows, text);
                 flow::samples(metric, self.table, text);
+                experiment::samples(metric, self.experiments, text);
                 if let Some(budget) = self.budget {
                     budget::samples(metric, budget, text);
                 }
@@ -164,6 +176,8 @@ impl MetricsText<'_> {
             let number = match metric {
                 Metric::Fallbacks => Some(fallback.n_fallbacks()),
                 Metric::Retries => Some(fallback.n_retries()),
+                Metric::Hedges => Some(fallback.n_hedges().0),
+                Metric::HedgesWon => Some(fallback.n_hedges().1),
                 _ => None,
             };
             if let Some(number) = number {
@@ -388,6 +402,8 @@ mod tests {
             exports: &ExportStatistics::default(),
             budget: None,
             shadows: &[],
+            experiments: &[],
+            chaos: None,
             ready: true,
             version: "1.2.3",
             exposition,

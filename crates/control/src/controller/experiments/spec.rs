@@ -106,6 +106,7 @@ pub(crate) fn read(
             overrides,
             allocation,
             winner: None,
+            stage: None,
             metrics,
             analysis: analysis(spec)?,
         },
@@ -197,6 +198,7 @@ fn unit(unit: &ExperimentUnit) -> Result<UnitSource, String> {
         UnitSource::Header(name) | UnitSource::Cookie(name) => is_token(name),
         UnitSource::Field(path) => path.split('.').all(|field| !field.is_empty()),
         UnitSource::Parameter(name) => !name.is_empty() && !name.contains('.'),
+        UnitSource::Request => true,
     };
     match is_good {
         true => Ok(source.clone()),
@@ -213,6 +215,7 @@ fn unit(unit: &ExperimentUnit) -> Result<UnitSource, String> {
             UnitSource::Parameter(name) => {
                 format!("spec.unit.parameter: '{name}' is no name of a parameter")
             }
+            UnitSource::Request => "spec.unit: it is no single request".to_owned(),
         }),
     }
 }

@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use coracle_api::rollout::{RolloutCheck, RolloutProgress, RolloutStatus};
+use coracle_policy::experiment::Moments;
 use coracle_policy::rollout::{
-    Check, CheckKind, CheckState, Counts, Evidence, Hold, Interval, Rollout, Verdict,
+    Check, CheckKind, CheckState, Counts, Evidence, Hold, Interval, PredictionDrift, QueryLook,
+    QueryState, Rollout, Verdict,
 };
-use coracle_serving::RevisionState;
+use coracle_serving::experiment::{DriftSummary, PlannedExperiment, StageSummary, UnitMoments};
+use coracle_serving::{RevisionState, ServiceId};
 
 use super::command::Command;
+use super::metrics::{self, StageOf};
+use super::queries::{Asking, QueryKey};
 use super::spec::Wanted;
 use super::totals::Totals;
 use crate::controller::events::Happened;
+use crate::object;
 
 /// What is seen.
 #[derive(Clone, Debug)]
@@ -28,6 +34,12 @@ pub(crate) struct Seen<'a> {
     pub(crate) is_split_by_hand: bool,
     pub(crate) stable_totals: Totals,
     pub(crate) newest_totals: Totals,
+    /// What the serving process has told of a stage's outcomes and predictions.
+    pub(crate) stage: Option<&'a StageSummary>,
+    /// What was answered elsewhere since the last look, by the place of the question.
+    pub(crate) looks: Vec<(usize, QueryLook)>,
+    /// Whether either revision runs as a program.
+    pub(crate) has_program: bool,
     /// Since 1970.
     pub(crate) now: Duration,
 }
@@ -42,12 +54,16 @@ struct Trial {
     slow: Option<Duration>,
     /// What both had done when they were looked at last.
     before: (Totals, Totals),
+    /// The check that people were told of that the stage waits for.
+    told: Option<CheckKind>,
 }
 
 /// A rollout.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Course {
     pub(crate) status: RolloutStatus,
+    /// What is planned of the stage's book.
+    pub(crate) book: Option<PlannedExperiment>,
     trial: Option<Trial>,
 }
 
@@ -65,6 +81,7 @@ impl Course {
     pub(crate) fn new(status: RolloutStatus) -> Self {
         Self {
             status,
+            book: None,
             trial: None,
         }
     }
@@ -229,10 +246,15 @@ impl Course {
                 return self.wait(seen, (newest, why), happened);
             }
         }
+        if seen.has_program && seen.wanted.needs_book() {
+            let why = "spec.analysis asks for outcomes or predictions, which are not known of predictors that run as programs".to_owned();
+            return self.wait(seen, (newest, why), happened);
+        }
         if self.trial.is_none() && !self.begin(seen, newest, happened) {
             return;
         }
         self.hold_to_steps(seen);
+        self.take_in(seen);
         let Some(trial) = &mut self.trial else { return };
         let (stable, canary) = (seen.stable_totals, seen.newest_totals);
         let interval = Interval {
@@ -245,6 +267,68 @@ impl Course {
         self.note_checks(seen.wanted);
         self.act((seen, command), (newest, verdict), happened);
         self.note_progress();
+    }
+
+    /// Takes what was told of this stage by others: outcomes, predictions and answers.
+    fn take_in(&mut self, seen: &Seen<'_>) {
+        let since_ms = self.stage_since_ms();
+        let Some(trial) = &mut self.trial else { return };
+        let of_this = |stage: &&StageSummary| Some(stage.stage.since_ms) == since_ms;
+        if let Some(stage) = seen.stage.filter(of_this) {
+            trial.rollout.outcomes_are(outcomes(stage));
+            trial.rollout.predictions = stage.drifts.iter().map(drift).collect();
+        }
+        for (place, look) in &seen.looks {
+            let rules = &seen.wanted.rules;
+            trial.rollout.observe_query(rules, *place, look.clone());
+        }
+    }
+
+    /// Returns when the stage began, if there is one.
+    pub(crate) fn stage_since_ms(&self) -> Option<u64> {
+        let trial = self.trial.as_ref()?;
+        u64::try_from(trial.rollout.step_began.as_millis()).ok()
+    }
+
+    /// Returns the stage that there is, between the revision that serves and the one on trial.
+    fn stage_of<'s>(&self, seen: &Seen<'s>) -> Option<(u64, &'s str, &'s str)> {
+        let since_ms = self.stage_since_ms()?;
+        Some((since_ms, seen.stable?, seen.newest?))
+    }
+
+    /// Returns what is planned of the stage's book, for the Rollout `rollout`.
+    pub(crate) fn planned_book(
+        &self,
+        seen: &Seen<'_>,
+        rollout: &serde_json::Value,
+    ) -> Option<PlannedExperiment> {
+        let (since_ms, stable, canary) = self.stage_of(seen)?;
+        let stage = StageOf {
+            rollout: (object::name(rollout), object::meta_str(rollout, "uid")),
+            stable,
+            canary,
+            since_ms,
+            predictions: seen.wanted.rules.stability_index_max.is_some(),
+        };
+        metrics::book(&seen.wanted.metrics, stage)
+    }
+
+    /// Returns what is to be asked elsewhere in this stage.
+    pub(crate) fn asking(&self, seen: &Seen<'_>, service: &ServiceId) -> Vec<(QueryKey, Asking)> {
+        let Some((since_ms, stable, canary)) = self.stage_of(seen) else {
+            return Vec::new();
+        };
+        let questions = seen.wanted.metrics.queries.iter().enumerate();
+        questions
+            .map(|(place, (_, question))| {
+                let key = QueryKey {
+                    service: service.clone(),
+                    since_ms,
+                    place,
+                };
+                (key, question.about(service, (stable, canary)))
+            })
+            .collect()
     }
 
     /// Waits for what a stage cannot do without, for as long as the deadline allows.
@@ -312,6 +396,7 @@ impl Course {
             rollout: Rollout::new(seen.now),
             slow,
             before,
+            told: None,
         });
         self.enter_step(seen.wanted);
         let shown = slow.map_or_else(
@@ -375,6 +460,7 @@ impl Course {
             _ if is_skipped && is_last => self.promote(newest, "by hand", happened),
             _ if is_skipped => self.advance(seen, (newest, "by hand"), happened),
             Verdict::Hold(hold) | Verdict::Overdue(hold) => {
+                happened.extend(self.told_of_wait(newest, &hold));
                 self.status.message = format!("{}{}", self.at(newest), describe(&hold));
             }
             Verdict::Advance { .. } | Verdict::Promote if seen.is_paused => {
@@ -388,6 +474,24 @@ impl Course {
             }
             Verdict::Promote => self.promote(newest, "every stage is passed", happened),
         }
+    }
+
+    /// Tells, once for each check, that a stage which has lasted waits for it.
+    fn told_of_wait(&mut self, newest: &str, hold: &Hold) -> Option<Happened> {
+        let (Hold::Outcomes(check) | Hold::Doubt(check)) = hold else {
+            return None;
+        };
+        let at = self.at(newest);
+        let trial = self.trial.as_mut()?;
+        if trial.told.as_ref() == Some(&check.kind) {
+            return None;
+        }
+        trial.told = Some(check.kind.clone());
+        Some(Happened {
+            is_warning: check.state == CheckState::Doubtful,
+            reason: "RolloutWaits",
+            message: format!("{at}{}", describe(hold)),
+        })
     }
 
     /// Returns the words for where a revision is.
@@ -404,6 +508,7 @@ impl Course {
     ) {
         if let Some(trial) = &mut self.trial {
             trial.rollout.advance(seen.now);
+            trial.told = None;
         }
         self.enter_step(seen.wanted);
         let percent = self.status.percent.unwrap_or_default();
@@ -432,6 +537,11 @@ impl Course {
                 canary: counts(rollout.in_step.canary),
                 errors: rollout.errors.log_ratios.to_vec(),
                 slowness: rollout.slowness.log_ratios.to_vec(),
+                queries: rollout
+                    .queries
+                    .iter()
+                    .map(|query| [query.n_looks, query.n_bad])
+                    .collect(),
             }
         });
     }
@@ -459,10 +569,42 @@ fn restored(progress: &RolloutProgress, step: usize, before: (Totals, Totals)) -
     };
     rollout.errors = evidence(&progress.errors);
     rollout.slowness = evidence(&progress.slowness);
+    let queries = progress.queries.iter();
+    rollout.queries = queries
+        .map(|[n_looks, n_bad]| QueryState {
+            n_looks: *n_looks,
+            n_bad: *n_bad,
+            ..QueryState::default()
+        })
+        .collect();
     Trial {
         rollout,
         slow: progress.slow_ns.map(Duration::from_nanos),
         before,
+        told: None,
+    }
+}
+
+/// Returns the outcomes of a stage, by metric.
+fn outcomes(stage: &StageSummary) -> Vec<(Moments, Moments)> {
+    let moments = |(units, mean, squares): UnitMoments| Moments {
+        units,
+        mean,
+        squares,
+    };
+    let both = stage.outcomes.iter();
+    both.map(|(stable, canary)| (moments(*stable), moments(*canary)))
+        .collect()
+}
+
+fn drift(told: &DriftSummary) -> PredictionDrift {
+    PredictionDrift {
+        name: told.name.clone(),
+        stable: told.stable,
+        canary: told.canary,
+        stability_index: told.stability_index,
+        distance: told.distance,
+        log_evidence: told.log_evidence,
     }
 }
 
@@ -470,7 +612,8 @@ fn shown(check: &Check) -> RolloutCheck {
     let name = match &check.kind {
         CheckKind::Errors => "errors".to_owned(),
         CheckKind::Latency => "latency".to_owned(),
-        CheckKind::Metric(name) => name.clone(),
+        CheckKind::Metric(name) | CheckKind::Query { name, .. } => name.clone(),
+        CheckKind::Predictions(_) => "predictions".to_owned(),
     };
     let state = match check.state {
         CheckState::Passed => "Passed",
@@ -483,8 +626,9 @@ fn shown(check: &Check) -> RolloutCheck {
     RolloutCheck {
         name,
         state: state.to_owned(),
-        stable: check.stable,
-        canary: check.canary,
+        message: Some(check.to_string()),
+        stable: finite(check.stable),
+        canary: finite(check.canary),
         evidence: finite(check.evidence),
         needed: finite(check.needed),
     }
@@ -502,7 +646,7 @@ fn describe(hold: &Hold) -> String {
         Hold::Requests { had, needed } => {
             format!("{had} of the {needed} requests that it must have in this stage")
         }
-        Hold::Outcomes(check) => format!("too few outcomes: {check}"),
+        Hold::Outcomes(_) => hold.to_string(),
         Hold::Doubt(check) => format!("it looks bad, without evidence yet: {check}"),
     }
 }

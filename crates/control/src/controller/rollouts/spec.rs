@@ -6,7 +6,11 @@ use coracle_api::rollout::{RolloutAnalysis, RolloutSpec, RolloutStep};
 use coracle_policy::rollout::{RolloutSpec as Rules, Step};
 use coracle_serving::latency_bounds;
 
+use super::metrics::{self, Metrics};
 use crate::controller::times::read_time;
+
+/// From so much on a population has changed, by the common rule.
+const STABILITY_INDEX_MAX: f64 = 0.25;
 
 /// What a rollout goes by.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +20,15 @@ pub(crate) struct Wanted {
     pub(crate) percentile: u64,
     /// What is slow, if that is said.
     pub(crate) slow: Option<Duration>,
+    /// What else is looked at.
+    pub(crate) metrics: Metrics,
+}
+
+impl Wanted {
+    /// Tells whether what comes of requests, or what is predicted, is looked at.
+    pub(crate) fn needs_book(&self) -> bool {
+        !self.metrics.planned.is_empty() || self.rules.stability_index_max.is_some()
+    }
 }
 
 /// Reads a spec.
@@ -42,17 +55,27 @@ pub(crate) fn read(spec: &RolloutSpec) -> Result<Wanted, String> {
             .collect::<Result<_, _>>()?,
         None => defaults.steps.clone(),
     };
+    let requests_min = requests_min(&analysis, defaults.requests_min)?;
+    let metrics = metrics::read(&analysis, requests_min)?;
     let slow = time("latencyMax", analysis.latency_max.as_deref())?;
     let rules = Rules {
         steps,
         alpha: analysis.alpha.unwrap_or(defaults.alpha),
-        requests_min: requests_min(&analysis, defaults.requests_min)?,
+        requests_min,
         ratio_tolerated: analysis.ratio_tolerated.unwrap_or(defaults.ratio_tolerated),
         error_rate_margin: analysis
             .error_rate_margin
             .unwrap_or(defaults.error_rate_margin),
         slow_rate_allowed: 1.0 - f64::from(u32::try_from(percentile).unwrap_or(99)) / 100.0,
-        metrics: Vec::new(),
+        metrics: metrics.rules.clone(),
+        queries: metrics
+            .queries
+            .iter()
+            .map(|(rule, _)| rule.clone())
+            .collect(),
+        stability_index_max: analysis
+            .predictions
+            .map(|given| given.stability_index_max.unwrap_or(STABILITY_INDEX_MAX)),
         deadline: time("deadline", analysis.deadline.as_deref())?,
     };
     rules.validate().map_err(|why| format!("spec: {why}"))?;
@@ -60,6 +83,7 @@ pub(crate) fn read(spec: &RolloutSpec) -> Result<Wanted, String> {
         rules,
         percentile,
         slow: slow.map(rounded_up),
+        metrics,
     })
 }
 
@@ -166,6 +190,10 @@ mod tests {
             (
                 json!({"analysis": {"deadline": "x"}}),
                 "spec.analysis.deadline: 'x'",
+            ),
+            (
+                json!({"analysis": {"predictions": {"stabilityIndexMax": 0}}}),
+                "stability index 0 is not a number above 0",
             ),
             // Such sums of times have no end.
             (

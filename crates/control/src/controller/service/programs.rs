@@ -13,15 +13,25 @@ pub(super) fn check(service: &Value, is_program: impl FnOnce() -> bool) -> Resul
         ("fallbacks, retries and breakers", &fallbacks::ANNOTATIONS),
         ("answers that are kept", &caching::ANNOTATIONS),
     ];
-    let mut wanted = kinds.iter().flat_map(|(what, names)| {
-        let names = names.iter();
-        names.filter_map(move |name| {
-            object::text(service, "annotations", name).map(|_| (*what, *name))
-        })
-    });
-    match wanted.next() {
-        Some((what, name)) if is_program() => Err(Refusal::from(format!(
+    let named = |names: &[&'static str]| {
+        let mut names = names.iter();
+        names
+            .find(|name| object::text(service, "annotations", name).is_some())
+            .copied()
+    };
+    let wanted = kinds
+        .iter()
+        .find_map(|(what, names)| Some((*what, named(names)?)));
+    let of_programs = named(&fallbacks::OF_PROGRAMS);
+    if wanted.is_none() && of_programs.is_none() {
+        return Ok(());
+    }
+    match (is_program(), wanted, of_programs) {
+        (true, Some((what, name)), _) => Err(Refusal::from(format!(
             "annotation {name}: this predictor runs as a program, for which there are no {what}; remove it"
+        ))),
+        (false, _, Some(name)) => Err(Refusal::from(format!(
+            "annotation {name}: this predictor's model is read here once for all of its replicas, so that a second attempt would wait for the same; only programs have any; remove it"
         ))),
         _ => Ok(()),
     }

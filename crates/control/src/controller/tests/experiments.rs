@@ -76,6 +76,7 @@ fn report(stage: &mut Stage, name: &str, verdict: SummaryVerdict) {
 /// The same, with so many units of the control.
 fn report_units(stage: &mut Stage, name: &str, verdict: SummaryVerdict, units: u64) {
     let summary = ExperimentSummary {
+        stage: None,
         id: ExperimentId {
             namespace: NAMESPACE.to_owned(),
             name: name.to_owned(),

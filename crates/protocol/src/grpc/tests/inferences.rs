@@ -152,10 +152,10 @@ fn raw_contents_are_answered_raw() {
     );
     assert_eq!(answer.outputs[0].name, "predict");
     assert_eq!(answer.outputs[0].shape, [1, 2]);
-    let streamed = stream_response(framed).unwrap();
+    let streamed = stream_response(framed, &[]).unwrap();
     let streamed = ModelStreamInferResponse::decode(&streamed[PREFIX_BYTES..]).unwrap();
     assert_eq!(streamed.infer_response, Some(answer));
-    let failed = stream_failure("no", "7");
+    let failed = stream_failure("no", "7", &[]);
     let failed = ModelStreamInferResponse::decode(&failed[PREFIX_BYTES..]).unwrap();
     assert_eq!(failed.error_message, "no");
     assert_eq!(failed.infer_response.unwrap().id, "7");

@@ -23,6 +23,7 @@ fn wanted(promotes: bool, after: u64, stops_on_harm: bool) -> Wanted {
 
 fn told(verdict: SummaryVerdict) -> ExperimentSummary {
     ExperimentSummary {
+        stage: None,
         id: ExperimentId {
             namespace: "ml".to_owned(),
             name: "ab".to_owned(),

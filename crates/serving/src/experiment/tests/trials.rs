@@ -1,0 +1,127 @@
+//! Stages of rollouts.
+
+use coracle_policy::rollout::Predicted;
+
+use super::*;
+
+fn stage(since_ms: u64) -> PlannedExperiment {
+    let target = |name: &str| VariantTarget::Revision(format!("iris-predictor-0000{name}"));
+    let variant = |name: &str, target| PlannedVariant {
+        name: name.to_owned(),
+        weight: 1,
+        target,
+    };
+    PlannedExperiment {
+        name: "rollout:careful".to_owned(),
+        variants: vec![variant(STABLE, target("1")), variant(CANARY, target("2"))],
+        unit: UnitSource::Request,
+        metrics: vec![metric("converted", MetricForm::Conversion)],
+        stage: Some(PlannedStage {
+            since_ms,
+            predictions: true,
+        }),
+        ..planned()
+    }
+}
+
+fn shown_at(unit: &str, variant: &str, at: u64) -> Exposure {
+    Exposure {
+        at,
+        request_id: format!("r-{unit}-{at}"),
+        by: By::Route,
+        ..exposure(unit, variant, true)
+    }
+}
+
+/// Units with a value, and the mean of their values, of both revisions.
+fn outcomes(book: &Book) -> [(u64, f64); 2] {
+    let stage = book.summary().stage.unwrap();
+    let ((stable, stable_mean, _), (canary, canary_mean, _)) = stage.outcomes[0];
+    [(stable, stable_mean), (canary, canary_mean)]
+}
+
+#[test]
+fn a_stage_has_its_own_units_and_outcomes() {
+    let fixture = Fixture::new();
+    let book = fixture.open(&stage(1_000));
+    book.expose(shown_at("u1", STABLE, 1_001));
+    book.expose(shown_at("u2", CANARY, 1_002));
+    let converted = |about, value| outcome(about, "converted", value, None);
+    let taken = fixture.record(
+        &book,
+        vec![converted(of_unit("u1"), 1.0), converted(of_unit("u2"), 0.0)],
+    );
+    assert_eq!(taken, [Ok(Taken::Counted), Ok(Taken::Counted)]);
+    assert_eq!(outcomes(&book), [(1, 1.0), (1, 0.0)]);
+    // In the next stage both count anew, be it for another revision.
+    let book = fixture.open(&stage(2_000));
+    fixture.settle(&book);
+    assert_eq!(outcomes(&book), [(0, 0.0), (0, 0.0)]);
+    book.expose(shown_at("u1", CANARY, 2_001));
+    fixture.settle(&book);
+    // What is told late of the other revision's request is taken, and does not count.
+    let late = converted(of_request("r-u1-1001"), 1.0);
+    assert_eq!(fixture.record(&book, vec![late]), [Ok(Taken::Counted)]);
+    assert_eq!(outcomes(&book), [(0, 0.0), (0, 0.0)]);
+    let own = converted(of_request("r-u1-2001"), 1.0);
+    assert_eq!(fixture.record(&book, vec![own]), [Ok(Taken::Counted)]);
+    assert_eq!(outcomes(&book), [(0, 0.0), (1, 1.0)]);
+    // Who was shown both in a stage is not counted.
+    book.expose(shown_at("u1", STABLE, 2_002));
+    fixture.settle(&book);
+    assert_eq!(outcomes(&book), [(0, 0.0), (0, 0.0)]);
+}
+
+#[test]
+fn a_stage_is_read_again_from_its_file() {
+    let fixture = Fixture::new();
+    let book = fixture.open(&stage(1_000));
+    book.expose(shown_at("u1", STABLE, 1_001));
+    fixture.settle(&book);
+    let book = fixture.open(&stage(2_000));
+    for (unit, variant) in [("u1", CANARY), ("u2", STABLE), ("u3", CANARY)] {
+        book.expose(shown_at(unit, variant, 2_001));
+        let converted = outcome(of_unit(unit), "converted", 1.0, None);
+        fixture.record(&book, vec![converted]);
+    }
+    let before = book.summary();
+    assert_eq!(outcomes(&book), [(1, 1.0), (2, 1.0)]);
+    drop(book);
+    let fixture = fixture.again();
+    let book = fixture.open(&stage(2_000));
+    fixture.settle(&book);
+    assert_eq!(book.summary(), before);
+    // Two stages later nobody of the first is remembered.
+    for since in [3_000, 4_000] {
+        fixture.open(&stage(since));
+        fixture.settle(&book);
+    }
+    let unknown = outcome(of_unit("u2"), "converted", 1.0, None);
+    let taken = fixture.record(&book, vec![unknown]);
+    assert!(taken[0].as_ref().unwrap_err().contains("u2"), "{taken:?}");
+}
+
+#[test]
+fn predictions_are_compared_within_a_stage() {
+    let fixture = Fixture::new();
+    let book = fixture.open(&stage(1_000));
+    let predict = |variant: &str, label: &'static str| {
+        let predicted = [("predict".to_owned(), Predicted::Label(label))];
+        book.predicted(variant, predicted.into_iter());
+    };
+    for _ in 0..300 {
+        predict(STABLE, "0");
+        predict(CANARY, "1");
+    }
+    let drifts = |book: &Book| book.summary().stage.unwrap().drifts;
+    let drift = &drifts(&book)[0];
+    assert_eq!((drift.stable, drift.canary), (300, 300));
+    assert!(
+        drift.stability_index > 1.0 && drift.log_evidence > 10.0,
+        "{drift:?}"
+    );
+    fixture.open(&stage(2_000));
+    assert!(drifts(&book).is_empty());
+    predict(CANARY, "1");
+    assert_eq!(drifts(&book)[0].canary, 1);
+}
