@@ -331,12 +331,9 @@ impl Handler {
                 };
             }
             Route::V2Infer(Named { model, version }) => {
-                let json_length = match body.content {
-                    Content::Binary { json_length } => Some(json_length),
-                    Content::AsHeadersSay => match json_length(&head.headers) {
-                        Ok(json_length) => json_length,
-                        Err(reply) => return reply,
-                    },
+                let json_length = match body.content.json_length(head) {
+                    Ok(json_length) => json_length,
+                    Err(reply) => return reply,
                 };
                 let codec = Codec::V2 {
                     method: method(),
@@ -621,6 +618,16 @@ pub(crate) enum Content {
     AsHeadersSay,
     /// So many bytes of JSON, then raw tensor data, under their own content type; the headers are without both.
     Binary { json_length: usize },
+}
+
+impl Content {
+    /// Returns how many bytes of JSON come before the raw data, if any does.
+    fn json_length(self, head: &Parts) -> Result<Option<usize>, Reply> {
+        match self {
+            Self::Binary { json_length } => Ok(Some(json_length)),
+            Self::AsHeadersSay => json_length(&head.headers),
+        }
+    }
 }
 
 enum ArrivingBody {
