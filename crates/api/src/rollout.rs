@@ -221,4 +221,7 @@ pub struct RolloutProgress {
     /// Of each number that is asked for: answers of this stage, and how many of the last were bad in a row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queries: Vec<[u32; 2]>,
+    /// A mark of the metrics that the stage is held to: with others it begins anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
 }

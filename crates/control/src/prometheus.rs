@@ -153,6 +153,14 @@ struct Sample {
     value: (f64, String),
 }
 
+/// Says that an answer is none; of what is in it no more is said than fits.
+fn not_its(error: &serde_json::Error) -> String {
+    format!(
+        "the answer is not Prometheus': {}",
+        shortened(&error.to_string())
+    )
+}
+
 /// Reads what Prometheus answered: one number.
 ///
 /// # Errors
@@ -162,13 +170,13 @@ pub fn read_answer(status: u16, body: &[u8]) -> Result<f64, String> {
     let answer: Answer<'_> = match serde_json::from_slice(body) {
         Ok(answer) => answer,
         Err(_) if !is_good => return Err(format!("status {status}")),
-        Err(error) => return Err(format!("the answer is not Prometheus': {error}")),
+        Err(error) => return Err(not_its(&error)),
     };
     if !is_good || answer.status != "success" {
         return Err(format!("status {status}: {}", shortened(&answer.error)));
     }
     let data = answer.data.ok_or("the answer has no data")?;
-    let unread = |error: serde_json::Error| format!("the answer is not Prometheus': {error}");
+    let unread = |error: serde_json::Error| not_its(&error);
     let text = match data.result_type.as_str() {
         "scalar" => {
             let (_, text): (f64, String) =
@@ -209,6 +217,22 @@ mod tests {
     use super::*;
 
     const VECTOR: &str = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1435781451.781,"0.25"]}]}}"#;
+
+    #[test]
+    fn of_what_is_no_answer_little_is_said() {
+        let long = "x".repeat(100_000);
+        let bodies = [
+            format!(
+                r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"value":"{long}"}}]}}}}"#
+            ),
+            format!(r#"{{"status":"success","data":{{"resultType":"scalar","result":"{long}"}}}}"#),
+            format!(r#""{long}""#),
+        ];
+        for body in bodies {
+            let why = read_answer(200, body.as_bytes()).unwrap_err();
+            assert!(why.len() < 400, "{} bytes: {why:.100}", why.len());
+        }
+    }
 
     #[test]
     fn answers_are_one_number_or_say_why_not() {

@@ -365,6 +365,11 @@ impl Rollout {
         is_beyond
     }
 
+    /// Begins the stage anew, as after the spec looks at something else.
+    pub fn begin_anew(&mut self, now: Duration) {
+        self.enter(self.step, now);
+    }
+
     fn enter(&mut self, step: usize, now: Duration) {
         self.step = step;
         self.step_began = now;

@@ -149,7 +149,7 @@ impl Column {
                 }
                 profile
             }
-            false => Profile::of(&self.first.0, BINS),
+            false => Profile::with_atoms(&self.first.0, BINS),
         };
         for value in &self.first.1 {
             profile.push(*value);
@@ -397,6 +397,39 @@ mod tests {
             ..quiet.clone()
         };
         assert_eq!(check(&[quiet, few]), CheckState::TooFew);
+    }
+
+    #[test]
+    fn numbers_that_are_nearly_all_one_are_compared() {
+        // Fraud that is rare, a model that is always right, and numbers on both sides of the usual one.
+        let stable: [fn(u32) -> f64; 3] = [
+            |index| f64::from(u8::from(index % 50 == 0)),
+            |_| 1.0,
+            |index| if index % 10 == 0 { 0.0 } else { 1.0 },
+        ];
+        for (stable, canary) in stable.into_iter().zip([1.0, 0.5, 5.0]) {
+            let mut predictions = Predictions::default();
+            for index in 0..2_000 {
+                let number = Predicted::Number(stable(index));
+                predictions.push(Side::Stable, "score", number);
+                predictions.push(Side::Stable, "as before", number);
+                predictions.push(Side::Canary, "score", Predicted::Number(canary));
+                predictions.push(Side::Canary, "as before", number);
+            }
+            let state = |drift: &PredictionDrift| {
+                check(std::slice::from_ref(drift), 0.25, (100, 900.0)).state
+            };
+            let drifts = predictions.drifts();
+            let states: Vec<_> = drifts
+                .iter()
+                .map(|drift| (drift.name.as_str(), state(drift)))
+                .collect();
+            let expected = [
+                ("as before", CheckState::Passed),
+                ("score", CheckState::Failed),
+            ];
+            assert_eq!(states, expected, "{canary}");
+        }
     }
 
     #[test]

@@ -55,6 +55,36 @@ impl Profile {
         profile
     }
 
+    /// Returns the same with a bin of its own for each number that fills a bin alone: equal parts say nothing of scores that are
+    /// nearly all one number, and of those beyond it.
+    #[must_use]
+    pub fn with_atoms(scores: &[f64], n_bins: usize) -> Self {
+        let mut sorted: Vec<f64> = scores
+            .iter()
+            .copied()
+            .filter(|score| !score.is_nan())
+            .collect();
+        sorted.sort_by(f64::total_cmp);
+        let mut edges = Self::of(scores, n_bins).edges;
+        for equal in sorted.chunk_by(|one, other| one == other) {
+            if equal.len() * n_bins >= sorted.len() {
+                edges.extend([equal[0], equal[0].next_up()]);
+            }
+        }
+        edges.sort_by(f64::total_cmp);
+        edges.dedup();
+        let n_bins = edges.len() + 1;
+        let mut profile = Self {
+            edges,
+            reference: vec![0; n_bins],
+            observed: vec![0; n_bins],
+        };
+        sorted
+            .into_iter()
+            .for_each(|score| profile.push_reference(score));
+        profile
+    }
+
     /// Takes a score of the reference.
     pub fn push_reference(&mut self, score: f64) {
         if !score.is_nan() {

@@ -56,6 +56,8 @@ struct Trial {
     before: (Totals, Totals),
     /// The check that people were told of that the stage waits for.
     told: Option<CheckKind>,
+    /// The mark of the metrics that the stage is held to, if that is known.
+    metrics: Option<String>,
 }
 
 /// A rollout.
@@ -254,7 +256,9 @@ impl Course {
             return;
         }
         self.hold_to_steps(seen);
-        self.take_in(seen);
+        if !self.hold_to_metrics(seen) {
+            self.take_in(seen);
+        }
         let Some(trial) = &mut self.trial else { return };
         let (stable, canary) = (seen.stable_totals, seen.newest_totals);
         let interval = Interval {
@@ -397,6 +401,7 @@ impl Course {
             slow,
             before,
             told: None,
+            metrics: Some(seen.wanted.metrics.mark()),
         });
         self.enter_step(seen.wanted);
         let shown = slow.map_or_else(
@@ -413,6 +418,22 @@ impl Course {
             message: format!("{newest} gets {percent} % of the requests; {shown}"),
         });
         true
+    }
+
+    /// Where the spec looks at other metrics than the stage did, it begins anew: what was told of the old ones says nothing of the
+    /// new. Tells whether it did.
+    fn hold_to_metrics(&mut self, seen: &Seen<'_>) -> bool {
+        let mark = seen.wanted.metrics.mark();
+        let Some(trial) = &mut self.trial else {
+            return false;
+        };
+        let before = trial.metrics.replace(mark);
+        let are_others = before.is_some() && before != trial.metrics;
+        if are_others {
+            trial.rollout.begin_anew(seen.now);
+            trial.told = None;
+        }
+        are_others
     }
 
     /// Where the spec has fewer stages than the trial has reached, the last of them begins anew.
@@ -542,6 +563,7 @@ impl Course {
                     .iter()
                     .map(|query| [query.n_looks, query.n_bad])
                     .collect(),
+                metrics: trial.metrics.clone(),
             }
         });
     }
@@ -582,6 +604,7 @@ fn restored(progress: &RolloutProgress, step: usize, before: (Totals, Totals)) -
         slow: progress.slow_ns.map(Duration::from_nanos),
         before,
         told: None,
+        metrics: progress.metrics.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The metrics of a Rollout's spec: those that outcomes tell, and those that are asked for elsewhere.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use coracle_api::rollout::{RolloutAnalysis, RolloutMetric, RolloutUnit};
@@ -35,6 +36,15 @@ pub(crate) struct Metrics {
     pub(crate) rules: Vec<MetricRule>,
     /// What is asked for elsewhere; each with its rule.
     pub(crate) queries: Vec<(QueryRule, Question)>,
+}
+
+impl Metrics {
+    /// Returns a mark that is another one for other metrics.
+    pub(super) fn mark(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        format!("{self:?}").hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
 }
 
 /// Reads the metrics of a spec whose new revisions must have so many requests.

@@ -418,8 +418,9 @@ fn the_deadline_holds_while_nobody_knows_what_is_slow() {
 }
 
 /// A rollout that looks at an outcome, at predictions and at Prometheus.
-fn with_metrics() -> Play {
-    let spec: RolloutSpec = serde_json::from_value(json!({
+/// A spec that asks Prometheus this.
+fn with_question(query: &str) -> RolloutSpec {
+    serde_json::from_value(json!({
         "inferenceService": "iris",
         "steps": [{"percent": 10, "duration": "5s"}, {"percent": 50, "duration": "5s"}],
         "analysis": {
@@ -428,13 +429,16 @@ fn with_metrics() -> Play {
             "predictions": {},
             "metrics": [
                 {"name": "converted", "type": "Conversion", "margin": 0.05},
-                {"name": "orders", "type": "Prometheus", "address": "http://p", "query": "orders", "bound": 5, "looks": 2},
+                {"name": "orders", "type": "Prometheus", "address": "http://p", "query": query, "bound": 5, "looks": 2},
             ],
         }
     }))
-    .unwrap();
+    .unwrap()
+}
+
+fn with_metrics() -> Play {
     let mut play = Play {
-        wanted: spec::read(&spec).unwrap(),
+        wanted: spec::read(&with_question("orders")).unwrap(),
         ..Play::new()
     };
     play.pass(1, (0, 0));
@@ -520,6 +524,35 @@ fn a_stage_waits_for_its_metrics_and_goes_on_with_them() {
         "{}",
         message(&play)
     );
+}
+
+#[test]
+fn other_metrics_begin_the_stage_anew() {
+    for is_restarted in [false, true] {
+        let mut play = with_metrics();
+        play.pass(10, (0, 0));
+        let since_ms = play.course.stage_since_ms().unwrap();
+        play.stage = Some(told(since_ms, 20.0, 0.0));
+        // All is well but for one look that is still to come; then another question takes its place.
+        play.looks = vec![orders(6.0)];
+        play.pass(1, (0, 0));
+        assert_eq!(play.course.status.step, Some(1));
+        if is_restarted {
+            play.course = Course::new(play.course.status.clone());
+        }
+        play.wanted = spec::read(&with_question("refunds")).unwrap();
+        play.looks = vec![orders(6.0)];
+        play.pass(1, (0, 0));
+        let message = &play.course.status.message;
+        assert_eq!(play.course.status.step, Some(1), "{message}");
+        let anew = play.course.stage_since_ms().unwrap();
+        assert!(anew > since_ms, "{message}");
+        // What it was told before counts no more.
+        play.pass(10, (0, 0));
+        let message = &play.course.status.message;
+        assert!(message.contains("too few outcomes: converted"), "{message}");
+        assert_eq!(play.course.stage_since_ms(), Some(anew));
+    }
 }
 
 #[test]
