@@ -38,6 +38,8 @@ const MEMORY_BYTES: u64 = 1 << 30;
 const MEMORY_PER_FILE_BYTE: u64 = 8;
 /// The most of the child's words that are read.
 const WORDS_BYTES_MAX: u64 = 64 << 10;
+/// The most models of which it is kept that they passed.
+const PASSED_MAX: usize = 1_000;
 
 /// Tries models.
 #[derive(Debug)]
@@ -48,8 +50,8 @@ pub(crate) struct Trial {
     onnxruntime: Option<PathBuf>,
     /// All that the child sees of the environment.
     variables: Vec<(&'static str, OsString)>,
-    /// What passed, and is not tried again while the files are the same.
-    passed: Mutex<BTreeMap<PathBuf, Fingerprint>>,
+    /// What passed, and is not tried again while the files are the same and are loaded in the same way.
+    passed: Mutex<BTreeMap<PathBuf, (Fingerprint, child::Wanted)>>,
 }
 
 impl Trial {
@@ -86,30 +88,32 @@ impl Trial {
     /// What the model was refused for there, or what became of the child: kind `LimitExceeded` where it was ended or ran out of
     /// memory or time, `Refused` where it died of something else.
     pub(crate) fn pass(&self, path: &Path, options: &LoadOptions) -> Result<bool, LoadError> {
-        let print = Fingerprint::of_model(path);
-        let known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(path) == Some(&print) {
-            return Ok(false);
-        }
-        drop(known);
         let memory = self.memory.unwrap_or_else(|| {
             let files = bytes_to_read(path).saturating_mul(MEMORY_PER_FILE_BYTE);
             ByteCount::new(files.saturating_add(MEMORY_BYTES))
         });
-        self.try_out(path, options, memory)
+        let wanted = self.wanted(path, options, memory);
+        let now = Fingerprint::of_all(path).map(|print| (print, wanted.clone()));
+        let known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.is_some() && known.get(path) == now.as_ref() {
+            return Ok(false);
+        }
+        drop(known);
+        self.try_out(&wanted, memory)
             .map_err(|error| error.at(format!("{}: trial load", path.display())))?;
-        let mut known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(path.to_path_buf(), print);
+        if let Some(now) = now {
+            let mut known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+            // Better tried once more than kept without bound.
+            if known.len() >= PASSED_MAX {
+                known.clear();
+            }
+            known.insert(path.to_path_buf(), now);
+        }
         Ok(true)
     }
 
-    fn try_out(
-        &self,
-        path: &Path,
-        options: &LoadOptions,
-        memory: ByteCount,
-    ) -> Result<(), LoadError> {
-        let wanted = child::Wanted {
+    fn wanted(&self, path: &Path, options: &LoadOptions, memory: ByteCount) -> child::Wanted {
+        child::Wanted {
             memory_bytes: memory.as_u64(),
             time: self.time,
             takes_texts: options.text_engine.is_some(),
@@ -120,7 +124,10 @@ impl Trial {
                 .map(Method::as_str)
                 .map(str::to_owned),
             path: path.to_path_buf(),
-        };
+        }
+    }
+
+    fn try_out(&self, wanted: &child::Wanted, memory: ByteCount) -> Result<(), LoadError> {
         let child = Command::new(&self.program)
             .arg(MODE)
             .args(wanted.arguments())
@@ -138,7 +145,7 @@ impl Trial {
             let message = "cannot wait for the child process";
             LoadError::new(LoadErrorKind::Unreadable, message).with_source(error)
         })?;
-        verdict(path, ended, self.time, memory)
+        verdict(&wanted.path, ended, self.time, memory)
     }
 }
 

@@ -214,9 +214,12 @@ impl Bandit {
     }
 }
 
-/// Draws from a Beta distribution with parameters of at least 1.
+/// Draws from a Beta distribution; parameters below 1, which no counts have, are taken for 1.
 fn beta(uniform: &mut impl FnMut() -> f64, alpha: f64, beta: f64) -> f64 {
-    let (x, y) = (gamma(uniform, alpha), gamma(uniform, beta));
+    let (x, y) = (
+        gamma(uniform, alpha.max(1.0)),
+        gamma(uniform, beta.max(1.0)),
+    );
     x / (x + y)
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use crate::settings::{Limits, Side};
-use crate::trust::{check_normalizer, check_word_letters};
+use crate::trust::{check_pieces, check_steps, check_word_letters};
 
 /// The largest file that is read: those of the largest vocabularies are half of it.
 pub(crate) const FILE_BYTES_MAX: usize = 64 << 20;
@@ -55,6 +55,10 @@ pub(crate) struct Head {
     pub(crate) padding: Option<Padding>,
     #[serde(default)]
     normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
     #[serde(default)]
     model: Option<ModelHead>,
 }
@@ -105,7 +109,8 @@ impl Head {
             let message = "its tokens are chosen at random (model.dropout)";
             return Err(LoadError::new(LoadErrorKind::Unsupported, message));
         }
-        check_normalizer(&head.normalizer)?;
+        check_steps([&head.normalizer, &head.pre_tokenizer])?;
+        check_pieces(&head.post_processor)?;
         check_word_letters(model.and_then(|model| model.max_input_chars_per_word))?;
         Ok(head)
     }

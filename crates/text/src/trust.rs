@@ -7,20 +7,22 @@ use serde_json::Value;
 
 /// How many times as long the normalisers together may make a text, in bytes: that of the longest ligature is 33.
 const GROWTH_MAX: usize = 128;
-/// The longest text that is put before another one.
+/// The most bytes that are put before a text, by all steps together.
 const PREPENDED_MAX: usize = 1 << 10;
+/// The most pieces of which a text with the tokens around it is made.
+const PIECES_MAX: usize = 64;
 /// The most letters of a word that pieces are looked for in; the search goes with their square.
 const WORD_LETTERS_MAX: u64 = 1_000;
 /// The field of SentencePiece's rules, in base64.
 const RULES: &str = "precompiled_charsmap";
 
-/// Checks the normalisers of a tokeniser.
+/// Checks what is done to a text before it is taken apart: the normalisers of a tokeniser and its pre-tokenisers, one after another.
 ///
 /// # Errors
 /// Kind `LimitExceeded` where they make texts too long, `Malformed` where their rules are shorter than they say.
-pub(crate) fn check_normalizer(normalizer: &Value) -> Result<(), LoadError> {
-    let mut growth = 1_usize;
-    let mut ahead = vec![normalizer];
+pub(crate) fn check_steps(steps: [&Value; 2]) -> Result<(), LoadError> {
+    let (mut growth, mut n_prepended) = (1_usize, 0_usize);
+    let mut ahead = steps.to_vec();
     while let Some(value) = ahead.pop() {
         match value {
             Value::Array(items) => ahead.extend(items),
@@ -29,12 +31,12 @@ pub(crate) fn check_normalizer(normalizer: &Value) -> Result<(), LoadError> {
                 let longest = match (text(RULES), text("content"), text("prepend")) {
                     (Some(rules), _, _) => longest_rule(rules)?,
                     (None, Some(content), _) => content.len(),
-                    (None, None, Some(prepended)) if prepended.len() > PREPENDED_MAX => {
-                        return Err(too_long(format!(
-                            "a normaliser prepends {} bytes, at most {PREPENDED_MAX} are",
-                            prepended.len()
-                        )));
+                    (None, None, Some(prepended)) => {
+                        n_prepended = n_prepended.saturating_add(prepended.len());
+                        1
                     }
+                    // It writes each byte as a letter, half of them as one of two bytes.
+                    _ if text("type") == Some("ByteLevel") => 2,
                     _ => 1,
                 };
                 growth = growth.saturating_mul(longest.max(1));
@@ -43,9 +45,53 @@ pub(crate) fn check_normalizer(normalizer: &Value) -> Result<(), LoadError> {
             _ => {}
         }
     }
+    if n_prepended > PREPENDED_MAX {
+        return Err(too_long(format!(
+            "its normalisers prepend {n_prepended} bytes, at most {PREPENDED_MAX} are"
+        )));
+    }
     if growth > GROWTH_MAX {
         return Err(too_long(format!(
             "its normalisers may make a text {growth} times as long, at most {GROWTH_MAX} times is done"
+        )));
+    }
+    Ok(())
+}
+
+/// Checks what is put around a text: it may be there once.
+///
+/// # Errors
+/// Kind `LimitExceeded` where it is there more often, or there are too many pieces; `Malformed` where the pieces are no list.
+pub(crate) fn check_pieces(post_processor: &Value) -> Result<(), LoadError> {
+    let mut n_pieces = 0_usize;
+    let mut ahead = vec![post_processor];
+    while let Some(value) = ahead.pop() {
+        match value {
+            Value::Array(items) => ahead.extend(items),
+            Value::Object(fields) => {
+                ahead.extend(fields.values());
+                let Some(single) = fields.get("single") else {
+                    continue;
+                };
+                let Value::Array(pieces) = single else {
+                    let message = "post_processor: single is no list";
+                    return Err(LoadError::new(LoadErrorKind::Malformed, message));
+                };
+                n_pieces = n_pieces.saturating_add(pieces.len());
+                let texts = pieces
+                    .iter()
+                    .filter(|piece| piece.get("Sequence").is_some());
+                if texts.count() > 1 {
+                    let message = "post_processor: a text is repeated".to_owned();
+                    return Err(too_long(message));
+                }
+            }
+            _ => {}
+        }
+    }
+    if n_pieces > PIECES_MAX {
+        return Err(too_long(format!(
+            "post_processor: {n_pieces} pieces, at most {PIECES_MAX} are put together"
         )));
     }
     Ok(())
@@ -100,6 +146,35 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_put_into_its_tokens_once() {
+        let (text, token) = (
+            json!({"Sequence": {"id": "A"}}),
+            json!({"SpecialToken": {"id": "</s>"}}),
+        );
+        let template = |pieces: &[&Value]| json!({"type": "TemplateProcessing", "single": pieces, "pair": [text, text]});
+        let fit = [
+            Value::Null,
+            json!({"sep": ["</s>", 2]}),
+            template(&[&token, &text, &token]),
+        ];
+        for processor in fit {
+            assert!(check_pieces(&processor).is_ok(), "{processor}");
+        }
+        let unfit = [
+            (template(&[&text, &token, &text]), "is repeated"),
+            (
+                json!([template(&[&token; 40]), template(&[&token; 40])]),
+                "80 pieces",
+            ),
+            (json!({"single": "$A $A"}), "no list"),
+        ];
+        for (processor, wanted) in unfit {
+            let error = check_pieces(&processor).unwrap_err();
+            assert!(error.to_string().contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
     fn what_costs_without_bound_is_refused() {
         let replace = |content: &str| json!({"type": "Replace", "pattern": {"String": "a"}, "content": content});
         let sequence = |items: &[Value]| json!({"type": "Sequence", "normalizers": items});
@@ -113,7 +188,10 @@ mod tests {
             json!({"type": "Prepend", "prepend": "\u{2581}"}),
         ];
         for normalizer in fit {
-            assert!(check_normalizer(&normalizer).is_ok(), "{normalizer}");
+            assert!(
+                check_steps([&normalizer, &Value::Null]).is_ok(),
+                "{normalizer}"
+            );
         }
         let unfit = [
             (replace(&"x".repeat(200)), "200 times as long"),
@@ -128,13 +206,22 @@ mod tests {
             (json!({RULES: "AA=="}), "no size"),
             (
                 json!({"type": "Prepend", "prepend": "x".repeat(2_000)}),
-                "prepends 2000 bytes",
+                "prepend 2000 bytes",
             ),
         ];
         for (normalizer, wanted) in unfit {
-            let error = check_normalizer(&normalizer).unwrap_err();
+            let error = check_steps([&normalizer, &Value::Null]).unwrap_err();
             assert!(error.to_string().contains(wanted), "{error}");
         }
+        // Each doubles what is no plain letter, wherever it is done.
+        let byte_level = json!({"type": "ByteLevel"});
+        let eight = sequence(&vec![byte_level.clone(); 8]);
+        assert!(check_steps([&byte_level, &byte_level]).is_ok());
+        assert!(check_steps([&eight, &Value::Null]).is_err());
+        assert!(check_steps([&Value::Null, &eight]).is_err());
+        let prepend = json!({"type": "Prepend", "prepend": "x".repeat(600)});
+        let twice = sequence(&[prepend.clone(), prepend]);
+        assert!(check_steps([&twice, &Value::Null]).is_err());
         assert!(check_word_letters(Some(100)).is_ok() && check_word_letters(None).is_ok());
         assert!(check_word_letters(Some(1_000_000)).is_err());
     }

@@ -275,6 +275,12 @@ fn check_served(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
         let node = graph::read((name, &place), spec, predictor)?;
         has_graph |= !node.is_plain();
         for one in node.all() {
+            // The choice between predictors goes by the deployment's name in `meta.routing`.
+            if spec.predictors.len() > 1 && !one.children.is_empty() && one.unit.name == name {
+                twice = Some(format!(
+                    "{place}.graph: a node with children has the name of the SeldonDeployment, {name}, by which several predictors are told apart"
+                ));
+            }
             let service = graph::service_name(name, &predictor.name, &one.unit.name);
             if !services.insert(service.clone()) {
                 twice = Some(format!(

@@ -29,6 +29,20 @@ impl Fingerprint {
         print
     }
 
+    /// Looks at the model's file at `path` and at all that it may lead to: an `MLmodel` and a graph name other files in their
+    /// directory. `None` where there are more files than are looked at.
+    pub(crate) fn of_all(path: &Path) -> Option<Self> {
+        let mut print = Self::of_model(path);
+        let leads_on = path.file_name().is_some_and(|name| name == "MLmodel")
+            || path
+                .extension()
+                .is_some_and(|extension| extension == "onnx");
+        if let Some(directory) = path.parent().filter(|_| leads_on) {
+            print.files.extend(Self::of(directory).files);
+        }
+        (print.files.len() < FILES_MAX).then_some(print)
+    }
+
     /// Looks at `place`; what cannot be looked at is as if it were not there.
     pub(super) fn of(place: &Path) -> Self {
         let mut files = Vec::new();
@@ -91,6 +105,14 @@ mod tests {
         fs::write(path("config.json"), b"{}").unwrap();
         assert!(before != with_tokens && with_tokens != Fingerprint::of_model(&graph));
         assert_eq!(Fingerprint::of(&path("nowhere")), Fingerprint::default());
+        // What a file leads to lies beside it.
+        for leading in ["model.onnx", "MLmodel"] {
+            fs::write(path(leading), "x").unwrap();
+            let before = Fingerprint::of_all(&path(leading)).unwrap();
+            assert_eq!(Fingerprint::of_all(&path(leading)).unwrap(), before);
+            fs::write(path(&format!("{leading}.weights")), "12").unwrap();
+            assert_ne!(Fingerprint::of_all(&path(leading)).unwrap(), before);
+        }
         assert_ne!(Fingerprint::of(&path("MLmodel")), Fingerprint::default());
     }
 }

@@ -228,3 +228,21 @@ fn a_single_draw_is_thompsons() {
     let share = n_first as f64 / f64::from(n);
     assert!((share - 0.75).abs() < 0.01, "{share}");
 }
+
+#[test]
+fn rewards_that_no_trial_has_end_no_draw() {
+    let mut bandit = Bandit::new(Strategy::Thompson, 0.0, 2);
+    // More won than tried, less than nothing won, and as many as can be counted.
+    bandit.reward(0, 5.0);
+    bandit.reward(1, -5.0);
+    bandit.reward_trials(1, 0, u64::MAX);
+    bandit.reward_trials(1, 2, 2);
+    let mut state = 1_u64;
+    let uniform = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    assert!(bandit.draw(uniform) < 2);
+}

@@ -32,7 +32,7 @@ impl Moments {
 
     /// Takes the units of another summary.
     pub fn merge(&mut self, other: &Self) {
-        let units = self.units + other.units;
+        let units = self.units.saturating_add(other.units);
         if units == 0 {
             return;
         }

@@ -168,7 +168,12 @@ fn rows(data: Option<Data>) -> Result<(Layout, u64), RequestError> {
                     tensor.shape
                 )));
             }
-            Ok((Layout::Tensor, tensor.shape.first().copied().unwrap_or(1)))
+            // Beside a dimension of nothing any number may stand.
+            let n_rows = match tensor.values.is_empty() {
+                true => 0,
+                false => tensor.shape.first().copied().unwrap_or(1),
+            };
+            Ok((Layout::Tensor, n_rows))
         }
     }
 }

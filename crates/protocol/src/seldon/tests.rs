@@ -198,6 +198,12 @@ fn feedback_says_what_came_of_which_way() {
             1.0,
             0,
         ),
+        // Any number may stand beside a dimension of nothing.
+        (
+            r#"{"reward": 1, "request": {"data": {"tensor": {"shape": [18446744073709551615, 0], "values": []}}}}"#,
+            1.0,
+            0,
+        ),
     ] {
         let found = feedback(body).unwrap();
         assert_eq!((found.reward, found.n_rows), (reward, n_rows), "{body}");

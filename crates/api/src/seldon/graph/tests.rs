@@ -291,6 +291,13 @@ fn predictors_with_graphs_have_services_of_their_own() {
     );
     let error = of(json!([half("p", graph("b-c")), half("p-b", graph("c"))])).unwrap_err();
     assert!(error.contains("one service, iris-p-b-c"), "{error}");
+    // Feedback would not know whose branch is meant.
+    let error = of(json!([half("p", graph("iris")), half("q", graph("a"))])).unwrap_err();
+    assert!(
+        error.contains("has the name of the SeldonDeployment"),
+        "{error}"
+    );
+    assert_eq!(of(json!([{"name": "p", "graph": graph("iris")}])), Ok(()));
     let shadow = json!({"name": "s", "shadow": true, "graph": model("a")});
     let error = of(json!([{"name": "p", "graph": graph("a")}, shadow])).unwrap_err();
     assert!(error.contains("s is a shadow"), "{error}");
