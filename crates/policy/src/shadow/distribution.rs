@@ -31,41 +31,17 @@ impl Profile {
     /// Returns a profile whose bins hold equal parts of `scores`, at most `n_bins` of them; numbers that are none are passed over.
     #[must_use]
     pub fn of(scores: &[f64], n_bins: usize) -> Self {
-        let mut sorted: Vec<f64> = scores
-            .iter()
-            .copied()
-            .filter(|score| !score.is_nan())
-            .collect();
-        sorted.sort_by(f64::total_cmp);
-        let quantiles = (1..n_bins).map(|bin| sorted.get(bin * sorted.len() / n_bins).copied());
-        let mut edges: Vec<f64> = quantiles.flatten().collect();
-        edges.dedup();
-        // A bin that begins at the least score would leave the first one empty.
-        edges.retain(|edge| sorted.first().is_some_and(|least| edge > least));
-        let n_bins = edges.len() + 1;
-        let mut profile = Self {
-            edges,
-            reference: vec![0; n_bins],
-            observed: vec![0; n_bins],
-        };
-        for score in sorted {
-            let bin = profile.bin(score);
-            profile.reference[bin] += 1;
-        }
-        profile
+        let sorted = sorted(scores);
+        let edges = equal_parts(&sorted, n_bins);
+        Self::between(edges, sorted)
     }
 
     /// Returns the same with a bin of its own for each number that fills a bin alone: equal parts say nothing of scores that are
     /// nearly all one number, and of those beyond it.
     #[must_use]
     pub fn with_atoms(scores: &[f64], n_bins: usize) -> Self {
-        let mut sorted: Vec<f64> = scores
-            .iter()
-            .copied()
-            .filter(|score| !score.is_nan())
-            .collect();
-        sorted.sort_by(f64::total_cmp);
-        let mut edges = Self::of(scores, n_bins).edges;
+        let sorted = sorted(scores);
+        let mut edges = equal_parts(&sorted, n_bins);
         for equal in sorted.chunk_by(|one, other| one == other) {
             if equal.len() * n_bins >= sorted.len() {
                 edges.extend([equal[0], equal[0].next_up()]);
@@ -73,15 +49,21 @@ impl Profile {
         }
         edges.sort_by(f64::total_cmp);
         edges.dedup();
+        Self::between(edges, sorted)
+    }
+
+    /// Returns a profile with bins between `edges`, in which `scores` are counted.
+    #[must_use]
+    pub fn between(edges: Vec<f64>, scores: impl IntoIterator<Item = f64>) -> Self {
         let n_bins = edges.len() + 1;
         let mut profile = Self {
             edges,
             reference: vec![0; n_bins],
             observed: vec![0; n_bins],
         };
-        sorted
-            .into_iter()
-            .for_each(|score| profile.push_reference(score));
+        for score in scores {
+            profile.push_reference(score);
+        }
         profile
     }
 
@@ -133,6 +115,23 @@ impl Profile {
             p_value: p_value(distance, n_reference, n_observed),
         })
     }
+}
+
+fn sorted(scores: &[f64]) -> Vec<f64> {
+    let numbers = scores.iter().copied().filter(|score| !score.is_nan());
+    let mut sorted: Vec<f64> = numbers.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// Returns where bins of equal parts begin, but for the first.
+fn equal_parts(sorted: &[f64], n_bins: usize) -> Vec<f64> {
+    let quantiles = (1..n_bins).map(|bin| sorted.get(bin * sorted.len() / n_bins).copied());
+    let mut edges: Vec<f64> = quantiles.flatten().collect();
+    edges.dedup();
+    // A bin that begins at the least score would leave the first one empty.
+    edges.retain(|edge| sorted.first().is_some_and(|least| edge > least));
+    edges
 }
 
 /// Returns Kolmogorov and Smirnov's distance of two sets of scores, and its p-value; `None` while one of them is empty.

@@ -54,8 +54,8 @@ struct Trial {
     slow: Option<Duration>,
     /// What both had done when they were looked at last.
     before: (Totals, Totals),
-    /// The check that people were told of that the stage waits for.
-    told: Option<CheckKind>,
+    /// The checks that people were told of that the stage waits for.
+    told: Vec<CheckKind>,
     /// The mark of the metrics that the stage is held to, if that is known.
     metrics: Option<String>,
 }
@@ -400,7 +400,7 @@ impl Course {
             rollout: Rollout::new(seen.now),
             slow,
             before,
-            told: None,
+            told: Vec::new(),
             metrics: Some(seen.wanted.metrics.mark()),
         });
         self.enter_step(seen.wanted);
@@ -431,7 +431,7 @@ impl Course {
         let are_others = before.is_some() && before != trial.metrics;
         if are_others {
             trial.rollout.begin_anew(seen.now);
-            trial.told = None;
+            trial.told.clear();
         }
         are_others
     }
@@ -504,10 +504,10 @@ impl Course {
         };
         let at = self.at(newest);
         let trial = self.trial.as_mut()?;
-        if trial.told.as_ref() == Some(&check.kind) {
+        if trial.told.contains(&check.kind) {
             return None;
         }
-        trial.told = Some(check.kind.clone());
+        trial.told.push(check.kind.clone());
         Some(Happened {
             is_warning: check.state == CheckState::Doubtful,
             reason: "RolloutWaits",
@@ -529,7 +529,7 @@ impl Course {
     ) {
         if let Some(trial) = &mut self.trial {
             trial.rollout.advance(seen.now);
-            trial.told = None;
+            trial.told.clear();
         }
         self.enter_step(seen.wanted);
         let percent = self.status.percent.unwrap_or_default();
@@ -603,7 +603,7 @@ fn restored(progress: &RolloutProgress, step: usize, before: (Totals, Totals)) -
         rollout,
         slow: progress.slow_ns.map(Duration::from_nanos),
         before,
-        told: None,
+        told: Vec::new(),
         metrics: progress.metrics.clone(),
     }
 }

@@ -104,12 +104,15 @@ impl QueryBoard {
         self.entries().get_mut(key)?.look.take()
     }
 
-    /// Returns those whose time it is, at most so many; they are being asked from now on.
+    /// Returns those whose time it is, at most so many, those that wait longest first; they are being asked from now on.
     pub(crate) fn due(&self, now: Duration, n_max: usize) -> Vec<(QueryKey, Asking)> {
         let mut entries = self.entries();
         let is_due = |entry: &Entry| entry.due.is_some_and(|due| due <= now);
         let due = entries.iter_mut().filter(|(_, entry)| is_due(entry));
-        due.take(n_max)
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, entry)| entry.due);
+        due.into_iter()
+            .take(n_max)
             .map(|(key, entry)| {
                 entry.due = None;
                 (key.clone(), entry.asking.clone())
@@ -201,10 +204,18 @@ mod tests {
         );
         assert_eq!(board.due(at(111), 0), []);
         assert_eq!(board.due(at(111), 8).len(), 1);
+        // Who waits longest is asked first, whatever its name.
+        board.want(
+            [(key(1), asking.clone()), (key(2), asking.clone())].into(),
+            at(111),
+        );
+        board.answered((&key(1), &asking), look(), at(102));
+        assert_eq!(board.due(at(113), 1), [(key(2), asking.clone())]);
+        assert_eq!(board.due(at(113), 8), [(key(1), asking.clone())]);
         // The next stage asks anew, and an answer for the one before comes to nobody.
-        board.want([(key(2), asking.clone())].into(), at(112));
+        board.want([(key(3), asking.clone())].into(), at(112));
         board.answered((&key(1), &asking), look(), at(113));
-        assert_eq!((board.take(&key(1)), board.take(&key(2))), (None, None));
+        assert_eq!((board.take(&key(1)), board.take(&key(3))), (None, None));
         assert_eq!(board.due(at(113), 8).len(), 1);
     }
 }
