@@ -19,6 +19,9 @@ const ARMS_MAX: usize = 64;
 /// The first look is after so many events.
 const FIRST_LOOK: u64 = 50;
 
+/// A rollout's stages take at most one in so many of the places for units.
+const STAGE_SHARE: usize = 4;
+
 /// Room for the units of all experiments.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -195,6 +198,7 @@ impl Ledger {
                 }
             }
             Record::Request {
+                at,
                 hash,
                 unit,
                 variant,
@@ -203,6 +207,7 @@ impl Ledger {
                 if let Some((unit, _)) = self.units.get_key_value(unit.as_ref()) {
                     let unit = Arc::clone(unit);
                     let request = Request {
+                        at,
                         unit,
                         variant,
                         propensity,
@@ -266,7 +271,10 @@ impl Ledger {
         let Some(arm) = self.arm(variant) else { return };
         let is_override = by == "override";
         let is_new = !self.units.contains_key(unit.as_ref());
-        if is_new && !self.room.take() {
+        // A rollout whose units are its requests would soon leave no room to anybody.
+        let is_too_many =
+            planned.stage.is_some() && self.units.len() >= self.room.most / STAGE_SHARE;
+        if is_new && (is_too_many || !self.room.take()) {
             self.n_units_lost += 1;
             return;
         }
@@ -289,6 +297,7 @@ impl Ledger {
             counted.errors += u64::from(!ok);
         }
         let request = Request {
+            at: *at,
             unit,
             variant: arm,
             propensity,
@@ -334,8 +343,10 @@ impl Ledger {
         let request = request.and_then(|request| self.requests.get(request));
         let unit = self.units.get(unit);
         planned.stage.is_some()
-            && request
-                .is_some_and(|request| unit.is_some_and(|unit| unit.variant != request.variant))
+            && request.is_some_and(|request| {
+                is_earlier(request.at, planned)
+                    || unit.is_some_and(|unit| unit.variant != request.variant)
+            })
     }
 
     /// Notes in what shares a new unit was to be split.
@@ -431,6 +442,7 @@ impl Ledger {
         }
         for (hash, request) in self.requests.iter() {
             write(&Record::Request {
+                at: request.at,
                 hash,
                 unit: Cow::Borrowed(&request.unit),
                 variant: request.variant,

@@ -107,6 +107,8 @@ pub(super) enum Record<'a> {
     },
     /// A request that outcomes may still name, by the hash of its id.
     Request {
+        #[serde(default)]
+        at: u64,
         hash: u64,
         unit: Cow<'a, str>,
         variant: u8,

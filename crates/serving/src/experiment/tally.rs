@@ -72,6 +72,8 @@ pub(super) struct Requests {
 /// A request that outcomes may name.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
+    /// When it came, in ms since 1970; 0 if that is not known.
+    pub(super) at: u64,
     pub(super) unit: Arc<str>,
     pub(super) variant: u8,
     /// The probability with which the variant was drawn, or [`Self::NOT_DRAWN`].

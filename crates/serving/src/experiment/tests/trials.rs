@@ -66,6 +66,12 @@ fn a_stage_has_its_own_units_and_outcomes() {
     let own = converted(of_request("r-u1-2001"), 1.0);
     assert_eq!(fixture.record(&book, vec![own]), [Ok(Taken::Counted)]);
     assert_eq!(outcomes(&book), [(0, 0.0), (1, 1.0)]);
+    // Nor does what is told of an earlier stage, if the revision is the same.
+    let staying = converted(of_request("r-u2-1002"), 1.0);
+    book.expose(shown_at("u2", CANARY, 2_001));
+    fixture.settle(&book);
+    assert_eq!(fixture.record(&book, vec![staying]), [Ok(Taken::Counted)]);
+    assert_eq!(outcomes(&book), [(0, 0.0), (1, 1.0)]);
     // Who was shown both in a stage is not counted.
     book.expose(shown_at("u1", STABLE, 2_002));
     fixture.settle(&book);
@@ -124,4 +130,17 @@ fn predictions_are_compared_within_a_stage() {
     assert!(drifts(&book).is_empty());
     predict(CANARY, "1");
     assert_eq!(drifts(&book)[0].canary, 1);
+}
+
+#[test]
+fn a_stage_leaves_room_to_others() {
+    let planned = stage(1_000);
+    let mut ledger = ledger(8);
+    for unit in ["u1", "u2", "u3"] {
+        ledger.apply(record_exposure(unit, STABLE, 1), &planned);
+    }
+    assert_eq!((ledger.units.len(), ledger.n_units_lost), (2, 1));
+    // Whom it knows it goes on to count.
+    ledger.apply(record_exposure("u2", STABLE, 1), &planned);
+    assert_eq!(ledger.n_units_lost, 1);
 }
