@@ -109,6 +109,35 @@ fn means_are_numpys() {
         text(average(Dialect::V2, "mean", &both, 10)),
         r#"{"model_name":"mean","model_version":"1","id":"7","outputs":[{"name":"predict","datatype":"FP64","shape":[2],"data":[1.5,3.0]}]}"#
     );
+    // Where there are several outputs, their names tell which is which.
+    let two = |first: (&str, f64), second: (&str, f64)| {
+        let output = |(name, value): (&str, f64)| {
+            format!(r#"{{"name":"{name}","datatype":"FP64","shape":[1],"data":[{value}]}}"#)
+        };
+        format!(
+            r#"{{"model_name":"m","outputs":[{},{}]}}"#,
+            output(first),
+            output(second)
+        )
+    };
+    let (one, other) = (two(("p", 1.0), ("q", 10.0)), two(("q", 30.0), ("p", 3.0)));
+    let mean = text(average(
+        Dialect::V2,
+        "mean",
+        &[one.as_bytes(), other.as_bytes()],
+        10,
+    ));
+    let mean: serde_json::Value = serde_json::from_str(&mean).unwrap();
+    let data = |index: usize| mean["outputs"][index]["data"][0].as_f64();
+    assert_eq!((data(0), data(1)), (Some(2.0), Some(20.0)));
+    let strange = two(("p", 3.0), ("r", 30.0));
+    let refused = average(
+        Dialect::V2,
+        "mean",
+        &[one.as_bytes(), strange.as_bytes()],
+        10,
+    );
+    assert!(refused.is_err_and(|error| error.to_string().contains("not in all")));
 }
 
 #[test]

@@ -107,7 +107,11 @@ pub(super) fn average(
             body.push(b',');
         }
         let tensors = answers.iter().map(|answer| {
-            let same = answer.outputs.get(index);
+            // Models name their outputs as they like; where there are several, names tell which is which.
+            let same = match first.outputs.len() {
+                1 => answer.outputs.first(),
+                _ => answer.outputs.iter().find(|same| same.name == output.name),
+            };
             let same = same.filter(|same| {
                 same.shape == output.shape && answer.outputs.len() == first.outputs.len()
             });
