@@ -182,9 +182,16 @@ impl Runner {
         if is_single || !self.graph.rows_are_independent() {
             return Ok((n_columns, Sharing::Alone));
         }
-        let together = self.run(encoded.iter().collect(), end);
-        let is_alike = together.is_ok_and(|rows| alike(&rows.values, &alone.values));
-        let sharing = match is_alike {
+        // Without a mask a graph sees what is filled up, and texts that are cut to one length were not.
+        let mut lengths = encoded.iter().map(|text| text.ids.len());
+        let first = lengths.next();
+        let is_filled =
+            self.parts.contains(&Part::Mask) && lengths.any(|length| Some(length) != first);
+        let is_alike = || {
+            let together = self.run(encoded.iter().collect(), end);
+            together.is_ok_and(|rows| alike(&rows.values, &alone.values))
+        };
+        let sharing = match is_filled && is_alike() {
             true => Sharing::Filled,
             false => Sharing::OneLength,
         };
