@@ -12,6 +12,7 @@ use hyper::Method;
 use hyper::body::Body as _;
 use tokio::time::Instant;
 
+use super::Fault;
 use super::body::BoundedBody;
 use super::call::{Answered, NoAnswer, Outgoing, send};
 use crate::body::RequestBody;
@@ -122,9 +123,10 @@ impl Handler {
         body: BoundedBody,
         deadline: Instant,
     ) -> Result<Answered, NoAnswer> {
-        let body = match body.collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(fault) => return Err(NoAnswer::unread(&fault)),
+        let body = match tokio::time::timeout_at(deadline, body.collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(fault)) => return Err(NoAnswer::unread(&fault)),
+            Err(_elapsed) => return Err(NoAnswer::Fault(Fault::Late)),
         };
         let attempt_body = || BoundedBody::whole(body.clone());
         let hedging = fallback.state(|_| Hedging::new());

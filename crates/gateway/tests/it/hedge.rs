@@ -1,7 +1,7 @@
 //! Second attempts at other processes.
 
-use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -156,4 +156,23 @@ fn an_answer_that_is_none_waits_for_the_other() {
     statuses.sort_unstable();
     assert_eq!(statuses, [203, 502]);
     assert_eq!(counted(&server, "coracle_hedges_total"), 0);
+}
+
+#[test]
+fn a_body_that_does_not_end_has_no_more_than_the_time_of_its_request() {
+    let upstream = Upstream::start();
+    let limits = Limits {
+        request_timeout: Duration::from_millis(300),
+        body_timeout: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let after = HedgeAfter::Time(Duration::from_millis(1));
+    let server = start(limits, &backends(&[upstream.address]), Some(after));
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    // Smaller ones are waited for before anybody is asked to answer.
+    let head = format!("POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 504");
 }
