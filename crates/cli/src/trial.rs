@@ -38,6 +38,8 @@ const MEMORY_BYTES: u64 = 1 << 30;
 const MEMORY_PER_FILE_BYTE: u64 = 8;
 /// The most of the child's words that are read.
 const WORDS_BYTES_MAX: u64 = 64 << 10;
+/// How long the last words of a child that has ended are waited for.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 /// The most models of which it is kept that they passed.
 const PASSED_MAX: usize = 1_000;
 
@@ -123,6 +125,7 @@ impl Trial {
                 .default_method
                 .map(Method::as_str)
                 .map(str::to_owned),
+            server: std::process::id(),
             path: path.to_path_buf(),
         }
     }
@@ -157,40 +160,44 @@ struct Ended {
     complained: String,
 }
 
-/// Waits for the child to end, and ends it when its time is over.
+/// Waits for the child to end, and ends it when its time is over, or where it cannot be listened to.
 fn await_end(mut child: Child, time: Duration) -> std::io::Result<Ended> {
-    let said = child.stdout.take().map(read_aside);
-    let complained = child.stderr.take().map(read_aside);
-    let words = |words: Option<mpsc::Receiver<String>>| {
-        let words = words.and_then(|words| words.recv().ok());
-        words.unwrap_or_default()
+    let said = child.stdout.take().map(read_aside).transpose();
+    let complained = child.stderr.take().map(read_aside).transpose();
+    let heard = said.and_then(|said| Ok((said, complained?)));
+    // What it would say something to is closed when it ends.
+    let first = match &heard {
+        Ok((Some(said), _)) => Some(said.recv_timeout(time)),
+        _ => None,
     };
-    // It says something, or ends, which closes what it would say it to.
-    let first = said.as_ref().map(|said| said.recv_timeout(time));
     let is_over = matches!(first, Some(Err(mpsc::RecvTimeoutError::Timeout)));
-    if is_over {
+    if !matches!(first, Some(Ok(_))) {
         child.kill()?;
     }
     let status = child.wait()?;
+    let (_, complained) = heard?;
+    // Whoever else holds the pipe is not waited for.
+    let complained = complained.and_then(|words| words.recv_timeout(LAST_WORDS_MAX).ok());
     Ok(Ended {
         status: (!is_over).then_some(status),
         said: first.and_then(Result::ok).unwrap_or_default(),
-        complained: words(complained),
+        complained: complained.unwrap_or_default(),
     })
 }
 
-/// Reads what a process says until it ends.
-fn read_aside(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+/// Reads what a process says until it ends, and keeps the beginning.
+fn read_aside(mut pipe: impl Read + Send + 'static) -> std::io::Result<mpsc::Receiver<String>> {
     let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || {
+    let listen = move || {
         let mut bytes = Vec::new();
-        let read = pipe.take(WORDS_BYTES_MAX).read_to_end(&mut bytes);
-        if read.is_ok() {
+        let read = pipe.by_ref().take(WORDS_BYTES_MAX).read_to_end(&mut bytes);
+        if read.is_ok() && std::io::copy(&mut pipe, &mut std::io::sink()).is_ok() {
             // Nobody may listen any more.
             drop(tell.send(String::from_utf8_lossy(&bytes).into_owned()));
         }
-    });
-    told
+    };
+    std::thread::Builder::new().spawn(listen)?;
+    Ok(told)
 }
 
 /// Says what a child's end means.

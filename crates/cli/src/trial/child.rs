@@ -41,12 +41,14 @@ pub(super) struct Wanted {
     pub(super) onnxruntime: Option<PathBuf>,
     pub(super) object: Option<String>,
     pub(super) method: Option<String>,
+    /// The process that waits for it.
+    pub(super) server: u32,
     pub(super) path: PathBuf,
 }
 
 impl Wanted {
     /// Returns it as arguments, each in its place; an empty one is for what is not there.
-    pub(super) fn arguments(&self) -> [OsString; 7] {
+    pub(super) fn arguments(&self) -> [OsString; 8] {
         let text = |text: &Option<String>| text.clone().unwrap_or_default().into();
         [
             self.memory_bytes.to_string().into(),
@@ -55,13 +57,24 @@ impl Wanted {
             self.onnxruntime.clone().unwrap_or_default().into(),
             text(&self.object),
             text(&self.method),
+            self.server.to_string().into(),
             self.path.clone().into(),
         ]
     }
 
     /// Reads arguments.
     pub(super) fn of(arguments: &[OsString]) -> Option<Self> {
-        let [memory, time, texts, onnxruntime, object, method, path] = arguments else {
+        let [
+            memory,
+            time,
+            texts,
+            onnxruntime,
+            object,
+            method,
+            server,
+            path,
+        ] = arguments
+        else {
             return None;
         };
         let given = |text: &OsString| {
@@ -75,6 +88,7 @@ impl Wanted {
             onnxruntime: (!onnxruntime.is_empty()).then(|| onnxruntime.into()),
             object: given(object),
             method: given(method),
+            server: server.to_str()?.parse().ok()?,
             path: path.into(),
         })
     }
@@ -110,6 +124,10 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
 fn bound(wanted: &Wanted) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // A server that was gone before this was said tells nobody any more.
+    if std::os::unix::process::parent_id() != wanted.server {
+        return Err(std::io::Error::other("the server has ended"));
+    }
     let limit = |resource, most: u64| {
         let limit = Rlimit {
             current: Some(most),

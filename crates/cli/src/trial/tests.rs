@@ -1,5 +1,7 @@
 //! What children are told and tell, and what their ends mean. Whole trials are in `tests/it`, those of engines in `exercise/onnx.py`.
 
+use std::io::Write as _;
+
 use super::child::Wanted;
 use super::*;
 
@@ -99,6 +101,16 @@ fn a_child_whose_time_is_over_is_ended() {
     let ended = await_end(child, Duration::ZERO).unwrap();
     assert_eq!(ended.status, None);
     drop(input);
+    // So is one that says much, and then nothing more.
+    let mut child = start();
+    let mut input = child.stdin.take().unwrap();
+    let speaker = std::thread::spawn(move || {
+        let _broken = input.write_all(&vec![b'x'; 100_000]);
+        input
+    });
+    let ended = await_end(child, Duration::from_millis(200)).unwrap();
+    assert_eq!(ended.status, None);
+    drop(speaker.join());
     let mut child = start();
     drop(child.stdin.take());
     let ended = await_end(child, Duration::MAX).unwrap();
@@ -114,6 +126,7 @@ fn what_is_wanted_reaches_the_child() {
         onnxruntime: Some(PathBuf::from("/lib/a.so")),
         object: Some("model".to_owned()),
         method: Some("predict_proba".to_owned()),
+        server: 12,
         path: PathBuf::from("/m/model.onnx"),
     };
     let bare = Wanted {
