@@ -7,7 +7,7 @@ use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_model::RunError;
 use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
-use coracle_serving::batch::Ran;
+use coracle_serving::batch::{Ran, is_joint};
 use coracle_serving::experiment::Experiments;
 use coracle_serving::{
     Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, Rejection,
@@ -17,6 +17,7 @@ use coracle_tensor::Tensor;
 
 use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
+use crate::joint::JointCalls;
 use crate::payload::{self, PayloadLog, Recording};
 use crate::shadow::{Answered, Shadows};
 use crate::shared_memory::SharedMemory;
@@ -34,6 +35,8 @@ pub(crate) struct Calls {
     pub(crate) pool: Arc<ComputePool>,
     /// The event loop, for its counters.
     pub(crate) worker: usize,
+    /// The calls that this event loop puts together.
+    pub(crate) joint: JointCalls,
     /// The shared memory that clients have registered.
     pub(crate) shared_memory: Arc<SharedMemory>,
     /// Where requests and answers are recorded, if they may be.
@@ -173,7 +176,7 @@ pub(crate) struct Times {
     decode: Duration,
     ran: Ran,
     /// The thread that counts them.
-    writer: Writer,
+    pub(crate) writer: Writer,
     is_copied: bool,
 }
 
@@ -350,6 +353,9 @@ impl Calls {
         }
         let is_cheap = model.cost().run_placement(decoded.call.n_rows) == Placement::EventLoop;
         if is_cheap && !model.batching().waits() {
+            if is_joint(model, &lease, decoded.call.n_rows) {
+                return Box::pin(self.answer_jointly(model, lease, request, decoded)).await;
+            }
             return self.run_here(model, &lease, &request.codec, decoded);
         }
         let answer = self.answer_elsewhere(model, lease, request, decoded);
@@ -448,7 +454,7 @@ impl Calls {
             queue: taken.saturating_sub(arrival.at) + waited_for_run,
             decode,
             ran: *ran,
-            // A batch may run on the event loop of any of its calls.
+            // Where calls wait for others, a batch runs on the event loop of any of them.
             writer: Writer::Other,
             is_copied: arrival.is_copied,
         }

@@ -21,6 +21,7 @@ mod grpc;
 mod fallback;
 mod flow;
 mod infer;
+mod joint;
 mod limits;
 mod log;
 mod metrics;

@@ -10,7 +10,7 @@ use coracle_model::{RunError, RunTime, Wanted};
 use coracle_protocol::Call;
 use coracle_serving::batch::{self, Answer, Batch, Entry, Ran};
 use coracle_serving::{
-    Lease, LoadedModel, Placement, PoolCall, Priority, Refusal, ServedModel, Ticket,
+    Lease, LoadedModel, Placement, PoolCall, Priority, Refusal, ServedModel, Ticket, Writer,
 };
 use coracle_tensor::Tensor;
 use tokio::sync::oneshot;
@@ -23,7 +23,16 @@ use crate::infer::{Arrival, Calls, Decoded, Failure, Request, too_late};
 type Reply = Result<Encoded, Failure>;
 
 /// Whether a call's run has begun, where it matters: it does to a model's breaker.
-type Begun = Option<Arc<AtomicBool>>;
+pub(crate) type Begun = Option<Arc<AtomicBool>>;
+
+/// What is told of a call while it runs elsewhere, and what it is told.
+pub(crate) struct Replies {
+    pub(crate) reply: oneshot::Sender<Reply>,
+    pub(crate) begun: Begun,
+    pub(crate) wanted: Option<Wanted>,
+    /// Whether all calls that it may run with are of its own event loop.
+    pub(crate) is_joint: bool,
+}
 
 /// A call whose answer is made elsewhere.
 struct Pending {
@@ -39,6 +48,8 @@ struct Pending {
     missing: Option<Box<Missing>>,
     reply: oneshot::Sender<Reply>,
     begun: Begun,
+    /// Whether it runs on its own event loop if it runs on one.
+    is_joint: bool,
 }
 
 impl Answer for Pending {
@@ -63,9 +74,12 @@ impl Answer for Pending {
             if let Some(missing) = missing {
                 self.calls.keep(&self.model, *missing, &outputs);
             }
-            let times = self
+            let mut times = self
                 .calls
                 .times(self.arrival, (self.taken, self.decode), ran);
+            if self.is_joint && ran.placement == Placement::EventLoop {
+                times.writer = Writer::EventLoop(self.calls.worker);
+            }
             self.calls.encode(
                 &self.model,
                 loaded,
@@ -131,8 +145,13 @@ impl PoolCall for Raw {
                     }
                 }
                 let time_left = decoded.arrival.time_left(calls.clock.monotonic());
-                let caller = (reply, begun, wanted);
-                let entry = entry(calls, &model, lease, (request, decoded), caller);
+                let replies = Replies {
+                    reply,
+                    begun,
+                    wanted,
+                    is_joint: false,
+                };
+                let entry = entry(calls, &model, lease, (request, decoded), replies);
                 let Some(waiting) = waiting else {
                     return vec![entry];
                 };
@@ -181,13 +200,19 @@ impl PoolCall for Ready {
 }
 
 /// Makes an entry of a decoded call.
-fn entry(
+pub(crate) fn entry(
     calls: Calls,
     model: &Arc<ServedModel>,
     lease: Lease,
     (request, decoded): (Request, Decoded),
-    (reply, begun, wanted): (oneshot::Sender<Reply>, Begun, Option<Wanted>),
+    replies: Replies,
 ) -> Entry {
+    let Replies {
+        reply,
+        begun,
+        wanted,
+        is_joint,
+    } = replies;
     let Decoded {
         mut call,
         arrival,
@@ -214,6 +239,7 @@ fn entry(
             missing,
             reply,
             begun,
+            is_joint,
         }),
     }
 }
@@ -280,8 +306,13 @@ impl Calls {
         let arrival = decoded.arrival;
         let time_left = arrival.time_left(self.clock.monotonic());
         let begun: Begun = model.has_fallback().then(Arc::default);
-        let reply = (reply, begun.clone(), caller.wanted());
-        let entry = entry(self.clone(), model, lease, (request, decoded), reply);
+        let replies = Replies {
+            reply,
+            begun: begun.clone(),
+            wanted: caller.wanted(),
+            is_joint: false,
+        };
+        let entry = entry(self.clone(), model, lease, (request, decoded), replies);
         if !model.batching().waits() {
             self.hand_over(model, vec![entry], time_left);
             return answered(answer, time_left, arrival, begun).await;
@@ -319,7 +350,12 @@ impl Calls {
     }
 
     /// Runs calls that have waited for each other: here if that is cheap, else on the compute pool.
-    fn run_batch(&self, model: &Arc<ServedModel>, entries: Vec<Entry>, time_left: Duration) {
+    pub(crate) fn run_batch(
+        &self,
+        model: &Arc<ServedModel>,
+        entries: Vec<Entry>,
+        time_left: Duration,
+    ) {
         let n_rows = entries.iter().map(|entry| entry.n_rows).sum();
         match model.cost().run_placement(n_rows) {
             Placement::EventLoop => {
@@ -354,16 +390,16 @@ impl Drop for Leaving<'_> {
 }
 
 /// Who waits for an answer that takes any time, and stops its run when they go.
-struct Caller(Option<Wanted>);
+pub(crate) struct Caller(Option<Wanted>);
 
 impl Caller {
     /// Returns the caller of a model; one whose runs are short is not stopped.
-    fn of(loaded: &LoadedModel) -> Self {
+    pub(crate) fn of(loaded: &LoadedModel) -> Self {
         let is_short = loaded.model().run_time() == RunTime::Short;
         Self((!is_short).then(Wanted::default))
     }
 
-    fn wanted(&self) -> Option<Wanted> {
+    pub(crate) fn wanted(&self) -> Option<Wanted> {
         self.0.clone()
     }
 }
@@ -377,7 +413,7 @@ impl Drop for Caller {
 }
 
 /// Waits for an answer that is made elsewhere.
-async fn answered(
+pub(crate) async fn answered(
     answer: oneshot::Receiver<Reply>,
     time_left: Duration,
     arrival: Arrival,

@@ -22,6 +22,7 @@ use crate::connection::{Handler, Shared};
 use crate::cors::CorsPolicy;
 use crate::forward::Pool;
 use crate::infer::Calls;
+use crate::joint::JointCalls;
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::model_control::ModelControl;
@@ -415,6 +416,7 @@ impl Worker {
                 request_timeout: limits.request_timeout,
                 pool: self.pool,
                 worker: self.index,
+                joint: JointCalls::default(),
                 shared_memory: self.shared_memory,
                 shadows: self.shadows,
                 experiments: self.experiments,

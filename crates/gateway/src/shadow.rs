@@ -369,4 +369,4 @@ impl Handler {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -261,6 +261,13 @@ pub(crate) fn is_worthwhile(cost: &CallCost, n_rows: usize, n_more: usize) -> bo
     all <= SHORT_RUN || is_trial || all.saturating_sub(now) <= alone / 2
 }
 
+/// Tells whether calls of `n_rows` to the model, which run on an event loop, are to be put together there with those that come at the
+/// same time.
+#[must_use]
+pub fn is_joint(model: &ServedModel, loaded: &LoadedModel, n_rows: usize) -> bool {
+    model.cost().is_less_together(n_rows) && may_batch(model, loaded)
+}
+
 /// Tells whether calls to the model may be put together at all.
 pub(crate) fn may_batch(model: &ServedModel, loaded: &LoadedModel) -> bool {
     model.batching().settings().rows_max > 1 && !loaded.forbids_batches()

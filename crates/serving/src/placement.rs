@@ -16,6 +16,12 @@ pub enum Placement {
 
 /// What is expected to take longer than this does not run on an event loop.
 const EVENT_LOOP_MAX: Duration = Duration::from_micros(500);
+/// Runs that cost less are not put together on an event loop: what they cost is little beside their requests.
+const JOINT_MIN: Duration = Duration::from_micros(5);
+/// The numbers of calls of which it is looked whether they cost less together.
+const JOINT_CALLS: [usize; 3] = [2, 4, 8];
+/// The share of the cost one by one that they must not exceed.
+const JOINT_SHARE: f64 = 0.75;
 /// Before anything was measured, bodies beyond this many bytes are not decoded on an event loop.
 const UNMEASURED_BYTES_MAX: usize = 32 * 1024;
 /// Before anything was measured, calls of more rows do not run on an event loop.
@@ -147,6 +153,21 @@ impl CallCost {
         Some(times(run + encode, n_rows))
     }
 
+    /// Tells whether calls of `n_rows` each, which run on an event loop, are better put together there: if several cost at most three
+    /// quarters of what they cost one by one, or nobody knows that yet.
+    pub(crate) fn is_less_together(&self, n_rows: usize) -> bool {
+        let alone = self.running(n_rows).unwrap_or_default();
+        if alone < JOINT_MIN {
+            return false;
+        }
+        JOINT_CALLS.into_iter().any(|n_calls| {
+            let together = n_rows.saturating_mul(n_calls);
+            let all = self.running(together).unwrap_or_default();
+            let one_by_one = times(per(alone, 1), n_calls);
+            !self.is_measured(together) || all <= one_by_one.mul_f64(JOINT_SHARE)
+        })
+    }
+
     /// Tells whether runs of about `n_rows` were measured.
     pub(crate) fn is_measured(&self, n_rows: usize) -> bool {
         self.run_ns_per_row[size_index(n_rows)].get().is_some()
@@ -265,6 +286,30 @@ mod tests {
             large.running(usize::MAX).map(place),
             Some(Placement::ComputePool)
         );
+    }
+
+    #[test]
+    fn calls_are_put_together_where_that_costs_less_or_nobody_knows() {
+        let cost = CallCost::new();
+        assert!(!cost.is_less_together(1));
+        cost.record_run(1, Duration::from_micros(4));
+        assert!(!cost.is_less_together(1));
+        let cost = CallCost::new();
+        cost.record_run(1, Duration::from_micros(10));
+        assert!(cost.is_less_together(1));
+        // Two, four and eight rows cost as much as so many runs.
+        cost.record_run(2, Duration::from_micros(20));
+        assert!(cost.is_less_together(1));
+        cost.record_run(4, Duration::from_micros(40));
+        cost.record_run(8, Duration::from_micros(80));
+        assert!(!cost.is_less_together(1));
+        let cost = CallCost::new();
+        cost.record_run(1, Duration::from_micros(10));
+        cost.record_run(2, Duration::from_micros(20));
+        cost.record_run(4, Duration::from_micros(40));
+        cost.record_run(8, Duration::from_micros(60));
+        assert!(cost.is_less_together(1));
+        assert!(!cost.is_less_together(0));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use coracle_tensor::{ByteStrings, DType, Values};
 
 use super::*;
 use crate::infer::Calls;
+use crate::joint::JointCalls;
 use crate::shared_memory::SharedMemory;
 
 /// A clock that keeps whoever asks for the time of day, as the thread does in the middle of a comparison, until the gate is open.
@@ -150,7 +151,7 @@ fn one(name: &str) -> ServedModel {
     )
 }
 
-fn calls(clock: &Arc<dyn Clock>) -> Calls {
+pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
     let table = Arc::new(SharedTable::new(ModelTable::default()));
     let limits = PoolLimits {
         n_threads: 1,
@@ -166,6 +167,7 @@ fn calls(clock: &Arc<dyn Clock>) -> Calls {
         request_timeout: Duration::from_secs(10),
         pool: Arc::new(pool),
         worker: 0,
+        joint: JointCalls::default(),
         shared_memory: Arc::new(SharedMemory::new(false)),
         payloads: None,
         traces: false,

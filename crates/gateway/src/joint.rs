@@ -1,0 +1,96 @@
+//! Calls to one model that an event loop has at the same time: they run together there, and none of them waits for another to come.
+//!
+//! Requests that have arrived by the time the loop looks at its sockets are decoded one after another; only then does the first of
+//! them go on, and runs all of them. What a run costs whatever its rows, such as entering ONNX Runtime, is then paid once.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use coracle_serving::batch::Entry;
+use coracle_serving::{Lease, ServedModel};
+use tokio::sync::oneshot;
+
+use crate::codec::Encoded;
+use crate::infer::{Calls, Decoded, Failure, Request};
+use crate::pooled::{Begun, Caller, Replies, answered, entry};
+
+/// The calls of one event loop that are decoded and about to run, by model.
+///
+/// Nobody but the loop's own thread takes the lock; it is there because calls go to other threads, too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JointCalls(Arc<Mutex<Vec<(Arc<ServedModel>, Vec<Entry>)>>>);
+
+impl JointCalls {
+    fn put(&self, model: &Arc<ServedModel>, entry: Entry) {
+        let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match models
+            .iter_mut()
+            .find(|(other, _)| Arc::ptr_eq(other, model))
+        {
+            Some((_, entries)) => entries.push(entry),
+            None => models.push((Arc::clone(model), vec![entry])),
+        }
+    }
+
+    fn take(&self, model: &Arc<ServedModel>) -> Vec<Entry> {
+        let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = models
+            .iter()
+            .position(|(other, _)| Arc::ptr_eq(other, model));
+        position.map_or_else(Vec::new, |position| models.swap_remove(position).1)
+    }
+}
+
+impl Calls {
+    /// Answers a call on this event loop, in one run with those to the same model that are there by now.
+    ///
+    /// Every call of them comes back here, and the first one runs them all: whichever callers go meanwhile, the others are answered.
+    pub(crate) async fn answer_jointly(
+        &self,
+        model: &Arc<ServedModel>,
+        lease: Lease,
+        request: Request,
+        decoded: Decoded,
+    ) -> Result<Encoded, Failure> {
+        let caller = Caller::of(&lease);
+        let (reply, answer) = oneshot::channel();
+        let arrival = decoded.arrival;
+        let begun: Begun = model.has_fallback().then(Arc::default);
+        let replies = Replies {
+            reply,
+            begun: begun.clone(),
+            wanted: caller.wanted(),
+            is_joint: true,
+        };
+        self.joint.put(
+            model,
+            entry(self.clone(), model, lease, (request, decoded), replies),
+        );
+        after_the_others().await;
+        let time_left = arrival.time_left(self.clock.monotonic());
+        let entries = self.joint.take(model);
+        if !entries.is_empty() {
+            self.run_batch(model, entries, time_left);
+        }
+        answered(answer, time_left, arrival, begun).await
+    }
+}
+
+/// Lets the tasks of this event loop go first that can go on now.
+async fn after_the_others() {
+    let mut has_waited = false;
+    poll_fn(|ctx| {
+        if has_waited {
+            return Poll::Ready(());
+        }
+        has_waited = true;
+        // Behind those that the loop has woken already; unlike `yield_now`, without a look at the sockets in between.
+        ctx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests;
