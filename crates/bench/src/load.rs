@@ -38,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) arrivals: Arrivals,
     pub(crate) seed: u64,
     pub(crate) n_threads: usize,
+    /// Whether they never sleep.
+    pub(crate) is_busy: bool,
     pub(crate) connections_max: usize,
     /// When the first request is sent.
     pub(crate) begin: Instant,
@@ -103,6 +105,14 @@ fn work(job: Arc<Job>, index: usize) -> io::Result<Measured> {
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async move {
+        if job.is_busy {
+            // It ends with the set of tasks.
+            tokio::task::spawn_local(async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
         let worker = Rc::new(Worker::new(job, index));
         match worker.job.level {
             Level::Concurrency(n_connections) => {

@@ -70,6 +70,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// Threads; `None` for one per core, if there are as many connections.
     pub n_threads: Option<usize>,
+    /// Whether they never sleep while they wait for answers.
+    pub is_busy: bool,
     /// The most connections of an open loop.
     pub connections_max: usize,
     /// Whether the load is run although the first request fails.

@@ -175,6 +175,7 @@ impl<'a> Session<'a> {
             arrivals: plan.arrivals,
             seed: plan.seed,
             n_threads,
+            is_busy: plan.is_busy,
             connections_max: plan.connections_max,
             begin,
             window_begin,

@@ -235,6 +235,11 @@ pub(crate) struct GatewayArguments {
     #[arg(long, value_name = "N", visible_alias = "max_threads", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) max_threads: Option<u16>,
 
+    /// How long after a request an event loop looks for the next one without sleeping, such as 100us: quicker answers to few callers,
+    /// for a core that is never idle meanwhile [default: it sleeps at once]
+    #[arg(long, value_name = "TIME", value_parser = parse_busy_poll)]
+    pub(crate) busy_poll: Option<Duration>,
+
     /// The largest request body
     #[arg(long, default_value = "64MiB", value_name = "SIZE")]
     pub(crate) max_body: ByteCount,
@@ -678,6 +683,17 @@ pub(crate) fn parse_size(text: &str) -> Result<ByteCount, String> {
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write such as 500ms, 30s or 5m"))
+}
+
+/// The longest time for which a core is kept from resting after a request.
+const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
+
+fn parse_busy_poll(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time.is_zero() || time > BUSY_POLL_MAX {
+        return Err("write more than nothing and at most 1s, such as 100us".to_owned());
+    }
+    Ok(time)
 }
 
 /// KServe's arguments: who starts with one means `serve`.

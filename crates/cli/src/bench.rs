@@ -100,6 +100,7 @@ fn plan(arguments: &BenchArguments) -> anyhow::Result<Plan> {
         n_requests: arguments.requests,
         timeout: arguments.timeout,
         n_threads: arguments.threads.map(usize::from),
+        is_busy: arguments.busy_poll,
         connections_max: usize::try_from(arguments.connections)?,
         allows_errors: arguments.allow_errors,
         has_timeline: arguments.json.is_some(),

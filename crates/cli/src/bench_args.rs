@@ -109,6 +109,11 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 
+    /// Threads that wait for answers do not sleep: measures the server alone, not how soon this system wakes a client. Takes a core
+    /// for each thread
+    #[arg(long)]
+    pub(crate) busy_poll: bool,
+
     /// Write what was measured as JSON, over time, too; - for the standard output, without the table
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -331,6 +331,7 @@ impl GatewayConfig {
                 },
                 control: None,
                 outlets: arguments.observe.outlets(&environment.telemetry)?,
+                busy_poll: arguments.busy_poll,
             },
             log_format: match arguments.log_format {
                 LogFormatArgument::Human => LogFormat::Human,

@@ -18,6 +18,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use tokio::sync::watch;
 
 use crate::body::ReplyBody;
+use crate::busy_poll::BusyPoll;
 use crate::codec::Codec;
 use crate::cors::CorsPolicy;
 use crate::encoding;
@@ -74,6 +75,8 @@ pub(crate) struct Handler {
     pub(crate) stage: watch::Receiver<Stage>,
     /// Where spans go, if traces are exported.
     pub(crate) tracer: Option<Tracer>,
+    /// What keeps the event loop awake after a request, if something does.
+    pub(crate) busy_poll: Option<Rc<BusyPoll>>,
 }
 
 /// The content types that are taken for JSON: these, with any parameters, or none at all.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod busy_poll;
 mod cached;
 mod chaos;
 mod codec;

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::busy_poll::BusyPoll;
 use crate::connection::{Handler, Shared};
 use crate::cors::CorsPolicy;
 use crate::forward::Pool;
@@ -54,6 +55,8 @@ pub struct ServerConfig {
     pub control: Option<Arc<dyn ModelControl>>,
     /// What leaves the server besides answers.
     pub outlets: OutletConfig,
+    /// How long after a request an event loop looks for the next one without sleeping; `None` if it sleeps.
+    pub busy_poll: Option<Duration>,
 }
 
 impl ServerConfig {
@@ -212,6 +215,7 @@ impl Server {
                 pool: Arc::clone(&pool),
                 outlets: outlets.clone(),
                 log: log.clone(),
+                busy_poll: self.config.busy_poll,
                 n_blocking_threads: self
                     .config
                     .n_pool_threads
@@ -381,6 +385,7 @@ struct Worker {
     pool: Arc<ComputePool>,
     outlets: Outlets,
     log: Log,
+    busy_poll: Option<Duration>,
     /// For what is neither the loop's nor a call: expanding bodies, loading on request.
     n_blocking_threads: usize,
     stage: watch::Receiver<Stage>,
@@ -430,7 +435,12 @@ impl Worker {
             ids: RequestIds::new(seed.wrapping_add((self.index as u64) << 48)),
             stage: self.stage.clone(),
             tracer: self.outlets.tracer,
+            busy_poll: self.busy_poll.map(|time| Rc::new(BusyPoll::new(time))),
         });
+        if let Some(busy_poll) = handler.busy_poll.clone() {
+            let clock = Arc::clone(&self.shared.clock);
+            tokio::task::spawn_local(async move { busy_poll.run(clock.as_ref()).await });
+        }
         let open = Rc::new(Cell::new(0_usize));
         let mut stage = self.stage.clone();
         loop {

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::body::Busy;
+use crate::busy_poll::BusyPoll;
 use crate::connection::Handler;
 use crate::patience::Patience;
 use crate::preface;
@@ -69,12 +70,24 @@ struct Activity {
     n_begun: Cell<u64>,
     /// Writes so far: an answer may take its reader longer than a connection may be idle.
     n_writes: Rc<Cell<u64>>,
+    /// What is to know of requests, too.
+    busy_poll: Option<Rc<BusyPoll>>,
 }
 
 impl Activity {
+    fn of(handler: &Handler) -> Self {
+        Self {
+            busy_poll: handler.busy_poll.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Counts a request, which is in progress until what is returned is dropped.
     fn begin(&self) -> Busy {
         self.n_begun.set(self.n_begun.get().wrapping_add(1));
+        if let Some(busy_poll) = &self.busy_poll {
+            busy_poll.begin();
+        }
         Busy::new(&self.n_busy)
     }
 
@@ -111,7 +124,7 @@ async fn serve_http1(
     stage: watch::Receiver<Stage>,
 ) {
     let limits = handler.shared.limits;
-    let activity = Activity::default();
+    let activity = Activity::of(&handler);
     let stream = stream.counting(Rc::clone(&activity.n_writes));
     let patience = Patience::of_connection();
     let service = service_fn(|request| {
@@ -181,7 +194,7 @@ async fn serve_http2(
     stage: watch::Receiver<Stage>,
 ) {
     let limits = handler.shared.limits;
-    let activity = Rc::new(Activity::default());
+    let activity = Rc::new(Activity::of(&handler));
     let counted = Rc::clone(&activity);
     let service = service_fn(move |request| {
         let busy = counted.begin();

@@ -84,6 +84,7 @@ pub(crate) fn config(limits: Limits) -> ServerConfig {
         },
         control: None,
         outlets: OutletConfig::default(),
+        busy_poll: None,
     }
 }
 
