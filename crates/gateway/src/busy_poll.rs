@@ -83,7 +83,11 @@ mod tests {
         // Goes on once, and tells whether that woke it for another time.
         let mut goes_on = |mut run: Pin<&mut dyn Future<Output = ()>>| {
             woken.0.store(false, Ordering::Relaxed);
-            assert!(run.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert!(
+                run.as_mut()
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
             woken.0.load(Ordering::Relaxed)
         };
         assert!(!goes_on(run.as_mut()));

@@ -25,6 +25,11 @@ pub(crate) const OPPORTUNISTIC_ROWS_MAX: usize = 1 << 16;
 /// A merged run that is over within this time is worth having, whatever it saves: hand-overs cost as much.
 const SHORT_RUN: Duration = Duration::from_millis(2);
 
+/// Where no thread is free, calls are put together if a row then costs at most this share of what it costs alone,
+const BUSY_SHARE: f64 = 0.9;
+/// and the run is over within this time: all of its calls are answered at its end.
+const BUSY_RUN_MAX: Duration = Duration::from_millis(50);
+
 /// A call that is decoded and may run.
 pub struct Entry {
     /// The leave to run.
@@ -259,6 +264,38 @@ pub(crate) fn is_worthwhile(cost: &CallCost, n_rows: usize, n_more: usize) -> bo
     };
     let is_trial = cost.is_measured(n_rows) && !cost.is_measured(together);
     all <= SHORT_RUN || is_trial || all.saturating_sub(now) <= alone / 2
+}
+
+/// Returns how many rows are best put together of calls of `n_rows` each that no thread is free for anyhow: as many as a row costs
+/// least with, if that is less than [`BUSY_SHARE`] of what it costs in a call alone, and the run is over within [`BUSY_RUN_MAX`]. A number that nobody
+/// knows is tried; now and then one is tried again, for the first run of a size often takes longer than those that follow.
+pub(crate) fn rows_when_busy(cost: &CallCost, n_rows: usize) -> usize {
+    let per_row = |rows: usize| cost.running(rows).map(|time| time.div_f64(count(rows)));
+    let Some(alone) = per_row(n_rows).filter(|_| cost.is_measured(n_rows)) else {
+        return n_rows;
+    };
+    let mut best = (n_rows, alone.mul_f64(BUSY_SHARE));
+    let mut sizes = Vec::new();
+    let mut rows = n_rows.saturating_mul(2);
+    while let Some(each) = per_row(rows).filter(|each| each.mul_f64(count(rows)) <= BUSY_RUN_MAX) {
+        if !cost.is_measured(rows) {
+            return rows;
+        }
+        if each < best.1 {
+            best = (rows, each);
+        }
+        sizes.push(rows);
+        rows = rows.saturating_mul(2);
+    }
+    match cost.next_trial(sizes.len()) {
+        Some(trial) => sizes[trial],
+        None => best.0,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number of rows in memory")]
+fn count(rows: usize) -> f64 {
+    rows.max(1) as f64
 }
 
 /// Tells whether calls of `n_rows` to the model, which run on an event loop, are to be put together there with those that come at the

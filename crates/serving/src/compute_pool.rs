@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use coracle_base::Clock;
 
-use crate::batch::{self, Entry, is_worthwhile, may_batch};
+use crate::batch::{self, Entry, is_worthwhile, may_batch, rows_when_busy};
 use crate::priority::PriorityQueue;
 use crate::{Placement, Priority, Refusal, ServedModel};
 
@@ -311,12 +311,17 @@ impl State {
 
     /// Returns where in the ring the next model is that may have a thread.
     fn position(&self, limits: PoolLimits) -> Option<usize> {
-        self.ring.iter().position(|key| {
-            self.queues.get(key).is_some_and(|queue| {
-                let is_long = queue.next_is_long();
-                let n_most = limits.of(&queue.model).n_threads;
-                queue.n_running < n_most && !(is_long && self.n_long >= limits.n_threads)
-            })
+        self.ring
+            .iter()
+            .position(|key| self.may_have_a_thread(*key, limits))
+    }
+
+    /// Tells whether the next call of a model may have a thread.
+    fn may_have_a_thread(&self, key: usize, limits: PoolLimits) -> bool {
+        self.queues.get(&key).is_some_and(|queue| {
+            let is_long = queue.next_is_long();
+            let n_most = limits.of(&queue.model).n_threads;
+            queue.n_running < n_most && !(is_long && self.n_long >= limits.n_threads)
         })
     }
 
@@ -439,6 +444,7 @@ impl Shared {
     fn gather(&self, model: &ServedModel, key: usize, call: Queued) -> Vec<Entry> {
         let mut entries = self.timely(model, key, self.prepared(call));
         let most = model.batching().settings().rows_max;
+        let mut best = None;
         while let Some(first) = entries.first()
             && may_batch(model, &first.lease)
             && entries.len() < CALLS_MAX
@@ -448,10 +454,13 @@ impl Shared {
             // Of the next one nothing is known but that it is queued: it may have as many rows as those so far.
             let n_more = n_rows.div_ceil(entries.len());
             let together = n_rows.saturating_add(n_more);
-            if together > most
-                || !is_worthwhile(model.cost(), n_rows, n_more)
-                || !self.leaves_time(model, &entries, together)
-            {
+            let mut is_worthwhile = || {
+                is_worthwhile(model.cost(), n_rows, n_more)
+                    || (together
+                        <= *best.get_or_insert_with(|| rows_when_busy(model.cost(), n_more))
+                        && self.is_busy(key))
+            };
+            if together > most || !is_worthwhile() || !self.leaves_time(model, &entries, together) {
                 break;
             }
             let Some(call) = self.state().more(key) else {
@@ -460,6 +469,12 @@ impl Shared {
             entries.extend(self.timely(model, key, self.prepared(call)));
         }
         entries
+    }
+
+    /// Tells whether no thread would take the next call of a model now.
+    fn is_busy(&self, key: usize) -> bool {
+        let state = self.state();
+        state.n_idle == 0 || !state.may_have_a_thread(key, self.limits)
     }
 
     /// Tells whether a run of `n_rows` is expected to be over in half of the time that each of the calls has: what runs of other

@@ -1,6 +1,6 @@
 //! Where a call runs: on the event loop that read it, or on the compute pool.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use coracle_model::RunTime;
@@ -31,6 +31,10 @@ const SMOOTHING: f64 = 0.125;
 /// A measurement that is off by no more than this share of the mean changes nothing: where costs are steady, event loops
 /// write to nothing that others read.
 const TOLERANCE: f64 = 0.25;
+/// A run that takes longer than this changes the mean in any case: one more write is nothing beside it.
+const LONG_RUN: Duration = Duration::from_micros(200);
+/// Of so many looks at what is best put together, one tries a size that seemed not to be.
+const LOOKS_PER_TRIAL: u32 = 64;
 /// Costs are kept apart for 1, 2, 4, 8, ... rows, up to 2^23.
 const N_SIZES: usize = 24;
 
@@ -50,9 +54,15 @@ impl Mean {
     }
 
     fn record(&self, measured: f64) {
+        let is_near = |mean: f64| (measured - mean).abs() <= TOLERANCE * mean;
+        if !self.get().is_some_and(is_near) {
+            self.take_in(measured);
+        }
+    }
+
+    fn take_in(&self, measured: f64) {
         let mean = match self.get() {
             None => measured,
-            Some(mean) if (measured - mean).abs() <= TOLERANCE * mean => return,
             Some(mean) => mean + SMOOTHING * (measured - mean),
         };
         self.0.store(mean.to_bits(), Ordering::Relaxed);
@@ -67,6 +77,8 @@ pub struct CallCost {
     run_ns_per_row: [Mean; N_SIZES],
     encode_ns_per_row: Mean,
     run_time: AtomicU8,
+    /// How often it was asked whether a size is to be tried again.
+    n_looks: AtomicU32,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -123,7 +135,12 @@ impl CallCost {
 
     /// Takes in how long a run of `n_rows` took.
     pub fn record_run(&self, n_rows: usize, elapsed: Duration) {
-        self.run_ns_per_row[size_index(n_rows)].record(per(elapsed, n_rows));
+        let mean = &self.run_ns_per_row[size_index(n_rows)];
+        if elapsed < LONG_RUN {
+            mean.record(per(elapsed, n_rows));
+        } else {
+            mean.take_in(per(elapsed, n_rows));
+        }
     }
 
     /// Takes in how long the answer of `n_rows` took to encode.
@@ -166,6 +183,13 @@ impl CallCost {
             let one_by_one = times(per(alone, 1), n_calls);
             !self.is_measured(together) || all <= one_by_one.mul_f64(JOINT_SHARE)
         })
+    }
+
+    /// Returns which of so many sizes that were measured is to be tried again now, if one is: each in its turn.
+    pub(crate) fn next_trial(&self, n_sizes: usize) -> Option<usize> {
+        let look = self.n_looks.fetch_add(1, Ordering::Relaxed);
+        let turn = usize::try_from(look / LOOKS_PER_TRIAL).ok()?;
+        (look % LOOKS_PER_TRIAL == LOOKS_PER_TRIAL - 1).then(|| turn.checked_rem(n_sizes))?
     }
 
     /// Tells whether runs of about `n_rows` were measured.

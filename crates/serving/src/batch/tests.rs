@@ -349,6 +349,32 @@ fn more_is_taken_along_only_if_that_saves_something() {
     assert!(is_worthwhile(&short, 1, 1) && is_worthwhile(&short, 1, 1));
 }
 
+#[test]
+fn where_no_thread_is_free_as_many_rows_go_together_as_cost_least() {
+    let (cost, ms) = (CallCost::new(), Duration::from_millis);
+    // Nothing is known, and nothing is put together for that.
+    assert_eq!(rows_when_busy(&cost, 1), 1);
+    cost.record_run(1, ms(8));
+    // One size after another is tried.
+    assert_eq!(rows_when_busy(&cost, 1), 2);
+    cost.record_run(2, ms(15));
+    assert_eq!(rows_when_busy(&cost, 1), 4);
+    cost.record_run(4, ms(26));
+    // Eight would take 52 ms as far as is known.
+    assert_eq!(rows_when_busy(&cost, 1), 4);
+    // 26 ms for four are 6.5 for each: less than nine tenths of 8. What saves less is not worth it.
+    let flat = CallCost::new();
+    for (n_rows, time) in [(1, 10), (2, 19), (4, 37)] {
+        flat.record_run(n_rows, ms(time));
+    }
+    assert_eq!(rows_when_busy(&flat, 1), 1);
+    assert_eq!(rows_when_busy(&flat, 2), 2);
+    // What was found not to be worth it is tried again now and then, each size in its turn.
+    let looks: Vec<usize> = (0..256).map(|_| rows_when_busy(&flat, 1)).collect();
+    let trials: Vec<usize> = looks.into_iter().filter(|rows| *rows != 1).collect();
+    assert_eq!(trials, [2, 4, 2, 4]);
+}
+
 mod waiting {
     use tokio::time::{Instant, advance};
 

@@ -323,6 +323,37 @@ fn what_is_queued_for_a_model_runs_together() {
 }
 
 #[test]
+fn where_no_thread_is_free_calls_go_together_that_save_a_little() {
+    let bench = Bench::new(LIMITS);
+    let (model, runs) = adder(BatchSettings::opportunistic());
+    // A row costs 10 ms alone, 8.5 of two, 6 of four, 10 of eight.
+    for (n_rows, time_ms) in [(1, 10), (2, 17), (4, 24), (8, 80)] {
+        let time = Duration::from_millis(time_ms);
+        model.cost().record_run(n_rows, time);
+    }
+    let gate = bench.hold(&model, "held", ticket(0, SHORT));
+    assert_eq!(bench.next(), "held");
+    let answers: Vec<oneshot::Receiver<Got>> = (0..5)
+        .map(|_| {
+            let (entry, answer) = call(&model, &[3.0, 4.0]);
+            let waiting = Gated {
+                entry: Some(entry),
+                ..bench.call("waiting")
+            };
+            bench
+                .pool
+                .submit(&model, Box::new(waiting), ticket(0, SHORT));
+            answer
+        })
+        .collect();
+    drop(gate);
+    for answer in answers {
+        answer.blocking_recv().unwrap().unwrap();
+    }
+    assert_eq!(*runs.lock().unwrap(), [4, 1]);
+}
+
+#[test]
 fn a_run_takes_no_more_along_than_leaves_half_of_the_time() {
     let bench = Bench::new(LIMITS);
     let (model, runs) = adder(BatchSettings::opportunistic());
