@@ -279,7 +279,10 @@ def chaos(stage):
     (stage.directory / "good-4/model.joblib").write_bytes((stage.directory / "good/model.joblib").read_bytes())
     newest = stage.ns("get", "isvc", NAME, "-o", "jsonpath={.status.components.predictor.latestReadyRevision}")
     canary = f"{NAME}-predictor-{int(newest[-5:]) + 1:05}"
-    shown = coracle("set", f"{NAMESPACE}/{canary}", "--errors", "1", "--latency", "5ms", "--load-delay", "2s", "--for", "5m")
+    faults = ("set", f"{NAMESPACE}/{canary}", "--errors", "1", "--latency", "5ms", "--load-delay", "2s", "--for", "5m")
+    shown = coracle(*faults)
+    check("allow-absent" in shown.stderr and "no faults" in coracle("list").stdout, "a target that is not served is refused", shown.stdout + shown.stderr)
+    shown = coracle(*faults, "--allow-absent")
     check(f"{NAMESPACE}/{canary}" in shown.stdout, "coracle chaos set", shown.stdout + shown.stderr)
     with Load(stage) as load:
         change(stage, f"file://{stage.directory}/good-4")

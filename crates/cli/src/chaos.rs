@@ -76,6 +76,10 @@ pub(crate) struct SetArguments {
     #[arg(long = "for", default_value = "10m", value_name = "TIME")]
     lasting: String,
 
+    /// Set them for a service or revision that is not served yet
+    #[arg(long)]
+    allow_absent: bool,
+
     #[command(flatten)]
     place: PlaceArguments,
 }
@@ -133,6 +137,9 @@ pub(crate) fn run(command: &ChaosCommand, environment: &Environment) -> anyhow::
 impl SetArguments {
     fn body(&self) -> Value {
         let mut body = json!({"target": self.target, "for": self.lasting});
+        if self.allow_absent {
+            body["allowAbsent"] = true.into();
+        }
         let given = [
             ("latency", self.latency.clone().map(Value::from)),
             ("jitter", self.jitter.clone().map(Value::from)),

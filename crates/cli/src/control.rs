@@ -149,6 +149,7 @@ impl Told {
                 self.observed.set(self.seen.clone());
             }
             Some(ToControl::Load(report)) => self.loads.push(self.clock.monotonic(), report),
+            Some(ToControl::Failures(report)) => self.loads.push_failures(&report),
             Some(ToControl::Experiments(told)) => self.loads.set_experiments(told),
             Some(ToControl::Usage(report)) => self.usage.set(report, self.clock.unix_time()),
             None => return Ok(false),

@@ -160,12 +160,15 @@ impl Loader for StorageLoader {
         };
         let path = find_model(&assembly).map_err(failed)?;
         make_room(bytes_to_read(&path))?;
-        if let Some(trial) = &self.trial
-            && trial.pass(&path, &options).map_err(failed)?
-        {
+        let load = || load(&path, &options, self.clock.as_ref());
+        let loaded = match &self.trial {
+            Some(trial) => trial.load(&path, &options, load),
+            None => load().map(|loaded| (loaded, false)),
+        };
+        let (loaded, is_tried) = loaded.map_err(failed)?;
+        if is_tried {
             progress(LogSource::Serve, "the trial load went well");
         }
-        let loaded = load(&path, &options, self.clock.as_ref()).map_err(failed)?;
         if let Some(version) = version_below(&assembly.artifact.directory, &path) {
             let line = format!("numbered directories: version {version} is the newest");
             progress(LogSource::Serve, &line);

@@ -26,6 +26,8 @@ use crate::usage::UsageSampler;
 const RESTART_AFTER: Duration = Duration::from_millis(100);
 /// How often it is measured what revisions do, as Knative's autoscaler looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether revisions fail, while requests are split between some: a rollout takes a canary back that does.
+const LOOK_AT_FAILURES_EVERY: Duration = Duration::from_millis(50);
 /// At every so many of these looks it is measured what they use, too.
 const LOOKS_PER_USAGE: u32 = 10;
 /// How many looks at how experiments stand there are to one that counts.
@@ -335,8 +337,12 @@ fn send_observed(
     let mut next_look = samplers.clock.monotonic() + LOOK_EVERY;
     let mut n_looks = 0_u32;
     loop {
-        let now = samplers.clock.monotonic();
-        let messages = match changes.recv_timeout(next_look.saturating_sub(now)) {
+        let to_look = next_look.saturating_sub(samplers.clock.monotonic());
+        let wait = match samplers.load.is_split() {
+            true => to_look.min(LOOK_AT_FAILURES_EVERY),
+            false => to_look,
+        };
+        let messages = match changes.recv_timeout(wait) {
             Ok(()) => {
                 // Several changes at once are one message.
                 while changes.try_recv().is_ok() {}
@@ -348,6 +354,10 @@ fn send_observed(
                 sent = now;
                 is_first = false;
                 vec![ToControl::Observed(change)]
+            }
+            Err(RecvTimeoutError::Timeout) if samplers.clock.monotonic() < next_look => {
+                let failures = samplers.load.sample_failures();
+                failures.map(ToControl::Failures).into_iter().collect()
             }
             Err(RecvTimeoutError::Timeout) => {
                 next_look = samplers.clock.monotonic() + LOOK_EVERY;

@@ -40,6 +40,8 @@ const MEMORY_PER_FILE_BYTE: u64 = 8;
 const WORDS_BYTES_MAX: u64 = 64 << 10;
 /// How long the last words of a child that has ended are waited for.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+/// How often a model is tried whose files change meanwhile.
+const TRIALS_MAX: usize = 3;
 /// The most models of which it is kept that they passed.
 const PASSED_MAX: usize = 1_000;
 
@@ -84,26 +86,61 @@ impl Trial {
         })
     }
 
-    /// Loads the model at `path` in a child process, unless it passed before and has not changed; returns whether it was tried.
+    /// Loads the model at `path` by `load` once it has been loaded in a child process, unless it passed before and has not changed; returns whether it was
+    /// tried, too. Where files change meanwhile, both are done again: what is loaded is what was tried.
     ///
     /// # Errors
-    /// What the model was refused for there, or what became of the child: kind `LimitExceeded` where it was ended or ran out of
-    /// memory or time, `Refused` where it died of something else.
-    pub(crate) fn pass(&self, path: &Path, options: &LoadOptions) -> Result<bool, LoadError> {
+    /// Those of `load`; what the model was refused for in the child, or what became of that: kind `LimitExceeded` where it was ended or ran out of
+    /// memory or time, `Refused` where it died of something else; `Unreadable` if the files change each time.
+    pub(crate) fn load<T>(
+        &self,
+        path: &Path,
+        options: &LoadOptions,
+        mut load: impl FnMut() -> Result<T, LoadError>,
+    ) -> Result<(T, bool), LoadError> {
+        let mut is_tried = false;
+        for _ in 0..TRIALS_MAX {
+            let (was_tried, passed) = self.pass(path, options)?;
+            is_tried |= was_tried;
+            // Of more files than are looked at nobody knows whether they change.
+            let is_same = || passed.is_none() || Fingerprint::of_all(path) == passed;
+            if !is_same() {
+                continue;
+            }
+            let loaded = load();
+            if is_same() {
+                return Ok((loaded?, is_tried));
+            }
+        }
+        let message = format!(
+            "{}: its files change while they are tried and loaded, {TRIALS_MAX} times in a row",
+            path.display()
+        );
+        Err(LoadError::new(LoadErrorKind::Unreadable, message))
+    }
+
+    /// Loads the model in a child process, unless it passed before and has not changed; returns whether it was tried, and the files that passed.
+    fn pass(
+        &self,
+        path: &Path,
+        options: &LoadOptions,
+    ) -> Result<(bool, Option<Fingerprint>), LoadError> {
         let memory = self.memory.unwrap_or_else(|| {
             let files = bytes_to_read(path).saturating_mul(MEMORY_PER_FILE_BYTE);
             ByteCount::new(files.saturating_add(MEMORY_BYTES))
         });
         let wanted = self.wanted(path, options, memory);
-        let now = Fingerprint::of_all(path).map(|print| (print, wanted.clone()));
+        let print = Fingerprint::of_all(path);
+        let now = print.clone().map(|print| (print, wanted.clone()));
         let known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         if now.is_some() && known.get(path) == now.as_ref() {
-            return Ok(false);
+            return Ok((false, print));
         }
         drop(known);
         self.try_out(&wanted, memory)
             .map_err(|error| error.at(format!("{}: trial load", path.display())))?;
-        if let Some(now) = now {
+        let is_same = Fingerprint::of_all(path) == print;
+        if let Some(now) = now.filter(|_| is_same) {
             let mut known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
             // Better tried once more than kept without bound.
             if known.len() >= PASSED_MAX {
@@ -111,7 +148,7 @@ impl Trial {
             }
             known.insert(path.to_path_buf(), now);
         }
-        Ok(true)
+        Ok((true, print))
     }
 
     fn wanted(&self, path: &Path, options: &LoadOptions, memory: ByteCount) -> child::Wanted {

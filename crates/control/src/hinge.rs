@@ -50,6 +50,8 @@ pub enum ToControl {
     Usage(UsageReport),
     /// What revisions did since the last report.
     Load(LoadReport),
+    /// What revisions that fail have done since the last [`ToControl::Load`], which the next one tells once more.
+    Failures(LoadReport),
     /// How experiments stand.
     Experiments(Vec<ExperimentSummary>),
 }

@@ -4,6 +4,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,22 +22,36 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Of what went wrong so much is shown.
 const SHOWN_CHARS_MAX: usize = 200;
+/// What is told of a question that was not put for a defect of ours.
+const DEFECT: &str = "it could not be asked; this is a defect of the server";
 
 /// Asks what is on the board until the future is dropped.
 pub async fn ask(board: Arc<QueryBoard>, clock: Arc<dyn Clock>) {
-    let client = client();
-    let mut asked: JoinSet<(QueryKey, Asking, QueryLook)> = JoinSet::new();
+    let client = Arc::new(client());
+    let look = move |asking: Asking| {
+        let client = Arc::clone(&client);
+        async move {
+            match client.as_ref() {
+                Ok(client) => look(client, &asking).await,
+                Err(why) => QueryLook::None(why.clone()),
+            }
+        }
+    };
+    ask_by(&board, clock.as_ref(), look).await;
+}
+
+/// Asks what is on the board by `look`. A question whose asking panics has no answer this time, and is asked again like any other.
+async fn ask_by<F>(board: &QueryBoard, clock: &dyn Clock, look: impl Fn(Asking) -> F)
+where
+    F: Future<Output = QueryLook> + Send + 'static,
+{
+    let mut asked: JoinSet<QueryLook> = JoinSet::new();
+    let mut questions: HashMap<tokio::task::Id, (QueryKey, Asking)> = HashMap::new();
     loop {
         let room = ASKED_MAX.saturating_sub(asked.len());
         for (key, asking) in board.due(clock.monotonic(), room) {
-            let client = client.clone();
-            asked.spawn(async move {
-                let look = match &client {
-                    Ok(client) => look(client, &asking).await,
-                    Err(why) => QueryLook::None(why.clone()),
-                };
-                (key, asking, look)
-            });
+            let task = asked.spawn(look(asking.clone()));
+            questions.insert(task.id(), (key, asking));
         }
         let next = board.next_due(clock.monotonic());
         let has_room = asked.len() < ASKED_MAX;
@@ -47,8 +62,12 @@ pub async fn ask(board: Arc<QueryBoard>, clock: Arc<dyn Clock>) {
             }
         };
         tokio::select! {
-            Some(ended) = asked.join_next() => {
-                if let Ok((key, asking, look)) = ended {
+            Some(ended) = asked.join_next_with_id() => {
+                let (task, look) = match ended {
+                    Ok((task, look)) => (task, look),
+                    Err(panicked) => (panicked.id(), QueryLook::None(DEFECT.to_owned())),
+                };
+                if let Some((key, asking)) = questions.remove(&task) {
                     board.answered((&key, &asking), look, clock.monotonic());
                 }
             }
@@ -211,8 +230,9 @@ pub fn read_answer(status: u16, body: &[u8]) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use coracle_base::SystemClock;
+    use coracle_base::{ManualClock, SystemClock};
 
     use super::*;
 
@@ -337,27 +357,60 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_question_on_the_board_is_asked_and_answered() {
-        let (address, thread) = serve(vec![reply("200 OK", VECTOR)]);
-        let board = Arc::new(QueryBoard::default());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let key = QueryKey {
+    fn key() -> QueryKey {
+        QueryKey {
             service: coracle_serving::ServiceId {
                 namespace: "ml".to_owned(),
                 name: "iris".to_owned(),
             },
             since_ms: 1,
             place: 0,
-        };
-        board.want([(key.clone(), asking(address))].into(), clock.monotonic());
-        let asker = tokio::spawn(ask(Arc::clone(&board), clock));
-        let look = loop {
-            match board.take(&key) {
-                Some(look) => break look,
+        }
+    }
+
+    /// Returns the next answer of the board.
+    async fn answer(board: &QueryBoard) -> QueryLook {
+        loop {
+            match board.take(&key()) {
+                Some(look) => return look,
                 None => tokio::task::yield_now().await,
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_whose_asking_panics_is_asked_again() {
+        let board = Arc::new(QueryBoard::default());
+        let clock = Arc::new(ManualClock::new());
+        let asking = asking("http://127.0.0.1:1".to_owned());
+        let interval = asking.interval;
+        board.want([(key(), asking)].into(), clock.monotonic());
+        let n_asked = AtomicUsize::new(0);
+        let look = move |_asking| {
+            let turn = n_asked.fetch_add(1, Ordering::Relaxed);
+            async move {
+                assert!(turn > 0, "a defect");
+                QueryLook::None(format!("turn {turn}"))
+            }
         };
+        let (of, at) = (Arc::clone(&board), Arc::clone(&clock));
+        let asker = tokio::spawn(async move { ask_by(&of, at.as_ref(), look).await });
+        assert_eq!(answer(&board).await, QueryLook::None(DEFECT.to_owned()));
+        clock.advance(interval);
+        tokio::time::advance(interval).await;
+        assert_eq!(answer(&board).await, QueryLook::None("turn 1".to_owned()));
+        asker.abort();
+    }
+
+    #[tokio::test]
+    async fn a_question_on_the_board_is_asked_and_answered() {
+        let (address, thread) = serve(vec![reply("200 OK", VECTOR)]);
+        let board = Arc::new(QueryBoard::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let key = key();
+        board.want([(key.clone(), asking(address))].into(), clock.monotonic());
+        let asker = tokio::spawn(ask(Arc::clone(&board), clock));
+        let look = answer(&board).await;
         asker.abort();
         let expected = QueryLook::Numbers {
             stable: None,

@@ -47,7 +47,7 @@ const REPORTS_MAX: usize = 128;
 impl LoadQueue {
     /// Takes a report that came at `now`, on the monotonic clock.
     pub fn push(&self, now: Duration, report: LoadReport) {
-        self.watched().take(&report);
+        let is_watched = self.watched().take(&report);
         let mut reports = self.reports();
         if reports.len() == REPORTS_MAX {
             reports.pop_front();
@@ -55,7 +55,14 @@ impl LoadQueue {
         let was_empty = reports.is_empty();
         reports.push_back((now, report));
         drop(reports);
-        if was_empty {
+        if was_empty || is_watched {
+            self.told.notify_one();
+        }
+    }
+
+    /// Takes what failing revisions have done since the last report, of which the next one tells once more.
+    pub fn push_failures(&self, report: &LoadReport) {
+        if self.watched().take_early(report) {
             self.told.notify_one();
         }
     }

@@ -50,10 +50,12 @@ impl Calls {
         let elapsed = self.clock.monotonic().saturating_sub(started);
         let statistics = model.statistics();
         statistics.compute(Writer::Other, decoded.decode + elapsed);
-        let answered = match decoded.arrival.is_copied {
-            true => Answered::of(ctx.signature, call, &outputs, decoded.decode + elapsed),
-            false => None,
-        };
+        let answered = Answered::copied(
+            decoded.arrival.copy,
+            ctx.signature,
+            (call, &outputs),
+            decoded.decode + elapsed,
+        );
         let answer = encoded.map(|encoded| Encoded {
             from_cache: true,
             answered,

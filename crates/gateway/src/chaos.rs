@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use coracle_base::Code;
 use coracle_serving::{
-    Chaos, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen, Refusal, ServedModel,
+    Chaos, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen, ModelTable, Refusal,
+    ServedModel,
 };
 use hyper::StatusCode;
 use hyper::http::request::Parts;
@@ -28,6 +29,8 @@ const TIME: Duration = Duration::from_secs(10 * 60);
 /// The longest that they may last, and that anything may wait for them.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const NAME_BYTES_MAX: usize = 256;
+/// Of what is served so much is named, where a target is not.
+const NAMES_SHOWN: usize = 10;
 
 impl Calls {
     /// Answers a request, unless its attempt is struck.
@@ -103,6 +106,9 @@ struct Asked {
     load_delay: Option<String>,
     #[serde(default, rename = "for")]
     lasting: Option<String>,
+    /// Whether the target may be one that is to come.
+    #[serde(default)]
+    allow_absent: bool,
 }
 
 impl Asked {
@@ -184,6 +190,30 @@ fn time(name: &str, text: Option<&str>, default: Duration) -> Result<Duration, S
         .ok_or_else(|| format!("{name}: '{text}' is no time of at most 24h, such as 200ms"))
 }
 
+/// Checks that something is served that faults of `target` would strike.
+fn check_target(table: &ModelTable, target: &ChaosTarget) -> Result<(), String> {
+    if table.iter().any(|model| target.strikes(model)) {
+        return Ok(());
+    }
+    let names = table.iter().map(|model| match model.revision() {
+        Some(revision) => format!("{}/{}", revision.namespace, revision.name),
+        None => model.name().to_owned(),
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names.dedup();
+    let n_left_out = names.len().saturating_sub(NAMES_SHOWN);
+    names.truncate(NAMES_SHOWN);
+    let others = match (names.is_empty(), n_left_out) {
+        (true, _) => "nothing is".to_owned(),
+        (false, 0) => names.join(", "),
+        (false, _) => format!("{} and {n_left_out} others", names.join(", ")),
+    };
+    Err(format!(
+        "target: no service, revision or model {target} is served ({others}); for one that is to come say allowAbsent (coracle chaos set --allow-absent)"
+    ))
+}
+
 fn shown(standing: &ChaosStanding) -> Value {
     let fault = &standing.fault;
     let time = |time: Duration| humantime::format_duration(time).to_string();
@@ -240,6 +270,9 @@ impl Handler {
         let target = target.ok_or("target: it is not there")?;
         let fault = asked.fault()?;
         let lasting = time("for", asked.lasting.as_deref(), TIME)?;
+        if !asked.allow_absent {
+            check_target(&self.calls.table.load(), &target)?;
+        }
         chaos.set(target.clone(), fault, lasting)?;
         self.log.warn(&format!(
             "chaos: {target} fails on purpose for {}: latency {}, errors {}, panics {}, loads {}",
@@ -255,12 +288,56 @@ impl Handler {
 
 #[cfg(test)]
 mod tests {
+    use coracle_base::ManualClock;
+    use coracle_serving::{RevisionId, RevisionLog, Route as CoracleRoute, ServiceId};
+
     use super::*;
 
     fn read(body: &Value) -> Result<(ChaosTarget, ChaosFault), String> {
         let asked = Asked::read(body.to_string().as_bytes())?;
         let target = asked.target()?.ok_or("no target")?;
         Ok((target, asked.fault()?))
+    }
+
+    #[test]
+    fn what_is_not_served_is_no_target() {
+        let target = |text: &str| {
+            let asked = Asked::read(json!({"target": text}).to_string().as_bytes());
+            asked.unwrap().target().unwrap().unwrap()
+        };
+        let revision = |name: &str, model: &str| {
+            let id = RevisionId {
+                namespace: "ml".to_owned(),
+                name: name.to_owned(),
+            };
+            let log = RevisionLog::none(Arc::new(ManualClock::new()));
+            let served = ServedModel::unloaded(model.to_owned(), 1);
+            let route =
+                CoracleRoute::single(Arc::new(served.with_revision(&id, log, Box::new(|| ()))));
+            let service = ServiceId {
+                namespace: "ml".to_owned(),
+                name: name.to_owned(),
+            };
+            (service, Arc::new(route))
+        };
+        let routes = [
+            revision("iris-predictor-00002", "iris"),
+            revision("graph-predictor-00001", "classifier"),
+        ];
+        let table = ModelTable::from_routes(routes.into());
+        for there in [
+            "ml/iris",
+            "ml/iris-predictor-00002",
+            "ml/classifier",
+            "ml/graph",
+        ] {
+            assert_eq!(check_target(&table, &target(there)), Ok(()), "{there}");
+        }
+        for absent in ["ml/irs", "iris", "other/iris", "ml/iris-predictor-00003"] {
+            let why = check_target(&table, &target(absent)).unwrap_err();
+            let named = "(ml/graph-predictor-00001, ml/iris-predictor-00002)";
+            assert!(why.contains(absent) && why.contains(named), "{why}");
+        }
     }
 
     #[test]

@@ -133,12 +133,23 @@ impl Failure {
     }
 }
 
-/// When a request came, how long it may take, and whether its answer goes to a shadow, too.
+/// How much is copied of an answer's outputs, for those who compare them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutputCopy {
+    /// Nothing.
+    Nothing,
+    /// The first row of each: a rollout compares predictions.
+    FirstRow,
+    /// All: there is a shadow.
+    Whole,
+}
+
+/// When a request came, how long it may take, and what is copied of its answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: Duration,
     pub(crate) time: Duration,
-    pub(crate) is_copied: bool,
+    pub(crate) copy: OutputCopy,
 }
 
 impl Arrival {
@@ -177,7 +188,7 @@ pub(crate) struct Times {
     ran: Ran,
     /// The thread that counts them.
     pub(crate) writer: Writer,
-    is_copied: bool,
+    copy: OutputCopy,
 }
 
 impl From<RunError> for Failure {
@@ -247,7 +258,11 @@ impl Calls {
         let arrival = Arrival {
             at: arrived,
             time,
-            is_copied: begun.is_some() || is_watched,
+            copy: match (&begun, is_watched) {
+                (None, false) => OutputCopy::Nothing,
+                (None, true) => OutputCopy::FirstRow,
+                (Some(_), _) => OutputCopy::Whole,
+            },
         };
         let mut result = match model.has_fallback() {
             false => self.enter_and_run(model, request, arrival).await,
@@ -277,8 +292,13 @@ impl Calls {
         if let Some(begun) = begun {
             let answer = match &mut result {
                 Ok(encoded) => match encoded.fallback {
-                    None if is_watched => Ok(encoded.answered.clone()),
-                    None => Ok(encoded.answered.take()),
+                    None => {
+                        let whole = encoded.answered.take();
+                        if is_watched {
+                            encoded.answered = whole.as_ref().map(|whole| whole.first_rows());
+                        }
+                        Ok(whole)
+                    }
                     Some(code) => Err(code),
                 },
                 Err(failure) => Err(failure.code),
@@ -456,7 +476,7 @@ impl Calls {
             ran: *ran,
             // Where calls wait for others, a batch runs on the event loop of any of them.
             writer: Writer::Other,
-            is_copied: arrival.is_copied,
+            copy: arrival.copy,
         }
     }
 
@@ -476,7 +496,7 @@ impl Calls {
             decode,
             ran,
             writer,
-            is_copied,
+            copy,
         } = times;
         let statistics = model.statistics();
         if !ran.joined {
@@ -496,9 +516,9 @@ impl Calls {
         let mut encoded = codec.encode(&ctx, call, outputs)?;
         let ended = self.clock.monotonic();
         let encode = ended.saturating_sub(started);
-        if is_copied {
+        if copy != OutputCopy::Nothing {
             let elapsed = decode + ran.elapsed;
-            encoded.answered = Answered::of(ctx.signature, call, outputs, elapsed);
+            encoded.answered = Answered::copied(copy, ctx.signature, (call, outputs), elapsed);
         }
         encoded.phases = self.traces.then(|| {
             Box::new(Phases {

@@ -6,6 +6,7 @@
 //! among the metrics. Start at [`Shadows::begin`].
 
 mod comparison;
+mod first_row;
 mod latencies;
 mod page;
 mod report;
@@ -31,7 +32,7 @@ use hyper::StatusCode;
 use self::report::{Published, Report};
 use crate::codec::Codec;
 use crate::connection::{Asked, Handler};
-use crate::infer::Request;
+use crate::infer::{OutputCopy, Request};
 use crate::respond::Reply;
 use crate::route::ShadowForm;
 use crate::scope::Scope;
@@ -109,6 +110,20 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
+    /// Copies as much of the outputs of a call as is wanted; `None` for nothing, or if they are too many or too large.
+    pub(crate) fn copied(
+        copy: OutputCopy,
+        signature: &Signature,
+        (call, outputs): (&Call, &[Tensor]),
+        elapsed: Duration,
+    ) -> Option<Box<Self>> {
+        match copy {
+            OutputCopy::Nothing => None,
+            OutputCopy::FirstRow => Some(first_row::of_call(signature, call, outputs, elapsed)),
+            OutputCopy::Whole => Self::of(signature, call, outputs, elapsed),
+        }
+    }
+
     /// Copies the outputs of a call; `None` if they are too many, or too large.
     pub(crate) fn of(
         signature: &Signature,
@@ -128,6 +143,11 @@ impl Answered {
             outputs: names.zip(outputs.iter().cloned()).collect(),
             elapsed,
         }))
+    }
+
+    /// Copies the first row of each output.
+    pub(crate) fn first_rows(&self) -> Box<Self> {
+        first_row::of_whole(self)
     }
 
     /// Returns the outputs with their names.

@@ -34,9 +34,20 @@ impl std::fmt::Display for ChaosTarget {
 }
 
 impl ChaosTarget {
+    /// Tells whether faults of this target strike what is served under a name.
+    #[must_use]
+    pub fn strikes(&self, model: &ServedModel) -> bool {
+        self.is(model.revision(), model.name())
+    }
+
     fn is(&self, revision: Option<&RevisionId>, model: &str) -> bool {
         let namespace = revision.map(|revision| revision.namespace.as_str());
-        let is_name = model == self.name || revision.is_some_and(|one| one.name == self.name);
+        // The model of a service may have a name of its own.
+        let is_of = |revision: &RevisionId| {
+            let service = revision.name.rsplit_once("-predictor-");
+            revision.name == self.name || service.is_some_and(|(name, _)| name == self.name)
+        };
+        let is_name = model == self.name || revision.is_some_and(is_of);
         is_name && namespace == self.namespace.as_deref()
     }
 }
@@ -264,7 +275,7 @@ impl Chaos {
     pub fn draw(&self, model: &ServedModel) -> Option<ChaosDrawn> {
         let mut rules = self.rules();
         let mut of_model = rules.iter_mut();
-        let rule = of_model.find(|rule| rule.target.is(model.revision(), model.name()))?;
+        let rule = of_model.find(|rule| rule.target.strikes(model))?;
         let fault = rule.fault;
         let delay = fault.latency + fault.jitter.mul_f64(self.uniform());
         let chance = self.uniform();

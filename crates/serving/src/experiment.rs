@@ -7,6 +7,7 @@
 
 mod book;
 mod figures;
+mod folded;
 mod journal;
 mod ledger;
 mod number;

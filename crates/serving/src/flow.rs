@@ -123,6 +123,9 @@ impl Flow {
             held: Vec::new(),
         };
         let root = builder.step(&planned.root, "")?;
+        for router in builder.routers.values() {
+            router.take_over();
+        }
         Some(Self {
             name: planned.name.clone(),
             root,

@@ -8,6 +8,7 @@
 
 mod crew;
 mod flows;
+mod hold;
 mod load;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,6 +20,7 @@ use coracle_base::{Clock, Code};
 use coracle_model::Model;
 
 use self::crew::Crew;
+use self::hold::Holds;
 use self::load::Load;
 use crate::batch::BatchSettings;
 use crate::experiment::{
@@ -84,6 +86,8 @@ enum Event {
     Health(RevisionId, Option<String>),
     /// A model was let go of to make room for others.
     Evicted(RevisionId),
+    /// A load has waited as faults on purpose say.
+    Held(RevisionId),
     Stop,
 }
 
@@ -191,6 +195,7 @@ pub struct Follower {
     slots: BTreeMap<RevisionId, Slot>,
     waiting: VecDeque<RevisionId>,
     loading: BTreeSet<RevisionId>,
+    holds: Holds,
     /// The routes of the table.
     routes: BTreeMap<ServiceId, (PlannedRoute, Arc<Route>)>,
     /// The flows of the table.
@@ -276,6 +281,7 @@ impl Follower {
             slots: BTreeMap::new(),
             waiting: VecDeque::new(),
             loading: BTreeSet::new(),
+            holds: Holds::default(),
             routes: BTreeMap::new(),
             flows: BTreeMap::new(),
         };
@@ -301,6 +307,10 @@ impl Follower {
                     Event::Wake(id) => self.wake(id),
                     Event::Health(id, trouble) => self.hear_health(&id, trouble),
                     Event::Evicted(id) => self.note_eviction(&id),
+                    Event::Held(id) => {
+                        self.holds.end(&id);
+                        self.waiting.push_back(id);
+                    }
                     Event::Processes(id, states) => self.hear(&id, states),
                     Event::Stop => return,
                 }
@@ -544,7 +554,8 @@ impl Follower {
             else {
                 continue;
             };
-            if self.loading.contains(&id) || slot.is_loaded() {
+            let is_done = self.loading.contains(&id) || slot.is_loaded();
+            if is_done || self.holds.keep((&id, planned), &self.config, &self.sender) {
                 continue;
             }
             if slot.served.is_none() {
@@ -674,6 +685,7 @@ impl Follower {
         let n_slots = self.slots.len();
         self.slots.retain(|id, _| is_planned(id));
         self.waiting.retain(is_planned);
+        self.holds.retain(is_planned);
         if self.slots.len() < n_slots {
             self.config.loader.let_go();
         }

@@ -1,5 +1,7 @@
 //! What revisions do from one look to the next: what autoscaling decides by.
 
+mod split;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::histogram::{N_TIME_BUCKETS, TIME_BOUNDS};
 use crate::plan::RevisionId;
 use crate::{ServedModel, SharedTable};
+use split::SplitModels;
 
 /// Calls by how long they took.
 pub type LatencyCounts = [u64; N_TIME_BUCKETS];
@@ -85,6 +88,7 @@ pub struct LoadSampler {
     clock: Arc<dyn Clock>,
     at: Duration,
     before: BTreeMap<RevisionId, Counters>,
+    split: SplitModels,
 }
 
 impl std::fmt::Debug for LoadSampler {
@@ -102,7 +106,37 @@ impl LoadSampler {
             at: clock.monotonic(),
             clock,
             before: BTreeMap::new(),
+            split: SplitModels::default(),
         }
+    }
+
+    /// Tells whether some service's requests are split between revisions now: whether [`LoadSampler::sample_failures`] may have something to tell.
+    pub fn is_split(&mut self) -> bool {
+        self.split.follow(&self.table.load());
+        !self.split.is_empty()
+    }
+
+    /// Returns what revisions that share a service's requests have done since the last [`LoadSampler::sample`], if one of them has failed requests
+    /// since this was last told. The next sample tells of it once more: it is of the whole window.
+    pub fn sample_failures(&mut self) -> Option<LoadReport> {
+        self.split.follow(&self.table.load());
+        if !self.split.has_failed_more() {
+            return None;
+        }
+        let now = self.clock.monotonic();
+        let window = now.saturating_sub(self.at);
+        if window.is_zero() {
+            return None;
+        }
+        let zero = Counters::default();
+        let models = self.split.models().filter_map(|model| {
+            let id = model.revision()?.clone();
+            let before = self.before.get(&id).unwrap_or(&zero);
+            let counters = Counters::of(&model, now);
+            Some((id, load_between(&model, before, &counters, window)))
+        });
+        let revisions: Vec<_> = models.collect();
+        (!revisions.is_empty()).then_some(LoadReport { window, revisions })
     }
 
     /// Returns what happened since the last look; `None` if nothing did.
@@ -188,14 +222,14 @@ fn p99(buckets: &[u64]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use coracle_base::ManualClock;
+    use coracle_base::{Code, ManualClock};
 
     use super::*;
     use crate::ModelTable;
     use crate::histogram::N_TIME_BUCKETS;
     use crate::plan::ServiceId;
     use crate::revision_log::RevisionLog;
-    use crate::route::Route;
+    use crate::route::{Route, RouteTarget};
     use crate::served_model::tests::loaded;
     use crate::{Protocol, ServedModel};
 
@@ -249,6 +283,80 @@ mod tests {
         clock.advance(Duration::from_millis(500));
         let load = sampler.sample().unwrap().revisions.remove(0).1;
         assert!((load.concurrency - 0.5).abs() < 1e-9, "{load:?}");
+    }
+
+    /// Returns a model of the revision `name`.
+    fn of_revision(name: &str) -> Arc<ServedModel> {
+        let id = RevisionId {
+            namespace: "n".to_owned(),
+            name: name.to_owned(),
+        };
+        let log = RevisionLog::none(Arc::new(ManualClock::new()));
+        let served = ServedModel::unloaded("a".to_owned(), 1);
+        Arc::new(served.with_revision(&id, log, Box::new(|| ())))
+    }
+
+    #[test]
+    fn failures_of_what_shares_requests_are_told_before_the_window_ends() {
+        let clock = Arc::new(ManualClock::new());
+        let (stable, canary) = (of_revision("r1"), of_revision("r2"));
+        let split = |percent| {
+            let targets = [(&canary, percent), (&stable, 100 - percent)];
+            let target = |(model, percent): (&Arc<ServedModel>, u8)| RouteTarget {
+                model: Arc::clone(model),
+                percent,
+                tags: Vec::new(),
+            };
+            let route = Route::try_new(targets.map(target).into(), None).unwrap();
+            let service = ServiceId {
+                namespace: "n".to_owned(),
+                name: "a".to_owned(),
+            };
+            ModelTable::from_routes([(service, Arc::new(route))].into())
+        };
+        let call = |model: &Arc<ServedModel>, outcome| {
+            let statistics = model.statistics();
+            let call = statistics.start(0, clock.monotonic(), clock.as_ref());
+            call.finish(Protocol::V1, outcome, clock.monotonic());
+        };
+        let table = Arc::new(SharedTable::new(split(0)));
+        let mut sampler = LoadSampler::new(Arc::clone(&table), clock.clone());
+        let counts = |report: Option<LoadReport>| {
+            let mut revisions = report.map_or(Vec::new(), |report| report.revisions);
+            revisions.sort_by(|one, other| one.0.cmp(&other.0));
+            let counts = |(_, load): (RevisionId, RevisionLoad)| (load.n_finished, load.n_failed);
+            revisions.into_iter().map(counts).collect::<Vec<_>>()
+        };
+        clock.advance(Duration::from_millis(50));
+        call(&canary, Err(Code::InvalidArgument));
+        // All requests go to one: nobody decides by its failures.
+        assert!(!sampler.is_split());
+        assert_eq!(counts(sampler.sample_failures()), []);
+        clock.advance(Duration::from_millis(950));
+        assert_eq!(counts(sampler.sample()), [(1, 1)]);
+        table.store(split(10));
+        assert!(sampler.is_split());
+        clock.advance(Duration::from_millis(50));
+        // What failed before they shared requests, and what is answered, is no news.
+        call(&stable, Ok(()));
+        assert_eq!(counts(sampler.sample_failures()), []);
+        call(&canary, Err(Code::Internal));
+        assert_eq!(counts(sampler.sample_failures()), [(1, 0), (1, 1)]);
+        assert_eq!(counts(sampler.sample_failures()), []);
+        clock.advance(Duration::from_millis(50));
+        call(&canary, Err(Code::Internal));
+        assert_eq!(counts(sampler.sample_failures()), [(1, 0), (2, 2)]);
+        clock.advance(Duration::from_millis(900));
+        // The whole window, as ever.
+        let report = sampler.sample().unwrap();
+        assert_eq!(report.window, Duration::from_secs(1));
+        assert_eq!(counts(Some(report)), [(1, 0), (2, 2)]);
+        clock.advance(Duration::from_millis(50));
+        assert_eq!(counts(sampler.sample_failures()), []);
+        call(&canary, Err(Code::Internal));
+        assert_eq!(counts(sampler.sample_failures()), [(0, 0), (1, 1)]);
+        table.store(split(0));
+        assert!(!sampler.is_split());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 use coracle_base::VersionState;
@@ -269,6 +269,13 @@ impl SharedTable {
 /// A table that is being read. Taking one touches no counter that other threads touch.
 #[derive(Debug)]
 pub struct TableGuard(Guard<Arc<ModelTable>>);
+
+impl TableGuard {
+    /// Returns what tells this table from others, and keeps none of its models.
+    pub(crate) fn mark(&self) -> Weak<ModelTable> {
+        Arc::downgrade(&self.0)
+    }
+}
 
 impl Deref for TableGuard {
     type Target = ModelTable;

@@ -89,7 +89,7 @@ pub fn split(tensor: Tensor, rows: &[usize]) -> Option<Vec<Tensor>> {
     parts.collect()
 }
 
-fn slice_values(values: &Values, range: std::ops::Range<usize>) -> Option<Values> {
+pub(crate) fn slice_values(values: &Values, range: std::ops::Range<usize>) -> Option<Values> {
     Some(match values {
         Values::Bool(items) => Values::Bool(items.get(range)?.to_vec()),
         Values::U8(items) => Values::U8(items.get(range)?.to_vec().into()),
@@ -158,6 +158,16 @@ mod tests {
         assert!(stack(&[&scalar, &scalar]).is_none());
         let single = Tensor::try_new(vec![1, 2], Values::F32(vec![1.0, 2.0].into())).unwrap();
         assert!(stack(&[&row, &single]).is_none());
+    }
+
+    #[test]
+    fn a_slice_is_a_copy_of_what_is_there() {
+        let values = numbers(&[3], &[1.0, 2.0, 3.0]);
+        let part = values.values().slice(1..3).unwrap();
+        assert_eq!(part, Values::F64(vec![2.0, 3.0].into()));
+        assert!(values.values().slice(2..4).is_none());
+        let words = texts(&[Some("a"), None]);
+        assert!(words.values().slice(1..2).is_some() && words.values().slice(1..3).is_none());
     }
 
     #[test]

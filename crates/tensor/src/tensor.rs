@@ -50,6 +50,12 @@ macro_rules! each {
 }
 
 impl Values {
+    /// Returns a copy of the elements in `range`; `None` if there are not so many.
+    #[must_use]
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Option<Self> {
+        crate::stack::slice_values(self, range)
+    }
+
     /// Returns the number of elements.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::{Clock, Code};
-use coracle_formats::{LoadOptions, ModelFile, bytes_to_read, load, locate};
+use coracle_formats::{LoadOptions, Loaded, ModelFile, bytes_to_read, load, locate};
 use coracle_gateway::Log;
 use coracle_model::LoadError;
 use coracle_serving::{LoadFailure, LoadPhases, LoadReason, LoadedModel, ModelSource};
@@ -36,10 +36,10 @@ impl FileLoader {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
             is_large = bytes_to_read(&path) >= LARGE_FILE_BYTES;
-            if self.try_out(&path)? {
+            let (loaded, is_tried) = self.load_tried(&path)?;
+            if is_tried {
                 self.log.info(&format!("{name}: the trial load went well"));
             }
-            let loaded = load(&path, &self.options, self.clock.as_ref())?;
             if let Some(config) = config {
                 let notes = check_config(&config, name, place, loaded.model.as_ref())?;
                 for note in config.notes.iter().chain(&notes) {
@@ -65,8 +65,7 @@ impl FileLoader {
         self.guarded(place, || {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
-            self.try_out(&path)?;
-            let loaded = load(&path, &self.options, self.clock.as_ref())?;
+            let (loaded, _is_tried) = self.load_tried(&path)?;
             if let Some(config) = config {
                 check_config(&config, name, place, loaded.model.as_ref())?;
             }
@@ -80,11 +79,12 @@ impl FileLoader {
         })
     }
 
-    /// Tries a model in a child process, if models are; returns whether it was.
-    fn try_out(&self, path: &Path) -> Result<bool, LoadError> {
+    /// Loads a model's file, after a trial in a child process if models are tried; returns whether it was.
+    fn load_tried(&self, path: &Path) -> Result<(Loaded, bool), LoadError> {
+        let load = || load(path, &self.options, self.clock.as_ref());
         match &self.trial {
-            Some(trial) => trial.pass(path, &self.options),
-            None => Ok(false),
+            Some(trial) => trial.load(path, &self.options, load),
+            None => Ok((load()?, false)),
         }
     }
 

@@ -142,3 +142,61 @@ fn what_is_wanted_reaches_the_child() {
     let unknown: [OsString; 2] = ["1".into(), "2".into()];
     assert_eq!(Wanted::of(&unknown), None);
 }
+
+/// Files may be others by the time that a trial is over: they are tried, too, before they are loaded.
+#[test]
+fn files_that_change_during_a_trial_are_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, runs) = (
+        directory.path().join("model.joblib"),
+        directory.path().join("runs"),
+    );
+    let of = |changes: usize| {
+        std::fs::write(&model, "x").unwrap();
+        std::fs::write(&runs, "").unwrap();
+        // In the place of the child: notes its run, and changes the file in the first ones.
+        let script = format!(
+            "#!/bin/sh\necho run >> {runs}\n[ $(wc -l < {runs}) -gt {changes} ] || printf y >> {model}\necho loaded\n",
+            runs = runs.display(),
+            model = model.display(),
+        );
+        let program = directory.path().join(format!("child-{changes}"));
+        std::fs::write(&program, script).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&program, executable).unwrap();
+        Trial {
+            program,
+            memory: Some(MEMORY),
+            time: Duration::from_secs(600),
+            onnxruntime: None,
+            variables: vec![("PATH", "/usr/bin:/bin".into())],
+            passed: Mutex::default(),
+        }
+    };
+    let n_runs = || std::fs::read_to_string(&runs).unwrap().lines().count();
+    let options = LoadOptions::default();
+    let trial = of(1);
+    let read = || Ok(std::fs::read_to_string(&model).unwrap());
+    let loaded = trial.load(&model, &options, read).unwrap();
+    assert_eq!((loaded, n_runs()), (("xy".to_owned(), true), 2));
+    // What passed is not tried again.
+    assert!(!trial.load(&model, &options, read).unwrap().1);
+    assert_eq!(n_runs(), 2);
+    // What changes while it is loaded is tried, and loaded anew.
+    let mut n_loads = 0;
+    let changing = || {
+        n_loads += 1;
+        let before = std::fs::read_to_string(&model).unwrap();
+        if n_loads == 1 {
+            std::fs::write(&model, "other").unwrap();
+        }
+        Ok(before)
+    };
+    let loaded = trial.load(&model, &options, changing).unwrap();
+    assert_eq!((loaded, n_runs()), (("other".to_owned(), true), 3));
+    // What never stays the same is not loaded.
+    let trial = of(9);
+    let error = trial.load(&model, &options, read).unwrap_err();
+    assert!(error.to_string().contains("change while"), "{error}");
+    assert_eq!(n_runs(), 3);
+}

@@ -202,6 +202,38 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
     assert_eq!(pair.n_lost.load(Ordering::Relaxed), 0);
 }
 
+/// A rollout compares the first row of an answer, and no more of it is copied for that.
+#[tokio::test(start_paused = true)]
+async fn of_answers_that_are_watched_the_first_row_is_copied() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let calls = calls(&clock);
+    let model = Arc::new(one("iris"));
+    for is_shadowed in [false, true] {
+        if is_shadowed {
+            model.set_shadow(Some(Arc::new(tap("iris", 100))));
+        }
+        let request = Request {
+            codec: Codec::V1 { method: None },
+            body: Bytes::from_static(br#"{"instances": [[1, 2], [3, 4], [5, 6]]}"#),
+            arrived: clock.monotonic(),
+            timeout: None,
+            priority: None,
+            trace: None,
+            slot: None,
+            recording: None,
+            is_watched: true,
+        };
+        let encoded = calls.answer(&model, request).await.unwrap();
+        let answered = encoded.answered.unwrap();
+        let shapes: Vec<&[usize]> = answered
+            .outputs
+            .iter()
+            .map(|(_, row)| row.shape())
+            .collect();
+        assert_eq!(shapes, [[1, 1]], "shadowed: {is_shadowed}");
+    }
+}
+
 #[test]
 fn answers_of_many_bytes_are_not_copied() {
     let signature = one("iris").loaded().unwrap().model().signature().clone();

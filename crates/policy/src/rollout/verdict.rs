@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Evidence of so much and more is written by its magnitude.
+const MANY: f64 = 1e6;
+
 /// What is to become of a canary now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -126,11 +129,16 @@ impl fmt::Display for Check {
                 "predictions of {name}: stability index {canary:.3}, allowed {stable}"
             )?,
         }
-        write!(
-            f,
-            " (evidence {:.3}, needed {:.0})",
-            self.evidence, self.needed
-        )?;
+        let needed = self.needed;
+        match self.evidence {
+            evidence if evidence < MANY => {
+                write!(f, " (evidence {evidence:.3}, needed {needed:.0})")?
+            }
+            evidence if evidence.is_finite() => {
+                write!(f, " (evidence {evidence:.1e}, needed {needed:.0})")?;
+            }
+            _ => write!(f, " (evidence beyond 1e308, needed {needed:.0})")?,
+        }
         write_note(f, self.note.as_deref())
     }
 }
@@ -179,6 +187,36 @@ impl fmt::Display for Verdict {
                 Ok(())
             }
             Self::Overdue(hold) => write!(f, "goes back, overdue: {hold}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn great_evidence_is_written_by_its_magnitude() {
+        let shown = |evidence| {
+            let check = Check {
+                kind: CheckKind::Errors,
+                state: CheckState::Failed,
+                stable: 0.0,
+                canary: 1.0,
+                evidence,
+                needed: 200.0,
+                note: None,
+            };
+            check.to_string()
+        };
+        for (evidence, expected) in [
+            (0.5, "(evidence 0.500, needed 200)"),
+            (999_999.0, "(evidence 999999.000, needed 200)"),
+            (1.745_143_536_159_779e31, "(evidence 1.7e31, needed 200)"),
+            (f64::INFINITY, "(evidence beyond 1e308, needed 200)"),
+        ] {
+            let shown = shown(evidence);
+            assert!(shown.ends_with(expected), "{shown}");
         }
     }
 }

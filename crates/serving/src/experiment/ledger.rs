@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coracle_policy::experiment::Moments;
 
+use super::folded::Folded;
 use super::record::{Counters, Record};
 use super::series::Series;
 use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
-use super::{NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef};
+use super::{NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef, UnitSource};
 
 /// The most variants that are told apart: a number of them is kept for each unit.
 const ARMS_MAX: usize = 64;
@@ -63,6 +64,8 @@ pub(super) struct Ledger {
     /// Whether units came in several shares.
     pub(super) is_reweighted: bool,
     pub(super) units: HashMap<Arc<str>, Unit>,
+    /// What the units came to that gave their places to later ones.
+    pub(super) folded: Folded,
     pub(super) requests: Requests,
     pub(super) ids: Ids,
     pub(super) rewards: Rewards,
@@ -92,6 +95,7 @@ impl Ledger {
             shares: Vec::new(),
             is_reweighted: false,
             units: HashMap::new(),
+            folded: Folded::default(),
             requests: Requests::default(),
             ids: Ids::default(),
             rewards: Rewards::default(),
@@ -153,6 +157,7 @@ impl Ledger {
             }
             UnitRef::Request(id) => {
                 let known = self.requests.get(id);
+                let known = known.filter(|request| self.units.contains_key(&request.unit));
                 let known = known.map(|request| Arc::clone(&request.unit));
                 known.ok_or_else(|| OutcomeFault::UnknownRequest {
                     request: id.clone(),
@@ -217,6 +222,7 @@ impl Ledger {
             }
             Record::Ids { hashes } => hashes.into_iter().for_each(|id| self.ids.insert_hash(id)),
             Record::Rewards { rewards } => self.rewards = rewards,
+            Record::Folded { folded } => self.folded = folded,
             Record::Series { series } => self.series.push(series),
             // What was lost then stays lost, even if there would be room now.
             Record::Counters(counters) => {
@@ -271,10 +277,7 @@ impl Ledger {
         let Some(arm) = self.arm(variant) else { return };
         let is_override = by == "override";
         let is_new = !self.units.contains_key(unit.as_ref());
-        // A rollout whose units are its requests would soon leave no room to anybody.
-        let is_too_many =
-            planned.stage.is_some() && self.units.len() >= self.room.most / STAGE_SHARE;
-        if is_new && (is_too_many || !self.room.take()) {
+        if is_new && !self.takes_one_more(planned) {
             self.n_units_lost += 1;
             return;
         }
@@ -310,6 +313,21 @@ impl Ledger {
             }
             self.happened(*at, planned);
         }
+    }
+
+    /// Takes a place for a new unit; false if there is none.
+    fn takes_one_more(&mut self, planned: &PlannedExperiment) -> bool {
+        let most_of_stage = self.room.most / STAGE_SHARE;
+        let is_too_many = planned.stage.is_some() && self.units.len() >= most_of_stage;
+        if !is_too_many && self.room.take() {
+            return true;
+        }
+        // A request comes once: of the oldest nothing more is to be known. A user may come again.
+        if planned.stage.is_none() || planned.unit != UnitSource::Request {
+            return false;
+        }
+        self.fold_oldest(planned);
+        self.room.take()
     }
 
     /// Returns a unit, which is as `first` says if it was not shown anything yet, or not in the rollout's stage.
@@ -458,6 +476,11 @@ impl Ledger {
         write(&Record::Rewards {
             rewards: self.rewards.clone(),
         })?;
+        if self.folded != Folded::default() {
+            write(&Record::Folded {
+                folded: self.folded.clone(),
+            })?;
+        }
         for series in &self.series {
             write(&Record::Series {
                 series: series.clone(),

@@ -5,6 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::folded::Folded;
 use super::series::Series;
 use super::tally::{Arm, Rewards, Unit};
 
@@ -118,6 +119,8 @@ pub(super) enum Record<'a> {
     Ids { hashes: Vec<u64> },
     /// What a bandit has earned.
     Rewards { rewards: Rewards },
+    /// What units of a rollout's stage came to that are no longer known.
+    Folded { folded: Folded },
     /// What earlier looks have come to.
     Series { series: Series },
 }

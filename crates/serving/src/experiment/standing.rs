@@ -431,8 +431,11 @@ impl Ledger {
         }
     }
 
-    /// Returns the units' values of a rollout's stage, by metric: of the first variant and of the second.
-    pub(super) fn outcomes(&self, planned: &PlannedExperiment) -> Vec<(UnitMoments, UnitMoments)> {
+    /// Returns what those units of a rollout's stage came to that are known, by metric: of the first variant and of the second.
+    pub(super) fn outcomes_of_units(
+        &self,
+        planned: &PlannedExperiment,
+    ) -> Vec<(UnitMoments, UnitMoments)> {
         let gathering = self.gathering(planned);
         let of = |variant: usize, metric: usize| {
             let values = gathering.units.get(variant);

@@ -1,15 +1,16 @@
 //! What routers have learnt, in files that outlive the server: one for each router that learns.
 //!
 //! Expected flow: [`Memory::start`], then routers are made with it; each reward has one thread write what its router knows by then. Guarantees: a file is whole or
-//! is not there; what was learnt before the last write is known again when a router of the same name, parameters and branches is made. A killed
-//! server may lose the rewards of its last moment.
+//! is not there; what was learnt before the last write is known again when a router of the same name, parameters and branches is made; a router that has a
+//! successor, or whose flow is gone, writes nothing any more. A killed server may lose the rewards of its last moment.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use coracle_policy::bandit::Bandit;
@@ -33,13 +34,30 @@ struct Inner {
     directory: PathBuf,
     queue: Mutex<Sender<Message>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    files: Arc<Files>,
+}
+
+/// Whose the files are. Whoever changes one of them holds the lock.
+#[derive(Debug, Default)]
+struct Files(Mutex<Owners>);
+
+#[derive(Debug, Default)]
+struct Owners {
+    /// By file: the number of the router that takes requests, or did last.
+    newest: BTreeMap<PathBuf, u64>,
+    n_made: u64,
+}
+
+impl Files {
+    fn lock(&self) -> MutexGuard<'_, Owners> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What comes to the writing thread; a router waits there once at most.
 #[derive(Debug)]
 enum Message {
     Changed(Arc<Known>),
-    Forget(ServiceId),
     Stop,
 }
 
@@ -50,6 +68,9 @@ pub(super) struct Keeper {
     /// What the router is, as a line.
     identity: String,
     queue: Sender<Message>,
+    files: Arc<Files>,
+    /// The number that tells it from others of the same file.
+    number: u64,
     /// Whether it waits to be written.
     waits: AtomicBool,
 }
@@ -69,6 +90,7 @@ impl Memory {
                 directory,
                 queue: Mutex::new(queue),
                 thread: Mutex::new(Some(thread)),
+                files: Arc::default(),
             }),
         })
     }
@@ -83,10 +105,23 @@ impl Memory {
         }
     }
 
-    /// Forgets the routers of a flow that is gone.
+    /// Forgets the routers of a flow that is gone. What they have yet to write is written no more.
     pub(crate) fn forget(&self, id: &ServiceId) {
-        // Without a thread the server ends.
-        drop(self.sender().send(Message::Forget(id.clone())));
+        let Some(prefix) = prefix(id) else { return };
+        let is_its = |name: Option<&std::ffi::OsStr>| {
+            let name = name.and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(&prefix))
+        };
+        let mut owners = self.inner.files.lock();
+        owners.newest.retain(|path, _| !is_its(path.file_name()));
+        for entry in fs::read_dir(&self.inner.directory).into_iter().flatten() {
+            if let Ok(entry) = entry
+                && is_its(Some(&entry.file_name()))
+            {
+                // One that cannot be removed is recalled by a router just like it, which is no harm.
+                drop(fs::remove_file(entry.path()));
+            }
+        }
     }
 
     fn sender(&self) -> Sender<Message> {
@@ -99,10 +134,20 @@ impl Memory {
         let name = format!("{}{}", prefix(id)?, key.replace('/', "."));
         let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
         let is_name = name.len() <= NAME_BYTES_MAX && name.bytes().all(is_inner);
-        is_name.then(|| Keeper {
-            path: self.inner.directory.join(format!("{name}.router")),
+        if !is_name {
+            return None;
+        }
+        let path = self.inner.directory.join(format!("{name}.router"));
+        let mut owners = self.inner.files.lock();
+        owners.n_made += 1;
+        let number = owners.n_made;
+        drop(owners);
+        Some(Keeper {
+            path,
             identity,
             queue: self.sender(),
+            files: Arc::clone(&self.inner.files),
+            number,
             waits: AtomicBool::new(false),
         })
     }
@@ -138,6 +183,12 @@ impl Keeper {
         }
     }
 
+    /// Makes the file this router's: what others know is not written there any more.
+    pub(super) fn claim(&self) {
+        let mut owners = self.files.lock();
+        owners.newest.insert(self.path.clone(), self.number);
+    }
+
     /// Has what is known by now written, soon.
     pub(super) fn keep(&self, known: &Arc<Known>) {
         if !self.waits.swap(true, Ordering::AcqRel) {
@@ -155,6 +206,11 @@ impl Keeper {
             text.push_str(&format!("\n{won} {}", arm.units));
         }
         text.push('\n');
+        // Nobody removes or succeeds it until it is written.
+        let owners = self.files.lock();
+        if owners.newest.get(&self.path) != Some(&self.number) {
+            return Ok(());
+        }
         let unfinished = self.path.with_extension("unfinished");
         fs::write(&unfinished, text)?;
         fs::rename(&unfinished, &self.path)
@@ -179,20 +235,7 @@ fn run(directory: &Path, messages: &Receiver<Message>) {
                     drop(keeper.write(&known));
                 }
             }
-            Message::Forget(id) => forget(directory, &id),
             Message::Stop => return,
-        }
-    }
-}
-
-fn forget(directory: &Path, id: &ServiceId) {
-    let (Some(prefix), Ok(entries)) = (prefix(id), fs::read_dir(directory)) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(&prefix)) {
-            drop(fs::remove_file(entry.path()));
         }
     }
 }

@@ -87,6 +87,14 @@ impl Router {
         }
     }
 
+    /// Makes it the one whose knowledge is kept, as it takes requests from now on.
+    pub(super) fn take_over(&self) {
+        let keeper = self.known.as_ref().and_then(|known| known.keeper());
+        if let Some(keeper) = keeper {
+            keeper.claim();
+        }
+    }
+
     /// Tells whether it does what is planned: then what it has learnt stays.
     pub(super) fn is_as(&self, planned: &OneStep) -> bool {
         let names = planned.branches.iter().map(|(name, _)| name);

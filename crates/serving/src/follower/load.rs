@@ -51,7 +51,6 @@ impl Load {
             Ok(())
         };
         let is_process = self.planned.source.process.is_some();
-        self.be_held(&progress);
         let load = || match (is_process, &self.config.processes) {
             (false, _) => {
                 let loaded = loader.load(&self.id, &self.planned, &progress, &make_room);
@@ -102,22 +101,6 @@ impl Load {
             self.sender
                 .send(Event::Loaded(self.id, attempt, Box::new(result))),
         );
-    }
-
-    /// Waits, where faults on purpose say so.
-    fn be_held(&self, progress: &dyn Fn(LogSource, &str)) {
-        let Some(chaos) = &self.config.chaos else {
-            return;
-        };
-        let model = &self.planned.model_name;
-        if let Some(delay) = chaos.load_delay(&self.id, model) {
-            let delay = humantime::format_duration(delay);
-            progress(
-                LogSource::Fetch,
-                &format!("chaos: the load waits for {delay}"),
-            );
-            chaos.hold_load(&self.id, model);
-        }
     }
 
     /// Makes room for a model whose file has so many bytes, where there is a memory budget.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use coracle_base::ManualClock;
 
 use super::*;
+use crate::chaos::{ChaosFault, ChaosTarget};
 use crate::plan::{PlannedTarget, RevisionSource};
 use crate::served_model::tests::faulty;
 
@@ -49,6 +50,10 @@ fn fixture() -> Fixture {
 
 /// A follower whose models may take so many bytes together; each takes seven.
 fn fixture_within(limit: Option<u64>) -> Fixture {
+    fixture_with(limit, None)
+}
+
+fn fixture_with(limit: Option<u64>, chaos: Option<Chaos>) -> Fixture {
     let (open, gate) = mpsc::channel();
     let (changed, changes) = mpsc::channel();
     let observed = Arc::new(ObservedCell::new(Box::new(move || {
@@ -65,7 +70,7 @@ fn fixture_within(limit: Option<u64>) -> Fixture {
         table: Arc::clone(&table),
         observed: Arc::clone(&observed),
         log: RevisionLog::none(Arc::clone(&clock)),
-        chaos: None,
+        chaos,
         budget: limit.map(|limit| {
             let limit = coracle_base::ByteCount::new(limit);
             Arc::new(MemoryBudget::new(limit, Arc::clone(&clock)))
@@ -439,4 +444,42 @@ async fn models_make_room_for_each_other_and_stay_ready() {
     assert!(first.enter(minute).await.is_ok());
     fixture.wait(|observed| held(observed) == [Some(7), Some(0)]);
     fixture.plans.stop();
+}
+
+/// Loads that wait on purpose are no loads that run: of those only so many do at a time.
+#[test]
+fn loads_that_faults_keep_waiting_take_no_place_from_others() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let chaos = Chaos::new(clock, 0);
+    let held: Vec<String> = (0..LOADS_MAX).map(|n| format!("held-{n}")).collect();
+    let fault = ChaosFault {
+        load_delay: Duration::from_secs(3_600),
+        ..ChaosFault::default()
+    };
+    for name in &held {
+        let target = ChaosTarget {
+            namespace: Some("n".to_owned()),
+            name: name.clone(),
+        };
+        let time = Duration::from_secs(7_200);
+        chaos.set(target, fault, time).unwrap();
+    }
+    let fixture = fixture_with(None, Some(chaos.clone()));
+    let mut revisions: Vec<(&str, &str, u32)> =
+        held.iter().map(|name| (name.as_str(), "", 0)).collect();
+    // Its name comes last, and so does its turn.
+    revisions.push(("other", "", 0));
+    fixture.plans.send(plan(&revisions, &[]));
+    fixture.open.send(()).unwrap();
+    let observed = fixture.wait(|observed| is_ready(observed, "other"));
+    assert!(held.iter().all(|name| !is_ready(&observed, name)));
+    // A request that wakes one, or another plan, begins no second wait.
+    fixture.plans.send(plan(&revisions, &[("other", 100)]));
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    assert_eq!(chaos.counts().loads, held.len() as u64);
+    chaos.clear(None);
+    for _ in &held {
+        fixture.open.send(()).unwrap();
+    }
+    fixture.wait(|observed| held.iter().all(|name| is_ready(observed, name)));
 }

@@ -16,9 +16,17 @@ pub(crate) struct Totals {
 
 impl Totals {
     fn add(&mut self, load: &RevisionLoad) {
-        self.finished = self.finished.saturating_add(load.n_finished);
-        self.failed = self.failed.saturating_add(load.n_failed);
-        for (sum, count) in self.latency.iter_mut().zip(load.latency) {
+        self.join(&Self {
+            finished: load.n_finished,
+            failed: load.n_failed,
+            latency: load.latency,
+        });
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.finished = self.finished.saturating_add(other.finished);
+        self.failed = self.failed.saturating_add(other.failed);
+        for (sum, count) in self.latency.iter_mut().zip(other.latency) {
             *sum = sum.saturating_add(count);
         }
     }
@@ -68,6 +76,8 @@ impl Totals {
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     revisions: BTreeMap<RevisionId, Totals>,
+    /// What was told of a window that is not over.
+    early: BTreeMap<RevisionId, Totals>,
 }
 
 impl Watched {
@@ -81,21 +91,37 @@ impl Watched {
         }
     }
 
-    /// Takes in a report.
-    pub(crate) fn take(&mut self, report: &LoadReport) {
-        if self.revisions.is_empty() {
-            return;
-        }
+    /// Takes in a report of a window that is over; tells whether it is about any of them.
+    pub(crate) fn take(&mut self, report: &LoadReport) -> bool {
+        self.early.clear();
+        let mut is_watched = false;
         for (id, load) in &report.revisions {
             if let Some(totals) = self.revisions.get_mut(id) {
                 totals.add(load);
+                is_watched = true;
             }
         }
+        is_watched
+    }
+
+    /// Takes in a report of a window that is not over, in place of an earlier one; tells whether it is about any of them.
+    pub(crate) fn take_early(&mut self, report: &LoadReport) -> bool {
+        self.early.clear();
+        for (id, load) in &report.revisions {
+            if self.revisions.contains_key(id) {
+                self.early.entry(id.clone()).or_default().add(load);
+            }
+        }
+        !self.early.is_empty()
     }
 
     /// Returns what a revision has done.
     pub(crate) fn of(&self, id: &RevisionId) -> Totals {
-        self.revisions.get(id).copied().unwrap_or_default()
+        let mut totals = self.revisions.get(id).copied().unwrap_or_default();
+        if let Some(early) = self.early.get(id) {
+            totals.join(early);
+        }
+        totals
     }
 }
 
@@ -132,22 +158,54 @@ mod tests {
         assert_eq!(before.percentile(50), None);
     }
 
-    #[test]
-    fn only_what_is_watched_is_counted() {
-        let id = |name: &str| RevisionId {
+    fn id(name: &str) -> RevisionId {
+        RevisionId {
             namespace: "ml".to_owned(),
             name: name.to_owned(),
+        }
+    }
+
+    /// What is told of a window before it ends counts at once, and once.
+    #[test]
+    fn what_is_told_early_counts_once() {
+        let report = |n, n_failed| LoadReport {
+            window: Duration::from_secs(1),
+            revisions: vec![
+                (id("a"), load(n, n_failed, &[(3, n)])),
+                (id("b"), load(1, 1, &[])),
+            ],
         };
+        let mut watched = Watched::default();
+        assert!(!watched.take_early(&report(1, 1)));
+        watched.watch(&[id("a")].into());
+        let of = |watched: &Watched| watched.of(&id("a")).since(&Totals::default(), None);
+        let counts = |requests, errors| Counts {
+            requests,
+            errors,
+            slow: 0,
+        };
+        assert!(watched.take(&report(10, 0)));
+        assert!(watched.take_early(&report(2, 1)));
+        assert_eq!(of(&watched), counts(12, 1));
+        assert!(watched.take_early(&report(5, 3)));
+        assert_eq!(of(&watched), counts(15, 3));
+        assert!(watched.take(&report(7, 4)));
+        assert_eq!(of(&watched), counts(17, 4));
+        assert_eq!(watched.of(&id("b")), Totals::default());
+    }
+
+    #[test]
+    fn only_what_is_watched_is_counted() {
         let mut watched = Watched::default();
         let report = |n| LoadReport {
             window: Duration::from_secs(1),
             revisions: vec![(id("a"), load(n, 0, &[])), (id("b"), load(n, 0, &[]))],
         };
-        watched.take(&report(1));
+        let _ = watched.take(&report(1));
         watched.watch(&[id("a")].into());
-        watched.take(&report(2));
+        let _ = watched.take(&report(2));
         watched.watch(&[id("a"), id("b")].into());
-        watched.take(&report(3));
+        let _ = watched.take(&report(3));
         assert_eq!(watched.of(&id("a")).requests(), 5);
         assert_eq!(watched.of(&id("b")).requests(), 3);
     }

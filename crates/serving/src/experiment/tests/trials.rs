@@ -134,7 +134,10 @@ fn predictions_are_compared_within_a_stage() {
 
 #[test]
 fn a_stage_leaves_room_to_others() {
-    let planned = stage(1_000);
+    let planned = PlannedExperiment {
+        unit: UnitSource::Header("x-user".to_owned()),
+        ..stage(1_000)
+    };
     let mut ledger = ledger(8);
     for unit in ["u1", "u2", "u3"] {
         ledger.apply(record_exposure(unit, STABLE, 1), &planned);
@@ -143,4 +146,70 @@ fn a_stage_leaves_room_to_others() {
     // Whom it knows it goes on to count.
     ledger.apply(record_exposure("u2", STABLE, 1), &planned);
     assert_eq!(ledger.n_units_lost, 1);
+}
+
+/// A stage whose units are its requests has as many as there are requests: it goes on deciding when its places are taken.
+#[test]
+fn a_stage_of_requests_goes_on_when_its_places_are_taken() {
+    let mut planned = stage(1_000);
+    planned.metrics.push(PlannedMetric {
+        zero_if_missing: true,
+        ..metric("spent", MetricForm::Sum)
+    });
+    let (mut small, mut large) = (ledger(32), ledger(10_000));
+    for request in 0..500_u32 {
+        let unit = format!("r{request}");
+        let variant = if request % 10 == 0 { CANARY } else { STABLE };
+        for ledger in [&mut small, &mut large] {
+            let at = 1_001 + u64::from(request);
+            ledger.apply(record_exposure(&unit, variant, at), &planned);
+            if request % 3 == 0 {
+                let value = f64::from(request % 2);
+                ledger.apply(record_outcome(&unit, "converted", value), &planned);
+                let value = f64::from(request % 7);
+                ledger.apply(record_outcome(&unit, "spent", value), &planned);
+            }
+        }
+        assert!(small.units.len() <= 8, "a quarter of the places");
+    }
+    assert_eq!(small.n_units_lost, 0);
+    let (few, all) = (small.outcomes(&planned), large.outcomes(&planned));
+    assert_eq!(all[0].0.0 + all[0].1.0, 167);
+    assert_eq!(all[1].0.0 + all[1].1.0, 500);
+    let close = |one: UnitMoments, other: UnitMoments, tolerance: f64| {
+        assert_eq!(one.0, other.0);
+        assert!((one.1 - other.1).abs() < 1e-12, "{one:?} {other:?}");
+        let distance = (one.2 - other.2).abs();
+        assert!(distance <= tolerance * other.2, "{one:?} {other:?}");
+    };
+    // Squares of a proportion are p (1 - p) (n - 1) of each part, which is less than one unit's off.
+    for ((few, all), tolerance) in few.iter().zip(&all).zip([1.0 / 50.0, 1e-12]) {
+        close(few.0, all.0, tolerance);
+        close(few.1, all.1, tolerance);
+    }
+    // An outcome of a request whose place another one has is refused, as one of a request that is long ago.
+    let late = outcome(of_request("r0"), "converted", 1.0, None);
+    assert!(matches!(
+        small.find(&late),
+        Err(OutcomeFault::UnknownRequest { .. })
+    ));
+    // What is written anew says the same.
+    let mut again = ledger(32);
+    let mut lines = Vec::new();
+    let counters = Counters::default();
+    let written = small.each_record(counters, &mut |record| {
+        lines.push(LINES.line(record)?);
+        Ok(())
+    });
+    written.unwrap();
+    for line in lines {
+        again.apply(LINES.record(&line).unwrap(), &planned);
+    }
+    assert_eq!(again.outcomes(&planned), few);
+    // The next stage begins with nothing.
+    let next = PlannedExperiment {
+        stage: stage(2_000).stage,
+        ..planned
+    };
+    assert_eq!(small.outcomes(&next)[0], ((0, 0.0, 0.0), (0, 0.0, 0.0)));
 }

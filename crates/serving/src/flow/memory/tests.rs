@@ -35,6 +35,7 @@ fn lived(
 ) -> Vec<(f64, u64)> {
     let memory = Memory::start(directory.to_owned()).unwrap();
     let router = Router::remembering(planned, of.1, Some((&memory, of.0)));
+    router.take_over();
     for (branch, reward) in won {
         router.reward(*branch, *reward, 2);
     }
@@ -79,6 +80,47 @@ fn what_is_gone_is_forgotten() {
     let known = |name: &str| lived(directory.path(), &two, (&id(name), "eg"), &[]);
     assert_eq!(known("iris"), [(0.0, 0), (0.0, 0)]);
     assert_eq!(known("iris-2"), [(0.0, 0), (1.0, 2)]);
+}
+
+/// A request that is still on its way may reward a router whose flow is gone.
+#[test]
+fn what_is_gone_does_not_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (two, iris) = (planned(0.1, &["a", "b"]), id("iris"));
+    let memory = Memory::start(directory.path().to_owned()).unwrap();
+    let late = Router::remembering(&two, "eg", Some((&memory, &iris)));
+    late.take_over();
+    late.reward(0, 1.0, 2);
+    memory.forget(&iris);
+    late.reward(0, 1.0, 2);
+    memory.stop();
+    let left = fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 0, "the file of a router that is gone");
+}
+
+/// A router whose parameters are others has the same file; what is told late to the one before is not written over what it knows.
+#[test]
+fn a_successor_is_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (before, after) = (planned(0.1, &["a", "b"]), planned(0.2, &["a", "b"]));
+    let iris = id("iris");
+    let memory = Memory::start(directory.path().to_owned()).unwrap();
+    let of = Some((&memory, &iris));
+    let late = Router::remembering(&before, "eg", of);
+    late.take_over();
+    // One that is made, and whose models are not there yet, takes nothing over.
+    let successor = Router::remembering(&after, "eg", of);
+    late.reward(0, 1.0, 2);
+    let path = directory.path().join("ml.iris.eg.router");
+    while !path.exists() {
+        std::thread::yield_now();
+    }
+    successor.take_over();
+    successor.reward(1, 1.0, 4);
+    late.reward(0, 1.0, 2);
+    memory.stop();
+    let known = lived(directory.path(), &after, (&iris, "eg"), &[]);
+    assert_eq!(known, [(0.0, 0), (1.0, 4)]);
 }
 
 #[test]

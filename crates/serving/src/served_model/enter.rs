@@ -1,0 +1,192 @@
+//! The leave to run a model, or to send a request to one of its processes: who gets it at once, and who waits for what.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::Guard;
+use tokio::time::Instant;
+
+use super::ServedModel;
+use crate::Priority;
+use crate::admission::{Place, Refusal, deadline_in};
+use crate::backends::BackendCall;
+use crate::loaded_model::LoadedModel;
+use crate::process::Endpoints;
+
+/// The leave to run a model now. While it is held, the model stays in memory and its place is taken.
+#[derive(Debug)]
+pub struct Lease {
+    pub(super) loaded: Guard<Option<Arc<LoadedModel>>>,
+    pub(super) _place: Place,
+}
+
+impl Deref for Lease {
+    type Target = LoadedModel;
+
+    fn deref(&self) -> &LoadedModel {
+        self.loaded
+            .as_ref()
+            .expect("a lease is made of a model that is there")
+    }
+}
+
+/// The leave to send a request to a process. While it is held, the request counts as one of the process's and its
+/// place is taken.
+#[derive(Debug)]
+pub struct ProcessLease {
+    call: BackendCall,
+    _place: Place,
+}
+
+impl ProcessLease {
+    /// Returns where the process takes requests.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints {
+        self.call.endpoints()
+    }
+}
+
+impl ServedModel {
+    /// Returns how many calls wait for the model or for a place.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        self.admission.n_waiting()
+    }
+
+    /// Returns the leave to run now, if there is nothing to wait for. Touches nothing that other threads write to, unless
+    /// the concurrency is limited.
+    #[must_use]
+    pub fn try_enter(&self) -> Option<Lease> {
+        let loaded = self.loaded.load();
+        loaded.as_ref()?;
+        let place = self.admission.try_place()?;
+        Some(Lease {
+            loaded,
+            _place: place,
+        })
+    }
+
+    /// Waits, for `time` at most, until the model is in memory and there is a place to run; wakes it if it was let go of.
+    ///
+    /// # Errors
+    /// [`Refusal`] if too many wait, the time is over, or the model cannot be loaded.
+    ///
+    /// # Cancel safety
+    /// A wait that is dropped leaves its place in the queue.
+    pub async fn enter(&self, time: Duration) -> Result<Lease, Refusal> {
+        self.enter_as(Priority::DEFAULT, time).await
+    }
+
+    /// As [`ServedModel::enter`], with a priority among those that wait for a place.
+    ///
+    /// # Errors
+    /// [`Refusal`] if too many wait, the time is over, or the model cannot be loaded.
+    pub async fn enter_as(&self, priority: Priority, time: Duration) -> Result<Lease, Refusal> {
+        if self.is_forwarded() {
+            return Err(Refusal::Forwarded);
+        }
+        let deadline = deadline_in(time);
+        loop {
+            let place = match self.admission.try_place() {
+                Some(place) => place,
+                None => self.admission.place(priority, deadline).await?,
+            };
+            let loaded = self.loaded.load();
+            if loaded.is_some() {
+                return Ok(Lease {
+                    loaded,
+                    _place: place,
+                });
+            }
+            // Those who wait for the model hold no place.
+            drop((loaded, place));
+            match self.health.take_back(Instant::now()) {
+                Ok(Some(model)) => self.loaded.store(Some(model)),
+                Ok(None) => self.wait_for_model(deadline).await?,
+                Err(why) => return Err(Refusal::SetAside(why)),
+            }
+        }
+    }
+
+    /// Returns a process that takes a request at once and is not in `except`; `None` if there is none, or all places are taken.
+    pub fn try_enter_process(&self, except: &[SocketAddr]) -> Option<ProcessLease> {
+        let backends = self.backends.as_ref()?;
+        let place = self.admission.try_place()?;
+        Some(ProcessLease {
+            call: backends.choose(except)?,
+            _place: place,
+        })
+    }
+
+    /// Waits, for `time` at most, until a process may take a request; starts one if there is none. One in `except` is
+    /// taken only if there is no other.
+    ///
+    /// # Errors
+    /// [`Refusal`] if too many wait, the time is over, or no process can be started.
+    ///
+    /// # Cancel safety
+    /// A wait that is dropped leaves its place in the queue.
+    pub async fn enter_process(
+        &self,
+        priority: Priority,
+        time: Duration,
+        except: &[SocketAddr],
+    ) -> Result<ProcessLease, Refusal> {
+        let Some(backends) = &self.backends else {
+            return Err(Refusal::Failed("no processes serve it".to_owned()));
+        };
+        let deadline = deadline_in(time);
+        loop {
+            let place = match self.admission.try_place() {
+                Some(place) => place,
+                None => self.admission.place(priority, deadline).await?,
+            };
+            let call = backends.choose(except).or_else(|| backends.choose(&[]));
+            if let Some(call) = call {
+                return Ok(ProcessLease {
+                    call,
+                    _place: place,
+                });
+            }
+            // Those who wait for a process hold no place.
+            drop(place);
+            self.wait_for_model(deadline).await?;
+        }
+    }
+
+    async fn wait_for_model(&self, deadline: tokio::time::Instant) -> Result<(), Refusal> {
+        let _waiting = self.admission.queue_for_model()?;
+        self.failure.store(None);
+        self.woken(deadline).await
+    }
+
+    /// Wakes the model, and waits for it.
+    pub(super) async fn woken(&self, deadline: tokio::time::Instant) -> Result<(), Refusal> {
+        let Some(wake) = &self.wake else {
+            return Err(Refusal::Failed("nothing loads it".to_owned()));
+        };
+        loop {
+            let mut changed = std::pin::pin!(self.admission.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if self.is_loaded() {
+                return Ok(());
+            }
+            if self.is_retired.load(Ordering::Acquire) {
+                return Err(Refusal::Failed("it is no longer served".to_owned()));
+            }
+            if let Some(why) = self.failure.load_full() {
+                return Err(Refusal::Failed(why.as_ref().clone()));
+            }
+            // Anew after every change: it may have been there, and gone again to make room, before its turn to look came.
+            wake();
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(deadline) => return Err(Refusal::Deadline),
+            }
+        }
+    }
+}
