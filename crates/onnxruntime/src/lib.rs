@@ -14,6 +14,7 @@ mod elf;
 mod engine;
 mod library;
 mod messages;
+mod outlets;
 mod rows;
 mod session;
 mod tensors;

@@ -10,20 +10,22 @@ use coracle_model::{
     RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
-    Survey, checked_input, columns, large_weights, survey, synthetic_inputs, with_portable_locale,
+    Served, Survey, as_served, checked_input, large_weights, survey, synthetic_inputs,
+    with_portable_locale,
 };
-use coracle_tensor::{DType, Tensor, Values};
+use coracle_tensor::{Tensor, Values};
 use ort::ErrorCode;
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::session::{IoBinding, RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, Outlet, ValueType};
+use ort::value::DynValue;
 
 use crate::library::Library;
 use crate::messages::shortened;
+use crate::outlets::{self, OutputPlace, Places};
 use crate::rows;
-use crate::tensors::{Elements, dtype, given, internal, kept, taken};
+use crate::tensors::{Elements, given, internal, kept, taken};
 
 /// Further sessions of a model that have weights of their own may take this much together.
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
@@ -43,6 +45,7 @@ const RUN_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct SessionModel {
     signature: Signature,
+    places: Places,
     description: Description,
     rows_are_independent: bool,
     run_time: RunTime,
@@ -133,6 +136,7 @@ impl SessionModel {
         let external = file.external.iter().map(|file| file.bytes.len());
         let external_bytes = external.fold(0_usize, usize::saturating_add);
         let bytes = with_portable_locale(file.bytes)?;
+        let Served { bytes, outlets } = as_served(&bytes)?;
         let mut source = Source {
             library,
             bytes: Vec::new(),
@@ -157,7 +161,7 @@ impl SessionModel {
         let session = source.session_of(&bytes, until).map_err(refused)?;
         let shares_rows = rows::share_a_dimension(&session);
         let may_batch = survey.mixes_rows.is_none() && shares_rows;
-        let signature = signature(&session)?;
+        let (signature, places) = outlets::read(&session, outlets)?;
         let mut sessions = vec![session];
         if source.shared.is_some() {
             // A large file is in memory once, not twice: all its sessions are made now.
@@ -170,6 +174,7 @@ impl SessionModel {
         let mut model = Self {
             run_time: run_time(&signature, &survey, shares_rows),
             signature,
+            places,
             description: described(file.description, library),
             rows_are_independent: false,
             memory_bytes: memory_bytes(&source, session_bytes, n_max)
@@ -183,7 +188,7 @@ impl SessionModel {
             is_free: Condvar::new(),
             source,
         };
-        model.try_out(until)?;
+        model.try_out(survey.sized_by_values.is_some(), until)?;
         model.rows_are_independent = may_batch && rows::are_independent(&model, until);
         Ok(model)
     }
@@ -192,8 +197,8 @@ impl SessionModel {
     /// dimensions outputs have of which the file does not say it.
     ///
     /// Values that are made up may not suit a graph, nor may sizes; one that runs on none of them is refused where the file leaves
-    /// no size open, and served with a warning otherwise.
-    fn try_out(&mut self, until: Duration) -> Result<(), LoadError> {
+    /// no size open and no value is one, and served with a warning otherwise.
+    fn try_out(&mut self, has_open_values: bool, until: Duration) -> Result<(), LoadError> {
         let specs = &self.signature.inputs;
         let Some(zeros) = synthetic_inputs(specs) else {
             return Ok(());
@@ -215,13 +220,15 @@ impl SessionModel {
         }
         let results = match ran {
             Ok(results) => results,
-            Err(error) if is_final(&error) || !specs.iter().any(has_open_sizes) => {
+            Err(error)
+                if is_final(&error) || !(has_open_values || specs.iter().any(has_open_sizes)) =>
+            {
                 let message = format!("the graph does not run on made-up values: {error}");
                 return Err(unsupported(message));
             }
             Err(error) => {
                 self.description.warn(format!(
-                    "the graph was not tried out: it takes any sizes, and runs on none that were made up; {error}"
+                    "the graph was not tried out: it takes any sizes, or values that sizes follow from, and runs on none that were made up; {error}"
                 ));
                 return Ok(());
             }
@@ -285,10 +292,12 @@ impl SessionModel {
                 let answered = session.run_with_options(values.as_slice(), &options);
                 answered.map(|answered| copied(&answered, &wanted))
             }
-            Elements::Copied => bound(session, specs, &values, &wanted).and_then(|binding| {
-                let answered = session.run_binding_with_options(&binding, &options);
-                answered.map(|answered| copied(&answered, &wanted))
-            }),
+            Elements::Copied => {
+                bound(session, &self.places, &values, &wanted).and_then(|binding| {
+                    let answered = session.run_binding_with_options(&binding, &options);
+                    answered.map(|answered| copied(&answered, &wanted))
+                })
+            }
         };
         match answered {
             Ok(tensors) => {
@@ -312,15 +321,17 @@ impl SessionModel {
         }
         let checked = inputs.iter().zip(specs);
         let checked = checked.map(|(input, spec)| checked_input(input, spec));
-        checked.collect()
+        let checked = checked.collect::<Result<Vec<_>, _>>()?;
+        self.places.check_ranges(&checked)?;
+        Ok(checked)
     }
 
-    fn wanted(&self, outputs: &[usize]) -> Result<Vec<&TensorSpec>, RunError> {
-        let specs = outputs.iter().map(|&index| {
-            let spec = self.signature.outputs.get(index);
-            spec.ok_or_else(|| internal(format!("there is no output {index}")))
+    fn wanted(&self, outputs: &[usize]) -> Result<Vec<&OutputPlace>, RunError> {
+        let places = outputs.iter().map(|&index| {
+            let place = self.places.outputs.get(index);
+            place.ok_or_else(|| internal(format!("there is no output {index}")))
         });
-        specs.collect()
+        places.collect()
     }
 
     /// Says what a run failed of. A graph that has run fails of what it was given, with few exceptions.
@@ -516,12 +527,12 @@ fn memory_bytes(source: &Source, session_bytes: usize, n_sessions: usize) -> usi
         .saturating_add(source.bytes.len())
 }
 
-fn copied(answered: &SessionOutputs<'_>, wanted: &[&TensorSpec]) -> Result<Vec<Tensor>, RunError> {
-    let tensors = wanted.iter().map(|spec| {
-        let name = &spec.name;
-        let value = answered.get(name);
+fn copied(answered: &SessionOutputs<'_>, wanted: &[&OutputPlace]) -> Result<Vec<Tensor>, RunError> {
+    let tensors = wanted.iter().map(|output| {
+        let name = &output.name;
+        let value = answered.get(output.place());
         let value = value.ok_or_else(|| internal(format!("output \"{name}\" did not come")))?;
-        taken(value, name)
+        output.as_declared(taken(value, name)?)
     });
     tensors.collect()
 }
@@ -536,18 +547,18 @@ fn run_options() -> ort::Result<Arc<RunOptions>> {
 /// Binds inputs, and the outputs that are asked for: what is not is not computed.
 fn bound(
     session: &Session,
-    specs: &[TensorSpec],
+    places: &Places,
     values: &[SessionInputValue<'_>],
-    wanted: &[&TensorSpec],
+    wanted: &[&OutputPlace],
 ) -> ort::Result<IoBinding> {
     let mut binding = session.create_binding()?;
-    for (spec, value) in specs.iter().zip(values) {
-        binding.bind_input(&spec.name, value)?;
+    for (input, value) in places.inputs.iter().zip(values) {
+        binding.bind_input(&input.place, value)?;
     }
     let (device, kind) = (AllocationDevice::CPU, AllocatorType::Device);
     let place = MemoryInfo::new(device, 0, kind, MemoryType::CPUOutput)?;
-    for spec in wanted {
-        binding.bind_output_to_device(&spec.name, &place)?;
+    for output in wanted {
+        binding.bind_output_to_device(output.place(), &place)?;
     }
     Ok(binding)
 }
@@ -597,51 +608,6 @@ fn run_time(signature: &Signature, survey: &Survey, shares_rows: bool) -> RunTim
         true => RunTime::Any,
         false => RunTime::Unknown,
     }
-}
-
-fn signature(session: &Session) -> Result<Signature, LoadError> {
-    let inputs = session.inputs().iter();
-    let inputs = inputs.map(|input| spec(input).map_err(|e| e.at(place("input", input))));
-    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-    let outputs = session.outputs().iter();
-    let outputs = outputs.map(|output| spec(output).map_err(|e| e.at(place("output", output))));
-    let mut outputs = outputs.collect::<Result<Vec<_>, _>>()?;
-    for output in &mut outputs {
-        output.accepts_missing = false;
-    }
-    if inputs.is_empty() || outputs.is_empty() {
-        return Err(unsupported("the graph has no inputs or no outputs"));
-    }
-    Ok(Signature {
-        keyed_outputs: Vec::new(),
-        default_outputs: (0..outputs.len()).collect(),
-        columns: columns(&inputs),
-        inputs,
-        outputs,
-    })
-}
-
-fn place(what: &str, outlet: &Outlet) -> String {
-    format!("{what} '{}'", shortened(outlet.name()))
-}
-
-fn spec(outlet: &Outlet) -> Result<TensorSpec, LoadError> {
-    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
-        let found = outlet.dtype();
-        return Err(unsupported(format!("{found}; only tensors are served")));
-    };
-    let dtype = dtype(*ty).ok_or_else(|| unsupported(format!("datatype {ty} is not supported")))?;
-    Ok(TensorSpec {
-        name: outlet.name().to_owned(),
-        dtype,
-        shape: shape
-            .iter()
-            .map(|&size| usize::try_from(size).ok())
-            .collect(),
-        columns: None,
-        accepts_missing: matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64),
-        accepts_integers: false,
-    })
 }
 
 fn described(mut description: Description, library: &Library) -> Description {

@@ -43,7 +43,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 22] = [
+const TESTS: [(&str, fn(&Runtime)); 24] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -86,6 +86,14 @@ const TESTS: [(&str, fn(&Runtime)); 22] = [
     (
         "operators_answer_as_in_python",
         graphs::operators_answer_as_in_python,
+    ),
+    (
+        "nodes_answer_as_onnx_says",
+        graphs::nodes_answer_as_onnx_says,
+    ),
+    (
+        "integers_of_four_bits_are_no_others",
+        graphs::integers_of_four_bits_are_no_others,
     ),
     (
         "exported_models_answer_as_in_python",
