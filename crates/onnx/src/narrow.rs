@@ -131,9 +131,10 @@ mod tests {
     use super::*;
 
     fn floats(narrow: Narrow, bytes: &[u8]) -> Vec<f32> {
-        let values = narrow.widened(bytes, bytes.len()).unwrap();
-        let doubles = values.to_f64s().unwrap().into_owned();
-        doubles.into_iter().map(|value| value as f32).collect()
+        match narrow.widened(bytes, bytes.len()).unwrap() {
+            Values::F32(items) => items.to_vec(),
+            values => panic!("{values:?}"),
+        }
     }
 
     /// The values are of ONNX's tables of its 8-bit floats: the greatest, the least normal, the least, and one.
