@@ -110,6 +110,7 @@ fn load_alone(path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>, Load
         bytes: &bytes,
         external: Vec::new(),
         description,
+        settings: BTreeMap::new(),
     })
 }
 

@@ -15,17 +15,19 @@ use coracle_onnx::{
 };
 use coracle_tensor::{Tensor, Values};
 use ort::ErrorCode;
-use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
-use ort::session::{IoBinding, RunOptions, Session, SessionInputValue, SessionOutputs};
+use ort::session::builder::PrepackedWeights;
+use ort::session::{IoBinding, Session, SessionInputValue, SessionOutputs};
 use ort::value::DynValue;
 
 use crate::library::Library;
 use crate::messages::shortened;
 use crate::outlets::{self, OutputPlace, Places};
 use crate::rows;
+use crate::settings::Settings;
+use crate::setup::Setup;
 use crate::tensors::{Elements, given, internal, kept, taken};
+use crate::threads::{self, Measured};
 
 /// Further sessions of a model that have weights of their own may take this much together.
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
@@ -68,6 +70,7 @@ pub(crate) struct Bounds {
 /// What sessions are made of.
 struct Source {
     library: &'static Library,
+    setup: Setup,
     /// Empty where no further session is made.
     bytes: Vec<u8>,
     /// Sessions may refer to these; the binding does not keep them.
@@ -127,6 +130,7 @@ impl SessionModel {
         bounds: Bounds,
     ) -> Result<Self, LoadError> {
         let survey = survey(file.bytes)?;
+        let settings = Settings::read(&file.settings).map_err(unsupported)?;
         if let Some(name) = survey.shapeless.first() {
             let place = format!("input '{}'", shortened(name));
             let message = "the file does not say how many dimensions it has";
@@ -137,8 +141,10 @@ impl SessionModel {
         let external_bytes = external.fold(0_usize, usize::saturating_add);
         let bytes = with_portable_locale(file.bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
+        let (setup, warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
         let mut source = Source {
             library,
+            setup,
             bytes: Vec::new(),
             external: file.external,
             shared: None,
@@ -175,7 +181,7 @@ impl SessionModel {
             run_time: run_time(&signature, &survey, shares_rows),
             signature,
             places,
-            description: described(file.description, library),
+            description: described(file.description, &source, warnings),
             rows_are_independent: false,
             memory_bytes: memory_bytes(&source, session_bytes, n_max)
                 .saturating_add(external_bytes),
@@ -189,6 +195,7 @@ impl SessionModel {
             source,
         };
         model.try_out(survey.sized_by_values.is_some(), until)?;
+        model.choose_threads(until);
         model.rows_are_independent = may_batch && rows::are_independent(&model, until);
         Ok(model)
     }
@@ -241,6 +248,42 @@ impl SessionModel {
         Ok(())
     }
 
+    /// Leaves the threads that all graphs share where a small graph is quicker on one; without, everything stays as it is.
+    fn choose_threads(&mut self, until: Duration) {
+        let has_run = self.has_run.load(Ordering::Relaxed);
+        let is_known = has_run && self.run_time != RunTime::Any;
+        if !is_known || self.source.bytes.is_empty() || !self.source.setup.may_choose_threads() {
+            return;
+        }
+        let Some(inputs) = synthetic_inputs(&self.signature.inputs) else {
+            return;
+        };
+        let shared = threads::quickest(self, &inputs, until);
+        let Some(shared) = shared.filter(|&shared| threads::is_small(shared)) else {
+            return;
+        };
+        self.source.setup.has_one_thread = true;
+        let one = self.source.session(until).ok().and_then(|session| {
+            let before = std::mem::replace(&mut self.sessions().free, vec![session]);
+            let one = threads::quickest(self, &inputs, until);
+            let measured = one.map(|one| Measured { shared, one });
+            if !measured.is_some_and(Measured::is_one) {
+                self.sessions().free = before;
+            }
+            measured
+        });
+        self.source.setup.has_one_thread = one.is_some_and(Measured::is_one);
+        if let Some(measured) = one {
+            let facts = &mut self.description.root.facts;
+            facts.insert(1, ("threads".to_owned(), measured.words()));
+        }
+    }
+
+    /// Returns the time on the watchdog's clock.
+    pub(crate) fn now(&self) -> Duration {
+        self.source.library.watchdog.now()
+    }
+
     /// Runs the graph, and gives up at `until` on the watchdog's clock.
     pub(crate) fn run_until(
         &self,
@@ -278,7 +321,8 @@ impl SessionModel {
             .session
             .as_mut()
             .ok_or_else(|| internal("a place without a session"))?;
-        let options = run_options().map_err(|error| self.failed(&error))?;
+        let options = self.source.setup.run_options();
+        let options = options.map_err(|error| self.failed(&error))?;
         let stop = Arc::clone(&options);
         let watched = self
             .source
@@ -428,13 +472,7 @@ impl Source {
     fn session_of(&self, bytes: &[u8], until: Duration) -> Result<Session, String> {
         let shown = |error: &dyn std::fmt::Display| shortened(&error.to_string());
         let environment = &self.library.environment;
-        let builder = Session::builder(environment).map_err(|error| shown(&error))?;
-        let builder = builder
-            .with_optimization_level(GraphOptimizationLevel::All)
-            .map_err(|error| shown(&error))?;
-        let mut builder = builder
-            .with_log_level(LogLevel::Fatal)
-            .map_err(|error| shown(&error))?;
+        let mut builder = self.setup.builder(environment)?;
         // No file is opened: one that is cut short while it is mapped would end the process.
         for file in &self.external {
             let bytes = Arc::clone(&file.bytes);
@@ -537,13 +575,6 @@ fn copied(answered: &SessionOutputs<'_>, wanted: &[&OutputPlace]) -> Result<Vec<
     tensors.collect()
 }
 
-/// Returns the options of a run, which give back what it took beyond the weights: the next may need far less.
-fn run_options() -> ort::Result<Arc<RunOptions>> {
-    let mut options = RunOptions::new()?;
-    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
-    Ok(Arc::new(options))
-}
-
 /// Binds inputs, and the outputs that are asked for: what is not is not computed.
 fn bound(
     session: &Session,
@@ -610,14 +641,22 @@ fn run_time(signature: &Signature, survey: &Survey, shares_rows: bool) -> RunTim
     }
 }
 
-fn described(mut description: Description, library: &Library) -> Description {
+fn described(mut description: Description, source: &Source, warnings: Vec<String>) -> Description {
+    let library = source.library;
     let engine = format!(
         "ONNX Runtime {} ({})",
         library.version,
         library.path.display()
     );
     let facts = &mut description.root.facts;
-    facts.insert(0, ("engine".to_owned(), engine));
+    let said = source.setup.facts();
+    facts.splice(
+        0..0,
+        [("engine".to_owned(), engine)].into_iter().chain(said),
+    );
+    for warning in warnings {
+        description.warn(warning);
+    }
     description
 }
 
