@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::{Clock, Code};
-use coracle_formats::{LoadOptions, ModelFile, bytes_to_read, load, locate};
+use coracle_formats::{LoadOptions, ModelFile, TritonConfig, bytes_to_read, load, locate};
 use coracle_gateway::Log;
 use coracle_model::LoadError;
 use coracle_serving::{LoadFailure, LoadPhases, LoadReason, LoadedModel, ModelSource};
 
 use super::own_config::{check_config, file_place};
+use crate::engine_settings::over;
 use crate::heap;
 use crate::serve::ready_to_serve;
 use crate::trial::Trial;
@@ -36,10 +37,11 @@ impl FileLoader {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
             is_large = bytes_to_read(&path) >= LARGE_FILE_BYTES;
-            if self.try_out(&path)? {
+            let options = self.options(config.as_ref());
+            if self.try_out(&path, &options)? {
                 self.log.info(&format!("{name}: the trial load went well"));
             }
-            let loaded = load(&path, &self.options, self.clock.as_ref())?;
+            let loaded = load(&path, &options, self.clock.as_ref())?;
             if let Some(config) = config {
                 let notes = check_config(&config, name, place, loaded.model.as_ref())?;
                 for note in config.notes.iter().chain(&notes) {
@@ -65,8 +67,9 @@ impl FileLoader {
         self.guarded(place, || {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
-            self.try_out(&path)?;
-            let loaded = load(&path, &self.options, self.clock.as_ref())?;
+            let options = self.options(config.as_ref());
+            self.try_out(&path, &options)?;
+            let loaded = load(&path, &options, self.clock.as_ref())?;
             if let Some(config) = config {
                 check_config(&config, name, place, loaded.model.as_ref())?;
             }
@@ -80,10 +83,19 @@ impl FileLoader {
         })
     }
 
+    /// Returns how a model is loaded: the command line goes before its configuration.
+    fn options(&self, config: Option<&TritonConfig>) -> LoadOptions {
+        let mut options = self.options.clone();
+        if let Some(config) = config {
+            options.engine_settings = over(config.engine.clone(), &options.engine_settings);
+        }
+        options
+    }
+
     /// Tries a model in a child process, if models are; returns whether it was.
-    fn try_out(&self, path: &Path) -> Result<bool, LoadError> {
+    fn try_out(&self, path: &Path, options: &LoadOptions) -> Result<bool, LoadError> {
         match &self.trial {
-            Some(trial) => trial.pass(path, &self.options),
+            Some(trial) => trial.pass(path, options),
             None => Ok(false),
         }
     }
