@@ -13,6 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     drop(coracle_onnx::survey(&file));
     drop(coracle_onnx::large_weights(&file, 8));
     drop(coracle_onnx::with_portable_locale(&file));
+    drop(coracle_onnx::as_served(&file));
     let Ok(loaded) = load_bytes(&file, &LoadOptions::default(), &ManualClock::new()) else {
         return;
     };

@@ -13,6 +13,7 @@ use coracle_serving::VersionPolicy;
 use crate::bench_args::BenchArguments;
 use crate::chaos::ChaosCommand;
 use crate::engine_args::EngineCommand;
+use crate::engine_settings::EngineArguments;
 use crate::experiment::ExperimentCommand;
 use crate::observe_args::ObserveArguments;
 use crate::rollout::RolloutCommand;
@@ -116,6 +117,9 @@ pub(crate) struct ServeArguments {
     /// what `coracle engine list` shows]
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
 
     /// Let ONNX graphs beside a tokenizer.json take tokens, as they are, instead of texts
     #[arg(long)]
@@ -302,6 +306,9 @@ pub(crate) struct UpArguments {
     /// what `coracle engine list` shows]
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
 
     #[command(flatten)]
     pub(crate) trial: TrialArguments,
@@ -563,6 +570,9 @@ pub(crate) struct InspectArguments {
     /// what `coracle engine list` shows]
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
 
     /// Compare the answers of Coracle's own kernels with those of ONNX Runtime, where both run a graph: on made-up rows, for
     /// each output

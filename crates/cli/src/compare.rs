@@ -10,6 +10,8 @@ use coracle_onnx::MadeUp;
 use coracle_tensor::{DType, Tensor, Values};
 use serde_json::{Value, json};
 
+use crate::engine_settings::EngineSettings;
+
 /// So many rows are made up, the first half of them within 1, the others of other ranges.
 const N_ROWS: usize = 64;
 const SCALES: [f32; 4] = [10.0, 100.0, 0.01, 1000.0];
@@ -50,8 +52,12 @@ pub(crate) struct Difference {
 }
 
 /// Compares our own kernels with an engine on the graph at `path`.
-pub(crate) fn compare(path: &Path, engine: &dyn GraphEngine) -> Comparison {
-    let theirs = match load_graph_on(path, engine) {
+pub(crate) fn compare(
+    path: &Path,
+    engine: &dyn GraphEngine,
+    settings: &EngineSettings,
+) -> Comparison {
+    let theirs = match load_graph_on(path, engine, settings) {
         Ok(None) => return Comparison::NoGraph,
         Ok(Some(model)) => Ok(model),
         Err(error) => Err(error.to_string()),

@@ -63,6 +63,10 @@ fn parse_version(text: &str) -> Result<String, String> {
 pub(crate) struct Variables {
     /// `ORT_DYLIB_PATH`, which every program with ONNX Runtime's binding for Rust reads.
     pub(crate) onnxruntime: Option<PathBuf>,
+    /// `CORACLE_ONNXRUNTIME_PROVIDERS`.
+    pub(crate) onnxruntime_providers: Option<String>,
+    /// `CORACLE_ONNXRUNTIME_OPTIONS`.
+    pub(crate) onnxruntime_options: Option<String>,
     /// `XDG_DATA_HOME`.
     pub(crate) data_home: Option<PathBuf>,
     /// `XDG_CONFIG_HOME`.

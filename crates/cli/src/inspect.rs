@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::InspectArguments;
 use crate::compare::compare;
+use crate::engine_settings::over;
 use crate::model_repository::{check_config, file_place};
 use crate::{Environment, engine};
 
@@ -32,6 +33,7 @@ struct Beside {
 pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> anyhow::Result<()> {
     let clock = SystemClock::new();
     let graph_engine = engine::runtime(arguments.onnxruntime.as_deref(), environment);
+    let engine_settings = arguments.engine.settings(&environment.engines)?;
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
@@ -57,6 +59,10 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
             let options = LoadOptions {
                 object: arguments.object.clone(),
                 graph_engine: Some(graph_engine.clone()),
+                engine_settings: match &config {
+                    Some(config) => over(config.engine.clone(), &engine_settings),
+                    None => engine_settings.clone(),
+                },
                 text_engine: Some(engine::texts()),
                 ..LoadOptions::default()
             };
@@ -70,7 +76,7 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
             let beside = beside.transpose()?;
             let compared = arguments
                 .compare_engines
-                .then(|| compare(&file.path, graph_engine.as_ref()));
+                .then(|| compare(&file.path, graph_engine.as_ref(), &options.engine_settings));
             if arguments.json {
                 let mut document = document(&file, numbers.as_ref(), model.as_ref());
                 document["config"] = beside.map_or(Value::Null, |beside| beside.document());

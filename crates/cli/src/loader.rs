@@ -18,6 +18,7 @@ use coracle_storage::{
 };
 use tokio::runtime::Handle;
 
+use crate::engine_settings::{EngineSettings, of_predictor};
 use crate::trial::Trial;
 use crate::{engine, heap, warm_up};
 
@@ -28,6 +29,8 @@ pub(crate) struct StorageLoader {
     clock: Arc<dyn Clock>,
     /// What runs the graphs that our own kernels do not.
     graph_engine: Arc<dyn GraphEngine>,
+    /// How it runs them, where a predictor says nothing else.
+    engine_settings: EngineSettings,
     /// How models are tried before they are loaded.
     trial: Option<Arc<Trial>>,
     /// What was fetched for the revisions that are served: a model that was let go of is loaded from there again, and
@@ -47,15 +50,32 @@ impl StorageLoader {
             runtime,
             clock,
             graph_engine,
+            engine_settings: EngineSettings::new(),
             trial: None,
             fetched: Mutex::default(),
         }
+    }
+
+    /// Returns it as one that runs graphs so where a predictor says nothing else.
+    pub(crate) fn with_engine_settings(mut self, settings: EngineSettings) -> Self {
+        self.engine_settings = settings;
+        self
     }
 
     /// Returns it as one that tries models before it loads them.
     pub(crate) fn with_trial(mut self, trial: Option<Arc<Trial>>) -> Self {
         self.trial = trial;
         self
+    }
+
+    /// Returns how a revision's graph is run.
+    fn engine_settings(&self, revision: &PlannedRevision) -> Result<EngineSettings, LoadFailure> {
+        let settings = of_predictor(&self.engine_settings, &revision.source.environment);
+        settings.map_err(|message| LoadFailure {
+            code: Code::InvalidArgument,
+            message,
+            is_transient: false,
+        })
     }
 
     fn fetched(&self) -> MutexGuard<'_, BTreeMap<RevisionId, Assembly>> {
@@ -147,6 +167,7 @@ impl Loader for StorageLoader {
             default_method: method(revision)?,
             object: revision.source.environment.get("CORACLE_OBJECT").cloned(),
             graph_engine: Some(Arc::clone(&self.graph_engine)),
+            engine_settings: self.engine_settings(revision)?,
             text_engine: takes_texts(revision).then(engine::texts),
         };
         let failed = |error: LoadError| LoadFailure {

@@ -15,6 +15,7 @@ mod down;
 mod engine;
 mod engine_args;
 mod engine_install;
+mod engine_settings;
 mod example;
 mod experiment;
 mod experiment_plan;
@@ -157,6 +158,8 @@ impl Environment {
             home: std::env::var_os("HOME").map(PathBuf::from),
             engines: engine_args::Variables {
                 onnxruntime: path("ORT_DYLIB_PATH"),
+                onnxruntime_providers: filled(engine_settings::PROVIDERS),
+                onnxruntime_options: filled(engine_settings::OPTIONS),
                 data_home: path("XDG_DATA_HOME"),
                 config_home: path("XDG_CONFIG_HOME"),
                 library_path: std::env::var_os("LD_LIBRARY_PATH"),

@@ -188,6 +188,7 @@ impl ServeConfig {
                     arguments.onnxruntime.as_deref(),
                     environment,
                 )),
+                engine_settings: arguments.engine.settings(&environment.engines)?,
                 text_engine: (!arguments.no_text).then(engine::texts),
             },
             is_explicit,

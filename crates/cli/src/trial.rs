@@ -157,6 +157,7 @@ impl Trial {
             time: self.time,
             takes_texts: options.text_engine.is_some(),
             onnxruntime: self.onnxruntime.clone(),
+            settings: options.engine_settings.clone(),
             object: options.object.clone(),
             method: options
                 .default_method

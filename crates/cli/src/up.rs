@@ -22,6 +22,7 @@ use crate::access::{self, Secured};
 use crate::args::UpArguments;
 use crate::chaos;
 use crate::engine;
+use crate::engine_settings::EngineSettings;
 use crate::loader::StorageLoader;
 use crate::process_meter::ProcessMeter;
 use crate::serve::{GatewayConfig, say_stopped};
@@ -68,6 +69,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         clock,
         for_programs: environment.for_programs.clone(),
         graph_engine: engine::runtime(arguments.onnxruntime.as_deref(), environment),
+        engine_settings: arguments.engine.settings(&environment.engines)?,
         trial: Trial::of(
             &arguments.trial,
             arguments.onnxruntime.as_deref(),
@@ -96,6 +98,7 @@ struct Plane<'a> {
     for_programs: BTreeMap<String, String>,
     /// What runs the ONNX graphs that our own kernels do not.
     graph_engine: Arc<dyn GraphEngine>,
+    engine_settings: EngineSettings,
     /// How models are tried before they are loaded.
     trial: Option<Arc<Trial>>,
 }
@@ -240,6 +243,7 @@ impl Plane<'_> {
         let clock = Arc::clone(&self.clock);
         let engine = Arc::clone(&self.graph_engine);
         let loader = StorageLoader::new(storage, runtime.handle().clone(), clock, engine)
+            .with_engine_settings(self.engine_settings.clone())
             .with_trial(self.trial.clone());
         let n_workers = self.gateway.server.n_workers;
         let (follower, plans) = Follower::new(FollowerConfig {

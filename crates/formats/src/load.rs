@@ -1,5 +1,6 @@
 //! From a file to a model.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct LoadOptions {
     pub object: Option<String>,
     /// What runs the ONNX graphs that our own kernels do not; without, they are refused.
     pub graph_engine: Option<Arc<dyn GraphEngine>>,
+    /// How graphs are to be run by that engine, in its own words.
+    pub engine_settings: BTreeMap<String, String>,
     /// What makes models of texts of ONNX graphs beside which a tokeniser's file lies; without, they take tokens.
     pub text_engine: Option<Arc<dyn TextEngine>>,
 }
@@ -88,6 +91,7 @@ fn load_mlflow(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<
 pub fn load_graph_on(
     path: &Path,
     engine: &dyn GraphEngine,
+    settings: &BTreeMap<String, String>,
 ) -> Result<Option<Box<dyn Model>>, LoadError> {
     let is_description = path
         .file_name()
@@ -100,7 +104,7 @@ pub fn load_graph_on(
     if kind::of(&bytes) != FileKind::Onnx {
         return Ok(None);
     }
-    onnx::load_on(&bytes, resolved.parent(), engine, None)
+    onnx::load_on(&bytes, resolved.parent(), (engine, settings), None)
         .map(Some)
         .map_err(|error| error.at(resolved.display()))
 }
@@ -215,7 +219,12 @@ fn load_onnx(
     }
     let started = clock.monotonic();
     let directory = path.and_then(Path::parent);
-    let mut model = onnx::load(bytes, directory, options.graph_engine.as_deref())?;
+    let mut model = onnx::load(
+        bytes,
+        directory,
+        options.graph_engine.as_deref(),
+        &options.engine_settings,
+    )?;
     if let (Some(engine), Some(path)) = (options.text_engine.as_deref(), path) {
         model = beside::around(model, path, engine)?;
     }

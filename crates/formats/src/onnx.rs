@@ -2,6 +2,7 @@
 
 mod trees;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -26,6 +27,7 @@ pub(crate) fn load(
     bytes: &[u8],
     directory: Option<&Path>,
     engine: Option<&dyn GraphEngine>,
+    settings: &BTreeMap<String, String>,
 ) -> Result<Box<dyn Model>, LoadError> {
     let external = |location: &str, offset: u64, length: Option<u64>| {
         let path = path_of(directory, location)?;
@@ -40,7 +42,7 @@ pub(crate) fn load(
         return Err(refusal);
     };
     let why = ("not Coracle's own kernels", refusal.to_string());
-    load_on(bytes, directory, engine, Some(why))
+    load_on(bytes, directory, (engine, settings), Some(why))
         .map_err(|error| LoadError::new(error.kind(), format!("{refusal}; {error}")))
 }
 
@@ -51,7 +53,7 @@ pub(crate) fn load(
 pub(crate) fn load_on(
     bytes: &[u8],
     directory: Option<&Path>,
-    engine: &dyn GraphEngine,
+    (engine, settings): (&dyn GraphEngine, &BTreeMap<String, String>),
     why: Option<(&str, String)>,
 ) -> Result<Box<dyn Model>, LoadError> {
     engine.look()?;
@@ -76,6 +78,7 @@ pub(crate) fn load_on(
         bytes,
         external,
         description,
+        settings: settings.clone(),
     };
     engine.load(file)
 }

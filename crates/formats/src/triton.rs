@@ -4,6 +4,7 @@
 //! [`TritonConfig::check`] compares it with the model that was loaded. What has no meaning here is noted with its line.
 
 mod check;
+mod engine;
 mod fields;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,8 @@ pub struct TritonConfig {
     pub default_model_filename: Option<String>,
     /// Whatever the model's author noted.
     pub parameters: BTreeMap<String, String>,
+    /// How ONNX Runtime is to run the model's graph, in the words of that engine's settings.
+    pub engine: BTreeMap<String, String>,
     /// What has no meaning here, each with its line.
     pub notes: Vec<String>,
 }

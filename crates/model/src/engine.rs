@@ -1,5 +1,6 @@
 //! The contract of an engine that runs whole graphs, as ONNX Runtime does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::{Description, LoadError, Model};
@@ -13,6 +14,8 @@ pub struct GraphFile<'f> {
     pub external: Vec<ExternalFile>,
     /// What the graph is made of; the engine adds what it is.
     pub description: Description,
+    /// How the graph is to be run, in the engine's own words; an engine refuses what it does not know.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A file of tensors beside a graph's.

@@ -8,7 +8,7 @@ use coracle_model::LoadError;
 use coracle_tensor::Tensor;
 
 use crate::error::{limit, malformed};
-use crate::tensor_file::{External, read_tensor};
+use crate::tensor_file::{External, Reading, read_tensor};
 use crate::wire::{Field, Reader, push_floats, push_ints};
 
 /// The most nodes, initialisers, or values of one graph.
@@ -180,19 +180,28 @@ pub(crate) fn read_graph<'a>(
     bytes: &'a [u8],
     external: External<'_>,
 ) -> Result<GraphFile<'a>, LoadError> {
+    let widens = false;
+    read_graph_as(bytes, Reading { external, widens })
+}
+
+/// Reads a graph with its tensors in whatever datatype.
+pub(crate) fn read_graph_as<'a>(
+    bytes: &'a [u8],
+    reading: Reading<'_>,
+) -> Result<GraphFile<'a>, LoadError> {
     let mut graph = GraphFile::default();
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => {
                 let place = graph.nodes.len();
-                let node = read_node(field.message()?, external)
+                let node = read_node(field.message()?, reading)
                     .map_err(|error| error.at(format_args!("node {place}")))?;
                 push(&mut graph.nodes, node)?;
             }
             5 => push(
                 &mut graph.initializers,
-                read_tensor(field.message()?, external)?,
+                read_tensor(field.message()?, reading)?,
             )?,
             11 => push(&mut graph.inputs, read_value(field.message()?)?)?,
             12 => push(&mut graph.outputs, read_value(field.message()?)?)?,
@@ -225,9 +234,9 @@ pub(crate) fn read_values(
     Ok((inputs, constants))
 }
 
-fn read_node<'a>(
+pub(crate) fn read_node<'a>(
     mut reader: Reader<'a>,
-    external: External<'_>,
+    reading: Reading<'_>,
 ) -> Result<NodeFile<'a>, LoadError> {
     let mut node = NodeFile::default();
     while let Some((number, field)) = reader.next()? {
@@ -237,7 +246,7 @@ fn read_node<'a>(
             3 => node.name = field.text()?,
             4 => node.op_type = field.text()?,
             5 => {
-                let attribute = read_attribute(field.message()?, external)?;
+                let attribute = read_attribute(field.message()?, reading)?;
                 push_to(&mut node.attributes, attribute, NODE_ITEMS_MAX)?;
             }
             7 => node.domain = domain(field.text()?),
@@ -265,7 +274,7 @@ struct AttributeFields<'a> {
 
 fn read_attribute<'a>(
     mut reader: Reader<'a>,
-    external: External<'_>,
+    reading: Reading<'_>,
 ) -> Result<(&'a str, Attribute<'a>), LoadError> {
     let mut fields = AttributeFields::default();
     // Old files leave the type out; the field that is there tells.
@@ -290,7 +299,7 @@ fn read_attribute<'a>(
         }
     }
     let name = fields.name;
-    let value = attribute_value(fields, seen, external)
+    let value = attribute_value(fields, seen, reading)
         .map_err(|error| error.at(format_args!("attribute '{}'", shown(name))))?;
     Ok((name, value))
 }
@@ -298,7 +307,7 @@ fn read_attribute<'a>(
 fn attribute_value<'a>(
     fields: AttributeFields<'a>,
     seen: u64,
-    external: External<'_>,
+    reading: Reading<'_>,
 ) -> Result<Attribute<'a>, LoadError> {
     if fields.is_reference {
         return Err(malformed(
@@ -320,7 +329,7 @@ fn attribute_value<'a>(
             let tensor = fields
                 .tensor
                 .ok_or_else(|| malformed("the tensor is missing"))?;
-            Attribute::Tensor(read_tensor(tensor, external)?.1)
+            Attribute::Tensor(read_tensor(tensor, reading)?.1)
         }
         5 => Attribute::Graph(
             fields
@@ -334,7 +343,7 @@ fn attribute_value<'a>(
     })
 }
 
-fn read_value(mut reader: Reader<'_>) -> Result<ValueFile<'_>, LoadError> {
+pub(crate) fn read_value(mut reader: Reader<'_>) -> Result<ValueFile<'_>, LoadError> {
     let mut value = ValueFile::default();
     while let Some((number, field)) = reader.next()? {
         match number {

@@ -57,8 +57,29 @@ mod made_up;
     clippy::expect_used
 )]
 mod model;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod narrow;
 mod ops;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod outlets;
 mod plan;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod rewrite;
 #[deny(
     clippy::indexing_slicing,
     clippy::as_conversions,
@@ -102,6 +123,7 @@ pub use locale::with_portable_locale;
 pub use made_up::MadeUp;
 pub use model::{OnnxModel, columns, describe, load};
 pub use ops::values::ELEMENTS_MAX;
+pub use outlets::{Outlets, Served, ServedOutlet, as_served};
 pub use survey::{Survey, survey};
 pub use tensor_file::{External, read_tensor_file};
 pub use weights::large_weights;

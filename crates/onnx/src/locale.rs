@@ -8,7 +8,8 @@ use std::borrow::Cow;
 
 use coracle_model::LoadError;
 
-use crate::wire::{Field, Reader};
+use crate::rewrite::{push, push_field, rewritten};
+use crate::wire::Reader;
 
 /// The operator that has a locale.
 const OPERATOR: &str = "StringNormalizer";
@@ -51,25 +52,6 @@ pub fn with_portable_locale(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     Ok(Cow::Owned(file))
 }
 
-/// Copies a message, with the contents of the fields `wanted` as `rewrite` gives them.
-fn rewritten(
-    message: &[u8],
-    wanted: u64,
-    rewrite: impl Fn(&[u8]) -> Result<Vec<u8>, LoadError>,
-) -> Result<Vec<u8>, LoadError> {
-    let mut copy = Vec::with_capacity(message.len());
-    let mut reader = Reader::new(message);
-    while let Some((number, field)) = reader.next()? {
-        match field {
-            Field::Bytes(content) if number == wanted => {
-                push(&mut copy, number, &rewrite(content)?)
-            }
-            field => push_field(&mut copy, number, field),
-        }
-    }
-    Ok(copy)
-}
-
 fn node(message: &[u8]) -> Result<Vec<u8>, LoadError> {
     let mut reader = Reader::new(message);
     let mut is_wanted = false;
@@ -110,39 +92,6 @@ fn locale_of(attribute: &[u8]) -> Result<Option<Cow<'_, str>>, LoadError> {
         }
     }
     Ok(is_wanted.then_some(value))
-}
-
-fn push_field(copy: &mut Vec<u8>, number: u64, field: Field<'_>) {
-    let tag = number.wrapping_shl(3);
-    match field {
-        Field::Varint(value) => {
-            push_varint(copy, tag);
-            push_varint(copy, value);
-        }
-        Field::Fixed64(bytes) => {
-            push_varint(copy, tag | 1);
-            copy.extend(bytes);
-        }
-        Field::Fixed32(bytes) => {
-            push_varint(copy, tag | 5);
-            copy.extend(bytes);
-        }
-        Field::Bytes(content) => push(copy, number, content),
-    }
-}
-
-fn push(copy: &mut Vec<u8>, number: u64, content: &[u8]) {
-    push_varint(copy, number.wrapping_shl(3) | 2);
-    push_varint(copy, u64::try_from(content.len()).unwrap_or(u64::MAX));
-    copy.extend_from_slice(content);
-}
-
-fn push_varint(copy: &mut Vec<u8>, mut value: u64) {
-    while value > 0x7f {
-        copy.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
-        value >>= 7;
-    }
-    copy.push(u8::try_from(value).unwrap_or(0));
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ use coracle_tensor::{DType, Tensor};
 use crate::compile::{Environment, compile};
 use crate::ensemble::TreeKernels;
 use crate::error::{internal, malformed, unsupported};
-use crate::file::{GraphFile, ModelFile, ValueFile, ValueKind, read_graph, read_model, shown};
+use crate::file::{
+    GraphFile, ModelFile, ValueFile, ValueKind, read_graph, read_graph_as, read_model, shown,
+};
 use crate::inputs;
 use crate::labels::Labels;
 use crate::plan::Plan;
-use crate::tensor_file::{External, dtype};
+use crate::tensor_file::{External, Reading, dtype};
 
 /// A graph that our own kernels run.
 #[derive(Debug)]
@@ -154,7 +156,8 @@ pub fn describe(bytes: &[u8], external: External<'_>) -> Result<Description, Loa
     let graph = file
         .graph
         .ok_or_else(|| malformed("not a sound ONNX file: there is no graph"))?;
-    let graph = read_graph(graph, external)?;
+    let widens = true;
+    let graph = read_graph_as(graph, Reading { external, widens })?;
     Ok(description(&file, &graph, Vec::new()))
 }
 

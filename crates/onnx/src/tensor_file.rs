@@ -5,10 +5,20 @@ use coracle_tensor::{ByteStrings, DType, Tensor, Values, bf16, f16};
 
 use crate::error::{limit, malformed, unsupported};
 use crate::file::{RANK_MAX, shown};
+use crate::narrow::Narrow;
 use crate::wire::{Reader, push_doubles, push_floats, push_ints};
 
 /// Reads `length` bytes (all, if `None`) from `offset` on of the file at a location relative to the model.
 pub type External<'e> = &'e dyn Fn(&str, u64, Option<u64>) -> Result<Vec<u8>, LoadError>;
+
+/// How tensors are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'e> {
+    /// Reads those in other files.
+    pub(crate) external: External<'e>,
+    /// Whether those of datatypes that are narrower than ours are read in the next wider one of ours, instead of refused.
+    pub(crate) widens: bool,
+}
 
 /// The most elements of one tensor.
 const ELEMENTS_MAX: usize = 1 << 31;
@@ -54,23 +64,28 @@ pub(crate) fn dtype(data_type: i64) -> Option<DType> {
 /// Reads a tensor with its name.
 pub(crate) fn read_tensor<'a>(
     reader: Reader<'a>,
-    external: External<'_>,
+    reading: Reading<'_>,
 ) -> Result<(&'a str, Tensor), LoadError> {
     let fields = read_fields(reader)?;
     let name = fields.name;
-    let tensor = tensor(fields, external)
+    let tensor = tensor(fields, reading)
         .map_err(|error| error.at(format_args!("tensor '{}'", shown(name))))?;
     Ok((name, tensor))
 }
 
-/// Reads a file that holds one tensor, with its name.
+/// Reads a file that holds one tensor, with its name; numbers of 4 and 8 bits that are no datatype of ours come in the next wider one,
+/// as they are served.
 ///
 /// # Errors
 /// Kind `Malformed` or `LimitExceeded` where the bytes are no sound tensor; `Unsupported` for datatypes that are not served and for
 /// tensors in other files.
 pub fn read_tensor_file(bytes: &[u8]) -> Result<(String, Tensor), LoadError> {
     let external = |_: &str, _: u64, _: Option<u64>| Err(unsupported("external data"));
-    let (name, tensor) = read_tensor(Reader::new(bytes), &external)?;
+    let reading = Reading {
+        external: &external,
+        widens: true,
+    };
+    let (name, tensor) = read_tensor(Reader::new(bytes), reading)?;
     Ok((name.to_owned(), tensor))
 }
 
@@ -117,10 +132,41 @@ fn read_external<'a>(mut reader: Reader<'a>, fields: &mut Fields<'a>) -> Result<
     Ok(())
 }
 
-fn tensor(fields: Fields<'_>, external: External<'_>) -> Result<Tensor, LoadError> {
-    let data_type = fields.data_type;
-    let dtype = dtype(data_type)
-        .ok_or_else(|| unsupported(format!("datatype {data_type} is not supported")))?;
+/// The datatype of a tensor in a file.
+#[derive(Clone, Copy)]
+enum Kind {
+    Ours(DType),
+    Narrow(Narrow),
+}
+
+impl Kind {
+    fn of(data_type: i64, widens: bool) -> Result<Self, LoadError> {
+        let narrow = || Narrow::of(data_type).filter(|_| widens);
+        let kind = dtype(data_type).map(Self::Ours);
+        let kind = kind.or_else(|| narrow().map(Self::Narrow));
+        kind.ok_or_else(|| unsupported(format!("datatype {data_type} is not supported")))
+    }
+
+    fn raw_values(self, raw: &[u8], n_elements: usize) -> Result<Values, LoadError> {
+        match self {
+            Self::Ours(dtype) => raw_values(dtype, raw, n_elements),
+            Self::Narrow(narrow) => narrow.widened(raw, n_elements),
+        }
+    }
+
+    fn typed_values(self, fields: Fields<'_>, n_elements: usize) -> Result<Values, LoadError> {
+        match self {
+            Self::Ours(dtype) => typed_values(dtype, fields),
+            Self::Narrow(narrow) => {
+                let bytes: Vec<u8> = narrowed(&fields.ints)?;
+                narrow.widened(&bytes, n_elements)
+            }
+        }
+    }
+}
+
+fn tensor(fields: Fields<'_>, reading: Reading<'_>) -> Result<Tensor, LoadError> {
+    let kind = Kind::of(fields.data_type, reading.widens)?;
     if fields.dims.len() > RANK_MAX {
         let rank = fields.dims.len();
         return Err(limit(format!(
@@ -146,12 +192,12 @@ fn tensor(fields: Fields<'_>, external: External<'_>) -> Result<Tensor, LoadErro
         let location = fields
             .location
             .ok_or_else(|| malformed("external data without a location"))?;
-        let bytes = external(location, fields.offset, fields.length)?;
-        raw_values(dtype, &bytes, n_elements)?
+        let bytes = (reading.external)(location, fields.offset, fields.length)?;
+        kind.raw_values(&bytes, n_elements)?
     } else if let Some(raw) = fields.raw {
-        raw_values(dtype, raw, n_elements)?
+        kind.raw_values(raw, n_elements)?
     } else {
-        typed_values(dtype, fields)?
+        kind.typed_values(fields, n_elements)?
     };
     Tensor::try_new(shape, values).map_err(|error| malformed(error.to_string()))
 }
@@ -188,15 +234,16 @@ fn raw_values(dtype: DType, raw: &[u8], n_elements: usize) -> Result<Values, Loa
     })
 }
 
+fn narrowed<T: TryFrom<i64>>(ints: &[i64]) -> Result<Vec<T>, LoadError> {
+    let narrowed = ints.iter().map(|&value| {
+        T::try_from(value)
+            .map_err(|_too_large| malformed(format!("{value} is out of the datatype's range")))
+    });
+    narrowed.collect()
+}
+
 /// Takes elements from the typed field that ONNX keeps such in.
 fn typed_values(dtype: DType, fields: Fields<'_>) -> Result<Values, LoadError> {
-    fn narrowed<T: TryFrom<i64>>(ints: &[i64]) -> Result<Vec<T>, LoadError> {
-        let narrowed = ints.iter().map(|&value| {
-            T::try_from(value)
-                .map_err(|_too_large| malformed(format!("{value} is out of the datatype's range")))
-        });
-        narrowed.collect()
-    }
     Ok(match dtype {
         DType::F32 => Values::F32(fields.floats.into()),
         DType::F64 => Values::F64(fields.doubles.into()),

@@ -6,7 +6,7 @@ use coracle_model::LoadError;
 use coracle_tensor::Tensor;
 
 use crate::error::unsupported;
-use crate::tensor_file::{dtype, read_tensor};
+use crate::tensor_file::{Reading, dtype, read_tensor};
 use crate::wire::Reader;
 
 /// The fields of a file, a graph, a tensor and a value that lead to the weights.
@@ -25,6 +25,10 @@ const VALUE_NAME: u64 = 1;
 /// Kind `Malformed` or `LimitExceeded` where the bytes are no sound model.
 pub fn large_weights(bytes: &[u8], bytes_min: usize) -> Result<Vec<(String, Tensor)>, LoadError> {
     let nowhere = |_: &str, _: u64, _: Option<u64>| Err(unsupported("external data"));
+    let reading = Reading {
+        external: &nowhere,
+        widens: false,
+    };
     let mut weights = Vec::new();
     let mut inputs = BTreeSet::new();
     let mut model = Reader::new(bytes);
@@ -37,7 +41,7 @@ pub fn large_weights(bytes: &[u8], bytes_min: usize) -> Result<Vec<(String, Tens
             match number {
                 INPUT => drop(inputs.insert(value_name(field.message()?)?)),
                 INITIALIZER if is_large(field.message()?, bytes_min)? => {
-                    let (name, tensor) = read_tensor(field.message()?, &nowhere)?;
+                    let (name, tensor) = read_tensor(field.message()?, reading)?;
                     weights.push((name.to_owned(), tensor));
                 }
                 _ => {}

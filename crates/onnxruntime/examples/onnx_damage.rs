@@ -57,6 +57,7 @@ fn main() {
                 bytes: &damaged,
                 external: Vec::new(),
                 description: description(),
+                settings: BTreeMap::new(),
             });
             *counts
                 .entry(format!("engine alone: {}", outcome(loaded)))

@@ -14,10 +14,16 @@ mod elf;
 mod engine;
 mod library;
 mod messages;
+mod outlets;
+mod providers;
 mod rows;
 mod session;
+mod settings;
+mod setup;
 mod tensors;
+mod threads;
 mod watchdog;
 
 pub use engine::OnnxRuntime;
 pub use library::{FILE_NAME, Found, Places, inspect};
+pub use settings::Settings;

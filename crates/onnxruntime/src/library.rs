@@ -10,6 +10,7 @@ use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
 
 use crate::elf::unfit;
+use crate::providers;
 use crate::watchdog::Watchdog;
 
 /// What the library is called where we put it.
@@ -217,10 +218,14 @@ fn version(path: &Path) -> String {
 /// As loading it for a model.
 pub fn inspect(places: &Places) -> Result<(PathBuf, String, Vec<String>), String> {
     let library = load(places, 1)?;
-    let mut providers: Vec<String> = Vec::new();
+    let mut providers: Vec<String> = providers::built_in()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     for device in library.environment.devices() {
         let name = device.ep().map(ToString::to_string);
-        providers.extend(name.ok().filter(|name| !providers.contains(name)));
+        let name = name.ok().filter(|name| name != "CPUExecutionProvider");
+        providers.extend(name.filter(|name| !providers.contains(name)));
     }
     Ok((library.path.clone(), library.version.clone(), providers))
 }

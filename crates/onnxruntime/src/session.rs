@@ -10,20 +10,24 @@ use coracle_model::{
     RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
-    Survey, checked_input, columns, large_weights, survey, synthetic_inputs, with_portable_locale,
+    Served, Survey, as_served, checked_input, large_weights, survey, synthetic_inputs,
+    with_portable_locale,
 };
-use coracle_tensor::{DType, Tensor, Values};
+use coracle_tensor::{Tensor, Values};
 use ort::ErrorCode;
-use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
-use ort::session::{IoBinding, RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, Outlet, ValueType};
+use ort::session::builder::PrepackedWeights;
+use ort::session::{IoBinding, Session, SessionInputValue, SessionOutputs};
+use ort::value::DynValue;
 
 use crate::library::Library;
 use crate::messages::shortened;
+use crate::outlets::{self, OutputPlace, Places};
 use crate::rows;
-use crate::tensors::{Elements, dtype, given, internal, kept, taken};
+use crate::settings::Settings;
+use crate::setup::Setup;
+use crate::tensors::{Elements, given, internal, kept, taken};
+use crate::threads::{self, Measured};
 
 /// Further sessions of a model that have weights of their own may take this much together.
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
@@ -43,6 +47,7 @@ const RUN_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct SessionModel {
     signature: Signature,
+    places: Places,
     description: Description,
     rows_are_independent: bool,
     run_time: RunTime,
@@ -65,6 +70,7 @@ pub(crate) struct Bounds {
 /// What sessions are made of.
 struct Source {
     library: &'static Library,
+    setup: Setup,
     /// Empty where no further session is made.
     bytes: Vec<u8>,
     /// Sessions may refer to these; the binding does not keep them.
@@ -124,6 +130,7 @@ impl SessionModel {
         bounds: Bounds,
     ) -> Result<Self, LoadError> {
         let survey = survey(file.bytes)?;
+        let settings = Settings::read(&file.settings).map_err(unsupported)?;
         if let Some(name) = survey.shapeless.first() {
             let place = format!("input '{}'", shortened(name));
             let message = "the file does not say how many dimensions it has";
@@ -133,8 +140,11 @@ impl SessionModel {
         let external = file.external.iter().map(|file| file.bytes.len());
         let external_bytes = external.fold(0_usize, usize::saturating_add);
         let bytes = with_portable_locale(file.bytes)?;
+        let Served { bytes, outlets } = as_served(&bytes)?;
+        let (setup, warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
         let mut source = Source {
             library,
+            setup,
             bytes: Vec::new(),
             external: file.external,
             shared: None,
@@ -157,7 +167,7 @@ impl SessionModel {
         let session = source.session_of(&bytes, until).map_err(refused)?;
         let shares_rows = rows::share_a_dimension(&session);
         let may_batch = survey.mixes_rows.is_none() && shares_rows;
-        let signature = signature(&session)?;
+        let (signature, places) = outlets::read(&session, outlets)?;
         let mut sessions = vec![session];
         if source.shared.is_some() {
             // A large file is in memory once, not twice: all its sessions are made now.
@@ -170,7 +180,8 @@ impl SessionModel {
         let mut model = Self {
             run_time: run_time(&signature, &survey, shares_rows),
             signature,
-            description: described(file.description, library),
+            places,
+            description: described(file.description, &source, warnings),
             rows_are_independent: false,
             memory_bytes: memory_bytes(&source, session_bytes, n_max)
                 .saturating_add(external_bytes),
@@ -183,7 +194,8 @@ impl SessionModel {
             is_free: Condvar::new(),
             source,
         };
-        model.try_out(until)?;
+        model.try_out(survey.sized_by_values.is_some(), until)?;
+        model.choose_threads(until);
         model.rows_are_independent = may_batch && rows::are_independent(&model, until);
         Ok(model)
     }
@@ -192,8 +204,8 @@ impl SessionModel {
     /// dimensions outputs have of which the file does not say it.
     ///
     /// Values that are made up may not suit a graph, nor may sizes; one that runs on none of them is refused where the file leaves
-    /// no size open, and served with a warning otherwise.
-    fn try_out(&mut self, until: Duration) -> Result<(), LoadError> {
+    /// no size open and no value is one, and served with a warning otherwise.
+    fn try_out(&mut self, has_open_values: bool, until: Duration) -> Result<(), LoadError> {
         let specs = &self.signature.inputs;
         let Some(zeros) = synthetic_inputs(specs) else {
             return Ok(());
@@ -215,13 +227,15 @@ impl SessionModel {
         }
         let results = match ran {
             Ok(results) => results,
-            Err(error) if is_final(&error) || !specs.iter().any(has_open_sizes) => {
+            Err(error)
+                if is_final(&error) || !(has_open_values || specs.iter().any(has_open_sizes)) =>
+            {
                 let message = format!("the graph does not run on made-up values: {error}");
                 return Err(unsupported(message));
             }
             Err(error) => {
                 self.description.warn(format!(
-                    "the graph was not tried out: it takes any sizes, and runs on none that were made up; {error}"
+                    "the graph was not tried out: it takes any sizes, or values that sizes follow from, and runs on none that were made up; {error}"
                 ));
                 return Ok(());
             }
@@ -232,6 +246,42 @@ impl SessionModel {
             }
         }
         Ok(())
+    }
+
+    /// Leaves the threads that all graphs share where a small graph is quicker on one; without, everything stays as it is.
+    fn choose_threads(&mut self, until: Duration) {
+        let has_run = self.has_run.load(Ordering::Relaxed);
+        let is_known = has_run && self.run_time != RunTime::Any;
+        if !is_known || self.source.bytes.is_empty() || !self.source.setup.may_choose_threads() {
+            return;
+        }
+        let Some(inputs) = synthetic_inputs(&self.signature.inputs) else {
+            return;
+        };
+        let shared = threads::quickest(self, &inputs, until);
+        let Some(shared) = shared.filter(|&shared| threads::is_small(shared)) else {
+            return;
+        };
+        self.source.setup.has_one_thread = true;
+        let one = self.source.session(until).ok().and_then(|session| {
+            let before = std::mem::replace(&mut self.sessions().free, vec![session]);
+            let one = threads::quickest(self, &inputs, until);
+            let measured = one.map(|one| Measured { shared, one });
+            if !measured.is_some_and(Measured::is_one) {
+                self.sessions().free = before;
+            }
+            measured
+        });
+        self.source.setup.has_one_thread = one.is_some_and(Measured::is_one);
+        if let Some(measured) = one {
+            let facts = &mut self.description.root.facts;
+            facts.insert(1, ("threads".to_owned(), measured.words()));
+        }
+    }
+
+    /// Returns the time on the watchdog's clock.
+    pub(crate) fn now(&self) -> Duration {
+        self.source.library.watchdog.now()
     }
 
     /// Runs the graph, and gives up at `until` on the watchdog's clock.
@@ -271,7 +321,8 @@ impl SessionModel {
             .session
             .as_mut()
             .ok_or_else(|| internal("a place without a session"))?;
-        let options = run_options().map_err(|error| self.failed(&error))?;
+        let options = self.source.setup.run_options();
+        let options = options.map_err(|error| self.failed(&error))?;
         let stop = Arc::clone(&options);
         let watched = self
             .source
@@ -285,10 +336,12 @@ impl SessionModel {
                 let answered = session.run_with_options(values.as_slice(), &options);
                 answered.map(|answered| copied(&answered, &wanted))
             }
-            Elements::Copied => bound(session, specs, &values, &wanted).and_then(|binding| {
-                let answered = session.run_binding_with_options(&binding, &options);
-                answered.map(|answered| copied(&answered, &wanted))
-            }),
+            Elements::Copied => {
+                bound(session, &self.places, &values, &wanted).and_then(|binding| {
+                    let answered = session.run_binding_with_options(&binding, &options);
+                    answered.map(|answered| copied(&answered, &wanted))
+                })
+            }
         };
         match answered {
             Ok(tensors) => {
@@ -312,15 +365,17 @@ impl SessionModel {
         }
         let checked = inputs.iter().zip(specs);
         let checked = checked.map(|(input, spec)| checked_input(input, spec));
-        checked.collect()
+        let checked = checked.collect::<Result<Vec<_>, _>>()?;
+        self.places.check_ranges(&checked)?;
+        Ok(checked)
     }
 
-    fn wanted(&self, outputs: &[usize]) -> Result<Vec<&TensorSpec>, RunError> {
-        let specs = outputs.iter().map(|&index| {
-            let spec = self.signature.outputs.get(index);
-            spec.ok_or_else(|| internal(format!("there is no output {index}")))
+    fn wanted(&self, outputs: &[usize]) -> Result<Vec<&OutputPlace>, RunError> {
+        let places = outputs.iter().map(|&index| {
+            let place = self.places.outputs.get(index);
+            place.ok_or_else(|| internal(format!("there is no output {index}")))
         });
-        specs.collect()
+        places.collect()
     }
 
     /// Says what a run failed of. A graph that has run fails of what it was given, with few exceptions.
@@ -417,13 +472,7 @@ impl Source {
     fn session_of(&self, bytes: &[u8], until: Duration) -> Result<Session, String> {
         let shown = |error: &dyn std::fmt::Display| shortened(&error.to_string());
         let environment = &self.library.environment;
-        let builder = Session::builder(environment).map_err(|error| shown(&error))?;
-        let builder = builder
-            .with_optimization_level(GraphOptimizationLevel::All)
-            .map_err(|error| shown(&error))?;
-        let mut builder = builder
-            .with_log_level(LogLevel::Fatal)
-            .map_err(|error| shown(&error))?;
+        let mut builder = self.setup.builder(environment)?;
         // No file is opened: one that is cut short while it is mapped would end the process.
         for file in &self.external {
             let bytes = Arc::clone(&file.bytes);
@@ -516,38 +565,31 @@ fn memory_bytes(source: &Source, session_bytes: usize, n_sessions: usize) -> usi
         .saturating_add(source.bytes.len())
 }
 
-fn copied(answered: &SessionOutputs<'_>, wanted: &[&TensorSpec]) -> Result<Vec<Tensor>, RunError> {
-    let tensors = wanted.iter().map(|spec| {
-        let name = &spec.name;
-        let value = answered.get(name);
+fn copied(answered: &SessionOutputs<'_>, wanted: &[&OutputPlace]) -> Result<Vec<Tensor>, RunError> {
+    let tensors = wanted.iter().map(|output| {
+        let name = &output.name;
+        let value = answered.get(output.place());
         let value = value.ok_or_else(|| internal(format!("output \"{name}\" did not come")))?;
-        taken(value, name)
+        output.as_declared(taken(value, name)?)
     });
     tensors.collect()
-}
-
-/// Returns the options of a run, which give back what it took beyond the weights: the next may need far less.
-fn run_options() -> ort::Result<Arc<RunOptions>> {
-    let mut options = RunOptions::new()?;
-    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
-    Ok(Arc::new(options))
 }
 
 /// Binds inputs, and the outputs that are asked for: what is not is not computed.
 fn bound(
     session: &Session,
-    specs: &[TensorSpec],
+    places: &Places,
     values: &[SessionInputValue<'_>],
-    wanted: &[&TensorSpec],
+    wanted: &[&OutputPlace],
 ) -> ort::Result<IoBinding> {
     let mut binding = session.create_binding()?;
-    for (spec, value) in specs.iter().zip(values) {
-        binding.bind_input(&spec.name, value)?;
+    for (input, value) in places.inputs.iter().zip(values) {
+        binding.bind_input(&input.place, value)?;
     }
     let (device, kind) = (AllocationDevice::CPU, AllocatorType::Device);
     let place = MemoryInfo::new(device, 0, kind, MemoryType::CPUOutput)?;
-    for spec in wanted {
-        binding.bind_output_to_device(&spec.name, &place)?;
+    for output in wanted {
+        binding.bind_output_to_device(output.place(), &place)?;
     }
     Ok(binding)
 }
@@ -599,59 +641,22 @@ fn run_time(signature: &Signature, survey: &Survey, shares_rows: bool) -> RunTim
     }
 }
 
-fn signature(session: &Session) -> Result<Signature, LoadError> {
-    let inputs = session.inputs().iter();
-    let inputs = inputs.map(|input| spec(input).map_err(|e| e.at(place("input", input))));
-    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-    let outputs = session.outputs().iter();
-    let outputs = outputs.map(|output| spec(output).map_err(|e| e.at(place("output", output))));
-    let mut outputs = outputs.collect::<Result<Vec<_>, _>>()?;
-    for output in &mut outputs {
-        output.accepts_missing = false;
-    }
-    if inputs.is_empty() || outputs.is_empty() {
-        return Err(unsupported("the graph has no inputs or no outputs"));
-    }
-    Ok(Signature {
-        keyed_outputs: Vec::new(),
-        default_outputs: (0..outputs.len()).collect(),
-        columns: columns(&inputs),
-        inputs,
-        outputs,
-    })
-}
-
-fn place(what: &str, outlet: &Outlet) -> String {
-    format!("{what} '{}'", shortened(outlet.name()))
-}
-
-fn spec(outlet: &Outlet) -> Result<TensorSpec, LoadError> {
-    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
-        let found = outlet.dtype();
-        return Err(unsupported(format!("{found}; only tensors are served")));
-    };
-    let dtype = dtype(*ty).ok_or_else(|| unsupported(format!("datatype {ty} is not supported")))?;
-    Ok(TensorSpec {
-        name: outlet.name().to_owned(),
-        dtype,
-        shape: shape
-            .iter()
-            .map(|&size| usize::try_from(size).ok())
-            .collect(),
-        columns: None,
-        accepts_missing: matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64),
-        accepts_integers: false,
-    })
-}
-
-fn described(mut description: Description, library: &Library) -> Description {
+fn described(mut description: Description, source: &Source, warnings: Vec<String>) -> Description {
+    let library = source.library;
     let engine = format!(
         "ONNX Runtime {} ({})",
         library.version,
         library.path.display()
     );
     let facts = &mut description.root.facts;
-    facts.insert(0, ("engine".to_owned(), engine));
+    let said = source.setup.facts();
+    facts.splice(
+        0..0,
+        [("engine".to_owned(), engine)].into_iter().chain(said),
+    );
+    for warning in warnings {
+        description.warn(warning);
+    }
     description
 }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::{Clock, Code};
-use coracle_formats::{LoadOptions, Loaded, ModelFile, bytes_to_read, load, locate};
+use coracle_formats::{LoadOptions, Loaded, ModelFile, TritonConfig, bytes_to_read, load, locate};
 use coracle_gateway::Log;
 use coracle_model::LoadError;
 use coracle_serving::{LoadFailure, LoadPhases, LoadReason, LoadedModel, ModelSource};
 
 use super::own_config::{check_config, file_place};
+use crate::engine_settings::over;
 use crate::heap;
 use crate::serve::ready_to_serve;
 use crate::trial::Trial;
@@ -36,7 +37,8 @@ impl FileLoader {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
             is_large = bytes_to_read(&path) >= LARGE_FILE_BYTES;
-            let (loaded, is_tried) = self.load_tried(&path)?;
+            let options = self.options(config.as_ref());
+            let (loaded, is_tried) = self.load_tried(&path, &options)?;
             if is_tried {
                 self.log.info(&format!("{name}: the trial load went well"));
             }
@@ -65,7 +67,8 @@ impl FileLoader {
         self.guarded(place, || {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
-            let (loaded, _is_tried) = self.load_tried(&path)?;
+            let options = self.options(config.as_ref());
+            let (loaded, _is_tried) = self.load_tried(&path, &options)?;
             if let Some(config) = config {
                 check_config(&config, name, place, loaded.model.as_ref())?;
             }
@@ -79,11 +82,20 @@ impl FileLoader {
         })
     }
 
+    /// Returns how a model is loaded: the command line goes before its configuration.
+    fn options(&self, config: Option<&TritonConfig>) -> LoadOptions {
+        let mut options = self.options.clone();
+        if let Some(config) = config {
+            options.engine_settings = over(config.engine.clone(), &options.engine_settings);
+        }
+        options
+    }
+
     /// Loads a model's file, after a trial in a child process if models are tried; returns whether it was.
-    fn load_tried(&self, path: &Path) -> Result<(Loaded, bool), LoadError> {
-        let load = || load(path, &self.options, self.clock.as_ref());
+    fn load_tried(&self, path: &Path, options: &LoadOptions) -> Result<(Loaded, bool), LoadError> {
+        let load = || load(path, options, self.clock.as_ref());
         match &self.trial {
-            Some(trial) => trial.load(path, &self.options, load),
+            Some(trial) => trial.load(path, options, load),
             None => Ok((load()?, false)),
         }
     }

@@ -14,6 +14,7 @@ use coracle_serving::{LoadPhases, LoadedModel};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::args::MethodArgument;
+use crate::engine_settings::EngineSettings;
 use crate::{Environment, engine, heap, warm_up};
 
 /// What the child says where all went well.
@@ -39,6 +40,7 @@ pub(super) struct Wanted {
     pub(super) time: Duration,
     pub(super) takes_texts: bool,
     pub(super) onnxruntime: Option<PathBuf>,
+    pub(super) settings: EngineSettings,
     pub(super) object: Option<String>,
     pub(super) method: Option<String>,
     /// The process that waits for it.
@@ -48,13 +50,14 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// Returns it as arguments, each in its place; an empty one is for what is not there.
-    pub(super) fn arguments(&self) -> [OsString; 8] {
+    pub(super) fn arguments(&self) -> [OsString; 9] {
         let text = |text: &Option<String>| text.clone().unwrap_or_default().into();
         [
             self.memory_bytes.to_string().into(),
             self.time.as_secs().to_string().into(),
             self.takes_texts.to_string().into(),
             self.onnxruntime.clone().unwrap_or_default().into(),
+            settings_text(&self.settings).into(),
             text(&self.object),
             text(&self.method),
             self.server.to_string().into(),
@@ -69,6 +72,7 @@ impl Wanted {
             time,
             texts,
             onnxruntime,
+            settings,
             object,
             method,
             server,
@@ -86,12 +90,28 @@ impl Wanted {
             time: Duration::from_secs(time.to_str()?.parse().ok()?),
             takes_texts: texts.to_str()?.parse().ok()?,
             onnxruntime: (!onnxruntime.is_empty()).then(|| onnxruntime.into()),
+            settings: settings_of(settings.to_str()?),
             object: given(object),
             method: given(method),
             server: server.to_str()?.parse().ok()?,
             path: path.into(),
         })
     }
+}
+
+/// What is between settings, and between a setting's name and value; neither has it.
+const BETWEEN: char = '\u{1f}';
+
+fn settings_text(settings: &EngineSettings) -> String {
+    let parts = settings.iter().flat_map(|(name, value)| [name, value]);
+    let parts: Vec<&str> = parts.map(String::as_str).collect();
+    parts.join(&BETWEEN.to_string())
+}
+
+fn settings_of(text: &str) -> EngineSettings {
+    let mut parts = text.split(BETWEEN);
+    let pairs = std::iter::from_fn(|| Some((parts.next()?.to_owned(), parts.next()?.to_owned())));
+    pairs.collect()
 }
 
 /// Runs the child; `arguments` are those after the mode.
@@ -152,6 +172,7 @@ fn try_out(wanted: &Wanted) -> Result<(), LoadError> {
         default_method: method.map(Method::from),
         object: wanted.object.clone(),
         graph_engine: Some(engine::runtime(wanted.onnxruntime.as_deref(), &environment)),
+        engine_settings: wanted.settings.clone(),
         text_engine: wanted.takes_texts.then(engine::texts),
     };
     let clock = SystemClock::new();

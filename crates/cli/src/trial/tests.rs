@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use crate::engine_settings::EngineSettings;
+
 use super::child::Wanted;
 use super::*;
 
@@ -124,6 +126,9 @@ fn what_is_wanted_reaches_the_child() {
         time: Duration::from_secs(60),
         takes_texts: true,
         onnxruntime: Some(PathBuf::from("/lib/a.so")),
+        settings: [("providers", "cuda?,cpu"), ("cuda.device_id", "1")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         object: Some("model".to_owned()),
         method: Some("predict_proba".to_owned()),
         server: 12,
@@ -132,6 +137,7 @@ fn what_is_wanted_reaches_the_child() {
     let bare = Wanted {
         takes_texts: false,
         onnxruntime: None,
+        settings: EngineSettings::new(),
         object: None,
         method: None,
         ..full.clone()

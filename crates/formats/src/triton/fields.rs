@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_tensor::DType;
 
+use super::engine::Engine;
 use super::text::{Fault, Field, Message, Place, Value};
 use super::{TritonBatching, TritonConfig, TritonQueue, TritonTensor, TritonVersions};
 use crate::document::quoted;
@@ -20,6 +21,7 @@ const NOTES_MAX: usize = 20;
 pub(super) fn read(text: &str, message: &Message) -> Result<TritonConfig, Fault> {
     let mut config = TritonConfig::default();
     let mut notes = Notes::new(text);
+    let mut engine = Engine::default();
     for field in &message.fields {
         match field.name.as_str() {
             "name" => once(&mut config.name, field, string(field)?)?,
@@ -47,7 +49,7 @@ pub(super) fn read(text: &str, message: &Message) -> Result<TritonConfig, Fault>
                 once(&mut config.response_cache, field, enable)?;
             }
             "instance_group" => {
-                if let Some(more) = instances(field, &mut notes)? {
+                if let Some(more) = instances(field, &mut engine.is_on_gpu, &mut notes)? {
                     let so_far = config.instances.map_or(0, NonZero::get);
                     config.instances = NonZero::new(so_far.saturating_add(more));
                 }
@@ -60,6 +62,7 @@ pub(super) fn read(text: &str, message: &Message) -> Result<TritonConfig, Fault>
                 let (key, value) = parameter(field, &mut notes)?;
                 config.parameters.insert(key, value);
             }
+            "optimization" => engine.read(field, &mut notes)?,
             "model_warmup" => {
                 notes.add(
                     field,
@@ -75,6 +78,7 @@ pub(super) fn read(text: &str, message: &Message) -> Result<TritonConfig, Fault>
             _ => notes.unknown(field, ""),
         }
     }
+    config.engine = engine.settings(&config.parameters);
     config.notes = notes.finish();
     check_batches(&config, message)?;
     Ok(config)
@@ -97,7 +101,7 @@ fn check_batches(config: &TritonConfig, message: &Message) -> Result<(), Fault> 
 }
 
 /// What has no meaning here.
-struct Notes<'t> {
+pub(super) struct Notes<'t> {
     text: &'t str,
     notes: Vec<String>,
     n_more: usize,
@@ -116,7 +120,7 @@ impl<'t> Notes<'t> {
         Place::of(self.text, field.position).line
     }
 
-    fn add(&mut self, field: &Field, why: impl fmt::Display) {
+    pub(super) fn add(&mut self, field: &Field, why: impl fmt::Display) {
         if self.notes.len() >= NOTES_MAX {
             self.n_more = self.n_more.saturating_add(1);
             return;
@@ -125,7 +129,7 @@ impl<'t> Notes<'t> {
         self.notes.push(note);
     }
 
-    fn unknown(&mut self, field: &Field, within: &str) {
+    pub(super) fn unknown(&mut self, field: &Field, within: &str) {
         let within = match within {
             "" => String::new(),
             within => format!(" of {within}"),
@@ -144,7 +148,7 @@ impl<'t> Notes<'t> {
     }
 }
 
-fn once<T>(slot: &mut Option<T>, field: &Field, value: T) -> Result<(), Fault> {
+pub(super) fn once<T>(slot: &mut Option<T>, field: &Field, value: T) -> Result<(), Fault> {
     if slot.replace(value).is_some() {
         let what = format!("{} is there twice", field.name);
         return Err(Fault::new(field.position, what));
@@ -152,7 +156,7 @@ fn once<T>(slot: &mut Option<T>, field: &Field, value: T) -> Result<(), Fault> {
     Ok(())
 }
 
-fn wrong(field: &Field, wanted: impl fmt::Display) -> Fault {
+pub(super) fn wrong(field: &Field, wanted: impl fmt::Display) -> Fault {
     let got = match &field.value {
         Value::Text(text) => quoted(text),
         Value::Word(word) => word.chars().take(64).collect(),
@@ -165,14 +169,14 @@ fn wrong(field: &Field, wanted: impl fmt::Display) -> Fault {
     )
 }
 
-fn string(field: &Field) -> Result<String, Fault> {
+pub(super) fn string(field: &Field) -> Result<String, Fault> {
     match &field.value {
         Value::Text(text) => Ok(text.clone()),
         _ => Err(wrong(field, "a string in quotes")),
     }
 }
 
-fn message(field: &Field) -> Result<&Message, Fault> {
+pub(super) fn message(field: &Field) -> Result<&Message, Fault> {
     match &field.value {
         Value::Message(message) => Ok(message),
         _ => Err(wrong(field, "a message in {}")),
@@ -187,7 +191,7 @@ fn word(field: &Field) -> Option<&str> {
 }
 
 /// Reads a whole number, decimal, hexadecimal or octal.
-fn number<T>(field: &Field, least: T, most: T) -> Result<T, Fault>
+pub(super) fn number<T>(field: &Field, least: T, most: T) -> Result<T, Fault>
 where
     T: TryFrom<i128> + PartialOrd + Copy + fmt::Display,
 {
@@ -430,7 +434,11 @@ fn enabled(field: &Field, notes: &mut Notes<'_>) -> Result<bool, Fault> {
 }
 
 /// Reads how many instances a group has on the processor; `None` for one that would be elsewhere.
-fn instances(field: &Field, notes: &mut Notes<'_>) -> Result<Option<usize>, Fault> {
+fn instances(
+    field: &Field,
+    is_any_elsewhere: &mut bool,
+    notes: &mut Notes<'_>,
+) -> Result<Option<usize>, Fault> {
     let (mut count, mut is_elsewhere) = (None, false);
     for inner in &message(field)?.fields {
         match inner.name.as_str() {
@@ -442,7 +450,9 @@ fn instances(field: &Field, notes: &mut Notes<'_>) -> Result<Option<usize>, Faul
                 Some("KIND_CPU" | "KIND_AUTO" | "0" | "2") => {}
                 Some("KIND_GPU" | "1") => {
                     is_elsewhere = true;
-                    notes.add(inner, "models run on the processor, on all threads");
+                    let why =
+                        "graphs run there where ONNX Runtime has CUDA, all else on the processor";
+                    notes.add(inner, why);
                 }
                 _ => return Err(wrong(inner, "KIND_AUTO, KIND_CPU or KIND_GPU")),
             },
@@ -450,6 +460,7 @@ fn instances(field: &Field, notes: &mut Notes<'_>) -> Result<Option<usize>, Faul
             _ => notes.unknown(inner, &field.name),
         }
     }
+    *is_any_elsewhere |= is_elsewhere;
     // As there, none said is one.
     let count = count.filter(|count| *count > 0).unwrap_or(1);
     Ok((!is_elsewhere).then_some(count))

@@ -86,16 +86,85 @@ fn what_means_something_is_read_and_the_rest_is_noted() {
     assert_eq!(
         config.notes,
         [
-            "line 20: kind: models run on the processor, on all threads",
+            "line 20: kind: graphs run there where ONNX Runtime has CUDA, all else on the processor",
             "line 20: gpus: not read of instance_group, it changes nothing here",
             "line 22: priority_levels: there are always five levels",
             "line 22: default_priority_level: requests that ask for none have level 3",
             "line 23: timeout_action: calls keep their place until their callers' deadlines",
             "line 28: model_warmup: every model is warmed up anyhow, with rows of its own",
-            "line 29: optimization: not read, it changes nothing here",
             "line 30: [triton.extension]: not read, it changes nothing here",
         ]
     );
+}
+
+#[test]
+fn what_is_said_to_onnx_runtime_is_a_setting_of_the_engine() {
+    let graph = |level| format!("optimization {{ graph {{ level: {level} }} }}");
+    let parameter = |key: &str, value: &str| {
+        format!("parameters {{ key: \"{key}\" value {{ string_value: \"{value}\" }} }}")
+    };
+    let on_gpu = |rest: &str| {
+        format!(
+            "optimization {{ execution_accelerators {{ gpu_execution_accelerator: [ {{ {rest} }} ] }} }}"
+        )
+    };
+    let option =
+        |key: &str, value: &str| format!("parameters {{ key: \"{key}\" value: \"{value}\" }}");
+    let cases: [(String, &[(&str, &str)]); 13] = [
+        (graph(-1), &[("graph_optimization_level", "basic")]),
+        (graph(0), &[]),
+        (graph(1), &[("graph_optimization_level", "extended")]),
+        (graph(2), &[("graph_optimization_level", "disabled")]),
+        (
+            parameter("intra_op_thread_count", "4") + &parameter("note", "7"),
+            &[("intra_op_thread_count", "4")],
+        ),
+        (
+            parameter("enable_mem_arena", "false") + &parameter("execution_mode", "1"),
+            &[("enable_mem_arena", "false"), ("execution_mode", "1")],
+        ),
+        (
+            "instance_group { kind: KIND_GPU }".to_owned(),
+            &[("providers", "cuda?")],
+        ),
+        (
+            on_gpu("name: \"tensorrt\""),
+            &[("providers", "tensorrt?,cuda?")],
+        ),
+        (
+            on_gpu(&("name: \"tensorrt\"".to_owned()
+                + &option("precision_mode", "FP16")
+                + &option("max_workspace_size_bytes", "1073741824")
+                + &option("trt_engine_cache_enable", "true"))),
+            &[
+                ("providers", "tensorrt?,cuda?"),
+                ("tensorrt.trt_engine_cache_enable", "1"),
+                ("tensorrt.trt_fp16_enable", "1"),
+                ("tensorrt.trt_max_workspace_size", "1073741824"),
+            ],
+        ),
+        (
+            on_gpu("name: \"cuda\" parameters { key: \"cudnn_conv_use_max_workspace\" value: \"0\" } }, { name: \"tensorrt\""),
+            &[
+                ("cuda.cudnn_conv_use_max_workspace", "0"),
+                ("providers", "tensorrt?,cuda?"),
+            ],
+        ),
+        (on_gpu("name: \"gpu_io\""), &[]),
+        (
+            "optimization { execution_accelerators { cpu_execution_accelerator { name: \"openvino\" } } }".to_owned(),
+            &[("providers", "openvino?")],
+        ),
+        ("optimization { priority: PRIORITY_MAX }".to_owned(), &[]),
+    ];
+    for (text, expected) in cases {
+        let engine = read(&text).engine;
+        let found: Vec<(&str, &str)> = engine
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(found, expected, "{text}");
+    }
 }
 
 #[test]
@@ -163,7 +232,7 @@ fn version_policies_are_one_of_three() {
 }
 
 /// Files that are refused, each with all of its message.
-const MALFORMED: [(&str, &str); 41] = [
+const MALFORMED: [(&str, &str); 44] = [
     (
         "name",
         "line 1 column 5: expected a colon and a value, or {, after name, got the end of the file",
@@ -308,6 +377,18 @@ const MALFORMED: [(&str, &str); 41] = [
     (
         "default_model_filename: \"../m.onnx\"",
         "line 1 column 1: default_model_filename is '../m.onnx', the name of a file in the directory of a version is wanted",
+    ),
+    (
+        "optimization { graph { level: 3 } }",
+        "line 1 column 24: level is 3, a whole number from -1 to 2 is wanted",
+    ),
+    (
+        "optimization { execution_accelerators { gpu_execution_accelerator { name: \"tensorrt\" parameters { key: \"precision_mode\" value: \"FP8\" } } } }",
+        "line 1 column 86: precision_mode may be FP32, FP16 or INT8",
+    ),
+    (
+        "optimization { execution_accelerators { gpu_execution_accelerator { parameters { key: \"x\" value: \"y\" } } } }",
+        "line 1 column 41: gpu_execution_accelerator has no name",
     ),
     (
         "parameters { value { string_value: \"x\" } }",

@@ -92,6 +92,7 @@ fn tensor(value: &Value) -> Tensor {
         "FP16" => Values::F16(data.map(|item| f16::from_f64(number(item))).collect()),
         "INT64" => Values::I64(ints.collect()),
         "INT32" => Values::I32(ints.map(|item| i32::try_from(item).unwrap()).collect()),
+        "INT8" => Values::I8(ints.map(|item| i8::try_from(item).unwrap()).collect()),
         "UINT8" => Values::U8(ints.map(|item| u8::try_from(item).unwrap()).collect()),
         "BOOL" => Values::Bool(data.map(|item| item.as_bool().unwrap()).collect()),
         "BYTES" => {

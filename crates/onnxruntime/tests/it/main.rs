@@ -8,6 +8,7 @@ mod bounds;
 mod damage;
 mod fixture;
 mod graphs;
+mod settings;
 mod sharing;
 mod texts;
 
@@ -31,6 +32,17 @@ impl Runtime {
 
     /// Gives a graph to the engine whether or not our own kernels run it, after the reading that comes first.
     fn load(&self, bytes: &[u8]) -> Result<Box<dyn Model>, LoadError> {
+        self.load_with(bytes, &[])
+    }
+
+    /// As [`Runtime::load`], with settings.
+    fn load_with(
+        &self,
+        bytes: &[u8],
+        settings: &[(&str, &str)],
+    ) -> Result<Box<dyn Model>, LoadError> {
+        let settings = settings.iter();
+        let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let external = |_: &str, _: u64, _: Option<u64>| {
             Err(LoadError::new(LoadErrorKind::Unsupported, "external data"))
         };
@@ -39,11 +51,12 @@ impl Runtime {
             bytes,
             external: Vec::new(),
             description,
+            settings: settings.collect(),
         })
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 22] = [
+const TESTS: [(&str, fn(&Runtime)); 27] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -86,6 +99,26 @@ const TESTS: [(&str, fn(&Runtime)); 22] = [
     (
         "operators_answer_as_in_python",
         graphs::operators_answer_as_in_python,
+    ),
+    (
+        "nodes_answer_as_onnx_says",
+        graphs::nodes_answer_as_onnx_says,
+    ),
+    (
+        "integers_of_four_bits_are_no_others",
+        graphs::integers_of_four_bits_are_no_others,
+    ),
+    (
+        "graphs_answer_alike_whatever_is_set",
+        settings::graphs_answer_alike_whatever_is_set,
+    ),
+    (
+        "providers_that_are_not_there_are_told",
+        settings::providers_that_are_not_there_are_told,
+    ),
+    (
+        "small_graphs_have_the_threads_that_are_quicker",
+        settings::small_graphs_have_the_threads_that_are_quicker,
     ),
     (
         "exported_models_answer_as_in_python",

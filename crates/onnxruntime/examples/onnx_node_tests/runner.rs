@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use coracle_base::SystemClock;
 use coracle_formats::{LoadOptions, load};
-use coracle_model::{GraphFile, LoadError, LoadErrorKind, Model};
+use coracle_model::{GraphFile, LoadError, LoadErrorKind, Model, TensorSpec};
 use coracle_onnx::read_tensor_file;
 use coracle_onnxruntime::{OnnxRuntime, Places};
-use coracle_tensor::{Tensor, Values};
+use coracle_tensor::{DType, Tensor, Values, bf16};
 
 /// The tolerance of ONNX's own runner.
 const RELATIVE_MAX: f64 = 1e-3;
@@ -110,6 +110,7 @@ fn load_alone(path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>, Load
         bytes: &bytes,
         external: Vec::new(),
         description,
+        settings: BTreeMap::new(),
     })
 }
 
@@ -123,16 +124,15 @@ fn run(test: &Path, options: &LoadOptions, is_alone: bool) -> Outcome {
         Ok(model) => model,
         Err(error) => return Outcome::Refused(reason(&error.to_string())),
     };
-    // Their data are stored as UINT16 in the package.
-    if test.to_string_lossy().contains("BFLOAT16") {
-        return Outcome::NotAsked;
-    }
     let sets = listed(test).into_iter().filter(|path| path.is_dir());
     for set in sets {
         let (Some(inputs), Some(expected)) = (tensors(&set, "input"), tensors(&set, "output"))
         else {
             return Outcome::NotAsked;
         };
+        let signature = model.signature();
+        let inputs = as_bits(inputs, &signature.inputs);
+        let expected = as_bits(expected, &signature.outputs);
         let outputs: Vec<usize> = (0..model.signature().outputs.len()).collect();
         let results = match model.run(&inputs, &outputs) {
             Ok(results) => results,
@@ -162,6 +162,23 @@ fn tensors(set: &Path, kind: &str) -> Option<Vec<Tensor>> {
         tensors.push(read_tensor_file(&bytes).ok()?.1);
     }
     Some(tensors)
+}
+
+/// The package holds the bits of BF16 as UINT16.
+fn as_bits(tensors: Vec<Tensor>, specs: &[TensorSpec]) -> Vec<Tensor> {
+    let tensors = tensors.into_iter().enumerate().map(|(index, tensor)| {
+        let is_wanted = specs
+            .get(index)
+            .is_some_and(|spec| spec.dtype == DType::BF16);
+        match tensor.values() {
+            Values::U16(bits) if is_wanted => {
+                let values = Values::BF16(bits.iter().map(|&bits| bf16::from_bits(bits)).collect());
+                Tensor::try_new(tensor.shape().to_vec(), values).unwrap_or(tensor)
+            }
+            _ => tensor,
+        }
+    });
+    tensors.collect()
 }
 
 fn difference(got: &Tensor, expected: &Tensor) -> Option<String> {

@@ -1,0 +1,159 @@
+//! Settings as they come to a session and to its runs.
+
+use std::num::NonZero;
+use std::sync::Arc;
+
+use coracle_model::LoadError;
+use ort::environment::Environment;
+use ort::ep::CPU;
+use ort::logging::LogLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{RunOptions, Session};
+
+use crate::library::Library;
+use crate::messages::shortened;
+use crate::providers;
+use crate::session::unsupported;
+use crate::settings::{Level, Settings};
+
+/// How the sessions of a graph are made.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    settings: Settings,
+    /// The threads that all graphs share.
+    n_threads: usize,
+    /// Whether runs are on the thread that asks, where nothing is said of threads.
+    pub(crate) has_one_thread: bool,
+}
+
+impl Setup {
+    /// Returns how sessions are made, with warnings of what is missing and may be.
+    ///
+    /// # Errors
+    /// Kind `Unsupported` for an execution provider that the library lacks.
+    pub(crate) fn of(
+        mut settings: Settings,
+        n_threads: usize,
+        library: &Library,
+    ) -> Result<(Self, Vec<String>), LoadError> {
+        let present = providers::present(&settings.providers).map_err(unsupported)?;
+        let (present, mut warnings) = present;
+        settings.providers = Vec::new();
+        for provider in present {
+            let builder = Session::builder(&library.environment);
+            let mut builder = builder.map_err(|error| unsupported(shortened(error.message())))?;
+            match providers::register(&provider, &mut builder) {
+                Ok(()) => settings.providers.push(provider),
+                Err(error) if provider.is_optional => warnings.push(error),
+                Err(error) => return Err(unsupported(error)),
+            }
+        }
+        let setup = Self {
+            settings,
+            n_threads,
+            has_one_thread: false,
+        };
+        Ok((setup, warnings))
+    }
+
+    /// Tells whether it is left to us how many threads a run has.
+    pub(crate) fn may_choose_threads(&self) -> bool {
+        let is_elsewhere = self.settings.providers.iter();
+        let mut is_elsewhere =
+            is_elsewhere.map(|provider| provider.kind != crate::providers::Kind::Cpu);
+        self.n_threads > 1 && !self.settings.has_own_threads() && !is_elsewhere.any(|other| other)
+    }
+
+    /// Begins a session.
+    pub(crate) fn builder(&self, environment: &Environment) -> Result<SessionBuilder, String> {
+        let builder = self.configured(environment);
+        let mut builder = builder.map_err(|error| shortened(error.message()))?;
+        for provider in &self.settings.providers {
+            providers::register(provider, &mut builder)?;
+        }
+        Ok(builder)
+    }
+
+    fn configured(&self, environment: &Environment) -> ort::Result<SessionBuilder> {
+        let settings = &self.settings;
+        let level = match settings.level {
+            Level::Disabled => GraphOptimizationLevel::Disable,
+            Level::Basic => GraphOptimizationLevel::Level1,
+            Level::Extended => GraphOptimizationLevel::Level2,
+            Level::All => GraphOptimizationLevel::All,
+        };
+        let mut builder = Session::builder(environment)?
+            .with_optimization_level(level)?
+            .with_log_level(LogLevel::Fatal)?;
+        if settings.has_own_threads() || self.has_one_thread {
+            // One is the thread that asks.
+            let n_threads = match self.has_one_thread {
+                true => 1,
+                false => settings.intra_threads.map_or(self.n_threads, NonZero::get),
+            };
+            builder = builder
+                .with_independent_thread_pool()?
+                .with_intra_threads(n_threads)?
+                .with_intra_op_spinning(false)?;
+        }
+        if settings.is_parallel {
+            let n_threads = settings.inter_threads.map_or(self.n_threads, NonZero::get);
+            builder = builder
+                .with_parallel_execution(true)?
+                .with_inter_threads(n_threads)?
+                .with_inter_op_spinning(false)?;
+        }
+        if let Some(memory_pattern) = settings.memory_pattern {
+            builder = builder.with_memory_pattern(memory_pattern)?;
+        }
+        if !settings.has_arena {
+            let without = CPU::default().with_arena_allocator(false).build();
+            without.register(&mut builder)?;
+        }
+        Ok(builder)
+    }
+
+    /// Returns the options of a run, which give back what it took beyond the weights: the next may need far less.
+    pub(crate) fn run_options(&self) -> ort::Result<Arc<RunOptions>> {
+        let mut options = RunOptions::new()?;
+        if self.settings.has_arena {
+            options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+        }
+        Ok(Arc::new(options))
+    }
+
+    /// Says what is not as it is without settings.
+    pub(crate) fn facts(&self) -> Vec<(String, String)> {
+        let settings = &self.settings;
+        let mut facts = Vec::new();
+        if !settings.providers.is_empty() {
+            let names = settings.providers.iter();
+            let mut names: Vec<&str> = names.map(|provider| provider.kind.name()).collect();
+            if names.last() != Some(&"cpu") {
+                names.push("cpu");
+            }
+            facts.push(("providers".to_owned(), names.join(", ")));
+        }
+        if settings.has_own_threads() {
+            let within = settings.intra_threads.map_or(self.n_threads, NonZero::get);
+            let mut words = format!("{within} within an operator");
+            if settings.is_parallel {
+                let beside = settings.inter_threads.map_or(self.n_threads, NonZero::get);
+                words.push_str(&format!(", {beside} for operators side by side"));
+            }
+            facts.push(("threads".to_owned(), words));
+        }
+        if settings.level != Level::All {
+            let level = match settings.level {
+                Level::Disabled => "none",
+                Level::Basic => "basic",
+                _ => "extended",
+            };
+            facts.push(("optimisations".to_owned(), level.to_owned()));
+        }
+        if !settings.has_arena {
+            facts.push(("memory arena".to_owned(), "none".to_owned()));
+        }
+        facts
+    }
+}
