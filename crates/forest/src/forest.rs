@@ -3,8 +3,10 @@
 use coracle_model::{Accepts, Scorer};
 use coracle_tensor::Rows;
 
+use crate::instructions::Instructions;
 use crate::interval::IntervalTables;
 use crate::leaves::{Block, Leaves, Sum};
+use crate::ranked::Ranked;
 use crate::spec::{ForestError, ForestSpec, Precision};
 use crate::traversal::Traversal;
 use crate::tree::{self, Tree};
@@ -56,8 +58,40 @@ impl<S: Sum> Terms<S> {
 #[derive(Debug)]
 enum Layout {
     Intervals(IntervalTables),
+    SingleRanks(Ranked<f32>),
+    DoubleRanks(Ranked<f64>),
     Single(Traversal<f32>),
     Double(Traversal<f64>),
+}
+
+impl Layout {
+    /// Compiles for `kernel`; `None` if it does not take such trees.
+    fn compile(
+        spec: &ForestSpec,
+        trees: &[Tree],
+        kernel: Kernel,
+        instructions: Instructions,
+    ) -> Result<Option<Self>, ForestError> {
+        Ok(match (kernel, spec.precision) {
+            (Kernel::Intervals, _) => IntervalTables::compile(spec, trees).map(Self::Intervals),
+            (Kernel::Ranks, Precision::Single) => {
+                Ranked::compile(trees, instructions).map(Self::SingleRanks)
+            }
+            (Kernel::Ranks, Precision::Double) => {
+                Ranked::compile(trees, instructions).map(Self::DoubleRanks)
+            }
+            (Kernel::Traversal, _) => Some(Self::walk(spec, trees)?),
+        })
+    }
+
+    /// Compiles for the kernel that takes any tree.
+    fn walk(spec: &ForestSpec, trees: &[Tree]) -> Result<Self, ForestError> {
+        let too_large = || ForestError::new("the trees have more than 2^32 nodes in all");
+        Ok(match spec.precision {
+            Precision::Single => Self::Single(Traversal::compile(trees).ok_or_else(too_large)?),
+            Precision::Double => Self::Double(Traversal::compile(trees).ok_or_else(too_large)?),
+        })
+    }
 }
 
 /// The kernels there are.
@@ -65,6 +99,8 @@ enum Layout {
 pub enum Kernel {
     /// Tables of the leaves that remain possible for each interval between thresholds; small trees.
     Intervals,
+    /// Comparisons of the values' ranks among thresholds, all splits of a tree at once; trees of at most 256 leaves.
+    Ranks,
     /// Walks from root to leaf; any tree.
     Traversal,
 }
@@ -75,6 +111,7 @@ impl Kernel {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Intervals => "interval tables",
+            Self::Ranks => "ranks",
             Self::Traversal => "traversal",
         }
     }
@@ -94,8 +131,13 @@ impl Forest {
     /// that does not exist, a node with two parents, values that do not match the nodes.
     pub fn try_new(spec: &ForestSpec) -> Result<Self, ForestError> {
         let trees = validate(spec)?;
-        let intervals = IntervalTables::compile(spec, &trees);
-        Self::assemble(spec, &trees, intervals)
+        for kernel in [Kernel::Intervals, Kernel::Ranks] {
+            if let Some(layout) = Layout::compile(spec, &trees, kernel, Instructions::detect())? {
+                return Self::assemble(spec, &trees, layout);
+            }
+        }
+        let layout = Layout::walk(spec, &trees)?;
+        Self::assemble(spec, &trees, layout)
     }
 
     /// As [`Forest::try_new`], for one kernel; `None` if it does not take such trees.
@@ -103,35 +145,25 @@ impl Forest {
     /// # Errors
     /// As [`Forest::try_new`].
     pub fn with_kernel(spec: &ForestSpec, kernel: Kernel) -> Result<Option<Self>, ForestError> {
-        let trees = validate(spec)?;
-        let intervals = match kernel {
-            Kernel::Intervals => match IntervalTables::compile(spec, &trees) {
-                Some(tables) => Some(tables),
-                None => return Ok(None),
-            },
-            Kernel::Traversal => None,
-        };
-        Self::assemble(spec, &trees, intervals).map(Some)
+        Self::with(spec, kernel, Instructions::detect())
     }
 
-    fn assemble(
+    fn with(
         spec: &ForestSpec,
-        trees: &[Tree],
-        intervals: Option<IntervalTables>,
-    ) -> Result<Self, ForestError> {
+        kernel: Kernel,
+        instructions: Instructions,
+    ) -> Result<Option<Self>, ForestError> {
+        let trees = validate(spec)?;
+        match Layout::compile(spec, &trees, kernel, instructions)? {
+            Some(layout) => Self::assemble(spec, &trees, layout).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn assemble(spec: &ForestSpec, trees: &[Tree], layout: Layout) -> Result<Self, ForestError> {
         let addends = match spec.summation {
             Precision::Single => Addends::Single(Terms::collect(spec, trees)?),
             Precision::Double => Addends::Double(Terms::collect(spec, trees)?),
-        };
-        let too_large = || ForestError::new("the trees have more than 2^32 nodes in all");
-        let layout = match (intervals, spec.precision) {
-            (Some(tables), _) => Layout::Intervals(tables),
-            (None, Precision::Single) => {
-                Layout::Single(Traversal::compile(trees).ok_or_else(too_large)?)
-            }
-            (None, Precision::Double) => {
-                Layout::Double(Traversal::compile(trees).ok_or_else(too_large)?)
-            }
         };
         Ok(Self {
             n_features: spec.n_features,
@@ -157,6 +189,7 @@ impl Forest {
     pub fn kernel(&self) -> Kernel {
         match self.layout {
             Layout::Intervals(_) => Kernel::Intervals,
+            Layout::SingleRanks(_) | Layout::DoubleRanks(_) => Kernel::Ranks,
             Layout::Single(_) | Layout::Double(_) => Kernel::Traversal,
         }
     }
@@ -211,6 +244,8 @@ impl Forest {
         };
         match &self.layout {
             Layout::Intervals(tables) => tables.add(block, sums),
+            Layout::SingleRanks(ranked) => ranked.add(block, sums),
+            Layout::DoubleRanks(ranked) => ranked.add(block, sums),
             Layout::Single(traversal) => traversal.add(block, sums),
             Layout::Double(traversal) => traversal.add(block, sums),
         }
@@ -272,6 +307,8 @@ impl Scorer for Forest {
     fn memory_bytes(&self) -> usize {
         let layout = match &self.layout {
             Layout::Intervals(tables) => tables.memory_bytes(),
+            Layout::SingleRanks(ranked) => ranked.memory_bytes(),
+            Layout::DoubleRanks(ranked) => ranked.memory_bytes(),
             Layout::Single(traversal) => traversal.memory_bytes(),
             Layout::Double(traversal) => traversal.memory_bytes(),
         };

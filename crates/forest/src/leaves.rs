@@ -8,6 +8,8 @@ use crate::tree::Tree;
 
 /// A number that leaves are added in: `f32` or `f64`.
 pub(crate) trait Sum: Copy + AddAssign + Debug + Default + Send + Sync + 'static {
+    /// Whether this is `f32`; `f64` otherwise.
+    const IS_SINGLE: bool;
     /// Rounds to this precision.
     fn round(value: f64) -> Self;
     /// Widens to double.
@@ -15,6 +17,8 @@ pub(crate) trait Sum: Copy + AddAssign + Debug + Default + Send + Sync + 'static
 }
 
 impl Sum for f32 {
+    const IS_SINGLE: bool = true;
+
     #[expect(clippy::cast_possible_truncation, reason = "rounding is the point")]
     fn round(value: f64) -> Self {
         value as Self
@@ -26,6 +30,8 @@ impl Sum for f32 {
 }
 
 impl Sum for f64 {
+    const IS_SINGLE: bool = false;
+
     fn round(value: f64) -> Self {
         value
     }
@@ -120,6 +126,23 @@ impl<S: Sum> Leaves<S> {
             (true, 1 | 2 | 4) => self.stride,
             _ => 0,
         }
+    }
+
+    /// Tells whether a leaf is one number, so that each tree adds to one score.
+    pub(crate) fn are_single_numbers(&self) -> bool {
+        self.stride == 1
+    }
+
+    /// Returns the values of a tree's leaves.
+    pub(crate) fn of_tree(&self, tree: usize) -> &[S] {
+        let place = |leaf: &u32| *leaf as usize * self.stride;
+        let end = self.first.get(tree + 1).map_or(self.values.len(), place);
+        &self.values[place(&self.first[tree])..end]
+    }
+
+    /// Returns the score that a tree's single numbers add to.
+    pub(crate) fn score_of(&self, tree: usize) -> usize {
+        self.scores.get(tree).map_or(0, |&score| score as usize)
     }
 
     /// Adds one leaf per tree of `trees` to each of `ROWS` rows of sums, in tree order.

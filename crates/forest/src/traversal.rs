@@ -11,7 +11,13 @@ mod avx512;
 
 use std::fmt::Debug;
 
+use crate::instructions::Instructions;
+#[cfg(target_arch = "x86_64")]
+use crate::instructions::Level;
 use crate::leaves::{Block, Leaves, Sum};
+#[cfg(target_arch = "x86_64")]
+use crate::ranked::rank_avx512;
+use crate::ranked::{LANES, Lanes, rank_lanes_portable};
 use crate::spec::{Categories, Members};
 use crate::tree::{Node, Rule, Tree};
 
@@ -30,6 +36,14 @@ pub(crate) trait Real: Copy + PartialOrd + Debug + Send + Sync + 'static {
     fn widen(self) -> f64;
     /// Tells whether this is NaN.
     fn is_missing(self) -> bool;
+    /// Writes how many of `thresholds`, at most 255 in order, are below each value; none are below NaN.
+    fn rank_lanes(
+        instructions: Instructions,
+        thresholds: &[Self],
+        values: &[Self; LANES],
+        ranks: &mut Lanes,
+    ) where
+        Self: Sized;
     /// The rows that [`Real::walk_many`] takes at once; 0 where there is no such thing.
     fn rows_at_once(_traversal: &Traversal<Self>, _n_values: usize) -> usize
     where
@@ -72,6 +86,21 @@ impl Real for f32 {
         self.is_nan()
     }
 
+    fn rank_lanes(
+        instructions: Instructions,
+        thresholds: &[Self],
+        values: &[Self; LANES],
+        ranks: &mut Lanes,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if instructions.level() >= Level::Avx512 {
+            // SAFETY: the processor has them.
+            return unsafe { rank_avx512::rank_single(thresholds, values, ranks) };
+        }
+        let _ = instructions;
+        rank_lanes_portable(thresholds, values, ranks);
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn rows_at_once(traversal: &Traversal<Self>, n_values: usize) -> usize {
         let takes = traversal.categories.is_empty()
@@ -109,6 +138,21 @@ impl Real for f64 {
     #[inline(always)]
     fn is_missing(self) -> bool {
         self.is_nan()
+    }
+
+    fn rank_lanes(
+        instructions: Instructions,
+        thresholds: &[Self],
+        values: &[Self; LANES],
+        ranks: &mut Lanes,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if instructions.level() >= Level::Avx512 {
+            // SAFETY: the processor has them.
+            return unsafe { rank_avx512::rank_double(thresholds, values, ranks) };
+        }
+        let _ = instructions;
+        rank_lanes_portable(thresholds, values, ranks);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -425,7 +469,7 @@ impl<T: Real> Traversal<T> {
 /// # Safety
 /// As for [`Leaves::add`].
 #[inline(always)]
-unsafe fn add_leaves<S: Sum, const ROWS: usize>(
+pub(crate) unsafe fn add_leaves<S: Sum, const ROWS: usize>(
     leaves: &Leaves<S>,
     trees: std::ops::Range<usize>,
     leaf_of: impl Fn(usize, usize) -> usize,

@@ -39,6 +39,10 @@ struct Shape {
     vector_leaves: bool,
     categories: bool,
     members: bool,
+    /// Whether thresholds are many, so that few are asked for twice.
+    fine: bool,
+    /// Whether the leaf that is split is one nearest to the root.
+    balanced: bool,
 }
 
 const PLAIN: Shape = Shape {
@@ -51,7 +55,15 @@ const PLAIN: Shape = Shape {
     vector_leaves: true,
     categories: false,
     members: false,
+    fine: false,
+    balanced: false,
 };
+
+/// A threshold, or a value that meets one: few distinct ones, so that they often meet, unless many are wanted.
+fn grid(random: &mut Random, shape: Shape) -> f64 {
+    let n_steps = if shape.fine { 4096.0 } else { 16.0 };
+    (random.unit() * n_steps).floor() / n_steps * 4.0 - 2.0 + 1e-9
+}
 
 fn random_tree(random: &mut Random, shape: Shape, index: usize) -> TreeSpec {
     let mut nodes = vec![NodeSpec::Leaf];
@@ -59,7 +71,11 @@ fn random_tree(random: &mut Random, shape: Shape, index: usize) -> TreeSpec {
         let leaves: Vec<usize> = (0..nodes.len())
             .filter(|&node| nodes[node] == NodeSpec::Leaf)
             .collect();
-        let node = leaves[random.below(leaves.len())];
+        let node = match shape.balanced {
+            // Nodes are numbered level by level then.
+            true => leaves[0],
+            false => leaves[random.below(leaves.len())],
+        };
         let feature = random.below(shape.n_features);
         let rule = if shape.categories && feature == 0 {
             let bits = |random: &mut Random| std::array::from_fn(|_| random.next() as u32);
@@ -74,8 +90,7 @@ fn random_tree(random: &mut Random, shape: Shape, index: usize) -> TreeSpec {
                 truncates: feature == 1,
             }))
         } else {
-            // Few distinct thresholds, so that values and thresholds often meet.
-            SplitRule::LessOrEqual((random.unit() * 16.0).floor() / 4.0 - 2.0 + 1e-9)
+            SplitRule::LessOrEqual(grid(random, shape))
         };
         let left = u32::try_from(nodes.len()).unwrap();
         nodes[node] = NodeSpec::Split {
@@ -127,12 +142,12 @@ fn random_rows(random: &mut Random, shape: Shape, n_rows: usize) -> Vec<f64> {
         0 => f64::NAN,
         1 => -0.0,
         2 => 1e-310,
-        3 => f64::INFINITY,
+        3 => [f64::INFINITY, f64::NEG_INFINITY][random.below(2)],
         4 => 3e38,
         5 => -3e38,
         6 => random.below(400) as f64 - 0.5,
-        7 => ((random.unit() * 16.0).floor() / 4.0 - 2.0 + 1e-9).next_up(),
-        8 => (random.unit() * 16.0).floor() / 4.0 - 2.0 + 1e-9,
+        7 => grid(random, shape).next_up(),
+        8 => grid(random, shape),
         _ => random.unit() * 5.0 - 2.5,
     };
     (0..n_rows * shape.n_features).map(|_| value()).collect()
@@ -201,48 +216,67 @@ fn bits(scores: &[f64]) -> Vec<u64> {
     scores.iter().map(|score| score.to_bits()).collect()
 }
 
-fn check_kernels(spec: &ForestSpec, values: &[f64], expected_kernels: usize) {
-    let rows = Rows::try_new(values, spec.n_features).unwrap();
-    let expected: Vec<f64> = rows.iter().flat_map(|row| naive(spec, row)).collect();
-    let mut n_kernels = 0;
-    for kernel in [Kernel::Intervals, Kernel::Traversal] {
-        let Some(forest) = Forest::with_kernel(spec, kernel).unwrap() else {
-            continue;
-        };
-        assert_eq!(forest.kernel(), kernel);
-        n_kernels += 1;
-        let mut scores = vec![0.0; expected.len()];
+fn check(forest: &Forest, spec: &ForestSpec, values: &[f64], expected: &[f64], about: &str) {
+    let n_rows = values.len() / spec.n_features;
+    // Numbers of rows on both sides of every limit within the kernels.
+    for n in [
+        n_rows, 257, 256, 129, 128, 100, 65, 64, 63, 33, 9, 8, 7, 4, 3,
+    ] {
+        let n = n.min(n_rows);
+        let mut scores = vec![0.0; n * spec.n_scores];
+        let rows = Rows::try_new(&values[..n * spec.n_features], spec.n_features).unwrap();
         forest.score(rows, &mut scores);
-        assert_eq!(
-            bits(&scores),
-            bits(&expected),
-            "{kernel:?}, all rows at once"
-        );
-        for (row, expected) in rows.iter().zip(expected.chunks_exact(spec.n_scores)) {
-            let mut scores = vec![0.0; spec.n_scores];
-            forest.score(Rows::try_new(row, spec.n_features).unwrap(), &mut scores);
-            assert_eq!(bits(&scores), bits(expected), "{kernel:?}, one row");
-        }
+        let expected = &expected[..n * spec.n_scores];
+        assert_eq!(bits(&scores), bits(expected), "{about}, {n} rows");
     }
-    assert_eq!(n_kernels, expected_kernels);
+    let expected = expected.chunks_exact(spec.n_scores);
+    for (row, expected) in values.chunks_exact(spec.n_features).zip(expected) {
+        let mut scores = vec![0.0; spec.n_scores];
+        forest.score(Rows::try_new(row, spec.n_features).unwrap(), &mut scores);
+        assert_eq!(bits(&scores), bits(expected), "{about}, one row");
+    }
 }
 
-/// Shapes, each with the number of kernels that take it.
-const SHAPES: [(Shape, usize); 21] = [
-    (PLAIN, 2),
+fn check_kernels(spec: &ForestSpec, values: &[f64], expected_kernels: &[Kernel]) {
+    let rows = Rows::try_new(values, spec.n_features).unwrap();
+    let expected: Vec<f64> = rows.iter().flat_map(|row| naive(spec, row)).collect();
+    let mut kernels = Vec::new();
+    for kernel in [Kernel::Intervals, Kernel::Ranks, Kernel::Traversal] {
+        for instructions in Instructions::all() {
+            let Some(forest) = Forest::with(spec, kernel, instructions).unwrap() else {
+                continue;
+            };
+            assert_eq!(forest.kernel(), kernel);
+            kernels.push(kernel);
+            let about = format!("{kernel:?}, {instructions:?}");
+            check(&forest, spec, values, &expected, &about);
+        }
+    }
+    kernels.dedup();
+    assert_eq!(kernels, expected_kernels);
+}
+
+const ALL: [Kernel; 3] = [Kernel::Intervals, Kernel::Ranks, Kernel::Traversal];
+const NOT_INTERVALS: [Kernel; 2] = [Kernel::Ranks, Kernel::Traversal];
+const NOT_RANKS: [Kernel; 2] = [Kernel::Intervals, Kernel::Traversal];
+const WALK: [Kernel; 1] = [Kernel::Traversal];
+
+/// Shapes, each with the kernels that take it.
+const SHAPES: [(Shape, &[Kernel]); 31] = [
+    (PLAIN, &ALL),
     (
         Shape {
             n_splits: 0,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
             n_trees: 1,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
@@ -250,14 +284,14 @@ const SHAPES: [(Shape, usize); 21] = [
             n_splits: 3,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
             n_splits: 20,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
@@ -265,14 +299,14 @@ const SHAPES: [(Shape, usize); 21] = [
             n_features: 2,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
             n_splits: 64,
             ..PLAIN
         },
-        1,
+        &NOT_INTERVALS,
     ),
     (
         Shape {
@@ -280,35 +314,35 @@ const SHAPES: [(Shape, usize); 21] = [
             n_trees: 7,
             ..PLAIN
         },
-        1,
+        &WALK,
     ),
     (
         Shape {
             n_scores: 1,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
             n_scores: 2,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
             n_scores: 7,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
             vector_leaves: false,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
@@ -316,14 +350,14 @@ const SHAPES: [(Shape, usize); 21] = [
             n_scores: 1,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
             precision: Precision::Double,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
@@ -331,7 +365,7 @@ const SHAPES: [(Shape, usize); 21] = [
             categories: true,
             ..PLAIN
         },
-        2,
+        &NOT_RANKS,
     ),
     (
         Shape {
@@ -340,7 +374,7 @@ const SHAPES: [(Shape, usize); 21] = [
             n_splits: 100,
             ..PLAIN
         },
-        1,
+        &WALK,
     ),
     (
         Shape {
@@ -348,7 +382,7 @@ const SHAPES: [(Shape, usize); 21] = [
             n_splits: 60,
             ..PLAIN
         },
-        1,
+        &NOT_INTERVALS,
     ),
     (
         Shape {
@@ -357,7 +391,7 @@ const SHAPES: [(Shape, usize); 21] = [
             n_trees: 101,
             ..PLAIN
         },
-        2,
+        &ALL,
     ),
     (
         Shape {
@@ -366,7 +400,7 @@ const SHAPES: [(Shape, usize); 21] = [
             n_splits: 100,
             ..PLAIN
         },
-        1,
+        &NOT_INTERVALS,
     ),
     (
         Shape {
@@ -374,7 +408,7 @@ const SHAPES: [(Shape, usize); 21] = [
             summation: Precision::Single,
             ..PLAIN
         },
-        2,
+        &NOT_RANKS,
     ),
     (
         Shape {
@@ -383,17 +417,122 @@ const SHAPES: [(Shape, usize); 21] = [
             n_splits: 100,
             ..PLAIN
         },
-        1,
+        &WALK,
+    ),
+    (
+        Shape {
+            n_splits: 255,
+            n_trees: 9,
+            n_scores: 1,
+            ..PLAIN
+        },
+        &NOT_INTERVALS,
+    ),
+    (
+        Shape {
+            n_splits: 256,
+            n_trees: 3,
+            ..PLAIN
+        },
+        &WALK,
+    ),
+    (
+        Shape {
+            n_splits: 40,
+            n_trees: 45,
+            fine: true,
+            vector_leaves: false,
+            summation: Precision::Single,
+            ..PLAIN
+        },
+        &ALL,
+    ),
+    (
+        Shape {
+            n_splits: 25,
+            n_trees: 65,
+            fine: true,
+            n_scores: 1,
+            precision: Precision::Double,
+            ..PLAIN
+        },
+        &ALL,
+    ),
+    (
+        Shape {
+            n_splits: 31,
+            n_trees: 131,
+            n_features: 90,
+            n_scores: 1,
+            summation: Precision::Single,
+            ..PLAIN
+        },
+        &ALL,
+    ),
+    (
+        Shape {
+            n_splits: 31,
+            n_trees: 40,
+            n_features: 200,
+            vector_leaves: false,
+            ..PLAIN
+        },
+        &NOT_INTERVALS,
+    ),
+    (
+        Shape {
+            n_splits: 20,
+            n_trees: 200,
+            n_features: 300,
+            fine: true,
+            n_scores: 1,
+            ..PLAIN
+        },
+        &NOT_INTERVALS,
+    ),
+    (
+        Shape {
+            balanced: true,
+            n_splits: 63,
+            n_trees: 70,
+            n_scores: 1,
+            summation: Precision::Single,
+            ..PLAIN
+        },
+        &ALL,
+    ),
+    (
+        Shape {
+            balanced: true,
+            n_splits: 60,
+            n_trees: 129,
+            n_features: 100,
+            fine: true,
+            vector_leaves: false,
+            ..PLAIN
+        },
+        &NOT_INTERVALS,
+    ),
+    (
+        Shape {
+            balanced: true,
+            n_splits: 47,
+            n_trees: 20,
+            n_features: 250,
+            precision: Precision::Double,
+            ..PLAIN
+        },
+        &NOT_INTERVALS,
     ),
 ];
 
 #[test]
 fn every_kernel_gives_the_bits_of_a_naive_walk() {
-    for (seed, (shape, n_kernels)) in (1..).zip(SHAPES) {
+    for (seed, (shape, kernels)) in (1..).zip(SHAPES) {
         let mut random = Random(seed);
         let spec = random_forest(&mut random, shape);
-        let rows = random_rows(&mut random, shape, 150);
-        check_kernels(&spec, &rows, n_kernels);
+        let rows = random_rows(&mut random, shape, 300);
+        check_kernels(&spec, &rows, kernels);
     }
 }
 
@@ -430,7 +569,7 @@ fn a_chain_of_two_thousand_splits_is_walked() {
             },
         )
     };
-    check_kernels(&spec, &[0.0, 1.5, 1_999.0, 5_000.0, f64::NAN], 1);
+    check_kernels(&spec, &[0.0, 1.5, 1_999.0, 5_000.0, f64::NAN], &WALK);
 }
 
 #[test]
