@@ -1,4 +1,7 @@
 //! `cargo xtask bench onnx`: graphs on ONNX Runtime, served, beside `session.run` in Python with the same library.
+//!
+//! One request after another is measured twice: with client and server that sleep while they wait, and with both that do not
+//! (`--busy-poll`), which leaves out how long the system takes to wake them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,11 +23,15 @@ struct Scale {
 }
 
 const CONCURRENCY: &str = "16";
+/// How long after a request the server without sleep looks for the next one.
+const BUSY_POLL: &str = "200us";
 
 /// What one round measured.
 struct Round {
     alone: Times,
     served: Times,
+    /// By a server that does not sleep, to a client that does not.
+    awake: Times,
     /// A loop in this process, and requests over connections.
     runs_per_s: f64,
     requests_per_s: f64,
@@ -67,23 +74,26 @@ fn measure(root: &Path, coracle: &Path, scale: Scale) -> Result<()> {
     let library = built["library"].as_str().context("no library")?;
     let graphs = built["graphs"].as_array().context("no graphs")?;
     let tokens = built["tokens"].as_u64().context("no number of tokens")?;
-    let mut serve = Command::new(coracle);
-    serve.arg("serve").arg(&models);
-    serve.args(["--port", "0", "--onnxruntime", library]);
-    let server = Server::start(&mut serve)?;
+    let start = |further: &[&str]| {
+        let mut serve = Command::new(coracle);
+        serve.arg("serve").arg(&models);
+        serve.args(["--port", "0", "--onnxruntime", library]);
+        Server::start(serve.args(further))
+    };
+    let (server, awake) = (start(&[])?, start(&["--busy-poll", BUSY_POLL])?);
     println!("machine: {}", machine());
     println!(
         "one row a request, V2 with binary tensors; the load comes from the same machine. Medians of {} rounds\n",
         scale.n_rounds
     );
     println!(
-        "| graph | session.run p50 / p99 us | served p50 / p99 us | served takes more, us | loop on all cores, runs/s | served at {CONCURRENCY} connections, req/s | ratio |"
+        "| graph | session.run p50 / p99 us | served p50 / p99 us | more, us | served without sleep p50 / p99 us | more, us | loop on all cores, runs/s | served at {CONCURRENCY} connections, req/s | ratio |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for graph in graphs {
         let graph = graph.as_str().context("a graph has no name")?;
         let file = models.join(graph).join("model.onnx");
-        let url = format!("http://{}/v2/models/{graph}", server.address);
+        let url = |server: &Server| format!("http://{}/v2/models/{graph}", server.address);
         let shape = format!("ids:1,{tokens}");
         // One graph has a size that its metadata leaves open.
         let shapes: &[&str] = match graph {
@@ -93,13 +103,17 @@ fn measure(root: &Path, coracle: &Path, scale: Scale) -> Result<()> {
         let mut rounds = Vec::new();
         for _ in 0..scale.n_rounds {
             let python = peer.ask(&["run", text(&file)?, &scale.seconds.to_string()])?;
-            let load = |connections: &str| {
+            let load = |server: &Server, connections: &str, further: &[&str]| {
                 let seconds = format!("{}s", scale.seconds);
                 let fixed = ["--protocol", "v2-binary", "-c", connections, "-d", &seconds];
-                let arguments: Vec<&str> = fixed.iter().chain(shapes).copied().collect();
-                load_tool::run(coracle, &url, &arguments)
+                let arguments: Vec<&str> =
+                    fixed.iter().chain(shapes).chain(further).copied().collect();
+                load_tool::run(coracle, &url(server), &arguments)
             };
-            rounds.push(round(&python, &load("1")?, &load(CONCURRENCY)?)?);
+            let one = load(&server, "1", &[])?;
+            let one_awake = load(&awake, "1", &["--busy-poll"])?;
+            let many = load(&server, CONCURRENCY, &[])?;
+            rounds.push(round(&python, (&one, &one_awake), &many)?);
         }
         print_row(graph, &rounds);
     }
@@ -125,19 +139,23 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("the target directory is no text")
 }
 
-fn round(python: &Value, one: &Value, many: &Value) -> Result<Round> {
-    let (one, many) = (&one["runs"][0], &many["runs"][0]);
+fn round(python: &Value, (one, awake): (&Value, &Value), many: &Value) -> Result<Round> {
+    let times = |report: &Value| -> Result<Times> {
+        let run = &report["runs"][0];
+        Ok(Times {
+            p50_us: number(run, "/latency_us/p50")?,
+            p99_us: number(run, "/latency_us/p99")?,
+        })
+    };
     Ok(Round {
         alone: Times {
             p50_us: number(python, "/p50_us")?,
             p99_us: number(python, "/p99_us")?,
         },
-        served: Times {
-            p50_us: number(one, "/latency_us/p50")?,
-            p99_us: number(one, "/latency_us/p99")?,
-        },
+        served: times(one)?,
+        awake: times(awake)?,
         runs_per_s: number(python, "/runs_per_s")?,
-        requests_per_s: number(many, "/requests_per_s")?,
+        requests_per_s: number(many, "/runs/0/requests_per_s")?,
     })
 }
 
@@ -145,12 +163,15 @@ fn print_row(graph: &str, rounds: &[Round]) {
     let middle =
         |value: &dyn Fn(&Round) -> f64| median(&mut rounds.iter().map(value).collect::<Vec<_>>());
     println!(
-        "| {graph} | {:.0} / {:.0} | {:.0} / {:.0} | {:.0} | {:.0} | {:.0} | {:.2} |",
+        "| {graph} | {:.0} / {:.0} | {:.0} / {:.0} | {:.0} | {:.0} / {:.0} | {:.0} | {:.0} | {:.0} | {:.2} |",
         middle(&|round| round.alone.p50_us),
         middle(&|round| round.alone.p99_us),
         middle(&|round| round.served.p50_us),
         middle(&|round| round.served.p99_us),
         middle(&|round| round.served.p50_us - round.alone.p50_us),
+        middle(&|round| round.awake.p50_us),
+        middle(&|round| round.awake.p99_us),
+        middle(&|round| round.awake.p50_us - round.alone.p50_us),
         middle(&|round| round.runs_per_s),
         middle(&|round| round.requests_per_s),
         middle(&|round| round.requests_per_s / round.runs_per_s),
