@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_model::{GraphEngine, TextEngine};
 use coracle_onnxruntime::{OnnxRuntime, Places, inspect};
@@ -37,8 +38,25 @@ pub(crate) fn run(command: &EngineCommand, environment: &Environment) -> anyhow:
 
 /// Returns ONNX Runtime, whose library is looked for when a graph needs it.
 pub(crate) fn runtime(given: Option<&Path>, environment: &Environment) -> Arc<dyn GraphEngine> {
+    Arc::new(onnxruntime(given, environment))
+}
+
+/// Returns ONNX Runtime for a server, whose threads spin where its event loops do.
+pub(crate) fn runtime_of_server(
+    given: Option<&Path>,
+    environment: &Environment,
+    busy_poll: Option<Duration>,
+) -> Arc<dyn GraphEngine> {
+    let engine = onnxruntime(given, environment);
+    Arc::new(match busy_poll {
+        Some(_) => engine.with_spinning(),
+        None => engine,
+    })
+}
+
+fn onnxruntime(given: Option<&Path>, environment: &Environment) -> OnnxRuntime {
     let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Arc::new(OnnxRuntime::new(places(given, environment), n_threads))
+    OnnxRuntime::new(places(given, environment), n_threads)
 }
 
 /// Returns what makes models of texts of graphs that take tokens.

@@ -184,9 +184,10 @@ impl ServeConfig {
             options: LoadOptions {
                 default_method,
                 object: arguments.object.clone(),
-                graph_engine: Some(engine::runtime(
+                graph_engine: Some(engine::runtime_of_server(
                     arguments.onnxruntime.as_deref(),
                     environment,
+                    arguments.gateway.busy_poll,
                 )),
                 engine_settings: arguments.engine.settings(&environment.engines)?,
                 text_engine: (!arguments.no_text).then(engine::texts),

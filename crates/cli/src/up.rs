@@ -68,7 +68,11 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         chaos: chaos::allowed(arguments.gateway.chaos, &clock),
         clock,
         for_programs: environment.for_programs.clone(),
-        graph_engine: engine::runtime(arguments.onnxruntime.as_deref(), environment),
+        graph_engine: engine::runtime_of_server(
+            arguments.onnxruntime.as_deref(),
+            environment,
+            arguments.gateway.busy_poll,
+        ),
         engine_settings: arguments.engine.settings(&environment.engines)?,
         trial: Trial::of(
             &arguments.trial,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
 
-use crate::library::{self, Places};
+use crate::library::{self, Places, Threads};
 use crate::session::{Bounds, SessionModel, unsupported};
 
 /// Loading a graph takes no longer than this, with the runs that try it out.
@@ -15,7 +15,7 @@ const LOAD_TIME: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct OnnxRuntime {
     places: Places,
-    n_threads: usize,
+    threads: Threads,
     load_time: Duration,
 }
 
@@ -25,9 +25,20 @@ impl OnnxRuntime {
     pub fn new(places: Places, n_threads: usize) -> Self {
         Self {
             places,
-            n_threads: n_threads.max(1),
+            threads: Threads {
+                count: n_threads.max(1),
+                spin: false,
+            },
             load_time: LOAD_TIME,
         }
+    }
+
+    /// Returns the engine with threads that spin for a while when they have nothing to do, instead of sleeping at once: parts of a run
+    /// are then begun sooner, and processors are busy that others could have.
+    #[must_use]
+    pub fn with_spinning(mut self) -> Self {
+        self.threads.spin = true;
+        self
     }
 
     /// Returns the engine with so much time to load a graph and to try it out, instead of half a minute.
@@ -40,15 +51,15 @@ impl OnnxRuntime {
 
 impl GraphEngine for OnnxRuntime {
     fn look(&self) -> Result<(), LoadError> {
-        library::load(&self.places, self.n_threads).map_err(unsupported)?;
+        library::load(&self.places, self.threads).map_err(unsupported)?;
         Ok(())
     }
 
     fn load(&self, file: GraphFile<'_>) -> Result<Box<dyn Model>, LoadError> {
-        let library = library::load(&self.places, self.n_threads).map_err(unsupported)?;
+        let library = library::load(&self.places, self.threads).map_err(unsupported)?;
         let bounds = Bounds {
             load_time: self.load_time,
-            n_sessions_max: self.n_threads,
+            n_sessions_max: self.threads.count,
         };
         // The binding has assertions about what the library gives it.
         let loaded = catch_unwind(AssertUnwindSafe(|| {

@@ -115,6 +115,14 @@ pub(crate) struct Library {
     pub(crate) version: String,
 }
 
+/// The threads that runs share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Threads {
+    pub(crate) count: usize,
+    /// Whether they spin for a while before they sleep.
+    pub(crate) spin: bool,
+}
+
 /// The process's only library, once one was loaded or failed to load, which is not tried again.
 static LOADED: Mutex<Option<Result<&'static Library, String>>> = Mutex::new(None);
 
@@ -122,14 +130,14 @@ static LOADED: Mutex<Option<Result<&'static Library, String>>> = Mutex::new(None
 ///
 /// # Errors
 /// Says what is missing or unfit, and what to do. A file that was not loaded may be another by the next call.
-pub(crate) fn load(places: &Places, n_threads: usize) -> Result<&'static Library, String> {
+pub(crate) fn load(places: &Places, threads: Threads) -> Result<&'static Library, String> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = &*loaded {
         return known.clone();
     }
     let path = places.fit()?;
     let shown = path.display().to_string();
-    let result = catch_unwind(|| open(path, n_threads)).unwrap_or_else(|_panic| {
+    let result = catch_unwind(|| open(path, threads)).unwrap_or_else(|_panic| {
         Err("it is no library of ONNX Runtime that can be used".to_owned())
     });
     let result = result
@@ -155,14 +163,14 @@ fn too_old(version: &str) -> Option<String> {
     })
 }
 
-fn open(path: PathBuf, n_threads: usize) -> Result<Library, String> {
+fn open(path: PathBuf, threads: Threads) -> Result<Library, String> {
     let version = version(&path);
     let watchdog = Watchdog::start().map_err(|error| error.to_string())?;
     let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
     let threads = GlobalThreadPoolOptions::default()
-        .with_intra_threads(n_threads)
+        .with_intra_threads(threads.count)
         .and_then(|options| options.with_inter_threads(1))
-        .and_then(|options| options.with_spin_control(false));
+        .and_then(|options| options.with_spin_control(threads.spin));
     let threads = threads.map_err(|error| error.to_string())?;
     let environment = builder
         .with_name("coracle")
@@ -217,7 +225,11 @@ fn version(path: &Path) -> String {
 /// # Errors
 /// As loading it for a model.
 pub fn inspect(places: &Places) -> Result<(PathBuf, String, Vec<String>), String> {
-    let library = load(places, 1)?;
+    let alone = Threads {
+        count: 1,
+        spin: false,
+    };
+    let library = load(places, alone)?;
     let mut providers: Vec<String> = providers::built_in()
         .into_iter()
         .map(str::to_owned)
