@@ -5,6 +5,8 @@
 //! requests keep coming and the given time after the last.
 
 use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::Clock;
@@ -20,7 +22,15 @@ pub(crate) struct BusyPoll {
 }
 
 impl BusyPoll {
-    pub(crate) fn new(time: Duration) -> Self {
+    /// Keeps this event loop awake for so long after each request, until the loop ends.
+    pub(crate) fn start(time: Duration, clock: &Arc<dyn Clock>) -> Rc<Self> {
+        let (busy_poll, clock) = (Rc::new(Self::new(time)), Arc::clone(clock));
+        let running = Rc::clone(&busy_poll);
+        tokio::task::spawn_local(async move { running.run(clock.as_ref()).await });
+        busy_poll
+    }
+
+    fn new(time: Duration) -> Self {
         Self {
             time,
             n_begun: Cell::new(0),
@@ -35,7 +45,7 @@ impl BusyPoll {
     }
 
     /// Keeps the event loop awake for as long as it is told to; never ends.
-    pub(crate) async fn run(&self, clock: &dyn Clock) {
+    async fn run(&self, clock: &dyn Clock) {
         loop {
             self.begun.notified().await;
             let (mut n_seen, mut until) = (self.n_begun.get(), clock.monotonic() + self.time);
@@ -56,7 +66,6 @@ impl BusyPoll {
 #[cfg(test)]
 mod tests {
     use std::pin::{Pin, pin};
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Wake, Waker};
 
@@ -81,7 +90,7 @@ mod tests {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         // Goes on once, and tells whether that woke it for another time.
-        let mut goes_on = |mut run: Pin<&mut dyn Future<Output = ()>>| {
+        let goes_on = |mut run: Pin<&mut dyn Future<Output = ()>>| {
             woken.0.store(false, Ordering::Relaxed);
             assert!(
                 run.as_mut()

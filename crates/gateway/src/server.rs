@@ -435,12 +435,10 @@ impl Worker {
             ids: RequestIds::new(seed.wrapping_add((self.index as u64) << 48)),
             stage: self.stage.clone(),
             tracer: self.outlets.tracer,
-            busy_poll: self.busy_poll.map(|time| Rc::new(BusyPoll::new(time))),
+            busy_poll: self
+                .busy_poll
+                .map(|time| BusyPoll::start(time, &self.shared.clock)),
         });
-        if let Some(busy_poll) = handler.busy_poll.clone() {
-            let clock = Arc::clone(&self.shared.clock);
-            tokio::task::spawn_local(async move { busy_poll.run(clock.as_ref()).await });
-        }
         let open = Rc::new(Cell::new(0_usize));
         let mut stage = self.stage.clone();
         loop {
