@@ -174,7 +174,7 @@ impl Classifier {
 }
 
 /// Returns the first of the largest values; what is not a number is the largest, as in numpy.
-fn largest(row: &[f32]) -> (usize, f32) {
+pub(crate) fn largest(row: &[f32]) -> (usize, f32) {
     let mut best = (0, row.first().copied().unwrap_or(f32::NAN));
     for (place, &value) in row.iter().enumerate().skip(1) {
         if !best.1.is_nan() && (value > best.1 || value.is_nan()) {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Number;
 
+use crate::dense::Dense;
 use crate::tokens::Head;
 
 /// The largest file of settings: those of tokenisers list their added tokens.
@@ -93,10 +94,12 @@ impl Pooling {
 }
 
 /// What sentence-transformers does with the vectors of tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sentence {
     /// One after the other.
     pub(crate) poolings: Vec<Pooling>,
+    /// What the result is multiplied with.
+    pub(crate) dense: Vec<Dense>,
     /// Whether the result is divided by its length.
     pub(crate) is_normalized: bool,
 }
@@ -143,6 +146,8 @@ pub(crate) struct Settings {
     /// The token that fills up: by name, as the files have it, and by number where they do.
     pub(crate) filler: (Option<String>, Option<u32>),
     pub(crate) filler_type: u32,
+    /// The token that stands for what is not known.
+    pub(crate) unknown: Option<String>,
     pub(crate) is_lowercased: bool,
     /// What is put before every text.
     pub(crate) prefix: String,
@@ -162,6 +167,8 @@ struct TokenizerConfig {
     truncation_side: Option<Side>,
     #[serde(default)]
     pad_token: Option<Token>,
+    #[serde(default)]
+    unk_token: Option<Token>,
 }
 
 /// A token by name, or with how it is found in texts.
@@ -184,6 +191,8 @@ impl Token {
 struct SpecialTokens {
     #[serde(default)]
     pad_token: Option<Token>,
+    #[serde(default)]
+    unk_token: Option<Token>,
 }
 
 #[derive(Default, Deserialize)]
@@ -296,6 +305,10 @@ impl Settings {
             fill_side: fill_side.unwrap_or(Side::Right),
             filler,
             filler_type,
+            unknown: tokenizer
+                .unk_token
+                .or(special.unk_token)
+                .map(Token::into_name),
             is_lowercased: sentence_config.do_lower_case.unwrap_or(false),
             sentence: sentence(files, !prefix.is_empty())?,
             prefix,
@@ -388,6 +401,7 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
     let unsupported =
         |message: String| LoadError::new(LoadErrorKind::Unsupported, message).at(NAME);
     let mut poolings: Option<Vec<Pooling>> = None;
+    let mut dense: Vec<Dense> = Vec::new();
     let mut is_normalized = false;
     for (place, module) in modules.iter().enumerate() {
         let class = module.class.rsplit('.').next().unwrap_or_default();
@@ -395,6 +409,9 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
             "Transformer" if place == 0 => {}
             "Pooling" if place == 1 => {
                 poolings = Some(read_pooling(files, &module.path, has_prefix)?);
+            }
+            "Dense" if poolings.is_some() && !is_normalized => {
+                dense.push(Dense::read(files, &module.path)?);
             }
             "Normalize" if poolings.is_some() => {
                 let config: NormalizeConfig = file(files, &beside(&module.path))?;
@@ -406,7 +423,7 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
             }
             class => {
                 return Err(unsupported(format!(
-                    "module {place} is {class:?}; Transformer, Pooling and Normalize are done, in this order"
+                    "module {place} is {class:?}; Transformer, Pooling, Dense and Normalize are done, in this order"
                 )));
             }
         }
@@ -414,10 +431,26 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
     match poolings {
         Some(poolings) => Ok(Some(Sentence {
             poolings,
+            dense: chained(dense).map_err(unsupported)?,
             is_normalized,
         })),
         None => Err(unsupported("no module pools".to_owned())),
     }
+}
+
+/// Returns modules each of which takes what the one before it gives.
+fn chained(dense: Vec<Dense>) -> Result<Vec<Dense>, String> {
+    for pair in dense.windows(2) {
+        if let [first, second] = pair
+            && first.n_out() != second.n_in()
+        {
+            let (given, taken) = (first.n_out(), second.n_in());
+            return Err(format!(
+                "a Dense takes {taken} numbers of the {given} before it"
+            ));
+        }
+    }
+    Ok(dense)
 }
 
 fn beside(directory: &str) -> String {

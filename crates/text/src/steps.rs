@@ -72,7 +72,10 @@ impl TextEngine for TextSteps {
         };
         let limits = &mut settings.limits;
         limits.n_tokens_max = limits.n_tokens_max.into_iter().chain(width).min();
-        let tokens = Tokens::read(&bytes, limits).map_err(|error| error.at(TOKENIZER_FILE))?;
+        let mut tokens = Tokens::read(&bytes, limits).map_err(|error| error.at(TOKENIZER_FILE))?;
+        if let Task::Words { .. } = task {
+            tokens = tokens.with_places(settings.unknown.as_deref());
+        }
         let (name, number) = &settings.filler;
         let id = name.as_deref().and_then(|name| tokens.id_of(name));
         let fill = Fill {
