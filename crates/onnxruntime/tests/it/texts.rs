@@ -52,6 +52,14 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 fn check(name: &str, found: &Tensor, wanted: &[&Value]) {
     assert_eq!(found.n_rows(), wanted.len(), "{name}");
+    if let Values::Bytes(lists) = found.values()
+        && wanted.iter().any(|list| list.is_array())
+    {
+        for (found, wanted) in lists.iter().zip(wanted) {
+            check_entities(name, &serde_json::from_slice(found).unwrap(), wanted);
+        }
+        return;
+    }
     if let Values::Bytes(labels) = found.values() {
         let wanted: Vec<&str> = wanted.iter().map(|label| label.as_str().unwrap()).collect();
         let found: Vec<&str> = labels
@@ -73,12 +81,37 @@ fn check(name: &str, found: &Tensor, wanted: &[&Value]) {
     }
 }
 
+/// Compares the entities of a text.
+fn check_entities(name: &str, found: &Value, wanted: &Value) {
+    let without_score = |entity: &Value| {
+        let mut entity = entity.clone();
+        let score = entity.as_object_mut().unwrap().remove("score");
+        (entity, score.unwrap().as_f64().unwrap())
+    };
+    let entities = |list: &Value| -> Vec<(Value, f64)> {
+        list.as_array().unwrap().iter().map(without_score).collect()
+    };
+    let (found, wanted) = (entities(found), entities(wanted));
+    assert_eq!(
+        found.len(),
+        wanted.len(),
+        "{name}: {found:?}, in Python {wanted:?}"
+    );
+    for ((found, score), (wanted, wanted_score)) in found.iter().zip(&wanted) {
+        assert_eq!(found, wanted, "{name}");
+        assert!(
+            (score - wanted_score).abs() <= DIFFERENCE_MAX,
+            "{name}: {found}: {score}, in Python {wanted_score}"
+        );
+    }
+}
+
 pub(crate) fn texts_answer_as_in_python(runtime: &Runtime) {
     let entries = fs::read_dir(root()).unwrap();
     let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     directories.retain(|path| path.is_dir());
     directories.sort();
-    assert_eq!(directories.len(), 9);
+    assert_eq!(directories.len(), 12);
     for directory in directories {
         let expected = expected(&directory);
         let all: Vec<&str> = expected["texts"]
@@ -148,15 +181,34 @@ fn copy(name: &str) -> tempfile::TempDir {
 }
 
 const DENSE: &str = r#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"}, {"path": "2_Dense", "type": "m.Dense"}]"#;
+const LAYER: &str = r#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"}, {"path": "2_LayerNorm", "type": "m.LayerNorm"}]"#;
 const OUTSIDE: &str =
     r#"[{"path": "", "type": "m.Transformer"}, {"path": "../1_Pooling", "type": "m.Pooling"}]"#;
 /// Directories, a file of each that is exchanged, and what its refusal says.
-const CONTRADICTIONS: [(&str, &str, &str, &str); 14] = [
+const CONTRADICTIONS: [(&str, &str, &str, &str); 17] = [
     (
         "sentence_mean",
         "modules.json",
         DENSE,
-        "module 2 is \"Dense\"",
+        "2_Dense/config.json: ",
+    ),
+    (
+        "sentence_mean",
+        "modules.json",
+        LAYER,
+        "module 2 is \"LayerNorm\"",
+    ),
+    (
+        "sentence_dense",
+        "3_Dense/config.json",
+        r#"{"in_features": 8, "out_features": 5, "bias": false}"#,
+        "shape [5, 5], the settings say [5, 8]",
+    ),
+    (
+        "entities",
+        "config.json",
+        r#"{"architectures": ["BertForTokenClassification"], "id2label": {"0": "O"}}"#,
+        "id2label has 1 labels, the graph gives 5 logits for a token",
     ),
     (
         "sentence_mean",

@@ -49,7 +49,7 @@ pub(crate) fn fixtures() -> BTreeMap<String, Files> {
 #[test]
 fn texts_have_the_tokens_that_transformers_gives_them() {
     let fixtures = fixtures();
-    assert_eq!(fixtures.len(), 9);
+    assert_eq!(fixtures.len(), 12);
     for (name, files) in fixtures {
         let bytes = &files.0["tokenizer.json"];
         let settings = Settings::read(&files, Head::read(bytes).unwrap()).unwrap();
