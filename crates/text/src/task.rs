@@ -101,16 +101,20 @@ impl Task {
                     },
                 })
             }
-            _ => Err(format!(
-                "sentence embedding and the classification of sequences and tokens are done; this is {} with {}",
-                match settings.architectures.as_slice() {
-                    [] => "a graph",
-                    [name, ..] => name.as_str(),
-                },
-                signature.output_names()
-            )),
+            _ => Err(of_something_else(signature, settings)),
         }
     }
+}
+
+fn of_something_else(signature: &Signature, settings: &Settings) -> String {
+    format!(
+        "sentence embedding and the classification of sequences and tokens are done; this is {} with {}",
+        match settings.architectures.as_slice() {
+            [] => "a graph",
+            [name, ..] => name.as_str(),
+        },
+        signature.output_names()
+    )
 }
 
 fn is_real(output: &TensorSpec, n_dims: usize) -> bool {

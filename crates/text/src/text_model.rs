@@ -15,7 +15,7 @@ use coracle_tensor::{DType, Tensor, Values};
 use crate::classes::Classifier;
 use crate::dense::Dense;
 use crate::entities::Entities;
-use crate::padded::{Padded, Part, Sharing, runs};
+use crate::padded::{Padded, Part, Sharing, Span, runs};
 use crate::pooling::{normalize_all, pool, single};
 use crate::settings::{Fill, Settings, Side};
 use crate::steps::unsupported;
@@ -93,6 +93,21 @@ impl Rows {
     }
 }
 
+/// Returns the rows of the texts' own tokens.
+fn by_token(values: &[f32], (width, n_columns): (usize, usize), spans: &[Span]) -> Rows {
+    let mut rows = Rows {
+        n_columns,
+        values: Vec::new(),
+    };
+    let row = width.saturating_mul(n_columns).max(1);
+    for (row, span) in values.chunks_exact(row).zip(spans) {
+        let start = span.start.saturating_mul(n_columns);
+        let end = start.saturating_add(span.len.saturating_mul(n_columns));
+        rows.values.extend(row.get(start..end).unwrap_or_default());
+    }
+    rows
+}
+
 impl Runner {
     /// Runs texts in one run; the rows are vectors or logits.
     fn run(&self, texts: Vec<&Encoded>, end: End<'_>) -> Result<Rows, RunError> {
@@ -154,17 +169,7 @@ impl Runner {
             (Task::Words { .. }, &[n, width, n_columns])
                 if n == n_texts && width == padded.width() =>
             {
-                let mut rows = Rows {
-                    n_columns,
-                    values: Vec::new(),
-                };
-                let row = width.saturating_mul(n_columns).max(1);
-                for (row, span) in values.chunks_exact(row).zip(padded.spans()) {
-                    let start = span.start.saturating_mul(n_columns);
-                    let end = start.saturating_add(span.len.saturating_mul(n_columns));
-                    rows.values.extend(row.get(start..end).unwrap_or_default());
-                }
-                Ok(rows)
+                Ok(by_token(&values, (width, n_columns), &padded.spans()))
             }
             (Task::Classes { .. }, &[n, n_columns]) if n == n_texts => Ok(Rows {
                 n_columns,

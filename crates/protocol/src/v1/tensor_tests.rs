@@ -194,7 +194,7 @@ fn texts_of_a_keyed_output_are_the_json_that_they_hold() {
     };
     let rows = r#"{"instances": [1, 2]}"#;
     assert_eq!(
-        answer(rows, &[0], &[lists.clone()]),
+        answer(rows, &[0], std::slice::from_ref(&lists)),
         r#"{"predictions":[[{"word":"a"}],[]]}"#
     );
     assert_eq!(
@@ -203,7 +203,7 @@ fn texts_of_a_keyed_output_are_the_json_that_they_hold() {
     );
     let columns = r#"{"inputs": [1, 2]}"#;
     assert_eq!(
-        answer(columns, &[0], &[lists]),
-        r#"{"outputs":[[{"word":"a"}],[]]}"#
+        answer(columns, &[0], std::slice::from_ref(&lists)),
+        r#"{"predictions":[[{"word":"a"}],[]],"outputs":[[{"word":"a"}],[]]}"#
     );
 }
