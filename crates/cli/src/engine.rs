@@ -97,6 +97,11 @@ pub(crate) fn texts() -> Arc<dyn TextEngine> {
     Arc::new(TextSteps::default())
 }
 
+/// Returns the same, with two texts for each row of a classifier.
+pub(crate) fn text_pairs() -> Arc<dyn TextEngine> {
+    Arc::new(TextSteps::default().with_pairs())
+}
+
 /// Returns where the library is looked for.
 fn places(given: Option<&Path>, environment: &Environment) -> Places {
     let given = given.or(environment.engines.onnxruntime.as_deref());

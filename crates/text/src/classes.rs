@@ -49,6 +49,7 @@ impl Classifier {
         let activation = match classes.problem {
             Some(Problem::Regression) => Activation::None,
             Some(Problem::MultiLabel) => Activation::Sigmoid,
+            _ if classes.activation.is_some() => classes.activation.unwrap_or(Activation::None),
             _ if n == 1 => Activation::Sigmoid,
             _ => Activation::Softmax,
         };
@@ -82,8 +83,11 @@ impl Classifier {
 
     /// Returns what a request gets that asks for nothing: the best label with its score, or the score of every label where
     /// several may be right.
-    pub(crate) fn default_outputs(&self) -> Vec<usize> {
+    /// Of pairs with one label the score is all that there is to say.
+    pub(crate) fn default_outputs(&self, is_of_pairs: bool) -> Vec<usize> {
+        let is_one = is_of_pairs && self.labels.len() == 1;
         let is_default = |output: Output| match self.is_multi_label {
+            _ if is_one => output == Output::Score,
             true => output == Output::Scores,
             false => matches!(output, Output::Label | Output::Score),
         };

@@ -182,7 +182,7 @@ mod tests {
     fn labels_of_another_number_are_refused() {
         let classes = Classes {
             labels: Some(vec!["O".to_owned()]),
-            problem: None,
+            ..Classes::default()
         };
         assert!(Entities::try_new(&classes, 2).is_err());
         let unnamed = Entities::try_new(&Classes::default(), 2).unwrap();

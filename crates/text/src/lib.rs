@@ -22,6 +22,7 @@ mod settings;
 mod steps;
 mod task;
 mod text_model;
+mod texts;
 mod tokens;
 mod trust;
 

@@ -122,6 +122,8 @@ pub(crate) struct Classes {
     pub(crate) labels: Option<Vec<String>>,
     /// `None` where it follows from how many classes there are.
     pub(crate) problem: Option<Problem>,
+    /// What sentence-transformers does to the logits of a cross-encoder, where its files say so.
+    pub(crate) activation: Option<Activation>,
 }
 
 /// The kind of question that a classifier answers.
@@ -155,6 +157,8 @@ pub(crate) struct Settings {
     pub(crate) sentence: Option<Sentence>,
     pub(crate) classes: Classes,
     pub(crate) architectures: Vec<String>,
+    /// Whether the files are those of a cross-encoder.
+    pub(crate) takes_pairs: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -209,6 +213,17 @@ struct ModelConfig {
     id2label: Option<BTreeMap<String, String>>,
     #[serde(default)]
     problem_type: Option<String>,
+    #[serde(default)]
+    sentence_transformers: Option<CrossEncoder>,
+    #[serde(default)]
+    sbert_ce_default_activation_function: Option<String>,
+}
+
+/// What sentence-transformers notes of a cross-encoder, in new files and in old ones.
+#[derive(Default, Deserialize)]
+struct CrossEncoder {
+    #[serde(default)]
+    activation_fn: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -300,6 +315,7 @@ impl Settings {
             ),
             None => (names.map(Token::into_name), pad_id),
         };
+        let activation = cross_encoder(&config)?;
         Ok(Self {
             limits,
             fill_side: fill_side.unwrap_or(Side::Right),
@@ -312,7 +328,9 @@ impl Settings {
             is_lowercased: sentence_config.do_lower_case.unwrap_or(false),
             sentence: sentence(files, !prefix.is_empty())?,
             prefix,
+            takes_pairs: activation.is_some(),
             classes: Classes {
+                activation: activation.flatten(),
                 labels: config.id2label.map(labels).transpose()?,
                 problem: config.problem_type.as_deref().map(problem).transpose()?,
             },
@@ -374,6 +392,30 @@ fn n_tokens_max(
         return Err(LoadError::new(LoadErrorKind::Malformed, message));
     }
     Ok(found)
+}
+
+/// Returns what sentence-transformers does to a cross-encoder's logits: `None` if the files are not those of one, and nothing in
+/// particular if they do not say it.
+fn cross_encoder(config: &ModelConfig) -> Result<Option<Option<Activation>>, LoadError> {
+    let new = config.sentence_transformers.as_ref();
+    let name = new.and_then(|new| new.activation_fn.as_deref());
+    let name = name.or(config.sbert_ce_default_activation_function.as_deref());
+    let Some(name) = name else {
+        return Ok(new.map(|_unsaid| None));
+    };
+    let known = match name.rsplit('.').next().unwrap_or_default() {
+        "Identity" => Activation::None,
+        "Sigmoid" => Activation::Sigmoid,
+        "Softmax" => Activation::Softmax,
+        _ => {
+            let name: String = name.chars().take(80).collect();
+            let message = format!(
+                "the activation function {name:?} is not done; Identity, Sigmoid and Softmax are"
+            );
+            return Err(LoadError::new(LoadErrorKind::Unsupported, message).at("config.json"));
+        }
+    };
+    Ok(Some(Some(known)))
 }
 
 /// Returns what sentence-transformers puts before every text.

@@ -20,10 +20,9 @@ use crate::pooling::{normalize_all, pool, single};
 use crate::settings::{Fill, Settings, Side};
 use crate::steps::unsupported;
 use crate::task::Task;
+use crate::texts::{self, INPUT, Texts};
 use crate::tokens::{Encoded, Tokens};
 
-/// The input.
-const INPUT: &str = "text";
 /// The output of a model that gives vectors.
 const OUTPUT: &str = "embedding";
 /// A run that nobody gave a time takes no longer than this.
@@ -51,6 +50,8 @@ pub(crate) struct Runner {
     /// How many tokens each text has, where the graph takes no other number.
     pub(crate) width: Option<usize>,
     pub(crate) task: Task,
+    /// Whether each row is two texts.
+    pub(crate) takes_pairs: bool,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -238,7 +239,10 @@ impl Runner {
             ))
         };
         let encoded = TRIAL_TEXTS.iter().enumerate();
-        let encoded = encoded.map(|(index, text)| self.tokens.encode(text, index));
+        let encoded = encoded.map(|(index, text)| match self.takes_pairs {
+            true => self.tokens.encode_pair(text, text, index),
+            false => self.tokens.encode(text, index),
+        });
         let encoded = encoded.collect::<Result<Vec<_>, _>>().map_err(refused)?;
         let alone = self
             .run_all(&encoded, Sharing::Alone, end)
@@ -318,8 +322,11 @@ impl TextModel {
         };
         let description = described(&runner, settings, sharing, after);
         let signature = match entities.is_some() {
-            true => signature_of(vec![Entities::output()], vec![0], vec![0]),
-            false => signature(classifier.as_ref(), n_columns),
+            true => signature_of(
+                texts::inputs(false),
+                (vec![Entities::output()], vec![0], vec![0]),
+            ),
+            false => signature(classifier.as_ref(), n_columns, runner.takes_pairs),
         };
         Ok(Self {
             signature,
@@ -336,32 +343,8 @@ impl TextModel {
 
     /// Returns the tokens of the texts of a request.
     fn encode(&self, inputs: &[Tensor], until: Duration) -> Result<Vec<Encoded>, RunError> {
+        let texts = Texts::read(inputs, self.runner.takes_pairs)?;
         let invalid = |kind, message: String| Err(RunError::new(kind, message));
-        let [texts] = inputs else {
-            return Err(internal(format!(
-                "{} inputs, model expects 1",
-                inputs.len()
-            )));
-        };
-        if texts.shape().len() != 1 {
-            let message = format!(
-                "input \"{INPUT}\": shape {:?}, model expects [-1]",
-                texts.shape()
-            );
-            return invalid(RunErrorKind::ShapeMismatch, message);
-        }
-        let Values::Bytes(texts) = texts.values() else {
-            let message = format!(
-                "input \"{INPUT}\": datatype {}, model expects {}",
-                texts.dtype(),
-                DType::Bytes
-            );
-            return invalid(RunErrorKind::DTypeMismatch, message);
-        };
-        if let Some(missing) = texts.first_missing() {
-            let message = format!("input \"{INPUT}\": text {missing} is missing");
-            return invalid(RunErrorKind::MissingValue, message);
-        }
         if texts.len().saturating_mul(self.n_columns) > VALUES_MAX {
             let message = format!(
                 "{} texts, at most {} are taken; send fewer",
@@ -371,15 +354,16 @@ impl TextModel {
             return invalid(RunErrorKind::TooLarge, message);
         }
         let mut all = Vec::with_capacity(texts.len());
-        for (index, text) in texts.iter().enumerate() {
+        for index in 0..texts.len() {
             if self.runner.clock.monotonic() >= until {
                 return Err(out_of_time());
             }
-            let Ok(text) = str::from_utf8(text) else {
-                let message = format!("input \"{INPUT}\": text {index} is not UTF-8");
-                return invalid(RunErrorKind::UnknownValue, message);
+            let (text, pair) = texts.get(index)?;
+            let text = self.prepared(text);
+            let encoded = match pair {
+                None => self.runner.tokens.encode(&text, index)?,
+                Some(pair) => self.runner.tokens.encode_pair(&text, pair, index)?,
             };
-            let encoded = self.runner.tokens.encode(&self.prepared(text), index)?;
             if encoded.ids.is_empty() {
                 let message = format!("input \"{INPUT}\": text {index} has no tokens");
                 return invalid(RunErrorKind::UnknownValue, message);
@@ -473,45 +457,40 @@ fn only(answer: &Tensor, outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
 }
 
 /// Returns what the model takes and gives; `n_columns` is how long its vectors are.
-fn signature(classifier: Option<&Classifier>, n_columns: usize) -> Signature {
+fn signature(classifier: Option<&Classifier>, n_columns: usize, takes_pairs: bool) -> Signature {
     let vectors = || TensorSpec {
         name: OUTPUT.to_owned(),
         dtype: DType::F32,
         shape: vec![None, Some(n_columns)],
-        ..input()
-    };
-    signature_of(
-        classifier.map_or_else(|| vec![vectors()], Classifier::outputs),
-        classifier.map_or_else(|| vec![0], Classifier::default_outputs),
-        classifier.map_or_else(Vec::new, Classifier::keyed_outputs),
-    )
-}
-
-fn input() -> TensorSpec {
-    TensorSpec {
-        name: INPUT.to_owned(),
-        dtype: DType::Bytes,
-        shape: vec![None],
         columns: None,
         accepts_missing: false,
         accepts_integers: false,
-    }
+    };
+    let outputs = (
+        classifier.map_or_else(|| vec![vectors()], Classifier::outputs),
+        classifier.map_or_else(
+            || vec![0],
+            |classifier| classifier.default_outputs(takes_pairs),
+        ),
+        classifier.map_or_else(Vec::new, Classifier::keyed_outputs),
+    );
+    signature_of(texts::inputs(takes_pairs), outputs)
 }
 
 fn signature_of(
-    outputs: Vec<TensorSpec>,
-    default_outputs: Vec<usize>,
-    keyed_outputs: Vec<usize>,
+    inputs: Vec<TensorSpec>,
+    (outputs, default_outputs, keyed_outputs): (Vec<TensorSpec>, Vec<usize>, Vec<usize>),
 ) -> Signature {
+    let columns = inputs.iter().enumerate().map(|(place, input)| ColumnPlace {
+        name: input.name.clone(),
+        input: Some(place),
+    });
     Signature {
         outputs,
         default_outputs,
         keyed_outputs,
-        columns: Some(vec![ColumnPlace {
-            name: INPUT.to_owned(),
-            input: Some(0),
-        }]),
-        inputs: vec![input()],
+        columns: Some(columns.collect()),
+        inputs,
     }
 }
 

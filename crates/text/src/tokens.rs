@@ -9,7 +9,9 @@ use coracle_model::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokenizers::{Encoding, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    EncodeInput, Encoding, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+};
 
 use crate::settings::{Limits, Side};
 use crate::trust::{check_pieces, check_steps, check_word_letters};
@@ -164,7 +166,11 @@ impl Tokens {
     ///
     /// # Errors
     /// Kind `Malformed` where the file is no sound tokeniser, `Unsupported` where its own tokens leave no room for a text's.
-    pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
+    pub(crate) fn read(
+        bytes: &[u8],
+        limits: &Limits,
+        takes_pairs: bool,
+    ) -> Result<Self, LoadError> {
         let read = catch_unwind(|| Tokenizer::from_bytes(bytes));
         let mut tokenizer = read
             .map_err(|_panic| LoadError::new(LoadErrorKind::Malformed, "it contradicts itself"))?
@@ -175,7 +181,7 @@ impl Tokens {
             Some(n_tokens_max) => {
                 use tokenizers::PostProcessor as _;
                 let own = tokenizer.get_post_processor();
-                let n_own = own.map_or(0, |own| own.added_tokens(false));
+                let n_own = own.map_or(0, |own| own.added_tokens(takes_pairs));
                 if n_tokens_max <= n_own {
                     let message = format!(
                         "texts may have {n_tokens_max} tokens, of which {n_own} are the tokeniser's own"
@@ -236,16 +242,34 @@ impl Tokens {
     /// # Errors
     /// Kind `ValueOutOfRange` for a text that is too long, `UnknownValue` for one that the tokeniser does not take.
     pub(crate) fn encode(&self, text: &str, index: usize) -> Result<Encoded, RunError> {
-        if text.len() > TEXT_BYTES_MAX {
-            let message = format!(
-                "text {index} has {} bytes, at most {TEXT_BYTES_MAX} are taken",
-                text.len()
-            );
-            return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
-        }
+        check_length(text, index)?;
+        self.encode_input(text.into(), text, index)
+    }
+
+    /// Returns the tokens of the two texts at `index` of a request; the longer is cut short first.
+    ///
+    /// # Errors
+    /// As [`Tokens::encode`].
+    pub(crate) fn encode_pair(
+        &self,
+        text: &str,
+        pair: &str,
+        index: usize,
+    ) -> Result<Encoded, RunError> {
+        check_length(text, index)?;
+        check_length(pair, index)?;
+        self.encode_input((text, pair).into(), text, index)
+    }
+
+    fn encode_input(
+        &self,
+        input: EncodeInput<'_>,
+        text: &str,
+        index: usize,
+    ) -> Result<Encoded, RunError> {
         let encode = || match self.keeps_places {
-            true => self.tokenizer.encode_char_offsets(text, true),
-            false => self.tokenizer.encode_fast(text, true),
+            true => self.tokenizer.encode_char_offsets(input, true),
+            false => self.tokenizer.encode_fast(input, true),
         };
         let encoded = catch_unwind(AssertUnwindSafe(encode)).map_err(|_panic| {
             let message = format!("text {index}: the tokeniser failed on it");
@@ -298,6 +322,17 @@ impl Tokens {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
+}
+
+fn check_length(text: &str, index: usize) -> Result<(), RunError> {
+    if text.len() > TEXT_BYTES_MAX {
+        let message = format!(
+            "text {index} has {} bytes, at most {TEXT_BYTES_MAX} are taken",
+            text.len()
+        );
+        return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
+    }
+    Ok(())
 }
 
 fn malformed(error: &(dyn std::error::Error + '_)) -> LoadError {

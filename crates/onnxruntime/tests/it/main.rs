@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 27] = [
+const TESTS: [(&str, fn(&Runtime)); 28] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -143,6 +143,10 @@ const TESTS: [(&str, fn(&Runtime)); 27] = [
     (
         "texts_answer_as_in_python",
         texts::texts_answer_as_in_python,
+    ),
+    (
+        "classifiers_take_pairs_where_that_is_said",
+        texts::classifiers_take_pairs_where_that_is_said,
     ),
     (
         "directories_that_contradict_themselves_are_refused",
