@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 28] = [
+const TESTS: [(&str, fn(&Runtime)); 29] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -108,6 +108,7 @@ const TESTS: [(&str, fn(&Runtime)); 28] = [
         "integers_of_four_bits_are_no_others",
         graphs::integers_of_four_bits_are_no_others,
     ),
+    ("sequences_are_json", graphs::sequences_are_json),
     (
         "graphs_answer_alike_whatever_is_set",
         settings::graphs_answer_alike_whatever_is_set,
