@@ -125,6 +125,11 @@ pub(crate) struct ServeArguments {
     #[arg(long)]
     pub(crate) no_text: bool,
 
+    /// Let ONNX classifiers beside a tokenizer.json take two texts for each row, text and text_pair; cross-encoders of
+    /// sentence-transformers do anyhow
+    #[arg(long, conflicts_with = "no_text")]
+    pub(crate) text_pairs: bool,
+
     #[command(flatten)]
     pub(crate) trial: TrialArguments,
 

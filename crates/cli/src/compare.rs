@@ -18,20 +18,27 @@ const SCALES: [f32; 4] = [10.0, 100.0, 0.01, 1000.0];
 /// Sizes that are tried for dimensions that are open.
 const OPEN_SIZES: [usize; 4] = [4, 32, 1, 128];
 
+/// What our own kernels are called.
+const OWN: &str = "Coracle's own kernels";
+
 /// What the comparison of a graph came to.
 #[derive(Debug)]
 pub(crate) enum Comparison {
     /// It is no graph.
     NoGraph,
-    /// One engine does not run it, or none.
-    NotBoth {
-        /// Why our own kernels do not, if so.
-        own: Option<String>,
-        /// Why ONNX Runtime does not, if so.
-        engine: Option<String>,
+    /// Each engine, and why it does not run the graph, if so; the first that does is compared with each other that does.
+    Engines {
+        refusals: Vec<(&'static str, Option<String>)>,
+        pairs: Vec<Pair>,
     },
-    /// Both do.
-    Both(Vec<Difference>),
+}
+
+/// The answers of two engines.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    first: &'static str,
+    second: &'static str,
+    differences: Vec<Difference>,
 }
 
 /// How far apart the answers to one output are.
@@ -51,26 +58,40 @@ pub(crate) struct Difference {
     relative: f64,
 }
 
-/// Compares our own kernels with an engine on the graph at `path`.
+/// Compares our own kernels and engines, by their names, on the graph at `path`.
 pub(crate) fn compare(
     path: &Path,
-    engine: &dyn GraphEngine,
+    engines: &[(&'static str, &dyn GraphEngine)],
     settings: &EngineSettings,
 ) -> Comparison {
-    let theirs = match load_graph_on(path, engine, settings) {
-        Ok(None) => return Comparison::NoGraph,
-        Ok(Some(model)) => Ok(model),
-        Err(error) => Err(error.to_string()),
-    };
     let ours = load(path, &LoadOptions::default(), &SystemClock::new());
-    match (ours, theirs) {
-        (Ok(ours), Ok(theirs)) => {
-            Comparison::Both(differences(ours.model.as_ref(), theirs.as_ref()))
+    let ours = ours.map(|loaded| loaded.model);
+    let mut loaded = vec![(OWN, ours.map_err(|error| error.to_string()))];
+    for (name, engine) in engines {
+        match load_graph_on(path, *engine, settings) {
+            Ok(None) => return Comparison::NoGraph,
+            Ok(Some(model)) => loaded.push((name, Ok(model))),
+            Err(error) => loaded.push((name, Err(error.to_string()))),
         }
-        (ours, theirs) => Comparison::NotBoth {
-            own: ours.err().map(|error| error.to_string()),
-            engine: theirs.err(),
-        },
+    }
+    let mut running = loaded
+        .iter()
+        .filter_map(|(name, model)| Some((*name, model.as_ref().ok()?)));
+    let first = running.next();
+    let pairs = first.into_iter().flat_map(|(first, ours)| {
+        let others = running.by_ref();
+        let pairs = others.map(move |(second, theirs)| Pair {
+            first,
+            second,
+            differences: differences(ours.as_ref(), theirs.as_ref()),
+        });
+        pairs.collect::<Vec<_>>()
+    });
+    let pairs = pairs.collect();
+    let refusals = loaded.into_iter().map(|(name, model)| (name, model.err()));
+    Comparison::Engines {
+        refusals: refusals.collect(),
+        pairs,
     }
 }
 
@@ -206,21 +227,24 @@ impl Comparison {
     pub(crate) fn describe(&self, text: &mut String) -> std::fmt::Result {
         match self {
             Self::NoGraph => writeln!(text, "  engines     one: the model is no ONNX graph"),
-            Self::NotBoth { own, engine } => {
-                writeln!(text, "  engines     not compared")?;
-                for (name, why) in [("Coracle's own kernels", own), ("ONNX Runtime", engine)] {
-                    let why = why.as_deref().unwrap_or("runs it");
-                    writeln!(text, "    {name}: {why}")?;
+            Self::Engines { refusals, pairs } => {
+                if pairs.is_empty() {
+                    writeln!(text, "  engines     not compared")?;
                 }
-                Ok(())
-            }
-            Self::Both(differences) => {
-                writeln!(
-                    text,
-                    "  engines     Coracle's own kernels beside ONNX Runtime"
-                )?;
-                for difference in differences {
-                    writeln!(text, "    {:<18} {}", difference.output, difference.shown())?;
+                for pair in pairs {
+                    writeln!(text, "  engines     {} beside {}", pair.first, pair.second)?;
+                    for difference in &pair.differences {
+                        writeln!(text, "    {:<18} {}", difference.output, difference.shown())?;
+                    }
+                }
+                for (name, why) in refusals {
+                    match why {
+                        None if !pairs.is_empty() => {}
+                        why => {
+                            let why = why.as_deref().unwrap_or("runs it");
+                            writeln!(text, "    {name}: {why}")?;
+                        }
+                    }
                 }
                 Ok(())
             }
@@ -228,17 +252,31 @@ impl Comparison {
     }
 
     pub(crate) fn document(&self) -> Value {
-        match self {
-            Self::NoGraph => Value::Null,
-            Self::NotBoth { own, engine } => json!({
-                "own_refusal": own,
-                "onnxruntime_refusal": engine,
-            }),
-            Self::Both(differences) => {
-                let outputs = differences.iter().map(Difference::document);
-                json!({ "outputs": outputs.collect::<Vec<_>>() })
+        let Self::Engines { refusals, pairs } = self else {
+            return Value::Null;
+        };
+        let mut document = json!({});
+        for (name, why) in refusals {
+            let key = match *name {
+                OWN => "own_refusal".to_owned(),
+                name => format!("{}_refusal", name.to_lowercase().replace(' ', "")),
+            };
+            if pairs.is_empty() || why.is_some() {
+                document[key] = json!(why);
             }
         }
+        let outputs = |pair: &Pair| {
+            let outputs = pair.differences.iter().map(Difference::document);
+            outputs.collect::<Vec<_>>()
+        };
+        if let Some(pair) = pairs.first() {
+            document["outputs"] = json!(outputs(pair));
+        }
+        let pairs = pairs.iter().map(
+            |pair| json!({ "first": pair.first, "second": pair.second, "outputs": outputs(pair) }),
+        );
+        document["pairs"] = pairs.collect();
+        document
     }
 }
 

@@ -1,5 +1,8 @@
 //! `coracle engine`: the engines beside our own kernels, and where their libraries are.
 
+#[cfg(feature = "rten")]
+mod or_rten;
+
 use std::io::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -36,22 +39,29 @@ pub(crate) fn run(command: &EngineCommand, environment: &Environment) -> anyhow:
     }
 }
 
-/// Returns ONNX Runtime, whose library is looked for when a graph needs it.
+/// Returns what runs graphs that our own kernels do not: ONNX Runtime, whose library is looked for when a graph needs it; without
+/// it `rten`, in builds that have it.
 pub(crate) fn runtime(given: Option<&Path>, environment: &Environment) -> Arc<dyn GraphEngine> {
-    Arc::new(onnxruntime(given, environment))
+    or_else(onnxruntime(given, environment))
 }
 
-/// Returns ONNX Runtime for a server, whose threads spin where its event loops do.
+/// Returns the same for a server: ONNX Runtime's threads spin where its event loops do.
 pub(crate) fn runtime_of_server(
     given: Option<&Path>,
     environment: &Environment,
     busy_poll: Option<Duration>,
 ) -> Arc<dyn GraphEngine> {
     let engine = onnxruntime(given, environment);
-    Arc::new(match busy_poll {
+    or_else(match busy_poll {
         Some(_) => engine.with_spinning(),
         None => engine,
     })
+}
+
+fn or_else(onnxruntime: OnnxRuntime) -> Arc<dyn GraphEngine> {
+    #[cfg(feature = "rten")]
+    let onnxruntime = or_rten::OrRten::new(onnxruntime);
+    Arc::new(onnxruntime)
 }
 
 fn onnxruntime(given: Option<&Path>, environment: &Environment) -> OnnxRuntime {
@@ -59,9 +69,37 @@ fn onnxruntime(given: Option<&Path>, environment: &Environment) -> OnnxRuntime {
     OnnxRuntime::new(places(given, environment), n_threads)
 }
 
+/// The engines that there are, each by itself.
+#[derive(Debug)]
+pub(crate) struct Each {
+    onnxruntime: OnnxRuntime,
+}
+
+impl Each {
+    pub(crate) fn of(given: Option<&Path>, environment: &Environment) -> Self {
+        Self {
+            onnxruntime: onnxruntime(given, environment),
+        }
+    }
+
+    /// Returns them by name.
+    pub(crate) fn named(&self) -> Vec<(&'static str, &dyn GraphEngine)> {
+        vec![
+            ("ONNX Runtime", &self.onnxruntime),
+            #[cfg(feature = "rten")]
+            ("rten", &coracle_rten::Rten),
+        ]
+    }
+}
+
 /// Returns what makes models of texts of graphs that take tokens.
 pub(crate) fn texts() -> Arc<dyn TextEngine> {
     Arc::new(TextSteps::default())
+}
+
+/// Returns the same, with two texts for each row of a classifier.
+pub(crate) fn text_pairs() -> Arc<dyn TextEngine> {
+    Arc::new(TextSteps::default().with_pairs())
 }
 
 /// Returns where the library is looked for.
@@ -121,6 +159,11 @@ fn list(given: Option<&Path>, environment: &Environment) -> anyhow::Result<()> {
         } else {
             text.push_str(&describe(&places, &library.path));
         }
+    }
+    if cfg!(feature = "rten") {
+        text.push_str(
+            "rten (built in)\n  runs        neural graphs, where ONNX Runtime is not there\n",
+        );
     }
     drop(std::io::stdout().write_all(text.as_bytes()));
     Ok(())

@@ -32,8 +32,15 @@ struct Beside {
 /// Runs the command.
 pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> anyhow::Result<()> {
     let clock = SystemClock::new();
-    let graph_engine = engine::runtime(arguments.onnxruntime.as_deref(), environment);
-    let engine_settings = arguments.engine.settings(&environment.engines)?;
+    let onnxruntime = arguments.onnxruntime.as_deref();
+    let engines = engine::Each::of(onnxruntime, environment);
+    let options = LoadOptions {
+        object: arguments.object.clone(),
+        graph_engine: Some(engine::runtime(onnxruntime, environment)),
+        engine_settings: arguments.engine.settings(&environment.engines)?,
+        text_engine: Some(engine::texts()),
+        ..LoadOptions::default()
+    };
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
@@ -56,16 +63,10 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
                 version: *version,
                 others: others.copied().collect(),
             });
-            let options = LoadOptions {
-                object: arguments.object.clone(),
-                graph_engine: Some(graph_engine.clone()),
-                engine_settings: match &config {
-                    Some(config) => over(config.engine.clone(), &engine_settings),
-                    None => engine_settings.clone(),
-                },
-                text_engine: Some(engine::texts()),
-                ..LoadOptions::default()
-            };
+            let mut options = options.clone();
+            if let Some(config) = &config {
+                options.engine_settings = over(config.engine.clone(), &options.engine_settings);
+            }
             let model = load(&file.path, &options, &clock)?.model;
             let beside = config.map(|config| {
                 let mut notes = config.notes.clone();
@@ -76,7 +77,7 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
             let beside = beside.transpose()?;
             let compared = arguments
                 .compare_engines
-                .then(|| compare(&file.path, graph_engine.as_ref(), &options.engine_settings));
+                .then(|| compare(&file.path, &engines.named(), &options.engine_settings));
             if arguments.json {
                 let mut document = document(&file, numbers.as_ref(), model.as_ref());
                 document["config"] = beside.map_or(Value::Null, |beside| beside.document());

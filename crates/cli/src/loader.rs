@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coracle_base::{ByteCount, Clock, Code};
 use coracle_formats::{LoadOptions, bytes_to_read, load, locate};
-use coracle_model::{GraphEngine, LoadError, LoadErrorKind, Method, Model};
+use coracle_model::{GraphEngine, LoadError, LoadErrorKind, Method, Model, TextEngine};
 use coracle_serving::{
     LoadFailure, LoadPhases, Loader, LogSource, PlannedRevision, RevisionId, RevisionSource,
 };
@@ -168,7 +168,7 @@ impl Loader for StorageLoader {
             object: revision.source.environment.get("CORACLE_OBJECT").cloned(),
             graph_engine: Some(Arc::clone(&self.graph_engine)),
             engine_settings: self.engine_settings(revision)?,
-            text_engine: takes_texts(revision).then(engine::texts),
+            text_engine: text_engine(revision)?,
         };
         let failed = |error: LoadError| LoadFailure {
             code: error.code(),
@@ -303,10 +303,21 @@ fn method(revision: &PlannedRevision) -> Result<Option<Method>, LoadFailure> {
     Ok(is_probable.then_some(Method::PredictProba))
 }
 
-/// Whether a graph beside a tokeniser's file is served with texts: unless `CORACLE_TEXT=false` is in the predictor's environment.
-fn takes_texts(revision: &PlannedRevision) -> bool {
+/// Returns what serves a graph beside a tokeniser's file with texts: unless `CORACLE_TEXT` in the predictor's environment is `false`,
+/// and with two of them for each row of a classifier if it is `pairs`.
+fn text_engine(revision: &PlannedRevision) -> Result<Option<Arc<dyn TextEngine>>, LoadFailure> {
     let value = revision.source.environment.get("CORACLE_TEXT");
-    !value.is_some_and(|value| value.eq_ignore_ascii_case("false"))
+    let value = value.map(|value| value.to_ascii_lowercase());
+    match value.as_deref() {
+        None | Some("true" | "") => Ok(Some(engine::texts())),
+        Some("pairs") => Ok(Some(engine::text_pairs())),
+        Some("false") => Ok(None),
+        Some(value) => Err(LoadFailure {
+            code: Code::InvalidArgument,
+            message: format!("CORACLE_TEXT is '{value}'; it may be true, false or pairs"),
+            is_transient: false,
+        }),
+    }
 }
 
 fn fetched(artifact: &Artifact, took: Duration) -> String {

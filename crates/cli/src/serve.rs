@@ -190,7 +190,10 @@ impl ServeConfig {
                     arguments.gateway.busy_poll,
                 )),
                 engine_settings: arguments.engine.settings(&environment.engines)?,
-                text_engine: (!arguments.no_text).then(engine::texts),
+                text_engine: match arguments.text_pairs {
+                    true => Some(engine::text_pairs()),
+                    false => (!arguments.no_text).then(engine::texts),
+                },
             },
             is_explicit,
             poll: arguments.poll,

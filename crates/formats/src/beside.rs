@@ -8,9 +8,14 @@ use coracle_model::{FilesBeside, LoadError, LoadErrorKind, Model, TextEngine};
 /// The tokeniser's file.
 const TOKENIZER: &str = "tokenizer.json";
 /// The files of settings beside it.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 13] = [
     "1_Pooling/config.json",
+    "2_Dense/config.json",
+    "2_Dense/model.safetensors",
     "2_Normalize/config.json",
+    "3_Dense/config.json",
+    "3_Dense/model.safetensors",
+    "3_Normalize/config.json",
     "config.json",
     "config_sentence_transformers.json",
     "modules.json",

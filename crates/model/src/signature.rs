@@ -61,8 +61,8 @@ pub struct Signature {
     pub outputs: Vec<TensorSpec>,
     /// Indices into `outputs` of what a request gets that asks for nothing in particular; not empty.
     pub default_outputs: Vec<usize>,
-    /// Indices into `outputs` of tables that V1 gives row by row as objects by column name, as ONNX's maps are; in all other
-    /// protocols they are tables.
+    /// Indices into `outputs` of what V1 gives as JSON of its own: tables row by row as objects by column name, as ONNX's maps are, and
+    /// texts as the JSON that they hold. In all other protocols they are tables and texts.
     pub keyed_outputs: Vec<usize>,
     /// The columns of a row, in order, where each input is a column of one table (of shape `[rows]`) rather than a
     /// tensor of its own.

@@ -72,6 +72,13 @@ mod ops;
     clippy::expect_used
 )]
 mod outlets;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod outline;
 mod plan;
 #[deny(
     clippy::indexing_slicing,
@@ -124,6 +131,7 @@ pub use made_up::MadeUp;
 pub use model::{OnnxModel, columns, describe, load};
 pub use ops::values::ELEMENTS_MAX;
 pub use outlets::{Outlets, Served, ServedOutlet, as_served};
+pub use outline::{Outline, OutlineNode, outline};
 pub use survey::{Survey, survey};
 pub use tensor_file::{External, read_tensor_file};
 pub use weights::large_weights;

@@ -104,7 +104,7 @@ pub fn load(
     Ok(model)
 }
 
-fn tensor_spec(value: &ValueFile<'_>, what: &str) -> Result<TensorSpec, LoadError> {
+pub(crate) fn tensor_spec(value: &ValueFile<'_>, what: &str) -> Result<TensorSpec, LoadError> {
     let place = || format!("{what} '{}'", shown(value.name));
     if value.kind != ValueKind::Tensor {
         return Err(unsupported("not a tensor; only tensors are served").at(place()));

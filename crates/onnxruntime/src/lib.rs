@@ -20,6 +20,7 @@ mod rows;
 mod session;
 mod settings;
 mod setup;
+mod structured;
 mod tensors;
 mod threads;
 mod watchdog;

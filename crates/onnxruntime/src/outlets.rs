@@ -4,11 +4,12 @@ use coracle_model::{LoadError, RunError, RunErrorKind, Signature, TensorSpec};
 use coracle_onnx::{Outlets, ServedOutlet, columns};
 use coracle_tensor::{DType, Tensor, Values};
 use ort::session::Session;
-use ort::value::{Outlet, ValueType};
+use ort::value::{DynValue, Outlet, ValueType};
 
 use crate::messages::shortened;
 use crate::session::unsupported;
-use crate::tensors::{dtype, internal};
+use crate::structured::{as_json, is_structured};
+use crate::tensors::{dtype, internal, taken};
 
 /// What a session calls its inputs and outputs, in the order of the signature.
 #[derive(Debug)]
@@ -35,9 +36,16 @@ pub(crate) struct OutputPlace {
     place: Option<String>,
     /// How many columns a table has that was a map.
     n_columns: Option<usize>,
+    /// Whether it is no tensor, and comes as JSON.
+    is_structured: bool,
 }
 
 impl Places {
+    /// Tells whether some output is no tensor: such are not bound to a place.
+    pub(crate) fn has_structured(&self) -> bool {
+        self.outputs.iter().any(|output| output.is_structured)
+    }
+
     /// Refuses integers that an input does not take.
     pub(crate) fn check_ranges(&self, tensors: &[impl AsRef<Tensor>]) -> Result<(), RunError> {
         for (input, tensor) in self.inputs.iter().zip(tensors) {
@@ -66,8 +74,16 @@ impl OutputPlace {
         self.place.as_deref().unwrap_or(&self.name)
     }
 
-    /// Returns what came as the signature has it: a table with a column for each class.
-    pub(crate) fn as_declared(&self, tensor: Tensor) -> Result<Tensor, RunError> {
+    /// Returns what came as the signature has it.
+    pub(crate) fn taken(&self, value: &DynValue) -> Result<Tensor, RunError> {
+        match self.is_structured {
+            true => as_json(value, &self.name),
+            false => self.as_declared(taken(value, &self.name)?),
+        }
+    }
+
+    /// Returns a tensor as the signature has it: a table with a column for each class.
+    fn as_declared(&self, tensor: Tensor) -> Result<Tensor, RunError> {
         let Some(n_columns) = self.n_columns else {
             return Ok(tensor);
         };
@@ -116,8 +132,10 @@ pub(crate) fn read(
     if inputs.is_empty() || outputs.is_empty() {
         return Err(unsupported("the graph has no inputs or no outputs"));
     }
-    let are_keyed = outputs.iter().enumerate();
-    let are_keyed = are_keyed.filter(|(_, spec)| spec.columns.is_some());
+    let places = places(session, outlets);
+    let are_keyed = outputs.iter().zip(&places.outputs).enumerate();
+    let are_keyed =
+        are_keyed.filter(|(_, (spec, place))| spec.columns.is_some() || place.is_structured);
     let signature = Signature {
         keyed_outputs: are_keyed.map(|(index, _)| index).collect(),
         default_outputs: (0..outputs.len()).collect(),
@@ -125,7 +143,7 @@ pub(crate) fn read(
         inputs,
         outputs,
     };
-    Ok((signature, places(outlets)))
+    Ok((signature, places))
 }
 
 fn as_it_is(outlet: &Outlet) -> ServedOutlet {
@@ -136,13 +154,19 @@ fn as_it_is(outlet: &Outlet) -> ServedOutlet {
     }
 }
 
-fn places(outlets: Outlets) -> Places {
+fn places(session: &Session, outlets: Outlets) -> Places {
+    let is_structured = |place: &str| {
+        let mut outputs = session.outputs().iter();
+        let outlet = outputs.find(|outlet| outlet.name() == place);
+        outlet.is_some_and(|outlet| is_structured(outlet.dtype()))
+    };
     let inputs = outlets.inputs.into_iter().map(|input| InputPlace {
         name: input.name,
         place: input.place,
         range: input.range,
     });
     let outputs = outlets.outputs.into_iter().map(|output| OutputPlace {
+        is_structured: is_structured(&output.place),
         place: (output.place != output.name).then_some(output.place),
         name: output.name,
         n_columns: output.columns.map(|columns| columns.len()),
@@ -156,11 +180,25 @@ fn places(outlets: Outlets) -> Places {
 fn spec(what: &str, outlets: &[Outlet], served: &ServedOutlet) -> Result<TensorSpec, LoadError> {
     let outlet = outlets.iter().find(|outlet| outlet.name() == served.place);
     let outlet = outlet.ok_or_else(|| unsupported("the engine has no such value"));
-    let spec = outlet.and_then(|outlet| tensor_spec(outlet, served));
+    let spec = outlet.and_then(|outlet| tensor_spec(what, outlet, served));
     spec.map_err(|error| error.at(format_args!("{what} '{}'", shortened(&served.name))))
 }
 
-fn tensor_spec(outlet: &Outlet, served: &ServedOutlet) -> Result<TensorSpec, LoadError> {
+fn tensor_spec(
+    what: &str,
+    outlet: &Outlet,
+    served: &ServedOutlet,
+) -> Result<TensorSpec, LoadError> {
+    if what == "output" && is_structured(outlet.dtype()) {
+        return Ok(TensorSpec {
+            name: served.name.clone(),
+            dtype: DType::Bytes,
+            shape: vec![None],
+            columns: None,
+            accepts_missing: false,
+            accepts_integers: false,
+        });
+    }
     let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
         let found = outlet.dtype();
         return Err(unsupported(format!("{found}; only tensors are served")));

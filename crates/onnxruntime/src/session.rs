@@ -26,7 +26,7 @@ use crate::outlets::{self, OutputPlace, Places};
 use crate::rows;
 use crate::settings::Settings;
 use crate::setup::Setup;
-use crate::tensors::{Elements, given, internal, kept, taken};
+use crate::tensors::{Elements, given, internal, kept};
 use crate::threads::{self, Measured};
 
 /// Further sessions of a model that have weights of their own may take this much together.
@@ -304,7 +304,8 @@ impl SessionModel {
     ) -> Result<Vec<Tensor>, RunError> {
         let specs = &self.signature.inputs;
         let wanted = self.wanted(outputs)?;
-        let elements = match wanted.len() == self.signature.outputs.len() {
+        let is_whole = wanted.len() == self.signature.outputs.len();
+        let elements = match is_whole || self.places.has_structured() {
             true => Elements::Lent,
             false => Elements::Copied,
         };
@@ -570,7 +571,7 @@ fn copied(answered: &SessionOutputs<'_>, wanted: &[&OutputPlace]) -> Result<Vec<
         let name = &output.name;
         let value = answered.get(output.place());
         let value = value.ok_or_else(|| internal(format!("output \"{name}\" did not come")))?;
-        output.as_declared(taken(value, name)?)
+        output.taken(value)
     });
     tensors.collect()
 }

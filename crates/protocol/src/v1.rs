@@ -6,7 +6,7 @@ mod plain;
 mod tensors;
 
 use coracle_model::Signature;
-use coracle_tensor::Tensor;
+use coracle_tensor::{ByteStrings, Tensor, Values};
 
 use crate::{Call, Layout, render};
 
@@ -16,7 +16,7 @@ pub use decode::decode_predict;
 ///
 /// One output gives a list of its rows; several give a list of objects, one per row, by output name.
 /// Numbers that JSON cannot hold (NaN, infinity) become `null`. A row of a keyed output is an object by its columns'
-/// names. Where an output is not one row for each instance, the outputs are given whole.
+/// names, or the JSON that it holds as a text. Where an output is not one row for each instance, the outputs are given whole.
 pub fn encode_predict(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
     out.push(b'{');
     if call.layout != Layout::Columns {
@@ -39,7 +39,8 @@ fn columns(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec
 
 fn whole(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
     if let [output] = outputs {
-        return render::tensor(output, out);
+        let index = call.outputs.first().copied();
+        return all_of(signature, index, output, out);
     }
     out.push(b'{');
     let named = call.outputs.iter().zip(outputs);
@@ -47,9 +48,39 @@ fn whole(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u
         let spec = signature.outputs.get(index);
         render::string(spec.map_or("", |spec| spec.name.as_str()), out);
         out.push(b':');
-        render::tensor(output, out);
+        all_of(signature, Some(index), output, out);
     });
     out.push(b'}');
+}
+
+/// Appends an output whole.
+fn all_of(signature: &Signature, index: Option<usize>, output: &Tensor, out: &mut Vec<u8>) {
+    match (json_texts(signature, index, output), output.shape()) {
+        (Some(texts), [_]) => {
+            out.push(b'[');
+            render::separated(texts.iter(), out, json);
+            out.push(b']');
+        }
+        _ => render::tensor(output, out),
+    }
+}
+
+/// Returns the texts of an output that are JSON.
+fn json_texts<'t>(
+    signature: &Signature,
+    index: Option<usize>,
+    output: &'t Tensor,
+) -> Option<&'t ByteStrings> {
+    let is_keyed = index.is_some_and(|index| signature.keyed_outputs.contains(&index));
+    match output.values() {
+        Values::Bytes(texts) if is_keyed => Some(texts),
+        _ => None,
+    }
+}
+
+/// Appends JSON that a model wrote.
+fn json(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(if text.is_empty() { b"null" } else { text });
 }
 
 /// Appends the outputs row by row.
@@ -68,7 +99,10 @@ fn rows(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8
     render::separated(0..call.n_rows, out, |row, out| match outputs {
         [output] => {
             let index = call.outputs.first().copied();
-            named_row(index.and_then(keys_of), output, row, out);
+            match json_texts(signature, index, output).filter(|_| output.shape().len() == 1) {
+                Some(texts) => json(texts.get(row).unwrap_or_default(), out),
+                None => named_row(index.and_then(keys_of), output, row, out),
+            }
         }
         _ => {
             out.push(b'{');
@@ -77,7 +111,10 @@ fn rows(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8
                 let spec = signature.outputs.get(index);
                 render::string(spec.map_or("", |spec| spec.name.as_str()), out);
                 out.push(b':');
-                named_row(keys_of(index), output, row, out);
+                match json_texts(signature, Some(index), output) {
+                    Some(texts) => json(texts.get(row).unwrap_or_default(), out),
+                    None => named_row(keys_of(index), output, row, out),
+                }
             });
             out.push(b'}');
         }

@@ -49,6 +49,7 @@ impl Classifier {
         let activation = match classes.problem {
             Some(Problem::Regression) => Activation::None,
             Some(Problem::MultiLabel) => Activation::Sigmoid,
+            _ if classes.activation.is_some() => classes.activation.unwrap_or(Activation::None),
             _ if n == 1 => Activation::Sigmoid,
             _ => Activation::Softmax,
         };
@@ -82,8 +83,11 @@ impl Classifier {
 
     /// Returns what a request gets that asks for nothing: the best label with its score, or the score of every label where
     /// several may be right.
-    pub(crate) fn default_outputs(&self) -> Vec<usize> {
+    /// Of pairs with one label the score is all that there is to say.
+    pub(crate) fn default_outputs(&self, is_of_pairs: bool) -> Vec<usize> {
+        let is_one = is_of_pairs && self.labels.len() == 1;
         let is_default = |output: Output| match self.is_multi_label {
+            _ if is_one => output == Output::Score,
             true => output == Output::Scores,
             false => matches!(output, Output::Label | Output::Score),
         };
@@ -174,7 +178,7 @@ impl Classifier {
 }
 
 /// Returns the first of the largest values; what is not a number is the largest, as in numpy.
-fn largest(row: &[f32]) -> (usize, f32) {
+pub(crate) fn largest(row: &[f32]) -> (usize, f32) {
     let mut best = (0, row.first().copied().unwrap_or(f32::NAN));
     for (place, &value) in row.iter().enumerate().skip(1) {
         if !best.1.is_nan() && (value > best.1 || value.is_nan()) {

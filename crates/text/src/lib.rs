@@ -2,7 +2,7 @@
 //!
 //! A directory as Hugging Face, Optimum and sentence-transformers write it holds a graph, a tokeniser (`tokenizer.json`) and what is
 //! to be done before and after. [`TextSteps`] is where to start: it implements [`coracle_model::TextEngine`]. `settings` reads the
-//! files, `tokens` tokenises, `trust` looks at what its file asks for, `padded` lays tokens out for the graph, `pooling` and `classes` make answers of what it gives, and
+//! files, `tokens` tokenises, `trust` looks at what its file asks for, `padded` lays tokens out for the graph, `pooling`, `dense`, `classes` and `entities` make answers of what it gives, and
 //! `text_model` puts them together. It opens no file itself and runs no graph.
 #![forbid(unsafe_code)]
 #![deny(
@@ -13,6 +13,8 @@
 )]
 
 mod classes;
+mod dense;
+mod entities;
 mod noted;
 mod padded;
 mod pooling;
@@ -20,6 +22,7 @@ mod settings;
 mod steps;
 mod task;
 mod text_model;
+mod texts;
 mod tokens;
 mod trust;
 

@@ -177,6 +177,7 @@ mod tests {
         let encoded = |ids: &[u32]| Encoded {
             ids: ids.to_vec(),
             type_ids: vec![0; ids.len()],
+            places: Vec::new(),
         };
         let texts = [encoded(&[7, 8, 9]), encoded(&[5])];
         let cases = [

@@ -21,7 +21,8 @@ pub(crate) fn pool(
         for pooling in &sentence.poolings {
             one(*pooling, tokens, n_dims, out);
         }
-        if sentence.is_normalized {
+        // Behind further steps the result is not this one.
+        if sentence.is_normalized && sentence.dense.is_empty() {
             normalize(out.get_mut(start..).unwrap_or_default());
         }
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Number;
 
+use crate::dense::Dense;
 use crate::tokens::Head;
 
 /// The largest file of settings: those of tokenisers list their added tokens.
@@ -93,10 +94,12 @@ impl Pooling {
 }
 
 /// What sentence-transformers does with the vectors of tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sentence {
     /// One after the other.
     pub(crate) poolings: Vec<Pooling>,
+    /// What the result is multiplied with.
+    pub(crate) dense: Vec<Dense>,
     /// Whether the result is divided by its length.
     pub(crate) is_normalized: bool,
 }
@@ -119,6 +122,8 @@ pub(crate) struct Classes {
     pub(crate) labels: Option<Vec<String>>,
     /// `None` where it follows from how many classes there are.
     pub(crate) problem: Option<Problem>,
+    /// What sentence-transformers does to the logits of a cross-encoder, where its files say so.
+    pub(crate) activation: Option<Activation>,
 }
 
 /// The kind of question that a classifier answers.
@@ -143,6 +148,8 @@ pub(crate) struct Settings {
     /// The token that fills up: by name, as the files have it, and by number where they do.
     pub(crate) filler: (Option<String>, Option<u32>),
     pub(crate) filler_type: u32,
+    /// The token that stands for what is not known.
+    pub(crate) unknown: Option<String>,
     pub(crate) is_lowercased: bool,
     /// What is put before every text.
     pub(crate) prefix: String,
@@ -150,6 +157,8 @@ pub(crate) struct Settings {
     pub(crate) sentence: Option<Sentence>,
     pub(crate) classes: Classes,
     pub(crate) architectures: Vec<String>,
+    /// Whether the files are those of a cross-encoder.
+    pub(crate) takes_pairs: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -162,6 +171,8 @@ struct TokenizerConfig {
     truncation_side: Option<Side>,
     #[serde(default)]
     pad_token: Option<Token>,
+    #[serde(default)]
+    unk_token: Option<Token>,
 }
 
 /// A token by name, or with how it is found in texts.
@@ -184,6 +195,8 @@ impl Token {
 struct SpecialTokens {
     #[serde(default)]
     pad_token: Option<Token>,
+    #[serde(default)]
+    unk_token: Option<Token>,
 }
 
 #[derive(Default, Deserialize)]
@@ -200,6 +213,17 @@ struct ModelConfig {
     id2label: Option<BTreeMap<String, String>>,
     #[serde(default)]
     problem_type: Option<String>,
+    #[serde(default)]
+    sentence_transformers: Option<CrossEncoder>,
+    #[serde(default)]
+    sbert_ce_default_activation_function: Option<String>,
+}
+
+/// What sentence-transformers notes of a cross-encoder, in new files and in old ones.
+#[derive(Default, Deserialize)]
+struct CrossEncoder {
+    #[serde(default)]
+    activation_fn: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -291,15 +315,22 @@ impl Settings {
             ),
             None => (names.map(Token::into_name), pad_id),
         };
+        let activation = cross_encoder(&config)?;
         Ok(Self {
             limits,
             fill_side: fill_side.unwrap_or(Side::Right),
             filler,
             filler_type,
+            unknown: tokenizer
+                .unk_token
+                .or(special.unk_token)
+                .map(Token::into_name),
             is_lowercased: sentence_config.do_lower_case.unwrap_or(false),
             sentence: sentence(files, !prefix.is_empty())?,
             prefix,
+            takes_pairs: activation.is_some(),
             classes: Classes {
+                activation: activation.flatten(),
                 labels: config.id2label.map(labels).transpose()?,
                 problem: config.problem_type.as_deref().map(problem).transpose()?,
             },
@@ -363,6 +394,30 @@ fn n_tokens_max(
     Ok(found)
 }
 
+/// Returns what sentence-transformers does to a cross-encoder's logits: `None` if the files are not those of one, and nothing in
+/// particular if they do not say it.
+fn cross_encoder(config: &ModelConfig) -> Result<Option<Option<Activation>>, LoadError> {
+    let new = config.sentence_transformers.as_ref();
+    let name = new.and_then(|new| new.activation_fn.as_deref());
+    let name = name.or(config.sbert_ce_default_activation_function.as_deref());
+    let Some(name) = name else {
+        return Ok(new.map(|_unsaid| None));
+    };
+    let known = match name.rsplit('.').next().unwrap_or_default() {
+        "Identity" => Activation::None,
+        "Sigmoid" => Activation::Sigmoid,
+        "Softmax" => Activation::Softmax,
+        _ => {
+            let name: String = name.chars().take(80).collect();
+            let message = format!(
+                "the activation function {name:?} is not done; Identity, Sigmoid and Softmax are"
+            );
+            return Err(LoadError::new(LoadErrorKind::Unsupported, message).at("config.json"));
+        }
+    };
+    Ok(Some(Some(known)))
+}
+
 /// Returns what sentence-transformers puts before every text.
 fn prefix(files: &dyn FilesBeside) -> Result<String, LoadError> {
     const NAME: &str = "config_sentence_transformers.json";
@@ -388,6 +443,7 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
     let unsupported =
         |message: String| LoadError::new(LoadErrorKind::Unsupported, message).at(NAME);
     let mut poolings: Option<Vec<Pooling>> = None;
+    let mut dense: Vec<Dense> = Vec::new();
     let mut is_normalized = false;
     for (place, module) in modules.iter().enumerate() {
         let class = module.class.rsplit('.').next().unwrap_or_default();
@@ -395,6 +451,9 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
             "Transformer" if place == 0 => {}
             "Pooling" if place == 1 => {
                 poolings = Some(read_pooling(files, &module.path, has_prefix)?);
+            }
+            "Dense" if poolings.is_some() && !is_normalized => {
+                dense.push(Dense::read(files, &module.path)?);
             }
             "Normalize" if poolings.is_some() => {
                 let config: NormalizeConfig = file(files, &beside(&module.path))?;
@@ -406,7 +465,7 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
             }
             class => {
                 return Err(unsupported(format!(
-                    "module {place} is {class:?}; Transformer, Pooling and Normalize are done, in this order"
+                    "module {place} is {class:?}; Transformer, Pooling, Dense and Normalize are done, in this order"
                 )));
             }
         }
@@ -414,10 +473,26 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
     match poolings {
         Some(poolings) => Ok(Some(Sentence {
             poolings,
+            dense: chained(dense).map_err(unsupported)?,
             is_normalized,
         })),
         None => Err(unsupported("no module pools".to_owned())),
     }
+}
+
+/// Returns modules each of which takes what the one before it gives.
+fn chained(dense: Vec<Dense>) -> Result<Vec<Dense>, String> {
+    for pair in dense.windows(2) {
+        if let [first, second] = pair
+            && first.n_out() != second.n_in()
+        {
+            let (given, taken) = (first.n_out(), second.n_in());
+            return Err(format!(
+                "a Dense takes {taken} numbers of the {given} before it"
+            ));
+        }
+    }
+    Ok(dense)
 }
 
 fn beside(directory: &str) -> String {

@@ -19,13 +19,24 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 #[derive(Clone, Debug)]
 pub struct TextSteps {
     clock: Arc<dyn Clock>,
+    takes_pairs: bool,
 }
 
 impl TextSteps {
     /// Returns the steps, which tell by `clock` when the time of a call is over.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock }
+        Self {
+            clock,
+            takes_pairs: false,
+        }
+    }
+
+    /// Returns the steps with two texts for each row of a classifier, whether or not its files say so.
+    #[must_use]
+    pub fn with_pairs(mut self) -> Self {
+        self.takes_pairs = true;
+        self
     }
 }
 
@@ -70,9 +81,15 @@ impl TextEngine for TextSteps {
             Ok(width) => width,
             Err(why) => return as_it_is(graph, why),
         };
+        let takes_pairs = self.takes_pairs || settings.takes_pairs;
+        let takes_pairs = takes_pairs && matches!(task, Task::Classes { .. });
         let limits = &mut settings.limits;
         limits.n_tokens_max = limits.n_tokens_max.into_iter().chain(width).min();
-        let tokens = Tokens::read(&bytes, limits).map_err(|error| error.at(TOKENIZER_FILE))?;
+        let mut tokens =
+            Tokens::read(&bytes, limits, takes_pairs).map_err(|error| error.at(TOKENIZER_FILE))?;
+        if let Task::Words { .. } = task {
+            tokens = tokens.with_places(settings.unknown.as_deref());
+        }
         let (name, number) = &settings.filler;
         let id = name.as_deref().and_then(|name| tokens.id_of(name));
         let fill = Fill {
@@ -87,6 +104,7 @@ impl TextEngine for TextSteps {
             fill,
             width,
             task,
+            takes_pairs,
             clock: Arc::clone(&self.clock),
         };
         Ok(Box::new(TextModel::try_new(runner, &settings)?))

@@ -3,17 +3,24 @@
 use coracle_model::{Signature, TensorSpec};
 use coracle_tensor::DType;
 
+use crate::dense::Dense;
 use crate::settings::{Pooling, Sentence, Settings};
 
 /// What becomes of which output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Task {
     /// Vectors of tokens, which are pooled.
     Tokens { output: usize, sentence: Sentence },
-    /// Vectors of texts, which the graph has pooled.
-    Pooled { output: usize, is_normalized: bool },
+    /// Vectors of texts, which the graph has pooled; what is multiplied with them here is what it has not been already.
+    Pooled {
+        output: usize,
+        dense: Vec<Dense>,
+        is_normalized: bool,
+    },
     /// Logits of classes.
     Classes { output: usize },
+    /// Logits of classes of each token.
+    Words { output: usize },
 }
 
 impl Task {
@@ -21,7 +28,8 @@ impl Task {
         match self {
             Self::Tokens { output, .. }
             | Self::Pooled { output, .. }
-            | Self::Classes { output } => *output,
+            | Self::Classes { output }
+            | Self::Words { output } => *output,
         }
     }
 
@@ -47,6 +55,7 @@ impl Task {
             return match (pooled, tokens) {
                 (Some(output), _) => Ok(Self::Pooled {
                     output,
+                    dense: sentence.dense.clone(),
                     is_normalized: sentence.is_normalized,
                 }),
                 (None, Some(output)) => Ok(Self::Tokens {
@@ -68,10 +77,17 @@ impl Task {
             Some(output) if is_classifier => return Ok(Self::Classes { output }),
             _ => {}
         }
+        let of_tokens = |name: &String| name.ends_with("ForTokenClassification");
+        if let Some(output) = named("logits", 3)
+            && settings.architectures.iter().any(of_tokens)
+        {
+            return Ok(Self::Words { output });
+        }
         let is_headless = |output: &TensorSpec| output.name != "logits";
         match (pooled, tokens) {
             (Some(output), _) => Ok(Self::Pooled {
                 output,
+                dense: Vec::new(),
                 is_normalized: false,
             }),
             // As sentence-transformers does with a model that has no modules of its.
@@ -80,20 +96,25 @@ impl Task {
                     output,
                     sentence: Sentence {
                         poolings: vec![Pooling::Mean],
+                        dense: Vec::new(),
                         is_normalized: false,
                     },
                 })
             }
-            _ => Err(format!(
-                "sentence embedding and sequence classification are done; this is {} with {}",
-                match settings.architectures.as_slice() {
-                    [] => "a graph",
-                    [name, ..] => name.as_str(),
-                },
-                signature.output_names()
-            )),
+            _ => Err(of_something_else(signature, settings)),
         }
     }
+}
+
+fn of_something_else(signature: &Signature, settings: &Settings) -> String {
+    format!(
+        "sentence embedding and the classification of sequences and tokens are done; this is {} with {}",
+        match settings.architectures.as_slice() {
+            [] => "a graph",
+            [name, ..] => name.as_str(),
+        },
+        signature.output_names()
+    )
 }
 
 fn is_real(output: &TensorSpec, n_dims: usize) -> bool {

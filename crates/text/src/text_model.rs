@@ -1,6 +1,7 @@
 //! A graph with its steps before and after, as a model of texts.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +13,16 @@ use coracle_model::{
 use coracle_tensor::{DType, Tensor, Values};
 
 use crate::classes::Classifier;
-use crate::padded::{Padded, Part, Sharing, runs};
+use crate::dense::Dense;
+use crate::entities::Entities;
+use crate::padded::{Padded, Part, Sharing, Span, runs};
 use crate::pooling::{normalize_all, pool, single};
 use crate::settings::{Fill, Settings, Side};
 use crate::steps::unsupported;
 use crate::task::Task;
+use crate::texts::{self, INPUT, Texts};
 use crate::tokens::{Encoded, Tokens};
 
-/// The input.
-const INPUT: &str = "text";
 /// The output of a model that gives vectors.
 const OUTPUT: &str = "embedding";
 /// A run that nobody gave a time takes no longer than this.
@@ -48,6 +50,8 @@ pub(crate) struct Runner {
     /// How many tokens each text has, where the graph takes no other number.
     pub(crate) width: Option<usize>,
     pub(crate) task: Task,
+    /// Whether each row is two texts.
+    pub(crate) takes_pairs: bool,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -65,6 +69,44 @@ struct End<'c> {
 struct Rows {
     n_columns: usize,
     values: Vec<f32>,
+}
+
+impl Rows {
+    /// Multiplies the rows with one after the other, and normalises what comes of it.
+    fn through(mut self, dense: &[Dense], is_normalized: bool) -> Result<Self, RunError> {
+        for dense in dense {
+            if dense.n_in() != self.n_columns {
+                let (taken, given) = (dense.n_in(), self.n_columns);
+                let message = format!("a Dense takes {taken} numbers, the graph gives {given}");
+                return Err(internal(message));
+            }
+            let mut values = Vec::new();
+            dense.apply(&self.values, &mut values);
+            self = Self {
+                n_columns: dense.n_out(),
+                values,
+            };
+        }
+        if is_normalized {
+            normalize_all(&mut self.values, self.n_columns);
+        }
+        Ok(self)
+    }
+}
+
+/// Returns the rows of the texts' own tokens.
+fn by_token(values: &[f32], (width, n_columns): (usize, usize), spans: &[Span]) -> Rows {
+    let mut rows = Rows {
+        n_columns,
+        values: Vec::new(),
+    };
+    let row = width.saturating_mul(n_columns).max(1);
+    for (row, span) in values.chunks_exact(row).zip(spans) {
+        let start = span.start.saturating_mul(n_columns);
+        let end = start.saturating_add(span.len.saturating_mul(n_columns));
+        rows.values.extend(row.get(start..end).unwrap_or_default());
+    }
+    rows
 }
 
 impl Runner {
@@ -105,14 +147,30 @@ impl Runner {
                 };
                 let size = (width, n_dims);
                 pool(&values, size, &padded.spans(), sentence, &mut rows.values);
-                Ok(rows)
-            }
-            (Task::Pooled { is_normalized, .. }, &[n, n_columns]) if n == n_texts => {
-                let mut values = values.into_owned();
-                if *is_normalized {
-                    normalize_all(&mut values, n_columns);
+                match sentence.dense.is_empty() {
+                    true => Ok(rows),
+                    false => rows.through(&sentence.dense, sentence.is_normalized),
                 }
-                Ok(Rows { n_columns, values })
+            }
+            (
+                Task::Pooled {
+                    dense,
+                    is_normalized,
+                    ..
+                },
+                &[n, n_columns],
+            ) if n == n_texts => {
+                let values = values.into_owned();
+                let rows = Rows { n_columns, values };
+                // Exporters of whole models leave nothing to do here.
+                let is_done = dense.last().map(Dense::n_out) == Some(n_columns);
+                let dense = if is_done { [].as_slice() } else { dense };
+                rows.through(dense, *is_normalized)
+            }
+            (Task::Words { .. }, &[n, width, n_columns])
+                if n == n_texts && width == padded.width() =>
+            {
+                Ok(by_token(&values, (width, n_columns), &padded.spans()))
             }
             (Task::Classes { .. }, &[n, n_columns]) if n == n_texts => Ok(Rows {
                 n_columns,
@@ -125,29 +183,45 @@ impl Runner {
     /// Runs texts in as many runs as it takes; the rows are in the texts' order.
     fn run_all(&self, texts: &[Encoded], sharing: Sharing, end: End<'_>) -> Result<Rows, RunError> {
         let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+        let places = self.places(&lengths);
         let mut all = Rows::default();
         for run in runs(&lengths, sharing) {
             let together = run.iter().filter_map(|&index| texts.get(index));
             let rows = self.run(together.collect(), end)?;
             if all.values.is_empty() {
                 all.n_columns = rows.n_columns;
-                let n_values = texts.len().saturating_mul(rows.n_columns);
-                all.values = vec![0.0; n_values];
+                let n_rows = places.last().map_or(0, |place| place.end);
+                all.values = vec![0.0; n_rows.saturating_mul(rows.n_columns)];
             }
             if rows.n_columns != all.n_columns {
                 let message = format!("rows of {} and {}", rows.n_columns, all.n_columns);
                 return Err(internal(message));
             }
-            let rows = rows.values.chunks_exact(rows.n_columns.max(1));
-            for (&index, row) in run.iter().zip(rows) {
-                let start = index.saturating_mul(all.n_columns);
-                let end = start.saturating_add(all.n_columns);
+            let mut rest = rows.values.as_slice();
+            for place in run.iter().filter_map(|&index| places.get(index)) {
+                let start = place.start.saturating_mul(all.n_columns);
+                let end = place.end.saturating_mul(all.n_columns);
+                let split = rest.split_at_checked(end.saturating_sub(start));
+                let (of_text, others) = split.ok_or_else(|| internal("too few rows".to_owned()))?;
+                rest = others;
                 if let Some(place) = all.values.get_mut(start..end) {
-                    place.copy_from_slice(row);
+                    place.copy_from_slice(of_text);
                 }
             }
         }
         Ok(all)
+    }
+
+    /// Returns where the rows of each text are: one for each, or one for each of its tokens.
+    fn places(&self, lengths: &[usize]) -> Vec<Range<usize>> {
+        let is_by_token = matches!(self.task, Task::Words { .. });
+        let mut start = 0_usize;
+        let places = lengths.iter().map(|&length| {
+            let n_rows = if is_by_token { length } else { 1 };
+            let end = start.saturating_add(n_rows);
+            std::mem::replace(&mut start, end)..end
+        });
+        places.collect()
     }
 
     /// Runs two texts of different lengths alone and together; returns how wide the rows are, and what may share a run.
@@ -165,7 +239,10 @@ impl Runner {
             ))
         };
         let encoded = TRIAL_TEXTS.iter().enumerate();
-        let encoded = encoded.map(|(index, text)| self.tokens.encode(text, index));
+        let encoded = encoded.map(|(index, text)| match self.takes_pairs {
+            true => self.tokens.encode_pair(text, text, index),
+            false => self.tokens.encode(text, index),
+        });
         let encoded = encoded.collect::<Result<Vec<_>, _>>().map_err(refused)?;
         let alone = self
             .run_all(&encoded, Sharing::Alone, end)
@@ -216,6 +293,7 @@ pub(crate) struct TextModel {
     sharing: Sharing,
     n_columns: usize,
     classifier: Option<Classifier>,
+    entities: Option<Entities>,
     is_lowercased: bool,
     prefix: String,
     signature: Signature,
@@ -233,13 +311,30 @@ impl TextModel {
             Task::Classes { .. } => Some(Classifier::try_new(&settings.classes, n_columns)?),
             _ => None,
         };
-        let description = described(&runner, settings, sharing, classifier.as_ref());
+        let entities = match runner.task {
+            Task::Words { .. } => Some(Entities::try_new(&settings.classes, n_columns)?),
+            _ => None,
+        };
+        let after = match (&classifier, &entities) {
+            (Some(classifier), _) => Some(classifier.described()),
+            (_, Some(entities)) => Some(entities.described()),
+            _ => None,
+        };
+        let description = described(&runner, settings, sharing, after);
+        let signature = match entities.is_some() {
+            true => signature_of(
+                texts::inputs(false),
+                (vec![Entities::output()], vec![0], vec![0]),
+            ),
+            false => signature(classifier.as_ref(), n_columns, runner.takes_pairs),
+        };
         Ok(Self {
-            signature: signature(classifier.as_ref(), n_columns),
+            signature,
             runner,
             sharing,
             n_columns,
             classifier,
+            entities,
             is_lowercased: settings.is_lowercased,
             prefix: settings.prefix.clone(),
             description,
@@ -248,32 +343,8 @@ impl TextModel {
 
     /// Returns the tokens of the texts of a request.
     fn encode(&self, inputs: &[Tensor], until: Duration) -> Result<Vec<Encoded>, RunError> {
+        let texts = Texts::read(inputs, self.runner.takes_pairs)?;
         let invalid = |kind, message: String| Err(RunError::new(kind, message));
-        let [texts] = inputs else {
-            return Err(internal(format!(
-                "{} inputs, model expects 1",
-                inputs.len()
-            )));
-        };
-        if texts.shape().len() != 1 {
-            let message = format!(
-                "input \"{INPUT}\": shape {:?}, model expects [-1]",
-                texts.shape()
-            );
-            return invalid(RunErrorKind::ShapeMismatch, message);
-        }
-        let Values::Bytes(texts) = texts.values() else {
-            let message = format!(
-                "input \"{INPUT}\": datatype {}, model expects {}",
-                texts.dtype(),
-                DType::Bytes
-            );
-            return invalid(RunErrorKind::DTypeMismatch, message);
-        };
-        if let Some(missing) = texts.first_missing() {
-            let message = format!("input \"{INPUT}\": text {missing} is missing");
-            return invalid(RunErrorKind::MissingValue, message);
-        }
         if texts.len().saturating_mul(self.n_columns) > VALUES_MAX {
             let message = format!(
                 "{} texts, at most {} are taken; send fewer",
@@ -283,15 +354,16 @@ impl TextModel {
             return invalid(RunErrorKind::TooLarge, message);
         }
         let mut all = Vec::with_capacity(texts.len());
-        for (index, text) in texts.iter().enumerate() {
+        for index in 0..texts.len() {
             if self.runner.clock.monotonic() >= until {
                 return Err(out_of_time());
             }
-            let Ok(text) = str::from_utf8(text) else {
-                let message = format!("input \"{INPUT}\": text {index} is not UTF-8");
-                return invalid(RunErrorKind::UnknownValue, message);
+            let (text, pair) = texts.get(index)?;
+            let text = self.prepared(text);
+            let encoded = match pair {
+                None => self.runner.tokens.encode(&text, index)?,
+                Some(pair) => self.runner.tokens.encode_pair(&text, pair, index)?,
             };
-            let encoded = self.runner.tokens.encode(&self.prepared(text), index)?;
             if encoded.ids.is_empty() {
                 let message = format!("input \"{INPUT}\": text {index} has no tokens");
                 return invalid(RunErrorKind::UnknownValue, message);
@@ -348,17 +420,17 @@ impl Model for TextModel {
             let message = format!("rows of {}, at load of {}", rows.n_columns, self.n_columns);
             return Err(internal(message));
         }
+        if let Some(entities) = &self.entities {
+            let answer = entities.answer(&encoded, &rows.values, &self.runner.tokens)?;
+            return only(&answer, outputs);
+        }
         if let Some(classifier) = &self.classifier {
             return classifier.answer(rows.values, outputs);
         }
         let shape = vec![encoded.len(), self.n_columns];
         let vectors = Tensor::try_new(shape, Values::F32(rows.values.into()))
             .map_err(|error| internal(error.to_string()))?;
-        let outputs = outputs.iter().map(|&output| match output {
-            0 => Ok(vectors.clone()),
-            output => Err(internal(format!("there is no output {output}"))),
-        });
-        outputs.collect()
+        only(&vectors, outputs)
     }
 
     fn run_time(&self) -> RunTime {
@@ -375,31 +447,50 @@ impl Model for TextModel {
     }
 }
 
+/// Returns the only output as often as it is asked for.
+fn only(answer: &Tensor, outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+    let outputs = outputs.iter().map(|&output| match output {
+        0 => Ok(answer.clone()),
+        output => Err(internal(format!("there is no output {output}"))),
+    });
+    outputs.collect()
+}
+
 /// Returns what the model takes and gives; `n_columns` is how long its vectors are.
-fn signature(classifier: Option<&Classifier>, n_columns: usize) -> Signature {
-    let input = TensorSpec {
-        name: INPUT.to_owned(),
-        dtype: DType::Bytes,
-        shape: vec![None],
-        columns: None,
-        accepts_missing: false,
-        accepts_integers: false,
-    };
+fn signature(classifier: Option<&Classifier>, n_columns: usize, takes_pairs: bool) -> Signature {
     let vectors = || TensorSpec {
         name: OUTPUT.to_owned(),
         dtype: DType::F32,
         shape: vec![None, Some(n_columns)],
-        ..input.clone()
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
     };
+    let outputs = (
+        classifier.map_or_else(|| vec![vectors()], Classifier::outputs),
+        classifier.map_or_else(
+            || vec![0],
+            |classifier| classifier.default_outputs(takes_pairs),
+        ),
+        classifier.map_or_else(Vec::new, Classifier::keyed_outputs),
+    );
+    signature_of(texts::inputs(takes_pairs), outputs)
+}
+
+fn signature_of(
+    inputs: Vec<TensorSpec>,
+    (outputs, default_outputs, keyed_outputs): (Vec<TensorSpec>, Vec<usize>, Vec<usize>),
+) -> Signature {
+    let columns = inputs.iter().enumerate().map(|(place, input)| ColumnPlace {
+        name: input.name.clone(),
+        input: Some(place),
+    });
     Signature {
-        outputs: classifier.map_or_else(|| vec![vectors()], Classifier::outputs),
-        default_outputs: classifier.map_or_else(|| vec![0], Classifier::default_outputs),
-        keyed_outputs: classifier.map_or_else(Vec::new, Classifier::keyed_outputs),
-        columns: Some(vec![ColumnPlace {
-            name: INPUT.to_owned(),
-            input: Some(0),
-        }]),
-        inputs: vec![input],
+        outputs,
+        default_outputs,
+        keyed_outputs,
+        columns: Some(columns.collect()),
+        inputs,
     }
 }
 
@@ -408,7 +499,7 @@ fn described(
     runner: &Runner,
     settings: &Settings,
     sharing: Sharing,
-    classifier: Option<&Classifier>,
+    classes: Option<String>,
 ) -> Description {
     let mut description = runner.graph.description().clone();
     description.format.push_str(", tokenizer.json");
@@ -428,8 +519,8 @@ fn described(
         Sharing::OneLength => "of one length",
         Sharing::Alone => "alone",
     };
-    let after = match (&runner.task, classifier) {
-        (_, Some(classifier)) => ("classes", classifier.described()),
+    let after = match (&runner.task, classes) {
+        (_, Some(classes)) => ("classes", classes),
         (Task::Tokens { sentence, .. }, _) => {
             let normalized = match sentence.is_normalized {
                 true => ", normalised",
@@ -437,13 +528,17 @@ fn described(
             };
             let names = sentence.poolings.iter().map(|pooling| pooling.name());
             let names: Vec<&str> = names.collect();
-            ("pooling", format!("{}{normalized}", names.join(" and ")))
+            let dense = sentence.dense.iter();
+            let dense = dense.map(|dense| format!(", dense of {}", dense.n_out()));
+            let dense: String = dense.collect();
+            let names = names.join(" and ");
+            ("pooling", format!("{names}{dense}{normalized}"))
         }
         (Task::Pooled { is_normalized, .. }, _) => match is_normalized {
             true => ("pooling", "by the graph, normalised".to_owned()),
             false => ("pooling", "by the graph".to_owned()),
         },
-        (Task::Classes { .. }, None) => ("classes", "unknown".to_owned()),
+        (Task::Classes { .. } | Task::Words { .. }, None) => ("classes", "unknown".to_owned()),
     };
     let filled = format!("token {} on the {}", runner.fill.id, side(runner.fill.side));
     let facts = [

@@ -9,7 +9,9 @@ use coracle_model::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    EncodeInput, Encoding, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+};
 
 use crate::settings::{Limits, Side};
 use crate::trust::{check_pieces, check_steps, check_word_letters};
@@ -28,6 +30,10 @@ const MEMORY_PER_FILE_BYTE: usize = 20;
 /// A tokeniser.
 pub(crate) struct Tokens {
     tokenizer: Tokenizer,
+    /// Whether it is kept where tokens come from.
+    keeps_places: bool,
+    /// The token that stands for what is not known.
+    unknown: Option<u32>,
     memory_bytes: usize,
 }
 
@@ -44,6 +50,21 @@ impl std::fmt::Debug for Tokens {
 pub(crate) struct Encoded {
     pub(crate) ids: Vec<u32>,
     pub(crate) type_ids: Vec<u32>,
+    /// Where the tokens come from, if that is kept.
+    pub(crate) places: Vec<Place>,
+}
+
+/// Where a token comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its first letter in the text.
+    pub(crate) start: usize,
+    /// The letter behind it.
+    pub(crate) end: usize,
+    /// The token; of one that is not known, what the text has.
+    pub(crate) word: String,
+    /// Whether it is the tokeniser's own.
+    pub(crate) is_special: bool,
 }
 
 /// What is read of the file beside the tokeniser itself.
@@ -145,7 +166,11 @@ impl Tokens {
     ///
     /// # Errors
     /// Kind `Malformed` where the file is no sound tokeniser, `Unsupported` where its own tokens leave no room for a text's.
-    pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
+    pub(crate) fn read(
+        bytes: &[u8],
+        limits: &Limits,
+        takes_pairs: bool,
+    ) -> Result<Self, LoadError> {
         let read = catch_unwind(|| Tokenizer::from_bytes(bytes));
         let mut tokenizer = read
             .map_err(|_panic| LoadError::new(LoadErrorKind::Malformed, "it contradicts itself"))?
@@ -156,7 +181,7 @@ impl Tokens {
             Some(n_tokens_max) => {
                 use tokenizers::PostProcessor as _;
                 let own = tokenizer.get_post_processor();
-                let n_own = own.map_or(0, |own| own.added_tokens(false));
+                let n_own = own.map_or(0, |own| own.added_tokens(takes_pairs));
                 if n_tokens_max <= n_own {
                     let message = format!(
                         "texts may have {n_tokens_max} tokens, of which {n_own} are the tokeniser's own"
@@ -179,8 +204,32 @@ impl Tokens {
             .map_err(|error| malformed(error.as_ref()))?;
         Ok(Self {
             tokenizer,
+            keeps_places: false,
+            unknown: None,
             memory_bytes: bytes.len().saturating_mul(MEMORY_PER_FILE_BYTE),
         })
+    }
+
+    /// Returns it as one that keeps where tokens come from; `unknown` is the token that stands for what is not known.
+    pub(crate) fn with_places(mut self, unknown: Option<&str>) -> Self {
+        self.keeps_places = true;
+        self.unknown = unknown.and_then(|unknown| self.id_of(unknown));
+        self
+    }
+
+    /// Returns tokens as the text that they are of.
+    pub(crate) fn words(&self, tokens: Vec<String>) -> String {
+        use tokenizers::Decoder as _;
+        let plain = || tokens.join(" ");
+        let Some(decoder) = self.tokenizer.get_decoder() else {
+            return plain();
+        };
+        let decode = || decoder.decode(tokens.clone());
+        let decoded = catch_unwind(AssertUnwindSafe(decode));
+        match decoded {
+            Ok(Ok(words)) => words,
+            _ => plain(),
+        }
     }
 
     /// Returns the number of a token.
@@ -193,14 +242,35 @@ impl Tokens {
     /// # Errors
     /// Kind `ValueOutOfRange` for a text that is too long, `UnknownValue` for one that the tokeniser does not take.
     pub(crate) fn encode(&self, text: &str, index: usize) -> Result<Encoded, RunError> {
-        if text.len() > TEXT_BYTES_MAX {
-            let message = format!(
-                "text {index} has {} bytes, at most {TEXT_BYTES_MAX} are taken",
-                text.len()
-            );
-            return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
-        }
-        let encode = || self.tokenizer.encode_fast(text, true);
+        check_length(text, index)?;
+        self.encode_input(text.into(), text, index)
+    }
+
+    /// Returns the tokens of the two texts at `index` of a request; the longer is cut short first.
+    ///
+    /// # Errors
+    /// As [`Tokens::encode`].
+    pub(crate) fn encode_pair(
+        &self,
+        text: &str,
+        pair: &str,
+        index: usize,
+    ) -> Result<Encoded, RunError> {
+        check_length(text, index)?;
+        check_length(pair, index)?;
+        self.encode_input((text, pair).into(), text, index)
+    }
+
+    fn encode_input(
+        &self,
+        input: EncodeInput<'_>,
+        text: &str,
+        index: usize,
+    ) -> Result<Encoded, RunError> {
+        let encode = || match self.keeps_places {
+            true => self.tokenizer.encode_char_offsets(input, true),
+            false => self.tokenizer.encode_fast(input, true),
+        };
         let encoded = catch_unwind(AssertUnwindSafe(encode)).map_err(|_panic| {
             let message = format!("text {index}: the tokeniser failed on it");
             RunError::new(RunErrorKind::Internal, message)
@@ -215,16 +285,54 @@ impl Tokens {
                 format!("text {index} has {n_tokens} tokens, at most {TOKENS_MAX} are taken");
             return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
         }
+        let places = match self.keeps_places {
+            true => self.places(text, &encoded),
+            false => Vec::new(),
+        };
         Ok(Encoded {
             ids: encoded.get_ids().to_vec(),
             type_ids: encoded.get_type_ids().to_vec(),
+            places,
         })
+    }
+
+    fn places(&self, text: &str, encoded: &Encoding) -> Vec<Place> {
+        let letters: Vec<(usize, char)> = text.char_indices().collect();
+        let byte = |letter: usize| letters.get(letter).map_or(text.len(), |(byte, _)| *byte);
+        let tokens = encoded.get_tokens().iter().zip(encoded.get_ids());
+        let marks = encoded.get_offsets().iter();
+        let marks = marks.zip(encoded.get_special_tokens_mask());
+        let places = tokens.zip(marks);
+        let places = places.map(|((token, id), (&(start, end), &special))| Place {
+            start,
+            end,
+            word: match Some(*id) == self.unknown {
+                true => text
+                    .get(byte(start)..byte(end))
+                    .unwrap_or_default()
+                    .to_owned(),
+                false => token.clone(),
+            },
+            is_special: special != 0,
+        });
+        places.collect()
     }
 
     /// Returns about what the tokeniser takes in memory, which it does not tell.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
+}
+
+fn check_length(text: &str, index: usize) -> Result<(), RunError> {
+    if text.len() > TEXT_BYTES_MAX {
+        let message = format!(
+            "text {index} has {} bytes, at most {TEXT_BYTES_MAX} are taken",
+            text.len()
+        );
+        return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
+    }
+    Ok(())
 }
 
 fn malformed(error: &(dyn std::error::Error + '_)) -> LoadError {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command;
 
 /// Every crate with its floor. A crate may use only crates on lower floors.
-const FLOORS: [(&str, u8); 22] = [
+const FLOORS: [(&str, u8); 23] = [
     ("coracle-base", 0),
     ("coracle-tensor", 1),
     ("coracle-pickle", 1),
@@ -20,6 +20,7 @@ const FLOORS: [(&str, u8); 22] = [
     ("coracle-formats", 4),
     ("coracle-policy", 4),
     ("coracle-onnxruntime", 5),
+    ("coracle-rten", 5),
     ("coracle-text", 5),
     ("coracle-serving", 5),
     ("coracle-access", 5),

@@ -1,9 +1,4 @@
-//! Runs ONNX's own tests of operators through our kernels: `onnx_node_tests DIRECTORY...`; with `--onnxruntime FILE` before the
-//! directories, what our kernels refuse goes to that library, and with `--only` after the file, everything.
-//!
-//! A directory is `onnx/backend/test/data/node` (or `simple`) of an installed `onnx` package that has it (1.17.0): below it a
-//! directory for each test with `model.onnx` and `test_data_set_*/{input,output}_*.pb`. A test passes, is refused at load, cannot
-//! be asked (sequences and other values that are no tensors), or differs; only the last is a fault.
+//! Runs the tests: a directory for each, with `model.onnx` and `test_data_set_*/{input,output}_*.pb`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,9 +7,8 @@ use std::sync::Arc;
 
 use coracle_base::SystemClock;
 use coracle_formats::{LoadOptions, load};
-use coracle_model::{GraphFile, LoadError, LoadErrorKind, Model, TensorSpec};
+use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model, TensorSpec};
 use coracle_onnx::read_tensor_file;
-use coracle_onnxruntime::{OnnxRuntime, Places};
 use coracle_tensor::{DType, Tensor, Values, bf16};
 
 /// The tolerance of ONNX's own runner.
@@ -29,26 +23,22 @@ enum Outcome {
     Differs(String),
 }
 
-fn main() {
+/// Runs the tests below directories: on our own kernels, and on `engine` what those refuse, or everything where it `is_alone`.
+/// Returns whether nothing differs.
+pub(crate) fn run_all(
+    engine: Option<Arc<dyn GraphEngine>>,
+    is_alone: bool,
+    directories: impl IntoIterator<Item = String>,
+) -> bool {
     let mut counts = BTreeMap::new();
     let mut domains: BTreeMap<bool, (usize, usize)> = BTreeMap::new();
     let mut refusals: BTreeMap<String, usize> = BTreeMap::new();
     let mut n_faults = 0;
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mut options = LoadOptions::default();
-    if arguments
-        .first()
-        .is_some_and(|first| first == "--onnxruntime")
-        && arguments.len() > 1
-    {
-        let places = Places {
-            given: arguments.drain(..2).next_back().map(PathBuf::from),
-            ..Places::default()
-        };
-        options.graph_engine = Some(Arc::new(OnnxRuntime::new(places, 1)));
-    }
-    let is_alone = arguments.first().is_some_and(|first| first == "--only");
-    for directory in arguments.into_iter().skip(usize::from(is_alone)) {
+    let options = LoadOptions {
+        graph_engine: engine,
+        ..LoadOptions::default()
+    };
+    for directory in directories {
         for test in listed(Path::new(&directory)) {
             let name = test.file_name().unwrap_or_default().to_string_lossy();
             let outcome = run(&test, &options, is_alone);
@@ -87,7 +77,7 @@ fn main() {
         lines.push(format!("  {n} refused: {reason}"));
     }
     eprintln!("{}", lines.join("\n"));
-    std::process::exit(i32::from(n_faults > 0));
+    n_faults == 0
 }
 
 fn listed(directory: &Path) -> Vec<PathBuf> {

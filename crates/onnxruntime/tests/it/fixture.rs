@@ -16,6 +16,8 @@ pub(crate) struct Case {
     pub(crate) outputs: BTreeMap<String, Tensor>,
     /// The shapes that the file declares, -1 for any size; of the neural graphs only.
     pub(crate) shapes: BTreeMap<String, Vec<i64>>,
+    /// What outputs that are sequences hold.
+    pub(crate) lists: BTreeMap<String, Value>,
 }
 
 fn root() -> PathBuf {
@@ -51,7 +53,7 @@ pub(crate) fn exported() -> Vec<Case> {
 
 fn read(name: &str, model: Vec<u8>, case: &Value) -> Case {
     let tensors = |field: &str| {
-        let named = case[field].as_object().unwrap().iter();
+        let named = case[field].as_object().into_iter().flatten();
         named
             .map(|(name, value)| (name.clone(), tensor(value)))
             .collect()
@@ -64,7 +66,11 @@ fn read(name: &str, model: Vec<u8>, case: &Value) -> Case {
             sizes.map(|size| size.as_i64().unwrap()).collect(),
         )
     });
+    let lists = case["answers"].as_object().into_iter().flatten();
     Case {
+        lists: lists
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
         name: name.to_owned(),
         model,
         inputs: tensors("inputs"),

@@ -6,6 +6,7 @@ use coracle_base::{Code, SystemClock};
 use coracle_formats::{LoadOptions, load_bytes};
 use coracle_model::{LoadErrorKind, Model, RunTime};
 use coracle_tensor::{DType, Tensor, Values};
+use serde_json::Value;
 
 use crate::Runtime;
 use crate::fixture::{self, Case};
@@ -209,4 +210,48 @@ pub(crate) fn calls_from_many_threads_get_their_own_answers(runtime: &Runtime) {
             });
         }
     });
+}
+
+pub(crate) fn sequences_are_json(runtime: &Runtime) {
+    let numbers = |value: &Value| -> Vec<f64> {
+        let text = value.to_string();
+        let numbers = text.split(['[', ']', ',']).filter(|part| !part.is_empty());
+        numbers.map(|part| part.parse().unwrap()).collect()
+    };
+    let cases = fixture::lines("structured.jsonl");
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let model = runtime.load(&case.model).unwrap();
+        let signature = model.signature();
+        let inputs = signature.inputs.iter();
+        let inputs: Vec<Tensor> = inputs.map(|spec| case.inputs[&spec.name].clone()).collect();
+        for (index, spec) in signature.outputs.iter().enumerate() {
+            let Value::Array(wanted) = &case.lists[&spec.name] else {
+                assert!(!signature.keyed_outputs.contains(&index));
+                assert!(model.run(&inputs, &[index]).is_ok());
+                continue;
+            };
+            assert!(signature.keyed_outputs.contains(&index), "{}", case.name);
+            assert_eq!(spec.dtype, DType::Bytes);
+            let answer = model.run(&inputs, &[index]).unwrap();
+            let Values::Bytes(texts) = answer[0].values() else {
+                panic!("{}: {answer:?}", case.name);
+            };
+            assert_eq!(texts.len(), wanted.len(), "{}", case.name);
+            for (text, wanted) in texts.iter().zip(wanted) {
+                let found: Value = serde_json::from_slice(text).unwrap();
+                // The lists are the same lists, and the numbers the same numbers.
+                let shape = |value: &Value| {
+                    let text = value.to_string();
+                    let shape = text.chars().filter(|letter| "[],".contains(*letter));
+                    shape.collect::<String>()
+                };
+                assert_eq!(shape(&found), shape(wanted), "{}", case.name);
+                let (found, wanted) = (numbers(&found), numbers(wanted));
+                let close =
+                    |(found, wanted): (&f64, &f64)| (found - wanted).abs() <= DIFFERENCE_MAX;
+                assert!(found.iter().zip(&wanted).all(close), "{}", case.name);
+            }
+        }
+    }
 }

@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 27] = [
+const TESTS: [(&str, fn(&Runtime)); 29] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -108,6 +108,7 @@ const TESTS: [(&str, fn(&Runtime)); 27] = [
         "integers_of_four_bits_are_no_others",
         graphs::integers_of_four_bits_are_no_others,
     ),
+    ("sequences_are_json", graphs::sequences_are_json),
     (
         "graphs_answer_alike_whatever_is_set",
         settings::graphs_answer_alike_whatever_is_set,
@@ -143,6 +144,10 @@ const TESTS: [(&str, fn(&Runtime)); 27] = [
     (
         "texts_answer_as_in_python",
         texts::texts_answer_as_in_python,
+    ),
+    (
+        "classifiers_take_pairs_where_that_is_said",
+        texts::classifiers_take_pairs_where_that_is_said,
     ),
     (
         "directories_that_contradict_themselves_are_refused",

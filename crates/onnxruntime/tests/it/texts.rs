@@ -1,6 +1,7 @@
 //! The directories of `fixtures/text` through the steps for texts and the real library, with the answers of Python's libraries.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +53,14 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 fn check(name: &str, found: &Tensor, wanted: &[&Value]) {
     assert_eq!(found.n_rows(), wanted.len(), "{name}");
+    if let Values::Bytes(lists) = found.values()
+        && wanted.iter().any(|list| list.is_array())
+    {
+        for (found, wanted) in lists.iter().zip(wanted) {
+            check_entities(name, &serde_json::from_slice(found).unwrap(), wanted);
+        }
+        return;
+    }
     if let Values::Bytes(labels) = found.values() {
         let wanted: Vec<&str> = wanted.iter().map(|label| label.as_str().unwrap()).collect();
         let found: Vec<&str> = labels
@@ -73,12 +82,37 @@ fn check(name: &str, found: &Tensor, wanted: &[&Value]) {
     }
 }
 
+/// Compares the entities of a text.
+fn check_entities(name: &str, found: &Value, wanted: &Value) {
+    let without_score = |entity: &Value| {
+        let mut entity = entity.clone();
+        let score = entity.as_object_mut().unwrap().remove("score");
+        (entity, score.unwrap().as_f64().unwrap())
+    };
+    let entities = |list: &Value| -> Vec<(Value, f64)> {
+        list.as_array().unwrap().iter().map(without_score).collect()
+    };
+    let (found, wanted) = (entities(found), entities(wanted));
+    assert_eq!(
+        found.len(),
+        wanted.len(),
+        "{name}: {found:?}, in Python {wanted:?}"
+    );
+    for ((found, score), (wanted, wanted_score)) in found.iter().zip(&wanted) {
+        assert_eq!(found, wanted, "{name}");
+        assert!(
+            (score - wanted_score).abs() <= DIFFERENCE_MAX,
+            "{name}: {found}: {score}, in Python {wanted_score}"
+        );
+    }
+}
+
 pub(crate) fn texts_answer_as_in_python(runtime: &Runtime) {
     let entries = fs::read_dir(root()).unwrap();
     let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     directories.retain(|path| path.is_dir());
     directories.sort();
-    assert_eq!(directories.len(), 9);
+    assert_eq!(directories.len(), 13);
     for directory in directories {
         let expected = expected(&directory);
         let all: Vec<&str> = expected["texts"]
@@ -104,9 +138,20 @@ pub(crate) fn texts_answer_as_in_python(runtime: &Runtime) {
             .collect();
         let wanted = |name: &str| expected["outputs"][name].as_array().unwrap();
         let shown = directory.display();
+        let others: Vec<&str> = expected["pairs"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|text| text.as_str().unwrap())
+            .collect();
+        let inputs = |range: Range<usize>| {
+            let others = others.get(range.clone()).map(texts);
+            let inputs = [Some(texts(&all[range])), others];
+            inputs.into_iter().flatten().collect::<Vec<Tensor>>()
+        };
         // All at once, and each alone.
         let together = model
-            .run(&[texts(&all)], &outputs)
+            .run(&inputs(0..all.len()), &outputs)
             .unwrap_or_else(|error| panic!("{shown}: {error}"));
         for (name, found) in names.iter().zip(&together) {
             let rows: Vec<&Value> = wanted(name).iter().collect();
@@ -114,7 +159,7 @@ pub(crate) fn texts_answer_as_in_python(runtime: &Runtime) {
         }
         for (index, text) in all.iter().enumerate() {
             let alone = model
-                .run(&[texts(&[text])], &outputs)
+                .run(&inputs(index..index + 1), &outputs)
                 .unwrap_or_else(|error| panic!("{shown} {text:?}: {error}"));
             for (name, found) in names.iter().zip(&alone) {
                 check(
@@ -125,6 +170,44 @@ pub(crate) fn texts_answer_as_in_python(runtime: &Runtime) {
             }
         }
     }
+}
+
+/// Where the files do not say that texts come in pairs, who serves the model may.
+pub(crate) fn classifiers_take_pairs_where_that_is_said(runtime: &Runtime) {
+    let place = copy("pairs");
+    let config = place.path().join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let mut changed: Value = serde_json::from_str(&text).unwrap();
+    changed
+        .as_object_mut()
+        .unwrap()
+        .remove("sentence_transformers");
+    fs::write(&config, changed.to_string()).unwrap();
+    let expected = expected(place.path());
+    let first = |name: &str| texts(&[expected[name][0].as_str().unwrap()]);
+    let model = loaded(runtime, place.path());
+    assert_eq!(model.signature().inputs.len(), 1);
+    let options = LoadOptions {
+        text_engine: Some(Arc::new(TextSteps::default().with_pairs())),
+        ..options(runtime)
+    };
+    let file = locate(place.path()).unwrap();
+    let model = load(&file, &options, &SystemClock::new()).unwrap().model;
+    let names: Vec<&str> = model
+        .signature()
+        .inputs
+        .iter()
+        .map(|input| input.name.as_str())
+        .collect();
+    assert_eq!(names, ["text", "text_pair"]);
+    let logits = model.signature().output_index("logits").unwrap();
+    let answer = model
+        .run(&[first("texts"), first("pairs")], &[logits])
+        .unwrap();
+    check("pairs", &answer[0], &[&expected["outputs"]["logits"][0]]);
+    // One logit is a sigmoid's unless the files say otherwise.
+    let score = model.signature().output_index("score").unwrap();
+    assert_eq!(model.signature().default_outputs, [score]);
 }
 
 /// Copies a directory of fixtures.
@@ -148,15 +231,34 @@ fn copy(name: &str) -> tempfile::TempDir {
 }
 
 const DENSE: &str = r#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"}, {"path": "2_Dense", "type": "m.Dense"}]"#;
+const LAYER: &str = r#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"}, {"path": "2_LayerNorm", "type": "m.LayerNorm"}]"#;
 const OUTSIDE: &str =
     r#"[{"path": "", "type": "m.Transformer"}, {"path": "../1_Pooling", "type": "m.Pooling"}]"#;
 /// Directories, a file of each that is exchanged, and what its refusal says.
-const CONTRADICTIONS: [(&str, &str, &str, &str); 14] = [
+const CONTRADICTIONS: [(&str, &str, &str, &str); 17] = [
     (
         "sentence_mean",
         "modules.json",
         DENSE,
-        "module 2 is \"Dense\"",
+        "2_Dense/config.json: ",
+    ),
+    (
+        "sentence_mean",
+        "modules.json",
+        LAYER,
+        "module 2 is \"LayerNorm\"",
+    ),
+    (
+        "sentence_dense",
+        "3_Dense/config.json",
+        r#"{"in_features": 8, "out_features": 5, "bias": false}"#,
+        "shape [5, 5], the settings say [5, 8]",
+    ),
+    (
+        "entities",
+        "config.json",
+        r#"{"architectures": ["BertForTokenClassification"], "id2label": {"0": "O"}}"#,
+        "id2label has 1 labels, the graph gives 5 logits for a token",
     ),
     (
         "sentence_mean",

@@ -173,3 +173,37 @@ fn outputs_that_have_no_row_for_each_instance_are_given_whole() {
         r#"{"predictions":7}"#
     );
 }
+
+#[test]
+fn texts_of_a_keyed_output_are_the_json_that_they_hold() {
+    let texts =
+        |texts: &[&str]| Tensor::from_values(Values::Bytes(texts.iter().copied().collect()));
+    let outputs = vec![
+        spec("entities", DType::Bytes, &[None]),
+        spec("label", DType::Bytes, &[None]),
+    ];
+    let mut signature = signature(vec![spec("a", DType::F32, &[None])], outputs);
+    signature.keyed_outputs = vec![0];
+    let lists = texts(&[r#"[{"word":"a"}]"#, "[]"]);
+    let answer = |body: &str, outputs: &[usize], answers: &[Tensor]| {
+        let mut call = decode_predict(body.as_bytes(), &context(&signature)).unwrap();
+        call.outputs = outputs.to_vec();
+        let mut out = Vec::new();
+        encode_predict(&signature, &call, answers, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let rows = r#"{"instances": [1, 2]}"#;
+    assert_eq!(
+        answer(rows, &[0], std::slice::from_ref(&lists)),
+        r#"{"predictions":[[{"word":"a"}],[]]}"#
+    );
+    assert_eq!(
+        answer(rows, &[0, 1], &[lists.clone(), texts(&["x", "[]"])]),
+        r#"{"predictions":[{"entities":[{"word":"a"}],"label":"x"},{"entities":[],"label":"[]"}]}"#
+    );
+    let columns = r#"{"inputs": [1, 2]}"#;
+    assert_eq!(
+        answer(columns, &[0], std::slice::from_ref(&lists)),
+        r#"{"predictions":[[{"word":"a"}],[]],"outputs":[[{"word":"a"}],[]]}"#
+    );
+}

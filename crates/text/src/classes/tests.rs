@@ -6,6 +6,7 @@ fn classifier(problem: Option<Problem>, labels: &[&str]) -> Classifier {
     let classes = Classes {
         labels: Some(labels.iter().map(|&label| label.to_owned()).collect()),
         problem,
+        activation: None,
     };
     Classifier::try_new(&classes, labels.len()).unwrap()
 }
@@ -19,7 +20,7 @@ fn logits_become_labels_and_scores_by_the_kind_of_problem() {
     let logits = vec![0.0, 3.0_f32.ln(), -1.0, -1.0];
     let labels = ["no", "yes"];
     let one = classifier(None, &labels);
-    assert_eq!(one.default_outputs(), [0, 1]);
+    assert_eq!(one.default_outputs(false), [0, 1]);
     let answers = one.answer(logits.clone(), &[0, 1, 2, 3]).unwrap();
     let wanted: ByteStrings = ["yes", "no"].into_iter().collect();
     assert_eq!(answers[0].values(), &Values::Bytes(wanted));
@@ -33,7 +34,7 @@ fn logits_become_labels_and_scores_by_the_kind_of_problem() {
     close(&numbers(&answers[2]), &[0.25, 0.75, 0.5, 0.5]);
     assert_eq!(answers[2].shape(), [2, 2]);
     let several = classifier(Some(Problem::MultiLabel), &labels);
-    assert_eq!(several.default_outputs(), [2]);
+    assert_eq!(several.default_outputs(false), [2]);
     let answers = several.answer(logits.clone(), &[2]).unwrap();
     close(&numbers(&answers[0])[..2], &[0.5, 0.75]);
     let value = classifier(Some(Problem::Regression), &labels);
@@ -60,4 +61,18 @@ fn unnamed_labels_have_the_names_of_transformers() {
     assert_eq!(unnamed.labels, ["LABEL_0", "LABEL_1"]);
     let outputs = unnamed.outputs();
     assert_eq!(outputs[2].wire_shape(), [-1, 2]);
+}
+
+#[test]
+fn cross_encoders_do_what_their_files_say() {
+    let classes = Classes {
+        labels: Some(vec!["LABEL_0".to_owned()]),
+        problem: None,
+        activation: Some(Activation::None),
+    };
+    let raw = Classifier::try_new(&classes, 1).unwrap();
+    assert_eq!(raw.default_outputs(true), [1]);
+    assert_eq!(raw.default_outputs(false), [0, 1]);
+    let answers = raw.answer(vec![-2.5], &[1]).unwrap();
+    assert_eq!(numbers(&answers[0]), [-2.5]);
 }

@@ -11,6 +11,7 @@ const SPANS: [Span; 2] = [Span { start: 0, len: 2 }, Span { start: 2, len: 1 }];
 fn pooled(poolings: &[Pooling], is_normalized: bool) -> Vec<f32> {
     let sentence = Sentence {
         poolings: poolings.to_vec(),
+        dense: Vec::new(),
         is_normalized,
     };
     let mut out = Vec::new();
@@ -52,6 +53,7 @@ fn vectors_are_divided_by_their_length_and_none_by_zero() {
 fn what_is_no_number_is_not_hidden_by_the_largest() {
     let sentence = Sentence {
         poolings: vec![Pooling::Max],
+        dense: Vec::new(),
         is_normalized: false,
     };
     let mut out = Vec::new();

@@ -49,24 +49,33 @@ pub(crate) fn fixtures() -> BTreeMap<String, Files> {
 #[test]
 fn texts_have_the_tokens_that_transformers_gives_them() {
     let fixtures = fixtures();
-    assert_eq!(fixtures.len(), 9);
+    assert_eq!(fixtures.len(), 13);
     for (name, files) in fixtures {
         let bytes = &files.0["tokenizer.json"];
         let settings = Settings::read(&files, Head::read(bytes).unwrap()).unwrap();
-        let tokens = Tokens::read(bytes, &settings.limits).unwrap();
+        let tokens = Tokens::read(bytes, &settings.limits, settings.takes_pairs).unwrap();
         let expected: Value = serde_json::from_slice(&files.0["expected.json"]).unwrap();
         let texts = expected["texts"].as_array().unwrap();
         let mut n_cut = 0;
-        for (text, ids) in texts.iter().zip(expected["ids"].as_array().unwrap()) {
+        let all_ids = expected["ids"].as_array().unwrap();
+        for (index, (text, ids)) in texts.iter().zip(all_ids).enumerate() {
             let text = text.as_str().unwrap();
             let mut prepared = format!("{}{text}", settings.prefix);
             if settings.is_lowercased {
                 prepared = prepared.to_lowercase();
             }
-            let found = tokens.encode(&prepared, 0).unwrap();
+            let pair = expected["pairs"].get(index).and_then(Value::as_str);
+            let found = match pair {
+                Some(pair) => tokens.encode_pair(&prepared, pair, 0).unwrap(),
+                None => tokens.encode(&prepared, 0).unwrap(),
+            };
             let wanted: Vec<u32> = serde_json::from_value(ids.clone()).unwrap();
             assert_eq!(found.ids, wanted, "{name}: {text:?}");
-            assert_eq!(found.type_ids, vec![0; wanted.len()], "{name}: {text:?}");
+            let types = match expected["type_ids"].get(index) {
+                Some(types) => serde_json::from_value(types.clone()).unwrap(),
+                None => vec![0; wanted.len()],
+            };
+            assert_eq!(found.type_ids, types, "{name}: {text:?}");
             n_cut += usize::from(Some(wanted.len()) == settings.limits.n_tokens_max);
         }
         assert!(n_cut > 0, "{name}: no text was cut short");
