@@ -422,12 +422,12 @@ def contextual(stage, client, row):
     report = client.report("fits")["bandit"]
     for one in report["offPolicy"]["estimates"]:
         # Each alone is right in every second request.
-        check(abs(one["doublyRobust"] - 0.45) < 4 * one["standardError"] < 0.3, "what each alone would have earned", report)
+        check(abs(one["doublyRobust"] - 0.45) < 4 * one["standardError"] < 0.4, "what each alone would have earned", report)
     old, new = (one["weights"]["night"] for one in report["arms"])
     check(old < -0.2 and new > 0.2, "what the night is worth", report)
     headers = ask("nobody", True, None)
     check(headers["x-coracle-variant"] == "old" and headers.get("x-coracle-experiment") is None, "without a feature the control answers", dict(headers))
-    check(client.report("fits")["unassigned"] == 1, "and it is counted", client.report("fits"))
+    check(client.report("fits")["requests"]["unassigned"] == 1, "and it is counted", client.report("fits"))
     shown = subprocess.run([stage.binary, "experiment", "report", "fits", "-n", NAMESPACE, "--state", stage.state], capture_output=True, text=True)
     check("doubly robust" in shown.stdout and "night -0." in shown.stdout, "coracle experiment report", shown.stdout + shown.stderr)
     code, page, _ = client.request("GET", f"/experiments/fits/page?namespace={NAMESPACE}")

@@ -29,4 +29,5 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let message = Bytes::copy_from_slice(bytes);
     assert!(grpc_unit(&message, "user").is_none_or(|unit| is_unit(&unit)));
+    assert!(grpc_number(&message, "user").is_none_or(f64::is_finite));
 });
