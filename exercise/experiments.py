@@ -378,6 +378,64 @@ def bandit(stage, client, row):
     say(f"a bandit chose the better variant in {share:.0%} of the requests, across a restart")
 
 
+def contextual(stage, client, row):
+    """A bandit that chooses by a number in the body and one in a header: the old model is clicked by day, the new one by night."""
+    stage.apply(experiment("fits", {
+        "unit": {"header": "x-user"}, "metrics": [{"name": "clicked", "type": "Conversion"}],
+        "allocation": {"strategy": "LinUCB", "floor": 0.1, "features": [{"name": "night", "field": "when.night"}, {"name": "age", "header": "x-age"}]},
+        "variants": [{"name": "old", "revision": "iris-predictor-00001"}, {"name": "new", "revision": "iris-predictor-00002"}],
+    }))
+    phase(stage, "fits", "Running")
+    draw = random.Random(4)
+
+    def ask(user, night, age):
+        headers = {"x-user": user, "Content-Type": "application/json"} | ({"x-age": str(age)} if age is not None else {})
+        body = json.dumps({"instances": [row[0]], "when": {"night": night}})
+        code, answer, headers = client.request("POST", f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}:predict", body, headers)
+        check(code == 200, "an answer", answer)
+        return headers
+
+    def play(n):
+        n_right = 0
+        for index in range(n):
+            night = index % 2 == 0
+            headers = ask(USERS[index % len(USERS)], night, draw.uniform(-1, 1))
+            variant = headers["x-coracle-variant"]
+            n_right += (variant == "new") == night
+            rate = 0.7 if (variant == "new") == night else 0.2
+            code, answer = client.outcomes("fits", {"requestId": headers["x-request-id"], "metric": "clicked", "value": draw.random() < rate})
+            check(code == 200, "a reward", answer)
+        return n_right / n
+
+    play(400)
+    earned = client.report("fits")["bandit"]
+    process = stage.processes["coracle"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stage.start_coracle()
+    wait_until(lambda: (client.report("fits") or {}).get("outcomes") == 400, "what was earned is remembered")
+    weights = [one["weights"] for one in client.report("fits")["bandit"]["arms"]]
+    check(weights == [one["weights"] for one in earned["arms"]], "what features are worth outlives the server", (weights, earned))
+    share = play(200)
+    # The floor gives the other variant a twentieth.
+    check(share > 0.8, "the variant that fits the request is chosen", share)
+    report = client.report("fits")["bandit"]
+    for one in report["offPolicy"]["estimates"]:
+        # Each alone is right in every second request.
+        check(abs(one["doublyRobust"] - 0.45) < 4 * one["standardError"] < 0.4, "what each alone would have earned", report)
+    old, new = (one["weights"]["night"] for one in report["arms"])
+    check(old < -0.2 and new > 0.2, "what the night is worth", report)
+    headers = ask("nobody", True, None)
+    check(headers["x-coracle-variant"] == "old" and headers.get("x-coracle-experiment") is None, "without a feature the control answers", dict(headers))
+    check(client.report("fits")["requests"]["unassigned"] == 1, "and it is counted", client.report("fits"))
+    shown = subprocess.run([stage.binary, "experiment", "report", "fits", "-n", NAMESPACE, "--state", stage.state], capture_output=True, text=True)
+    check("doubly robust" in shown.stdout and "night -0." in shown.stdout, "coracle experiment report", shown.stdout + shown.stderr)
+    code, page, _ = client.request("GET", f"/experiments/fits/page?namespace={NAMESPACE}")
+    check(code == 200 and "What features add" in str(page), "the page", page)
+    stage.ns("delete", "experiment", "fits")
+    say(f"a bandit chose the variant that fits the request in {share:.0%} of them, across a restart")
+
+
 def refusals(stage):
     bad = {"unit": {}, "variants": [{"name": "a"}, {"name": "b"}]}
     code, answer = stage.kubectl("apply", "-f", "-", stdin=experiment("bad", bad), check_rc=False)
@@ -401,6 +459,7 @@ def main():
         steer(stage, client, row, variants)
         groups(stage, client, row)
         bandit(stage, client, row)
+        contextual(stage, client, row)
     except BaseException:
         log = stage.directory / "coracle.log"
         print(log.read_text()[-3000:] if log.exists() else "", file=sys.stderr)

@@ -5,13 +5,19 @@ Usage: seldon.py CORACLE_BINARY. Everything runs on loopback.
 
 import collections
 import http.client
+import importlib
 import json
+import pathlib
 import sys
 import threading
 
+import grpc
+import grpc_tools
 import joblib
 import numpy
+import tritonclient.grpc
 import xgboost
+from grpc_tools import protoc
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
@@ -186,13 +192,13 @@ def node(stage, name, model=None, children=(), **fields):
     return {"name": name, **of_model, "children": list(children), **fields}
 
 
-def graph(name, graph, components=()):
+def graph(name, graph, components=(), **spec):
     predictor = {"name": "default", "graph": graph, "componentSpecs": list(components)}
     return json.dumps({
         "apiVersion": "machinelearning.seldon.io/v1",
         "kind": "SeldonDeployment",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"predictors": [predictor]},
+        "spec": {**spec, "predictors": [predictor]},
     })
 
 
@@ -227,6 +233,93 @@ def several(stage, models):
     status, answer = predict(stage, "mean", {"data": {"tensor": {"shape": [3, 4], "values": sum(ROWS, [])}}})
     check(close(numpy.reshape(answer["data"]["tensor"]["values"], (3, 3)), expected), "as a tensor, too", answer)
     say("AVERAGE_COMBINER: numpy's mean of scikit-learn's probabilities")
+
+
+# What callers need of Seldon's prediction.proto.
+PREDICTION = """
+syntax = "proto3";
+package seldon.protos;
+import "google/protobuf/struct.proto";
+message SeldonMessage { Status status = 1; Meta meta = 2; oneof data_oneof { DefaultData data = 3; bytes binData = 4; string strData = 5; google.protobuf.Value jsonData = 6; } }
+message DefaultData { repeated string names = 1; oneof data_oneof { Tensor tensor = 2; google.protobuf.ListValue ndarray = 3; } }
+message Tensor { repeated int32 shape = 1 [packed=true]; repeated double values = 2 [packed=true]; }
+message Meta { string puid = 1; map<string,google.protobuf.Value> tags = 2; map<string,int32> routing = 3; map<string,string> requestPath = 4; }
+message Status { int32 code = 1; string info = 2; string reason = 3; int32 status = 4; }
+message Feedback { SeldonMessage request = 1; SeldonMessage response = 2; float reward = 3; SeldonMessage truth = 4; }
+service Seldon { rpc Predict(SeldonMessage) returns (SeldonMessage) {}; rpc SendFeedback(Feedback) returns (SeldonMessage) {}; }
+"""
+
+
+def over_grpc(stage, models):
+    """Seldon's gRPC service and the Open Inference Protocol's, of a model and of graphs, with the metadata of Seldon's callers."""
+    (stage.directory / "prediction.proto").write_text(PREDICTION)
+    include = pathlib.Path(grpc_tools.__file__).parent / "_proto"
+    arguments = [f"-I{stage.directory}", f"-I{include}", f"--python_out={stage.directory}", f"--grpc_python_out={stage.directory}", "prediction.proto"]
+    check(protoc.main(["protoc", *arguments]) == 0, "the messages are compiled")
+    sys.path.insert(0, str(stage.directory))
+    messages, services = importlib.import_module("prediction_pb2"), importlib.import_module("prediction_pb2_grpc")
+    stage.apply(deployment("one", [predictor(stage, "default", "logistic")]))
+    stage.apply(graph("chained", in_turn(stage, "scale")))
+    parameters = [{"name": "n_branches", "value": "2", "type": "INT"}, {"name": "epsilon", "value": "0", "type": "FLOAT"}, {"name": "best_branch", "value": "0", "type": "INT"}]
+    branches = [node(stage, "first", "logistic"), node(stage, "second", "tree")]
+    stage.apply(graph("choosing", node(stage, "eg", children=branches, type="ROUTER", implementation="EPSILON_GREEDY", parameters=parameters)))
+    for name in ["one", "chained", "choosing"]:
+        available(stage, name)
+    expected = {"one": models["logistic"].predict_proba(ROWS), "chained": expected_in_turn(models, "scale", ROWS), "choosing": models["logistic"].predict_proba(ROWS)}
+    channel = grpc.insecure_channel(f"127.0.0.1:{stage.port}")
+    stub = services.SeldonStub(channel)
+    tensor = messages.Tensor(shape=numpy.shape(ROWS), values=numpy.ravel(ROWS))
+    for name, probabilities in expected.items():
+        metadata = (("seldon", name), ("namespace", NAMESPACE))
+        asked = messages.SeldonMessage(data=messages.DefaultData(tensor=tensor))
+        answer = stub.Predict(asked, metadata=metadata)
+        found = numpy.reshape(answer.data.tensor.values, answer.data.tensor.shape)
+        check(close(found, probabilities) and answer.meta.requestPath, f"Seldon's Predict of {name}, tensor", answer)
+        rows = messages.SeldonMessage()
+        for row in ROWS:
+            rows.data.ndarray.append(row)
+        rows.meta.puid = "p-1"
+        answer = stub.Predict(rows, metadata=metadata)
+        found = [list(row) for row in answer.data.ndarray]
+        check(close(found, probabilities) and answer.meta.puid == "p-1", f"Seldon's Predict of {name}, ndarray", answer)
+    # The reward goes to the branch that answered: the other one is asked from then on, since this one earned nothing.
+    metadata = (("seldon", "choosing"), ("namespace", NAMESPACE))
+    answer = stub.Predict(asked, metadata=metadata)
+    check(dict(answer.meta.routing) == {"eg": 0}, "the branch is told", answer)
+    answer.meta.routing["eg"] = 1
+    stub.SendFeedback(messages.Feedback(request=asked, response=answer, reward=1.0), metadata=metadata)
+    answer = stub.Predict(asked, metadata=metadata)
+    check(dict(answer.meta.routing) == {"eg": 1}, "feedback over gRPC is learnt from", answer)
+    for request, metadata, code, words in [
+        (asked, (), grpc.StatusCode.NOT_FOUND, "metadata seldon"),
+        (messages.SeldonMessage(strData="x"), metadata, grpc.StatusCode.UNIMPLEMENTED, "strData is not read"),
+        (messages.SeldonMessage(data=messages.DefaultData(tensor=messages.Tensor(shape=[1, 1], values=[1]))), metadata, grpc.StatusCode.INVALID_ARGUMENT, "node second"),
+    ]:
+        try:
+            check(False, "refused", stub.Predict(request, metadata=metadata))
+        except grpc.RpcError as error:
+            check(error.code() == code and words in error.details(), "refused with its code and words", error)
+    # The same graphs by V2, whose models answer in V2's way: scikit-learn's with labels.
+    mean = node(stage, "average", children=[node(stage, "a", "logistic"), node(stage, "b", "tree")], implementation="AVERAGE_COMBINER")
+    stage.apply(graph("v2-chained", in_turn(stage, "scale"), protocol="v2"))
+    stage.apply(graph("v2-mean", mean, protocol="v2"))
+    labels = {
+        "v2-chained": models["after-scale"].predict(models["scale"].transform(ROWS)),
+        "v2-mean": numpy.mean([models[name].predict(ROWS) for name in ["logistic", "tree"]], axis=0),
+    }
+    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{stage.port}")
+    for name, wanted in labels.items():
+        available(stage, name)
+        headers = {"seldon": name, "namespace": NAMESPACE}
+        sent = tritonclient.grpc.InferInput("X", list(numpy.shape(ROWS)), "FP64")
+        sent.set_data_from_numpy(numpy.array(ROWS))
+        answer = client.infer(name, [sent], request_id="7", headers=headers)
+        output = answer.get_response().outputs[0]
+        check(close(answer.as_numpy(output.name), wanted) and answer.get_response().id == "7", f"V2 over gRPC of {name}", answer.get_response())
+        check(client.is_model_ready(name, headers=headers), "a graph is ready over gRPC")
+    say("Seldon's gRPC service and V2's answer for a model and for graphs as the libraries do, and learn from feedback")
+    for name in [*expected, *labels]:
+        stage.ns("delete", "sdep", name)
 
 
 def routed(stage, models):
@@ -369,6 +462,7 @@ def main():
         prepackaged(stage, models)
         split(stage, models)
         several(stage, models)
+        over_grpc(stage, models)
         routed(stage, models)
         learnt(stage)
         changed(stage, models)

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use coracle_protocol::experiments::{
-    OUTCOMES_MAX, UNIT_BYTES_MAX, VALUE_MAX, grpc_unit, json_unit, read_outcomes,
+    OUTCOMES_MAX, UNIT_BYTES_MAX, VALUE_MAX, grpc_number, grpc_unit, json_number, json_unit,
+    read_outcomes,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -24,7 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
     let is_unit = |unit: &String| (1..=UNIT_BYTES_MAX).contains(&unit.len());
     for path in ["unit", "a.b", "parameters.user"] {
         assert!(json_unit(bytes, path).is_none_or(|unit| is_unit(&unit)));
+        assert!(json_number(bytes, path).is_none_or(f64::is_finite));
     }
     let message = Bytes::copy_from_slice(bytes);
     assert!(grpc_unit(&message, "user").is_none_or(|unit| is_unit(&unit)));
+    assert!(grpc_number(&message, "user").is_none_or(f64::is_finite));
 });

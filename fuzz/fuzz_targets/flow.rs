@@ -14,6 +14,10 @@ fuzz_target!(|data: &[u8]| {
             assert!(as_request(dialect, &mean).is_ok());
         }
     }
+    let _request = as_request(Dialect::Grpc, data);
+    if let Ok(mean) = average(Dialect::Grpc, "node", &[data, data], ELEMENTS_MAX) {
+        assert!(as_request(Dialect::Grpc, &mean).is_ok());
+    }
     if let Ok(asked) = request_meta(data) {
         let meta = Meta {
             asked: &asked,

@@ -103,7 +103,8 @@ pub struct ExperimentSlice {
 #[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentAllocation")]
 #[serde(rename_all = "camelCase")]
 pub struct ExperimentAllocation {
-    /// Fixed, EpsilonGreedy, Thompson or UCB1. All but Fixed choose for each request, by what the first metric has earned.
+    /// Fixed, EpsilonGreedy, Thompson, UCB1 or LinUCB. All but Fixed choose for each request, by what the first metric has earned; LinUCB by the request's
+    /// features, too.
     pub strategy: String,
     /// Of EpsilonGreedy: how often any variant is chosen. Default: 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +112,30 @@ pub struct ExperimentAllocation {
     /// How often any variant is chosen whatever the strategy says, so that none is forgotten. Default: 0.01.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<f64>,
+    /// Of LinUCB: how much uncertainty is worth, 0 to 100. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Of LinUCB: numbers of the request that it chooses by, 16 at most, best of a magnitude of about 1. A request without one of them gets the control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Vec<ExperimentFeature>>,
+}
+
+/// A number of a request, from one place.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentFeature")]
+#[serde(rename_all = "camelCase")]
+pub struct ExperimentFeature {
+    /// Its name, which what was learnt hangs on.
+    pub name: String,
+    /// The value of this header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// This field of a JSON body, such as user.age; true counts as 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// This parameter of a V2 request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
 }
 
 /// A metric of units.

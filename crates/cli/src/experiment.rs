@@ -343,7 +343,10 @@ fn print_bandit(bandit: &Value, out: &mut impl Write) -> anyhow::Result<()> {
     for arm in list(&bandit["arms"]) {
         let mut estimates = list(&bandit["offPolicy"]["estimates"]).iter();
         let estimate = estimates.find(|estimate| estimate["variant"] == arm["variant"]);
-        let estimate = estimate.map(|estimate| number(&estimate["selfNormalised"]));
+        let estimate = estimate.map(|estimate| match &estimate["doublyRobust"] {
+            Value::Null => number(&estimate["selfNormalised"]),
+            robust => number(robust),
+        });
         writeln!(
             out,
             "  {:<16} {:>9} {:>10} {:>10} {:>12}",
@@ -355,6 +358,16 @@ fn print_bandit(bandit: &Value, out: &mut impl Write) -> anyhow::Result<()> {
         )?;
     }
     writeln!(out, "  if always: {}", text(&bandit["offPolicy"]["method"]))?;
+    for arm in list(&bandit["arms"]) {
+        if let Some(weights) = arm["weights"].as_object() {
+            let weights = weights.iter();
+            let weights: Vec<String> = weights
+                .map(|(name, weight)| format!("{name} {}", number(weight)))
+                .collect();
+            let variant = text(&arm["variant"]);
+            writeln!(out, "  {variant}: expected {}", weights.join(", "))?;
+        }
+    }
     Ok(())
 }
 

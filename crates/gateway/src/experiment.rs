@@ -14,7 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_protocol::experiments::{
-    SentOutcome, UNIT_BYTES_MAX, grpc_unit, json_unit, read_outcomes,
+    SentOutcome, UNIT_BYTES_MAX, grpc_number, grpc_unit, json_number, json_unit, number,
+    read_outcomes,
 };
 use coracle_serving::experiment::{
     Book, Decided, Decision, Experiments, Exposure, LineForm, NewOutcome, NotRecorded,
@@ -52,6 +53,20 @@ pub(crate) struct Sent<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) codec: &'a Codec,
     pub(crate) body: &'a Bytes,
+}
+
+impl Sent<'_> {
+    /// Returns the JSON of the body, if that is what it is.
+    fn json(&self) -> Option<&[u8]> {
+        match self.codec {
+            Codec::V1 { .. } | Codec::Examples(_) | Codec::Seldon => Some(self.body.as_ref()),
+            Codec::V2 { json_length, .. } => match json_length {
+                Some(length) => self.body.get(..*length),
+                None => Some(self.body.as_ref()),
+            },
+            Codec::Grpc | Codec::PredictMessage | Codec::ExamplesMessage(_) => None,
+        }
+    }
 }
 
 /// The variant that takes a request, with what its exposure needs.
@@ -134,7 +149,8 @@ pub(crate) fn choose<'a>(
     let route = scope.route(table, Some(model.name()))?;
     let experiments: &'a RouteExperiments = route.experiments()?;
     let read = |source: &UnitSource| read_unit(source, sent);
-    let Decided::Variant(decision, unit) = experiments.decide(read) else {
+    let feature = |source: &UnitSource| read_feature(source, sent);
+    let Decided::Variant(decision, unit) = experiments.decide(read, feature) else {
         let (decision, unit) = experiments.observe(&model.revision()?.name, read)?;
         return Some(Chosen {
             decision,
@@ -163,14 +179,7 @@ fn read_unit(source: &UnitSource, sent: Sent<'_>) -> Option<String> {
         let is_unit = (1..=UNIT_BYTES_MAX).contains(&text.len());
         is_unit.then(|| text.to_owned())
     };
-    let json = || match sent.codec {
-        Codec::V1 { .. } | Codec::Examples(_) | Codec::Seldon => Some(sent.body.as_ref()),
-        Codec::V2 { json_length, .. } => match json_length {
-            Some(length) => sent.body.get(..*length),
-            None => Some(sent.body.as_ref()),
-        },
-        Codec::Grpc | Codec::PredictMessage | Codec::ExamplesMessage(_) => None,
-    };
+    let json = || sent.json();
     match source {
         // Its id is known once it is answered.
         UnitSource::Request => None,
@@ -180,6 +189,19 @@ fn read_unit(source: &UnitSource, sent: Sent<'_>) -> Option<String> {
         UnitSource::Parameter(name) => match sent.codec {
             Codec::Grpc => grpc_unit(sent.body, name),
             _ => json_unit(json()?, &format!("parameters.{name}")),
+        },
+    }
+}
+
+/// Reads a number of a request that a variant is chosen by.
+fn read_feature(source: &UnitSource, sent: Sent<'_>) -> Option<f64> {
+    match source {
+        UnitSource::Request | UnitSource::Cookie(_) => None,
+        UnitSource::Header(name) => number(sent.headers.get(name)?.to_str().ok()?),
+        UnitSource::Field(path) => json_number(sent.json()?, path),
+        UnitSource::Parameter(name) => match sent.codec {
+            Codec::Grpc => grpc_number(sent.body, name),
+            _ => json_number(sent.json()?, &format!("parameters.{name}")),
         },
     }
 }
@@ -242,6 +264,11 @@ impl Chosen<'_> {
             seconds: elapsed.as_secs_f64(),
             by,
             propensity: self.decision.propensity,
+            features: {
+                let planned = split.planned().features.iter();
+                let names = planned.map(|feature| feature.name.clone());
+                names.zip(self.decision.features).collect()
+            },
             at: u64::try_from(clock.unix_time().as_millis()).unwrap_or(u64::MAX),
         });
     }

@@ -7,26 +7,29 @@
 mod walk;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::flow::{Dialect, Meta, request_meta, with_meta};
 use coracle_protocol::seldon::{self as messages, Feedback};
 use coracle_protocol::{v1, v2};
-use coracle_serving::ServedModel;
 use coracle_serving::flow::{Flow, FlowStep, FlowTarget, Reward};
+use coracle_serving::{ModelTable, ServedModel};
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
 use self::walk::{Message, Walk};
 use crate::codec::{Codec, Encoded};
 use crate::connection::{Arriving, Asked, Handler, Seen, check_type, content_type};
-use crate::infer::{Failure, unknown_model};
+use crate::infer::{Calls, Failure, unknown_model};
 use crate::payload;
 use crate::respond::Reply;
 use crate::route::{self, Named, Route};
 use crate::scope::Scope;
 use crate::seldon;
 use crate::terms::Terms;
+use crate::trace::Trace;
 
 impl<'a> Asked<'a> {
     /// Returns the flow that the request is for.
@@ -94,13 +97,15 @@ impl Handler {
                 Reply::rendered(|out| v2::model_list([flow.name()].into_iter(), out))
             }
             Route::V1Model(Named { version: None, .. }) => {
-                let ready = trouble(asked, flow.root()).is_none();
+                let ready = trouble(asked.table, flow.root()).is_none();
                 Reply::rendered(|out| v1::model_status(flow.name(), ready, out))
             }
-            Route::V2ModelReady(Named { version: None, .. }) => match trouble(asked, flow.root()) {
-                None => Reply::rendered(|out| v2::model_ready(flow.name(), true, out)),
-                Some(why) => Reply::failure(Code::Unavailable, &why),
-            },
+            Route::V2ModelReady(Named { version: None, .. }) => {
+                match trouble(asked.table, flow.root()) {
+                    None => Reply::rendered(|out| v2::model_ready(flow.name(), true, out)),
+                    Some(why) => Reply::failure(Code::Unavailable, &why),
+                }
+            }
             _ if name.is_some() => Reply::failure(
                 Code::Unimplemented,
                 "a graph has no versions and no signature of its own; its models are services of their own, which can be asked",
@@ -127,31 +132,25 @@ impl Handler {
             request_id: seen.request_id,
             n_message: 0,
         };
-        let walk = Walk::new(&self.calls, asked.table, caller, (codec, dialect))
-            .at(arrived, terms)
-            .traced(seen.trace);
         let method = route::query_value(head.uri.query(), "method");
-        let answered = match method {
-            None => answer(&walk, flow, Message::Request(body)).await,
-            Some(_) => Err(Failure::new(
-                Code::InvalidArgument,
-                "the parameter method is not taken by graphs: each of its models has its own",
-            )),
+        if method.is_some() {
+            let message =
+                "the parameter method is not taken by graphs: each of its models has its own";
+            flow.count(Err(Code::InvalidArgument));
+            return Err(Reply::failure(Code::InvalidArgument, message));
+        }
+        let call = FlowCall {
+            caller,
+            sent: (codec, dialect),
+            arrived,
+            terms,
+            trace: seen.trace,
         };
-        flow.count(match &answered {
-            Ok(_) => Ok(()),
-            Err(failure) => Err(failure.code),
-        });
-        seen.model = walk.last_model();
-        let body = answered.map_err(|failure| Reply::failure(failure.code, &failure.message))?;
-        Ok(Reply::encoded(Encoded {
-            body,
-            json_length: None,
-            phases: None,
-            answered: None,
-            fallback: walk.fallback(),
-            from_cache: false,
-        }))
+        let led = self.calls.lead_noting((asked.table, flow), call, body);
+        let (answered, model) = led.await;
+        seen.model = model;
+        let encoded = answered.map_err(|failure| Reply::failure(failure.code, &failure.message))?;
+        Ok(Reply::encoded(encoded))
     }
 
     /// Takes what came of an answer; `take` gives it to whom it is for, and returns their nodes.
@@ -174,6 +173,54 @@ impl Handler {
             }))
         };
         taken.await.unwrap_or_else(seldon::in_other_words)
+    }
+}
+
+/// A request for a flow.
+pub(crate) struct FlowCall<'c> {
+    pub(crate) caller: payload::Caller<'c>,
+    /// The form of the request, and in which its models are asked.
+    pub(crate) sent: (Codec, Dialect),
+    pub(crate) arrived: Duration,
+    pub(crate) terms: Terms,
+    pub(crate) trace: Option<Trace>,
+}
+
+impl Calls {
+    /// Leads a request through a flow, and counts how it ended.
+    pub(crate) async fn lead(
+        &self,
+        of: (&ModelTable, &Flow),
+        call: FlowCall<'_>,
+        body: Bytes,
+    ) -> Result<Encoded, Failure> {
+        self.lead_noting(of, call, body).await.0
+    }
+
+    /// The same; returns the model that was asked last, too.
+    async fn lead_noting<'a>(
+        &self,
+        (table, flow): (&'a ModelTable, &'a Flow),
+        call: FlowCall<'_>,
+        body: Bytes,
+    ) -> (Result<Encoded, Failure>, Option<&'a ServedModel>) {
+        let walk = Walk::new(self, table, call.caller, call.sent)
+            .at(call.arrived, call.terms)
+            .traced(call.trace);
+        let answered = answer(&walk, flow, Message::Request(body)).await;
+        flow.count(match &answered {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.code),
+        });
+        let encoded = answered.map(|body| Encoded {
+            body,
+            json_length: None,
+            phases: None,
+            answered: None,
+            fallback: walk.fallback(),
+            from_cache: false,
+        });
+        (encoded, walk.last_model())
     }
 }
 
@@ -202,7 +249,8 @@ async fn answer<'a>(
     }
 }
 
-fn reward<'f>(flow: &'f Flow, feedback: &Feedback) -> Result<Vec<&'f str>, Failure> {
+/// Gives a flow what came of an answer; returns the nodes that it is for.
+pub(crate) fn reward<'f>(flow: &'f Flow, feedback: &Feedback) -> Result<Vec<&'f str>, Failure> {
     let routing = |node: &str| feedback.routing.get(node).copied();
     let rewarded = flow.reward(&Reward {
         reward: feedback.reward,
@@ -213,12 +261,12 @@ fn reward<'f>(flow: &'f Flow, feedback: &Feedback) -> Result<Vec<&'f str>, Failu
 }
 
 /// Returns why a flow takes no requests, if one of its models was set aside.
-fn trouble(asked: &Asked<'_>, step: &FlowStep) -> Option<String> {
+pub(crate) fn trouble(table: &ModelTable, step: &FlowStep) -> Option<String> {
     let of_model = |model: &ServedModel| model.trouble();
     match step {
         FlowStep::Ask(ask) => match &ask.target {
             FlowTarget::Revision(model) => of_model(model),
-            FlowTarget::Service(id) => match asked.table.service(id) {
+            FlowTarget::Service(id) => match table.service(id) {
                 None => Some(format!("there is no service {id}")),
                 Some(route) => {
                     let mut targets = route.targets().iter();
@@ -233,6 +281,6 @@ fn trouble(asked: &Asked<'_>, step: &FlowStep) -> Option<String> {
         }
         | FlowStep::All {
             branches: steps, ..
-        } => steps.iter().find_map(|step| trouble(asked, step)),
+        } => steps.iter().find_map(|step| trouble(table, step)),
     }
 }

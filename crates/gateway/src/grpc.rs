@@ -3,6 +3,7 @@
 //! Start at `Handler::grpc`. `target` finds out who answers: a process, which `forward` passes the request on to, or this
 //! server: `services` answers the methods, `stream` those that stream.
 
+mod flows;
 mod services;
 mod stream;
 mod target;

@@ -9,7 +9,7 @@ mod off_policy;
 
 use crate::experiment::Moments;
 
-pub use linear::LinUcb;
+pub use linear::{FEATURE_MAX, FEATURES_MAX, LinUcb, LinearArm};
 pub use off_policy::{Logged, OffPolicy, off_policy};
 
 /// How the next arm is chosen.

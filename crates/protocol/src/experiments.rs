@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::RequestError;
 
-pub use unit::{grpc_unit, json_unit};
+pub use unit::{grpc_number, grpc_unit, json_number, json_unit, number};
 
 /// The most outcomes of one request.
 pub const OUTCOMES_MAX: usize = 10_000;

@@ -3,6 +3,7 @@
 //!
 //! Start at [`as_request`]. Numbers that are handed on are the very text that the model before wrote.
 
+mod grpc;
 mod seldon;
 mod v1;
 mod v2;
@@ -29,6 +30,8 @@ pub enum Dialect {
     V1,
     /// V2 without binary data.
     V2,
+    /// The Open Inference Protocol over gRPC; answers have gRPC's prefix before them.
+    Grpc,
 }
 
 /// The deepest lists that are averaged.
@@ -45,6 +48,7 @@ pub fn as_request(dialect: Dialect, answer: &[u8]) -> Result<Vec<u8>, RequestErr
         Dialect::Seldon => seldon::as_request(answer),
         Dialect::V1 => v1::as_request(answer),
         Dialect::V2 => v2::as_request(answer),
+        Dialect::Grpc => grpc::as_request(answer),
     }
 }
 
@@ -63,6 +67,7 @@ pub fn average<B: AsRef<[u8]>>(
         Dialect::Seldon => seldon::average(&answers, elements_max),
         Dialect::V1 => v1::average(&answers, elements_max),
         Dialect::V2 => v2::average(node, &answers, elements_max),
+        Dialect::Grpc => grpc::average(node, &answers, elements_max),
     }
 }
 
@@ -73,7 +78,7 @@ pub fn average<B: AsRef<[u8]>>(
 pub fn fixed(dialect: Dialect) -> Result<Vec<u8>, RequestError> {
     match dialect {
         Dialect::Seldon => Ok(seldon::FIXED.to_vec()),
-        Dialect::V1 | Dialect::V2 => Err(RequestError::unimplemented(
+        Dialect::V1 | Dialect::V2 | Dialect::Grpc => Err(RequestError::unimplemented(
             "SIMPLE_MODEL answers in Seldon's protocol only",
         )),
     }

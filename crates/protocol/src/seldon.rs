@@ -4,6 +4,7 @@
 //! `tftensor`) mean what a container of their author's makes of them, and are refused by name.
 
 mod feedback;
+mod grpc;
 
 use std::borrow::Cow;
 
@@ -19,6 +20,7 @@ use crate::v2::{self, Data, Input};
 use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, json_string, render, v1};
 
 pub use feedback::{Feedback, encode_feedback, read_feedback};
+pub use grpc::{feedback_json, request_json, response_message};
 
 #[derive(Deserialize)]
 #[serde(expecting = "a SeldonMessage: an object with \"data\"")]

@@ -10,6 +10,7 @@ mod figures;
 mod folded;
 mod journal;
 mod ledger;
+mod linear;
 mod number;
 mod outcome;
 mod record;
@@ -61,6 +62,9 @@ pub struct PlannedExperiment {
     pub overrides: BTreeMap<String, String>,
     /// How variants are chosen.
     pub allocation: Allocation,
+    /// What of a request [`BanditStrategy::LinUcb`] chooses by.
+    #[serde(default)]
+    pub features: Vec<PlannedFeature>,
     /// The variant that gets all requests, once it is settled.
     pub winner: Option<String>,
     /// What is looked at; the first one is what bandits are rewarded by.
@@ -73,6 +77,18 @@ pub struct PlannedExperiment {
 }
 
 impl PlannedExperiment {
+    /// Returns how much uncertainty is worth to a bandit that chooses by features, and its floor; `None` for what chooses otherwise.
+    #[must_use]
+    pub fn linear(&self) -> Option<(f64, f64)> {
+        match self.allocation {
+            Allocation::Bandit {
+                strategy: BanditStrategy::LinUcb(alpha),
+                floor,
+            } => Some((alpha, floor)),
+            _ => None,
+        }
+    }
+
     /// Visits the revisions that answer for its variants.
     pub fn revisions(&self) -> impl Iterator<Item = &str> {
         self.variants
@@ -153,6 +169,15 @@ pub enum Allocation {
     },
 }
 
+/// A number of a request that a bandit chooses by.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct PlannedFeature {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub source: UnitSource,
+}
+
 /// A bandit's strategy.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub enum BanditStrategy {
@@ -162,6 +187,8 @@ pub enum BanditStrategy {
     Thompson,
     /// The greatest upper confidence bound.
     Ucb1,
+    /// The greatest upper confidence bound for a request with these features, with so many times the uncertainty.
+    LinUcb(f64),
 }
 
 /// A metric of an experiment.

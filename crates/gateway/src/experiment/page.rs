@@ -256,7 +256,8 @@ fn bandit(standing: &Standing, out: &mut String) {
         let mut estimates = standing.off_policy.iter();
         let estimate = estimates.find(|estimate| estimate.variant == arm.variant);
         let shown = estimate.map(|estimate| {
-            let (mean, error) = (estimate.self_normalised, estimate.standard_error);
+            let mean = estimate.doubly_robust.unwrap_or(estimate.self_normalised);
+            let error = estimate.standard_error;
             (format!("{mean:.4}"), format!("{error:.4}"))
         });
         let (mean, error) = shown.unwrap_or_default();
@@ -269,5 +270,37 @@ fn bandit(standing: &Standing, out: &mut String) {
             arm.propensity
         );
     }
-    out.push_str("</table><small>Plain means of what a bandit gathers are biased; the last columns weight each choice by its propensity (self-normalised).</small>");
+    out.push_str("</table>");
+    let has_model = standing.planned.linear().is_some();
+    let how = match has_model {
+        true => {
+            "doubly robust, with what ridge regression expected; variants are chosen request by request, and the probability is their share of the requests"
+        }
+        false => "self-normalised",
+    };
+    put!(
+        out,
+        "<small>Plain means of what a bandit gathers are biased; the last columns weight each choice by its propensity ({how}).</small>"
+    );
+    if has_model {
+        weights(standing, out);
+    }
+}
+
+/// Shows what features are worth to each variant.
+fn weights(standing: &Standing, out: &mut String) {
+    out.push_str("<h2>What features add</h2><table><tr><th>variant</th>");
+    let first = standing.arms.first();
+    for (name, _) in first.iter().flat_map(|arm| &arm.weights) {
+        put!(out, "<th>{}</th>", escaped(name));
+    }
+    out.push_str("</tr>");
+    for arm in &standing.arms {
+        put!(out, "<tr><td>{}</td>", escaped(&arm.variant));
+        for (_, weight) in &arm.weights {
+            put!(out, "<td>{weight:.4}</td>");
+        }
+        out.push_str("</tr>");
+    }
+    out.push_str("</table>");
 }

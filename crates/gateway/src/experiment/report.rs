@@ -63,6 +63,7 @@ fn allocation(allocation: Allocation) -> &'static str {
             BanditStrategy::EpsilonGreedy(_) => "EpsilonGreedy",
             BanditStrategy::Thompson => "Thompson",
             BanditStrategy::Ucb1 => "UCB1",
+            BanditStrategy::LinUcb(_) => "LinUCB",
         },
     }
 }
@@ -234,32 +235,47 @@ fn bandit(standing: &Standing) -> Value {
         .arms
         .iter()
         .map(|arm| {
-            json!({
+            let mut shown = json!({
                 "variant": arm.variant,
                 "rewards": arm.rewards,
                 "mean": arm.mean,
                 "propensity": arm.propensity,
-            })
+            });
+            if !arm.weights.is_empty() {
+                let weights = arm.weights.iter();
+                let weights = weights.map(|(name, weight)| (name.clone(), (*weight).into()));
+                shown["weights"] = Value::Object(weights.collect());
+            }
+            shown
         })
         .collect();
     let off_policy: Vec<Value> = standing
         .off_policy
         .iter()
         .map(|estimate| {
-            json!({
+            let mut shown = json!({
                 "variant": estimate.variant,
                 "inversePropensity": estimate.inverse_propensity,
                 "selfNormalised": estimate.self_normalised,
                 "standardError": estimate.standard_error,
                 "effectiveChoices": estimate.effective_choices,
-            })
+            });
+            if let Some(robust) = estimate.doubly_robust {
+                shown["doublyRobust"] = robust.into();
+            }
+            shown
         })
         .collect();
+    let method = match standing.planned.linear() {
+        Some(_) => {
+            "doubly robust (with what ridge regression expected before each reward), inverse propensity scoring and its self-normalised form, over the last choices with a reward; the standard error is the doubly robust one's"
+        }
+        None => {
+            "inverse propensity scoring and its self-normalised form, over the last choices with a reward"
+        }
+    };
     json!({
         "arms": arms,
-        "offPolicy": {
-            "method": "inverse propensity scoring and its self-normalised form, over the last choices with a reward",
-            "estimates": off_policy,
-        },
+        "offPolicy": {"method": method, "estimates": off_policy},
     })
 }

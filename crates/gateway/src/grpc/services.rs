@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Code, VersionState};
 use coracle_protocol::facts::{EXTENSIONS, IndexEntry, RegionEntry, VersionEntry};
+use coracle_protocol::flow::Dialect;
 use coracle_protocol::grpc::inference::{
     CudaSharedMemoryStatusResponse, CudaSharedMemoryUnregisterResponse, ModelConfigResponse,
     ModelMetadataRequest, ModelReadyRequest, ModelReadyResponse, ModelStatisticsResponse,
@@ -24,6 +25,7 @@ use coracle_protocol::tfs::{self, Question};
 use coracle_protocol::v2;
 use coracle_serving::{Lease, ModelTable, ServedModel, VersionStatus};
 
+use super::flows::{SELDON, flow_of};
 use super::{Caller, failure};
 use crate::codec::Codec;
 use crate::connection::Handler;
@@ -80,6 +82,10 @@ impl Handler {
         if let Some(method) = path.strip_prefix(PREDICTION) {
             return self.prediction(caller, method, message, arrived).await;
         }
+        if let Some(method) = path.strip_prefix(SELDON) {
+            // Not part of what other calls carry along.
+            return Box::pin(self.seldon_message(caller, method, message, arrived)).await;
+        }
         if path == MODEL_STATUS {
             let (name, version) = tfs::read_version(decode(message)?)?;
             let version = version.as_ref().map(asked_version);
@@ -123,13 +129,20 @@ impl Handler {
         let head = InferHead::read(&message)?;
         let version = number(&head.model_version);
         let table = self.calls.table.load();
+        if table.has_flows()
+            && let Some(flow) = flow_of(&table, caller, &head.model_name)?
+        {
+            let sent = (Codec::Grpc, Dialect::Grpc);
+            let led = self.flow_message((&table, flow), caller, sent, (message, arrived));
+            return Box::pin(led).await;
+        }
         let model = asked_in(&table, caller, &head.model_name, version.as_ref())?;
         self.inferred((&table, caller), model, (Codec::Grpc, message, arrived))
             .await
     }
 
     /// Answers a message that `model` of `table` was asked, or a variant of it.
-    async fn inferred(
+    pub(super) async fn inferred(
         &self,
         (table, caller): (&ModelTable, &Caller),
         model: &Arc<ServedModel>,
@@ -226,9 +239,15 @@ impl Handler {
             "ModelReady" => {
                 let request: ModelReadyRequest = decode(message)?;
                 let version = number(&request.version);
-                let model = self.named_model(caller, &request.name, version.as_ref());
+                let is_well = match self.is_flow_well(caller, &request.name) {
+                    Some(is_well) => is_well,
+                    None => {
+                        let model = self.named_model(caller, &request.name, version.as_ref());
+                        model.is_ok_and(|model| model.trouble().is_none())
+                    }
+                };
                 frame(&ModelReadyResponse {
-                    ready: is_ready && model.is_ok_and(|model| model.trouble().is_none()),
+                    ready: is_ready && is_well,
                 })
             }
             "ModelStatistics" => self.statistics_message(caller, message)?,

@@ -2,6 +2,11 @@
 
 use super::Choice;
 
+/// The most features that an arm can have.
+pub const FEATURES_MAX: usize = 32;
+/// The greatest magnitude of a feature: squares of many such are still numbers.
+pub const FEATURE_MAX: f64 = 1e6;
+
 /// One linear model per arm, with the uncertainty of its predictions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinUcb {
@@ -9,13 +14,12 @@ pub struct LinUcb {
     pub alpha: f64,
     /// The probability with which any arm is chosen instead.
     pub floor: f64,
-    n_features: usize,
-    arms: Vec<Arm>,
+    arms: Vec<LinearArm>,
 }
 
-/// Ridge regression of the reward on the features, kept as the inverse of its matrix.
+/// Ridge regression of an arm's reward on the features, kept as the inverse of its matrix.
 #[derive(Clone, Debug, PartialEq)]
-struct Arm {
+pub struct LinearArm {
     /// Inverse of (identity + sum of outer products of the features), by rows.
     inverse: Vec<f64>,
     /// Sum of rewards times features.
@@ -29,35 +33,34 @@ impl LinUcb {
     /// Without arms.
     #[must_use]
     pub fn new(alpha: f64, floor: f64, n_arms: usize, n_features: usize) -> Self {
-        assert!(n_arms > 0, "a bandit has arms");
-        let mut inverse = vec![0.0; n_features * n_features];
-        for index in 0..n_features {
-            inverse[index * (n_features + 1)] = 1.0;
-        }
-        let arm = Arm {
-            inverse,
-            earned: vec![0.0; n_features],
-        };
+        Self::of_arms(alpha, floor, vec![LinearArm::new(n_features); n_arms])
+    }
+
+    /// Returns a bandit over these arms, all of which have as many features.
+    ///
+    /// # Panics
+    /// Without arms.
+    #[must_use]
+    pub fn of_arms(alpha: f64, floor: f64, arms: Vec<LinearArm>) -> Self {
+        assert!(!arms.is_empty(), "a bandit has arms");
         Self {
             alpha,
             floor: floor.clamp(0.0, 1.0),
-            n_features,
-            arms: vec![arm; n_arms],
+            arms,
         }
     }
 
-    /// Chooses an arm for a request with these features; `None` if there are not as many as there should be, or one is no number.
+    /// Chooses an arm for a request with these features; `None` if there are not as many as there should be, or one is no number of at most
+    /// [`FEATURE_MAX`].
     pub fn choose(&self, features: &[f64], mut uniform: impl FnMut() -> f64) -> Option<Choice> {
-        if !self.is_valid(features) {
+        if !self.arms.iter().all(|arm| arm.takes(features)) {
             return None;
         }
-        let scores = self
-            .arms
-            .iter()
-            .map(|arm| arm.upper_bound(features, self.alpha));
+        let scores = self.arms.iter().map(|arm| arm.bound(features, self.alpha));
         let best = scores
             .enumerate()
-            .max_by(|left, right| left.1.total_cmp(&right.1));
+            // Of several the first.
+            .max_by(|left, right| left.1.total_cmp(&right.1).then(right.0.cmp(&left.0)));
         let best = best.map_or(0, |(arm, _)| arm);
         let n_arms = self.arms.len() as f64;
         let arm = if uniform() < self.floor {
@@ -74,34 +77,83 @@ impl LinUcb {
 
     /// Takes the reward of a choice for a request with these features. What is not valid is passed over.
     pub fn reward(&mut self, arm: usize, features: &[f64], reward: f64) {
-        if !self.is_valid(features) || !reward.is_finite() {
-            return;
-        }
         if let Some(arm) = self.arms.get_mut(arm) {
-            arm.learn(features, reward.clamp(0.0, 1.0));
+            arm.learn(features, reward);
         }
-    }
-
-    fn is_valid(&self, features: &[f64]) -> bool {
-        features.len() == self.n_features && features.iter().all(|feature| feature.is_finite())
     }
 }
 
-impl Arm {
+impl LinearArm {
+    /// Returns an arm that knows nothing.
+    #[must_use]
+    pub fn new(n_features: usize) -> Self {
+        let mut inverse = vec![0.0; n_features * n_features];
+        for index in 0..n_features {
+            inverse[index * (n_features + 1)] = 1.0;
+        }
+        Self {
+            inverse,
+            earned: vec![0.0; n_features],
+        }
+    }
+
+    /// Returns an arm that knows what [`LinearArm::parts`] has told; `None` if that is none's.
+    #[must_use]
+    pub fn of_parts(inverse: Vec<f64>, earned: Vec<f64>) -> Option<Self> {
+        let n_features = earned.len();
+        let is_square = n_features <= FEATURES_MAX && inverse.len() == n_features * n_features;
+        let mut numbers = inverse.iter().chain(&earned);
+        let is_finite = numbers.all(|number| number.is_finite());
+        (is_square && is_finite).then_some(Self { inverse, earned })
+    }
+
+    /// Returns what it knows: the inverse of its matrix, by rows, and the rewards times the features.
+    #[must_use]
+    pub fn parts(&self) -> (&[f64], &[f64]) {
+        (&self.inverse, &self.earned)
+    }
+
+    /// Tells whether features are as many as it has, and numbers of at most [`FEATURE_MAX`].
+    #[must_use]
+    pub fn takes(&self, features: &[f64]) -> bool {
+        let is_one = |feature: &f64| feature.abs() <= FEATURE_MAX;
+        features.len() == self.earned.len() && features.iter().all(is_one)
+    }
+
+    /// Returns how much each feature adds to the reward that is expected.
+    #[must_use]
+    pub fn weights(&self) -> Vec<f64> {
+        self.solve(&self.earned)
+    }
+
+    /// Returns the reward that is expected, held to `[0, 1]`; 0 for features that it does not take.
+    #[must_use]
+    pub fn expected(&self, features: &[f64]) -> f64 {
+        match self.takes(features) {
+            true => dot(&self.solve(features), &self.earned).clamp(0.0, 1.0),
+            false => 0.0,
+        }
+    }
+
     /// Returns the inverse matrix times `vector`.
     fn solve(&self, vector: &[f64]) -> Vec<f64> {
         let rows = self.inverse.chunks(vector.len().max(1));
         rows.map(|row| dot(row, vector)).collect()
     }
 
-    fn upper_bound(&self, features: &[f64], alpha: f64) -> f64 {
+    /// Returns the reward that is expected, with `alpha` times what it may be more.
+    pub(super) fn bound(&self, features: &[f64], alpha: f64) -> f64 {
         let solved = self.solve(features);
         // The model's weights are the inverse times what was earned, and the inverse is symmetric.
         dot(&solved, &self.earned) + alpha * dot(&solved, features).max(0.0).sqrt()
     }
 
-    /// Adds an outer product to the matrix by Sherman and Morrison's formula.
-    fn learn(&mut self, features: &[f64], reward: f64) {
+    /// Takes a reward, held to `[0, 1]`, for a request with these features: adds an outer product to the matrix by Sherman and Morrison's formula. What
+    /// is not valid is passed over.
+    pub fn learn(&mut self, features: &[f64], reward: f64) {
+        if !self.takes(features) || !reward.is_finite() {
+            return;
+        }
         let solved = self.solve(features);
         let scale = 1.0 + dot(&solved, features);
         for (row, left) in self.inverse.chunks_mut(features.len().max(1)).zip(&solved) {
@@ -109,6 +161,7 @@ impl Arm {
                 *cell -= left * right / scale;
             }
         }
+        let reward = reward.clamp(0.0, 1.0);
         for (earned, feature) in self.earned.iter_mut().zip(features) {
             *earned += reward * feature;
         }
@@ -132,7 +185,7 @@ mod tests {
     fn one_update_is_ridge_regression() {
         let mut arm = LinUcb::new(1.0, 0.0, 1, 1).arms[0].clone();
         arm.learn(&[2.0], 1.0);
-        assert!((arm.upper_bound(&[2.0], 1.0) - (0.8 + 0.8_f64.sqrt())).abs() < 1e-12);
+        assert!((arm.bound(&[2.0], 1.0) - (0.8 + 0.8_f64.sqrt())).abs() < 1e-12);
     }
 
     #[test]

@@ -246,3 +246,83 @@ fn rewards_that_no_trial_has_end_no_draw() {
     };
     assert!(bandit.draw(uniform) < 2);
 }
+
+/// Written by fixtures/statistics/generate.py.
+fn reference(function: &str) -> Vec<(Vec<f64>, Vec<f64>)> {
+    let text = include_str!("../../../../fixtures/statistics/reference.tsv");
+    let read = |text: &str| text.parse::<f64>().unwrap();
+    let lines = text.lines().filter_map(|line| {
+        let mut fields = line.split('\t');
+        let arguments = (fields.next() == Some(function)).then(|| fields.next().unwrap())?;
+        let arguments = arguments.split(' ').map(read).collect();
+        Some((arguments, fields.map(read).collect()))
+    });
+    let lines: Vec<_> = lines.collect();
+    assert!(!lines.is_empty(), "{function}");
+    lines
+}
+
+fn close(found: f64, expected: f64) {
+    let error = (found - expected).abs();
+    assert!(
+        error <= 1e-10 * expected.abs().max(1.0),
+        "{found} is not {expected}"
+    );
+}
+
+/// Rewards that are taken one by one come to what NumPy solves from all of them.
+#[test]
+fn linear_arms_are_numpys_ridge_regression() {
+    for (arguments, answers) in reference("linear_bandit") {
+        let n_features = arguments[0] as usize;
+        let (probe, rounds) = arguments[1..].split_at(n_features);
+        let mut arm = LinearArm::new(n_features);
+        for round in rounds.chunks(n_features + 1) {
+            arm.learn(&round[..n_features], round[n_features]);
+        }
+        let (weights, rest) = answers.split_at(n_features);
+        let (expected, width) = (rest[0], rest[1]);
+        for (found, expected) in arm.weights().iter().zip(weights) {
+            close(*found, *expected);
+        }
+        close(arm.expected(probe), expected.clamp(0.0, 1.0));
+        // The bound of one arm decides between it and one that is certain to be so good.
+        for alpha in [0.0, 1.0, 2.5] {
+            close(arm.bound(probe, alpha), expected + alpha * width);
+        }
+        // What is kept of it is all that it knows.
+        let (inverse, earned) = arm.parts();
+        let again = LinearArm::of_parts(inverse.to_vec(), earned.to_vec());
+        assert_eq!(again, Some(arm));
+    }
+    assert_eq!(LinearArm::of_parts(vec![1.0; 3], vec![0.0; 2]), None);
+    assert_eq!(LinearArm::of_parts(vec![f64::NAN], vec![0.0]), None);
+    let n = FEATURES_MAX + 1;
+    assert_eq!(LinearArm::of_parts(vec![0.0; n * n], vec![0.0; n]), None);
+}
+
+#[test]
+fn off_policy_estimates_are_numpys() {
+    for (arguments, answers) in reference("off_policy") {
+        let log = arguments.chunks(5).map(|row| Logged {
+            propensity: row[0],
+            target: row[1],
+            reward: row[2],
+            expected: row[3],
+            expected_of_target: row[4],
+        });
+        let found = off_policy(log).unwrap();
+        for (found, expected) in [
+            found.inverse_propensity,
+            found.self_normalised,
+            found.doubly_robust,
+            found.standard_error,
+            found.effective_choices,
+        ]
+        .into_iter()
+        .zip(answers)
+        {
+            close(found, expected);
+        }
+    }
+}

@@ -19,6 +19,7 @@ pub fn json_unit(body: &[u8], path: &str) -> Option<String> {
     let mut found = None;
     let seed = Seek {
         path: Some(path),
+        takes_fractions: false,
         found: &mut found,
     };
     // What is wrong with the body is said where it is decoded.
@@ -26,23 +27,60 @@ pub fn json_unit(body: &[u8], path: &str) -> Option<String> {
     found.filter(|unit| is_unit(unit))
 }
 
+/// Returns the number at `path` of a JSON body; `None` if it is not there, or no number. A text that is a number is one.
+#[must_use]
+pub fn json_number(body: &[u8], path: &str) -> Option<f64> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let mut found = None;
+    let seed = Seek {
+        path: Some(path),
+        takes_fractions: true,
+        found: &mut found,
+    };
+    seed.deserialize(&mut reader).ok()?;
+    number(&found?)
+}
+
+/// Returns the parameter of a ModelInferRequest as a number; `None` if it is not there, or none.
+#[must_use]
+pub fn grpc_number(message: &Bytes, name: &str) -> Option<f64> {
+    match grpc_parameter(message, name)? {
+        ParameterChoice::DoubleParam(value) => Some(value).filter(|value| value.is_finite()),
+        ParameterChoice::BoolParam(value) => Some(f64::from(u8::from(value))),
+        ParameterChoice::StringParam(text) => number(&text),
+        ParameterChoice::Int64Param(value) => number(&value.to_string()),
+        ParameterChoice::Uint64Param(value) => number(&value.to_string()),
+    }
+}
+
+/// Returns the number that a text is; `None` if it is none, or no finite one.
+#[must_use]
+pub fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let number: f64 = (text.len() <= UNIT_BYTES_MAX).then(|| text.parse().ok())??;
+    number.is_finite().then_some(number)
+}
+
 /// Returns the parameter of a ModelInferRequest; `None` if it is not there, or no unit.
 #[must_use]
 pub fn grpc_unit(message: &Bytes, name: &str) -> Option<String> {
-    #[derive(Clone, PartialEq, Message)]
-    struct Head {
-        #[prost(btree_map = "string, message", tag = "4")]
-        parameters: BTreeMap<String, InferParameter>,
-    }
-    let mut head: Head = grpc::decode(message.clone()).ok()?;
-    let choice = head.parameters.remove(name)?.parameter_choice?;
-    let unit = match choice {
+    let unit = match grpc_parameter(message, name)? {
         ParameterChoice::StringParam(text) => text,
         ParameterChoice::Int64Param(number) => number.to_string(),
         ParameterChoice::Uint64Param(number) => number.to_string(),
         ParameterChoice::BoolParam(_) | ParameterChoice::DoubleParam(_) => return None,
     };
     Some(unit).filter(|unit| is_unit(unit))
+}
+
+fn grpc_parameter(message: &Bytes, name: &str) -> Option<ParameterChoice> {
+    #[derive(Clone, PartialEq, Message)]
+    struct Head {
+        #[prost(btree_map = "string, message", tag = "4")]
+        parameters: BTreeMap<String, InferParameter>,
+    }
+    let mut head: Head = grpc::decode(message.clone()).ok()?;
+    head.parameters.remove(name)?.parameter_choice
 }
 
 fn is_unit(unit: &str) -> bool {
@@ -53,6 +91,8 @@ fn is_unit(unit: &str) -> bool {
 struct Seek<'a> {
     /// The rest of the path; `None` where the value itself is wanted.
     path: Option<&'a str>,
+    /// Whether fractions and truth values are found, too.
+    takes_fractions: bool,
     found: &'a mut Option<String>,
 }
 
@@ -79,6 +119,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
             match path {
                 Some((first, rest)) if key == first => map.next_value_seed(Seek {
                     path: (!rest.is_empty()).then_some(rest),
+                    takes_fractions: self.takes_fractions,
                     found: &mut *self.found,
                 })?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -113,11 +154,17 @@ impl<'de> Visitor<'de> for Seek<'_> {
         Ok(())
     }
 
-    fn visit_f64<E>(self, _number: f64) -> Result<(), E> {
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        if self.path.is_none() && self.takes_fractions {
+            *self.found = Some(number.to_string());
+        }
         Ok(())
     }
 
-    fn visit_bool<E>(self, _value: bool) -> Result<(), E> {
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        if self.path.is_none() && self.takes_fractions {
+            *self.found = Some(u8::from(value).to_string());
+        }
         Ok(())
     }
 
@@ -156,6 +203,32 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_found_by_their_path() {
+        let body = br#"{"user": {"age": 41, "rate": 0.25, "low": -1.5e-3, "new": true, "text": " 7.5 ", "word": "x", "none": null, "huge": "1e999", "list": [1]}}"#;
+        for (path, expected) in [
+            ("user.age", Some(41.0)),
+            ("user.rate", Some(0.25)),
+            ("user.low", Some(-1.5e-3)),
+            ("user.new", Some(1.0)),
+            ("user.text", Some(7.5)),
+            ("user.word", None),
+            ("user.none", None),
+            ("user.huge", None),
+            ("user.list", None),
+            ("user", None),
+            ("user.age.more", None),
+        ] {
+            assert_eq!(json_number(body, path), expected, "{path}");
+        }
+        assert_eq!(json_number(br#"{"x": 0.1"#, "x"), None);
+        assert_eq!(
+            (number("inf"), number("NaN"), number("")),
+            (None, None, None)
+        );
+        assert_eq!(number(&"1".repeat(UNIT_BYTES_MAX + 1)), None);
+    }
+
+    #[test]
     fn units_are_parameters_of_messages() {
         let parameter = |choice| InferParameter {
             parameter_choice: Some(choice),
@@ -182,6 +255,8 @@ mod tests {
         assert_eq!(grpc_unit(&message, "user").as_deref(), Some("u"));
         assert_eq!(grpc_unit(&message, "number").as_deref(), Some("-3"));
         assert_eq!(grpc_unit(&message, "flag"), None);
+        let numbers = ["user", "number", "flag", "nobody"].map(|name| grpc_number(&message, name));
+        assert_eq!(numbers, [None, Some(-3.0), Some(1.0), None]);
         assert_eq!(grpc_unit(&message, "nobody"), None);
         assert_eq!(grpc_unit(&Bytes::from_static(b"\xff\xff"), "user"), None);
     }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use coracle_policy::bandit::LinUcb;
 use coracle_policy::experiment::Verdict;
 
 use super::ledger::Ledger;
@@ -35,6 +36,8 @@ pub struct Exposure {
     pub by: By,
     /// The probability with which it was chosen, if by a draw.
     pub propensity: Option<f64>,
+    /// What it was chosen by, with names, where that is so.
+    pub features: Vec<(String, f64)>,
     /// When, in ms since 1970.
     pub at: u64,
 }
@@ -54,6 +57,8 @@ pub struct Book {
     noted: Mutex<Counters>,
     /// The probabilities with which a bandit chooses now; empty without one.
     propensities: ArcSwap<Vec<f64>>,
+    /// A bandit that chooses by features, as it is now.
+    linear: ArcSwapOption<LinUcb>,
     /// The state of the generator of draws.
     draws: AtomicU64,
     /// When it was opened last, among all that were.
@@ -80,6 +85,7 @@ impl Book {
             n_lost: AtomicU64::new(0),
             noted: Mutex::default(),
             propensities: ArcSwap::default(),
+            linear: ArcSwapOption::empty(),
             draws: AtomicU64::new(seed),
             turn: AtomicU64::new(0),
             predictions: StagePredictions::default(),
@@ -163,9 +169,19 @@ impl Book {
         self.propensities.load()
     }
 
+    /// Returns the bandit that chooses by features, if one does.
+    pub(super) fn linear(&self) -> Guard<Option<Arc<LinUcb>>> {
+        self.linear.load()
+    }
+
     /// Lets a bandit, if there is one, choose by what is known now.
     pub(super) fn update_propensities(&self) {
-        let bandit = self.ledger().bandit(&self.planned.load());
+        let planned = self.planned.load();
+        let linear = self.ledger().linear_bandit(&planned);
+        if linear.is_some() || self.linear.load().is_some() {
+            self.linear.store(linear.map(Arc::new));
+        }
+        let bandit = self.ledger().bandit(&planned);
         let propensities = bandit.map(|bandit| bandit.propensities(|| self.next_uniform()));
         let propensities = propensities.unwrap_or_default();
         if **self.propensities.load() != propensities {

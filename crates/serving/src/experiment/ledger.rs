@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use coracle_policy::experiment::Moments;
 
 use super::folded::Folded;
+use super::linear;
 use super::record::{Counters, Record};
 use super::series::Series;
 use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
@@ -208,6 +209,7 @@ impl Ledger {
                 unit,
                 variant,
                 propensity,
+                features,
             } => {
                 if let Some((unit, _)) = self.units.get_key_value(unit.as_ref()) {
                     let unit = Arc::clone(unit);
@@ -216,6 +218,7 @@ impl Ledger {
                         unit,
                         variant,
                         propensity,
+                        features,
                     };
                     self.requests.insert(hash, request);
                 }
@@ -268,6 +271,7 @@ impl Ledger {
             seconds,
             by,
             propensity,
+            features,
             ..
         } = record
         else {
@@ -295,6 +299,8 @@ impl Ledger {
         state.is_mixed |= state.variant != arm;
         state.is_override |= is_override;
         (state.last_variant, state.last_propensity) = (arm, propensity);
+        let features = linear::planned_vector(planned, features).unwrap_or_default();
+        state.last_features.clone_from(&features);
         if let Some(counted) = self.arms.get_mut(usize::from(arm)) {
             counted.requests += 1;
             counted.errors += u64::from(!ok);
@@ -304,6 +310,7 @@ impl Ledger {
             unit,
             variant: arm,
             propensity,
+            features,
         };
         self.requests.insert(hash(request_id), request);
         if is_new {
@@ -405,19 +412,22 @@ impl Ledger {
         }
         let is_lower_better = rewarding.is_some_and(|metric| metric.is_lower_better);
         let of_request = request.and_then(|request| self.requests.get(request));
-        let of_request = of_request.map(|request| (request.variant, request.propensity));
+        let of_request = of_request.map(|one| (one.variant, one.propensity, &one.features));
         let of_unit = self.units.get(unit);
-        let of_unit = of_unit.map(|unit| (unit.last_variant, unit.last_propensity));
-        let Some((variant, propensity)) = of_request.or(of_unit) else {
+        let of_unit =
+            of_unit.map(|one| (one.last_variant, one.last_propensity, &one.last_features));
+        let Some((variant, propensity, features)) = of_request.or(of_unit) else {
             return;
         };
+        let features = features.clone();
         if propensity <= Request::NOT_DRAWN {
             return;
         }
         let value = value.clamp(0.0, 1.0);
         let reward = if is_lower_better { 1.0 - value } else { value };
-        let rewards = &mut self.rewards;
         let index = usize::from(variant);
+        let expected = self.learn_linear(planned, (index, &features), reward);
+        let rewards = &mut self.rewards;
         if rewards.arms.len() <= index {
             rewards.arms.resize(index + 1, (0, 0.0, 0.0));
         }
@@ -430,10 +440,7 @@ impl Ledger {
             moments.push(reward);
             (*units, *mean, *squares) = (moments.units, moments.mean, moments.squares);
         }
-        if rewards.log.len() >= Rewards::LOG_MOST {
-            rewards.log.pop_front();
-        }
-        rewards.log.push_back((variant, propensity, reward as f32));
+        rewards.log((variant, propensity, reward as f32), expected);
     }
 
     /// Gives everything that is known to `write`, such that taking it gives the same sums.
@@ -465,6 +472,7 @@ impl Ledger {
                 unit: Cow::Borrowed(&request.unit),
                 variant: request.variant,
                 propensity: request.propensity,
+                features: request.features.clone(),
             })?;
         }
         let hashes: Vec<u64> = self.ids.hashes().collect();

@@ -78,6 +78,9 @@ pub(super) enum Record<'a> {
         by: Cow<'a, str>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         propensity: Option<f64>,
+        /// What it was chosen by, where that is so.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        features: Vec<(Cow<'a, str>, f64)>,
     },
     /// From then on units are split in these shares.
     Shares { shares: Vec<(String, f64)> },
@@ -114,6 +117,8 @@ pub(super) enum Record<'a> {
         unit: Cow<'a, str>,
         variant: u8,
         propensity: f32,
+        #[serde(default, skip_serializing_if = "<[f64]>::is_empty")]
+        features: Box<[f64]>,
     },
     /// The hashes of outcomes' ids.
     Ids { hashes: Vec<u64> },

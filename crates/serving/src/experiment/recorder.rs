@@ -599,6 +599,11 @@ fn record_of<'a>(exposure: &'a Exposure, experiment: &'a str) -> Record<'a> {
             By::Route => "route",
         }),
         propensity: exposure.propensity,
+        features: exposure
+            .features
+            .iter()
+            .map(|(name, value)| (Cow::Borrowed(name.as_str()), *value))
+            .collect(),
     }
 }
 

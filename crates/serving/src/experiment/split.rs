@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use coracle_policy::SpecError;
 use coracle_policy::assignment::{Assignment, Slice, Variant};
-use coracle_policy::bandit::Choice;
+use coracle_policy::bandit::{Choice, FEATURE_MAX};
 
 use super::book::Book;
+use super::linear;
 use super::{Allocation, PlannedExperiment, UnitSource, VariantTarget};
 use crate::plan::ServiceId;
 use crate::served_model::ServedModel;
@@ -54,7 +55,7 @@ pub enum By {
 }
 
 /// The variant that takes a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Decision<'a> {
     /// The experiment.
     pub split: &'a Split,
@@ -64,6 +65,8 @@ pub struct Decision<'a> {
     pub by: Option<By>,
     /// The probability with which it was chosen, if by a draw.
     pub propensity: Option<f64>,
+    /// What it was chosen by, in the order of the planned features; empty where that is not so.
+    pub features: Vec<f64>,
 }
 
 /// Whether an experiment takes a request.
@@ -128,14 +131,22 @@ impl RouteExperiments {
     /// Tells whether the body of a request has to be read for its unit.
     #[must_use]
     pub fn reads_bodies(&self) -> bool {
-        let mut sources = self.splits.iter().map(|split| &split.planned.unit);
+        let features = self.splits.iter().flat_map(|split| &split.planned.features);
+        let features = features.map(|feature| &feature.source);
+        let units = self.splits.iter().map(|split| &split.planned.unit);
+        let mut sources = units.chain(features);
         sources.any(|unit| matches!(unit, UnitSource::Field(_) | UnitSource::Parameter(_)))
     }
 
-    /// Decides who takes a request; `unit` reads its unit.
+    /// Decides who takes a request; `unit` reads its unit, and `feature` one of its features.
     ///
-    /// The first experiment that the unit is in takes it. Without a unit the control of the first experiment does, and it is counted there.
-    pub fn decide(&self, unit: impl Fn(&UnitSource) -> Option<String>) -> Decided<'_> {
+    /// The first experiment that the unit is in takes it. Without a unit the control of the first experiment does, and it is counted there; so it is where
+    /// variants are chosen by features, and one of them is not there.
+    pub fn decide(
+        &self,
+        unit: impl Fn(&UnitSource) -> Option<String>,
+        feature: impl Fn(&UnitSource) -> Option<f64>,
+    ) -> Decided<'_> {
         let mut without = None;
         for split in &self.splits {
             if let Some(variant) = split.winner {
@@ -145,7 +156,7 @@ impl RouteExperiments {
                 without = without.or(Some(split));
                 continue;
             };
-            if let Some(decision) = split.take(&unit) {
+            if let Some(decision) = split.take(&unit, &feature) {
                 return Decided::Variant(decision, Some(unit));
             }
         }
@@ -190,20 +201,33 @@ impl Split {
             variant,
             by: None,
             propensity: None,
+            features: Vec::new(),
         }
     }
 
     /// Returns what a unit gets; `None` if it is not in the experiment.
-    fn take(&self, unit: &str) -> Option<Decision<'_>> {
+    fn take(
+        &self,
+        unit: &str,
+        feature: impl Fn(&UnitSource) -> Option<f64>,
+    ) -> Option<Decision<'_>> {
         let assigned = self.assignment.assign(unit)?;
         let decision = |variant, by, propensity| Decision {
             split: self,
             variant,
             by: Some(by),
             propensity,
+            features: Vec::new(),
         };
         if assigned.is_override {
             return Some(decision(assigned.variant, By::Override, None));
+        }
+        if self.planned.linear().is_some() {
+            let decision = self.take_by_features(feature);
+            if decision.is_none() {
+                self.book.count_unassigned();
+            }
+            return Some(decision.unwrap_or_else(|| self.settled(self.planned.control)));
         }
         if let Allocation::Bandit { .. } = self.planned.allocation {
             let choice = self.draw();
@@ -211,6 +235,34 @@ impl Split {
             return Some(decision(variant, By::Bandit, propensity));
         }
         Some(decision(assigned.variant, By::Hash, None))
+    }
+
+    /// Returns what a request with these features gets; `None` unless all are there, and numbers.
+    fn take_by_features(
+        &self,
+        feature: impl Fn(&UnitSource) -> Option<f64>,
+    ) -> Option<Decision<'_>> {
+        let features = self.planned.features.iter();
+        let features: Option<Vec<f64>> = features.map(|one| feature(&one.source)).collect();
+        let features = features?;
+        if !features.iter().all(|feature| feature.abs() <= FEATURE_MAX) {
+            return None;
+        }
+        let vector = linear::vector(features.iter().copied());
+        let uniform = || self.book.next_uniform();
+        let linear = self.book.linear();
+        let choice = linear
+            .as_ref()
+            .and_then(|linear| linear.choose(&vector, uniform));
+        // What is known is of before a change.
+        let choice = choice.filter(|choice| choice.arm < self.targets.len());
+        let choice = choice.unwrap_or_else(|| self.draw());
+        Some(Decision {
+            by: Some(By::Bandit),
+            propensity: Some(choice.propensity),
+            features,
+            ..self.settled(choice.arm)
+        })
     }
 
     fn draw(&self) -> Choice {

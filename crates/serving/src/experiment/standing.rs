@@ -85,8 +85,10 @@ pub struct ArmStanding {
     pub rewards: u64,
     /// Their mean.
     pub mean: f64,
-    /// The probability with which it is chosen now.
+    /// The probability with which it is chosen now; where that depends on the request, its share of the requests so far.
     pub propensity: f64,
+    /// How much a constant and each feature add to what it is expected to earn, where it is chosen by features.
+    pub weights: Vec<(String, f64)>,
 }
 
 /// What always choosing a variant would have earned.
@@ -98,7 +100,9 @@ pub struct OffPolicyStanding {
     pub inverse_propensity: f64,
     /// The same, self-normalised.
     pub self_normalised: f64,
-    /// The standard error.
+    /// Doubly robust, where there is a model of rewards.
+    pub doubly_robust: Option<f64>,
+    /// The standard error, of the doubly robust one where there is one.
     pub standard_error: f64,
     /// How many choices the log is worth.
     pub effective_choices: f64,
@@ -457,40 +461,84 @@ impl Ledger {
             BanditStrategy::EpsilonGreedy(epsilon) => Strategy::EpsilonGreedy(epsilon),
             BanditStrategy::Thompson => Strategy::Thompson,
             BanditStrategy::Ucb1 => Strategy::Ucb1,
+            // Chooses request by request.
+            BanditStrategy::LinUcb(_) => return None,
         };
         if planned.variants.is_empty() {
             return None;
         }
         let mut bandit = Bandit::new(strategy, floor, planned.variants.len());
         for (arm, variant) in bandit.arms.iter_mut().zip(&planned.variants) {
-            let index = self.arms.iter().position(|arm| arm.name == variant.name);
-            let earned = index.and_then(|index| self.rewards.arms.get(index));
-            if let Some((units, mean, squares)) = earned {
-                *arm = Moments {
-                    units: *units,
-                    mean: *mean,
-                    squares: *squares,
-                };
-            }
+            *arm = self.earned(&variant.name);
         }
         Some(bandit)
+    }
+
+    /// Returns what a bandit has earned with a variant.
+    fn earned(&self, variant: &str) -> Moments {
+        let index = self.arms.iter().position(|arm| arm.name == variant);
+        let earned = index.and_then(|index| self.rewards.arms.get(index));
+        let moments = earned.map(|(units, mean, squares)| Moments {
+            units: *units,
+            mean: *mean,
+            squares: *squares,
+        });
+        moments.unwrap_or_default()
+    }
+
+    /// Returns how a bandit stands with each variant; nothing where there is none.
+    fn arm_standings(&self, planned: &PlannedExperiment, propensities: &[f64]) -> Vec<ArmStanding> {
+        if planned.allocation == Allocation::Fixed {
+            return Vec::new();
+        }
+        let n_requests: u64 = self.arms.iter().map(|arm| arm.requests).sum();
+        let share = |variant: &str| {
+            let arm = self.arms.iter().find(|arm| arm.name == variant);
+            let requests = arm.map_or(0, |arm| arm.requests);
+            requests as f64 / n_requests.max(1) as f64
+        };
+        let variants = planned.variants.iter().enumerate();
+        let standings = variants.map(|(index, variant)| {
+            let earned = self.earned(&variant.name);
+            ArmStanding {
+                variant: variant.name.clone(),
+                rewards: earned.units,
+                mean: earned.mean,
+                propensity: match planned.linear() {
+                    Some(_) => share(&variant.name),
+                    None => propensities.get(index).copied().unwrap_or_default(),
+                },
+                weights: self.linear_weights(planned, &variant.name),
+            }
+        });
+        standings.collect()
     }
 
     fn off_policy(&self, planned: &PlannedExperiment) -> Vec<OffPolicyStanding> {
         let of = |name: &str| {
             let index = self.arms.iter().position(|arm| arm.name == name);
-            let log = self.rewards.log.iter();
-            let logged = log.map(|(variant, propensity, reward)| Logged {
-                propensity: f64::from(*propensity),
-                target: f64::from(u8::from(index == Some(usize::from(*variant)))),
-                reward: f64::from(*reward),
-                expected: 0.0,
-                expected_of_target: 0.0,
-            });
+            let logged = self
+                .rewards
+                .choices()
+                .map(|((variant, propensity, reward), expected)| {
+                    let of = |index: Option<usize>| {
+                        let expected = index.and_then(|index| expected.get(index));
+                        expected.copied().map_or(0.0, f64::from)
+                    };
+                    let variant = usize::from(variant);
+                    Logged {
+                        propensity: f64::from(propensity),
+                        target: f64::from(u8::from(index == Some(variant))),
+                        reward: f64::from(reward),
+                        expected: of(Some(variant)),
+                        expected_of_target: of(index),
+                    }
+                });
             off_policy(logged).map(|estimate| OffPolicyStanding {
                 variant: name.to_owned(),
                 inverse_propensity: estimate.inverse_propensity,
                 self_normalised: estimate.self_normalised,
+                doubly_robust: planned.linear().map(|_| estimate.doubly_robust),
                 standard_error: estimate.standard_error,
                 effective_choices: estimate.effective_choices,
             })
@@ -508,16 +556,6 @@ impl Ledger {
     ) -> Standing {
         let gathering = self.gathering(planned);
         let analysis = self.analysis(planned, &gathering);
-        let bandit = self.bandit(planned);
-        let arms = bandit.iter().flat_map(|bandit| {
-            let arms = bandit.arms.iter().zip(&planned.variants).enumerate();
-            arms.map(|(index, (arm, variant))| ArmStanding {
-                variant: variant.name.clone(),
-                rewards: arm.units,
-                mean: arm.mean,
-                propensity: propensities.get(index).copied().unwrap_or_default(),
-            })
-        });
         let series = self.series.iter().map(|series| {
             let names = (series.variant.clone(), series.metric.name.clone());
             (names.0, names.1, series.points.clone())
@@ -526,10 +564,10 @@ impl Ledger {
             id: id.clone(),
             planned: planned.clone(),
             since: self.since,
-            arms: arms.collect(),
-            off_policy: match bandit {
-                Some(_) => self.off_policy(planned),
-                None => Vec::new(),
+            arms: self.arm_standings(planned, propensities),
+            off_policy: match planned.allocation {
+                Allocation::Bandit { .. } => self.off_policy(planned),
+                Allocation::Fixed => Vec::new(),
             },
             series: series.collect(),
             variants: gathering.shown,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::linear::Learnt;
+
 /// All that is known of a unit.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +27,9 @@ pub(super) struct Unit {
     pub(super) seconds: f64,
     /// By metric.
     pub(super) cells: Vec<Cell>,
+    /// What the last variant was chosen by, where that is so.
+    #[serde(default, skip_serializing_if = "<[f64]>::is_empty")]
+    pub(super) last_features: Box<[f64]>,
 }
 
 /// A unit's outcomes in one metric.
@@ -78,6 +83,8 @@ pub(super) struct Request {
     pub(super) variant: u8,
     /// The probability with which the variant was drawn, or [`Self::NOT_DRAWN`].
     pub(super) propensity: f32,
+    /// What it was chosen by, where that is so.
+    pub(super) features: Box<[f64]>,
 }
 
 impl Request {
@@ -154,11 +161,38 @@ pub(super) struct Rewards {
     pub(super) arms: Vec<(u64, f64, f64)>,
     /// Variant, propensity, reward.
     pub(super) log: VecDeque<(u8, f32, f32)>,
+    /// What was expected of each variant before the reward, of the last choices of the log; empty where choices are not made by features.
+    #[serde(default)]
+    pub(super) expected: VecDeque<Box<[f32]>>,
+    /// What features are worth.
+    #[serde(default)]
+    pub(super) learnt: Learnt,
 }
 
 impl Rewards {
     /// The most choices that are kept.
     pub(super) const LOG_MOST: usize = 100_000;
+
+    /// Logs a choice, with what was expected of each variant before its reward came.
+    pub(super) fn log(&mut self, choice: (u8, f32, f32), expected: Box<[f32]>) {
+        if self.log.len() >= Self::LOG_MOST {
+            self.log.pop_front();
+        }
+        self.log.push_back(choice);
+        self.expected.push_back(expected);
+        while self.expected.len() > self.log.len() {
+            self.expected.pop_front();
+        }
+    }
+
+    /// Visits the log, each choice with what was expected of each variant.
+    pub(super) fn choices(&self) -> impl Iterator<Item = ((u8, f32, f32), &[f32])> {
+        // Of the first ones, from before that was kept, nothing is known.
+        let n_unknown = self.log.len().saturating_sub(self.expected.len());
+        let unknown = std::iter::repeat_n(&[][..], n_unknown);
+        let expected = self.expected.iter().map(AsRef::as_ref);
+        self.log.iter().copied().zip(unknown.chain(expected))
+    }
 }
 
 /// Hashes an id: FNV-1a, then the finaliser of splitmix64; the same on every machine, since files hold it.

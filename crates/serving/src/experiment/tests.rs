@@ -16,6 +16,7 @@ use super::recorder::{Message, Open};
 use super::series::Series;
 use super::*;
 
+mod linear;
 mod trials;
 
 /// As the server writes them.
@@ -130,6 +131,7 @@ fn exposure(unit: &str, variant: &str, ok: bool) -> Exposure {
         seconds: 0.5,
         by: By::Hash,
         propensity: None,
+        features: Vec::new(),
         at: 5_000,
     }
 }
@@ -334,6 +336,7 @@ fn record_exposure<'a>(unit: &'a str, variant: &'a str, at: u64) -> Record<'a> {
         seconds: 0.25,
         by: "hash".into(),
         propensity: Some(0.25),
+        features: Vec::new(),
     }
 }
 
@@ -626,7 +629,7 @@ fn variant_of<'a>(
     experiments: &'a RouteExperiments,
     unit: Option<&str>,
 ) -> Option<(&'a str, Option<By>)> {
-    match experiments.decide(|_source| unit.map(str::to_owned)) {
+    match experiments.decide(|_source| unit.map(str::to_owned), |_source| None) {
         Decided::Variant(decision, _) => {
             Some((decision.split.variant(decision.variant), decision.by))
         }
@@ -707,7 +710,7 @@ fn bandits_learn_log_propensities_and_remember() {
     let fixture = Fixture::new();
     let book = fixture.open(&planned);
     let experiments = split(&planned, &book);
-    let draw = || match experiments.decide(|_source| Some("u".to_owned())) {
+    let draw = || match experiments.decide(|_source| Some("u".to_owned()), |_source| None) {
         Decided::Variant(decision, _) => decision,
         Decided::Outside => panic!("in it"),
     };

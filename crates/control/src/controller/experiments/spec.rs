@@ -1,18 +1,20 @@
 //! An Experiment's spec in the words of the plan.
 
+mod allocation;
+
 use std::time::Duration;
 
 use coracle_api::experiment::{
-    ExperimentAllocation, ExperimentMetric, ExperimentSlice, ExperimentSpec, ExperimentUnit,
-    ExperimentVariant,
+    ExperimentMetric, ExperimentSlice, ExperimentSpec, ExperimentUnit, ExperimentVariant,
 };
 use coracle_api::inference_service::is_name;
 use coracle_serving::experiment::{
-    Allocation, BanditStrategy, CorrectionForm, MetricForm, MetricRole, PlannedAnalysis,
-    PlannedExperiment, PlannedMetric, PlannedSlice, PlannedVariant, UnitSource, VariantTarget,
+    Allocation, CorrectionForm, MetricForm, MetricRole, PlannedAnalysis, PlannedExperiment,
+    PlannedMetric, PlannedSlice, PlannedVariant, UnitSource, VariantTarget,
 };
 
 use crate::controller::times::read_time;
+use allocation::allocation;
 
 /// The most variants of an experiment.
 const VARIANTS_MAX: usize = 16;
@@ -67,7 +69,7 @@ pub(crate) fn read(
     for (unit, variant) in &overrides {
         place(&variants, &format!("spec.overrides.{unit}"), variant)?;
     }
-    let allocation = allocation(spec.allocation.as_ref())?;
+    let (allocation, features) = allocation(spec.allocation.as_ref())?;
     let metrics = metrics(spec.metrics.as_deref().unwrap_or_default())?;
     let rewards =
         |metric: &PlannedMetric| !matches!(metric.kind, MetricForm::Errors | MetricForm::Latency);
@@ -94,7 +96,7 @@ pub(crate) fn read(
                 .salt
                 .clone()
                 .unwrap_or_else(|| format!("{namespace}/{name}")),
-            unit: unit(&spec.unit)?,
+            unit: source("spec.unit", &spec.unit)?,
             variants,
             control,
             share_ppm: percent("spec.percent", spec.percent.unwrap_or(100.0))?,
@@ -105,6 +107,7 @@ pub(crate) fn read(
                 .transpose()?,
             overrides,
             allocation,
+            features,
             winner: None,
             stage: None,
             metrics,
@@ -170,7 +173,8 @@ fn slice(slice: &ExperimentSlice, namespace: &str) -> Result<PlannedSlice, Strin
     })
 }
 
-fn unit(unit: &ExperimentUnit) -> Result<UnitSource, String> {
+/// Returns where of a request something is that the field `place` says.
+fn source(place: &str, unit: &ExperimentUnit) -> Result<UnitSource, String> {
     let given: Vec<UnitSource> = [
         unit.header
             .as_ref()
@@ -184,7 +188,7 @@ fn unit(unit: &ExperimentUnit) -> Result<UnitSource, String> {
     .collect();
     let [source] = given.as_slice() else {
         return Err(format!(
-            "spec.unit: {} of header, cookie, field and parameter are there; exactly one says what the unit is",
+            "{place}: {} of header, cookie, field and parameter are there; exactly one says what it is",
             given.len()
         ));
     };
@@ -204,18 +208,18 @@ fn unit(unit: &ExperimentUnit) -> Result<UnitSource, String> {
         true => Ok(source.clone()),
         false => Err(match source {
             UnitSource::Header(name) => {
-                format!("spec.unit.header: '{name}' is no name of a header")
+                format!("{place}.header: '{name}' is no name of a header")
             }
             UnitSource::Cookie(name) => {
-                format!("spec.unit.cookie: '{name}' is no name of a cookie")
+                format!("{place}.cookie: '{name}' is no name of a cookie")
             }
             UnitSource::Field(path) => {
-                format!("spec.unit.field: '{path}' is no path of fields such as user.id")
+                format!("{place}.field: '{path}' is no path of fields such as user.id")
             }
             UnitSource::Parameter(name) => {
-                format!("spec.unit.parameter: '{name}' is no name of a parameter")
+                format!("{place}.parameter: '{name}' is no name of a parameter")
             }
-            UnitSource::Request => "spec.unit: it is no single request".to_owned(),
+            UnitSource::Request => format!("{place}: it is no single request"),
         }),
     }
 }
@@ -307,32 +311,6 @@ fn read_variant(
         weight,
         target,
     })
-}
-
-fn allocation(allocation: Option<&ExperimentAllocation>) -> Result<Allocation, String> {
-    let Some(allocation) = allocation else {
-        return Ok(Allocation::Fixed);
-    };
-    let share = |field: &str, given: Option<f64>, default: f64| {
-        let share = given.unwrap_or(default);
-        match (0.0..=1.0).contains(&share) {
-            true => Ok(share),
-            false => Err(format!(
-                "spec.allocation.{field}: {share} is not between 0 and 1"
-            )),
-        }
-    };
-    let epsilon = share("epsilon", allocation.epsilon, 0.1)?;
-    let floor = share("floor", allocation.floor, 0.01)?;
-    let words = ["Fixed", "EpsilonGreedy", "Thompson", "UCB1"];
-    let strategy = allocation.strategy.as_str();
-    let strategy = match one_of("spec.allocation.strategy", Some(strategy), words)? {
-        1 => BanditStrategy::EpsilonGreedy(epsilon),
-        2 => BanditStrategy::Thompson,
-        3 => BanditStrategy::Ucb1,
-        _ => return Ok(Allocation::Fixed),
-    };
-    Ok(Allocation::Bandit { strategy, floor })
 }
 
 fn metrics(metrics: &[ExperimentMetric]) -> Result<Vec<PlannedMetric>, String> {
@@ -636,6 +614,36 @@ mod tests {
                 "2 is not between 0 and 1",
             ),
             (
+                "/allocation",
+                json!({"strategy": "LinUCB"}),
+                "spec.allocation.features: LinUCB chooses by 1 to 16 of them, and 0 are there",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB", "features": [{"name": "age"}]}),
+                "spec.allocation.features[0]: 0 of header",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB", "features": [{"name": "a", "header": "x-a"}, {"name": "a", "field": "a"}]}),
+                "spec.allocation.features[1].name: 'a' is there twice",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB", "features": [{"name": "constant", "header": "x-a"}]}),
+                "spec.allocation.features[0].name: 'constant' is none",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB", "alpha": -1, "features": [{"name": "a", "header": "x-a"}]}),
+                "spec.allocation.alpha: -1 is not between 0 and 100",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "Thompson", "features": [{"name": "a", "header": "x-a"}]}),
+                "spec.allocation.features: only LinUCB chooses by features",
+            ),
+            (
                 "/metrics/0/type",
                 json!("Odd"),
                 "spec.metrics[0].type: 'Odd' is none of",
@@ -688,6 +696,25 @@ mod tests {
             of(&[bandit, errors])
                 .unwrap_err()
                 .contains("a bandit is rewarded by")
+        );
+    }
+
+    #[test]
+    fn features_are_planned_in_their_order() {
+        let features =
+            json!([{"name": "age", "field": "user.age"}, {"name": "hour", "header": "X-Hour"}]);
+        let allocation = json!({"strategy": "LinUCB", "floor": 0.1, "features": features});
+        let planned = of(&[("/allocation", allocation)]).unwrap().planned;
+        assert_eq!(planned.linear(), Some((1.0, 0.1)));
+        let expected = [
+            ("age", UnitSource::Field("user.age".to_owned())),
+            ("hour", UnitSource::Header("x-hour".to_owned())),
+        ];
+        let found = planned.features.into_iter();
+        let found: Vec<_> = found.map(|one| (one.name, one.source)).collect();
+        assert_eq!(
+            found,
+            expected.map(|(name, source)| (name.to_owned(), source))
         );
     }
 

@@ -1,0 +1,177 @@
+//! Graphs over gRPC, and Seldon's own service: `seldon.protos.Seldon`, whose messages are answered as those over REST.
+//!
+//! A deployment is named by the host or path, or as Seldon's callers do it: by the metadata `seldon` and `namespace`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_protocol::flow::Dialect;
+use coracle_protocol::seldon;
+use coracle_serving::flow::Flow;
+use coracle_serving::{ModelTable, ServiceId};
+use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
+
+use super::services::unknown_method;
+use super::{Caller, failure};
+use crate::codec::Codec;
+use crate::connection::Handler;
+use crate::flow::{FlowCall, reward, trouble};
+use crate::infer::{Failure, unknown_model};
+use crate::scope::{self, Scope};
+use crate::terms::Terms;
+
+/// The name of Seldon's service, in paths.
+pub(super) const SELDON: &str = "/seldon.protos.Seldon/";
+
+/// Returns the deployment that a request names.
+fn deployment(table: &ModelTable, head: &Parts) -> Option<ServiceId> {
+    if let (Scope::Service { id, tag: None }, _path) = Scope::of(table, head) {
+        return Some(id);
+    }
+    let text = |name: &str| head.headers.get(name)?.to_str().ok();
+    let name = text("seldon")?;
+    match text("namespace") {
+        Some(namespace) => Some(ServiceId {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }),
+        None => only_of_name(table, name),
+    }
+}
+
+/// Returns the only service or flow of a name.
+fn only_of_name(table: &ModelTable, name: &str) -> Option<ServiceId> {
+    let routes = table.routes().map(|(id, _)| id);
+    let flows = table.flows().map(|(id, _)| id);
+    let mut ids: Vec<&ServiceId> = routes.chain(flows).filter(|id| id.name == name).collect();
+    ids.dedup();
+    match ids.as_slice() {
+        [id] => Some((*id).clone()),
+        _ => None,
+    }
+}
+
+/// Returns the flow that a message for a model of this name is for.
+///
+/// # Errors
+/// If the name is none of its own.
+pub(super) fn flow_of<'a>(
+    table: &'a ModelTable,
+    caller: &Caller,
+    name: &str,
+) -> Result<Option<&'a Arc<Flow>>, Failure> {
+    let Some(id) = deployment(table, &caller.head) else {
+        return Ok(None);
+    };
+    let Some(flow) = table.flow(&id) else {
+        return Ok(None);
+    };
+    let is_own = name.is_empty() || name == id.name || name == flow.name();
+    match is_own {
+        true => Ok(Some(flow)),
+        false => Err(failure(Code::NotFound, &unknown_model(name))),
+    }
+}
+
+impl Handler {
+    /// Tells whether the models of a flow of this name take calls; `None` if there is none.
+    pub(super) fn is_flow_well(&self, caller: &Caller, name: &str) -> Option<bool> {
+        let table = self.calls.table.load();
+        if !table.has_flows() {
+            return None;
+        }
+        let flow = flow_of(&table, caller, name).ok()??;
+        Some(trouble(&table, flow.root()).is_none())
+    }
+
+    /// Leads a message through a flow.
+    pub(super) async fn flow_message(
+        &self,
+        (table, flow): (&ModelTable, &Flow),
+        caller: &Caller,
+        (codec, dialect): (Codec, Dialect),
+        (message, arrived): (Bytes, Duration),
+    ) -> Result<Vec<u8>, Failure> {
+        let call = FlowCall {
+            caller: caller.recorded(),
+            sent: (codec, dialect),
+            arrived,
+            terms: Terms {
+                timeout: caller.time_left(self.shared.clock.as_ref())?,
+                priority: caller.priority,
+            },
+            trace: caller.trace,
+        };
+        let encoded = self.calls.lead((table, flow), call, message).await?;
+        Ok(caller.note_answer(encoded))
+    }
+
+    /// Answers a message of Seldon's service.
+    pub(super) async fn seldon_message(
+        &self,
+        caller: &Caller,
+        method: &str,
+        message: Bytes,
+        arrived: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let table = self.calls.table.load();
+        let id = deployment(&table, &caller.head).ok_or_else(|| {
+            let message = "no such deployment; name one in the metadata seldon and namespace";
+            failure(Code::NotFound, message)
+        })?;
+        match method {
+            "Predict" => {
+                let body = Bytes::from(seldon::request_json(message)?);
+                let answer = match table.flow(&id) {
+                    Some(flow) => {
+                        let sent = (Codec::Seldon, Dialect::Seldon);
+                        self.flow_message((&table, flow), caller, sent, (body, arrived))
+                            .await?
+                    }
+                    None => {
+                        let model = scope::choose(route(&table, &id)?, headers(caller));
+                        self.inferred((&table, caller), model, (Codec::Seldon, body, arrived))
+                            .await?
+                    }
+                };
+                Ok(seldon::response_message(&answer)?)
+            }
+            "SendFeedback" => {
+                let body = seldon::feedback_json(message)?;
+                let feedback = seldon::read_feedback(&body)?;
+                let mut answer = Vec::new();
+                match table.flow(&id) {
+                    Some(flow) => {
+                        let nodes = reward(flow, &feedback)?;
+                        seldon::encode_feedback(&feedback, &nodes, &mut answer);
+                    }
+                    None => {
+                        let route = route(&table, &id)?;
+                        route.feedback().add(feedback.reward);
+                        let first = route.targets().first();
+                        let node = first.map(|target| target.model.name());
+                        let nodes: Vec<&str> = node.into_iter().collect();
+                        seldon::encode_feedback(&feedback, &nodes, &mut answer);
+                    }
+                }
+                Ok(seldon::response_message(&answer)?)
+            }
+            method => Err(unknown_method(&format!("{SELDON}{method}"))),
+        }
+    }
+}
+
+fn headers(caller: &Caller) -> &HeaderMap {
+    &caller.head.headers
+}
+
+fn route<'a>(
+    table: &'a ModelTable,
+    id: &ServiceId,
+) -> Result<&'a Arc<coracle_serving::Route>, Failure> {
+    let found = table.service(id);
+    found.ok_or_else(|| failure(Code::NotFound, &format!("there is no deployment {id}")))
+}
