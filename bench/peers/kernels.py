@@ -117,7 +117,7 @@ def lightgbm_model(features, **options):
     return lightgbm.LGBMClassifier(n_jobs=1, random_state=0, verbose=-1, **options).fit(x, y).booster_, rows
 
 
-# Compiling the larger two takes the C compiler longer than COMPILE_LIMIT.
+# Compiling the larger two takes C and LLVM compilers longer than COMPILE_LIMIT.
 BOOSTERS = [(xgboost_500x6, True), (xgboost_1000x8, False), (lightgbm_500x31, True), (lightgbm_300x255, False)]
 MODELS = [iris_forest_100, boosted_500x6, deep_forest_100, hist_boosted_500x31, scaler_logistic]
 
@@ -282,7 +282,7 @@ def booster_onnx(file, features):
     return convert_lightgbm(lightgbm.Booster(model_file=file), initial_types=types, target_opset=15, zipmap=False)
 
 
-def booster_calls(file, rows):
+def booster_calls(file, rows, is_compiled):
     """For each peer a function of a table, and the tables: all rows, then row by row."""
     singles = [rows[i:i + 1] for i in range(ROWS)]
     if file.suffix == ".json":
@@ -294,11 +294,12 @@ def booster_calls(file, rows):
         import lightgbm
         booster = lightgbm.Booster(model_file=file)
         yield "LightGBM", lambda x: booster.predict(x, num_threads=1), rows, singles
-        import lleaves
-        llvm = lleaves.Model(model_file=file)
-        log("compiling for lleaves")
-        llvm.compile(cache=file.parent / "lleaves.so")
-        yield "lleaves", lambda x: llvm.predict(x, n_jobs=1), rows, singles
+        if is_compiled:
+            import lleaves
+            llvm = lleaves.Model(model_file=file)
+            log("compiling for lleaves")
+            llvm.compile(cache=file.parent / "lleaves.so")
+            yield "lleaves", lambda x: llvm.predict(x, n_jobs=1), rows, singles
     import treelite
     interpreted = treelite_model(file.parent)
     dtype = np.float32 if file.suffix == ".json" else np.float64
@@ -323,7 +324,7 @@ def measure_booster(work, make, is_compiled, add):
     """Times every peer that takes the booster; their answers are compared with the library's own."""
     name, (file, rows) = make.__name__, prepared_booster(work, make)
     expected = None
-    for peer, call, table, singles in booster_calls(file, rows):
+    for peer, call, table, singles in booster_calls(file, rows, is_compiled):
         answer = both(np.asarray(call(table)))
         expected = answer if expected is None else expected
         log(name, peer, "differs from the library by at most", np.abs(answer - expected).max())
