@@ -75,10 +75,10 @@ impl Layout {
         Ok(match (kernel, spec.precision) {
             (Kernel::Intervals, _) => IntervalTables::compile(spec, trees).map(Self::Intervals),
             (Kernel::Ranks, Precision::Single) => {
-                Ranked::compile(trees, instructions).map(Self::SingleRanks)
+                Ranked::compile(spec, trees, instructions).map(Self::SingleRanks)
             }
             (Kernel::Ranks, Precision::Double) => {
-                Ranked::compile(trees, instructions).map(Self::DoubleRanks)
+                Ranked::compile(spec, trees, instructions).map(Self::DoubleRanks)
             }
             (Kernel::Traversal, _) => Some(Self::walk(spec, trees)?),
         })
@@ -131,7 +131,7 @@ impl Forest {
     /// that does not exist, a node with two parents, values that do not match the nodes.
     pub fn try_new(spec: &ForestSpec) -> Result<Self, ForestError> {
         let trees = validate(spec)?;
-        for kernel in [Kernel::Intervals, Kernel::Ranks] {
+        for kernel in [Kernel::Ranks, Kernel::Intervals] {
             if let Some(layout) = Layout::compile(spec, &trees, kernel, Instructions::detect())? {
                 return Self::assemble(spec, &trees, layout);
             }

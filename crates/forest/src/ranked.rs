@@ -8,18 +8,22 @@
 //! split sends it, so a column with splits of both kinds has its ranks written twice.
 //!
 //! Many rows: all splits of a tree are evaluated from the leaves up, without branches (`program`, `batch`). One row:
-//! all splits of a tree are evaluated at once, and the leaf is read from their answers (`one_row`); where the processor
-//! or the trees' shapes do not allow this, few rows are walked as by traversal.
+//! all splits of a tree are evaluated at once, and the leaf is read from their answers (`one_row`); where few columns
+//! make interval tables cheaper they serve few rows, and where the processor or the trees' shapes allow neither, a walk
+//! does (`costs`).
 
 mod batch;
 mod columns;
+mod costs;
 mod one_row;
 mod program;
 
 use std::ops::Range;
 
 use crate::instructions::Instructions;
+use crate::interval::IntervalTables;
 use crate::leaves::{Block, Sum};
+use crate::spec::ForestSpec;
 use crate::traversal::{Real, Traversal};
 use crate::tree::{Node, Rule, Tree};
 pub(crate) use batch::{LANES, Lanes};
@@ -28,6 +32,7 @@ use columns::Columns;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use columns::avx512 as rank_avx512;
 pub(crate) use columns::rank_lanes_portable;
+use costs::Costs;
 use one_row::OneRow;
 use program::Program;
 
@@ -61,12 +66,17 @@ struct Group<T> {
 enum Few<T> {
     /// For each group its trees, laid out for one row.
     OneRow(Vec<OneRow>),
+    Intervals(IntervalTables),
     Walk(Traversal<T>),
 }
 
 impl<T: Real> Ranked<T> {
     /// Compiles validated trees; `None` if one has more than [`LEAVES_MAX`] leaves, or asks about categories.
-    pub(crate) fn compile(trees: &[Tree], instructions: Instructions) -> Option<Self> {
+    pub(crate) fn compile(
+        spec: &ForestSpec,
+        trees: &[Tree],
+        instructions: Instructions,
+    ) -> Option<Self> {
         if trees.is_empty() || !trees.iter().all(is_taken) {
             return None;
         }
@@ -82,15 +92,10 @@ impl<T: Real> Ranked<T> {
             });
             start += n_trees;
         }
-        let one_row = groups.iter().map(|group| {
-            OneRow::compile(&trees[group.trees.clone()], &group.columns, instructions)
-        });
-        let few = match one_row.collect() {
-            Some(one_row) => Few::OneRow(one_row),
-            None => Few::Walk(Traversal::compile(trees)?),
-        };
+        let costs = Costs::estimate(trees, &groups, instructions);
+        let (few, row_cost) = Few::compile(spec, trees, &groups, instructions, costs)?;
         Some(Self {
-            rows_min: rows_min(trees, &groups, &few),
+            rows_min: (costs.vector / row_cost.max(1)).clamp(ROWS_MIN, LANES),
             groups,
             few,
             instructions,
@@ -119,6 +124,7 @@ impl<T: Real> Ranked<T> {
     fn add_few<S: Sum>(&self, block: Block<'_, S>, sums: &mut [S]) {
         let one_row = match &self.few {
             Few::Walk(traversal) => return traversal.add(block, sums),
+            Few::Intervals(tables) => return tables.add(block, sums),
             Few::OneRow(one_row) => one_row,
         };
         let rows = block.rows.chunks_exact(block.n_features);
@@ -160,6 +166,7 @@ impl<T: Real> Ranked<T> {
         });
         let few = match &self.few {
             Few::OneRow(one_row) => one_row.iter().map(OneRow::memory_bytes).sum(),
+            Few::Intervals(tables) => tables.memory_bytes(),
             Few::Walk(traversal) => traversal.memory_bytes(),
         };
         groups.sum::<usize>() + few
@@ -175,22 +182,32 @@ fn is_taken(tree: &Tree) -> bool {
     tree.n_leaves <= LEAVES_MAX && tree.nodes.iter().all(has_thresholds_only)
 }
 
-/// Returns from how many rows on a vector of them is the cheaper way.
-///
-/// A vector costs the same with few rows in it as with all: about two units for each split. One row costs a few units a
-/// tree and some more a column where it has a layout of its own, otherwise two a level. The unit is about a nanosecond,
-/// but only ratios matter.
-fn rows_min<T: Real>(trees: &[Tree], groups: &[Group<T>], few: &Few<T>) -> usize {
-    let n_splits: usize = trees.iter().map(|tree| tree.n_leaves - 1).sum();
-    let row_cost: usize = match few {
-        Few::OneRow(_) => {
-            let n_columns = groups.iter().map(|group| group.columns.n_columns());
-            3 * trees.len() + 10 * n_columns.sum::<usize>()
+impl<T: Real> Few<T> {
+    /// Compiles the cheapest way there is; returns its cost, too.
+    fn compile(
+        spec: &ForestSpec,
+        trees: &[Tree],
+        groups: &[Group<T>],
+        instructions: Instructions,
+        costs: Costs,
+    ) -> Option<(Self, usize)> {
+        let one_row = groups.iter().map(|group| {
+            let trees = &trees[group.trees.clone()];
+            OneRow::compile(trees, &group.columns, instructions)
+        });
+        let one_row: Option<Vec<OneRow>> = one_row.collect();
+        let other = match one_row {
+            Some(_) => costs.one_row,
+            None => costs.walk,
+        };
+        if costs.intervals < other
+            && let Some(tables) = IntervalTables::compile(spec, trees)
+        {
+            return Some((Self::Intervals(tables), costs.intervals));
         }
-        Few::Walk(_) => {
-            let levels = trees.iter().map(|tree| tree.n_leaves.ilog2() as usize + 1);
-            2 * levels.sum::<usize>()
+        match one_row {
+            Some(one_row) => Some((Self::OneRow(one_row), other)),
+            None => Some((Self::Walk(Traversal::compile(trees)?), other)),
         }
-    };
-    (2 * n_splits / row_cost.max(1)).clamp(ROWS_MIN, LANES)
+    }
 }

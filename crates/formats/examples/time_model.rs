@@ -41,8 +41,13 @@ fn run(directory: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     for file in locate_all(directory)? {
         // A graph has outputs, not methods; the exporters' last one is the probabilities.
         let graph_of = file.name.strip_suffix("_onnx");
+        // A booster's own file has one method.
+        let is_booster = file
+            .path
+            .extension()
+            .is_some_and(|extension| extension == "json" || extension == "txt");
         let options = LoadOptions {
-            default_method: graph_of.is_none().then_some(Method::PredictProba),
+            default_method: (graph_of.is_none() && !is_booster).then_some(Method::PredictProba),
             ..LoadOptions::default()
         };
         let peer = match graph_of {

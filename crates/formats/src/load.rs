@@ -357,9 +357,27 @@ fn from_pickle(error: coracle_pickle::Error, file: &str) -> LoadError {
     };
     let message = match kind {
         LoadErrorKind::Malformed => format!("not a sound {file}: {error}"),
+        LoadErrorKind::Refused => refusal(&error),
         _ => error.to_string(),
     };
     LoadError::new(kind, message)
+}
+
+/// Names what is not known, and where it sits within the object that was saved.
+fn refusal(error: &coracle_pickle::Error) -> String {
+    let globals = error.unknown_globals();
+    let named = globals.iter().map(|global| {
+        let within = global.place.strip_prefix("root").unwrap_or_default();
+        match within.strip_prefix('.').unwrap_or(within) {
+            "" => format!("'{}'", global.name),
+            place => format!("'{}' at {place}", global.name),
+        }
+    });
+    let named = named.collect::<Vec<String>>().join(", ");
+    match globals.len() {
+        1 => format!("refuses to load {named} (not a known data type)"),
+        _ => format!("refuses to load {named} (not known data types)"),
+    }
 }
 
 fn describe_file(info: &FileInfo) -> String {

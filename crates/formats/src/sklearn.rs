@@ -21,6 +21,7 @@ mod factorization;
 mod fitted;
 mod globals;
 mod hist_boosting;
+mod imbalanced;
 mod importance;
 mod imputation;
 mod isolation;

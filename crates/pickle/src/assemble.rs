@@ -234,6 +234,10 @@ fn place_of(slots: &[Slot<'_>], parents: &[Option<NodeId>], index: usize) -> Str
 fn step_to(slots: &[Slot<'_>], slot: &Slot<'_>, above: Option<NodeId>, child: usize) -> String {
     let is_child = |id: &NodeId| id.index() == child;
     match slot {
+        // A step of a pipeline, a transformer of columns: a name and what it stands for.
+        Slot::Ready(Node::Tuple(items)) if name_in(slots, items, child).is_some() => {
+            format!(".{}", name_in(slots, items, child).unwrap_or_default())
+        }
         Slot::Ready(Node::List(items) | Node::Tuple(items)) => {
             format!("[{}]", items.iter().position(is_child).unwrap_or(0))
         }
@@ -270,6 +274,21 @@ fn step_to(slots: &[Slot<'_>], slot: &Slot<'_>, above: Option<NodeId>, child: us
             }
         }
         _ => String::new(),
+    }
+}
+
+/// Returns the name that comes first in a tuple, if `child` is second.
+fn name_in(slots: &[Slot<'_>], items: &[NodeId], child: usize) -> Option<String> {
+    let [name, second, ..] = items else {
+        return None;
+    };
+    if second.index() != child {
+        return None;
+    }
+    match slots.get(name.index()) {
+        Some(Slot::Ready(Node::Str(name))) => Some(shorten(name)),
+        Some(Slot::OldString(name)) => Some(shorten(&latin1(name))),
+        _ => None,
     }
 }
 

@@ -182,6 +182,12 @@ impl Graph {
         self.nodes.get(id.index()).unwrap_or(&NOTHING)
     }
 
+    /// Returns the ids of all nodes, in the order of the arena.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        // Nodes are numbered in 32 bits when they are made.
+        (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeId)
+    }
+
     /// Returns the number of nodes in the arena, those that the root does not reach included.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,8 +5,8 @@ use coracle_pickle::{Graph, Node, NodeId};
 
 use super::fitted::Fitted;
 use super::{
-    Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, keyed,
-    linear, numeric, objects, pipeline, preprocessing, text, tree,
+    Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, imbalanced,
+    keyed, linear, numeric, objects, pipeline, preprocessing, text, tree,
 };
 
 /// An estimator and its description.
@@ -53,7 +53,11 @@ fn one(graph: &Graph, id: NodeId) -> Result<Converted, LoadError> {
             return Err(LoadError::new(LoadErrorKind::Unsupported, message));
         }
     };
-    let version = match graph.attr(id, "_sklearn_version") {
+    let recorded = match graph.attr(id, "_sklearn_version") {
+        None if imbalanced::is_known(object.class) => Some(imbalanced::version(graph)?),
+        recorded => recorded,
+    };
+    let version = match recorded {
         Some(version) => {
             let text = graph.string(version).ok_or_else(|| {
                 LoadError::new(LoadErrorKind::Malformed, "'_sklearn_version' is not text")
@@ -94,7 +98,7 @@ pub(super) fn estimator(
     fitted: &Fitted<'_>,
     name: String,
 ) -> Result<(Box<dyn Estimator>, Component), LoadError> {
-    let part = match fitted.class() {
+    let part = match imbalanced::answers_as(fitted.class()) {
         "sklearn.pipeline.Pipeline" => pipeline::convert(fitted)?,
         "sklearn.tree._classes.DecisionTreeClassifier"
         | "sklearn.tree._classes.ExtraTreeClassifier" => tree::classifier(fitted)?,

@@ -8,6 +8,7 @@ use coracle_estimators::{
 };
 use coracle_model::{LoadError, Method};
 use coracle_pickle::Node;
+use coracle_tensor::Values;
 
 use super::arrays::Matrix;
 use super::convert::Part;
@@ -108,8 +109,8 @@ pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
         _ => return Err(fitted.malformed("'outlier_label_' is not one label")),
     };
     let values = match (fitted.graph.string(label), fitted.graph.float(label)) {
-        (Some(text), _) => coracle_tensor::Values::Bytes([text].into_iter().collect()),
-        (None, Some(number)) => coracle_tensor::Values::F64(vec![number].into()),
+        (Some(text), _) => Values::Bytes([text].into_iter().collect()),
+        (None, Some(number)) => Values::F64(vec![number].into()),
         _ => return Err(fitted.unsupported("'outlier_label_' is no text or number")),
     };
     let at = labels
@@ -118,8 +119,35 @@ pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
     let at = at.and_then(|at| (0..labels.len()).find(|&class| super::numbers::exact(class) == at));
     match at {
         Some(class) => by_shares(fitted, neighborhood, labels, Outlier::Class(class)),
-        None => Err(fitted.unsupported("an 'outlier_label' that is no class is not supported")),
+        None => match with_label(&labels, &values) {
+            Some(labels) => by_shares(fitted, neighborhood, labels, Outlier::Beyond),
+            None => Err(fitted.malformed("'outlier_label_' is of another kind than the classes")),
+        },
     }
+}
+
+/// Returns the labels and one more, in their datatype.
+fn with_label(labels: &Labels, label: &Values) -> Option<Labels> {
+    let added = match (labels.values(), label) {
+        (Values::Bytes(_), Values::Bytes(_)) => label.clone(),
+        (Values::F64(_), Values::F64(_)) => label.clone(),
+        (Values::I64(_) | Values::I32(_), Values::F64(number)) => {
+            let number = number.first().copied()?;
+            let label = crate::document::whole(number.abs())?;
+            let label = i32::try_from(label).ok()?;
+            let label = if number < 0.0 {
+                label.checked_neg()?
+            } else {
+                label
+            };
+            match labels.values() {
+                Values::I64(_) => Values::I64(vec![i64::from(label)].into()),
+                _ => Values::I32(vec![label].into()),
+            }
+        }
+        _ => return None,
+    };
+    Labels::joined(vec![labels.clone(), Labels::new(added)])
 }
 
 fn by_shares(
@@ -129,7 +157,12 @@ fn by_shares(
     outlier: Outlier,
 ) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);
-    let (classes, n_classes) = (fitted.counts("_y")?, labels.len());
+    // A label of rows without neighbours that is no class comes after the classes.
+    let n_classes = match outlier {
+        Outlier::Beyond => labels.len().saturating_sub(1),
+        _ => labels.len(),
+    };
+    let classes = fitted.counts("_y")?;
     let weights = weights(fitted)?;
     let function = |answer: NeighborAnswer| -> Result<Arc<dyn TableFn>, LoadError> {
         let neighbors = Neighbors::try_new(neighborhood.clone(), weights, answer);

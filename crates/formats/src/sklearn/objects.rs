@@ -110,8 +110,10 @@ fn objects(graph: &Graph) -> Result<Option<Vec<(String, NodeId)>>, LoadError> {
 /// Returns the class of an estimator, without its module.
 fn class_of(graph: &Graph, id: NodeId) -> Option<&'static str> {
     let object = graph.object(id)?;
-    let is_known =
-        graph.attr(id, "_sklearn_version").is_some() || super::boosted::is_known(object.class);
+    let is_known = graph.attr(id, "_sklearn_version").is_some()
+        || super::boosted::is_known(object.class)
+        || super::imbalanced::is_known(object.class)
+            && !super::imbalanced::is_sampler(object.class);
     is_known.then(|| object.class.rsplit('.').next().unwrap_or(object.class))
 }
 

@@ -6,6 +6,7 @@ use coracle_pickle::{Node, NodeId};
 
 use super::convert::{self, Part};
 use super::fitted::Fitted;
+use super::imbalanced;
 
 /// Converts a pipeline of supported steps.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -30,9 +31,10 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     })
 }
 
-/// Returns the steps that do something, with their names.
+/// Returns the steps that do something when the pipeline answers, with their names.
 fn named_steps(fitted: &Fitted<'_>) -> Result<Vec<(String, NodeId)>, LoadError> {
     let mut named = Vec::new();
+    let mut last_samples = false;
     for &step in fitted.list("steps")? {
         let Some(&[name, id]) = fitted.graph.list(step) else {
             return Err(fitted.malformed("'steps' holds something else than pairs"));
@@ -46,9 +48,14 @@ fn named_steps(fitted: &Fitted<'_>) -> Result<Vec<(String, NodeId)>, LoadError> 
             Node::Str(text) => text.as_ref() == "passthrough",
             _ => false,
         };
-        if !passes_through {
+        let sampler = fitted.graph.object(id);
+        last_samples = sampler.is_some_and(|object| imbalanced::is_sampler(object.class));
+        if !passes_through && !last_samples {
             named.push((name, id));
         }
+    }
+    if last_samples {
+        return Err(fitted.unsupported("a pipeline that ends with a sampler has no answers"));
     }
     Ok(named)
 }
@@ -58,7 +65,7 @@ pub(super) fn first_feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<Stri
     if fitted.class() == super::keyed::CLASS {
         return super::keyed::names(fitted).map(Some);
     }
-    if fitted.class() != "sklearn.pipeline.Pipeline" {
+    if imbalanced::answers_as(fitted.class()) != "sklearn.pipeline.Pipeline" {
         return Ok(None);
     }
     // Later steps see the first one's output, so its names are the user's.

@@ -14,11 +14,11 @@ use crate::fixture::number;
 
 /// How far answers may be from the library's.
 #[derive(Clone, Copy)]
-struct Tolerance {
+pub(crate) struct Tolerance {
     /// Relative difference of raw margins; zero means the same bits.
-    margin: f64,
+    pub(crate) margin: f64,
     /// Relative difference of everything that goes through a link: `exp` may differ in its last bit between C libraries.
-    linked: f64,
+    pub(crate) linked: f64,
 }
 
 /// A directory of fixtures, its releases, and how many fixtures each release has at least.
@@ -26,7 +26,7 @@ pub(crate) struct Library {
     pub(crate) name: &'static str,
     pub(crate) releases: &'static [&'static str],
     n_fixtures_min: usize,
-    tolerance: Tolerance,
+    pub(crate) tolerance: Tolerance,
 }
 
 /// XGBoost adds leaves in single precision in tree order, and so do we.
@@ -313,9 +313,13 @@ fn every_fixture_answers_as_catboost_does() {
 }
 
 #[test]
-fn what_of_catboost_is_not_served_is_refused_by_name() {
-    let fixtures = documents(&root("catboost").join("unsupported"));
-    assert!(fixtures.len() >= 3);
+fn what_of_other_libraries_is_not_served_is_refused_by_name() {
+    let (mut fixtures, imbalanced) = (
+        documents(&root("catboost").join("unsupported")),
+        documents(&root("imblearn").join("unsupported")),
+    );
+    assert!(fixtures.len() >= 3 && !imbalanced.is_empty());
+    fixtures.extend(imbalanced);
     for (path, document) in fixtures {
         let error = load(&path, &LoadOptions::default(), &SystemClock::new()).err();
         let message = error
@@ -344,6 +348,22 @@ fn every_mlflow_directory_answers_as_its_model_does() {
     check_library(&MLFLOW);
     let directory = root("mlflow").join("3.17.2/xgboost_classifier");
     assert_eq!(locate(&directory).unwrap(), directory.join("MLmodel"));
+}
+
+/// Pipelines with samplers, and ensembles of samples; scikit-learn's estimators are within.
+pub(crate) const IMBALANCED_LEARN: Library = Library {
+    name: "imblearn",
+    releases: &["0.10.1", "0.12.4", "0.14.2"],
+    n_fixtures_min: 33,
+    tolerance: Tolerance {
+        margin: 1e-12,
+        linked: 1e-12,
+    },
+};
+
+#[test]
+fn every_fixture_answers_as_imbalanced_learn_does() {
+    check_library(&IMBALANCED_LEARN);
 }
 
 #[test]

@@ -5,6 +5,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use coracle_base::SystemClock;
+use coracle_formats::{LoadOptions, load};
+
+use crate::boosted::{self, IMBALANCED_LEARN, LIBRARIES, Library};
 use crate::fixture::{self, RELEASES};
 use crate::golden;
 
@@ -58,17 +62,74 @@ fn table() -> String {
     page
 }
 
-#[test]
-fn the_page_lists_what_the_fixtures_prove() {
+/// Returns the table of the classes of other libraries.
+fn library_table() -> String {
+    let mut page = String::from(
+        "| library | class | outputs | releases | fixtures | margins within | the rest within |\n|---|---|---|---|---|---|---|\n",
+    );
+    for library in LIBRARIES.into_iter().chain([&IMBALANCED_LEARN]) {
+        write_library(&mut page, library);
+    }
+    page
+}
+
+fn write_library(page: &mut String, library: &Library) {
+    /// Outputs, releases in order, and the number of fixtures.
+    type Proved = (BTreeSet<String>, Vec<String>, usize);
+    let mut rows: BTreeMap<String, Proved> = BTreeMap::new();
+    for &release in library.releases {
+        for (path, _) in boosted::documents(&boosted::root(library.name).join(release)) {
+            let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+            let model = loaded.model;
+            let class = model.description().root.class.clone();
+            let (outputs, releases, n_fixtures) = rows.entry(class).or_default();
+            let names = model.signature().outputs.iter();
+            outputs.extend(names.map(|output| output.name.clone()));
+            if releases.last().is_none_or(|last| last != release) {
+                releases.push(release.to_owned());
+            }
+            *n_fixtures += 1;
+        }
+    }
+    let within = |relative: f64| match relative {
+        0.0 => "the same bits".to_owned(),
+        relative => format!("{relative:e}"),
+    };
+    let (margin, linked) = (
+        within(library.tolerance.margin),
+        within(library.tolerance.linked),
+    );
+    for (class, (outputs, releases, n_fixtures)) in rows {
+        let outputs: Vec<String> = outputs.into_iter().collect();
+        writeln!(
+            page,
+            "| {} | {class} | {} | {} | {n_fixtures} | {margin} | {linked} |",
+            library.name,
+            outputs.join(", "),
+            releases.join(", "),
+        )
+        .unwrap();
+    }
+}
+
+/// Checks that `table` is what the page has between its marks.
+fn check_table(mark: &str, table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats.md");
     let page = fs::read_to_string(&path).unwrap();
-    let (_, after) = page.split_once("<!-- numbers: begin -->\n").unwrap();
-    let (listed, _) = after.split_once("<!-- numbers: end -->").unwrap();
-    let table = table();
+    let (_, after) = page
+        .split_once(&format!("<!-- {mark}: begin -->\n"))
+        .unwrap();
+    let (listed, _) = after.split_once(&format!("<!-- {mark}: end -->")).unwrap();
     assert!(
         listed == table,
         "docs/formats.md should have this table:\n{table}"
     );
+}
+
+#[test]
+fn the_page_lists_what_the_fixtures_prove() {
+    check_table("numbers", &table());
+    check_table("libraries", &library_table());
 }
 
 /// The words of the part of `page` between two marks.
