@@ -15,6 +15,7 @@ mod engine;
 mod library;
 mod messages;
 mod outlets;
+mod pool;
 mod providers;
 mod rows;
 mod session;

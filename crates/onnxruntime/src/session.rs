@@ -1,8 +1,8 @@
 //! A graph as ONNX Runtime holds it, as a model.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_model::{
@@ -23,6 +23,7 @@ use ort::value::DynValue;
 use crate::library::Library;
 use crate::messages::shortened;
 use crate::outlets::{self, OutputPlace, Places};
+use crate::pool::{Pool, Taken};
 use crate::rows;
 use crate::settings::Settings;
 use crate::setup::Setup;
@@ -42,8 +43,8 @@ const RUN_MAX: Duration = Duration::from_secs(60);
 
 /// A graph that ONNX Runtime runs.
 ///
-/// The binding lets one call at a time into a session, so calls that meet take further sessions of the same graph: of a small graph
-/// they are made as they are wanted, of a large one at once and with the same weights, packed ones included.
+/// The binding lets one call at a time into a session, so calls that meet take further sessions of the same graph ([`Pool`]): of a small
+/// graph they are made as they are wanted, of a large one at once and with the same weights, packed ones included.
 #[derive(Debug)]
 pub(crate) struct SessionModel {
     signature: Signature,
@@ -55,8 +56,7 @@ pub(crate) struct SessionModel {
     /// Whether any run ever gave an answer; a graph of which none did may be at fault itself.
     has_run: AtomicBool,
     /// Before `source`, to whose files sessions may refer: fields are dropped in this order.
-    sessions: Mutex<Sessions>,
-    is_free: Condvar,
+    sessions: Pool<Session>,
     source: Source,
 }
 
@@ -111,13 +111,6 @@ impl SharedWeights {
     }
 }
 
-#[derive(Debug)]
-struct Sessions {
-    free: Vec<Session>,
-    n: usize,
-    n_max: usize,
-}
-
 impl SessionModel {
     /// Makes a session and reads its signature.
     ///
@@ -168,34 +161,32 @@ impl SessionModel {
         let shares_rows = rows::share_a_dimension(&session);
         let may_batch = survey.mixes_rows.is_none() && shares_rows;
         let (signature, places) = outlets::read(&session, outlets)?;
-        let mut sessions = vec![session];
-        if source.shared.is_some() {
-            // A large file is in memory once, not twice: all its sessions are made now.
-            while sessions.len() < n_max {
-                sessions.push(source.session_of(&bytes, until).map_err(refused)?);
-            }
-        } else if n_max > 1 {
-            source.bytes = bytes.into_owned();
-        }
+        let is_split = n_max > 1 && source.setup.may_choose_threads();
+        let sessions = source.pool(session, bytes, (n_max, is_split), until);
+        let sessions = sessions.map_err(refused)?;
         let mut model = Self {
             run_time: run_time(&signature, &survey, shares_rows),
             signature,
             places,
             description: described(file.description, &source, warnings),
             rows_are_independent: false,
-            memory_bytes: memory_bytes(&source, session_bytes, n_max)
-                .saturating_add(external_bytes),
+            memory_bytes: memory_bytes(
+                &source,
+                session_bytes,
+                n_max.saturating_add(usize::from(is_split)),
+            )
+            .saturating_add(external_bytes),
             has_run: AtomicBool::new(false),
-            sessions: Mutex::new(Sessions {
-                n: sessions.len(),
-                free: sessions,
-                n_max,
-            }),
-            is_free: Condvar::new(),
+            sessions,
             source,
         };
         model.try_out(survey.sized_by_values.is_some(), until)?;
         model.choose_threads(until);
+        if is_split && !model.source.setup.has_one_thread {
+            // The one that is there is for runs that are alone; further ones are made as runs meet.
+            model.sessions.widen();
+            model.source.setup.has_one_thread = true;
+        }
         model.rows_are_independent = may_batch && rows::are_independent(&model, until);
         Ok(model)
     }
@@ -264,11 +255,11 @@ impl SessionModel {
         };
         self.source.setup.has_one_thread = true;
         let one = self.source.session(until).ok().and_then(|session| {
-            let before = std::mem::replace(&mut self.sessions().free, vec![session]);
+            let before = self.sessions.exchange(vec![session]);
             let one = threads::quickest(self, &inputs, until);
             let measured = one.map(|one| Measured { shared, one });
             if !measured.is_some_and(Measured::is_one) {
-                self.sessions().free = before;
+                drop(self.sessions.exchange(before));
             }
             measured
         });
@@ -404,66 +395,45 @@ impl SessionModel {
         )
     }
 
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes a session that nobody uses, or makes one, or waits.
-    fn session(&self, until: Duration) -> Result<Taken<'_>, RunError> {
-        let watchdog = self.source.library.watchdog;
-        let mut sessions = self.sessions();
-        loop {
-            if let Some(session) = sessions.free.pop() {
-                return Ok(Taken::new(self, session));
-            }
-            if sessions.n < sessions.n_max {
-                sessions.n = sessions.n.saturating_add(1);
-                break;
-            }
-            let left = until.saturating_sub(watchdog.now());
-            if left.is_zero() {
-                return Err(out_of_time());
-            }
-            let waited = self.is_free.wait_timeout(sessions, left);
-            sessions = waited.unwrap_or_else(PoisonError::into_inner).0;
+    fn session(&self, until: Duration) -> Result<Taken<'_, Session>, RunError> {
+        let time_left = || until.saturating_sub(self.now());
+        let mut taken = self.sessions.take(time_left).ok_or_else(out_of_time)?;
+        if taken.session.is_none() {
+            taken.session = Some(self.source.session(until).map_err(internal)?);
         }
-        drop(sessions);
-        let mut place = Taken {
-            model: self,
-            session: None,
-        };
-        let made = self.source.session(until).map_err(internal)?;
-        place.session = Some(made);
-        Ok(place)
-    }
-}
-
-/// A session in use, or the place of one; given back when it is dropped.
-struct Taken<'m> {
-    model: &'m SessionModel,
-    session: Option<Session>,
-}
-
-impl<'m> Taken<'m> {
-    fn new(model: &'m SessionModel, session: Session) -> Self {
-        let session = Some(session);
-        Self { model, session }
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        let mut sessions = self.model.sessions();
-        match self.session.take() {
-            Some(session) => sessions.free.push(session),
-            None => sessions.n = sessions.n.saturating_sub(1),
-        }
-        drop(sessions);
-        self.model.is_free.notify_one();
+        Ok(taken)
     }
 }
 
 impl Source {
+    /// Returns the pool of a graph's first session and those that are made beside it, for `n_max` runs at a time; if the runs are `is_split`, those that meet have
+    /// one thread each.
+    fn pool(
+        &mut self,
+        first: Session,
+        bytes: Cow<'_, [u8]>,
+        (n_max, is_split): (usize, bool),
+        until: Duration,
+    ) -> Result<Pool<Session>, String> {
+        if self.shared.is_none() {
+            if n_max > 1 {
+                self.bytes = bytes.into_owned();
+            }
+            return Ok(Pool::new(vec![first], n_max));
+        }
+        // A large file is in memory once, not twice: all its sessions are made now.
+        self.setup.has_one_thread = is_split;
+        let n_alike = n_max.saturating_sub(usize::from(!is_split));
+        let made = (0..n_alike).map(|_| self.session_of(&bytes, until));
+        let mut made = made.collect::<Result<Vec<_>, _>>()?;
+        if is_split {
+            return Ok(Pool::new(made, n_max).with_wide(first));
+        }
+        made.push(first);
+        Ok(Pool::new(made, n_max))
+    }
+
     /// Makes a further session, and gives up at `until`.
     fn session(&self, until: Duration) -> Result<Session, String> {
         self.session_of(&self.bytes, until)
