@@ -2,6 +2,7 @@
 
 Usage: bench.py build DIRECTORY        writes the graphs, and prints where the library is
        bench.py run GRAPH.onnx SECONDS prints what `session.run` takes, and what a loop of it does on all cores
+       bench.py texts DIRECTORY SECONDS prints what a loop of tokenising, `session.run` and pooling does on all cores
 """
 
 import concurrent.futures
@@ -102,15 +103,52 @@ def encoder(path):
     graph.save(path, [("ids", np.int64, ["batch", "tokens"])], "y", ["batch", WIDTH])
 
 
+def sentences(directory):
+    """The same encoder with a mask, a tokeniser, and the files of sentence-transformers: mean, normalised. Returns a text of TOKENS tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    graph = Graph()
+    split = graph.constant(np.array([0, 0, HEADS, WIDTH // HEADS], np.int64))
+    joined = graph.constant(np.array([0, 0, WIDTH], np.int64))
+    scale = graph.constant(np.float32(1 / np.sqrt(WIDTH // HEADS)))
+    shown = graph.add("Unsqueeze", graph.add("Cast", "attention_mask", to=1), graph.constant(np.array([1, 2], np.int64)))
+    hidden = graph.add("Mul", graph.add("Sub", shown, graph.constant(np.float32(1))), graph.constant(np.float32(1e4)))
+    x = graph.add("Gather", graph.weight(VOCABULARY, WIDTH), "input_ids")
+    for _ in range(LAYERS):
+        heads = lambda turn: graph.add("Transpose", graph.add("Reshape", graph.dense(x, WIDTH, WIDTH), split), perm=turn)
+        query, key, value = heads([0, 2, 1, 3]), heads([0, 2, 3, 1]), heads([0, 2, 1, 3])
+        scores = graph.add("Add", graph.add("Mul", graph.add("MatMul", query, key), scale), hidden)
+        seen = graph.add("Transpose", graph.add("MatMul", graph.add("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
+        seen = graph.dense(graph.add("Reshape", seen, joined), WIDTH, WIDTH)
+        x = graph.add("LayerNormalization", graph.add("Add", x, seen), graph.weight(WIDTH), axis=-1)
+        inner = graph.dense(graph.add("Gelu", graph.dense(x, WIDTH, 4 * WIDTH)), 4 * WIDTH, WIDTH)
+        x = graph.add("LayerNormalization", graph.add("Add", x, inner), graph.weight(WIDTH), axis=-1)
+    names = [("input_ids", np.int64, ["batch", "tokens"]), ("attention_mask", np.int64, ["batch", "tokens"])]
+    graph.save(directory / "model.onnx", names, "last_hidden_state", ["batch", "tokens", WIDTH])
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + [f"w{n}" for n in range(VOCABULARY - 4)]
+    tokenizer = Tokenizer(models.WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]]
+    files = {"modules.json": modules, "1_Pooling/config.json": {"pooling_mode": "mean"}, "tokenizer_config.json": {"pad_token": "[PAD]", "model_max_length": 128}}
+    for name, value in files.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(json.dumps(value))
+    return " ".join(f"w{n}" for n in RANDOM.integers(0, VOCABULARY - 4, TOKENS - 2))
+
+
 GRAPHS = {"perceptron": perceptron, "convolution": convolution, "encoder": encoder}
 
 
 def build(directory):
     for name, write in GRAPHS.items():
         write(directory / name / "model.onnx")
+    body = directory.parent / "text.json"
+    body.write_text(json.dumps({"instances": [sentences(directory / "sentences")]}))
     package = importlib.util.find_spec("onnxruntime").submodule_search_locations[0]
     library = glob.glob(os.path.join(package, "capi", "libonnxruntime.so.*"))[0]
-    print(json.dumps({"library": library, "graphs": list(GRAPHS), "tokens": TOKENS}))
+    print(json.dumps({"library": library, "graphs": list(GRAPHS), "tokens": TOKENS, "text_body": str(body)}))
 
 
 def session_of(path, n_threads=None):
@@ -155,10 +193,41 @@ def run(path, seconds):
     print(json.dumps({"p50_us": np.percentile(alone, 50), "p99_us": np.percentile(alone, 99), "runs_per_s": max(per_s)}))
 
 
+def texts(directory, seconds):
+    """One text after another on a thread for each core, and on one thread with all of the runtime's; whichever does more."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    text = json.loads((directory.parent.parent / "text.json").read_text())["instances"][0]
+
+    def embedded(session, until):
+        n = 0
+        while time.perf_counter() < until:
+            encoded = tokenizer.encode(text)
+            mask = np.array([encoded.attention_mask], np.int64)
+            (hidden,) = session.run(None, {"input_ids": np.array([encoded.ids], np.int64), "attention_mask": mask})
+            vector = (hidden[0] * mask[0][:, None]).sum(axis=0) / mask.sum()
+            vector / np.linalg.norm(vector)
+            n += 1
+        return n
+
+    n_cores = len(os.sched_getaffinity(0))
+    per_s = []
+    for n_threads, n_runs in [(None, 1), (1, n_cores)]:
+        session = session_of(directory / "model.onnx", n_threads)
+        embedded(session, time.perf_counter() + seconds / 10)
+        with concurrent.futures.ThreadPoolExecutor(n_runs) as pool:
+            until = time.perf_counter() + seconds
+            per_s.append(sum(pool.map(lambda _: embedded(session, until), range(n_runs))) / seconds)
+    print(json.dumps({"texts_per_s": max(per_s)}))
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["build", directory]:
             build(pathlib.Path(directory))
+        case ["texts", directory, seconds]:
+            texts(pathlib.Path(directory), float(seconds))
         case ["run", path, seconds]:
             run(path, float(seconds))
         case _:

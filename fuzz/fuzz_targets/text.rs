@@ -62,7 +62,11 @@ fn graph() -> Graph {
 }
 
 const TOKENIZER: &[u8] = include_bytes!("../../fixtures/text/sentence_mean/tokenizer.json");
-const NAMES: [&str; 7] = [
+/// Modules with a Dense, for who reads its files.
+const MODULES: &[u8] = br#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"}, {"path": "2_Dense", "type": "m.Dense"}]"#;
+const POOLING: &[u8] = b"{}";
+const DENSE: &[u8] = br#"{"in_features": 1, "out_features": 2}"#;
+const NAMES: [&str; 9] = [
     "tokenizer.json",
     "config.json",
     "tokenizer_config.json",
@@ -70,6 +74,8 @@ const NAMES: [&str; 7] = [
     "sentence_bert_config.json",
     "modules.json",
     "1_Pooling/config.json",
+    "2_Dense/config.json",
+    "2_Dense/model.safetensors",
 ];
 
 struct Files<'b>(BTreeMap<&'static str, &'b [u8]>);
@@ -85,7 +91,13 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let name = NAMES[usize::from(*choice) % NAMES.len()];
-    let files = Files(BTreeMap::from([("tokenizer.json", TOKENIZER), (name, bytes)]));
+    let mut files = BTreeMap::from([("tokenizer.json", TOKENIZER)]);
+    if name.starts_with("2_Dense") {
+        let others = [("modules.json", MODULES), ("1_Pooling/config.json", POOLING), ("2_Dense/config.json", DENSE)];
+        files.extend(others);
+    }
+    files.insert(name, bytes);
+    let files = Files(files);
     let steps = TextSteps::new(std::sync::Arc::new(ManualClock::new()));
     let Ok(model) = steps.around(Box::new(graph()), &files) else {
         return;

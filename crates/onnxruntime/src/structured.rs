@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(written(&[2, 0], floats(&[])), "[[],[]]");
         let six = Values::I64(vec![1, 2, 3, 4, 5, -6].into());
         assert_eq!(written(&[2, 1, 3], six), "[[[1,2,3]],[[4,5,-6]]]");
-        let truth = Values::Bool(vec![true, false].into());
+        let truth = Values::Bool(vec![true, false]);
         assert_eq!(written(&[1, 2], truth), "[[true,false]]");
         let text = Values::Bytes(["a\"\n\\ü"].into_iter().collect());
         assert_eq!(written(&[1], text), "[\"a\\\"\\u000a\\\\ü\"]");

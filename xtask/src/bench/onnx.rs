@@ -3,6 +3,8 @@
 //! One request after another is measured twice: with client and server that sleep while they wait, and with both that do not
 //! (`--busy-poll`), which leaves out how long the system takes to wake them.
 
+mod texts;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -117,7 +119,7 @@ fn measure(root: &Path, coracle: &Path, scale: Scale) -> Result<()> {
         }
         print_row(graph, &rounds);
     }
-    Ok(())
+    texts::measure(&peer, &built, (coracle, &server), scale)
 }
 
 /// ONNX Runtime in Python.
