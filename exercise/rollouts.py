@@ -293,6 +293,17 @@ def chaos(stage):
     shown = subprocess.run([stage.binary, "status", "--state", stage.state], capture_output=True, text=True).stdout
     check(f"chaos       {NAMESPACE}/{canary}" in shown, "coracle status", shown)
     check("cleared: 1" in coracle("clear").stdout and "no faults" in coracle("list").stdout, "coracle chaos clear")
+    # Copies for a shadow are struck, too; who asks the service notices nothing.
+    stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/shadow=iris-next")
+    stage.apply(service("iris-next", f"file://{stage.directory}/good-4"))
+    stage.ns("wait", "--for=condition=Ready", "inferenceservice/iris-next", "--timeout=60s")
+    coracle("set", f"{NAMESPACE}/iris-next", "--errors", "1", "--code", "resource_exhausted", "--for", "5m")
+    with Load(stage) as load:
+        wait_until(lambda: "struck 0" not in coracle("list").stdout, "copies are struck")
+        wait_until(lambda: sum(load.statuses.values()) > 100, "requests")
+    check(list(load.statuses) == [200], "nobody notices that a shadow fails on purpose", load.statuses)
+    coracle("clear")
+    stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/shadow-")
     stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/fallback-", "serving.coracle.dev/retries-")
     say(f"a canary that failed on purpose went back; {load.statuses[200]} requests, none failed")
 

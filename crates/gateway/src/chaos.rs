@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use coracle_base::Code;
 use coracle_serving::{
-    Chaos, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen, ModelTable, Refusal,
-    ServedModel,
+    Chaos, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen, ModelTable, ServedModel,
 };
 use hyper::StatusCode;
 use hyper::http::request::Parts;
@@ -80,8 +79,35 @@ pub(crate) async fn forward_in_chaos(
     match then {
         // One whose time is over finds that out by itself.
         ChaosThen::Run => Ok(()),
-        ChaosThen::Fail(_) | ChaosThen::Panic => {
-            Err(NoAnswer::Refused(Refusal::Failed(struck(model.name()))))
+        then => Err(NoAnswer::Struck(failed(model, then))),
+    }
+}
+
+/// Returns how an attempt ends that does not run; a panic of what is not run here is told as one.
+fn failed(model: &ServedModel, then: ChaosThen) -> Failure {
+    match then {
+        ChaosThen::Fail(code) => Failure::new(code, struck(model.name())),
+        ChaosThen::Run | ChaosThen::Panic => {
+            let message = format!("{}: as by a panic", struck(model.name()));
+            Failure::new(Code::Internal, message)
+        }
+    }
+}
+
+/// Strikes a copy for a shadow, if it is to be; returns how long it waits first. Its model is none the worse for it.
+#[cold]
+pub(crate) fn copy_in_chaos(
+    chaos: &Chaos,
+    shadow: &ServedModel,
+) -> (Duration, Result<(), Failure>) {
+    match chaos.draw(shadow) {
+        None => (Duration::ZERO, Ok(())),
+        Some(ChaosDrawn { delay, then }) => {
+            let result = match then {
+                ChaosThen::Run => Ok(()),
+                then => Err(failed(shadow, then)),
+            };
+            (delay, result)
         }
     }
 }
@@ -297,6 +323,48 @@ mod tests {
         let asked = Asked::read(body.to_string().as_bytes())?;
         let target = asked.target()?.ok_or("no target")?;
         Ok((target, asked.fault()?))
+    }
+
+    /// Programs and shadows fail with the code that was asked for, and not as if there were none.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_run_here_fails_with_the_code_that_is_set() {
+        let model = ServedModel::unloaded("a".to_owned(), 1);
+        let chaos = Chaos::new(Arc::new(ManualClock::new()), 1);
+        let target = ChaosTarget {
+            namespace: None,
+            name: "a".to_owned(),
+        };
+        let latency = Duration::from_secs(5);
+        for (errors, panics, expected) in [
+            (1.0, 0.0, Some(Code::ResourceExhausted)),
+            (0.0, 1.0, Some(Code::Internal)),
+            (0.0, 0.0, None),
+        ] {
+            let fault = ChaosFault {
+                latency,
+                error_rate: errors,
+                error_code: Code::ResourceExhausted,
+                panic_rate: panics,
+                ..ChaosFault::default()
+            };
+            chaos.set(target.clone(), fault, TIME).unwrap();
+            let began = Instant::now();
+            let forwarded = forward_in_chaos(&chaos, &model, began + TIME).await;
+            assert_eq!(began.elapsed(), latency);
+            let code = match forwarded {
+                Ok(()) => None,
+                Err(NoAnswer::Struck(failure)) => Some(failure.code),
+                Err(other) => panic!("{other:?}"),
+            };
+            assert_eq!(code, expected);
+            let (delay, copied) = copy_in_chaos(&chaos, &model);
+            assert_eq!(
+                (delay, copied.err().map(|failure| failure.code)),
+                (latency, expected)
+            );
+        }
+        chaos.clear(None);
+        assert_eq!(copy_in_chaos(&chaos, &model).0, Duration::ZERO);
     }
 
     #[test]

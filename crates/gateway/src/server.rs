@@ -189,7 +189,7 @@ impl Server {
         });
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
         let (around, elements_max) = ((&table, &shared.clock), self.config.limits.elements_max);
-        let shadows = Shadows::new(around, elements_max);
+        let shadows = Shadows::new(around, elements_max, self.chaos.clone());
         let pool = ComputePool::start(self.config.pool_limits(), Arc::clone(&shared.clock))?;
         let pool = Arc::new(pool);
         let (outlets, writers) = Outlets::start(

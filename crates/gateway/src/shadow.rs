@@ -23,7 +23,7 @@ use coracle_base::{Clock, Code};
 use coracle_model::Signature;
 use coracle_protocol::Call;
 use coracle_serving::{
-    ModelTable, RouteTarget, ServedModel, ServiceId, ShadowFigures, ShadowKept, ShadowTap,
+    Chaos, ModelTable, RouteTarget, ServedModel, ServiceId, ShadowFigures, ShadowKept, ShadowTap,
     SharedTable,
 };
 use coracle_tensor::{Tensor, Values};
@@ -65,6 +65,8 @@ struct Inner {
     table: Arc<SharedTable>,
     clock: Arc<dyn Clock>,
     elements_max: usize,
+    /// Faults on purpose, if there may be some.
+    chaos: Option<Chaos>,
     held: Arc<AtomicU64>,
     pairs: RwLock<BTreeMap<ServiceId, Arc<Pair>>>,
 }
@@ -221,12 +223,14 @@ impl Shadows {
     pub(crate) fn new(
         (table, clock): (&Arc<SharedTable>, &Arc<dyn Clock>),
         elements_max: usize,
+        chaos: Option<Chaos>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 table: Arc::clone(table),
                 clock: Arc::clone(clock),
                 elements_max,
+                chaos,
                 held: Arc::default(),
                 pairs: RwLock::default(),
             }),

@@ -262,11 +262,6 @@ fn check_served(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
     if spec.server_type.as_deref() == Some("kafka") {
         return Err("spec.serverType: kafka is not served here; rpc is".to_owned());
     }
-    if spec.transport.as_deref() == Some("grpc") {
-        return Err(
-            "spec.transport: grpc is not served here for SeldonDeployments; rest is".to_owned(),
-        );
-    }
     let mut services = BTreeSet::new();
     let (mut has_graph, mut twice) = (false, None);
     for (index, predictor) in spec.predictors.iter().enumerate() {

@@ -20,6 +20,7 @@ use super::{Fault, ForwardedBody, Pool, headers, outcome};
 use crate::body::{ReplyBody, RequestBody};
 use crate::chaos::forward_in_chaos;
 use crate::connection::Handler;
+use crate::infer::Failure;
 use crate::log::Answer;
 use crate::respond::Reply;
 use crate::terms::Terms;
@@ -72,6 +73,8 @@ pub(crate) enum NoAnswer {
     Refused(Refusal),
     /// The one that was asked gave none.
     Fault(Fault),
+    /// It was made to fail, as faults on purpose say.
+    Struck(Failure),
 }
 
 impl NoAnswer {
@@ -165,6 +168,7 @@ impl Handler {
         let passed = self.pass_on_or_hedge(model, outgoing, body, deadline).await;
         passed.map_err(|no_answer| match no_answer {
             NoAnswer::Refused(refusal) => Reply::failure(refusal.code(), &refusal.message()),
+            NoAnswer::Struck(failure) => Reply::failure(failure.code, &failure.message),
             NoAnswer::Fault(fault) => {
                 let message = fault.message(model.name(), timeout);
                 match fault {

@@ -131,6 +131,7 @@ impl NoAnswer {
     fn failure(self, model: &ServedModel, wait: Duration) -> Failure {
         match self {
             Self::Refused(refusal) => refusal.into(),
+            Self::Struck(failure) => failure,
             Self::Fault(Fault::Late) => too_late(wait),
             Self::Fault(fault) => failure(fault.code(), &fault.message(model.name(), wait)),
         }

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use coracle_base::{Clock, Code};
 use coracle_protocol::{DecodeContext, NoRegions};
-use coracle_serving::{ServedModel, ServiceId, ShadowKept, SharedTable};
+use coracle_serving::{Chaos, ServedModel, ServiceId, ShadowKept, SharedTable};
 use tokio::runtime::Runtime;
 
 use super::comparison::{Comparisons, Kept, Outcome, Pairing};
 use super::report::Published;
 use super::{Answered, Begun, Copied, Inner, Pair, QUEUE_COPIES, identity};
+use crate::chaos::copy_in_chaos;
 use crate::infer::Failure;
 
 /// How long the shadow may take to be loaded.
@@ -48,6 +49,7 @@ pub(super) fn start(inner: &Arc<Inner>, of: ServiceId, shadow: ServiceId) -> Opt
         table: Arc::clone(&inner.table),
         clock: Arc::clone(&inner.clock),
         elements_max: inner.elements_max,
+        chaos: inner.chaos.clone(),
         runtime,
     };
     let thread = std::thread::Builder::new().name("coracle-shadow".to_owned());
@@ -61,6 +63,7 @@ struct Runner {
     table: Arc<SharedTable>,
     clock: Arc<dyn Clock>,
     elements_max: usize,
+    chaos: Option<Chaos>,
     runtime: Runtime,
 }
 
@@ -129,6 +132,12 @@ impl Runner {
     }
 
     fn answer(&self, model: &ServedModel, begun: &Begun) -> Result<Box<Answered>, Failure> {
+        if let Some(chaos) = self.chaos.as_ref().filter(|chaos| chaos.is_on()) {
+            let (delay, struck) = copy_in_chaos(chaos, model);
+            self.runtime
+                .block_on(tokio::time::sleep(delay.min(RUN_MAX)));
+            struck?;
+        }
         // The shadow may have users of its own, who are not to notice: neither in who runs or waits, nor in whether the model is well.
         let lease = self.runtime.block_on(model.enter_aside(ENTER_MAX))?;
         let started = self.clock.monotonic();

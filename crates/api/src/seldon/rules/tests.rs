@@ -198,12 +198,11 @@ fn what_is_not_served_is_refused_by_its_place() {
         let message = of_one(change.clone()).unwrap_err();
         assert!(message.starts_with(start), "{change}: {message}");
     }
-    let one = json!({"transport": "grpc", "predictors": [predictor("a", json!({}))]});
-    assert!(
-        checked(one)
-            .unwrap_err()
-            .starts_with("spec.transport: grpc")
-    );
+    // Both are served on one port.
+    for transport in ["rest", "grpc"] {
+        let one = json!({"transport": transport, "predictors": [predictor("a", json!({}))]});
+        assert!(checked(one).is_ok(), "{transport}");
+    }
 }
 
 #[test]
