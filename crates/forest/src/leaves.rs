@@ -9,6 +9,7 @@ use crate::tree::Tree;
 /// A number that leaves are added in: `f32` or `f64`.
 pub(crate) trait Sum: Copy + AddAssign + Debug + Default + Send + Sync + 'static {
     /// Whether this is `f32`; `f64` otherwise.
+    #[cfg(target_arch = "x86_64")]
     const IS_SINGLE: bool;
     /// Rounds to this precision.
     fn round(value: f64) -> Self;
@@ -17,6 +18,7 @@ pub(crate) trait Sum: Copy + AddAssign + Debug + Default + Send + Sync + 'static
 }
 
 impl Sum for f32 {
+    #[cfg(target_arch = "x86_64")]
     const IS_SINGLE: bool = true;
 
     #[expect(clippy::cast_possible_truncation, reason = "rounding is the point")]
@@ -30,6 +32,7 @@ impl Sum for f32 {
 }
 
 impl Sum for f64 {
+    #[cfg(target_arch = "x86_64")]
     const IS_SINGLE: bool = false;
 
     fn round(value: f64) -> Self {

@@ -154,6 +154,7 @@ impl<T: Real> Columns<T> {
     }
 
     /// Writes the rank of each column's value in `row`, that of a missing value being 0; returns whether one is missing.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn rank_row(&self, row: &[f64], ranks: &mut [Lanes]) -> bool {
         let mut is_missing = false;
@@ -170,6 +171,7 @@ impl<T: Real> Columns<T> {
     }
 
     /// Writes which columns' values are missing in `row`, 255 for yes.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn missing_row(&self, row: &[f64], missing: &mut [Lanes]) {
         for (column, missing) in self
             .columns

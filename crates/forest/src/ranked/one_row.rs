@@ -11,7 +11,7 @@ mod avx512;
 
 use std::ops::Range;
 
-use super::batch::{LANES, Lanes};
+use super::batch::Lanes;
 use super::columns::Columns;
 use crate::instructions::Instructions;
 use crate::leaves::{Leaves, Sum};
@@ -35,6 +35,7 @@ pub(super) struct OneRow {
     layout: Layout,
     /// For each set of splits those that send missing values right.
     missing_right: Vec<u64>,
+    #[cfg(target_arch = "x86_64")]
     n_columns: usize,
 }
 
@@ -112,6 +113,7 @@ impl OneRow {
         Some(Self {
             layout,
             missing_right,
+            #[cfg(target_arch = "x86_64")]
             n_columns: columns.n_columns(),
         })
     }
@@ -126,7 +128,7 @@ impl OneRow {
         trees: Range<usize>,
         sums: &mut [S],
     ) {
-        match self.n_columns.div_ceil(LANES) {
+        match self.n_columns.div_ceil(super::batch::LANES) {
             0 | 1 => self.add_with::<T, S, 1>(columns, row, leaves, trees, sums),
             2 => self.add_with::<T, S, 2>(columns, row, leaves, trees, sums),
             _ => self.add_with::<T, S, 4>(columns, row, leaves, trees, sums),

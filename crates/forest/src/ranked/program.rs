@@ -15,7 +15,8 @@ pub(super) const N_SLOTS: usize = 10;
 #[derive(Debug)]
 pub(super) struct Program {
     steps: Vec<Step>,
-    trees: Vec<Span>,
+    /// For each tree where its steps end; they begin where the one's before end.
+    ends: Vec<u32>,
 }
 
 /// One split.
@@ -34,18 +35,10 @@ pub(super) struct Step {
     pub(super) result: u8,
 }
 
-/// Where a tree's steps end; they begin where the one's before end.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    end: u32,
-    n_leaves: u16,
-}
-
 /// A tree's steps, with the slot that holds the leaves' numbers after them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TreeSteps<'a> {
     pub(super) steps: &'a [Step],
-    pub(super) n_leaves: usize,
     pub(super) result: usize,
 }
 
@@ -54,14 +47,11 @@ impl Program {
     pub(super) fn compile<T: Real>(trees: &[Tree], columns: &Columns<T>) -> Option<Self> {
         let mut program = Self {
             steps: Vec::with_capacity(trees.iter().map(|tree| tree.nodes.len() / 2).sum()),
-            trees: Vec::with_capacity(trees.len()),
+            ends: Vec::with_capacity(trees.len()),
         };
         for tree in trees {
             program.push_tree(tree, columns)?;
-            program.trees.push(Span {
-                end: u32::try_from(program.steps.len()).ok()?,
-                n_leaves: u16::try_from(tree.n_leaves).ok()?,
-            });
+            program.ends.push(u32::try_from(program.steps.len()).ok()?);
         }
         Some(program)
     }
@@ -69,13 +59,12 @@ impl Program {
     /// Returns each tree's steps.
     pub(super) fn trees(&self) -> impl Iterator<Item = TreeSteps<'_>> {
         let mut start = 0;
-        self.trees.iter().map(move |span| {
-            let end = span.end as usize;
+        self.ends.iter().map(move |&end| {
+            let end = end as usize;
             let steps = &self.steps[start..end];
             start = end;
             TreeSteps {
                 steps,
-                n_leaves: usize::from(span.n_leaves),
                 // A tree's root is its last step, and writes the first slot; a lone leaf's number is 0.
                 result: usize::from(!steps.is_empty()),
             }
@@ -133,7 +122,7 @@ impl Program {
 
     /// Returns the memory held, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.steps.capacity() * size_of::<Step>() + self.trees.capacity() * size_of::<Span>()
+        self.steps.capacity() * size_of::<Step>() + self.ends.capacity() * size_of::<u32>()
     }
 }
 

@@ -32,7 +32,6 @@ pub(super) unsafe fn run<S: Sum, const V: usize>(
             continue;
         }
         let values = work.leaves.of_tree(tree);
-        debug_assert_eq!(values.len(), steps.n_leaves);
         let column = sums.column(work.leaves.score_of(tree));
         // SAFETY: as above; and S is what it is taken for.
         unsafe {
