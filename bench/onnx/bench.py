@@ -73,6 +73,15 @@ def perceptron(path):
     graph.save(path, [("x", np.float32, ["batch", 16])], "y", ["batch", 3])
 
 
+def classifier(path):
+    """A perceptron of the size that digits of 28 x 28 are told apart with: 670,000 weights."""
+    graph = Graph()
+    x = graph.add("Relu", graph.dense("x", 784, 512))
+    x = graph.add("Relu", graph.dense(x, 512, 512))
+    graph.add("Softmax", graph.dense(x, 512, 10), axis=-1)
+    graph.save(path, [("x", np.float32, ["batch", 784])], "y", ["batch", 10])
+
+
 def convolution(path):
     graph, x, channels = Graph(), "image", 3
     for more in (16, 32, 64):
@@ -138,7 +147,7 @@ def sentences(directory):
     return " ".join(f"w{n}" for n in RANDOM.integers(0, VOCABULARY - 4, TOKENS - 2))
 
 
-GRAPHS = {"perceptron": perceptron, "convolution": convolution, "encoder": encoder}
+GRAPHS = {"perceptron": perceptron, "classifier": classifier, "convolution": convolution, "encoder": encoder}
 
 
 def build(directory):

@@ -18,7 +18,7 @@ pub(crate) use coracle_onnx::is_onnx;
 
 /// Loads a graph; tensors in other files may lie in `directory` and below it only.
 ///
-/// A sound graph that our kernels do not run goes to `engine`.
+/// A sound graph that our kernels do not run goes to `engine`, and so does one that multiplies by many weights, where that is there.
 ///
 /// # Errors
 /// As [`coracle_onnx::load`]; kind `Refused` for a file outside of the directory, `NotFound` or `Unreadable` where it cannot be
@@ -34,7 +34,17 @@ pub(crate) fn load(
         read_part(&path, offset, length)
     };
     let refusal = match coracle_onnx::load(bytes, &external, &trees::Kernels) {
-        Ok(model) => return Ok(Box::new(model)),
+        Ok(model) => {
+            let engine = engine.filter(|engine| is_dense(bytes) && engine.look().is_ok());
+            let why = || ("not Coracle's own kernels", FASTER.to_owned());
+            let there =
+                engine.map(|engine| load_on(bytes, directory, (engine, settings), Some(why())));
+            return match there {
+                Some(Ok(there)) => Ok(there),
+                // What the engine does not run, our kernels do.
+                _ => Ok(Box::new(model)),
+            };
+        }
         Err(refusal) => refusal,
     };
     // Another engine is no reason to run a file that is not sound.
@@ -44,6 +54,18 @@ pub(crate) fn load(
     let why = ("not Coracle's own kernels", refusal.to_string());
     load_on(bytes, directory, (engine, settings), Some(why))
         .map_err(|error| LoadError::new(error.kind(), format!("{refusal}; {error}")))
+}
+
+/// A graph of neither trees nor other classical operators in a file of this many bytes is one of products of matrices.
+const DENSE_FILE_BYTES: usize = 128 << 10;
+const FASTER: &str = "they run the graph, but ONNX Runtime multiplies by that many weights faster";
+
+/// Tells whether a graph mostly multiplies by weights, which takes our kernels longer than an engine that is made for it.
+fn is_dense(bytes: &[u8]) -> bool {
+    coracle_onnx::survey(bytes).is_ok_and(|survey| {
+        let is_large = bytes.len() >= DENSE_FILE_BYTES || !survey.locations.is_empty();
+        survey.multiplies && !survey.is_classical && is_large
+    })
 }
 
 /// Reads a graph, whose external data lie in `directory`, for an engine; `why` says why it is for that.

@@ -79,6 +79,10 @@ pub struct Survey {
     pub mixes_rows: Option<String>,
     /// The inputs of the outermost graph of which the file does not say how many dimensions they have.
     pub shapeless: BTreeSet<String>,
+    /// Whether there is an operator of classical models, of the domain `ai.onnx.ml`.
+    pub is_classical: bool,
+    /// Whether matrices are multiplied.
+    pub multiplies: bool,
 }
 
 /// Looks through all graphs of a file.
@@ -229,16 +233,19 @@ impl<'a> Walk<'a> {
     }
 
     fn node(&mut self, mut reader: Reader<'a>) -> Result<(), LoadError> {
-        let mut operator = "";
+        let (mut operator, mut domain) = ("", "");
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         while let Some((number, field)) = reader.next()? {
             match number {
                 1 => inputs.push(field.text()?),
                 2 => outputs.push(field.text()?),
                 4 => operator = field.text()?,
+                7 => domain = field.text()?,
                 _ => {}
             }
         }
+        self.survey.is_classical |= domain == "ai.onnx.ml";
+        self.survey.multiplies |= matches!(operator, "MatMul" | "Gemm");
         match operator {
             "Constant" => self.constants.extend(outputs),
             _ => self.computed.extend(outputs),

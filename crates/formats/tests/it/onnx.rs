@@ -509,6 +509,35 @@ fn sound_graphs_that_are_not_ours_go_to_the_engine_and_no_others() {
 }
 
 #[test]
+fn graphs_of_many_weights_go_to_the_engine_where_it_runs_them() {
+    let engine = Arc::new(Refuses::default());
+    let options = LoadOptions {
+        graph_engine: Some(engine.clone()),
+        ..LoadOptions::default()
+    };
+    let asked = |name: &str, n_padding: usize| {
+        let scratch = Scratch::new("onnx-dense");
+        let path = scratch.0.join("model.onnx");
+        let mut bytes = fs::read(root().join("models").join(name)).unwrap();
+        // A text about the model, of which nothing depends: its tag, its length, itself.
+        let length = u32::try_from(n_padding).unwrap();
+        let low = u8::try_from(length & 0x7f).unwrap() | 0x80;
+        let middle = u8::try_from(length >> 7 & 0x7f).unwrap() | 0x80;
+        bytes.extend([0x32, low, middle, u8::try_from(length >> 14).unwrap()]);
+        bytes.extend(vec![b'x'; n_padding]);
+        fs::write(&path, bytes).unwrap();
+        // This engine refuses whatever it gets; our kernels run it then.
+        load(&path, &options, &SystemClock::new()).unwrap();
+        std::mem::take(&mut *engine.0.lock().unwrap())
+    };
+    let dense = asked("mlp_regressor.onnx", 128 << 10);
+    assert!(dense[0].1.contains("multiplies"), "{dense:?}");
+    assert!(asked("mlp_regressor.onnx", 10 << 10).is_empty());
+    // A classical model is ours, however large it is.
+    assert!(asked("columns_one_hot_logistic.onnx", 128 << 10).is_empty());
+}
+
+#[test]
 fn locales_with_letters_of_their_own_are_refused() {
     let lines = fs::read_to_string(root().join("operators.jsonl")).unwrap();
     let line = lines

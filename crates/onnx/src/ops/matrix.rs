@@ -18,14 +18,51 @@ pub(crate) fn build(name: &str, build: &Build<'_, '_>) -> Option<Built> {
 }
 
 /// Adds the product of `a` (`rows` by `inner`) and `b` (`inner` by `columns`) to `sums`.
-fn multiply(a: &[f64], b: &[f64], (rows, inner, columns): (usize, usize, usize), sums: &mut [f64]) {
+///
+/// Large matrices are read as they are: bringing weights to doubles for every call takes longer than multiplying by them.
+fn multiply<T: Copy + Into<f64>>(
+    a: &[f64],
+    b: &[T],
+    (rows, inner, columns): (usize, usize, usize),
+    sums: &mut [f64],
+) {
     for row in 0..rows {
         let sums = &mut sums[row * columns..(row + 1) * columns];
         for (place, &factor) in a[row * inner..(row + 1) * inner].iter().enumerate() {
             let line = &b[place * columns..(place + 1) * columns];
             for (sum, &value) in sums.iter_mut().zip(line) {
-                *sum += factor * value;
+                *sum += factor * value.into();
             }
+        }
+    }
+}
+
+/// The same of a `b` that is turned, `columns` by `inner`; the order of the sums is that of [`multiply`].
+fn multiply_turned<T: Copy + Into<f64>>(
+    a: &[f64],
+    b: &[T],
+    (rows, inner, columns): (usize, usize, usize),
+    sums: &mut [f64],
+) {
+    /// So many sums at a time: each waits for itself only.
+    const LANES: usize = 8;
+    for row in 0..rows {
+        let row_a = &a[row * inner..(row + 1) * inner];
+        let sums = &mut sums[row * columns..(row + 1) * columns];
+        for (group, sums) in sums.chunks_mut(LANES).enumerate() {
+            let lines: [&[T]; LANES] = std::array::from_fn(|lane| {
+                // A line that is not there is read for nothing.
+                let column = (group * LANES + lane).min(columns - 1);
+                &b[column * inner..(column + 1) * inner]
+            });
+            let mut parts = [0.0; LANES];
+            parts[..sums.len()].copy_from_slice(sums);
+            for (place, &factor) in row_a.iter().enumerate() {
+                for (part, line) in parts.iter_mut().zip(lines) {
+                    *part += factor * line[place].into();
+                }
+            }
+            sums.copy_from_slice(&parts[..sums.len()]);
         }
     }
 }
@@ -98,16 +135,25 @@ fn mat_mul(inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, RunError> {
     shape.extend(rows);
     shape.extend(columns);
     let n = n_elements(&shape)?;
-    let (x, y) = (to_f64s(a)?, to_f64s(b)?);
+    let x = to_f64s(a)?;
     let mut sums = vec![0.0; n];
     let places = stretched(&batch, a_batch)
         .into_iter()
         .zip(stretched(&batch, b_batch));
     let parts = sums.chunks_exact_mut((n_rows * n_columns).max(1));
-    for ((at_a, at_b), sums) in places.zip(parts) {
-        let x = &x[at_a * n_rows * inner..(at_a + 1) * n_rows * inner];
-        let y = &y[at_b * inner * n_columns..(at_b + 1) * inner * n_columns];
-        multiply(x, y, (n_rows, inner, n_columns), sums);
+    let sizes = (n_rows, inner, n_columns);
+    let of_a = |at: usize| &x[at * n_rows * inner..(at + 1) * n_rows * inner];
+    let of_b = |at: usize| at * inner * n_columns..(at + 1) * inner * n_columns;
+    match b.values() {
+        Values::F32(y) => places.zip(parts).for_each(|((at_a, at_b), sums)| {
+            multiply(of_a(at_a), &y[of_b(at_b)], sizes, sums);
+        }),
+        _ => {
+            let y = to_f64s(b)?;
+            places.zip(parts).for_each(|((at_a, at_b), sums)| {
+                multiply(of_a(at_a), &y[of_b(at_b)], sizes, sums);
+            });
+        }
     }
     Ok(vec![tensor(shape, like(a, sums)?)?])
 }
@@ -135,16 +181,24 @@ fn gemm(build: &Build<'_, '_>) -> Built {
         let (a, b) = (needed(inputs, 0)?, needed(inputs, 1)?);
         check_pair(a, b)?;
         let (x, x_shape) = matrix(a, gemm.transposes_a)?;
-        let (y, y_shape) = matrix(b, gemm.transposes_b)?;
+        let mut y_shape = matrix_shape(b)?;
+        if gemm.transposes_b {
+            y_shape.reverse();
+        }
         let (rows, inner, columns) = (x_shape[0], x_shape[1], y_shape[1]);
         if inner != y_shape[0] {
             return Err(shape_error(format!(
                 "a product of shapes {x_shape:?} and {y_shape:?}"
             )));
         }
-        let shape = vec![rows, columns];
+        let (shape, sizes) = (vec![rows, columns], (rows, inner, columns));
         let mut sums = vec![0.0; n_elements(&shape)?];
-        multiply(&x, &y, (rows, inner, columns), &mut sums);
+        match (b.values(), gemm.transposes_b) {
+            (Values::F32(y), false) => multiply(&x, y, sizes, &mut sums),
+            (Values::F32(y), true) => multiply_turned(&x, y, sizes, &mut sums),
+            (_, false) => multiply(&x, &to_f64s(b)?, sizes, &mut sums),
+            (_, true) => multiply_turned(&x, &to_f64s(b)?, sizes, &mut sums),
+        }
         sums.iter_mut().for_each(|sum| *sum *= gemm.alpha);
         if let Some(c) = optional(inputs, 2) {
             if broadcast(&shape, c.shape())? != shape {
@@ -162,14 +216,14 @@ fn gemm(build: &Build<'_, '_>) -> Built {
     })
 }
 
+fn matrix_shape(input: &Tensor) -> Result<[usize; 2], RunError> {
+    let shape = input.shape();
+    <[usize; 2]>::try_from(shape).map_err(|_| shape_error(format!("shape {shape:?} is no matrix")))
+}
+
 /// Returns a matrix as doubles, transposed if asked for, with its shape.
 fn matrix(input: &Tensor, transposes: bool) -> Result<(Vec<f64>, [usize; 2]), RunError> {
-    let &[rows, columns] = input.shape() else {
-        return Err(shape_error(format!(
-            "shape {:?} is no matrix",
-            input.shape()
-        )));
-    };
+    let [rows, columns] = matrix_shape(input)?;
     let values = to_f64s(input)?;
     if !transposes {
         return Ok((values.into_owned(), [rows, columns]));
