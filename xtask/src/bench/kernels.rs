@@ -1,4 +1,4 @@
-//! `cargo xtask bench kernels`: ns per row beside scikit-learn, onnxruntime and tl2cgen.
+//! `cargo xtask bench kernels`: ns per row beside scikit-learn, XGBoost, LightGBM, onnxruntime, treelite, tl2cgen and lleaves.
 
 use std::collections::BTreeMap;
 use std::path::Path;
