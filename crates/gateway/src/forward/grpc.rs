@@ -25,7 +25,8 @@ struct Answered {
     response: Response<Incoming>,
     lease: ProcessLease,
     limit: Limit,
-    wanted: Wanted,
+    /// Of a request that was sent on as it came; one that was sent whole needs none.
+    wanted: Option<Wanted>,
 }
 
 impl Handler {
@@ -69,7 +70,7 @@ impl Handler {
                     outcome,
                 };
                 let (head, body) = answer(response, request_id);
-                let body = ForwardedBody::new(body, end, limit, Some(wanted));
+                let body = ForwardedBody::new(body, end, limit, wanted);
                 Response::from_parts(head, ReplyBody::forwarded(body))
             }
             Err(failure) => {
@@ -87,7 +88,7 @@ impl Handler {
         &self,
         model: &ServedModel,
         path: &str,
-        (head, body): (&Parts, RequestBody),
+        (head, mut body): (&Parts, RequestBody),
         request_id: &HeaderValue,
         started: Duration,
     ) -> Result<Answered, Failure> {
@@ -110,9 +111,26 @@ impl Handler {
             },
             asked: std::cell::Cell::default(),
         };
-        let (body, wanted) = BoundedBody::unbounded(body);
         let wait = timeout.map_or(wait, |timeout| timeout.min(wait));
-        let passed = self.pass_on(model, &outgoing, body, deadline).await;
+        let hedged = match model.has_fallback() {
+            true => {
+                self.hedge_of_message(model, path, &mut body, deadline)
+                    .await
+            }
+            false => None,
+        };
+        let (passed, wanted) = match hedged {
+            Some((fallback, after)) => {
+                let passed =
+                    self.hedged_message(model, (&fallback, after), &outgoing, body, deadline);
+                (Box::pin(passed).await, None)
+            }
+            None => {
+                let (body, wanted) = BoundedBody::unbounded(body);
+                let passed = self.pass_on(model, &outgoing, body, deadline).await;
+                (passed, Some(wanted))
+            }
+        };
         let (response, lease) = passed.map_err(|no_answer| no_answer.failure(model, wait))?;
         if response.status() != StatusCode::OK || !is_grpc(response.headers()) {
             return Err(not_grpc(model, response.status()));

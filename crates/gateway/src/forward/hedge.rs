@@ -1,11 +1,14 @@
 //! Second attempts: a request that a process has not answered in a while is sent to another one, too; the first good answer counts, and the other attempt is cancelled.
 //!
-//! Only where that is safe and cheap: predictions (`:predict` of V1, `infer` of V2) whose body is small, within the budget of retries, at a process that has room at once.
+//! Only where that is safe and cheap: predictions (`:predict` of V1, `infer` of V2, and those of gRPC that do not stream) whose body is small, within the
+//! budget of retries, at a process that has room at once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use coracle_base::Code;
 use coracle_policy::resilience::{RetryBudget, RetryBudgetSpec};
+use coracle_protocol::grpc::{FrameHead, PREFIX_BYTES};
 use coracle_serving::{Fallback, HedgeAfter, ServedModel};
 use http_body_util::BodyExt as _;
 use hyper::Method;
@@ -15,6 +18,7 @@ use tokio::time::Instant;
 use super::Fault;
 use super::body::BoundedBody;
 use super::call::{Answered, NoAnswer, Outgoing, send};
+use super::grpc::outcome_in;
 use crate::body::RequestBody;
 use crate::connection::Handler;
 
@@ -81,10 +85,31 @@ fn is_safe(outgoing: &Outgoing<'_>, body: &RequestBody) -> bool {
     outgoing.head.method == Method::POST && is_prediction && is_small
 }
 
+/// The predictions of gRPC that do not stream.
+const MESSAGES: [&str; 4] = [
+    "/inference.GRPCInferenceService/ModelInfer",
+    "/tensorflow.serving.PredictionService/Predict",
+    "/tensorflow.serving.PredictionService/Classify",
+    "/tensorflow.serving.PredictionService/Regress",
+];
+
 /// Tells whether an answer is worth taking while another may come.
 fn is_good(answer: &Result<Answered, NoAnswer>) -> bool {
-    let answered = answer.as_ref();
-    answered.is_ok_and(|(response, _)| !response.status().is_server_error())
+    let is_good = |(response, _): &Answered| {
+        // Over gRPC an answer that is nothing but a failure says so in its head.
+        let fault = outcome_in(response.headers()).and_then(Result::err);
+        let is_fault = fault.is_some_and(|code| !is_callers(code));
+        !response.status().is_server_error() && !is_fault
+    };
+    answer.as_ref().is_ok_and(is_good)
+}
+
+/// Tells whether a failure would be the same elsewhere.
+fn is_callers(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::Internal | Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded
+    )
 }
 
 impl Handler {
@@ -113,6 +138,40 @@ impl Handler {
         }
         let hedged = self.hedged(model, (&fallback, after), outgoing, bounded(body), deadline);
         Box::pin(hedged).await
+    }
+
+    /// Returns when a second process is asked for a message over gRPC, if one is at all: it is a prediction that is known to be small.
+    pub(super) async fn hedge_of_message(
+        &self,
+        model: &ServedModel,
+        path: &str,
+        body: &mut RequestBody,
+        deadline: Instant,
+    ) -> Option<(Arc<Fallback>, HedgeAfter)> {
+        let fallback = model.fallback()?;
+        let after = fallback
+            .settings()
+            .hedge
+            .filter(|_| MESSAGES.contains(&path))?;
+        let begun = tokio::time::timeout_at(deadline, body.look_ahead(PREFIX_BYTES)).await;
+        let begun = begun.ok()?.ok()?;
+        let most = usize::try_from(BODY_BYTES_MAX).ok()?;
+        let is_small = FrameHead::read(*begun.first_chunk()?, most).is_ok();
+        is_small.then_some((fallback, after))
+    }
+
+    /// Passes a message on that [`Handler::hedge_of_message`] found small, and to a second process if the first takes long.
+    pub(super) async fn hedged_message(
+        &self,
+        model: &ServedModel,
+        hedge: (&Fallback, HedgeAfter),
+        outgoing: &Outgoing<'_>,
+        body: RequestBody,
+        deadline: Instant,
+    ) -> Result<Answered, NoAnswer> {
+        let most = BODY_BYTES_MAX.saturating_add(PREFIX_BYTES as u64);
+        let body = BoundedBody::new(body, most, self.shared.limits.body_timeout);
+        self.hedged(model, hedge, outgoing, body, deadline).await
     }
 
     async fn hedged(

@@ -1,19 +1,24 @@
 //! What processes answer over gRPC: streamed both ways, with statuses, deadlines and cancellation.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use coracle_base::SystemClock;
 use coracle_gateway::Limits;
 use coracle_protocol::grpc::inference::{ModelInferRequest, ModelReadyRequest};
 use coracle_protocol::grpc::{frame, parse_timeout};
-use coracle_serving::{Backends, Endpoints};
+use coracle_serving::{
+    Backends, Endpoints, FallbackSettings, HedgeAfter, ModelTable, RevisionId, RevisionLog, Route,
+    ServedModel, ServiceId,
+};
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 use hyper::{HeaderMap, Request};
 
 use crate::client::send as send_http;
-use crate::fixture::Running;
+use crate::fixture::{Running, config, start_with};
 use crate::forward::{backends, nobody, start, start_waking};
 use crate::upstream::Upstream;
 use crate::upstream_grpc::{GrpcUpstream, framed};
@@ -138,6 +143,48 @@ fn infer(model: &str) -> Bytes {
     frame(&request).into()
 }
 
+/// Sends a message of any size, as far as the other end takes it.
+fn ask_slowly(server: &Running, path: &str, headers: &[(&str, &str)], mut message: Bytes) -> Ended {
+    with(server.address, async |sender| {
+        let mut call = begin(&sender, (HOST, path), headers).await;
+        while !message.is_empty() {
+            call.request.reserve_capacity(message.len());
+            let room = std::future::poll_fn(|ctx| call.request.poll_capacity(ctx)).await;
+            // An answer may come before all is taken.
+            let Some(Ok(room)) = room else { break };
+            let part = message.split_to(room.min(message.len()));
+            if call.request.send_data(part, message.is_empty()).is_err() {
+                break;
+            }
+        }
+        end(call).await
+    })
+}
+
+/// Starts a server whose model is answered for by processes, of which a second one is asked after a time.
+fn hedging(backends: &Arc<Backends>, after: HedgeAfter) -> Running {
+    let id = RevisionId {
+        namespace: "n".to_owned(),
+        name: "r".to_owned(),
+    };
+    let log = RevisionLog::none(Arc::new(SystemClock::new()));
+    let model = ServedModel::unloaded("sum".to_owned(), 2)
+        .with_revision(&id, log, Box::new(|| ()))
+        .with_backends(Arc::clone(backends));
+    model.set_fallback(Some(&FallbackSettings {
+        hedge: Some(after),
+        ..FallbackSettings::default()
+    }));
+    start_with(config(Limits::default()), |_| {
+        let service = ServiceId {
+            namespace: "n".to_owned(),
+            name: "sum".to_owned(),
+        };
+        let route = Arc::new(Route::single(Arc::new(model)));
+        ModelTable::from_routes([(service, route)].into())
+    })
+}
+
 fn started(upstream: &GrpcUpstream) -> Running {
     start(Limits::default(), &backends(&[upstream.address]), 100)
 }
@@ -156,6 +203,56 @@ fn n_requests(server: &Running, protocol: &str, code: &str) -> u64 {
         "model=\"sum\",namespace=\"n\",revision=\"r\",protocol=\"{protocol}\",code=\"{code}\""
     );
     metric(server, &format!("coracle_requests_total{{{labels}}}"))
+}
+
+/// A prediction that a process does not answer is put to another one; the first attempt is cancelled.
+#[test]
+fn a_prediction_that_takes_long_is_put_to_a_second_process() {
+    let (mut silent, mut well) = (GrpcUpstream::always("Hangs"), GrpcUpstream::start());
+    let after = HedgeAfter::Time(Duration::from_millis(1));
+    let server = hedging(&backends(&[silent.address, well.address]), after);
+    let own = infer("sum");
+    for _ in 0..4 {
+        let ended = ask(&server, INFER, &[], own.clone());
+        assert_eq!(ended.status(), "0", "{ended:?}");
+        assert_eq!(framed(&ended.messages[0]), own);
+    }
+    // Two of them met the silent one first, which was let go of.
+    for _ in 0..2 {
+        silent.heads.blocking_recv().unwrap();
+        assert_eq!(silent.cancelled.blocking_recv(), Some(Reason::CANCEL));
+    }
+    assert!(well.heads.blocking_recv().is_some());
+    let labels = "{model=\"sum\",namespace=\"n\",revision=\"r\"}";
+    assert!(metric(&server, &format!("coracle_hedges_total{labels}")) >= 2);
+    assert!(metric(&server, &format!("coracle_hedges_won_total{labels}")) >= 2);
+    assert_eq!(n_requests(&server, "grpc", "ok"), 4);
+}
+
+/// Who may be asked once is asked once: other methods, and messages that are large.
+#[test]
+fn what_is_no_small_prediction_has_one_attempt_over_grpc() {
+    let (silent, well) = (GrpcUpstream::always("Hangs"), GrpcUpstream::start());
+    let after = HedgeAfter::Time(Duration::from_millis(1));
+    let large = framed(&vec![0; (1 << 20) + 1]);
+    let short = [("grpc-timeout", "300m")];
+    for (path, message) in [
+        ("/any.Service/Echo", framed(b"hello")),
+        ("/inference.GRPCInferenceService/ModelReady", framed(b"")),
+        (INFER, large),
+    ] {
+        let server = hedging(&backends(&[silent.address, well.address]), after);
+        let mut ended = Vec::new();
+        for _ in 0..2 {
+            ended.push(
+                ask_slowly(&server, path, &short, message.clone())
+                    .status()
+                    .to_owned(),
+            );
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, ["0", "4"], "{path}");
+    }
 }
 
 #[test]

@@ -33,6 +33,15 @@ struct Told {
 
 impl GrpcUpstream {
     pub(crate) fn start() -> Self {
+        Self::doing(None)
+    }
+
+    /// Returns one that does this, whatever the method says.
+    pub(crate) fn always(method: &'static str) -> Self {
+        Self::doing(Some(method))
+    }
+
+    fn doing(always: Option<&'static str>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -53,7 +62,8 @@ impl GrpcUpstream {
                     let mut connection = h2::server::handshake(stream).await.unwrap();
                     while let Some(Ok((request, respond))) = connection.accept().await {
                         let (head, body) = request.into_parts();
-                        let method = head.uri.path().rsplit('/').next().unwrap().to_owned();
+                        let named = head.uri.path().rsplit('/').next().unwrap();
+                        let method = always.unwrap_or(named).to_owned();
                         told.heads.send(head).unwrap();
                         if method == "Dies" {
                             return;
