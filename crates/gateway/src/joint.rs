@@ -7,8 +7,8 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use coracle_serving::batch::Entry;
-use coracle_serving::{Lease, ServedModel};
+use coracle_serving::batch::{self, Entry};
+use coracle_serving::{Lease, Placement, ServedModel};
 use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
@@ -33,19 +33,64 @@ impl JointCalls {
         }
     }
 
+    /// Takes calls that are expected to be over soon enough for an event loop; one is, anyhow.
     fn take(&self, model: &Arc<ServedModel>) -> Vec<Entry> {
+        self.take_out(model, |entries| {
+            let mut n_rows = 0_usize;
+            let fitting = entries.iter().take_while(|entry| {
+                let is_first = n_rows == 0;
+                n_rows = n_rows.saturating_add(entry.n_rows.max(1));
+                is_first || model.cost().fits_event_loop(n_rows)
+            });
+            let n_fitting = fitting.count();
+            entries.drain(..n_fitting).collect()
+        })
+    }
+
+    /// Takes calls out that nobody waits for any more.
+    fn take_abandoned(&self, model: &Arc<ServedModel>) -> Vec<Entry> {
+        self.take_out(model, |entries| {
+            let abandoned = entries.extract_if(.., |entry| entry.answer.is_abandoned());
+            abandoned.collect()
+        })
+    }
+
+    fn take_out(
+        &self,
+        model: &Arc<ServedModel>,
+        take: impl FnOnce(&mut Vec<Entry>) -> Vec<Entry>,
+    ) -> Vec<Entry> {
         let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let position = models
             .iter()
             .position(|(other, _)| Arc::ptr_eq(other, model));
-        position.map_or_else(Vec::new, |position| models.swap_remove(position).1)
+        let Some(position) = position else {
+            return Vec::new();
+        };
+        let taken = take(&mut models[position].1);
+        if models[position].1.is_empty() {
+            models.swap_remove(position);
+        }
+        taken
+    }
+}
+
+/// Takes a call out when its caller goes: it holds a place of its model, and nobody else may come to run it.
+struct Leaving<'c>(&'c JointCalls, &'c Arc<ServedModel>);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        // Outside of the lock, for it may give back places.
+        let abandoned = self.0.take_abandoned(self.1);
+        drop(abandoned);
     }
 }
 
 impl Calls {
     /// Answers a call on this event loop, in one run with those to the same model that are there by now.
     ///
-    /// Every call of them comes back here, and the first one runs them all: whichever callers go meanwhile, the others are answered.
+    /// Every call of them comes back here, and the first one runs all that are over soon together, the next one the rest: whichever callers
+    /// go meanwhile, the others are answered.
     pub(crate) async fn answer_jointly(
         &self,
         model: &Arc<ServedModel>,
@@ -53,6 +98,8 @@ impl Calls {
         request: Request,
         decoded: Decoded,
     ) -> Result<Encoded, Failure> {
+        // Before the channel, so that the caller's end of it is gone when those leave whose callers have gone.
+        let _leaving = Leaving(&self.joint, model);
         let caller = Caller::of(&lease);
         let (reply, answer) = oneshot::channel();
         let arrival = decoded.arrival;
@@ -68,11 +115,11 @@ impl Calls {
             entry(self.clone(), model, lease, (request, decoded), replies),
         );
         after_the_others().await;
-        let time_left = arrival.time_left(self.clock.monotonic());
         let entries = self.joint.take(model);
         if !entries.is_empty() {
-            self.run_batch(model, entries, time_left);
+            batch::run(model, entries, Placement::EventLoop, self.clock.as_ref());
         }
+        let time_left = arrival.time_left(self.clock.monotonic());
         answered(answer, time_left, arrival, begun).await
     }
 }

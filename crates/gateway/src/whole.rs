@@ -184,9 +184,15 @@ impl Connection {
         &mut self,
         mut answer: Pin<&mut impl Future<Output = Option<Answered>>>,
     ) -> Watched {
+        let mut has_looked = false;
         poll_fn(|ctx| {
             if let Poll::Ready(answered) = answer.as_mut().poll(ctx) {
                 return Poll::Ready(Watched::Answered(answered));
+            }
+            // What is answered at once, with others that have come, is answered to who has ended one side of the connection, too.
+            if !std::mem::replace(&mut has_looked, true) {
+                ctx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             // The next requests may come early; beyond that they wait in the socket.
             while self.unread.len() < READ_BYTES {

@@ -276,7 +276,7 @@ pub(crate) fn rows_when_busy(cost: &CallCost, n_rows: usize) -> usize {
     };
     let mut best = (n_rows, alone.mul_f64(BUSY_SHARE));
     let mut sizes = Vec::new();
-    let mut rows = n_rows.saturating_mul(2);
+    let mut rows = n_rows.max(1).saturating_mul(2);
     while let Some(each) = per_row(rows).filter(|each| each.mul_f64(count(rows)) <= BUSY_RUN_MAX) {
         if !cost.is_measured(rows) {
             return rows;

@@ -404,12 +404,12 @@ impl Shared {
             let Turn {
                 model,
                 key,
-                is_long,
+                mut is_long,
                 call,
             } = turn;
             // Nothing that a call does ends the thread.
             drop(catch_unwind(AssertUnwindSafe(|| {
-                let entries = self.gather(&model, key, call);
+                let entries = self.gather(&model, key, (call, &mut is_long));
                 batch::run(&model, entries, Placement::ComputePool, self.clock.as_ref());
             })));
             ended = Some((key, is_long));
@@ -441,7 +441,14 @@ impl Shared {
     }
 
     /// Prepares a call, and what is queued for its model and worth taking along.
-    fn gather(&self, model: &ServedModel, key: usize, call: Queued) -> Vec<Entry> {
+    ///
+    /// A run that becomes a long one is counted as such, if there may be one more of them.
+    fn gather(
+        &self,
+        model: &ServedModel,
+        key: usize,
+        (call, is_long): (Queued, &mut bool),
+    ) -> Vec<Entry> {
         let mut entries = self.timely(model, key, self.prepared(call));
         let most = model.batching().settings().rows_max;
         let mut best = None;
@@ -463,12 +470,25 @@ impl Shared {
             if together > most || !is_worthwhile() || !self.leaves_time(model, &entries, together) {
                 break;
             }
-            let Some(call) = self.state().more(key) else {
+            let becomes_long = !*is_long && model.cost().running(together) > Some(LONG_RUN);
+            let Some(call) = self.more(key, becomes_long) else {
                 break;
             };
+            *is_long |= becomes_long;
             entries.extend(self.timely(model, key, self.prepared(call)));
         }
         entries
+    }
+
+    /// Takes a further call of a model that has its turn, unless the turn becomes a long one by it and there may be none more.
+    fn more(&self, key: usize, becomes_long: bool) -> Option<Queued> {
+        let mut state = self.state();
+        if becomes_long && state.n_long >= self.limits.n_threads {
+            return None;
+        }
+        let call = state.more(key)?;
+        state.n_long += usize::from(becomes_long);
+        Some(call)
     }
 
     /// Tells whether no thread would take the next call of a model now.

@@ -170,6 +170,13 @@ impl CallCost {
         Some(times(run + encode, n_rows))
     }
 
+    /// Tells whether a run of `n_rows` is expected to be over soon enough for an event loop.
+    #[must_use]
+    pub fn fits_event_loop(&self, n_rows: usize) -> bool {
+        let running = self.running(n_rows);
+        running.is_some_and(|running| place(running) == Placement::EventLoop)
+    }
+
     /// Tells whether calls of `n_rows` each, which run on an event loop, are better put together there: if several cost at most three
     /// quarters of what they cost one by one, or nobody knows that yet.
     pub(crate) fn is_less_together(&self, n_rows: usize) -> bool {

@@ -11,7 +11,7 @@ use super::{http, machine, median, overload};
 
 const ROUNDS: usize = 3;
 /// The rows of a request to a quick model and to a costly one.
-const ROWS: [&str; 2] = ["1", "100"];
+const ROWS: [&str; 2] = ["1", "500"];
 const CONNECTIONS: [&str; 2] = ["1", "16"];
 
 /// One way to serve a model.

@@ -20,11 +20,11 @@ use super::server::{Server, resident_kib};
 use super::{http, machine};
 use crate::command;
 
-/// Trees of the model that is copied, and how often each is there: a row takes some 50 us.
+/// Trees of the model that is copied, and how often each is there: a row takes some 8 us.
 const TREES: &str = "fixtures/xgboost/3.4.1/objective_rank_ndcg.json";
-const COPIES: usize = 1_250;
-/// Rows of a request, each size measured in turn: some 5 ms, and some 20 ms.
-const ROWS: [&str; 2] = ["100", "400"];
+const COPIES: usize = 6_250;
+/// Rows of a request, each size measured in turn: some 4 ms, and some 15 ms.
+const ROWS: [&str; 2] = ["500", "2000"];
 const FACTOR: f64 = 5.0;
 const ROUNDS: usize = 5;
 const DEADLINE_MS: f64 = 250.0;

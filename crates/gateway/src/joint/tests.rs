@@ -165,3 +165,29 @@ async fn when_the_caller_goes_who_came_first_the_others_are_answered() {
     // Nobody ran what nobody waits for.
     assert_eq!(stage.runs(), [1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_goes_leaves_its_place() {
+    let stage = Stage::new();
+    assert_eq!(stage.ask(1).await, tens(10));
+    stage.runs();
+    let before = Arc::strong_count(&stage.model);
+    let mut gone = Box::pin(stage.ask(2));
+    let ctx = &mut Context::from_waker(Waker::noop());
+    assert!(gone.as_mut().poll(ctx).is_pending());
+    assert!(Arc::strong_count(&stage.model) > before);
+    drop(gone);
+    // Nothing of it is left: neither the call, nor its hold on the model.
+    assert_eq!(Arc::strong_count(&stage.model), before);
+    assert_eq!(stage.runs(), [0; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_run_together_than_are_over_soon() {
+    let stage = Stage::new();
+    // 200 us for each: three would keep the event loop for too long.
+    stage.model.cost().record_run(1, Duration::from_micros(200));
+    let answers = tokio::join!(stage.ask(1), stage.ask(2), stage.ask(3), stage.ask(4));
+    assert_eq!(answers, (tens(10), tens(20), tens(30), tens(40)));
+    assert_eq!(stage.runs(), [2, 2]);
+}

@@ -356,6 +356,7 @@ fn where_no_thread_is_free_as_many_rows_go_together_as_cost_least() {
     assert_eq!(rows_when_busy(&cost, 1), 1);
     cost.record_run(1, ms(8));
     // One size after another is tried.
+    assert_eq!(rows_when_busy(&cost, 0), 2);
     assert_eq!(rows_when_busy(&cost, 1), 2);
     cost.record_run(2, ms(15));
     assert_eq!(rows_when_busy(&cost, 1), 4);
