@@ -614,36 +614,6 @@ mod tests {
                 "2 is not between 0 and 1",
             ),
             (
-                "/allocation",
-                json!({"strategy": "LinUCB"}),
-                "spec.allocation.features: LinUCB chooses by 1 to 16 of them, and 0 are there",
-            ),
-            (
-                "/allocation",
-                json!({"strategy": "LinUCB", "features": [{"name": "age"}]}),
-                "spec.allocation.features[0]: 0 of header",
-            ),
-            (
-                "/allocation",
-                json!({"strategy": "LinUCB", "features": [{"name": "a", "header": "x-a"}, {"name": "a", "field": "a"}]}),
-                "spec.allocation.features[1].name: 'a' is there twice",
-            ),
-            (
-                "/allocation",
-                json!({"strategy": "LinUCB", "features": [{"name": "constant", "header": "x-a"}]}),
-                "spec.allocation.features[0].name: 'constant' is none",
-            ),
-            (
-                "/allocation",
-                json!({"strategy": "LinUCB", "alpha": -1, "features": [{"name": "a", "header": "x-a"}]}),
-                "spec.allocation.alpha: -1 is not between 0 and 100",
-            ),
-            (
-                "/allocation",
-                json!({"strategy": "Thompson", "features": [{"name": "a", "header": "x-a"}]}),
-                "spec.allocation.features: only LinUCB chooses by features",
-            ),
-            (
                 "/metrics/0/type",
                 json!("Odd"),
                 "spec.metrics[0].type: 'Odd' is none of",
@@ -697,6 +667,42 @@ mod tests {
                 .unwrap_err()
                 .contains("a bandit is rewarded by")
         );
+    }
+
+    #[test]
+    fn features_that_make_no_sense_are_refused() {
+        refused(&[
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB"}),
+                "spec.allocation.features: LinUCB chooses by 1 to 16 of them, and 0 are there",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB", "features": [{"name": "age"}]}),
+                "spec.allocation.features[0]: 0 of header",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB", "features": [{"name": "a", "header": "x-a"}, {"name": "a", "field": "a"}]}),
+                "spec.allocation.features[1].name: 'a' is there twice",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB", "features": [{"name": "constant", "header": "x-a"}]}),
+                "spec.allocation.features[0].name: 'constant' is none",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "LinUCB", "alpha": -1, "features": [{"name": "a", "header": "x-a"}]}),
+                "spec.allocation.alpha: -1 is not between 0 and 100",
+            ),
+            (
+                "/allocation",
+                json!({"strategy": "Thompson", "features": [{"name": "a", "header": "x-a"}]}),
+                "spec.allocation.features: only LinUCB chooses by features",
+            ),
+        ]);
     }
 
     #[test]
