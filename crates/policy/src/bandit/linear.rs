@@ -17,11 +17,12 @@ pub struct LinUcb {
     arms: Vec<LinearArm>,
 }
 
-/// Ridge regression of an arm's reward on the features, kept as the inverse of its matrix.
+/// Ridge regression of an arm's reward on the features, kept as a factor of its matrix: an inverse that is kept up to date loses what it
+/// has of digits, and its sign, where features are large and alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearArm {
-    /// Inverse of (identity + sum of outer products of the features), by rows.
-    inverse: Vec<f64>,
+    /// Cholesky's factor (lower triangle, by rows) of identity + sum of outer products of the features.
+    factor: Vec<f64>,
     /// Sum of rewards times features.
     earned: Vec<f64>,
 }
@@ -87,30 +88,33 @@ impl LinearArm {
     /// Returns an arm that knows nothing.
     #[must_use]
     pub fn new(n_features: usize) -> Self {
-        let mut inverse = vec![0.0; n_features * n_features];
+        let mut factor = vec![0.0; n_features * n_features];
         for index in 0..n_features {
-            inverse[index * (n_features + 1)] = 1.0;
+            factor[index * (n_features + 1)] = 1.0;
         }
         Self {
-            inverse,
+            factor,
             earned: vec![0.0; n_features],
         }
     }
 
     /// Returns an arm that knows what [`LinearArm::parts`] has told; `None` if that is none's.
     #[must_use]
-    pub fn of_parts(inverse: Vec<f64>, earned: Vec<f64>) -> Option<Self> {
+    pub fn of_parts(factor: Vec<f64>, earned: Vec<f64>) -> Option<Self> {
         let n_features = earned.len();
-        let is_square = n_features <= FEATURES_MAX && inverse.len() == n_features * n_features;
-        let mut numbers = inverse.iter().chain(&earned);
+        let is_square = n_features <= FEATURES_MAX && factor.len() == n_features * n_features;
+        let mut numbers = factor.iter().chain(&earned);
         let is_finite = numbers.all(|number| number.is_finite());
-        (is_square && is_finite).then_some(Self { inverse, earned })
+        // The matrix is at least the identity.
+        let mut diagonal = factor.iter().step_by(n_features + 1);
+        let is_factor = diagonal.all(|number| *number >= 1.0 - 1e-9);
+        (is_square && is_finite && is_factor).then_some(Self { factor, earned })
     }
 
-    /// Returns what it knows: the inverse of its matrix, by rows, and the rewards times the features.
+    /// Returns what it knows: the lower factor of its matrix, by rows, and the rewards times the features.
     #[must_use]
     pub fn parts(&self) -> (&[f64], &[f64]) {
-        (&self.inverse, &self.earned)
+        (&self.factor, &self.earned)
     }
 
     /// Tells whether features are as many as it has, and numbers of at most [`FEATURE_MAX`].
@@ -123,42 +127,60 @@ impl LinearArm {
     /// Returns how much each feature adds to the reward that is expected.
     #[must_use]
     pub fn weights(&self) -> Vec<f64> {
-        self.solve(&self.earned)
+        let mut weights = self.forward(&self.earned);
+        let n = weights.len();
+        // The second half: by the factor turned over, from the last feature on.
+        for row in (0..n).rev() {
+            let known = (row + 1..n).map(|below| self.factor[below * n + row] * weights[below]);
+            let known: f64 = known.sum();
+            weights[row] = (weights[row] - known) / self.factor[row * (n + 1)];
+        }
+        weights
     }
 
     /// Returns the reward that is expected, held to `[0, 1]`; 0 for features that it does not take.
     #[must_use]
     pub fn expected(&self, features: &[f64]) -> f64 {
         match self.takes(features) {
-            true => dot(&self.solve(features), &self.earned).clamp(0.0, 1.0),
+            true => dot(&self.forward(features), &self.forward(&self.earned)).clamp(0.0, 1.0),
             false => 0.0,
         }
     }
 
-    /// Returns the inverse matrix times `vector`.
-    fn solve(&self, vector: &[f64]) -> Vec<f64> {
-        let rows = self.inverse.chunks(vector.len().max(1));
-        rows.map(|row| dot(row, vector)).collect()
+    /// Returns what the factor times gives `vector`: of two such, the product is theirs with the inverse of the matrix between them.
+    fn forward(&self, vector: &[f64]) -> Vec<f64> {
+        let n = vector.len();
+        let mut solved: Vec<f64> = Vec::with_capacity(n);
+        for (row, value) in self.factor.chunks(n.max(1)).zip(vector) {
+            let diagonal = row[solved.len()];
+            solved.push((value - dot(row, &solved)) / diagonal);
+        }
+        solved
     }
 
     /// Returns the reward that is expected, with `alpha` times what it may be more.
     pub(super) fn bound(&self, features: &[f64], alpha: f64) -> f64 {
-        let solved = self.solve(features);
-        // The model's weights are the inverse times what was earned, and the inverse is symmetric.
-        dot(&solved, &self.earned) + alpha * dot(&solved, features).max(0.0).sqrt()
+        let solved = self.forward(features);
+        dot(&solved, &self.forward(&self.earned)) + alpha * dot(&solved, &solved).sqrt()
     }
 
-    /// Takes a reward, held to `[0, 1]`, for a request with these features: adds an outer product to the matrix by Sherman and Morrison's formula. What
-    /// is not valid is passed over.
+    /// Takes a reward, held to `[0, 1]`, for a request with these features: adds an outer product to the matrix by a rank-one update of its factor (Golub
+    /// and Van Loan, section 6.5.4), which keeps it positive whatever the features are. What is not valid is passed over.
     pub fn learn(&mut self, features: &[f64], reward: f64) {
         if !self.takes(features) || !reward.is_finite() {
             return;
         }
-        let solved = self.solve(features);
-        let scale = 1.0 + dot(&solved, features);
-        for (row, left) in self.inverse.chunks_mut(features.len().max(1)).zip(&solved) {
-            for (cell, right) in row.iter_mut().zip(&solved) {
-                *cell -= left * right / scale;
+        let n = features.len();
+        let mut rest = features.to_vec();
+        for column in 0..n {
+            let diagonal = self.factor[column * (n + 1)];
+            let length = diagonal.hypot(rest[column]);
+            let (cosine, sine) = (length / diagonal, rest[column] / diagonal);
+            self.factor[column * (n + 1)] = length;
+            for row in column + 1..n {
+                let cell = &mut self.factor[row * n + column];
+                *cell = (*cell + sine * rest[row]) / cosine;
+                rest[row] = cosine * rest[row] - sine * *cell;
             }
         }
         let reward = reward.clamp(0.0, 1.0);
@@ -210,6 +232,33 @@ mod tests {
             }
         }
         assert!(n_right > 1_850, "{n_right} of 2000");
+    }
+
+    /// Prices, ages in milliseconds and such come large and nearly the same; an inverse that is kept up to date has lost its sign after some
+    /// thousand of these.
+    #[test]
+    fn large_features_that_are_alike_leave_the_uncertainty_what_it_is() {
+        let mut random = Random::new(7);
+        let mut arm = LinearArm::new(5);
+        let mut widest = f64::INFINITY;
+        for round in 1..=100_000 {
+            let a = [1e6, 5e5, 123_456.7, 9.0][(random.unit() * 4.0) as usize];
+            let features = [1.0, a, 0.9 * a, 0.8 * a + 1.0, 0.7 * a];
+            arm.learn(&features, random.unit());
+            if round % 1_000 == 0 {
+                let width = arm.bound(&features, 1.0) - arm.bound(&features, 0.0);
+                let n_seen = f64::from(round);
+                // Each of the four was seen a quarter of the time or so: its width is that of so many observations.
+                assert!(
+                    width > 0.0 && width < 3.0 / n_seen.sqrt(),
+                    "{round}: {width}"
+                );
+                widest = widest.min(width);
+                let expected = arm.expected(&features);
+                assert!((expected - 0.5).abs() < 0.2, "{round}: {expected}");
+            }
+        }
+        assert!(widest < 0.01, "{widest}");
     }
 
     #[test]

@@ -291,8 +291,8 @@ fn linear_arms_are_numpys_ridge_regression() {
             close(arm.bound(probe, alpha), expected + alpha * width);
         }
         // What is kept of it is all that it knows.
-        let (inverse, earned) = arm.parts();
-        let again = LinearArm::of_parts(inverse.to_vec(), earned.to_vec());
+        let (factor, earned) = arm.parts();
+        let again = LinearArm::of_parts(factor.to_vec(), earned.to_vec());
         assert_eq!(again, Some(arm));
     }
     assert_eq!(LinearArm::of_parts(vec![1.0; 3], vec![0.0; 2]), None);
