@@ -31,8 +31,12 @@ pub(crate) fn as_json(value: &DynValue, name: &str) -> Result<Tensor, RunError> 
     let mut texts = ByteStrings::default();
     for item in items {
         let tensor = taken(&item, name)?;
-        left = left.checked_sub(tensor.values().len()).ok_or_else(|| {
-            let message = format!("output \"{name}\" has more than {ELEMENTS_MAX} elements");
+        // What is empty is written as a list, too.
+        let sizes = tensor.shape().iter().map(|&size| size.max(1));
+        let written = sizes.fold(1_usize, usize::saturating_mul);
+        left = left.checked_sub(written).ok_or_else(|| {
+            let message =
+                format!("output \"{name}\" has more than {ELEMENTS_MAX} elements and lists");
             RunError::new(RunErrorKind::TooLarge, message)
         })?;
         let mut text = String::new();

@@ -2,7 +2,7 @@
 
 use coracle_model::{RunError, RunErrorKind};
 use coracle_onnx::ELEMENTS_MAX;
-use coracle_tensor::{ByteStrings, DType, Tensor, Values};
+use coracle_tensor::{ByteStrings, DType, RANK_MAX, Tensor, Values, bounded_count};
 use ort::memory::Allocator;
 use ort::session::SessionInputValue;
 use ort::value::{
@@ -153,19 +153,18 @@ pub(crate) fn taken(value: &DynValue, name: &str) -> Result<Tensor, RunError> {
     Tensor::try_new(shape, values).map_err(|error| internal(format!("output \"{name}\": {error}")))
 }
 
-/// Refuses what has more elements than our own kernels would make.
+/// Refuses what has more elements than our own kernels would make, or is lists of nothing without end.
 fn bounded(shape: &[i64], name: &str) -> Result<(), RunError> {
-    let mut sizes = shape.iter().map(|&size| usize::try_from(size).ok());
-    let n_elements = sizes.try_fold(1_usize, |product, size| product.checked_mul(size?));
-    match n_elements {
-        Some(n_elements) if n_elements <= ELEMENTS_MAX => Ok(()),
-        _ => {
-            let message = format!(
-                "output \"{name}\": a tensor of shape {shape:?} has more than {ELEMENTS_MAX} elements"
-            );
-            Err(RunError::new(RunErrorKind::TooLarge, message))
-        }
+    let sizes = shape.iter().map(|&size| usize::try_from(size));
+    let sizes: Result<Vec<usize>, _> = sizes.collect();
+    if sizes.is_ok_and(|sizes| bounded_count(&sizes, ELEMENTS_MAX).is_some()) {
+        return Ok(());
     }
+    let shown = shape.get(..RANK_MAX).unwrap_or(shape);
+    let message = format!(
+        "output \"{name}\": a tensor of shape {shown:?} has more than {ELEMENTS_MAX} elements and lists, or more than {RANK_MAX} dimensions"
+    );
+    Err(RunError::new(RunErrorKind::TooLarge, message))
 }
 
 fn copied<T: PrimitiveTensorElementType + Clone, V: From<Vec<T>>>(

@@ -2,7 +2,7 @@
 
 use coracle_model::{RunError, RunErrorKind, TensorSpec};
 use coracle_onnx::ELEMENTS_MAX;
-use coracle_tensor::{DType, Tensor, Values, f16};
+use coracle_tensor::{DType, RANK_MAX, Tensor, Values, bounded_count, f16};
 use rten::Value;
 use rten_tensor::prelude::*;
 
@@ -50,12 +50,10 @@ fn shown(error: impl std::fmt::Display) -> String {
 pub(crate) fn taken(value: Value, spec: &TensorSpec) -> Result<Tensor, RunError> {
     let name = &spec.name;
     let shape = value.shape().to_vec();
-    let n_elements = shape
-        .iter()
-        .try_fold(1_usize, |product, &size| product.checked_mul(size));
-    if n_elements.is_none_or(|n_elements| n_elements > ELEMENTS_MAX) {
+    if bounded_count(&shape, ELEMENTS_MAX).is_none() {
+        let shown = shape.get(..RANK_MAX).unwrap_or(&shape);
         let message = format!(
-            "output \"{name}\": a tensor of shape {shape:?} has more than {ELEMENTS_MAX} elements"
+            "output \"{name}\": a tensor of shape {shown:?} has more than {ELEMENTS_MAX} elements and lists, or more than {RANK_MAX} dimensions"
         );
         return Err(RunError::new(RunErrorKind::TooLarge, message));
     }

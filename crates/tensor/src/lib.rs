@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of models, files or wires. Start at [`Tensor`].
 
+mod bounds;
 mod byte_strings;
 mod dtype;
 mod elements;
@@ -12,6 +13,7 @@ mod stack;
 mod table;
 mod tensor;
 
+pub use bounds::{RANK_MAX, bounded_count};
 pub use byte_strings::ByteStrings;
 pub use dtype::DType;
 pub use elements::{Elements, Number};

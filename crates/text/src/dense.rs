@@ -95,6 +95,21 @@ impl Dense {
         dense.map_err(|error| error.at(&name))
     }
 
+    /// Returns what its weights take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let residual = match &self.residual {
+            Residual::Product(weights) => weights.len(),
+            Residual::None | Residual::Input => 0,
+        };
+        let bias = self.bias.as_ref().map_or(0, Vec::len);
+        let numbers = self
+            .weights
+            .len()
+            .saturating_add(bias)
+            .saturating_add(residual);
+        numbers.saturating_mul(size_of::<f32>())
+    }
+
     pub(crate) fn n_in(&self) -> usize {
         self.n_in
     }

@@ -14,6 +14,9 @@ use crate::tokens::Head;
 
 /// The largest file of settings: those of tokenisers list their added tokens.
 const FILE_BYTES_MAX: usize = 16 << 20;
+/// The most Dense modules of a model, and of bytes of weights in all of them.
+const DENSE_MAX: usize = 8;
+const DENSE_BYTES_MAX: usize = 256 << 20;
 /// The most classes.
 const LABELS_MAX: usize = 1 << 20;
 
@@ -453,7 +456,9 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
                 poolings = Some(read_pooling(files, &module.path, has_prefix)?);
             }
             "Dense" if poolings.is_some() && !is_normalized => {
-                dense.push(Dense::read(files, &module.path)?);
+                // Each reads a file: what does not follow from the one before it, or is too much, is no reason to read more.
+                let next = Dense::read(files, &module.path)?;
+                append(&mut dense, next).map_err(unsupported)?;
             }
             "Normalize" if poolings.is_some() => {
                 let config: NormalizeConfig = file(files, &beside(&module.path))?;
@@ -473,26 +478,36 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
     match poolings {
         Some(poolings) => Ok(Some(Sentence {
             poolings,
-            dense: chained(dense).map_err(unsupported)?,
+            dense,
             is_normalized,
         })),
         None => Err(unsupported("no module pools".to_owned())),
     }
 }
 
-/// Returns modules each of which takes what the one before it gives.
-fn chained(dense: Vec<Dense>) -> Result<Vec<Dense>, String> {
-    for pair in dense.windows(2) {
-        if let [first, second] = pair
-            && first.n_out() != second.n_in()
-        {
-            let (given, taken) = (first.n_out(), second.n_in());
-            return Err(format!(
-                "a Dense takes {taken} numbers of the {given} before it"
-            ));
-        }
+/// Adds a module to those before it.
+///
+/// # Errors
+/// Says so if it takes another number of numbers than the one before it gives, and if there are too many of them.
+pub(crate) fn append(dense: &mut Vec<Dense>, next: Dense) -> Result<(), String> {
+    if let Some(last) = dense.last()
+        && last.n_out() != next.n_in()
+    {
+        let (given, taken) = (last.n_out(), next.n_in());
+        return Err(format!(
+            "a Dense takes {taken} numbers of the {given} before it"
+        ));
     }
-    Ok(dense)
+    dense.push(next);
+    let n_bytes = dense.iter().map(Dense::memory_bytes);
+    let n_bytes = n_bytes.fold(0_usize, usize::saturating_add);
+    if dense.len() > DENSE_MAX || n_bytes > DENSE_BYTES_MAX {
+        return Err(format!(
+            "there are {} Dense of {n_bytes} bytes of weights; {DENSE_MAX} of {DENSE_BYTES_MAX} in all are read",
+            dense.len()
+        ));
+    }
+    Ok(())
 }
 
 fn beside(directory: &str) -> String {

@@ -24,6 +24,15 @@ pub(crate) enum Task {
 }
 
 impl Task {
+    /// Returns what is multiplied with vectors here.
+    pub(crate) fn dense(&self) -> &[Dense] {
+        match self {
+            Self::Tokens { sentence, .. } => &sentence.dense,
+            Self::Pooled { dense, .. } => dense,
+            Self::Classes { .. } | Self::Words { .. } => &[],
+        }
+    }
+
     pub(crate) fn output(&self) -> usize {
         match self {
             Self::Tokens { output, .. }

@@ -354,6 +354,7 @@ impl TextModel {
             return invalid(RunErrorKind::TooLarge, message);
         }
         let mut all = Vec::with_capacity(texts.len());
+        let mut n_tokens = 0_usize;
         for index in 0..texts.len() {
             if self.runner.clock.monotonic() >= until {
                 return Err(out_of_time());
@@ -362,11 +363,24 @@ impl TextModel {
             let text = self.prepared(text);
             let encoded = match pair {
                 None => self.runner.tokens.encode(&text, index)?,
-                Some(pair) => self.runner.tokens.encode_pair(&text, pair, index)?,
+                Some(pair) => {
+                    let pair = self.in_case(Cow::Borrowed(pair));
+                    self.runner.tokens.encode_pair(&text, &pair, index)?
+                }
             };
             if encoded.ids.is_empty() {
                 let message = format!("input \"{INPUT}\": text {index} has no tokens");
                 return invalid(RunErrorKind::UnknownValue, message);
+            }
+            n_tokens = n_tokens.saturating_add(encoded.ids.len());
+            // Entities are found in the scores of each token.
+            let is_too_much = n_tokens.saturating_mul(self.n_columns) > VALUES_MAX;
+            if self.entities.is_some() && is_too_much {
+                let most = VALUES_MAX.checked_div(self.n_columns).unwrap_or(0);
+                let message = format!(
+                    "more than {most} tokens up to text {index}; send fewer or shorter ones"
+                );
+                return invalid(RunErrorKind::TooLarge, message);
             }
             all.push(encoded);
         }
@@ -379,9 +393,13 @@ impl TextModel {
             "" => Cow::Borrowed(text),
             prefix => Cow::Owned(format!("{prefix}{text}")),
         };
+        self.in_case(prefixed)
+    }
+
+    fn in_case<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
         match self.is_lowercased {
-            true => Cow::Owned(prefixed.to_lowercase()),
-            false => prefixed,
+            true => Cow::Owned(text.to_lowercase()),
+            false => text,
         }
     }
 }
@@ -442,8 +460,9 @@ impl Model for TextModel {
     }
 
     fn memory_bytes(&self) -> usize {
-        let tokens = self.runner.tokens.memory_bytes();
-        self.runner.graph.memory_bytes().saturating_add(tokens)
+        let dense = self.runner.task.dense().iter().map(Dense::memory_bytes);
+        let beside = dense.fold(self.runner.tokens.memory_bytes(), usize::saturating_add);
+        self.runner.graph.memory_bytes().saturating_add(beside)
     }
 }
 

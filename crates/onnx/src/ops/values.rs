@@ -1,7 +1,7 @@
 //! Elements of any datatype: picking, joining, and shapes.
 
 use coracle_model::RunError;
-use coracle_tensor::{ByteStrings, DType, Tensor, Values, bf16, f16};
+use coracle_tensor::{ByteStrings, DType, RANK_MAX, Tensor, Values, bf16, bounded_count, f16};
 
 use crate::error::{internal, shape_error, too_large};
 
@@ -33,21 +33,22 @@ macro_rules! map_values {
 /// Returns the number of elements of a shape.
 ///
 /// # Errors
-/// Kind `TooLarge` beyond [`ELEMENTS_MAX`].
+/// Kind `TooLarge` beyond [`ELEMENTS_MAX`], or beyond [`RANK_MAX`] dimensions.
 pub(crate) fn n_elements(shape: &[usize]) -> Result<usize, RunError> {
-    let product = shape
-        .iter()
-        .try_fold(1_usize, |product, &size| product.checked_mul(size));
-    product
-        .filter(|&product| product <= ELEMENTS_MAX)
-        .ok_or_else(|| {
-            too_large(format!(
-                "a tensor of shape {shape:?} would have more than {ELEMENTS_MAX} elements"
-            ))
-        })
+    bounded_count(shape, ELEMENTS_MAX).ok_or_else(|| {
+        let shown = &shape[..shape.len().min(RANK_MAX)];
+        too_large(format!(
+            "a tensor of shape {shown:?} would have more than {ELEMENTS_MAX} elements and lists, or more than {RANK_MAX} dimensions"
+        ))
+    })
 }
 
+/// Returns a tensor of this shape.
+///
+/// # Errors
+/// As [`n_elements`].
 pub(crate) fn tensor(shape: Vec<usize>, values: Values) -> Result<Tensor, RunError> {
+    n_elements(&shape)?;
     Tensor::try_new(shape, values).map_err(|error| internal(error.to_string()))
 }
 

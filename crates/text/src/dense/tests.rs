@@ -132,3 +132,23 @@ fn files_at_fault_are_told() {
     let error = Dense::read(&Files(files.into()), "2_Dense").unwrap_err();
     assert!(error.to_string().contains("safe_serialization"), "{error}");
 }
+
+#[test]
+fn modules_follow_from_each_other_and_are_few() {
+    let narrow = |n: usize| {
+        let config = r#"{"in_features": 1, "out_features": 1, "bias": false}"#;
+        let config = config.replace("\"out_features\": 1", &format!("\"out_features\": {n}"));
+        let values = vec![1.0; n];
+        read(&config, weights(&[("linear.weight", &[n, 1], &values)])).unwrap()
+    };
+    let mut dense = Vec::new();
+    for _ in 0..8 {
+        crate::settings::append(&mut dense, narrow(1)).unwrap();
+    }
+    let error = crate::settings::append(&mut dense, narrow(1)).unwrap_err();
+    assert!(error.starts_with("there are 9 Dense"), "{error}");
+    let mut dense = vec![narrow(3)];
+    let error = crate::settings::append(&mut dense, narrow(1)).unwrap_err();
+    assert_eq!(error, "a Dense takes 1 numbers of the 3 before it");
+    assert_eq!(narrow(3).memory_bytes(), 12);
+}
