@@ -325,6 +325,52 @@ impl Samplers {
     }
 }
 
+/// When it is looked at what: by the clock alone, however often something else happens.
+#[derive(Clone, Copy, Debug)]
+struct Looks {
+    next_all: Duration,
+    next_failures: Duration,
+}
+
+/// What it is time to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Whether a revision has failed.
+    Failures,
+    /// What all revisions do and use.
+    All,
+}
+
+impl Looks {
+    fn from(now: Duration) -> Self {
+        Self {
+            next_all: now + LOOK_EVERY,
+            next_failures: now + LOOK_AT_FAILURES_EVERY,
+        }
+    }
+
+    /// Returns when the next look is; failures are looked at where requests are split.
+    fn next(self, is_split: bool) -> Duration {
+        match is_split {
+            true => self.next_all.min(self.next_failures),
+            false => self.next_all,
+        }
+    }
+
+    /// Returns what it is time for now, and puts off the next time.
+    fn due(&mut self, now: Duration, is_split: bool) -> Option<Look> {
+        if now >= self.next_all {
+            *self = Self::from(now);
+            return Some(Look::All);
+        }
+        if !is_split || now < self.next_failures {
+            return None;
+        }
+        self.next_failures = now + LOOK_AT_FAILURES_EVERY;
+        Some(Look::Failures)
+    }
+}
+
 /// Sends what is observed, at first as a whole, then as it changes, and what revisions do and use.
 fn send_observed(
     mut input: ChildStdin,
@@ -334,38 +380,38 @@ fn send_observed(
 ) {
     let mut sent = Observed::default();
     let mut is_first = true;
-    let mut next_look = samplers.clock.monotonic() + LOOK_EVERY;
+    let mut looks = Looks::from(samplers.clock.monotonic());
     let mut n_looks = 0_u32;
     loop {
-        let to_look = next_look.saturating_sub(samplers.clock.monotonic());
-        let wait = match samplers.load.is_split() {
-            true => to_look.min(LOOK_AT_FAILURES_EVERY),
-            false => to_look,
-        };
-        let messages = match changes.recv_timeout(wait) {
+        let is_split = samplers.load.is_split();
+        let wait = looks.next(is_split);
+        let wait = wait.saturating_sub(samplers.clock.monotonic());
+        let mut messages = Vec::new();
+        match changes.recv_timeout(wait) {
             Ok(()) => {
                 // Several changes at once are one message.
                 while changes.try_recv().is_ok() {}
                 let now = observed.get();
-                if now == sent && !is_first {
-                    continue;
+                if now != sent || is_first {
+                    messages.push(ToControl::Observed(ObservedChange::between(&sent, &now)));
+                    sent = now;
+                    is_first = false;
                 }
-                let change = ObservedChange::between(&sent, &now);
-                sent = now;
-                is_first = false;
-                vec![ToControl::Observed(change)]
             }
-            Err(RecvTimeoutError::Timeout) if samplers.clock.monotonic() < next_look => {
-                let failures = samplers.load.sample_failures();
-                failures.map(ToControl::Failures).into_iter().collect()
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                next_look = samplers.clock.monotonic() + LOOK_EVERY;
-                n_looks = n_looks.wrapping_add(1);
-                samplers.sample(n_looks)
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
-        };
+        }
+        match looks.due(samplers.clock.monotonic(), is_split) {
+            Some(Look::All) => {
+                n_looks = n_looks.wrapping_add(1);
+                messages.extend(samplers.sample(n_looks));
+            }
+            Some(Look::Failures) => {
+                let failures = samplers.load.sample_failures();
+                messages.extend(failures.map(ToControl::Failures));
+            }
+            None => {}
+        }
         for message in messages {
             if write_message(&mut input, &message).is_err() {
                 return;
@@ -442,3 +488,27 @@ fn detach_from_terminal(process: &mut Command) {
 
 #[cfg(not(unix))]
 fn detach_from_terminal(_process: &mut Command) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_by_the_clock_however_often_something_else_happens() {
+        let ms = Duration::from_millis;
+        let mut looks = Looks::from(Duration::ZERO);
+        // Something changes every millisecond for two seconds, while requests are split.
+        let found: Vec<(u64, Look)> = (1..=2_000)
+            .filter_map(|at| Some((at, looks.due(ms(at), true)?)))
+            .collect();
+        let all = found.iter().filter(|(_, look)| *look == Look::All);
+        assert_eq!(all.map(|(at, _)| *at).collect::<Vec<_>>(), [1_000, 2_000]);
+        let failures = found.iter().filter(|(_, look)| *look == Look::Failures);
+        assert_eq!(failures.count(), 2 * 19);
+        // Without a split there is nothing but the look at all.
+        let mut looks = Looks::from(Duration::ZERO);
+        assert_eq!((looks.next(true), looks.next(false)), (ms(50), ms(1_000)));
+        assert_eq!(looks.due(ms(999), false), None);
+        assert_eq!(looks.due(ms(1_000), false), Some(Look::All));
+    }
+}

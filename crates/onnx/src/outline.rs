@@ -43,6 +43,8 @@ pub struct OutlineNode {
     pub inputs: Vec<String>,
     /// Its attributes that are texts.
     pub texts: BTreeMap<String, String>,
+    /// Its attributes that are integers.
+    pub integers: BTreeMap<String, i64>,
 }
 
 /// Reads what a file holds.
@@ -90,7 +92,7 @@ pub fn outline(bytes: &[u8], external: External<'_>) -> Result<Outline, LoadErro
             outline.outputs = outputs.collect::<Result<_, _>>()?;
         }
         for node in &graph.nodes {
-            let mut texts = BTreeMap::new();
+            let (mut texts, mut integers) = (BTreeMap::new(), BTreeMap::new());
             for (name, value) in &node.attributes {
                 match value {
                     Attribute::Graph(inner) => ahead.push(inner),
@@ -107,6 +109,9 @@ pub fn outline(bytes: &[u8], external: External<'_>) -> Result<Outline, LoadErro
                         let text = String::from_utf8_lossy(text);
                         texts.insert((*name).to_owned(), shown(&text));
                     }
+                    Attribute::Int(int) => {
+                        integers.insert((*name).to_owned(), *int);
+                    }
                     _ => {}
                 }
             }
@@ -115,6 +120,7 @@ pub fn outline(bytes: &[u8], external: External<'_>) -> Result<Outline, LoadErro
                 domain: shown(node.domain),
                 inputs: node.inputs.iter().map(|name| (*name).to_owned()).collect(),
                 texts,
+                integers,
             });
         }
     }

@@ -3,7 +3,7 @@
 //! What it does not know it refuses itself. Refused here is what it would answer wrongly, and what would end the process.
 
 use coracle_model::{GraphFile, LoadError};
-use coracle_onnx::{Outline, outline};
+use coracle_onnx::{Outline, OutlineNode, outline};
 use coracle_tensor::DType;
 
 use crate::engine::unsupported;
@@ -12,7 +12,7 @@ use crate::engine::unsupported;
 const NODES_MAX: usize = 1 << 14;
 
 /// Operators that are answered otherwise than ONNX says, with what is wrong.
-const WRONG: [(&str, &str); 4] = [
+const WRONG: [(&str, &str); 5] = [
     ("DynamicQuantizeLinear", "it rounds otherwise"),
     (
         "NonMaxSuppression",
@@ -20,6 +20,7 @@ const WRONG: [(&str, &str); 4] = [
     ),
     ("Sign", "the sign of zero is not zero"),
     ("SequenceErase", "another element is erased"),
+    ("Loop", "a run of it could not be ended"),
 ];
 
 /// Operators whose axis was another before version 13.
@@ -28,6 +29,10 @@ const AXIS_VERSION: i64 = 13;
 
 /// Operators that take the ends of ranges, for which integers beyond 32 bits mean the end.
 const RANGES: [&str; 1] = ["Slice"];
+
+/// ONNX's numbers of datatypes that `Cast` makes otherwise than ONNX says.
+const BOOL: i64 = 9;
+const DOUBLE: i64 = 11;
 
 /// Operators that draw numbers at random.
 const RANDOM: [&str; 6] = [
@@ -100,6 +105,9 @@ pub(crate) fn check(outline: &Outline) -> Result<(), LoadError> {
         if matches!(operator, "Resize" | "Upsample") && is_cubic {
             return Err(refused("operator 'Resize': cubic interpolation is another"));
         }
+        if operator == "Cast" {
+            check_cast(outline, node)?;
+        }
         let mut wide = node.inputs.iter();
         let wide = wide.find(|input| outline.wide_integers.contains(*input));
         if let Some(wide) = wide.filter(|_| !RANGES.contains(&operator)) {
@@ -119,6 +127,75 @@ fn is_taken(dtype: DType) -> bool {
     )
 }
 
+/// Refuses a cast that is computed otherwise: to doubles in single precision, and of fractions to truth values as if to integers.
+fn check_cast(outline: &Outline, node: &OutlineNode) -> Result<(), LoadError> {
+    let is_whole = |input: &String| {
+        let spec = outline.inputs.iter().find(|spec| spec.name == *input);
+        let is_real = |dtype| matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+        spec.is_some_and(|spec| !is_real(spec.dtype))
+    };
+    match node.integers.get("to") {
+        Some(&DOUBLE) => Err(refused(
+            "operator 'Cast': doubles are computed in single precision",
+        )),
+        Some(&BOOL) if !node.inputs.first().is_some_and(is_whole) => Err(refused(
+            "operator 'Cast': to truth values of what may be a fraction, which becomes an integer first",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn refused(why: impl std::fmt::Display) -> LoadError {
     unsupported(format!("rten does not run the graph: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_model::TensorSpec;
+
+    use super::*;
+
+    fn of(operator: &str, input: &str, to: Option<i64>) -> Outline {
+        let spec = |name: &str, dtype| TensorSpec {
+            name: name.to_owned(),
+            dtype,
+            shape: vec![None],
+            columns: None,
+            accepts_missing: false,
+            accepts_integers: false,
+        };
+        let node = OutlineNode {
+            operator: operator.to_owned(),
+            inputs: vec![input.to_owned()],
+            integers: to.map(|to| ("to".to_owned(), to)).into_iter().collect(),
+            ..OutlineNode::default()
+        };
+        Outline {
+            opsets: [(String::new(), 20)].into(),
+            nodes: vec![node],
+            inputs: vec![spec("mask", DType::I64), spec("x", DType::F32)],
+            ..Outline::default()
+        }
+    }
+
+    #[test]
+    fn casts_that_are_computed_otherwise_are_refused() {
+        check(&of("Cast", "x", Some(1))).unwrap();
+        check(&of("Cast", "mask", Some(BOOL))).unwrap();
+        for (input, to) in [
+            ("x", BOOL),
+            ("computed", BOOL),
+            ("x", DOUBLE),
+            ("mask", DOUBLE),
+        ] {
+            let error = check(&of("Cast", input, Some(to))).unwrap_err().to_string();
+            assert!(error.contains("operator 'Cast'"), "{error}");
+        }
+    }
+
+    #[test]
+    fn loops_are_refused() {
+        let error = check(&of("Loop", "x", None)).unwrap_err().to_string();
+        assert!(error.contains("operator 'Loop'"), "{error}");
+    }
 }
