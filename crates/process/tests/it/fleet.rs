@@ -134,6 +134,10 @@ async fn a_revision_that_is_forgotten_is_stopped_and_an_earlier_servers_processe
         .env(leftovers::MARKER, directory)
         .spawn()
         .unwrap();
+    // For a moment after it has begun, a program has no environment yet; one that an earlier server left has had it for long.
+    while leftovers::marked(fixture.directory.path()).is_empty() {
+        tokio::task::yield_now().await;
+    }
     let _next = Revision::new(&fixture);
     left.wait().unwrap();
 }
