@@ -2,6 +2,9 @@
 
 use coracle_tensor::{Tensor, Values};
 
+/// The most lists of nothing that are written for a tensor without elements: its sizes may be any.
+const EMPTY_LISTS_MAX: usize = 1 << 20;
+
 /// Appends `text` as a JSON string, in quotes.
 pub fn string(text: &str, out: &mut Vec<u8>) {
     // Writing a string to memory cannot fail.
@@ -101,14 +104,25 @@ pub(crate) fn flat(values: &Values, out: &mut Vec<u8>) {
 
 /// Appends all of `tensor`, in lists nested as deep as its shape.
 pub(crate) fn tensor(tensor: &Tensor, out: &mut Vec<u8>) {
-    nested(tensor.values(), tensor.shape(), 0, out);
+    block(tensor.values(), tensor.shape(), 0, out);
 }
 
 /// Appends row `row` of `tensor`: an element, or lists nested as deep as its shape.
 pub(crate) fn row(tensor: &Tensor, row: usize, out: &mut Vec<u8>) {
     let inner = tensor.shape().get(1..).unwrap_or_default();
     let size: usize = inner.iter().product();
-    nested(tensor.values(), inner, row.saturating_mul(size), out);
+    block(tensor.values(), inner, row.saturating_mul(size), out);
+}
+
+/// Appends a block as [`nested`] does; one of no elements in more lists than anyone reads is one list of nothing.
+fn block(values: &Values, shape: &[usize], start: usize, out: &mut Vec<u8>) {
+    let lists = shape.iter().take_while(|&&size| size > 0);
+    let n_lists = lists.fold(1_usize, |product, &size| product.saturating_mul(size));
+    if shape.contains(&0) && n_lists > EMPTY_LISTS_MAX {
+        out.extend_from_slice(b"[]");
+        return;
+    }
+    nested(values, shape, start, out);
 }
 
 /// Appends the block of `shape` that starts at element `start`; the depth is that of a model's output.
@@ -127,4 +141,25 @@ fn nested(values: &Values, shape: &[usize], start: usize, out: &mut Vec<u8>) {
         );
     });
     out.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(shape: &[usize]) -> String {
+        let values = Values::F32(Vec::new().into());
+        let mut out = Vec::new();
+        tensor(&Tensor::try_new(shape.to_vec(), values).unwrap(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lists_of_nothing_are_bounded() {
+        assert_eq!(written(&[0]), "[]");
+        assert_eq!(written(&[2, 0]), "[[],[]]");
+        assert_eq!(written(&[2, 0, 1 << 40]), "[[],[]]");
+        assert_eq!(written(&[1 << 40, 0]), "[]");
+        assert_eq!(written(&[1 << 30, 1 << 30, 0]), "[]");
+    }
 }
