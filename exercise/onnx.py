@@ -451,7 +451,7 @@ def main():
         check(installed.returncode == 0, "the engine installs", installed.stderr)
         check([file.name for file in to.iterdir()] == ["libonnxruntime.so"], "one file is installed", list(to.iterdir()))
         listed = run("engine", "list")
-        check("onnxruntime 1.32.0" in listed.stdout and "CPUExecutionProvider" in listed.stdout, "the engine is listed", listed.stdout)
+        check("onnxruntime 1.32.0" in listed.stdout and "providers   cpu\n" in listed.stdout, "the engine is listed", listed.stdout)
         described = run("inspect", models / "conv")
         check("engine ONNX Runtime 1.32.0" in described.stdout and "operator 'Conv'" in described.stdout, "inspect says which engine, and why", described.stdout + described.stderr)
         say("the engine is installed by one command; before, the refusal names it")

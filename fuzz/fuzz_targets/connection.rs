@@ -60,6 +60,7 @@ fn config() -> ServerConfig {
         allow_shared_memory: true,
         cors: CorsPolicy::default(),
         control: None,
+        busy_poll: None,
         outlets: OutletConfig::default(),
     }
 }

@@ -6,7 +6,7 @@ use coracle_model::{LoadError, TensorSpec};
 use coracle_tensor::{DType, Tensor, Values};
 
 use crate::error::{limit, malformed};
-use crate::file::{Attribute, read_graph_as, read_model, shown};
+use crate::file::{Attribute, NodeFile, read_graph_as, read_model, shown};
 use crate::model::tensor_spec;
 use crate::tensor_file::{External, Reading};
 
@@ -92,42 +92,46 @@ pub fn outline(bytes: &[u8], external: External<'_>) -> Result<Outline, LoadErro
             outline.outputs = outputs.collect::<Result<_, _>>()?;
         }
         for node in &graph.nodes {
-            let (mut texts, mut integers) = (BTreeMap::new(), BTreeMap::new());
-            for (name, value) in &node.attributes {
-                match value {
-                    Attribute::Graph(inner) => ahead.push(inner),
-                    Attribute::Tensor(tensor) => {
-                        let output = node.outputs.first().copied().unwrap_or_default();
-                        outline.note(output, tensor);
-                    }
-                    Attribute::Ints(ints) if node.op_type == "Constant" => {
-                        let values = Values::I64(ints.clone().into());
-                        let output = node.outputs.first().copied().unwrap_or_default();
-                        outline.note(output, &Tensor::from_values(values));
-                    }
-                    Attribute::Text(text) => {
-                        let text = String::from_utf8_lossy(text);
-                        texts.insert((*name).to_owned(), shown(&text));
-                    }
-                    Attribute::Int(int) => {
-                        integers.insert((*name).to_owned(), *int);
-                    }
-                    _ => {}
-                }
-            }
-            outline.nodes.push(OutlineNode {
-                operator: shown(node.op_type),
-                domain: shown(node.domain),
-                inputs: node.inputs.iter().map(|name| (*name).to_owned()).collect(),
-                texts,
-                integers,
-            });
+            let (outlined, inner) = outline.node(node);
+            ahead.extend(inner);
+            outline.nodes.push(outlined);
         }
     }
     Ok(outline)
 }
 
 impl Outline {
+    /// Takes in what a node holds; returns it, and the graphs within it.
+    fn node<'a>(&mut self, node: &NodeFile<'a>) -> (OutlineNode, Vec<&'a [u8]>) {
+        let mut outlined = OutlineNode {
+            operator: shown(node.op_type),
+            domain: shown(node.domain),
+            inputs: node.inputs.iter().map(|name| (*name).to_owned()).collect(),
+            ..OutlineNode::default()
+        };
+        let output = node.outputs.first().copied().unwrap_or_default();
+        let mut within = Vec::new();
+        for (name, value) in &node.attributes {
+            match value {
+                Attribute::Graph(inner) => within.push(*inner),
+                Attribute::Tensor(tensor) => self.note(output, tensor),
+                Attribute::Ints(ints) if node.op_type == "Constant" => {
+                    let values = Values::I64(ints.clone().into());
+                    self.note(output, &Tensor::from_values(values));
+                }
+                Attribute::Text(text) => {
+                    let text = shown(&String::from_utf8_lossy(text));
+                    outlined.texts.insert((*name).to_owned(), text);
+                }
+                Attribute::Int(int) => {
+                    outlined.integers.insert((*name).to_owned(), *int);
+                }
+                _ => {}
+            }
+        }
+        (outlined, within)
+    }
+
     fn note(&mut self, name: &str, tensor: &Tensor) {
         self.dtypes.insert(tensor.dtype());
         if let Values::I64(items) = tensor.values()

@@ -14,6 +14,8 @@ use crate::tokens::Head;
 
 /// The largest file of settings: those of tokenisers list their added tokens.
 const FILE_BYTES_MAX: usize = 16 << 20;
+/// The most modules of a model.
+const MODULES_MAX: usize = 16;
 /// The most Dense modules of a model, and of bytes of weights in all of them.
 const DENSE_MAX: usize = 8;
 const DENSE_BYTES_MAX: usize = 256 << 20;
@@ -445,6 +447,13 @@ fn sentence(files: &dyn FilesBeside, has_prefix: bool) -> Result<Option<Sentence
     };
     let unsupported =
         |message: String| LoadError::new(LoadErrorKind::Unsupported, message).at(NAME);
+    // Each has files of its own.
+    if modules.len() > MODULES_MAX {
+        let n = modules.len();
+        return Err(unsupported(format!(
+            "{n} modules, at most {MODULES_MAX} are read"
+        )));
+    }
     let mut poolings: Option<Vec<Pooling>> = None;
     let mut dense: Vec<Dense> = Vec::new();
     let mut is_normalized = false;

@@ -471,13 +471,13 @@ fn what_a_config_pbtxt_says_is_inspected() {
         let mut command = coracle();
         run(command.arg("inspect").arg(directory.path().join("iris")))
     };
-    std::fs::write(&config, "max_batch_size: 8\noptimization { }\n").unwrap();
+    std::fs::write(&config, "max_batch_size: 8\nmodel_operations { }\n").unwrap();
     let output = inspect();
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(
         shown.contains(
-            "config.pbtxt\n    line 2: optimization: not read, it changes nothing here\n"
+            "config.pbtxt\n    line 2: model_operations: not read, it changes nothing here\n"
         ),
         "{shown}"
     );
