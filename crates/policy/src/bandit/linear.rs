@@ -177,10 +177,10 @@ impl LinearArm {
             let length = diagonal.hypot(rest[column]);
             let (cosine, sine) = (length / diagonal, rest[column] / diagonal);
             self.factor[column * (n + 1)] = length;
-            for row in column + 1..n {
+            for (row, left) in rest.iter_mut().enumerate().skip(column + 1) {
                 let cell = &mut self.factor[row * n + column];
-                *cell = (*cell + sine * rest[row]) / cosine;
-                rest[row] = cosine * rest[row] - sine * *cell;
+                *cell = (*cell + sine * *left) / cosine;
+                *left = cosine * *left - sine * *cell;
             }
         }
         let reward = reward.clamp(0.0, 1.0);
