@@ -42,7 +42,10 @@ pub(crate) fn run(command: &EngineCommand, environment: &Environment) -> anyhow:
 /// Returns what runs graphs that our own kernels do not: ONNX Runtime, whose library is looked for when a graph needs it; without
 /// it `rten`, in builds that have it.
 pub(crate) fn runtime(given: Option<&Path>, environment: &Environment) -> Arc<dyn GraphEngine> {
-    or_else(onnxruntime(given, environment))
+    or_else(
+        onnxruntime(given, environment),
+        is_named(given, environment),
+    )
 }
 
 /// Returns the same for a server: ONNX Runtime's threads spin where its event loops do.
@@ -52,15 +55,24 @@ pub(crate) fn runtime_of_server(
     busy_poll: Option<Duration>,
 ) -> Arc<dyn GraphEngine> {
     let engine = onnxruntime(given, environment);
-    or_else(match busy_poll {
+    let engine = match busy_poll {
         Some(_) => engine.with_spinning(),
         None => engine,
-    })
+    };
+    or_else(engine, is_named(given, environment))
 }
 
-fn or_else(onnxruntime: OnnxRuntime) -> Arc<dyn GraphEngine> {
+/// Tells whether a library is named: then it is to be that one, and no other engine.
+fn is_named(given: Option<&Path>, environment: &Environment) -> bool {
+    given.is_some() || environment.engines.onnxruntime.is_some()
+}
+
+fn or_else(onnxruntime: OnnxRuntime, is_named: bool) -> Arc<dyn GraphEngine> {
     #[cfg(feature = "rten")]
-    let onnxruntime = or_rten::OrRten::new(onnxruntime);
+    if !is_named {
+        return Arc::new(or_rten::OrRten::new(onnxruntime));
+    }
+    let _ = is_named;
     Arc::new(onnxruntime)
 }
 

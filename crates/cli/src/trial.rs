@@ -155,7 +155,11 @@ impl Trial {
         child::Wanted {
             memory_bytes: memory.as_u64(),
             time: self.time,
-            takes_texts: options.text_engine.is_some(),
+            texts: match &options.text_engine {
+                None => child::Texts::None,
+                Some(engine) if engine.takes_pairs() => child::Texts::Pairs,
+                Some(_) => child::Texts::One,
+            },
             onnxruntime: self.onnxruntime.clone(),
             settings: options.engine_settings.clone(),
             object: options.object.clone(),

@@ -25,4 +25,9 @@ pub trait TextEngine: Send + Sync + std::fmt::Debug {
         graph: Box<dyn Model>,
         files: &dyn FilesBeside,
     ) -> Result<Box<dyn Model>, LoadError>;
+
+    /// Tells whether classifiers take two texts for each row, whether or not their files say so.
+    fn takes_pairs(&self) -> bool {
+        false
+    }
 }

@@ -135,6 +135,7 @@ impl SessionModel {
         let bytes = with_portable_locale(file.bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
         let (setup, warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
+        let runs_max = setup.runs_max();
         let mut source = Source {
             library,
             setup,
@@ -147,12 +148,12 @@ impl SessionModel {
         let further = FURTHER_SESSIONS_BYTES.checked_div(session_bytes);
         let mut n_max = further
             .map_or(1, |further| further.saturating_add(1))
-            .min(bounds.n_sessions_max);
-        if n_max < bounds.n_sessions_max {
+            .min(runs_max);
+        if n_max < runs_max {
             let shared = SharedWeights::of(&bytes)?;
             // Where most weights are elsewhere, each session would hold them once more.
             if shared.n_bytes >= weights / 2 {
-                n_max = n_max.max(SHARING_SESSIONS_MAX.min(bounds.n_sessions_max));
+                n_max = n_max.max(SHARING_SESSIONS_MAX.min(runs_max));
                 source.shared = Some(shared);
             }
         }
@@ -400,7 +401,12 @@ impl SessionModel {
         let time_left = || until.saturating_sub(self.now());
         let mut taken = self.sessions.take(time_left).ok_or_else(out_of_time)?;
         if taken.session.is_none() {
-            taken.session = Some(self.source.session(until).map_err(internal)?);
+            let made = self.source.session(until);
+            // The call that meets another makes a session in its own time.
+            taken.session = Some(made.map_err(|error| match self.now() >= until {
+                true => out_of_time(),
+                false => internal(error),
+            })?);
         }
         Ok(taken)
     }

@@ -150,6 +150,22 @@ impl Settings {
         Ok(())
     }
 
+    /// Returns how many runs there may be at a time on `n_processors`: where each session has threads of its own, as many as have the
+    /// processors to themselves, and one at least.
+    pub(crate) fn runs_max(&self, n_processors: usize) -> usize {
+        if !self.has_own_threads() {
+            return n_processors;
+        }
+        let of = |threads: Option<NonZero<usize>>| threads.map_or(n_processors, NonZero::get);
+        let beside = if self.is_parallel {
+            of(self.inter_threads)
+        } else {
+            0
+        };
+        let threads = of(self.intra_threads).saturating_add(beside).max(1);
+        n_processors.checked_div(threads).unwrap_or(0).max(1)
+    }
+
     /// Tells whether a session has threads of its own.
     pub(crate) fn has_own_threads(&self) -> bool {
         self.intra_threads.is_some() || self.is_parallel
@@ -212,6 +228,27 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_with_threads_of_their_own_are_few() {
+        let runs = |list: &[(&str, &str)]| {
+            let by_name = list
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Settings::read(&by_name.collect()).unwrap().runs_max(8)
+        };
+        assert_eq!(runs(&[]), 8);
+        assert_eq!(runs(&[("intra_op_thread_count", "1")]), 8);
+        assert_eq!(runs(&[("intra_op_thread_count", "3")]), 2);
+        assert_eq!(runs(&[("intra_op_thread_count", "1024")]), 1);
+        assert_eq!(runs(&[("execution_mode", "1")]), 1);
+        let both = [
+            ("intra_op_thread_count", "2"),
+            ("inter_op_thread_count", "2"),
+            ("execution_mode", "1"),
+        ];
+        assert_eq!(runs(&both), 2);
+    }
 
     fn read(settings: &[(&str, &str)]) -> Result<Settings, String> {
         let settings = settings.iter();

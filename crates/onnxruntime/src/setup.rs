@@ -56,6 +56,11 @@ impl Setup {
         Ok((setup, warnings))
     }
 
+    /// Returns how many runs there may be at a time.
+    pub(crate) fn runs_max(&self) -> usize {
+        self.settings.runs_max(self.n_threads)
+    }
+
     /// Tells whether it is left to us how many threads a run has.
     pub(crate) fn may_choose_threads(&self) -> bool {
         let is_elsewhere = self.settings.providers.iter();

@@ -47,6 +47,10 @@ impl Default for TextSteps {
 }
 
 impl TextEngine for TextSteps {
+    fn takes_pairs(&self) -> bool {
+        self.takes_pairs
+    }
+
     fn around(
         &self,
         graph: Box<dyn Model>,

@@ -33,12 +33,39 @@ const KINDS: [(LoadErrorKind, &str); 7] = [
     (LoadErrorKind::LimitExceeded, "limit-exceeded"),
 ];
 
+/// What becomes of a graph beside a tokeniser's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// It takes tokens.
+    None,
+    /// A text for each row, or two where its files say so.
+    One,
+    /// Two texts for each row of a classifier.
+    Pairs,
+}
+
+impl Texts {
+    const ALL: [Self; 3] = [Self::None, Self::One, Self::Pairs];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::One => "one",
+            Self::Pairs => "pairs",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|texts| texts.word() == word)
+    }
+}
+
 /// What the child is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) memory_bytes: u64,
     pub(super) time: Duration,
-    pub(super) takes_texts: bool,
+    pub(super) texts: Texts,
     pub(super) onnxruntime: Option<PathBuf>,
     pub(super) settings: EngineSettings,
     pub(super) object: Option<String>,
@@ -55,7 +82,7 @@ impl Wanted {
         [
             self.memory_bytes.to_string().into(),
             self.time.as_secs().to_string().into(),
-            self.takes_texts.to_string().into(),
+            self.texts.word().into(),
             self.onnxruntime.clone().unwrap_or_default().into(),
             settings_text(&self.settings).into(),
             text(&self.object),
@@ -88,7 +115,7 @@ impl Wanted {
         Some(Self {
             memory_bytes: memory.to_str()?.parse().ok()?,
             time: Duration::from_secs(time.to_str()?.parse().ok()?),
-            takes_texts: texts.to_str()?.parse().ok()?,
+            texts: Texts::of(texts.to_str()?)?,
             onnxruntime: (!onnxruntime.is_empty()).then(|| onnxruntime.into()),
             settings: settings_of(settings.to_str()?),
             object: given(object),
@@ -173,7 +200,11 @@ fn try_out(wanted: &Wanted) -> Result<(), LoadError> {
         object: wanted.object.clone(),
         graph_engine: Some(engine::runtime(wanted.onnxruntime.as_deref(), &environment)),
         engine_settings: wanted.settings.clone(),
-        text_engine: wanted.takes_texts.then(engine::texts),
+        text_engine: match wanted.texts {
+            Texts::None => None,
+            Texts::One => Some(engine::texts()),
+            Texts::Pairs => Some(engine::text_pairs()),
+        },
     };
     let clock = SystemClock::new();
     let loaded = load(&wanted.path, &options, &clock)?;

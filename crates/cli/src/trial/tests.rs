@@ -124,7 +124,7 @@ fn what_is_wanted_reaches_the_child() {
     let full = Wanted {
         memory_bytes: 7,
         time: Duration::from_secs(60),
-        takes_texts: true,
+        texts: child::Texts::Pairs,
         onnxruntime: Some(PathBuf::from("/lib/a.so")),
         settings: [("providers", "cuda?,cpu"), ("cuda.device_id", "1")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -135,7 +135,7 @@ fn what_is_wanted_reaches_the_child() {
         path: PathBuf::from("/m/model.onnx"),
     };
     let bare = Wanted {
-        takes_texts: false,
+        texts: child::Texts::None,
         onnxruntime: None,
         settings: EngineSettings::new(),
         object: None,

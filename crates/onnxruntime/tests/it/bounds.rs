@@ -55,6 +55,29 @@ pub(crate) fn runs_end_in_time(runtime: &Runtime) {
     case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
 }
 
+pub(crate) fn calls_that_meet_without_time_are_late(runtime: &Runtime) {
+    let case = neural("a loop of as many steps as wanted");
+    let model = runtime.load(&case.model).unwrap();
+    let steps = Tensor::try_new(vec![1], Values::I64(vec![1 << 60].into())).unwrap();
+    let inputs = [case.inputs["x"].clone(), steps];
+    let calls = [Wanted::default()];
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| model.run_for(&inputs, &[0], Duration::from_secs(60), &calls));
+        // They meet a run that goes on, so that a session is to be made for them, which they have no time for either.
+        for _ in 0..1_000 {
+            let error = model.run_within(&inputs, &[0], Duration::ZERO).unwrap_err();
+            assert_eq!(error.kind(), RunErrorKind::OutOfTime, "{error}");
+            std::thread::yield_now();
+        }
+        calls[0].leave();
+        assert_eq!(
+            running.join().unwrap().unwrap_err().kind(),
+            RunErrorKind::Unwanted
+        );
+    });
+    case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
+}
+
 pub(crate) fn runs_that_nobody_waits_for_end(runtime: &Runtime) {
     let case = neural("a loop of as many steps as wanted");
     let model = runtime.load(&case.model).unwrap();

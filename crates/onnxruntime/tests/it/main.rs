@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 29] = [
+const TESTS: [(&str, fn(&Runtime)); 30] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -72,6 +72,10 @@ const TESTS: [(&str, fn(&Runtime)); 29] = [
         bounds::rows_that_are_quantized_together_are_not_batched,
     ),
     ("runs_end_in_time", bounds::runs_end_in_time),
+    (
+        "calls_that_meet_without_time_are_late",
+        bounds::calls_that_meet_without_time_are_late,
+    ),
     (
         "runs_that_nobody_waits_for_end",
         bounds::runs_that_nobody_waits_for_end,

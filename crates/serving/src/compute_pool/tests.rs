@@ -102,6 +102,20 @@ impl Bench {
         self.pool.submit(model, Box::new(self.call(name)), ticket);
     }
 
+    /// Lets a call wait for a thread; returns where its answer comes.
+    fn let_wait(
+        &self,
+        model: &Arc<ServedModel>,
+        (entry, answer): (Entry, oneshot::Receiver<Got>),
+    ) -> oneshot::Receiver<Got> {
+        let waiting = Gated {
+            entry: Some(entry),
+            ..self.call("waiting")
+        };
+        self.pool.submit(model, Box::new(waiting), ticket(0, SHORT));
+        answer
+    }
+
     fn refused(&self, model: &Arc<ServedModel>, ticket: Ticket) -> Option<Refusal> {
         let (refused, refusal) = channel();
         let call = Gated {
@@ -301,17 +315,7 @@ fn what_is_queued_for_a_model_runs_together() {
     bench.pool.submit(&model, Box::new(held), ticket(0, SHORT));
     assert_eq!(bench.next(), "first");
     let answers: Vec<oneshot::Receiver<Got>> = (0..4)
-        .map(|_| {
-            let (entry, answer) = call(&model, &[3.0, 4.0]);
-            let waiting = Gated {
-                entry: Some(entry),
-                ..bench.call("waiting")
-            };
-            bench
-                .pool
-                .submit(&model, Box::new(waiting), ticket(0, SHORT));
-            answer
-        })
+        .map(|_| bench.let_wait(&model, call(&model, &[3.0, 4.0])))
         .collect();
     drop(gate);
     for answer in answers {
@@ -334,17 +338,7 @@ fn where_no_thread_is_free_calls_go_together_that_save_a_little() {
     let gate = bench.hold(&model, "held", ticket(0, SHORT));
     assert_eq!(bench.next(), "held");
     let answers: Vec<oneshot::Receiver<Got>> = (0..5)
-        .map(|_| {
-            let (entry, answer) = call(&model, &[3.0, 4.0]);
-            let waiting = Gated {
-                entry: Some(entry),
-                ..bench.call("waiting")
-            };
-            bench
-                .pool
-                .submit(&model, Box::new(waiting), ticket(0, SHORT));
-            answer
-        })
+        .map(|_| bench.let_wait(&model, call(&model, &[3.0, 4.0])))
         .collect();
     drop(gate);
     for answer in answers {
@@ -366,14 +360,7 @@ fn a_run_takes_no_more_along_than_leaves_half_of_the_time() {
     let answers = [9, 9, 1, 9].map(|time_s| {
         let (entry, answer) = call(&model, &[3.0, 4.0]);
         let until = Duration::from_secs(time_s);
-        let waiting = Gated {
-            entry: Some(Entry { until, ..entry }),
-            ..bench.call("waiting")
-        };
-        bench
-            .pool
-            .submit(&model, Box::new(waiting), ticket(0, SHORT));
-        answer
+        bench.let_wait(&model, (Entry { until, ..entry }, answer))
     });
     drop(gate);
     let ran = answers.map(|answer| answer.blocking_recv().unwrap().unwrap().1.n_rows);

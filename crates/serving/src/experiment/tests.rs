@@ -16,6 +16,7 @@ use super::recorder::{Message, Open};
 use super::series::Series;
 use super::*;
 
+mod bandits;
 mod linear;
 mod trials;
 
@@ -698,87 +699,6 @@ fn who_moves_with_the_weights_is_not_analysed() {
     assert_eq!(n_analysed + standing.n_mixed, 300);
     assert!(!standing.analysis.split.unwrap().is_mismatch);
     fixture.experiments.stop();
-}
-
-#[test]
-fn bandits_learn_log_propensities_and_remember() {
-    let mut planned = planned();
-    planned.allocation = Allocation::Bandit {
-        strategy: BanditStrategy::EpsilonGreedy(0.1),
-        floor: 0.0,
-    };
-    let fixture = Fixture::new();
-    let book = fixture.open(&planned);
-    let experiments = split(&planned, &book);
-    let draw = || match experiments.decide(|_source| Some("u".to_owned()), |_source| None) {
-        Decided::Variant(decision, _) => decision,
-        Decided::Outside => panic!("in it"),
-    };
-    fixture.settle(&book);
-    for index in 0..200 {
-        let decision = draw();
-        assert_eq!(decision.by, Some(By::Bandit));
-        let variant = decision.split.variant(decision.variant).to_owned();
-        let mut exposure = exposure("u", &variant, true);
-        exposure.request_id = format!("r{index}");
-        exposure.propensity = decision.propensity;
-        book.expose(exposure);
-        let reward = f64::from(u8::from(variant == "b"));
-        let about = of_request(&format!("r{index}"));
-        let taken = fixture.record(&book, vec![outcome(about, "converted", reward, None)]);
-        assert_eq!(taken, [Ok(Taken::Counted)]);
-    }
-    let standing = book.standing();
-    let [a, b] = standing.arms.as_slice() else {
-        panic!("two arms");
-    };
-    assert!(a.mean < 1e-9 && b.mean > 1.0 - 1e-9 && b.rewards > 150);
-    assert!((b.propensity - 0.95).abs() < 1e-9, "{}", b.propensity);
-    let always_b = &standing.off_policy[1];
-    assert!((always_b.self_normalised - 1.0).abs() < 1e-9);
-    let rewards = (a.rewards, b.rewards);
-    drop((book, experiments));
-    let fixture = fixture.again();
-    let book = fixture.open(&planned);
-    fixture.settle(&book);
-    let arms = book.standing().arms;
-    assert_eq!((arms[0].rewards, arms[1].rewards), rewards);
-    assert!((arms[1].propensity - 0.95).abs() < 1e-9);
-    fixture.experiments.stop();
-}
-
-#[test]
-fn a_bandit_is_credited_with_what_it_drew_alone() {
-    let thompson = PlannedExperiment {
-        allocation: Allocation::Bandit {
-            strategy: BanditStrategy::Thompson,
-            floor: 0.0,
-        },
-        ..planned()
-    };
-    let mut not_drawn = record_exposure("fixed", "a", 1);
-    if let Record::Exposure { propensity, .. } = &mut not_drawn {
-        *propensity = None;
-    }
-    let told = |unit: &'static str| record_outcome(unit, "converted", 1.0);
-    // Fixed, then drawn, then fixed again when the outcome of the draw comes.
-    let records = [
-        (planned(), not_drawn),
-        (planned(), told("fixed")),
-        (thompson.clone(), record_exposure("drawn", "b", 2)),
-        (thompson.clone(), told("fixed")),
-        (thompson.clone(), told("drawn")),
-        (planned(), told("drawn")),
-    ];
-    let (mut live, mut read) = (ledger(10), ledger(10));
-    for (planned, record) in records {
-        live.apply(record.clone(), &planned);
-        read.apply(record, &thompson);
-    }
-    let (live, read) = (standing_of(&live, &thompson), standing_of(&read, &thompson));
-    let rewards: Vec<u64> = live.arms.iter().map(|arm| arm.rewards).collect();
-    assert_eq!(rewards, [0, 2]);
-    assert_eq!((live.arms, live.off_policy), (read.arms, read.off_policy));
 }
 
 #[test]
