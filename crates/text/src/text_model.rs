@@ -374,9 +374,8 @@ impl TextModel {
             }
             n_tokens = n_tokens.saturating_add(encoded.ids.len());
             // Entities are found in the scores of each token.
-            let is_too_much = n_tokens.saturating_mul(self.n_columns) > VALUES_MAX;
-            if self.entities.is_some() && is_too_much {
-                let most = VALUES_MAX.checked_div(self.n_columns).unwrap_or(0);
+            let most = VALUES_MAX.checked_div(self.n_columns).unwrap_or(VALUES_MAX);
+            if self.entities.is_some() && n_tokens > most {
                 let message = format!(
                     "more than {most} tokens up to text {index}; send fewer or shorter ones"
                 );
