@@ -13,6 +13,22 @@ pub(crate) fn request(model: &dyn Model) -> Option<String> {
     warm_up::run_one(model, &body).is_ok().then_some(body)
 }
 
+/// What is longer than this is not for people to read or to copy.
+const SHOWN_BYTES_MAX: usize = 1_000;
+
+/// Says how to ask a model: with the body of a request, unless it is too long to be shown.
+pub(crate) fn advice(address: impl std::fmt::Display, name: &str, body: &str) -> String {
+    let url = format!("http://{address}/v1/models/{name}");
+    if body.len() > SHOWN_BYTES_MAX {
+        return format!(
+            "try: coracle bench {url} -d 2s, which makes requests up: one has {} bytes",
+            body.len()
+        );
+    }
+    let body = body.replace('\'', "'\\''");
+    format!("try: curl {url}:predict -H 'Content-Type: application/json' -d '{body}'")
+}
+
 fn row(model: &dyn Model) -> Value {
     let signature = model.signature();
     let Some(places) = &signature.columns else {
@@ -63,6 +79,18 @@ mod tests {
         let file = examples.join(example).join("model.joblib");
         let loaded = load(&file, &LoadOptions::default(), &SystemClock::new()).unwrap();
         request(loaded.model.as_ref())
+    }
+
+    #[test]
+    fn long_requests_are_not_shown() {
+        let short = advice("127.0.0.1:8080", "m", r#"{"instances":["it's"]}"#);
+        let curl = "try: curl http://127.0.0.1:8080/v1/models/m:predict -H 'Content-Type: application/json' -d ";
+        assert_eq!(short, format!(r#"{curl}'{{"instances":["it'\''s"]}}'"#));
+        let long = advice("127.0.0.1:8080", "m", &"0,".repeat(600));
+        assert_eq!(
+            long,
+            "try: coracle bench http://127.0.0.1:8080/v1/models/m -d 2s, which makes requests up: one has 1200 bytes"
+        );
     }
 
     #[test]

@@ -504,9 +504,6 @@ fn announce(server: &Server, table: &ModelTable, log: &Log) {
     if let Some((name, loaded)) = table.iter().find_map(loaded)
         && let Some(body) = example::request(loaded.model())
     {
-        log.info(&format!(
-            "try: curl http://{address}/v1/models/{name}:predict -H 'Content-Type: application/json' -d '{}'",
-            body.replace('\'', "'\\''")
-        ));
+        log.info(&example::advice(address, &name, &body));
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn load(
 
 /// A graph of neither trees nor other classical operators in a file of this many bytes is one of products of matrices.
 const DENSE_FILE_BYTES: usize = 128 << 10;
-const FASTER: &str = "they run the graph, but ONNX Runtime multiplies by that many weights faster";
+const FASTER: &str = "which run the graph, too, but multiply by that many weights more slowly";
 
 /// Tells whether a graph mostly multiplies by weights, which takes our kernels longer than an engine that is made for it.
 fn is_dense(bytes: &[u8]) -> bool {
