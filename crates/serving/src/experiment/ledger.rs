@@ -278,6 +278,7 @@ impl Ledger {
             return;
         };
         self.begin_stage(planned);
+        self.hold_features(planned);
         let Some(arm) = self.arm(variant) else { return };
         let is_override = by == "override";
         let is_new = !self.units.contains_key(unit.as_ref());
@@ -411,6 +412,7 @@ impl Ledger {
             return;
         }
         let is_lower_better = rewarding.is_some_and(|metric| metric.is_lower_better);
+        self.hold_features(planned);
         let of_request = request.and_then(|request| self.requests.get(request));
         let of_request = of_request.map(|one| (one.variant, one.propensity, &one.features));
         let of_unit = self.units.get(unit);

@@ -75,17 +75,16 @@ fn names(planned: &PlannedExperiment) -> impl Iterator<Item = &str> {
 impl Learnt {
     /// Returns what is known of the variant with this number, if it is of the planned features.
     fn arm(&self, planned: &PlannedExperiment, index: Option<usize>) -> Option<&LinearArm> {
-        let is_same = self.names.iter().map(String::as_str).eq(names(planned));
-        let arm = self.arms.get(index.filter(|_| is_same)?)?;
+        let arm = self.arms.get(index.filter(|_| self.is_of(planned))?)?;
         (arm.parts().1.len() == planned.features.len() + 1).then_some(arm)
     }
 
-    /// Begins anew if the planned features are others, and has so many variants at least.
-    fn hold_to(&mut self, planned: &PlannedExperiment, n_arms: usize) {
-        if !self.names.iter().map(String::as_str).eq(names(planned)) {
-            self.names = names(planned).map(str::to_owned).collect();
-            self.arms.clear();
-        }
+    fn is_of(&self, planned: &PlannedExperiment) -> bool {
+        self.names.iter().map(String::as_str).eq(names(planned))
+    }
+
+    /// Has so many variants at least.
+    fn hold(&mut self, n_arms: usize) {
         while self.arms.len() < n_arms {
             self.arms.push(LinearArm::new(self.names.len() + 1));
         }
@@ -123,6 +122,25 @@ impl Ledger {
         all.map(str::to_owned).zip(weights).collect()
     }
 
+    /// Begins anew if the planned features are others than before: with what was learnt of them, the numbers are forgotten that are
+    /// remembered of requests until their outcomes come, for these do not say of which features they are.
+    pub(super) fn hold_features(&mut self, planned: &PlannedExperiment) {
+        let learnt = &mut self.rewards.learnt;
+        if planned.linear().is_none() || learnt.is_of(planned) {
+            return;
+        }
+        let is_first = learnt.names.is_empty();
+        learnt.names = names(planned).map(str::to_owned).collect();
+        learnt.arms.clear();
+        if is_first {
+            return;
+        }
+        self.units
+            .values_mut()
+            .for_each(|unit| unit.last_features = Box::default());
+        self.requests.forget_features();
+    }
+
     /// Takes the reward of a variant for a request with these features; returns what was expected of each variant before, by the ledger's numbers. Nothing
     /// of both without features.
     pub(super) fn learn_linear(
@@ -135,7 +153,7 @@ impl Ledger {
             return Box::default();
         }
         let learnt = &mut self.rewards.learnt;
-        learnt.hold_to(planned, self.arms.len());
+        learnt.hold(self.arms.len());
         let arms = learnt.arms.iter();
         let expected = arms.map(|arm| arm.expected(features) as f32).collect();
         if let Some(arm) = learnt.arms.get_mut(variant) {

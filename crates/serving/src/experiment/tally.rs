@@ -111,6 +111,12 @@ impl Requests {
         self.by_hash.get(&hash(id))
     }
 
+    /// Forgets what they were chosen by.
+    pub(super) fn forget_features(&mut self) {
+        let requests = self.by_hash.values_mut();
+        requests.for_each(|request| request.features = Box::default());
+    }
+
     /// Visits them, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Request)> {
         let hashes = self.order.iter();

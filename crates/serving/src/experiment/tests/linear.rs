@@ -191,3 +191,37 @@ fn what_is_learnt_is_in_a_file_that_is_written_anew() {
     );
     assert!(standing.arms.iter().all(|arm| arm.weights[1].1 != 0.0));
 }
+
+#[test]
+fn outcomes_of_requests_chosen_by_other_features_teach_nothing_of_these() {
+    let (before, now) = (linear(&["night"]), linear(&["age"]));
+    let shown = |unit: &'static str, name: &'static str, feature: f64| {
+        let mut shown = record_exposure(unit, "a", 1);
+        if let Record::Exposure { features, .. } = &mut shown {
+            *features = vec![(name.into(), feature)];
+        }
+        shown
+    };
+    let weights = |ledger: &Ledger| {
+        let standing = standing_of(ledger, &now);
+        standing.arms[0].weights.clone()
+    };
+    // Whether the change is noticed by a request or by an outcome.
+    for is_asked_first in [true, false] {
+        let mut ledger = ledger(10);
+        ledger.apply(shown("old", "night", 1.0), &before);
+        if is_asked_first {
+            ledger.apply(shown("new", "age", 0.5), &now);
+        }
+        ledger.apply(record_outcome("old", "converted", 1.0), &now);
+        let learnt = weights(&ledger);
+        assert!(
+            learnt.iter().all(|(_, weight)| *weight == 0.0),
+            "{learnt:?}"
+        );
+        ledger.apply(shown("newer", "age", 0.5), &now);
+        ledger.apply(record_outcome("newer", "converted", 1.0), &now);
+        let learnt = weights(&ledger);
+        assert!(learnt.iter().all(|(_, weight)| *weight > 0.0), "{learnt:?}");
+    }
+}
