@@ -93,6 +93,11 @@ pub trait Model: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// Tells whether a run stays on the thread that it was called on, so that many rows are done sooner in parts on several.
+    fn stays_on_its_thread(&self) -> bool {
+        true
+    }
+
     /// Returns a value that the model knows for a column of its rows, where it knows only some: for examples of requests.
     fn known_value(&self, column: usize) -> Option<KnownValue> {
         let _ = column;

@@ -523,6 +523,10 @@ impl Model for SessionModel {
         self.rows_are_independent
     }
 
+    fn stays_on_its_thread(&self) -> bool {
+        false
+    }
+
     fn description(&self) -> &Description {
         &self.description
     }

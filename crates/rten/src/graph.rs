@@ -197,6 +197,10 @@ impl Model for RtenModel {
         false
     }
 
+    fn stays_on_its_thread(&self) -> bool {
+        false
+    }
+
     fn description(&self) -> &Description {
         &self.description
     }

@@ -7,6 +7,7 @@
 
 mod batcher;
 mod fit;
+mod parts;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -16,7 +17,10 @@ use coracle_model::{RunError, Wanted};
 use coracle_tensor::{Tensor, split, stack};
 
 use self::fit::{fit_together, is_mergeable};
+use self::parts::Outcome;
 use crate::{CallCost, Lease, LoadedModel, Placement, Priority, Refusal, ServedModel};
+
+pub(crate) use self::parts::{Help, RunInParts};
 
 pub use self::batcher::{Batch, BatchSettings, Batcher, Joined};
 
@@ -96,14 +100,42 @@ pub struct Ran {
     pub placement: Placement,
 }
 
+/// Where calls run, and what helps.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    placement: Placement,
+    clock: &'a dyn Clock,
+    help: Option<&'a dyn Help>,
+}
+
 /// Runs calls to `model`: those that fit together at once, the others one after another.
 pub fn run(model: &ServedModel, entries: Vec<Entry>, placement: Placement, clock: &dyn Clock) {
+    let help = None;
+    let surroundings = Surroundings {
+        placement,
+        clock,
+        help,
+    };
+    run_in(model, entries, surroundings);
+}
+
+/// Runs calls on the compute pool as [`run`] does, and one of many rows in parts, where `help` has threads for them.
+pub(crate) fn run_with(model: &ServedModel, entries: Vec<Entry>, help: &dyn Help) {
+    let surroundings = Surroundings {
+        placement: Placement::ComputePool,
+        clock: help.clock().as_ref(),
+        help: Some(help),
+    };
+    run_in(model, entries, surroundings);
+}
+
+fn run_in(model: &ServedModel, entries: Vec<Entry>, surroundings: Surroundings<'_>) {
     let most = model.batching().settings().rows_max;
     let mut rest = entries;
     while !rest.is_empty() {
         let (group, others) = take_group(rest, most);
         rest = others;
-        run_group(model, group, placement, clock);
+        run_group(model, group, surroundings);
     }
 }
 
@@ -136,26 +168,24 @@ fn take_group(entries: Vec<Entry>, most: usize) -> (Vec<Entry>, Vec<Entry>) {
     (group, others)
 }
 
-fn run_group(model: &ServedModel, group: Vec<Entry>, placement: Placement, clock: &dyn Clock) {
+fn run_group(model: &ServedModel, group: Vec<Entry>, surroundings: Surroundings<'_>) {
+    let Surroundings {
+        placement, clock, ..
+    } = surroundings;
     for entry in &group {
         entry.answer.begin();
     }
     let group = match group.len() {
         0 | 1 => group,
-        _ => match run_merged(model, group, placement, clock) {
+        _ => match run_merged(model, group, surroundings) {
             None => return,
             Some(failed) => failed,
         },
     };
-    for entry in group {
+    for mut entry in group {
         let started = clock.monotonic();
-        let time = entry.until.saturating_sub(started);
-        let calls = entry.wanted.as_slice();
-        let outputs = model.run_for(&entry.lease, &entry.inputs, &entry.outputs, (time, calls));
+        let outputs = run_alone(model, &mut entry, surroundings);
         let elapsed = clock.monotonic().saturating_sub(started);
-        if outputs.is_ok() {
-            model.cost().record_run(entry.n_rows, elapsed);
-        }
         let ran = Ran {
             started,
             elapsed,
@@ -168,13 +198,41 @@ fn run_group(model: &ServedModel, group: Vec<Entry>, placement: Placement, clock
     }
 }
 
+fn run_alone(
+    model: &ServedModel,
+    entry: &mut Entry,
+    Surroundings { clock, help, .. }: Surroundings<'_>,
+) -> Result<Vec<Tensor>, RunError> {
+    let in_parts = help.and_then(|help| parts::run(model, entry, help));
+    let in_parts = match in_parts {
+        Some(Outcome::Ran(attempt)) => return model.settle(&entry.lease, attempt),
+        Some(Outcome::NeedsWhole(run)) => Some(run),
+        None => None,
+    };
+    let inputs = match &in_parts {
+        Some(run) => run.inputs(),
+        None => &entry.inputs,
+    };
+    let started = clock.monotonic();
+    let time = entry.until.saturating_sub(started);
+    let calls = entry.wanted.as_slice();
+    let outputs = model.run_for(&entry.lease, inputs, &entry.outputs, (time, calls));
+    if outputs.is_ok() {
+        let elapsed = clock.monotonic().saturating_sub(started);
+        model.cost().record_run(entry.n_rows, elapsed);
+    }
+    outputs
+}
+
 /// Runs calls together; returns them if that failed.
 fn run_merged(
     model: &ServedModel,
     group: Vec<Entry>,
-    placement: Placement,
-    clock: &dyn Clock,
+    surroundings: Surroundings<'_>,
 ) -> Option<Vec<Entry>> {
+    let Surroundings {
+        placement, clock, ..
+    } = surroundings;
     let started = clock.monotonic();
     // Nobody's run ends before its time for another's sake.
     let until = group.iter().map(|entry| entry.until).max();

@@ -2,7 +2,7 @@
 //!
 //! Every model has a queue of its own, in which higher priorities go first. Models take turns, and no model takes the last
 //! thread: there is one more than there are processors for, so that a slow model leaves others at most one run to wait for,
-//! and usually none. A thread that takes a call takes along what is queued for the same model and fits, if that is worthwhile
+//! and usually none. Threads that have nothing to do but for the last help with calls of many rows ([`Help`]). A thread that takes a call takes along what is queued for the same model and fits, if that is worthwhile
 //! ([`crate::batch`]).
 
 use std::collections::{HashMap, VecDeque};
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use coracle_base::Clock;
 
-use crate::batch::{self, Entry, is_worthwhile, may_batch, rows_when_busy};
+use crate::batch::{self, Entry, Help, RunInParts, is_worthwhile, may_batch, rows_when_busy};
 use crate::priority::PriorityQueue;
-use crate::{Placement, Priority, Refusal, ServedModel};
+use crate::{Priority, Refusal, ServedModel};
 
 /// A run that is expected to take longer than this is a long one: of all models together, these leave one thread to others.
 const LONG_RUN: Duration = Duration::from_millis(10);
@@ -117,6 +117,8 @@ struct State {
     ring: VecDeque<usize>,
     n_long: usize,
     n_bytes: usize,
+    /// The runs that threads may help with.
+    offered: Vec<Arc<RunInParts>>,
     /// The threads that wait for something to do.
     n_idle: usize,
     is_stopping: bool,
@@ -145,6 +147,12 @@ impl std::fmt::Debug for Queued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queued").finish_non_exhaustive()
     }
+}
+
+/// What a thread does next.
+enum Work {
+    Turn(Turn),
+    Help(Arc<RunInParts>),
 }
 
 /// The turn of a model on a thread.
@@ -366,6 +374,13 @@ impl State {
         Some(queued)
     }
 
+    /// Returns a run to help with, if that leaves a thread to those who call next.
+    fn run_to_help(&self) -> Option<Arc<RunInParts>> {
+        let mut offered = self.offered.iter();
+        let run = offered.find(|run| run.n_left() > 0)?;
+        (self.n_idle > 0).then(|| Arc::clone(run))
+    }
+
     fn end(&mut self, key: usize, is_long: bool) {
         self.n_long = self.n_long.saturating_sub(usize::from(is_long));
         if let Some(queue) = self.queues.get_mut(&key) {
@@ -400,24 +415,31 @@ impl Shared {
     /// Does what is to be done until the pool is dropped.
     fn serve(&self) {
         let mut ended = None;
-        while let Some(turn) = self.wait(ended) {
+        while let Some(work) = self.wait(ended) {
             let Turn {
                 model,
                 key,
                 mut is_long,
                 call,
-            } = turn;
+            } = match work {
+                Work::Turn(turn) => turn,
+                Work::Help(run) => {
+                    ended = None;
+                    while run.work_on_next() && !self.is_busy_elsewhere() {}
+                    continue;
+                }
+            };
             // Nothing that a call does ends the thread.
             drop(catch_unwind(AssertUnwindSafe(|| {
                 let entries = self.gather(&model, key, (call, &mut is_long));
-                batch::run(&model, entries, Placement::ComputePool, self.clock.as_ref());
+                batch::run_with(&model, entries, self);
             })));
             ended = Some((key, is_long));
         }
     }
 
     /// Ends a turn, and waits for the next one.
-    fn wait(&self, ended: Option<(usize, bool)>) -> Option<Turn> {
+    fn wait(&self, ended: Option<(usize, bool)>) -> Option<Work> {
         let mut state = self.state();
         if let Some((key, is_long)) = ended {
             state.end(key, is_long);
@@ -429,7 +451,10 @@ impl Shared {
             if let Some(turn) = state.next(self.limits) {
                 // What another may do, too, now that this turn has begun and the last has ended.
                 self.tell_one(state);
-                return Some(turn);
+                return Some(Work::Turn(turn));
+            }
+            if let Some(run) = state.run_to_help() {
+                return Some(Work::Help(run));
             }
             state.n_idle += 1;
             state = self
@@ -438,6 +463,12 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
             state.n_idle -= 1;
         }
+    }
+
+    /// Tells whether a thread that helps is to make room: as many calls run as there are processors for, or the pool ends.
+    fn is_busy_elsewhere(&self) -> bool {
+        let state = self.state();
+        state.is_stopping || state.n_idle == 0
     }
 
     /// Prepares a call, and what is queued for its model and worth taking along.
@@ -532,6 +563,35 @@ impl Shared {
             entry.answer.refuse(Refusal::Deadline);
         }
         timely
+    }
+}
+
+impl Help for Shared {
+    fn n_threads(&self) -> usize {
+        self.limits.n_threads
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    fn offer(&self, run: &Arc<RunInParts>) {
+        let mut state = self.state();
+        state.offered.push(Arc::clone(run));
+        // One of those who wait is left to others; this thread takes a part itself.
+        let n_helpers = state
+            .n_idle
+            .saturating_sub(1)
+            .min(run.n_left().saturating_sub(1));
+        drop(state);
+        for _ in 0..n_helpers {
+            self.work.notify_one();
+        }
+    }
+
+    fn withdraw(&self, run: &Arc<RunInParts>) {
+        let mut state = self.state();
+        state.offered.retain(|other| !Arc::ptr_eq(other, run));
     }
 }
 

@@ -65,6 +65,9 @@ pub struct LoadedModel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Panicked;
 
+/// What a run came to: what the model said, or that it panicked.
+pub(crate) type Attempt = Result<Result<Vec<Tensor>, RunError>, Panicked>;
+
 impl LoadedModel {
     /// Puts `model` under `name`; `phases` is how long loading took.
     #[must_use]
@@ -180,7 +183,7 @@ impl LoadedModel {
         outputs: &[usize],
         time: Duration,
         calls: &[Wanted],
-    ) -> Result<Result<Vec<Tensor>, RunError>, Panicked> {
+    ) -> Attempt {
         self.guarded(|model| model.run_for(inputs, outputs, time, calls))
     }
 

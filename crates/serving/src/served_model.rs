@@ -20,7 +20,7 @@ use crate::batch::{BatchSettings, Batcher};
 use crate::declared::DeclaredConfig;
 use crate::fallback::{Fallback, FallbackSettings};
 use crate::health::{Health, SetAside};
-use crate::loaded_model::{LoadedModel, Panicked};
+use crate::loaded_model::{Attempt, LoadedModel, Panicked};
 use crate::plan::RevisionId;
 use crate::response_cache::{CacheSettings, ResponseCache};
 use crate::revision_log::{LogSource, RevisionLog};
@@ -382,7 +382,15 @@ impl ServedModel {
         outputs: &[usize],
         (time, calls): (Duration, &[Wanted]),
     ) -> Result<Vec<Tensor>, RunError> {
-        match lease.try_run(inputs, outputs, time, calls) {
+        self.settle(lease, lease.try_run(inputs, outputs, time, calls))
+    }
+
+    /// Takes note of what a run came to.
+    ///
+    /// # Errors
+    /// Those of the model; kind `Internal` if it panicked.
+    pub(crate) fn settle(&self, lease: &Lease, attempt: Attempt) -> Result<Vec<Tensor>, RunError> {
+        match attempt {
             Ok(result) => {
                 if result.is_ok() && self.health.succeed() {
                     self.log("the model is well again");

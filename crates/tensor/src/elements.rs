@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use bytes::Bytes;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -27,6 +27,15 @@ enum Held<T> {
     Own(Vec<T>),
     /// Whole elements, aligned for them; [`Elements::keep`] sees to it.
     Kept(Bytes, PhantomData<T>),
+}
+
+/// A vector as the bytes that it is in this machine's memory.
+struct AsBytes<T>(Vec<T>);
+
+impl<T: Number> AsRef<[u8]> for AsBytes<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 impl<T: Number> Elements<T> {
@@ -66,6 +75,28 @@ impl<T: Number> Elements<T> {
             Held::Own(items) => items,
             Held::Kept(..) => self.as_slice().to_vec(),
         }
+    }
+
+    /// Returns the same elements in a buffer that others may hold too, without a copy.
+    #[must_use]
+    pub fn into_shared(self) -> Self {
+        match self.0 {
+            // A vector is aligned and whole.
+            Held::Own(items) => Self(Held::Kept(Bytes::from_owner(AsBytes(items)), PhantomData)),
+            kept @ Held::Kept(..) => Self(kept),
+        }
+    }
+
+    /// Returns the elements in `range`: of the same buffer where they stand in one, else a copy; `None` if there are not so many.
+    #[must_use]
+    pub fn range(&self, range: Range<usize>) -> Option<Self> {
+        let items = self.get(range.clone())?;
+        Some(match &self.0 {
+            Held::Own(_) => items.to_vec().into(),
+            Held::Kept(bytes, _) => {
+                Self(Held::Kept(bytes.slice_ref(items.as_bytes()), PhantomData))
+            }
+        })
     }
 
     /// Tells whether the elements stand in a buffer that others may hold too.
@@ -205,6 +236,23 @@ mod tests {
         let cut = aligned(&number[..7], 0);
         assert_eq!(Elements::<u16>::keep(cut.clone()), Err(cut));
         assert!(Elements::<f64>::keep(aligned(&[], 0)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_shared_is_neither_copied_nor_are_its_parts() {
+        let own = Elements::from(vec![1.5_f64, -0.0, 3.0]);
+        let address = own.as_ptr();
+        assert_eq!(own.range(1..3).unwrap(), [-0.0, 3.0]);
+        let shared = own.into_shared();
+        assert!(shared.is_kept());
+        assert_eq!(shared.as_ptr(), address);
+        let part = shared.range(1..3).unwrap();
+        assert_eq!(part, [-0.0, 3.0]);
+        assert_eq!(part.as_ptr(), address.wrapping_add(1));
+        assert_eq!(shared.range(3..3).unwrap(), []);
+        assert!(shared.range(2..4).is_none());
+        let none = Elements::<i16>::default().into_shared();
+        assert_eq!(none.range(0..0).unwrap(), []);
     }
 
     #[test]

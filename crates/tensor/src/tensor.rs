@@ -182,6 +182,18 @@ impl Tensor {
         self.shape.first().copied().unwrap_or(1)
     }
 
+    /// Returns the number of elements of a row; 0 if there are no rows.
+    #[must_use]
+    pub(crate) fn row_elements(&self) -> usize {
+        // Not the product of the other dimensions, which is of any size where there are no rows.
+        self.values.len().checked_div(self.n_rows()).unwrap_or(0)
+    }
+
+    /// Returns the tensor of a shape and of values that are known to fit it.
+    pub(crate) fn of_parts(shape: Vec<usize>, values: Values) -> Self {
+        Self { shape, values }
+    }
+
     /// Takes the tensor apart into shape and values.
     #[must_use]
     pub fn into_parts(self) -> (Vec<usize>, Values) {

@@ -61,6 +61,10 @@ impl Model for Noted {
         self.model.known_value(column)
     }
 
+    fn stays_on_its_thread(&self) -> bool {
+        self.model.stays_on_its_thread()
+    }
+
     fn description(&self) -> &Description {
         &self.description
     }

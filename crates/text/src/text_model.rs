@@ -454,6 +454,10 @@ impl Model for TextModel {
         RunTime::Any
     }
 
+    fn stays_on_its_thread(&self) -> bool {
+        false
+    }
+
     fn description(&self) -> &Description {
         &self.description
     }

@@ -1,5 +1,7 @@
 //! Order, fairness and bounds of the compute pool.
 
+mod help;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use coracle_base::ManualClock;

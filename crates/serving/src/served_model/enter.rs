@@ -23,6 +23,13 @@ pub struct Lease {
     pub(super) _place: Place,
 }
 
+impl Lease {
+    /// Returns the model, for threads that help with its run while the lease is held.
+    pub(crate) fn shared(&self) -> Option<Arc<LoadedModel>> {
+        Option::clone(&self.loaded)
+    }
+}
+
 impl Deref for Lease {
     type Target = LoadedModel;
 
