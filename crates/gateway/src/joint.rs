@@ -33,17 +33,18 @@ impl JointCalls {
         }
     }
 
-    /// Takes calls that are expected to be over soon enough for an event loop; one is, anyhow.
+    /// Takes as many calls as are expected to be over soon enough for an event loop; one is, anyhow.
     fn take(&self, model: &Arc<ServedModel>) -> Vec<Entry> {
         self.take_out(model, |entries| {
-            let mut n_rows = 0_usize;
-            let fitting = entries.iter().take_while(|entry| {
-                let is_first = n_rows == 0;
+            let (mut n_rows, mut n_fitting) = (0_usize, 1);
+            // Fewer may not fit though more do, where theirs was measured in a bad moment.
+            for (index, entry) in entries.iter().enumerate() {
                 n_rows = n_rows.saturating_add(entry.n_rows.max(1));
-                is_first || model.cost().fits_event_loop(n_rows)
-            });
-            let n_fitting = fitting.count();
-            entries.drain(..n_fitting).collect()
+                if model.cost().fits_event_loop(n_rows) {
+                    n_fitting = index + 1;
+                }
+            }
+            entries.drain(..n_fitting.min(entries.len())).collect()
         })
     }
 

@@ -31,6 +31,11 @@ const SMOOTHING: f64 = 0.125;
 /// A measurement that is off by no more than this share of the mean changes nothing: where costs are steady, event loops
 /// write to nothing that others read.
 const TOLERANCE: f64 = 0.25;
+/// No measurement counts for more than so many times the mean: one that was taken while its thread had no processor says nothing
+/// of the model, and costs that have really risen are believed within a few measurements.
+const OUTLIER: f64 = 4.0;
+/// The first measurement of a size counts for no more than so many times what other sizes let expect.
+const FIRST_OUTLIER: f64 = 2.0;
 /// A run that takes longer than this changes the mean in any case: one more write is nothing beside it.
 const LONG_RUN: Duration = Duration::from_micros(200);
 /// Of so many looks at what is best put together, one tries a size that seemed not to be.
@@ -63,7 +68,7 @@ impl Mean {
     fn take_in(&self, measured: f64) {
         let mean = match self.get() {
             None => measured,
-            Some(mean) => mean + SMOOTHING * (measured - mean),
+            Some(mean) => mean + SMOOTHING * (measured.min(OUTLIER * mean) - mean),
         };
         self.0.store(mean.to_bits(), Ordering::Relaxed);
     }
@@ -84,6 +89,11 @@ pub struct CallCost {
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn per(elapsed: Duration, n: usize) -> f64 {
     elapsed.as_nanos() as f64 / n.max(1) as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn ratio(n: usize, of: usize) -> f64 {
+    n as f64 / of.max(1) as f64
 }
 
 #[expect(
@@ -136,11 +146,27 @@ impl CallCost {
     /// Takes in how long a run of `n_rows` took.
     pub fn record_run(&self, n_rows: usize, elapsed: Duration) {
         let mean = &self.run_ns_per_row[size_index(n_rows)];
-        if elapsed < LONG_RUN {
-            mean.record(per(elapsed, n_rows));
+        let measured = per(elapsed, n_rows);
+        if mean.get().is_none() {
+            mean.take_in(measured.min(FIRST_OUTLIER * self.plausible_ns_per_row(n_rows)));
+        } else if elapsed < LONG_RUN {
+            mean.record(measured);
         } else {
-            mean.take_in(per(elapsed, n_rows));
+            mean.take_in(measured);
         }
+    }
+
+    /// Returns what a row of a run of `n_rows` costs at most by what other sizes do, infinity if none was measured: not more than a
+    /// row of fewer, and the whole run not more than one of more rows.
+    fn plausible_ns_per_row(&self, n_rows: usize) -> f64 {
+        let sizes = self.run_ns_per_row().map(|(least_rows, ns_per_row)| {
+            if least_rows <= n_rows {
+                ns_per_row
+            } else {
+                ns_per_row * ratio(least_rows, n_rows)
+            }
+        });
+        sizes.fold(f64::INFINITY, f64::min)
     }
 
     /// Takes in how long the answer of `n_rows` took to encode.
@@ -341,6 +367,36 @@ mod tests {
         cost.record_run(8, Duration::from_micros(60));
         assert!(cost.is_less_together(1));
         assert!(!cost.is_less_together(0));
+    }
+
+    #[test]
+    fn a_measurement_of_a_bad_moment_counts_for_little() {
+        let cost = CallCost::new();
+        (0..3).for_each(|_| cost.record_run(1, Duration::from_micros(40)));
+        // The thread had no processor for a while.
+        cost.record_run(1, Duration::from_millis(20));
+        assert_eq!(cost.running(1), Some(Duration::from_micros(55)));
+        // So had the first run of four rows, and of eight.
+        let cost = CallCost::new();
+        cost.record_run(1, Duration::from_micros(40));
+        cost.record_run(4, Duration::from_millis(20));
+        assert_eq!(cost.running(4), Some(Duration::from_micros(320)));
+        cost.record_run(16, Duration::from_micros(160));
+        cost.record_run(8, Duration::from_millis(20));
+        assert_eq!(cost.running(8), Some(Duration::from_micros(320)));
+        // The first of all is believed.
+        let cost = CallCost::new();
+        cost.record_run(4, Duration::from_millis(20));
+        assert_eq!(cost.running(4), Some(Duration::from_millis(20)));
+        // What has become slow is found out soon.
+        let cost = CallCost::new();
+        cost.record_run(1, Duration::from_micros(40));
+        let slow = Duration::from_millis(20);
+        let n_runs = (0..100).position(|_| {
+            cost.record_run(1, slow);
+            cost.run_placement(1) == Placement::ComputePool
+        });
+        assert!(n_runs.is_some_and(|n_runs| n_runs < 10), "{n_runs:?}");
     }
 
     #[test]
