@@ -2,7 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use coracle_gateway::{CorsPolicy, Limits, ServerConfig};
 use coracle_model::{Description, Model, RunError, Signature, TensorSpec};
@@ -368,4 +369,103 @@ fn a_server_that_stops_closes_a_connection_after_the_answer_that_is_on_its_way()
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.len() > MANY_BYTES - start.len());
     assert_eq!(server.wait().n_connections_cut, 0);
+}
+
+/// A model that notes the numbers of its runs, each of which takes as long as a request may hold up others.
+#[derive(Debug)]
+struct Notes {
+    signature: Signature,
+    description: Description,
+    seen: Arc<Mutex<Vec<f64>>>,
+}
+
+impl Model for Notes {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(100) {}
+        let values = inputs[0].values().to_f64s().unwrap();
+        self.seen.lock().unwrap().extend(values.iter());
+        Ok(outputs.iter().map(|_| inputs[0].clone()).collect())
+    }
+
+    /// Calls that run together let each other go first anyhow.
+    fn rows_are_independent(&self) -> bool {
+        false
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn memory_bytes(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn a_connection_that_always_has_its_next_request_does_not_keep_the_others_waiting() {
+    let spec = |name: &str| TensorSpec {
+        name: name.to_owned(),
+        dtype: DType::F64,
+        shape: vec![None],
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: true,
+    };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = Notes {
+        signature: Signature {
+            keyed_outputs: Vec::new(),
+            inputs: vec![spec("x")],
+            outputs: vec![spec("y")],
+            default_outputs: vec![0],
+            columns: None,
+        },
+        description: Description::default(),
+        seen: Arc::clone(&seen),
+    };
+    let one_worker = ServerConfig {
+        n_workers: 1,
+        ..quiet()
+    };
+    let server = start_with(one_worker, |sum| {
+        let loaded = LoadedModel::new("notes".to_owned(), Box::new(notes), LoadPhases::default());
+        ModelTable::try_new([sum, ServedModel::new(loaded, 1)]).unwrap()
+    });
+    let note = |number: u64| {
+        let body = format!(r#"{{"instances": [{number}]}}"#);
+        post("/v1/models/notes:predict", "", &body)
+    };
+    let [mut holds, mut greedy, mut modest] = [(); 3].map(|()| connect(server.address));
+    // Both are known to the loop, which then has other things to do while their requests come.
+    for stream in [&mut greedy, &mut modest] {
+        assert_eq!(ask_on(stream, note(0).as_bytes()).unwrap().0, 200);
+    }
+    let hold = post(
+        "/v1/models/sum:predict",
+        "",
+        r#"{"instances": [[500, 500]]}"#,
+    );
+    holds.write_all(hold.as_bytes()).unwrap();
+    server.entered.recv().unwrap();
+    let many: String = (1..=50).map(note).collect();
+    greedy.write_all(many.as_bytes()).unwrap();
+    modest.write_all(note(99).as_bytes()).unwrap();
+    server.gate.send(()).unwrap();
+    for _ in 1..=50 {
+        assert_eq!(seen_status(&mut greedy), 200);
+    }
+    assert_eq!(seen_status(&mut modest), 200);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 53);
+    let place = seen.iter().position(|number| *number == 99.0).unwrap();
+    assert!(place <= 4, "{seen:?}");
+}
+
+fn seen_status(stream: &mut TcpStream) -> u16 {
+    read_answer(stream, false).unwrap().status
 }
