@@ -36,14 +36,8 @@ impl JointCalls {
     /// Takes as many calls as are expected to be over soon enough for an event loop; one is, anyhow.
     fn take(&self, model: &Arc<ServedModel>) -> Vec<Entry> {
         self.take_out(model, |entries| {
-            let (mut n_rows, mut n_fitting) = (0_usize, 1);
-            // Fewer may not fit though more do, where theirs was measured in a bad moment.
-            for (index, entry) in entries.iter().enumerate() {
-                n_rows = n_rows.saturating_add(entry.n_rows.max(1));
-                if model.cost().fits_event_loop(n_rows) {
-                    n_fitting = index + 1;
-                }
-            }
+            let rows = entries.iter().map(|entry| entry.n_rows);
+            let n_fitting = model.cost().joint_calls(rows);
             entries.drain(..n_fitting.min(entries.len())).collect()
         })
     }

@@ -38,6 +38,11 @@ const OUTLIER: f64 = 4.0;
 const FIRST_OUTLIER: f64 = 2.0;
 /// A run that takes longer than this changes the mean in any case: one more write is nothing beside it.
 const LONG_RUN: Duration = Duration::from_micros(200);
+/// Of so many calls of which it was found that they do not cost less together, the last ones are put together all the same: that
+/// may have been found in a bad moment.
+const JOINT_LOOKS: u32 = 1_024;
+/// How many.
+const JOINT_TRIALS: u32 = 32;
 /// Of so many looks at what is best put together, one tries a size that seemed not to be.
 const LOOKS_PER_TRIAL: u32 = 64;
 /// Costs are kept apart for 1, 2, 4, 8, ... rows, up to 2^23.
@@ -84,6 +89,8 @@ pub struct CallCost {
     run_time: AtomicU8,
     /// How often it was asked whether a size is to be tried again.
     n_looks: AtomicU32,
+    /// How often calls did not seem to cost less together.
+    n_joint_looks: AtomicU32,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -197,25 +204,55 @@ impl CallCost {
     }
 
     /// Tells whether a run of `n_rows` is expected to be over soon enough for an event loop.
-    #[must_use]
-    pub fn fits_event_loop(&self, n_rows: usize) -> bool {
+    fn fits_event_loop(&self, n_rows: usize) -> bool {
         let running = self.running(n_rows);
         running.is_some_and(|running| place(running) == Placement::EventLoop)
     }
 
+    /// Returns how many calls of so many rows each run together on an event loop: as many as are expected to be over soon enough; one, at
+    /// least.
+    pub fn joint_calls(&self, rows: impl Iterator<Item = usize> + Clone) -> usize {
+        let most = |fits: &dyn Fn(usize) -> bool| {
+            let mut n_rows = 0_usize;
+            let sums = rows.clone().map(|rows| {
+                n_rows = n_rows.saturating_add(rows.max(1));
+                n_rows
+            });
+            // Fewer may seem not to fit though more do.
+            let fitting = sums.enumerate().filter(|(_, n_rows)| fits(*n_rows));
+            fitting.last().map_or(1, |(index, _)| index + 1)
+        };
+        let n_calls = most(&|n_rows| self.fits_event_loop(n_rows));
+        if n_calls >= rows.clone().count() || self.next_trial(1).is_none() {
+            return n_calls;
+        }
+        // A size that was measured in a bad moment is measured again if others let expect that it fits.
+        let fits = |n_rows| {
+            let at_most = times(self.plausible_ns_per_row(n_rows), n_rows);
+            place(at_most) == Placement::EventLoop
+        };
+        n_calls.max(most(&fits))
+    }
+
     /// Tells whether calls of `n_rows` each, which run on an event loop, are better put together there: if several cost at most three
-    /// quarters of what they cost one by one, or nobody knows that yet.
+    /// quarters of what they cost one by one, or nobody knows that yet. Now and then it is tried again.
     pub(crate) fn is_less_together(&self, n_rows: usize) -> bool {
         let alone = self.running(n_rows).unwrap_or_default();
         if alone < JOINT_MIN {
             return false;
         }
-        JOINT_CALLS.into_iter().any(|n_calls| {
+        let is_less = JOINT_CALLS.into_iter().any(|n_calls| {
             let together = n_rows.saturating_mul(n_calls);
             let all = self.running(together).unwrap_or_default();
             let one_by_one = times(per(alone, 1), n_calls);
             !self.is_measured(together) || all <= one_by_one.mul_f64(JOINT_SHARE)
-        })
+        });
+        is_less || self.is_joint_trial()
+    }
+
+    fn is_joint_trial(&self) -> bool {
+        let look = self.n_joint_looks.fetch_add(1, Ordering::Relaxed);
+        look % JOINT_LOOKS >= JOINT_LOOKS - JOINT_TRIALS
     }
 
     /// Returns which of so many sizes that were measured is to be tried again now, if one is: each in its turn.
@@ -367,6 +404,37 @@ mod tests {
         cost.record_run(8, Duration::from_micros(60));
         assert!(cost.is_less_together(1));
         assert!(!cost.is_less_together(0));
+    }
+
+    #[test]
+    fn what_was_found_in_a_bad_moment_is_tried_again() {
+        let cost = CallCost::new();
+        for rows in [1, 2, 4, 8] {
+            cost.record_run(
+                rows,
+                Duration::from_micros(10) * u32::try_from(rows).unwrap(),
+            );
+        }
+        let asked = (0..2_048).filter(|_| cost.is_less_together(1));
+        assert_eq!(asked.count(), 64);
+        // Two rows seemed to take too long. Four were never measured, and seem to as well.
+        let cost = CallCost::new();
+        cost.record_run(1, Duration::from_micros(300));
+        cost.record_run(2, Duration::from_millis(5));
+        (0..40).for_each(|_| cost.record_run(1, Duration::from_micros(60)));
+        assert_eq!(cost.joint_calls([1].into_iter()), 1);
+        let four = || cost.joint_calls([1; 4].into_iter());
+        let asked: Vec<usize> = (0..128).map(|_| four()).collect();
+        assert_eq!(asked.iter().filter(|calls| **calls == 4).count(), 2);
+        assert_eq!(asked.iter().filter(|calls| **calls == 1).count(), 126);
+        // Once they are measured they are taken.
+        cost.record_run(4, Duration::from_micros(70));
+        assert_eq!(four(), 4);
+        assert_eq!(cost.joint_calls([1, 1].into_iter()), 1);
+        // What does not fit by what is known of others is not tried.
+        let slow = CallCost::new();
+        slow.record_run(1, Duration::from_micros(400));
+        assert!((0..128).all(|_| slow.joint_calls([1; 4].into_iter()) == 1));
     }
 
     #[test]
