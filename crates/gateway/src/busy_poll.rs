@@ -12,6 +12,9 @@ use std::time::Duration;
 use coracle_base::Clock;
 use tokio::sync::Notify;
 
+/// Where a look at the sockets takes longer, without a request, others have used the processor: there are none to spare.
+const LOOK_MAX: Duration = Duration::from_micros(20);
+
 /// What keeps an event loop awake.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
@@ -48,7 +51,8 @@ impl BusyPoll {
     async fn run(&self, clock: &dyn Clock) {
         loop {
             self.begun.notified().await;
-            let (mut n_seen, mut until) = (self.n_begun.get(), clock.monotonic() + self.time);
+            let mut last = clock.monotonic();
+            let (mut n_seen, mut until) = (self.n_begun.get(), last + self.time);
             loop {
                 // The loop looks at its sockets before it comes back.
                 tokio::task::yield_now().await;
@@ -57,9 +61,10 @@ impl BusyPoll {
                 let (n_begun, now) = (self.n_begun.get(), clock.monotonic());
                 if n_begun != n_seen {
                     (n_seen, until) = (n_begun, now + self.time);
-                } else if now >= until {
+                } else if now >= until || now.saturating_sub(last) > LOOK_MAX {
                     break;
                 }
+                last = now;
             }
         }
     }
@@ -84,40 +89,55 @@ mod tests {
         }
     }
 
+    /// Lets so many microseconds pass, looks, and tells whether there is to be another look.
+    fn looks_on(clock: &ManualClock, run: Pin<&mut impl Future<Output = ()>>, micros: u64) -> bool {
+        clock.advance(Duration::from_micros(micros));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let polled = run.poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        woken.0.load(Ordering::Relaxed)
+    }
+
     #[test]
     fn it_is_awake_for_the_given_time_after_the_last_request() {
         let clock = ManualClock::new();
         let busy = BusyPoll::new(Duration::from_micros(100));
         let mut run = pin!(busy.run(&clock));
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        // Goes on once, and tells whether that woke it for another time.
-        let goes_on = |mut run: Pin<&mut dyn Future<Output = ()>>| {
-            woken.0.store(false, Ordering::Relaxed);
-            assert!(
-                run.as_mut()
-                    .poll(&mut Context::from_waker(&waker))
-                    .is_pending()
-            );
-            woken.0.load(Ordering::Relaxed)
-        };
-        assert!(!goes_on(run.as_mut()));
+        let mut goes_on = |micros| looks_on(&clock, run.as_mut(), micros);
+        assert!(!goes_on(0));
         busy.begin();
-        assert!(goes_on(run.as_mut()));
-        clock.advance(Duration::from_micros(99));
-        assert!(goes_on(run.as_mut()));
+        assert!(goes_on(0));
+        assert!((0..9).all(|_| goes_on(11)));
         // Another request, another hundred microseconds.
         busy.begin();
-        assert!(goes_on(run.as_mut()));
-        clock.advance(Duration::from_micros(99));
-        assert!(goes_on(run.as_mut()));
-        clock.advance(Duration::from_micros(1));
+        assert!(goes_on(0));
+        assert!((0..9).all(|_| goes_on(11)));
         // What was told of while it was awake keeps it awake no longer than it did.
-        assert!(goes_on(run.as_mut()));
-        clock.advance(Duration::from_micros(100));
-        assert!(!goes_on(run.as_mut()));
-        assert!(!goes_on(run.as_mut()));
+        assert!(goes_on(1));
+        assert!((0..9).all(|_| goes_on(11)));
+        assert!(!goes_on(1));
+        assert!(!goes_on(0));
         busy.begin();
-        assert!(goes_on(run.as_mut()));
+        assert!(goes_on(0));
+    }
+
+    #[test]
+    fn it_sleeps_where_others_want_the_processor() {
+        let clock = ManualClock::new();
+        let busy = BusyPoll::new(Duration::from_micros(100));
+        let mut run = pin!(busy.run(&clock));
+        let mut goes_on = |micros| looks_on(&clock, run.as_mut(), micros);
+        assert!(!goes_on(0));
+        busy.begin();
+        assert!(goes_on(0));
+        assert!(goes_on(20));
+        // Whoever answers requests takes longer.
+        busy.begin();
+        assert!(goes_on(500));
+        assert!(goes_on(20));
+        // What was told of before is answered; nothing came since.
+        assert!(goes_on(21));
+        assert!(!goes_on(21));
     }
 }
