@@ -32,8 +32,8 @@ const HEADERS_MAX: usize = 32;
 /// What is read in one go.
 const READ_BYTES: usize = 8 << 10;
 /// A connection whose next request is always there already lets others go first after this time. Answering one request takes a
-/// cheap model a tenth of it; a look at all sockets, which is made then, a hundredth.
-const TURN_MAX: Duration = Duration::from_micros(100);
+/// cheap model a twentieth of it; a look at all sockets, which is made then, less.
+const TURN_MAX: Duration = Duration::from_micros(250);
 /// Answers up to this size are written in one piece with their head.
 const JOINED_BYTES_MAX: usize = 16 << 10;
 
