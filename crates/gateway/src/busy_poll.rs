@@ -56,8 +56,6 @@ impl BusyPoll {
             loop {
                 // The loop looks at its sockets before it comes back.
                 tokio::task::yield_now().await;
-                // Where there are more threads than processors, those with something to do go first: clients, for one.
-                std::thread::yield_now();
                 let (n_begun, now) = (self.n_begun.get(), clock.monotonic());
                 if n_begun != n_seen {
                     (n_seen, until) = (n_begun, now + self.time);

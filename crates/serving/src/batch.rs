@@ -90,7 +90,7 @@ pub struct Ran {
     pub started: Duration,
     /// How long it took.
     pub elapsed: Duration,
-    /// The part of that time that was for this call.
+    /// The part of that time that was for this call; the time of all its threads, where it ran on several.
     pub share: Duration,
     /// The rows of all calls of the run.
     pub n_rows: usize,
@@ -184,12 +184,12 @@ fn run_group(model: &ServedModel, group: Vec<Entry>, surroundings: Surroundings<
     };
     for mut entry in group {
         let started = clock.monotonic();
-        let outputs = run_alone(model, &mut entry, surroundings);
+        let (outputs, share) = run_alone(model, &mut entry, surroundings);
         let elapsed = clock.monotonic().saturating_sub(started);
         let ran = Ran {
             started,
             elapsed,
-            share: elapsed,
+            share,
             n_rows: entry.n_rows,
             joined: false,
             placement,
@@ -198,18 +198,24 @@ fn run_group(model: &ServedModel, group: Vec<Entry>, surroundings: Surroundings<
     }
 }
 
+/// Runs a call; returns its outputs, and the time of all threads that it ran on.
 fn run_alone(
     model: &ServedModel,
     entry: &mut Entry,
     Surroundings { clock, help, .. }: Surroundings<'_>,
-) -> Result<Vec<Tensor>, RunError> {
-    let in_parts = help.and_then(|help| parts::run(model, entry, help));
-    let in_parts = match in_parts {
-        Some(Outcome::Ran(attempt)) => return model.settle(&entry.lease, attempt),
-        Some(Outcome::NeedsWhole(run)) => Some(run),
+) -> (Result<Vec<Tensor>, RunError>, Duration) {
+    let mut in_vain = Duration::ZERO;
+    let whole = match help.and_then(|help| parts::run(model, entry, help)) {
+        Some((Outcome::Ran(attempt), elapsed)) => {
+            return (model.settle(&entry.lease, attempt), elapsed);
+        }
+        Some((Outcome::NeedsWhole(run), elapsed)) => {
+            in_vain = elapsed;
+            Some(run)
+        }
         None => None,
     };
-    let inputs = match &in_parts {
+    let inputs = match &whole {
         Some(run) => run.inputs(),
         None => &entry.inputs,
     };
@@ -217,11 +223,11 @@ fn run_alone(
     let time = entry.until.saturating_sub(started);
     let calls = entry.wanted.as_slice();
     let outputs = model.run_for(&entry.lease, inputs, &entry.outputs, (time, calls));
+    let elapsed = clock.monotonic().saturating_sub(started);
     if outputs.is_ok() {
-        let elapsed = clock.monotonic().saturating_sub(started);
         model.cost().record_run(entry.n_rows, elapsed);
     }
-    outputs
+    (outputs, in_vain + elapsed)
 }
 
 /// Runs calls together; returns them if that failed.
@@ -360,7 +366,7 @@ fn count(rows: usize) -> f64 {
 /// same time.
 #[must_use]
 pub fn is_joint(model: &ServedModel, loaded: &LoadedModel, n_rows: usize) -> bool {
-    model.cost().is_less_together(n_rows) && may_batch(model, loaded)
+    may_batch(model, loaded) && model.cost().is_less_together(n_rows)
 }
 
 /// Tells whether calls to the model may be put together at all.

@@ -425,7 +425,9 @@ impl Shared {
                 Work::Turn(turn) => turn,
                 Work::Help(run) => {
                     ended = None;
-                    while run.work_on_next() && !self.is_busy_elsewhere() {}
+                    drop(catch_unwind(AssertUnwindSafe(|| {
+                        while run.work_on_next() && !self.is_busy_elsewhere() {}
+                    })));
                     continue;
                 }
             };

@@ -1,5 +1,6 @@
 //! Where a call runs: on the event loop that read it, or on the compute pool.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -31,9 +32,11 @@ const SMOOTHING: f64 = 0.125;
 /// A measurement that is off by no more than this share of the mean changes nothing: where costs are steady, event loops
 /// write to nothing that others read.
 const TOLERANCE: f64 = 0.25;
-/// No measurement counts for more than so many times the mean: one that was taken while its thread had no processor says nothing
-/// of the model, and costs that have really risen are believed within a few measurements.
+/// A measurement counts for no more than so many times the mean: one that was taken while its thread had no processor says nothing of
+/// the model. A second in a row counts for so many times more, and what is after that is believed.
 const OUTLIER: f64 = 4.0;
+/// How many measurements in a row that lie so far off are not believed.
+const OUTLIERS_MAX: u8 = 2;
 /// The first measurement of a size counts for no more than so many times what other sizes let expect.
 const FIRST_OUTLIER: f64 = 2.0;
 /// A run that takes longer than this changes the mean in any case: one more write is nothing beside it.
@@ -73,7 +76,7 @@ impl Mean {
     fn take_in(&self, measured: f64) {
         let mean = match self.get() {
             None => measured,
-            Some(mean) => mean + SMOOTHING * (measured.min(OUTLIER * mean) - mean),
+            Some(mean) => mean + SMOOTHING * (measured - mean),
         };
         self.0.store(mean.to_bits(), Ordering::Relaxed);
     }
@@ -87,10 +90,22 @@ pub struct CallCost {
     run_ns_per_row: [Mean; N_SIZES],
     encode_ns_per_row: Mean,
     run_time: AtomicU8,
+    /// What was loaded when the runs were measured.
+    content: AtomicU64,
+    /// How many measurements of runs in a row lay far off.
+    n_outliers: AtomicU8,
     /// How often it was asked whether a size is to be tried again.
     n_looks: AtomicU32,
-    /// How often calls did not seem to cost less together.
-    n_joint_looks: AtomicU32,
+}
+
+thread_local! {
+    /// How often calls did not seem to cost less together, or fewer ran together than were there: on each event loop.
+    static JOINT: (Cell<u32>, Cell<u32>) = const { (Cell::new(0), Cell::new(0)) };
+}
+
+/// Counts up; returns the number before.
+fn count_up(counter: &Cell<u32>) -> u32 {
+    counter.replace(counter.get().wrapping_add(1))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -131,16 +146,16 @@ impl CallCost {
         Self::default()
     }
 
-    /// Takes in what is known of the time of runs, before any is measured of what was loaded now.
-    pub(crate) fn expect(&self, run_time: RunTime) {
+    /// Takes in what is known of the time of runs, before any is measured of what was loaded now; `content` is the number of the files.
+    pub(crate) fn expect(&self, run_time: RunTime, content: u64) {
         let number = match run_time {
             RunTime::Short => SHORT,
             RunTime::Unknown => UNKNOWN,
             RunTime::Any => ANY,
         };
         self.run_time.store(number, Ordering::Relaxed);
-        if run_time != RunTime::Short {
-            // What was measured may be of other files.
+        let is_other = self.content.swap(content, Ordering::Relaxed) != content;
+        if is_other || run_time != RunTime::Short {
             self.run_ns_per_row.iter().for_each(Mean::forget);
         }
     }
@@ -154,12 +169,33 @@ impl CallCost {
     pub fn record_run(&self, n_rows: usize, elapsed: Duration) {
         let mean = &self.run_ns_per_row[size_index(n_rows)];
         let measured = per(elapsed, n_rows);
-        if mean.get().is_none() {
-            mean.take_in(measured.min(FIRST_OUTLIER * self.plausible_ns_per_row(n_rows)));
-        } else if elapsed < LONG_RUN {
+        let most = match mean.get() {
+            Some(mean) => OUTLIER * mean,
+            None => FIRST_OUTLIER * self.plausible_ns_per_row(n_rows),
+        };
+        let measured = self.believed(measured, most);
+        if elapsed < LONG_RUN {
             mean.record(measured);
         } else {
             mean.take_in(measured);
+        }
+    }
+
+    /// Returns for how much a measurement counts that is to be no more than `most`.
+    fn believed(&self, measured: f64, most: f64) -> f64 {
+        let n_before = self.n_outliers.load(Ordering::Relaxed);
+        if measured <= most {
+            if n_before > 0 {
+                self.n_outliers.store(0, Ordering::Relaxed);
+            }
+            return measured;
+        }
+        self.n_outliers
+            .store(n_before.saturating_add(1), Ordering::Relaxed);
+        if n_before < OUTLIERS_MAX {
+            measured.min(most * OUTLIER.powi(i32::from(n_before)))
+        } else {
+            measured
         }
     }
 
@@ -223,7 +259,11 @@ impl CallCost {
             fitting.last().map_or(1, |(index, _)| index + 1)
         };
         let n_calls = most(&|n_rows| self.fits_event_loop(n_rows));
-        if n_calls >= rows.clone().count() || self.next_trial(1).is_none() {
+        let is_trial = || {
+            let look = JOINT.with(|(_, looks)| count_up(looks));
+            look % LOOKS_PER_TRIAL == LOOKS_PER_TRIAL - 1
+        };
+        if n_calls >= rows.clone().count() || !is_trial() {
             return n_calls;
         }
         // A size that was measured in a bad moment is measured again if others let expect that it fits.
@@ -247,12 +287,10 @@ impl CallCost {
             let one_by_one = times(per(alone, 1), n_calls);
             !self.is_measured(together) || all <= one_by_one.mul_f64(JOINT_SHARE)
         });
-        is_less || self.is_joint_trial()
-    }
-
-    fn is_joint_trial(&self) -> bool {
-        let look = self.n_joint_looks.fetch_add(1, Ordering::Relaxed);
-        look % JOINT_LOOKS >= JOINT_LOOKS - JOINT_TRIALS
+        is_less || {
+            let look = JOINT.with(|(looks, _)| count_up(looks));
+            look % JOINT_LOOKS >= JOINT_LOOKS - JOINT_TRIALS
+        }
     }
 
     /// Returns which of so many sizes that were measured is to be tried again now, if one is: each in its turn.
@@ -344,7 +382,7 @@ mod tests {
     #[test]
     fn runs_of_any_time_never_come_to_the_event_loop_and_unknown_ones_once_measured() {
         let cost = CallCost::new();
-        cost.expect(RunTime::Unknown);
+        cost.expect(RunTime::Unknown, 0);
         assert_eq!(cost.run_placement(1), Placement::ComputePool);
         cost.record_run(1, Duration::from_micros(5));
         assert_eq!(cost.run_placement(1), Placement::EventLoop);
@@ -353,12 +391,12 @@ mod tests {
         cost.record_run(3, Duration::from_micros(5));
         assert_eq!(cost.run_placement(2), Placement::EventLoop);
         // Other files, other times.
-        cost.expect(RunTime::Unknown);
+        cost.expect(RunTime::Unknown, 0);
         assert_eq!(cost.run_placement(1), Placement::ComputePool);
-        cost.expect(RunTime::Any);
+        cost.expect(RunTime::Any, 0);
         cost.record_run(1, Duration::from_micros(5));
         assert_eq!(cost.run_placement(1), Placement::ComputePool);
-        cost.expect(RunTime::Short);
+        cost.expect(RunTime::Short, 0);
         assert_eq!(cost.run_placement(1), Placement::EventLoop);
     }
 
@@ -456,15 +494,39 @@ mod tests {
         let cost = CallCost::new();
         cost.record_run(4, Duration::from_millis(20));
         assert_eq!(cost.running(4), Some(Duration::from_millis(20)));
-        // What has become slow is found out soon.
+        // What has become slow is found out at the third run.
+        let cost = CallCost::new();
+        cost.record_run(1, Duration::from_micros(5));
+        for _ in 0..2 {
+            cost.record_run(1, Duration::from_millis(20));
+            assert_eq!(cost.run_placement(1), Placement::EventLoop);
+        }
+        cost.record_run(1, Duration::from_millis(20));
+        assert_eq!(cost.run_placement(1), Placement::ComputePool);
+        // Bad moments that are far apart are not added up.
         let cost = CallCost::new();
         cost.record_run(1, Duration::from_micros(40));
-        let slow = Duration::from_millis(20);
-        let n_runs = (0..100).position(|_| {
-            cost.record_run(1, slow);
-            cost.run_placement(1) == Placement::ComputePool
-        });
-        assert!(n_runs.is_some_and(|n_runs| n_runs < 10), "{n_runs:?}");
+        for _ in 0..10 {
+            cost.record_run(1, Duration::from_millis(20));
+            (0..20).for_each(|_| cost.record_run(1, Duration::from_micros(40)));
+            assert_eq!(cost.run_placement(1), Placement::EventLoop);
+        }
+    }
+
+    #[test]
+    fn other_files_are_measured_anew() {
+        let cost = CallCost::new();
+        cost.expect(RunTime::Short, 7);
+        cost.record_run(1, Duration::from_micros(40));
+        cost.record_run(8, Duration::from_micros(80));
+        // The same again, after it was let go of for a while.
+        cost.expect(RunTime::Short, 7);
+        assert_eq!(cost.running(8), Some(Duration::from_micros(80)));
+        cost.expect(RunTime::Short, 8);
+        assert_eq!(cost.running(1), None);
+        // Its warm-up is believed, whatever the last one took.
+        cost.record_run(1, Duration::from_millis(20));
+        assert_eq!(cost.run_placement(1), Placement::ComputePool);
     }
 
     #[test]

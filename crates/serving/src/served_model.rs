@@ -260,10 +260,11 @@ impl ServedModel {
 
     /// Puts the model into memory; whoever waits for it goes on.
     pub fn load(&self, mut loaded: LoadedModel) {
-        loaded.set_content(self.content.load(Ordering::Acquire));
+        let content = self.content.load(Ordering::Acquire);
+        loaded.set_content(content);
         self.failure.store(None);
         self.health.renew();
-        self.cost.expect(loaded.model().run_time());
+        self.cost.expect(loaded.model().run_time(), content);
         if let Some(elapsed) = loaded.warm_run() {
             self.cost.record_run(1, elapsed);
         }

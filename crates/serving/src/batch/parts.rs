@@ -1,7 +1,8 @@
 //! One call of many rows, run in parts: by the thread that it was given, and by those of the pool that have nothing else to do.
 //!
 //! Parts are short, so that a thread that helps is soon free for a call that waits, and so that a run ends soon after its caller
-//! has left or its time is over.
+//! has left or its time is over. A model of which its author says how many calls may run at a time, or that calls run alone,
+//! has none.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,11 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_model::{RunError, RunErrorKind, Wanted, have_all_left};
+use coracle_model::{RunError, RunErrorKind};
 use coracle_tensor::{Tensor, stack};
 
-use super::Entry;
 use super::fit::is_mergeable;
+use super::{Entry, count, may_batch};
 use crate::loaded_model::{Attempt, LoadedModel, Panicked};
 use crate::{CallCost, ServedModel};
 
@@ -25,6 +26,8 @@ const PART_MIN: Duration = Duration::from_millis(1);
 const PART_MAX: Duration = Duration::from_millis(5);
 /// and between the two there are so many of them.
 const PARTS: u128 = 64;
+/// All parts together are to cost no more than so many times the whole, where that was measured.
+const COST_MAX: f64 = 1.25;
 /// Parts have a multiple of so many rows, which is what kernels do at once.
 const ROWS_AT_ONCE: usize = 64;
 
@@ -51,7 +54,6 @@ pub(crate) struct RunInParts {
     n_rows: usize,
     part_rows: usize,
     until: Duration,
-    calls: Vec<Wanted>,
     clock: Arc<dyn Clock>,
     progress: Mutex<Progress>,
     /// Told when no part runs any more.
@@ -65,7 +67,11 @@ struct Progress {
     n_running: usize,
     /// The time that all parts took.
     elapsed: Duration,
+    /// The rows of the parts that are done.
+    n_rows_done: usize,
     failure: Option<Failure>,
+    /// Whether the outcome was taken: a thread that comes late finds nothing to do.
+    is_over: bool,
 }
 
 /// Why a part has no outputs.
@@ -94,11 +100,26 @@ pub(super) enum Outcome {
     NeedsWhole(Arc<RunInParts>),
 }
 
-/// Runs a call in parts, if it is worth that; `None` if it is not.
-pub(super) fn run(model: &ServedModel, entry: &mut Entry, help: &dyn Help) -> Option<Outcome> {
+/// Takes an offer back, whatever happens.
+struct Offer<'a>(&'a dyn Help, &'a Arc<RunInParts>);
+
+impl Drop for Offer<'_> {
+    fn drop(&mut self) {
+        self.0.withdraw(self.1);
+    }
+}
+
+/// Runs a call in parts, if it is worth that; `None` if it is not. Returns the time of all threads, too.
+pub(super) fn run(
+    model: &ServedModel,
+    entry: &mut Entry,
+    help: &dyn Help,
+) -> Option<(Outcome, Duration)> {
     let part_rows = part_rows(model.cost(), entry.n_rows)?;
     let is_apt = help.n_threads() > 1
         && entry.lease.model().stays_on_its_thread()
+        && model.queue_limits().instances.is_none()
+        && may_batch(model, &entry.lease)
         && is_mergeable(entry)
         && !entry.outputs.is_empty();
     if !is_apt {
@@ -106,17 +127,25 @@ pub(super) fn run(model: &ServedModel, entry: &mut Entry, help: &dyn Help) -> Op
     }
     let run = Arc::new(RunInParts::new(entry, part_rows, Arc::clone(help.clock()))?);
     help.offer(&run);
-    while run.work_on_next() {}
-    help.withdraw(&run);
-    let elapsed = run.wait();
-    if let Some(each) = run.mean_of_parts(elapsed) {
-        model.cost().record_run(part_rows, each);
-        model.cost().record_run(entry.n_rows, elapsed);
+    let offer = Offer(help, &run);
+    while run.work_on_next() {
+        if entry.answer.is_abandoned() {
+            run.give_up();
+        }
     }
-    Some(match run.take_outcome() {
+    drop(offer);
+    let (elapsed, n_rows_done) = run.wait();
+    // Of a run that ended before its time as well: else it would be taken for one that can be done in time for ever.
+    if n_rows_done > 0 {
+        let of = |n_rows: usize| elapsed.mul_f64(count(n_rows) / count(n_rows_done));
+        model.cost().record_run(part_rows, of(part_rows));
+        model.cost().record_run(entry.n_rows, of(entry.n_rows));
+    }
+    let outcome = match run.take_outcome() {
         Some(attempt) => Outcome::Ran(attempt),
         None => Outcome::NeedsWhole(run),
-    })
+    };
+    Some((outcome, elapsed))
 }
 
 /// Returns how many rows a part has of a run of `n_rows`; `None` if it is not to be taken apart.
@@ -125,11 +154,21 @@ fn part_rows(cost: &CallCost, n_rows: usize) -> Option<usize> {
     let at_most = |part: Duration| expected.as_nanos() / part.as_nanos();
     let n_parts = at_most(PART_MIN).min(PARTS).max(at_most(PART_MAX));
     let rows = n_rows.div_ceil(usize::try_from(n_parts).ok()?.max(1));
-    let rows = match rows {
+    let mut rows = match rows {
         few @ ..ROWS_AT_ONCE => few,
         many => many.checked_next_multiple_of(ROWS_AT_ONCE)?,
     };
+    // What a run costs whatever its rows is paid for each part.
+    while rows < n_rows && is_dear(cost, rows, expected.div_f64(count(n_rows))) {
+        rows = rows.checked_mul(2)?;
+    }
     (rows < n_rows).then_some(rows)
+}
+
+/// Tells whether rows were seen to cost too much in runs of so many of them.
+fn is_dear(cost: &CallCost, n_rows: usize, each: Duration) -> bool {
+    let part = cost.running(n_rows).filter(|_| cost.is_measured(n_rows));
+    part.is_some_and(|part| part > each.mul_f64(count(n_rows) * COST_MAX))
 }
 
 impl RunInParts {
@@ -144,14 +183,15 @@ impl RunInParts {
             n_rows: entry.n_rows,
             part_rows,
             until: entry.until,
-            calls: entry.wanted.iter().cloned().collect(),
             clock,
             progress: Mutex::new(Progress {
                 parts: (0..n_parts).map(|_| None).collect(),
                 n_begun: 0,
                 n_running: 0,
                 elapsed: Duration::ZERO,
+                n_rows_done: 0,
                 failure: None,
+                is_over: false,
             }),
             is_idle: Condvar::new(),
         })
@@ -190,7 +230,10 @@ impl RunInParts {
         progress.n_running -= 1;
         progress.elapsed += elapsed;
         match result {
-            Ok(outputs) => progress.parts[index] = Some(outputs),
+            Ok(outputs) => {
+                progress.n_rows_done += self.rows_of(index).len();
+                progress.parts[index] = Some(outputs);
+            }
             Err(failure) => progress.failure = progress.failure.take().or(Some(failure)),
         }
         if progress.n_running == 0 {
@@ -201,13 +244,6 @@ impl RunInParts {
     }
 
     fn run_part(&self, index: usize, now: Duration) -> Result<Vec<Tensor>, Failure> {
-        if have_all_left(&self.calls) {
-            let message = "nobody waits for the answer any more";
-            return Err(Failure::TooLate(RunError::new(
-                RunErrorKind::Unwanted,
-                message,
-            )));
-        }
         let time = self.until.saturating_sub(now);
         if time.is_zero() {
             let message = "the run did not end in the time that the call had";
@@ -220,9 +256,7 @@ impl RunInParts {
         let n_rows = rows.len();
         let inputs = self.inputs.iter().map(|input| input.rows(rows.clone()));
         let inputs: Vec<Tensor> = inputs.collect::<Option<_>>().ok_or(Failure::NeedsWhole)?;
-        let ran = self
-            .loaded
-            .try_run(&inputs, &self.outputs, time, &self.calls);
+        let ran = self.loaded.try_run(&inputs, &self.outputs, time, &[]);
         let outputs = ran
             .map_err(Failure::Panicked)?
             .map_err(|error| match error.kind() {
@@ -243,37 +277,37 @@ impl RunInParts {
         start..(start + self.part_rows).min(self.n_rows)
     }
 
-    /// Waits until no part runs; returns the time that all of them took.
-    fn wait(&self) -> Duration {
+    /// Lets no further part begin: nobody waits for the answer any more.
+    fn give_up(&self) {
+        let error = RunError::new(
+            RunErrorKind::Unwanted,
+            "nobody waits for the answer any more",
+        );
+        let mut progress = self.progress();
+        progress.failure = progress.failure.take().or(Some(Failure::TooLate(error)));
+    }
+
+    /// Waits until no part runs; returns the time that all of them took, and how many rows they had that have outputs.
+    fn wait(&self) -> (Duration, usize) {
         let mut progress = self.progress();
         while progress.n_running > 0 {
             let waited = self.is_idle.wait(progress);
             progress = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        progress.elapsed
-    }
-
-    /// Returns what a part took, if all of them were done.
-    fn mean_of_parts(&self, elapsed: Duration) -> Option<Duration> {
-        let progress = self.progress();
-        let n_parts = u32::try_from(progress.parts.len()).ok()?;
-        progress
-            .parts
-            .iter()
-            .all(Option::is_some)
-            .then_some(elapsed / n_parts)
+        (progress.elapsed, progress.n_rows_done)
     }
 
     /// Returns what the run came to; `None` if it has to run as a whole.
     fn take_outcome(&self) -> Option<Attempt> {
         let mut progress = self.progress();
+        progress.is_over = true;
+        let parts = std::mem::take(&mut progress.parts);
         match progress.failure.take() {
             Some(Failure::TooLate(error)) => return Some(Ok(Err(error))),
             Some(Failure::Panicked(panicked)) => return Some(Err(panicked)),
             Some(Failure::NeedsWhole) => return None,
             None => {}
         }
-        let parts = std::mem::take(&mut progress.parts);
         drop(progress);
         let parts: Vec<Vec<Tensor>> = parts.into_iter().collect::<Option<_>>()?;
         let outputs = (0..self.outputs.len()).map(|output| {
@@ -292,8 +326,8 @@ impl RunInParts {
 impl Progress {
     fn n_left(&self) -> usize {
         match self.failure {
-            Some(_) => 0,
-            None => self.parts.len() - self.n_begun,
+            None if !self.is_over => self.parts.len() - self.n_begun,
+            _ => 0,
         }
     }
 }

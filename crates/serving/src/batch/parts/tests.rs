@@ -1,5 +1,7 @@
 //! What runs in parts, and that its answer is that of the whole run.
 
+use std::cell::Cell;
+
 use coracle_base::ManualClock;
 use coracle_tensor::Values;
 use tokio::sync::oneshot;
@@ -57,6 +59,14 @@ fn run_one(
 ) -> Result<Vec<f64>, String> {
     run_with(model, vec![entry], help);
     sums(&mut answer)
+}
+
+/// Gives a call a hundred seconds.
+fn patient(
+    (mut entry, answer): (Entry, oneshot::Receiver<Got>),
+) -> (Entry, oneshot::Receiver<Got>) {
+    entry.until = Duration::from_secs(100);
+    (entry, answer)
 }
 
 const IN_PARTS: [usize; 8] = [128, 128, 128, 128, 128, 128, 128, 104];
@@ -122,27 +132,98 @@ fn a_part_that_is_refused_or_panics_fails_the_call_as_the_whole_would() {
 #[test]
 fn a_run_in_parts_ends_with_its_callers_patience() {
     let (model, runs) = costly();
-    let (mut entry, answer) = call(&model, &thousand());
-    let wanted = Wanted::default();
-    entry.wanted = Some(wanted.clone());
+    // The caller leaves while another thread runs the first part; this one is at the second then.
+    let (entry, answer) = call(&model, &thousand());
+    let answer = Cell::new(Some(answer));
     let leaves = helper(|run| {
         assert!(run.work_on_next());
-        wanted.leave();
+        drop(answer.take());
     });
-    let error = run_one(&model, (entry, answer), &leaves).unwrap_err();
-    assert_eq!(error, "nobody waits for the answer any more");
-    let clock = Arc::new(ManualClock::new());
+    run_with(&model, vec![entry], &leaves);
+    assert_eq!(*runs.lock().unwrap(), [128, 128]);
+    let clock = Arc::new(Ticking::default());
     let late = Helper {
         clock: clock.clone(),
         n_threads: 2,
         on_offer: |run: &Arc<RunInParts>| {
             assert!(run.work_on_next());
-            clock.advance(Duration::from_secs(1));
+            clock.0.advance(Duration::from_secs(100));
         },
     };
-    let error = run_one(&model, call(&model, &thousand()), &late).unwrap_err();
+    let error = run_one(&model, patient(call(&model, &thousand())), &late).unwrap_err();
     assert_eq!(error, "the run did not end in the time that the call had");
-    assert_eq!(*runs.lock().unwrap(), [128, 128]);
+    assert_eq!(*runs.lock().unwrap(), [128, 128, 128]);
+    // What it took until then is known, for the next call.
+    assert!(model.cost().is_measured(128));
+}
+
+#[test]
+fn a_thread_that_comes_late_finds_nothing_to_do() {
+    let (model, runs) = costly();
+    for values in [thousand(), [vec![-1.0; 2], thousand()].concat()] {
+        let kept = Mutex::new(None);
+        let help = helper(|run| *kept.lock().unwrap() = Some(Arc::clone(run)));
+        let ran = run_one(&model, call(&model, &values), &help);
+        assert_eq!(ran.is_ok(), values[0] >= 0.0);
+        let n_runs = runs.lock().unwrap().len();
+        let run = kept.lock().unwrap().take().unwrap();
+        assert_eq!(run.n_left(), 0);
+        assert!(!run.work_on_next());
+        assert_eq!(runs.lock().unwrap().len(), n_runs);
+    }
+}
+
+#[test]
+fn models_whose_calls_are_to_run_one_by_one_or_so_many_at_a_time_have_no_parts() {
+    let rest = helper(|_| panic!("not to be taken apart"));
+    let (alone, runs) = adder(BatchSettings {
+        rows_max: 1,
+        ..BatchSettings::opportunistic()
+    });
+    alone.cost().record_run(1_000, Duration::from_millis(10));
+    run_one(&alone, call(&alone, &thousand()), &rest).unwrap();
+    assert_eq!(*runs.lock().unwrap(), [1_000]);
+    let (one_instance, runs) = costly();
+    let one_instance = Arc::into_inner(one_instance).unwrap();
+    let one_instance = one_instance.with_queue_limits(crate::QueueLimits {
+        instances: std::num::NonZero::new(1),
+        ..crate::QueueLimits::default()
+    });
+    run_one(&one_instance, call(&one_instance, &thousand()), &rest).unwrap();
+    assert_eq!(*runs.lock().unwrap(), [1_000]);
+}
+
+#[test]
+fn the_time_of_all_threads_is_the_calls_share() {
+    let (model, _) = costly();
+    let help = Helper {
+        clock: Arc::new(Ticking::default()),
+        n_threads: 2,
+        on_offer: |_: &Arc<RunInParts>| {},
+    };
+    let (entry, mut answer) = patient(call(&model, &thousand()));
+    run_with(&model, vec![entry], &help);
+    let (_, ran) = answer.try_recv().unwrap().unwrap();
+    // Every look at the clock is a tick: eight parts take one each, while the whole takes as many as there are looks.
+    assert_eq!(ran.share, TICK * 8);
+    assert!(ran.elapsed > ran.share);
+}
+
+const TICK: Duration = Duration::from_millis(3);
+
+/// A clock that goes on by a tick whenever it is looked at.
+#[derive(Debug, Default)]
+struct Ticking(ManualClock);
+
+impl Clock for Ticking {
+    fn monotonic(&self) -> Duration {
+        self.0.advance(TICK);
+        self.0.monotonic()
+    }
+
+    fn unix_time(&self) -> Duration {
+        self.0.unix_time()
+    }
 }
 
 #[test]
@@ -163,5 +244,13 @@ fn parts_are_neither_too_short_nor_too_long() {
     // Of costly rows one is a part.
     assert_eq!(part(10, 20), Some(1));
     assert_eq!(part(1, 1_000), None);
+    // A run that costs 2 ms whatever its rows: parts of few rows cost too much.
+    let cost = CallCost::new();
+    cost.record_run(1_000, Duration::from_millis(40));
+    assert_eq!(part_rows(&cost, 1_000), Some(25));
+    cost.record_run(25, Duration::from_millis(2));
+    assert_eq!(part_rows(&cost, 1_000), Some(50));
+    cost.record_run(50, Duration::from_millis(3));
+    assert_eq!(part_rows(&cost, 1_000), Some(100));
     assert_eq!(part(0, 1_000), None);
 }
