@@ -299,7 +299,8 @@ pub(super) fn chain(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let feature = feature.ok_or_else(|| fitted.unknown("chain_method_", &feature_name))?;
     let one = |member: &Arc<dyn Estimator>, method: Method| {
         let function = method_of(fitted, member, method)?;
-        let column = usize::from(method == Method::PredictProba);
+        let is_of_classes = matches!(method, Method::PredictProba | Method::PredictLogProba);
+        let column = usize::from(is_of_classes);
         one_column(fitted, function, column)
     };
     let mut facets = Vec::new();
