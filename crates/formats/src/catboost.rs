@@ -12,10 +12,11 @@ mod loss;
 
 use coracle_estimators::{
     Boosted, BoostedAnswer, BoostedLink, BoostedMissing, BoostedPrecision, BoostedSpec, ClassRule,
-    SpecError, WithCategories,
+    Labels, SpecError, WithCategories,
 };
 use coracle_forest::{Forest, ForestSpec, Precision};
 use coracle_model::{Component, Estimator, LoadError, LoadErrorKind, Method};
+use coracle_tensor::Values;
 
 pub(crate) use binary::is_binary;
 pub(crate) use ensemble::Ensemble;
@@ -98,8 +99,22 @@ fn answers(task: Task) -> (BoostedLink, Vec<(Method, BoostedAnswer)>) {
             }
             (link, answers)
         }
-        Task::Classes { link, labels } => {
-            let label = BoostedAnswer::Label(labels, ClassRule::ScoreAbove(0.0));
+        Task::Outputs => {
+            let labels = Labels::new(Values::I64(vec![0, 1].into()));
+            let answers = vec![
+                (Method::Predict, BoostedAnswer::LabelOfEach(labels)),
+                (Method::PredictProba, BoostedAnswer::Values),
+                (Method::PredictLogProba, BoostedAnswer::LogProbabilities),
+                (Method::DecisionFunction, BoostedAnswer::Scores),
+            ];
+            (BoostedLink::Sigmoid { scale: 1.0 }, answers)
+        }
+        Task::Classes {
+            link,
+            labels,
+            threshold,
+        } => {
+            let label = BoostedAnswer::Label(labels, ClassRule::ScoreAbove(threshold));
             let answers = vec![
                 (Method::Predict, label),
                 (Method::PredictProba, BoostedAnswer::Probabilities),

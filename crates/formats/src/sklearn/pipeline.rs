@@ -12,12 +12,18 @@ use super::imbalanced;
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let mut steps = Vec::new();
     let mut children = Vec::new();
-    for (name, id) in named_steps(fitted)? {
-        let step = fitted.part(id, &format!("step '{name}'"))?;
+    // From the last to the first, so that each knows what the next one takes.
+    let mut taken = fitted.taken.clone();
+    for (name, id) in named_steps(fitted)?.into_iter().rev() {
+        let mut step = fitted.part(id, &format!("step '{name}'"))?;
+        step.taken = taken;
         let (estimator, component) = convert::estimator(&step, name.clone())?;
+        taken = estimator.columns().unwrap_or_default().to_vec();
         steps.push(Step { name, estimator });
         children.push(component);
     }
+    steps.reverse();
+    children.reverse();
     let Some(last) = steps.pop() else {
         return Err(
             fitted.unsupported("a pipeline that only passes its input through is not supported")
