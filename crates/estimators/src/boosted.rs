@@ -47,6 +47,8 @@ pub enum BoostedAnswer {
     Values,
     /// The scores themselves (margins).
     Scores,
+    /// The scores times this: sums, where the scores are means.
+    ScoresTimes(f64),
     /// The probability of each class: with one value p per row, 1 - p and p.
     Probabilities,
     /// The natural logarithms of these.
@@ -286,7 +288,7 @@ fn method_spec(spec: &BoostedSpec, method: Method, answer: &BoostedAnswer) -> Me
         BoostedAnswer::Label(labels, _) => (labels.dtype(), Width::Scalar),
         BoostedAnswer::LabelOfEach(labels) => (labels.dtype(), Width::Columns(n_scores)),
         BoostedAnswer::Values => (numbers, width(spec.link.n_values(n_scores))),
-        BoostedAnswer::Scores => (numbers, width(n_scores)),
+        BoostedAnswer::Scores | BoostedAnswer::ScoresTimes(_) => (numbers, width(n_scores)),
         BoostedAnswer::Probabilities | BoostedAnswer::LogProbabilities => {
             (numbers, Width::Columns(n_classes(n_scores)))
         }
@@ -333,6 +335,11 @@ impl Estimator for Boosted {
             BoostedAnswer::LabelOfEach(labels) => return self.labels_of_each(rows, labels),
             BoostedAnswer::Values => self.values(rows),
             BoostedAnswer::Scores => self.scores(rows),
+            BoostedAnswer::ScoresTimes(factor) => {
+                let mut scores = self.scores(rows);
+                scores.iter_mut().for_each(|score| *score *= factor);
+                scores
+            }
             BoostedAnswer::Probabilities => self.probabilities(rows),
             BoostedAnswer::LogProbabilities => {
                 let mut logarithms = self.probabilities(rows);

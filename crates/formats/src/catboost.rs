@@ -30,7 +30,30 @@ use loss::Task;
 /// # Errors
 /// Kind `Unsupported` for losses and features that are not served, by name; `Malformed` where the file
 /// contradicts itself.
-pub(crate) fn boosted(mut ensemble: Ensemble) -> Result<Converted, LoadError> {
+pub(crate) fn boosted(ensemble: Ensemble) -> Result<Converted, LoadError> {
+    converted(ensemble, |_| true)
+}
+
+/// As [`boosted`], with the methods that CatBoost's estimators have in Python: raw scores are none.
+///
+/// # Errors
+/// As [`boosted`].
+pub(crate) fn within_others(ensemble: Ensemble) -> Result<Converted, LoadError> {
+    converted(ensemble, |method| method != Method::DecisionFunction)
+}
+
+/// Returns the labels of a classifier.
+///
+/// # Errors
+/// As [`boosted`], and where the model is none of one class among several.
+pub(crate) fn class_labels(ensemble: &Ensemble) -> Result<Labels, LoadError> {
+    match loss::task(ensemble)? {
+        Task::Classes { labels, .. } => Ok(labels),
+        Task::Values(_) | Task::Outputs => Err(unsupported("the model is no classifier")),
+    }
+}
+
+fn converted(mut ensemble: Ensemble, has: impl Fn(Method) -> bool) -> Result<Converted, LoadError> {
     let task = loss::task(&ensemble)?;
     let scale = ensemble.scale;
     let mut trees = std::mem::take(&mut ensemble.trees);
@@ -55,7 +78,8 @@ pub(crate) fn boosted(mut ensemble: Ensemble) -> Result<Converted, LoadError> {
         ("nodes".to_owned(), forest.n_nodes().to_string()),
         ("kernel".to_owned(), forest.kernel().as_str().to_owned()),
     ];
-    let (link, answers) = answers(task);
+    let (link, mut answers) = answers(task);
+    answers.retain(|(method, _)| has(*method));
     let spec = BoostedSpec {
         scorer: Box::new(forest),
         precision: BoostedPrecision::Double,

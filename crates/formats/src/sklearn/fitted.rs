@@ -20,6 +20,8 @@ pub(crate) struct Fitted<'g> {
     pub(crate) place: String,
     /// What the estimator after this one takes in each column; empty where that is not known.
     pub(crate) taken: Vec<ColumnSpec>,
+    /// Whether the table that it gets is a sparse one in Python.
+    pub(crate) reads_sparse: bool,
     depth: usize,
 }
 
@@ -38,6 +40,7 @@ impl<'g> Fitted<'g> {
             version,
             place: String::new(),
             taken: Vec::new(),
+            reads_sparse: false,
             depth: 0,
         }
     }
@@ -67,6 +70,7 @@ impl<'g> Fitted<'g> {
             version: self.version,
             place,
             taken: Vec::new(),
+            reads_sparse: self.reads_sparse,
             depth,
         })
     }
