@@ -1,4 +1,4 @@
-"""Twenty pipelines as people deploy them, trained here, served by the real binary, and asked in every form of request.
+"""Two dozen pipelines as people deploy them, trained here, served by the real binary, and asked in every form of request.
 
 Usage: pipelines.py CORACLE_BINARY WATCHER_BINARY (not used). Each pipeline is saved with joblib and must answer over HTTP what it answers in
 Python: V1 rows as lists and as objects, V1 by column, V2 with a tensor per column, and V2 as MLServer's clients send a data frame (`content_type: pd`).
@@ -16,7 +16,9 @@ import warnings
 import joblib
 import numpy as np
 import pandas as pd
+from catboost import CatBoostClassifier
 from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector, make_column_transformer
 from sklearn.decomposition import NMF, PCA, TruncatedSVD
@@ -98,6 +100,13 @@ def pipelines():
     yield "xgboost_target", TransformedTargetRegressor(make_pipeline(columns(), XGBRegressor(**boosted)), func=np.log1p, inverse_func=np.expm1), TABLE, VALUE - VALUE.min()
     yield "lightgbm", make_pipeline(columns(texts=TargetEncoder(random_state=0)), LGBMClassifier(verbose=-1, **boosted)), TABLE, CHURN
     yield "lightgbm_search", GridSearchCV(make_pipeline(hinges(), LGBMRegressor(verbose=-1, **boosted)), {"lgbmregressor__num_leaves": [5, 9]}, cv=2), TABLE, VALUE
+    passed = ColumnTransformer([("numbers", make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS)], remainder="passthrough", verbose_feature_names_out=False)
+    yield "catboost", make_pipeline(passed, CatBoostClassifier(iterations=12, depth=4, cat_features=[3, 4], random_seed=0, verbose=0, allow_writing_files=False)), FULL, CHURN
+    framed, categories = clone(passed).set_output(transform="pandas"), FULL.astype({"city": "category", "plan": "category"})
+    yield "lightgbm_categories", make_pipeline(framed, LGBMClassifier(verbose=-1, **boosted)), categories, CHURN
+    # XGBoost 3.2 writes texts beyond ASCII cut short.
+    plain_cities = FULL.replace("\u00c5lesund", "Alesund").astype({"city": "category", "plan": "category"})
+    yield "xgboost_categories", make_pipeline(clone(framed), XGBRegressor(enable_categorical=True, **boosted)), plain_cities, VALUE
     yield "hist_boosting", HistGradientBoostingClassifier(max_iter=15, categorical_features=[1, 3]), FULL.astype({"city": "category", "plan": "category"}), LEVEL
     yield "voting", make_pipeline(columns(), VotingRegressor([("line", LinearRegression()), ("trees", RandomForestRegressor(**trees))])), TABLE, VALUE
     bins = make_pipeline(KNNImputer(n_neighbors=3), FeatureUnion([("bins", KBinsDiscretizer(4, quantile_method="averaged_inverted_cdf")), ("products", make_pipeline(MinMaxScaler(), PolynomialFeatures(2)))]))

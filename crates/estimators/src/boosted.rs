@@ -47,12 +47,16 @@ pub enum BoostedAnswer {
     Values,
     /// The scores themselves (margins).
     Scores,
+    /// The scores times this: sums, where the scores are means.
+    ScoresTimes(f64),
     /// The probability of each class: with one value p per row, 1 - p and p.
     Probabilities,
     /// The natural logarithms of these.
     LogProbabilities,
     /// The label of the predicted class.
     Label(Labels, ClassRule),
+    /// For each score one of two labels, the second where the score is positive: whether each of several things holds.
+    LabelOfEach(Labels),
 }
 
 /// How the predicted class follows from a row.
@@ -106,15 +110,17 @@ impl Boosted {
                 spec.scorer.n_features()
             )));
         }
+        let n_scores = spec.scorer.n_scores();
         for (_, answer) in &spec.answers {
-            if let BoostedAnswer::Label(labels, _) = answer
-                && labels.len() != n_classes(spec.scorer.n_scores())
-            {
-                return Err(SpecError::new(format!(
-                    "{} scores do not fit {} classes",
-                    spec.scorer.n_scores(),
-                    labels.len()
-                )));
+            let (labels, n_labels) = match answer {
+                BoostedAnswer::Label(labels, _) => (labels, n_classes(n_scores)),
+                BoostedAnswer::LabelOfEach(labels) => (labels, 2),
+                _ => continue,
+            };
+            if labels.len() != n_labels {
+                let n_labels = labels.len();
+                let message = format!("{n_scores} scores do not fit {n_labels} classes");
+                return Err(SpecError::new(message));
             }
         }
         let methods = spec
@@ -216,6 +222,18 @@ impl Boosted {
         labels.take(&indices)
     }
 
+    /// Returns one of two labels for each score.
+    fn labels_of_each(&self, rows: Rows<'_>, labels: &Labels) -> Result<Tensor, RunError> {
+        let scores = self.scores(rows);
+        let indices: Vec<usize> = scores
+            .iter()
+            .map(|&score| usize::from(score > 0.0))
+            .collect();
+        let (_, values) = labels.take(&indices).into_parts();
+        let shape = vec![rows.n_rows(), self.spec.scorer.n_scores()];
+        Tensor::try_new(shape, values).map_err(table::internal)
+    }
+
     /// Returns `values` as a tensor of the ensemble's precision.
     fn tensor(&self, values: Vec<f64>, n_rows: usize, width: Width) -> Result<Tensor, RunError> {
         let values = match self.spec.precision {
@@ -268,8 +286,9 @@ fn method_spec(spec: &BoostedSpec, method: Method, answer: &BoostedAnswer) -> Me
     };
     let (dtype, width) = match answer {
         BoostedAnswer::Label(labels, _) => (labels.dtype(), Width::Scalar),
+        BoostedAnswer::LabelOfEach(labels) => (labels.dtype(), Width::Columns(n_scores)),
         BoostedAnswer::Values => (numbers, width(spec.link.n_values(n_scores))),
-        BoostedAnswer::Scores => (numbers, width(n_scores)),
+        BoostedAnswer::Scores | BoostedAnswer::ScoresTimes(_) => (numbers, width(n_scores)),
         BoostedAnswer::Probabilities | BoostedAnswer::LogProbabilities => {
             (numbers, Width::Columns(n_classes(n_scores)))
         }
@@ -313,8 +332,14 @@ impl Estimator for Boosted {
         };
         let values = match answer {
             BoostedAnswer::Label(labels, rule) => return Ok(self.labels(rows, labels, *rule)),
+            BoostedAnswer::LabelOfEach(labels) => return self.labels_of_each(rows, labels),
             BoostedAnswer::Values => self.values(rows),
             BoostedAnswer::Scores => self.scores(rows),
+            BoostedAnswer::ScoresTimes(factor) => {
+                let mut scores = self.scores(rows);
+                scores.iter_mut().for_each(|score| *score *= factor);
+                scores
+            }
             BoostedAnswer::Probabilities => self.probabilities(rows),
             BoostedAnswer::LogProbabilities => {
                 let mut logarithms = self.probabilities(rows);

@@ -43,9 +43,7 @@ impl Centers {
             return Err(SpecError::new("there are no centres"));
         }
         expect_length("centres", centers.len(), n_centers * n_features)?;
-        if let Some(n_parameters) = metric.n_parameters() {
-            expect_length("metric parameters", n_parameters, n_features)?;
-        }
+        metric.check(n_features)?;
         let squares = centers.chunks_exact(n_features);
         Ok(Self {
             squares: squares.map(|center| dot(center, center)).collect(),

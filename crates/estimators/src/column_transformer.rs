@@ -49,6 +49,9 @@ pub struct ColumnTransformer {
 impl ColumnTransformer {
     /// Returns a transformer of tables with `n_features` columns; `names` are shown in messages.
     ///
+    /// `taken` is what the estimator that reads the result takes in each column of it, or empty if that is not known:
+    /// columns that pass through hold what it takes there, numbers otherwise.
+    ///
     /// # Errors
     /// [`SpecError`] if a column does not exist or is read as numbers and as texts, widths disagree, a part does not
     /// transform, or nothing comes out.
@@ -56,13 +59,14 @@ impl ColumnTransformer {
         n_features: usize,
         blocks: Vec<Block>,
         names: Option<&[String]>,
+        taken: &[ColumnSpec],
     ) -> Result<Self, SpecError> {
         if let Some(names) = names.filter(|names| names.len() != n_features) {
             let message = format!("{} names for {n_features} columns", names.len());
             return Err(SpecError::new(message));
         }
         let names = shown_names(names, n_features);
-        let specs = column_specs(n_features, &blocks, &names)?;
+        let specs = column_specs(n_features, &blocks, &names, taken)?;
         let mut transformed = Vec::new();
         for block in &blocks {
             transformed.extend(block_output(block, &specs)?);
@@ -70,8 +74,7 @@ impl ColumnTransformer {
         if transformed.is_empty() {
             return Err(SpecError::new("no column is left"));
         }
-        let is_text = |kind: &ColumnKind| matches!(kind, ColumnKind::Text | ColumnKind::Category);
-        let has_text = transformed.iter().any(is_text);
+        let has_text = transformed.iter().any(|&kind| is_text(kind));
         let mut method = transform_spec(transformed.len());
         if has_text {
             method.dtype = DType::Bytes;
@@ -186,17 +189,26 @@ fn column_specs(
     n_features: usize,
     blocks: &[Block],
     names: &[String],
+    taken: &[ColumnSpec],
 ) -> Result<Vec<ColumnSpec>, SpecError> {
     const UNREAD: ColumnSpec = ColumnSpec {
         kind: ColumnKind::Ignored,
         accepts_missing: true,
     };
     let mut specs = vec![UNREAD; n_features];
+    let mut starts = Vec::with_capacity(blocks.len());
+    let mut start = 0;
+    for block in blocks {
+        starts.push(start);
+        start += block_width(block)?;
+    }
     // What passes through takes the kind that others see in it, so it comes last.
-    let (passing, reading): (Vec<&Block>, Vec<&Block>) = blocks
+    let passes = |block: &Block| matches!(block.action, BlockAction::Passthrough);
+    let (passing, reading): (Vec<_>, Vec<_>) = blocks
         .iter()
-        .partition(|block| matches!(block.action, BlockAction::Passthrough));
-    for block in reading.into_iter().chain(passing) {
+        .zip(starts)
+        .partition(|(block, _)| passes(block));
+    for (block, start) in reading.into_iter().chain(passing) {
         for (place, &column) in block.columns.iter().enumerate() {
             let spec = specs.get_mut(column).ok_or_else(|| {
                 SpecError::new(format!(
@@ -204,7 +216,10 @@ fn column_specs(
                     block.name
                 ))
             })?;
-            let wanted = block_input(block, place, spec.kind);
+            let wanted = match taken.get(start + place) {
+                Some(&taken) if passes(block) && taken.kind != ColumnKind::Numbers => taken,
+                _ => block_input(block, place, spec.kind),
+            };
             let Some(kind) = read_as(spec.kind, wanted.kind) else {
                 let name = names.get(column).map_or("?", String::as_str);
                 return Err(SpecError::new(format!(
@@ -218,6 +233,10 @@ fn column_specs(
         }
     }
     Ok(specs)
+}
+
+fn is_text(kind: ColumnKind) -> bool {
+    matches!(kind, ColumnKind::Text | ColumnKind::Category)
 }
 
 /// Returns what a column holds that is read as both; `None` if nothing can be.
@@ -237,12 +256,10 @@ fn block_input(block: &Block, place: usize, seen: ColumnKind) -> ColumnSpec {
         accepts_missing,
     };
     match &block.action {
-        BlockAction::Passthrough if matches!(seen, ColumnKind::Text | ColumnKind::Category) => {
-            ColumnSpec {
-                kind: seen,
-                accepts_missing: true,
-            }
-        }
+        BlockAction::Passthrough if is_text(seen) => ColumnSpec {
+            kind: seen,
+            accepts_missing: true,
+        },
         BlockAction::Passthrough => numbers(true),
         BlockAction::Transform(estimator) => match estimator.columns() {
             Some(specs) => specs.get(place).copied().unwrap_or(numbers(false)),
@@ -265,6 +282,18 @@ fn block_output(block: &Block, specs: &[ColumnSpec]) -> Result<Vec<ColumnKind>, 
             block.columns.len()
         )));
     }
+    let width = block_width(block)?;
+    Ok(match estimator.transformed() {
+        Some(kinds) => kinds.to_vec(),
+        None => vec![ColumnKind::Numbers; width],
+    })
+}
+
+/// Returns how many columns come out of a block.
+fn block_width(block: &Block) -> Result<usize, SpecError> {
+    let BlockAction::Transform(estimator) = &block.action else {
+        return Ok(block.columns.len());
+    };
     let methods = estimator.methods().iter();
     let width = methods
         .filter(|spec| spec.method == Method::Transform)
@@ -272,12 +301,7 @@ fn block_output(block: &Block, specs: &[ColumnSpec]) -> Result<Vec<ColumnKind>, 
             Width::Columns(width) => Some(width),
             Width::Scalar | Width::Outputs(..) => None,
         });
-    let width = width
-        .ok_or_else(|| SpecError::new(format!("'{}' does not transform to a table", block.name)))?;
-    Ok(match estimator.transformed() {
-        Some(kinds) => kinds.to_vec(),
-        None => vec![ColumnKind::Numbers; width],
-    })
+    width.ok_or_else(|| SpecError::new(format!("'{}' does not transform to a table", block.name)))
 }
 
 /// Copies columns of a table.
@@ -518,7 +542,7 @@ mod tests {
             block(&[0], one_hot(&cities())),
             block(&[2], BlockAction::Passthrough),
         ];
-        let transformer = ColumnTransformer::try_new(3, blocks, Some(&names)).unwrap();
+        let transformer = ColumnTransformer::try_new(3, blocks, Some(&names), &[]).unwrap();
         let kinds: Vec<_> = transformer
             .columns()
             .unwrap()
@@ -547,7 +571,7 @@ mod tests {
     fn errors_name_the_users_column() {
         let names = ["a", "age"].map(str::to_owned);
         let blocks = vec![block(&[1], doubler()), block(&[0], doubler())];
-        let transformer = ColumnTransformer::try_new(2, blocks, Some(&names)).unwrap();
+        let transformer = ColumnTransformer::try_new(2, blocks, Some(&names), &[]).unwrap();
         assert_eq!(transformer.columns(), None);
         let rows = Rows::try_new(&[1.0, f64::INFINITY], 2).unwrap();
         let error = transformer.run(Method::Transform, rows).unwrap_err();
@@ -558,14 +582,55 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_through_holds_what_is_taken_after_it() {
+        let category = ColumnSpec {
+            kind: ColumnKind::Category,
+            accepts_missing: false,
+        };
+        let number = ColumnSpec {
+            kind: ColumnKind::Numbers,
+            accepts_missing: true,
+        };
+        let blocks = || {
+            vec![
+                block(&[1], doubler()),
+                block(&[0, 1], BlockAction::Passthrough),
+            ]
+        };
+        let taken = [number, category, number];
+        let transformer = ColumnTransformer::try_new(2, blocks(), None, &taken).unwrap();
+        let specs = transformer.columns().unwrap();
+        assert_eq!(specs[0], category);
+        assert_eq!(specs[1].kind, ColumnKind::Numbers);
+        let kinds = transformer.transformed().unwrap();
+        let expected = [
+            ColumnKind::Numbers,
+            ColumnKind::Category,
+            ColumnKind::Numbers,
+        ];
+        assert_eq!(kinds, expected);
+        // The second column is doubled, and texts cannot be.
+        let text = ColumnSpec {
+            kind: ColumnKind::Text,
+            accepts_missing: true,
+        };
+        let error = ColumnTransformer::try_new(2, blocks(), None, &[number, category, text]);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "column 1 is read as numbers and as texts"
+        );
+    }
+
+    #[test]
     fn a_column_cannot_be_both_numbers_and_texts() {
         let blocks = vec![block(&[0], doubler()), block(&[0], one_hot(&cities()))];
-        let error = ColumnTransformer::try_new(1, blocks, None).unwrap_err();
+        let error = ColumnTransformer::try_new(1, blocks, None, &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "column 0 is read as numbers and as texts"
         );
-        let error = ColumnTransformer::try_new(1, vec![block(&[3], doubler())], None).unwrap_err();
+        let error =
+            ColumnTransformer::try_new(1, vec![block(&[3], doubler())], None, &[]).unwrap_err();
         assert_eq!(error.to_string(), "'part' takes column 3; there are 1");
     }
 }

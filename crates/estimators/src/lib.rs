@@ -86,7 +86,7 @@ pub use linalg::{inverse, multiply, solve};
 pub use linear::LinearScorer;
 pub use link::Link;
 pub use manifold::{CenteredSimilarities, Density, DensityKernel, NeighborMap, NeighborMaps};
-pub use metric::Metric;
+pub use metric::{Metric, TruthMetric};
 pub use neighbors::{
     LocalOutliers, NeighborAnswer, NeighborWeights, Neighborhood, Neighbors, Outlier, Reach,
 };

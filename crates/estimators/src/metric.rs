@@ -1,7 +1,12 @@
 //! Distances between rows, by scikit-learn's names.
 
-use crate::kernel::{absolute_distance, squared_distance};
+mod truth;
+
+use crate::kernel::{absolute_distance, count, squared_distance};
 use crate::linear::dot;
+use crate::spec_error::{SpecError, expect_length};
+
+pub use truth::TruthMetric;
 
 /// A distance between two rows of the same length.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +46,17 @@ pub enum Metric {
         /// A variance per column.
         variances: Vec<f64>,
     },
+    /// The root of the differences' product with themselves through the inverse of a covariance.
+    Mahalanobis {
+        /// The inverse of the covariance, row-major.
+        precision: Vec<f64>,
+    },
+    /// The angle between two points on a sphere, each a latitude and a longitude in radians.
+    Haversine,
+    /// Euclidean over the columns that both rows have, scaled up for those that one lacks; NaN is a missing value.
+    NanEuclidean,
+    /// Of truth values.
+    Truth(TruthMetric),
 }
 
 impl Metric {
@@ -57,7 +73,9 @@ impl Metric {
             "canberra" => Self::Canberra,
             "braycurtis" => Self::BrayCurtis,
             "hamming" => Self::Hamming,
-            _ => return None,
+            "haversine" => Self::Haversine,
+            "nan_euclidean" => Self::NanEuclidean,
+            name => return TruthMetric::named(name).map(Self::Truth),
         })
     }
 
@@ -76,14 +94,30 @@ impl Metric {
         }
     }
 
-    /// Returns how many numbers per column it holds, if any.
+    /// Checks that it measures rows of `n_features` columns.
+    ///
+    /// # Errors
+    /// [`SpecError`] if it has numbers for another number of columns, or is for two columns and there are others.
+    pub(crate) fn check(&self, n_features: usize) -> Result<(), SpecError> {
+        let (has, needs) = match self {
+            Self::WeightedMinkowski { weights, .. } => (weights.len(), n_features),
+            Self::StandardizedEuclidean { variances } => (variances.len(), n_features),
+            Self::Mahalanobis { precision } => {
+                (precision.len(), n_features.saturating_mul(n_features))
+            }
+            Self::Haversine if n_features != 2 => {
+                let message = format!("haversine is for two columns, there are {n_features}");
+                return Err(SpecError::new(message));
+            }
+            _ => return Ok(()),
+        };
+        expect_length("metric parameters", has, needs)
+    }
+
+    /// Tells whether rows may lack values.
     #[must_use]
-    pub fn n_parameters(&self) -> Option<usize> {
-        match self {
-            Self::WeightedMinkowski { weights, .. } => Some(weights.len()),
-            Self::StandardizedEuclidean { variances } => Some(variances.len()),
-            _ => None,
-        }
+    pub fn accepts_missing(&self) -> bool {
+        *self == Self::NanEuclidean
     }
 
     /// Returns the distance of two rows.
@@ -108,7 +142,7 @@ impl Metric {
             Self::Cosine => cosine_distance(left, right),
             Self::Correlation => {
                 let centred = |row: &[f64]| -> Vec<f64> {
-                    let mean = row.iter().sum::<f64>() / count(row);
+                    let mean = row.iter().sum::<f64>() / count(row.len());
                     row.iter().map(|value| value - mean).collect()
                 };
                 let (left, right) = (centred(left), centred(right));
@@ -129,7 +163,7 @@ impl Metric {
             }
             Self::Hamming => {
                 let differing: f64 = pairs().map(|(a, b)| if a == b { 0.0 } else { 1.0 }).sum();
-                differing / count(left)
+                differing / count(left.len())
             }
             Self::StandardizedEuclidean { variances } => {
                 let terms = pairs()
@@ -137,17 +171,42 @@ impl Metric {
                     .map(|((a, b), variance)| (a - b) * (a - b) / variance);
                 terms.sum::<f64>().sqrt()
             }
+            Self::Mahalanobis { precision } => {
+                let differences: Vec<f64> = pairs().map(|(a, b)| a - b).collect();
+                let rows = precision.chunks_exact(differences.len().max(1));
+                let products = rows.map(|row| dot(row, &differences));
+                let terms = differences.iter().zip(products);
+                terms.map(|(a, b)| a * b).sum::<f64>().sqrt()
+            }
+            Self::Haversine => haversine(left, right),
+            Self::NanEuclidean => nan_euclidean(left, right),
+            Self::Truth(metric) => metric.of(left, right),
         }
     }
 }
 
-#[expect(
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
-    reason = "a number of columns"
-)]
-fn count(row: &[f64]) -> f64 {
-    row.len() as f64
+/// Returns the angle between two points on a sphere; both rows have two columns.
+fn haversine(left: &[f64], right: &[f64]) -> f64 {
+    let half_sine = |at: usize| (0.5 * (left[at] - right[at])).sin();
+    let (latitude, longitude) = (half_sine(0), half_sine(1));
+    let chord = latitude * latitude + left[0].cos() * right[0].cos() * longitude * longitude;
+    2.0 * chord.sqrt().asin()
+}
+
+/// Returns the distance over the columns that both rows have; rows that share none are infinitely far.
+fn nan_euclidean(left: &[f64], right: &[f64]) -> f64 {
+    let (mut sum, mut n_shared) = (0.0, 0_usize);
+    for (left, right) in left.iter().zip(right) {
+        let difference = left - right;
+        if !difference.is_nan() {
+            sum += difference * difference;
+            n_shared += 1;
+        }
+    }
+    match n_shared {
+        0 => f64::INFINITY,
+        n_shared => (sum / count(n_shared) * count(left.len())).sqrt(),
+    }
 }
 
 /// Returns one minus the dot product of the rows brought to length one.
@@ -182,5 +241,8 @@ mod tests {
             assert_eq!(metric.of(&x, &y), expected, "{metric:?}");
         }
         assert!(Metric::named("haversine-ish").is_none());
+        assert!(Metric::Haversine.check(3).is_err());
+        let precision = vec![1.0; 3];
+        assert!(Metric::Mahalanobis { precision }.check(3).is_err());
     }
 }

@@ -63,9 +63,7 @@ impl Neighborhood {
                 "{n_rows} rows of training data, {needed} neighbours"
             )));
         }
-        if let Some(n_parameters) = metric.n_parameters() {
-            expect_length("metric parameters", n_parameters, n_features)?;
-        }
+        metric.check(n_features)?;
         let squares: Arc<[f64]> = match is_expanded {
             true => data
                 .chunks_exact(n_features)
@@ -114,7 +112,10 @@ impl Neighborhood {
             let distance = match self.is_expanded {
                 true => {
                     let squared = square - 2.0 * dot(row, other) + self.squares[index];
-                    squared.max(0.0).sqrt()
+                    match self.metric {
+                        Metric::SquaredEuclidean => squared.max(0.0),
+                        _ => squared.max(0.0).sqrt(),
+                    }
                 }
                 false => self.metric.of(row, other),
             };
@@ -127,7 +128,10 @@ impl Neighborhood {
     }
 
     fn accepts(&self) -> Accepts {
-        Accepts::FINITE
+        Accepts {
+            missing: self.metric.accepts_missing(),
+            ..Accepts::FINITE
+        }
     }
 
     fn memory_bytes(&self) -> usize {

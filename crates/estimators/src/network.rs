@@ -20,6 +20,8 @@ pub enum Activation {
     Relu,
     /// The softmax over the layer.
     Softmax,
+    /// The exponential, after which come counts.
+    Exp,
 }
 
 impl Activation {
@@ -32,6 +34,7 @@ impl Activation {
             "tanh" => Self::Tanh,
             "relu" => Self::Relu,
             "softmax" => Self::Softmax,
+            "exp" => Self::Exp,
             _ => return None,
         })
     }
@@ -43,6 +46,7 @@ impl Activation {
             Self::Tanh => values.iter_mut().for_each(|value| *value = value.tanh()),
             Self::Relu => values.iter_mut().for_each(|value| *value = value.max(0.0)),
             Self::Softmax => softmax(values),
+            Self::Exp => values.iter_mut().for_each(|value| *value = value.exp()),
         }
     }
 }

@@ -12,10 +12,11 @@ mod loss;
 
 use coracle_estimators::{
     Boosted, BoostedAnswer, BoostedLink, BoostedMissing, BoostedPrecision, BoostedSpec, ClassRule,
-    SpecError, WithCategories,
+    Labels, SpecError, WithCategories,
 };
 use coracle_forest::{Forest, ForestSpec, Precision};
 use coracle_model::{Component, Estimator, LoadError, LoadErrorKind, Method};
+use coracle_tensor::Values;
 
 pub(crate) use binary::is_binary;
 pub(crate) use ensemble::Ensemble;
@@ -29,7 +30,30 @@ use loss::Task;
 /// # Errors
 /// Kind `Unsupported` for losses and features that are not served, by name; `Malformed` where the file
 /// contradicts itself.
-pub(crate) fn boosted(mut ensemble: Ensemble) -> Result<Converted, LoadError> {
+pub(crate) fn boosted(ensemble: Ensemble) -> Result<Converted, LoadError> {
+    converted(ensemble, |_| true)
+}
+
+/// As [`boosted`], with the methods that CatBoost's estimators have in Python: raw scores are none.
+///
+/// # Errors
+/// As [`boosted`].
+pub(crate) fn within_others(ensemble: Ensemble) -> Result<Converted, LoadError> {
+    converted(ensemble, |method| method != Method::DecisionFunction)
+}
+
+/// Returns the labels of a classifier.
+///
+/// # Errors
+/// As [`boosted`], and where the model is none of one class among several.
+pub(crate) fn class_labels(ensemble: &Ensemble) -> Result<Labels, LoadError> {
+    match loss::task(ensemble)? {
+        Task::Classes { labels, .. } => Ok(labels),
+        Task::Values(_) | Task::Outputs => Err(unsupported("the model is no classifier")),
+    }
+}
+
+fn converted(mut ensemble: Ensemble, has: impl Fn(Method) -> bool) -> Result<Converted, LoadError> {
     let task = loss::task(&ensemble)?;
     let scale = ensemble.scale;
     let mut trees = std::mem::take(&mut ensemble.trees);
@@ -54,7 +78,8 @@ pub(crate) fn boosted(mut ensemble: Ensemble) -> Result<Converted, LoadError> {
         ("nodes".to_owned(), forest.n_nodes().to_string()),
         ("kernel".to_owned(), forest.kernel().as_str().to_owned()),
     ];
-    let (link, answers) = answers(task);
+    let (link, mut answers) = answers(task);
+    answers.retain(|(method, _)| has(*method));
     let spec = BoostedSpec {
         scorer: Box::new(forest),
         precision: BoostedPrecision::Double,
@@ -98,8 +123,22 @@ fn answers(task: Task) -> (BoostedLink, Vec<(Method, BoostedAnswer)>) {
             }
             (link, answers)
         }
-        Task::Classes { link, labels } => {
-            let label = BoostedAnswer::Label(labels, ClassRule::ScoreAbove(0.0));
+        Task::Outputs => {
+            let labels = Labels::new(Values::I64(vec![0, 1].into()));
+            let answers = vec![
+                (Method::Predict, BoostedAnswer::LabelOfEach(labels)),
+                (Method::PredictProba, BoostedAnswer::Values),
+                (Method::PredictLogProba, BoostedAnswer::LogProbabilities),
+                (Method::DecisionFunction, BoostedAnswer::Scores),
+            ];
+            (BoostedLink::Sigmoid { scale: 1.0 }, answers)
+        }
+        Task::Classes {
+            link,
+            labels,
+            threshold,
+        } => {
+            let label = BoostedAnswer::Label(labels, ClassRule::ScoreAbove(threshold));
             let answers = vec![
                 (Method::Predict, label),
                 (Method::PredictProba, BoostedAnswer::Probabilities),

@@ -96,10 +96,24 @@ pub(crate) fn has_probabilities(ensemble: &Ensemble) -> bool {
 /// A kernel, and what is told of it.
 type Scoring = (Box<dyn Scorer>, Vec<(String, String)>);
 
+/// Returns what raw scores are: of a forest, whose scores are averages, their sum.
+pub(crate) fn raw_answer(ensemble: &Ensemble, n_iterations: Option<usize>) -> BoostedAnswer {
+    match ensemble.is_averaged {
+        true => BoostedAnswer::ScoresTimes(from_count(iterations(ensemble, n_iterations))),
+        false => BoostedAnswer::Scores,
+    }
+}
+
+/// Returns how many iterations there are, or are used.
+fn iterations(ensemble: &Ensemble, n_iterations: Option<usize>) -> usize {
+    let n_all = ensemble.trees.len().checked_div(ensemble.n_scores);
+    let n_all = n_all.unwrap_or(0);
+    n_iterations.unwrap_or(n_all).min(n_all)
+}
+
 fn scorer(ensemble: &Ensemble, n_iterations: Option<usize>) -> Result<Scoring, LoadError> {
     let n_scores = ensemble.n_scores;
-    let n_all = ensemble.trees.len().checked_div(n_scores).unwrap_or(0);
-    let n_iterations = n_iterations.unwrap_or(n_all).min(n_all);
+    let n_iterations = iterations(ensemble, n_iterations);
     let n_trees = n_iterations.saturating_mul(n_scores);
     let trees = ensemble.trees.iter().take(n_trees);
     let spec = ForestSpec {

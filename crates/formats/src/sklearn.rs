@@ -39,6 +39,7 @@ mod preprocessing;
 mod process;
 mod selection;
 mod sketches;
+mod sparsity;
 mod svm;
 mod text;
 mod transformers;

@@ -60,7 +60,8 @@ impl Ensemble {
                 .map(|entry| entry.document().clone()),
             probability_threshold: info
                 .find("binclass_probability_threshold")
-                .map(|_| String::new()),
+                .map(|threshold| threshold.text().map(str::to_owned))
+                .transpose()?,
             n_scores,
             trees: trees?,
             scale,

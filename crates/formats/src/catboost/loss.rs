@@ -12,7 +12,14 @@ use crate::document::{Document, Entry, quoted, whole};
 #[derive(Debug)]
 pub(super) enum Task {
     Values(BoostedLink),
-    Classes { link: BoostedLink, labels: Labels },
+    Classes {
+        link: BoostedLink,
+        labels: Labels,
+        /// Of two classes, the score above which it is the second.
+        threshold: f64,
+    },
+    /// Several things, each of which holds or does not.
+    Outputs,
 }
 
 /// Returns what an ensemble predicts.
@@ -28,6 +35,12 @@ pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
         | "Huber"
         | "Expectile"
         | "Lq"
+        | "LogCosh"
+        | "LogLinQuantile"
+        | "RMSPE"
+        | "Cox"
+        | "SurvivalAft"
+        | "MultiQuantile"
         | "MultiRMSE"
         | "MultiRMSEWithMissingValues"
         | "YetiRank"
@@ -46,6 +59,7 @@ pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
         "Logloss" | "CrossEntropy" | "Focal" | "MultiClassOneVsAll" => {
             BoostedLink::Sigmoid { scale: 1.0 }
         }
+        "MultiLogloss" | "MultiCrossEntropy" => return Ok(Task::Outputs),
         "MultiClass" => BoostedLink::Softmax,
         loss => {
             return Err(unsupported(format!(
@@ -54,18 +68,33 @@ pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
             )));
         }
     };
-    if ensemble.probability_threshold.is_some() {
-        return Err(unsupported(
-            "a probability threshold other than 0.5 is not supported",
-        ));
-    }
+    let threshold = match &ensemble.probability_threshold {
+        Some(text) => score_threshold(text)?,
+        None => 0.0,
+    };
     let n_classes = ensemble.n_scores.max(2);
     let labels = match &ensemble.classes {
         Some(classes) if has_names(classes) => labels(&Entry::root(classes), n_classes)?,
         // Classes of targets that are probabilities have no names.
         _ => Labels::new(numbered(n_classes)),
     };
-    Ok(Task::Classes { link, labels })
+    Ok(Task::Classes {
+        link,
+        labels,
+        threshold,
+    })
+}
+
+/// Returns the score at which the probability of the second class is the one in `text`.
+fn score_threshold(text: &str) -> Result<f64, LoadError> {
+    let probability: Option<f64> = text.parse().ok();
+    match probability.filter(|&probability| probability > 0.0 && probability < 1.0) {
+        Some(probability) => Ok(-(1.0 / probability - 1.0).ln()),
+        None => Err(malformed(format!(
+            "the probability threshold {} is not between 0 and 1",
+            quoted(text)
+        ))),
+    }
 }
 
 fn has_names(classes: &Document) -> bool {

@@ -7,6 +7,7 @@ mod catboost;
 mod lightgbm;
 mod xgboost;
 
+use coracle_estimators::Labels;
 use coracle_model::LoadError;
 
 use super::convert::Part;
@@ -32,6 +33,15 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
         class if lightgbm::is_known(class) => lightgbm::convert(fitted),
         class if catboost::is_known(class) => catboost::convert(fitted),
         _ => xgboost::convert(fitted),
+    }
+}
+
+/// Returns the labels of a classifier, which it keeps elsewhere than scikit-learn's own.
+pub(super) fn class_labels(fitted: &Fitted<'_>) -> Result<Labels, LoadError> {
+    match fitted.class() {
+        class if lightgbm::is_known(class) => lightgbm::class_labels(fitted),
+        class if catboost::is_known(class) => catboost::class_labels(fitted),
+        _ => xgboost::class_labels(fitted),
     }
 }
 

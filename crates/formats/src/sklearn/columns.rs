@@ -78,8 +78,9 @@ fn finish(
     children: Vec<Component>,
 ) -> Result<Part, LoadError> {
     let names = fitted.feature_names()?;
-    let transformer = ColumnTransformer::try_new(n_features, blocks, names.as_deref())
-        .map_err(|error| fitted.unsupported(error.to_string()))?;
+    let transformer =
+        ColumnTransformer::try_new(n_features, blocks, names.as_deref(), &fitted.taken)
+            .map_err(|error| fitted.unsupported(error.to_string()))?;
     Ok(Part {
         children,
         ..Part::new(transformer, Vec::new())

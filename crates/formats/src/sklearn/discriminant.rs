@@ -284,7 +284,11 @@ pub(super) fn mixture(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Returns what a Bayesian mixture adds to each component's log-density.
 fn bayesian_weights(fitted: &Fitted<'_>, n_components: usize) -> Result<Vec<f64>, LoadError> {
     let n = exact(fitted.n_features()?);
-    let freedoms = fitted.finite("degrees_of_freedom_", n_components)?;
+    // Components that share a covariance share its degrees of freedom.
+    let freedoms = match fitted.text("covariance_type")?.as_str() {
+        "tied" => vec![fitted.number("degrees_of_freedom_")?; n_components],
+        _ => fitted.finite("degrees_of_freedom_", n_components)?,
+    };
     let precisions = fitted.finite("mean_precision_", n_components)?;
     let lambdas = freedoms
         .iter()

@@ -247,7 +247,7 @@ pub(super) fn stacking_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError
     let labels = labels(fitted)?;
     let mut members = members(fitted, "estimators_")?;
     let inner = stacked(fitted, &members, labels.len() == 2)?;
-    let (last, component) = fitted.estimator_in("final_estimator_")?;
+    let (last, component) = final_estimator(fitted)?;
     let through = |method: Method| -> Result<Arc<dyn TableFn>, LoadError> {
         let last = method_of(fitted, &last, method)?;
         let composed = Composed::try_new(Arc::clone(&inner), last).map_err(spec)?;
@@ -270,12 +270,19 @@ pub(super) fn stacking_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError
     Ok(with_children(fitted.faceted(facets)?, members))
 }
 
+/// Converts what reads the answers of a stack's members, dense unless the members' sparse table is passed on.
+fn final_estimator(fitted: &Fitted<'_>) -> Result<(Arc<dyn Estimator>, Component), LoadError> {
+    let mut stack = fitted.clone();
+    stack.reads_sparse &= fitted.flag("passthrough")?;
+    stack.estimator_in("final_estimator_")
+}
+
 /// Converts StackingRegressor.
 pub(super) fn stacking_regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);
     let mut members = members(fitted, "estimators_")?;
     let inner = stacked(fitted, &members, false)?;
-    let (last, component) = fitted.estimator_in("final_estimator_")?;
+    let (last, component) = final_estimator(fitted)?;
     let last = method_of(fitted, &last, Method::Predict)?;
     let predict = Composed::try_new(Arc::clone(&inner), last).map_err(spec)?;
     members.components.push(component);

@@ -1,6 +1,6 @@
 //! A fitted object in the graph: its attributes, read with checks, and its place for messages.
 
-use coracle_model::{LoadError, LoadErrorKind};
+use coracle_model::{ColumnSpec, LoadError, LoadErrorKind};
 use coracle_pickle::{Array, Graph, Node, NodeId, Object};
 
 use super::Version;
@@ -18,6 +18,10 @@ pub(crate) struct Fitted<'g> {
     pub(crate) version: &'g Version,
     /// Where this is, such as `step 'scale'`; empty at the root.
     pub(crate) place: String,
+    /// What the estimator after this one takes in each column; empty where that is not known.
+    pub(crate) taken: Vec<ColumnSpec>,
+    /// Whether the table that it gets is a sparse one in Python.
+    pub(crate) reads_sparse: bool,
     depth: usize,
 }
 
@@ -35,6 +39,8 @@ impl<'g> Fitted<'g> {
             object,
             version,
             place: String::new(),
+            taken: Vec::new(),
+            reads_sparse: false,
             depth: 0,
         }
     }
@@ -63,6 +69,8 @@ impl<'g> Fitted<'g> {
             object,
             version: self.version,
             place,
+            taken: Vec::new(),
+            reads_sparse: self.reads_sparse,
             depth,
         })
     }

@@ -113,7 +113,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.cluster._dbscan" ["DBSCAN"]
     Record "sklearn.cluster._hdbscan.hdbscan" ["HDBSCAN"]
     Record "sklearn.cluster._kmeans" ["KMeans" "MiniBatchKMeans"]
-    Value "sklearn.cluster._kmeans" ["_kmeans_single_lloyd"]
+    Value "sklearn.cluster._kmeans" ["_kmeans_single_elkan" "_kmeans_single_lloyd"]
     Record "sklearn.cluster._mean_shift" ["MeanShift"]
     Record "sklearn.cluster._optics" ["OPTICS"]
     Record "sklearn.cluster._spectral" ["SpectralClustering"]
@@ -246,6 +246,12 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "MahalanobisDistance64" "ManhattanDistance" "ManhattanDistance32" "ManhattanDistance64"
         "MinkowskiDistance" "MinkowskiDistance32" "MinkowskiDistance64" "SEuclideanDistance"
         "SEuclideanDistance32" "SEuclideanDistance64"
+        "DiceDistance" "DiceDistance32" "DiceDistance64" "JaccardDistance" "JaccardDistance32" "JaccardDistance64"
+        "KulsinskiDistance" "KulsinskiDistance32" "KulsinskiDistance64" "MatchingDistance" "MatchingDistance32"
+        "MatchingDistance64" "RogersTanimotoDistance" "RogersTanimotoDistance32" "RogersTanimotoDistance64"
+        "RussellRaoDistance" "RussellRaoDistance32" "RussellRaoDistance64" "SokalMichenerDistance"
+        "SokalMichenerDistance32" "SokalMichenerDistance64" "SokalSneathDistance" "SokalSneathDistance32"
+        "SokalSneathDistance64"
     ]
     Record "sklearn.metrics._scorer" [
         "_CurveScorer" "_MultimetricScorer" "_PassthroughScorer" "_PredictScorer" "_ProbaScorer"

@@ -383,7 +383,7 @@ fn encoded_columns(fitted: &Fitted<'_>, n_features: usize) -> Result<Preparation
         return Ok(Preparation::Numbers(columns));
     }
     let names = fitted.feature_names()?;
-    let encoder = ColumnTransformer::try_new(n_features, blocks, names.as_deref());
+    let encoder = ColumnTransformer::try_new(n_features, blocks, names.as_deref(), &[]);
     let encoder = encoder.map_err(|error| preprocessor.malformed(error.to_string()))?;
     Ok(Preparation::Columns(encoder))
 }

@@ -24,6 +24,9 @@ pub(super) fn importances(
                 (_, 1.0) => column(index).map(|value| value.abs()).sum(),
                 (_, 2.0) => column(index).map(|value| value * value).sum::<f64>().sqrt(),
                 (_, f64::INFINITY) => column(index).map(|v| v.abs()).fold(0.0, f64::max),
+                (_, f64::NEG_INFINITY) => {
+                    column(index).map(|v| v.abs()).fold(f64::INFINITY, f64::min)
+                }
                 (_, order) => {
                     let sum: f64 = column(index).map(|value| value.abs().powf(order)).sum();
                     sum.powf(1.0 / order)

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Choice, Classifier, Decision, Facet, InverseLink, Isotonic, Labels, LinearScorer, Link,
-    OutOfBounds, Regressor, TableFn,
+    Choice, Classifier, Composed, Decision, Facet, InverseLink, Isotonic, Labels, LinearScorer,
+    Link, OutOfBounds, Regressor, RowRule, Rule, TableFn,
 };
 use coracle_model::{LoadError, Method, Scorer, Width};
+use coracle_tensor::Values;
 
 use super::convert::Part;
 use super::fitted::Fitted;
@@ -52,10 +53,25 @@ fn logistic_link(fitted: &Fitted<'_>, n_classes: usize) -> Result<Link, LoadErro
 pub(super) fn ridge_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let binarizer = fitted.part_in("_label_binarizer")?;
     if binarizer.text("y_type_")?.starts_with("multilabel") {
-        return Err(fitted.unsupported("classifiers of several outputs are not supported"));
+        return ridge_of_outputs(fitted);
     }
     let labels = labels(&binarizer)?;
     classifier(fitted, labels, None)
+}
+
+/// Converts a ridge classifier of several outputs, each of which is there or not.
+fn ridge_of_outputs(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let spec = |error| fitted.spec(error);
+    let (scorer, _) = scorer(fitted)?;
+    let n_outputs = scorer.n_scores();
+    let scores: Arc<dyn TableFn> = Arc::new(scorer);
+    let above = RowRule::try_new(Rule::Above(0.0), n_outputs).map_err(spec)?;
+    let above = Composed::try_new(Arc::clone(&scores), Arc::new(above)).map_err(spec)?;
+    let labels = vec![Labels::new(Values::I64(vec![0, 1].into())); n_outputs];
+    fitted.faceted(vec![
+        Facet::class_table(Arc::new(above), labels).map_err(spec)?,
+        Facet::table(Method::DecisionFunction, scores),
+    ])
 }
 
 /// Converts a linear classifier fitted by stochastic gradient descent.

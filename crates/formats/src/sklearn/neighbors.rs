@@ -7,7 +7,7 @@ use coracle_estimators::{
     Neighbors, Outlier, Padded, Reach, SideBySide, TableFn,
 };
 use coracle_model::{LoadError, Method};
-use coracle_pickle::Node;
+use coracle_pickle::{Node, NodeId};
 use coracle_tensor::Values;
 
 use super::arrays::Matrix;
@@ -43,6 +43,7 @@ fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
                 None => Ok(Metric::minkowski(p)),
             }
         }
+        "mahalanobis" => mahalanobis(fitted, parameter("VI"), parameter("V")),
         "seuclidean" => Ok(Metric::StandardizedEuclidean {
             variances: numbers("V")?,
         }),
@@ -50,19 +51,45 @@ fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
     }
 }
 
+/// Returns the metric of a covariance, or of its inverse.
+fn mahalanobis(
+    fitted: &Fitted<'_>,
+    inverse: Option<NodeId>,
+    covariance: Option<NodeId>,
+) -> Result<Metric, LoadError> {
+    let square = |id: NodeId| {
+        let array = fitted.graph.array(id)?;
+        let &[n, width] = array.shape() else {
+            return None;
+        };
+        (n == width).then_some((array.to_f64s()?, n))
+    };
+    let wrong = || fitted.malformed("the metric's covariance is not a square matrix of numbers");
+    let precision = match (inverse, covariance) {
+        (Some(inverse), _) => square(inverse).ok_or_else(wrong)?.0,
+        (None, Some(covariance)) => {
+            let (covariance, n) = square(covariance).ok_or_else(wrong)?;
+            let inverted = coracle_estimators::inverse(&covariance, n);
+            inverted.map_err(|error| fitted.spec(error))?.0
+        }
+        (None, None) => {
+            return Err(fitted.unsupported("metric 'mahalanobis' without 'VI' or 'V'"));
+        }
+    };
+    Ok(Metric::Mahalanobis { precision })
+}
+
 /// Reads the training data, which files of trees hold beside the tree.
 pub(super) fn neighborhood(fitted: &Fitted<'_>, reach: Reach) -> Result<Neighborhood, LoadError> {
     let data: Matrix = fitted.matrix_or_sparse("_fit_X")?;
     let n_features = fitted.n_features()?;
-    if data.n_columns != n_features || !data.values.iter().all(|value| value.is_finite()) {
+    let metric = metric(fitted)?;
+    let is_sound = |value: &f64| value.is_finite() || value.is_nan() && metric.accepts_missing();
+    if data.n_columns != n_features || !data.values.iter().all(is_sound) {
         return Err(fitted.malformed("'_fit_X' has another width, or holds NaN or infinity"));
     }
-    let metric = metric(fitted)?;
     let is_brute = fitted.text_or("_fit_method", "brute")? == "brute";
     let is_expanded = is_brute && matches!(metric, Metric::Euclidean | Metric::SquaredEuclidean);
-    if is_brute && metric == Metric::SquaredEuclidean {
-        return Err(fitted.unknown("metric", "sqeuclidean"));
-    }
     Neighborhood::try_new(data.values, n_features, metric, reach, is_expanded)
         .map_err(|error| fitted.spec(error))
 }

@@ -6,18 +6,31 @@ use coracle_pickle::{Node, NodeId};
 
 use super::convert::{self, Part};
 use super::fitted::Fitted;
-use super::imbalanced;
+use super::{imbalanced, sparsity};
 
 /// Converts a pipeline of supported steps.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let mut steps = Vec::new();
     let mut children = Vec::new();
+    let mut reads_sparse = fitted.reads_sparse;
+    let mut parts = Vec::new();
     for (name, id) in named_steps(fitted)? {
-        let step = fitted.part(id, &format!("step '{name}'"))?;
+        let mut step = fitted.part(id, &format!("step '{name}'"))?;
+        step.reads_sparse = reads_sparse;
+        reads_sparse = sparsity::gives_sparse(&step, reads_sparse)?;
+        parts.push((name, step));
+    }
+    // From the last to the first, so that each knows what the next one takes.
+    let mut taken = fitted.taken.clone();
+    for (name, mut step) in parts.into_iter().rev() {
+        step.taken = taken;
         let (estimator, component) = convert::estimator(&step, name.clone())?;
+        taken = estimator.columns().unwrap_or_default().to_vec();
         steps.push(Step { name, estimator });
         children.push(component);
     }
+    steps.reverse();
+    children.reverse();
     let Some(last) = steps.pop() else {
         return Err(
             fitted.unsupported("a pipeline that only passes its input through is not supported")
@@ -32,7 +45,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 }
 
 /// Returns the steps that do something when the pipeline answers, with their names.
-fn named_steps(fitted: &Fitted<'_>) -> Result<Vec<(String, NodeId)>, LoadError> {
+pub(super) fn named_steps(fitted: &Fitted<'_>) -> Result<Vec<(String, NodeId)>, LoadError> {
     let mut named = Vec::new();
     let mut last_samples = false;
     for &step in fitted.list("steps")? {

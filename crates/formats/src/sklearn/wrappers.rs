@@ -15,7 +15,7 @@ use super::convert::Part;
 use super::ensembles::{self, Members, after, method_of, ruled};
 use super::fitted::Fitted;
 use super::labels::labels;
-use super::{linear, transformers};
+use super::{boosted, linear, transformers};
 
 /// Converts what answers exactly as the estimator within: a search, a frozen estimator.
 pub(super) fn transparent(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -299,7 +299,8 @@ pub(super) fn chain(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let feature = feature.ok_or_else(|| fitted.unknown("chain_method_", &feature_name))?;
     let one = |member: &Arc<dyn Estimator>, method: Method| {
         let function = method_of(fitted, member, method)?;
-        let column = usize::from(method == Method::PredictProba);
+        let is_of_classes = matches!(method, Method::PredictProba | Method::PredictLogProba);
+        let column = usize::from(is_of_classes);
         one_column(fitted, function, column)
     };
     let mut facets = Vec::new();
@@ -494,6 +495,9 @@ fn threshold_labels(fitted: &Fitted<'_>, name: &str) -> Result<Labels, LoadError
 fn class_labels(estimator: &Fitted<'_>) -> Result<Labels, LoadError> {
     if estimator.attr("classes_").is_some() {
         return labels(estimator);
+    }
+    if boosted::is_known(estimator.class()) {
+        return boosted::class_labels(estimator);
     }
     if estimator.attr("steps").is_some() {
         let last = estimator.list("steps")?.last();

@@ -13,16 +13,14 @@ pub(crate) type ClassAnswers = (Option<BoostedLink>, Vec<(Method, BoostedAnswer)
 /// Returns how a classifier answers; without `labels` its classes are 0, 1, ...
 ///
 /// # Errors
-/// Kind `Unsupported` for a classifier of several outputs.
+/// Kind `Unsupported` for a classifier of several outputs whose objective is not logistic.
 pub(crate) fn class_answers(
     ensemble: &Ensemble,
     labels: Option<Labels>,
 ) -> Result<ClassAnswers, LoadError> {
     let objective = ensemble.objective.as_str();
     if ensemble.n_groups > 1 && !objective.starts_with("multi:") {
-        return Err(unsupported(
-            "classifiers of several outputs are not supported",
-        ));
+        return answers_of_outputs(objective);
     }
     let labels = labels.unwrap_or_else(|| numbered(ensemble.n_groups.max(2), objective));
     let (link, rule, probabilities) = match objective {
@@ -44,6 +42,21 @@ pub(crate) fn class_answers(
         (Method::PredictProba, probabilities),
     ];
     Ok((link, answers))
+}
+
+/// Returns how a classifier answers of which each output is there or not; its labels are the numbers 0 and 1.
+fn answers_of_outputs(objective: &str) -> Result<ClassAnswers, LoadError> {
+    if objective != "binary:logistic" {
+        return Err(unsupported(format!(
+            "a classifier of several outputs with objective {objective:?} is not supported"
+        )));
+    }
+    let labels = Labels::new(Values::F64(vec![0.0, 1.0].into()));
+    let answers = vec![
+        (Method::Predict, BoostedAnswer::LabelOfEach(labels)),
+        (Method::PredictProba, BoostedAnswer::Values),
+    ];
+    Ok((None, answers))
 }
 
 /// Returns the labels 0, 1, ...: all that classifiers without a label encoder know.

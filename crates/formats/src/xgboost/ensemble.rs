@@ -18,7 +18,7 @@ pub(crate) struct Ensemble {
     pub(crate) objective: String,
     /// One for all scores, or one for each.
     pub(super) base_scores: Vec<f32>,
-    pub(super) n_features: usize,
+    pub(crate) n_features: usize,
     /// The number of scores per row: of classes, or of targets.
     pub(super) n_groups: usize,
     pub(crate) booster: Booster,

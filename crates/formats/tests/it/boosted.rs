@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::columns;
 use crate::fixture::number;
+use crate::seen;
 
 /// How far answers may be from the library's.
 #[derive(Clone, Copy)]
@@ -18,6 +19,22 @@ pub(crate) struct Tolerance {
     /// Relative difference of raw margins; zero means the same bits.
     pub(crate) margin: f64,
     /// Relative difference of everything that goes through a link: `exp` may differ in its last bit between C libraries.
+    pub(crate) linked: f64,
+}
+
+impl Tolerance {
+    fn of(self, method: &str) -> f64 {
+        match method {
+            "decision_function" => self.margin,
+            _ => self.linked,
+        }
+    }
+}
+
+/// The largest errors of raw margins, if there are any, and of everything else.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ErrorSeen {
+    pub(crate) margin: Option<f64>,
     pub(crate) linked: f64,
 }
 
@@ -144,16 +161,33 @@ fn check(path: &Path, document: &Value, tolerance: Tolerance) -> Result<(), Stri
         let result = results
             .map_err(|error| format!("{method}: {error}"))?
             .remove(0);
-        let relative_max = match method.as_str() {
-            "decision_function" => tolerance.margin,
-            _ => tolerance.linked,
-        };
+        let relative_max = tolerance.of(method);
         compare(&result, expected, relative_max).map_err(|error| format!("{method}: {error}"))?;
         let dtype = document["dtypes"][method].as_str().unwrap();
         check_dtype(&result, dtype).map_err(|error| format!("{method}: {error}"))?;
         check_row_by_row(model.as_ref(), &document["x"], index, &result)?;
     }
     Ok(())
+}
+
+/// Adds the errors of a model's answers to `seen`.
+pub(crate) fn error_seen(
+    model: &dyn Model,
+    document: &Value,
+    tolerance: Tolerance,
+    seen: &mut ErrorSeen,
+) {
+    let inputs = inputs(model.signature(), &document["x"]);
+    for (method, expected) in document["outputs"].as_object().unwrap() {
+        let index = model.signature().output_index(method).unwrap();
+        let result = model.run(&inputs, &[index]).unwrap().remove(0);
+        let error = compare(&result, expected, tolerance.of(method)).unwrap();
+        if method == "decision_function" {
+            seen.margin = Some(seen.margin.unwrap_or(0.0).max(error));
+        } else {
+            seen.linked = seen.linked.max(error);
+        }
+    }
 }
 
 fn check_dtype(result: &Tensor, dtype: &str) -> Result<(), String> {
@@ -172,7 +206,8 @@ fn check_dtype(result: &Tensor, dtype: &str) -> Result<(), String> {
     }
 }
 
-fn compare(result: &Tensor, expected: &Value, relative_max: f64) -> Result<(), String> {
+/// Compares a result with the library's and returns the largest error.
+fn compare(result: &Tensor, expected: &Value, relative_max: f64) -> Result<f64, String> {
     let rows = expected.as_array().unwrap();
     let mut shape = vec![rows.len()];
     if let Some(Value::Array(first)) = rows.first() {
@@ -185,22 +220,18 @@ fn compare(result: &Tensor, expected: &Value, relative_max: f64) -> Result<(), S
         Value::Array(items) => items.iter().collect(),
         item => vec![item],
     });
+    let mut seen = 0.0_f64;
+    let mut check = |got: f64, expected: f64| {
+        if !are_zero(got, expected) {
+            seen = seen.max(seen::error(got, expected));
+        }
+        let same = is_close(got, expected, relative_max);
+        (same, format!("{got:?}"))
+    };
     for (index, expected) in flat.enumerate() {
         let (same, got) = match result.values() {
-            Values::F32(values) => {
-                let got = f64::from(values[index]);
-                (
-                    is_close(got, number(expected), relative_max),
-                    format!("{got:?}"),
-                )
-            }
-            Values::F64(values) => {
-                let got = values[index];
-                (
-                    is_close(got, number(expected), relative_max),
-                    format!("{got:?}"),
-                )
-            }
+            Values::F32(values) => check(f64::from(values[index]), number(expected)),
+            Values::F64(values) => check(values[index], number(expected)),
             Values::I32(values) => (
                 Some(i64::from(values[index])) == expected.as_i64(),
                 values[index].to_string(),
@@ -224,14 +255,17 @@ fn compare(result: &Tensor, expected: &Value, relative_max: f64) -> Result<(), S
             return Err(format!("element {index} is {got}, expected {expected}"));
         }
     }
-    Ok(())
+    Ok(seen)
+}
+
+/// Tells whether both are zero: of either sign, or below the smallest normal single, which is zero to XGBoost 1.5.
+fn are_zero(got: f64, expected: f64) -> bool {
+    got.abs().max(expected.abs()) < f64::from(f32::MIN_POSITIVE)
 }
 
 fn is_close(got: f64, expected: f64, relative_max: f64) -> bool {
     let same = got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
-    // Zeros of either sign are one number; what is below the smallest normal single is zero to XGBoost 1.5.
-    let both_zero = got.abs().max(expected.abs()) < f64::from(f32::MIN_POSITIVE);
-    same || both_zero || (got - expected).abs() <= relative_max * expected.abs()
+    same || are_zero(got, expected) || (got - expected).abs() <= relative_max * expected.abs()
 }
 
 /// A batch must give each row the bits that it gets alone.
@@ -333,7 +367,7 @@ fn what_of_other_libraries_is_not_served_is_refused_by_name() {
 }
 
 /// Directories of MLflow, whose models are those of the other libraries.
-const MLFLOW: Library = Library {
+pub(crate) const MLFLOW: Library = Library {
     name: "mlflow",
     releases: &["3.17.2"],
     n_fixtures_min: 9,

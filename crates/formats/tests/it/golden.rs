@@ -5,6 +5,7 @@ use coracle_tensor::{Tensor, Values};
 use serde_json::Value;
 
 use crate::fixture::{self, Fixture, RELEASES, number};
+use crate::seen;
 
 /// The largest relative difference of doubles; the bound for double-precision models.
 const RELATIVE_MAX: f64 = 1e-12;
@@ -71,20 +72,37 @@ pub(crate) fn check(fixture: &Fixture) -> Result<(), String> {
         return Err(format!("offers {offered:?}, expected {expected:?}"));
     }
     let table = fixture.table();
-    for (method, expected) in outputs {
-        let index = signature.output_index(method).unwrap();
-        let result = model.run(std::slice::from_ref(&table), &[index]);
-        let result = result
-            .map_err(|error| format!("{method}: {error}"))?
-            .remove(0);
-        compare(&result, expected, tolerance(fixture))
-            .map_err(|error| format!("{method}: {error}"))?;
-        check_dtype(method, &result, &fixture.document["predict_dtype"])?;
+    for (method, result, _) in answers(model.as_ref(), fixture)? {
+        check_dtype(&method, &result, &fixture.document["predict_dtype"])?;
+        let index = signature.output_index(&method).unwrap();
         check_row_by_row(model.as_ref(), &table, index, &result)
             .map_err(|error| format!("{method}: {error}"))?;
     }
     check_refused(model.as_ref(), fixture)?;
     Ok(())
+}
+
+/// Returns a model's answers by method, each with its largest error; one that is too large is a complaint.
+fn answers(model: &dyn Model, fixture: &Fixture) -> Result<Vec<(String, Tensor, f64)>, String> {
+    let table = fixture.table();
+    let outputs = fixture.document["outputs"].as_object().unwrap();
+    let answers = outputs.iter().map(|(method, expected)| {
+        let complaint = |error: String| format!("{method}: {error}");
+        let index = model.signature().output_index(method).unwrap();
+        let result = model.run(std::slice::from_ref(&table), &[index]);
+        let result = result
+            .map_err(|error| complaint(error.to_string()))?
+            .remove(0);
+        let seen = compare(&result, expected, tolerance(fixture)).map_err(complaint)?;
+        Ok((method.clone(), result, seen))
+    });
+    answers.collect()
+}
+
+/// Returns the largest error of a model's answers.
+pub(crate) fn error_seen(model: &dyn Model, fixture: &Fixture) -> f64 {
+    let answers = answers(model, fixture).unwrap();
+    answers.iter().map(|(_, _, seen)| *seen).fold(0.0, f64::max)
 }
 
 /// The rows that scikit-learn refuses must be refused here, for every output.
@@ -120,8 +138,8 @@ pub(crate) fn check_dtype(method: &str, result: &Tensor, dtype: &Value) -> Resul
     Err(format!("datatype {}, expected {expected}", result.dtype()))
 }
 
-/// Compares a result with scikit-learn's, given as (lists of lists of) values.
-fn compare(result: &Tensor, expected: &Value, tolerance: Tolerance) -> Result<(), String> {
+/// Compares a result with scikit-learn's, given as (lists of lists of) values, and returns the largest error.
+fn compare(result: &Tensor, expected: &Value, tolerance: Tolerance) -> Result<f64, String> {
     let rows = expected.as_array().unwrap();
     let mut shape = vec![rows.len()];
     let mut first = rows.first();
@@ -139,12 +157,17 @@ fn compare(result: &Tensor, expected: &Value, tolerance: Tolerance) -> Result<()
             .flat_map(|row| row.as_array().unwrap())
             .collect();
     }
+    let mut seen = 0.0_f64;
     for (index, expected) in flat.into_iter().enumerate() {
         let same = match result.values() {
             Values::Bool(values) => Some(values[index]) == expected.as_bool(),
             Values::I32(values) => Some(i64::from(values[index])) == expected.as_i64(),
             Values::I64(values) => Some(values[index]) == expected.as_i64(),
-            Values::F64(values) => is_close(values[index], number(expected), tolerance),
+            Values::F64(values) => {
+                let expected = number(expected);
+                seen = seen.max(seen::error(values[index], expected));
+                is_close(values[index], expected, tolerance)
+            }
             Values::Bytes(values) => values.get(index) == expected.as_str().map(str::as_bytes),
             other => return Err(format!("unexpected datatype {}", other.dtype())),
         };
@@ -156,7 +179,7 @@ fn compare(result: &Tensor, expected: &Value, tolerance: Tolerance) -> Result<()
             return Err(format!("element {index} is {got}, expected {expected}"));
         }
     }
-    Ok(())
+    Ok(seen)
 }
 
 pub(crate) fn is_close(got: f64, expected: f64, tolerance: Tolerance) -> bool {

@@ -16,4 +16,5 @@ mod locate;
 mod objects;
 mod onnx;
 mod refused;
+mod seen;
 mod skops;

@@ -1,6 +1,6 @@
 //! LightGBM's estimators and boosters in pickles.
 
-use coracle_estimators::{BoostedAnswer, ClassRule};
+use coracle_estimators::{BoostedAnswer, ClassRule, Labels};
 use coracle_model::{LoadError, Method};
 
 use super::{BoostedPart, at};
@@ -28,11 +28,11 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     }
     let booster = fitted.part_in("_Booster")?;
     let ensemble = ensemble(&booster)?;
+    let n_iterations = n_iterations(&booster)?;
     let answers = match fitted.class() {
-        "lightgbm.sklearn.LGBMClassifier" => class_answers(fitted, &ensemble)?,
+        "lightgbm.sklearn.LGBMClassifier" => class_answers(fitted, &ensemble, n_iterations)?,
         _ => vec![(Method::Predict, BoostedAnswer::Values)],
     };
-    let n_iterations = n_iterations(&booster)?;
     let (estimator, facts) = at(
         fitted,
         lightgbm::estimator(&ensemble, n_iterations, answers),
@@ -63,18 +63,30 @@ fn n_iterations(booster: &Fitted<'_>) -> Result<Option<usize>, LoadError> {
     Ok(crate::document::whole(best).filter(|&best| best > 0))
 }
 
+/// Returns the labels of a classifier.
+pub(super) fn class_labels(fitted: &Fitted<'_>) -> Result<Labels, LoadError> {
+    labels(&fitted.part_in("_le")?)
+}
+
 fn class_answers(
     fitted: &Fitted<'_>,
     ensemble: &Ensemble,
+    n_iterations: Option<usize>,
 ) -> Result<Vec<(Method, BoostedAnswer)>, LoadError> {
     if !lightgbm::has_probabilities(ensemble) {
         return Err(fitted
             .unsupported("a classifier whose objective gives no probabilities is not supported"));
     }
-    let labels = labels(&fitted.part_in("_le")?)?;
+    let labels = class_labels(fitted)?;
     let rule = ClassRule::LargestProbability;
-    Ok(vec![
+    let mut answers = vec![
         (Method::Predict, BoostedAnswer::Label(labels, rule)),
         (Method::PredictProba, BoostedAnswer::Probabilities),
-    ])
+    ];
+    // The method came with 4.7, as did this attribute; others within scikit-learn prefer it to probabilities.
+    if fitted.attr("_fitted_with_feature_names").is_some() {
+        let answer = lightgbm::raw_answer(ensemble, n_iterations);
+        answers.push((Method::DecisionFunction, answer));
+    }
+    Ok(answers)
 }

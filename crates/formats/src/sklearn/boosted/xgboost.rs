@@ -1,8 +1,9 @@
 //! XGBoost's estimators and boosters in pickles.
 
-use coracle_estimators::{BoostedAnswer, BoostedLink, BoostedMissing};
+use coracle_estimators::{BoostedAnswer, BoostedLink, BoostedMissing, Labels};
 use coracle_model::{LoadError, Method};
 use coracle_pickle::Node;
+use coracle_tensor::Values;
 
 use super::{BoostedPart, at};
 use crate::numbers::to_single;
@@ -53,6 +54,16 @@ fn booster(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     })
 }
 
+/// Returns the labels of a classifier; without an encoder they are 0, 1, ...
+pub(super) fn class_labels(fitted: &Fitted<'_>) -> Result<Labels, LoadError> {
+    if !fitted.is_none("_le") {
+        return labels(&fitted.part_in("_le")?);
+    }
+    let n_classes = i64::try_from(fitted.count("n_classes_")?);
+    let n_classes = n_classes.map_err(|error| fitted.malformed(error.to_string()))?;
+    Ok(Labels::new(Values::I64((0..n_classes).collect())))
+}
+
 fn classifier(fitted: &Fitted<'_>, ensemble: &Ensemble) -> Result<BoostedPart, LoadError> {
     let labels = match fitted.is_none("_le") {
         true => None,
@@ -72,9 +83,18 @@ fn estimator(
         true => f64::NAN,
         false => fitted.number("missing")?,
     };
-    let missing = match missing.is_nan() {
-        true => BoostedMissing::Nan,
-        false => BoostedMissing::Number(to_single(missing)),
+    let missing = match (missing.is_nan(), fitted.reads_sparse) {
+        (true, false) => BoostedMissing::Nan,
+        (false, false) => BoostedMissing::Number(to_single(missing)),
+        // What a sparse table does not store is missing, and that is zeros.
+        (true, true) => BoostedMissing::Zeros {
+            columns: vec![true; ensemble.n_features],
+            magnitude_max: 0.0,
+        },
+        (false, true) => {
+            let message = "'missing' is a number, and the step before gives a sparse table";
+            return Err(fitted.unsupported(message));
+        }
     };
     let options = xgboost::Options {
         n_iterations: at(fitted, xgboost::n_iterations(ensemble))?,
