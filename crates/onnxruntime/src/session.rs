@@ -10,7 +10,7 @@ use coracle_model::{
     RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
-    Served, Survey, as_served, checked_input, large_weights, survey, synthetic_inputs,
+    Served, Survey, as_served, checked_input, large_weights, map_by_map, survey, synthetic_inputs,
     with_portable_locale,
 };
 use coracle_tensor::{Tensor, Values};
@@ -111,6 +111,14 @@ impl SharedWeights {
     }
 }
 
+/// What the runtime is given.
+enum Given<'t> {
+    /// All that the graph takes, in its order.
+    InOrder(Vec<SessionInputValue<'t>>),
+    /// What is there of that, by name.
+    Named(Vec<(&'t str, SessionInputValue<'t>)>),
+}
+
 impl SessionModel {
     /// Makes a session and reads its signature.
     ///
@@ -161,7 +169,8 @@ impl SessionModel {
         let session = source.session_of(&bytes, until).map_err(refused)?;
         let shares_rows = rows::share_a_dimension(&session);
         let may_batch = survey.mixes_rows.is_none() && shares_rows;
-        let (signature, places) = outlets::read(&session, outlets)?;
+        let (signature, places) =
+            outlets::read(&session, outlets, (&survey, &library.environment))?;
         let is_split = n_max > 1 && source.setup.may_choose_threads();
         let sessions = source.pool(session, bytes, (n_max, is_split), until);
         let sessions = sessions.map_err(refused)?;
@@ -202,6 +211,7 @@ impl SessionModel {
         let Some(zeros) = synthetic_inputs(specs) else {
             return Ok(());
         };
+        let zeros = self.places.with_structured(zeros);
         let ones: Vec<Tensor> = zeros.iter().map(ones_like).collect();
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
         let mut ran = self.run_until(&zeros, &outputs, until);
@@ -214,6 +224,7 @@ impl SessionModel {
                 if ran.as_ref().map_or_else(is_final, |_| true) {
                     break;
                 }
+                let row = self.places.with_structured(row);
                 ran = self.run_until(&row, &outputs, until).or(ran);
             }
         }
@@ -250,6 +261,7 @@ impl SessionModel {
         let Some(inputs) = synthetic_inputs(&self.signature.inputs) else {
             return;
         };
+        let inputs = self.places.with_structured(inputs);
         let shared = threads::quickest(self, &inputs, until);
         let Some(shared) = shared.filter(|&shared| threads::is_small(shared)) else {
             return;
@@ -294,6 +306,13 @@ impl SessionModel {
         until: Duration,
         calls: &[Wanted],
     ) -> Result<Vec<Tensor>, RunError> {
+        if self.places.takes_maps_only() && inputs.iter().any(|input| input.n_rows() != 1) {
+            let maps: Vec<&Tensor> = inputs.iter().collect();
+            return map_by_map(&maps, |maps| {
+                let maps: Vec<Tensor> = maps.iter().copied().cloned().collect();
+                self.run_until_for(&maps, outputs, until, calls)
+            });
+        }
         let specs = &self.signature.inputs;
         let wanted = self.wanted(outputs)?;
         let is_whole = wanted.len() == self.signature.outputs.len();
@@ -302,9 +321,14 @@ impl SessionModel {
             false => Elements::Copied,
         };
         let checked = self.checked(inputs)?;
-        let values = checked.iter().zip(specs);
-        let values = values.map(|(input, spec)| given(input, &spec.name, elements));
-        let values: Vec<SessionInputValue<'_>> = values.collect::<Result<_, _>>()?;
+        let given = match self.places.takes_structured() {
+            true => Given::Named(self.places.named(&checked)?),
+            false => {
+                let values = checked.iter().zip(specs);
+                let values = values.map(|(input, spec)| given(input, &spec.name, elements));
+                Given::InOrder(values.collect::<Result<_, _>>()?)
+            }
+        };
         let mut taken = self.session(until)?;
         // Others may have had their turn meanwhile.
         if have_all_left(calls) {
@@ -324,12 +348,18 @@ impl SessionModel {
             .watch(until, move || drop(stop.terminate()));
         let stop = Arc::clone(&options);
         let _stopped = on_all_left(calls, move || drop(stop.terminate()));
-        let answered = match elements {
-            Elements::Lent => {
+        let answered = match (given, elements) {
+            (Given::Named(values), _) => {
+                // Answers may hold what came in, which must not go before they are copied.
+                let lent = values.iter().map(|(name, value)| (*name, &**value));
+                let answered = session.run_with_options(lent.collect::<Vec<_>>(), &options);
+                answered.map(|answered| copied(&answered, &wanted))
+            }
+            (Given::InOrder(values), Elements::Lent) => {
                 let answered = session.run_with_options(values.as_slice(), &options);
                 answered.map(|answered| copied(&answered, &wanted))
             }
-            Elements::Copied => {
+            (Given::InOrder(values), Elements::Copied) => {
                 bound(session, &self.places, &values, &wanted).and_then(|binding| {
                     let answered = session.run_binding_with_options(&binding, &options);
                     answered.map(|answered| copied(&answered, &wanted))

@@ -153,7 +153,16 @@ fn bytes_of(hexadecimal: &str) -> Vec<u8> {
 
 #[test]
 fn every_operator_answers_as_onnx_runtime_does() {
-    let lines = fs::read_to_string(root().join("operators.jsonl")).unwrap();
+    answer_as_onnx_runtime_does("operators.jsonl", 400);
+}
+
+#[test]
+fn maps_are_answered_as_onnx_runtime_answers_one_after_the_other() {
+    answer_as_onnx_runtime_does("maps.jsonl", 9);
+}
+
+fn answer_as_onnx_runtime_does(file: &str, more_than: usize) {
+    let lines = fs::read_to_string(root().join(file)).unwrap();
     let mut complaints = Vec::new();
     let mut n = 0;
     for line in lines.lines() {
@@ -172,7 +181,7 @@ fn every_operator_answers_as_onnx_runtime_does() {
         }
         n += 1;
     }
-    assert!(n > 400, "{n} cases");
+    assert!(n > more_than, "{n} cases");
     assert!(
         complaints.is_empty(),
         "{} of {n} cases differ:\n{}",
@@ -535,6 +544,57 @@ fn graphs_of_many_weights_go_to_the_engine_where_it_runs_them() {
     assert!(asked("mlp_regressor.onnx", 10 << 10).is_empty());
     // A classical model is ours, however large it is.
     assert!(asked("columns_one_hot_logistic.onnx", 128 << 10).is_empty());
+}
+
+#[test]
+fn maps_that_are_none_are_refused_with_what_belongs_there() {
+    let lines = fs::read_to_string(root().join("maps.jsonl")).unwrap();
+    let model_of = |name: &str| {
+        let mut cases = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let case = cases.find(|case| case["name"] == name).unwrap();
+        let bytes = bytes_of(case["model"].as_str().unwrap());
+        load_bytes(&bytes, &LoadOptions::default(), &SystemClock::new())
+            .unwrap()
+            .model
+    };
+    let cases = [
+        (
+            "words to columns",
+            r#"{"a": "b"}"#,
+            "map 1: key \"a\": a string, where FP32 belongs",
+        ),
+        (
+            "words to columns",
+            "[1]",
+            "an object of keys and values belongs there",
+        ),
+        ("words to columns", "", "ends where '{' belongs"),
+        ("numbers to columns", r#"{"a": 1}"#, "\"a\" is no integer"),
+        ("values at their keys", r#"{"-1": 1}"#, "key -1 is negative"),
+        (
+            "values in the order of keys",
+            r#"{"1": 1, "2": 2}"#,
+            "have as many",
+        ),
+        (
+            "integers at their keys",
+            r#"{"1": 1e30}"#,
+            "out of the range of INT64",
+        ),
+    ];
+    for (name, text, part) in cases {
+        let model = model_of(name);
+        let texts = Values::Bytes([r#"{"1": 1}"#, text].iter().collect::<ByteStrings>());
+        let error = model.run(&[Tensor::from_values(texts)], &[0]).unwrap_err();
+        assert_eq!(error.code(), coracle_base::Code::InvalidArgument, "{error}");
+        assert!(error.to_string().contains(part), "{name}: {error}");
+    }
+    // No maps are no rows.
+    let none = Tensor::from_values(Values::Bytes(ByteStrings::new()));
+    let answer = model_of("words to columns").run(&[none], &[0]).unwrap();
+    assert_eq!(answer[0].shape(), [0, 5]);
 }
 
 #[test]

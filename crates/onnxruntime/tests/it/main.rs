@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 30] = [
+const TESTS: [(&str, fn(&Runtime)); 33] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -103,6 +103,15 @@ const TESTS: [(&str, fn(&Runtime)); 30] = [
     (
         "operators_answer_as_in_python",
         graphs::operators_answer_as_in_python,
+    ),
+    ("maps_answer_as_in_python", graphs::maps_answer_as_in_python),
+    (
+        "what_is_no_json_is_refused_with_what_belongs_there",
+        graphs::what_is_no_json_is_refused_with_what_belongs_there,
+    ),
+    (
+        "what_is_never_missing_is_not_left_out",
+        graphs::what_is_never_missing_is_not_left_out,
     ),
     (
         "nodes_answer_as_onnx_says",

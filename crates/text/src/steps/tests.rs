@@ -54,6 +54,7 @@ impl Graph {
                 outputs: vec![output],
                 default_outputs: vec![0],
                 keyed_outputs: Vec::new(),
+                keyed_inputs: Vec::new(),
                 columns: None,
             },
             description: Description {
