@@ -139,6 +139,7 @@ pub use json::{is_null, items_of_json, map_of_json, tensor_of_json};
 pub use locale::with_portable_locale;
 pub use made_up::MadeUp;
 pub use model::{OnnxModel, columns, describe, load};
+pub use narrow::Range;
 pub use ops::values::ELEMENTS_MAX;
 pub use outlets::{Outlets, Served, ServedOutlet, as_served};
 pub use outline::{Outline, OutlineNode, outline};

@@ -1,7 +1,7 @@
 //! What a session takes and gives, by the names of the file and by its own.
 
 use coracle_model::{LoadError, RunError, RunErrorKind, Signature, TensorSpec};
-use coracle_onnx::{Outlets, ServedOutlet, Survey, columns};
+use coracle_onnx::{Outlets, Range, ServedOutlet, Survey, columns};
 use coracle_tensor::{DType, Tensor, Values};
 use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue};
@@ -25,8 +25,8 @@ pub(crate) struct InputPlace {
     name: String,
     /// What the session calls it.
     pub(crate) place: String,
-    /// The least and the greatest integer that it takes, where its datatype has others too.
-    range: Option<(i64, i64)>,
+    /// The numbers that it takes, where its datatype has others too.
+    range: Option<Range>,
     /// What it is, where it is no tensor, and comes as JSON.
     pub(crate) structured: Option<Structured>,
 }
@@ -93,26 +93,45 @@ impl Places {
         Ok(values)
     }
 
-    /// Refuses integers that an input does not take.
+    /// Refuses numbers that an input does not take.
     pub(crate) fn check_ranges(&self, tensors: &[impl AsRef<Tensor>]) -> Result<(), RunError> {
         for (input, tensor) in self.inputs.iter().zip(tensors) {
-            let Some((least, greatest)) = input.range else {
+            let Some(range) = input.range else {
                 continue;
             };
-            let is_outside = |value: &i64| !(least..=greatest).contains(value);
-            let outside = match tensor.as_ref().values() {
-                Values::I8(items) => items.iter().copied().map(i64::from).find(is_outside),
-                Values::U8(items) => items.iter().copied().map(i64::from).find(is_outside),
-                _ => None,
-            };
-            if let Some(value) = outside {
-                let name = &input.name;
-                let message =
-                    format!("input \"{name}\": {value}, model expects {least} to {greatest}");
+            if let Some(wrong) = outside(tensor.as_ref().values(), range) {
+                let message = format!("input \"{}\": {wrong}", input.name);
                 return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
             }
         }
         Ok(())
+    }
+}
+
+/// Says which number is outside of a range, and what that is.
+fn outside(values: &Values, range: Range) -> Option<String> {
+    match range {
+        Range::Integers(least, greatest) => {
+            let is_outside = |value: &i64| !(least..=greatest).contains(value);
+            let value = match values {
+                Values::I8(items) => items.iter().copied().map(i64::from).find(is_outside),
+                Values::U8(items) => items.iter().copied().map(i64::from).find(is_outside),
+                _ => None,
+            }?;
+            Some(format!("{value}, model expects {least} to {greatest}"))
+        }
+        Range::Reals {
+            greatest,
+            has_infinities,
+        } => {
+            let Values::F32(items) = values else {
+                return None;
+            };
+            let is_outside =
+                |value: &&f32| value.abs() > greatest && !(has_infinities && value.is_infinite());
+            let value = items.iter().find(is_outside)?;
+            Some(format!("{value}, model expects -{greatest} to {greatest}"))
+        }
     }
 }
 

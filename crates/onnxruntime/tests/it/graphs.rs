@@ -154,6 +154,47 @@ pub(crate) fn integers_of_four_bits_are_no_others(runtime: &Runtime) {
     }
 }
 
+/// A number that is between two that a datatype has is rounded, one beyond all of them is refused.
+pub(crate) fn floats_of_eight_bits_are_no_others(runtime: &Runtime) {
+    let cases = fixture::lines("nodes.jsonl");
+    let ask = |name: &str, value: f32| {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let model = runtime.load(&case.model).unwrap();
+        let spec = &model.signature().inputs[0];
+        let shape = case.inputs[&spec.name].shape().to_vec();
+        let values = Values::F32(vec![value; shape.iter().product()].into());
+        model.run(&[Tensor::try_new(shape, values).unwrap()], &[0])
+    };
+    let (e4m3, e5m2) = (
+        "cast_FLOAT8E4M3FN_to_FLOAT",
+        "cast_FLOAT8E5M2FNUZ_to_FLOAT16",
+    );
+    for (name, value, expected) in [
+        (e4m3, 447.0, 448.0),
+        (e4m3, -0.3, -0.3125),
+        (e5m2, 57_000.0, 57_344.0),
+    ] {
+        let answer = ask(name, value).unwrap();
+        let found = answer[0].values().to_f64s().unwrap().into_owned();
+        assert!(
+            found.iter().all(|&found| found == expected),
+            "{name}: {found:?}"
+        );
+    }
+    assert!(ask(e4m3, f32::NAN).unwrap()[0].values().to_f64s().unwrap()[0].is_nan());
+    for (name, value) in [
+        (e4m3, 448.1),
+        (e4m3, -1e9),
+        (e4m3, f32::INFINITY),
+        (e5m2, 6e4),
+        (e5m2, f32::INFINITY),
+    ] {
+        let error = ask(name, value).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        assert!(error.to_string().contains("model expects -"), "{error}");
+    }
+}
+
 pub(crate) fn what_does_not_fit_is_refused_with_both_sides(runtime: &Runtime) {
     let model = runtime
         .load(&neural("convolution of a fixed size").model)

@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 33] = [
+const TESTS: [(&str, fn(&Runtime)); 35] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -149,6 +149,14 @@ const TESTS: [(&str, fn(&Runtime)); 33] = [
     (
         "large_graphs_answer_several_calls_with_the_same_weights",
         sharing::large_graphs_answer_several_calls_with_the_same_weights,
+    ),
+    (
+        "graphs_with_the_same_weights_hold_them_once",
+        sharing::graphs_with_the_same_weights_hold_them_once,
+    ),
+    (
+        "floats_of_eight_bits_are_no_others",
+        graphs::floats_of_eight_bits_are_no_others,
     ),
     (
         "damaged_graphs_are_errors",
