@@ -81,6 +81,8 @@ pub struct Survey {
     pub shapeless: BTreeSet<String>,
     /// The optional inputs of the outermost graph that operators take which look at what is not there.
     pub never_missing: BTreeSet<String>,
+    /// A node of which ONNX Runtime is known to read what is not there, and what of it, if there is one.
+    pub misread: Option<&'static str>,
     /// Whether there is an operator of classical models, of the domain `ai.onnx.ml`.
     pub is_classical: bool,
     /// Whether matrices are multiplied.
@@ -252,11 +254,13 @@ impl<'a> Walk<'a> {
     fn node(&mut self, mut reader: Reader<'a>) -> Result<(), LoadError> {
         let (mut operator, mut domain) = ("", "");
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let mut n_class_texts = 0;
         while let Some((number, field)) = reader.next()? {
             match number {
                 1 => inputs.push(field.text()?),
                 2 => outputs.push(field.text()?),
                 4 => operator = field.text()?,
+                5 => n_class_texts = n_class_texts.max(count_class_texts(field.message()?)?),
                 7 => domain = field.text()?,
                 _ => {}
             }
@@ -264,6 +268,14 @@ impl<'a> Walk<'a> {
         if !["OptionalHasElement", "OptionalGetElement"].contains(&operator) {
             self.looked_at.extend(&inputs);
         }
+        self.survey.misread = self.survey.misread.or(match operator {
+            "TreeEnsembleClassifier" if n_class_texts == 1 => {
+                Some("TreeEnsembleClassifier of one class that a string names")
+            }
+            // Where there are no rows.
+            "FeatureVectorizer" if inputs.len() > 1 => Some("FeatureVectorizer of several inputs"),
+            _ => None,
+        });
         self.survey.is_classical |= domain == "ai.onnx.ml";
         self.survey.multiplies |= matches!(operator, "MatMul" | "Gemm");
         match operator {
@@ -314,6 +326,19 @@ impl<'a> Walk<'a> {
         survey.mixes_rows = survey.mixes_rows.or_else(|| not_fixed(&self.scales));
         survey
     }
+}
+
+/// Returns how many classes an attribute names by strings.
+fn count_class_texts(mut attribute: Reader<'_>) -> Result<usize, LoadError> {
+    let (mut is_of_classes, mut n) = (false, 0_usize);
+    while let Some((number, field)) = attribute.next()? {
+        match number {
+            1 => is_of_classes = field.bytes()? == b"classlabels_strings",
+            9 => n = n.saturating_add(1),
+            _ => {}
+        }
+    }
+    Ok(if is_of_classes { n } else { 0 })
 }
 
 fn elsewhere() -> LoadError {

@@ -104,6 +104,10 @@ impl SessionModel {
             let message = "the file does not say how many dimensions it has";
             return Err(unsupported(message).at(place));
         }
+        if let Some(what) = survey.misread {
+            let message = format!("{what}, of which ONNX Runtime reads what is not there");
+            return Err(unsupported(message));
+        }
         let until = library.watchdog.now().saturating_add(bounds.load_time);
         let external = file.external.iter().map(|file| file.bytes.len());
         let external_bytes = external.fold(0_usize, usize::saturating_add);

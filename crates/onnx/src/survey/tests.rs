@@ -199,3 +199,32 @@ fn optional_inputs_are_left_out_only_where_operators_expect_it() {
     let hidden = [optional("o"), node("If", &["c"], &["y"], &field(6, &inner))];
     assert_eq!(of(&hidden).unwrap().never_missing, only);
 }
+
+#[test]
+fn what_the_runtime_reads_beyond_its_end_is_found() {
+    let classes = |names: &[&[u8]]| {
+        let names = names.iter().map(|name| field(9, name)).collect::<Vec<_>>();
+        [field(1, b"classlabels_strings"), names.concat()].concat()
+    };
+    let trees = |names: &[&[u8]]| {
+        node(
+            "TreeEnsembleClassifier",
+            &["x"],
+            &["l", "p"],
+            &classes(names),
+        )
+    };
+    assert_eq!(of(&[trees(&[b"a", b"b"])]).unwrap().misread, None);
+    let one = trees(&[b"a"]);
+    let found = of(std::slice::from_ref(&one)).unwrap().misread.unwrap();
+    assert!(found.starts_with("TreeEnsembleClassifier"), "{found}");
+    let hidden = node("If", &["c"], &["y"], &field(6, &one));
+    assert_eq!(of(&[hidden]).unwrap().misread, Some(found));
+    let joined = |inputs: &[&str]| {
+        of(&[node("FeatureVectorizer", inputs, &["y"], &[])])
+            .unwrap()
+            .misread
+    };
+    assert_eq!(joined(&["x"]), None);
+    assert!(joined(&["x", "x"]).is_some());
+}

@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 35] = [
+const TESTS: [(&str, fn(&Runtime)); 36] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -70,6 +70,10 @@ const TESTS: [(&str, fn(&Runtime)); 35] = [
     (
         "rows_that_are_quantized_together_are_not_batched",
         bounds::rows_that_are_quantized_together_are_not_batched,
+    ),
+    (
+        "what_the_runtime_misreads_does_not_reach_it",
+        bounds::what_the_runtime_misreads_does_not_reach_it,
     ),
     ("runs_end_in_time", bounds::runs_end_in_time),
     (
