@@ -55,6 +55,7 @@ fn graph() -> Graph {
             outputs: vec![spec("last_hidden_state", DType::F32, &[None, None, Some(1)])],
             default_outputs: vec![0],
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             columns: None,
         },
         description: Description::default(),

@@ -91,7 +91,7 @@ impl Trial {
     ///
     /// # Errors
     /// Those of `load`; what the model was refused for in the child, or what became of that: kind `LimitExceeded` where it was ended or ran out of
-    /// memory or time, `Refused` where it died of something else; `Unreadable` if the files change each time.
+    /// memory or time, `Refused` where it died of something else; `Unreadable` if the files change each time, `LimitExceeded` if there are too many of them to tell.
     pub(crate) fn load<T>(
         &self,
         path: &Path,
@@ -102,8 +102,7 @@ impl Trial {
         for _ in 0..TRIALS_MAX {
             let (was_tried, passed) = self.pass(path, options)?;
             is_tried |= was_tried;
-            // Of more files than are looked at nobody knows whether they change.
-            let is_same = || passed.is_none() || Fingerprint::of_all(path) == passed;
+            let is_same = || Fingerprint::of_all(path).as_ref() == Some(&passed);
             if !is_same() {
                 continue;
             }
@@ -120,27 +119,29 @@ impl Trial {
     }
 
     /// Loads the model in a child process, unless it passed before and has not changed; returns whether it was tried, and the files that passed.
-    fn pass(
-        &self,
-        path: &Path,
-        options: &LoadOptions,
-    ) -> Result<(bool, Option<Fingerprint>), LoadError> {
+    fn pass(&self, path: &Path, options: &LoadOptions) -> Result<(bool, Fingerprint), LoadError> {
         let memory = self.memory.unwrap_or_else(|| {
             let files = bytes_to_read(path).saturating_mul(MEMORY_PER_FILE_BYTE);
             ByteCount::new(files.saturating_add(MEMORY_BYTES))
         });
         let wanted = self.wanted(path, options, memory);
-        let print = Fingerprint::of_all(path);
-        let now = print.clone().map(|print| (print, wanted.clone()));
+        // Of more files than are looked at nobody knows whether they change.
+        let print = Fingerprint::of_all(path).ok_or_else(|| {
+            let message = format!(
+                "{}: more files than are looked at beside it",
+                path.display()
+            );
+            LoadError::new(LoadErrorKind::LimitExceeded, message)
+        })?;
+        let now = (print.clone(), wanted.clone());
         let known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.is_some() && known.get(path) == now.as_ref() {
+        if known.get(path) == Some(&now) {
             return Ok((false, print));
         }
         drop(known);
         self.try_out(&wanted, memory)
             .map_err(|error| error.at(format!("{}: trial load", path.display())))?;
-        let is_same = Fingerprint::of_all(path) == print;
-        if let Some(now) = now.filter(|_| is_same) {
+        if Fingerprint::of_all(path).as_ref() == Some(&print) {
             let mut known = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
             // Better tried once more than kept without bound.
             if known.len() >= PASSED_MAX {

@@ -52,6 +52,7 @@ impl ColumnsModel {
             inputs: places.iter().map(|place| place.input).collect(),
             signature: Signature {
                 keyed_outputs: Vec::new(),
+                keyed_inputs: Vec::new(),
                 inputs,
                 outputs: outputs.specs,
                 default_outputs: outputs.defaults,

@@ -104,6 +104,7 @@ impl TabularModel {
         }
         let signature = Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: vec![TensorSpec {
                 name: INPUT.to_owned(),
                 dtype: DType::F64,

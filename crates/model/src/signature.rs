@@ -64,6 +64,9 @@ pub struct Signature {
     /// Indices into `outputs` of what V1 gives as JSON of its own: tables row by row as objects by column name, as ONNX's maps are, and
     /// texts as the JSON that they hold. In all other protocols they are tables and texts.
     pub keyed_outputs: Vec<usize>,
+    /// Indices into `inputs` of what is no tensor and comes as texts of JSON, as ONNX's maps and sequences do. V1 takes the JSON itself. Where
+    /// such an input has a dimension each text is an item of it, else the only text is all of it.
+    pub keyed_inputs: Vec<usize>,
     /// The columns of a row, in order, where each input is a column of one table (of shape `[rows]`) rather than a
     /// tensor of its own.
     pub columns: Option<Vec<ColumnPlace>>,

@@ -8,7 +8,7 @@ use coracle_tensor::{DType, Tensor};
 use crate::attributes::Attributes;
 use crate::ensemble::TreeKernels;
 use crate::error::{limit, malformed, unsupported};
-use crate::file::{Attribute, GraphFile, NodeFile, shown};
+use crate::file::{Attribute, GraphFile, MapType, NodeFile, shown};
 use crate::labels::Labels;
 use crate::ops::registry::{self, Build};
 use crate::plan::{Plan, Source, Step};
@@ -35,13 +35,31 @@ pub(crate) struct Compiled<'a> {
     pub(crate) captured: Vec<&'a str>,
 }
 
+/// An input of a graph.
+#[derive(Clone, Copy)]
+pub(crate) struct GraphInput<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dtype: Option<DType>,
+    /// What its maps hold, where it is one: texts of JSON then.
+    pub(crate) map: Option<MapType>,
+}
+
 /// A value while the graph is compiled.
 #[derive(Clone)]
 struct Known {
     source: Source,
     dtype: Option<DType>,
-    /// The classes, if it was made to maps.
-    map: Option<Labels>,
+    form: Form,
+}
+
+/// What a value is to the operators that take it.
+#[derive(Clone)]
+enum Form {
+    Tensor,
+    /// Maps that came in, which few operators take.
+    MapsIn(MapType),
+    /// Maps that are made of a tensor, whose columns these are.
+    MapsOut(Labels),
 }
 
 struct Compiler<'e, 'a> {
@@ -110,7 +128,7 @@ fn unknown_operator(environment: &Environment<'_>, node: &NodeFile<'_>) -> LoadE
 /// Compiles a graph whose inputs have these names and datatypes.
 pub(crate) fn compile<'a>(
     graph: &GraphFile<'a>,
-    inputs: &[(&'a str, Option<DType>)],
+    inputs: &[GraphInput<'a>],
     outer: &HashSet<&'a str>,
     environment: Environment<'_>,
 ) -> Result<Compiled<'a>, LoadError> {
@@ -126,12 +144,13 @@ pub(crate) fn compile<'a>(
         n_inputs: inputs.len(),
         n_folded: 0,
     };
-    for (index, &(name, dtype)) in inputs.iter().enumerate() {
-        compiler.define(name, Source::Input(index), dtype, None)?;
+    for (index, input) in inputs.iter().enumerate() {
+        let form = input.map.map_or(Form::Tensor, Form::MapsIn);
+        compiler.define(input.name, Source::Input(index), input.dtype, form)?;
     }
     for (name, tensor) in &graph.initializers {
         let source = compiler.constant(tensor.clone());
-        compiler.define(name, source, Some(tensor.dtype()), None)?;
+        compiler.define(name, source, Some(tensor.dtype()), Form::Tensor)?;
     }
     for (index, node) in graph.nodes.iter().enumerate() {
         compiler
@@ -142,7 +161,11 @@ pub(crate) fn compile<'a>(
     for output in &graph.outputs {
         let known = compiler.find(output.name)?;
         compiler.plan.outputs.push(known.source);
-        maps.push(known.map);
+        maps.push(match known.form {
+            Form::Tensor => None,
+            Form::MapsOut(labels) => Some(labels),
+            Form::MapsIn(_) => return Err(unsupported("a map that comes in goes out again")),
+        });
     }
     compiler.plan.plan_frees();
     Ok(Compiled {
@@ -166,9 +189,13 @@ impl<'a> Compiler<'_, 'a> {
         name: &'a str,
         source: Source,
         dtype: Option<DType>,
-        map: Option<Labels>,
+        form: Form,
     ) -> Result<(), LoadError> {
-        let known = Known { source, dtype, map };
+        let known = Known {
+            source,
+            dtype,
+            form,
+        };
         if name.is_empty() || self.known.insert(name, known).is_some() {
             return Err(malformed(format!(
                 "value '{}' is defined twice",
@@ -195,7 +222,7 @@ impl<'a> Compiler<'_, 'a> {
         }
         let source = Source::Input(self.n_inputs.saturating_add(self.captured.len()));
         self.captured.push(name);
-        self.define(name, source, None, None)?;
+        self.define(name, source, None, Form::Tensor)?;
         self.find(name)
     }
 
@@ -214,6 +241,7 @@ impl<'a> Compiler<'_, 'a> {
             ("", "Scan") => return self.scan(node, version, inputs),
             _ => {}
         }
+        let map = map_of(node, &inputs)?;
         let dtypes: Vec<Option<DType>> = inputs
             .iter()
             .map(|known| known.as_ref().and_then(|known| known.dtype))
@@ -222,6 +250,7 @@ impl<'a> Compiler<'_, 'a> {
             attributes: Attributes::of(node),
             opset: version,
             dtypes: &dtypes,
+            map,
             n_outputs: node.outputs.len(),
             kernels: self.environment.kernels,
         };
@@ -276,7 +305,7 @@ impl<'a> Compiler<'_, 'a> {
                 let dtype = Some(tensor.dtype());
                 let source = self.constant(tensor);
                 if !name.is_empty() {
-                    self.define(name, source, dtype, None)?;
+                    self.define(name, source, dtype, Form::Tensor)?;
                 }
             }
             return Ok(());
@@ -290,7 +319,7 @@ impl<'a> Compiler<'_, 'a> {
             }
             let slot = self.plan.n_slots;
             self.plan.n_slots = slot.saturating_add(1);
-            self.define(name, Source::Slot(slot), dtype, None)?;
+            self.define(name, Source::Slot(slot), dtype, Form::Tensor)?;
             outputs.push(Some(slot));
         }
         let label = label(self.plan.steps.len(), node);
@@ -337,7 +366,7 @@ impl<'a> Compiler<'_, 'a> {
 
     fn alias(&mut self, node: &NodeFile<'a>, inputs: &[Option<Known>]) -> Result<(), LoadError> {
         let (input, output) = self.only(node, inputs)?;
-        self.define(output, input.source, input.dtype, input.map)
+        self.define(output, input.source, input.dtype, input.form)
     }
 
     /// Makes maps of a tensor: the tensor stays, and its columns have names.
@@ -346,7 +375,7 @@ impl<'a> Compiler<'_, 'a> {
         let attributes = Attributes::of(node);
         let labels = Labels::read(&attributes, "classlabels_int64s", "classlabels_strings")?;
         attributes.check_all_used()?;
-        self.define(output, input.source, input.dtype, Some(labels))
+        self.define(output, input.source, input.dtype, Form::MapsOut(labels))
     }
 
     fn scan(
@@ -355,6 +384,7 @@ impl<'a> Compiler<'_, 'a> {
         version: i64,
         inputs: Vec<Option<Known>>,
     ) -> Result<(), LoadError> {
+        map_of(node, &inputs)?;
         let names: HashSet<&'a str> = self.known.keys().copied().collect();
         let (operator, captured) = scan::build(node, version, &names, self.environment)?;
         let mut sources: Vec<Option<Source>> = inputs
@@ -367,6 +397,21 @@ impl<'a> Compiler<'_, 'a> {
         let dtypes = vec![None; node.outputs.len()];
         self.push(node, operator, sources, dtypes)
     }
+}
+
+/// Returns what the map holds that a node takes; no other value that it takes is one.
+fn map_of(node: &NodeFile<'_>, inputs: &[Option<Known>]) -> Result<Option<MapType>, LoadError> {
+    let of_maps =
+        node.domain == "ai.onnx.ml" && ["DictVectorizer", "CastMap"].contains(&node.op_type);
+    let mut map = None;
+    for (place, input) in inputs.iter().enumerate() {
+        match input.as_ref().map(|input| &input.form) {
+            None | Some(Form::Tensor) => {}
+            Some(Form::MapsIn(kind)) if of_maps && place == 0 => map = Some(*kind),
+            Some(_) => return Err(unsupported(format!("input {place} is a map"))),
+        }
+    }
+    Ok(map)
 }
 
 /// Returns the datatype that `Cast`, `Constant` and `ConstantOfShape` give.

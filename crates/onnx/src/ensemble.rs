@@ -105,6 +105,12 @@ const COPIES_MAX: usize = 16;
 const TARGETS_MAX: usize = 1 << 16;
 
 impl TreeEnsemble {
+    /// Tells whether some leaf adds to no target.
+    pub(crate) fn has_empty_leaf(&self) -> bool {
+        let mut nodes = self.trees.iter().flat_map(|tree| &tree.nodes);
+        nodes.any(|node| matches!(node, EnsembleNode::Leaf(weights) if weights.is_empty()))
+    }
+
     /// Returns the trees of the flat lists of `TreeEnsembleRegressor` and `TreeEnsembleClassifier`; `prefix` is `target` or
     /// `class`.
     pub(crate) fn read_flat(

@@ -5,10 +5,10 @@
 use std::collections::HashSet;
 
 use coracle_model::LoadError;
-use coracle_tensor::Tensor;
+use coracle_tensor::{DType, Tensor};
 
 use crate::error::{limit, malformed};
-use crate::tensor_file::{External, Reading, read_tensor};
+use crate::tensor_file::{External, Reading, dtype, read_tensor};
 use crate::wire::{Field, Reader, push_floats, push_ints};
 
 /// The most nodes, initialisers, or values of one graph.
@@ -50,6 +50,15 @@ pub(crate) struct ValueFile<'a> {
     pub(crate) elem_type: i64,
     /// `None` where the file says nothing of the shape; in it `None` for a symbolic size.
     pub(crate) shape: Option<Vec<Option<usize>>>,
+    /// What the keys and values of a map are, where they are integers of 64 bits or strings, and tensors of a datatype of ours.
+    pub(crate) map: Option<MapType>,
+}
+
+/// What the keys and the values of a map are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MapType {
+    pub(crate) key: DType,
+    pub(crate) value: DType,
 }
 
 impl ValueFile<'_> {
@@ -68,6 +77,7 @@ pub(crate) enum ValueKind {
     Tensor,
     Sequence,
     Map,
+    Optional,
     Other,
 }
 
@@ -363,12 +373,38 @@ fn read_type(mut reader: Reader<'_>, value: &mut ValueFile<'_>) -> Result<(), Lo
                 read_tensor_type(field.message()?, value)?;
             }
             4 => value.kind = ValueKind::Sequence,
-            5 => value.kind = ValueKind::Map,
-            7..=9 => value.kind = ValueKind::Other,
+            5 => {
+                value.kind = ValueKind::Map;
+                value.map = read_map_type(field.message()?)?;
+            }
+            9 => value.kind = ValueKind::Optional,
+            7 | 8 => value.kind = ValueKind::Other,
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Reads the type of a map; `None` where keys or values are of another kind.
+fn read_map_type(mut reader: Reader<'_>) -> Result<Option<MapType>, LoadError> {
+    let (mut key, mut value) = (None, None);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => key = dtype(field.int()?).filter(|key| matches!(key, DType::I64 | DType::Bytes)),
+            2 => {
+                let mut reader = field.message()?;
+                while let Some((number, field)) = reader.next()? {
+                    if number == 1 {
+                        let mut tensor = ValueFile::default();
+                        read_tensor_type(field.message()?, &mut tensor)?;
+                        value = dtype(tensor.elem_type);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(key.zip(value).map(|(key, value)| MapType { key, value }))
 }
 
 fn read_tensor_type(mut reader: Reader<'_>, value: &mut ValueFile<'_>) -> Result<(), LoadError> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use coracle_model::{RunError, TensorSpec};
-use coracle_tensor::{DType, Tensor, Values, bf16, f16};
+use coracle_tensor::{DType, Tensor, Values, bf16, f16, split, stack};
 
 use crate::error::{dtype_error, internal, shape_error, value_error};
 use crate::ops::values::{ELEMENTS_MAX, zeros};
@@ -143,6 +143,45 @@ fn narrowed<T: TryFrom<i128>>(values: &Values, spec: &TensorSpec) -> Result<Vec<
         })
     });
     narrowed.collect()
+}
+
+/// Runs a graph of single maps on each of several, and puts the answers together; other inputs than maps come with one map only.
+///
+/// # Errors
+/// Those of `run`; kind `ShapeMismatch` where maps differ in number, or where answers are no rows.
+pub fn map_by_map(
+    inputs: &[&Tensor],
+    mut run: impl FnMut(&[&Tensor]) -> Result<Vec<Tensor>, RunError>,
+) -> Result<Vec<Tensor>, RunError> {
+    let n_maps = inputs.first().map_or(0, |input| input.n_rows());
+    if n_maps == 1 {
+        return run(inputs);
+    }
+    let apart = inputs
+        .iter()
+        .map(|input| split((*input).clone(), &vec![1; n_maps]));
+    let apart: Option<Vec<Vec<Tensor>>> = apart.collect();
+    let apart = apart.ok_or_else(|| shape_error("the inputs differ in the number of maps"))?;
+    let mut answers: Vec<Vec<Tensor>> = Vec::with_capacity(n_maps);
+    for row in 0..n_maps {
+        let maps = apart.iter().filter_map(|input| input.get(row));
+        answers.push(run(&maps.collect::<Vec<_>>())?);
+    }
+    let n_outputs = answers.first().map_or(0, Vec::len);
+    let outputs = (0..n_outputs).map(|output| {
+        let parts: Vec<&Tensor> = answers
+            .iter()
+            .filter_map(|answer| answer.get(output))
+            .collect();
+        let are_rows =
+            parts.len() == n_maps && parts.iter().all(|part| part.shape().first() == Some(&1));
+        stack(&parts).filter(|_| are_rows).ok_or_else(|| {
+            shape_error(
+                "what the graph answers to a map is no row, or rows differ in length; send one map",
+            )
+        })
+    });
+    outputs.collect()
 }
 
 /// Returns made-up inputs: zeros and empty strings, any size being one; `None` if they would be too large.

@@ -19,6 +19,7 @@ mod attributes;
     clippy::expect_used
 )]
 mod compile;
+mod empty_sequence;
 #[deny(
     clippy::indexing_slicing,
     clippy::as_conversions,
@@ -35,6 +36,13 @@ mod error;
 )]
 mod file;
 mod inputs;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod json;
 mod labels;
 #[deny(
     clippy::indexing_slicing,
@@ -123,12 +131,15 @@ mod weights;
 )]
 mod wire;
 
+pub use empty_sequence::{EMPTY_SEQUENCE_NAME, empty_sequence_file};
 pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
 pub use file::is_onnx;
-pub use inputs::{checked as checked_input, synthetic as synthetic_inputs};
+pub use inputs::{checked as checked_input, map_by_map, synthetic as synthetic_inputs};
+pub use json::{is_null, items_of_json, map_of_json, tensor_of_json};
 pub use locale::with_portable_locale;
 pub use made_up::MadeUp;
 pub use model::{OnnxModel, columns, describe, load};
+pub use narrow::Range;
 pub use ops::values::ELEMENTS_MAX;
 pub use outlets::{Outlets, Served, ServedOutlet, as_served};
 pub use outline::{Outline, OutlineNode, outline};

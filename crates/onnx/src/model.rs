@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use coracle_model::{
     ColumnPlace, Component, Description, LoadError, Model, RunError, Signature, TensorSpec,
 };
-use coracle_tensor::{DType, Tensor};
+use coracle_tensor::{DType, Tensor, Values};
 
-use crate::compile::{Environment, compile};
+use crate::compile::{Environment, GraphInput, compile};
 use crate::ensemble::TreeKernels;
 use crate::error::{internal, malformed, unsupported};
 use crate::file::{
@@ -54,13 +54,13 @@ pub fn load(
             "the graph has no inputs, so its answer is always the same",
         ));
     }
-    let specs = inputs.iter().map(|input| tensor_spec(input, "input"));
-    let specs = specs.collect::<Result<Vec<_>, _>>()?;
-    let known: Vec<(&str, Option<DType>)> = inputs
-        .iter()
-        .zip(&specs)
-        .map(|(input, spec)| (input.name, Some(spec.dtype)))
-        .collect();
+    let (specs, keyed_inputs) = input_specs(&inputs)?;
+    let known = inputs.iter().zip(&specs).map(|(input, spec)| GraphInput {
+        name: input.name,
+        dtype: Some(spec.dtype),
+        map: input.map,
+    });
+    let known: Vec<GraphInput<'_>> = known.collect();
     let environment = Environment {
         opsets: &file.opsets,
         functions: &file.functions,
@@ -80,7 +80,8 @@ pub fn load(
             .filter_map(|(index, map)| map.is_some().then_some(index))
             .collect(),
         default_outputs: (0..outputs.len()).collect(),
-        columns: columns(&specs),
+        columns: columns(&specs).filter(|_| keyed_inputs.is_empty()),
+        keyed_inputs,
         inputs: specs,
         outputs,
     };
@@ -123,6 +124,33 @@ pub(crate) fn tensor_spec(value: &ValueFile<'_>, what: &str) -> Result<TensorSpe
         accepts_missing: matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64),
         accepts_integers: false,
     })
+}
+
+/// Returns the signatures of inputs, and which of them are maps.
+fn input_specs(inputs: &[&ValueFile<'_>]) -> Result<(Vec<TensorSpec>, Vec<usize>), LoadError> {
+    let are_all_maps = inputs.iter().all(|input| input.map.is_some());
+    let specs = inputs.iter().map(|input| match input.map {
+        Some(_) => Ok(maps_spec(input.name, are_all_maps)),
+        None => tensor_spec(input, "input"),
+    });
+    let specs = specs.collect::<Result<Vec<_>, _>>()?;
+    let maps = inputs
+        .iter()
+        .enumerate()
+        .filter(|(_, input)| input.map.is_some());
+    Ok((specs, maps.map(|(index, _)| index).collect()))
+}
+
+/// Returns the signature of maps that come in, a text of JSON for each; of any number where nothing else comes in.
+fn maps_spec(name: &str, are_rows: bool) -> TensorSpec {
+    TensorSpec {
+        name: name.to_owned(),
+        dtype: DType::Bytes,
+        shape: vec![if are_rows { None } else { Some(1) }],
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
+    }
 }
 
 /// Returns the signature of an output; maps are given as the tensor that they are made of.
@@ -230,9 +258,14 @@ impl OnnxModel {
     /// Values are made up, so an operator that refuses a value or a shape is no reason not to load.
     fn try_once(&self) -> Result<(), LoadError> {
         use coracle_model::RunErrorKind::{DTypeMismatch, Internal};
-        let Some(tensors) = inputs::synthetic(&self.signature.inputs) else {
+        let Some(mut tensors) = inputs::synthetic(&self.signature.inputs) else {
             return Ok(());
         };
+        for &index in &self.signature.keyed_inputs {
+            if let Some(tensor) = tensors.get_mut(index) {
+                *tensor = Tensor::from_values(Values::Bytes(["{}"].into_iter().collect()));
+            }
+        }
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
         let results = match self.run(&tensors, &outputs) {
             Ok(results) => results,
@@ -273,6 +306,10 @@ impl Model for OnnxModel {
         let checked = checked.map(|(input, spec)| inputs::checked(input, spec));
         let checked = checked.collect::<Result<Vec<_>, _>>()?;
         let tensors: Vec<&Tensor> = checked.iter().map(AsRef::as_ref).collect();
+        if !self.signature.keyed_inputs.is_empty() && self.plan.mixes_rows {
+            // The graph is of one map; what it makes of several at once may be something else.
+            return inputs::map_by_map(&tensors, |tensors| self.plan.run(tensors, outputs));
+        }
         self.plan.run(&tensors, outputs)
     }
 

@@ -22,6 +22,20 @@ pub(crate) enum Narrow {
     I4,
 }
 
+/// The numbers of a narrower datatype, between which reals are rounded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Range {
+    /// From the least to the greatest integer.
+    Integers(i64, i64),
+    /// Up to the greatest finite number, of either sign.
+    Reals {
+        /// The greatest finite number.
+        greatest: f32,
+        /// Whether infinities are among them.
+        has_infinities: bool,
+    },
+}
+
 /// The number of ONNX's `FLOAT`.
 const FLOAT: u64 = 1;
 /// The number of ONNX's `UINT8`.
@@ -64,12 +78,19 @@ impl Narrow {
         }
     }
 
-    /// Returns the least and the greatest integer, of those that are integers.
-    pub(crate) fn range(self) -> Option<(i64, i64)> {
+    /// Returns which numbers it has, of those of the datatype that it is served in.
+    pub(crate) fn range(self) -> Range {
+        let reals = |greatest, has_infinities| Range::Reals {
+            greatest,
+            has_infinities,
+        };
         match self {
-            Self::U4 => Some((0, 15)),
-            Self::I4 => Some((-8, 7)),
-            _ => None,
+            Self::U4 => Range::Integers(0, 15),
+            Self::I4 => Range::Integers(-8, 7),
+            Self::E4M3Fn => reals(448.0, false),
+            Self::E4M3Fnuz => reals(240.0, false),
+            Self::E5M2 => reals(57_344.0, true),
+            Self::E5M2Fnuz => reals(57_344.0, false),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::attributes::Attributes;
 use crate::error::{limit, unsupported};
 use crate::file::{NodeFile, ValueFile, ValueKind, read_node, read_value};
 use crate::labels::Labels;
-use crate::narrow::Narrow;
+use crate::narrow::{Narrow, Range};
 use crate::rewrite::{push, push_field, push_varint, rewritten};
 use crate::tensor_file::Reading;
 use crate::wire::Reader;
@@ -34,7 +34,7 @@ const FLOAT: u64 = 1;
 const NAMES_TRIED_MAX: usize = 16;
 
 /// A file for an engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Served<'a> {
     /// The file, as it is or rewritten.
     pub bytes: Cow<'a, [u8]>,
@@ -43,7 +43,7 @@ pub struct Served<'a> {
 }
 
 /// What a rewritten graph takes and gives, in the order of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlets {
     /// What it takes; initialisers are not among them.
     pub inputs: Vec<ServedOutlet>,
@@ -52,7 +52,7 @@ pub struct Outlets {
 }
 
 /// An input or output of a rewritten graph.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServedOutlet {
     /// What the file calls it, and so clients do.
     pub name: String,
@@ -60,8 +60,8 @@ pub struct ServedOutlet {
     pub place: String,
     /// The names of the columns of a table that was a map.
     pub columns: Option<Vec<String>>,
-    /// The least and the greatest integer that it takes, where its datatype has others too.
-    pub range: Option<(i64, i64)>,
+    /// The numbers that it takes, where its datatype has others too.
+    pub range: Option<Range>,
 }
 
 /// What becomes of an input or output.
@@ -140,7 +140,7 @@ pub fn as_served(bytes: &[u8]) -> Result<Served<'_>, LoadError> {
 fn outlet(name: &str, change: Option<&Change>) -> ServedOutlet {
     let (place, columns, range) = match change {
         None => (name, None, None),
-        Some(Change::Cast(narrow, place)) => (place.as_str(), None, narrow.range()),
+        Some(Change::Cast(narrow, place)) => (place.as_str(), None, Some(narrow.range())),
         Some(Change::Table { source, labels }) => (source.as_str(), Some(labels.names()), None),
     };
     ServedOutlet {

@@ -6,7 +6,7 @@ use coracle_model::{LoadError, RunError};
 use coracle_tensor::Tensor;
 
 use crate::attributes::Attributes;
-use crate::compile::{Environment, compile};
+use crate::compile::{Environment, GraphInput, compile};
 use crate::error::{internal, malformed, shape_error, unsupported};
 use crate::file::{NodeFile, read_graph};
 use crate::ops::registry::Operator;
@@ -73,7 +73,11 @@ pub(crate) fn build<'a>(
     let inputs: Vec<_> = graph
         .inputs
         .iter()
-        .map(|value| (value.name, dtype(value.elem_type)))
+        .map(|value| GraphInput {
+            name: value.name,
+            dtype: dtype(value.elem_type),
+            map: None,
+        })
         .collect();
     let compiled =
         compile(&graph, &inputs, outer, environment).map_err(|error| error.at("body"))?;

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use coracle_model::LoadError;
 
 use crate::error::{limit, malformed, unsupported};
-use crate::file::{read_values, shown};
+use crate::file::{ValueKind, read_value, read_values, shown};
 use crate::wire::Reader;
 
 /// The deepest that messages may lie in each other; what writes ONNX stays far below.
@@ -79,6 +79,10 @@ pub struct Survey {
     pub mixes_rows: Option<String>,
     /// The inputs of the outermost graph of which the file does not say how many dimensions they have.
     pub shapeless: BTreeSet<String>,
+    /// The optional inputs of the outermost graph that operators take which look at what is not there.
+    pub never_missing: BTreeSet<String>,
+    /// A node of which ONNX Runtime is known to read what is not there, and what of it, if there is one.
+    pub misread: Option<&'static str>,
     /// Whether there is an operator of classical models, of the domain `ai.onnx.ml`.
     pub is_classical: bool,
     /// Whether matrices are multiplied.
@@ -168,6 +172,10 @@ struct Walk<'a> {
     scales: Vec<(&'a str, &'a str)>,
     /// The values that sizes follow from, with their operators.
     sizes: Vec<(&'a str, &'a str)>,
+    /// The optional inputs of the outermost graph.
+    optional: HashSet<&'a str>,
+    /// What is taken by other operators than those of optional values, or given by graphs.
+    looked_at: HashSet<&'a str>,
 }
 
 impl<'a> Walk<'a> {
@@ -183,6 +191,9 @@ impl<'a> Walk<'a> {
                     self.computed.insert(input.name);
                     if input.is_shapeless_tensor() {
                         self.survey.shapeless.insert(input.name.to_owned());
+                    }
+                    if input.kind == ValueKind::Optional {
+                        self.optional.insert(input.name);
                     }
                 }
                 self.constants.extend(constants);
@@ -213,6 +224,14 @@ impl<'a> Walk<'a> {
                 Err(malformed("a tensor is in no place that ONNX has"))
             }
             (Kind::Tensor, 14) if field.int()? != 0 => Err(elsewhere()),
+            (Kind::Outermost | Kind::Graph, 12) => {
+                self.looked_at.insert(read_value(field.message()?)?.name);
+                Ok(())
+            }
+            (Kind::Function, 5) => {
+                self.looked_at.insert(field.text()?);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -235,15 +254,28 @@ impl<'a> Walk<'a> {
     fn node(&mut self, mut reader: Reader<'a>) -> Result<(), LoadError> {
         let (mut operator, mut domain) = ("", "");
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let mut n_class_texts = 0;
         while let Some((number, field)) = reader.next()? {
             match number {
                 1 => inputs.push(field.text()?),
                 2 => outputs.push(field.text()?),
                 4 => operator = field.text()?,
+                5 => n_class_texts = n_class_texts.max(count_class_texts(field.message()?)?),
                 7 => domain = field.text()?,
                 _ => {}
             }
         }
+        if !["OptionalHasElement", "OptionalGetElement"].contains(&operator) {
+            self.looked_at.extend(&inputs);
+        }
+        self.survey.misread = self.survey.misread.or(match operator {
+            "TreeEnsembleClassifier" if n_class_texts == 1 => {
+                Some("TreeEnsembleClassifier of one class that a string names")
+            }
+            // Where there are no rows.
+            "FeatureVectorizer" if inputs.len() > 1 => Some("FeatureVectorizer of several inputs"),
+            _ => None,
+        });
         self.survey.is_classical |= domain == "ai.onnx.ml";
         self.survey.multiplies |= matches!(operator, "MatMul" | "Gemm");
         match operator {
@@ -288,10 +320,25 @@ impl<'a> Walk<'a> {
             let computed = found.iter().find(|(_, name)| !is_fixed(name));
             computed.map(|(operator, _)| shown(operator))
         };
+        let looked_at = self.optional.intersection(&self.looked_at);
+        survey.never_missing = looked_at.map(|&name| name.to_owned()).collect();
         survey.sized_by_values = not_fixed(&self.sizes);
         survey.mixes_rows = survey.mixes_rows.or_else(|| not_fixed(&self.scales));
         survey
     }
+}
+
+/// Returns how many classes an attribute names by strings.
+fn count_class_texts(mut attribute: Reader<'_>) -> Result<usize, LoadError> {
+    let (mut is_of_classes, mut n) = (false, 0_usize);
+    while let Some((number, field)) = attribute.next()? {
+        match number {
+            1 => is_of_classes = field.bytes()? == b"classlabels_strings",
+            9 => n = n.saturating_add(1),
+            _ => {}
+        }
+    }
+    Ok(if is_of_classes { n } else { 0 })
 }
 
 fn elsewhere() -> LoadError {

@@ -61,6 +61,12 @@ pub(crate) fn dtype(data_type: i64) -> Option<DType> {
     })
 }
 
+/// Returns ONNX's number of a datatype of ours.
+pub(crate) fn data_type(wanted: DType) -> u64 {
+    let number = (1_u32..32).find(|&number| dtype(number.into()) == Some(wanted));
+    number.map_or(0, u64::from)
+}
+
 /// Reads a tensor with its name.
 pub(crate) fn read_tensor<'a>(
     reader: Reader<'a>,

@@ -21,6 +21,7 @@ mod rows;
 mod session;
 mod settings;
 mod setup;
+mod shared_weights;
 mod structured;
 mod tensors;
 mod threads;

@@ -1,15 +1,16 @@
 //! What a session takes and gives, by the names of the file and by its own.
 
 use coracle_model::{LoadError, RunError, RunErrorKind, Signature, TensorSpec};
-use coracle_onnx::{Outlets, ServedOutlet, columns};
+use coracle_onnx::{Outlets, Range, ServedOutlet, Survey, columns};
 use coracle_tensor::{DType, Tensor, Values};
-use ort::session::Session;
+use ort::environment::Environment;
+use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, ValueType};
 
 use crate::messages::shortened;
 use crate::session::unsupported;
-use crate::structured::{as_json, is_structured};
-use crate::tensors::{dtype, internal, taken};
+use crate::structured::{Structured, as_json, as_one_json, texts_shape};
+use crate::tensors::{Elements, dtype, given, internal, taken};
 
 /// What a session calls its inputs and outputs, in the order of the signature.
 #[derive(Debug)]
@@ -24,8 +25,10 @@ pub(crate) struct InputPlace {
     name: String,
     /// What the session calls it.
     pub(crate) place: String,
-    /// The least and the greatest integer that it takes, where its datatype has others too.
-    range: Option<(i64, i64)>,
+    /// The numbers that it takes, where its datatype has others too.
+    range: Option<Range>,
+    /// What it is, where it is no tensor, and comes as JSON.
+    pub(crate) structured: Option<Structured>,
 }
 
 /// An output of a session.
@@ -36,36 +39,99 @@ pub(crate) struct OutputPlace {
     place: Option<String>,
     /// How many columns a table has that was a map.
     n_columns: Option<usize>,
-    /// Whether it is no tensor, and comes as JSON.
-    is_structured: bool,
+    /// How many dimensions the texts of JSON have that it comes as, where it is no tensor.
+    texts_rank: Option<usize>,
 }
 
 impl Places {
-    /// Tells whether some output is no tensor: such are not bound to a place.
+    /// Tells whether something is no tensor: such values are not bound to a place.
     pub(crate) fn has_structured(&self) -> bool {
-        self.outputs.iter().any(|output| output.is_structured)
+        self.outputs
+            .iter()
+            .any(|output| output.texts_rank.is_some())
+            || self.takes_structured()
     }
 
-    /// Refuses integers that an input does not take.
+    /// Tells whether some input is no tensor.
+    pub(crate) fn takes_structured(&self) -> bool {
+        self.inputs.iter().any(|input| input.structured.is_some())
+    }
+
+    /// Returns made-up inputs of a graph with those that are no tensors.
+    pub(crate) fn with_structured(&self, mut tensors: Vec<Tensor>) -> Vec<Tensor> {
+        for (input, tensor) in self.inputs.iter().zip(&mut tensors) {
+            if let Some(structured) = &input.structured {
+                *tensor = structured.made_up();
+            }
+        }
+        tensors
+    }
+
+    /// Tells whether all that comes in are maps, of which several are as many rows.
+    pub(crate) fn takes_maps_only(&self) -> bool {
+        let mut inputs = self.inputs.iter();
+        inputs.all(|input| input.structured.as_ref().is_some_and(Structured::is_map))
+    }
+
+    /// Gives tensors to the runtime, and what is none as what it is, with the names of those that are there.
+    ///
+    /// # Errors
+    /// Those of texts that are not what the signature says.
+    pub(crate) fn named<'t>(
+        &'t self,
+        tensors: &'t [impl AsRef<Tensor>],
+    ) -> Result<Vec<(&'t str, SessionInputValue<'t>)>, RunError> {
+        let mut values = Vec::with_capacity(tensors.len());
+        for (input, tensor) in self.inputs.iter().zip(tensors) {
+            let value = match &input.structured {
+                None => Some(given(tensor.as_ref(), &input.name, Elements::Lent)?),
+                Some(structured) => structured.value(tensor.as_ref(), &input.name)?,
+            };
+            // What is optional and not there is left out.
+            values.extend(value.map(|value| (input.place.as_str(), value)));
+        }
+        Ok(values)
+    }
+
+    /// Refuses numbers that an input does not take.
     pub(crate) fn check_ranges(&self, tensors: &[impl AsRef<Tensor>]) -> Result<(), RunError> {
         for (input, tensor) in self.inputs.iter().zip(tensors) {
-            let Some((least, greatest)) = input.range else {
+            let Some(range) = input.range else {
                 continue;
             };
-            let is_outside = |value: &i64| !(least..=greatest).contains(value);
-            let outside = match tensor.as_ref().values() {
-                Values::I8(items) => items.iter().copied().map(i64::from).find(is_outside),
-                Values::U8(items) => items.iter().copied().map(i64::from).find(is_outside),
-                _ => None,
-            };
-            if let Some(value) = outside {
-                let name = &input.name;
-                let message =
-                    format!("input \"{name}\": {value}, model expects {least} to {greatest}");
+            if let Some(wrong) = outside(tensor.as_ref().values(), range) {
+                let message = format!("input \"{}\": {wrong}", input.name);
                 return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
             }
         }
         Ok(())
+    }
+}
+
+/// Says which number is outside of a range, and what that is.
+fn outside(values: &Values, range: Range) -> Option<String> {
+    match range {
+        Range::Integers(least, greatest) => {
+            let is_outside = |value: &i64| !(least..=greatest).contains(value);
+            let value = match values {
+                Values::I8(items) => items.iter().copied().map(i64::from).find(is_outside),
+                Values::U8(items) => items.iter().copied().map(i64::from).find(is_outside),
+                _ => None,
+            }?;
+            Some(format!("{value}, model expects {least} to {greatest}"))
+        }
+        Range::Reals {
+            greatest,
+            has_infinities,
+        } => {
+            let Values::F32(items) = values else {
+                return None;
+            };
+            let is_outside =
+                |value: &&f32| value.abs() > greatest && !(has_infinities && value.is_infinite());
+            let value = items.iter().find(is_outside)?;
+            Some(format!("{value}, model expects -{greatest} to {greatest}"))
+        }
     }
 }
 
@@ -76,9 +142,10 @@ impl OutputPlace {
 
     /// Returns what came as the signature has it.
     pub(crate) fn taken(&self, value: &DynValue) -> Result<Tensor, RunError> {
-        match self.is_structured {
-            true => as_json(value, &self.name),
-            false => self.as_declared(taken(value, &self.name)?),
+        match self.texts_rank {
+            None => self.as_declared(taken(value, &self.name)?),
+            Some(0) => as_one_json(value, &self.name),
+            Some(_) => as_json(value, &self.name),
         }
     }
 
@@ -112,17 +179,35 @@ impl OutputPlace {
 pub(crate) fn read(
     session: &Session,
     outlets: Option<Outlets>,
+    (survey, environment): (&Survey, &Environment),
 ) -> Result<(Signature, Places), LoadError> {
     let outlets = outlets.unwrap_or_else(|| Outlets {
         inputs: session.inputs().iter().map(as_it_is).collect(),
         outputs: session.outputs().iter().map(as_it_is).collect(),
     });
-    let inputs = outlets.inputs.iter();
-    let inputs = inputs.map(|input| spec("input", session.inputs(), input));
+    let structured = outlets.inputs.iter();
+    let structured = structured.map(|input| {
+        let may_be_missing = !survey.never_missing.contains(&input.name);
+        structured_input(session, input, may_be_missing, environment)
+    });
+    let structured = structured.collect::<Result<Vec<_>, LoadError>>()?;
+    let mut are_maps = structured.iter();
+    let are_maps = are_maps.all(|input| input.as_ref().is_some_and(Structured::is_map));
+    let inputs = outlets.inputs.iter().zip(&structured);
+    let inputs = inputs.map(|(input, structured)| match structured {
+        // A graph of maps alone is run on one after the other.
+        Some(_) if are_maps => Ok(texts_spec(input, vec![None])),
+        Some(structured) => Ok(texts_spec(input, structured.shape())),
+        None => spec("input", session.inputs(), input),
+    });
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let outputs = outlets.outputs.iter();
     let outputs = outputs.map(|output| {
-        let spec = spec("output", session.outputs(), output)?;
+        let shape = find(session.outputs(), output).and_then(|outlet| texts_shape(outlet.dtype()));
+        let spec = match shape {
+            Some(shape) => texts_spec(output, shape),
+            None => spec("output", session.outputs(), output)?,
+        };
         Ok(TensorSpec {
             accepts_missing: false,
             ..spec
@@ -132,14 +217,18 @@ pub(crate) fn read(
     if inputs.is_empty() || outputs.is_empty() {
         return Err(unsupported("the graph has no inputs or no outputs"));
     }
-    let places = places(session, outlets);
+    let keyed_inputs = structured.iter().enumerate();
+    let keyed_inputs = keyed_inputs.filter(|(_, structured)| structured.is_some());
+    let keyed_inputs: Vec<usize> = keyed_inputs.map(|(index, _)| index).collect();
+    let places = places(session, outlets, structured);
     let are_keyed = outputs.iter().zip(&places.outputs).enumerate();
     let are_keyed =
-        are_keyed.filter(|(_, (spec, place))| spec.columns.is_some() || place.is_structured);
+        are_keyed.filter(|(_, (spec, place))| spec.columns.is_some() || place.texts_rank.is_some());
     let signature = Signature {
         keyed_outputs: are_keyed.map(|(index, _)| index).collect(),
         default_outputs: (0..outputs.len()).collect(),
-        columns: columns(&inputs),
+        columns: columns(&inputs).filter(|_| keyed_inputs.is_empty()),
+        keyed_inputs,
         inputs,
         outputs,
     };
@@ -154,19 +243,49 @@ fn as_it_is(outlet: &Outlet) -> ServedOutlet {
     }
 }
 
-fn places(session: &Session, outlets: Outlets) -> Places {
-    let is_structured = |place: &str| {
-        let mut outputs = session.outputs().iter();
-        let outlet = outputs.find(|outlet| outlet.name() == place);
-        outlet.is_some_and(|outlet| is_structured(outlet.dtype()))
+/// Returns what an input is that is no tensor.
+fn structured_input(
+    session: &Session,
+    input: &ServedOutlet,
+    may_be_missing: bool,
+    environment: &Environment,
+) -> Result<Option<Structured>, LoadError> {
+    let Some(outlet) = find(session.inputs(), input) else {
+        return Ok(None);
     };
-    let inputs = outlets.inputs.into_iter().map(|input| InputPlace {
+    let place = || format!("input '{}'", shortened(&input.name));
+    Structured::of(outlet.dtype(), may_be_missing, environment)
+        .map_err(|error| unsupported(error).at(place()))
+}
+
+fn find<'o>(outlets: &'o [Outlet], served: &ServedOutlet) -> Option<&'o Outlet> {
+    outlets.iter().find(|outlet| outlet.name() == served.place)
+}
+
+/// Returns the signature of what is no tensor: texts of JSON.
+fn texts_spec(served: &ServedOutlet, shape: Vec<Option<usize>>) -> TensorSpec {
+    TensorSpec {
+        name: served.name.clone(),
+        dtype: DType::Bytes,
+        shape,
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
+    }
+}
+
+fn places(session: &Session, outlets: Outlets, structured: Vec<Option<Structured>>) -> Places {
+    let inputs = outlets.inputs.into_iter().zip(structured);
+    let inputs = inputs.map(|(input, structured)| InputPlace {
         name: input.name,
         place: input.place,
         range: input.range,
+        structured,
     });
     let outputs = outlets.outputs.into_iter().map(|output| OutputPlace {
-        is_structured: is_structured(&output.place),
+        texts_rank: find(session.outputs(), &output)
+            .and_then(|outlet| texts_shape(outlet.dtype()))
+            .map(|shape| shape.len()),
         place: (output.place != output.name).then_some(output.place),
         name: output.name,
         n_columns: output.columns.map(|columns| columns.len()),
@@ -178,27 +297,12 @@ fn places(session: &Session, outlets: Outlets) -> Places {
 }
 
 fn spec(what: &str, outlets: &[Outlet], served: &ServedOutlet) -> Result<TensorSpec, LoadError> {
-    let outlet = outlets.iter().find(|outlet| outlet.name() == served.place);
-    let outlet = outlet.ok_or_else(|| unsupported("the engine has no such value"));
-    let spec = outlet.and_then(|outlet| tensor_spec(what, outlet, served));
+    let outlet = find(outlets, served).ok_or_else(|| unsupported("the engine has no such value"));
+    let spec = outlet.and_then(|outlet| tensor_spec(outlet, served));
     spec.map_err(|error| error.at(format_args!("{what} '{}'", shortened(&served.name))))
 }
 
-fn tensor_spec(
-    what: &str,
-    outlet: &Outlet,
-    served: &ServedOutlet,
-) -> Result<TensorSpec, LoadError> {
-    if what == "output" && is_structured(outlet.dtype()) {
-        return Ok(TensorSpec {
-            name: served.name.clone(),
-            dtype: DType::Bytes,
-            shape: vec![None],
-            columns: None,
-            accepts_missing: false,
-            accepts_integers: false,
-        });
-    }
+fn tensor_spec(outlet: &Outlet, served: &ServedOutlet) -> Result<TensorSpec, LoadError> {
     let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
         let found = outlet.dtype();
         return Err(unsupported(format!("{found}; only tensors are served")));

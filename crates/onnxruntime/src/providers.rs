@@ -76,6 +76,54 @@ pub(crate) fn present(providers: &[Provider]) -> Result<(Vec<Provider>, Vec<Stri
     Ok((present, warnings))
 }
 
+/// Returns what is tried where a session cannot be made with all `providers`: without each of those that may be missing, and without all of
+/// them.
+pub(crate) fn fewer(providers: &[Provider]) -> Vec<Vec<Provider>> {
+    let may_go = |provider: &Provider| provider.is_optional && provider.kind != Kind::Cpu;
+    let optional = providers.iter().enumerate();
+    let optional = optional.filter(|(_, provider)| may_go(provider));
+    let optional: Vec<usize> = optional.map(|(place, _)| place).collect();
+    let without = |gone: &[usize]| {
+        let kept = providers.iter().enumerate();
+        let kept = kept.filter(|(place, _)| !gone.contains(place));
+        kept.map(|(_, provider)| provider.clone()).collect()
+    };
+    let mut lists: Vec<Vec<Provider>> = optional.iter().map(|&place| without(&[place])).collect();
+    if optional.len() > 1 {
+        lists.push(without(&optional));
+    }
+    lists
+}
+
+/// Makes something with `providers`; where that fails, without those that may be missing, which are taken off the list then. Returns a warning
+/// of them, too.
+///
+/// # Errors
+/// The first failure, where all fail.
+pub(crate) fn with_fewer<T>(
+    providers: &mut Vec<Provider>,
+    mut make: impl FnMut(&[Provider]) -> Result<T, String>,
+) -> Result<(T, Option<String>), String> {
+    let why = match make(providers) {
+        Ok(made) => return Ok((made, None)),
+        Err(why) => why,
+    };
+    for list in fewer(providers) {
+        let Ok(made) = make(&list) else {
+            continue;
+        };
+        let gone = providers.iter().filter(|provider| !list.contains(provider));
+        let gone: Vec<&str> = gone.map(|provider| provider.kind.name()).collect();
+        let warning = format!(
+            "the graph runs without the execution provider {}: {why}",
+            gone.join(", ")
+        );
+        *providers = list;
+        return Ok((made, Some(warning)));
+    }
+    Err(why)
+}
+
 /// Tells a session of a provider.
 ///
 /// # Errors
@@ -107,4 +155,72 @@ pub(crate) fn register(provider: &Provider, builder: &mut SessionBuilder) -> Res
             shortened(error.message())
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_missing_is_left_out_one_by_one_and_then_all() {
+        let provider = |(kind, is_optional): (Kind, bool)| Provider {
+            kind,
+            is_optional,
+            options: BTreeMap::new(),
+        };
+        let tried = |list: &[(Kind, bool)]| {
+            let providers: Vec<Provider> = list.iter().copied().map(provider).collect();
+            let lists = fewer(&providers).into_iter();
+            let lists = lists.map(|list| list.iter().map(|provider| provider.kind).collect());
+            lists.collect::<Vec<Vec<Kind>>>()
+        };
+        let nothing: Vec<Vec<Kind>> = Vec::new();
+        assert_eq!(tried(&[]), nothing);
+        assert_eq!(tried(&[(Kind::Cuda, false), (Kind::Cpu, true)]), nothing);
+        let one = tried(&[(Kind::Cuda, true), (Kind::Cpu, false)]);
+        assert_eq!(one, [[Kind::Cpu]]);
+        let three = [
+            (Kind::TensorRt, true),
+            (Kind::Cuda, true),
+            (Kind::OpenVino, false),
+        ];
+        let expected = [
+            vec![Kind::Cuda, Kind::OpenVino],
+            vec![Kind::TensorRt, Kind::OpenVino],
+            vec![Kind::OpenVino],
+        ];
+        assert_eq!(tried(&three), expected);
+    }
+
+    #[test]
+    fn the_first_list_that_works_is_kept_and_what_is_gone_is_told() {
+        let provider = |kind| Provider {
+            kind,
+            is_optional: true,
+            options: BTreeMap::new(),
+        };
+        let mut providers = vec![provider(Kind::TensorRt), provider(Kind::Cuda)];
+        let made = with_fewer(&mut providers, |providers| {
+            let has_cuda = providers.iter().any(|provider| provider.kind == Kind::Cuda);
+            if has_cuda {
+                Err("no driver".to_owned())
+            } else {
+                Ok(providers.len())
+            }
+        });
+        let (made, warning) = made.unwrap();
+        assert_eq!(made, 1);
+        let expected = "the graph runs without the execution provider cuda: no driver";
+        assert_eq!(warning.as_deref(), Some(expected));
+        assert_eq!(providers, [provider(Kind::TensorRt)]);
+        // A graph that runs on nothing is refused for the first reason, and nothing is changed.
+        let mut providers = vec![provider(Kind::Cuda)];
+        let made = with_fewer(&mut providers, |providers| {
+            Err::<(), _>(format!("{} providers", providers.len()))
+        });
+        assert_eq!(made.unwrap_err(), "1 providers");
+        assert_eq!(providers, [provider(Kind::Cuda)]);
+    }
 }

@@ -10,32 +10,31 @@ use coracle_model::{
     RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
-    Served, Survey, as_served, checked_input, large_weights, survey, synthetic_inputs,
+    Served, Survey, as_served, checked_input, map_by_map, survey, synthetic_inputs,
     with_portable_locale,
 };
 use coracle_tensor::{Tensor, Values};
 use ort::ErrorCode;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::builder::PrepackedWeights;
+use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session, SessionInputValue, SessionOutputs};
-use ort::value::DynValue;
 
 use crate::library::Library;
 use crate::messages::shortened;
 use crate::outlets::{self, OutputPlace, Places};
 use crate::pool::{Pool, Taken};
+use crate::providers::with_fewer;
 use crate::rows;
 use crate::settings::Settings;
 use crate::setup::Setup;
-use crate::tensors::{Elements, given, internal, kept};
+use crate::shared_weights::SharedWeights;
+use crate::tensors::{Elements, given, internal};
 use crate::threads::{self, Measured};
 
 /// Further sessions of a model that have weights of their own may take this much together.
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
 /// The most sessions that share their weights: each has the threads of the engine for its runs anyhow.
 const SHARING_SESSIONS_MAX: usize = 4;
-/// Weights of at least this many bytes are shared.
-const SHARED_WEIGHT_BYTES: usize = 64 << 10;
 /// What a session takes of a file: its weights, and once more packed for the kernels.
 const BYTES_PER_FILE_BYTE: usize = 2;
 /// A run that nobody gave a time takes no longer than this.
@@ -75,40 +74,16 @@ struct Source {
     bytes: Vec<u8>,
     /// Sessions may refer to these; the binding does not keep them.
     external: Vec<ExternalFile>,
-    /// What all sessions of a large graph hold together.
-    shared: Option<SharedWeights>,
+    /// What all sessions of a large graph hold together, and those of other graphs with the same weights.
+    shared: Option<Arc<SharedWeights>>,
 }
 
-/// The large weights of a graph, once.
-struct SharedWeights {
-    by_name: Vec<(String, Arc<DynValue>)>,
-    n_bytes: usize,
-    /// As the kernels want them; the runtime shares only those of weights that were given to it.
-    packed: PrepackedWeights,
-}
-
-impl SharedWeights {
-    fn of(bytes: &[u8]) -> Result<Self, LoadError> {
-        let mut n_bytes = 0_usize;
-        let by_name = large_weights(bytes, SHARED_WEIGHT_BYTES)?.into_iter();
-        let by_name = by_name.map(|(name, tensor)| {
-            let value = kept(&tensor, &name);
-            let value = value.map_err(|error| unsupported(error.to_string()))?;
-            n_bytes = n_bytes.saturating_add(
-                tensor
-                    .values()
-                    .len()
-                    .saturating_mul(tensor.dtype().size_bytes().unwrap_or(0)),
-            );
-            Ok((name, Arc::new(value)))
-        });
-        let by_name = by_name.collect::<Result<Vec<_>, LoadError>>()?;
-        Ok(Self {
-            by_name,
-            n_bytes,
-            packed: PrepackedWeights::new(),
-        })
-    }
+/// What the runtime is given.
+enum Given<'t> {
+    /// All that the graph takes, in its order.
+    InOrder(Vec<SessionInputValue<'t>>),
+    /// What is there of that, by name.
+    Named(Vec<(&'t str, SessionInputValue<'t>)>),
 }
 
 impl SessionModel {
@@ -129,12 +104,16 @@ impl SessionModel {
             let message = "the file does not say how many dimensions it has";
             return Err(unsupported(message).at(place));
         }
+        if let Some(what) = survey.misread {
+            let message = format!("{what}, of which ONNX Runtime reads what is not there");
+            return Err(unsupported(message));
+        }
         let until = library.watchdog.now().saturating_add(bounds.load_time);
         let external = file.external.iter().map(|file| file.bytes.len());
         let external_bytes = external.fold(0_usize, usize::saturating_add);
         let bytes = with_portable_locale(file.bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
-        let (setup, warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
+        let (setup, mut warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
         let runs_max = setup.runs_max();
         let mut source = Source {
             library,
@@ -158,10 +137,12 @@ impl SessionModel {
             }
         }
         let refused = |error| unsupported(format!("ONNX Runtime refuses the graph: {error}"));
-        let session = source.session_of(&bytes, until).map_err(refused)?;
+        let (session, warning) = source.first_session(&bytes, until).map_err(refused)?;
+        warnings.extend(warning);
         let shares_rows = rows::share_a_dimension(&session);
         let may_batch = survey.mixes_rows.is_none() && shares_rows;
-        let (signature, places) = outlets::read(&session, outlets)?;
+        let (signature, places) =
+            outlets::read(&session, outlets, (&survey, &library.environment))?;
         let is_split = n_max > 1 && source.setup.may_choose_threads();
         let sessions = source.pool(session, bytes, (n_max, is_split), until);
         let sessions = sessions.map_err(refused)?;
@@ -202,6 +183,7 @@ impl SessionModel {
         let Some(zeros) = synthetic_inputs(specs) else {
             return Ok(());
         };
+        let zeros = self.places.with_structured(zeros);
         let ones: Vec<Tensor> = zeros.iter().map(ones_like).collect();
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
         let mut ran = self.run_until(&zeros, &outputs, until);
@@ -214,6 +196,7 @@ impl SessionModel {
                 if ran.as_ref().map_or_else(is_final, |_| true) {
                     break;
                 }
+                let row = self.places.with_structured(row);
                 ran = self.run_until(&row, &outputs, until).or(ran);
             }
         }
@@ -250,6 +233,7 @@ impl SessionModel {
         let Some(inputs) = synthetic_inputs(&self.signature.inputs) else {
             return;
         };
+        let inputs = self.places.with_structured(inputs);
         let shared = threads::quickest(self, &inputs, until);
         let Some(shared) = shared.filter(|&shared| threads::is_small(shared)) else {
             return;
@@ -294,6 +278,13 @@ impl SessionModel {
         until: Duration,
         calls: &[Wanted],
     ) -> Result<Vec<Tensor>, RunError> {
+        if self.places.takes_maps_only() && inputs.iter().any(|input| input.n_rows() != 1) {
+            let maps: Vec<&Tensor> = inputs.iter().collect();
+            return map_by_map(&maps, |maps| {
+                let maps: Vec<Tensor> = maps.iter().copied().cloned().collect();
+                self.run_until_for(&maps, outputs, until, calls)
+            });
+        }
         let specs = &self.signature.inputs;
         let wanted = self.wanted(outputs)?;
         let is_whole = wanted.len() == self.signature.outputs.len();
@@ -302,9 +293,14 @@ impl SessionModel {
             false => Elements::Copied,
         };
         let checked = self.checked(inputs)?;
-        let values = checked.iter().zip(specs);
-        let values = values.map(|(input, spec)| given(input, &spec.name, elements));
-        let values: Vec<SessionInputValue<'_>> = values.collect::<Result<_, _>>()?;
+        let given = match self.places.takes_structured() {
+            true => Given::Named(self.places.named(&checked)?),
+            false => {
+                let values = checked.iter().zip(specs);
+                let values = values.map(|(input, spec)| given(input, &spec.name, elements));
+                Given::InOrder(values.collect::<Result<_, _>>()?)
+            }
+        };
         let mut taken = self.session(until)?;
         // Others may have had their turn meanwhile.
         if have_all_left(calls) {
@@ -324,12 +320,18 @@ impl SessionModel {
             .watch(until, move || drop(stop.terminate()));
         let stop = Arc::clone(&options);
         let _stopped = on_all_left(calls, move || drop(stop.terminate()));
-        let answered = match elements {
-            Elements::Lent => {
+        let answered = match (given, elements) {
+            (Given::Named(values), _) => {
+                // Answers may hold what came in, which must not go before they are copied.
+                let lent = values.iter().map(|(name, value)| (*name, &**value));
+                let answered = session.run_with_options(lent.collect::<Vec<_>>(), &options);
+                answered.map(|answered| copied(&answered, &wanted))
+            }
+            (Given::InOrder(values), Elements::Lent) => {
                 let answered = session.run_with_options(values.as_slice(), &options);
                 answered.map(|answered| copied(&answered, &wanted))
             }
-            Elements::Copied => {
+            (Given::InOrder(values), Elements::Copied) => {
                 bound(session, &self.places, &values, &wanted).and_then(|binding| {
                     let answered = session.run_binding_with_options(&binding, &options);
                     answered.map(|answered| copied(&answered, &wanted))
@@ -445,11 +447,36 @@ impl Source {
         self.session_of(&self.bytes, until)
     }
 
+    /// Makes a session of a file, without the providers that may be missing and do not work, of which it returns a warning.
+    fn first_session(
+        &mut self,
+        bytes: &[u8],
+        until: Duration,
+    ) -> Result<(Session, Option<String>), String> {
+        let mut providers = self.setup.exchange_providers(Vec::new());
+        let environment = &self.library.environment;
+        let made = with_fewer(&mut providers, |providers| {
+            let builder = self.setup.builder_on(providers, environment)?;
+            self.committed(builder, bytes, until)
+        });
+        self.setup.exchange_providers(providers);
+        made
+    }
+
     /// Makes a session of a file.
     fn session_of(&self, bytes: &[u8], until: Duration) -> Result<Session, String> {
+        let builder = self.setup.builder(&self.library.environment)?;
+        self.committed(builder, bytes, until)
+    }
+
+    /// Makes a session of what is begun.
+    fn committed(
+        &self,
+        mut builder: SessionBuilder,
+        bytes: &[u8],
+        until: Duration,
+    ) -> Result<Session, String> {
         let shown = |error: &dyn std::fmt::Display| shortened(&error.to_string());
-        let environment = &self.library.environment;
-        let mut builder = self.setup.builder(environment)?;
         // No file is opened: one that is cut short while it is mapped would end the process.
         for file in &self.external {
             let bytes = Arc::clone(&file.bytes);

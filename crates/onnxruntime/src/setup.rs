@@ -14,7 +14,7 @@ use crate::library::Library;
 use crate::messages::shortened;
 use crate::providers;
 use crate::session::unsupported;
-use crate::settings::{Level, Settings};
+use crate::settings::{Level, Provider, Settings};
 
 /// How the sessions of a graph are made.
 #[derive(Debug)]
@@ -69,11 +69,25 @@ impl Setup {
         self.n_threads > 1 && !self.settings.has_own_threads() && !is_elsewhere.any(|other| other)
     }
 
-    /// Begins a session.
+    /// Takes the providers in exchange for others.
+    pub(crate) fn exchange_providers(&mut self, providers: Vec<Provider>) -> Vec<Provider> {
+        std::mem::replace(&mut self.settings.providers, providers)
+    }
+
+    /// Begins a session on its providers.
     pub(crate) fn builder(&self, environment: &Environment) -> Result<SessionBuilder, String> {
+        self.builder_on(&self.settings.providers, environment)
+    }
+
+    /// Begins a session on some providers.
+    pub(crate) fn builder_on(
+        &self,
+        providers: &[Provider],
+        environment: &Environment,
+    ) -> Result<SessionBuilder, String> {
         let builder = self.configured(environment);
         let mut builder = builder.map_err(|error| shortened(error.message()))?;
-        for provider in &self.settings.providers {
+        for provider in providers {
             providers::register(provider, &mut builder)?;
         }
         Ok(builder)

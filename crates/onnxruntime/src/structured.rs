@@ -1,6 +1,9 @@
-//! What the runtime answers that is no tensor: sequences of tensors, as JSON.
+//! What is no tensor: sequences of tensors, and values that may be left out, as JSON; maps, which only come in.
 //!
-//! No protocol has a datatype for them. Each element is a text of JSON, lists in lists, which V1 gives as it is.
+//! No protocol has a datatype for them. Each item of a sequence is a text of JSON, lists in lists, which V1 gives and takes as it is. `given` makes
+//! of texts what the runtime takes.
+
+mod given;
 
 use coracle_model::{RunError, RunErrorKind};
 use coracle_tensor::{ByteStrings, Tensor, Values};
@@ -11,12 +14,46 @@ use crate::tensors::{dtype, internal, taken};
 /// The most numbers and texts of one answer: each is some letters.
 const ELEMENTS_MAX: usize = 1 << 22;
 
-/// Tells whether a value is a sequence of tensors of our datatypes.
-pub(crate) fn is_structured(kind: &ValueType) -> bool {
-    let ValueType::Sequence(inner) = kind else {
-        return false;
+pub(crate) use given::Structured;
+
+/// Returns the shape of the texts that an answer is given as, where it is no tensor: a sequence of tensors of our datatypes, or an
+/// optional value.
+pub(crate) fn texts_shape(kind: &ValueType) -> Option<Vec<Option<usize>>> {
+    let is_ours =
+        |kind: &ValueType| matches!(kind, ValueType::Tensor { ty, .. } if dtype(*ty).is_some());
+    match kind {
+        ValueType::Sequence(inner) if is_ours(inner) => Some(vec![None]),
+        ValueType::Optional(inner) => match inner.as_ref() {
+            ValueType::Sequence(inner) if is_ours(inner) => Some(Vec::new()),
+            inner if is_ours(inner) => Some(Vec::new()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Returns an optional value that is there as a text of JSON.
+///
+/// # Errors
+/// As [`as_json`].
+pub(crate) fn as_one_json(value: &DynValue, name: &str) -> Result<Tensor, RunError> {
+    let text = match value.dtype() {
+        ValueType::Tensor { .. } => {
+            let mut text = String::new();
+            nested(&taken(value, name)?, &mut text);
+            text
+        }
+        _ => {
+            let items = as_json(value, name)?;
+            let Values::Bytes(items) = items.values() else {
+                return Err(internal(format!("output \"{name}\": no texts")));
+            };
+            let items = items.iter().map(String::from_utf8_lossy);
+            format!("[{}]", items.collect::<Vec<_>>().join(","))
+        }
     };
-    matches!(inner.as_ref(), ValueType::Tensor { ty, .. } if dtype(*ty).is_some())
+    let values = Values::Bytes([text].into_iter().collect());
+    Tensor::try_new(Vec::new(), values).map_err(|error| internal(error.to_string()))
 }
 
 /// Returns the elements of a sequence as texts of JSON.

@@ -110,8 +110,14 @@ pub(crate) fn tensor(tensor: &Tensor, out: &mut Vec<u8>) {
 /// Appends row `row` of `tensor`: an element, or lists nested as deep as its shape.
 pub(crate) fn row(tensor: &Tensor, row: usize, out: &mut Vec<u8>) {
     let inner = tensor.shape().get(1..).unwrap_or_default();
-    let size: usize = inner.iter().product();
+    let size = n_elements(inner);
     block(tensor.values(), inner, row.saturating_mul(size), out);
+}
+
+/// Returns the product of sizes; those of a tensor without elements may be any.
+fn n_elements(shape: &[usize]) -> usize {
+    let sizes = shape.iter();
+    sizes.fold(1, |product: usize, &size| product.saturating_mul(size))
 }
 
 /// Appends a block as [`nested`] does; one of no elements in more lists than anyone reads is one list of nothing.
@@ -130,7 +136,7 @@ fn nested(values: &Values, shape: &[usize], start: usize, out: &mut Vec<u8>) {
     let Some((&n_items, inner)) = shape.split_first() else {
         return element(values, start, out);
     };
-    let size: usize = inner.iter().product();
+    let size = n_elements(inner);
     out.push(b'[');
     separated(0..n_items, out, |index, out| {
         nested(
@@ -161,5 +167,17 @@ mod tests {
         assert_eq!(written(&[2, 0, 1 << 40]), "[[],[]]");
         assert_eq!(written(&[1 << 40, 0]), "[]");
         assert_eq!(written(&[1 << 30, 1 << 30, 0]), "[]");
+    }
+
+    #[test]
+    fn sizes_whose_product_is_no_number_are_written() {
+        assert_eq!(written(&[0, 1 << 40, 1 << 40]), "[]");
+        assert_eq!(written(&[2, 0, 1 << 40, 1 << 40]), "[[],[]]");
+        let values = Values::F32(Vec::new().into());
+        let tensor = Tensor::try_new(vec![0, 1 << 40, 1 << 40], values).unwrap();
+        let mut out = Vec::new();
+        flat(tensor.values(), &mut out);
+        row(&tensor, 0, &mut out);
+        assert!(out.starts_with(b"[]"));
     }
 }

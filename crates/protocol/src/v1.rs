@@ -61,6 +61,7 @@ fn all_of(signature: &Signature, index: Option<usize>, output: &Tensor, out: &mu
             render::separated(texts.iter(), out, json);
             out.push(b']');
         }
+        (Some(texts), []) => json(texts.get(0).unwrap_or_default(), out),
         _ => render::tensor(output, out),
     }
 }

@@ -84,6 +84,7 @@ mod tests {
     fn a_row_is_made_up_from_any_signature_of_a_bounded_size() {
         let signature = |inputs: &[TensorSpec]| Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: inputs.to_vec(),
             outputs: vec![],
             default_outputs: vec![],

@@ -46,10 +46,11 @@ impl Classifier {
             Some(labels) => labels.clone(),
             None => (0..n).map(|class| format!("LABEL_{class}")).collect(),
         };
-        let activation = match classes.problem {
-            Some(Problem::Regression) => Activation::None,
-            Some(Problem::MultiLabel) => Activation::Sigmoid,
-            _ if classes.activation.is_some() => classes.activation.unwrap_or(Activation::None),
+        let activation = match (classes.activation, classes.problem) {
+            (Some(activation), _) => activation,
+            (None, _) if classes.is_cross_encoder && n > 1 => Activation::None,
+            (None, Some(Problem::Regression)) if !classes.is_cross_encoder => Activation::None,
+            (None, Some(Problem::MultiLabel)) => Activation::Sigmoid,
             _ if n == 1 => Activation::Sigmoid,
             _ => Activation::Softmax,
         };

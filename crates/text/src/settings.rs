@@ -127,8 +127,10 @@ pub(crate) struct Classes {
     pub(crate) labels: Option<Vec<String>>,
     /// `None` where it follows from how many classes there are.
     pub(crate) problem: Option<Problem>,
-    /// What sentence-transformers does to the logits of a cross-encoder, where its files say so.
+    /// What sentence-transformers does to the logits of a cross-encoder, where its files say so; it heeds no kind of problem.
     pub(crate) activation: Option<Activation>,
+    /// Whether the files are those of a cross-encoder.
+    pub(crate) is_cross_encoder: bool,
 }
 
 /// The kind of question that a classifier answers.
@@ -335,6 +337,7 @@ impl Settings {
             prefix,
             takes_pairs: activation.is_some(),
             classes: Classes {
+                is_cross_encoder: activation.is_some(),
                 activation: activation.flatten(),
                 labels: config.id2label.map(labels).transpose()?,
                 problem: config.problem_type.as_deref().map(problem).transpose()?,

@@ -61,7 +61,15 @@ impl Task {
             .map(|(place, _)| place)
             .filter(|_| outputs.len() == 1));
         if let Some(sentence) = &settings.sentence {
+            let keeps_width =
+                sentence.dense.last().map(Dense::n_out) == sentence.dense.first().map(Dense::n_in);
+            let is_told = sentence.dense.is_empty() || !keeps_width || tokens.is_some();
             return match (pooled, tokens) {
+                // Optimum's exports, which give the tokens too, are of the whole model.
+                (Some(_), _) if !is_told => Err(
+                    "its Dense modules give as many numbers as they take, so nobody knows whether sentence_embedding went through them"
+                        .to_owned(),
+                ),
                 (Some(output), _) => Ok(Self::Pooled {
                     output,
                     dense: sentence.dense.clone(),

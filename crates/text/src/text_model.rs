@@ -511,6 +511,7 @@ fn signature_of(
         outputs,
         default_outputs,
         keyed_outputs,
+        keyed_inputs: Vec::new(),
         columns: Some(columns.collect()),
         inputs,
     }

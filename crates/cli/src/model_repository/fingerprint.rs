@@ -8,6 +8,8 @@ use coracle_formats::{TritonConfig, files_beside};
 
 /// The most files and directories that are looked at.
 const FILES_MAX: usize = 1_000;
+/// The same where nothing may be overlooked, before and after a model is loaded.
+const ALL_FILES_MAX: usize = 100_000;
 /// How far below a directory files are looked at: an MLflow model keeps its data one below.
 const DEPTH_MAX: usize = 3;
 
@@ -21,10 +23,14 @@ impl Fingerprint {
     /// Looks at the model at `place`, a file or a directory, and at what lies beside it: its configuration, and what is done with
     /// its texts.
     pub(crate) fn of_model(place: &Path) -> Self {
-        let mut print = Self::of(place);
+        Self::of_model_within(place, FILES_MAX)
+    }
+
+    fn of_model_within(place: &Path, n_max: usize) -> Self {
+        let mut print = Self::within(place, n_max);
         let config = TritonConfig::path_beside(place);
         for beside in files_beside(place).iter().chain([&config]) {
-            print.files.extend(Self::of(beside).files);
+            print.files.extend(Self::within(beside, n_max).files);
         }
         print
     }
@@ -32,23 +38,33 @@ impl Fingerprint {
     /// Looks at the model's file at `path` and at all that it may lead to: an `MLmodel` and a graph name other files in their
     /// directory. `None` where there are more files than are looked at.
     pub(crate) fn of_all(path: &Path) -> Option<Self> {
-        let mut print = Self::of_model(path);
+        Self::of_all_within(path, ALL_FILES_MAX)
+    }
+
+    fn of_all_within(path: &Path, n_max: usize) -> Option<Self> {
+        let mut print = Self::of_model_within(path, n_max);
         let leads_on = path.file_name().is_some_and(|name| name == "MLmodel")
             || path
                 .extension()
                 .is_some_and(|extension| extension == "onnx");
         if let Some(directory) = path.parent().filter(|_| leads_on) {
-            print.files.extend(Self::of(directory).files);
+            print.files.extend(Self::within(directory, n_max).files);
         }
-        (print.files.len() < FILES_MAX).then_some(print)
+        (print.files.len() < n_max).then_some(print)
     }
 
     /// Looks at `place`; what cannot be looked at is as if it were not there.
-    pub(super) fn of(place: &Path) -> Self {
+    #[cfg(test)]
+    fn of(place: &Path) -> Self {
+        Self::within(place, FILES_MAX)
+    }
+
+    /// As [`Self::of`], of no more than `n_max` files and directories.
+    fn within(place: &Path, n_max: usize) -> Self {
         let mut files = Vec::new();
         let mut ahead = vec![(place.to_path_buf(), 0)];
         while let Some((path, depth)) = ahead.pop()
-            && files.len() < FILES_MAX
+            && files.len() < n_max
         {
             // Through links, as the model is read.
             let Ok(metadata) = fs::metadata(&path) else {
@@ -114,5 +130,24 @@ mod tests {
             assert_ne!(Fingerprint::of_all(&path(leading)).unwrap(), before);
         }
         assert_ne!(Fingerprint::of(&path("MLmodel")), Fingerprint::default());
+    }
+
+    #[test]
+    fn changes_among_many_files_are_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("model.onnx"), "x").unwrap();
+        for file in 0..1_500 {
+            fs::write(path(&format!("weights.{file}")), "1").unwrap();
+        }
+        let print = || Fingerprint::of_all(&path("model.onnx")).unwrap();
+        let before = print();
+        for file in [0, 700, 1_499] {
+            let last = print();
+            fs::write(path(&format!("weights.{file}")), "12").unwrap();
+            assert_ne!(print(), last, "{file}");
+        }
+        assert_ne!(print(), before);
+        assert!(Fingerprint::of_all_within(&path("model.onnx"), 1_000).is_none());
     }
 }

@@ -156,7 +156,10 @@ fn write_library(page: &mut String, library: &Library, stated: &Stated) {
 fn graph_table(stated: &Stated) -> String {
     // Graphs, the largest error, and the bound.
     let mut rows: BTreeMap<&str, (usize, f64, f64)> = BTreeMap::new();
-    for graph in onnx::models().into_iter().chain(onnx::operators()) {
+    for graph in [onnx::models(), onnx::operators(), onnx::maps()]
+        .into_iter()
+        .flatten()
+    {
         let (n_graphs, seen, bound) = rows.entry(graph.kind).or_default();
         *n_graphs += 1;
         *seen = seen.max(graph.result.unwrap());

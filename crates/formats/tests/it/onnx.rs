@@ -205,7 +205,18 @@ fn kind_of(model: &dyn Model) -> &'static str {
 
 /// Runs every graph of one operator.
 pub(crate) fn operators() -> Vec<Checked> {
-    let lines = fs::read_to_string(root().join("operators.jsonl")).unwrap();
+    graphs_of("operators.jsonl")
+}
+
+/// Runs every graph that takes maps.
+pub(crate) fn maps() -> Vec<Checked> {
+    let kind = "maps";
+    let maps = graphs_of("maps.jsonl").into_iter();
+    maps.map(|checked| Checked { kind, ..checked }).collect()
+}
+
+fn graphs_of(file: &str) -> Vec<Checked> {
+    let lines = fs::read_to_string(root().join(file)).unwrap();
     let operators = lines.lines().map(|line| {
         let case: Value = serde_json::from_str(line).unwrap();
         let bytes = bytes_of(case["model"].as_str().unwrap());
@@ -245,6 +256,13 @@ fn complain(checked: &[Checked]) {
 fn every_operator_answers_as_onnx_runtime_does() {
     let checked = operators();
     assert!(checked.len() > 400, "{} cases", checked.len());
+    complain(&checked);
+}
+
+#[test]
+fn maps_are_answered_as_onnx_runtime_answers_one_after_the_other() {
+    let checked = maps();
+    assert!(checked.len() > 9, "{} cases", checked.len());
     complain(&checked);
 }
 
@@ -569,6 +587,91 @@ fn graphs_of_many_weights_go_to_the_engine_where_it_runs_them() {
     assert!(asked("mlp_regressor.onnx", 10 << 10).is_empty());
     // A classical model is ours, however large it is.
     assert!(asked("columns_one_hot_logistic.onnx", 128 << 10).is_empty());
+}
+
+#[test]
+fn maps_that_are_none_are_refused_with_what_belongs_there() {
+    let lines = fs::read_to_string(root().join("maps.jsonl")).unwrap();
+    let model_of = |name: &str| {
+        let mut cases = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let case = cases.find(|case| case["name"] == name).unwrap();
+        let bytes = bytes_of(case["model"].as_str().unwrap());
+        load_bytes(&bytes, &LoadOptions::default(), &SystemClock::new())
+            .unwrap()
+            .model
+    };
+    let cases = [
+        (
+            "words to columns",
+            r#"{"a": "b"}"#,
+            "map 1: key \"a\": a string, where FP32 belongs",
+        ),
+        (
+            "words to columns",
+            "[1]",
+            "an object of keys and values belongs there",
+        ),
+        ("words to columns", "", "ends where '{' belongs"),
+        ("numbers to columns", r#"{"a": 1}"#, "\"a\" is no integer"),
+        ("values at their keys", r#"{"-1": 1}"#, "key -1 is negative"),
+        (
+            "values in the order of keys",
+            r#"{"1": 1, "2": 2}"#,
+            "have as many",
+        ),
+        (
+            "integers at their keys",
+            r#"{"1": 1e30}"#,
+            "out of the range of INT64",
+        ),
+    ];
+    for (name, text, part) in cases {
+        let model = model_of(name);
+        let texts = Values::Bytes([r#"{"1": 1}"#, text].iter().collect::<ByteStrings>());
+        let error = model.run(&[Tensor::from_values(texts)], &[0]).unwrap_err();
+        assert_eq!(error.code(), coracle_base::Code::InvalidArgument, "{error}");
+        assert!(error.to_string().contains(part), "{name}: {error}");
+    }
+    // No maps are no rows.
+    let none = Tensor::from_values(Values::Bytes(ByteStrings::new()));
+    let answer = model_of("words to columns").run(&[none], &[0]).unwrap();
+    assert_eq!(answer[0].shape(), [0, 5]);
+}
+
+/// The least of two trees, of which one has a leaf without a weight.
+const EMPTY_LEAF: &str = "\
+    08083a9f030af3020a0178120179221554726565456e73656d626c65526567726573736f722a1c0a126167677265676174655f66756e6374696f6e22\
+    034d494ea001032a100a096e5f746172676574731801a001022a1b0a126e6f6465735f66616c73656e6f646569647340004000a001072a190a106e6f\
+    6465735f6665617475726569647340004000a001072a1c0a0b6e6f6465735f6d6f6465734a044c4541464a044c454146a001082a160a0d6e6f646573\
+    5f6e6f646569647340004000a001072a160a0d6e6f6465735f7472656569647340004001a001072a1a0a116e6f6465735f747275656e6f6465696473\
+    40004000a001072a1b0a0c6e6f6465735f76616c7565733d000000003d00000000a001062a110a0a7461726765745f6964734000a001072a150a0e74\
+    61726765745f6e6f64656964734000a001072a150a0e7461726765745f747265656964734000a001072a180a0e7461726765745f776569676874733d\
+    00002040a001063a0a61692e6f6e6e782e6d6c1201675a110a0178120c0a0a080112060a000a02080162110a0179120c0a0a080112060a000a020801\
+    42040a001011420e0a0a61692e6f6e6e782e6d6c1003";
+
+#[test]
+fn leaves_without_weights_are_no_extremes() {
+    let outcome = |digits: &str| {
+        load_bytes(
+            &bytes_of(digits),
+            &LoadOptions::default(),
+            &SystemClock::new(),
+        )
+    };
+    let error = outcome(EMPTY_LEAF).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported);
+    assert!(
+        error.to_string().contains("a leaf without a weight"),
+        "{error}"
+    );
+    // Of sums it changes nothing.
+    let sum = EMPTY_LEAF.replace("4d494e", "53554d");
+    let loaded = outcome(&sum).unwrap();
+    let x = Tensor::try_new(vec![1, 1], Values::F32(vec![0.0].into())).unwrap();
+    let answer = loaded.model.run(&[x], &[0]).unwrap();
+    assert_eq!(answer[0].values(), &Values::F32(vec![2.5].into()));
 }
 
 #[test]

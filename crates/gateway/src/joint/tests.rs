@@ -77,6 +77,7 @@ impl Stage {
         let model = Tenfold {
             signature: Signature {
                 keyed_outputs: Vec::new(),
+                keyed_inputs: Vec::new(),
                 inputs: vec![spec("X", vec![None, Some(1)])],
                 outputs: vec![spec("predict", vec![None])],
                 default_outputs: vec![0],

@@ -137,6 +137,7 @@ fn one(name: &str) -> ServedModel {
     let model = One {
         signature: Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: vec![spec("X", vec![None, Some(2)])],
             outputs: vec![spec("predict", vec![None])],
             default_outputs: vec![0],

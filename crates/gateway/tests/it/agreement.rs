@@ -61,6 +61,7 @@ fn casts() -> Casts {
     Casts {
         signature: Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: vec![spec("X", DType::F64, vec![None, Some(N_COLUMNS)])],
             outputs: outputs
                 .chain([spec("sum", DType::F64, vec![None])])
@@ -80,6 +81,7 @@ fn texts() -> Texts {
     Texts {
         signature: Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: vec![
                 spec("text", DType::Bytes, vec![None]),
                 spec("number", DType::F64, vec![None]),

@@ -77,6 +77,7 @@ fn model(name: &str, of: fn(f64, f64) -> Vec<f64>) -> Arc<ServedModel> {
             outputs: vec![spec("transform", vec![None, None])],
             default_outputs: vec![0],
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             columns: None,
         },
         description: Description::default(),

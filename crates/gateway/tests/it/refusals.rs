@@ -80,6 +80,7 @@ fn named(spec: TensorSpec, columns: [&str; 2]) -> TensorSpec {
 fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
     Signature {
         keyed_outputs: Vec::new(),
+        keyed_inputs: Vec::new(),
         inputs,
         outputs,
         default_outputs: vec![0],

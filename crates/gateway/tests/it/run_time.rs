@@ -73,6 +73,7 @@ fn serve(run_time: RunTime) -> (Running, Seen) {
     let model = Slow {
         signature: Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],
             default_outputs: vec![0],

@@ -314,6 +314,7 @@ impl Long {
         Self {
             signature: Signature {
                 keyed_outputs: Vec::new(),
+                keyed_inputs: Vec::new(),
                 inputs: vec![spec("x")],
                 outputs: vec![spec("y")],
                 default_outputs: vec![0],

@@ -35,6 +35,7 @@ impl Place {
         Self {
             signature: Signature {
                 keyed_outputs: Vec::new(),
+                keyed_inputs: Vec::new(),
                 inputs: vec![spec("x", DType::F32)],
                 outputs: vec![spec("is_kept", DType::Bool), spec("sum", DType::F64)],
                 default_outputs: vec![0, 1],

@@ -2,6 +2,7 @@
 
 mod encode;
 mod linear;
+mod maps;
 mod scale;
 mod svm;
 mod trees;
@@ -26,6 +27,8 @@ pub(crate) fn build(name: &str, build: &Build<'_, '_>) -> Option<Built> {
         "ArrayFeatureExtractor" => encode::array_feature_extractor(build),
         "LabelEncoder" => encode::label_encoder(build),
         "OneHotEncoder" => encode::one_hot(build),
+        "DictVectorizer" => maps::dict_vectorizer(build),
+        "CastMap" => maps::cast_map(build),
         "CategoryMapper" => encode::category_mapper(build),
         _ => return None,
     })

@@ -7,6 +7,7 @@ use coracle_tensor::{DType, Tensor};
 
 use crate::attributes::Attributes;
 use crate::ensemble::TreeKernels;
+use crate::file::MapType;
 use crate::ops::{elementwise, layout, matrix, ml, reduce, text};
 
 /// An operator with its attributes: a function from tensors to tensors.
@@ -27,6 +28,8 @@ pub(crate) struct Build<'b, 'a> {
     pub(crate) opset: i64,
     /// What is known of the inputs' datatypes.
     pub(crate) dtypes: &'b [Option<DType>],
+    /// What the map holds that is its first input, if one is.
+    pub(crate) map: Option<MapType>,
     pub(crate) n_outputs: usize,
     pub(crate) kernels: &'b dyn TreeKernels,
 }

@@ -70,9 +70,13 @@ fn narrow_values_are_cast_on_their_way_in_and_out() {
     let outlets = served.outlets.unwrap();
     assert_eq!(outlets.inputs[0].name, "x");
     assert_eq!(outlets.inputs[0].place, "served:11x");
-    assert_eq!(outlets.inputs[0].range, None);
+    let reals = Range::Reals {
+        greatest: 448.0,
+        has_infinities: false,
+    };
+    assert_eq!(outlets.inputs[0].range, Some(reals));
     assert_eq!(outlets.outputs[0].name, "y");
-    assert_eq!(outlets.outputs[0].range, Some((-8, 7)));
+    assert_eq!(outlets.outputs[0].range, Some(Range::Integers(-8, 7)));
 }
 
 #[test]

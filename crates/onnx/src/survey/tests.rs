@@ -165,3 +165,66 @@ fn damaged_and_deep_files_are_errors() {
         assert!(survey(&whole[..size]).is_err(), "{size}");
     }
 }
+
+#[test]
+fn optional_inputs_are_left_out_only_where_operators_expect_it() {
+    // An optional tensor of FP32.
+    let optional = |name: &str| {
+        let tensor = field(1, &[8, 1]);
+        let kind = field(9, &field(1, &tensor));
+        field(11, &[field(1, name.as_bytes()), field(2, &kind)].concat())
+    };
+    let output = |name: &str| field(12, &field(1, name.as_bytes()));
+    let inner = field(1, &node("OptionalGetElement", &["o"], &["t"], &[])[2..]);
+    let expected = [
+        optional("o"),
+        node("OptionalHasElement", &["o"], &["c"], &[]),
+        node("If", &["c"], &["y"], &field(6, &inner)),
+        output("y"),
+    ];
+    assert_eq!(of(&expected).unwrap().never_missing, BTreeSet::new());
+    let only = BTreeSet::from(["o".to_owned()]);
+    let looked_at = [optional("o"), node("Identity", &["o"], &["y"], &[])];
+    assert_eq!(of(&looked_at).unwrap().never_missing, only);
+    let given = [optional("o"), output("o")];
+    assert_eq!(of(&given).unwrap().never_missing, only);
+    let inner = field(1, &node("Identity", &["o"], &["t"], &[])[2..]);
+    let hidden = [
+        optional("o"),
+        node("OptionalHasElement", &["o"], &["c"], &[]),
+        node("If", &["c"], &["y"], &field(6, &inner)),
+    ];
+    assert_eq!(of(&hidden).unwrap().never_missing, only);
+    let inner = field(12, &field(1, b"o"));
+    let hidden = [optional("o"), node("If", &["c"], &["y"], &field(6, &inner))];
+    assert_eq!(of(&hidden).unwrap().never_missing, only);
+}
+
+#[test]
+fn what_the_runtime_reads_beyond_its_end_is_found() {
+    let classes = |names: &[&[u8]]| {
+        let names = names.iter().map(|name| field(9, name)).collect::<Vec<_>>();
+        [field(1, b"classlabels_strings"), names.concat()].concat()
+    };
+    let trees = |names: &[&[u8]]| {
+        node(
+            "TreeEnsembleClassifier",
+            &["x"],
+            &["l", "p"],
+            &classes(names),
+        )
+    };
+    assert_eq!(of(&[trees(&[b"a", b"b"])]).unwrap().misread, None);
+    let one = trees(&[b"a"]);
+    let found = of(std::slice::from_ref(&one)).unwrap().misread.unwrap();
+    assert!(found.starts_with("TreeEnsembleClassifier"), "{found}");
+    let hidden = node("If", &["c"], &["y"], &field(6, &one));
+    assert_eq!(of(&[hidden]).unwrap().misread, Some(found));
+    let joined = |inputs: &[&str]| {
+        of(&[node("FeatureVectorizer", inputs, &["y"], &[])])
+            .unwrap()
+            .misread
+    };
+    assert_eq!(joined(&["x"]), None);
+    assert!(joined(&["x", "x"]).is_some());
+}

@@ -2,7 +2,7 @@
 //! directories, what our kernels refuse goes to that library, and with `--only` after the file, everything.
 //!
 //! A directory is `onnx/backend/test/data/node` (or `simple`) of an installed `onnx` package that has it (1.17.0). A test passes, is
-//! refused at load, cannot be asked (sequences and other values that are no tensors), or differs; only the last is a fault.
+//! refused at load, cannot be asked (values that are neither tensors, sequences of them, nor such values that may be left out), or differs; only the last is a fault.
 
 mod runner;
 

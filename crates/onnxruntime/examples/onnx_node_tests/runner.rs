@@ -1,5 +1,8 @@
 //! Runs the tests: a directory for each, with `model.onnx` and `test_data_set_*/{input,output}_*.pb`.
 
+#[path = "structured.rs"]
+mod structured;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,8 @@ use coracle_formats::{LoadOptions, load};
 use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model, TensorSpec};
 use coracle_onnx::read_tensor_file;
 use coracle_tensor::{DType, Tensor, Values, bf16};
+
+use structured::Content;
 
 /// The tolerance of ONNX's own runner.
 const RELATIVE_MAX: f64 = 1e-3;
@@ -116,13 +121,13 @@ fn run(test: &Path, options: &LoadOptions, is_alone: bool) -> Outcome {
     };
     let sets = listed(test).into_iter().filter(|path| path.is_dir());
     for set in sets {
-        let (Some(inputs), Some(expected)) = (tensors(&set, "input"), tensors(&set, "output"))
-        else {
+        let signature = model.signature();
+        let inputs = contents(&set, "input", &signature.inputs, &signature.keyed_inputs);
+        let expected = contents(&set, "output", &signature.outputs, &signature.keyed_outputs);
+        let (Some(inputs), Some(expected)) = (inputs, expected) else {
             return Outcome::NotAsked;
         };
-        let signature = model.signature();
-        let inputs = as_bits(inputs, &signature.inputs);
-        let expected = as_bits(expected, &signature.outputs);
+        let inputs: Vec<Tensor> = inputs.iter().map(Content::texts).collect();
         let outputs: Vec<usize> = (0..model.signature().outputs.len()).collect();
         let results = match model.run(&inputs, &outputs) {
             Ok(results) => results,
@@ -131,7 +136,7 @@ fn run(test: &Path, options: &LoadOptions, is_alone: bool) -> Outcome {
             }
         };
         for (result, expected) in results.iter().zip(&expected) {
-            if let Some(how) = difference(result, expected) {
+            if let Some(how) = expected.difference(result, difference) {
                 return Outcome::Differs(how);
             }
         }
@@ -145,30 +150,31 @@ fn reason(message: &str) -> String {
     words.chars().take(90).collect()
 }
 
-/// Reads `input_0.pb` and so on; `None` where one is no tensor that we have.
-fn tensors(set: &Path, kind: &str) -> Option<Vec<Tensor>> {
-    let mut tensors = Vec::new();
-    while let Ok(bytes) = fs::read(set.join(format!("{kind}_{}.pb", tensors.len()))) {
-        tensors.push(read_tensor_file(&bytes).ok()?.1);
+/// Reads `input_0.pb` and so on; `None` where one is nothing that we have.
+fn contents(set: &Path, kind: &str, specs: &[TensorSpec], keyed: &[usize]) -> Option<Vec<Content>> {
+    let mut contents = Vec::new();
+    while let Ok(bytes) = fs::read(set.join(format!("{kind}_{}.pb", contents.len()))) {
+        let spec = specs.get(contents.len())?;
+        // ZipMap's maps are tables here, and so they are in the package.
+        let is_texts = keyed.contains(&contents.len()) && spec.dtype == DType::Bytes;
+        contents.push(match (is_texts, spec.shape.is_empty()) {
+            (false, _) => Content::Tensor(as_bits(read_tensor_file(&bytes).ok()?.1, spec)),
+            (true, false) => structured::sequence(&bytes)?,
+            (true, true) => structured::optional(&bytes)?,
+        });
     }
-    Some(tensors)
+    Some(contents)
 }
 
 /// The package holds the bits of BF16 as UINT16.
-fn as_bits(tensors: Vec<Tensor>, specs: &[TensorSpec]) -> Vec<Tensor> {
-    let tensors = tensors.into_iter().enumerate().map(|(index, tensor)| {
-        let is_wanted = specs
-            .get(index)
-            .is_some_and(|spec| spec.dtype == DType::BF16);
-        match tensor.values() {
-            Values::U16(bits) if is_wanted => {
-                let values = Values::BF16(bits.iter().map(|&bits| bf16::from_bits(bits)).collect());
-                Tensor::try_new(tensor.shape().to_vec(), values).unwrap_or(tensor)
-            }
-            _ => tensor,
+fn as_bits(tensor: Tensor, spec: &TensorSpec) -> Tensor {
+    match tensor.values() {
+        Values::U16(bits) if spec.dtype == DType::BF16 => {
+            let values = Values::BF16(bits.iter().map(|&bits| bf16::from_bits(bits)).collect());
+            Tensor::try_new(tensor.shape().to_vec(), values).unwrap_or(tensor)
         }
-    });
-    tensors.collect()
+        _ => tensor,
+    }
 }
 
 fn difference(got: &Tensor, expected: &Tensor) -> Option<String> {

@@ -305,3 +305,30 @@ pub(crate) fn weights_in_other_files_are_what_was_read(runtime: &Runtime) {
     std::fs::write(&file, &weights[..8]).unwrap();
     load(&path, &options, &SystemClock::new()).unwrap_err();
 }
+
+/// A tree with one class, which a string names: releases up to 1.32 at least read a second one, and end the process.
+const ONE_CLASS: &str = "\
+    08083abb030a80030a017812016c120170221654726565456e73656d626c65436c61737369666965722a150a0b626173655f76616c7565733d000080\
+    3fa001062a100a09636c6173735f6964734000a001072a140a0d636c6173735f6e6f64656964734000a001072a140a0d636c6173735f747265656964\
+    734000a001072a170a0d636c6173735f776569676874733d0000803fa001062a1e0a13636c6173736c6162656c735f737472696e67734a046f6e6c79\
+    a001082a190a126e6f6465735f66616c73656e6f64656964734000a001072a170a106e6f6465735f666561747572656964734000a001072a160a0b6e\
+    6f6465735f6d6f6465734a044c454146a001082a140a0d6e6f6465735f6e6f64656964734000a001072a140a0d6e6f6465735f747265656964734000\
+    a001072a180a116e6f6465735f747275656e6f64656964734000a001072a160a0c6e6f6465735f76616c7565733d00000000a001062a190a0e706f73\
+    745f7472616e73666f726d22044e4f4e45a001033a0a61692e6f6e6e782e6d6c1201675a110a0178120c0a0a080112060a000a020801620d0a016c12\
+    080a06080812020a0062110a0170120c0a0a080112060a000a02080142040a001011420e0a0a61692e6f6e6e782e6d6c1003";
+
+pub(crate) fn what_the_runtime_misreads_does_not_reach_it(runtime: &Runtime) {
+    let digits = ONE_CLASS.as_bytes().chunks_exact(2);
+    let bytes = digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap());
+    let error = runtime.load(&bytes.collect::<Vec<u8>>()).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported);
+    assert!(error.to_string().contains("one class"), "{error}");
+    // Columns of several inputs without rows end the process, too.
+    let cases = fixture::lines("operators.jsonl");
+    let case = cases
+        .iter()
+        .find(|case| case.name == "FeatureVectorizer")
+        .unwrap();
+    let error = runtime.load(&case.model).unwrap_err();
+    assert!(error.to_string().contains("several inputs"), "{error}");
+}

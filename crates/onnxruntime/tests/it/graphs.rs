@@ -102,7 +102,11 @@ pub(crate) fn operators_answer_as_in_python(runtime: &Runtime) {
     let cases = fixture::lines("operators.jsonl");
     let refused = all_but_refused(runtime, &cases);
     assert!(cases.len() > 400, "{}", cases.len());
-    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    // What the runtime misreads is for our own kernels only.
+    let others = refused.iter();
+    let others = others.filter(|refusal| !refusal.contains("reads what is not there"));
+    assert_eq!(others.count(), 0, "{}", refused.join("\n"));
+    assert_eq!(refused.len(), 1, "{}", refused.join("\n"));
 }
 
 pub(crate) fn exported_models_answer_as_in_python(runtime: &Runtime) {
@@ -151,6 +155,47 @@ pub(crate) fn integers_of_four_bits_are_no_others(runtime: &Runtime) {
             assert_eq!(error.code(), Code::InvalidArgument);
             assert!(error.to_string().contains("-8 to 7"), "{error}");
         }
+    }
+}
+
+/// A number that is between two that a datatype has is rounded, one beyond all of them is refused.
+pub(crate) fn floats_of_eight_bits_are_no_others(runtime: &Runtime) {
+    let cases = fixture::lines("nodes.jsonl");
+    let ask = |name: &str, value: f32| {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let model = runtime.load(&case.model).unwrap();
+        let spec = &model.signature().inputs[0];
+        let shape = case.inputs[&spec.name].shape().to_vec();
+        let values = Values::F32(vec![value; shape.iter().product()].into());
+        model.run(&[Tensor::try_new(shape, values).unwrap()], &[0])
+    };
+    let (e4m3, e5m2) = (
+        "cast_FLOAT8E4M3FN_to_FLOAT",
+        "cast_FLOAT8E5M2FNUZ_to_FLOAT16",
+    );
+    for (name, value, expected) in [
+        (e4m3, 447.0, 448.0),
+        (e4m3, -0.3, -0.3125),
+        (e5m2, 57_000.0, 57_344.0),
+    ] {
+        let answer = ask(name, value).unwrap();
+        let found = answer[0].values().to_f64s().unwrap().into_owned();
+        assert!(
+            found.iter().all(|&found| found == expected),
+            "{name}: {found:?}"
+        );
+    }
+    assert!(ask(e4m3, f32::NAN).unwrap()[0].values().to_f64s().unwrap()[0].is_nan());
+    for (name, value) in [
+        (e4m3, 448.1),
+        (e4m3, -1e9),
+        (e4m3, f32::INFINITY),
+        (e5m2, 6e4),
+        (e5m2, f32::INFINITY),
+    ] {
+        let error = ask(name, value).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        assert!(error.to_string().contains("model expects -"), "{error}");
     }
 }
 
@@ -219,23 +264,36 @@ pub(crate) fn sequences_are_json(runtime: &Runtime) {
         numbers.map(|part| part.parse().unwrap()).collect()
     };
     let cases = fixture::lines("structured.jsonl");
-    assert_eq!(cases.len(), 3);
+    assert_eq!(cases.len(), 10);
     for case in cases {
         let model = runtime.load(&case.model).unwrap();
         let signature = model.signature();
         let inputs = signature.inputs.iter();
         let inputs: Vec<Tensor> = inputs.map(|spec| case.inputs[&spec.name].clone()).collect();
         for (index, spec) in signature.outputs.iter().enumerate() {
-            let Value::Array(wanted) = &case.lists[&spec.name] else {
-                assert!(!signature.keyed_outputs.contains(&index));
-                assert!(model.run(&inputs, &[index]).is_ok());
+            let wanted = &case.lists[&spec.name];
+            if !signature.keyed_outputs.contains(&index) {
+                let answer = model.run(&inputs, &[index]).unwrap();
+                let found = answer[0].values().to_f64s().unwrap().into_owned();
+                let is_said = !wanted.is_null();
+                assert!(
+                    !is_said || found == numbers(wanted),
+                    "{}: {found:?}",
+                    case.name
+                );
                 continue;
-            };
-            assert!(signature.keyed_outputs.contains(&index), "{}", case.name);
+            }
+            let wanted = wanted.as_array().unwrap();
             assert_eq!(spec.dtype, DType::Bytes);
             let answer = model.run(&inputs, &[index]).unwrap();
             let Values::Bytes(texts) = answer[0].values() else {
                 panic!("{}: {answer:?}", case.name);
+            };
+            // What is optional is one text.
+            let whole = [case.lists[&spec.name].clone()];
+            let wanted = match spec.shape.is_empty() {
+                true => &whole[..],
+                false => wanted,
             };
             assert_eq!(texts.len(), wanted.len(), "{}", case.name);
             for (text, wanted) in texts.iter().zip(wanted) {
@@ -254,4 +312,80 @@ pub(crate) fn sequences_are_json(runtime: &Runtime) {
             }
         }
     }
+}
+
+pub(crate) fn maps_answer_as_in_python(runtime: &Runtime) {
+    let cases = fixture::lines("maps.jsonl");
+    assert_eq!(cases.len(), 10);
+    let refused = all_but_refused(runtime, &cases);
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    for case in cases {
+        let model = runtime.load(&case.model).unwrap();
+        assert_eq!(model.signature().keyed_inputs, [0], "{}", case.name);
+    }
+}
+
+pub(crate) fn what_is_no_json_is_refused_with_what_belongs_there(runtime: &Runtime) {
+    let texts = |texts: &[&str]| Tensor::from_values(Values::Bytes(texts.iter().collect()));
+    let ask = |case: &Case, name: &str, value: Tensor| {
+        let model = runtime.load(&case.model).unwrap();
+        let inputs = model.signature().inputs.iter();
+        let inputs = inputs.map(|spec| match spec.name == name {
+            true => value.clone(),
+            false => case.inputs[&spec.name].clone(),
+        });
+        let error = model.run(&inputs.collect::<Vec<_>>(), &[0]).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        error.to_string()
+    };
+    let structured = fixture::lines("structured.jsonl");
+    let of = |name: &str| structured.iter().find(|case| case.name == name).unwrap();
+    let message = ask(
+        of("rows put together"),
+        "s",
+        texts(&["[[1, 2, 3, 4]]", "[[1], [2, 3]]"]),
+    );
+    assert!(
+        message.contains("\"s\", item 1: lists of different lengths"),
+        "{message}"
+    );
+    let message = ask(of("integers taken out"), "s", texts(&["[1.5]"]));
+    assert!(message.contains("1.5 is no INT64"), "{message}");
+    let optional = |text: &str| {
+        Tensor::try_new(Vec::new(), Values::Bytes([text].into_iter().collect())).unwrap()
+    };
+    let message = ask(of("a tensor that is there"), "o", optional("{}"));
+    assert!(message.contains("where a value belongs"), "{message}");
+    let maps = fixture::lines("maps.jsonl");
+    let message = ask(&maps[0], "m", texts(&[r#"{"a": "b"}"#]));
+    assert!(
+        message.contains("\"a\": a string, where FP32 belongs"),
+        "{message}"
+    );
+    let message = ask(&maps[0], "m", texts(&["{\"a\\u0000\": 1}"]));
+    assert!(message.contains("NUL"), "{message}");
+}
+
+/// Operators that do not expect that nothing is there read memory that is not.
+pub(crate) fn what_is_never_missing_is_not_left_out(runtime: &Runtime) {
+    let cases = fixture::lines("structured.jsonl");
+    let case = cases.iter();
+    let case = case
+        .rev()
+        .find(|case| case.name == "an optional sequence as it is");
+    let case = case.unwrap();
+    let model = runtime.load(&case.model).unwrap();
+    let ask = |text: &str| {
+        let value = Tensor::try_new(Vec::new(), Values::Bytes([text].into_iter().collect()));
+        model.run(&[value.unwrap()], &[0])
+    };
+    let error = ask("null").unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    assert!(error.to_string().contains("do not take"), "{error}");
+    let answer = ask("[[1.0,2.0],[3.0]]").unwrap();
+    let expected = Values::Bytes(["[[1.0,2.0],[3.0]]"].into_iter().collect());
+    assert_eq!(
+        (answer[0].shape(), answer[0].values()),
+        (&[][..], &expected)
+    );
 }

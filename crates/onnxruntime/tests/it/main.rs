@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 30] = [
+const TESTS: [(&str, fn(&Runtime)); 36] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -70,6 +70,10 @@ const TESTS: [(&str, fn(&Runtime)); 30] = [
     (
         "rows_that_are_quantized_together_are_not_batched",
         bounds::rows_that_are_quantized_together_are_not_batched,
+    ),
+    (
+        "what_the_runtime_misreads_does_not_reach_it",
+        bounds::what_the_runtime_misreads_does_not_reach_it,
     ),
     ("runs_end_in_time", bounds::runs_end_in_time),
     (
@@ -103,6 +107,15 @@ const TESTS: [(&str, fn(&Runtime)); 30] = [
     (
         "operators_answer_as_in_python",
         graphs::operators_answer_as_in_python,
+    ),
+    ("maps_answer_as_in_python", graphs::maps_answer_as_in_python),
+    (
+        "what_is_no_json_is_refused_with_what_belongs_there",
+        graphs::what_is_no_json_is_refused_with_what_belongs_there,
+    ),
+    (
+        "what_is_never_missing_is_not_left_out",
+        graphs::what_is_never_missing_is_not_left_out,
     ),
     (
         "nodes_answer_as_onnx_says",
@@ -140,6 +153,14 @@ const TESTS: [(&str, fn(&Runtime)); 30] = [
     (
         "large_graphs_answer_several_calls_with_the_same_weights",
         sharing::large_graphs_answer_several_calls_with_the_same_weights,
+    ),
+    (
+        "graphs_with_the_same_weights_hold_them_once",
+        sharing::graphs_with_the_same_weights_hold_them_once,
+    ),
+    (
+        "floats_of_eight_bits_are_no_others",
+        graphs::floats_of_eight_bits_are_no_others,
     ),
     (
         "damaged_graphs_are_errors",

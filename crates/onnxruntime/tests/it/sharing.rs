@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use coracle_model::Model;
 use coracle_tensor::{Tensor, Values};
 
 use crate::Runtime;
@@ -40,10 +41,10 @@ fn weight(row: usize, column: usize) -> f32 {
     f32::from(u8::try_from((row * 7 + column * 13) % 32).unwrap())
 }
 
-/// Returns `y = x w` with 37 MB of weights.
-fn product() -> Vec<u8> {
+/// Returns `y = x w` with 37 MB of weights, of a graph with a name; so much `more` is each weight.
+fn product(name: &str, more: f32) -> Vec<u8> {
     let places = (0..N_IN).flat_map(|row| (0..N_OUT).map(move |column| (row, column)));
-    let raw = places.flat_map(|(row, column)| weight(row, column).to_le_bytes());
+    let raw = places.flat_map(|(row, column)| (weight(row, column) + more).to_le_bytes());
     let sizes = [N_IN, N_OUT].map(|size| [vec![1 << 3], varint(size)].concat());
     let weights = [
         sizes.concat(),
@@ -59,7 +60,7 @@ fn product() -> Vec<u8> {
     ];
     let graph = [
         field(1, &node.concat()),
-        field(2, b"product"),
+        field(2, name.as_bytes()),
         field(5, &weights.concat()),
         field(11, &matrix("x", N_IN)),
         field(12, &matrix("y", N_OUT)),
@@ -69,7 +70,7 @@ fn product() -> Vec<u8> {
 }
 
 pub(crate) fn large_graphs_answer_several_calls_with_the_same_weights(runtime: &Runtime) {
-    let file = product();
+    let file = product("product", 0.0);
     let model = runtime.load(&file).unwrap();
     // The weights and, packed, once more; not so for each session.
     let charged = model.memory_bytes();
@@ -92,4 +93,47 @@ pub(crate) fn large_graphs_answer_several_calls_with_the_same_weights(runtime: &
             });
         }
     });
+}
+
+/// The pages of this process that are in memory, in bytes.
+fn resident_bytes() -> usize {
+    let counts = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = counts.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4_096
+}
+
+/// Revisions whose graphs differ and whose weights do not hold these once.
+pub(crate) fn graphs_with_the_same_weights_hold_them_once(runtime: &Runtime) {
+    let x = |n: f32| {
+        let mut values = vec![0.0; N_IN];
+        values[700] = n;
+        Tensor::try_new(vec![1, N_IN], Values::F32(values.into())).unwrap()
+    };
+    let row = |factor: f32, more: f32| {
+        let row: Vec<f32> = (0..N_OUT)
+            .map(|column| factor * (weight(700, column) + more))
+            .collect();
+        Values::F32(row.into())
+    };
+    let ask = |model: &dyn Model, factor: f32| {
+        let answer = model.run(&[x(factor)], &[0]).unwrap();
+        answer[0].values().clone()
+    };
+    let load = |file: &[u8]| {
+        let before = resident_bytes();
+        let model = runtime.load(file).unwrap();
+        (model, resident_bytes().saturating_sub(before))
+    };
+    let n_bytes = N_IN * N_OUT * 4;
+    let files = [product("1", 1.0), product("2", 1.0), product("3", 2.0)];
+    let (first, _) = load(&files[0]);
+    let (second, grown) = load(&files[1]);
+    assert!(grown < n_bytes / 2, "{grown} bytes for the same {n_bytes}");
+    let (other, grown) = load(&files[2]);
+    assert!(grown > n_bytes / 2, "{grown} bytes for other {n_bytes}");
+    assert_eq!(ask(second.as_ref(), 2.0), row(2.0, 1.0));
+    // The weights stay while anybody has them.
+    drop(first);
+    assert_eq!(ask(second.as_ref(), 4.0), row(4.0, 1.0));
+    assert_eq!(ask(other.as_ref(), 4.0), row(4.0, 2.0));
 }

@@ -41,7 +41,9 @@ pub fn decode_columns(
         return Err(otherwise);
     };
     let specs = &ctx.signature.inputs;
+    let texts = as_lists(ctx, &request.inputs)?;
     let inputs = request.inputs.into_iter().map(|(name, json)| {
+        let json = texts.get(&name).map_or(json, Box::as_ref);
         let spec = specs.iter().find(|spec| spec.name == name);
         Input {
             shape: Cow::Owned(match spec {
@@ -71,6 +73,42 @@ pub fn decode_columns(
         priority: parameters.priority(),
         ..Call::default()
     })
+}
+
+/// Returns what is sent as a list though it is none, by input: a number of an input without dimensions, and the texts of JSON that are
+/// what is no tensor.
+fn as_lists<'a>(
+    ctx: &DecodeContext<'_>,
+    inputs: &BTreeMap<Cow<'a, str>, &RawValue>,
+) -> Result<BTreeMap<Cow<'a, str>, Box<RawValue>>, RequestError> {
+    let mut lists = BTreeMap::new();
+    for (index, spec) in ctx.signature.inputs.iter().enumerate() {
+        let Some((name, json)) = inputs.get_key_value(spec.name.as_str()) else {
+            continue;
+        };
+        let is_keyed = ctx.signature.keyed_inputs.contains(&index);
+        let is_alone = spec.shape.is_empty() && (is_keyed || !json.get().starts_with('['));
+        if !is_keyed && !is_alone {
+            continue;
+        }
+        let items = match is_alone {
+            true => vec![*json],
+            false => serde_json::from_str(json.get()).map_err(|_other| {
+                let name = quoted(name);
+                RequestError::invalid(format!("input {name}: a list belongs there"))
+            })?,
+        };
+        let mut list = vec![b'['];
+        render::separated(items.iter(), &mut list, |item, out| match is_keyed {
+            true => render::string(item.get(), out),
+            false => out.extend_from_slice(item.get().as_bytes()),
+        });
+        list.push(b']');
+        let list = RawValue::from_string(String::from_utf8_lossy(&list).into_owned());
+        let list = list.map_err(|error| RequestError::invalid(error.to_string()))?;
+        lists.insert(name.clone(), list);
+    }
+    Ok(lists)
 }
 
 /// Returns how many lists the first element is within.

@@ -5,7 +5,7 @@ use coracle_tensor::{DType, Tensor, Values};
 
 use super::tests::context;
 use super::{decode_predict, encode_predict};
-use crate::Call;
+use crate::{Call, tfs};
 
 fn spec(name: &str, dtype: DType, shape: &[Option<usize>]) -> TensorSpec {
     TensorSpec {
@@ -29,6 +29,7 @@ fn keyed(outputs: &[TensorSpec]) -> Vec<usize> {
 fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
     Signature {
         keyed_outputs: keyed(&outputs),
+        keyed_inputs: Vec::new(),
         default_outputs: (0..outputs.len()).collect(),
         inputs,
         outputs,
@@ -205,5 +206,95 @@ fn texts_of_a_keyed_output_are_the_json_that_they_hold() {
     assert_eq!(
         answer(columns, &[0], std::slice::from_ref(&lists)),
         r#"{"predictions":[[{"word":"a"}],[]],"outputs":[[{"word":"a"}],[]]}"#
+    );
+}
+
+#[test]
+fn what_is_no_tensor_comes_as_the_json_that_it_is() {
+    let outputs = || vec![spec("y", DType::F32, &[None])];
+    let map = spec("m", DType::Bytes, &[None]);
+    let mut maps = signature(vec![map], outputs());
+    maps.keyed_inputs = vec![0];
+    let decode = |signature: &Signature, body: &str| {
+        let ctx = context(signature);
+        let call = decode_predict(body.as_bytes(), &ctx);
+        let call = call.or_else(|error| tfs::decode_columns(body.as_bytes(), &ctx, error));
+        call.map_err(|error| error.to_string())
+    };
+    let texts =
+        |texts: &[&str]| Tensor::from_values(Values::Bytes(texts.iter().copied().collect()));
+    let two = texts(&[r#"{"a": 1}"#, r#"{"b": 2.5, "m": 3}"#]);
+    for body in [
+        r#"{"instances": [{"a": 1}, {"b": 2.5, "m": 3}]}"#,
+        r#"{"inputs": [{"a": 1}, {"b": 2.5, "m": 3}]}"#,
+        r#"{"instances": [{"m": {"a": 1}}, {"m": {"b": 2.5, "m": 3}}]}"#,
+        r#"{"inputs": {"m": [{"a": 1}, {"b": 2.5, "m": 3}]}}"#,
+    ] {
+        let call = decode(&maps, body).unwrap();
+        assert_eq!(call.inputs, std::slice::from_ref(&two), "{body}");
+        assert_eq!(call.n_rows, 2);
+    }
+    // A map whose only key is the input's name.
+    let call = decode(&maps, r#"{"instances": [{"m": 3}]}"#).unwrap();
+    assert_eq!(call.inputs, [texts(&[r#"{"m": 3}"#])]);
+    assert!(
+        decode(&maps, r#"{"instances": []}"#)
+            .unwrap_err()
+            .contains("empty")
+    );
+    // A sequence of any length, something that may not be there, and a tensor without dimensions.
+    let inputs = vec![
+        spec("s", DType::Bytes, &[None]),
+        spec("o", DType::Bytes, &[]),
+        spec("k", DType::I64, &[]),
+    ];
+    let mut several = signature(inputs, outputs());
+    several.keyed_inputs = vec![0, 1];
+    let body = r#"{"inputs": {"k": 7, "s": [[1, 2], [[]]], "o": null}}"#;
+    let call = decode(&several, body).unwrap();
+    let nothing = Values::Bytes(["null"].into_iter().collect());
+    let expected = [
+        texts(&["[1, 2]", "[[]]"]),
+        Tensor::try_new(Vec::new(), nothing).unwrap(),
+        Tensor::try_new(Vec::new(), Values::I64(vec![7].into())).unwrap(),
+    ];
+    assert_eq!(call.inputs, expected);
+    let call = decode(&several, r#"{"inputs": {"k": 7, "s": [], "o": [1]}}"#).unwrap();
+    assert_eq!(call.inputs[0].shape(), [0]);
+    let call = decode(
+        &several,
+        r#"{"instances": [{"k": 7, "s": [1, 2], "o": null}]}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        call.inputs,
+        [texts(&["[1, 2]"]), expected[1].clone(), expected[2].clone()]
+    );
+    let error = decode(
+        &several,
+        r#"{"instances": [{"k": 7, "s": 1, "o": 1}, {"k": 7, "s": 1, "o": 2}]}"#,
+    );
+    assert!(error.unwrap_err().contains("2 values, the model takes one"));
+    let error = decode(&several, r#"{"inputs": {"k": 7, "s": 1, "o": 1}}"#).unwrap_err();
+    assert!(error.contains("\"s\": a list belongs there"), "{error}");
+}
+
+#[test]
+fn a_value_that_may_not_be_there_is_the_json_that_it_is() {
+    let outputs = vec![spec("o", DType::Bytes, &[])];
+    let mut signature = signature(vec![spec("a", DType::F32, &[None])], outputs);
+    signature.keyed_outputs = vec![0];
+    let call = Call {
+        outputs: vec![0],
+        n_rows: 2,
+        ..Call::default()
+    };
+    let texts = Values::Bytes(["[[1.5]]"].into_iter().collect());
+    let answer = Tensor::try_new(Vec::new(), texts).unwrap();
+    let mut out = Vec::new();
+    encode_predict(&signature, &call, &[answer], &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        r#"{"predictions":[[1.5]]}"#
     );
 }

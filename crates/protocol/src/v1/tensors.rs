@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use coracle_model::TensorSpec;
-use coracle_tensor::Tensor;
+use coracle_tensor::{Tensor, Values};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -58,16 +58,17 @@ pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Reque
     };
     let specs = ctx.signature.inputs.as_slice();
     let inputs = match specs {
-        [spec] if !begins_with_object(json) => vec![tensor(
+        [spec] if is_unnamed(ctx, spec, json) => vec![tensor(
             ctx,
-            spec,
+            (0, spec),
             TensorName::Instances { key, input: None },
             json,
         )?],
         specs => by_name(ctx, specs, key, json)?,
     };
     let n_rows = inputs.first().map_or(0, Tensor::n_rows);
-    if n_rows == 0 {
+    let has_items = inputs.iter().any(|input| !input.values().is_empty());
+    if n_rows == 0 && !has_items {
         let message = format!("\"{key}\" is empty; at least one instance is needed");
         return Err(RequestError::invalid(message));
     }
@@ -82,18 +83,33 @@ pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Reque
     })
 }
 
-/// Tells whether the first item of a list is an object.
-fn begins_with_object(json: &str) -> bool {
+/// Tells whether instances are values of the model's only input, and not objects with that by name.
+fn is_unnamed(ctx: &DecodeContext<'_>, spec: &TensorSpec, json: &str) -> bool {
     let mut bytes = json.bytes().filter(|byte| !byte.is_ascii_whitespace());
-    bytes.next() == Some(b'[') && bytes.next() == Some(b'{')
+    let begins_with_object = bytes.next() == Some(b'[') && bytes.next() == Some(b'{');
+    if !begins_with_object || ctx.signature.keyed_inputs.is_empty() {
+        return !begins_with_object;
+    }
+    // An object may be the value itself; one that has the input's name, and under it no plain value, is not.
+    let first: Result<Vec<Instance<'_>>, _> = serde_json::from_str(json);
+    let first = first
+        .ok()
+        .and_then(|instances| instances.into_iter().next());
+    let named = first.filter(|instance| instance.len() == 1);
+    let value = named.and_then(|instance| instance.get(spec.name.as_str()).copied());
+    !value.is_some_and(|value| value.get().starts_with(['{', '[']))
 }
 
 fn tensor(
     ctx: &DecodeContext<'_>,
-    spec: &TensorSpec,
+    (index, spec): (usize, &TensorSpec),
     name: TensorName<'_>,
     json: &str,
 ) -> Result<Tensor, RequestError> {
+    if ctx.signature.keyed_inputs.contains(&index) {
+        return json_texts(spec, json, ctx.elements_max)
+            .map_err(|error| RequestError::invalid(format!("{name}: {error}")));
+    }
     let shape = spec.wire_shape();
     let head = TensorHead {
         name,
@@ -102,7 +118,36 @@ fn tensor(
         accepts_missing: spec.accepts_missing,
         elements_max: ctx.elements_max,
     };
-    read_nested(json, head)
+    let tensor = read_nested(json, head)?;
+    match (spec.shape.as_slice(), tensor.shape()) {
+        // The only instance's number.
+        ([], [1]) => {
+            let (_, values) = tensor.into_parts();
+            Tensor::try_new(Vec::new(), values)
+                .map_err(|error| RequestError::invalid(error.to_string()))
+        }
+        _ => Ok(tensor),
+    }
+}
+
+/// Returns the items of a list as the texts that they are; all of them as one, where the input has no dimension.
+///
+/// # Errors
+/// Says what is no list, or has too many items.
+fn json_texts(spec: &TensorSpec, json: &str, elements_max: usize) -> Result<Tensor, String> {
+    let items: Vec<&RawValue> =
+        serde_json::from_str(json).map_err(|_other| "a list belongs there".to_owned())?;
+    if items.len() > elements_max {
+        return Err(format!(
+            "more than {elements_max} values; send smaller batches"
+        ));
+    }
+    let texts = Values::Bytes(items.iter().map(|item| item.get()).collect());
+    match (spec.shape.is_empty(), items.len()) {
+        (false, _) => Ok(Tensor::from_values(texts)),
+        (true, 1) => Tensor::try_new(Vec::new(), texts).map_err(|error| error.to_string()),
+        (true, n) => Err(format!("{n} values, the model takes one")),
+    }
 }
 
 /// Collects the values of each input over all instances.
@@ -132,7 +177,7 @@ fn by_name(
             )));
         }
     }
-    let tensors = specs.iter().map(|spec| {
+    let tensors = specs.iter().enumerate().map(|(index, spec)| {
         let mut joined = String::from("[");
         for (row, instance) in instances.iter().enumerate() {
             let value = instance.get(spec.name.as_str()).ok_or_else(|| {
@@ -146,7 +191,12 @@ fn by_name(
         }
         joined.push(']');
         let input = Some(spec.name.as_str());
-        tensor(ctx, spec, TensorName::Instances { key, input }, &joined)
+        tensor(
+            ctx,
+            (index, spec),
+            TensorName::Instances { key, input },
+            &joined,
+        )
     });
     tensors.collect()
 }

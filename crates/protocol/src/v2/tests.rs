@@ -403,6 +403,7 @@ fn metadata_tells_the_signature() {
     let mut out = Vec::new();
     let signature = Signature {
         keyed_outputs: Vec::new(),
+        keyed_inputs: Vec::new(),
         default_outputs: vec![1],
         ..signature(Some(["a", "b"]), false)
     };

@@ -93,6 +93,7 @@ pub(crate) fn adder(settings: BatchSettings) -> (Arc<ServedModel>, Arc<Mutex<Vec
     let model = Adder {
         signature: Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: vec![spec("X", &[None, Some(2)])],
             outputs: vec![
                 spec("sum", &[None]),

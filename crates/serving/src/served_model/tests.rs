@@ -38,6 +38,7 @@ pub(crate) fn faulty(panics: bool) -> Faulty {
     Faulty {
         signature: Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: vec![],
             outputs: vec![],
             default_outputs: vec![],

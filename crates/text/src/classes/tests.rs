@@ -6,7 +6,7 @@ fn classifier(problem: Option<Problem>, labels: &[&str]) -> Classifier {
     let classes = Classes {
         labels: Some(labels.iter().map(|&label| label.to_owned()).collect()),
         problem,
-        activation: None,
+        ..Classes::default()
     };
     Classifier::try_new(&classes, labels.len()).unwrap()
 }
@@ -69,10 +69,41 @@ fn cross_encoders_do_what_their_files_say() {
         labels: Some(vec!["LABEL_0".to_owned()]),
         problem: None,
         activation: Some(Activation::None),
+        is_cross_encoder: true,
     };
     let raw = Classifier::try_new(&classes, 1).unwrap();
     assert_eq!(raw.default_outputs(true), [1]);
     assert_eq!(raw.default_outputs(false), [0, 1]);
     let answers = raw.answer(vec![-2.5], &[1]).unwrap();
     assert_eq!(numbers(&answers[0]), [-2.5]);
+}
+
+/// `CrossEncoder.get_default_activation_fn` of sentence-transformers 6.2 looks at its own settings and the number of labels only.
+#[test]
+fn cross_encoders_heed_no_kind_of_problem() {
+    let problems = [
+        None,
+        Some(Problem::Regression),
+        Some(Problem::MultiLabel),
+        Some(Problem::SingleLabel),
+    ];
+    let cases = [
+        (Some(Activation::Sigmoid), 1, Activation::Sigmoid),
+        (Some(Activation::None), 1, Activation::None),
+        (Some(Activation::Softmax), 3, Activation::Softmax),
+        (None, 1, Activation::Sigmoid),
+        (None, 3, Activation::None),
+    ];
+    for (activation, n, expected) in cases {
+        for problem in problems {
+            let classes = Classes {
+                labels: None,
+                problem,
+                activation,
+                is_cross_encoder: true,
+            };
+            let found = Classifier::try_new(&classes, n).unwrap().activation;
+            assert_eq!(found, expected, "{activation:?} {n} {problem:?}");
+        }
+    }
 }

@@ -26,6 +26,10 @@ struct Graph {
     rows_are_independent: bool,
     /// Looks at what is filled up, too.
     ignores_mask: bool,
+    /// How many logits it gives for each token instead of vectors.
+    n_logits: Option<usize>,
+    /// How many numbers it gives for each text instead.
+    n_pooled: Option<usize>,
     /// The shapes of its runs.
     runs: Arc<Mutex<Vec<Vec<usize>>>>,
     clock: Arc<ManualClock>,
@@ -54,6 +58,7 @@ impl Graph {
                 outputs: vec![output],
                 default_outputs: vec![0],
                 keyed_outputs: Vec::new(),
+                keyed_inputs: Vec::new(),
                 columns: None,
             },
             description: Description {
@@ -62,6 +67,8 @@ impl Graph {
             },
             rows_are_independent: true,
             ignores_mask: false,
+            n_logits: None,
+            n_pooled: None,
             runs: Arc::default(),
             clock: Arc::new(ManualClock::new()),
         }
@@ -83,6 +90,16 @@ impl Model for Graph {
         self.clock.advance(Duration::from_secs(1));
         let ids = inputs[0].values().to_f64s().unwrap();
         let width = inputs[0].shape()[1];
+        if let Some(n_pooled) = self.n_pooled {
+            let shape = vec![inputs[0].shape()[0], n_pooled];
+            let values = Values::F32(vec![1.0; shape.iter().product()].into());
+            return Ok(vec![Tensor::try_new(shape, values).unwrap()]);
+        }
+        if let Some(n_logits) = self.n_logits {
+            let shape = vec![inputs[0].shape()[0], width, n_logits];
+            let values = Values::F32(vec![0.0; shape.iter().product()].into());
+            return Ok(vec![Tensor::try_new(shape, values).unwrap()]);
+        }
         let mask = match (self.ignores_mask, inputs.get(1)) {
             (false, Some(mask)) => mask.values().to_f64s().unwrap().into_owned(),
             _ => vec![1.0; ids.len()],
@@ -212,6 +229,81 @@ fn calls_end_in_their_time() {
     };
     assert_eq!(run(3).unwrap_err().kind(), RunErrorKind::OutOfTime);
     assert!(run(5).is_ok());
+}
+
+/// Modules of a model whose only Dense takes three numbers and gives three.
+fn square() -> Files {
+    let head = br#"{"linear.weight":{"dtype":"F32","shape":[3,3],"data_offsets":[0,36]}}"#;
+    let weights = [&(head.len() as u64).to_le_bytes()[..], head, &[0; 36]].concat();
+    let modules = ["Transformer", "Pooling", "Dense"].map(|name| {
+        format!(r#"{{"path": "{name}", "type": "sentence_transformers.models.{name}"}}"#)
+    });
+    let config = r#"{"in_features": 3, "out_features": 3, "bias": false, "activation_function": "Identity"}"#;
+    let mut files = plain();
+    let mut put = |name: &str, bytes: Vec<u8>| drop(files.0.insert(name.to_owned(), bytes));
+    put("modules.json", format!("[{}]", modules.join(",")).into());
+    put(
+        "Pooling/config.json",
+        br#"{"pooling_mode": "mean"}"#.to_vec(),
+    );
+    put("Dense/config.json", config.into());
+    put("Dense/model.safetensors", weights);
+    files
+}
+
+#[test]
+fn vectors_of_which_nobody_knows_what_was_done_to_them_are_not_taken() {
+    let pooled = spec("sentence_embedding", DType::F32, &[None, Some(3)]);
+    let mut graph = Graph::new(&WITH_MASK);
+    graph.signature.outputs = vec![pooled.clone()];
+    let model = graph.around(&square()).unwrap();
+    assert_eq!(model.signature().inputs.len(), 2, "the tokens");
+    let facts = &model.description().root.facts;
+    assert!(
+        facts[0].1.contains("as many numbers as they take"),
+        "{facts:?}"
+    );
+    // A graph that gives the tokens' vectors, too, is of the whole model, as Optimum writes it.
+    let mut graph = Graph::new(&WITH_MASK);
+    graph.signature.outputs.push(pooled);
+    graph.n_pooled = Some(3);
+    let model = graph.around(&square()).unwrap();
+    assert_eq!(model.signature().inputs[0].name, "text");
+    let answer = model.run(&[texts(&["a"])], &[0]).unwrap();
+    assert_eq!(answer[0].values(), &Values::F32(vec![1.0; 3].into()));
+}
+
+#[test]
+fn entities_are_looked_for_in_so_many_tokens_and_no_more() {
+    let n_labels = 1 << 17;
+    let mut graph = Graph::new(&WITH_MASK);
+    graph.n_logits = Some(n_labels);
+    graph.signature.outputs = vec![spec("logits", DType::F32, &[None, None, None])];
+    let runs = Arc::clone(&graph.runs);
+    let mut files = plain();
+    let config = r#"{"architectures": ["BertForTokenClassification"]}"#;
+    files.0.insert("config.json".to_owned(), config.into());
+    let model = graph.around(&files).unwrap();
+    assert_eq!(model.signature().outputs[0].name, "entities");
+    runs.lock().unwrap().clear();
+    // 2^26 scores are those of 512 tokens.
+    let texts_of = |n: usize| texts(&vec!["the river the river"; n]);
+    let n_tokens = |n: usize| {
+        runs.lock().unwrap().clear();
+        model.run(&[texts_of(n)], &[0]).map(|_answer| {
+            let runs = runs.lock().unwrap();
+            runs.iter().map(|shape| shape[0] * shape[1]).sum::<usize>()
+        })
+    };
+    let of_one = n_tokens(1).unwrap();
+    let error = n_tokens(512 / of_one + 1).unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::TooLarge);
+    let last = format!(
+        "more than 512 tokens up to text {}; send fewer",
+        512 / of_one
+    );
+    assert!(error.to_string().contains(&last), "{error}");
+    assert!(runs.lock().unwrap().is_empty(), "it ran nevertheless");
 }
 
 #[test]

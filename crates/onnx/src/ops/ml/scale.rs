@@ -93,8 +93,11 @@ fn normalize(norm: Norm, row: &mut [f32]) {
         Norm::L2 => {
             let sum = row.iter().fold(0.0, |sum, value| sum + value * value);
             if sum != 0.0 {
-                let length = sum.sqrt();
-                row.iter_mut().for_each(|value| *value /= length);
+                // As ONNX Runtime computes it: what it squares may be too large or too small for the datatype.
+                row.iter_mut().for_each(|value| {
+                    let length = (*value * *value / sum).sqrt();
+                    *value = if *value < 0.0 { -length } else { length };
+                });
             }
         }
     }

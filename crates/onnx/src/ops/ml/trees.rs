@@ -244,6 +244,12 @@ pub(super) fn regressor(build: &Build<'_, '_>) -> Result<Box<dyn Operator>, Load
         )));
     }
     let aggregate = read_aggregate(build)?;
+    let is_extreme = matches!(aggregate, Aggregate::Min | Aggregate::Max);
+    if is_extreme && n_targets == 1 && ensemble.has_empty_leaf() {
+        return Err(unsupported(
+            "a leaf without a weight under MIN or MAX, which counts as 0 for ONNX Runtime and as nothing for ONNX",
+        ));
+    }
     Ok(Box::new(Regressor {
         trees: Trees::compile(
             ensemble,

@@ -53,6 +53,7 @@ fn gate() -> (Arc<ServedModel>, Receiver<Run>) {
     let model = Gate {
         signature: Signature {
             keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
             inputs: vec![spec("X")],
             outputs: vec![spec("same")],
             default_outputs: vec![0],
