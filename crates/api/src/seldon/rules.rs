@@ -36,6 +36,8 @@ pub enum Server {
     Xgboost,
     /// MLFLOW_SERVER
     Mlflow,
+    /// TENSORFLOW_SERVER, of a model that was exported to ONNX
+    Tensorflow,
 }
 
 impl Server {
@@ -46,6 +48,7 @@ impl Server {
             "SKLEARN_SERVER" => Some(Self::Sklearn),
             "XGBOOST_SERVER" => Some(Self::Xgboost),
             "MLFLOW_SERVER" => Some(Self::Mlflow),
+            "TENSORFLOW_SERVER" => Some(Self::Tensorflow),
             _ => None,
         }
     }
@@ -57,6 +60,7 @@ impl Server {
             Self::Sklearn => "sklearn",
             Self::Xgboost => "xgboost",
             Self::Mlflow => "mlflow",
+            Self::Tensorflow => "onnx",
         }
     }
 }

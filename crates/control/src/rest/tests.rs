@@ -727,7 +727,7 @@ fn a_seldon_deployment_is_taken_or_refused_in_seldons_words() {
         (
             "TRITON_SERVER",
             "gs://b".into(),
-            "admission webhook \"v1.vseldondeployment.kb.io\" denied the request: spec.predictors[0].graph.implementation: TRITON_SERVER is not served here; SKLEARN_SERVER, XGBOOST_SERVER, MLFLOW_SERVER, RANDOM_ABTEST, AVERAGE_COMBINER, SIMPLE_MODEL, SIMPLE_ROUTER, EPSILON_GREEDY and THOMPSON_SAMPLING are",
+            "admission webhook \"v1.vseldondeployment.kb.io\" denied the request: spec.predictors[0].graph.implementation: TRITON_SERVER is not served here; SKLEARN_SERVER, XGBOOST_SERVER, MLFLOW_SERVER, TENSORFLOW_SERVER, RANDOM_ABTEST, AVERAGE_COMBINER, SIMPLE_MODEL, SIMPLE_ROUTER, EPSILON_GREEDY and THOMPSON_SAMPLING are",
         ),
     ] {
         let (status, failure) =

@@ -164,6 +164,9 @@ impl Controller {
         let first = spec.predictors.iter().find(|one| !one.is_shadow());
         match (spec.protocol(), first) {
             ("v2", Some(first)) => format!("{base}/v2/models/{}/infer", first.graph.name),
+            ("tensorflow", Some(first)) => {
+                format!("{base}/v1/models/{}:predict", first.graph.name)
+            }
             _ => format!("{base}/api/v1.0/predictions"),
         }
     }
