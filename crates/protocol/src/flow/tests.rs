@@ -33,7 +33,7 @@ fn answers_are_requests_with_the_same_numbers() {
             r#"{"id":"i","inputs":[{"name":"transform","datatype":"FP64","shape":[1,2],"data":[0.1,1e300]}]}"#,
         ),
     ] {
-        assert_eq!(text(as_request(dialect, answer.as_bytes())), expected);
+        assert_eq!(text(as_request(dialect, answer.as_bytes(), None)), expected);
     }
 }
 
@@ -59,7 +59,7 @@ fn what_cannot_be_handed_on_is_said() {
             "the model's answer",
         ),
     ] {
-        let found = text(as_request(dialect, answer.as_bytes()));
+        let found = text(as_request(dialect, answer.as_bytes(), None));
         assert!(
             found.starts_with("Internal") || found.starts_with("internal"),
             "{found}"
@@ -254,11 +254,12 @@ fn damaged_answers_are_errors() {
         .zip([Dialect::Seldon, Dialect::V1, Dialect::V2])
     {
         assert!(
-            as_request(dialect, body).is_ok() && average(dialect, "n", &[body, body], 9).is_ok()
+            as_request(dialect, body, None).is_ok()
+                && average(dialect, "n", &[body, body], 9).is_ok()
         );
         for end in 0..body.len() {
             let cut = body.get(..end).unwrap();
-            assert!(as_request(dialect, cut).is_err(), "{end}");
+            assert!(as_request(dialect, cut, None).is_err(), "{end}");
             assert!(average(dialect, "n", &[body, cut], 9).is_err(), "{end}");
         }
         for place in 0..body.len() {
@@ -267,7 +268,7 @@ fn damaged_answers_are_errors() {
                 *byte ^= 4;
             }
             // Whatever comes of it, it is no panic.
-            drop(as_request(dialect, &flipped));
+            drop(as_request(dialect, &flipped, None));
             drop(average(dialect, "n", &[&flipped, &flipped], 9));
             drop(request_meta(&flipped));
         }
