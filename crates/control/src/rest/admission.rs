@@ -264,11 +264,16 @@ pub(crate) fn check_rules(
 
 /// Checks the rules of a kind that a patch itself may break, whatever comes of it.
 pub(crate) fn check_patch(kind: &Kind, live: &Value, patch: &Value) -> Result<(), Failure> {
-    let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
-    match *kind == kind::ROLLOUT {
-        true => rollouts::check_patch(live, patch).map_err(denied),
-        false => Ok(()),
-    }
+    let (checked, webhook) = if *kind == kind::ROLLOUT {
+        let checked = rollouts::check_patch(live, patch);
+        (checked, "rollout.coracle.dev.validator")
+    } else if *kind == kind::EXPERIMENT {
+        let checked = experiments::check_patch(live, patch);
+        (checked, "experiment.coracle.dev.validator")
+    } else {
+        return Ok(());
+    };
+    checked.map_err(|why| Failure::denied(webhook, &why))
 }
 
 /// Checks a runtime against the others of its scope.
