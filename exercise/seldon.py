@@ -16,6 +16,7 @@ import grpc_tools
 import joblib
 import numpy
 import tritonclient.grpc
+import tritonclient.http
 import xgboost
 from grpc_tools import protoc
 from sklearn.datasets import load_iris
@@ -165,7 +166,7 @@ def half_plus_two(stage):
         status, answer = post(stage, base + path, {"instances": [1, 2, 5]})
         check(status == 200 and answer == {"predictions": [2.5, 3.0, 4.5]}, f"half plus two at {path}", answer)
     status, answer = post(stage, base + "/v1/models/halfplustwo:predict", {"signature_name": "serving_default", "inputs": {"x": [1, 2, 5]}})
-    check(status == 200 and answer == {"outputs": [2.5, 3.0, 4.5]}, "by columns, as TensorFlow Serving answers", answer)
+    check(status == 200 and answer["outputs"] == [2.5, 3.0, 4.5], "by columns, as TensorFlow Serving answers", answer)
     status, answer = get(stage, base + "/v1/models/halfplustwo")
     check(status == 200 and answer["model_version_status"][0]["state"] == "AVAILABLE", "TensorFlow Serving's status", answer)
     status, answer = get(stage, base + "/v1/models/halfplustwo/metadata")
@@ -370,9 +371,43 @@ def over_grpc(stage, models):
         output = answer.get_response().outputs[0]
         check(close(answer.as_numpy(output.name), wanted) and answer.get_response().id == "7", f"V2 over gRPC of {name}", answer.get_response())
         check(client.is_model_ready(name, headers=headers), "a graph is ready over gRPC")
+    rest = tritonclient.http.InferenceServerClient(f"127.0.0.1:{stage.port}/seldon/{NAMESPACE}/v2-chained")
+    check(rest.is_model_ready("transform") and rest.get_model_metadata("classify")["platform"] == "sklearn", "nodes are ready and described")
+    metadata = rest.get_model_metadata("transform")
+    check([one["shape"] for one in metadata["inputs"]] == [[-1, 4]] and metadata["outputs"][0]["datatype"] == "INT64", "a graph takes what its first model takes, and gives what its last one does", metadata)
+    wanted = tritonclient.http.InferRequestedOutput("predict_proba", binary_data=True)
+    sent = tritonclient.http.InferInput("X", list(numpy.shape(ROWS)), "FP64")
+    sent.set_data_from_numpy(numpy.array(ROWS), binary_data=True)
+    answer = rest.infer("transform", [sent], outputs=[wanted]).as_numpy("predict_proba")
+    check(numpy.array_equal(answer, expected_in_turn(models, "scale", ROWS)), "raw tensors through a graph, to the bit", answer)
+    described = client.get_model_metadata("v2-chained", headers={"seldon": "v2-chained", "namespace": NAMESPACE})
+    check(described.platform == "graph" and described.inputs[0].shape == [-1, 4], "a graph describes itself over gRPC", described)
     say("Seldon's gRPC service and V2's answer for a model and for graphs as the libraries do, and learn from feedback")
     for name in [*expected, *labels]:
         stage.ns("delete", "sdep", name)
+
+
+def shadowed(stage, models):
+    """A graph with a shadow that is one, too: nobody's answer is another one, and the report says where they differ."""
+    shadow = {"name": "next", "shadow": True, "graph": in_turn(stage, "reduce")}
+    manifest = json.loads(graph("watched", in_turn(stage, "scale")))
+    manifest["spec"]["predictors"].append(shadow)
+    stage.apply(json.dumps(manifest))
+    available(stage, "watched")
+    rows, _ = load_iris(return_X_y=True)
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+    expected, other = (expected_in_turn(models, name, rows) for name in ["scale", "reduce"])
+    for row, probabilities in zip(rows.tolist(), expected):
+        status, answer = post(stage, f"/seldon/{NAMESPACE}/watched/api/v1.0/predictions", {"data": {"ndarray": [row]}}, connection)
+        check(status == 200 and close(answer["data"]["ndarray"][0], probabilities), "a shadow changes no answer", answer)
+    report = lambda: get(stage, f"/serving/{NAMESPACE}/watched/shadow")[1]["shadows"][0]
+    wait_until(lambda: report()["comparisons"][-1]["requests"] == len(rows), "all copies are compared")
+    comparison = report()["comparisons"][-1]
+    farthest = numpy.abs(expected - other).max()
+    numbers = comparison["outputs"][0]["numbers"]
+    check(numpy.isclose(numbers["distanceMax"], farthest, rtol=1e-6), "the greatest distance is scikit-learn's own", (numbers, farthest))
+    say(f"a graph's shadow is a graph: {len(rows)} requests answered as without it, {farthest:.3f} apart at most")
+    stage.ns("delete", "sdep", "watched")
 
 
 def routed(stage, models):
@@ -518,6 +553,7 @@ def main():
         split(stage, models)
         several(stage, models)
         over_grpc(stage, models)
+        shadowed(stage, models)
         routed(stage, models)
         learnt(stage)
         changed(stage, models)

@@ -30,6 +30,7 @@ use crate::respond::Reply;
 use crate::route::{self, Named, Route};
 use crate::scope::Scope;
 use crate::seldon;
+use crate::shadow::Sent;
 use crate::terms::Terms;
 use crate::trace::Trace;
 
@@ -80,16 +81,7 @@ impl Handler {
                 reply.await.unwrap_or_else(|failed| failed)
             }
             Route::V2Infer(Named { version: None, .. }) => {
-                let json_length = match body.content.json_length(head) {
-                    Ok(json_length) => json_length,
-                    Err(reply) => return Ok(reply),
-                };
-                let codec = Codec::V2 {
-                    method: None,
-                    json_length,
-                };
-                let sent = (codec, Dialect::V2);
-                let reply = self.infer_flow((asked, flow), sent, (head, body), seen);
+                let reply = self.infer_v2((asked, flow), (head, body), seen);
                 reply.await.unwrap_or_else(|failed| failed)
             }
             Route::SeldonFeedback => {
@@ -158,6 +150,21 @@ impl Handler {
             }
             _ => Reply::failure(Code::NotFound, &unknown_model(name)),
         }
+    }
+
+    /// Answers a request of V2 for an inference.
+    async fn infer_v2<'a>(
+        &self,
+        of: (&Asked<'a>, &'a Arc<Flow>),
+        (head, body): (&Parts, Arriving),
+        seen: &mut Seen<'a>,
+    ) -> Result<Reply, Reply> {
+        let codec = Codec::V2 {
+            method: None,
+            json_length: body.content.json_length(head)?,
+        };
+        let sent = (codec, Dialect::V2);
+        self.infer_flow(of, sent, (head, body), seen).await
     }
 
     /// Answers a request for an inference.
@@ -278,6 +285,18 @@ impl Calls {
         call: FlowCall<'_>,
         body: Bytes,
     ) -> (Result<Encoded, Failure>, Option<&'a ServedModel>) {
+        let copied = flow.shadow().and_then(|tap| {
+            let (codec, dialect) = &call.sent;
+            let sent = Sent {
+                codec,
+                dialect: Some(*dialect),
+                body: &body,
+                arrived: call.arrived,
+                trace: call.trace.as_ref(),
+            };
+            self.shadows.begin_copy(tap, sent)
+        });
+        let arrived = call.arrived;
         let walk = Walk::new(self, table, call.caller, call.sent)
             .at(call.arrived, call.terms)
             .traced(call.trace);
@@ -290,6 +309,14 @@ impl Calls {
             }
         };
         let answered = answer(&walk, flow, message).await;
+        if let Some(copied) = copied {
+            let elapsed = self.clock.monotonic().saturating_sub(arrived);
+            let given = match &answered {
+                Ok(body) => Ok((body.as_slice(), elapsed)),
+                Err(failure) => Err(failure.code),
+            };
+            self.shadows.finish_graph(*copied, flow, given);
+        }
         flow.count(match &answered {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.code),

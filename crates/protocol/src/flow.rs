@@ -4,6 +4,7 @@
 //! Start at [`as_request`]. Numbers that are handed on are the very text that the model before wrote.
 
 mod grpc;
+mod outputs;
 mod seldon;
 mod v1;
 mod v2;
@@ -19,6 +20,7 @@ use crate::RequestError;
 use crate::v2::{TensorHead, TensorName, read_nested};
 
 pub use grpc::{Wanted, take_wanted};
+pub use outputs::outputs;
 pub(crate) use seldon::write_path;
 pub use seldon::{Meta, RequestMeta, request_meta, with_meta};
 

@@ -54,6 +54,7 @@ fn begun(pair: &Arc<Pair>) -> Begun {
         pair: Arc::clone(pair),
         kept: ShadowKept::Answers,
         codec: Codec::Grpc,
+        dialect: None,
         body: Bytes::new(),
         trace: None,
     }
@@ -79,13 +80,13 @@ fn who_reads_the_report_waits_for_no_comparison() {
     let copied = Copied {
         begun: begun(&pair),
         revision: "iris-1".to_owned(),
-        answer: Ok(Box::new(Answered {
+        answer: Ok(Given::Outputs(Box::new(Answered {
             outputs: vec![(
                 "y".to_owned(),
                 Tensor::from_values(Values::U8(vec![1].into())),
             )],
             elapsed: Duration::ZERO,
-        })),
+        }))),
         _room: Room::try_new(&shadows.inner.held, 1).unwrap(),
     };
     pair.queue.try_send(copied).unwrap();

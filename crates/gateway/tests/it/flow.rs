@@ -1,5 +1,6 @@
 //! Graphs of several models, asked in Seldon's protocol, V1 and V2, and feedback on their answers.
 
+mod shadow;
 mod v2;
 
 use std::collections::BTreeMap;
@@ -131,6 +132,7 @@ fn start(root: Step) -> Running {
         let planned = PlannedFlow {
             name: "first".to_owned(),
             root,
+            shadow: None,
         };
         let flow = Flow::try_new(&id("iris"), &planned, &find, None).unwrap();
         let routes = models

@@ -61,7 +61,15 @@ pub(super) fn as_request(answer: &[u8], wanted: Option<&Wanted>) -> Result<Vec<u
     Ok(request.encode_to_vec())
 }
 
-/// Returns the outputs of an answer with their elements as doubles.
+/// Returns the outputs of an answer.
+pub(super) fn outputs(
+    answer: &[u8],
+    elements_max: usize,
+) -> Result<Vec<(String, Tensor)>, RequestError> {
+    tensors(read(answer)?, elements_max)
+}
+
+/// Returns the outputs of an answer with their elements.
 fn tensors(
     answer: ModelInferResponse,
     elements_max: usize,
@@ -82,13 +90,18 @@ fn tensors(
         };
         let shape = output.shape.iter().map(|size| usize::try_from(*size));
         let shape: Vec<usize> = shape.collect::<Result<_, _>>().map_err(internal)?;
-        let values = Values::F64(doubles(&values)?.into());
         Ok((
             output.name,
             Tensor::try_new(shape, values).map_err(internal)?,
         ))
     });
     outputs.collect()
+}
+
+/// Returns a tensor as doubles.
+fn as_doubles(tensor: &Tensor) -> Result<Tensor, RequestError> {
+    let values = Values::F64(doubles(tensor.values())?.into());
+    Tensor::try_new(tensor.shape().to_vec(), values).map_err(internal)
 }
 
 fn doubles(values: &Values) -> Result<Vec<f64>, RequestError> {
@@ -141,9 +154,11 @@ pub(super) fn average(
     let is_typed = answers
         .first()
         .is_some_and(|answer| answer.raw_output_contents.is_empty());
-    let answers = answers
-        .into_iter()
-        .map(|answer| tensors(answer, elements_max));
+    let answers = answers.into_iter().map(|answer| {
+        let tensors = tensors(answer, elements_max)?.into_iter();
+        let doubles = tensors.map(|(name, tensor)| Ok((name, as_doubles(&tensor)?)));
+        doubles.collect::<Result<_, RequestError>>()
+    });
     let answers: Vec<Vec<(String, Tensor)>> = answers.collect::<Result<_, _>>()?;
     let first = answers
         .first()

@@ -270,7 +270,65 @@ fn damaged_answers_are_errors() {
             // Whatever comes of it, it is no panic.
             drop(as_request(dialect, &flipped, None));
             drop(average(dialect, "n", &[&flipped, &flipped], 9));
+            drop(outputs(dialect, &flipped, 9));
             drop(request_meta(&flipped));
         }
     }
+}
+
+#[test]
+fn answers_are_read_as_what_they_are_for_comparing() {
+    let f64s = |shape: &[usize], values: &[f64]| {
+        let values = Values::F64(values.to_vec().into());
+        Tensor::try_new(shape.to_vec(), values).unwrap()
+    };
+    let i64s = |values: &[i64]| {
+        let values = Values::I64(values.to_vec().into());
+        Tensor::try_new(vec![values.len()], values).unwrap()
+    };
+    let texts = |text: &str| {
+        let mut texts = coracle_tensor::ByteStrings::new();
+        texts.push(text.as_bytes());
+        Tensor::try_new(vec![1], Values::Bytes(texts)).unwrap()
+    };
+    let by_name = r#"{"predictions":[{"a":1}]}"#;
+    for (dialect, answer, name, expected) in [
+        (
+            Dialect::Seldon,
+            r#"{"data":{"names":["t:0"],"ndarray":[[0.5,1.0]]},"meta":{}}"#,
+            "data",
+            f64s(&[1, 2], &[0.5, 1.0]),
+        ),
+        (
+            Dialect::Seldon,
+            r#"{"data":{"tensor":{"shape":[2,1],"values":[0.5,2.0]}}}"#,
+            "data",
+            f64s(&[2, 1], &[0.5, 2.0]),
+        ),
+        (
+            Dialect::V1,
+            r#"{"predictions":[0,2]}"#,
+            "predictions",
+            i64s(&[0, 2]),
+        ),
+        (
+            Dialect::V1,
+            r#"{"predictions":["no"]}"#,
+            "predictions",
+            texts("no"),
+        ),
+        (
+            Dialect::V2,
+            r#"{"outputs":[{"name":"p","shape":[1,2],"datatype":"FP64","data":[1,2]}]}"#,
+            "p",
+            f64s(&[1, 2], &[1.0, 2.0]),
+        ),
+        // What is no tensor can still be the same or another one.
+        (Dialect::V1, by_name, "answer", texts(by_name)),
+    ] {
+        let found = outputs(dialect, answer.as_bytes(), 9);
+        assert_eq!(found, [(name.to_owned(), expected)], "{answer}");
+    }
+    let many = outputs(Dialect::V1, br#"{"predictions":[0,2]}"#, 1);
+    assert_eq!(many[0].0, "answer");
 }
