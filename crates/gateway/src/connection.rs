@@ -423,6 +423,7 @@ impl Handler {
             trace: seen.trace,
             slot: head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.calls.recording(model, caller),
+            key: self.calls.last_good_key(model, caller.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
         };
         let mut result = self.calls.answer(model, request).await;

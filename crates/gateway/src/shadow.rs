@@ -160,12 +160,18 @@ impl Answered {
         first_row::of_whole(self)
     }
 
+    /// Returns outputs with their names as an answer.
+    #[cfg(test)]
+    pub(crate) fn of_outputs(outputs: Vec<(String, Tensor)>, elapsed: Duration) -> Self {
+        Self { outputs, elapsed }
+    }
+
     /// Returns the outputs with their names.
     pub(crate) fn outputs(&self) -> &[(String, Tensor)] {
         &self.outputs
     }
 
-    fn n_bytes(&self) -> u64 {
+    pub(crate) fn n_bytes(&self) -> u64 {
         let n_bytes = n_bytes(self.outputs.iter().map(|(_, output)| output));
         u64::try_from(n_bytes).unwrap_or(u64::MAX)
     }

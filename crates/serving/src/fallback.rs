@@ -7,12 +7,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::ServiceId;
+
 /// What is done for a service whose model fails.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct FallbackSettings {
     /// The default prediction, as JSON: a row's value, or an object of such by output.
     pub value: Option<String>,
-    /// How long the model may take before the default prediction is given.
+    /// The service whose model is asked in place of this one.
+    #[serde(default)]
+    pub service: Option<ServiceId>,
+    /// The header whose value tells whose last good answer stands in.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// How long the model may take before something stands in for it.
     pub timeout: Option<Duration>,
     /// How often a request that failed is tried again.
     pub retries: u32,

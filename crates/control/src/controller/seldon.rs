@@ -181,7 +181,8 @@ impl Controller {
         foreign.map(|foreign| not_ours(&foreign.name))
     }
 
-    fn created(&self, key: Key, child: &Value) -> Write {
+    /// Returns the write that makes an object of what it is to be.
+    pub(super) fn created(&self, key: Key, child: &Value) -> Write {
         let mut object = child.clone();
         let metadata = object::metadata_mut(&mut object);
         metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());

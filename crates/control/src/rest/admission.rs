@@ -229,6 +229,7 @@ pub(crate) fn check_rules(
         caching::read(object).map_err(denied)?;
         shadows::read(object).map_err(denied)?;
         fallbacks::read(object).map_err(denied)?;
+        rollouts::read_inline(object).map_err(denied)?;
         return scaling::check(object).map_err(|why| denied(why.to_string()));
     }
     if *kind == kind::ROLLOUT {

@@ -11,7 +11,7 @@ use coracle_protocol::flow::{Dialect, Wanted, as_request, average, fixed, take_w
 use coracle_serving::flow::{FlowAsk, FlowStep, FlowTarget, Join};
 use coracle_serving::{ModelTable, ServedModel};
 
-use crate::codec::Codec;
+use crate::codec::{Codec, StoodIn};
 use crate::infer::{Calls, Failure, Request, too_late};
 use crate::payload::Caller;
 use crate::scope;
@@ -66,7 +66,7 @@ pub(super) struct Walk<'c, 'a> {
     routing: RefCell<Vec<(&'a str, usize)>>,
     path: RefCell<Vec<&'a str>>,
     last_model: Cell<Option<&'a ServedModel>>,
-    fallback: Cell<Option<Code>>,
+    fallback: Cell<Option<StoodIn>>,
 }
 
 type Stepping<'w> = Pin<Box<dyn Future<Output = Result<Message, Failure>> + 'w>>;
@@ -138,8 +138,8 @@ impl<'c, 'a> Walk<'c, 'a> {
         self.last_model.get()
     }
 
-    /// Returns the failure that an answer on the way stood in for.
-    pub(super) fn fallback(&self) -> Option<Code> {
+    /// Returns what stood in for a model on the way.
+    pub(super) fn fallback(&self) -> Option<StoodIn> {
         self.fallback.get()
     }
 
@@ -248,6 +248,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             trace: self.trace,
             slot: None,
             recording: self.calls.recording(model, self.caller),
+            key: self.calls.last_good_key(model, self.caller.headers),
             is_watched: false,
         };
         let answered = self.calls.answer(model, request).await;

@@ -166,6 +166,7 @@ impl Handler {
             trace: caller.trace,
             slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.calls.recording(model, caller.recorded()),
+            key: self.calls.last_good_key(model, &caller.head.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
         };
         let mut answered = self.calls.answer(model, request).await;

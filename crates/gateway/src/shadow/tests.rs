@@ -194,6 +194,7 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
             trace: None,
             slot: None,
             recording: None,
+            key: None,
             is_watched: false,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
@@ -222,6 +223,7 @@ async fn of_answers_that_are_watched_the_first_row_is_copied() {
             trace: None,
             slot: None,
             recording: None,
+            key: None,
             is_watched: true,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
