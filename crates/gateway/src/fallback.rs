@@ -28,6 +28,8 @@ struct Deciding {
     turns: Mutex<Turns>,
     values: Option<Values>,
     last_good: LastGood,
+    /// Calls that take longer are slow.
+    slow_after: Option<Duration>,
     /// The model's, from when it was there: it may be gone when it is needed.
     signature: OnceLock<Signature>,
     /// How many calls the model has answered.
@@ -43,10 +45,15 @@ struct Turns {
 
 impl Deciding {
     fn new(settings: &FallbackSettings) -> Self {
-        let breaker = settings.breaker_failures.map(|failures| {
+        let default = BreakerSpec::default();
+        let slow = settings.breaker_latency.and(default.failures);
+        let has_breaker = settings.breaker_failures.is_some() || slow.is_some();
+        let breaker = has_breaker.then(|| {
             Breaker::new(BreakerSpec {
-                consecutive_failures: Some(failures),
-                ..BreakerSpec::default()
+                consecutive_failures: settings.breaker_failures,
+                failures: settings.breaker_failures.and(default.failures),
+                slow,
+                ..default
             })
         });
         Self {
@@ -55,6 +62,7 @@ impl Deciding {
                 budget: RetryBudget::new(RetryBudgetSpec::default()),
             }),
             last_good: LastGood::default(),
+            slow_after: settings.breaker_latency,
             values: settings.value.as_deref().and_then(Values::read),
             signature: OnceLock::new(),
             n_answered: AtomicU64::new(0),
@@ -82,6 +90,7 @@ impl Deciding {
             deciding: self,
             calls,
             was_probe,
+            slow_after: self.slow_after.map(|time| now.saturating_add(time)),
             end: End::GivenUp,
         })
     }
@@ -92,6 +101,8 @@ struct Try<'a> {
     deciding: &'a Deciding,
     calls: &'a Calls,
     was_probe: bool,
+    /// On the monotonic clock: if it ends later, it was slow.
+    slow_after: Option<Duration>,
     end: End,
 }
 
@@ -101,7 +112,9 @@ impl Drop for Try<'_> {
         if let Some(breaker) = &mut self.deciding.turns().breaker {
             let ended = Ended {
                 end: self.end,
-                was_slow: false,
+                // Who gave up, or was turned away by a crowd, says nothing of the model.
+                was_slow: self.end != End::GivenUp
+                    && self.slow_after.is_some_and(|time| now > time),
                 was_probe: self.was_probe,
             };
             let _opened = breaker.ended(now, ended);
@@ -159,7 +172,7 @@ fn keep(last_good: &LastGood, key: &HeaderValue, (encoded, asked): (&mut Encoded
 fn rests(model: &ServedModel, retry_after: Duration) -> Failure {
     let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
     let message = format!(
-        "model '{}' failed again and again, and is asked again in {}",
+        "model '{}' failed or was slow again and again, and is asked again in {}",
         model.name(),
         humantime::format_duration(Duration::from_millis(millis))
     );

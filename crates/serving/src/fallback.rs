@@ -26,6 +26,9 @@ pub struct FallbackSettings {
     pub retries: u32,
     /// So many failures in a row, and the model is not asked for a while.
     pub breaker_failures: Option<u32>,
+    /// Calls that take longer are slow, and half of at least 20 within 10 s that are open the breaker.
+    #[serde(default)]
+    pub breaker_latency: Option<Duration>,
     /// When another process is asked, too, where one has not answered.
     #[serde(default)]
     pub hedge: Option<HedgeAfter>,

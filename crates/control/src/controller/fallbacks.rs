@@ -1,4 +1,4 @@
-//! What is done where a service's model fails, or takes long: seven annotations.
+//! What is done where a service's model fails, or takes long: eight annotations.
 
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const TIMEOUT: &str = "serving.coracle.dev/fallback-timeout";
 const RETRIES: &str = "serving.coracle.dev/retries";
 /// So many failures in a row, and the model is not asked for a while.
 const BREAKER: &str = "serving.coracle.dev/breaker-failures";
+/// Calls that take longer, such as `200ms`, are slow; half of at least 20 that are, and the model is not asked for a while.
+const BREAKER_LATENCY: &str = "serving.coracle.dev/breaker-latency";
 /// After which time a second process is asked, too: `50ms`, or `p95` for what 95 of 100 calls took at most.
 const HEDGE: &str = "serving.coracle.dev/hedge-after";
 const RETRIES_MAX: u32 = 5;
@@ -29,7 +31,15 @@ const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 /// What is for predictors that run as programs, and does nothing for others.
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
 /// What is for models that are read here.
-pub(crate) const ANNOTATIONS: [&str; 6] = [VALUE, SERVICE, KEY, TIMEOUT, RETRIES, BREAKER];
+pub(crate) const ANNOTATIONS: [&str; 7] = [
+    VALUE,
+    SERVICE,
+    KEY,
+    TIMEOUT,
+    RETRIES,
+    BREAKER,
+    BREAKER_LATENCY,
+];
 
 /// Reads the annotations of a service.
 ///
@@ -50,10 +60,15 @@ pub(crate) fn read(service: &Value) -> Result<Option<FallbackSettings>, String> 
             .map(|name| read_service(service, name))
             .transpose()?,
         key: annotation(KEY).map(read_key).transpose()?,
-        timeout: annotation(TIMEOUT).map(read_time).transpose()?,
+        timeout: annotation(TIMEOUT)
+            .map(|text| read_time(TIMEOUT, text))
+            .transpose()?,
         retries: annotation(RETRIES).map_or(Ok(0), |text| number(RETRIES, text, 0, RETRIES_MAX))?,
         breaker_failures: annotation(BREAKER)
             .map(|text| number(BREAKER, text, 1, 1_000))
+            .transpose()?,
+        breaker_latency: annotation(BREAKER_LATENCY)
+            .map(|text| read_time(BREAKER_LATENCY, text))
             .transpose()?,
         hedge: annotation(HEDGE).map(read_hedge).transpose()?,
     };
@@ -94,10 +109,10 @@ fn read_service(service: &Value, name: &str) -> Result<ServiceId, String> {
     })
 }
 
-fn read_time(text: &str) -> Result<Duration, String> {
+fn read_time(name: &str, text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).ok();
     time.filter(|time| !time.is_zero())
-        .ok_or_else(|| format!("annotation {TIMEOUT}: '{text}' is no time; write such as 200ms"))
+        .ok_or_else(|| format!("annotation {name}: '{text}' is no time; write such as 200ms"))
 }
 
 fn read_hedge(text: &str) -> Result<HedgeAfter, String> {
@@ -145,7 +160,7 @@ mod tests {
             read(&json!({"metadata": metadata}))
         };
         assert_eq!(of(json!({})), Ok(None));
-        let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "200ms", RETRIES: "2", BREAKER: "5"});
+        let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "200ms", RETRIES: "2", BREAKER: "5", BREAKER_LATENCY: "1s"});
         let expected = FallbackSettings {
             value: Some("{\"predict\": 0}".to_owned()),
             service: None,
@@ -153,6 +168,7 @@ mod tests {
             timeout: Some(Duration::from_millis(200)),
             retries: 2,
             breaker_failures: Some(5),
+            breaker_latency: Some(Duration::from_secs(1)),
             hedge: None,
         };
         assert_eq!(of(all), Ok(Some(expected)));
@@ -179,6 +195,7 @@ mod tests {
             (json!({VALUE: "[[1]]"}), "no default prediction"),
             (json!({VALUE: "0", TIMEOUT: "0s"}), "'0s' is no time"),
             (json!({TIMEOUT: "1s"}), "says nothing without"),
+            (json!({BREAKER_LATENCY: "0s"}), "'0s' is no time"),
             (json!({KEY: "x user"}), "no name of a header"),
             (json!({SERVICE: "Iris!"}), "no name of an InferenceService"),
             (json!({SERVICE: "iris"}), "does not stand in for itself"),

@@ -639,6 +639,7 @@ fn what_is_not_done_for_programs_is_refused_by_its_name() {
         ("serving.coracle.dev/fallback-last-good", "x-user"),
         ("serving.coracle.dev/retries", "2"),
         ("serving.coracle.dev/breaker-failures", "5"),
+        ("serving.coracle.dev/breaker-latency", "1s"),
         ("serving.coracle.dev/shadow", "next"),
         ("serving.coracle.dev/response-cache", "1MiB"),
     ] {

@@ -292,6 +292,26 @@ fn an_open_breaker_spares_the_model() {
     assert!(metric(&server, "coracle_model_panics_total") < 5);
 }
 
+/// All calls take longer than a nanosecond, and are answered well.
+#[test]
+fn a_model_that_is_slow_opens_its_breaker() {
+    let slow = FallbackSettings {
+        breaker_latency: Some(Duration::from_nanos(1)),
+        ..settings("0.0")
+    };
+    let server = start(slow);
+    let by = || {
+        let answer = ask(&server, PREDICT, GOOD);
+        assert_eq!(answer.status, 200);
+        answer.header("x-coracle-fallback").map(str::to_owned)
+    };
+    // Half of at least 20.
+    for n in 1..20 {
+        assert_eq!(by(), None, "{n}");
+    }
+    assert!((0..10).any(|_| by().as_deref() == Some("constant")));
+}
+
 #[test]
 fn what_takes_too_long_is_stood_in_for() {
     let server = start(FallbackSettings {
