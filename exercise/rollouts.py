@@ -308,6 +308,67 @@ def chaos(stage):
     say(f"a canary that failed on purpose went back; {load.statuses[200]} requests, none failed")
 
 
+def borderline(stage):
+    """Canaries that are hardly worse: one within what is tolerated is promoted, one just beyond it goes back. Users notice neither."""
+    def coracle(*arguments):
+        done = subprocess.run([stage.binary, "chaos", *arguments, "--state", stage.state], capture_output=True, text=True)
+        check(done.returncode == 0, "coracle chaos", done.stdout + done.stderr)
+
+    stage.ns("annotate", "isvc", NAME, 'serving.coracle.dev/fallback={"predict": 1}')
+    # Both fail: what strikes the revision that serves, too, is no evidence. The margin is what one may fail more often than the other.
+    for name, errors, margin, phase in [("good-5", "0.08", 0.2, "Promoted"), ("good-6", "0.12", 0.05, "RolledBack")]:
+        (stage.directory / name).mkdir()
+        (stage.directory / name / "model.joblib").write_bytes((stage.directory / "good/model.joblib").read_bytes())
+        newest = stage.ns("get", "isvc", NAME, "-o", "jsonpath={.status.components.predictor.latestReadyRevision}")
+        canary = f"{NAME}-predictor-{int(newest[-5:]) + 1:05}"
+        stage.ns("patch", "rollout", "careful", "--type", "merge", "-p", json.dumps({"spec": {"analysis": {"errorRateMargin": margin}}}))
+        coracle("set", f"{NAMESPACE}/{canary}", "--errors", errors, "--for", "5m", "--allow-absent")
+        with Load(stage) as load:
+            change(stage, f"file://{stage.directory}/{name}")
+            wait_until(lambda: status(stage).get("phase") == phase and status(stage)["canaryRevision"] == canary, f"{name}: {phase}", 90)
+        check(list(load.statuses) == [200], "nobody notices a canary that is hardly worse", load.statuses)
+        errors_of = next(one for one in status(stage)["checks"] if one["name"] == "errors")
+        check((errors_of["state"] == "Failed") == (phase == "RolledBack"), "the check says why", errors_of)
+        say(f"a canary that failed {float(errors):.0%} of its calls, where {margin:.0%} more are tolerated, was {'promoted' if phase == 'Promoted' else 'taken back'}; {load.statuses[200]} requests, none failed")
+        coracle("clear")
+    stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/fallback-")
+
+
+def stands_in(stage):
+    """A model that fails each call, under load: another service, the last good answer and the default prediction answer, and nobody's request fails."""
+    def coracle(*arguments):
+        done = subprocess.run([stage.binary, "chaos", *arguments, "--state", stage.state], capture_output=True, text=True)
+        check(done.returncode == 0, "coracle chaos", done.stdout + done.stderr)
+
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+
+    def ask(user):
+        path = f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}:predict"
+        connection.request("POST", path, json.dumps({"instances": [ROW]}), {"Content-Type": "application/json", "x-user": user})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read()), answer.getheader("x-coracle-fallback")
+
+    stage.apply(service("iris-next", f"file://{stage.directory}/coarse"))
+    stage.ns("wait", "--for=condition=Ready", "inferenceservice/iris-next", "--timeout=60s")
+    coarse = int(joblib.load(stage.directory / "coarse/model.joblib").predict([ROW])[0])
+    stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/fallback=2", "serving.coracle.dev/fallback-last-good=x-user")
+    own = wait_until(lambda: ask("ann")[:2], "an answer of the model's own")[1]
+    with Load(stage) as load:
+        wait_until(lambda: load.statuses.get(200, 0) > 100, "requests")
+        coracle("set", f"{NAMESPACE}/{NAME}", "--errors", "1", "--for", "5m")
+        wait_until(lambda: ask("eve") == (200, {"predictions": [2]}, "constant"), "the default prediction")
+        check(ask("ann") == (200, own, "last-good"), "who was answered gets what he was told last", ask("ann"))
+        stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/fallback-service=iris-next")
+        wait_until(lambda: ask("ann") == (200, {"predictions": [coarse]}, "service"), "another service's model answers")
+        n_before = sum(load.statuses.values())
+        wait_until(lambda: sum(load.statuses.values()) > n_before + 200, "requests")
+    check(list(load.statuses) == [200], "a model that always fails fails nobody", load.statuses)
+    coracle("clear")
+    annotations = [f"serving.coracle.dev/fallback{which}-" for which in ("", "-last-good", "-service")]
+    stage.ns("annotate", "isvc", NAME, *annotations)
+    say(f"another service, the last good answer and the default prediction stood in for a model that failed always; {load.statuses[200]} requests, none failed")
+
+
 def fallback(stage):
     stage.ns("delete", "rollout", "careful")
     stage.ns("annotate", "isvc", NAME, 'serving.coracle.dev/fallback={"predict": 1}', "serving.coracle.dev/fallback-timeout=1ms")
@@ -337,6 +398,8 @@ def main():
         rollouts(stage)
         metrics(stage, rows)
         chaos(stage)
+        borderline(stage)
+        stands_in(stage)
         fallback(stage)
     except BaseException:
         log = stage.directory / "coracle.log"

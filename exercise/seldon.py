@@ -16,6 +16,7 @@ import grpc_tools
 import joblib
 import numpy
 import tritonclient.grpc
+import tritonclient.http
 import xgboost
 from grpc_tools import protoc
 from sklearn.datasets import load_iris
@@ -25,6 +26,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+# A file beside this one has the name of the package.
+beside = sys.path.pop(0)
+import onnx
+
+sys.path.insert(0, beside)
 from exercise import NAMESPACE, Stage, check, say, wait_until
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3], [6.1, 2.8, 4.7, 1.2]]
@@ -83,6 +89,13 @@ def post(stage, path, message, connection=None):
     return answer.status, json.loads(answer.read())
 
 
+def get(stage, path):
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
 def predict(stage, name, message):
     return post(stage, f"/seldon/{NAMESPACE}/{name}/api/v1.0/predictions", message)
 
@@ -129,6 +142,47 @@ def prepackaged(stage, models):
     url = stage.ns("get", "sdep", "two", "-o", "jsonpath={.status.address.url}")
     check(url.endswith(f"/seldon/{NAMESPACE}/two/v2/models/classifier/infer"), "the status has the URL", url)
     say("the protocol v2, by the graph's own name")
+
+
+def half_plus_two(stage):
+    """TensorFlow's own example, exported to ONNX, with its protocol on Seldon's paths; then a graph of two."""
+    number = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n"])
+    constants = [onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [], [value]) for name, value in [("half", 0.5), ("two", 2.0)]]
+    steps = [onnx.helper.make_node("Mul", ["x", "half"], ["halved"]), onnx.helper.make_node("Add", ["halved", "two"], ["y"])]
+    answer = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n"])
+    graph_of = onnx.helper.make_graph(steps, "half_plus_two", [number], [answer], constants)
+    model = onnx.helper.make_model(graph_of, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    (stage.directory / "half_plus_two/1").mkdir(parents=True)
+    onnx.save(model, stage.directory / "half_plus_two/1/model.onnx")
+    (stage.directory / "saved/1").mkdir(parents=True)
+    (stage.directory / "saved/1/saved_model.pb").write_bytes(b"")
+    single = predictor(stage, "default", "half_plus_two", implementation="TENSORFLOW_SERVER").replace("name: classifier", "name: halfplustwo")
+    stage.apply(deployment("hpt", [single], protocol="protocol: tensorflow"))
+    available(stage, "hpt")
+    url = stage.ns("get", "sdep", "hpt", "-o", "jsonpath={.status.address.url}")
+    check(url.endswith(f"/seldon/{NAMESPACE}/hpt/v1/models/halfplustwo:predict"), "the status has TensorFlow's path", url)
+    base = f"/seldon/{NAMESPACE}/hpt"
+    for path in ["/v1/models/halfplustwo:predict", "/v1/models/halfplustwo/:predict", "/v1/models/:predict", "/v1/models:predict"]:
+        status, answer = post(stage, base + path, {"instances": [1, 2, 5]})
+        check(status == 200 and answer == {"predictions": [2.5, 3.0, 4.5]}, f"half plus two at {path}", answer)
+    status, answer = post(stage, base + "/v1/models/halfplustwo:predict", {"signature_name": "serving_default", "inputs": {"x": [1, 2, 5]}})
+    check(status == 200 and answer["outputs"] == [2.5, 3.0, 4.5], "by columns, as TensorFlow Serving answers", answer)
+    status, answer = get(stage, base + "/v1/models/halfplustwo")
+    check(status == 200 and answer["model_version_status"][0]["state"] == "AVAILABLE", "TensorFlow Serving's status", answer)
+    status, answer = get(stage, base + "/v1/models/halfplustwo/metadata")
+    check(status == 200 and "signature_def" in answer["metadata"], "TensorFlow Serving's metadata", answer)
+    status, answer = post(stage, base + "/api/v1.0/feedback", {"reward": 1.0})
+    check(status == 200, "feedback is taken whatever the protocol", answer)
+    unit = {"implementation": "TENSORFLOW_SERVER", "modelUri": f"file://{stage.directory}/half_plus_two"}
+    stage.apply(graph("hpt-twice", {"name": "first", **unit, "children": [{"name": "second", **unit}]}, protocol="tensorflow"))
+    available(stage, "hpt-twice")
+    status, answer = post(stage, f"/seldon/{NAMESPACE}/hpt-twice/v1/models/first:predict", {"instances": [1, 2, 5]})
+    check(status == 200 and answer == {"predictions": [3.25, 3.5, 4.25]}, "predictions are the next one's instances", answer)
+    stage.apply(deployment("unexported", [predictor(stage, "default", "saved", implementation="TENSORFLOW_SERVER")], protocol="protocol: tensorflow"))
+    wait_until(lambda: "tf2onnx" in stage.ns("get", "sdep", "unexported", "-o", "jsonpath={.status}"), "a SavedModel is called by its name in the status")
+    say("TENSORFLOW_SERVER and TensorFlow's protocol on Seldon's paths: half plus two, alone and twice")
+    for name in ["hpt", "hpt-twice", "unexported"]:
+        stage.ns("delete", "sdep", name)
 
 
 def split(stage, models):
@@ -317,9 +371,43 @@ def over_grpc(stage, models):
         output = answer.get_response().outputs[0]
         check(close(answer.as_numpy(output.name), wanted) and answer.get_response().id == "7", f"V2 over gRPC of {name}", answer.get_response())
         check(client.is_model_ready(name, headers=headers), "a graph is ready over gRPC")
+    rest = tritonclient.http.InferenceServerClient(f"127.0.0.1:{stage.port}/seldon/{NAMESPACE}/v2-chained")
+    check(rest.is_model_ready("transform") and rest.get_model_metadata("classify")["platform"] == "sklearn", "nodes are ready and described")
+    metadata = rest.get_model_metadata("transform")
+    check([one["shape"] for one in metadata["inputs"]] == [[-1, 4]] and metadata["outputs"][0]["datatype"] == "INT64", "a graph takes what its first model takes, and gives what its last one does", metadata)
+    wanted = tritonclient.http.InferRequestedOutput("predict_proba", binary_data=True)
+    sent = tritonclient.http.InferInput("X", list(numpy.shape(ROWS)), "FP64")
+    sent.set_data_from_numpy(numpy.array(ROWS), binary_data=True)
+    answer = rest.infer("transform", [sent], outputs=[wanted]).as_numpy("predict_proba")
+    check(numpy.array_equal(answer, expected_in_turn(models, "scale", ROWS)), "raw tensors through a graph, to the bit", answer)
+    described = client.get_model_metadata("v2-chained", headers={"seldon": "v2-chained", "namespace": NAMESPACE})
+    check(described.platform == "graph" and described.inputs[0].shape == [-1, 4], "a graph describes itself over gRPC", described)
     say("Seldon's gRPC service and V2's answer for a model and for graphs as the libraries do, and learn from feedback")
     for name in [*expected, *labels]:
         stage.ns("delete", "sdep", name)
+
+
+def shadowed(stage, models):
+    """A graph with a shadow that is one, too: nobody's answer is another one, and the report says where they differ."""
+    shadow = {"name": "next", "shadow": True, "graph": in_turn(stage, "reduce")}
+    manifest = json.loads(graph("watched", in_turn(stage, "scale")))
+    manifest["spec"]["predictors"].append(shadow)
+    stage.apply(json.dumps(manifest))
+    available(stage, "watched")
+    rows, _ = load_iris(return_X_y=True)
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+    expected, other = (expected_in_turn(models, name, rows) for name in ["scale", "reduce"])
+    for row, probabilities in zip(rows.tolist(), expected):
+        status, answer = post(stage, f"/seldon/{NAMESPACE}/watched/api/v1.0/predictions", {"data": {"ndarray": [row]}}, connection)
+        check(status == 200 and close(answer["data"]["ndarray"][0], probabilities), "a shadow changes no answer", answer)
+    report = lambda: get(stage, f"/serving/{NAMESPACE}/watched/shadow")[1]["shadows"][0]
+    wait_until(lambda: report()["comparisons"][-1]["requests"] == len(rows), "all copies are compared")
+    comparison = report()["comparisons"][-1]
+    farthest = numpy.abs(expected - other).max()
+    numbers = comparison["outputs"][0]["numbers"]
+    check(numpy.isclose(numbers["distanceMax"], farthest, rtol=1e-6), "the greatest distance is scikit-learn's own", (numbers, farthest))
+    say(f"a graph's shadow is a graph: {len(rows)} requests answered as without it, {farthest:.3f} apart at most")
+    stage.ns("delete", "sdep", "watched")
 
 
 def routed(stage, models):
@@ -442,6 +530,7 @@ def refused(stage):
     for manifest, words in [
         (deployment("bad", [predictor(stage, "a", "tree", "traffic: 50")]), "Traffic must sum be 100 for a single predictor when set"),
         (deployment("bad", [predictor(stage, "a", "tree"), predictor(stage, "a", "tree")]), "Duplicate predictor name"),
+        (deployment("bad", [predictor(stage, "a", "tree")], protocol="protocol: tensorflow"), "Prepackaged server does not handle tensorflow protocol SKLEARN_SERVER"),
         (deployment("bad", [predictor(stage, "a", "tree", implementation="TRITON_SERVER")]), "spec.predictors[0].graph.implementation: TRITON_SERVER is not served here"),
         (graph("bad", node(stage, "ab", children=[node(stage, "a", "tree")], implementation="RANDOM_ABTEST")), "spec.predictors[0].graph.children: RANDOM_ABTEST has two, and here are 1"),
     ]:
@@ -460,9 +549,11 @@ def main():
         stage.start_coracle()
         stage.kubectl("create", "namespace", NAMESPACE)
         prepackaged(stage, models)
+        half_plus_two(stage)
         split(stage, models)
         several(stage, models)
         over_grpc(stage, models)
+        shadowed(stage, models)
         routed(stage, models)
         learnt(stage)
         changed(stage, models)

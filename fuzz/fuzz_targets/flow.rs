@@ -7,16 +7,16 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     for dialect in [Dialect::Seldon, Dialect::V1, Dialect::V2] {
-        if let Ok(request) = as_request(dialect, data) {
+        if let Ok(request) = as_request(dialect, data, None) {
             assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&request).is_ok());
         }
         if let Ok(mean) = average(dialect, "node", &[data, data], ELEMENTS_MAX) {
-            assert!(as_request(dialect, &mean).is_ok());
+            assert!(as_request(dialect, &mean, None).is_ok());
         }
     }
-    let _request = as_request(Dialect::Grpc, data);
+    let _request = as_request(Dialect::Grpc, data, None);
     if let Ok(mean) = average(Dialect::Grpc, "node", &[data, data], ELEMENTS_MAX) {
-        assert!(as_request(Dialect::Grpc, &mean).is_ok());
+        assert!(as_request(Dialect::Grpc, &mean, None).is_ok());
     }
     if let Ok(asked) = request_meta(data) {
         let meta = Meta {

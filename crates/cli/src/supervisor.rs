@@ -219,6 +219,7 @@ impl Supervisor {
             let mut samplers = samplers.lock().unwrap_or_else(PoisonError::into_inner);
             samplers.usage.forget();
             samplers.experiments.forget();
+            samplers.load.begin_anew();
             send_observed(input, &changes, &observed, &mut samplers);
         });
         let mut output = BufReader::new(output);

@@ -8,6 +8,7 @@ mod credentials;
 mod events;
 pub(crate) mod experiments;
 pub(crate) mod fallbacks;
+mod one_command;
 mod pending;
 mod placeholders;
 pub(crate) mod pods;

@@ -229,6 +229,7 @@ mod tests {
         PlannedFlow {
             name: "mean".to_owned(),
             root: Step::Chain(vec![all]),
+            shadow: None,
         }
     }
 

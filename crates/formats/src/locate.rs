@@ -21,6 +21,9 @@ const SHARED_EXTENSIONS: [&str; 7] = ["json", "txt", "model", "deprecated", "xgb
 /// The endings, for messages.
 const ENDINGS: &str = "*.joblib, *.pkl, *.pickle, *.skops, *.bst, *.ubj, *.cbm, *.onnx, or a *.json, *.txt, *.model, *.xgb or *.lgb that holds a model, or an MLmodel";
 
+/// What a directory of TensorFlow's is known by.
+const SAVED_MODEL: &str = "saved_model.pb";
+
 /// How much of a file is looked at to tell what it is.
 const HEAD_BYTES: u64 = 4096;
 
@@ -131,6 +134,7 @@ fn locate_unnumbered(path: &Path) -> Result<PathBuf, LoadError> {
         return Ok(description);
     }
     let mut found = model_files(path)?;
+    let is_saved_model = path.join(SAVED_MODEL).is_file();
     match (found.pop(), found.is_empty()) {
         (Some(file), true) => Ok(file),
         (Some(last), false) => {
@@ -145,10 +149,15 @@ fn locate_unnumbered(path: &Path) -> Result<PathBuf, LoadError> {
             Err(LoadError::new(LoadErrorKind::Ambiguous, message))
         }
         (None, _) => beside::graph_below(path).ok_or_else(|| {
-            let message = format!(
-                "{}: no model file; looked for one {ENDINGS} at the top level, and for onnx/model.onnx below a tokenizer.json",
-                path.display()
-            );
+            let path = path.display();
+            let message = match is_saved_model {
+                true => format!(
+                    "{path}: a TensorFlow SavedModel, which is not read here; its export to ONNX is (python -m tf2onnx.convert --saved-model DIRECTORY --output model.onnx)"
+                ),
+                false => format!(
+                    "{path}: no model file; looked for one {ENDINGS} at the top level, and for onnx/model.onnx below a tokenizer.json"
+                ),
+            };
             LoadError::new(LoadErrorKind::NotFound, message)
         }),
     }

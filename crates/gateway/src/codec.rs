@@ -39,6 +39,35 @@ pub(crate) enum Codec {
     Seldon,
 }
 
+/// What stands in for a model, and for which failure of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoodIn {
+    pub(crate) code: Code,
+    pub(crate) by: StandIn,
+}
+
+/// What stands in for a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StandIn {
+    /// The default prediction.
+    Constant,
+    /// The model of another service.
+    Service,
+    /// The last good answer to somebody.
+    LastGood,
+}
+
+impl StandIn {
+    /// Returns its name, as answers say it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Service => "service",
+            Self::LastGood => "last-good",
+        }
+    }
+}
+
 /// An answer's body.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Encoded {
@@ -49,8 +78,8 @@ pub(crate) struct Encoded {
     pub(crate) phases: Option<Box<Phases>>,
     /// What it was made of, if a copy goes to a shadow.
     pub(crate) answered: Option<Box<Answered>>,
-    /// The failure that it stands in for, if it is not the model's.
-    pub(crate) fallback: Option<Code>,
+    /// What stands in for what, if it is not the model's.
+    pub(crate) fallback: Option<StoodIn>,
     /// Whether the model was not run for it.
     pub(crate) from_cache: bool,
 }

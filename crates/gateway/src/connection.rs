@@ -384,11 +384,7 @@ impl Handler {
         (head, body): (&Parts, Arriving),
         seen: &mut Seen<'a>,
     ) -> Reply {
-        let content_type = match body.content {
-            Content::Binary { .. } => Some(BINARY_TYPE),
-            Content::AsHeadersSay => content_type(&head.headers),
-        };
-        if let Err(reply) = check_type(content_type, &codec) {
+        if let Err(reply) = check_type(body.content.media_type(&head.headers), &codec) {
             return reply;
         }
         let terms = match Terms::of(&head.headers) {
@@ -427,6 +423,7 @@ impl Handler {
             trace: seen.trace,
             slot: head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.calls.recording(model, caller),
+            key: self.calls.last_good_key(model, caller.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
         };
         let mut result = self.calls.answer(model, request).await;
@@ -609,7 +606,7 @@ pub(crate) struct Seen<'a> {
 /// A body on its way.
 pub(crate) struct Arriving {
     body: ArrivingBody,
-    content: Content,
+    pub(crate) content: Content,
     /// When its head was there.
     started: Duration,
 }
@@ -624,8 +621,16 @@ pub(crate) enum Content {
 }
 
 impl Content {
+    /// Returns the content type, where there is one.
+    pub(crate) fn media_type(self, headers: &HeaderMap) -> Option<&str> {
+        match self {
+            Self::Binary { .. } => Some(BINARY_TYPE),
+            Self::AsHeadersSay => content_type(headers),
+        }
+    }
+
     /// Returns how many bytes of JSON come before the raw data, if any does.
-    fn json_length(self, head: &Parts) -> Result<Option<usize>, Reply> {
+    pub(crate) fn json_length(self, head: &Parts) -> Result<Option<usize>, Reply> {
         match self {
             Self::Binary { json_length } => Ok(Some(json_length)),
             Self::AsHeadersSay => json_length(&head.headers),

@@ -1,8 +1,9 @@
-//! Calls to a model that may fail: within a time, tried again within a budget, behind a breaker, and with a default prediction where all of
-//! that does not help. Every answer that is not the model's says so.
+//! Calls to a model that may fail: within a time, tried again within a budget, behind a breaker, and with another service's answer, the last good one, or a
+//! default prediction where all of that does not help. Every answer that is not the model's says so.
 //!
 //! Start at [`Calls::run_with_fallback`]; the rules are in [`coracle_policy::resilience`], the default prediction in `stand_in`.
 
+mod last_good;
 mod stand_in;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +16,20 @@ use coracle_policy::resilience::{
     Admission, Breaker, BreakerSpec, End, Ended, RetryBudget, RetryBudgetSpec,
 };
 use coracle_serving::{Fallback, FallbackSettings, ServedModel};
+use hyper::header::HeaderValue;
 
-use self::stand_in::{Values, Wanted};
-use crate::codec::Encoded;
-use crate::infer::{Arrival, Blame, Calls, Failure, Request};
+use self::last_good::LastGood;
+use self::stand_in::{Values, Wanted, marked};
+use crate::codec::{Encoded, StandIn, StoodIn};
+use crate::infer::{Arrival, Blame, Calls, Failure, OutputCopy, Request};
 
 /// What decides about the calls to one model.
 struct Deciding {
     turns: Mutex<Turns>,
     values: Option<Values>,
+    last_good: LastGood,
+    /// Calls that take longer are slow.
+    slow_after: Option<Duration>,
     /// The model's, from when it was there: it may be gone when it is needed.
     signature: OnceLock<Signature>,
     /// How many calls the model has answered.
@@ -39,10 +45,15 @@ struct Turns {
 
 impl Deciding {
     fn new(settings: &FallbackSettings) -> Self {
-        let breaker = settings.breaker_failures.map(|failures| {
+        let default = BreakerSpec::default();
+        let slow = settings.breaker_latency.and(default.failures);
+        let has_breaker = settings.breaker_failures.is_some() || slow.is_some();
+        let breaker = has_breaker.then(|| {
             Breaker::new(BreakerSpec {
-                consecutive_failures: Some(failures),
-                ..BreakerSpec::default()
+                consecutive_failures: settings.breaker_failures,
+                failures: settings.breaker_failures.and(default.failures),
+                slow,
+                ..default
             })
         });
         Self {
@@ -50,6 +61,8 @@ impl Deciding {
                 breaker,
                 budget: RetryBudget::new(RetryBudgetSpec::default()),
             }),
+            last_good: LastGood::default(),
+            slow_after: settings.breaker_latency,
             values: settings.value.as_deref().and_then(Values::read),
             signature: OnceLock::new(),
             n_answered: AtomicU64::new(0),
@@ -77,6 +90,7 @@ impl Deciding {
             deciding: self,
             calls,
             was_probe,
+            slow_after: self.slow_after.map(|time| now.saturating_add(time)),
             end: End::GivenUp,
         })
     }
@@ -87,6 +101,8 @@ struct Try<'a> {
     deciding: &'a Deciding,
     calls: &'a Calls,
     was_probe: bool,
+    /// On the monotonic clock: if it ends later, it was slow.
+    slow_after: Option<Duration>,
     end: End,
 }
 
@@ -96,7 +112,9 @@ impl Drop for Try<'_> {
         if let Some(breaker) = &mut self.deciding.turns().breaker {
             let ended = Ended {
                 end: self.end,
-                was_slow: false,
+                // Who gave up, or was turned away by a crowd, says nothing of the model.
+                was_slow: self.end != End::GivenUp
+                    && self.slow_after.is_some_and(|time| now > time),
                 was_probe: self.was_probe,
             };
             let _opened = breaker.ended(now, ended);
@@ -137,11 +155,24 @@ fn is_ours(code: Code) -> bool {
     )
 }
 
+/// Keeps an answer as the last good one, and leaves of its copy what was asked for.
+fn keep(last_good: &LastGood, key: &HeaderValue, (encoded, asked): (&mut Encoded, OutputCopy)) {
+    let Some(whole) = encoded.answered.take() else {
+        return;
+    };
+    encoded.answered = match asked {
+        OutputCopy::Nothing => None,
+        OutputCopy::FirstRow => Some(whole.first_rows()),
+        OutputCopy::Whole => Some(whole.clone()),
+    };
+    last_good.keep(key, Arc::from(whole));
+}
+
 /// Returns what is told to whom an open breaker turns away.
 fn rests(model: &ServedModel, retry_after: Duration) -> Failure {
     let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
     let message = format!(
-        "model '{}' failed again and again, and is asked again in {}",
+        "model '{}' failed or was slow again and again, and is asked again in {}",
         model.name(),
         humantime::format_duration(Duration::from_millis(millis))
     );
@@ -182,12 +213,28 @@ impl Calls {
             time: arrival.time.min(own_time),
             ..arrival
         };
+        let asked_copy = arrival.copy;
+        let arrival = match request.key {
+            Some(_) => Arrival {
+                copy: OutputCopy::Whole,
+                ..arrival
+            },
+            None => arrival,
+        };
         let terms = (arrival, own_time);
-        let result = self
+        let mut result = self
             .tried(model, (&fallback, &deciding), &request, terms)
             .await;
+        if let (Some(key), Ok(encoded)) = (&request.key, &mut result) {
+            keep(&deciding.last_good, key, (encoded, asked_copy));
+        }
         match result {
             Err(failure) if is_ours(failure.code) => {
+                let other = self.other_service(&fallback, &request, (of_caller, failure.code));
+                if let Some(answer) = Box::pin(other).await {
+                    fallback.count_fallback();
+                    return Ok(answer);
+                }
                 let wanted = Wanted {
                     model: Arc::clone(model),
                     deciding,
@@ -200,6 +247,44 @@ impl Calls {
             }
             result => result,
         }
+    }
+
+    /// Asks the service that stands in for this one, if there is one; `None` if it gives no answer either.
+    ///
+    /// It is asked as by a request of its own, within what the caller's time has left, and has no fallback then: two services may stand in for each other.
+    async fn other_service(
+        &self,
+        fallback: &Fallback,
+        request: &Request,
+        (arrival, code): (Arrival, Code),
+    ) -> Option<Encoded> {
+        let id = fallback.settings().service.as_ref()?;
+        let model = {
+            let table = self.table.load();
+            Arc::clone(table.service(id)?.choose())
+        };
+        if model.is_forwarded() {
+            return None;
+        }
+        let clock = self.clock.as_ref();
+        let in_flight = model
+            .statistics()
+            .start(self.worker, clock.monotonic(), clock);
+        let arrival = Arrival {
+            copy: OutputCopy::Nothing,
+            ..arrival
+        };
+        let result = self.enter_and_run(&model, request.clone(), arrival).await;
+        let outcome = match &result {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.code),
+        };
+        in_flight.finish(request.codec.protocol(), outcome, clock.monotonic());
+        let stood_in = StoodIn {
+            code,
+            by: StandIn::Service,
+        };
+        marked(&request.codec, result.ok()?, stood_in)
     }
 
     /// Asks the model, which may take `own_time`, and again if that may help.

@@ -4,6 +4,7 @@
 //! Where there are no flows a request costs one look at a flag of the table. A model of a flow is asked as by a request of its own: it has its turn, its
 //! batcher, its counters and its record.
 
+mod described;
 mod walk;
 
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::flow::{Dialect, Meta, request_meta, with_meta};
 use coracle_protocol::seldon::{self as messages, Feedback};
-use coracle_protocol::{v1, v2};
-use coracle_serving::flow::{Flow, FlowStep, FlowTarget, Reward};
+use coracle_protocol::v2::Forms;
+use coracle_protocol::{RequestError, tfs, v1, v2};
+use coracle_serving::flow::{Flow, FlowAsk, FlowStep, FlowTarget, Reward};
 use coracle_serving::{ModelTable, ServedModel};
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
-use self::walk::{Message, Walk};
+use self::walk::{Message, Place, Walk};
 use crate::codec::{Codec, Encoded};
 use crate::connection::{Arriving, Asked, Handler, Seen, check_type, content_type};
 use crate::infer::{Calls, Failure, unknown_model};
@@ -28,6 +30,7 @@ use crate::respond::Reply;
 use crate::route::{self, Named, Route};
 use crate::scope::Scope;
 use crate::seldon;
+use crate::shadow::Sent;
 use crate::terms::Terms;
 use crate::trace::Trace;
 
@@ -61,7 +64,7 @@ impl Handler {
     ) -> Result<Reply, Arriving> {
         let name = route.model();
         if let Some(name) = name.filter(|name| !asked.is_called(flow, name)) {
-            return Ok(Reply::failure(Code::NotFound, &unknown_model(name)));
+            return Ok(self.ask_node((asked, flow), route, name).await);
         }
         Ok(match route {
             Route::SeldonPredict => {
@@ -78,12 +81,7 @@ impl Handler {
                 reply.await.unwrap_or_else(|failed| failed)
             }
             Route::V2Infer(Named { version: None, .. }) => {
-                let codec = Codec::V2 {
-                    method: None,
-                    json_length: None,
-                };
-                let sent = (codec, Dialect::V2);
-                let reply = self.infer_flow((asked, flow), sent, (head, body), seen);
+                let reply = self.infer_v2((asked, flow), (head, body), seen);
                 reply.await.unwrap_or_else(|failed| failed)
             }
             Route::SeldonFeedback => {
@@ -100,6 +98,20 @@ impl Handler {
                 let ready = trouble(asked.table, flow.root()).is_none();
                 Reply::rendered(|out| v1::model_status(flow.name(), ready, out))
             }
+            Route::V2Model(Named {
+                model,
+                version: None,
+            }) => {
+                let described = self.flow_described((asked, flow), model, v2::model_metadata);
+                described.await
+            }
+            Route::V1Metadata(Named {
+                model,
+                version: None,
+            }) => {
+                let described = self.flow_described((asked, flow), model, tfs::metadata);
+                described.await
+            }
             Route::V2ModelReady(Named { version: None, .. }) => {
                 match trouble(asked.table, flow.root()) {
                     None => Reply::rendered(|out| v2::model_ready(flow.name(), true, out)),
@@ -108,10 +120,51 @@ impl Handler {
             }
             _ if name.is_some() => Reply::failure(
                 Code::Unimplemented,
-                "a graph has no versions and no signature of its own; its models are services of their own, which can be asked",
+                "a graph has no versions; its models are services of their own, which can be asked",
             ),
             _ => return Err(body),
         })
+    }
+
+    /// Answers what is asked about the model of one of a flow's nodes, by the node's name, as Seldon's executor does.
+    async fn ask_node(&self, of: (&Asked<'_>, &Flow), route: &Route<'_>, name: &str) -> Reply {
+        let (asked, flow) = of;
+        let Some(ask) = described::node(flow.root(), name) else {
+            return Reply::failure(Code::NotFound, &unknown_model(name));
+        };
+        let trouble = || trouble_of(asked.table, ask);
+        match route {
+            Route::V2Model(Named { version: None, .. }) => {
+                self.flow_described(of, name, v2::model_metadata).await
+            }
+            Route::V1Metadata(Named { version: None, .. }) => {
+                self.flow_described(of, name, tfs::metadata).await
+            }
+            Route::V2ModelReady(Named { version: None, .. }) => match trouble() {
+                None => Reply::rendered(|out| v2::model_ready(name, true, out)),
+                Some(why) => Reply::failure(Code::Unavailable, &why),
+            },
+            Route::V1Model(Named { version: None, .. }) => {
+                let ready = trouble().is_none();
+                Reply::rendered(|out| v1::model_status(name, ready, out))
+            }
+            _ => Reply::failure(Code::NotFound, &unknown_model(name)),
+        }
+    }
+
+    /// Answers a request of V2 for an inference.
+    async fn infer_v2<'a>(
+        &self,
+        of: (&Asked<'a>, &'a Arc<Flow>),
+        (head, body): (&Parts, Arriving),
+        seen: &mut Seen<'a>,
+    ) -> Result<Reply, Reply> {
+        let codec = Codec::V2 {
+            method: None,
+            json_length: body.content.json_length(head)?,
+        };
+        let sent = (codec, Dialect::V2);
+        self.infer_flow(of, sent, (head, body), seen).await
     }
 
     /// Answers a request for an inference.
@@ -122,7 +175,7 @@ impl Handler {
         (head, body): (&Parts, Arriving),
         seen: &mut Seen<'a>,
     ) -> Result<Reply, Reply> {
-        check_type(content_type(&head.headers), &codec)?;
+        check_type(body.content.media_type(&head.headers), &codec)?;
         let terms = Terms::of(&head.headers)
             .map_err(|failure| Reply::error_and_close(StatusCode::BAD_REQUEST, &failure.message))?;
         let (body, arrived) = self.read_whole(&head.headers, body).await?;
@@ -139,9 +192,18 @@ impl Handler {
             flow.count(Err(Code::InvalidArgument));
             return Err(Reply::failure(Code::InvalidArgument, message));
         }
+        let refused = |failure: Failure| Reply::failure(failure.code, &failure.message);
+        let (sent, body, forms) = match as_message(&codec, &body, self.calls.elements_max) {
+            Ok(None) => ((codec, dialect), body, None),
+            Ok(Some((message, forms))) => ((Codec::Grpc, Dialect::Grpc), message, Some(forms)),
+            Err(error) => {
+                flow.count(Err(error.code()));
+                return Err(refused(error.into()));
+            }
+        };
         let call = FlowCall {
             caller,
-            sent: (codec, dialect),
+            sent,
             arrived,
             terms,
             trace: seen.trace,
@@ -149,7 +211,11 @@ impl Handler {
         let led = self.calls.lead_noting((asked.table, flow), call, body);
         let (answered, model) = led.await;
         seen.model = model;
-        let encoded = answered.map_err(|failure| Reply::failure(failure.code, &failure.message))?;
+        let mut encoded = answered.map_err(refused)?;
+        if let Some(forms) = forms {
+            let answer = v2::from_message(&encoded.body, &forms, self.calls.elements_max);
+            (encoded.body, encoded.json_length) = answer.map_err(|error| refused(error.into()))?;
+        }
         Ok(Reply::encoded(encoded))
     }
 
@@ -173,6 +239,21 @@ impl Handler {
             }))
         };
         taken.await.unwrap_or_else(seldon::in_other_words)
+    }
+}
+
+/// Returns a request of V2 as the message that its graph is led through by, if it has raw data or says which outputs it wants, and how: tensors go from node
+/// to node byte for byte then. Others go as the JSON that they are.
+fn as_message(
+    codec: &Codec,
+    body: &Bytes,
+    elements_max: usize,
+) -> Result<Option<(Bytes, Forms)>, RequestError> {
+    match codec {
+        Codec::V2 { json_length, .. } if json_length.is_some() || v2::asks_for_outputs(body) => {
+            v2::to_message(body, *json_length, elements_max).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 
@@ -204,10 +285,38 @@ impl Calls {
         call: FlowCall<'_>,
         body: Bytes,
     ) -> (Result<Encoded, Failure>, Option<&'a ServedModel>) {
+        let copied = flow.shadow().and_then(|tap| {
+            let (codec, dialect) = &call.sent;
+            let sent = Sent {
+                codec,
+                dialect: Some(*dialect),
+                body: &body,
+                arrived: call.arrived,
+                trace: call.trace.as_ref(),
+            };
+            self.shadows.begin_copy(tap, sent)
+        });
+        let arrived = call.arrived;
         let walk = Walk::new(self, table, call.caller, call.sent)
             .at(call.arrived, call.terms)
             .traced(call.trace);
-        let answered = answer(&walk, flow, Message::Request(body)).await;
+        let begun = walk.begun(body);
+        let (walk, message) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => {
+                flow.count(Err(failure.code));
+                return (Err(failure), None);
+            }
+        };
+        let answered = answer(&walk, flow, message).await;
+        if let Some(copied) = copied {
+            let elapsed = self.clock.monotonic().saturating_sub(arrived);
+            let given = match &answered {
+                Ok(body) => Ok((body.as_slice(), elapsed)),
+                Err(failure) => Err(failure.code),
+            };
+            self.shadows.finish_graph(*copied, flow, given);
+        }
         flow.count(match &answered {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.code),
@@ -234,7 +343,8 @@ async fn answer<'a>(
         (Dialect::Seldon, Message::Request(body)) => Some(request_meta(body)?),
         _ => None,
     };
-    let body = walk.step(flow.root(), message).await?.into_body();
+    let led = walk.step((flow.root(), Place::Last), message);
+    let body = led.await?.into_body();
     match asked {
         None => Ok(body.into()),
         Some(asked) => {
@@ -262,18 +372,8 @@ pub(crate) fn reward<'f>(flow: &'f Flow, feedback: &Feedback) -> Result<Vec<&'f 
 
 /// Returns why a flow takes no requests, if one of its models was set aside.
 pub(crate) fn trouble(table: &ModelTable, step: &FlowStep) -> Option<String> {
-    let of_model = |model: &ServedModel| model.trouble();
     match step {
-        FlowStep::Ask(ask) => match &ask.target {
-            FlowTarget::Revision(model) => of_model(model),
-            FlowTarget::Service(id) => match table.service(id) {
-                None => Some(format!("there is no service {id}")),
-                Some(route) => {
-                    let mut targets = route.targets().iter();
-                    targets.find_map(|target| of_model(&target.model))
-                }
-            },
-        },
+        FlowStep::Ask(ask) => trouble_of(table, ask),
         FlowStep::Fixed { .. } => None,
         FlowStep::Chain(steps)
         | FlowStep::One {
@@ -282,5 +382,19 @@ pub(crate) fn trouble(table: &ModelTable, step: &FlowStep) -> Option<String> {
         | FlowStep::All {
             branches: steps, ..
         } => steps.iter().find_map(|step| trouble(table, step)),
+    }
+}
+
+/// Returns why a node's model takes no requests, if it was set aside.
+fn trouble_of(table: &ModelTable, ask: &FlowAsk) -> Option<String> {
+    match &ask.target {
+        FlowTarget::Revision(model) => model.trouble(),
+        FlowTarget::Service(id) => match table.service(id) {
+            None => Some(format!("there is no service {id}")),
+            Some(route) => {
+                let mut targets = route.targets().iter();
+                targets.find_map(|target| target.model.trouble())
+            }
+        },
     }
 }

@@ -26,14 +26,14 @@ use hyper::http::request::Parts;
 use std::sync::Arc;
 
 use crate::body::{ReplyBody, RequestBody};
-use crate::codec::Encoded;
+use crate::codec::{Encoded, StandIn};
 use crate::connection::Handler;
 use crate::experiment::VariantMark;
 use crate::gather::{BodyFault, gather};
 use crate::infer::Failure;
 use crate::patience::Patience;
 use crate::payload;
-use crate::respond::{CACHE, CACHE_HIT, FALLBACK, FALLBACK_CONSTANT, REQUEST_ID};
+use crate::respond::{CACHE, CACHE_HIT, FALLBACK, REQUEST_ID};
 use crate::terms::Terms;
 use crate::trace::Trace;
 use target::Target;
@@ -89,8 +89,8 @@ pub(crate) struct Noted {
     pub(crate) code: Option<Code>,
     /// Whether the answer was kept from an earlier request.
     pub(crate) from_cache: bool,
-    /// Whether the answer is not the model's.
-    pub(crate) is_fallback: bool,
+    /// What gave the answer, if it is not the model's.
+    pub(crate) stood_in: Option<StandIn>,
     /// The variant of an experiment that answered.
     pub(crate) variant: Option<Box<VariantMark>>,
 }
@@ -159,7 +159,7 @@ impl Caller {
     fn note_answer(&self, answer: Encoded) -> Vec<u8> {
         let mut seen = self.seen.borrow_mut();
         seen.from_cache = answer.from_cache;
-        seen.is_fallback = answer.fallback.is_some();
+        seen.stood_in = answer.fallback.map(|fallback| fallback.by);
         answer.body
     }
 
@@ -243,8 +243,9 @@ impl Handler {
                 if noted.from_cache {
                     response.headers_mut().insert(CACHE, CACHE_HIT);
                 }
-                if noted.is_fallback {
-                    response.headers_mut().insert(FALLBACK, FALLBACK_CONSTANT);
+                if let Some(stood_in) = noted.stood_in {
+                    let name = HeaderValue::from_static(stood_in.name());
+                    response.headers_mut().insert(FALLBACK, name);
                 }
                 response
             }

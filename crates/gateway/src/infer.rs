@@ -14,6 +14,7 @@ use coracle_serving::{
     ServedModel, SharedTable, Writer,
 };
 use coracle_tensor::Tensor;
+use hyper::header::HeaderValue;
 
 use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
@@ -68,6 +69,8 @@ pub(crate) struct Request {
     pub(crate) slot: Option<InferenceSlot>,
     /// Where it is recorded.
     pub(crate) recording: Option<Box<Recording>>,
+    /// Whose last good answer may stand in for the model's.
+    pub(crate) key: Option<Box<HeaderValue>>,
     /// Whether what is predicted is wanted by who asked for it, too.
     pub(crate) is_watched: bool,
 }
@@ -270,7 +273,9 @@ impl Calls {
         };
         // What is counted is what the model did.
         let outcome = match &result {
-            Ok(encoded) => encoded.fallback.map_or(Ok(()), Err),
+            Ok(encoded) => encoded
+                .fallback
+                .map_or(Ok(()), |stood_in| Err(stood_in.code)),
             Err(failure) => Err(failure.code),
         };
         let ended = self.clock.monotonic();
@@ -299,7 +304,7 @@ impl Calls {
                         }
                         Ok(whole)
                     }
-                    Some(code) => Err(code),
+                    Some(stood_in) => Err(stood_in.code),
                 },
                 Err(failure) => Err(failure.code),
             };

@@ -11,7 +11,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use crate::body::ReplyBody;
-use crate::codec::Encoded;
+use crate::codec::{Encoded, StandIn};
 use crate::encoding;
 use crate::experiment::VariantMark;
 
@@ -24,7 +24,6 @@ pub(crate) const CACHE_HIT: HeaderValue = HeaderValue::from_static("hit");
 
 /// The header that says that an answer is not the model's, and what it is.
 pub(crate) const FALLBACK: HeaderName = HeaderName::from_static("x-coracle-fallback");
-pub(crate) const FALLBACK_CONSTANT: HeaderValue = HeaderValue::from_static("constant");
 
 /// The header that says how much of a body is JSON, where raw tensor data follows it.
 pub(crate) const JSON_LENGTH: HeaderName =
@@ -47,7 +46,7 @@ pub(crate) struct Reply {
     kind: Kind,
     encoding: Option<Encoding>,
     from_cache: bool,
-    is_fallback: bool,
+    stood_in: Option<StandIn>,
     /// The variant of an experiment that answered.
     variant: Option<Box<VariantMark>>,
 }
@@ -78,7 +77,7 @@ impl Reply {
     pub(crate) fn encoded(encoded: Encoded) -> Self {
         let reply = Self {
             from_cache: encoded.from_cache,
-            is_fallback: encoded.fallback.is_some(),
+            stood_in: encoded.fallback.map(|fallback| fallback.by),
             ..Self::json(encoded.body)
         };
         match encoded.json_length {
@@ -105,7 +104,7 @@ impl Reply {
             kind: Kind::Json,
             encoding: None,
             from_cache: false,
-            is_fallback: false,
+            stood_in: None,
             variant: None,
         }
     }
@@ -189,7 +188,7 @@ impl Reply {
 
     /// Returns the content type of an answer that needs no headers beside it and its id but, perhaps, the length of its JSON.
     pub(crate) fn plain_type(&self) -> Option<(HeaderValue, Option<usize>)> {
-        let is_marked = self.from_cache || self.is_fallback || self.variant.is_some();
+        let is_marked = self.from_cache || self.stood_in.is_some() || self.variant.is_some();
         if self.encoding.is_some() || is_marked {
             return None;
         }
@@ -219,8 +218,8 @@ impl Reply {
         if self.from_cache {
             headers.insert(CACHE, CACHE_HIT);
         }
-        if self.is_fallback {
-            headers.insert(FALLBACK, FALLBACK_CONSTANT);
+        if let Some(stood_in) = self.stood_in {
+            headers.insert(FALLBACK, HeaderValue::from_static(stood_in.name()));
         }
         if let Some(variant) = &self.variant {
             variant.put(headers);

@@ -7,6 +7,7 @@
 
 mod comparison;
 mod first_row;
+mod graph;
 mod latencies;
 mod page;
 mod report;
@@ -22,6 +23,8 @@ use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_model::Signature;
 use coracle_protocol::Call;
+use coracle_protocol::flow::Dialect;
+use coracle_serving::flow::Flow;
 use coracle_serving::{
     Chaos, ModelTable, RouteTarget, ServedModel, ServiceId, ShadowFigures, ShadowKept, ShadowTap,
     SharedTable,
@@ -36,6 +39,7 @@ use crate::infer::{OutputCopy, Request};
 use crate::respond::Reply;
 use crate::route::ShadowForm;
 use crate::scope::Scope;
+use crate::trace::Trace;
 
 /// The most copies that wait for one shadow.
 const QUEUE_COPIES: usize = 1_024;
@@ -97,6 +101,10 @@ impl Pair {
             let tap = target.model.shadow();
             tap.is_some_and(|tap| tap.shadow() == self.shadow)
         };
+        let flow = table.flow(&self.of).and_then(|flow| flow.shadow());
+        if flow.is_some_and(|tap| tap.shadow() == self.shadow) {
+            return true;
+        }
         let route = table.service(&self.of);
         route.is_some_and(|route| route.targets().iter().any(is_tapped))
     }
@@ -152,12 +160,18 @@ impl Answered {
         first_row::of_whole(self)
     }
 
+    /// Returns outputs with their names as an answer.
+    #[cfg(test)]
+    pub(crate) fn of_outputs(outputs: Vec<(String, Tensor)>, elapsed: Duration) -> Self {
+        Self { outputs, elapsed }
+    }
+
     /// Returns the outputs with their names.
     pub(crate) fn outputs(&self) -> &[(String, Tensor)] {
         &self.outputs
     }
 
-    fn n_bytes(&self) -> u64 {
+    pub(crate) fn n_bytes(&self) -> u64 {
         let n_bytes = n_bytes(self.outputs.iter().map(|(_, output)| output));
         u64::try_from(n_bytes).unwrap_or(u64::MAX)
     }
@@ -178,8 +192,21 @@ pub(crate) struct Begun {
     pair: Arc<Pair>,
     kept: ShadowKept,
     codec: Codec,
+    /// How the models of a graph are asked.
+    dialect: Option<Dialect>,
     body: Bytes,
     trace: Option<String>,
+}
+
+/// A request that may have to be copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent<'s> {
+    pub(crate) codec: &'s Codec,
+    /// How the models of a graph are asked.
+    pub(crate) dialect: Option<Dialect>,
+    pub(crate) body: &'s Bytes,
+    pub(crate) arrived: Duration,
+    pub(crate) trace: Option<&'s Trace>,
 }
 
 /// A request with what became of it, on its way to the shadow.
@@ -189,8 +216,26 @@ struct Copied {
     /// The revision that answered.
     revision: String,
     /// What it answered, or how it failed.
-    answer: Result<Box<Answered>, Code>,
+    answer: Result<Given, Code>,
     _room: Room,
+}
+
+/// An answer that was given.
+#[derive(Debug)]
+enum Given {
+    /// A model's.
+    Outputs(Box<Answered>),
+    /// A graph's, as it went out, and how long that took.
+    Body(Bytes, Duration),
+}
+
+impl Given {
+    fn n_bytes(&self) -> u64 {
+        match self {
+            Self::Outputs(answered) => answered.n_bytes(),
+            Self::Body(body, _) => u64::try_from(body.len()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// Room in the queue; given back when it is dropped.
@@ -241,22 +286,53 @@ impl Shadows {
     #[cold]
     #[inline(never)]
     pub(crate) fn begin(&self, model: &ServedModel, request: &Request) -> Option<Box<Begun>> {
-        let tap = model.shadow().filter(|tap| tap.takes_next())?;
-        let pair = self.pair(&tap)?;
-        pair.note_use(request.arrived);
-        let body = match request.body.len() {
-            // A small body is a part of what its connection reads into, which is larger.
-            0..SHARED_BYTES_MIN => Bytes::copy_from_slice(&request.body),
-            _ => request.body.clone(),
+        let tap = model.shadow()?;
+        let sent = Sent {
+            codec: &request.codec,
+            dialect: None,
+            body: &request.body,
+            arrived: request.arrived,
+            trace: request.trace.as_ref(),
         };
-        let trace = request.trace.as_ref().map(|trace| trace.id().to_string());
+        self.begin_copy(&tap, sent)
+    }
+
+    /// Begins the copy of a request, if it is to be copied.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn begin_copy(&self, tap: &ShadowTap, sent: Sent<'_>) -> Option<Box<Begun>> {
+        if !tap.takes_next() {
+            return None;
+        }
+        let pair = self.pair(tap)?;
+        pair.note_use(sent.arrived);
+        let body = match sent.body.len() {
+            // A small body is a part of what its connection reads into, which is larger.
+            0..SHARED_BYTES_MIN => Bytes::copy_from_slice(sent.body),
+            _ => sent.body.clone(),
+        };
         Some(Box::new(Begun {
             pair,
             kept: tap.kept(),
-            codec: request.codec.clone(),
+            codec: sent.codec.clone(),
+            dialect: sent.dialect,
             body,
-            trace,
+            trace: sent.trace.map(|trace| trace.id().to_string()),
         }))
+    }
+
+    /// Hands a copy of a request for a graph to its shadow, if there is room; `answer` is what it was given, and how long that took.
+    pub(crate) fn finish_graph(
+        &self,
+        begun: Begun,
+        flow: &Flow,
+        answer: Result<(&[u8], Duration), Code>,
+    ) {
+        let answer = answer.map(|(body, elapsed)| {
+            let is_small = body.len() <= BYTES_MAX;
+            is_small.then(|| Given::Body(Bytes::copy_from_slice(body), elapsed))
+        });
+        self.send(begun, graph::identity(flow), answer);
     }
 
     /// Hands a copy to its shadow, if there is room.
@@ -266,20 +342,26 @@ impl Shadows {
         model: &ServedModel,
         answer: Result<Option<Box<Answered>>, Code>,
     ) {
+        let answer = answer.map(|answered| answered.map(Given::Outputs));
+        self.send(begun, identity(model), answer);
+    }
+
+    /// Puts a copy into the queue of its shadow; without an answer to compare, or without room, it is lost.
+    fn send(&self, begun: Begun, revision: String, answer: Result<Option<Given>, Code>) {
         let pair = Arc::clone(&begun.pair);
         let is_sent = || {
             let answer = match answer {
-                Ok(answered) => Ok(answered?),
+                Ok(given) => Ok(given?),
                 Err(code) => Err(code),
             };
             let n_bytes_body = u64::try_from(begun.body.len()).unwrap_or(u64::MAX);
-            let n_bytes = answer.as_ref().map_or(0, |answered| answered.n_bytes());
+            let n_bytes = answer.as_ref().map_or(0, Given::n_bytes);
             let n_bytes = COPY_BYTES
                 .saturating_add(n_bytes_body)
                 .saturating_add(n_bytes);
             let copied = Copied {
                 begun,
-                revision: identity(model),
+                revision,
                 answer,
                 _room: Room::try_new(&self.inner.held, n_bytes)?,
             };

@@ -389,11 +389,13 @@ impl Rollout {
         // All checks share the error that is allowed.
         let n_checks = 2 + spec.metrics.len() + usize::from(spec.stability_index_max.is_some());
         let needed = n_checks as f64 / spec.alpha;
-        let check = |kind, (stable, canary): (f64, f64), matters, evidence: &Evidence| {
+        let n_requests = self.in_step.canary.requests as f64;
+        let check = |kind, (stable, canary): (f64, f64), allowed: f64, evidence: &Evidence| {
             let evidence = evidence.log_value().exp();
+            let is_sure = is_clearly_above((canary, n_requests), allowed);
             Check {
                 kind,
-                state: judge(matters, evidence >= needed),
+                state: judge(canary > allowed, is_sure && evidence >= needed),
                 stable,
                 canary,
                 evidence,
@@ -401,13 +403,11 @@ impl Rollout {
                 note: None,
             }
         };
-        let too_many_errors =
-            errors.1 > errors.0 * tolerated && errors.1 - errors.0 > spec.error_rate_margin;
-        let too_many_slow =
-            slowness.1 > slowness.0 * tolerated && slowness.1 > spec.slow_rate_allowed;
+        let errors_allowed = (errors.0 * tolerated).max(errors.0 + spec.error_rate_margin);
+        let slow_allowed = (slowness.0 * tolerated).max(spec.slow_rate_allowed);
         let mut checks = vec![
-            check(CheckKind::Errors, errors, too_many_errors, &self.errors),
-            check(CheckKind::Latency, slowness, too_many_slow, &self.slowness),
+            check(CheckKind::Errors, errors, errors_allowed, &self.errors),
+            check(CheckKind::Latency, slowness, slow_allowed, &self.slowness),
         ];
         // Outcomes and predictions are judged anew in every stage.
         let needed = needed * spec.steps.len().max(1) as f64;
@@ -426,6 +426,19 @@ impl Rollout {
         }
         checks
     }
+}
+
+/// Of fewer failures than these that would be allowed, a rate says little.
+const FEW: f64 = 20.0;
+
+/// Tells whether a rate of so many requests is above `allowed`; of few requests, by more than chance gives it: two standard errors. The evidence says that a
+/// canary is worse, not by how much, and it is of all stages: at the beginning of one, few failures of a canary within the margin look like many.
+fn is_clearly_above((rate, n_requests): (f64, f64), allowed: f64) -> bool {
+    if n_requests * allowed >= FEW {
+        return rate > allowed;
+    }
+    let variance = (allowed * (1.0 - allowed)).max(0.0) / n_requests.max(1.0);
+    rate - allowed > 2.0 * variance.sqrt()
 }
 
 fn judge(matters: bool, is_believed: bool) -> CheckState {

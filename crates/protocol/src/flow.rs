@@ -4,6 +4,7 @@
 //! Start at [`as_request`]. Numbers that are handed on are the very text that the model before wrote.
 
 mod grpc;
+mod outputs;
 mod seldon;
 mod v1;
 mod v2;
@@ -18,6 +19,8 @@ use serde_json::value::RawValue;
 use crate::RequestError;
 use crate::v2::{TensorHead, TensorName, read_nested};
 
+pub use grpc::{Wanted, take_wanted};
+pub use outputs::outputs;
 pub(crate) use seldon::write_path;
 pub use seldon::{Meta, RequestMeta, request_meta, with_meta};
 
@@ -39,16 +42,20 @@ const RANK: [i64; 8] = [-1; 8];
 
 /// Makes the next model's request of a model's answer: `data` of `data`, `instances` of `predictions`, `inputs` of `outputs`.
 ///
-/// Names of columns are left out: they are those of the output, and the next model's are others.
+/// Names of columns are left out: they are those of the output, and the next model's are others. `wanted` are the outputs that a model over gRPC is asked for.
 ///
 /// # Errors
 /// Code `Internal` if it is no answer that can be handed on, such as one of TensorFlow Serving's `outputs` by name.
-pub fn as_request(dialect: Dialect, answer: &[u8]) -> Result<Vec<u8>, RequestError> {
+pub fn as_request(
+    dialect: Dialect,
+    answer: &[u8],
+    wanted: Option<&Wanted>,
+) -> Result<Vec<u8>, RequestError> {
     match dialect {
         Dialect::Seldon => seldon::as_request(answer),
         Dialect::V1 => v1::as_request(answer),
         Dialect::V2 => v2::as_request(answer),
-        Dialect::Grpc => grpc::as_request(answer),
+        Dialect::Grpc => grpc::as_request(answer, wanted),
     }
 }
 

@@ -14,7 +14,7 @@ pub fn string(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends a number that is finite; JSON has no other, so those become `null`.
-fn double(value: f64, out: &mut Vec<u8>) {
+pub(crate) fn double(value: f64, out: &mut Vec<u8>) {
     if value.is_finite() {
         out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
     } else {

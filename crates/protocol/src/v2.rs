@@ -4,6 +4,7 @@ mod columns;
 mod data;
 mod decode;
 mod extensions;
+mod message;
 mod metadata;
 
 use coracle_tensor::Tensor;
@@ -20,6 +21,7 @@ pub use extensions::{
     RegisterRegion, check_load, check_load_parameters, decode_index, model_config,
     model_statistics, region_status, repository_index,
 };
+pub use message::{Forms, asks_for_outputs, from_message, to_message};
 pub use metadata::{
     health_live, health_ready, model_list, model_metadata, model_ready, server_metadata,
 };

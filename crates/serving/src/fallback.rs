@@ -7,17 +7,28 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::ServiceId;
+
 /// What is done for a service whose model fails.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct FallbackSettings {
     /// The default prediction, as JSON: a row's value, or an object of such by output.
     pub value: Option<String>,
-    /// How long the model may take before the default prediction is given.
+    /// The service whose model is asked in place of this one.
+    #[serde(default)]
+    pub service: Option<ServiceId>,
+    /// The header whose value tells whose last good answer stands in.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// How long the model may take before something stands in for it.
     pub timeout: Option<Duration>,
     /// How often a request that failed is tried again.
     pub retries: u32,
     /// So many failures in a row, and the model is not asked for a while.
     pub breaker_failures: Option<u32>,
+    /// Calls that take longer are slow, and half of at least 20 within 10 s that are open the breaker.
+    #[serde(default)]
+    pub breaker_latency: Option<Duration>,
     /// When another process is asked, too, where one has not answered.
     #[serde(default)]
     pub hedge: Option<HedgeAfter>,

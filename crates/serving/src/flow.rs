@@ -17,6 +17,7 @@ use coracle_base::Code;
 
 use crate::ServedModel;
 use crate::plan::{RevisionId, ServiceId};
+use crate::shadow::ShadowTap;
 
 pub use memory::Memory;
 pub use planned::{AllStep, AskStep, Join, OneStep, PlannedBandit, PlannedFlow, Routing, Step};
@@ -34,6 +35,7 @@ pub struct Flow {
     /// The revisions that it names.
     held: Vec<(RevisionId, Arc<ServedModel>)>,
     outcomes: Arc<FlowOutcomes>,
+    shadow: Option<Arc<ShadowTap>>,
 }
 
 /// A step of a flow that takes requests.
@@ -132,6 +134,10 @@ impl Flow {
             routers: builder.routers,
             rewarded: builder.rewarded,
             held: builder.held,
+            shadow: planned
+                .shadow
+                .clone()
+                .map(|settings| Arc::new(ShadowTap::new(id.clone(), settings))),
             outcomes: before
                 .map(|before| Arc::clone(&before.outcomes))
                 .unwrap_or_default(),
@@ -149,6 +155,17 @@ impl Flow {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns where copies of its requests go, if they go anywhere.
+    #[must_use]
+    pub fn shadow(&self) -> Option<&Arc<ShadowTap>> {
+        self.shadow.as_ref()
+    }
+
+    /// Visits the revisions that it leads to.
+    pub fn revisions(&self) -> impl Iterator<Item = &RevisionId> {
+        self.held.iter().map(|(revision, _)| revision)
     }
 
     /// Returns the step that requests come to.

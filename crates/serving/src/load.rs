@@ -110,6 +110,14 @@ impl LoadSampler {
         }
     }
 
+    /// Begins a window now, for whom nothing has been told yet: what was told early to another one of this window would count twice.
+    pub fn begin_anew(&mut self) {
+        drop(self.sample());
+        self.split.follow(&self.table.load());
+        // What has failed until now is no news in the new window.
+        self.split.has_failed_more();
+    }
+
     /// Tells whether some service's requests are split between revisions now: whether [`LoadSampler::sample_failures`] may have something to tell.
     pub fn is_split(&mut self) -> bool {
         self.split.follow(&self.table.load());
@@ -355,6 +363,14 @@ mod tests {
         assert_eq!(counts(sampler.sample_failures()), []);
         call(&canary, Err(Code::Internal));
         assert_eq!(counts(sampler.sample_failures()), [(0, 0), (1, 1)]);
+        // Who is told from now on is told nothing that another one was told.
+        call(&canary, Err(Code::Internal));
+        sampler.begin_anew();
+        clock.advance(Duration::from_millis(50));
+        assert_eq!(counts(sampler.sample_failures()), []);
+        call(&stable, Ok(()));
+        clock.advance(Duration::from_millis(950));
+        assert_eq!(counts(sampler.sample()), [(1, 0)]);
         table.store(split(0));
         assert!(!sampler.is_split());
     }

@@ -275,7 +275,7 @@ impl Reader<'_> {
             }
             other => {
                 return Err(format!(
-                    "{place}.implementation: {other} is not served here; SKLEARN_SERVER, XGBOOST_SERVER, MLFLOW_SERVER, RANDOM_ABTEST, AVERAGE_COMBINER, SIMPLE_MODEL, SIMPLE_ROUTER, EPSILON_GREEDY and THOMPSON_SAMPLING are"
+                    "{place}.implementation: {other} is not served here; SKLEARN_SERVER, XGBOOST_SERVER, MLFLOW_SERVER, TENSORFLOW_SERVER, RANDOM_ABTEST, AVERAGE_COMBINER, SIMPLE_MODEL, SIMPLE_ROUTER, EPSILON_GREEDY and THOMPSON_SAMPLING are"
                 ));
             }
         }
@@ -289,7 +289,7 @@ impl Reader<'_> {
             EPSILON_GREEDY_IMAGE => Ok("EPSILON_GREEDY"),
             THOMPSON_IMAGE => Ok("THOMPSON_SAMPLING"),
             _ => Err(format!(
-                "{place}.implementation: containers of one's own ('{}') are not served here; SKLEARN_SERVER, XGBOOST_SERVER and MLFLOW_SERVER are, and Seldon's routers {EPSILON_GREEDY_IMAGE} and {THOMPSON_IMAGE}",
+                "{place}.implementation: containers of one's own ('{}') are not served here; SKLEARN_SERVER, XGBOOST_SERVER, MLFLOW_SERVER and TENSORFLOW_SERVER are, and Seldon's routers {EPSILON_GREEDY_IMAGE} and {THOMPSON_IMAGE}",
                 unit.name
             )),
         }

@@ -36,6 +36,8 @@ pub enum Server {
     Xgboost,
     /// MLFLOW_SERVER
     Mlflow,
+    /// TENSORFLOW_SERVER, of a model that was exported to ONNX
+    Tensorflow,
 }
 
 impl Server {
@@ -46,6 +48,7 @@ impl Server {
             "SKLEARN_SERVER" => Some(Self::Sklearn),
             "XGBOOST_SERVER" => Some(Self::Xgboost),
             "MLFLOW_SERVER" => Some(Self::Mlflow),
+            "TENSORFLOW_SERVER" => Some(Self::Tensorflow),
             _ => None,
         }
     }
@@ -57,6 +60,7 @@ impl Server {
             Self::Sklearn => "sklearn",
             Self::Xgboost => "xgboost",
             Self::Mlflow => "mlflow",
+            Self::Tensorflow => "onnx",
         }
     }
 }
@@ -283,6 +287,12 @@ fn check_served(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
                 ));
             }
         }
+        let shadow = format!("{name}-{}", predictor.name);
+        if predictor.is_shadow() && !services.insert(shadow.clone()) {
+            twice = Some(format!(
+                "{place}.name: the shadow would be {shadow}, and so would the service of a node"
+            ));
+        }
         for (component, of) in predictor.component_specs.iter().flatten().enumerate() {
             check_component(&format!("{place}.componentSpecs[{component}]"), of)?;
         }
@@ -291,19 +301,7 @@ fn check_served(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
             check_container(&place, container, &node)?;
         }
     }
-    if !has_graph {
-        return Ok(());
-    }
-    if let Some(twice) = twice {
-        return Err(twice);
-    }
-    match spec.predictors.iter().find(|one| one.is_shadow()) {
-        Some(shadow) => Err(format!(
-            "spec.predictors: {} is a shadow, which is served here only where every graph is one model",
-            shadow.name
-        )),
-        None => Ok(()),
-    }
+    twice.filter(|_| has_graph).map_or(Ok(()), Err)
 }
 
 fn check_predictor(place: &str, predictor: &SeldonPredictor) -> Result<(), String> {

@@ -25,6 +25,7 @@ use self::course::{Command, Seen};
 use self::spec::Wanted;
 use super::Controller;
 use super::events::Happened;
+use super::one_command;
 use crate::object;
 use crate::store::{Key, Stored, Write};
 
@@ -103,9 +104,7 @@ pub(crate) fn check(old: Option<&Value>, experiment: &Value) -> Result<(), Strin
         Some(text) => {
             let command = Command::read(text, &wanted.planned)
                 .map_err(|why| format!("annotation {COMMAND}: {why}"))?;
-            let is_new = old
-                .and_then(|old| object::text(old, "annotations", COMMAND))
-                .is_none();
+            let is_new = one_command::is_new(COMMAND, old, text)?;
             match old.filter(|_| is_new) {
                 Some(old) => command
                     .refusal(&status_of(old), &wanted)
@@ -115,6 +114,14 @@ pub(crate) fn check(old: Option<&Value>, experiment: &Value) -> Result<(), Strin
         }
         None => Ok(()),
     }
+}
+
+/// Checks that a patch of an Experiment brings no command while there is one.
+///
+/// # Errors
+/// Says which one is not done yet.
+pub(crate) fn check_patch(live: &Value, patch: &Value) -> Result<(), String> {
+    one_command::check_patch(COMMAND, live, patch)
 }
 
 fn read_spec(experiment: &Value) -> Option<ExperimentSpec> {

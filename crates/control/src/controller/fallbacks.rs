@@ -1,20 +1,27 @@
-//! What is done where a service's model fails, or takes long: five annotations.
+//! What is done where a service's model fails, or takes long: eight annotations.
 
 use std::time::Duration;
 
-use coracle_serving::{FallbackSettings, HedgeAfter};
+use coracle_api::inference_service::is_name;
+use coracle_serving::{FallbackSettings, HedgeAfter, ServiceId};
 use serde_json::Value;
 
 use crate::object;
 
 /// The default prediction, as JSON: a row's value, or an object of such by output, as `0` or `{"predict": 0, "predict_proba": [0.5, 0.5]}`.
 const VALUE: &str = "serving.coracle.dev/fallback";
-/// How long the model may take before the default prediction is given, such as `200ms`.
+/// The InferenceService of the same namespace whose model is asked in place of this one, before the default prediction is given.
+const SERVICE: &str = "serving.coracle.dev/fallback-service";
+/// The header, such as `x-user`, whose value tells whose last good answer is given.
+const KEY: &str = "serving.coracle.dev/fallback-last-good";
+/// How long the model may take before something stands in for it, such as `200ms`.
 const TIMEOUT: &str = "serving.coracle.dev/fallback-timeout";
 /// How often a request that failed is tried again, 0 to 5.
 const RETRIES: &str = "serving.coracle.dev/retries";
 /// So many failures in a row, and the model is not asked for a while.
 const BREAKER: &str = "serving.coracle.dev/breaker-failures";
+/// Calls that take longer, such as `200ms`, are slow; half of at least 20 that are, and the model is not asked for a while.
+const BREAKER_LATENCY: &str = "serving.coracle.dev/breaker-latency";
 /// After which time a second process is asked, too: `50ms`, or `p95` for what 95 of 100 calls took at most.
 const HEDGE: &str = "serving.coracle.dev/hedge-after";
 const RETRIES_MAX: u32 = 5;
@@ -24,7 +31,15 @@ const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 /// What is for predictors that run as programs, and does nothing for others.
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
 /// What is for models that are read here.
-pub(crate) const ANNOTATIONS: [&str; 4] = [VALUE, TIMEOUT, RETRIES, BREAKER];
+pub(crate) const ANNOTATIONS: [&str; 7] = [
+    VALUE,
+    SERVICE,
+    KEY,
+    TIMEOUT,
+    RETRIES,
+    BREAKER,
+    BREAKER_LATENCY,
+];
 
 /// Reads the annotations of a service.
 ///
@@ -41,23 +56,63 @@ pub(crate) fn read(service: &Value) -> Result<Option<FallbackSettings>, String> 
     };
     let settings = FallbackSettings {
         value: annotation(VALUE).map(check_value).transpose()?,
-        timeout: annotation(TIMEOUT).map(read_time).transpose()?,
+        service: annotation(SERVICE)
+            .map(|name| read_service(service, name))
+            .transpose()?,
+        key: annotation(KEY).map(read_key).transpose()?,
+        timeout: annotation(TIMEOUT)
+            .map(|text| read_time(TIMEOUT, text))
+            .transpose()?,
         retries: annotation(RETRIES).map_or(Ok(0), |text| number(RETRIES, text, 0, RETRIES_MAX))?,
         breaker_failures: annotation(BREAKER)
             .map(|text| number(BREAKER, text, 1, 1_000))
             .transpose()?,
+        breaker_latency: annotation(BREAKER_LATENCY)
+            .map(|text| read_time(BREAKER_LATENCY, text))
+            .transpose()?,
         hedge: annotation(HEDGE).map(read_hedge).transpose()?,
     };
-    if settings.timeout.is_some() && settings.value.is_none() {
-        return Err(format!("annotation {TIMEOUT} says nothing without {VALUE}"));
+    let stands_in =
+        settings.value.is_some() || settings.service.is_some() || settings.key.is_some();
+    if settings.timeout.is_some() && !stands_in {
+        return Err(format!(
+            "annotation {TIMEOUT} says nothing without {VALUE}, {SERVICE} or {KEY}"
+        ));
     }
     Ok((settings != FallbackSettings::default()).then_some(settings))
 }
 
-fn read_time(text: &str) -> Result<Duration, String> {
+fn read_key(name: &str) -> Result<String, String> {
+    let is_mark = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !name.is_empty() && name.len() <= 128 && name.bytes().all(is_mark) {
+        true => Ok(name.to_ascii_lowercase()),
+        false => Err(format!(
+            "annotation {KEY}: '{name}' is no name of a header, such as x-user"
+        )),
+    }
+}
+
+fn read_service(service: &Value, name: &str) -> Result<ServiceId, String> {
+    if !is_name(name) {
+        return Err(format!(
+            "annotation {SERVICE}: '{name}' is no name of an InferenceService of the same namespace"
+        ));
+    }
+    if name == object::name(service) {
+        return Err(format!(
+            "annotation {SERVICE}: a service does not stand in for itself"
+        ));
+    }
+    Ok(ServiceId {
+        namespace: object::namespace(service).to_owned(),
+        name: name.to_owned(),
+    })
+}
+
+fn read_time(name: &str, text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).ok();
     time.filter(|time| !time.is_zero())
-        .ok_or_else(|| format!("annotation {TIMEOUT}: '{text}' is no time; write such as 200ms"))
+        .ok_or_else(|| format!("annotation {name}: '{text}' is no time; write such as 200ms"))
 }
 
 fn read_hedge(text: &str) -> Result<HedgeAfter, String> {
@@ -100,17 +155,27 @@ mod tests {
 
     #[test]
     fn annotations_say_what_is_done() {
-        let of = |annotations: Value| read(&json!({"metadata": {"annotations": annotations}}));
+        let of = |annotations: Value| {
+            let metadata = json!({"name": "iris", "namespace": "ml", "annotations": annotations});
+            read(&json!({"metadata": metadata}))
+        };
         assert_eq!(of(json!({})), Ok(None));
-        let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "200ms", RETRIES: "2", BREAKER: "5"});
+        let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "200ms", RETRIES: "2", BREAKER: "5", BREAKER_LATENCY: "1s"});
         let expected = FallbackSettings {
             value: Some("{\"predict\": 0}".to_owned()),
+            service: None,
+            key: None,
             timeout: Some(Duration::from_millis(200)),
             retries: 2,
             breaker_failures: Some(5),
+            breaker_latency: Some(Duration::from_secs(1)),
             hedge: None,
         };
         assert_eq!(of(all), Ok(Some(expected)));
+        let other = of(json!({SERVICE: "iris-small", TIMEOUT: "50ms"})).unwrap();
+        assert_eq!(other.unwrap().service.unwrap().to_string(), "ml/iris-small");
+        let by_key = of(json!({KEY: "X-User"})).unwrap();
+        assert_eq!(by_key.unwrap().key.as_deref(), Some("x-user"));
         for (text, hedge) in [
             ("50ms", HedgeAfter::Time(Duration::from_millis(50))),
             ("p95", HedgeAfter::Percentile(95)),
@@ -130,6 +195,10 @@ mod tests {
             (json!({VALUE: "[[1]]"}), "no default prediction"),
             (json!({VALUE: "0", TIMEOUT: "0s"}), "'0s' is no time"),
             (json!({TIMEOUT: "1s"}), "says nothing without"),
+            (json!({BREAKER_LATENCY: "0s"}), "'0s' is no time"),
+            (json!({KEY: "x user"}), "no name of a header"),
+            (json!({SERVICE: "Iris!"}), "no name of an InferenceService"),
+            (json!({SERVICE: "iris"}), "does not stand in for itself"),
             (json!({RETRIES: "6"}), "no number from 0 to 5"),
             (json!({BREAKER: "0"}), "no number from 1 to 1000"),
         ] {

@@ -8,6 +8,7 @@
 
 mod command;
 mod course;
+mod inline;
 mod metrics;
 mod queries;
 mod spec;
@@ -37,6 +38,7 @@ use crate::usage::LoadQueue;
 use command::{COMMAND, Command};
 pub(crate) use course::Course;
 use course::{REFUSED, Seen, WAITING};
+pub(crate) use inline::read as read_inline;
 pub use queries::QueryBoard;
 pub(crate) use queries::{Asking, QueryKey};
 pub(crate) use totals::Watched;
@@ -185,6 +187,7 @@ fn keep_command(
 impl Controller {
     /// Looks at every rollout; returns the services whose split it concerns.
     pub(super) fn due_rollouts(&mut self) -> BTreeSet<ServiceId> {
+        self.due_inline_rollouts();
         let (stored, _) = self.store.list(&ROLLOUT, None);
         let mut services = BTreeSet::new();
         let mut there = BTreeSet::new();

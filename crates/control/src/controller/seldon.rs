@@ -22,8 +22,8 @@ use super::Controller;
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
-use children::children;
-use flows::graphs;
+use children::{children, shadow_name};
+use flows::{beside, graphs};
 use shown::Standing;
 
 /// Checks a SeldonDeployment that has passed its schema.
@@ -95,29 +95,27 @@ impl Controller {
             if object::is_terminating(&deployment.object) {
                 continue;
             }
-            if let Some(spec) = read_spec(&deployment.object)
-                && let Some(flow) = self.make_services(&deployment, &spec)
-            {
-                flows.insert(id_of(&deployment), flow);
+            if let Some(spec) = read_spec(&deployment.object) {
+                flows.extend(self.make_services(&deployment, &spec));
             }
         }
         self.plan.flows = flows;
     }
 
-    /// Makes what serves a deployment; returns its flow, if it has one.
+    /// Makes what serves a deployment; returns its flows, if it has some.
     fn make_services(
         &mut self,
         deployment: &Arc<Stored>,
         spec: &SeldonDeploymentSpec,
-    ) -> Option<PlannedFlow> {
+    ) -> Vec<(ServiceId, PlannedFlow)> {
         let id = id_of(deployment);
         let graphs = graphs(&id.name, spec);
         let wanted = children(&deployment.object, spec, graphs.as_ref());
-        // A flow takes the requests of its name, which may be another's.
-        let own = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
-        let own = self.store.get(&own).filter(|_| graphs.is_some());
-        let own = own.filter(|own| !is_of(&deployment.object, &own.object));
-        let mut in_the_way = own.map(|_| not_ours(&id.name));
+        let mut in_the_way = graphs.as_ref().and_then(|graphs| {
+            let shadow = graphs.shadow.as_ref();
+            let shadow = shadow.map(|(shadow, _)| beside(&id, &shadow_name(&id.name, shadow)));
+            self.in_the_way(deployment, &id, shadow.as_ref())
+        });
         for child in &wanted {
             let key = Key::new(&INFERENCE_SERVICE, &id.namespace, object::name(child));
             let write = match self.store.get(&key) {
@@ -151,10 +149,40 @@ impl Controller {
             };
             self.pending.push((id, write));
         }
-        flow.planned.filter(|_| is_free)
+        match is_free {
+            true => flow.planned,
+            false => Vec::new(),
+        }
     }
 
-    fn created(&self, key: Key, child: &Value) -> Write {
+    /// Returns what has a name that a flow of the deployment, or of its shadow, would take the requests of.
+    fn in_the_way(
+        &self,
+        deployment: &Stored,
+        id: &ServiceId,
+        shadow: Option<&ServiceId>,
+    ) -> Option<String> {
+        let other = shadow.filter(|shadow| {
+            let key = Key::new(&SELDON_DEPLOYMENT, &shadow.namespace, &shadow.name);
+            self.store.get(&key).is_some()
+        });
+        if let Some(other) = other {
+            let name = &other.name;
+            return Some(format!(
+                "the shadow would be {name}, which is a SeldonDeployment of its own"
+            ));
+        }
+        let is_foreign = |id: &&ServiceId| {
+            let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
+            let live = self.store.get(&key);
+            live.is_some_and(|live| !is_of(&deployment.object, &live.object))
+        };
+        let foreign = [id].into_iter().chain(shadow).find(is_foreign);
+        foreign.map(|foreign| not_ours(&foreign.name))
+    }
+
+    /// Returns the write that makes an object of what it is to be.
+    pub(super) fn created(&self, key: Key, child: &Value) -> Write {
         let mut object = child.clone();
         let metadata = object::metadata_mut(&mut object);
         metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());

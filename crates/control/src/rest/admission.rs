@@ -229,6 +229,7 @@ pub(crate) fn check_rules(
         caching::read(object).map_err(denied)?;
         shadows::read(object).map_err(denied)?;
         fallbacks::read(object).map_err(denied)?;
+        rollouts::read_inline(object).map_err(denied)?;
         return scaling::check(object).map_err(|why| denied(why.to_string()));
     }
     if *kind == kind::ROLLOUT {
@@ -264,11 +265,16 @@ pub(crate) fn check_rules(
 
 /// Checks the rules of a kind that a patch itself may break, whatever comes of it.
 pub(crate) fn check_patch(kind: &Kind, live: &Value, patch: &Value) -> Result<(), Failure> {
-    let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
-    match *kind == kind::ROLLOUT {
-        true => rollouts::check_patch(live, patch).map_err(denied),
-        false => Ok(()),
-    }
+    let (checked, webhook) = if *kind == kind::ROLLOUT {
+        let checked = rollouts::check_patch(live, patch);
+        (checked, "rollout.coracle.dev.validator")
+    } else if *kind == kind::EXPERIMENT {
+        let checked = experiments::check_patch(live, patch);
+        (checked, "experiment.coracle.dev.validator")
+    } else {
+        return Ok(());
+    };
+    checked.map_err(|why| Failure::denied(webhook, &why))
 }
 
 /// Checks a runtime against the others of its scope.

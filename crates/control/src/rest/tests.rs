@@ -704,6 +704,44 @@ fn a_rollout_takes_one_command_at_a_time_and_none_without_effect() {
     assert_eq!(command("abort".into()).0, 200);
 }
 
+/// Commands of several people at once: the one before is done, or the next one is refused; none is lost.
+#[test]
+fn an_experiment_takes_one_command_at_a_time() {
+    let fixture = fixture();
+    let experiments = "/apis/serving.coracle.dev/v1alpha1/namespaces/ml/experiments";
+    let spec = json!({
+        "inferenceService": "iris", "unit": {"header": "x-user"},
+        "variants": [{"name": "control"}, {"name": "treatment", "inferenceService": "next"}],
+        "metrics": [{"name": "converted", "type": "Conversion", "expectedDifference": 0.1}]
+    });
+    let (status, made) = fixture.post(
+        experiments,
+        &json!({"metadata": {"name": "ab"}, "spec": spec}),
+    );
+    assert_eq!(status, 201, "{made}");
+    let target = format!("{experiments}/ab");
+    let command = |command: Value| {
+        let annotations = json!({"serving.coracle.dev/experiment": command});
+        let (status, answer) =
+            fixture.merge(&target, &json!({"metadata": {"annotations": annotations}}));
+        let message = answer["message"].as_str().unwrap_or_default();
+        (status, message.to_owned())
+    };
+    assert_eq!(command("promote:treatment".into()).0, 200);
+    for another in ["promote:treatment", "stop", "resume"] {
+        let (status, message) = command(another.into());
+        assert!(
+            status == 403 && message.contains("'promote:treatment', is not done yet"),
+            "{another}: {status} {message}"
+        );
+    }
+    // Other changes go through, and so does taking it back.
+    let change = json!({"spec": {"analysis": {"unitsMin": 200}}});
+    assert_eq!(fixture.merge(&target, &change).0, 200);
+    assert_eq!(command(Value::Null).0, 200);
+    assert_eq!(command("stop".into()).0, 200);
+}
+
 #[test]
 fn a_seldon_deployment_is_taken_or_refused_in_seldons_words() {
     let fixture = fixture();
@@ -727,7 +765,7 @@ fn a_seldon_deployment_is_taken_or_refused_in_seldons_words() {
         (
             "TRITON_SERVER",
             "gs://b".into(),
-            "admission webhook \"v1.vseldondeployment.kb.io\" denied the request: spec.predictors[0].graph.implementation: TRITON_SERVER is not served here; SKLEARN_SERVER, XGBOOST_SERVER, MLFLOW_SERVER, RANDOM_ABTEST, AVERAGE_COMBINER, SIMPLE_MODEL, SIMPLE_ROUTER, EPSILON_GREEDY and THOMPSON_SAMPLING are",
+            "admission webhook \"v1.vseldondeployment.kb.io\" denied the request: spec.predictors[0].graph.implementation: TRITON_SERVER is not served here; SKLEARN_SERVER, XGBOOST_SERVER, MLFLOW_SERVER, TENSORFLOW_SERVER, RANDOM_ABTEST, AVERAGE_COMBINER, SIMPLE_MODEL, SIMPLE_ROUTER, EPSILON_GREEDY and THOMPSON_SAMPLING are",
         ),
     ] {
         let (status, failure) =

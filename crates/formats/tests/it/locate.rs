@@ -76,6 +76,25 @@ fn nothing_found_says_what_was_looked_for() {
 }
 
 #[test]
+fn a_saved_model_is_called_by_its_name() {
+    let files = [
+        "mnist/1/saved_model.pb",
+        "exported/saved_model.pb",
+        "exported/model.onnx",
+    ];
+    let scratch = Scratch::new("saved", &files);
+    let error = locate(&scratch.0.join("mnist")).unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::NotFound);
+    let message = error.to_string();
+    assert!(
+        message.contains("mnist/1: a TensorFlow SavedModel") && message.contains("tf2onnx"),
+        "{message}"
+    );
+    let exported = scratch.0.join("exported");
+    assert_eq!(locate(&exported).unwrap(), exported.join("model.onnx"));
+}
+
+#[test]
 fn a_json_file_counts_if_it_holds_a_model() {
     let scratch = Scratch::new("json", &["model-settings.json", "input_example.json"]);
     assert_eq!(

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use coracle_base::Code;
-use coracle_model::TensorSpec;
-use coracle_protocol::{DecodeContext, EncodeContext};
+use coracle_model::{Signature, TensorSpec};
+use coracle_protocol::{Call, DecodeContext, EncodeContext};
 use coracle_serving::batch::Entry;
 use coracle_serving::{Placement, PoolCall, Refusal, ServedModel, Ticket};
 use coracle_tensor::{ByteStrings, DType, Tensor, Values as TensorValues};
@@ -13,13 +13,19 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Deciding;
-use crate::codec::{Codec, Encoded};
+use crate::codec::{Codec, Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Calls, Request};
 
 /// What V2 and gRPC say of an answer that is not the model's.
-const JSON_PARAMETERS: &[u8] = br#""parameters":{"fallback":"constant"},"#;
-/// The same as an entry of `ModelInferResponse.parameters` (4): the key (1) and an `InferParameter` (2) with a `string_param` (3).
-const MESSAGE_PARAMETERS: &[u8] = b"\x22\x16\x0a\x08fallback\x12\x0a\x1a\x08constant";
+/// As an entry of `ModelInferResponse.parameters` (4): the key (1) and an `InferParameter` (2) with a `string_param` (3).
+fn message_parameters(by: StandIn) -> &'static [u8] {
+    match by {
+        StandIn::Constant => b"\x22\x16\x0a\x08fallback\x12\x0a\x1a\x08constant",
+        StandIn::LastGood => b"\x22\x17\x0a\x08fallback\x12\x0b\x1a\x09last-good",
+        StandIn::Service => b"\x22\x15\x0a\x08fallback\x12\x09\x1a\x07service",
+    }
+}
+
 /// A message's frame: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
@@ -87,7 +93,9 @@ impl Calls {
     /// Returns the default prediction for a request; `None` if there is none, it is none for what is asked, or making it is costly and no
     /// thread has the time.
     pub(super) async fn stand_in(&self, wanted: Wanted, arrival: Arrival) -> Option<Encoded> {
-        wanted.deciding.values.as_ref()?;
+        if wanted.deciding.values.is_none() && wanted.request.key.is_none() {
+            return None;
+        }
         let n_bytes = wanted.request.body.len();
         let cost = wanted.model.cost();
         if cost.decode_placement(n_bytes) == Placement::EventLoop {
@@ -118,7 +126,6 @@ impl Calls {
             request,
             code,
         } = wanted;
-        let values = deciding.values.as_ref()?;
         let signature = deciding.signature.get()?;
         let ctx = DecodeContext {
             signature,
@@ -128,12 +135,16 @@ impl Calls {
             regions: self.shared_memory.as_ref(),
         };
         let call = request.codec.decode(&request.body, &ctx).ok()?;
-        let outputs = call.outputs.iter().map(|index| {
-            let spec = signature.outputs.get(*index)?;
-            let is_default = signature.default_outputs.contains(index);
-            tensor(spec, values.of(&spec.name, is_default)?, call.n_rows)
-        });
-        let outputs = outputs.collect::<Option<Vec<Tensor>>>()?;
+        let last = request.key.as_deref();
+        let last = last.and_then(|key| deciding.last_good.outputs(key, (&call, signature)));
+        let (outputs, by) = match last {
+            Some(outputs) => (outputs, StandIn::LastGood),
+            None => {
+                let values = deciding.values.as_ref()?;
+                let outputs = constant(values, &call, signature)?;
+                (outputs, StandIn::Constant)
+            }
+        };
         let ctx = EncodeContext {
             model_name: model.name(),
             model_version: model.version(),
@@ -141,22 +152,37 @@ impl Calls {
             regions: self.shared_memory.as_ref(),
         };
         let encoded = request.codec.encode(&ctx, &call, &outputs).ok()?;
-        marked(&request.codec, encoded, *code)
+        let stood_in = StoodIn { code: *code, by };
+        marked(&request.codec, encoded, stood_in)
     }
 }
 
+/// Returns the default prediction of each output that a call asks for; `None` if one has none.
+fn constant(values: &Values, call: &Call, signature: &Signature) -> Option<Vec<Tensor>> {
+    let outputs = call.outputs.iter().map(|index| {
+        let spec = signature.outputs.get(*index)?;
+        let is_default = signature.default_outputs.contains(index);
+        tensor(spec, values.of(&spec.name, is_default)?, call.n_rows)
+    });
+    outputs.collect()
+}
+
 /// Returns the answer as one that says what it is.
-fn marked(codec: &Codec, encoded: Encoded, code: Code) -> Option<Encoded> {
+pub(super) fn marked(codec: &Codec, encoded: Encoded, stood_in: StoodIn) -> Option<Encoded> {
     let mut body = encoded.body;
     let mut json_length = encoded.json_length;
     match codec {
         Codec::V2 { .. } => {
             let (start, rest) = body.split_first()?;
-            body = [&[*start], JSON_PARAMETERS, rest].concat();
-            json_length = json_length.map(|length| length + JSON_PARAMETERS.len());
+            let parameters = format!(
+                "\"parameters\":{{\"fallback\":\"{}\"}},",
+                stood_in.by.name()
+            );
+            body = [&[*start], parameters.as_bytes(), rest].concat();
+            json_length = json_length.map(|length| length + parameters.len());
         }
         Codec::Grpc => {
-            body.extend_from_slice(MESSAGE_PARAMETERS);
+            body.extend_from_slice(message_parameters(stood_in.by));
             let n_bytes = u32::try_from(body.len().checked_sub(PREFIX_BYTES)?).ok()?;
             body.get_mut(1..PREFIX_BYTES)?
                 .copy_from_slice(&n_bytes.to_be_bytes());
@@ -166,7 +192,7 @@ fn marked(codec: &Codec, encoded: Encoded, code: Code) -> Option<Encoded> {
     Some(Encoded {
         body,
         json_length,
-        fallback: Some(code),
+        fallback: Some(stood_in),
         ..encoded
     })
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::Code;
-use coracle_protocol::flow::{Dialect, as_request, average, fixed};
+use coracle_protocol::flow::{Dialect, Wanted, as_request, average, fixed, take_wanted};
 use coracle_serving::flow::{FlowAsk, FlowStep, FlowTarget, Join};
 use coracle_serving::{ModelTable, ServedModel};
 
-use crate::codec::Codec;
+use crate::codec::{Codec, StoodIn};
 use crate::infer::{Calls, Failure, Request, too_late};
 use crate::payload::Caller;
 use crate::scope;
@@ -35,6 +35,23 @@ impl Message {
     }
 }
 
+/// Where a step is in its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Another one takes what it gives.
+    Within,
+    /// What it gives is the graph's answer, or a part of it.
+    Last,
+}
+
+/// The outputs that the caller asks for: those of the models whose answers are the graph's.
+#[derive(Debug)]
+struct AskedOutputs {
+    outputs: Wanted,
+    /// The request with them, which may be such a model's already.
+    request: Bytes,
+}
+
 /// A request on its way; what is noted of it is in the order of its steps.
 pub(super) struct Walk<'c, 'a> {
     calls: &'c Calls,
@@ -45,10 +62,11 @@ pub(super) struct Walk<'c, 'a> {
     arrived: Duration,
     terms: Terms,
     trace: Option<Trace>,
+    asked: Option<AskedOutputs>,
     routing: RefCell<Vec<(&'a str, usize)>>,
     path: RefCell<Vec<&'a str>>,
     last_model: Cell<Option<&'a ServedModel>>,
-    fallback: Cell<Option<Code>>,
+    fallback: Cell<Option<StoodIn>>,
 }
 
 type Stepping<'w> = Pin<Box<dyn Future<Output = Result<Message, Failure>> + 'w>>;
@@ -69,6 +87,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             arrived: Duration::ZERO,
             terms: Terms::default(),
             trace: None,
+            asked: None,
             routing: RefCell::default(),
             path: RefCell::default(),
             last_model: Cell::new(None),
@@ -89,6 +108,22 @@ impl<'c, 'a> Walk<'c, 'a> {
         Self { trace, ..self }
     }
 
+    /// Returns it with the message that the flow's first step gets.
+    pub(super) fn begun(self, body: Bytes) -> Result<(Self, Message), Failure> {
+        let taken = match self.dialect {
+            Dialect::Grpc => take_wanted(&body)?,
+            _ => None,
+        };
+        let Some((first, outputs)) = taken else {
+            return Ok((self, Message::Request(body)));
+        };
+        let asked = Some(AskedOutputs {
+            outputs,
+            request: body,
+        });
+        Ok((Self { asked, ..self }, Message::Request(first)))
+    }
+
     pub(super) fn dialect(&self) -> Dialect {
         self.dialect
     }
@@ -103,16 +138,20 @@ impl<'c, 'a> Walk<'c, 'a> {
         self.last_model.get()
     }
 
-    /// Returns the failure that an answer on the way stood in for.
-    pub(super) fn fallback(&self) -> Option<Code> {
+    /// Returns what stood in for a model on the way.
+    pub(super) fn fallback(&self) -> Option<StoodIn> {
         self.fallback.get()
     }
 
     /// Does a step; the depth of steps is bounded by whoever plans them.
-    pub(super) fn step<'w>(&'w self, step: &'a FlowStep, message: Message) -> Stepping<'w> {
+    pub(super) fn step<'w>(
+        &'w self,
+        (step, place): (&'a FlowStep, Place),
+        message: Message,
+    ) -> Stepping<'w> {
         Box::pin(async move {
             match step {
-                FlowStep::Ask(ask) => self.ask(ask, message).await,
+                FlowStep::Ask(ask) => self.ask((ask, place), message).await,
                 FlowStep::Fixed { node } => {
                     self.path.borrow_mut().push(node);
                     let body = fixed(self.dialect)?;
@@ -120,8 +159,12 @@ impl<'c, 'a> Walk<'c, 'a> {
                 }
                 FlowStep::Chain(steps) => {
                     let mut message = message;
-                    for step in steps {
-                        message = self.step(step, message).await?;
+                    for (index, step) in steps.iter().enumerate() {
+                        let place = match index + 1 == steps.len() {
+                            true => place,
+                            false => Place::Within,
+                        };
+                        message = self.step((step, place), message).await?;
                     }
                     Ok(message)
                 }
@@ -131,16 +174,20 @@ impl<'c, 'a> Walk<'c, 'a> {
                     let branch = branches
                         .get(index)
                         .ok_or_else(|| no_branch(router.node()))?;
-                    self.step(branch, message).await
+                    self.step((branch, place), message).await
                 }
                 FlowStep::All {
                     node,
                     join,
                     branches,
                 } => {
-                    let steps = branches
-                        .iter()
-                        .map(|branch| self.step(branch, message.clone()));
+                    let steps = branches.iter().enumerate().map(|(index, branch)| {
+                        let place = match join {
+                            Join::First if index > 0 => Place::Within,
+                            _ => place,
+                        };
+                        self.step((branch, place), message.clone())
+                    });
                     let answers = all(steps.collect()).await?;
                     self.join(node, *join, answers)
                 }
@@ -160,7 +207,11 @@ impl<'c, 'a> Walk<'c, 'a> {
         }
     }
 
-    async fn ask(&self, ask: &'a FlowAsk, message: Message) -> Result<Message, Failure> {
+    async fn ask(
+        &self,
+        (ask, place): (&'a FlowAsk, Place),
+        message: Message,
+    ) -> Result<Message, Failure> {
         let model = match &ask.target {
             FlowTarget::Revision(model) => model,
             FlowTarget::Service(id) => {
@@ -174,10 +225,12 @@ impl<'c, 'a> Walk<'c, 'a> {
         };
         self.path.borrow_mut().push(&ask.node);
         self.last_model.set(Some(model));
+        let asked = self.asked.as_ref().filter(|_| place == Place::Last);
         let (body, giver) = match message {
-            Message::Request(body) => (body, None),
+            Message::Request(body) => (asked.map_or(body, |asked| asked.request.clone()), None),
             Message::Answer(answer, giver) => {
-                let request = as_request(self.dialect, &answer);
+                let outputs = asked.map(|asked| &asked.outputs);
+                let request = as_request(self.dialect, &answer, outputs);
                 let request = request.map_err(|error| of_node(&giver, error.into()))?;
                 (Bytes::from(request), Some(giver))
             }
@@ -195,17 +248,15 @@ impl<'c, 'a> Walk<'c, 'a> {
             trace: self.trace,
             slot: None,
             recording: self.calls.recording(model, self.caller),
+            key: self.calls.last_good_key(model, self.caller.headers),
             is_watched: false,
         };
         let answered = self.calls.answer(model, request).await;
         let encoded = answered.map_err(|failure| match giver {
-            None => of_node(&ask.node, failure),
-            Some(giver) => not_taken((&ask.node, &giver), failure),
+            // The caller may have asked for outputs that there are not.
+            Some(giver) if asked.is_none() => not_taken((&ask.node, &giver), failure),
+            _ => of_node(&ask.node, failure),
         })?;
-        if encoded.json_length.is_some() {
-            let message = "binary tensor data is not handed on by graphs; ask for JSON";
-            return Err(Failure::new(Code::Unimplemented, message));
-        }
         if encoded.fallback.is_some() {
             self.fallback.set(encoded.fallback);
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::flow::Dialect;
+use coracle_protocol::grpc::inference::ModelMetadataRequest;
+use coracle_protocol::grpc::{self, decode, frame};
 use coracle_protocol::seldon;
 use coracle_serving::flow::Flow;
 use coracle_serving::{ModelTable, ServiceId};
@@ -85,6 +87,25 @@ impl Handler {
         }
         let flow = flow_of(&table, caller, name).ok()??;
         Some(trouble(&table, flow.root()).is_none())
+    }
+
+    /// Answers with what a flow of the name takes and gives; `None` if there is none.
+    pub(super) async fn flow_metadata(
+        &self,
+        caller: &Caller,
+        message: Bytes,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let table = self.calls.table.load();
+        if !table.has_flows() {
+            return Ok(None);
+        }
+        let request: ModelMetadataRequest = decode(message)?;
+        let Some(flow) = flow_of(&table, caller, &request.name)? else {
+            return Ok(None);
+        };
+        let signature = self.flow_signature((&table, flow)).await?;
+        let metadata = grpc::model_metadata(self.flow_facts(flow, &signature));
+        Ok(Some(frame(&metadata)))
     }
 
     /// Leads a message through a flow.

@@ -97,6 +97,10 @@ impl Handler {
         }
         match path.strip_prefix(INFERENCE) {
             Some("ModelMetadata") => {
+                let of_flow = self.flow_metadata(caller, message.clone());
+                if let Some(answer) = Box::pin(of_flow).await? {
+                    return Ok(answer);
+                }
                 let (model, lease) = self.entered_model(caller, message).await?;
                 let versions = self.served_versions(caller, model.name());
                 let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
@@ -162,6 +166,7 @@ impl Handler {
             trace: caller.trace,
             slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
             recording: self.calls.recording(model, caller.recorded()),
+            key: self.calls.last_good_key(model, &caller.head.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
         };
         let mut answered = self.calls.answer(model, request).await;

@@ -107,6 +107,7 @@ impl Stage {
             trace: None,
             slot: None,
             recording: None,
+            key: None,
             is_watched: false,
         };
         let answer = self.calls.answer(&self.model, request).await;

@@ -108,7 +108,7 @@ impl Comparisons {
     pub(super) fn push(
         &mut self,
         pairing: Pairing,
-        stable: &Result<Box<Answered>, Code>,
+        stable: Result<&Answered, Code>,
         shadow: &Outcome,
         kept: impl FnOnce() -> Kept,
     ) {
@@ -161,7 +161,7 @@ impl Comparison {
         }
     }
 
-    fn push(&mut self, stable: &Result<Box<Answered>, Code>, shadow: &Outcome, kept: &Kept) {
+    fn push(&mut self, stable: Result<&Answered, Code>, shadow: &Outcome, kept: &Kept) {
         if let Err(why) = shadow {
             self.note_failure(why);
         }
@@ -480,7 +480,7 @@ mod tests {
             trace: None,
             at: Duration::ZERO,
         };
-        comparisons.push(pairing, &Ok(answered(ours)), &Ok(answered(theirs)), kept);
+        comparisons.push(pairing, Ok(&answered(ours)), &Ok(answered(theirs)), kept);
         comparisons
     }
 

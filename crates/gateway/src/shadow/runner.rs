@@ -7,15 +7,18 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_base::{Clock, Code};
-use coracle_protocol::{DecodeContext, NoRegions};
-use coracle_serving::{Chaos, ServedModel, ServiceId, ShadowKept, SharedTable};
+use coracle_protocol::{Call, DecodeContext, NoRegions};
+use coracle_serving::{Chaos, Lease, ServedModel, ServiceId, ShadowKept, SharedTable};
+use coracle_tensor::Tensor;
 use tokio::runtime::Runtime;
 
 use super::comparison::{Comparisons, Kept, Outcome, Pairing};
 use super::report::Published;
-use super::{Answered, Begun, Copied, Inner, Pair, QUEUE_COPIES, identity};
+use super::{Answered, Begun, Copied, Given, Inner, Pair, QUEUE_COPIES, graph, identity};
 use crate::chaos::copy_in_chaos;
+use crate::codec::Codec;
 use crate::infer::Failure;
 
 /// How long the shadow may take to be loaded.
@@ -57,7 +60,7 @@ pub(super) fn start(inner: &Arc<Inner>, of: ServiceId, shadow: ServiceId) -> Opt
     Some(pair)
 }
 
-struct Runner {
+pub(super) struct Runner {
     published: Arc<Published>,
     shadow: ServiceId,
     table: Arc<SharedTable>,
@@ -109,18 +112,28 @@ impl Runner {
             shadow,
         };
         let kept = || kept(&copied.begun, self.clock.unix_time());
-        comparisons.push(pairing, &copied.answer, &outcome, kept);
+        match (&copied.answer, copied.begun.dialect) {
+            (Ok(Given::Outputs(answered)), _) => {
+                comparisons.push(pairing, Ok(answered), &outcome, kept);
+            }
+            (Ok(Given::Body(body, elapsed)), Some(dialect)) => {
+                let answered = graph::answered(dialect, body, *elapsed);
+                comparisons.push(pairing, Ok(&answered), &outcome, kept);
+            }
+            (Ok(Given::Body(..)), None) => {}
+            (Err(code), _) => comparisons.push(pairing, Err(*code), &outcome, kept),
+        }
     }
 
     /// Asks the shadow; returns which revision it was, and what it answered or why it did not.
     fn ask(&self, begun: &Begun) -> (String, Outcome) {
-        let model = {
-            let table = self.table.load();
-            table
-                .service(&self.shadow)
-                .map(|route| Arc::clone(route.choose()))
-        };
-        let Some(model) = model else {
+        let flow = self.table.load().flow(&self.shadow).map(Arc::clone);
+        if let Some((flow, dialect)) = flow.zip(begun.dialect) {
+            let answered = graph::lead(self, &flow, (begun, dialect));
+            let answered = answered.map_err(|failure| failure.message);
+            return (graph::identity(&flow), answered);
+        }
+        let Some(model) = self.model_of(&self.shadow) else {
             let why = format!("nothing is served as {}", self.shadow);
             return (String::new(), Err(why));
         };
@@ -132,6 +145,24 @@ impl Runner {
     }
 
     fn answer(&self, model: &ServedModel, begun: &Begun) -> Result<Box<Answered>, Failure> {
+        self.run_aside(model, (&begun.codec, &begun.body), |ran| {
+            let (call, outputs) = (ran.call, ran.outputs);
+            Answered::of(ran.lease.model().signature(), call, outputs, ran.elapsed).ok_or_else(
+                || {
+                    let message = "the shadow's answer is too large to be compared";
+                    Failure::new(Code::ResourceExhausted, message)
+                },
+            )
+        })
+    }
+
+    /// Asks a model aside, and gives what came of it to `then`.
+    pub(super) fn run_aside<T>(
+        &self,
+        model: &ServedModel,
+        (codec, body): (&Codec, &Bytes),
+        then: impl FnOnce(Ran<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         if let Some(chaos) = self.chaos.as_ref().filter(|chaos| chaos.is_on()) {
             let (delay, struck) = copy_in_chaos(chaos, model);
             self.runtime
@@ -145,19 +176,41 @@ impl Runner {
         let ctx = DecodeContext {
             signature,
             default_outputs: &signature.default_outputs,
-            method: begun.codec.method(),
+            method: codec.method(),
             elements_max: self.elements_max,
             // What was in them may be something else by now.
             regions: &NoRegions,
         };
-        let call = begun.codec.decode(&begun.body, &ctx)?;
+        let call = codec.decode(body, &ctx)?;
         let outputs = lease.run_within(&call.inputs, &call.outputs, RUN_MAX)?;
         let elapsed = self.clock.monotonic().saturating_sub(started);
-        Answered::of(signature, &call, &outputs, elapsed).ok_or_else(|| {
-            let message = "the shadow's answer is too large to be compared";
-            Failure::new(Code::ResourceExhausted, message)
+        then(Ran {
+            lease: &lease,
+            call: &call,
+            outputs: &outputs,
+            elapsed,
         })
     }
+
+    /// Returns a service of the table as it is now.
+    pub(super) fn model_of(&self, service: &ServiceId) -> Option<Arc<ServedModel>> {
+        let table = self.table.load();
+        let route = table.service(service);
+        route.map(|route| Arc::clone(route.choose()))
+    }
+
+    pub(super) fn elements_max(&self) -> usize {
+        self.elements_max
+    }
+}
+
+/// What came of asking a model aside.
+pub(super) struct Ran<'r> {
+    pub(super) lease: &'r Lease,
+    pub(super) call: &'r Call,
+    pub(super) outputs: &'r [Tensor],
+    /// How long decoding and running took.
+    pub(super) elapsed: Duration,
 }
 
 /// Returns what is kept of a request if its answers are among those farthest apart.

@@ -54,6 +54,7 @@ fn begun(pair: &Arc<Pair>) -> Begun {
         pair: Arc::clone(pair),
         kept: ShadowKept::Answers,
         codec: Codec::Grpc,
+        dialect: None,
         body: Bytes::new(),
         trace: None,
     }
@@ -79,13 +80,13 @@ fn who_reads_the_report_waits_for_no_comparison() {
     let copied = Copied {
         begun: begun(&pair),
         revision: "iris-1".to_owned(),
-        answer: Ok(Box::new(Answered {
+        answer: Ok(Given::Outputs(Box::new(Answered {
             outputs: vec![(
                 "y".to_owned(),
                 Tensor::from_values(Values::U8(vec![1].into())),
             )],
             elapsed: Duration::ZERO,
-        })),
+        }))),
         _room: Room::try_new(&shadows.inner.held, 1).unwrap(),
     };
     pair.queue.try_send(copied).unwrap();
@@ -194,6 +195,7 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
             trace: None,
             slot: None,
             recording: None,
+            key: None,
             is_watched: false,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
@@ -222,6 +224,7 @@ async fn of_answers_that_are_watched_the_first_row_is_copied() {
             trace: None,
             slot: None,
             recording: None,
+            key: None,
             is_watched: true,
         };
         let encoded = calls.answer(&model, request).await.unwrap();

@@ -137,7 +137,7 @@ fn a_canary_under_chaos_fails_nobody_who_has_a_fallback() {
         timeout: Some(std::time::Duration::from_secs(5)),
         retries: 1,
         breaker_failures: Some(5),
-        hedge: None,
+        ..FallbackSettings::default()
     };
     let server = with_canary(&fallback);
     let faults = json!({"target": "ml/sum-2", "latency": "1ms", "jitter": "1ms", "errorRate": 0.6, "panicRate": 0.2});

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_gateway::{Limits, ServerConfig};
+use coracle_model::{Description, Model, RunError, Signature};
 use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{ModelInferResponse, ParameterChoice};
 use coracle_protocol::grpc::tensorflow::PredictResponse;
 use coracle_serving::{
     FallbackSettings, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId,
 };
+use coracle_tensor::{Tensor, Values};
 
 use crate::client::{Answer, connect, read_answer, send, write_request};
 use crate::fixture::{Running, config, start_with, sum_model};
@@ -34,12 +36,8 @@ fn settings(value: &str) -> FallbackSettings {
 fn start(settings: FallbackSettings) -> Running {
     start_with(config(Limits::default()), |sum| {
         sum.set_fallback(Some(&settings));
-        let id = ServiceId {
-            namespace: "ml".to_owned(),
-            name: "sum".to_owned(),
-        };
         let route = Arc::new(Route::single(Arc::new(sum)));
-        ModelTable::from_routes(BTreeMap::from([(id, route)]))
+        ModelTable::from_routes(BTreeMap::from([(id("sum"), route)]))
     })
 }
 
@@ -93,6 +91,163 @@ fn a_model_that_fails_is_stood_in_for_and_the_answer_says_so() {
     assert!(text.lines().any(|line| line == failed), "{text}");
 }
 
+/// Gives the magnitudes of sums, and fails at none.
+#[derive(Debug)]
+struct Magnitude {
+    signature: Signature,
+    description: Description,
+}
+
+impl Model for Magnitude {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&self, inputs: &[Tensor], _outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        let values = inputs[0].values().to_f64s().unwrap();
+        let sums: Vec<f64> = values
+            .chunks_exact(2)
+            .map(|row| (row[0] + row[1]).abs())
+            .collect();
+        Ok(vec![Tensor::from_values(Values::F64(sums.into()))])
+    }
+
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn memory_bytes(&self) -> usize {
+        1
+    }
+}
+
+fn id(name: &str) -> ServiceId {
+    ServiceId {
+        namespace: "ml".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn magnitude() -> ServedModel {
+    let (sum, _entered, _gate) = sum_model();
+    let model = Magnitude {
+        signature: sum.signature().clone(),
+        description: Description::default(),
+    };
+    let loaded = LoadedModel::new("next".to_owned(), Box::new(model), LoadPhases::default());
+    ServedModel::new(loaded, 2)
+}
+
+/// The service `sum`, for which `other` stands in, and the default prediction `value` where that fails, too; the other one is `next`.
+fn start_two(value: Option<&str>, other: &str) -> Running {
+    let settings = FallbackSettings {
+        value: value.map(str::to_owned),
+        service: Some(id(other)),
+        ..FallbackSettings::default()
+    };
+    start_with(config(Limits::default()), move |sum| {
+        sum.set_fallback(Some(&settings));
+        // What would happen if it had one of its own is that nobody ends.
+        let next = magnitude();
+        next.set_fallback(Some(&FallbackSettings {
+            service: Some(id("sum")),
+            ..FallbackSettings::default()
+        }));
+        let routes = [("sum", sum), ("next", next)];
+        let routes =
+            routes.map(|(name, model)| (id(name), Arc::new(Route::single(Arc::new(model)))));
+        ModelTable::from_routes(routes.into())
+    })
+}
+
+#[test]
+fn another_service_stands_in_and_the_answer_says_so() {
+    let server = start_two(Some("9.5"), "next");
+    let answer = ask(&server, "/serving/ml/sum/v1/models/sum:predict", BAD);
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, r#"{"predictions":[4.0,5.0]}"#)
+    );
+    assert_eq!(answer.header("x-coracle-fallback"), Some("service"));
+    let body = br#"{"id": "x", "inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [-5, 1]}]}"#;
+    let answer = ask(&server, "/serving/ml/sum/v2/models/sum/infer", body);
+    let found: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(found["parameters"]["fallback"], "service");
+    assert_eq!(
+        (&found["model_name"], &found["id"]),
+        (&"next".into(), &"x".into())
+    );
+    // What each did is what is counted.
+    let text = send(server.address, "GET", "/metrics", &[], b"").body;
+    for line in [
+        r#"coracle_requests_total{model="sum",version="1",protocol="v1",code="internal"} 1"#,
+        r#"coracle_requests_total{model="next",version="1",protocol="v1",code="ok"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    let is_counted = |line: &str| {
+        line.starts_with(r#"coracle_fallbacks_total{model="sum""#) && line.ends_with("} 2")
+    };
+    assert!(text.lines().any(is_counted), "{text}");
+    // Where there is none, the default prediction.
+    let server = start_two(Some("9.5"), "gone");
+    let answer = ask(&server, "/serving/ml/sum/v1/models/sum:predict", BAD);
+    assert_eq!(answer.header("x-coracle-fallback"), Some("constant"));
+    let server = start_two(None, "gone");
+    let answer = ask(&server, "/serving/ml/sum/v1/models/sum:predict", BAD);
+    assert_eq!(answer.status, 500);
+}
+
+/// The model is asked with a good row first, and then with one on which it panics: who was answered gets what he was told last.
+#[test]
+fn the_last_good_answer_of_the_same_key_stands_in() {
+    let server = start(FallbackSettings {
+        key: Some("x-user".to_owned()),
+        ..settings("7.5")
+    });
+    let ask_as = |user: Option<&str>, path: &str, body: &[u8]| {
+        let headers: Vec<(&str, &str)> = [JSON]
+            .into_iter()
+            .chain(user.map(|user| ("x-user", user)))
+            .collect();
+        let answer = send(server.address, "POST", path, &headers, body);
+        let by = answer.header("x-coracle-fallback").map(str::to_owned);
+        (answer.body, by)
+    };
+    let bad = br#"{"instances": [[-5, 1]]}"#;
+    let by = |name: &str| Some(name.to_owned());
+    assert_eq!(ask_as(Some("ann"), PREDICT, GOOD).1, None);
+    assert_eq!(
+        ask_as(Some("bob"), PREDICT, br#"{"instances": [[2, 2]]}"#).1,
+        None
+    );
+    for (user, body, name) in [
+        (Some("ann"), r#"{"predictions":[3.0]}"#, "last-good"),
+        (Some("bob"), r#"{"predictions":[4.0]}"#, "last-good"),
+        (Some("eve"), r#"{"predictions":[7.5]}"#, "constant"),
+        (None, r#"{"predictions":[7.5]}"#, "constant"),
+    ] {
+        assert_eq!(
+            ask_as(user, PREDICT, bad),
+            (body.to_owned(), by(name)),
+            "{user:?}"
+        );
+    }
+    // Of other outputs, or of another number of rows, nothing is known.
+    let twice = format!("{PREDICT}?method=twice");
+    assert_eq!(ask_as(Some("ann"), PREDICT, BAD).1, by("constant"));
+    assert!(ask_as(Some("ann"), &twice, bad).0.contains("error"));
+    // In another protocol it is the same answer, with the id of its request.
+    let body = br#"{"id": "x", "inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [-5, 1]}]}"#;
+    let (body, name) = ask_as(Some("ann"), INFER, body);
+    let found: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&found["id"], name), (&"x".into(), by("last-good")));
+    assert_eq!(found["parameters"]["fallback"], "last-good");
+    assert_eq!(found["outputs"][0]["data"][0], 3.0);
+    // What stood in is not kept as if it were the model's.
+    assert_eq!(ask_as(Some("eve"), PREDICT, bad).1, by("constant"));
+}
+
 #[test]
 fn an_output_without_a_value_fails_as_it_did() {
     let server = start(settings(r#"{"twice": 1.0}"#));
@@ -135,6 +290,26 @@ fn an_open_breaker_spares_the_model() {
     assert_eq!(metric(&server, "coracle_fallbacks_total"), 20);
     // Two opened it; a probe may have come through since.
     assert!(metric(&server, "coracle_model_panics_total") < 5);
+}
+
+/// All calls take longer than a nanosecond, and are answered well.
+#[test]
+fn a_model_that_is_slow_opens_its_breaker() {
+    let slow = FallbackSettings {
+        breaker_latency: Some(Duration::from_nanos(1)),
+        ..settings("0.0")
+    };
+    let server = start(slow);
+    let by = || {
+        let answer = ask(&server, PREDICT, GOOD);
+        assert_eq!(answer.status, 200);
+        answer.header("x-coracle-fallback").map(str::to_owned)
+    };
+    // Half of at least 20.
+    for n in 1..20 {
+        assert_eq!(by(), None, "{n}");
+    }
+    assert!((0..10).any(|_| by().as_deref() == Some("constant")));
 }
 
 #[test]
@@ -291,6 +466,30 @@ fn grpc_says_so_in_the_parameters_and_the_metadata() {
     assert_eq!(mark.unwrap(), "constant");
     let (answer, mark) = marked([5.0, 1.0]);
     assert!(answer.parameters.is_empty() && mark.is_none());
+    // The others that may stand in.
+    let server = start(FallbackSettings {
+        key: Some("x-user".to_owned()),
+        ..FallbackSettings::default()
+    });
+    let ask = |row| {
+        let message = frame(&grpc::row("sum", row));
+        let answer = grpc::call(
+            &server,
+            "/inference.GRPCInferenceService/ModelInfer",
+            &[("x-user", "ann")],
+            message,
+        );
+        let message = answer.message::<ModelInferResponse>();
+        let by = message.parameters.get("fallback").cloned();
+        let by = by.and_then(|parameter| parameter.parameter_choice);
+        (message.raw_output_contents, by)
+    };
+    assert_eq!(ask([5.0, 1.0]).1, None);
+    let name = ParameterChoice::StringParam("last-good".to_owned());
+    assert_eq!(
+        ask([-5.0, 1.0]),
+        (vec![6.0_f64.to_le_bytes().to_vec().into()], Some(name))
+    );
 }
 
 #[test]

@@ -161,6 +161,54 @@ fn canaries_that_are_not_worse_are_seldom_rolled_back() {
     }
 }
 
+/// The revision that serves never fails: that the canary does is soon evident, and not that it does so by more than the margin. By what few requests of a
+/// stage's beginning come to, most of these went back (247).
+#[test]
+fn canaries_within_the_margin_mostly_stay_where_nothing_else_fails() {
+    let scenario = Scenario {
+        name: "worse than nothing, within the margin",
+        requests_per_second: 50.0,
+        stable: |_| failing(0.0),
+        canary: |_| failing(0.003),
+    };
+    let tally = run(&scenario, N_ROLLOUTS);
+    // A quarter of them, and three standard deviations.
+    assert!(tally.rolled_back <= 75 + 22, "{tally:?}");
+    assert!(tally.undecided <= 30, "{tally:?}");
+}
+
+/// The failures of one canary, of a revision beside it that never fails.
+#[test]
+fn few_failures_at_the_beginning_of_a_stage_are_no_reason_to_go_back() {
+    let spec = RolloutSpec {
+        error_rate_margin: 0.2,
+        ..RolloutSpec::default()
+    };
+    let interval = |stable, canary: (u64, u64)| Interval {
+        stable: Counts {
+            requests: stable,
+            ..Counts::default()
+        },
+        canary: Counts {
+            requests: canary.0,
+            errors: canary.1,
+            slow: 0,
+        },
+    };
+    let mut rollout = Rollout::new(Duration::ZERO);
+    // A twelfth fails, which is worse than nothing beyond doubt, and within the margin.
+    rollout.observe(&spec, interval(10_000, (600, 50)));
+    assert!(rollout.errors.log_value() > 20.0);
+    rollout.advance(Duration::from_secs(1));
+    rollout.observe(&spec, interval(7, (7, 2)));
+    let verdict = rollout.decide(&spec, Duration::from_secs(1));
+    assert!(matches!(verdict, Verdict::Hold(_)), "{verdict:?}");
+    // All of them are more than chance gives.
+    rollout.observe(&spec, interval(10, (10, 10)));
+    let verdict = rollout.decide(&spec, Duration::from_secs(1));
+    assert!(matches!(verdict, Verdict::RollBack(_)), "{verdict:?}");
+}
+
 /// A regression, and what is demanded: the most of [`N_ROLLOUTS`] that may be promoted all the same, and the most seconds
 /// until half of the others have gone back.
 struct Regression {

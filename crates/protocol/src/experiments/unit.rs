@@ -11,7 +11,7 @@ use super::UNIT_BYTES_MAX;
 use crate::grpc;
 use crate::grpc::inference::{InferParameter, ParameterChoice};
 
-/// Returns the text or whole number at a path of fields such as `user.id` in a JSON body; `None` if it is not there, is something else, is empty or
+/// Returns the text or whole number at a path of fields and places of lists, such as `user.id` or `instances.0.3`, in a JSON body; `None` if it is not there, is something else, is empty or
 /// too long, or the body is no JSON.
 #[must_use]
 pub fn json_unit(body: &[u8], path: &str) -> Option<String> {
@@ -129,6 +129,25 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let path = self
+            .path
+            .map(|path| path.split_once('.').unwrap_or((path, "")));
+        let wanted = path.and_then(|(first, rest)| Some((first.parse::<usize>().ok()?, rest)));
+        if let Some((place, rest)) = wanted {
+            for _ in 0..place {
+                if seq.next_element::<IgnoredAny>()?.is_none() {
+                    return Ok(());
+                }
+            }
+            let sought = Seek {
+                path: (!rest.is_empty()).then_some(rest),
+                takes_fractions: self.takes_fractions,
+                found: &mut *self.found,
+            };
+            if seq.next_element_seed(sought)?.is_none() {
+                return Ok(());
+            }
+        }
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
@@ -190,6 +209,12 @@ mod tests {
             ("user", None),
             ("user.id.more", None),
             ("instances", None),
+            ("instances.0.0", Some("1")),
+            ("instances.0.1.user", Some("no")),
+            ("instances.1", Some("user")),
+            ("instances.2", None),
+            ("instances.0.9", None),
+            ("instances.first", None),
             ("nothing", None),
         ] {
             assert_eq!(json_unit(body, path).as_deref(), expected, "{path}");
@@ -215,6 +240,7 @@ mod tests {
             ("user.none", None),
             ("user.huge", None),
             ("user.list", None),
+            ("user.list.0", Some(1.0)),
             ("user", None),
             ("user.age.more", None),
         ] {

@@ -10,9 +10,10 @@ use super::{internal, mean};
 use crate::RequestError;
 use crate::error::quoted;
 use crate::grpc::inference::{
-    InferInputTensor, InferOutputTensor, ModelInferRequest, ModelInferResponse,
+    InferInputTensor, InferOutputTensor, InferRequestedOutputTensor, ModelInferRequest,
+    ModelInferResponse,
 };
-use crate::grpc::{PREFIX_BYTES, decode, frame, typed};
+use crate::grpc::{PREFIX_BYTES, check_fields, decode, frame, typed};
 use crate::raw::{self, Buffer};
 
 /// Reads a model's answer, which has gRPC's prefix before it.
@@ -24,7 +25,24 @@ fn read(answer: &[u8]) -> Result<ModelInferResponse, RequestError> {
         .map_err(|error| internal(format_args!("the model's answer: {error}")))
 }
 
-pub(super) fn as_request(answer: &[u8]) -> Result<Vec<u8>, RequestError> {
+/// The outputs that a request over gRPC asks for: those of the models whose answers are the graph's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wanted(Vec<InferRequestedOutputTensor>);
+
+/// Returns a ModelInferRequest without the outputs that it asks for, and these; `None` if it asks for none.
+///
+/// # Errors
+/// Code `InvalidArgument` if it is none.
+pub fn take_wanted(message: &Bytes) -> Result<Option<(Bytes, Wanted)>, RequestError> {
+    check_fields(message)?;
+    let mut request: ModelInferRequest = decode(message.clone())?;
+    let wanted = std::mem::take(&mut request.outputs);
+    let is_asked = !wanted.is_empty();
+    Ok(is_asked.then(|| (request.encode_to_vec().into(), Wanted(wanted))))
+}
+
+/// Makes the next model's request of a model's answer; `wanted` are the outputs that it is asked for, if its answer is the graph's.
+pub(super) fn as_request(answer: &[u8], wanted: Option<&Wanted>) -> Result<Vec<u8>, RequestError> {
     let answer = read(answer)?;
     let inputs = answer.outputs.into_iter().map(|output| InferInputTensor {
         name: output.name,
@@ -37,12 +55,21 @@ pub(super) fn as_request(answer: &[u8]) -> Result<Vec<u8>, RequestError> {
         id: answer.id,
         inputs: inputs.collect(),
         raw_input_contents: answer.raw_output_contents,
+        outputs: wanted.map(|wanted| wanted.0.clone()).unwrap_or_default(),
         ..ModelInferRequest::default()
     };
     Ok(request.encode_to_vec())
 }
 
-/// Returns the outputs of an answer with their elements as doubles.
+/// Returns the outputs of an answer.
+pub(super) fn outputs(
+    answer: &[u8],
+    elements_max: usize,
+) -> Result<Vec<(String, Tensor)>, RequestError> {
+    tensors(read(answer)?, elements_max)
+}
+
+/// Returns the outputs of an answer with their elements.
 fn tensors(
     answer: ModelInferResponse,
     elements_max: usize,
@@ -63,13 +90,18 @@ fn tensors(
         };
         let shape = output.shape.iter().map(|size| usize::try_from(*size));
         let shape: Vec<usize> = shape.collect::<Result<_, _>>().map_err(internal)?;
-        let values = Values::F64(doubles(&values)?.into());
         Ok((
             output.name,
             Tensor::try_new(shape, values).map_err(internal)?,
         ))
     });
     outputs.collect()
+}
+
+/// Returns a tensor as doubles.
+fn as_doubles(tensor: &Tensor) -> Result<Tensor, RequestError> {
+    let values = Values::F64(doubles(tensor.values())?.into());
+    Tensor::try_new(tensor.shape().to_vec(), values).map_err(internal)
 }
 
 fn doubles(values: &Values) -> Result<Vec<f64>, RequestError> {
@@ -122,9 +154,11 @@ pub(super) fn average(
     let is_typed = answers
         .first()
         .is_some_and(|answer| answer.raw_output_contents.is_empty());
-    let answers = answers
-        .into_iter()
-        .map(|answer| tensors(answer, elements_max));
+    let answers = answers.into_iter().map(|answer| {
+        let tensors = tensors(answer, elements_max)?.into_iter();
+        let doubles = tensors.map(|(name, tensor)| Ok((name, as_doubles(&tensor)?)));
+        doubles.collect::<Result<_, RequestError>>()
+    });
     let answers: Vec<Vec<(String, Tensor)>> = answers.collect::<Result<_, _>>()?;
     let first = answers
         .first()
@@ -219,7 +253,7 @@ mod tests {
     fn outputs_are_the_next_inputs_byte_for_byte() {
         let bytes = floats(&[0.1, f32::NAN]);
         let sent = answer(&[("y", DType::F32, &[2, 1])], &[&bytes]);
-        let request = as_request(&frame(&sent)).unwrap();
+        let request = as_request(&frame(&sent), None).unwrap();
         let request: ModelInferRequest = decode(request.into()).unwrap();
         let [input] = request.inputs.as_slice() else {
             panic!()
@@ -230,7 +264,30 @@ mod tests {
         );
         assert_eq!((&input.shape, request.id.as_str()), (&vec![2, 1], "7"));
         assert_eq!(request.raw_input_contents, [bytes]);
-        assert!(as_request(b"\0\0").is_err() && as_request(b"\0\0\0\0\x01\xff").is_err());
+        assert!(as_request(b"\0\0", None).is_err());
+        assert!(as_request(b"\0\0\0\0\x01\xff", None).is_err());
+    }
+
+    #[test]
+    fn outputs_that_are_asked_for_are_those_of_the_last_model() {
+        let asked = ModelInferRequest {
+            id: "7".to_owned(),
+            outputs: vec![InferRequestedOutputTensor {
+                name: "p".to_owned(),
+                parameters: BTreeMap::new(),
+            }],
+            ..ModelInferRequest::default()
+        };
+        let (first, wanted) = take_wanted(&asked.encode_to_vec().into()).unwrap().unwrap();
+        let first: ModelInferRequest = decode(first).unwrap();
+        assert_eq!((first.id.as_str(), first.outputs.len()), ("7", 0));
+        let given = frame(&answer(&[("y", DType::F32, &[1])], &[&floats(&[0.1])]));
+        let last = as_request(&given, Some(&wanted)).unwrap();
+        let last: ModelInferRequest = decode(last.into()).unwrap();
+        assert_eq!(last.outputs, asked.outputs);
+        let none = ModelInferRequest::default().encode_to_vec();
+        assert_eq!(take_wanted(&none.into()).unwrap(), None);
+        assert!(take_wanted(&Bytes::from_static(b"\xff")).is_err());
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use coracle_tensor::Tensor;
+
+use super::outputs::undeclared;
 use super::{internal, mean, numbers, read};
 use crate::{RequestError, json_string, render};
 
@@ -69,6 +72,22 @@ impl Numbers<'_> {
             Self::Rows(json) | Self::Tensor(json) => json.get(),
         }
     }
+}
+
+/// Returns the numbers of an answer.
+pub(super) fn outputs(
+    answer: &[u8],
+    elements_max: usize,
+) -> Result<Vec<(String, Tensor)>, RequestError> {
+    let tensor = match Message::read(answer)?.numbers()? {
+        Numbers::Rows(json) => undeclared(json, "ndarray", elements_max)?,
+        Numbers::Tensor(json) => {
+            let tensor: JsonTensor<'_> = read(json.get().as_bytes(), "tensor")?;
+            let values = undeclared(tensor.values, "values", elements_max)?;
+            Tensor::try_new(tensor.shape, values.values().clone()).map_err(internal)?
+        }
+    };
+    Ok(vec![("data".to_owned(), tensor)])
 }
 
 pub(super) fn as_request(answer: &[u8]) -> Result<Vec<u8>, RequestError> {

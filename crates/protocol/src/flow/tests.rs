@@ -33,7 +33,7 @@ fn answers_are_requests_with_the_same_numbers() {
             r#"{"id":"i","inputs":[{"name":"transform","datatype":"FP64","shape":[1,2],"data":[0.1,1e300]}]}"#,
         ),
     ] {
-        assert_eq!(text(as_request(dialect, answer.as_bytes())), expected);
+        assert_eq!(text(as_request(dialect, answer.as_bytes(), None)), expected);
     }
 }
 
@@ -59,7 +59,7 @@ fn what_cannot_be_handed_on_is_said() {
             "the model's answer",
         ),
     ] {
-        let found = text(as_request(dialect, answer.as_bytes()));
+        let found = text(as_request(dialect, answer.as_bytes(), None));
         assert!(
             found.starts_with("Internal") || found.starts_with("internal"),
             "{found}"
@@ -254,11 +254,12 @@ fn damaged_answers_are_errors() {
         .zip([Dialect::Seldon, Dialect::V1, Dialect::V2])
     {
         assert!(
-            as_request(dialect, body).is_ok() && average(dialect, "n", &[body, body], 9).is_ok()
+            as_request(dialect, body, None).is_ok()
+                && average(dialect, "n", &[body, body], 9).is_ok()
         );
         for end in 0..body.len() {
             let cut = body.get(..end).unwrap();
-            assert!(as_request(dialect, cut).is_err(), "{end}");
+            assert!(as_request(dialect, cut, None).is_err(), "{end}");
             assert!(average(dialect, "n", &[body, cut], 9).is_err(), "{end}");
         }
         for place in 0..body.len() {
@@ -267,9 +268,67 @@ fn damaged_answers_are_errors() {
                 *byte ^= 4;
             }
             // Whatever comes of it, it is no panic.
-            drop(as_request(dialect, &flipped));
+            drop(as_request(dialect, &flipped, None));
             drop(average(dialect, "n", &[&flipped, &flipped], 9));
+            drop(outputs(dialect, &flipped, 9));
             drop(request_meta(&flipped));
         }
     }
+}
+
+#[test]
+fn answers_are_read_as_what_they_are_for_comparing() {
+    let f64s = |shape: &[usize], values: &[f64]| {
+        let values = Values::F64(values.to_vec().into());
+        Tensor::try_new(shape.to_vec(), values).unwrap()
+    };
+    let i64s = |values: &[i64]| {
+        let values = Values::I64(values.to_vec().into());
+        Tensor::try_new(vec![values.len()], values).unwrap()
+    };
+    let texts = |text: &str| {
+        let mut texts = coracle_tensor::ByteStrings::new();
+        texts.push(text.as_bytes());
+        Tensor::try_new(vec![1], Values::Bytes(texts)).unwrap()
+    };
+    let by_name = r#"{"predictions":[{"a":1}]}"#;
+    for (dialect, answer, name, expected) in [
+        (
+            Dialect::Seldon,
+            r#"{"data":{"names":["t:0"],"ndarray":[[0.5,1.0]]},"meta":{}}"#,
+            "data",
+            f64s(&[1, 2], &[0.5, 1.0]),
+        ),
+        (
+            Dialect::Seldon,
+            r#"{"data":{"tensor":{"shape":[2,1],"values":[0.5,2.0]}}}"#,
+            "data",
+            f64s(&[2, 1], &[0.5, 2.0]),
+        ),
+        (
+            Dialect::V1,
+            r#"{"predictions":[0,2]}"#,
+            "predictions",
+            i64s(&[0, 2]),
+        ),
+        (
+            Dialect::V1,
+            r#"{"predictions":["no"]}"#,
+            "predictions",
+            texts("no"),
+        ),
+        (
+            Dialect::V2,
+            r#"{"outputs":[{"name":"p","shape":[1,2],"datatype":"FP64","data":[1,2]}]}"#,
+            "p",
+            f64s(&[1, 2], &[1.0, 2.0]),
+        ),
+        // What is no tensor can still be the same or another one.
+        (Dialect::V1, by_name, "answer", texts(by_name)),
+    ] {
+        let found = outputs(dialect, answer.as_bytes(), 9);
+        assert_eq!(found, [(name.to_owned(), expected)], "{answer}");
+    }
+    let many = outputs(Dialect::V1, br#"{"predictions":[0,2]}"#, 1);
+    assert_eq!(many[0].0, "answer");
 }

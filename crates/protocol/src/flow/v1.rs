@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use coracle_tensor::Tensor;
+
+use super::outputs::undeclared;
 use super::{internal, mean, numbers, read};
 use crate::{RequestError, render};
 
@@ -22,6 +25,15 @@ fn predictions(answer: &[u8]) -> Result<&RawValue, RequestError> {
 pub(super) fn as_request(answer: &[u8]) -> Result<Vec<u8>, RequestError> {
     let predictions = predictions(answer)?.get().as_bytes();
     Ok([b"{\"instances\":", predictions, b"}"].concat())
+}
+
+/// Returns the predictions of an answer.
+pub(super) fn outputs(
+    answer: &[u8],
+    elements_max: usize,
+) -> Result<Vec<(String, Tensor)>, RequestError> {
+    let tensor = undeclared(predictions(answer)?, "predictions", elements_max)?;
+    Ok(vec![("predictions".to_owned(), tensor)])
 }
 
 pub(super) fn average(answers: &[&[u8]], elements_max: usize) -> Result<Vec<u8>, RequestError> {

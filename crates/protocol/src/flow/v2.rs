@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use coracle_tensor::{DType, Tensor};
+
+use super::outputs::declared;
 use super::{internal, mean, numbers, read};
 use crate::error::quoted;
 use crate::{RequestError, json_string, render};
@@ -85,6 +88,23 @@ pub(super) fn as_request(body: &[u8]) -> Result<Vec<u8>, RequestError> {
     }
     request.extend_from_slice(b"]}");
     Ok(request)
+}
+
+/// Returns the outputs of an answer.
+pub(super) fn outputs(
+    body: &[u8],
+    elements_max: usize,
+) -> Result<Vec<(String, Tensor)>, RequestError> {
+    let outputs = answer(body)?.outputs.into_iter().map(|output| {
+        let dtype = DType::from_name(&output.datatype);
+        let dtype = dtype.ok_or_else(|| internal("an output has no datatype"))?;
+        let data = declared(output.data()?, ("outputs", dtype), elements_max)?;
+        let shape = output.shape.iter().map(|size| usize::try_from(*size));
+        let shape: Vec<usize> = shape.collect::<Result<_, _>>().map_err(internal)?;
+        let tensor = Tensor::try_new(shape, data.values().clone()).map_err(internal)?;
+        Ok((output.name.into_owned(), tensor))
+    });
+    outputs.collect()
 }
 
 pub(super) fn average(

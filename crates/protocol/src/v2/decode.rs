@@ -21,7 +21,7 @@ use crate::raw::{self, Buffer};
 use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError};
 
 /// The name under which KServe's own servers give their output; stands for the default outputs.
-const KSERVE_OUTPUT: &str = "output-0";
+pub(super) const KSERVE_OUTPUT: &str = "output-0";
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object with \"inputs\"")]
@@ -220,7 +220,7 @@ fn attach_data<'a>(
 }
 
 /// Takes the data of one input off the bytes after the JSON.
-fn split_binary(
+pub(super) fn split_binary(
     place: InputPlace,
     size: u64,
     rest: Option<&[u8]>,

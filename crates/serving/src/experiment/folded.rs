@@ -26,6 +26,14 @@ pub(super) struct Folded {
 }
 
 impl Folded {
+    /// Adds those of another part of the same file.
+    pub(super) fn join(&mut self, other: Self) {
+        match self.outcomes.is_empty() {
+            true => *self = other,
+            false => self.add(other.since_ms, other.outcomes),
+        }
+    }
+
     /// Adds units' values to those of the stage that began at `since_ms`; those of another one are forgotten.
     fn add(&mut self, since_ms: u64, outcomes: Vec<(UnitMoments, UnitMoments)>) {
         let before = std::mem::take(&mut self.outcomes);

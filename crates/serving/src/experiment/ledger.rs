@@ -21,21 +21,21 @@ const ARMS_MAX: usize = 64;
 /// The first look is after so many events.
 const FIRST_LOOK: u64 = 50;
 
-/// A rollout's stages take at most one in so many of the places for units.
-const STAGE_SHARE: usize = 4;
-
-/// Room for the units of all experiments.
+/// Room for the units of all experiments, or of all rollouts: neither take the other's, in whatever order their files are read again.
 #[derive(Debug)]
 pub(super) struct Room {
     used: AtomicUsize,
     most: usize,
+    most_of_one: usize,
 }
 
 impl Room {
-    pub(super) fn new(most: usize) -> Self {
+    /// Returns room for so many units, of which one book may have `most_of_one`.
+    pub(super) fn new(most: usize, most_of_one: usize) -> Self {
         Self {
             used: AtomicUsize::new(0),
             most,
+            most_of_one,
         }
     }
 
@@ -112,6 +112,12 @@ impl Ledger {
     /// Gives room for so many units back.
     pub(super) fn give_back(&self, n: usize) {
         self.room.give_back(n);
+    }
+
+    /// Returns how many places are taken of the room that it has a part in.
+    #[cfg(test)]
+    pub(super) fn room_used(&self) -> usize {
+        self.room.used.load(Ordering::Relaxed)
     }
 
     /// Forgets everything.
@@ -195,7 +201,7 @@ impl Ledger {
                 self.n_outcomes = outcomes;
             }
             Record::Unit { unit, state } => {
-                if self.room.take() {
+                if self.takes_one_more(planned) {
                     self.since = Some(self.since.unwrap_or(u64::MAX).min(state.first_at));
                     self.units.insert(Arc::from(unit.as_ref()), state);
                     self.n_events += 1;
@@ -225,7 +231,7 @@ impl Ledger {
             }
             Record::Ids { hashes } => hashes.into_iter().for_each(|id| self.ids.insert_hash(id)),
             Record::Rewards { rewards } => self.rewards = rewards,
-            Record::Folded { folded } => self.folded = folded,
+            Record::Folded { folded } => self.folded.join(folded),
             Record::Series { series } => self.series.push(series),
             // What was lost then stays lost, even if there would be room now.
             Record::Counters(counters) => {
@@ -325,8 +331,7 @@ impl Ledger {
 
     /// Takes a place for a new unit; false if there is none.
     fn takes_one_more(&mut self, planned: &PlannedExperiment) -> bool {
-        let most_of_stage = self.room.most / STAGE_SHARE;
-        let is_too_many = planned.stage.is_some() && self.units.len() >= most_of_stage;
+        let is_too_many = self.units.len() >= self.room.most_of_one;
         if !is_too_many && self.room.take() {
             return true;
         }
@@ -461,6 +466,12 @@ impl Ledger {
             shares: self.shares.clone(),
         })?;
         write(&Record::Counters(counters))?;
+        // Before the units: those that find no place when they are read again are added to it.
+        if self.folded != Folded::default() {
+            write(&Record::Folded {
+                folded: self.folded.clone(),
+            })?;
+        }
         for (unit, state) in &self.units {
             write(&Record::Unit {
                 unit: Cow::Borrowed(unit),
@@ -486,11 +497,6 @@ impl Ledger {
         write(&Record::Rewards {
             rewards: self.rewards.clone(),
         })?;
-        if self.folded != Folded::default() {
-            write(&Record::Folded {
-                folded: self.folded.clone(),
-            })?;
-        }
         for series in &self.series {
             write(&Record::Series {
                 series: series.clone(),

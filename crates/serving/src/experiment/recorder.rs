@@ -32,6 +32,10 @@ const QUEUE_MESSAGES: usize = 16_384;
 const BATCH_MESSAGES: usize = 4_096;
 /// The units that all experiments together may know.
 const UNITS_MAX: usize = 1_000_000;
+/// The units that the stages of all rollouts together may know, beside those.
+const STAGE_UNITS_MAX: usize = 500_000;
+/// The units that the stages of one rollout may know.
+const STAGE_UNITS_OF_ONE_MAX: usize = 250_000;
 /// How often bandits are given what is known, at most.
 const BANDIT_EVERY: Duration = Duration::from_millis(200);
 
@@ -75,6 +79,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     queue: SyncSender<Message>,
     room: Arc<Room>,
+    stage_room: Arc<Room>,
     /// By file: whoever opens one that is open shares it.
     books: Mutex<BTreeMap<PathBuf, Weak<Book>>>,
     /// Counts what is opened.
@@ -103,7 +108,8 @@ impl Experiments {
                 directory,
                 clock,
                 queue,
-                room: Arc::new(Room::new(UNITS_MAX)),
+                room: Arc::new(Room::new(UNITS_MAX, UNITS_MAX)),
+                stage_room: Arc::new(Room::new(STAGE_UNITS_MAX, STAGE_UNITS_OF_ONE_MAX)),
                 books: Mutex::default(),
                 n_opened: AtomicU64::new(0),
                 thread: Mutex::new(Some(thread)),
@@ -141,11 +147,15 @@ impl Experiments {
             return book;
         }
         let seed = self.inner.clock.unix_time().as_nanos() & u128::from(u64::MAX);
+        let room = match planned.stage {
+            None => &self.inner.room,
+            Some(_) => &self.inner.stage_room,
+        };
         let book = Arc::new(Book::new(
             id,
             path.clone(),
             planned.clone(),
-            Ledger::new(Arc::clone(&self.inner.room)),
+            Ledger::new(Arc::clone(room)),
             (
                 self.inner.queue.clone(),
                 u64::try_from(seed).unwrap_or_default(),

@@ -352,7 +352,7 @@ fn record_outcome<'a>(unit: &'a str, metric: &'a str, value: f64) -> Record<'a> 
 }
 
 fn ledger(room: usize) -> Ledger {
-    Ledger::new(Arc::new(Room::new(room)))
+    Ledger::new(Arc::new(Room::new(room, room)))
 }
 
 fn standing_of(ledger: &Ledger, planned: &PlannedExperiment) -> Standing {
@@ -482,7 +482,7 @@ fn what_there_is_no_room_for_is_counted() {
         namespace: "ml".to_owned(),
         name: "ab".to_owned(),
     };
-    let room = Arc::new(Room::new(1));
+    let room = Arc::new(Room::new(1, 1));
     let book = Book::new(id, PathBuf::new(), planned, Ledger::new(room), (queue, 1));
     let book = Arc::new(book);
     for _ in 0..3 {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::shadow::ShadowSettings;
+
 /// A flow that is to take requests.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct PlannedFlow {
@@ -9,6 +11,9 @@ pub struct PlannedFlow {
     pub name: String,
     /// The step that requests come to.
     pub root: Step,
+    /// The service, or the flow, that copies of its requests go to.
+    #[serde(default)]
+    pub shadow: Option<ShadowSettings>,
 }
 
 /// A step of a flow.

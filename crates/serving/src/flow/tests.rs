@@ -40,6 +40,7 @@ fn planned(root: Step) -> PlannedFlow {
     PlannedFlow {
         name: "first".to_owned(),
         root,
+        shadow: None,
     }
 }
 

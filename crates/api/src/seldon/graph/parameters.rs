@@ -3,12 +3,26 @@
 use super::Role;
 use crate::seldon::{SeldonDeploymentSpec, SeldonUnit};
 
-/// Checks the parameters of a prepackaged server.
+/// Those of TENSORFLOW_SERVER: what its model is called behind it, and what a signature and its tensors are called. A graph of ONNX is one signature, and a
+/// model of several tensors has no answer in Seldon's protocol, so that they choose nothing.
+const OF_TENSORFLOW: [&str; 4] = [
+    "signature_name",
+    "model_name",
+    "model_input",
+    "model_output",
+];
+
+/// Checks that a prepackaged server has the deployment's protocol, and its parameters.
 pub(super) fn check_server(
     place: &str,
     spec: &SeldonDeploymentSpec,
     (implementation, unit): (&str, &SeldonUnit),
 ) -> Result<(), String> {
+    if implementation == "TENSORFLOW_SERVER" && spec.protocol() == "v2" {
+        return Err(format!(
+            "{place}.implementation: TENSORFLOW_SERVER is served with the protocols tensorflow and seldon"
+        ));
+    }
     for (index, parameter) in unit.parameters.iter().flatten().enumerate() {
         let place = format!("{place}.parameters[{index}]");
         let (name, value) = (parameter.name.as_str(), parameter.value.as_str());
@@ -25,6 +39,7 @@ pub(super) fn check_server(
             }
             // Names are compared with the model's columns either way.
             ("MLFLOW_SERVER", "xtype", "ndarray" | "DataFrame") => {}
+            ("TENSORFLOW_SERVER", name, _) if OF_TENSORFLOW.contains(&name) => {}
             _ => {
                 return Err(format!(
                     "{place}: '{name}' says nothing to {implementation} with the protocol {}",

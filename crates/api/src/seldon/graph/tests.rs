@@ -299,6 +299,15 @@ fn predictors_with_graphs_have_services_of_their_own() {
     );
     assert_eq!(of(json!([{"name": "p", "graph": graph("iris")}])), Ok(()));
     let shadow = json!({"name": "s", "shadow": true, "graph": model("a")});
+    assert_eq!(
+        of(json!([{"name": "p", "graph": graph("a")}, shadow])),
+        Ok(())
+    );
+    // A shadow has a name of its own, which is no node's.
+    let shadow = json!({"name": "p-a", "shadow": true, "graph": graph("b")});
     let error = of(json!([{"name": "p", "graph": graph("a")}, shadow])).unwrap_err();
-    assert!(error.contains("s is a shadow"), "{error}");
+    assert!(
+        error.contains("spec.predictors[1].name: the shadow would be"),
+        "{error}"
+    );
 }

@@ -52,6 +52,8 @@ fn tutorials_are_served() {
         ("seldon", "XGBOOST_SERVER"),
         ("v2", "MLFLOW_SERVER"),
         ("kfserving", "SKLEARN_SERVER"),
+        ("tensorflow", "TENSORFLOW_SERVER"),
+        ("seldon", "TENSORFLOW_SERVER"),
     ] {
         let graph = json!({"graph": {"implementation": implementation}});
         let spec = json!({"protocol": protocol, "predictors": [predictor("default", graph)]});
@@ -63,6 +65,25 @@ fn tutorials_are_served() {
         predictor("next", json!({"shadow": true, "traffic": 10}))
     ]});
     assert_eq!(checked(split), ok);
+}
+
+#[test]
+fn the_tutorial_of_tensorflow_is_served() {
+    // As Seldon's documentation prints it, and a graph of it.
+    let parameters = json!([
+        {"name": "signature_name", "type": "STRING", "value": "predict_images"},
+        {"name": "model_name", "type": "STRING", "value": "mnist-model"},
+        {"name": "model_input", "type": "STRING", "value": "images"},
+        {"name": "model_output", "type": "STRING", "value": "scores"}
+    ]);
+    let model = |name: &str| json!({"name": name, "implementation": "TENSORFLOW_SERVER", "modelUri": "gs://seldon-models/tfserving/mnist-model", "parameters": parameters});
+    let router = json!({"name": "ab", "implementation": "RANDOM_ABTEST", "modelUri": null, "children": [model("a"), model("b")]});
+    for protocol in ["seldon", "tensorflow"] {
+        for graph in [model("mnist-model"), router.clone()] {
+            let spec = json!({"name": "mnist", "protocol": protocol, "predictors": [predictor("default", json!({"graph": graph}))]});
+            assert_eq!(checked(spec.clone()), Ok(()), "{spec}");
+        }
+    }
 }
 
 #[test]
@@ -198,6 +219,12 @@ fn what_is_not_served_is_refused_by_its_place() {
         let message = of_one(change.clone()).unwrap_err();
         assert!(message.starts_with(start), "{change}: {message}");
     }
+    let graph = json!({"graph": {"implementation": "TENSORFLOW_SERVER"}});
+    let of_v2 = json!({"protocol": "v2", "predictors": [predictor("a", graph)]});
+    assert_eq!(
+        checked(of_v2).unwrap_err(),
+        "spec.predictors[0].graph.implementation: TENSORFLOW_SERVER is served with the protocols tensorflow and seldon"
+    );
     // Both are served on one port.
     for transport in ["rest", "grpc"] {
         let one = json!({"transport": transport, "predictors": [predictor("a", json!({}))]});

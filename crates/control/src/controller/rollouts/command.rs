@@ -5,12 +5,11 @@ use coracle_api::rollout::RolloutStatus;
 use serde_json::Value;
 
 use super::course::{IDLE, PAUSED, PROGRESSING, PROMOTED, ROLLED_BACK};
+use crate::controller::one_command;
 use crate::object;
 
 /// The annotation that holds a command: `skip`, `abort`, `promote` or `retry`; removed when it is done.
 pub(super) const COMMAND: &str = "serving.coracle.dev/rollout";
-/// The same as a step of a JSON pointer.
-const COMMAND_STEP: &str = "serving.coracle.dev~1rollout";
 
 /// What people want at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,43 +79,21 @@ pub(super) fn check(old: Option<&Value>, rollout: &Value) -> Result<(), String> 
     let command = Command::find(text).ok_or_else(|| {
         format!("annotation {COMMAND}: '{text}' is none of skip, abort, promote and retry")
     })?;
-    let before = old.and_then(|old| object::text(old, "annotations", COMMAND));
-    match before {
-        Some(before) if before == text => Ok(()),
-        Some(before) => Err(not_done(before)),
-        None => {
+    match one_command::is_new(COMMAND, old, text)? {
+        false => Ok(()),
+        true => {
             let status = old.map(super::status_of).unwrap_or_default();
             command.refusal(&status).map_or(Ok(()), Err)
         }
     }
 }
 
-/// Checks that a patch brings no command while there is one, be it the same: who sends it wants it twice. An apply may name what is there.
+/// Checks that a patch brings no command while there is one.
 ///
 /// # Errors
 /// Says which one is not done yet.
 pub(super) fn check_patch(live: &Value, patch: &Value) -> Result<(), String> {
-    let Some(before) = object::text(live, "annotations", COMMAND) else {
-        return Ok(());
-    };
-    let annotation = format!("/metadata/annotations/{COMMAND_STEP}");
-    let sets = |operation: &Value| {
-        operation["path"] == annotation.as_str()
-            && operation["op"] != "remove"
-            && operation["op"] != "test"
-    };
-    let is_set = match patch {
-        Value::Array(operations) => operations.iter().any(sets),
-        patch => patch.pointer(&annotation).is_some_and(Value::is_string),
-    };
-    match is_set {
-        true => Err(not_done(before)),
-        false => Ok(()),
-    }
-}
-
-fn not_done(before: &str) -> String {
-    format!("the command before it, '{before}', is not done yet; send this one again")
+    one_command::check_patch(COMMAND, live, patch)
 }
 
 #[cfg(test)]

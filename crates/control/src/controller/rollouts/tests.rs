@@ -241,3 +241,57 @@ fn a_rollout_without_its_service_says_so() {
     stage.predictor(json!({"model": model("file:///a")}));
     assert_eq!(condition(&stage, &key, "Accepted"), of("True", ""));
 }
+
+/// The simple case: an annotation of the service.
+#[test]
+fn a_services_annotation_is_a_rollout_of_its_own() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let annotate = |steps: Value| {
+        let annotations = json!({"serving.coracle.dev/rollout-steps": steps});
+        json!({"metadata": {"annotations": annotations}})
+    };
+    stage.apply(annotate("20% for 1h, 50%, 100%".into()));
+    let key = Key::new(&coracle_api::kind::ROLLOUT, NAMESPACE, SERVICE);
+    let rollout = |stage: &Stage| stage.store.get(&key).map(|stored| stored.object.clone());
+    let made = rollout(&stage).unwrap();
+    let steps = json!([{"percent": 20, "duration": "1h"}, {"percent": 50}]);
+    assert_eq!(made["spec"]["steps"], steps);
+    assert_eq!(made["status"]["phase"], "Idle");
+    // What people write into it stays, but for the steps; it is commanded as any other.
+    let stored = stage.store.get(&key).unwrap();
+    let mut changed = stored.object.clone();
+    changed["spec"]["analysis"] = json!({"requestsMin": 0});
+    changed["spec"]["steps"] = json!([{"percent": 1}]);
+    stage.store.update(&key, stored.version, changed).unwrap();
+    stage.settle();
+    let spec = rollout(&stage).unwrap()["spec"].clone();
+    assert_eq!(
+        (&spec["steps"], &spec["analysis"]["requestsMin"]),
+        (&steps, &json!(0))
+    );
+    stage.predictor(json!({"model": model("file:///b")}));
+    let split = |percent: u8| {
+        let share = |revision: &str, percent| (format!("{SERVICE}-predictor-{revision}"), percent);
+        vec![share("00002", percent), share("00001", 100 - percent)]
+    };
+    assert_eq!(shares(&stage), split(20));
+    command(&mut stage, &key, "abort");
+    assert_eq!(shares(&stage), split(0));
+    // It goes with the annotation.
+    stage.apply(annotate(Value::Null));
+    assert_eq!(rollout(&stage), None);
+    // Somebody's own Rollout of the name is left alone.
+    let other = json!({
+        "metadata": {"name": SERVICE, "namespace": NAMESPACE, "uid": "r", "generation": 1},
+        "spec": {"inferenceService": SERVICE, "steps": [{"percent": 5}]}
+    });
+    stage.store.create(key.clone(), other).unwrap();
+    stage.apply(annotate("20%".into()));
+    assert_eq!(
+        rollout(&stage).unwrap()["spec"]["steps"],
+        json!([{"percent": 5}])
+    );
+    stage.apply(annotate(Value::Null));
+    assert!(rollout(&stage).is_some());
+}

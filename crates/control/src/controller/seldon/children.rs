@@ -22,9 +22,17 @@ const METHOD: &str = "CORACLE_METHOD";
 /// How long requests may take, in milliseconds.
 const REST_TIMEOUT: &str = "seldon.io/rest-timeout";
 
-/// Returns the name of the InferenceService of a deployment's shadow.
-pub(super) fn shadow_name(deployment: &Value, shadow: &SeldonPredictor) -> String {
-    format!("{}-{}", object::name(deployment), shadow.name)
+/// Returns the name of the InferenceService, or of the flow, of a deployment's shadow.
+pub(super) fn shadow_name(deployment: &str, shadow: &SeldonPredictor) -> String {
+    format!("{deployment}-{}", shadow.name)
+}
+
+/// Returns how many of 100 requests a shadow gets copies of; without a share all.
+pub(super) fn shadow_percent(shadow: &SeldonPredictor) -> u8 {
+    let share = shadow.traffic.and_then(|share| u8::try_from(share).ok());
+    share
+        .filter(|share| (1..=100).contains(share))
+        .unwrap_or(100)
 }
 
 /// Returns the predictors that take requests, and the one that gets copies.
@@ -81,7 +89,7 @@ pub(super) fn children(
 
 /// Returns the InferenceServices of the models of graphs.
 fn of_nodes(deployment: &Value, spec: &SeldonDeploymentSpec, graphs: &Graphs<'_>) -> Vec<Value> {
-    let nodes = graphs.iter().flat_map(|(predictor, graph)| {
+    let nodes = graphs.all().flat_map(|(predictor, graph)| {
         let models = graph.all().into_iter();
         let models = models.filter(|node| node.role.server().is_some());
         models.map(move |node| (*predictor, &node.unit))
@@ -120,10 +128,9 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
     }
     let mut annotations = json!({MODE: "Standard"});
     if let Some(shadow) = shadow {
-        annotations[SHADOW] = json!(shadow_name(deployment, shadow));
-        // Without a share it gets copies of all requests.
-        if let Some(percent) = shadow.traffic.filter(|percent| *percent > 0) {
-            annotations[SHADOW_PERCENT] = json!(percent.to_string());
+        annotations[SHADOW] = json!(shadow_name(object::name(deployment), shadow));
+        if shadow.traffic.is_some_and(|percent| percent > 0) {
+            annotations[SHADOW_PERCENT] = json!(shadow_percent(shadow).to_string());
         }
     }
     let mut children = vec![service(
@@ -133,7 +140,7 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
     )];
     if let Some(shadow) = shadow {
         let wanted = json!({"predictor": first_model(spec, shadow)});
-        let name = shadow_name(deployment, shadow);
+        let name = shadow_name(object::name(deployment), shadow);
         children.push(service(
             deployment,
             &name,

@@ -6,13 +6,13 @@
 
 use coracle_api::seldon::graph::{self, Node, Role, service_name};
 use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor};
-use coracle_serving::ServiceId;
 use coracle_serving::flow::{
     AllStep, AskStep, Join, OneStep, PlannedBandit, PlannedFlow, Routing, Step,
 };
+use coracle_serving::{ServiceId, ShadowKept, ShadowSettings};
 use serde_json::Value;
 
-use super::children::parts;
+use super::children::{parts, shadow_name, shadow_percent};
 use super::{changed, is_of};
 use coracle_api::kind::INFERENCE_SERVICE;
 
@@ -22,19 +22,40 @@ use crate::controller::templates::Templates;
 use crate::object;
 use crate::store::{Key, Stored};
 
-/// The graphs of the predictors that take requests.
-pub(super) type Graphs<'a> = Vec<(&'a SeldonPredictor, Node)>;
+/// A predictor with its graph.
+pub(super) type Graph<'a> = (&'a SeldonPredictor, Node);
+
+/// The graphs of a deployment's predictors.
+pub(super) struct Graphs<'a> {
+    /// Those that take requests.
+    pub(super) taking: Vec<Graph<'a>>,
+    /// The one that gets copies.
+    pub(super) shadow: Option<Graph<'a>>,
+}
+
+impl<'a> Graphs<'a> {
+    /// Visits all of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Graph<'a>> {
+        self.taking.iter().chain(&self.shadow)
+    }
+}
 
 /// Returns the graphs of a deployment; `None` if each of them is one model, which needs no flow.
 pub(super) fn graphs<'a>(name: &str, spec: &'a SeldonDeploymentSpec) -> Option<Graphs<'a>> {
-    let (taking, _) = parts(spec);
-    let read = taking.into_iter().map(|predictor| {
+    let (taking, shadow) = parts(spec);
+    let read = |predictor: &'a SeldonPredictor| {
         // What was stored passed the rules.
         let node = graph::read((name, "spec"), spec, predictor).ok()?;
         Some((predictor, node))
-    });
-    let graphs: Graphs<'_> = read.collect::<Option<_>>()?;
-    let is_plain = graphs.iter().all(|(_, node)| node.is_plain());
+    };
+    let graphs = Graphs {
+        taking: taking.into_iter().map(read).collect::<Option<_>>()?,
+        shadow: match shadow {
+            Some(shadow) => Some(read(shadow)?),
+            None => None,
+        },
+    };
+    let is_plain = graphs.all().all(|(_, node)| node.is_plain());
     (!is_plain).then_some(graphs)
 }
 
@@ -44,20 +65,17 @@ pub(super) fn planned(
     graphs: &Graphs<'_>,
     revision_of: &dyn Fn(&str) -> Option<String>,
 ) -> Option<PlannedFlow> {
-    let (_, first) = graphs.first()?;
-    let steps = graphs.iter().map(|(predictor, node)| {
-        let compiler = Compiler {
-            deployment: name,
-            predictor: &predictor.name,
-            revision_of,
-        };
-        Some((predictor.name.clone(), compiler.step(node)?))
+    let taking = &graphs.taking;
+    let (_, first) = taking.first()?;
+    let steps = taking.iter().map(|graph| {
+        let step = compiled(name, graph, revision_of)?;
+        Some((graph.0.name.clone(), step))
     });
     let mut branches: Vec<(String, Step)> = steps.collect::<Option<_>>()?;
-    let root = match graphs.len() {
+    let root = match taking.len() {
         1 => branches.pop()?.1,
         _ => {
-            let shares = graphs.iter().map(|(predictor, _)| {
+            let shares = taking.iter().map(|(predictor, _)| {
                 let share = predictor.traffic.unwrap_or(0).clamp(0, 100);
                 u8::try_from(share).unwrap_or(0)
             });
@@ -71,7 +89,38 @@ pub(super) fn planned(
     Some(PlannedFlow {
         name: first.unit.name.clone(),
         root,
+        shadow: graphs.shadow.as_ref().map(|(shadow, _)| ShadowSettings {
+            service: shadow_name(name, shadow),
+            percent: shadow_percent(shadow),
+            kept: ShadowKept::default(),
+        }),
     })
+}
+
+/// Returns the flow of a shadow's graph, which has a name of its own; `None` if `revision_of` a service is not known yet.
+fn planned_shadow(
+    name: &str,
+    graph: &Graph<'_>,
+    revision_of: &dyn Fn(&str) -> Option<String>,
+) -> Option<PlannedFlow> {
+    Some(PlannedFlow {
+        name: graph.1.unit.name.clone(),
+        root: compiled(name, graph, revision_of)?,
+        shadow: None,
+    })
+}
+
+fn compiled(
+    name: &str,
+    (predictor, node): &Graph<'_>,
+    revision_of: &dyn Fn(&str) -> Option<String>,
+) -> Option<Step> {
+    let compiler = Compiler {
+        deployment: name,
+        predictor: &predictor.name,
+        revision_of,
+    };
+    compiler.step(node)
 }
 
 struct Compiler<'a> {
@@ -158,40 +207,61 @@ impl Compiler<'_> {
     }
 }
 
-/// How the flow of a deployment stands.
+/// How the flows of a deployment stand.
 pub(super) struct FlowStanding {
-    /// What is to be planned.
-    pub(super) planned: Option<PlannedFlow>,
+    /// What is to be planned: the deployment's own, and its shadow's.
+    pub(super) planned: Vec<(ServiceId, PlannedFlow)>,
     /// Whether requests go as the manifest says; what else there is goes only then.
     pub(super) in_force: bool,
 }
 
 impl Controller {
-    /// Returns how the flow of a deployment with these graphs stands; `wanted` are its InferenceServices.
+    /// Returns how the flows of a deployment with these graphs stand; `wanted` are its InferenceServices.
     pub(super) fn flow_standing(
         &self,
         id: &ServiceId,
         (deployment, wanted): (&Stored, &[Value]),
         graphs: Option<&Graphs<'_>>,
     ) -> FlowStanding {
-        let observed = self.last_observed.flows.get(id);
-        let before = || self.plan.flows.get(id).or(observed).cloned();
+        let observed = &self.last_observed.flows;
+        let before = |id: &ServiceId| self.plan.flows.get(id).or(observed.get(id)).cloned();
         let Some(graphs) = graphs else {
             // The one before stays until the service that takes its place takes requests.
             let is_replaced = self.last_observed.routes.contains_key(id);
+            let planned = before(id).filter(|_| !is_replaced);
+            // Its shadow's goes with it.
+            let shadow = planned.as_ref().and_then(|flow| flow.shadow.as_ref());
+            let shadow = shadow.and_then(|shadow| {
+                let id = beside(id, &shadow.service);
+                Some((id.clone(), before(&id)?))
+            });
+            let own = planned.map(|flow| (id.clone(), flow));
             return FlowStanding {
-                planned: before().filter(|_| !is_replaced),
-                in_force: observed.is_none(),
+                planned: own.into_iter().chain(shadow).collect(),
+                in_force: !observed.contains_key(id),
             };
         };
         let revision_of = |service: &str| {
             let child = wanted.iter().find(|child| object::name(child) == service)?;
             self.settled_revision(deployment, child)
         };
-        let planned = planned(&id.name, graphs, &revision_of);
+        let own = planned(&id.name, graphs, &revision_of);
+        let mut all = vec![(id.clone(), own)];
+        all.extend(graphs.shadow.as_ref().map(|shadow| {
+            let flow = planned_shadow(&id.name, shadow, &revision_of);
+            (beside(id, &shadow_name(&id.name, shadow.0)), flow)
+        }));
+        let is_in_force = |(id, flow): &(ServiceId, Option<PlannedFlow>)| {
+            flow.is_some() && flow.as_ref() == observed.get(id)
+        };
+        let in_force = all.iter().all(is_in_force);
+        let planned = all.into_iter().filter_map(|(id, flow)| {
+            let flow = flow.or_else(|| before(&id))?;
+            Some((id, flow))
+        });
         FlowStanding {
-            in_force: planned.is_some() && planned.as_ref() == observed,
-            planned: planned.or_else(before),
+            planned: planned.collect(),
+            in_force,
         }
     }
 
@@ -215,5 +285,13 @@ impl Controller {
         let all = revisions::of(&self.store, &live.object);
         let newest = revisions::newest(&all, STABLE)?;
         (newest.template == template).then(|| newest.name.clone())
+    }
+}
+
+/// Returns a name beside a deployment's.
+pub(super) fn beside(id: &ServiceId, name: &str) -> ServiceId {
+    ServiceId {
+        namespace: id.namespace.clone(),
+        name: name.to_owned(),
     }
 }

@@ -51,7 +51,7 @@ fn of_predictors<'a>(deployment: &Stored, spec: &'a SeldonDeploymentSpec) -> Vec
         (predictor, own(), track)
     });
     let shadow = shadow.map(|predictor| {
-        let service = shadow_name(&deployment.object, predictor);
+        let service = shadow_name(deployment.key.name(), predictor);
         (predictor, service, STABLE.to_owned())
     });
     let all = taking.chain(shadow);
@@ -66,7 +66,7 @@ fn of_predictors<'a>(deployment: &Stored, spec: &'a SeldonDeploymentSpec) -> Vec
 
 /// Returns the models of graphs.
 fn of_graphs<'a>(deployment: &Stored, graphs: &'a Graphs<'_>) -> Vec<Part<'a>> {
-    let nodes = graphs.iter().flat_map(|(predictor, graph)| {
+    let nodes = graphs.all().flat_map(|(predictor, graph)| {
         let models = graph.all().into_iter();
         let models = models.filter(|node| node.role.server().is_some());
         models.map(move |node| (*predictor, node.unit.name.as_str()))
@@ -164,6 +164,9 @@ impl Controller {
         let first = spec.predictors.iter().find(|one| !one.is_shadow());
         match (spec.protocol(), first) {
             ("v2", Some(first)) => format!("{base}/v2/models/{}/infer", first.graph.name),
+            ("tensorflow", Some(first)) => {
+                format!("{base}/v1/models/{}:predict", first.graph.name)
+            }
             _ => format!("{base}/api/v1.0/predictions"),
         }
     }

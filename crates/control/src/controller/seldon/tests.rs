@@ -90,6 +90,26 @@ fn of(pairs: &[(&str, u8)]) -> Vec<(String, u8)> {
 }
 
 #[test]
+fn tensorflows_protocol_is_shown_by_its_path() {
+    let mut stage = Stage::new();
+    let graph = json!({"graph": {"name": "halfplustwo", "implementation": "TENSORFLOW_SERVER"}});
+    let predictors = [predictor("default", "file:///a", graph)];
+    apply(
+        &mut stage,
+        json!({"protocol": "tensorflow", "predictors": predictors}),
+    );
+    let shown = status(&stage);
+    assert_eq!(shown["state"], "Available", "{shown}");
+    assert_eq!(
+        shown["address"]["url"],
+        "http://localhost:8080/seldon/ml/flowers/v1/models/halfplustwo:predict"
+    );
+    let plan = stage.plan.lock().unwrap();
+    let planned = plan.revisions.values().next().unwrap();
+    assert_eq!(planned.model_name, "halfplustwo");
+}
+
+#[test]
 fn a_model_is_served_by_its_graphs_name_with_probabilities() {
     let mut stage = Stage::new();
     apply(

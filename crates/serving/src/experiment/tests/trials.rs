@@ -132,13 +132,18 @@ fn predictions_are_compared_within_a_stage() {
     assert_eq!(drifts(&book)[0].canary, 1);
 }
 
+/// Room of which one rollout takes a quarter at most.
+fn stage_ledger(room: usize) -> Ledger {
+    Ledger::new(Arc::new(Room::new(room, room / 4)))
+}
+
 #[test]
 fn a_stage_leaves_room_to_others() {
     let planned = PlannedExperiment {
         unit: UnitSource::Header("x-user".to_owned()),
         ..stage(1_000)
     };
-    let mut ledger = ledger(8);
+    let mut ledger = stage_ledger(8);
     for unit in ["u1", "u2", "u3"] {
         ledger.apply(record_exposure(unit, STABLE, 1), &planned);
     }
@@ -156,7 +161,7 @@ fn a_stage_of_requests_goes_on_when_its_places_are_taken() {
         zero_if_missing: true,
         ..metric("spent", MetricForm::Sum)
     });
-    let (mut small, mut large) = (ledger(32), ledger(10_000));
+    let (mut small, mut large) = (stage_ledger(32), stage_ledger(10_000));
     for request in 0..500_u32 {
         let unit = format!("r{request}");
         let variant = if request % 10 == 0 { CANARY } else { STABLE };
@@ -194,7 +199,7 @@ fn a_stage_of_requests_goes_on_when_its_places_are_taken() {
         Err(OutcomeFault::UnknownRequest { .. })
     ));
     // What is written anew says the same.
-    let mut again = ledger(32);
+    let mut again = stage_ledger(32);
     let mut lines = Vec::new();
     let counters = Counters::default();
     let written = small.each_record(counters, &mut |record| {
@@ -212,4 +217,58 @@ fn a_stage_of_requests_goes_on_when_its_places_are_taken() {
         ..planned
     };
     assert_eq!(small.outcomes(&next)[0], ((0, 0.0, 0.0), (0, 0.0, 0.0)));
+}
+
+/// Books are read in any order when a server begins: a rollout's must not take the places that experiments had.
+#[test]
+fn rollouts_take_no_places_of_experiments() {
+    let fixture = Fixture::new();
+    let (rollout, experiment) = (fixture.open(&stage(1_000)), fixture.open(&planned()));
+    let used = |book: &Book| book.ledger().room_used();
+    for unit in ["u1", "u2", "u3"] {
+        rollout.expose(shown_at(unit, STABLE, 1_001));
+    }
+    experiment.expose(exposure("u1", "a", true));
+    fixture.settle(&rollout);
+    fixture.settle(&experiment);
+    assert_eq!((used(&rollout), used(&experiment)), (3, 1));
+}
+
+/// A file that was written anew, with units that find no place any more when it is read.
+#[test]
+fn units_that_find_no_place_when_they_are_read_stay_in_the_sums() {
+    let planned = stage(1_000);
+    let mut before = stage_ledger(64);
+    for request in 0..40_u32 {
+        let (unit, at) = (format!("r{request}"), 1_001 + u64::from(request));
+        let variant = if request % 4 == 0 { CANARY } else { STABLE };
+        before.apply(record_exposure(&unit, variant, at), &planned);
+        let value = f64::from(request % 2);
+        before.apply(record_outcome(&unit, "converted", value), &planned);
+    }
+    let mut lines = Vec::new();
+    let written = before.each_record(Counters::default(), &mut |record| {
+        lines.push(LINES.line(record)?);
+        Ok(())
+    });
+    written.unwrap();
+    let read = |lines: &mut dyn Iterator<Item = &Vec<u8>>| {
+        let mut again = stage_ledger(16);
+        lines.for_each(|line| again.apply(LINES.record(line).unwrap(), &planned));
+        (
+            again.outcomes(&planned),
+            again.n_units_lost,
+            again.units.len(),
+        )
+    };
+    let counts = |outcomes: &[(UnitMoments, UnitMoments)]| (outcomes[0].0.0, outcomes[0].1.0);
+    let is_of_folded = |line: &Vec<u8>| line.starts_with(br#"{"type":"folded""#);
+    assert_eq!(lines.iter().filter(|line| is_of_folded(line)).count(), 1);
+    // As it is written now, and as it was before, with the sums at its end.
+    let (sums, others): (Vec<_>, Vec<_>) = lines.iter().partition(|line| is_of_folded(line));
+    let mut at_the_end = others.into_iter().chain(sums);
+    for (outcomes, n_lost, n_units) in [read(&mut lines.iter()), read(&mut at_the_end)] {
+        assert_eq!(counts(&outcomes), (30, 10));
+        assert!(n_lost == 0 && n_units <= 4, "{n_lost} {n_units}");
+    }
 }

@@ -276,3 +276,97 @@ fn a_graph_that_is_gone_takes_no_requests() {
     stage.round();
     assert_eq!(flows(&stage), (None, None));
 }
+
+fn named(stage: &Stage) -> Vec<(String, Option<ShadowSettings>)> {
+    let observed = stage.observed.get();
+    let flows = observed.flows.iter();
+    flows
+        .map(|(id, flow)| (id.name.clone(), flow.shadow.clone()))
+        .collect()
+}
+
+#[test]
+fn a_graph_may_be_a_shadow_and_have_one() {
+    let mut stage = Stage::new();
+    let taking = |graph: Value| json!({"name": "default", "graph": graph});
+    let shadow =
+        |graph: Value| json!({"name": "next", "shadow": true, "traffic": 20, "graph": graph});
+    let settings = ShadowSettings {
+        service: "flowers-next".to_owned(),
+        percent: 20,
+        kept: ShadowKept::Answers,
+    };
+    let expected = vec![
+        ("flowers".to_owned(), Some(settings)),
+        ("flowers-next".to_owned(), None),
+    ];
+    let chained = || chain("file:///s", "file:///c");
+    for (own, other) in [
+        (chained(), chain("file:///t", "file:///d")),
+        (chained(), model("classify", "file:///d")),
+        (
+            model("classify", "file:///c"),
+            chain("file:///t", "file:///d"),
+        ),
+    ] {
+        apply(
+            &mut stage,
+            json!({"predictors": [taking(own), shadow(other)]}),
+        );
+        assert_eq!(named(&stage), expected);
+        assert_eq!(status(&stage)["state"], "Available", "{}", status(&stage));
+        let service = status(&stage)["serviceStatus"]["flowers-next-classify"].clone();
+        assert_eq!(service["svcName"], "flowers-next-classify");
+    }
+    // Without the shadow it goes, with what was made of it.
+    apply(&mut stage, json!({"predictors": [taking(chained())]}));
+    assert_eq!(named(&stage), [("flowers".to_owned(), None)]);
+    assert!(service(&stage, "flowers-next-classify").is_none());
+    // A model alone needs no flow; its shadow is a service then.
+    let plain = json!({"predictors": [taking(model("classify", "file:///c")), shadow(model("classify", "file:///d"))]});
+    apply(
+        &mut stage,
+        json!({"predictors": [taking(chained()), shadow(chained())]}),
+    );
+    apply(&mut stage, plain);
+    assert_eq!(named(&stage), []);
+    assert_eq!(
+        route(&stage, "flowers").shadow.unwrap().service,
+        "flowers-next"
+    );
+}
+
+#[test]
+fn a_shadow_that_does_not_load_keeps_no_graph_up() {
+    let mut stage = Stage::new();
+    let taking = json!({"name": "default", "graph": chain("file:///s", "file:///c")});
+    let shadow =
+        json!({"name": "next", "shadow": true, "graph": chain("file:///t", "file:///missing")});
+    apply(&mut stage, json!({"predictors": [taking, shadow]}));
+    let names: Vec<String> = named(&stage).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["flowers"]);
+    assert_eq!(status(&stage)["state"], "Failed", "{}", status(&stage));
+}
+
+#[test]
+fn a_shadow_takes_nobodys_name() {
+    let mut stage = Stage::new();
+    let other = Key::new(&SELDON_DEPLOYMENT, NAMESPACE, "flowers-next");
+    let object = json!({
+        "metadata": {"name": "flowers-next", "namespace": NAMESPACE, "uid": "t", "generation": 1},
+        "spec": one(chain("file:///s", "file:///c"))
+    });
+    drop(stage.store.create(other, object).unwrap());
+    let taking = json!({"name": "default", "graph": chain("file:///s", "file:///c")});
+    let shadow = json!({"name": "next", "shadow": true, "graph": chain("file:///t", "file:///d")});
+    apply(&mut stage, json!({"predictors": [taking, shadow]}));
+    let shown = status(&stage);
+    assert_eq!(shown["state"], "Failed", "{shown}");
+    let why = shown["description"].as_str().unwrap();
+    assert!(
+        why.contains("flowers-next, which is a SeldonDeployment"),
+        "{why}"
+    );
+    let names: Vec<String> = named(&stage).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["flowers-next"]);
+}

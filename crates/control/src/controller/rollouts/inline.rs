@@ -1,0 +1,175 @@
+//! Rollouts that an InferenceService asks for by an annotation: the simple case. A Rollout of the service's name is made of it, which is the service's, and
+//! is what people look at and command. Its steps are the annotation's; what else its spec says is whoever's who writes it.
+
+use coracle_api::kind::{INFERENCE_SERVICE, ROLLOUT};
+use coracle_api::rollout::RolloutSpec;
+use coracle_serving::ServiceId;
+use serde_json::{Value, json};
+
+use super::spec;
+use crate::controller::Controller;
+use crate::controller::times::read_time;
+use crate::object;
+use crate::store::{Key, Stored, Write};
+
+/// The steps of a service's rollout, such as `10% for 1h, 50%`.
+const STEPS: &str = "serving.coracle.dev/rollout-steps";
+
+/// Reads the steps that a service asks for, as a Rollout has them.
+///
+/// # Errors
+/// Says which step is wrong, and what is allowed.
+pub(crate) fn read(service: &Value) -> Result<Option<Vec<Value>>, String> {
+    let Some(text) = object::text(service, "annotations", STEPS) else {
+        return Ok(None);
+    };
+    let mut texts: Vec<&str> = text.split(',').map(str::trim).collect();
+    // That it ends with all of the requests goes without saying.
+    if texts.len() > 1 && texts.last() == Some(&"100%") {
+        texts.pop();
+    }
+    let steps = texts.into_iter().map(read_step);
+    let steps: Vec<Value> = steps.collect::<Result<_, _>>()?;
+    let spec = json!({"inferenceService": object::name(service), "steps": steps});
+    let spec: RolloutSpec =
+        serde_json::from_value(spec).map_err(|error| format!("annotation {STEPS}: {error}"))?;
+    match spec::read(&spec) {
+        Ok(_) => Ok(Some(steps)),
+        Err(why) => Err(format!("annotation {STEPS}: {why}")),
+    }
+}
+
+fn read_step(text: &str) -> Result<Value, String> {
+    let (share, duration) = match text.split_once(" for ") {
+        Some((share, duration)) => (share.trim(), Some(duration.trim())),
+        None => (text, None),
+    };
+    let percent = share.strip_suffix('%');
+    let percent = percent.and_then(|percent| percent.trim().parse::<u8>().ok());
+    let percent = percent.filter(|percent| (1..=99).contains(percent));
+    let percent = percent.ok_or_else(|| {
+        format!("annotation {STEPS}: '{text}' is no step; write such as 10% for 1h, of 1% to 99%")
+    })?;
+    let mut step = json!({"percent": percent});
+    if let Some(duration) = duration {
+        read_time(&format!("annotation {STEPS}"), duration, "30s or 10m")?;
+        step["duration"] = json!(duration);
+    }
+    Ok(step)
+}
+
+impl Controller {
+    /// Makes, changes and removes the Rollouts that services ask for. One of the name that is nobody's, or another's, is left alone.
+    pub(super) fn due_inline_rollouts(&mut self) {
+        let (services, _) = self.store.list(&INFERENCE_SERVICE, None);
+        for service in &services {
+            if object::is_terminating(&service.object) {
+                continue;
+            }
+            // Validation has seen it.
+            let Ok(steps) = read(&service.object) else {
+                continue;
+            };
+            let id = ServiceId {
+                namespace: service.key.namespace().to_owned(),
+                name: service.key.name().to_owned(),
+            };
+            let key = Key::new(&ROLLOUT, &id.namespace, &id.name);
+            let live = self.store.get(&key);
+            let own = live.as_ref().filter(|live| is_of(service, live));
+            let write = match (steps, own, &live) {
+                (Some(steps), None, None) => {
+                    let wanted = wanted(service, &steps);
+                    Some(self.created(key, &wanted))
+                }
+                (Some(steps), Some(own), _) => changed(own, &steps),
+                (None, Some(own), _) => Some(Write::Delete {
+                    key,
+                    expected: own.version,
+                }),
+                _ => None,
+            };
+            self.pending.extend(write.map(|write| (id, write)));
+        }
+    }
+}
+
+fn is_of(service: &Stored, rollout: &Stored) -> bool {
+    let uid = object::meta_str(&service.object, "uid");
+    let owners = rollout.object.pointer("/metadata/ownerReferences");
+    let mut owners = owners.and_then(Value::as_array).into_iter().flatten();
+    owners.any(|owner| owner["uid"] == uid && owner["controller"] == true)
+}
+
+fn wanted(service: &Stored, steps: &[Value]) -> Value {
+    json!({
+        "apiVersion": ROLLOUT.api_version(),
+        "kind": ROLLOUT.kind,
+        "metadata": {
+            "name": service.key.name(),
+            "namespace": service.key.namespace(),
+            "ownerReferences": [{
+                "apiVersion": INFERENCE_SERVICE.api_version(),
+                "kind": INFERENCE_SERVICE.kind,
+                "name": service.key.name(),
+                "uid": object::meta_str(&service.object, "uid"),
+                "controller": true,
+                "blockOwnerDeletion": true
+            }]
+        },
+        "spec": {"inferenceService": service.key.name(), "steps": steps}
+    })
+}
+
+/// Returns the write that gives a Rollout its steps, if it has others.
+fn changed(live: &Stored, steps: &[Value]) -> Option<Write> {
+    let is_same = live.object["spec"]["steps"].as_array().map(Vec::as_slice) == Some(steps);
+    if is_same {
+        return None;
+    }
+    let mut object = live.object.clone();
+    object["spec"]["steps"] = json!(steps);
+    object["metadata"]["generation"] = json!(object::generation(&live.object) + 1);
+    Some(Write::Update {
+        key: live.key.clone(),
+        expected: live.version,
+        object,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<Option<Vec<Value>>, String> {
+        read(&json!({"metadata": {"name": "iris", "annotations": {STEPS: text}}}))
+    }
+
+    #[test]
+    fn steps_are_read_as_people_write_them() {
+        let steps = json!([{"percent": 10, "duration": "1h"}, {"percent": 50}]);
+        for text in [
+            "10% for 1h, 50%, 100%",
+            "10% for 1h,50%",
+            " 10 % for 1h , 50% ",
+        ] {
+            assert_eq!(json!(of(text).unwrap().unwrap()), steps, "{text}");
+        }
+        assert_eq!(read(&json!({"metadata": {}})), Ok(None));
+        for (text, words) in [
+            ("", "'' is no step"),
+            ("10", "'10' is no step"),
+            ("100%", "'100%' is no step"),
+            ("0% for 1h", "'0% for 1h' is no step"),
+            ("10% for ever", "'ever' is no time"),
+            ("10% for 1h; 50%", "is no time"),
+            (
+                "50%, 10%",
+                "annotation serving.coracle.dev/rollout-steps: spec",
+            ),
+        ] {
+            let error = of(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}
