@@ -422,6 +422,7 @@ fn a_connection_that_always_has_its_next_request_does_not_keep_the_others_waitin
     let seen = Arc::new(Mutex::new(Vec::new()));
     let notes = Notes {
         signature: Signature {
+            keyed_inputs: Vec::new(),
             keyed_outputs: Vec::new(),
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],
