@@ -36,6 +36,8 @@ pub struct ImputedColumn {
     pub kind: ColumnKind,
     /// What takes a missing value's place; `None` drops the column.
     pub fill: Option<Fill>,
+    /// Whether a missing text stays: it is `None`, and NaN alone is filled.
+    pub keeps_missing: bool,
 }
 
 /// A transformer that replaces missing values in columns of numbers and texts.
@@ -114,7 +116,13 @@ impl ColumnImputer {
         }
     }
 
-    fn filled(&self, table: &Table<'_>, column: usize, fill: &Fill) -> OwnedColumn {
+    fn filled(
+        &self,
+        table: &Table<'_>,
+        column: usize,
+        fill: &Fill,
+        keeps_missing: bool,
+    ) -> OwnedColumn {
         let cells = (0..table.n_rows()).map(|row| table.cell(row, column));
         match fill {
             Fill::Number(fill) => OwnedColumn::Numbers(
@@ -126,11 +134,15 @@ impl ColumnImputer {
                     .collect(),
             ),
             Fill::Text(fill) => {
-                let texts = cells.map(|cell| match cell {
-                    Cell::Text(Some(text)) if !self.is_missing(cell) => text,
-                    _ => fill.as_bytes(),
-                });
-                OwnedColumn::Text(texts.collect::<ByteStrings>())
+                let mut texts = ByteStrings::new();
+                for cell in cells {
+                    texts.push_optional(match cell {
+                        Cell::Text(Some(text)) if !self.is_missing(cell) => Some(text),
+                        Cell::Text(None) if keeps_missing => None,
+                        _ => Some(fill.as_bytes()),
+                    });
+                }
+                OwnedColumn::Text(texts)
             }
         }
     }
@@ -175,14 +187,16 @@ impl Estimator for ColumnImputer {
         let mut columns: Vec<OwnedColumn> = fills
             .filter_map(|(index, column)| {
                 let fill = column.fill.as_ref()?;
-                Some(self.filled(table, index, fill))
+                Some(self.filled(table, index, fill, column.keeps_missing))
             })
             .collect();
         columns.extend(self.indicators.iter().map(|&column| {
+            let keeps_missing = self.columns[column].keeps_missing;
             let cells = (0..table.n_rows()).map(|row| table.cell(row, column));
+            let missing = cells.map(|cell| self.is_missing(cell) && !keeps_missing);
             OwnedColumn::Numbers(
-                cells
-                    .map(|cell| if self.is_missing(cell) { 1.0 } else { 0.0 })
+                missing
+                    .map(|missing| f64::from(u8::from(missing)))
                     .collect(),
             )
         }));
@@ -206,10 +220,12 @@ mod tests {
             ImputedColumn {
                 kind: ColumnKind::Text,
                 fill: Some(Fill::Text("south".to_owned())),
+                keeps_missing: false,
             },
             ImputedColumn {
                 kind: ColumnKind::Numbers,
                 fill: Some(Fill::Number(7.0)),
+                keeps_missing: false,
             },
         ];
         let imputer = ColumnImputer::try_new(Marker::Missing, columns, vec![0]).unwrap();
@@ -234,6 +250,7 @@ mod tests {
         let column = ImputedColumn {
             kind: ColumnKind::Numbers,
             fill: Some(Fill::Text(String::new())),
+            keeps_missing: false,
         };
         assert!(ColumnImputer::try_new(Marker::Missing, vec![column], vec![]).is_err());
     }

@@ -24,8 +24,14 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     }
     let indicators = indicator_columns(fitted)?;
     let mut columns = Vec::with_capacity(n_features);
+    let fills_nan = fitted.number("missing_values").is_ok_and(f64::is_nan);
+    let mut n_left = 0_usize;
     for (column, &id) in statistics.objects().unwrap_or_default().iter().enumerate() {
-        let imputed = imputed_column(fitted, id)?;
+        let mut imputed = imputed_column(fitted, id)?;
+        // `None` is not NaN: where the next step knows it, it went through in training.
+        let is_known = fitted.none_after.get(n_left).copied().unwrap_or(false);
+        imputed.keeps_missing = fills_nan && is_known;
+        n_left = n_left.saturating_add(usize::from(imputed.fill.is_some()));
         if imputed.fill.is_none() && indicators.contains(&column) {
             return Err(fitted.unsupported(
                 "an indicator of a column that was all missing in training is not supported",
@@ -53,7 +59,11 @@ fn imputed_column(fitted: &Fitted<'_>, statistic: NodeId) -> Result<ImputedColum
             }
         }
     };
-    Ok(ImputedColumn { kind, fill })
+    Ok(ImputedColumn {
+        kind,
+        fill,
+        keeps_missing: false,
+    })
 }
 
 fn marker(fitted: &Fitted<'_>) -> Result<Marker, LoadError> {

@@ -5,7 +5,7 @@ use coracle_estimators::{
     ValueEncoder, shown_names,
 };
 use coracle_model::LoadError;
-use coracle_pickle::{Array, NodeId};
+use coracle_pickle::{Array, Node, NodeId};
 
 use super::categories;
 use super::convert::Part;
@@ -312,4 +312,23 @@ pub(super) fn label_binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let encoder = ValueEncoder::try_new(vec![column], shown_names(None, 1))
         .map_err(|error| fitted.malformed(error.to_string()))?;
     Ok(Part::new(encoder, facts))
+}
+
+/// Tells for each column of an encoder whether `None` is one of its categories; empty for other estimators.
+pub(super) fn none_categories(fitted: &Fitted<'_>) -> Result<Vec<bool>, LoadError> {
+    let is_encoder = matches!(
+        fitted.short_class(),
+        "OneHotEncoder" | "OrdinalEncoder" | "TargetEncoder"
+    );
+    if !is_encoder {
+        return Ok(Vec::new());
+    }
+    let columns = fitted.list("categories_")?.iter();
+    let knows_none = columns.map(|&column| {
+        let array = fitted.graph.array(column);
+        let ids = array.and_then(|array| array.objects()).unwrap_or_default();
+        ids.iter()
+            .any(|&id| matches!(fitted.graph.node(id), Node::None))
+    });
+    Ok(knows_none.collect())
 }

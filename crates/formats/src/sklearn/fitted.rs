@@ -20,6 +20,8 @@ pub(crate) struct Fitted<'g> {
     pub(crate) place: String,
     /// What the estimator after this one takes in each column; empty where that is not known.
     pub(crate) taken: Vec<ColumnSpec>,
+    /// Whether `None` is a category to the next step, for each column that this one gives; empty where that is not known.
+    pub(crate) none_after: Vec<bool>,
     /// Whether the table that it gets is a sparse one in Python.
     pub(crate) reads_sparse: bool,
     depth: usize,
@@ -40,6 +42,7 @@ impl<'g> Fitted<'g> {
             version,
             place: String::new(),
             taken: Vec::new(),
+            none_after: Vec::new(),
             reads_sparse: false,
             depth: 0,
         }
@@ -70,6 +73,7 @@ impl<'g> Fitted<'g> {
             version: self.version,
             place,
             taken: Vec::new(),
+            none_after: Vec::new(),
             reads_sparse: self.reads_sparse,
             depth,
         })

@@ -6,7 +6,7 @@ use coracle_pickle::{Node, NodeId};
 
 use super::convert::{self, Part};
 use super::fitted::Fitted;
-use super::{imbalanced, sparsity};
+use super::{encoders, imbalanced, sparsity};
 
 /// Converts a pipeline of supported steps.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -18,6 +18,10 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         let mut step = fitted.part(id, &format!("step '{name}'"))?;
         step.reads_sparse = reads_sparse;
         reads_sparse = sparsity::gives_sparse(&step, reads_sparse)?;
+        if let Some((_, before)) = parts.last_mut() {
+            let before: &mut Fitted<'_> = before;
+            before.none_after = encoders::none_categories(&step)?;
+        }
         parts.push((name, step));
     }
     // From the last to the first, so that each knows what the next one takes.
