@@ -168,10 +168,16 @@ struct Walk<'a> {
     constants: HashSet<&'a str>,
     /// All others.
     computed: HashSet<&'a str>,
+    /// Those of them that nodes give, or that inner graphs take.
+    given: HashSet<&'a str>,
     /// The scales and zero points of quantised operators, with their operators.
     scales: Vec<(&'a str, &'a str)>,
     /// The values that sizes follow from, with their operators.
     sizes: Vec<(&'a str, &'a str)>,
+    /// What is taken by nodes that tell slices apart, which the runtime misreads where there are none.
+    unique: Vec<&'a str>,
+    /// The inputs of the outermost graph that have elements always.
+    sized: HashSet<&'a str>,
     /// The optional inputs of the outermost graph.
     optional: HashSet<&'a str>,
     /// What is taken by other operators than those of optional values, or given by graphs.
@@ -192,6 +198,10 @@ impl<'a> Walk<'a> {
                     if input.is_shapeless_tensor() {
                         self.survey.shapeless.insert(input.name.to_owned());
                     }
+                    let sizes = input.shape.iter().flatten();
+                    if input.shape.is_some() && sizes.clone().all(Option::is_some) {
+                        self.sized.insert(input.name);
+                    }
                     if input.kind == ValueKind::Optional {
                         self.optional.insert(input.name);
                     }
@@ -201,7 +211,9 @@ impl<'a> Walk<'a> {
             }
             Kind::Graph => {
                 let (inputs, constants) = read_values(content)?;
-                self.computed.extend(inputs.iter().map(|input| input.name));
+                let names = inputs.iter().map(|input| input.name);
+                self.given.extend(names.clone());
+                self.computed.extend(names);
                 self.constants.extend(constants);
                 Ok(())
             }
@@ -254,13 +266,16 @@ impl<'a> Walk<'a> {
     fn node(&mut self, mut reader: Reader<'a>) -> Result<(), LoadError> {
         let (mut operator, mut domain) = ("", "");
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        let mut n_class_texts = 0;
+        let (mut n_class_texts, mut has_axis) = (0, false);
         while let Some((number, field)) = reader.next()? {
             match number {
                 1 => inputs.push(field.text()?),
                 2 => outputs.push(field.text()?),
                 4 => operator = field.text()?,
-                5 => n_class_texts = n_class_texts.max(count_class_texts(field.message()?)?),
+                5 => {
+                    n_class_texts = n_class_texts.max(count_class_texts(field.message()?)?);
+                    has_axis |= attribute_name(field.message()?)? == b"axis";
+                }
                 7 => domain = field.text()?,
                 _ => {}
             }
@@ -274,13 +289,22 @@ impl<'a> Walk<'a> {
             }
             // Where there are no rows.
             "FeatureVectorizer" if inputs.len() > 1 => Some("FeatureVectorizer of several inputs"),
+            // Of matrices that are not square.
+            "Inverse" if domain == "com.microsoft" => Some("Inverse"),
             _ => None,
         });
+        if operator == "Unique" && has_axis {
+            self.unique
+                .push(inputs.first().copied().unwrap_or_default());
+        }
         self.survey.is_classical |= domain == "ai.onnx.ml";
         self.survey.multiplies |= matches!(operator, "MatMul" | "Gemm");
         match operator {
             "Constant" => self.constants.extend(outputs),
-            _ => self.computed.extend(outputs),
+            _ => {
+                self.given.extend(&outputs);
+                self.computed.extend(outputs);
+            }
         }
         let is_control_flow = CONTROL_FLOW.contains(&operator);
         if is_control_flow {
@@ -320,12 +344,32 @@ impl<'a> Walk<'a> {
             let computed = found.iter().find(|(_, name)| !is_fixed(name));
             computed.map(|(operator, _)| shown(operator))
         };
+        // A name that comes twice may be of something else.
+        let has_elements = |name: &&str| {
+            self.sized.contains(name)
+                && !self.constants.contains(name)
+                && !self.given.contains(name)
+        };
+        if !self.unique.iter().all(has_elements) {
+            let what = "Unique of slices that there may be none of";
+            survey.misread = survey.misread.or(Some(what));
+        }
         let looked_at = self.optional.intersection(&self.looked_at);
         survey.never_missing = looked_at.map(|&name| name.to_owned()).collect();
         survey.sized_by_values = not_fixed(&self.sizes);
         survey.mixes_rows = survey.mixes_rows.or_else(|| not_fixed(&self.scales));
         survey
     }
+}
+
+fn attribute_name(mut attribute: Reader<'_>) -> Result<&[u8], LoadError> {
+    let mut name: &[u8] = b"";
+    while let Some((number, field)) = attribute.next()? {
+        if number == 1 {
+            name = field.bytes()?;
+        }
+    }
+    Ok(name)
 }
 
 /// Returns how many classes an attribute names by strings.

@@ -99,15 +99,7 @@ impl SessionModel {
     ) -> Result<Self, LoadError> {
         let survey = survey(file.bytes)?;
         let settings = Settings::read(&file.settings).map_err(unsupported)?;
-        if let Some(name) = survey.shapeless.first() {
-            let place = format!("input '{}'", shortened(name));
-            let message = "the file does not say how many dimensions it has";
-            return Err(unsupported(message).at(place));
-        }
-        if let Some(what) = survey.misread {
-            let message = format!("{what}, of which ONNX Runtime reads what is not there");
-            return Err(unsupported(message));
-        }
+        refuse_unsafe(&survey)?;
         let until = library.watchdog.now().saturating_add(bounds.load_time);
         let external = file.external.iter().map(|file| file.bytes.len());
         let external_bytes = external.fold(0_usize, usize::saturating_add);
@@ -561,6 +553,20 @@ impl Model for SessionModel {
     fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
+}
+
+/// Refuses what the runtime does not tell the shapes of, and what it is known to read beyond its end.
+fn refuse_unsafe(survey: &Survey) -> Result<(), LoadError> {
+    if let Some(name) = survey.shapeless.first() {
+        let place = format!("input '{}'", shortened(name));
+        let message = "the file does not say how many dimensions it has";
+        return Err(unsupported(message).at(place));
+    }
+    if let Some(what) = survey.misread {
+        let message = format!("{what}, of which ONNX Runtime reads what is not there");
+        return Err(unsupported(message));
+    }
+    Ok(())
 }
 
 /// Returns what sessions take with what they are made of.

@@ -61,9 +61,7 @@ impl Task {
             .map(|(place, _)| place)
             .filter(|_| outputs.len() == 1));
         if let Some(sentence) = &settings.sentence {
-            let keeps_width =
-                sentence.dense.last().map(Dense::n_out) == sentence.dense.first().map(Dense::n_in);
-            let is_told = sentence.dense.is_empty() || !keeps_width || tokens.is_some();
+            let is_told = tokens.is_some() || !keeps_width(&sentence.dense);
             return match (pooled, tokens) {
                 // Optimum's exports, which give the tokens too, are of the whole model.
                 (Some(_), _) if !is_told => Err(
@@ -121,6 +119,12 @@ impl Task {
             _ => Err(of_something_else(signature, settings)),
         }
     }
+}
+
+/// Tells whether modules give as many numbers as they take.
+fn keeps_width(dense: &[Dense]) -> bool {
+    let (first, last) = (dense.first(), dense.last());
+    first.is_some() && first.map(Dense::n_in) == last.map(Dense::n_out)
 }
 
 fn of_something_else(signature: &Signature, settings: &Settings) -> String {

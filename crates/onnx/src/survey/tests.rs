@@ -227,4 +227,23 @@ fn what_the_runtime_reads_beyond_its_end_is_found() {
     };
     assert_eq!(joined(&["x"]), None);
     assert!(joined(&["x", "x"]).is_some());
+    // Slices are told apart where there is one always.
+    let unique = |shape: Option<&[u8]>, attribute: &[u8], name: &str| {
+        let node = node("Unique", &[name], &["y"], attribute);
+        of(&[input("x", shape), node]).unwrap().misread
+    };
+    let size = |n: u8| field(1, &[1 << 3, n]);
+    let any = field(1, &field(2, b"n"));
+    let axis = field(1, b"axis");
+    assert_eq!(unique(Some(&[size(2), size(3)].concat()), &axis, "x"), None);
+    assert_eq!(unique(Some(&any), &[], "x"), None);
+    for shape in [
+        None,
+        Some(any.as_slice()),
+        Some(&[size(2), any.clone()].concat()),
+        Some(&size(0)),
+    ] {
+        assert!(unique(shape, &axis, "x").is_some(), "{shape:?}");
+    }
+    assert!(unique(Some(&size(2)), &axis, "other").is_some());
 }
