@@ -59,7 +59,7 @@ impl Fingerprint {
         Self::within(place, FILES_MAX)
     }
 
-    /// As [`Self::of`], of no more than `n_max` files and directories.
+    /// Returns what no more than `n_max` files and directories of a place look like.
     fn within(place: &Path, n_max: usize) -> Self {
         let mut files = Vec::new();
         let mut ahead = vec![(place.to_path_buf(), 0)];

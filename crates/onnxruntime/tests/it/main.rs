@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 36] = [
+const TESTS: [(&str, fn(&Runtime)); 37] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -157,6 +157,10 @@ const TESTS: [(&str, fn(&Runtime)); 36] = [
     (
         "graphs_with_the_same_weights_hold_them_once",
         sharing::graphs_with_the_same_weights_hold_them_once,
+    ),
+    (
+        "constants_that_the_runtime_turns_round_are_its_own",
+        sharing::constants_that_the_runtime_turns_round_are_its_own,
     ),
     (
         "floats_of_eight_bits_are_no_others",

@@ -43,6 +43,17 @@ fn weight(row: usize, column: usize) -> f32 {
 
 /// Returns `y = x w` with 37 MB of weights, of a graph with a name; so much `more` is each weight.
 fn product(name: &str, more: f32) -> Vec<u8> {
+    let node = [
+        field(1, b"x"),
+        field(1, b"w"),
+        field(2, b"y"),
+        field(4, b"MatMul"),
+    ];
+    graph(name, more, &[field(1, &node.concat())].concat())
+}
+
+/// Returns a graph of these fields beside the weights `w`, of `x` and `y`.
+fn graph(name: &str, more: f32, fields: &[u8]) -> Vec<u8> {
     let places = (0..N_IN).flat_map(|row| (0..N_OUT).map(move |column| (row, column)));
     let raw = places.flat_map(|(row, column)| (weight(row, column) + more).to_le_bytes());
     let sizes = [N_IN, N_OUT].map(|size| [vec![1 << 3], varint(size)].concat());
@@ -52,14 +63,8 @@ fn product(name: &str, more: f32) -> Vec<u8> {
         field(8, b"w"),
         field(9, &raw.collect::<Vec<u8>>()),
     ];
-    let node = [
-        field(1, b"x"),
-        field(1, b"w"),
-        field(2, b"y"),
-        field(4, b"MatMul"),
-    ];
     let graph = [
-        field(1, &node.concat()),
+        fields.to_vec(),
         field(2, name.as_bytes()),
         field(5, &weights.concat()),
         field(11, &matrix("x", N_IN)),
@@ -93,6 +98,51 @@ pub(crate) fn large_graphs_answer_several_calls_with_the_same_weights(runtime: &
             });
         }
     });
+}
+
+/// `y = (x w)^T + c, transposed`: the runtime turns `c` round instead of the product, and must not be given it as it was.
+pub(crate) fn constants_that_the_runtime_turns_round_are_its_own(runtime: &Runtime) {
+    let node = |operator: &str, inputs: &[&str], output: &str, attributes: &[u8]| {
+        let inputs = inputs.iter().flat_map(|input| field(1, input.as_bytes()));
+        let mut node: Vec<u8> = inputs.collect();
+        node.extend(field(2, output.as_bytes()));
+        node.extend(field(4, operator.as_bytes()));
+        node.extend(attributes);
+        field(1, &node)
+    };
+    // `perm = [1, 0]`, as integers.
+    let swapped = [field(1, b"perm"), field(8, &[1, 0]), vec![0xa0, 1, 7]].concat();
+    let swapped = field(5, &swapped);
+    let constant = |row: usize, column: usize| weight(row, column + 5) + 0.5;
+    let places = (0..N_OUT).flat_map(|row| (0..2).map(move |column| (row, column)));
+    let raw = places.flat_map(|(row, column)| constant(row, column).to_le_bytes());
+    let sizes = [N_OUT, 2].map(|size| [vec![1 << 3], varint(size)].concat());
+    let constant_field = [
+        sizes.concat(),
+        vec![2 << 3, 1],
+        field(8, b"c"),
+        field(9, &raw.collect::<Vec<u8>>()),
+    ];
+    let fields = [
+        node("MatMul", &["x", "w"], "p", &[]),
+        node("Transpose", &["p"], "t", &swapped),
+        node("Add", &["t", "c"], "u", &[]),
+        node("Transpose", &["u"], "y", &swapped),
+        field(5, &constant_field.concat()),
+    ];
+    let model = runtime
+        .load(&graph("turned", 0.0, &fields.concat()))
+        .unwrap();
+    let mut values = vec![0.0; 2 * N_IN];
+    values[3] = 2.0;
+    values[N_IN + 4] = 4.0;
+    let x = Tensor::try_new(vec![2, N_IN], Values::F32(values.into())).unwrap();
+    let rows = [(0, 2.0, 3), (1, 4.0, 4)];
+    let expected = rows.into_iter().flat_map(|(row, factor, from)| {
+        (0..N_OUT).map(move |column| factor * weight(from, column) + constant(column, row))
+    });
+    let answer = model.run(&[x], &[0]).unwrap();
+    assert_eq!(answer[0].values(), &Values::F32(expected.collect()));
 }
 
 /// The pages of this process that are in memory, in bytes.
