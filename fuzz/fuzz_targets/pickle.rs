@@ -25,6 +25,10 @@ static SAMPLE: &[KnownGlobal] = &[
     sample("Row", GlobalForm::Record),
     sample("Made", GlobalForm::Constructor),
     sample("known", GlobalForm::Value),
+    KnownGlobal {
+        canonical: "sample.Still",
+        ..sample("Still", GlobalForm::Inert)
+    },
 ];
 
 static TABLE: LazyLock<ClassTable> = LazyLock::new(|| ClassTable::new(SAMPLE));

@@ -87,9 +87,11 @@ pub(crate) fn unknown_globals(
             }
         }
     }
-    let globals = unknown
-        .iter()
-        .zip(places)
+    let mut found: Vec<_> = unknown.iter().zip(places).collect();
+    // `getattr` is found to be unknown only when it is used.
+    found.sort_by_key(|(unknown, _)| unknown.offset);
+    let globals = found
+        .into_iter()
         .map(|(unknown, place)| UnknownGlobal {
             name: unknown.name.clone(),
             place: place.unwrap_or_else(|| format!("byte {}", unknown.offset)),
@@ -99,7 +101,7 @@ pub(crate) fn unknown_globals(
 }
 
 /// Finds what the root reaches, without recursion; writes down from where, if asked.
-fn reach(
+pub(crate) fn reach(
     slots: &[Slot<'_>],
     root: NodeId,
     mut parents: Option<&mut Vec<Option<NodeId>>>,
@@ -146,7 +148,7 @@ fn finish(slot: Slot<'_>, problem: &mut Option<&'static str>) -> Node {
             *problem = Some("an array that was never filled");
             Node::None
         }
-        Slot::Unknown(_) | Slot::Opaque(_) => {
+        Slot::Unknown(_) | Slot::Opaque(_) | Slot::Getter { .. } => {
             *problem = Some("an unknown name that was not reported");
             Node::None
         }

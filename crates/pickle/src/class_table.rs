@@ -23,10 +23,20 @@ pub struct KnownGlobal {
 pub enum GlobalForm {
     /// A class: making an instance gives an [`Object`](crate::Object), which a state may follow.
     Record,
+    /// A class like a record's, of whose instances nothing is ever read; only of these may a file name a
+    /// method, as pickles do with `getattr`. The class's canonical name is its module and name.
+    Inert,
     /// A callable: calling it gives an [`Object`](crate::Object) that holds the arguments.
     Constructor,
     /// A function or type that occurs only as a value; calling it is refused.
     Value,
+}
+
+impl GlobalForm {
+    /// Says whether instances of it can be made.
+    pub(crate) fn is_class(self) -> bool {
+        matches!(self, Self::Record | Self::Inert)
+    }
 }
 
 /// The names that a reader knows beyond its own set.

@@ -62,6 +62,7 @@ pub fn read(bytes: &[u8], table: &ClassTable, limits: &Limits) -> Result<Graph, 
     let (container, pickle) = container::inflate(bytes, limits)?;
     let mut machine = machine::Machine::new(&pickle, table, limits);
     let outcome = machine.read_all();
+    machine.refuse_stray_getters(outcome.as_ref().ok().copied())?;
     if !machine.names.unknown.is_empty() {
         // An unknown name says more than whatever else may be wrong with the file.
         return Err(assemble::unknown_globals(

@@ -4,6 +4,7 @@
 //! fills arrays and dtypes, `stack` is the stack and the memo. [`crate::assemble`] makes the graph.
 
 mod call;
+mod getter;
 mod numpy;
 mod stack;
 
@@ -367,6 +368,10 @@ impl<'a> Machine<'a> {
 
     /// Looks a name up, exactly; a name that nobody knows is remembered and becomes an opaque node.
     fn find_global(&mut self, module: &str, name: &str) -> Result<Slot<'a>, Error> {
+        if getter::is_getter(module, name) {
+            let (offset, is_used) = (self.opcode_offset, false);
+            return Ok(Slot::Getter { offset, is_used });
+        }
         self.names.find(module, name, self.opcode_offset)
     }
 

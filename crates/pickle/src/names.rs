@@ -2,7 +2,7 @@
 
 use crate::globals::{self, Special};
 use crate::slot::Slot;
-use crate::{ClassTable, Error};
+use crate::{ClassTable, Error, KnownGlobal};
 
 /// How much of an unknown name is kept, in characters.
 const NAME_CHARS_MAX: usize = 200;
@@ -42,11 +42,24 @@ impl<'t> Names<'t> {
         if let Some(special) = Special::find(module, name) {
             return Ok(Slot::Special(special));
         }
-        if let Some(known) =
-            globals::find_plain(module, name).or_else(|| self.table.get(module, name))
-        {
+        if let Some(known) = self.known(module, name) {
             return Ok(Slot::Known(known));
         }
+        self.refuse(module, name, offset)
+    }
+
+    /// Finds a name that a file may hold or record.
+    pub(crate) fn known(&self, module: &str, name: &str) -> Option<&'static KnownGlobal> {
+        globals::find_plain(module, name).or_else(|| self.table.get(module, name))
+    }
+
+    /// Writes down a name that nobody knows.
+    pub(crate) fn refuse<'a>(
+        &mut self,
+        module: &str,
+        name: &str,
+        offset: usize,
+    ) -> Result<Slot<'a>, Error> {
         let name: String = module
             .chars()
             .chain(std::iter::once('.'))

@@ -23,6 +23,8 @@ pub(crate) enum Slot<'a> {
     Unknown(usize),
     /// What a file wants made by an unknown name, by the name's number. Nothing is made.
     Opaque(usize),
+    /// `getattr`; `is_used` once it named a method of an inert instance.
+    Getter { offset: usize, is_used: bool },
     /// An array that waits for its contents.
     EmptyArray,
     /// A dtype; `is_built` once its state was seen.

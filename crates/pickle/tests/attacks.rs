@@ -12,6 +12,8 @@ mod assembler;
 mod budgets;
 #[path = "attacks/compression.rs"]
 mod compression;
+#[path = "attacks/getter.rs"]
+mod getter;
 #[path = "attacks/names.rs"]
 mod names;
 #[path = "attacks/structure.rs"]
@@ -38,6 +40,12 @@ static TABLE: &[KnownGlobal] = &[
         name: "mean",
         canonical: "numpy.mean",
         form: GlobalForm::Value,
+    },
+    KnownGlobal {
+        module: "scipy.stats",
+        name: "randint_gen",
+        canonical: "scipy.stats.randint_gen",
+        form: GlobalForm::Inert,
     },
 ];
 

@@ -30,6 +30,7 @@ mod render;
 pub mod seldon;
 mod status;
 pub mod tfs;
+mod unknown;
 pub mod v1;
 pub mod v2;
 

@@ -19,6 +19,9 @@ impl<'a> Machine<'a> {
         if let Some(number) = self.unknown_number(callable) {
             return Ok(Slot::Opaque(number));
         }
+        if matches!(self.slot(callable), Slot::Getter { .. }) {
+            return self.call_getter(callable, args);
+        }
         let args = self.arguments(args)?;
         match self.slot(callable) {
             Slot::Special(special) => {
@@ -40,9 +43,7 @@ impl<'a> Machine<'a> {
         }
         let args = self.arguments(args)?;
         match self.slot(class) {
-            Slot::Known(known) if known.form == GlobalForm::Record => {
-                Ok(record(known.canonical, args))
-            }
+            Slot::Known(known) if known.form.is_class() => Ok(record(known.canonical, args)),
             Slot::Known(known) => {
                 Err(self.unsupported(format!("an instance of '{}'", known.canonical)))
             }
@@ -282,7 +283,7 @@ impl<'a> Machine<'a> {
                 _ => Err(self.unsupported("an instance of a class of this kind")),
             };
         };
-        if known.form != GlobalForm::Record {
+        if !known.form.is_class() {
             return Err(self.unsupported(format!("an instance of '{}'", known.canonical)));
         }
         let mut object = Object::new(known.canonical, Vec::new());
@@ -295,7 +296,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Copies an argument tuple.
-    fn arguments(&mut self, args: NodeId) -> Result<Vec<NodeId>, Error> {
+    pub(super) fn arguments(&mut self, args: NodeId) -> Result<Vec<NodeId>, Error> {
         let Slot::Ready(Node::Tuple(items)) = self.slot(args) else {
             return Err(self.malformed("arguments that are no tuple"));
         };
@@ -393,7 +394,7 @@ pub(crate) fn latin1(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-fn record(class: &'static str, args: Vec<NodeId>) -> Slot<'static> {
+pub(super) fn record(class: &'static str, args: Vec<NodeId>) -> Slot<'static> {
     Slot::Ready(Node::Object(Object::new(class, args)))
 }
 

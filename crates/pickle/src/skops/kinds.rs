@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
             Slot::Special(Special::Dict | Special::OrderedDict | Special::DefaultDict) => {
                 Ok(Slot::Ready(Node::Dict(entries)))
             }
-            Slot::Known(known) if known.form == GlobalForm::Record => {
+            Slot::Known(known) if known.form.is_class() => {
                 let elements = Vec::new();
                 Ok(with_contents(
                     known.canonical,
@@ -196,13 +196,13 @@ impl<'a> Reader<'a> {
             (Slot::Special(Special::Set | Special::FrozenSet), "SetNode") => {
                 Slot::Ready(Node::Set(items))
             }
-            (Slot::Known(known), "ListNode") if known.form == GlobalForm::Record => {
+            (Slot::Known(known), "ListNode") if known.form.is_class() => {
                 let entries = Vec::new();
                 let elements = items;
                 with_contents(known.canonical, Contents { entries, elements })
             }
             // A named tuple.
-            (Slot::Known(known), "TupleNode") if known.form == GlobalForm::Record => {
+            (Slot::Known(known), "TupleNode") if known.form.is_class() => {
                 record(known.canonical, items, None)
             }
             _ => return Err(wrong(map, "__class__")),

@@ -217,6 +217,14 @@ fn v1_faults_name_row_and_column() {
             r#"instances[0]: unknown column "town"; the model has city, age"#,
         ),
         (
+            r#"{"instances": [{"town": "Ulm", "city": 1, "land": {"a": [1]}, "city": 2, "town": 3}]}"#,
+            r#"instances[0]: unknown columns "town", "land"; the model has city, age"#,
+        ),
+        (
+            r#"{"inputs": {"city": ["Ulm"], "town": ["Ulm"], "age": [1], "land": [1]}}"#,
+            r#"inputs: unknown columns "town", "land"; the model has city, age"#,
+        ),
+        (
             r#"{"instances": [{"city": "Ulm"}]}"#,
             "instances[0]: columns missing: age",
         ),
@@ -272,6 +280,12 @@ fn v2_faults_name_the_column() {
                 r#"{city}, {{"name": "town", "shape": [1], "datatype": "BYTES", "data": ["1"]}}"#
             ),
             r#"inputs[1]: unknown column "town"; send one tensor per column: city, age"#,
+        ),
+        (
+            format!(
+                r#"{city}, {{"name": "town", "shape": [1], "datatype": "BYTES", "data": ["1"]}}, {{"name": "land", "shape": [1], "datatype": "BYTES", "data": ["1"]}}"#
+            ),
+            r#"inputs[1]: unknown columns "town", "land"; send one tensor per column: city, age"#,
         ),
         (
             format!(

@@ -12,6 +12,7 @@ use serde::de::{
 
 use crate::cell::{CellPlace, CellSeed, ColumnBuffer};
 use crate::error::quoted;
+use crate::unknown::UnknownNames;
 
 /// What instances are checked against.
 #[derive(Clone, Copy)]
@@ -136,7 +137,9 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
         let mut buffers = self.buffers();
         let mut seen = vec![false; self.limits.places.len()];
         while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
-            let position = mark(self.limits, &mut seen, &name, self.key)?;
+            let Some(position) = mark(self.limits, &mut seen, &name, self.key)? else {
+                return Err(unknown_among(self.limits, &name, entries, self.key));
+            };
             let Some((place, Some((input, spec)))) = self.limits.place(position) else {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
@@ -161,19 +164,16 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
     }
 }
 
-/// Notes a column by name.
+/// Notes a column by name; `None` if the model has no such column.
 fn mark<E: Error>(
     limits: ColumnLimits<'_>,
     seen: &mut [bool],
     name: &str,
     at: impl fmt::Display,
-) -> Result<usize, E> {
-    let position = limits.position(name).ok_or_else(|| {
-        let (name, all) = (quoted(name), limits.names());
-        E::custom(format_args!(
-            "{at}: unknown column {name}; the model has {all}"
-        ))
-    })?;
+) -> Result<Option<usize>, E> {
+    let Some(position) = limits.position(name) else {
+        return Ok(None);
+    };
     match seen.get_mut(position) {
         Some(seen) if !*seen => *seen = true,
         _ => {
@@ -181,7 +181,32 @@ fn mark<E: Error>(
             return Err(E::custom(format_args!("{at}: column {name} occurs twice")));
         }
     }
-    Ok(position)
+    Ok(Some(position))
+}
+
+/// Returns the refusal of an object whose key `first` is unknown, and whatever keys after it are.
+fn unknown_among<'de, A: MapAccess<'de>>(
+    limits: ColumnLimits<'_>,
+    first: &str,
+    mut entries: A,
+    at: impl fmt::Display,
+) -> A::Error {
+    let mut unknown = UnknownNames::new("column", first);
+    let mut read = || {
+        entries.next_value::<IgnoredAny>()?;
+        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+            if limits.position(&name).is_none() {
+                unknown.add(&name);
+            }
+            entries.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    };
+    if let Err(error) = read() {
+        return error;
+    }
+    let all = limits.names();
+    A::Error::custom(format_args!("{at}: {unknown}; the model has {all}"))
 }
 
 fn refuse_absent<E: Error>(
@@ -339,7 +364,9 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
         self.seen.resize(self.limits.places.len(), false);
         let at = RowName(self.key, self.row);
         while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
-            let position = mark(self.limits, self.seen, &name, at)?;
+            let Some(position) = mark(self.limits, self.seen, &name, at)? else {
+                return Err(unknown_among(self.limits, &name, entries, at));
+            };
             match self.cell(position) {
                 Some(cell) => entries.next_value_seed(cell)?,
                 None => drop(entries.next_value::<IgnoredAny>()?),

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::error::quoted;
 use crate::parameters::{Parameters, choose_outputs};
 use crate::tfs::signature_outputs;
+use crate::unknown::UnknownNames;
 use crate::v2::{TensorHead, TensorName, read_nested};
 use crate::{Call, DecodeContext, Layout, RequestError};
 
@@ -169,10 +170,10 @@ fn by_name(
     })?;
     for (row, instance) in instances.iter().enumerate() {
         let known = |name: &str| specs.iter().any(|spec| spec.name == name);
-        if let Some(name) = instance.keys().find(|name| !known(name)) {
+        let keys = instance.keys().map(AsRef::as_ref);
+        if let Some(unknown) = UnknownNames::among("input", keys, known) {
             return Err(RequestError::invalid(format!(
-                "{key}[{row}]: unknown input {}; the model has {}",
-                quoted(name),
+                "{key}[{row}]: {unknown}; the model has {}",
                 names()
             )));
         }

@@ -3,7 +3,7 @@
 use coracle_model::{ColumnPlace, TensorSpec};
 use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 
-use super::decode::{Input, read_input};
+use super::decode::{Input, read_input, unknown};
 use crate::error::quoted;
 use crate::{DecodeContext, RequestError};
 
@@ -44,8 +44,10 @@ fn by_name(
         let place = places.iter().find(|place| place.name == *input.name);
         let place = place.ok_or_else(|| {
             RequestError::invalid(format!(
-                "inputs[{index}]: unknown column {}; send one tensor per column: {}",
-                quoted(&input.name),
+                "inputs[{index}]: {}; send one tensor per column: {}",
+                unknown(input, inputs, |name| places
+                    .iter()
+                    .any(|place| place.name == name)),
                 names(places)
             ))
         })?;

@@ -18,6 +18,7 @@ use crate::grpc::inference::InferTensorContents;
 use crate::grpc::typed;
 use crate::parameters::{Parameters, choose_outputs};
 use crate::raw::{self, Buffer};
+use crate::unknown::UnknownNames;
 use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError};
 
 /// The name under which KServe's own servers give their output; stands for the default outputs.
@@ -369,15 +370,10 @@ fn named_inputs(
             .collect::<Vec<_>>()
             .join(", ")
     };
-    if let Some(unknown) = inputs
-        .iter()
-        .find(|input| specs.iter().all(|spec| spec.name != input.name))
-    {
-        let message = format!(
-            "unknown input {}; the model has {}",
-            quoted(&unknown.name),
-            names()
-        );
+    let given = inputs.iter().map(|input| input.name.as_ref());
+    let is_known = |name: &str| specs.iter().any(|spec| spec.name == name);
+    if let Some(unknown) = UnknownNames::among("input", given, is_known) {
+        let message = format!("{unknown}; the model has {}", names());
         return Err(RequestError::invalid(message));
     }
     let tensors = specs.iter().map(|spec| {
@@ -454,6 +450,17 @@ pub(crate) fn too_many_rows(
     ))
 }
 
+/// Returns the columns that are unknown: `first`, and whatever else is.
+pub(super) fn unknown(
+    first: &Input<'_>,
+    inputs: &[Input<'_>],
+    is_known: impl Fn(&str) -> bool,
+) -> UnknownNames {
+    let given = inputs.iter().map(|input| input.name.as_ref());
+    UnknownNames::among("column", given, is_known)
+        .unwrap_or_else(|| UnknownNames::new("column", &first.name))
+}
+
 /// Puts one tensor per column together to a table of doubles.
 fn assemble(
     ctx: &DecodeContext<'_>,
@@ -469,9 +476,10 @@ fn assemble(
             .iter()
             .position(|column| *column == *input.name)
             .ok_or_else(|| {
+                let is_known = |name: &str| columns.iter().any(|column| column == name);
                 RequestError::invalid(format!(
-                    "inputs[{index}]: unknown column {}; send one tensor {}, or one per column: {}",
-                    quoted(&input.name),
+                    "inputs[{index}]: {}; send one tensor {}, or one per column: {}",
+                    unknown(input, inputs, is_known),
                     quoted(&spec.name),
                     columns.join(", ")
                 ))

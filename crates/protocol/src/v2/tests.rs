@@ -340,6 +340,14 @@ fn a_table_may_come_by_column() {
             "inputs[1]: unknown column \"c\"; send one tensor \"X\", or one per column: a, b",
         ),
         (
+            vec![
+                column("d", "FP32", "[2]", "[1, 2]"),
+                b.clone(),
+                column("c", "FP32", "[2]", "[1, 2]"),
+            ],
+            "inputs[0]: unknown columns \"d\", \"c\"; send one tensor \"X\", or one per column: a, b",
+        ),
+        (
             vec![b.clone(), column("a", "FP32", "[1]", "[1]")],
             "inputs[1]: 1 rows, the columns before have 2",
         ),
