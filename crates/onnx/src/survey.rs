@@ -240,6 +240,13 @@ impl<'a> Walk<'a> {
                 self.looked_at.insert(read_value(field.message()?)?.name);
                 Ok(())
             }
+            // Inside, its name is whatever the function is given.
+            (Kind::Function, 4) => {
+                let name = field.text()?;
+                self.given.insert(name);
+                self.computed.insert(name);
+                Ok(())
+            }
             (Kind::Function, 5) => {
                 self.looked_at.insert(field.text()?);
                 Ok(())
@@ -280,7 +287,8 @@ impl<'a> Walk<'a> {
                 _ => {}
             }
         }
-        if !["OptionalHasElement", "OptionalGetElement"].contains(&operator) {
+        let is_of_optional = ["OptionalHasElement", "OptionalGetElement"].contains(&operator);
+        if !is_of_optional || !matches!(domain, "" | "ai.onnx") {
             self.looked_at.extend(&inputs);
         }
         self.survey.misread = self.survey.misread.or(match operator {

@@ -91,7 +91,9 @@ fn once(tensor: &Tensor, name: &str) -> Result<Arc<DynValue>, RunError> {
     });
     for value in known {
         let is_same = taken(&value, name).is_ok_and(|known| {
-            known.shape() == tensor.shape() && bits(known.values()) == bits(tensor.values())
+            known.shape() == tensor.shape()
+                && known.dtype() == tensor.dtype()
+                && bits(known.values()).is_some_and(|known| Some(known) == bits(tensor.values()))
         });
         if is_same {
             return Ok(value);

@@ -246,4 +246,10 @@ fn what_the_runtime_reads_beyond_its_end_is_found() {
         assert!(unique(shape, &axis, "x").is_some(), "{shape:?}");
     }
     assert!(unique(Some(&size(2)), &axis, "other").is_some());
+    // A function's input is what the function is given, though an input of the graph has its name.
+    let graph = field(7, &input("x", Some(&size(2))));
+    let inner = node("Unique", &["x"], &["y"], &axis);
+    let function = field(25, &[field(4, b"x"), field(7, &inner[2..])].concat());
+    let found = survey(&[vec![8, 9], graph, function].concat()).unwrap();
+    assert!(found.misread.is_some());
 }
