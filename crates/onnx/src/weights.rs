@@ -45,7 +45,7 @@ const WEIGHT_SLOTS: [(&str, &[usize]); 8] = [
 ];
 
 /// Returns the initialisers of the outermost graph that take at least `bytes_min` bytes, with their names: those that lie in the file
-/// itself in the plain form, are of a datatype of ours, are no defaults of inputs, and are used as weights only ([`WEIGHT_SLOTS`]).
+/// itself in the plain form, are of a datatype of ours, are no defaults of inputs, and are used as weights only: as factors, filters, tables and those of recurrences.
 ///
 /// # Errors
 /// Kind `Malformed` or `LimitExceeded` where the bytes are no sound model.
