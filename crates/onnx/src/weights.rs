@@ -226,7 +226,7 @@ mod tests {
             large_weights(&file, 16).unwrap().len()
         };
         let product = node("MatMul", &["x", "w"]);
-        assert_eq!(found(&[product.clone()]), 1);
+        assert_eq!(found(std::slice::from_ref(&product)), 1);
         assert_eq!(found(&[node("Gather", &["w", "x"])]), 1);
         assert_eq!(found(&[node("LSTM", &["x", "r", "w"])]), 1);
         // Nobody uses it; it is the other factor; something else uses it, too; it is an output.
