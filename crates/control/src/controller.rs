@@ -401,6 +401,7 @@ impl Controller {
                 programs: &self.config.programs,
                 attempts: &attempts,
                 course: self.rollouts.of(id),
+                steps: self.rollouts.steps_of(id),
                 experiments: self.experiments.of(id),
                 base_url: &self.config.base_url,
                 now: self.clock.unix_time(),

@@ -4,7 +4,7 @@
 //! Where there are no flows a request costs one look at a flag of the table. A model of a flow is asked as by a request of its own: it has its turn, its
 //! batcher, its counters and its record.
 
-mod described;
+pub(crate) mod described;
 mod walk;
 
 use std::sync::Arc;
@@ -311,9 +311,11 @@ impl Calls {
         let answered = answer(&walk, flow, message).await;
         if let Some(copied) = copied {
             let elapsed = self.clock.monotonic().saturating_sub(arrived);
-            let given = match &answered {
-                Ok(body) => Ok((body.as_slice(), elapsed)),
-                Err(failure) => Err(failure.code),
+            let given = match (&answered, walk.fallback()) {
+                (Ok(body), None) => Ok((body.as_slice(), elapsed)),
+                // As of a model: what something else stood in for is a failure.
+                (Ok(_), Some(stood_in)) => Err(stood_in.code),
+                (Err(failure), _) => Err(failure.code),
             };
             self.shadows.finish_graph(*copied, flow, given);
         }
@@ -386,7 +388,7 @@ pub(crate) fn trouble(table: &ModelTable, step: &FlowStep) -> Option<String> {
 }
 
 /// Returns why a node's model takes no requests, if it was set aside.
-fn trouble_of(table: &ModelTable, ask: &FlowAsk) -> Option<String> {
+pub(crate) fn trouble_of(table: &ModelTable, ask: &FlowAsk) -> Option<String> {
     match &ask.target {
         FlowTarget::Revision(model) => model.trouble(),
         FlowTarget::Service(id) => match table.service(id) {

@@ -27,19 +27,31 @@ pub(crate) fn check_patch(annotation: &str, live: &Value, patch: &Value) -> Resu
     };
     let step = annotation.replace('~', "~0").replace('/', "~1");
     let annotation = format!("/metadata/annotations/{step}");
-    let sets = |operation: &Value| {
-        operation["path"] == annotation.as_str()
-            && operation["op"] != "remove"
-            && operation["op"] != "test"
-    };
     let is_set = match patch {
-        Value::Array(operations) => operations.iter().any(sets),
+        Value::Array(operations) => operations.iter().any(|one| sets(one, &annotation, live)),
         patch => patch.pointer(&annotation).is_some_and(Value::is_string),
     };
     match is_set {
         true => Err(not_done(before)),
         false => Ok(()),
     }
+}
+
+/// Tells whether an operation of a JSON patch writes the annotation: itself, or with what it is in.
+fn sets(operation: &Value, annotation: &str, live: &Value) -> bool {
+    let text = |field: &str| operation.get(field).and_then(Value::as_str);
+    let Some(rest) = text("path").and_then(|path| annotation.strip_prefix(path)) else {
+        return false;
+    };
+    let value = match text("op") {
+        Some("add" | "replace") => operation.get("value"),
+        Some("copy" | "move") => text("from").and_then(|from| live.pointer(from)),
+        _ => return false,
+    };
+    rest.is_empty()
+        || value
+            .and_then(|value| value.pointer(rest))
+            .is_some_and(Value::is_string)
 }
 
 fn not_done(before: &str) -> String {

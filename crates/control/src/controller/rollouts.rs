@@ -4,7 +4,7 @@
 //! Expected flow: [`Controller::due_rollouts`] in every round, before the services are reconciled. Guarantees: a new revision of a service with a
 //! rollout gets no request before the rollout says so; a control process that is started anew goes on in the middle of a stage, with evidence
 //! that is two seconds old at most. Caveat: a rollout that is deleted leaves its service as if there had never been one: the newest revision
-//! takes all requests. The rules are in `course` and [`coracle_policy::rollout`].
+//! takes all requests (unless the service asks for one by annotation: `inline`). The rules are in `course` and [`coracle_policy::rollout`].
 
 mod command;
 mod course;
@@ -56,6 +56,8 @@ const SHOW_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct Rollouts {
     entries: BTreeMap<ServiceId, Entry>,
+    /// Whether the steps that services ask for by annotation are in force.
+    inline: inline::Standings,
     /// What is to be asked elsewhere, while all are looked at.
     asking: BTreeMap<QueryKey, Asking>,
 }
@@ -76,6 +78,11 @@ impl Rollouts {
     /// Returns the rollout of a service.
     pub(crate) fn of(&self, service: &ServiceId) -> Option<&Course> {
         self.entries.get(service).map(|entry| &entry.course)
+    }
+
+    /// Tells whether the steps that a service asks for by annotation are in force; `None` if it asks for none.
+    pub(crate) fn steps_of(&self, service: &ServiceId) -> Option<&Verdict> {
+        self.inline.get(service)
     }
 
     /// Notes that the status of a service's rollout was written, and with it the command removed: the next one is another one.
@@ -187,9 +194,8 @@ fn keep_command(
 impl Controller {
     /// Looks at every rollout; returns the services whose split it concerns.
     pub(super) fn due_rollouts(&mut self) -> BTreeSet<ServiceId> {
-        self.due_inline_rollouts();
+        let mut services = self.due_inline_rollouts();
         let (stored, _) = self.store.list(&ROLLOUT, None);
-        let mut services = BTreeSet::new();
         let mut there = BTreeSet::new();
         let mut watched = BTreeSet::new();
         self.rollouts.asking.clear();

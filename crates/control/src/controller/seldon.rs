@@ -2,14 +2,17 @@
 //!
 //! Expected flow: [`Controller::due_seldon_deployments`] in every round, before the services are reconciled. A SeldonDeployment is served by one
 //! InferenceService of its name, whose stable predictor is the first that takes requests and whose canaries are the others, and by one more for
-//! its shadow; one with graphs of several nodes by one InferenceService for each model, and a flow over them (`flows`). Guarantees: an InferenceService that is another's is left alone, and the status says so; what is no longer asked for goes.
+//! its shadow; one with graphs of several nodes by one InferenceService for each model, and a flow over them (`flows`). Guarantees: an InferenceService that
+//! is another's is left alone, and the status says so; what served before goes on then, and a shadow whose name is taken costs nothing but the shadow
+//! (`conflicts`); what is no longer asked for goes.
 //! Assumptions: the SeldonDeployment passed [`rules::check`].
 
 mod children;
+mod conflicts;
 mod flows;
 mod shown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coracle_api::kind::{INFERENCE_SERVICE, SELDON_DEPLOYMENT};
@@ -22,8 +25,9 @@ use super::Controller;
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
-use children::{children, shadow_name};
-use flows::{beside, graphs};
+use children::children;
+use conflicts::{shadow_of, without_shadow};
+use flows::graphs;
 use shown::Standing;
 
 /// Checks a SeldonDeployment that has passed its schema.
@@ -52,10 +56,10 @@ fn id_of(deployment: &Stored) -> ServiceId {
     }
 }
 
-fn not_ours(service: &str) -> String {
-    format!(
-        "the InferenceService {service} is there already, and is none of this SeldonDeployment's"
-    )
+/// Returns what orders deployments by age; those of the same second by name.
+fn age(deployment: &Stored) -> (&str, &Key) {
+    let made_at = object::meta_str(&deployment.object, "creationTimestamp");
+    (made_at, &deployment.key)
 }
 
 /// Returns the services of the flows that are others than before.
@@ -89,53 +93,50 @@ fn is_of(deployment: &Value, child: &Value) -> bool {
 impl Controller {
     /// Makes, changes and removes the InferenceServices of all SeldonDeployments, and shows how they stand.
     pub(super) fn due_seldon_deployments(&mut self) {
-        let (stored, _) = self.store.list(&SELDON_DEPLOYMENT, None);
+        let (mut stored, _) = self.store.list(&SELDON_DEPLOYMENT, None);
+        // Of two that want one name for their shadows the older has it.
+        stored.sort_by(|one, other| age(one).cmp(&age(other)));
         let mut flows = BTreeMap::new();
+        let mut taken = BTreeSet::new();
         for deployment in stored {
             if object::is_terminating(&deployment.object) {
                 continue;
             }
             if let Some(spec) = read_spec(&deployment.object) {
-                flows.extend(self.make_services(&deployment, &spec));
+                for (id, flow) in self.make_services(&deployment, &spec, &mut taken) {
+                    flows.entry(id).or_insert(flow);
+                }
             }
         }
         self.plan.flows = flows;
     }
 
-    /// Makes what serves a deployment; returns its flows, if it has some.
+    /// Makes what serves a deployment; returns its flows, if it has some. Shadows' names that are `taken` are older deployments'; its own is added.
     fn make_services(
         &mut self,
         deployment: &Arc<Stored>,
         spec: &SeldonDeploymentSpec,
+        taken: &mut BTreeSet<ServiceId>,
     ) -> Vec<(ServiceId, PlannedFlow)> {
         let id = id_of(deployment);
+        let shadow_lost = self.in_the_shadows_way(deployment, spec, taken);
+        let reduced = shadow_lost.is_some().then(|| without_shadow(spec));
+        let spec = reduced.as_ref().unwrap_or(spec);
+        taken.extend(shadow_of(&id, spec));
         let graphs = graphs(&id.name, spec);
         let wanted = children(&deployment.object, spec, graphs.as_ref());
-        let mut in_the_way = graphs.as_ref().and_then(|graphs| {
-            let shadow = graphs.shadow.as_ref();
-            let shadow = shadow.map(|(shadow, _)| beside(&id, &shadow_name(&id.name, shadow)));
-            self.in_the_way(deployment, &id, shadow.as_ref())
-        });
-        for child in &wanted {
-            let key = Key::new(&INFERENCE_SERVICE, &id.namespace, object::name(child));
-            let write = match self.store.get(&key) {
-                None => Some(self.created(key, child)),
-                Some(live) if is_of(&deployment.object, &live.object) => changed(&live, child),
-                Some(_) => {
-                    in_the_way = Some(not_ours(object::name(child)));
-                    None
-                }
-            };
-            self.pending.extend(write.map(|write| (id.clone(), write)));
-        }
-        let flow = self.flow_standing(&id, (deployment, &wanted), graphs.as_ref());
+        let in_the_way = self.in_the_way(deployment, graphs.as_ref(), &wanted);
+        self.make_children(deployment, &wanted);
+        let mut flow = match in_the_way {
+            None => self.flow_standing(&id, (deployment, &wanted), graphs.as_ref()),
+            Some(_) => self.flow_before(&id),
+        };
         if flow.in_force {
             self.remove_others(&id, deployment, &wanted);
         }
-        let is_free = in_the_way.is_none();
         let standing = Standing {
             graphs,
-            in_the_way,
+            in_the_way: in_the_way.or_else(|| shadow_lost.clone()),
             in_force: flow.in_force,
         };
         let status = self.seldon_status(deployment, spec, standing);
@@ -147,38 +148,28 @@ impl Controller {
                 expected: deployment.version,
                 object,
             };
-            self.pending.push((id, write));
+            self.pending.push((id.clone(), write));
         }
-        match is_free {
-            true => flow.planned,
-            false => Vec::new(),
+        // What was before may have had the shadow, too.
+        if shadow_lost.is_some() {
+            flow.drop_shadow(&id);
         }
+        taken.extend(flow.planned.iter().map(|(name, _)| name.clone()));
+        flow.planned
     }
 
-    /// Returns what has a name that a flow of the deployment, or of its shadow, would take the requests of.
-    fn in_the_way(
-        &self,
-        deployment: &Stored,
-        id: &ServiceId,
-        shadow: Option<&ServiceId>,
-    ) -> Option<String> {
-        let other = shadow.filter(|shadow| {
-            let key = Key::new(&SELDON_DEPLOYMENT, &shadow.namespace, &shadow.name);
-            self.store.get(&key).is_some()
-        });
-        if let Some(other) = other {
-            let name = &other.name;
-            return Some(format!(
-                "the shadow would be {name}, which is a SeldonDeployment of its own"
-            ));
+    /// Makes the InferenceServices of a deployment what they are to be; those that are others' are left alone.
+    fn make_children(&mut self, deployment: &Stored, wanted: &[Value]) {
+        let id = id_of(deployment);
+        for child in wanted {
+            let key = Key::new(&INFERENCE_SERVICE, &id.namespace, object::name(child));
+            let write = match self.store.get(&key) {
+                None => Some(self.created(key, child)),
+                Some(live) if is_of(&deployment.object, &live.object) => changed(&live, child),
+                Some(_) => None,
+            };
+            self.pending.extend(write.map(|write| (id.clone(), write)));
         }
-        let is_foreign = |id: &&ServiceId| {
-            let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
-            let live = self.store.get(&key);
-            live.is_some_and(|live| !is_of(&deployment.object, &live.object))
-        };
-        let foreign = [id].into_iter().chain(shadow).find(is_foreign);
-        foreign.map(|foreign| not_ours(&foreign.name))
     }
 
     /// Returns the write that makes an object of what it is to be.

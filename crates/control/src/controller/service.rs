@@ -53,6 +53,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) attempts: &'a BTreeMap<RevisionId, u32>,
     /// How its newest revision comes to take its requests, if a rollout says so.
     pub(crate) course: Option<&'a Course>,
+    /// Whether the steps of a rollout that it asks for by annotation are in force, if it does.
+    pub(crate) steps: Option<&'a Verdict>,
     /// The experiments that its requests take part in.
     pub(crate) experiments: Option<&'a OnService>,
     /// Where the gateway is, such as `http://localhost:8080`.
@@ -272,7 +274,11 @@ impl View<'_> {
                 let newest = &rollout.latest_created;
                 let stable = rollout.rolled_out.as_deref();
                 rollout.percent = percent.or_else(|| {
-                    let course = self.around.course?;
+                    let Some(course) = self.around.course else {
+                        // What waits for its rollout takes nothing.
+                        let waits = self.around.steps.is_some() && stable != Some(newest);
+                        return waits.then_some(0);
+                    };
                     // A share is the newest revision's: until it is ready, an older one that is (and went back, maybe) gets none of it.
                     match rollout.latest_ready.as_ref() == Some(newest) {
                         true => course.percent(newest, stable),
@@ -598,6 +604,9 @@ impl View<'_> {
         conditions.add("PredictorReady", &predictor);
         conditions.add_info("PredictorRouteReady", &route);
         conditions.add("Ready", &predictor.and(&ingress));
+        if let Some(verdict) = self.around.steps {
+            conditions.add_info("RolloutStepsInForce", verdict);
+        }
         conditions.add_info("RoutesReady", &route);
         conditions.add_info("Stopped", &Verdict::no("", ""));
         conditions.finish()

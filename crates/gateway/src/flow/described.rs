@@ -27,7 +27,8 @@ impl Handler {
         if !asked.is_called(flow, name)
             && let Some(ask) = node(flow.root(), name)
         {
-            return match self.node_described((asked.table, ask), render).await {
+            let rendered = |facts: ModelFacts<'_>| Reply::rendered(|out| render(facts, out));
+            return match self.node_described((asked.table, ask), rendered).await {
                 Ok(reply) => reply,
                 Err(failure) => Reply::failure(failure.code, &failure.message),
             };
@@ -38,17 +39,19 @@ impl Handler {
         }
     }
 
-    async fn node_described(
+    /// Returns what a node's model takes and gives, as `render` says it.
+    ///
+    /// # Errors
+    /// If the model is not there, or cannot be loaded.
+    pub(crate) async fn node_described<T>(
         &self,
         (table, ask): (&ModelTable, &FlowAsk),
-        render: fn(ModelFacts<'_>, &mut Vec<u8>),
-    ) -> Result<Reply, Failure> {
+        render: impl FnOnce(ModelFacts<'_>) -> T,
+    ) -> Result<T, Failure> {
         let model = served(table, ask)?;
         let lease = self.node_entered(model, ask).await?;
         let versions = [model.version()];
-        Ok(Reply::rendered(|out| {
-            render(self.facts(model, &lease, &versions), out);
-        }))
+        Ok(render(self.facts(model, &lease, &versions)))
     }
 
     /// Returns what a graph says of itself.
@@ -206,7 +209,7 @@ fn lasts(step: &FlowStep) -> (Vec<&FlowAsk>, bool) {
 }
 
 /// Returns the node of this name that has a model.
-pub(super) fn node<'f>(step: &'f FlowStep, name: &str) -> Option<&'f FlowAsk> {
+pub(crate) fn node<'f>(step: &'f FlowStep, name: &str) -> Option<&'f FlowAsk> {
     match step {
         FlowStep::Ask(ask) => (ask.node == name).then_some(ask),
         FlowStep::Fixed { .. } => None,

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::Code;
+use coracle_protocol::facts::ModelFacts;
 use coracle_protocol::flow::Dialect;
 use coracle_protocol::grpc::inference::ModelMetadataRequest;
 use coracle_protocol::grpc::{self, decode, frame};
 use coracle_protocol::seldon;
-use coracle_serving::flow::Flow;
+use coracle_serving::flow::{Flow, FlowAsk};
 use coracle_serving::{ModelTable, ServiceId};
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
@@ -20,7 +21,7 @@ use super::services::unknown_method;
 use super::{Caller, failure};
 use crate::codec::Codec;
 use crate::connection::Handler;
-use crate::flow::{FlowCall, reward, trouble};
+use crate::flow::{FlowCall, described, reward, trouble, trouble_of};
 use crate::infer::{Failure, unknown_model};
 use crate::scope::{self, Scope};
 use crate::terms::Terms;
@@ -56,15 +57,24 @@ fn only_of_name(table: &ModelTable, name: &str) -> Option<ServiceId> {
     }
 }
 
-/// Returns the flow that a message for a model of this name is for.
+/// What a name is in a flow.
+#[derive(Clone, Copy)]
+enum Named<'a> {
+    /// The flow's own.
+    Flow(&'a Arc<Flow>),
+    /// The name of one of its nodes.
+    Node(&'a FlowAsk),
+}
+
+/// Returns what a name is in the flow that a message is for; `None` if that is for no flow.
 ///
 /// # Errors
-/// If the name is none of its own.
-pub(super) fn flow_of<'a>(
+/// If the name is none of the flow's, and none of its nodes'.
+fn named<'a>(
     table: &'a ModelTable,
     caller: &Caller,
     name: &str,
-) -> Result<Option<&'a Arc<Flow>>, Failure> {
+) -> Result<Option<Named<'a>>, Failure> {
     let Some(id) = deployment(table, &caller.head) else {
         return Ok(None);
     };
@@ -72,24 +82,48 @@ pub(super) fn flow_of<'a>(
         return Ok(None);
     };
     let is_own = name.is_empty() || name == id.name || name == flow.name();
-    match is_own {
-        true => Ok(Some(flow)),
-        false => Err(failure(Code::NotFound, &unknown_model(name))),
+    if is_own {
+        return Ok(Some(Named::Flow(flow)));
+    }
+    let unknown = || failure(Code::NotFound, &unknown_model(name));
+    let node = described::node(flow.root(), name).ok_or_else(unknown)?;
+    Ok(Some(Named::Node(node)))
+}
+
+/// Returns the flow that a message for a model of this name is for.
+///
+/// # Errors
+/// If the name is none of its own; nodes take no requests by theirs.
+pub(super) fn flow_of<'a>(
+    table: &'a ModelTable,
+    caller: &Caller,
+    name: &str,
+) -> Result<Option<&'a Arc<Flow>>, Failure> {
+    match named(table, caller, name)? {
+        None => Ok(None),
+        Some(Named::Flow(flow)) => Ok(Some(flow)),
+        Some(Named::Node(_)) => Err(failure(Code::NotFound, &unknown_model(name))),
     }
 }
 
 impl Handler {
-    /// Tells whether the models of a flow of this name take calls; `None` if there is none.
+    /// Tells whether the models of a flow of this name, or that of a node, take calls; `None` if there is none.
     pub(super) fn is_flow_well(&self, caller: &Caller, name: &str) -> Option<bool> {
         let table = self.calls.table.load();
         if !table.has_flows() {
             return None;
         }
-        let flow = flow_of(&table, caller, name).ok()??;
-        Some(trouble(&table, flow.root()).is_none())
+        let trouble = match named(&table, caller, name) {
+            Ok(None) => return None,
+            Ok(Some(Named::Flow(flow))) => trouble(&table, flow.root()),
+            Ok(Some(Named::Node(ask))) => trouble_of(&table, ask),
+            // A model of the name that is elsewhere is not the deployment's.
+            Err(_) => return Some(false),
+        };
+        Some(trouble.is_none())
     }
 
-    /// Answers with what a flow of the name takes and gives; `None` if there is none.
+    /// Answers with what a flow of the name, or the model of a node, takes and gives; `None` if there is none.
     pub(super) async fn flow_metadata(
         &self,
         caller: &Caller,
@@ -100,8 +134,14 @@ impl Handler {
             return Ok(None);
         }
         let request: ModelMetadataRequest = decode(message)?;
-        let Some(flow) = flow_of(&table, caller, &request.name)? else {
-            return Ok(None);
+        let flow = match named(&table, caller, &request.name)? {
+            None => return Ok(None),
+            Some(Named::Flow(flow)) => flow,
+            Some(Named::Node(ask)) => {
+                let framed = |facts: ModelFacts<'_>| frame(&grpc::model_metadata(facts));
+                let described = self.node_described((&table, ask), framed);
+                return described.await.map(Some);
+            }
         };
         let signature = self.flow_signature((&table, flow)).await?;
         let metadata = grpc::model_metadata(self.flow_facts(flow, &signature));

@@ -298,3 +298,35 @@ fn a_value_that_may_not_be_there_is_the_json_that_it_is() {
         r#"{"predictions":[[1.5]]}"#
     );
 }
+
+/// An object of `inputs` is TensorFlow Serving's alone, which answers with `outputs` alone.
+#[test]
+fn columns_of_a_graph_are_answered_as_tensorflow_serving_does() {
+    let x = vec![spec("x", DType::F32, &[None])];
+    let signature = signature(x, vec![spec("y", DType::F32, &[None])]);
+    let answer = |body: &str| {
+        let ctx = context(&signature);
+        let call = decode_predict(body.as_bytes(), &ctx);
+        let call = call.or_else(|error| tfs::decode_columns(body.as_bytes(), &ctx, error));
+        let mut out = Vec::new();
+        let halves = Tensor::from_values(Values::F32(vec![2.5, 3.0, 4.5].into()));
+        encode_predict(&signature, &call.unwrap(), &[halves], &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    for (body, expected) in [
+        (
+            r#"{"signature_name": "serving_default", "inputs": {"x": [1, 2, 5]}}"#,
+            r#"{"outputs":[2.5,3.0,4.5]}"#,
+        ),
+        (
+            r#"{"instances": [1, 2, 5]}"#,
+            r#"{"predictions":[2.5,3.0,4.5]}"#,
+        ),
+        (
+            r#"{"instances": [{"x": 1}, {"x": 2}, {"x": 5}]}"#,
+            r#"{"predictions":[2.5,3.0,4.5]}"#,
+        ),
+    ] {
+        assert_eq!(answer(body), expected, "{body}");
+    }
+}

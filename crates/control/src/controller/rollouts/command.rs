@@ -160,6 +160,35 @@ mod tests {
                 true,
             ),
             (json!([{"op": "add", "path": path, "value": "skip"}]), true),
+            // With all that it is among, too.
+            (
+                json!([{"op": "replace", "path": "/metadata/annotations", "value": {COMMAND: "skip"}}]),
+                true,
+            ),
+            (
+                json!([{"op": "add", "path": "/metadata", "value": {"annotations": {COMMAND: "skip"}}}]),
+                true,
+            ),
+            (
+                json!([{"op": "replace", "path": "", "value": with("skip")}]),
+                true,
+            ),
+            (
+                json!([{"op": "copy", "from": "/metadata", "path": "/metadata"}]),
+                true,
+            ),
+            (
+                json!([{"op": "replace", "path": "/metadata/annotations", "value": {"team": "a"}}]),
+                false,
+            ),
+            (
+                json!([{"op": "add", "path": "/metadata/annotations/serving", "value": "skip"}]),
+                false,
+            ),
+            (
+                json!([{"op": "test", "path": "/metadata/annotations", "value": {COMMAND: "skip"}}]),
+                false,
+            ),
             (json!({"metadata": {"annotations": {COMMAND: null}}}), false),
             (json!([{"op": "remove", "path": path}]), false),
             (json!({"spec": {"paused": true}}), false),

@@ -1,5 +1,10 @@
 //! Rollouts that an InferenceService asks for by an annotation: the simple case. A Rollout of the service's name is made of it, which is the service's, and
 //! is what people look at and command. Its steps are the annotation's; what else its spec says is whoever's who writes it.
+//!
+//! While the annotation stands, no new revision takes all requests at once: if its Rollout is not there or cannot be made, and no other one decides, what
+//! served goes on, and a condition of the service says why. Caveat: without the annotation the Rollout goes, as one does that is deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_api::kind::{INFERENCE_SERVICE, ROLLOUT};
 use coracle_api::rollout::RolloutSpec;
@@ -8,12 +13,19 @@ use serde_json::{Value, json};
 
 use super::spec;
 use crate::controller::Controller;
+use crate::controller::conditions::Verdict;
 use crate::controller::times::read_time;
 use crate::object;
 use crate::store::{Key, Stored, Write};
 
 /// The steps of a service's rollout, such as `10% for 1h, 50%`.
 const STEPS: &str = "serving.coracle.dev/rollout-steps";
+
+/// Why a service's steps are not in force.
+const NOT_IN_FORCE: &str = "RolloutStepsNotInForce";
+
+/// Whether the steps of each service that asks for some are in force.
+pub(super) type Standings = BTreeMap<ServiceId, Verdict>;
 
 /// Reads the steps that a service asks for, as a Rollout has them.
 ///
@@ -59,17 +71,15 @@ fn read_step(text: &str) -> Result<Value, String> {
 }
 
 impl Controller {
-    /// Makes, changes and removes the Rollouts that services ask for. One of the name that is nobody's, or another's, is left alone.
-    pub(super) fn due_inline_rollouts(&mut self) {
+    /// Makes, changes and removes the Rollouts that services ask for; returns the services whose steps came into force, or are so no more. A Rollout of
+    /// the name that is nobody's, or another's, is left alone.
+    pub(super) fn due_inline_rollouts(&mut self) -> BTreeSet<ServiceId> {
         let (services, _) = self.store.list(&INFERENCE_SERVICE, None);
+        let before = std::mem::take(&mut self.rollouts.inline);
         for service in &services {
             if object::is_terminating(&service.object) {
                 continue;
             }
-            // Validation has seen it.
-            let Ok(steps) = read(&service.object) else {
-                continue;
-            };
             let id = ServiceId {
                 namespace: service.key.namespace().to_owned(),
                 name: service.key.name().to_owned(),
@@ -77,6 +87,14 @@ impl Controller {
             let key = Key::new(&ROLLOUT, &id.namespace, &id.name);
             let live = self.store.get(&key);
             let own = live.as_ref().filter(|live| is_of(service, live));
+            let steps = read(&service.object);
+            if let Some(verdict) = standing(steps.as_ref(), live.as_deref(), own.is_some()) {
+                self.rollouts.inline.insert(id.clone(), verdict);
+            }
+            // Validation has seen it.
+            let Ok(steps) = steps else {
+                continue;
+            };
             let write = match (steps, own, &live) {
                 (Some(steps), None, None) => {
                     let wanted = wanted(service, &steps);
@@ -91,6 +109,45 @@ impl Controller {
             };
             self.pending.extend(write.map(|write| (id, write)));
         }
+        self.tell_standings(&before)
+    }
+
+    /// Writes events of steps that are not in force; returns the services whose steps stand otherwise than `before`.
+    fn tell_standings(&mut self, before: &Standings) -> BTreeSet<ServiceId> {
+        let now = &self.rollouts.inline;
+        let ids = before.keys().chain(now.keys());
+        let differing = ids.filter(|id| before.get(id) != now.get(id));
+        let differing: BTreeSet<ServiceId> = differing.cloned().collect();
+        for id in &differing {
+            if let Some(Verdict::False { reason, message }) = self.rollouts.inline.get(id).cloned()
+            {
+                self.record_for(id, "Warning", &reason, &message);
+            }
+        }
+        differing
+    }
+}
+
+/// Tells whether the steps that a service asks for are in force; `None` if it asks for none.
+fn standing(
+    steps: Result<&Option<Vec<Value>>, &String>,
+    live: Option<&Stored>,
+    is_own: bool,
+) -> Option<Verdict> {
+    let goes_on = "a new revision takes no requests until a Rollout says so";
+    let not = |why: String| Some(Verdict::no(NOT_IN_FORCE, format!("{why}; {goes_on}")));
+    match (steps, live) {
+        (Ok(None), _) => None,
+        (Err(why), _) => not(why.clone()),
+        (Ok(Some(_)), None) => Some(Verdict::not_yet("", "the Rollout is being made")),
+        (Ok(Some(_)), Some(live)) if !is_own => not(format!(
+            "the Rollout {} is there already, and is not of annotation {STEPS}",
+            live.key.name()
+        )),
+        (Ok(Some(_)), Some(live)) if object::is_terminating(&live.object) => {
+            not(format!("the Rollout {} is being deleted", live.key.name()))
+        }
+        (Ok(Some(_)), Some(_)) => Some(Verdict::True),
     }
 }
 
@@ -121,14 +178,14 @@ fn wanted(service: &Stored, steps: &[Value]) -> Value {
     })
 }
 
-/// Returns the write that gives a Rollout its steps, if it has others.
+/// Returns the write that gives a Rollout its steps and its service, if it has others.
 fn changed(live: &Stored, steps: &[Value]) -> Option<Write> {
-    let is_same = live.object["spec"]["steps"].as_array().map(Vec::as_slice) == Some(steps);
-    if is_same {
-        return None;
-    }
     let mut object = live.object.clone();
     object["spec"]["steps"] = json!(steps);
+    object["spec"]["inferenceService"] = live.key.name().into();
+    if object == live.object {
+        return None;
+    }
     object["metadata"]["generation"] = json!(object::generation(&live.object) + 1);
     Some(Write::Update {
         key: live.key.clone(),

@@ -278,9 +278,13 @@ fn a_services_annotation_is_a_rollout_of_its_own() {
     assert_eq!(shares(&stage), split(20));
     command(&mut stage, &key, "abort");
     assert_eq!(shares(&stage), split(0));
-    // It goes with the annotation.
+    // It goes with the annotation; the service is as if there had never been one, as after any Rollout that is deleted.
     stage.apply(annotate(Value::Null));
     assert_eq!(rollout(&stage), None);
+    assert_eq!(
+        shares(&stage),
+        [(format!("{SERVICE}-predictor-00002"), 100)]
+    );
     // Somebody's own Rollout of the name is left alone.
     let other = json!({
         "metadata": {"name": SERVICE, "namespace": NAMESPACE, "uid": "r", "generation": 1},
@@ -294,4 +298,114 @@ fn a_services_annotation_is_a_rollout_of_its_own() {
     );
     stage.apply(annotate(Value::Null));
     assert!(rollout(&stage).is_some());
+}
+
+/// Fails if more than `percent` of the requests go to the revision `number` in some round.
+fn settle_below(stage: &mut Stage, number: &str, percent: u8) {
+    for _ in 0..12 {
+        stage.round();
+        let shares = shares(stage).into_iter();
+        let mut over = shares.filter(|(name, share)| name.ends_with(number) && *share > percent);
+        assert_eq!(over.next(), None);
+    }
+    stage.settle();
+}
+
+/// Lets the stages of a rollout need no requests.
+fn need_no_requests(stage: &mut Stage, key: &Key) {
+    let stored = stage.store.get(key).unwrap();
+    let mut changed = stored.object.clone();
+    changed["spec"]["analysis"] = json!({"requestsMin": 0});
+    stage.store.update(key, stored.version, changed).unwrap();
+    stage.settle();
+}
+
+fn in_force(stage: &Stage) -> (String, String) {
+    let conditions = stage.status("/conditions");
+    let mut conditions = conditions.as_array().unwrap().iter();
+    let found = conditions.find(|one| one["type"] == "RolloutStepsInForce");
+    let text = |key: &str| found.unwrap()[key].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("message"))
+}
+
+const STEPPED: &str = "serving.coracle.dev/rollout-steps";
+
+#[test]
+fn steps_whose_rollout_cannot_be_let_nothing_new_take_requests_and_say_so() {
+    let owner = json!([{"uid": "else", "controller": true}]);
+    for (about, owners) in [
+        ("other", Value::Null),
+        ("other", owner.clone()),
+        ("other", json!([])),
+    ] {
+        let mut stage = Stage::new();
+        let key = Key::new(&coracle_api::kind::ROLLOUT, NAMESPACE, SERVICE);
+        let rollout = json!({
+            "metadata": {
+                "name": SERVICE, "namespace": NAMESPACE, "uid": "r", "generation": 1, "ownerReferences": owners
+            },
+            "spec": {"inferenceService": about, "steps": [{"percent": 5}]}
+        });
+        stage.store.create(key.clone(), rollout).unwrap();
+        stage.apply(json!({
+            "metadata": {"annotations": {STEPPED: "20% for 1h"}},
+            "spec": {"predictor": {"model": model("file:///a")}}
+        }));
+        // The first one serves: there is nothing else.
+        let (first, second) = ("iris-predictor-00001", "iris-predictor-00002");
+        assert_eq!(shares(&stage), [(first.to_owned(), 100)]);
+        stage.predictor(json!({"model": model("file:///b")}));
+        let held = [(second.to_owned(), 0), (first.to_owned(), 100)];
+        assert_eq!(shares(&stage), held);
+        let (status, message) = in_force(&stage);
+        assert_eq!(status, "False");
+        assert!(
+            message.contains("the Rollout iris is there already"),
+            "{message}"
+        );
+        let (events, _) = stage.store.list(&EVENT, None);
+        let events = events.iter();
+        let told = events.filter(|event| event.object["reason"] == "RolloutStepsNotInForce");
+        assert_eq!(told.count(), 1);
+        // Once the name is free, the steps are in force.
+        let stored = stage.store.get(&key).unwrap();
+        stage.store.delete(&key, stored.version).unwrap();
+        settle_below(&mut stage, "00002", 0);
+        assert_eq!(in_force(&stage).0, "True");
+        need_no_requests(&mut stage, &key);
+        assert_eq!(
+            shares(&stage),
+            [(second.to_owned(), 20), (first.to_owned(), 80)]
+        );
+    }
+}
+
+#[test]
+fn a_deleted_rollout_of_an_annotation_begins_anew() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    stage.apply(json!({"metadata": {"annotations": {STEPPED: "20% for 1h"}}}));
+    let key = Key::new(&coracle_api::kind::ROLLOUT, NAMESPACE, SERVICE);
+    stage.predictor(json!({"model": model("file:///b")}));
+    command(&mut stage, &key, "abort");
+    let stored = stage.store.get(&key).unwrap();
+    stage.store.delete(&key, stored.version).unwrap();
+    settle_below(&mut stage, "00002", 0);
+    let split = |percent: u8| {
+        vec![
+            ("iris-predictor-00002".to_owned(), percent),
+            ("iris-predictor-00001".to_owned(), 100 - percent),
+        ]
+    };
+    assert_eq!(shares(&stage), split(0));
+    need_no_requests(&mut stage, &key);
+    assert_eq!((step(&stage, &key), shares(&stage)), (Some(1), split(20)));
+    // One that is written to be another service's is this one's again.
+    let stored = stage.store.get(&key).unwrap();
+    let mut changed = stored.object.clone();
+    changed["spec"]["inferenceService"] = "other".into();
+    stage.store.update(&key, stored.version, changed).unwrap();
+    settle_below(&mut stage, "00002", 20);
+    let spec = stage.store.get(&key).unwrap().object["spec"].clone();
+    assert_eq!(spec["inferenceService"], SERVICE);
 }

@@ -215,6 +215,16 @@ pub(super) struct FlowStanding {
     pub(super) in_force: bool,
 }
 
+impl FlowStanding {
+    /// Leaves nothing but the flow of the deployment `id` itself.
+    pub(super) fn drop_shadow(&mut self, id: &ServiceId) {
+        self.planned.retain(|(name, _)| name == id);
+        for (_, flow) in &mut self.planned {
+            flow.shadow = None;
+        }
+    }
+}
+
 impl Controller {
     /// Returns how the flows of a deployment with these graphs stand; `wanted` are its InferenceServices.
     pub(super) fn flow_standing(
@@ -224,20 +234,15 @@ impl Controller {
         graphs: Option<&Graphs<'_>>,
     ) -> FlowStanding {
         let observed = &self.last_observed.flows;
-        let before = |id: &ServiceId| self.plan.flows.get(id).or(observed.get(id)).cloned();
         let Some(graphs) = graphs else {
             // The one before stays until the service that takes its place takes requests.
             let is_replaced = self.last_observed.routes.contains_key(id);
-            let planned = before(id).filter(|_| !is_replaced);
-            // Its shadow's goes with it.
-            let shadow = planned.as_ref().and_then(|flow| flow.shadow.as_ref());
-            let shadow = shadow.and_then(|shadow| {
-                let id = beside(id, &shadow.service);
-                Some((id.clone(), before(&id)?))
-            });
-            let own = planned.map(|flow| (id.clone(), flow));
+            let planned = match is_replaced {
+                true => Vec::new(),
+                false => self.flow_before(id).planned,
+            };
             return FlowStanding {
-                planned: own.into_iter().chain(shadow).collect(),
+                planned,
                 in_force: !observed.contains_key(id),
             };
         };
@@ -256,13 +261,34 @@ impl Controller {
         };
         let in_force = all.iter().all(is_in_force);
         let planned = all.into_iter().filter_map(|(id, flow)| {
-            let flow = flow.or_else(|| before(&id))?;
+            let flow = flow.or_else(|| self.before(&id))?;
             Some((id, flow))
         });
         FlowStanding {
             planned: planned.collect(),
             in_force,
         }
+    }
+
+    /// Returns the flows that a deployment had, for one that cannot be what it is to be: its own, and its shadow's.
+    pub(super) fn flow_before(&self, id: &ServiceId) -> FlowStanding {
+        let own = self.before(id);
+        let shadow = own.as_ref().and_then(|flow| flow.shadow.as_ref());
+        let shadow = shadow.and_then(|shadow| {
+            let id = beside(id, &shadow.service);
+            Some((id.clone(), self.before(&id)?))
+        });
+        let own = own.map(|flow| (id.clone(), flow));
+        FlowStanding {
+            planned: own.into_iter().chain(shadow).collect(),
+            in_force: false,
+        }
+    }
+
+    /// Returns the flow that there was.
+    fn before(&self, id: &ServiceId) -> Option<PlannedFlow> {
+        let observed = &self.last_observed.flows;
+        self.plan.flows.get(id).or(observed.get(id)).cloned()
     }
 
     /// Returns the revision of an InferenceService that is as it should be; `None` until there is one.

@@ -1,16 +1,26 @@
 //! Graphs with shadows, which are graphs, too.
 
-use coracle_serving::{ShadowKept, ShadowSettings};
+use coracle_serving::{FallbackSettings, ShadowKept, ShadowSettings};
 
 use super::*;
 
 /// Starts a server with the flow `iris` whose shadow is the flow `next`.
 fn start_pair(root: Step, shadow: Step) -> Running {
+    start_pair_of(root, shadow, None)
+}
+
+/// The same; something may stand in for the model `bad`.
+fn start_pair_of(root: Step, shadow: Step, stands_in: Option<&str>) -> Running {
+    let stands_in = stands_in.map(|value| FallbackSettings {
+        value: Some(value.to_owned()),
+        ..FallbackSettings::default()
+    });
     start_with(config(Limits::default()), move |_| {
         let models: BTreeMap<String, Arc<ServedModel>> = MODELS
             .into_iter()
             .map(|(name, of)| (name.to_owned(), model(name, of)))
             .collect();
+        models["bad"].set_fallback(stands_in.as_ref());
         let find = |revision: &RevisionId| models.get(&revision.name).cloned();
         let flow = |name: &str, root, shadow| {
             let planned = PlannedFlow {
@@ -132,4 +142,22 @@ fn every_protocol_is_copied() {
     assert_eq!(post(&server, path, &raw).0, 200);
     let found = compared(&server, 3);
     assert_eq!(outcome(&found, "agreed"), 3, "{found}");
+}
+
+/// As of a model: what stood in says nothing of how the two compare.
+#[test]
+fn an_answer_that_something_stood_in_for_is_a_failure_of_the_graph() {
+    let step = |last: &str| Step::Chain(vec![ask(last), ask("double")]);
+    let server = start_pair_of(step("bad"), step("double"), Some("[9, 9]"));
+    let answer = send(
+        server.address,
+        "POST",
+        "/seldon/ml/iris/api/v1.0/predictions",
+        &[JSON],
+        br#"{"data": {"ndarray": [[1, 2]]}}"#,
+    );
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.header("x-coracle-fallback"), Some("constant"));
+    let found = compared(&server, 1);
+    assert_eq!(outcome(&found, "stable_failed"), 1, "{found}");
 }

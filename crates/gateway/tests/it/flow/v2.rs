@@ -1,6 +1,12 @@
 //! V2 of graphs over REST: metadata, raw tensors, outputs by name.
 
+use coracle_protocol::grpc::frame;
+use coracle_protocol::grpc::inference::{
+    ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
+};
+
 use super::*;
+use crate::grpc;
 
 const INFER: &str = "/seldon/ml/iris/v2/models/first/infer";
 
@@ -120,4 +126,40 @@ fn outputs_that_are_asked_for_are_the_last_models() {
     assert_eq!(status, 400, "{answer}");
     let message = answer["error"].as_str().unwrap();
     assert!(message.contains("unknown output"), "{message}");
+}
+
+#[test]
+fn nodes_tell_what_they_are_over_grpc_too() {
+    let server = start(Step::Chain(vec![ask("double"), ask("wide")]));
+    let headers = [("seldon", "iris"), ("namespace", "ml")];
+    let metadata = |name: &str| {
+        let asked = ModelMetadataRequest {
+            name: name.to_owned(),
+            ..ModelMetadataRequest::default()
+        };
+        let path = "/inference.GRPCInferenceService/ModelMetadata";
+        grpc::call(&server, path, &headers, frame(&asked))
+    };
+    for name in ["double", "wide"] {
+        let told: ModelMetadataResponse = metadata(name).message();
+        assert_eq!(told.name, name);
+        assert_eq!(
+            (told.inputs[0].name.as_str(), &told.inputs[0].shape[..]),
+            ("X", &[-1, 2][..])
+        );
+    }
+    let graph: ModelMetadataResponse = metadata("first").message();
+    assert_eq!(graph.platform, "graph");
+    // `swap` is a service of its own, and no node of this graph.
+    assert_eq!(metadata("swap").status, 5);
+    for (name, expected) in [("wide", true), ("first", true), ("swap", false)] {
+        let asked = ModelReadyRequest {
+            name: name.to_owned(),
+            ..ModelReadyRequest::default()
+        };
+        let path = "/inference.GRPCInferenceService/ModelReady";
+        let ready: ModelReadyResponse =
+            grpc::call(&server, path, &headers, frame(&asked)).message();
+        assert_eq!(ready.ready, expected, "{name}");
+    }
 }

@@ -348,25 +348,171 @@ fn a_shadow_that_does_not_load_keeps_no_graph_up() {
     assert_eq!(status(&stage)["state"], "Failed", "{}", status(&stage));
 }
 
+/// Creates another SeldonDeployment, with a graph unless it is to be a model.
+fn deploy(stage: &Stage, name: &str, made_at: &str, spec: Value) {
+    let key = Key::new(&SELDON_DEPLOYMENT, NAMESPACE, name);
+    let metadata = json!({
+        "name": name, "namespace": NAMESPACE, "uid": name, "generation": 1, "creationTimestamp": made_at
+    });
+    let object = json!({"metadata": metadata, "spec": spec});
+    drop(stage.store.create(key, object).unwrap());
+}
+
+/// Creates an InferenceService of nobody's.
+fn serve(stage: &Stage, name: &str) {
+    let mine = json!({
+        "metadata": {"name": name, "namespace": NAMESPACE, "uid": "m", "generation": 1},
+        "spec": {"predictor": {"model": super::super::super::tests::model("file:///mine")}}
+    });
+    drop(stage.store.create(key_of(name), mine).unwrap());
+}
+
+fn shadowed(own: Value, shadow: Value) -> Value {
+    let shadow = json!({"name": "next", "shadow": true, "graph": shadow});
+    json!({"predictors": [{"name": "default", "graph": own}, shadow]})
+}
+
+/// Returns which deployments' flows are in force, and whether they have a shadow.
+fn has_shadow(stage: &Stage) -> Vec<(String, bool)> {
+    let named = named(stage).into_iter();
+    named
+        .map(|(name, shadow)| (name, shadow.is_some()))
+        .collect()
+}
+
+/// Settles, and fails if the deployment `flowers` takes no requests in some round.
+fn settle_serving(stage: &mut Stage) {
+    for _ in 0..20 {
+        stage.round();
+        let observed = stage.observed.get();
+        let has_flow = observed.flows.keys().any(|id| id.name == "flowers");
+        let has_route = observed.routes.keys().any(|id| id.name == "flowers");
+        assert!(has_flow || has_route, "nobody answers");
+    }
+    stage.settle();
+}
+
 #[test]
 fn a_shadow_takes_nobodys_name() {
+    let chained = || chain("file:///s", "file:///c");
+    let other = || chain("file:///t", "file:///d");
+    let single = |uri: &str| model("classify", uri);
+    let create: [fn(&Stage); 3] = [
+        |stage| {
+            let spec = one(chain("file:///s", "file:///c"));
+            deploy(stage, "flowers-next", "", spec);
+        },
+        |stage| serve(stage, "flowers-next"),
+        |stage| serve(stage, "flowers-next-classify"),
+    ];
+    // What of these names a shadow's own services have cannot be created later.
+    for (own, shadow, ways, later) in [
+        (chained(), other(), 0..3, 0..2),
+        (single("file:///c"), other(), 0..3, 0..2),
+        (chained(), single("file:///d"), 0..3, 0..2),
+        // The shadow is one service.
+        (single("file:///c"), single("file:///d"), 0..2, 0..1),
+    ] {
+        for (index, create) in create.iter().enumerate() {
+            for is_first in [true, false] {
+                let possible = if is_first { &ways } else { &later };
+                if !possible.contains(&index) {
+                    continue;
+                }
+                let case = format!("{own} {shadow} {index} {is_first}");
+                let mut stage = Stage::new();
+                apply(&mut stage, one(own.clone()));
+                if is_first {
+                    create(&stage);
+                    settle_serving(&mut stage);
+                }
+                apply_without_settling(&mut stage, shadowed(own.clone(), shadow.clone()));
+                settle_serving(&mut stage);
+                if !is_first {
+                    let before = status(&stage);
+                    assert_eq!(before["state"], "Available", "{case}: {before}");
+                    create(&stage);
+                    settle_serving(&mut stage);
+                }
+                let shown = status(&stage);
+                assert_eq!(shown["state"], "Failed", "{case}: {shown}");
+                let why = shown["description"].as_str().unwrap();
+                assert!(why.contains("there is no shadow: "), "{case}: {why}");
+                assert!(why.contains("flowers-next"), "{case}: {why}");
+                // No flow, and no service, hands copies to what is another's.
+                let is_copied = has_shadow(&stage).into_iter().any(|(_, has)| has);
+                assert!(!is_copied, "{case}");
+                let plan = stage.plan.lock().unwrap();
+                assert!(plan.routes.values().all(|route| route.shadow.is_none()));
+                let of_other = plan.routes.keys().chain(plan.flows.keys());
+                let mut of_other = of_other.filter(|id| id.name.starts_with("flowers-next"));
+                assert!(of_other.next().is_some(), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shadow_comes_back_with_its_name() {
     let mut stage = Stage::new();
-    let other = Key::new(&SELDON_DEPLOYMENT, NAMESPACE, "flowers-next");
-    let object = json!({
-        "metadata": {"name": "flowers-next", "namespace": NAMESPACE, "uid": "t", "generation": 1},
-        "spec": one(chain("file:///s", "file:///c"))
-    });
-    drop(stage.store.create(other, object).unwrap());
-    let taking = json!({"name": "default", "graph": chain("file:///s", "file:///c")});
-    let shadow = json!({"name": "next", "shadow": true, "graph": chain("file:///t", "file:///d")});
-    apply(&mut stage, json!({"predictors": [taking, shadow]}));
-    let shown = status(&stage);
-    assert_eq!(shown["state"], "Failed", "{shown}");
-    let why = shown["description"].as_str().unwrap();
-    assert!(
-        why.contains("flowers-next, which is a SeldonDeployment"),
-        "{why}"
-    );
-    let names: Vec<String> = named(&stage).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["flowers-next"]);
+    let chained = || chain("file:///s", "file:///c");
+    serve(&stage, "flowers-next");
+    apply(&mut stage, shadowed(chained(), chained()));
+    assert_eq!(has_shadow(&stage), [("flowers".to_owned(), false)]);
+    let stored = stage.store.get(&key_of("flowers-next")).unwrap();
+    stage.store.delete(&stored.key, stored.version).unwrap();
+    settle_serving(&mut stage);
+    let both = [
+        ("flowers".to_owned(), true),
+        ("flowers-next".to_owned(), false),
+    ];
+    assert_eq!(has_shadow(&stage), both);
+    assert_eq!(status(&stage)["state"], "Available", "{}", status(&stage));
+}
+
+#[test]
+fn of_two_shadows_of_one_name_the_older_deployments_stays() {
+    let graphs = |uri: &str, shadow: &str| {
+        let mut spec = shadowed(chain("file:///s", uri), chain("file:///t", uri));
+        spec["predictors"][1]["name"] = shadow.into();
+        spec
+    };
+    for (a, a_b, has) in [
+        ("2026-01-01", "2026-01-02", "a"),
+        ("2026-01-02", "2026-01-01", "a-b"),
+    ] {
+        let mut stage = Stage::new();
+        deploy(&stage, "a", a, graphs("file:///a", "b-c"));
+        deploy(&stage, "a-b", a_b, graphs("file:///ab", "c"));
+        stage.settle();
+        let of = |name: &str| (name.to_owned(), name == has);
+        assert_eq!(has_shadow(&stage), [of("a"), of("a-b"), of("a-b-c")]);
+        for name in ["a", "a-b"] {
+            let key = Key::new(&SELDON_DEPLOYMENT, NAMESPACE, name);
+            let shown = stage.store.get(&key).unwrap().object["status"].clone();
+            let words = "a-b-c, which is the shadow of an older SeldonDeployment";
+            let description = shown["description"].as_str().unwrap_or_default();
+            assert_eq!(description.contains(words), name != has, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn a_graph_that_serves_goes_on_when_its_name_is_taken() {
+    for name in ["flowers", "flowers-default-new"] {
+        let mut stage = Stage::new();
+        apply(&mut stage, one(chain("file:///s", "file:///c")));
+        serve(&stage, name);
+        settle_serving(&mut stage);
+        let mut next = chain("file:///s", "file:///c");
+        next["children"][0]["children"] = json!([model("new", "file:///n")]);
+        apply_without_settling(&mut stage, one(next));
+        settle_serving(&mut stage);
+        assert_eq!(shown(&stage), "(scale=s classify=c)", "{name}");
+        let status = status(&stage);
+        assert_eq!(status["state"], "Failed", "{status}");
+        let words = format!("the InferenceService {name} is there already");
+        let description = status["description"].as_str().unwrap();
+        assert!(description.contains(&words), "{description}");
+    }
 }
