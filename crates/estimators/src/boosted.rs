@@ -6,8 +6,11 @@
 mod linear;
 mod link;
 
-use coracle_model::{Accepts, Estimator, Method, MethodSpec, RunError, Scorer, Width};
-use coracle_tensor::{DType, Rows, Tensor, Values};
+use coracle_model::{
+    Accepts, Estimator, Method, MethodSpec, RunError, RunErrorKind, Scorer, Width, run_on_blocks,
+    run_on_matrix,
+};
+use coracle_tensor::{DType, Rows, Table, Tensor, Values};
 
 use crate::spec_error::SpecError;
 use crate::{Labels, table};
@@ -31,6 +34,8 @@ pub enum BoostedMissing {
     Nan,
     /// Values that are this number in single precision (the `missing` parameter of XGBoost).
     Number(f32),
+    /// What a sparse table does not keep; zeros that it keeps are values (XGBoost). Such a model reads sparse tables only.
+    Absent,
     /// Zeros, up to this magnitude, in the columns that say so (`zero_as_missing` of LightGBM).
     Zeros {
         /// For each column whether its zeros are missing.
@@ -55,8 +60,8 @@ pub enum BoostedAnswer {
     LogProbabilities,
     /// The label of the predicted class.
     Label(Labels, ClassRule),
-    /// For each score one of two labels, the second where the score is positive: whether each of several things holds.
-    LabelOfEach(Labels),
+    /// For each score one of two labels, by the rule for one score: whether each of several things holds.
+    LabelOfEach(Labels, ClassRule),
 }
 
 /// How the predicted class follows from a row.
@@ -114,7 +119,11 @@ impl Boosted {
         for (_, answer) in &spec.answers {
             let (labels, n_labels) = match answer {
                 BoostedAnswer::Label(labels, _) => (labels, n_classes(n_scores)),
-                BoostedAnswer::LabelOfEach(labels) => (labels, 2),
+                BoostedAnswer::LabelOfEach(_, ClassRule::LargestProbability) => {
+                    let message = "whether each of several things holds has no largest probability";
+                    return Err(SpecError::new(message));
+                }
+                BoostedAnswer::LabelOfEach(labels, _) => (labels, 2),
                 _ => continue,
             };
             if labels.len() != n_labels {
@@ -150,7 +159,7 @@ impl Boosted {
     /// Returns the values with NaN for what counts as missing; `None` if NaN alone does.
     fn marked(&self, rows: Rows<'_>) -> Option<Vec<f64>> {
         match &self.spec.missing {
-            BoostedMissing::Nan => None,
+            BoostedMissing::Nan | BoostedMissing::Absent => None,
             BoostedMissing::Number(number) => {
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -223,15 +232,54 @@ impl Boosted {
     }
 
     /// Returns one of two labels for each score.
-    fn labels_of_each(&self, rows: Rows<'_>, labels: &Labels) -> Result<Tensor, RunError> {
-        let scores = self.scores(rows);
-        let indices: Vec<usize> = scores
-            .iter()
-            .map(|&score| usize::from(score > 0.0))
-            .collect();
+    fn labels_of_each(
+        &self,
+        rows: Rows<'_>,
+        labels: &Labels,
+        rule: ClassRule,
+    ) -> Result<Tensor, RunError> {
+        let (values, threshold) = match rule {
+            ClassRule::ScoreAbove(threshold) => (self.scores(rows), threshold),
+            // Not the same as positive scores: the probability of a small one is a half, rounded.
+            ClassRule::ValueAboveHalf | ClassRule::LargestProbability => (self.values(rows), 0.5),
+        };
+        let above = |&value: &f64| usize::from(value > threshold);
+        let indices: Vec<usize> = values.iter().map(above).collect();
         let (_, values) = labels.take(&indices).into_parts();
         let shape = vec![rows.n_rows(), self.spec.scorer.n_scores()];
         Tensor::try_new(shape, values).map_err(table::internal)
+    }
+
+    /// Runs `method` on rows in which what is absent is NaN.
+    fn answer(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
+        table::check(rows, self.n_features(), self.accepts())?;
+        let mut offers = self.spec.answers.iter().zip(&self.methods);
+        let offer = offers.find(|((offered, _), _)| *offered == method);
+        let Some(((_, answer), spec)) = offer else {
+            return Err(table::no_method(method));
+        };
+        let values = match answer {
+            BoostedAnswer::Label(labels, rule) => return Ok(self.labels(rows, labels, *rule)),
+            BoostedAnswer::LabelOfEach(labels, rule) => {
+                return self.labels_of_each(rows, labels, *rule);
+            }
+            BoostedAnswer::Values => self.values(rows),
+            BoostedAnswer::Scores => self.scores(rows),
+            BoostedAnswer::ScoresTimes(factor) => {
+                let mut scores = self.scores(rows);
+                scores.iter_mut().for_each(|score| *score *= factor);
+                scores
+            }
+            BoostedAnswer::Probabilities => self.probabilities(rows),
+            BoostedAnswer::LogProbabilities => {
+                let mut logarithms = self.probabilities(rows);
+                for value in &mut logarithms {
+                    *value = value.ln();
+                }
+                logarithms
+            }
+        };
+        self.tensor(values, rows.n_rows(), spec.width)
     }
 
     /// Returns `values` as a tensor of the ensemble's precision.
@@ -286,7 +334,7 @@ fn method_spec(spec: &BoostedSpec, method: Method, answer: &BoostedAnswer) -> Me
     };
     let (dtype, width) = match answer {
         BoostedAnswer::Label(labels, _) => (labels.dtype(), Width::Scalar),
-        BoostedAnswer::LabelOfEach(labels) => (labels.dtype(), Width::Columns(n_scores)),
+        BoostedAnswer::LabelOfEach(labels, _) => (labels.dtype(), Width::Columns(n_scores)),
         BoostedAnswer::Values => (numbers, width(spec.link.n_values(n_scores))),
         BoostedAnswer::Scores | BoostedAnswer::ScoresTimes(_) => (numbers, width(n_scores)),
         BoostedAnswer::Probabilities | BoostedAnswer::LogProbabilities => {
@@ -324,32 +372,20 @@ impl Estimator for Boosted {
     }
 
     fn run(&self, method: Method, rows: Rows<'_>) -> Result<Tensor, RunError> {
-        table::check(rows, self.n_features(), self.accepts())?;
-        let mut offers = self.spec.answers.iter().zip(&self.methods);
-        let offer = offers.find(|((offered, _), _)| *offered == method);
-        let Some(((_, answer), spec)) = offer else {
-            return Err(table::no_method(method));
-        };
-        let values = match answer {
-            BoostedAnswer::Label(labels, rule) => return Ok(self.labels(rows, labels, *rule)),
-            BoostedAnswer::LabelOfEach(labels) => return self.labels_of_each(rows, labels),
-            BoostedAnswer::Values => self.values(rows),
-            BoostedAnswer::Scores => self.scores(rows),
-            BoostedAnswer::ScoresTimes(factor) => {
-                let mut scores = self.scores(rows);
-                scores.iter_mut().for_each(|score| *score *= factor);
-                scores
+        if self.spec.missing == BoostedMissing::Absent {
+            let message = "the ensemble reads sparse tables, and got one that does not tell which values are absent";
+            return Err(RunError::new(RunErrorKind::Internal, message));
+        }
+        self.answer(method, rows)
+    }
+
+    fn run_table(&self, method: Method, table: &Table<'_>) -> Result<Tensor, RunError> {
+        match (&self.spec.missing, table) {
+            (BoostedMissing::Absent, Table::Sparse(sparse)) => {
+                run_on_blocks(sparse, f64::NAN, |rows| self.answer(method, rows))
             }
-            BoostedAnswer::Probabilities => self.probabilities(rows),
-            BoostedAnswer::LogProbabilities => {
-                let mut logarithms = self.probabilities(rows);
-                for value in &mut logarithms {
-                    *value = value.ln();
-                }
-                logarithms
-            }
-        };
-        self.tensor(values, rows.n_rows(), spec.width)
+            _ => run_on_matrix(table, |rows| self.run(method, rows)),
+        }
     }
 
     fn memory_bytes(&self) -> usize {
@@ -386,6 +422,78 @@ mod tests {
         assert_eq!(pairs.shape(), [1, 2]);
         assert_eq!(pairs.values(), &Values::F64(vec![0.5, 0.5].into()));
         assert!(boosted.run(Method::Transform, rows).is_err());
+    }
+
+    /// One score, the first column or, where it is absent, 7.
+    #[derive(Debug)]
+    struct FirstOrSeven;
+
+    impl Scorer for FirstOrSeven {
+        fn n_features(&self) -> usize {
+            2
+        }
+
+        fn n_scores(&self) -> usize {
+            1
+        }
+
+        fn accepts(&self) -> Accepts {
+            Accepts::FINITE_OR_MISSING
+        }
+
+        fn score(&self, rows: Rows<'_>, scores: &mut [f64]) {
+            for (row, score) in rows.iter().zip(scores) {
+                *score = if row[0].is_nan() { 7.0 } else { row[0] };
+            }
+        }
+
+        fn memory_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn zeros_that_a_sparse_table_keeps_are_values() {
+        let boosted = Boosted::try_new(BoostedSpec {
+            scorer: Box::new(FirstOrSeven),
+            missing: BoostedMissing::Absent,
+            link: BoostedLink::Identity,
+            answers: vec![(Method::Predict, BoostedAnswer::Values)],
+            ..spec(1)
+        })
+        .unwrap();
+        let mut sparse = coracle_tensor::SparseRows::try_new(2).unwrap();
+        sparse.push(0, 0.0);
+        sparse.end_row();
+        sparse.push(1, 3.0);
+        sparse.end_row();
+        let values = boosted
+            .run_table(Method::Predict, &Table::Sparse(&sparse))
+            .unwrap();
+        assert_eq!(values.values(), &Values::F64(vec![0.0, 7.0].into()));
+        // A matrix does not tell.
+        let rows = Rows::try_new(&[0.0, 3.0], 2).unwrap();
+        assert!(boosted.run(Method::Predict, rows).is_err());
+    }
+
+    #[test]
+    fn a_small_positive_score_is_a_probability_of_a_half_in_singles() {
+        let labels = Labels::new(Values::I64(vec![0, 1].into()));
+        let answers = |rule| {
+            let each = BoostedAnswer::LabelOfEach(labels.clone(), rule);
+            Boosted::try_new(BoostedSpec {
+                precision: BoostedPrecision::Single,
+                answers: vec![(Method::Predict, each)],
+                ..spec(2)
+            })
+        };
+        let rows = Rows::try_new(&[1e-9], 1).unwrap();
+        let of = |rule| answers(rule).unwrap().run(Method::Predict, rows).unwrap();
+        let halves = of(ClassRule::ValueAboveHalf);
+        assert_eq!(halves.values(), &Values::I64(vec![0, 0].into()));
+        let scores = of(ClassRule::ScoreAbove(0.0));
+        assert_eq!(scores.values(), &Values::I64(vec![1, 1].into()));
+        assert!(answers(ClassRule::LargestProbability).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::kernel::count;
 use crate::linalg::solve;
 use crate::linear::dot;
 use crate::metric::Metric;
-use crate::neighbors::Neighborhood;
+use crate::neighbors::{Neighborhood, at_row};
 use crate::spec_error::{SpecError, expect_length};
 use crate::table_fn::TableFn;
 
@@ -171,8 +171,10 @@ impl TableFn for NeighborMaps {
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
         let mut output = vec![0.0; rows.n_rows() * self.n_columns];
         let mut found = Vec::new();
-        for (row, output) in rows.iter().zip(output.chunks_exact_mut(self.n_columns)) {
-            self.neighborhood.find(row, &mut found);
+        let outputs = output.chunks_exact_mut(self.n_columns);
+        for (index, (row, output)) in rows.iter().zip(outputs).enumerate() {
+            let neighbors = self.neighborhood.find(row, &mut found);
+            neighbors.map_err(|error| at_row(index, &error))?;
             self.row(row, &found, output)?;
         }
         Ok(output)

@@ -120,7 +120,7 @@ impl Metric {
         *self == Self::NanEuclidean
     }
 
-    /// Returns the distance of two rows.
+    /// Returns the distance of two rows; NaN where they have none (constant rows of `Correlation`, for example).
     #[must_use]
     pub fn of(&self, left: &[f64], right: &[f64]) -> f64 {
         let pairs = || left.iter().zip(right);
@@ -159,7 +159,8 @@ impl Metric {
             Self::BrayCurtis => {
                 let differences: f64 = pairs().map(|(a, b)| (a - b).abs()).sum();
                 let sums: f64 = pairs().map(|(a, b)| (a + b).abs()).sum();
-                differences / sums
+                // Both of zeros alone: no distance, as scikit-learn and SciPy have it.
+                if sums == 0.0 { 0.0 } else { differences / sums }
             }
             Self::Hamming => {
                 let differing: f64 = pairs().map(|(a, b)| if a == b { 0.0 } else { 1.0 }).sum();
@@ -190,7 +191,8 @@ fn haversine(left: &[f64], right: &[f64]) -> f64 {
     let half_sine = |at: usize| (0.5 * (left[at] - right[at])).sin();
     let (latitude, longitude) = (half_sine(0), half_sine(1));
     let chord = latitude * latitude + left[0].cos() * right[0].cos() * longitude * longitude;
-    2.0 * chord.sqrt().asin()
+    // Of opposite points rounding may put it above one.
+    2.0 * chord.sqrt().min(1.0).asin()
 }
 
 /// Returns the distance over the columns that both rows have; rows that share none are infinitely far.
@@ -240,6 +242,11 @@ mod tests {
         for (metric, expected) in cases {
             assert_eq!(metric.of(&x, &y), expected, "{metric:?}");
         }
+        assert_eq!(Metric::BrayCurtis.of(&[0.0; 2], &[0.0; 2]), 0.0);
+        // Opposite places, of which the chord is above one by rounding.
+        let pi = std::f64::consts::PI;
+        let (place, opposite) = ([0.23, -0.25], [-0.23, -0.25 + pi]);
+        assert_eq!(Metric::Haversine.of(&place, &opposite), pi);
         assert!(Metric::named("haversine-ish").is_none());
         assert!(Metric::Haversine.check(3).is_err());
         let precision = vec![1.0; 3];

@@ -35,6 +35,9 @@ pub struct Neighborhood {
     metric: Metric,
     reach: Reach,
     is_expanded: bool,
+    is_brute: bool,
+    /// Whether rows without a distance are neighbours where there are too few others.
+    fills: bool,
 }
 
 impl Neighborhood {
@@ -78,7 +81,16 @@ impl Neighborhood {
             metric,
             reach,
             is_expanded,
+            is_brute: false,
+            fills: false,
         })
+    }
+
+    /// Says that scikit-learn searches by brute force, which takes rows without a distance where there are too few others.
+    #[must_use]
+    pub fn by_brute_force(mut self) -> Self {
+        self.is_brute = true;
+        self
     }
 
     /// Returns the number of rows of training data.
@@ -105,7 +117,13 @@ impl Neighborhood {
     }
 
     /// Writes the distance and index of each neighbour, nearest first (or in order, within a distance).
-    pub(crate) fn find(&self, row: &[f64], found: &mut Vec<(f64, usize)>) {
+    ///
+    /// Rows without a distance (all false, by Dice's) are farther than all others, as in scikit-learn.
+    ///
+    /// # Errors
+    /// Kind `ValueOutOfRange` if fewer rows than there should be neighbours have a distance, but where the first others
+    /// are taken: scikit-learn's trees take the first row several times then, and weights by distance are NaN.
+    pub(crate) fn find(&self, row: &[f64], found: &mut Vec<(f64, usize)>) -> Result<(), RunError> {
         found.clear();
         let square = if self.is_expanded { dot(row, row) } else { 0.0 };
         for (index, other) in self.data.chunks_exact(self.n_features).enumerate() {
@@ -122,8 +140,27 @@ impl Neighborhood {
             match self.reach {
                 Reach::Within(radius) if distance <= radius => found.push((distance, index)),
                 Reach::Within(_) => {}
+                Reach::Nearest(_) if distance.is_nan() => {}
                 Reach::Nearest(k) => insert(found, k, distance, index),
             }
+        }
+        match self.reach {
+            Reach::Nearest(k) if found.len() < k && self.fills => {
+                let n = found.len();
+                let others =
+                    (0..self.n_rows()).filter(|&row| found.iter().all(|&(_, at)| at != row));
+                let others: Vec<usize> = others.take(k - n).collect();
+                found.extend(others.into_iter().map(|index| (f64::NAN, index)));
+                Ok(())
+            }
+            Reach::Nearest(k) if found.len() < k => {
+                let n = found.len();
+                let message = format!(
+                    "{n} rows of the training data have a distance to it by the metric, {k} neighbours are needed"
+                );
+                Err(RunError::new(RunErrorKind::ValueOutOfRange, message))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -137,6 +174,11 @@ impl Neighborhood {
     fn memory_bytes(&self) -> usize {
         (self.data.len() + self.squares.len()) * size_of::<f64>()
     }
+}
+
+/// Names the row that has no neighbours.
+pub(crate) fn at_row(index: usize, error: &RunError) -> RunError {
+    RunError::new(error.kind(), format!("row {index}: {error}"))
 }
 
 /// Keeps the `k` nearest, sorted.
@@ -217,7 +259,7 @@ impl Neighbors {
     /// # Errors
     /// [`SpecError`] if there is not a class or target for each row, or a class does not exist.
     pub fn try_new(
-        neighborhood: Neighborhood,
+        mut neighborhood: Neighborhood,
         weights: NeighborWeights,
         answer: NeighborAnswer,
     ) -> Result<Self, SpecError> {
@@ -252,6 +294,7 @@ impl Neighbors {
                 }
             }
         }
+        neighborhood.fills = neighborhood.is_brute && weights == NeighborWeights::Uniform;
         Ok(Self {
             neighborhood,
             weights,
@@ -343,7 +386,8 @@ impl TableFn for Neighbors {
         };
         let mut scratch = Vec::new();
         for (index, (row, output)) in rows.iter().zip(output.chunks_exact_mut(width)).enumerate() {
-            self.neighborhood.find(row, &mut found);
+            let neighbors = self.neighborhood.find(row, &mut found);
+            neighbors.map_err(|error| at_row(index, &error))?;
             self.weigh(&mut found);
             match &self.answer {
                 NeighborAnswer::Shares {
@@ -432,8 +476,9 @@ impl TableFn for LocalOutliers {
 
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
         let mut found = Vec::new();
-        let scores = rows.iter().map(|row| {
-            self.neighborhood.find(row, &mut found);
+        let scores = rows.iter().enumerate().map(|(index, row)| {
+            let neighbors = self.neighborhood.find(row, &mut found);
+            neighbors.map_err(|error| at_row(index, &error))?;
             let n = count(found.len());
             let reach = |(distance, index): &(f64, usize)| distance.max(self.reaches[*index]);
             let mean_reach = found.iter().map(reach).sum::<f64>() / n;
@@ -441,9 +486,9 @@ impl TableFn for LocalOutliers {
             let ratios = found
                 .iter()
                 .map(|(_, index)| self.densities[*index] / density);
-            -(ratios.sum::<f64>() / n)
+            Ok(-(ratios.sum::<f64>() / n))
         });
-        Ok(scores.collect())
+        scores.collect()
     }
 
     fn memory_bytes(&self) -> usize {
@@ -464,13 +509,29 @@ mod tests {
     fn the_first_of_equally_near_rows_counts() {
         let mut found = Vec::new();
         let one = neighborhood(Reach::Nearest(1)).unwrap();
-        one.find(&[2.0], &mut found);
+        one.find(&[2.0], &mut found).unwrap();
         assert_eq!(found, [(1.0, 1)]);
         let within = neighborhood(Reach::Within(1.0)).unwrap();
-        within.find(&[2.0], &mut found);
+        within.find(&[2.0], &mut found).unwrap();
         assert_eq!(found, [(1.0, 1), (1.0, 2)]);
         assert!(neighborhood(Reach::Nearest(4)).is_err());
         assert!(neighborhood(Reach::Nearest(0)).is_err());
+    }
+
+    #[test]
+    fn rows_without_a_distance_are_no_neighbours() {
+        let dice = Metric::named("dice").unwrap();
+        let data = vec![0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+        let nearest = |k| {
+            let reach = Reach::Nearest(k);
+            Neighborhood::try_new(data.clone(), 2, dice.clone(), reach, false).unwrap()
+        };
+        let mut found = Vec::new();
+        nearest(2).find(&[0.0, 0.0], &mut found).unwrap();
+        assert_eq!(found, [(1.0, 1), (1.0, 3)]);
+        let error = nearest(3).find(&[0.0, 0.0], &mut found).unwrap_err();
+        assert_eq!(error.kind(), RunErrorKind::ValueOutOfRange);
+        assert!(error.to_string().contains("2 rows"), "{error}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) fn within_others(ensemble: Ensemble) -> Result<Converted, LoadError> 
 pub(crate) fn class_labels(ensemble: &Ensemble) -> Result<Labels, LoadError> {
     match loss::task(ensemble)? {
         Task::Classes { labels, .. } => Ok(labels),
-        Task::Values(_) | Task::Outputs => Err(unsupported("the model is no classifier")),
+        Task::Values(_) | Task::Outputs { .. } => Err(unsupported("the model is no classifier")),
     }
 }
 
@@ -123,10 +123,11 @@ fn answers(task: Task) -> (BoostedLink, Vec<(Method, BoostedAnswer)>) {
             }
             (link, answers)
         }
-        Task::Outputs => {
+        Task::Outputs { threshold } => {
             let labels = Labels::new(Values::I64(vec![0, 1].into()));
+            let rule = ClassRule::ScoreAbove(threshold);
             let answers = vec![
-                (Method::Predict, BoostedAnswer::LabelOfEach(labels)),
+                (Method::Predict, BoostedAnswer::LabelOfEach(labels, rule)),
                 (Method::PredictProba, BoostedAnswer::Values),
                 (Method::PredictLogProba, BoostedAnswer::LogProbabilities),
                 (Method::DecisionFunction, BoostedAnswer::Scores),

@@ -43,7 +43,7 @@ pub fn run_on_matrix(
 ) -> Result<Tensor, RunError> {
     match table {
         Table::Matrix(rows) => run(*rows),
-        Table::Sparse(rows) => run_on_blocks(rows, run),
+        Table::Sparse(rows) => run_on_blocks(rows, 0.0, run),
         Table::Columns(_) => {
             let all: Vec<usize> = (0..table.n_columns()).collect();
             let mut values = Vec::new();
@@ -55,9 +55,15 @@ pub fn run_on_matrix(
     }
 }
 
-/// Writes out a block of rows at a time, since all of a wide table may not fit into memory.
-fn run_on_blocks(
+/// Runs an estimator of matrices on a sparse table, with `absent` for every value that the table does not keep.
+///
+/// A block of rows is written out at a time, since all of a wide table may not fit into memory.
+///
+/// # Errors
+/// Those of `run`.
+pub fn run_on_blocks(
     rows: &SparseRows,
+    absent: f64,
     run: impl Fn(Rows<'_>) -> Result<Tensor, RunError>,
 ) -> Result<Tensor, RunError> {
     let block = (DENSE_VALUES_MAX / rows.n_columns().max(1)).max(1);
@@ -67,7 +73,7 @@ fn run_on_blocks(
     while first < rows.n_rows() {
         let last = rows.n_rows().min(first.saturating_add(block));
         dense.clear();
-        rows.densify(first, last, &mut dense);
+        rows.densify_over(absent, first, last, &mut dense);
         let part = run(Rows::try_new(&dense, rows.n_columns()).ok_or_else(ragged)?)?;
         let (shape, values) = part.into_parts();
         joined = Some(match joined {

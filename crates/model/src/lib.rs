@@ -13,7 +13,7 @@ mod signature;
 mod text;
 mod wanted;
 
-pub use columns::{ColumnKind, ColumnSpec, run_on_matrix, tensor_of};
+pub use columns::{ColumnKind, ColumnSpec, run_on_blocks, run_on_matrix, tensor_of};
 pub use description::{Component, Description};
 pub use engine::{ExternalFile, GraphEngine, GraphFile};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};

@@ -148,12 +148,17 @@ fn narrowed<T: TryFrom<i128>>(values: &Values, spec: &TensorSpec) -> Result<Vec<
 /// Runs a graph of single maps on each of several, and puts the answers together; other inputs than maps come with one map only.
 ///
 /// # Errors
-/// Those of `run`; kind `ShapeMismatch` where maps differ in number, or where answers are no rows.
+/// Those of `run`; kind `ShapeMismatch` where there are no maps, where they differ in number, or where answers are no rows.
 pub fn map_by_map(
     inputs: &[&Tensor],
     mut run: impl FnMut(&[&Tensor]) -> Result<Vec<Tensor>, RunError>,
 ) -> Result<Vec<Tensor>, RunError> {
     let n_maps = inputs.first().map_or(0, |input| input.n_rows());
+    if n_maps == 0 {
+        return Err(shape_error(
+            "there are no maps; the graph takes single ones, so send one at least",
+        ));
+    }
     if n_maps == 1 {
         return run(inputs);
     }
@@ -196,4 +201,16 @@ pub fn synthetic(specs: &[TensorSpec]) -> Option<Vec<Tensor>> {
         Tensor::try_new(shape, zeros(spec.dtype, n)).ok()
     });
     tensors.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_maps_are_refused() {
+        let none = Tensor::try_new(vec![0], Values::F64(Vec::new().into())).unwrap();
+        let error = map_by_map(&[&none], |_| unreachable!("there is no map to run on"));
+        assert!(error.unwrap_err().to_string().contains("no maps"));
+    }
 }

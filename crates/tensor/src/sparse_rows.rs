@@ -2,6 +2,7 @@
 
 /// A table of `n_rows` by `n_columns` numbers, of which only those that are not zero are kept.
 ///
+/// A zero is kept where the library keeps one (a hash's terms that cancel): XGBoost takes it for a value, others for what it is.
 /// Within a row the columns rise, so that sums over a row do not depend on how it was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SparseRows {
@@ -96,9 +97,17 @@ impl SparseRows {
     /// # Panics
     /// If these are not rows of the table.
     pub fn densify(&self, first: usize, last: usize, dense: &mut Vec<f64>) {
+        self.densify_over(0.0, first, last, dense);
+    }
+
+    /// Appends rows `first` to `last` (excluded) to `dense`, with `absent` for every value that is not kept.
+    ///
+    /// # Panics
+    /// If these are not rows of the table.
+    pub fn densify_over(&self, absent: f64, first: usize, last: usize, dense: &mut Vec<f64>) {
         for index in first..last {
             let start = dense.len();
-            dense.resize(start + self.n_columns, 0.0);
+            dense.resize(start + self.n_columns, absent);
             let (columns, values) = self.row(index);
             for (&column, &value) in columns.iter().zip(values) {
                 dense[start + column as usize] = value;

@@ -19,7 +19,10 @@ pub(super) enum Task {
         threshold: f64,
     },
     /// Several things, each of which holds or does not.
-    Outputs,
+    Outputs {
+        /// The score above which one holds.
+        threshold: f64,
+    },
 }
 
 /// Returns what an ensemble predicts.
@@ -59,7 +62,10 @@ pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
         "Logloss" | "CrossEntropy" | "Focal" | "MultiClassOneVsAll" => {
             BoostedLink::Sigmoid { scale: 1.0 }
         }
-        "MultiLogloss" | "MultiCrossEntropy" => return Ok(Task::Outputs),
+        "MultiLogloss" | "MultiCrossEntropy" => {
+            let threshold = threshold(ensemble)?;
+            return Ok(Task::Outputs { threshold });
+        }
         "MultiClass" => BoostedLink::Softmax,
         loss => {
             return Err(unsupported(format!(
@@ -68,10 +74,7 @@ pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
             )));
         }
     };
-    let threshold = match &ensemble.probability_threshold {
-        Some(text) => score_threshold(text)?,
-        None => 0.0,
-    };
+    let threshold = threshold(ensemble)?;
     let n_classes = ensemble.n_scores.max(2);
     let labels = match &ensemble.classes {
         Some(classes) if has_names(classes) => labels(&Entry::root(classes), n_classes)?,
@@ -85,13 +88,20 @@ pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
     })
 }
 
+/// Returns the score above which a thing holds, or the second class is it.
+fn threshold(ensemble: &Ensemble) -> Result<f64, LoadError> {
+    let text = ensemble.probability_threshold.as_deref();
+    text.map_or(Ok(0.0), score_threshold)
+}
+
 /// Returns the score at which the probability of the second class is the one in `text`.
 fn score_threshold(text: &str) -> Result<f64, LoadError> {
     let probability: Option<f64> = text.parse().ok();
-    match probability.filter(|&probability| probability > 0.0 && probability < 1.0) {
+    match probability.filter(|probability| (0.0..=1.0).contains(probability)) {
+        // Of 0 and 1, minus infinity and infinity: always, and never.
         Some(probability) => Ok(-(1.0 / probability - 1.0).ln()),
         None => Err(malformed(format!(
-            "the probability threshold {} is not between 0 and 1",
+            "the probability threshold {} is not from 0 to 1",
             quoted(text)
         ))),
     }

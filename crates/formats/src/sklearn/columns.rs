@@ -119,7 +119,7 @@ fn action(
 }
 
 /// Returns the columns of a transformer, which scikit-learn has resolved from names, slices, masks and selectors.
-fn input_columns(fitted: &Fitted<'_>, name: &str) -> Result<Vec<usize>, LoadError> {
+pub(super) fn input_columns(fitted: &Fitted<'_>, name: &str) -> Result<Vec<usize>, LoadError> {
     const NAME: &str = "_transformer_to_input_indices";
     let graph = fitted.graph;
     let wrong = || fitted.malformed(format!("'{NAME}' has no columns of '{name}'"));
@@ -140,7 +140,7 @@ fn input_columns(fitted: &Fitted<'_>, name: &str) -> Result<Vec<usize>, LoadErro
 }
 
 /// Returns what a transformer's results are multiplied by.
-fn weight(fitted: &Fitted<'_>, name: &str) -> Result<Option<f64>, LoadError> {
+pub(super) fn weight(fitted: &Fitted<'_>, name: &str) -> Result<Option<f64>, LoadError> {
     const NAME: &str = "transformer_weights";
     if fitted.is_none(NAME) {
         return Ok(None);

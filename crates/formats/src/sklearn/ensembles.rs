@@ -14,6 +14,7 @@ use super::convert::Part;
 use super::fitted::Fitted;
 use super::labels::labels;
 use super::numbers::exact;
+use super::sparsity::Layout;
 
 /// The converted parts of an estimator.
 pub(super) struct Members {
@@ -273,7 +274,9 @@ pub(super) fn stacking_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError
 /// Converts what reads the answers of a stack's members, dense unless the members' sparse table is passed on.
 fn final_estimator(fitted: &Fitted<'_>) -> Result<(Arc<dyn Estimator>, Component), LoadError> {
     let mut stack = fitted.clone();
-    stack.reads_sparse &= fitted.flag("passthrough")?;
+    if !fitted.flag("passthrough")? {
+        stack.reads = Layout::Dense;
+    }
     stack.estimator_in("final_estimator_")
 }
 

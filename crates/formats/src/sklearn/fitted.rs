@@ -4,6 +4,7 @@ use coracle_model::{ColumnSpec, LoadError, LoadErrorKind};
 use coracle_pickle::{Array, Graph, Node, NodeId, Object};
 
 use super::Version;
+use super::sparsity::Layout;
 
 /// The deepest nesting of estimators that is followed.
 const DEPTH_MAX: usize = 32;
@@ -22,8 +23,8 @@ pub(crate) struct Fitted<'g> {
     pub(crate) taken: Vec<ColumnSpec>,
     /// Whether `None` is a category to the next step, for each column that this one gives; empty where that is not known.
     pub(crate) none_after: Vec<bool>,
-    /// Whether the table that it gets is a sparse one in Python.
-    pub(crate) reads_sparse: bool,
+    /// What kind of table it gets in Python.
+    pub(crate) reads: Layout,
     depth: usize,
 }
 
@@ -43,7 +44,7 @@ impl<'g> Fitted<'g> {
             place: String::new(),
             taken: Vec::new(),
             none_after: Vec::new(),
-            reads_sparse: false,
+            reads: Layout::Dense,
             depth: 0,
         }
     }
@@ -74,7 +75,7 @@ impl<'g> Fitted<'g> {
             place,
             taken: Vec::new(),
             none_after: Vec::new(),
-            reads_sparse: self.reads_sparse,
+            reads: self.reads.within(self.short_class()),
             depth,
         })
     }

@@ -43,7 +43,12 @@ fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
                 None => Ok(Metric::minkowski(p)),
             }
         }
-        "mahalanobis" => mahalanobis(fitted, parameter("VI"), parameter("V")),
+        "mahalanobis" => mahalanobis(
+            fitted,
+            fitted.n_features()?,
+            parameter("VI"),
+            parameter("V"),
+        ),
         "seuclidean" => Ok(Metric::StandardizedEuclidean {
             variances: numbers("V")?,
         }),
@@ -54,6 +59,7 @@ fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
 /// Returns the metric of a covariance, or of its inverse.
 fn mahalanobis(
     fitted: &Fitted<'_>,
+    n_features: usize,
     inverse: Option<NodeId>,
     covariance: Option<NodeId>,
 ) -> Result<Metric, LoadError> {
@@ -62,9 +68,13 @@ fn mahalanobis(
         let &[n, width] = array.shape() else {
             return None;
         };
-        (n == width).then_some((array.to_f64s()?, n))
+        // Before the inversion, which takes the cube of the size.
+        (n == width && n == n_features).then_some((array.to_f64s()?, n))
     };
-    let wrong = || fitted.malformed("the metric's covariance is not a square matrix of numbers");
+    let wrong = || {
+        let message = format!("the metric's covariance is no matrix of {n_features} columns");
+        fitted.malformed(format!("{message} and as many rows"))
+    };
     let precision = match (inverse, covariance) {
         (Some(inverse), _) => square(inverse).ok_or_else(wrong)?.0,
         (None, Some(covariance)) => {
@@ -90,8 +100,12 @@ pub(super) fn neighborhood(fitted: &Fitted<'_>, reach: Reach) -> Result<Neighbor
     }
     let is_brute = fitted.text_or("_fit_method", "brute")? == "brute";
     let is_expanded = is_brute && matches!(metric, Metric::Euclidean | Metric::SquaredEuclidean);
-    Neighborhood::try_new(data.values, n_features, metric, reach, is_expanded)
-        .map_err(|error| fitted.spec(error))
+    let neighborhood = Neighborhood::try_new(data.values, n_features, metric, reach, is_expanded)
+        .map_err(|error| fitted.spec(error))?;
+    Ok(match is_brute {
+        true => neighborhood.by_brute_force(),
+        false => neighborhood,
+    })
 }
 
 fn weights(fitted: &Fitted<'_>) -> Result<NeighborWeights, LoadError> {

@@ -6,18 +6,19 @@ use coracle_pickle::{Node, NodeId};
 
 use super::convert::{self, Part};
 use super::fitted::Fitted;
-use super::{encoders, imbalanced, sparsity};
+use super::sparsity;
+use super::{encoders, imbalanced};
 
 /// Converts a pipeline of supported steps.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let mut steps = Vec::new();
     let mut children = Vec::new();
-    let mut reads_sparse = fitted.reads_sparse;
+    let mut reads = fitted.reads.clone();
     let mut parts = Vec::new();
     for (name, id) in named_steps(fitted)? {
         let mut step = fitted.part(id, &format!("step '{name}'"))?;
-        step.reads_sparse = reads_sparse;
-        reads_sparse = sparsity::gives_sparse(&step, reads_sparse)?;
+        step.reads = reads;
+        reads = sparsity::layout(&step, &step.reads)?;
         if let Some((_, before)) = parts.last_mut() {
             let before: &mut Fitted<'_> = before;
             before.none_after = encoders::none_categories(&step)?;

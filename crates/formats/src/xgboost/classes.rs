@@ -52,8 +52,9 @@ fn answers_of_outputs(objective: &str) -> Result<ClassAnswers, LoadError> {
         )));
     }
     let labels = Labels::new(Values::F64(vec![0.0, 1.0].into()));
+    let rule = ClassRule::ValueAboveHalf;
     let answers = vec![
-        (Method::Predict, BoostedAnswer::LabelOfEach(labels)),
+        (Method::Predict, BoostedAnswer::LabelOfEach(labels, rule)),
         (Method::PredictProba, BoostedAnswer::Values),
     ];
     Ok((None, answers))

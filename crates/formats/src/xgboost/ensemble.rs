@@ -20,7 +20,7 @@ pub(crate) struct Ensemble {
     pub(super) base_scores: Vec<f32>,
     pub(crate) n_features: usize,
     /// The number of scores per row: of classes, or of targets.
-    pub(super) n_groups: usize,
+    pub(crate) n_groups: usize,
     pub(crate) booster: Booster,
     attributes: Vec<(String, String)>,
     pub(crate) feature_names: Option<Vec<String>>,

@@ -352,8 +352,10 @@ fn what_of_other_libraries_is_not_served_is_refused_by_name() {
         documents(&root("catboost").join("unsupported")),
         documents(&root("imblearn").join("unsupported")),
     );
-    assert!(fixtures.len() >= 3 && !imbalanced.is_empty());
+    let xgboost = documents(&root("xgboost").join("unsupported"));
+    assert!(fixtures.len() >= 3 && !imbalanced.is_empty() && xgboost.len() >= 3);
     fixtures.extend(imbalanced);
+    fixtures.extend(xgboost);
     for (path, document) in fixtures {
         let error = load(&path, &LoadOptions::default(), &SystemClock::new()).err();
         let message = error
@@ -364,6 +366,23 @@ fn what_of_other_libraries_is_not_served_is_refused_by_name() {
             assert!(message.contains(name), "{message:?} does not name {name:?}");
         }
     }
+}
+
+#[test]
+fn more_classes_than_the_booster_has_are_refused_before_they_are_counted() {
+    let mut bytes = fs::read(root("xgboost").join("3.4.1/wrapped_calibrated.pkl")).unwrap();
+    // The name, where it is remembered, and a number of one byte.
+    let written = b"n_classes_q<K\x02";
+    let at = bytes
+        .windows(written.len())
+        .position(|part| part == written);
+    let number = at.unwrap() + written.len() - 2;
+    // 2^40, a number of six bytes.
+    bytes.splice(number..number + 2, *b"\x8a\x06\0\0\0\0\0\x01");
+    let loaded = load_bytes(&bytes, &LoadOptions::default(), &SystemClock::new());
+    let message = loaded.err().unwrap().to_string();
+    let expected = "'n_classes_' is 1099511627776, the booster tells 2 apart";
+    assert!(message.contains(expected), "{message}");
 }
 
 /// Directories of MLflow, whose models are those of the other libraries.

@@ -10,6 +10,7 @@ use crate::numbers::to_single;
 use crate::sklearn::convert::Part;
 use crate::sklearn::fitted::Fitted;
 use crate::sklearn::labels::labels;
+use crate::sklearn::sparsity::Layout;
 use crate::xgboost::{self, Ensemble};
 
 const BOOSTER: &str = "xgboost.core.Booster";
@@ -59,8 +60,14 @@ pub(super) fn class_labels(fitted: &Fitted<'_>) -> Result<Labels, LoadError> {
     if !fitted.is_none("_le") {
         return labels(&fitted.part_in("_le")?);
     }
-    let n_classes = i64::try_from(fitted.count("n_classes_")?);
-    let n_classes = n_classes.map_err(|error| fitted.malformed(error.to_string()))?;
+    let n_classes = fitted.count("n_classes_")?;
+    let n_groups = ensemble(&fitted.part_in("_Booster")?)?.n_groups.max(2);
+    if n_classes > n_groups {
+        let message = format!("'n_classes_' is {n_classes}, the booster tells {n_groups} apart");
+        return Err(fitted.malformed(message));
+    }
+    let n_classes =
+        i64::try_from(n_classes).map_err(|error| fitted.malformed(error.to_string()))?;
     Ok(Labels::new(Values::I64((0..n_classes).collect())))
 }
 
@@ -83,15 +90,20 @@ fn estimator(
         true => f64::NAN,
         false => fitted.number("missing")?,
     };
-    let missing = match (missing.is_nan(), fitted.reads_sparse) {
-        (true, false) => BoostedMissing::Nan,
-        (false, false) => BoostedMissing::Number(to_single(missing)),
+    let missing = match (missing.is_nan(), &fitted.reads) {
+        (true, Layout::Dense) => BoostedMissing::Nan,
+        (false, Layout::Dense) => BoostedMissing::Number(to_single(missing)),
         // What a sparse table does not store is missing, and that is zeros.
-        (true, true) => BoostedMissing::Zeros {
+        (true, Layout::Sparse) => BoostedMissing::Zeros {
             columns: vec![true; ensemble.n_features],
             magnitude_max: 0.0,
         },
-        (false, true) => {
+        (true, Layout::WithZeros) => BoostedMissing::Absent,
+        (true, Layout::Uncertain(why)) => {
+            let message = "XGBoost tells zeros that the sparse table before it stores from those that it does not";
+            return Err(fitted.unsupported(format!("{message}, and {why}")));
+        }
+        (false, _) => {
             let message = "'missing' is a number, and the step before gives a sparse table";
             return Err(fitted.unsupported(message));
         }
