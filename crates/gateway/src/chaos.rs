@@ -45,6 +45,8 @@ impl Calls {
             return self.enter_and_run_as_ever(model, request, arrival).await;
         };
         let left = arrival.time_left(self.clock.monotonic());
+        // It is taken as the model's own time.
+        request.begin(self.clock.as_ref());
         tokio::time::sleep(delay.min(left)).await;
         if delay >= left {
             return Err(too_late(arrival.time).begun(true));

@@ -425,6 +425,7 @@ impl Handler {
             recording: self.calls.recording(model, caller),
             key: self.calls.last_good_key(model, caller.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
+            begun: None,
         };
         let mut result = self.calls.answer(model, request).await;
         let ended = chosen

@@ -15,7 +15,7 @@ use coracle_model::Signature;
 use coracle_policy::resilience::{
     Admission, Breaker, BreakerSpec, End, Ended, RetryBudget, RetryBudgetSpec,
 };
-use coracle_serving::{Fallback, FallbackSettings, ServedModel};
+use coracle_serving::{Fallback, FallbackMemory, FallbackSettings, ServedModel};
 use hyper::header::HeaderValue;
 
 use self::last_good::LastGood;
@@ -23,11 +23,15 @@ use self::stand_in::{Values, Wanted, marked};
 use crate::codec::{Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Blame, Calls, Failure, OutputCopy, Request};
 
+/// The most of a caller's time that is kept from another service for what is given where it fails, too.
+const REST_MAX: Duration = Duration::from_millis(100);
+
 /// What decides about the calls to one model.
 struct Deciding {
     turns: Mutex<Turns>,
     values: Option<Values>,
-    last_good: LastGood,
+    /// The service's: revisions of it stand in for each other.
+    last_good: Arc<LastGood>,
     /// Calls that take longer are slow.
     slow_after: Option<Duration>,
     /// The model's, from when it was there: it may be gone when it is needed.
@@ -44,7 +48,7 @@ struct Turns {
 }
 
 impl Deciding {
-    fn new(settings: &FallbackSettings) -> Self {
+    fn new(settings: &FallbackSettings, memory: &FallbackMemory) -> Self {
         let default = BreakerSpec::default();
         let slow = settings.breaker_latency.and(default.failures);
         let has_breaker = settings.breaker_failures.is_some() || slow.is_some();
@@ -61,13 +65,18 @@ impl Deciding {
                 breaker,
                 budget: RetryBudget::new(RetryBudgetSpec::default()),
             }),
-            last_good: LastGood::default(),
+            last_good: memory.get().unwrap_or_default(),
             slow_after: settings.breaker_latency,
             values: settings.value.as_deref().and_then(Values::read),
             signature: OnceLock::new(),
             n_answered: AtomicU64::new(0),
             lane: Arc::new(ServedModel::unloaded("fallback".to_owned(), 1)),
         }
+    }
+
+    /// Returns what decides about the calls of a model with this fallback.
+    fn of(fallback: &Fallback) -> Option<Arc<Self>> {
+        fallback.state(|settings| Self::new(settings, fallback.memory()))
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -90,7 +99,7 @@ impl Deciding {
             deciding: self,
             calls,
             was_probe,
-            slow_after: self.slow_after.map(|time| now.saturating_add(time)),
+            begun: Arc::default(),
             end: End::GivenUp,
         })
     }
@@ -101,8 +110,8 @@ struct Try<'a> {
     deciding: &'a Deciding,
     calls: &'a Calls,
     was_probe: bool,
-    /// On the monotonic clock: if it ends later, it was slow.
-    slow_after: Option<Duration>,
+    /// When its run began, if it has.
+    begun: Arc<OnceLock<Duration>>,
     end: End,
 }
 
@@ -110,11 +119,14 @@ impl Drop for Try<'_> {
     fn drop(&mut self) {
         let now = self.calls.clock.monotonic();
         if let Some(breaker) = &mut self.deciding.turns().breaker {
+            // From when it began: who waits for the model, or for his turn, says nothing of it. Who gives up says how long it took at least.
+            let took = self.begun.get().map(|begun| now.saturating_sub(*begun));
+            let slow_after = self.deciding.slow_after;
             let ended = Ended {
                 end: self.end,
-                // Who gave up, or was turned away by a crowd, says nothing of the model.
-                was_slow: self.end != End::GivenUp
-                    && self.slow_after.is_some_and(|time| now > time),
+                was_slow: took
+                    .zip(slow_after)
+                    .is_some_and(|(took, limit)| took > limit),
                 was_probe: self.was_probe,
             };
             let _opened = breaker.ended(now, ended);
@@ -156,7 +168,11 @@ fn is_ours(code: Code) -> bool {
 }
 
 /// Keeps an answer as the last good one, and leaves of its copy what was asked for.
-fn keep(last_good: &LastGood, key: &HeaderValue, (encoded, asked): (&mut Encoded, OutputCopy)) {
+fn keep(
+    last_good: &LastGood,
+    (key, now): (&HeaderValue, Duration),
+    (encoded, asked): (&mut Encoded, OutputCopy),
+) {
     let Some(whole) = encoded.answered.take() else {
         return;
     };
@@ -165,7 +181,7 @@ fn keep(last_good: &LastGood, key: &HeaderValue, (encoded, asked): (&mut Encoded
         OutputCopy::FirstRow => Some(whole.first_rows()),
         OutputCopy::Whole => Some(whole.clone()),
     };
-    last_good.keep(key, Arc::from(whole));
+    last_good.keep(key, (Arc::from(whole), now));
 }
 
 /// Returns what is told to whom an open breaker turns away.
@@ -193,9 +209,7 @@ impl Calls {
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
         let fallback = model.fallback();
-        let deciding = fallback
-            .as_ref()
-            .and_then(|fallback| fallback.state(Deciding::new));
+        let deciding = fallback.as_deref().and_then(Deciding::of);
         let (Some(fallback), Some(deciding)) = (fallback, deciding) else {
             return self.enter_and_run(model, request, arrival).await;
         };
@@ -226,11 +240,14 @@ impl Calls {
             .tried(model, (&fallback, &deciding), &request, terms)
             .await;
         if let (Some(key), Ok(encoded)) = (&request.key, &mut result) {
-            keep(&deciding.last_good, key, (encoded, asked_copy));
+            let now = self.clock.monotonic();
+            keep(&deciding.last_good, (key, now), (encoded, asked_copy));
         }
         match result {
             Err(failure) if is_ours(failure.code) => {
-                let other = self.other_service(&fallback, &request, (of_caller, failure.code));
+                let has_more = deciding.values.is_some() || request.key.is_some();
+                let asked = (of_caller, failure.code, has_more);
+                let other = self.other_service(&fallback, &request, asked);
                 if let Some(answer) = Box::pin(other).await {
                     fallback.count_fallback();
                     return Ok(answer);
@@ -252,11 +269,13 @@ impl Calls {
     /// Asks the service that stands in for this one, if there is one; `None` if it gives no answer either.
     ///
     /// It is asked as by a request of its own, within what the caller's time has left, and has no fallback then: two services may stand in for each other.
+    /// It takes no longer than the model itself may, so that one that hangs leaves the time to give something else, where there may be something
+    /// (`has_more`).
     async fn other_service(
         &self,
         fallback: &Fallback,
         request: &Request,
-        (arrival, code): (Arrival, Code),
+        (arrival, code, has_more): (Arrival, Code, bool),
     ) -> Option<Encoded> {
         let id = fallback.settings().service.as_ref()?;
         let model = {
@@ -267,13 +286,23 @@ impl Calls {
             return None;
         }
         let clock = self.clock.as_ref();
-        let in_flight = model
-            .statistics()
-            .start(self.worker, clock.monotonic(), clock);
-        let arrival = Arrival {
-            copy: OutputCopy::Nothing,
-            ..arrival
+        let at = clock.monotonic();
+        let left = arrival.time_left(at);
+        let of_rest = match has_more {
+            true => (left / 10).min(REST_MAX),
+            false => Duration::ZERO,
         };
+        let bounds = [fallback.settings().timeout, model.timeout()];
+        let bounds = bounds.into_iter().flatten();
+        let time = bounds.fold(left.saturating_sub(of_rest), Duration::min);
+        if time.is_zero() {
+            return None;
+        }
+        // Its own callers, and what a rollout judges it by, are others: it had no say in when, and whether, it is asked for this.
+        let in_flight = model.statistics().start(self.worker, at, clock);
+        let in_flight = in_flight.standing_in();
+        let copy = OutputCopy::Nothing;
+        let arrival = Arrival { at, time, copy };
         let result = self.enter_and_run(&model, request.clone(), arrival).await;
         let outcome = match &result {
             Ok(_) => Ok(()),
@@ -302,7 +331,11 @@ impl Calls {
                 .admit(self)
                 .map_err(|retry_after| rests(model, retry_after))?;
             let n_answered = deciding.n_answered.load(Ordering::Relaxed);
-            let result = self.enter_and_run(model, request.clone(), arrival).await;
+            let request = Request {
+                begun: Some(Arc::clone(&asked.begun)),
+                ..request.clone()
+            };
+            let result = self.enter_and_run(model, request, arrival).await;
             asked.end = match &result {
                 Ok(_) => End::Answered,
                 Err(failure) => {
@@ -329,49 +362,4 @@ impl Calls {
 }
 
 #[cfg(test)]
-mod tests {
-    use coracle_serving::Refusal;
-
-    use super::*;
-    use crate::infer::too_late;
-
-    const OWN: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn only_what_the_model_did_counts_against_it() {
-        let late = |allowed, has_begun| too_late(allowed).begun(has_begun);
-        let waited = |allowed| Failure::from(Refusal::Deadline).within(allowed);
-        let coded = |code| Failure::new(code, "as it was told to");
-        let shorter = OWN / 2;
-        for (failure, others_answered, expected) in [
-            (coded(Code::Internal), true, End::Failed),
-            (coded(Code::Unavailable), true, End::Failed),
-            (coded(Code::InvalidArgument), true, End::Answered),
-            (Refusal::QueueFull.into(), false, End::GivenUp),
-            (Refusal::PoolFull.into(), false, End::GivenUp),
-            (Refusal::SetAside(String::new()).into(), false, End::Failed),
-            // It ran for as long as it may.
-            (late(OWN, true), true, End::Failed),
-            // Its caller would not wait for so long.
-            (late(shorter, true), false, End::GivenUp),
-            (waited(shorter), false, End::GivenUp),
-            // It waited behind others: those were answered, or nobody was.
-            (late(OWN, false), true, End::GivenUp),
-            (waited(OWN), true, End::GivenUp),
-            (late(OWN, false), false, End::Failed),
-            (waited(OWN), false, End::Failed),
-        ] {
-            let end = end_of(&failure, OWN, others_answered);
-            assert_eq!(end, expected, "{failure:?} {others_answered}");
-        }
-    }
-
-    #[test]
-    fn who_is_turned_away_by_a_crowd_does_not_add_to_it() {
-        let refused = |refusal: Refusal| may_help(&refusal.into());
-        assert!(!refused(Refusal::QueueFull) && !refused(Refusal::PoolFull));
-        assert!(refused(Refusal::Failed("as it was told to".to_owned())));
-        assert!(may_help(&Failure::new(Code::Internal, "once")));
-        assert!(!may_help(&too_late(OWN)));
-    }
-}
+mod tests;

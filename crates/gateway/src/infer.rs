@@ -20,6 +20,7 @@ use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
 use crate::joint::JointCalls;
 use crate::payload::{self, PayloadLog, Recording};
+use crate::pooled::Begun;
 use crate::shadow::{Answered, Shadows};
 use crate::shared_memory::SharedMemory;
 use crate::spans::{InferenceSlot, Inferred, Phases};
@@ -73,6 +74,8 @@ pub(crate) struct Request {
     pub(crate) key: Option<Box<HeaderValue>>,
     /// Whether what is predicted is wanted by who asked for it, too.
     pub(crate) is_watched: bool,
+    /// Where it is told when its run begins, if somebody wants to know.
+    pub(crate) begun: Begun,
 }
 
 impl Request {
@@ -80,6 +83,14 @@ impl Request {
     pub(crate) fn priority(&self, call: &Call) -> Priority {
         let of_body = || Priority::from_wire(call.priority);
         self.priority.unwrap_or_else(of_body)
+    }
+
+    /// Notes that its run begins now.
+    #[inline]
+    pub(crate) fn begin(&self, clock: &dyn Clock) {
+        if let Some(begun) = &self.begun {
+            let _first = begun.set(clock.monotonic());
+        }
     }
 }
 
@@ -352,7 +363,13 @@ impl Calls {
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
         let priority = request.priority.unwrap_or_default();
-        let entered = model.enter_as(priority, arrival.time).await;
+        // Some of it is gone where another try, or another service's model, took it.
+        let time_left = arrival.time_left(self.clock.monotonic());
+        if time_left.is_zero() {
+            model.statistics().reject(Rejection::Deadline);
+            return Err(too_late(arrival.time));
+        }
+        let entered = model.enter_as(priority, time_left).await;
         let entered = entered.inspect_err(|refusal| model.statistics().reject(refusal.into()));
         let lease = entered.map_err(|refusal| Failure::from(refusal).within(arrival.time))?;
         self.run(model, lease, request, arrival).await
@@ -381,6 +398,7 @@ impl Calls {
             if is_joint(model, &lease, decoded.call.n_rows) {
                 return Box::pin(self.answer_jointly(model, lease, request, decoded)).await;
             }
+            request.begin(self.clock.as_ref());
             return self.run_here(model, &lease, &request.codec, decoded);
         }
         let answer = self.answer_elsewhere(model, lease, request, decoded);

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
 use crate::infer::{Calls, Decoded, Failure, Request};
-use crate::pooled::{Begun, Caller, Replies, answered, entry};
+use crate::pooled::{Caller, Replies, answered, entry};
 
 /// The calls of one event loop that are decoded and about to run, by model.
 ///
@@ -98,7 +98,7 @@ impl Calls {
         let caller = Caller::of(&lease);
         let (reply, answer) = oneshot::channel();
         let arrival = decoded.arrival;
-        let begun: Begun = model.has_fallback().then(Arc::default);
+        let begun = request.begun.clone();
         let replies = Replies {
             reply,
             begun: begun.clone(),

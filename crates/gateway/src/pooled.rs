@@ -1,8 +1,7 @@
 //! Calls that leave the event loop that read them: what waits for a thread or for others, and how the answer comes back.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use coracle_base::Code;
@@ -22,8 +21,8 @@ use crate::infer::{Arrival, Calls, Decoded, Failure, Request, too_late};
 
 type Reply = Result<Encoded, Failure>;
 
-/// Whether a call's run has begun, where it matters: it does to a model's breaker.
-pub(crate) type Begun = Option<Arc<AtomicBool>>;
+/// When a call's run began on the monotonic clock, if it has, where that matters: it does to a model's breaker.
+pub(crate) type Begun = Option<Arc<OnceLock<Duration>>>;
 
 /// What is told of a call while it runs elsewhere, and what it is told.
 pub(crate) struct Replies {
@@ -59,7 +58,7 @@ impl Answer for Pending {
 
     fn begin(&self) {
         if let Some(begun) = &self.begun {
-            begun.store(true, Ordering::Relaxed);
+            let _first = begun.set(self.calls.clock.monotonic());
         }
     }
 
@@ -257,7 +256,7 @@ impl Calls {
         let _leaving = model.batching().waits().then(|| Leaving(model));
         let caller = Caller::of(&lease);
         let (reply, answer) = oneshot::channel();
-        let begun: Begun = model.has_fallback().then(Arc::default);
+        let begun = request.begun.clone();
         let (waiting, joined) = model.batching().waits().then(oneshot::channel).unzip();
         let time_left = arrival.time_left(self.clock.monotonic());
         let n_bytes = request.body.len();
@@ -305,7 +304,7 @@ impl Calls {
         let (reply, answer) = oneshot::channel();
         let arrival = decoded.arrival;
         let time_left = arrival.time_left(self.clock.monotonic());
-        let begun: Begun = model.has_fallback().then(Arc::default);
+        let begun = request.begun.clone();
         let replies = Replies {
             reply,
             begun: begun.clone(),
@@ -426,7 +425,7 @@ pub(crate) async fn answered(
             "the call failed; this is a defect of the server",
         )),
         Err(_elapsed) => {
-            let has_begun = begun.is_some_and(|begun| begun.load(Ordering::Relaxed));
+            let has_begun = begun.is_some_and(|begun| begun.get().is_some());
             Err(too_late(arrival.time).begun(has_begun))
         }
     }

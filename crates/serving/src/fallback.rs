@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ServedModel;
 use crate::plan::ServiceId;
 
 /// What is done for a service whose model fails.
@@ -53,6 +54,37 @@ pub struct Fallback {
     n_hedges_won: AtomicU64,
     /// What decides, of whoever does it.
     state: OnceLock<Arc<dyn Any + Send + Sync>>,
+    memory: FallbackMemory,
+}
+
+/// What is kept for all models of a service, such as its last good answers; of whoever does it.
+#[derive(Clone, Default)]
+pub struct FallbackMemory(Arc<OnceLock<Arc<dyn Any + Send + Sync>>>);
+
+impl FallbackMemory {
+    /// Returns what one of `models` keeps; a new one if they keep it by another header than `settings` say, or keep nothing.
+    pub(crate) fn of<'m>(
+        settings: Option<&FallbackSettings>,
+        models: impl Iterator<Item = &'m ServedModel>,
+    ) -> Self {
+        let key = settings.map(|settings| &settings.key);
+        let fallbacks = models.filter_map(ServedModel::fallback);
+        let mut same = fallbacks.filter(|fallback| Some(&fallback.settings().key) == key);
+        let same = same.next().map(|fallback| fallback.memory().clone());
+        same.unwrap_or_default()
+    }
+
+    /// Returns what is kept, a new one when it is first needed; `None` if it is of another type.
+    pub fn get<T: Any + Default + Send + Sync>(&self) -> Option<Arc<T>> {
+        let kept = self.0.get_or_init(|| Arc::new(T::default()));
+        Arc::clone(kept).downcast().ok()
+    }
+}
+
+impl std::fmt::Debug for FallbackMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FallbackMemory").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Fallback {
@@ -71,6 +103,18 @@ impl Fallback {
             settings,
             ..Self::default()
         }
+    }
+
+    /// Returns it with what is kept for all models of its service.
+    #[must_use]
+    pub fn with_memory(self, memory: FallbackMemory) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// Returns what is kept for all models of its service.
+    #[must_use]
+    pub fn memory(&self) -> &FallbackMemory {
+        &self.memory
     }
 
     /// Returns what is done.

@@ -26,6 +26,7 @@ use crate::batch::BatchSettings;
 use crate::experiment::{
     Experiments, PlannedExperiment, RouteExperiments, Split, SplitTarget, VariantTarget,
 };
+use crate::fallback::FallbackMemory;
 use crate::flow::{Flow, Memory, PlannedFlow};
 use crate::plan::{
     LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
@@ -733,9 +734,12 @@ impl Follower {
             .with_experiments(self.experiments(id, planned));
         let settings = planned.shadow.clone();
         let tap = settings.map(|settings| Arc::new(ShadowTap::new(id.clone(), settings)));
+        let fallback = planned.fallback.as_ref();
+        let sharing = before.into_iter().chain([&route]).flat_map(Route::targets);
+        let memory = FallbackMemory::of(fallback, sharing.map(|target| target.model.as_ref()));
         for target in route.targets() {
             target.model.set_shadow(tap.clone());
-            target.model.set_fallback(planned.fallback.as_ref());
+            target.model.share_fallback(fallback, &memory);
         }
         Some(route)
     }

@@ -53,7 +53,7 @@ pub use compute_pool::{ComputePool, PoolCall, PoolLimits, QueueLimits, Ticket};
 pub use declared::DeclaredConfig;
 pub use exemplar::TraceId;
 pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};
-pub use fallback::{Fallback, FallbackSettings, HedgeAfter};
+pub use fallback::{Fallback, FallbackMemory, FallbackSettings, HedgeAfter};
 pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
 pub use http_statistics::HttpStatistics;
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};

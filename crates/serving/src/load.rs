@@ -32,7 +32,10 @@ pub struct RevisionLoad {
     pub n_started: u64,
     /// The number of calls that ended.
     pub n_finished: u64,
-    /// Those of them that failed, by whosever fault.
+    /// Those of them that stood in for another service's model: they are not among those below.
+    #[serde(default)]
+    pub n_stood_in: u64,
+    /// Those of the others that failed, by whosever fault.
     #[serde(default)]
     pub n_failed: u64,
     /// Calls that ended, by how long they took: up to each of [`latency_bounds`], and beyond the last.
@@ -63,6 +66,7 @@ struct Counters {
     flow_ns: u64,
     n_started: u64,
     n_finished: u64,
+    n_stood_in: u64,
     n_failed: u64,
     compute: Duration,
     latency: Vec<u64>,
@@ -71,13 +75,15 @@ struct Counters {
 impl Counters {
     fn of(model: &ServedModel, now: Duration) -> Self {
         let statistics = model.statistics();
+        let (n_stood_in, n_failed, latency) = statistics.own();
         Self {
             flow_ns: statistics.flow_ns(now),
             n_started: statistics.started(),
             n_finished: statistics.finished(),
-            n_failed: statistics.ended()[1].0,
+            n_stood_in,
+            n_failed,
             compute: statistics.compute_time(),
-            latency: statistics.latency().buckets,
+            latency,
         }
     }
 }
@@ -200,6 +206,7 @@ fn load_between(
         concurrency: flow_ns as f64 / window.as_nanos() as f64,
         n_started: after.n_started.saturating_sub(before.n_started),
         n_finished: after.n_finished.saturating_sub(before.n_finished),
+        n_stood_in: after.n_stood_in.saturating_sub(before.n_stood_in),
         n_failed: after.n_failed.saturating_sub(before.n_failed),
         latency,
         compute: after.compute.saturating_sub(before.compute),
@@ -382,6 +389,7 @@ mod tests {
             flow_ns: 1 << 40,
             n_started: 9,
             n_finished: 9,
+            n_stood_in: 0,
             n_failed: 0,
             compute: Duration::from_secs(1),
             latency: vec![5; N_TIME_BUCKETS],

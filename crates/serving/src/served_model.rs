@@ -18,7 +18,7 @@ use crate::admission::{Admission, Refusal};
 use crate::backends::Backends;
 use crate::batch::{BatchSettings, Batcher};
 use crate::declared::DeclaredConfig;
-use crate::fallback::{Fallback, FallbackSettings};
+use crate::fallback::{Fallback, FallbackMemory, FallbackSettings};
 use crate::health::{Health, SetAside};
 use crate::loaded_model::{Attempt, LoadedModel, Panicked};
 use crate::plan::RevisionId;
@@ -321,9 +321,17 @@ impl ServedModel {
 
     /// Does this where it fails from now on; what was seen of it stays if that is what is done already.
     pub fn set_fallback(&self, settings: Option<&FallbackSettings>) {
+        self.share_fallback(settings, &FallbackMemory::default());
+    }
+
+    /// As [`ServedModel::set_fallback`], for one of several models of a service, which keep what is to be kept in `memory`.
+    pub fn share_fallback(&self, settings: Option<&FallbackSettings>, memory: &FallbackMemory) {
         let current = self.fallback.load_full();
         if current.as_ref().map(|fallback| fallback.settings()) != settings {
-            let fallback = settings.map(|settings| Arc::new(Fallback::new(settings.clone())));
+            let fallback = settings.map(|settings| {
+                let fallback = Fallback::new(settings.clone());
+                Arc::new(fallback.with_memory(memory.clone()))
+            });
             self.fallback.store(fallback);
             self.has_fallback
                 .store(settings.is_some(), Ordering::Release);

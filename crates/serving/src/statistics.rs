@@ -162,6 +162,16 @@ struct CallCounters {
     requests: [[AtomicU64; N_OUTCOMES]; Protocol::ALL.len()],
     rejections: [AtomicU64; Rejection::ALL.len()],
     exemplars: Exemplars,
+    /// Those of the calls above that were asked in place of another service's model.
+    stood_in: StoodInCounters,
+}
+
+/// Calls that stood in for another service's model: a service has no say in when these come, nor in whether they are fit for it.
+#[derive(Debug, Default)]
+struct StoodInCounters {
+    finished: AtomicU64,
+    failed: AtomicU64,
+    latency: Histogram<N_TIME_BUCKETS>,
 }
 
 /// The counters of one model.
@@ -206,6 +216,7 @@ impl ModelStatistics {
             slot: self.calls.slot(Writer::EventLoop(worker)),
             started,
             clock,
+            stands_in: false,
         }
     }
 
@@ -275,6 +286,24 @@ impl ModelStatistics {
         HistogramTotals::of(self.calls.iter().map(|calls| &calls.latency))
     }
 
+    /// Returns how many calls stood in for another service's model, and of all others how many failed, and the latencies:
+    /// by those a revision is judged.
+    pub(crate) fn own(&self) -> (u64, u64, Vec<u64>) {
+        let stood_in = HistogramTotals::of(self.calls.iter().map(|calls| &calls.stood_in.latency));
+        let n_stood_in = self.calls.sum(|calls| &calls.stood_in.finished);
+        let n_failed = self.calls.sum(|calls| &calls.stood_in.failed);
+        // These are read last: what ends meanwhile counts as the service's own for now, and never as less than none.
+        let buckets = self.latency().buckets.into_iter();
+        let buckets = buckets.zip(stood_in.buckets);
+        (
+            n_stood_in,
+            self.ended()[1].0.saturating_sub(n_failed),
+            buckets
+                .map(|(all, stood_in)| all.saturating_sub(stood_in))
+                .collect(),
+        )
+    }
+
     /// Returns the bound that so many of 100 calls took at most; `None` if fewer than `n_least` have ended, or it is beyond the last bound.
     #[must_use]
     pub fn latency_percentile(&self, percent: u8, n_least: u64) -> Option<Duration> {
@@ -331,9 +360,18 @@ pub struct InFlight<'a> {
     started: Duration,
     /// Tells when a call ends that is dropped.
     clock: &'a dyn Clock,
+    stands_in: bool,
 }
 
 impl InFlight<'_> {
+    /// Returns it as a call that stands in for another service's model: it is counted, and its model is not judged by it.
+    #[must_use]
+    pub fn standing_in(self) -> Self {
+        let mut call = self;
+        call.stands_in = true;
+        call
+    }
+
     /// Keeps the trace that the call is part of as an example of its latency; `ended` is on the monotonic clock, `at` the same
     /// time since 1970.
     pub fn exemplify(&self, trace: TraceId, ended: Duration, at: Duration) {
@@ -361,6 +399,13 @@ impl InFlight<'_> {
         }
         counters.flow.change(now, -1);
         slot.add(&counters.finished, 1);
+        if self.stands_in {
+            let stood_in = &counters.stood_in;
+            slot.add(&stood_in.finished, 1);
+            slot.add(&stood_in.failed, u64::from(outcome.is_err()));
+            let bucket = time_bucket(elapsed_ns);
+            stood_in.latency.add(&slot, bucket, elapsed_ns);
+        }
         // Counted already.
         std::mem::forget(self);
     }
@@ -371,6 +416,9 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.slot.counters.flow.change(self.clock.monotonic(), -1);
         self.slot.add(&self.slot.counters.finished, 1);
+        if self.stands_in {
+            self.slot.add(&self.slot.counters.stood_in.finished, 1);
+        }
     }
 }
 
@@ -410,6 +458,28 @@ mod tests {
         let bucket = |ns| latency.buckets[time_bucket(ns)];
         let found = [50_000, 100_000, u64::MAX].map(bucket);
         assert_eq!((found, latency.count()), ([1, 1, 1], 3));
+    }
+
+    /// What stands in for others is among the requests, and a revision is judged without it.
+    #[test]
+    fn what_stands_in_for_others_is_no_one_s_own() {
+        let (statistics, clock) = (ModelStatistics::new(1), ManualClock::new());
+        let at = Duration::from_micros;
+        let start = || statistics.start(0, at(0), &clock);
+        start().finish(Protocol::V1, Ok(()), at(50));
+        start().finish(Protocol::V1, Err(Code::Internal), at(50));
+        for outcome in [Ok(()), Err(Code::DeadlineExceeded)] {
+            let call = start().standing_in();
+            call.finish(Protocol::V1, outcome, Duration::from_secs(20));
+        }
+        drop(start().standing_in());
+        let late = Err(Code::DeadlineExceeded);
+        assert_eq!(statistics.requests(Protocol::V1, late), 1);
+        assert_eq!((statistics.finished(), statistics.in_flight()), (5, 0));
+        let (n_stood_in, n_failed, latency) = statistics.own();
+        assert_eq!((n_stood_in, n_failed), (3, 1));
+        assert_eq!(latency[time_bucket(50_000)], 2);
+        assert_eq!(latency.iter().sum::<u64>(), 2);
     }
 
     #[test]

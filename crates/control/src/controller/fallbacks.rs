@@ -26,6 +26,21 @@ const BREAKER_LATENCY: &str = "serving.coracle.dev/breaker-latency";
 const HEDGE: &str = "serving.coracle.dev/hedge-after";
 const RETRIES_MAX: u32 = 5;
 const VALUE_BYTES_MAX: usize = 4_096;
+/// What says how a request comes, not whose it is, and is not kept for all requests.
+const NO_KEYS: [&str; 12] = [
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "inference-header-content-length",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
 const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What is for predictors that run as programs, and does nothing for others.
@@ -79,16 +94,31 @@ pub(crate) fn read(service: &Value) -> Result<Option<FallbackSettings>, String> 
             "annotation {TIMEOUT} says nothing without {VALUE}, {SERVICE} or {KEY}"
         ));
     }
+    if let (Some(timeout), Some(slow)) = (settings.timeout, settings.breaker_latency)
+        && timeout <= slow
+    {
+        return Err(format!(
+            "annotation {BREAKER_LATENCY}: {} is not below {TIMEOUT}, {}, at which calls end: none would be slow",
+            humantime::format_duration(slow),
+            humantime::format_duration(timeout)
+        ));
+    }
     Ok((settings != FallbackSettings::default()).then_some(settings))
 }
 
 fn read_key(name: &str) -> Result<String, String> {
     let is_mark = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    match !name.is_empty() && name.len() <= 128 && name.bytes().all(is_mark) {
-        true => Ok(name.to_ascii_lowercase()),
-        false => Err(format!(
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(is_mark) {
+        return Err(format!(
             "annotation {KEY}: '{name}' is no name of a header, such as x-user"
+        ));
+    }
+    let name = name.to_ascii_lowercase();
+    match NO_KEYS.contains(&name.as_str()) {
+        true => Err(format!(
+            "annotation {KEY}: header '{name}' does not say whose a request is; name one of your own, such as x-user"
         )),
+        false => Ok(name),
     }
 }
 
@@ -160,12 +190,12 @@ mod tests {
             read(&json!({"metadata": metadata}))
         };
         assert_eq!(of(json!({})), Ok(None));
-        let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "200ms", RETRIES: "2", BREAKER: "5", BREAKER_LATENCY: "1s"});
+        let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "2s", RETRIES: "2", BREAKER: "5", BREAKER_LATENCY: "1s"});
         let expected = FallbackSettings {
             value: Some("{\"predict\": 0}".to_owned()),
             service: None,
             key: None,
-            timeout: Some(Duration::from_millis(200)),
+            timeout: Some(Duration::from_secs(2)),
             retries: 2,
             breaker_failures: Some(5),
             breaker_latency: Some(Duration::from_secs(1)),
@@ -196,6 +226,14 @@ mod tests {
             (json!({VALUE: "0", TIMEOUT: "0s"}), "'0s' is no time"),
             (json!({TIMEOUT: "1s"}), "says nothing without"),
             (json!({BREAKER_LATENCY: "0s"}), "'0s' is no time"),
+            (
+                json!({VALUE: "0", TIMEOUT: "1s", BREAKER_LATENCY: "1s"}),
+                "none would be slow",
+            ),
+            (json!({KEY: "Host"}), "does not say whose"),
+            (json!({KEY: "user-agent"}), "does not say whose"),
+            (json!({KEY: "accept"}), "does not say whose"),
+            (json!({KEY: "content-type"}), "does not say whose"),
             (json!({KEY: "x user"}), "no name of a header"),
             (json!({SERVICE: "Iris!"}), "no name of an InferenceService"),
             (json!({SERVICE: "iris"}), "does not stand in for itself"),

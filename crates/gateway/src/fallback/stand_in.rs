@@ -2,6 +2,7 @@
 //! compute pool makes it, as it would have made the model's answer: many are wanted when all is full.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_base::Code;
 use coracle_model::{Signature, TensorSpec};
@@ -25,6 +26,9 @@ fn message_parameters(by: StandIn) -> &'static [u8] {
         StandIn::Service => b"\x22\x15\x0a\x08fallback\x12\x09\x1a\x07service",
     }
 }
+
+/// The least time in which a thread is found to read a costly request.
+const TIME_MIN: Duration = Duration::from_millis(100);
 
 /// A message's frame: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -101,7 +105,9 @@ impl Calls {
         if cost.decode_placement(n_bytes) == Placement::EventLoop {
             return self.make(&wanted);
         }
+        // Where the model, or another service, has taken all of it, the answer is late anyhow: a failure is no better.
         let time_left = arrival.time_left(self.clock.monotonic());
+        let time_left = time_left.max(TIME_MIN);
         let ticket = Ticket {
             priority: wanted.request.priority.unwrap_or_default(),
             expected: cost.decoding(n_bytes),
@@ -136,7 +142,8 @@ impl Calls {
         };
         let call = request.codec.decode(&request.body, &ctx).ok()?;
         let last = request.key.as_deref();
-        let last = last.and_then(|key| deciding.last_good.outputs(key, (&call, signature)));
+        let now = self.clock.monotonic();
+        let last = last.and_then(|key| deciding.last_good.outputs((key, now), (&call, signature)));
         let (outputs, by) = match last {
             Some(outputs) => (outputs, StandIn::LastGood),
             None => {

@@ -250,6 +250,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             recording: self.calls.recording(model, self.caller),
             key: self.calls.last_good_key(model, self.caller.headers),
             is_watched: false,
+            begun: None,
         };
         let answered = self.calls.answer(model, request).await;
         let encoded = answered.map_err(|failure| match giver {

@@ -168,6 +168,7 @@ impl Handler {
             recording: self.calls.recording(model, caller.recorded()),
             key: self.calls.last_good_key(model, &caller.head.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
+            begun: None,
         };
         let mut answered = self.calls.answer(model, request).await;
         if let Some(chosen) = chosen {

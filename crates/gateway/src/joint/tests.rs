@@ -109,6 +109,7 @@ impl Stage {
             recording: None,
             key: None,
             is_watched: false,
+            begun: None,
         };
         let answer = self.calls.answer(&self.model, request).await;
         answer

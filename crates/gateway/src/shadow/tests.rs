@@ -126,7 +126,12 @@ impl Model for One {
     }
 }
 
-fn one(name: &str) -> ServedModel {
+/// Serves a model that answers every row with 1.
+pub(crate) fn one(name: &str) -> ServedModel {
+    ServedModel::new(loaded(name), 1)
+}
+
+pub(crate) fn loaded(name: &str) -> LoadedModel {
     let spec = |name: &str, shape| TensorSpec {
         name: name.to_owned(),
         dtype: DType::F64,
@@ -147,10 +152,7 @@ fn one(name: &str) -> ServedModel {
         description: Description::default(),
     };
     let phases = LoadPhases::default();
-    ServedModel::new(
-        LoadedModel::new(name.to_owned(), Box::new(model), phases),
-        1,
-    )
+    LoadedModel::new(name.to_owned(), Box::new(model), phases)
 }
 
 pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
@@ -197,6 +199,7 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
             recording: None,
             key: None,
             is_watched: false,
+            begun: None,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         // What was copied is on its way to the shadow, and nothing else was.
@@ -226,6 +229,7 @@ async fn of_answers_that_are_watched_the_first_row_is_copied() {
             recording: None,
             key: None,
             is_watched: true,
+            begun: None,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         let answered = encoded.answered.unwrap();

@@ -100,7 +100,7 @@ pub enum End {
     Answered,
     /// A failure by the revision's fault, a passed deadline included.
     Failed,
-    /// Nothing: the caller gave up. This tells nothing of the revision.
+    /// Nothing: the caller gave up. This tells nothing of the revision, unless it was slow until then.
     GivenUp,
 }
 
@@ -181,7 +181,7 @@ impl Breaker {
     /// Takes the end of a request; returns whether the breaker opened by it.
     pub fn ended(&mut self, now: Duration, end: Ended) -> bool {
         match self.state {
-            State::Closed if end.end == End::GivenUp => false,
+            State::Closed if end.end == End::GivenUp && !end.was_slow => false,
             State::Closed => self.ended_while_closed(now, end),
             State::HalfOpen { .. } if end.was_probe => self.ended_probe(now, end),
             // What was let through before it opened tells nothing new.
@@ -190,14 +190,19 @@ impl Breaker {
     }
 
     fn ended_while_closed(&mut self, now: Duration, end: Ended) -> bool {
-        let has_failed = end.end == End::Failed;
-        self.failures.add(now, (1, u64::from(has_failed)));
         self.slow.add(now, (1, u64::from(end.was_slow)));
-        self.n_failed_in_a_row = if has_failed {
-            self.n_failed_in_a_row + 1
-        } else {
-            0
-        };
+        match end.end {
+            End::Failed => {
+                self.failures.add(now, (1, 1));
+                self.n_failed_in_a_row += 1;
+            }
+            End::Answered => {
+                self.failures.add(now, (1, 0));
+                self.n_failed_in_a_row = 0;
+            }
+            // Whether it would have failed is not known.
+            End::GivenUp => {}
+        }
         let in_a_row = self.spec.consecutive_failures;
         let is_over = |ratio: Option<Ratio>, (all, marked): (u64, u64)| {
             ratio.is_some_and(|ratio| {
@@ -352,6 +357,32 @@ mod tests {
         for index in 0..10 {
             assert!(!indifferent.ended(at(0), slow));
             assert_eq!(watchful.ended(at(0), slow), index == 9);
+        }
+    }
+
+    #[test]
+    fn who_gives_up_on_a_slow_request_says_that_it_was_slow_and_no_more() {
+        let gone = Ended {
+            end: End::GivenUp,
+            was_slow: true,
+            was_probe: false,
+        };
+        let mut breaker = Breaker::new(BreakerSpec {
+            slow: Some(Ratio {
+                share: 0.5,
+                requests_min: 20,
+            }),
+            ..BreakerSpec::default()
+        });
+        for index in 0..20 {
+            let end = if index % 2 == 0 { gone } else { OK };
+            assert_eq!(breaker.ended(at(0), end), index == 19, "{index}");
+        }
+        // Nor does it come between failures, or count as one.
+        let mut breaker = Breaker::new(BreakerSpec::default());
+        for index in 0..9 {
+            let end = if index % 2 == 0 { FAILED } else { gone };
+            assert_eq!(breaker.ended(at(0), end), index == 8, "{index}");
         }
     }
 

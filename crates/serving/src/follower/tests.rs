@@ -205,6 +205,55 @@ fn a_route_switches_once_all_its_revisions_are_ready() {
     fixture.plans.stop();
 }
 
+/// What a revision was told to keep is there for the next one, unless it is kept by another header.
+#[test]
+fn revisions_of_a_service_keep_the_same_for_their_fallbacks() {
+    let fixture = fixture();
+    let planned = |revisions: &[(&str, &str, u32)], shares: &[(&str, u8)], key: &str| {
+        let mut plan = plan(revisions, shares);
+        let route = plan.routes.get_mut(&service()).unwrap();
+        route.fallback = Some(crate::FallbackSettings {
+            key: Some(key.to_owned()),
+            ..crate::FallbackSettings::default()
+        });
+        plan
+    };
+    let kept = |name: &str| {
+        let table = fixture.table.load();
+        let mut targets = table.service(&service()).unwrap().targets().iter();
+        let target = targets.find(|target| {
+            let revision = target.model.revision();
+            revision.is_some_and(|revision| revision.name == name)
+        });
+        let fallback = target.unwrap().model.fallback().unwrap();
+        fallback.memory().get::<Mutex<()>>().unwrap()
+    };
+    let ([a, b, c], n_targets) = (
+        ["a", "b", "c"].map(|name| (name, "", 0)),
+        |observed: &Observed, n| {
+            let route = observed.routes.get(&service());
+            route.is_some_and(|route| route.targets.len() == n)
+        },
+    );
+    for _ in 0..3 {
+        fixture.open.send(()).unwrap();
+    }
+    let send = |plan| fixture.plans.send(plan);
+    send(planned(&[a], &[("a", 100)], "x-user"));
+    fixture.wait(|observed| n_targets(observed, 1));
+    let before = kept("a");
+    send(planned(&[a, b], &[("a", 90), ("b", 10)], "x-user"));
+    fixture.wait(|observed| n_targets(observed, 2));
+    assert!(Arc::ptr_eq(&kept("b"), &before) && Arc::ptr_eq(&kept("a"), &before));
+    send(planned(&[b], &[("b", 100)], "x-user"));
+    fixture.wait(|observed| n_targets(observed, 1));
+    assert!(Arc::ptr_eq(&kept("b"), &before));
+    send(planned(&[b, c], &[("b", 50), ("c", 50)], "x-device"));
+    fixture.wait(|observed| n_targets(observed, 2));
+    assert!(!Arc::ptr_eq(&kept("b"), &before) && Arc::ptr_eq(&kept("b"), &kept("c")));
+    fixture.plans.stop();
+}
+
 #[test]
 fn a_flow_switches_once_all_its_revisions_are_ready_and_not_before_that() {
     use crate::flow::{AskStep, FlowStep, FlowTarget, PlannedFlow, Step};

@@ -17,7 +17,7 @@ pub(crate) struct Totals {
 impl Totals {
     fn add(&mut self, load: &RevisionLoad) {
         self.join(&Self {
-            finished: load.n_finished,
+            finished: load.n_finished.saturating_sub(load.n_stood_in),
             failed: load.n_failed,
             latency: load.latency,
         });
@@ -146,7 +146,12 @@ mod tests {
         let mut totals = Totals::default();
         let before = totals;
         // Bucket 9 ends at 1 ms, 10 at 2.5 ms, 22 has no end.
-        totals.add(&load(104, 3, &[(9, 90), (10, 8), (22, 2)]));
+        totals.add(&RevisionLoad {
+            n_finished: 154,
+            // Another service's requests: whatever became of them.
+            n_stood_in: 50,
+            ..load(0, 3, &[(9, 90), (10, 8), (22, 2)])
+        });
         let slow = |ms| totals.since(&before, Some(Duration::from_millis(ms))).slow;
         assert_eq!((slow(1), slow(3), slow(10_000)), (8 + 2 + 4, 2 + 4, 2 + 4));
         let counts = totals.since(&before, None);

@@ -1,0 +1,367 @@
+//! How long calls take that have a fallback, and what is said of the models that they ask: on a clock that is moved on when all wait.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use coracle_base::{Clock, ManualClock};
+use coracle_serving::{
+    Chaos, ChaosFault, ChaosTarget, ModelTable, Refusal, Route, ServiceId, SharedTable,
+};
+use tokio::time::Instant;
+
+use super::*;
+use crate::codec::Codec;
+use crate::infer::too_late;
+use crate::shadow::tests::{calls, loaded, one};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// What the server allows.
+const ALLOWED: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The clock of the test's runtime.
+#[derive(Debug)]
+struct Paused(Instant);
+
+impl Clock for Paused {
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn unix_time(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+fn id(name: &str) -> ServiceId {
+    ServiceId {
+        namespace: "ml".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn settings() -> FallbackSettings {
+    FallbackSettings {
+        value: Some("7".to_owned()),
+        service: Some(id("next")),
+        ..FallbackSettings::default()
+    }
+}
+
+/// The models `first` and `next`, and what calls them; `settings` are the first one's.
+struct Two {
+    calls: Calls,
+    chaos: Chaos,
+    first: Arc<ServedModel>,
+    next: Arc<ServedModel>,
+}
+
+impl Two {
+    fn new(settings: &FallbackSettings) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(Paused(Instant::now()));
+        let (first, next) = (Arc::new(one("first")), Arc::new(one("next")));
+        first.set_fallback(Some(settings));
+        let route = Arc::new(Route::single(Arc::clone(&next)));
+        let table = ModelTable::from_routes(BTreeMap::from([(id("next"), route)]));
+        let chaos = Chaos::new(Arc::new(ManualClock::new()), 1);
+        let calls = Calls {
+            table: Arc::new(SharedTable::new(table)),
+            chaos: Some(chaos.clone()),
+            ..calls(&clock)
+        };
+        Self {
+            calls,
+            chaos,
+            first,
+            next,
+        }
+    }
+
+    fn strike(&self, name: &str, fault: ChaosFault) {
+        let target = ChaosTarget {
+            namespace: None,
+            name: name.to_owned(),
+        };
+        self.chaos.set(target, fault, HOUR).unwrap();
+    }
+
+    fn hang(&self, name: &str) {
+        let fault = ChaosFault {
+            latency: HOUR,
+            ..ChaosFault::default()
+        };
+        self.strike(name, fault);
+    }
+
+    fn fail(&self, name: &str) {
+        let fault = ChaosFault {
+            error_rate: 1.0,
+            ..ChaosFault::default()
+        };
+        self.strike(name, fault);
+    }
+
+    fn request(&self, timeout: Option<Duration>) -> Request {
+        Request {
+            codec: Codec::V1 { method: None },
+            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            arrived: self.calls.clock.monotonic(),
+            timeout,
+            priority: None,
+            trace: None,
+            slot: None,
+            recording: None,
+            key: None,
+            is_watched: false,
+            begun: None,
+        }
+    }
+
+    /// Asks the first model; returns what answered, or the code, and how long it took.
+    async fn ask(&self, timeout: Option<Duration>) -> (Result<Option<StandIn>, Code>, Duration) {
+        let began = Instant::now();
+        let result = self.calls.answer(&self.first, self.request(timeout)).await;
+        let by = result.map(|encoded| encoded.fallback.map(|stood_in| stood_in.by));
+        (by.map_err(|failure| failure.code), began.elapsed())
+    }
+}
+
+/// A model that nobody loads, with how often it was woken.
+fn loading() -> (Arc<ServedModel>, Arc<AtomicUsize>) {
+    let n_woken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&n_woken);
+    let wake = Box::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let model = ServedModel::unloaded("loading".to_owned(), 1).with_wake(wake);
+    (Arc::new(model), n_woken)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_what_is_left_of_its_time() {
+    let two = Two::new(&settings());
+    let (model, n_woken) = loading();
+    let began = Instant::now();
+    let arrival = Arrival {
+        at: two.calls.clock.monotonic(),
+        time: ALLOWED,
+        copy: OutputCopy::Nothing,
+    };
+    // Another try took so much of it.
+    tokio::time::advance(6 * SECOND).await;
+    let request = two.request(None);
+    let ask = || two.calls.enter_and_run(&model, request.clone(), arrival);
+    assert_eq!(ask().await.unwrap_err().code, Code::DeadlineExceeded);
+    assert!(began.elapsed() < ALLOWED + SECOND, "{:?}", began.elapsed());
+    assert!(n_woken.load(Ordering::Relaxed) > 0);
+    // Where nothing is left, nothing is waited for.
+    tokio::time::advance(SECOND).await;
+    let (began, n_before) = (Instant::now(), n_woken.load(Ordering::Relaxed));
+    assert_eq!(ask().await.unwrap_err().code, Code::DeadlineExceeded);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(n_woken.load(Ordering::Relaxed), n_before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_service_is_not_asked_without_time() {
+    let two = Two::new(&settings());
+    two.hang("first");
+    let (by, took) = two.ask(None).await;
+    assert_eq!(by, Ok(Some(StandIn::Constant)));
+    assert!(took < ALLOWED + SECOND, "{took:?}");
+    assert_eq!(two.next.statistics().started(), 0);
+    // With time it is, and answers.
+    let settings = FallbackSettings {
+        timeout: Some(SECOND),
+        ..settings()
+    };
+    two.first.set_fallback(Some(&settings));
+    let (by, took) = two.ask(None).await;
+    assert_eq!(by, Ok(Some(StandIn::Service)));
+    assert!(took < 2 * SECOND, "{took:?}");
+    assert_eq!(two.next.statistics().started(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_leaves_time_for_the_default_prediction() {
+    // Where nothing is said of its time, it leaves a little of the caller's.
+    let two = Two::new(&settings());
+    two.fail("first");
+    two.hang("next");
+    let (by, took) = two.ask(None).await;
+    assert_eq!(by, Ok(Some(StandIn::Constant)));
+    assert!(took < ALLOWED && took > ALLOWED / 2, "{took:?}");
+    let (by, took) = two.ask(Some(SECOND)).await;
+    assert_eq!(by, Ok(Some(StandIn::Constant)));
+    assert!(took < SECOND, "{took:?}");
+    // It may take as long as the model itself.
+    let settings = FallbackSettings {
+        timeout: Some(SECOND / 5),
+        ..settings()
+    };
+    two.first.set_fallback(Some(&settings));
+    let (by, took) = two.ask(None).await;
+    assert_eq!(by, Ok(Some(StandIn::Constant)));
+    assert!(took < SECOND, "{took:?}");
+}
+
+/// A costly request is read by a thread of the pool; nobody can move the clock on until it has been.
+#[tokio::test(start_paused = true)]
+async fn a_costly_request_is_stood_in_for_when_its_time_is_over() {
+    let two = Two::new(&settings());
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let held = tokio::task::spawn_blocking(move || is_done.recv());
+    let request = two.request(None);
+    two.first.cost().record_decode(request.body.len(), SECOND);
+    let fallback = two.first.fallback().unwrap();
+    let deciding = Deciding::of(&fallback).unwrap();
+    let signature = two.first.loaded().unwrap().model().signature().clone();
+    deciding.signature.set(signature).unwrap();
+    let wanted = Wanted {
+        model: Arc::clone(&two.first),
+        deciding,
+        request,
+        code: Code::DeadlineExceeded,
+    };
+    let arrival = Arrival {
+        at: Duration::ZERO,
+        time: Duration::ZERO,
+        copy: OutputCopy::Nothing,
+    };
+    let answer = two.calls.stand_in(wanted, arrival).await;
+    drop(done);
+    assert!(held.await.unwrap().is_err());
+    assert_eq!(answer.unwrap().body, br#"{"predictions":[7.0]}"#);
+}
+
+/// A revision that never answered has what another one of its service told the same user.
+#[tokio::test(start_paused = true)]
+async fn revisions_have_the_same_last_good_answers() {
+    let two = Two::new(&settings());
+    let by_key = FallbackSettings {
+        key: Some("x-user".to_owned()),
+        ..FallbackSettings::default()
+    };
+    let memory = FallbackMemory::default();
+    for model in [&two.first, &two.next] {
+        model.share_fallback(Some(&by_key), &memory);
+    }
+    two.fail("next");
+    let ask = async |model, user| {
+        let request = Request {
+            key: Some(Box::new(HeaderValue::from_static(user))),
+            ..two.request(None)
+        };
+        let answer = two.calls.answer(model, request).await;
+        answer.map_err(|failure| failure.code).map(|encoded| {
+            let by = encoded.fallback.map(|stood_in| stood_in.by);
+            (encoded.body, by)
+        })
+    };
+    let (body, by) = ask(&two.first, "ann").await.unwrap();
+    assert_eq!(by, None);
+    let last = Ok((body, Some(StandIn::LastGood)));
+    assert_eq!(ask(&two.next, "ann").await, last);
+    assert!(ask(&two.next, "bob").await.is_err());
+    tokio::time::advance(HOUR + SECOND).await;
+    assert!(ask(&two.next, "ann").await.is_err());
+}
+
+fn slow_after(limit: Duration) -> FallbackSettings {
+    FallbackSettings {
+        breaker_latency: Some(limit),
+        ..FallbackSettings::default()
+    }
+}
+
+/// Those who leave, and those whose own time is over, say that it took that long at least.
+#[tokio::test(start_paused = true)]
+async fn the_slowest_calls_are_slow_whoever_leaves() {
+    let two = Two::new(&slow_after(SECOND / 10));
+    two.hang("first");
+    for turn in 0..20 {
+        let late = Err(Code::DeadlineExceeded);
+        match turn % 2 {
+            0 => assert_eq!(two.ask(Some(SECOND / 5)).await.0, late, "{turn}"),
+            _ => assert!(
+                tokio::time::timeout(SECOND / 5, two.ask(None))
+                    .await
+                    .is_err()
+            ),
+        }
+    }
+    let (result, took) = two.ask(None).await;
+    assert_eq!((result, took), (Err(Code::Unavailable), Duration::ZERO));
+    // Those who leave sooner say nothing.
+    let two = Two::new(&slow_after(SECOND));
+    two.hang("first");
+    for _ in 0..30 {
+        drop(tokio::time::timeout(SECOND / 5, two.ask(None)).await);
+    }
+    two.chaos.clear(None);
+    assert_eq!(two.ask(None).await.0, Ok(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_until_it_is_loaded_finds_no_slow_model() {
+    let two = Two::new(&slow_after(SECOND / 10));
+    let (model, _n_woken) = loading();
+    model.set_fallback(Some(&slow_after(SECOND / 10)));
+    let local = tokio::task::LocalSet::new();
+    let ask = || {
+        let (calls, model, request) = (two.calls.clone(), Arc::clone(&model), two.request(None));
+        async move { calls.answer(&model, request).await.map(|_| ()) }
+    };
+    let all: Vec<_> = (0..30).map(|_| local.spawn_local(ask())).collect();
+    local
+        .run_until(async {
+            tokio::time::sleep(SECOND).await;
+            model.load(loaded("loading"));
+            for answer in all {
+                assert!(answer.await.unwrap().is_ok());
+            }
+            assert!(ask().await.is_ok());
+        })
+        .await;
+}
+
+const OWN: Duration = Duration::from_secs(10);
+
+#[test]
+fn only_what_the_model_did_counts_against_it() {
+    let late = |allowed, has_begun| too_late(allowed).begun(has_begun);
+    let waited = |allowed| Failure::from(Refusal::Deadline).within(allowed);
+    let coded = |code| Failure::new(code, "as it was told to");
+    let shorter = OWN / 2;
+    for (failure, others_answered, expected) in [
+        (coded(Code::Internal), true, End::Failed),
+        (coded(Code::Unavailable), true, End::Failed),
+        (coded(Code::InvalidArgument), true, End::Answered),
+        (Refusal::QueueFull.into(), false, End::GivenUp),
+        (Refusal::PoolFull.into(), false, End::GivenUp),
+        (Refusal::SetAside(String::new()).into(), false, End::Failed),
+        // It ran for as long as it may.
+        (late(OWN, true), true, End::Failed),
+        // Its caller would not wait for so long.
+        (late(shorter, true), false, End::GivenUp),
+        (waited(shorter), false, End::GivenUp),
+        // It waited behind others: those were answered, or nobody was.
+        (late(OWN, false), true, End::GivenUp),
+        (waited(OWN), true, End::GivenUp),
+        (late(OWN, false), false, End::Failed),
+        (waited(OWN), false, End::Failed),
+    ] {
+        let end = end_of(&failure, OWN, others_answered);
+        assert_eq!(end, expected, "{failure:?} {others_answered}");
+    }
+}
+
+#[test]
+fn who_is_turned_away_by_a_crowd_does_not_add_to_it() {
+    let refused = |refusal: Refusal| may_help(&refusal.into());
+    assert!(!refused(Refusal::QueueFull) && !refused(Refusal::PoolFull));
+    assert!(refused(Refusal::Failed("as it was told to".to_owned())));
+    assert!(may_help(&Failure::new(Code::Internal, "once")));
+    assert!(!may_help(&too_late(OWN)));
+}
