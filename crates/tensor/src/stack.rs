@@ -90,7 +90,6 @@ pub fn split(tensor: Tensor, rows: &[usize]) -> Option<Vec<Tensor>> {
     parts.collect()
 }
 
-/// Applies one expression to the elements of every variant of numbers, and another to truth values and strings.
 /// Applies one expression to the numbers of every variant, which gives such numbers, and another to truth values and strings.
 macro_rules! map_numbers {
     ($values:expr, $items:ident => $numbers:expr, $others:ident => $rest:expr) => {
