@@ -352,7 +352,13 @@ def stands_in(stage):
     stage.ns("wait", "--for=condition=Ready", "inferenceservice/iris-next", "--timeout=60s")
     coarse = int(joblib.load(stage.directory / "coarse/model.joblib").predict([ROW])[0])
     stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/fallback=2", "serving.coracle.dev/fallback-last-good=x-user")
-    own = wait_until(lambda: ask("ann")[:2], "an answer of the model's own")[1]
+    # What is answered before the annotations are in force is not kept.
+    coracle("set", f"{NAMESPACE}/{NAME}", "--errors", "1", "--for", "5m")
+    wait_until(lambda: ask("eve") == (200, {"predictions": [2]}, "constant"), "the annotations are in force")
+    coracle("clear", f"{NAMESPACE}/{NAME}")
+    wait_until(lambda: ask("ann")[2] is None, "an answer of the model's own")
+    status, own, source = ask("ann")
+    check((status, source) == (200, None), "the model answers again", (status, own, source))
     with Load(stage) as load:
         wait_until(lambda: load.statuses.get(200, 0) > 100, "requests")
         coracle("set", f"{NAMESPACE}/{NAME}", "--errors", "1", "--for", "5m")
