@@ -166,7 +166,7 @@ def half_plus_two(stage):
         status, answer = post(stage, base + path, {"instances": [1, 2, 5]})
         check(status == 200 and answer == {"predictions": [2.5, 3.0, 4.5]}, f"half plus two at {path}", answer)
     status, answer = post(stage, base + "/v1/models/halfplustwo:predict", {"signature_name": "serving_default", "inputs": {"x": [1, 2, 5]}})
-    check(status == 200 and answer == {"outputs": [2.5, 3.0, 4.5]}, "by columns, as TensorFlow Serving answers", answer)
+    check(status == 200 and answer == {"predictions": [2.5, 3.0, 4.5], "outputs": [2.5, 3.0, 4.5]}, "a list of inputs is answered as TensorFlow Serving does, and as KServe does (docs/compatibility.md)", answer)
     status, answer = get(stage, base + "/v1/models/halfplustwo")
     check(status == 200 and answer["model_version_status"][0]["state"] == "AVAILABLE", "TensorFlow Serving's status", answer)
     status, answer = get(stage, base + "/v1/models/halfplustwo/metadata")
