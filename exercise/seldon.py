@@ -166,7 +166,7 @@ def half_plus_two(stage):
         status, answer = post(stage, base + path, {"instances": [1, 2, 5]})
         check(status == 200 and answer == {"predictions": [2.5, 3.0, 4.5]}, f"half plus two at {path}", answer)
     status, answer = post(stage, base + "/v1/models/halfplustwo:predict", {"signature_name": "serving_default", "inputs": {"x": [1, 2, 5]}})
-    check(status == 200 and answer == {"predictions": [2.5, 3.0, 4.5], "outputs": [2.5, 3.0, 4.5]}, "a list of inputs is answered as TensorFlow Serving does, and as KServe does (docs/compatibility.md)", answer)
+    check(status == 200 and answer == {"predictions": [2.5, 3.0, 4.5], "outputs": [2.5, 3.0, 4.5]}, "columns are answered as TensorFlow Serving does, and as KServe does (docs/compatibility.md)", answer)
     status, answer = get(stage, base + "/v1/models/halfplustwo")
     check(status == 200 and answer["model_version_status"][0]["state"] == "AVAILABLE", "TensorFlow Serving's status", answer)
     status, answer = get(stage, base + "/v1/models/halfplustwo/metadata")
@@ -375,12 +375,23 @@ def over_grpc(stage, models):
     check(rest.is_model_ready("transform") and rest.get_model_metadata("classify")["platform"] == "sklearn", "nodes are ready and described")
     metadata = rest.get_model_metadata("transform")
     check([one["shape"] for one in metadata["inputs"]] == [[-1, 4]] and metadata["outputs"][0]["datatype"] == "INT64", "a graph takes what its first model takes, and gives what its last one does", metadata)
-    wanted = tritonclient.http.InferRequestedOutput("predict_proba", binary_data=True)
-    sent = tritonclient.http.InferInput("X", list(numpy.shape(ROWS)), "FP64")
-    sent.set_data_from_numpy(numpy.array(ROWS), binary_data=True)
-    answer = rest.infer("transform", [sent], outputs=[wanted]).as_numpy("predict_proba")
-    # scikit-learn's exponentials differ in the last bit between processors (docs/formats.md: 1e-15 seen).
-    check(numpy.allclose(answer, expected_in_turn(models, "scale", ROWS), rtol=1e-14, atol=0), "raw tensors through a graph", answer)
+    def raw(client, name, numbers, output):
+        sent = tritonclient.http.InferInput("X", list(numbers.shape), "FP64")
+        sent.set_data_from_numpy(numbers, binary_data=True)
+        wanted = tritonclient.http.InferRequestedOutput(output, binary_data=True)
+        return client.infer(name, [sent], outputs=[wanted]).as_numpy(output)
+
+    def alone(name, numbers, output):
+        service = f"v2-chained-default-{name}"
+        one = tritonclient.http.InferenceServerClient(f"127.0.0.1:{stage.port}/serving/{NAMESPACE}/{service}")
+        return raw(one, service, numbers, output)
+
+    rows = numpy.array(ROWS)
+    answer = raw(rest, "transform", rows, "predict_proba")
+    # scikit-learn's own last bits depend on how many rows it is given at a time; the nodes' do not.
+    in_steps = alone("classify", alone("transform", rows, "transform"), "predict_proba")
+    check(answer.tobytes() == in_steps.tobytes(), "raw tensors go through a graph as they are, to the bit", (answer, in_steps))
+    check(numpy.allclose(answer, expected_in_turn(models, "scale", ROWS), rtol=1e-14, atol=0), "with scikit-learn's probabilities", answer)
     described = client.get_model_metadata("v2-chained", headers={"seldon": "v2-chained", "namespace": NAMESPACE})
     check(described.platform == "graph" and described.inputs[0].shape == [-1, 4], "a graph describes itself over gRPC", described)
     say("Seldon's gRPC service and V2's answer for a model and for graphs as the libraries do, and learn from feedback")

@@ -335,6 +335,20 @@ impl Store {
         self.write(Write::Delete { key, expected })
     }
 
+    /// Removes an object, however often others write it meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or [`StoreError::Disk`], after which nothing has changed.
+    pub fn delete_whatever(&self, key: &Key) -> Result<Arc<Stored>, StoreError> {
+        loop {
+            let stored = self.get(key).ok_or(StoreError::NotFound)?;
+            match self.delete(key, stored.version) {
+                Err(StoreError::Conflict) => {}
+                result => return result,
+            }
+        }
+    }
+
     fn write(&self, write: Write) -> Result<Arc<Stored>, StoreError> {
         let mut results = self.write_all(vec![write]);
         results.pop().unwrap_or(Err(StoreError::NotFound))

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use coracle_api::kind::Kind;
 use coracle_serving::ServiceId;
+use serde_json::Value;
 
 use super::{Controller, experiments, rollouts};
-use crate::store::Write;
+use crate::object;
+use crate::store::{Key, Stored, Write};
 
 impl Controller {
     /// Writes what the round has put off, with one wait for the disk; returns the services of what failed.
@@ -21,12 +24,25 @@ impl Controller {
         }
         let rollouts: Vec<Option<String>> = writes.iter().map(rollouts::shown_by).collect();
         let experiments: Vec<bool> = writes.iter().map(experiments::is_shown_by).collect();
+        let creates: Vec<bool> = writes
+            .iter()
+            .map(|write| matches!(write, Write::Create { .. }))
+            .collect();
         let results = self.store.write_all(writes);
         let mut failed = BTreeSet::new();
-        let shown = rollouts.into_iter().zip(experiments);
-        for ((service, (rollout, is_experiment)), result) in
+        let shown = rollouts.into_iter().zip(experiments).zip(creates);
+        for ((service, ((rollout, is_experiment), is_new)), result) in
             services.into_iter().zip(shown).zip(results)
         {
+            if let Ok(stored) = &result
+                && is_new
+                && self.has_lost_its_controller(stored)
+            {
+                // Who deleted that had not seen this one yet.
+                drop(self.store.delete_whatever(&stored.key));
+                failed.insert(service);
+                continue;
+            }
             match (result, rollout) {
                 (Ok(_), Some(rollout)) => self.rollouts.note_written(&service, &rollout),
                 (Ok(stored), None) if is_experiment => self.experiments.note_written(&stored),
@@ -35,5 +51,20 @@ impl Controller {
             }
         }
         failed
+    }
+
+    /// Tells whether the object that made this one is gone, with what it owned.
+    fn has_lost_its_controller(&self, stored: &Stored) -> bool {
+        let owners = stored.object.pointer("/metadata/ownerReferences");
+        let owners = owners.and_then(Value::as_array).into_iter().flatten();
+        let mut makers = owners.filter(|owner| owner["controller"] == true);
+        makers.any(|owner| {
+            let text = |field: &str| owner[field].as_str().unwrap_or_default();
+            Kind::find_by_name(text("apiVersion"), text("kind")).is_some_and(|kind| {
+                let key = Key::new(kind, stored.key.namespace(), text("name"));
+                let live = self.store.get(&key);
+                live.is_none_or(|live| object::meta_str(&live.object, "uid") != text("uid"))
+            })
+        })
     }
 }

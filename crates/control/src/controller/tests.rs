@@ -23,6 +23,12 @@ pub(super) struct Stage {
     _directory: tempfile::TempDir,
 }
 
+impl Stage {
+    pub(super) fn controller(&mut self) -> &mut Controller {
+        self.controller.as_mut().unwrap()
+    }
+}
+
 pub(super) const SERVICE: &str = "iris";
 pub(super) const NAMESPACE: &str = "ml";
 

@@ -1,10 +1,14 @@
 //! Conversations with the API, in-process.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use coracle_access::User;
+use coracle_api::kind;
 use coracle_base::ManualClock;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::store::Key;
 
 /// An API over an empty store, with the namespace `ml`.
 struct Fixture {
@@ -337,6 +341,40 @@ fn secrets_keep_their_texts_in_base64() {
         secret["metadata"]["name"].as_str().unwrap().len(),
         "kserve-".len() + 5
     );
+}
+
+#[test]
+fn what_an_object_owned_goes_with_it_though_others_write_it() {
+    let fixture = fixture();
+    let store = &fixture.api.store;
+    let pod = Key::new(&kind::POD, "ml", "owned");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Somebody who writes the pod's status again and again.
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                if let Some(live) = store.get(&pod) {
+                    let mut object = live.object.clone();
+                    object["status"]["n"] = json!(live.version);
+                    drop(store.update(&pod, live.version, object));
+                }
+            }
+        });
+        for _ in 0..20 {
+            let (_, owner) = fixture.post(ISVC, &service("a"));
+            let owned = json!({
+                "metadata": {"name": "owned", "namespace": "ml", "ownerReferences": [{"uid": owner["metadata"]["uid"]}]}
+            });
+            store.create(pod.clone(), owned).unwrap();
+            let (status, _) = fixture.send("DELETE", &format!("{ISVC}/a"), "", &Value::Null);
+            let is_there = store.get(&pod).is_some();
+            if status != 200 || is_there {
+                is_over.store(true, Ordering::Relaxed);
+            }
+            assert_eq!((status, is_there), (200, false));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -597,17 +597,16 @@ impl Api {
 
     /// Removes an object for good, then what it owned, then its namespace if that was waiting for it.
     fn remove(&self, kind: &Kind, live: &Stored) -> Result<(), Failure> {
-        let version = self
-            .store
-            .get(&live.key)
-            .map_or(live.version, |stored| stored.version);
-        let removed = self.store.delete(&live.key, version);
+        let removed = self.store.delete_whatever(&live.key);
         removed.map_err(|error| store_failure(kind, live.key.name(), error))?;
         let request = ApiRequest::default();
         for owned in self.store.owned_by(object::meta_str(&live.object, "uid")) {
             if let Some(kind) = owned.key.kind() {
-                // One that is gone already needs no deleting.
-                drop(self.delete_object(&request, kind, &owned, &Value::Null));
+                match self.delete_object(&request, kind, &owned, &Value::Null) {
+                    // It is gone already.
+                    Err(failure) if failure.reason != "NotFound" => return Err(failure),
+                    _ => {}
+                }
             }
         }
         if kind.namespaced {

@@ -362,3 +362,31 @@ fn more_replicas_than_there_can_be_are_refused_and_overflow_nothing() {
     let spec = read_spec(&of(2_000_000_000)).unwrap();
     assert_eq!(children::all_replicas(&spec), i32::MAX);
 }
+
+#[test]
+fn what_is_made_of_a_deployment_that_has_just_gone_goes_too() {
+    let mut stage = Stage::new();
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("a", "file:///a", json!({}))]}),
+    );
+    let gone = stage.store.delete_whatever(&key()).unwrap();
+    stage.settle();
+    let orphan = Key::new(&INFERENCE_SERVICE, NAMESPACE, "orphan");
+    let object = json!({"metadata": {"name": "orphan", "namespace": NAMESPACE, "uid": "o", "ownerReferences": [{
+        "apiVersion": SELDON_DEPLOYMENT.api_version(), "kind": SELDON_DEPLOYMENT.kind, "name": "flowers",
+        "uid": object::meta_str(&gone.object, "uid"), "controller": true
+    }]}});
+    let id = ServiceId {
+        namespace: NAMESPACE.to_owned(),
+        name: "flowers".to_owned(),
+    };
+    // It was put off while the deployment was there.
+    let controller = stage.controller();
+    let (key, object) = (orphan.clone(), object);
+    controller
+        .pending
+        .push((id.clone(), Write::Create { key, object }));
+    assert_eq!(controller.write_pending(), [id].into());
+    assert!(stage.store.get(&orphan).is_none());
+}
