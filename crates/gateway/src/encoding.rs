@@ -77,8 +77,8 @@ impl Handler {
     }
 }
 
-/// Does `work` here if it is about few bytes, else on the compute pool; `None` if it panicked.
-async fn off_loop<T: Send + 'static>(
+/// Does `work` here if it is about few bytes, else on a thread for what blocks; `None` if it panicked.
+pub(crate) async fn off_loop<T: Send + 'static>(
     n_bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {

@@ -24,6 +24,7 @@ use hyper::http::request::Parts;
 use self::walk::{Message, Place, Walk};
 use crate::codec::{Codec, Encoded};
 use crate::connection::{Arriving, Asked, Handler, Seen, check_type, content_type};
+use crate::encoding::off_loop;
 use crate::infer::{Calls, Failure, unknown_model};
 use crate::payload;
 use crate::respond::Reply;
@@ -193,7 +194,12 @@ impl Handler {
             return Err(Reply::failure(Code::InvalidArgument, message));
         }
         let refused = |failure: Failure| Reply::failure(failure.code, &failure.message);
-        let (sent, body, forms) = match as_message(&codec, &body, self.calls.elements_max) {
+        let elements_max = self.calls.elements_max;
+        let as_message = {
+            let (codec, body) = (codec.clone(), body.clone());
+            off_loop(body.len(), move || as_message(&codec, &body, elements_max))
+        };
+        let (sent, body, forms) = match whole(as_message.await)? {
             Ok(None) => ((codec, dialect), body, None),
             Ok(Some((message, forms))) => ((Codec::Grpc, Dialect::Grpc), message, Some(forms)),
             Err(error) => {
@@ -213,7 +219,11 @@ impl Handler {
         seen.model = model;
         let mut encoded = answered.map_err(refused)?;
         if let Some(forms) = forms {
-            let answer = v2::from_message(&encoded.body, &forms, self.calls.elements_max);
+            let message = std::mem::take(&mut encoded.body);
+            let answer = off_loop(message.len(), move || {
+                v2::from_message(&message, &forms, elements_max)
+            });
+            let answer = whole(answer.await)?;
             (encoded.body, encoded.json_length) = answer.map_err(|error| refused(error.into()))?;
         }
         Ok(Reply::encoded(encoded))
@@ -240,6 +250,12 @@ impl Handler {
         };
         taken.await.unwrap_or_else(seldon::in_other_words)
     }
+}
+
+/// Returns what was made of a request or an answer, unless that panicked.
+fn whole<T>(made: Option<T>) -> Result<T, Reply> {
+    let message = "the request could not be read or answered; this is a defect of the server, not of the request";
+    made.ok_or_else(|| Reply::failure(Code::Internal, message))
 }
 
 /// Returns a request of V2 as the message that its graph is led through by, if it has raw data or says which outputs it wants, and how: tensors go from node

@@ -24,41 +24,51 @@ use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError};
 /// The name under which KServe's own servers give their output; stands for the default outputs.
 pub(super) const KSERVE_OUTPUT: &str = "output-0";
 
+/// The JSON of a request, with what its reader makes of parameters.
 #[derive(Deserialize)]
-#[serde(expecting = "an object with \"inputs\"")]
-struct Request<'a> {
+#[serde(
+    bound(deserialize = "P: Deserialize<'de>"),
+    expecting = "an object with \"inputs\""
+)]
+pub(super) struct Request<'a, P> {
     #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
+    pub(super) id: Option<Cow<'a, str>>,
     #[serde(default)]
-    parameters: Option<Parameters>,
+    pub(super) parameters: Option<P>,
     #[serde(borrow)]
-    inputs: Vec<JsonInput<'a>>,
+    pub(super) inputs: Vec<JsonInput<'a, P>>,
     #[serde(borrow, default)]
-    outputs: Option<Vec<JsonOutput<'a>>>,
+    pub(super) outputs: Option<Vec<JsonOutput<'a, P>>>,
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an input: an object with name, shape, datatype and data")]
-struct JsonInput<'a> {
+#[serde(
+    bound(deserialize = "P: Deserialize<'de>"),
+    expecting = "an input: an object with name, shape, datatype and data"
+)]
+pub(super) struct JsonInput<'a, P> {
     #[serde(borrow)]
-    name: Cow<'a, str>,
-    shape: Vec<i64>,
+    pub(super) name: Cow<'a, str>,
+    pub(super) shape: Vec<i64>,
     #[serde(borrow)]
-    datatype: Cow<'a, str>,
+    pub(super) datatype: Cow<'a, str>,
     #[serde(default)]
-    parameters: Option<Parameters>,
+    pub(super) parameters: Option<P>,
     /// Kept as text until the datatype and shape are known, which may come after it.
     #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
+    pub(super) data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an output: an object with a name")]
-struct JsonOutput<'a> {
+#[serde(
+    bound(deserialize = "P: Deserialize<'de>"),
+    expecting = "an output: an object with a name"
+)]
+pub(super) struct JsonOutput<'a, P> {
     #[serde(borrow)]
-    name: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
     #[serde(default)]
-    parameters: Option<Parameters>,
+    pub(super) parameters: Option<P>,
 }
 
 /// A tensor as it was sent, in any of the protocol's forms.
@@ -120,7 +130,7 @@ pub fn decode_infer(
         let message = "the request body is empty; send JSON such as {\"inputs\": [{\"name\": \"X\", \"shape\": [1, 2], \"datatype\": \"FP64\", \"data\": [1.0, 2.0]}]}";
         return Err(RequestError::invalid(message));
     }
-    let request: Request<'_> =
+    let request: Request<'_, Parameters> =
         serde_json::from_slice(json).map_err(|error| RequestError::from_json(json, &error))?;
     let parameters = request.parameters.unwrap_or_default();
     let asked = request.outputs.unwrap_or_default().into_iter();
@@ -174,7 +184,7 @@ fn decode_raw(body: &Bytes, ctx: &DecodeContext<'_>) -> Result<Call, RequestErro
 /// Gives each input its data: JSON, the next of the bytes after the JSON, or shared memory.
 fn attach_data<'a>(
     ctx: &DecodeContext<'_>,
-    inputs: Vec<JsonInput<'a>>,
+    inputs: Vec<JsonInput<'a, Parameters>>,
     binary: Option<&'a [u8]>,
     body: &Bytes,
 ) -> Result<Vec<Input<'a>>, RequestError> {

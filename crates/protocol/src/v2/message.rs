@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::InputPlace;
 use super::data::{self, TensorHead, TensorName};
-use super::decode::{KSERVE_OUTPUT, split_binary};
+use super::decode::{JsonInput, KSERVE_OUTPUT, Request, split_binary};
 use crate::error::quoted;
 use crate::grpc::inference::{
     InferInputTensor, InferOutputTensor, InferParameter, InferRequestedOutputTensor,
@@ -25,40 +25,6 @@ use crate::{RequestError, render};
 
 /// The parameters that say how tensors are sent, which messages say otherwise.
 const OF_SENDING: [&str; 3] = ["binary_data", "binary_data_size", "binary_data_output"];
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object with \"inputs\"")]
-struct Request<'a> {
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
-    #[serde(default)]
-    parameters: Option<Parameters>,
-    #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
-    #[serde(default)]
-    outputs: Option<Vec<Output>>,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an input: an object with name, shape, datatype and data")]
-struct Input<'a> {
-    name: String,
-    shape: Vec<i64>,
-    #[serde(borrow)]
-    datatype: Cow<'a, str>,
-    #[serde(default)]
-    parameters: Option<Parameters>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an output: an object with a name")]
-struct Output {
-    name: String,
-    #[serde(default)]
-    parameters: Option<Parameters>,
-}
 
 type Parameters = BTreeMap<String, Parameter>;
 
@@ -142,7 +108,7 @@ pub fn to_message(
             (json, Some(binary))
         }
     };
-    let request: Request<'_> =
+    let request: Request<'_, Parameters> =
         serde_json::from_slice(json).map_err(|error| RequestError::from_json(json, &error))?;
     let is_raw = |parameters: &Option<Parameters>, name: &str| match parameters.as_ref()?.get(name)
     {
@@ -155,11 +121,12 @@ pub fn to_message(
     };
     let outputs = request.outputs.unwrap_or_default().into_iter();
     let outputs = outputs.map(|output| {
+        let name = output.name.into_owned();
         if let Some(raw) = is_raw(&output.parameters, "binary_data") {
-            forms.by_name.insert(output.name.clone(), raw);
+            forms.by_name.insert(name.clone(), raw);
         }
         InferRequestedOutputTensor {
-            name: output.name,
+            name,
             parameters: messages(output.parameters),
         }
     });
@@ -195,7 +162,7 @@ fn messages(parameters: Option<Parameters>) -> BTreeMap<String, InferParameter> 
 /// Returns an input with its raw contents; one in shared memory has none.
 fn sent<'a>(
     body: &'a Bytes,
-    (index, input): (usize, Input<'a>),
+    (index, input): (usize, JsonInput<'a, Parameters>),
     rest: &mut Option<&'a [u8]>,
     elements_max: usize,
 ) -> Result<(InferInputTensor, Option<Bytes>), RequestError> {
@@ -239,7 +206,7 @@ fn sent<'a>(
         }
     };
     let tensor = InferInputTensor {
-        name: input.name,
+        name: input.name.into_owned(),
         datatype: input.datatype.into_owned(),
         shape,
         parameters: messages(input.parameters),
