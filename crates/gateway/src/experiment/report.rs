@@ -271,7 +271,7 @@ fn bandit(standing: &Standing) -> Value {
             "doubly robust (with what ridge regression expected before each reward), inverse propensity scoring and its self-normalised form, over the last choices with a reward; the standard error is the doubly robust one's"
         }
         None => {
-            "inverse propensity scoring and its self-normalised form, over the last choices with a reward"
+            "inverse propensity scoring and its self-normalised form, over the last choices with a reward; the standard error is the self-normalised one's"
         }
     };
     json!({

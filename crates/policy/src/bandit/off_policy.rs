@@ -9,7 +9,7 @@ pub struct Logged {
     pub propensity: f64,
     /// The probability with which the other policy chooses it.
     pub target: f64,
-    /// Its reward.
+    /// Its reward, in `[0, 1]`.
     pub reward: f64,
     /// What a model expects as the reward of this choice; 0 without a model.
     pub expected: f64,
@@ -26,39 +26,56 @@ pub struct OffPolicy {
     pub self_normalised: f64,
     /// Doubly robust (Dudik, Langford and Li, 2011): unbiased, and as good as the model.
     pub doubly_robust: f64,
-    /// The standard error of the doubly robust one.
-    pub standard_error: f64,
+    /// The standard error of the doubly robust one; without a model, of the one by inverse propensities.
+    pub robust_error: f64,
+    /// The standard error of the self-normalised one: by the delta method (Owen, Monte Carlo theory, 2013, section 9.2), but at least that
+    /// of as many plain choices as the log is worth with two rewards of 0 and two of 1 besides, as Agresti and Coull (1998) add them. Where
+    /// a few choices bear most of the weight and none of them was rewarded, the delta method alone sees hardly any error.
+    pub self_normalised_error: f64,
     /// How many choices the log is worth for this question: the squared sum of weights by the sum of squared weights.
     pub effective_choices: f64,
 }
 
 /// Estimates the mean reward of another policy. Choices without a propensity above 0 are passed over; `None` if none is left.
 pub fn off_policy(log: impl IntoIterator<Item = Logged>) -> Option<OffPolicy> {
-    let (mut weights, mut squares, mut weighted) = (0.0, 0.0, 0.0);
+    // Sums of the weights and of their squares: alone, times the reward, and times its square.
+    let (mut weights, mut squares) = ([0.0; 3], [0.0; 3]);
     let mut robust = Moments::default();
     for choice in log {
         let weight = choice.target / choice.propensity;
         if !(choice.propensity > 0.0 && weight.is_finite() && choice.reward.is_finite()) {
             continue;
         }
-        weights += weight;
-        squares += weight * weight;
-        weighted += weight * choice.reward;
+        for (power, of_reward) in [1.0, choice.reward, choice.reward * choice.reward]
+            .into_iter()
+            .enumerate()
+        {
+            weights[power] += weight * of_reward;
+            squares[power] += weight * weight * of_reward;
+        }
         robust.push(choice.expected_of_target + weight * (choice.reward - choice.expected));
     }
-    (robust.units > 0).then(|| OffPolicy {
-        inverse_propensity: weighted / robust.units as f64,
-        self_normalised: if weights > 0.0 {
-            weighted / weights
-        } else {
-            0.0
-        },
+    if robust.units == 0 {
+        return None;
+    }
+    let mut estimate = OffPolicy {
+        inverse_propensity: weights[1] / robust.units as f64,
+        self_normalised: 0.0,
         doubly_robust: robust.mean,
-        standard_error: robust.variance_of_mean().sqrt(),
-        effective_choices: if squares > 0.0 {
-            weights * weights / squares
-        } else {
-            0.0
-        },
-    })
+        robust_error: robust.variance_of_mean().sqrt(),
+        self_normalised_error: 0.0,
+        effective_choices: 0.0,
+    };
+    if weights[0] > 0.0 {
+        let mean = weights[1] / weights[0];
+        let effective = weights[0] * weights[0] / squares[0];
+        let delta = squares[2] - 2.0 * mean * squares[1] + mean * mean * squares[0];
+        let padded = |moment: f64| (moment * effective + 2.0) / (effective + 4.0);
+        let spread = padded(weights[2] / weights[0]) - padded(mean) * padded(mean);
+        let variance = (delta / (weights[0] * weights[0])).max(spread / effective);
+        estimate.self_normalised = mean;
+        estimate.self_normalised_error = variance.max(0.0).sqrt();
+        estimate.effective_choices = effective;
+    }
+    Some(estimate)
 }

@@ -102,7 +102,7 @@ pub struct OffPolicyStanding {
     pub self_normalised: f64,
     /// Doubly robust, where there is a model of rewards.
     pub doubly_robust: Option<f64>,
-    /// The standard error, of the doubly robust one where there is one.
+    /// The standard error: of the doubly robust one where there is one, of the self-normalised one elsewhere.
     pub standard_error: f64,
     /// How many choices the log is worth.
     pub effective_choices: f64,
@@ -534,12 +534,16 @@ impl Ledger {
                         expected_of_target: of(index),
                     }
                 });
+            let has_model = planned.linear().is_some();
             off_policy(logged).map(|estimate| OffPolicyStanding {
                 variant: name.to_owned(),
                 inverse_propensity: estimate.inverse_propensity,
                 self_normalised: estimate.self_normalised,
-                doubly_robust: planned.linear().map(|_| estimate.doubly_robust),
-                standard_error: estimate.standard_error,
+                doubly_robust: has_model.then_some(estimate.doubly_robust),
+                standard_error: match has_model {
+                    true => estimate.robust_error,
+                    false => estimate.self_normalised_error,
+                },
                 effective_choices: estimate.effective_choices,
             })
         };
