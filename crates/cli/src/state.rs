@@ -112,8 +112,8 @@ impl StateDirectory {
         // A process that has ended and was not waited for has a name still, but no command line.
         let name = fs::read_to_string(format!("/proc/{id}/comm")).ok()?;
         let command = fs::read(format!("/proc/{id}/cmdline")).ok()?;
-        let is_ours = name.trim() == "coracle" && !command.is_empty();
-        is_ours.then_some(id)
+        let own = fs::read_to_string("/proc/self/comm").unwrap_or_default();
+        (is_ours(name.trim(), own.trim()) && !command.is_empty()).then_some(id)
     }
 
     /// Writes a file that only its owner may read, and its directory.
@@ -150,4 +150,23 @@ fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
 #[cfg(not(unix))]
 fn restrict(_path: &Path, _mode: u32) -> anyhow::Result<()> {
     Ok(())
+}
+
+/// Whether a process of this name may be a Coracle: a binary keeps its name or is given one that says what it is (`coracle-0.2`), and one
+/// that asks is often the same file as the one that runs.
+fn is_ours(name: &str, own: &str) -> bool {
+    name.starts_with("coracle") || (!own.is_empty() && name == own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renamed_binaries_know_each_other() {
+        assert!(is_ours("coracle", "coracle"));
+        assert!(is_ours("coracle-0.2", "coracle"));
+        assert!(is_ours("serve-it", "serve-it"));
+        assert!(!is_ours("bash", "coracle") && !is_ours("", ""));
+    }
 }
