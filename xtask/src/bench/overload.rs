@@ -23,14 +23,13 @@ use crate::command;
 /// Trees of the model that is copied, and how often each is there: a row takes some 8 us.
 const TREES: &str = "fixtures/xgboost/3.4.1/objective_rank_ndcg.json";
 const COPIES: usize = 6_250;
-/// Rows of a request, each size measured in turn: some 4 ms, and some 15 ms.
-const ROWS: [&str; 2] = ["500", "2000"];
+/// Rows of a request, each size measured in turn, and requests a second of the light load before, during and after: some 4 ms, 15 ms and
+/// 60 ms of a core.
+const SIZES: [(&str, &str); 3] = [("500", "40"), ("2000", "40"), ("8000", "4")];
 const FACTOR: f64 = 5.0;
 const ROUNDS: usize = 5;
 const DEADLINE_MS: f64 = 250.0;
 const OVERLOAD_S: f64 = 8.0;
-/// The light load before and after.
-const PROBE_RATE: &str = "40";
 const BEFORE_S: f64 = 4.0;
 const AFTER_S: f64 = 5.0;
 const PROBE_WARM_UP: &str = "500ms";
@@ -41,13 +40,14 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let coracle = http::build(root)?.coracle;
     let directory = write_model(root)?;
     println!("machine: {}", machine());
-    for rows in ROWS {
-        measure(&coracle, &directory, rows)?;
+    for size in SIZES {
+        measure(&coracle, &directory, size)?;
     }
     Ok(())
 }
 
-fn measure(coracle: &Path, directory: &Path, rows: &str) -> Result<()> {
+fn measure(coracle: &Path, directory: &Path, size: (&str, &str)) -> Result<()> {
+    let (rows, _) = size;
     let mut serve = Command::new(coracle);
     serve
         .arg("serve")
@@ -70,7 +70,7 @@ fn measure(coracle: &Path, directory: &Path, rows: &str) -> Result<()> {
         ratios.push(measure_round(
             coracle,
             (&server, &url),
-            rows,
+            size,
             (&connections, most),
         )?);
     }
@@ -126,13 +126,13 @@ fn closed(coracle: &Path, url: &str, rows: &str, connections: &str) -> Result<Ve
 fn measure_round(
     coracle: &Path,
     (server, url): (&Server, &str),
-    rows: &str,
+    size @ (rows, probe_rate): (&str, &str),
     (connections, most): (&str, f64),
 ) -> Result<Ratio> {
     let peak = || Ok::<_, anyhow::Error>(closed(coracle, url, rows, connections)?[0].1);
     let before = peak()?;
     let resident = server.resident_kib()?;
-    let (measured, memory_kib) = watched(server.process(), || overload(coracle, url, most, rows))?;
+    let (measured, memory_kib) = watched(server.process(), || overload(coracle, url, most, size))?;
     let (overloaded, probe) = measured?;
     let after = peak()?;
     let light = light_answers(&overloaded, &probe)?;
@@ -143,12 +143,17 @@ fn measure_round(
         memory_kib / 1_000,
         server.resident_kib()? / 1_000
     );
-    print_recovery(&overloaded, &probe)?;
+    print_recovery(&overloaded, &probe, probe_rate)?;
     Ok(ratio)
 }
 
 /// Runs the light load, and in the middle of it the heavy one.
-fn overload(coracle: &Path, url: &str, peak: f64, rows: &str) -> Result<(Value, Value)> {
+fn overload(
+    coracle: &Path,
+    url: &str,
+    peak: f64,
+    (rows, probe_rate): (&str, &str),
+) -> Result<(Value, Value)> {
     let deadline = format!("x-request-timeout: {DEADLINE_MS}ms");
     let common = [
         "--protocol",
@@ -162,7 +167,7 @@ fn overload(coracle: &Path, url: &str, peak: f64, rows: &str) -> Result<(Value, 
     let probe_s = format!("{}s", BEFORE_S + OVERLOAD_S + AFTER_S);
     let light = [
         "--rate",
-        PROBE_RATE,
+        probe_rate,
         "--arrivals",
         "constant",
         "--warm-up",
@@ -272,7 +277,7 @@ fn print_overload(report: &Value, light: f64, (before, after): (f64, f64)) -> Re
 }
 
 /// Tells what the light load saw before, and from each half second after the overload on.
-fn print_recovery(overloaded: &Value, probe: &Value) -> Result<()> {
+fn print_recovery(overloaded: &Value, probe: &Value, probe_rate: &str) -> Result<()> {
     let heavy = runs(overloaded)?.first().context("no run")?;
     let light = runs(probe)?.first().context("no run")?;
     let start_ms = number(heavy, "/began_unix_ms")?;
@@ -292,7 +297,7 @@ fn print_recovery(overloaded: &Value, probe: &Value) -> Result<()> {
         Ok(worst)
     };
     println!(
-        "\n| light load ({PROBE_RATE} requests/s) | longest answer | refused or failed |\n|---|---|---|"
+        "\n| light load ({probe_rate} requests/s) | longest answer | refused or failed |\n|---|---|---|"
     );
     let spans = [
         ("before", began_ms, start_ms - 200.0),
