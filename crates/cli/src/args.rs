@@ -244,7 +244,7 @@ pub(crate) struct GatewayArguments {
     #[arg(long, value_name = "N", visible_alias = "max_threads", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) max_threads: Option<u16>,
 
-    /// How long after a request an event loop looks for the next one without sleeping, such as 100us: quicker answers to few callers,
+    /// How long after an answer an event loop looks for the next request without sleeping, such as 100us: quicker answers to few callers,
     /// for a core that is never idle meanwhile [default: it sleeps at once]
     #[arg(long, value_name = "TIME", value_parser = parse_busy_poll)]
     pub(crate) busy_poll: Option<Duration>,

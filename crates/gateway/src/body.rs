@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::HeaderMap;
 use tokio::sync::mpsc;
 
+use crate::busy_poll::BusyPoll;
 use crate::forward::{AnswerCut, ForwardedBody};
 
 /// The body of an answer.
@@ -204,20 +205,32 @@ impl Body for RequestBody {
     }
 }
 
-/// Counts the requests of one connection that are in progress.
+/// Counts a request that is in progress: of its connection, and of its event loop where that looks for the next one without sleeping.
 #[derive(Debug)]
-pub(crate) struct Busy(Rc<Cell<u64>>);
+pub(crate) struct Busy {
+    counter: Rc<Cell<u64>>,
+    busy_poll: Option<Rc<BusyPoll>>,
+}
 
 impl Busy {
     /// Counts one more.
-    pub(crate) fn new(counter: &Rc<Cell<u64>>) -> Self {
+    pub(crate) fn new(counter: &Rc<Cell<u64>>, busy_poll: Option<&Rc<BusyPoll>>) -> Self {
         counter.set(counter.get() + 1);
-        Self(Rc::clone(counter))
+        if let Some(busy_poll) = busy_poll {
+            busy_poll.begin();
+        }
+        Self {
+            counter: Rc::clone(counter),
+            busy_poll: busy_poll.cloned(),
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.counter.set(self.counter.get().saturating_sub(1));
+        if let Some(busy_poll) = &self.busy_poll {
+            busy_poll.end();
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Busy polling: for a while after each request an event loop asks its sockets again and again, instead of sleeping until the system
+//! Busy polling: for a while after each answer an event loop asks its sockets again and again, instead of sleeping until the system
 //! wakes it.
 //!
 //! Being woken takes longer than answering: tens of microseconds on virtual machines. What it costs is the processor, for as long as
@@ -15,17 +15,21 @@ use tokio::sync::Notify;
 /// Where a look at the sockets takes longer, without a request, others have used the processor: there are none to spare.
 const LOOK_MAX: Duration = Duration::from_micros(20);
 
+/// How long an event loop looks for the answer of a request that runs elsewhere: one that takes longer needs the processors itself.
+const ANSWER_MAX: Duration = Duration::from_micros(50);
+
 /// What keeps an event loop awake.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
-    /// How long after a request.
+    /// How long after an answer.
     time: Duration,
     n_begun: Cell<u64>,
-    begun: Notify,
+    n_ended: Cell<u64>,
+    changed: Notify,
 }
 
 impl BusyPoll {
-    /// Keeps this event loop awake for so long after each request, until the loop ends.
+    /// Keeps this event loop awake for so long after each answer, until the loop ends.
     pub(crate) fn start(time: Duration, clock: &Arc<dyn Clock>) -> Rc<Self> {
         let (busy_poll, clock) = (Rc::new(Self::new(time)), Arc::clone(clock));
         let running = Rc::clone(&busy_poll);
@@ -37,28 +41,55 @@ impl BusyPoll {
         Self {
             time,
             n_begun: Cell::new(0),
-            begun: Notify::new(),
+            n_ended: Cell::new(0),
+            changed: Notify::new(),
         }
     }
 
     /// Is told of a request.
     pub(crate) fn begin(&self) {
         self.n_begun.set(self.n_begun.get().wrapping_add(1));
-        self.begun.notify_one();
+        self.changed.notify_one();
+    }
+
+    /// Is told of the end of a request.
+    pub(crate) fn end(&self) {
+        self.n_ended.set(self.n_ended.get().wrapping_add(1));
+        self.changed.notify_one();
+    }
+
+    /// Returns how many requests began and ended, and for how long to look for the next or for an answer.
+    fn seen(&self) -> ((u64, u64), Duration) {
+        let seen = (self.n_begun.get(), self.n_ended.get());
+        let time = match seen.0 == seen.1 {
+            true => self.time,
+            false => self.time.min(ANSWER_MAX),
+        };
+        (seen, time)
     }
 
     /// Keeps the event loop awake for as long as it is told to; never ends.
     async fn run(&self, clock: &dyn Clock) {
+        let mut seen = (0, 0);
         loop {
-            self.begun.notified().await;
+            self.changed.notified().await;
+            let before = seen;
+            let mut time;
+            (seen, time) = self.seen();
+            if seen == before {
+                // It was told of that while it was awake.
+                continue;
+            }
             let mut last = clock.monotonic();
-            let (mut n_seen, mut until) = (self.n_begun.get(), last + self.time);
+            let mut until = last + time;
             loop {
                 // The loop looks at its sockets before it comes back.
                 tokio::task::yield_now().await;
-                let (n_begun, now) = (self.n_begun.get(), clock.monotonic());
-                if n_begun != n_seen {
-                    (n_seen, until) = (n_begun, now + self.time);
+                let now = clock.monotonic();
+                let before = seen;
+                (seen, time) = self.seen();
+                if seen != before {
+                    until = now + time;
                 } else if now >= until || now.saturating_sub(last) > LOOK_MAX {
                     break;
                 }
@@ -97,6 +128,11 @@ mod tests {
         woken.0.load(Ordering::Relaxed)
     }
 
+    fn answered(busy: &BusyPoll) {
+        busy.begin();
+        busy.end();
+    }
+
     #[test]
     fn it_is_awake_for_the_given_time_after_the_last_request() {
         let clock = ManualClock::new();
@@ -104,20 +140,43 @@ mod tests {
         let mut run = pin!(busy.run(&clock));
         let mut goes_on = |micros| looks_on(&clock, run.as_mut(), micros);
         assert!(!goes_on(0));
-        busy.begin();
+        answered(&busy);
         assert!(goes_on(0));
         assert!((0..9).all(|_| goes_on(11)));
         // Another request, another hundred microseconds.
-        busy.begin();
+        answered(&busy);
         assert!(goes_on(0));
         assert!((0..9).all(|_| goes_on(11)));
         // What was told of while it was awake keeps it awake no longer than it did.
-        assert!(goes_on(1));
-        assert!((0..9).all(|_| goes_on(11)));
         assert!(!goes_on(1));
+        assert!(!goes_on(0));
+        answered(&busy);
+        assert!(goes_on(0));
+    }
+
+    #[test]
+    fn it_sleeps_while_a_long_request_runs_elsewhere_and_is_awake_after_its_answer() {
+        let clock = ManualClock::new();
+        let busy = BusyPoll::new(Duration::from_micros(100));
+        let mut run = pin!(busy.run(&clock));
+        let mut goes_on = |micros| looks_on(&clock, run.as_mut(), micros);
         assert!(!goes_on(0));
         busy.begin();
         assert!(goes_on(0));
+        assert!((0..4).all(|_| goes_on(11)));
+        assert!(!goes_on(11));
+        assert!(!goes_on(0));
+        busy.end();
+        assert!(goes_on(0));
+        assert!((0..9).all(|_| goes_on(11)));
+        assert!(!goes_on(1));
+        // Of two requests one is answered: the other one's answer is what is looked for.
+        busy.begin();
+        busy.begin();
+        busy.end();
+        assert!(goes_on(0));
+        assert!((0..4).all(|_| goes_on(11)));
+        assert!(!goes_on(11));
     }
 
     #[test]
@@ -127,15 +186,14 @@ mod tests {
         let mut run = pin!(busy.run(&clock));
         let mut goes_on = |micros| looks_on(&clock, run.as_mut(), micros);
         assert!(!goes_on(0));
-        busy.begin();
+        answered(&busy);
         assert!(goes_on(0));
         assert!(goes_on(20));
         // Whoever answers requests takes longer.
-        busy.begin();
+        answered(&busy);
         assert!(goes_on(500));
         assert!(goes_on(20));
         // What was told of before is answered; nothing came since.
-        assert!(goes_on(21));
         assert!(!goes_on(21));
     }
 }

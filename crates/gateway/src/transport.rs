@@ -85,10 +85,7 @@ impl Activity {
     /// Counts a request, which is in progress until what is returned is dropped.
     fn begin(&self) -> Busy {
         self.n_begun.set(self.n_begun.get().wrapping_add(1));
-        if let Some(busy_poll) = &self.busy_poll {
-            busy_poll.begin();
-        }
-        Busy::new(&self.n_busy)
+        Busy::new(&self.n_busy, self.busy_poll.as_ref())
     }
 
     /// Waits until nothing was done for `timeout`. The beginning of a request's head counts for nothing.
