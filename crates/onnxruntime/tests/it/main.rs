@@ -56,7 +56,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 37] = [
+const TESTS: [(&str, fn(&Runtime)); 38] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -79,6 +79,10 @@ const TESTS: [(&str, fn(&Runtime)); 37] = [
     (
         "calls_that_meet_without_time_are_late",
         bounds::calls_that_meet_without_time_are_late,
+    ),
+    (
+        "calls_that_meet_a_run_without_end_are_answered",
+        bounds::calls_that_meet_a_run_without_end_are_answered,
     ),
     (
         "runs_that_nobody_waits_for_end",
