@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_model::{
-    Description, GraphFile, LoadError, LoadErrorKind, Model, RunError, RunErrorKind, RunTime,
-    Signature, TensorSpec, Wanted, have_all_left, on_all_left,
+    Description, GraphFile, HeldMemory, LoadError, LoadErrorKind, Model, RunError, RunErrorKind,
+    RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
     Served, Survey, as_served, checked_input, map_by_map, survey, synthetic_inputs,
-    with_portable_locale,
+    with_portable_locale, with_weights_inside,
 };
 use coracle_tensor::{Tensor, Values};
 use ort::ErrorCode;
@@ -49,6 +49,8 @@ pub(crate) struct SessionModel {
     rows_are_independent: bool,
     run_time: RunTime,
     memory_bytes: usize,
+    /// What of that other graphs with the same weights hold, too.
+    shared_memory: Vec<HeldMemory>,
     /// Whether any run ever gave an answer; a graph of which none did may be at fault itself.
     has_run: AtomicBool,
     sessions: Arc<Sessions>,
@@ -86,7 +88,18 @@ impl SessionModel {
         let until = library.watchdog.now().saturating_add(bounds.load_time);
         let external = file.external.iter().map(|file| file.bytes.len());
         let external_bytes = external.fold(0_usize, usize::saturating_add);
-        let bytes = with_portable_locale(file.bytes)?;
+        let weights = file.bytes.len().saturating_add(external_bytes);
+        let mut external = file.external;
+        let bytes = match with_weights_inside(file.bytes, &external)? {
+            Some(bytes) => {
+                external = Vec::new();
+                Cow::Owned(bytes)
+            }
+            None => Cow::Borrowed(file.bytes),
+        };
+        let external_bytes = external.iter().map(|file| file.bytes.len());
+        let external_bytes = external_bytes.fold(0_usize, usize::saturating_add);
+        let bytes = with_portable_locale(&bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
         let (setup, mut warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
         let runs_max = setup.runs_max();
@@ -94,10 +107,9 @@ impl SessionModel {
             library,
             setup,
             bytes: Vec::new(),
-            external: file.external,
+            external,
             shared: None,
         };
-        let weights = file.bytes.len().saturating_add(external_bytes);
         let session_bytes = weights.saturating_mul(BYTES_PER_FILE_BYTE).max(1 << 16);
         let further = FURTHER_SESSIONS_BYTES.checked_div(session_bytes);
         let mut n_max = further
@@ -133,6 +145,10 @@ impl SessionModel {
                 n_max.saturating_add(usize::from(is_split)),
             )
             .saturating_add(external_bytes),
+            shared_memory: source
+                .shared
+                .as_deref()
+                .map_or_else(Vec::new, SharedWeights::hold),
             has_run: AtomicBool::new(false),
             sessions: Arc::new(Sessions {
                 pool,
@@ -431,6 +447,10 @@ impl Model for SessionModel {
 
     fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    fn shared_memory(&self) -> &[HeldMemory] {
+        &self.shared_memory
     }
 }
 
