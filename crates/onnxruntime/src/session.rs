@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_model::{
-    Description, GraphFile, HeldMemory, LoadError, LoadErrorKind, Model, RunError, RunErrorKind,
-    RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
+    Description, ExternalFile, GraphFile, HeldMemory, LoadError, LoadErrorKind, Model, RunError,
+    RunErrorKind, RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
     Served, Survey, as_served, checked_input, map_by_map, survey, synthetic_inputs,
@@ -86,19 +86,9 @@ impl SessionModel {
         let settings = Settings::read(&file.settings).map_err(unsupported)?;
         refuse_unsafe(&survey)?;
         let until = library.watchdog.now().saturating_add(bounds.load_time);
-        let external = file.external.iter().map(|file| file.bytes.len());
-        let external_bytes = external.fold(0_usize, usize::saturating_add);
-        let weights = file.bytes.len().saturating_add(external_bytes);
-        let mut external = file.external;
-        let bytes = match with_weights_inside(file.bytes, &external)? {
-            Some(bytes) => {
-                external = Vec::new();
-                Cow::Owned(bytes)
-            }
-            None => Cow::Borrowed(file.bytes),
-        };
-        let external_bytes = external.iter().map(|file| file.bytes.len());
-        let external_bytes = external_bytes.fold(0_usize, usize::saturating_add);
+        let weights = file.bytes.len().saturating_add(size(&file.external));
+        let (bytes, external) = gathered(file.bytes, file.external)?;
+        let external_bytes = size(&external);
         let bytes = with_portable_locale(&bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
         let (setup, mut warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
@@ -131,6 +121,7 @@ impl SessionModel {
         let (signature, places) =
             outlets::read(&session, outlets, (&survey, &library.environment))?;
         let is_split = n_max > 1 && source.setup.may_choose_threads();
+        let n_sessions = n_max.saturating_add(usize::from(is_split));
         let pool = source.pool(session, bytes, (n_max, is_split), until);
         let pool = pool.map_err(refused)?;
         let mut model = Self {
@@ -139,16 +130,9 @@ impl SessionModel {
             places,
             description: described(file.description, &source, warnings),
             rows_are_independent: false,
-            memory_bytes: memory_bytes(
-                &source,
-                session_bytes,
-                n_max.saturating_add(usize::from(is_split)),
-            )
-            .saturating_add(external_bytes),
-            shared_memory: source
-                .shared
-                .as_deref()
-                .map_or_else(Vec::new, SharedWeights::hold),
+            memory_bytes: memory_bytes(&source, session_bytes, n_sessions)
+                .saturating_add(external_bytes),
+            shared_memory: source.held(),
             has_run: AtomicBool::new(false),
             sessions: Arc::new(Sessions {
                 pool,
@@ -452,6 +436,22 @@ impl Model for SessionModel {
     fn shared_memory(&self) -> &[HeldMemory] {
         &self.shared_memory
     }
+}
+
+/// Returns a file with the weights of these others in it, or with the others where they stay outside.
+fn gathered(
+    bytes: &[u8],
+    external: Vec<ExternalFile>,
+) -> Result<(Cow<'_, [u8]>, Vec<ExternalFile>), LoadError> {
+    Ok(match with_weights_inside(bytes, &external)? {
+        Some(bytes) => (Cow::Owned(bytes), Vec::new()),
+        None => (Cow::Borrowed(bytes), external),
+    })
+}
+
+fn size(files: &[ExternalFile]) -> usize {
+    let sizes = files.iter().map(|file| file.bytes.len());
+    sizes.fold(0, usize::saturating_add)
 }
 
 /// Refuses what the runtime does not tell the shapes of, and what it is known to read beyond its end.

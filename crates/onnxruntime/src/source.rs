@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use coracle_model::ExternalFile;
+use coracle_model::{ExternalFile, HeldMemory};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
@@ -112,6 +112,12 @@ impl Source {
         }
         made.push(first);
         Ok(Pool::new(made, n_max))
+    }
+
+    /// Notes that one graph more holds the weights that it shares.
+    pub(crate) fn held(&self) -> Vec<HeldMemory> {
+        let shared = self.shared.as_deref();
+        shared.map_or_else(Vec::new, SharedWeights::hold)
     }
 
     /// Makes a further session, and gives up at `until`.

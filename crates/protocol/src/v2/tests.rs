@@ -3,9 +3,9 @@
 mod binary;
 
 use coracle_base::Code;
-use coracle_tensor::{ByteStrings, Values, bf16, f16};
+use coracle_tensor::{ByteStrings, DType, Values, bf16, f16};
 
-use coracle_model::Signature;
+use coracle_model::{Signature, TensorSpec};
 
 use super::*;
 use crate::facts::{ModelFacts, ModelSettings};
@@ -428,6 +428,48 @@ fn metadata_tells_the_signature() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         r#"{"name":"iris","versions":["1"],"platform":"sklearn","inputs":[{"name":"X","datatype":"FP64","shape":[-1,2],"parameters":{"columns":["a","b"]}}],"outputs":[{"name":"predict_proba","datatype":"FP64","shape":[-1,2]},{"name":"predict","datatype":"FP64","shape":[-1]}]}"#
+    );
+}
+
+#[test]
+fn metadata_says_what_texts_are() {
+    let spec = |name: &str, dtype| TensorSpec {
+        name: name.to_owned(),
+        dtype,
+        shape: vec![None],
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
+    };
+    let mut signature = signature(None, false);
+    signature.inputs = vec![spec("text", DType::Bytes), spec("map", DType::Bytes)];
+    signature.keyed_inputs = vec![1];
+    let table = TensorSpec {
+        shape: vec![None, Some(1)],
+        columns: Some(vec!["a".to_owned()]),
+        ..spec("table", DType::F32)
+    };
+    signature.outputs = vec![
+        spec("list", DType::Bytes),
+        table,
+        spec("label", DType::Bytes),
+    ];
+    signature.keyed_outputs = vec![0, 1];
+    signature.default_outputs = vec![2];
+    let facts = ModelFacts {
+        name: "m",
+        version: "1",
+        versions: &["1"],
+        platform: "onnx",
+        signature: &signature,
+        elements_max: 1_000,
+        settings: ModelSettings::default(),
+    };
+    let mut out = Vec::new();
+    model_metadata(facts, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        r#"{"name":"m","versions":["1"],"platform":"onnx","inputs":[{"name":"text","datatype":"BYTES","shape":[-1],"parameters":{"content_type":"str"}},{"name":"map","datatype":"BYTES","shape":[-1],"parameters":{"content_type":"json"}}],"outputs":[{"name":"label","datatype":"BYTES","shape":[-1],"parameters":{"content_type":"str"}},{"name":"list","datatype":"BYTES","shape":[-1],"parameters":{"content_type":"json"}},{"name":"table","datatype":"FP32","shape":[-1,1],"parameters":{"columns":["a"]}}]}"#
     );
 }
 
