@@ -215,7 +215,9 @@ pub(crate) fn read(
     });
     let outputs = outputs.collect::<Result<Vec<_>, LoadError>>()?;
     if inputs.is_empty() || outputs.is_empty() {
-        return Err(unsupported("the graph has no inputs or no outputs"));
+        let message =
+            "the graph has no inputs, without which no protocol has requests, or no outputs";
+        return Err(unsupported(message));
     }
     let keyed_inputs = structured.iter().enumerate();
     let keyed_inputs = keyed_inputs.filter(|(_, structured)| structured.is_some());

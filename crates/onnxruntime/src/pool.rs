@@ -274,7 +274,7 @@ mod tests {
         let (tell, told) = channel();
         let make = || tell.send(()).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| number(&mut pool.take(all_time, &make).unwrap()));
+            let waiting = scope.spawn(|| number(&mut pool.take(all_time, make).unwrap()));
             told.recv().unwrap();
             // Nothing is made twice at a time, and who has no time goes without.
             assert!(pool.take(no_time, unwanted).is_none());
