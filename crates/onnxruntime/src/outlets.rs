@@ -215,9 +215,7 @@ pub(crate) fn read(
     });
     let outputs = outputs.collect::<Result<Vec<_>, LoadError>>()?;
     if inputs.is_empty() || outputs.is_empty() {
-        let message =
-            "the graph has no inputs, without which no protocol has requests, or no outputs";
-        return Err(unsupported(message));
+        return Err(unsupported("the graph has no inputs or no outputs"));
     }
     let keyed_inputs = structured.iter().enumerate();
     let keyed_inputs = keyed_inputs.filter(|(_, structured)| structured.is_some());

@@ -260,7 +260,7 @@ fn what_is_wrong_with_a_tensor_is_said_with_its_place() {
 #[test]
 fn what_is_wrong_with_a_request_is_said() {
     let good = r#""inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}]"#;
-    let cases: [(String, Code, &str); 17] = [
+    let cases: [(String, Code, &str); 18] = [
         (String::new(), Code::InvalidArgument, "the request body is empty"),
         ("{}".to_owned(), Code::InvalidArgument, "missing field `inputs`"),
         (r#"{"inputs": []}"#.to_owned(), Code::InvalidArgument, "\"inputs\" is empty"),
@@ -268,6 +268,11 @@ fn what_is_wrong_with_a_request_is_said() {
         (r#"{"inputs": [{"name": "x", "datatype": "FP64", "data": [1]}]}"#.to_owned(), Code::InvalidArgument, "missing field `shape`"),
         (format!(r#"{{"id": 5, {good}}}"#), Code::InvalidArgument, "invalid type: integer `5`"),
         (format!(r#"{{{good}, "outputs": [{{"name": "zzz"}}]}}"#), Code::InvalidArgument, "unknown output \"zzz\"; the model has predict, predict_proba"),
+        (
+            r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["a", "\ud800"]}]}"#.to_owned(),
+            Code::InvalidArgument,
+            "inputs[0]: data is not valid JSON: ",
+        ),
         (format!(r#"{{{good}, "parameters": {{"method": "fly"}}}}"#), Code::InvalidArgument, "unknown method \"fly\""),
         (format!(r#"{{{good}, "outputs": [{{"name": "predict", "parameters": {{"classification": 2}}}}]}}"#), Code::Unimplemented, "output \"predict\": classification of outputs is not supported"),
         (format!(r#"{{{good}, "outputs": [{{"name": "predict", "parameters": {{"binary_data": true, "shared_memory_region": "r", "shared_memory_byte_size": 8}}}}]}}"#), Code::InvalidArgument, "output \"predict\": binary_data and shared_memory_region exclude each other"),
