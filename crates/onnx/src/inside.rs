@@ -256,4 +256,29 @@ mod tests {
             assert_eq!(error.kind(), LoadErrorKind::Malformed, "{place:?}");
         }
     }
+
+    #[test]
+    fn damaged_files_are_errors_or_files() {
+        let location = ("location", "w.bin");
+        let tensors = [
+            outside("a", &[location, ("offset", "2"), ("length", "8")]),
+            inside("b", &[1; 8]),
+            outside("c", &[location, ("offset", "10")]),
+        ];
+        let (sound, files) = (file(&tensors), files(&[3; 40]));
+        let longest = sound.len() + 2 * 40 + 64;
+        let check = |bytes: &[u8]| {
+            if let Ok(Some(copy)) = with_weights_inside(bytes, &files) {
+                assert!(copy.len() <= longest, "{} bytes", copy.len());
+            }
+        };
+        for place in 0..sound.len() {
+            check(&sound[..place]);
+            for bit in 0..8 {
+                let mut damaged = sound.clone();
+                damaged[place] ^= 1 << bit;
+                check(&damaged);
+            }
+        }
+    }
 }
