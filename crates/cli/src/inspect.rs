@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use coracle_base::{ByteCount, SystemClock};
 use coracle_formats::{LoadOptions, ModelFile, TritonConfig, load, locate, locate_versions};
 use coracle_model::{Component, Model, TensorSpec};
+use coracle_protocol::content_type;
 use serde_json::{Value, json};
 
 use crate::args::InspectArguments;
@@ -152,8 +153,9 @@ fn describe(
     writeln!(text, "  written by  {} {version}", description.library)?;
     writeln!(text, "  memory      {}", memory(model).to_rounded())?;
     writeln!(text, "  inputs")?;
-    for input in &signature.inputs {
-        describe_tensor(input, "", text)?;
+    for (index, input) in signature.inputs.iter().enumerate() {
+        let is_keyed = signature.keyed_inputs.contains(&index);
+        describe_tensor(input, is_keyed, "", text)?;
     }
     writeln!(text, "  outputs")?;
     for (index, output) in signature.outputs.iter().enumerate() {
@@ -162,13 +164,24 @@ fn describe(
         } else {
             ""
         };
-        describe_tensor(output, note, text)?;
+        let is_keyed = signature.keyed_outputs.contains(&index);
+        describe_tensor(output, is_keyed, note, text)?;
     }
     writeln!(text, "  model")?;
     describe_component(&description.root, 2, text)
 }
 
-fn describe_tensor(spec: &TensorSpec, note: &str, text: &mut String) -> std::fmt::Result {
+fn describe_tensor(
+    spec: &TensorSpec,
+    is_keyed: bool,
+    note: &str,
+    text: &mut String,
+) -> std::fmt::Result {
+    let content = match content_type(spec, is_keyed) {
+        Some("json") => "  texts of JSON",
+        Some(_) => "  texts",
+        None => "",
+    };
     let missing = if spec.accepts_missing {
         "  may be missing"
     } else {
@@ -176,7 +189,7 @@ fn describe_tensor(spec: &TensorSpec, note: &str, text: &mut String) -> std::fmt
     };
     writeln!(
         text,
-        "    {:<18} {:<6} {:?}{missing}{note}",
+        "    {:<18} {:<6} {:?}{content}{missing}{note}",
         spec.name,
         spec.dtype,
         spec.wire_shape()
@@ -233,19 +246,26 @@ fn document(file: &ModelFile, numbers: Option<&Numbers>, model: &dyn Model) -> V
         "library": description.library,
         "library_version": description.library_version,
         "memory_bytes": memory(model).as_u64(),
-        "inputs": signature.inputs.iter().map(tensor_document).collect::<Vec<_>>(),
-        "outputs": signature.outputs.iter().map(tensor_document).collect::<Vec<_>>(),
+        "inputs": tensor_documents(&signature.inputs, &signature.keyed_inputs),
+        "outputs": tensor_documents(&signature.outputs, &signature.keyed_outputs),
         "default_outputs": defaults,
         "model": component_document(&description.root),
     })
 }
 
-fn tensor_document(spec: &TensorSpec) -> Value {
+fn tensor_documents(specs: &[TensorSpec], keyed: &[usize]) -> Vec<Value> {
+    let specs = specs.iter().enumerate();
+    let documents = specs.map(|(index, spec)| tensor_document(spec, keyed.contains(&index)));
+    documents.collect()
+}
+
+fn tensor_document(spec: &TensorSpec, is_keyed: bool) -> Value {
     json!({
         "name": spec.name,
         "datatype": spec.dtype.name(),
         "shape": spec.wire_shape(),
         "columns": spec.columns,
+        "content_type": content_type(spec, is_keyed),
         "accepts_missing": spec.accepts_missing,
     })
 }

@@ -9,6 +9,7 @@ mod description;
 mod engine;
 mod error;
 mod estimator;
+mod shared_memory;
 mod signature;
 mod text;
 mod wanted;
@@ -18,6 +19,7 @@ pub use description::{Component, Description};
 pub use engine::{ExternalFile, GraphEngine, GraphFile};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, KnownValue, Method, MethodSpec, Scorer, Width};
+pub use shared_memory::{HeldMemory, SharedMemory};
 pub use signature::{ColumnPlace, Signature, TensorSpec};
 pub use text::{FilesBeside, TextEngine};
 pub use wanted::{OnLeave, Wanted, have_all_left, on_all_left};
@@ -109,4 +111,9 @@ pub trait Model: Send + Sync + std::fmt::Debug {
 
     /// Returns the memory the model holds, in bytes, as counted from its buffers.
     fn memory_bytes(&self) -> usize;
+
+    /// Returns what of that memory other models may hold, too, so that it is there once for all of them.
+    fn shared_memory(&self) -> &[HeldMemory] {
+        &[]
+    }
 }

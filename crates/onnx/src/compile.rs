@@ -392,7 +392,12 @@ impl<'a> Compiler<'_, 'a> {
             .map(|known| known.as_ref().map(|known| known.source))
             .collect();
         for name in captured {
-            sources.push(Some(self.find(name)?.source));
+            let known = self.find(name)?;
+            if !matches!(known.form, Form::Tensor) {
+                let name = shown(name);
+                return Err(unsupported(format!("the body reads '{name}', a map")));
+            }
+            sources.push(Some(known.source));
         }
         let dtypes = vec![None; node.outputs.len()];
         self.push(node, operator, sources, dtypes)

@@ -66,6 +66,11 @@ impl ValueFile<'_> {
     pub(crate) fn is_shapeless_tensor(&self) -> bool {
         self.kind == ValueKind::Tensor && self.shape.is_none()
     }
+
+    /// Tells whether the file says of it that it is a tensor, or nothing.
+    pub(crate) fn may_be_tensor(&self) -> bool {
+        matches!(self.kind, ValueKind::Tensor | ValueKind::Unknown)
+    }
 }
 
 /// What a value is.

@@ -11,7 +11,7 @@ use crate::ops::values::{ELEMENTS_MAX, zeros};
 /// Returns a tensor as the graph takes it.
 ///
 /// A column of `[rows]` is also taken where `[rows, 1]` is wanted. Numbers of another datatype are converted: to floating
-/// point by rounding, to integers if they are integers in range.
+/// point by rounding within its range, to integers if they are integers in range.
 ///
 /// # Errors
 /// Kinds `ShapeMismatch`, `DTypeMismatch`, `ValueOutOfRange`, naming the input, what came and what is wanted.
@@ -72,19 +72,18 @@ fn converted(values: &Values, spec: &TensorSpec) -> Result<Values, RunError> {
     Ok(match spec.dtype {
         DType::Bytes => return Err(mismatch()),
         DType::F64 => Values::F64(doubles()?.into_owned().into()),
-        DType::F32 => Values::F32(doubles()?.iter().map(|&value| value as f32).collect()),
-        DType::F16 => Values::F16(
-            doubles()?
-                .iter()
-                .map(|&value| f16::from_f64(value))
-                .collect(),
-        ),
-        DType::BF16 => Values::BF16(
-            doubles()?
-                .iter()
-                .map(|&value| bf16::from_f64(value))
-                .collect(),
-        ),
+        DType::F32 => {
+            let rounded = rounded(&doubles()?, spec, |value| value as f32, f32::is_infinite)?;
+            Values::F32(rounded.into())
+        }
+        DType::F16 => {
+            let rounded = rounded(&doubles()?, spec, f16::from_f64, f16::is_infinite)?;
+            Values::F16(rounded.into())
+        }
+        DType::BF16 => {
+            let rounded = rounded(&doubles()?, spec, bf16::from_f64, bf16::is_infinite)?;
+            Values::BF16(rounded.into())
+        }
         DType::Bool => Values::Bool(
             integers(values, spec)?
                 .iter()
@@ -100,6 +99,30 @@ fn converted(values: &Values, spec: &TensorSpec) -> Result<Values, RunError> {
         DType::U16 => Values::U16(narrowed(values, spec)?.into()),
         DType::U8 => Values::U8(narrowed(values, spec)?.into()),
     })
+}
+
+/// Rounds reals; what is finite and would become infinite is refused, as it is in JSON of that datatype.
+fn rounded<T: Copy>(
+    values: &[f64],
+    spec: &TensorSpec,
+    round: impl Fn(f64) -> T,
+    is_infinite: impl Fn(T) -> bool,
+) -> Result<Vec<T>, RunError> {
+    let rounded = values.iter().map(|&value| {
+        let rounded = round(value);
+        match is_infinite(rounded) && value.is_finite() {
+            true => Err(out_of_range(&value, spec)),
+            false => Ok(rounded),
+        }
+    });
+    rounded.collect()
+}
+
+fn out_of_range(value: &dyn std::fmt::Display, spec: &TensorSpec) -> RunError {
+    value_error(format!(
+        "input \"{}\": {value} is out of the range of {}",
+        spec.name, spec.dtype
+    ))
 }
 
 /// Doubles from here on need not be the integer that was sent.
@@ -134,14 +157,9 @@ fn integers(values: &Values, spec: &TensorSpec) -> Result<Vec<i128>, RunError> {
 }
 
 fn narrowed<T: TryFrom<i128>>(values: &Values, spec: &TensorSpec) -> Result<Vec<T>, RunError> {
-    let narrowed = integers(values, spec)?.into_iter().map(|value| {
-        T::try_from(value).map_err(|_too_large| {
-            value_error(format!(
-                "input \"{}\": {value} is out of the range of {}",
-                spec.name, spec.dtype
-            ))
-        })
-    });
+    let narrowed = integers(values, spec)?
+        .into_iter()
+        .map(|value| T::try_from(value).map_err(|_too_large| out_of_range(&value, spec)));
     narrowed.collect()
 }
 
@@ -206,6 +224,37 @@ pub fn synthetic(specs: &[TensorSpec]) -> Option<Vec<Tensor>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_a_narrower_datatype_has_not_are_refused() {
+        let check = |dtype, values: Vec<f64>| {
+            let spec = TensorSpec {
+                name: "x".to_owned(),
+                dtype,
+                shape: vec![None],
+                columns: None,
+                accepts_missing: true,
+                accepts_integers: false,
+            };
+            let tensor = Tensor::from_values(Values::F64(values.into()));
+            checked(&tensor, &spec).map(|tensor| tensor.values().to_f64s().unwrap().into_owned())
+        };
+        for (dtype, greatest, beyond) in [
+            (DType::F32, f64::from(f32::MAX), 1e39),
+            (DType::F16, 65_504.0, 65_520.0),
+            (DType::BF16, f64::from(bf16::MAX), 3.4e38),
+        ] {
+            let kept = vec![greatest, -greatest, f64::INFINITY, f64::NEG_INFINITY];
+            assert_eq!(check(dtype, kept.clone()).unwrap(), kept);
+            assert!(check(dtype, vec![f64::NAN]).unwrap()[0].is_nan());
+            for wrong in [beyond, -beyond] {
+                let error = check(dtype, vec![0.0, wrong]).unwrap_err();
+                assert_eq!(error.kind(), coracle_model::RunErrorKind::ValueOutOfRange);
+                let expected = format!("input \"x\": {wrong} is out of the range of {dtype}");
+                assert_eq!(error.to_string(), expected);
+            }
+        }
+    }
 
     #[test]
     fn no_maps_are_refused() {

@@ -42,6 +42,13 @@ mod inputs;
     clippy::arithmetic_side_effects,
     clippy::expect_used
 )]
+mod inside;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
 mod json;
 mod labels;
 #[deny(
@@ -135,6 +142,7 @@ pub use empty_sequence::{EMPTY_SEQUENCE_NAME, empty_sequence_file};
 pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
 pub use file::is_onnx;
 pub use inputs::{checked as checked_input, map_by_map, synthetic as synthetic_inputs};
+pub use inside::with_weights_inside;
 pub use json::{is_null, items_of_json, map_of_json, tensor_of_json};
 pub use locale::with_portable_locale;
 pub use made_up::MadeUp;

@@ -51,7 +51,7 @@ pub fn load(
         .collect();
     if inputs.is_empty() {
         return Err(unsupported(
-            "the graph has no inputs, so its answer is always the same",
+            "the graph has no inputs, and no protocol has requests without any",
         ));
     }
     let (specs, keyed_inputs) = input_specs(&inputs)?;

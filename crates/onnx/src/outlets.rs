@@ -267,7 +267,7 @@ fn graph_as_served(
     let mut given: HashSet<&str> = kept.collect();
     for (&(side, name), change) in changes {
         if let (INPUT, Change::Cast(narrow, place)) = (side, change) {
-            push(&mut copy, NODE, &cast(place, name, narrow.number()));
+            push(&mut copy, NODE, &narrowing(place, name, *narrow));
         }
     }
     let mut reader = Reader::new(graph);
@@ -296,7 +296,7 @@ fn graph_as_served(
     }
     for (&(side, name), change) in changes {
         if let (OUTPUT, Change::Cast(narrow, place)) = (side, change) {
-            push(&mut copy, NODE, &cast(name, place, narrow.wider()));
+            push(&mut copy, NODE, &widening(name, place, narrow.wider()));
         }
     }
     Ok(copy)
@@ -326,20 +326,40 @@ fn map_of(mut node: Reader<'_>) -> Result<Option<&str>, LoadError> {
     }
 }
 
-/// Returns a node that converts.
-fn cast(from: &str, to: &str, data_type: u64) -> Vec<u8> {
-    let mut attribute = Vec::new();
-    push(&mut attribute, 1, b"to");
-    push_number(&mut attribute, 3, data_type);
-    // The type of integers.
-    push_number(&mut attribute, 20, 2);
+/// Returns a node that converts numbers within the range of a narrower datatype, or infinite: these stay so where there are infinities.
+fn narrowing(from: &str, to: &str, narrow: Narrow) -> Vec<u8> {
+    let mut attributes = vec![integer("to", narrow.number())];
+    if matches!(narrow.range(), Range::Reals { .. }) {
+        attributes.push(integer("saturate", 0));
+    }
+    cast(from, to, &attributes)
+}
+
+/// Returns a node that converts numbers to a wider datatype.
+fn widening(from: &str, to: &str, data_type: u64) -> Vec<u8> {
+    cast(from, to, &[integer("to", data_type)])
+}
+
+fn cast(from: &str, to: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
     let mut node = Vec::new();
     push(&mut node, 1, from.as_bytes());
     push(&mut node, 2, to.as_bytes());
     push(&mut node, 3, [from, to].join(" to ").as_bytes());
     push(&mut node, 4, b"Cast");
-    push(&mut node, 5, &attribute);
+    for attribute in attributes {
+        push(&mut node, 5, attribute);
+    }
     node
+}
+
+/// Returns an attribute that is an integer.
+fn integer(name: &str, value: u64) -> Vec<u8> {
+    let mut attribute = Vec::new();
+    push(&mut attribute, 1, name.as_bytes());
+    push_number(&mut attribute, 3, value);
+    // The type of integers.
+    push_number(&mut attribute, 20, 2);
+    attribute
 }
 
 fn push_number(message: &mut Vec<u8>, field: u64, value: u64) {

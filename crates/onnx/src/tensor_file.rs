@@ -24,7 +24,7 @@ pub(crate) struct Reading<'e> {
 const ELEMENTS_MAX: usize = 1 << 31;
 
 #[derive(Default)]
-struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     name: &'a str,
     dims: Vec<i64>,
     data_type: i64,
@@ -35,9 +35,9 @@ struct Fields<'a> {
     texts: Vec<&'a [u8]>,
     raw: Option<&'a [u8]>,
     is_external: bool,
-    location: Option<&'a str>,
-    offset: u64,
-    length: Option<u64>,
+    pub(crate) location: Option<&'a str>,
+    pub(crate) offset: u64,
+    pub(crate) length: Option<u64>,
 }
 
 /// Returns our datatype for ONNX's number of it, if we have it.
@@ -115,7 +115,10 @@ fn read_fields(mut reader: Reader<'_>) -> Result<Fields<'_>, LoadError> {
     Ok(fields)
 }
 
-fn read_external<'a>(mut reader: Reader<'a>, fields: &mut Fields<'a>) -> Result<(), LoadError> {
+pub(crate) fn read_external<'a>(
+    mut reader: Reader<'a>,
+    fields: &mut Fields<'a>,
+) -> Result<(), LoadError> {
     let (mut key, mut value) = ("", "");
     while let Some((number, field)) = reader.next()? {
         match number {

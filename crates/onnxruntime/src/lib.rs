@@ -22,6 +22,7 @@ mod session;
 mod settings;
 mod setup;
 mod shared_weights;
+mod source;
 mod structured;
 mod tensors;
 mod threads;

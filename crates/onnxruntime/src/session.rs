@@ -6,28 +6,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_model::{
-    Description, ExternalFile, GraphFile, LoadError, LoadErrorKind, Model, RunError, RunErrorKind,
-    RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
+    Description, ExternalFile, GraphFile, HeldMemory, LoadError, LoadErrorKind, Model, RunError,
+    RunErrorKind, RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
     Served, Survey, as_served, checked_input, map_by_map, survey, synthetic_inputs,
-    with_portable_locale,
+    with_portable_locale, with_weights_inside,
 };
 use coracle_tensor::{Tensor, Values};
 use ort::ErrorCode;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session, SessionInputValue, SessionOutputs};
 
 use crate::library::Library;
 use crate::messages::shortened;
 use crate::outlets::{self, OutputPlace, Places};
-use crate::pool::{Pool, Taken};
-use crate::providers::with_fewer;
+use crate::pool::Taken;
 use crate::rows;
 use crate::settings::Settings;
 use crate::setup::Setup;
 use crate::shared_weights::SharedWeights;
+use crate::source::{BYTES_PER_FILE_BYTE, Sessions, Source, memory_bytes};
 use crate::tensors::{Elements, given, internal};
 use crate::threads::{self, Measured};
 
@@ -35,14 +34,12 @@ use crate::threads::{self, Measured};
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
 /// The most sessions that share their weights: each has the threads of the engine for its runs anyhow.
 const SHARING_SESSIONS_MAX: usize = 4;
-/// What a session takes of a file: its weights, and once more packed for the kernels.
-const BYTES_PER_FILE_BYTE: usize = 2;
 /// A run that nobody gave a time takes no longer than this.
 const RUN_MAX: Duration = Duration::from_secs(60);
 
 /// A graph that ONNX Runtime runs.
 ///
-/// The binding lets one call at a time into a session, so calls that meet take further sessions of the same graph ([`Pool`]): of a small
+/// The binding lets one call at a time into a session, so calls that meet take further sessions of the same graph ([`Sessions`]): of a small
 /// graph they are made as they are wanted, of a large one at once and with the same weights, packed ones included.
 #[derive(Debug)]
 pub(crate) struct SessionModel {
@@ -52,11 +49,11 @@ pub(crate) struct SessionModel {
     rows_are_independent: bool,
     run_time: RunTime,
     memory_bytes: usize,
+    /// What of that other graphs with the same weights hold, too.
+    shared_memory: Vec<HeldMemory>,
     /// Whether any run ever gave an answer; a graph of which none did may be at fault itself.
     has_run: AtomicBool,
-    /// Before `source`, to whose files sessions may refer: fields are dropped in this order.
-    sessions: Pool<Session>,
-    source: Source,
+    sessions: Arc<Sessions>,
 }
 
 /// What a graph may take.
@@ -64,18 +61,6 @@ pub(crate) struct SessionModel {
 pub(crate) struct Bounds {
     pub(crate) load_time: Duration,
     pub(crate) n_sessions_max: usize,
-}
-
-/// What sessions are made of.
-struct Source {
-    library: &'static Library,
-    setup: Setup,
-    /// Empty where no further session is made.
-    bytes: Vec<u8>,
-    /// Sessions may refer to these; the binding does not keep them.
-    external: Vec<ExternalFile>,
-    /// What all sessions of a large graph hold together, and those of other graphs with the same weights.
-    shared: Option<Arc<SharedWeights>>,
 }
 
 /// What the runtime is given.
@@ -101,9 +86,10 @@ impl SessionModel {
         let settings = Settings::read(&file.settings).map_err(unsupported)?;
         refuse_unsafe(&survey)?;
         let until = library.watchdog.now().saturating_add(bounds.load_time);
-        let external = file.external.iter().map(|file| file.bytes.len());
-        let external_bytes = external.fold(0_usize, usize::saturating_add);
-        let bytes = with_portable_locale(file.bytes)?;
+        let weights = file.bytes.len().saturating_add(size(&file.external));
+        let (bytes, external) = gathered(file.bytes, file.external)?;
+        let external_bytes = size(&external);
+        let bytes = with_portable_locale(&bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
         let (setup, mut warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
         let runs_max = setup.runs_max();
@@ -111,10 +97,9 @@ impl SessionModel {
             library,
             setup,
             bytes: Vec::new(),
-            external: file.external,
+            external,
             shared: None,
         };
-        let weights = file.bytes.len().saturating_add(external_bytes);
         let session_bytes = weights.saturating_mul(BYTES_PER_FILE_BYTE).max(1 << 16);
         let further = FURTHER_SESSIONS_BYTES.checked_div(session_bytes);
         let mut n_max = further
@@ -136,30 +121,32 @@ impl SessionModel {
         let (signature, places) =
             outlets::read(&session, outlets, (&survey, &library.environment))?;
         let is_split = n_max > 1 && source.setup.may_choose_threads();
-        let sessions = source.pool(session, bytes, (n_max, is_split), until);
-        let sessions = sessions.map_err(refused)?;
+        let n_sessions = n_max.saturating_add(usize::from(is_split));
+        let pool = source.pool(session, bytes, (n_max, is_split), until);
+        let pool = pool.map_err(refused)?;
         let mut model = Self {
             run_time: run_time(&signature, &survey, shares_rows),
             signature,
             places,
             description: described(file.description, &source, warnings),
             rows_are_independent: false,
-            memory_bytes: memory_bytes(
-                &source,
-                session_bytes,
-                n_max.saturating_add(usize::from(is_split)),
-            )
-            .saturating_add(external_bytes),
+            memory_bytes: memory_bytes(&source, session_bytes, n_sessions)
+                .saturating_add(external_bytes),
+            shared_memory: source.held(),
             has_run: AtomicBool::new(false),
-            sessions,
-            source,
+            sessions: Arc::new(Sessions {
+                pool,
+                source,
+                load_time: bounds.load_time,
+            }),
         };
         model.try_out(survey.sized_by_values.is_some(), until)?;
         model.choose_threads(until);
-        if is_split && !model.source.setup.has_one_thread {
+        let setup = &model.sessions.source.setup;
+        if is_split && !setup.has_one_thread() {
             // The one that is there is for runs that are alone; further ones are made as runs meet.
-            model.sessions.widen();
-            model.source.setup.has_one_thread = true;
+            model.sessions.pool.widen();
+            setup.set_one_thread(true);
         }
         model.rows_are_independent = may_batch && rows::are_independent(&model, until);
         Ok(model)
@@ -219,7 +206,8 @@ impl SessionModel {
     fn choose_threads(&mut self, until: Duration) {
         let has_run = self.has_run.load(Ordering::Relaxed);
         let is_known = has_run && self.run_time != RunTime::Any;
-        if !is_known || self.source.bytes.is_empty() || !self.source.setup.may_choose_threads() {
+        let Sessions { pool, source, .. } = &*self.sessions;
+        if !is_known || source.bytes.is_empty() || !source.setup.may_choose_threads() {
             return;
         }
         let Some(inputs) = synthetic_inputs(&self.signature.inputs) else {
@@ -230,17 +218,18 @@ impl SessionModel {
         let Some(shared) = shared.filter(|&shared| threads::is_small(shared)) else {
             return;
         };
-        self.source.setup.has_one_thread = true;
-        let one = self.source.session(until).ok().and_then(|session| {
-            let before = self.sessions.exchange(vec![session]);
+        source.setup.set_one_thread(true);
+        let one = source.session(until).ok().and_then(|session| {
+            let before = pool.exchange(vec![session]);
             let one = threads::quickest(self, &inputs, until);
             let measured = one.map(|one| Measured { shared, one });
             if !measured.is_some_and(Measured::is_one) {
-                drop(self.sessions.exchange(before));
+                drop(pool.exchange(before));
             }
             measured
         });
-        self.source.setup.has_one_thread = one.is_some_and(Measured::is_one);
+        let has_one_thread = one.is_some_and(Measured::is_one);
+        source.setup.set_one_thread(has_one_thread);
         if let Some(measured) = one {
             let facts = &mut self.description.root.facts;
             facts.insert(1, ("threads".to_owned(), measured.words()));
@@ -249,7 +238,7 @@ impl SessionModel {
 
     /// Returns the time on the watchdog's clock.
     pub(crate) fn now(&self) -> Duration {
-        self.source.library.watchdog.now()
+        self.sessions.source.library.watchdog.now()
     }
 
     /// Runs the graph, and gives up at `until` on the watchdog's clock.
@@ -298,18 +287,14 @@ impl SessionModel {
         if have_all_left(calls) {
             return Err(unwanted());
         }
-        let session = taken
-            .session
-            .as_mut()
-            .ok_or_else(|| internal("a place without a session"))?;
-        let options = self.source.setup.run_options();
+        let session = taken.session();
+        let session = session.ok_or_else(|| internal("a place without a session"))?;
+        let source = &self.sessions.source;
+        let options = source.setup.run_options();
         let options = options.map_err(|error| self.failed(&error))?;
         let stop = Arc::clone(&options);
-        let watched = self
-            .source
-            .library
-            .watchdog
-            .watch(until, move || drop(stop.terminate()));
+        let watchdog = source.library.watchdog;
+        let watched = watchdog.watch(until, move || drop(stop.terminate()));
         let stop = Arc::clone(&options);
         let _stopped = on_all_left(calls, move || drop(stop.terminate()));
         let answered = match (given, elements) {
@@ -390,118 +375,12 @@ impl SessionModel {
         )
     }
 
-    /// Takes a session that nobody uses, or makes one, or waits.
+    /// Takes a session that nobody uses, or waits for one; has a further one made if that would be better.
     fn session(&self, until: Duration) -> Result<Taken<'_, Session>, RunError> {
         let time_left = || until.saturating_sub(self.now());
-        let mut taken = self.sessions.take(time_left).ok_or_else(out_of_time)?;
-        if taken.session.is_none() {
-            let made = self.source.session(until);
-            // The call that meets another makes a session in its own time.
-            taken.session = Some(made.map_err(|error| match self.now() >= until {
-                true => out_of_time(),
-                false => internal(error),
-            })?);
-        }
-        Ok(taken)
-    }
-}
-
-impl Source {
-    /// Returns the pool of a graph's first session and those that are made beside it, for `n_max` runs at a time; if the runs are `is_split`, those that meet have
-    /// one thread each.
-    fn pool(
-        &mut self,
-        first: Session,
-        bytes: Cow<'_, [u8]>,
-        (n_max, is_split): (usize, bool),
-        until: Duration,
-    ) -> Result<Pool<Session>, String> {
-        if self.shared.is_none() {
-            if n_max > 1 {
-                self.bytes = bytes.into_owned();
-            }
-            return Ok(Pool::new(vec![first], n_max));
-        }
-        // A large file is in memory once, not twice: all its sessions are made now.
-        self.setup.has_one_thread = is_split;
-        let n_alike = n_max.saturating_sub(usize::from(!is_split));
-        let made = (0..n_alike).map(|_| self.session_of(&bytes, until));
-        let mut made = made.collect::<Result<Vec<_>, _>>()?;
-        if is_split {
-            return Ok(Pool::new(made, n_max).with_wide(first));
-        }
-        made.push(first);
-        Ok(Pool::new(made, n_max))
-    }
-
-    /// Makes a further session, and gives up at `until`.
-    fn session(&self, until: Duration) -> Result<Session, String> {
-        self.session_of(&self.bytes, until)
-    }
-
-    /// Makes a session of a file, without the providers that may be missing and do not work, of which it returns a warning.
-    fn first_session(
-        &mut self,
-        bytes: &[u8],
-        until: Duration,
-    ) -> Result<(Session, Option<String>), String> {
-        let mut providers = self.setup.exchange_providers(Vec::new());
-        let environment = &self.library.environment;
-        let made = with_fewer(&mut providers, |providers| {
-            let builder = self.setup.builder_on(providers, environment)?;
-            self.committed(builder, bytes, until)
-        });
-        self.setup.exchange_providers(providers);
-        made
-    }
-
-    /// Makes a session of a file.
-    fn session_of(&self, bytes: &[u8], until: Duration) -> Result<Session, String> {
-        let builder = self.setup.builder(&self.library.environment)?;
-        self.committed(builder, bytes, until)
-    }
-
-    /// Makes a session of what is begun.
-    fn committed(
-        &self,
-        mut builder: SessionBuilder,
-        bytes: &[u8],
-        until: Duration,
-    ) -> Result<Session, String> {
-        let shown = |error: &dyn std::fmt::Display| shortened(&error.to_string());
-        // No file is opened: one that is cut short while it is mapped would end the process.
-        for file in &self.external {
-            let bytes = Arc::clone(&file.bytes);
-            builder = builder
-                .with_external_initializer_file_in_memory(&file.location, bytes)
-                .map_err(|error| shown(&error))?;
-        }
-        if let Some(shared) = &self.shared {
-            for (name, value) in &shared.by_name {
-                builder = builder
-                    .with_initializer(name, Arc::clone(value))
-                    .map_err(|error| shown(&error))?;
-            }
-            builder = builder
-                .with_prepacked_weights(&shared.packed)
-                .map_err(|error| shown(&error))?;
-        }
-        let canceler = builder.canceler();
-        let watchdog = self.library.watchdog;
-        let watched = watchdog.watch(until, move || drop(canceler.cancel()));
-        let session = builder.commit_from_memory(bytes);
-        session.map_err(|error| match watched.is_over() {
-            true => "it took too long".to_owned(),
-            false => shortened(error.message()),
-        })
-    }
-}
-
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source")
-            .field("bytes", &self.bytes.len())
-            .finish_non_exhaustive()
+        let make = || self.sessions.make_beside();
+        let taken = self.sessions.pool.take(time_left, make);
+        taken.ok_or_else(out_of_time)
     }
 }
 
@@ -530,7 +409,7 @@ impl Model for SessionModel {
         time: Duration,
         calls: &[Wanted],
     ) -> Result<Vec<Tensor>, RunError> {
-        let now = self.source.library.watchdog.now();
+        let now = self.now();
         self.run_until_for(inputs, outputs, now.saturating_add(time), calls)
     }
 
@@ -553,6 +432,26 @@ impl Model for SessionModel {
     fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
+
+    fn shared_memory(&self) -> &[HeldMemory] {
+        &self.shared_memory
+    }
+}
+
+/// Returns a file with the weights of these others in it, or with the others where they stay outside.
+fn gathered(
+    bytes: &[u8],
+    external: Vec<ExternalFile>,
+) -> Result<(Cow<'_, [u8]>, Vec<ExternalFile>), LoadError> {
+    Ok(match with_weights_inside(bytes, &external)? {
+        Some(bytes) => (Cow::Owned(bytes), Vec::new()),
+        None => (Cow::Borrowed(bytes), external),
+    })
+}
+
+fn size(files: &[ExternalFile]) -> usize {
+    let sizes = files.iter().map(|file| file.bytes.len());
+    sizes.fold(0, usize::saturating_add)
 }
 
 /// Refuses what the runtime does not tell the shapes of, and what it is known to read beyond its end.
@@ -567,16 +466,6 @@ fn refuse_unsafe(survey: &Survey) -> Result<(), LoadError> {
         return Err(unsupported(message));
     }
     Ok(())
-}
-
-/// Returns what sessions take with what they are made of.
-fn memory_bytes(source: &Source, session_bytes: usize, n_sessions: usize) -> usize {
-    let shared = source.shared.as_ref().map_or(0, |shared| shared.n_bytes);
-    let own = session_bytes.saturating_sub(shared.saturating_mul(BYTES_PER_FILE_BYTE));
-    let further = n_sessions.saturating_sub(1).saturating_mul(own);
-    session_bytes
-        .saturating_add(further)
-        .saturating_add(source.bytes.len())
 }
 
 fn copied(answered: &SessionOutputs<'_>, wanted: &[&OutputPlace]) -> Result<Vec<Tensor>, RunError> {

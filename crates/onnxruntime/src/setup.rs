@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coracle_model::LoadError;
 use ort::environment::Environment;
@@ -23,7 +24,7 @@ pub(crate) struct Setup {
     /// The threads that all graphs share.
     n_threads: usize,
     /// Whether runs are on the thread that asks, where nothing is said of threads.
-    pub(crate) has_one_thread: bool,
+    has_one_thread: AtomicBool,
 }
 
 impl Setup {
@@ -51,7 +52,7 @@ impl Setup {
         let setup = Self {
             settings,
             n_threads,
-            has_one_thread: false,
+            has_one_thread: AtomicBool::new(false),
         };
         Ok((setup, warnings))
     }
@@ -67,6 +68,15 @@ impl Setup {
         let mut is_elsewhere =
             is_elsewhere.map(|provider| provider.kind != crate::providers::Kind::Cpu);
         self.n_threads > 1 && !self.settings.has_own_threads() && !is_elsewhere.any(|other| other)
+    }
+
+    pub(crate) fn has_one_thread(&self) -> bool {
+        self.has_one_thread.load(Ordering::Relaxed)
+    }
+
+    /// Has the sessions that are begun from now on run on the thread that asks, or else on those that all graphs share.
+    pub(crate) fn set_one_thread(&self, has_one_thread: bool) {
+        self.has_one_thread.store(has_one_thread, Ordering::Relaxed);
     }
 
     /// Takes the providers in exchange for others.
@@ -104,9 +114,10 @@ impl Setup {
         let mut builder = Session::builder(environment)?
             .with_optimization_level(level)?
             .with_log_level(LogLevel::Fatal)?;
-        if settings.has_own_threads() || self.has_one_thread {
+        let has_one_thread = self.has_one_thread();
+        if settings.has_own_threads() || has_one_thread {
             // One is the thread that asks.
-            let n_threads = match self.has_one_thread {
+            let n_threads = match has_one_thread {
                 true => 1,
                 false => settings.intra_threads.map_or(self.n_threads, NonZero::get),
             };

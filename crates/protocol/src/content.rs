@@ -1,4 +1,4 @@
-//! `content_type` of an input: how MLServer's clients have put values into the tensor.
+//! `content_type` of an input: how MLServer's clients have put values into the tensor, and what its metadata says of texts.
 //!
 //! Most codecs need nothing here: `pd` and `np` say what the tensors are together, `str` and `datetime` send plain texts. `base64` texts are
 //! decoded.
@@ -7,10 +7,22 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use coracle_tensor::{ByteStrings, Tensor, Values};
+use coracle_model::TensorSpec;
+use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::RequestError;
+
+/// Returns what the texts of an input or output are, in the words of MLServer's metadata: `str` for texts, `json` for what comes and goes as JSON in V1
+/// (`is_keyed`); `None` for numbers.
+#[must_use]
+pub fn content_type(spec: &TensorSpec, is_keyed: bool) -> Option<&'static str> {
+    match (spec.dtype, is_keyed) {
+        (DType::Bytes, true) => Some("json"),
+        (DType::Bytes, false) => Some("str"),
+        _ => None,
+    }
+}
 
 /// How the elements of an input are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -66,11 +66,16 @@ pub struct BatchingFacts<'a> {
 impl<'a> ModelFacts<'a> {
     /// Returns the outputs, the default ones first.
     pub(crate) fn outputs(self) -> impl Iterator<Item = &'a TensorSpec> {
+        self.indexed_outputs().map(|(_, spec)| spec)
+    }
+
+    /// Returns the outputs with their indices, the default ones first.
+    pub(crate) fn indexed_outputs(self) -> impl Iterator<Item = (usize, &'a TensorSpec)> {
         let signature = self.signature;
         let is_other = |index: &usize| !signature.default_outputs.contains(index);
         let others = (0..signature.outputs.len()).filter(is_other);
         let indices = signature.default_outputs.iter().copied().chain(others);
-        indices.filter_map(|index| signature.outputs.get(index))
+        indices.filter_map(|index| Some((index, signature.outputs.get(index)?)))
     }
 
     /// Returns the most rows of a request where the first dimension of every tensor is the rows, else 0: Triton's

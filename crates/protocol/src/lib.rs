@@ -39,6 +39,7 @@ use std::time::Duration;
 use coracle_model::Signature;
 use coracle_tensor::Tensor;
 
+pub use content::content_type;
 pub use error::{RequestError, error_body};
 pub use regions::{NoRegions, RegionSlice, Regions};
 pub use render::string as json_string;

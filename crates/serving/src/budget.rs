@@ -8,10 +8,13 @@
 //! not before it has been there for [`choice::RESIDENCE_MIN`], so that those who waited for it are answered; its calls end on it,
 //! and its memory counts until they have. Requests pay nothing: when a model was used last is read from its counters.
 //!
+//! What several models hold together counts once, and goes with the last of them.
+//!
 //! Caveat: what is counted is what the models say of themselves, and while one is loaded some multiple of its file's size.
 
 mod choice;
 mod counters;
+mod holdings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,6 +26,7 @@ use thiserror::Error;
 use self::choice::{Candidate, choose};
 pub(crate) use self::counters::RELOAD_BOUNDS_NS;
 pub use self::counters::{BudgetCounters, LoadReason};
+use self::holdings::{Holdings, Together};
 use crate::{LoadedModel, ModelStatistics, ServedModel};
 
 /// How often a load that waits for room looks whether there is some: calls that end tell nobody.
@@ -106,6 +110,8 @@ struct State {
     /// Those of all loads under way.
     loading: u64,
     models: BTreeMap<u64, Held>,
+    /// What several of them hold.
+    together: Together,
     next_id: u64,
     /// Loads that wait for room, first come first.
     tickets: BTreeSet<u64>,
@@ -118,7 +124,7 @@ pub type Evicted = Arc<dyn Fn() + Send + Sync>;
 
 /// A model that is in memory.
 struct Held {
-    bytes: u64,
+    holdings: Holdings,
     stage: Stage,
 }
 
@@ -303,10 +309,14 @@ impl MemoryBudget {
     /// Chooses what is to go so that `bytes` more fit, and notes that it goes.
     fn choose_evictions(&self, state: &mut State, bytes: u64) -> Evictions {
         let mut evictions = Evictions::default();
+        let wanted = state.used.saturating_add(bytes);
+        if wanted <= self.limit {
+            return evictions;
+        }
+        let mut together = state.together.clone();
         let leaving = state.models.values();
         let leaving = leaving.filter(|held| matches!(held.stage, Stage::Leaving));
-        let leaving: u64 = leaving.map(|held| held.bytes).sum();
-        let wanted = state.used.saturating_add(bytes);
+        let leaving: u64 = leaving.map(|held| together.release(&held.holdings)).sum();
         let missing = wanted.saturating_sub(self.limit).saturating_sub(leaving);
         if missing == 0 {
             return evictions;
@@ -315,11 +325,12 @@ impl MemoryBudget {
         for (&id, held) in &state.models {
             if let Stage::Serving { model, since, .. } = &held.stage {
                 let model = model.upgrade();
-                candidates.push(candidate(id, held.bytes, *since, model.as_deref()));
+                candidates.push(candidate(id, &held.holdings, *since, model.as_deref()));
                 evictions.seen.extend(model);
             }
         }
-        for id in choose(&mut candidates, missing, self.clock.monotonic()) {
+        let now = self.clock.monotonic();
+        for id in choose(&mut candidates, &together, missing, now) {
             let Some(held) = state.models.get_mut(&id) else {
                 continue;
             };
@@ -363,13 +374,18 @@ struct Evictions {
     seen: Vec<Arc<ServedModel>>,
 }
 
-fn candidate(id: u64, bytes: u64, since: Duration, model: Option<&ServedModel>) -> Candidate {
+fn candidate<'h>(
+    id: u64,
+    holdings: &'h Holdings,
+    since: Duration,
+    model: Option<&ServedModel>,
+) -> Candidate<'h> {
     let statistics = model.map(ServedModel::statistics);
     let n_in_flight = statistics.map_or(0, ModelStatistics::in_flight);
     let used_at = statistics.map_or(Duration::ZERO, ModelStatistics::last_change);
     Candidate {
         id,
-        bytes,
+        holdings,
         is_busy: n_in_flight > 0 || model.is_some_and(|model| model.n_waiting() > 0),
         since,
         used_at: used_at.max(since),
@@ -383,19 +399,21 @@ impl Room {
     /// [`NoRoom::TooLarge`] if the model turns out to be larger than the whole budget.
     pub fn settle(mut self, loaded: LoadedModel) -> Result<LoadedModel, NoRoom> {
         let budget = Arc::clone(&self.budget);
-        let bytes = u64::try_from(loaded.memory_bytes()).unwrap_or(u64::MAX);
-        if bytes > budget.limit {
-            return Err(budget.too_large(&self.name, bytes));
+        let total = u64::try_from(loaded.total_bytes()).unwrap_or(u64::MAX);
+        if total > budget.limit {
+            return Err(budget.too_large(&self.name, total));
         }
+        let holdings = Holdings::of(&loaded);
         let mut state = budget.state();
         let id = state.next_id;
         state.next_id += 1;
         let set_aside = std::mem::take(&mut self.bytes);
+        let bytes = state.together.hold(&holdings);
         state.used = state.used.saturating_sub(set_aside).saturating_add(bytes);
         state.loading = state.loading.saturating_sub(set_aside);
         state.freed = state.freed.saturating_add(set_aside.saturating_sub(bytes));
         let stage = Stage::Arriving;
-        state.models.insert(id, Held { bytes, stage });
+        state.models.insert(id, Held { holdings, stage });
         // It is there already: if it is more than was thought, others go at once.
         let evictions = budget.choose_evictions(&mut state, 0);
         drop(state);
@@ -421,8 +439,9 @@ impl Drop for Charge {
     fn drop(&mut self) {
         let mut state = self.budget.state();
         if let Some(held) = state.models.remove(&self.id) {
-            state.used = state.used.saturating_sub(held.bytes);
-            state.freed = state.freed.saturating_add(held.bytes);
+            let bytes = state.together.release(&held.holdings);
+            state.used = state.used.saturating_sub(bytes);
+            state.freed = state.freed.saturating_add(bytes);
         }
         drop(state);
         self.budget.changed.notify_all();

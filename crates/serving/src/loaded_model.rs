@@ -49,7 +49,7 @@ impl LoadPhases {
 pub struct LoadedModel {
     name: String,
     model: Box<dyn Model>,
-    memory_bytes: usize,
+    total_bytes: usize,
     phases: LoadPhases,
     /// What running a row took in warming up.
     warm_run: Option<Duration>,
@@ -74,7 +74,7 @@ impl LoadedModel {
     pub fn new(name: String, model: Box<dyn Model>, phases: LoadPhases) -> Self {
         Self {
             name,
-            memory_bytes: model.memory_bytes(),
+            total_bytes: model.memory_bytes(),
             model,
             phases,
             warm_run: None,
@@ -117,10 +117,19 @@ impl LoadedModel {
         self.model.as_ref()
     }
 
-    /// Returns the memory the model holds, in bytes.
+    /// Returns the memory the model holds, in bytes; of what other models hold, too, its share, so that the sum over all is what there is.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        let shared = self.model.shared_memory().iter();
+        shared.fold(self.total_bytes, |bytes, held| {
+            bytes.saturating_sub(held.bytes() - held.share_bytes())
+        })
+    }
+
+    /// Returns the memory the model would hold alone, in bytes.
+    #[must_use]
+    pub fn total_bytes(&self) -> usize {
+        self.total_bytes
     }
 
     /// Returns how long loading took.

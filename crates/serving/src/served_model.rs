@@ -268,7 +268,7 @@ impl ServedModel {
         if let Some(elapsed) = loaded.warm_run() {
             self.cost.record_run(1, elapsed);
         }
-        let bytes = u64::try_from(loaded.memory_bytes()).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(loaded.total_bytes()).unwrap_or(u64::MAX);
         self.known_bytes.store(bytes, Ordering::Relaxed);
         self.loaded.store(Some(Arc::new(loaded)));
         self.admission.changed.notify_waiters();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use coracle_model::{Description, KnownValue, Model, RunError, RunTime, Signature, Wanted};
+use coracle_model::{
+    Description, HeldMemory, KnownValue, Model, RunError, RunTime, Signature, Wanted,
+};
 use coracle_tensor::Tensor;
 
 /// A model with another description.
@@ -71,5 +73,9 @@ impl Model for Noted {
 
     fn memory_bytes(&self) -> usize {
         self.model.memory_bytes()
+    }
+
+    fn shared_memory(&self) -> &[HeldMemory] {
+        self.model.shared_memory()
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use coracle_base::Clock;
 use coracle_model::{
-    ColumnPlace, Description, LoadError, Model, RunError, RunErrorKind, RunTime, Signature,
-    TensorSpec, Wanted, have_all_left,
+    ColumnPlace, Description, HeldMemory, LoadError, Model, RunError, RunErrorKind, RunTime,
+    Signature, TensorSpec, Wanted, have_all_left,
 };
 use coracle_tensor::{DType, Tensor, Values};
 
@@ -466,6 +466,10 @@ impl Model for TextModel {
         let dense = self.runner.task.dense().iter().map(Dense::memory_bytes);
         let beside = dense.fold(self.runner.tokens.memory_bytes(), usize::saturating_add);
         self.runner.graph.memory_bytes().saturating_add(beside)
+    }
+
+    fn shared_memory(&self) -> &[HeldMemory] {
+        self.runner.graph.shared_memory()
     }
 }
 

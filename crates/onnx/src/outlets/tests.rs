@@ -54,7 +54,7 @@ fn narrow_values_are_cast_on_their_way_in_and_out() {
     let before = file(&[(NODE, &node), (INPUT, &x), (OUTPUT, &y)]);
     let served = as_served(&before).unwrap();
     let after = file(&[
-        (NODE, &cast("served:11x", "x", 17)),
+        (NODE, &narrowing("served:11x", "x", Narrow::E4M3Fn)),
         (NODE, &node),
         (
             INPUT,
@@ -64,7 +64,7 @@ fn narrow_values_are_cast_on_their_way_in_and_out() {
             OUTPUT,
             &retyped(&tensor("served:12y", 3), "served:12y", 3).unwrap(),
         ),
-        (NODE, &cast("y", "served:12y", 3)),
+        (NODE, &widening("y", "served:12y", 3)),
     ]);
     assert_eq!(served.bytes.as_ref(), after);
     let outlets = served.outlets.unwrap();

@@ -78,6 +78,25 @@ pub(crate) fn calls_that_meet_without_time_are_late(runtime: &Runtime) {
     case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
 }
 
+pub(crate) fn calls_that_meet_a_run_without_end_are_answered(runtime: &Runtime) {
+    let case = neural("a loop of as many steps as wanted");
+    let model = runtime.load(&case.model).unwrap();
+    let steps = Tensor::try_new(vec![1], Values::I64(vec![1 << 60].into())).unwrap();
+    let inputs = [case.inputs["x"].clone(), steps];
+    let calls = [Wanted::default()];
+    std::thread::scope(|scope| {
+        let running =
+            scope.spawn(|| model.run_for(&inputs, &[0], Duration::from_secs(3_600), &calls));
+        // The session that was there is in use to the end: these are answered by one that is made beside.
+        for _ in 0..20 {
+            case.check(model.as_ref(), DIFFERENCE_MAX).unwrap();
+        }
+        calls[0].leave();
+        let error = running.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), RunErrorKind::Unwanted);
+    });
+}
+
 pub(crate) fn runs_that_nobody_waits_for_end(runtime: &Runtime) {
     let case = neural("a loop of as many steps as wanted");
     let model = runtime.load(&case.model).unwrap();

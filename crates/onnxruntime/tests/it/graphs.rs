@@ -197,6 +197,34 @@ pub(crate) fn floats_of_eight_bits_are_no_others(runtime: &Runtime) {
         assert_eq!(error.code(), Code::InvalidArgument, "{error}");
         assert!(error.to_string().contains("model expects -"), "{error}");
     }
+    // What has infinities is not given one in place of a number that is too large even for the datatype that it is served in.
+    let dequantized = cases
+        .iter()
+        .find(|case| case.name == "dequantizelinear_e5m2");
+    let dequantized = dequantized.unwrap();
+    let model = runtime.load(&dequantized.model).unwrap();
+    let ask = |value: f64| {
+        let inputs = model.signature().inputs.iter().enumerate();
+        let inputs = inputs.map(|(index, spec)| {
+            let given = &dequantized.inputs[&spec.name];
+            let values = Values::F64(vec![value; given.values().len()].into());
+            match index {
+                0 => Tensor::try_new(given.shape().to_vec(), values).unwrap(),
+                _ => given.clone(),
+            }
+        });
+        model.run(&inputs.collect::<Vec<_>>(), &[0])
+    };
+    let infinite = ask(f64::INFINITY).unwrap()[0].values().to_f64s().unwrap()[0];
+    assert_eq!(infinite, f64::INFINITY);
+    for (value, expected) in [
+        (1e39, "out of the range of FP32"),
+        (6e4, "model expects -57344"),
+    ] {
+        let error = ask(value).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }
 
 pub(crate) fn what_does_not_fit_is_refused_with_both_sides(runtime: &Runtime) {

@@ -15,7 +15,7 @@ mod texts;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
+use coracle_model::{ExternalFile, GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
 use coracle_onnxruntime::{OnnxRuntime, Places};
 
 /// The engine over the library that the environment names.
@@ -41,22 +41,34 @@ impl Runtime {
         bytes: &[u8],
         settings: &[(&str, &str)],
     ) -> Result<Box<dyn Model>, LoadError> {
+        self.load_beside(bytes, Vec::new(), settings)
+    }
+
+    /// As [`Runtime::load_with`], with files of weights beside the graph's.
+    fn load_beside(
+        &self,
+        bytes: &[u8],
+        files: Vec<ExternalFile>,
+        settings: &[(&str, &str)],
+    ) -> Result<Box<dyn Model>, LoadError> {
         let settings = settings.iter();
         let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let external = |_: &str, _: u64, _: Option<u64>| {
-            Err(LoadError::new(LoadErrorKind::Unsupported, "external data"))
+        let external = |location: &str, _: u64, _: Option<u64>| {
+            let file = files.iter().find(|file| file.location == location);
+            let bytes = file.map(|file| file.bytes.to_vec());
+            bytes.ok_or_else(|| LoadError::new(LoadErrorKind::Unsupported, "external data"))
         };
         let description = coracle_onnx::describe(bytes, &external)?;
         self.0.load(GraphFile {
             bytes,
-            external: Vec::new(),
+            external: files,
             description,
             settings: settings.collect(),
         })
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 37] = [
+const TESTS: [(&str, fn(&Runtime)); 41] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -79,6 +91,10 @@ const TESTS: [(&str, fn(&Runtime)); 37] = [
     (
         "calls_that_meet_without_time_are_late",
         bounds::calls_that_meet_without_time_are_late,
+    ),
+    (
+        "calls_that_meet_a_run_without_end_are_answered",
+        bounds::calls_that_meet_a_run_without_end_are_answered,
     ),
     (
         "runs_that_nobody_waits_for_end",
@@ -157,6 +173,18 @@ const TESTS: [(&str, fn(&Runtime)); 37] = [
     (
         "graphs_with_the_same_weights_hold_them_once",
         sharing::graphs_with_the_same_weights_hold_them_once,
+    ),
+    (
+        "large_graphs_answer_several_calls_with_weights_of_another_file",
+        sharing::large_graphs_answer_several_calls_with_weights_of_another_file,
+    ),
+    (
+        "graphs_with_the_same_weights_in_other_files_hold_them_once",
+        sharing::graphs_with_the_same_weights_in_other_files_hold_them_once,
+    ),
+    (
+        "weights_that_are_named_often_stay_outside",
+        sharing::weights_that_are_named_often_stay_outside,
     ),
     (
         "constants_that_the_runtime_turns_round_are_its_own",

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use coracle_model::Model;
+use coracle_model::{ExternalFile, Model};
 use coracle_tensor::{Tensor, Values};
 
 use crate::Runtime;
@@ -43,25 +43,38 @@ fn weight(row: usize, column: usize) -> f32 {
 
 /// Returns `y = x w` with 37 MB of weights, of a graph with a name; so much `more` is each weight.
 fn product(name: &str, more: f32) -> Vec<u8> {
+    graph(name, more, &node_of_product())
+}
+
+fn node_of_product() -> Vec<u8> {
     let node = [
         field(1, b"x"),
         field(1, b"w"),
         field(2, b"y"),
         field(4, b"MatMul"),
     ];
-    graph(name, more, &[field(1, &node.concat())].concat())
+    field(1, &node.concat())
 }
 
 /// Returns a graph of these fields beside the weights `w`, of `x` and `y`.
 fn graph(name: &str, more: f32, fields: &[u8]) -> Vec<u8> {
+    graph_of(name, &field(9, &raw_weights(more)), fields)
+}
+
+fn raw_weights(more: f32) -> Vec<u8> {
     let places = (0..N_IN).flat_map(|row| (0..N_OUT).map(move |column| (row, column)));
     let raw = places.flat_map(|(row, column)| (weight(row, column) + more).to_le_bytes());
+    raw.collect()
+}
+
+/// Returns a graph whose weights are where a field of theirs says.
+fn graph_of(name: &str, place: &[u8], fields: &[u8]) -> Vec<u8> {
     let sizes = [N_IN, N_OUT].map(|size| [vec![1 << 3], varint(size)].concat());
     let weights = [
         sizes.concat(),
         vec![2 << 3, 1],
         field(8, b"w"),
-        field(9, &raw.collect::<Vec<u8>>()),
+        place.to_vec(),
     ];
     let graph = [
         fields.to_vec(),
@@ -74,14 +87,33 @@ fn graph(name: &str, more: f32, fields: &[u8]) -> Vec<u8> {
     [vec![1 << 3, 8], opset, field(7, &graph.concat())].concat()
 }
 
+/// Returns what [`product`] does, with its weights in another file.
+fn product_outside(name: &str, more: f32) -> (Vec<u8>, Vec<ExternalFile>) {
+    let location = field(13, &[field(1, b"location"), field(2, b"w.bin")].concat());
+    let place = [location, vec![14 << 3, 1]].concat();
+    let file = ExternalFile {
+        location: "w.bin".to_owned(),
+        bytes: raw_weights(more).into(),
+    };
+    (graph_of(name, &place, &node_of_product()), vec![file])
+}
+
 pub(crate) fn large_graphs_answer_several_calls_with_the_same_weights(runtime: &Runtime) {
     let file = product("product", 0.0);
-    let model = runtime.load(&file).unwrap();
+    answers_several_calls(runtime.load(&file).unwrap().as_ref());
+}
+
+pub(crate) fn large_graphs_answer_several_calls_with_weights_of_another_file(runtime: &Runtime) {
+    let (file, weights) = product_outside("product", 0.0);
+    let model = runtime.load_beside(&file, weights, &[]).unwrap();
+    answers_several_calls(model.as_ref());
+}
+
+fn answers_several_calls(model: &dyn Model) {
     // The weights and, packed, once more; not so for each session.
-    let charged = model.memory_bytes();
-    assert!(charged < file.len() * 5 / 2, "{charged} of {}", file.len());
+    let (charged, n_bytes) = (model.memory_bytes(), N_IN * N_OUT * 4);
+    assert!(charged < n_bytes * 5 / 2, "{charged} of {n_bytes}");
     // Rows with one number: what comes is a row of the weights.
-    let model = model.as_ref();
     thread::scope(|scope| {
         for row in 0..8 {
             scope.spawn(move || {
@@ -154,6 +186,52 @@ fn resident_bytes() -> usize {
 
 /// Revisions whose graphs differ and whose weights do not hold these once.
 pub(crate) fn graphs_with_the_same_weights_hold_them_once(runtime: &Runtime) {
+    hold_weights_once(&|name, more| runtime.load(&product(name, more)).unwrap());
+}
+
+pub(crate) fn graphs_with_the_same_weights_in_other_files_hold_them_once(runtime: &Runtime) {
+    let load = |name: &str, more| {
+        let (file, weights) = product_outside(name, more);
+        runtime.load_beside(&file, weights, &[]).unwrap()
+    };
+    hold_weights_once(&load);
+    // One inside and one outside are the same, too.
+    let inside = runtime.load(&product("inside", 3.0)).unwrap();
+    let outside = load("outside", 3.0);
+    assert_eq!(held(inside.as_ref()), held(outside.as_ref()));
+}
+
+/// The numbers of what a model holds with others, and its bytes.
+fn held(model: &dyn Model) -> Vec<(u64, usize)> {
+    let held = model.shared_memory().iter();
+    held.map(|held| (held.id(), held.bytes())).collect()
+}
+
+/// Weights that are named more often than can be sensible are not taken into the graph's file.
+pub(crate) fn weights_that_are_named_often_stay_outside(runtime: &Runtime) {
+    let place = || {
+        let location = field(13, &[field(1, b"location"), field(2, b"w.bin")].concat());
+        [location, vec![14 << 3, 1]].concat()
+    };
+    let (_, files) = product_outside("often", 0.0);
+    let sizes = [N_IN, N_OUT].map(|size| [vec![1 << 3], varint(size)].concat());
+    let other = |name: &[u8]| {
+        let tensor = [sizes.concat(), vec![2 << 3, 1], field(8, name), place()];
+        field(5, &tensor.concat())
+    };
+    let fields = [node_of_product(), other(b"v"), other(b"u")].concat();
+    let model = runtime.load_beside(&graph_of("often", &place(), &fields), files, &[]);
+    let model = model.unwrap();
+    assert!(held(model.as_ref()).is_empty());
+    let mut values = vec![0.0; N_IN];
+    values[5] = 1.0;
+    let x = Tensor::try_new(vec![1, N_IN], Values::F32(values.into())).unwrap();
+    let expected = (0..N_OUT).map(|column| weight(5, column));
+    let answer = model.run(&[x], &[0]).unwrap();
+    assert_eq!(answer[0].values(), &Values::F32(expected.collect()));
+}
+
+fn hold_weights_once(load: &dyn Fn(&str, f32) -> Box<dyn Model>) {
     let x = |n: f32| {
         let mut values = vec![0.0; N_IN];
         values[700] = n;
@@ -169,18 +247,29 @@ pub(crate) fn graphs_with_the_same_weights_hold_them_once(runtime: &Runtime) {
         let answer = model.run(&[x(factor)], &[0]).unwrap();
         answer[0].values().clone()
     };
-    let load = |file: &[u8]| {
+    let load = |name: &str, more: f32| {
         let before = resident_bytes();
-        let model = runtime.load(file).unwrap();
+        let model = load(name, more);
         (model, resident_bytes().saturating_sub(before))
     };
     let n_bytes = N_IN * N_OUT * 4;
-    let files = [product("1", 1.0), product("2", 1.0), product("3", 2.0)];
-    let (first, _) = load(&files[0]);
-    let (second, grown) = load(&files[1]);
+    let (first, _) = load("1", 1.0);
+    let (second, grown) = load("2", 1.0);
     assert!(grown < n_bytes / 2, "{grown} bytes for the same {n_bytes}");
-    let (other, grown) = load(&files[2]);
+    let (other, grown) = load("3", 2.0);
     assert!(grown > n_bytes / 2, "{grown} bytes for other {n_bytes}");
+    // What is held once is told, so that it is charged once: the weights, and these packed.
+    assert_eq!(held(first.as_ref()), held(second.as_ref()));
+    let bytes: Vec<usize> = held(first.as_ref())
+        .iter()
+        .map(|(_, bytes)| *bytes)
+        .collect();
+    assert_eq!(bytes, [n_bytes, n_bytes]);
+    let are_others = |(one, two): (&(u64, usize), &(u64, usize))| one.0 != two.0;
+    let (first_held, other_held) = (held(first.as_ref()), held(other.as_ref()));
+    assert!(first_held.iter().zip(&other_held).all(are_others));
+    let own = first.memory_bytes() - 2 * n_bytes;
+    assert!(own < n_bytes / 4, "{own} bytes beside {n_bytes}");
     assert_eq!(ask(second.as_ref(), 2.0), row(2.0, 1.0));
     // The weights stay while anybody has them.
     drop(first);

@@ -280,6 +280,29 @@ fn what_is_no_tensor_comes_as_the_json_that_it_is() {
 }
 
 #[test]
+fn an_input_without_dimensions_takes_a_number_as_it_is() {
+    let inputs = vec![spec("x", DType::F32, &[])];
+    let signature = signature(inputs, vec![spec("y", DType::F32, &[])]);
+    let ctx = context(&signature);
+    let three = Tensor::try_new(Vec::new(), Values::F32(vec![3.0].into())).unwrap();
+    for body in [
+        r#"{"instances": [3]}"#,
+        r#"{"inputs": [3]}"#,
+        r#"{"inputs": 3}"#,
+    ] {
+        let call = decode_predict(body.as_bytes(), &ctx).unwrap();
+        assert_eq!(call.inputs, std::slice::from_ref(&three), "{body}");
+    }
+    for body in [
+        r#"{"instances": 3}"#,
+        r#"{"inputs": "3"}"#,
+        r#"{"inputs": null}"#,
+    ] {
+        assert!(decode_predict(body.as_bytes(), &ctx).is_err(), "{body}");
+    }
+}
+
+#[test]
 fn a_value_that_may_not_be_there_is_the_json_that_it_is() {
     let outputs = vec![spec("o", DType::Bytes, &[])];
     let mut signature = signature(vec![spec("a", DType::F32, &[None])], outputs);

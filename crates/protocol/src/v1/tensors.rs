@@ -63,7 +63,7 @@ pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Reque
             ctx,
             (0, spec),
             TensorName::Instances { key, input: None },
-            json,
+            &listed(ctx, spec, key, json),
         )?],
         specs => by_name(ctx, specs, key, json)?,
     };
@@ -99,6 +99,20 @@ fn is_unnamed(ctx: &DecodeContext<'_>, spec: &TensorSpec, json: &str) -> bool {
     let named = first.filter(|instance| instance.len() == 1);
     let value = named.and_then(|instance| instance.get(spec.name.as_str()).copied());
     !value.is_some_and(|value| value.get().starts_with(['{', '[']))
+}
+
+/// Returns the only value of an input without dimensions as a list; `inputs` may have it as it is.
+fn listed<'j>(
+    ctx: &DecodeContext<'_>,
+    spec: &TensorSpec,
+    key: &str,
+    json: &'j str,
+) -> Cow<'j, str> {
+    let is_plain = spec.shape.is_empty() && ctx.signature.keyed_inputs.is_empty();
+    match is_plain && key == "inputs" && !json.starts_with(['[', '{']) {
+        true => Cow::Owned(format!("[{json}]")),
+        false => Cow::Borrowed(json),
+    }
 }
 
 fn tensor(

@@ -327,7 +327,12 @@ fn fill(
         // Lines and columns of a part of the body would mislead; the place is in the message.
         let message = error.to_string();
         let end = message.rfind(" at line ").unwrap_or(message.len());
-        RequestError::invalid(message.get(..end).unwrap_or_default())
+        let message = message.get(..end).unwrap_or_default();
+        // What the reader of JSON itself says has no place: escapes that are no characters, which nobody looked at before.
+        RequestError::invalid(match error.is_syntax() || error.is_eof() {
+            true => format!("{}: data is not valid JSON: {message}", head.name),
+            false => message.to_owned(),
+        })
     })
 }
 

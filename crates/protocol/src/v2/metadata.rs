@@ -2,6 +2,7 @@
 
 use coracle_model::TensorSpec;
 
+use crate::content::content_type;
 use crate::facts::{EXTENSIONS, ModelFacts};
 use crate::render;
 
@@ -43,7 +44,7 @@ pub fn model_ready(name: &str, ready: bool, out: &mut Vec<u8>) {
 /// Appends what a model takes and gives.
 ///
 /// The outputs are listed with the default ones first. Column names, where the model knows them, are the
-/// input's parameter `columns`.
+/// input's parameter `columns`; what texts hold is `content_type`, in MLServer's words.
 pub fn model_metadata(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"name\":");
     render::string(facts.name, out);
@@ -54,13 +55,19 @@ pub fn model_metadata(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"],\"platform\":");
     render::string(facts.platform, out);
     out.extend_from_slice(b",\"inputs\":[");
-    render::separated(facts.signature.inputs.iter(), out, tensor);
+    let signature = facts.signature;
+    let inputs = signature.inputs.iter().enumerate();
+    render::separated(inputs, out, |(index, spec), out| {
+        tensor(spec, signature.keyed_inputs.contains(&index), out)
+    });
     out.extend_from_slice(b"],\"outputs\":[");
-    render::separated(facts.outputs(), out, tensor);
+    render::separated(facts.indexed_outputs(), out, |(index, spec), out| {
+        tensor(spec, signature.keyed_outputs.contains(&index), out)
+    });
     out.extend_from_slice(b"]}");
 }
 
-fn tensor(spec: &TensorSpec, out: &mut Vec<u8>) {
+fn tensor(spec: &TensorSpec, is_keyed: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"name\":");
     render::string(&spec.name, out);
     out.extend_from_slice(b",\"datatype\":");
@@ -70,12 +77,22 @@ fn tensor(spec: &TensorSpec, out: &mut Vec<u8>) {
         render::integer(size, out)
     });
     out.push(b']');
+    let content = content_type(spec, is_keyed);
     if let Some(columns) = &spec.columns {
         out.extend_from_slice(b",\"parameters\":{\"columns\":[");
         render::separated(columns.iter(), out, |column, out| {
             render::string(column, out)
         });
-        out.extend_from_slice(b"]}");
+        out.push(b']');
+        if let Some(content) = content {
+            out.extend_from_slice(b",\"content_type\":");
+            render::string(content, out);
+        }
+        out.push(b'}');
+    } else if let Some(content) = content {
+        out.extend_from_slice(b",\"parameters\":{\"content_type\":");
+        render::string(content, out);
+        out.push(b'}');
     }
     out.push(b'}');
 }

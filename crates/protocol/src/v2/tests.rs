@@ -3,9 +3,9 @@
 mod binary;
 
 use coracle_base::Code;
-use coracle_tensor::{ByteStrings, Values, bf16, f16};
+use coracle_tensor::{ByteStrings, DType, Values, bf16, f16};
 
-use coracle_model::Signature;
+use coracle_model::{Signature, TensorSpec};
 
 use super::*;
 use crate::facts::{ModelFacts, ModelSettings};
@@ -260,7 +260,7 @@ fn what_is_wrong_with_a_tensor_is_said_with_its_place() {
 #[test]
 fn what_is_wrong_with_a_request_is_said() {
     let good = r#""inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}]"#;
-    let cases: [(String, Code, &str); 17] = [
+    let cases: [(String, Code, &str); 18] = [
         (String::new(), Code::InvalidArgument, "the request body is empty"),
         ("{}".to_owned(), Code::InvalidArgument, "missing field `inputs`"),
         (r#"{"inputs": []}"#.to_owned(), Code::InvalidArgument, "\"inputs\" is empty"),
@@ -268,6 +268,11 @@ fn what_is_wrong_with_a_request_is_said() {
         (r#"{"inputs": [{"name": "x", "datatype": "FP64", "data": [1]}]}"#.to_owned(), Code::InvalidArgument, "missing field `shape`"),
         (format!(r#"{{"id": 5, {good}}}"#), Code::InvalidArgument, "invalid type: integer `5`"),
         (format!(r#"{{{good}, "outputs": [{{"name": "zzz"}}]}}"#), Code::InvalidArgument, "unknown output \"zzz\"; the model has predict, predict_proba"),
+        (
+            r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["a", "\ud800"]}]}"#.to_owned(),
+            Code::InvalidArgument,
+            "inputs[0]: data is not valid JSON: ",
+        ),
         (format!(r#"{{{good}, "parameters": {{"method": "fly"}}}}"#), Code::InvalidArgument, "unknown method \"fly\""),
         (format!(r#"{{{good}, "outputs": [{{"name": "predict", "parameters": {{"classification": 2}}}}]}}"#), Code::Unimplemented, "output \"predict\": classification of outputs is not supported"),
         (format!(r#"{{{good}, "outputs": [{{"name": "predict", "parameters": {{"binary_data": true, "shared_memory_region": "r", "shared_memory_byte_size": 8}}}}]}}"#), Code::InvalidArgument, "output \"predict\": binary_data and shared_memory_region exclude each other"),
@@ -428,6 +433,48 @@ fn metadata_tells_the_signature() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         r#"{"name":"iris","versions":["1"],"platform":"sklearn","inputs":[{"name":"X","datatype":"FP64","shape":[-1,2],"parameters":{"columns":["a","b"]}}],"outputs":[{"name":"predict_proba","datatype":"FP64","shape":[-1,2]},{"name":"predict","datatype":"FP64","shape":[-1]}]}"#
+    );
+}
+
+#[test]
+fn metadata_says_what_texts_are() {
+    let spec = |name: &str, dtype| TensorSpec {
+        name: name.to_owned(),
+        dtype,
+        shape: vec![None],
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
+    };
+    let mut signature = signature(None, false);
+    signature.inputs = vec![spec("text", DType::Bytes), spec("map", DType::Bytes)];
+    signature.keyed_inputs = vec![1];
+    let table = TensorSpec {
+        shape: vec![None, Some(1)],
+        columns: Some(vec!["a".to_owned()]),
+        ..spec("table", DType::F32)
+    };
+    signature.outputs = vec![
+        spec("list", DType::Bytes),
+        table,
+        spec("label", DType::Bytes),
+    ];
+    signature.keyed_outputs = vec![0, 1];
+    signature.default_outputs = vec![2];
+    let facts = ModelFacts {
+        name: "m",
+        version: "1",
+        versions: &["1"],
+        platform: "onnx",
+        signature: &signature,
+        elements_max: 1_000,
+        settings: ModelSettings::default(),
+    };
+    let mut out = Vec::new();
+    model_metadata(facts, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        r#"{"name":"m","versions":["1"],"platform":"onnx","inputs":[{"name":"text","datatype":"BYTES","shape":[-1],"parameters":{"content_type":"str"}},{"name":"map","datatype":"BYTES","shape":[-1],"parameters":{"content_type":"json"}}],"outputs":[{"name":"label","datatype":"BYTES","shape":[-1],"parameters":{"content_type":"str"}},{"name":"list","datatype":"BYTES","shape":[-1],"parameters":{"content_type":"json"}},{"name":"table","datatype":"FP32","shape":[-1,1],"parameters":{"columns":["a"]}}]}"#
     );
 }
 

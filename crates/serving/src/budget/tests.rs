@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use coracle_base::ManualClock;
+use coracle_model::SharedMemory;
 
 use super::choice::RESIDENCE_MIN;
 use super::*;
 use crate::Protocol;
-use crate::served_model::tests::loaded;
+use crate::served_model::tests::{loaded, sharing};
 
 const SEVEN: SizeEstimate = SizeEstimate {
     file_bytes: 0,
@@ -32,8 +33,12 @@ fn bench(limit: u64) -> Bench {
 impl Bench {
     /// Loads a model of seven bytes; what is returned beside it is told when it has gone.
     fn load(&self, name: &str) -> (Arc<ServedModel>, Receiver<()>) {
+        self.enter(name, loaded(name, false))
+    }
+
+    fn enter(&self, name: &str, loaded: LoadedModel) -> (Arc<ServedModel>, Receiver<()>) {
         let room = self.budget.make_room(name, SEVEN, &|| true).unwrap();
-        let loaded = room.settle(loaded(name, false)).unwrap();
+        let loaded = room.settle(loaded).unwrap();
         let model = Arc::new(ServedModel::new(loaded, 1));
         let (tell, gone) = channel();
         let evicted = Arc::new(move || tell.send(()).unwrap_or_default());
@@ -74,6 +79,38 @@ fn what_was_used_longest_ago_makes_room() {
         (bench.budget.used_bytes(), bench.budget.n_resident()),
         (14, 2)
     );
+}
+
+#[test]
+fn what_models_hold_together_counts_once_and_goes_with_the_last() {
+    let bench = bench(130);
+    let weights = SharedMemory::new(100);
+    let load = |name| bench.enter(name, sharing(name, &weights)).0;
+    let first = load("m-1");
+    assert_eq!(bench.budget.used_bytes(), 107);
+    let second = load("m-2");
+    // Each alone would take 107 bytes; nothing has to go for the second.
+    assert!(first.is_loaded() && second.is_loaded());
+    assert_eq!(bench.budget.used_bytes(), 114);
+    // What is shown of each adds up to what there is.
+    assert_eq!(
+        [&first, &second].map(|model| model.memory_bytes()),
+        [57, 57]
+    );
+    assert_eq!(first.known_bytes(), Some(107));
+    let (other, _) = bench.load("other");
+    assert_eq!(bench.budget.used_bytes(), 121);
+    for model in [&other, &second, &first] {
+        bench.use_now(model);
+    }
+    // Seven bytes are wanted beyond what is left: one model gives them.
+    drop(bench.load("a"));
+    drop(bench.load("b"));
+    first.unload();
+    assert_eq!(bench.budget.used_bytes(), 114);
+    assert_eq!(second.memory_bytes(), 107);
+    second.unload();
+    assert_eq!(bench.budget.used_bytes(), 7);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use coracle_model::{Description, Model, RunErrorKind, Signature};
+use coracle_model::{Description, HeldMemory, Model, RunErrorKind, SharedMemory, Signature};
 
 use super::*;
 use crate::LoadPhases;
@@ -13,6 +13,7 @@ pub(crate) struct Faulty {
     signature: Signature,
     description: Description,
     panics: bool,
+    shared: Vec<HeldMemory>,
 }
 
 impl Model for Faulty {
@@ -30,7 +31,12 @@ impl Model for Faulty {
     }
 
     fn memory_bytes(&self) -> usize {
-        7
+        let shared = self.shared.iter();
+        7 + shared.map(HeldMemory::bytes).sum::<usize>()
+    }
+
+    fn shared_memory(&self) -> &[HeldMemory] {
+        &self.shared
     }
 }
 
@@ -46,7 +52,17 @@ pub(crate) fn faulty(panics: bool) -> Faulty {
         },
         description: Description::default(),
         panics,
+        shared: Vec::new(),
     }
+}
+
+/// Returns a model of seven bytes beside what it holds with others.
+pub(crate) fn sharing(name: &str, memory: &SharedMemory) -> LoadedModel {
+    let model = Faulty {
+        shared: vec![memory.hold()],
+        ..faulty(false)
+    };
+    LoadedModel::new(name.to_owned(), Box::new(model), LoadPhases::default())
 }
 
 pub(crate) fn loaded(name: &str, panics: bool) -> LoadedModel {
