@@ -5,13 +5,14 @@ use coracle_model::LoadError;
 
 use super::{malformed, unsupported};
 use crate::document::{Document, parse_json, whole};
+use crate::numbers;
 
 /// Reads the categories of each feature from the lines after the trees; empty if there are none but codes.
 ///
 /// The lists are those of the frame's columns of categories in order; the parameters say which these are.
 ///
 /// # Errors
-/// Kind `Unsupported` if there are other columns of categories than lists.
+/// Kind `Unsupported` if there are other columns of categories than lists, or integers that doubles do not tell apart.
 pub(super) fn read<'t>(
     lines: impl Iterator<Item = &'t str>,
     n_features: usize,
@@ -66,19 +67,15 @@ fn categories(list: &Document) -> Result<Option<Vec<Category>>, LoadError> {
             if counted.all(|(code, &category)| whole(category) == Some(code)) {
                 return Ok(None);
             }
-            Ok(Some(
-                numbers
-                    .iter()
-                    .map(|&number| Category::Number(number))
-                    .collect(),
-            ))
+            let categories = numbers.iter().map(|&number| category(number));
+            categories.collect::<Result<_, LoadError>>().map(Some)
         }
         Document::Array(items) if items.is_empty() => Ok(None),
         Document::Array(items) => {
             let categories = items.iter().map(|item| match item {
                 Document::Text(text) => Ok(Category::Text(text.clone())),
                 Document::Bool(truth) => Ok(Category::Number(f64::from(u8::from(*truth)))),
-                Document::Number(number) => Ok(Category::Number(*number)),
+                Document::Number(number) => category(*number),
                 _ => Err(wrong()),
             });
             categories
@@ -86,5 +83,15 @@ fn categories(list: &Document) -> Result<Option<Vec<Category>>, LoadError> {
                 .map(Some)
         }
         _ => Err(wrong()),
+    }
+}
+
+fn category(number: f64) -> Result<Category, LoadError> {
+    match numbers::leaves_out_integers(number) {
+        true => Err(unsupported(format!(
+            "'pandas_categorical' holds {number}; {}",
+            numbers::EXACT_ALLOWED
+        ))),
+        false => Ok(Category::Number(number)),
     }
 }

@@ -4,6 +4,7 @@ use coracle_estimators::Category;
 use coracle_model::LoadError;
 
 use crate::document::{Document, Entry, whole};
+use crate::numbers;
 
 /// Reads the categories of each feature; empty if the file has none but codes.
 ///
@@ -47,12 +48,16 @@ fn categories(entry: &Entry<'_>) -> Result<Option<Vec<Category>>, LoadError> {
         if counted.all(|(code, &value)| whole(value) == Some(code)) {
             return Ok(None);
         }
-        return Ok(Some(
-            values
-                .iter()
-                .map(|&value| Category::Number(value))
-                .collect(),
-        ));
+        let categories = values
+            .iter()
+            .map(|&value| match numbers::leaves_out_integers(value) {
+                true => Err(entry.unsupported(format_args!(
+                    "a category is {value}; {}",
+                    numbers::EXACT_ALLOWED
+                ))),
+                false => Ok(Category::Number(value)),
+            });
+        return categories.collect::<Result<_, LoadError>>().map(Some);
     };
     let offsets = offsets.numbers()?;
     if offsets.is_empty() {
