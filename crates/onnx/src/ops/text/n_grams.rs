@@ -257,3 +257,26 @@ impl Vectorizer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skips_and_lengths_beyond_the_row_cost_nothing() {
+        let places = [(vec![0], 0), (vec![0, 1], 1), (vec![0, 0], 2)];
+        let model = Vectorizer {
+            mode: Mode::Counts,
+            vocabulary: Vocabulary::Ints(HashMap::new()),
+            places: places.into_iter().collect(),
+            weights: vec![1.0; 3],
+            n_min: 1,
+            n_max: usize::MAX,
+            n_skips: usize::MAX,
+            width: 3,
+        };
+        let mut vector = [0.0; 3];
+        model.count(&[0, 1, 0], &mut vector);
+        assert_eq!(vector, [2.0, 1.0, 1.0]);
+    }
+}
