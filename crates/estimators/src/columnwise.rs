@@ -5,7 +5,7 @@ use coracle_tensor::Rows;
 
 use crate::isotonic::interpolate;
 use crate::spec_error::{SpecError, expect_length};
-use crate::special::normal_quantile;
+use crate::special::{normal_quantile, normal_share};
 use crate::table_fn::TableFn;
 
 /// What is done with one column.
@@ -45,6 +45,25 @@ pub enum ColumnOperation {
         references: Vec<f64>,
         /// Whether the share becomes a number with a normal distribution.
         to_normal: bool,
+    },
+    /// The number whose Yeo-Johnson power it is.
+    YeoJohnsonInverse {
+        /// The exponent.
+        lambda: f64,
+    },
+    /// The number whose Box-Cox power it is.
+    BoxCoxInverse {
+        /// The exponent.
+        lambda: f64,
+    },
+    /// The number with this share of the training data below.
+    QuantilesInverse {
+        /// Quantiles, rising.
+        quantiles: Vec<f64>,
+        /// The share below each.
+        references: Vec<f64>,
+        /// Whether the share comes as a number with a normal distribution.
+        from_normal: bool,
     },
 }
 
@@ -100,6 +119,13 @@ impl ColumnOperation {
                 references,
                 to_normal,
             } => output.push(quantile(x, quantiles, references, *to_normal)),
+            Self::YeoJohnsonInverse { lambda } => output.push(yeo_johnson_inverse(x, *lambda)),
+            Self::BoxCoxInverse { lambda } => output.push(box_cox_inverse(x, *lambda)),
+            Self::QuantilesInverse {
+                quantiles,
+                references,
+                from_normal,
+            } => output.push(at_share(x, quantiles, references, *from_normal)),
         }
         true
     }
@@ -110,6 +136,11 @@ impl ColumnOperation {
                 Err(SpecError::new("the edges of bins do not rise"))
             }
             Self::Quantiles {
+                quantiles,
+                references,
+                ..
+            }
+            | Self::QuantilesInverse {
                 quantiles,
                 references,
                 ..
@@ -152,8 +183,49 @@ fn yeo_johnson(x: f64, lambda: f64, precise: bool) -> f64 {
     }
 }
 
+fn box_cox_inverse(x: f64, lambda: f64) -> f64 {
+    match lambda == 0.0 {
+        true => x.exp(),
+        false => ((lambda * x).ln_1p() / lambda).exp(),
+    }
+}
+
+fn yeo_johnson_inverse(x: f64, lambda: f64) -> f64 {
+    if x >= 0.0 {
+        return match lambda.abs() < f64::EPSILON {
+            true => x.exp() - 1.0,
+            false => (x * lambda + 1.0).powf(1.0 / lambda) - 1.0,
+        };
+    }
+    match (lambda - 2.0).abs() > f64::EPSILON {
+        true => 1.0 - (-(2.0 - lambda) * x + 1.0).powf(1.0 / (2.0 - lambda)),
+        false => 1.0 - (-x).exp(),
+    }
+}
+
+/// How near to its ends a normal share counts as one of them.
+const BOUND: f64 = 1e-7;
+
+fn at_share(x: f64, quantiles: &[f64], references: &[f64], from_normal: bool) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
+    let share = match from_normal {
+        true => normal_share(x),
+        false => x,
+    };
+    // Shares beyond the ends are the ends.
+    let bound = if from_normal { BOUND } else { 0.0 };
+    if share - bound < 0.0 {
+        quantiles[0]
+    } else if share + bound > 1.0 {
+        quantiles[quantiles.len() - 1]
+    } else {
+        interpolate(references, quantiles, share)
+    }
+}
+
 fn quantile(x: f64, quantiles: &[f64], references: &[f64], to_normal: bool) -> f64 {
-    const BOUND: f64 = 1e-7;
     if x.is_nan() {
         return x;
     }
@@ -253,7 +325,8 @@ impl TableFn for Columnwise {
     fn memory_bytes(&self) -> usize {
         let numbers = self.operations.iter().map(|operation| match operation {
             ColumnOperation::Bins { edges, .. } => edges.len(),
-            ColumnOperation::Quantiles { quantiles, .. } => 2 * quantiles.len(),
+            ColumnOperation::Quantiles { quantiles, .. }
+            | ColumnOperation::QuantilesInverse { quantiles, .. } => 2 * quantiles.len(),
             _ => 1,
         });
         numbers.sum::<usize>() * size_of::<f64>()

@@ -190,27 +190,61 @@ pub(super) fn power(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 
 /// Converts QuantileTransformer.
 pub(super) fn quantiles(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let n_features = fitted.n_features()?;
-    let to_normal = match fitted.text("output_distribution")?.as_str() {
-        "uniform" => false,
-        "normal" => true,
-        other => return Err(fitted.unknown("output_distribution", other)),
-    };
+    let to_normal = is_normal(fitted)?;
+    let (columns, references) = learnt_quantiles(fitted)?;
+    let operations = columns
+        .into_iter()
+        .map(|quantiles| ColumnOperation::Quantiles {
+            quantiles,
+            references: references.clone(),
+            to_normal,
+        });
+    columnwise(fitted, operations.collect(), Accepts::FINITE_OR_MISSING)
+}
+
+/// Returns the quantiles of each column, and the share below each.
+fn learnt_quantiles(fitted: &Fitted<'_>) -> Result<(Vec<Vec<f64>>, Vec<f64>), LoadError> {
     let quantiles: Matrix = fitted.matrix("quantiles_")?;
-    if quantiles.n_columns != n_features {
+    if quantiles.n_columns != fitted.n_features()? {
         return Err(fitted.malformed("'quantiles_' has another number of columns"));
     }
     let references = fitted.finite("references_", quantiles.n_rows)?;
-    let operations = quantiles
-        .transposed()
-        .rows()
-        .map(|column| ColumnOperation::Quantiles {
-            quantiles: column.to_vec(),
+    let columns = quantiles.transposed();
+    Ok((columns.rows().map(<[f64]>::to_vec).collect(), references))
+}
+
+/// Returns what a QuantileTransformer's inverse does with each column.
+pub(super) fn quantiles_inverse(fitted: &Fitted<'_>) -> Result<Vec<ColumnOperation>, LoadError> {
+    let from_normal = is_normal(fitted)?;
+    let (columns, references) = learnt_quantiles(fitted)?;
+    let operations = columns
+        .into_iter()
+        .map(|quantiles| ColumnOperation::QuantilesInverse {
+            quantiles,
             references: references.clone(),
-            to_normal,
-        })
-        .collect();
-    columnwise(fitted, operations, Accepts::FINITE_OR_MISSING)
+            from_normal,
+        });
+    Ok(operations.collect())
+}
+
+fn is_normal(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
+    match fitted.text("output_distribution")?.as_str() {
+        "uniform" => Ok(false),
+        "normal" => Ok(true),
+        other => Err(fitted.unknown("output_distribution", other)),
+    }
+}
+
+/// Returns what a PowerTransformer's inverse does with each column, before the scaler's.
+pub(super) fn power_inverse(fitted: &Fitted<'_>) -> Result<Vec<ColumnOperation>, LoadError> {
+    let lambdas = fitted.vector("lambdas_", fitted.n_features()?)?;
+    let method = fitted.text("method")?;
+    let operations = lambdas.into_iter().map(|lambda| match method.as_str() {
+        "yeo-johnson" => Ok(ColumnOperation::YeoJohnsonInverse { lambda }),
+        "box-cox" => Ok(ColumnOperation::BoxCoxInverse { lambda }),
+        other => Err(fitted.unknown("method", other)),
+    });
+    operations.collect()
 }
 
 /// Converts SplineTransformer.
