@@ -95,3 +95,30 @@ fn category(number: f64) -> Result<Category, LoadError> {
         false => Ok(Category::Number(number)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_that_doubles_do_not_tell_apart_are_refused() {
+        let read = |list: &str| {
+            let list = format!("pandas_categorical:[[{list}]]");
+            let lines = ["[categorical_feature: 1]", list.as_str()];
+            read(lines.into_iter(), 2).map_err(|error| error.to_string())
+        };
+        let known = [
+            Category::Number(9_007_199_254_740_991.0),
+            Category::Number(-3.0),
+        ];
+        let expected = vec![None, Some(known.to_vec())];
+        assert_eq!(read("9007199254740991, -3"), Ok(expected));
+        for list in [
+            "9007199254740992, 9007199254740993",
+            "-9007199254740993, true",
+        ] {
+            let message = read(list).unwrap_err();
+            assert!(message.contains("below 2^53"), "{message}");
+        }
+    }
+}

@@ -84,3 +84,24 @@ fn categories(entry: &Entry<'_>) -> Result<Option<Vec<Category>>, LoadError> {
         .collect::<Result<Vec<Category>, LoadError>>()
         .map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::parse_json;
+
+    #[test]
+    fn integers_that_doubles_do_not_tell_apart_are_refused() {
+        let read = |values: &str| {
+            let document = parse_json(format!("{{\"values\":{values}}}").as_bytes()).unwrap();
+            categories(&Entry::root(&document)).map_err(|error| error.to_string())
+        };
+        let known = [
+            Category::Number(9_007_199_254_740_991.0),
+            Category::Number(7.0),
+        ];
+        assert_eq!(read("[9007199254740991, 7]"), Ok(Some(known.to_vec())));
+        let message = read("[9007199254740992, 9007199254740993]").unwrap_err();
+        assert!(message.contains("below 2^53"), "{message}");
+    }
+}
