@@ -14,7 +14,7 @@ use crate::args::InspectArguments;
 use crate::compare::compare;
 use crate::engine_settings::over;
 use crate::model_repository::{check_config, file_place};
-use crate::{Environment, engine};
+use crate::{Environment, engine, input_example};
 
 /// The version of a model that has numbered directories.
 struct Numbers {
@@ -79,8 +79,10 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
             let compared = arguments
                 .compare_engines
                 .then(|| compare(&file.path, &engines.named(), &options.engine_settings));
+            let example = input_example::request(model.as_ref(), &file.path);
             if arguments.json {
                 let mut document = document(&file, numbers.as_ref(), model.as_ref());
+                document["example"] = example_document(example);
                 document["config"] = beside.map_or(Value::Null, |beside| beside.document());
                 if let Some(compared) = &compared {
                     document["engines"] = compared.document();
@@ -88,6 +90,11 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
                 documents.push(document);
             } else {
                 describe(&file, numbers.as_ref(), model.as_ref(), &mut text)?;
+                match example {
+                    Ok(None) => {}
+                    Ok(Some(body)) => writeln!(text, "  example     {}", shown(&body))?,
+                    Err(why) => writeln!(text, "  example     not answered: {why}")?,
+                }
                 if let Some(beside) = beside {
                     beside.describe(&mut text)?;
                 }
@@ -104,6 +111,26 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
     // A reader that closes the pipe early (`| head`) has seen enough.
     drop(std::io::stdout().write_all(text.as_bytes()));
     Ok(())
+}
+
+/// The most characters of an example that are shown.
+const EXAMPLE_SHOWN_MAX: usize = 1_000;
+
+fn shown(body: &str) -> String {
+    match body.char_indices().nth(EXAMPLE_SHOWN_MAX) {
+        Some((end, _)) => format!("{}...", &body[..end]),
+        None => body.to_owned(),
+    }
+}
+
+/// Returns an example as the request that it is, or why the model does not answer it.
+fn example_document(example: Result<Option<String>, String>) -> Value {
+    match example {
+        Ok(body) => body.map_or(Value::Null, |body| {
+            serde_json::from_str(&body).unwrap_or(Value::Null)
+        }),
+        Err(why) => json!({"error": why}),
+    }
 }
 
 impl Beside {

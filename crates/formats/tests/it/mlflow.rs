@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::damage::Random;
 
-const RELEASES: [&str; 2] = ["2.9.2", "3.17.2"];
+const RELEASES: [&str; 3] = ["1.30.1", "2.9.2", "3.17.2"];
 
 fn directory(release: &str) -> PathBuf {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/mlflow/signatures");
