@@ -195,16 +195,22 @@ fn load_as(
     }
     let (mut content, parsed) =
         read_content(bytes, source.class, options.object.as_deref(), clock)?;
+    let mut input_name = None;
     if let Some(inputs) = source.inputs {
         let signature = mlflow::Signature::parse(inputs).map_err(|error| error.at("signature"))?;
         let names = content.feature_names.take();
         let described = &mut content.description;
         (content.estimator, content.feature_names) =
             signature.apply(content.estimator, names, described)?;
+        input_name = signature.input_name().map(str::to_owned);
     }
+    let names = tabular::Names {
+        input: input_name,
+        features: content.feature_names,
+    };
     let model = tabular::model(
         content.estimator,
-        content.feature_names,
+        names,
         options.default_method,
         content.description,
     )?;

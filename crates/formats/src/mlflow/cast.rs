@@ -128,7 +128,7 @@ impl Estimator for Casting {
         let columns = columns.as_slice().iter().zip(&cast);
         let columns = columns.map(|(values, cast)| match cast {
             Some(numbers) => Column::Numbers(numbers),
-            None => values.clone(),
+            None => *values,
         });
         let table = Columns::try_new(columns.collect())
             .map(Table::Columns)

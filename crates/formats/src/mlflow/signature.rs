@@ -16,6 +16,7 @@ pub(crate) enum Signature {
     Columns(Vec<ColumnType>),
     /// One table.
     Table {
+        name: Option<String>,
         dtype: String,
         /// The number of columns, where it is set.
         width: Option<usize>,
@@ -67,21 +68,27 @@ impl Signature {
         let mut tables = Vec::new();
         for item in Entry::root(&document).items()? {
             let dtype = item.field("type")?.text()?.to_owned();
+            let name = item.find("name").map(|name| name.text().map(str::to_owned));
+            let name = name.transpose()?;
             if dtype == "tensor" {
-                tables.push(table(&item.field("tensor-spec")?)?);
+                tables.push(table(name, &item.field("tensor-spec")?)?);
                 continue;
             }
-            let name = item.find("name").map(|name| name.text().map(str::to_owned));
-            columns.push(ColumnType {
-                name: name.transpose()?,
-                dtype,
-            });
+            columns.push(ColumnType { name, dtype });
         }
         Ok(match (columns.is_empty(), tables.len()) {
             (false, 0) => Self::Columns(columns),
             (true, 1) => tables.pop().unwrap_or(Self::Other),
             _ => Self::Other,
         })
+    }
+
+    /// Returns the name of the one table, where it has one.
+    pub(crate) fn input_name(&self) -> Option<&str> {
+        match self {
+            Self::Table { name, .. } => name.as_deref(),
+            _ => None,
+        }
     }
 
     /// Gives `estimator` the signature's types, and its names where it has none of its own; adds what it says to `description`.
@@ -129,7 +136,7 @@ impl Signature {
                     more => format!("{shown} and {more} more"),
                 })
             }
-            Self::Table { dtype, width } => {
+            Self::Table { dtype, width, .. } => {
                 let width = width.map_or("any number of".to_owned(), |width| width.to_string());
                 Some(format!("{width} columns of {dtype}"))
             }
@@ -138,13 +145,14 @@ impl Signature {
     }
 }
 
-fn table(entry: &Entry<'_>) -> Result<Signature, LoadError> {
+fn table(name: Option<String>, entry: &Entry<'_>) -> Result<Signature, LoadError> {
     let shape = entry.field("shape")?;
     let width = match shape.numbers()? {
         [_, width] => *width,
         _ => return Ok(Signature::Other),
     };
     Ok(Signature::Table {
+        name,
         dtype: entry.field("dtype")?.text()?.to_owned(),
         width: crate::document::whole(width),
     })
@@ -258,8 +266,9 @@ mod tests {
                 Signature::Columns(vec![column(None, "long")]),
             ),
             (
-                r#"[{"type":"tensor","tensor-spec":{"dtype":"float32","shape":[-1,3]}}]"#,
+                r#"[{"name":"t","type":"tensor","tensor-spec":{"dtype":"float32","shape":[-1,3]}}]"#,
                 Signature::Table {
+                    name: Some("t".to_owned()),
                     dtype: "float32".to_owned(),
                     width: Some(3),
                 },

@@ -159,6 +159,26 @@ fn signatures_that_contradict_the_model_are_refused() {
 }
 
 #[test]
+fn the_one_tensor_of_a_signature_gives_the_input_its_name() {
+    for release in RELEASES {
+        let name = |case| {
+            load_case(release, case).unwrap().signature().inputs[0]
+                .name
+                .clone()
+        };
+        assert_eq!(name("named_tensor"), "table", "{release}");
+        assert_eq!(name("tensor"), "X", "{release}");
+    }
+    let model = load_case("3.17.2", "named_tensor").unwrap();
+    let narrow = Tensor::try_new(vec![1, 2], Values::F64(vec![0.0; 2].into())).unwrap();
+    let message = model.run(&[narrow], &[0]).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "input \"table\": shape [1, 2], model expects [-1, 4]"
+    );
+}
+
+#[test]
 fn examples_are_found_beside_the_model() {
     let path = directory("2.9.2").join("columns/MLmodel");
     let example = mlflow_example(&path).unwrap();
