@@ -358,6 +358,7 @@ impl View<'_> {
         (!targets.is_empty()).then_some(PlannedRoute {
             targets,
             sticky,
+            is_compared: self.around.course.is_some(),
             shadow,
             fallback: fallbacks::read(self.service).ok().flatten(),
             experiments,

@@ -55,4 +55,14 @@ pub enum OutcomeFault {
         /// Those that there are.
         known: String,
     },
+    /// A bandit's reward that is none.
+    #[error(
+        "metric \"{name}\" is {value}: it rewards a bandit, which takes values between 0 and 1"
+    )]
+    NoReward {
+        /// The metric's name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
 }

@@ -24,7 +24,7 @@ use super::ledger::{Ledger, Room};
 use super::outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 use super::record::{Counters, LineForm, Record};
 use super::split::By;
-use super::{ExperimentId, ExperimentSummary, PlannedExperiment};
+use super::{Allocation, ExperimentId, ExperimentSummary, MetricForm, PlannedExperiment};
 
 /// Exposures and bulks of outcomes that may wait for the writing thread.
 const QUEUE_MESSAGES: usize = 16_384;
@@ -480,8 +480,8 @@ impl Open {
         let mut counted: Vec<(Arc<str>, NewOutcome)> = Vec::new();
         let mut ids = std::collections::HashSet::new();
         for outcome in outcomes {
-            let found =
-                check_metrics(&outcome, &known).and_then(|()| self.book.ledger().find(&outcome));
+            let found = check_metrics(&outcome, &known, &planned)
+                .and_then(|()| self.book.ledger().find(&outcome));
             let is_again = outcome.id.as_ref().is_some_and(|id| ids.contains(id));
             match found {
                 Ok((unit, Taken::Counted)) if !is_again => {
@@ -578,15 +578,30 @@ fn metric_names(planned: &PlannedExperiment) -> Vec<String> {
     names
 }
 
-fn check_metrics(outcome: &NewOutcome, known: &[String]) -> Result<(), OutcomeFault> {
-    let unknown = outcome
-        .metrics
-        .iter()
-        .find(|(name, _)| !known.contains(name));
-    match unknown {
-        Some((name, _)) => Err(OutcomeFault::UnknownMetric {
+fn check_metrics(
+    outcome: &NewOutcome,
+    known: &[String],
+    planned: &PlannedExperiment,
+) -> Result<(), OutcomeFault> {
+    let mut metrics = outcome.metrics.iter();
+    if let Some((name, _)) = metrics.find(|(name, _)| !known.contains(name)) {
+        return Err(OutcomeFault::UnknownMetric {
             name: name.clone(),
             known: known.join(", "),
+        });
+    }
+    // Of a conversion only counts whether it is above 0.
+    let is_bandit = planned.allocation != Allocation::Fixed;
+    let rewarding = planned.metrics.first().filter(|_| is_bandit);
+    let rewarding = rewarding.filter(|metric| metric.kind != MetricForm::Conversion);
+    let mut metrics = outcome.metrics.iter();
+    let no_reward = metrics.find(|(name, value)| {
+        rewarding.is_some_and(|metric| metric.name == *name) && !(0.0..=1.0).contains(value)
+    });
+    match no_reward {
+        Some((name, value)) => Err(OutcomeFault::NoReward {
+            name: name.clone(),
+            value: value.to_string(),
         }),
         None => Ok(()),
     }

@@ -358,6 +358,7 @@ impl Ledger {
                 units: n_units,
                 assigned,
                 expected: arm.expected,
+                takes_units: variant.weight > 0,
                 values: values.into_iter().map(|gathered| gathered.values).collect(),
             });
         }

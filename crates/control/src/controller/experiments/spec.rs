@@ -71,10 +71,8 @@ pub(crate) fn read(
     }
     let (allocation, features) = allocation(spec.allocation.as_ref())?;
     let metrics = metrics(spec.metrics.as_deref().unwrap_or_default())?;
-    let rewards =
-        |metric: &PlannedMetric| !matches!(metric.kind, MetricForm::Errors | MetricForm::Latency);
-    if allocation != Allocation::Fixed && !metrics.first().is_some_and(rewards) {
-        return Err("spec.metrics: a bandit is rewarded by the first metric, which outcomes tell; there is none".to_owned());
+    if allocation != Allocation::Fixed {
+        is_reward(metrics.first())?;
     }
     let promotion = spec.promotion.clone().unwrap_or_default();
     Ok(Wanted {
@@ -114,6 +112,23 @@ pub(crate) fn read(
             analysis: analysis(spec)?,
         },
     })
+}
+
+/// Checks that a bandit can be rewarded by its first metric.
+fn is_reward(metric: Option<&PlannedMetric>) -> Result<(), String> {
+    let rewards = |metric: &&PlannedMetric| {
+        matches!(
+            metric.kind,
+            MetricForm::Conversion | MetricForm::Sum | MetricForm::Mean
+        )
+    };
+    let Some(metric) = metric.filter(rewards) else {
+        return Err("spec.metrics: a bandit is rewarded by the first metric, a Conversion, Sum or Mean, which outcomes tell; there is none".to_owned());
+    };
+    match metric.zero_if_missing {
+        true => Err("spec.metrics[0].missing: a bandit cannot tell when an outcome that is missing is to count as 0; tell outcomes of 0".to_owned()),
+        false => Ok(()),
+    }
 }
 
 /// Returns the place of the variant that `field` names.
@@ -662,11 +677,15 @@ mod tests {
         ]);
         let bandit = ("/allocation", json!({"strategy": "Thompson"}));
         let errors = ("/metrics", json!([{"name": "e", "type": "Errors"}]));
-        assert!(
-            of(&[bandit, errors])
-                .unwrap_err()
-                .contains("a bandit is rewarded by")
-        );
+        let ratio =
+            json!([{"name": "r", "type": "Ratio", "denominator": "n", "expectedDifference": 1}]);
+        for metrics in [errors, ("/metrics", ratio)] {
+            let refusal = of(&[bandit.clone(), metrics]).unwrap_err();
+            assert!(refusal.contains("a bandit is rewarded by"), "{refusal}");
+        }
+        let zero = json!([{"name": "c", "type": "Conversion", "missing": "Zero"}]);
+        let refusal = of(&[bandit, ("/metrics", zero)]).unwrap_err();
+        assert!(refusal.contains("spec.metrics[0].missing: a bandit cannot tell"));
     }
 
     #[test]
