@@ -27,9 +27,15 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     }
     // From the last to the first, so that each knows what the next one takes.
     let mut taken = fitted.taken.clone();
+    let mut width_after = fitted.width_after;
+    if let Some((_, first)) = parts.first_mut() {
+        first.width = fitted.width;
+    }
     for (name, mut step) in parts.into_iter().rev() {
         step.taken = taken;
+        step.width_after = width_after;
         let (estimator, component) = convert::estimator(&step, name.clone())?;
+        width_after = Some(estimator.n_features());
         taken = estimator.columns().unwrap_or_default().to_vec();
         steps.push(Step { name, estimator });
         children.push(component);
