@@ -273,6 +273,11 @@ fn every_fixture_of_an_older_release_answers_as_that_does() {
 }
 
 #[test]
+fn every_file_of_python_2_answers_as_it_does() {
+    check_all("python2/", &["numbers"], 35);
+}
+
+#[test]
 fn every_fixture_of_numbers_of_an_older_release_answers_as_that_does() {
     check_all("numeric/", &OLDER_RELEASES, 230);
 }
