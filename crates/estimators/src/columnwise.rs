@@ -43,9 +43,20 @@ pub enum ColumnOperation {
         quantiles: Vec<f64>,
         /// The share below each.
         references: Vec<f64>,
-        /// Whether the share becomes a number with a normal distribution.
-        to_normal: bool,
+        /// What the share becomes.
+        distribution: Distribution,
     },
+}
+
+/// The distribution of what a share becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// It stays.
+    Uniform,
+    /// It stays, but for those nearest to 0 and 1 (scikit-learn up to 0.20).
+    BoundedUniform,
+    /// A number with a normal distribution.
+    Normal,
 }
 
 /// How the number of a bin is shown.
@@ -98,8 +109,8 @@ impl ColumnOperation {
             Self::Quantiles {
                 quantiles,
                 references,
-                to_normal,
-            } => output.push(quantile(x, quantiles, references, *to_normal)),
+                distribution,
+            } => output.push(quantile(x, quantiles, references, *distribution)),
         }
         true
     }
@@ -152,16 +163,16 @@ fn yeo_johnson(x: f64, lambda: f64, precise: bool) -> f64 {
     }
 }
 
-fn quantile(x: f64, quantiles: &[f64], references: &[f64], to_normal: bool) -> f64 {
+fn quantile(x: f64, quantiles: &[f64], references: &[f64], distribution: Distribution) -> f64 {
     const BOUND: f64 = 1e-7;
     if x.is_nan() {
         return x;
     }
     let (low, high) = (quantiles[0], quantiles[quantiles.len() - 1]);
-    let (is_low, is_high) = match to_normal {
-        true => (x - BOUND < low, x + BOUND > high),
+    let (is_low, is_high) = match distribution {
+        Distribution::Normal | Distribution::BoundedUniform => (x - BOUND < low, x + BOUND > high),
         #[expect(clippy::float_cmp, reason = "the ends are compared exactly, as there")]
-        false => (x == low, x == high),
+        Distribution::Uniform => (x == low, x == high),
     };
     let share = if is_low {
         0.0
@@ -173,10 +184,12 @@ fn quantile(x: f64, quantiles: &[f64], references: &[f64], to_normal: bool) -> f
         let lower = interpolate_down(quantiles, references, x);
         0.5 * (upper + lower)
     };
-    if !to_normal {
-        return share;
-    }
     let least = BOUND - f64::EPSILON;
+    match distribution {
+        Distribution::Uniform => return share,
+        Distribution::BoundedUniform => return share.clamp(least, 1.0 - least),
+        Distribution::Normal => {}
+    }
     normal_quantile(share).clamp(normal_quantile(least), normal_quantile(1.0 - least))
 }
 
@@ -286,7 +299,7 @@ mod tests {
         let quantiles = ColumnOperation::Quantiles {
             quantiles: vec![0.0, 1.0, 1.0, 2.0],
             references: vec![0.0, 0.25, 0.75, 1.0],
-            to_normal: false,
+            distribution: Distribution::Uniform,
         };
         assert_eq!(one(quantiles.clone(), 1.0), [0.5]);
         assert_eq!(one(quantiles, 9.0), [1.0]);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    BinEncoding, ColumnOperation, ColumnSplines, Columnwise, Extrapolation, Facet, Faceted, Norm,
-    Products, RowOperation, Rowwise, Scaler, ScalerStep, Splines, TableFn, Unary,
+    BinEncoding, ColumnOperation, ColumnSplines, Columnwise, Distribution, Extrapolation, Facet,
+    Faceted, Norm, Products, RowOperation, Rowwise, Scaler, ScalerStep, Splines, TableFn, Unary,
 };
 use coracle_model::{Accepts, Estimator, LoadError, Method};
 use coracle_pickle::{Node, NodeId};
@@ -22,7 +22,7 @@ fn rowwise(
     operation: RowOperation,
     accepts: Accepts,
 ) -> Result<Part, LoadError> {
-    let rowwise = Rowwise::try_new(operation, fitted.n_features()?, accepts);
+    let rowwise = Rowwise::try_new(operation, fitted.kept_width()?, accepts);
     transformer(
         fitted,
         Arc::new(rowwise.map_err(|error| fitted.spec(error))?),
@@ -49,8 +49,8 @@ pub(super) fn binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Converts FunctionTransformer over a function of numpy that Coracle knows.
 pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let function = known_function(fitted, "func")?;
-    fitted.known_width()?;
-    let accepts = match fitted.flag("validate")? {
+    // Up to 0.21 `None` stood for True.
+    let accepts = match fitted.is_none("validate") || fitted.flag("validate")? {
         true => Accepts::FINITE,
         false => Accepts::ANY,
     };
@@ -78,6 +78,17 @@ pub(super) fn known_function(fitted: &Fitted<'_>, name: &str) -> Result<Unary, L
             let short = full.rsplit_once('.').map_or(*full, |(_, short)| short);
             let known = full.starts_with("numpy").then(|| Unary::named(short));
             known.flatten().ok_or_else(|| fitted.unknown(name, full))
+        }
+        // Up to 1.18 numpy restored its functions so, from a module and a name.
+        Node::Object(object) if object.class == "numpy.core._ufunc_reconstruct" => {
+            let (module, short) = match object.args.as_slice() {
+                &[module, short] => (fitted.graph.string(module), fitted.graph.string(short)),
+                _ => (None, None),
+            };
+            let (module, short) = (module.unwrap_or_default(), short.unwrap_or_default());
+            let known = module.starts_with("numpy").then(|| Unary::named(&short));
+            let full = format!("{module}.{short}");
+            known.flatten().ok_or_else(|| fitted.unknown(name, &full))
         }
         _ => Err(fitted.unsupported(format!("'{name}' is no function of numpy"))),
     }
@@ -191,9 +202,10 @@ pub(super) fn power(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Converts QuantileTransformer.
 pub(super) fn quantiles(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let n_features = fitted.n_features()?;
-    let to_normal = match fitted.text("output_distribution")?.as_str() {
-        "uniform" => false,
-        "normal" => true,
+    let distribution = match fitted.text("output_distribution")?.as_str() {
+        "uniform" if fitted.version.is_up_to_zero(20) => Distribution::BoundedUniform,
+        "uniform" => Distribution::Uniform,
+        "normal" => Distribution::Normal,
         other => return Err(fitted.unknown("output_distribution", other)),
     };
     let quantiles: Matrix = fitted.matrix("quantiles_")?;
@@ -207,7 +219,7 @@ pub(super) fn quantiles(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         .map(|column| ColumnOperation::Quantiles {
             quantiles: column.to_vec(),
             references: references.clone(),
-            to_normal,
+            distribution,
         })
         .collect();
     columnwise(fitted, operations, Accepts::FINITE_OR_MISSING)
