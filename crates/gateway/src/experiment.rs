@@ -398,16 +398,17 @@ async fn take_outcomes(experiments: &Experiments, book: &Arc<Book>, body: &Bytes
             return Reply::failure(code, &error.to_string());
         }
     };
-    let (mut n_accepted, mut n_duplicates) = (0_u64, 0_u64);
+    let (mut n_accepted, mut n_duplicates, mut n_late) = (0_u64, 0_u64, 0_u64);
     for (place, result) in places.into_iter().zip(results) {
         match result {
             Ok(Taken::Counted) => n_accepted += 1,
             Ok(Taken::Duplicate) => n_duplicates += 1,
+            Ok(Taken::Late) => n_late += 1,
             Err(fault) => errors.push((place, fault.to_string())),
         }
     }
     errors.sort();
-    let is_refused = n_accepted + n_duplicates == 0;
+    let is_refused = n_accepted + n_duplicates + n_late == 0;
     let listed = errors.iter().take(ERRORS_MAX);
     let listed: Vec<serde_json::Value> = listed
         .map(|(place, error)| serde_json::json!({"entry": place, "error": error}))
@@ -415,6 +416,7 @@ async fn take_outcomes(experiments: &Experiments, book: &Arc<Book>, body: &Bytes
     let mut answer = serde_json::json!({
         "accepted": n_accepted,
         "duplicates": n_duplicates,
+        "late": n_late,
         "rejected": errors.len(),
         "errors": listed,
     });
