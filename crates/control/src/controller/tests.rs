@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use coracle_api::kind::{CONFIG_MAP, EVENT, POD};
+use coracle_api::kind::{CONFIG_MAP, EVENT, EXPERIMENT, POD};
 use coracle_base::Code;
 use coracle_base::ManualClock;
 use coracle_serving::{LoadFailure, PlannedRoute};
@@ -592,6 +592,38 @@ fn a_program_is_a_canary_of_a_model_and_the_other_way_round() {
         json!({"model": model("s3://b/v3"), "containers": null, "canaryTrafficPercent": 10}),
     );
     assert_eq!(stage.traffic(), split(&[(3, 10, ""), (1, 90, "prev")]));
+}
+
+#[test]
+fn programs_take_part_in_experiments() {
+    let mut stage = Stage::running(programs());
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    let container = json!({"name": "c", "image": "known:v1"});
+    stage.predictor(json!({"model": null, "containers": [container], "canaryTrafficPercent": 0}));
+    let revisions = [1, 2].map(|number| format!("{SERVICE}-predictor-{number:05}"));
+    let variants = revisions
+        .each_ref()
+        .map(|revision| json!({"name": revision, "revision": revision}));
+    let experiment = json!({
+        "metadata": {"name": "ab", "namespace": NAMESPACE, "uid": "e", "generation": 1},
+        "spec": {
+            "inferenceService": SERVICE, "unit": {"header": "x-user"}, "variants": variants,
+            "metrics": [{"name": "bought", "type": "Conversion", "window": "7d"}]
+        }
+    });
+    let key = Key::new(&EXPERIMENT, NAMESPACE, "ab");
+    stage.store.create(key.clone(), experiment).unwrap();
+    stage.settle();
+    let status = |stage: &Stage| {
+        let experiment = stage.store.get(&key).unwrap();
+        experiment.object["status"].clone()
+    };
+    assert_eq!(status(&stage)["phase"], "Running", "{}", status(&stage));
+    let plan = stage.plan.lock().unwrap();
+    let route = plan.routes.values().next().unwrap();
+    let planned = &route.experiments[0];
+    assert_eq!(planned.revisions().collect::<Vec<&str>>(), revisions);
+    assert_eq!(planned.metrics[0].window_ms, Some(7 * 24 * 3_600_000));
 }
 
 #[test]

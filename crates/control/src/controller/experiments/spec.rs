@@ -673,13 +673,13 @@ mod tests {
                 "margin: -1 is not above 0",
             ),
             (
-                "/metrics/0/window",
-                json!("0s"),
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "window": "0s"}]),
                 "spec.metrics[0].window: '0s' is not above 0",
             ),
             (
-                "/metrics/0/window",
-                json!("soon"),
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "window": "soon"}]),
                 "spec.metrics[0].window: 'soon' is no time",
             ),
             (
