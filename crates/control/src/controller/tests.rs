@@ -703,6 +703,56 @@ fn what_is_not_done_for_programs_is_refused_by_its_name() {
 }
 
 #[test]
+fn annotations_that_name_a_service_say_whether_it_is_there() {
+    for (annotation, condition, without) in [
+        (
+            "fallback-service",
+            "FallbackInForce",
+            "nothing stands in by it",
+        ),
+        ("shadow", "ShadowInForce", "no request is copied"),
+    ] {
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("file:///a")}));
+        let seen = |stage: &Stage| {
+            let conditions = stage.status("/conditions");
+            let mut conditions = conditions.as_array().unwrap().iter();
+            let found = conditions.find(|one| one["type"] == condition)?;
+            let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+            Some((text("status"), text("reason"), text("message")))
+        };
+        assert_eq!(seen(&stage), None);
+        let name = format!("serving.coracle.dev/{annotation}");
+        let annotate = |value: Value| json!({"metadata": {"annotations": {name.as_str(): value}}});
+        stage.apply(annotate("next".into()));
+        let (status, reason, message) = seen(&stage).unwrap();
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "NoInferenceService")
+        );
+        let expected = format!(
+            "annotation {name}: there is no InferenceService next in namespace ml; {without} until there is"
+        );
+        assert_eq!(message, expected);
+        assert_eq!(stage.ready(), "True");
+        let other = json!({
+            "metadata": {"name": "next", "namespace": NAMESPACE, "uid": "n", "generation": 1},
+            "spec": {"predictor": {"model": model("file:///b")}}
+        });
+        let key = Key::new(&INFERENCE_SERVICE, NAMESPACE, "next");
+        stage.store.create(key.clone(), other).unwrap();
+        stage.settle();
+        assert_eq!(seen(&stage).unwrap().0, "True");
+        let version = stage.store.get(&key).unwrap().version;
+        stage.store.delete(&key, version).unwrap();
+        stage.settle();
+        assert_eq!(seen(&stage).unwrap().0, "False");
+        stage.apply(annotate(Value::Null));
+        assert_eq!(seen(&stage), None);
+    }
+}
+
+#[test]
 fn hedging_is_refused_for_what_has_one_instance() {
     let name = "serving.coracle.dev/hedge-after";
     let annotate = |value: Value| json!({"metadata": {"annotations": {name: value}}});
