@@ -673,21 +673,6 @@ mod tests {
                 "margin: -1 is not above 0",
             ),
             (
-                "/metrics",
-                json!([{"name": "x", "type": "Conversion", "window": "0s"}]),
-                "spec.metrics[0].window: '0s' is not above 0",
-            ),
-            (
-                "/metrics",
-                json!([{"name": "x", "type": "Conversion", "window": "soon"}]),
-                "spec.metrics[0].window: 'soon' is no time",
-            ),
-            (
-                "/metrics",
-                json!([{"name": "x", "type": "Errors", "window": "1h"}]),
-                "spec.metrics[0].window: only a Conversion, Sum or Mean has one",
-            ),
-            (
                 "/analysis",
                 json!({"alpha": 1}),
                 "spec.analysis.alpha: 1 is not",
@@ -720,6 +705,27 @@ mod tests {
         let zero = json!([{"name": "c", "type": "Conversion", "missing": "Zero"}]);
         let refusal = of(&[bandit, ("/metrics", zero)]).unwrap_err();
         assert!(refusal.contains("spec.metrics[0].missing: a bandit cannot tell"));
+    }
+
+    #[test]
+    fn windows_that_make_no_sense_are_refused() {
+        refused(&[
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "window": "0s"}]),
+                "spec.metrics[0].window: '0s' is not above 0",
+            ),
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "window": "soon"}]),
+                "spec.metrics[0].window: 'soon' is no time",
+            ),
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Errors", "window": "1h"}]),
+                "spec.metrics[0].window: only a Conversion, Sum or Mean has one",
+            ),
+        ]);
     }
 
     #[test]
