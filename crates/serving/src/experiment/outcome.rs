@@ -29,6 +29,8 @@ pub enum Taken {
     Counted,
     /// It was there already.
     Duplicate,
+    /// It came after the windows of all its metrics: it is written down, and does not count.
+    Late,
 }
 
 /// Why an outcome is not taken.

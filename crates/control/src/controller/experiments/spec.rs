@@ -371,6 +371,23 @@ fn differences(
     Ok((expected, margin))
 }
 
+/// Returns how long outcomes of a metric count, in ms.
+fn window(metric: &ExperimentMetric, field: &str, has_none: bool) -> Result<Option<u64>, String> {
+    let Some(text) = &metric.window else {
+        return Ok(None);
+    };
+    if has_none {
+        return Err(format!(
+            "{field}.window: only a Conversion, Sum or Mean has one"
+        ));
+    }
+    let window = read_time(&format!("{field}.window"), text, "1h or 7d")?;
+    match u64::try_from(window.as_millis()) {
+        Ok(0) | Err(_) => Err(format!("{field}.window: '{text}' is not above 0")),
+        Ok(window) => Ok(Some(window)),
+    }
+}
+
 fn read_metric(
     metric: &ExperimentMetric,
     field: &str,
@@ -401,6 +418,7 @@ fn read_metric(
             "{field}.covariate: only a Conversion, Sum or Mean is adjusted for one"
         ));
     }
+    let window_ms = window(metric, field, is_measured || is_ratio)?;
     let better = one_of(
         &format!("{field}.better"),
         metric.better.as_deref(),
@@ -432,6 +450,7 @@ fn read_metric(
         role,
         expected,
         margin,
+        window_ms,
     })
 }
 
@@ -686,6 +705,27 @@ mod tests {
         let zero = json!([{"name": "c", "type": "Conversion", "missing": "Zero"}]);
         let refusal = of(&[bandit, ("/metrics", zero)]).unwrap_err();
         assert!(refusal.contains("spec.metrics[0].missing: a bandit cannot tell"));
+    }
+
+    #[test]
+    fn windows_that_make_no_sense_are_refused() {
+        refused(&[
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "window": "0s"}]),
+                "spec.metrics[0].window: '0s' is not above 0",
+            ),
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "window": "soon"}]),
+                "spec.metrics[0].window: 'soon' is no time",
+            ),
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Errors", "window": "1h"}]),
+                "spec.metrics[0].window: only a Conversion, Sum or Mean has one",
+            ),
+        ]);
     }
 
     #[test]
