@@ -694,6 +694,10 @@ mod tests {
                 "spec.promotion.after: '500000000000years' is longer than 365 days",
             ),
         ]);
+    }
+
+    #[test]
+    fn rewards_of_a_bandit_that_make_no_sense_are_refused() {
         let bandit = ("/allocation", json!({"strategy": "Thompson"}));
         let errors = ("/metrics", json!([{"name": "e", "type": "Errors"}]));
         let ratio =
