@@ -17,7 +17,7 @@ import time
 import joblib
 import numpy as np
 import tritonclient.grpc as triton
-from scipy import stats
+from scipy import optimize, special, stats
 from sklearn.datasets import load_iris
 from sklearn.tree import DecisionTreeClassifier
 
@@ -51,6 +51,7 @@ METRICS = [
     {"name": "converted", "type": "Conversion", "expectedDifference": 0.1},
     {"name": "spent", "type": "Mean", "expectedDifference": 1, "role": "Secondary"},
     {"name": "errors", "type": "Errors"},
+    {"name": "quick", "type": "Conversion", "window": "10s", "missing": "Zero", "role": "Secondary"},
 ]
 
 
@@ -157,6 +158,9 @@ def split(stage, client, row):
         variant = headers["x-coracle-variant"]
         check(headers["x-coracle-experiment"] == "ab" and prediction == row[1 if variant == "control" else 2], "the variant's model answers", (variant, prediction))
         variants[user], requests[user] = variant, headers["x-request-id"]
+        if is_quick(user):
+            code, answer = client.outcomes("ab", {"unit": user, "metric": "quick", "value": 1})
+            check((code, answer["accepted"]) == (200, 1), "an outcome within its window", answer)
     again = {user: client.predict(row[0], user)[1]["x-coracle-variant"] for user in USERS}
     check(variants == again, "units stay")
     prediction, headers = client.predict(row[0])
@@ -165,6 +169,27 @@ def split(stage, client, row):
     check((prediction, headers["x-coracle-variant"]) == (row[2], "treatment"), "an override")
     over_grpc(stage, row, variants)
     return variants, requests
+
+
+def is_quick(user):
+    return int(user.removeprefix("user-")) % 3 == 0
+
+
+def bets(client, variants):
+    """Rates by betting are SciPy's, once all windows have closed; what is told then is late."""
+    settled = lambda: {one["name"]: one["metrics"]["quick"]["settled"] for one in client.report("ab")["variants"]}
+    wait_until(lambda: sum(one["units"] for one in settled().values()) == len(USERS), "all windows have closed")
+    code, answer = client.outcomes("ab", {"unit": "user-1", "metric": "quick", "value": 1})
+    check((code, answer["accepted"], answer["late"]) == (200, 0, 1), "an outcome after its window", answer)
+    for variant, found in settled().items():
+        users = [user for user, of in variants.items() if of == variant]
+        n, k = len(users), sum(map(is_quick, users))
+        check((found["units"], "betting" in found["method"]) == (n, True) and math.isclose(found["mean"], k / n), "a rate", (found, k, n))
+        # The capital of a Beta(1/2, 1/2) mixture of bets against a rate; at 20 times what it began with the rate is out.
+        excess = lambda rate: special.betaln(k + 0.5, n - k + 0.5) - special.betaln(0.5, 0.5) - k * math.log(rate) - (n - k) * math.log1p(-rate) - math.log(20)
+        for bound, outer in (("low", 1e-12), ("high", 1 - 1e-12)):
+            expected = optimize.brentq(excess, *sorted((outer, k / n)), xtol=1e-14)
+            check(math.isclose(found[bound], expected, rel_tol=1e-9), f"the {bound} bound of a rate", (found, expected))
 
 
 def over_grpc(stage, row, variants):
@@ -246,8 +271,9 @@ def ab(stage, client, row):
     converted, spent = outcomes(client, variants, requests)
     report = client.report("ab")
     numbers(report, variants, converted, spent)
+    bets(client, variants)
     shown = cli(stage, "report", "ab")
-    check("Better treatment" in shown and "mSPRT" in shown, "coracle experiment report", shown)
+    check("Better treatment" in shown and "mSPRT" in shown and "betting, Beta mixture" in shown, "coracle experiment report", shown)
     _, page, _ = client.request("GET", f"/serving/{NAMESPACE}/{NAME}/experiments/ab/page")
     check(b"<svg" in page and b"confidence sequence" in page, "the page has its plot")
     say(f"{len(USERS)} users were split {[one['units'] for one in report['variants']]}, and {len(converted) + len(spent)} outcomes are SciPy's numbers")

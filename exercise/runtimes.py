@@ -282,6 +282,51 @@ def kserve_over_grpc(stage, manifest):
     say("iris-kserve: tritonclient.grpc is answered by the kserve.Model, found by message and by host; 100 of 500 calls as a canary")
 
 
+def experiments(stage):
+    """A model in this process, a kserve.Model and a FastAPI server are variants of one experiment, over REST and gRPC; outcomes and failures are told of all."""
+    stage.apply(IN_PROCESS.replace("NAME", "iris-here"))
+    stage.ready("iris-here")
+    variants = [{"name": "here"}, {"name": "kserve", "inferenceService": "iris-kserve"}, {"name": "fastapi", "inferenceService": "iris-fastapi"}]
+    spec = {"inferenceService": "iris-here", "unit": {"header": "x-user"}, "variants": variants, "metrics": [{"name": "liked", "type": "Conversion"}, {"name": "errors", "type": "Errors"}]}
+    stage.apply(json.dumps({"apiVersion": "serving.coracle.dev/v1alpha1", "kind": "Experiment", "metadata": {"name": "programs"}, "spec": spec}))
+    wait_until(lambda: "Running" in stage.ns("get", "experiment", "programs", "-o", "jsonpath={.status.phase}"), "programs take part in an experiment")
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+
+    def ask(method, path, body=None, user=None):
+        connection.request(method, f"/serving/{NAMESPACE}/iris-here{path}", json.dumps(body), {"Content-Type": "application/json"} | ({"x-user": user} if user else {}))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read()), answer.headers
+
+    of = {}
+    for user in (f"user-{index}" for index in range(150)):
+        code, answer, headers = ask("POST", "/v1/models/iris-here:predict", ROWS, user)
+        of[user] = variant = headers["x-coracle-variant"]
+        check((code, answer, headers["x-coracle-experiment"]) == (200, {"predictions": [0, 2]}, "programs"), "a variant answers", (variant, code, answer))
+        check((headers["server"] == "uvicorn") == (variant != "here"), "it is the variant's program", (variant, dict(headers)))
+        code, told, _ = ask("POST", "/experiments/programs/outcomes", {"requestId": headers["x-request-id"], "metric": "liked", "value": variant == "kserve"})
+        check((code, told["accepted"]) == (200, 1), "an outcome by the request's id", told)
+    counts = {name: list(of.values()).count(name) for name in ("here", "kserve", "fastapi")}
+    check(min(counts.values()) > 25, "each variant has users", counts)
+    client = triton.InferenceServerClient(f"127.0.0.1:{stage.port}", channel_args=authority("iris-here"))
+    over_grpc = [user for user, variant in of.items() if variant != "fastapi"]
+    for user in over_grpc:
+        output = client.infer("iris-here", triton_rows(), headers={"x-user": user}).get_response().outputs[0].name
+        check((output == "output-0") == (of[user] == "kserve"), "the same variant over gRPC, by its own name", (of[user], output))
+    failed = {name: next(user for user, variant in of.items() if variant == name) for name in counts}
+    for name, user in failed.items():
+        code, answer, headers = ask("POST", "/v1/models/iris-here:predict", {"instances": [[1.0]]}, user)
+        check(code >= 400 and headers["x-coracle-variant"] == name, "a failure says whose it is", (name, code, answer))
+    code, report, _ = ask("GET", "/experiments/programs")
+    for one in report["variants"]:
+        name = one["name"]
+        n_requests = counts[name] * (1 if name == "fastapi" else 2) + 1
+        check((one["units"], one["requests"], one["errors"]) == (counts[name], n_requests, 1), "what came of a variant", one)
+        check(one["metrics"]["liked"] == {**one["metrics"]["liked"], "units": counts[name], "mean": float(name == "kserve")}, "its outcomes", one)
+    stage.ns("delete", "experiment", "programs")
+    stage.ns("delete", "inferenceservice", "iris-here")
+    say(f"programs and a model in this process were variants of one experiment: {counts}")
+
+
 def any_grpc(stage):
     """A service of one's own: streams both ways, deadlines, cancellation, a health probe, from zero."""
     stage.apply(ECHO)
@@ -389,6 +434,7 @@ def main():
             killed(stage, name)
             canary(stage, name, manifest)
         kserve_over_grpc(stage, examples["iris-kserve"])
+        experiments(stage)
         any_grpc(stage)
         faulty(stage)
         server_killed(stage)

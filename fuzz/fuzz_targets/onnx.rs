@@ -13,6 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     drop(coracle_onnx::survey(&file));
     drop(coracle_onnx::large_weights(&file, 8));
     drop(coracle_onnx::with_portable_locale(&file));
+    drop(coracle_onnx::with_safe_divisions(&file));
     drop(coracle_onnx::as_served(&file));
     let nowhere = |_: &str, _: u64, _: Option<u64>| {
         Err(coracle_model::LoadError::new(coracle_model::LoadErrorKind::Unsupported, "elsewhere"))

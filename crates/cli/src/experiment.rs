@@ -255,6 +255,29 @@ fn print_variants(report: &Value, out: &mut impl Write) -> anyhow::Result<()> {
         units["lost"],
         report["outcomes"]
     )?;
+    for variant in list(&report["variants"]) {
+        print_settled(variant, out)?;
+    }
+    Ok(())
+}
+
+/// Prints a variant's rates among the units whose values are final.
+fn print_settled(variant: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    for (metric, standing) in variant["metrics"].as_object().into_iter().flatten() {
+        let settled = &standing["settled"];
+        if settled.is_object() {
+            writeln!(
+                out,
+                "  {}: {metric} {} [{}, {}] of {} units whose window has closed  {}",
+                text(&variant["name"]),
+                number(&settled["mean"]),
+                number(&settled["low"]),
+                number(&settled["high"]),
+                settled["units"],
+                text(&settled["method"])
+            )?;
+        }
+    }
     Ok(())
 }
 
@@ -376,6 +399,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn settled_rates_name_their_method() {
+        let settled =
+            json!({"method": "betting", "units": 40, "mean": 0.25, "low": 0.125, "high": 0.5});
+        let variant = json!({"name": "new", "units": 50, "metrics": {"bought": {"mean": 0.2, "settled": settled}, "spent": {"mean": 3}}});
+        let mut out = Vec::new();
+        print_variants(&json!({"variants": [variant]}), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.ends_with("  new: bought 0.250000 [0.125000, 0.500000] of 40 units whose window has closed  betting\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn the_numbers_of_variants_stand_below_their_heads() {

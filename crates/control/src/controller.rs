@@ -229,13 +229,16 @@ impl Controller {
             self.is_any_gone = true;
             return self.all_services();
         };
-        let mut services = BTreeSet::new();
+        let (mut services, mut come_or_gone) = (BTreeSet::new(), BTreeSet::new());
         for Change { kind, stored, .. } in changes {
             self.version = stored.version;
             let key = &stored.key;
             self.is_any_gone |= kind == ChangeKind::Deleted && events::is_told_of(key);
             if key.is_of(&INFERENCE_SERVICE) {
                 services.insert(service_id(&stored));
+                if kind != ChangeKind::Modified {
+                    come_or_gone.insert(service_id(&stored));
+                }
             } else if key.is_of(&SECRET)
                 || key.is_of(&CONFIG_MAP)
                 || key.is_of(&SERVICE_ACCOUNT)
@@ -247,7 +250,27 @@ impl Controller {
                 services.extend(self.all_services());
             }
         }
+        services.extend(self.naming(&come_or_gone));
         services
+    }
+
+    /// Returns the services that name one of these in their annotations.
+    fn naming(&self, named: &BTreeSet<ServiceId>) -> Vec<ServiceId> {
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let (all, _) = self.store.list(&INFERENCE_SERVICE, None);
+        let is_naming = |stored: &&Arc<Stored>| {
+            let names = service::references::names(&stored.object).into_iter();
+            let namespace = stored.key.namespace();
+            let mut ids = names.map(|name| ServiceId {
+                namespace: namespace.to_owned(),
+                name,
+            });
+            ids.any(|id| named.contains(&id))
+        };
+        let naming = all.iter().filter(is_naming);
+        naming.map(|stored| service_id(stored)).collect()
     }
 
     /// Returns the services whose revisions or routes are observed to be others.

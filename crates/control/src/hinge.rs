@@ -242,6 +242,7 @@ mod tests {
                 tags: vec!["prev".to_owned()],
             }],
             sticky: Some(coracle_serving::Sticky::Cookie("id".to_owned())),
+            is_compared: false,
             shadow: Some(coracle_serving::ShadowSettings {
                 service: "next".to_owned(),
                 percent: 10,

@@ -52,8 +52,6 @@ pub enum BoostedAnswer {
     Values,
     /// The scores themselves (margins).
     Scores,
-    /// The scores times this: sums, where the scores are means.
-    ScoresTimes(f64),
     /// The probability of each class: with one value p per row, 1 - p and p.
     Probabilities,
     /// The natural logarithms of these.
@@ -84,6 +82,8 @@ pub struct BoostedSpec {
     pub precision: BoostedPrecision,
     /// What is missing besides NaN.
     pub missing: BoostedMissing,
+    /// What scores are divided by before the link: the number of trees of a forest, else 1.
+    pub divisor: f64,
     /// The function from scores to values.
     pub link: BoostedLink,
     /// The methods, the default one first, with what each gives.
@@ -189,6 +189,11 @@ impl Boosted {
     /// Returns the values of `rows`: the scores through the link.
     fn values(&self, rows: Rows<'_>) -> Vec<f64> {
         let mut scores = self.scores(rows);
+        if self.spec.divisor != 1.0 {
+            scores
+                .iter_mut()
+                .for_each(|score| *score /= self.spec.divisor);
+        }
         let n_scores = self.spec.scorer.n_scores();
         self.spec
             .link
@@ -265,11 +270,6 @@ impl Boosted {
             }
             BoostedAnswer::Values => self.values(rows),
             BoostedAnswer::Scores => self.scores(rows),
-            BoostedAnswer::ScoresTimes(factor) => {
-                let mut scores = self.scores(rows);
-                scores.iter_mut().for_each(|score| *score *= factor);
-                scores
-            }
             BoostedAnswer::Probabilities => self.probabilities(rows),
             BoostedAnswer::LogProbabilities => {
                 let mut logarithms = self.probabilities(rows);
@@ -336,7 +336,7 @@ fn method_spec(spec: &BoostedSpec, method: Method, answer: &BoostedAnswer) -> Me
         BoostedAnswer::Label(labels, _) => (labels.dtype(), Width::Scalar),
         BoostedAnswer::LabelOfEach(labels, _) => (labels.dtype(), Width::Columns(n_scores)),
         BoostedAnswer::Values => (numbers, width(spec.link.n_values(n_scores))),
-        BoostedAnswer::Scores | BoostedAnswer::ScoresTimes(_) => (numbers, width(n_scores)),
+        BoostedAnswer::Scores => (numbers, width(n_scores)),
         BoostedAnswer::Probabilities | BoostedAnswer::LogProbabilities => {
             (numbers, Width::Columns(n_classes(n_scores)))
         }
@@ -404,6 +404,7 @@ mod tests {
             scorer: Box::new(scorer),
             precision: BoostedPrecision::Double,
             missing: BoostedMissing::Nan,
+            divisor: 1.0,
             link: BoostedLink::Sigmoid { scale: 1.0 },
             answers: vec![
                 (Method::Predict, BoostedAnswer::Values),

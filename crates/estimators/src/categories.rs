@@ -126,6 +126,14 @@ impl Categories {
         }
     }
 
+    /// Returns the place of a number that is not missing.
+    pub(crate) fn position_of(&self, number: f64) -> Option<usize> {
+        match &self.known {
+            Known::Numbers(numbers) => find(numbers, number),
+            Known::Texts(_) => None,
+        }
+    }
+
     /// Returns the position of the value at `row` and `column` of `table`; `None` if it is no category.
     ///
     /// # Errors

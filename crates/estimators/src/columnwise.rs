@@ -43,8 +43,8 @@ pub enum ColumnOperation {
         quantiles: Vec<f64>,
         /// The share below each.
         references: Vec<f64>,
-        /// Whether the share becomes a number with a normal distribution.
-        to_normal: bool,
+        /// What the share becomes.
+        distribution: Distribution,
     },
     /// The number whose Yeo-Johnson power it is.
     YeoJohnsonInverse {
@@ -62,9 +62,20 @@ pub enum ColumnOperation {
         quantiles: Vec<f64>,
         /// The share below each.
         references: Vec<f64>,
-        /// Whether the share comes as a number with a normal distribution.
-        from_normal: bool,
+        /// What the share had become.
+        distribution: Distribution,
     },
+}
+
+/// The distribution of what a share becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// It stays.
+    Uniform,
+    /// It stays, but for those nearest to 0 and 1 (scikit-learn up to 0.20).
+    BoundedUniform,
+    /// A number with a normal distribution.
+    Normal,
 }
 
 /// How the number of a bin is shown.
@@ -117,15 +128,15 @@ impl ColumnOperation {
             Self::Quantiles {
                 quantiles,
                 references,
-                to_normal,
-            } => output.push(quantile(x, quantiles, references, *to_normal)),
+                distribution,
+            } => output.push(quantile(x, quantiles, references, *distribution)),
             Self::YeoJohnsonInverse { lambda } => output.push(yeo_johnson_inverse(x, *lambda)),
             Self::BoxCoxInverse { lambda } => output.push(box_cox_inverse(x, *lambda)),
             Self::QuantilesInverse {
                 quantiles,
                 references,
-                from_normal,
-            } => output.push(at_share(x, quantiles, references, *from_normal)),
+                distribution,
+            } => output.push(at_share(x, quantiles, references, *distribution)),
         }
         true
     }
@@ -203,19 +214,22 @@ fn yeo_johnson_inverse(x: f64, lambda: f64) -> f64 {
     }
 }
 
-/// How near to its ends a normal share counts as one of them.
+/// How near to its ends a share counts as one of them.
 const BOUND: f64 = 1e-7;
 
-fn at_share(x: f64, quantiles: &[f64], references: &[f64], from_normal: bool) -> f64 {
+fn at_share(x: f64, quantiles: &[f64], references: &[f64], distribution: Distribution) -> f64 {
     if x.is_nan() {
         return x;
     }
-    let share = match from_normal {
-        true => normal_share(x),
-        false => x,
+    let share = match distribution {
+        Distribution::Normal => normal_share(x),
+        Distribution::Uniform | Distribution::BoundedUniform => x,
     };
     // Shares beyond the ends are the ends.
-    let bound = if from_normal { BOUND } else { 0.0 };
+    let bound = match distribution {
+        Distribution::Uniform => 0.0,
+        Distribution::BoundedUniform | Distribution::Normal => BOUND,
+    };
     if share - bound < 0.0 {
         quantiles[0]
     } else if share + bound > 1.0 {
@@ -225,15 +239,15 @@ fn at_share(x: f64, quantiles: &[f64], references: &[f64], from_normal: bool) ->
     }
 }
 
-fn quantile(x: f64, quantiles: &[f64], references: &[f64], to_normal: bool) -> f64 {
+fn quantile(x: f64, quantiles: &[f64], references: &[f64], distribution: Distribution) -> f64 {
     if x.is_nan() {
         return x;
     }
     let (low, high) = (quantiles[0], quantiles[quantiles.len() - 1]);
-    let (is_low, is_high) = match to_normal {
-        true => (x - BOUND < low, x + BOUND > high),
+    let (is_low, is_high) = match distribution {
+        Distribution::Normal | Distribution::BoundedUniform => (x - BOUND < low, x + BOUND > high),
         #[expect(clippy::float_cmp, reason = "the ends are compared exactly, as there")]
-        false => (x == low, x == high),
+        Distribution::Uniform => (x == low, x == high),
     };
     let share = if is_low {
         0.0
@@ -245,10 +259,12 @@ fn quantile(x: f64, quantiles: &[f64], references: &[f64], to_normal: bool) -> f
         let lower = interpolate_down(quantiles, references, x);
         0.5 * (upper + lower)
     };
-    if !to_normal {
-        return share;
-    }
     let least = BOUND - f64::EPSILON;
+    match distribution {
+        Distribution::Uniform => return share,
+        Distribution::BoundedUniform => return share.clamp(least, 1.0 - least),
+        Distribution::Normal => {}
+    }
     normal_quantile(share).clamp(normal_quantile(least), normal_quantile(1.0 - least))
 }
 
@@ -359,7 +375,7 @@ mod tests {
         let quantiles = ColumnOperation::Quantiles {
             quantiles: vec![0.0, 1.0, 1.0, 2.0],
             references: vec![0.0, 0.25, 0.75, 1.0],
-            to_normal: false,
+            distribution: Distribution::Uniform,
         };
         assert_eq!(one(quantiles.clone(), 1.0), [0.5]);
         assert_eq!(one(quantiles, 9.0), [1.0]);

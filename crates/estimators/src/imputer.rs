@@ -52,6 +52,7 @@ pub struct ImputerSpec {
 #[derive(Debug)]
 pub struct SimpleImputer {
     spec: ImputerSpec,
+    accepts: Accepts,
     n_columns_out: usize,
     methods: [MethodSpec; 1],
 }
@@ -77,10 +78,18 @@ impl SimpleImputer {
         }
         expect_length("replacements", spec.replacements.len(), n_features)?;
         Ok(Self {
+            accepts: spec.missing.accepts(),
             spec,
             n_columns_out,
             methods: [transform_spec(n_columns_out)],
         })
+    }
+
+    /// Takes what `accepts` allows.
+    #[must_use]
+    pub fn accepting(mut self, accepts: Accepts) -> Self {
+        self.accepts = accepts;
+        self
     }
 }
 
@@ -90,7 +99,7 @@ impl Estimator for SimpleImputer {
     }
 
     fn accepts(&self) -> Accepts {
-        self.spec.missing.accepts()
+        self.accepts
     }
 
     fn methods(&self) -> &[MethodSpec] {

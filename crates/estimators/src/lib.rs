@@ -68,7 +68,7 @@ pub use chain::{Chain, ColumnAffine, Constant};
 pub use classifier::{Classifier, Decision};
 pub use column_imputer::{ColumnImputer, Fill, ImputedColumn, Marker};
 pub use column_transformer::{Block, BlockAction, ColumnTransformer};
-pub use columnwise::{BinEncoding, ColumnOperation, Columnwise};
+pub use columnwise::{BinEncoding, ColumnOperation, Columnwise, Distribution};
 pub use faceted::{Choice, Facet, Faceted};
 pub use factors::{FactorRule, Factors};
 pub use gaussian::{Factor, GaussianSpec, Gaussians, LogNormalized, LogSum};
@@ -91,7 +91,7 @@ pub use neighbors::{
     LocalOutliers, NeighborAnswer, NeighborWeights, Neighborhood, Neighbors, Outlier, Reach,
 };
 pub use network::{Activation, Layer, Network};
-pub use one_hot::{OneHotColumn, OneHotEncoder, Unknown};
+pub use one_hot::{OneHotColumn, OneHotEncoder, Reading, Unknown};
 pub use ordinal::{OrdinalColumn, OrdinalScorer};
 pub use outputs::Padded;
 pub use pipeline::{Pipeline, Step};
@@ -105,7 +105,7 @@ pub use sketch::{Indicators, KernelSketch, SketchPlace};
 pub use spec_error::SpecError;
 pub use special::digamma;
 pub use spline::{ColumnSplines, Extrapolation, Splines};
-pub use svm::{PairRule, Pairs, Svm, SvmSpec};
+pub use svm::{PairRule, Pairs, Squeeze, Svm, SvmSpec};
 pub use table_fn::{
     ClassIndexOf, Composed, Linked, Mapped, MethodOf, Pointwise, Selected, SideBySide, TableFn,
 };

@@ -1,9 +1,10 @@
 //! OneHotEncoder: a column of 0 and 1 for each category.
 
 use coracle_model::{
-    Accepts, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError, tensor_of,
+    Accepts, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError, RunErrorKind,
+    tensor_of,
 };
-use coracle_tensor::{Frame, Rows, SparseRows, Table, Tensor};
+use coracle_tensor::{Cell, Frame, Rows, SparseRows, Table, Tensor};
 
 use crate::categories::{self, Categories};
 use crate::scaler::transform_spec;
@@ -20,6 +21,51 @@ pub enum Unknown {
     /// A one in this output of its column, counted from the column's first.
     Output(usize),
 }
+
+/// What an encoder takes besides the categories it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Anything.
+    Any,
+    /// No missing values, unless they are a category.
+    Present,
+    /// Counts: numbers are cut to whole ones, and neither missing nor negative.
+    Counts,
+}
+
+impl Reading {
+    /// Checks a row's value; `Some` is what it is read as, where that is another.
+    pub(crate) fn read(
+        self,
+        categories: &Categories,
+        table: &Table<'_>,
+        row: usize,
+        column: usize,
+        name: &str,
+    ) -> Result<Option<f64>, RunError> {
+        if self == Self::Any || categories.missing().is_some() {
+            return Ok(None);
+        }
+        let wrong = |kind, what: &str| {
+            let message = format!("row {row}, column {name}: {what}");
+            Err(RunError::new(kind, message))
+        };
+        match table.cell(row, column) {
+            Cell::Text(None) => wrong(RunErrorKind::MissingValue, "a missing value"),
+            Cell::Number(number) if number.is_nan() => {
+                wrong(RunErrorKind::MissingValue, "a missing value")
+            }
+            Cell::Number(number) if self == Self::Counts => match number.trunc() {
+                count if (0.0..COUNT_MAX).contains(&count) => Ok(Some(count)),
+                _ => wrong(RunErrorKind::ValueOutOfRange, "not a count"),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The largest number that is surely an integer in C.
+const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// How one column is encoded.
 #[derive(Debug)]
@@ -40,6 +86,7 @@ pub struct OneHotEncoder {
     columns: Vec<OneHotColumn>,
     names: Vec<String>,
     specs: Option<Vec<ColumnSpec>>,
+    reading: Reading,
     n_columns_out: usize,
     methods: [MethodSpec; 1],
 }
@@ -80,9 +127,17 @@ impl OneHotEncoder {
             columns,
             names,
             specs,
+            reading: Reading::Any,
             n_columns_out,
             methods: [transform_spec(n_columns_out)],
         })
+    }
+
+    /// Reads values so.
+    #[must_use]
+    pub fn reading(mut self, reading: Reading) -> Self {
+        self.reading = reading;
+        self
     }
 
     /// Visits the outputs that are one in `row`, in order.
@@ -94,7 +149,13 @@ impl OneHotEncoder {
     ) -> Result<(), RunError> {
         let mut start = 0;
         for (index, (column, name)) in self.columns.iter().zip(&self.names).enumerate() {
-            let position = column.categories.position(table, row, index, name)?;
+            let position = match self
+                .reading
+                .read(&column.categories, table, row, index, name)?
+            {
+                Some(number) => column.categories.position_of(number),
+                None => column.categories.position(table, row, index, name)?,
+            };
             let output = match (position, column.unknown) {
                 (Some(position), _) => column.outputs[position],
                 (None, Unknown::Zeros) => None,

@@ -8,7 +8,7 @@ use coracle_tensor::Rows;
 use crate::faceted::first_largest;
 use crate::kernel::count;
 use crate::spec_error::{SpecError, expect_length};
-use crate::svm::one_versus_rest;
+use crate::svm::{Squeeze, one_versus_rest};
 
 /// What to do where the numbers that are divided by their sum are all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub enum Rule {
     OneVersusOne {
         /// The number of classes.
         n_classes: usize,
+        /// How confidences are made less than votes.
+        squeeze: Squeeze,
     },
     /// The number of the largest column, the last of equal ones.
     LastLargest,
@@ -152,7 +154,7 @@ impl Rule {
                 expect("the values", weights.len())?;
                 1
             }
-            Self::OneVersusOne { n_classes } => {
+            Self::OneVersusOne { n_classes, .. } => {
                 let n_pairs = n_classes.saturating_mul(n_classes.saturating_sub(1)) / 2;
                 expect("the answers of pairs", n_pairs.saturating_mul(2))?;
                 *n_classes
@@ -227,10 +229,10 @@ impl Rule {
             }
             Self::RealVotes { n_classes } => real_votes(answers, *n_classes, out),
             Self::Median { weights } => out[0] = median(answers, weights),
-            Self::OneVersusOne { .. } => {
+            Self::OneVersusOne { squeeze, .. } => {
                 let (predictions, confidences) = answers.split_at(answers.len() / 2);
                 let is_second: Vec<bool> = predictions.iter().map(|&p| p == 1.0).collect();
-                one_versus_rest(confidences, &is_second, out);
+                one_versus_rest(confidences, &is_second, *squeeze, out);
             }
             Self::LastLargest => out[0] = count(last_largest(answers)),
             Self::FirstLargest => out[0] = count(first_largest(answers)),

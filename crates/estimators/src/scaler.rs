@@ -31,6 +31,7 @@ pub enum ScalerStep {
 pub struct Scaler {
     n_features: usize,
     steps: Vec<ScalerStep>,
+    accepts: Accepts,
     methods: [MethodSpec; 1],
 }
 
@@ -57,8 +58,16 @@ impl Scaler {
         Ok(Self {
             n_features,
             steps,
+            accepts: Accepts::FINITE_OR_MISSING,
             methods: [transform_spec(n_features)],
         })
+    }
+
+    /// Takes only what `accepts` allows.
+    #[must_use]
+    pub fn narrowed(mut self, accepts: Accepts) -> Self {
+        self.accepts = accepts;
+        self
     }
 }
 
@@ -85,7 +94,7 @@ impl Estimator for Scaler {
     }
 
     fn accepts(&self) -> Accepts {
-        Accepts::FINITE_OR_MISSING
+        self.accepts
     }
 
     fn methods(&self) -> &[MethodSpec] {

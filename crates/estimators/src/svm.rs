@@ -143,13 +143,23 @@ impl Scorer for Svm {
     }
 }
 
+/// How the sum of a class's decisions is made less than a vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Squeeze {
+    /// `x / (3 (|x| + 1))`.
+    Third,
+    /// By what makes the largest of the row's sums a half, less the smallest difference: scikit-learn up to 0.20, asked
+    /// for one row. (Of several it takes the largest of all of them.)
+    HalfOfLargest,
+}
+
 /// How the decisions of pairs of classes are brought together.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PairRule {
     /// Each pair has a vote; gives the number of the first class with most votes.
     Vote,
     /// Votes plus a bounded sum of the decisions: scikit-learn's `decision_function_shape='ovr'`.
-    OneVersusRest,
+    OneVersusRest(Squeeze),
     /// Platt's sigmoid of each decision, coupled: the slope and the offset of each pair.
     Probabilities(Vec<(f64, f64)>),
     /// The decisions with the opposite sign (one pair: positive means the second class).
@@ -211,10 +221,10 @@ impl Pairs {
                 }
                 scores[0] = f64::from(u32::try_from(best).unwrap_or(u32::MAX));
             }
-            PairRule::OneVersusRest => {
+            PairRule::OneVersusRest(squeeze) => {
                 let negated: Vec<f64> = decisions.iter().map(|decision| -decision).collect();
                 let is_second: Vec<bool> = decisions.iter().map(|&value| value < 0.0).collect();
-                one_versus_rest(&negated, &is_second, scores);
+                one_versus_rest(&negated, &is_second, *squeeze, scores);
             }
             PairRule::Probabilities(sigmoids) => self.couple(decisions, sigmoids, scores),
         }
@@ -250,10 +260,15 @@ fn for_pairs(n_classes: usize, mut visit: impl FnMut(usize, usize, usize)) {
     }
 }
 
-/// scikit-learn's `_ovr_decision_function`: votes, with the sum of confidences squeezed into a third.
+/// scikit-learn's `_ovr_decision_function`: votes, with the sum of confidences squeezed to less than one.
 ///
 /// A confidence is positive, and `is_second` true, where the second class of a pair is preferred.
-pub(crate) fn one_versus_rest(confidences: &[f64], is_second: &[bool], scores: &mut [f64]) {
+pub(crate) fn one_versus_rest(
+    confidences: &[f64],
+    is_second: &[bool],
+    squeeze: Squeeze,
+    scores: &mut [f64],
+) {
     let n_classes = scores.len();
     let mut votes = vec![0.0; n_classes];
     scores.fill(0.0);
@@ -262,8 +277,16 @@ pub(crate) fn one_versus_rest(confidences: &[f64], is_second: &[bool], scores: &
         scores[j] += confidences[pair];
         votes[if is_second[pair] { j } else { i }] += 1.0;
     });
+    let largest = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+    let least = scores.iter().fold(f64::INFINITY, |a, b| a.min(*b));
     for (score, votes) in scores.iter_mut().zip(votes) {
-        *score = votes + *score / (3.0 * (score.abs() + 1.0));
+        *score = match squeeze {
+            Squeeze::Third => votes + *score / (3.0 * (score.abs() + 1.0)),
+            Squeeze::HalfOfLargest if largest <= least => votes,
+            Squeeze::HalfOfLargest => {
+                votes + *score * ((0.5 - f64::EPSILON) / largest.abs().max(least.abs()))
+            }
+        };
     }
 }
 
@@ -316,7 +339,7 @@ impl Scorer for Pairs {
         match self.rule {
             PairRule::Vote => 1,
             PairRule::Negated => self.decisions.n_scores(),
-            PairRule::OneVersusRest | PairRule::Probabilities(_) => self.n_classes,
+            PairRule::OneVersusRest(_) | PairRule::Probabilities(_) => self.n_classes,
         }
     }
 

@@ -189,6 +189,8 @@ pub enum Pointwise {
     Add(f64),
     /// Multiplied by this number.
     Times(f64),
+    /// The negative of a power of the negative: `-((-x) ^ p)`.
+    NegatedPower(f64),
     /// Probability p of the second of two classes becomes (1 - p, p); doubles the columns.
     WithComplement,
     /// The softmax over the columns of each row.
@@ -268,6 +270,7 @@ impl TableFn for Mapped {
             Pointwise::Exp => apply(&mut values, &f64::exp),
             Pointwise::Cos => apply(&mut values, &f64::cos),
             Pointwise::Add(number) => apply(&mut values, &|value| value + number),
+            Pointwise::NegatedPower(power) => apply(&mut values, &|value| -(-value).powf(power)),
             Pointwise::Times(number) => apply(&mut values, &|value| value * number),
             Pointwise::Isolation(depth) => apply(&mut values, &|value| {
                 let share = if depth == 0.0 { 1.0 } else { value / depth };

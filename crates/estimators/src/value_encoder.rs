@@ -6,6 +6,7 @@ use coracle_model::{
 use coracle_tensor::{DType, Rows, Table, Tensor, Values};
 
 use crate::categories::{self, Categories};
+use crate::one_hot::Reading;
 use crate::scaler::transform_spec;
 use crate::spec_error::{SpecError, expect_length};
 use crate::table;
@@ -29,6 +30,7 @@ pub struct ValueEncoder {
     columns: Vec<ValueColumn>,
     names: Vec<String>,
     specs: Option<Vec<ColumnSpec>>,
+    reading: Reading,
     n_columns_out: usize,
     methods: [MethodSpec; 1],
 }
@@ -65,9 +67,17 @@ impl ValueEncoder {
             columns,
             names,
             specs,
+            reading: Reading::Any,
             n_columns_out,
             methods: [transform_spec(n_columns_out)],
         })
+    }
+
+    /// Reads values so.
+    #[must_use]
+    pub fn reading(mut self, reading: Reading) -> Self {
+        self.reading = reading;
+        self
     }
 }
 
@@ -104,7 +114,11 @@ impl Estimator for ValueEncoder {
         let mut encoded = Vec::with_capacity(table.n_rows() * self.n_columns_out);
         for row in 0..table.n_rows() {
             for (index, (column, name)) in self.columns.iter().zip(&self.names).enumerate() {
-                let position = column.categories.position(table, row, index, name)?;
+                let categories = &column.categories;
+                let position = match self.reading.read(categories, table, row, index, name)? {
+                    Some(number) => categories.position_of(number),
+                    None => categories.position(table, row, index, name)?,
+                };
                 let values = match position {
                     Some(position) => {
                         let start = position * column.width;

@@ -84,6 +84,7 @@ fn converted(mut ensemble: Ensemble, has: impl Fn(Method) -> bool) -> Result<Con
         scorer: Box::new(forest),
         precision: BoostedPrecision::Double,
         missing: BoostedMissing::Nan,
+        divisor: 1.0,
         link,
         answers,
     };

@@ -32,11 +32,11 @@ pub(crate) fn boosted(
     ensemble: &Ensemble,
     n_iterations: Option<usize>,
 ) -> Result<Converted, LoadError> {
-    let mut answers = vec![(Method::Predict, BoostedAnswer::Values)];
-    // Raw scores of averaged trees are their sum in the library, and nobody asks for that.
-    if !ensemble.is_averaged {
-        answers.push((Method::DecisionFunction, BoostedAnswer::Scores));
-    }
+    let answers = vec![
+        (Method::Predict, BoostedAnswer::Values),
+        // Of a forest these are sums, and means elsewhere.
+        (Method::DecisionFunction, BoostedAnswer::Scores),
+    ];
     let (estimator, facts) = estimator(ensemble, n_iterations, answers)?;
     Ok(Converted {
         estimator,
@@ -73,6 +73,10 @@ pub(crate) fn estimator(
         scorer,
         precision: BoostedPrecision::Double,
         missing,
+        divisor: match ensemble.is_averaged {
+            true => from_count(iterations(ensemble, n_iterations).max(1)),
+            false => 1.0,
+        },
         link,
         answers,
     };
@@ -96,14 +100,6 @@ pub(crate) fn has_probabilities(ensemble: &Ensemble) -> bool {
 /// A kernel, and what is told of it.
 type Scoring = (Box<dyn Scorer>, Vec<(String, String)>);
 
-/// Returns what raw scores are: of a forest, whose scores are averages, their sum.
-pub(crate) fn raw_answer(ensemble: &Ensemble, n_iterations: Option<usize>) -> BoostedAnswer {
-    match ensemble.is_averaged {
-        true => BoostedAnswer::ScoresTimes(from_count(iterations(ensemble, n_iterations))),
-        false => BoostedAnswer::Scores,
-    }
-}
-
 /// Returns how many iterations there are, or are used.
 fn iterations(ensemble: &Ensemble, n_iterations: Option<usize>) -> usize {
     let n_all = ensemble.trees.len().checked_div(ensemble.n_scores);
@@ -122,7 +118,7 @@ fn scorer(ensemble: &Ensemble, n_iterations: Option<usize>) -> Result<Scoring, L
         precision: Precision::Double,
         summation: Precision::Double,
         base: vec![0.0; n_scores],
-        divisor: (ensemble.is_averaged && n_iterations > 0).then(|| from_count(n_iterations)),
+        divisor: None,
         accepts_missing: true,
         accepts_infinite: true,
         trees: trees.cloned().collect(),

@@ -1,7 +1,7 @@
 //! scikit-learn estimators, from the graph of a pickle or of a skops file; and those of XGBoost among or without them.
 //!
 //! One file per family; [`convert`] dispatches on the class. Attribute names, layouts and how releases differ
-//! are facts of scikit-learn's own source, releases 1.0 to 1.9.
+//! are facts of scikit-learn's own source, releases 0.18 to 1.9.
 
 mod arrays;
 mod bayes;
@@ -34,9 +34,13 @@ mod network;
 mod numbers;
 mod numeric;
 mod objects;
+mod older;
+mod older_columns;
+mod older_encoders;
 mod pipeline;
 mod preprocessing;
 mod process;
+mod renames;
 mod selection;
 mod sketches;
 mod sparsity;
@@ -54,7 +58,8 @@ use coracle_pickle::{ClassTable, Graph, Limits};
 
 use version::Version;
 
-static TABLE: LazyLock<ClassTable> = LazyLock::new(|| ClassTable::new(globals::GLOBALS));
+static TABLE: LazyLock<ClassTable> =
+    LazyLock::new(|| ClassTable::new(globals::GLOBALS).with_renames(renames::MODULES));
 
 /// A converted estimator with what belongs to it.
 #[derive(Debug)]

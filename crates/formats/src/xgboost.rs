@@ -6,6 +6,7 @@
 mod categories;
 mod classes;
 mod ensemble;
+mod importance;
 mod legacy;
 mod objective;
 mod tree;
@@ -19,6 +20,7 @@ use coracle_model::{Component, Estimator, LoadError, LoadErrorKind, Method, Scor
 
 pub(crate) use classes::{class_answers, n_iterations};
 pub(crate) use ensemble::{Booster, Ensemble, is_ubjson};
+pub(crate) use importance::importances;
 pub(crate) use legacy::is_legacy;
 
 /// What a model file of boosted trees becomes.
@@ -128,6 +130,7 @@ pub(crate) fn estimator(
         scorer,
         precision: BoostedPrecision::Single,
         missing: options.missing,
+        divisor: 1.0,
         link: options.link.unwrap_or(objective.link),
         answers: options.answers,
     };

@@ -133,15 +133,22 @@ impl Body for ReplyBody {
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     begun: Bytes,
-    rest: Incoming,
+    /// What has not been looked at; none of a body that is there as a whole.
+    rest: Option<Incoming>,
 }
 
 impl From<Incoming> for RequestBody {
     fn from(rest: Incoming) -> Self {
         Self {
             begun: Bytes::new(),
-            rest,
+            rest: Some(rest),
         }
+    }
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(begun: Bytes) -> Self {
+        Self { begun, rest: None }
     }
 }
 
@@ -153,7 +160,8 @@ impl RequestBody {
     pub(crate) async fn look_ahead(&mut self, n_bytes: usize) -> Result<&Bytes, hyper::Error> {
         let mut longer = BytesMut::new();
         while self.begun.len().max(longer.len()) < n_bytes {
-            let Some(frame) = self.rest.frame().await else {
+            let Some(rest) = &mut self.rest else { break };
+            let Some(frame) = rest.frame().await else {
                 break;
             };
             let Ok(data) = frame?.into_data() else {
@@ -187,15 +195,21 @@ impl Body for RequestBody {
             let begun = std::mem::take(&mut self.begun);
             return Poll::Ready(Some(Ok(Frame::data(begun))));
         }
-        Pin::new(&mut self.rest).poll_frame(ctx)
+        match &mut self.rest {
+            Some(rest) => Pin::new(rest).poll_frame(ctx),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.begun.is_empty() && self.rest.is_end_stream()
+        let has_more = |rest: &Incoming| !rest.is_end_stream();
+        self.begun.is_empty() && !self.rest.as_ref().is_some_and(has_more)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, begun) = (self.rest.size_hint(), self.begun.len() as u64);
+        let none = SizeHint::with_exact(0);
+        let rest = self.rest.as_ref().map_or(none, Body::size_hint);
+        let begun = self.begun.len() as u64;
         let mut whole = SizeHint::new();
         whole.set_lower(rest.lower().saturating_add(begun));
         if let Some(upper) = rest.upper() {

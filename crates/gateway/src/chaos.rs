@@ -16,8 +16,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::arriving::Arriving;
 use crate::codec::Encoded;
-use crate::connection::{Arriving, Handler};
+use crate::connection::Handler;
 use crate::forward::NoAnswer;
 use crate::infer::{Arrival, Calls, Failure, Request, too_late};
 use crate::respond::Reply;

@@ -1,5 +1,6 @@
 //! One connection: limits on what comes in, routing, the answer, the access log.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,20 +11,23 @@ use bytes::Bytes;
 use coracle_base::{Clock, Code, VersionState};
 use coracle_protocol::facts::{ModelFacts, VersionEntry};
 use coracle_protocol::{tfs, v1, v2};
-use coracle_serving::{ExportStatistics, HttpStatistics, MemoryBudget, ModelTable, ServedModel};
+use coracle_serving::{
+    ExportStatistics, HttpStatistics, MemoryBudget, ModelTable, Route as Split, ServedModel,
+};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use tokio::sync::watch;
 
+use crate::arriving::{Arriving, ArrivingBody, Content};
 use crate::body::ReplyBody;
 use crate::busy_poll::BusyPoll;
 use crate::codec::Codec;
 use crate::cors::CorsPolicy;
 use crate::encoding;
-use crate::experiment::{self, Chosen};
-use crate::forward::Pool;
+use crate::experiment::{self, Chosen, Turn};
+use crate::forward::{Forwarding, Pool};
 use crate::gather::{BodyFault, gather};
 use crate::grpc;
 use crate::infer::{self, Calls};
@@ -117,16 +121,31 @@ impl Handler {
         let (scope, path) = Scope::of(&table, &head);
         let found = route::find(&head.method, path);
         let asked = found.as_ref().ok().and_then(Route::model);
-        let split = scope
-            .route(&table, asked)
-            .filter(|split| split.is_forwarded());
+        let split = scope.route(&table, asked);
+        let split = split.filter(|split| experiment::may_forward(&table, split));
         // A request has one turn in the split, whoever answers it then.
         let chosen = split.and_then(|split| scope.choose(split, &head.headers));
-        if let Some(model) = chosen.filter(|model| model.is_forwarded()) {
-            let model = Arc::clone(model);
-            let path = path.to_owned();
+        let place = Place {
+            table: &table,
+            scope: &scope,
+            path,
+            found: &found,
+            chosen,
+            turn: Cell::default(),
+        };
+        let is_here = |split: &Arc<Split>| experiment::is_about(split, &place);
+        let is_here = split.is_some_and(is_here);
+        let mut passed = chosen.filter(|model| model.is_forwarded() && !is_here);
+        let may_take = |split: &Arc<Split>| experiment::may_take(split, &place, &head.method);
+        let own = chosen.filter(|_| split.is_some_and(may_take));
+        if own.is_some() {
+            passed = None;
+        }
+        if let Some(model) = passed {
+            let forwarding = Forwarding::plain(model, path);
+            drop(place);
             drop(table);
-            let passed = self.forward(model, &path, (head, body.into()), request_id, started);
+            let passed = self.forward(forwarding, (&head, body.into()), request_id, started);
             return Ok(Box::pin(passed).await);
         }
         let body = Arriving {
@@ -134,12 +153,10 @@ impl Handler {
             content: Content::AsHeadersSay,
             started,
         };
-        let place = Place {
-            table: &table,
-            scope: &scope,
-            found: &found,
-            chosen,
-        };
+        if let Some(own) = own {
+            let answered = self.answer_variant((own, place), (&head, body), request_id);
+            return Ok(Box::pin(answered).await);
+        }
         let answered = self.answer_here(&head, body, &place, request_id).await;
         Ok(self.to_http(&head, answered))
     }
@@ -156,7 +173,7 @@ impl Handler {
         let found = route::find(&head.method, path);
         let asked = found.as_ref().ok().and_then(Route::model);
         let split = scope.route(&table, asked);
-        if split.is_some_and(|split| split.is_forwarded()) {
+        if split.is_some_and(|split| experiment::may_forward(&table, split)) {
             return None;
         }
         let body = Arriving {
@@ -167,15 +184,17 @@ impl Handler {
         let place = Place {
             table: &table,
             scope: &scope,
+            path,
             found: &found,
             chosen: None,
+            turn: Cell::default(),
         };
         let request_id = self.ids.of(&head.headers);
         Some(self.answer_here(head, body, &place, request_id).await)
     }
 
     /// Answers a request in this process.
-    async fn answer_here(
+    pub(crate) async fn answer_here(
         &self,
         head: &Parts,
         body: Arriving,
@@ -197,6 +216,7 @@ impl Handler {
                     headers: &head.headers,
                     route,
                     chosen: place.chosen,
+                    turn: Cell::new(place.turn.take()),
                 };
                 self.reply(&asked, head, body, &mut seen).await
             }
@@ -258,7 +278,13 @@ impl Handler {
     }
 
     /// Counts an answer, and writes its line where it is to have one.
-    fn count_and_log(&self, head: &Parts, reply: &Reply, seen: &Seen<'_>, started: Duration) {
+    pub(crate) fn count_and_log(
+        &self,
+        head: &Parts,
+        reply: &Reply,
+        seen: &Seen<'_>,
+        started: Duration,
+    ) {
         let status = reply.status.as_u16();
         self.count_response(status);
         if !self.log.takes(status) {
@@ -405,7 +431,10 @@ impl Handler {
                 codec: &codec,
                 body: &body,
             };
-            chosen = experiment::choose((asked.table, asked.scope), model, sent);
+            chosen = match asked.turn.take() {
+                Turn::Settled(chosen) => chosen,
+                Turn::Open => experiment::choose_here((asked.table, asked.scope), model, sent),
+            };
             model = chosen.as_ref().map_or(model, |chosen| chosen.model);
             seen.model = Some(model);
         }
@@ -546,7 +575,7 @@ impl Handler {
     }
 
     /// Reads the whole body within its limits of size and time; returns it and when it was there.
-    async fn read_body(&self, body: Arriving) -> Result<(Bytes, Duration), Reply> {
+    pub(crate) async fn read_body(&self, body: Arriving) -> Result<(Bytes, Duration), Reply> {
         let Arriving { body, started, .. } = body;
         let limits = &self.shared.limits;
         let most = limits.body_max.as_usize();
@@ -604,54 +633,17 @@ pub(crate) struct Seen<'a> {
     pub(crate) trace: Option<Trace>,
 }
 
-/// A body on its way.
-pub(crate) struct Arriving {
-    body: ArrivingBody,
-    pub(crate) content: Content,
-    /// When its head was there.
-    started: Duration,
-}
-
-/// What a body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// The headers say it; JSON where they do not.
-    AsHeadersSay,
-    /// So many bytes of JSON, then raw tensor data, under their own content type; the headers are without both.
-    Binary { json_length: usize },
-}
-
-impl Content {
-    /// Returns the content type, where there is one.
-    pub(crate) fn media_type(self, headers: &HeaderMap) -> Option<&str> {
-        match self {
-            Self::Binary { .. } => Some(BINARY_TYPE),
-            Self::AsHeadersSay => content_type(headers),
-        }
-    }
-
-    /// Returns how many bytes of JSON come before the raw data, if any does.
-    pub(crate) fn json_length(self, head: &Parts) -> Result<Option<usize>, Reply> {
-        match self {
-            Self::Binary { json_length } => Ok(Some(json_length)),
-            Self::AsHeadersSay => json_length(&head.headers),
-        }
-    }
-}
-
-enum ArrivingBody {
-    Stream(Incoming, Patience),
-    /// It is there, since when.
-    Whole(Bytes, Duration),
-}
-
 /// Where a request leads.
-struct Place<'a> {
-    table: &'a ModelTable,
-    scope: &'a Scope,
-    found: &'a Result<Route<'a>, NoRoute>,
+pub(crate) struct Place<'a> {
+    pub(crate) table: &'a ModelTable,
+    pub(crate) scope: &'a Scope,
+    /// The path within the scope.
+    pub(crate) path: &'a str,
+    pub(crate) found: &'a Result<Route<'a>, NoRoute>,
     /// The revision whose turn it is, where that is settled already.
     chosen: Option<&'a Arc<ServedModel>>,
+    /// The variant of an experiment that takes it, where that is settled already.
+    pub(crate) turn: Cell<Turn<Chosen<'a>>>,
 }
 
 /// An answer before it is put in the words of HTTP.
@@ -669,6 +661,8 @@ pub(crate) struct Asked<'a> {
     route: &'a Route<'a>,
     /// The revision whose turn it is, where that is settled already.
     pub(crate) chosen: Option<&'a Arc<ServedModel>>,
+    /// The variant of an experiment that takes it, where that is settled already.
+    pub(crate) turn: Cell<Turn<Chosen<'a>>>,
 }
 
 impl<'a> Asked<'a> {
@@ -704,7 +698,7 @@ impl<'a> Asked<'a> {
 }
 
 /// Returns the length of the JSON where the header says that raw tensor data follows it.
-fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Reply> {
+pub(crate) fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Reply> {
     let Some(value) = headers.get(JSON_LENGTH) else {
         return Ok(None);
     };

@@ -5,8 +5,10 @@
 //! `serving`'s; how they stand is told by `report` and `page`.
 
 mod page;
+mod part;
 mod predicted;
 mod report;
+mod variant;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +28,12 @@ use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
-use crate::codec::Codec;
-use crate::codec::Encoded;
-use crate::connection::{Arriving, Asked, Handler};
+pub(crate) use part::{Held, Part, Pending, Turn, is_split, may_forward, renamed};
+pub(crate) use variant::{is_about, may_take};
+
+use crate::arriving::Arriving;
+use crate::codec::{Codec, Encoded};
+use crate::connection::{Asked, Handler};
 use crate::infer::Failure;
 use crate::payload;
 use crate::respond::Reply;
@@ -172,6 +177,15 @@ pub(crate) fn choose<'a>(
     })
 }
 
+/// Returns the variant that takes a request that this server answers, whoever it is for: one that a process answers takes none.
+pub(crate) fn choose_here<'a>(
+    place: (&'a ModelTable, &Scope),
+    model: &'a Arc<ServedModel>,
+    sent: Sent<'_>,
+) -> Option<Chosen<'a>> {
+    choose(place, model, sent).filter(|chosen| !chosen.model.is_forwarded())
+}
+
 /// Reads the unit of a request.
 fn read_unit(source: &UnitSource, sent: Sent<'_>) -> Option<String> {
     let text = |value: &[u8]| {
@@ -229,30 +243,43 @@ impl Chosen<'_> {
 
     /// Notes that the request took part, and how it ended.
     pub(crate) fn expose(self, clock: &dyn Clock, caller: payload::Caller<'_>, ended: Ended) {
-        let Some(by) = self.decision.by else { return };
-        let split = self.decision.split;
         let Ended {
             arrived,
             is_answered,
             predicted,
         } = ended;
-        if let Some(answered) = predicted.filter(|_| split.planned().stage.is_some()) {
+        let split = self.decision.split;
+        if let Some(answered) = predicted.filter(|_| self.is_watched()) {
             let variant = split.variant(self.decision.variant);
             predicted::note(split.book(), variant, &answered);
         }
+        let elapsed = clock.monotonic().saturating_sub(arrived);
+        if let Some((book, exposure)) = self.exposure(caller) {
+            book.expose(Exposure {
+                ok: is_answered,
+                seconds: elapsed.as_secs_f64(),
+                at: unix_ms(clock),
+                ..exposure
+            });
+        }
+    }
+
+    /// Returns what is noted of the request but for its end, and where; `None` if nothing is.
+    fn exposure(self, caller: payload::Caller<'_>) -> Option<(Arc<Book>, Exposure)> {
+        let by = self.decision.by?;
+        let split = self.decision.split;
         let of_request = || split.planned().unit == UnitSource::Request;
         let unit = match self.unit {
             Some(unit) => unit,
             None if of_request() => caller.id(),
-            None => return,
+            None => return None,
         };
         // Whoever asks for no metric of outcomes has none to tell.
         if split.planned().stage.is_some() && split.planned().metrics.is_empty() {
-            return;
+            return None;
         }
-        let elapsed = clock.monotonic().saturating_sub(arrived);
         let revision = self.model.revision();
-        split.book().expose(Exposure {
+        let exposure = Exposure {
             unit,
             request_id: caller.id(),
             variant: split.variant(self.decision.variant).to_owned(),
@@ -260,8 +287,8 @@ impl Chosen<'_> {
                 || self.model.name().to_owned(),
                 |revision| revision.name.clone(),
             ),
-            ok: is_answered,
-            seconds: elapsed.as_secs_f64(),
+            ok: false,
+            seconds: 0.0,
             by,
             propensity: self.decision.propensity,
             features: {
@@ -269,9 +296,15 @@ impl Chosen<'_> {
                 let names = planned.map(|feature| feature.name.clone());
                 names.zip(self.decision.features).collect()
             },
-            at: u64::try_from(clock.unix_time().as_millis()).unwrap_or(u64::MAX),
-        });
+            at: 0,
+        };
+        Some((Arc::clone(split.book()), exposure))
     }
+}
+
+/// Returns the time, in ms since 1970.
+fn unix_ms(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.unix_time().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Handler {
@@ -398,16 +431,17 @@ async fn take_outcomes(experiments: &Experiments, book: &Arc<Book>, body: &Bytes
             return Reply::failure(code, &error.to_string());
         }
     };
-    let (mut n_accepted, mut n_duplicates) = (0_u64, 0_u64);
+    let (mut n_accepted, mut n_duplicates, mut n_late) = (0_u64, 0_u64, 0_u64);
     for (place, result) in places.into_iter().zip(results) {
         match result {
             Ok(Taken::Counted) => n_accepted += 1,
             Ok(Taken::Duplicate) => n_duplicates += 1,
+            Ok(Taken::Late) => n_late += 1,
             Err(fault) => errors.push((place, fault.to_string())),
         }
     }
     errors.sort();
-    let is_refused = n_accepted + n_duplicates == 0;
+    let is_refused = n_accepted + n_duplicates + n_late == 0;
     let listed = errors.iter().take(ERRORS_MAX);
     let listed: Vec<serde_json::Value> = listed
         .map(|(place, error)| serde_json::json!({"entry": place, "error": error}))
@@ -415,6 +449,7 @@ async fn take_outcomes(experiments: &Experiments, book: &Arc<Book>, body: &Bytes
     let mut answer = serde_json::json!({
         "accepted": n_accepted,
         "duplicates": n_duplicates,
+        "late": n_late,
         "rejected": errors.len(),
         "errors": listed,
     });

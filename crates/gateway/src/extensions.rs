@@ -5,7 +5,8 @@ use coracle_protocol::facts::RegionEntry;
 use coracle_protocol::v2;
 use coracle_serving::ServedModel;
 
-use crate::connection::{Arriving, Asked, Handler};
+use crate::arriving::Arriving;
+use crate::connection::{Asked, Handler};
 use crate::infer::Failure;
 use crate::respond::Reply;
 use crate::route::{Extension, Named};

@@ -176,6 +176,11 @@ fn keep(
     let Some(whole) = encoded.answered.take() else {
         return;
     };
+    if !whole.is_whole() {
+        // Too large to be given again; who wants first rows has them.
+        encoded.answered = Some(whole).filter(|_| asked != OutputCopy::Nothing);
+        return;
+    }
     encoded.answered = match asked {
         OutputCopy::Nothing => None,
         OutputCopy::FirstRow => Some(whole.first_rows()),

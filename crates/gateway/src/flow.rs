@@ -22,8 +22,9 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 
 use self::walk::{Message, Place, Walk};
+use crate::arriving::Arriving;
 use crate::codec::{Codec, Encoded};
-use crate::connection::{Arriving, Asked, Handler, Seen, check_type, content_type};
+use crate::connection::{Asked, Handler, Seen, check_type, content_type};
 use crate::encoding::off_loop;
 use crate::infer::{Calls, Failure, unknown_model};
 use crate::payload;

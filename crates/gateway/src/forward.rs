@@ -17,7 +17,7 @@ use coracle_base::Code;
 use hyper::StatusCode;
 
 pub(crate) use body::{AnswerCut, ForwardedBody};
-pub(crate) use call::NoAnswer;
+pub(crate) use call::{Forwarding, NoAnswer};
 pub(crate) use pool::Pool;
 
 /// Why there is no answer.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::body::{ReplyBody, RequestBody};
 use crate::codec::{Encoded, StandIn};
 use crate::connection::Handler;
-use crate::experiment::VariantMark;
+use crate::experiment::{Held, Turn, VariantMark};
 use crate::gather::{BodyFault, gather};
 use crate::infer::Failure;
 use crate::patience::Patience;
@@ -69,6 +69,8 @@ pub(crate) struct Caller {
     priority: Option<Priority>,
     /// The revision whose turn it is, where that is settled already.
     chosen: Option<Arc<ServedModel>>,
+    /// The variant of an experiment that takes its one message, where that is settled already.
+    turn: Turn<Held>,
     /// The trace that it is part of.
     trace: Option<Trace>,
     /// Its id; messages that are recorded, or take part in experiments, have it.
@@ -105,7 +107,7 @@ impl Noted {
 impl Caller {
     fn read(
         head: Parts,
-        chosen: Option<Arc<ServedModel>>,
+        (chosen, turn): (Option<Arc<ServedModel>>, Turn<Held>),
         started: Duration,
     ) -> Result<Self, Failure> {
         const NO_ID: HeaderValue = HeaderValue::from_static("");
@@ -123,6 +125,7 @@ impl Caller {
             head,
             started,
             chosen,
+            turn,
             seen: RefCell::default(),
         })
     }
@@ -213,16 +216,17 @@ impl Handler {
         request_id: HeaderValue,
     ) -> (Response<ReplyBody>, Noted) {
         let mut body = RequestBody::from(body);
-        let chosen = match self.target(&head, &mut body, started).await {
-            Ok(Target::Here(chosen)) => chosen,
-            Ok(Target::Process { model, path }) => {
+        let asked = (&head, &request_id);
+        let (chosen, turn) = match self.target(asked, &mut body, started).await {
+            Ok(Target::Here(chosen, turn)) => (chosen, turn),
+            Ok(Target::Process(forwarding, _)) => {
                 return self
-                    .forward_grpc(model, &path, (head, body), request_id, started)
+                    .forward_grpc(forwarding, (head, body), request_id, started)
                     .await;
             }
             Err(failure) => return failed(&failure, request_id),
         };
-        let mut caller = match Caller::read(head, chosen, started) {
+        let mut caller = match Caller::read(head, (chosen, turn), started) {
             Ok(caller) => caller,
             Err(failure) => return failed(&failure, request_id),
         };

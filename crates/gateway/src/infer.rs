@@ -309,11 +309,11 @@ impl Calls {
             let answer = match &mut result {
                 Ok(encoded) => match encoded.fallback {
                     None => {
-                        let whole = encoded.answered.take();
+                        let copied = encoded.answered.take();
                         if is_watched {
-                            encoded.answered = whole.as_ref().map(|whole| whole.first_rows());
+                            encoded.answered = copied.as_ref().map(|copied| copied.first_rows());
                         }
-                        Ok(whole)
+                        Ok(copied.filter(|copied| copied.is_whole()))
                     }
                     Some(stood_in) => Err(stood_in.code),
                 },

@@ -7,8 +7,9 @@ use coracle_serving::ServedModel;
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
+use crate::arriving::Arriving;
 use crate::codec::Codec;
-use crate::connection::{Arriving, Asked, Handler, Seen};
+use crate::connection::{Asked, Handler, Seen};
 use crate::respond::Reply;
 
 impl Handler {

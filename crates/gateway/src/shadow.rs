@@ -117,10 +117,12 @@ pub(crate) struct Answered {
     outputs: Vec<(String, Tensor)>,
     /// How long decoding and running took.
     elapsed: Duration,
+    /// Whether it is all of them, or first rows only.
+    is_whole: bool,
 }
 
 impl Answered {
-    /// Copies as much of the outputs of a call as is wanted; `None` for nothing, or if they are too many or too large.
+    /// Copies as much of the outputs of a call as is wanted; first rows where all of them would be too many or too large, which are predictions all the same.
     pub(crate) fn copied(
         copy: OutputCopy,
         signature: &Signature,
@@ -130,7 +132,10 @@ impl Answered {
         match copy {
             OutputCopy::Nothing => None,
             OutputCopy::FirstRow => Some(first_row::of_call(signature, call, outputs, elapsed)),
-            OutputCopy::Whole => Self::of(signature, call, outputs, elapsed),
+            OutputCopy::Whole => Some(
+                Self::of(signature, call, outputs, elapsed)
+                    .unwrap_or_else(|| first_row::of_call(signature, call, outputs, elapsed)),
+            ),
         }
     }
 
@@ -152,6 +157,7 @@ impl Answered {
         Some(Box::new(Self {
             outputs: names.zip(outputs.iter().cloned()).collect(),
             elapsed,
+            is_whole: true,
         }))
     }
 
@@ -163,7 +169,16 @@ impl Answered {
     /// Returns outputs with their names as an answer.
     #[cfg(test)]
     pub(crate) fn of_outputs(outputs: Vec<(String, Tensor)>, elapsed: Duration) -> Self {
-        Self { outputs, elapsed }
+        Self {
+            outputs,
+            elapsed,
+            is_whole: true,
+        }
+    }
+
+    /// Tells whether all of an answer was copied.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Returns the outputs with their names.

@@ -19,6 +19,13 @@ mod attributes;
     clippy::expect_used
 )]
 mod compile;
+#[deny(
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used
+)]
+mod division;
 mod empty_sequence;
 #[deny(
     clippy::indexing_slicing,
@@ -51,12 +58,6 @@ mod inside;
 )]
 mod json;
 mod labels;
-#[deny(
-    clippy::indexing_slicing,
-    clippy::as_conversions,
-    clippy::arithmetic_side_effects,
-    clippy::expect_used
-)]
 mod locale;
 #[deny(
     clippy::indexing_slicing,
@@ -138,6 +139,7 @@ mod weights;
 )]
 mod wire;
 
+pub use division::with_safe_divisions;
 pub use empty_sequence::{EMPTY_SEQUENCE_NAME, empty_sequence_file};
 pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
 pub use file::is_onnx;

@@ -5,10 +5,10 @@ use coracle_model::LoadError;
 use crate::wire::{Field, Reader};
 
 /// Copies a message, with the contents of the fields `wanted` as `rewrite` gives them.
-pub(crate) fn rewritten(
-    message: &[u8],
+pub(crate) fn rewritten<'a>(
+    message: &'a [u8],
     wanted: u64,
-    rewrite: impl Fn(&[u8]) -> Result<Vec<u8>, LoadError>,
+    mut rewrite: impl FnMut(&'a [u8]) -> Result<Vec<u8>, LoadError>,
 ) -> Result<Vec<u8>, LoadError> {
     let mut copy = Vec::with_capacity(message.len());
     let mut reader = Reader::new(message);

@@ -11,7 +11,7 @@ use coracle_model::{
 };
 use coracle_onnx::{
     Served, Survey, as_served, checked_input, map_by_map, survey, synthetic_inputs,
-    with_portable_locale, with_weights_inside,
+    with_portable_locale, with_safe_divisions, with_weights_inside,
 };
 use coracle_tensor::{Tensor, Values};
 use ort::ErrorCode;
@@ -90,6 +90,7 @@ impl SessionModel {
         let (bytes, external) = gathered(file.bytes, file.external)?;
         let external_bytes = size(&external);
         let bytes = with_portable_locale(&bytes)?;
+        let bytes = with_safe_divisions(&bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
         let (setup, mut warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
         let runs_max = setup.runs_max();

@@ -57,6 +57,18 @@ impl ClassTable {
         }
     }
 
+    /// Makes the names of a module known under another module as well, for each pair of `(other, module)`.
+    #[must_use]
+    pub fn with_renames(mut self, renames: &'static [(&'static str, &'static str)]) -> Self {
+        let mut old = Vec::new();
+        for &(other, module) in renames {
+            let within = self.by_name.iter().filter(|((of, _), _)| *of == module);
+            old.extend(within.map(|((_, name), global)| ((other, *name), *global)));
+        }
+        self.by_name.extend(old);
+        self
+    }
+
     pub(crate) fn from_groups(groups: &'static [&'static [KnownGlobal]]) -> Self {
         Self {
             by_name: groups

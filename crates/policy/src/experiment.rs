@@ -2,11 +2,12 @@
 //!
 //! Analysis is by unit (a user, a session), not by request: summaries of units go in ([`Moments`], [`Bivariate`], [`Proportion`]), and [`Effect`]s
 //! that name their method come out. Fixed-horizon methods ([`welch`], [`two_proportions`]) may be looked at once, at the planned end; anytime-valid
-//! ones ([`sequential`], [`BettingMean`]) as often as one likes. Check [`ratio_mismatch`] first: if units are not split as meant, nothing
+//! ones ([`sequential`], [`bounded_mean`]) as often as one likes. Check [`ratio_mismatch`] first: if units are not split as meant, nothing
 //! else can be believed. Every function is pure; nothing here assigns units or stores outcomes.
 
 mod analysis;
 mod bayes;
+mod betting;
 mod fixed;
 mod plan;
 mod sequential;
@@ -21,13 +22,12 @@ pub use analysis::{
     VariantUnits, Verdict, analyse,
 };
 pub use bayes::{Posterior, normal_posterior, posterior};
+pub use betting::bounded_mean;
 pub use fixed::{
     benjamini_hochberg, bonferroni, fisher_exact, relative_lift, two_proportions, welch,
 };
 pub use plan::{Design, units_per_arm_mean, units_per_arm_proportion, units_per_arm_sequential};
-pub use sequential::{
-    BettingMean, Guardrail, guardrail, mixture_for, mixture_likelihood_ratio, sequential,
-};
+pub use sequential::{Guardrail, guardrail, mixture_for, mixture_likelihood_ratio, sequential};
 pub use split::{RatioMismatch, ratio_mismatch, sequential_ratio_mismatch};
 pub use summary::{Bivariate, Moments, Proportion, cuped};
 
@@ -42,6 +42,8 @@ pub enum Method {
     RelativeLift,
     /// Mixture sequential probability ratio test with a normal mixture; anytime-valid.
     MixtureSequential,
+    /// Betting on bounded values, with a Beta mixture of bets; anytime-valid.
+    Betting,
 }
 
 impl Method {
@@ -53,13 +55,14 @@ impl Method {
             Self::TwoProportions => "pooled z-test, Newcombe interval (fixed horizon)",
             Self::RelativeLift => "relative lift, delta method (fixed horizon)",
             Self::MixtureSequential => "mSPRT, normal mixture (anytime-valid)",
+            Self::Betting => "betting, Beta mixture (anytime-valid)",
         }
     }
 
     /// Says whether the number may be looked at at any time.
     #[must_use]
     pub fn is_anytime_valid(self) -> bool {
-        self == Self::MixtureSequential
+        matches!(self, Self::MixtureSequential | Self::Betting)
     }
 }
 

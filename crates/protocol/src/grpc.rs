@@ -16,8 +16,8 @@ mod tests;
 pub(crate) mod typed;
 
 pub use frame::{
-    Compression, FrameHead, PREFIX_BYTES, format_timeout, frame, framed, parse_timeout,
-    percent_encode,
+    Compression, FrameHead, PREFIX_BYTES, format_timeout, frame, frame_followed, framed,
+    parse_timeout, percent_encode,
 };
 pub use infer::{InferHead, Notes, decode_infer, encode_infer, stream_failure, stream_response};
 pub use model::{model_config, model_metadata, model_statistics, repository_index};

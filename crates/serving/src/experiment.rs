@@ -16,6 +16,7 @@ mod outcome;
 mod record;
 mod recorder;
 mod series;
+mod settled;
 mod split;
 mod standing;
 mod tally;
@@ -33,6 +34,7 @@ pub use outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 pub use record::{LineForm, ReadLine, WrittenLine};
 pub use recorder::{Experiments, NotRecorded};
 pub use series::Point;
+pub use settled::SettledRate;
 pub use split::{By, Decided, Decision, RouteExperiments, Split, SplitTarget};
 pub use standing::{ArmStanding, MetricStanding, OffPolicyStanding, Standing, VariantStanding};
 pub use trial::{
@@ -210,6 +212,9 @@ pub struct PlannedMetric {
     pub expected: f64,
     /// By how much a guardrail may be worse.
     pub margin: f64,
+    /// How long after a unit's first request its outcomes count, in ms; always without it.
+    #[serde(default)]
+    pub window_ms: Option<u64>,
 }
 
 /// What a unit's value is in a metric.

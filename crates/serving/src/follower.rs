@@ -34,7 +34,7 @@ use crate::plan::{
 };
 use crate::process::{ProcessOrder, ProcessRunner, ProcessState};
 use crate::revision_log::{LogSource, RevisionLog};
-use crate::route::{Route, RouteTarget};
+use crate::route::{Draw, Route, RouteTarget};
 use crate::{Chaos, LoadPhases, LoadedModel, MemoryBudget, ServedModel, ShadowTap, SharedTable};
 
 /// Fetches and loads revisions; called from several threads.
@@ -727,7 +727,10 @@ impl Follower {
         {
             return None;
         }
-        let route = Route::try_new(targets, planned.sticky.clone())?;
+        let mut route = Route::try_new(targets, planned.sticky.clone())?;
+        if planned.is_compared {
+            route = route.with_draw(Draw::unforeseen());
+        }
         let before = self.routes.get(id).map(|(_, route)| route.as_ref());
         let route = route
             .with_feedback_of(before)

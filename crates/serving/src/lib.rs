@@ -77,7 +77,7 @@ pub use process::{
 pub use rejection::Rejection;
 pub use response_cache::{CacheKey, CacheSettings, CacheTotals, ResponseCache};
 pub use revision_log::{LogSource, RevisionLog, log_path, replica_log_path, set_aside_path};
-pub use route::{Route, RouteTarget};
+pub use route::{Draw, Route, RouteTarget};
 pub use served_model::{Lease, ModelCall, ProcessLease, ServedModel, TellHealth, Wake};
 pub use shadow::{ShadowFigures, ShadowKept, ShadowSettings, ShadowTap};
 pub use statistics::{InFlight, ModelStatistics, Outcome, Protocol};

@@ -181,6 +181,9 @@ pub struct PlannedRoute {
     /// What keeps a caller with one target; without it requests are spread evenly.
     #[serde(default)]
     pub sticky: Option<Sticky>,
+    /// Whether what the targets answer is compared: then which of them takes a request is drawn.
+    #[serde(default)]
+    pub is_compared: bool,
     /// Who gets copies of the requests; `None` for nobody.
     #[serde(default)]
     pub shadow: Option<ShadowSettings>,

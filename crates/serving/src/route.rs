@@ -1,6 +1,7 @@
 //! How requests for a service are split over its revisions, and found among the versions of a model.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,6 +21,8 @@ pub struct Route {
     labels: BTreeMap<String, String>,
     /// For each request of a cycle, the target that takes it; empty if one takes all.
     schedule: Vec<u8>,
+    /// Draws the places of a cycle, where what targets answer is compared.
+    draw: Option<Draw>,
     /// The target that takes all, where one does.
     only: usize,
     sticky: Option<Sticky>,
@@ -65,11 +68,21 @@ impl Route {
             targets,
             labels: BTreeMap::new(),
             schedule,
+            draw: None,
             sticky,
             turn: AtomicUsize::new(0),
             experiments: None,
             feedback: Arc::default(),
         })
+    }
+
+    /// Returns the route with requests split by chance instead of in turn, for targets that are compared: callers whose requests differ
+    /// in turn, too, would have one target take those of one kind. Of each hundred requests from the first on every target still gets
+    /// exactly its percentage.
+    #[must_use]
+    pub fn with_draw(mut self, draw: Draw) -> Self {
+        self.draw = Some(draw);
+        self
     }
 
     /// Returns the route with experiments on it, if there are any.
@@ -112,6 +125,7 @@ impl Route {
             targets: vec![target],
             labels: BTreeMap::new(),
             schedule: Vec::new(),
+            draw: None,
             only: 0,
             sticky: None,
             turn: AtomicUsize::new(0),
@@ -138,6 +152,7 @@ impl Route {
             targets: models.map(target).collect(),
             labels,
             schedule: Vec::new(),
+            draw: None,
             only: newest,
             sticky: None,
             turn: AtomicUsize::new(0),
@@ -170,14 +185,18 @@ impl Route {
 
     /// Returns the model that takes the next request.
     ///
-    /// Of any 100 requests in a row each target gets exactly its percentage, evenly spread.
+    /// Of any 100 requests in a row each target gets exactly its percentage, evenly spread; see [`Route::with_draw`] for another way.
     #[must_use]
     pub fn choose(&self) -> &Arc<ServedModel> {
         let index = match self.schedule.as_slice() {
             [] => self.only,
             schedule => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                usize::from(schedule[turn % schedule.len()])
+                let place = match &self.draw {
+                    Some(draw) => draw.place(turn as u64) as usize,
+                    None => turn,
+                };
+                usize::from(schedule[place % schedule.len()])
             }
         };
         &self.targets[index].model
@@ -231,6 +250,51 @@ impl Route {
     }
 }
 
+/// Draws the order of the hundred places of each cycle of turns.
+#[derive(Clone, Debug)]
+pub struct Draw {
+    seed: u64,
+}
+
+impl Draw {
+    /// The same seed draws the same orders.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// Draws orders that nobody can tell beforehand.
+    #[must_use]
+    pub fn unforeseen() -> Self {
+        Self::new(RandomState::new().hash_one(()))
+    }
+
+    /// Returns the place of a turn, 0 to 99; those of the hundred turns of a cycle are all places, each once.
+    #[must_use]
+    pub fn place(&self, turn: u64) -> u64 {
+        /// The least prime above the number of places: multiplying by a number below it leaves no two of them alike.
+        const PRIME: u64 = CYCLE as u64 + 1;
+        let cycle = turn / CYCLE as u64;
+        // splitmix64's finaliser (Steele, Lea and Flood, 2014).
+        let mut mixed = self.seed ^ cycle.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let (step, offset) = (
+            1 + (mixed & 0xffff_ffff) % (PRIME - 1),
+            (mixed >> 32) % PRIME,
+        );
+        let mut place = turn % CYCLE as u64;
+        loop {
+            place = (place * step + offset) % PRIME;
+            // One place too many: what comes there goes on to where that one goes.
+            if place < CYCLE as u64 {
+                return place;
+            }
+        }
+    }
+}
+
 /// Spreads targets over a cycle in proportion to their shares: each turn goes to the target that is furthest behind
 /// (smooth weighted round robin, as nginx has it).
 pub(crate) fn spread(shares: &[usize]) -> Vec<u8> {
@@ -279,6 +343,44 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// However requests alternate, each target gets its share of every kind.
+    #[test]
+    fn a_split_by_chance_is_without_regard_to_what_comes_in_turn() {
+        let draw = Draw::new(7);
+        let schedule = spread(&[10, 90]);
+        let taken: Vec<bool> = (0..200_000)
+            .map(|turn| schedule[draw.place(turn) as usize] == 0)
+            .collect();
+        for cycle in taken.chunks(CYCLE) {
+            assert_eq!(cycle.iter().filter(|&&taken| taken).count(), 10);
+        }
+        for period in 2..=100 {
+            for kind in 0..period {
+                let of_kind = taken.iter().skip(kind).step_by(period);
+                let (n, n_taken) = of_kind.fold((0.0, 0.0), |(n, n_taken), &taken| {
+                    (n + 1.0, n_taken + f64::from(u8::from(taken)))
+                });
+                let deviation: f64 = (n_taken - 0.1 * n) / f64::sqrt(n * 0.1 * 0.9);
+                assert!(deviation.abs() < 6.0, "{period} {kind}: {deviation}");
+            }
+        }
+    }
+
+    #[test]
+    fn orders_of_a_cycle_have_every_place_once() {
+        for seed in 0..50 {
+            let draw = Draw::new(seed);
+            for cycle in 0..20 {
+                let mut places: Vec<u64> = (0..100)
+                    .map(|turn| draw.place(cycle * 100 + turn))
+                    .collect();
+                places.sort_unstable();
+                assert_eq!(places, (0..100).collect::<Vec<u64>>());
+            }
+        }
+        assert!(Draw::unforeseen().place(u64::MAX) < 100);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::ServiceId;
+use crate::route::Draw;
 
 /// Where copies of a service's requests go, and what is kept of them.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -36,6 +37,7 @@ pub struct ShadowTap {
     settings: ShadowSettings,
     /// The number of requests so far.
     turn: AtomicU64,
+    draw: Draw,
 }
 
 impl ShadowTap {
@@ -46,6 +48,7 @@ impl ShadowTap {
             of,
             settings,
             turn: AtomicU64::new(0),
+            draw: Draw::unforeseen(),
         }
     }
 
@@ -70,11 +73,12 @@ impl ShadowTap {
         self.settings.kept
     }
 
-    /// Tells whether the next request is copied: of any 100 in a row so many are as the settings say, evenly spread.
+    /// Tells whether the next request is copied: of each hundred from the first on so many are as the settings say, whichever of them, so that
+    /// what is compared is like all requests, however they alternate.
     #[must_use]
     pub fn takes_next(&self) -> bool {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % 100;
-        turn * u64::from(self.settings.percent) % 100 < u64::from(self.settings.percent)
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.draw.place(turn) < u64::from(self.settings.percent)
     }
 }
 
@@ -121,11 +125,10 @@ mod tests {
                 assert_eq!(n_copied, usize::from(percent));
             }
         }
-        // Evenly: one in ten is one in every ten.
+        // Whichever they are: of every second request, too, one in ten.
         let tap = tap(10);
-        for _ in 0..20 {
-            assert_eq!((0..10).filter(|_| tap.takes_next()).count(), 1);
-        }
+        let of_every_second = (0..20_000).filter(|turn| tap.takes_next() && turn % 2 == 0);
+        assert!((850..1_150).contains(&of_every_second.count()));
     }
 
     #[test]

@@ -252,20 +252,8 @@ impl Controller {
         if self.store.get(&key).is_none() {
             return Some(format!("there is no InferenceService {}", id.name));
         }
-        let Some(route) = self.last_observed.routes.get(id) else {
-            return (!was_running).then(|| format!("{} is not served yet", id.name));
-        };
-        let revisions = route.targets.iter().map(|target| RevisionId {
-            namespace: id.namespace.clone(),
-            name: target.revision.clone(),
-        });
-        let mut programs = revisions.filter(|id| self.is_program(id));
-        programs.next().map(|id| {
-            format!(
-                "{} is served by a program, which takes part in no experiment yet",
-                id.name
-            )
-        })
+        let is_served = self.last_observed.routes.contains_key(id);
+        (!is_served && !was_running).then(|| format!("{} is not served yet", id.name))
     }
 
     fn revision_obstacle(&self, id: &RevisionId, was_running: bool) -> Option<String> {
@@ -276,12 +264,6 @@ impl Controller {
         {
             return Some(format!("there is no revision {}", id.name));
         }
-        if self.is_program(id) {
-            return Some(format!(
-                "{} is served by a program, which takes part in no experiment yet",
-                id.name
-            ));
-        }
         match self.last_observed.revisions.get(id) {
             Some(RevisionState::Ready { .. }) => None,
             Some(RevisionState::Failed { failure, .. }) => {
@@ -290,11 +272,6 @@ impl Controller {
             _ if was_running => None,
             _ => Some(format!("{} is being loaded", id.name)),
         }
-    }
-
-    fn is_program(&self, id: &RevisionId) -> bool {
-        let planned = self.plan.revisions.get(id);
-        planned.is_some_and(|planned| planned.source.process.is_some())
     }
 
     /// Looks at an experiment; returns what is planned of it.

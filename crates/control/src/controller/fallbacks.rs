@@ -11,7 +11,7 @@ use crate::object;
 /// The default prediction, as JSON: a row's value, or an object of such by output, as `0` or `{"predict": 0, "predict_proba": [0.5, 0.5]}`.
 const VALUE: &str = "serving.coracle.dev/fallback";
 /// The InferenceService of the same namespace whose model is asked in place of this one, before the default prediction is given.
-const SERVICE: &str = "serving.coracle.dev/fallback-service";
+pub(crate) const SERVICE: &str = "serving.coracle.dev/fallback-service";
 /// The header, such as `x-user`, whose value tells whose last good answer is given.
 const KEY: &str = "serving.coracle.dev/fallback-last-good";
 /// How long the model may take before something stands in for it, such as `200ms`.
@@ -61,6 +61,33 @@ pub(crate) const ANNOTATIONS: [&str; 7] = [
 /// # Errors
 /// Says which annotation has which value, and what is allowed.
 pub(crate) fn read(service: &Value) -> Result<Option<FallbackSettings>, String> {
+    let (settings, faults) = read_all(service);
+    match faults.into_iter().next() {
+        Some(fault) => Err(fault),
+        None => Ok((settings != FallbackSettings::default()).then_some(settings)),
+    }
+}
+
+/// Returns what the annotations of a stored service come to, without those that make no sense: an earlier version may have let them pass.
+pub(crate) fn in_force(service: &Value) -> Option<FallbackSettings> {
+    let (settings, _faults) = read_all(service);
+    (settings != FallbackSettings::default()).then_some(settings)
+}
+
+/// Returns what was read, and notes what could not be.
+fn kept<T>(read: Option<Result<T, String>>, faults: &mut Vec<String>) -> Option<T> {
+    match read? {
+        Ok(read) => Some(read),
+        Err(fault) => {
+            faults.push(fault);
+            None
+        }
+    }
+}
+
+/// Reads each annotation by itself; returns what makes sense, and what does not.
+fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
+    let mut faults = Vec::new();
     let annotation = |name| object::text(service, "annotations", name);
     let number = |name: &str, text: &str, least: u32, most: u32| {
         let number = text.parse().ok();
@@ -69,41 +96,39 @@ pub(crate) fn read(service: &Value) -> Result<Option<FallbackSettings>, String> 
             format!("annotation {name}: '{text}' is no number from {least} to {most}")
         })
     };
-    let settings = FallbackSettings {
-        value: annotation(VALUE).map(check_value).transpose()?,
-        service: annotation(SERVICE)
-            .map(|name| read_service(service, name))
-            .transpose()?,
-        key: annotation(KEY).map(read_key).transpose()?,
-        timeout: annotation(TIMEOUT)
-            .map(|text| read_time(TIMEOUT, text))
-            .transpose()?,
-        retries: annotation(RETRIES).map_or(Ok(0), |text| number(RETRIES, text, 0, RETRIES_MAX))?,
-        breaker_failures: annotation(BREAKER)
-            .map(|text| number(BREAKER, text, 1, 1_000))
-            .transpose()?,
-        breaker_latency: annotation(BREAKER_LATENCY)
-            .map(|text| read_time(BREAKER_LATENCY, text))
-            .transpose()?,
-        hedge: annotation(HEDGE).map(read_hedge).transpose()?,
+    let time = |name| annotation(name).map(|text| read_time(name, text));
+    let other = annotation(SERVICE).map(|name| read_service(service, name));
+    let retries = annotation(RETRIES).map(|text| number(RETRIES, text, 0, RETRIES_MAX));
+    let breaker = annotation(BREAKER).map(|text| number(BREAKER, text, 1, 1_000));
+    let mut settings = FallbackSettings {
+        value: kept(annotation(VALUE).map(check_value), &mut faults),
+        service: kept(other, &mut faults),
+        key: kept(annotation(KEY).map(read_key), &mut faults),
+        timeout: kept(time(TIMEOUT), &mut faults),
+        retries: kept(retries, &mut faults).unwrap_or(0),
+        breaker_failures: kept(breaker, &mut faults),
+        breaker_latency: kept(time(BREAKER_LATENCY), &mut faults),
+        hedge: kept(annotation(HEDGE).map(read_hedge), &mut faults),
     };
     let stands_in =
         settings.value.is_some() || settings.service.is_some() || settings.key.is_some();
     if settings.timeout.is_some() && !stands_in {
-        return Err(format!(
+        settings.timeout = None;
+        faults.push(format!(
             "annotation {TIMEOUT} says nothing without {VALUE}, {SERVICE} or {KEY}"
         ));
     }
     if let (Some(timeout), Some(slow)) = (settings.timeout, settings.breaker_latency)
         && timeout <= slow
     {
-        return Err(format!(
+        settings.breaker_latency = None;
+        faults.push(format!(
             "annotation {BREAKER_LATENCY}: {} is not below {TIMEOUT}, {}, at which calls end: none would be slow",
             humantime::format_duration(slow),
             humantime::format_duration(timeout)
         ));
     }
-    Ok((settings != FallbackSettings::default()).then_some(settings))
+    (settings, faults)
 }
 
 fn read_key(name: &str) -> Result<String, String> {
@@ -243,5 +268,34 @@ mod tests {
             let error = of(annotations).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    /// What an earlier version has stored stays in force but for what makes no sense.
+    #[test]
+    fn a_contradiction_takes_nothing_else_with_it() {
+        let of = |annotations: Value| {
+            let metadata = json!({"name": "iris", "namespace": "ml", "annotations": annotations});
+            in_force(&json!({"metadata": metadata}))
+        };
+        let expected = FallbackSettings {
+            value: Some("0".to_owned()),
+            timeout: Some(Duration::from_secs(1)),
+            retries: 2,
+            ..FallbackSettings::default()
+        };
+        let good = json!({VALUE: "0", TIMEOUT: "1s", RETRIES: "2"});
+        assert_eq!(of(good.clone()), Some(expected.clone()));
+        for bad in [
+            json!({BREAKER_LATENCY: "1s"}),
+            json!({KEY: "host"}),
+            json!({SERVICE: "iris"}),
+            json!({BREAKER: "0"}),
+        ] {
+            let mut all = good.clone();
+            coracle_patch::merge_patch(&mut all, &bad);
+            assert_eq!(of(all), Some(expected.clone()), "{bad}");
+        }
+        assert_eq!(of(json!({TIMEOUT: "1s"})), None);
+        assert_eq!(of(json!({})), None);
     }
 }

@@ -7,12 +7,14 @@
 
 mod payloads;
 mod programs;
+pub(super) mod references;
 mod refused;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_api::inference_service::{BatcherSpec, PredictorSpec};
+use coracle_api::kind::INFERENCE_SERVICE;
 use coracle_api::status::{
     Address, ComponentStatus, Components, Condition, FailureInfo, InferenceServiceStatus,
     ModelCopies, ModelStates, ModelStatus, TrafficTarget,
@@ -41,7 +43,7 @@ use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
 use crate::rest::rfc3339;
-use crate::store::{Store, StoreError};
+use crate::store::{Key, Store, StoreError};
 
 /// What reconciling needs besides the service.
 pub(crate) struct Surroundings<'a> {
@@ -358,8 +360,9 @@ impl View<'_> {
         (!targets.is_empty()).then_some(PlannedRoute {
             targets,
             sticky,
+            is_compared: self.around.course.is_some(),
             shadow,
-            fallback: fallbacks::read(self.service).ok().flatten(),
+            fallback: fallbacks::in_force(self.service),
             experiments,
         })
     }
@@ -606,6 +609,14 @@ impl View<'_> {
         conditions.add("Ready", &predictor.and(&ingress));
         if let Some(verdict) = self.around.steps {
             conditions.add_info("RolloutStepsInForce", verdict);
+        }
+        let namespace = object::namespace(self.service);
+        let is_there = |name: &str| {
+            let key = Key::new(&INFERENCE_SERVICE, namespace, name);
+            self.around.store.get(&key).is_some()
+        };
+        for (name, verdict) in references::verdicts(self.service, is_there) {
+            conditions.add_info(name, &verdict);
         }
         conditions.add_info("RoutesReady", &route);
         conditions.add_info("Stopped", &Verdict::no("", ""));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::object;
 
 /// The InferenceService of the same namespace that gets copies, such as `iris-next`.
-const SERVICE: &str = "serving.coracle.dev/shadow";
+pub(crate) const SERVICE: &str = "serving.coracle.dev/shadow";
 /// How many of 100 requests are copied; without it, all of them.
 const PERCENT: &str = "serving.coracle.dev/shadow-percent";
 /// What is kept of the requests whose answers are farthest apart: `nothing`, `answers` (the default) or `requests`.

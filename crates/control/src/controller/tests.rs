@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use coracle_api::kind::{CONFIG_MAP, EVENT, POD};
+use coracle_api::kind::{CONFIG_MAP, EVENT, EXPERIMENT, POD};
 use coracle_base::Code;
 use coracle_base::ManualClock;
 use coracle_serving::{LoadFailure, PlannedRoute};
@@ -595,6 +595,38 @@ fn a_program_is_a_canary_of_a_model_and_the_other_way_round() {
 }
 
 #[test]
+fn programs_take_part_in_experiments() {
+    let mut stage = Stage::running(programs());
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    let container = json!({"name": "c", "image": "known:v1"});
+    stage.predictor(json!({"model": null, "containers": [container], "canaryTrafficPercent": 0}));
+    let revisions = [1, 2].map(|number| format!("{SERVICE}-predictor-{number:05}"));
+    let variants = revisions
+        .each_ref()
+        .map(|revision| json!({"name": revision, "revision": revision}));
+    let experiment = json!({
+        "metadata": {"name": "ab", "namespace": NAMESPACE, "uid": "e", "generation": 1},
+        "spec": {
+            "inferenceService": SERVICE, "unit": {"header": "x-user"}, "variants": variants,
+            "metrics": [{"name": "bought", "type": "Conversion", "window": "7d"}]
+        }
+    });
+    let key = Key::new(&EXPERIMENT, NAMESPACE, "ab");
+    stage.store.create(key.clone(), experiment).unwrap();
+    stage.settle();
+    let status = |stage: &Stage| {
+        let experiment = stage.store.get(&key).unwrap();
+        experiment.object["status"].clone()
+    };
+    assert_eq!(status(&stage)["phase"], "Running", "{}", status(&stage));
+    let plan = stage.plan.lock().unwrap();
+    let route = plan.routes.values().next().unwrap();
+    let planned = &route.experiments[0];
+    assert_eq!(planned.revisions().collect::<Vec<&str>>(), revisions);
+    assert_eq!(planned.metrics[0].window_ms, Some(7 * 24 * 3_600_000));
+}
+
+#[test]
 fn what_cannot_run_says_so_and_what_serves_goes_on() {
     let mut stage = Stage::running(programs());
     stage.predictor(json!({"model": model("s3://b/v1")}));
@@ -667,6 +699,56 @@ fn what_is_not_done_for_programs_is_refused_by_its_name() {
         stage.predictor(json!({"containers": null, "model": model("file:///a")}));
         stage.apply(annotate(value.into()));
         assert_eq!(stage.ready(), "True");
+    }
+}
+
+#[test]
+fn annotations_that_name_a_service_say_whether_it_is_there() {
+    for (annotation, condition, without) in [
+        (
+            "fallback-service",
+            "FallbackInForce",
+            "nothing stands in by it",
+        ),
+        ("shadow", "ShadowInForce", "no request is copied"),
+    ] {
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("file:///a")}));
+        let seen = |stage: &Stage| {
+            let conditions = stage.status("/conditions");
+            let mut conditions = conditions.as_array().unwrap().iter();
+            let found = conditions.find(|one| one["type"] == condition)?;
+            let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+            Some((text("status"), text("reason"), text("message")))
+        };
+        assert_eq!(seen(&stage), None);
+        let name = format!("serving.coracle.dev/{annotation}");
+        let annotate = |value: Value| json!({"metadata": {"annotations": {name.as_str(): value}}});
+        stage.apply(annotate("next".into()));
+        let (status, reason, message) = seen(&stage).unwrap();
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "NoInferenceService")
+        );
+        let expected = format!(
+            "annotation {name}: there is no InferenceService next in namespace ml; {without} until there is"
+        );
+        assert_eq!(message, expected);
+        assert_eq!(stage.ready(), "True");
+        let other = json!({
+            "metadata": {"name": "next", "namespace": NAMESPACE, "uid": "n", "generation": 1},
+            "spec": {"predictor": {"model": model("file:///b")}}
+        });
+        let key = Key::new(&INFERENCE_SERVICE, NAMESPACE, "next");
+        stage.store.create(key.clone(), other).unwrap();
+        stage.settle();
+        assert_eq!(seen(&stage).unwrap().0, "True");
+        let version = stage.store.get(&key).unwrap().version;
+        stage.store.delete(&key, version).unwrap();
+        stage.settle();
+        assert_eq!(seen(&stage).unwrap().0, "False");
+        stage.apply(annotate(Value::Null));
+        assert_eq!(seen(&stage), None);
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Accents {
     Keep,
     /// Combining marks go, after compatibility decomposition.
     StripUnicode,
+    /// The same, but of texts that are decomposed already.
+    StripComposed,
     /// Everything beyond ASCII goes, after compatibility decomposition.
     StripToAscii,
 }
@@ -96,10 +98,13 @@ impl Analyzer {
         if self.accents == Accents::Keep || lowered.is_ascii() {
             return lowered;
         }
+        if self.accents == Accents::StripComposed && lowered.nfkd().eq(lowered.chars()) {
+            return lowered;
+        }
         let decomposed = lowered.nfkd();
         Cow::Owned(match self.accents {
             Accents::StripToAscii => decomposed.filter(char::is_ascii).collect(),
-            Accents::Keep | Accents::StripUnicode => decomposed
+            Accents::Keep | Accents::StripUnicode | Accents::StripComposed => decomposed
                 .filter(|&character| canonical_combining_class(character) == 0)
                 .collect(),
         })

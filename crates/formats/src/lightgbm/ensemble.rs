@@ -1,7 +1,7 @@
 //! What a LightGBM text holds.
 
 use coracle_estimators::Category;
-use coracle_forest::{LinearLeaf, TreeSpec};
+use coracle_forest::{LinearLeaf, NodeSpec, TreeSpec};
 use coracle_model::LoadError;
 
 use super::text::Section;
@@ -22,6 +22,8 @@ pub(crate) struct Ensemble {
     /// Whether the trees are averaged (random forests), not added.
     pub(super) is_averaged: bool,
     pub(super) trees: Vec<TreeSpec>,
+    /// The gain of each split, for each tree.
+    gains: Vec<Vec<f64>>,
     linear_leaves: Vec<Option<Vec<LinearLeaf>>>,
     /// For each feature whether its zeros are missing values.
     pub(super) zero_columns: Vec<bool>,
@@ -84,9 +86,11 @@ impl Ensemble {
         let mut zeros = ZeroColumns::new(n_features);
         let mut trees = Vec::with_capacity(sections.len());
         let mut linear_leaves = Vec::with_capacity(sections.len());
+        let mut gains = Vec::with_capacity(sections.len());
         for (section, score) in sections.iter().zip((0..n_scores).cycle()) {
             let tree = Tree::read(section, score, &mut zeros)?;
             trees.push(tree.spec);
+            gains.push(section.numbers("split_gain")?);
             linear_leaves.push(tree.linear);
         }
         if trees.len().checked_rem(n_scores) != Some(0) {
@@ -106,6 +110,7 @@ impl Ensemble {
             n_scores,
             is_averaged: head.find("average_output").is_some(),
             trees,
+            gains,
             linear_leaves,
             zero_columns: zeros.columns()?,
             names,
@@ -118,6 +123,38 @@ impl Ensemble {
         let mut names = self.names.iter().enumerate();
         let is_made_up = names.all(|(index, name)| *name == format!("Column_{index}"));
         (!is_made_up && self.names.len() == self.n_features).then(|| self.names.clone())
+    }
+
+    /// Returns how much each feature counts in the first `n_iterations` (all, if `None`): how many splits ask for it,
+    /// or, if `by_gain`, what they gain. Splits without a gain are passed over.
+    ///
+    /// # Errors
+    /// Kind `Malformed` if splits and gains differ in number.
+    pub(crate) fn importances(
+        &self,
+        n_iterations: Option<usize>,
+        by_gain: bool,
+    ) -> Result<Vec<f64>, LoadError> {
+        let n_trees = super::iterations(self, n_iterations).saturating_mul(self.n_scores);
+        let mut sums = vec![0.0; self.n_features];
+        for (tree, gains) in self.trees.iter().zip(&self.gains).take(n_trees) {
+            let splits = tree.nodes.iter().filter_map(|node| match node {
+                NodeSpec::Split { feature, .. } => Some(*feature),
+                NodeSpec::Leaf => None,
+            });
+            let splits: Vec<u32> = splits.collect();
+            if splits.len() != gains.len() {
+                return Err(malformed("'split_gain' is not a number for each split"));
+            }
+            for (feature, &gain) in splits.into_iter().zip(gains) {
+                let sum = usize::try_from(feature).ok().and_then(|f| sums.get_mut(f));
+                let sum = sum.ok_or_else(|| malformed("a feature is out of range"))?;
+                if gain > 0.0 {
+                    *sum += if by_gain { gain } else { 1.0 };
+                }
+            }
+        }
+        Ok(sums)
     }
 
     pub(super) fn is_linear(&self) -> bool {

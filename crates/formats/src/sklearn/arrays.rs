@@ -8,6 +8,7 @@ use coracle_pickle::{Array, Node};
 
 use super::convert::{self, Part};
 use super::fitted::Fitted;
+use super::older;
 
 /// The most numbers that a sparse matrix may become when it is made dense.
 const DENSE_MAX: usize = 1 << 26;
@@ -64,17 +65,31 @@ impl<'g> Fitted<'g> {
         self.graph.string(self.attr(name)?)
     }
 
-    /// Returns the number of features: `n_features_in_`.
+    /// Returns the number of features: `n_features_in_`, or before 1.0 what else tells it.
     pub(super) fn n_features(&self) -> Result<usize, LoadError> {
-        self.count("n_features_in_")
+        match self.attr("n_features_in_") {
+            None if !self.version.is_from(0) => older::n_features(self),
+            _ => self.count("n_features_in_"),
+        }
     }
 
     /// Returns the number of features of an estimator that may not have recorded it.
     pub(super) fn known_width(&self) -> Result<usize, LoadError> {
-        if self.attr("n_features_in_").is_none() {
-            return Err(self.unsupported("the number of columns is not in the file"));
+        match self.attr("n_features_in_") {
+            Some(_) => self.n_features(),
+            None => self.width.ok_or_else(|| older::unknown_width(self)),
         }
-        self.n_features()
+    }
+
+    /// Returns the number of features of a transformer that gives as many as it gets.
+    pub(super) fn kept_width(&self) -> Result<usize, LoadError> {
+        let recorded = match self.attr("n_features_in_") {
+            Some(_) => return self.n_features(),
+            None if self.version.is_from(0) => None,
+            None => older::n_features(self).ok(),
+        };
+        let width = recorded.or(self.width).or(self.width_after);
+        width.ok_or_else(|| older::unknown_width(self))
     }
 
     /// Returns an array of numbers of any shape, flat.

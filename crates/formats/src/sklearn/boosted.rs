@@ -45,6 +45,24 @@ pub(super) fn class_labels(fitted: &Fitted<'_>) -> Result<Labels, LoadError> {
     }
 }
 
+/// How much each feature counts, in the precision in which the library tells it.
+pub(super) enum Importances {
+    Singles(Vec<f32>),
+    Doubles(Vec<f64>),
+}
+
+/// Returns how much each of `n_features` features counts in an estimator: its `feature_importances_`.
+pub(super) fn importances(
+    fitted: &Fitted<'_>,
+    n_features: usize,
+) -> Result<Importances, LoadError> {
+    match fitted.class() {
+        class if lightgbm::is_known(class) => lightgbm::importances(fitted),
+        class if catboost::is_known(class) => catboost::importances(fitted),
+        _ => xgboost::importances(fitted, n_features),
+    }
+}
+
 /// Converts the root of a file.
 pub(super) fn root(fitted: &Fitted<'_>) -> Result<Converted, LoadError> {
     let boosted = convert(fitted)?;

@@ -144,7 +144,7 @@ fn stages(fitted: &Fitted<'_>, base: Vec<f64>) -> Result<(ForestSpec, Vec<Compon
         }
     }
     let spec = ForestSpec {
-        n_features: fitted.count("n_features_in_")?,
+        n_features: fitted.n_features()?,
         n_scores,
         precision: Precision::Single,
         summation: Precision::Double,
@@ -167,6 +167,9 @@ fn start(fitted: &Fitted<'_>, n_scores: usize, transform: Initial) -> Result<Sta
         };
     }
     let init = fitted.part(id, "init_")?;
+    if let Some(scores) = older_start(&init, n_scores)? {
+        return Ok(Start::Scores(scores));
+    }
     let predicted = match init.class() {
         "sklearn.dummy.DummyClassifier" if init.text("strategy")? == "prior" => {
             init.numbers("class_prior_")?.1
@@ -183,4 +186,24 @@ fn start(fitted: &Fitted<'_>, n_scores: usize, transform: Initial) -> Result<Sta
         return Err(init.malformed(message));
     }
     Ok(Start::Scores(scores))
+}
+
+/// Reads the scores that an ensemble up to 0.20 starts from, which has estimators of its own for them.
+fn older_start(init: &Fitted<'_>, n_scores: usize) -> Result<Option<Vec<f64>>, LoadError> {
+    if !init.version.is_up_to_zero(20) {
+        return Ok(None);
+    }
+    let scores = match init.short_class() {
+        "ZeroEstimator" => vec![0.0; n_scores],
+        "MeanEstimator" => init.flat("mean")?,
+        "QuantileEstimator" => init.flat("quantile")?,
+        "LogOddsEstimator" | "ScaledLogOddsEstimator" => init.flat("prior")?,
+        "PriorProbabilityEstimator" => init.flat("priors")?,
+        other => return Err(init.unknown("init", other)),
+    };
+    if scores.len() != n_scores {
+        let message = format!("gives {} initial scores, expected {n_scores}", scores.len());
+        return Err(init.malformed(message));
+    }
+    Ok(Some(scores))
 }

@@ -25,7 +25,7 @@ pub(super) fn per_column(fitted: &Fitted<'_>) -> Result<Vec<Vec<Category>>, Load
         })
         .collect();
     let columns = columns?;
-    let n_features = fitted.count("n_features_in_")?;
+    let n_features = fitted.n_features()?;
     if columns.len() != n_features {
         let message = format!(
             "{} lists of categories for {n_features} features",

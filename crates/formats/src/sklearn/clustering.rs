@@ -18,7 +18,12 @@ use super::labels::{labels, labels_in};
 pub(super) fn k_means(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let centers = fitted.matrix_of("cluster_centers_", fitted.n_features()?)?;
     let labels = numbered(fitted, centers.n_rows, false)?;
-    let nearest = nearest(fitted, &centers, Metric::Euclidean)?;
+    // Up to 0.22 whole distances were compared, and not what differs between centres.
+    let metric = match fitted.version.is_up_to_zero(22) {
+        true => Metric::SquaredEuclidean,
+        false => Metric::Euclidean,
+    };
+    let nearest = nearest(fitted, &centers, metric)?;
     clusters(fitted, nearest, labels, Some(&centers))
 }
 
@@ -89,7 +94,12 @@ pub(super) fn nearest_center(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 pub(super) fn birch(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let centers = fitted.matrix_of("subcluster_centers_", fitted.n_features()?)?;
     let labels = labels_in(fitted, "subcluster_labels_")?;
-    let nearest = nearest(fitted, &centers, Metric::SquaredEuclidean)?;
+    // Up to 0.22 what differs between centres was compared, and not whole distances.
+    let metric = match fitted.version.is_up_to_zero(22) {
+        true => Metric::Euclidean,
+        false => Metric::SquaredEuclidean,
+    };
+    let nearest = nearest(fitted, &centers, metric)?;
     clusters(fitted, nearest, labels, Some(&centers))
 }
 

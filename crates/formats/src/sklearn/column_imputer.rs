@@ -18,7 +18,7 @@ pub(super) fn fills_texts(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
 /// Converts a simple imputer of which at least one column holds texts.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let statistics = fitted.array("statistics_")?;
-    let n_features = fitted.count("n_features_in_")?;
+    let n_features = fitted.n_features()?;
     if statistics.shape() != [n_features] {
         return Err(fitted.malformed("'statistics_' is not a value per feature"));
     }

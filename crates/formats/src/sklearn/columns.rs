@@ -6,23 +6,25 @@ use coracle_pickle::{Array, Node, NodeId};
 
 use super::convert::{self, Part};
 use super::fitted::Fitted;
+use super::older_columns;
 
 /// Converts a column transformer.
 pub(super) fn column_transformer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let n_features = fitted.count("n_features_in_")?;
+    let n_features = fitted.n_features()?;
     let mut blocks = Vec::new();
     let mut children = Vec::new();
     for &entry in fitted.list("transformers_")? {
-        let Some(&[name, transformer, _]) = fitted.graph.list(entry) else {
+        let Some(&[name, transformer, given]) = fitted.graph.list(entry) else {
             return Err(fitted.malformed("'transformers_' holds something else than triples"));
         };
         let name = text(fitted, name)?;
-        let columns = input_columns(fitted, &name)?;
+        let columns = input_columns(fitted, &name, given)?;
         if columns.is_empty() {
             continue;
         }
         let place = format!("transformer '{name}'");
-        let Some((action, child)) = action(fitted, transformer, &name, &place)? else {
+        let width = Some(columns.len());
+        let Some((action, child)) = action(fitted, transformer, &name, &place, width)? else {
             continue;
         };
         children.extend(child);
@@ -47,7 +49,8 @@ pub(super) fn feature_union(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         };
         let name = text(fitted, name)?;
         let place = format!("transformer '{name}'");
-        let Some((action, child)) = action(fitted, transformer, &name, &place)? else {
+        let width = fitted.width;
+        let Some((action, child)) = action(fitted, transformer, &name, &place, width)? else {
             continue;
         };
         if let BlockAction::Transform(estimator) = &action {
@@ -98,6 +101,7 @@ fn action(
     id: NodeId,
     name: &str,
     place: &str,
+    width: Option<usize>,
 ) -> Result<Option<(BlockAction, Option<Component>)>, LoadError> {
     match fitted.graph.node(id) {
         Node::None => return Ok(None),
@@ -107,7 +111,8 @@ fn action(
         }
         _ => {}
     }
-    let part = fitted.part(id, place)?;
+    let mut part = fitted.part(id, place)?;
+    part.width = width;
     // Newer releases write what passes through as a function transformer without a function.
     if part.class() == "sklearn.preprocessing._function_transformer.FunctionTransformer"
         && part.is_none("func")
@@ -118,9 +123,17 @@ fn action(
     Ok(Some((BlockAction::Transform(estimator), Some(component))))
 }
 
-/// Returns the columns of a transformer, which scikit-learn has resolved from names, slices, masks and selectors.
-pub(super) fn input_columns(fitted: &Fitted<'_>, name: &str) -> Result<Vec<usize>, LoadError> {
+/// Returns the columns of a transformer, which scikit-learn has resolved from names, slices, masks and selectors;
+/// before 1.0 they are there as they were `given`.
+pub(super) fn input_columns(
+    fitted: &Fitted<'_>,
+    name: &str,
+    given: NodeId,
+) -> Result<Vec<usize>, LoadError> {
     const NAME: &str = "_transformer_to_input_indices";
+    if !fitted.version.is_from(0) {
+        return older_columns::places(fitted, given, fitted.n_features()?);
+    }
     let graph = fitted.graph;
     let wrong = || fitted.malformed(format!("'{NAME}' has no columns of '{name}'"));
     let id = graph

@@ -25,6 +25,23 @@ fn components(fitted: &Fitted<'_>) -> Result<Matrix, LoadError> {
     fitted.matrix_of("components_", fitted.n_features()?)
 }
 
+/// Converts RandomizedPCA of releases up to 0.19; whitening is in its components.
+pub(super) fn randomized_pca(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let components = components(fitted)?;
+    let n_features = components.n_columns;
+    let shift = match fitted.is_none("mean_") {
+        true => Vec::new(),
+        false => fitted.finite("mean_", n_features)?,
+    };
+    let spec = ProjectionSpec {
+        n_features,
+        shift,
+        weights: components.values,
+        ..ProjectionSpec::default()
+    };
+    projector(fitted, spec)
+}
+
 fn square_roots(values: Vec<f64>) -> Vec<f64> {
     values.into_iter().map(f64::sqrt).collect()
 }
@@ -187,6 +204,18 @@ pub(super) fn factor_analysis(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Converts SparsePCA and MiniBatchSparsePCA: a ridge regression on the components, solved once.
 pub(super) fn sparse_pca(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);
+    let is_centred = match fitted.version.is_up_to_zero(21) {
+        true => {
+            let id = fitted.attr("normalize_components");
+            id.and_then(|id| fitted.graph.bool(id)) == Some(true)
+        }
+        false => true,
+    };
+    if !is_centred {
+        return Err(fitted.unsupported(
+            "up to 0.21 its answers depend on the other rows of a request, without normalize_components=True",
+        ));
+    }
     let components = components(fitted)?;
     let (n, n_features) = (components.n_rows, components.n_columns);
     let transposed = components.transposed();
@@ -236,7 +265,11 @@ fn kernel(fitted: &Fitted<'_>, gamma_name: &str) -> Result<Kernel, LoadError> {
         "laplacian" => Kernel::Laplacian { gamma },
         "cosine" => Kernel::Cosine,
         "chi2" => Kernel::Chi2 {
-            gamma: fitted.number_or(gamma_name, 1.0)?,
+            // Up to 0.18 it was not passed on.
+            gamma: match fitted.version.is_up_to_zero(18) {
+                true => 1.0,
+                false => fitted.number_or(gamma_name, 1.0)?,
+            },
         },
         "additive_chi2" => Kernel::AdditiveChi2,
         other => return Err(fitted.unknown("kernel", other)),
@@ -250,8 +283,12 @@ fn kernel_map(fitted: &Fitted<'_>, spec: KernelMapSpec) -> Result<Arc<KernelMap>
 
 /// Returns the weights of the training rows in each component of KernelPCA, `(rows, components)`.
 pub(super) fn kernel_components(fitted: &Fitted<'_>) -> Result<Matrix, LoadError> {
-    let eigenvalues = fitted.flat("eigenvalues_")?;
-    let vectors = fitted.matrix_of("eigenvectors_", eigenvalues.len())?;
+    let (values, vectors) = match fitted.attr("eigenvalues_") {
+        None if !fitted.version.is_from(0) => ("lambdas_", "alphas_"),
+        _ => ("eigenvalues_", "eigenvectors_"),
+    };
+    let eigenvalues = fitted.flat(values)?;
+    let vectors = fitted.matrix_of(vectors, eigenvalues.len())?;
     let scaled: Vec<f64> = vectors
         .rows()
         .flat_map(|row| {

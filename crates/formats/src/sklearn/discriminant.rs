@@ -28,11 +28,16 @@ pub(super) fn linear_analysis(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let decision: Arc<dyn TableFn> = Arc::new(linear::scorer(fitted)?.0);
     let (link, choice) = match n_classes {
         2 => (Link::Sigmoid, Choice::Above(0.0)),
+        _ if fitted.version.is_up_to_zero(20) => (Link::NormalizedSigmoids, Choice::FirstLargest),
         _ => (Link::Softmax, Choice::FirstLargest),
     };
     let linked = Linked::try_new(Arc::clone(&decision), link, n_classes).map_err(spec)?;
     let probabilities: Arc<dyn TableFn> = Arc::new(linked);
-    let logarithms = Mapped::new(Arc::clone(&probabilities), Pointwise::LnOfPositive);
+    let logarithm = match fitted.version.is_up_to_zero(23) {
+        true => Pointwise::Ln,
+        false => Pointwise::LnOfPositive,
+    };
+    let logarithms = Mapped::new(Arc::clone(&probabilities), logarithm);
     let mut facets = vec![
         Facet::classes(Arc::clone(&decision), labels, choice).map_err(spec)?,
         Facet::table(Method::PredictProba, probabilities),
@@ -348,15 +353,56 @@ pub(super) fn elliptic_envelope(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
             scale: -1.0,
         },
     )?;
+    if fitted.version.is_up_to_zero(19) {
+        return older_envelope(fitted, scores);
+    }
     svm::novelty_by_scores(fitted, scores, fitted.number("offset_")?)
+}
+
+/// Up to 0.19 decisions were roots of distances, and the threshold a distance.
+fn older_envelope(fitted: &Fitted<'_>, scores: Arc<dyn TableFn>) -> Result<Part, LoadError> {
+    const POWER: f64 = 0.33;
+    let threshold = fitted.number("threshold_")?;
+    let labels = Labels::new(Values::I64(vec![-1, 1].into()));
+    let spec = |error| fitted.spec(error);
+    let roots = Mapped::new(Arc::clone(&scores), Pointwise::NegatedPower(POWER));
+    let decision = Mapped::new(Arc::new(roots), Pointwise::Add(threshold.powf(POWER)));
+    fitted.faceted(vec![
+        Facet::classes(scores, labels, Choice::AtLeast(-threshold)).map_err(spec)?,
+        Facet::column(Method::DecisionFunction, Arc::new(decision)).map_err(spec)?,
+    ])
+}
+
+/// Where the means and deviations of the columns are.
+struct ScalingNames {
+    mean: &'static str,
+    unit: &'static str,
+    mean_of_targets: &'static str,
+}
+
+/// Up to 0.23 they have public names.
+fn scaling_names(fitted: &Fitted<'_>) -> ScalingNames {
+    match fitted.version.is_up_to_zero(23) {
+        true => ScalingNames {
+            mean: "x_mean_",
+            unit: "x_std_",
+            mean_of_targets: "y_mean_",
+        },
+        false => ScalingNames {
+            mean: "_x_mean",
+            unit: "_x_std",
+            mean_of_targets: "_y_mean",
+        },
+    }
 }
 
 /// Converts PLSRegression, PLSCanonical and CCA.
 pub(super) fn partial_least_squares(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);
     let n_features = fitted.n_features()?;
-    let mean = fitted.finite("_x_mean", n_features)?;
-    let unit = fitted.finite("_x_std", n_features)?;
+    let names = scaling_names(fitted);
+    let mean = fitted.finite(names.mean, n_features)?;
+    let unit = fitted.finite(names.unit, n_features)?;
     let rotations = fitted.matrix("x_rotations_")?.transposed();
     let transform = Projection::try_new(ProjectionSpec {
         n_features,
@@ -373,7 +419,7 @@ pub(super) fn partial_least_squares(fitted: &Fitted<'_>) -> Result<Part, LoadErr
             };
             (fitted.matrix_of(name, n_features)?, "intercept_")
         }
-        false => (fitted.matrix("coef_")?.transposed(), "_y_mean"),
+        false => (fitted.matrix("coef_")?.transposed(), names.mean_of_targets),
     };
     let predict = Projection::try_new(ProjectionSpec {
         n_features,
@@ -400,10 +446,11 @@ pub(super) fn partial_least_squares(fitted: &Fitted<'_>) -> Result<Part, LoadErr
 /// Converts PLSSVD.
 pub(super) fn partial_least_squares_svd(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let n_features = fitted.n_features()?;
+    let names = scaling_names(fitted);
     let spec = ProjectionSpec {
         n_features,
-        shift: fitted.finite("_x_mean", n_features)?,
-        unit: fitted.finite("_x_std", n_features)?,
+        shift: fitted.finite(names.mean, n_features)?,
+        unit: fitted.finite(names.unit, n_features)?,
         weights: fitted.matrix("x_weights_")?.transposed().values,
         ..ProjectionSpec::default()
     };

@@ -1,7 +1,7 @@
 //! Encoders of categories: one-hot, ordinal, target, labels.
 
 use coracle_estimators::{
-    Categories, Category, LabelEncoder, OneHotColumn, OneHotEncoder, Unknown, ValueColumn,
+    Categories, Category, LabelEncoder, OneHotColumn, OneHotEncoder, Reading, Unknown, ValueColumn,
     ValueEncoder, shown_names,
 };
 use coracle_model::LoadError;
@@ -10,6 +10,7 @@ use coracle_pickle::{Array, Node, NodeId};
 use super::categories;
 use super::convert::Part;
 use super::fitted::Fitted;
+use super::older_encoders;
 
 /// For each category of a column, its place once infrequent ones are grouped; `None` where none are.
 type Grouping = Option<Vec<usize>>;
@@ -21,6 +22,9 @@ fn facts(columns: &[Vec<Category>]) -> Vec<(String, String)> {
 
 /// Converts a one-hot encoder.
 pub(super) fn one_hot(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    if older_encoders::is_of_counts(fitted)? {
+        return older_encoders::one_hot(fitted);
+    }
     let lists = categories::per_column(fitted)?;
     let groupings = groupings(fitted, &lists, &vec![None; lists.len()])?;
     let dropped = dropped(fitted, lists.len())?;
@@ -66,7 +70,16 @@ pub(super) fn one_hot(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let names = shown_names(fitted.feature_names()?.as_deref(), columns.len());
     let encoder = OneHotEncoder::try_new(columns, names)
         .map_err(|error| fitted.malformed(error.to_string()))?;
-    Ok(Part::new(encoder, facts(&lists)))
+    let reading = reading(fitted, 23);
+    Ok(Part::new(encoder.reading(reading), facts(&lists)))
+}
+
+/// Says what of missing values an encoder takes, which refused them up to `0.minor`.
+fn reading(fitted: &Fitted<'_>, minor: u32) -> Reading {
+    match fitted.version.is_up_to_zero(minor) {
+        true => Reading::Present,
+        false => Reading::Any,
+    }
 }
 
 fn places(n_categories: usize, grouping: &Grouping) -> Vec<usize> {
@@ -162,7 +175,7 @@ pub(super) fn ordinal_encoder(
     let lists = categories::per_column(fitted)?;
     let missing_places = missing_places(fitted, lists.len())?;
     let groupings = groupings(fitted, &lists, &missing_places)?;
-    let unknown = match fitted.text("handle_unknown")?.as_str() {
+    let unknown = match fitted.text_or("handle_unknown", "error")?.as_str() {
         "error" => None,
         "use_encoded_value" => Some(vec![fitted.number("unknown_value")?]),
         other => {
@@ -192,7 +205,7 @@ pub(super) fn ordinal_encoder(
     let names = shown_names(fitted.feature_names()?.as_deref(), columns.len());
     let encoder = ValueEncoder::try_new(columns, names)
         .map_err(|error| fitted.malformed(error.to_string()))?;
-    Ok((encoder, facts(&lists)))
+    Ok((encoder.reading(reading(fitted, 24)), facts(&lists)))
 }
 
 #[expect(
@@ -208,6 +221,9 @@ fn to_f64(place: usize) -> f64 {
 fn missing_places(fitted: &Fitted<'_>, n_columns: usize) -> Result<Vec<Option<usize>>, LoadError> {
     const NAME: &str = "_missing_indices";
     let mut places = vec![None; n_columns];
+    if !fitted.version.is_from(0) {
+        return Ok(places);
+    }
     let entries = fitted.graph.dict(fitted.require(NAME)?);
     let wrong = || fitted.malformed(format!("'{NAME}' is not a dict of columns"));
     for &(column, category) in entries.ok_or_else(wrong)? {

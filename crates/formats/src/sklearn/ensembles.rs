@@ -10,7 +10,7 @@ use coracle_model::{Accepts, Component, Estimator, LoadError, Method};
 use coracle_pickle::NodeId;
 
 use super::arrays::has;
-use super::convert::Part;
+use super::convert::{self, Part};
 use super::fitted::Fitted;
 use super::labels::labels;
 use super::numbers::exact;
@@ -28,8 +28,12 @@ pub(super) fn members(fitted: &Fitted<'_>, name: &str) -> Result<Members, LoadEr
         estimators: Vec::new(),
         components: Vec::new(),
     };
+    let width = width_of_others(fitted, name)?;
     for (index, id) in items(fitted, name)?.iter().enumerate() {
-        let (estimator, component) = fitted.estimator(*id, &format!("{name}[{index}]"))?;
+        let mut part = fitted.part(*id, &format!("{name}[{index}]"))?;
+        part.width = width;
+        let (estimator, component) = convert::estimator(&part, format!("{name}[{index}]"))?;
+        let estimator: Arc<dyn Estimator> = Arc::from(estimator);
         all.estimators.push(estimator);
         all.components.push(component);
     }
@@ -37,6 +41,24 @@ pub(super) fn members(fitted: &Fitted<'_>, name: &str) -> Result<Members, LoadEr
         return Err(fitted.malformed(format!("'{name}' is empty")));
     }
     Ok(all)
+}
+
+/// Returns what the members of list `name` take, where one of them is a constant that does not say it.
+fn width_of_others(fitted: &Fitted<'_>, name: &str) -> Result<Option<usize>, LoadError> {
+    const CONSTANT: &str = "sklearn.multiclass._ConstantPredictor";
+    let is_constant = |id: &NodeId| {
+        let class = fitted.graph.object(*id).map(|object| object.class);
+        class == Some(CONSTANT) && fitted.graph.attr(*id, "n_features_in_").is_none()
+    };
+    let all = items(fitted, name)?;
+    if !all.iter().any(is_constant) {
+        return Ok(fitted.width);
+    }
+    let Some(&other) = all.iter().find(|&id| !is_constant(id)) else {
+        return Ok(fitted.width);
+    };
+    let (other, _) = fitted.estimator(other, name)?;
+    Ok(Some(other.n_features()))
 }
 
 /// Returns the items of a list or an array of objects.
@@ -163,7 +185,8 @@ pub(super) fn voting_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
                 predict.map_err(spec)?,
                 Facet::table(Method::PredictProba, probabilities),
             ];
-            if fitted.flag("flatten_transform")? {
+            // Up to 0.20 there is a `None`, for False, or nothing.
+            if !fitted.is_none("flatten_transform") && fitted.flag("flatten_transform")? {
                 let all = SideBySide::try_new(parts).map_err(spec)?;
                 facets.push(Facet::table(Method::Transform, Arc::new(all)));
             }
@@ -482,6 +505,11 @@ pub(super) fn ada_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
             (scores, Choice::FirstLargest, scaled)
         }
     };
+    let is_weighed = fitted.version.is_up_to_zero(21) && fitted.text("algorithm")? == "SAMME";
+    let pair = match is_weighed {
+        true => ada_shares(fitted, &members, n_classes)?,
+        false => pair,
+    };
     let probabilities: Arc<dyn TableFn> = Arc::new(Mapped::new(pair, Pointwise::Softmax));
     let logarithms = Mapped::new(Arc::clone(&probabilities), Pointwise::Ln);
     let predict = Facet::classes(Arc::clone(&decision), labels, choice);
@@ -492,6 +520,28 @@ pub(super) fn ada_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         Facet::flat(Method::DecisionFunction, decision),
     ];
     finite(fitted, facets, members)
+}
+
+/// Returns what the probabilities of SAMME are the softmax of up to 0.21: the members' probabilities, weighed.
+fn ada_shares(
+    fitted: &Fitted<'_>,
+    members: &Members,
+    n_classes: usize,
+) -> Result<Arc<dyn TableFn>, LoadError> {
+    let (weights, divisor) = ada_weights(fitted, members.estimators.len())?;
+    let parts = members.estimators.iter();
+    let parts = parts.map(|member| method_of(fitted, member, Method::PredictProba));
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    if parts.iter().any(|part| part.n_columns() != n_classes) {
+        return Err(fitted.malformed("its parts differ in the number of their classes"));
+    }
+    let rule = Rule::Mean {
+        width: n_classes,
+        weights,
+        divisor,
+    };
+    let scale = Pointwise::Times(1.0 / (exact(n_classes) - 1.0));
+    Ok(Arc::new(Mapped::new(ruled(fitted, parts, rule)?, scale)))
 }
 
 fn ada_scores(

@@ -32,7 +32,8 @@ pub(super) fn non_negative(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let scaled = penalty * exact(n_features);
     let share = fitted.number_or("l1_ratio", 0.0)?;
     let penalties = [scaled * share, scaled * (1.0 - share)];
-    let is_squared = fitted.text_if("beta_loss").as_deref() == Some("frobenius")
+    let is_squared = fitted.is_none("beta_loss")
+        || fitted.text_if("beta_loss").as_deref() == Some("frobenius")
         || fitted.text_if("beta_loss").is_none() && fitted.number("beta_loss")? == 2.0;
     if !is_squared {
         return Err(fitted.unsupported("a 'beta_loss' other than 'frobenius' is not supported"));

@@ -4,6 +4,7 @@ use coracle_model::{ColumnSpec, LoadError, LoadErrorKind};
 use coracle_pickle::{Array, Graph, Node, NodeId, Object};
 
 use super::Version;
+use super::older_columns;
 use super::sparsity::Layout;
 
 /// The deepest nesting of estimators that is followed.
@@ -23,6 +24,10 @@ pub(crate) struct Fitted<'g> {
     pub(crate) taken: Vec<ColumnSpec>,
     /// Whether `None` is a category to the next step, for each column that this one gives; empty where that is not known.
     pub(crate) none_after: Vec<bool>,
+    /// The number of its columns as what is around it tells it, for estimators whose file does not.
+    pub(crate) width: Option<usize>,
+    /// The number of columns that the estimator after this one takes.
+    pub(crate) width_after: Option<usize>,
     /// What kind of table it gets in Python.
     pub(crate) reads: Layout,
     depth: usize,
@@ -44,6 +49,8 @@ impl<'g> Fitted<'g> {
             place: String::new(),
             taken: Vec::new(),
             none_after: Vec::new(),
+            width: None,
+            width_after: None,
             reads: Layout::Dense,
             depth: 0,
         }
@@ -75,6 +82,8 @@ impl<'g> Fitted<'g> {
             place,
             taken: Vec::new(),
             none_after: Vec::new(),
+            width: None,
+            width_after: None,
             reads: self.reads.within(self.short_class()),
             depth,
         })
@@ -226,7 +235,8 @@ impl<'g> Fitted<'g> {
     pub(crate) fn feature_names(&self) -> Result<Option<Vec<String>>, LoadError> {
         const NAME: &str = "feature_names_in_";
         if self.is_none(NAME) {
-            return Ok(None);
+            let is_older = !self.version.is_from(0) && self.short_class() == "ColumnTransformer";
+            return Ok(is_older.then(|| older_columns::names(self)).flatten());
         }
         let array = self.array(NAME)?;
         let names = match array.objects() {

@@ -1,7 +1,8 @@
-//! The closed list of names that scikit-learn files may use, from a survey of files of eleven releases.
+//! The closed list of names that scikit-learn files may use, from a survey of files of fifteen releases.
 //!
 //! It holds far more classes than are served: a file of another class then parses, and the refusal can name
-//! the class and where it sits. So it is with what people keep beside a model: dates, data frames. Names beyond this list and the reader's own are refused by the reader.
+//! the class and where it sits. So it is with what people keep beside a model: dates, data frames. Names beyond
+//! this list and the reader's own are refused by the reader.
 
 use coracle_pickle::{GlobalForm, KnownGlobal};
 
@@ -18,6 +19,7 @@ macro_rules! globals {
 
 /// Every name, by module.
 pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
+    Value "builtins" ["DeprecationWarning" "FutureWarning"]
     Constructor "_loss" [
         "__pyx_unpickle_CyAbsoluteError" "__pyx_unpickle_CyExponentialLoss"
         "__pyx_unpickle_CyHalfBinomialLoss" "__pyx_unpickle_CyHalfGammaLoss"
@@ -76,6 +78,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "log1p" "log2" "negative" "reciprocal" "rint" "sign" "sin" "sinh" "sqrt" "square" "tan" "tanh"
     ]
     Record "numpy" ["vectorize"]
+    Constructor "numpy.core" ["_ufunc_reconstruct"]
+    Value "numpy.core.fromnumeric" ["mean"]
+    Record "joblib.memory" ["Memory"]
     Record "pandas" [
         "Categorical" "CategoricalDtype" "CategoricalIndex" "DataFrame" "DatetimeIndex" "DatetimeTZDtype" "Float64Dtype"
         "Index" "Int64Dtype" "Interval" "MultiIndex" "RangeIndex" "Series" "StringDtype" "TimedeltaIndex"
@@ -198,6 +203,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.decomposition._lda" ["LatentDirichletAllocation"]
     Record "sklearn.decomposition._nmf" ["MiniBatchNMF" "NMF"]
     Record "sklearn.decomposition._pca" ["PCA"]
+    Record "sklearn.decomposition.pca" ["RandomizedPCA"]
     Record "sklearn.decomposition._sparse_pca" ["MiniBatchSparsePCA" "SparsePCA"]
     Record "sklearn.decomposition._truncated_svd" ["TruncatedSVD"]
     Record "sklearn.discriminant_analysis" [
@@ -210,6 +216,10 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "RandomForestRegressor" "RandomTreesEmbedding"
     ]
     Record "sklearn.ensemble._gb" ["GradientBoostingClassifier" "GradientBoostingRegressor"]
+    Record "sklearn.ensemble.gradient_boosting" [
+        "LogOddsEstimator" "MeanEstimator" "PriorProbabilityEstimator" "QuantileEstimator"
+        "ScaledLogOddsEstimator" "ZeroEstimator"
+    ]
     Record "sklearn.ensemble._gb_losses" [
         "BinomialDeviance" "ExponentialLoss" "HuberLossFunction" "LeastAbsoluteError"
         "LeastSquaresError" "MultinomialDeviance" "QuantileLossFunction"
@@ -227,6 +237,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.ensemble._stacking" ["StackingClassifier" "StackingRegressor"]
     Record "sklearn.ensemble._voting" ["VotingClassifier" "VotingRegressor"]
     Record "sklearn.ensemble._weight_boosting" ["AdaBoostClassifier" "AdaBoostRegressor"]
+    Record "sklearn.externals.joblib.memory" ["Memory"]
     Record "sklearn.feature_extraction._dict_vectorizer" ["DictVectorizer"]
     Record "sklearn.feature_extraction._hash" ["FeatureHasher"]
     Record "sklearn.feature_extraction.text" [
@@ -273,6 +284,12 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.linear_model._least_angle" [
         "Lars" "LarsCV" "LassoLars" "LassoLarsCV" "LassoLarsIC"
     ]
+    Record "sklearn.gaussian_process.gaussian_process" ["GaussianProcess"]
+    Record "sklearn.lda" ["LDA"]
+    Record "sklearn.linear_model.randomized_l1" ["RandomizedLasso" "RandomizedLogisticRegression"]
+    Record "sklearn.mixture.dpgmm" ["DPGMM" "VBGMM"]
+    Record "sklearn.mixture.gmm" ["GMM"]
+    Record "sklearn.qda" ["QDA"]
     Record "sklearn.linear_model._logistic" ["LogisticRegression" "LogisticRegressionCV"]
     Record "sklearn.linear_model._omp" ["OrthogonalMatchingPursuit" "OrthogonalMatchingPursuitCV"]
     Record "sklearn.linear_model._passive_aggressive" [
@@ -328,6 +345,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.model_selection._classification_threshold" [
         "FixedThresholdClassifier" "TunedThresholdClassifierCV" "_CurveScorer"
     ]
+    Record "sklearn.grid_search" ["_CVScoreTuple"]
     Record "sklearn.model_selection._search" ["GridSearchCV" "RandomizedSearchCV"]
     Record "sklearn.model_selection._search_successive_halving" [
         "HalvingGridSearchCV" "HalvingRandomSearchCV"
@@ -351,17 +369,13 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     ]
     Constructor "sklearn.neighbors._ball_tree" ["newObj"]
     Record "sklearn.neighbors._ball_tree" [
-        "BallTree" "BallTree32" "BallTree64"
+        "BallTree" "BallTree32" "BallTree64" "BinaryTree"
     ]
     Record "sklearn.neighbors._classification" ["KNeighborsClassifier" "RadiusNeighborsClassifier"]
-    Constructor "sklearn.neighbors._dist_metrics" ["newObj"]
-    Record "sklearn.neighbors._dist_metrics" [
-        "ChebyshevDistance" "EuclideanDistance" "MinkowskiDistance"
-    ]
     Record "sklearn.neighbors._graph" ["KNeighborsTransformer" "RadiusNeighborsTransformer"]
     Constructor "sklearn.neighbors._kd_tree" ["newObj"]
     Record "sklearn.neighbors._kd_tree" [
-        "KDTree" "KDTree32" "KDTree64"
+        "BinaryTree" "KDTree" "KDTree32" "KDTree64"
     ]
     Record "sklearn.neighbors._kde" ["KernelDensity"]
     Record "sklearn.neighbors._lof" ["LocalOutlierFactor"]
@@ -383,6 +397,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.preprocessing._discretization" ["KBinsDiscretizer"]
     Record "sklearn.preprocessing._encoders" ["OneHotEncoder" "OrdinalEncoder"]
     Record "sklearn.preprocessing._function_transformer" ["FunctionTransformer"]
+    Record "sklearn.preprocessing.imputation" ["Imputer"]
     Record "sklearn.preprocessing._label" ["LabelBinarizer" "LabelEncoder" "MultiLabelBinarizer"]
     Record "sklearn.preprocessing._polynomial" ["PolynomialFeatures" "SplineTransformer"]
     Record "sklearn.preprocessing._target_encoder" ["TargetEncoder"]
@@ -399,6 +414,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "sklearn.tree._tree" ["Tree"]
     Record "sklearn.utils" ["Bunch"]
     Record "sklearn.utils._bunch" ["Bunch"]
+    Record "sklearn.utils.deprecation" ["DeprecationDict"]
     Record "sklearn.utils._metadata_requests" ["MetadataRequest" "MethodMetadataRequest"]
     Value "sklearn.utils.validation" ["check_array"]
     Value "sklearn.metrics._ranking" [

@@ -109,6 +109,9 @@ fn kernel(
     n_scores: usize,
     n_classes: Option<usize>,
 ) -> Result<Kernel, LoadError> {
+    if fitted.version.is_up_to_zero(21) {
+        return Err(fitted.unsupported("files of 0.21, where it was new, are not supported"));
+    }
     let (_, base) = fitted.numbers("_baseline_prediction")?;
     if base.len() != n_scores {
         let message = format!("{} baseline predictions for {n_scores} scores", base.len());
@@ -130,7 +133,7 @@ fn kernel(
             trees.push(read_predictor(&predictor, &known, score)?);
         }
     }
-    let n_features = fitted.count("n_features_in_")?;
+    let n_features = fitted.n_features()?;
     let preparation = match fitted.version.is_from(2) {
         true => encoded_columns(fitted, n_features)?,
         false => truncated_columns(&known).map_or(Preparation::None, Preparation::Numbers),
@@ -172,6 +175,10 @@ type KnownCategories = Vec<Option<[u32; 8]>>;
 
 /// Reads the bin mapper's categories; a predictor sends those it does not know where missing values go.
 fn known_categories(fitted: &Fitted<'_>) -> Result<KnownCategories, LoadError> {
+    if fitted.version.is_up_to_zero(23) {
+        // There were none, and the mapper had another name.
+        return Ok(Vec::new());
+    }
     let mapper = fitted.part_in("_bin_mapper")?;
     if mapper.is_none("is_categorical_") {
         return Ok(Vec::new());
@@ -238,16 +245,25 @@ impl PredictorColumns {
         let field = |name: &str| nodes.field(name).ok_or_else(|| wrong(name));
         let integers = |name: &str| field(name)?.to_i64s().ok_or_else(|| wrong(name));
         let numbers = |name: &str| field(name)?.to_f64s().ok_or_else(|| wrong(name));
+        // Up to 0.23 there were no categories.
+        let is_older = predictor.version.is_up_to_zero(23);
+        let categories = |name: &str| match is_older {
+            true => integers("left").map(|left| vec![0; left.len()]),
+            false => integers(name),
+        };
         Ok(Self {
             value: numbers("value")?,
             feature: integers("feature_idx")?,
-            threshold: numbers("num_threshold")?,
+            threshold: match nodes.field("num_threshold") {
+                None if is_older => numbers("threshold")?,
+                _ => numbers("num_threshold")?,
+            },
             missing_left: integers("missing_go_to_left")?,
             left: integers("left")?,
             right: integers("right")?,
             is_leaf: integers("is_leaf")?,
-            is_categorical: integers("is_categorical")?,
-            bitset: integers("bitset_idx")?,
+            is_categorical: categories("is_categorical")?,
+            bitset: categories("bitset_idx")?,
         })
     }
 

@@ -2,7 +2,9 @@
 
 use coracle_model::LoadError;
 
+use super::boosted::{self, Importances};
 use super::fitted::Fitted;
+use crate::numbers::{from_count, single_sum, to_single};
 
 /// Returns the importance of each feature: the norm of its coefficients, or how much its splits gain.
 pub(super) fn importances(
@@ -33,6 +35,16 @@ pub(super) fn importances(
                 }
             })
             .collect());
+    }
+    if boosted::is_known(model.class()) {
+        let values = match boosted::importances(model, n_features)? {
+            Importances::Singles(values) => values.into_iter().map(f64::from).collect(),
+            Importances::Doubles(values) => values,
+        };
+        return match values.len() == n_features {
+            true => Ok(values.into_iter().map(f64::abs).collect()),
+            false => Err(model.malformed("the importance of another number of features")),
+        };
     }
     match model.short_class() {
         "DecisionTreeClassifier"
@@ -155,11 +167,25 @@ pub(super) fn threshold(
     };
     let scale = scale.ok_or_else(|| selector.unknown("threshold", &text))?;
     let reference = match reference {
+        "mean" if is_single(model) => single_mean(importances),
         "mean" => mean(importances),
         "median" => median(importances),
         _ => return Err(selector.unknown("threshold", &text)),
     };
-    Ok(scale * reference)
+    match is_single(model) {
+        true => Ok(to_single(scale * reference).into()),
+        false => Ok(scale * reference),
+    }
+}
+
+/// Tells whether a library tells importances in single precision, so that numpy goes on in it.
+fn is_single(model: &Fitted<'_>) -> bool {
+    model.class().starts_with("xgboost.")
+}
+
+fn single_mean(importances: &[f64]) -> f64 {
+    let singles: Vec<f32> = importances.iter().map(|&value| to_single(value)).collect();
+    to_single(f64::from(single_sum(&singles)) / from_count(singles.len().max(1))).into()
 }
 
 /// Tells whether the estimator's penalty makes coefficients zero.

@@ -79,8 +79,8 @@ pub(super) fn iterative(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
             children.push(component);
         }
     }
-    let lows = fitted.vector("_min_value", kept.len())?;
-    let highs = fitted.vector("_max_value", kept.len())?;
+    let lows = bound(fitted, "_min_value", kept.len())?;
+    let highs = bound(fitted, "_max_value", kept.len())?;
     let imputer = IterativeImputer::try_new(IterativeImputerSpec {
         missing: missing_marker(fitted)?,
         initial: method_of(fitted, &imputer, Method::Transform)?,
@@ -92,6 +92,14 @@ pub(super) fn iterative(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let imputer = Arc::new(imputer.map_err(|error| fitted.spec(error))?);
     let part = fitted.faceted(vec![Facet::table(Method::Transform, imputer)])?;
     Ok(Part { children, ..part })
+}
+
+/// Reads a bound for each column; up to 0.22 it is one number.
+fn bound(fitted: &Fitted<'_>, name: &str, length: usize) -> Result<Vec<f64>, LoadError> {
+    match fitted.version.is_up_to_zero(22) {
+        true => Ok(vec![fitted.number(name)?; length]),
+        false => fitted.vector(name, length),
+    }
 }
 
 /// Reads one step: a named tuple of a column, the columns it is predicted from, and an estimator.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use coracle_estimators::{Mapped, Pointwise};
+use coracle_estimators::{Choice, Mapped, Pointwise, TableFn};
 use coracle_forest::{ForestSpec, NodeSpec, Precision, Target, TreeSpec};
 use coracle_model::LoadError;
 
+use super::Version;
 use super::convert::Part;
 use super::ensembles;
 use super::fitted::Fitted;
@@ -18,6 +19,11 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let members = fitted.list("estimators_")?;
     if members.len() != columns.len() || members.is_empty() {
         return Err(fitted.malformed("'estimators_features_' has another length"));
+    }
+    if fitted.version.is_up_to_zero(18) && !reads_all_in_order(&columns, fitted.n_features()?) {
+        return Err(
+            fitted.unsupported("scikit-learn 0.18 has no answers with max_features below 1")
+        );
     }
     let mut trees = Vec::with_capacity(members.len());
     let mut summary = Vec::new();
@@ -32,7 +38,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         true => fitted.count("_max_samples")?,
         false => fitted.count("max_samples_")?,
     };
-    let depth = exact(trees.len()) * average_path_length(exact(sample));
+    let depth = exact(trees.len()) * average_path_length(fitted.version, exact(sample));
     // From 1.6 on rows are not checked.
     let takes_all = fitted.version.is_from(6);
     let spec = ForestSpec {
@@ -49,12 +55,33 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let forest = tree::compile(fitted, spec)?;
     let facts = tree::facts(&forest, None);
     let scores = Mapped::new(Arc::new(forest), Pointwise::Isolation(depth));
-    let part = svm::novelty_by_scores(fitted, Arc::new(scores), fitted.number("offset_")?)?;
+    let part = detector(fitted, Arc::new(scores))?;
     Ok(Part {
         facts,
         children: summary,
         ..part
     })
+}
+
+/// Says whether each of the trees reads every column, in order.
+fn reads_all_in_order(columns: &[Vec<usize>], n_features: usize) -> bool {
+    let is_all = |columns: &Vec<usize>| columns.iter().copied().eq(0..n_features);
+    columns.iter().all(is_all)
+}
+
+/// Returns the detector; up to 0.21 (with `behaviour="old"`, if there is a choice) its decisions have a threshold other than zero.
+fn detector(fitted: &Fitted<'_>, scores: Arc<dyn TableFn>) -> Result<Part, LoadError> {
+    if fitted.version.is_up_to_zero(19) {
+        let decision: Arc<dyn TableFn> = Arc::new(Mapped::new(scores, Pointwise::Add(0.5)));
+        let threshold = fitted.number("threshold_")?;
+        return svm::novelty_without_scores(fitted, decision, Choice::Above(threshold));
+    }
+    let has_choice = fitted.version.is_up_to_zero(21);
+    let threshold = match has_choice && fitted.text("behaviour")? == "old" {
+        true => fitted.number("_threshold_")?,
+        false => 0.0,
+    };
+    svm::novelty_above(fitted, scores, fitted.number("offset_")?, threshold)
 }
 
 /// Reads a tree whose leaves hold how many splits they stand for.
@@ -73,7 +100,7 @@ fn isolation_tree(member: &Fitted<'_>, columns: &[usize]) -> Result<TreeSpec, Lo
         match node {
             NodeSpec::Leaf => {
                 let size = exact(usize::try_from(size).unwrap_or_default());
-                values.push(depth + average_path_length(size) - 1.0);
+                values.push(depth + average_path_length(member.version, size) - 1.0);
             }
             NodeSpec::Split {
                 feature,
@@ -108,8 +135,19 @@ fn isolation_tree(member: &Fitted<'_>, columns: &[usize]) -> Result<TreeSpec, Lo
 }
 
 /// The mean number of splits that a tree of `n` rows needs to set one apart.
-fn average_path_length(n: f64) -> f64 {
+fn average_path_length(version: &Version, n: f64) -> f64 {
     const EULER_GAMMA: f64 = 0.577_215_664_901_532_9;
+    const EULER_GAMMA_TO_TEN_DIGITS: f64 = 0.577_215_664_9;
+    if version.is_up_to_zero(20) {
+        if n <= 1.0 {
+            return 1.0;
+        }
+        let (others, gamma) = match version.is_up_to_zero(18) {
+            true => (n, EULER_GAMMA_TO_TEN_DIGITS),
+            false => (n - 1.0, EULER_GAMMA),
+        };
+        return 2.0 * (others.ln() + gamma) - 2.0 * (n - 1.0) / n;
+    }
     if n <= 1.0 {
         0.0
     } else if n == 2.0 {

@@ -41,6 +41,10 @@ fn logistic_link(fitted: &Fitted<'_>, n_classes: usize) -> Result<Link, LoadErro
     let solver = fitted.text("solver")?;
     let solves_per_class = solver == "liblinear"
         || solver == "newton-cholesky" && version.is_from(2) && !version.is_from(6);
+    // Up to 0.19 two classes were always apart.
+    if n_classes <= 2 && fitted.version.is_up_to_zero(19) {
+        return Ok(per_class);
+    }
     match fitted.text("multi_class")?.as_str() {
         "ovr" | "warn" => Ok(per_class),
         "auto" | "deprecated" if n_classes <= 2 || solves_per_class => Ok(per_class),
@@ -52,7 +56,8 @@ fn logistic_link(fitted: &Fitted<'_>, n_classes: usize) -> Result<Link, LoadErro
 /// Converts a ridge classifier, whose labels older releases keep in its label binarizer only.
 pub(super) fn ridge_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let binarizer = fitted.part_in("_label_binarizer")?;
-    if binarizer.text("y_type_")?.starts_with("multilabel") {
+    // Before 1.0 several labels were learnt, and one of them answered.
+    if fitted.version.is_from(0) && binarizer.text("y_type_")?.starts_with("multilabel") {
         return ridge_of_outputs(fitted);
     }
     let labels = labels(&binarizer)?;
@@ -192,7 +197,11 @@ pub(super) fn isotonic_function(fitted: &Fitted<'_>) -> Result<Isotonic, LoadErr
         "raise" => OutOfBounds::Refuse,
         other => return Err(fitted.unknown("out_of_bounds", other)),
     };
-    let (xs, ys) = (fitted.flat("X_thresholds_")?, fitted.flat("y_thresholds_")?);
+    let (xs, ys) = match fitted.attr("X_thresholds_") {
+        None if !fitted.version.is_from(0) => ("_necessary_X_", "_necessary_y_"),
+        _ => ("X_thresholds_", "y_thresholds_"),
+    };
+    let (xs, ys) = (fitted.flat(xs)?, fitted.flat(ys)?);
     Isotonic::try_new(xs, ys, out_of_bounds).map_err(|error| fitted.spec(error))
 }
 
@@ -216,7 +225,7 @@ pub(super) fn scorer(fitted: &Fitted<'_>) -> Result<(LinearScorer, Width), LoadE
     if intercepts.len() == 1 && n_scores > 1 {
         intercepts = intercepts.repeat(n_scores);
     }
-    if intercepts.len() != n_scores || n_features != fitted.count("n_features_in_")? {
+    if intercepts.len() != n_scores || n_features != fitted.n_features()? {
         let message = format!(
             "'coef_' has shape {shape:?}, 'intercept_' {} elements",
             intercepts.len()

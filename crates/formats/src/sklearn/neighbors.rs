@@ -164,12 +164,20 @@ pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let labels = labels(fitted)?;
     let neighborhood = neighborhood(fitted, Reach::Within(fitted.number("radius")?))?;
-    if fitted.is_none("outlier_label_") {
+    let is_older = fitted.version.is_up_to_zero(21);
+    let name = match is_older {
+        true => "outlier_label",
+        false => "outlier_label_",
+    };
+    if fitted.is_none(name) {
         return by_shares(fitted, neighborhood, labels, Outlier::Refuse);
     }
-    let label = match fitted.list("outlier_label_")? {
-        &[label] => label,
-        _ => return Err(fitted.malformed("'outlier_label_' is not one label")),
+    let label = match is_older {
+        true => fitted.require(name)?,
+        false => match fitted.list(name)? {
+            &[label] => label,
+            _ => return Err(fitted.malformed("'outlier_label_' is not one label")),
+        },
     };
     let values = match (fitted.graph.string(label), fitted.graph.float(label)) {
         (Some(text), _) => Values::Bytes([text].into_iter().collect()),
@@ -184,6 +192,8 @@ pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
         Some(class) => by_shares(fitted, neighborhood, labels, Outlier::Class(class)),
         None => match with_label(&labels, &values) {
             Some(labels) => by_shares(fitted, neighborhood, labels, Outlier::Beyond),
+            // There a label that does not fit failed when it was asked for.
+            None if is_older => by_shares(fitted, neighborhood, labels, Outlier::Refuse),
             None => Err(fitted.malformed("'outlier_label_' is of another kind than the classes")),
         },
     }
@@ -241,10 +251,12 @@ fn by_shares(
         n_classes,
         outlier,
     })?;
-    let part = fitted.faceted(vec![
-        Facet::classes(class, labels, Choice::Index).map_err(spec)?,
-        Facet::table(Method::PredictProba, shares),
-    ])?;
+    let mut facets = vec![Facet::classes(class, labels, Choice::Index).map_err(spec)?];
+    let has_radius = fitted.short_class() == "RadiusNeighborsClassifier";
+    if !(has_radius && fitted.version.is_up_to_zero(21)) {
+        facets.push(Facet::table(Method::PredictProba, shares));
+    }
+    let part = fitted.faceted(facets)?;
     Ok(Part {
         facts: facts(&neighborhood),
         ..part

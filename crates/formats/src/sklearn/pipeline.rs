@@ -15,8 +15,11 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let mut children = Vec::new();
     let mut reads = fitted.reads.clone();
     let mut parts = Vec::new();
+    let mut width = fitted.width;
     for (name, id) in named_steps(fitted)? {
         let mut step = fitted.part(id, &format!("step '{name}'"))?;
+        step.width = width;
+        width = width_kept(&step);
         step.reads = reads;
         reads = sparsity::layout(&step, &step.reads)?;
         if let Some((_, before)) = parts.last_mut() {
@@ -27,9 +30,12 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     }
     // From the last to the first, so that each knows what the next one takes.
     let mut taken = fitted.taken.clone();
+    let mut width_after = fitted.width_after;
     for (name, mut step) in parts.into_iter().rev() {
         step.taken = taken;
+        step.width_after = width_after;
         let (estimator, component) = convert::estimator(&step, name.clone())?;
+        width_after = Some(estimator.n_features());
         taken = estimator.columns().unwrap_or_default().to_vec();
         steps.push(Step { name, estimator });
         children.push(component);
@@ -47,6 +53,23 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         children,
         ..Part::new(pipeline, Vec::new())
     })
+}
+
+/// Returns the number of columns that a transformer gives, if it is one that gives as many as it gets.
+fn width_kept(step: &Fitted<'_>) -> Option<usize> {
+    let keeps = [
+        "Binarizer",
+        "FunctionTransformer",
+        "MaxAbsScaler",
+        "MinMaxScaler",
+        "Normalizer",
+        "RobustScaler",
+        "StandardScaler",
+    ];
+    match keeps.contains(&step.short_class()) {
+        true => step.kept_width().ok(),
+        false => None,
+    }
 }
 
 /// Returns the steps that do something when the pipeline answers, with their names.

@@ -1,7 +1,7 @@
 //! Scalers and the simple imputer.
 
 use coracle_estimators::{ImputerSpec, MissingMarker, Scaler, ScalerStep, SimpleImputer};
-use coracle_model::LoadError;
+use coracle_model::{Accepts, LoadError};
 use coracle_pickle::Array;
 
 use super::column_imputer;
@@ -10,7 +10,7 @@ use super::fitted::Fitted;
 
 /// Converts a standard scaler.
 pub(super) fn standard_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let n_features = fitted.count("n_features_in_")?;
+    let n_features = fitted.kept_width()?;
     let mut steps = Vec::new();
     if fitted.flag("with_mean")? {
         steps.push(ScalerStep::Subtract(fitted.vector("mean_", n_features)?));
@@ -23,12 +23,12 @@ pub(super) fn standard_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 
 /// Converts a min-max scaler.
 pub(super) fn min_max_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let n_features = fitted.count("n_features_in_")?;
+    let n_features = fitted.n_features()?;
     let mut steps = vec![
         ScalerStep::Multiply(fitted.vector("scale_", n_features)?),
         ScalerStep::Add(fitted.vector("min_", n_features)?),
     ];
-    if fitted.flag("clip")? {
+    if fitted.flag_or("clip", false)? {
         let wrong = || fitted.malformed("'feature_range' is not a pair of numbers");
         let range = fitted.list("feature_range")?;
         let mut ends = range.iter().map(|&end| fitted.graph.float(end));
@@ -43,7 +43,7 @@ pub(super) fn min_max_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 
 /// Converts a robust scaler.
 pub(super) fn robust_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let n_features = fitted.count("n_features_in_")?;
+    let n_features = fitted.kept_width()?;
     let mut steps = Vec::new();
     if fitted.flag("with_centering")? {
         steps.push(ScalerStep::Subtract(fitted.vector("center_", n_features)?));
@@ -73,8 +73,12 @@ fn scaler(
     n_features: usize,
     steps: Vec<ScalerStep>,
 ) -> Result<Part, LoadError> {
-    let scaler =
-        Scaler::try_new(n_features, steps).map_err(|error| fitted.malformed(error.to_string()))?;
+    let scaler = Scaler::try_new(n_features, steps).map_err(|error| fitted.spec(error))?;
+    // Up to 0.19 missing values were refused.
+    let scaler = match fitted.version.is_up_to_zero(19) {
+        true => scaler.narrowed(Accepts::FINITE),
+        false => scaler,
+    };
     Ok(Part::new(scaler, Vec::new()))
 }
 
@@ -84,7 +88,7 @@ pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         return column_imputer::convert(fitted);
     }
     let missing = missing_marker(fitted)?;
-    let n_features = fitted.count("n_features_in_")?;
+    let n_features = fitted.n_features()?;
     let statistics = fitted.array("statistics_")?;
     if statistics.shape() != [n_features] {
         return Err(fitted.malformed("'statistics_' is not a number per feature"));
@@ -111,6 +115,32 @@ pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         SimpleImputer::try_new(spec).map_err(|error| fitted.malformed(error.to_string()))?;
     let facts = vec![("strategy".to_owned(), fitted.text("strategy")?)];
     Ok(Part::new(imputer, facts))
+}
+
+/// Converts the imputer of releases up to 0.21, which takes everything.
+pub(super) fn older_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    if fitted.number("axis")? != 0.0 {
+        return Err(
+            fitted.unsupported("axis=1, which fills from the row's own values, is not supported")
+        );
+    }
+    let missing = match fitted.text_if("missing_values") {
+        Some(text) if text == "NaN" => MissingMarker::Nan,
+        Some(text) => return Err(fitted.unknown("missing_values", &text)),
+        None => missing_marker(fitted)?,
+    };
+    let statistics = fitted.vector("statistics_", fitted.n_features()?)?;
+    let replacements = statistics
+        .into_iter()
+        .map(|number| (!number.is_nan()).then_some(number));
+    let spec = ImputerSpec {
+        missing,
+        replacements: replacements.collect(),
+        indicator_columns: Vec::new(),
+    };
+    let imputer = SimpleImputer::try_new(spec).map_err(|error| fitted.spec(error))?;
+    let facts = vec![("strategy".to_owned(), fitted.text("strategy")?)];
+    Ok(Part::new(imputer.accepting(Accepts::ANY), facts))
 }
 
 /// Reads what counts as missing.

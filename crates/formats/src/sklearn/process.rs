@@ -82,8 +82,15 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     };
     let answer = ProcessAnswer::Mean {
         weights,
-        scale: per_target("_y_train_std")?,
-        shift: per_target("_y_train_mean")?,
+        // Up to 0.22 targets were shifted only.
+        scale: match fitted.version.is_up_to_zero(22) {
+            true => vec![1.0; n_targets],
+            false => per_target("_y_train_std")?,
+        },
+        shift: per_target(match fitted.version.is_up_to_zero(18) {
+            true => "y_train_mean",
+            false => "_y_train_mean",
+        })?,
     };
     let process = Process::try_new(kernel, data.values, fitted.n_features()?, answer);
     let process = Arc::new(process.map_err(|error| fitted.spec(error))?);

@@ -10,6 +10,7 @@ use super::arrays::Matrix;
 use super::convert::Part;
 use super::fitted::Fitted;
 use super::numbers::exact;
+use super::older_encoders;
 use super::tree::{LeafKind, accepts_missing, compile, facts, member_summary, read_tree};
 
 fn transformer(fitted: &Fitted<'_>, sketch: KernelSketch) -> Result<Part, LoadError> {
@@ -67,17 +68,33 @@ pub(super) fn polynomial(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     transformer(fitted, sketch)
 }
 
+/// Returns the counts that have an output, for each column of an encoder of counts.
+fn counted(encoder: &Fitted<'_>) -> Result<Vec<Vec<f64>>, LoadError> {
+    let columns = older_encoders::outputs(encoder)?.into_iter();
+    let columns = columns.map(|outputs| {
+        let counts = outputs.into_iter().enumerate();
+        counts.filter_map(|(count, output)| output.map(|_| exact(count)))
+    });
+    Ok(columns.map(Iterator::collect).collect())
+}
+
 /// Converts RandomTreesEmbedding: a one for the leaf that each tree comes to.
 pub(super) fn leaves(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let members = fitted.list("estimators_")?;
     let encoder = fitted.part_in("one_hot_encoder_")?;
-    let categories = encoder.arrays("categories_")?;
+    let categories = match older_encoders::is_of_counts(&encoder)? {
+        true => counted(&encoder)?,
+        false => {
+            let arrays = encoder.arrays("categories_")?.into_iter();
+            arrays.map(|(_, categories)| categories).collect()
+        }
+    };
     if categories.len() != members.len() {
         return Err(fitted.malformed("the encoder is of another number of trees"));
     }
     let mut missing = true;
     let (mut trees, mut widths, mut summary) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, (&member, (_, leaves))) in members.iter().zip(&categories).enumerate() {
+    for (index, (&member, leaves)) in members.iter().zip(&categories).enumerate() {
         let member = fitted.part(member, &format!("estimators_[{index}]"))?;
         missing = missing && accepts_missing(&member, 4)?;
         let leaf = LeafKind::Values { n_outputs: 1 };

@@ -69,7 +69,7 @@ pub(super) fn layout(step: &Fitted<'_>, reads: &Layout) -> Result<Layout, LoadEr
         Layout::Uncertain(format!("{place} ({class}) {how}"))
     };
     let is_sparse = match step.short_class() {
-        "HashingVectorizer" if step.flag("alternate_sign")? && !step.flag("binary")? => {
+        "HashingVectorizer" if step.flag_or("alternate_sign", true)? && !step.flag("binary")? => {
             // Terms of one column that cancel leave a zero.
             return Ok(Layout::WithZeros);
         }
@@ -163,7 +163,7 @@ fn rounds(step: &Fitted<'_>) -> bool {
 fn of_columns(step: &Fitted<'_>, reads: &Layout) -> Result<Layout, LoadError> {
     let mut all = Layout::Sparse;
     for &entry in step.list("transformers_")? {
-        let Some(&[name, part, _]) = step.graph.list(entry) else {
+        let Some(&[name, part, given]) = step.graph.list(entry) else {
             return Err(step.malformed("'transformers_' holds something else than triples"));
         };
         let name = step.graph.string(name).unwrap_or_default();
@@ -171,7 +171,7 @@ fn of_columns(step: &Fitted<'_>, reads: &Layout) -> Result<Layout, LoadError> {
             continue;
         }
         if matches!(step.graph.node(part), Node::Str(text) if text.as_ref() == "drop")
-            || columns::input_columns(step, &name)?.is_empty()
+            || columns::input_columns(step, &name, given)?.is_empty()
         {
             continue;
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Choice, Facet, Kernel, Labels, Mapped, PairRule, Pairs, Pointwise, Svm, SvmSpec, TableFn,
+    Choice, Facet, Kernel, Labels, Mapped, PairRule, Pairs, Pointwise, Squeeze, Svm, SvmSpec,
+    TableFn,
 };
 use coracle_model::{LoadError, Method, Scorer};
 use coracle_tensor::Values;
@@ -29,10 +30,11 @@ pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         let pairs = Pairs::try_new(decisions, n_classes, rule);
         Ok(Arc::new(pairs.map_err(|error| fitted.spec(error))?))
     };
-    let shape = fitted.text("decision_function_shape")?;
+    // Up to 0.18 there is a `None`, for "ovo".
+    let shape = fitted.text_or("decision_function_shape", "ovo")?;
     let decision: Arc<dyn TableFn> = match (shape.as_str(), n_classes) {
         ("ovr" | "ovo", 2) => pairs(PairRule::Negated)?,
-        ("ovr", _) => pairs(PairRule::OneVersusRest)?,
+        ("ovr", _) => pairs(PairRule::OneVersusRest(squeeze(fitted)))?,
         ("ovo", _) => Arc::<Svm>::clone(&svm),
         (other, _) => return Err(fitted.unknown("decision_function_shape", other)),
     };
@@ -66,6 +68,14 @@ pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     Ok(part)
 }
 
+/// How a release makes decisions of one class against the rest of those of pairs.
+pub(super) fn squeeze(fitted: &Fitted<'_>) -> Squeeze {
+    match fitted.version.is_up_to_zero(20) {
+        true => Squeeze::HalfOfLargest,
+        false => Squeeze::Third,
+    }
+}
+
 fn has_probabilities(fitted: &Fitted<'_>) -> bool {
     // The parameter may be the text "deprecated" from 1.9 on.
     let asked = fitted.attr("probability");
@@ -86,6 +96,22 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 pub(super) fn one_class(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let n_vectors = n_vectors(fitted)?;
     let svm = machine(fitted, vec![n_vectors])?;
+    if fitted.version.is_up_to_zero(19) {
+        let labels = match fitted.version.is_up_to_zero(18) {
+            true => Values::F64(vec![-1.0, 1.0].into()),
+            false => Values::I64(vec![-1, 1].into()),
+        };
+        let decision: Arc<dyn TableFn> = Arc::new(svm);
+        let spec = |error| fitted.spec(error);
+        let labels = Labels::new(labels);
+        let predict = Facet::classes(Arc::clone(&decision), labels, Choice::Above(0.0));
+        let decision = Facet::table(Method::DecisionFunction, decision);
+        let part = fitted.faceted(vec![predict.map_err(spec)?, decision])?;
+        return Ok(Part {
+            facts: facts(n_vectors, &svm_kernel_name(fitted)),
+            ..part
+        });
+    }
     let offset = fitted.flat("offset_")?;
     let &[offset] = offset.as_slice() else {
         return Err(fitted.malformed("'offset_' is not one number"));
@@ -186,17 +212,41 @@ fn machine(fitted: &Fitted<'_>, counts: Vec<usize>) -> Result<Svm, LoadError> {
     Svm::try_new(spec).map_err(|error| fitted.spec(error))
 }
 
+/// A detector of releases before 0.20, which gives no scores.
+pub(super) fn novelty_without_scores(
+    fitted: &Fitted<'_>,
+    decision: Arc<dyn TableFn>,
+    choice: Choice,
+) -> Result<Part, LoadError> {
+    let labels = Labels::new(Values::I64(vec![-1, 1].into()));
+    let spec = |error| fitted.spec(error);
+    fitted.faceted(vec![
+        Facet::classes(Arc::clone(&decision), labels, choice).map_err(spec)?,
+        Facet::column(Method::DecisionFunction, decision).map_err(spec)?,
+    ])
+}
+
 /// The same from scores: `decision_function` lies `offset` below them.
 pub(super) fn novelty_by_scores(
     fitted: &Fitted<'_>,
     scores: Arc<dyn TableFn>,
     offset: f64,
 ) -> Result<Part, LoadError> {
+    novelty_above(fitted, scores, offset, 0.0)
+}
+
+/// As [`novelty_by_scores`], with rows from `threshold` on within.
+pub(super) fn novelty_above(
+    fitted: &Fitted<'_>,
+    scores: Arc<dyn TableFn>,
+    offset: f64,
+    threshold: f64,
+) -> Result<Part, LoadError> {
     let labels = Labels::new(Values::I64(vec![-1, 1].into()));
     let spec = |error| fitted.spec(error);
     let decision: Arc<dyn TableFn> =
         Arc::new(Mapped::new(Arc::clone(&scores), Pointwise::Add(-offset)));
-    let predict = Facet::classes(Arc::clone(&decision), labels, Choice::AtLeast(0.0));
+    let predict = Facet::classes(Arc::clone(&decision), labels, Choice::AtLeast(threshold));
     fitted.faceted(vec![
         predict.map_err(spec)?,
         Facet::column(Method::DecisionFunction, decision).map_err(spec)?,

@@ -43,8 +43,11 @@ pub(super) fn hashing(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         n_columns.map_err(|_too_large| fitted.malformed("'n_features' is too large"))?;
     let terms = Terms::Hashed {
         n_columns,
-        alternate_sign: fitted.flag("alternate_sign")?,
+        alternate_sign: fitted.flag_or("alternate_sign", true)?,
     };
+    if fitted.flag_or("non_negative", false)? {
+        return Err(fitted.unsupported("non_negative=True is not supported"));
+    }
     let weights = TermWeights {
         norm: norm(fitted)?,
         ..TermWeights::default()
@@ -59,7 +62,7 @@ pub(super) fn hashing(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 pub(super) fn tfidf_transformer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let weights = term_weights(fitted)?;
     let n_features = match fitted.attr("n_features_in_") {
-        Some(_) => fitted.count("n_features_in_")?,
+        Some(_) => fitted.n_features()?,
         None => weights.idf.as_ref().map_or(0, Vec::len),
     };
     let weighter = TermWeighter::try_new(n_features, weights)
@@ -95,6 +98,9 @@ fn analyzer(fitted: &Fitted<'_>) -> Result<Analyzer, LoadError> {
     }
     let accents = match fitted.graph.node(fitted.require("strip_accents")?) {
         Node::None => Accents::Keep,
+        Node::Str(text) if text.as_ref() == "unicode" && fitted.version.is_up_to_zero(21) => {
+            Accents::StripComposed
+        }
         Node::Str(text) if text.as_ref() == "unicode" => Accents::StripUnicode,
         Node::Str(text) if text.as_ref() == "ascii" => Accents::StripToAscii,
         _ => return Err(fitted.unsupported("this 'strip_accents' is not supported")),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    BinEncoding, ColumnOperation, ColumnSplines, Columnwise, Extrapolation, Facet, Faceted, Norm,
-    Products, RowOperation, Rowwise, Scaler, ScalerStep, Splines, TableFn, Unary,
+    BinEncoding, ColumnOperation, ColumnSplines, Columnwise, Distribution, Extrapolation, Facet,
+    Faceted, Norm, Products, RowOperation, Rowwise, Scaler, ScalerStep, Splines, TableFn, Unary,
 };
 use coracle_model::{Accepts, Estimator, LoadError, Method};
 use coracle_pickle::{Node, NodeId};
@@ -22,7 +22,7 @@ fn rowwise(
     operation: RowOperation,
     accepts: Accepts,
 ) -> Result<Part, LoadError> {
-    let rowwise = Rowwise::try_new(operation, fitted.n_features()?, accepts);
+    let rowwise = Rowwise::try_new(operation, fitted.kept_width()?, accepts);
     transformer(
         fitted,
         Arc::new(rowwise.map_err(|error| fitted.spec(error))?),
@@ -49,8 +49,8 @@ pub(super) fn binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Converts FunctionTransformer over a function of numpy that Coracle knows.
 pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let function = known_function(fitted, "func")?;
-    fitted.known_width()?;
-    let accepts = match fitted.flag("validate")? {
+    // Up to 0.21 `None` stood for True.
+    let accepts = match fitted.is_none("validate") || fitted.flag("validate")? {
         true => Accepts::FINITE,
         false => Accepts::ANY,
     };
@@ -78,6 +78,17 @@ pub(super) fn known_function(fitted: &Fitted<'_>, name: &str) -> Result<Unary, L
             let short = full.rsplit_once('.').map_or(*full, |(_, short)| short);
             let known = full.starts_with("numpy").then(|| Unary::named(short));
             known.flatten().ok_or_else(|| fitted.unknown(name, full))
+        }
+        // Up to 1.18 numpy restored its functions so, from a module and a name.
+        Node::Object(object) if object.class == "numpy.core._ufunc_reconstruct" => {
+            let (module, short) = match object.args.as_slice() {
+                &[module, short] => (fitted.graph.string(module), fitted.graph.string(short)),
+                _ => (None, None),
+            };
+            let (module, short) = (module.unwrap_or_default(), short.unwrap_or_default());
+            let known = module.starts_with("numpy").then(|| Unary::named(&short));
+            let full = format!("{module}.{short}");
+            known.flatten().ok_or_else(|| fitted.unknown(name, &full))
         }
         _ => Err(fitted.unsupported(format!("'{name}' is no function of numpy"))),
     }
@@ -190,14 +201,14 @@ pub(super) fn power(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 
 /// Converts QuantileTransformer.
 pub(super) fn quantiles(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let to_normal = is_normal(fitted)?;
+    let distribution = distribution(fitted)?;
     let (columns, references) = learnt_quantiles(fitted)?;
     let operations = columns
         .into_iter()
         .map(|quantiles| ColumnOperation::Quantiles {
             quantiles,
             references: references.clone(),
-            to_normal,
+            distribution,
         });
     columnwise(fitted, operations.collect(), Accepts::FINITE_OR_MISSING)
 }
@@ -215,22 +226,23 @@ fn learnt_quantiles(fitted: &Fitted<'_>) -> Result<(Vec<Vec<f64>>, Vec<f64>), Lo
 
 /// Returns what a QuantileTransformer's inverse does with each column.
 pub(super) fn quantiles_inverse(fitted: &Fitted<'_>) -> Result<Vec<ColumnOperation>, LoadError> {
-    let from_normal = is_normal(fitted)?;
+    let distribution = distribution(fitted)?;
     let (columns, references) = learnt_quantiles(fitted)?;
     let operations = columns
         .into_iter()
         .map(|quantiles| ColumnOperation::QuantilesInverse {
             quantiles,
             references: references.clone(),
-            from_normal,
+            distribution,
         });
     Ok(operations.collect())
 }
 
-fn is_normal(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
+fn distribution(fitted: &Fitted<'_>) -> Result<Distribution, LoadError> {
     match fitted.text("output_distribution")?.as_str() {
-        "uniform" => Ok(false),
-        "normal" => Ok(true),
+        "uniform" if fitted.version.is_up_to_zero(20) => Ok(Distribution::BoundedUniform),
+        "uniform" => Ok(Distribution::Uniform),
+        "normal" => Ok(Distribution::Normal),
         other => Err(fitted.unknown("output_distribution", other)),
     }
 }

@@ -9,6 +9,7 @@ use coracle_estimators::{
 use coracle_forest::{Forest, ForestSpec, NodeSpec, Precision, SplitRule, Target, TreeSpec};
 use coracle_model::{Component, LoadError, LoadErrorKind, Method, Width};
 use coracle_pickle::Array;
+use coracle_tensor::Values;
 
 use super::convert::Part;
 use super::ensembles;
@@ -45,6 +46,7 @@ const NO_CHILD: i64 = -1;
 /// Converts a decision tree or extra tree classifier.
 pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     if let Some(labels) = labels_of_outputs(fitted)? {
+        let labels = as_older_releases_answer(fitted, labels)?;
         let forest = single(fitted, table_leaf(&labels))?;
         return table_classifier(fitted, forest, labels);
     }
@@ -76,6 +78,7 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Converts a random forest or extra trees classifier.
 pub(super) fn forest_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     if let Some(labels) = labels_of_outputs(fitted)? {
+        let labels = as_older_releases_answer(fitted, labels)?;
         let (forest, children) = averaged(fitted, table_leaf(&labels))?;
         let part = table_classifier(fitted, forest, labels)?;
         return Ok(Part { children, ..part });
@@ -108,6 +111,34 @@ pub(super) fn forest_regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     Ok(Part {
         children,
         ..Part::new(regressor, facts)
+    })
+}
+
+/// Up to 0.20 the labels of several outputs were answered as doubles.
+fn as_older_releases_answer(
+    fitted: &Fitted<'_>,
+    labels: Vec<Labels>,
+) -> Result<Vec<Labels>, LoadError> {
+    if !fitted.version.is_up_to_zero(20) {
+        return Ok(labels);
+    }
+    let doubles = labels.into_iter().map(|labels| match labels.values() {
+        Values::F64(_) => Some(labels),
+        Values::I64(values) => {
+            let doubles = values.iter().map(|value| value.to_string().parse().ok());
+            let doubles: Option<Vec<f64>> = doubles.collect();
+            Some(Labels::new(Values::F64(doubles?.into())))
+        }
+        Values::Bool(values) => {
+            let doubles = values.iter().map(|&value| f64::from(u8::from(value)));
+            Some(Labels::new(Values::F64(doubles.collect())))
+        }
+        _ => None,
+    });
+    let doubles: Option<Vec<Labels>> = doubles.collect();
+    doubles.ok_or_else(|| {
+        fitted
+            .unsupported("several outputs up to 0.20 have labels that are numbers or truth values")
     })
 }
 
@@ -170,7 +201,7 @@ fn single(fitted: &Fitted<'_>, leaf: LeafKind) -> Result<Forest, LoadError> {
     compile(
         fitted,
         ForestSpec {
-            n_features: fitted.count("n_features_in_")?,
+            n_features: fitted.n_features()?,
             n_scores: leaf.width(),
             precision: Precision::Single,
             summation: Precision::Double,
@@ -206,7 +237,7 @@ fn averaged(fitted: &Fitted<'_>, leaf: LeafKind) -> Result<(Forest, Vec<Componen
         return Err(fitted.malformed("there are no trees"));
     }
     let spec = ForestSpec {
-        n_features: fitted.count("n_features_in_")?,
+        n_features: fitted.n_features()?,
         n_scores: leaf.width(),
         precision: Precision::Single,
         summation: Precision::Double,

@@ -13,7 +13,7 @@ pub(crate) struct Version {
 }
 
 /// The oldest and the newest release whose files are served.
-const OLDEST: (u32, u32) = (1, 0);
+const OLDEST: (u32, u32) = (0, 18);
 const NEWEST: (u32, u32) = (1, 9);
 
 impl Version {
@@ -50,6 +50,11 @@ impl Version {
         })
     }
 
+    /// Tells whether this release is `0.minor` or earlier.
+    pub(crate) fn is_up_to_zero(&self, minor: u32) -> bool {
+        (self.major, self.minor) <= (0, minor)
+    }
+
     /// Tells whether this release is `1.minor` or later.
     pub(crate) fn is_from(&self, minor: u32) -> bool {
         (self.major, self.minor) >= (1, minor)
@@ -71,7 +76,10 @@ mod tests {
         let version = Version::parse("1.3.2").unwrap();
         assert!(version.is_from(3) && version.is_from(0) && !version.is_from(4));
         assert!(Version::parse("1.9.1").is_ok() && Version::parse("1.0rc1").is_err());
-        for unsupported in ["0.24.2", "1.10.0", "2.0.0"] {
+        let old = Version::parse("0.22.2.post1").unwrap();
+        assert!(!old.is_from(0) && old.is_up_to_zero(22) && !old.is_up_to_zero(21));
+        assert!(old.is_up_to_zero(24) && !version.is_up_to_zero(24));
+        for unsupported in ["0.17.1", "1.10.0", "2.0.0"] {
             let error = Version::parse(unsupported).unwrap_err();
             assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
         }

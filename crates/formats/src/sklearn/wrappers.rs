@@ -15,7 +15,7 @@ use super::convert::Part;
 use super::ensembles::{self, Members, after, method_of, ruled};
 use super::fitted::Fitted;
 use super::labels::labels;
-use super::{boosted, linear, pipeline, transformers};
+use super::{boosted, linear, pipeline, svm, transformers};
 
 /// Converts what answers exactly as the estimator within: a search, a frozen estimator.
 pub(super) fn transparent(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -96,7 +96,10 @@ pub(super) fn constant_predictor(fitted: &Fitted<'_>) -> Result<Part, LoadError>
         &[value] => value,
         _ => return Err(fitted.malformed("'y_' is not one number")),
     };
-    let n_features = fitted.n_features()?;
+    let n_features = match fitted.version.is_from(0) {
+        true => fitted.n_features()?,
+        false => fitted.known_width()?,
+    };
     let constant: Arc<dyn TableFn> = Arc::new(Constant::new(n_features, vec![value]));
     let pair = Constant::new(n_features, vec![1.0 - value, value]);
     fitted.faceted(vec![
@@ -152,7 +155,10 @@ pub(super) fn one_vs_rest(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         let each = members.estimators.iter();
         let each = each.map(|member| method_of(fitted, member, Method::DecisionFunction));
         let all = SideBySide::try_new(each.collect::<Result<_, _>>()?).map_err(spec)?;
-        facets.push(Facet::flat(Method::DecisionFunction, Arc::new(all)));
+        facets.push(match fitted.version.is_up_to_zero(18) {
+            true => Facet::table(Method::DecisionFunction, Arc::new(all)),
+            false => Facet::flat(Method::DecisionFunction, Arc::new(all)),
+        });
     }
     let part = fitted.faceted(facets)?;
     Ok(Part {
@@ -205,8 +211,10 @@ pub(super) fn one_vs_one(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         threshold = score.threshold;
         parts.push(score.function);
     }
-    let decision = ruled(fitted, parts, Rule::OneVersusOne { n_classes })?;
-    let facets = if n_classes == 2 {
+    let squeeze = svm::squeeze(fitted);
+    let decision = ruled(fitted, parts, Rule::OneVersusOne { n_classes, squeeze })?;
+    // Up to 0.18 there was a column for each of two classes, too.
+    let facets = if n_classes == 2 && !fitted.version.is_up_to_zero(18) {
         let second = one_column(fitted, decision, 1)?;
         let threshold = if fitted.version.is_from(1) {
             threshold
@@ -292,6 +300,8 @@ pub(super) fn chain(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);
     let members = ensembles::members(fitted, "estimators_")?;
     let order = chain_order(fitted, members.estimators.len())?;
+    // The first link sees the features alone; before 1.0 nothing else tells how many they are.
+    let n_features = members.estimators.first().map_or(0, |m| m.n_features());
     let feature_name = fitted.text_or("chain_method_", "predict")?;
     let feature = Method::ALL
         .into_iter()
@@ -320,7 +330,7 @@ pub(super) fn chain(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         for member in &members.estimators {
             links.push((one(member, feature)?, one(member, method)?));
         }
-        let chain = Chain::try_new(fitted.n_features()?, links, order.clone()).map_err(spec)?;
+        let chain = Chain::try_new(n_features, links, order.clone()).map_err(spec)?;
         let chain: Arc<dyn TableFn> = Arc::new(chain);
         facets.push(Facet::table(method, Arc::clone(&chain)));
         if method == Method::PredictProba && fitted.version.is_from(4) {

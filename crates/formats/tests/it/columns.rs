@@ -262,6 +262,16 @@ fn every_model_of_columns_answers_as_scikit_learn_does() {
 }
 
 #[test]
+fn every_file_of_texts_of_python_2_answers_as_it_does() {
+    check_all("python2", &["columns"], 5);
+}
+
+#[test]
+fn every_fixture_of_columns_of_an_older_release_answers_as_that_does() {
+    check_all("columns", &fixture::OLDER_RELEASES, 50);
+}
+
+#[test]
 fn every_wrapped_model_of_columns_answers_as_scikit_learn_does() {
     check_all("wrapped/columns", &WRAPPED_RELEASES, 19);
 }

@@ -55,7 +55,7 @@ fn exercise(bytes: &[u8]) {
 fn truncated_and_bit_flipped_files_never_panic() {
     let mut random = Random(7);
     let mut n_files = 0;
-    for release in ["1.0.2", "1.5.2", "1.9.1"] {
+    for release in ["0.18.2", "0.20.4", "1.0.2", "1.5.2", "1.9.1"] {
         // Uncompressed files, since damage behind a checksum goes no further than the checksum.
         let numeric = fixture::read(&format!("numeric/{release}"));
         let columns = match release {

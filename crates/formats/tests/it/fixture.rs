@@ -1,4 +1,4 @@
-//! The fixtures: files of ten releases with the answers of the release that wrote them.
+//! The fixtures: files of fourteen releases with the answers of the release that wrote them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,9 @@ use serde_json::Value;
 pub(crate) const RELEASES: [&str; 10] = [
     "1.0.2", "1.1.3", "1.2.2", "1.3.2", "1.4.2", "1.5.2", "1.6.1", "1.7.2", "1.8.0", "1.9.1",
 ];
+
+/// Older releases that there must be fixtures of.
+pub(crate) const OLDER_RELEASES: [&str; 4] = ["0.18.2", "0.20.4", "0.22.2.post1", "0.24.2"];
 
 /// A fixture: a model file and what is known of it.
 pub(crate) struct Fixture {

@@ -10,7 +10,7 @@ use coracle_formats::{LoadOptions, load};
 use coracle_model::Model;
 
 use crate::boosted::{self, ErrorSeen, IMBALANCED_LEARN, LIBRARIES, Library, MLFLOW, Tolerance};
-use crate::fixture::{self, Fixture, RELEASES};
+use crate::fixture::{self, Fixture, OLDER_RELEASES, RELEASES};
 use crate::seen::Stated;
 use crate::{columns, golden, onnx};
 
@@ -30,12 +30,12 @@ type Measure = fn(&dyn Model, &Fixture) -> f64;
 /// Returns the fixtures' directories within `fixtures/sklearn`, their release, and how to measure them.
 fn directories() -> Vec<(String, &'static str, Measure)> {
     let mut directories: Vec<(String, &str, Measure)> = Vec::new();
-    for release in RELEASES {
+    for release in OLDER_RELEASES.into_iter().chain(RELEASES) {
         directories.push((release.to_owned(), release, golden::error_seen));
         let numeric = format!("numeric/{release}");
         directories.push((numeric, release, golden::error_seen));
     }
-    for release in columns::RELEASES {
+    for release in OLDER_RELEASES.into_iter().chain(columns::RELEASES) {
         let columns = format!("columns/{release}");
         directories.push((columns, release, columns::error_seen));
     }

@@ -4,7 +4,7 @@ use coracle_model::Model;
 use coracle_tensor::{Tensor, Values};
 use serde_json::Value;
 
-use crate::fixture::{self, Fixture, RELEASES, number};
+use crate::fixture::{self, Fixture, OLDER_RELEASES, RELEASES, number};
 use crate::seen;
 
 /// The largest relative difference of doubles; the bound for double-precision models.
@@ -234,9 +234,9 @@ fn check_row_by_row(
 }
 
 /// Checks the fixtures of every release in a directory of that release's name within `family`.
-fn check_all(family: &str, n_least: usize) {
+fn check_all(family: &str, releases: &[&str], n_least: usize) {
     let mut complaints = Vec::new();
-    for release in RELEASES {
+    for release in releases {
         let fixtures = fixture::read(&format!("{family}{release}"));
         assert!(
             fixtures.len() >= n_least,
@@ -259,10 +259,25 @@ fn check_all(family: &str, n_least: usize) {
 
 #[test]
 fn every_fixture_answers_as_scikit_learn_does() {
-    check_all("", 100);
+    check_all("", &RELEASES, 100);
 }
 
 #[test]
 fn every_fixture_of_numbers_answers_as_scikit_learn_does() {
-    check_all("numeric/", 250);
+    check_all("numeric/", &RELEASES, 250);
+}
+
+#[test]
+fn every_fixture_of_an_older_release_answers_as_that_does() {
+    check_all("", &OLDER_RELEASES, 100);
+}
+
+#[test]
+fn every_file_of_python_2_answers_as_it_does() {
+    check_all("python2/", &["numbers"], 35);
+}
+
+#[test]
+fn every_fixture_of_numbers_of_an_older_release_answers_as_that_does() {
+    check_all("numeric/", &OLDER_RELEASES, 230);
 }

@@ -291,6 +291,7 @@ fn model_files() -> Vec<PathBuf> {
 fn exercise(bytes: &[u8]) {
     drop(coracle_onnx::survey(bytes));
     drop(coracle_onnx::with_portable_locale(bytes));
+    drop(coracle_onnx::with_safe_divisions(bytes));
     let Ok(loaded) = load_bytes(bytes, &LoadOptions::default(), &SystemClock::new()) else {
         return;
     };

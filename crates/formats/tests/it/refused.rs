@@ -13,7 +13,12 @@ fn what_is_not_served_is_refused_by_name() {
         fixture::read("skops/unsupported"),
     );
     assert!(fixtures.len() >= 8 && skops.len() >= 3);
-    for fixture in fixtures.into_iter().chain(skops) {
+    let older = fixture::OLDER_RELEASES.iter();
+    let older = older.filter(|release| **release != "0.24.2");
+    let older = older.map(|release| fixture::read(&format!("unsupported-older/{release}")));
+    let older: Vec<fixture::Fixture> = older.flatten().collect();
+    assert!(older.len() >= 30);
+    for fixture in fixtures.into_iter().chain(skops).chain(older) {
         let error = fixture
             .load()
             .err()

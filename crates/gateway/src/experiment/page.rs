@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use coracle_policy::experiment::{Comparison, Effect};
+use coracle_policy::experiment::{Comparison, Effect, Method};
 use coracle_serving::experiment::{Allocation, Point, Standing};
 
 use super::report::{EXACT, guardrail_word, name, posterior_method, time, verdict_words};
@@ -48,6 +48,7 @@ pub(super) fn page(standing: &Standing) -> String {
     }
     split(standing, &mut out);
     variants(standing, &mut out);
+    settled(standing, &mut out);
     for comparison in &standing.analysis.comparisons {
         section(standing, comparison, &mut out);
     }
@@ -118,6 +119,36 @@ fn variants(standing: &Standing, out: &mut String) {
         standing.n_units_lost,
         standing.n_outcomes
     );
+}
+
+/// Shows the rates of the units whose values are final.
+fn settled(standing: &Standing, out: &mut String) {
+    for (index, metric) in standing.planned.metrics.iter().enumerate() {
+        let variants = standing.variants.iter().filter_map(|variant| {
+            let settled = variant.metrics.get(index)?.settled?;
+            Some((variant, settled))
+        });
+        let mut rows = String::new();
+        for (variant, settled) in variants {
+            put!(
+                rows,
+                "<tr><td>{}</td><td>{}</td><td>{:.6}</td><td>{:.6}</td><td>{:.6}</td><td>{}</td></tr>",
+                escaped(&variant.name),
+                settled.units,
+                settled.rate,
+                settled.interval.low,
+                settled.interval.high,
+                Method::Betting
+            );
+        }
+        if !rows.is_empty() {
+            put!(
+                out,
+                "<h2>{} of each variant, of units whose window has closed</h2><table><tr><th>variant</th><th>units</th><th>rate</th><th>from</th><th>to</th><th>method</th></tr>{rows}</table>",
+                escaped(&metric.name)
+            );
+        }
+    }
 }
 
 fn section(standing: &Standing, comparison: &Comparison, out: &mut String) {

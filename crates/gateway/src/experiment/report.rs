@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use coracle_policy::experiment::{
-    Basis, Comparison, Correction, Effect, Guardrail, RatioMismatch, Verdict,
+    Basis, Comparison, Correction, Effect, Guardrail, Method, RatioMismatch, Verdict,
 };
 use coracle_serving::experiment::{
     Allocation, BanditStrategy, CorrectionForm, MetricRole, Standing, UnitSource, VariantStanding,
@@ -128,11 +128,20 @@ fn variant(standing: &Standing, index: usize, variant: &VariantStanding) -> Valu
     let metrics = standing.planned.metrics.iter().zip(&variant.metrics);
     let metrics: Map<String, Value> = metrics
         .map(|(metric, standing)| {
-            let shown = json!({
+            let mut shown = json!({
                 "units": standing.units,
                 "missing": standing.missing,
                 "mean": standing.mean,
             });
+            if let Some(settled) = standing.settled {
+                shown["settled"] = json!({
+                    "method": Method::Betting.as_str(),
+                    "units": settled.units,
+                    "mean": settled.rate,
+                    "low": settled.interval.low,
+                    "high": settled.interval.high,
+                });
+            }
             (metric.name.clone(), shown)
         })
         .collect();

@@ -5,14 +5,17 @@ use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use coracle_base::{Clock, ManualClock};
+use coracle_protocol::Call;
 use coracle_serving::{
     Chaos, ChaosFault, ChaosTarget, ModelTable, Refusal, Route, ServiceId, SharedTable,
 };
+use coracle_tensor::{Tensor, Values};
 use tokio::time::Instant;
 
 use super::*;
 use crate::codec::Codec;
 use crate::infer::too_late;
+use crate::shadow::Answered;
 use crate::shadow::tests::{calls, loaded, one};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -364,4 +367,45 @@ fn who_is_turned_away_by_a_crowd_does_not_add_to_it() {
     assert!(refused(Refusal::Failed("as it was told to".to_owned())));
     assert!(may_help(&Failure::new(Code::Internal, "once")));
     assert!(!may_help(&too_late(OWN)));
+}
+
+/// What is too large to be given again is a prediction all the same, and no last good answer.
+#[test]
+fn predictions_of_answers_too_large_to_keep_are_compared() {
+    let signature = one("first").loaded().unwrap().model().signature().clone();
+    for (n_rows, is_kept) in [(3, true), ((1 << 18) + 1, false)] {
+        let call = Call {
+            outputs: vec![0],
+            n_rows,
+            ..Call::default()
+        };
+        let numbers = Values::F64(vec![1.0; n_rows].into());
+        let outputs = [Tensor::from_values(numbers)];
+        for asked in [OutputCopy::FirstRow, OutputCopy::Whole, OutputCopy::Nothing] {
+            let (ours, sent) = (&signature, (&call, &outputs[..]));
+            let answered = Answered::copied(OutputCopy::Whole, ours, sent, SECOND);
+            let mut encoded = Encoded {
+                body: Vec::new(),
+                json_length: None,
+                phases: None,
+                answered,
+                fallback: None,
+                from_cache: false,
+            };
+            let (last_good, key) = (LastGood::default(), HeaderValue::from_static("u"));
+            keep(&last_good, (&key, SECOND), (&mut encoded, asked));
+            let kept = last_good.outputs((&key, SECOND), (&call, &signature));
+            assert_eq!(kept.is_some(), is_kept, "{n_rows}");
+            let copied = encoded.answered.map(|copied| {
+                let n_rows = copied.outputs()[0].1.n_rows();
+                (n_rows, copied.is_whole())
+            });
+            let expected = match (asked, is_kept) {
+                (OutputCopy::Nothing, _) => None,
+                (OutputCopy::Whole, true) => Some((3, true)),
+                _ => Some((1, false)),
+            };
+            assert_eq!(copied, expected, "{asked:?} of {n_rows}");
+        }
+    }
 }

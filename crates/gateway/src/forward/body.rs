@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::grpc::outcome_in;
 use crate::body::RequestBody;
+use crate::experiment::Pending;
 use crate::grpc::{failure, status_trailers};
 use crate::infer::{Failure, too_late};
 
@@ -196,6 +197,8 @@ pub(super) struct CallEnd {
     pub(super) protocol: Protocol,
     /// How it ended, once that is known.
     pub(super) outcome: Option<Outcome>,
+    /// What is noted of an experiment then.
+    pub(super) pending: Option<Box<Pending>>,
 }
 
 impl CallEnd {
@@ -203,6 +206,9 @@ impl CallEnd {
         // One that has no outcome is the caller's that has gone.
         if let Some(outcome) = self.outcome {
             self.call.finish(self.protocol, outcome);
+            if let Some(pending) = self.pending {
+                pending.end(outcome);
+            }
         }
         drop(self.lease);
     }

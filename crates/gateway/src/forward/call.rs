@@ -20,6 +20,7 @@ use super::{Fault, ForwardedBody, Pool, headers, outcome};
 use crate::body::{ReplyBody, RequestBody};
 use crate::chaos::forward_in_chaos;
 use crate::connection::Handler;
+use crate::experiment::Part;
 use crate::infer::Failure;
 use crate::log::Answer;
 use crate::respond::Reply;
@@ -28,6 +29,26 @@ use crate::trace::Trace;
 
 /// How long to wait before a process that no connection could be made to is tried again, unless there is another.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// Which model's process is asked, and what its answer is part of.
+#[derive(Debug)]
+pub(crate) struct Forwarding {
+    pub(crate) model: Arc<ServedModel>,
+    /// The path that it is asked at.
+    pub(crate) path: String,
+    pub(crate) part: Part,
+}
+
+impl Forwarding {
+    /// Returns that of a request that is part of nothing.
+    pub(crate) fn plain(model: &Arc<ServedModel>, path: &str) -> Self {
+        Self {
+            model: Arc::clone(model),
+            path: path.to_owned(),
+            part: Part::default(),
+        }
+    }
+}
 
 /// What is passed on.
 pub(super) struct Outgoing<'a> {
@@ -88,12 +109,11 @@ impl NoAnswer {
 pub(super) type Answered = (Response<Incoming>, ProcessLease);
 
 impl Handler {
-    /// Passes a request on to a process of `model`, and its answer back.
+    /// Passes a request on to a process of a model, and its answer back.
     pub(crate) async fn forward(
         &self,
-        model: Arc<ServedModel>,
-        path: &str,
-        (head, body): (Parts, RequestBody),
+        Forwarding { model, path, part }: Forwarding,
+        (head, body): (&Parts, RequestBody),
         request_id: HeaderValue,
         started: Duration,
     ) -> Response<ReplyBody> {
@@ -101,10 +121,10 @@ impl Handler {
         let n_bytes_in = body.size_hint().lower();
         let target = match head.uri.query() {
             Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
+            None => path.clone(),
         };
         let outgoing = Outgoing {
-            head: &head,
+            head,
             target: &target,
             request_id: &request_id,
             kind: Kind::Http,
@@ -123,7 +143,8 @@ impl Handler {
             }
         };
         let trace = Trace::of(&head.headers);
-        let mut response = self.respond(&model, call, (path, timeout), result, request_id.clone());
+        let answering = (path.as_str(), timeout, part);
+        let mut response = self.respond(&model, call, answering, result, request_id.clone());
         self.count_response(response.status().as_u16());
         self.log.answer(
             Answer {
@@ -225,11 +246,12 @@ impl Handler {
         &self,
         model: &ServedModel,
         call: ModelCall,
-        (path, timeout): (&str, Duration),
+        (path, timeout, part): (&str, Duration, Part),
         result: Result<Answered, Reply>,
         request_id: HeaderValue,
     ) -> Response<ReplyBody> {
         let protocol = protocol(path);
+        let Part { mark, pending } = part;
         match result {
             Ok((response, lease)) => {
                 let end = CallEnd {
@@ -237,15 +259,22 @@ impl Handler {
                     lease,
                     protocol,
                     outcome: Some(outcome(response.status())),
+                    pending,
                 };
-                let (head, body) = answer(response, request_id);
+                let (mut head, body) = answer(response, request_id);
+                if let Some(mark) = mark {
+                    mark.put(&mut head.headers);
+                }
                 let body = ForwardedBody::new(body, end, Limit::Parts(timeout), None);
                 Response::from_parts(head, ReplyBody::forwarded(body))
             }
             Err(reply) => {
                 model.log(&format!("no answer: {}", reply.status));
                 call.finish(protocol, outcome(reply.status));
-                reply.into_response(request_id)
+                if let Some(pending) = pending {
+                    pending.end(outcome(reply.status));
+                }
+                reply.with_variant(mark).into_response(request_id)
             }
         }
     }

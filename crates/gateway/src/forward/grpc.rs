@@ -13,10 +13,11 @@ use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::body::{BoundedBody, CallEnd, Limit, Wanted};
-use super::call::{Kind, NoAnswer, Outgoing, answer};
+use super::call::{Forwarding, Kind, NoAnswer, Outgoing, answer};
 use super::{Fault, ForwardedBody};
 use crate::body::{ReplyBody, RequestBody};
 use crate::connection::Handler;
+use crate::experiment::Part;
 use crate::grpc::{GRPC_STATUS, Noted, failure, is_grpc, timeout_of, trailers_only};
 use crate::infer::{Failure, too_late};
 
@@ -36,24 +37,24 @@ impl Handler {
     /// stream may be silent for as long as both ends like.
     pub(crate) async fn forward_grpc(
         &self,
-        model: Arc<ServedModel>,
-        path: &str,
+        Forwarding { model, path, part }: Forwarding,
         (head, body): (Parts, RequestBody),
         request_id: HeaderValue,
         started: Duration,
     ) -> (Response<ReplyBody>, Noted) {
         let call = model.start_call(self.calls.worker, started, &self.shared.clock);
         let n_bytes_in = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        let protocol = protocol(path);
+        let protocol = protocol(&path);
+        let Part { mark, pending } = part;
         let result = self
-            .answer_of_process(&model, path, (&head, body), &request_id, started)
+            .answer_of_process(&model, &path, (&head, body), &request_id, started)
             .await;
         let mut noted = Noted {
             n_bytes_in,
             model: Some(Arc::clone(&model)),
             ..Noted::default()
         };
-        let response = match result {
+        let mut response = match result {
             Ok(answered) => {
                 let Answered {
                     response,
@@ -68,6 +69,7 @@ impl Handler {
                     lease,
                     protocol,
                     outcome,
+                    pending,
                 };
                 let (head, body) = answer(response, request_id);
                 let body = ForwardedBody::new(body, end, limit, wanted);
@@ -77,9 +79,15 @@ impl Handler {
                 noted.code = Some(failure.code);
                 model.log(&format!("no answer: {}", failure.message));
                 call.finish(protocol, Err(failure.code));
+                if let Some(pending) = pending {
+                    pending.end(Err(failure.code));
+                }
                 trailers_only(&failure, request_id)
             }
         };
+        if let Some(mark) = mark {
+            mark.put(response.headers_mut());
+        }
         (response, noted)
     }
 

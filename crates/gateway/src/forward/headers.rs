@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use coracle_protocol::grpc::format_timeout;
 use hyper::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 
@@ -76,6 +76,8 @@ pub(super) fn to_http2(headers: &mut HeaderMap) -> HeaderValue {
 
 /// Makes headers those of a gRPC request whose caller waits for so long.
 pub(super) fn to_grpc(headers: &mut HeaderMap, timeout: Option<Duration>) {
+    // A message that was written anew has another length; frames say theirs.
+    headers.remove(CONTENT_LENGTH);
     // What tells gRPC's servers that trailers get through.
     headers.insert(TE, HeaderValue::from_static("trailers"));
     let timeout = timeout.and_then(|timeout| HeaderValue::try_from(format_timeout(timeout)).ok());

@@ -29,7 +29,7 @@ use super::flows::{SELDON, flow_of};
 use super::{Caller, failure};
 use crate::codec::Codec;
 use crate::connection::Handler;
-use crate::experiment::{self, Chosen, Sent};
+use crate::experiment::{self, Chosen, Held, Sent, Turn};
 use crate::infer::{self, Failure};
 use crate::models::version_entry;
 use crate::route::AskedVersion;
@@ -43,7 +43,7 @@ pub(super) const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
 pub(super) const MODEL_STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 pub(super) const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 pub(super) const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
-const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+pub(super) const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 pub(super) const REFLECTION: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -152,9 +152,10 @@ impl Handler {
         model: &Arc<ServedModel>,
         (codec, body, arrived): (Codec, Bytes, Duration),
     ) -> Result<Vec<u8>, Failure> {
-        let chosen = match table.has_experiments() {
-            true => variant_of(table, caller, model, (&codec, &body)),
-            false => None,
+        let chosen = match (table.has_experiments(), &caller.turn) {
+            (false, _) => None,
+            (true, Turn::Open) => variant_of(table, caller, model, (&codec, &body)),
+            (true, Turn::Settled(held)) => held.as_ref().and_then(Held::chosen),
         };
         let model = chosen.as_ref().map_or(model, |chosen| chosen.model);
         let request = infer::Request {
@@ -434,15 +435,12 @@ fn variant_of<'a>(
 ) -> Option<Chosen<'a>> {
     let (scope, _path) = Scope::of(table, &caller.head);
     let headers = &caller.head.headers;
-    experiment::choose(
-        (table, &scope),
-        model,
-        Sent {
-            headers,
-            codec,
-            body,
-        },
-    )
+    let sent = Sent {
+        headers,
+        codec,
+        body,
+    };
+    experiment::choose_here((table, &scope), model, sent)
 }
 
 /// Returns the model of a table that takes a request.

@@ -9,17 +9,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::grpc::inference::ModelMetadataRequest;
-use coracle_protocol::grpc::{FrameHead, InferHead, PREFIX_BYTES, decode};
-use coracle_protocol::tfs::{self, SpecHead};
+use coracle_protocol::grpc::tensorflow::ModelSpec;
+use coracle_protocol::grpc::{FrameHead, InferHead, PREFIX_BYTES, decode, frame_followed};
+use coracle_protocol::tfs::{self, Question, SpecHead};
 use coracle_serving::{ModelTable, ServedModel};
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 
-use super::services::{INFERENCE, MODEL_STATUS, PREDICTION, is_streaming};
+use super::services::{INFER, INFERENCE, MODEL_STATUS, PREDICTION, is_streaming};
 use super::{compression_of, expanded, failure, timeout_of};
 use crate::body::RequestBody;
+use crate::codec::Codec;
 use crate::connection::Handler;
+use crate::experiment::{self, Held, Sent, Turn};
+use crate::forward::Forwarding;
 use crate::infer::{Failure, too_late};
+use crate::payload;
 use crate::scope::Scope;
 
 /// The metadata in which ModelMesh's callers name the model.
@@ -27,14 +32,10 @@ const MODEL_HEADERS: [&str; 2] = ["mm-vmodel-id", "mm-model-id"];
 
 /// Who answers.
 pub(super) enum Target {
-    /// This server, with the revision whose turn it is where that is settled.
-    Here(Option<Arc<ServedModel>>),
-    /// A process of this revision.
-    Process {
-        model: Arc<ServedModel>,
-        /// The path that it is asked at.
-        path: String,
-    },
+    /// This server, with the revision whose turn it is, and the variant of an experiment, where that is settled.
+    Here(Option<Arc<ServedModel>>, Turn<Held>),
+    /// A process, which knows the model by another name than the message's if one is there.
+    Process(Forwarding, Option<String>),
 }
 
 /// What the head of a request tells of who answers it.
@@ -44,37 +45,127 @@ enum Told {
     InMessage,
 }
 
+/// A request as far as it is known.
+struct Begun<'a> {
+    head: &'a Parts,
+    request_id: &'a HeaderValue,
+    /// Its first message, once that is there.
+    message: Option<Bytes>,
+    started: Duration,
+}
+
 impl Handler {
     /// Finds out who answers a request; may read its first message for that.
     pub(super) async fn target(
         &self,
-        head: &Parts,
+        (head, request_id): (&Parts, &HeaderValue),
         body: &mut RequestBody,
         started: Duration,
     ) -> Result<Target, Failure> {
+        let mut begun = Begun {
+            head,
+            request_id,
+            message: None,
+            started,
+        };
         let told = {
             let table = self.calls.table.load();
             if !table.is_forwarded() {
-                return Ok(Target::Here(None));
+                return Ok(Target::Here(None, Turn::Open));
             }
-            told_by_head(&table, head)
+            self.told(&table, &begun)
         };
         if let Told::All(target) = told {
             return Ok(target);
         }
-        let Some(message) = self.first_message(head, body, started).await? else {
-            return Ok(Target::Here(None));
+        begun.message = self.first_message(head, body, started).await?;
+        let Some(message) = begun.message.clone() else {
+            return Ok(Target::Here(None, Turn::Open));
         };
-        // Whoever answers says what is wrong with a message that names nothing.
-        let name = name_in(head.uri.path(), message).unwrap_or_default();
-        let table = self.calls.table.load();
-        Ok(turn(
-            &table,
-            &Scope::All,
-            Some(&name),
-            head,
-            head.uri.path(),
-        ))
+        let told = self.told(&self.calls.table.load(), &begun);
+        let Told::All(target) = told else {
+            return Ok(Target::Here(None, Turn::Open));
+        };
+        if let Target::Process(_, Some(name)) = &target {
+            *body = RequestBody::from(named(head.uri.path(), &message, name));
+        }
+        Ok(target)
+    }
+
+    /// Reads who answers from a request's head, and from its first message once that is there.
+    fn told(&self, table: &ModelTable, begun: &Begun<'_>) -> Told {
+        let head = begun.head;
+        let (scope, path) = Scope::of(table, head);
+        if scope != Scope::All {
+            return self.turn(table, (&scope, None), path, begun);
+        }
+        if let Some(name) = name_in_headers(&head.headers) {
+            return self.turn(table, (&scope, Some(name)), path, begun);
+        }
+        match &begun.message {
+            // Whoever answers says what is wrong with a message that names nothing.
+            Some(message) => {
+                let name = name_in(path, message.clone()).unwrap_or_default();
+                self.turn(table, (&scope, Some(&name)), path, begun)
+            }
+            None if names_a_model(path) => Told::InMessage,
+            None => Told::All(Target::Here(None, Turn::Open)),
+        }
+    }
+
+    /// Returns whose turn it is among the revisions of a service and the variants of its experiments, if processes answer for any of them.
+    fn turn(
+        &self,
+        table: &ModelTable,
+        (scope, name): (&Scope, Option<&str>),
+        path: &str,
+        begun: &Begun<'_>,
+    ) -> Told {
+        let headers = &begun.head.headers;
+        let route = scope.route(table, name);
+        let route = route.filter(|route| experiment::may_forward(table, route));
+        let Some((route, own)) =
+            route.and_then(|route| Some((route, scope.choose(route, headers)?)))
+        else {
+            return Told::All(Target::Here(None, Turn::Open));
+        };
+        let codec = codec_of(path).filter(|_| experiment::is_split(route, scope));
+        let Some(codec) = codec else {
+            return Told::All(match own.is_forwarded() {
+                true => Target::Process(Forwarding::plain(own, path), None),
+                false => Target::Here(Some(Arc::clone(own)), Turn::Open),
+            });
+        };
+        // Units may be in it, and it may have to name another model.
+        let Some(message) = &begun.message else {
+            return Told::InMessage;
+        };
+        let sent = Sent {
+            headers,
+            codec: &codec,
+            body: message,
+        };
+        let chosen = experiment::choose((table, scope), own, sent);
+        let model = chosen.as_ref().map_or(own, |chosen| chosen.model);
+        if !model.is_forwarded() {
+            let held = chosen.and_then(|chosen| Held::of(chosen, route));
+            let turn = Turn::Settled(held);
+            return Told::All(Target::Here(Some(Arc::clone(own)), turn));
+        }
+        let other_name = chosen.as_ref().and_then(|chosen| chosen.other_name());
+        let other_name = other_name.map(str::to_owned);
+        let caller = payload::Caller {
+            headers,
+            request_id: begun.request_id,
+            n_message: 0,
+        };
+        let clock = &self.shared.clock;
+        let part = chosen.map(|chosen| chosen.part(caller, clock, begun.started));
+        let forwarding = Forwarding {
+            part: part.unwrap_or_default(),
+            ..Forwarding::plain(model, path)
+        };
+        Told::All(Target::Process(forwarding, other_name))
     }
 
     /// Waits for the first message, which stays in the body; `None` if there is none that is whole.
@@ -128,34 +219,42 @@ async fn framed_message(
     Ok(is_whole.then(|| (frame, begun.slice(PREFIX_BYTES..end))))
 }
 
-/// Reads who answers from a request's head.
-fn told_by_head(table: &ModelTable, head: &Parts) -> Told {
-    let (scope, path) = Scope::of(table, head);
-    if scope != Scope::All {
-        return Told::All(turn(table, &scope, None, head, path));
+/// Returns what the one message of a method asks, if that is an inference.
+fn codec_of(path: &str) -> Option<Codec> {
+    if path == INFER {
+        return Some(Codec::Grpc);
     }
-    if let Some(name) = name_in_headers(&head.headers) {
-        return Told::All(turn(table, &scope, Some(name), head, path));
-    }
-    match names_a_model(path) {
-        true => Told::InMessage,
-        false => Told::All(Target::Here(None)),
+    match path.strip_prefix(PREDICTION)? {
+        "Predict" => Some(Codec::PredictMessage),
+        "Classify" => Some(Codec::ExamplesMessage(Question::Classify)),
+        "Regress" => Some(Codec::ExamplesMessage(Question::Regress)),
+        _ => None,
     }
 }
 
-/// Returns whose turn it is among the revisions of a service, if processes answer for any of them.
-fn turn(table: &ModelTable, scope: &Scope, name: Option<&str>, head: &Parts, path: &str) -> Target {
-    let route = scope.route(table, name);
-    let chosen = route
-        .filter(|route| route.is_forwarded())
-        .and_then(|route| scope.choose(route, &head.headers));
-    match chosen.cloned() {
-        Some(model) if model.is_forwarded() => Target::Process {
-            model,
-            path: path.to_owned(),
-        },
-        chosen => Target::Here(chosen),
-    }
+/// Returns a message, with its frame, that asks a model of another name.
+fn named(path: &str, message: &[u8], name: &str) -> Bytes {
+    let name = name.to_owned();
+    let framed = match path {
+        INFER => {
+            let last = InferHead {
+                model_name: name,
+                ..InferHead::default()
+            };
+            frame_followed(message, &last)
+        }
+        _ => {
+            let spec = ModelSpec {
+                name,
+                ..ModelSpec::default()
+            };
+            let last = SpecHead {
+                model_spec: Some(spec),
+            };
+            frame_followed(message, &last)
+        }
+    };
+    Bytes::from(framed)
 }
 
 fn name_in_headers(headers: &HeaderMap) -> Option<&str> {

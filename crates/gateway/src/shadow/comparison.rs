@@ -465,6 +465,7 @@ mod tests {
         Box::new(Answered {
             outputs: vec![("predict".to_owned(), Tensor::from_values(values))],
             elapsed: Duration::ZERO,
+            is_whole: true,
         })
     }
 

@@ -31,6 +31,7 @@ pub(super) fn of_call(
     Box::new(Answered {
         outputs: rows.collect(),
         elapsed,
+        is_whole: false,
     })
 }
 
@@ -41,6 +42,7 @@ pub(super) fn of_whole(whole: &Answered) -> Box<Answered> {
     Box::new(Answered {
         outputs: rows.collect(),
         elapsed: whole.elapsed,
+        is_whole: false,
     })
 }
 

@@ -34,6 +34,7 @@ pub(super) fn answered(dialect: Dialect, body: &[u8], elapsed: Duration) -> Box<
     Box::new(Answered {
         outputs: outputs(dialect, body, ELEMENTS_MAX),
         elapsed,
+        is_whole: true,
     })
 }
 

@@ -86,6 +86,7 @@ fn who_reads_the_report_waits_for_no_comparison() {
                 Tensor::from_values(Values::U8(vec![1].into())),
             )],
             elapsed: Duration::ZERO,
+            is_whole: true,
         }))),
         _room: Room::try_new(&shadows.inner.held, 1).unwrap(),
     };

@@ -21,9 +21,9 @@ use crate::fixture::{Running, config, start_experimenting, sum_model};
 use crate::grpc;
 use crate::routes::JSON;
 
-const PREDICT: &str = "/serving/ml/sum/v1/models/sum:predict";
+pub(crate) const PREDICT: &str = "/serving/ml/sum/v1/models/sum:predict";
 const INFER: &str = "/serving/ml/sum/v2/models/sum/infer";
-const OUTCOMES: &str = "/serving/ml/sum/experiments/ab/outcomes";
+pub(crate) const OUTCOMES: &str = "/serving/ml/sum/experiments/ab/outcomes";
 
 /// A server with an experiment on `sum`, whose treatment is the service `next`.
 struct Stage {
@@ -38,14 +38,14 @@ impl Drop for Stage {
     }
 }
 
-fn id(name: &str) -> ServiceId {
+pub(crate) fn id(name: &str) -> ServiceId {
     ServiceId {
         namespace: "ml".to_owned(),
         name: name.to_owned(),
     }
 }
 
-fn planned(unit: UnitSource) -> PlannedExperiment {
+pub(crate) fn planned(unit: UnitSource) -> PlannedExperiment {
     let variant = |name: &str, target| PlannedVariant {
         name: name.to_owned(),
         weight: 1,
@@ -75,6 +75,7 @@ fn planned(unit: UnitSource) -> PlannedExperiment {
             role: MetricRole::Primary,
             expected: 0.1,
             margin: 0.1,
+            window_ms: None,
         }],
         ..PlannedExperiment::default()
     }
@@ -120,14 +121,14 @@ fn post(stage: &Stage, path: &str, headers: &[(&str, &str)], body: &str) -> Answ
     send(stage.server.address, "POST", path, &all, body.as_bytes())
 }
 
-fn told(answer: &Answer) -> (Option<&str>, Option<&str>) {
+pub(crate) fn told(answer: &Answer) -> (Option<&str>, Option<&str>) {
     (
         answer.header("x-coracle-experiment"),
         answer.header("x-coracle-variant"),
     )
 }
 
-fn json_of(answer: &Answer) -> Value {
+pub(crate) fn json_of(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).unwrap()
 }
 
@@ -375,6 +376,61 @@ fn outcomes_are_taken_and_reported() {
         let line = format!("coracle_experiment_{name}{{{of}{labels}}} {value}\n");
         assert!(metrics.contains(&line), "{line}{metrics}");
     }
+}
+
+/// Bets are on units whose window has closed, and what is told after it is late. A window of no time has always closed.
+#[test]
+fn rates_of_closed_windows_name_their_method() {
+    let mut planned = planned(UnitSource::Header("x-user".to_owned()));
+    planned.overrides.clear();
+    planned.metrics[0].window_ms = Some(0);
+    planned.metrics[0].zero_if_missing = true;
+    let stage = start(&planned);
+    for index in 0..40 {
+        let user = format!("u{index}");
+        let answer = post(&stage, PREDICT, &[("x-user", &user)], ROWS);
+        assert_eq!(answer.status, 200);
+    }
+    let body = r#"{"unit": "u0", "metric": "clicked", "value": 1, "id": "a"}"#;
+    let counts = |answer: &Answer| {
+        let found = json_of(answer);
+        assert_eq!(answer.status, 200);
+        ["accepted", "late", "duplicates"].map(|name| found[name].as_u64().unwrap())
+    };
+    assert_eq!(counts(&post(&stage, OUTCOMES, &[], body)), [0, 1, 0]);
+    assert_eq!(counts(&post(&stage, OUTCOMES, &[], body)), [0, 0, 1]);
+    let report = json_of(&send(
+        stage.server.address,
+        "GET",
+        "/experiments/ab",
+        &[],
+        b"",
+    ));
+    let mut n_units = 0;
+    for variant in report["variants"].as_array().unwrap() {
+        let settled = &variant["metrics"]["clicked"]["settled"];
+        assert_eq!(settled["method"], "betting, Beta mixture (anytime-valid)");
+        assert_eq!(
+            (&settled["mean"], &settled["low"]),
+            (&json!(0.0), &json!(0.0))
+        );
+        assert_eq!(settled["units"], variant["units"]);
+        n_units += settled["units"].as_u64().unwrap();
+    }
+    assert_eq!((n_units, &report["outcomes"]), (40, &json!(0)));
+    let page = send(
+        stage.server.address,
+        "GET",
+        "/experiments/ab/page",
+        &[],
+        b"",
+    );
+    assert!(
+        page.body.contains("of units whose window has closed")
+            && page.body.contains("betting, Beta mixture (anytime-valid)"),
+        "{}",
+        page.body
+    );
 }
 
 /// Checks that every way to the report tells each variant's units.

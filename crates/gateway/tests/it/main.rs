@@ -10,6 +10,7 @@ mod cache;
 mod chaos;
 mod client;
 mod experiments;
+mod experiments_of_programs;
 mod fallback;
 mod fixture;
 mod flow;

@@ -43,6 +43,7 @@ fn planned(unit: UnitSource) -> PlannedExperiment {
             role: MetricRole::Guardrail,
             expected: 0.1,
             margin: 0.1,
+            window_ms: None,
         }],
         stage: Some(PlannedStage {
             since_ms: 1,

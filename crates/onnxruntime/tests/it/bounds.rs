@@ -351,3 +351,68 @@ pub(crate) fn what_the_runtime_misreads_does_not_reach_it(runtime: &Runtime) {
     let error = runtime.load(&case.model).unwrap_err();
     assert!(error.to_string().contains("several inputs"), "{error}");
 }
+
+/// Appends a field of bytes.
+fn push(message: &mut Vec<u8>, number: u8, content: &[u8]) {
+    message.extend([number << 3 | 2, u8::try_from(content.len()).unwrap()]);
+    message.extend(content);
+}
+
+/// A graph that divides its inputs, vectors of integers of ONNX's datatype.
+fn division(datatype: u8) -> Vec<u8> {
+    let mut graph = Vec::new();
+    let mut node = Vec::new();
+    for name in [b"x", b"y"] {
+        push(&mut node, 1, name);
+    }
+    push(&mut node, 2, b"q");
+    push(&mut node, 4, b"Div");
+    push(&mut graph, 1, &node);
+    push(&mut graph, 2, b"g");
+    for (field, name) in [(11, b"x"), (11, b"y"), (12, b"q")] {
+        let (mut size, mut shape) = (Vec::new(), Vec::new());
+        push(&mut size, 2, b"n");
+        push(&mut shape, 1, &size);
+        let (mut tensor, mut kind, mut value) = (vec![8, datatype], Vec::new(), Vec::new());
+        push(&mut tensor, 2, &shape);
+        push(&mut kind, 1, &tensor);
+        push(&mut value, 1, name);
+        push(&mut value, 2, &kind);
+        push(&mut graph, field, &value);
+    }
+    let mut file = vec![8, 9];
+    push(&mut file, 7, &graph);
+    push(&mut file, 8, &[16, 17]);
+    file
+}
+
+/// ONNX Runtime ends with its process where the least integer is divided by -1.
+pub(crate) fn quotients_beyond_an_integer_end_nobody(runtime: &Runtime) {
+    let (x, y) = (
+        [i64::MIN, i64::MIN, 7, -7, -7, i64::MAX, 0],
+        [-1, 2, -2, 2, -1, -1, 5],
+    );
+    let expected: Vec<i64> = x.iter().zip(y).map(|(x, y)| x.wrapping_div(y)).collect();
+    let run = |model: &dyn Model, x: Values, y: Values| {
+        let [x, y] = [x, y].map(|values| Tensor::try_new(vec![7], values).unwrap());
+        model.run(&[x, y], &[0]).unwrap().remove(0)
+    };
+    let model = runtime.load(&division(7)).unwrap();
+    let found = run(
+        model.as_ref(),
+        Values::I64(x.to_vec().into()),
+        Values::I64(y.to_vec().into()),
+    );
+    assert_eq!(found.values(), &Values::I64(expected.into()));
+    let narrow = |numbers: &[i64]| -> Vec<i32> {
+        let numbers = numbers.iter();
+        numbers
+            .map(|&number| number.clamp(i32::MIN.into(), i32::MAX.into()) as i32)
+            .collect()
+    };
+    let (x, y) = (narrow(&x), narrow(&y));
+    let expected: Vec<i32> = x.iter().zip(&y).map(|(x, y)| x.wrapping_div(*y)).collect();
+    let model = runtime.load(&division(6)).unwrap();
+    let found = run(model.as_ref(), Values::I32(x.into()), Values::I32(y.into()));
+    assert_eq!(found.values(), &Values::I32(expected.into()));
+}

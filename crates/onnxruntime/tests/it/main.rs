@@ -68,8 +68,12 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 41] = [
+const TESTS: [(&str, fn(&Runtime)); 42] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
+    (
+        "quotients_beyond_an_integer_end_nobody",
+        bounds::quotients_beyond_an_integer_end_nobody,
+    ),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
         "locales_with_letters_of_their_own_are_kept",

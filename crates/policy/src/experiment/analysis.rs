@@ -134,6 +134,8 @@ pub struct VariantUnits {
     pub assigned: u64,
     /// How many of all units it should have been given, as the weights were when each of them came.
     pub expected: f64,
+    /// Whether it is given units now: one that is not keeps nobody waiting, can do no harm, and is no winner.
+    pub takes_units: bool,
     /// By metric.
     pub values: Vec<Values>,
 }
@@ -291,7 +293,7 @@ pub fn analyse(
         comparisons,
         verdict: Verdict::Wait(String::new()),
     };
-    analysis.verdict = judge(spec, metrics, variants, &analysis);
+    analysis.verdict = judge(spec, metrics, (variants, control), &analysis);
     analysis
 }
 
@@ -322,7 +324,7 @@ fn correct(spec: &AnalysisSpec, metrics: &[Metric], comparisons: &mut [Compariso
 fn judge(
     spec: &AnalysisSpec,
     metrics: &[Metric],
-    variants: &[VariantUnits],
+    (variants, control): (&[VariantUnits], usize),
     analysis: &Analysis,
 ) -> Verdict {
     if let Some(mismatch) = analysis.split_anytime.filter(|split| split.is_mismatch) {
@@ -332,8 +334,10 @@ fn judge(
         ));
     }
     let name = |comparison: &Comparison| &variants[comparison.variant].name;
+    let counts = |comparison: &&Comparison| variants[comparison.variant].takes_units;
     let harmed = |comparison: &&Comparison| comparison.guardrail == Some(Guardrail::Harmed);
-    if let Some(harmed) = analysis.comparisons.iter().find(harmed) {
+    let mut counted = analysis.comparisons.iter().filter(counts);
+    if let Some(harmed) = counted.find(harmed) {
         let metric = &metrics[harmed.metric];
         let why = format!(
             "{} of {} is worse by more than {}: {:.6}, {:.6} of the control",
@@ -348,7 +352,9 @@ fn judge(
             why,
         };
     }
-    let fewest = variants.iter().map(|variant| variant.units).min();
+    let counted = variants.iter().enumerate();
+    let counted = counted.filter(|(place, variant)| *place == control || variant.takes_units);
+    let fewest = counted.map(|(_, variant)| variant.units).min();
     if fewest < Some(spec.units_min) {
         return Verdict::Wait(format!(
             "{} of the {} units that each variant must have",
@@ -356,7 +362,7 @@ fn judge(
             spec.units_min
         ));
     }
-    let mut primary = analysis.comparisons.iter();
+    let mut primary = analysis.comparisons.iter().filter(counts);
     let wanted = compare::values_min(spec);
     let few = primary.find(|one| {
         metrics[one.metric].role == Role::Primary && one.control.0.min(one.treated.0) < wanted
@@ -396,6 +402,7 @@ fn better(
         own.filter(move |comparison| comparison.variant == variant)
     };
     let winners = (0..variants.len())
+        .filter(|variant| variants[*variant].takes_units)
         .filter(|variant| of(*variant).count() > 0 && of(*variant).all(|one| wins(&one)));
     let gain = |variant: &usize| {
         let first = of(*variant).next();

@@ -369,26 +369,46 @@ fn relative_lift_is_near_the_ratio_of_known_means() {
     assert_eq!(relative_lift(&Moments::new(10, 0.0, 1.0), &b, 0.95), None);
 }
 
+#[test]
+fn betting_intervals_are_the_references() {
+    for (arguments, expected) in reference("bounded_mean") {
+        let bounds = bounded_mean(arguments[0], arguments[1] as u64, arguments[2]);
+        close(bounds.low, expected[0], 1e-9);
+        close(bounds.high, expected[1], 1e-9);
+    }
+    let unknown = Bounds {
+        low: 0.0,
+        high: 1.0,
+    };
+    for (total, units) in [(0.0, 0), (-1.0, 5), (6.0, 5), (f64::NAN, 5)] {
+        assert_eq!(bounded_mean(total, units, 0.95), unknown);
+    }
+}
+
 /// The betting interval must hold at all times at once in at least 95 % of runs, and narrow.
 #[test]
 fn betting_intervals_hold_at_all_times() {
-    let draws: [(fn(&mut Random) -> f64, f64); 3] = [
+    let draws: [(fn(&mut Random) -> f64, f64); 4] = [
         (|random| f64::from(u8::from(random.unit() < 0.1)), 0.1),
         (|random| random.unit() * random.unit(), 0.25),
         (|random| f64::from(u8::from(random.unit() < 0.5)), 0.5),
+        (|random| f64::from(u8::from(random.unit() < 0.999)), 0.999),
     ];
     for (draw, mean) in draws {
         let mut n_missed = 0;
         let mut width = 0.0;
         for seed in 0..100 {
             let mut random = Random::new(seed);
-            let mut betting = BettingMean::new(0.05);
-            for _ in 0..1_000 {
-                betting.push(draw(&mut random));
+            let (mut total, mut is_missed) = (0.0, false);
+            for units in 1..=1_000 {
+                total += draw(&mut random);
+                let interval = bounded_mean(total, units, 0.95);
+                is_missed |= interval.low > mean || interval.high < mean;
+                if units == 1_000 {
+                    width += (interval.high - interval.low) / 100.0;
+                }
             }
-            let interval = betting.interval();
-            n_missed += i32::from(interval.low > mean || interval.high < mean);
-            width += (interval.high - interval.low) / 100.0;
+            n_missed += i32::from(is_missed);
         }
         assert!(n_missed <= 5, "{mean}: {n_missed} of 100");
         assert!(width < 0.16, "{mean}: {width}");

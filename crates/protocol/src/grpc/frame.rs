@@ -107,6 +107,18 @@ pub fn frame(message: &impl Message) -> Vec<u8> {
     frame_with(message, 0, |_out| {})
 }
 
+/// Returns an encoded message with its frame and the fields of `last` after its own: of several values of a field the last one counts, and parts of one
+/// message within are taken together.
+#[must_use]
+pub fn frame_followed(message: &[u8], last: &impl Message) -> Vec<u8> {
+    let last = last.encode_to_vec();
+    let n_bytes = message.len().saturating_add(last.len());
+    frame_with(&(), n_bytes, |out| {
+        out.extend_from_slice(message);
+        out.extend_from_slice(&last);
+    })
+}
+
 /// Returns a message with its frame, whose last fields `append` writes: some `n_bytes` that need not be in memory before.
 pub(crate) fn frame_with(
     message: &impl Message,

@@ -6,12 +6,13 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use coracle_base::Clock;
 use coracle_policy::bandit::LinUcb;
 use coracle_policy::experiment::Verdict;
 
 use super::ledger::Ledger;
 use super::record::Counters;
-use super::recorder::Message;
+use super::recorder::{Message, now};
 use super::split::By;
 use super::standing::Standing;
 use super::trial::{StagePredictions, with_stage};
@@ -50,6 +51,7 @@ pub struct Book {
     /// What was planned last.
     planned: ArcSwap<PlannedExperiment>,
     queue: SyncSender<Message>,
+    clock: Arc<dyn Clock>,
     pub(super) ledger: Mutex<Ledger>,
     n_unassigned: AtomicU64,
     pub(super) n_lost: AtomicU64,
@@ -73,20 +75,22 @@ impl Book {
         path: PathBuf,
         planned: PlannedExperiment,
         ledger: Ledger,
-        (queue, seed): (SyncSender<Message>, u64),
+        (queue, clock): (SyncSender<Message>, Arc<dyn Clock>),
     ) -> Self {
+        let seed = clock.unix_time().as_nanos() & u128::from(u64::MAX);
         Self {
             id,
             path,
             planned: ArcSwap::from_pointee(planned),
             queue,
+            clock,
             ledger: Mutex::new(ledger),
             n_unassigned: AtomicU64::new(0),
             n_lost: AtomicU64::new(0),
             noted: Mutex::default(),
             propensities: ArcSwap::default(),
             linear: ArcSwapOption::empty(),
-            draws: AtomicU64::new(seed),
+            draws: AtomicU64::new(u64::try_from(seed).unwrap_or_default()),
             turn: AtomicU64::new(0),
             predictions: StagePredictions::default(),
         }
@@ -204,9 +208,10 @@ impl Book {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let planned = self.planned();
+        let now = now(self.clock.as_ref());
         let mut standing = self
             .ledger()
-            .standing(&self.id, &planned, &self.propensities());
+            .standing(&self.id, &planned, &self.propensities(), now);
         standing.n_unassigned = self.n_unassigned.load(Ordering::Relaxed);
         standing.n_lost = self.n_lost.load(Ordering::Relaxed);
         standing

@@ -247,12 +247,16 @@ impl Ledger {
             request_id,
             id,
             metrics,
+            late,
         } = record
         else {
             return;
         };
         if let Some(id) = id {
             self.ids.insert(id);
+        }
+        if metrics.is_empty() && !late.is_empty() {
+            return;
         }
         self.n_outcomes += 1;
         let request = request_id.as_deref();

@@ -29,6 +29,8 @@ pub enum Taken {
     Counted,
     /// It was there already.
     Duplicate,
+    /// It came after the windows of all its metrics: it is written down, and does not count.
+    Late,
 }
 
 /// Why an outcome is not taken.
@@ -54,5 +56,15 @@ pub enum OutcomeFault {
         name: String,
         /// Those that there are.
         known: String,
+    },
+    /// A bandit's reward that is none.
+    #[error(
+        "metric \"{name}\" is {value}: it rewards a bandit, which takes values between 0 and 1"
+    )]
+    NoReward {
+        /// The metric's name.
+        name: String,
+        /// Its value.
+        value: String,
     },
 }

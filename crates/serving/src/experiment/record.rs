@@ -93,6 +93,9 @@ pub(super) enum Record<'a> {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<Cow<'a, str>>,
         metrics: Vec<(Cow<'a, str>, f64)>,
+        /// What came after the window of its metric, and does not count.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        late: Vec<(Cow<'a, str>, f64)>,
     },
     /// What was counted until then.
     Counters(Counters),

@@ -24,7 +24,7 @@ use super::ledger::{Ledger, Room};
 use super::outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 use super::record::{Counters, LineForm, Record};
 use super::split::By;
-use super::{ExperimentId, ExperimentSummary, PlannedExperiment};
+use super::{Allocation, ExperimentId, ExperimentSummary, MetricForm, PlannedExperiment};
 
 /// Exposures and bulks of outcomes that may wait for the writing thread.
 const QUEUE_MESSAGES: usize = 16_384;
@@ -146,7 +146,6 @@ impl Experiments {
             let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
             return book;
         }
-        let seed = self.inner.clock.unix_time().as_nanos() & u128::from(u64::MAX);
         let room = match planned.stage {
             None => &self.inner.room,
             Some(_) => &self.inner.stage_room,
@@ -156,10 +155,7 @@ impl Experiments {
             path.clone(),
             planned.clone(),
             Ledger::new(Arc::clone(room)),
-            (
-                self.inner.queue.clone(),
-                u64::try_from(seed).unwrap_or_default(),
-            ),
+            (self.inner.queue.clone(), Arc::clone(&self.inner.clock)),
         ));
         book.plan(planned, turn);
         books.insert(path, Arc::downgrade(&book));
@@ -477,19 +473,24 @@ impl Open {
         let planned = self.book.planned();
         let known = metric_names(&planned);
         let (mut taken, mut lines) = (Vec::with_capacity(outcomes.len()), Vec::new());
-        let mut counted: Vec<(Arc<str>, NewOutcome)> = Vec::new();
+        let mut counted: Vec<(Arc<str>, NewOutcome, Vec<bool>)> = Vec::new();
         let mut ids = std::collections::HashSet::new();
         for outcome in outcomes {
-            let found =
-                check_metrics(&outcome, &known).and_then(|()| self.book.ledger().find(&outcome));
+            let found = check_metrics(&outcome, &known, &planned)
+                .and_then(|()| self.book.ledger().find(&outcome));
             let is_again = outcome.id.as_ref().is_some_and(|id| ids.contains(id));
             match found {
                 Ok((unit, Taken::Counted)) if !is_again => {
                     ids.extend(outcome.id.clone());
-                    let line = self.form.line(&record_of_outcome(at, &unit, &outcome));
+                    let late = self.late(&planned, (&unit, &outcome), at);
+                    let line = record_of_outcome(at, &unit, (&outcome, &late));
+                    let line = self.form.line(&line);
                     lines.extend(line.map_err(|error| NotRecorded::Disk(error.to_string()))?);
-                    counted.push((unit, outcome));
-                    taken.push(Ok(Taken::Counted));
+                    taken.push(Ok(match late.iter().all(|is_late| *is_late) {
+                        true => Taken::Late,
+                        false => Taken::Counted,
+                    }));
+                    counted.push((unit, outcome, late));
                 }
                 Ok(_) => taken.push(Ok(Taken::Duplicate)),
                 Err(fault) => taken.push(Err(fault)),
@@ -502,10 +503,24 @@ impl Open {
         written.map_err(|error| NotRecorded::Disk(error.to_string()))?;
         self.needs_sync = true;
         let mut ledger = self.book.ledger();
-        for (unit, outcome) in &counted {
-            ledger.apply(record_of_outcome(at, unit, outcome), &planned);
+        for (unit, outcome, late) in &counted {
+            ledger.apply(record_of_outcome(at, unit, (outcome, late)), &planned);
         }
         Ok(taken)
+    }
+
+    /// Tells of each value of an outcome whether it comes too late to count.
+    fn late(
+        &self,
+        planned: &PlannedExperiment,
+        (unit, outcome): (&str, &NewOutcome),
+        at: u64,
+    ) -> Vec<bool> {
+        let ledger = self.book.ledger();
+        let metrics = outcome.metrics.iter();
+        metrics
+            .map(|(metric, _)| ledger.is_late(planned, (unit, metric), at))
+            .collect()
     }
 
     /// Waits until all outcomes are on the disk. Once that has failed, a file that is written anew has to get there instead.
@@ -556,7 +571,8 @@ fn shares(planned: &PlannedExperiment) -> Vec<(String, f64)> {
     shares.collect()
 }
 
-fn now(clock: &dyn Clock) -> u64 {
+/// Returns the time, in ms since 1970.
+pub(super) fn now(clock: &dyn Clock) -> u64 {
     u64::try_from(clock.unix_time().as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -578,15 +594,30 @@ fn metric_names(planned: &PlannedExperiment) -> Vec<String> {
     names
 }
 
-fn check_metrics(outcome: &NewOutcome, known: &[String]) -> Result<(), OutcomeFault> {
-    let unknown = outcome
-        .metrics
-        .iter()
-        .find(|(name, _)| !known.contains(name));
-    match unknown {
-        Some((name, _)) => Err(OutcomeFault::UnknownMetric {
+fn check_metrics(
+    outcome: &NewOutcome,
+    known: &[String],
+    planned: &PlannedExperiment,
+) -> Result<(), OutcomeFault> {
+    let mut metrics = outcome.metrics.iter();
+    if let Some((name, _)) = metrics.find(|(name, _)| !known.contains(name)) {
+        return Err(OutcomeFault::UnknownMetric {
             name: name.clone(),
             known: known.join(", "),
+        });
+    }
+    // Of a conversion only counts whether it is above 0.
+    let is_bandit = planned.allocation != Allocation::Fixed;
+    let rewarding = planned.metrics.first().filter(|_| is_bandit);
+    let rewarding = rewarding.filter(|metric| metric.kind != MetricForm::Conversion);
+    let mut metrics = outcome.metrics.iter();
+    let no_reward = metrics.find(|(name, value)| {
+        rewarding.is_some_and(|metric| metric.name == *name) && !(0.0..=1.0).contains(value)
+    });
+    match no_reward {
+        Some((name, value)) => Err(OutcomeFault::NoReward {
+            name: name.clone(),
+            value: value.to_string(),
         }),
         None => Ok(()),
     }
@@ -617,8 +648,19 @@ fn record_of<'a>(exposure: &'a Exposure, experiment: &'a str) -> Record<'a> {
     }
 }
 
-fn record_of_outcome<'a>(at: u64, unit: &'a str, outcome: &'a NewOutcome) -> Record<'a> {
-    let metrics = outcome.metrics.iter();
+/// Returns the record of an outcome, of whose values some may come too late to count.
+pub(super) fn record_of_outcome<'a>(
+    at: u64,
+    unit: &'a str,
+    (outcome, late): (&'a NewOutcome, &[bool]),
+) -> Record<'a> {
+    let values = |are_late: bool| {
+        let values = outcome.metrics.iter().zip(late);
+        values
+            .filter(|(_, is_late)| **is_late == are_late)
+            .map(|((name, value), _)| (Cow::Borrowed(name.as_str()), *value))
+            .collect()
+    };
     Record::Outcome {
         at,
         unit: Cow::Borrowed(unit),
@@ -627,8 +669,7 @@ fn record_of_outcome<'a>(at: u64, unit: &'a str, outcome: &'a NewOutcome) -> Rec
             UnitRef::Unit(_) => None,
         },
         id: outcome.id.as_deref().map(Cow::Borrowed),
-        metrics: metrics
-            .map(|(name, value)| (Cow::Borrowed(name.as_str()), *value))
-            .collect(),
+        metrics: values(false),
+        late: values(true),
     }
 }

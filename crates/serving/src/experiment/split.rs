@@ -122,10 +122,27 @@ impl RouteExperiments {
         Some((decision, unit))
     }
 
+    /// Returns the stage of a rollout, if there is one.
+    #[must_use]
+    pub fn trial(&self) -> Option<&Split> {
+        self.trial.as_deref()
+    }
+
     /// Returns the experiments.
     #[must_use]
     pub fn splits(&self) -> &[Split] {
         &self.splits
+    }
+
+    /// Tells whether a variant may be answered for by a process; `is_forwarded` says whether another service may be.
+    #[must_use]
+    pub fn may_forward(&self, is_forwarded: impl Fn(&ServiceId) -> bool) -> bool {
+        let mut targets = self.splits.iter().flat_map(|split| &split.targets);
+        targets.any(|target| match target {
+            SplitTarget::Own => false,
+            SplitTarget::Revision(model) => model.is_forwarded(),
+            SplitTarget::Service(id) => is_forwarded(id),
+        })
     }
 
     /// Tells whether the body of a request has to be read for its unit.

@@ -8,6 +8,7 @@ use coracle_policy::experiment::{
 
 use super::ledger::{Ledger, is_before};
 use super::series::{Point, Series};
+use super::settled::{SettledRate, Settling};
 use super::tally::{Cell, Unit};
 use super::trial::{DECIDED_ELSEWHERE, UnitMoments};
 use super::{
@@ -74,6 +75,8 @@ pub struct MetricStanding {
     pub missing: u64,
     /// The mean of the values, or the ratio.
     pub mean: f64,
+    /// What bets say, of rates with a window.
+    pub settled: Option<SettledRate>,
 }
 
 /// What a bandit has earned with a variant.
@@ -112,10 +115,11 @@ pub struct OffPolicyStanding {
 struct Gathered {
     values: Values,
     missing: u64,
+    settling: Option<Settling>,
 }
 
 impl Gathered {
-    fn new(metric: &PlannedMetric) -> Self {
+    fn new(metric: &PlannedMetric, planned: &PlannedExperiment) -> Self {
         let values = match metric.kind {
             MetricForm::Ratio(_) | MetricForm::Errors | MetricForm::Latency => {
                 Values::Ratios(Bivariate::default())
@@ -124,10 +128,14 @@ impl Gathered {
             MetricForm::Conversion => Values::Shares(Proportion::default()),
             MetricForm::Sum | MetricForm::Mean => Values::Means(Moments::default()),
         };
-        Self { values, missing: 0 }
+        Self {
+            values,
+            missing: 0,
+            settling: Settling::of(metric, planned),
+        }
     }
 
-    fn standing(&self) -> MetricStanding {
+    fn standing(&self, alpha: f64) -> MetricStanding {
         let (units, mean) = match &self.values {
             Values::Shares(side) => (side.units, side.rate()),
             Values::Means(side) => (side.units, side.mean),
@@ -141,6 +149,7 @@ impl Gathered {
             units,
             missing: self.missing,
             mean,
+            settled: self.settling.map(|settling| settling.rate(alpha)),
         }
     }
 }
@@ -164,8 +173,8 @@ fn cell(unit: &Unit, place: Option<usize>) -> Cell {
     cell.copied().unwrap_or_default()
 }
 
-/// Adds a unit to the values of a metric.
-fn gather(metric: &PlannedMetric, places: &Places, unit: &Unit, into: &mut Gathered) {
+/// Adds a unit to the values of a metric, as they are at `now`.
+fn gather((metric, places): (&PlannedMetric, &Places), unit: &Unit, now: u64, into: &mut Gathered) {
     let own = cell(unit, places.own);
     let is_there = own.n > 0 || metric.zero_if_missing;
     let requests = f64::from(unit.requests);
@@ -184,6 +193,9 @@ fn gather(metric: &PlannedMetric, places: &Places, unit: &Unit, into: &mut Gathe
         MetricForm::Mean if is_there => Some((own.sum / f64::from(own.n.max(1)), 0.0)),
         _ => None,
     };
+    if let (Some(settling), Some((value, _))) = (&mut into.settling, pair) {
+        settling.take(unit, value > 0.0, now);
+    }
     let covariate = cell(unit, places.covariate);
     let lacks_covariate = matches!(into.values, Values::Adjusted(_)) && covariate.n == 0;
     let Some((first, second)) = pair.filter(|_| !lacks_covariate) else {
@@ -270,7 +282,7 @@ impl Ledger {
         }
     }
 
-    fn gathering(&self, planned: &PlannedExperiment) -> Gathering {
+    fn gathering(&self, planned: &PlannedExperiment, now: u64) -> Gathering {
         let place = |name: &str| self.metrics.iter().position(|known| known == name);
         let places: Vec<Places> = planned
             .metrics
@@ -294,10 +306,11 @@ impl Ledger {
             .iter()
             .map(|arm| planned_place(&arm.name))
             .collect();
+        let nothing = |metric| Gathered::new(metric, planned);
         let new = || ArmGathered {
             units: 0,
             assigned: 0,
-            values: planned.metrics.iter().map(Gathered::new).collect(),
+            values: planned.metrics.iter().map(nothing).collect(),
         };
         let mut gathered: Vec<ArmGathered> = planned.variants.iter().map(|_| new()).collect();
         let moved = self.moved(planned);
@@ -324,7 +337,7 @@ impl Ledger {
             arm.units += 1;
             let values = &mut arm.values;
             for ((metric, places), into) in planned.metrics.iter().zip(&places).zip(values) {
-                gather(metric, places, unit, into);
+                gather((metric, places), unit, now, into);
             }
         }
         self.gathered(planned, gathered, (n_mixed, n_overridden))
@@ -337,6 +350,7 @@ impl Ledger {
         (n_mixed, n_overridden): (u64, u64),
     ) -> Gathering {
         let arm = |name: &str| self.arms.iter().find(|arm| arm.name == name);
+        let alpha = planned.analysis.alpha;
         let (mut units, mut shown) = (Vec::new(), Vec::new());
         for (variant, gathered) in planned.variants.iter().zip(gathered) {
             let ArmGathered {
@@ -351,13 +365,14 @@ impl Ledger {
                 expected: arm.expected,
                 requests: arm.requests,
                 errors: arm.errors,
-                metrics: values.iter().map(Gathered::standing).collect(),
+                metrics: values.iter().map(|one| one.standing(alpha)).collect(),
             });
             units.push(VariantUnits {
                 name: variant.name.clone(),
                 units: n_units,
                 assigned,
                 expected: arm.expected,
+                takes_units: variant.weight > 0,
                 values: values.into_iter().map(|gathered| gathered.values).collect(),
             });
         }
@@ -408,7 +423,7 @@ impl Ledger {
 
     /// Looks at every comparison, and notes what is seen.
     pub(super) fn look(&mut self, at: u64, planned: &PlannedExperiment) {
-        let gathering = self.gathering(planned);
+        let gathering = self.gathering(planned, at);
         let analysis = self.analysis(planned, &gathering);
         for comparison in analysis.comparisons {
             let (Some(variant), Some(metric), Some(effect)) = (
@@ -440,7 +455,8 @@ impl Ledger {
         &self,
         planned: &PlannedExperiment,
     ) -> Vec<(UnitMoments, UnitMoments)> {
-        let gathering = self.gathering(planned);
+        // Its rollout judges values as they are.
+        let gathering = self.gathering(planned, 0);
         let of = |variant: usize, metric: usize| {
             let values = gathering.units.get(variant);
             let values = values.and_then(|variant| variant.values.get(metric));
@@ -551,14 +567,15 @@ impl Ledger {
         variants.filter_map(|variant| of(&variant.name)).collect()
     }
 
-    /// Returns how the experiment stands; what is counted outside of the ledger is left at 0.
+    /// Returns how the experiment stands at `now`, in ms since 1970; what is counted outside of the ledger is left at 0.
     pub(super) fn standing(
         &self,
         id: &ExperimentId,
         planned: &PlannedExperiment,
         propensities: &[f64],
+        now: u64,
     ) -> Standing {
-        let gathering = self.gathering(planned);
+        let gathering = self.gathering(planned, now);
         let analysis = self.analysis(planned, &gathering);
         let series = self.series.iter().map(|series| {
             let names = (series.variant.clone(), series.metric.name.clone());

@@ -18,6 +18,7 @@ use super::*;
 
 mod bandits;
 mod linear;
+mod settled;
 mod trials;
 
 /// As the server writes them.
@@ -39,6 +40,7 @@ fn metric(name: &str, kind: MetricForm) -> PlannedMetric {
         is_lower_better: false,
         expected: 0.1,
         margin: 0.1,
+        window_ms: None,
     }
 }
 
@@ -176,6 +178,7 @@ fn told(units: u64, missing: u64, mean: f64) -> MetricStanding {
         units,
         missing,
         mean,
+        settled: None,
     }
 }
 
@@ -348,6 +351,7 @@ fn record_outcome<'a>(unit: &'a str, metric: &'a str, value: f64) -> Record<'a> 
         request_id: None,
         id: Some(unit.into()),
         metrics: vec![(metric.into(), value)],
+        late: Vec::new(),
     }
 }
 
@@ -360,7 +364,7 @@ fn standing_of(ledger: &Ledger, planned: &PlannedExperiment) -> Standing {
         namespace: "ml".to_owned(),
         name: "ab".to_owned(),
     };
-    ledger.standing(&id, planned, &[])
+    ledger.standing(&id, planned, &[], 20_000)
 }
 
 #[test]
@@ -483,7 +487,14 @@ fn what_there_is_no_room_for_is_counted() {
         name: "ab".to_owned(),
     };
     let room = Arc::new(Room::new(1, 1));
-    let book = Book::new(id, PathBuf::new(), planned, Ledger::new(room), (queue, 1));
+    let clock = Arc::new(ManualClock::new());
+    let book = Book::new(
+        id,
+        PathBuf::new(),
+        planned,
+        Ledger::new(room),
+        (queue, clock),
+    );
     let book = Arc::new(book);
     for _ in 0..3 {
         book.expose(exposure("u", "a", true));
@@ -560,7 +571,8 @@ fn recorded(directory: &Path) -> (Arc<Book>, std::sync::mpsc::Receiver<Message>)
         name: "ab".to_owned(),
     };
     let path = directory.join("e.jsonl");
-    let book = Book::new(id, path, planned(), ledger(1_000), (queue, 1));
+    let clock = Arc::new(ManualClock::new());
+    let book = Book::new(id, path, planned(), ledger(1_000), (queue, clock));
     (Arc::new(book), messages)
 }
 

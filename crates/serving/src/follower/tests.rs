@@ -137,6 +137,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
             PlannedRoute {
                 targets: shares.iter().map(target).collect(),
                 sticky: None,
+                is_compared: false,
                 shadow: None,
                 fallback: None,
                 experiments: Vec::new(),

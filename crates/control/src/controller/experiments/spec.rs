@@ -71,10 +71,8 @@ pub(crate) fn read(
     }
     let (allocation, features) = allocation(spec.allocation.as_ref())?;
     let metrics = metrics(spec.metrics.as_deref().unwrap_or_default())?;
-    let rewards =
-        |metric: &PlannedMetric| !matches!(metric.kind, MetricForm::Errors | MetricForm::Latency);
-    if allocation != Allocation::Fixed && !metrics.first().is_some_and(rewards) {
-        return Err("spec.metrics: a bandit is rewarded by the first metric, which outcomes tell; there is none".to_owned());
+    if allocation != Allocation::Fixed {
+        is_reward(metrics.first())?;
     }
     let promotion = spec.promotion.clone().unwrap_or_default();
     Ok(Wanted {
@@ -114,6 +112,23 @@ pub(crate) fn read(
             analysis: analysis(spec)?,
         },
     })
+}
+
+/// Checks that a bandit can be rewarded by its first metric.
+fn is_reward(metric: Option<&PlannedMetric>) -> Result<(), String> {
+    let rewards = |metric: &&PlannedMetric| {
+        matches!(
+            metric.kind,
+            MetricForm::Conversion | MetricForm::Sum | MetricForm::Mean
+        )
+    };
+    let Some(metric) = metric.filter(rewards) else {
+        return Err("spec.metrics: a bandit is rewarded by the first metric, a Conversion, Sum or Mean, which outcomes tell; there is none".to_owned());
+    };
+    match metric.zero_if_missing {
+        true => Err("spec.metrics[0].missing: a bandit cannot tell when an outcome that is missing is to count as 0; tell outcomes of 0".to_owned()),
+        false => Ok(()),
+    }
 }
 
 /// Returns the place of the variant that `field` names.
@@ -356,6 +371,23 @@ fn differences(
     Ok((expected, margin))
 }
 
+/// Returns how long outcomes of a metric count, in ms.
+fn window(metric: &ExperimentMetric, field: &str, has_none: bool) -> Result<Option<u64>, String> {
+    let Some(text) = &metric.window else {
+        return Ok(None);
+    };
+    if has_none {
+        return Err(format!(
+            "{field}.window: only a Conversion, Sum or Mean has one"
+        ));
+    }
+    let window = read_time(&format!("{field}.window"), text, "1h or 7d")?;
+    match u64::try_from(window.as_millis()) {
+        Ok(0) | Err(_) => Err(format!("{field}.window: '{text}' is not above 0")),
+        Ok(window) => Ok(Some(window)),
+    }
+}
+
 fn read_metric(
     metric: &ExperimentMetric,
     field: &str,
@@ -386,6 +418,7 @@ fn read_metric(
             "{field}.covariate: only a Conversion, Sum or Mean is adjusted for one"
         ));
     }
+    let window_ms = window(metric, field, is_measured || is_ratio)?;
     let better = one_of(
         &format!("{field}.better"),
         metric.better.as_deref(),
@@ -417,6 +450,7 @@ fn read_metric(
         role,
         expected,
         margin,
+        window_ms,
     })
 }
 
@@ -660,13 +694,42 @@ mod tests {
                 "spec.promotion.after: '500000000000years' is longer than 365 days",
             ),
         ]);
+    }
+
+    #[test]
+    fn rewards_of_a_bandit_that_make_no_sense_are_refused() {
         let bandit = ("/allocation", json!({"strategy": "Thompson"}));
         let errors = ("/metrics", json!([{"name": "e", "type": "Errors"}]));
-        assert!(
-            of(&[bandit, errors])
-                .unwrap_err()
-                .contains("a bandit is rewarded by")
-        );
+        let ratio =
+            json!([{"name": "r", "type": "Ratio", "denominator": "n", "expectedDifference": 1}]);
+        for metrics in [errors, ("/metrics", ratio)] {
+            let refusal = of(&[bandit.clone(), metrics]).unwrap_err();
+            assert!(refusal.contains("a bandit is rewarded by"), "{refusal}");
+        }
+        let zero = json!([{"name": "c", "type": "Conversion", "missing": "Zero"}]);
+        let refusal = of(&[bandit, ("/metrics", zero)]).unwrap_err();
+        assert!(refusal.contains("spec.metrics[0].missing: a bandit cannot tell"));
+    }
+
+    #[test]
+    fn windows_that_make_no_sense_are_refused() {
+        refused(&[
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "window": "0s"}]),
+                "spec.metrics[0].window: '0s' is not above 0",
+            ),
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "window": "soon"}]),
+                "spec.metrics[0].window: 'soon' is no time",
+            ),
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Errors", "window": "1h"}]),
+                "spec.metrics[0].window: only a Conversion, Sum or Mean has one",
+            ),
+        ]);
     }
 
     #[test]

@@ -248,8 +248,8 @@ impl Course {
                 return self.wait(seen, (newest, why), happened);
             }
         }
-        if seen.has_program && seen.wanted.needs_book() {
-            let why = "spec.analysis asks for outcomes or predictions, which are not known of predictors that run as programs".to_owned();
+        if seen.has_program && seen.wanted.rules.stability_index_max.is_some() {
+            let why = "spec.analysis asks for predictions, which are not known of predictors that run as programs".to_owned();
             return self.wait(seen, (newest, why), happened);
         }
         if self.trial.is_none() && !self.begin(seen, newest, happened) {

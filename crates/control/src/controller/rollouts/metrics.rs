@@ -171,6 +171,7 @@ fn read_outcome(
         role: MetricRole::Guardrail,
         expected: margin,
         margin,
+        window_ms: None,
     };
     let rule = MetricRule {
         name: metric.name.clone(),

@@ -24,13 +24,6 @@ pub(crate) struct Wanted {
     pub(crate) metrics: Metrics,
 }
 
-impl Wanted {
-    /// Tells whether what comes of requests, or what is predicted, is looked at.
-    pub(crate) fn needs_book(&self) -> bool {
-        !self.metrics.planned.is_empty() || self.rules.stability_index_max.is_some()
-    }
-}
-
 /// Reads a spec.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use coracle_estimators::Labels;
 use coracle_model::LoadError;
 use coracle_pickle::Node;
 
-use super::{BoostedPart, at};
+use super::{BoostedPart, Importances, at};
 use crate::catboost::{self, Ensemble};
 use crate::sklearn::convert::Part;
 use crate::sklearn::fitted::Fitted;
@@ -36,6 +36,28 @@ fn ensemble(fitted: &Fitted<'_>) -> Result<Ensemble, LoadError> {
         return Err(fitted.malformed("attribute '__model' is not bytes"));
     };
     at(fitted, Ensemble::parse_binary(bytes))
+}
+
+/// Returns how much each feature counts, which was computed when it was fitted.
+pub(super) fn importances(fitted: &Fitted<'_>) -> Result<Importances, LoadError> {
+    const NAME: &str = "_prediction_values_change";
+    if fitted.is_none(NAME) {
+        return Err(fitted.unsupported("the importance of its features is not in the file"));
+    }
+    if fitted.attr("_loss_value_change").is_some() && !fitted.is_none("_loss_value_change") {
+        return Err(
+            fitted.unsupported("the importance of features by a loss of ranking is not supported")
+        );
+    }
+    let values = match fitted.array(NAME) {
+        Ok(_) => fitted.flat(NAME)?,
+        Err(_no_array) => {
+            let numbers = fitted.list(NAME)?.iter().map(|&id| fitted.graph.float(id));
+            let numbers: Option<Vec<f64>> = numbers.collect();
+            numbers.ok_or_else(|| fitted.malformed(format!("'{NAME}' holds no numbers")))?
+        }
+    };
+    Ok(Importances::Doubles(values))
 }
 
 /// Returns the labels of a classifier.

@@ -3,7 +3,7 @@
 use coracle_estimators::{BoostedAnswer, ClassRule, Labels};
 use coracle_model::{LoadError, Method};
 
-use super::{BoostedPart, at};
+use super::{BoostedPart, Importances, at};
 use crate::lightgbm::{self, Ensemble};
 use crate::sklearn::convert::Part;
 use crate::sklearn::fitted::Fitted;
@@ -30,7 +30,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     let ensemble = ensemble(&booster)?;
     let n_iterations = n_iterations(&booster)?;
     let answers = match fitted.class() {
-        "lightgbm.sklearn.LGBMClassifier" => class_answers(fitted, &ensemble, n_iterations)?,
+        "lightgbm.sklearn.LGBMClassifier" => class_answers(fitted, &ensemble)?,
         _ => vec![(Method::Predict, BoostedAnswer::Values)],
     };
     let (estimator, facts) = at(
@@ -68,10 +68,25 @@ pub(super) fn class_labels(fitted: &Fitted<'_>) -> Result<Labels, LoadError> {
     labels(&fitted.part_in("_le")?)
 }
 
+/// Returns how much each feature counts.
+pub(super) fn importances(fitted: &Fitted<'_>) -> Result<Importances, LoadError> {
+    let by_gain = match fitted.text("importance_type")?.as_str() {
+        "split" => false,
+        "gain" => true,
+        other => return Err(fitted.unknown("importance_type", other)),
+    };
+    let booster = fitted.part_in("_Booster")?;
+    let n_iterations = n_iterations(&booster)?;
+    let values = at(
+        fitted,
+        ensemble(&booster)?.importances(n_iterations, by_gain),
+    )?;
+    Ok(Importances::Doubles(values))
+}
+
 fn class_answers(
     fitted: &Fitted<'_>,
     ensemble: &Ensemble,
-    n_iterations: Option<usize>,
 ) -> Result<Vec<(Method, BoostedAnswer)>, LoadError> {
     if !lightgbm::has_probabilities(ensemble) {
         return Err(fitted
@@ -85,8 +100,7 @@ fn class_answers(
     ];
     // The method came with 4.7, as did this attribute; others within scikit-learn prefer it to probabilities.
     if fitted.attr("_fitted_with_feature_names").is_some() {
-        let answer = lightgbm::raw_answer(ensemble, n_iterations);
-        answers.push((Method::DecisionFunction, answer));
+        answers.push((Method::DecisionFunction, BoostedAnswer::Scores));
     }
     Ok(answers)
 }

@@ -5,7 +5,7 @@ use coracle_model::{LoadError, Method};
 use coracle_pickle::Node;
 use coracle_tensor::Values;
 
-use super::{BoostedPart, at};
+use super::{BoostedPart, Importances, at};
 use crate::numbers::to_single;
 use crate::sklearn::convert::Part;
 use crate::sklearn::fitted::Fitted;
@@ -40,6 +40,22 @@ fn ensemble(booster: &Fitted<'_>) -> Result<Ensemble, LoadError> {
     match booster.graph.node(id) {
         Node::Bytes(bytes) => at(booster, Ensemble::parse(bytes)),
         Node::None => Err(booster.malformed("holds no model")),
+        _ => Err(booster.malformed("attribute 'handle' is not bytes")),
+    }
+}
+
+/// Returns how much each feature counts.
+pub(super) fn importances(
+    fitted: &Fitted<'_>,
+    n_features: usize,
+) -> Result<Importances, LoadError> {
+    let kind = fitted.text_or("importance_type", "gain")?;
+    let booster = fitted.part_in("_Booster")?;
+    match booster.graph.node(booster.require("handle")?) {
+        Node::Bytes(bytes) => {
+            let singles = at(fitted, xgboost::importances(bytes, &kind, n_features))?;
+            Ok(Importances::Singles(singles))
+        }
         _ => Err(booster.malformed("attribute 'handle' is not bytes")),
     }
 }

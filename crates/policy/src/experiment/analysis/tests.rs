@@ -25,6 +25,7 @@ fn side(name: &str, units: u64, values: Vec<Values>) -> VariantUnits {
         units,
         assigned: units,
         expected: 0.5,
+        takes_units: true,
         values,
     }
 }
@@ -96,6 +97,39 @@ fn a_variant_wins_only_by_what_may_be_looked_at_any_time() {
     assert!(
         matches!(&few, Verdict::Wait(why) if why.contains("50 of the 100 units")),
         "{few:?}"
+    );
+}
+
+/// A variant of weight 0, from the beginning or since it lost: it has few units or none, and nobody is to wait for them.
+#[test]
+fn a_variant_that_is_given_no_units_has_no_part_in_the_verdict() {
+    let metrics = [
+        metric("converted", Better::Higher, Role::Primary),
+        metric("errors", Better::Lower, Role::Guardrail),
+    ];
+    let with = |units: u64, won: u64, errors: u64, expected: f64| {
+        let side = |name, units, won, errors| {
+            side(name, units, vec![shares(won, units), shares(errors, units)])
+        };
+        let mut last = side("c", units, won, errors);
+        (last.takes_units, last.expected) = (false, expected);
+        [side("a", 2_000, 200, 20), side("b", 2_000, 320, 20), last]
+    };
+    for variants in [with(0, 0, 0, 0.0), with(2_000, 1_000, 500, 0.5)] {
+        let found = verdict(&metrics, &variants);
+        assert!(
+            matches!(found, Verdict::Better { variant: 1, .. }),
+            "{found:?}"
+        );
+    }
+    // The control is what others are compared with, given units or not.
+    let mut variants = two((2, 50), (400, 2_000));
+    variants[0].takes_units = false;
+    variants[0].expected = 0.5 * 50.0 / 2_000.0;
+    let found = verdict(&metrics[..1], &variants);
+    assert!(
+        matches!(&found, Verdict::Wait(why) if why.contains("50 of the 100 units")),
+        "{found:?}"
     );
 }
 

@@ -82,3 +82,33 @@ fn a_bandit_is_credited_with_what_it_drew_alone() {
     assert_eq!(rewards, [0, 2]);
     assert_eq!((live.arms, live.off_policy), (read.arms, read.off_policy));
 }
+
+/// A Sum of 2 and one of 40 would both be the reward 1.
+#[test]
+fn a_reward_outside_of_its_range_is_refused_by_name() {
+    let mut planned = planned();
+    planned.allocation = Allocation::Bandit {
+        strategy: BanditStrategy::Thompson,
+        floor: 0.1,
+    };
+    let fixture = Fixture::new();
+    let told = |planned: &PlannedExperiment, value: f64| {
+        let book = fixture.open(planned);
+        let mut exposure = exposure("u", "a", true);
+        exposure.request_id = "r".to_owned();
+        exposure.propensity = Some(0.5);
+        book.expose(exposure);
+        let told = outcome(of_request("r"), "converted", value, None);
+        fixture.record(&book, vec![told]).remove(0)
+    };
+    // Of a conversion counts whether it is above 0.
+    assert_eq!(told(&planned, 40.0), Ok(Taken::Counted));
+    planned.metrics[0].kind = MetricForm::Sum;
+    planned.uid = "another".to_owned();
+    assert_eq!(told(&planned, 0.4), Ok(Taken::Counted));
+    let refused = told(&planned, 40.0).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "metric \"converted\" is 40: it rewards a bandit, which takes values between 0 and 1"
+    );
+}

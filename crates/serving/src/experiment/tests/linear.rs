@@ -179,6 +179,7 @@ fn what_is_learnt_is_in_a_file_that_is_written_anew() {
                 request_id: None,
                 id,
                 metrics,
+                late: Vec::new(),
             };
             ledger.apply(told, &planned);
         }

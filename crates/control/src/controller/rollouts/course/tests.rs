@@ -626,7 +626,7 @@ fn the_book_of_a_stage_is_planned_while_there_is_one() {
 }
 
 #[test]
-fn programs_whose_outcomes_are_not_known_get_no_requests() {
+fn programs_whose_predictions_are_not_known_get_no_requests() {
     let mut play = with_metrics();
     play.has_program = true;
     assert_eq!(play.pass(60, (0, 0)), "Progressing");
@@ -636,7 +636,13 @@ fn programs_whose_outcomes_are_not_known_get_no_requests() {
         message.contains("predictors that run as programs"),
         "{message}"
     );
-    // Without such metrics they are as others.
+    // Without predictions they are as others: what comes of their requests is known.
+    let mut play = with_metrics();
+    play.has_program = true;
+    play.wanted.rules.stability_index_max = None;
+    play.pass(2, (0, 0));
+    assert_eq!(play.percent(), Some(10));
+    assert!(play.course.stage_since_ms().is_some());
     let mut play = Play::new();
     play.has_program = true;
     play.pass(1, (0, 0));

@@ -1,0 +1,84 @@
+//! Units whose values are final, on which bets can be placed.
+//!
+//! A unit's value in a metric with a window is what was told until the window after its first request closed: what comes later is late, written down and not
+//! counted. So once it has closed the value is final, whatever it is, and units close in the order in which they came. Bets on units that may still
+//! change would be no bets: those who convert quickly are told first, and every rate looks like theirs.
+
+use coracle_policy::experiment::{Bounds, bounded_mean};
+
+use super::ledger::Ledger;
+use super::tally::Unit;
+use super::{Allocation, MetricForm, PlannedExperiment, PlannedMetric};
+
+/// What is known of a rate by betting on the units whose windows have closed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SettledRate {
+    /// The units whose windows have closed and that have a value.
+    pub units: u64,
+    /// The rate among them.
+    pub rate: f64,
+    /// What holds the true rate, at all times at once.
+    pub interval: Bounds,
+}
+
+/// Settled values of a metric, as they are gathered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settling {
+    window_ms: u64,
+    units: u64,
+    ones: u64,
+}
+
+impl Settling {
+    /// Returns none of a metric yet; `None` where values are never final, or no rates, or gathered by what was earned, or judged elsewhere.
+    pub(super) fn of(metric: &PlannedMetric, planned: &PlannedExperiment) -> Option<Self> {
+        let is_rate = metric.kind == MetricForm::Conversion;
+        let is_judged = planned.allocation == Allocation::Fixed && planned.stage.is_none();
+        let window_ms = metric.window_ms.filter(|_| is_rate && is_judged)?;
+        Some(Self {
+            window_ms,
+            units: 0,
+            ones: 0,
+        })
+    }
+
+    /// Adds a unit's value, if it is final at `now`.
+    pub(super) fn take(&mut self, unit: &Unit, is_one: bool, now: u64) {
+        if has_closed(unit, self.window_ms, now) {
+            self.units += 1;
+            self.ones += u64::from(is_one);
+        }
+    }
+
+    /// Returns what bets say.
+    pub(super) fn rate(&self, alpha: f64) -> SettledRate {
+        let ones = self.ones as f64;
+        SettledRate {
+            units: self.units,
+            rate: ones / self.units.max(1) as f64,
+            interval: bounded_mean(ones, self.units, 1.0 - alpha),
+        }
+    }
+}
+
+fn has_closed(unit: &Unit, window_ms: u64, now: u64) -> bool {
+    now >= unit.first_at.saturating_add(window_ms)
+}
+
+impl Ledger {
+    /// Tells whether what is told of a unit at `at` comes after the metric's window.
+    pub(super) fn is_late(
+        &self,
+        planned: &PlannedExperiment,
+        (unit, metric): (&str, &str),
+        at: u64,
+    ) -> bool {
+        let mut metrics = planned.metrics.iter();
+        let metric = metrics.find(|known| known.name == metric);
+        let window_ms = metric.and_then(|metric| metric.window_ms);
+        match (window_ms, self.units.get(unit)) {
+            (Some(window_ms), Some(unit)) => has_closed(unit, window_ms, at),
+            _ => false,
+        }
+    }
+}
