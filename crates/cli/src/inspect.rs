@@ -35,13 +35,7 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
     let clock = SystemClock::new();
     let onnxruntime = arguments.onnxruntime.as_deref();
     let engines = engine::Each::of(onnxruntime, environment);
-    let options = LoadOptions {
-        object: arguments.object.clone(),
-        graph_engine: Some(engine::runtime(onnxruntime, environment)),
-        engine_settings: arguments.engine.settings(&environment.engines)?,
-        text_engine: Some(engine::texts()),
-        ..LoadOptions::default()
-    };
+    let options = options(arguments, environment)?;
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
@@ -90,11 +84,7 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
                 documents.push(document);
             } else {
                 describe(&file, numbers.as_ref(), model.as_ref(), &mut text)?;
-                match example {
-                    Ok(None) => {}
-                    Ok(Some(body)) => writeln!(text, "  example     {}", shown(&body))?,
-                    Err(why) => writeln!(text, "  example     not answered: {why}")?,
-                }
+                describe_example(example, &mut text)?;
                 if let Some(beside) = beside {
                     beside.describe(&mut text)?;
                 }
@@ -113,8 +103,31 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
     Ok(())
 }
 
+/// Returns how models are loaded to be looked at.
+fn options(arguments: &InspectArguments, environment: &Environment) -> anyhow::Result<LoadOptions> {
+    let onnxruntime = arguments.onnxruntime.as_deref();
+    Ok(LoadOptions {
+        object: arguments.object.clone(),
+        graph_engine: Some(engine::runtime(onnxruntime, environment)),
+        engine_settings: arguments.engine.settings(&environment.engines)?,
+        text_engine: Some(engine::texts()),
+        ..LoadOptions::default()
+    })
+}
+
 /// The most characters of an example that are shown.
 const EXAMPLE_SHOWN_MAX: usize = 1_000;
+
+fn describe_example(
+    example: Result<Option<String>, String>,
+    text: &mut String,
+) -> std::fmt::Result {
+    match example {
+        Ok(None) => Ok(()),
+        Ok(Some(body)) => writeln!(text, "  example     {}", shown(&body)),
+        Err(why) => writeln!(text, "  example     not answered: {why}"),
+    }
+}
 
 fn shown(body: &str) -> String {
     match body.char_indices().nth(EXAMPLE_SHOWN_MAX) {
