@@ -215,6 +215,10 @@ fn print_output(output: &Value, out: &mut impl Write) -> anyhow::Result<()> {
             numbers["differenceMean"], numbers["differenceDeviation"], numbers["distanceMax"]
         )?;
         for (index, column) in list(&numbers["columns"]).iter().enumerate() {
+            if column["stabilityIndex"].is_null() {
+                writeln!(out, "    column {index}: no numbers of one of both")?;
+                continue;
+            }
             writeln!(
                 out,
                 "    column {index}: PSI {:.4}, Kolmogorov-Smirnov {:.4} (p {:.3})",

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::Code;
-use coracle_policy::shadow::{Drift, Labels, Numbers, Profile, Worst, kolmogorov_smirnov};
+use coracle_policy::shadow::{Labels, Numbers, Worst};
 use coracle_serving::ShadowKept;
 use coracle_tensor::{Tensor, Values};
 
 use super::Answered;
+use super::column::Column;
 use super::latencies::Latencies;
 
 /// What a shadow answered, or why it did not.
@@ -23,9 +24,6 @@ const COMPARISONS_MAX: usize = 8;
 const OUTPUTS_MAX: usize = 32;
 /// The most columns of an output whose distributions are compared.
 const COLUMNS_MAX: usize = 16;
-/// Numbers that the bins of a distribution are chosen by.
-const FIRST_MAX: usize = 256;
-const BINS: usize = 10;
 /// The most requests that are kept.
 const WORST_MAX: usize = 20;
 /// The most different failures that are told apart.
@@ -400,58 +398,6 @@ impl Output {
             if is_same { 0.0 } else { 1.0 }
         })
         .collect()
-    }
-}
-
-/// How the numbers of a column are distributed, of both.
-#[derive(Debug, Default)]
-pub(super) struct Column {
-    /// Those that the bins are chosen by.
-    first: (Vec<f64>, Vec<f64>),
-    profile: Option<Profile>,
-}
-
-impl Column {
-    fn push(&mut self, ours: f64, theirs: f64) {
-        if let Some(profile) = &mut self.profile {
-            profile.push_reference(ours);
-            profile.push(theirs);
-            return;
-        }
-        self.first.0.push(ours);
-        self.first.1.push(theirs);
-        if self.first.0.len() >= FIRST_MAX {
-            self.profile = Some(self.profile());
-            self.first = (Vec::new(), Vec::new());
-        }
-    }
-
-    /// Returns the counts of both by bins that hold equal parts of the first numbers.
-    pub(super) fn profile(&self) -> Profile {
-        self.profile.clone().unwrap_or_else(|| {
-            let mut profile = Profile::of(&self.first.0, BINS);
-            for number in &self.first.1 {
-                profile.push(*number);
-            }
-            profile
-        })
-    }
-
-    /// Returns how far both are apart; of few numbers, Kolmogorov and Smirnov's distance is exact.
-    pub(super) fn drift(&self) -> Option<Drift> {
-        let drift = self.profile().drift()?;
-        let exact = match self.profile {
-            Some(_) => None,
-            None => kolmogorov_smirnov(&self.first.0, &self.first.1),
-        };
-        Some(match exact {
-            Some((distance, p_value)) => Drift {
-                distance,
-                p_value,
-                ..drift
-            },
-            None => drift,
-        })
     }
 }
 
