@@ -12,6 +12,7 @@ use coracle_serving::ShadowKept;
 use coracle_tensor::{Tensor, Values};
 
 use super::Answered;
+use super::classes::Classes;
 use super::column::Column;
 use super::latencies::Latencies;
 
@@ -336,14 +337,21 @@ pub(super) struct Output {
     /// Rows in which both gave the same.
     pub(super) n_same: u64,
     /// Of labels: integers, texts, truth values.
-    pub(super) labels: Option<Labels>,
+    labels: Option<Labels>,
     /// Of numbers.
     pub(super) numbers: Option<Numbers>,
+    /// Of numbers that may be labels.
+    classes: Classes,
     /// How the numbers of each column are distributed.
     pub(super) columns: Vec<Column>,
 }
 
 impl Output {
+    /// Returns which labels both gave, if they are some.
+    pub(super) fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref().or_else(|| self.classes.labels())
+    }
+
     /// Takes two answers; returns the distance of each row, or `None` if they cannot be compared.
     fn push(&mut self, stable: &Tensor, shadow: &Tensor) -> Option<Vec<f64>> {
         if stable.shape() != shadow.shape() {
@@ -371,6 +379,7 @@ impl Output {
             width.min(COLUMNS_MAX).max(self.columns.len()),
             Column::default,
         );
+        self.classes.push(ours, theirs, width);
         let rows = ours.chunks(width).zip(theirs.chunks(width));
         rows.map(|(ours, theirs)| {
             let mut columns = self.columns.iter_mut();

@@ -269,7 +269,7 @@ fn compared_output(name: &str, output: &Output) -> ComparedOutput {
         rows: output.n_rows,
         same_ratio: (output.n_rows > 0).then_some(same_ratio),
         incomparable: output.n_incomparable,
-        labels: output.labels.as_ref().map(labels),
+        labels: output.labels().map(labels),
         numbers: output
             .numbers
             .as_ref()
@@ -406,5 +406,25 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("column 1: PSI"), "{page}");
+    }
+
+    #[test]
+    fn labels_that_come_as_floats_are_compared_as_labels_and_numbers() {
+        let report = reported(&[(&[0.0, 1.0, 2.0, 1.0], &[0.0, 1.0, 1.0, 1.0])], 1);
+        let output = &report.comparisons[0].outputs[0];
+        let labels = output.labels.as_ref().unwrap();
+        let confusion: Vec<_> = labels
+            .confusion
+            .iter()
+            .map(|pair| (pair.stable.as_str(), pair.shadow.as_str(), pair.count))
+            .collect();
+        assert_eq!(confusion, [("1", "1", 2), ("0", "0", 1), ("2", "1", 1)]);
+        // (0.75 - 7 / 16) / (1 - 7 / 16)
+        assert!((labels.cohens_kappa.unwrap() - 5.0 / 9.0).abs() < 1e-12);
+        assert!(output.numbers.is_some());
+        assert_eq!(report.figures().agreements, [("y".to_owned(), 0.75)]);
+        // Scores are none.
+        let scores = reported(&[(&[0.0, 0.25], &[0.0, 0.5])], 1);
+        assert!(scores.comparisons[0].outputs[0].labels.is_none());
     }
 }
