@@ -237,9 +237,13 @@ fn print_worst(comparison: &Value, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "  farthest apart:")?;
     }
     for far in worst.iter().take(LINES_MAX) {
+        let others = match far["rowsDiffered"].as_u64() {
+            Some(n_rows @ 2..) => format!(" of {n_rows} that differ"),
+            _ => String::new(),
+        };
         writeln!(
             out,
-            "    {} row {}: given {}, shadow {}  {}",
+            "    {} row {}{others}: given {}, shadow {}  {}",
             text(&far["output"]),
             far["row"],
             text(&far["stable"]),

@@ -58,7 +58,10 @@ pub(super) struct Kept {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Far {
     pub(super) output: String,
+    /// Of its rows the one whose answers are farthest apart.
     pub(super) row: usize,
+    /// In how many rows this output differs.
+    pub(super) n_rows: usize,
     pub(super) stable: String,
     pub(super) shadow: String,
     pub(super) request: Option<String>,
@@ -188,7 +191,7 @@ impl Comparison {
 
     /// Compares the answers of both, output by output.
     fn compare(&mut self, stable: &Answered, shadow: &Answered, kept: &Kept) {
-        let (mut is_comparable, mut farthest) = (true, 0.0_f64);
+        let (mut is_comparable, mut farthest) = (true, None::<Farthest<'_>>);
         for (name, ours) in &stable.outputs {
             // Where each gave just one output, those are compared, whatever their names.
             let theirs = match (stable.outputs.as_slice(), shadow.outputs.as_slice()) {
@@ -207,16 +210,19 @@ impl Comparison {
                 is_comparable = false;
                 continue;
             };
-            let texts = (RowTexts::new(ours), RowTexts::new(theirs));
-            for (row, distance) in distances.into_iter().enumerate() {
-                farthest = farthest.max(distance);
-                if kept.kept != ShadowKept::Nothing {
-                    let far = || far(name, row, (&texts.0, &texts.1), kept);
-                    self.worst.push(distance, far);
-                }
+            let found = Farthest::of(name, (ours, theirs), &distances);
+            let least = farthest.as_ref().map_or(0.0, |farthest| farthest.distance);
+            if found.distance > least {
+                farthest = Some(found);
             }
         }
-        match (is_comparable, farthest > 0.0) {
+        if let Some(farthest) = &farthest
+            && kept.kept != ShadowKept::Nothing
+        {
+            self.worst
+                .push(farthest.distance, || farthest.to_kept(kept));
+        }
+        match (is_comparable, farthest.is_some()) {
             (false, _) => self.ends.incomparable += 1,
             (true, true) => self.ends.differed += 1,
             (true, false) => self.ends.agreed += 1,
@@ -224,52 +230,70 @@ impl Comparison {
     }
 }
 
-fn far(output: &str, row: usize, (stable, shadow): (&RowTexts, &RowTexts), kept: &Kept) -> Far {
-    let request = kept.request.as_ref().map(|body| {
-        let start = body.get(..REQUEST_BYTES_MAX).unwrap_or(body);
-        String::from_utf8_lossy(start).into_owned()
-    });
-    Far {
-        output: output.to_owned(),
-        row,
-        stable: stable.of(row),
-        shadow: shadow.of(row),
-        request,
-        trace: kept.trace.clone(),
-        at: kept.at,
+/// The row of a request whose answers are farthest apart.
+struct Farthest<'t> {
+    distance: f64,
+    output: &'t str,
+    row: usize,
+    /// In how many rows the output differs.
+    n_rows: usize,
+    /// What both gave.
+    answers: (&'t Tensor, &'t Tensor),
+}
+
+impl<'t> Farthest<'t> {
+    /// Returns that of an output, the first of several.
+    fn of(output: &'t str, answers: (&'t Tensor, &'t Tensor), distances: &[f64]) -> Self {
+        let mut farthest = Self {
+            distance: 0.0,
+            output,
+            row: 0,
+            n_rows: 0,
+            answers,
+        };
+        for (row, distance) in distances.iter().enumerate() {
+            farthest.n_rows += usize::from(*distance > 0.0);
+            if *distance > farthest.distance {
+                (farthest.distance, farthest.row) = (*distance, row);
+            }
+        }
+        farthest
+    }
+
+    fn to_kept(&self, kept: &Kept) -> Far {
+        let request = kept.request.as_ref().map(|body| {
+            let start = body.get(..REQUEST_BYTES_MAX).unwrap_or(body);
+            String::from_utf8_lossy(start).into_owned()
+        });
+        Far {
+            output: self.output.to_owned(),
+            row: self.row,
+            n_rows: self.n_rows,
+            stable: row_text(self.answers.0, self.row),
+            shadow: row_text(self.answers.1, self.row),
+            request,
+            trace: kept.trace.clone(),
+            at: kept.at,
+        }
     }
 }
 
-/// The rows of a tensor as text.
-struct RowTexts<'t> {
-    elements: Elements<'t>,
-    width: usize,
-}
-
-impl<'t> RowTexts<'t> {
-    fn new(tensor: &'t Tensor) -> Self {
-        Self {
-            elements: Elements::new(tensor.values()),
-            width: width(tensor),
+/// Returns the elements of a row as text.
+fn row_text(tensor: &Tensor, row: usize) -> String {
+    let (elements, width) = (Elements::new(tensor.values()), width(tensor));
+    let first = row * width;
+    let mut text = String::new();
+    for index in first..first + width {
+        if text.len() > SHOWN_CHARS_MAX {
+            text.push_str(" ...");
+            break;
         }
-    }
-
-    /// Returns the elements of a row as text.
-    fn of(&self, row: usize) -> String {
-        let first = row * self.width;
-        let mut text = String::new();
-        for index in first..first + self.width {
-            if text.len() > SHOWN_CHARS_MAX {
-                text.push_str(" ...");
-                break;
-            }
-            if index > first {
-                text.push_str(", ");
-            }
-            text.push_str(&self.elements.text(index));
+        if index > first {
+            text.push_str(", ");
         }
-        text
+        text.push_str(&elements.text(index));
     }
+    text
 }
 
 /// The elements of a tensor one by one; numbers are widened once, when the first is asked for.
@@ -448,7 +472,7 @@ mod tests {
         let labels = || (0..N_ELEMENTS).map(|index| index % 7).collect();
         let comparisons = compared(Values::I32(labels()), Values::I32(labels()));
         assert_eq!(comparisons.all()[0].ends.agreed, 1);
-        // Every row is farther apart than those before it, and kept for a while.
+        // Every row is farther apart than those before it.
         let (ours, theirs) = (
             vec![0.0_f32; labels().len()],
             (0..N_ELEMENTS).map(|index| index as f32).collect(),
@@ -462,7 +486,7 @@ mod tests {
     #[test]
     fn rows_are_shown_as_their_elements_up_to_a_length() {
         let of = |shape: Vec<usize>, values, row| {
-            RowTexts::new(&Tensor::try_new(shape, values).unwrap()).of(row)
+            row_text(&Tensor::try_new(shape, values).unwrap(), row)
         };
         let texts = ByteStrings::from_iter(["no", "yes", "maybe", ""]);
         assert_eq!(of(vec![2, 2], Values::Bytes(texts), 1), "maybe, ");

@@ -256,13 +256,14 @@ fn worst(compared: &Compared, out: &mut String) {
     if compared.worst.is_empty() {
         return;
     }
-    out.push_str("<h3>Farthest apart</h3><table><tr><th>output</th><th>row</th><th>given</th><th>shadow</th><th>distance</th><th>at</th><th>request</th></tr>");
+    out.push_str("<h3>Farthest apart</h3><table><tr><th>output</th><th>row</th><th>rows that differ</th><th>given</th><th>shadow</th><th>distance</th><th>at</th><th>request</th></tr>");
     for far in &compared.worst {
         put!(
             out,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><pre>{}</pre></td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><pre>{}</pre></td></tr>",
             escaped(&far.output),
             far.row,
+            far.rows_differed,
             escaped(&far.stable),
             escaped(&far.shadow),
             far.distance,

@@ -139,10 +139,14 @@ pub(super) struct ColumnShown {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct FarShown {
     pub(super) distance: f64,
     pub(super) output: String,
+    /// The row of it that is farthest apart.
     pub(super) row: usize,
+    /// How many of its rows differ in this output.
+    pub(super) rows_differed: usize,
     pub(super) stable: String,
     pub(super) shadow: String,
     pub(super) at: String,
@@ -330,6 +334,7 @@ fn far((distance, far): &(f64, Far)) -> FarShown {
         distance: *distance,
         output: far.output.clone(),
         row: far.row,
+        rows_differed: far.n_rows,
         stable: far.stable.clone(),
         shadow: far.shadow.clone(),
         at: time(far.at),
@@ -426,5 +431,29 @@ mod tests {
         // Scores are none.
         let scores = reported(&[(&[0.0, 0.25], &[0.0, 0.5])], 1);
         assert!(scores.comparisons[0].outputs[0].labels.is_none());
+    }
+
+    #[test]
+    fn a_batch_takes_one_place_among_the_worst() {
+        let (zeros, ones) = ([0.0; 50], [1.0; 50]);
+        let mut batch = ones;
+        batch[..10].fill(0.0);
+        let requests = [
+            (zeros.as_slice(), batch.as_slice()),
+            (&zeros[..1], &ones[..1]),
+            (&zeros[..2], &[0.0, 3.0]),
+        ];
+        let report = reported(&requests, 1);
+        let worst = &report.comparisons[0].worst;
+        let shown: Vec<_> = worst
+            .iter()
+            .map(|far| (far.distance, far.row, far.rows_differed, far.at.as_str()))
+            .collect();
+        let expected = [
+            (3.0, 1, 1, "1970-01-01T00:00:02Z"),
+            (1.0, 10, 40, "1970-01-01T00:00:00Z"),
+            (1.0, 0, 1, "1970-01-01T00:00:01Z"),
+        ];
+        assert_eq!(shown, expected);
     }
 }
