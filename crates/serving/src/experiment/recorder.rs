@@ -140,28 +140,32 @@ impl Experiments {
         let mut books = books.unwrap_or_else(PoisonError::into_inner);
         books.retain(|_, book| book.strong_count() > 0);
         let turn = self.inner.n_opened.fetch_add(1, Ordering::Relaxed);
-        if let Some(book) = books.get(&path).and_then(Weak::upgrade) {
-            book.plan(planned, turn);
-            // Its weights may be others.
-            let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
-            return book;
-        }
+        let known = books.get(&path).and_then(Weak::upgrade);
+        let book = known.unwrap_or_else(|| {
+            let book = self.new_book(id, path.clone(), planned);
+            books.insert(path, Arc::downgrade(&book));
+            book
+        });
+        book.plan(planned, turn);
+        // Event loops look books up.
+        drop(books);
+        // Waits if it must: what comes after it needs what the file says. One that was open may be given other weights.
+        let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
+        book
+    }
+
+    fn new_book(&self, id: ExperimentId, path: PathBuf, planned: &PlannedExperiment) -> Arc<Book> {
         let room = match planned.stage {
             None => &self.inner.room,
             Some(_) => &self.inner.stage_room,
         };
-        let book = Arc::new(Book::new(
+        Arc::new(Book::new(
             id,
-            path.clone(),
+            path,
             planned.clone(),
             Ledger::new(Arc::clone(room)),
             (self.inner.queue.clone(), Arc::clone(&self.inner.clock)),
-        ));
-        book.plan(planned, turn);
-        books.insert(path, Arc::downgrade(&book));
-        // Waits if it must: what comes after it needs what the file says.
-        let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
-        book
+        ))
     }
 
     /// Returns the open books of a name, in all namespaces or one.
