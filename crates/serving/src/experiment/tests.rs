@@ -17,6 +17,7 @@ use super::series::Series;
 use super::*;
 
 mod bandits;
+mod files;
 mod linear;
 mod settled;
 mod trials;

@@ -90,10 +90,7 @@ pub(crate) fn read(
         planned: PlannedExperiment {
             name: name.to_owned(),
             uid: String::new(),
-            salt: spec
-                .salt
-                .clone()
-                .unwrap_or_else(|| format!("{namespace}/{name}")),
+            salt: salt(spec.salt.as_deref(), (namespace, name)),
             unit: source("spec.unit", &spec.unit)?,
             variants,
             control,
@@ -129,6 +126,11 @@ fn is_reward(metric: Option<&PlannedMetric>) -> Result<(), String> {
         true => Err("spec.metrics[0].missing: a bandit cannot tell when an outcome that is missing is to count as 0; tell outcomes of 0".to_owned()),
         false => Ok(()),
     }
+}
+
+/// Returns what the hashes of units are salted with, and a book is kept by.
+pub(super) fn salt(salt: Option<&str>, (namespace, name): (&str, &str)) -> String {
+    salt.map_or_else(|| format!("{namespace}/{name}"), str::to_owned)
 }
 
 /// Returns the place of the variant that `field` names.
