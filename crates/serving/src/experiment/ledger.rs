@@ -303,18 +303,30 @@ impl Ledger {
             ..Unit::default()
         };
         let (unit, state) = self.unit(unit, first, planned);
-        let propensity = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
+        let drawn = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
+        // What a draw that was not answered has earned is known, and nothing comes of it later.
+        let has_failed = drawn > Request::NOT_DRAWN && !ok;
+        let propensity = match has_failed {
+            true => Request::NOT_DRAWN,
+            false => drawn,
+        };
         state.requests = state.requests.saturating_add(1);
         state.errors = state.errors.saturating_add(u32::from(!ok));
         state.seconds += seconds;
         state.is_mixed |= state.variant != arm;
         state.is_override |= is_override;
-        (state.last_variant, state.last_propensity) = (arm, propensity);
         let features = linear::planned_vector(planned, features).unwrap_or_default();
-        state.last_features.clone_from(&features);
+        // What comes of the unit later comes of what it was shown.
+        if !has_failed {
+            (state.last_variant, state.last_propensity) = (arm, propensity);
+            state.last_features.clone_from(&features);
+        }
         if let Some(counted) = self.arms.get_mut(usize::from(arm)) {
             counted.requests += 1;
             counted.errors += u64::from(!ok);
+        }
+        if has_failed {
+            self.earn(planned, (arm, drawn, &features), 0.0);
         }
         let request = Request {
             at: *at,
@@ -406,9 +418,9 @@ impl Ledger {
         }
     }
 
-    /// Credits a bandit's choice with what came of it: that of the request, else the unit's last.
+    /// Credits a bandit's choice with what came of it: that of the request, else the unit's last that was answered.
     ///
-    /// What was not drawn is no bandit's choice. How variants are chosen now does not matter: what is read again gives what it gave before.
+    /// What was not drawn is no bandit's choice, and one that was not answered has its reward already. How variants are chosen now does not matter: what is read again gives what it gave before.
     fn reward(
         &mut self,
         planned: &PlannedExperiment,
@@ -436,8 +448,18 @@ impl Ledger {
         }
         let value = value.clamp(0.0, 1.0);
         let reward = if is_lower_better { 1.0 - value } else { value };
+        self.earn(planned, (variant, propensity, &features), reward);
+    }
+
+    /// Credits a draw with its reward, and logs both.
+    fn earn(
+        &mut self,
+        planned: &PlannedExperiment,
+        (variant, propensity, features): (u8, f32, &[f64]),
+        reward: f64,
+    ) {
         let index = usize::from(variant);
-        let expected = self.learn_linear(planned, (index, &features), reward);
+        let expected = self.learn_linear(planned, (index, features), reward);
         let rewards = &mut self.rewards;
         if rewards.arms.len() <= index {
             rewards.arms.resize(index + 1, (0, 0.0, 0.0));
