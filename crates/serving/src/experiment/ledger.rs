@@ -278,6 +278,7 @@ impl Ledger {
             unit,
             request_id,
             ok,
+            left,
             seconds,
             by,
             propensity,
@@ -304,28 +305,23 @@ impl Ledger {
         };
         let (unit, state) = self.unit(unit, first, planned);
         let drawn = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
+        let is_error = !ok && !left;
         // What a draw that was not answered has earned is known, and nothing comes of it later.
-        let has_failed = drawn > Request::NOT_DRAWN && !ok;
-        let propensity = match has_failed {
-            true => Request::NOT_DRAWN,
-            false => drawn,
-        };
+        let is_lost = drawn > Request::NOT_DRAWN && !ok;
+        let propensity = if is_lost { Request::NOT_DRAWN } else { drawn };
         state.requests = state.requests.saturating_add(1);
-        state.errors = state.errors.saturating_add(u32::from(!ok));
+        state.errors = state.errors.saturating_add(u32::from(is_error));
         state.seconds += seconds;
         state.is_mixed |= state.variant != arm;
         state.is_override |= is_override;
         let features = linear::planned_vector(planned, features).unwrap_or_default();
         // What comes of the unit later comes of what it was shown.
-        if !has_failed {
+        if !is_lost {
             (state.last_variant, state.last_propensity) = (arm, propensity);
             state.last_features.clone_from(&features);
         }
-        if let Some(counted) = self.arms.get_mut(usize::from(arm)) {
-            counted.requests += 1;
-            counted.errors += u64::from(!ok);
-        }
-        if has_failed {
+        self.count_request(arm, is_error);
+        if is_lost {
             self.earn(planned, (arm, drawn, &features), 0.0);
         }
         let request = Request {
@@ -342,6 +338,13 @@ impl Ledger {
                 self.expect_one();
             }
             self.happened(*at, planned);
+        }
+    }
+
+    fn count_request(&mut self, arm: u8, is_error: bool) {
+        if let Some(counted) = self.arms.get_mut(usize::from(arm)) {
+            counted.requests += 1;
+            counted.errors += u64::from(is_error);
         }
     }
 

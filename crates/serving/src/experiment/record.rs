@@ -73,6 +73,9 @@ pub(super) enum Record<'a> {
         request_id: Cow<'a, str>,
         revision: Cow<'a, str>,
         ok: bool,
+        /// Whether its caller left before there was an answer: then it is not `ok`, and no error either.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        left: bool,
         seconds: f64,
         /// `hash`, `override` or `bandit`.
         by: Cow<'a, str>,

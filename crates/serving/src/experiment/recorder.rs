@@ -18,7 +18,7 @@ use coracle_base::Clock;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::book::{Book, Exposure};
+use super::book::{Book, Exposure, ExposureEnd};
 use super::journal::{Found, Journal};
 use super::ledger::{Ledger, Room};
 use super::outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
@@ -631,7 +631,8 @@ fn record_of<'a>(exposure: &'a Exposure, experiment: &'a str) -> Record<'a> {
         unit: Cow::Borrowed(&exposure.unit),
         request_id: Cow::Borrowed(&exposure.request_id),
         revision: Cow::Borrowed(&exposure.revision),
-        ok: exposure.ok,
+        ok: exposure.end == ExposureEnd::Answered,
+        left: exposure.end == ExposureEnd::Left,
         seconds: exposure.seconds,
         by: Cow::Borrowed(match exposure.by {
             By::Hash => "hash",

@@ -265,3 +265,43 @@ fn a_choice_that_failed_earns_nothing_once() {
     read.apply(told(Some("r4")), &planned);
     assert_eq!(rewards(&read), rewards(&live));
 }
+
+#[test]
+fn a_caller_that_leaves_is_no_error_and_waited_so_long_at_least() {
+    let planned = PlannedExperiment {
+        allocation: Allocation::Bandit {
+            strategy: BanditStrategy::Thompson,
+            floor: 0.0,
+        },
+        ..planned()
+    };
+    let fixture = Fixture::new();
+    let book = fixture.open(&planned);
+    for (unit, end) in [
+        ("u1", ExposureEnd::Left),
+        ("u2", ExposureEnd::Answered),
+        ("u3", ExposureEnd::Failed),
+    ] {
+        book.expose(Exposure {
+            end,
+            propensity: Some(0.5),
+            ..exposure(unit, "b", true)
+        });
+    }
+    fixture.settle(&book);
+    let before = shown(&book);
+    let (name, units, requests, errors, metrics) = &before[1];
+    assert_eq!((name.as_str(), *units, *requests, *errors), ("b", 3, 3, 1));
+    let errors = &metrics[2];
+    assert!((errors.mean - 1.0 / 3.0).abs() < 1e-9, "{errors:?}");
+    // Nobody was served, so nothing comes of it.
+    let arm = &book.standing().arms[1];
+    assert_eq!((arm.rewards, arm.mean), (2, 0.0));
+    drop(book);
+    let fixture = fixture.again();
+    let book = fixture.open(&planned);
+    fixture.settle(&book);
+    assert_eq!(shown(&book), before);
+    assert_eq!(book.standing().arms[1].rewards, 2);
+    fixture.experiments.stop();
+}
