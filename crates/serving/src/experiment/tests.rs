@@ -20,6 +20,7 @@ mod bandits;
 mod linear;
 mod settled;
 mod trials;
+mod winners;
 
 /// As the server writes them.
 const LINES: LineForm = LineForm {
