@@ -317,8 +317,14 @@ impl<'a> Chosen<'a> {
 
     /// Returns what is noted of the request but for its end, and where; `None` if nothing is.
     fn exposure(self, caller: payload::Caller<'_>) -> Option<(Arc<Book>, Exposure)> {
-        let by = self.decision.by?;
         let split = self.decision.split;
+        let Some(by) = self.decision.by else {
+            if let Some(unit) = self.unit.filter(|_| split.planned().winner.is_some()) {
+                let variant = split.variant(self.decision.variant).to_owned();
+                split.book().show_winner(unit, variant);
+            }
+            return None;
+        };
         let of_request = || split.planned().unit == UnitSource::Request;
         let unit = match self.unit {
             Some(unit) => unit,

@@ -12,8 +12,8 @@ use coracle_protocol::grpc::inference::{
     InferParameter, ModelInferResponse, ModelStreamInferResponse, ParameterChoice,
 };
 use coracle_serving::experiment::{
-    Experiments, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, PlannedVariant,
-    RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
+    By, Experiments, Exposure, ExposureEnd, MetricForm, MetricRole, PlannedExperiment,
+    PlannedMetric, PlannedVariant, RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
 };
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId};
 use http_body_util::BodyExt as _;
@@ -533,6 +533,33 @@ fn a_winner_takes_all_and_a_service_that_is_gone_takes_nothing() {
         let answer = post(&stage, PREDICT, headers, ROWS);
         assert_eq!(told(&answer), (Some("ab"), Some("treatment")));
     }
+    // Whom it knew, and takes now, is not analysed once it is resumed.
+    let resumed = PlannedExperiment {
+        overrides: BTreeMap::new(),
+        ..planned(UnitSource::Header("x-user".to_owned()))
+    };
+    let book = stage.experiments.open("ml", &resumed);
+    book.expose(Exposure {
+        unit: "c".to_owned(),
+        request_id: "r".to_owned(),
+        variant: "control".to_owned(),
+        revision: "sum".to_owned(),
+        end: ExposureEnd::Answered,
+        seconds: 0.1,
+        by: By::Hash,
+        propensity: None,
+        features: Vec::new(),
+        at: 1,
+    });
+    let n_mixed = || {
+        // What is told of somebody is taken after what came before.
+        let body = r#"{"unit": "c", "metric": "clicked", "value": 0}"#;
+        assert_eq!(post(&stage, OUTCOMES, &[], body).status, 200);
+        book.standing().n_mixed
+    };
+    assert_eq!(n_mixed(), 0);
+    post(&stage, PREDICT, &[("x-user", "c")], ROWS);
+    assert_eq!(n_mixed(), 1);
     let mut gone = planned(UnitSource::Header("x-user".to_owned()));
     gone.variants[1].target = VariantTarget::Service("gone".to_owned());
     let stage = start(&gone);

@@ -137,7 +137,15 @@ impl Book {
 
     /// Notes a request that took part. Never waits: what finds the queue full is lost, and counted.
     pub fn expose(self: &Arc<Self>, exposure: Exposure) {
-        let message = Message::Exposure(Arc::clone(self), Box::new(exposure));
+        self.send(Message::Exposure(Arc::clone(self), Box::new(exposure)));
+    }
+
+    /// Notes a unit that came while a winner took all. Never waits, as [`Self::expose`].
+    pub fn show_winner(self: &Arc<Self>, unit: String, variant: String) {
+        self.send(Message::Winner(Arc::clone(self), unit, variant));
+    }
+
+    fn send(&self, message: Message) {
         match self.queue.try_send(message) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {

@@ -185,6 +185,7 @@ impl Ledger {
         match record {
             Record::Exposure { .. } => self.expose(&record, planned),
             Record::Outcome { .. } => self.take_outcome(&record, planned),
+            Record::Winner { unit, variant } => self.show_winner(&unit, &variant),
             Record::Shares { shares } => {
                 self.is_reweighted |= !self.shares.is_empty() && self.shares != shares;
                 self.shares = shares;
@@ -237,6 +238,22 @@ impl Ledger {
             Record::Counters(counters) => {
                 self.n_units_lost = self.n_units_lost.max(counters.units_lost);
             }
+        }
+    }
+
+    /// Tells whether it says something new that a unit was shown the winner.
+    pub(super) fn is_news_of_winner(&self, unit: &str) -> bool {
+        let unit = self.units.get(unit);
+        unit.is_some_and(|unit| !unit.saw_winner || unit.last_propensity > Request::NOT_DRAWN)
+    }
+
+    fn show_winner(&mut self, unit: &str, variant: &str) {
+        let Some(arm) = self.arm(variant) else { return };
+        if let Some(unit) = self.units.get_mut(unit) {
+            unit.saw_winner = true;
+            // What comes of it from now on comes of no draw.
+            (unit.last_variant, unit.last_propensity) = (arm, Request::NOT_DRAWN);
+            unit.last_features = Box::default();
         }
     }
 

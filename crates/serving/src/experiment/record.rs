@@ -85,6 +85,11 @@ pub(super) enum Record<'a> {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         features: Vec<(Cow<'a, str>, f64)>,
     },
+    /// A unit that was known was shown the winner, which took all.
+    Winner {
+        unit: Cow<'a, str>,
+        variant: Cow<'a, str>,
+    },
     /// From then on units are split in these shares.
     Shares { shares: Vec<(String, f64)> },
     /// Something came of a unit.

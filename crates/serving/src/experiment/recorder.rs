@@ -43,6 +43,8 @@ const BANDIT_EVERY: Duration = Duration::from_millis(200);
 pub(super) enum Message {
     Open(Arc<Book>),
     Exposure(Arc<Book>, Box<Exposure>),
+    /// A unit, and the variant that took all when it came.
+    Winner(Arc<Book>, String, String),
     Outcomes(Arc<Book>, Vec<NewOutcome>, Answer),
     Stop,
 }
@@ -254,6 +256,9 @@ impl Recorder {
                         let file = self.file(&book);
                         file.add(*exposure);
                     }
+                    Message::Winner(book, unit, variant) => {
+                        self.file(&book).show_winner(&unit, &variant);
+                    }
                     Message::Outcomes(book, outcomes, answer) => {
                         let at = now(self.clock.as_ref());
                         let file = self.file(&book);
@@ -436,6 +441,27 @@ impl Open {
             self.lines.extend_from_slice(&line);
             self.exposures.push(exposure);
         }
+    }
+
+    /// Notes that a unit was shown the winner, unless that says nothing new. Of units that were not there before nothing is kept: a winner may take all for
+    /// ever, and who comes only then is as new to every variant as to the others.
+    fn show_winner(&mut self, unit: &str, variant: &str) {
+        // Whom it is about is known once those that wait are counted, and the file is read.
+        drop(self.flush());
+        let is_known = self.journal().is_ok();
+        if is_known && !self.book.ledger().is_news_of_winner(unit) {
+            return;
+        }
+        let record = Record::Winner {
+            unit: Cow::Borrowed(unit),
+            variant: Cow::Borrowed(variant),
+        };
+        if !is_known || self.write(&record).is_err() {
+            self.book.n_lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let planned = self.book.planned();
+        self.book.ledger().apply(record, &planned);
     }
 
     /// Writes the exposures that wait, and takes them into the sums.

@@ -72,7 +72,7 @@ pub struct Decision<'a> {
 /// Whether an experiment takes a request.
 #[derive(Clone, Debug)]
 pub enum Decided<'a> {
-    /// One does.
+    /// One does; with its unit, if that is in the experiment.
     Variant(Decision<'a>, Option<String>),
     /// None does: its unit is outside of all.
     Outside,
@@ -170,8 +170,9 @@ impl RouteExperiments {
             let unit = unit(&split.planned.unit);
             if let Some(variant) = split.winner {
                 let decision = split.settled(variant);
-                if unit.is_some_and(|unit| split.holds(&unit)) {
-                    return Decided::Variant(decision, None);
+                let unit = unit.filter(|unit| split.holds(unit));
+                if unit.is_some() {
+                    return Decided::Variant(decision, unit);
                 }
                 won = won.or(Some(decision));
                 continue;
