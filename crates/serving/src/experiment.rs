@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use book::{Book, Exposure};
+pub use book::{Book, Exposure, ExposureEnd};
 pub use figures::ExperimentFigures;
 pub use outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 pub use record::{LineForm, ReadLine, WrittenLine};

@@ -18,7 +18,7 @@ use coracle_base::Clock;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::book::{Book, Exposure};
+use super::book::{Book, Exposure, ExposureEnd};
 use super::journal::{Found, Journal};
 use super::kept::{Kept, file_name};
 use super::ledger::{Ledger, Room};
@@ -46,6 +46,8 @@ const LEAVING_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum Message {
     Open(Arc<Book>),
     Exposure(Arc<Book>, Box<Exposure>),
+    /// A unit, and the variant that took all when it came.
+    Winner(Arc<Book>, String, String),
     Outcomes(Arc<Book>, Vec<NewOutcome>, Answer),
     Keep(BTreeSet<PathBuf>),
     Stop,
@@ -276,6 +278,9 @@ impl Recorder {
                         let file = self.file(&book);
                         file.add(*exposure);
                     }
+                    Message::Winner(book, unit, variant) => {
+                        self.file(&book).show_winner(&unit, &variant);
+                    }
                     Message::Outcomes(book, outcomes, answer) => {
                         let at = now(self.clock.as_ref());
                         let file = self.file(&book);
@@ -468,6 +473,27 @@ impl Open {
             self.lines.extend_from_slice(&line);
             self.exposures.push(exposure);
         }
+    }
+
+    /// Notes that a unit was shown the winner, unless that says nothing new. Of units that were not there before nothing is kept: a winner may take all for
+    /// ever, and who comes only then is as new to every variant as to the others.
+    fn show_winner(&mut self, unit: &str, variant: &str) {
+        // Whom it is about is known once those that wait are counted, and the file is read.
+        drop(self.flush());
+        let is_known = self.journal().is_ok();
+        if is_known && !self.book.ledger().is_news_of_winner(unit) {
+            return;
+        }
+        let record = Record::Winner {
+            unit: Cow::Borrowed(unit),
+            variant: Cow::Borrowed(variant),
+        };
+        if !is_known || self.write(&record).is_err() {
+            self.book.n_lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let planned = self.book.planned();
+        self.book.ledger().apply(record, &planned);
     }
 
     /// Writes the exposures that wait, and takes them into the sums.
@@ -663,7 +689,8 @@ fn record_of<'a>(exposure: &'a Exposure, experiment: &'a str) -> Record<'a> {
         unit: Cow::Borrowed(&exposure.unit),
         request_id: Cow::Borrowed(&exposure.request_id),
         revision: Cow::Borrowed(&exposure.revision),
-        ok: exposure.ok,
+        ok: exposure.end == ExposureEnd::Answered,
+        left: exposure.end == ExposureEnd::Left,
         seconds: exposure.seconds,
         by: Cow::Borrowed(match exposure.by {
             By::Hash => "hash",
