@@ -165,7 +165,8 @@ pub struct ExperimentMetric {
     /// Higher or Lower. Default: Higher, of Errors and Latency Lower.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub better: Option<String>,
-    /// Primary, Secondary or Guardrail. Default: of the first Primary, of Errors and Latency Guardrail, else Secondary.
+    /// Primary, Secondary or Guardrail. Default: of the first Primary, of Errors and Latency Guardrail, else Secondary. A bandit compares nothing, and has no
+    /// guardrails: there Errors and Latency are Secondary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// The difference that matters: intervals are narrowest for differences of about that size. Default: 0.02 of Conversion, 0.01 of Errors.
@@ -197,13 +198,14 @@ pub struct ExperimentAnalysis {
 #[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentPromotion")]
 #[serde(rename_all = "camelCase")]
 pub struct ExperimentPromotion {
-    /// Never, or Better: a variant that is better in every primary metric, at any time, gets all requests. Default: Never.
+    /// Never, or Better: a variant that is better in every primary metric, at any time, gets all requests. Default: Never, which is all that
+    /// a bandit may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
     /// How long the experiment must have run before, such as 7d. Default: no longer than it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// Wait, or Stop: the control gets all requests when a guardrail is harmed. Default: Wait.
+    /// Wait, or Stop: the control gets all requests when a guardrail is harmed. Default: Wait, which is all that a bandit may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_harm: Option<String>,
 }

@@ -215,6 +215,10 @@ fn print_output(output: &Value, out: &mut impl Write) -> anyhow::Result<()> {
             numbers["differenceMean"], numbers["differenceDeviation"], numbers["distanceMax"]
         )?;
         for (index, column) in list(&numbers["columns"]).iter().enumerate() {
+            if column["stabilityIndex"].is_null() {
+                writeln!(out, "    column {index}: no numbers of one of both")?;
+                continue;
+            }
             writeln!(
                 out,
                 "    column {index}: PSI {:.4}, Kolmogorov-Smirnov {:.4} (p {:.3})",
@@ -233,9 +237,13 @@ fn print_worst(comparison: &Value, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "  farthest apart:")?;
     }
     for far in worst.iter().take(LINES_MAX) {
+        let others = match far["rowsDiffered"].as_u64() {
+            Some(n_rows @ 2..) => format!(" of {n_rows} that differ"),
+            _ => String::new(),
+        };
         writeln!(
             out,
-            "    {} row {}: given {}, shadow {}  {}",
+            "    {} row {}{others}: given {}, shadow {}  {}",
             text(&far["output"]),
             far["row"],
             text(&far["stable"]),

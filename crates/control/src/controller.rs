@@ -209,6 +209,7 @@ impl Controller {
                 again.insert(id);
             }
         }
+        self.plan.books = Some(self.books());
         if self.plan != before || !self.has_published {
             self.has_published = true;
             (self.config.publish)(&self.plan);

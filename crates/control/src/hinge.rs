@@ -4,10 +4,10 @@
 //! while the control process is started again. Messages carry what changed, since with a thousand services
 //! the whole would be large.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 
-use coracle_serving::experiment::ExperimentSummary;
+use coracle_serving::experiment::{BookId, ExperimentSummary};
 use coracle_serving::flow::PlannedFlow;
 use coracle_serving::{
     LoadReport, Observed, Plan, PlannedRevision, PlannedRoute, ProcessState, RevisionId,
@@ -91,6 +91,9 @@ pub struct PlanChange {
     revisions: MapChange<RevisionId, PlannedRevision>,
     routes: MapChange<ServiceId, PlannedRoute>,
     flows: MapChange<ServiceId, PlannedFlow>,
+    /// All of them, if they are others.
+    #[serde(default)]
+    books: Option<BTreeSet<BookId>>,
 }
 
 impl PlanChange {
@@ -101,6 +104,10 @@ impl PlanChange {
             revisions: MapChange::between(&before.revisions, &after.revisions),
             routes: MapChange::between(&before.routes, &after.routes),
             flows: MapChange::between(&before.flows, &after.flows),
+            books: after
+                .books
+                .clone()
+                .filter(|books| before.books.as_ref() != Some(books)),
         }
     }
 
@@ -109,6 +116,7 @@ impl PlanChange {
         self.revisions.apply(&mut plan.revisions);
         self.routes.apply(&mut plan.routes);
         self.flows.apply(&mut plan.flows);
+        plan.books = self.books.or(plan.books.take());
     }
 }
 
@@ -263,14 +271,24 @@ mod tests {
             namespace: "n".to_owned(),
             name: "s".to_owned(),
         };
+        let book = |uid: &str| BookId {
+            namespace: "n".to_owned(),
+            name: "ab".to_owned(),
+            uid: uid.to_owned(),
+            salt: "n/ab".to_owned(),
+        };
         let before = Plan {
             revisions: [(revision("a"), planned("1")), (revision("b"), planned("2"))].into(),
+            books: Some([book("1"), book("2")].into()),
             ..Plan::default()
         };
+        let same = PlanChange::between(&before, &before);
+        assert_eq!(same.books, None, "what is the same is not sent");
         let after = Plan {
             revisions: [(revision("a"), planned("3")), (revision("c"), planned("2"))].into(),
             routes: [(service.clone(), route)].into(),
             flows: [(service, flow())].into(),
+            books: Some([book("2")].into()),
         };
         let mut there = Plan::default();
         let mut wire = Vec::new();

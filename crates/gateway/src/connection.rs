@@ -456,22 +456,17 @@ impl Handler {
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
             begun: None,
         };
+        let clock = self.shared.clock.as_ref();
+        let part = chosen.map(|chosen| chosen.take_part(clock, caller, arrived));
         let mut result = self.calls.answer(model, request).await;
-        let ended = chosen
-            .as_ref()
-            .map(|_| experiment::Ended::of(arrived, &mut result));
+        let mark = part.map(|part| part.end(&mut result));
         let reply = match result {
             Ok(encoded) => Reply::encoded(encoded),
             Err(failure) => Reply::failure(failure.code, &failure.message),
         };
-        match chosen.zip(ended) {
+        match mark {
             None => reply,
-            Some((chosen, ended)) => {
-                let mark = chosen.mark();
-                let clock = self.shared.clock.as_ref();
-                chosen.expose(clock, caller, ended);
-                reply.with_variant(mark)
-            }
+            Some(mark) => reply.with_variant(mark),
         }
     }
 

@@ -20,7 +20,7 @@ use coracle_protocol::experiments::{
     read_outcomes,
 };
 use coracle_serving::experiment::{
-    Book, Decided, Decision, Experiments, Exposure, LineForm, NewOutcome, NotRecorded,
+    Book, Decided, Decision, Experiments, Exposure, ExposureEnd, LineForm, NewOutcome, NotRecorded,
     RouteExperiments, SplitTarget, Taken, UnitRef, UnitSource,
 };
 use coracle_serving::{ModelTable, ServedModel};
@@ -117,25 +117,58 @@ impl VariantMark {
 /// How a request ended that took part.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    arrived: Duration,
-    /// Whether the model answered: a stand-in is none of its answers.
-    is_answered: bool,
+    end: ExposureEnd,
     /// What the model predicted, if that is wanted.
     predicted: Option<Box<Answered>>,
 }
 
 impl Ended {
-    /// Returns how a request ended that was there at `arrived`.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn of(arrived: Duration, result: &mut Result<Encoded, Failure>) -> Self {
+    /// Returns how a request ended: a stand-in is no answer of the model.
+    fn of(result: &mut Result<Encoded, Failure>) -> Self {
         let own = |encoded: &Encoded| encoded.fallback.is_none();
         let answered = result.as_mut().ok();
         Self {
-            arrived,
-            is_answered: answered.as_deref().is_some_and(own),
+            end: match answered.as_deref().is_some_and(own) {
+                true => ExposureEnd::Answered,
+                false => ExposureEnd::Failed,
+            },
             predicted: answered.and_then(|encoded| encoded.answered.take()),
         }
+    }
+}
+
+/// A request that takes part, until it is known how it ends. One that is dropped before, since its caller has gone, was shown its variant all the same.
+#[derive(Debug)]
+pub(crate) struct TakingPart<'a> {
+    chosen: Option<Chosen<'a>>,
+    clock: &'a dyn Clock,
+    caller: payload::Caller<'a>,
+    arrived: Duration,
+}
+
+impl TakingPart<'_> {
+    /// Notes how it ended; returns what the answer says of it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end(mut self, result: &mut Result<Encoded, Failure>) -> Option<Box<VariantMark>> {
+        let mark = self.chosen.as_ref().and_then(Chosen::mark);
+        self.expose(Ended::of(result));
+        mark
+    }
+
+    fn expose(&mut self, ended: Ended) {
+        if let Some(chosen) = self.chosen.take() {
+            chosen.expose(self.clock, (self.caller, self.arrived), ended);
+        }
+    }
+}
+
+impl Drop for TakingPart<'_> {
+    fn drop(&mut self) {
+        self.expose(Ended {
+            end: ExposureEnd::Left,
+            predicted: None,
+        });
     }
 }
 
@@ -220,9 +253,26 @@ fn read_feature(source: &UnitSource, sent: Sent<'_>) -> Option<f64> {
     }
 }
 
-impl Chosen<'_> {
+impl<'a> Chosen<'a> {
+    /// Returns it as that of a request of `caller` which was there at `arrived`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_part(
+        self,
+        clock: &'a dyn Clock,
+        caller: payload::Caller<'a>,
+        arrived: Duration,
+    ) -> TakingPart<'a> {
+        TakingPart {
+            chosen: Some(self),
+            clock,
+            caller,
+            arrived,
+        }
+    }
+
     /// Returns what the answer says of it.
-    pub(crate) fn mark(&self) -> Option<Box<VariantMark>> {
+    fn mark(&self) -> Option<Box<VariantMark>> {
         let split = self.decision.split;
         let value = |text: &str| HeaderValue::from_str(text).ok();
         let takes_part = self.decision.by.is_some() || split.planned().winner.is_some();
@@ -242,12 +292,13 @@ impl Chosen<'_> {
     }
 
     /// Notes that the request took part, and how it ended.
-    pub(crate) fn expose(self, clock: &dyn Clock, caller: payload::Caller<'_>, ended: Ended) {
-        let Ended {
-            arrived,
-            is_answered,
-            predicted,
-        } = ended;
+    fn expose(
+        self,
+        clock: &dyn Clock,
+        (caller, arrived): (payload::Caller<'_>, Duration),
+        ended: Ended,
+    ) {
+        let Ended { end, predicted } = ended;
         let split = self.decision.split;
         if let Some(answered) = predicted.filter(|_| self.is_watched()) {
             let variant = split.variant(self.decision.variant);
@@ -256,7 +307,7 @@ impl Chosen<'_> {
         let elapsed = clock.monotonic().saturating_sub(arrived);
         if let Some((book, exposure)) = self.exposure(caller) {
             book.expose(Exposure {
-                ok: is_answered,
+                end,
                 seconds: elapsed.as_secs_f64(),
                 at: unix_ms(clock),
                 ..exposure
@@ -266,8 +317,14 @@ impl Chosen<'_> {
 
     /// Returns what is noted of the request but for its end, and where; `None` if nothing is.
     fn exposure(self, caller: payload::Caller<'_>) -> Option<(Arc<Book>, Exposure)> {
-        let by = self.decision.by?;
         let split = self.decision.split;
+        let Some(by) = self.decision.by else {
+            if let Some(unit) = self.unit.filter(|_| split.planned().winner.is_some()) {
+                let variant = split.variant(self.decision.variant).to_owned();
+                split.book().show_winner(unit, variant);
+            }
+            return None;
+        };
         let of_request = || split.planned().unit == UnitSource::Request;
         let unit = match self.unit {
             Some(unit) => unit,
@@ -287,7 +344,7 @@ impl Chosen<'_> {
                 || self.model.name().to_owned(),
                 |revision| revision.name.clone(),
             ),
-            ok: false,
+            end: ExposureEnd::Left,
             seconds: 0.0,
             by,
             propensity: self.decision.propensity,

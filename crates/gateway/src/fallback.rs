@@ -13,7 +13,7 @@ use std::time::Duration;
 use coracle_base::Code;
 use coracle_model::Signature;
 use coracle_policy::resilience::{
-    Admission, Breaker, BreakerSpec, End, Ended, RetryBudget, RetryBudgetSpec,
+    Admission, Breaker, BreakerSpec, End, Ended, Probing, RetryBudget, RetryBudgetSpec,
 };
 use coracle_serving::{Fallback, FallbackMemory, FallbackSettings, ServedModel};
 use hyper::header::HeaderValue;
@@ -90,15 +90,15 @@ impl Deciding {
             Some(breaker) => breaker.admit(now),
             None => Admission::Go,
         };
-        let was_probe = match admission {
-            Admission::Go => false,
-            Admission::Probe => true,
+        let probe = match admission {
+            Admission::Go => None,
+            Admission::Probe(probing) => Some(probing),
             Admission::Refused { retry_after } => return Err(retry_after),
         };
         Ok(Try {
             deciding: self,
             calls,
-            was_probe,
+            probe,
             begun: Arc::default(),
             end: End::GivenUp,
         })
@@ -109,7 +109,7 @@ impl Deciding {
 struct Try<'a> {
     deciding: &'a Deciding,
     calls: &'a Calls,
-    was_probe: bool,
+    probe: Option<Probing>,
     /// When its run began, if it has.
     begun: Arc<OnceLock<Duration>>,
     end: End,
@@ -127,7 +127,7 @@ impl Drop for Try<'_> {
                 was_slow: took
                     .zip(slow_after)
                     .is_some_and(|(took, limit)| took > limit),
-                was_probe: self.was_probe,
+                probe: self.probe,
             };
             let _opened = breaker.ended(now, ended);
         }

@@ -5,6 +5,8 @@
 //! a shadow that hangs, panics or is slow keeps up nobody but itself. What it comes to is told at `/shadow` (`report`, `page`) and
 //! among the metrics. Start at [`Shadows::begin`].
 
+mod classes;
+mod column;
 mod comparison;
 mod first_row;
 mod graph;

@@ -1,7 +1,7 @@
 //! Seeded randomness for simulations and tests: the same seed gives the same numbers on every machine.
 
 /// A splitmix64 generator (Steele, Lea and Flood, 2014). Not for secrets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Random {
     state: u64,
 }

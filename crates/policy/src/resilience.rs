@@ -7,5 +7,5 @@ mod breaker;
 mod budget;
 mod recent;
 
-pub use breaker::{Admission, Breaker, BreakerSpec, End, Ended, Ratio};
+pub use breaker::{Admission, Breaker, BreakerSpec, End, Ended, Probing, Ratio};
 pub use budget::{RetryBudget, RetryBudgetSpec};

@@ -8,6 +8,7 @@ mod distribution;
 use std::collections::BTreeMap;
 
 use crate::experiment::Moments;
+use crate::random::Random;
 
 pub use distribution::{Drift, Profile, kolmogorov_smirnov};
 
@@ -128,10 +129,16 @@ impl Numbers {
 }
 
 /// The requests whose answers were farthest apart: a bounded list, farthest first.
+///
+/// Of those that are exactly as far apart as the least that is kept, a fair sample is: each of them that has come is in it with the same
+/// probability (reservoir sampling), so that neither the first ones nor a burst fill the list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Worst<T> {
     kept: Vec<(f64, T)>,
     kept_max: usize,
+    /// The least distance that a full list keeps, with how many such requests have come.
+    least: Option<(f64, u64)>,
+    random: Random,
 }
 
 impl<T> Worst<T> {
@@ -141,16 +148,46 @@ impl<T> Worst<T> {
         Self {
             kept: Vec::new(),
             kept_max,
+            least: None,
+            random: Random::new(1),
         }
     }
 
     /// Takes a request with the distance of its answers; `request` is called only if it is kept. Equal answers are not.
     pub fn push(&mut self, distance: f64, request: impl FnOnce() -> T) {
-        let place = self.kept.partition_point(|(kept, _)| *kept >= distance);
-        if distance > 0.0 && place < self.kept_max {
+        if distance > 0.0 {
+            if self.kept.len() >= self.kept_max && !self.make_room(distance) {
+                return;
+            }
+            let place = self.kept.partition_point(|(kept, _)| *kept >= distance);
             self.kept.insert(place, (distance, request()));
-            self.kept.truncate(self.kept_max);
         }
+    }
+
+    /// Lets one of the least go for a request of this distance, unless it is less itself, or not drawn.
+    fn make_room(&mut self, distance: f64) -> bool {
+        let Some(least) = self.kept.last().map(|(least, _)| *least) else {
+            return false;
+        };
+        if distance < least {
+            return false;
+        }
+        let first = self.kept.partition_point(|(kept, _)| *kept > least);
+        let n_kept = (self.kept.len() - first) as u64;
+        // All that are farther apart than the least are kept: so were all of these, if others were the least until now.
+        let known = self.least.filter(|(known, _)| *known == least);
+        let n_before = known.map_or(n_kept, |(_, n_before)| n_before);
+        let n_come = n_before + u64::from(distance == least);
+        self.least = Some((least, n_come));
+        let drawn = match distance == least {
+            true => self.random.next_u64() % n_come,
+            false => self.random.next_u64() % n_kept,
+        };
+        if drawn >= n_kept {
+            return false;
+        }
+        self.kept.remove(first + drawn as usize);
+        true
     }
 
     /// Returns the requests kept with their distances, farthest first.

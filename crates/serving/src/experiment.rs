@@ -9,6 +9,7 @@ mod book;
 mod figures;
 mod folded;
 mod journal;
+mod kept;
 mod ledger;
 mod linear;
 mod number;
@@ -28,7 +29,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use book::{Book, Exposure};
+pub use book::{Book, Exposure, ExposureEnd};
 pub use figures::ExperimentFigures;
 pub use outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 pub use record::{LineForm, ReadLine, WrittenLine};
@@ -290,6 +291,32 @@ pub struct ExperimentId {
 impl std::fmt::Display for ExperimentId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a book is of, and kept by: another object, or another salt, is another experiment.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct BookId {
+    /// The namespace.
+    pub namespace: String,
+    /// The experiment's name.
+    pub name: String,
+    /// What the object's uid is, or stands for it.
+    pub uid: String,
+    /// The salt.
+    pub salt: String,
+}
+
+impl BookId {
+    /// Returns that of an experiment that is planned.
+    #[must_use]
+    pub fn of(namespace: &str, planned: &PlannedExperiment) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: planned.name.clone(),
+            uid: planned.uid.clone(),
+            salt: planned.salt.clone(),
+        }
     }
 }
 

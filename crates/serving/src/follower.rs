@@ -6,6 +6,7 @@
 //! route changes in one step, and only once all its revisions are ready; requests that have begun finish on what they
 //! started. Caveat: a plan that is replaced before its revisions are loaded is never served.
 
+mod books;
 mod crew;
 mod flows;
 mod hold;
@@ -23,9 +24,7 @@ use self::crew::Crew;
 use self::hold::Holds;
 use self::load::Load;
 use crate::batch::BatchSettings;
-use crate::experiment::{
-    Experiments, PlannedExperiment, RouteExperiments, Split, SplitTarget, VariantTarget,
-};
+use crate::experiment::{BookId, Experiments, PlannedExperiment};
 use crate::fallback::FallbackMemory;
 use crate::flow::{Flow, Memory, PlannedFlow};
 use crate::plan::{
@@ -201,6 +200,8 @@ pub struct Follower {
     routes: BTreeMap<ServiceId, (PlannedRoute, Arc<Route>)>,
     /// The flows of the table.
     flows: BTreeMap<ServiceId, (PlannedFlow, Arc<Flow>)>,
+    /// The books of experiments that are kept.
+    books: Option<BTreeSet<BookId>>,
 }
 
 impl std::fmt::Debug for Follower {
@@ -285,6 +286,7 @@ impl Follower {
             holds: Holds::default(),
             routes: BTreeMap::new(),
             flows: BTreeMap::new(),
+            books: None,
         };
         (follower, PlanSender(sender))
     }
@@ -319,6 +321,7 @@ impl Follower {
                 next = self.events.try_recv().ok();
             }
             self.switch();
+            self.keep_books();
             self.report();
         }
     }
@@ -745,35 +748,6 @@ impl Follower {
             target.model.share_fallback(fallback, &memory);
         }
         Some(route)
-    }
-
-    /// Returns the experiments of a route.
-    fn experiments(&self, id: &ServiceId, planned: &PlannedRoute) -> Option<RouteExperiments> {
-        let books = self.config.experiments.as_ref()?;
-        let find = |target: &VariantTarget| {
-            let of_namespace = |name: &str| (id.namespace.clone(), name.to_owned());
-            match target {
-                VariantTarget::Own => SplitTarget::Own,
-                VariantTarget::Revision(name) => {
-                    let (namespace, name) = of_namespace(name);
-                    let slot = self.slots.get(&RevisionId { namespace, name });
-                    let served = slot.and_then(|slot| slot.served.clone());
-                    // The control side plans none that is not there.
-                    served.map_or(SplitTarget::Own, SplitTarget::Revision)
-                }
-                VariantTarget::Service(name) => {
-                    let (namespace, name) = of_namespace(name);
-                    SplitTarget::Service(ServiceId { namespace, name })
-                }
-            }
-        };
-        let splits = planned.experiments.iter().filter_map(|experiment| {
-            let book = books.open(&id.namespace, experiment);
-            // Validation has seen its numbers.
-            Split::try_new(experiment, book, find).ok()
-        });
-        let splits: Vec<Split> = splits.collect();
-        (!splits.is_empty()).then(|| RouteExperiments::new(splits))
     }
 
     fn report(&self) {

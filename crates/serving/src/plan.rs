@@ -1,7 +1,7 @@
 //! The hinge between what is wanted and what serves: the control side publishes plans, the data side follows them
 //! and tells what it observed. Neither calls into the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PayloadLogging;
 use crate::batch::BatchSettings;
-use crate::experiment::PlannedExperiment;
+use crate::experiment::{BookId, PlannedExperiment};
 use crate::fallback::FallbackSettings;
 use crate::flow::PlannedFlow;
 use crate::process::{ProcessSpec, ProcessState};
@@ -93,6 +93,21 @@ pub struct Plan {
     pub routes: BTreeMap<ServiceId, PlannedRoute>,
     /// Where requests take several models; what has a flow here and a route is asked by the flow.
     pub flows: BTreeMap<ServiceId, PlannedFlow>,
+    /// The books of experiments that are there and of canaries that are not over, in force or not: the files of others go. `None` where
+    /// nothing is known of that: then all stay.
+    pub books: Option<BTreeSet<BookId>>,
+}
+
+impl Plan {
+    /// Returns the books that are needed: those of routes are, whatever else is said.
+    pub(crate) fn books_needed(&self) -> Option<BTreeSet<BookId>> {
+        let mut books = self.books.clone()?;
+        for (id, route) in &self.routes {
+            let planned = route.experiments.iter();
+            books.extend(planned.map(|planned| BookId::of(&id.namespace, planned)));
+        }
+        Some(books)
+    }
 }
 
 /// A revision to hold in memory.

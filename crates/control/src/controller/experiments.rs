@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::experiment::{ExperimentSpec, ExperimentStatus};
-use coracle_api::kind::{EXPERIMENT, INFERENCE_SERVICE, REVISION};
+use coracle_api::kind::{EXPERIMENT, INFERENCE_SERVICE, REVISION, ROLLOUT};
 use coracle_serving::experiment::{
-    ExperimentSummary, PlannedExperiment, PlannedSlice, VariantTarget,
+    BookId, ExperimentSummary, PlannedExperiment, PlannedSlice, VariantTarget,
 };
 use coracle_serving::{RevisionId, RevisionState, ServiceId};
 use serde_json::Value;
@@ -25,7 +25,7 @@ use self::course::{Command, Seen};
 use self::spec::Wanted;
 use super::Controller;
 use super::events::Happened;
-use super::one_command;
+use super::{one_command, rollouts};
 use crate::object;
 use crate::store::{Key, Stored, Write};
 
@@ -124,6 +124,18 @@ pub(crate) fn check_patch(live: &Value, patch: &Value) -> Result<(), String> {
     one_command::check_patch(COMMAND, live, patch)
 }
 
+/// Returns what the book of an experiment is kept by.
+fn book(experiment: &Value) -> BookId {
+    let (namespace, name) = (object::namespace(experiment), object::name(experiment));
+    let salt = experiment.pointer("/spec/salt").and_then(Value::as_str);
+    BookId {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: object::meta_str(experiment, "uid").to_owned(),
+        salt: spec::salt(salt, (namespace, name)),
+    }
+}
+
 fn read_spec(experiment: &Value) -> Option<ExperimentSpec> {
     serde_json::from_value(experiment.get("spec")?.clone()).ok()
 }
@@ -136,6 +148,17 @@ struct About {
 }
 
 impl Controller {
+    /// Returns the books that may be needed: those of all experiments that are there, and of the canaries that are not over. The ones in force are
+    /// in the plan besides.
+    pub(super) fn books(&self) -> BTreeSet<BookId> {
+        let (experiments, _) = self.store.list(&EXPERIMENT, None);
+        let (rollouts, _) = self.store.list(&ROLLOUT, None);
+        let experiments = experiments.iter().map(|stored| book(&stored.object));
+        let rollouts = rollouts.iter();
+        let trials = rollouts.filter_map(|stored| rollouts::book_under_way(&stored.object));
+        experiments.chain(trials).collect()
+    }
+
     /// Looks at every experiment; returns the services whose requests it concerns.
     pub(super) fn due_experiments(&mut self) -> BTreeSet<ServiceId> {
         let mut abouts: Vec<About> = self.all_experiments();

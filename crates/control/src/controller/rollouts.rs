@@ -22,7 +22,7 @@ use coracle_api::kind::{INFERENCE_SERVICE, ROLLOUT};
 use coracle_api::rollout::{RolloutSpec, RolloutStatus};
 use coracle_api::status::Condition;
 use coracle_policy::rollout::QueryLook;
-use coracle_serving::experiment::StageSummary;
+use coracle_serving::experiment::{BookId, StageSummary};
 use coracle_serving::{RevisionId, ServiceId};
 use serde_json::Value;
 
@@ -451,6 +451,23 @@ fn entry<'a>(rollouts: &'a mut Rollouts, about: &About) -> &'a mut Entry {
         *entry = new();
     }
     entry
+}
+
+/// Returns what the book of a rollout's canary is kept by; `None` without one, or once it is over: one that is tried again begins anew.
+pub(super) fn book_under_way(rollout: &Value) -> Option<BookId> {
+    let status = status_of(rollout);
+    let canary = status.canary_revision.as_deref()?;
+    let is_over = matches!(
+        status.phase.as_str(),
+        course::PROMOTED | course::ROLLED_BACK
+    );
+    let (name, uid) = (object::name(rollout), object::meta_str(rollout, "uid"));
+    (!is_over).then(|| BookId {
+        namespace: object::namespace(rollout).to_owned(),
+        name: metrics::book_name(name),
+        uid: metrics::book_uid(uid, canary),
+        salt: name.to_owned(),
+    })
 }
 
 fn status_of(rollout: &Value) -> RolloutStatus {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_serving::experiment::{Book, By, Decision, Exposure, SplitTarget};
+use coracle_serving::experiment::{Book, By, Decision, Exposure, ExposureEnd, SplitTarget};
 use coracle_serving::{ModelTable, Outcome, Route, ServedModel};
 
 use super::{Chosen, VariantMark};
@@ -39,25 +39,41 @@ pub(crate) struct Part {
     pub(crate) pending: Option<Box<Pending>>,
 }
 
-/// An exposure whose end is not known yet.
+/// An exposure whose end is not known yet. One that is dropped before, since its caller has gone, is noted all the same.
 #[derive(Debug)]
 pub(crate) struct Pending {
     book: Arc<Book>,
-    exposure: Exposure,
+    exposure: Option<Exposure>,
     clock: Arc<dyn Clock>,
     started: Duration,
 }
 
 impl Pending {
     /// Notes that the request has ended so.
-    pub(crate) fn end(self, outcome: Outcome) {
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.expose(match outcome {
+            Ok(()) => ExposureEnd::Answered,
+            Err(_code) => ExposureEnd::Failed,
+        });
+    }
+
+    fn expose(&mut self, end: ExposureEnd) {
+        let Some(exposure) = self.exposure.take() else {
+            return;
+        };
         let elapsed = self.clock.monotonic().saturating_sub(self.started);
         self.book.expose(Exposure {
-            ok: outcome.is_ok(),
+            end,
             seconds: elapsed.as_secs_f64(),
             at: super::unix_ms(self.clock.as_ref()),
-            ..self.exposure
+            ..exposure
         });
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.expose(ExposureEnd::Left);
     }
 }
 
@@ -73,7 +89,7 @@ impl Chosen<'_> {
         let pending = self.exposure(caller).map(|(book, exposure)| {
             Box::new(Pending {
                 book,
-                exposure,
+                exposure: Some(exposure),
                 clock: Arc::clone(clock),
                 started,
             })

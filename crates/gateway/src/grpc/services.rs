@@ -152,6 +152,7 @@ impl Handler {
         model: &Arc<ServedModel>,
         (codec, body, arrived): (Codec, Bytes, Duration),
     ) -> Result<Vec<u8>, Failure> {
+        let timeout = caller.time_left(self.shared.clock.as_ref())?;
         let chosen = match (table.has_experiments(), &caller.turn) {
             (false, _) => None,
             (true, Turn::Open) => variant_of(table, caller, model, (&codec, &body)),
@@ -162,7 +163,7 @@ impl Handler {
             codec,
             body,
             arrived,
-            timeout: caller.time_left(self.shared.clock.as_ref())?,
+            timeout,
             priority: caller.priority,
             trace: caller.trace,
             slot: caller.head.extensions.get::<InferenceSlot>().cloned(),
@@ -171,13 +172,11 @@ impl Handler {
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
             begun: None,
         };
+        let clock = self.shared.clock.as_ref();
+        let part = chosen.map(|chosen| chosen.take_part(clock, caller.recorded(), arrived));
         let mut answered = self.calls.answer(model, request).await;
-        if let Some(chosen) = chosen {
-            self.expose(
-                caller,
-                chosen,
-                experiment::Ended::of(arrived, &mut answered),
-            );
+        if let Some(part) = part {
+            caller.seen.borrow_mut().variant = part.end(&mut answered);
         }
         // The counter of who holds the model is one that all event loops write to.
         let status = answered
@@ -217,14 +216,6 @@ impl Handler {
         };
         self.inferred((&table, caller), model, (codec, message, arrived))
             .await
-    }
-
-    /// Notes that a message took part in an experiment.
-    #[cold]
-    #[inline(never)]
-    fn expose(&self, caller: &Caller, chosen: Chosen<'_>, ended: experiment::Ended) {
-        caller.seen.borrow_mut().variant = chosen.mark();
-        chosen.expose(self.shared.clock.as_ref(), caller.recorded(), ended);
     }
 
     /// Answers what changes no model.

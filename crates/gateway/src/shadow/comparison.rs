@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::Code;
-use coracle_policy::shadow::{Drift, Labels, Numbers, Profile, Worst, kolmogorov_smirnov};
+use coracle_policy::shadow::{Labels, Numbers, Worst};
 use coracle_serving::ShadowKept;
 use coracle_tensor::{Tensor, Values};
 
 use super::Answered;
+use super::classes::Classes;
+use super::column::Column;
 use super::latencies::Latencies;
 
 /// What a shadow answered, or why it did not.
@@ -23,9 +25,6 @@ const COMPARISONS_MAX: usize = 8;
 const OUTPUTS_MAX: usize = 32;
 /// The most columns of an output whose distributions are compared.
 const COLUMNS_MAX: usize = 16;
-/// Numbers that the bins of a distribution are chosen by.
-const FIRST_MAX: usize = 256;
-const BINS: usize = 10;
 /// The most requests that are kept.
 const WORST_MAX: usize = 20;
 /// The most different failures that are told apart.
@@ -59,7 +58,10 @@ pub(super) struct Kept {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Far {
     pub(super) output: String,
+    /// Of its rows the one whose answers are farthest apart.
     pub(super) row: usize,
+    /// In how many rows this output differs.
+    pub(super) n_rows: usize,
     pub(super) stable: String,
     pub(super) shadow: String,
     pub(super) request: Option<String>,
@@ -189,7 +191,7 @@ impl Comparison {
 
     /// Compares the answers of both, output by output.
     fn compare(&mut self, stable: &Answered, shadow: &Answered, kept: &Kept) {
-        let (mut is_comparable, mut farthest) = (true, 0.0_f64);
+        let (mut is_comparable, mut farthest) = (true, None::<Farthest<'_>>);
         for (name, ours) in &stable.outputs {
             // Where each gave just one output, those are compared, whatever their names.
             let theirs = match (stable.outputs.as_slice(), shadow.outputs.as_slice()) {
@@ -208,16 +210,19 @@ impl Comparison {
                 is_comparable = false;
                 continue;
             };
-            let texts = (RowTexts::new(ours), RowTexts::new(theirs));
-            for (row, distance) in distances.into_iter().enumerate() {
-                farthest = farthest.max(distance);
-                if kept.kept != ShadowKept::Nothing {
-                    let far = || far(name, row, (&texts.0, &texts.1), kept);
-                    self.worst.push(distance, far);
-                }
+            let found = Farthest::of(name, (ours, theirs), &distances);
+            let least = farthest.as_ref().map_or(0.0, |farthest| farthest.distance);
+            if found.distance > least {
+                farthest = Some(found);
             }
         }
-        match (is_comparable, farthest > 0.0) {
+        if let Some(farthest) = &farthest
+            && kept.kept != ShadowKept::Nothing
+        {
+            self.worst
+                .push(farthest.distance, || farthest.to_kept(kept));
+        }
+        match (is_comparable, farthest.is_some()) {
             (false, _) => self.ends.incomparable += 1,
             (true, true) => self.ends.differed += 1,
             (true, false) => self.ends.agreed += 1,
@@ -225,52 +230,70 @@ impl Comparison {
     }
 }
 
-fn far(output: &str, row: usize, (stable, shadow): (&RowTexts, &RowTexts), kept: &Kept) -> Far {
-    let request = kept.request.as_ref().map(|body| {
-        let start = body.get(..REQUEST_BYTES_MAX).unwrap_or(body);
-        String::from_utf8_lossy(start).into_owned()
-    });
-    Far {
-        output: output.to_owned(),
-        row,
-        stable: stable.of(row),
-        shadow: shadow.of(row),
-        request,
-        trace: kept.trace.clone(),
-        at: kept.at,
+/// The row of a request whose answers are farthest apart.
+struct Farthest<'t> {
+    distance: f64,
+    output: &'t str,
+    row: usize,
+    /// In how many rows the output differs.
+    n_rows: usize,
+    /// What both gave.
+    answers: (&'t Tensor, &'t Tensor),
+}
+
+impl<'t> Farthest<'t> {
+    /// Returns that of an output, the first of several.
+    fn of(output: &'t str, answers: (&'t Tensor, &'t Tensor), distances: &[f64]) -> Self {
+        let mut farthest = Self {
+            distance: 0.0,
+            output,
+            row: 0,
+            n_rows: 0,
+            answers,
+        };
+        for (row, distance) in distances.iter().enumerate() {
+            farthest.n_rows += usize::from(*distance > 0.0);
+            if *distance > farthest.distance {
+                (farthest.distance, farthest.row) = (*distance, row);
+            }
+        }
+        farthest
+    }
+
+    fn to_kept(&self, kept: &Kept) -> Far {
+        let request = kept.request.as_ref().map(|body| {
+            let start = body.get(..REQUEST_BYTES_MAX).unwrap_or(body);
+            String::from_utf8_lossy(start).into_owned()
+        });
+        Far {
+            output: self.output.to_owned(),
+            row: self.row,
+            n_rows: self.n_rows,
+            stable: row_text(self.answers.0, self.row),
+            shadow: row_text(self.answers.1, self.row),
+            request,
+            trace: kept.trace.clone(),
+            at: kept.at,
+        }
     }
 }
 
-/// The rows of a tensor as text.
-struct RowTexts<'t> {
-    elements: Elements<'t>,
-    width: usize,
-}
-
-impl<'t> RowTexts<'t> {
-    fn new(tensor: &'t Tensor) -> Self {
-        Self {
-            elements: Elements::new(tensor.values()),
-            width: width(tensor),
+/// Returns the elements of a row as text.
+fn row_text(tensor: &Tensor, row: usize) -> String {
+    let (elements, width) = (Elements::new(tensor.values()), width(tensor));
+    let first = row * width;
+    let mut text = String::new();
+    for index in first..first + width {
+        if text.len() > SHOWN_CHARS_MAX {
+            text.push_str(" ...");
+            break;
         }
-    }
-
-    /// Returns the elements of a row as text.
-    fn of(&self, row: usize) -> String {
-        let first = row * self.width;
-        let mut text = String::new();
-        for index in first..first + self.width {
-            if text.len() > SHOWN_CHARS_MAX {
-                text.push_str(" ...");
-                break;
-            }
-            if index > first {
-                text.push_str(", ");
-            }
-            text.push_str(&self.elements.text(index));
+        if index > first {
+            text.push_str(", ");
         }
-        text
+        text.push_str(&elements.text(index));
     }
+    text
 }
 
 /// The elements of a tensor one by one; numbers are widened once, when the first is asked for.
@@ -338,14 +361,21 @@ pub(super) struct Output {
     /// Rows in which both gave the same.
     pub(super) n_same: u64,
     /// Of labels: integers, texts, truth values.
-    pub(super) labels: Option<Labels>,
+    labels: Option<Labels>,
     /// Of numbers.
     pub(super) numbers: Option<Numbers>,
+    /// Of numbers that may be labels.
+    classes: Classes,
     /// How the numbers of each column are distributed.
     pub(super) columns: Vec<Column>,
 }
 
 impl Output {
+    /// Returns which labels both gave, if they are some.
+    pub(super) fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref().or_else(|| self.classes.labels())
+    }
+
     /// Takes two answers; returns the distance of each row, or `None` if they cannot be compared.
     fn push(&mut self, stable: &Tensor, shadow: &Tensor) -> Option<Vec<f64>> {
         if stable.shape() != shadow.shape() {
@@ -373,6 +403,7 @@ impl Output {
             width.min(COLUMNS_MAX).max(self.columns.len()),
             Column::default,
         );
+        self.classes.push(ours, theirs, width);
         let rows = ours.chunks(width).zip(theirs.chunks(width));
         rows.map(|(ours, theirs)| {
             let mut columns = self.columns.iter_mut();
@@ -400,58 +431,6 @@ impl Output {
             if is_same { 0.0 } else { 1.0 }
         })
         .collect()
-    }
-}
-
-/// How the numbers of a column are distributed, of both.
-#[derive(Debug, Default)]
-pub(super) struct Column {
-    /// Those that the bins are chosen by.
-    first: (Vec<f64>, Vec<f64>),
-    profile: Option<Profile>,
-}
-
-impl Column {
-    fn push(&mut self, ours: f64, theirs: f64) {
-        if let Some(profile) = &mut self.profile {
-            profile.push_reference(ours);
-            profile.push(theirs);
-            return;
-        }
-        self.first.0.push(ours);
-        self.first.1.push(theirs);
-        if self.first.0.len() >= FIRST_MAX {
-            self.profile = Some(self.profile());
-            self.first = (Vec::new(), Vec::new());
-        }
-    }
-
-    /// Returns the counts of both by bins that hold equal parts of the first numbers.
-    pub(super) fn profile(&self) -> Profile {
-        self.profile.clone().unwrap_or_else(|| {
-            let mut profile = Profile::of(&self.first.0, BINS);
-            for number in &self.first.1 {
-                profile.push(*number);
-            }
-            profile
-        })
-    }
-
-    /// Returns how far both are apart; of few numbers, Kolmogorov and Smirnov's distance is exact.
-    pub(super) fn drift(&self) -> Option<Drift> {
-        let drift = self.profile().drift()?;
-        let exact = match self.profile {
-            Some(_) => None,
-            None => kolmogorov_smirnov(&self.first.0, &self.first.1),
-        };
-        Some(match exact {
-            Some((distance, p_value)) => Drift {
-                distance,
-                p_value,
-                ..drift
-            },
-            None => drift,
-        })
     }
 }
 
@@ -493,7 +472,7 @@ mod tests {
         let labels = || (0..N_ELEMENTS).map(|index| index % 7).collect();
         let comparisons = compared(Values::I32(labels()), Values::I32(labels()));
         assert_eq!(comparisons.all()[0].ends.agreed, 1);
-        // Every row is farther apart than those before it, and kept for a while.
+        // Every row is farther apart than those before it.
         let (ours, theirs) = (
             vec![0.0_f32; labels().len()],
             (0..N_ELEMENTS).map(|index| index as f32).collect(),
@@ -507,7 +486,7 @@ mod tests {
     #[test]
     fn rows_are_shown_as_their_elements_up_to_a_length() {
         let of = |shape: Vec<usize>, values, row| {
-            RowTexts::new(&Tensor::try_new(shape, values).unwrap()).of(row)
+            row_text(&Tensor::try_new(shape, values).unwrap(), row)
         };
         let texts = ByteStrings::from_iter(["no", "yes", "maybe", ""]);
         assert_eq!(of(vec![2, 2], Values::Bytes(texts), 1), "maybe, ");

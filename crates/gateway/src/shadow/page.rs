@@ -210,12 +210,19 @@ fn plot(index: usize, column: &ColumnShown, out: &mut String) {
     let most = stable.iter().chain(&shadow).copied().fold(1e-9, f64::max);
     let bin_width = BAR_WIDTH * 2.5;
     let width = bin_width * stable.len() as f64;
+    let drift = column
+        .stability_index
+        .zip(column.kolmogorov_smirnov)
+        .zip(column.p_value);
+    let drift = drift.map_or_else(
+        || "no numbers of one of both".to_owned(),
+        |((index, distance), p_value)| {
+            format!("PSI {index:.4}, Kolmogorov-Smirnov {distance:.4} (p {p_value:.3})")
+        },
+    );
     put!(
         out,
-        "<p>column {index}: PSI {:.4}, Kolmogorov-Smirnov {:.4} (p {:.3})</p><svg width=\"{:.0}\" height=\"{:.0}\" role=\"img\"><title>shares of numbers by bin, stable and shadow</title>",
-        column.stability_index,
-        column.kolmogorov_smirnov,
-        column.p_value,
+        "<p>column {index}: {drift}</p><svg width=\"{:.0}\" height=\"{:.0}\" role=\"img\"><title>shares of numbers by bin, stable and shadow</title>",
         width + 40.0,
         PLOT_HEIGHT + 20.0
     );
@@ -249,13 +256,14 @@ fn worst(compared: &Compared, out: &mut String) {
     if compared.worst.is_empty() {
         return;
     }
-    out.push_str("<h3>Farthest apart</h3><table><tr><th>output</th><th>row</th><th>given</th><th>shadow</th><th>distance</th><th>at</th><th>request</th></tr>");
+    out.push_str("<h3>Farthest apart</h3><table><tr><th>output</th><th>row</th><th>rows that differ</th><th>given</th><th>shadow</th><th>distance</th><th>at</th><th>request</th></tr>");
     for far in &compared.worst {
         put!(
             out,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><pre>{}</pre></td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><pre>{}</pre></td></tr>",
             escaped(&far.output),
             far.row,
+            far.rows_differed,
             escaped(&far.stable),
             escaped(&far.shadow),
             far.distance,

@@ -10,7 +10,8 @@ use coracle_serving::ShadowFigures;
 use serde::{Serialize, Serializer};
 
 use super::Pair;
-use super::comparison::{Column, Comparison, Comparisons, Far, Output};
+use super::column::Column;
+use super::comparison::{Comparison, Comparisons, Far, Output};
 use super::latencies::Latencies;
 
 /// The most pairs of labels that are shown, the most frequent first.
@@ -127,9 +128,10 @@ pub(super) struct BeyondShown {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ColumnShown {
-    pub(super) stability_index: f64,
-    pub(super) kolmogorov_smirnov: f64,
-    pub(super) p_value: f64,
+    /// `null`, as are the next two, where one of both has no numbers.
+    pub(super) stability_index: Option<f64>,
+    pub(super) kolmogorov_smirnov: Option<f64>,
+    pub(super) p_value: Option<f64>,
     /// Where bins begin, but for the first.
     pub(super) edges: Vec<f64>,
     pub(super) stable: Vec<u64>,
@@ -137,10 +139,14 @@ pub(super) struct ColumnShown {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct FarShown {
     pub(super) distance: f64,
     pub(super) output: String,
+    /// The row of it that is farthest apart.
     pub(super) row: usize,
+    /// How many of its rows differ in this output.
+    pub(super) rows_differed: usize,
     pub(super) stable: String,
     pub(super) shadow: String,
     pub(super) at: String,
@@ -199,9 +205,9 @@ impl Report {
         });
         let indices = outputs().flat_map(|output| {
             let columns = output.numbers.iter().flat_map(|numbers| &numbers.columns);
-            columns.enumerate().map(|(index, column)| {
+            columns.enumerate().filter_map(|(index, column)| {
                 let name = format!("{}[{index}]", output.name);
-                (name, column.stability_index)
+                Some((name, column.stability_index?))
             })
         });
         ShadowFigures {
@@ -267,7 +273,7 @@ fn compared_output(name: &str, output: &Output) -> ComparedOutput {
         rows: output.n_rows,
         same_ratio: (output.n_rows > 0).then_some(same_ratio),
         incomparable: output.n_incomparable,
-        labels: output.labels.as_ref().map(labels),
+        labels: output.labels().map(labels),
         numbers: output
             .numbers
             .as_ref()
@@ -307,20 +313,20 @@ fn numbers(numbers: &Numbers, columns: &[Column]) -> NumbersShown {
         distance_max: numbers.distance_max,
         beyond: beyond.collect(),
         only_one_missing: numbers.n_only_one_missing,
-        columns: columns.iter().filter_map(column).collect(),
+        columns: columns.iter().map(column).collect(),
     }
 }
 
-fn column(column: &Column) -> Option<ColumnShown> {
-    let (profile, drift) = (column.profile(), column.drift()?);
-    Some(ColumnShown {
-        stability_index: drift.stability_index,
-        kolmogorov_smirnov: drift.distance,
-        p_value: drift.p_value,
+fn column(column: &Column) -> ColumnShown {
+    let (profile, drift) = (column.profile(), column.drift());
+    ColumnShown {
+        stability_index: drift.map(|drift| drift.stability_index),
+        kolmogorov_smirnov: drift.map(|drift| drift.distance),
+        p_value: drift.map(|drift| drift.p_value),
         edges: profile.edges,
         stable: profile.reference,
         shadow: profile.observed,
-    })
+    }
 }
 
 fn far((distance, far): &(f64, Far)) -> FarShown {
@@ -328,10 +334,126 @@ fn far((distance, far): &(f64, Far)) -> FarShown {
         distance: *distance,
         output: far.output.clone(),
         row: far.row,
+        rows_differed: far.n_rows,
         stable: far.stable.clone(),
         shadow: far.shadow.clone(),
         at: time(far.at),
         trace: far.trace.clone(),
         request: far.request.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_serving::ShadowKept;
+    use coracle_tensor::{Tensor, Values};
+
+    use super::super::Answered;
+    use super::super::comparison::{Kept, Pairing};
+    use super::*;
+
+    /// Takes what both answered in requests of so many rows of `width` numbers, a second apart.
+    fn reported(requests: &[(&[f64], &[f64])], width: usize) -> Report {
+        let answered = |numbers: &[f64]| {
+            let shape = match width {
+                1 => vec![numbers.len()],
+                _ => vec![numbers.len() / width, width],
+            };
+            let tensor = Tensor::try_new(shape, Values::F64(numbers.to_vec().into())).unwrap();
+            Box::new(Answered::of_outputs(
+                vec![("y".to_owned(), tensor)],
+                Duration::ZERO,
+            ))
+        };
+        let mut comparisons = Comparisons::default();
+        for (second, (stable, shadow)) in requests.iter().enumerate() {
+            let pairing = Pairing {
+                stable: "a".to_owned(),
+                shadow: "b".to_owned(),
+            };
+            let kept = || Kept {
+                kept: ShadowKept::Answers,
+                request: None,
+                trace: None,
+                at: Duration::from_secs(second as u64),
+            };
+            let shadow = Ok(answered(shadow));
+            comparisons.push(pairing, Ok(&answered(stable)), &shadow, kept);
+        }
+        let published = Published::default();
+        published.publish(&comparisons);
+        Report {
+            namespace: "ml".to_owned(),
+            service: "iris".to_owned(),
+            shadow: "next".to_owned(),
+            lost: 0,
+            comparisons: published.get(),
+        }
+    }
+
+    #[test]
+    fn a_column_without_numbers_keeps_its_place() {
+        let nan = f64::NAN;
+        let report = reported(&[(&[0.1, 0.2, nan, 0.3], &[nan, 0.2, nan, 0.7])], 2);
+        let numbers = report.comparisons[0].outputs[0].numbers.as_ref().unwrap();
+        let indices: Vec<_> = numbers
+            .columns
+            .iter()
+            .map(|column| column.stability_index)
+            .collect();
+        assert!(indices[0].is_none() && indices[1].is_some(), "{indices:?}");
+        let figures = report.figures().stability_indices;
+        let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["y[1]"]);
+        let page = super::super::page::page(&[report]);
+        assert!(
+            page.contains("column 0: no numbers of one of both"),
+            "{page}"
+        );
+        assert!(page.contains("column 1: PSI"), "{page}");
+    }
+
+    #[test]
+    fn labels_that_come_as_floats_are_compared_as_labels_and_numbers() {
+        let report = reported(&[(&[0.0, 1.0, 2.0, 1.0], &[0.0, 1.0, 1.0, 1.0])], 1);
+        let output = &report.comparisons[0].outputs[0];
+        let labels = output.labels.as_ref().unwrap();
+        let confusion: Vec<_> = labels
+            .confusion
+            .iter()
+            .map(|pair| (pair.stable.as_str(), pair.shadow.as_str(), pair.count))
+            .collect();
+        assert_eq!(confusion, [("1", "1", 2), ("0", "0", 1), ("2", "1", 1)]);
+        // (0.75 - 7 / 16) / (1 - 7 / 16)
+        assert!((labels.cohens_kappa.unwrap() - 5.0 / 9.0).abs() < 1e-12);
+        assert!(output.numbers.is_some());
+        assert_eq!(report.figures().agreements, [("y".to_owned(), 0.75)]);
+        // Scores are none.
+        let scores = reported(&[(&[0.0, 0.25], &[0.0, 0.5])], 1);
+        assert!(scores.comparisons[0].outputs[0].labels.is_none());
+    }
+
+    #[test]
+    fn a_batch_takes_one_place_among_the_worst() {
+        let (zeros, ones) = ([0.0; 50], [1.0; 50]);
+        let mut batch = ones;
+        batch[..10].fill(0.0);
+        let requests = [
+            (zeros.as_slice(), batch.as_slice()),
+            (&zeros[..1], &ones[..1]),
+            (&zeros[..2], &[0.0, 3.0]),
+        ];
+        let report = reported(&requests, 1);
+        let worst = &report.comparisons[0].worst;
+        let shown: Vec<_> = worst
+            .iter()
+            .map(|far| (far.distance, far.row, far.rows_differed, far.at.as_str()))
+            .collect();
+        let expected = [
+            (3.0, 1, 1, "1970-01-01T00:00:02Z"),
+            (1.0, 10, 40, "1970-01-01T00:00:00Z"),
+            (1.0, 0, 1, "1970-01-01T00:00:01Z"),
+        ];
+        assert_eq!(shown, expected);
     }
 }

@@ -1,6 +1,8 @@
 //! Experiments: which variant answers, what the answer says, and what is told of outcomes.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use coracle_base::SystemClock;
@@ -10,13 +12,16 @@ use coracle_protocol::grpc::inference::{
     InferParameter, ModelInferResponse, ModelStreamInferResponse, ParameterChoice,
 };
 use coracle_serving::experiment::{
-    Experiments, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, PlannedVariant,
-    RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
+    By, Experiments, Exposure, ExposureEnd, MetricForm, MetricRole, PlannedExperiment,
+    PlannedMetric, PlannedVariant, RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
 };
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId};
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 
-use crate::client::{Answer, send};
+use crate::client::{Answer, connect, send, write_request};
 use crate::fixture::{Running, config, start_experimenting, sum_model};
 use crate::grpc;
 use crate::routes::JSON;
@@ -528,9 +533,114 @@ fn a_winner_takes_all_and_a_service_that_is_gone_takes_nothing() {
         let answer = post(&stage, PREDICT, headers, ROWS);
         assert_eq!(told(&answer), (Some("ab"), Some("treatment")));
     }
+    // Whom it knew, and takes now, is not analysed once it is resumed.
+    let resumed = PlannedExperiment {
+        overrides: BTreeMap::new(),
+        ..planned(UnitSource::Header("x-user".to_owned()))
+    };
+    let book = stage.experiments.open("ml", &resumed);
+    book.expose(Exposure {
+        unit: "c".to_owned(),
+        request_id: "r".to_owned(),
+        variant: "control".to_owned(),
+        revision: "sum".to_owned(),
+        end: ExposureEnd::Answered,
+        seconds: 0.1,
+        by: By::Hash,
+        propensity: None,
+        features: Vec::new(),
+        at: 1,
+    });
+    let n_mixed = || {
+        // What is told of somebody is taken after what came before.
+        let body = r#"{"unit": "c", "metric": "clicked", "value": 0}"#;
+        assert_eq!(post(&stage, OUTCOMES, &[], body).status, 200);
+        book.standing().n_mixed
+    };
+    assert_eq!(n_mixed(), 0);
+    post(&stage, PREDICT, &[("x-user", "c")], ROWS);
+    assert_eq!(n_mixed(), 1);
     let mut gone = planned(UnitSource::Header("x-user".to_owned()));
     gone.variants[1].target = VariantTarget::Service("gone".to_owned());
     let stage = start(&gone);
     let answer = post(&stage, PREDICT, &[("x-user", "t")], ROWS);
     assert_eq!((answer.status, told(&answer)), (200, (None, None)));
+}
+
+/// Lets `leave` ask the control for `u` and go once it runs; that is an exposure, and no error.
+fn while_it_runs(leave: impl FnOnce(&Running)) {
+    let mut planned = planned(UnitSource::Header("x-user".to_owned()));
+    planned.variants[1].weight = 0;
+    planned.overrides.clear();
+    let stage = start(&planned);
+    leave(&stage.server);
+    // What is told of the user comes after, to whom an exposure is known.
+    let body = r#"{"unit": "u", "metric": "clicked", "value": 0}"#;
+    let answer = post(&stage, OUTCOMES, &[], body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    stage.server.gate.send(()).unwrap();
+    let standing = stage.experiments.find(None, "ab")[0].standing();
+    let control = &standing.variants[0];
+    assert_eq!((control.units, control.requests, control.errors), (1, 1, 0));
+}
+
+#[test]
+fn a_caller_that_leaves_over_http_was_shown_its_variant() {
+    while_it_runs(|server| {
+        let mut stream = connect(server.address);
+        let body = format!(r#"{{"instances": [[1000, 0]{}]}}"#, ", [1, 2]".repeat(99));
+        let headers = [JSON, ("x-user", "u")];
+        write_request(&mut stream, "POST", PREDICT, &headers, body.as_bytes());
+        server.entered.recv().unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+        // The socket is closed a moment before the call is let go: each event loop's answer tells that it has done what it was at.
+        for _ in 0..2 {
+            assert_eq!(send(server.address, "GET", "/readyz", &[], b"").status, 200);
+        }
+    });
+}
+
+#[test]
+fn a_call_over_grpc_that_is_cancelled_was_shown_its_variant() {
+    while_it_runs(|server| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(server.address)
+                .await
+                .unwrap();
+            let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+            let (mut sender, connection) = handshake.await.unwrap();
+            let connection = tokio::spawn(connection);
+            let mut message = grpc::row("sum", [0.0, 0.0]);
+            message.inputs[0].shape = vec![100, 2];
+            let numbers = [1000.0, 0.0].repeat(100);
+            message.raw_input_contents =
+                vec![numbers.iter().flat_map(|n: &f64| n.to_le_bytes()).collect()];
+            let infer = "/inference.GRPCInferenceService/ModelInfer";
+            let headers = [("x-user", "u")];
+            let waiting = sender.send_request(grpc::request(infer, &headers, frame(&message)));
+            // The connection's messages are read in order: each answer tells that what was sent before it was read.
+            let mut ready = async || {
+                let path = "/inference.GRPCInferenceService/ServerReady";
+                let request = grpc::request(path, &[], vec![0; 5]);
+                let response = sender.send_request(request).await.unwrap();
+                assert_eq!(response.status(), 200);
+                drop(response.into_body().collect().await.unwrap());
+            };
+            tokio::select! {
+                biased;
+                _answer = waiting => panic!("answered while it ran"),
+                () = ready() => {}
+            }
+            server.entered.recv().unwrap();
+            ready().await;
+            connection.abort();
+        });
+    });
 }

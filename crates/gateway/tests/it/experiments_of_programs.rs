@@ -1,7 +1,8 @@
 //! Experiments in which processes answer: who is asked, by what name, what the answer says, and what is noted of it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io::Read as _;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use coracle_base::SystemClock;
@@ -20,7 +21,7 @@ use coracle_serving::experiment::{
 use coracle_serving::{ModelTable, RevisionId, RevisionLog, Route, ServedModel, ServiceId};
 use serde_json::{Value, json};
 
-use crate::client::{Answer, send};
+use crate::client::{Answer, connect, send, write_request};
 use crate::experiments::{OUTCOMES, PREDICT, id, json_of, planned, told};
 use crate::fixture::{Running, config, start_experimenting, sum_model};
 use crate::forward::backends;
@@ -133,6 +134,32 @@ impl Stage {
 }
 
 const ROWS: &str = r#"{"instances": [[1, 2]]}"#;
+
+#[test]
+fn a_caller_that_leaves_while_a_process_answers_was_shown_its_variant() {
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let process = By::Process(hanging.local_addr().unwrap());
+    let stage = start(&by_user(), (By::Here, process));
+    let mut stream = connect(stage.server.address);
+    let headers = [JSON, ("x-user", "t")];
+    write_request(&mut stream, "POST", PREDICT, &headers, ROWS.as_bytes());
+    let (mut asked, _) = hanging.accept().unwrap();
+    assert!(asked.read(&mut [0; 64]).unwrap() > 0);
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    // The socket is closed a moment before the call is let go: each event loop's answer tells that it has done what it was at.
+    for _ in 0..2 {
+        assert_eq!(stage.ask(("GET", "/readyz"), &[], b"").status, 200);
+    }
+    let exposures = stage.exposures();
+    let [exposure] = exposures.as_slice() else {
+        panic!("{exposures:?}");
+    };
+    let shown = ["variant", "ok", "left"].map(|name| exposure[name].clone());
+    assert_eq!(shown, [json!("treatment"), json!(false), json!(true)]);
+}
 
 #[test]
 fn processes_answer_for_variants_by_their_own_names() {

@@ -84,14 +84,18 @@ impl BreakerSpec {
 pub enum Admission {
     /// It may.
     Go,
-    /// It may, to find out whether the revision has recovered. Its end must be told to [`Breaker::ended`] as a probe, whatever it was.
-    Probe,
+    /// It may, to find out whether the revision has recovered. Its end must be told to [`Breaker::ended`] as this probe's, whatever it was.
+    Probe(Probing),
     /// It may not; asking again makes sense after this time.
     Refused {
         /// How long.
         retry_after: Duration,
     },
 }
+
+/// The time of being half open that a probe belongs to: one of an earlier time says nothing of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probing(u64);
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +115,8 @@ pub struct Ended {
     pub end: End,
     /// Whether it was slow.
     pub was_slow: bool,
-    /// Whether it was a probe.
-    pub was_probe: bool,
+    /// What it was admitted as, if that was a probe.
+    pub probe: Option<Probing>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +136,8 @@ pub struct Breaker {
     slow: Recent,
     /// How often it has opened since it was last closed.
     n_opened: u32,
+    /// How often it has been half open.
+    n_probed: u64,
 }
 
 impl Breaker {
@@ -145,6 +151,7 @@ impl Breaker {
             failures: Recent::new(spec.window),
             slow: Recent::new(spec.window),
             n_opened: 0,
+            n_probed: 0,
         }
     }
 
@@ -156,6 +163,7 @@ impl Breaker {
                     retry_after: until - now,
                 };
             }
+            self.n_probed += 1;
             self.state = State::HalfOpen {
                 in_flight: 0,
                 succeeded: 0,
@@ -172,7 +180,7 @@ impl Breaker {
                     };
                 }
                 *in_flight += 1;
-                Admission::Probe
+                Admission::Probe(Probing(self.n_probed))
             }
             _ => Admission::Go,
         }
@@ -182,8 +190,12 @@ impl Breaker {
     pub fn ended(&mut self, now: Duration, end: Ended) -> bool {
         match self.state {
             State::Closed if end.end == End::GivenUp && !end.was_slow => false,
+            // A breaker closes when the probes of its last time have ended: this one is of an earlier time.
+            State::Closed if end.probe.is_some() => false,
             State::Closed => self.ended_while_closed(now, end),
-            State::HalfOpen { .. } if end.was_probe => self.ended_probe(now, end),
+            State::HalfOpen { .. } if end.probe == Some(Probing(self.n_probed)) => {
+                self.ended_probe(now, end)
+            }
             // What was let through before it opened tells nothing new.
             State::Open { .. } | State::HalfOpen { .. } => false,
         }
@@ -283,7 +295,7 @@ mod tests {
     const OK: Ended = Ended {
         end: End::Answered,
         was_slow: false,
-        was_probe: false,
+        probe: None,
     };
     const FAILED: Ended = Ended {
         end: End::Failed,
@@ -294,9 +306,13 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn probe(end: Ended) -> Ended {
-        Ended {
-            was_probe: true,
+    /// Admits a probe; returns what tells its end.
+    fn probe(breaker: &mut Breaker, now: Duration) -> impl Fn(Ended) -> Ended + use<> {
+        let Admission::Probe(probing) = breaker.admit(now) else {
+            panic!("it probes");
+        };
+        move |end| Ended {
+            probe: Some(probing),
             ..end
         }
     }
@@ -365,7 +381,7 @@ mod tests {
         let gone = Ended {
             end: End::GivenUp,
             was_slow: true,
-            was_probe: false,
+            probe: None,
         };
         let mut breaker = Breaker::new(BreakerSpec {
             slow: Some(Ratio {
@@ -393,9 +409,7 @@ mod tests {
             retry_after: at(600),
         };
         assert_eq!(breaker.admit(at(400)), refused);
-        for _ in 0..3 {
-            assert_eq!(breaker.admit(at(1_000)), Admission::Probe);
-        }
+        let probes: Vec<_> = (0..3).map(|_| probe(&mut breaker, at(1_000))).collect();
         assert!(matches!(
             breaker.admit(at(1_000)),
             Admission::Refused { .. }
@@ -403,7 +417,7 @@ mod tests {
         assert_eq!(breaker.state(), "half_open");
         // What was sent before it opened changes nothing.
         assert!(!breaker.ended(at(1_001), FAILED));
-        for _ in 0..3 {
+        for probe in probes {
             assert!(!breaker.ended(at(1_002), probe(OK)));
         }
         assert_eq!(breaker.admit(at(1_003)), Admission::Go);
@@ -418,8 +432,8 @@ mod tests {
         };
         let mut breaker = opened();
         for _ in 0..10 {
-            assert_eq!(breaker.admit(at(1_000)), Admission::Probe);
-            breaker.ended(at(1_000), probe(given_up));
+            let end = probe(&mut breaker, at(1_000))(given_up);
+            breaker.ended(at(1_000), end);
         }
         assert_eq!(breaker.state(), "half_open");
         let mut breaker = Breaker::new(BreakerSpec::default());
@@ -444,10 +458,40 @@ mod tests {
             };
             waits.push(retry_after.as_secs());
             now += retry_after;
-            assert_eq!(breaker.admit(now), Admission::Probe);
-            assert!(breaker.ended(now, probe(FAILED)));
+            let end = probe(&mut breaker, now)(FAILED);
+            assert!(breaker.ended(now, end));
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn probes_of_an_earlier_time_say_nothing_of_the_present() {
+        let mut breaker = opened();
+        let stale: Vec<_> = (0..2).map(|_| probe(&mut breaker, at(1_000))).collect();
+        let failed = probe(&mut breaker, at(1_000))(FAILED);
+        assert!(breaker.ended(at(1_001), failed));
+        // It is open for two seconds, and probes again.
+        let present: Vec<_> = (0..3).map(|_| probe(&mut breaker, at(3_001))).collect();
+        let given_up = Ended {
+            end: End::GivenUp,
+            ..OK
+        };
+        assert!(!breaker.ended(at(3_002), stale[0](given_up)));
+        assert!(
+            matches!(breaker.admit(at(3_002)), Admission::Refused { .. }),
+            "three are on their way"
+        );
+        assert!(!breaker.ended(at(3_003), stale[1](FAILED)));
+        assert!(!breaker.ended(at(3_003), stale[0](OK)));
+        assert_eq!(breaker.state(), "half_open");
+        for probe in present {
+            assert_eq!(breaker.state(), "half_open");
+            assert!(!breaker.ended(at(3_004), probe(OK)));
+        }
+        assert!(breaker.is_closed());
+        for _ in 0..10 {
+            assert!(!breaker.ended(at(3_005), stale[0](FAILED)));
+        }
     }
 
     /// A revision that fails for a while and recovers, with requests that take 50 ms: few fail, and it is found soon after.
@@ -456,18 +500,18 @@ mod tests {
         for seed in 0..20 {
             let mut random = Random::new(seed);
             let mut breaker = Breaker::new(BreakerSpec::default());
-            let mut running: Vec<(u64, bool, bool)> = Vec::new();
+            let mut running: Vec<(u64, bool, Option<Probing>)> = Vec::new();
             let (mut n_failed, mut recovered_at) = (0, None);
             for millis in (0..60_000).step_by(5) {
                 let now = at(millis);
-                running.retain(|(end, has_failed, was_probe)| {
+                running.retain(|(end, has_failed, probe)| {
                     if *end <= millis {
                         n_failed += i32::from(*has_failed);
                         let end = if *has_failed { FAILED } else { OK };
                         breaker.ended(
                             now,
                             Ended {
-                                was_probe: *was_probe,
+                                probe: *probe,
                                 ..end
                             },
                         );
@@ -481,7 +525,11 @@ mod tests {
                 let admission = breaker.admit(now);
                 if !matches!(admission, Admission::Refused { .. }) {
                     let has_failed = is_out || random.unit() < 0.01;
-                    running.push((millis + 50, has_failed, admission == Admission::Probe));
+                    let probe = match admission {
+                        Admission::Probe(probing) => Some(probing),
+                        _ => None,
+                    };
+                    running.push((millis + 50, has_failed, probe));
                 }
             }
             // 4,000 requests come during the outage.

@@ -133,6 +133,40 @@ fn the_worst_are_kept_and_only_they_are_made() {
     assert!(none.kept().is_empty());
 }
 
+/// Labels are all 1 apart: what is kept of a thousand requests is from all of that time.
+#[test]
+fn of_requests_equally_far_apart_a_fair_sample_is_kept() {
+    // How often one of each tenth was kept, over many lists.
+    let mut tenths = [0_u32; 10];
+    let mut worst = Worst::new(20);
+    for index in 0..200 * 1_000 {
+        if index % 1_000 == 0 {
+            worst.kept.clear();
+            worst.least = None;
+        }
+        worst.push(1.0, || index % 1_000);
+        if index % 1_000 == 999 {
+            assert_eq!(worst.kept().len(), 20);
+            for (_, kept) in worst.kept() {
+                tenths[kept / 100] += 1;
+            }
+        }
+    }
+    // 400 are expected of each; the deviation is 19.
+    assert!(
+        tenths.iter().all(|count| (300..=500).contains(count)),
+        "{tenths:?}"
+    );
+    // Those that are farther apart stay, whatever comes, and take the place of any of the others.
+    let mut worst = Worst::new(5);
+    for index in 0..1_000 {
+        worst.push(if index % 400 == 7 { 2.0 } else { 1.0 }, || index);
+    }
+    let kept: Vec<i32> = worst.kept().iter().map(|(_, index)| *index).collect();
+    assert_eq!(kept[..3], [7, 407, 807]);
+    assert!(kept[3..].iter().any(|index| *index > 5), "{kept:?}");
+}
+
 #[test]
 fn drift_is_told_from_chance() {
     let mut random = Random::new(1);

@@ -18,6 +18,17 @@ use super::standing::Standing;
 use super::trial::{StagePredictions, with_stage};
 use super::{ExperimentId, ExperimentSummary, PlannedExperiment, SummaryVerdict};
 
+/// How a request ended that took part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExposureEnd {
+    /// Its variant answered it.
+    Answered,
+    /// It failed, or something stood in for its variant.
+    Failed,
+    /// Its caller left before there was an answer: no error, and it would have taken so long at least.
+    Left,
+}
+
 /// A request that took part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exposure {
@@ -29,8 +40,8 @@ pub struct Exposure {
     pub variant: String,
     /// The revision that answered.
     pub revision: String,
-    /// Whether it was answered.
-    pub ok: bool,
+    /// How it ended.
+    pub end: ExposureEnd,
     /// How long that took.
     pub seconds: f64,
     /// How the variant was come by.
@@ -126,7 +137,15 @@ impl Book {
 
     /// Notes a request that took part. Never waits: what finds the queue full is lost, and counted.
     pub fn expose(self: &Arc<Self>, exposure: Exposure) {
-        let message = Message::Exposure(Arc::clone(self), Box::new(exposure));
+        self.send(Message::Exposure(Arc::clone(self), Box::new(exposure)));
+    }
+
+    /// Notes a unit that came while a winner took all. Never waits, as [`Self::expose`].
+    pub fn show_winner(self: &Arc<Self>, unit: String, variant: String) {
+        self.send(Message::Winner(Arc::clone(self), unit, variant));
+    }
+
+    fn send(&self, message: Message) {
         match self.queue.try_send(message) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {

@@ -185,6 +185,7 @@ impl Ledger {
         match record {
             Record::Exposure { .. } => self.expose(&record, planned),
             Record::Outcome { .. } => self.take_outcome(&record, planned),
+            Record::Winner { unit, variant } => self.show_winner(&unit, &variant),
             Record::Shares { shares } => {
                 self.is_reweighted |= !self.shares.is_empty() && self.shares != shares;
                 self.shares = shares;
@@ -240,6 +241,22 @@ impl Ledger {
         }
     }
 
+    /// Tells whether it says something new that a unit was shown the winner.
+    pub(super) fn is_news_of_winner(&self, unit: &str) -> bool {
+        let unit = self.units.get(unit);
+        unit.is_some_and(|unit| !unit.saw_winner || unit.last_propensity > Request::NOT_DRAWN)
+    }
+
+    fn show_winner(&mut self, unit: &str, variant: &str) {
+        let Some(arm) = self.arm(variant) else { return };
+        if let Some(unit) = self.units.get_mut(unit) {
+            unit.saw_winner = true;
+            // What comes of it from now on comes of no draw.
+            (unit.last_variant, unit.last_propensity) = (arm, Request::NOT_DRAWN);
+            unit.last_features = Box::default();
+        }
+    }
+
     fn take_outcome(&mut self, record: &Record<'_>, planned: &PlannedExperiment) {
         let Record::Outcome {
             at,
@@ -278,6 +295,7 @@ impl Ledger {
             unit,
             request_id,
             ok,
+            left,
             seconds,
             by,
             propensity,
@@ -303,18 +321,25 @@ impl Ledger {
             ..Unit::default()
         };
         let (unit, state) = self.unit(unit, first, planned);
-        let propensity = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
+        let drawn = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
+        let is_error = !ok && !left;
+        // What a draw that was not answered has earned is known, and nothing comes of it later.
+        let is_lost = drawn > Request::NOT_DRAWN && !ok;
+        let propensity = if is_lost { Request::NOT_DRAWN } else { drawn };
         state.requests = state.requests.saturating_add(1);
-        state.errors = state.errors.saturating_add(u32::from(!ok));
+        state.errors = state.errors.saturating_add(u32::from(is_error));
         state.seconds += seconds;
         state.is_mixed |= state.variant != arm;
         state.is_override |= is_override;
-        (state.last_variant, state.last_propensity) = (arm, propensity);
         let features = linear::planned_vector(planned, features).unwrap_or_default();
-        state.last_features.clone_from(&features);
-        if let Some(counted) = self.arms.get_mut(usize::from(arm)) {
-            counted.requests += 1;
-            counted.errors += u64::from(!ok);
+        // What comes of the unit later comes of what it was shown.
+        if !is_lost {
+            (state.last_variant, state.last_propensity) = (arm, propensity);
+            state.last_features.clone_from(&features);
+        }
+        self.count_request(arm, is_error);
+        if is_lost {
+            self.earn(planned, (arm, drawn, &features), 0.0);
         }
         let request = Request {
             at: *at,
@@ -330,6 +355,13 @@ impl Ledger {
                 self.expect_one();
             }
             self.happened(*at, planned);
+        }
+    }
+
+    fn count_request(&mut self, arm: u8, is_error: bool) {
+        if let Some(counted) = self.arms.get_mut(usize::from(arm)) {
+            counted.requests += 1;
+            counted.errors += u64::from(is_error);
         }
     }
 
@@ -406,9 +438,9 @@ impl Ledger {
         }
     }
 
-    /// Credits a bandit's choice with what came of it: that of the request, else the unit's last.
+    /// Credits a bandit's choice with what came of it: that of the request, else the unit's last that was answered.
     ///
-    /// What was not drawn is no bandit's choice. How variants are chosen now does not matter: what is read again gives what it gave before.
+    /// What was not drawn is no bandit's choice, and one that was not answered has its reward already. How variants are chosen now does not matter: what is read again gives what it gave before.
     fn reward(
         &mut self,
         planned: &PlannedExperiment,
@@ -436,8 +468,18 @@ impl Ledger {
         }
         let value = value.clamp(0.0, 1.0);
         let reward = if is_lower_better { 1.0 - value } else { value };
+        self.earn(planned, (variant, propensity, &features), reward);
+    }
+
+    /// Credits a draw with its reward, and logs both.
+    fn earn(
+        &mut self,
+        planned: &PlannedExperiment,
+        (variant, propensity, features): (u8, f32, &[f64]),
+        reward: f64,
+    ) {
         let index = usize::from(variant);
-        let expected = self.learn_linear(planned, (index, &features), reward);
+        let expected = self.learn_linear(planned, (index, features), reward);
         let rewards = &mut self.rewards;
         if rewards.arms.len() <= index {
             rewards.arms.resize(index + 1, (0, 0.0, 0.0));

@@ -73,6 +73,9 @@ pub(super) enum Record<'a> {
         request_id: Cow<'a, str>,
         revision: Cow<'a, str>,
         ok: bool,
+        /// Whether its caller left before there was an answer: then it is not `ok`, and no error either.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        left: bool,
         seconds: f64,
         /// `hash`, `override` or `bandit`.
         by: Cow<'a, str>,
@@ -81,6 +84,11 @@ pub(super) enum Record<'a> {
         /// What it was chosen by, where that is so.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         features: Vec<(Cow<'a, str>, f64)>,
+    },
+    /// A unit that was known was shown the winner, which took all.
+    Winner {
+        unit: Cow<'a, str>,
+        variant: Cow<'a, str>,
     },
     /// From then on units are split in these shares.
     Shares { shares: Vec<(String, f64)> },

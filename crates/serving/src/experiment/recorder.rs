@@ -6,11 +6,11 @@
 //! those of its last seconds.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use coracle_base::Clock;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::book::{Book, Exposure};
+use super::book::{Book, Exposure, ExposureEnd};
 use super::journal::{Found, Journal};
+use super::kept::{Kept, file_name};
 use super::ledger::{Ledger, Room};
 use super::outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 use super::record::{Counters, LineForm, Record};
 use super::split::By;
-use super::{Allocation, ExperimentId, ExperimentSummary, MetricForm, PlannedExperiment};
+use super::{Allocation, BookId, ExperimentId, ExperimentSummary, MetricForm, PlannedExperiment};
 
 /// Exposures and bulks of outcomes that may wait for the writing thread.
 const QUEUE_MESSAGES: usize = 16_384;
@@ -38,12 +39,17 @@ const STAGE_UNITS_MAX: usize = 500_000;
 const STAGE_UNITS_OF_ONE_MAX: usize = 250_000;
 /// How often bandits are given what is known, at most.
 const BANDIT_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked whether those that still hold a book that is to go have let go of it.
+const LEAVING_EVERY: Duration = Duration::from_secs(1);
 
 /// What comes to the writing thread.
 pub(super) enum Message {
     Open(Arc<Book>),
     Exposure(Arc<Book>, Box<Exposure>),
+    /// A unit, and the variant that took all when it came.
+    Winner(Arc<Book>, String, String),
     Outcomes(Arc<Book>, Vec<NewOutcome>, Answer),
+    Keep(BTreeSet<PathBuf>),
     Stop,
 }
 
@@ -99,6 +105,7 @@ impl Experiments {
             form,
             clock: Arc::clone(&clock),
             files: BTreeMap::new(),
+            kept: Kept::all(directory.clone()),
             bandits_at: Duration::ZERO,
         };
         let thread = std::thread::Builder::new().name("coracle-experiments".to_owned());
@@ -135,33 +142,45 @@ impl Experiments {
             namespace: namespace.to_owned(),
             name: planned.name.clone(),
         };
-        let path = self.inner.directory.join(file_name(&id, planned));
+        let file = file_name(&BookId::of(namespace, planned));
+        let path = self.inner.directory.join(file);
         let books = self.inner.books.lock();
         let mut books = books.unwrap_or_else(PoisonError::into_inner);
         books.retain(|_, book| book.strong_count() > 0);
         let turn = self.inner.n_opened.fetch_add(1, Ordering::Relaxed);
-        if let Some(book) = books.get(&path).and_then(Weak::upgrade) {
-            book.plan(planned, turn);
-            // Its weights may be others.
-            let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
-            return book;
-        }
+        let known = books.get(&path).and_then(Weak::upgrade);
+        let book = known.unwrap_or_else(|| {
+            let book = self.new_book(id, path.clone(), planned);
+            books.insert(path, Arc::downgrade(&book));
+            book
+        });
+        book.plan(planned, turn);
+        // Event loops look books up.
+        drop(books);
+        // Waits if it must: what comes after it needs what the file says. One that was open may be given other weights.
+        let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
+        book
+    }
+
+    fn new_book(&self, id: ExperimentId, path: PathBuf, planned: &PlannedExperiment) -> Arc<Book> {
         let room = match planned.stage {
             None => &self.inner.room,
             Some(_) => &self.inner.stage_room,
         };
-        let book = Arc::new(Book::new(
+        Arc::new(Book::new(
             id,
-            path.clone(),
+            path,
             planned.clone(),
             Ledger::new(Arc::clone(room)),
             (self.inner.queue.clone(), Arc::clone(&self.inner.clock)),
-        ));
-        book.plan(planned, turn);
-        books.insert(path, Arc::downgrade(&book));
-        // Waits if it must: what comes after it needs what the file says.
-        let _queued = self.inner.queue.send(Message::Open(Arc::clone(&book)));
-        book
+        ))
+    }
+
+    /// Keeps the files of these books, and of those that are open as long as they are; others go.
+    pub fn keep(&self, books: &BTreeSet<BookId>) {
+        let files = books.iter().map(file_name);
+        let files = files.map(|file| self.inner.directory.join(file)).collect();
+        let _queued = self.inner.queue.send(Message::Keep(files));
     }
 
     /// Returns the open books of a name, in all namespaces or one.
@@ -211,12 +230,6 @@ impl Experiments {
     }
 }
 
-/// The file of an experiment: another object, or another salt, is another experiment.
-fn file_name(id: &ExperimentId, planned: &PlannedExperiment) -> PathBuf {
-    let salt = super::tally::hash(&format!("{}\n{}", planned.uid, planned.salt));
-    PathBuf::from(&id.namespace).join(format!("{}-{salt:016x}.jsonl", id.name))
-}
-
 /// A file with what is to be written to it.
 pub(super) struct Open {
     book: Arc<Book>,
@@ -238,13 +251,24 @@ struct Recorder {
     form: LineForm,
     clock: Arc<dyn Clock>,
     files: BTreeMap<PathBuf, Open>,
+    kept: Kept,
     bandits_at: Duration,
 }
 
 impl Recorder {
     fn run(mut self) {
-        while let Ok(first) = self.messages.recv() {
-            let mut next = Some(first);
+        loop {
+            // Who lets go of a book says nothing.
+            let is_any_leaving = self.files.keys().any(|path| !self.kept.contains(path));
+            let first = match is_any_leaving {
+                true => self.messages.recv_timeout(LEAVING_EVERY),
+                false => self.messages.recv().map_err(RecvTimeoutError::from),
+            };
+            let mut next = match first {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut n_taken = 0;
             let (mut answers, mut has_ended) = (Vec::new(), false);
             while let Some(message) = next {
@@ -254,11 +278,18 @@ impl Recorder {
                         let file = self.file(&book);
                         file.add(*exposure);
                     }
+                    Message::Winner(book, unit, variant) => {
+                        self.file(&book).show_winner(&unit, &variant);
+                    }
                     Message::Outcomes(book, outcomes, answer) => {
                         let at = now(self.clock.as_ref());
                         let file = self.file(&book);
                         let taken = file.flush().and_then(|()| file.take(at, outcomes));
                         answers.push((book.path.clone(), taken, answer));
+                    }
+                    Message::Keep(files) => {
+                        let open = &self.files;
+                        self.kept.set(files, |path| open.contains_key(path));
                     }
                     Message::Stop => {
                         has_ended = true;
@@ -306,8 +337,14 @@ impl Recorder {
             drop(answer.send(result));
         }
         // The book of an experiment that is over is nobody's but ours.
-        self.files
-            .retain(|_, file| Arc::strong_count(&file.book) > 1);
+        let kept = &self.kept;
+        self.files.retain(|path, file| {
+            let is_held = Arc::strong_count(&file.book) > 1;
+            if !is_held {
+                kept.let_go(path);
+            }
+            is_held
+        });
     }
 
     fn file(&mut self, book: &Arc<Book>) -> &mut Open {
@@ -436,6 +473,27 @@ impl Open {
             self.lines.extend_from_slice(&line);
             self.exposures.push(exposure);
         }
+    }
+
+    /// Notes that a unit was shown the winner, unless that says nothing new. Of units that were not there before nothing is kept: a winner may take all for
+    /// ever, and who comes only then is as new to every variant as to the others.
+    fn show_winner(&mut self, unit: &str, variant: &str) {
+        // Whom it is about is known once those that wait are counted, and the file is read.
+        drop(self.flush());
+        let is_known = self.journal().is_ok();
+        if is_known && !self.book.ledger().is_news_of_winner(unit) {
+            return;
+        }
+        let record = Record::Winner {
+            unit: Cow::Borrowed(unit),
+            variant: Cow::Borrowed(variant),
+        };
+        if !is_known || self.write(&record).is_err() {
+            self.book.n_lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let planned = self.book.planned();
+        self.book.ledger().apply(record, &planned);
     }
 
     /// Writes the exposures that wait, and takes them into the sums.
@@ -631,7 +689,8 @@ fn record_of<'a>(exposure: &'a Exposure, experiment: &'a str) -> Record<'a> {
         unit: Cow::Borrowed(&exposure.unit),
         request_id: Cow::Borrowed(&exposure.request_id),
         revision: Cow::Borrowed(&exposure.revision),
-        ok: exposure.ok,
+        ok: exposure.end == ExposureEnd::Answered,
+        left: exposure.end == ExposureEnd::Left,
         seconds: exposure.seconds,
         by: Cow::Borrowed(match exposure.by {
             By::Hash => "hash",

@@ -72,7 +72,7 @@ pub struct Decision<'a> {
 /// Whether an experiment takes a request.
 #[derive(Clone, Debug)]
 pub enum Decided<'a> {
-    /// One does.
+    /// One does; with its unit, if that is in the experiment.
     Variant(Decision<'a>, Option<String>),
     /// None does: its unit is outside of all.
     Outside,
@@ -157,19 +157,27 @@ impl RouteExperiments {
 
     /// Decides who takes a request; `unit` reads its unit, and `feature` one of its features.
     ///
-    /// The first experiment that the unit is in takes it. Without a unit the control of the first experiment does, and it is counted there; so it is where
-    /// variants are chosen by features, and one of them is not there.
+    /// The first experiment that the unit is in takes it; the winner of one that is settled takes its own units so, and all that no other one takes. Without
+    /// a unit the control of the first experiment does, unless one is settled, and it is counted there; so it is where variants are chosen by features, and
+    /// one of them is not there.
     pub fn decide(
         &self,
         unit: impl Fn(&UnitSource) -> Option<String>,
         feature: impl Fn(&UnitSource) -> Option<f64>,
     ) -> Decided<'_> {
-        let mut without = None;
+        let (mut without, mut won) = (None, None);
         for split in &self.splits {
+            let unit = unit(&split.planned.unit);
             if let Some(variant) = split.winner {
-                return Decided::Variant(split.settled(variant), None);
+                let decision = split.settled(variant);
+                let unit = unit.filter(|unit| split.holds(unit));
+                if unit.is_some() {
+                    return Decided::Variant(decision, unit);
+                }
+                won = won.or(Some(decision));
+                continue;
             }
-            let Some(unit) = unit(&split.planned.unit) else {
+            let Some(unit) = unit else {
                 without = without.or(Some(split));
                 continue;
             };
@@ -177,11 +185,12 @@ impl RouteExperiments {
                 return Decided::Variant(decision, Some(unit));
             }
         }
-        match without {
-            Some(split) => {
-                split.book.count_unassigned();
-                Decided::Variant(split.settled(split.planned.control), None)
-            }
+        if let Some(split) = without {
+            split.book.count_unassigned();
+        }
+        let control = || without.map(|split| split.settled(split.planned.control));
+        match won.or_else(control) {
+            Some(decision) => Decided::Variant(decision, None),
             None => Decided::Outside,
         }
     }
@@ -220,6 +229,11 @@ impl Split {
             propensity: None,
             features: Vec::new(),
         }
+    }
+
+    /// Tells whether a unit is in the experiment.
+    fn holds(&self, unit: &str) -> bool {
+        self.assignment.assign(unit).is_some()
     }
 
     /// Returns what a unit gets; `None` if it is not in the experiment.

@@ -329,8 +329,9 @@ impl Ledger {
                 continue;
             };
             arm.assigned += 1;
+            let was_shown_others = unit.is_mixed || unit.saw_winner && planned.winner.is_none();
             // A bandit's unit is shown what is drawn; its outcomes are credited one by one.
-            if !is_bandit && (unit.is_mixed || moved(name, unit)) {
+            if !is_bandit && (was_shown_others || moved(name, unit)) {
                 n_mixed += 1;
                 continue;
             }

@@ -19,6 +19,9 @@ pub(super) struct Unit {
     /// Whether it was shown several, or one by hand: then it is not analysed.
     pub(super) is_mixed: bool,
     pub(super) is_override: bool,
+    /// Whether it came again while a winner took all: once that is over it is not analysed either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) saw_winner: bool,
     /// In ms since 1970.
     pub(super) first_at: u64,
     pub(super) requests: u32,

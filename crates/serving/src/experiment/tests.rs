@@ -17,9 +17,11 @@ use super::series::Series;
 use super::*;
 
 mod bandits;
+mod files;
 mod linear;
 mod settled;
 mod trials;
+mod winners;
 
 /// As the server writes them.
 const LINES: LineForm = LineForm {
@@ -130,7 +132,10 @@ fn exposure(unit: &str, variant: &str, ok: bool) -> Exposure {
         request_id: format!("r-{unit}"),
         variant: variant.to_owned(),
         revision: "iris-predictor-00001".to_owned(),
-        ok,
+        end: match ok {
+            true => ExposureEnd::Answered,
+            false => ExposureEnd::Failed,
+        },
         seconds: 0.5,
         by: By::Hash,
         propensity: None,
@@ -337,6 +342,7 @@ fn record_exposure<'a>(unit: &'a str, variant: &'a str, at: u64) -> Record<'a> {
         request_id: unit.into(),
         revision: "r".into(),
         ok: true,
+        left: false,
         seconds: 0.25,
         by: "hash".into(),
         propensity: Some(0.25),

@@ -7,6 +7,7 @@ use coracle_base::ManualClock;
 
 use super::*;
 use crate::chaos::{ChaosFault, ChaosTarget};
+use crate::experiment::LineForm;
 use crate::plan::{PlannedTarget, RevisionSource};
 use crate::served_model::tests::faulty;
 
@@ -54,6 +55,14 @@ fn fixture_within(limit: Option<u64>) -> Fixture {
 }
 
 fn fixture_with(limit: Option<u64>, chaos: Option<Chaos>) -> Fixture {
+    fixture_of(limit, chaos, None)
+}
+
+fn fixture_of(
+    limit: Option<u64>,
+    chaos: Option<Chaos>,
+    experiments: Option<Experiments>,
+) -> Fixture {
     let (open, gate) = mpsc::channel();
     let (changed, changes) = mpsc::channel();
     let observed = Arc::new(ObservedCell::new(Box::new(move || {
@@ -77,7 +86,7 @@ fn fixture_with(limit: Option<u64>, chaos: Option<Chaos>) -> Fixture {
         }),
         clock,
         n_workers: 1,
-        experiments: None,
+        experiments,
         routers: None,
     });
     std::thread::spawn(move || follower.run());
@@ -533,4 +542,52 @@ fn loads_that_faults_keep_waiting_take_no_place_from_others() {
         fixture.open.send(()).unwrap();
     }
     fixture.wait(|observed| held.iter().all(|name| is_ready(observed, name)));
+}
+
+/// What a plan says of books, and needs for its routes: an experiment whose revisions are not loaded yet is not open, and its file stays.
+#[test]
+fn files_of_books_that_no_plan_needs_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = LineForm {
+        write: |line| Ok(serde_json::to_vec(line)?),
+        read: |line| serde_json::from_slice(line).ok(),
+    };
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let path = directory.path().to_owned();
+    let experiments = Experiments::start(path, lines, clock).unwrap();
+    let of = |name: &str| PlannedExperiment {
+        name: name.to_owned(),
+        uid: "u".to_owned(),
+        ..PlannedExperiment::default()
+    };
+    // Written by an earlier run.
+    let is_there = |name: &str| {
+        let files = std::fs::read_dir(directory.path().join("n"));
+        let mut names = files
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|file| file.file_name());
+        names.any(|file| file.to_string_lossy().starts_with(name))
+    };
+    for name in ["routed", "there", "gone"] {
+        drop(experiments.open("n", &of(name)));
+        while !is_there(name) {
+            std::thread::yield_now();
+        }
+    }
+    let fixture = fixture_of(None, None, Some(experiments));
+    let mut plan = plan(&[("a", "", 1)], &[("a", 100)]);
+    if let Some(route) = plan.routes.get_mut(&service()) {
+        route.experiments.push(of("routed"));
+    }
+    fixture.plans.send(plan.clone());
+    fixture.wait(|observed| observed.revisions.contains_key(&id("a")));
+    plan.books = Some([BookId::of("n", &of("there"))].into());
+    fixture.plans.send(plan);
+    while is_there("gone") {
+        std::thread::yield_now();
+    }
+    assert!(is_there("routed") && is_there("there"));
+    fixture.plans.stop();
 }

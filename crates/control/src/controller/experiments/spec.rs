@@ -14,7 +14,7 @@ use coracle_serving::experiment::{
 };
 
 use crate::controller::times::read_time;
-use allocation::allocation;
+use allocation::{allocation, roles_of_bandit, rules_of_bandit};
 
 /// The most variants of an experiment.
 const VARIANTS_MAX: usize = 16;
@@ -70,30 +70,24 @@ pub(crate) fn read(
         place(&variants, &format!("spec.overrides.{unit}"), variant)?;
     }
     let (allocation, features) = allocation(spec.allocation.as_ref())?;
-    let metrics = metrics(spec.metrics.as_deref().unwrap_or_default())?;
+    let mut metrics = metrics(spec.metrics.as_deref().unwrap_or_default())?;
+    let promotion = spec.promotion.clone().unwrap_or_default();
+    let wanted = (promotion.when.as_deref(), promotion.on_harm.as_deref());
+    let promotes = one_of("spec.promotion.when", wanted.0, ["Never", "Better"])? == 1;
+    let stops_on_harm = one_of("spec.promotion.onHarm", wanted.1, ["Wait", "Stop"])? == 1;
     if allocation != Allocation::Fixed {
         is_reward(metrics.first())?;
+        roles_of_bandit(spec, &mut metrics)?;
+        rules_of_bandit(promotes, stops_on_harm)?;
     }
-    let promotion = spec.promotion.clone().unwrap_or_default();
     Ok(Wanted {
-        promotes: one_of(
-            "spec.promotion.when",
-            promotion.when.as_deref(),
-            ["Never", "Better"],
-        )? == 1,
-        stops_on_harm: one_of(
-            "spec.promotion.onHarm",
-            promotion.on_harm.as_deref(),
-            ["Wait", "Stop"],
-        )? == 1,
+        promotes,
+        stops_on_harm,
         after: time(promotion.after.as_deref())?,
         planned: PlannedExperiment {
             name: name.to_owned(),
             uid: String::new(),
-            salt: spec
-                .salt
-                .clone()
-                .unwrap_or_else(|| format!("{namespace}/{name}")),
+            salt: salt(spec.salt.as_deref(), (namespace, name)),
             unit: source("spec.unit", &spec.unit)?,
             variants,
             control,
@@ -129,6 +123,11 @@ fn is_reward(metric: Option<&PlannedMetric>) -> Result<(), String> {
         true => Err("spec.metrics[0].missing: a bandit cannot tell when an outcome that is missing is to count as 0; tell outcomes of 0".to_owned()),
         false => Ok(()),
     }
+}
+
+/// Returns what the hashes of units are salted with, and a book is kept by.
+pub(super) fn salt(salt: Option<&str>, (namespace, name): (&str, &str)) -> String {
+    salt.map_or_else(|| format!("{namespace}/{name}"), str::to_owned)
 }
 
 /// Returns the place of the variant that `field` names.
@@ -730,6 +729,41 @@ mod tests {
                 "spec.metrics[0].window: only a Conversion, Sum or Mean has one",
             ),
         ]);
+    }
+
+    #[test]
+    fn what_a_bandit_does_not_heed_is_refused() {
+        let bandit = || ("/allocation", json!({"strategy": "Thompson"}));
+        for (pointer, value, expected) in [
+            (
+                "/metrics/1",
+                json!({"name": "errors", "type": "Errors", "role": "Guardrail"}),
+                "spec.metrics[1].role: a bandit has no Guardrail, since its variants are not compared; Primary and Secondary are allowed",
+            ),
+            (
+                "/metrics/0",
+                json!({"name": "converted", "type": "Conversion", "role": "Guardrail"}),
+                "spec.metrics[0].role: a bandit has no Guardrail",
+            ),
+            (
+                "/promotion",
+                json!({"onHarm": "Stop"}),
+                "spec.promotion.onHarm: a bandit has no guardrails; only Wait is allowed",
+            ),
+            (
+                "/promotion",
+                json!({"when": "Better"}),
+                "spec.promotion.when: a bandit's variants are not compared, and it asks the better one more by itself; only Never is allowed",
+            ),
+        ] {
+            assert!(of(&[(pointer, value.clone())]).is_ok(), "{pointer}");
+            let error = of(&[bandit(), (pointer, value)]).unwrap_err();
+            assert!(error.contains(expected), "{pointer}: {error}");
+        }
+        let promotion = json!({"when": "Never", "onHarm": "Wait"});
+        let wanted = of(&[bandit(), ("/promotion", promotion)]).unwrap();
+        // Errors are looked at, unless it is said otherwise.
+        assert_eq!(wanted.planned.metrics[1].role, MetricRole::Secondary);
     }
 
     #[test]

@@ -84,6 +84,57 @@ fn a_rollout_gives_a_new_revision_its_share_and_takes_it_back() {
     assert_eq!(shares(&stage), [("iris-predictor-00003".to_owned(), 100)]);
 }
 
+/// Returns the books that are kept, in force or not, by name, uid and salt.
+fn books(stage: &Stage) -> Vec<[String; 3]> {
+    let plan = stage.plan.lock().unwrap();
+    let books = plan.books.iter().flatten();
+    books
+        .map(|book| [&book.name, &book.uid, &book.salt].map(String::clone))
+        .collect()
+}
+
+#[test]
+fn the_book_of_a_canary_is_kept_until_it_is_over_and_an_experiments_as_long_as_it_is_there() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let steps = json!([{"percent": 20, "duration": "1h"}]);
+    let key = create_rollout(&mut stage, steps);
+    assert_eq!(books(&stage), Vec::<[String; 3]>::new());
+    let of_canary = |canary: &str| {
+        let uid = format!("r/iris-predictor-{canary}");
+        vec![[metrics::book_name("careful"), uid, "careful".to_owned()]]
+    };
+    stage.predictor(json!({"model": model("file:///b")}));
+    assert_eq!(books(&stage), of_canary("00002"));
+    command(&mut stage, &key, "abort");
+    assert!(books(&stage).is_empty());
+    command(&mut stage, &key, "retry");
+    assert_eq!(books(&stage), of_canary("00002"));
+    stage.predictor(json!({"model": model("file:///c")}));
+    assert_eq!(books(&stage), of_canary("00003"));
+    command(&mut stage, &key, "promote");
+    assert!(books(&stage).is_empty());
+    stage.predictor(json!({"model": model("file:///d")}));
+    let stored = stage.store.get(&key).unwrap();
+    stage.store.delete(&key, stored.version).unwrap();
+    stage.settle();
+    assert!(books(&stage).is_empty());
+    // Whether or not it can be in force.
+    let kind = &coracle_api::kind::EXPERIMENT;
+    for (name, spec) in [("ab", json!({})), ("cd", json!({"salt": "s"}))] {
+        let key = Key::new(kind, NAMESPACE, name);
+        let metadata = json!({"name": name, "namespace": NAMESPACE, "uid": name, "generation": 1});
+        let experiment = json!({"metadata": metadata, "spec": spec});
+        stage.store.create(key, experiment).unwrap();
+    }
+    stage.settle();
+    let default = format!("{NAMESPACE}/ab");
+    assert_eq!(
+        books(&stage),
+        [["ab", "ab", &default], ["cd", "cd", "s"]].map(|book| book.map(str::to_owned))
+    );
+}
+
 #[test]
 fn a_revision_that_does_not_load_is_rolled_back_and_says_so() {
     let mut stage = Stage::new();

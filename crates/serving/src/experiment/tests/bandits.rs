@@ -112,3 +112,196 @@ fn a_reward_outside_of_its_range_is_refused_by_name() {
         "metric \"converted\" is 40: it rewards a bandit, which takes values between 0 and 1"
     );
 }
+
+/// Plays 400 requests, one of five of which that `a` answers earns 1; `b` answers none, and nobody tells what came of nothing. Returns how many went to `b`.
+fn play_with_one_that_fails(fixture: &Fixture, planned: &PlannedExperiment) -> u32 {
+    let book = fixture.open(planned);
+    fixture.settle(&book);
+    let experiments = split(planned, &book);
+    let (mut n_failed, mut n_answered) = (0, 0);
+    for index in 0..400 {
+        let unit = format!("u{index}");
+        let decided = experiments.decide(|_source| Some(unit.clone()), |_source| Some(0.5));
+        let Decided::Variant(decision, _) = decided else {
+            panic!("in it");
+        };
+        let variant = decision.split.variant(decision.variant).to_owned();
+        let is_answered = variant == "a";
+        let names = planned.features.iter().map(|feature| feature.name.clone());
+        book.expose(Exposure {
+            propensity: decision.propensity,
+            features: names.zip(decision.features).collect(),
+            ..exposure(&unit, &variant, is_answered)
+        });
+        let outcomes = match is_answered {
+            true => {
+                n_answered += 1;
+                let reward = f64::from(u8::from(n_answered % 5 == 0));
+                vec![outcome(of_unit(&unit), "converted", reward, None)]
+            }
+            false => {
+                n_failed += 1;
+                vec![]
+            }
+        };
+        fixture.record(&book, outcomes);
+    }
+    n_failed
+}
+
+#[test]
+fn users_are_not_sent_to_the_variant_that_fails() {
+    let feature = PlannedFeature {
+        name: "side".to_owned(),
+        source: UnitSource::Header("x-side".to_owned()),
+    };
+    for (strategy, features) in [
+        (BanditStrategy::Thompson, vec![]),
+        (BanditStrategy::Ucb1, vec![]),
+        (BanditStrategy::EpsilonGreedy(0.1), vec![]),
+        (BanditStrategy::LinUcb(0.5), vec![feature]),
+    ] {
+        let floor = 0.01;
+        let planned = PlannedExperiment {
+            allocation: Allocation::Bandit { strategy, floor },
+            features,
+            ..planned()
+        };
+        let fixture = Fixture::new();
+        let n_failed = play_with_one_that_fails(&fixture, &planned);
+        // UCB1 asks it longest: until sqrt(2 ln(400) / n) is less than what the other has earned and may earn.
+        assert!(n_failed < 120, "{strategy:?}: {n_failed} of 400");
+        let book = fixture.open(&planned);
+        let before = book.standing().arms;
+        assert_eq!(
+            (before[1].rewards, before[1].mean),
+            (u64::from(n_failed), 0.0)
+        );
+        drop(book);
+        // It is known after a restart, too.
+        let fixture = fixture.again();
+        let book = fixture.open(&planned);
+        fixture.settle(&book);
+        let after = book.standing().arms;
+        let rewards = |arms: &[ArmStanding]| -> Vec<(u64, f64)> {
+            arms.iter().map(|arm| (arm.rewards, arm.mean)).collect()
+        };
+        assert_eq!(rewards(&after), rewards(&before));
+        fixture.experiments.stop();
+    }
+}
+
+#[test]
+fn a_choice_that_failed_earns_nothing_once() {
+    let planned = PlannedExperiment {
+        allocation: Allocation::Bandit {
+            strategy: BanditStrategy::Thompson,
+            floor: 0.0,
+        },
+        ..planned()
+    };
+    let shown = |id: &'static str, variant: &'static str, is_answered: bool| {
+        let mut record = record_exposure("u", variant, 1);
+        if let Record::Exposure { request_id, ok, .. } = &mut record {
+            (*request_id, *ok) = (id.into(), is_answered);
+        }
+        record
+    };
+    let told = |request: Option<&'static str>| {
+        let mut record = record_outcome("u", "converted", 1.0);
+        if let Record::Outcome { request_id, .. } = &mut record {
+            *request_id = request.map(Into::into);
+        }
+        record
+    };
+    let rewards = |ledger: &Ledger| -> Vec<(u64, f64)> {
+        let standing = standing_of(ledger, &planned);
+        standing
+            .arms
+            .iter()
+            .map(|arm| (arm.rewards, arm.mean))
+            .collect()
+    };
+    let mut live = ledger(10);
+    for (record, expected) in [
+        (shown("r1", "b", false), [(0, 0.0), (1, 0.0)]),
+        // Nothing was shown that this could come of.
+        (told(Some("r1")), [(0, 0.0), (1, 0.0)]),
+        (told(None), [(0, 0.0), (1, 0.0)]),
+        (shown("r2", "a", true), [(0, 0.0), (1, 0.0)]),
+        (shown("r3", "b", false), [(0, 0.0), (2, 0.0)]),
+        // What comes of the user comes of what was shown last.
+        (told(None), [(1, 1.0), (2, 0.0)]),
+        (told(Some("r3")), [(1, 1.0), (2, 0.0)]),
+        // The same request again is another draw.
+        (shown("r3", "b", true), [(1, 1.0), (2, 0.0)]),
+        (told(Some("r3")), [(1, 1.0), (3, 1.0 / 3.0)]),
+        (shown("r4", "b", false), [(1, 1.0), (4, 0.25)]),
+    ] {
+        live.apply(record.clone(), &planned);
+        assert_eq!(rewards(&live), expected, "{record:?}");
+    }
+    // The metric of the user has all that was told.
+    assert_eq!(live.units["u"].cells[0].n, 5);
+    let logged: Vec<(u8, f32, f32)> = live.rewards.log.iter().copied().collect();
+    let (a, b) = (1, 0);
+    assert_eq!(
+        logged,
+        [
+            (b, 0.25, 0.0),
+            (b, 0.25, 0.0),
+            (a, 0.25, 1.0),
+            (b, 0.25, 1.0),
+            (b, 0.25, 0.0)
+        ]
+    );
+    // A file that is written anew says the same.
+    let mut read = ledger(10);
+    live.each_record(Counters::default(), &mut |record| {
+        read.apply(record.clone(), &planned);
+        Ok(())
+    })
+    .unwrap();
+    read.apply(told(Some("r4")), &planned);
+    assert_eq!(rewards(&read), rewards(&live));
+}
+
+#[test]
+fn a_caller_that_leaves_is_no_error_and_waited_so_long_at_least() {
+    let planned = PlannedExperiment {
+        allocation: Allocation::Bandit {
+            strategy: BanditStrategy::Thompson,
+            floor: 0.0,
+        },
+        ..planned()
+    };
+    let fixture = Fixture::new();
+    let book = fixture.open(&planned);
+    for (unit, end) in [
+        ("u1", ExposureEnd::Left),
+        ("u2", ExposureEnd::Answered),
+        ("u3", ExposureEnd::Failed),
+    ] {
+        book.expose(Exposure {
+            end,
+            propensity: Some(0.5),
+            ..exposure(unit, "b", true)
+        });
+    }
+    fixture.settle(&book);
+    let before = shown(&book);
+    let (name, units, requests, errors, metrics) = &before[1];
+    assert_eq!((name.as_str(), *units, *requests, *errors), ("b", 3, 3, 1));
+    let errors = &metrics[2];
+    assert!((errors.mean - 1.0 / 3.0).abs() < 1e-9, "{errors:?}");
+    // Nobody was served, so nothing comes of it.
+    let arm = &book.standing().arms[1];
+    assert_eq!((arm.rewards, arm.mean), (2, 0.0));
+    drop(book);
+    let fixture = fixture.again();
+    let book = fixture.open(&planned);
+    fixture.settle(&book);
+    assert_eq!(shown(&book), before);
+    assert_eq!(book.standing().arms[1].rewards, 2);
+    fixture.experiments.stop();
+}

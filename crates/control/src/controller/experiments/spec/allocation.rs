@@ -1,7 +1,11 @@
 //! How an Experiment's variants are chosen.
 
-use coracle_api::experiment::{ExperimentAllocation, ExperimentFeature, ExperimentUnit};
-use coracle_serving::experiment::{Allocation, BanditStrategy, PlannedFeature};
+use coracle_api::experiment::{
+    ExperimentAllocation, ExperimentFeature, ExperimentSpec, ExperimentUnit,
+};
+use coracle_serving::experiment::{
+    Allocation, BanditStrategy, MetricRole, PlannedFeature, PlannedMetric,
+};
 
 use super::{one_of, source};
 
@@ -49,6 +53,40 @@ pub(super) fn allocation(
         _ => return Ok((Allocation::Fixed, Vec::new())),
     };
     Ok((Allocation::Bandit { strategy, floor }, Vec::new()))
+}
+
+/// Lets no metric of a bandit be a guardrail, for its variants are not compared: each has the requests that it has earned. What would be one unless it is said
+/// otherwise is only looked at.
+pub(super) fn roles_of_bandit(
+    spec: &ExperimentSpec,
+    metrics: &mut [PlannedMetric],
+) -> Result<(), String> {
+    let given = spec.metrics.iter().flatten();
+    for (index, (given, metric)) in given.zip(metrics).enumerate() {
+        if metric.role != MetricRole::Guardrail {
+            continue;
+        }
+        if given.role.is_some() {
+            return Err(format!(
+                "spec.metrics[{index}].role: a bandit has no Guardrail, since its variants are not compared; Primary and Secondary are allowed"
+            ));
+        }
+        metric.role = MetricRole::Secondary;
+    }
+    Ok(())
+}
+
+/// Refuses what is done by comparisons.
+pub(super) fn rules_of_bandit(promotes: bool, stops_on_harm: bool) -> Result<(), String> {
+    if promotes {
+        return Err("spec.promotion.when: a bandit's variants are not compared, and it asks the better one more by itself; only Never is allowed".to_owned());
+    }
+    if stops_on_harm {
+        return Err(
+            "spec.promotion.onHarm: a bandit has no guardrails; only Wait is allowed".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn features(given: &[ExperimentFeature]) -> Result<Vec<PlannedFeature>, String> {
