@@ -14,7 +14,7 @@ use crate::args::InspectArguments;
 use crate::compare::compare;
 use crate::engine_settings::over;
 use crate::model_repository::{check_config, file_place};
-use crate::{Environment, engine};
+use crate::{Environment, engine, input_example};
 
 /// The version of a model that has numbered directories.
 struct Numbers {
@@ -35,13 +35,7 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
     let clock = SystemClock::new();
     let onnxruntime = arguments.onnxruntime.as_deref();
     let engines = engine::Each::of(onnxruntime, environment);
-    let options = LoadOptions {
-        object: arguments.object.clone(),
-        graph_engine: Some(engine::runtime(onnxruntime, environment)),
-        engine_settings: arguments.engine.settings(&environment.engines)?,
-        text_engine: Some(engine::texts()),
-        ..LoadOptions::default()
-    };
+    let options = options(arguments, environment)?;
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
@@ -79,8 +73,10 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
             let compared = arguments
                 .compare_engines
                 .then(|| compare(&file.path, &engines.named(), &options.engine_settings));
+            let example = input_example::request(model.as_ref(), &file.path);
             if arguments.json {
                 let mut document = document(&file, numbers.as_ref(), model.as_ref());
+                document["example"] = example_document(example);
                 document["config"] = beside.map_or(Value::Null, |beside| beside.document());
                 if let Some(compared) = &compared {
                     document["engines"] = compared.document();
@@ -88,6 +84,7 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
                 documents.push(document);
             } else {
                 describe(&file, numbers.as_ref(), model.as_ref(), &mut text)?;
+                describe_example(example, &mut text)?;
                 if let Some(beside) = beside {
                     beside.describe(&mut text)?;
                 }
@@ -104,6 +101,49 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
     // A reader that closes the pipe early (`| head`) has seen enough.
     drop(std::io::stdout().write_all(text.as_bytes()));
     Ok(())
+}
+
+/// Returns how models are loaded to be looked at.
+fn options(arguments: &InspectArguments, environment: &Environment) -> anyhow::Result<LoadOptions> {
+    let onnxruntime = arguments.onnxruntime.as_deref();
+    Ok(LoadOptions {
+        object: arguments.object.clone(),
+        graph_engine: Some(engine::runtime(onnxruntime, environment)),
+        engine_settings: arguments.engine.settings(&environment.engines)?,
+        text_engine: Some(engine::texts()),
+        ..LoadOptions::default()
+    })
+}
+
+/// The most characters of an example that are shown.
+const EXAMPLE_SHOWN_MAX: usize = 1_000;
+
+fn describe_example(
+    example: Result<Option<String>, String>,
+    text: &mut String,
+) -> std::fmt::Result {
+    match example {
+        Ok(None) => Ok(()),
+        Ok(Some(body)) => writeln!(text, "  example     {}", shown(&body)),
+        Err(why) => writeln!(text, "  example     not answered: {why}"),
+    }
+}
+
+fn shown(body: &str) -> String {
+    match body.char_indices().nth(EXAMPLE_SHOWN_MAX) {
+        Some((end, _)) => format!("{}...", &body[..end]),
+        None => body.to_owned(),
+    }
+}
+
+/// Returns an example as the request that it is, or why the model does not answer it.
+fn example_document(example: Result<Option<String>, String>) -> Value {
+    match example {
+        Ok(body) => body.map_or(Value::Null, |body| {
+            serde_json::from_str(&body).unwrap_or(Value::Null)
+        }),
+        Err(why) => json!({"error": why}),
+    }
 }
 
 impl Beside {

@@ -20,6 +20,7 @@ mod example;
 mod experiment;
 mod experiment_plan;
 mod heap;
+mod input_example;
 mod inspect;
 mod kubeconfig;
 mod loader;

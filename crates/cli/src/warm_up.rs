@@ -1,4 +1,5 @@
-//! Recorded requests, run on a model before it takes others: `warmup.jsonl` beside the model file, a V1 or V2 body a line.
+//! Recorded requests, run on a model before it takes others: `warmup.jsonl` beside the model file, a V1 or V2 body a line,
+//! and the example of an input that MLflow keeps there.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,6 +8,8 @@ use std::path::Path;
 use coracle_base::ByteCount;
 use coracle_model::Model;
 use coracle_protocol::{DecodeContext, NoRegions, v1, v2};
+
+use crate::input_example;
 
 /// The name of the file.
 pub(crate) const FILE_NAME: &str = "warmup.jsonl";
@@ -21,6 +24,11 @@ const ELEMENTS_MAX: usize = 1 << 22;
 ///
 /// A request that the model refuses, or that is none, is told and left out: it says something of the file, not of the model.
 pub(crate) fn run(model: &dyn Model, model_file: &Path, tell: impl Fn(&str)) {
+    match input_example::request(model, model_file) {
+        Ok(Some(_answered)) => tell("warm-up: the input example"),
+        Ok(None) => {}
+        Err(why) => tell(&format!("warm-up: the input example: {why}")),
+    }
     let path = model_file.with_file_name(FILE_NAME);
     let text = match read(&path) {
         Ok(Some(text)) => text,

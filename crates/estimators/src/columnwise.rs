@@ -5,7 +5,7 @@ use coracle_tensor::Rows;
 
 use crate::isotonic::interpolate;
 use crate::spec_error::{SpecError, expect_length};
-use crate::special::normal_quantile;
+use crate::special::{normal_quantile, normal_share};
 use crate::table_fn::TableFn;
 
 /// What is done with one column.
@@ -44,6 +44,25 @@ pub enum ColumnOperation {
         /// The share below each.
         references: Vec<f64>,
         /// What the share becomes.
+        distribution: Distribution,
+    },
+    /// The number whose Yeo-Johnson power it is.
+    YeoJohnsonInverse {
+        /// The exponent.
+        lambda: f64,
+    },
+    /// The number whose Box-Cox power it is.
+    BoxCoxInverse {
+        /// The exponent.
+        lambda: f64,
+    },
+    /// The number with this share of the training data below.
+    QuantilesInverse {
+        /// Quantiles, rising.
+        quantiles: Vec<f64>,
+        /// The share below each.
+        references: Vec<f64>,
+        /// What the share had become.
         distribution: Distribution,
     },
 }
@@ -111,6 +130,13 @@ impl ColumnOperation {
                 references,
                 distribution,
             } => output.push(quantile(x, quantiles, references, *distribution)),
+            Self::YeoJohnsonInverse { lambda } => output.push(yeo_johnson_inverse(x, *lambda)),
+            Self::BoxCoxInverse { lambda } => output.push(box_cox_inverse(x, *lambda)),
+            Self::QuantilesInverse {
+                quantiles,
+                references,
+                distribution,
+            } => output.push(at_share(x, quantiles, references, *distribution)),
         }
         true
     }
@@ -121,6 +147,11 @@ impl ColumnOperation {
                 Err(SpecError::new("the edges of bins do not rise"))
             }
             Self::Quantiles {
+                quantiles,
+                references,
+                ..
+            }
+            | Self::QuantilesInverse {
                 quantiles,
                 references,
                 ..
@@ -163,8 +194,52 @@ fn yeo_johnson(x: f64, lambda: f64, precise: bool) -> f64 {
     }
 }
 
+fn box_cox_inverse(x: f64, lambda: f64) -> f64 {
+    match lambda == 0.0 {
+        true => x.exp(),
+        false => ((lambda * x).ln_1p() / lambda).exp(),
+    }
+}
+
+fn yeo_johnson_inverse(x: f64, lambda: f64) -> f64 {
+    if x >= 0.0 {
+        return match lambda.abs() < f64::EPSILON {
+            true => x.exp() - 1.0,
+            false => (x * lambda + 1.0).powf(1.0 / lambda) - 1.0,
+        };
+    }
+    match (lambda - 2.0).abs() > f64::EPSILON {
+        true => 1.0 - (-(2.0 - lambda) * x + 1.0).powf(1.0 / (2.0 - lambda)),
+        false => 1.0 - (-x).exp(),
+    }
+}
+
+/// How near to its ends a share counts as one of them.
+const BOUND: f64 = 1e-7;
+
+fn at_share(x: f64, quantiles: &[f64], references: &[f64], distribution: Distribution) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
+    let share = match distribution {
+        Distribution::Normal => normal_share(x),
+        Distribution::Uniform | Distribution::BoundedUniform => x,
+    };
+    // Shares beyond the ends are the ends.
+    let bound = match distribution {
+        Distribution::Uniform => 0.0,
+        Distribution::BoundedUniform | Distribution::Normal => BOUND,
+    };
+    if share - bound < 0.0 {
+        quantiles[0]
+    } else if share + bound > 1.0 {
+        quantiles[quantiles.len() - 1]
+    } else {
+        interpolate(references, quantiles, share)
+    }
+}
+
 fn quantile(x: f64, quantiles: &[f64], references: &[f64], distribution: Distribution) -> f64 {
-    const BOUND: f64 = 1e-7;
     if x.is_nan() {
         return x;
     }
@@ -266,7 +341,8 @@ impl TableFn for Columnwise {
     fn memory_bytes(&self) -> usize {
         let numbers = self.operations.iter().map(|operation| match operation {
             ColumnOperation::Bins { edges, .. } => edges.len(),
-            ColumnOperation::Quantiles { quantiles, .. } => 2 * quantiles.len(),
+            ColumnOperation::Quantiles { quantiles, .. }
+            | ColumnOperation::QuantilesInverse { quantiles, .. } => 2 * quantiles.len(),
             _ => 1,
         });
         numbers.sum::<usize>() * size_of::<f64>()

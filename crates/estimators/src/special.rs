@@ -160,6 +160,11 @@ pub(crate) fn erf(x: f64) -> f64 {
     value.min(1.0).copysign(x)
 }
 
+/// Returns the share of a normal distribution below `x`.
+pub(crate) fn normal_share(x: f64) -> f64 {
+    0.5 + 0.5 * erf(x * std::f64::consts::FRAC_1_SQRT_2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,5 +34,6 @@ mod xgboost;
 pub use beside::files_beside;
 pub use load::{LoadOptions, Loaded, Phases, load, load_bytes, load_graph_on};
 pub use locate::{ModelFile, ModelVersions, locate, locate_all, locate_versions, versions_at};
+pub use mlflow::mlflow_example;
 pub use size::bytes_to_read;
 pub use triton::{TritonBatching, TritonConfig, TritonQueue, TritonTensor, TritonVersions};

@@ -73,7 +73,7 @@ pub fn load(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<Loa
     {
         return load_mlflow(path, options, clock);
     }
-    load_file(path, options, None, clock)
+    load_file(path, options, Source::default(), clock)
 }
 
 /// Loads the model that an `MLmodel` file describes.
@@ -81,7 +81,12 @@ fn load_mlflow(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<
     let resolved = mlflow::resolve(path)?;
     // A booster's own file knows nothing of the estimator that it was saved from.
     let class = resolved.class.filter(|_| resolved.flavour == "xgboost");
-    load_file(&resolved.path, options, class.as_deref(), clock)
+    let source = Source {
+        class: class.as_deref(),
+        inputs: resolved.inputs.as_deref(),
+        path: None,
+    };
+    load_file(&resolved.path, options, source, clock)
 }
 
 /// Loads the ONNX graph at `path` on an engine, whether or not our own kernels run it; `None` if it is no ONNX graph.
@@ -112,15 +117,15 @@ pub fn load_graph_on(
 fn load_file(
     path: &Path,
     options: &LoadOptions,
-    class: Option<&str>,
+    source: Source<'_>,
     clock: &dyn Clock,
 ) -> Result<Loaded, LoadError> {
     let started = clock.monotonic();
     let bytes = read_file(path)?;
     let read = clock.monotonic().saturating_sub(started);
     let source = Source {
-        class,
         path: Some(path),
+        ..source
     };
     let mut loaded =
         load_as(&bytes, options, source, clock).map_err(|error| error.at(path.display()))?;
@@ -165,6 +170,8 @@ pub fn load_bytes(
 struct Source<'s> {
     /// The class of the estimator, where something else names it.
     class: Option<&'s str>,
+    /// The JSON of the inputs of its signature, where it is MLflow's. A graph has names and datatypes of its own.
+    inputs: Option<&'s str>,
     /// Where the file lies; others of the model may lie beside it.
     path: Option<&'s Path>,
 }
@@ -186,10 +193,24 @@ fn load_as(
     if kind::of(bytes) == FileKind::Onnx {
         return load_onnx(bytes, options, source.path, clock);
     }
-    let (content, parsed) = read_content(bytes, source.class, options.object.as_deref(), clock)?;
+    let (mut content, parsed) =
+        read_content(bytes, source.class, options.object.as_deref(), clock)?;
+    let mut input_name = None;
+    if let Some(inputs) = source.inputs {
+        let signature = mlflow::Signature::parse(inputs).map_err(|error| error.at("signature"))?;
+        let names = content.feature_names.take();
+        let described = &mut content.description;
+        (content.estimator, content.feature_names) =
+            signature.apply(content.estimator, names, described)?;
+        input_name = signature.input_name().map(str::to_owned);
+    }
+    let names = tabular::Names {
+        input: input_name,
+        features: content.feature_names,
+    };
     let model = tabular::model(
         content.estimator,
-        content.feature_names,
+        names,
         options.default_method,
         content.description,
     )?;

@@ -1,7 +1,12 @@
 //! MLflow model directories: `MLmodel` says which flavours there are, and where each keeps its file.
 //!
-//! Only the `flavors` block is read, by a reader of the YAML that MLflow writes: mappings by indentation, plain or
-//! quoted scalars. The file it names is then read as any other, and never from outside the directory.
+//! The blocks `flavors`, `signature` and `saved_input_example_info` are read, by a reader of the YAML that MLflow writes:
+//! mappings by indentation, plain or quoted scalars. The file of the model is then read as any other, and never from outside
+//! the directory; `signature` says what names and types change about it.
+
+mod block;
+mod cast;
+mod signature;
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -9,6 +14,8 @@ use std::path::{Component, Path, PathBuf};
 use coracle_model::{LoadError, LoadErrorKind};
 
 use crate::document::quoted;
+
+pub(crate) use signature::Signature;
 
 /// The file that makes a directory an MLflow model.
 pub(crate) const FILE_NAME: &str = "MLmodel";
@@ -32,6 +39,8 @@ pub(crate) struct Resolved {
     pub(crate) flavour: &'static str,
     /// The class that answers, where the flavour names one, such as `xgboost.sklearn.XGBClassifier`.
     pub(crate) class: Option<String>,
+    /// The JSON of what the model's inputs are, where it has a signature.
+    pub(crate) inputs: Option<String>,
 }
 
 /// A flavour with its keys.
@@ -54,6 +63,45 @@ impl Flavour<'_> {
 /// Kind `Unsupported` if no flavour is served, naming those there are; `Refused` if the file lies outside the
 /// directory; `Malformed` if the flavour names none; `NotFound` or `Unreadable` if it cannot be read.
 pub(crate) fn resolve(path: &Path) -> Result<Resolved, LoadError> {
+    let text = read(path)?;
+    let flavours = flavours(&text);
+    let (flavour, class, file) = choose(&flavours).map_err(|error| error.at(path.display()))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let file = inside(directory, &file).map_err(|error| error.at(path.display()))?;
+    Ok(Resolved {
+        path: file,
+        flavour,
+        class,
+        inputs: block::entry(&text, "signature", "inputs"),
+    })
+}
+
+/// Returns the file that holds the example of an input that was saved with the model at `path`, if that is one of MLflow's
+/// and has one.
+///
+/// # Errors
+/// As those of loading the model, and kind `Unsupported` for examples that are sparse matrices.
+pub fn mlflow_example(path: &Path) -> Result<Option<PathBuf>, LoadError> {
+    const BLOCK: &str = "saved_input_example_info";
+    if path.file_name().is_none_or(|name| name != FILE_NAME) {
+        return Ok(None);
+    }
+    let text = read(path)?;
+    let Some(file) = block::entry(&text, BLOCK, "artifact_path") else {
+        return Ok(None);
+    };
+    let kind = block::entry(&text, BLOCK, "type").unwrap_or_default();
+    if kind.starts_with("sparse_matrix") {
+        let message = format!("examples of type {} are not supported", quoted(&kind));
+        return Err(LoadError::new(LoadErrorKind::Unsupported, message).at(path.display()));
+    }
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let file = inside(directory, &file).map_err(|error| error.at(path.display()))?;
+    Ok(Some(file))
+}
+
+/// Reads an `MLmodel` file.
+fn read(path: &Path) -> Result<String, LoadError> {
     let unreadable = |error: std::io::Error| {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => LoadErrorKind::NotFound,
@@ -65,16 +113,7 @@ pub(crate) fn resolve(path: &Path) -> Result<Resolved, LoadError> {
         let message = format!("{}: larger than {BYTES_MAX} bytes", path.display());
         return Err(LoadError::new(LoadErrorKind::LimitExceeded, message));
     }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
-    let flavours = flavours(&text);
-    let (flavour, class, file) = choose(&flavours).map_err(|error| error.at(path.display()))?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let file = inside(directory, &file).map_err(|error| error.at(path.display()))?;
-    Ok(Resolved {
-        path: file,
-        flavour,
-        class,
-    })
+    fs::read_to_string(path).map_err(unreadable)
 }
 
 /// Chooses the flavour to serve, with its class and the file it names.
@@ -178,13 +217,44 @@ fn scalar(text: &str) -> Option<String> {
                 .strip_suffix('\'')?
                 .replace("''", "'"),
         ),
-        // Escapes in double quotes would need more than names of files have.
-        '"' if text.contains('\\') => None,
-        '"' => Some(text.strip_prefix('"')?.strip_suffix('"')?.to_owned()),
+        '"' => unescaped(text.strip_prefix('"')?.strip_suffix('"')?),
         '{' | '[' | '&' | '*' | '!' | '|' | '>' => None,
         _ if text == "null" || text == "~" => None,
         _ => Some(text.to_owned()),
     }
+}
+
+/// Returns what stands between double quotes; `None` for escapes that MLflow does not write.
+fn unescaped(text: &str) -> Option<String> {
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            plain.push(character);
+            continue;
+        }
+        let n_digits = match characters.next()? {
+            same @ ('"' | '\\' | '/' | ' ') => {
+                plain.push(same);
+                continue;
+            }
+            'n' => {
+                plain.push('\n');
+                continue;
+            }
+            't' => {
+                plain.push('\t');
+                continue;
+            }
+            'x' => 2,
+            'u' => 4,
+            'U' => 8,
+            _ => return None,
+        };
+        let digits: String = characters.by_ref().take(n_digits).collect();
+        plain.push(char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?);
+    }
+    Some(plain)
 }
 
 #[cfg(test)]

@@ -20,6 +20,18 @@ pub(crate) fn from_count(count: usize) -> f64 {
     count as f64
 }
 
+/// The first integer that a double does not tell from the next one.
+pub(crate) const EXACT_END: u64 = 1 << 53;
+
+/// What is allowed of categories that are integers, for messages.
+pub(crate) const EXACT_ALLOWED: &str = "integers that are categories are served below 2^53 either side of zero, where doubles tell them apart";
+
+/// Tells whether `value` is among the numbers of which doubles leave integers out.
+pub(crate) fn leaves_out_integers(value: f64) -> bool {
+    const FIRST: f64 = 9_007_199_254_740_992.0;
+    value.abs() >= FIRST
+}
+
 /// Returns the sum of single-precision numbers as numpy adds them: eight sums side by side, blocks of at most 128.
 pub(crate) fn single_sum(values: &[f32]) -> f32 {
     const BLOCK: usize = 128;

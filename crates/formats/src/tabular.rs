@@ -53,6 +53,15 @@ impl Outputs {
     }
 }
 
+/// What a model's inputs are called.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// The one table; as scikit-learn calls it where nothing says otherwise.
+    pub(crate) input: Option<String>,
+    /// The columns, where the model knows them.
+    pub(crate) features: Option<Vec<String>>,
+}
+
 /// Returns `estimator` as a model: of one table of numbers, or of columns where some hold texts.
 ///
 /// # Errors
@@ -60,17 +69,17 @@ impl Outputs {
 /// features.
 pub(crate) fn model(
     estimator: Box<dyn Estimator>,
-    feature_names: Option<Vec<String>>,
+    names: Names,
     default_method: Option<Method>,
     description: Description,
 ) -> Result<Box<dyn Model>, LoadError> {
     let outputs = Outputs::of(estimator.as_ref(), default_method)?;
     if let Some(columns) = estimator.columns().map(<[_]>::to_vec) {
         let model =
-            ColumnsModel::try_new(estimator, &columns, feature_names, outputs, description)?;
+            ColumnsModel::try_new(estimator, &columns, names.features, outputs, description)?;
         return Ok(Box::new(model));
     }
-    let model = TabularModel::try_new(estimator, feature_names, outputs, description)?;
+    let model = TabularModel::try_new(estimator, names, outputs, description)?;
     Ok(Box::new(model))
 }
 
@@ -90,11 +99,12 @@ impl TabularModel {
     /// Kind `Malformed` if there is another number of feature names than features.
     fn try_new(
         estimator: Box<dyn Estimator>,
-        feature_names: Option<Vec<String>>,
+        names: Names,
         outputs: Outputs,
         description: Description,
     ) -> Result<Self, LoadError> {
         let n_features = estimator.n_features();
+        let feature_names = names.features;
         if let Some(names) = feature_names
             .as_ref()
             .filter(|names| names.len() != n_features)
@@ -106,7 +116,7 @@ impl TabularModel {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             inputs: vec![TensorSpec {
-                name: INPUT.to_owned(),
+                name: names.input.unwrap_or_else(|| INPUT.to_owned()),
                 dtype: DType::F64,
                 shape: vec![None, Some(n_features)],
                 columns: feature_names,
@@ -125,9 +135,15 @@ impl TabularModel {
         })
     }
 
+    fn input_name(&self) -> &str {
+        let input = self.signature.inputs.first();
+        input.map_or(INPUT, |input| input.name.as_str())
+    }
+
     /// Returns the table's values as doubles, checked against the signature.
     fn check_shape(&self, shape: &[usize]) -> Result<(), RunError> {
         let n_features = self.estimator.n_features();
+        let name = self.input_name();
         let fits = matches!(shape, [_, n_columns] if *n_columns == n_features);
         if !fits {
             let hint = match shape {
@@ -137,12 +153,12 @@ impl TabularModel {
                 _ => String::new(),
             };
             let message = format!(
-                "input \"{INPUT}\": shape {shape:?}, model expects [-1, {n_features}]{hint}"
+                "input \"{name}\": shape {shape:?}, model expects [-1, {n_features}]{hint}"
             );
             return Err(RunError::new(RunErrorKind::ShapeMismatch, message));
         }
         if shape.first() == Some(&0) {
-            let message = format!("input \"{INPUT}\": shape {shape:?}, at least one row is needed");
+            let message = format!("input \"{name}\": shape {shape:?}, at least one row is needed");
             return Err(RunError::new(RunErrorKind::ShapeMismatch, message));
         }
         Ok(())
@@ -186,13 +202,14 @@ impl Model for TabularModel {
     }
 
     fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        let name = self.input_name();
         let [table] = inputs else {
-            let message = format!("{} inputs, model expects one, \"{INPUT}\"", inputs.len());
+            let message = format!("{} inputs, model expects one, \"{name}\"", inputs.len());
             return Err(RunError::new(RunErrorKind::ShapeMismatch, message));
         };
         let Some(values) = table.values().to_f64s() else {
             let message = format!(
-                "input \"{INPUT}\": datatype {}, model expects a number (FP64 or any other numeric datatype)",
+                "input \"{name}\": datatype {}, model expects a number (FP64 or any other numeric datatype)",
                 table.dtype()
             );
             return Err(RunError::new(RunErrorKind::DTypeMismatch, message));

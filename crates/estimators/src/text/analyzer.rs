@@ -132,10 +132,7 @@ impl Analyzer {
             }
         });
         let mut joined = String::new();
-        for length in self.lengths.clone() {
-            if length == 0 || length > tokens.len() {
-                continue;
-            }
+        for length in within(&self.lengths, tokens.len()) {
             for window in tokens.windows(length) {
                 joined.clear();
                 for (index, token) in window.iter().enumerate() {
@@ -193,14 +190,17 @@ fn single_spaces(text: &str) -> Cow<'_, str> {
     Cow::Owned(single)
 }
 
+/// Returns those of `lengths` that terms of `n_units` can have: a file may name any range.
+fn within(lengths: &RangeInclusive<usize>, n_units: usize) -> RangeInclusive<usize> {
+    *lengths.start().max(&1)..=*lengths.end().min(&n_units)
+}
+
 /// Calls `term` with each run of as many characters as each of `lengths`.
 fn each_window(text: &str, lengths: &RangeInclusive<usize>, mut term: impl FnMut(&str)) {
     let mut ends: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     ends.push(text.len());
-    for length in lengths.clone() {
-        if length == 0 || length >= ends.len() {
-            continue;
-        }
+    let n_chars = ends.len() - 1;
+    for length in within(lengths, n_chars) {
         for (start, end) in ends.iter().zip(&ends[length..]) {
             term(&text[*start..*end]);
         }
@@ -245,5 +245,36 @@ mod tests {
         let within = characters(Unit::CharactersInWords, 2..=4);
         let expected = [" a", "a ", " a ", " b", "bc", "c ", " bc", "bc ", " bc "];
         assert_eq!(terms(&within, "a  bc"), expected);
+    }
+
+    #[test]
+    fn lengths_beyond_the_text_cost_nothing() {
+        let words = Unit::Words {
+            pattern: TokenPattern::try_new(r"\w+").unwrap(),
+            stop_words: StopWords::default(),
+        };
+        let cases: [(Unit, &[&str]); 3] = [
+            (words, &["a", "bc", "a bc"]),
+            (
+                Unit::Characters,
+                &["a", " ", "b", "c", "a ", " b", "bc", "a b", " bc", "a bc"],
+            ),
+            (
+                Unit::CharactersInWords,
+                &[
+                    " ", "a", " ", " a", "a ", " a ", " ", "b", "c", " ", " b", "bc", "c ", " bc",
+                    "bc ", " bc ",
+                ],
+            ),
+        ];
+        for (unit, expected) in cases {
+            let analyzer = Analyzer {
+                lowercase: false,
+                accents: Accents::Keep,
+                unit,
+                lengths: 1..=usize::MAX,
+            };
+            assert_eq!(terms(&analyzer, "a bc"), expected);
+        }
     }
 }

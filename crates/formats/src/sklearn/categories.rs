@@ -5,6 +5,7 @@ use coracle_model::LoadError;
 use coracle_pickle::{Array, DTypeKind, Node, NodeId};
 
 use super::fitted::Fitted;
+use crate::numbers;
 
 /// Returns the categories of each column, from attribute `categories_`.
 ///
@@ -38,10 +39,12 @@ pub(super) fn per_column(fitted: &Fitted<'_>) -> Result<Vec<Vec<Category>>, Load
 /// Returns the values of an array as categories.
 ///
 /// # Errors
-/// Kind `Unsupported` for values that are neither numbers, texts, truth values nor missing.
+/// Kind `Unsupported` for values that are neither numbers, texts, truth values nor missing, and for integers that
+/// [`check_integers`] refuses.
 pub(super) fn read(fitted: &Fitted<'_>, array: &Array) -> Result<Vec<Category>, LoadError> {
     let wrong =
         || fitted.unsupported("categories that are neither numbers nor texts are not supported");
+    check_integers(fitted, array)?;
     if let Some(ids) = array.objects() {
         return ids
             .iter()
@@ -54,6 +57,33 @@ pub(super) fn read(fitted: &Fitted<'_>, array: &Array) -> Result<Vec<Category>, 
     }
     let numbers = array.to_f64s().ok_or_else(wrong)?;
     Ok(numbers.into_iter().map(number).collect())
+}
+
+/// Refuses categories that are integers and that tables of doubles do not tell apart.
+///
+/// # Errors
+/// Kind `Unsupported`, naming the first.
+pub(super) fn check_integers(fitted: &Fitted<'_>, array: &Array) -> Result<(), LoadError> {
+    let is_exact = |integer: &i64| integer.unsigned_abs() < numbers::EXACT_END;
+    let graph = fitted.graph;
+    let found = match (array.dtype().kind, array.objects()) {
+        (DTypeKind::Int | DTypeKind::UInt, _) => match array.to_i64s() {
+            Some(integers) => integers.into_iter().find(|integer| !is_exact(integer)),
+            None => Some(i64::MAX),
+        },
+        (_, Some(ids)) => {
+            let mut integers = ids.iter().filter_map(|&id| graph.int(id));
+            integers.find(|integer| !is_exact(integer))
+        }
+        _ => None,
+    };
+    match found {
+        Some(integer) => Err(fitted.unsupported(format!(
+            "a category is {integer} or beyond; {}",
+            numbers::EXACT_ALLOWED
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn number(value: f64) -> Category {

@@ -198,16 +198,18 @@ impl<'g> Fitted<'g> {
             .ok_or_else(|| self.expected(name, "an array"))
     }
 
-    /// Returns the shape and values of an array of numbers; a plain number has shape `[]`.
+    /// Returns the shape and values of an array of numbers, which may be Python objects; a plain number has shape `[]`.
     pub(crate) fn numbers(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>), LoadError> {
         let id = self.require(name)?;
         if let Some(number) = self.graph.float(id) {
             return Ok((Vec::new(), vec![number]));
         }
         let array = self.array(name)?;
-        let values = array
-            .to_f64s()
-            .ok_or_else(|| self.expected(name, "an array of numbers"))?;
+        let values = match array.objects() {
+            Some(ids) => ids.iter().map(|&id| self.graph.float(id)).collect(),
+            None => array.to_f64s(),
+        };
+        let values = values.ok_or_else(|| self.expected(name, "an array of numbers"))?;
         Ok((array.shape().to_vec(), values))
     }
 

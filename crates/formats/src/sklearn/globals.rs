@@ -1,7 +1,8 @@
 //! The closed list of names that scikit-learn files may use, from a survey of files of fifteen releases.
 //!
 //! It holds far more classes than are served: a file of another class then parses, and the refusal can name
-//! the class and where it sits. Names beyond this list and the reader's own are refused by the reader.
+//! the class and where it sits. So it is with what people keep beside a model: dates, data frames. Names beyond
+//! this list and the reader's own are refused by the reader.
 
 use coracle_pickle::{GlobalForm, KnownGlobal};
 
@@ -33,6 +34,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "CyHalfTweedieLossIdentity" "CyHuberLoss" "CyPinballLoss"
     ]
     Record "catboost.core" ["CatBoost" "CatBoostClassifier" "CatBoostRanker" "CatBoostRegressor"]
+    Record "datetime" ["date" "datetime" "time" "timedelta" "timezone"]
+    Record "decimal" ["Decimal"]
+    Record "fractions" ["Fraction"]
     Constructor "functools" ["partial"]
     Record "imblearn.base" ["FunctionSampler"]
     Record "imblearn.combine._smote_enn" ["SMOTEENN"]
@@ -77,9 +81,44 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Constructor "numpy.core" ["_ufunc_reconstruct"]
     Value "numpy.core.fromnumeric" ["mean"]
     Record "joblib.memory" ["Memory"]
-    Constructor "pandas.core.indexes.base" ["_new_Index"]
-    Record "pandas.core.indexes.base" ["Index"]
+    Record "pandas" [
+        "Categorical" "CategoricalDtype" "CategoricalIndex" "DataFrame" "DatetimeIndex" "DatetimeTZDtype" "Float64Dtype"
+        "Index" "Int64Dtype" "Interval" "MultiIndex" "RangeIndex" "Series" "StringDtype" "TimedeltaIndex"
+    ]
+    Value "pandas" ["NA"]
+    Record "pandas.arrays" [
+        "BooleanArray" "DatetimeArray" "FloatingArray" "IntegerArray" "StringArray" "TimedeltaArray"
+    ]
+    Constructor "pandas._libs.arrays" ["__pyx_unpickle_NDArrayBacked"]
+    Constructor "pandas._libs.internals" ["_unpickle_block"]
+    Record "pandas._libs.interval" ["Interval"]
     Value "pandas._libs.missing" ["NA"]
+    Constructor "pandas._libs.tslibs.nattype" ["__nat_unpickle" "_nat_unpickle"]
+    Constructor "pandas._libs.tslibs.timedeltas" ["_timedelta_unpickle"]
+    Constructor "pandas._libs.tslibs.timestamps" ["_unpickle_timestamp"]
+    Record "pandas.core.arrays.boolean" ["BooleanArray" "BooleanDtype"]
+    Record "pandas.core.arrays.categorical" ["Categorical"]
+    Record "pandas.core.arrays.datetimes" ["DatetimeArray"]
+    Record "pandas.core.arrays.floating" ["Float64Dtype" "FloatingArray"]
+    Record "pandas.core.arrays.integer" ["Int64Dtype" "IntegerArray"]
+    Record "pandas.core.arrays.string_" ["StringArray" "StringDtype"]
+    Record "pandas.core.arrays.timedeltas" ["TimedeltaArray"]
+    Record "pandas.core.dtypes.dtypes" ["CategoricalDtype" "DatetimeTZDtype"]
+    Record "pandas.core.frame" ["DataFrame"]
+    Record "pandas.core.indexes.base" ["Index"]
+    Constructor "pandas.core.indexes.base" ["_new_Index"]
+    Record "pandas.core.indexes.category" ["CategoricalIndex"]
+    Record "pandas.core.indexes.datetimes" ["DatetimeIndex"]
+    Constructor "pandas.core.indexes.datetimes" ["_new_DatetimeIndex"]
+    Record "pandas.core.indexes.multi" ["MultiIndex"]
+    Record "pandas.core.indexes.numeric" ["Float64Index" "Int64Index" "UInt64Index"]
+    Record "pandas.core.indexes.range" ["RangeIndex"]
+    Record "pandas.core.indexes.timedeltas" ["TimedeltaIndex"]
+    Record "pandas.core.internals.managers" ["BlockManager" "SingleBlockManager"]
+    Record "pandas.core.series" ["Series"]
+    Record "pathlib" ["PosixPath" "PurePosixPath" "PureWindowsPath" "WindowsPath"]
+    Record "pathlib._local" ["PosixPath" "PurePosixPath" "PureWindowsPath" "WindowsPath"]
+    Constructor "pytz" ["_UTC" "_p"]
     Value "scipy._lib.array_api_compat.numpy._aliases" ["asarray"]
     Record "scipy.interpolate._bsplines" ["BSpline"]
     Inert "scipy.stats._continuous_distns" [

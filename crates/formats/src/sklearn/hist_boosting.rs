@@ -448,7 +448,11 @@ fn encoded(encoder: &Fitted<'_>, selected: &[usize]) -> Result<Vec<OrdinalColumn
         return Err(encoder.malformed("'categories_' and the encoded columns differ in number"));
     }
     let columns = selected.iter().zip(lists).map(|(&column, &list)| {
-        let categories = encoder.graph.array(list).and_then(Array::to_f64s);
+        let array = encoder.graph.array(list);
+        if let Some(array) = array {
+            categories::check_integers(encoder, array)?;
+        }
+        let categories = array.and_then(Array::to_f64s);
         let categories =
             categories.ok_or_else(|| encoder.malformed("'categories_' are not numbers"))?;
         Ok(OrdinalColumn::Position { column, categories })

@@ -7,7 +7,7 @@ use coracle_estimators::{
     Neighbors, Outlier, Padded, Reach, SideBySide, TableFn,
 };
 use coracle_model::{LoadError, Method};
-use coracle_pickle::{Node, NodeId};
+use coracle_pickle::{Graph, Node, NodeId};
 use coracle_tensor::Values;
 
 use super::arrays::Matrix;
@@ -27,8 +27,16 @@ fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
         (!matches!(fitted.graph.node(id), Node::None)).then_some(id)
     };
     let numbers = |key: &str| {
-        let array = parameter(key).and_then(|id| fitted.graph.array(id)?.to_f64s());
-        array.ok_or_else(|| fitted.unsupported(format!("metric '{name}' without '{key}'")))
+        let id = parameter(key)
+            .ok_or_else(|| fitted.unsupported(format!("metric '{name}' without '{key}'")))?;
+        let wrong = || {
+            let message = format!("parameter '{key}' of metric '{name}' is no list of numbers");
+            fitted.malformed(message)
+        };
+        array_like(fitted.graph, id)
+            .filter(|(shape, _)| shape.len() == 1)
+            .map(|(_, numbers)| numbers)
+            .ok_or_else(wrong)
     };
     match name.as_str() {
         "minkowski" | "p" | "wminkowski" => {
@@ -56,6 +64,23 @@ fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
     }
 }
 
+/// Returns the shape and the numbers of what numpy makes an array of: one, a list of numbers, or a list of such lists.
+fn array_like(graph: &Graph, id: NodeId) -> Option<(Vec<usize>, Vec<f64>)> {
+    if let Some(array) = graph.array(id) {
+        return Some((array.shape().to_vec(), array.to_f64s()?));
+    }
+    let items = graph.list(id)?;
+    let row = |items: &[NodeId]| items.iter().map(|&item| graph.float(item)).collect();
+    if let Some(numbers) = row(items) {
+        return Some((vec![items.len()], numbers));
+    }
+    let rows = items.iter().map(|&item| row(graph.list(item)?));
+    let rows: Vec<Vec<f64>> = rows.collect::<Option<_>>()?;
+    let width = rows.first()?.len();
+    let is_table = rows.iter().all(|row| row.len() == width);
+    is_table.then(|| (vec![rows.len(), width], rows.concat()))
+}
+
 /// Returns the metric of a covariance, or of its inverse.
 fn mahalanobis(
     fitted: &Fitted<'_>,
@@ -64,12 +89,9 @@ fn mahalanobis(
     covariance: Option<NodeId>,
 ) -> Result<Metric, LoadError> {
     let square = |id: NodeId| {
-        let array = fitted.graph.array(id)?;
-        let &[n, width] = array.shape() else {
-            return None;
-        };
+        let (shape, numbers) = array_like(fitted.graph, id)?;
         // Before the inversion, which takes the cube of the size.
-        (n == width && n == n_features).then_some((array.to_f64s()?, n))
+        (shape == [n_features, n_features]).then_some((numbers, n_features))
     };
     let wrong = || {
         let message = format!("the metric's covariance is no matrix of {n_features} columns");

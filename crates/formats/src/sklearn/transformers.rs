@@ -201,28 +201,62 @@ pub(super) fn power(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 
 /// Converts QuantileTransformer.
 pub(super) fn quantiles(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let n_features = fitted.n_features()?;
-    let distribution = match fitted.text("output_distribution")?.as_str() {
-        "uniform" if fitted.version.is_up_to_zero(20) => Distribution::BoundedUniform,
-        "uniform" => Distribution::Uniform,
-        "normal" => Distribution::Normal,
-        other => return Err(fitted.unknown("output_distribution", other)),
-    };
+    let distribution = distribution(fitted)?;
+    let (columns, references) = learnt_quantiles(fitted)?;
+    let operations = columns
+        .into_iter()
+        .map(|quantiles| ColumnOperation::Quantiles {
+            quantiles,
+            references: references.clone(),
+            distribution,
+        });
+    columnwise(fitted, operations.collect(), Accepts::FINITE_OR_MISSING)
+}
+
+/// Returns the quantiles of each column, and the share below each.
+fn learnt_quantiles(fitted: &Fitted<'_>) -> Result<(Vec<Vec<f64>>, Vec<f64>), LoadError> {
     let quantiles: Matrix = fitted.matrix("quantiles_")?;
-    if quantiles.n_columns != n_features {
+    if quantiles.n_columns != fitted.n_features()? {
         return Err(fitted.malformed("'quantiles_' has another number of columns"));
     }
     let references = fitted.finite("references_", quantiles.n_rows)?;
-    let operations = quantiles
-        .transposed()
-        .rows()
-        .map(|column| ColumnOperation::Quantiles {
-            quantiles: column.to_vec(),
+    let columns = quantiles.transposed();
+    Ok((columns.rows().map(<[f64]>::to_vec).collect(), references))
+}
+
+/// Returns what a QuantileTransformer's inverse does with each column.
+pub(super) fn quantiles_inverse(fitted: &Fitted<'_>) -> Result<Vec<ColumnOperation>, LoadError> {
+    let distribution = distribution(fitted)?;
+    let (columns, references) = learnt_quantiles(fitted)?;
+    let operations = columns
+        .into_iter()
+        .map(|quantiles| ColumnOperation::QuantilesInverse {
+            quantiles,
             references: references.clone(),
             distribution,
-        })
-        .collect();
-    columnwise(fitted, operations, Accepts::FINITE_OR_MISSING)
+        });
+    Ok(operations.collect())
+}
+
+fn distribution(fitted: &Fitted<'_>) -> Result<Distribution, LoadError> {
+    match fitted.text("output_distribution")?.as_str() {
+        "uniform" if fitted.version.is_up_to_zero(20) => Ok(Distribution::BoundedUniform),
+        "uniform" => Ok(Distribution::Uniform),
+        "normal" => Ok(Distribution::Normal),
+        other => Err(fitted.unknown("output_distribution", other)),
+    }
+}
+
+/// Returns what a PowerTransformer's inverse does with each column, before the scaler's.
+pub(super) fn power_inverse(fitted: &Fitted<'_>) -> Result<Vec<ColumnOperation>, LoadError> {
+    let lambdas = fitted.vector("lambdas_", fitted.n_features()?)?;
+    let method = fitted.text("method")?;
+    let operations = lambdas.into_iter().map(|lambda| match method.as_str() {
+        "yeo-johnson" => Ok(ColumnOperation::YeoJohnsonInverse { lambda }),
+        "box-cox" => Ok(ColumnOperation::BoxCoxInverse { lambda }),
+        other => Err(fitted.unknown("method", other)),
+    });
+    operations.collect()
 }
 
 /// Converts SplineTransformer.

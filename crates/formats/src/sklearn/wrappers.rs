@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Chain, Choice, Composed, Constant, Facet, Labels, Mapped, Padded, Pointwise, Rule, Selected,
-    SideBySide, TableFn, ZeroSum,
+    Chain, Choice, ColumnOperation, Columnwise, Composed, Constant, Facet, Labels, Mapped, Padded,
+    Pointwise, Rule, Selected, SideBySide, TableFn, ZeroSum,
 };
 use coracle_model::{Accepts, Component, Estimator, LoadError, Method};
 use coracle_pickle::Node;
@@ -15,7 +15,7 @@ use super::convert::Part;
 use super::ensembles::{self, Members, after, method_of, ruled};
 use super::fitted::Fitted;
 use super::labels::labels;
-use super::{boosted, linear, svm, transformers};
+use super::{boosted, linear, pipeline, svm, transformers};
 
 /// Converts what answers exactly as the estimator within: a search, a frozen estimator.
 pub(super) fn transparent(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -425,8 +425,43 @@ fn inverse(
             scaled(scale.iter().map(|scale| 1.0 / scale).collect(), shift)
         }
         "MaxAbsScaler" => scaled(per_column("scale_")?, zeros()),
+        "PowerTransformer" => {
+            let function = match transformer.flag("standardize")? {
+                true => inverse(&transformer.part_in("_scaler")?, function)?,
+                false => function,
+            };
+            composed(
+                transformer,
+                function,
+                transformers::power_inverse(transformer)?,
+            )
+        }
+        "QuantileTransformer" => {
+            let operations = transformers::quantiles_inverse(transformer)?;
+            composed(transformer, function, operations)
+        }
+        "Pipeline" => {
+            let mut function = function;
+            for (name, id) in pipeline::named_steps(transformer)?.iter().rev() {
+                let step = transformer.part(*id, &format!("step '{name}'"))?;
+                function = inverse(&step, function)?;
+            }
+            Ok(function)
+        }
         class => Err(transformer.unsupported(format!("the inverse of {class} is not supported"))),
     }
+}
+
+/// Returns `operations`, one per column, after `function`.
+fn composed(
+    transformer: &Fitted<'_>,
+    function: Arc<dyn TableFn>,
+    operations: Vec<ColumnOperation>,
+) -> Result<Arc<dyn TableFn>, LoadError> {
+    let columnwise = Columnwise::try_new(operations, Accepts::ANY);
+    let columnwise = Arc::new(columnwise.map_err(|error| transformer.spec(error))?);
+    let composed = Composed::try_new(function, columnwise);
+    Ok(Arc::new(composed.map_err(|error| transformer.spec(error))?))
 }
 
 /// Converts FixedThresholdClassifier and TunedThresholdClassifierCV.

@@ -4,6 +4,7 @@ use coracle_estimators::Category;
 use coracle_model::LoadError;
 
 use crate::document::{Document, Entry, whole};
+use crate::numbers;
 
 /// Reads the categories of each feature; empty if the file has none but codes.
 ///
@@ -47,12 +48,16 @@ fn categories(entry: &Entry<'_>) -> Result<Option<Vec<Category>>, LoadError> {
         if counted.all(|(code, &value)| whole(value) == Some(code)) {
             return Ok(None);
         }
-        return Ok(Some(
-            values
-                .iter()
-                .map(|&value| Category::Number(value))
-                .collect(),
-        ));
+        let categories = values
+            .iter()
+            .map(|&value| match numbers::leaves_out_integers(value) {
+                true => Err(entry.unsupported(format_args!(
+                    "a category is {value}; {}",
+                    numbers::EXACT_ALLOWED
+                ))),
+                false => Ok(Category::Number(value)),
+            });
+        return categories.collect::<Result<_, LoadError>>().map(Some);
     };
     let offsets = offsets.numbers()?;
     if offsets.is_empty() {
@@ -78,4 +83,25 @@ fn categories(entry: &Entry<'_>) -> Result<Option<Vec<Category>>, LoadError> {
     texts
         .collect::<Result<Vec<Category>, LoadError>>()
         .map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::parse_json;
+
+    #[test]
+    fn integers_that_doubles_do_not_tell_apart_are_refused() {
+        let read = |values: &str| {
+            let document = parse_json(format!("{{\"values\":{values}}}").as_bytes()).unwrap();
+            categories(&Entry::root(&document)).map_err(|error| error.to_string())
+        };
+        let known = [
+            Category::Number(9_007_199_254_740_991.0),
+            Category::Number(7.0),
+        ];
+        assert_eq!(read("[9007199254740991, 7]"), Ok(Some(known.to_vec())));
+        let message = read("[9007199254740992, 9007199254740993]").unwrap_err();
+        assert!(message.contains("below 2^53"), "{message}");
+    }
 }

@@ -13,6 +13,7 @@ mod fixture;
 mod formats_page;
 mod golden;
 mod locate;
+mod mlflow;
 mod objects;
 mod onnx;
 mod refused;

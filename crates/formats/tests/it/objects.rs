@@ -36,6 +36,8 @@ fn the_object_that_is_meant_answers() {
     let cases = [
         ("beside.pkl", None, "plain", "predict_proba"),
         ("beside.pkl", Some("model"), "plain", "predict_proba"),
+        ("kept_pandas_2.pkl", None, "plain", "predict_proba"),
+        ("kept_pandas_3.pkl", None, "plain", "predict_proba"),
         ("scaled.joblib", Some("model"), "scaled", "predict_proba"),
         ("scaled.joblib", Some("scaler"), "scaler", "transform"),
         ("pair.pickle", Some("1"), "scaled", "predict_proba"),
@@ -92,4 +94,56 @@ fn where_there_is_no_choice_all_objects_are_named() {
         facts.contains(&("objects in the file".to_owned(), all.to_owned())),
         "{facts:?}"
     );
+}
+
+#[test]
+fn what_is_kept_beside_a_model_is_told_and_never_served() {
+    let model = load_object("kept_pandas_2.pkl", None).unwrap().model;
+    let facts = &model.description().root.facts;
+    let all = facts.iter().find(|(name, _)| name == "objects in the file");
+    let expected =
+        "model (LogisticRegression), trained_at (datetime.datetime), day (datetime.date), ";
+    assert!(all.unwrap().1.starts_with(expected), "{all:?}");
+    for object in ["trained_at", "frame"] {
+        let error = load_object("kept_pandas_3.pkl", Some(object))
+            .err()
+            .unwrap();
+        let message = error.to_string();
+        assert!(
+            message.contains("is not a fitted scikit-learn estimator"),
+            "{message}"
+        );
+    }
+}
+
+/// A dict of an estimator and of what `module.name` makes of a text.
+fn beside(module: &str, name: &str) -> Vec<u8> {
+    let whole = fs::read(directory().join("beside.pkl")).unwrap();
+    // After the empty dict and the mark of its items: a key and a call.
+    let start = whole.windows(2).position(|pair| pair == b"}\x94").unwrap() + 2;
+    let mut forged = whole[..2].to_vec();
+    forged.extend(&whole[start - 2..=start]);
+    forged.extend(format!("X\u{3}\0\0\0oddc{module}\n{name}\n(X\u{1}\0\0\0xtR").as_bytes());
+    forged.extend(&whole[start + 1..]);
+    forged
+}
+
+#[test]
+fn foreign_names_beside_a_model_are_refused_as_ever() {
+    let load = |bytes: &[u8]| {
+        let loaded =
+            coracle_formats::load_bytes(bytes, &LoadOptions::default(), &ManualClock::new());
+        loaded.err().map(|error| error.to_string())
+    };
+    assert_eq!(load(&beside("datetime", "date")), None);
+    for (module, name) in [
+        ("posix", "system"),
+        ("builtins", "eval"),
+        ("pandas", "eval"),
+        ("pandas", "read_pickle"),
+    ] {
+        let message = load(&beside(module, name)).unwrap();
+        let expected = format!("refuses to load '{module}.{name}' at [\"odd\"]");
+        assert!(message.contains(&expected), "{message}");
+    }
 }

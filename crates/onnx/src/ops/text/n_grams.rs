@@ -44,9 +44,7 @@ struct Vectorizer {
 fn count(build: &Build<'_, '_>, name: &str) -> Result<usize, LoadError> {
     let value = build.attributes.int(name)?;
     let value = value.and_then(|value| usize::try_from(value).ok());
-    value
-        .filter(|&value| value <= 1 << 16)
-        .ok_or_else(|| malformed(format!("attribute '{name}' is missing or out of range")))
+    value.ok_or_else(|| malformed(format!("attribute '{name}' is missing or out of range")))
 }
 
 pub(super) fn vectorizer(build: &Build<'_, '_>) -> Built {
@@ -238,8 +236,10 @@ fn vectorize(model: &Vectorizer, inputs: &[Option<&Tensor>]) -> Result<Vec<Tenso
 impl Vectorizer {
     /// Counts the n-grams of one row, those with up to `n_skips` tokens left out between neighbours too.
     fn count(&self, tokens: &[u32], vector: &mut [f32]) {
-        let mut gram = Vec::with_capacity(self.n_max);
-        for distance in 1..=self.n_skips + 1 {
+        let mut gram = Vec::new();
+        // A file may name any number; a distance beyond the row leaves no neighbours.
+        let farthest = self.n_skips.min(tokens.len()).saturating_add(1);
+        for distance in 1..=farthest {
             for start in 0..tokens.len() {
                 gram.clear();
                 for &token in tokens[start..].iter().step_by(distance).take(self.n_max) {
@@ -255,5 +255,28 @@ impl Vectorizer {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skips_and_lengths_beyond_the_row_cost_nothing() {
+        let places = [(vec![0], 0), (vec![0, 1], 1), (vec![0, 0], 2)];
+        let model = Vectorizer {
+            mode: Mode::Counts,
+            vocabulary: Vocabulary::Ints(HashMap::new()),
+            places: places.into_iter().collect(),
+            weights: vec![1.0; 3],
+            n_min: 1,
+            n_max: usize::MAX,
+            n_skips: usize::MAX,
+            width: 3,
+        };
+        let mut vector = [0.0; 3];
+        model.count(&[0, 1, 0], &mut vector);
+        assert_eq!(vector, [2.0, 1.0, 1.0]);
     }
 }
