@@ -74,7 +74,22 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
             missing.map(|lint| format!("{path} must deny {lint}: it reads bytes from outside")),
         );
     }
+    complaints.extend(unmerged(root)?);
     Ok(complaints)
+}
+
+/// Returns the files that a merge was left in the middle of, tables of tests among them.
+fn unmerged(root: &Path) -> Result<Vec<String>> {
+    let mut git = std::process::Command::new("git");
+    git.current_dir(root)
+        .args(["grep", "-I", "-l", "-E", "^(<<<<<<<|>>>>>>>) "]);
+    // It fails where nothing is found.
+    let listing = git.output().context("git grep")?.stdout;
+    let listing = String::from_utf8_lossy(&listing);
+    let files = listing.lines();
+    Ok(files
+        .map(|file| format!("{file} holds both sides of a merge"))
+        .collect())
 }
 
 /// Lists the Rust files that git tracks or would track.
