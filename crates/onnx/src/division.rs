@@ -71,8 +71,7 @@ const KEEP_DATATYPE: [&str; 38] = [
     "Unsqueeze",
 ];
 /// Operators that give sizes where all of their inputs are sizes or weights without a -1.
-const KEEP_SIZES: [&str; 11] = [
-    "Cast",
+const KEEP_SIZES: [&str; 10] = [
     "Concat",
     "Gather",
     "Identity",
@@ -368,7 +367,9 @@ fn read_tensor<'a>(mut reader: Reader<'a>) -> Result<TensorSeen<'a>, LoadError> 
     let width = if datatype == INT32 { 4 } else { 8 };
     // In files of 32-bit integers a -1 may be written as one of 32 or of 64 bits.
     let is_minus_one = |int: &i64| *int == -1 || *int == i64::from(u32::MAX);
+    // Others may be cast to one.
     let may_be_minus_one = is_elsewhere
+        || !matches!(datatype, INT32 | INT64)
         || ints.iter().any(is_minus_one)
         || raw
             .chunks(width)
@@ -539,6 +540,15 @@ mod tests {
         }
         let by_weight = file(&graph(INT64, &[node("Div", &["x", "minus"], "q")]));
         assert_eq!(operators(&with_safe_divisions(&by_weight).unwrap()), signed);
+        // A weight of another datatype may be a -1 once it is cast.
+        let cast = [node("Cast", &["w"], "c"), node("Div", &["x", "c"], "q")];
+        let mut whole = graph(INT64, &cast);
+        let float = weight("w", 1, &(-1.0_f32).to_le_bytes());
+        push(&mut whole, INITIALIZER, &float);
+        assert_eq!(
+            operators(&with_safe_divisions(&file(&whole)).unwrap())[1..],
+            signed
+        );
         // Through what keeps a datatype.
         let behind = [node("Abs", &["x"], "a"), node("Div", &["a", "y"], "q")];
         let whole = file(&graph(INT64, &behind));
