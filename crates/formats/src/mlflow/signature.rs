@@ -145,6 +145,14 @@ impl Signature {
     }
 }
 
+impl ColumnType {
+    /// Tells whether a model calls it so: LightGBM writes names without blanks.
+    fn is_called(&self, name: &str) -> bool {
+        let own = self.name.as_deref();
+        own.is_some_and(|own| own == name || own.replace(' ', "_") == name)
+    }
+}
+
 fn table(name: Option<String>, entry: &Entry<'_>) -> Result<Signature, LoadError> {
     let shape = entry.field("shape")?;
     let width = match shape.numbers()? {
@@ -175,7 +183,9 @@ fn in_order(
         return Err(contradicts("names some of its columns only".to_owned()));
     }
     let n_features = estimator.n_features();
-    if columns.len() != n_features {
+    // A model that knows names passes over what else a frame had.
+    let is_by_name = names.is_some() && !given.is_empty();
+    if columns.len() != n_features && !is_by_name {
         let n_columns = columns.len();
         return Err(contradicts(format!(
             "has {n_columns} columns, the model takes {n_features}"
@@ -192,7 +202,7 @@ fn in_order(
     for (name, place) in names.iter().zip(columns) {
         let column = match given.is_empty() {
             true => Some(place),
-            false => columns.iter().find(|c| c.name.as_ref() == Some(name)),
+            false => columns.iter().find(|c| c.is_called(name)),
         };
         let column = column.ok_or_else(|| {
             let name = quoted(name);

@@ -158,6 +158,29 @@ fn signatures_that_contradict_the_model_are_refused() {
     }
 }
 
+/// A model that knows names passes over what else the frame of a signature had, and LightGBM knows them without blanks.
+#[test]
+fn columns_that_the_model_does_not_take_are_passed_over() {
+    let from = directory("1.30.1").join("contradicts_names");
+    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mlflow-passed-over");
+    fs::create_dir_all(&to).unwrap();
+    fs::copy(from.join("model.pkl"), to.join("model.pkl")).unwrap();
+    let text = fs::read_to_string(from.join("MLmodel")).unwrap();
+    let (wrong, right) = (
+        r#"{"name": "e", "type": "double"}"#,
+        r#"{"name": "id", "type": "double"}, {"name": "d", "type": "double"}"#,
+    );
+    assert!(text.contains(wrong));
+    let path = to.join("MLmodel");
+    fs::write(&path, text.replace(wrong, right)).unwrap();
+    let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+    let shown = format!("{:?}", loaded.model.signature());
+    assert!(
+        shown.contains("\"d\"") && !shown.contains("\"id\""),
+        "{shown}"
+    );
+}
+
 #[test]
 fn the_one_tensor_of_a_signature_gives_the_input_its_name() {
     for release in RELEASES {
