@@ -80,7 +80,9 @@ pub(super) fn vectorizer(build: &Build<'_, '_>) -> Built {
     let indices = indices.ok_or_else(|| limit(format!("ngram_indexes beyond {WIDTH_MAX}")))?;
     let width = indices.iter().max().map_or(0, |&last| last + 1);
     let places = n_grams(&pool, attributes.ints("ngram_counts")?, &indices)?;
-    let vectorizer = Vectorizer {
+    // Longer ones are not in the pool; looking them up would cost a row the cube of its length.
+    let longest = places.keys().map(Vec::len).max().unwrap_or(0);
+    let mut vectorizer = Vectorizer {
         mode,
         vocabulary,
         places,
@@ -93,6 +95,7 @@ pub(super) fn vectorizer(build: &Build<'_, '_>) -> Built {
     if vectorizer.n_min == 0 || vectorizer.n_min > vectorizer.n_max {
         return Err(malformed("min_gram_length is 0 or above max_gram_length"));
     }
+    vectorizer.n_max = vectorizer.n_max.min(longest);
     function(vectorizer, vectorize)
 }
 
