@@ -6,7 +6,7 @@
 //! what functions of the file divide, whose datatypes are not known.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use coracle_model::LoadError;
 
@@ -25,12 +25,13 @@ const BOOL: u64 = 9;
 const GRAPH: u64 = 7;
 const NODE: u64 = 1;
 const INITIALIZER: u64 = 5;
-const VALUES: [u64; 3] = [11, 12, 13];
+const VALUES: [u64; 3] = [11, OUTPUT, 13];
+const OUTPUT: u64 = 12;
 const ATTRIBUTE: u64 = 5;
 const INNER_GRAPH: u64 = 6;
 
 /// Operators whose first output has the datatype of the first input.
-const KEEP_DATATYPE: [&str; 38] = [
+const KEEP_DATATYPE: [&str; 40] = [
     "Abs",
     "Add",
     "Clip",
@@ -44,24 +45,26 @@ const KEEP_DATATYPE: [&str; 38] = [
     "GatherElements",
     "GatherND",
     "Identity",
+    "MatMul",
     "Max",
     "Min",
     "Mod",
     "Mul",
     "Neg",
     "Pad",
+    "Pow",
     "Range",
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
     "ReduceProd",
     "ReduceSum",
+    "Relu",
     "Reshape",
     "ScatterElements",
     "ScatterND",
     "Sign",
     "Slice",
-    "Split",
     "Squeeze",
     "Sub",
     "Sum",
@@ -106,12 +109,25 @@ pub fn with_safe_divisions(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     Rewriter::default().file(bytes).map(Cow::Owned)
 }
 
-/// What is known of values.
-#[derive(Clone, Default)]
-struct Known<'a> {
-    datatypes: HashMap<&'a [u8], u64>,
-    /// Weights without a -1, and what sizes they are.
-    never_minus_one: HashSet<&'a [u8]>,
+/// What is known of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    datatype: Option<u64>,
+    /// False of sizes, and of integer weights without a -1.
+    may_be_minus_one: bool,
+}
+
+impl Seen {
+    const NOTHING: Self = Self {
+        datatype: None,
+        may_be_minus_one: true,
+    };
+}
+
+/// The values of a graph, and those of the graphs around it.
+struct Scope<'s, 'a> {
+    outer: Option<&'s Scope<'s, 'a>>,
+    values: HashMap<&'a [u8], Seen>,
 }
 
 #[derive(Default)]
@@ -130,29 +146,28 @@ struct Node<'a> {
     domain: &'a [u8],
     /// Of the attribute `to`.
     to: u64,
-    /// The datatype of the attribute `value`, and whether no element of it is -1.
-    value: Option<(u64, bool)>,
+    /// What the attribute `value` is.
+    value: Option<Seen>,
+    /// The datatypes that a graph of its declares for its outputs.
+    of_graph: Vec<Option<u64>>,
     has_graph: bool,
 }
 
 impl Rewriter {
     fn file(&mut self, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
-        rewritten(bytes, GRAPH, |graph| {
-            self.graph(graph, &Known::default(), DEPTH_MAX)
-        })
+        rewritten(bytes, GRAPH, |graph| self.graph(graph, None, DEPTH_MAX))
     }
 
     fn graph<'a>(
         &mut self,
         message: &'a [u8],
-        outer: &Known<'a>,
+        outer: Option<&Scope<'_, 'a>>,
         depth: usize,
     ) -> Result<Vec<u8>, LoadError> {
         let Some(depth) = depth.checked_sub(1) else {
             return Err(limit(format!("graphs are nested deeper than {DEPTH_MAX}")));
         };
-        let mut known = outer.clone();
-        known.read_values(message)?;
+        let scope = Scope::of(message, outer)?;
         let mut copy = Vec::new();
         let mut reader = Reader::new(message);
         while let Some((number, field)) = reader.next()? {
@@ -165,11 +180,10 @@ impl Rewriter {
             }
             let message = field.bytes()?;
             let node = read_node(message)?;
-            known.note(&node);
-            match known.unsafe_division(&node) {
+            match scope.unsafe_division(&node) {
                 Some(datatype) => self.push_division(&mut copy, &node, datatype),
                 None if node.has_graph => {
-                    let node = self.inner_graphs(message, &known, depth)?;
+                    let node = self.inner_graphs(message, &scope, depth)?;
                     push(&mut copy, NODE, &node);
                 }
                 None => push(&mut copy, NODE, message),
@@ -182,12 +196,12 @@ impl Rewriter {
     fn inner_graphs<'a>(
         &mut self,
         node: &'a [u8],
-        known: &Known<'a>,
+        scope: &Scope<'_, 'a>,
         depth: usize,
     ) -> Result<Vec<u8>, LoadError> {
         rewritten(node, ATTRIBUTE, |attribute| {
             rewritten(attribute, INNER_GRAPH, |graph| {
-                self.graph(graph, known, depth)
+                self.graph(graph, Some(scope), depth)
             })
         })
     }
@@ -225,82 +239,97 @@ impl Rewriter {
     }
 }
 
-impl<'a> Known<'a> {
-    /// Takes in what a graph says of its values and weights.
-    fn read_values(&mut self, graph: &'a [u8]) -> Result<(), LoadError> {
+impl<'s, 'a> Scope<'s, 'a> {
+    /// Reads what is known of a graph's values.
+    fn of(graph: &'a [u8], outer: Option<&'s Scope<'s, 'a>>) -> Result<Self, LoadError> {
+        let mut scope = Self {
+            outer,
+            values: HashMap::new(),
+        };
+        let (mut weights, mut nodes) = (Vec::new(), Vec::new());
         let mut reader = Reader::new(graph);
         while let Some((number, field)) = reader.next()? {
-            if VALUES.contains(&number) {
-                let (name, datatype) = read_value(field.message()?)?;
-                // A graph's own name hides one of the graph around it.
-                self.never_minus_one.remove(name);
-                match datatype {
-                    Some(datatype) => self.datatypes.insert(name, datatype),
-                    None => self.datatypes.remove(name),
-                };
-            }
-        }
-        let mut reader = Reader::new(graph);
-        while let Some((number, field)) = reader.next()? {
-            if number == INITIALIZER {
-                let tensor = read_tensor(field.message()?)?;
-                self.datatypes.insert(tensor.name, tensor.datatype);
-                if !tensor.may_be_minus_one {
-                    self.never_minus_one.insert(tensor.name);
+            match number {
+                NODE => nodes.push(read_node(field.bytes()?)?),
+                INITIALIZER => weights.push(read_tensor(field.message()?)?),
+                number if VALUES.contains(&number) => {
+                    let (name, datatype) = read_value(field.message()?)?;
+                    let seen = Seen {
+                        datatype,
+                        ..Seen::NOTHING
+                    };
+                    scope.values.insert(name, seen);
                 }
+                _ => {}
             }
         }
-        Ok(())
+        for (name, mut seen) in weights {
+            // What a graph within a node is given goes before its own weights.
+            seen.may_be_minus_one |= outer.is_some() && scope.values.contains_key(name);
+            scope.values.insert(name, seen);
+        }
+        for node in in_order(&nodes) {
+            scope.note(node);
+        }
+        Ok(scope)
+    }
+
+    fn seen(&self, name: &[u8]) -> Seen {
+        let mut scope = Some(self);
+        while let Some(at) = scope {
+            if let Some(seen) = at.values.get(name) {
+                return *seen;
+            }
+            scope = at.outer;
+        }
+        Seen::NOTHING
     }
 
     /// Takes in what a node gives.
     fn note(&mut self, node: &Node<'a>) {
-        for output in &node.outputs {
-            self.never_minus_one.remove(output);
-        }
-        let Some(first) = node.outputs.first() else {
-            return;
-        };
-        if !matches!(node.domain, b"" | b"ai.onnx") {
-            return;
-        }
-        let Ok(operator) = str::from_utf8(node.operator) else {
-            return;
-        };
+        let is_standard = matches!(node.domain, b"" | b"ai.onnx");
+        let operator = str::from_utf8(node.operator).unwrap_or_default();
+        let operator = if is_standard { operator } else { "" };
         let of_input = |place: usize| {
             let input = node.inputs.get(place)?;
-            self.datatypes.get(input).copied()
+            self.seen(input).datatype
         };
-        let keeps = KEEP_DATATYPE.contains(&operator);
-        let datatype = match operator {
-            "Cast" => Some(node.to),
-            "Shape" | "Size" | "NonZero" | "ArgMax" | "ArgMin" => Some(INT64),
-            "Constant" | "ConstantOfShape" => node.value.map(|(datatype, _)| datatype),
-            "CastLike" => of_input(1),
-            "Where" => of_input(1).or_else(|| of_input(2)),
-            "Equal" | "Greater" | "Less" | "And" | "Or" | "Not" => Some(BOOL),
-            _ if keeps => of_input(0),
+        let of_output = |place: usize| match (operator, place) {
+            ("Cast", _) => Some(node.to),
+            ("Shape" | "Size" | "NonZero" | "ArgMax" | "ArgMin", _) => Some(INT64),
+            ("TopK" | "MaxPool", 1) | ("Unique", 1..) => Some(INT64),
+            ("Constant" | "ConstantOfShape", _) => node.value.and_then(|value| value.datatype),
+            ("CastLike", _) => of_input(1),
+            ("Where", _) => of_input(1).or_else(|| of_input(2)),
+            ("Equal" | "Greater" | "Less" | "And" | "Or" | "Not", _) => Some(BOOL),
+            ("If" | "Scan", _) => node.of_graph.get(place).copied().flatten(),
+            // The first of its graph tells whether to go on.
+            ("Loop", _) => {
+                let place = place.saturating_add(1);
+                node.of_graph.get(place).copied().flatten()
+            }
+            ("Split", _) => of_input(0),
+            (operator, 0) if KEEP_DATATYPE.contains(&operator) => of_input(0),
             _ => None,
         };
         let is_of_sizes = !node.inputs.is_empty()
-            && (node.inputs.iter()).all(|input| self.never_minus_one.contains(input));
+            && (node.inputs.iter()).all(|input| !self.seen(input).may_be_minus_one);
         let is_size = match operator {
             "Shape" | "Size" => true,
-            "Constant" => node.value.is_some_and(|(_, may_be)| !may_be),
+            "Constant" => node.value.is_some_and(|value| !value.may_be_minus_one),
             _ => is_of_sizes && KEEP_SIZES.contains(&operator),
         };
-        if let Some(datatype) = datatype {
-            let n_alike = if operator == "Split" {
-                node.outputs.len()
-            } else {
-                1
-            };
-            for output in node.outputs.iter().take(n_alike) {
-                self.datatypes.insert(output, datatype);
-            }
-        }
-        if is_size {
-            self.never_minus_one.insert(first);
+        let given: Vec<Seen> = (0..node.outputs.len())
+            .map(|place| Seen {
+                datatype: of_output(place),
+                may_be_minus_one: !is_size || place > 0,
+            })
+            .collect();
+        for (output, seen) in node.outputs.iter().zip(given) {
+            // What the file declares, the runtime checks.
+            let declared = self.values.get(output).and_then(|seen| seen.datatype);
+            let datatype = seen.datatype.or(declared);
+            self.values.insert(output, Seen { datatype, ..seen });
         }
     }
 
@@ -311,12 +340,51 @@ impl<'a> Known<'a> {
         let [dividend, divisor] = *node.inputs.as_slice() else {
             return None;
         };
-        let known = [dividend, divisor].map(|name| self.datatypes.get(name).copied());
-        let datatype = known.into_iter().flatten().next()?;
-        let is_unsafe =
-            matches!(datatype, INT32 | INT64) && !self.never_minus_one.contains(divisor);
+        let (dividend, divisor) = (self.seen(dividend), self.seen(divisor));
+        let own = node.outputs.first().map(|output| self.seen(output));
+        let own = own.and_then(|own| own.datatype);
+        // All three are of one datatype.
+        let datatype = dividend.datatype.or(divisor.datatype).or(own)?;
+        let is_unsafe = matches!(datatype, INT32 | INT64) && divisor.may_be_minus_one;
         (is_division && is_unsafe).then_some(datatype)
     }
+}
+
+/// Returns nodes so that each comes after those whose outputs it takes; files may list them otherwise. Those that wait for each other come last.
+fn in_order<'n, 'a>(nodes: &'n [Node<'a>]) -> Vec<&'n Node<'a>> {
+    let mut givers: HashMap<&[u8], usize> = HashMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        givers.extend(node.outputs.iter().map(|&output| (output, index)));
+    }
+    let mut takers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    let mut n_awaited = vec![0_usize; nodes.len()];
+    for (index, node) in nodes.iter().enumerate() {
+        for giver in node.inputs.iter().filter_map(|input| givers.get(input)) {
+            if let (Some(takers), Some(n_awaited)) =
+                (takers.get_mut(*giver), n_awaited.get_mut(index))
+            {
+                takers.push(index);
+                *n_awaited = n_awaited.saturating_add(1);
+            }
+        }
+    }
+    let is_free = |(index, n_awaited): (usize, &usize)| (*n_awaited == 0).then_some(index);
+    let mut order: Vec<usize> = n_awaited.iter().enumerate().filter_map(is_free).collect();
+    let mut at = 0;
+    while let Some(&giver) = order.get(at) {
+        at = at.saturating_add(1);
+        for &taker in takers.get(giver).into_iter().flatten() {
+            if let Some(n_awaited) = n_awaited.get_mut(taker) {
+                *n_awaited = n_awaited.saturating_sub(1);
+                if *n_awaited == 0 {
+                    order.push(taker);
+                }
+            }
+        }
+    }
+    let rest = n_awaited.iter().enumerate();
+    order.extend(rest.filter_map(|(index, n_awaited)| (*n_awaited > 0).then_some(index)));
+    order.iter().filter_map(|&index| nodes.get(index)).collect()
 }
 
 fn read_value<'a>(mut reader: Reader<'a>) -> Result<(&'a [u8], Option<u64>), LoadError> {
@@ -345,13 +413,8 @@ fn read_value<'a>(mut reader: Reader<'a>) -> Result<(&'a [u8], Option<u64>), Loa
     Ok((name, datatype))
 }
 
-struct TensorSeen<'a> {
-    name: &'a [u8],
-    datatype: u64,
-    may_be_minus_one: bool,
-}
-
-fn read_tensor<'a>(mut reader: Reader<'a>) -> Result<TensorSeen<'a>, LoadError> {
+/// Returns a tensor's name, and what is known of it.
+fn read_tensor<'a>(mut reader: Reader<'a>) -> Result<(&'a [u8], Seen), LoadError> {
     let (mut name, mut datatype) = (&[][..], 0);
     let (mut ints, mut raw, mut is_elsewhere) = (Vec::new(), &[][..], false);
     while let Some((number, field)) = reader.next()? {
@@ -374,11 +437,22 @@ fn read_tensor<'a>(mut reader: Reader<'a>) -> Result<TensorSeen<'a>, LoadError> 
         || raw
             .chunks(width)
             .any(|bytes| bytes.iter().all(|&byte| byte == 0xff));
-    Ok(TensorSeen {
-        name,
-        datatype,
+    let seen = Seen {
+        datatype: Some(datatype),
         may_be_minus_one,
-    })
+    };
+    Ok((name, seen))
+}
+
+/// Returns the datatypes that a graph declares for its outputs.
+fn read_outputs(mut graph: Reader<'_>) -> Result<Vec<Option<u64>>, LoadError> {
+    let mut datatypes = Vec::new();
+    while let Some((number, field)) = graph.next()? {
+        if number == OUTPUT {
+            datatypes.push(read_value(field.message()?)?.1);
+        }
+    }
+    Ok(datatypes)
 }
 
 fn read_node(message: &[u8]) -> Result<Node<'_>, LoadError> {
@@ -397,21 +471,20 @@ fn read_node(message: &[u8]) -> Result<Node<'_>, LoadError> {
                     match number {
                         1 => name = field.bytes()?,
                         3 => int = field.int()?,
-                        5 => tensor = Some(read_tensor(field.message()?)?),
+                        5 => tensor = Some(read_tensor(field.message()?)?.1),
                         8 => push_ints(field, ints.get_or_insert_with(Vec::new))?,
-                        6 => node.has_graph = true,
+                        INNER_GRAPH => {
+                            node.has_graph = true;
+                            node.of_graph = read_outputs(field.message()?)?;
+                        }
                         _ => {}
                     }
                 }
                 match name {
                     b"to" => node.to = u64::try_from(int).unwrap_or(0),
-                    b"value" => {
-                        node.value = tensor.map(|one| (one.datatype, one.may_be_minus_one));
-                    }
-                    b"value_int" => node.value = Some((INT64, int == -1)),
-                    b"value_ints" => {
-                        node.value = ints.map(|ints| (INT64, ints.contains(&-1)));
-                    }
+                    b"value" => node.value = tensor,
+                    b"value_int" => node.value = Some(of_ints(&[int])),
+                    b"value_ints" => node.value = ints.as_deref().map(of_ints),
                     _ => {}
                 }
             }
@@ -419,6 +492,13 @@ fn read_node(message: &[u8]) -> Result<Node<'_>, LoadError> {
         }
     }
     Ok(node)
+}
+
+fn of_ints(ints: &[i64]) -> Seen {
+    Seen {
+        datatype: Some(INT64),
+        may_be_minus_one: ints.contains(&-1),
+    }
 }
 
 fn node_of(operator: &str, inputs: &[&[u8]], output: &[u8]) -> Vec<u8> {
@@ -556,6 +636,70 @@ mod tests {
             operators(&with_safe_divisions(&whole).unwrap())[1..],
             signed
         );
+    }
+
+    #[test]
+    fn datatypes_are_known_behind_products_branches_and_out_of_order() {
+        let rewritten = |nodes: &[Vec<u8>]| {
+            let whole = file(&graph(INT64, nodes));
+            let safe = with_safe_divisions(&whole).unwrap();
+            safe.windows(5).any(|window| window == b"Equal")
+        };
+        assert!(rewritten(&[
+            node("MatMul", &["x", "five"], "a"),
+            node("MatMul", &["y", "five"], "b"),
+            node("Div", &["a", "b"], "q"),
+        ]));
+        // Runtimes sort nodes.
+        assert!(rewritten(&[
+            node("Div", &["c", "d"], "q"),
+            node("Identity", &["a"], "c"),
+            node("Identity", &["b"], "d"),
+            node("Abs", &["x"], "a"),
+            node("Abs", &["y"], "b"),
+        ]));
+        for (operator, outputs) in [("If", &["z"][..]), ("Loop", &["more", "z"])] {
+            let mut inner = Vec::new();
+            for name in outputs {
+                push(&mut inner, OUTPUT, &value(name, INT64));
+            }
+            let (mut attribute, mut branches) = (Vec::new(), node(operator, &["c"], "chosen"));
+            push(&mut attribute, INNER_GRAPH, &inner);
+            push(&mut branches, ATTRIBUTE, &attribute);
+            let by_chosen = node("Div", &["chosen", "chosen"], "q");
+            assert!(rewritten(&[branches, by_chosen]), "{operator}");
+        }
+        // Nodes that wait for each other are no graph; they end nothing here.
+        assert!(!rewritten(&[
+            node("Identity", &["b"], "a"),
+            node("Identity", &["a"], "b"),
+            node("Div", &["a", "b"], "q"),
+        ]));
+    }
+
+    #[test]
+    fn a_name_within_a_node_hides_the_one_around_it() {
+        let rewritten = |inner: &[u8]| {
+            let (mut attribute, mut outer) = (Vec::new(), node("If", &["c"], "z"));
+            push(&mut attribute, INNER_GRAPH, inner);
+            push(&mut outer, ATTRIBUTE, &attribute);
+            let whole = file(&graph(INT64, &[outer]));
+            let safe = with_safe_divisions(&whole).unwrap();
+            safe.windows(5).any(|window| window == b"Equal")
+        };
+        let mut inner = Vec::new();
+        push(&mut inner, NODE, &node("Div", &["x", "five"], "q"));
+        assert!(!rewritten(&inner));
+        // A weight of -1 by the name of the one around it; and one of 5 that is an input, too, which a loop gives.
+        let mut with_weight = inner.clone();
+        let minus = weight("five", INT64, &(-1_i64).to_le_bytes());
+        push(&mut with_weight, INITIALIZER, &minus);
+        assert!(rewritten(&with_weight));
+        let mut with_input = inner;
+        let five = weight("five", INT64, &5_i64.to_le_bytes());
+        push(&mut with_input, INITIALIZER, &five);
+        push(&mut with_input, 11, &value("five", INT64));
+        assert!(rewritten(&with_input));
     }
 
     #[test]
