@@ -68,8 +68,10 @@ impl Signature {
         let mut tables = Vec::new();
         for item in Entry::root(&document).items()? {
             let dtype = item.field("type")?.text()?.to_owned();
-            let name = item.find("name").map(|name| name.text().map(str::to_owned));
-            let name = name.transpose()?;
+            let name = item
+                .find("name")
+                .map(|name| column_name(&name))
+                .transpose()?;
             if dtype == "tensor" {
                 tables.push(table(name, &item.field("tensor-spec")?)?);
                 continue;
@@ -145,6 +147,9 @@ impl Signature {
     }
 }
 
+/// The type of whatever there is.
+const ANY: &str = "any";
+
 impl ColumnType {
     /// Tells whether a model calls it so: LightGBM writes names without blanks.
     fn is_called(&self, name: &str) -> bool {
@@ -166,6 +171,14 @@ fn table(name: Option<String>, entry: &Entry<'_>) -> Result<Signature, LoadError
     })
 }
 
+/// Returns a column's name; that of a data frame's numbered column is its digits.
+fn column_name(name: &Entry<'_>) -> Result<String, LoadError> {
+    match name.document() {
+        Document::Number(_) => Ok(name.count()?.to_string()),
+        _ => name.text().map(str::to_owned),
+    }
+}
+
 /// Puts a signature's columns into the order that the model was fitted in, where it knows names.
 fn in_order(
     columns: &[ColumnType],
@@ -174,7 +187,7 @@ fn in_order(
 ) -> Result<(Box<dyn Estimator>, Option<Vec<String>>), LoadError> {
     if columns
         .iter()
-        .any(|column| ["object", "array", "map", "any"].contains(&column.dtype.as_str()))
+        .any(|column| ["object", "array", "map", ANY].contains(&column.dtype.as_str()))
     {
         return Ok((estimator, names));
     }
@@ -198,19 +211,27 @@ fn in_order(
         let estimator = cast(&dtypes, estimator, names.as_deref())?;
         return Ok((estimator, names));
     };
+    let specs = estimator.columns();
+    let is_read = |place: usize| {
+        let spec = specs.and_then(|specs| specs.get(place));
+        spec.is_none_or(|spec| spec.kind != ColumnKind::Ignored)
+    };
     let mut dtypes = Vec::with_capacity(names.len());
-    for (name, place) in names.iter().zip(columns) {
+    for (place, name) in names.iter().enumerate() {
         let column = match given.is_empty() {
-            true => Some(place),
+            true => columns.get(place),
             false => columns.iter().find(|c| c.is_called(name)),
         };
-        let column = column.ok_or_else(|| {
-            let name = quoted(name);
-            contradicts(format!(
-                "does not have column {name}, which the model was fitted with"
-            ))
-        })?;
-        dtypes.push(column.dtype.as_str());
+        match column {
+            Some(column) => dtypes.push(column.dtype.as_str()),
+            None if !is_read(place) => dtypes.push(ANY),
+            None => {
+                let name = quoted(name);
+                return Err(contradicts(format!(
+                    "does not have column {name}, which the model was fitted with"
+                )));
+            }
+        }
     }
     let estimator = cast(&dtypes, estimator, Some(&names))?;
     Ok((estimator, Some(names)))
@@ -258,6 +279,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn lightgbm_knows_names_without_blanks() {
+        let column = ColumnType {
+            name: Some("sepal length".to_owned()),
+            dtype: "double".to_owned(),
+        };
+        assert!(column.is_called("sepal length") && column.is_called("sepal_length"));
+        assert!(!column.is_called("sepal") && !column.is_called("Sepal_length"));
+    }
+
+    #[test]
     fn signatures_of_columns_and_of_tables_are_read() {
         let column = |name: Option<&str>, dtype: &str| ColumnType {
             name: name.map(str::to_owned),
@@ -286,6 +317,11 @@ mod tests {
             (
                 r#"[{"type":"tensor","tensor-spec":{"dtype":"str","shape":[-1]}}]"#,
                 Signature::Other,
+            ),
+            // `infer_signature` of a data frame whose columns are numbered.
+            (
+                r#"[{"type":"double","name":0,"required":true}]"#,
+                Signature::Columns(vec![column(Some("0"), "double")]),
             ),
             ("[]", Signature::Other),
         ];

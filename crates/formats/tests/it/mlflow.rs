@@ -181,6 +181,32 @@ fn columns_that_the_model_does_not_take_are_passed_over() {
     );
 }
 
+/// A ColumnTransformer that was fitted with seven columns, and reads three of them.
+#[test]
+fn columns_that_nobody_reads_may_be_missing_in_a_signature() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/sklearn/columns");
+    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mlflow-unread");
+    fs::create_dir_all(&to).unwrap();
+    let file = fixtures.join("1.4.2/passengers_constant.pkl");
+    fs::copy(file, to.join("model.pkl")).unwrap();
+    let loaded = |inputs: &str| {
+        let text = format!(
+            "flavors:\n  sklearn:\n    pickled_model: model.pkl\n    sklearn_version: 1.4.2\nsignature:\n  inputs: '{inputs}'\n"
+        );
+        fs::write(to.join("MLmodel"), text).unwrap();
+        load(
+            &to.join("MLmodel"),
+            &LoadOptions::default(),
+            &SystemClock::new(),
+        )
+    };
+    let read = r#"{"name": "deck", "type": "string"}, {"name": "embarked", "type": "string"}"#;
+    let fare = r#"{"name": "fare", "type": "double"}"#;
+    assert!(loaded(&format!("[{fare}, {read}]")).is_ok());
+    let error = loaded(&format!("[{read}]")).unwrap_err().to_string();
+    assert!(error.contains("does not have column 'fare'"), "{error}");
+}
+
 #[test]
 fn the_one_tensor_of_a_signature_gives_the_input_its_name() {
     for release in RELEASES {
