@@ -245,7 +245,7 @@ pub(crate) struct GatewayArguments {
     pub(crate) max_threads: Option<u16>,
 
     /// How long after an answer an event loop looks for the next request without sleeping, such as 100us: quicker answers to few callers,
-    /// for a core that is never idle meanwhile [default: it sleeps at once]
+    /// for a core that is never idle meanwhile; at most 50us while other requests of its are not answered yet [default: it sleeps at once]
     #[arg(long, value_name = "TIME", value_parser = parse_busy_poll)]
     pub(crate) busy_poll: Option<Duration>,
 

@@ -52,14 +52,24 @@ fn bodies(example: &Value) -> Vec<Value> {
     let inputs = example.get("inputs").or_else(|| example.get("instances"));
     let rows = example.get("data").or(inputs).unwrap_or(example);
     let Some(rows) = rows.as_array() else {
-        // Tensors by name, or one row of named values.
-        let is_row = rows
-            .as_object()
-            .is_some_and(|row| !row.values().any(Value::is_array));
-        return match is_row {
-            true => vec![json!({"instances": [rows]})],
-            false => vec![json!({"inputs": rows})],
+        // Tensors by name, or one row of named values, one of which may be called `data`, `inputs` or `instances`.
+        let is_row = |row: &Value| {
+            let row = row.as_object();
+            row.is_some_and(|row| !row.values().any(Value::is_array))
         };
+        let mut bodies = match is_row(rows) {
+            true => vec![json!({"instances": [rows]})],
+            false => vec![json!({"inputs": first_rows(rows)})],
+        };
+        let whole = json!({"inputs": rows});
+        // Some models take so many and no fewer.
+        if !is_row(rows) && bodies.first() != Some(&whole) {
+            bodies.push(whole);
+        }
+        if !rows.is_object() && is_row(example) {
+            bodies.push(json!({"instances": [example]}));
+        }
+        return bodies;
     };
     let rows: Vec<&Value> = rows.iter().take(ROWS_MAX).collect();
     let mut bodies = Vec::new();
@@ -84,6 +94,21 @@ fn bodies(example: &Value) -> Vec<Value> {
     let alone: Option<Vec<Value>> = rows.iter().map(only).collect();
     bodies.extend(alone.map(|cells| json!({"instances": cells})));
     bodies
+}
+
+/// Returns tensors by name with as many rows as are asked.
+fn first_rows(tensors: &Value) -> Value {
+    let first = |tensor: &Value| match tensor.as_array() {
+        Some(rows) => rows.iter().take(ROWS_MAX).cloned().collect(),
+        None => tensor.clone(),
+    };
+    match tensors.as_object() {
+        Some(by_name) => by_name
+            .iter()
+            .map(|(name, tensor)| (name.clone(), first(tensor)))
+            .collect(),
+        None => tensors.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -140,6 +165,12 @@ mod tests {
             bodies(&json!({"inputs": {"a": [1]}})),
             [json!({"inputs": {"a": [1]}})]
         );
+        let row = json!({"data": "some text", "lang": "en"});
+        let as_row = json!({"instances": [row]});
+        assert_eq!(bodies(&row).last(), Some(&as_row));
+        let many = json!({"a": vec![0; 1_000], "b": 1});
+        let few = json!({"inputs": {"a": vec![0; 100], "b": 1}});
+        assert_eq!(bodies(&many), [few, json!({"inputs": many})]);
     }
 
     #[test]

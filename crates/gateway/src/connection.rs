@@ -154,8 +154,14 @@ impl Handler {
             started,
         };
         if let Some(own) = own {
-            let answered = self.answer_variant((own, place), (&head, body), request_id);
-            return Ok(Box::pin(answered).await);
+            let answered = self.answer_variant((own, place), (&head, body), request_id.clone());
+            let (forwarding, body) = match Box::pin(answered).await {
+                Ok(passed) => passed,
+                Err(answer) => return Ok(answer),
+            };
+            drop(table);
+            let passed = self.forward(forwarding, (&head, body.into()), request_id, started);
+            return Ok(Box::pin(passed).await);
         }
         let answered = self.answer_here(&head, body, &place, request_id).await;
         Ok(self.to_http(&head, answered))

@@ -210,13 +210,18 @@ pub(crate) fn choose<'a>(
     })
 }
 
-/// Returns the variant that takes a request that this server answers, whoever it is for: one that a process answers takes none.
+/// Returns the variant that takes a message that this server answers. Where a process may be a variant, none does: those of a stream cannot be passed on,
+/// and a variant that took part in no stream would have fewer units than the others.
 pub(crate) fn choose_here<'a>(
-    place: (&'a ModelTable, &Scope),
+    (table, scope): (&'a ModelTable, &Scope),
     model: &'a Arc<ServedModel>,
     sent: Sent<'_>,
 ) -> Option<Chosen<'a>> {
-    choose(place, model, sent).filter(|chosen| !chosen.model.is_forwarded())
+    let route = scope.route(table, Some(model.name()))?;
+    if may_forward(table, route) {
+        return None;
+    }
+    choose((table, scope), model, sent)
 }
 
 /// Reads the unit of a request.

@@ -8,6 +8,7 @@ use coracle_base::ManualClock;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::object;
 use crate::store::Key;
 
 /// An API over an empty store, with the namespace `ml`.
@@ -347,31 +348,44 @@ fn secrets_keep_their_texts_in_base64() {
 fn what_an_object_owned_goes_with_it_though_others_write_it() {
     let fixture = fixture();
     let store = &fixture.api.store;
-    let pod = Key::new(&kind::POD, "ml", "owned");
+    let [pod, held] = ["owned", "held"].map(|name| Key::new(&kind::POD, "ml", name));
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Somebody who writes the pod's status again and again.
+        // Somebody who writes the pods' status again and again.
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                if let Some(live) = store.get(&pod) {
-                    let mut object = live.object.clone();
-                    object["status"]["n"] = json!(live.version);
-                    drop(store.update(&pod, live.version, object));
+                for pod in [&pod, &held] {
+                    if let Some(live) = store.get(pod) {
+                        let mut object = live.object.clone();
+                        object["status"]["n"] = json!(live.version);
+                        drop(store.update(pod, live.version, object));
+                    }
                 }
             }
         });
         for _ in 0..20 {
             let (_, owner) = fixture.post(ISVC, &service("a"));
-            let owned = json!({
-                "metadata": {"name": "owned", "namespace": "ml", "ownerReferences": [{"uid": owner["metadata"]["uid"]}]}
-            });
-            store.create(pod.clone(), owned).unwrap();
+            for (key, finalizers) in [(&pod, json!([])), (&held, json!(["test/held"]))] {
+                let owned = json!({
+                    "metadata": {
+                        "name": key.name(),
+                        "namespace": "ml",
+                        "ownerReferences": [{"uid": owner["metadata"]["uid"]}],
+                        "finalizers": finalizers
+                    }
+                });
+                store.create(key.clone(), owned).unwrap();
+            }
             let (status, _) = fixture.send("DELETE", &format!("{ISVC}/a"), "", &Value::Null);
             let is_there = store.get(&pod).is_some();
-            if status != 200 || is_there {
+            let held_ends = store
+                .get(&held)
+                .is_some_and(|held| object::is_terminating(&held.object));
+            if (status, is_there, held_ends) != (200, false, true) {
                 is_over.store(true, Ordering::Relaxed);
             }
-            assert_eq!((status, is_there), (200, false));
+            assert_eq!((status, is_there, held_ends), (200, false, true));
+            store.delete_whatever(&held).unwrap();
         }
         is_over.store(true, Ordering::Relaxed);
     });

@@ -595,24 +595,36 @@ impl Api {
         }))
     }
 
-    /// Removes an object for good, then what it owned, then its namespace if that was waiting for it.
+    /// Removes an object for good, then what it owned, then its namespace if that was waiting for it. Whatever cannot be removed, the rest is; the first
+    /// failure is returned.
     fn remove(&self, kind: &Kind, live: &Stored) -> Result<(), Failure> {
         let removed = self.store.delete_whatever(&live.key);
         removed.map_err(|error| store_failure(kind, live.key.name(), error))?;
         let request = ApiRequest::default();
+        let mut removed = Ok(());
         for owned in self.store.owned_by(object::meta_str(&live.object, "uid")) {
-            if let Some(kind) = owned.key.kind() {
-                match self.delete_object(&request, kind, &owned, &Value::Null) {
-                    // It is gone already.
-                    Err(failure) if failure.reason != "NotFound" => return Err(failure),
-                    _ => {}
-                }
+            let Some(kind) = owned.key.kind() else {
+                continue;
+            };
+            let mut deleted = self.delete_object(&request, kind, &owned, &Value::Null);
+            // Others may write it meanwhile.
+            while let Err(failure) = &deleted
+                && failure.reason == "Conflict"
+                && let Some(live) = self.store.get(&owned.key)
+            {
+                deleted = self.delete_object(&request, kind, &live, &Value::Null);
+            }
+            if let Err(failure) = deleted
+                // It is gone already.
+                && !matches!(failure.reason, "NotFound" | "Conflict")
+            {
+                removed = removed.and(Err(failure));
             }
         }
         if kind.namespaced {
             self.finish_namespace(live.key.namespace());
         }
-        Ok(())
+        removed
     }
 
     fn empty_namespace(&self, request: &ApiRequest, name: &str) -> Result<(), Failure> {

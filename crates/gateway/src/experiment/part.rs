@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::Clock;
-use coracle_serving::experiment::{Book, By, Decision, Exposure, ExposureEnd, SplitTarget};
+use coracle_serving::experiment::{
+    Book, By, Decision, Exposure, ExposureEnd, RouteExperiments, SplitTarget,
+};
 use coracle_serving::{ModelTable, Outcome, Route, ServedModel};
 
 use super::{Chosen, VariantMark};
@@ -17,14 +19,31 @@ use crate::scope::Scope;
 pub(crate) fn may_forward(table: &ModelTable, route: &Route) -> bool {
     let of_variant = || {
         let experiments = route.experiments().filter(|_| table.is_forwarded());
-        experiments.is_some_and(|experiments| {
-            experiments.may_forward(|id| {
-                let other = table.service(id);
-                other.is_some_and(|other| other.is_forwarded())
-            })
+        let mut variants = experiments.into_iter().flat_map(RouteExperiments::targets);
+        variants.any(|target| match target {
+            SplitTarget::Own => false,
+            SplitTarget::Revision(model) => model.is_forwarded(),
+            SplitTarget::Service(id) => table.service(id).is_some_and(|other| other.is_forwarded()),
         })
     };
     route.is_forwarded() || of_variant()
+}
+
+/// Tells whether all requests of a route are processes' to answer, whichever variant takes them.
+pub(super) fn only_forwards(table: &ModelTable, route: &Route) -> bool {
+    let all = |route: &Route| {
+        let mut targets = route.targets().iter();
+        targets.all(|target| target.model.is_forwarded())
+    };
+    let experiments = route.experiments();
+    let mut variants = experiments.into_iter().flat_map(RouteExperiments::targets);
+    let is_forwarded = |target: &SplitTarget| match target {
+        SplitTarget::Own => true,
+        SplitTarget::Revision(model) => model.is_forwarded(),
+        // One that is not there leaves its requests to the service itself.
+        SplitTarget::Service(id) => table.service(id).is_none_or(|other| all(other)),
+    };
+    all(route) && variants.all(is_forwarded)
 }
 
 /// Tells whether a request of a route is split by its experiments; who asks for one revision gets it.

@@ -9,6 +9,7 @@ use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
+use super::part::only_forwards;
 use super::{Sent, Turn, choose, is_split, renamed};
 use crate::arriving::Arriving;
 use crate::body::ReplyBody;
@@ -21,14 +22,15 @@ use crate::respond::Reply;
 use crate::route::Route;
 use crate::trace::Trace;
 
-/// Tells whether an experiment of its route may take a request: it is a prediction, or sent to a path that only a process can know.
+/// Tells whether an experiment of its route may take a request: it is a prediction, or sent to a path that only a process can know where all variants are
+/// processes.
 pub(crate) fn may_take(split: &Split, place: &Place<'_>, method: &Method) -> bool {
     let is_prediction = match place.found {
         Ok(route) => matches!(
             route,
             Route::V1Predict(_) | Route::V1Examples(..) | Route::V2Infer(_) | Route::SeldonPredict
         ),
-        Err(_) => split.is_forwarded() && method == Method::POST,
+        Err(_) => method == Method::POST && only_forwards(place.table, split),
     };
     is_prediction && is_split(split, place.scope)
 }
@@ -40,13 +42,14 @@ pub(crate) fn is_about(split: &Split, place: &Place<'_>) -> bool {
 }
 
 impl Handler {
-    /// Answers a request of a route whose experiments may have processes answer it; `own` is the revision whose turn it is in the route's own split.
+    /// Answers a request of a route whose experiments may have processes answer it, or returns what is to be passed on, for which the table is needed no
+    /// more; `own` is the revision whose turn it is in the route's own split.
     pub(crate) async fn answer_variant<'a>(
         &self,
         (own, place): (&'a Arc<ServedModel>, Place<'a>),
         (head, body): (&Parts, Arriving),
         request_id: HeaderValue,
-    ) -> Response<ReplyBody> {
+    ) -> Result<(Forwarding, Arriving), Response<ReplyBody>> {
         let started = body.started;
         let experiments = place.scope.route(place.table, model_of(&place));
         let experiments = experiments.and_then(|route| route.experiments());
@@ -55,13 +58,18 @@ impl Handler {
             true => self.readable(head, body).await,
             false => Ok((body, Bytes::new())),
         };
-        let codec = codec_of(&place, head);
-        let (body, codec, readable) = match (read, codec) {
-            (Ok((body, readable)), Ok(codec)) => (body, codec, readable),
-            (Err(reply), _) | (_, Err(reply)) => {
-                return self.refused(head, reply, request_id, started);
-            }
+        let (body, readable) = match read {
+            Ok(read) => read,
+            Err(reply) => return Err(self.refused(head, reply, request_id, started)),
         };
+        let codec = codec_of(&place, head);
+        // Who answers says what is wrong with its length.
+        let readable = if codec.is_some() {
+            readable
+        } else {
+            Bytes::new()
+        };
+        let codec = codec.unwrap_or(Codec::V1 { method: None });
         let sent = Sent {
             headers: &head.headers,
             codec: &codec,
@@ -72,7 +80,7 @@ impl Handler {
         if !model.is_forwarded() {
             place.turn.set(Turn::Settled(chosen));
             let answered = self.answer_here(head, body, &place, request_id).await;
-            return self.to_http(head, answered);
+            return Err(self.to_http(head, answered));
         }
         let other = chosen.as_ref().and_then(|chosen| chosen.other_name());
         let path = match other {
@@ -90,8 +98,7 @@ impl Handler {
             part: part.unwrap_or_default(),
             ..Forwarding::plain(model, &path)
         };
-        self.forward(forwarding, (head, body.into()), request_id, started)
-            .await
+        Ok((forwarding, body))
     }
 
     /// Reads the body of a request, which stays as it is; returns it as units are read from it, too. One that cannot be expanded has none: who answers
@@ -140,13 +147,13 @@ fn model_of<'a>(place: &'a Place<'_>) -> Option<&'a str> {
     place.found.as_ref().ok().and_then(Route::model)
 }
 
-/// Returns how units are read from a body: as JSON, up to where a V2 request's ends.
-fn codec_of(place: &Place<'_>, head: &Parts) -> Result<Codec, Reply> {
+/// Returns how units are read from a body: as JSON, up to where a V2 request's ends; `None` if it does not say where that is.
+fn codec_of(place: &Place<'_>, head: &Parts) -> Option<Codec> {
     let method = None;
-    Ok(match place.found {
+    Some(match place.found {
         Ok(Route::V2Infer(_)) => Codec::V2 {
             method,
-            json_length: crate::connection::json_length(&head.headers)?,
+            json_length: crate::connection::json_length(&head.headers).ok()?,
         },
         _ => Codec::V1 { method },
     })

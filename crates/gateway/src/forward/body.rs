@@ -244,11 +244,11 @@ impl ForwardedBody {
     /// Ends an answer that the process did not end: in gRPC with a status.
     fn cut(&mut self, failure: &Failure) -> Option<Result<Frame<Bytes>, AnswerCut>> {
         self.is_over = true;
-        if let Limit::Parts(_) = self.limit {
-            return Some(Err(AnswerCut));
-        }
         self.finish(Some(Err(failure.code)));
-        Some(Ok(Frame::trailers(status_trailers(Some(failure)))))
+        Some(match self.limit {
+            Limit::Parts(_) => Err(AnswerCut),
+            Limit::Until(_) => Ok(Frame::trailers(status_trailers(Some(failure)))),
+        })
     }
 
     /// Tells whether it is known how the call ended.
@@ -325,7 +325,12 @@ impl Body for ForwardedBody {
 
 impl Drop for ForwardedBody {
     fn drop(&mut self) {
-        // An answer of known length is not asked for more once it is complete.
+        // An answer of known length is not asked for more once it is complete. Who leaves in the middle of a good one has not had it.
+        if !self.inner.is_end_stream()
+            && let Some(end) = &mut self.end
+        {
+            end.outcome = end.outcome.filter(Result::is_err);
+        }
         self.finish(None);
     }
 }

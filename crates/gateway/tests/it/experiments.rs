@@ -1,8 +1,6 @@
 //! Experiments: which variant answers, what the answer says, and what is told of outcomes.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::net::Shutdown;
 use std::sync::Arc;
 
 use coracle_base::SystemClock;
@@ -16,13 +14,11 @@ use coracle_serving::experiment::{
     PlannedMetric, PlannedVariant, RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
 };
 use coracle_serving::{LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId};
-use http_body_util::BodyExt as _;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, connect, send, write_request};
 use crate::fixture::{Running, config, start_experimenting, sum_model};
+use crate::gone::{cancel_over_grpc, leave, wait_for_loops};
 use crate::grpc;
 use crate::routes::JSON;
 
@@ -592,55 +588,15 @@ fn a_caller_that_leaves_over_http_was_shown_its_variant() {
         let headers = [JSON, ("x-user", "u")];
         write_request(&mut stream, "POST", PREDICT, &headers, body.as_bytes());
         server.entered.recv().unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-        // The socket is closed a moment before the call is let go: each event loop's answer tells that it has done what it was at.
-        for _ in 0..2 {
-            assert_eq!(send(server.address, "GET", "/readyz", &[], b"").status, 200);
-        }
+        leave(stream);
+        wait_for_loops(server);
     });
 }
 
 #[test]
 fn a_call_over_grpc_that_is_cancelled_was_shown_its_variant() {
     while_it_runs(|server| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(server.address)
-                .await
-                .unwrap();
-            let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-            let (mut sender, connection) = handshake.await.unwrap();
-            let connection = tokio::spawn(connection);
-            let mut message = grpc::row("sum", [0.0, 0.0]);
-            message.inputs[0].shape = vec![100, 2];
-            let numbers = [1000.0, 0.0].repeat(100);
-            message.raw_input_contents =
-                vec![numbers.iter().flat_map(|n: &f64| n.to_le_bytes()).collect()];
-            let infer = "/inference.GRPCInferenceService/ModelInfer";
-            let headers = [("x-user", "u")];
-            let waiting = sender.send_request(grpc::request(infer, &headers, frame(&message)));
-            // The connection's messages are read in order: each answer tells that what was sent before it was read.
-            let mut ready = async || {
-                let path = "/inference.GRPCInferenceService/ServerReady";
-                let request = grpc::request(path, &[], vec![0; 5]);
-                let response = sender.send_request(request).await.unwrap();
-                assert_eq!(response.status(), 200);
-                drop(response.into_body().collect().await.unwrap());
-            };
-            tokio::select! {
-                biased;
-                _answer = waiting => panic!("answered while it ran"),
-                () = ready() => {}
-            }
-            server.entered.recv().unwrap();
-            ready().await;
-            connection.abort();
-        });
+        let headers = [("x-user", "u")];
+        cancel_over_grpc(server, &headers, || server.entered.recv().unwrap());
     });
 }

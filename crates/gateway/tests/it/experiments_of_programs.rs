@@ -1,7 +1,7 @@
 //! Experiments in which processes answer: who is asked, by what name, what the answer says, and what is noted of it.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use coracle_gateway::Limits;
 use coracle_protocol::compression::{Encoding, compress};
 use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{
-    InferParameter, ModelInferRequest, ModelInferResponse, ParameterChoice,
+    InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
+    ParameterChoice,
 };
 use coracle_protocol::grpc::tensorflow::ModelSpec;
 use coracle_protocol::tfs::SpecHead;
@@ -25,6 +26,7 @@ use crate::client::{Answer, connect, send, write_request};
 use crate::experiments::{OUTCOMES, PREDICT, id, json_of, planned, told};
 use crate::fixture::{Running, config, start_experimenting, sum_model};
 use crate::forward::backends;
+use crate::gone::{leave, wait_for_loops};
 use crate::grpc;
 use crate::routes::JSON;
 use crate::upstream::Upstream;
@@ -145,20 +147,55 @@ fn a_caller_that_leaves_while_a_process_answers_was_shown_its_variant() {
     write_request(&mut stream, "POST", PREDICT, &headers, ROWS.as_bytes());
     let (mut asked, _) = hanging.accept().unwrap();
     assert!(asked.read(&mut [0; 64]).unwrap() > 0);
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-    // The socket is closed a moment before the call is let go: each event loop's answer tells that it has done what it was at.
-    for _ in 0..2 {
-        assert_eq!(stage.ask(("GET", "/readyz"), &[], b"").status, 200);
-    }
+    leave(stream);
+    wait_for_loops(&stage.server);
     let exposures = stage.exposures();
     let [exposure] = exposures.as_slice() else {
         panic!("{exposures:?}");
     };
     let shown = ["variant", "ok", "left"].map(|name| exposure[name].clone());
     assert_eq!(shown, [json!("treatment"), json!(false), json!(true)]);
+}
+
+/// How the exposures ended: whether their answers were good, and whether their callers had left.
+fn ends(exposures: &[Value]) -> Vec<(bool, bool)> {
+    let ended = |line: &Value| (line["ok"] == true, line["left"] == true);
+    exposures.iter().map(ended).collect()
+}
+
+#[test]
+fn an_answer_that_is_not_sent_whole_is_not_answered() {
+    for caller_leaves in [false, true] {
+        let process = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = process.local_addr().unwrap();
+        let stage = start(&by_user(), (By::Here, By::Process(address)));
+        let mut stream = connect(stage.server.address);
+        let headers = [JSON, ("x-user", "t")];
+        write_request(&mut stream, "POST", PREDICT, &headers, ROWS.as_bytes());
+        let (mut asked, _) = process.accept().unwrap();
+        assert!(asked.read(&mut [0; 4096]).unwrap() > 0);
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it";
+        asked.write_all(half).unwrap();
+        let mut answer = Vec::new();
+        let mut part = [0; 4096];
+        while !answer.ends_with(b"half of it") {
+            let n_read = stream.read(&mut part).unwrap();
+            assert!(n_read > 0);
+            answer.extend_from_slice(&part[..n_read]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 "));
+        match caller_leaves {
+            true => stream.shutdown(Shutdown::Both).unwrap(),
+            false => drop(asked.shutdown(Shutdown::Both)),
+        }
+        let gone = match caller_leaves {
+            true => asked.read(&mut part).unwrap(),
+            false => stream.read(&mut part).unwrap_or(0),
+        };
+        assert_eq!(gone, 0);
+        wait_for_loops(&stage.server);
+        assert_eq!(ends(&stage.exposures()), [(false, caller_leaves)]);
+    }
 }
 
 #[test]
@@ -274,6 +311,11 @@ fn units_in_bodies_are_read_and_bodies_are_passed_on_as_they_are() {
     let answer = stage.ask(("POST", PREDICT), &headers, b"no gzip");
     let unread = ((None, Some("control")), 203);
     assert_eq!((told(&answer), answer.status), unread);
+    // Who answers says what is wrong with a length, too.
+    let headers = [JSON, ("inference-header-content-length", "long")];
+    let path = "/serving/ml/sum/v2/models/sum/infer";
+    let answer = stage.ask(("POST", path), &headers, b"{}");
+    assert_eq!((told(&answer), answer.status), unread);
     let answer = stage.ask(("POST", PREDICT), &[JSON], b"{}");
     assert_eq!((told(&answer), answer.status), unread);
 }
@@ -310,9 +352,14 @@ fn models_read_here_and_processes_share_an_experiment() {
             let n_exposures = if settled { 0 } else { 2 };
             assert_eq!(stage.exposures().len(), n_exposures);
             if process_is_control {
-                // Who asks for what only a process can know gets it.
-                let path = "/serving/ml/sum/docs";
-                assert_eq!(stage.ask(("GET", path), &[], b"").status, 203);
+                // Who asks for what only a process can know gets it, and takes no part: the other variant has no such path.
+                let headers = [JSON, ("x-user", "t")];
+                for (method, path) in [("GET", "/docs"), ("POST", "/v1/chat/completions")] {
+                    let path = format!("/serving/ml/sum{path}");
+                    let answer = stage.ask((method, &path), &headers, b"{}");
+                    assert_eq!((answer.status, told(&answer)), (203, (None, None)));
+                }
+                assert_eq!(stage.exposures().len(), n_exposures);
             }
         }
     }
@@ -427,6 +474,27 @@ fn processes_answer_for_variants_over_grpc() {
         assert_eq!(answer.headers["x-by"], "process");
     }
     assert_eq!(stage.exposures().len(), 2);
+}
+
+/// A process answers for the treatment, so a stream that this server answers takes no part: only its control would have units.
+#[test]
+fn streams_that_are_answered_here_beside_a_process_take_no_part() {
+    let next = GrpcUpstream::start();
+    let stage = start(&by_user(), (By::Here, By::Process(next.address)));
+    let stream = "/inference.GRPCInferenceService/ModelStreamInfer";
+    for user in ["c", "t"] {
+        let message = frame(&grpc::row("sum", [1.0, 2.0]));
+        let answer = grpc::call(&stage.server, stream, &[("x-user", user)], message);
+        let answers: Vec<ModelStreamInferResponse> = answer.messages();
+        let [answered] = answers.as_slice() else {
+            panic!("{answers:?}");
+        };
+        assert_eq!(answered.error_message, "");
+        let response = answered.infer_response.as_ref().unwrap();
+        assert_eq!(response.model_name, "sum");
+        assert!(!response.parameters.contains_key("variant"));
+    }
+    assert_eq!(stage.exposures().len(), 0);
 }
 
 #[test]

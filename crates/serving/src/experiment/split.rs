@@ -134,15 +134,9 @@ impl RouteExperiments {
         &self.splits
     }
 
-    /// Tells whether a variant may be answered for by a process; `is_forwarded` says whether another service may be.
-    #[must_use]
-    pub fn may_forward(&self, is_forwarded: impl Fn(&ServiceId) -> bool) -> bool {
-        let mut targets = self.splits.iter().flat_map(|split| &split.targets);
-        targets.any(|target| match target {
-            SplitTarget::Own => false,
-            SplitTarget::Revision(model) => model.is_forwarded(),
-            SplitTarget::Service(id) => is_forwarded(id),
-        })
+    /// Returns where the variants of all its experiments are.
+    pub fn targets(&self) -> impl Iterator<Item = &SplitTarget> {
+        self.splits.iter().flat_map(|split| &split.targets)
     }
 
     /// Tells whether the body of a request has to be read for its unit.
