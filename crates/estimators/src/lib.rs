@@ -110,7 +110,7 @@ pub use table_fn::{
     ClassIndexOf, Composed, Linked, Mapped, MethodOf, Pointwise, Selected, SideBySide, TableFn,
 };
 pub use text::{
-    Accents, Analyzer, StopWords, TermNorm, TermWeighter, TermWeights, Terms, TokenPattern, Unit,
-    Vectorizer,
+    Accents, Analyzer, HashedColumns, StopWords, TermNorm, TermWeighter, TermWeights, Terms,
+    TokenPattern, Unit, Vectorizer,
 };
 pub use value_encoder::{LabelEncoder, ValueColumn, ValueEncoder};
