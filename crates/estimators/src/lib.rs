@@ -70,7 +70,7 @@ pub use column_imputer::{ColumnImputer, Fill, ImputedColumn, Marker};
 pub use column_transformer::{Block, BlockAction, ColumnTransformer};
 pub use columnwise::{BinEncoding, ColumnOperation, Columnwise, Distribution};
 pub use faceted::{Choice, Facet, Faceted};
-pub use factors::{FactorRule, Factors};
+pub use factors::{FactorRule, Factors, Lasso, LeastAngles, Multiplicative, UpdatesEnd};
 pub use gaussian::{Factor, GaussianSpec, Gaussians, LogNormalized, LogSum};
 pub use imputation::{
     ImputationStep, IterativeImputer, IterativeImputerSpec, KnnImputer, KnnImputerSpec,
