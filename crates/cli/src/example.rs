@@ -9,8 +9,15 @@ use crate::warm_up;
 ///
 /// Its values are some that the model knows, where it knows only some, else zeros.
 pub(crate) fn request(model: &dyn Model) -> Option<String> {
-    let body = json!({"instances": [row(model)]}).to_string();
-    warm_up::run_one(model, &body).is_ok().then_some(body)
+    let instances = match model.signature().keyed_inputs.is_empty() {
+        true => vec![row(model)],
+        // What is JSON may be empty.
+        false => vec![json!({}), json!([])],
+    };
+    let mut bodies = instances
+        .into_iter()
+        .map(|instance| json!({"instances": [instance]}).to_string());
+    bodies.find(|body| warm_up::run_one(model, body).is_ok())
 }
 
 /// What is longer than this is not for people to read or to copy.
@@ -75,9 +82,17 @@ mod tests {
     use super::*;
 
     fn example_of(example: &str) -> Option<String> {
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-        let file = examples.join(example).join("model.joblib");
-        let loaded = load(&file, &LoadOptions::default(), &SystemClock::new()).unwrap();
+        example_of_file(&format!("examples/{example}/model.joblib"))
+    }
+
+    fn example_of_file(file: &str) -> Option<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let loaded = load(
+            &root.join(file),
+            &LoadOptions::default(),
+            &SystemClock::new(),
+        )
+        .unwrap();
         request(loaded.model.as_ref())
     }
 
@@ -101,5 +116,14 @@ mod tests {
         );
         let titanic = example_of("titanic").unwrap();
         assert!(titanic.contains("\"female\""), "{titanic}");
+        let hashed = |name: &str| example_of_file(&format!("fixtures/sklearn/hashed/1.9.1/{name}"));
+        assert_eq!(
+            hashed("dict_logistic.joblib").unwrap(),
+            r#"{"instances":[{}]}"#
+        );
+        assert_eq!(
+            hashed("string_ridge.joblib").unwrap(),
+            r#"{"instances":[[]]}"#
+        );
     }
 }

@@ -70,7 +70,7 @@ impl CategoryFeatures {
     }
 
     fn check(&self) -> Result<(), SpecError> {
-        if self.columns.contains(&ColumnKind::Text) {
+        if self.columns.contains(&ColumnKind::Text) || self.columns.contains(&ColumnKind::Json) {
             return Err(SpecError::new(
                 "texts that are no categories make no features",
             ));
@@ -126,7 +126,7 @@ impl CategoryFeatures {
                         RunError::new(kind, format!("row {row}, column {column}: {what}"))
                     })?;
                 }
-                (ColumnKind::Numbers | ColumnKind::Text, _) => {
+                (ColumnKind::Numbers | ColumnKind::Text | ColumnKind::Json, _) => {
                     let message =
                         format!("row {row}, column {column}: expected a number, got a string");
                     return Err(RunError::new(RunErrorKind::DTypeMismatch, message));

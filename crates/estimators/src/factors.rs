@@ -2,13 +2,19 @@
 //!
 //! Each row is solved to its own end, as scikit-learn solves a table of that row alone.
 
-use coracle_model::{Accepts, RunError};
+mod lasso;
+mod multiplicative;
+
+use coracle_model::{Accepts, RunError, RunErrorKind};
 use coracle_tensor::Rows;
 
 use crate::kernel::negative;
 use crate::linear::dot;
 use crate::spec_error::{SpecError, expect_length};
 use crate::table_fn::TableFn;
+
+pub use lasso::{Lasso, LeastAngles};
+pub use multiplicative::{Multiplicative, UpdatesEnd};
 
 /// How a row is decomposed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,15 +28,8 @@ pub enum FactorRule {
         /// The penalties on weights and on their squares.
         penalties: [f64; 2],
     },
-    /// Non-negative weights by multiplicative updates (MiniBatchNMF).
-    Multiplicative {
-        /// The most updates.
-        updates_max: usize,
-        /// The relative change at which it ends; zero or less is never.
-        tolerance: f64,
-        /// The penalties on weights and on their squares.
-        penalties: [f64; 2],
-    },
+    /// Non-negative weights by multiplicative updates (MiniBatchNMF, NMF with the solver `mu`).
+    Multiplicative(Multiplicative),
     /// The share of each topic (LatentDirichletAllocation).
     Topics {
         /// The prior of a document's topics.
@@ -42,8 +41,17 @@ pub enum FactorRule {
     },
     /// At most so many components, chosen one after the other (orthogonal matching pursuit).
     Pursuit(usize),
-    /// The projections, brought nearer to zero by this much.
-    Threshold(f64),
+    /// The projections, brought nearer to zero.
+    Threshold {
+        /// By how much.
+        threshold: f64,
+        /// Whether those below zero become zero.
+        is_positive: bool,
+    },
+    /// Few weights, by coordinate descent.
+    Lasso(Lasso),
+    /// Few weights, by least angle regression.
+    LeastAngles(LeastAngles),
 }
 
 /// A decomposition over components.
@@ -118,21 +126,22 @@ impl Factors {
                 tolerance,
                 penalties,
             } => self.descend(row, weights, sweeps_max, tolerance, penalties),
-            FactorRule::Multiplicative {
-                updates_max,
-                tolerance,
-                penalties,
-            } => self.multiply(row, weights, updates_max, tolerance, penalties),
+            FactorRule::Multiplicative(rule) => self.multiply(row, weights, rule),
             FactorRule::Topics {
                 prior,
                 updates_max,
                 tolerance,
             } => self.topics(row, weights, prior, updates_max, tolerance),
             FactorRule::Pursuit(n_nonzero) => self.pursue(row, weights, n_nonzero),
-            FactorRule::Threshold(threshold) => {
+            FactorRule::Lasso(rule) => self.lasso(row, weights, rule),
+            FactorRule::LeastAngles(rule) => self.least_angles(row, weights, rule),
+            FactorRule::Threshold {
+                threshold,
+                is_positive,
+            } => {
                 for (weight, product) in weights.iter_mut().zip(self.products(row)) {
                     let magnitude = (product.abs() - threshold).max(0.0);
-                    *weight = if product == 0.0 {
+                    *weight = if product == 0.0 || is_positive && product < 0.0 {
                         0.0
                     } else {
                         magnitude.copysign(product)
@@ -180,42 +189,6 @@ impl Factors {
                 first = violation;
             }
             if first == 0.0 || violation / first <= tolerance {
-                return;
-            }
-        }
-    }
-
-    fn multiply(
-        &self,
-        row: &[f64],
-        weights: &mut [f64],
-        updates_max: usize,
-        tolerance: f64,
-        [penalty, square_penalty]: [f64; 2],
-    ) {
-        let products = self.products(row);
-        let count = |n: usize| crate::kernel::count(n);
-        let mean = row.iter().sum::<f64>() / count(row.len());
-        weights.fill((mean / count(self.n_components)).sqrt());
-        let mut before = vec![0.0; weights.len()];
-        for _ in 0..updates_max {
-            before.copy_from_slice(weights);
-            for (component, weight) in weights.iter_mut().enumerate() {
-                let mut denominator = dot(self.gram_row(component), &before) + penalty;
-                denominator += square_penalty * before[component];
-                let denominator = if denominator == 0.0 {
-                    SMALL
-                } else {
-                    denominator
-                };
-                *weight = before[component] * (products[component] / denominator);
-            }
-            let change: f64 = before
-                .iter()
-                .zip(weights.iter())
-                .map(|(a, b)| (a - b) * (a - b))
-                .sum();
-            if tolerance > 0.0 && change.sqrt() / dot(weights, weights).sqrt() <= tolerance {
                 return;
             }
         }
@@ -368,9 +341,23 @@ impl TableFn for Factors {
     }
 
     fn apply(&self, rows: Rows<'_>) -> Result<Vec<f64>, RunError> {
-        let is_signed = matches!(self.rule, FactorRule::Pursuit(_) | FactorRule::Threshold(_));
-        if !is_signed && rows.values().iter().any(|value| *value < 0.0) {
+        let takes_negative = match self.rule {
+            FactorRule::CoordinateDescent { .. }
+            | FactorRule::Multiplicative(_)
+            | FactorRule::Topics { .. } => false,
+            FactorRule::Pursuit(_)
+            | FactorRule::Threshold { .. }
+            | FactorRule::Lasso(_)
+            | FactorRule::LeastAngles(_) => true,
+        };
+        if !takes_negative && rows.values().iter().any(|value| *value < 0.0) {
             return Err(negative());
+        }
+        let refuses_zeros =
+            matches!(self.rule, FactorRule::Multiplicative(rule) if rule.refuses_zeros());
+        if refuses_zeros && let Some(row) = rows.iter().position(|row| row.contains(&0.0)) {
+            let message = format!("row {row}: a zero, where the model's loss takes numbers above");
+            return Err(RunError::new(RunErrorKind::ValueOutOfRange, message));
         }
         let mut weights = vec![0.0; self.n_components];
         let mut all = Vec::with_capacity(rows.n_rows() * TableFn::n_columns(self));
@@ -412,11 +399,14 @@ mod tests {
 
     #[test]
     fn factors_of_numbers_from_zero_refuse_others() {
-        let rule = FactorRule::Multiplicative {
+        let rule = FactorRule::Multiplicative(Multiplicative {
             updates_max: 5,
             tolerance: 0.0,
+            end: UpdatesEnd::Change,
             penalties: [0.0; 2],
-        };
+            beta: 2.0,
+            lifts_small: true,
+        });
         let factors = Factors::try_new(rule, vec![1.0, 2.0], 2).unwrap();
         let rows = Rows::try_new(&[1.0, -1.0], 2).unwrap();
         assert!(factors.apply(rows).is_err());

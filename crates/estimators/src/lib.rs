@@ -70,7 +70,7 @@ pub use column_imputer::{ColumnImputer, Fill, ImputedColumn, Marker};
 pub use column_transformer::{Block, BlockAction, ColumnTransformer};
 pub use columnwise::{BinEncoding, ColumnOperation, Columnwise, Distribution};
 pub use faceted::{Choice, Facet, Faceted};
-pub use factors::{FactorRule, Factors};
+pub use factors::{FactorRule, Factors, Lasso, LeastAngles, Multiplicative, UpdatesEnd};
 pub use gaussian::{Factor, GaussianSpec, Gaussians, LogNormalized, LogSum};
 pub use imputation::{
     ImputationStep, IterativeImputer, IterativeImputerSpec, KnnImputer, KnnImputerSpec,
@@ -110,7 +110,7 @@ pub use table_fn::{
     ClassIndexOf, Composed, Linked, Mapped, MethodOf, Pointwise, Selected, SideBySide, TableFn,
 };
 pub use text::{
-    Accents, Analyzer, StopWords, TermNorm, TermWeighter, TermWeights, Terms, TokenPattern, Unit,
-    Vectorizer,
+    Accents, Analyzer, HashedColumns, StopWords, TermNorm, TermWeighter, TermWeights, Terms,
+    TokenPattern, Unit, Vectorizer,
 };
 pub use value_encoder::{LabelEncoder, ValueColumn, ValueEncoder};

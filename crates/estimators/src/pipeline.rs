@@ -81,6 +81,7 @@ fn check_kinds(before: &Step, step: &Step) -> Result<(), SpecError> {
         if !fits {
             let name = |kind| match kind {
                 ColumnKind::Text | ColumnKind::Category => "texts",
+                ColumnKind::Json => "objects or lists",
                 ColumnKind::Numbers | ColumnKind::Ignored => "numbers",
             };
             return Err(SpecError::new(format!(

@@ -67,7 +67,7 @@ pub(crate) fn check_kinds(table: &Table<'_>, specs: &[ColumnSpec]) -> Result<(),
             Table::Matrix(_) | Table::Sparse(_) => false,
         };
         let message = match (spec.kind, is_text) {
-            (ColumnKind::Text, false) => "expected strings, got numbers",
+            (ColumnKind::Text | ColumnKind::Json, false) => "expected strings, got numbers",
             (ColumnKind::Numbers, true) => "expected numbers, got strings",
             _ => continue,
         };

@@ -5,6 +5,7 @@
 
 mod analyzer;
 mod characters;
+mod hashed;
 mod murmur;
 mod stop_words;
 mod token_pattern;
@@ -13,6 +14,7 @@ mod vectorizer;
 mod weights;
 
 pub use analyzer::{Accents, Analyzer, StopWords, Unit};
+pub use hashed::HashedColumns;
 pub use token_pattern::TokenPattern;
 pub use vectorizer::{Terms, Vectorizer};
 pub use weights::{TermNorm, TermWeighter, TermWeights};

@@ -37,6 +37,11 @@ impl ColumnsModel {
         description: Description,
     ) -> Result<Self, LoadError> {
         let names = column_names(columns.len(), names)?;
+        let holds_json = columns.iter().any(|spec| spec.kind == ColumnKind::Json);
+        if holds_json && columns.len() > 1 {
+            let message = "a column of objects or lists beside other columns is not supported";
+            return Err(LoadError::new(LoadErrorKind::Unsupported, message));
+        }
         let mut specs = Vec::new();
         let mut inputs = Vec::new();
         let mut places = Vec::new();
@@ -52,11 +57,12 @@ impl ColumnsModel {
             inputs: places.iter().map(|place| place.input).collect(),
             signature: Signature {
                 keyed_outputs: Vec::new(),
-                keyed_inputs: Vec::new(),
+                keyed_inputs: holds_json.then_some(0).into_iter().collect(),
                 inputs,
                 outputs: outputs.specs,
                 default_outputs: outputs.defaults,
-                columns: Some(places),
+                // What is JSON is no cell of a table, to the protocols.
+                columns: (!holds_json).then_some(places),
             },
             methods: outputs.methods,
             estimator,
@@ -119,7 +125,7 @@ fn input_spec(spec: ColumnSpec, name: &str) -> TensorSpec {
     TensorSpec {
         name: name.to_owned(),
         dtype: match spec.kind {
-            ColumnKind::Text | ColumnKind::Category => DType::Bytes,
+            ColumnKind::Text | ColumnKind::Category | ColumnKind::Json => DType::Bytes,
             ColumnKind::Numbers | ColumnKind::Ignored => DType::F64,
         },
         shape: vec![None],
@@ -153,7 +159,7 @@ fn check_values<'t>(
         RunError::new(RunErrorKind::DTypeMismatch, message)
     };
     match (tensor.values(), spec.kind) {
-        (Values::Bytes(texts), ColumnKind::Text | ColumnKind::Category) => {
+        (Values::Bytes(texts), ColumnKind::Text | ColumnKind::Category | ColumnKind::Json) => {
             if let Some(row) = texts.first_missing().filter(|_| !spec.accepts_missing) {
                 let message = format!(
                     "row {row}, column {name:?}: missing value (null); this column takes strings only"
@@ -163,6 +169,7 @@ fn check_values<'t>(
             Ok(Cell::Text(texts))
         }
         (_, ColumnKind::Text) => Err(wrong("strings (BYTES)")),
+        (_, ColumnKind::Json) => Err(wrong("objects or lists, as texts of JSON (BYTES)")),
         (Values::Bool(_), ColumnKind::Category) => Err(wrong("strings (BYTES) or integers")),
         (values, ColumnKind::Category) => match digits(values) {
             Some(texts) => Ok(Cell::Digits(texts)),

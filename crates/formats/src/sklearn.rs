@@ -20,6 +20,7 @@ mod ensembles;
 mod factorization;
 mod fitted;
 mod globals;
+mod hashed;
 mod hist_boosting;
 mod imbalanced;
 mod importance;

@@ -15,6 +15,8 @@ pub enum ColumnKind {
     Text,
     /// Categories: texts, or integers that stand for the texts of their digits.
     Category,
+    /// Objects or lists of any length, each as the text of its JSON.
+    Json,
     /// Whatever: the estimator does not read it.
     Ignored,
 }

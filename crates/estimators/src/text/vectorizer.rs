@@ -10,7 +10,7 @@ use coracle_model::{
 use coracle_tensor::{Cell, Frame, Rows, SparseRows, Table, Tensor};
 
 use super::analyzer::Analyzer;
-use super::murmur;
+use super::hashed::HashedColumns;
 use super::weights::TermWeights;
 use crate::scaler::transform_spec;
 use crate::spec_error::{SpecError, expect_length};
@@ -21,13 +21,8 @@ use crate::table;
 pub enum Terms {
     /// Its place in a vocabulary; others do not count.
     Vocabulary(HashMap<Box<str>, u32>),
-    /// Its hash, modulo the number of columns.
-    Hashed {
-        /// The number of columns.
-        n_columns: u32,
-        /// Whether half of the terms count negatively, so that those of one column tend to cancel.
-        alternate_sign: bool,
-    },
+    /// The column of its hash.
+    Hashed(HashedColumns),
 }
 
 /// A transformer of one column of texts.
@@ -66,7 +61,7 @@ impl Vectorizer {
                 }
                 places.len()
             }
-            Terms::Hashed { n_columns, .. } => *n_columns as usize,
+            Terms::Hashed(columns) => columns.n_columns() as usize,
         };
         if let Some(idf) = &weights.idf {
             expect_length("idf_", idf.len(), n_columns_out)?;
@@ -91,14 +86,7 @@ impl Vectorizer {
             Terms::Vocabulary(places) => {
                 scratch.extend(places.get(term).map(|&place| (place, 1)));
             }
-            Terms::Hashed {
-                n_columns,
-                alternate_sign,
-            } => {
-                let hash = murmur::hash(term.as_bytes());
-                let sign = if *alternate_sign && hash < 0 { -1 } else { 1 };
-                scratch.push((hash.unsigned_abs() % n_columns, sign));
-            }
+            Terms::Hashed(columns) => scratch.push(columns.place(term.as_bytes())),
         });
         scratch.sort_unstable_by_key(|&(column, _)| column);
         for same in scratch.chunk_by(|(a, _), (b, _)| a == b) {
@@ -156,7 +144,7 @@ impl Estimator for Vectorizer {
                 let terms = places.keys().map(|term| allocation_bytes(term.len()));
                 terms.sum::<usize>() + hash_table_bytes::<(Box<str>, u32)>(places.capacity())
             }
-            Terms::Hashed { .. } => 0,
+            Terms::Hashed(_) => 0,
         };
         terms + self.weights.memory_bytes()
     }
@@ -221,10 +209,7 @@ mod tests {
         let counter =
             Vectorizer::try_new(analyzer(), terms, false, TermWeights::default()).unwrap();
         assert_eq!(row(&counter, "Free win, free beer"), [(0, 1.0), (1, 2.0)]);
-        let terms = Terms::Hashed {
-            n_columns: 7,
-            alternate_sign: true,
-        };
+        let terms = Terms::Hashed(HashedColumns::try_new(7, true).unwrap());
         // "foo" hashes to -156908512, "a" to 1009084850.
         let hasher = Vectorizer::try_new(analyzer(), terms, false, TermWeights::default()).unwrap();
         let mut expected = [(156_908_512 % 7, -1.0), (1_009_084_850 % 7, 1.0)];

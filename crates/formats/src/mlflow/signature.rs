@@ -260,6 +260,9 @@ fn cast(
         casts.push(match (kind_of(dtype), taken) {
             (Kind::Text, Some(ColumnKind::Numbers)) => return wrong("numbers"),
             (Kind::Numbers(_), Some(ColumnKind::Text)) => return wrong("texts"),
+            (Kind::Text | Kind::Numbers(_), Some(ColumnKind::Json)) => {
+                return wrong("objects or lists");
+            }
             (Kind::Numbers(cast), Some(ColumnKind::Numbers)) => cast,
             _ => Cast::Keep,
         });

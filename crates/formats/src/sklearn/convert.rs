@@ -5,8 +5,8 @@ use coracle_pickle::{Graph, Node, NodeId};
 
 use super::fitted::Fitted;
 use super::{
-    Converted, Version, boosted, boosting, columns, describe, encoders, hist_boosting, imbalanced,
-    keyed, linear, numeric, objects, pipeline, preprocessing, text, tree,
+    Converted, Version, boosted, boosting, columns, describe, encoders, hashed, hist_boosting,
+    imbalanced, keyed, linear, numeric, objects, pipeline, preprocessing, text, tree,
 };
 
 /// An estimator and its description.
@@ -144,6 +144,7 @@ pub(super) fn estimator(
         "sklearn.feature_extraction.text.CountVectorizer" => text::count(fitted)?,
         "sklearn.feature_extraction.text.TfidfVectorizer" => text::tfidf(fitted)?,
         "sklearn.feature_extraction.text.HashingVectorizer" => text::hashing(fitted)?,
+        "sklearn.feature_extraction._hash.FeatureHasher" => hashed::convert(fitted)?,
         "sklearn.feature_extraction.text.TfidfTransformer" => text::tfidf_transformer(fitted)?,
         class if boosted::is_known(class) => boosted::convert(fitted)?.part,
         class => match numeric::converter(class) {
@@ -180,7 +181,7 @@ fn unsupported(fitted: &Fitted<'_>, class: &str) -> LoadError {
         | "SpectralClustering"
         | "SpectralEmbedding"
         | "TSNE" => ": it has no answers for new rows",
-        "FeatureHasher" | "MultiLabelBinarizer" => ": its rows are lists of any length",
+        "MultiLabelBinarizer" => ": its rows are lists of any length",
         _ => "",
     };
     let message = format!("scikit-learn class '{class}' is not supported{why}");

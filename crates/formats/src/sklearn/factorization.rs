@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use coracle_estimators::{Facet, FactorRule, Factors, ProjectionSpec};
+use coracle_estimators::{
+    Facet, FactorRule, Factors, Lasso, LeastAngles, Multiplicative, ProjectionSpec, UpdatesEnd,
+};
 use coracle_model::{LoadError, Method};
 
 use super::convert::Part;
@@ -32,27 +34,43 @@ pub(super) fn non_negative(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let scaled = penalty * exact(n_features);
     let share = fitted.number_or("l1_ratio", 0.0)?;
     let penalties = [scaled * share, scaled * (1.0 - share)];
-    let is_squared = fitted.is_none("beta_loss")
-        || fitted.text_if("beta_loss").as_deref() == Some("frobenius")
-        || fitted.text_if("beta_loss").is_none() && fitted.number("beta_loss")? == 2.0;
-    if !is_squared {
-        return Err(fitted.unsupported("a 'beta_loss' other than 'frobenius' is not supported"));
+    let beta = match fitted.text_if("beta_loss").as_deref() {
+        // Up to 0.18 there was no other.
+        None if fitted.is_none("beta_loss") => 2.0,
+        None => fitted.number("beta_loss")?,
+        Some("frobenius") => 2.0,
+        Some("kullback-leibler") => 1.0,
+        Some("itakura-saito") => 0.0,
+        Some(other) => return Err(fitted.unknown("beta_loss", other)),
+    };
+    if !beta.is_finite() {
+        return Err(fitted.malformed("'beta_loss' is no finite number"));
     }
     let tolerance = fitted.number("tol")?;
-    let rule = match fitted.short_class() {
-        "MiniBatchNMF" => FactorRule::Multiplicative {
-            updates_max: match fitted.is_none("transform_max_iter") {
+    let updates = |updates_max: usize, end: UpdatesEnd| {
+        FactorRule::Multiplicative(Multiplicative {
+            updates_max,
+            tolerance,
+            end,
+            penalties,
+            beta,
+            lifts_small: fitted.version.is_from(3),
+        })
+    };
+    let solver = fitted.text_if("solver");
+    let rule = match (fitted.short_class(), solver.as_deref()) {
+        ("MiniBatchNMF", _) => {
+            let updates_max = match fitted.is_none("transform_max_iter") {
                 true => fitted.count("max_iter")?,
                 false => fitted.count("transform_max_iter")?,
-            },
-            tolerance,
-            penalties,
-        },
-        _ => {
-            let solver = fitted.text("solver")?;
-            if solver != "cd" {
-                return Err(fitted.unknown("solver", &solver));
-            }
+            };
+            updates(updates_max, UpdatesEnd::Change)
+        }
+        (_, Some("mu")) => updates(fitted.count("max_iter")?, UpdatesEnd::Error),
+        (_, Some("cd")) if beta != 2.0 => {
+            return Err(fitted.malformed("the solver 'cd' is of the loss 'frobenius' only"));
+        }
+        (_, Some("cd")) => {
             if fitted.flag("shuffle")? {
                 return Err(
                     fitted.unsupported("shuffle=True draws at random, which is not supported")
@@ -64,6 +82,7 @@ pub(super) fn non_negative(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
                 penalties,
             }
         }
+        (_, other) => return Err(fitted.unknown("solver", other.unwrap_or("None"))),
     };
     let factors = Factors::try_new(rule, components.values, n_features);
     transformer(fitted, factors.map_err(|error| fitted.spec(error))?)
@@ -92,32 +111,81 @@ pub(super) fn dictionary(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         return Err(fitted.malformed("the dictionary holds NaN or infinity"));
     }
     let n_features = components.n_columns;
-    if fitted.flag_or("positive_code", false)? {
-        return Err(fitted.unsupported("positive_code=True is not supported"));
-    }
-    let algorithm = fitted.text("transform_algorithm")?;
-    let rule = match algorithm.as_str() {
-        "omp" => {
-            let usual = n_features.checked_div(10).unwrap_or(0).max(1);
-            FactorRule::Pursuit(match fitted.is_none("transform_n_nonzero_coefs") {
-                true => usual.min(components.n_rows),
-                false => fitted.count("transform_n_nonzero_coefs")?,
-            })
-        }
-        "threshold" => FactorRule::Threshold(match fitted.is_none("transform_alpha") {
-            false => fitted.number("transform_alpha")?,
-            // Releases from 1.2 on take what they were trained with.
-            true if fitted.version.is_from(2) => fitted.number_or("alpha", 1.0)?,
-            true => 1.0,
-        }),
-        other => return Err(fitted.unknown("transform_algorithm", other)),
-    };
+    let rule = code_rule(fitted, n_features, components.n_rows)?;
     let factors = Factors::try_new(rule, components.values, n_features);
     let factors = factors.map_err(|error| fitted.spec(error))?;
     match fitted.flag("split_sign")? {
         true => transformer(fitted, factors.splitting_signs()),
         false => transformer(fitted, factors),
     }
+}
+
+/// Reads how rows are encoded by a dictionary.
+fn code_rule(
+    fitted: &Fitted<'_>,
+    n_features: usize,
+    n_components: usize,
+) -> Result<FactorRule, LoadError> {
+    let is_positive = fitted.flag_or("positive_code", false)?;
+    let n_nonzero = || {
+        let usual = n_features.checked_div(10).unwrap_or(0).max(1);
+        match fitted.is_none("transform_n_nonzero_coefs") {
+            true => Ok(usual.min(n_components)),
+            false => fitted.count("transform_n_nonzero_coefs"),
+        }
+    };
+    let penalty = || match fitted.is_none("transform_alpha") {
+        false => fitted.number("transform_alpha"),
+        // Releases from 1.2 on take what they were trained with.
+        true if fitted.version.is_from(2) => fitted.number_or("alpha", 1.0),
+        true => Ok(1.0),
+    };
+    // Up to 0.21 it could not be chosen.
+    let steps_max = || match fitted.attr("transform_max_iter") {
+        Some(_) => fitted.count("transform_max_iter"),
+        None => Ok(1_000),
+    };
+    let algorithm = fitted.text("transform_algorithm")?;
+    Ok(match algorithm.as_str() {
+        "omp" | "lars" if is_positive => {
+            let message = format!("positive_code=True with '{algorithm}' is not supported");
+            return Err(fitted.unsupported(message));
+        }
+        "omp" => FactorRule::Pursuit(n_nonzero()?),
+        "lars" => FactorRule::LeastAngles(LeastAngles {
+            penalty: 0.0,
+            steps_max: n_nonzero()?,
+            is_lasso: false,
+            is_positive,
+        }),
+        "threshold" => FactorRule::Threshold {
+            threshold: penalty()?,
+            is_positive,
+        },
+        "lasso_lars" => FactorRule::LeastAngles(LeastAngles {
+            penalty: penalty()? / exact(n_features),
+            steps_max: steps_max()?,
+            is_lasso: true,
+            is_positive,
+        }),
+        "lasso_cd" => {
+            let penalty = penalty()?;
+            if penalty <= 0.0 {
+                return Err(fitted.unsupported("'lasso_cd' without a penalty is not supported"));
+            }
+            FactorRule::Lasso(Lasso {
+                penalty,
+                sweeps_max: steps_max()?,
+                tolerance: if fitted.version.is_from(8) {
+                    1e-8
+                } else {
+                    1e-4
+                },
+                is_positive,
+            })
+        }
+        other => return Err(fitted.unknown("transform_algorithm", other)),
+    })
 }
 
 /// Converts FeatureAgglomeration that pools by the mean.

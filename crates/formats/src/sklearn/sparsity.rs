@@ -73,6 +73,7 @@ pub(super) fn layout(step: &Fitted<'_>, reads: &Layout) -> Result<Layout, LoadEr
             // Terms of one column that cancel leave a zero.
             return Ok(Layout::WithZeros);
         }
+        "FeatureHasher" => return Ok(Layout::WithZeros),
         "CountVectorizer" | "TfidfVectorizer" | "HashingVectorizer" => true,
         "TfidfTransformer" if reads.is_dense() => true,
         "KNeighborsTransformer" | "RadiusNeighborsTransformer" => {

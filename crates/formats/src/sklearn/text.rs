@@ -11,6 +11,7 @@ use coracle_pickle::{Node, NodeId};
 
 use super::convert::Part;
 use super::fitted::Fitted;
+use super::hashed;
 
 /// Converts a vectorizer that counts by vocabulary.
 pub(super) fn count(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -38,23 +39,19 @@ fn by_vocabulary(fitted: &Fitted<'_>, weights: TermWeights) -> Result<Part, Load
 
 /// Converts a vectorizer that counts by hash.
 pub(super) fn hashing(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let n_columns = u32::try_from(fitted.count("n_features")?);
-    let n_columns =
-        n_columns.map_err(|_too_large| fitted.malformed("'n_features' is too large"))?;
-    let terms = Terms::Hashed {
-        n_columns,
-        alternate_sign: fitted.flag_or("alternate_sign", true)?,
-    };
-    if fitted.flag_or("non_negative", false)? {
-        return Err(fitted.unsupported("non_negative=True is not supported"));
-    }
+    let columns = hashed::columns(fitted)?;
     let weights = TermWeights {
         norm: norm(fitted)?,
         ..TermWeights::default()
     };
-    let vectorizer = Vectorizer::try_new(analyzer(fitted)?, terms, fitted.flag("binary")?, weights)
-        .map_err(|error| fitted.malformed(error.to_string()))?;
-    let facts = vec![("hashed to".to_owned(), n_columns.to_string())];
+    let vectorizer = Vectorizer::try_new(
+        analyzer(fitted)?,
+        Terms::Hashed(columns),
+        fitted.flag("binary")?,
+        weights,
+    )
+    .map_err(|error| fitted.malformed(error.to_string()))?;
+    let facts = vec![("hashed to".to_owned(), columns.n_columns().to_string())];
     Ok(Part::new(vectorizer, facts))
 }
 

@@ -49,8 +49,13 @@ pub(super) fn binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 /// Converts FunctionTransformer over a function of numpy that Coracle knows.
 pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let function = known_function(fitted, "func")?;
-    // Up to 0.21 `None` stood for True.
-    let accepts = match fitted.is_none("validate") || fitted.flag("validate")? {
+    // `None` stood for True in 0.20 and 0.21, and is no truth before and after.
+    let version = fitted.version;
+    let validates = match fitted.is_none("validate") {
+        true => version.is_up_to_zero(21) && !version.is_up_to_zero(19),
+        false => fitted.flag("validate")?,
+    };
+    let accepts = match validates {
         true => Accepts::FINITE,
         false => Accepts::ANY,
     };

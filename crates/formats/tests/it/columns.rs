@@ -16,6 +16,10 @@ pub(crate) const RELEASES: [&str; 7] = [
 /// The releases there must be fixtures of wrapped models of.
 pub(crate) const WRAPPED_RELEASES: [&str; 3] = ["1.0.2", "1.4.2", "1.9.1"];
 
+/// The releases there must be fixtures of FeatureHasher of, beside the older ones.
+pub(crate) const HASHED_RELEASES: [&str; 6] =
+    ["1.0.2", "1.1.3", "1.3.2", "1.5.2", "1.7.2", "1.9.1"];
+
 /// Reads a number; truth values are 0 and 1.
 fn number(value: &Value) -> f64 {
     match value {
@@ -47,6 +51,10 @@ fn texts<'v>(cells: impl Iterator<Item = &'v Value>) -> ByteStrings {
 /// Returns rows as the model's inputs.
 pub(crate) fn inputs(signature: &Signature, rows: &[Value]) -> Vec<Tensor> {
     let Some(places) = &signature.columns else {
+        if !signature.keyed_inputs.is_empty() {
+            let texts = rows.iter().map(ToString::to_string).collect();
+            return vec![Tensor::from_values(Values::Bytes(texts))];
+        }
         let n_columns = signature.inputs[0].n_columns().unwrap();
         let values = rows
             .iter()
@@ -206,10 +214,10 @@ fn check_signature(signature: &Signature, document: &Value) -> Result<(), String
             Some(places) => places[column]
                 .input
                 .map(|input| signature.inputs[input].dtype),
-            None => Some(DType::F64),
+            None => Some(signature.inputs[0].dtype),
         };
         let expected = match kind.as_str().unwrap() {
-            "text" => DType::Bytes,
+            "text" | "json" => DType::Bytes,
             _ => DType::F64,
         };
         // A column that is dropped has no datatype.
@@ -274,4 +282,56 @@ fn every_fixture_of_columns_of_an_older_release_answers_as_that_does() {
 #[test]
 fn every_wrapped_model_of_columns_answers_as_scikit_learn_does() {
     check_all("wrapped/columns", &WRAPPED_RELEASES, 19);
+}
+
+#[test]
+fn every_row_of_any_length_is_hashed_as_scikit_learn_does() {
+    check_all("hashed", &HASHED_RELEASES, 11);
+    check_all("hashed", &fixture::OLDER_RELEASES, 9);
+}
+
+#[test]
+fn rows_of_any_length_are_refused_by_what_they_should_be() {
+    let run = |case: &str, row: &str| {
+        let fixtures = fixture::read("hashed/1.9.1");
+        let fixture = fixtures
+            .iter()
+            .find(|f| f.document["case"] == case)
+            .unwrap();
+        let model = fixture.load().unwrap();
+        assert_eq!(model.signature().keyed_inputs, [0]);
+        assert_eq!(model.signature().columns, None);
+        let texts = Values::Bytes([row].into_iter().collect());
+        model.run(&[Tensor::from_values(texts)], &[0])
+    };
+    let dict = "row 0: expected an object of numbers and strings by feature name";
+    let names = "row 0: expected a list of strings";
+    let cases = [
+        ("dict", "[1]", dict),
+        ("dict", "3", dict),
+        ("dict", "{\"a\": 1", dict),
+        (
+            "dict",
+            "{\"a\": [1]}",
+            "row 0: feature 'a': expected a number or a string",
+        ),
+        ("string", "\"abc\"", names),
+        ("string", "[\"a\", 1]", names),
+        ("pair", "[[\"a\"]]", "row 0: expected a list of pairs"),
+        (
+            "dict_logistic",
+            "[]",
+            "step 'featurehasher': row 0: expected an object",
+        ),
+    ];
+    for (case, row, message) in cases {
+        let error = run(case, row).unwrap_err().to_string();
+        assert!(error.contains(message), "{case} {row}: {error}");
+    }
+    // Of equal keys the last one counts, as in Python.
+    let (twice, once) = (
+        run("dict", "{\"a\": 1, \"a\": 2}"),
+        run("dict", "{\"a\": 2}"),
+    );
+    assert_eq!(twice.unwrap(), once.unwrap());
 }

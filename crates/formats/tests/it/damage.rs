@@ -29,7 +29,8 @@ fn exercise(bytes: &[u8]) {
     };
     let signature = loaded.model.signature();
     let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
-    if signature.columns.is_some() && signature.inputs.len() <= 1_000 {
+    let takes_texts = signature.columns.is_some() || !signature.keyed_inputs.is_empty();
+    if takes_texts && signature.inputs.len() <= 1_000 {
         let inputs = signature.inputs.iter().map(|input| {
             Tensor::from_values(match input.dtype {
                 DType::Bytes => Values::Bytes(["", "S", "caf\u{e9} free"].into_iter().collect()),
@@ -64,6 +65,7 @@ fn truncated_and_bit_flipped_files_never_panic() {
         };
         let fixtures = fixture::read(release).into_iter().chain(numeric);
         let fixtures = fixtures.chain(fixture::read(&columns));
+        let fixtures = fixtures.chain(fixture::read(&format!("hashed/{release}")));
         let fixtures = fixtures.filter(|fixture| {
             let writer = fixture.document["written_by"].as_str().unwrap();
             writer == "joblib raw" || writer == "joblib" || writer.starts_with("pickle")
@@ -156,4 +158,62 @@ fn damaged_skops_files_never_panic() {
             damage_members(&bytes, &mut random);
         }
     }
+}
+
+#[test]
+fn damaged_rows_of_any_length_are_errors_or_answers() {
+    let mut random = Random(13);
+    let parts = [
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "\"",
+        "\\u",
+        "\\ud800",
+        "null",
+        "1e999",
+        "[[\"a\",1]]",
+    ];
+    let (mut n_answers, mut n_errors) = (0, 0);
+    for fixture in fixture::read("hashed/1.9.1") {
+        let model = fixture.load().unwrap();
+        for row in fixture.document["x"].as_array().unwrap() {
+            let text = row.to_string();
+            for _ in 0..40 {
+                let mut bytes = text.clone().into_bytes();
+                for _ in 0..=random.below(2) {
+                    let position = random.below(bytes.len().max(1));
+                    match random.below(3) {
+                        0 => bytes.truncate(position),
+                        1 => drop(
+                            bytes
+                                .get_mut(position)
+                                .map(|byte| *byte ^= 1 << random.below(8)),
+                        ),
+                        _ => {
+                            drop(bytes.splice(
+                                position..position,
+                                parts[random.below(parts.len())].bytes(),
+                            ))
+                        }
+                    }
+                }
+                let texts = Values::Bytes([bytes.as_slice()].into_iter().collect());
+                match model.run(&[Tensor::from_values(texts)], &[0]) {
+                    Ok(_) => n_answers += 1,
+                    Err(error) => {
+                        n_errors += 1;
+                        assert!(error.to_string().contains("row 0"), "{error}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        n_answers > 100 && n_errors > 1_000,
+        "{n_answers}, {n_errors}"
+    );
 }

@@ -39,6 +39,10 @@ fn directories() -> Vec<(String, &'static str, Measure)> {
         let columns = format!("columns/{release}");
         directories.push((columns, release, columns::error_seen));
     }
+    for release in OLDER_RELEASES.into_iter().chain(columns::HASHED_RELEASES) {
+        let hashed = format!("hashed/{release}");
+        directories.push((hashed, release, columns::error_seen));
+    }
     for release in columns::WRAPPED_RELEASES {
         let wrapped = format!("wrapped/columns/{release}");
         directories.push((wrapped, release, columns::error_seen));
