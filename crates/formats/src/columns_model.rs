@@ -53,6 +53,7 @@ impl ColumnsModel {
             signature: Signature {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
+                unranked_inputs: Vec::new(),
                 inputs,
                 outputs: outputs.specs,
                 default_outputs: outputs.defaults,

@@ -200,19 +200,6 @@ pub(crate) fn locales_with_letters_of_their_own_are_kept(runtime: &Runtime) {
 }
 
 pub(crate) fn what_cannot_be_served_is_refused(runtime: &Runtime) {
-    // No number of dimensions: the shape of the input, which is the last field of the graph's inputs.
-    let case = neural("as large as wanted");
-    let shape = b"\x12\x04\x0a\x02\x08\x01";
-    let place = case
-        .model
-        .windows(shape.len())
-        .position(|window| window == shape);
-    let mut model = case.model;
-    // Field 15, which nobody knows.
-    model[place.unwrap()] = 0x7a;
-    let error = runtime.load(&model).unwrap_err();
-    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
-    assert!(error.to_string().contains("how many dimensions"), "{error}");
     // All sizes are fixed, and no run goes well: nothing can be taken of nothing.
     let mut model = neural("as large as wanted").model;
     let mut replace = |old: &[u8], new: &[u8]| {

@@ -342,6 +342,37 @@ pub(crate) fn sequences_are_json(runtime: &Runtime) {
     }
 }
 
+pub(crate) fn inputs_of_any_rank_are_served(runtime: &Runtime) {
+    let cases = fixture::lines("unranked.jsonl");
+    assert_eq!(cases.len(), 17);
+    for case in cases {
+        let with_engine = runtime.load(&case.model).unwrap();
+        let mut models = vec![with_engine];
+        if case.name.starts_with("own") {
+            let options = LoadOptions::default();
+            let own = load_bytes(&case.model, &options, &SystemClock::new()).unwrap();
+            models.push(own.model);
+        }
+        for model in models {
+            let name = &case.name;
+            let signature = model.signature();
+            assert_eq!(signature.unranked_inputs, [0], "{name}");
+            assert_eq!(signature.inputs[0].wire_shape(), [-1], "{name}");
+            assert!(signature.columns.is_none(), "{name}");
+            assert!(!model.rows_are_independent(), "{name}");
+            assert_eq!(model.description().warnings().count(), 0, "{name}");
+            let all: Vec<usize> = (0..signature.outputs.len()).collect();
+            let inputs = signature.inputs.iter();
+            let inputs = inputs.map(|spec| case.inputs[&spec.name].clone());
+            let found = model.run(&inputs.collect::<Vec<_>>(), &all).unwrap();
+            for (found, spec) in found.iter().zip(&signature.outputs) {
+                let expected = &case.outputs[&spec.name];
+                fixture::compare(found, expected, DIFFERENCE_MAX).unwrap();
+            }
+        }
+    }
+}
+
 pub(crate) fn maps_answer_as_in_python(runtime: &Runtime) {
     let cases = fixture::lines("maps.jsonl");
     assert_eq!(cases.len(), 10);
