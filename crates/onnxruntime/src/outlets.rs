@@ -316,7 +316,9 @@ fn spec(what: &str, outlets: &[Outlet], served: &ServedOutlet) -> Result<TensorS
 fn tensor_spec(outlet: &Outlet, served: &ServedOutlet) -> Result<TensorSpec, LoadError> {
     let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
         let found = outlet.dtype();
-        return Err(unsupported(format!("{found}; only tensors are served")));
+        let served =
+            "tensors, sequences of tensors, maps to numbers and sequences of such are served";
+        return Err(unsupported(format!("{found}; {served}")));
     };
     let dtype = dtype(*ty).ok_or_else(|| unsupported(format!("datatype {ty} is not supported")))?;
     let shape = match &served.columns {

@@ -68,7 +68,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 43] = [
+const TESTS: [(&str, fn(&Runtime)); 44] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     (
         "quotients_beyond_an_integer_end_nobody",
@@ -146,6 +146,7 @@ const TESTS: [(&str, fn(&Runtime)); 43] = [
         graphs::integers_of_four_bits_are_no_others,
     ),
     ("sequences_are_json", graphs::sequences_are_json),
+    ("maps_are_json", graphs::maps_are_json),
     (
         "inputs_of_any_rank_are_served",
         graphs::inputs_of_any_rank_are_served,
