@@ -374,6 +374,17 @@ fn division(datatype: u8) -> Vec<u8> {
 }
 
 /// ONNX Runtime ends with its process where the least integer is divided by -1.
+pub(crate) fn quotients_of_undeclared_datatypes_end_nobody(runtime: &Runtime) {
+    let cases = fixture::lines("divisions.jsonl");
+    assert_eq!(cases.len(), 9);
+    for case in cases {
+        let model = runtime.load(&case.model);
+        let model = model.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let checked = case.check(model.as_ref(), 0.0);
+        checked.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    }
+}
+
 pub(crate) fn quotients_beyond_an_integer_end_nobody(runtime: &Runtime) {
     let (x, y) = (
         [i64::MIN, i64::MIN, 7, -7, -7, i64::MAX, 0],
@@ -391,6 +402,10 @@ pub(crate) fn quotients_beyond_an_integer_end_nobody(runtime: &Runtime) {
         Values::I64(y.to_vec().into()),
     );
     assert_eq!(found.values(), &Values::I64(expected.into()));
+    // By zero the runtime refuses.
+    let by_zero = [7, 0].map(|number| Tensor::from_values(Values::I64(vec![number; 7].into())));
+    let error = model.run(&by_zero, &[0]).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     let narrow = |numbers: &[i64]| -> Vec<i32> {
         let numbers = numbers.iter();
         numbers

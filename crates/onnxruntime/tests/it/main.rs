@@ -68,11 +68,15 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 44] = [
+const TESTS: [(&str, fn(&Runtime)); 45] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     (
         "quotients_beyond_an_integer_end_nobody",
         bounds::quotients_beyond_an_integer_end_nobody,
+    ),
+    (
+        "quotients_of_undeclared_datatypes_end_nobody",
+        bounds::quotients_of_undeclared_datatypes_end_nobody,
     ),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
