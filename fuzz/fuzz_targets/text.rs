@@ -56,6 +56,7 @@ fn graph() -> Graph {
             default_outputs: vec![0],
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             columns: None,
         },
         description: Description::default(),

@@ -28,6 +28,7 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
         default_outputs: vec![0],
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         columns: None,
     }
 }

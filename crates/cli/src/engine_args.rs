@@ -1,5 +1,6 @@
 //! The arguments of `coracle engine`, and the variables that say where engines and package indexes are.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -73,10 +74,12 @@ pub(crate) struct Variables {
     pub(crate) config_home: Option<PathBuf>,
     /// `LD_LIBRARY_PATH`.
     pub(crate) library_path: Option<OsString>,
-    /// `PIP_INDEX_URL`.
-    pub(crate) pip_index_url: Option<String>,
-    /// `PIP_CERT`.
-    pub(crate) pip_cert: Option<PathBuf>,
+    /// The variables of pip's settings (`PIP_INDEX_URL` and others), by the names that its options have.
+    pub(crate) pip: BTreeMap<String, String>,
     /// `PIP_CONFIG_FILE`.
     pub(crate) pip_config_file: Option<PathBuf>,
+    /// `VIRTUAL_ENV`, which has settings of pip's, too.
+    pub(crate) virtual_env: Option<PathBuf>,
+    /// `NETRC`.
+    pub(crate) netrc: Option<PathBuf>,
 }

@@ -1,15 +1,15 @@
 //! `coracle engine install`: fetches the library of an engine from a Python package index.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, bail};
 use coracle_onnxruntime::FILE_NAME;
-use coracle_storage::{Member, Progress, PythonIndex};
+use coracle_storage::{Member, Progress, PythonIndex, Wheel};
 
 use crate::engine_args::InstallArguments;
-use crate::package_index::IndexSettings;
+use crate::package_index::{IndexSettings, Place};
 use crate::signals::Signals;
 use crate::{Environment, engine};
 
@@ -45,7 +45,14 @@ pub(crate) fn run(arguments: &InstallArguments, environment: &Environment) -> an
         (None, None) => bail!("there is no home directory to install into; name one with --to DIR"),
     };
     let to = directory.join(FILE_NAME);
-    let settings = IndexSettings::find(arguments.index_url.as_deref(), environment);
+    let settings = IndexSettings::find(arguments.index_url.as_deref(), environment)?;
+    let member = Member {
+        directory: "onnxruntime/capi/".to_owned(),
+        name_prefix: platform.library.0.to_owned(),
+        name_suffix: platform.library.1.to_owned(),
+        sha256: known(&arguments.version),
+        to: to.clone(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -54,7 +61,7 @@ pub(crate) fn run(arguments: &InstallArguments, environment: &Environment) -> an
         // What is given up removes what it has written so far.
         tokio::select! {
             () = signals.next() => bail!("told to stop"),
-            installed = install(&settings, &platform, &arguments.version, &to) => installed,
+            installed = install(&settings, platform.tag, &arguments.version, &member) => installed,
         }
     };
     runtime
@@ -68,25 +75,77 @@ pub(crate) fn run(arguments: &InstallArguments, environment: &Environment) -> an
     Ok(())
 }
 
+/// Takes the wheel from the first place that has it, and tells what those before it failed of.
 async fn install(
     settings: &IndexSettings,
-    platform: &Platform,
+    tag: (&str, &str),
     version: &str,
-    to: &Path,
+    member: &Member,
 ) -> anyhow::Result<()> {
-    let index = PythonIndex::try_new(settings.url(), settings.cert.as_deref())?;
-    let wheel = index.find("onnxruntime", version, platform.tag).await?;
-    say(&format!("fetching {}\n", wheel.file_name));
-    let told = AtomicU64::new(0);
-    let progress = |now: Progress| tell(now, &told);
-    let member = Member {
-        directory: "onnxruntime/capi/".to_owned(),
-        name_prefix: platform.library.0.to_owned(),
-        name_suffix: platform.library.1.to_owned(),
-        sha256: known(version),
-        to: to.to_path_buf(),
+    let mut failures: Vec<String> = Vec::new();
+    for place in &settings.places {
+        let error = match find(place, settings, (tag, version)).await {
+            Err(error) => error,
+            Ok(found) => {
+                for failure in &failures {
+                    say(&format!("{failure}\n"));
+                }
+                return bring(found, member).await;
+            }
+        };
+        failures.push(match settings.trusting(place) {
+            None => format!("{error:#}"),
+            Some(host) => format!(
+                "{error:#} (pip's setting trusted-host = {host} does nothing here: certificates are always checked; name the authority's with cert)"
+            ),
+        });
+    }
+    bail!("{}", failures.join("; "))
+}
+
+/// A wheel that was found.
+enum Found {
+    Remote(Box<PythonIndex>, Wheel),
+    Local(PathBuf),
+}
+
+async fn find(
+    place: &Place,
+    settings: &IndexSettings,
+    (tag, version): ((&str, &str), &str),
+) -> anyhow::Result<Found> {
+    let index = match place {
+        Place::Index(url) => PythonIndex::try_new(url, &settings.access)?,
+        Place::Page(url) => PythonIndex::of_page(url, &settings.access)?,
+        Place::Directory(directory) => {
+            let wheel = PythonIndex::find_local(directory, ("onnxruntime", version), tag)?;
+            let (prefix, suffix) = tag;
+            let wheel = wheel.with_context(|| {
+                let directory = directory.display();
+                format!("{directory} has no onnxruntime {version} for {prefix}*{suffix}")
+            });
+            return Ok(Found::Local(wheel?));
+        }
     };
-    index.install_member(&wheel, member, &progress).await?;
+    let wheel = index.find("onnxruntime", version, tag).await?;
+    Ok(Found::Remote(Box::new(index), wheel))
+}
+
+async fn bring(found: Found, member: &Member) -> anyhow::Result<()> {
+    match found {
+        Found::Local(wheel) => {
+            say(&format!("taking {}\n", wheel.display()));
+            PythonIndex::install_local_member(&wheel, member.clone()).await?;
+        }
+        Found::Remote(index, wheel) => {
+            say(&format!("fetching {}\n", wheel.file_name));
+            let told = AtomicU64::new(0);
+            let progress = |now: Progress| tell(now, &told);
+            index
+                .install_member(&wheel, member.clone(), &progress)
+                .await?;
+        }
+    }
     Ok(())
 }
 
@@ -139,3 +198,6 @@ fn tell(now: Progress, told: &AtomicU64) {
 fn say(text: &str) {
     drop(std::io::stderr().write_all(text.as_bytes()));
 }
+
+#[cfg(test)]
+mod tests;

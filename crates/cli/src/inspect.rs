@@ -195,7 +195,11 @@ fn describe(
     writeln!(text, "  inputs")?;
     for (index, input) in signature.inputs.iter().enumerate() {
         let is_keyed = signature.keyed_inputs.contains(&index);
-        describe_tensor(input, is_keyed, "", text)?;
+        let note = match signature.unranked_inputs.contains(&index) {
+            true => "  any number of dimensions",
+            false => "",
+        };
+        describe_tensor(input, is_keyed, note, text)?;
     }
     writeln!(text, "  outputs")?;
     for (index, output) in signature.outputs.iter().enumerate() {

@@ -164,9 +164,13 @@ impl Environment {
                 data_home: path("XDG_DATA_HOME"),
                 config_home: path("XDG_CONFIG_HOME"),
                 library_path: std::env::var_os("LD_LIBRARY_PATH"),
-                pip_index_url: filled("PIP_INDEX_URL"),
-                pip_cert: path("PIP_CERT"),
+                pip: package_index::VARIABLES
+                    .into_iter()
+                    .filter_map(|name| Some((package_index::option_of(name), filled(name)?)))
+                    .collect(),
                 pip_config_file: path("PIP_CONFIG_FILE"),
+                virtual_env: path("VIRTUAL_ENV"),
+                netrc: path("NETRC"),
             },
             for_programs: FOR_PROGRAMS
                 .into_iter()

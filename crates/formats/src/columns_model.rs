@@ -58,6 +58,7 @@ impl ColumnsModel {
             signature: Signature {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: holds_json.then_some(0).into_iter().collect(),
+                unranked_inputs: Vec::new(),
                 inputs,
                 outputs: outputs.specs,
                 default_outputs: outputs.defaults,

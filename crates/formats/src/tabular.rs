@@ -115,6 +115,7 @@ impl TabularModel {
         let signature = Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: vec![TensorSpec {
                 name: names.input.unwrap_or_else(|| INPUT.to_owned()),
                 dtype: DType::F64,

@@ -67,6 +67,8 @@ pub struct Signature {
     /// Indices into `inputs` of what is no tensor and comes as texts of JSON, as ONNX's maps and sequences do. V1 takes the JSON itself. Where
     /// such an input has a dimension each text is an item of it, else the only text is all of it.
     pub keyed_inputs: Vec<usize>,
+    /// Indices into `inputs` of tensors of any number of dimensions; their shape is `[None]`, which protocols write as `[-1]`.
+    pub unranked_inputs: Vec<usize>,
     /// The columns of a row, in order, where each input is a column of one table (of shape `[rows]`) rather than a
     /// tensor of its own.
     pub columns: Option<Vec<ColumnPlace>>,

@@ -35,6 +35,26 @@ pub fn checked<'t>(tensor: &'t Tensor, spec: &TensorSpec) -> Result<Cow<'t, Tens
             )));
         }
     };
+    with_shape(tensor, shape, spec)
+}
+
+/// Returns a tensor of any number of dimensions as the graph takes it, otherwise as [`checked`].
+///
+/// # Errors
+/// Kinds `DTypeMismatch`, `ValueOutOfRange`, naming the input, what came and what is wanted.
+pub fn checked_of_any_rank<'t>(
+    tensor: &'t Tensor,
+    spec: &TensorSpec,
+) -> Result<Cow<'t, Tensor>, RunError> {
+    with_shape(tensor, None, spec)
+}
+
+/// Returns a tensor in the datatype of the graph, and in another shape if there is one.
+fn with_shape<'t>(
+    tensor: &'t Tensor,
+    shape: Option<Vec<usize>>,
+    spec: &TensorSpec,
+) -> Result<Cow<'t, Tensor>, RunError> {
     if tensor.dtype() == spec.dtype && shape.is_none() {
         if let Values::Bytes(texts) = tensor.values()
             && let Some(index) = texts.first_missing()

@@ -143,7 +143,9 @@ pub use division::with_safe_divisions;
 pub use empty_sequence::{EMPTY_SEQUENCE_NAME, empty_sequence_file};
 pub use ensemble::{EnsembleNode, EnsembleTree, Test, TreeEnsemble, TreeKernels};
 pub use file::is_onnx;
-pub use inputs::{checked as checked_input, map_by_map, synthetic as synthetic_inputs};
+pub use inputs::{
+    checked as checked_input, checked_of_any_rank, map_by_map, synthetic as synthetic_inputs,
+};
 pub use inside::with_weights_inside;
 pub use json::{is_null, items_of_json, map_of_json, tensor_of_json};
 pub use locale::with_portable_locale;

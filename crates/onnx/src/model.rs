@@ -74,14 +74,18 @@ pub fn load(
     if outputs.is_empty() {
         return Err(malformed("the graph has no outputs"));
     }
+    let unranked_inputs = inputs.iter().enumerate();
+    let unranked_inputs = unranked_inputs.filter(|(_, input)| input.is_shapeless_tensor());
+    let unranked_inputs: Vec<usize> = unranked_inputs.map(|(index, _)| index).collect();
     let maps = compiled.maps.iter().enumerate();
     let signature = Signature {
         keyed_outputs: maps
             .filter_map(|(index, map)| map.is_some().then_some(index))
             .collect(),
         default_outputs: (0..outputs.len()).collect(),
-        columns: columns(&specs).filter(|_| keyed_inputs.is_empty()),
+        columns: columns(&specs).filter(|_| keyed_inputs.is_empty() && unranked_inputs.is_empty()),
         keyed_inputs,
+        unranked_inputs,
         inputs: specs,
         outputs,
     };
@@ -131,6 +135,13 @@ fn input_specs(inputs: &[&ValueFile<'_>]) -> Result<(Vec<TensorSpec>, Vec<usize>
     let are_all_maps = inputs.iter().all(|input| input.map.is_some());
     let specs = inputs.iter().map(|input| match input.map {
         Some(_) => Ok(maps_spec(input.name, are_all_maps)),
+        None if input.is_shapeless_tensor() => {
+            let any_rank = ValueFile {
+                shape: Some(vec![None]),
+                ..(*input).clone()
+            };
+            tensor_spec(&any_rank, "input")
+        }
         None => tensor_spec(input, "input"),
     });
     let specs = specs.collect::<Result<Vec<_>, _>>()?;
@@ -302,8 +313,12 @@ impl Model for OnnxModel {
                 specs.len()
             )));
         }
-        let checked = inputs.iter().zip(specs);
-        let checked = checked.map(|(input, spec)| inputs::checked(input, spec));
+        let unranked = &self.signature.unranked_inputs;
+        let checked = inputs.iter().zip(specs).enumerate();
+        let checked = checked.map(|(index, (input, spec))| match unranked.contains(&index) {
+            true => inputs::checked_of_any_rank(input, spec),
+            false => inputs::checked(input, spec),
+        });
         let checked = checked.collect::<Result<Vec<_>, _>>()?;
         let tensors: Vec<&Tensor> = checked.iter().map(AsRef::as_ref).collect();
         if !self.signature.keyed_inputs.is_empty() && self.plan.mixes_rows {
@@ -314,7 +329,7 @@ impl Model for OnnxModel {
     }
 
     fn rows_are_independent(&self) -> bool {
-        !self.plan.mixes_rows
+        !self.plan.mixes_rows && self.signature.unranked_inputs.is_empty()
     }
 
     fn description(&self) -> &Description {

@@ -198,7 +198,14 @@ pub(crate) fn read(
         // A graph of maps alone is run on one after the other.
         Some(_) if are_maps => Ok(texts_spec(input, vec![None])),
         Some(structured) => Ok(texts_spec(input, structured.shape())),
-        None => spec("input", session.inputs(), input),
+        None => {
+            let mut spec = spec("input", session.inputs(), input)?;
+            // The runtime tells it as if there were no dimensions.
+            if survey.shapeless.contains(&input.name) {
+                spec.shape = vec![None];
+            }
+            Ok(spec)
+        }
     });
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let outputs = outlets.outputs.iter();
@@ -217,6 +224,9 @@ pub(crate) fn read(
     if inputs.is_empty() || outputs.is_empty() {
         return Err(unsupported("the graph has no inputs or no outputs"));
     }
+    let unranked_inputs = inputs.iter().enumerate();
+    let unranked_inputs = unranked_inputs.filter(|(_, spec)| survey.shapeless.contains(&spec.name));
+    let unranked_inputs: Vec<usize> = unranked_inputs.map(|(index, _)| index).collect();
     let keyed_inputs = structured.iter().enumerate();
     let keyed_inputs = keyed_inputs.filter(|(_, structured)| structured.is_some());
     let keyed_inputs: Vec<usize> = keyed_inputs.map(|(index, _)| index).collect();
@@ -227,8 +237,9 @@ pub(crate) fn read(
     let signature = Signature {
         keyed_outputs: are_keyed.map(|(index, _)| index).collect(),
         default_outputs: (0..outputs.len()).collect(),
-        columns: columns(&inputs).filter(|_| keyed_inputs.is_empty()),
+        columns: columns(&inputs).filter(|_| keyed_inputs.is_empty() && unranked_inputs.is_empty()),
         keyed_inputs,
+        unranked_inputs,
         inputs,
         outputs,
     };
@@ -305,7 +316,9 @@ fn spec(what: &str, outlets: &[Outlet], served: &ServedOutlet) -> Result<TensorS
 fn tensor_spec(outlet: &Outlet, served: &ServedOutlet) -> Result<TensorSpec, LoadError> {
     let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
         let found = outlet.dtype();
-        return Err(unsupported(format!("{found}; only tensors are served")));
+        let served =
+            "tensors, sequences of tensors, maps to numbers and sequences of such are served";
+        return Err(unsupported(format!("{found}; {served}")));
     };
     let dtype = dtype(*ty).ok_or_else(|| unsupported(format!("datatype {ty} is not supported")))?;
     let shape = match &served.columns {

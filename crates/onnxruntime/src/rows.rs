@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use coracle_model::{Model, TensorSpec};
-use coracle_onnx::MadeUp;
-use coracle_tensor::{DType, Tensor, split, stack};
+use coracle_model::{Model, Signature, TensorSpec};
+use coracle_onnx::{MadeUp, synthetic_inputs};
+use coracle_tensor::{DType, Tensor, Values, split, stack};
 use ort::session::Session;
 use ort::value::{Outlet, ValueType};
 
@@ -16,6 +16,8 @@ use crate::session::SessionModel;
 
 /// The sizes that are tried for dimensions whose size is open.
 const OPEN_SIZES: [usize; 3] = [4, 32, 1];
+/// The numbers of dimensions that are tried where that is open.
+const RANKS: [usize; 5] = [2, 1, 4, 3, 0];
 /// The made-up rows are of different ranges: what follows from the range of all rows does not follow from one alone.
 const SCALES: [f32; 4] = [1.0, 16.0, 0.0625, -4.0];
 
@@ -43,13 +45,45 @@ fn symbols(outlet: &Outlet) -> impl Iterator<Item = &str> {
     symbols.into_iter().flatten()
 }
 
-/// Returns made-up rows with each of the sizes that are tried.
-pub(crate) fn of_open_sizes(specs: &[TensorSpec]) -> impl Iterator<Item = Vec<Tensor>> {
-    let (seed, scale) = (1, 1.0);
-    let made_up = OPEN_SIZES
-        .iter()
-        .map(move |&open| MadeUp { open, seed, scale });
-    made_up.filter_map(|made_up| made_up.row(specs))
+/// Returns made-up inputs that a graph is tried out with, one after the other: zeros and ones of the least sizes, rows of the
+/// sizes that are tried where sizes are open, and all of it for several numbers of dimensions where that is open.
+pub(crate) fn to_try_out(signature: &Signature) -> impl Iterator<Item = Vec<Tensor>> {
+    let unranked = &signature.unranked_inputs;
+    let ranks: &[usize] = if unranked.is_empty() { &[1] } else { &RANKS };
+    let of_rank = |rank: usize| {
+        let mut specs = signature.inputs.clone();
+        for &index in unranked {
+            if let Some(spec) = specs.get_mut(index) {
+                spec.shape = vec![None; rank];
+            }
+        }
+        specs
+    };
+    let ranked: Vec<Vec<TensorSpec>> = ranks.iter().map(|&rank| of_rank(rank)).collect();
+    ranked.into_iter().flat_map(|specs| {
+        let zeros = synthetic_inputs(&specs);
+        let ones = zeros.as_deref().map(ones_like);
+        // Places may have to be several: what a convolution sees, what is divided into parts.
+        let mut sizes = specs.iter().flat_map(|spec| &spec.shape);
+        let is_open = zeros.is_some() && sizes.any(Option::is_none);
+        let open = OPEN_SIZES.into_iter().filter(move |_| is_open);
+        let open = open.filter_map(move |open| {
+            let (seed, scale) = (1, 1.0);
+            MadeUp { open, seed, scale }.row(&specs)
+        });
+        zeros.into_iter().chain(ones).chain(open)
+    })
+}
+
+fn ones_like(tensors: &[Tensor]) -> Vec<Tensor> {
+    let one = |tensor: &Tensor| {
+        let ones = match tensor.values() {
+            Values::Bytes(_) => return tensor.clone(),
+            values => Values::F64(vec![1.0; values.len()].into()),
+        };
+        Tensor::try_new(tensor.shape().to_vec(), ones).unwrap_or_else(|_| tensor.clone())
+    };
+    tensors.iter().map(one).collect()
 }
 
 /// Runs made-up rows alone and together, until `until` on the watchdog's clock.

@@ -10,10 +10,10 @@ use coracle_model::{
     RunErrorKind, RunTime, Signature, TensorSpec, Wanted, have_all_left, on_all_left,
 };
 use coracle_onnx::{
-    Served, Survey, as_served, checked_input, map_by_map, survey, synthetic_inputs,
-    with_portable_locale, with_safe_divisions, with_weights_inside,
+    Served, Survey, as_served, checked_input, checked_of_any_rank, map_by_map, survey,
+    synthetic_inputs, with_portable_locale, with_safe_divisions, with_weights_inside,
 };
-use coracle_tensor::{Tensor, Values};
+use coracle_tensor::Tensor;
 use ort::ErrorCode;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, Session, SessionInputValue, SessionOutputs};
@@ -156,39 +156,38 @@ impl SessionModel {
     /// Runs the graph on made-up values: that takes the first run's cost from the first request, and tells how many
     /// dimensions outputs have of which the file does not say it.
     ///
-    /// Values that are made up may not suit a graph, nor may sizes; one that runs on none of them is refused where the file leaves
+    /// Values that are made up may not suit a graph, nor may sizes and numbers of dimensions; one that runs on none of them is refused where the file leaves
     /// no size open and no value is one, and served with a warning otherwise.
     fn try_out(&mut self, has_open_values: bool, until: Duration) -> Result<(), LoadError> {
         let specs = &self.signature.inputs;
-        let Some(zeros) = synthetic_inputs(specs) else {
-            return Ok(());
-        };
-        let zeros = self.places.with_structured(zeros);
-        let ones: Vec<Tensor> = zeros.iter().map(ones_like).collect();
+        let tries = rows::to_try_out(&self.signature);
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
-        let mut ran = self.run_until(&zeros, &outputs, until);
-        if ran.as_ref().is_err_and(|error| !is_final(error)) {
-            ran = self.run_until(&ones, &outputs, until).or(ran);
-        }
-        // Places may have to be several: what a convolution sees, what is divided into parts.
-        if specs.iter().any(has_open_sizes) {
-            for row in rows::of_open_sizes(specs) {
-                if ran.as_ref().map_or_else(is_final, |_| true) {
-                    break;
-                }
-                let row = self.places.with_structured(row);
-                ran = self.run_until(&row, &outputs, until).or(ran);
+        let mut ran = None;
+        for row in tries {
+            let row = self.places.with_structured(row);
+            let again = self.run_until(&row, &outputs, until);
+            // The first refusal says most.
+            ran = match ran {
+                Some(Err(first)) if again.is_err() => Some(Err(first)),
+                _ => Some(again),
+            };
+            if ran
+                .as_ref()
+                .is_some_and(|ran| ran.as_ref().map_or_else(is_final, |_| true))
+            {
+                break;
             }
         }
         let results = match ran {
-            Ok(results) => results,
-            Err(error)
+            None => return Ok(()),
+            Some(Ok(results)) => results,
+            Some(Err(error))
                 if is_final(&error) || !(has_open_values || specs.iter().any(has_open_sizes)) =>
             {
                 let message = format!("the graph does not run on made-up values: {error}");
                 return Err(unsupported(message));
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 self.description.warn(format!(
                     "the graph was not tried out: it takes any sizes, or values that sizes follow from, and runs on none that were made up; {error}"
                 ));
@@ -197,7 +196,10 @@ impl SessionModel {
         };
         for (spec, result) in self.signature.outputs.iter_mut().zip(results) {
             if spec.shape.len() != result.shape().len() {
-                spec.shape = vec![None; result.shape().len()];
+                // What has as many dimensions as came in has another number for other requests.
+                let is_known = self.signature.unranked_inputs.is_empty();
+                let rank = if is_known { result.shape().len() } else { 1 };
+                spec.shape = vec![None; rank];
             }
         }
         Ok(())
@@ -336,8 +338,12 @@ impl SessionModel {
             let (came, wanted) = (inputs.len(), specs.len());
             return Err(internal(format!("{came} inputs, model expects {wanted}")));
         }
-        let checked = inputs.iter().zip(specs);
-        let checked = checked.map(|(input, spec)| checked_input(input, spec));
+        let unranked = &self.signature.unranked_inputs;
+        let checked = inputs.iter().zip(specs).enumerate();
+        let checked = checked.map(|(index, (input, spec))| match unranked.contains(&index) {
+            true => checked_of_any_rank(input, spec),
+            false => checked_input(input, spec),
+        });
         let checked = checked.collect::<Result<Vec<_>, _>>()?;
         self.places.check_ranges(&checked)?;
         Ok(checked)
@@ -455,13 +461,8 @@ fn size(files: &[ExternalFile]) -> usize {
     sizes.fold(0, usize::saturating_add)
 }
 
-/// Refuses what the runtime does not tell the shapes of, and what it is known to read beyond its end.
+/// Refuses what the runtime is known to read beyond its end.
 fn refuse_unsafe(survey: &Survey) -> Result<(), LoadError> {
-    if let Some(name) = survey.shapeless.first() {
-        let place = format!("input '{}'", shortened(name));
-        let message = "the file does not say how many dimensions it has";
-        return Err(unsupported(message).at(place));
-    }
     if let Some(what) = survey.misread {
         let message = format!("{what}, of which ONNX Runtime reads what is not there");
         return Err(unsupported(message));
@@ -520,21 +521,14 @@ fn has_open_sizes(spec: &TensorSpec) -> bool {
     spec.shape.iter().any(Option::is_none)
 }
 
-fn ones_like(tensor: &Tensor) -> Tensor {
-    let ones = match tensor.values() {
-        Values::Bytes(_) => return tensor.clone(),
-        values => Values::F64(vec![1.0; values.len()].into()),
-    };
-    Tensor::try_new(tensor.shape().to_vec(), ones).unwrap_or_else(|_| tensor.clone())
-}
-
 /// Returns what is known of the time of runs: nothing where the graph loops, where what it computes is as large as a value says,
-/// or where inputs are of any size beside their rows.
+/// or where inputs are of any size beside their rows, or have any number of dimensions.
 fn run_time(signature: &Signature, survey: &Survey, shares_rows: bool) -> RunTime {
     let inputs = &signature.inputs;
     let mut others = inputs.iter().flat_map(|spec| spec.shape.iter().skip(1));
     let n_open = inputs.iter().filter(|spec| has_open_sizes(spec)).count();
-    let is_any = survey.control_flow.is_some()
+    let is_any = !signature.unranked_inputs.is_empty()
+        || survey.control_flow.is_some()
         || survey.sized_by_values.is_some()
         || others.any(Option::is_none)
         // Only the rows of the first are counted.

@@ -1,9 +1,10 @@
-//! What is no tensor: sequences of tensors, and values that may be left out, as JSON; maps, which only come in.
+//! What is no tensor: sequences of tensors and of maps, maps, and values that may be left out, as JSON.
 //!
-//! No protocol has a datatype for them. Each item of a sequence is a text of JSON, lists in lists, which V1 gives and takes as it is. `given` makes
-//! of texts what the runtime takes.
+//! No protocol has a datatype for them. Each item of a sequence is a text of JSON, lists in lists or an object, which V1 gives and takes as it is. `given` makes
+//! of texts what the runtime takes, `maps` texts of maps.
 
 mod given;
+mod maps;
 
 use coracle_model::{RunError, RunErrorKind};
 use coracle_tensor::{ByteStrings, Tensor, Values};
@@ -16,13 +17,14 @@ const ELEMENTS_MAX: usize = 1 << 22;
 
 pub(crate) use given::Structured;
 
-/// Returns the shape of the texts that an answer is given as, where it is no tensor: a sequence of tensors of our datatypes, or an
-/// optional value.
+/// Returns the shape of the texts that an answer is given as, where it is no tensor: a sequence of tensors of our datatypes or of
+/// maps, a map, or an optional value.
 pub(crate) fn texts_shape(kind: &ValueType) -> Option<Vec<Option<usize>>> {
     let is_ours =
         |kind: &ValueType| matches!(kind, ValueType::Tensor { ty, .. } if dtype(*ty).is_some());
     match kind {
-        ValueType::Sequence(inner) if is_ours(inner) => Some(vec![None]),
+        ValueType::Sequence(inner) if is_ours(inner) || maps::is_ours(inner) => Some(vec![None]),
+        kind if maps::is_ours(kind) => Some(vec![Some(1)]),
         ValueType::Optional(inner) => match inner.as_ref() {
             ValueType::Sequence(inner) if is_ours(inner) => Some(Vec::new()),
             inner if is_ours(inner) => Some(Vec::new()),
@@ -56,31 +58,44 @@ pub(crate) fn as_one_json(value: &DynValue, name: &str) -> Result<Tensor, RunErr
     Tensor::try_new(Vec::new(), values).map_err(|error| internal(error.to_string()))
 }
 
-/// Returns the elements of a sequence as texts of JSON.
+/// Returns the elements of a sequence as texts of JSON; a map is the only one.
 ///
 /// # Errors
 /// Kind `TooLarge` for an answer of too many elements.
 pub(crate) fn as_json(value: &DynValue, name: &str) -> Result<Tensor, RunError> {
+    let mut texts = ByteStrings::default();
+    if matches!(value.dtype(), ValueType::Map { .. }) {
+        let text = maps::as_json(value, name, &mut ELEMENTS_MAX.clone())?;
+        texts.push(text.as_bytes());
+        return Ok(Tensor::from_values(Values::Bytes(texts)));
+    }
     let items = value.try_extract_sequence::<DynValueTypeMarker>();
     let items =
         items.map_err(|error| internal(format!("output \"{name}\": {}", error.message())))?;
     let mut left = ELEMENTS_MAX;
-    let mut texts = ByteStrings::default();
     for item in items {
+        if matches!(item.dtype(), ValueType::Map { .. }) {
+            texts.push(maps::as_json(&item, name, &mut left)?.as_bytes());
+            continue;
+        }
         let tensor = taken(&item, name)?;
         // What is empty is written as a list, too.
         let sizes = tensor.shape().iter().map(|&size| size.max(1));
-        let written = sizes.fold(1_usize, usize::saturating_mul);
-        left = left.checked_sub(written).ok_or_else(|| {
-            let message =
-                format!("output \"{name}\" has more than {ELEMENTS_MAX} elements and lists");
-            RunError::new(RunErrorKind::TooLarge, message)
-        })?;
+        spend(&mut left, sizes.fold(1_usize, usize::saturating_mul), name)?;
         let mut text = String::new();
         nested(&tensor, &mut text);
         texts.push(text.as_bytes());
     }
     Ok(Tensor::from_values(Values::Bytes(texts)))
+}
+
+/// Takes elements of those that are left to an answer.
+fn spend(left: &mut usize, n_elements: usize, name: &str) -> Result<(), RunError> {
+    *left = left.checked_sub(n_elements).ok_or_else(|| {
+        let message = format!("output \"{name}\" has more than {ELEMENTS_MAX} elements and lists");
+        RunError::new(RunErrorKind::TooLarge, message)
+    })?;
+    Ok(())
 }
 
 fn single(value: f32) -> String {

@@ -82,7 +82,8 @@ impl<'a> ModelFacts<'a> {
     /// `max_batch_size`, which leaves that dimension out of the shapes.
     pub(crate) fn batch_size_max(self) -> i32 {
         let specs = || self.signature.inputs.iter().chain(&self.signature.outputs);
-        if specs().any(|spec| spec.shape.first() != Some(&None)) {
+        let has_any_rank = !self.signature.unranked_inputs.is_empty();
+        if has_any_rank || specs().any(|spec| spec.shape.first() != Some(&None)) {
             return 0;
         }
         let row_elements = self.signature.inputs.iter().map(|spec| {

@@ -11,7 +11,7 @@ use coracle_tensor::Tensor;
 
 use crate::{Call, EncodeContext, OutputForm, RegionSlice, RequestError, raw, render};
 
-pub(crate) use data::{TensorHead, TensorName, read_nested};
+pub(crate) use data::{RANK_MAX, TensorHead, TensorName, read_nested};
 pub use decode::decode_infer;
 pub(crate) use decode::{
     Data, Input, InputPlace, Output, read_region, requested_outputs, tensors, too_many_rows,

@@ -26,6 +26,7 @@ fn signature() -> Signature {
     Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         inputs: vec![spec("X", vec![None, Some(N_COLUMNS)])],
         outputs: vec![spec("predict", vec![None])],
         default_outputs: vec![0],

@@ -141,6 +141,7 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
     Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         inputs,
         outputs,
         default_outputs: vec![0],

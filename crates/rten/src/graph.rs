@@ -81,6 +81,7 @@ impl RtenModel {
             signature: Signature {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
+                unranked_inputs: Vec::new(),
                 default_outputs: (0..outputs_declared.len()).collect(),
                 columns: columns(&outline.inputs),
                 inputs: outline.inputs,

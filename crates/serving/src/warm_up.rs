@@ -85,6 +85,7 @@ mod tests {
         let signature = |inputs: &[TensorSpec]| Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: inputs.to_vec(),
             outputs: vec![],
             default_outputs: vec![],

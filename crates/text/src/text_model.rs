@@ -516,6 +516,7 @@ fn signature_of(
         default_outputs,
         keyed_outputs,
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         columns: Some(columns.collect()),
         inputs,
     }

@@ -92,7 +92,9 @@ impl TritonConfig {
                 let words = format_args!("data_type is {dtype}, the model gives {}", own.dtype);
                 return Err(wrong(output, "output", words));
             }
-            self.check_dims(output, "output", own)?;
+            if signature.unranked_inputs.is_empty() {
+                self.check_dims(output, "output", own)?;
+            }
         }
         Ok(notes)
     }
@@ -103,6 +105,9 @@ impl TritonConfig {
 
     /// With a batch size, the first dimension of every tensor is the rows.
     fn check_rows(&self, signature: &Signature) -> Result<(), LoadError> {
+        if !signature.unranked_inputs.is_empty() {
+            return Ok(());
+        }
         let mut specs = signature.inputs.iter().chain(&signature.outputs);
         let fixed = specs.find(|spec| spec.shape.first() != Some(&None));
         match (fixed, self.max_batch_size) {
@@ -124,6 +129,11 @@ impl TritonConfig {
             return Ok(());
         }
         let expected = Expected::of(signature, &self.inputs);
+        let unranked = signature.unranked_inputs.iter();
+        let unranked: Vec<&TensorSpec> = unranked
+            .filter_map(|&index| signature.inputs.get(index))
+            .collect();
+        let is_unranked = |name: &str| unranked.iter().any(|spec| spec.name == name);
         for input in &self.inputs {
             let own = expected.specs.iter().find(|spec| spec.name == input.name);
             let own = match (own, expected.specs.as_slice()) {
@@ -149,7 +159,9 @@ impl TritonConfig {
                 let words = format_args!("data_type is {dtype}, the model takes {}", own.dtype);
                 return Err(wrong(input, "input", words));
             }
-            self.check_dims(input, "input", own)?;
+            if !is_unranked(&own.name) {
+                self.check_dims(input, "input", own)?;
+            }
         }
         let is_there = |spec: &TensorSpec| self.inputs.iter().any(|input| input.name == spec.name);
         match expected.specs.iter().find(|spec| !is_there(spec)) {

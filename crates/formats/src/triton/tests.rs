@@ -497,6 +497,7 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
         default_outputs: vec![0],
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         columns: None,
     }
 }
@@ -513,6 +514,13 @@ fn pair() -> Signature {
         spec("p", DType::F32, &[None, Some(3)]),
         spec("q", DType::Bytes, &[None, Some(1)]),
     ])
+}
+
+fn unranked() -> Signature {
+    Signature {
+        unranked_inputs: vec![0],
+        ..signature(vec![spec("X", DType::F64, &[None])])
+    }
 }
 
 fn fixed() -> Signature {
@@ -557,6 +565,10 @@ fn configurations_that_are_true_of_a_model() {
             pair(),
         ),
         ("max_batch_size: 0 input { name: \"X\" dims: 3 }", fixed()),
+        (
+            "max_batch_size: 4 input { name: \"X\" dims: [2, 3] } output { name: \"predict\" dims: [2, 3] }",
+            unranked(),
+        ),
     ];
     for (text, signature) in cases {
         assert_eq!(check(text, &signature), Ok(Vec::new()), "{text}");

@@ -145,6 +145,7 @@ mod tests {
         Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: Vec::new(),
             outputs: vec![TensorSpec {
                 name: "y".to_owned(),

@@ -95,6 +95,7 @@ impl Handler {
         let outputs = outputs.specs.unwrap_or_default();
         Ok(Signature {
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: inputs.specs.unwrap_or_default(),
             default_outputs: (0..outputs.len()).collect(),
             outputs,

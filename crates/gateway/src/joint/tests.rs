@@ -78,6 +78,7 @@ impl Stage {
             signature: Signature {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
+                unranked_inputs: Vec::new(),
                 inputs: vec![spec("X", vec![None, Some(1)])],
                 outputs: vec![spec("predict", vec![None])],
                 default_outputs: vec![0],

@@ -62,6 +62,7 @@ fn casts() -> Casts {
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: vec![spec("X", DType::F64, vec![None, Some(N_COLUMNS)])],
             outputs: outputs
                 .chain([spec("sum", DType::F64, vec![None])])
@@ -82,6 +83,7 @@ fn texts() -> Texts {
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: vec![
                 spec("text", DType::Bytes, vec![None]),
                 spec("number", DType::F64, vec![None]),

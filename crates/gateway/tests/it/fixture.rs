@@ -103,6 +103,7 @@ pub(crate) fn sum_model() -> (Sum, Receiver<()>, Sender<()>) {
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: vec![spec("X", vec![None, Some(2)])],
             outputs: vec![spec("predict", vec![None]), spec("twice", vec![None])],
             default_outputs: vec![0],

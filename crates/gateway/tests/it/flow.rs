@@ -81,6 +81,7 @@ fn model(name: &str, of: fn(f64, f64) -> Vec<f64>) -> Arc<ServedModel> {
             default_outputs: vec![0],
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             columns: None,
         },
         description: Description::default(),

@@ -74,6 +74,7 @@ fn serve(run_time: RunTime) -> (Running, Seen) {
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],
             default_outputs: vec![0],

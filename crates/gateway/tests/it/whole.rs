@@ -315,6 +315,7 @@ impl Long {
             signature: Signature {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
+                unranked_inputs: Vec::new(),
                 inputs: vec![spec("x")],
                 outputs: vec![spec("y")],
                 default_outputs: vec![0],
@@ -423,6 +424,7 @@ fn a_connection_that_always_has_its_next_request_does_not_keep_the_others_waitin
     let notes = Notes {
         signature: Signature {
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             keyed_outputs: Vec::new(),
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],

@@ -36,6 +36,7 @@ impl Place {
             signature: Signature {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
+                unranked_inputs: Vec::new(),
                 inputs: vec![spec("x", DType::F32)],
                 outputs: vec![spec("is_kept", DType::Bool), spec("sum", DType::F64)],
                 default_outputs: vec![0, 1],

@@ -200,19 +200,6 @@ pub(crate) fn locales_with_letters_of_their_own_are_kept(runtime: &Runtime) {
 }
 
 pub(crate) fn what_cannot_be_served_is_refused(runtime: &Runtime) {
-    // No number of dimensions: the shape of the input, which is the last field of the graph's inputs.
-    let case = neural("as large as wanted");
-    let shape = b"\x12\x04\x0a\x02\x08\x01";
-    let place = case
-        .model
-        .windows(shape.len())
-        .position(|window| window == shape);
-    let mut model = case.model;
-    // Field 15, which nobody knows.
-    model[place.unwrap()] = 0x7a;
-    let error = runtime.load(&model).unwrap_err();
-    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
-    assert!(error.to_string().contains("how many dimensions"), "{error}");
     // All sizes are fixed, and no run goes well: nothing can be taken of nothing.
     let mut model = neural("as large as wanted").model;
     let mut replace = |old: &[u8], new: &[u8]| {
@@ -387,6 +374,17 @@ fn division(datatype: u8) -> Vec<u8> {
 }
 
 /// ONNX Runtime ends with its process where the least integer is divided by -1.
+pub(crate) fn quotients_of_undeclared_datatypes_end_nobody(runtime: &Runtime) {
+    let cases = fixture::lines("divisions.jsonl");
+    assert_eq!(cases.len(), 9);
+    for case in cases {
+        let model = runtime.load(&case.model);
+        let model = model.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let checked = case.check(model.as_ref(), 0.0);
+        checked.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    }
+}
+
 pub(crate) fn quotients_beyond_an_integer_end_nobody(runtime: &Runtime) {
     let (x, y) = (
         [i64::MIN, i64::MIN, 7, -7, -7, i64::MAX, 0],
@@ -404,6 +402,10 @@ pub(crate) fn quotients_beyond_an_integer_end_nobody(runtime: &Runtime) {
         Values::I64(y.to_vec().into()),
     );
     assert_eq!(found.values(), &Values::I64(expected.into()));
+    // By zero the runtime refuses.
+    let by_zero = [7, 0].map(|number| Tensor::from_values(Values::I64(vec![number; 7].into())));
+    let error = model.run(&by_zero, &[0]).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     let narrow = |numbers: &[i64]| -> Vec<i32> {
         let numbers = numbers.iter();
         numbers

@@ -141,7 +141,7 @@ impl Case {
     }
 }
 
-fn compare(got: &Tensor, expected: &Tensor, difference_max: f64) -> Result<(), String> {
+pub(crate) fn compare(got: &Tensor, expected: &Tensor, difference_max: f64) -> Result<(), String> {
     let differs = || format!("{got:?}, expected {expected:?}");
     if got.shape() != expected.shape() || got.dtype() != expected.dtype() {
         return Err(differs());

@@ -342,6 +342,90 @@ pub(crate) fn sequences_are_json(runtime: &Runtime) {
     }
 }
 
+pub(crate) fn maps_are_json(runtime: &Runtime) {
+    let cases = fixture::lines("mapped.jsonl");
+    assert_eq!(cases.len(), 9);
+    for case in cases {
+        let name = &case.name;
+        let loaded = runtime.load(&case.model);
+        let (output, expected) = case.lists.first_key_value().unwrap();
+        if expected.is_null() {
+            let error = loaded.unwrap_err();
+            assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{name}: {error}");
+            let message = error.to_string();
+            assert!(message.contains(&format!("output '{output}'")), "{message}");
+            assert!(message.contains("maps to numbers"), "{message}");
+            continue;
+        }
+        let model = loaded.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let signature = model.signature();
+        assert_eq!(signature.keyed_outputs, [0], "{name}");
+        assert_eq!(signature.outputs[0].dtype, DType::Bytes, "{name}");
+        let inputs = signature.inputs.iter();
+        let inputs = inputs.map(|spec| case.inputs[&spec.name].clone());
+        let found = model.run(&inputs.collect::<Vec<_>>(), &[0]).unwrap();
+        let Values::Bytes(texts) = found[0].values() else {
+            panic!("{name}: no texts");
+        };
+        let found = texts
+            .iter()
+            .map(|text| serde_json::from_slice::<Value>(text).unwrap());
+        let found: Vec<Value> = found.collect();
+        let expected = match expected {
+            Value::Array(maps) => maps.clone(),
+            map => vec![map.clone()],
+        };
+        // Integers to the last digit; doubles are what Python writes, floats a digit more or less.
+        let close = |(found, expected): (&Value, &Value)| {
+            let (found, expected) = (found.as_object().unwrap(), expected.as_object().unwrap());
+            found.len() == expected.len()
+                && expected.iter().all(|(key, expected)| {
+                    let found = &found[key];
+                    found == expected || {
+                        let difference = found.as_f64().unwrap() - expected.as_f64().unwrap();
+                        found.is_f64() && difference.abs() <= DIFFERENCE_MAX
+                    }
+                })
+        };
+        assert_eq!(found.len(), expected.len(), "{name}");
+        assert!(
+            found.iter().zip(&expected).all(close),
+            "{name}: {found:?}, expected {expected:?}"
+        );
+    }
+}
+
+pub(crate) fn inputs_of_any_rank_are_served(runtime: &Runtime) {
+    let cases = fixture::lines("unranked.jsonl");
+    assert_eq!(cases.len(), 17);
+    for case in cases {
+        let with_engine = runtime.load(&case.model).unwrap();
+        let mut models = vec![with_engine];
+        if case.name.starts_with("own") {
+            let options = LoadOptions::default();
+            let own = load_bytes(&case.model, &options, &SystemClock::new()).unwrap();
+            models.push(own.model);
+        }
+        for model in models {
+            let name = &case.name;
+            let signature = model.signature();
+            assert_eq!(signature.unranked_inputs, [0], "{name}");
+            assert_eq!(signature.inputs[0].wire_shape(), [-1], "{name}");
+            assert!(signature.columns.is_none(), "{name}");
+            assert!(!model.rows_are_independent(), "{name}");
+            assert_eq!(model.description().warnings().count(), 0, "{name}");
+            let all: Vec<usize> = (0..signature.outputs.len()).collect();
+            let inputs = signature.inputs.iter();
+            let inputs = inputs.map(|spec| case.inputs[&spec.name].clone());
+            let found = model.run(&inputs.collect::<Vec<_>>(), &all).unwrap();
+            for (found, spec) in found.iter().zip(&signature.outputs) {
+                let expected = &case.outputs[&spec.name];
+                fixture::compare(found, expected, DIFFERENCE_MAX).unwrap();
+            }
+        }
+    }
+}
+
 pub(crate) fn maps_answer_as_in_python(runtime: &Runtime) {
     let cases = fixture::lines("maps.jsonl");
     assert_eq!(cases.len(), 10);

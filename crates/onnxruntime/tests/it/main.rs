@@ -68,11 +68,15 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 42] = [
+const TESTS: [(&str, fn(&Runtime)); 45] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     (
         "quotients_beyond_an_integer_end_nobody",
         bounds::quotients_beyond_an_integer_end_nobody,
+    ),
+    (
+        "quotients_of_undeclared_datatypes_end_nobody",
+        bounds::quotients_of_undeclared_datatypes_end_nobody,
     ),
     ("loads_end_in_time", bounds::loads_end_in_time),
     (
@@ -146,6 +150,11 @@ const TESTS: [(&str, fn(&Runtime)); 42] = [
         graphs::integers_of_four_bits_are_no_others,
     ),
     ("sequences_are_json", graphs::sequences_are_json),
+    ("maps_are_json", graphs::maps_are_json),
+    (
+        "inputs_of_any_rank_are_served",
+        graphs::inputs_of_any_rank_are_served,
+    ),
     (
         "graphs_answer_alike_whatever_is_set",
         settings::graphs_answer_alike_whatever_is_set,

@@ -15,7 +15,7 @@ use crate::content::Content;
 use crate::error::quoted;
 use crate::facts::{ModelFacts, VersionEntry};
 use crate::parameters::{Parameters, choose_outputs};
-use crate::v2::{self, Data, Input};
+use crate::v2::{self, Data, Input, RANK_MAX};
 use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, render};
 
 #[derive(Deserialize)]
@@ -42,11 +42,14 @@ pub fn decode_columns(
     };
     let specs = &ctx.signature.inputs;
     let texts = as_lists(ctx, &request.inputs)?;
-    let inputs = request.inputs.into_iter().map(|(name, json)| {
-        let json = texts.get(&name).map_or(json, Box::as_ref);
-        let spec = specs.iter().find(|spec| spec.name == name);
+    let inputs = request.inputs.into_iter().map(|(name, sent)| {
+        let json = texts.get(&name).map_or(sent, Box::as_ref);
+        let index = specs.iter().position(|spec| spec.name == name);
+        let spec = index.and_then(|index| specs.get(index));
+        let is_unranked = index.is_some_and(|index| ctx.signature.unranked_inputs.contains(&index));
         Input {
             shape: Cow::Owned(match spec {
+                Some(_) if is_unranked => nested_shape(sent.get()),
                 Some(spec) => spec.wire_shape(),
                 // A column: flat, or a list for each row.
                 None if depth(json.get()) > 1 => vec![-1, 1],
@@ -87,7 +90,8 @@ fn as_lists<'a>(
             continue;
         };
         let is_keyed = ctx.signature.keyed_inputs.contains(&index);
-        let is_alone = spec.shape.is_empty() && (is_keyed || !json.get().starts_with('['));
+        let may_be_alone = spec.shape.is_empty() || ctx.signature.unranked_inputs.contains(&index);
+        let is_alone = may_be_alone && (is_keyed || !json.get().starts_with('['));
         if !is_keyed && !is_alone {
             continue;
         }
@@ -115,6 +119,19 @@ fn as_lists<'a>(
 fn depth(json: &str) -> usize {
     let mut bytes = json.bytes().filter(|byte| !byte.is_ascii_whitespace());
     bytes.position(|byte| byte != b'[').unwrap_or(0)
+}
+
+/// Returns the lengths of the first list and of the first lists in it: the shape of lists that all have the same.
+fn nested_shape(json: &str) -> Vec<i64> {
+    let mut lengths = Vec::new();
+    let mut items: Vec<&RawValue>;
+    let mut rest = json;
+    while rest.starts_with('[') && lengths.len() <= RANK_MAX {
+        items = serde_json::from_str(rest).unwrap_or_default();
+        lengths.push(i64::try_from(items.len()).unwrap_or(i64::MAX));
+        rest = items.first().map_or("", |item| item.get());
+    }
+    lengths
 }
 
 fn column_datatype(spec: Option<&TensorSpec>, json: &str) -> DType {

@@ -25,6 +25,7 @@ fn signature() -> Signature {
     Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         inputs: vec![
             input("city", DType::Bytes, true),
             input("age", DType::F64, false),

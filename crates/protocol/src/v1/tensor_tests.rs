@@ -30,6 +30,7 @@ fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
     Signature {
         keyed_outputs: keyed(&outputs),
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         default_outputs: (0..outputs.len()).collect(),
         inputs,
         outputs,
@@ -277,6 +278,52 @@ fn what_is_no_tensor_comes_as_the_json_that_it_is() {
     assert!(error.unwrap_err().contains("2 values, the model takes one"));
     let error = decode(&several, r#"{"inputs": {"k": 7, "s": 1, "o": 1}}"#).unwrap_err();
     assert!(error.contains("\"s\": a list belongs there"), "{error}");
+}
+
+#[test]
+fn an_input_of_any_number_of_dimensions_is_as_its_lists_are() {
+    let x = spec("x", DType::F32, &[None]);
+    let k = spec("k", DType::F32, &[None, Some(2)]);
+    let outputs = || vec![spec("y", DType::F32, &[None])];
+    let mut alone = signature(vec![x.clone()], outputs());
+    alone.unranked_inputs = vec![0];
+    let mut beside = signature(vec![x, k], outputs());
+    beside.unranked_inputs = vec![0];
+    let shape = |signature: &Signature, body: &str| {
+        let ctx = context(signature);
+        let call = decode_predict(body.as_bytes(), &ctx);
+        let call = call.or_else(|error| tfs::decode_columns(body.as_bytes(), &ctx, error));
+        let call = call.map_err(|error| error.to_string())?;
+        Ok::<_, String>(call.inputs[0].shape().to_vec())
+    };
+    for (json, expected) in [
+        ("7", &[][..]),
+        ("[7]", &[1]),
+        ("[1, 2, 3]", &[3]),
+        ("[[1, 2], [3, 4]]", &[2, 2]),
+        ("[[[1, 2]], [[3, 4]]]", &[2, 1, 2]),
+    ] {
+        let bodies = [
+            (&alone, format!(r#"{{"inputs": {json}}}"#)),
+            (&alone, format!(r#"{{"inputs": {{"x": {json}}}}}"#)),
+            (
+                &beside,
+                format!(r#"{{"inputs": {{"x": {json}, "k": [[1, 2]]}}}}"#),
+            ),
+        ];
+        for (signature, body) in bodies {
+            assert_eq!(shape(signature, &body).as_deref(), Ok(expected), "{body}");
+        }
+    }
+    let rows = r#"{"instances": [[[1, 2]], [[3, 4]]]}"#;
+    assert_eq!(shape(&alone, rows).as_deref(), Ok(&[2, 1, 2][..]));
+    let uneven = shape(&alone, r#"{"inputs": {"x": [[1, 2], [3]]}}"#).unwrap_err();
+    assert!(uneven.contains("inputs[0]"), "{uneven}");
+    let deep = format!(
+        r#"{{"inputs": {{"x": {}}}}}"#,
+        "[".repeat(40) + &"]".repeat(40)
+    );
+    assert!(shape(&alone, &deep).is_err());
 }
 
 #[test]

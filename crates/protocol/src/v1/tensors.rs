@@ -12,7 +12,7 @@ use crate::error::quoted;
 use crate::parameters::{Parameters, choose_outputs};
 use crate::tfs::signature_outputs;
 use crate::unknown::UnknownNames;
-use crate::v2::{TensorHead, TensorName, read_nested};
+use crate::v2::{RANK_MAX, TensorHead, TensorName, read_nested};
 use crate::{Call, DecodeContext, Layout, RequestError};
 
 #[derive(Deserialize)]
@@ -59,12 +59,16 @@ pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Reque
     };
     let specs = ctx.signature.inputs.as_slice();
     let inputs = match specs {
-        [spec] if is_unnamed(ctx, spec, json) => vec![tensor(
-            ctx,
-            (0, spec),
-            TensorName::Instances { key, input: None },
-            &listed(ctx, spec, key, json),
-        )?],
+        [spec] if is_unnamed(ctx, spec, json) => {
+            let list = listed(ctx, spec, key, json);
+            let name = TensorName::Instances { key, input: None };
+            let tensor = tensor(ctx, (0, spec), name, &list)?;
+            // What came as it is has no dimensions.
+            vec![match list {
+                Cow::Owned(_) => only_number(tensor)?,
+                Cow::Borrowed(_) => tensor,
+            }]
+        }
         specs => by_name(ctx, specs, key, json)?,
     };
     let n_rows = inputs.first().map_or(0, Tensor::n_rows);
@@ -101,14 +105,16 @@ fn is_unnamed(ctx: &DecodeContext<'_>, spec: &TensorSpec, json: &str) -> bool {
     !value.is_some_and(|value| value.get().starts_with(['{', '[']))
 }
 
-/// Returns the only value of an input without dimensions as a list; `inputs` may have it as it is.
+/// Returns the only value of an input that may have no dimensions as a list; `inputs` may have it as it is.
 fn listed<'j>(
     ctx: &DecodeContext<'_>,
     spec: &TensorSpec,
     key: &str,
     json: &'j str,
 ) -> Cow<'j, str> {
-    let is_plain = spec.shape.is_empty() && ctx.signature.keyed_inputs.is_empty();
+    let is_unranked = !ctx.signature.unranked_inputs.is_empty();
+    let may_be_plain = spec.shape.is_empty() || is_unranked;
+    let is_plain = may_be_plain && ctx.signature.keyed_inputs.is_empty();
     match is_plain && key == "inputs" && !json.starts_with(['[', '{']) {
         true => Cow::Owned(format!("[{json}]")),
         false => Cow::Borrowed(json),
@@ -125,7 +131,11 @@ fn tensor(
         return json_texts(spec, json, ctx.elements_max)
             .map_err(|error| RequestError::invalid(format!("{name}: {error}")));
     }
-    let shape = spec.wire_shape();
+    let is_unranked = ctx.signature.unranked_inputs.contains(&index);
+    let shape = match is_unranked {
+        true => vec![-1; RANK_MAX],
+        false => spec.wire_shape(),
+    };
     let head = TensorHead {
         name,
         dtype: spec.dtype,
@@ -136,13 +146,15 @@ fn tensor(
     let tensor = read_nested(json, head)?;
     match (spec.shape.as_slice(), tensor.shape()) {
         // The only instance's number.
-        ([], [1]) => {
-            let (_, values) = tensor.into_parts();
-            Tensor::try_new(Vec::new(), values)
-                .map_err(|error| RequestError::invalid(error.to_string()))
-        }
+        ([], [1]) => only_number(tensor),
         _ => Ok(tensor),
     }
+}
+
+/// Returns a tensor of one number without dimensions.
+fn only_number(tensor: Tensor) -> Result<Tensor, RequestError> {
+    let (_, values) = tensor.into_parts();
+    Tensor::try_new(Vec::new(), values).map_err(|error| RequestError::invalid(error.to_string()))
 }
 
 /// Returns the items of a list as the texts that they are; all of them as one, where the input has no dimension.

@@ -18,6 +18,7 @@ pub(crate) fn signature(columns: Option<[&str; 2]>, accepts_missing: bool) -> Si
     Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         inputs: vec![TensorSpec {
             name: "X".to_owned(),
             dtype: DType::F64,

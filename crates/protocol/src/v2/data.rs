@@ -48,7 +48,7 @@ pub(crate) struct TensorHead<'a> {
 }
 
 /// The most dimensions of a tensor.
-const RANK_MAX: usize = 16;
+pub(crate) const RANK_MAX: usize = 16;
 
 /// Reads `json`, the raw text of `data`, as a tensor.
 ///

@@ -412,11 +412,34 @@ fn answers_have_flat_data_and_no_nulls() {
 }
 
 #[test]
+fn what_has_any_number_of_dimensions_has_no_batches() {
+    let batches = |unranked_inputs: Vec<usize>| {
+        let signature = Signature {
+            unranked_inputs,
+            ..signature(None, false)
+        };
+        let facts = ModelFacts {
+            name: "m",
+            version: "1",
+            versions: &["1"],
+            platform: "onnx",
+            signature: &signature,
+            elements_max: 1_000,
+            settings: ModelSettings::default(),
+        };
+        facts.batch_size_max()
+    };
+    assert_eq!(batches(Vec::new()), 500);
+    assert_eq!(batches(vec![0]), 0);
+}
+
+#[test]
 fn metadata_tells_the_signature() {
     let mut out = Vec::new();
     let signature = Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
         default_outputs: vec![1],
         ..signature(Some(["a", "b"]), false)
     };

@@ -94,6 +94,7 @@ pub(crate) fn adder(settings: BatchSettings) -> (Arc<ServedModel>, Arc<Mutex<Vec
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: vec![spec("X", &[None, Some(2)])],
             outputs: vec![
                 spec("sum", &[None]),

@@ -45,6 +45,7 @@ pub(crate) fn faulty(panics: bool) -> Faulty {
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: vec![],
             outputs: vec![],
             default_outputs: vec![],

@@ -36,29 +36,36 @@ impl WebClient {
         remote: Remote,
         limits: &StorageLimits,
     ) -> Result<Self, StorageError> {
-        Self::with_authorities(origin, headers, remote, limits, None)
+        Self::through(origin, headers, remote, limits, (None, None))
     }
 
-    /// As [`try_new`](Self::try_new), and trusts the authorities in `pem` beside the system's.
-    pub(crate) fn with_authorities(
+    /// As [`try_new`](Self::try_new), and trusts the authorities in `pem` beside the system's; all requests go through `proxy` if there is
+    /// one, else through what the environment names.
+    pub(crate) fn through(
         origin: &Url,
         headers: HeaderMap,
         remote: Remote,
         limits: &StorageLimits,
-        pem: Option<&[u8]>,
+        (pem, proxy): (Option<&[u8]>, Option<&str>),
     ) -> Result<Self, StorageError> {
+        let proxy = proxy.map(reqwest::Proxy::all).transpose();
+        let proxy = proxy.map_err(|error| remote.unusable_options(error.without_url()))?;
         let authorities = pem.map(reqwest::Certificate::from_pem_bundle);
         let authorities = authorities
             .transpose()
             .map_err(|error| remote.unusable_options(error.without_url()))?
             .unwrap_or_default();
         let builder = || {
-            Client::builder()
+            let builder = Client::builder()
                 .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(limits.request_timeout)
                 .read_timeout(limits.request_timeout)
-                .tls_certs_merge(authorities.clone())
+                .tls_certs_merge(authorities.clone());
+            match &proxy {
+                Some(proxy) => builder.proxy(proxy.clone()),
+                None => builder,
+            }
         };
         let client = match builder().build() {
             // An image may have no certificates to trust; plain HTTP needs none.

@@ -3,7 +3,7 @@
 use std::io::{Cursor, Write as _};
 use std::path::Path;
 
-use coracle_storage::{Member, PythonIndex, StorageErrorKind};
+use coracle_storage::{IndexAccess, Member, PythonIndex, StorageErrorKind};
 use sha2::{Digest as _, Sha256};
 
 use crate::server::{Reply, Request, Server};
@@ -70,7 +70,7 @@ async fn serve(hash: String, body: Vec<u8>) -> Server {
 
 async fn install(server: &Server, user: &str, member: Member) -> Result<(), StorageErrorKind> {
     let url = format!("http://{user}{}/root/simple/", server.address);
-    let index = PythonIndex::try_new(&url, None).unwrap();
+    let index = PythonIndex::try_new(&url, &IndexAccess::default()).unwrap();
     let platform = ("manylinux", "_x86_64");
     let wheel = index.find("engine", "1.2.0", platform).await;
     let wheel = wheel.map_err(|error| error.kind())?;
@@ -176,7 +176,11 @@ async fn what_is_given_up_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let large = vec![7; 8 << 20];
     let server = serve(sha256(&large), large).await;
-    let index = PythonIndex::try_new(&format!("{}/root/simple", server.url()), None).unwrap();
+    let index = PythonIndex::try_new(
+        &format!("{}/root/simple", server.url()),
+        &IndexAccess::default(),
+    )
+    .unwrap();
     let wheel = index
         .find("engine", "1.2.0", ("manylinux", "_x86_64"))
         .await;
@@ -198,7 +202,11 @@ async fn what_is_given_up_leaves_nothing() {
 #[tokio::test]
 async fn a_release_that_is_not_there_is_told() {
     let server = serve(sha256(b""), Vec::new()).await;
-    let index = PythonIndex::try_new(&format!("{}/root/simple", server.url()), None).unwrap();
+    let index = PythonIndex::try_new(
+        &format!("{}/root/simple", server.url()),
+        &IndexAccess::default(),
+    )
+    .unwrap();
     for (package, version, kind) in [
         ("engine", "1.3.0", StorageErrorKind::NotFound),
         ("motor", "1.2.0", StorageErrorKind::NotFound),
@@ -206,6 +214,100 @@ async fn a_release_that_is_not_there_is_told() {
         let found = index.find(package, version, ("manylinux", "_x86_64")).await;
         assert_eq!(found.unwrap_err().kind(), kind);
     }
-    let error = PythonIndex::try_new("ftp://index.example/simple", None).unwrap_err();
+    let error =
+        PythonIndex::try_new("ftp://index.example/simple", &IndexAccess::default()).unwrap_err();
     assert_eq!(error.kind(), StorageErrorKind::UnsupportedUri);
+}
+
+#[tokio::test]
+async fn a_file_says_who_asks_where_the_url_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let netrc = directory.path().join("netrc");
+    std::fs::write(&netrc, "machine 127.0.0.1 login user password secret").unwrap();
+    let wheel = wheel();
+    let server = serve(sha256(&wheel), wheel).await;
+    let access = IndexAccess {
+        netrc: Some(netrc),
+        ..IndexAccess::default()
+    };
+    for (user, expected) in [
+        ("", "Basic dXNlcjpzZWNyZXQ="),
+        // other:one
+        ("other:one@", "Basic b3RoZXI6b25l"),
+    ] {
+        let url = format!("http://{user}{}/root/simple/", server.address);
+        let index = PythonIndex::try_new(&url, &access).unwrap();
+        let platform = ("manylinux", "_x86_64");
+        index.find("engine", "1.2.0", platform).await.unwrap();
+        for request in server.requests() {
+            assert_eq!(request.header("authorization"), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_go_through_the_proxy_that_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let wheel = wheel();
+    let hash = sha256(&wheel);
+    // A proxy is asked for whole URLs.
+    let proxy = Server::start(move |request: &Request| {
+        match request.target.strip_prefix("http://index.invalid") {
+            Some("/simple/engine/") => Reply::new(200, page(&hash)),
+            Some(path) if path == format!("/files/{NAME}") => Reply::new(200, wheel.clone()),
+            _ => Reply::new(404, ""),
+        }
+    })
+    .await;
+    let access = IndexAccess {
+        proxy: Some(proxy.url()),
+        ..IndexAccess::default()
+    };
+    let index = PythonIndex::try_new("http://index.invalid/simple", &access).unwrap();
+    let platform = ("manylinux", "_x86_64");
+    let found = index.find("engine", "1.2.0", platform).await.unwrap();
+    let member = member(directory.path());
+    let installed = index.install_member(&found, member.clone(), &|_progress| {});
+    installed.await.unwrap();
+    assert_eq!(std::fs::read(&member.to).unwrap(), LIBRARY);
+    let unfit = IndexAccess {
+        proxy: Some("no proxy:".to_owned()),
+        ..IndexAccess::default()
+    };
+    assert!(PythonIndex::try_new("http://index.invalid/simple", &unfit).is_err());
+}
+
+#[tokio::test]
+async fn wheels_are_found_on_pages_and_in_directories() {
+    let directory = tempfile::tempdir().unwrap();
+    let wheel = wheel();
+    let server = serve(sha256(&wheel), wheel.clone()).await;
+    let platform = ("manylinux", "_x86_64");
+    let url = format!("{}/root/simple/engine/", server.url());
+    let page = PythonIndex::of_page(&url, &IndexAccess::default()).unwrap();
+    let found = page.find("engine", "1.2.0", platform).await.unwrap();
+    assert_eq!(found.file_name, NAME);
+    let member = member(directory.path());
+    let installed = page.install_member(&found, member.clone(), &|_progress| {});
+    installed.await.unwrap();
+    assert_eq!(std::fs::read(&member.to).unwrap(), LIBRARY);
+    // A directory of wheels.
+    let wheels = directory.path().join("wheels");
+    std::fs::create_dir(&wheels).unwrap();
+    let find = |version| PythonIndex::find_local(&wheels, ("engine", version), platform);
+    for name in [NAME, "engine-1.2.0-cp312-cp312-manylinux_2_28_aarch64.whl"] {
+        std::fs::write(wheels.join(name), &wheel).unwrap();
+    }
+    assert_eq!(find("1.2.1").unwrap(), None);
+    let found = find("1.2.0").unwrap().unwrap();
+    assert_eq!(found, wheels.join(NAME));
+    std::fs::remove_file(&member.to).unwrap();
+    let installed = PythonIndex::install_local_member(&found, member.clone());
+    installed.await.unwrap();
+    assert_eq!(std::fs::read(&member.to).unwrap(), LIBRARY);
+    assert!(found.exists());
+    assert_eq!(files(directory.path()), ["libengine.so"]);
+    let absent = directory.path().join("absent");
+    let error = PythonIndex::find_local(&absent, ("engine", "1.2.0"), platform).unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Local);
 }

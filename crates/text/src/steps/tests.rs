@@ -59,6 +59,7 @@ impl Graph {
                 default_outputs: vec![0],
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
+                unranked_inputs: Vec::new(),
                 columns: None,
             },
             description: Description {

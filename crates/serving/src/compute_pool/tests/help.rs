@@ -54,6 +54,7 @@ fn gate() -> (Arc<ServedModel>, Receiver<Run>) {
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
             inputs: vec![spec("X")],
             outputs: vec![spec("same")],
             default_outputs: vec![0],
