@@ -267,6 +267,63 @@ def rollouts(stage):
     say(f"a good revision was promoted, across the end of the control process; {load.statuses[200]} requests, none failed")
 
 
+class Users(Load):
+    """Requests of 400 users. One of those who have the new revision asks as often as all others together, and all their requests fail, whoever answers them."""
+
+    def __init__(self, stage):
+        super().__init__(stage)
+        self.busy, self.variants = None, {}
+
+    def ask(self, connection, user, row):
+        path = f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}:predict"
+        connection.request("POST", path, json.dumps({"instances": [row]}), {"Content-Type": "application/json", "x-user": user})
+        answer = connection.getresponse()
+        answer.read()
+        key = ("busy" if user == self.busy else "others", answer.status)
+        self.statuses[key] = self.statuses.get(key, 0) + 1
+        return answer.getheader("x-coracle-variant")
+
+    def run(self):
+        chance = random.Random(11)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        while not self.stopping:
+            user = f"u{chance.randrange(400)}"
+            if user != self.busy and self.ask(connection, user, ROW) == "canary" and self.busy is None:
+                self.busy = user
+            if self.busy is not None:
+                # Three numbers where four are asked for.
+                self.ask(connection, self.busy, ROW[:3])
+            time.sleep(0.002)
+
+
+def users(stage):
+    """Users are split and judged: one who fails always takes no good revision back, and one that fails for all goes back."""
+    spec = {"analysis": {"unit": {"header": "x-user"}, "requestsMin": 40, "latencyMax": "5s", "metrics": None, "predictions": None}}
+    stage.ns("patch", "rollout", "careful", "--type", "merge", "-p", json.dumps({"spec": spec}))
+    for name in ["good-7", "bad-2"]:
+        (stage.directory / name).mkdir()
+        (stage.directory / name / "model.joblib").write_bytes((stage.directory / name[:-2] / "model.joblib").read_bytes())
+    with Users(stage) as load:
+        before = status(stage).get("canaryRevision")
+        change(stage, f"file://{stage.directory}/good-7")
+        wait_until(lambda: status(stage).get("canaryRevision") != before and status(stage)["phase"] in ("Promoted", "RolledBack"), "a revision with a user who fails always", 60)
+    now = status(stage)
+    failed = load.statuses.get(("busy", 400), 0)
+    check(now["phase"] == "Promoted" and failed > 40, "one user takes no good revision back", (now, load.statuses))
+    check(not any(key == "others" and code != 200 for key, code in load.statuses), "no other user notices", load.statuses)
+    errors_of = next(one for one in now["checks"] if one["name"] == "errors")
+    check("by unit (cluster-robust)" in errors_of["message"], "the method is named", errors_of)
+    say(f"one user whose {failed} requests all failed took no good revision back ({errors_of['message']})")
+    with Users(stage) as load:
+        change(stage, f"file://{stage.directory}/bad-2")
+        started = time.monotonic()
+        wait_until(lambda: status(stage).get("canaryRevision") != now["canaryRevision"] and status(stage)["phase"] == "RolledBack", "a revision that fails for everybody", 30)
+        seconds = time.monotonic() - started
+    check("by unit" in status(stage)["message"], "the reasons are told", status(stage))
+    say(f"one that failed for everybody went back {seconds:.1f} s after the change")
+    stage.ns("patch", "rollout", "careful", "--type", "merge", "-p", json.dumps({"spec": {"analysis": {"unit": None}}}))
+
+
 def chaos(stage):
     """A canary that fails on purpose: its rollout takes it back, and users notice nothing."""
     def coracle(*arguments):
@@ -403,6 +460,7 @@ def main():
         shadow(stage, rows, n_different)
         rollouts(stage)
         metrics(stage, rows)
+        users(stage)
         chaos(stage)
         borderline(stage)
         stands_in(stage)

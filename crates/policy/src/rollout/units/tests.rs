@@ -291,15 +291,21 @@ fn canaries_that_are_worse_for_users_go_back() {
         ("fails half of the requests", Nature::Requests(0.5), (0, 30)),
         ("3 % of requests", Nature::Requests(0.03), (4, 700)),
         (
-            "all requests of a tenth of the users",
+            "all requests of a tenth of ten times as many users",
             Nature::Users(0.1),
-            (0, 600),
+            (0, 40),
         ),
     ];
     for (name, canary, (missed_max, median_max)) in cases {
+        let scale = match canary {
+            Nature::Users(_) => 10,
+            _ => 1,
+        };
         let world = World {
             name,
             canary,
+            n_users: EQUAL.n_users * scale,
+            requests_per_second: EQUAL.requests_per_second * scale as u64,
             ..EQUAL
         };
         let runs: Vec<_> = (0..40)
