@@ -15,7 +15,10 @@ import time
 import urllib.parse
 
 import joblib
+import numpy as np
+from scipy import stats
 from sklearn.datasets import load_iris
+from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 from sklearn.tree import DecisionTreeClassifier
 
 from exercise import NAMESPACE, Stage, check, say, wait_until
@@ -115,6 +118,7 @@ def shadow(stage, rows, n_different):
     check(n_rows % len(rows) == 0 and abs(labels["agreementRatio"] - expected) < 1e-9, "the libraries' own agreement", found["outputs"])
     shown = subprocess.run([stage.binary, "shadow", "report", NAME, "-n", NAMESPACE, "--state", stage.state], capture_output=True, text=True)
     check(f"{expected * 100:.2f} % of" in shown.stdout, "coracle shadow report", shown.stdout + shown.stderr)
+    drift(stage, connection, rows)
     # A shadow that always fails.
     stage.apply(service("iris-next", f"file://{stage.directory}/bad"))
     with Load(stage) as load:
@@ -122,6 +126,56 @@ def shadow(stage, rows, n_different):
     check(list(load.statuses) == [200], "a failing shadow fails no request", load.statuses)
     stage.ns("annotate", "isvc", NAME, "serving.coracle.dev/shadow-")
     say(f"shadow: {n_different} of {len(rows)} flowers would change; {load.statuses[200]} requests, none failed by a failing shadow")
+
+
+def drift(stage, connection, asked):
+    """A shadow that succeeds: what `coracle shadow report --json` says of labels and scores is what the libraries say of the two models, over all rows that were asked."""
+    chance = np.random.default_rng(3)
+    asked = np.array(asked)
+    rows = chance.uniform(asked.min(axis=0), asked.max(axis=0), (600, 4))
+    for part in np.split(rows, 12):
+        inputs = [{"name": "X", "shape": list(part.shape), "datatype": "FP64", "data": part.ravel().tolist()}]
+        body = {"inputs": inputs, "outputs": [{"name": "predict"}, {"name": "predict_proba"}]}
+        connection.request("POST", f"/serving/{NAMESPACE}/{NAME}/v2/models/{NAME}/infer", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        check(answer.status == 200, "labels and scores", answer.read())
+
+    def told():
+        shown = subprocess.run([stage.binary, "shadow", "report", NAME, "-n", NAMESPACE, "--state", stage.state, "--json"], capture_output=True, text=True)
+        outputs = {one["name"]: one for one in json.loads(shown.stdout)["comparisons"][0]["outputs"]}
+        return outputs if outputs.get("predict_proba", {}).get("rows") == len(rows) else None
+
+    outputs = wait_until(told, "all copies reach the shadow")
+    stable, shadow = (joblib.load(path) for path in (EXAMPLES / "iris/model.joblib", stage.directory / "good/model.joblib"))
+    # The flowers were asked before, some times over.
+    times, rest = divmod(outputs["predict"]["rows"] - len(rows), len(asked))
+    check(rest == 0, "every row is compared", outputs["predict"])
+    everything = np.concatenate([np.tile(asked, (times, 1)), rows])
+    given, copied = (model.predict(everything) for model in (stable, shadow))
+    labels = outputs["predict"]["labels"]
+    check(np.isclose(labels["agreementRatio"], accuracy_score(given, copied), rtol=1e-12), "agreement is scikit-learn's", labels)
+    check(np.isclose(labels["cohensKappa"], cohen_kappa_score(given, copied), rtol=1e-9), "kappa is scikit-learn's", labels)
+    confusion = {(int(one["stable"]), int(one["shadow"])): one["count"] for one in labels["confusion"]}
+    expected = confusion_matrix(given, copied)
+    check(confusion == {(a, b): n for (a, b), n in np.ndenumerate(expected) if n}, "the confusion matrix is scikit-learn's", labels)
+    given, copied = (model.predict_proba(rows) for model in (stable, shadow))
+    numbers, differences = outputs["predict_proba"]["numbers"], copied - given
+    check(np.isclose(numbers["differenceMean"], differences.mean(), atol=1e-12), "mean difference", numbers)
+    check(np.isclose(numbers["differenceDeviation"], differences.std(ddof=1), rtol=1e-9), "deviation of differences", numbers)
+    check(np.isclose(numbers["distanceMax"], abs(differences).max(), rtol=1e-12), "greatest distance", numbers)
+    for column, shown in enumerate(numbers["columns"]):
+        counts = []
+        for scores, name in [(given[:, column], "stable"), (copied[:, column], "shadow")]:
+            bins = np.bincount(np.searchsorted(shown["edges"], scores, side="right"), minlength=len(shown["edges"]) + 1)
+            check(shown[name] == bins.tolist(), f"scores of the {name} model by bin", (column, shown, bins))
+            counts.append(bins)
+        # The index is the divergence of Kullback and Leibler in both directions, with half a count added to each bin.
+        p, q = (bins + 0.5 for bins in counts)
+        check(np.isclose(shown["stabilityIndex"], stats.entropy(p, q) + stats.entropy(q, p), rtol=1e-9), "the stability index is SciPy's", shown)
+        # Of scores that are told apart by bin only.
+        binned = [np.repeat(np.arange(len(bins)), bins) for bins in counts]
+        check(np.isclose(shown["kolmogorovSmirnov"], stats.ks_2samp(*binned).statistic, rtol=1e-9), "the distance is SciPy's", shown)
+    say(f"a shadow that succeeds: agreement, kappa, distances and drift of {len(everything)} rows are scikit-learn's and SciPy's")
 
 
 class Buyers(Load):
@@ -267,6 +321,63 @@ def rollouts(stage):
     say(f"a good revision was promoted, across the end of the control process; {load.statuses[200]} requests, none failed")
 
 
+class Users(Load):
+    """Requests of 400 users. One of those who have the new revision asks as often as all others together, and all their requests fail, whoever answers them."""
+
+    def __init__(self, stage):
+        super().__init__(stage)
+        self.busy, self.variants = None, {}
+
+    def ask(self, connection, user, row):
+        path = f"/serving/{NAMESPACE}/{NAME}/v1/models/{NAME}:predict"
+        connection.request("POST", path, json.dumps({"instances": [row]}), {"Content-Type": "application/json", "x-user": user})
+        answer = connection.getresponse()
+        answer.read()
+        key = ("busy" if user == self.busy else "others", answer.status)
+        self.statuses[key] = self.statuses.get(key, 0) + 1
+        return answer.getheader("x-coracle-variant")
+
+    def run(self):
+        chance = random.Random(11)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        while not self.stopping:
+            user = f"u{chance.randrange(400)}"
+            if user != self.busy and self.ask(connection, user, ROW) == "canary" and self.busy is None:
+                self.busy = user
+            if self.busy is not None:
+                # Three numbers where four are asked for.
+                self.ask(connection, self.busy, ROW[:3])
+            time.sleep(0.002)
+
+
+def users(stage):
+    """Users are split and judged: one who fails always takes no good revision back, and one that fails for all goes back."""
+    spec = {"analysis": {"unit": {"header": "x-user"}, "requestsMin": 40, "latencyMax": "5s", "metrics": None, "predictions": None}}
+    stage.ns("patch", "rollout", "careful", "--type", "merge", "-p", json.dumps({"spec": spec}))
+    for name in ["good-7", "bad-2"]:
+        (stage.directory / name).mkdir()
+        (stage.directory / name / "model.joblib").write_bytes((stage.directory / name[:-2] / "model.joblib").read_bytes())
+    with Users(stage) as load:
+        before = status(stage).get("canaryRevision")
+        change(stage, f"file://{stage.directory}/good-7")
+        wait_until(lambda: status(stage).get("canaryRevision") != before and status(stage)["phase"] in ("Promoted", "RolledBack"), "a revision with a user who fails always", 60)
+    now = status(stage)
+    failed = load.statuses.get(("busy", 400), 0)
+    check(now["phase"] == "Promoted" and failed > 40, "one user takes no good revision back", (now, load.statuses))
+    check(not any(key == "others" and code != 200 for key, code in load.statuses), "no other user notices", load.statuses)
+    errors_of = next(one for one in now["checks"] if one["name"] == "errors")
+    check("by unit (cluster-robust)" in errors_of["message"], "the method is named", errors_of)
+    say(f"one user whose {failed} requests all failed took no good revision back ({errors_of['message']})")
+    with Users(stage) as load:
+        change(stage, f"file://{stage.directory}/bad-2")
+        started = time.monotonic()
+        wait_until(lambda: status(stage).get("canaryRevision") != now["canaryRevision"] and status(stage)["phase"] == "RolledBack", "a revision that fails for everybody", 30)
+        seconds = time.monotonic() - started
+    check("by unit" in status(stage)["message"], "the reasons are told", status(stage))
+    say(f"one that failed for everybody went back {seconds:.1f} s after the change")
+    stage.ns("patch", "rollout", "careful", "--type", "merge", "-p", json.dumps({"spec": {"analysis": {"unit": None}}}))
+
+
 def chaos(stage):
     """A canary that fails on purpose: its rollout takes it back, and users notice nothing."""
     def coracle(*arguments):
@@ -403,6 +514,7 @@ def main():
         shadow(stage, rows, n_different)
         rollouts(stage)
         metrics(stage, rows)
+        users(stage)
         chaos(stage)
         borderline(stage)
         stands_in(stage)

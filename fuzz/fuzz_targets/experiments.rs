@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use coracle_protocol::experiments::{
-    OUTCOMES_MAX, UNIT_BYTES_MAX, VALUE_MAX, grpc_number, grpc_unit, json_number, json_unit,
-    read_outcomes,
+    Element, OUTCOMES_MAX, UNIT_BYTES_MAX, VALUE_MAX, grpc_input, grpc_number, grpc_unit,
+    json_input, json_number, json_unit, read_outcomes,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -29,5 +29,16 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let message = Bytes::copy_from_slice(bytes);
     assert!(grpc_unit(&message, "user").is_none_or(|unit| is_unit(&unit)));
+    let middle = bytes.len() / 2;
+    let (head, tail) = bytes.split_at(middle);
+    for found in [
+        json_input(bytes, b"", "user"),
+        json_input(head, tail, "user"),
+        grpc_input(&message, "user"),
+    ] {
+        let unit = found.clone().and_then(Element::unit);
+        assert!(unit.is_none_or(|unit| is_unit(&unit)));
+        assert!(found.and_then(Element::number).is_none_or(f64::is_finite));
+    }
     assert!(grpc_number(&message, "user").is_none_or(f64::is_finite));
 });

@@ -59,12 +59,15 @@ pub struct ExperimentUnit {
     /// The value of this cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
-    /// This field of a JSON body, such as user.id; a text or a whole number.
+    /// This field of a JSON body, such as user.id; a text or a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// This parameter of a V2 request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
+    /// The first element of this input: of V2 (JSON, binary data, gRPC), of V1 by columns or of its first row of named features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
 }
 
 /// A variant. Without revision and inferenceService the service itself answers, as its own split says.
@@ -136,6 +139,9 @@ pub struct ExperimentFeature {
     /// This parameter of a V2 request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
+    /// The first element of this input: of V2 (JSON, binary data, gRPC), of V1 by columns or of its first row of named features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
 }
 
 /// A metric of units.

@@ -288,6 +288,12 @@ impl ExperimentSampler {
         self.told.clear();
     }
 
+    /// Tells whether a rollout decides by what users meet.
+    fn is_urgent(&self) -> bool {
+        let mut stages = self.told.iter().filter_map(|told| told.stage.as_ref());
+        stages.any(|stage| stage.units.is_some())
+    }
+
     fn sample(&mut self) -> Option<Vec<ExperimentSummary>> {
         let now = self.experiments.summaries();
         let is_new = now != self.told;
@@ -318,9 +324,9 @@ impl Samplers {
             .is_multiple_of(LOOKS_PER_USAGE)
             .then(|| self.usage.sample());
         let usage = usage.flatten().map(ToControl::Usage);
-        let experiments = n_looks
-            .is_multiple_of(LOOKS_PER_STANDING)
-            .then(|| self.experiments.sample());
+        // A rollout that is judged by users cannot wait.
+        let is_due = n_looks.is_multiple_of(LOOKS_PER_STANDING) || self.experiments.is_urgent();
+        let experiments = is_due.then(|| self.experiments.sample());
         let experiments = experiments.flatten().map(ToControl::Experiments);
         load.into_iter().chain(usage).chain(experiments).collect()
     }

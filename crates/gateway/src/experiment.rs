@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_protocol::experiments::{
-    SentOutcome, UNIT_BYTES_MAX, grpc_number, grpc_unit, json_number, json_unit, number,
-    read_outcomes,
+    Element, SentOutcome, UNIT_BYTES_MAX, grpc_input, grpc_number, grpc_unit, json_input,
+    json_number, json_unit, number, read_outcomes,
 };
 use coracle_serving::experiment::{
     Book, Decided, Decision, Experiments, Exposure, ExposureEnd, LineForm, NewOutcome, NotRecorded,
@@ -61,6 +61,18 @@ pub(crate) struct Sent<'a> {
 }
 
 impl Sent<'_> {
+    /// Returns the first element of an input.
+    fn input(&self, name: &str) -> Option<Element> {
+        match self.codec {
+            Codec::Grpc => grpc_input(self.body, name),
+            Codec::V2 {
+                json_length: Some(length),
+                ..
+            } => json_input(self.json()?, self.body.get(*length..)?, name),
+            _ => json_input(self.json()?, &[], name),
+        }
+    }
+
     /// Returns the JSON of the body, if that is what it is.
     fn json(&self) -> Option<&[u8]> {
         match self.codec {
@@ -242,6 +254,7 @@ fn read_unit(source: &UnitSource, sent: Sent<'_>) -> Option<String> {
             Codec::Grpc => grpc_unit(sent.body, name),
             _ => json_unit(json()?, &format!("parameters.{name}")),
         },
+        UnitSource::Input(name) => sent.input(name)?.unit(),
     }
 }
 
@@ -255,6 +268,7 @@ fn read_feature(source: &UnitSource, sent: Sent<'_>) -> Option<f64> {
             Codec::Grpc => grpc_number(sent.body, name),
             _ => json_number(sent.json()?, &format!("parameters.{name}")),
         },
+        UnitSource::Input(name) => sent.input(name)?.number(),
     }
 }
 
@@ -307,7 +321,7 @@ impl<'a> Chosen<'a> {
         let split = self.decision.split;
         if let Some(answered) = predicted.filter(|_| self.is_watched()) {
             let variant = split.variant(self.decision.variant);
-            predicted::note(split.book(), variant, &answered);
+            predicted::note(split.book(), (variant, self.unit.as_deref()), &answered);
         }
         let elapsed = clock.monotonic().saturating_sub(arrived);
         if let Some((book, exposure)) = self.exposure(caller) {
@@ -330,14 +344,17 @@ impl<'a> Chosen<'a> {
             }
             return None;
         };
+        let stage = split.planned().stage;
+        let is_by_unit = stage.is_some_and(|stage| stage.by_unit);
         let of_request = || split.planned().unit == UnitSource::Request;
         let unit = match self.unit {
             Some(unit) => unit,
             None if of_request() => caller.id(),
+            None if is_by_unit => String::new(),
             None => return None,
         };
         // Whoever asks for no metric of outcomes has none to tell.
-        if split.planned().stage.is_some() && split.planned().metrics.is_empty() {
+        if stage.is_some() && !is_by_unit && split.planned().metrics.is_empty() {
             return None;
         }
         let revision = self.model.revision();

@@ -3,13 +3,14 @@
 //! A [`Rollout`] walks steps of rising traffic. In each interval (a second, say) it is told how many requests either revision
 //! had, how many failed and how many were slow, and it gathers [`Evidence`] that the canary is worse. The evidence may be looked at any time:
 //! however often one looks, a canary that is not worse is rolled back with probability `alpha` at most, over the whole rollout. What strikes both
-//! revisions alike, such as a broken network, is no evidence.
+//! revisions alike, such as a broken network, is no evidence. Where users are split instead of requests, what they met is judged by user (`units`).
 //!
 //! It moves no traffic and reads no clock. Start reading at [`Rollout::decide`].
 
 mod evidence;
 mod predictions;
 mod query;
+mod units;
 mod verdict;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::experiment::{Moments, mixture_likelihood_ratio};
 pub use evidence::Evidence;
 pub use predictions::{Predicted, PredictionDrift, Predictions, Side};
 pub use query::{Against, QueryLook, QueryRule, QueryState};
+pub use units::{UNITS_MIN, UnitEvents, UnitSide};
 pub use verdict::{Check, CheckKind, CheckState, Hold, Verdict};
 
 /// One stage of a rollout.
@@ -74,6 +76,8 @@ pub struct RolloutSpec {
     pub queries: Vec<QueryRule>,
     /// The largest population stability index of predictions that is no difference that matters. Default: predictions may be any.
     pub stability_index_max: Option<f64>,
+    /// Units (users) of either revision that a stage needs, where units are split: errors and latency are judged by unit then. Default: requests are split.
+    pub units_min: Option<u64>,
     /// How long a stage may last beyond its duration before the canary goes back for want of a result. Default: never.
     pub deadline: Option<Duration>,
 }
@@ -94,6 +98,7 @@ impl Default for RolloutSpec {
             metrics: Vec::new(),
             queries: Vec::new(),
             stability_index_max: None,
+            units_min: None,
             deadline: None,
         }
     }
@@ -216,6 +221,8 @@ pub struct Rollout {
     pub queries: Vec<QueryState>,
     /// How far predictions of this stage are apart, by output.
     pub predictions: Vec<PredictionDrift>,
+    /// What units of this stage met, of the stable revision and of the canary.
+    pub units: (UnitSide, UnitSide),
     /// The evidence on errors, over all stages.
     pub errors: Evidence,
     /// The evidence on latency, over all stages.
@@ -233,6 +240,7 @@ impl Rollout {
             outcomes: Vec::new(),
             queries: Vec::new(),
             predictions: Vec::new(),
+            units: <(UnitSide, UnitSide)>::default(),
             errors: Evidence::default(),
             slowness: Evidence::default(),
         }
@@ -298,13 +306,17 @@ impl Rollout {
             .is_some_and(|deadline| lasted >= duration.saturating_add(deadline))
     }
 
+    /// Returns the canary's share of requests to the stable revision's, as the stage says.
+    fn odds_meant(&self, spec: &RolloutSpec) -> f64 {
+        let percent = self.stage(spec).map_or(100.0, |step| step.percent);
+        percent / (100.0 - percent).max(f64::MIN_POSITIVE)
+    }
+
     /// Returns the canary's requests to the stable revision's: as the stage says, or as they came, whichever is more.
     fn odds(&self, spec: &RolloutSpec) -> f64 {
-        let percent = self.stage(spec).map_or(100.0, |step| step.percent);
-        let meant = percent / (100.0 - percent).max(f64::MIN_POSITIVE);
         let Interval { stable, canary } = self.in_step;
         let came = canary.requests as f64 / stable.requests.max(1) as f64;
-        meant.max(came)
+        self.odds_meant(spec).max(came)
     }
 
     /// Says what is to become of the canary now.
@@ -377,40 +389,22 @@ impl Rollout {
         self.outcomes.clear();
         self.queries.clear();
         self.predictions.clear();
+        self.units = <(UnitSide, UnitSide)>::default();
     }
 
     /// Returns the state of every check.
     #[must_use]
     pub fn checks(&self, spec: &RolloutSpec) -> Vec<Check> {
-        let Interval { stable, canary } = self.in_step;
-        let errors = (stable.rate(stable.errors), canary.rate(canary.errors));
-        let slowness = (stable.rate(stable.slow), canary.rate(canary.slow));
-        let tolerated = spec.ratio_tolerated;
         // All checks share the error that is allowed.
         let n_checks = 2 + spec.metrics.len() + usize::from(spec.stability_index_max.is_some());
         let needed = n_checks as f64 / spec.alpha;
-        let n_requests = self.in_step.canary.requests as f64;
-        let check = |kind, (stable, canary): (f64, f64), allowed: f64, evidence: &Evidence| {
-            let evidence = evidence.log_value().exp();
-            let is_sure = is_clearly_above((canary, n_requests), allowed);
-            Check {
-                kind,
-                state: judge(canary > allowed, is_sure && evidence >= needed),
-                stable,
-                canary,
-                evidence,
-                needed,
-                note: None,
-            }
+        // What is of units, outcomes and predictions are judged anew in every stage.
+        let of_stage = needed * spec.steps.len().max(1) as f64;
+        let mut checks = match spec.units_min {
+            Some(units_min) => self.checks_by_unit(spec, (units_min, of_stage)),
+            None => self.checks_by_request(spec, needed),
         };
-        let errors_allowed = (errors.0 * tolerated).max(errors.0 + spec.error_rate_margin);
-        let slow_allowed = (slowness.0 * tolerated).max(spec.slow_rate_allowed);
-        let mut checks = vec![
-            check(CheckKind::Errors, errors, errors_allowed, &self.errors),
-            check(CheckKind::Latency, slowness, slow_allowed, &self.slowness),
-        ];
-        // Outcomes and predictions are judged anew in every stage.
-        let needed = needed * spec.steps.len().max(1) as f64;
+        let needed = of_stage;
         let outcomes = self.outcomes.iter().copied();
         let outcomes = outcomes.chain(std::iter::repeat(<(Moments, Moments)>::default()));
         for (metric, (stable, canary)) in spec.metrics.iter().zip(outcomes) {
@@ -425,6 +419,90 @@ impl Rollout {
             checks.push(self.queries.get(place).unwrap_or(&unasked).check(rule));
         }
         checks
+    }
+
+    /// Judges errors and latency where any request may be either revision's.
+    fn checks_by_request(&self, spec: &RolloutSpec, needed: f64) -> Vec<Check> {
+        let Interval { stable, canary } = self.in_step;
+        let errors = (stable.rate(stable.errors), canary.rate(canary.errors));
+        let slowness = (stable.rate(stable.slow), canary.rate(canary.slow));
+        let n_requests = canary.requests as f64;
+        let check = |kind, (stable, canary): (f64, f64), allowed: f64, evidence: &Evidence| {
+            let evidence = evidence.log_value().exp();
+            let is_sure = is_clearly_above((canary, n_requests), allowed);
+            Check {
+                kind,
+                state: judge(canary > allowed, is_sure && evidence >= needed),
+                stable,
+                canary,
+                evidence,
+                needed,
+                note: None,
+            }
+        };
+        let allowed = [Allowed::errors(spec), Allowed::slow(spec)];
+        let [errors_allowed, slow_allowed] = allowed;
+        vec![
+            check(
+                CheckKind::Errors,
+                errors,
+                errors_allowed.of(errors.0),
+                &self.errors,
+            ),
+            check(
+                CheckKind::Latency,
+                slowness,
+                slow_allowed.of(slowness.0),
+                &self.slowness,
+            ),
+        ]
+    }
+
+    /// Judges errors and latency where all requests of a unit are one revision's.
+    fn checks_by_unit(&self, spec: &RolloutSpec, (units_min, needed): (u64, f64)) -> Vec<Check> {
+        let (stable, canary) = &self.units;
+        let terms = (self.odds_meant(spec), units_min, needed);
+        let errors = (&stable.errors, &canary.errors);
+        let slow = (&stable.slow, &canary.slow);
+        vec![
+            units::check(CheckKind::Errors, errors, Allowed::errors(spec), terms),
+            units::check(CheckKind::Latency, slow, Allowed::slow(spec), terms),
+        ]
+    }
+}
+
+/// What is allowed of the canary's rate.
+#[derive(Clone, Copy, Debug)]
+struct Allowed {
+    /// How many times the stable revision's it may be.
+    ratio: f64,
+    /// By how much it may exceed the stable revision's.
+    margin: f64,
+    /// What it may be whatever the stable revision's is.
+    floor: f64,
+}
+
+impl Allowed {
+    fn errors(spec: &RolloutSpec) -> Self {
+        Self {
+            ratio: spec.ratio_tolerated,
+            margin: spec.error_rate_margin,
+            floor: 0.0,
+        }
+    }
+
+    fn slow(spec: &RolloutSpec) -> Self {
+        Self {
+            ratio: spec.ratio_tolerated,
+            margin: 0.0,
+            floor: spec.slow_rate_allowed,
+        }
+    }
+
+    /// Returns it beside a rate of the stable revision.
+    fn of(self, stable: f64) -> f64 {
+        let by_stable = (stable * self.ratio).max(stable + self.margin);
+        by_stable.max(self.floor)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Outcomes come as one JSON object, an array of them, or lines of them; what is wrong with one says nothing about the others. See [`read_outcomes`] and
 //! [`json_unit`].
 
+mod input;
 mod unit;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::RequestError;
 
+pub use input::{Element, grpc_input, json_input};
 pub use unit::{grpc_number, grpc_unit, json_number, json_unit, number};
 
 /// The most outcomes of one request.
@@ -65,7 +67,7 @@ fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Number>, D:
     Number::deserialize(deserializer).map(Some)
 }
 
-/// A text, or a whole number, which stands for its digits.
+/// A text, or a number, which stands for its digits: a whole one for the same with and without a fraction of 0.
 struct Text(String);
 
 impl<'de> Deserialize<'de> for Text {
@@ -76,7 +78,7 @@ impl<'de> Deserialize<'de> for Text {
             type Value = Text;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a whole number")
+                f.write_str("a text or a number")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Text, E> {
@@ -89,6 +91,11 @@ impl<'de> Deserialize<'de> for Text {
 
             fn visit_i64<E>(self, number: i64) -> Result<Text, E> {
                 Ok(Text(number.to_string()))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Text, E> {
+                let text = unit::float_text(number).map(Text);
+                text.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Float(number), &self))
             }
         }
 
@@ -354,8 +361,8 @@ mod tests {
                 "name \"\" has 0 bytes",
             ),
             (
-                r#"{"unit": 1.5, "metric": "m", "value": 1}"#,
-                "a text or a whole number",
+                r#"{"unit": true, "metric": "m", "value": 1}"#,
+                "a text or a number",
             ),
             (
                 r#"{"unit": "u", "metric": "m", "value": 1, "x": 1}"#,

@@ -19,6 +19,7 @@ mod recorder;
 mod series;
 mod settled;
 mod split;
+mod stage_units;
 mod standing;
 mod tally;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use recorder::{Experiments, NotRecorded};
 pub use series::Point;
 pub use settled::SettledRate;
 pub use split::{By, Decided, Decision, RouteExperiments, Split, SplitTarget};
+pub use stage_units::{EventSums, SideUnits, StageUnits};
 pub use standing::{ArmStanding, MetricStanding, OffPolicyStanding, Standing, VariantStanding};
 pub use trial::{
     CANARY, DriftSummary, PlannedStage, ROLLOUT_BOOK, STABLE, StageSummary, UnitMoments,
@@ -114,6 +116,8 @@ pub enum UnitSource {
     Field(String),
     /// A parameter of a V2 request.
     Parameter(String),
+    /// The first element of an input, by its name.
+    Input(String),
     /// The request itself.
     Request,
 }

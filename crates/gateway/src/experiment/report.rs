@@ -74,6 +74,7 @@ fn unit(unit: &UnitSource) -> Value {
         UnitSource::Cookie(name) => json!({"cookie": name}),
         UnitSource::Field(path) => json!({"field": path}),
         UnitSource::Parameter(name) => json!({"parameter": name}),
+        UnitSource::Input(name) => json!({"input": name}),
         UnitSource::Request => json!({"request": true}),
     }
 }

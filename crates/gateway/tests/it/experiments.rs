@@ -173,6 +173,7 @@ fn units_in_heads() -> Vec<Case> {
 fn units_in_bodies() -> Vec<Case> {
     let parameter = || UnitSource::Parameter("user".to_owned());
     let field = || UnitSource::Field("who.id".to_owned());
+    let input = || UnitSource::Input("X".to_owned());
     let treatment = Some("treatment");
     let given = v2(r#", "parameters": {"user": "t"}"#);
     vec![
@@ -187,6 +188,15 @@ fn units_in_bodies() -> Vec<Case> {
         (field(), PREDICT, None, v1(r#", "who": "t""#), None),
         (parameter(), INFER, None, given, treatment),
         (parameter(), INFER, Some(("user", "t")), v2(""), None),
+        // A feature of the model is the unit: 7 however it is written.
+        (
+            input(),
+            INFER,
+            None,
+            v2("").replace("[1, 2]}]", "[7.0, 2]}]"),
+            treatment,
+        ),
+        (input(), PREDICT, None, v1(""), None),
     ]
 }
 

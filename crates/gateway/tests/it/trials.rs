@@ -48,6 +48,7 @@ fn planned(unit: UnitSource) -> PlannedExperiment {
         stage: Some(PlannedStage {
             since_ms: 1,
             predictions: true,
+            ..PlannedStage::default()
         }),
         ..PlannedExperiment::default()
     }
@@ -185,4 +186,37 @@ fn who_has_no_unit_is_split_as_ever_and_takes_no_part() {
     assert_eq!(stage.book.summary().n_unassigned, 1);
     let unknown = post(&stage, "/rollouts/other/outcomes", &[], outcome);
     assert_eq!(unknown.status, 404);
+}
+
+/// Errors and latency are judged by unit: users count as one each, and requests without one as one each, too.
+#[test]
+fn what_users_meet_is_told_by_user() {
+    let mut planned = planned(UnitSource::Header("x-user".to_owned()));
+    planned.metrics.clear();
+    planned.stage = Some(PlannedStage {
+        since_ms: 1,
+        predictions: true,
+        by_unit: true,
+        slow_ns: Some(60_000_000_000),
+    });
+    let stage = start(&planned);
+    // Both revisions answer in turn.
+    for user in ["u1", "u2", "u1", "u2", "u1", "u2"] {
+        let answer = post(&stage, PREDICT, &[("x-user", user)], "{}");
+        assert_eq!(answer.status, 400, "{}", answer.body);
+    }
+    for _ in 0..4 {
+        let answer = post(&stage, PREDICT, &[], r#"{"instances": [[1, 2]]}"#);
+        assert!(answer.header("x-coracle-variant").is_some());
+    }
+    stage.experiments.stop();
+    let summary = stage.book.summary().stage.unwrap();
+    let units = summary.units.unwrap();
+    for side in [units.stable, units.canary] {
+        // One user with three requests, all of which failed, and two requests without one.
+        assert_eq!((side.errors.units, side.errors.struck), (3, 1));
+        assert!((side.errors.shares.0 - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!((side.slow.units, side.slow.struck), (3, 0));
+    }
+    assert_eq!(summary.drifts[0].stable, 2);
 }

@@ -103,6 +103,18 @@ impl Bivariate {
         self.products += distance * (second - self.second.mean);
     }
 
+    /// Takes the units of another summary.
+    pub fn merge(&mut self, other: &Self) {
+        let (ours, theirs) = (self.first.units as f64, other.first.units as f64);
+        if theirs > 0.0 {
+            let first = other.first.mean - self.first.mean;
+            let second = other.second.mean - self.second.mean;
+            self.products += other.products + first * second * ours * theirs / (ours + theirs);
+        }
+        self.first.merge(&other.first);
+        self.second.merge(&other.second);
+    }
+
     /// Returns the ratio of the means as if it were a mean over units, with its variance by the delta method
     /// (Deng, Knoblich and Lu, 2018); `None` if the second mean is 0.
     ///

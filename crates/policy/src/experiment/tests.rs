@@ -107,6 +107,50 @@ fn means_are_scipy_s() {
 }
 
 #[test]
+fn lifts_are_the_delta_method_s() {
+    for (arguments, answers) in reference("relative_lift") {
+        let a = Moments::new(arguments[0] as u64, arguments[1], arguments[2]);
+        let b = Moments::new(arguments[3] as u64, arguments[4], arguments[5]);
+        let lift = relative_lift(&a, &b, 0.95).unwrap();
+        close(lift.difference, answers[0], 1e-11);
+        close(lift.interval.low, answers[1], 1e-11);
+        close(lift.interval.high, answers[2], 1e-11);
+        close(lift.p_value, answers[3], 1e-10);
+    }
+}
+
+#[test]
+fn cuped_is_the_analysis_of_covariance() {
+    for (arguments, answers) in reference("cuped") {
+        let n_a = arguments[0] as usize;
+        let (mut a, mut b) = (Bivariate::default(), Bivariate::default());
+        for (row, pair) in arguments[1..].chunks(2).enumerate() {
+            let side = if row < n_a { &mut a } else { &mut b };
+            side.push(pair[0], pair[1]);
+        }
+        let (a, b) = cuped(&a, &b);
+        close(b.mean - a.mean, answers[0], 1e-9);
+        close(a.variance(), answers[1], 1e-9);
+        close(b.variance(), answers[2], 1e-9);
+    }
+}
+
+#[test]
+fn plans_are_statsmodels() {
+    let design = |alpha, power| Design { alpha, power };
+    for (arguments, answers) in reference("units_per_arm_proportion") {
+        let design = design(arguments[2], arguments[3]);
+        let units = units_per_arm_proportion(arguments[0], arguments[1], design);
+        assert_eq!(units, answers[0] as u64, "{arguments:?}");
+    }
+    for (arguments, answers) in reference("units_per_arm_mean") {
+        let design = design(arguments[2], arguments[3]);
+        let units = units_per_arm_mean(arguments[0], arguments[1], design);
+        assert_eq!(units, answers[0] as u64, "{arguments:?}");
+    }
+}
+
+#[test]
 fn splits_are_scipy_s() {
     for (arguments, answers) in reference("ratio_mismatch") {
         let (units, weights) = arguments.split_at(arguments.len() / 2);

@@ -57,6 +57,21 @@ fn distances_of_distributions_are_scipy_s() {
 }
 
 #[test]
+fn stability_indices_are_scipy_s_divergences() {
+    for (arguments, answers) in reference("stability_index") {
+        let counts: Vec<u64> = arguments.iter().map(|count| *count as u64).collect();
+        let (reference, observed) = counts.split_at(counts.len() / 2);
+        let profile = Profile {
+            edges: (1..reference.len()).map(|edge| edge as f64).collect(),
+            reference: reference.to_vec(),
+            observed: observed.to_vec(),
+        };
+        let found = profile.drift().unwrap().stability_index;
+        assert!((found - answers[0]).abs() < 1e-12, "{found}, {answers:?}");
+    }
+}
+
+#[test]
 fn agreement_and_kappa_are_scikit_learn_s() {
     for (arguments, answers) in reference("cohen_kappa") {
         let mut labels = Labels::default();

@@ -11,7 +11,7 @@ use super::UNIT_BYTES_MAX;
 use crate::grpc;
 use crate::grpc::inference::{InferParameter, ParameterChoice};
 
-/// Returns the text or whole number at a path of fields and places of lists, such as `user.id` or `instances.0.3`, in a JSON body; `None` if it is not there, is something else, is empty or
+/// Returns the text or number (a whole one is the same text with and without a fraction of 0) at a path of fields and places of lists, such as `user.id` or `instances.0.3`, in a JSON body; `None` if it is not there, is something else, is empty or
 /// too long, or the body is no JSON.
 #[must_use]
 pub fn json_unit(body: &[u8], path: &str) -> Option<String> {
@@ -19,7 +19,7 @@ pub fn json_unit(body: &[u8], path: &str) -> Option<String> {
     let mut found = None;
     let seed = Seek {
         path: Some(path),
-        takes_fractions: false,
+        takes_truth: false,
         found: &mut found,
     };
     // What is wrong with the body is said where it is decoded.
@@ -34,7 +34,7 @@ pub fn json_number(body: &[u8], path: &str) -> Option<f64> {
     let mut found = None;
     let seed = Seek {
         path: Some(path),
-        takes_fractions: true,
+        takes_truth: true,
         found: &mut found,
     };
     seed.deserialize(&mut reader).ok()?;
@@ -68,7 +68,8 @@ pub fn grpc_unit(message: &Bytes, name: &str) -> Option<String> {
         ParameterChoice::StringParam(text) => text,
         ParameterChoice::Int64Param(number) => number.to_string(),
         ParameterChoice::Uint64Param(number) => number.to_string(),
-        ParameterChoice::BoolParam(_) | ParameterChoice::DoubleParam(_) => return None,
+        ParameterChoice::DoubleParam(number) => float_text(number)?,
+        ParameterChoice::BoolParam(_) => return None,
     };
     Some(unit).filter(|unit| is_unit(unit))
 }
@@ -83,7 +84,13 @@ fn grpc_parameter(message: &Bytes, name: &str) -> Option<ParameterChoice> {
     head.parameters.remove(name)?.parameter_choice
 }
 
-fn is_unit(unit: &str) -> bool {
+/// Returns a number as a text, a whole one without a fraction, as an integer is written; `None` if it is not finite.
+pub(super) fn float_text(number: f64) -> Option<String> {
+    // Below 0 there is no 0.
+    number.is_finite().then(|| (number + 0.0).to_string())
+}
+
+pub(super) fn is_unit(unit: &str) -> bool {
     (1..=UNIT_BYTES_MAX).contains(&unit.len())
 }
 
@@ -91,8 +98,8 @@ fn is_unit(unit: &str) -> bool {
 struct Seek<'a> {
     /// The rest of the path; `None` where the value itself is wanted.
     path: Option<&'a str>,
-    /// Whether fractions and truth values are found, too.
-    takes_fractions: bool,
+    /// Whether truth values are found, too.
+    takes_truth: bool,
     found: &'a mut Option<String>,
 }
 
@@ -119,7 +126,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
             match path {
                 Some((first, rest)) if key == first => map.next_value_seed(Seek {
                     path: (!rest.is_empty()).then_some(rest),
-                    takes_fractions: self.takes_fractions,
+                    takes_truth: self.takes_truth,
                     found: &mut *self.found,
                 })?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -141,7 +148,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
             }
             let sought = Seek {
                 path: (!rest.is_empty()).then_some(rest),
-                takes_fractions: self.takes_fractions,
+                takes_truth: self.takes_truth,
                 found: &mut *self.found,
             };
             if seq.next_element_seed(sought)?.is_none() {
@@ -174,14 +181,14 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        if self.path.is_none() && self.takes_fractions {
-            *self.found = Some(number.to_string());
+        if self.path.is_none() {
+            *self.found = float_text(number);
         }
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        if self.path.is_none() && self.takes_fractions {
+        if self.path.is_none() && self.takes_truth {
             *self.found = Some(u8::from(value).to_string());
         }
         Ok(())
@@ -199,12 +206,15 @@ mod tests {
 
     #[test]
     fn units_are_found_by_their_path() {
-        let body = br#"{"instances": [[1, {"user": "no"}], "user"], "user": {"id": "u-1", "n": -4, "x": 1.5, "e": ""}, "parameters": {"p": 7}}"#;
+        let body = br#"{"instances": [[1, {"user": "no"}], "user"], "user": {"id": "u-1", "n": -4, "x": 1.5, "whole": 1001.0, "zero": -0.0, "t": true, "e": ""}, "parameters": {"p": 7}}"#;
         for (path, expected) in [
             ("user.id", Some("u-1")),
             ("user.n", Some("-4")),
             ("parameters.p", Some("7")),
-            ("user.x", None),
+            ("user.x", Some("1.5")),
+            ("user.whole", Some("1001")),
+            ("user.zero", Some("0")),
+            ("user.t", None),
             ("user.e", None),
             ("user", None),
             ("user.id.more", None),
@@ -270,6 +280,10 @@ mod tests {
                     parameter(ParameterChoice::Int64Param(-3)),
                 ),
                 (
+                    "fraction".to_owned(),
+                    parameter(ParameterChoice::DoubleParam(1001.0)),
+                ),
+                (
                     "flag".to_owned(),
                     parameter(ParameterChoice::BoolParam(true)),
                 ),
@@ -280,6 +294,7 @@ mod tests {
         let message = Bytes::from(request.encode_to_vec());
         assert_eq!(grpc_unit(&message, "user").as_deref(), Some("u"));
         assert_eq!(grpc_unit(&message, "number").as_deref(), Some("-3"));
+        assert_eq!(grpc_unit(&message, "fraction").as_deref(), Some("1001"));
         assert_eq!(grpc_unit(&message, "flag"), None);
         let numbers = ["user", "number", "flag", "nobody"].map(|name| grpc_number(&message, name));
         assert_eq!(numbers, [None, Some(-3.0), Some(1.0), None]);

@@ -32,7 +32,7 @@ pub enum ExposureEnd {
 /// A request that took part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exposure {
-    /// Its unit.
+    /// Its unit; empty where it has none, and takes part in a rollout's stage that is judged by unit.
     pub unit: String,
     /// Its id.
     pub request_id: String,

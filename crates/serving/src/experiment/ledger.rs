@@ -13,6 +13,7 @@ use super::folded::Folded;
 use super::linear;
 use super::record::{Counters, Record};
 use super::series::Series;
+use super::stage_units::Loose;
 use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
 use super::{NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef, UnitSource};
 
@@ -67,6 +68,8 @@ pub(super) struct Ledger {
     pub(super) units: HashMap<Arc<str>, Unit>,
     /// What the units came to that gave their places to later ones.
     pub(super) folded: Folded,
+    /// What the requests of a rollout's stage met that had no unit.
+    pub(super) loose: Loose,
     pub(super) requests: Requests,
     pub(super) ids: Ids,
     pub(super) rewards: Rewards,
@@ -97,6 +100,7 @@ impl Ledger {
             is_reweighted: false,
             units: HashMap::new(),
             folded: Folded::default(),
+            loose: Loose::default(),
             requests: Requests::default(),
             ids: Ids::default(),
             rewards: Rewards::default(),
@@ -233,6 +237,7 @@ impl Ledger {
             Record::Ids { hashes } => hashes.into_iter().for_each(|id| self.ids.insert_hash(id)),
             Record::Rewards { rewards } => self.rewards = rewards,
             Record::Folded { folded } => self.folded.join(folded),
+            Record::Loose { loose } => self.loose = loose,
             Record::Series { series } => self.series.push(series),
             // What was lost then stays lost, even if there would be room now.
             Record::Counters(counters) => {
@@ -307,6 +312,11 @@ impl Ledger {
         };
         self.begin_stage(planned);
         self.hold_features(planned);
+        let is_error = !ok && !left;
+        let is_slow = is_slow(planned, (*seconds, *left));
+        if unit.is_empty() {
+            return self.expose_loose(planned, (*at, variant), (is_error, is_slow));
+        }
         let Some(arm) = self.arm(variant) else { return };
         let is_override = by == "override";
         let is_new = !self.units.contains_key(unit.as_ref());
@@ -322,12 +332,12 @@ impl Ledger {
         };
         let (unit, state) = self.unit(unit, first, planned);
         let drawn = propensity.map_or(Request::NOT_DRAWN, |propensity| propensity as f32);
-        let is_error = !ok && !left;
         // What a draw that was not answered has earned is known, and nothing comes of it later.
         let is_lost = drawn > Request::NOT_DRAWN && !ok;
         let propensity = if is_lost { Request::NOT_DRAWN } else { drawn };
         state.requests = state.requests.saturating_add(1);
         state.errors = state.errors.saturating_add(u32::from(is_error));
+        state.slow = state.slow.saturating_add(u32::from(is_slow));
         state.seconds += seconds;
         state.is_mixed |= state.variant != arm;
         state.is_override |= is_override;
@@ -355,6 +365,18 @@ impl Ledger {
                 self.expect_one();
             }
             self.happened(*at, planned);
+        }
+    }
+
+    /// Takes a request of a rollout's stage that has no unit.
+    fn expose_loose(
+        &mut self,
+        planned: &PlannedExperiment,
+        (at, variant): (u64, &str),
+        met: (bool, bool),
+    ) {
+        if let Some(stage) = planned.stage.filter(|stage| at >= stage.since_ms) {
+            self.loose.push(stage.since_ms, variant, met);
         }
     }
 
@@ -518,6 +540,11 @@ impl Ledger {
                 folded: self.folded.clone(),
             })?;
         }
+        if self.loose != Loose::default() {
+            write(&Record::Loose {
+                loose: self.loose.clone(),
+            })?;
+        }
         for (unit, state) in &self.units {
             write(&Record::Unit {
                 unit: Cow::Borrowed(unit),
@@ -559,6 +586,12 @@ impl Ledger {
             self.look(at, planned);
         }
     }
+}
+
+/// Tells whether a request of a rollout's stage was slow. Whoever left waited too long.
+fn is_slow(planned: &PlannedExperiment, (seconds, has_left): (f64, bool)) -> bool {
+    let slow_ns = planned.stage.and_then(|stage| stage.slow_ns);
+    slow_ns.is_some_and(|slow_ns| has_left || seconds * 1e9 > slow_ns as f64)
 }
 
 /// Tells whether a time is before the rollout's stage.

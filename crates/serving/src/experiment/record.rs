@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folded::Folded;
 use super::series::Series;
+use super::stage_units::Loose;
 use super::tally::{Arm, Rewards, Unit};
 
 /// How a line of an experiment's file is written and read. Which form it has is said by whoever knows forms: none is known here.
@@ -135,6 +136,8 @@ pub(super) enum Record<'a> {
     Ids { hashes: Vec<u64> },
     /// What a bandit has earned.
     Rewards { rewards: Rewards },
+    /// What requests without a unit met in a rollout's stage.
+    Loose { loose: Loose },
     /// What units of a rollout's stage came to that are no longer known.
     Folded { folded: Folded },
     /// What earlier looks have come to.

@@ -90,7 +90,8 @@ impl RouteExperiments {
         }
     }
 
-    /// Returns the part in a rollout's stage of a request that `revision` answers; `unit` reads its unit. One without a unit is counted, and has none.
+    /// Returns the part in a rollout's stage of a request that `revision` answers; `unit` reads its unit. One without a unit is counted, and has none; where errors and
+    /// latency are judged by unit it is judged all the same.
     pub fn observe(
         &self,
         revision: &str,
@@ -112,7 +113,11 @@ impl RouteExperiments {
                 if unit.is_none() {
                     trial.book.count_unassigned();
                 }
-                Some(unit?)
+                let is_judged = trial.planned.stage.is_some_and(|stage| stage.by_unit);
+                if unit.is_none() && !is_judged {
+                    return None;
+                }
+                unit
             }
         };
         let decision = Decision {
@@ -146,7 +151,12 @@ impl RouteExperiments {
         let features = features.map(|feature| &feature.source);
         let units = self.splits.iter().map(|split| &split.planned.unit);
         let mut sources = units.chain(features);
-        sources.any(|unit| matches!(unit, UnitSource::Field(_) | UnitSource::Parameter(_)))
+        sources.any(|unit| {
+            matches!(
+                unit,
+                UnitSource::Field(_) | UnitSource::Parameter(_) | UnitSource::Input(_)
+            )
+        })
     }
 
     /// Decides who takes a request; `unit` reads its unit, and `feature` one of its features.

@@ -26,6 +26,9 @@ pub(super) struct Unit {
     pub(super) first_at: u64,
     pub(super) requests: u32,
     pub(super) errors: u32,
+    /// Those that were slow, of a rollout's stage.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) slow: u32,
     #[serde(with = "super::number")]
     pub(super) seconds: f64,
     /// By metric.
@@ -33,6 +36,10 @@ pub(super) struct Unit {
     /// What the last variant was chosen by, where that is so.
     #[serde(default, skip_serializing_if = "<[f64]>::is_empty")]
     pub(super) last_features: Box<[f64]>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A unit's outcomes in one metric.

@@ -20,6 +20,7 @@ mod bandits;
 mod files;
 mod linear;
 mod settled;
+mod stage_units;
 mod trials;
 mod winners;
 

@@ -1,6 +1,7 @@
 //! A rollout's stage as an experiment: its variants are the revision that serves and the one on trial, and its units are whoever the route's own split
 //! gives to them. What outcomes and predictions come to is told to the rollout, which decides.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use coracle_policy::rollout::{Predicted, PredictionDrift, Predictions, Side};
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::book::Book;
 use super::ledger::Ledger;
+use super::stage_units::StageUnits;
+use super::tally::hash;
 use super::{ExperimentSummary, PlannedExperiment};
 
 /// What the name of a rollout's experiment begins with: no object's name can have a colon.
@@ -24,6 +27,12 @@ pub struct PlannedStage {
     pub since_ms: u64,
     /// Whether predictions are compared.
     pub predictions: bool,
+    /// Whether errors and latency are judged by unit.
+    #[serde(default)]
+    pub by_unit: bool,
+    /// What took longer than so many ns is slow; `None` if nothing is.
+    #[serde(default)]
+    pub slow_ns: Option<u64>,
 }
 
 /// Number, mean and sum of squared distances of units' values.
@@ -38,6 +47,9 @@ pub struct StageSummary {
     pub outcomes: Vec<(UnitMoments, UnitMoments)>,
     /// By output.
     pub drifts: Vec<DriftSummary>,
+    /// What units met, where errors and latency are judged by that.
+    #[serde(default)]
+    pub units: Option<StageUnits>,
 }
 
 /// How far the predictions of an output are apart.
@@ -78,31 +90,58 @@ impl From<PredictionDrift> for DriftSummary {
     }
 }
 
+/// Units' predictions that are remembered of a stage; once there are so many, those of others are not compared.
+const PREDICTED_MAX: usize = 1 << 20;
+
 /// The predictions of a stage.
 #[derive(Debug, Default)]
 pub(super) struct StagePredictions {
-    of: Mutex<(u64, Predictions)>,
+    of: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    since_ms: u64,
+    predictions: Predictions,
+    /// The hashes of units and outputs that were predicted: the next prediction for the same unit is no independent one.
+    predicted: HashSet<u64>,
+}
+
+impl Known {
+    /// Tells whether it is the first prediction for the unit, if that is known, and remembers it.
+    fn is_first(&mut self, unit: Option<&str>, output: &str) -> bool {
+        let Some(unit) = unit else { return true };
+        let key = hash(unit).rotate_left(23) ^ hash(output);
+        let has_room = self.predicted.len() < PREDICTED_MAX;
+        has_room && self.predicted.insert(key)
+    }
 }
 
 impl StagePredictions {
-    fn lock(&self) -> MutexGuard<'_, (u64, Predictions)> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drifts(&self, since_ms: u64) -> Vec<DriftSummary> {
         let known = self.lock();
-        if known.0 != since_ms {
+        if known.since_ms != since_ms {
             return Vec::new();
         }
-        known.1.drifts().into_iter().map(Into::into).collect()
+        known
+            .predictions
+            .drifts()
+            .into_iter()
+            .map(Into::into)
+            .collect()
     }
 }
 
 impl Book {
-    /// Takes what a variant predicted, output by output, if that is compared. Never waits: where another thread does the same, it is passed over.
+    /// Takes what a variant predicted for a unit, output by output, if that is compared: of a unit each output's first prediction. Never waits: where another thread
+    /// does the same, it is passed over.
     pub fn predicted<'p>(
         &self,
-        variant: &str,
+        (variant, unit): (&str, Option<&str>),
         predicted: impl Iterator<Item = (String, Predicted<'p>)>,
     ) {
         let Some(stage) = self.planned().stage.filter(|stage| stage.predictions) else {
@@ -117,20 +156,29 @@ impl Book {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if known.0 != stage.since_ms {
-            *known = (stage.since_ms, Predictions::default());
+        if known.since_ms != stage.since_ms {
+            *known = Known {
+                since_ms: stage.since_ms,
+                ..Known::default()
+            };
         }
         for (output, predicted) in predicted {
-            known.1.push(side, &output, predicted);
+            if known.is_first(unit, &output) {
+                known.predictions.push(side, &output, predicted);
+            }
         }
     }
 
     /// Returns what has come of a rollout's stage.
     pub(super) fn stage_summary(&self, planned: &PlannedExperiment) -> Option<StageSummary> {
         let stage = planned.stage?;
+        let ledger = self.ledger();
+        let (outcomes, units) = (ledger.outcomes(planned), ledger.stage_units(planned));
+        drop(ledger);
         Some(StageSummary {
             stage,
-            outcomes: self.ledger().outcomes(planned),
+            outcomes,
+            units,
             drifts: self.predictions.drifts(stage.since_ms),
         })
     }

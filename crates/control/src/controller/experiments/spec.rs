@@ -196,13 +196,14 @@ fn source(place: &str, unit: &ExperimentUnit) -> Result<UnitSource, String> {
         unit.cookie.clone().map(UnitSource::Cookie),
         unit.field.clone().map(UnitSource::Field),
         unit.parameter.clone().map(UnitSource::Parameter),
+        unit.input.clone().map(UnitSource::Input),
     ]
     .into_iter()
     .flatten()
     .collect();
     let [source] = given.as_slice() else {
         return Err(format!(
-            "{place}: {} of header, cookie, field and parameter are there; exactly one says what it is",
+            "{place}: {} of header, cookie, field, parameter and input are there; exactly one says what it is",
             given.len()
         ));
     };
@@ -216,6 +217,7 @@ fn source(place: &str, unit: &ExperimentUnit) -> Result<UnitSource, String> {
         UnitSource::Header(name) | UnitSource::Cookie(name) => is_token(name),
         UnitSource::Field(path) => path.split('.').all(|field| !field.is_empty()),
         UnitSource::Parameter(name) => !name.is_empty() && !name.contains('.'),
+        UnitSource::Input(name) => !name.is_empty(),
         UnitSource::Request => true,
     };
     match is_good {
@@ -233,6 +235,7 @@ fn source(place: &str, unit: &ExperimentUnit) -> Result<UnitSource, String> {
             UnitSource::Parameter(name) => {
                 format!("{place}.parameter: '{name}' is no name of a parameter")
             }
+            UnitSource::Input(name) => format!("{place}.input: '{name}' is no name of an input"),
             UnitSource::Request => format!("{place}: it is no single request"),
         }),
     }

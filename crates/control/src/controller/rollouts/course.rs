@@ -281,6 +281,8 @@ impl Course {
         if let Some(stage) = seen.stage.filter(of_this) {
             trial.rollout.outcomes_are(outcomes(stage));
             trial.rollout.predictions = stage.drifts.iter().map(drift).collect();
+            let units = stage.units.unwrap_or_default();
+            trial.rollout.units = (units.stable.into(), units.canary.into());
         }
         for (place, look) in &seen.looks {
             let rules = &seen.wanted.rules;
@@ -313,6 +315,10 @@ impl Course {
             canary,
             since_ms,
             predictions: seen.wanted.rules.stability_index_max.is_some(),
+            slow_ns: self.trial.as_ref().and_then(|trial| {
+                let slow = trial.slow?;
+                u64::try_from(slow.as_nanos()).ok()
+            }),
         };
         metrics::book(&seen.wanted.metrics, stage)
     }

@@ -39,6 +39,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
+    /// Tells whether users are split, and not requests.
+    pub(super) fn is_by_unit(&self) -> bool {
+        self.unit != UnitSource::Request
+    }
+
     /// Returns a mark that is another one for other metrics.
     pub(super) fn mark(&self) -> String {
         let mut hasher = DefaultHasher::new();
@@ -269,6 +274,7 @@ pub(super) struct StageOf<'a> {
     /// In ms since 1970.
     pub(super) since_ms: u64,
     pub(super) predictions: bool,
+    pub(super) slow_ns: Option<u64>,
 }
 
 /// Returns the name of a Rollout's book.
@@ -283,7 +289,8 @@ pub(super) fn book_uid(uid: &str, canary: &str) -> String {
 
 /// Returns what is planned of a stage's book; `None` if nobody looks at it.
 pub(super) fn book(metrics: &Metrics, stage: StageOf<'_>) -> Option<PlannedExperiment> {
-    if metrics.planned.is_empty() && !stage.predictions {
+    let by_unit = metrics.is_by_unit();
+    if metrics.planned.is_empty() && !stage.predictions && !by_unit {
         return None;
     }
     let variant = |name: &str, revision: &str| PlannedVariant {
@@ -303,6 +310,8 @@ pub(super) fn book(metrics: &Metrics, stage: StageOf<'_>) -> Option<PlannedExper
         stage: Some(PlannedStage {
             since_ms: stage.since_ms,
             predictions: stage.predictions,
+            by_unit,
+            slow_ns: stage.slow_ns.filter(|_| by_unit),
         }),
         ..PlannedExperiment::default()
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coracle_api::rollout::{RolloutAnalysis, RolloutSpec, RolloutStep};
-use coracle_policy::rollout::{RolloutSpec as Rules, Step};
+use coracle_policy::rollout::{RolloutSpec as Rules, Step, UNITS_MIN};
 use coracle_serving::latency_bounds;
 
 use super::metrics::{self, Metrics};
@@ -69,6 +69,7 @@ pub(crate) fn read(spec: &RolloutSpec) -> Result<Wanted, String> {
         stability_index_max: analysis
             .predictions
             .map(|given| given.stability_index_max.unwrap_or(STABILITY_INDEX_MAX)),
+        units_min: metrics.is_by_unit().then(|| requests_min.min(UNITS_MIN)),
         deadline: time("deadline", analysis.deadline.as_deref())?,
     };
     rules.validate().map_err(|why| format!("spec: {why}"))?;

@@ -19,6 +19,7 @@ fn stage(since_ms: u64) -> PlannedExperiment {
         stage: Some(PlannedStage {
             since_ms,
             predictions: true,
+            ..PlannedStage::default()
         }),
         ..planned()
     }
@@ -113,7 +114,7 @@ fn predictions_are_compared_within_a_stage() {
     let book = fixture.open(&stage(1_000));
     let predict = |variant: &str, label: &'static str| {
         let predicted = [("predict".to_owned(), Predicted::Label(label))];
-        book.predicted(variant, predicted.into_iter());
+        book.predicted((variant, None), predicted.into_iter());
     };
     for _ in 0..300 {
         predict(STABLE, "0");

@@ -116,6 +116,7 @@ fn features(given: &[ExperimentFeature]) -> Result<Vec<PlannedFeature>, String> 
             cookie: None,
             field: feature.field.clone(),
             parameter: feature.parameter.clone(),
+            input: feature.input.clone(),
         };
         planned.push(PlannedFeature {
             name: name.clone(),

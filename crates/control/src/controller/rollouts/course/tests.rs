@@ -9,6 +9,8 @@ use super::super::spec;
 use super::super::totals::Watched;
 use super::*;
 
+mod units;
+
 /// A service with 100 requests a second, and its rollout.
 struct Play {
     course: Course,
@@ -453,6 +455,7 @@ fn told(since_ms: u64, percent: f64, log_evidence: f64) -> StageSummary {
         stage: coracle_serving::experiment::PlannedStage {
             since_ms,
             predictions: true,
+            ..Default::default()
         },
         outcomes: vec![(moments(0.2), moments(percent / 100.0))],
         drifts: vec![DriftSummary {
@@ -463,6 +466,7 @@ fn told(since_ms: u64, percent: f64, log_evidence: f64) -> StageSummary {
             distance: 0.0,
             log_evidence,
         }],
+        units: None,
     }
 }
 
