@@ -335,6 +335,7 @@ impl Ledger {
         // What comes of the unit later comes of what it was shown.
         if !is_lost {
             (state.last_variant, state.last_propensity) = (arm, propensity);
+            state.last_at = Some(*at);
             state.last_features.clone_from(&features);
         }
         self.count_request(arm, is_error);

@@ -540,7 +540,7 @@ impl Open {
             match found {
                 Ok((unit, Taken::Counted)) if !is_again => {
                     ids.extend(outcome.id.clone());
-                    let late = self.late(&planned, (&unit, &outcome), at);
+                    let late = self.book.ledger().late(&planned, (&unit, &outcome), at);
                     let line = record_of_outcome(at, &unit, (&outcome, &late));
                     let line = self.form.line(&line);
                     lines.extend(line.map_err(|error| NotRecorded::Disk(error.to_string()))?);
@@ -565,20 +565,6 @@ impl Open {
             ledger.apply(record_of_outcome(at, unit, (outcome, late)), &planned);
         }
         Ok(taken)
-    }
-
-    /// Tells of each value of an outcome whether it comes too late to count.
-    fn late(
-        &self,
-        planned: &PlannedExperiment,
-        (unit, outcome): (&str, &NewOutcome),
-        at: u64,
-    ) -> Vec<bool> {
-        let ledger = self.book.ledger();
-        let metrics = outcome.metrics.iter();
-        metrics
-            .map(|(metric, _)| ledger.is_late(planned, (unit, metric), at))
-            .collect()
     }
 
     /// Waits until all outcomes are on the disk. Once that has failed, a file that is written anew has to get there instead.

@@ -8,7 +8,7 @@ use coracle_policy::experiment::{Bounds, bounded_mean};
 
 use super::ledger::Ledger;
 use super::tally::Unit;
-use super::{Allocation, MetricForm, PlannedExperiment, PlannedMetric};
+use super::{Allocation, MetricForm, NewOutcome, PlannedExperiment, PlannedMetric, UnitRef};
 
 /// What is known of a rate by betting on the units whose windows have closed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,19 +66,43 @@ fn has_closed(unit: &Unit, window_ms: u64, now: u64) -> bool {
 }
 
 impl Ledger {
-    /// Tells whether what is told of a unit at `at` comes after the metric's window.
-    pub(super) fn is_late(
+    /// Tells of each value of an outcome that is told at `at` whether it comes too late to count.
+    pub(super) fn late(
         &self,
         planned: &PlannedExperiment,
-        (unit, metric): (&str, &str),
+        (unit, outcome): (&str, &NewOutcome),
         at: u64,
-    ) -> bool {
-        let mut metrics = planned.metrics.iter();
-        let metric = metrics.find(|known| known.name == metric);
-        let window_ms = metric.and_then(|metric| metric.window_ms);
-        match (window_ms, self.units.get(unit)) {
-            (Some(window_ms), Some(unit)) => has_closed(unit, window_ms, at),
-            _ => false,
+    ) -> Vec<bool> {
+        let begin = self.window_begin(planned, unit, &outcome.about);
+        let is_late = |name: &str| {
+            let mut metrics = planned.metrics.iter();
+            let metric = metrics.find(|known| known.name == name);
+            let window_ms = metric.and_then(|metric| metric.window_ms);
+            let both = begin.zip(window_ms);
+            both.is_some_and(|(begin, window_ms)| at >= begin.saturating_add(window_ms))
+        };
+        let metrics = outcome.metrics.iter();
+        metrics.map(|(name, _)| is_late(name)).collect()
+    }
+
+    /// Returns when windows of what is told of a unit begin: with its first request; of a bandit, each of whose draws earns for itself, with the one
+    /// that is credited.
+    fn window_begin(
+        &self,
+        planned: &PlannedExperiment,
+        unit: &str,
+        about: &UnitRef,
+    ) -> Option<u64> {
+        let unit = self.units.get(unit)?;
+        if planned.allocation == Allocation::Fixed {
+            return Some(unit.first_at);
         }
+        let of_request = match about {
+            UnitRef::Request(id) => self.requests.get(id),
+            UnitRef::Unit(_) => None,
+        };
+        // Files of earlier releases do not say when.
+        let of_request = of_request.map(|request| request.at).filter(|at| *at > 0);
+        Some(of_request.or(unit.last_at).unwrap_or(unit.first_at))
     }
 }

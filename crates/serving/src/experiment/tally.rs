@@ -16,6 +16,9 @@ pub(super) struct Unit {
     /// The one that it was shown last, with the probability with which it was drawn, or [`Request::NOT_DRAWN`].
     pub(super) last_variant: u8,
     pub(super) last_propensity: f32,
+    /// When that was, in ms since 1970, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_at: Option<u64>,
     /// Whether it was shown several, or one by hand: then it is not analysed.
     pub(super) is_mixed: bool,
     pub(super) is_override: bool,

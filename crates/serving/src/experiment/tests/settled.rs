@@ -19,7 +19,7 @@ fn windowed() -> PlannedExperiment {
 /// Tells what came of a unit at `at`, as the server does.
 fn tell(ledger: &mut Ledger, planned: &PlannedExperiment, unit: &str, at: u64) {
     let told = outcome(of_unit(unit), "converted", 1.0, None);
-    let late = [ledger.is_late(planned, (unit, "converted"), at)];
+    let late = ledger.late(planned, (unit, &told), at);
     ledger.apply(record_of_outcome(at, unit, (&told, &late)), planned);
 }
 
