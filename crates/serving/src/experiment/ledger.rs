@@ -185,7 +185,7 @@ impl Ledger {
         match record {
             Record::Exposure { .. } => self.expose(&record, planned),
             Record::Outcome { .. } => self.take_outcome(&record, planned),
-            Record::Winner { unit, variant } => self.show_winner(&unit, &variant),
+            Record::Winner { at, unit, variant } => self.show_winner(at, (&unit, &variant)),
             Record::Shares { shares } => {
                 self.is_reweighted |= !self.shares.is_empty() && self.shares != shares;
                 self.shares = shares;
@@ -244,14 +244,17 @@ impl Ledger {
     /// Tells whether it says something new that a unit was shown the winner.
     pub(super) fn is_news_of_winner(&self, unit: &str) -> bool {
         let unit = self.units.get(unit);
-        unit.is_some_and(|unit| !unit.saw_winner || unit.last_propensity > Request::NOT_DRAWN)
+        unit.is_some_and(|unit| !unit.is_winners)
     }
 
-    fn show_winner(&mut self, unit: &str, variant: &str) {
+    fn show_winner(&mut self, at: Option<u64>, (unit, variant): (&str, &str)) {
         let Some(arm) = self.arm(variant) else { return };
         if let Some(unit) = self.units.get_mut(unit) {
-            unit.saw_winner = true;
+            if !unit.saw_winner {
+                (unit.saw_winner, unit.winner_at) = (true, at);
+            }
             // What comes of it from now on comes of no draw.
+            unit.is_winners = true;
             (unit.last_variant, unit.last_propensity) = (arm, Request::NOT_DRAWN);
             unit.last_features = Box::default();
         }
@@ -329,13 +332,17 @@ impl Ledger {
         state.requests = state.requests.saturating_add(1);
         state.errors = state.errors.saturating_add(u32::from(is_error));
         state.seconds += seconds;
-        state.is_mixed |= state.variant != arm;
+        let is_other = state.variant != arm || state.saw_winner;
+        if (is_other || is_override) && !(state.is_mixed || state.is_override) {
+            state.mixed_at = Some(*at);
+        }
+        state.is_mixed |= is_other;
         state.is_override |= is_override;
         let features = linear::planned_vector(planned, features).unwrap_or_default();
         // What comes of the unit later comes of what it was shown.
         if !is_lost {
             (state.last_variant, state.last_propensity) = (arm, propensity);
-            state.last_at = Some(*at);
+            (state.last_at, state.is_winners) = (Some(*at), false);
             state.last_features.clone_from(&features);
         }
         self.count_request(arm, is_error);

@@ -279,7 +279,8 @@ impl Recorder {
                         file.add(*exposure);
                     }
                     Message::Winner(book, unit, variant) => {
-                        self.file(&book).show_winner(&unit, &variant);
+                        let at = now(self.clock.as_ref());
+                        self.file(&book).show_winner(at, (&unit, &variant));
                     }
                     Message::Outcomes(book, outcomes, answer) => {
                         let at = now(self.clock.as_ref());
@@ -477,7 +478,7 @@ impl Open {
 
     /// Notes that a unit was shown the winner, unless that says nothing new. Of units that were not there before nothing is kept: a winner may take all for
     /// ever, and who comes only then is as new to every variant as to the others.
-    fn show_winner(&mut self, unit: &str, variant: &str) {
+    fn show_winner(&mut self, at: u64, (unit, variant): (&str, &str)) {
         // Whom it is about is known once those that wait are counted, and the file is read.
         drop(self.flush());
         let is_known = self.journal().is_ok();
@@ -485,6 +486,7 @@ impl Open {
             return;
         }
         let record = Record::Winner {
+            at: Some(at),
             unit: Cow::Borrowed(unit),
             variant: Cow::Borrowed(variant),
         };

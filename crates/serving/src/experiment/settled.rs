@@ -66,20 +66,25 @@ fn has_closed(unit: &Unit, window_ms: u64, now: u64) -> bool {
 }
 
 impl Ledger {
-    /// Tells of each value of an outcome that is told at `at` whether it comes too late to count.
+    /// Tells of each value of an outcome that is told at `at` whether it comes too late to count: after its window, or after the winner was shown to the
+    /// unit, unless it is of a request of before.
     pub(super) fn late(
         &self,
         planned: &PlannedExperiment,
         (unit, outcome): (&str, &NewOutcome),
         at: u64,
     ) -> Vec<bool> {
+        let state = self.units.get(unit);
+        let is_winners = state.is_some_and(|unit| unit.is_winners);
+        let is_winners = is_winners && matches!(outcome.about, UnitRef::Unit(_));
         let begin = self.window_begin(planned, unit, &outcome.about);
         let is_late = |name: &str| {
             let mut metrics = planned.metrics.iter();
             let metric = metrics.find(|known| known.name == name);
             let window_ms = metric.and_then(|metric| metric.window_ms);
             let both = begin.zip(window_ms);
-            both.is_some_and(|(begin, window_ms)| at >= begin.saturating_add(window_ms))
+            is_winners
+                || both.is_some_and(|(begin, window_ms)| at >= begin.saturating_add(window_ms))
         };
         let metrics = outcome.metrics.iter();
         metrics.map(|(name, _)| is_late(name)).collect()
