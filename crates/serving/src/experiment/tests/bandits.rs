@@ -122,6 +122,10 @@ fn a_reward_is_late_after_the_window_of_its_own_draw() {
     };
     let rewards = arm(&book);
     assert_eq!(rewards, (3, 2.0 / 3.0));
+    // Nobody was shown the other one: what it would have earned cannot be told.
+    let estimates = book.standing().off_policy;
+    let variants: Vec<&str> = estimates.iter().map(|one| one.variant.as_str()).collect();
+    assert_eq!(variants, ["b"]);
     // A file that is written anew knows when he came last.
     let mut read = ledger(10);
     let written = book
