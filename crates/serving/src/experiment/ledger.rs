@@ -14,7 +14,7 @@ use super::linear;
 use super::record::{Counters, Record};
 use super::series::Series;
 use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
-use super::{NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef, UnitSource};
+use super::{MetricForm, NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef, UnitSource};
 
 /// The most variants that are told apart: a number of them is kept for each unit.
 const ARMS_MAX: usize = 64;
@@ -461,6 +461,7 @@ impl Ledger {
             return;
         }
         let is_lower_better = rewarding.is_some_and(|metric| metric.is_lower_better);
+        let is_conversion = rewarding.is_some_and(|metric| metric.kind == MetricForm::Conversion);
         self.hold_features(planned);
         let of_request = request.and_then(|request| self.requests.get(request));
         let of_request = of_request.map(|one| (one.variant, one.propensity, &one.features));
@@ -474,7 +475,11 @@ impl Ledger {
         if propensity <= Request::NOT_DRAWN {
             return;
         }
-        let value = value.clamp(0.0, 1.0);
+        // Of a conversion counts whether it is above 0, as in its rate.
+        let value = match is_conversion {
+            true => f64::from(u8::from(value > 0.0)),
+            false => value.clamp(0.0, 1.0),
+        };
         let reward = if is_lower_better { 1.0 - value } else { value };
         self.earn(planned, (variant, propensity, &features), reward);
     }

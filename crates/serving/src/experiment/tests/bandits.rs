@@ -156,6 +156,10 @@ fn a_reward_outside_of_its_range_is_refused_by_name() {
         floor: 0.1,
     };
     let fixture = Fixture::new();
+    let earned = |planned: &PlannedExperiment| {
+        let arm = &fixture.open(planned).standing().arms[0];
+        (arm.rewards, (arm.mean * 1e9).round() / 1e9)
+    };
     let told = |planned: &PlannedExperiment, value: f64| {
         let book = fixture.open(planned);
         let mut exposure = exposure("u", "a", true);
@@ -166,10 +170,23 @@ fn a_reward_outside_of_its_range_is_refused_by_name() {
         fixture.record(&book, vec![told]).remove(0)
     };
     // Of a conversion counts whether it is above 0.
-    assert_eq!(told(&planned, 40.0), Ok(Taken::Counted));
+    for (value, reward) in [
+        (40.0, (1, 1.0)),
+        (0.25, (2, 1.0)),
+        (-1.0, (3, 0.666_666_667)),
+    ] {
+        assert_eq!(told(&planned, value), Ok(Taken::Counted));
+        assert_eq!(earned(&planned), reward, "{value}");
+    }
+    planned.metrics[0].is_lower_better = true;
+    planned.uid = "a third".to_owned();
+    assert_eq!(told(&planned, 0.25), Ok(Taken::Counted));
+    assert_eq!(earned(&planned), (1, 0.0));
+    planned.metrics[0].is_lower_better = false;
     planned.metrics[0].kind = MetricForm::Sum;
     planned.uid = "another".to_owned();
-    assert_eq!(told(&planned, 0.4), Ok(Taken::Counted));
+    assert_eq!(told(&planned, 0.25), Ok(Taken::Counted));
+    assert_eq!(earned(&planned), (1, 0.25));
     let refused = told(&planned, 40.0).unwrap_err().to_string();
     assert_eq!(
         refused,
