@@ -165,7 +165,7 @@ pub struct ExperimentMetric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
     /// How long after a unit's first request its outcomes count, such as 7d; of a Conversion, Sum or Mean. Of a Conversion each variant's rate then has a
-    /// confidence sequence by betting, over the units whose windows have closed. Default: outcomes always count.
+    /// confidence sequence by betting, over the units whose windows have closed. Of a bandit, how long after the request that is credited. Default: outcomes always count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
     /// Higher or Lower. Default: Higher, of Errors and Latency Lower.

@@ -10,7 +10,9 @@
 //!
 //! What several models hold together counts once, and goes with the last of them.
 //!
-//! Caveat: what is counted is what the models say of themselves, and while one is loaded some multiple of its file's size.
+//! Caveats: what is counted is what the models say of themselves, and while one is loaded some multiple of its file's size. What a model is going to hold
+//! together with others counts once more while it is loaded, since it is there as copies of what the file holds until it is found to be equal. So models
+//! that fit together, but not beside the loading of one of them, let each other go.
 
 mod choice;
 mod counters;

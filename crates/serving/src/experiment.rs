@@ -217,7 +217,7 @@ pub struct PlannedMetric {
     pub expected: f64,
     /// By how much a guardrail may be worse.
     pub margin: f64,
-    /// How long after a unit's first request its outcomes count, in ms; always without it.
+    /// How long after a unit's first request its outcomes count, in ms, of a bandit after the request that is credited; always without it.
     #[serde(default)]
     pub window_ms: Option<u64>,
 }

@@ -36,7 +36,8 @@ pub struct OffPolicy {
     pub effective_choices: f64,
 }
 
-/// Estimates the mean reward of another policy. Choices without a propensity above 0 are passed over; `None` if none is left.
+/// Estimates the mean reward of another policy. Choices without a propensity above 0 are passed over; `None` if the other policy might have made none of
+/// those that are left: then nothing is known of it, and no error would say so.
 pub fn off_policy(log: impl IntoIterator<Item = Logged>) -> Option<OffPolicy> {
     // Sums of the weights and of their squares: alone, times the reward, and times its square.
     let (mut weights, mut squares) = ([0.0; 3], [0.0; 3]);
@@ -55,27 +56,21 @@ pub fn off_policy(log: impl IntoIterator<Item = Logged>) -> Option<OffPolicy> {
         }
         robust.push(choice.expected_of_target + weight * (choice.reward - choice.expected));
     }
-    if robust.units == 0 {
+    if weights[0] <= 0.0 {
         return None;
     }
-    let mut estimate = OffPolicy {
+    let mean = weights[1] / weights[0];
+    let effective = weights[0] * weights[0] / squares[0];
+    let delta = squares[2] - 2.0 * mean * squares[1] + mean * mean * squares[0];
+    let padded = |moment: f64| (moment * effective + 2.0) / (effective + 4.0);
+    let spread = padded(weights[2] / weights[0]) - padded(mean) * padded(mean);
+    let variance = (delta / (weights[0] * weights[0])).max(spread / effective);
+    Some(OffPolicy {
         inverse_propensity: weights[1] / robust.units as f64,
-        self_normalised: 0.0,
+        self_normalised: mean,
         doubly_robust: robust.mean,
         robust_error: robust.variance_of_mean().sqrt(),
-        self_normalised_error: 0.0,
-        effective_choices: 0.0,
-    };
-    if weights[0] > 0.0 {
-        let mean = weights[1] / weights[0];
-        let effective = weights[0] * weights[0] / squares[0];
-        let delta = squares[2] - 2.0 * mean * squares[1] + mean * mean * squares[0];
-        let padded = |moment: f64| (moment * effective + 2.0) / (effective + 4.0);
-        let spread = padded(weights[2] / weights[0]) - padded(mean) * padded(mean);
-        let variance = (delta / (weights[0] * weights[0])).max(spread / effective);
-        estimate.self_normalised = mean;
-        estimate.self_normalised_error = variance.max(0.0).sqrt();
-        estimate.effective_choices = effective;
-    }
-    Some(estimate)
+        self_normalised_error: variance.max(0.0).sqrt(),
+        effective_choices: effective,
+    })
 }

@@ -107,6 +107,22 @@ fn logs_tell_what_another_policy_would_have_earned() {
     assert_eq!(off_policy([]), None);
 }
 
+/// Of an arm that the log never chose nothing is known, whatever a model expects of it: it is not worth 0, without any error.
+#[test]
+fn a_log_tells_nothing_of_an_arm_that_it_never_chose() {
+    let log = |n_chosen: u32| {
+        (0..100).map(move |index| Logged {
+            propensity: 0.5,
+            target: f64::from(u8::from(index < n_chosen)),
+            reward: 1.0,
+            expected: 0.9,
+            expected_of_target: 0.4 + 1e-6 * f64::from(index),
+        })
+    };
+    assert_eq!(off_policy(log(0)), None);
+    assert!(off_policy(log(1)).is_some());
+}
+
 /// An arm that a bandit left early is known by few choices, some of great weight. The error says so: the truth is hardly ever four of
 /// them away (that of the estimate by inverse propensities, which once stood here, was exceeded in one log of eighty), and about as often
 /// beyond two of them as a normal number's is.

@@ -113,6 +113,28 @@ fn what_models_hold_together_counts_once_and_goes_with_the_last() {
     assert_eq!(bench.budget.used_bytes(), 7);
 }
 
+/// While a model is loaded its file is parsed into copies, which are found to be there already only then: room is made for all of it.
+#[test]
+fn a_load_takes_room_for_what_it_is_going_to_share() {
+    // Both fit into 114 bytes, and while one of them is loaded into 214.
+    for (limit, stays) in [(214, true), (213, false)] {
+        let bench = bench(limit);
+        let weights = SharedMemory::new(100);
+        let load = |name| bench.enter(name, sharing(name, &weights)).0;
+        let (first, second) = (load("m-1"), load("m-2"));
+        second.unload();
+        let estimate = SizeEstimate {
+            file_bytes: 0,
+            known_bytes: second.known_bytes(),
+        };
+        let room = bench.budget.make_room("m-2", estimate, &|| true).unwrap();
+        let loaded = room.settle(sharing("m-2", &weights)).unwrap();
+        second.load(loaded);
+        assert_eq!(first.is_loaded(), stays);
+        assert_eq!(bench.budget.used_bytes(), if stays { 114 } else { 107 });
+    }
+}
+
 #[test]
 fn a_model_larger_than_the_budget_is_refused_with_both_numbers() {
     let bench = bench(6);

@@ -43,8 +43,6 @@ impl Kept {
                     self.let_go(&book);
                 }
             }
-            // One that is not empty stays.
-            drop(fs::remove_dir(&namespace));
         }
     }
 
@@ -59,6 +57,10 @@ impl Kept {
         if !self.contains(book) {
             for path in [book.to_owned(), beside(book, "1"), beside(book, "new")] {
                 drop(fs::remove_file(path));
+            }
+            // That of a namespace goes with its last file; one that is not empty stays.
+            if let Some(namespace) = book.parent() {
+                drop(fs::remove_dir(namespace));
             }
         }
     }

@@ -15,7 +15,7 @@ use super::record::{Counters, Record};
 use super::series::Series;
 use super::stage_units::Loose;
 use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
-use super::{NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef, UnitSource};
+use super::{MetricForm, NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef, UnitSource};
 
 /// The most variants that are told apart: a number of them is kept for each unit.
 const ARMS_MAX: usize = 64;
@@ -189,7 +189,7 @@ impl Ledger {
         match record {
             Record::Exposure { .. } => self.expose(&record, planned),
             Record::Outcome { .. } => self.take_outcome(&record, planned),
-            Record::Winner { unit, variant } => self.show_winner(&unit, &variant),
+            Record::Winner { at, unit, variant } => self.show_winner(at, (&unit, &variant)),
             Record::Shares { shares } => {
                 self.is_reweighted |= !self.shares.is_empty() && self.shares != shares;
                 self.shares = shares;
@@ -249,14 +249,17 @@ impl Ledger {
     /// Tells whether it says something new that a unit was shown the winner.
     pub(super) fn is_news_of_winner(&self, unit: &str) -> bool {
         let unit = self.units.get(unit);
-        unit.is_some_and(|unit| !unit.saw_winner || unit.last_propensity > Request::NOT_DRAWN)
+        unit.is_some_and(|unit| !unit.is_winners)
     }
 
-    fn show_winner(&mut self, unit: &str, variant: &str) {
+    fn show_winner(&mut self, at: Option<u64>, (unit, variant): (&str, &str)) {
         let Some(arm) = self.arm(variant) else { return };
         if let Some(unit) = self.units.get_mut(unit) {
-            unit.saw_winner = true;
+            if !unit.saw_winner {
+                (unit.saw_winner, unit.winner_at) = (true, at);
+            }
             // What comes of it from now on comes of no draw.
+            unit.is_winners = true;
             (unit.last_variant, unit.last_propensity) = (arm, Request::NOT_DRAWN);
             unit.last_features = Box::default();
         }
@@ -339,12 +342,17 @@ impl Ledger {
         state.errors = state.errors.saturating_add(u32::from(is_error));
         state.slow = state.slow.saturating_add(u32::from(is_slow));
         state.seconds += seconds;
-        state.is_mixed |= state.variant != arm;
+        let is_other = state.variant != arm || state.saw_winner;
+        if (is_other || is_override) && !(state.is_mixed || state.is_override) {
+            state.mixed_at = Some(*at);
+        }
+        state.is_mixed |= is_other;
         state.is_override |= is_override;
         let features = linear::planned_vector(planned, features).unwrap_or_default();
         // What comes of the unit later comes of what it was shown.
         if !is_lost {
             (state.last_variant, state.last_propensity) = (arm, propensity);
+            (state.last_at, state.is_winners) = (Some(*at), false);
             state.last_features.clone_from(&features);
         }
         self.count_request(arm, is_error);
@@ -475,6 +483,7 @@ impl Ledger {
             return;
         }
         let is_lower_better = rewarding.is_some_and(|metric| metric.is_lower_better);
+        let is_conversion = rewarding.is_some_and(|metric| metric.kind == MetricForm::Conversion);
         self.hold_features(planned);
         let of_request = request.and_then(|request| self.requests.get(request));
         let of_request = of_request.map(|one| (one.variant, one.propensity, &one.features));
@@ -488,7 +497,11 @@ impl Ledger {
         if propensity <= Request::NOT_DRAWN {
             return;
         }
-        let value = value.clamp(0.0, 1.0);
+        // Of a conversion counts whether it is above 0, as in its rate.
+        let value = match is_conversion {
+            true => f64::from(u8::from(value > 0.0)),
+            false => value.clamp(0.0, 1.0),
+        };
         let reward = if is_lower_better { 1.0 - value } else { value };
         self.earn(planned, (variant, propensity, &features), reward);
     }

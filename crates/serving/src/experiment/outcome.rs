@@ -29,7 +29,7 @@ pub enum Taken {
     Counted,
     /// It was there already.
     Duplicate,
-    /// It came after the windows of all its metrics: it is written down, and does not count.
+    /// It came after the windows of all its metrics, or after the winner was shown to the unit: it is written down, and does not count.
     Late,
 }
 

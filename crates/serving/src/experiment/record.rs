@@ -88,6 +88,9 @@ pub(super) enum Record<'a> {
     },
     /// A unit that was known was shown the winner, which took all.
     Winner {
+        /// In ms since 1970; files of earlier releases do not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<u64>,
         unit: Cow<'a, str>,
         variant: Cow<'a, str>,
     },

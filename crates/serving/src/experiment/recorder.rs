@@ -279,7 +279,8 @@ impl Recorder {
                         file.add(*exposure);
                     }
                     Message::Winner(book, unit, variant) => {
-                        self.file(&book).show_winner(&unit, &variant);
+                        let at = now(self.clock.as_ref());
+                        self.file(&book).show_winner(at, (&unit, &variant));
                     }
                     Message::Outcomes(book, outcomes, answer) => {
                         let at = now(self.clock.as_ref());
@@ -477,7 +478,7 @@ impl Open {
 
     /// Notes that a unit was shown the winner, unless that says nothing new. Of units that were not there before nothing is kept: a winner may take all for
     /// ever, and who comes only then is as new to every variant as to the others.
-    fn show_winner(&mut self, unit: &str, variant: &str) {
+    fn show_winner(&mut self, at: u64, (unit, variant): (&str, &str)) {
         // Whom it is about is known once those that wait are counted, and the file is read.
         drop(self.flush());
         let is_known = self.journal().is_ok();
@@ -485,6 +486,7 @@ impl Open {
             return;
         }
         let record = Record::Winner {
+            at: Some(at),
             unit: Cow::Borrowed(unit),
             variant: Cow::Borrowed(variant),
         };
@@ -540,7 +542,7 @@ impl Open {
             match found {
                 Ok((unit, Taken::Counted)) if !is_again => {
                     ids.extend(outcome.id.clone());
-                    let late = self.late(&planned, (&unit, &outcome), at);
+                    let late = self.book.ledger().late(&planned, (&unit, &outcome), at);
                     let line = record_of_outcome(at, &unit, (&outcome, &late));
                     let line = self.form.line(&line);
                     lines.extend(line.map_err(|error| NotRecorded::Disk(error.to_string()))?);
@@ -565,20 +567,6 @@ impl Open {
             ledger.apply(record_of_outcome(at, unit, (outcome, late)), &planned);
         }
         Ok(taken)
-    }
-
-    /// Tells of each value of an outcome whether it comes too late to count.
-    fn late(
-        &self,
-        planned: &PlannedExperiment,
-        (unit, outcome): (&str, &NewOutcome),
-        at: u64,
-    ) -> Vec<bool> {
-        let ledger = self.book.ledger();
-        let metrics = outcome.metrics.iter();
-        metrics
-            .map(|(metric, _)| ledger.is_late(planned, (unit, metric), at))
-            .collect()
     }
 
     /// Waits until all outcomes are on the disk. Once that has failed, a file that is written anew has to get there instead.

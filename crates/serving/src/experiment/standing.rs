@@ -8,7 +8,7 @@ use coracle_policy::experiment::{
 
 use super::ledger::{Ledger, is_before};
 use super::series::{Point, Series};
-use super::settled::{SettledRate, Settling};
+use super::settled::{Finality, SettledRate, Settling};
 use super::tally::{Cell, Unit};
 use super::trial::{DECIDED_ELSEWHERE, UnitMoments};
 use super::{
@@ -173,12 +173,12 @@ fn cell(unit: &Unit, place: Option<usize>) -> Cell {
     cell.copied().unwrap_or_default()
 }
 
-/// Adds a unit to the values of a metric, as they are at `now`.
-fn gather((metric, places): (&PlannedMetric, &Places), unit: &Unit, now: u64, into: &mut Gathered) {
+/// Returns a unit's value in a metric, over what where it is a ratio.
+fn value((metric, places): (&PlannedMetric, &Places), unit: &Unit) -> Option<(f64, f64)> {
     let own = cell(unit, places.own);
     let is_there = own.n > 0 || metric.zero_if_missing;
     let requests = f64::from(unit.requests);
-    let pair = match &metric.kind {
+    match &metric.kind {
         MetricForm::Errors => Some((f64::from(unit.errors), requests)),
         MetricForm::Latency => Some((unit.seconds, requests)),
         MetricForm::Ratio(None) if is_there => Some((own.sum, requests)),
@@ -192,10 +192,26 @@ fn gather((metric, places): (&PlannedMetric, &Places), unit: &Unit, now: u64, in
         MetricForm::Sum if is_there => Some((own.sum, 0.0)),
         MetricForm::Mean if is_there => Some((own.sum / f64::from(own.n.max(1)), 0.0)),
         _ => None,
-    };
-    if let (Some(settling), Some((value, _))) = (&mut into.settling, pair) {
-        settling.take(unit, value > 0.0, now);
     }
+}
+
+/// Bets on a unit's value, if it is final.
+fn settle(
+    (metric, places): (&PlannedMetric, &Places),
+    unit: &Unit,
+    finality: &Finality,
+    into: &mut Gathered,
+) {
+    if let Some(settling) = &mut into.settling
+        && let Some((value, _)) = value((metric, places), unit)
+    {
+        settling.take(unit, value > 0.0, finality);
+    }
+}
+
+/// Adds a unit to the values of a metric.
+fn gather((metric, places): (&PlannedMetric, &Places), unit: &Unit, into: &mut Gathered) {
+    let pair = value((metric, places), unit);
     let covariate = cell(unit, places.covariate);
     let lacks_covariate = matches!(into.values, Values::Adjusted(_)) && covariate.n == 0;
     let Some((first, second)) = pair.filter(|_| !lacks_covariate) else {
@@ -315,30 +331,33 @@ impl Ledger {
         let mut gathered: Vec<ArmGathered> = planned.variants.iter().map(|_| new()).collect();
         let moved = self.moved(planned);
         let is_bandit = planned.allocation != Allocation::Fixed;
+        let finality = self.finality(now);
         let (mut n_mixed, mut n_overridden) = (0, 0);
         for (name, unit) in &self.units {
             if is_before(unit, planned) {
                 continue;
             }
-            if unit.is_override {
-                n_overridden += 1;
-                continue;
-            }
+            n_overridden += u64::from(unit.is_override);
             let place = places_of_arms.get(usize::from(unit.variant));
             let Some(arm) = place.and_then(|place| gathered.get_mut((*place)?)) else {
                 continue;
             };
-            arm.assigned += 1;
-            let was_shown_others = unit.is_mixed || unit.saw_winner && planned.winner.is_none();
+            arm.assigned += u64::from(!unit.is_override);
             // A bandit's unit is shown what is drawn; its outcomes are credited one by one.
-            if !is_bandit && (was_shown_others || moved(name, unit)) {
-                n_mixed += 1;
-                continue;
-            }
-            arm.units += 1;
+            let has_moved = !is_bandit && moved(name, unit);
+            let was_shown_others = unit.is_mixed || unit.saw_winner && planned.winner.is_none();
+            let is_mixed = has_moved || !is_bandit && was_shown_others;
+            n_mixed += u64::from(is_mixed && !unit.is_override);
+            let is_analysed = !is_mixed && !unit.is_override;
+            arm.units += u64::from(is_analysed);
             let values = &mut arm.values;
-            for ((metric, places), into) in planned.metrics.iter().zip(&places).zip(values) {
-                gather((metric, places), unit, now, into);
+            for (metric, into) in planned.metrics.iter().zip(&places).zip(values) {
+                if !has_moved {
+                    settle(metric, unit, &finality, into);
+                }
+                if is_analysed {
+                    gather(metric, unit, into);
+                }
             }
         }
         self.gathered(planned, gathered, (n_mixed, n_overridden))

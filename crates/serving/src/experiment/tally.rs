@@ -16,12 +16,24 @@ pub(super) struct Unit {
     /// The one that it was shown last, with the probability with which it was drawn, or [`Request::NOT_DRAWN`].
     pub(super) last_variant: u8,
     pub(super) last_propensity: f32,
+    /// When that was, in ms since 1970, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_at: Option<u64>,
     /// Whether it was shown several, or one by hand: then it is not analysed.
     pub(super) is_mixed: bool,
     pub(super) is_override: bool,
+    /// When it was first, if it was and that is known, in ms since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mixed_at: Option<u64>,
     /// Whether it came again while a winner took all: once that is over it is not analysed either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) saw_winner: bool,
+    /// When it did first, if that is known, in ms since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) winner_at: Option<u64>,
+    /// Whether what it was shown last is the winner's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_winners: bool,
     /// In ms since 1970.
     pub(super) first_at: u64,
     pub(super) requests: u32,

@@ -544,6 +544,18 @@ fn loads_that_faults_keep_waiting_take_no_place_from_others() {
     fixture.wait(|observed| held.iter().all(|name| is_ready(observed, name)));
 }
 
+/// Waits for what another thread does, a minute at most.
+fn until(is_done: impl Fn() -> bool) {
+    let mut looks = 0..6_000;
+    while !is_done() {
+        assert!(
+            looks.next().is_some(),
+            "it did not come to that in a minute"
+        );
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
 /// What a plan says of books, and needs for its routes: an experiment whose revisions are not loaded yet is not open, and its file stays.
 #[test]
 fn files_of_books_that_no_plan_needs_go() {
@@ -572,11 +584,9 @@ fn files_of_books_that_no_plan_needs_go() {
     };
     for name in ["routed", "there", "gone"] {
         drop(experiments.open("n", &of(name)));
-        while !is_there(name) {
-            std::thread::yield_now();
-        }
+        until(|| is_there(name));
     }
-    let fixture = fixture_of(None, None, Some(experiments));
+    let fixture = fixture_of(None, None, Some(experiments.clone()));
     let mut plan = plan(&[("a", "", 1)], &[("a", 100)]);
     if let Some(route) = plan.routes.get_mut(&service()) {
         route.experiments.push(of("routed"));
@@ -585,9 +595,10 @@ fn files_of_books_that_no_plan_needs_go() {
     fixture.wait(|observed| observed.revisions.contains_key(&id("a")));
     plan.books = Some([BookId::of("n", &of("there"))].into());
     fixture.plans.send(plan);
-    while is_there("gone") {
-        std::thread::yield_now();
-    }
+    until(|| !is_there("gone"));
+    // Files go in any order; this one comes after all that go have gone.
+    let _open = experiments.open("n", &of("after"));
+    until(|| is_there("after"));
     assert!(is_there("routed") && is_there("there"));
     fixture.plans.stop();
 }

@@ -83,6 +83,70 @@ fn a_bandit_is_credited_with_what_it_drew_alone() {
     assert_eq!((live.arms, live.off_policy), (read.arms, read.off_policy));
 }
 
+/// Who comes again long after his first request is drawn for anew: his successes count as his failures do.
+#[test]
+fn a_reward_is_late_after_the_window_of_its_own_draw() {
+    let mut planned = PlannedExperiment {
+        allocation: Allocation::Bandit {
+            strategy: BanditStrategy::Thompson,
+            floor: 0.0,
+        },
+        ..planned()
+    };
+    planned.metrics[0].window_ms = Some(1_000);
+    let fixture = Fixture::new();
+    let book = fixture.open(&planned);
+    // The fixture's clock stands at 1,000 s.
+    for (request, at, ok) in [
+        ("r1", 1_000, true),
+        ("r2", 999_500, true),
+        ("r3", 999_600, false),
+    ] {
+        book.expose(Exposure {
+            at,
+            request_id: request.to_owned(),
+            propensity: Some(0.5),
+            ..exposure("u", "b", ok)
+        });
+    }
+    let told = |book: &Arc<Book>| {
+        let about = [of_request("r1"), of_request("r2"), of_unit("u")];
+        let outcomes = about.map(|about| outcome(about, "converted", 1.0, None));
+        fixture.record(book, outcomes.into())
+    };
+    use Taken::{Counted, Late};
+    assert_eq!(told(&book), [Late, Counted, Counted].map(Ok));
+    let arm = |book: &Book| {
+        let arm = &book.standing().arms[1];
+        (arm.rewards, arm.mean)
+    };
+    let rewards = arm(&book);
+    assert_eq!(rewards, (3, 2.0 / 3.0));
+    // Nobody was shown the other one: what it would have earned cannot be told.
+    let estimates = book.standing().off_policy;
+    let variants: Vec<&str> = estimates.iter().map(|one| one.variant.as_str()).collect();
+    assert_eq!(variants, ["b"]);
+    // A file that is written anew knows when he came last.
+    let mut read = ledger(10);
+    let written = book
+        .ledger()
+        .each_record(Counters::default(), &mut |record| {
+            let line = LINES.line(record)?;
+            read.apply(LINES.record(&line).unwrap(), &planned);
+            Ok(())
+        });
+    written.unwrap();
+    let of_last = outcome(of_unit("u"), "converted", 1.0, None);
+    assert_eq!(read.late(&planned, ("u", &of_last), 1_000_499), [false]);
+    assert_eq!(read.late(&planned, ("u", &of_last), 1_000_500), [true]);
+    drop(book);
+    let fixture = fixture.again();
+    let book = fixture.open(&planned);
+    fixture.settle(&book);
+    assert_eq!(arm(&book), rewards);
+    fixture.experiments.stop();
+}
+
 /// A Sum of 2 and one of 40 would both be the reward 1.
 #[test]
 fn a_reward_outside_of_its_range_is_refused_by_name() {
@@ -92,6 +156,10 @@ fn a_reward_outside_of_its_range_is_refused_by_name() {
         floor: 0.1,
     };
     let fixture = Fixture::new();
+    let earned = |planned: &PlannedExperiment| {
+        let arm = &fixture.open(planned).standing().arms[0];
+        (arm.rewards, (arm.mean * 1e9).round() / 1e9)
+    };
     let told = |planned: &PlannedExperiment, value: f64| {
         let book = fixture.open(planned);
         let mut exposure = exposure("u", "a", true);
@@ -102,10 +170,23 @@ fn a_reward_outside_of_its_range_is_refused_by_name() {
         fixture.record(&book, vec![told]).remove(0)
     };
     // Of a conversion counts whether it is above 0.
-    assert_eq!(told(&planned, 40.0), Ok(Taken::Counted));
+    for (value, reward) in [
+        (40.0, (1, 1.0)),
+        (0.25, (2, 1.0)),
+        (-1.0, (3, 0.666_666_667)),
+    ] {
+        assert_eq!(told(&planned, value), Ok(Taken::Counted));
+        assert_eq!(earned(&planned), reward, "{value}");
+    }
+    planned.metrics[0].is_lower_better = true;
+    planned.uid = "a third".to_owned();
+    assert_eq!(told(&planned, 0.25), Ok(Taken::Counted));
+    assert_eq!(earned(&planned), (1, 0.0));
+    planned.metrics[0].is_lower_better = false;
     planned.metrics[0].kind = MetricForm::Sum;
     planned.uid = "another".to_owned();
-    assert_eq!(told(&planned, 0.4), Ok(Taken::Counted));
+    assert_eq!(told(&planned, 0.25), Ok(Taken::Counted));
+    assert_eq!(earned(&planned), (1, 0.25));
     let refused = told(&planned, 40.0).unwrap_err().to_string();
     assert_eq!(
         refused,

@@ -29,6 +29,18 @@ fn names(directory: &Path, namespace: &str) -> Vec<String> {
     names
 }
 
+/// Waits for what another thread does, a minute at most.
+fn until(is_done: impl Fn() -> bool) {
+    let mut looks = 0..6_000;
+    while !is_done() {
+        assert!(
+            looks.next().is_some(),
+            "it did not come to that in a minute"
+        );
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
 impl Fixture {
     fn names(&self) -> Vec<String> {
         names(self.directory.path(), "ml")
@@ -66,8 +78,11 @@ fn files_of_what_is_gone_go_and_no_others() {
     for name in foreign {
         fs::write(of_first.with_file_name(name), "").unwrap();
     }
+    let empty = fixture.directory.path().join("lost+found");
+    fs::create_dir(&empty).unwrap();
     fixture.keep(&[&second], &open);
     assert!(!of_first.exists() && !beside.exists() && !elsewhere.exists());
+    assert!(empty.exists());
     // The second is kept, the third is open.
     assert_eq!(fixture.names().len(), 2 + foreign.len());
     let standing = open.standing();
@@ -75,9 +90,7 @@ fn files_of_what_is_gone_go_and_no_others() {
     let of_third = open.path.clone();
     drop(open);
     // Nobody says that it is not held any more.
-    while of_third.exists() {
-        std::thread::yield_now();
-    }
+    until(|| !of_third.exists());
     let second = fixture.open(&second);
     fixture.settle(&second);
     assert_eq!(second.standing().n_outcomes, 4);
@@ -114,9 +127,7 @@ fn books_are_found_while_one_waits_to_be_opened() {
     let n_bytes = || fs::metadata(&book.path).unwrap().len();
     let before = n_bytes();
     book.expose(exposure("u1", "a", true));
-    while n_bytes() == before {
-        std::thread::yield_now();
-    }
+    until(|| n_bytes() > before);
     while book.n_lost.load(std::sync::atomic::Ordering::Relaxed) == 0 {
         book.expose(exposure("u1", "a", true));
     }

@@ -19,7 +19,7 @@ fn windowed() -> PlannedExperiment {
 /// Tells what came of a unit at `at`, as the server does.
 fn tell(ledger: &mut Ledger, planned: &PlannedExperiment, unit: &str, at: u64) {
     let told = outcome(of_unit(unit), "converted", 1.0, None);
-    let late = [ledger.is_late(planned, (unit, "converted"), at)];
+    let late = ledger.late(planned, (unit, &told), at);
     ledger.apply(record_of_outcome(at, unit, (&told, &late)), planned);
 }
 
@@ -81,6 +81,82 @@ fn without_a_window_nobody_bets() {
         let standing = standing_of(&ledger, &planned);
         assert_eq!(standing.variants[0].metrics[0].settled, None);
     }
+}
+
+/// Bets that were made stay, whoever comes again: those who convert come back more than others do. And none are made on units of whom some came back, to
+/// be shown something else, before their windows closed.
+#[test]
+fn bets_are_not_taken_back_once_a_winner_was_resumed() {
+    let running = windowed();
+    let promoted = PlannedExperiment {
+        winner: Some("b".to_owned()),
+        ..windowed()
+    };
+    let mut ledger = ledger(100);
+    for index in 0..10 {
+        let (unit, at) = (format!("u{index}"), 1_000 + index);
+        ledger.apply(record_exposure(&unit, "a", at), &running);
+        if index < 3 {
+            tell(&mut ledger, &running, &unit, at + 10);
+        }
+    }
+    // Windows of these are open when the first of those who come back is shown the winner.
+    for unit in ["open-1", "open-2"] {
+        ledger.apply(record_exposure(unit, "a", 4_500), &running);
+    }
+    tell(&mut ledger, &running, "open-1", 4_600);
+    let back = ["u0", "u1", "u2", "u9", "open-1"];
+    for (unit, at) in back.into_iter().zip(5_000..) {
+        let winner = Record::Winner {
+            at: Some(at),
+            unit: unit.into(),
+            variant: "b".into(),
+        };
+        ledger.apply(winner, &promoted);
+    }
+    let counted = |ledger: &Ledger, planned: &PlannedExperiment, now| {
+        let rate = rate_at(ledger, planned, now);
+        (rate.units, (rate.rate * rate.units as f64).round())
+    };
+    assert_eq!(counted(&ledger, &promoted, 6_000), (10, 3.0));
+    assert_eq!(counted(&ledger, &running, 6_000), (10, 3.0));
+    // They are shown their variant again, one is set by hand, and somebody new comes.
+    for unit in back {
+        ledger.apply(record_exposure(unit, "a", 6_100), &running);
+    }
+    let by_hand = |unit: &'static str, at: u64| {
+        let mut record = record_exposure(unit, "b", at);
+        if let Record::Exposure { by, .. } = &mut record {
+            *by = "override".into();
+        }
+        record
+    };
+    ledger.apply(by_hand("u8", 6_200), &running);
+    ledger.apply(record_exposure("new", "a", 6_300), &running);
+    tell(&mut ledger, &running, "new", 6_400);
+    ledger.apply(record_exposure("by-hand", "a", 6_300), &running);
+    ledger.apply(by_hand("by-hand", 6_400), &running);
+    let standing = standing_of(&ledger, &running);
+    // Neither who came back nor who was set by hand is analysed.
+    assert_eq!(
+        (
+            standing.variants[0].units,
+            standing.n_mixed,
+            standing.n_overridden
+        ),
+        (7, 5, 2)
+    );
+    assert_eq!(counted(&ledger, &running, 7_299), (10, 3.0));
+    assert_eq!(counted(&ledger, &running, 7_300), (11, 4.0));
+    // A file that is written anew says the same.
+    let mut read = super::ledger(100);
+    let written = ledger.each_record(Counters::default(), &mut |record| {
+        let line = LINES.line(record)?;
+        read.apply(LINES.record(&line).unwrap(), &running);
+        Ok(())
+    });
+    written.unwrap();
+    assert_eq!(counted(&read, &running, 7_300), (11, 4.0));
 }
 
 /// Looked at after each unit, the interval misses the true rate at some look in at most 5 % of experiments, though those who convert do so at once or

@@ -152,6 +152,51 @@ fn who_came_while_a_winner_took_all_is_not_analysed_once_it_is_resumed() {
 }
 
 #[test]
+fn what_comes_of_a_winner_is_not_the_variants_that_lost() {
+    let running = planned();
+    let promoted = PlannedExperiment {
+        winner: Some("b".to_owned()),
+        ..planned()
+    };
+    let fixture = Fixture::new();
+    let book = fixture.open(&running);
+    for unit in ["back", "away"] {
+        book.expose(exposure(unit, "a", true));
+    }
+    let of_a = |book: &Book| {
+        let (_, units, .., metrics) = shown(book).remove(0);
+        (units, metrics[0].units, metrics[0].mean)
+    };
+    let told = |about: UnitRef, value: f64| {
+        let taken = fixture.record(&book, vec![outcome(about, "converted", value, None)]);
+        (taken[0].clone(), of_a(&book))
+    };
+    use Taken::{Counted, Late};
+    assert_eq!(told(of_unit("back"), 0.0), (Ok(Counted), (2, 1, 0.0)));
+    fixture.open(&promoted);
+    book.show_winner("back".to_owned(), "b".to_owned());
+    fixture.settle(&book);
+    assert_eq!(told(of_unit("back"), 1.0), (Ok(Late), (2, 1, 0.0)));
+    // What the request of before came to, and who did not come since, is of the variant.
+    assert_eq!(told(of_unit("away"), 0.0), (Ok(Counted), (2, 2, 0.0)));
+    assert_eq!(told(of_request("r-back"), 1.0), (Ok(Counted), (2, 2, 0.5)));
+    let lines = fs::read_to_string(fixture.file()).unwrap();
+    assert!(lines.contains(r#""late":[["converted",1.0]]"#), "{lines}");
+    // Who was shown his variant again, once it was resumed, was shown both, whatever wins then.
+    fixture.open(&running);
+    book.expose(exposure("back", "a", true));
+    fixture.settle(&book);
+    fixture.open(&promoted);
+    assert_eq!((of_a(&book), book.standing().n_mixed), ((1, 1, 0.0), 1));
+    drop(book);
+    let fixture = fixture.again();
+    let book = fixture.open(&promoted);
+    fixture.settle(&book);
+    assert_eq!((of_a(&book), book.standing().n_mixed), ((1, 1, 0.0), 1));
+    fixture.experiments.stop();
+}
+
+#[test]
 fn what_a_winner_showed_is_no_draw_of_a_bandit() {
     let drawn = PlannedExperiment {
         allocation: Allocation::Bandit {
@@ -165,6 +210,7 @@ fn what_a_winner_showed_is_no_draw_of_a_bandit() {
     ledger.apply(record_outcome("u", "converted", 1.0), &drawn);
     assert!(ledger.is_news_of_winner("u") && !ledger.is_news_of_winner("nobody"));
     let winner = Record::Winner {
+        at: Some(2),
         unit: "u".into(),
         variant: "b".into(),
     };
