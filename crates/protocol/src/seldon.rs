@@ -19,7 +19,7 @@ use crate::parameters::choose_outputs;
 use crate::v2::{self, Data, Input};
 use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, json_string, render, v1};
 
-pub use feedback::{Feedback, encode_feedback, read_feedback};
+pub use feedback::{Feedback, encode_feedback, n_rows, read_feedback};
 pub use grpc::{feedback_json, request_json, response_message};
 
 #[derive(Deserialize)]

@@ -119,6 +119,12 @@ impl Router {
         matches!(self.routing, Routing::Bandit(_) | Routing::Shares(_))
     }
 
+    /// Tells whether rewards change where requests go.
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// Returns the branch that takes the next request, and counts it.
     #[must_use]
     pub fn choose(&self) -> usize {
