@@ -5,6 +5,7 @@
 
 mod feedback;
 mod grpc;
+mod metadata;
 
 use std::borrow::Cow;
 
@@ -21,6 +22,9 @@ use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, json_strin
 
 pub use feedback::{Feedback, encode_feedback, n_rows, read_feedback};
 pub use grpc::{feedback_json, request_json, response_message};
+pub use metadata::{
+    encode_status, graph_metadata, graph_metadata_message, metadata_name, model_metadata_message,
+};
 
 #[derive(Deserialize)]
 #[serde(expecting = "a SeldonMessage: an object with \"data\"")]

@@ -2,6 +2,7 @@
 
 mod failing;
 mod shadow;
+mod told;
 mod v2;
 
 use std::collections::BTreeMap;

@@ -280,8 +280,14 @@ fn tags_are_given_back() {
 fn rows_of_messages_are_counted_whatever_they_are() {
     for (body, expected) in [
         (r#"{"data": {"ndarray": [[1], [2], [3]]}}"#, 3),
-        (r#"{"data": {"tensor": {"shape": [2, 2], "values": [1, 2, 3, 4]}}}"#, 2),
-        (r#"{"data": {"tensor": {"shape": [2, 2], "values": []}}}"#, 1),
+        (
+            r#"{"data": {"tensor": {"shape": [2, 2], "values": [1, 2, 3, 4]}}}"#,
+            2,
+        ),
+        (
+            r#"{"data": {"tensor": {"shape": [2, 2], "values": []}}}"#,
+            1,
+        ),
         (r#"{"data": {"ndarray": []}}"#, 0),
         (r#"{"strData": "x"}"#, 1),
         ("{", 1),

@@ -119,6 +119,12 @@ impl Router {
         matches!(self.routing, Routing::Bandit(_) | Routing::Shares(_))
     }
 
+    /// Tells whether its branches have shares, as predictors of a deployment do.
+    #[must_use]
+    pub fn has_shares(&self) -> bool {
+        matches!(self.routing, Routing::Shares(_))
+    }
+
     /// Tells whether rewards change where requests go.
     #[must_use]
     pub fn learns(&self) -> bool {
