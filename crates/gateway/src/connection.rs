@@ -340,10 +340,9 @@ impl Handler {
         &self,
         asked: &Asked<'a>,
         head: &Parts,
-        body: Arriving,
+        mut body: Arriving,
         seen: &mut Seen<'a>,
     ) -> Reply {
-        let mut body = body;
         if asked.table.has_flows()
             && let Some(flow) = asked.flow()
         {

@@ -433,6 +433,24 @@ mod tests {
         let writes = Err(NoRoute::Method { allow: WRITE });
         let cases = [
             (Method::GET, "/", Ok(Route::Alive)),
+            (
+                Method::GET,
+                "/api/v1.0/metadata/a%20b",
+                Ok(Route::Seldon(SeldonRoute::Metadata(Some("a b".into())))),
+            ),
+            (
+                Method::GET,
+                "/api/v0.1/status/",
+                Ok(Route::Seldon(SeldonRoute::Status(None))),
+            ),
+            (
+                Method::GET,
+                "/api/v1.0/doc/",
+                Ok(Route::Seldon(SeldonRoute::Documentation)),
+            ),
+            (Method::POST, "/api/v1.0/doc/seldon.json", reads.clone()),
+            (Method::GET, "/api/v2/metadata", no_path.clone()),
+            (Method::GET, "/api/v1.0/metadata/a/b", no_path.clone()),
             (Method::HEAD, "/healthz", Ok(Route::Healthz)),
             (Method::GET, "/v1/models/", Ok(Route::V1Models)),
             (
