@@ -176,9 +176,7 @@ pub(crate) fn aggregated(core: bool) -> Value {
 }
 
 fn aggregated_resources(group: &str, version: &str) -> Vec<Value> {
-    let kinds = KINDS
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version);
+    let kinds = KINDS.iter().filter(|kind| kind.is_in(group, version));
     let mut resources: Vec<Value> = kinds
         .map(|kind| {
             let response_kind = json!({"group": kind.group, "version": version, "kind": kind.kind});
@@ -334,23 +332,24 @@ mod tests {
     #[test]
     fn every_kind_is_discovered_both_ways() {
         for kind in &KINDS {
-            let list = resource_list(kind.group, kind.version).unwrap();
             let found = |list: &Value, field: &str| {
                 list.as_array()
                     .unwrap()
                     .iter()
                     .any(|resource| resource[field] == kind.plural)
             };
-            assert!(found(&list["resources"], "name"), "{}", kind.plural);
             let all = aggregated(kind.group.is_empty());
-            let groups = all["items"].as_array().unwrap();
-            assert!(groups.iter().any(|group| {
-                group["versions"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .any(|version| found(&version["resources"], "resource"))
-            }));
+            let groups = all["items"].as_array().unwrap().iter();
+            let versions = groups.flat_map(|group| group["versions"].as_array().unwrap());
+            let in_all: Vec<&str> = versions
+                .filter(|version| found(&version["resources"], "resource"))
+                .filter_map(|version| version["version"].as_str())
+                .collect();
+            for version in kind.versions() {
+                assert!(in_all.contains(&version), "{} {version}", kind.plural);
+                let list = resource_list(kind.group, version).unwrap();
+                assert!(found(&list["resources"], "name"), "{}", kind.plural);
+            }
         }
         assert_eq!(resource_list("serving.kserve.io", "v9"), None);
         assert_eq!(group("nope"), None);

@@ -117,8 +117,9 @@ pub(super) fn check(
         }
     }
     let stands_in = |name: &&&str| !fallbacks::OF_CALLS.contains(*name);
-    let stand_ins = fallbacks::ANNOTATIONS.iter().filter(stands_in);
-    for name in stand_ins.filter(|name| graphs.is_some() && anywhere(name)) {
+    let mut stand_ins = fallbacks::ANNOTATIONS.iter().filter(stands_in);
+    let of_graph = stand_ins.find(|name| graphs.is_some() && anywhere(name));
+    if let Some(name) = of_graph {
         return Err(format!(
             "annotation {name}: a graph of several nodes has no one model that something could stand in for; annotate the InferenceService of a node, DEPLOYMENT-PREDICTOR-NODE"
         ));
