@@ -8,6 +8,7 @@ import http.client
 import importlib
 import json
 import pathlib
+import subprocess
 import sys
 import threading
 
@@ -504,7 +505,7 @@ def learnt(stage):
     connection.close()
     stage.processes["coracle"].terminate()
     stage.processes["coracle"].wait()
-    stage.start_coracle()
+    stage.start_coracle("--chaos")
     available(stage, "bandit")
     wait_until(lambda: predict(stage, "bandit", {"data": {"ndarray": ROWS}})[0] == 200, "the graph is there again")
     kept = sum(ask(turn % 100, False) for turn in range(n_requests)) / n_requests
@@ -564,18 +565,21 @@ def told(stage):
 
 def stood_in(stage):
     """Annotations of the deployment say what is done where its model fails."""
-    manifest = deployment("safe", [predictor(stage, "default", "narrow")])
-    stage.apply(manifest)
+    message = {"data": {"ndarray": ROWS}}
+    stage.apply(deployment("safe", [predictor(stage, "default", "logistic")]))
     available(stage, "safe")
-    status, _ = predict(stage, "safe", {"data": {"ndarray": ROWS}})
-    check(status == 400, "what the caller does wrong stays wrong", status)
     code, error = stage.kubectl("annotate", "sdep", "safe", "serving.coracle.dev/retries=7", check_rc=False, namespace=NAMESPACE)
     check(code != 0 and "no number from 0 to 5" in error, "values are checked", error)
-    stage.ns("annotate", "sdep", "safe", "serving.coracle.dev/fallback=[0.5, 0.25, 0.25]", "serving.coracle.dev/retries=1")
+    stage.ns("annotate", "sdep", "safe", "serving.coracle.dev/fallback=[0.5, 0.25, 0.25]")
     wait_until(lambda: "serving.coracle.dev/fallback" in stage.ns("get", "isvc", "safe", "-o", "json"), "its service has it")
-    stage.ns("annotate", "sdep", "safe", "serving.coracle.dev/fallback-", "serving.coracle.dev/retries-")
-    wait_until(lambda: "serving.coracle.dev/" not in stage.ns("get", "isvc", "safe", "-o", "jsonpath={.metadata.annotations}"), "and has it no more")
-    say("annotations of a SeldonDeployment reach its service, and go with it")
+    revision = stage.ns("get", "isvc", "safe", "-o", "jsonpath={.status.components.predictor.latestReadyRevision}")
+    done = subprocess.run([stage.binary, "chaos", "set", f"{NAMESPACE}/{revision}", "--errors", "1", "--state", stage.state], capture_output=True, text=True)
+    check(done.returncode == 0, "coracle chaos", done.stdout + done.stderr)
+    wait_until(lambda: predict(stage, "safe", message)[1].get("data", {}).get("ndarray") == [[0.5, 0.25, 0.25]] * 3, "the default prediction stands in for the model that fails")
+    stage.ns("annotate", "sdep", "safe", "serving.coracle.dev/fallback-")
+    wait_until(lambda: predict(stage, "safe", message)[0] == 500, "and does not once it is taken away")
+    subprocess.run([stage.binary, "chaos", "clear", "--state", stage.state], capture_output=True, text=True, check=True)
+    say("a SeldonDeployment's default prediction stands in for its model that fails, and goes with the annotation")
     stage.ns("delete", "sdep", "safe")
 
 
@@ -641,7 +645,7 @@ def main():
     stage = Stage(sys.argv[1])
     try:
         models = train(stage)
-        stage.start_coracle()
+        stage.start_coracle("--chaos")
         stage.kubectl("create", "namespace", NAMESPACE)
         prepackaged(stage, models)
         half_plus_two(stage)
