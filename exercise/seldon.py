@@ -8,6 +8,7 @@ import http.client
 import importlib
 import json
 import pathlib
+import subprocess
 import sys
 import threading
 
@@ -18,6 +19,7 @@ import numpy
 import tritonclient.grpc
 import tritonclient.http
 import xgboost
+from google.protobuf import empty_pb2
 from grpc_tools import protoc
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
@@ -293,6 +295,7 @@ def several(stage, models):
 PREDICTION = """
 syntax = "proto3";
 package seldon.protos;
+import "google/protobuf/empty.proto";
 import "google/protobuf/struct.proto";
 message SeldonMessage { Status status = 1; Meta meta = 2; oneof data_oneof { DefaultData data = 3; bytes binData = 4; string strData = 5; google.protobuf.Value jsonData = 6; } }
 message DefaultData { repeated string names = 1; oneof data_oneof { Tensor tensor = 2; google.protobuf.ListValue ndarray = 3; } }
@@ -300,7 +303,16 @@ message Tensor { repeated int32 shape = 1 [packed=true]; repeated double values 
 message Meta { string puid = 1; map<string,google.protobuf.Value> tags = 2; map<string,int32> routing = 3; map<string,string> requestPath = 4; }
 message Status { int32 code = 1; string info = 2; string reason = 3; int32 status = 4; }
 message Feedback { SeldonMessage request = 1; SeldonMessage response = 2; float reward = 3; SeldonMessage truth = 4; }
-service Seldon { rpc Predict(SeldonMessage) returns (SeldonMessage) {}; rpc SendFeedback(Feedback) returns (SeldonMessage) {}; }
+message SeldonModelMetadataRequest { string name = 1; }
+message SeldonMessageMetadata { string messagetype = 1; google.protobuf.Value schema = 2; string name = 3; string datatype = 4; repeated int64 shape = 5; }
+message SeldonModelMetadata { string name = 1; repeated string versions = 2; string platform = 3; repeated SeldonMessageMetadata inputs = 4; repeated SeldonMessageMetadata outputs = 5; }
+message SeldonGraphMetadata { string name = 1; map<string,SeldonModelMetadata> models = 2; repeated SeldonMessageMetadata inputs = 3; repeated SeldonMessageMetadata outputs = 4; }
+service Seldon {
+  rpc Predict(SeldonMessage) returns (SeldonMessage) {};
+  rpc SendFeedback(Feedback) returns (SeldonMessage) {};
+  rpc ModelMetadata(SeldonModelMetadataRequest) returns (SeldonModelMetadata) {};
+  rpc GraphMetadata(google.protobuf.Empty) returns (SeldonGraphMetadata) {};
+}
 """
 
 
@@ -336,6 +348,13 @@ def over_grpc(stage, models):
         answer = stub.Predict(rows, metadata=metadata)
         found = [list(row) for row in answer.data.ndarray]
         check(close(found, probabilities) and answer.meta.puid == "p-1", f"Seldon's Predict of {name}, ndarray", answer)
+    metadata = (("seldon", "chained"), ("namespace", NAMESPACE), ("seldon-puid", "p-2"))
+    described, call = stub.GraphMetadata.with_call(empty_pb2.Empty(), metadata=metadata)
+    check(sorted(described.models) == ["classify", "transform"] and described.name == "chained", "a graph's models are told over gRPC", described)
+    check(list(described.inputs[0].shape) == [-1, 4] and list(described.outputs[0].shape) == [-1, 3], "and what it takes and gives", described)
+    check(dict(call.initial_metadata())["seldon-puid"] == "p-2", "Seldon-Puid over gRPC", call.initial_metadata())
+    one = stub.ModelMetadata(messages.SeldonModelMetadataRequest(name="transform"), metadata=metadata)
+    check(one == described.models["transform"] and one.platform == "sklearn", "as one of them is", one)
     # The reward goes to the branch that answered: the other one is asked from then on, since this one earned nothing.
     metadata = (("seldon", "choosing"), ("namespace", NAMESPACE))
     answer = stub.Predict(asked, metadata=metadata)
@@ -486,7 +505,7 @@ def learnt(stage):
     connection.close()
     stage.processes["coracle"].terminate()
     stage.processes["coracle"].wait()
-    stage.start_coracle()
+    stage.start_coracle("--chaos")
     available(stage, "bandit")
     wait_until(lambda: predict(stage, "bandit", {"data": {"ndarray": ROWS}})[0] == 200, "the graph is there again")
     kept = sum(ask(turn % 100, False) for turn in range(n_requests)) / n_requests
@@ -494,6 +513,74 @@ def learnt(stage):
     status, answer = post(stage, f"/seldon/{NAMESPACE}/bandit/api/v1.0/feedback", {"reward": 1.0})
     check(status == 400 and "eg-router" in answer["status"]["info"], "a reward for nobody is refused", answer)
     say(f"an epsilon-greedy router sent {before:.0%} of the requests to the better model before feedback, {after:.0%} after it")
+
+
+def failing(stage):
+    """A bandit before a model that fails for every request: it was fitted on two columns."""
+    (stage.directory / "narrow").mkdir()
+    rows, classes = load_iris(return_X_y=True)
+    joblib.dump(LogisticRegression(max_iter=1000).fit(rows[:, :2], classes), stage.directory / "narrow" / "model.joblib")
+    children = [node(stage, "narrow", "narrow"), node(stage, "good", "logistic")]
+    parameters = [{"name": "n_branches", "value": "2", "type": "INT"}]
+    for implementation in ["THOMPSON_SAMPLING", "EPSILON_GREEDY"]:
+        stage.apply(graph("failing", node(stage, "mab", children=children, type="ROUTER", implementation=implementation, parameters=parameters)))
+        available(stage, "failing")
+        n_failed, n_requests = 0, 400
+        for _ in range(n_requests):
+            status, answer = predict(stage, "failing", {"data": {"ndarray": ROWS}})
+            n_failed += status != 200
+            if status == 200:
+                told = {"request": {"data": {"ndarray": ROWS}}, "response": answer, "reward": 1}
+                check(post(stage, f"/seldon/{NAMESPACE}/failing/api/v1.0/feedback", told)[0] == 200, "feedback is taken", answer)
+        check(0 < n_failed < n_requests / 5, f"{implementation} leaves the model that fails", n_failed)
+        say(f"{implementation} before a model that always fails: {n_failed} of {n_requests} requests failed")
+        stage.ns("delete", "sdep", "failing")
+
+
+def told(stage):
+    """Manifests of older API versions, and what Seldon's paths tell."""
+    for version in ["v1alpha2", "v1alpha3"]:
+        manifest = deployment("older", [predictor(stage, "default", "logistic")]).replace("seldon.io/v1", f"seldon.io/{version}")
+        stage.apply(manifest)
+        available(stage, "older")
+        shown = json.loads(stage.ns("get", f"seldondeployments.{version}.machinelearning.seldon.io", "older", "-o", "json"))
+        check(shown["apiVersion"] == f"machinelearning.seldon.io/{version}", "shown in the version that is asked for", shown)
+        kept = json.loads(stage.ns("get", "sdep", "older", "-o", "json"))
+        check(kept["apiVersion"] == "machinelearning.seldon.io/v1", "kept in the newest", kept)
+        check("unchanged" in stage.apply(manifest), "applied again it is unchanged", kept)
+        check("configured" in stage.apply(manifest.replace("replicas: 1", "replicas: 2")), "changed it is another", kept)
+        base = f"/seldon/{NAMESPACE}/older/api/v1.0"
+        status, metadata = get(stage, f"{base}/metadata")
+        model = metadata["models"]["classifier"]
+        check(status == 200 and model["platform"] == "sklearn" and metadata["graphinputs"] == model["inputs"], "what it takes and gives", metadata)
+        check(get(stage, f"{base}/metadata/classifier") == (200, model), "of one node", model)
+        check(get(stage, f"{base}/status/classifier")[0] == 200 and get(stage, f"{base}/doc/seldon.json")[0] == 200, "status and documentation")
+        connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+        connection.request("POST", f"{base}/predictions", json.dumps({"data": {"ndarray": ROWS}}), {"content-type": "application/json", "Seldon-Puid": "p-3"})
+        answer = connection.getresponse()
+        check(answer.status == 200 and answer.headers["Seldon-Puid"] == "p-3", "Seldon-Puid is given back", answer.headers)
+        stage.ns("delete", f"seldondeployments.{version}.machinelearning.seldon.io", "older")
+    say("v1alpha2 and v1alpha3 apply, change, and go; metadata, status and documentation are where Seldon has them")
+
+
+def stood_in(stage):
+    """Annotations of the deployment say what is done where its model fails."""
+    message = {"data": {"ndarray": ROWS}}
+    stage.apply(deployment("safe", [predictor(stage, "default", "logistic")]))
+    available(stage, "safe")
+    code, error = stage.kubectl("annotate", "sdep", "safe", "serving.coracle.dev/retries=7", check_rc=False, namespace=NAMESPACE)
+    check(code != 0 and "no number from 0 to 5" in error, "values are checked", error)
+    stage.ns("annotate", "sdep", "safe", "serving.coracle.dev/fallback=[0.5, 0.25, 0.25]")
+    wait_until(lambda: "serving.coracle.dev/fallback" in stage.ns("get", "isvc", "safe", "-o", "json"), "its service has it")
+    revision = stage.ns("get", "isvc", "safe", "-o", "jsonpath={.status.components.predictor.latestReadyRevision}")
+    done = subprocess.run([stage.binary, "chaos", "set", f"{NAMESPACE}/{revision}", "--errors", "1", "--state", stage.state], capture_output=True, text=True)
+    check(done.returncode == 0, "coracle chaos", done.stdout + done.stderr)
+    wait_until(lambda: predict(stage, "safe", message)[1].get("data", {}).get("ndarray") == [[0.5, 0.25, 0.25]] * 3, "the default prediction stands in for the model that fails")
+    stage.ns("annotate", "sdep", "safe", "serving.coracle.dev/fallback-")
+    wait_until(lambda: predict(stage, "safe", message)[0] == 500, "and does not once it is taken away")
+    subprocess.run([stage.binary, "chaos", "clear", "--state", stage.state], capture_output=True, text=True, check=True)
+    say("a SeldonDeployment's default prediction stands in for its model that fails, and goes with the annotation")
+    stage.ns("delete", "sdep", "safe")
 
 
 def changed(stage, models):
@@ -558,7 +645,7 @@ def main():
     stage = Stage(sys.argv[1])
     try:
         models = train(stage)
-        stage.start_coracle()
+        stage.start_coracle("--chaos")
         stage.kubectl("create", "namespace", NAMESPACE)
         prepackaged(stage, models)
         half_plus_two(stage)
@@ -568,6 +655,9 @@ def main():
         shadowed(stage, models)
         routed(stage, models)
         learnt(stage)
+        failing(stage)
+        told(stage)
+        stood_in(stage)
         changed(stage, models)
         refused(stage)
     except BaseException:

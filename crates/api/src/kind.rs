@@ -7,8 +7,10 @@ use crate::columns;
 pub struct Kind {
     /// The API group; empty for the core group.
     pub group: &'static str,
-    /// The version.
+    /// The version, in which objects are kept.
     pub version: &'static str,
+    /// Older versions in which objects with the same fields are taken and shown, newest first.
+    pub older: &'static [&'static str],
     /// The kind, such as `InferenceService`.
     pub kind: &'static str,
     /// The plural, which is the resource's name in paths.
@@ -145,6 +147,7 @@ pub enum ColumnValue {
 const BASE: Kind = Kind {
     group: "",
     version: "v1",
+    older: &[],
     kind: "",
     plural: "",
     singular: "",
@@ -225,6 +228,7 @@ pub const ROLLOUT: Kind = Kind {
 pub const SELDON_DEPLOYMENT: Kind = Kind {
     group: "machinelearning.seldon.io",
     version: "v1",
+    older: &["v1alpha3", "v1alpha2"],
     kind: "SeldonDeployment",
     plural: "seldondeployments",
     singular: "seldondeployment",
@@ -460,20 +464,32 @@ pub const KINDS: [Kind; 20] = [
 ];
 
 impl Kind {
-    /// Returns the kind of this group, version and plural.
+    /// Returns the kind of this group, version (it may be an older one) and plural.
     #[must_use]
     pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Self> {
         KINDS
             .iter()
-            .find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
+            .find(|kind| kind.plural == plural && kind.is_in(group, version))
     }
 
-    /// Returns the kind of this `apiVersion` and `kind`.
+    /// Returns the kind of this `apiVersion` (it may be an older one) and `kind`.
     #[must_use]
     pub fn find_by_name(api_version: &str, name: &str) -> Option<&'static Self> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         KINDS
             .iter()
-            .find(|kind| kind.kind == name && kind.api_version() == api_version)
+            .find(|kind| kind.kind == name && kind.is_in(group, version))
+    }
+
+    /// Visits the versions in which it is served, the one in which objects are kept first.
+    pub fn versions(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.version).chain(self.older.iter().copied())
+    }
+
+    /// Tells whether it is served in a version of a group.
+    #[must_use]
+    pub fn is_in(&self, group: &str, version: &str) -> bool {
+        self.group == group && self.versions().any(|one| one == version)
     }
 
     /// Returns the subresource of this name.
@@ -485,9 +501,15 @@ impl Kind {
     /// Returns `group/version`, or the version alone for the core group.
     #[must_use]
     pub fn api_version(&self) -> String {
+        self.api_version_of(self.version)
+    }
+
+    /// Returns the same of one of its versions.
+    #[must_use]
+    pub fn api_version_of(&self, version: &str) -> String {
         match self.group {
-            "" => self.version.to_owned(),
-            group => format!("{group}/{}", self.version),
+            "" => version.to_owned(),
+            group => format!("{group}/{version}"),
         }
     }
 

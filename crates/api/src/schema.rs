@@ -50,8 +50,10 @@ impl Definitions {
         }
         for kind in &KINDS {
             if let Some(schema) = schemas.get_mut(kind.schema) {
-                schema["x-kubernetes-group-version-kind"] =
-                    json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
+                let named = kind.versions().map(
+                    |version| json!({"group": kind.group, "version": version, "kind": kind.kind}),
+                );
+                schema["x-kubernetes-group-version-kind"] = named.collect();
             }
         }
         Self { schemas }
@@ -88,7 +90,7 @@ impl Definitions {
     pub fn closure(&self, group: &str, version: &str) -> Map<String, Value> {
         let mut wanted: Vec<&str> = KINDS
             .iter()
-            .filter(|kind| kind.group == group && kind.version == version)
+            .filter(|kind| kind.is_in(group, version))
             .map(|kind| kind.schema)
             .collect();
         let mut found = Map::new();

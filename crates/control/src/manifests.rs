@@ -70,8 +70,8 @@ impl Manifest {
         };
         let name = object::name(&object).to_owned();
         let mut path = match kind.group {
-            "" => format!("/api/{}", kind.version),
-            group => format!("/apis/{group}/{}", kind.version),
+            "" => format!("/api/{api_version}"),
+            _ => format!("/apis/{api_version}"),
         };
         let namespace = kind.namespaced.then(|| match object::namespace(&object) {
             "" => default_namespace.to_owned(),

@@ -14,6 +14,7 @@ mod request;
 mod scale;
 mod table;
 mod topology;
+mod versions;
 mod watch;
 mod write;
 
@@ -124,7 +125,10 @@ impl Api {
         target: &Target,
     ) -> Result<Answer, Failure> {
         if let Target::Objects(target) = target {
-            return self.answer_objects(request, target);
+            return match target.older {
+                None => self.answer_objects(request, target),
+                Some(older) => self.answer_in_older(request, (target, older)),
+            };
         }
         let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
         if let Target::Review(review) = target {

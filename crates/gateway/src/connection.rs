@@ -40,6 +40,7 @@ use crate::request_id::RequestIds;
 use crate::respond::{JSON_LENGTH, Reply};
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::Scope;
+use crate::seldon;
 use crate::server::Stage;
 use crate::spans::{InferenceSlot, Tracer};
 use crate::terms::Terms;
@@ -110,7 +111,7 @@ impl Handler {
     ) -> Result<Response<ReplyBody>, Infallible> {
         let started = self.shared.clock.monotonic();
         let (head, body) = request.into_parts();
-        let request_id = self.ids.of(&head.headers);
+        let request_id = self.request_id(&head);
         if grpc::is_grpc(&head.headers) && head.version == Version::HTTP_2 {
             return Ok(Box::pin(self.handle_grpc(head, body, started, request_id)).await);
         }
@@ -195,7 +196,7 @@ impl Handler {
             chosen: None,
             turn: Cell::default(),
         };
-        let request_id = self.ids.of(&head.headers);
+        let request_id = self.request_id(head);
         Some(self.answer_here(head, body, &place, request_id).await)
     }
 
@@ -243,7 +244,9 @@ impl Handler {
 
     /// Puts an answer in the words of HTTP.
     pub(crate) fn to_http(&self, head: &Parts, answered: Answered) -> Response<ReplyBody> {
+        let puid = seldon::puid(head, &answered.request_id).cloned();
         let mut response = answered.reply.into_response(answered.request_id);
+        seldon::mark(puid, &mut response);
         self.mark_trace(answered.trace.as_ref(), &mut response);
         self.shared.cors.mark(&head.headers, &mut response);
         response
@@ -260,6 +263,7 @@ impl Handler {
         let path = head.uri.clone();
         let id = request_id.clone();
         let trace = Trace::of(&head.headers);
+        let puid = seldon::puid(&head, &request_id).cloned();
         let (mut response, noted) = Rc::clone(&self).grpc(head, body, started, request_id).await;
         let status = noted.http_status();
         self.count_response(status);
@@ -280,6 +284,7 @@ impl Handler {
             );
         }
         self.mark_trace(trace.as_ref(), &mut response);
+        seldon::mark(puid, &mut response);
         response
     }
 
@@ -335,10 +340,9 @@ impl Handler {
         &self,
         asked: &Asked<'a>,
         head: &Parts,
-        body: Arriving,
+        mut body: Arriving,
         seen: &mut Seen<'a>,
     ) -> Reply {
-        let mut body = body;
         if asked.table.has_flows()
             && let Some(flow) = asked.flow()
         {
@@ -391,6 +395,7 @@ impl Handler {
             Route::SeldonFeedback => {
                 return Box::pin(self.seldon_feedback(asked, (head, body))).await;
             }
+            Route::Seldon(route) => return Box::pin(self.seldon_told(asked, route)).await,
             Route::Experiment(route) => {
                 return Box::pin(self.experiment(asked, route, (head, body))).await;
             }
@@ -547,6 +552,7 @@ impl Handler {
             | Route::V2Infer(_)
             | Route::SeldonPredict
             | Route::SeldonFeedback
+            | Route::Seldon(_)
             | Route::Chaos
             | Route::SetChaos
             | Route::ClearChaos

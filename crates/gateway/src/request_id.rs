@@ -67,7 +67,8 @@ impl RequestIds {
     }
 }
 
-fn is_well_formed(id: &HeaderValue) -> bool {
+/// Tells whether a caller's id is given back.
+pub(crate) fn is_well_formed(id: &HeaderValue) -> bool {
     (1..=LENGTH_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 

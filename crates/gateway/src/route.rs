@@ -48,6 +48,8 @@ pub(crate) enum Route<'a> {
     SeldonPredict,
     /// `POST /api/v1.0/feedback`
     SeldonFeedback,
+    /// What else Seldon's paths tell.
+    Seldon(SeldonRoute<'a>),
     /// `GET /shadow`, or `/shadow/page` for people
     Shadow(ShadowForm),
     /// `GET /chaos`
@@ -60,6 +62,21 @@ pub(crate) enum Route<'a> {
     Experiment(ExperimentRoute<'a>),
     /// One of Triton's extensions of V2.
     Extension(Extension<'a>),
+}
+
+/// What Seldon's paths tell besides answers; those of one model name its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SeldonRoute<'a> {
+    /// `GET /health/ping`
+    Ping,
+    /// `GET /api/v1.0/status[/M]`
+    Status(Option<Cow<'a, str>>),
+    /// `GET /api/v1.0/metadata[/M]`
+    Metadata(Option<Cow<'a, str>>),
+    /// `GET /api/v1.0/doc`
+    Documentation,
+    /// `GET /api/v1.0/doc/seldon.json`, `/seldon.json`
+    OpenApi,
 }
 
 /// What is asked of experiments.
@@ -208,6 +225,8 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("", []) => Route::Alive,
         ("healthz" | "live", []) => Route::Healthz,
         ("readyz" | "ready", []) | ("health", ["status"]) => Route::Readyz,
+        ("health", ["ping"]) => Route::Seldon(SeldonRoute::Ping),
+        ("seldon.json", []) => Route::Seldon(SeldonRoute::OpenApi),
         ("metrics", []) => Route::Metrics,
         ("chaos", []) => Route::Chaos,
         ("chaos", ["set"]) => return Some((Route::SetChaos, WRITE)),
@@ -257,16 +276,23 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
 }
 
 /// Seldon's paths, of both its versions, which are the same.
-fn seldon<'a>(version: &str, rest: &[&str]) -> Option<(Route<'a>, &'static str)> {
+fn seldon<'a>(version: &str, rest: &[&'a str]) -> Option<(Route<'a>, &'static str)> {
     if !matches!(version, "v1.0" | "v0.1") {
         return None;
     }
-    match rest {
-        ["predictions"] => Some((Route::SeldonPredict, WRITE)),
-        ["feedback"] => Some((Route::SeldonFeedback, WRITE)),
-        ["health", "status"] => Some((Route::Readyz, READ)),
-        _ => None,
-    }
+    let told = match rest {
+        ["predictions"] => return Some((Route::SeldonPredict, WRITE)),
+        ["feedback"] => return Some((Route::SeldonFeedback, WRITE)),
+        ["health", "status"] => return Some((Route::Readyz, READ)),
+        ["status"] => SeldonRoute::Status(None),
+        ["status", model] => SeldonRoute::Status(Some(decode(model)?)),
+        ["metadata"] => SeldonRoute::Metadata(None),
+        ["metadata", model] => SeldonRoute::Metadata(Some(decode(model)?)),
+        ["doc"] => SeldonRoute::Documentation,
+        ["doc", "seldon.json"] => SeldonRoute::OpenApi,
+        _ => return None,
+    };
+    Some((Route::Seldon(told), READ))
 }
 
 /// What is told of a rollout, and to it: as of an experiment of its own.
@@ -397,6 +423,34 @@ mod tests {
         Named {
             model: Cow::Owned(model.to_owned()),
             version: Some(AskedVersion::Label(Cow::Owned(label.to_owned()))),
+        }
+    }
+
+    #[test]
+    fn what_seldons_paths_tell_has_routes() {
+        let no_path = Err(NoRoute::Path);
+        let reads = Err(NoRoute::Method { allow: READ });
+        let told = |route| Ok(Route::Seldon(route));
+        let of_node = SeldonRoute::Metadata(Some("a b".into()));
+        for (method, path, expected) in [
+            (Method::GET, "/api/v1.0/metadata/a%20b", told(of_node)),
+            (
+                Method::GET,
+                "/api/v0.1/status/",
+                told(SeldonRoute::Status(None)),
+            ),
+            (
+                Method::GET,
+                "/api/v1.0/doc/",
+                told(SeldonRoute::Documentation),
+            ),
+            (Method::GET, "/seldon.json", told(SeldonRoute::OpenApi)),
+            (Method::GET, "/health/ping", told(SeldonRoute::Ping)),
+            (Method::POST, "/api/v1.0/doc/seldon.json", reads),
+            (Method::GET, "/api/v2/metadata", no_path.clone()),
+            (Method::GET, "/api/v1.0/metadata/a/b", no_path),
+        ] {
+            assert_eq!(find(&method, path), expected, "{method} {path}");
         }
     }
 

@@ -1,18 +1,67 @@
-//! Seldon's protocol: the service is named by the path before it, and failures are told in the words of Seldon's executor.
+//! Seldon's protocol: the service is named by the path before it, and failures are told in the words of Seldon's executor. What is told besides answers is in
+//! `described`.
+
+mod described;
 
 use std::sync::Arc;
 
 use coracle_protocol::seldon::{self, Feedback};
 use coracle_serving::ServedModel;
-use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
 
 use crate::arriving::Arriving;
 use crate::codec::Codec;
 use crate::connection::{Asked, Handler, Seen};
-use crate::respond::Reply;
+use crate::request_id::is_well_formed;
+use crate::respond::{REQUEST_ID, Reply};
+
+/// The header that carries a request's id with Seldon.
+pub(crate) const PUID: HeaderName = HeaderName::from_static("seldon-puid");
+/// What names a deployment in gRPC's metadata.
+pub(crate) const DEPLOYMENT: &str = "seldon";
+
+/// Returns the id that a request to a deployment was given by its caller.
+fn own_puid(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(PUID).filter(|puid| is_well_formed(puid))
+}
+
+/// Tells whether a request came as Seldon's callers send theirs, in any protocol: where its ingress has deployments, to its own service over gRPC, or with
+/// its metadata.
+fn is_for_deployment(head: &Parts) -> bool {
+    let path = head.uri.path();
+    path.starts_with("/seldon/")
+        || path.starts_with("/seldon.protos.")
+        || path.starts_with("/inference.") && head.headers.contains_key(DEPLOYMENT)
+}
+
+/// Returns the `Seldon-Puid` of an answer: the caller's, else the request's id; `None` if it is for no deployment.
+pub(crate) fn puid<'a>(head: &'a Parts, request_id: &'a HeaderValue) -> Option<&'a HeaderValue> {
+    is_for_deployment(head).then(|| own_puid(&head.headers).unwrap_or(request_id))
+}
+
+/// Gives an answer its `Seldon-Puid`, if it has one.
+pub(crate) fn mark<B>(puid: Option<HeaderValue>, response: &mut Response<B>) {
+    if let Some(puid) = puid {
+        response.headers_mut().insert(PUID, puid);
+    }
+}
 
 impl Handler {
+    /// Returns the id of a request: the caller's, be it by Seldon's header, else a new one.
+    pub(crate) fn request_id(&self, head: &Parts) -> HeaderValue {
+        if !head.headers.contains_key(REQUEST_ID)
+            && is_for_deployment(head)
+            && let Some(puid) = own_puid(&head.headers)
+        {
+            let mut puid = puid.clone();
+            puid.set_sensitive(true);
+            return puid;
+        }
+        self.ids.of(&head.headers)
+    }
+
     /// Answers `POST /seldon/NAMESPACE/NAME/api/v1.0/predictions`.
     pub(crate) async fn seldon_predict<'a>(
         &self,

@@ -25,6 +25,7 @@ use crate::body::Busy;
 use crate::connection::{Answered, BINARY_TYPE, Handler, body_cut, body_too_late};
 use crate::preface::Rewound;
 use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
+use crate::seldon;
 
 /// Bodies up to this size are waited for here.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -126,7 +127,7 @@ fn refused(handler: &Handler, parts: &Parts, reply: Reply) -> Answered {
     handler.count_response(reply.status.as_u16());
     Answered {
         reply,
-        request_id: handler.ids.of(&parts.headers),
+        request_id: handler.request_id(parts),
         trace: None,
     }
 }
@@ -257,6 +258,9 @@ impl Connection {
             Some((content_type, json_length)) => {
                 put(out, CONTENT_TYPE.as_str(), content_type.as_bytes());
                 put(out, REQUEST_ID.as_str(), answered.request_id.as_bytes());
+                if let Some(puid) = seldon::puid(head, &answered.request_id) {
+                    put(out, seldon::PUID.as_str(), puid.as_bytes());
+                }
                 if let Some(json_length) = json_length {
                     let length = digits.format(json_length);
                     put(out, JSON_LENGTH.as_str(), length.as_bytes());

@@ -5,6 +5,7 @@
 
 mod feedback;
 mod grpc;
+mod metadata;
 
 use std::borrow::Cow;
 
@@ -19,8 +20,11 @@ use crate::parameters::choose_outputs;
 use crate::v2::{self, Data, Input};
 use crate::{Call, DecodeContext, EncodeContext, Layout, RequestError, json_string, render, v1};
 
-pub use feedback::{Feedback, encode_feedback, read_feedback};
+pub use feedback::{Feedback, encode_feedback, n_rows, read_feedback};
 pub use grpc::{feedback_json, request_json, response_message};
+pub use metadata::{
+    encode_status, graph_metadata, graph_metadata_message, metadata_name, model_metadata_message,
+};
 
 #[derive(Deserialize)]
 #[serde(expecting = "a SeldonMessage: an object with \"data\"")]

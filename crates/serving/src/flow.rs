@@ -21,7 +21,7 @@ use crate::shadow::ShadowTap;
 
 pub use memory::Memory;
 pub use planned::{AllStep, AskStep, Join, OneStep, PlannedBandit, PlannedFlow, Routing, Step};
-pub use reward::{FeedbackCounters, NoReward, Reward};
+pub use reward::{FeedbackCounters, NOBODY, NoReward, Reward};
 pub use router::Router;
 
 /// A flow that takes requests.

@@ -24,6 +24,19 @@ const PREPACKAGED: [&str; 7] = [
 const WITHOUT_URI: &str = "HUGGINGFACE_SERVER";
 /// Those that speak TensorFlow's protocol.
 const WITH_TENSORFLOW: [&str; 1] = ["TENSORFLOW_SERVER"];
+/// The implementations that are no servers: Seldon's own, and its bandit routers under the names that they have here.
+const BUILT_IN: [&str; 6] = [
+    "SIMPLE_MODEL",
+    "SIMPLE_ROUTER",
+    "RANDOM_ABTEST",
+    "AVERAGE_COMBINER",
+    "EPSILON_GREEDY",
+    "THOMPSON_SAMPLING",
+];
+/// The annotation of a predictor that does without an orchestrator.
+const NO_ENGINE: &str = "seldon.io/no-engine";
+/// The annotation that names a predictor's service.
+const SERVICE_NAME: &str = "seldon.io/svc-name";
 /// What an orchestrator needs for Kafka.
 const KAFKA: [&str; 3] = ["KAFKA_BROKER", "KAFKA_INPUT_TOPIC", "KAFKA_OUTPUT_TOPIC"];
 
@@ -98,6 +111,12 @@ impl SeldonPredictor {
     pub fn is_shadow(&self) -> bool {
         self.shadow == Some(true)
     }
+
+    /// Returns the value of one of its annotations.
+    #[must_use]
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(name).map(String::as_str)
+    }
 }
 
 impl SeldonUnit {
@@ -107,6 +126,12 @@ impl SeldonUnit {
         let mut parameters = self.parameters.iter().flatten();
         let found = parameters.find(|parameter| parameter.name == name);
         found.map(|parameter| parameter.value.as_str())
+    }
+
+    /// Returns the transport that its endpoint names.
+    fn transport(&self) -> Option<String> {
+        let named = self.endpoint.as_ref()?.0.get("type")?.as_str()?;
+        (!named.is_empty()).then(|| named.to_owned())
     }
 }
 
@@ -138,14 +163,55 @@ pub fn check(name: &str, spec: &SeldonDeploymentSpec) -> Result<(), String> {
             return Err("Duplicate predictor name".to_owned());
         }
     }
+    check_service_names(spec)?;
+    let mut transports = BTreeSet::new();
     for (index, predictor) in spec.predictors.iter().enumerate() {
         let units = graph::units(&format!("spec.predictors[{index}]"), predictor)?;
+        if predictor.annotation(NO_ENGINE).is_some() && units.len() > 1 {
+            let message = "Running without engine only valid for single element graphs";
+            return Err(message.to_owned());
+        }
         for (_, unit) in &units {
             check_unit(spec, predictor, unit)?;
+            transports.extend(unit.transport());
         }
     }
+    check_transports(spec, &transports)?;
     check_traffic(spec)?;
     check_served(name, spec)
+}
+
+fn check_service_names(spec: &SeldonDeploymentSpec) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    let given = spec.predictors.iter();
+    for name in given.filter_map(|predictor| predictor.annotation(SERVICE_NAME)) {
+        if !names.insert(name) {
+            return Err(format!(
+                "Found duplicate service name in {SERVICE_NAME} with value {name}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the transports that nodes' endpoints name against each other, and against the deployment's.
+fn check_transports(
+    spec: &SeldonDeploymentSpec,
+    transports: &BTreeSet<String>,
+) -> Result<(), String> {
+    let own = spec.transport.as_deref().filter(|own| !own.is_empty());
+    let is_other = |own: &str| {
+        let known = transports
+            .iter()
+            .filter(|one| matches!(one.as_str(), "REST" | "GRPC"));
+        known.into_iter().any(|one| !one.eq_ignore_ascii_case(own))
+    };
+    Err(match own {
+        _ if transports.len() > 1 => "Multiple endpoint.types found - can only have 1 type in graph. Please use spec.transport",
+        Some(own) if is_other(own) => "Mixed transport types found. Remove graph endpoint.types if transport set at deployment level",
+        _ => return Ok(()),
+    }
+    .to_owned())
 }
 
 fn check_words(spec: &SeldonDeploymentSpec) -> Result<(), String> {
@@ -198,7 +264,9 @@ fn check_unit(
         return Err("No logger mode specified".to_owned());
     }
     let implementation = unit.implementation.as_deref().unwrap_or_default();
-    if PREPACKAGED.contains(&implementation) {
+    let is_server = !matches!(implementation, "" | "UNKNOWN_IMPLEMENTATION")
+        && !BUILT_IN.contains(&implementation);
+    if is_server {
         let has_uri = unit.model_uri.as_deref().is_some_and(|uri| !uri.is_empty());
         if !has_uri && implementation != WITHOUT_URI {
             return Err(
@@ -209,6 +277,16 @@ fn check_unit(
             return Err(format!(
                 "Prepackaged server does not handle tensorflow protocol {implementation}"
             ));
+        }
+        let own = containers(predictor).map(|(_, container)| container);
+        let mut own = own.filter(|container| container["name"] == unit.name.as_str());
+        let has_image = own.any(|container| {
+            container["image"]
+                .as_str()
+                .is_some_and(|image| !image.is_empty())
+        });
+        if !has_image && !PREPACKAGED.contains(&implementation) {
+            return Err(format!("No entry in predictors map for {implementation}"));
         }
         return Ok(());
     }

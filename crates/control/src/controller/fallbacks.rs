@@ -17,14 +17,14 @@ const KEY: &str = "serving.coracle.dev/fallback-last-good";
 /// How long the model may take before something stands in for it, such as `200ms`.
 const TIMEOUT: &str = "serving.coracle.dev/fallback-timeout";
 /// How often a request that failed is tried again, 0 to 5.
-const RETRIES: &str = "serving.coracle.dev/retries";
+pub(crate) const RETRIES: &str = "serving.coracle.dev/retries";
 /// So many failures in a row, and the model is not asked for a while.
 const BREAKER: &str = "serving.coracle.dev/breaker-failures";
 /// Calls that take longer, such as `200ms`, are slow; half of at least 20 that are, and the model is not asked for a while.
 const BREAKER_LATENCY: &str = "serving.coracle.dev/breaker-latency";
 /// After which time a second process is asked, too: `50ms`, or `p95` for what 95 of 100 calls took at most.
 const HEDGE: &str = "serving.coracle.dev/hedge-after";
-const RETRIES_MAX: u32 = 5;
+pub(crate) const RETRIES_MAX: u32 = 5;
 const VALUE_BYTES_MAX: usize = 4_096;
 /// What says how a request comes, not whose it is, and is not kept for all requests.
 const NO_KEYS: [&str; 12] = [
@@ -45,6 +45,8 @@ const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What is for predictors that run as programs, and does nothing for others.
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
+/// What is done with calls to a model, so that nothing has to stand in for it.
+pub(crate) const OF_CALLS: [&str; 3] = [RETRIES, BREAKER, BREAKER_LATENCY];
 /// What is for models that are read here.
 pub(crate) const ANNOTATIONS: [&str; 7] = [
     VALUE,

@@ -10,6 +10,7 @@
 mod children;
 mod conflicts;
 mod flows;
+mod resilience;
 mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +40,10 @@ pub(crate) fn check(deployment: &Value) -> Result<(), String> {
     match read_spec(deployment) {
         Some(spec) => {
             rules::check(object::name(deployment), &spec)?;
-            children::check_replicas(&spec)
+            children::check_replicas(&spec)?;
+            let graphs = graphs(object::name(deployment), &spec);
+            let made = children(deployment, &spec, graphs.as_ref());
+            resilience::check(deployment, &spec, (graphs.as_ref(), &made))
         }
         None => Ok(()),
     }
@@ -207,10 +211,13 @@ impl Controller {
 fn changed(live: &Stored, wanted: &Value) -> Option<Write> {
     let mut object = live.object.clone();
     object["spec"] = wanted["spec"].clone();
+    let given = resilience::given(&live.object);
     let metadata = object::metadata_mut(&mut object);
     let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
     if let Some(annotations) = annotations.as_object_mut() {
-        annotations.retain(|name, _| !children::ANNOTATIONS.contains(&name.as_str()));
+        annotations.retain(|name, _| {
+            !children::ANNOTATIONS.contains(&name.as_str()) && !given.contains(name)
+        });
         for (name, value) in object::texts(wanted, "annotations") {
             annotations.insert(name.to_owned(), value.into());
         }

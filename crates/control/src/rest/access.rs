@@ -39,6 +39,7 @@ const TOKEN_LIFETIME_MAX: u64 = 366 * 24 * 3_600;
 fn all_autoscalers() -> ObjectsTarget {
     ObjectsTarget {
         kind: &HORIZONTAL_POD_AUTOSCALER,
+        older: None,
         namespace: None,
         name: None,
         subresource: None,

@@ -24,6 +24,20 @@ impl Api {
 fn built_in() -> impl Iterator<Item = Value> {
     let custom = KINDS.iter().filter(|kind| kind.origin == Origin::Custom);
     custom.map(|kind| {
+        let versions = kind.versions().map(|version| {
+            json!({
+                "name": version,
+                "served": true,
+                "storage": version == kind.version,
+                "subresources": if kind.has_status { json!({"status": {}}) } else { json!({}) },
+                "schema": {"openAPIV3Schema": {
+                    "description": format!("Built in; kubectl explain {} tells the fields.", kind.plural),
+                    "type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true
+                }}
+            })
+        });
+        let versions: Vec<Value> = versions.collect();
         json!({
             "apiVersion": kind::CUSTOM_RESOURCE_DEFINITION.api_version(),
             "kind": kind::CUSTOM_RESOURCE_DEFINITION.kind,
@@ -32,17 +46,7 @@ fn built_in() -> impl Iterator<Item = Value> {
                 "group": kind.group,
                 "names": names(kind),
                 "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-                "versions": [{
-                    "name": kind.version,
-                    "served": true,
-                    "storage": true,
-                    "subresources": if kind.has_status { json!({"status": {}}) } else { json!({}) },
-                    "schema": {"openAPIV3Schema": {
-                        "description": format!("Built in; kubectl explain {} tells the fields.", kind.plural),
-                        "type": "object",
-                        "x-kubernetes-preserve-unknown-fields": true
-                    }}
-                }]
+                "versions": versions
             }
         })
     })

@@ -56,7 +56,9 @@ pub(crate) fn core_versions() -> Value {
 /// Returns the groups with their versions, preferred first.
 fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    let stored = KINDS.iter().map(|kind| (kind.group, kind.version));
+    let stored = KINDS
+        .iter()
+        .flat_map(|kind| kind.versions().map(|version| (kind.group, version)));
     let reviews = REVIEWS.iter().map(|(group, _, _)| (*group, "v1"));
     for (group, version) in stored.chain(reviews) {
         match groups.iter_mut().find(|(name, _)| *name == group) {
@@ -100,10 +102,7 @@ const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 /// `/api/v1`, `/apis/G/V`
 pub(crate) fn resource_list(group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    for kind in KINDS
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version)
-    {
+    for kind in KINDS.iter().filter(|kind| kind.is_in(group, version)) {
         resources.push(json!({
             "name": kind.plural,
             "singularName": kind.singular,
@@ -177,12 +176,10 @@ pub(crate) fn aggregated(core: bool) -> Value {
 }
 
 fn aggregated_resources(group: &str, version: &str) -> Vec<Value> {
-    let kinds = KINDS
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version);
+    let kinds = KINDS.iter().filter(|kind| kind.is_in(group, version));
     let mut resources: Vec<Value> = kinds
         .map(|kind| {
-            let response_kind = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
+            let response_kind = json!({"group": kind.group, "version": version, "kind": kind.kind});
             let mut resource = json!({
                 "resource": kind.plural,
                 "responseKind": response_kind,
@@ -245,7 +242,7 @@ fn schema_hash() -> &'static str {
 fn group_versions() -> BTreeSet<(&'static str, &'static str)> {
     KINDS
         .iter()
-        .map(|kind| (kind.group, kind.version))
+        .flat_map(|kind| kind.versions().map(|version| (kind.group, version)))
         .collect()
 }
 
@@ -263,17 +260,15 @@ pub(crate) fn open_api_index() -> Value {
 /// `/openapi/v3/apis/G/V`
 pub(crate) fn open_api(group: &str, version: &str) -> Option<Value> {
     let mut paths = serde_json::Map::new();
-    for kind in KINDS
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version)
-    {
+    for kind in KINDS.iter().filter(|kind| kind.is_in(group, version)) {
         let base = open_api_path(group, version);
         let objects = match kind.namespaced {
             true => format!("/{base}/namespaces/{{namespace}}/{}", kind.plural),
             false => format!("/{base}/{}", kind.plural),
         };
-        let operation =
-            |action: &str, with_validation: bool| operation(kind, action, with_validation);
+        let operation = |action: &str, with_validation: bool| {
+            operation((kind, version), action, with_validation)
+        };
         paths.insert(
             objects.clone(),
             json!({"get": operation("list", false), "post": operation("post", true)}),
@@ -299,7 +294,7 @@ pub(crate) fn open_api(group: &str, version: &str) -> Option<Value> {
     }))
 }
 
-fn operation(kind: &Kind, action: &str, with_validation: bool) -> Value {
+fn operation((kind, version): (&Kind, &str), action: &str, with_validation: bool) -> Value {
     let reference = json!({"$ref": format!("#/components/schemas/{}", kind.schema)});
     let parameters: &[&str] = match with_validation {
         true => &["dryRun", "fieldManager", "fieldValidation"],
@@ -310,9 +305,9 @@ fn operation(kind: &Kind, action: &str, with_validation: bool) -> Value {
         .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}))
         .collect();
     json!({
-        "operationId": format!("{action}{}{}", kind.version, kind.kind),
+        "operationId": format!("{action}{version}{}", kind.kind),
         "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "x-kubernetes-group-version-kind": {"group": kind.group, "version": version, "kind": kind.kind},
         "parameters": parameters,
         "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}}
     })
@@ -337,23 +332,24 @@ mod tests {
     #[test]
     fn every_kind_is_discovered_both_ways() {
         for kind in &KINDS {
-            let list = resource_list(kind.group, kind.version).unwrap();
             let found = |list: &Value, field: &str| {
                 list.as_array()
                     .unwrap()
                     .iter()
                     .any(|resource| resource[field] == kind.plural)
             };
-            assert!(found(&list["resources"], "name"), "{}", kind.plural);
             let all = aggregated(kind.group.is_empty());
-            let groups = all["items"].as_array().unwrap();
-            assert!(groups.iter().any(|group| {
-                group["versions"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .any(|version| found(&version["resources"], "resource"))
-            }));
+            let groups = all["items"].as_array().unwrap().iter();
+            let versions = groups.flat_map(|group| group["versions"].as_array().unwrap());
+            let in_all: Vec<&str> = versions
+                .filter(|version| found(&version["resources"], "resource"))
+                .filter_map(|version| version["version"].as_str())
+                .collect();
+            for version in kind.versions() {
+                assert!(in_all.contains(&version), "{} {version}", kind.plural);
+                let list = resource_list(kind.group, version).unwrap();
+                assert!(found(&list["resources"], "name"), "{}", kind.plural);
+            }
         }
         assert_eq!(resource_list("serving.kserve.io", "v9"), None);
         assert_eq!(group("nope"), None);

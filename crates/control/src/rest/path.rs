@@ -34,6 +34,8 @@ pub(crate) enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectsTarget {
     pub(crate) kind: &'static Kind,
+    /// The version in which they are asked for, where that is an older one.
+    pub(crate) older: Option<&'static str>,
     /// None for all namespaces, and for kinds without.
     pub(crate) namespace: Option<String>,
     /// None for all objects.
@@ -110,6 +112,7 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Option<ObjectsTarget> {
     }
     Some(ObjectsTarget {
         kind,
+        older: kind.older.iter().copied().find(|one| *one == version),
         namespace: namespace.map(str::to_owned),
         name: name.map(str::to_owned),
         subresource: subresource.map(str::to_owned),
@@ -126,6 +129,7 @@ mod tests {
         let part = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Some(Target::Objects(ObjectsTarget {
             kind,
+            older: None,
             namespace: part(parts[0]),
             name: part(parts[1]),
             subresource: part(parts[2]),

@@ -1,5 +1,7 @@
 //! Conversations with the API, in-process.
 
+mod versions;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use coracle_access::User;

@@ -12,6 +12,7 @@ use super::path::ObjectsTarget;
 use super::read;
 use super::request::{ApiRequest, Shape};
 use super::table;
+use super::versions;
 use super::{Api, now};
 use crate::failure::Failure;
 use crate::selector::Selector;
@@ -98,6 +99,7 @@ impl Watch {
     }
 
     fn send(&mut self, event: &str, object: &Value) {
+        let object = &*versions::shown(&self.target, object);
         let shown = match self.shape {
             Shape::Table => {
                 let with_columns = std::mem::replace(&mut self.first, false);
@@ -136,7 +138,7 @@ impl Watch {
             ),
             _ => (
                 self.target.kind.kind.to_owned(),
-                self.target.kind.api_version(),
+                versions::api_version(&self.target),
             ),
         };
         let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});

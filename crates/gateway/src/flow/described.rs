@@ -175,7 +175,7 @@ fn listed(specs: &[TensorSpec]) -> String {
 }
 
 /// Returns the models that requests come to first; the depth of steps is bounded by whoever plans them.
-fn firsts(step: &FlowStep) -> Vec<&FlowAsk> {
+pub(crate) fn firsts(step: &FlowStep) -> Vec<&FlowAsk> {
     match step {
         FlowStep::Ask(ask) => vec![ask],
         FlowStep::Fixed { .. } => Vec::new(),
@@ -187,7 +187,7 @@ fn firsts(step: &FlowStep) -> Vec<&FlowAsk> {
 }
 
 /// Returns the models whose answers are the graph's, and whether it gives their mean.
-fn lasts(step: &FlowStep) -> (Vec<&FlowAsk>, bool) {
+pub(crate) fn lasts(step: &FlowStep) -> (Vec<&FlowAsk>, bool) {
     match step {
         FlowStep::Ask(ask) => (vec![ask], false),
         FlowStep::Fixed { .. } => (Vec::new(), false),
@@ -206,6 +206,29 @@ fn lasts(step: &FlowStep) -> (Vec<&FlowAsk>, bool) {
             }
             found
         }
+    }
+}
+
+/// Returns all nodes that have models, each once, with the keys that tell those of several predictors apart.
+pub(crate) fn nodes(step: &FlowStep) -> Vec<(String, &FlowAsk)> {
+    match step {
+        FlowStep::Ask(ask) => vec![(ask.node.clone(), ask)],
+        FlowStep::Fixed { .. } => Vec::new(),
+        FlowStep::One { router, branches } if router.has_shares() => {
+            let branches = router.names().iter().zip(branches);
+            let keyed = branches.flat_map(|(name, branch)| {
+                let found = nodes(branch).into_iter();
+                found.map(move |(key, ask)| (format!("{name}/{key}"), ask))
+            });
+            keyed.collect()
+        }
+        FlowStep::Chain(steps)
+        | FlowStep::One {
+            branches: steps, ..
+        }
+        | FlowStep::All {
+            branches: steps, ..
+        } => steps.iter().flat_map(nodes).collect(),
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::flow::{Dialect, Wanted, as_request, average, fixed, take_wanted};
-use coracle_serving::flow::{FlowAsk, FlowStep, FlowTarget, Join};
+use coracle_protocol::seldon::n_rows;
+use coracle_serving::flow::{FlowAsk, FlowStep, FlowTarget, Join, NOBODY, Router};
 use coracle_serving::{ModelTable, ServedModel};
 
 use crate::codec::{Codec, StoodIn};
@@ -23,15 +24,69 @@ use crate::trace::Trace;
 pub(super) enum Message {
     /// What the caller sent.
     Request(Bytes),
-    /// What the node of this name answered.
-    Answer(Bytes, String),
+    /// What a node answered.
+    Answer(NodeAnswer),
+}
+
+/// What a node answered.
+#[derive(Clone, Debug)]
+pub(super) struct NodeAnswer {
+    body: Bytes,
+    /// The node's name.
+    node: String,
+    /// Whether something stood in for a model that it comes from.
+    is_stood_in: bool,
 }
 
 impl Message {
     pub(super) fn into_body(self) -> Bytes {
         match self {
-            Self::Request(body) | Self::Answer(body, _) => body,
+            Self::Request(body) | Self::Answer(NodeAnswer { body, .. }) => body,
         }
+    }
+
+    fn body(&self) -> &Bytes {
+        match self {
+            Self::Request(body) | Self::Answer(NodeAnswer { body, .. }) => body,
+        }
+    }
+
+    fn is_stood_in(&self) -> bool {
+        matches!(self, Self::Answer(answer) if answer.is_stood_in)
+    }
+
+    /// Returns it as the answer of models for which something stood in, or of others.
+    fn stood_in(self, is_stood_in: bool) -> Self {
+        match self {
+            Self::Request(body) => Self::Request(body),
+            Self::Answer(answer) => Self::Answer(NodeAnswer {
+                is_stood_in,
+                ..answer
+            }),
+        }
+    }
+}
+
+/// A branch that is asked; if it gives no answer it has earned nothing, be it that the caller has gone.
+struct Owing<'w, 'c, 'a> {
+    walk: &'w Walk<'c, 'a>,
+    router: &'a Router,
+    branch: usize,
+    message: Message,
+    is_answered: bool,
+}
+
+impl Drop for Owing<'_, '_, '_> {
+    fn drop(&mut self) {
+        // Which of several branches has failed is known; what became of the others is not.
+        if self.is_answered || self.walk.is_over.get() {
+            return;
+        }
+        let n_rows = match self.walk.dialect {
+            Dialect::Seldon => n_rows(self.message.body()).max(1),
+            Dialect::V1 | Dialect::V2 | Dialect::Grpc => 1,
+        };
+        self.router.reward(self.branch, 0.0, n_rows);
     }
 }
 
@@ -63,10 +118,12 @@ pub(super) struct Walk<'c, 'a> {
     terms: Terms,
     trace: Option<Trace>,
     asked: Option<AskedOutputs>,
-    routing: RefCell<Vec<(&'a str, usize)>>,
+    routing: RefCell<Vec<(&'a str, i64)>>,
     path: RefCell<Vec<&'a str>>,
     last_model: Cell<Option<&'a ServedModel>>,
     fallback: Cell<Option<StoodIn>>,
+    /// Whether one of several branches has failed, and the others are left.
+    is_over: Cell<bool>,
 }
 
 type Stepping<'w> = Pin<Box<dyn Future<Output = Result<Message, Failure>> + 'w>>;
@@ -92,6 +149,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             path: RefCell::default(),
             last_model: Cell::new(None),
             fallback: Cell::new(None),
+            is_over: Cell::new(false),
         }
     }
 
@@ -129,7 +187,7 @@ impl<'c, 'a> Walk<'c, 'a> {
     }
 
     /// Returns the branches that were chosen, and the nodes that were asked.
-    pub(super) fn way(&self) -> (Vec<(&'a str, usize)>, Vec<&'a str>) {
+    pub(super) fn way(&self) -> (Vec<(&'a str, i64)>, Vec<&'a str>) {
         (self.routing.borrow().clone(), self.path.borrow().clone())
     }
 
@@ -155,7 +213,11 @@ impl<'c, 'a> Walk<'c, 'a> {
                 FlowStep::Fixed { node } => {
                     self.path.borrow_mut().push(node);
                     let body = fixed(self.dialect)?;
-                    Ok(Message::Answer(body.into(), node.clone()))
+                    Ok(Message::Answer(NodeAnswer {
+                        body: body.into(),
+                        node: node.clone(),
+                        is_stood_in: message.is_stood_in(),
+                    }))
                 }
                 FlowStep::Chain(steps) => {
                     let mut message = message;
@@ -169,12 +231,7 @@ impl<'c, 'a> Walk<'c, 'a> {
                     Ok(message)
                 }
                 FlowStep::One { router, branches } => {
-                    let index = router.choose();
-                    self.routing.borrow_mut().push((router.node(), index));
-                    let branch = branches
-                        .get(index)
-                        .ok_or_else(|| no_branch(router.node()))?;
-                    self.step((branch, place), message).await
+                    self.one((router, branches), place, message).await
                 }
                 FlowStep::All {
                     node,
@@ -188,21 +245,66 @@ impl<'c, 'a> Walk<'c, 'a> {
                         };
                         self.step((branch, place), message.clone())
                     });
-                    let answers = all(steps.collect()).await?;
+                    let answers = all(steps.collect(), &self.is_over).await?;
                     self.join(node, *join, answers)
                 }
             }
         })
     }
 
+    /// Asks one branch; one that learns is told at once where there is no answer of its own, of which nobody would tell it.
+    async fn one(
+        &self,
+        (router, branches): (&'a Router, &'a [FlowStep]),
+        place: Place,
+        message: Message,
+    ) -> Result<Message, Failure> {
+        let index = router.choose();
+        let noted = {
+            let mut routing = self.routing.borrow_mut();
+            routing.push((router.node(), i64::try_from(index).unwrap_or(NOBODY)));
+            routing.len() - 1
+        };
+        let branch = branches.get(index);
+        let branch = branch.ok_or_else(|| no_branch(router.node()))?;
+        if !router.learns() {
+            return self.step((branch, place), message).await;
+        }
+        let was_stood_in = message.is_stood_in();
+        let mut owing = Owing {
+            walk: self,
+            router,
+            branch: index,
+            message: message.clone(),
+            is_answered: false,
+        };
+        let answer = self.step((branch, place), message.stood_in(false)).await;
+        // The branch that fails owes, and those that are left do not.
+        let answer = answer.inspect_err(|_| self.is_over.set(false))?;
+        owing.is_answered = !answer.is_stood_in();
+        if answer.is_stood_in() {
+            // What comes of the answer is not the branch's.
+            if let Some(noted) = self.routing.borrow_mut().get_mut(noted) {
+                noted.1 = NOBODY;
+            }
+        }
+        let is_stood_in = was_stood_in || answer.is_stood_in();
+        Ok(answer.stood_in(is_stood_in))
+    }
+
     fn join(&self, node: &str, join: Join, answers: Vec<Message>) -> Result<Message, Failure> {
         match join {
             Join::First => answers.into_iter().next().ok_or_else(|| no_branch(node)),
             Join::Average => {
+                let is_stood_in = answers.iter().any(Message::is_stood_in);
                 let bodies: Vec<Bytes> = answers.into_iter().map(Message::into_body).collect();
                 let mean = average(self.dialect, node, &bodies, self.calls.elements_max);
                 let mean = mean.map_err(|error| of_node(node, error.into()))?;
-                Ok(Message::Answer(mean.into(), node.to_owned()))
+                Ok(Message::Answer(NodeAnswer {
+                    body: mean.into(),
+                    node: node.to_owned(),
+                    is_stood_in,
+                }))
             }
         }
     }
@@ -225,14 +327,15 @@ impl<'c, 'a> Walk<'c, 'a> {
         };
         self.path.borrow_mut().push(&ask.node);
         self.last_model.set(Some(model));
+        let was_stood_in = message.is_stood_in();
         let asked = self.asked.as_ref().filter(|_| place == Place::Last);
         let (body, giver) = match message {
             Message::Request(body) => (asked.map_or(body, |asked| asked.request.clone()), None),
-            Message::Answer(answer, giver) => {
+            Message::Answer(NodeAnswer { body, node, .. }) => {
                 let outputs = asked.map(|asked| &asked.outputs);
-                let request = as_request(self.dialect, &answer, outputs);
-                let request = request.map_err(|error| of_node(&giver, error.into()))?;
-                (Bytes::from(request), Some(giver))
+                let request = as_request(self.dialect, &body, outputs);
+                let request = request.map_err(|error| of_node(&node, error.into()))?;
+                (Bytes::from(request), Some(node))
             }
         };
         let (arrived, timeout) = match giver {
@@ -261,7 +364,11 @@ impl<'c, 'a> Walk<'c, 'a> {
         if encoded.fallback.is_some() {
             self.fallback.set(encoded.fallback);
         }
-        Ok(Message::Answer(encoded.body.into(), ask.node.clone()))
+        Ok(Message::Answer(NodeAnswer {
+            is_stood_in: was_stood_in || encoded.fallback.is_some(),
+            body: encoded.body.into(),
+            node: ask.node.clone(),
+        }))
     }
 
     /// Returns when a later step begins, and how much of the request's time is left to it.
@@ -303,8 +410,8 @@ fn not_taken((node, giver): (&str, &str), failure: Failure) -> Failure {
     }
 }
 
-/// Does all steps at once; the first failure ends the others.
-async fn all(steps: Vec<Stepping<'_>>) -> Result<Vec<Message>, Failure> {
+/// Does all steps at once; the first failure ends the others, which `is_over` tells them.
+async fn all(steps: Vec<Stepping<'_>>, is_over: &Cell<bool>) -> Result<Vec<Message>, Failure> {
     let mut steps: Vec<(Stepping<'_>, Option<Message>)> =
         steps.into_iter().map(|step| (step, None)).collect();
     std::future::poll_fn(move |ctx| {
@@ -315,7 +422,10 @@ async fn all(steps: Vec<Stepping<'_>>) -> Result<Vec<Message>, Failure> {
             }
             match step.as_mut().poll(ctx) {
                 Poll::Ready(Ok(message)) => *done = Some(message),
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Ready(Err(failure)) => {
+                    is_over.set(true);
+                    return Poll::Ready(Err(failure));
+                }
                 Poll::Pending => is_pending = true,
             }
         }

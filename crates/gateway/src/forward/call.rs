@@ -24,6 +24,7 @@ use crate::experiment::Part;
 use crate::infer::Failure;
 use crate::log::Answer;
 use crate::respond::Reply;
+use crate::seldon;
 use crate::terms::Terms;
 use crate::trace::Trace;
 
@@ -161,6 +162,7 @@ impl Handler {
             Some(&model),
         );
         self.mark_trace(trace.as_ref(), &mut response);
+        seldon::mark(seldon::puid(head, &request_id).cloned(), &mut response);
         self.shared.cors.mark(&head.headers, &mut response);
         response
     }

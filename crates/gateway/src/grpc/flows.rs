@@ -24,6 +24,7 @@ use crate::connection::Handler;
 use crate::flow::{FlowCall, described, reward, trouble, trouble_of};
 use crate::infer::{Failure, unknown_model};
 use crate::scope::{self, Scope};
+use crate::seldon::DEPLOYMENT;
 use crate::terms::Terms;
 
 /// The name of Seldon's service, in paths.
@@ -35,7 +36,7 @@ fn deployment(table: &ModelTable, head: &Parts) -> Option<ServiceId> {
         return Some(id);
     }
     let text = |name: &str| head.headers.get(name)?.to_str().ok();
-    let name = text("seldon")?;
+    let name = text(DEPLOYMENT)?;
     match text("namespace") {
         Some(namespace) => Some(ServiceId {
             namespace: namespace.to_owned(),
@@ -219,6 +220,15 @@ impl Handler {
                     }
                 }
                 Ok(seldon::response_message(&answer)?)
+            }
+            "ModelMetadata" => {
+                let name = seldon::metadata_name(message)?;
+                let body = self.deployed_model((&table, &id), &name).await?;
+                Ok(seldon::model_metadata_message(&body)?)
+            }
+            "GraphMetadata" => {
+                let body = self.deployed_graph((&table, &id)).await?;
+                Ok(seldon::graph_metadata_message(&body)?)
             }
             method => Err(unknown_method(&format!("{SELDON}{method}"))),
         }

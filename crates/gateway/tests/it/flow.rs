@@ -1,6 +1,8 @@
 //! Graphs of several models, asked in Seldon's protocol, V1 and V2, and feedback on their answers.
 
+mod failing;
 mod shadow;
+mod told;
 mod v2;
 
 use std::collections::BTreeMap;
@@ -125,23 +127,36 @@ fn average(branches: &[&str]) -> Step {
 
 /// Starts a server with the flow `iris` over the models, each of which is a service, too.
 fn start(root: Step) -> Running {
+    start_where(root, |_models| {})
+}
+
+/// The same, once something is done to the models.
+fn start_where(
+    root: Step,
+    prepare: impl FnOnce(&BTreeMap<String, Arc<ServedModel>>) + 'static,
+) -> Running {
     start_with(config(Limits::default()), move |_| {
-        let models: BTreeMap<String, Arc<ServedModel>> = MODELS
+        let models = MODELS
             .into_iter()
             .map(|(name, of)| (name.to_owned(), model(name, of)))
             .collect();
-        let find = |revision: &RevisionId| models.get(&revision.name).cloned();
-        let planned = PlannedFlow {
-            name: "first".to_owned(),
-            root,
-            shadow: None,
-        };
-        let flow = Flow::try_new(&id("iris"), &planned, &find, None).unwrap();
-        let routes = models
-            .iter()
-            .map(|(name, model)| (id(name), Arc::new(Route::single(Arc::clone(model)))));
-        ModelTable::from_routes(routes.collect()).with_flows([(id("iris"), Arc::new(flow))].into())
+        prepare(&models);
+        table(root, &models)
     })
+}
+
+fn table(root: Step, models: &BTreeMap<String, Arc<ServedModel>>) -> ModelTable {
+    let find = |revision: &RevisionId| models.get(&revision.name).cloned();
+    let planned = PlannedFlow {
+        name: "first".to_owned(),
+        root,
+        shadow: None,
+    };
+    let flow = Flow::try_new(&id("iris"), &planned, &find, None).unwrap();
+    let routes = models
+        .iter()
+        .map(|(name, model)| (id(name), Arc::new(Route::single(Arc::clone(model)))));
+    ModelTable::from_routes(routes.collect()).with_flows([(id("iris"), Arc::new(flow))].into())
 }
 
 const PREDICT: &str = "/seldon/ml/iris/api/v1.0/predictions";

@@ -1,5 +1,7 @@
 //! Seldon's paths and messages, of a service whose model has a name of its own.
 
+mod told;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

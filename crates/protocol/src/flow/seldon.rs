@@ -185,8 +185,8 @@ pub fn request_meta(body: &[u8]) -> Result<RequestMeta, RequestError> {
 pub struct Meta<'a> {
     /// What the request said.
     pub asked: &'a RequestMeta,
-    /// The branch that each router chose.
-    pub routing: &'a [(&'a str, usize)],
+    /// The branch that each router chose, or why none is to have what comes of the answer.
+    pub routing: &'a [(&'a str, i64)],
     /// The nodes that were asked.
     pub path: &'a [&'a str],
 }

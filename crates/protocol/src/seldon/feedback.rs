@@ -151,6 +151,14 @@ pub fn read_feedback(body: &[u8]) -> Result<Feedback, RequestError> {
     })
 }
 
+/// Returns the rows of a message; 1 where it has no data, or is none.
+#[must_use]
+pub fn n_rows(body: &[u8]) -> u64 {
+    let asked: Option<Asked> = serde_json::from_slice(body).ok();
+    let counted = rows(asked.and_then(|asked| asked.data));
+    counted.map_or(1, |(_, n_rows)| n_rows)
+}
+
 fn rows(data: Option<Data>) -> Result<(Layout, u64), RequestError> {
     let Some(data) = data else {
         return Ok((Layout::Tensor, 1));

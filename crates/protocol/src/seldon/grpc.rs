@@ -89,27 +89,27 @@ struct Feedback {
 
 /// `google.protobuf.ListValue`.
 #[derive(Clone, PartialEq, Message)]
-struct ListValue {
+pub(super) struct ListValue {
     #[prost(message, repeated, tag = "1")]
     values: Vec<Value>,
 }
 
 /// `google.protobuf.Struct`.
 #[derive(Clone, PartialEq, Message)]
-struct Struct {
+pub(super) struct Struct {
     #[prost(btree_map = "string, message", tag = "1")]
     fields: BTreeMap<String, Value>,
 }
 
 /// `google.protobuf.Value`.
 #[derive(Clone, PartialEq, Message)]
-struct Value {
+pub(super) struct Value {
     #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
     kind: Option<Kind>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-enum Kind {
+pub(super) enum Kind {
     #[prost(int32, tag = "1")]
     Null(i32),
     #[prost(double, tag = "2")]
@@ -349,7 +349,7 @@ pub fn response_message(answer: &[u8]) -> Result<Vec<u8>, RequestError> {
 }
 
 /// The depth is bounded by the reader of JSON.
-fn as_value(json: Json) -> Value {
+pub(super) fn as_value(json: Json) -> Value {
     let kind = match json {
         Json::Null => Kind::Null(0),
         Json::Bool(truth) => Kind::Truth(truth),

@@ -275,3 +275,24 @@ fn tags_are_given_back() {
     let meta = r#""meta":{"puid":"p","tags":{"a": [1, {"b": 2}]},"requestPath":{"m":"coracle"}}}"#;
     assert!(body.ends_with(meta), "{body}");
 }
+
+#[test]
+fn rows_of_messages_are_counted_whatever_they_are() {
+    for (body, expected) in [
+        (r#"{"data": {"ndarray": [[1], [2], [3]]}}"#, 3),
+        (
+            r#"{"data": {"tensor": {"shape": [2, 2], "values": [1, 2, 3, 4]}}}"#,
+            2,
+        ),
+        (
+            r#"{"data": {"tensor": {"shape": [2, 2], "values": []}}}"#,
+            1,
+        ),
+        (r#"{"data": {"ndarray": []}}"#, 0),
+        (r#"{"strData": "x"}"#, 1),
+        ("{", 1),
+        ("", 1),
+    ] {
+        assert_eq!(n_rows(body.as_bytes()), expected, "{body}");
+    }
+}

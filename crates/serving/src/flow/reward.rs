@@ -44,13 +44,16 @@ impl FeedbackCounters {
     }
 }
 
+/// The branch of an answer that no branch has given, such as a fallback's; with Seldon the number of a router that ends the way of a request.
+pub const NOBODY: i64 = -2;
+
 /// What came of an answer.
 pub struct Reward<'a> {
     /// How good it was.
     pub reward: f64,
     /// How many rows it had.
     pub n_rows: u64,
-    /// Which branch the request took at a node: a number, or -1 for all of them.
+    /// Which branch the request took at a node: a number, -1 for all of them, or [`NOBODY`].
     pub routing: &'a dyn Fn(&str) -> Option<i64>,
 }
 
@@ -139,6 +142,7 @@ fn find<'a>(
                 None | Some(-1) if router.needs_branch() && branches.len() > 1 => {
                     return Err(NoReward::Unrouted { node: node() });
                 }
+                Some(NOBODY) => {}
                 None | Some(-1) => {
                     for branch in branches {
                         find(branch, reward, receivers)?;

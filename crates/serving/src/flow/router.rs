@@ -119,6 +119,18 @@ impl Router {
         matches!(self.routing, Routing::Bandit(_) | Routing::Shares(_))
     }
 
+    /// Tells whether its branches have shares, as predictors of a deployment do.
+    #[must_use]
+    pub fn has_shares(&self) -> bool {
+        matches!(self.routing, Routing::Shares(_))
+    }
+
+    /// Tells whether rewards change where requests go.
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// Returns the branch that takes the next request, and counts it.
     #[must_use]
     pub fn choose(&self) -> usize {

@@ -173,13 +173,15 @@ fn rewards_go_to_the_branch_that_earned_them() {
         (&[][..], "does not say which branch of 'outer'"),
         (&[("outer", -1)], "does not say which branch of 'outer'"),
         (&[("outer", 2)], "names branch 2 of 'outer', which has 2"),
-        (&[("outer", 1), ("inner", -2)], "names branch -2 of 'inner'"),
+        (&[("outer", 1), ("inner", -3)], "names branch -3 of 'inner'"),
     ] {
         let error = rewarded(&flow, 1.0, routing).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
-    // Nobody has a reward that cannot be given.
+    // Nobody has a reward that cannot be given, nor one of an answer that no branch gave.
     assert_eq!(counts(&flow), expected);
+    let given = rewarded(&flow, 0.0, &[("outer", NOBODY)]);
+    assert_eq!(given.unwrap(), ["scale"]);
     let (_, outer) = flow.routers().find(|(key, _)| *key == "outer").unwrap();
     // The one half of one row is none that was won, as Seldon's routers count.
     assert_eq!(outer.earned(), [(0.0, 1), (0.5, 2)]);

@@ -140,6 +140,68 @@ fn seldons_rules_are_told_in_its_words() {
 }
 
 #[test]
+fn rules_about_what_seldon_makes_of_predictors_are_told_in_its_words() {
+    let no_engine = |graph: Value| json!({"predictors": [predictor("a", json!({"annotations": {"seldon.io/no-engine": "true"}, "graph": graph}))]});
+    let child = json!({"name": "b", "implementation": "SKLEARN_SERVER", "modelUri": "file:///m"});
+    let endpoint = |kind: &str| json!({"graph": {"endpoint": {"type": kind}}});
+    let mut both = endpoint("REST");
+    both["graph"]["children"] = json!([{"name": "b", "implementation": "SKLEARN_SERVER", "modelUri": "file:///m", "endpoint": {"type": "GRPC"}}]);
+    let over = |transport: Option<&str>, change: Value| json!({"transport": transport, "predictors": [predictor("a", change)]});
+    let named = |a: &str, b: &str| {
+        let named = |name: &str, service: &str| {
+            predictor(
+                name,
+                json!({"traffic": 50, "annotations": {"seldon.io/svc-name": service}}),
+            )
+        };
+        json!({"predictors": [named("a", a), named("b", b)]})
+    };
+    let multiple =
+        "Multiple endpoint.types found - can only have 1 type in graph. Please use spec.transport";
+    let mixed = "Mixed transport types found. Remove graph endpoint.types if transport set at deployment level";
+    for (spec, message) in [
+        (
+            over(None, json!({"graph": {"implementation": "CUSTOM_SERVER"}})),
+            Some("No entry in predictors map for CUSTOM_SERVER"),
+        ),
+        (
+            over(
+                None,
+                json!({"graph": {"implementation": "CUSTOM_SERVER", "modelUri": ""}}),
+            ),
+            Some("Predictive unit modelUri required when using standalone servers"),
+        ),
+        (
+            named("one", "one"),
+            Some("Found duplicate service name in seldon.io/svc-name with value one"),
+        ),
+        (named("one", "two"), None),
+        (
+            no_engine(json!({"children": [child]})),
+            Some("Running without engine only valid for single element graphs"),
+        ),
+        (no_engine(json!({})), None),
+        (over(None, both.clone()), Some(multiple)),
+        (over(Some("rest"), both), Some(multiple)),
+        (over(Some("grpc"), endpoint("REST")), Some(mixed)),
+        (over(Some("rest"), endpoint("GRPC")), Some(mixed)),
+        (over(Some("rest"), endpoint("REST")), None),
+        (over(None, endpoint("GRPC")), None),
+    ] {
+        assert_eq!(checked(spec.clone()).err().as_deref(), message, "{spec}");
+    }
+    // With an image it is a container of one's own, of which Seldon needs no entry.
+    let own = json!({"graph": {"implementation": "CUSTOM_SERVER"}, "componentSpecs": [{"spec": {"containers": [{"name": "classifier", "image": "own:1"}]}}]});
+    let message = of_one(own).unwrap_err();
+    assert!(
+        message.starts_with(
+            "spec.predictors[0].graph.implementation: CUSTOM_SERVER is not served here"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
 fn shares_and_shadows_have_seldons_rules() {
     let two = |a: Value, b: Value| json!({"predictors": [predictor("a", a), predictor("b", b)]});
     let one = |change: Value| json!({"predictors": [predictor("a", change)]});

@@ -8,6 +8,7 @@ use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor, SeldonUnit};
 use serde_json::{Value, json};
 
 use super::flows::Graphs;
+use super::resilience;
 use crate::controller::scaling::REPLICAS_MAX;
 use crate::controller::service::MODEL_NAME;
 use crate::object;
@@ -16,11 +17,9 @@ const SHADOW: &str = "serving.coracle.dev/shadow";
 const SHADOW_PERCENT: &str = "serving.coracle.dev/shadow-percent";
 const MODE: &str = "serving.kserve.io/deploymentMode";
 /// The annotations that say what is asked for; others are their writer's.
-pub(super) const ANNOTATIONS: [&str; 3] = [SHADOW, SHADOW_PERCENT, MODE];
+pub(super) const ANNOTATIONS: [&str; 4] = [SHADOW, SHADOW_PERCENT, MODE, resilience::GIVEN];
 /// The variable of a model's environment that names the method it answers with.
 const METHOD: &str = "CORACLE_METHOD";
-/// How long requests may take, in milliseconds.
-const REST_TIMEOUT: &str = "seldon.io/rest-timeout";
 
 /// Returns the name of the InferenceService, or of the flow, of a deployment's shadow.
 pub(super) fn shadow_name(deployment: &str, shadow: &SeldonPredictor) -> String {
@@ -101,7 +100,9 @@ fn of_nodes(deployment: &Value, spec: &SeldonDeploymentSpec, graphs: &Graphs<'_>
             wanted["serviceAccountName"] = json!(account);
         }
         let wanted = json!({"predictor": wanted});
-        service(deployment, &name, (wanted, json!({MODE: "Standard"})))
+        let mut annotations = json!({MODE: "Standard"});
+        resilience::give(deployment, (spec, Some(one)), true, &mut annotations);
+        service(deployment, &name, (wanted, annotations))
     });
     services.collect()
 }
@@ -127,6 +128,8 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
         wanted["canary"] = canaries.into();
     }
     let mut annotations = json!({MODE: "Standard"});
+    let only = others.is_empty().then_some(*first);
+    resilience::give(deployment, (spec, only), false, &mut annotations);
     if let Some(shadow) = shadow {
         annotations[SHADOW] = json!(shadow_name(object::name(deployment), shadow));
         if shadow.traffic.is_some_and(|percent| percent > 0) {
@@ -214,12 +217,8 @@ fn predictor(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor, unit: &Se
             "resources": field("resources").unwrap_or_else(|| json!({}))
         }
     });
-    let annotations = [&predictor.annotations, &spec.annotations];
-    let timeout = annotations
-        .iter()
-        .find_map(|annotations| annotations.as_ref()?.get(REST_TIMEOUT));
-    if let Some(millis) = timeout.and_then(|text| text.parse::<u64>().ok()) {
-        made["timeout"] = json!(millis.div_ceil(1_000).max(1));
+    if let Some(timeout) = resilience::timeout(spec, predictor) {
+        made["timeout"] = json!(timeout.as_millis().div_ceil(1_000).max(1));
     }
     made
 }

@@ -1,6 +1,7 @@
 //! SeldonDeployments from what people write to what is planned and shown.
 
 mod graphs;
+mod resilience;
 
 use std::collections::BTreeSet;
 

@@ -253,6 +253,7 @@ fn users_are_not_sent_to_the_variant_that_fails() {
         // UCB1 asks it longest: until sqrt(2 ln(400) / n) is less than what the other has earned and may earn.
         assert!(n_failed < 120, "{strategy:?}: {n_failed} of 400");
         let book = fixture.open(&planned);
+        fixture.settle(&book);
         let before = book.standing().arms;
         assert_eq!(
             (before[1].rewards, before[1].mean),

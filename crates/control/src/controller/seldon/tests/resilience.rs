@@ -1,0 +1,188 @@
+//! What is done where models fail: annotations of a SeldonDeployment reach its InferenceServices.
+
+use std::time::Duration;
+
+use coracle_serving::FallbackSettings;
+
+use super::*;
+
+const FALLBACK: &str = "serving.coracle.dev/fallback";
+const OTHER: &str = "serving.coracle.dev/fallback-service";
+const TIMEOUT: &str = "serving.coracle.dev/fallback-timeout";
+const RETRIES: &str = "serving.coracle.dev/retries";
+const BREAKER: &str = "serving.coracle.dev/breaker-failures";
+
+fn object(annotations: Value, spec: Value) -> Value {
+    json!({
+        "metadata": {"name": "flowers", "namespace": NAMESPACE, "uid": "s", "generation": 1, "annotations": annotations},
+        "spec": spec
+    })
+}
+
+/// Gives the SeldonDeployment `flowers` annotations and a spec.
+fn annotate(stage: &mut Stage, annotations: Value, spec: Value) {
+    let object = object(annotations, spec);
+    assert_eq!(check(&object), Ok(()));
+    match stage.store.get(&key()) {
+        None => drop(stage.store.create(key(), object).unwrap()),
+        Some(stored) => {
+            let mut changed = stored.object.clone();
+            changed["spec"] = object["spec"].clone();
+            changed["metadata"]["annotations"] = object["metadata"]["annotations"].clone();
+            drop(stage.store.update(&key(), stored.version, changed).unwrap());
+        }
+    }
+    stage.settle();
+}
+
+fn default() -> Value {
+    json!({"predictors": [predictor("default", "file:///a", json!({}))]})
+}
+
+fn fallback(stage: &Stage, name: &str) -> Option<FallbackSettings> {
+    route(stage, name).fallback
+}
+
+#[test]
+fn what_a_deployment_says_is_done_for_its_service() {
+    let mut stage = Stage::new();
+    let mut spec = default();
+    spec["annotations"] = json!({RETRIES: "2", TIMEOUT: "200ms"});
+    spec["predictors"][0]["annotations"] = json!({RETRIES: "1"});
+    let own =
+        json!({FALLBACK: "[0.5, 0.5]", RETRIES: "4", BREAKER: "5", OTHER: "small", "note": "mine"});
+    annotate(&mut stage, own, spec);
+    let expected = FallbackSettings {
+        value: Some("[0.5, 0.5]".to_owned()),
+        service: Some(ServiceId {
+            namespace: NAMESPACE.to_owned(),
+            name: "small".to_owned(),
+        }),
+        timeout: Some(Duration::from_millis(200)),
+        // The predictor's before the spec's, and that before the object's.
+        retries: 1,
+        breaker_failures: Some(5),
+        ..FallbackSettings::default()
+    };
+    assert_eq!(fallback(&stage, "flowers"), Some(expected));
+    let revisions = stage.plan.lock().unwrap().revisions.len();
+    let made = service(&stage, "flowers").unwrap();
+    assert_eq!(made["metadata"]["annotations"].get("note"), None);
+    // What the service's own writer says stays, and what the deployment says no more goes. Nothing is loaded again.
+    let key = Key::new(&INFERENCE_SERVICE, NAMESPACE, "flowers");
+    let stored = stage.store.get(&key).unwrap();
+    let mut mine = stored.object.clone();
+    mine["metadata"]["annotations"]["serving.coracle.dev/breaker-latency"] = json!("1s");
+    drop(stage.store.update(&key, stored.version, mine).unwrap());
+    annotate(&mut stage, json!({}), default());
+    let expected = FallbackSettings {
+        breaker_latency: Some(Duration::from_secs(1)),
+        ..FallbackSettings::default()
+    };
+    assert_eq!(fallback(&stage, "flowers"), Some(expected));
+    assert_eq!(stage.plan.lock().unwrap().revisions.len(), revisions);
+}
+
+#[test]
+fn seldons_own_retries_and_timeouts_are_kept() {
+    let mut stage = Stage::new();
+    for (annotations, retries, timeout) in [
+        (json!({"seldon.io/istio-retries": "3"}), 3, None),
+        (json!({"seldon.io/rest-connect-retries": "9"}), 5, None),
+        (
+            json!({"seldon.io/istio-retries": "3", RETRIES: "1"}),
+            1,
+            None,
+        ),
+        (
+            json!({"seldon.io/istio-retries": "many", "seldon.io/grpc-timeout": "1500"}),
+            0,
+            Some(2),
+        ),
+        (
+            json!({"seldon.io/rest-timeout": "4000", "seldon.io/grpc-timeout": "1500"}),
+            0,
+            Some(4),
+        ),
+        (json!({"seldon.io/rest-read-timeout": "5000"}), 0, Some(5)),
+        (json!({"seldon.io/grpc-read-timeout": "100"}), 0, Some(1)),
+        (json!({"seldon.io/rest-timeout": "soon"}), 0, None),
+    ] {
+        let mut spec = default();
+        spec["annotations"] = annotations.clone();
+        annotate(&mut stage, json!({}), spec);
+        let found = fallback(&stage, "flowers").map_or(0, |settings| settings.retries);
+        assert_eq!(found, retries, "{annotations}");
+        let made = service(&stage, "flowers").unwrap();
+        let found = made["spec"]["predictor"]["timeout"].as_u64();
+        assert_eq!(found, timeout, "{annotations}");
+    }
+}
+
+#[test]
+fn each_model_of_a_graph_has_what_is_done_with_calls() {
+    let mut stage = Stage::new();
+    let child =
+        json!({"name": "classify", "implementation": "SKLEARN_SERVER", "modelUri": "file:///b"});
+    let graph = json!({"graph": {"name": "scale", "type": "TRANSFORMER", "children": [child]}, "annotations": {BREAKER: "3"}});
+    let spec = json!({"predictors": [predictor("default", "file:///a", graph)]});
+    annotate(&mut stage, json!({RETRIES: "2"}), spec.clone());
+    for node in ["scale", "classify"] {
+        let settings = fallback(&stage, &format!("flowers-default-{node}")).unwrap();
+        assert_eq!(
+            (settings.retries, settings.breaker_failures),
+            (2, Some(3)),
+            "{node}"
+        );
+    }
+    // Nothing stands in for a graph; one of its models says so itself.
+    let error = check(&object(json!({FALLBACK: "0"}), spec)).unwrap_err();
+    assert!(
+        error.contains("a graph of several nodes has no one model"),
+        "{error}"
+    );
+}
+
+#[test]
+fn annotations_that_can_do_nothing_are_refused() {
+    let ab = |change: Value| {
+        let share = json!({"traffic": 50});
+        let mut first = share.clone();
+        coracle_patch::merge_patch(&mut first, &change);
+        json!({"predictors": [predictor("a", "file:///a", first), predictor("b", "file:///b", share)]})
+    };
+    let shadow = json!({"shadow": true, "annotations": {RETRIES: "1"}});
+    let with_shadow = json!({"predictors": [predictor("a", "file:///a", json!({})), predictor("b", "file:///b", shadow)]});
+    for (annotations, spec, words) in [
+        (
+            json!({RETRIES: "6"}),
+            default(),
+            "annotation serving.coracle.dev/retries: '6' is no number from 0 to 5",
+        ),
+        (json!({TIMEOUT: "1s"}), default(), "says nothing without"),
+        (
+            json!({OTHER: "flowers"}),
+            default(),
+            "does not stand in for itself",
+        ),
+        (
+            json!({"serving.coracle.dev/hedge-after": "p95"}),
+            default(),
+            "is for programs",
+        ),
+        (
+            json!({}),
+            ab(json!({"annotations": {RETRIES: "1"}})),
+            "spec.predictors[0].annotations: serving.coracle.dev/retries is for all predictors",
+        ),
+        (
+            json!({}),
+            with_shadow,
+            "spec.predictors[1].annotations: serving.coracle.dev/retries is for all predictors",
+        ),
+    ] {
+        let error = check(&object(annotations, spec)).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(check(&object(json!({RETRIES: "1"}), ab(json!({})))), Ok(()));
+}
