@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use crate::plan::ServiceId;
 pub struct FallbackSettings {
     /// The default prediction, as JSON: a row's value, or an object of such by output.
     pub value: Option<String>,
+    /// The revision of the same service that is asked in place of the one that fails; its name, which one of the route's targets has.
+    #[serde(default)]
+    pub revision: Option<String>,
     /// The service whose model is asked in place of this one.
     #[serde(default)]
     pub service: Option<ServiceId>,
@@ -33,6 +36,15 @@ pub struct FallbackSettings {
     /// When another process is asked, too, where one has not answered.
     #[serde(default)]
     pub hedge: Option<HedgeAfter>,
+}
+
+impl FallbackSettings {
+    /// Tells whether something stands in for a model that fails.
+    #[must_use]
+    pub fn stands_in(&self) -> bool {
+        let by_other = self.revision.is_some() || self.service.is_some();
+        by_other || self.value.is_some() || self.key.is_some()
+    }
 }
 
 /// How long a process may take before another one is asked, too.
@@ -55,6 +67,8 @@ pub struct Fallback {
     /// What decides, of whoever does it.
     state: OnceLock<Arc<dyn Any + Send + Sync>>,
     memory: FallbackMemory,
+    /// The model of the revision that stands in. It may be the one that it stands in for, and is whoever's who serves it.
+    revision: Mutex<Weak<ServedModel>>,
 }
 
 /// What is kept for all models of a service, such as its last good answers; of whoever does it.
@@ -115,6 +129,19 @@ impl Fallback {
     #[must_use]
     pub fn memory(&self) -> &FallbackMemory {
         &self.memory
+    }
+
+    /// Has this revision's model stand in from now on; with `None`, no revision's.
+    pub fn set_revision(&self, model: Option<&Arc<ServedModel>>) {
+        let model = model.map(Arc::downgrade).unwrap_or_default();
+        *self.revision.lock().unwrap_or_else(PoisonError::into_inner) = model;
+    }
+
+    /// Returns the model of the revision that stands in, as long as that is served.
+    #[must_use]
+    pub fn revision(&self) -> Option<Arc<ServedModel>> {
+        let revision = self.revision.lock().unwrap_or_else(PoisonError::into_inner);
+        revision.upgrade()
     }
 
     /// Returns what is done.

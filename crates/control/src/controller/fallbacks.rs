@@ -1,4 +1,4 @@
-//! What is done where a service's model fails, or takes long: eight annotations.
+//! What is done where a service's model fails, or takes long: nine annotations.
 
 use std::time::Duration;
 
@@ -10,6 +10,12 @@ use crate::object;
 
 /// The default prediction, as JSON: a row's value, or an object of such by output, as `0` or `{"predict": 0, "predict_proba": [0.5, 0.5]}`.
 const VALUE: &str = "serving.coracle.dev/fallback";
+/// The revision of the same service that is asked in place of the one that fails: `stable`, `previous`, or its name.
+pub(crate) const REVISION: &str = "serving.coracle.dev/fallback-revision";
+/// The revision that takes all requests but a canary's.
+pub(crate) const STABLE_REVISION: &str = "stable";
+/// The one that had all of them before.
+pub(crate) const PREVIOUS_REVISION: &str = "previous";
 /// The InferenceService of the same namespace whose model is asked in place of this one, before the default prediction is given.
 pub(crate) const SERVICE: &str = "serving.coracle.dev/fallback-service";
 /// The header, such as `x-user`, whose value tells whose last good answer is given.
@@ -46,8 +52,9 @@ const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 /// What is for predictors that run as programs, and does nothing for others.
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
 /// What is for models that are read here.
-pub(crate) const ANNOTATIONS: [&str; 7] = [
+pub(crate) const ANNOTATIONS: [&str; 8] = [
     VALUE,
+    REVISION,
     SERVICE,
     KEY,
     TIMEOUT,
@@ -56,7 +63,7 @@ pub(crate) const ANNOTATIONS: [&str; 7] = [
     BREAKER_LATENCY,
 ];
 
-/// Reads the annotations of a service.
+/// Reads the annotations of a service; the revision that stands in is as it is written there.
 ///
 /// # Errors
 /// Says which annotation has which value, and what is allowed.
@@ -102,6 +109,7 @@ fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
     let breaker = annotation(BREAKER).map(|text| number(BREAKER, text, 1, 1_000));
     let mut settings = FallbackSettings {
         value: kept(annotation(VALUE).map(check_value), &mut faults),
+        revision: kept(annotation(REVISION).map(read_revision), &mut faults),
         service: kept(other, &mut faults),
         key: kept(annotation(KEY).map(read_key), &mut faults),
         timeout: kept(time(TIMEOUT), &mut faults),
@@ -110,12 +118,11 @@ fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
         breaker_latency: kept(time(BREAKER_LATENCY), &mut faults),
         hedge: kept(annotation(HEDGE).map(read_hedge), &mut faults),
     };
-    let stands_in =
-        settings.value.is_some() || settings.service.is_some() || settings.key.is_some();
+    let stands_in = settings.stands_in();
     if settings.timeout.is_some() && !stands_in {
         settings.timeout = None;
         faults.push(format!(
-            "annotation {TIMEOUT} says nothing without {VALUE}, {SERVICE} or {KEY}"
+            "annotation {TIMEOUT} says nothing without {VALUE}, {REVISION}, {SERVICE} or {KEY}"
         ));
     }
     if let (Some(timeout), Some(slow)) = (settings.timeout, settings.breaker_latency)
@@ -144,6 +151,15 @@ fn read_key(name: &str) -> Result<String, String> {
             "annotation {KEY}: header '{name}' does not say whose a request is; name one of your own, such as x-user"
         )),
         false => Ok(name),
+    }
+}
+
+fn read_revision(name: &str) -> Result<String, String> {
+    match is_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!(
+            "annotation {REVISION}: '{name}' is neither {STABLE_REVISION}, {PREVIOUS_REVISION} nor the name of a revision, such as iris-predictor-00001"
+        )),
     }
 }
 
@@ -218,6 +234,7 @@ mod tests {
         let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "2s", RETRIES: "2", BREAKER: "5", BREAKER_LATENCY: "1s"});
         let expected = FallbackSettings {
             value: Some("{\"predict\": 0}".to_owned()),
+            revision: None,
             service: None,
             key: None,
             timeout: Some(Duration::from_secs(2)),
@@ -229,6 +246,8 @@ mod tests {
         assert_eq!(of(all), Ok(Some(expected)));
         let other = of(json!({SERVICE: "iris-small", TIMEOUT: "50ms"})).unwrap();
         assert_eq!(other.unwrap().service.unwrap().to_string(), "ml/iris-small");
+        let by_revision = of(json!({REVISION: "stable", TIMEOUT: "50ms"})).unwrap();
+        assert_eq!(by_revision.unwrap().revision.as_deref(), Some("stable"));
         let by_key = of(json!({KEY: "X-User"})).unwrap();
         assert_eq!(by_key.unwrap().key.as_deref(), Some("x-user"));
         for (text, hedge) in [
@@ -260,6 +279,7 @@ mod tests {
             (json!({KEY: "accept"}), "does not say whose"),
             (json!({KEY: "content-type"}), "does not say whose"),
             (json!({KEY: "x user"}), "no name of a header"),
+            (json!({REVISION: "Iris 1"}), "nor the name of a revision"),
             (json!({SERVICE: "Iris!"}), "no name of an InferenceService"),
             (json!({SERVICE: "iris"}), "does not stand in for itself"),
             (json!({RETRIES: "6"}), "no number from 0 to 5"),

@@ -807,3 +807,4 @@ fn a_batcher_reaches_the_plan_with_kserves_defaults() {
 }
 
 mod experiments;
+mod fallbacks;

@@ -22,6 +22,7 @@ use crate::infer::{Arrival, Calls, Request};
 fn message_parameters(by: StandIn) -> &'static [u8] {
     match by {
         StandIn::Constant => b"\x22\x16\x0a\x08fallback\x12\x0a\x1a\x08constant",
+        StandIn::Revision => b"\x22\x16\x0a\x08fallback\x12\x0a\x1a\x08revision",
         StandIn::LastGood => b"\x22\x17\x0a\x08fallback\x12\x0b\x1a\x09last-good",
         StandIn::Service => b"\x22\x15\x0a\x08fallback\x12\x09\x1a\x07service",
     }

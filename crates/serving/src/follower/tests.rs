@@ -215,6 +215,42 @@ fn a_route_switches_once_all_its_revisions_are_ready() {
     fixture.plans.stop();
 }
 
+/// A revision that takes no requests of its own stands in for the one that does, and is let go of with its plan.
+#[test]
+fn a_revision_stands_in_for_the_others_of_its_service() {
+    let fixture = fixture();
+    let mut planned = plan(&[("a", "", 0), ("b", "", 0)], &[("a", 100), ("b", 0)]);
+    let route = planned.routes.get_mut(&service()).unwrap();
+    route.fallback = Some(crate::FallbackSettings {
+        revision: Some("b".to_owned()),
+        ..crate::FallbackSettings::default()
+    });
+    for _ in 0..2 {
+        fixture.open.send(()).unwrap();
+    }
+    // Both are there before there is a route.
+    let mut first = planned.clone();
+    first.routes.clear();
+    fixture.plans.send(first);
+    fixture.wait(|observed| is_ready(observed, "a") && is_ready(observed, "b"));
+    fixture.plans.send(planned);
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    let stand_in = || {
+        let table = fixture.table.load();
+        let route = table.service(&service()).unwrap();
+        let fallback = route.revision("a").unwrap().fallback().unwrap();
+        let other = fallback.revision()?;
+        Some(other.revision().unwrap().name.clone())
+    };
+    assert_eq!(stand_in().as_deref(), Some("b"));
+    fixture.plans.send(plan(&[("a", "", 0)], &[("a", 100)]));
+    fixture.wait(|observed| !observed.revisions.contains_key(&id("b")));
+    let table = fixture.table.load();
+    let route = table.service(&service()).unwrap();
+    assert!(route.revision("a").unwrap().fallback().is_none());
+    fixture.plans.stop();
+}
+
 /// What a revision was told to keep is there for the next one, unless it is kept by another header.
 #[test]
 fn revisions_of_a_service_keep_the_same_for_their_fallbacks() {
