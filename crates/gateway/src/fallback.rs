@@ -18,7 +18,7 @@ use coracle_serving::{Fallback, FallbackMemory, FallbackSettings, ServedModel};
 use hyper::header::HeaderValue;
 
 use self::last_good::LastGood;
-use self::stand_in::{Values, Wanted, marked};
+use self::stand_in::{Values, Wanted, marked, marked_of_program};
 pub(crate) use self::turns::{Turns, end_of, is_ours, rests};
 use crate::codec::{Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Blame, Calls, Failure, OutputCopy, Request};
@@ -157,7 +157,7 @@ impl Calls {
     }
 
     /// Asks the revision, then the service that stand in for a model, as far as there are some; `None` if none gives an answer.
-    async fn others(
+    pub(crate) async fn others(
         &self,
         (model, fallback): (&Arc<ServedModel>, &Fallback),
         request: &Request,
@@ -198,9 +198,6 @@ impl Calls {
         (arrival, has_more): (Arrival, bool),
         stood_in: StoodIn,
     ) -> Option<Encoded> {
-        if model.is_forwarded() {
-            return None;
-        }
         let clock = self.clock.as_ref();
         let at = clock.monotonic();
         let left = arrival.time_left(at);
@@ -219,13 +216,20 @@ impl Calls {
         let in_flight = in_flight.standing_in();
         let copy = OutputCopy::Nothing;
         let arrival = Arrival { at, time, copy };
-        let result = self.enter_and_run(model, request.clone(), arrival).await;
+        let result = match model.is_forwarded() {
+            false => self.enter_and_run(model, request.clone(), arrival).await,
+            true => self.ask_program(model, request.clone(), arrival).await,
+        };
         let outcome = match &result {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.code),
         };
         in_flight.finish(request.codec.protocol(), outcome, clock.monotonic());
-        marked(&request.codec, result.ok()?, stood_in)
+        let answer = result.ok()?;
+        match model.is_forwarded() {
+            false => marked(&request.codec, answer, stood_in),
+            true => marked_of_program(&request.codec, answer, stood_in),
+        }
     }
 
     /// Asks the model, which may take `own_time`, and again if that may help.

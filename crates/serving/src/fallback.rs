@@ -42,8 +42,13 @@ impl FallbackSettings {
     /// Tells whether something stands in for a model that fails.
     #[must_use]
     pub fn stands_in(&self) -> bool {
-        let by_other = self.revision.is_some() || self.service.is_some();
-        by_other || self.value.is_some() || self.key.is_some()
+        self.stands_in_by_other() || self.value.is_some() || self.key.is_some()
+    }
+
+    /// Tells whether another revision's or service's model stands in for one that fails.
+    #[must_use]
+    pub fn stands_in_by_other(&self) -> bool {
+        self.revision.is_some() || self.service.is_some()
     }
 }
 

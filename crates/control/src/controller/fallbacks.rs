@@ -51,17 +51,8 @@ const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What is for predictors that run as programs, and does nothing for others.
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
-/// What is for models that are read here.
-pub(crate) const ANNOTATIONS: [&str; 8] = [
-    VALUE,
-    REVISION,
-    SERVICE,
-    KEY,
-    TIMEOUT,
-    RETRIES,
-    BREAKER,
-    BREAKER_LATENCY,
-];
+/// What is for models that are read here: it needs a model's signature, or the values of its answers.
+pub(crate) const OF_MODELS: [&str; 2] = [VALUE, KEY];
 
 /// Reads the annotations of a service; the revision that stands in is as it is written there.
 ///

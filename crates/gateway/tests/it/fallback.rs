@@ -130,7 +130,7 @@ fn id(name: &str) -> ServiceId {
     }
 }
 
-fn magnitude(name: &str) -> ServedModel {
+pub(crate) fn magnitude(name: &str) -> ServedModel {
     let (sum, _entered, _gate) = sum_model();
     let model = Magnitude {
         signature: sum.signature().clone(),

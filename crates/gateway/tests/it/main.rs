@@ -18,6 +18,7 @@ mod forward;
 mod forward_grpc;
 mod gone;
 mod grpc;
+mod guarded;
 mod headers;
 mod hedge;
 mod lifecycle;

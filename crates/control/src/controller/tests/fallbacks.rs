@@ -132,3 +132,38 @@ fn with_canary_blocks_the_stable_one_is_the_blocks_other() {
     stage.apply(annotate("stable".into()));
     assert_eq!(planned(&stage), owned(Some("1"), &[("2", 20), ("1", 80)]));
 }
+
+#[test]
+fn what_is_done_where_programs_fail_is_in_the_plan() {
+    let mut stage = Stage::running(programs());
+    let container = json!({"name": "kserve-container", "image": "known:v1"});
+    stage.predictor(json!({"containers": [container]}));
+    let of = |name: &str| format!("serving.coracle.dev/{name}");
+    let annotations = json!({
+        of("fallback-service"): "next",
+        of("fallback-revision"): "stable",
+        of("fallback-timeout"): "2s",
+        of("retries"): "2",
+        of("breaker-failures"): "5",
+        of("breaker-latency"): "1s",
+        of("hedge-after"): "p95"
+    });
+    stage.apply(json!({"metadata": {"annotations": annotations}}));
+    assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
+    let plan = stage.plan.lock().unwrap();
+    let settings = plan.routes.values().next().unwrap().fallback.clone();
+    let expected = coracle_serving::FallbackSettings {
+        service: Some(ServiceId {
+            namespace: NAMESPACE.to_owned(),
+            name: "next".to_owned(),
+        }),
+        revision: Some("iris-predictor-00001".to_owned()),
+        timeout: Some(Duration::from_secs(2)),
+        retries: 2,
+        breaker_failures: Some(5),
+        breaker_latency: Some(Duration::from_secs(1)),
+        hedge: Some(coracle_serving::HedgeAfter::Percentile(95)),
+        ..coracle_serving::FallbackSettings::default()
+    };
+    assert_eq!(settings, Some(expected));
+}
