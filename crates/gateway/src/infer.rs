@@ -223,7 +223,7 @@ impl From<RequestError> for Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let blame = match refusal {
-            Refusal::QueueFull | Refusal::PoolFull => Blame::Crowd,
+            Refusal::QueueFull | Refusal::BulkheadFull | Refusal::PoolFull => Blame::Crowd,
             Refusal::Deadline => Blame::Late {
                 allowed: Duration::ZERO,
                 has_begun: false,

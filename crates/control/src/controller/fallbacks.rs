@@ -1,9 +1,9 @@
-//! What is done where a service's model fails, or takes long: nine annotations.
+//! What is done where a service's model fails, takes long, or has too much to do: eleven annotations.
 
 use std::time::Duration;
 
 use coracle_api::inference_service::is_name;
-use coracle_serving::{FallbackSettings, HedgeAfter, ServiceId};
+use coracle_serving::{BulkheadSettings, FallbackSettings, HedgeAfter, ServiceId};
 use serde_json::Value;
 
 use crate::object;
@@ -30,6 +30,11 @@ const BREAKER: &str = "serving.coracle.dev/breaker-failures";
 const BREAKER_LATENCY: &str = "serving.coracle.dev/breaker-latency";
 /// After which time a second process is asked, too: `50ms`, or `p95` for what 95 of 100 calls took at most.
 const HEDGE: &str = "serving.coracle.dev/hedge-after";
+/// So many requests of the service are in work at a time.
+const BULKHEAD: &str = "serving.coracle.dev/bulkhead";
+/// So many more wait; ten for each that is in work by default.
+const BULKHEAD_QUEUE: &str = "serving.coracle.dev/bulkhead-queue";
+const BULKHEAD_MAX: u32 = 100_000;
 const RETRIES_MAX: u32 = 5;
 const VALUE_BYTES_MAX: usize = 4_096;
 /// What says how a request comes, not whose it is, and is not kept for all requests.
@@ -98,6 +103,16 @@ fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
     let other = annotation(SERVICE).map(|name| read_service(service, name));
     let retries = annotation(RETRIES).map(|text| number(RETRIES, text, 0, RETRIES_MAX));
     let breaker = annotation(BREAKER).map(|text| number(BREAKER, text, 1, 1_000));
+    let places = annotation(BULKHEAD).map(|text| number(BULKHEAD, text, 1, BULKHEAD_MAX));
+    let places = kept(places, &mut faults);
+    let queue = annotation(BULKHEAD_QUEUE);
+    let queue = queue.map(|text| number(BULKHEAD_QUEUE, text, 0, BULKHEAD_MAX));
+    let queue = kept(queue, &mut faults);
+    if queue.is_some() && annotation(BULKHEAD).is_none() {
+        faults.push(format!(
+            "annotation {BULKHEAD_QUEUE} says nothing without {BULKHEAD}"
+        ));
+    }
     let mut settings = FallbackSettings {
         value: kept(annotation(VALUE).map(check_value), &mut faults),
         revision: kept(annotation(REVISION).map(read_revision), &mut faults),
@@ -108,6 +123,11 @@ fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
         breaker_failures: kept(breaker, &mut faults),
         breaker_latency: kept(time(BREAKER_LATENCY), &mut faults),
         hedge: kept(annotation(HEDGE).map(read_hedge), &mut faults),
+        bulkhead: places.map(|places| BulkheadSettings {
+            places,
+            queue: queue
+                .unwrap_or_else(|| places.saturating_mul(BulkheadSettings::QUEUE_PER_PLACE)),
+        }),
     };
     let stands_in = settings.stands_in();
     if settings.timeout.is_some() && !stands_in {
@@ -233,6 +253,7 @@ mod tests {
             breaker_failures: Some(5),
             breaker_latency: Some(Duration::from_secs(1)),
             hedge: None,
+            bulkhead: None,
         };
         assert_eq!(of(all), Ok(Some(expected)));
         let other = of(json!({SERVICE: "iris-small", TIMEOUT: "50ms"})).unwrap();
@@ -247,6 +268,13 @@ mod tests {
         ] {
             let read = of(json!({HEDGE: text})).unwrap().unwrap();
             assert_eq!(read.hedge, Some(hedge));
+        }
+        for (annotations, places, queue) in [
+            (json!({BULKHEAD: "8"}), 8, 80),
+            (json!({BULKHEAD: "1", BULKHEAD_QUEUE: "0"}), 1, 0),
+        ] {
+            let read = of(annotations).unwrap().unwrap();
+            assert_eq!(read.bulkhead, Some(BulkheadSettings { places, queue }));
         }
         for good in ["0", "\"no\"", "[0.5, 0.5]", "true"] {
             assert!(of(json!({VALUE: good})).is_ok(), "{good}");
@@ -273,6 +301,12 @@ mod tests {
             (json!({REVISION: "Iris 1"}), "nor the name of a revision"),
             (json!({SERVICE: "Iris!"}), "no name of an InferenceService"),
             (json!({SERVICE: "iris"}), "does not stand in for itself"),
+            (json!({BULKHEAD: "0"}), "no number from 1 to 100000"),
+            (
+                json!({BULKHEAD: "8", BULKHEAD_QUEUE: "-1"}),
+                "no number from 0",
+            ),
+            (json!({BULKHEAD_QUEUE: "8"}), "says nothing without"),
             (json!({RETRIES: "6"}), "no number from 0 to 5"),
             (json!({BREAKER: "0"}), "no number from 1 to 1000"),
         ] {

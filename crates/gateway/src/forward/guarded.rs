@@ -205,7 +205,7 @@ impl Handler {
             Sent::Whole(body) => Some(body.clone()),
             Sent::Coming(_) => None,
         };
-        let result = self.tried(guarded, outgoing, sent, times).await;
+        let mut result = self.tried(guarded, outgoing, sent, times).await;
         let (Some(codec), Some(body)) = (codec, copy) else {
             return result.map(Passed::Answered);
         };
@@ -213,7 +213,10 @@ impl Handler {
         let Some(code) = failure.map(|failure| failure.code).filter(|&c| is_ours(c)) else {
             return result.map(Passed::Answered);
         };
-        // Its place, and what it says, are not needed while another one is asked, unless that has no answer either.
+        // Another revision needs a place of the same service.
+        if let Ok((_response, lease)) = &mut result {
+            lease.make_room();
+        }
         let answer = async {
             let body = read(body).await?;
             let request = request_of(&outgoing.head.headers, codec, body, arrival.at);

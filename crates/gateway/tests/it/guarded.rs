@@ -9,7 +9,8 @@ use coracle_gateway::Limits;
 use coracle_protocol::compression::{Encoding, compress};
 use coracle_protocol::grpc::inference::{ModelInferResponse, ParameterChoice};
 use coracle_serving::{
-    Backends, FallbackSettings, ModelTable, RevisionId, RevisionLog, Route, ServedModel, ServiceId,
+    Backends, BulkheadSettings, FallbackMemory, FallbackSettings, ModelTable, RevisionId,
+    RevisionLog, Route, RouteTarget, ServedModel, ServiceId,
 };
 
 use crate::client::{Answer, send};
@@ -28,7 +29,7 @@ const ROW: &[u8] = br#"{"instances": [[-5, 1]]}"#;
 const TENSOR: &[u8] =
     br#"{"id": "x", "inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [-5, 1]}]}"#;
 
-fn id(name: &str) -> ServiceId {
+pub(crate) fn id(name: &str) -> ServiceId {
     ServiceId {
         namespace: "n".to_owned(),
         name: name.to_owned(),
@@ -36,7 +37,7 @@ fn id(name: &str) -> ServiceId {
 }
 
 /// A model that processes answer for.
-fn program(name: &str, backends: &Arc<Backends>) -> ServedModel {
+pub(crate) fn program(name: &str, backends: &Arc<Backends>) -> ServedModel {
     let revision = RevisionId {
         namespace: "n".to_owned(),
         name: format!("{name}-1"),
@@ -48,7 +49,7 @@ fn program(name: &str, backends: &Arc<Backends>) -> ServedModel {
 }
 
 /// A server of these services.
-fn serve(limits: Limits, services: Vec<(&'static str, ServedModel)>) -> Running {
+pub(crate) fn serve(limits: Limits, services: Vec<(&'static str, ServedModel)>) -> Running {
     start_with(config(limits), |_| {
         let services = services.into_iter();
         let routes =
@@ -340,6 +341,43 @@ fn an_open_breaker_spares_a_program() {
         }
         assert_eq!(process.n_asked(), 10, "{status}");
     }
+}
+
+/// The place of a request that failed is free for the revision that answers in its place.
+#[test]
+fn a_revision_stands_in_for_a_program_within_one_bulkhead() {
+    let failing = Telling::always(500, "{}");
+    let server = start_with(config(Limits::default()), |_| {
+        let stable = Arc::new(magnitude("sum"));
+        let canary = Arc::new(program("sum", &backends(&[failing.address])));
+        let settings = FallbackSettings {
+            revision: Some("stable".to_owned()),
+            bulkhead: Some(BulkheadSettings {
+                places: 1,
+                queue: 0,
+            }),
+            ..FallbackSettings::default()
+        };
+        let memory = FallbackMemory::of(Some(&settings), [].into_iter());
+        for model in [&stable, &canary] {
+            model.share_fallback(Some(&settings), &memory);
+            model.fallback().unwrap().set_revision(Some(&stable));
+        }
+        let targets = [(stable, 0), (canary, 100)];
+        let targets = targets.map(|(model, percent)| RouteTarget {
+            model,
+            percent,
+            tags: Vec::new(),
+        });
+        let route = Route::try_new(targets.into(), None).unwrap();
+        ModelTable::from_routes([(id("sum"), Arc::new(route))].into())
+    });
+    for _ in 0..3 {
+        let answer = ask(&server, V1, ROW);
+        assert_eq!(answer.body, r#"{"predictions":[4.0]}"#, "{answer:?}");
+        assert_eq!(answer.header("x-coracle-fallback"), Some("revision"));
+    }
+    assert_eq!(failing.n_asked(), 3);
 }
 
 /// What stands in reads what was sent, however it came.

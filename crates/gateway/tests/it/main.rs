@@ -6,6 +6,7 @@
 
 mod agreement;
 mod batching;
+mod bulkhead;
 mod cache;
 mod chaos;
 mod client;

@@ -215,6 +215,60 @@ fn a_route_switches_once_all_its_revisions_are_ready() {
     fixture.plans.stop();
 }
 
+/// A service has its places, whichever of its revisions takes them, and has as many after a change that is about something else.
+#[test]
+fn revisions_of_a_service_share_its_bulkhead() {
+    let fixture = fixture();
+    let planned = |revisions: &[(&str, &str, u32)], shares: &[(&str, u8)], places, retries| {
+        let mut plan = plan(revisions, shares);
+        let route = plan.routes.get_mut(&service()).unwrap();
+        route.fallback = Some(crate::FallbackSettings {
+            bulkhead: Some(crate::BulkheadSettings { places, queue: 0 }),
+            retries,
+            ..crate::FallbackSettings::default()
+        });
+        plan
+    };
+    for _ in 0..2 {
+        fixture.open.send(()).unwrap();
+    }
+    let [a, b] = ["a", "b"].map(|name| (name, "", 0));
+    let model = |name: &str| {
+        let table = fixture.table.load();
+        let route = table.service(&service()).unwrap();
+        Arc::clone(route.revision(name).unwrap())
+    };
+    let shows = |places, retries| {
+        move |observed: &Observed| {
+            let route = observed.routes.get(&service());
+            let settings = route.and_then(|route| route.fallback.as_ref());
+            settings.is_some_and(|settings| {
+                settings.retries == retries
+                    && settings.bulkhead.is_some_and(|own| own.places == places)
+            })
+        }
+    };
+    let both = &[("a", 50), ("b", 50)];
+    fixture.plans.send(planned(&[a, b], both, 2, 0));
+    fixture.wait(shows(2, 0));
+    let one = model("a").try_enter().unwrap();
+    let two = model("b").try_enter().unwrap();
+    assert!(model("a").try_enter().is_none() && model("b").try_enter().is_none());
+    fixture.plans.send(planned(&[a, b], both, 2, 1));
+    fixture.wait(shows(2, 1));
+    assert!(model("a").try_enter().is_none());
+    drop(one);
+    assert!(model("b").try_enter().is_some());
+    // Another number of places is another bulkhead: who is in work is not of it.
+    fixture.plans.send(planned(&[a, b], both, 1, 1));
+    fixture.wait(shows(1, 1));
+    let three = model("a").try_enter().unwrap();
+    assert!(model("b").try_enter().is_none());
+    drop((two, three));
+    assert!(model("b").try_enter().is_some());
+    fixture.plans.stop();
+}
+
 /// A revision that takes no requests of its own stands in for the one that does, and is let go of with its plan.
 #[test]
 fn a_revision_stands_in_for_the_others_of_its_service() {
