@@ -82,7 +82,7 @@ pub(crate) async fn forward_in_chaos(
     match then {
         // One whose time is over finds that out by itself.
         ChaosThen::Run => Ok(()),
-        then => Err(NoAnswer::Struck(failed(model, then))),
+        then => Err(NoAnswer::Failed(failed(model, then))),
     }
 }
 
@@ -356,7 +356,7 @@ mod tests {
             assert_eq!(began.elapsed(), latency);
             let code = match forwarded {
                 Ok(()) => None,
-                Err(NoAnswer::Struck(failure)) => Some(failure.code),
+                Err(NoAnswer::Failed(failure)) => Some(failure.code),
                 Err(other) => panic!("{other:?}"),
             };
             assert_eq!(code, expected);

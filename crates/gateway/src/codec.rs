@@ -53,6 +53,8 @@ pub(crate) enum StandIn {
     Constant,
     /// The model of another service.
     Service,
+    /// Another revision of the same service.
+    Revision,
     /// The last good answer to somebody.
     LastGood,
 }
@@ -63,6 +65,7 @@ impl StandIn {
         match self {
             Self::Constant => "constant",
             Self::Service => "service",
+            Self::Revision => "revision",
             Self::LastGood => "last-good",
         }
     }

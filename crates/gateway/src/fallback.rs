@@ -1,25 +1,25 @@
-//! Calls to a model that may fail: within a time, tried again within a budget, behind a breaker, and with another service's answer, the last good one, or a
-//! default prediction where all of that does not help. Every answer that is not the model's says so.
+//! Calls to a model that may fail: within a time, tried again within a budget, behind a breaker, and with another revision's answer, another service's, the last
+//! good one, or a default prediction where all of that does not help. Every answer that is not the model's says so.
 //!
 //! Start at [`Calls::run_with_fallback`]; the rules are in [`coracle_policy::resilience`], the default prediction in `stand_in`.
 
 mod last_good;
 mod stand_in;
+mod turns;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use coracle_base::Code;
 use coracle_model::Signature;
-use coracle_policy::resilience::{
-    Admission, Breaker, BreakerSpec, End, Ended, Probing, RetryBudget, RetryBudgetSpec,
-};
+use coracle_policy::resilience::End;
 use coracle_serving::{Fallback, FallbackMemory, FallbackSettings, ServedModel};
 use hyper::header::HeaderValue;
 
 use self::last_good::LastGood;
-use self::stand_in::{Values, Wanted, marked};
+use self::stand_in::{Values, Wanted, marked, marked_of_program};
+pub(crate) use self::turns::{Turns, end_of, is_ours, rests};
 use crate::codec::{Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Blame, Calls, Failure, OutputCopy, Request};
 
@@ -28,12 +28,10 @@ const REST_MAX: Duration = Duration::from_millis(100);
 
 /// What decides about the calls to one model.
 struct Deciding {
-    turns: Mutex<Turns>,
+    turns: Turns,
     values: Option<Values>,
     /// The service's: revisions of it stand in for each other.
     last_good: Arc<LastGood>,
-    /// Calls that take longer are slow.
-    slow_after: Option<Duration>,
     /// The model's, from when it was there: it may be gone when it is needed.
     signature: OnceLock<Signature>,
     /// How many calls the model has answered.
@@ -42,31 +40,11 @@ struct Deciding {
     lane: Arc<ServedModel>,
 }
 
-struct Turns {
-    breaker: Option<Breaker>,
-    budget: RetryBudget,
-}
-
 impl Deciding {
     fn new(settings: &FallbackSettings, memory: &FallbackMemory) -> Self {
-        let default = BreakerSpec::default();
-        let slow = settings.breaker_latency.and(default.failures);
-        let has_breaker = settings.breaker_failures.is_some() || slow.is_some();
-        let breaker = has_breaker.then(|| {
-            Breaker::new(BreakerSpec {
-                consecutive_failures: settings.breaker_failures,
-                failures: settings.breaker_failures.and(default.failures),
-                slow,
-                ..default
-            })
-        });
         Self {
-            turns: Mutex::new(Turns {
-                breaker,
-                budget: RetryBudget::new(RetryBudgetSpec::default()),
-            }),
+            turns: Turns::new(settings),
             last_good: memory.get().unwrap_or_default(),
-            slow_after: settings.breaker_latency,
             values: settings.value.as_deref().and_then(Values::read),
             signature: OnceLock::new(),
             n_answered: AtomicU64::new(0),
@@ -78,93 +56,11 @@ impl Deciding {
     fn of(fallback: &Fallback) -> Option<Arc<Self>> {
         fallback.state(|settings| Self::new(settings, fallback.memory()))
     }
-
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets a call to the model go, if the breaker does.
-    fn admit<'a>(&'a self, calls: &'a Calls) -> Result<Try<'a>, Duration> {
-        let now = calls.clock.monotonic();
-        let admission = match &mut self.turns().breaker {
-            Some(breaker) => breaker.admit(now),
-            None => Admission::Go,
-        };
-        let probe = match admission {
-            Admission::Go => None,
-            Admission::Probe(probing) => Some(probing),
-            Admission::Refused { retry_after } => return Err(retry_after),
-        };
-        Ok(Try {
-            deciding: self,
-            calls,
-            probe,
-            begun: Arc::default(),
-            end: End::GivenUp,
-        })
-    }
-}
-
-/// A call to the model; its end is told when it is dropped, be it that the caller has gone.
-struct Try<'a> {
-    deciding: &'a Deciding,
-    calls: &'a Calls,
-    probe: Option<Probing>,
-    /// When its run began, if it has.
-    begun: Arc<OnceLock<Duration>>,
-    end: End,
-}
-
-impl Drop for Try<'_> {
-    fn drop(&mut self) {
-        let now = self.calls.clock.monotonic();
-        if let Some(breaker) = &mut self.deciding.turns().breaker {
-            // From when it began: who waits for the model, or for his turn, says nothing of it. Who gives up says how long it took at least.
-            let took = self.begun.get().map(|begun| now.saturating_sub(*begun));
-            let slow_after = self.deciding.slow_after;
-            let ended = Ended {
-                end: self.end,
-                was_slow: took
-                    .zip(slow_after)
-                    .is_some_and(|(took, limit)| took > limit),
-                probe: self.probe,
-            };
-            let _opened = breaker.ended(now, ended);
-        }
-    }
-}
-
-/// Returns what the failure of a call says of the model, which may take `own_time`; `has_answered` tells whether it answered others meanwhile.
-fn end_of(failure: &Failure, own_time: Duration, has_answered: bool) -> End {
-    match failure.blame {
-        Blame::Crowd => End::GivenUp,
-        // The caller would not wait for as long as the model may take.
-        Blame::Late { allowed, .. } if allowed < own_time => End::GivenUp,
-        // It waited for others, whom the model answered.
-        Blame::Late {
-            has_begun: false, ..
-        } if has_answered => End::GivenUp,
-        Blame::Late { .. } => End::Failed,
-        Blame::AsCoded => match failure.code {
-            Code::Internal | Code::Unavailable | Code::DeadlineExceeded => End::Failed,
-            // Too many ask: that it fails is not known.
-            Code::ResourceExhausted => End::GivenUp,
-            _ => End::Answered,
-        },
-    }
 }
 
 /// Tells whether a call that failed so may go well at once when it is tried again.
 fn may_help(failure: &Failure) -> bool {
     matches!(failure.code, Code::Internal | Code::Unavailable) && failure.blame == Blame::AsCoded
-}
-
-/// Tells whether a failure is none of the caller's.
-fn is_ours(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Internal | Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted
-    )
 }
 
 /// Keeps an answer as the last good one, and leaves of its copy what was asked for.
@@ -187,17 +83,6 @@ fn keep(
         OutputCopy::Whole => Some(whole.clone()),
     };
     last_good.keep(key, (Arc::from(whole), now));
-}
-
-/// Returns what is told to whom an open breaker turns away.
-fn rests(model: &ServedModel, retry_after: Duration) -> Failure {
-    let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
-    let message = format!(
-        "model '{}' failed or was slow again and again, and is asked again in {}",
-        model.name(),
-        humantime::format_duration(Duration::from_millis(millis))
-    );
-    Failure::new(Code::Unavailable, message)
 }
 
 impl Calls {
@@ -252,7 +137,7 @@ impl Calls {
             Err(failure) if is_ours(failure.code) => {
                 let has_more = deciding.values.is_some() || request.key.is_some();
                 let asked = (of_caller, failure.code, has_more);
-                let other = self.other_service(&fallback, &request, asked);
+                let other = self.others((model, &fallback), &request, asked);
                 if let Some(answer) = Box::pin(other).await {
                     fallback.count_fallback();
                     return Ok(answer);
@@ -271,25 +156,48 @@ impl Calls {
         }
     }
 
-    /// Asks the service that stands in for this one, if there is one; `None` if it gives no answer either.
+    /// Asks the revision, then the service that stand in for a model, as far as there are some; `None` if none gives an answer.
+    pub(crate) async fn others(
+        &self,
+        (model, fallback): (&Arc<ServedModel>, &Fallback),
+        request: &Request,
+        (arrival, code, has_more): (Arrival, Code, bool),
+    ) -> Option<Encoded> {
+        let settings = fallback.settings();
+        // It does not stand in for itself.
+        let revision = fallback.revision();
+        if let Some(other) = revision.filter(|other| !Arc::ptr_eq(other, model)) {
+            let by = StandIn::Revision;
+            let asked = (arrival, has_more || settings.service.is_some());
+            let answer = self
+                .other((&other, fallback), request, asked, StoodIn { code, by })
+                .await;
+            if answer.is_some() {
+                return answer;
+            }
+        }
+        let other = {
+            let table = self.table.load();
+            Arc::clone(table.service(settings.service.as_ref()?)?.choose())
+        };
+        let by = StandIn::Service;
+        let asked = (arrival, has_more);
+        self.other((&other, fallback), request, asked, StoodIn { code, by })
+            .await
+    }
+
+    /// Asks a model that stands in for another one; `None` if it gives no answer either.
     ///
     /// It is asked as by a request of its own, within what the caller's time has left, and has no fallback then: two services may stand in for each other.
     /// It takes no longer than the model itself may, so that one that hangs leaves the time to give something else, where there may be something
     /// (`has_more`).
-    async fn other_service(
+    async fn other(
         &self,
-        fallback: &Fallback,
+        (model, fallback): (&Arc<ServedModel>, &Fallback),
         request: &Request,
-        (arrival, code, has_more): (Arrival, Code, bool),
+        (arrival, has_more): (Arrival, bool),
+        stood_in: StoodIn,
     ) -> Option<Encoded> {
-        let id = fallback.settings().service.as_ref()?;
-        let model = {
-            let table = self.table.load();
-            Arc::clone(table.service(id)?.choose())
-        };
-        if model.is_forwarded() {
-            return None;
-        }
         let clock = self.clock.as_ref();
         let at = clock.monotonic();
         let left = arrival.time_left(at);
@@ -308,17 +216,20 @@ impl Calls {
         let in_flight = in_flight.standing_in();
         let copy = OutputCopy::Nothing;
         let arrival = Arrival { at, time, copy };
-        let result = self.enter_and_run(&model, request.clone(), arrival).await;
+        let result = match model.is_forwarded() {
+            false => self.enter_and_run(model, request.clone(), arrival).await,
+            true => self.ask_program(model, request.clone(), arrival).await,
+        };
         let outcome = match &result {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.code),
         };
         in_flight.finish(request.codec.protocol(), outcome, clock.monotonic());
-        let stood_in = StoodIn {
-            code,
-            by: StandIn::Service,
-        };
-        marked(&request.codec, result.ok()?, stood_in)
+        let answer = result.ok()?;
+        match model.is_forwarded() {
+            false => marked(&request.codec, answer, stood_in),
+            true => marked_of_program(&request.codec, answer, stood_in),
+        }
     }
 
     /// Asks the model, which may take `own_time`, and again if that may help.
@@ -329,11 +240,13 @@ impl Calls {
         request: &Request,
         (arrival, own_time): (Arrival, Duration),
     ) -> Result<Encoded, Failure> {
-        deciding.turns().budget.deposit(self.clock.monotonic());
+        deciding.turns.deposit(self.clock.monotonic());
         let mut n_left = fallback.settings().retries;
         loop {
+            let clock = self.clock.as_ref();
             let mut asked = deciding
-                .admit(self)
+                .turns
+                .admit(clock)
                 .map_err(|retry_after| rests(model, retry_after))?;
             let n_answered = deciding.n_answered.load(Ordering::Relaxed);
             let request = Request {
@@ -357,7 +270,7 @@ impl Calls {
             if is_hopeless || n_left == 0 || arrival.time_left(now).is_zero() {
                 return result;
             }
-            if !deciding.turns().budget.withdraw(now) {
+            if !deciding.turns.withdraw(now) {
                 return result;
             }
             n_left -= 1;

@@ -2,11 +2,14 @@
 //!
 //! What is passed on: method, path, query, headers and body; not the headers that are about the connection. A request is
 //! tried again, with another process, only if no connection could be made: a process may have acted on anything more.
-//! `call` does it for HTTP, `grpc` for gRPC; both over connections of `pool`.
+//! `call` does it for HTTP, `grpc` for gRPC; both over connections of `pool`, and by the rules of `guarded` where a service has some. `asked` is for programs that
+//! answer in place of others.
 
+mod asked;
 mod body;
 mod call;
 mod grpc;
+mod guarded;
 mod headers;
 mod hedge;
 mod pool;
@@ -16,6 +19,7 @@ use std::time::Duration;
 use coracle_base::Code;
 use hyper::StatusCode;
 
+pub(crate) use asked::Programs;
 pub(crate) use body::{AnswerCut, ForwardedBody};
 pub(crate) use call::{Forwarding, NoAnswer};
 pub(crate) use pool::Pool;

@@ -36,7 +36,9 @@ use crate::payload;
 use crate::respond::{CACHE, CACHE_HIT, FALLBACK, REQUEST_ID};
 use crate::terms::Terms;
 use crate::trace::Trace;
+pub(crate) use services::{INFER, PREDICTION};
 use target::Target;
+pub(crate) use target::{codec_of, named as message_to};
 
 const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 const ACCEPT: HeaderValue = HeaderValue::from_static(Compression::NAMES);
@@ -187,7 +189,7 @@ pub(crate) fn timeout_of(headers: &HeaderMap) -> Result<Option<Duration>, Failur
 }
 
 /// Returns how the caller's messages are compressed.
-fn compression_of(headers: &HeaderMap) -> Result<Compression, Failure> {
+pub(crate) fn compression_of(headers: &HeaderMap) -> Result<Compression, Failure> {
     let Some(value) = headers.get(GRPC_ENCODING) else {
         return Ok(Compression::Identity);
     };
@@ -302,7 +304,11 @@ impl Handler {
 }
 
 /// Returns the message of a request that has exactly one.
-fn only_message(body: &Bytes, compression: Compression, most: usize) -> Result<Bytes, Failure> {
+pub(crate) fn only_message(
+    body: &Bytes,
+    compression: Compression,
+    most: usize,
+) -> Result<Bytes, Failure> {
     let Some(prefix) = body.first_chunk::<PREFIX_BYTES>() else {
         return Err(failure(Code::InvalidArgument, "the request has no message"));
     };
@@ -349,7 +355,7 @@ fn encoding_header(response: &mut Response<ReplyBody>, compression: Compression)
 }
 
 /// Returns the answer of one message, which is framed.
-fn whole(
+pub(crate) fn whole(
     message: Vec<u8>,
     compression: Compression,
     request_id: HeaderValue,

@@ -18,9 +18,10 @@ use hyper::header::HeaderValue;
 
 use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
+use crate::forward::Programs;
 use crate::joint::JointCalls;
 use crate::payload::{self, PayloadLog, Recording};
-use crate::pooled::Begun;
+pub(crate) use crate::pooled::Begun;
 use crate::shadow::{Answered, Shadows};
 use crate::shared_memory::SharedMemory;
 use crate::spans::{InferenceSlot, Inferred, Phases};
@@ -49,6 +50,8 @@ pub(crate) struct Calls {
     pub(crate) experiments: Option<Experiments>,
     /// Faults on purpose, if there may be some.
     pub(crate) chaos: Option<Chaos>,
+    /// The way to programs that stand in for models, if there is one.
+    pub(crate) programs: Option<Programs>,
     /// Whether it is wanted where the time of each call went.
     pub(crate) traces: bool,
 }
@@ -220,7 +223,7 @@ impl From<RequestError> for Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let blame = match refusal {
-            Refusal::QueueFull | Refusal::PoolFull => Blame::Crowd,
+            Refusal::QueueFull | Refusal::BulkheadFull | Refusal::PoolFull => Blame::Crowd,
             Refusal::Deadline => Blame::Late {
                 allowed: Duration::ZERO,
                 has_begun: false,

@@ -21,7 +21,7 @@ use tokio::task::LocalSet;
 use crate::busy_poll::BusyPoll;
 use crate::connection::{Handler, Shared};
 use crate::cors::CorsPolicy;
-use crate::forward::Pool;
+use crate::forward::{Pool, Programs};
 use crate::infer::Calls;
 use crate::joint::JointCalls;
 use crate::limits::Limits;
@@ -412,6 +412,7 @@ impl Worker {
         let limits = self.shared.limits;
         let started = self.shared.clock.unix_time().as_nanos();
         let seed = u64::try_from(started & u128::from(u64::MAX)).unwrap_or(0);
+        let (programs, asks) = Programs::new();
         let handler = Rc::new(Handler {
             shared: Arc::clone(&self.shared),
             calls: Calls {
@@ -427,6 +428,7 @@ impl Worker {
                 experiments: self.experiments,
                 chaos: self.chaos,
                 payloads: self.outlets.payloads,
+                programs: Some(programs),
                 traces: self.outlets.tracer.is_some(),
             },
             pool: Pool::default(),
@@ -439,6 +441,7 @@ impl Worker {
                 .busy_poll
                 .map(|time| BusyPoll::start(time, &self.shared.clock)),
         });
+        tokio::task::spawn_local(Rc::clone(&handler).ask_programs(asks));
         let open = Rc::new(Cell::new(0_usize));
         let mut stage = self.stage.clone();
         loop {
@@ -469,13 +472,15 @@ impl Worker {
             Stage::Draining(timeout) => timeout,
             Stage::Serving => Duration::ZERO,
         };
-        let drained = async {
-            while open.get() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if tokio::time::timeout(timeout, drained).await.is_err() {
+        if tokio::time::timeout(timeout, closed(&open)).await.is_err() {
             self.n_cut.fetch_add(open.get(), Ordering::AcqRel);
         }
+    }
+}
+
+/// Waits until no connection is open.
+async fn closed(open: &Cell<usize>) {
+    while open.get() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -24,6 +24,8 @@ const QUEUE_PER_PLACE: usize = 10;
 pub enum Refusal {
     /// Too many are waiting already.
     QueueFull,
+    /// Too many of its service's are in work and waiting already.
+    BulkheadFull,
     /// Too many are waiting for a thread already, or so many that its time would be over before its turn.
     PoolFull,
     /// The model failed again and again, and rests for a while.
@@ -42,7 +44,9 @@ impl Refusal {
     pub fn code(&self) -> Code {
         match self {
             // As Knative answers when its queues are full.
-            Self::QueueFull | Self::Failed(_) | Self::SetAside(_) => Code::Unavailable,
+            Self::QueueFull | Self::BulkheadFull | Self::Failed(_) | Self::SetAside(_) => {
+                Code::Unavailable
+            }
             Self::PoolFull => Code::ResourceExhausted,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Forwarded => Code::Unimplemented,
@@ -54,6 +58,9 @@ impl Refusal {
     pub fn message(&self) -> String {
         match self {
             Self::QueueFull => "pending request queue full".to_owned(),
+            Self::BulkheadFull => {
+                "the service has as many requests as its bulkhead lets in; retry later".to_owned()
+            }
             Self::PoolFull => "too many calls are waiting; retry later".to_owned(),
             Self::SetAside(why) => why.clone(),
             Self::Deadline => "the request's time was over before its turn came".to_owned(),
@@ -73,6 +80,8 @@ pub(crate) struct Admission {
     pub(crate) changed: Arc<Notify>,
     waiting: AtomicUsize,
     places: Arc<Places>,
+    /// How many may wait for a place; `None` for some for each place.
+    queue_max: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -158,6 +167,7 @@ impl Admission {
         Self {
             changed: Arc::default(),
             waiting: AtomicUsize::new(0),
+            queue_max: None,
             places: Arc::new(Places {
                 limit: AtomicUsize::new(usize::MAX),
                 state: Mutex::new(PlacesState {
@@ -165,6 +175,14 @@ impl Admission {
                     waiting: PriorityQueue::new(),
                 }),
             }),
+        }
+    }
+
+    /// Returns one for whose places so many may wait.
+    pub(crate) fn with_queue(queue_max: usize) -> Self {
+        Self {
+            queue_max: Some(queue_max),
+            ..Self::new()
         }
     }
 
@@ -187,7 +205,8 @@ impl Admission {
 
     /// Takes a place in the queue for a place to run.
     pub(crate) fn queue_for_place(&self) -> Result<Waiting<'_>, Refusal> {
-        self.queue(self.places.limit().saturating_mul(QUEUE_PER_PLACE))
+        let by_places = || self.places.limit().saturating_mul(QUEUE_PER_PLACE);
+        self.queue(self.queue_max.unwrap_or_else(by_places))
     }
 
     /// Takes a place in the queue for the model.

@@ -1,13 +1,15 @@
-//! What is done for a service whose model fails: a time, retries, a breaker, a default prediction, a second attempt; `gateway` does it.
+//! What is done for a service whose model fails: a time, retries, a breaker, a default prediction, a second attempt; `gateway` does it. What holds for all requests
+//! of a service, its bulkhead, is held to where they enter.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ServedModel;
+use crate::bulkhead::{Bulkhead, BulkheadSettings};
 use crate::plan::ServiceId;
 
 /// What is done for a service whose model fails.
@@ -15,6 +17,9 @@ use crate::plan::ServiceId;
 pub struct FallbackSettings {
     /// The default prediction, as JSON: a row's value, or an object of such by output.
     pub value: Option<String>,
+    /// The revision of the same service that is asked in place of the one that fails; its name, which one of the route's targets has.
+    #[serde(default)]
+    pub revision: Option<String>,
     /// The service whose model is asked in place of this one.
     #[serde(default)]
     pub service: Option<ServiceId>,
@@ -33,6 +38,23 @@ pub struct FallbackSettings {
     /// When another process is asked, too, where one has not answered.
     #[serde(default)]
     pub hedge: Option<HedgeAfter>,
+    /// How many requests of the service there may be at a time.
+    #[serde(default)]
+    pub bulkhead: Option<BulkheadSettings>,
+}
+
+impl FallbackSettings {
+    /// Tells whether something stands in for a model that fails.
+    #[must_use]
+    pub fn stands_in(&self) -> bool {
+        self.stands_in_by_other() || self.value.is_some() || self.key.is_some()
+    }
+
+    /// Tells whether another revision's or service's model stands in for one that fails.
+    #[must_use]
+    pub fn stands_in_by_other(&self) -> bool {
+        self.revision.is_some() || self.service.is_some()
+    }
 }
 
 /// How long a process may take before another one is asked, too.
@@ -55,28 +77,46 @@ pub struct Fallback {
     /// What decides, of whoever does it.
     state: OnceLock<Arc<dyn Any + Send + Sync>>,
     memory: FallbackMemory,
+    /// The model of the revision that stands in. It may be the one that it stands in for, and is whoever's who serves it.
+    revision: Mutex<Weak<ServedModel>>,
 }
 
 /// What is kept for all models of a service, such as its last good answers; of whoever does it.
 #[derive(Clone, Default)]
-pub struct FallbackMemory(Arc<OnceLock<Arc<dyn Any + Send + Sync>>>);
+pub struct FallbackMemory {
+    kept: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
+    bulkhead: Option<Bulkhead>,
+}
 
 impl FallbackMemory {
-    /// Returns what one of `models` keeps; a new one if they keep it by another header than `settings` say, or keep nothing.
-    pub(crate) fn of<'m>(
+    /// Returns what one of `models` keeps; a new one if they keep it by another header than `settings` say, or keep nothing. The places of its bulkhead are
+    /// theirs, too, if they have as many.
+    #[must_use]
+    pub fn of<'m>(
         settings: Option<&FallbackSettings>,
         models: impl Iterator<Item = &'m ServedModel>,
     ) -> Self {
         let key = settings.map(|settings| &settings.key);
-        let fallbacks = models.filter_map(ServedModel::fallback);
-        let mut same = fallbacks.filter(|fallback| Some(&fallback.settings().key) == key);
-        let same = same.next().map(|fallback| fallback.memory().clone());
-        same.unwrap_or_default()
+        let fallbacks: Vec<_> = models.filter_map(ServedModel::fallback).collect();
+        let mut same = fallbacks
+            .iter()
+            .filter(|fallback| Some(&fallback.settings().key) == key);
+        let kept = same.next().map(|same| Arc::clone(&same.memory.kept));
+        let bulkhead = settings.and_then(|settings| settings.bulkhead);
+        let bulkhead = bulkhead.map(|wanted| {
+            let mut there = fallbacks.iter().filter_map(|other| other.bulkhead());
+            let same = there.find(|other| other.settings() == wanted).cloned();
+            same.unwrap_or_else(|| Bulkhead::new(wanted))
+        });
+        Self {
+            kept: kept.unwrap_or_default(),
+            bulkhead,
+        }
     }
 
     /// Returns what is kept, a new one when it is first needed; `None` if it is of another type.
     pub fn get<T: Any + Default + Send + Sync>(&self) -> Option<Arc<T>> {
-        let kept = self.0.get_or_init(|| Arc::new(T::default()));
+        let kept = self.kept.get_or_init(|| Arc::new(T::default()));
         Arc::clone(kept).downcast().ok()
     }
 }
@@ -115,6 +155,24 @@ impl Fallback {
     #[must_use]
     pub fn memory(&self) -> &FallbackMemory {
         &self.memory
+    }
+
+    /// Has this revision's model stand in from now on; with `None`, no revision's.
+    pub fn set_revision(&self, model: Option<&Arc<ServedModel>>) {
+        let model = model.map(Arc::downgrade).unwrap_or_default();
+        *self.revision.lock().unwrap_or_else(PoisonError::into_inner) = model;
+    }
+
+    /// Returns the model of the revision that stands in, as long as that is served.
+    #[must_use]
+    pub fn revision(&self) -> Option<Arc<ServedModel>> {
+        let revision = self.revision.lock().unwrap_or_else(PoisonError::into_inner);
+        revision.upgrade()
+    }
+
+    /// Returns the places of its service.
+    pub(crate) fn bulkhead(&self) -> Option<&Bulkhead> {
+        self.memory.bulkhead.as_ref()
     }
 
     /// Returns what is done.

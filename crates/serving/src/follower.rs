@@ -743,9 +743,14 @@ impl Follower {
         let fallback = planned.fallback.as_ref();
         let sharing = before.into_iter().chain([&route]).flat_map(Route::targets);
         let memory = FallbackMemory::of(fallback, sharing.map(|target| target.model.as_ref()));
+        let stand_in = fallback.and_then(|fallback| fallback.revision.as_deref());
+        let stand_in = stand_in.and_then(|name| route.revision(name));
         for target in route.targets() {
             target.model.set_shadow(tap.clone());
             target.model.share_fallback(fallback, &memory);
+            if let Some(own) = target.model.fallback() {
+                own.set_revision(stand_in);
+            }
         }
         Some(route)
     }

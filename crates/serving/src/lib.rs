@@ -9,6 +9,7 @@ mod admission;
 mod backends;
 pub mod batch;
 mod budget;
+mod bulkhead;
 mod chaos;
 mod compute_pool;
 mod declared;
@@ -46,6 +47,7 @@ mod warm_up;
 pub use admission::Refusal;
 pub use backends::{Backend, BackendCall, Backends};
 pub use budget::{BudgetCounters, Evicted, LoadReason, MemoryBudget, NoRoom, Room, SizeEstimate};
+pub use bulkhead::BulkheadSettings;
 pub use chaos::{
     Chaos, ChaosCounts, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen,
 };

@@ -54,7 +54,7 @@ impl Rejection {
 impl From<&Refusal> for Rejection {
     fn from(refusal: &Refusal) -> Self {
         match refusal {
-            Refusal::QueueFull => Self::QueueFull,
+            Refusal::QueueFull | Refusal::BulkheadFull => Self::QueueFull,
             Refusal::PoolFull => Self::PoolFull,
             Refusal::SetAside(_) => Self::SetAside,
             Refusal::Deadline => Self::Deadline,

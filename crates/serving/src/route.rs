@@ -235,6 +235,13 @@ impl Route {
             .map(|target| &target.model)
     }
 
+    /// Returns the model of the target that is the revision of this name.
+    #[must_use]
+    pub fn revision(&self, name: &str) -> Option<&Arc<ServedModel>> {
+        let mut models = self.targets.iter().map(|target| &target.model);
+        models.find(|model| model.revision().is_some_and(|id| id.name == name))
+    }
+
     /// Tells whether processes answer for any of its targets.
     #[must_use]
     pub fn is_forwarded(&self) -> bool {

@@ -321,7 +321,7 @@ impl ServedModel {
 
     /// Does this where it fails from now on; what was seen of it stays if that is what is done already.
     pub fn set_fallback(&self, settings: Option<&FallbackSettings>) {
-        self.share_fallback(settings, &FallbackMemory::default());
+        self.share_fallback(settings, &FallbackMemory::of(settings, [self].into_iter()));
     }
 
     /// As [`ServedModel::set_fallback`], for one of several models of a service, which keep what is to be kept in `memory`.

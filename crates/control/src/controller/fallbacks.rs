@@ -1,15 +1,21 @@
-//! What is done where a service's model fails, or takes long: eight annotations.
+//! What is done where a service's model fails, takes long, or has too much to do: eleven annotations.
 
 use std::time::Duration;
 
 use coracle_api::inference_service::is_name;
-use coracle_serving::{FallbackSettings, HedgeAfter, ServiceId};
+use coracle_serving::{BulkheadSettings, FallbackSettings, HedgeAfter, ServiceId};
 use serde_json::Value;
 
 use crate::object;
 
 /// The default prediction, as JSON: a row's value, or an object of such by output, as `0` or `{"predict": 0, "predict_proba": [0.5, 0.5]}`.
 const VALUE: &str = "serving.coracle.dev/fallback";
+/// The revision of the same service that is asked in place of the one that fails: `stable`, `previous`, or its name.
+pub(crate) const REVISION: &str = "serving.coracle.dev/fallback-revision";
+/// The revision that takes all requests but a canary's.
+pub(crate) const STABLE_REVISION: &str = "stable";
+/// The one that had all of them before.
+pub(crate) const PREVIOUS_REVISION: &str = "previous";
 /// The InferenceService of the same namespace whose model is asked in place of this one, before the default prediction is given.
 pub(crate) const SERVICE: &str = "serving.coracle.dev/fallback-service";
 /// The header, such as `x-user`, whose value tells whose last good answer is given.
@@ -24,6 +30,11 @@ const BREAKER: &str = "serving.coracle.dev/breaker-failures";
 const BREAKER_LATENCY: &str = "serving.coracle.dev/breaker-latency";
 /// After which time a second process is asked, too: `50ms`, or `p95` for what 95 of 100 calls took at most.
 const HEDGE: &str = "serving.coracle.dev/hedge-after";
+/// So many requests of the service are in work at a time.
+const BULKHEAD: &str = "serving.coracle.dev/bulkhead";
+/// So many more wait; ten for each that is in work by default.
+const BULKHEAD_QUEUE: &str = "serving.coracle.dev/bulkhead-queue";
+const BULKHEAD_MAX: u32 = 100_000;
 pub(crate) const RETRIES_MAX: u32 = 5;
 const VALUE_BYTES_MAX: usize = 4_096;
 /// What says how a request comes, not whose it is, and is not kept for all requests.
@@ -45,20 +56,25 @@ const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What is for predictors that run as programs, and does nothing for others.
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
+/// What is for models that are read here: it needs a model's signature, or the values of its answers.
+pub(crate) const OF_MODELS: [&str; 2] = [VALUE, KEY];
 /// What is done with calls to a model, so that nothing has to stand in for it.
 pub(crate) const OF_CALLS: [&str; 3] = [RETRIES, BREAKER, BREAKER_LATENCY];
-/// What is for models that are read here.
-pub(crate) const ANNOTATIONS: [&str; 7] = [
+/// What may be said of models that are read here.
+pub(crate) const ANNOTATIONS: [&str; 10] = [
     VALUE,
+    REVISION,
     SERVICE,
     KEY,
     TIMEOUT,
     RETRIES,
     BREAKER,
     BREAKER_LATENCY,
+    BULKHEAD,
+    BULKHEAD_QUEUE,
 ];
 
-/// Reads the annotations of a service.
+/// Reads the annotations of a service; the revision that stands in is as it is written there.
 ///
 /// # Errors
 /// Says which annotation has which value, and what is allowed.
@@ -102,8 +118,19 @@ fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
     let other = annotation(SERVICE).map(|name| read_service(service, name));
     let retries = annotation(RETRIES).map(|text| number(RETRIES, text, 0, RETRIES_MAX));
     let breaker = annotation(BREAKER).map(|text| number(BREAKER, text, 1, 1_000));
+    let places = annotation(BULKHEAD).map(|text| number(BULKHEAD, text, 1, BULKHEAD_MAX));
+    let places = kept(places, &mut faults);
+    let queue = annotation(BULKHEAD_QUEUE);
+    let queue = queue.map(|text| number(BULKHEAD_QUEUE, text, 0, BULKHEAD_MAX));
+    let queue = kept(queue, &mut faults);
+    if queue.is_some() && annotation(BULKHEAD).is_none() {
+        faults.push(format!(
+            "annotation {BULKHEAD_QUEUE} says nothing without {BULKHEAD}"
+        ));
+    }
     let mut settings = FallbackSettings {
         value: kept(annotation(VALUE).map(check_value), &mut faults),
+        revision: kept(annotation(REVISION).map(read_revision), &mut faults),
         service: kept(other, &mut faults),
         key: kept(annotation(KEY).map(read_key), &mut faults),
         timeout: kept(time(TIMEOUT), &mut faults),
@@ -111,13 +138,17 @@ fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
         breaker_failures: kept(breaker, &mut faults),
         breaker_latency: kept(time(BREAKER_LATENCY), &mut faults),
         hedge: kept(annotation(HEDGE).map(read_hedge), &mut faults),
+        bulkhead: places.map(|places| BulkheadSettings {
+            places,
+            queue: queue
+                .unwrap_or_else(|| places.saturating_mul(BulkheadSettings::QUEUE_PER_PLACE)),
+        }),
     };
-    let stands_in =
-        settings.value.is_some() || settings.service.is_some() || settings.key.is_some();
+    let stands_in = settings.stands_in();
     if settings.timeout.is_some() && !stands_in {
         settings.timeout = None;
         faults.push(format!(
-            "annotation {TIMEOUT} says nothing without {VALUE}, {SERVICE} or {KEY}"
+            "annotation {TIMEOUT} says nothing without {VALUE}, {REVISION}, {SERVICE} or {KEY}"
         ));
     }
     if let (Some(timeout), Some(slow)) = (settings.timeout, settings.breaker_latency)
@@ -146,6 +177,15 @@ fn read_key(name: &str) -> Result<String, String> {
             "annotation {KEY}: header '{name}' does not say whose a request is; name one of your own, such as x-user"
         )),
         false => Ok(name),
+    }
+}
+
+fn read_revision(name: &str) -> Result<String, String> {
+    match is_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!(
+            "annotation {REVISION}: '{name}' is neither {STABLE_REVISION}, {PREVIOUS_REVISION} nor the name of a revision, such as iris-predictor-00001"
+        )),
     }
 }
 
@@ -220,6 +260,7 @@ mod tests {
         let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "2s", RETRIES: "2", BREAKER: "5", BREAKER_LATENCY: "1s"});
         let expected = FallbackSettings {
             value: Some("{\"predict\": 0}".to_owned()),
+            revision: None,
             service: None,
             key: None,
             timeout: Some(Duration::from_secs(2)),
@@ -227,10 +268,13 @@ mod tests {
             breaker_failures: Some(5),
             breaker_latency: Some(Duration::from_secs(1)),
             hedge: None,
+            bulkhead: None,
         };
         assert_eq!(of(all), Ok(Some(expected)));
         let other = of(json!({SERVICE: "iris-small", TIMEOUT: "50ms"})).unwrap();
         assert_eq!(other.unwrap().service.unwrap().to_string(), "ml/iris-small");
+        let by_revision = of(json!({REVISION: "stable", TIMEOUT: "50ms"})).unwrap();
+        assert_eq!(by_revision.unwrap().revision.as_deref(), Some("stable"));
         let by_key = of(json!({KEY: "X-User"})).unwrap();
         assert_eq!(by_key.unwrap().key.as_deref(), Some("x-user"));
         for (text, hedge) in [
@@ -239,6 +283,13 @@ mod tests {
         ] {
             let read = of(json!({HEDGE: text})).unwrap().unwrap();
             assert_eq!(read.hedge, Some(hedge));
+        }
+        for (annotations, places, queue) in [
+            (json!({BULKHEAD: "8"}), 8, 80),
+            (json!({BULKHEAD: "1", BULKHEAD_QUEUE: "0"}), 1, 0),
+        ] {
+            let read = of(annotations).unwrap().unwrap();
+            assert_eq!(read.bulkhead, Some(BulkheadSettings { places, queue }));
         }
         for good in ["0", "\"no\"", "[0.5, 0.5]", "true"] {
             assert!(of(json!({VALUE: good})).is_ok(), "{good}");
@@ -262,8 +313,15 @@ mod tests {
             (json!({KEY: "accept"}), "does not say whose"),
             (json!({KEY: "content-type"}), "does not say whose"),
             (json!({KEY: "x user"}), "no name of a header"),
+            (json!({REVISION: "Iris 1"}), "nor the name of a revision"),
             (json!({SERVICE: "Iris!"}), "no name of an InferenceService"),
             (json!({SERVICE: "iris"}), "does not stand in for itself"),
+            (json!({BULKHEAD: "0"}), "no number from 1 to 100000"),
+            (
+                json!({BULKHEAD: "8", BULKHEAD_QUEUE: "-1"}),
+                "no number from 0",
+            ),
+            (json!({BULKHEAD_QUEUE: "8"}), "says nothing without"),
             (json!({RETRIES: "6"}), "no number from 0 to 5"),
             (json!({BREAKER: "0"}), "no number from 1 to 1000"),
         ] {

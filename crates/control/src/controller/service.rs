@@ -9,6 +9,8 @@ mod payloads;
 mod programs;
 pub(super) mod references;
 mod refused;
+mod route;
+mod stand_in;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,10 +23,8 @@ use coracle_api::status::{
 };
 use coracle_base::Code;
 use coracle_serving::batch::BatchSettings;
-use coracle_serving::experiment::UnitSource;
 use coracle_serving::{
-    LoadFailure, Observed, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId, RevisionState,
-    ServiceId, Sticky,
+    LoadFailure, Observed, PlannedRevision, PlannedRoute, RevisionId, RevisionState, ServiceId,
 };
 use serde_json::Value;
 
@@ -32,13 +32,11 @@ use self::refused::{refused, stopped};
 use super::caching;
 use super::conditions::{Conditions, Verdict};
 use super::experiments::OnService;
-use super::fallbacks;
 use super::revisions::{self, Revision, STABLE, canary_track};
 use super::rollouts::Course;
 use super::runtimes::Candidate;
 use super::scaling::{self, Scaling};
 use super::served_by::{Finder, Programs, Refusal};
-use super::shadows;
 use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
@@ -77,8 +75,6 @@ pub(crate) struct Outcome {
 /// The variable of a model's environment that names it, where that is not its service's name.
 pub(crate) const MODEL_NAME: &str = "CORACLE_MODEL_NAME";
 const STOP: &str = "serving.kserve.io/stop";
-const TAG_ROUTING: &str = "serving.kserve.io/enable-tag-routing";
-const STICKY: &str = "serving.coracle.dev/sticky";
 const MODE: &str = "serving.kserve.io/deploymentMode";
 
 /// Reconciles one service.
@@ -129,15 +125,6 @@ pub(crate) fn status_of(service: &Value) -> InferenceServiceStatus {
 pub(crate) fn is_standard_mode(service: &Value) -> bool {
     let named = object::text(service, "annotations", MODE);
     matches!(named, Some("RawDeployment" | "Standard"))
-}
-
-/// Reads the annotation, which validation has checked: `header=NAME` or `cookie=NAME`.
-fn sticky(text: &str) -> Option<Sticky> {
-    match text.split_once('=')? {
-        ("header", name) => Some(Sticky::Header(name.to_ascii_lowercase())),
-        ("cookie", name) => Some(Sticky::Cookie(name.to_owned())),
-        _ => None,
-    }
 }
 
 fn service_id(service: &Value) -> ServiceId {
@@ -322,54 +309,10 @@ impl View<'_> {
             .collect()
     }
 
-    /// Returns the route of a split; `None` for none.
-    fn route(&self, shares: &[Share]) -> Option<PlannedRoute> {
-        let with_tags = object::text(self.service, "annotations", TAG_ROUTING) == Some("true");
-        let mut targets: Vec<PlannedTarget> = Vec::new();
-        for share in shares {
-            let latest = (share.latest && with_tags).then(|| "latest".to_owned());
-            let tags = share.tag.clone().into_iter().chain(latest);
-            match targets
-                .iter_mut()
-                .find(|target| target.revision == share.revision)
-            {
-                Some(target) => {
-                    target.percent += share.percent;
-                    target.tags.extend(tags);
-                }
-                None => targets.push(PlannedTarget {
-                    revision: share.revision.clone(),
-                    percent: share.percent,
-                    tags: tags.collect(),
-                }),
-            }
-        }
-        let sticky = object::text(self.service, "annotations", STICKY).and_then(sticky);
-        let book = self.around.course.and_then(|course| course.book.clone());
-        // Who is a unit of a rollout's stage must not see both revisions.
-        let sticky = match book.as_ref().map(|book| &book.unit) {
-            Some(UnitSource::Header(name)) => Some(Sticky::Header(name.clone())),
-            Some(UnitSource::Cookie(name)) => Some(Sticky::Cookie(name.clone())),
-            _ => sticky,
-        };
-        let experiments = self.around.experiments.map(|on| on.planned.clone());
-        let mut experiments = experiments.unwrap_or_default();
-        experiments.extend(book);
-        // Validation has seen it.
-        let shadow = shadows::read(self.service).ok().flatten();
-        (!targets.is_empty()).then_some(PlannedRoute {
-            targets,
-            sticky,
-            is_compared: self.around.course.is_some(),
-            shadow,
-            fallback: fallbacks::in_force(self.service),
-            experiments,
-        })
-    }
-
     fn settle(&self, runtime: Option<&Candidate>) -> Outcome {
         let (shares, rollout) = self.wanted();
-        let wanted = self.route(&shares);
+        let stand_in = self.stand_in(&rollout);
+        let wanted = self.route(&shares, stand_in.as_ref());
         let in_force = wanted.is_some() && wanted == self.observed;
         let by_revisions = matches!(self.templates.canaries, Canaries::Revisions(_));
         let rollout = match in_force && by_revisions {
@@ -393,6 +336,7 @@ impl View<'_> {
         );
         // What was rolled out is at hand while it may be asked back.
         needed.extend(rollout.rolled_out.clone());
+        needed.extend(stand_in.and_then(|stand_in| stand_in.revision));
         needed.extend(self.of_flows());
         let of_experiments = self.around.experiments.map(|on| on.revisions.clone());
         needed.extend(of_experiments.unwrap_or_default());
@@ -444,20 +388,6 @@ impl View<'_> {
             rollout.rolled_out.clone_from(&rollout.latest_ready);
         }
         rollout
-    }
-
-    /// Returns the split in force in the words of the one that is wanted.
-    fn shown(&self, wanted: &[Share]) -> Vec<Share> {
-        let targets = self.observed.iter().flat_map(|route| &route.targets);
-        let shares = targets.map(|target| Share {
-            revision: target.revision.clone(),
-            percent: target.percent,
-            latest: wanted
-                .iter()
-                .any(|share| share.latest && share.revision == target.revision),
-            tag: target.tags.iter().find(|tag| *tag == "prev").cloned(),
-        });
-        shares.collect()
     }
 
     fn plan(&self, revision: &Revision) -> PlannedRevision {
@@ -554,7 +484,7 @@ impl View<'_> {
             components: Some(Components {
                 predictor: Some(self.component_status(newest, rollout, shares)),
             }),
-            conditions: self.conditions(newest, in_force),
+            conditions: self.conditions(newest, rollout, in_force),
             deployment_mode: Some(self.mode()),
             model_status: Some(self.model_status(newest, has_route)),
             observed_generation: Some(object::generation(self.service)),
@@ -578,7 +508,12 @@ impl View<'_> {
         }
     }
 
-    fn conditions(&self, newest: &[&Revision], in_force: bool) -> Vec<Condition> {
+    fn conditions(
+        &self,
+        newest: &[&Revision],
+        rollout: &Rollout,
+        in_force: bool,
+    ) -> Vec<Condition> {
         let has_route = self.observed.is_some();
         let configuration = newest.iter().fold(Verdict::True, |all, revision| {
             all.and(&self.verdict(&revision.name))
@@ -615,7 +550,8 @@ impl View<'_> {
             let key = Key::new(&INFERENCE_SERVICE, namespace, name);
             self.around.store.get(&key).is_some()
         };
-        for (name, verdict) in references::verdicts(self.service, is_there) {
+        let by_revision = self.stand_in(rollout).map(|stand_in| stand_in.verdict);
+        for (name, verdict) in references::verdicts(self.service, by_revision, is_there) {
             conditions.add_info(name, &verdict);
         }
         conditions.add_info("RoutesReady", &route);

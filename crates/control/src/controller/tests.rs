@@ -673,11 +673,7 @@ fn a_runtime_with_a_command_serves_its_format() {
 fn what_is_not_done_for_programs_is_refused_by_its_name() {
     for (name, value) in [
         ("serving.coracle.dev/fallback", "0"),
-        ("serving.coracle.dev/fallback-service", "next"),
         ("serving.coracle.dev/fallback-last-good", "x-user"),
-        ("serving.coracle.dev/retries", "2"),
-        ("serving.coracle.dev/breaker-failures", "5"),
-        ("serving.coracle.dev/breaker-latency", "1s"),
         ("serving.coracle.dev/shadow", "next"),
         ("serving.coracle.dev/response-cache", "1MiB"),
     ] {
@@ -807,3 +803,4 @@ fn a_batcher_reaches_the_plan_with_kserves_defaults() {
 }
 
 mod experiments;
+mod fallbacks;

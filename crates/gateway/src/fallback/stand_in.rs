@@ -1,6 +1,7 @@
 //! The default prediction of a service: the same for every row, in the caller's protocol. Where reading the request is costly, a thread of the
 //! compute pool makes it, as it would have made the model's answer: many are wanted when all is full.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use coracle_protocol::{Call, DecodeContext, EncodeContext};
 use coracle_serving::batch::Entry;
 use coracle_serving::{Placement, PoolCall, Refusal, ServedModel, Ticket};
 use coracle_tensor::{ByteStrings, DType, Tensor, Values as TensorValues};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::Deciding;
@@ -22,6 +25,7 @@ use crate::infer::{Arrival, Calls, Request};
 fn message_parameters(by: StandIn) -> &'static [u8] {
     match by {
         StandIn::Constant => b"\x22\x16\x0a\x08fallback\x12\x0a\x1a\x08constant",
+        StandIn::Revision => b"\x22\x16\x0a\x08fallback\x12\x0a\x1a\x08revision",
         StandIn::LastGood => b"\x22\x17\x0a\x08fallback\x12\x0b\x1a\x09last-good",
         StandIn::Service => b"\x22\x15\x0a\x08fallback\x12\x09\x1a\x07service",
     }
@@ -204,6 +208,72 @@ pub(super) fn marked(codec: &Codec, encoded: Encoded, stood_in: StoodIn) -> Opti
     })
 }
 
+/// As [`marked`], of an answer that a program gave, which may have parameters of its own.
+pub(super) fn marked_of_program(
+    codec: &Codec,
+    encoded: Encoded,
+    stood_in: StoodIn,
+) -> Option<Encoded> {
+    if !matches!(codec, Codec::V2 { .. }) {
+        return marked(codec, encoded, stood_in);
+    }
+    let n_json = encoded.json_length.unwrap_or(encoded.body.len());
+    let (json, data) = encoded.body.split_at_checked(n_json)?;
+    let json = with_parameter(json, stood_in.by.name())?;
+    Some(Encoded {
+        json_length: encoded.json_length.map(|_| json.len()),
+        body: [&json, data].concat(),
+        fallback: Some(stood_in),
+        ..encoded
+    })
+}
+
+/// The fields of an object of JSON in their order, their values as they are written.
+struct Fields<'j>(Vec<(String, &'j RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// Returns an answer of V2 with the parameter that says what stood in; `None` if it is no object.
+fn with_parameter(json: &[u8], name: &str) -> Option<Vec<u8>> {
+    let Fields(fields) = serde_json::from_slice(json).ok()?;
+    let mut own = match fields.iter().find(|(field, _)| field == "parameters") {
+        Some((_, parameters)) => serde_json::from_str(parameters.get()).ok()?,
+        None => serde_json::Map::new(),
+    };
+    own.insert("fallback".to_owned(), name.into());
+    let own = serde_json::value::to_raw_value(&own).ok()?;
+    let mut marked = b"{\"parameters\":".to_vec();
+    marked.extend_from_slice(own.get().as_bytes());
+    for (field, value) in fields.iter().filter(|(field, _)| field != "parameters") {
+        marked.push(b',');
+        serde_json::to_writer(&mut marked, field).ok()?;
+        marked.push(b':');
+        marked.extend_from_slice(value.get().as_bytes());
+    }
+    marked.push(b'}');
+    Some(marked)
+}
+
 /// Returns the value for every row, as the output has it; `None` if it is no such value.
 fn tensor(spec: &TensorSpec, value: &Value, n_rows: usize) -> Option<Tensor> {
     let row: Vec<&Value> = match value {
@@ -292,6 +362,27 @@ mod tests {
             (&shares, json!([1.0, 2.0, 3.0])),
         ] {
             assert_eq!(tensor(spec, &value, 1), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_says_itself_stays_in_its_answer() {
+        let marked = |json: &str| {
+            let marked = with_parameter(json.as_bytes(), "service")?;
+            Some(String::from_utf8(marked).unwrap())
+        };
+        let without = marked(r#"{"model_name":"a", "outputs":[{"data":[1.10, 2e0]}]}"#);
+        assert_eq!(
+            without.unwrap(),
+            r#"{"parameters":{"fallback":"service"},"model_name":"a","outputs":[{"data":[1.10, 2e0]}]}"#
+        );
+        let with = marked(r#"{"a\"b":1,"parameters":{"k":[2],"fallback":"mine"}}"#);
+        assert_eq!(
+            with.unwrap(),
+            r#"{"parameters":{"fallback":"service","k":[2]},"a\"b":1}"#
+        );
+        for none in ["", "[]", "{", "3", r#"{"parameters":3}"#, r#"{"a":1}x"#] {
+            assert_eq!(marked(none), None, "{none}");
         }
     }
 

@@ -186,6 +186,41 @@ async fn another_service_is_not_asked_without_time() {
     assert_eq!(two.next.statistics().started(), 1);
 }
 
+/// The other revision is asked before the other service, for as long as it is served; it has no say in when.
+#[tokio::test(start_paused = true)]
+async fn another_revision_is_asked_before_another_service() {
+    let two = Two::new(&FallbackSettings {
+        revision: Some("stable".to_owned()),
+        timeout: Some(SECOND),
+        ..settings()
+    });
+    let stable = Arc::new(one("stable"));
+    let fallback = two.first.fallback().unwrap();
+    fallback.set_revision(Some(&stable));
+    let started = || {
+        (
+            stable.statistics().started(),
+            two.next.statistics().started(),
+        )
+    };
+    two.fail("first");
+    assert_eq!(two.ask(None).await.0, Ok(Some(StandIn::Revision)));
+    assert_eq!(started(), (1, 0));
+    // One that hangs leaves time for the others.
+    two.hang("stable");
+    let (by, took) = two.ask(None).await;
+    assert_eq!(by, Ok(Some(StandIn::Service)));
+    assert!(took >= SECOND && took < 2 * SECOND, "{took:?}");
+    assert_eq!(started(), (2, 1));
+    // Nobody stands in for himself, nor who is no longer served.
+    fallback.set_revision(Some(&two.first));
+    assert_eq!(two.ask(None).await.0, Ok(Some(StandIn::Service)));
+    fallback.set_revision(Some(&stable));
+    drop(stable);
+    assert_eq!(two.ask(None).await.0, Ok(Some(StandIn::Service)));
+    assert_eq!(fallback.n_fallbacks(), 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_service_that_hangs_leaves_time_for_the_default_prediction() {
     // Where nothing is said of its time, it leaves a little of the caller's.

@@ -1,12 +1,15 @@
 //! One request that a process answers.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_base::Code;
-use coracle_serving::{Endpoints, ModelCall, ProcessLease, Protocol, Refusal, ServedModel};
+use coracle_serving::{
+    Endpoints, Fallback, ModelCall, ProcessLease, Protocol, Refusal, ServedModel,
+};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
@@ -15,15 +18,19 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use super::body::{BodyFault, BoundedBody, CallEnd, Limit};
+use super::guarded::{self, Guarded, Passed, Sent};
 use super::pool::Place;
 use super::{Fault, ForwardedBody, Pool, headers, outcome};
 use crate::body::{ReplyBody, RequestBody};
 use crate::chaos::forward_in_chaos;
-use crate::connection::Handler;
+use crate::codec::Codec;
+use crate::connection::{Handler, json_length};
+use crate::encoding;
 use crate::experiment::Part;
-use crate::infer::Failure;
+use crate::infer::{Begun, Failure};
 use crate::log::Answer;
 use crate::respond::Reply;
+use crate::route::{self, Route};
 use crate::seldon;
 use crate::terms::Terms;
 use crate::trace::Trace;
@@ -60,6 +67,10 @@ pub(super) struct Outgoing<'a> {
     pub(super) kind: Kind,
     /// The process that was asked last.
     pub(super) asked: Cell<Option<SocketAddr>>,
+    /// Where it is told when a process was found for it, if somebody wants to know.
+    pub(super) begun: RefCell<Begun>,
+    /// Whether it ends once no process that is there can be reached.
+    pub(super) gives_up: Cell<bool>,
 }
 
 /// What a request is.
@@ -95,8 +106,8 @@ pub(crate) enum NoAnswer {
     Refused(Refusal),
     /// The one that was asked gave none.
     Fault(Fault),
-    /// It was made to fail, as faults on purpose say.
-    Struck(Failure),
+    /// It was made to fail, as faults on purpose say, or it was not to be asked.
+    Failed(Failure),
 }
 
 impl NoAnswer {
@@ -130,12 +141,14 @@ impl Handler {
             request_id: &request_id,
             kind: Kind::Http,
             asked: Cell::default(),
+            begun: RefCell::default(),
+            gives_up: Cell::default(),
         };
         let timeout = model.timeout().unwrap_or(self.calls.request_timeout);
         let (timeout, result) = match Terms::of(&head.headers) {
             Ok(terms) => {
                 let timeout = terms.timeout_or(timeout);
-                let answer = self.http_answer(&model, &outgoing, body, timeout);
+                let answer = self.http_answer((&model, &path), &outgoing, body, timeout);
                 (timeout, answer.await)
             }
             Err(failure) => {
@@ -170,11 +183,11 @@ impl Handler {
     /// Returns a process's answer, or what the caller gets instead.
     async fn http_answer(
         &self,
-        model: &ServedModel,
+        (model, path): (&Arc<ServedModel>, &str),
         outgoing: &Outgoing<'_>,
         body: RequestBody,
         timeout: Duration,
-    ) -> Result<Answered, Reply> {
+    ) -> Result<Passed, Reply> {
         let limits = &self.shared.limits;
         let bytes_max = limits.body_max.as_u64();
         if body.size_hint().lower() > bytes_max {
@@ -188,10 +201,21 @@ impl Handler {
             ));
         }
         let deadline = Instant::now() + timeout;
-        let passed = self.pass_on_or_hedge(model, outgoing, body, deadline).await;
+        let fallback = model.has_fallback().then(|| model.fallback()).flatten();
+        let passed = match fallback {
+            Some(fallback) => {
+                let sent = (path, body, timeout);
+                Box::pin(self.guarded_http(model, &fallback, outgoing, sent)).await
+            }
+            None => {
+                let body = BoundedBody::new(body, bytes_max, limits.body_timeout);
+                let passed = self.pass_on(model, outgoing, body, deadline).await;
+                passed.map(Passed::Answered)
+            }
+        };
         passed.map_err(|no_answer| match no_answer {
             NoAnswer::Refused(refusal) => Reply::failure(refusal.code(), &refusal.message()),
-            NoAnswer::Struck(failure) => Reply::failure(failure.code, &failure.message),
+            NoAnswer::Failed(failure) => Reply::failure(failure.code, &failure.message),
             NoAnswer::Fault(fault) => {
                 let message = fault.message(model.name(), timeout);
                 match fault {
@@ -200,6 +224,42 @@ impl Handler {
                 }
             }
         })
+    }
+
+    /// Passes a request on as its service's rules say, if it is a prediction.
+    async fn guarded_http(
+        &self,
+        model: &Arc<ServedModel>,
+        fallback: &Fallback,
+        outgoing: &Outgoing<'_>,
+        (path, body, timeout): (&str, RequestBody, Duration),
+    ) -> Result<Passed, NoAnswer> {
+        let limits = &self.shared.limits;
+        let deadline = Instant::now() + timeout;
+        let n_bytes = body.size_hint().upper();
+        let body = BoundedBody::new(body, limits.body_max.as_u64(), limits.body_timeout);
+        let codec = prediction(outgoing.head, path);
+        let guard = guarded::guard(fallback);
+        let (Some(codec), Some(guard)) = (codec, guard) else {
+            let passed = self.pass_on(model, outgoing, body, deadline).await;
+            return passed.map(Passed::Answered);
+        };
+        let sent = match guarded::is_copied(fallback.settings(), true, n_bytes) {
+            true => Sent::Whole(guarded::whole(body, deadline).await?),
+            false => Sent::Coming(body),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let guarded = Guarded {
+            model,
+            fallback,
+            guard: &guard,
+        };
+        let read = async |body: Bytes| match encoding::of_request(&outgoing.head.headers).ok()? {
+            None => Some(body),
+            Some(encoding) => self.expanded(encoding, body).await.ok(),
+        };
+        self.guarded(guarded, outgoing, (sent, left), (Some(codec), read))
+            .await
     }
 
     /// Sends a request to a process that takes it.
@@ -211,7 +271,8 @@ impl Handler {
         deadline: Instant,
     ) -> Result<Answered, NoAnswer> {
         let mut body = Some(body);
-        let mut except = Vec::new();
+        // One that was asked before is asked again if there is no other.
+        let mut except: Vec<SocketAddr> = outgoing.asked.get().into_iter().collect();
         let terms = Terms::of(&outgoing.head.headers).unwrap_or_default();
         let priority = terms.priority.unwrap_or_default();
         loop {
@@ -224,14 +285,22 @@ impl Handler {
             let endpoints = lease.endpoints();
             let place = outgoing.kind.place(endpoints);
             outgoing.asked.set(Some(endpoints.http));
+            if let Some(begun) = &*outgoing.begun.borrow() {
+                let _first = begun.set(self.shared.clock.monotonic());
+            }
             if let Some(chaos) = self.calls.chaos.as_ref().filter(|chaos| chaos.is_on()) {
                 forward_in_chaos(chaos, model, deadline).await?;
             }
             match send(&self.pool, place, outgoing, &mut body, deadline).await {
                 Ok(response) => return Ok((response, lease)),
-                Err(Fault::NotConnected(_)) if body.is_some() && Instant::now() < deadline => {
+                Err(fault @ Fault::NotConnected(_))
+                    if body.is_some() && Instant::now() < deadline =>
+                {
                     // Nothing of the request was used. A process that is gone is soon known to be.
                     if except.contains(&endpoints.http) {
+                        if outgoing.gives_up.get() {
+                            return Err(NoAnswer::Fault(fault));
+                        }
                         tokio::time::sleep(AGAIN_AFTER).await;
                         except.clear();
                     } else {
@@ -249,13 +318,25 @@ impl Handler {
         model: &ServedModel,
         call: ModelCall,
         (path, timeout, part): (&str, Duration, Part),
-        result: Result<Answered, Reply>,
+        result: Result<Passed, Reply>,
         request_id: HeaderValue,
     ) -> Response<ReplyBody> {
         let protocol = protocol(path);
         let Part { mark, pending } = part;
         match result {
-            Ok((response, lease)) => {
+            Ok(Passed::StoodIn(encoded)) => {
+                // What is counted is what the model did.
+                let outcome = encoded
+                    .fallback
+                    .map_or(Ok(()), |stood_in| Err(stood_in.code));
+                call.finish(protocol, outcome);
+                if let Some(pending) = pending {
+                    pending.end(outcome);
+                }
+                let reply = Reply::encoded(*encoded);
+                reply.with_variant(mark).into_response(request_id)
+            }
+            Ok(Passed::Answered((response, lease))) => {
                 let end = CallEnd {
                     call,
                     lease,
@@ -279,6 +360,20 @@ impl Handler {
                 reply.with_variant(mark).into_response(request_id)
             }
         }
+    }
+}
+
+/// Returns how a request is read by others than the process that it is for, if it is a prediction.
+fn prediction(head: &Parts, path: &str) -> Option<Codec> {
+    let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
+    match route::find(&head.method, path).ok()? {
+        Route::V1Predict(_) => Some(Codec::V1 { method: method() }),
+        Route::V1Examples(question, _) => Some(Codec::Examples(question)),
+        Route::V2Infer(_) => Some(Codec::V2 {
+            method: method(),
+            json_length: json_length(&head.headers).ok()?,
+        }),
+        _ => None,
     }
 }
 

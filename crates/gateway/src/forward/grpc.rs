@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::code_of_grpc;
-use coracle_serving::{Outcome, ProcessLease, Protocol, ServedModel};
+use coracle_protocol::grpc::{Compression, FrameHead, PREFIX_BYTES};
+use coracle_serving::{Fallback, Outcome, ProcessLease, Protocol, ServedModel};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -14,12 +16,25 @@ use tokio::time::Instant;
 
 use super::body::{BoundedBody, CallEnd, Limit, Wanted};
 use super::call::{Forwarding, Kind, NoAnswer, Outgoing, answer};
+use super::guarded::{self, Guarded, Passed, Sent};
 use super::{Fault, ForwardedBody};
 use crate::body::{ReplyBody, RequestBody};
+use crate::codec::Encoded;
 use crate::connection::Handler;
 use crate::experiment::Part;
-use crate::grpc::{GRPC_STATUS, Noted, failure, is_grpc, timeout_of, trailers_only};
+use crate::grpc::{
+    self, GRPC_STATUS, Noted, compression_of, failure, is_grpc, timeout_of, trailers_only,
+};
 use crate::infer::{Failure, too_late};
+use crate::respond::FALLBACK;
+
+/// What is answered.
+enum Told {
+    /// What a process answers.
+    Answered(Answered),
+    /// What another one answers in its place, with how its message is compressed.
+    StoodIn(Encoded, Compression),
+}
 
 /// An answer that has begun.
 struct Answered {
@@ -55,7 +70,23 @@ impl Handler {
             ..Noted::default()
         };
         let mut response = match result {
-            Ok(answered) => {
+            Ok(Told::StoodIn(encoded, compression)) => {
+                // What is counted is what the model did.
+                let stood_in = encoded.fallback;
+                let outcome = stood_in.map_or(Ok(()), |stood_in| Err(stood_in.code));
+                call.finish(protocol, outcome);
+                if let Some(pending) = pending {
+                    pending.end(outcome);
+                }
+                noted.stood_in = stood_in.map(|stood_in| stood_in.by);
+                let mut response = grpc::whole(encoded.body, compression, request_id);
+                if let Some(by) = noted.stood_in {
+                    let name = HeaderValue::from_static(by.name());
+                    response.headers_mut().insert(FALLBACK, name);
+                }
+                response
+            }
+            Ok(Told::Answered(answered)) => {
                 let Answered {
                     response,
                     lease,
@@ -94,12 +125,12 @@ impl Handler {
     /// Returns what a process answers, from its beginning on.
     async fn answer_of_process(
         &self,
-        model: &ServedModel,
+        model: &Arc<ServedModel>,
         path: &str,
-        (head, mut body): (&Parts, RequestBody),
+        (head, body): (&Parts, RequestBody),
         request_id: &HeaderValue,
         started: Duration,
-    ) -> Result<Answered, Failure> {
+    ) -> Result<Told, Failure> {
         let timeout = timeout_of(&head.headers)?;
         let elapsed = self.shared.clock.monotonic().saturating_sub(started);
         let now = Instant::now();
@@ -118,54 +149,109 @@ impl Handler {
                 until: until.map(|(_, until)| until),
             },
             asked: std::cell::Cell::default(),
+            begun: std::cell::RefCell::default(),
+            gives_up: std::cell::Cell::default(),
         };
         let wait = timeout.map_or(wait, |timeout| timeout.min(wait));
-        let hedged = match model.has_fallback() {
-            true => {
-                self.hedge_of_message(model, path, &mut body, deadline)
-                    .await
-            }
-            false => None,
-        };
-        let (passed, wanted) = match hedged {
-            Some((fallback, after)) => {
+        let fallback = model.has_fallback().then(|| model.fallback()).flatten();
+        let (passed, wanted) = match fallback {
+            Some(fallback) => {
                 let passed =
-                    self.hedged_message(model, (&fallback, after), &outgoing, body, deadline);
-                (Box::pin(passed).await, None)
+                    self.guarded_message((model, &fallback), path, &outgoing, (body, deadline));
+                Box::pin(passed).await?
             }
             None => {
                 let (body, wanted) = BoundedBody::unbounded(body);
                 let passed = self.pass_on(model, &outgoing, body, deadline).await;
-                (passed, Some(wanted))
+                (passed.map(Passed::Answered), Some(wanted))
             }
         };
-        let (response, lease) = passed.map_err(|no_answer| no_answer.failure(model, wait))?;
+        let passed = passed.map_err(|no_answer| no_answer.failure(model, wait))?;
+        let (response, lease) = match passed {
+            Passed::Answered(answered) => answered,
+            Passed::StoodIn(encoded) => {
+                return Ok(Told::StoodIn(*encoded, compression_of(&head.headers)?));
+            }
+        };
         if response.status() != StatusCode::OK || !is_grpc(response.headers()) {
             return Err(not_grpc(model, response.status()));
         }
-        Ok(Answered {
+        Ok(Told::Answered(Answered {
             response,
             lease,
             limit: Limit::Until(until),
             wanted,
-        })
+        }))
+    }
+
+    /// Passes a message on as its service's rules say, if it is a prediction that does not stream.
+    async fn guarded_message(
+        &self,
+        (model, fallback): (&Arc<ServedModel>, &Fallback),
+        path: &str,
+        outgoing: &Outgoing<'_>,
+        (mut body, deadline): (RequestBody, Instant),
+    ) -> Result<(Result<Passed, NoAnswer>, Option<Wanted>), Failure> {
+        let codec = grpc::codec_of(path);
+        let (Some(codec), Some(guard)) = (codec, guarded::guard(fallback)) else {
+            let (body, wanted) = BoundedBody::unbounded(body);
+            let passed = self.pass_on(model, outgoing, body, deadline).await;
+            return Ok((passed.map(Passed::Answered), Some(wanted)));
+        };
+        let compression = compression_of(&outgoing.head.headers)?;
+        let limits = &self.shared.limits;
+        let most = limits.body_max.as_usize();
+        let begun = tokio::time::timeout_at(deadline, body.look_ahead(PREFIX_BYTES)).await;
+        let prefix = match &begun {
+            Ok(Ok(begun)) => begun.first_chunk::<PREFIX_BYTES>(),
+            _ => None,
+        };
+        let frame = prefix.and_then(|prefix| FrameHead::read(*prefix, most).ok());
+        let n_bytes = frame.map(|frame| frame.length as u64);
+        let is_copied = n_bytes.is_some() && guarded::is_copied(fallback.settings(), true, n_bytes);
+        let (sent, wanted) = match is_copied {
+            true => {
+                let most = limits.body_max.as_u64().saturating_add(PREFIX_BYTES as u64);
+                let body = BoundedBody::new(body, most, limits.body_timeout);
+                match guarded::whole(body, deadline).await {
+                    Ok(body) => (Sent::Whole(body), None),
+                    Err(fault) => return Ok((Err(fault), None)),
+                }
+            }
+            false => {
+                let (body, wanted) = BoundedBody::unbounded(body);
+                (Sent::Coming(body), Some(wanted))
+            }
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let guarded = Guarded {
+            model,
+            fallback,
+            guard: &guard,
+        };
+        let read = async |body: Bytes| grpc::only_message(&body, compression, most).ok();
+        let sent = (sent, left);
+        let passed = self
+            .guarded(guarded, outgoing, sent, (Some(codec), read))
+            .await;
+        Ok((passed, wanted))
     }
 }
 
 impl NoAnswer {
-    /// Returns it as gRPC tells it.
-    fn failure(self, model: &ServedModel, wait: Duration) -> Failure {
+    /// Returns it as gRPC tells it, and with what it says of the model, which was allowed to take so long.
+    pub(super) fn failure(&self, model: &ServedModel, wait: Duration) -> Failure {
         match self {
-            Self::Refused(refusal) => refusal.into(),
-            Self::Struck(failure) => failure,
-            Self::Fault(Fault::Late) => too_late(wait),
+            Self::Refused(refusal) => Failure::from(refusal.clone()).within(wait),
+            Self::Failed(failure) => failure.clone(),
+            Self::Fault(Fault::Late) => too_late(wait).begun(true),
             Self::Fault(fault) => failure(fault.code(), &fault.message(model.name(), wait)),
         }
     }
 }
 
 /// Returns the failure that an answer in HTTP alone is, as gRPC maps its statuses.
-fn not_grpc(model: &ServedModel, status: StatusCode) -> Failure {
+pub(super) fn not_grpc(model: &ServedModel, status: StatusCode) -> Failure {
     let code = match status.as_u16() {
         404 => Code::Unimplemented,
         429 | 502..=504 => Code::Unavailable,

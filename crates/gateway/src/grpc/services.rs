@@ -39,11 +39,11 @@ use crate::spans::InferenceSlot;
 /// The name of the Open Inference Protocol's service, in paths.
 pub(super) const INFERENCE: &str = "/inference.GRPCInferenceService/";
 /// The names of TensorFlow Serving's services, in paths.
-pub(super) const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
+pub(crate) const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
 pub(super) const MODEL_STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 pub(super) const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 pub(super) const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
-pub(super) const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+pub(crate) const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 pub(super) const REFLECTION: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

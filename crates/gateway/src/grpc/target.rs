@@ -220,7 +220,7 @@ async fn framed_message(
 }
 
 /// Returns what the one message of a method asks, if that is an inference.
-fn codec_of(path: &str) -> Option<Codec> {
+pub(crate) fn codec_of(path: &str) -> Option<Codec> {
     if path == INFER {
         return Some(Codec::Grpc);
     }
@@ -233,7 +233,7 @@ fn codec_of(path: &str) -> Option<Codec> {
 }
 
 /// Returns a message, with its frame, that asks a model of another name.
-fn named(path: &str, message: &[u8], name: &str) -> Bytes {
+pub(crate) fn named(path: &str, message: &[u8], name: &str) -> Bytes {
     let name = name.to_owned();
     let framed = match path {
         INFER => {

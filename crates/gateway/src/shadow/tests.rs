@@ -176,6 +176,7 @@ pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
         joint: JointCalls::default(),
         shared_memory: Arc::new(SharedMemory::new(false)),
         payloads: None,
+        programs: None,
         traces: false,
         experiments: None,
         chaos: None,

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_base::SystemClock;
 use coracle_gateway::{Limits, ServerConfig};
 use coracle_model::{Description, Model, RunError, Signature};
 use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{ModelInferResponse, ParameterChoice};
 use coracle_protocol::grpc::tensorflow::PredictResponse;
 use coracle_serving::{
-    FallbackSettings, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId,
+    FallbackSettings, LoadPhases, LoadedModel, ModelTable, RevisionId, RevisionLog, Route,
+    RouteTarget, ServedModel, ServiceId,
 };
 use coracle_tensor::{Tensor, Values};
 
@@ -128,13 +130,13 @@ fn id(name: &str) -> ServiceId {
     }
 }
 
-fn magnitude() -> ServedModel {
+pub(crate) fn magnitude(name: &str) -> ServedModel {
     let (sum, _entered, _gate) = sum_model();
     let model = Magnitude {
         signature: sum.signature().clone(),
         description: Description::default(),
     };
-    let loaded = LoadedModel::new("next".to_owned(), Box::new(model), LoadPhases::default());
+    let loaded = LoadedModel::new(name.to_owned(), Box::new(model), LoadPhases::default());
     ServedModel::new(loaded, 2)
 }
 
@@ -148,7 +150,7 @@ fn start_two(value: Option<&str>, other: &str) -> Running {
     start_with(config(Limits::default()), move |sum| {
         sum.set_fallback(Some(&settings));
         // What would happen if it had one of its own is that nobody ends.
-        let next = magnitude();
+        let next = magnitude("next");
         next.set_fallback(Some(&FallbackSettings {
             service: Some(id("sum")),
             ..FallbackSettings::default()
@@ -196,6 +198,80 @@ fn another_service_stands_in_and_the_answer_says_so() {
     let server = start_two(None, "gone");
     let answer = ask(&server, "/serving/ml/sum/v1/models/sum:predict", BAD);
     assert_eq!(answer.status, 500);
+}
+
+/// The canary fails; the revision that serves does not, and stands in for it, before another service does.
+#[test]
+fn another_revision_stands_in_and_the_answer_says_so() {
+    let settings = FallbackSettings {
+        revision: Some("sum-1".to_owned()),
+        service: Some(id("next")),
+        ..FallbackSettings::default()
+    };
+    let server = start_with(config(Limits::default()), |sum| {
+        let revision = |model: ServedModel, name: &str| {
+            let id = RevisionId {
+                namespace: "ml".to_owned(),
+                name: name.to_owned(),
+            };
+            let log = RevisionLog::none(Arc::new(SystemClock::new()));
+            let model = Arc::new(model.with_revision(&id, log, Box::new(|| ())));
+            model.set_fallback(Some(&settings));
+            model
+        };
+        let (stable, canary) = (revision(magnitude("sum"), "sum-1"), revision(sum, "sum-2"));
+        for model in [&stable, &canary] {
+            model.fallback().unwrap().set_revision(Some(&stable));
+        }
+        let target = |model, percent, tag: &str| RouteTarget {
+            model,
+            percent,
+            tags: vec![tag.to_owned()],
+        };
+        let targets = vec![target(stable, 0, "prev"), target(canary, 100, "latest")];
+        let route = Route::try_new(targets, None).unwrap();
+        ModelTable::from_routes([(id("sum"), Arc::new(route))].into())
+    });
+    let answer = ask(&server, "/serving/ml/sum/v1/models/sum:predict", BAD);
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, r#"{"predictions":[4.0,5.0]}"#)
+    );
+    assert_eq!(answer.header("x-coracle-fallback"), Some("revision"));
+    let body =
+        br#"{"inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [-5, 1]}]}"#;
+    let answer = ask(&server, "/serving/ml/sum/v2/models/sum/infer", body);
+    let found: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(found["parameters"]["fallback"], "revision");
+    let answer = grpc::ask(&server, "ModelInfer", &grpc::row("sum", [-5.0, 1.0]));
+    let answer = answer.message::<ModelInferResponse>();
+    let parameter = answer.parameters["fallback"].parameter_choice.clone();
+    let name = ParameterChoice::StringParam("revision".to_owned());
+    assert_eq!(parameter, Some(name));
+    // It does not stand in for itself.
+    let wrong = br#"{"instances": [["a", 1]]}"#;
+    let stable = "/serving/ml/prev-sum-predictor/v1/models/sum:predict";
+    assert_eq!(ask(&server, stable, wrong).status, 400);
+    let text = send(server.address, "GET", "/metrics", &[], b"").body;
+    let of = |name: &str, revision: &str, rest: &str| {
+        format!(r#"{name}{{model="sum",namespace="ml",revision="{revision}"{rest}"#)
+    };
+    for line in [
+        of("coracle_fallbacks_total", "sum-2", "} 3"),
+        of("coracle_fallbacks_total", "sum-1", "} 0"),
+        of(
+            "coracle_requests_total",
+            "sum-2",
+            r#",protocol="v1",code="internal"} 1"#,
+        ),
+        of(
+            "coracle_requests_total",
+            "sum-1",
+            r#",protocol="v1",code="ok"} 1"#,
+        ),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
 }
 
 /// The model is asked with a good row first, and then with one on which it panics: who was answered gets what he was told last.

@@ -6,6 +6,7 @@
 
 mod agreement;
 mod batching;
+mod bulkhead;
 mod cache;
 mod chaos;
 mod client;
@@ -18,6 +19,7 @@ mod forward;
 mod forward_grpc;
 mod gone;
 mod grpc;
+mod guarded;
 mod headers;
 mod hedge;
 mod lifecycle;

@@ -89,3 +89,55 @@ fn serve(mut stream: TcpStream, gate: &Mutex<Receiver<()>>) {
         }
     }
 }
+
+/// A process that answers as it is told.
+pub(crate) struct Telling {
+    pub(crate) address: SocketAddr,
+    n_asked: Arc<AtomicUsize>,
+}
+
+impl Telling {
+    /// Starts one that answers with a status and JSON: what `answer` makes of the number of the request, from 0, and what was sent. Where that is nothing
+    /// it ends the connection.
+    pub(crate) fn start(
+        answer: impl Fn(usize, &str) -> Option<(u16, String)> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let n_asked = Arc::new(AtomicUsize::new(0));
+        let (answer, counted) = (Arc::new(answer), Arc::clone(&n_asked));
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let (answer, counted) = (Arc::clone(&answer), Arc::clone(&counted));
+                std::thread::spawn(move || {
+                    while let Some((head, body)) = read_request(&mut stream) {
+                        let n = counted.fetch_add(1, Ordering::SeqCst);
+                        let sent = head + &String::from_utf8_lossy(&body);
+                        let Some((status, json)) = answer(n, &sent) else {
+                            return;
+                        };
+                        let n_bytes = json.len();
+                        let head = format!(
+                            "HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\ncontent-length: {n_bytes}\r\n\r\n"
+                        );
+                        if stream.write_all((head + &json).as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, n_asked }
+    }
+
+    /// Starts one that always answers so.
+    pub(crate) fn always(status: u16, json: &str) -> Self {
+        let json = json.to_owned();
+        Self::start(move |_, _| Some((status, json.clone())))
+    }
+
+    /// How many requests it had.
+    pub(crate) fn n_asked(&self) -> usize {
+        self.n_asked.load(Ordering::SeqCst)
+    }
+}

@@ -27,6 +27,7 @@ impl ServedModel {
                 return Ok(Lease {
                     loaded,
                     _place: None,
+                    _of_service: None,
                 });
             }
             drop(loaded);

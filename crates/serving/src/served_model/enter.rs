@@ -21,6 +21,8 @@ use crate::process::Endpoints;
 pub struct Lease {
     pub(super) loaded: Guard<Option<Arc<LoadedModel>>>,
     pub(super) _place: Place,
+    /// Its place among the requests of its service.
+    pub(super) _of_service: Place,
 }
 
 impl Lease {
@@ -45,7 +47,8 @@ impl Deref for Lease {
 #[derive(Debug)]
 pub struct ProcessLease {
     call: BackendCall,
-    _place: Place,
+    place: Place,
+    of_service: Place,
 }
 
 impl ProcessLease {
@@ -53,6 +56,11 @@ impl ProcessLease {
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
         self.call.endpoints()
+    }
+
+    /// Gives its places back before the answer has been read: another one of the same service may need them to answer in its place.
+    pub fn make_room(&mut self) {
+        drop((self.place.take(), self.of_service.take()));
     }
 }
 
@@ -69,11 +77,39 @@ impl ServedModel {
     pub fn try_enter(&self) -> Option<Lease> {
         let loaded = self.loaded.load();
         loaded.as_ref()?;
+        let of_service = self.try_place_of_service()?;
         let place = self.admission.try_place()?;
         Some(Lease {
             loaded,
             _place: place,
+            _of_service: of_service,
         })
+    }
+
+    /// Takes a place among the requests of the model's service if one is free, or if there may be any number of them.
+    fn try_place_of_service(&self) -> Option<Place> {
+        if !self.has_fallback() {
+            return Some(None);
+        }
+        let fallback = self.fallback.load();
+        let bulkhead = fallback.as_ref().and_then(|own| own.bulkhead());
+        bulkhead.map_or(Some(None), |bulkhead| bulkhead.try_place())
+    }
+
+    /// Waits for a place among the requests of the model's service, if there may only be so many.
+    async fn place_of_service(
+        &self,
+        priority: Priority,
+        deadline: Instant,
+    ) -> Result<Place, Refusal> {
+        if let Some(place) = self.try_place_of_service() {
+            return Ok(place);
+        }
+        let fallback = self.fallback();
+        match fallback.as_ref().and_then(|own| own.bulkhead()) {
+            Some(bulkhead) => bulkhead.place(priority, deadline).await,
+            None => Ok(None),
+        }
     }
 
     /// Waits, for `time` at most, until the model is in memory and there is a place to run; wakes it if it was let go of.
@@ -97,6 +133,7 @@ impl ServedModel {
         }
         let deadline = deadline_in(time);
         loop {
+            let of_service = self.place_of_service(priority, deadline).await?;
             let place = match self.admission.try_place() {
                 Some(place) => place,
                 None => self.admission.place(priority, deadline).await?,
@@ -106,10 +143,11 @@ impl ServedModel {
                 return Ok(Lease {
                     loaded,
                     _place: place,
+                    _of_service: of_service,
                 });
             }
             // Those who wait for the model hold no place.
-            drop((loaded, place));
+            drop((loaded, place, of_service));
             match self.health.take_back(Instant::now()) {
                 Ok(Some(model)) => self.loaded.store(Some(model)),
                 Ok(None) => self.wait_for_model(deadline).await?,
@@ -121,10 +159,12 @@ impl ServedModel {
     /// Returns a process that takes a request at once and is not in `except`; `None` if there is none, or all places are taken.
     pub fn try_enter_process(&self, except: &[SocketAddr]) -> Option<ProcessLease> {
         let backends = self.backends.as_ref()?;
+        let of_service = self.try_place_of_service()?;
         let place = self.admission.try_place()?;
         Some(ProcessLease {
             call: backends.choose(except)?,
-            _place: place,
+            place,
+            of_service,
         })
     }
 
@@ -147,6 +187,7 @@ impl ServedModel {
         };
         let deadline = deadline_in(time);
         loop {
+            let of_service = self.place_of_service(priority, deadline).await?;
             let place = match self.admission.try_place() {
                 Some(place) => place,
                 None => self.admission.place(priority, deadline).await?,
@@ -155,11 +196,12 @@ impl ServedModel {
             if let Some(call) = call {
                 return Ok(ProcessLease {
                     call,
-                    _place: place,
+                    place,
+                    of_service,
                 });
             }
             // Those who wait for a process hold no place.
-            drop(place);
+            drop((place, of_service));
             self.wait_for_model(deadline).await?;
         }
     }

@@ -10,7 +10,10 @@ use crate::object;
 pub(super) fn check(service: &Value, is_program: impl FnOnce() -> bool) -> Result<(), Refusal> {
     let kinds = [
         ("shadows", &shadows::ANNOTATIONS[..]),
-        ("fallbacks, retries and breakers", &fallbacks::ANNOTATIONS),
+        (
+            "default predictions and last good answers",
+            &fallbacks::OF_MODELS,
+        ),
         ("answers that are kept", &caching::ANNOTATIONS),
     ];
     let named = |names: &[&'static str]| {

@@ -17,9 +17,11 @@ pub(crate) fn names(service: &Value) -> Vec<String> {
     both.into_iter().flatten().collect()
 }
 
-/// Returns conditions with their names: those of what annotations say; `is_there` tells whether there is a service of a name.
+/// Returns conditions with their names: those of what annotations say; `by_revision` is that of a revision that stands in, `is_there` tells whether there is a
+/// service of a name.
 pub(super) fn verdicts(
     service: &Value,
+    by_revision: Option<Verdict>,
     is_there: impl Fn(&str) -> bool,
 ) -> Vec<(&'static str, Verdict)> {
     let found = |name: &str, annotation: &str, without: &str| match is_there(name) {
@@ -37,9 +39,15 @@ pub(super) fn verdicts(
             "InvalidAnnotation",
             format!("{fault}; the other annotations are in force"),
         )),
-        Ok(settings) => settings
-            .and_then(|settings| settings.service)
-            .map(|id| found(&id.name, fallbacks::SERVICE, "nothing stands in by it")),
+        Ok(settings) => {
+            let id = settings.and_then(|settings| settings.service);
+            let by_service =
+                id.map(|id| found(&id.name, fallbacks::SERVICE, "nothing stands in by it"));
+            by_revision
+                .into_iter()
+                .chain(by_service)
+                .reduce(|all, one| all.and(&one))
+        }
     };
     let shadow = shadows::read(service).ok().flatten();
     let shadow =

@@ -1,0 +1,114 @@
+//! How a service's requests are split, and what else is done with them, in the words of the plan.
+
+use coracle_serving::experiment::UnitSource;
+use coracle_serving::{FallbackSettings, PlannedRoute, PlannedTarget, Sticky};
+
+use super::View;
+use super::stand_in::StandIn;
+use crate::controller::traffic::Share;
+use crate::controller::{fallbacks, shadows};
+use crate::object;
+
+const TAG_ROUTING: &str = "serving.kserve.io/enable-tag-routing";
+const STICKY: &str = "serving.coracle.dev/sticky";
+
+impl View<'_> {
+    /// Returns the route of a split; `None` for none.
+    pub(super) fn route(
+        &self,
+        shares: &[Share],
+        stand_in: Option<&StandIn>,
+    ) -> Option<PlannedRoute> {
+        let with_tags = object::text(self.service, "annotations", TAG_ROUTING) == Some("true");
+        let mut targets: Vec<PlannedTarget> = Vec::new();
+        for share in shares {
+            let latest = (share.latest && with_tags).then(|| "latest".to_owned());
+            let tags = share.tag.clone().into_iter().chain(latest);
+            match targets
+                .iter_mut()
+                .find(|target| target.revision == share.revision)
+            {
+                Some(target) => {
+                    target.percent += share.percent;
+                    target.tags.extend(tags);
+                }
+                None => targets.push(PlannedTarget {
+                    revision: share.revision.clone(),
+                    percent: share.percent,
+                    tags: tags.collect(),
+                }),
+            }
+        }
+        let revision = stand_in.and_then(StandIn::ready);
+        if let Some(name) = revision.as_ref().filter(|_| !targets.is_empty())
+            && targets.iter().all(|target| target.revision != *name)
+        {
+            // It takes what another one fails at.
+            targets.push(PlannedTarget {
+                revision: name.clone(),
+                percent: 0,
+                tags: Vec::new(),
+            });
+        }
+        let fallback = fallbacks::in_force(self.service);
+        let fallback = fallback.map(|settings| FallbackSettings {
+            revision,
+            ..settings
+        });
+        // Without anything that stands in, nobody is helped by a call that is cut short.
+        let fallback = fallback.map(|settings| FallbackSettings {
+            timeout: settings.timeout.filter(|_| settings.stands_in()),
+            ..settings
+        });
+        let fallback = fallback.filter(|settings| *settings != FallbackSettings::default());
+        let sticky = object::text(self.service, "annotations", STICKY).and_then(sticky);
+        let book = self.around.course.and_then(|course| course.book.clone());
+        // Who is a unit of a rollout's stage must not see both revisions.
+        let sticky = match book.as_ref().map(|book| &book.unit) {
+            Some(UnitSource::Header(name)) => Some(Sticky::Header(name.clone())),
+            Some(UnitSource::Cookie(name)) => Some(Sticky::Cookie(name.clone())),
+            _ => sticky,
+        };
+        let experiments = self.around.experiments.map(|on| on.planned.clone());
+        let mut experiments = experiments.unwrap_or_default();
+        experiments.extend(book);
+        // Validation has seen it.
+        let shadow = shadows::read(self.service).ok().flatten();
+        (!targets.is_empty()).then_some(PlannedRoute {
+            targets,
+            sticky,
+            is_compared: self.around.course.is_some(),
+            shadow,
+            fallback,
+            experiments,
+        })
+    }
+
+    /// Returns the split in force in the words of the one that is wanted.
+    pub(super) fn shown(&self, wanted: &[Share]) -> Vec<Share> {
+        let targets = self.observed.iter().flat_map(|route| &route.targets);
+        // One without a share that is not wanted stands in for others only.
+        let has_share = |target: &&PlannedTarget| {
+            let mut wanted = wanted.iter();
+            target.percent > 0 || wanted.any(|share| share.revision == target.revision)
+        };
+        let shares = targets.filter(has_share).map(|target| Share {
+            revision: target.revision.clone(),
+            percent: target.percent,
+            latest: wanted
+                .iter()
+                .any(|share| share.latest && share.revision == target.revision),
+            tag: target.tags.iter().find(|tag| *tag == "prev").cloned(),
+        });
+        shares.collect()
+    }
+}
+
+/// Reads the annotation, which validation has checked: `header=NAME` or `cookie=NAME`.
+fn sticky(text: &str) -> Option<Sticky> {
+    match text.split_once('=')? {
+        ("header", name) => Some(Sticky::Header(name.to_ascii_lowercase())),
+        ("cookie", name) => Some(Sticky::Cookie(name.to_owned())),
+        _ => None,
+    }
+}

@@ -1,0 +1,169 @@
+//! Annotations about fallbacks, from manifest to plan and conditions.
+
+use super::*;
+
+const REVISION: &str = "serving.coracle.dev/fallback-revision";
+
+fn annotate(value: Value) -> Value {
+    json!({"metadata": {"annotations": {REVISION: value}}})
+}
+
+/// Returns the revision that stands in as the plan has it, and all targets with their shares.
+fn planned(stage: &Stage) -> (Option<String>, Vec<(String, u8)>) {
+    let plan = stage.plan.lock().unwrap();
+    let route = plan.routes.values().next().unwrap();
+    let number = |name: &str| name.replace("iris-predictor-0000", "");
+    let stand_in = route.fallback.as_ref();
+    let stand_in = stand_in.and_then(|settings| settings.revision.as_deref());
+    let targets = route.targets.iter();
+    let targets = targets.map(|target| (number(&target.revision), target.percent));
+    (stand_in.map(number), targets.collect())
+}
+
+fn is_planned(stage: &Stage, number: u64) -> bool {
+    let plan = stage.plan.lock().unwrap();
+    let name = format!("iris-predictor-0000{number}");
+    plan.revisions.keys().any(|id| id.name == name)
+}
+
+fn in_force(stage: &Stage) -> (String, String, String) {
+    let conditions = stage.status("/conditions");
+    let mut conditions = conditions.as_array().unwrap().iter();
+    let found = conditions.find(|one| one["type"] == "FallbackInForce");
+    let text = |key: &str| found.unwrap()[key].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("reason"), text("message"))
+}
+
+fn owned(stand_in: Option<&str>, targets: &[(&str, u8)]) -> (Option<String>, Vec<(String, u8)>) {
+    let targets = targets.iter();
+    let targets = targets.map(|(name, percent)| ((*name).to_owned(), *percent));
+    (stand_in.map(str::to_owned), targets.collect())
+}
+
+#[test]
+fn the_stable_revision_stands_in_for_a_canary() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    stage.apply(annotate("stable".into()));
+    // Where there is no other one it stands in for nobody.
+    assert_eq!(planned(&stage), owned(Some("1"), &[("1", 100)]));
+    assert_eq!(in_force(&stage).0, "True");
+    stage.predictor(json!({"model": model("s3://b/v2"), "canaryTrafficPercent": 10}));
+    assert_eq!(planned(&stage), owned(Some("1"), &[("2", 10), ("1", 90)]));
+    stage.predictor(json!({"canaryTrafficPercent": null}));
+    assert_eq!(planned(&stage), owned(Some("2"), &[("2", 100)]));
+}
+
+#[test]
+fn the_previous_revision_stays_ready_to_stand_in() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    stage.apply(annotate("previous".into()));
+    assert_eq!(planned(&stage), owned(None, &[("1", 100)]));
+    let (status, reason, message) = in_force(&stage);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NoRevision"));
+    let expected = format!(
+        "annotation {REVISION}: no other revision had all requests before the one that has them; nothing stands in by it until there is one"
+    );
+    assert_eq!(message, expected);
+    assert_eq!(stage.ready(), "True");
+    stage.predictor(json!({"model": model("s3://b/v2")}));
+    assert_eq!(planned(&stage), owned(Some("1"), &[("2", 100), ("1", 0)]));
+    assert_eq!(in_force(&stage).0, "True");
+    assert_eq!(stage.traffic(), split(&[(2, 100, "")]));
+    // It is let go of once nothing asks for it.
+    assert!(is_planned(&stage, 1));
+    stage.apply(annotate(Value::Null));
+    assert_eq!(planned(&stage), owned(None, &[("2", 100)]));
+    assert!(!is_planned(&stage, 1));
+}
+
+#[test]
+fn a_revision_that_is_named_stands_in_once_it_is_ready() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/slow")}));
+    stage.is_slow_loaded = true;
+    stage.settle();
+    stage.predictor(json!({"model": model("s3://b/v2")}));
+    stage.is_slow_loaded = false;
+    let timeout =
+        json!({"metadata": {"annotations": {"serving.coracle.dev/fallback-timeout": "50ms"}}});
+    stage.apply(annotate("iris-predictor-00001".into()));
+    stage.apply(timeout);
+    let (status, reason, message) = in_force(&stage);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "RevisionNotReady")
+    );
+    assert!(
+        message.contains("revision iris-predictor-00001 is not ready"),
+        "{message}"
+    );
+    // Until then no call is cut short.
+    let timeout = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        let route = plan.routes.values().next().unwrap();
+        route
+            .fallback
+            .as_ref()
+            .and_then(|settings| settings.timeout)
+    };
+    assert_eq!(planned(&stage), owned(None, &[("2", 100)]));
+    assert_eq!(timeout(&stage), None);
+    stage.is_slow_loaded = true;
+    stage.settle();
+    assert_eq!(planned(&stage), owned(Some("1"), &[("2", 100), ("1", 0)]));
+    assert_eq!(timeout(&stage), Some(Duration::from_millis(50)));
+    stage.apply(annotate("iris-predictor-00007".into()));
+    assert_eq!(planned(&stage), owned(None, &[("2", 100)]));
+    let (_, reason, message) = in_force(&stage);
+    assert_eq!(reason, "NoRevision");
+    assert!(
+        message.contains("has no revision iris-predictor-00007"),
+        "{message}"
+    );
+}
+
+#[test]
+fn with_canary_blocks_the_stable_one_is_the_blocks_other() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1"), "canaryTrafficPercent": 20}));
+    stage.apply(json!({"spec": {"canary": {"predictor": {"model": model("s3://b/v2")}}}}));
+    stage.apply(annotate("stable".into()));
+    assert_eq!(planned(&stage), owned(Some("1"), &[("2", 20), ("1", 80)]));
+}
+
+#[test]
+fn what_is_done_where_programs_fail_is_in_the_plan() {
+    let mut stage = Stage::running(programs());
+    let container = json!({"name": "kserve-container", "image": "known:v1"});
+    stage.predictor(json!({"containers": [container]}));
+    let of = |name: &str| format!("serving.coracle.dev/{name}");
+    let annotations = json!({
+        of("fallback-service"): "next",
+        of("fallback-revision"): "stable",
+        of("fallback-timeout"): "2s",
+        of("retries"): "2",
+        of("breaker-failures"): "5",
+        of("breaker-latency"): "1s",
+        of("hedge-after"): "p95"
+    });
+    stage.apply(json!({"metadata": {"annotations": annotations}}));
+    assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
+    let plan = stage.plan.lock().unwrap();
+    let settings = plan.routes.values().next().unwrap().fallback.clone();
+    let expected = coracle_serving::FallbackSettings {
+        service: Some(ServiceId {
+            namespace: NAMESPACE.to_owned(),
+            name: "next".to_owned(),
+        }),
+        revision: Some("iris-predictor-00001".to_owned()),
+        timeout: Some(Duration::from_secs(2)),
+        retries: 2,
+        breaker_failures: Some(5),
+        breaker_latency: Some(Duration::from_secs(1)),
+        hedge: Some(coracle_serving::HedgeAfter::Percentile(95)),
+        ..coracle_serving::FallbackSettings::default()
+    };
+    assert_eq!(settings, Some(expected));
+}
