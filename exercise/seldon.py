@@ -577,7 +577,7 @@ def stood_in(stage):
     check(done.returncode == 0, "coracle chaos", done.stdout + done.stderr)
     wait_until(lambda: predict(stage, "safe", message)[1].get("data", {}).get("ndarray") == [[0.5, 0.25, 0.25]] * 3, "the default prediction stands in for the model that fails")
     stage.ns("annotate", "sdep", "safe", "serving.coracle.dev/fallback-")
-    wait_until(lambda: predict(stage, "safe", message)[0] == 500, "and does not once it is taken away")
+    wait_until(lambda: predict(stage, "safe", message)[0] == 503, "and does not once it is taken away")
     subprocess.run([stage.binary, "chaos", "clear", "--state", stage.state], capture_output=True, text=True, check=True)
     say("a SeldonDeployment's default prediction stands in for its model that fails, and goes with the annotation")
     stage.ns("delete", "sdep", "safe")
