@@ -92,6 +92,11 @@ pub(crate) fn in_force(service: &Value) -> Option<FallbackSettings> {
     (settings != FallbackSettings::default()).then_some(settings)
 }
 
+/// Says what is wrong with the annotations of a service, each of them.
+pub(crate) fn faults(service: &Value) -> Vec<String> {
+    read_all(service).1
+}
+
 /// Returns what was read, and notes what could not be.
 fn kept<T>(read: Option<Result<T, String>>, faults: &mut Vec<String>) -> Option<T> {
     match read? {

@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_api::inference_service::{BatcherSpec, PredictorSpec};
-use coracle_api::kind::INFERENCE_SERVICE;
 use coracle_api::status::{
     Address, ComponentStatus, Components, Condition, FailureInfo, InferenceServiceStatus,
     ModelCopies, ModelStates, ModelStatus, TrafficTarget,
@@ -41,7 +40,7 @@ use super::templates::{Canaries, Template, Templates};
 use super::traffic::{Rollout, Share, canary_shares};
 use crate::object;
 use crate::rest::rfc3339;
-use crate::store::{Key, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// What reconciling needs besides the service.
 pub(crate) struct Surroundings<'a> {
@@ -545,13 +544,8 @@ impl View<'_> {
         if let Some(verdict) = self.around.steps {
             conditions.add_info("RolloutStepsInForce", verdict);
         }
-        let namespace = object::namespace(self.service);
-        let is_there = |name: &str| {
-            let key = Key::new(&INFERENCE_SERVICE, namespace, name);
-            self.around.store.get(&key).is_some()
-        };
         let by_revision = self.stand_in(rollout).map(|stand_in| stand_in.verdict);
-        for (name, verdict) in references::verdicts(self.service, by_revision, is_there) {
+        for (name, verdict) in references::verdicts(self.service, by_revision, self.around.store) {
             conditions.add_info(name, &verdict);
         }
         conditions.add_info("RoutesReady", &route);

@@ -743,6 +743,12 @@ fn annotations_that_name_a_service_say_whether_it_is_there() {
         stage.store.delete(&key, version).unwrap();
         stage.settle();
         assert_eq!(seen(&stage).unwrap().0, "False");
+        // What serves goes on where a service is refused, and so do its conditions.
+        let logger = |value: Value| json!({"spec": {"predictor": {"logger": value}}});
+        stage.apply(logger(json!({"mode": "never", "url": "http://a"})));
+        assert_eq!(stage.ready(), "False");
+        assert_eq!(seen(&stage).unwrap().2, expected);
+        stage.apply(logger(Value::Null));
         stage.apply(annotate(Value::Null));
         assert_eq!(seen(&stage), None);
     }

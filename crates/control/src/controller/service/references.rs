@@ -1,10 +1,16 @@
 //! Other services that a service's annotations name, and whether what they say is in force: it is for information, what serves goes on.
 
+use coracle_api::kind::INFERENCE_SERVICE;
+use coracle_serving::{FallbackSettings, PlannedRoute, ShadowSettings};
 use serde_json::Value;
 
 use crate::controller::conditions::Verdict;
 use crate::controller::{fallbacks, shadows};
 use crate::object;
+use crate::store::{Key, Store};
+
+const FALLBACK: &str = "FallbackInForce";
+const SHADOW: &str = "ShadowInForce";
 
 /// Returns the services of its namespace that a service names.
 pub(crate) fn names(service: &Value) -> Vec<String> {
@@ -17,42 +23,65 @@ pub(crate) fn names(service: &Value) -> Vec<String> {
     both.into_iter().flatten().collect()
 }
 
-/// Returns conditions with their names: those of what annotations say; `by_revision` is that of a revision that stands in, `is_there` tells whether there is a
-/// service of a name.
+/// Returns conditions with their names: those of what a service's annotations say; `by_revision` is that of a revision that stands in.
 pub(super) fn verdicts(
     service: &Value,
     by_revision: Option<Verdict>,
-    is_there: impl Fn(&str) -> bool,
+    store: &Store,
 ) -> Vec<(&'static str, Verdict)> {
-    let found = |name: &str, annotation: &str, without: &str| match is_there(name) {
-        true => Verdict::True,
-        false => Verdict::no(
-            "NoInferenceService",
-            format!(
-                "annotation {annotation}: there is no InferenceService {name} in namespace {}; {without} until there is",
-                object::namespace(service)
+    let faults = fallbacks::faults(service);
+    if faults.is_empty() {
+        let fallback = fallbacks::in_force(service);
+        let shadow = shadows::read(service).ok().flatten();
+        let terms = (fallback.as_ref(), shadow.as_ref());
+        return of_terms(service, terms, by_revision, store);
+    }
+    let shadow = shadows::read(service).ok().flatten();
+    let mut all = of_terms(service, (None, shadow.as_ref()), None, store);
+    let told = format!("{}; the other annotations are in force", faults.join("; "));
+    all.push((FALLBACK, Verdict::no("InvalidAnnotation", told)));
+    all
+}
+
+/// Returns conditions with their names: those of what a route does that stays in force though its service is refused.
+pub(super) fn of_route(
+    service: &Value,
+    route: &PlannedRoute,
+    store: &Store,
+) -> Vec<(&'static str, Verdict)> {
+    let terms = (route.fallback.as_ref(), route.shadow.as_ref());
+    // The revision of a route is one that can take requests.
+    let by_revision = terms.0.and_then(|fallback| fallback.revision.as_ref());
+    of_terms(service, terms, by_revision.map(|_| Verdict::True), store)
+}
+
+fn of_terms(
+    service: &Value,
+    (fallback, shadow): (Option<&FallbackSettings>, Option<&ShadowSettings>),
+    by_revision: Option<Verdict>,
+    store: &Store,
+) -> Vec<(&'static str, Verdict)> {
+    let namespace = object::namespace(service);
+    let found = |name: &str, annotation: &str, without: &str| {
+        let key = Key::new(&INFERENCE_SERVICE, namespace, name);
+        match store.get(&key).is_some() {
+            true => Verdict::True,
+            false => Verdict::no(
+                "NoInferenceService",
+                format!(
+                    "annotation {annotation}: there is no InferenceService {name} in namespace {namespace}; {without} until there is"
+                ),
             ),
-        ),
-    };
-    let fallback = match fallbacks::read(service) {
-        Err(fault) => Some(Verdict::no(
-            "InvalidAnnotation",
-            format!("{fault}; the other annotations are in force"),
-        )),
-        Ok(settings) => {
-            let id = settings.and_then(|settings| settings.service);
-            let by_service =
-                id.map(|id| found(&id.name, fallbacks::SERVICE, "nothing stands in by it"));
-            by_revision
-                .into_iter()
-                .chain(by_service)
-                .reduce(|all, one| all.and(&one))
         }
     };
-    let shadow = shadows::read(service).ok().flatten();
+    let by_service = fallback.and_then(|fallback| fallback.service.as_ref());
+    let by_service =
+        by_service.map(|id| found(&id.name, fallbacks::SERVICE, "nothing stands in by it"));
+    let both = by_revision.into_iter().chain(by_service);
+    let fallback = both.reduce(|all, one| all.and(&one));
     let shadow =
         shadow.map(|shadow| found(&shadow.service, shadows::SERVICE, "no request is copied"));
-    let all = [("FallbackInForce", fallback), ("ShadowInForce", shadow)];
+    let all = [(FALLBACK, fallback), (SHADOW, shadow)];
     all.into_iter()
         .filter_map(|(name, verdict)| Some((name, verdict?)))
         .collect()

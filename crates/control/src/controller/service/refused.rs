@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::conditions::{Conditions, Verdict};
 use super::super::revisions;
 use super::super::templates::{Canaries, Template, Templates};
-use super::{Outcome, Refusal, Surroundings, View, observed_route};
+use super::{Outcome, Refusal, Surroundings, View, observed_route, references};
 use crate::object;
 use crate::rest::rfc3339;
 
@@ -45,7 +45,9 @@ pub(super) fn refused(
         status: refused_status(
             before,
             refusal,
-            route.is_some(),
+            route
+                .as_ref()
+                .map(|route| references::of_route(service, route, around.store)),
             (object::generation(service), around.now),
         ),
         scaling: view.scalings(&planned),
@@ -57,12 +59,13 @@ pub(super) fn refused(
 fn refused_status(
     before: &InferenceServiceStatus,
     refusal: &Refusal,
-    has_route: bool,
+    of_route: Option<Vec<(&str, Verdict)>>,
     (generation, now): (i64, Duration),
 ) -> InferenceServiceStatus {
     let text = rfc3339(now);
     let verdict = Verdict::no(refusal.reason, refusal.message.clone());
     let mut conditions = Conditions::new(&before.conditions, &text);
+    let has_route = of_route.is_some();
     let ingress = if has_route {
         Verdict::True
     } else {
@@ -71,6 +74,9 @@ fn refused_status(
     conditions.add("IngressReady", &ingress);
     conditions.add("PredictorReady", &verdict);
     conditions.add("Ready", &verdict);
+    for (name, verdict) in of_route.into_iter().flatten() {
+        conditions.add_info(name, &verdict);
+    }
     let last = before
         .model_status
         .as_ref()
