@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use coracle_base::{ByteCount, SystemClock};
-use coracle_formats::{LoadOptions, ModelFile, TritonConfig, load, locate, locate_versions};
+use coracle_formats::{
+    LoadOptions, ModelFile, TritonConfig, load, locate, locate_versions, variants,
+};
 use coracle_model::{Component, Model, TensorSpec};
 use coracle_protocol::content_type;
 use serde_json::{Value, json};
@@ -180,6 +182,14 @@ fn describe(
         .as_deref()
         .unwrap_or("(version unknown)");
     writeln!(text, "{}", file.path.display())?;
+    let variants = variants(&file.path);
+    if !variants.is_empty() {
+        let variants = variants.join(", ");
+        writeln!(
+            text,
+            "  variants    {variants} (not served; name the file instead of the directory to serve one)"
+        )?;
+    }
     writeln!(text, "  name        {}", file.name)?;
     if let Some(Numbers { version, others }) = numbers {
         let others: Vec<String> = others.iter().map(u64::to_string).collect();
@@ -285,6 +295,7 @@ fn document(file: &ModelFile, numbers: Option<&Numbers>, model: &dyn Model) -> V
     json!({
         "path": file.path.display().to_string(),
         "name": file.name,
+        "variants": variants(&file.path),
         "version": numbers.map(|numbers| numbers.version),
         "format": description.format,
         "library": description.library,

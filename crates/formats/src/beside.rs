@@ -25,13 +25,49 @@ const SETTINGS: [&str; 13] = [
 ];
 /// The directory in which exporters put graphs, below that of the files that belong to them.
 const GRAPHS: &str = "onnx";
-/// The file that is taken of several there: others are variants of it, such as `model_quantized.onnx`.
+/// The file that is taken of several: others are variants of it, such as `model_quantized.onnx`.
 const GRAPH: &str = "model.onnx";
+/// What the names of these begin and end with.
+const VARIANT: (&str, &str) = ("model_", ".onnx");
 
 /// Returns the graph below a directory of a tokeniser's, where it has one.
 pub(crate) fn graph_below(directory: &Path) -> Option<PathBuf> {
     let graph = directory.join(GRAPHS).join(GRAPH);
     (directory.join(TOKENIZER).is_file() && graph.is_file()).then_some(graph)
+}
+
+/// Returns the one of several model files that the others are variants of, if they all are.
+pub(crate) fn graph_among(files: &[PathBuf]) -> Option<&PathBuf> {
+    let is_graph = |file: &PathBuf| file.file_name().is_some_and(|name| name == GRAPH);
+    let (graphs, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        files.iter().partition(|file| is_graph(file));
+    match graphs.as_slice() {
+        [graph] if others.iter().all(|other| is_variant(other)) => Some(graph),
+        _ => None,
+    }
+}
+
+fn is_variant(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(VARIANT.0) && name.ends_with(VARIANT.1))
+}
+
+/// Returns the names of the variants beside a graph `model.onnx`, which is served where a directory is named: `model_quantized.onnx`
+/// and the like, as exporters write them.
+#[must_use]
+pub fn variants(path: &Path) -> Vec<String> {
+    let is_graph = path.file_name().is_some_and(|name| name == GRAPH);
+    let directory = path.parent().filter(|_| is_graph);
+    let entries = directory.and_then(|directory| fs::read_dir(directory).ok());
+    let files = entries.into_iter().flatten().filter_map(Result::ok);
+    let files = files.map(|entry| entry.path());
+    let names = files.filter(|file| is_variant(file)).filter_map(|file| {
+        let name = file.file_name()?.to_str()?;
+        Some(name.to_owned())
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 /// Returns the directory of the tokeniser of the graph at `path`: beside it, or above the directory `onnx` that it lies in.

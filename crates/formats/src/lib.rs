@@ -31,7 +31,7 @@ mod tabular;
 mod triton;
 mod xgboost;
 
-pub use beside::files_beside;
+pub use beside::{files_beside, variants};
 pub use load::{LoadOptions, Loaded, Phases, load, load_bytes, load_graph_on};
 pub use locate::{ModelFile, ModelVersions, locate, locate_all, locate_versions, versions_at};
 pub use mlflow::mlflow_example;

@@ -49,7 +49,8 @@ pub struct ModelVersions {
 /// The version of a model that has no numbered directories.
 const VERSION_ONLY: u64 = 1;
 
-/// Returns the model file at `path`: the file itself, or the one model file at the top of a directory; of an MLflow
+/// Returns the model file at `path`: the file itself, or the one model file at the top of a directory, or `model.onnx` where all
+/// others are variants of it (`model_quantized.onnx`); of an MLflow
 /// model the `MLmodel` file; of a directory with a tokeniser and no model file `onnx/model.onnx`; of a directory with numbered
 /// directories that of the newest one.
 ///
@@ -139,9 +140,12 @@ fn locate_unnumbered(path: &Path) -> Result<PathBuf, LoadError> {
         (Some(file), true) => Ok(file),
         (Some(last), false) => {
             found.push(last);
+            if let Some(graph) = beside::graph_among(&found) {
+                return Ok(graph.clone());
+            }
             let names: Vec<String> = found.iter().map(|file| file_name(file)).collect();
             let message = format!(
-                "{}: {} model files, exactly one is allowed: {}",
+                "{}: {} model files, exactly one is allowed (or name the one to serve): {}",
                 path.display(),
                 names.len(),
                 names.join(", ")

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use coracle_formats::{ModelFile, ModelVersions, locate, locate_all, locate_versions};
+use coracle_formats::{ModelFile, ModelVersions, locate, locate_all, locate_versions, variants};
 use coracle_model::LoadErrorKind;
 
 /// A directory that is removed when dropped.
@@ -53,12 +53,51 @@ fn two_model_files_are_an_error_that_lists_them() {
     let error = locate(&scratch.0).unwrap_err();
     assert_eq!(error.kind(), LoadErrorKind::Ambiguous);
     assert!(
-        error
-            .to_string()
-            .ends_with("2 model files, exactly one is allowed: a.pickle, b.joblib"),
+        error.to_string().ends_with(
+            "2 model files, exactly one is allowed (or name the one to serve): a.pickle, b.joblib"
+        ),
         "{error}"
     );
     assert!(locate_all(&scratch.0).is_err());
+}
+
+#[test]
+fn a_graph_goes_before_its_variants() {
+    let files = [
+        "optimum/model.onnx",
+        "optimum/model_quantized.onnx",
+        "optimum/model.onnx_data",
+        "js/tokenizer.json",
+        "js/onnx/model.onnx",
+        "js/onnx/model_fp16.onnx",
+        "js/onnx/model_q4.onnx",
+        "two/model.onnx",
+        "two/model_O2.onnx",
+        "two/other.onnx",
+        "none/model_fp16.onnx",
+        "none/model_q4.onnx",
+        "parts/decoder_model.onnx",
+        "parts/encoder_model.onnx",
+    ];
+    let scratch = Scratch::new("variants", &files);
+    for (place, variants_of_it) in [
+        ("optimum", vec!["model_quantized.onnx"]),
+        ("js/onnx", vec!["model_fp16.onnx", "model_q4.onnx"]),
+    ] {
+        let graph = scratch.0.join(place).join("model.onnx");
+        assert_eq!(locate(&scratch.0.join(place)).unwrap(), graph);
+        assert_eq!(variants(&graph), variants_of_it);
+        // Who names another one gets it.
+        let named = scratch.0.join(place).join(variants_of_it[0]);
+        assert_eq!(locate(&named).unwrap(), named);
+        assert!(variants(&named).is_empty());
+    }
+    let graph = scratch.0.join("js/onnx/model.onnx");
+    assert_eq!(locate(&scratch.0.join("js")).unwrap(), graph);
+    for place in ["two", "none", "parts"] {
+        let error = locate(&scratch.0.join(place)).unwrap_err();
+        assert_eq!(error.kind(), LoadErrorKind::Ambiguous, "{place}: {error}");
+    }
 }
 
 #[test]

@@ -36,14 +36,7 @@ pub(crate) fn damaged_graphs_are_errors(runtime: &Runtime) {
     let (mut n_errors, mut n_loaded) = (0, 0);
     for index in 0..N_VARIANTS {
         let mut bytes = models[index % models.len()].clone();
-        if random.below(5) == 0 {
-            bytes.truncate(random.below(bytes.len()));
-        } else {
-            for _ in 0..=random.below(8) {
-                let position = random.below(bytes.len());
-                bytes[position] ^= 1 << random.below(8);
-            }
-        }
+        damage(&mut bytes, 8, &mut random);
         match runtime.load(&bytes) {
             Ok(model) => {
                 n_loaded += 1;
@@ -58,6 +51,42 @@ pub(crate) fn damaged_graphs_are_errors(runtime: &Runtime) {
     eprintln!("{n_errors} of {N_VARIANTS} variants refused, {n_loaded} loaded");
     assert!(n_errors > N_VARIANTS / 4, "{n_errors} refused");
     assert!(n_loaded > N_VARIANTS / 20, "{n_loaded} loaded");
+}
+
+/// Cuts a file short, or turns some bits of it.
+fn damage(bytes: &mut Vec<u8>, n_bits_max: usize, random: &mut Random) {
+    if random.below(5) == 0 {
+        return bytes.truncate(random.below(bytes.len()));
+    }
+    for _ in 0..=random.below(n_bits_max) {
+        let position = random.below(bytes.len());
+        bytes[position] ^= 1 << random.below(8);
+    }
+}
+
+/// Whatever datatypes, functions and names a damaged file has: what is divided is among others the least integer, by -1.
+pub(crate) fn damaged_divisions_end_nobody(runtime: &Runtime) {
+    let cases = fixture::lines("divisions.jsonl");
+    let mut random = Random(29);
+    let mut n_answered = 0;
+    for index in 0..N_VARIANTS {
+        let case = &cases[index % cases.len()];
+        let mut bytes = case.model.clone();
+        damage(&mut bytes, 2, &mut random);
+        let Ok(model) = runtime.load(&bytes) else {
+            continue;
+        };
+        let signature = model.signature();
+        let least = Values::I64(vec![i64::MIN, -1].into());
+        let other = Tensor::from_values(least);
+        let inputs = signature.inputs.iter();
+        let inputs = inputs.map(|spec| case.inputs.get(&spec.name).unwrap_or(&other).clone());
+        let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
+        let answered = model.run(&inputs.collect::<Vec<_>>(), &outputs);
+        n_answered += usize::from(answered.is_ok());
+    }
+    eprintln!("{n_answered} of {N_VARIANTS} variants answered");
+    assert!(n_answered > N_VARIANTS / 20, "{n_answered} answered");
 }
 
 /// Runs what came of a damaged file on ones; its shapes may be damaged too.

@@ -68,7 +68,7 @@ impl Runtime {
     }
 }
 
-const TESTS: [(&str, fn(&Runtime)); 45] = [
+const TESTS: [(&str, fn(&Runtime)); 46] = [
     ("truth_values_are_two", bounds::truth_values_are_two),
     (
         "quotients_beyond_an_integer_end_nobody",
@@ -206,6 +206,10 @@ const TESTS: [(&str, fn(&Runtime)); 45] = [
     (
         "floats_of_eight_bits_are_no_others",
         graphs::floats_of_eight_bits_are_no_others,
+    ),
+    (
+        "damaged_divisions_end_nobody",
+        damage::damaged_divisions_end_nobody,
     ),
     (
         "damaged_graphs_are_errors",
