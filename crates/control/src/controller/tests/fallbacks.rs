@@ -167,3 +167,28 @@ fn what_is_done_where_programs_fail_is_in_the_plan() {
     };
     assert_eq!(settings, Some(expected));
 }
+
+/// An earlier version may have let them pass; one takes another one with it.
+#[test]
+fn every_annotation_that_is_not_in_force_is_named() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    let [service, timeout, retries] = ["fallback-service", "fallback-timeout", "retries"]
+        .map(|name| format!("serving.coracle.dev/{name}"));
+    let annotations = json!({&service: "iris", &timeout: "200ms", &retries: "2"});
+    stage.apply(json!({"metadata": {"annotations": annotations}}));
+    let (status, reason, message) = in_force(&stage);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "InvalidAnnotation")
+    );
+    for name in [&service, &timeout] {
+        assert!(message.contains(&format!("annotation {name}")), "{message}");
+    }
+    assert!(
+        message.ends_with("; the other annotations are in force"),
+        "{message}"
+    );
+    assert!(!message.contains(&retries), "{message}");
+    assert_eq!(stage.ready(), "True");
+}
