@@ -696,6 +696,12 @@ impl Follower {
     }
 
     fn build_route(&self, id: &ServiceId, planned: &PlannedRoute) -> Option<Route> {
+        if planned.targets.is_empty() {
+            let why = "no revision of the service is up yet";
+            let absent = ServedModel::absent(id.name.clone(), self.config.n_workers, why);
+            absent.set_fallback(Some(planned.fallback.as_ref()?));
+            return Some(Route::single(Arc::new(absent)));
+        }
         let mut targets = Vec::new();
         for target in &planned.targets {
             let revision = RevisionId {

@@ -191,7 +191,7 @@ impl fmt::Debug for RevisionSource {
 /// How a service's requests are split.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct PlannedRoute {
-    /// The targets; their percentages sum to 100.
+    /// The targets; their percentages sum to 100. None where no revision has been ready yet: then only what stands in answers.
     pub targets: Vec<PlannedTarget>,
     /// What keeps a caller with one target; without it requests are spread evenly.
     #[serde(default)]

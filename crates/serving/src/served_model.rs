@@ -63,6 +63,8 @@ pub struct ServedModel {
     /// Whether something is done where it fails.
     has_fallback: AtomicBool,
     fallback: ArcSwapOption<Fallback>,
+    /// Why it is not there, if it never is.
+    absent: Option<String>,
     /// Nothing will load it again.
     is_retired: AtomicBool,
     timeout: Option<Duration>,
@@ -128,6 +130,7 @@ impl ServedModel {
             health: Health::default(),
             tell_health: None,
             statistics: ModelStatistics::new(n_workers),
+            absent: None,
             log: None,
         }
     }
@@ -178,6 +181,15 @@ impl ServedModel {
         self.admission.changed = Arc::clone(&backends.changed);
         self.backends = Some(backends);
         self
+    }
+
+    /// Returns one that is not there, and that nothing loads: why that is.
+    #[must_use]
+    pub fn absent(name: String, n_workers: usize, why: &str) -> Self {
+        Self {
+            absent: Some(why.to_owned()),
+            ..Self::unloaded(name, n_workers)
+        }
     }
 
     /// Tells whether processes answer for it.
@@ -465,7 +477,8 @@ impl ServedModel {
     /// Returns why it takes no calls, if the model was set aside.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.health.trouble(Instant::now())
+        let of_absent = || self.absent.clone();
+        self.health.trouble(Instant::now()).or_else(of_absent)
     }
 
     /// Returns where it is in its life: one that was set aside takes no requests.

@@ -275,7 +275,8 @@ impl Controller {
         if self.store.get(&key).is_none() {
             return Some(format!("there is no InferenceService {}", id.name));
         }
-        let is_served = self.last_observed.routes.contains_key(id);
+        let route = self.last_observed.routes.get(id);
+        let is_served = route.is_some_and(|route| !route.targets.is_empty());
         (!is_served && !was_running).then(|| format!("{} is not served yet", id.name))
     }
 

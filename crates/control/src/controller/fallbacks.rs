@@ -255,12 +255,13 @@ mod tests {
 
     use super::*;
 
+    fn of(annotations: Value) -> Result<Option<FallbackSettings>, String> {
+        let metadata = json!({"name": "iris", "namespace": "ml", "annotations": annotations});
+        read(&json!({"metadata": metadata}))
+    }
+
     #[test]
     fn annotations_say_what_is_done() {
-        let of = |annotations: Value| {
-            let metadata = json!({"name": "iris", "namespace": "ml", "annotations": annotations});
-            read(&json!({"metadata": metadata}))
-        };
         assert_eq!(of(json!({})), Ok(None));
         let all = json!({VALUE: "{\"predict\": 0}", TIMEOUT: "2s", RETRIES: "2", BREAKER: "5", BREAKER_LATENCY: "1s"});
         let expected = FallbackSettings {
@@ -299,6 +300,10 @@ mod tests {
         for good in ["0", "\"no\"", "[0.5, 0.5]", "true"] {
             assert!(of(json!({VALUE: good})).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
         for (annotations, expected) in [
             (json!({HEDGE: "0s"}), "neither a time"),
             (json!({HEDGE: "1h"}), "neither a time"),

@@ -28,6 +28,7 @@ use coracle_serving::{
 use serde_json::Value;
 
 use self::refused::{refused, stopped};
+use self::route::absent;
 use super::caching;
 use super::conditions::{Conditions, Verdict};
 use super::experiments::OnService;
@@ -134,7 +135,9 @@ fn service_id(service: &Value) -> ServiceId {
 }
 
 fn observed_route(service: &Value, observed: &Observed) -> Option<PlannedRoute> {
-    observed.routes.get(&service_id(service)).cloned()
+    let route = observed.routes.get(&service_id(service));
+    // Without targets nothing of the service itself answers.
+    route.filter(|route| !route.targets.is_empty()).cloned()
 }
 
 /// The tracks of a service with their templates, the stable one first.
@@ -361,7 +364,9 @@ impl View<'_> {
             scaling: self.scalings(&planned),
             revisions: planned,
             // Until the wanted split can be in force, the one that is stays.
-            route: wanted.or_else(|| self.observed.clone()),
+            route: wanted
+                .or_else(|| self.observed.clone())
+                .or_else(|| absent(self.service)),
         }
     }
 

@@ -158,7 +158,7 @@ fn is_message<B>(response: &Response<B>) -> bool {
 }
 
 /// Tells whether nothing was done about a request, as far as can be told, so that trying again is safe.
-fn is_untouched(kind: Kind, result: &Result<Answered, NoAnswer>) -> bool {
+pub(super) fn is_untouched(kind: Kind, result: &Result<Answered, NoAnswer>) -> bool {
     match result {
         Ok((response, _lease)) => match kind {
             Kind::Http => response.status() == StatusCode::SERVICE_UNAVAILABLE,

@@ -3,14 +3,17 @@
 //! Only where that is safe and cheap: predictions (`:predict` of V1, `infer` of V2, and those of gRPC that do not stream) whose body is small, within the
 //! budget of retries, at a process that has room at once.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use coracle_base::Code;
+use coracle_serving::ProcessLease;
 use tokio::time::Instant;
 
 use super::body::BoundedBody;
 use super::call::{Answered, NoAnswer, Outgoing, send};
 use super::grpc::outcome_in;
-use super::guarded::{COPY_BYTES_MAX, Guarded};
+use super::guarded::{COPY_BYTES_MAX, Guarded, is_untouched};
 use crate::connection::Handler;
 
 /// Tells whether an answer is worth taking while another may come.
@@ -69,21 +72,7 @@ impl Handler {
             return first.await;
         }
         fallback.count_hedge();
-        let mut second = Box::pin(async {
-            let place = outgoing.kind.place(lease.endpoints());
-            let sent = send(
-                &self.pool,
-                place,
-                outgoing,
-                &mut Some(attempt_body()),
-                deadline,
-            )
-            .await;
-            match sent {
-                Ok(response) => Ok((response, lease)),
-                Err(fault) => Err(NoAnswer::Fault(fault)),
-            }
-        });
+        let mut second = Box::pin(self.second(guarded, outgoing, (body, deadline), (asked, lease)));
         // What is dropped is cancelled: its connection or stream is closed.
         tokio::select! {
             answer = &mut first => match is_good(&answer) {
@@ -103,6 +92,38 @@ impl Handler {
                 }
                 false => first.await,
             },
+        }
+    }
+
+    /// Puts a request to a process that has room, and to further ones where one began with nothing of it; not to the one that was asked first.
+    async fn second(
+        &self,
+        guarded: Guarded<'_>,
+        outgoing: &Outgoing<'_>,
+        (body, deadline): (&Bytes, Instant),
+        (asked, mut lease): (SocketAddr, ProcessLease),
+    ) -> Result<Answered, NoAnswer> {
+        let mut except = vec![asked];
+        loop {
+            let endpoints = lease.endpoints();
+            except.push(endpoints.http);
+            let place = outgoing.kind.place(endpoints);
+            let mut body = Some(BoundedBody::whole(body.clone()));
+            let sent = send(&self.pool, place, outgoing, &mut body, deadline).await;
+            let answer = match sent {
+                Ok(response) => Ok((response, lease)),
+                Err(fault) => Err(NoAnswer::Fault(fault)),
+            };
+            if !is_untouched(outgoing.kind, &answer) {
+                return answer;
+            }
+            // Each process is asked once; what answers that it has no time is within the budget of retries.
+            let is_free = answer.is_err() || guarded.guard.withdraw(self.shared.clock.monotonic());
+            let next = guarded.model.try_enter_process(&except);
+            let Some(next) = next.filter(|_| is_free) else {
+                return answer;
+            };
+            lease = next;
         }
     }
 }

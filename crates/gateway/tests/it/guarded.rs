@@ -380,6 +380,32 @@ fn a_revision_stands_in_for_a_program_within_one_bulkhead() {
     assert_eq!(failing.n_asked(), 3);
 }
 
+#[test]
+fn a_service_that_is_not_up_yet_is_stood_in_for_and_is_not_ready() {
+    let absent = || ServedModel::absent("sum".to_owned(), 2, "no revision is up yet");
+    let sum = absent();
+    sum.set_fallback(Some(&by_next()));
+    let services = vec![("sum", sum), ("next", magnitude("next"))];
+    let server = serve(Limits::default(), services);
+    for path in [V1, "/v1/models/sum:predict"] {
+        let answer = ask(&server, path, ROW);
+        assert_eq!(answer.body, r#"{"predictions":[4.0]}"#);
+        assert_eq!(answer.header("x-coracle-fallback"), Some("service"));
+    }
+    let ready = |name: &str| {
+        let path = format!("/serving/n/{name}/v2/models/{name}/ready");
+        send(server.address, "GET", &path, &[], b"").status
+    };
+    assert_eq!((ready("sum"), ready("next")), (503, 200));
+    // Where nothing stands in that is there, it says why.
+    let sum = absent();
+    sum.set_fallback(Some(&by_next()));
+    let server = serve(Limits::default(), vec![("sum", sum)]);
+    let answer = ask(&server, V1, ROW);
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("no revision is up yet"), "{answer:?}");
+}
+
 /// What stands in reads what was sent, however it came.
 #[test]
 fn a_compressed_request_is_stood_in_for() {

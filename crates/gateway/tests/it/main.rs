@@ -35,6 +35,7 @@ mod shadow;
 mod tfs;
 mod tfs_grpc;
 mod trials;
+mod under_load;
 mod upstream;
 mod upstream_grpc;
 mod versions;

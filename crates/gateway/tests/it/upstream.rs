@@ -98,7 +98,7 @@ pub(crate) struct Telling {
 
 impl Telling {
     /// Starts one that answers with a status and JSON: what `answer` makes of the number of the request, from 0, and what was sent. Where that is nothing
-    /// it ends the connection.
+    /// it ends the connection; with the status 0 it says nothing until the other end goes.
     pub(crate) fn start(
         answer: impl Fn(usize, &str) -> Option<(u16, String)> + Send + Sync + 'static,
     ) -> Self {
@@ -116,6 +116,10 @@ impl Telling {
                         let Some((status, json)) = answer(n, &sent) else {
                             return;
                         };
+                        if status == 0 {
+                            drop(std::io::copy(&mut stream, &mut std::io::sink()));
+                            return;
+                        }
                         let n_bytes = json.len();
                         let head = format!(
                             "HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\ncontent-length: {n_bytes}\r\n\r\n"

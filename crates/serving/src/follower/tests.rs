@@ -215,6 +215,43 @@ fn a_route_switches_once_all_its_revisions_are_ready() {
     fixture.plans.stop();
 }
 
+/// What stands in answers for a service of which nothing is up yet.
+#[test]
+fn a_service_that_is_not_up_yet_has_a_route_to_what_stands_in() {
+    let fixture = fixture();
+    let mut planned = plan(&[("a", "", 0)], &[("a", 100)]);
+    let route = planned.routes.get_mut(&service()).unwrap();
+    let targets = std::mem::take(&mut route.targets);
+    let other = ServiceId {
+        name: "other".to_owned(),
+        ..service()
+    };
+    route.fallback = Some(crate::FallbackSettings {
+        service: Some(other.clone()),
+        ..crate::FallbackSettings::default()
+    });
+    fixture.plans.send(planned.clone());
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    let model = || {
+        let table = fixture.table.load();
+        Arc::clone(table.service(&service()).unwrap().choose())
+    };
+    let absent = model();
+    assert_eq!(
+        absent.trouble().as_deref(),
+        Some("no revision of the service is up yet")
+    );
+    let fallback = absent.fallback().unwrap();
+    assert_eq!(fallback.settings().service, Some(other));
+    // Once it is up, it answers itself.
+    planned.routes.get_mut(&service()).unwrap().targets = targets;
+    fixture.open.send(()).unwrap();
+    fixture.plans.send(planned);
+    fixture.wait(|observed| !observed.routes[&service()].targets.is_empty());
+    assert!(model().trouble().is_none() && model().revision().is_some());
+    fixture.plans.stop();
+}
+
 /// A service has its places, whichever of its revisions takes them, and has as many after a change that is about something else.
 #[test]
 fn revisions_of_a_service_share_its_bulkhead() {

@@ -215,7 +215,8 @@ impl ServedModel {
     /// Wakes the model, and waits for it.
     pub(super) async fn woken(&self, deadline: tokio::time::Instant) -> Result<(), Refusal> {
         let Some(wake) = &self.wake else {
-            return Err(Refusal::Failed("nothing loads it".to_owned()));
+            let why = self.absent.as_deref().unwrap_or("nothing loads it");
+            return Err(Refusal::Failed(why.to_owned()));
         };
         loop {
             let mut changed = std::pin::pin!(self.admission.changed.notified());

@@ -236,7 +236,8 @@ impl Controller {
         let observed = &self.last_observed.flows;
         let Some(graphs) = graphs else {
             // The one before stays until the service that takes its place takes requests.
-            let is_replaced = self.last_observed.routes.contains_key(id);
+            let route = self.last_observed.routes.get(id);
+            let is_replaced = route.is_some_and(|route| !route.targets.is_empty());
             let planned = match is_replaced {
                 true => Vec::new(),
                 false => self.flow_before(id).planned,

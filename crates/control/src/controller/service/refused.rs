@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::conditions::{Conditions, Verdict};
 use super::super::revisions;
 use super::super::templates::{Canaries, Template, Templates};
+use super::route::absent;
 use super::{Outcome, Refusal, Surroundings, View, observed_route, references};
 use crate::object;
 use crate::rest::rfc3339;
@@ -52,7 +53,7 @@ pub(super) fn refused(
         ),
         scaling: view.scalings(&planned),
         revisions: planned,
-        route: route.clone(),
+        route: route.clone().or_else(|| absent(service)),
     }
 }
 

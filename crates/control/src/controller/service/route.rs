@@ -2,6 +2,7 @@
 
 use coracle_serving::experiment::UnitSource;
 use coracle_serving::{FallbackSettings, PlannedRoute, PlannedTarget, Sticky};
+use serde_json::Value;
 
 use super::View;
 use super::stand_in::StandIn;
@@ -11,6 +12,19 @@ use crate::object;
 
 const TAG_ROUTING: &str = "serving.kserve.io/enable-tag-routing";
 const STICKY: &str = "serving.coracle.dev/sticky";
+
+/// Returns the route of a service of which no revision has been ready yet, if another service answers in its place.
+pub(super) fn absent(service: &Value) -> Option<PlannedRoute> {
+    let other = fallbacks::in_force(service)?.service?;
+    let fallback = FallbackSettings {
+        service: Some(other),
+        ..FallbackSettings::default()
+    };
+    Some(PlannedRoute {
+        fallback: Some(fallback),
+        ..PlannedRoute::default()
+    })
+}
 
 impl View<'_> {
     /// Returns the route of a split; `None` for none.

@@ -192,3 +192,35 @@ fn every_annotation_that_is_not_in_force_is_named() {
     assert!(!message.contains(&retries), "{message}");
     assert_eq!(stage.ready(), "True");
 }
+
+/// A service of which nothing has been up yet is answered for by another one, and is not ready for that.
+#[test]
+fn another_service_answers_until_the_first_revision_is_up() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/slow")}));
+    assert!(stage.plan.lock().unwrap().routes.is_empty());
+    let annotations = json!({
+        "serving.coracle.dev/fallback-service": "next",
+        "serving.coracle.dev/fallback-timeout": "50ms"
+    });
+    stage.apply(json!({"metadata": {"annotations": annotations}}));
+    let route = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        plan.routes.values().next().unwrap().clone()
+    };
+    let absent = route(&stage);
+    assert!(absent.targets.is_empty());
+    let service = absent.fallback.unwrap().service.unwrap();
+    assert_eq!(service.to_string(), "ml/next");
+    assert_ne!(stage.ready(), "True");
+    assert_eq!(stage.traffic(), []);
+    assert_eq!(stage.status("/url"), Value::Null);
+    stage.is_slow_loaded = true;
+    stage.settle();
+    assert_eq!(planned(&stage), owned(None, &[("1", 100)]));
+    assert_eq!(stage.ready(), "True");
+    assert!(stage.status("/url").is_string());
+    // What was up once stays: its own processes or files are waited for.
+    stage.predictor(json!({"model": model("s3://b/missing")}));
+    assert_eq!(planned(&stage), owned(None, &[("1", 100)]));
+}
