@@ -17,6 +17,7 @@ use crate::inference_service::InferenceServiceSpec;
 use crate::kind::{self, KINDS, Kind};
 use crate::rollout::{RolloutSpec, RolloutStatus};
 use crate::seldon::{SeldonDeploymentSpec, SeldonDeploymentStatus};
+use crate::seldon_experiment::{SeldonExperimentSpec, SeldonExperimentStatus};
 use crate::serving_runtime::ServingRuntimeSpec;
 use crate::status::InferenceServiceStatus;
 
@@ -145,6 +146,10 @@ fn custom_kinds(generator: &mut SchemaGenerator) -> Vec<(&'static Kind, &'static
         spec: reference::<SeldonDeploymentSpec>(generator),
         status: reference::<SeldonDeploymentStatus>(generator),
     };
+    let seldon_experiment = Parts {
+        spec: reference::<SeldonExperimentSpec>(generator),
+        status: reference::<SeldonExperimentStatus>(generator),
+    };
     let revision = Parts::open("What the revision serves.");
     let crd = Parts::open("The definition.");
     let metrics = Parts {
@@ -181,6 +186,11 @@ fn custom_kinds(generator: &mut SchemaGenerator) -> Vec<(&'static Kind, &'static
             &kind::SELDON_DEPLOYMENT,
             "Models that answer requests, as Seldon Core has them.",
             seldon,
+        ),
+        (
+            &kind::SELDON_EXPERIMENT,
+            "Who gets copies of a service's requests, as Seldon Core v2 has it.",
+            seldon_experiment,
         ),
         (
             &kind::REVISION,
