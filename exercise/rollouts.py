@@ -178,6 +178,34 @@ def drift(stage, connection, asked):
     say(f"a shadow that succeeds: agreement, kappa, distances and drift of {len(everything)} rows are scikit-learn's and SciPy's")
 
 
+def mirror(stage):
+    """An Experiment of Seldon Core v2 with a mirror is a shadow as long as it is there."""
+    experiment = {
+        "apiVersion": "mlops.seldon.io/v1alpha1",
+        "kind": "Experiment",
+        "metadata": {"name": "mirror", "namespace": NAMESPACE},
+        "spec": {"default": NAME, "candidates": [{"name": NAME, "weight": 100}], "mirror": {"name": "iris-next", "percent": 100}},
+    }
+    stage.apply(service("iris-next", f"file://{stage.directory}/good-2"))
+    stage.apply(json.dumps(experiment))
+    stage.ns("wait", "--for=condition=ExperimentReady", "experiments.mlops.seldon.io/mirror", "--timeout=60s")
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+
+    def agreed():
+        post(connection, [ROW])
+        connection.request("GET", f"/serving/{NAMESPACE}/{NAME}/shadow")
+        shadows = json.loads(connection.getresponse().read()).get("shadows", [])
+        found = shadows and shadows[0]["comparisons"]
+        return found and any(one["name"] == "agreed" and one["count"] > 0 for one in found[0]["outcomes"])
+
+    wait_until(agreed, "copies reach the mirror")
+    experiment["spec"]["candidates"].append({"name": "other", "weight": 50})
+    rc, shown = stage.kubectl("apply", "-f", "-", stdin=json.dumps(experiment), check_rc=False)
+    check(rc != 0 and "spec.candidates[1]" in shown, "weights between services are refused", shown)
+    stage.ns("delete", "experiments.mlops.seldon.io", "mirror")
+    say("a mirror of Seldon Core v2 gets copies")
+
+
 class Buyers(Load):
     """Requests for all kinds of flowers, of which some come to a purchase: every second one, if `canary_rate` says nothing else of the canary's."""
 
@@ -512,6 +540,7 @@ def main():
         stage.apply(service(NAME, f"file://{EXAMPLES}/iris"))
         stage.ns("wait", "--for=condition=Ready", f"inferenceservice/{NAME}", "--timeout=60s")
         shadow(stage, rows, n_different)
+        mirror(stage)
         rollouts(stage)
         metrics(stage, rows)
         users(stage)

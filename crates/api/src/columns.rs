@@ -157,6 +157,25 @@ pub(crate) const EXPERIMENT_COLUMNS: &[Column] = &[
     wide("Message", ColumnValue::Path(&["status", "message"])),
 ];
 
+pub(crate) const SELDON_EXPERIMENT_COLUMNS: &[Column] = &[
+    column("Default", "string", ColumnValue::Path(&["spec", "default"])),
+    column(
+        "Mirror",
+        "string",
+        ColumnValue::Path(&["spec", "mirror", "name"]),
+    ),
+    column(
+        "Experiment Ready",
+        "string",
+        ColumnValue::Item {
+            list: &["status", "conditions"],
+            key: "type",
+            equals: "ExperimentReady",
+            show: "status",
+        },
+    ),
+];
+
 pub(crate) const REVISION_COLUMNS: &[Column] = &[
     column(
         "Config Name",

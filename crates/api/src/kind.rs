@@ -252,6 +252,16 @@ pub const EXPERIMENT: Kind = Kind {
     ..ROLLOUT
 };
 
+/// Experiment of Seldon Core v2: who gets copies of a service's requests.
+pub const SELDON_EXPERIMENT: Kind = Kind {
+    group: "mlops.seldon.io",
+    version: "v1alpha1",
+    short_names: &[],
+    schema: "io.seldon.mlops.v1alpha1.Experiment",
+    columns: columns::SELDON_EXPERIMENT_COLUMNS,
+    ..EXPERIMENT
+};
+
 /// Revision, as Knative shows it; one for each thing that an InferenceService has ever asked to serve.
 pub const REVISION: Kind = Kind {
     group: "serving.knative.dev",
@@ -440,7 +450,7 @@ pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
 };
 
 /// Every kind, in the order of discovery.
-pub const KINDS: [Kind; 20] = [
+pub const KINDS: [Kind; 21] = [
     NAMESPACE,
     POD,
     SERVICE,
@@ -454,6 +464,7 @@ pub const KINDS: [Kind; 20] = [
     ROLLOUT,
     SELDON_DEPLOYMENT,
     EXPERIMENT,
+    SELDON_EXPERIMENT,
     REVISION,
     CUSTOM_RESOURCE_DEFINITION,
     HORIZONTAL_POD_AUTOSCALER,

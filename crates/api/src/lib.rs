@@ -12,6 +12,7 @@ pub mod quantity;
 pub mod rollout;
 pub mod schema;
 pub mod seldon;
+pub mod seldon_experiment;
 pub mod serving_runtime;
 pub mod status;
 pub mod structural;

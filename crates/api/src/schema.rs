@@ -17,6 +17,7 @@ use crate::inference_service::InferenceServiceSpec;
 use crate::kind::{self, KINDS, Kind};
 use crate::rollout::{RolloutSpec, RolloutStatus};
 use crate::seldon::{SeldonDeploymentSpec, SeldonDeploymentStatus};
+use crate::seldon_experiment::{SeldonExperimentSpec, SeldonExperimentStatus};
 use crate::serving_runtime::ServingRuntimeSpec;
 use crate::status::InferenceServiceStatus;
 
@@ -114,6 +115,14 @@ struct Parts {
 }
 
 impl Parts {
+    /// Returns parts of these types.
+    fn of<Spec: JsonSchema, Status: JsonSchema>(generator: &mut SchemaGenerator) -> Self {
+        Self {
+            spec: reference::<Spec>(generator),
+            status: reference::<Status>(generator),
+        }
+    }
+
     /// Returns parts of any fields.
     fn open(spec: &str) -> Self {
         Self {
@@ -125,26 +134,15 @@ impl Parts {
 
 /// Returns the kinds that are not Kubernetes' own, with what is said of them.
 fn custom_kinds(generator: &mut SchemaGenerator) -> Vec<(&'static Kind, &'static str, Parts)> {
-    let isvc = Parts {
-        spec: reference::<InferenceServiceSpec>(generator),
-        status: reference::<InferenceServiceStatus>(generator),
-    };
+    let isvc = Parts::of::<InferenceServiceSpec, InferenceServiceStatus>(generator);
     let runtime = Parts {
         spec: reference::<ServingRuntimeSpec>(generator),
         status: open("The observed state."),
     };
-    let rollout = Parts {
-        spec: reference::<RolloutSpec>(generator),
-        status: reference::<RolloutStatus>(generator),
-    };
-    let experiment = Parts {
-        spec: reference::<ExperimentSpec>(generator),
-        status: reference::<ExperimentStatus>(generator),
-    };
-    let seldon = Parts {
-        spec: reference::<SeldonDeploymentSpec>(generator),
-        status: reference::<SeldonDeploymentStatus>(generator),
-    };
+    let rollout = Parts::of::<RolloutSpec, RolloutStatus>(generator);
+    let experiment = Parts::of::<ExperimentSpec, ExperimentStatus>(generator);
+    let seldon = Parts::of::<SeldonDeploymentSpec, SeldonDeploymentStatus>(generator);
+    let seldon_experiment = Parts::of::<SeldonExperimentSpec, SeldonExperimentStatus>(generator);
     let revision = Parts::open("What the revision serves.");
     let crd = Parts::open("The definition.");
     let metrics = Parts {
@@ -181,6 +179,11 @@ fn custom_kinds(generator: &mut SchemaGenerator) -> Vec<(&'static Kind, &'static
             &kind::SELDON_DEPLOYMENT,
             "Models that answer requests, as Seldon Core has them.",
             seldon,
+        ),
+        (
+            &kind::SELDON_EXPERIMENT,
+            "Who gets copies of a service's requests, as Seldon Core v2 has it.",
+            seldon_experiment,
         ),
         (
             &kind::REVISION,

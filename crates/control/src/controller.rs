@@ -8,6 +8,7 @@ mod credentials;
 mod events;
 pub(crate) mod experiments;
 pub(crate) mod fallbacks;
+pub(crate) mod mirrors;
 mod one_command;
 mod pending;
 mod placeholders;
@@ -47,6 +48,7 @@ use crate::rest::rfc3339;
 use crate::store::{Change, ChangeKind, Key, Store, StoreError, Stored, Write};
 use crate::usage::LoadQueue;
 use experiments::Experiments;
+use mirrors::Mirrors;
 use pods::Replicas;
 use residency::Residency;
 use revisions::SERVICE_LABEL;
@@ -108,6 +110,7 @@ pub struct Controller {
     scaler: Scaler,
     rollouts: Rollouts,
     experiments: Experiments,
+    mirrors: Mirrors,
     has_published: bool,
     /// Whether an object may be gone whose events are there still.
     is_any_gone: bool,
@@ -155,6 +158,7 @@ impl Controller {
             retries: BTreeMap::new(),
             rollouts: Rollouts::default(),
             experiments: Experiments::default(),
+            mirrors: Mirrors::default(),
             has_published: false,
             // Before this process began, one may have gone.
             is_any_gone: true,
@@ -202,6 +206,7 @@ impl Controller {
         let before = self.plan.clone();
         self.due_seldon_deployments();
         dirty.extend(self.due_experiments());
+        dirty.extend(self.due_mirrors());
         let mut again = BTreeSet::new();
         let runtimes = self.runtimes();
         for id in dirty {
@@ -427,6 +432,7 @@ impl Controller {
                 course: self.rollouts.of(id),
                 steps: self.rollouts.steps_of(id),
                 experiments: self.experiments.of(id),
+                mirror: self.mirrors.of(id),
                 base_url: &self.config.base_url,
                 now: self.clock.unix_time(),
             },

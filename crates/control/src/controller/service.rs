@@ -24,6 +24,7 @@ use coracle_base::Code;
 use coracle_serving::batch::BatchSettings;
 use coracle_serving::{
     LoadFailure, Observed, PlannedRevision, PlannedRoute, RevisionId, RevisionState, ServiceId,
+    ShadowSettings,
 };
 use serde_json::Value;
 
@@ -57,6 +58,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) steps: Option<&'a Verdict>,
     /// The experiments that its requests take part in.
     pub(crate) experiments: Option<&'a OnService>,
+    /// Who gets copies of its requests, if an Experiment of Seldon's says so.
+    pub(crate) mirror: Option<&'a ShadowSettings>,
     /// Where the gateway is, such as `http://localhost:8080`.
     pub(crate) base_url: &'a str,
     pub(crate) now: Duration,

@@ -10,7 +10,9 @@ use super::access;
 use super::definitions;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
-use crate::controller::{caching, experiments, fallbacks, rollouts, scaling, seldon, shadows};
+use crate::controller::{
+    caching, experiments, fallbacks, mirrors, rollouts, scaling, seldon, shadows,
+};
 use crate::failure::Failure;
 use crate::object;
 use crate::store::Store;
@@ -239,6 +241,10 @@ pub(crate) fn check_rules(
     if *kind == kind::SELDON_DEPLOYMENT {
         return seldon::check(object)
             .map_err(|why| Failure::denied("v1.vseldondeployment.kb.io", &why));
+    }
+    if *kind == kind::SELDON_EXPERIMENT {
+        let denied = |why: String| Failure::denied("experiment.mlops.seldon.io.validator", &why);
+        return mirrors::check(object).map_err(denied);
     }
     if *kind == kind::EXPERIMENT {
         let denied = |why: String| Failure::denied("experiment.coracle.dev.validator", &why);

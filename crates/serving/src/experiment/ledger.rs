@@ -338,16 +338,8 @@ impl Ledger {
         // What a draw that was not answered has earned is known, and nothing comes of it later.
         let is_lost = drawn > Request::NOT_DRAWN && !ok;
         let propensity = if is_lost { Request::NOT_DRAWN } else { drawn };
-        state.requests = state.requests.saturating_add(1);
-        state.errors = state.errors.saturating_add(u32::from(is_error));
-        state.slow = state.slow.saturating_add(u32::from(is_slow));
-        state.seconds += seconds;
-        let is_other = state.variant != arm || state.saw_winner;
-        if (is_other || is_override) && !(state.is_mixed || state.is_override) {
-            state.mixed_at = Some(*at);
-        }
-        state.is_mixed |= is_other;
-        state.is_override |= is_override;
+        state.count(*seconds, (is_error, is_slow));
+        state.show(*at, (arm, is_override));
         let features = linear::planned_vector(planned, features).unwrap_or_default();
         // What comes of the unit later comes of what it was shown.
         if !is_lost {

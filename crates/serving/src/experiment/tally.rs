@@ -50,6 +50,26 @@ pub(super) struct Unit {
     pub(super) last_features: Box<[f64]>,
 }
 
+impl Unit {
+    /// Notes that it was shown a variant, be it by hand: one that was shown several is not analysed.
+    pub(super) fn show(&mut self, at: u64, (arm, is_override): (u8, bool)) {
+        let is_other = self.variant != arm || self.saw_winner;
+        if (is_other || is_override) && !(self.is_mixed || self.is_override) {
+            self.mixed_at = Some(at);
+        }
+        self.is_mixed |= is_other;
+        self.is_override |= is_override;
+    }
+
+    /// Counts a request that took so long.
+    pub(super) fn count(&mut self, seconds: f64, (is_error, is_slow): (bool, bool)) {
+        self.requests = self.requests.saturating_add(1);
+        self.errors = self.errors.saturating_add(u32::from(is_error));
+        self.slow = self.slow.saturating_add(u32::from(is_slow));
+        self.seconds += seconds;
+    }
+}
+
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

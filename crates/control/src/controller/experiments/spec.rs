@@ -574,6 +574,11 @@ mod tests {
                 "spec.unit.header: 'a b' is no name of a header",
             ),
             ("/unit", json!({"field": "a..b"}), "no path of fields"),
+            (
+                "/unit",
+                json!({"input": ""}),
+                "spec.unit.input: '' is no name of an input",
+            ),
             ("/variants", json!([{"name": "a"}]), "there are 1; 2 to 16"),
             (
                 "/variants",

@@ -88,6 +88,7 @@ impl View<'_> {
         experiments.extend(book);
         // Validation has seen it.
         let shadow = shadows::read(self.service).ok().flatten();
+        let shadow = shadow.or_else(|| self.around.mirror.cloned());
         (!targets.is_empty()).then_some(PlannedRoute {
             targets,
             sticky,
