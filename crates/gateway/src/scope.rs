@@ -110,9 +110,6 @@ impl Scope {
                 return unavailable(format!("model '{name}' is being loaded"));
             }
             not_found(match no_model {
-                NoModel::Unknown if name.is_empty() => {
-                    "the path names no model; ask /v1/models/NAME:predict".to_owned()
-                }
                 NoModel::Unknown => unknown_model(name),
                 NoModel::Ambiguous { namespaces } => format!(
                     "services named {name} are in the namespaces {}; ask one of them at /serving/NAMESPACE/{name}",

@@ -133,8 +133,6 @@ fn paths_without_a_models_name_are_the_services() {
         let answer = post(&server, path, instances);
         assert_eq!(answer, (200, json!({"predictions": [3.0, 7.0]})), "{path}");
     }
-    let (_, answer) = post(&server, "/v1/models:predict", instances);
-    assert!(answer.to_string().contains("names no model"), "{answer}");
     let inputs =
         r#"{"inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]}"#;
     let (status, answer) = post(&server, "/seldon/ml/iris/v2/models/infer", inputs);
