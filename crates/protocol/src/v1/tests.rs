@@ -508,6 +508,11 @@ fn data_frames_are_read_as_mlflow_sends_them() {
         let body = format!(r#"{{"dataframe_split": {{"columns": {columns}, "data": [[1, 2]]}}}}"#);
         assert_eq!(table(&body, &unnamed).unwrap(), [1.0, 2.0]);
     }
+}
+
+#[test]
+fn data_frames_that_are_none_are_refused() {
+    let named = signature(Some(["a", "b"]), true);
     let bad = [
         (
             r#"{"columns": ["a", "b"], "data": [[1, 2, 3]]}"#,
@@ -558,10 +563,11 @@ fn data_frames_are_read_as_mlflow_sends_them() {
         ("[1]", "\"dataframe_split\" to be an object"),
     ];
     for (split, message) in bad {
-        let error = table(&format!(r#"{{"dataframe_split": {split}}}"#), &named).unwrap_err();
+        let body = format!(r#"{{"dataframe_split": {split}}}"#);
+        let error = decode(&body, &named).unwrap_err();
         assert!(error.contains(message), "{split}: {error}");
         assert_eq!(error.matches(" at line ").count(), 1, "{error}");
     }
     let two = r#"{"instances": [[1, 2]], "dataframe_records": [{"a": 1, "b": 2}]}"#;
-    assert!(table(two, &named).unwrap_err().contains("send one"));
+    assert!(decode(two, &named).unwrap_err().contains("send one"));
 }
