@@ -120,7 +120,7 @@ impl Handler {
         }
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
-        let found = route::find(&head.method, path);
+        let found = scope.find(&table, &head.method, path);
         let asked = found.as_ref().ok().and_then(Route::model);
         let split = scope.route(&table, asked);
         let split = split.filter(|split| experiment::may_forward(&table, split));
@@ -177,7 +177,7 @@ impl Handler {
     ) -> Option<Answered> {
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, head);
-        let found = route::find(&head.method, path);
+        let found = scope.find(&table, &head.method, path);
         let asked = found.as_ref().ok().and_then(Route::model);
         let split = scope.route(&table, asked);
         if split.is_some_and(|split| experiment::may_forward(&table, split)) {

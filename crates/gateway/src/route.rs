@@ -205,6 +205,11 @@ pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, NoRo
     }
 }
 
+/// Tells whether `path` is MLflow's, whose servers have one model.
+pub(crate) fn is_invocations(path: &str) -> bool {
+    path.trim_end_matches('/') == "/invocations"
+}
+
 /// The one model of the service that a path begins with, as Seldon's paths may have it.
 const UNNAMED: Named<'static> = Named {
     model: Cow::Borrowed(""),
@@ -224,7 +229,8 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
     let route = match (*first, rest) {
         ("", []) => Route::Alive,
         ("healthz" | "live", []) => Route::Healthz,
-        ("readyz" | "ready", []) | ("health", ["status"]) => Route::Readyz,
+        // MLflow's name of it.
+        ("readyz" | "ready" | "ping", []) | ("health", ["status"]) => Route::Readyz,
         ("health", ["ping"]) => Route::Seldon(SeldonRoute::Ping),
         ("seldon.json", []) => Route::Seldon(SeldonRoute::OpenApi),
         ("metrics", []) => Route::Metrics,
@@ -237,7 +243,7 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("experiments", rest) => return experiment(rest),
         ("rollouts", rest) => return rollout(rest),
         ("v1", ["models"]) => Route::V1Models,
-        ("v1", ["models:predict"] | ["models", ":predict"]) => {
+        ("v1", ["models:predict"] | ["models", ":predict"]) | ("invocations", []) => {
             return Some((Route::V1Predict(UNNAMED), WRITE));
         }
         ("v1", ["models", model, ":predict"]) => {
@@ -639,8 +645,9 @@ mod tests {
     }
 
     #[test]
-    fn seldons_paths_need_no_model() {
-        for path in ["/v1/models:predict", "/v1/models/:predict"] {
+    fn seldons_and_mlflows_paths_need_no_model() {
+        let without = ["/v1/models:predict", "/v1/models/:predict", "/invocations"];
+        for path in without {
             assert_eq!(find(&Method::POST, path), Ok(Route::V1Predict(UNNAMED)));
         }
         let found = find(&Method::POST, "/v1/models/a/:predict");

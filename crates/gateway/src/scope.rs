@@ -1,15 +1,17 @@
 //! Which service a request is for: by path, by host, or by the model's name alone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use coracle_base::{Code, VersionState};
 use coracle_serving::{ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky, VersionStatus};
+use hyper::Method;
 use hyper::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
 use crate::infer::{Failure, unknown_model};
-use crate::route::AskedVersion;
+use crate::route::{self, AskedVersion, NoRoute, Route as Asked};
 
 /// Which service a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,27 @@ impl Scope {
             .or_else(|| head.headers.get(HOST)?.to_str().ok());
         let scope = host.and_then(|host| by_host(table, host));
         (scope.unwrap_or(Self::All), path)
+    }
+
+    /// Returns what is asked for at a path; MLflow's is the only model's, where there is one.
+    pub(crate) fn find<'a>(
+        &self,
+        table: &ModelTable,
+        method: &Method,
+        path: &'a str,
+    ) -> Result<Asked<'a>, NoRoute> {
+        let mut found = route::find(method, path);
+        if let Ok(Asked::V1Predict(named)) = &mut found
+            && named.model.is_empty()
+            && matches!(self, Self::All)
+            && route::is_invocations(path)
+        {
+            let mut routes = table.routes();
+            if let (Some((only, _)), None) = (routes.next(), routes.next()) {
+                named.model = Cow::Owned(only.name.clone());
+            }
+        }
+        found
     }
 
     /// Returns the model that takes a request for `name`.

@@ -3,6 +3,7 @@
 mod columns;
 mod decode;
 mod plain;
+mod split;
 mod tensors;
 
 use coracle_model::Signature;

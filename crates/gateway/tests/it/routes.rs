@@ -51,6 +51,25 @@ fn reading_routes_answer() {
 }
 
 #[test]
+fn mlflows_paths_are_the_only_models() {
+    let server = start(config(Limits::default()));
+    let bodies = [
+        r#"{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}}"#,
+        r#"{"instances": [[1, 2], [3, 4]], "params": {"unknown": true}}"#,
+    ];
+    for path in ["/invocations", "/invocations/"] {
+        for body in bodies {
+            let answer = send(server.address, "POST", path, &[JSON], body.as_bytes());
+            let expected = (200, r#"{"predictions":[3.0,7.0]}"#);
+            assert_eq!((answer.status, answer.body.as_str()), expected, "{body}");
+        }
+    }
+    assert_eq!(send(server.address, "GET", "/ping", &[], b"").status, 200);
+    let answer = send(server.address, "GET", "/invocations", &[], b"");
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+}
+
+#[test]
 fn inferences_answer_in_both_protocols() {
     let server = start(config(Limits::default()));
     let v2 = br#"{"id": "7", "inputs": [{"name": "a", "shape": [1, 2], "datatype": "INT64", "data": [1, 2]}]}"#;

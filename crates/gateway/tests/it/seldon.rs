@@ -128,6 +128,11 @@ fn paths_without_a_models_name_are_the_services() {
             assert_eq!(post(&server, path, instances).0, 404, "{path}");
         }
     }
+    // MLflow's path is the service's, too, and that of the only one.
+    for path in ["/seldon/ml/iris/invocations", "/invocations"] {
+        let answer = post(&server, path, instances);
+        assert_eq!(answer, (200, json!({"predictions": [3.0, 7.0]})), "{path}");
+    }
     let inputs =
         r#"{"inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]}"#;
     let (status, answer) = post(&server, "/seldon/ml/iris/v2/models/infer", inputs);

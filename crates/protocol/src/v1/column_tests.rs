@@ -309,3 +309,43 @@ fn v2_faults_name_the_column() {
         assert_eq!(v2(&inputs, &signature()).unwrap_err(), expected, "{inputs}");
     }
 }
+
+#[test]
+fn data_frames_of_texts_are_read_by_their_columns() {
+    let split = |columns: &str, data: &str| {
+        let body = format!(r#"{{"dataframe_split": {{"columns": {columns}, "data": {data}}}}}"#);
+        v1(&body, &signature())
+    };
+    let expected = vec![
+        texts(&[Some("Ulm"), None]),
+        Values::F64(vec![3.0, 4.5].into()),
+    ];
+    let frames = [
+        (
+            r#"["city", "unused", "age"]"#,
+            r#"[["Ulm", 1, 3], [null, "x", 4.5]]"#,
+        ),
+        (r#"["age", "city"]"#, r#"[[3, "Ulm"], [4.5, null]]"#),
+    ];
+    for (columns, data) in frames {
+        assert_eq!(split(columns, data).unwrap(), expected);
+    }
+    let records =
+        r#"{"dataframe_records": [{"city": "Ulm", "age": 3}, {"age": 4.5, "city": null}]}"#;
+    assert_eq!(v1(records, &signature()).unwrap(), expected);
+    let error = split(r#"["age", "town"]"#, "[[3, 4]]").unwrap_err();
+    assert!(
+        error.contains("dataframe_split[0]: unknown column"),
+        "{error}"
+    );
+    let error = split(r#"["age"]"#, "[[3]]").unwrap_err();
+    assert!(error.contains("columns missing: city"), "{error}");
+    let body = r#"{"dataframe_split": {"columns": ["text"], "data": [["a"], ["b"]]}}"#;
+    let mut unnamed = one_text();
+    unnamed.columns.as_mut().unwrap()[0].name = "X".to_owned();
+    assert_eq!(
+        v1(body, &unnamed).unwrap(),
+        [texts(&[Some("a"), Some("b")])]
+    );
+    assert!(v1(body, &one_text()).is_err());
+}

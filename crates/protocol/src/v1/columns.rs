@@ -10,6 +10,7 @@ use serde::de::{
     Visitor,
 };
 
+use super::split;
 use crate::cell::{CellPlace, CellSeed, ColumnBuffer};
 use crate::error::quoted;
 use crate::unknown::UnknownNames;
@@ -109,28 +110,15 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Vec<Tensor>, A::Error> {
-        let mut buffers = self.buffers();
-        let mut seen = Vec::new();
+        let mut read = ColumnsRows::new(self.key, self.limits);
         let mut row = 0_usize;
-        let mut n_elements = 0_usize;
         loop {
-            let seed = RowSeed {
-                key: self.key,
-                row,
-                limits: self.limits,
-                buffers: &mut buffers,
-                seen: &mut seen,
-            };
-            if rows.next_element_seed(seed)?.is_none() {
-                break;
+            if rows.next_element_seed(read.seed(row))?.is_none() {
+                return read.all.finish(read.buffers);
             }
+            read.check_size()?;
             row = row.saturating_add(1);
-            n_elements = n_elements.saturating_add(self.limits.places.len());
-            if n_elements > self.limits.elements_max {
-                return Err(self.too_many());
-            }
         }
-        self.finish(buffers)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Vec<Tensor>, A::Error> {
@@ -161,6 +149,66 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
         }
         refuse_absent(self.limits, &seen, self.key)?;
         self.finish(buffers)
+    }
+}
+
+/// Columns that are read row by row.
+pub(super) struct ColumnsRows<'a> {
+    all: ColumnsSeed<'a>,
+    buffers: Vec<ColumnBuffer>,
+    seen: Vec<bool>,
+    n_elements: usize,
+}
+
+impl<'a> ColumnsRows<'a> {
+    pub(super) fn new(key: &'static str, limits: ColumnLimits<'a>) -> Self {
+        let all = ColumnsSeed { key, limits };
+        Self {
+            buffers: all.buffers(),
+            all,
+            seen: Vec::new(),
+            n_elements: 0,
+        }
+    }
+
+    fn seed(&mut self, row: usize) -> RowSeed<'a, '_> {
+        RowSeed {
+            key: self.all.key,
+            row,
+            limits: self.all.limits,
+            buffers: &mut self.buffers,
+            seen: &mut self.seen,
+        }
+    }
+
+    fn check_size<E: Error>(&mut self) -> Result<(), E> {
+        let limits = self.all.limits;
+        self.n_elements = self.n_elements.saturating_add(limits.places.len());
+        if self.n_elements > limits.elements_max {
+            return Err(self.all.too_many());
+        }
+        Ok(())
+    }
+}
+
+impl split::Rows for ColumnsRows<'_> {
+    type Table = Vec<Tensor>;
+
+    fn is_named(&self) -> bool {
+        let places = self.all.limits.places;
+        let mut numbered = places.iter().enumerate();
+        // As columns are called that had no names when the model was fitted.
+        let is_numbered = numbered.all(|(number, place)| place.name == format!("x{number}"));
+        !is_numbered && !matches!(places, [only] if only.name == "X")
+    }
+
+    fn row<'de, D: Deserializer<'de>>(&mut self, row: usize, cells: D) -> Result<(), D::Error> {
+        self.seed(row).deserialize(cells)?;
+        self.check_size()
+    }
+
+    fn finish<E: Error>(self, _n_rows: usize) -> Result<Vec<Tensor>, E> {
+        self.all.finish(self.buffers)
     }
 }
 

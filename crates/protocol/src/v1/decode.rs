@@ -11,8 +11,9 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use super::columns::{ColumnLimits, ColumnsSeed};
+use super::columns::{ColumnLimits, ColumnsRows, ColumnsSeed};
 use super::plain;
+use super::split::{self, SplitSeed};
 use super::tensors;
 use crate::error::quoted;
 use crate::number::{ElementSeed, Place};
@@ -22,9 +23,10 @@ use crate::{Call, DecodeContext, Layout, RequestError};
 
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
-/// `instances` (or `inputs`, which means the same) holds rows: lists of values, or objects by feature name; plain values
+/// `instances` (or `inputs`, which means the same, or MLflow's `dataframe_records`) holds rows: lists of values, or objects by feature name; plain values
 /// where a model takes one column of texts. It may be an object of columns, too, where features have names. A model of other tensors takes, in lists of any
-/// depth, the values of its only input, or objects with a value for each input. `null` is a missing value. `parameters.method` chooses the output.
+/// depth, the values of its only input, or objects with a value for each input. `null` is a missing value. MLflow's `dataframe_split` has the columns' names beside
+/// rows that are lists. `parameters.method` chooses the output.
 ///
 /// # Errors
 /// Code `InvalidArgument` naming the row and column at fault.
@@ -182,19 +184,30 @@ impl<'de> Visitor<'de> for RequestSeed<'_> {
         };
         while let Some(key) = entries.next_key::<Cow<'_, str>>()? {
             match key.as_ref() {
-                key @ ("instances" | "inputs") => {
+                key @ ("instances" | "inputs" | "dataframe_records" | split::KEY) => {
                     if request.table.is_some() {
                         let message =
                             format!("\"{key}\" comes after another list of instances; send one");
                         return Err(A::Error::custom(message));
                     }
-                    let key = if key == "inputs" {
-                        request.layout = Layout::Both;
-                        "inputs"
-                    } else {
-                        "instances"
+                    let key = match key {
+                        "inputs" => {
+                            request.layout = Layout::Both;
+                            "inputs"
+                        }
+                        split::KEY => split::KEY,
+                        "dataframe_records" => "dataframe_records",
+                        _ => "instances",
                     };
                     request.table = Some(match self.target {
+                        Target::Matrix(rows) if key == split::KEY => {
+                            let seed = SplitSeed(TableRows::new(key, rows));
+                            Instances::Matrix(entries.next_value_seed(seed)?)
+                        }
+                        Target::Columns(limits) if key == split::KEY => {
+                            let seed = SplitSeed(ColumnsRows::new(key, limits));
+                            Instances::Columns(entries.next_value_seed(seed)?)
+                        }
                         Target::Matrix(rows) => {
                             Instances::Matrix(entries.next_value_seed(TableSeed { key, rows })?)
                         }
@@ -239,36 +252,78 @@ impl<'de> Visitor<'de> for TableSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Vec<f64>, A::Error> {
-        let mut table = Vec::with_capacity(self.rows.n_columns.min(self.rows.elements_max));
+        let mut table = TableRows::new(self.key, self.rows);
         let mut row = 0_usize;
-        let mut seen = Vec::new();
         loop {
-            let seed = RowSeed {
-                key: self.key,
-                row,
-                rows: self.rows,
-                table: &mut table,
-                seen: &mut seen,
-            };
-            if rows.next_element_seed(seed)?.is_none() {
-                break;
+            if rows.next_element_seed(table.seed(row))?.is_none() {
+                return split::Rows::finish(table, row);
             }
+            table.check_size()?;
             row = row.saturating_add(1);
-            if table.len() > self.rows.elements_max {
-                let message = format!(
-                    "more than {} values; send smaller batches",
-                    self.rows.elements_max
-                );
-                return Err(A::Error::custom(message));
-            }
         }
-        if row == 0 {
-            let key = self.key;
-            return Err(A::Error::custom(format_args!(
-                "\"{key}\" is empty; at least one row is needed"
+    }
+}
+
+/// A table that is read row by row.
+struct TableRows<'a> {
+    key: &'static str,
+    rows: RowsLimits<'a>,
+    table: Vec<f64>,
+    /// Which features of an object were there; kept from row to row.
+    seen: Vec<bool>,
+}
+
+impl<'a> TableRows<'a> {
+    fn new(key: &'static str, rows: RowsLimits<'a>) -> Self {
+        Self {
+            key,
+            rows,
+            table: Vec::with_capacity(rows.n_columns.min(rows.elements_max)),
+            seen: Vec::new(),
+        }
+    }
+
+    fn seed(&mut self, row: usize) -> RowSeed<'a, '_> {
+        RowSeed {
+            key: self.key,
+            row,
+            rows: self.rows,
+            table: &mut self.table,
+            seen: &mut self.seen,
+        }
+    }
+
+    fn check_size<E: serde::de::Error>(&self) -> Result<(), E> {
+        let most = self.rows.elements_max;
+        if self.table.len() > most {
+            return Err(E::custom(format_args!(
+                "more than {most} values; send smaller batches"
             )));
         }
-        Ok(table)
+        Ok(())
+    }
+}
+
+impl split::Rows for TableRows<'_> {
+    type Table = Vec<f64>;
+
+    fn is_named(&self) -> bool {
+        self.rows.spec.columns.is_some()
+    }
+
+    fn row<'de, D: Deserializer<'de>>(&mut self, row: usize, cells: D) -> Result<(), D::Error> {
+        self.seed(row).deserialize(cells)?;
+        self.check_size()
+    }
+
+    fn finish<E: serde::de::Error>(self, n_rows: usize) -> Result<Vec<f64>, E> {
+        match n_rows {
+            0 => Err(E::custom(format_args!(
+                "\"{}\" is empty; at least one row is needed",
+                self.key
+            ))),
+            _ => Ok(self.table),
+        }
     }
 }
 
@@ -302,7 +357,7 @@ struct RowSeed<'a, 't> {
     row: usize,
     rows: RowsLimits<'a>,
     table: &'t mut Vec<f64>,
-    /// Which features of an object were there; kept from row to row.
+    /// Which features of an object were there.
     seen: &'t mut Vec<bool>,
 }
 

@@ -21,6 +21,10 @@ struct Request<'a> {
     #[serde(borrow, default)]
     instances: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    dataframe_records: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    dataframe_split: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     inputs: Option<&'a RawValue>,
     #[serde(borrow, default)]
     signature_name: Option<Cow<'a, str>>,
@@ -39,16 +43,28 @@ type Instance<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
     let request: Request<'_> =
         serde_json::from_slice(body).map_err(|error| RequestError::from_json(body, &error))?;
-    let (key, json, layout) = match (request.instances, request.inputs) {
-        (Some(json), None) => ("instances", json.get(), Layout::Rows),
-        (None, Some(json)) => ("inputs", json.get(), Layout::Both),
-        (None, None) => {
+    let lists = [
+        ("instances", request.instances, Layout::Rows),
+        ("inputs", request.inputs, Layout::Both),
+        ("dataframe_records", request.dataframe_records, Layout::Rows),
+    ];
+    let mut lists = lists
+        .into_iter()
+        .filter_map(|(key, json, layout)| Some((key, json?.get(), layout)));
+    let (key, json, layout) = match (lists.next(), lists.next()) {
+        (Some(list), None) => list,
+        (None, _) if request.dataframe_split.is_some() => {
+            let message =
+                "the model takes no table that \"dataframe_split\" could be; send \"instances\"";
+            return Err(RequestError::invalid(message));
+        }
+        (None, _) => {
             let message =
                 "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [...]}";
             return Err(RequestError::invalid(message));
         }
-        (Some(_), Some(_)) => {
-            let message = "the request has \"instances\" and \"inputs\"; send one of them";
+        (Some((one, ..)), Some((other, ..))) => {
+            let message = format!("the request has \"{one}\" and \"{other}\"; send one of them");
             return Err(RequestError::invalid(message));
         }
     };

@@ -468,3 +468,106 @@ fn a_table_of_numbers_may_come_by_column() {
     let error = decode(&many, &named).unwrap_err();
     assert!(error.contains("more than 1000 values"), "{error}");
 }
+
+#[test]
+fn data_frames_are_read_as_mlflow_sends_them() {
+    let named = signature(Some(["a", "b"]), true);
+    let unnamed = signature(None, true);
+    let table = |body: &str, signature: &Signature| {
+        let call = decode(body, signature)?;
+        assert_eq!(call.layout, Layout::Rows);
+        Ok::<_, String>(call.inputs[0].values().to_f64s().unwrap().into_owned())
+    };
+    let good = [
+        (
+            r#"{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}}"#,
+            [1.0, 2.0, 3.0, 4.0],
+        ),
+        (
+            r#"{"dataframe_split": {"index": [7, 9], "columns": ["b", "a"], "data": [[1, 2], [3, 4]]}}"#,
+            [2.0, 1.0, 4.0, 3.0],
+        ),
+        (
+            r#"{"dataframe_split": {"data": [[1, 2], [3, 4]], "columns": ["b", "a"]}, "params": {}}"#,
+            [2.0, 1.0, 4.0, 3.0],
+        ),
+        (
+            r#"{"dataframe_split": {"data": [[1, 2], [3, 4]]}}"#,
+            [1.0, 2.0, 3.0, 4.0],
+        ),
+        (
+            r#"{"dataframe_records": [{"a": 1, "b": 2}, {"b": 4, "a": 3}]}"#,
+            [1.0, 2.0, 3.0, 4.0],
+        ),
+    ];
+    for (body, expected) in good {
+        assert_eq!(table(body, &named).unwrap(), expected, "{body}");
+    }
+    // Without names of its own a model takes the columns as they come.
+    for columns in [r#"["b", "a"]"#, "[0, 1]"] {
+        let body = format!(r#"{{"dataframe_split": {{"columns": {columns}, "data": [[1, 2]]}}}}"#);
+        assert_eq!(table(&body, &unnamed).unwrap(), [1.0, 2.0]);
+    }
+}
+
+#[test]
+fn data_frames_that_are_none_are_refused() {
+    let named = signature(Some(["a", "b"]), true);
+    let bad = [
+        (
+            r#"{"columns": ["a", "b"], "data": [[1, 2, 3]]}"#,
+            "dataframe_split[0]: more values than the 2 columns",
+        ),
+        (
+            r#"{"columns": ["a", "b"], "data": [[1, 2], [1]]}"#,
+            "dataframe_split[1]: fewer values than the 2 columns",
+        ),
+        (
+            r#"{"columns": ["a", "c"], "data": [[1, 2]]}"#,
+            "dataframe_split[0]: unknown feature \"c\"; the model has a, b",
+        ),
+        (
+            r#"{"columns": ["a"], "data": [[1]]}"#,
+            "dataframe_split[0]: features missing: b",
+        ),
+        (
+            r#"{"columns": ["a", "a"], "data": [[1, 2]]}"#,
+            "dataframe_split[0]: feature \"a\" occurs twice",
+        ),
+        (
+            r#"{"columns": ["a", "b"], "data": [["x", 2]]}"#,
+            "dataframe_split[0].a",
+        ),
+        (
+            r#"{"columns": ["a", "b"], "data": []}"#,
+            "\"dataframe_split\" is empty",
+        ),
+        (r#"{"columns": ["a", "b"]}"#, "\"data\" is missing"),
+        (r#"{"columns": "a", "data": [[1]]}"#, "expected a sequence"),
+        (
+            r#"{"columns": [null, "b"], "data": [[1, 2]]}"#,
+            "dataframe_split.columns to be a list of names",
+        ),
+        (
+            r#"{"columns": [], "columns": [], "data": []}"#,
+            "\"columns\" comes twice",
+        ),
+        (
+            r#"{"data": 3}"#,
+            "dataframe_split.data to be a list of rows",
+        ),
+        (
+            r#"{"data": [[1]]}"#,
+            "dataframe_split[0]: 1 values, model expects 2",
+        ),
+        ("[1]", "\"dataframe_split\" to be an object"),
+    ];
+    for (split, message) in bad {
+        let body = format!(r#"{{"dataframe_split": {split}}}"#);
+        let error = decode(&body, &named).unwrap_err();
+        assert!(error.contains(message), "{split}: {error}");
+        assert_eq!(error.matches(" at line ").count(), 1, "{error}");
+    }
+    let two = r#"{"instances": [[1, 2]], "dataframe_records": [{"a": 1, "b": 2}]}"#;
+    assert!(decode(two, &named).unwrap_err().contains("send one"));
+}
