@@ -209,10 +209,18 @@ impl Route {
     }
 
     /// Returns the model that takes every request with this value of what [`Route::sticky`] names.
+    ///
+    /// The order of the values is its first target's own: else the same callers would be the first of every canary.
     #[must_use]
     pub fn choose_for(&self, value: &[u8]) -> &Arc<ServedModel> {
+        let first = self
+            .targets
+            .first()
+            .and_then(|first| first.model.revision());
+        let salt = first.map_or("", |revision| &revision.name).as_bytes();
         // FNV-1a, then a multiplication that brings the upper bits down: spreads short and similar values.
-        let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        let bytes = salt.iter().chain(&[0]).chain(value);
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let place = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -326,8 +334,11 @@ pub(crate) fn spread(shares: &[usize]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use coracle_base::SystemClock;
+
     use super::*;
     use crate::served_model::tests::served;
+    use crate::{RevisionId, RevisionLog};
 
     #[test]
     fn every_window_of_a_hundred_has_the_exact_split() {
@@ -414,6 +425,43 @@ mod tests {
             }
         }
         assert!((1_800..2_200).contains(&n_new), "{n_new}");
+    }
+
+    /// A tenth of the callers of one canary is a hundredth of all together with the next one's, not the same tenth.
+    #[test]
+    fn each_canary_has_callers_of_its_own() {
+        let route = |canary: &str| {
+            let target = |name: &str, percent: u8| {
+                let revision = RevisionId {
+                    namespace: "ml".to_owned(),
+                    name: name.to_owned(),
+                };
+                let log = RevisionLog::none(Arc::new(SystemClock::new()));
+                RouteTarget {
+                    model: Arc::new(served(name, false).with_revision(
+                        &revision,
+                        log,
+                        Box::new(|| ()),
+                    )),
+                    percent,
+                    tags: vec![],
+                }
+            };
+            let targets = vec![target(canary, 10), target("old", 90)];
+            Route::try_new(targets, Some(Sticky::Header("x-user".to_owned()))).unwrap()
+        };
+        let canaries = ["iris-predictor-00002", "iris-predictor-00003"];
+        let routes = canaries.map(route);
+        let (mut n_of_one, mut n_of_both) = (0, 0);
+        for user in 0..10_000_u32 {
+            let value = format!("user-{user}");
+            let [one, other] = [&routes[0], &routes[1]]
+                .map(|route| route.choose_for(value.as_bytes()).name() != "old");
+            n_of_one += usize::from(one);
+            n_of_both += usize::from(one && other);
+        }
+        assert!((900..1_100).contains(&n_of_one), "{n_of_one}");
+        assert!((60..140).contains(&n_of_both), "{n_of_both}");
     }
 
     #[test]
