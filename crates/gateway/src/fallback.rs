@@ -186,6 +186,14 @@ impl Calls {
             .await
     }
 
+    /// Tells whether another revision or service is there to stand in for a model.
+    pub(crate) fn has_others(&self, (model, fallback): (&Arc<ServedModel>, &Fallback)) -> bool {
+        let revision = fallback.revision();
+        let service = fallback.settings().service.as_ref();
+        revision.is_some_and(|other| !Arc::ptr_eq(&other, model))
+            || service.is_some_and(|id| self.table.load().service(id).is_some())
+    }
+
     /// Asks a model that stands in for another one; `None` if it gives no answer either.
     ///
     /// It is asked as by a request of its own, within what the caller's time has left, and has no fallback then: two services may stand in for each other.

@@ -75,8 +75,8 @@ pub(crate) enum SeldonRoute<'a> {
     Metadata(Option<Cow<'a, str>>),
     /// `GET /api/v1.0/doc`
     Documentation,
-    /// `GET /api/v1.0/doc/seldon.json`, `/seldon.json`
-    OpenApi,
+    /// `GET /api/v1.0/doc/seldon.json`, `/seldon.json`: where the deployment is from there.
+    OpenApi(&'static str),
 }
 
 /// What is asked of experiments.
@@ -232,7 +232,7 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         // MLflow's name of it.
         ("readyz" | "ready" | "ping", []) | ("health", ["status"]) => Route::Readyz,
         ("health", ["ping"]) => Route::Seldon(SeldonRoute::Ping),
-        ("seldon.json", []) => Route::Seldon(SeldonRoute::OpenApi),
+        ("seldon.json", []) => Route::Seldon(SeldonRoute::OpenApi(".")),
         ("metrics", []) => Route::Metrics,
         ("chaos", []) => Route::Chaos,
         ("chaos", ["set"]) => return Some((Route::SetChaos, WRITE)),
@@ -295,7 +295,9 @@ fn seldon<'a>(version: &str, rest: &[&'a str]) -> Option<(Route<'a>, &'static st
         ["metadata"] => SeldonRoute::Metadata(None),
         ["metadata", model] => SeldonRoute::Metadata(Some(decode(model)?)),
         ["doc"] => SeldonRoute::Documentation,
-        ["doc", "seldon.json"] => SeldonRoute::OpenApi,
+        // The page without a slash at its end links there.
+        ["seldon.json"] => SeldonRoute::OpenApi("../.."),
+        ["doc", "seldon.json"] => SeldonRoute::OpenApi("../../.."),
         _ => return None,
     };
     Some((Route::Seldon(told), READ))
@@ -450,7 +452,7 @@ mod tests {
                 "/api/v1.0/doc/",
                 told(SeldonRoute::Documentation),
             ),
-            (Method::GET, "/seldon.json", told(SeldonRoute::OpenApi)),
+            (Method::GET, "/seldon.json", told(SeldonRoute::OpenApi("."))),
             (Method::GET, "/health/ping", told(SeldonRoute::Ping)),
             (Method::POST, "/api/v1.0/doc/seldon.json", reads),
             (Method::GET, "/api/v2/metadata", no_path.clone()),

@@ -18,7 +18,7 @@ mod summary;
 use std::fmt;
 
 pub use analysis::{
-    Analysis, AnalysisSpec, Basis, Better, Comparison, Correction, Metric, Role, Trail, Values,
+    Analysis, AnalysisSpec, Basis, Better, Comparison, Correction, Metric, Role, Values,
     VariantUnits, Verdict, analyse,
 };
 pub use bayes::{Posterior, normal_posterior, posterior};

@@ -151,6 +151,25 @@ impl Fallback {
         Self { memory, ..self }
     }
 
+    /// Returns it as one that goes on after `before`: with its counts, and what decides if that has the same terms.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        let terms =
+            |settings: &FallbackSettings| (settings.breaker_failures, settings.breaker_latency);
+        if terms(&self.settings) == terms(&before.settings) {
+            self.state = before.state.clone();
+        }
+        for (count, before) in [
+            (&self.n_fallbacks, &before.n_fallbacks),
+            (&self.n_retries, &before.n_retries),
+            (&self.n_hedges, &before.n_hedges),
+            (&self.n_hedges_won, &before.n_hedges_won),
+        ] {
+            count.store(before.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self
+    }
+
     /// Returns what is kept for all models of its service.
     #[must_use]
     pub fn memory(&self) -> &FallbackMemory {

@@ -331,7 +331,7 @@ impl ServedModel {
         self.is_shadowed.store(is_shadowed, Ordering::Release);
     }
 
-    /// Does this where it fails from now on; what was seen of it stays if that is what is done already.
+    /// Does this where it fails from now on; what was counted stays, and so does what its breaker has seen, if that has the same terms.
     pub fn set_fallback(&self, settings: Option<&FallbackSettings>) {
         self.share_fallback(settings, &FallbackMemory::of(settings, [self].into_iter()));
     }
@@ -341,8 +341,11 @@ impl ServedModel {
         let current = self.fallback.load_full();
         if current.as_ref().map(|fallback| fallback.settings()) != settings {
             let fallback = settings.map(|settings| {
-                let fallback = Fallback::new(settings.clone());
-                Arc::new(fallback.with_memory(memory.clone()))
+                let fallback = Fallback::new(settings.clone()).with_memory(memory.clone());
+                Arc::new(match &current {
+                    Some(before) => fallback.after(before),
+                    None => fallback,
+                })
             });
             self.fallback.store(fallback);
             self.has_fallback

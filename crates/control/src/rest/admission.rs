@@ -78,6 +78,14 @@ fn builtin_fault(causes: &[Cause]) -> String {
     texts.join(", ")
 }
 
+/// Says that an object is not what its path is for.
+pub(crate) fn unrecognized(kind: &Kind, field: &str, (actual, expected): (&str, &str)) -> Failure {
+    Failure::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {field} is \"{actual}\", expected \"{expected}\"",
+        kind.kind
+    ))
+}
+
 /// Checks what an object says about itself against the path it came to.
 pub(crate) fn check_identity(
     kind: &Kind,
@@ -95,10 +103,7 @@ pub(crate) fn check_identity(
             None | Some("") => drop(fields.insert(field.to_owned(), expected.into())),
             Some(actual) if actual == expected => {}
             Some(actual) => {
-                return Err(Failure::bad_request(format!(
-                    "the object provided is unrecognized (must be of type {}): {field} is \"{actual}\", expected \"{expected}\"",
-                    kind.kind
-                )));
+                return Err(unrecognized(kind, field, (actual, &expected)));
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::admission::unrecognized;
 use super::body::{self, essence};
 use super::path::ObjectsTarget;
 use super::request::ApiRequest;
@@ -24,6 +25,11 @@ impl Api {
         // The objects of older versions are no protocol buffers.
         let is_text = !essence(&request.content_type).ends_with("protobuf");
         if is_text && let Some(mut body) = body::read(&request)? {
+            let is_object = matches!(request.method.as_str(), "POST" | "PUT");
+            let said = body["apiVersion"].as_str().filter(|_| is_object);
+            if let Some(other) = said.filter(|said| !said.is_empty() && *said != older) {
+                return Err(unrecognized(target.kind, "apiVersion", (other, &older)));
+            }
             rename(&mut body, &older, &kept);
             // It is YAML, too.
             request.body = body.to_string().into();

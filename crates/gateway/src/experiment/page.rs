@@ -278,7 +278,7 @@ fn plot(points: &[Point], out: &mut String) {
             time(at)
         );
     }
-    out.push_str("</svg><br><small>band: anytime-valid confidence sequence of the difference, all looks so far together; line: the difference; dashed: no difference</small>");
+    out.push_str("</svg><br><small>band: anytime-valid confidence sequence of the difference, of the values as they stood; line: the difference; dashed: no difference</small>");
 }
 
 fn bandit(standing: &Standing, out: &mut String) {

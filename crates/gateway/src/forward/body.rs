@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_base::Code;
+use coracle_base::{Clock, Code};
 use coracle_serving::{ModelCall, Outcome, ProcessLease, Protocol};
 use h2::Reason;
 use http_body_util::Full;
@@ -27,6 +28,8 @@ pub(super) struct BoundedBody {
     bounds: Option<Bounds>,
     /// Goes when nobody waits for the answer, nor takes it, any more.
     wanted: Option<oneshot::Receiver<Infallible>>,
+    /// Where it is noted when all of it was passed on.
+    ended: Option<(Arc<OnceLock<Duration>>, Arc<dyn Clock>)>,
 }
 
 /// Held for as long as an answer is wanted. The request of an answer that nobody wants is cancelled, even where its
@@ -78,7 +81,13 @@ impl BoundedBody {
             inner: Source::Caller(inner),
             bounds: Some(bounds),
             wanted: None,
+            ended: None,
         }
+    }
+
+    /// Notes there when all of it was passed on.
+    pub(super) fn note_end(&mut self, at: Arc<OnceLock<Duration>>, clock: Arc<dyn Clock>) {
+        self.ended = Some((at, clock));
     }
 
     /// Returns a body that is here already.
@@ -87,6 +96,7 @@ impl BoundedBody {
             inner: Source::Whole(Full::new(bytes)),
             bounds: None,
             wanted: None,
+            ended: None,
         }
     }
 
@@ -97,6 +107,7 @@ impl BoundedBody {
             inner: Source::Caller(inner),
             bounds: None,
             wanted: Some(wanted),
+            ended: None,
         };
         (body, Wanted { _held: held })
     }
@@ -110,7 +121,38 @@ impl Body for BoundedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let this = &mut *self;
+        let frame = ready!(self.poll_part(cx));
+        // One of known length is not asked for more once it is complete.
+        let is_all = match &frame {
+            None => true,
+            Some(frame) => frame.is_ok() && self.is_end_stream(),
+        };
+        if let Some((at, clock)) = &self.ended
+            && is_all
+        {
+            let _noted = at.set(clock.monotonic());
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Source::Caller(caller) => caller.is_end_stream(),
+            Source::Whole(whole) => whole.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Source::Caller(caller) => caller.size_hint(),
+            Source::Whole(whole) => whole.size_hint(),
+        }
+    }
+}
+
+impl BoundedBody {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let this = self;
         let cancelled = || Poll::Ready(Some(Err(BodyFault::Cancelled(Reason::CANCEL.into()))));
         if let Some(wanted) = &mut this.wanted
             && Pin::new(wanted).poll(cx).is_ready()
@@ -152,20 +194,6 @@ impl Body for BoundedBody {
             bounds.timer.as_mut().reset(next);
         }
         Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Source::Caller(caller) => caller.is_end_stream(),
-            Source::Whole(whole) => whole.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Source::Caller(caller) => caller.size_hint(),
-            Source::Whole(whole) => whole.size_hint(),
-        }
     }
 }
 

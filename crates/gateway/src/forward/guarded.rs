@@ -138,7 +138,10 @@ pub(super) async fn whole(body: BoundedBody, deadline: Instant) -> Result<Bytes,
     match tokio::time::timeout_at(deadline, body.collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(fault)) => Err(NoAnswer::unread(&fault)),
-        Err(_elapsed) => Err(NoAnswer::Fault(Fault::Late)),
+        Err(_elapsed) => {
+            let why = "the request's time was over before its body had come";
+            Err(NoAnswer::Failed(Failure::new(Code::DeadlineExceeded, why)))
+        }
     }
 }
 
@@ -200,18 +203,27 @@ impl Handler {
         };
         let codec = codec.filter(|_| settings.stands_in_by_other());
         // Where another one answers, nobody waits for a process that cannot be reached.
-        outgoing.gives_up.set(codec.is_some());
+        let others = (guarded.model, guarded.fallback);
+        let gives_up = codec.is_some() && self.calls.has_others(others);
+        outgoing.gives_up.set(gives_up);
+        // The time that was not enough is told, which may be less than the caller's.
+        let late = |no_answer: NoAnswer| match no_answer {
+            NoAnswer::Fault(Fault::Late) => {
+                NoAnswer::Failed(no_answer.failure(guarded.model, time))
+            }
+            other => other,
+        };
         let copy = match &sent {
             Sent::Whole(body) => Some(body.clone()),
             Sent::Coming(_) => None,
         };
         let mut result = self.tried(guarded, outgoing, sent, times).await;
         let (Some(codec), Some(body)) = (codec, copy) else {
-            return result.map(Passed::Answered);
+            return result.map(Passed::Answered).map_err(late);
         };
         let failure = failure_of(guarded.model, outgoing.kind, &result, time);
         let Some(code) = failure.map(|failure| failure.code).filter(|&c| is_ours(c)) else {
-            return result.map(Passed::Answered);
+            return result.map(Passed::Answered).map_err(late);
         };
         // Another revision needs a place of the same service.
         if let Ok((_response, lease)) = &mut result {
@@ -221,7 +233,6 @@ impl Handler {
             let body = read(body).await?;
             let request = request_of(&outgoing.head.headers, codec, body, arrival.at);
             let asked = (arrival, code, false);
-            let others = (guarded.model, guarded.fallback);
             self.calls.others(others, &request, asked).await
         };
         match Box::pin(answer).await {
@@ -229,7 +240,7 @@ impl Handler {
                 guarded.fallback.count_fallback();
                 Ok(Passed::StoodIn(Box::new(answer)))
             }
-            None => result.map(Passed::Answered),
+            None => result.map(Passed::Answered).map_err(late),
         }
     }
 
@@ -258,20 +269,26 @@ impl Handler {
             let mut asked =
                 admitted.map_err(|retry_after| NoAnswer::Failed(rests(model, retry_after)))?;
             let n_answered = guard.n_answered.load(Ordering::Relaxed);
-            outgoing.begun.replace(Some(Arc::clone(&asked.begun)));
             let deadline = times.deadline;
             let result = match (&copy, coming.take()) {
                 (Some(body), _) => {
+                    outgoing.begun.replace(Some(Arc::clone(&asked.begun)));
                     self.pass_on_or_hedge(guarded, outgoing, body, deadline)
                         .await
                 }
-                (None, Some(body)) => self.pass_on(model, outgoing, body, deadline).await,
+                (None, Some(mut body)) => {
+                    // How long a caller takes to send it is not the process's time.
+                    body.note_end(Arc::clone(&asked.begun), Arc::clone(&self.shared.clock));
+                    self.pass_on(model, outgoing, body, deadline).await
+                }
                 (None, None) => return Err(NoAnswer::Fault(Fault::Late)),
             };
+            let is_sent = copy.is_some() || asked.begun.get().is_some();
             let failure = failure_of(model, outgoing.kind, &result, times.time);
             asked.end = match (&failure, &result) {
                 // Its caller did not send what it said.
                 (_, Err(NoAnswer::Fault(Fault::Malformed(_)))) => End::GivenUp,
+                (_, Err(NoAnswer::Fault(Fault::Late))) if !is_sent => End::GivenUp,
                 (None, _) => End::Answered,
                 (Some(failure), _) => {
                     let n_since = guard.n_answered.load(Ordering::Relaxed);

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_serving::ProcessLease;
+use hyper::StatusCode;
 use tokio::time::Instant;
 
 use super::body::BoundedBody;
@@ -22,7 +23,8 @@ fn is_good(answer: &Result<Answered, NoAnswer>) -> bool {
         // Over gRPC an answer that is nothing but a failure says so in its head.
         let fault = outcome_in(response.headers()).and_then(Result::err);
         let is_fault = fault.is_some_and(|code| !is_callers(code));
-        !response.status().is_server_error() && !is_fault
+        let status = response.status();
+        !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS && !is_fault
     };
     answer.as_ref().is_ok_and(is_good)
 }
@@ -74,25 +76,26 @@ impl Handler {
         fallback.count_hedge();
         let mut second = Box::pin(self.second(guarded, outgoing, (body, deadline), (asked, lease)));
         // What is dropped is cancelled: its connection or stream is closed.
-        tokio::select! {
+        let (answer, other) = tokio::select! {
             answer = &mut first => match is_good(&answer) {
-                true => answer,
-                false => match second.await {
-                    other if is_good(&other) => {
-                        fallback.count_hedge_won();
-                        other
-                    }
-                    _ => answer,
-                },
+                true => return answer,
+                false => (answer, second.await),
             },
             other = &mut second => match is_good(&other) {
                 true => {
                     fallback.count_hedge_won();
-                    other
+                    return other;
                 }
-                false => first.await,
+                false => (first.await, other),
             },
+        };
+        // A failure of a process that began with the request says that it is not to be tried again.
+        let (kind, is_won) = (outgoing.kind, !is_good(&answer) && is_good(&other));
+        if is_won {
+            fallback.count_hedge_won();
         }
+        let is_first = is_good(&answer) || !is_won && !is_untouched(kind, &answer);
+        if is_first { answer } else { other }
     }
 
     /// Puts a request to a process that has room, and to further ones where one began with nothing of it; not to the one that was asked first.
@@ -110,19 +113,23 @@ impl Handler {
             let place = outgoing.kind.place(endpoints);
             let mut body = Some(BoundedBody::whole(body.clone()));
             let sent = send(&self.pool, place, outgoing, &mut body, deadline).await;
-            let answer = match sent {
+            let mut answer = match sent {
                 Ok(response) => Ok((response, lease)),
                 Err(fault) => Err(NoAnswer::Fault(fault)),
             };
             if !is_untouched(outgoing.kind, &answer) {
                 return answer;
             }
-            // Each process is asked once; what answers that it has no time is within the budget of retries.
-            let is_free = answer.is_err() || guarded.guard.withdraw(self.shared.clock.monotonic());
-            let next = guarded.model.try_enter_process(&except);
-            let Some(next) = next.filter(|_| is_free) else {
+            if let Ok((_response, lease)) = &mut answer {
+                lease.make_room();
+            }
+            let Some(next) = guarded.model.try_enter_process(&except) else {
                 return answer;
             };
+            // Each process is asked once; what answers that it has no time is within the budget of retries.
+            if answer.is_ok() && !guarded.guard.withdraw(self.shared.clock.monotonic()) {
+                return answer;
+            }
             lease = next;
         }
     }

@@ -28,7 +28,9 @@ impl Handler {
         let told = match route {
             SeldonRoute::Ping => return Reply::page("pong".to_owned()),
             SeldonRoute::Documentation => return Reply::page(PAGE.to_owned()),
-            SeldonRoute::OpenApi => return Reply::json(OPEN_API.as_bytes().to_vec()),
+            SeldonRoute::OpenApi(server) => {
+                return Reply::json(OPEN_API.replace("SERVER", server).into_bytes());
+            }
             SeldonRoute::Status(_) | SeldonRoute::Metadata(_) => {
                 let Scope::Service { id, .. } = asked.scope else {
                     return super::failure(

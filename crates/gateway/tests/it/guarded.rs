@@ -1,5 +1,6 @@
 //! What is done where a program fails: what stands in for it, further tries, breakers; and programs that stand in for others.
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,11 @@ use coracle_gateway::Limits;
 use coracle_protocol::compression::{Encoding, compress};
 use coracle_protocol::grpc::inference::{ModelInferResponse, ParameterChoice};
 use coracle_serving::{
-    Backends, BulkheadSettings, FallbackMemory, FallbackSettings, ModelTable, RevisionId,
-    RevisionLog, Route, RouteTarget, ServedModel, ServiceId,
+    Backends, BulkheadSettings, FallbackMemory, FallbackSettings, HedgeAfter, ModelTable,
+    RevisionId, RevisionLog, Route, RouteTarget, ServedModel, ServiceId,
 };
 
-use crate::client::{Answer, send};
+use crate::client::{Answer, connect, send};
 use crate::fallback::magnitude;
 use crate::fixture::{Running, config, start_with};
 use crate::forward::{backends, nobody};
@@ -344,6 +345,63 @@ fn an_open_breaker_spares_a_program() {
 }
 
 /// The place of a request that failed is free for the revision that answers in its place.
+/// The process has nothing to answer while its caller still sends.
+#[test]
+fn how_long_a_caller_sends_opens_no_breaker() {
+    let well = Telling::always(200, "[1]");
+    let settings = FallbackSettings {
+        timeout: Some(Duration::from_millis(100)),
+        breaker_failures: Some(2),
+        ..FallbackSettings::default()
+    };
+    let server = start(&[well.address], &settings);
+    for _ in 0..4 {
+        let mut stream = connect(server.address);
+        // Smaller ones are waited for before anybody is asked to answer.
+        let head = format!(
+            "POST {V1} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 200000\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 504");
+    }
+    let answer = ask(&server, V1, ROW);
+    assert_eq!((answer.status, answer.body.as_str()), (200, "[1]"));
+}
+
+/// One process is slow and then has no time, the other one dies of the request: it is not put to further ones.
+#[test]
+fn what_a_second_process_died_of_is_not_tried_again() {
+    let slow = Telling::start(|_, _| {
+        std::thread::sleep(Duration::from_millis(200));
+        Some((503, "{}".to_owned()))
+    });
+    let dies = Telling::start(|_, _| None);
+    let settings = FallbackSettings {
+        retries: 3,
+        hedge: Some(HedgeAfter::Time(Duration::from_millis(1))),
+        ..FallbackSettings::default()
+    };
+    let server = start(&[slow.address, dies.address], &settings);
+    for _ in 0..2 {
+        assert_eq!(ask(&server, V1, ROW).status, 502);
+    }
+    assert_eq!(
+        (dies.n_asked(), metric(&server, "coracle_retries_total")),
+        (2, 0)
+    );
+    // Who has no time for it is no reason to give up the other one.
+    let slow = Telling::start(|_, _| {
+        std::thread::sleep(Duration::from_millis(200));
+        Some((200, "[1]".to_owned()))
+    });
+    let busy = Telling::always(429, "{}");
+    let server = start(&[slow.address, busy.address], &settings);
+    let statuses = [(); 2].map(|()| ask(&server, V1, ROW).status);
+    assert!(statuses.contains(&200), "{statuses:?}");
+}
+
 #[test]
 fn a_revision_stands_in_for_a_program_within_one_bulkhead() {
     let failing = Telling::always(500, "{}");

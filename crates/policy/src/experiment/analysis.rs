@@ -140,49 +140,6 @@ pub struct VariantUnits {
     pub values: Vec<Values>,
 }
 
-/// What earlier looks at one comparison have come to: an interval holds at all times at once, so all of them together do.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Trail {
-    /// The greatest lower bound so far.
-    pub low: f64,
-    /// The least upper bound so far.
-    pub high: f64,
-    /// The least p-value so far.
-    pub p_value: f64,
-}
-
-impl Default for Trail {
-    fn default() -> Self {
-        Self {
-            low: f64::NEG_INFINITY,
-            high: f64::INFINITY,
-            p_value: 1.0,
-        }
-    }
-}
-
-impl Trail {
-    /// Takes one more look, and returns it as all looks together show it.
-    pub fn take(&mut self, mut effect: Effect) -> Effect {
-        let seen = Self {
-            low: effect.interval.low,
-            high: effect.interval.high,
-            p_value: effect.p_value,
-        };
-        let both = Self {
-            low: self.low.max(seen.low),
-            high: self.high.min(seen.high),
-            p_value: self.p_value.min(seen.p_value),
-        };
-        // Intervals that do not meet say that the difference itself has changed; what earlier looks have come to is then of
-        // another one.
-        *self = if both.low <= both.high { both } else { seen };
-        effect.p_value = self.p_value;
-        (effect.interval.low, effect.interval.high) = (self.low, self.high);
-        effect
-    }
-}
-
 /// A variant beside the control, in one metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
@@ -255,14 +212,13 @@ const MISMATCH_SCALE: f64 = 1_000.0;
 
 /// Analyses an experiment.
 ///
-/// `control` is the place of the variant that the others are compared with; `trail` returns what earlier looks at a comparison (variant, metric) have
-/// come to.
+/// `control` is the place of the variant that the others are compared with. Each look is at the values as they stand: outcomes come after their users do,
+/// so what earlier looks have come to is of other values, and intervals of several looks hold no better together.
 #[must_use]
 pub fn analyse(
     spec: &AnalysisSpec,
     metrics: &[Metric],
     (variants, control): (&[VariantUnits], usize),
-    trail: impl Fn(usize, usize) -> Trail,
 ) -> Analysis {
     let units: Vec<u64> = variants.iter().map(|variant| variant.assigned).collect();
     let expected: Vec<f64> = variants.iter().map(|variant| variant.expected).collect();
@@ -281,8 +237,7 @@ pub fn analyse(
             );
             if let (Some(a), Some(b)) = sides {
                 let place = (variant, index);
-                let trail = trail(variant, index);
-                comparisons.push(compare::compare(spec, metric, place, (a, b), trail));
+                comparisons.push(compare::compare(spec, metric, place, (a, b)));
             }
         }
     }

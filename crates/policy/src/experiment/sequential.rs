@@ -32,8 +32,9 @@ fn log_likelihood_ratio(difference: f64, variance: f64, mixture: f64) -> f64 {
 
 /// Compares two means at any time.
 ///
-/// `mixture` is the variance of the mixture over the difference, fixed before the first look ([`mixture_for`]). The p-value of an
-/// experiment is the least of all looks so far; its interval the intersection. `None` without spread.
+/// `mixture` is the variance of the mixture over the difference, fixed before the first look ([`mixture_for`]). Of values that
+/// are final, all looks so far hold together, too (the least p-value, the intersection of intervals); of those that outcomes may still add to each holds
+/// alone. `None` without spread.
 #[must_use]
 pub fn sequential(a: &Moments, b: &Moments, mixture: f64, confidence: f64) -> Option<Effect> {
     let variance = a.variance_of_mean() + b.variance_of_mean();

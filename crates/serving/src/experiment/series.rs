@@ -1,10 +1,9 @@
-//! What looks at an experiment have come to over time: for the plot, and because intervals that hold at all times hold together.
+//! What looks at an experiment have come to over time, for the plot.
 
-use coracle_policy::experiment::{Effect, Trail};
+use coracle_policy::experiment::Effect;
 use serde::{Deserialize, Serialize};
 
 use super::PlannedMetric;
-use super::number::Number;
 
 /// The most points that are kept of a comparison; then every second one goes.
 const POINTS_MAX: usize = 400;
@@ -16,8 +15,6 @@ pub(super) struct Series {
     /// What is looked at; of another definition the looks say nothing.
     pub(super) metric: PlannedMetric,
     pub(super) alpha: f64,
-    /// Lower and upper bound and p-value of all looks together; no bounds before the first.
-    trail: Option<(Number, Number, Number)>,
     pub(super) points: Vec<Point>,
 }
 
@@ -30,7 +27,7 @@ pub struct Point {
     /// The variant's mean less the control's.
     #[serde(with = "super::number")]
     pub difference: f64,
-    /// The bounds of the confidence sequence, all looks together.
+    /// The bounds of the confidence sequence.
     #[serde(with = "super::number")]
     pub low: f64,
     /// The upper one.
@@ -44,7 +41,6 @@ impl Series {
             variant: variant.to_owned(),
             metric: metric.clone(),
             alpha,
-            trail: None,
             points: Vec::new(),
         }
     }
@@ -62,17 +58,9 @@ impl Series {
             && (self.alpha - alpha).abs() < f64::EPSILON
     }
 
-    pub(super) fn trail(&self) -> Trail {
-        self.trail.map_or_else(
-            Trail::default,
-            |(Number(low), Number(high), Number(p_value))| Trail { low, high, p_value },
-        )
-    }
-
-    /// Takes a look, whose interval and p-value are those of all looks together.
+    /// Takes a look.
     pub(super) fn push(&mut self, at: u64, effect: Effect) {
         let (low, high) = (effect.interval.low, effect.interval.high);
-        self.trail = Some((Number(low), Number(high), Number(effect.p_value)));
         if self.points.len() >= POINTS_MAX {
             let mut index = 0;
             self.points.retain(|_| {

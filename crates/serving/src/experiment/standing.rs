@@ -3,7 +3,7 @@
 use coracle_policy::bandit::{Bandit, Logged, Strategy, off_policy};
 use coracle_policy::experiment::{
     Analysis, AnalysisSpec, Better, Bivariate, Correction, Metric, Moments, Proportion, Role,
-    Trail, Values, VariantUnits, Verdict, analyse,
+    Values, VariantUnits, Verdict, analyse,
 };
 
 use super::ledger::{Ledger, is_before};
@@ -405,18 +405,6 @@ impl Ledger {
         }
     }
 
-    fn series_of(
-        &self,
-        planned: &PlannedExperiment,
-        (variant, metric): (usize, usize),
-    ) -> Option<&Series> {
-        let variant = &planned.variants.get(variant)?.name;
-        let metric = planned.metrics.get(metric)?;
-        let alpha = planned.analysis.alpha;
-        let mut series = self.series.iter();
-        series.find(|series| series.is_of(variant, metric, alpha))
-    }
-
     fn analysis(&self, planned: &PlannedExperiment, gathering: &Gathering) -> Analysis {
         let is_bandit = planned.allocation != Allocation::Fixed;
         if is_bandit || planned.stage.is_some() {
@@ -435,10 +423,7 @@ impl Ledger {
         }
         let sides = (gathering.units.as_slice(), planned.control);
         let spec = policy_spec(&planned.analysis);
-        analyse(&spec, &gathering.metrics, sides, |variant, metric| {
-            let series = self.series_of(planned, (variant, metric));
-            series.map_or_else(Trail::default, Series::trail)
-        })
+        analyse(&spec, &gathering.metrics, sides)
     }
 
     /// Looks at every comparison, and notes what is seen.

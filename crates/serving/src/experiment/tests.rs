@@ -469,8 +469,15 @@ fn looks_are_the_same_live_and_read_again() {
     let (_, name, points) = &live.series[0];
     assert!(name == "converted" && points.len() > 5);
     assert_eq!(points.len(), read.series[0].2.len());
-    let narrows = |pair: &[Point]| pair[0].low <= pair[1].low && pair[1].high <= pair[0].high;
-    assert!(points.windows(2).all(narrows), "{points:?}");
+    // Each of its own look, and narrower with more of them.
+    let holds = |point: &Point| point.low < point.difference && point.difference < point.high;
+    assert!(points.iter().all(holds), "{points:?}");
+    let width = |point: &Point| point.high - point.low;
+    assert!(
+        points
+            .windows(2)
+            .all(|pair| width(&pair[1]) < width(&pair[0]))
+    );
     // Four fifths of b and none of a.
     assert!(matches!(
         live.analysis.verdict,

@@ -78,6 +78,33 @@ pub(crate) fn served(name: &str, panics: bool) -> ServedModel {
     ServedModel::new(loaded(name, panics), 1)
 }
 
+/// Whether a revision that stands in is ready changes again and again.
+#[test]
+fn what_a_breaker_has_seen_stays_where_its_terms_do() {
+    let model = served("a", false);
+    let settings = |revision: Option<&str>, breaker_failures| FallbackSettings {
+        revision: revision.map(str::to_owned),
+        breaker_failures: Some(breaker_failures),
+        ..FallbackSettings::default()
+    };
+    let state = || {
+        let fallback = model.fallback().unwrap();
+        (fallback.state(|_| ()).unwrap(), fallback.n_fallbacks())
+    };
+    model.set_fallback(Some(&settings(None, 5)));
+    let (seen, _) = state();
+    model.fallback().unwrap().count_fallback();
+    model.set_fallback(Some(&settings(Some("b"), 5)));
+    let (later, n_fallbacks) = state();
+    assert!(Arc::ptr_eq(&seen, &later));
+    assert_eq!(n_fallbacks, 1);
+    // Of other terms it has seen nothing.
+    model.set_fallback(Some(&settings(Some("b"), 6)));
+    let (other, n_fallbacks) = state();
+    assert!(!Arc::ptr_eq(&seen, &other));
+    assert_eq!(n_fallbacks, 1);
+}
+
 #[test]
 fn a_panic_is_one_failed_call() {
     let model = served("bad", true);

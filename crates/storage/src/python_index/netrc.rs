@@ -6,9 +6,10 @@ const BYTES_MAX: usize = 1 << 20;
 /// Returns the name and the password for a host: those of its machine, else of `default`.
 pub(super) fn login(text: &str, host: &str) -> Option<(String, String)> {
     let text = text.get(..BYTES_MAX).unwrap_or(text);
-    let mut found: Option<(String, String)> = None;
-    // Of the machine that is read; `None` where it is another one.
-    let mut current: Option<(String, String)> = None;
+    // Of the host's machine, and of any other.
+    let mut found: [Option<(String, String)>; 2] = [None, None];
+    // Whose are read, and to whom they belong; `None` where it is another machine.
+    let mut current: Option<(usize, (String, String))> = None;
     let mut is_in_macro = false;
     for line in text.lines() {
         // A macro ends with an empty line.
@@ -21,13 +22,16 @@ pub(super) fn login(text: &str, host: &str) -> Option<(String, String)> {
             match word {
                 _ if word.starts_with('#') => break,
                 "machine" | "default" => {
-                    found = found.or(current.take());
-                    let is_it = word == "default" || words.next() == Some(host);
-                    current = is_it.then(Default::default);
+                    note(&mut found, current.take());
+                    current = match word {
+                        "default" => Some((1, Default::default())),
+                        _ if words.next() == Some(host) => Some((0, Default::default())),
+                        _ => None,
+                    };
                 }
                 "login" | "user" | "password" => {
                     let value = words.next().unwrap_or_default().trim_matches('"');
-                    if let Some((name, password)) = &mut current {
+                    if let Some((_, (name, password))) = &mut current {
                         let place = if word == "password" { password } else { name };
                         *place = value.to_owned();
                     }
@@ -41,7 +45,18 @@ pub(super) fn login(text: &str, host: &str) -> Option<(String, String)> {
             }
         }
     }
-    found.or(current)
+    note(&mut found, current);
+    let [of_machine, of_any] = found;
+    of_machine.or(of_any)
+}
+
+/// Keeps what comes first of its kind.
+fn note(found: &mut [Option<(String, String)>; 2], read: Option<(usize, (String, String))>) {
+    if let Some((of, pair)) = read
+        && let Some(place) = found.get_mut(of)
+    {
+        place.get_or_insert(pair);
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +72,9 @@ mod tests {
         assert_eq!(pair("index.example"), of("me", "s#cret"));
         assert_eq!(pair("other.example"), of("no", "wrong"));
         assert_eq!(pair("elsewhere.example"), of("any", "anyone"));
+        let text = "default login any password anyone\nmachine a login me password mine\n";
+        assert_eq!(login(text, "a"), of("me", "mine"));
+        assert_eq!(login(text, "b"), of("any", "anyone"));
         assert_eq!(login("machine a login b", "c"), None);
         assert_eq!(login("machine", "c"), None);
     }

@@ -107,6 +107,15 @@ fn a_version_is_that_of_the_path_and_of_none_that_is_not_there() {
     let fixture = fixture();
     let (status, failure) = fixture.post(&path("v1"), &manifest("v1alpha2", 1));
     assert_eq!(status, 400, "{failure}");
+    for other in ["v1", "v1alpha3"] {
+        let (status, failure) = fixture.post(&path("v1alpha2"), &manifest(other, 1));
+        let message = failure["message"].as_str().unwrap();
+        assert_eq!(status, 400, "{failure}");
+        assert!(
+            message.ends_with("expected \"machinelearning.seldon.io/v1alpha2\""),
+            "{message}"
+        );
+    }
     let (status, _) = fixture.post(&path("v1alpha1"), &manifest("v1alpha1", 1));
     assert_eq!(status, 404);
     // Rules are the same.

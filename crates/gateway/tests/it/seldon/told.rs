@@ -66,13 +66,21 @@ fn what_may_be_asked_is_told_to_people_and_programs() {
     for path in [
         "/api/v1.0/doc/seldon.json",
         "/api/v0.1/doc/seldon.json",
+        "/api/v1.0/seldon.json",
         "/seldon.json",
     ] {
-        let (status, document) = read(&get(&server, &format!("/seldon/ml/iris{path}")));
+        let path = format!("/seldon/ml/iris{path}");
+        let (status, document) = read(&get(&server, &path));
         assert_eq!((status, &document["openapi"]), (200, &"3.0.3".into()));
+        // As clients resolve it: from the folder that the document is in.
+        let url = document["servers"][0]["url"].as_str().unwrap();
+        let n_up = url.matches("..").count();
+        let mut folders: Vec<&str> = path.split('/').collect();
+        folders.truncate(folders.len() - 1 - n_up);
+        let of_server = folders.join("/");
         // All that it names is there.
         for (path, of) in document["paths"].as_object().unwrap() {
-            let path = format!("/seldon/ml/iris{}", path.replace("{node}", "sum"));
+            let path = format!("{of_server}{}", path.replace("{node}", "sum"));
             for method in of.as_object().unwrap().keys() {
                 let method = method.to_uppercase();
                 let message = br#"{"data": {"ndarray": [[1, 2]]}}"#;

@@ -1,6 +1,6 @@
 //! One variant beside the control, in one metric.
 
-use super::{AnalysisSpec, Basis, Better, Comparison, Metric, Role, Trail, Values};
+use super::{AnalysisSpec, Basis, Better, Comparison, Metric, Role, Values};
 use crate::experiment::{
     Guardrail, Moments, Posterior, Proportion, cuped, fisher_exact, guardrail, mixture_for,
     normal_posterior, posterior, relative_lift, sequential, two_proportions, welch,
@@ -25,7 +25,6 @@ pub(super) fn compare(
     metric: &Metric,
     (variant, index): (usize, usize),
     (a, b): (&Values, &Values),
-    mut trail: Trail,
 ) -> Comparison {
     let (basis, moments) = moments(a, b);
     let none = Moments::default();
@@ -54,7 +53,7 @@ pub(super) fn compare(
         fixed,
         exact_p_value: exact.map(|(a, b)| fisher_exact(a, b)),
         lift: relative_lift(&control, &treated, confidence).filter(|_| treated.units > 1),
-        anytime: anytime.map(|effect| trail.take(effect)),
+        anytime,
         fixed_corrected: None,
         anytime_corrected: None,
         posterior: believed(shares, (&control, &treated)).map(|belief| turned(belief, metric)),
