@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_serving::ProcessLease;
-use hyper::StatusCode;
+use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::body::BoundedBody;
@@ -19,14 +19,16 @@ use crate::connection::Handler;
 
 /// Tells whether an answer is worth taking while another may come.
 fn is_good(answer: &Result<Answered, NoAnswer>) -> bool {
-    let is_good = |(response, _): &Answered| {
-        // Over gRPC an answer that is nothing but a failure says so in its head.
-        let fault = outcome_in(response.headers()).and_then(Result::err);
-        let is_fault = fault.is_some_and(|code| !is_callers(code));
-        let status = response.status();
-        !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS && !is_fault
-    };
-    answer.as_ref().is_ok_and(is_good)
+    let head = answer.as_ref().map(|(response, _lease)| response);
+    head.is_ok_and(is_good_head)
+}
+
+fn is_good_head<B>(response: &Response<B>) -> bool {
+    // Over gRPC an answer that is nothing but a failure says so in its head.
+    let fault = outcome_in(response.headers()).and_then(Result::err);
+    let is_fault = fault.is_some_and(|code| !is_callers(code));
+    let status = response.status();
+    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS && !is_fault
 }
 
 /// Tells whether a failure would be the same elsewhere.
@@ -131,6 +133,23 @@ impl Handler {
                 return answer;
             }
             lease = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_time_is_no_reason_to_give_up_the_other() {
+        for (status, is_good) in [(200, true), (404, true), (429, false), (503, false)] {
+            let head = Response::builder().status(status).body(()).unwrap();
+            assert_eq!(is_good_head(&head), is_good, "{status}");
+        }
+        for (code, is_good) in [("0", true), ("3", true), ("8", false), ("14", false)] {
+            let head = Response::builder().header("grpc-status", code);
+            assert_eq!(is_good_head(&head.body(()).unwrap()), is_good, "{code}");
         }
     }
 }
