@@ -50,13 +50,11 @@ const OUTPUT: u64 = 12;
 const ATTRIBUTE: u64 = 5;
 const INNER_GRAPH: u64 = 6;
 
-/// Operators that give sizes where all of their inputs are sizes or weights without a -1.
-const KEEP_SIZES: [&str; 10] = [
+/// Operators that give sizes where all of their inputs are sizes or weights without a -1. (Products are none: of weights they may wrap around to -1.)
+const KEEP_SIZES: [&str; 8] = [
     "Concat",
     "Gather",
     "Identity",
-    "Mul",
-    "ReduceProd",
     "Reshape",
     "Slice",
     "Squeeze",

@@ -184,6 +184,20 @@ fn what_no_processor_traps_stays_as_it_is() {
     ));
 }
 
+/// 3 and 6148914691236517205 are no -1, and their product is.
+#[test]
+fn products_of_weights_may_be_minus_one() {
+    for product in ["Mul", "ReduceProd"] {
+        let nodes = [
+            node(product, &["five", "five"], "p"),
+            node("Div", &["x", "p"], "q"),
+        ];
+        let whole = file(&graph(INT64, &nodes));
+        let safe = with_safe_divisions(&whole).unwrap();
+        assert!(matches!(safe, Cow::Owned(_)), "{product}");
+    }
+}
+
 #[test]
 fn graphs_within_nodes_know_the_values_around_them() {
     let mut inner = Vec::new();

@@ -9,6 +9,9 @@
 //!   and Lu, 2018), of residuals from what is allowed: so one unit alone never moves the statistic beyond 1, nor do `k` beyond the root of `k`;
 //! - the mean over units of their own shares, which one busy unit cannot hide anything in.
 //!
+//! The first knows of what is tolerated as a ratio alone: of a canary that is worse than the stable revision, but within a margin or a floor, it says so,
+//! and what keeps it then is that it must be beyond what is allowed by two standard errors at a look.
+//!
 //! The last two are mixture sequential probability ratio tests over several sizes of difference, and may be looked at any time, as the first may. They are of one stage:
 //! who had the canary in the stage before has it in this one, and would count twice.
 
