@@ -49,8 +49,18 @@ impl Element {
 struct Body<'a> {
     #[serde(borrow, default)]
     inputs: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, alias = "dataframe_records")]
     instances: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    dataframe_split: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Frame<'a> {
+    #[serde(borrow)]
+    columns: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -79,11 +89,23 @@ pub fn json_input(json: &[u8], binary: &[u8], name: &str) -> Option<Element> {
     match body.inputs {
         Some(inputs) if inputs.get().starts_with('[') => tensor(inputs, binary, name),
         Some(columns) => column(columns, name),
-        None => {
-            let row: First<&RawValue> = serde_json::from_str(body.instances?.get()).ok()?;
-            column(row.0?, name)
-        }
+        None => match (body.instances, body.dataframe_split) {
+            (Some(rows), _) => {
+                let row: First<&RawValue> = serde_json::from_str(rows.get()).ok()?;
+                column(row.0?, name)
+            }
+            (None, Some(frame)) => cell(frame, name),
+            (None, None) => None,
+        },
     }
+}
+
+/// Returns what the first row of a data frame has in the column `name`.
+fn cell(frame: &RawValue, name: &str) -> Option<Element> {
+    let frame: Frame<'_> = serde_json::from_str(frame.get()).ok()?;
+    let place = frame.columns.iter().position(|column| column == name)?;
+    let row: First<Vec<&RawValue>> = serde_json::from_str(frame.data.get()).ok()?;
+    leaf(row.0?.get(place)?)
 }
 
 /// Returns the first element of the tensor `name` of V2's.
@@ -278,6 +300,7 @@ mod tests {
             {"name": "none", "shape": [0], "datatype": "INT64", "data": []},
             {"name": "shared", "shape": [1], "datatype": "INT64", "parameters": {"shared_memory_region": "r"}}]}"#;
         let columns = r#"{"inputs": {"user": [["u-1"], ["u-2"]], "x": 7.0}}"#;
+        let frame = r#"{"dataframe_split": {"columns": ["x", "user"], "index": [0], "data": [[1, "u-9"], [2, "u"]]}}"#;
         let rows = r#"{"instances": [{"user": 1001.0, "x": [0.25]}, {"user": 5}]}"#;
         for (body, name, expected) in [
             (v2, "user", Some("1001")),
@@ -291,6 +314,14 @@ mod tests {
             (rows, "user", Some("1001")),
             (rows, "x", Some("0.25")),
             (rows, "y", None),
+            (r#"{"dataframe_records": [{"user": 7}]}"#, "user", Some("7")),
+            (frame, "user", Some("u-9")),
+            (frame, "y", None),
+            (
+                r#"{"dataframe_split": {"columns": ["user"], "data": [[]]}}"#,
+                "user",
+                None,
+            ),
             (r#"{"instances": [[1, 2]]}"#, "user", None),
             (r#"{"instances": []}"#, "user", None),
             (r#"{"inputs": [1]}"#, "user", None),

@@ -52,6 +52,11 @@ pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Reque
         .into_iter()
         .filter_map(|(key, json, layout)| Some((key, json?.get(), layout)));
     let (key, json, layout) = match (lists.next(), lists.next()) {
+        (Some((one, ..)), _) if request.dataframe_split.is_some() => {
+            let message =
+                format!("the request has \"{one}\" and \"dataframe_split\"; send one of them");
+            return Err(RequestError::invalid(message));
+        }
         (Some(list), None) => list,
         (None, _) if request.dataframe_split.is_some() => {
             let message =
