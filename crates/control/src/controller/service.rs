@@ -341,7 +341,14 @@ impl View<'_> {
         );
         // What was rolled out is at hand while it may be asked back.
         needed.extend(rollout.rolled_out.clone());
-        needed.extend(stand_in.and_then(|stand_in| stand_in.revision));
+        // So is what stands in, now and from the next look on: a promotion makes it another revision.
+        let next = self.stand_in(&rollout);
+        needed.extend(
+            [stand_in, next]
+                .into_iter()
+                .flatten()
+                .filter_map(|one| one.revision),
+        );
         needed.extend(self.of_flows());
         let of_experiments = self.around.experiments.map(|on| on.revisions.clone());
         needed.extend(of_experiments.unwrap_or_default());
