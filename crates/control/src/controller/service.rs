@@ -320,9 +320,9 @@ impl View<'_> {
         let wanted = self.route(&shares, stand_in.as_ref());
         let in_force = wanted.is_some() && wanted == self.observed;
         let by_revisions = matches!(self.templates.canaries, Canaries::Revisions(_));
-        let rollout = match in_force && by_revisions {
-            true => rollout.advance(&shares),
-            false => self.advance_canaries(rollout, &shares, in_force),
+        let rollout = match in_force {
+            true => self.advance(rollout, &shares),
+            false => rollout,
         };
         // What follows from the split being in force may be another split, as when a rollout is taken back.
         let is_final = in_force && (!by_revisions || rollout.shares() == shares);
@@ -390,12 +390,21 @@ impl View<'_> {
             .collect()
     }
 
-    /// With canary blocks, the stable revision is what was rolled out last.
-    fn advance_canaries(&self, mut rollout: Rollout, shares: &[Share], in_force: bool) -> Rollout {
-        let has_blocks = !matches!(self.templates.canaries, Canaries::Revisions(_));
-        if has_blocks
-            && in_force
-            && rollout.rolled_out != rollout.latest_ready
+    /// Returns what the rollout is once the split is in force.
+    fn advance(&self, mut rollout: Rollout, shares: &[Share]) -> Rollout {
+        let place = |name: &Option<String>| {
+            let mut all = self.revisions.iter();
+            all.position(|revision| Some(&revision.name) == name.as_ref())
+        };
+        // An older one that answers while the one that was rolled out is loaded again is not rolled out by that.
+        if place(&rollout.latest_ready) < place(&rollout.rolled_out) {
+            return rollout;
+        }
+        if matches!(self.templates.canaries, Canaries::Revisions(_)) {
+            return rollout.advance(shares);
+        }
+        // With canary blocks, the stable revision is what was rolled out last.
+        if rollout.rolled_out != rollout.latest_ready
             && shares.iter().any(|share| share.percent > 0)
         {
             rollout.previous = rollout.rolled_out.take();

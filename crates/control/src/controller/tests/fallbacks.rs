@@ -113,6 +113,31 @@ fn the_previous_revision_is_loaded_at_every_step_of_a_switch() {
     assert_eq!(planned(&stage).0.as_deref(), Some("4"));
 }
 
+/// As after a restart of the server, when the smaller one of two models is up first.
+#[test]
+fn a_stand_in_that_is_up_first_is_not_rolled_out() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    stage.apply(annotate("iris-predictor-00001".into()));
+    stage.predictor(json!({"model": model("s3://b/v2")}));
+    stage.is_slow_loaded = true;
+    stage.predictor(json!({"model": model("s3://b/slow")}));
+    let rolled_out = |stage: &Stage| {
+        let of = |name: &str| stage.status(&format!("/components/predictor/{name}"));
+        let names = ["latestRolledoutRevision", "previousRolledoutRevision"];
+        names.map(|name| of(name).as_str().unwrap_or_default().to_owned())
+    };
+    let expected = ["iris-predictor-00003", "iris-predictor-00002"];
+    assert_eq!(rolled_out(&stage), expected);
+    stage.is_slow_loaded = false;
+    stage.settle_with(|stage| assert_eq!(rolled_out(stage), expected));
+    // What is up answers meanwhile.
+    assert_eq!(stage.traffic(), split(&[(1, 100, "")]));
+    stage.is_slow_loaded = true;
+    stage.settle_with(|stage| assert_eq!(rolled_out(stage), expected));
+    assert_eq!(stage.traffic(), split(&[(3, 100, "")]));
+}
+
 #[test]
 fn a_revision_that_is_named_stands_in_once_it_is_ready() {
     let mut stage = Stage::new();
