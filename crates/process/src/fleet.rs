@@ -8,6 +8,7 @@ mod crew;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct FleetConfig {
 pub struct Fleet {
     config: FleetConfig,
     crews: Mutex<BTreeMap<RevisionId, Station>>,
+    /// Counts the replicas that were started.
+    serials: Arc<AtomicU64>,
 }
 
 /// Where a revision's task takes its orders.
@@ -72,6 +75,7 @@ impl Fleet {
         Self {
             config,
             crews: Mutex::default(),
+            serials: Arc::default(),
         }
     }
 
@@ -100,7 +104,8 @@ impl ProcessRunner for Fleet {
             return;
         }
         let (orders, changes) = watch::channel(Some(order));
-        let crew = Crew::new(id.clone(), self.config.clone(), changes);
+        let serials = Arc::clone(&self.serials);
+        let crew = Crew::new(id.clone(), self.config.clone(), changes, serials);
         let task = self.config.runtime.spawn(crew.run());
         crews.insert(id.clone(), Station { orders, task });
     }

@@ -29,9 +29,9 @@ pub struct Launch {
     pub spec: ProcessSpec,
     /// The environment that every program gets.
     pub base_environment: BTreeMap<String, String>,
-    /// The replica's own directory; marks its processes, and is where they start.
+    /// The replica's own directory; marks its processes, and is where they start. Made if it is missing.
     pub directory: PathBuf,
-    /// What takes the place of `/mnt/models`.
+    /// The model's files; a link to them in the directory takes the place of `/mnt/models`.
     pub models: Option<PathBuf>,
     /// Takes what it writes.
     pub log: Arc<dyn LogSink>,

@@ -320,9 +320,9 @@ impl View<'_> {
         let wanted = self.route(&shares, stand_in.as_ref());
         let in_force = wanted.is_some() && wanted == self.observed;
         let by_revisions = matches!(self.templates.canaries, Canaries::Revisions(_));
-        let rollout = match in_force && by_revisions {
-            true => rollout.advance(&shares),
-            false => self.advance_canaries(rollout, &shares, in_force),
+        let rollout = match in_force {
+            true => self.advance(rollout, &shares),
+            false => rollout,
         };
         // What follows from the split being in force may be another split, as when a rollout is taken back.
         let is_final = in_force && (!by_revisions || rollout.shares() == shares);
@@ -341,7 +341,14 @@ impl View<'_> {
         );
         // What was rolled out is at hand while it may be asked back.
         needed.extend(rollout.rolled_out.clone());
-        needed.extend(stand_in.and_then(|stand_in| stand_in.revision));
+        // So is what stands in, now and from the next look on: a promotion makes it another revision.
+        let next = self.stand_in(&rollout);
+        needed.extend(
+            [stand_in, next]
+                .into_iter()
+                .flatten()
+                .filter_map(|one| one.revision),
+        );
         needed.extend(self.of_flows());
         let of_experiments = self.around.experiments.map(|on| on.revisions.clone());
         needed.extend(of_experiments.unwrap_or_default());
@@ -383,12 +390,21 @@ impl View<'_> {
             .collect()
     }
 
-    /// With canary blocks, the stable revision is what was rolled out last.
-    fn advance_canaries(&self, mut rollout: Rollout, shares: &[Share], in_force: bool) -> Rollout {
-        let has_blocks = !matches!(self.templates.canaries, Canaries::Revisions(_));
-        if has_blocks
-            && in_force
-            && rollout.rolled_out != rollout.latest_ready
+    /// Returns what the rollout is once the split is in force.
+    fn advance(&self, mut rollout: Rollout, shares: &[Share]) -> Rollout {
+        let place = |name: &Option<String>| {
+            let mut all = self.revisions.iter();
+            all.position(|revision| Some(&revision.name) == name.as_ref())
+        };
+        // An older one that answers while the one that was rolled out is loaded again is not rolled out by that.
+        if place(&rollout.latest_ready) < place(&rollout.rolled_out) {
+            return rollout;
+        }
+        if matches!(self.templates.canaries, Canaries::Revisions(_)) {
+            return rollout.advance(shares);
+        }
+        // With canary blocks, the stable revision is what was rolled out last.
+        if rollout.rolled_out != rollout.latest_ready
             && shares.iter().any(|share| share.percent > 0)
         {
             rollout.previous = rollout.rolled_out.take();

@@ -82,23 +82,28 @@ impl Stage {
 
     /// Creates the service, or changes it as a client does: what is not said stays, the generation counts up.
     pub(super) fn apply(&mut self, change: Value) {
+        self.submit(&change);
+        self.settle();
+    }
+
+    /// As [`apply`](Self::apply), but nobody has acted on it yet.
+    pub(super) fn submit(&mut self, change: &Value) {
         match self.store.get(&key()) {
             None => {
                 let mut service = json!({
                     "metadata": {"name": SERVICE, "namespace": NAMESPACE, "uid": "u", "generation": 1}
                 });
-                coracle_patch::merge_patch(&mut service, &change);
+                coracle_patch::merge_patch(&mut service, change);
                 self.store.create(key(), service).unwrap();
             }
             Some(stored) => {
                 let mut service = stored.object.clone();
-                coracle_patch::merge_patch(&mut service, &change);
+                coracle_patch::merge_patch(&mut service, change);
                 let generation = object::generation(&stored.object) + 1;
                 service["metadata"]["generation"] = generation.into();
                 self.store.update(&key(), stored.version, service).unwrap();
             }
         }
-        self.settle();
     }
 
     pub(super) fn predictor(&mut self, predictor: Value) {
@@ -107,9 +112,15 @@ impl Stage {
 
     /// Lets both sides act until nothing changes any more.
     pub(super) fn settle(&mut self) {
+        self.settle_with(|_| ());
+    }
+
+    /// As [`settle`](Self::settle), with a look at every single step.
+    pub(super) fn settle_with(&mut self, mut look: impl FnMut(&Self)) {
         for _ in 0..50 {
             let before = (self.store.version(), self.observed.get());
             self.round();
+            look(self);
             if self.dirty.is_empty() && before == (self.store.version(), self.observed.get()) {
                 return;
             }

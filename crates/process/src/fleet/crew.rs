@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coracle_serving::{Backend, ProcessOrder, ProcessState, RevisionId, RevisionLog};
@@ -25,8 +26,9 @@ pub(super) struct Crew {
     /// Those that are to go.
     leaving: JoinSet<()>,
     changed: Arc<Notify>,
-    /// Counts the replicas that were started, for the names of their directories.
-    serial: u64,
+    /// Counts the fleet's replicas that were started: those of a revision that was let go of may still be leaving when
+    /// it is ordered again, and what they had (directories, control groups) must not be its next ones'.
+    serials: Arc<AtomicU64>,
     reported: Option<Vec<ProcessState>>,
 }
 
@@ -57,6 +59,7 @@ impl Crew {
         id: RevisionId,
         config: FleetConfig,
         orders: watch::Receiver<Option<ProcessOrder>>,
+        serials: Arc<AtomicU64>,
     ) -> Self {
         Self {
             id,
@@ -65,7 +68,7 @@ impl Crew {
             members: Vec::new(),
             leaving: JoinSet::new(),
             changed: Arc::default(),
-            serial: 0,
+            serials,
             reported: None,
         }
     }
@@ -109,16 +112,15 @@ impl Crew {
 
     fn start(&mut self, order: &ProcessOrder) -> Member {
         let index = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
-        self.serial += 1;
-        let name = format!("{}-{index}-{}", self.id.name, self.serial);
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = format!("{}-{index}-{serial}", self.id.name);
         let directory = self.config.directory.join(&self.id.namespace).join(&name);
-        let models = self.prepare(&directory, order);
         let launch = Launch {
             name: format!("{}-{name}", self.id.namespace),
             spec: order.spec.clone(),
             base_environment: self.config.base_environment.clone(),
             directory: directory.clone(),
-            models,
+            models: order.models.clone(),
             log: Arc::new(ReplicaLog {
                 log: self.config.log.clone(),
                 id: self.id.clone(),
@@ -139,18 +141,6 @@ impl Crew {
             changed.notify_one();
         });
         Member { replica, directory }
-    }
-
-    /// Makes a replica's directory with a link to the model's files; returns the link.
-    fn prepare(&self, directory: &std::path::Path, order: &ProcessOrder) -> Option<PathBuf> {
-        // What cannot be made is missed by the start of the program, which says so.
-        let _made = std::fs::create_dir_all(directory);
-        let files = order.models.as_ref()?;
-        let link = directory.join("models");
-        match std::os::unix::fs::symlink(files, &link) {
-            Ok(()) => Some(link),
-            Err(_no_links_here) => Some(files.clone()),
-        }
     }
 
     /// Enters those that take requests; returns those that no longer do.

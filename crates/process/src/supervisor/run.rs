@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -60,6 +61,7 @@ impl Progress {
 struct Program {
     guarded: Guarded,
     command: Command,
+    models: Option<PathBuf>,
     cgroup: Option<Cgroup>,
     readers: Vec<JoinHandle<()>>,
     last_lines: LastLines,
@@ -119,10 +121,10 @@ impl Run<'_> {
         if spec.argv.is_empty() {
             return Err("no command to run".to_owned());
         }
-        let models = self.launch.models.as_deref();
+        let models = self.prepare()?;
         let ports = allot_ports(&spec.ports).map_err(|error| format!("no free port: {error}"))?;
         let base = &self.launch.base_environment;
-        let command = expand::command(spec, base, (directory, models), ports);
+        let command = expand::command(spec, base, (directory, models.as_deref()), ports);
         let (cgroup, words) = self.launch.cgroups.create(&self.launch.name, spec.limits);
         self.state.send_modify(|state| state.limits = words);
         let entrance = cgroup.as_ref().map(Cgroup::entrance);
@@ -148,10 +150,29 @@ impl Run<'_> {
         Ok(Program {
             guarded,
             command,
+            models,
             cgroup,
             readers,
             last_lines,
         })
+    }
+
+    /// Makes the replica's directory with a link to the model's files, where they are missing; returns the link.
+    fn prepare(&self) -> Result<Option<PathBuf>, String> {
+        let directory = &self.launch.directory;
+        std::fs::create_dir_all(directory).map_err(|error| {
+            let directory = directory.display();
+            format!("cannot make the directory {directory}: {error}")
+        })?;
+        let Some(files) = &self.launch.models else {
+            return Ok(None);
+        };
+        let link = directory.join("models");
+        let is_made = std::os::unix::fs::symlink(files, &link).is_ok()
+            // By an earlier run.
+            || std::fs::read_link(&link).is_ok_and(|there| there == *files);
+        // There may be no links here.
+        Ok(Some(if is_made { link } else { files.clone() }))
     }
 
     /// Attends to a running program; returns how it ended, and why it was made to.
@@ -163,7 +184,7 @@ impl Run<'_> {
     ) -> (Heard, Option<Ending>) {
         let target = Target {
             command: &program.command,
-            models: self.launch.models.as_deref(),
+            models: program.models.as_deref(),
             guard: &self.launch.guard,
             marker: &self.launch.directory,
             pid,

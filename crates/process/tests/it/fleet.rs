@@ -141,3 +141,58 @@ async fn a_revision_that_is_forgotten_is_stopped_and_an_earlier_servers_processe
     let _next = Revision::new(&fixture);
     left.wait().unwrap();
 }
+
+/// Returns the directories of the revision's replicas, those that leave too.
+fn directories(fixture: &Fixture) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(fixture.directory.path().join("processes/n")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_leaves_does_not_remove_the_directory_of_its_revisions_next() {
+    let fixture = Fixture::new();
+    let revision = Revision::new(&fixture);
+    revision.order(1, fixture.directory.path());
+    let old = revision.ready(1).await[0].pid;
+    let olds = directories(&fixture);
+    // As when a revision is asked back that has just been let go of.
+    revision.fleet.forget(&revision.id);
+    revision.order(1, fixture.directory.path());
+    while directories(&fixture).contains(&olds[0]) {
+        tokio::task::yield_now().await;
+    }
+    let mut states = revision.states.subscribe();
+    let is_next = |states: &Vec<ProcessState>| {
+        states.iter().all(is_ready) && states.iter().any(|state| state.pid != old)
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), states.wait_for(is_next)).await;
+    let next = found.unwrap().unwrap()[0].clone();
+    assert_eq!((next.n_restarts, next.last_exit), (0, None));
+    assert_eq!(directories(&fixture).len(), 1);
+    revision.fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_is_missing_is_made_again_for_the_next_start() {
+    let fixture = Fixture::new();
+    let files = fixture.directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("m"), "").unwrap();
+    let revision = Revision::new(&fixture);
+    revision.order(1, &files);
+    let first = revision.ready(1).await[0].pid.unwrap();
+    let made = directories(&fixture);
+    std::fs::remove_dir_all(&made[0]).unwrap();
+    let first = rustix::process::Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
+    rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
+    let mut states = revision.states.subscribe();
+    let is_again =
+        |states: &Vec<ProcessState>| states.iter().all(|one| is_ready(one) && one.n_restarts > 0);
+    let found = tokio::time::timeout(Duration::from_secs(60), states.wait_for(is_again)).await;
+    let again = found.unwrap().unwrap()[0].clone();
+    assert_eq!(again.n_restarts, 1, "{again:?}");
+    assert_eq!(directories(&fixture), made);
+    // The link to the model's files, too.
+    assert!(made[0].join("models/m").exists());
+    revision.fleet.stop().await;
+}

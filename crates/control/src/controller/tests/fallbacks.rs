@@ -78,6 +78,66 @@ fn the_previous_revision_stays_ready_to_stand_in() {
     assert!(!is_planned(&stage, 1));
 }
 
+/// What is dropped for a moment is loaded anew, which may take long.
+#[test]
+fn the_previous_revision_is_loaded_at_every_step_of_a_switch() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    stage.apply(annotate("previous".into()));
+    for newest in 2..5 {
+        let uri = format!("s3://b/v{newest}");
+        stage.submit(&json!({"spec": {"predictor": {"model": model(&uri)}}}));
+        let mut taken_over = Vec::new();
+        stage.settle_with(|stage| {
+            assert!(is_planned(stage, newest - 1), "at the switch to {newest}");
+            let (stand_in, targets) = planned(stage);
+            let of_targets = targets.iter().map(|(name, _)| name);
+            for name in of_targets.chain(&stand_in) {
+                let number = name.parse().unwrap();
+                assert!(is_planned(stage, number), "{number} of {targets:?}");
+            }
+            taken_over.push(targets[0].0 == newest.to_string());
+        });
+        // Before and after it.
+        assert!(taken_over.contains(&false) && taken_over.contains(&true));
+        let (newest, before) = (newest.to_string(), (newest - 1).to_string());
+        let targets = [(newest.as_str(), 100), (before.as_str(), 0)];
+        assert_eq!(planned(&stage), owned(Some(before.as_str()), &targets));
+    }
+    assert!(!is_planned(&stage, 2));
+    // With blocks, the stable one of them is what was before.
+    let stable = json!({"spec": {"predictor": {"model": model("s3://b/v5")},
+        "canary": {"predictor": {"model": model("s3://b/v6"), "canaryTrafficPercent": 20}}}});
+    stage.submit(&stable);
+    stage.settle_with(|stage| assert!(is_planned(stage, 4)));
+    assert_eq!(planned(&stage).0.as_deref(), Some("4"));
+}
+
+/// As after a restart of the server, when the smaller one of two models is up first.
+#[test]
+fn a_stand_in_that_is_up_first_is_not_rolled_out() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    stage.apply(annotate("iris-predictor-00001".into()));
+    stage.predictor(json!({"model": model("s3://b/v2")}));
+    stage.is_slow_loaded = true;
+    stage.predictor(json!({"model": model("s3://b/slow")}));
+    let rolled_out = |stage: &Stage| {
+        let of = |name: &str| stage.status(&format!("/components/predictor/{name}"));
+        let names = ["latestRolledoutRevision", "previousRolledoutRevision"];
+        names.map(|name| of(name).as_str().unwrap_or_default().to_owned())
+    };
+    let expected = ["iris-predictor-00003", "iris-predictor-00002"];
+    assert_eq!(rolled_out(&stage), expected);
+    stage.is_slow_loaded = false;
+    stage.settle_with(|stage| assert_eq!(rolled_out(stage), expected));
+    // What is up answers meanwhile.
+    assert_eq!(stage.traffic(), split(&[(1, 100, "")]));
+    stage.is_slow_loaded = true;
+    stage.settle_with(|stage| assert_eq!(rolled_out(stage), expected));
+    assert_eq!(stage.traffic(), split(&[(3, 100, "")]));
+}
+
 #[test]
 fn a_revision_that_is_named_stands_in_once_it_is_ready() {
     let mut stage = Stage::new();
