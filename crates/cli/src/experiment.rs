@@ -375,7 +375,7 @@ fn print_bandit(bandit: &Value, out: &mut impl Write) -> anyhow::Result<()> {
             out,
             "  {:<16} {:>9} {:>10} {:>10} {:>12}  {:>14}",
             text(&arm["variant"]),
-            arm["rewards"],
+            arm["rewards"].as_u64().unwrap_or_default(),
             number(&arm["mean"]),
             number(&arm["propensity"]),
             number(mean),
