@@ -360,24 +360,26 @@ fn print_bandit(bandit: &Value, out: &mut impl Write) -> anyhow::Result<()> {
     }
     writeln!(
         out,
-        "\n  {:<16} {:>9} {:>10} {:>10} {:>12}",
-        "bandit", "rewards", "mean", "chosen", "if always"
+        "\n  {:<16} {:>9} {:>10} {:>10} {:>12}  {:>14}",
+        "bandit", "rewards", "mean", "chosen", "if always", "standard error"
     )?;
     for arm in list(&bandit["arms"]) {
         let mut estimates = list(&bandit["offPolicy"]["estimates"]).iter();
         let estimate = estimates.find(|estimate| estimate["variant"] == arm["variant"]);
-        let estimate = estimate.map(|estimate| match &estimate["doublyRobust"] {
-            Value::Null => number(&estimate["selfNormalised"]),
-            robust => number(robust),
-        });
+        let estimate = estimate.unwrap_or(&Value::Null);
+        let mean = match &estimate["doublyRobust"] {
+            Value::Null => &estimate["selfNormalised"],
+            robust => robust,
+        };
         writeln!(
             out,
-            "  {:<16} {:>9} {:>10} {:>10} {:>12}",
+            "  {:<16} {:>9} {:>10} {:>10} {:>12}  {:>14}",
             text(&arm["variant"]),
-            arm["rewards"],
+            arm["rewards"].as_u64().unwrap_or_default(),
             number(&arm["mean"]),
             number(&arm["propensity"]),
-            estimate.unwrap_or_default()
+            number(mean),
+            number(&estimate["standardError"])
         )?;
     }
     writeln!(out, "  if always: {}", text(&bandit["offPolicy"]["method"]))?;
@@ -412,6 +414,26 @@ mod tests {
             text.ends_with("  new: bought 0.250000 [0.125000, 0.500000] of 40 units whose window has closed  betting\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_bandits_table_shows_the_errors_of_its_estimates() {
+        let arm =
+            |name: &str| json!({"variant": name, "rewards": 40, "mean": 0.25, "propensity": 0.5});
+        let estimates = json!([{"variant": "a", "selfNormalised": 0.3, "standardError": 0.0125}]);
+        let bandit = json!({"arms": [arm("a"), arm("b")], "offPolicy": {"method": "m", "estimates": estimates}});
+        let mut out = Vec::new();
+        print_bandit(&bandit, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        // The second one was never chosen.
+        let expected = [
+            "  bandit             rewards       mean     chosen    if always  standard error",
+            "  a                       40   0.250000   0.500000     0.300000        0.012500",
+            "  b                       40   0.250000   0.500000            -               -",
+            "  if always: m",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Faults on purpose: what happens to attempts that are struck, and `/chaos`, where people say which ones are.
 //!
-//! A server has no [`Chaos`] unless it was started with `--chaos`. In-process attempts meet it before they enter the model, so that times, retries, breakers
-//! and default predictions see what they would see of such a model; forwarded ones before they are sent.
+//! A server has no [`Chaos`] unless it was started with `--chaos`. In-process attempts meet it once they have their places, so that times, retries, breakers,
+//! bulkheads and default predictions see what they would see of such a model; forwarded ones before they are sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::Code;
 use coracle_serving::{
-    Chaos, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen, ModelTable, ServedModel,
+    Chaos, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen, Lease, ModelTable,
+    ServedModel,
 };
 use hyper::StatusCode;
 use hyper::http::request::Parts;
@@ -33,17 +34,17 @@ const NAME_BYTES_MAX: usize = 256;
 const NAMES_SHOWN: usize = 10;
 
 impl Calls {
-    /// Answers a request, unless its attempt is struck.
+    /// Answers a request that has its places, unless its attempt is struck.
     #[cold]
     pub(crate) async fn run_in_chaos(
         &self,
         chaos: &Chaos,
-        model: &Arc<ServedModel>,
+        (model, lease): (&Arc<ServedModel>, Lease),
         request: Request,
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
         let Some(ChaosDrawn { delay, then }) = chaos.draw(model) else {
-            return self.enter_and_run_as_ever(model, request, arrival).await;
+            return self.run(model, lease, request, arrival).await;
         };
         let left = arrival.time_left(self.clock.monotonic());
         // It is taken as the model's own time.
@@ -53,12 +54,9 @@ impl Calls {
             return Err(too_late(arrival.time).begun(true));
         }
         match then {
-            ChaosThen::Run => self.enter_and_run_as_ever(model, request, arrival).await,
+            ChaosThen::Run => self.run(model, lease, request, arrival).await,
             ChaosThen::Fail(code) => Err(Failure::new(code, struck(model.name()))),
-            ChaosThen::Panic => {
-                let lease = model.enter(left.saturating_sub(delay)).await?;
-                Err(model.panic_as_told(&lease).into())
-            }
+            ChaosThen::Panic => Err(model.panic_as_told(&lease).into()),
         }
     }
 }

@@ -21,7 +21,7 @@ use coracle_protocol::experiments::{
 };
 use coracle_serving::experiment::{
     Book, Decided, Decision, Experiments, Exposure, ExposureEnd, LineForm, NewOutcome, NotRecorded,
-    RouteExperiments, SplitTarget, Taken, UnitRef, UnitSource,
+    ROLLOUT_BOOK, RouteExperiments, SplitTarget, Taken, UnitRef, UnitSource,
 };
 use coracle_serving::{ModelTable, ServedModel};
 use hyper::StatusCode;
@@ -468,16 +468,25 @@ fn only(
             .iter()
             .map(|book| book.id().namespace.clone())
             .collect();
+        let (kind, shown) = match shown.strip_prefix(ROLLOUT_BOOK) {
+            Some(rollout) => ("Rollouts", rollout),
+            None => ("experiments", shown.as_str()),
+        };
         let message = format!(
-            "experiments named {shown} are in the namespaces {}; name one with ?namespace=",
+            "{kind} named {shown} are in the namespaces {}; name one with ?namespace=",
             namespaces.join(", ")
         );
         return Err(Reply::error(StatusCode::BAD_REQUEST, &message));
     }
     books.pop().ok_or_else(|| {
-        let message = format!(
-            "no experiment named {shown} is in force; `kubectl get experiments -A` lists all, and says what they wait for"
-        );
+        let message = match shown.strip_prefix(ROLLOUT_BOOK) {
+            Some(rollout) => format!(
+                "no Rollout named {rollout} is between revisions and takes outcomes; `kubectl get rollouts -A` lists all, and says in which phase they are"
+            ),
+            None => format!(
+                "no experiment named {shown} is in force; `kubectl get experiments -A` lists all, and says what they wait for"
+            ),
+        };
         Reply::error(StatusCode::NOT_FOUND, &message)
     })
 }

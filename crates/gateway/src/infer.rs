@@ -335,37 +335,27 @@ impl Calls {
         request: Request,
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
+        let lease = match model.try_enter() {
+            Some(lease) => lease,
+            None => Box::pin(self.wait_to_enter(model, request.priority, arrival)).await?,
+        };
         if let Some(chaos) = &self.chaos
             && chaos.is_on()
         {
-            let struck = self.run_in_chaos(chaos, model, request, arrival);
+            let struck = self.run_in_chaos(chaos, (model, lease), request, arrival);
             return Box::pin(struck).await;
         }
-        self.enter_and_run_as_ever(model, request, arrival).await
+        self.run(model, lease, request, arrival).await
     }
 
-    /// Answers a request once it may run, whatever is done to others on purpose.
-    #[inline]
-    pub(crate) async fn enter_and_run_as_ever(
+    /// Waits until a request may run; the time that it waits is of the time that it has.
+    async fn wait_to_enter(
         &self,
-        model: &Arc<ServedModel>,
-        request: Request,
+        model: &ServedModel,
+        priority: Option<Priority>,
         arrival: Arrival,
-    ) -> Result<Encoded, Failure> {
-        match model.try_enter() {
-            Some(lease) => self.run(model, lease, request, arrival).await,
-            None => Box::pin(self.wait_and_run(model, request, arrival)).await,
-        }
-    }
-
-    /// Waits until the request may run; the time that it waits is of the time that it has.
-    async fn wait_and_run(
-        &self,
-        model: &Arc<ServedModel>,
-        request: Request,
-        arrival: Arrival,
-    ) -> Result<Encoded, Failure> {
-        let priority = request.priority.unwrap_or_default();
+    ) -> Result<Lease, Failure> {
+        let priority = priority.unwrap_or_default();
         // Some of it is gone where another try, or another service's model, took it.
         let time_left = arrival.time_left(self.clock.monotonic());
         if time_left.is_zero() {
@@ -374,11 +364,11 @@ impl Calls {
         }
         let entered = model.enter_as(priority, time_left).await;
         let entered = entered.inspect_err(|refusal| model.statistics().reject(refusal.into()));
-        let lease = entered.map_err(|refusal| Failure::from(refusal).within(arrival.time))?;
-        self.run(model, lease, request, arrival).await
+        entered.map_err(|refusal| Failure::from(refusal).within(arrival.time))
     }
 
-    async fn run(
+    /// Answers a request that has its places.
+    pub(crate) async fn run(
         &self,
         model: &Arc<ServedModel>,
         lease: Lease,

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use coracle_base::{Clock, ManualClock};
 use coracle_protocol::Call;
 use coracle_serving::{
-    Chaos, ChaosFault, ChaosTarget, ModelTable, Refusal, Route, ServiceId, SharedTable,
+    BulkheadSettings, Chaos, ChaosFault, ChaosTarget, ModelTable, Refusal, Route, ServiceId,
+    SharedTable,
 };
 use coracle_tensor::{Tensor, Values};
 use tokio::time::Instant;
@@ -164,6 +165,55 @@ async fn a_call_waits_for_what_is_left_of_its_time() {
     assert_eq!(ask().await.unwrap_err().code, Code::DeadlineExceeded);
     assert_eq!(began.elapsed(), Duration::ZERO);
     assert_eq!(n_woken.load(Ordering::Relaxed), n_before);
+}
+
+/// As those do whose model takes as long.
+#[tokio::test(start_paused = true)]
+async fn whom_latency_strikes_holds_the_places_that_he_has_taken() {
+    let bulkhead = FallbackSettings {
+        bulkhead: Some(BulkheadSettings {
+            places: 1,
+            queue: 0,
+        }),
+        ..FallbackSettings::default()
+    };
+    let five = async |two: &Two| {
+        tokio::join!(
+            two.ask(None),
+            two.ask(None),
+            two.ask(None),
+            two.ask(None),
+            two.ask(None)
+        )
+    };
+    let slow = ChaosFault {
+        latency: SECOND,
+        ..ChaosFault::default()
+    };
+    let two = Two::new(&bulkhead);
+    two.strike("first", slow);
+    // 503, as docs/rollouts.md says.
+    let refused = (Err(Code::Unavailable), Duration::ZERO);
+    let first = (Ok(None), SECOND);
+    let all = five(&two).await;
+    assert_eq!(all, (first, refused, refused, refused, refused));
+    // Who is struck by an error after a while holds them for that while, too.
+    let errors = ChaosFault {
+        error_rate: 1.0,
+        error_code: Code::Internal,
+        ..slow
+    };
+    two.strike("first", errors);
+    let first = (Err(Code::Internal), SECOND);
+    let all = five(&two).await;
+    assert_eq!(all, (first, refused, refused, refused, refused));
+    // Of the model's own places one is had after the other.
+    let two = Two::new(&FallbackSettings::default());
+    two.first.set_concurrency(Some(1));
+    two.strike("first", slow);
+    let after = |n_before: u32| (Ok(None), SECOND * (n_before + 1));
+    let all = five(&two).await;
+    assert_eq!(all, (after(0), after(1), after(2), after(3), after(4)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -165,8 +165,9 @@ impl Runner {
     ) -> Result<T, Failure> {
         if let Some(chaos) = self.chaos.as_ref().filter(|chaos| chaos.is_on()) {
             let (delay, struck) = copy_in_chaos(chaos, model);
+            // Made within the runtime: a sleep looks for its timer when it is made.
             self.runtime
-                .block_on(tokio::time::sleep(delay.min(RUN_MAX)));
+                .block_on(async { tokio::time::sleep(delay.min(RUN_MAX)).await });
             struck?;
         }
         // The shadow may have users of its own, who are not to notice: neither in who runs or waits, nor in whether the model is well.

@@ -5,7 +5,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use coracle_base::{Clock, ManualClock, SystemClock};
 use coracle_model::{Description, Model, RunError, TensorSpec};
-use coracle_serving::{ComputePool, LoadPhases, LoadedModel, PoolLimits, Route, ShadowSettings};
+use coracle_serving::{
+    ChaosFault, ChaosTarget, ComputePool, LoadPhases, LoadedModel, PoolLimits, Route,
+    ShadowSettings,
+};
 use coracle_tensor::{ByteStrings, DType, Values};
 
 use super::*;
@@ -99,6 +102,76 @@ fn who_reads_the_report_waits_for_no_comparison() {
         std::thread::yield_now();
     }
     assert_eq!(shadows.figures()[0].outcomes[4], ("failed", 1));
+}
+
+#[test]
+fn faults_strike_the_copies_for_their_target_and_leave_others_alone() {
+    let named = |name: &str| ChaosTarget {
+        namespace: None,
+        name: name.to_owned(),
+    };
+    let latency = ChaosFault {
+        latency: Duration::from_millis(1),
+        ..ChaosFault::default()
+    };
+    let errors = ChaosFault {
+        error_rate: 1.0,
+        ..ChaosFault::default()
+    };
+    let panics = ChaosFault {
+        panic_rate: 1.0,
+        ..ChaosFault::default()
+    };
+    for (target, fault, expected) in [
+        ("other", errors, None),
+        ("next", latency, None),
+        ("next", errors, Some("fails on purpose")),
+        ("next", panics, Some("as by a panic")),
+    ] {
+        let route = Arc::new(Route::single(Arc::new(one("next"))));
+        let table = ModelTable::from_routes([(id("next"), route)].into());
+        let table = Arc::new(SharedTable::new(table));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let chaos = Chaos::new(Arc::clone(&clock), 1);
+        let hour = Duration::from_secs(60 * 60);
+        chaos.set(named(target), fault, hour).unwrap();
+        let shadows = Shadows::new((&table, &clock), 1_000, Some(chaos));
+        let pair = shadows.pair(&tap("iris", 100)).unwrap();
+        let copied = Copied {
+            begun: Begun {
+                codec: Codec::V1 { method: None },
+                body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+                ..begun(&pair)
+            },
+            revision: "iris-1".to_owned(),
+            answer: Ok(Given::Outputs(Box::new(Answered {
+                outputs: vec![(
+                    "predict".to_owned(),
+                    Tensor::from_values(Values::F64(vec![1.0].into())),
+                )],
+                elapsed: Duration::ZERO,
+                is_whole: true,
+            }))),
+            _room: Room::try_new(&shadows.inner.held, 1).unwrap(),
+        };
+        pair.queue.try_send(copied).unwrap();
+        let compared = loop {
+            let report = shadows.reports(Some(&id("iris"))).pop().unwrap();
+            match report.comparisons.first() {
+                Some(compared) => break compared.clone(),
+                None => std::thread::yield_now(),
+            }
+        };
+        let whys: Vec<&str> = compared.failures.iter().map(|why| &*why.name).collect();
+        match expected {
+            None => assert!(whys.is_empty(), "{target}: {whys:?}"),
+            Some(why) => assert!(whys.len() == 1 && whys[0].contains(why), "{whys:?}"),
+        }
+        let outcome = expected.map_or("agreed", |_| "failed");
+        let counted = |count: &&report::Count| count.name == outcome;
+        let count = compared.outcomes.iter().find(counted);
+        assert_eq!(count.map(|count| count.count), Some(1), "{target}");
+    }
 }
 
 /// Answers every row with 1.

@@ -520,6 +520,13 @@ fn what_cannot_be_taken_is_refused_with_a_reason() {
             404,
             "no experiment named ab",
         ),
+        (
+            "POST",
+            "/rollouts/ru/outcomes",
+            good,
+            404,
+            "no Rollout named ru is between revisions and takes outcomes; `kubectl get rollouts -A` lists all",
+        ),
         ("GET", OUTCOMES, "", 405, "POST only"),
         ("POST", "/experiments/ab", good, 405, "GET, HEAD only"),
     ] {

@@ -8,7 +8,9 @@ use crate::{Chaos, ChaosCounts, ShadowFigures};
 /// Returns one sentence on a metric of shadows or fallbacks.
 pub(super) fn help(metric: Metric) -> &'static str {
     match metric {
-        Metric::Fallbacks => "Answers that were a default prediction, not the model's.",
+        Metric::Fallbacks => {
+            "Answers that were not the model's: another revision's or service's, a last good one or a default prediction."
+        }
         Metric::Retries => "Requests that were tried again after a failure.",
         Metric::Hedges => {
             "Requests that were sent to a second process because the first had not answered."

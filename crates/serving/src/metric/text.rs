@@ -412,6 +412,14 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_fallbacks_names_whatever_stands_in() {
+        let help = Metric::Fallbacks.help();
+        for kind in ["revision", "service", "last good", "default prediction"] {
+            assert!(help.contains(kind), "{help}");
+        }
+    }
+
+    #[test]
     fn every_metric_is_announced_once() {
         let table = ModelTable::default();
         let prometheus = text(&table, Exposition::Prometheus);
