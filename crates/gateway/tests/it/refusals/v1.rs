@@ -96,6 +96,7 @@ fn of_other_tensors() {
         (cube, "5", 400, "invalid type: integer `5`, expected an object with \"instances\""),
         (cube, "{}", 400, "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [...]}"),
         (cube, r#"{"instances": [], "inputs": []}"#, 400, "the request has \"instances\" and \"inputs\"; send one of them"),
+        (cube, r#"{"instances": [], "dataframe_split": {"columns": [], "data": []}}"#, 400, "the request has \"instances\" and \"dataframe_split\"; send one of them"),
         (cube, r#"{"instances": []}"#, 400, "\"instances\" is empty; at least one instance is needed"),
         (cube, r#"{"instances": 5}"#, 400, "instances: data is nested 0 deep; send a flat list, or lists nested as shape [-1, 2, 2]"),
         (cube, r#"{"instances": [[[[1]]]]}"#, 400, "instances: data is nested 4 deep; send a flat list, or lists nested as shape [-1, 2, 2]"),
