@@ -27,6 +27,8 @@ pub enum Fill {
     Number(f64),
     /// A text, in a column of texts.
     Text(String),
+    /// `None`, in a column of either: it stays missing.
+    Missing,
 }
 
 /// How one column is filled.
@@ -36,7 +38,7 @@ pub struct ImputedColumn {
     pub kind: ColumnKind,
     /// What takes a missing value's place; `None` drops the column.
     pub fill: Option<Fill>,
-    /// Whether a missing text stays: it is `None`, and NaN alone is filled.
+    /// Whether a missing value stays: it is `None`, and NaN alone is filled.
     pub keeps_missing: bool,
 }
 
@@ -71,6 +73,7 @@ impl ColumnImputer {
             let fits = match (&column.fill, column.kind) {
                 (Some(Fill::Number(_)), kind) => kind == ColumnKind::Numbers,
                 (Some(Fill::Text(_)), kind) => kind == ColumnKind::Text,
+                (Some(Fill::Missing), kind) => kind != ColumnKind::Ignored,
                 (None, _) => true,
             };
             if !fits {
@@ -119,32 +122,36 @@ impl ColumnImputer {
     fn filled(
         &self,
         table: &Table<'_>,
-        column: usize,
+        index: usize,
+        column: &ImputedColumn,
         fill: &Fill,
-        keeps_missing: bool,
     ) -> OwnedColumn {
-        let cells = (0..table.n_rows()).map(|row| table.cell(row, column));
-        match fill {
-            Fill::Number(fill) => OwnedColumn::Numbers(
-                cells
-                    .map(|cell| match cell {
-                        Cell::Number(number) if !self.is_missing(cell) => number,
-                        _ => *fill,
-                    })
-                    .collect(),
-            ),
-            Fill::Text(fill) => {
-                let mut texts = ByteStrings::new();
-                for cell in cells {
-                    texts.push_optional(match cell {
-                        Cell::Text(Some(text)) if !self.is_missing(cell) => Some(text),
-                        Cell::Text(None) if keeps_missing => None,
-                        _ => Some(fill.as_bytes()),
-                    });
-                }
-                OwnedColumn::Text(texts)
+        let cells = (0..table.n_rows()).map(|row| table.cell(row, index));
+        if column.kind == ColumnKind::Text {
+            let fill = match fill {
+                Fill::Text(fill) => Some(fill.as_bytes()),
+                Fill::Number(_) | Fill::Missing => None,
+            };
+            let mut texts = ByteStrings::new();
+            for cell in cells {
+                texts.push_optional(match cell {
+                    Cell::Text(Some(text)) if !self.is_missing(cell) => Some(text),
+                    Cell::Text(None) if column.keeps_missing => None,
+                    _ => fill,
+                });
             }
+            return OwnedColumn::Text(texts);
         }
+        let fill = match fill {
+            Fill::Number(fill) => *fill,
+            Fill::Text(_) | Fill::Missing => f64::NAN,
+        };
+        let filled = cells.map(|cell| match cell {
+            Cell::Number(number) if !self.is_missing(cell) => number,
+            Cell::Number(number) if number.is_nan() && column.keeps_missing => number,
+            _ => fill,
+        });
+        OwnedColumn::Numbers(filled.collect())
     }
 }
 
@@ -187,7 +194,7 @@ impl Estimator for ColumnImputer {
         let mut columns: Vec<OwnedColumn> = fills
             .filter_map(|(index, column)| {
                 let fill = column.fill.as_ref()?;
-                Some(self.filled(table, index, fill, column.keeps_missing))
+                Some(self.filled(table, index, column, fill))
             })
             .collect();
         columns.extend(self.indicators.iter().map(|&column| {

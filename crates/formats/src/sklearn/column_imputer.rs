@@ -1,21 +1,29 @@
-//! Simple imputers of texts.
+//! Simple imputers of texts, and of objects among which `None` is a value.
 
 use coracle_estimators::{ColumnImputer, Fill, ImputedColumn, Marker};
 use coracle_model::{ColumnKind, LoadError};
-use coracle_pickle::NodeId;
+use coracle_pickle::{Node, NodeId};
 
 use super::categories;
 use super::convert::Part;
 use super::fitted::Fitted;
 use super::preprocessing::indicator_columns;
 
-/// Tells whether an imputer fills texts.
-pub(super) fn fills_texts(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
-    let ids = fitted.array("statistics_")?.objects().unwrap_or_default();
-    Ok(ids.iter().any(|&id| fitted.graph.string(id).is_some()))
+/// Tells whether an imputer fills objects: texts, or columns in which `None` stays.
+pub(super) fn fills_objects(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
+    let Some(ids) = fitted.array("statistics_")?.objects() else {
+        return Ok(false);
+    };
+    let graph = fitted.graph;
+    let is_object = |&id: &NodeId| graph.string(id).is_some() || is_none(fitted, id);
+    Ok(fitted.none_after.contains(&true) || ids.iter().any(is_object))
 }
 
-/// Converts a simple imputer of which at least one column holds texts.
+fn is_none(fitted: &Fitted<'_>, id: NodeId) -> bool {
+    matches!(fitted.graph.node(id), Node::None)
+}
+
+/// Converts a simple imputer that [`fills_objects`].
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let statistics = fitted.array("statistics_")?;
     let n_features = fitted.n_features()?;
@@ -27,10 +35,10 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let fills_nan = fitted.number("missing_values").is_ok_and(f64::is_nan);
     let mut n_left = 0_usize;
     for (column, &id) in statistics.objects().unwrap_or_default().iter().enumerate() {
-        let mut imputed = imputed_column(fitted, id)?;
+        let mut imputed = imputed_column(fitted, id, n_left)?;
         // `None` is not NaN: where the next step knows it, it went through in training.
         let is_known = fitted.none_after.get(n_left).copied().unwrap_or(false);
-        imputed.keeps_missing = fills_nan && is_known;
+        imputed.keeps_missing = fills_nan && is_known || imputed.fill == Some(Fill::Missing);
         n_left = n_left.saturating_add(usize::from(imputed.fill.is_some()));
         if imputed.fill.is_none() && indicators.contains(&column) {
             return Err(fitted.unsupported(
@@ -45,9 +53,27 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     Ok(Part::new(imputer, facts))
 }
 
-fn imputed_column(fitted: &Fitted<'_>, statistic: NodeId) -> Result<ImputedColumn, LoadError> {
+/// Reads how a column is filled that is column `place` of what the imputer gives.
+fn imputed_column(
+    fitted: &Fitted<'_>,
+    statistic: NodeId,
+    place: usize,
+) -> Result<ImputedColumn, LoadError> {
     let (kind, fill) = if let Some(text) = fitted.graph.string(statistic) {
         (ColumnKind::Text, Some(Fill::Text(text)))
+    } else if is_none(fitted, statistic) {
+        // The mode is `None`; what the column holds beside it, the next step tells.
+        let is_encoded = place < fitted.none_after.len();
+        let of_numbers = is_encoded.then_some(ColumnKind::Numbers);
+        let taken = fitted.taken.get(place).map(|spec| spec.kind);
+        // An encoder of nothing but numbers takes a plain table.
+        match taken.or(of_numbers) {
+            Some(kind @ (ColumnKind::Numbers | ColumnKind::Text)) => (kind, Some(Fill::Missing)),
+            _ => {
+                let message = "'statistics_' has None, which is supported before an encoder only";
+                return Err(fitted.unsupported(message));
+            }
+        }
     } else {
         match fitted.graph.float(statistic) {
             // Columns that were all missing in training are dropped.

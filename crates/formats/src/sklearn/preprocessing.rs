@@ -84,7 +84,7 @@ fn scaler(
 
 /// Converts a simple imputer.
 pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    if column_imputer::fills_texts(fitted)? {
+    if column_imputer::fills_objects(fitted)? {
         return column_imputer::convert(fitted);
     }
     let missing = missing_marker(fitted)?;
