@@ -43,7 +43,36 @@ fn read(path: &Path) -> Result<Value, String> {
     if read.map_err(|error| error.to_string())? as u64 > BYTES_MAX {
         return Err(format!("larger than {}", ByteCount::new(BYTES_MAX)));
     }
-    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    parse(&bytes)
+}
+
+/// Reads JSON as Python writes it: `NaN` is a missing value, which requests call null.
+fn parse(bytes: &[u8]) -> Result<Value, String> {
+    let mut json = Vec::with_capacity(bytes.len());
+    let mut is_text = false;
+    let mut rest = bytes;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match (byte, after) {
+            (b'N', [b'a', b'N', after @ ..]) if !is_text => {
+                json.extend_from_slice(b"null");
+                rest = after;
+                continue;
+            }
+            (b'I', [b'n', b'f', b'i', b'n', b'i', b't', b'y', ..]) if !is_text => {
+                return Err("holds Infinity, which requests cannot".to_owned());
+            }
+            (b'\\', [escaped, after @ ..]) if is_text => {
+                json.extend_from_slice(&[byte, *escaped]);
+                rest = after;
+                continue;
+            }
+            (b'"', _) => is_text = !is_text,
+            _ => {}
+        }
+        json.push(byte);
+    }
+    serde_json::from_slice(&json).map_err(|error| error.to_string())
 }
 
 /// Returns the requests that an example may stand for: data frames, rows, tensors by name.
@@ -156,6 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn missing_values_are_read_as_python_writes_them() {
+        // As MLflow 3.17.2 wrote it, with a column's name and a text that are no numbers.
+        let written = br#"{"columns": ["age", "NaN \"NaN"], "data": [[NaN, "Infinity"], [65, "\\"], [NaN, NaN]]}"#;
+        let read = json!({"columns": ["age", "NaN \"NaN"], "data": [[null, "Infinity"], [65, "\\"], [null, null]]});
+        assert_eq!(parse(written), Ok(read));
+        let why = parse(br#"{"data": [[1, -Infinity]]}"#).unwrap_err();
+        assert_eq!(why, "holds Infinity, which requests cannot");
+        for damaged in ["[NaNNaN]", "[-NaN]", "[Na]", "NaN\"", "\"\\", ""] {
+            assert!(parse(damaged.as_bytes()).is_err(), "{damaged}");
+        }
+    }
+
+    #[test]
     fn examples_that_the_model_refuses_are_told() {
         let other = directory("2.9.2/texts/MLmodel");
         let why = request(loaded("2.9.2/tensor").as_ref(), &other).unwrap_err();
@@ -171,6 +213,19 @@ mod tests {
         let many = json!({"a": vec![0; 1_000], "b": 1});
         let few = json!({"inputs": {"a": vec![0; 100], "b": 1}});
         assert_eq!(bodies(&many), [few, json!({"inputs": many})]);
+    }
+
+    #[test]
+    fn lightgbm_is_asked_by_the_names_of_the_frame_it_was_fitted_on() {
+        let file = "../../fixtures/lightgbm/4.7.0/classifier_frame.joblib";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let model = load(&path, &LoadOptions::default(), &SystemClock::new())
+            .unwrap()
+            .model;
+        for name in ["a b", "a_b"] {
+            let body = format!(r#"{{"instances":[{{"income":1,"age":2,"{name}":3,"kind":4}}]}}"#);
+            assert_eq!(warm_up::run_one(model.as_ref(), &body), Ok(()), "{body}");
+        }
     }
 
     #[test]

@@ -37,8 +37,10 @@ pub enum Metric {
     Correlation,
     /// The sum of `|x - y| / (|x| + |y|)`.
     Canberra,
-    /// `sum |x - y| / sum |x + y|`.
+    /// `sum |x - y| / sum (|x| + |y|)`, as scikit-learn's own code has it.
     BrayCurtis,
+    /// `sum |x - y| / sum |x + y|`, as SciPy has it: another number where signs differ.
+    BrayCurtisOfSums,
     /// The share of columns that differ.
     Hamming,
     /// Euclidean, each squared difference divided by a variance.
@@ -157,10 +159,16 @@ impl Metric {
                 terms.sum()
             }
             Self::BrayCurtis => {
-                let differences: f64 = pairs().map(|(a, b)| (a - b).abs()).sum();
+                let sums: f64 = pairs().map(|(a, b)| a.abs() + b.abs()).sum();
+                // Both of zeros alone: no distance, as scikit-learn has it.
+                match sums {
+                    0.0 => 0.0,
+                    sums => absolute_distance(left, right) / sums,
+                }
+            }
+            Self::BrayCurtisOfSums => {
                 let sums: f64 = pairs().map(|(a, b)| (a + b).abs()).sum();
-                // Both of zeros alone: no distance, as scikit-learn and SciPy have it.
-                if sums == 0.0 { 0.0 } else { differences / sums }
+                absolute_distance(left, right) / sums
             }
             Self::Hamming => {
                 let differing: f64 = pairs().map(|(a, b)| if a == b { 0.0 } else { 1.0 }).sum();
@@ -243,6 +251,10 @@ mod tests {
             assert_eq!(metric.of(&x, &y), expected, "{metric:?}");
         }
         assert_eq!(Metric::BrayCurtis.of(&[0.0; 2], &[0.0; 2]), 0.0);
+        // Of mixed signs scikit-learn and SciPy differ.
+        let mixed = ([2.0, 1.5], [1.0, -2.0]);
+        assert_eq!(Metric::BrayCurtis.of(&mixed.0, &mixed.1), 4.5 / 6.5);
+        assert_eq!(Metric::BrayCurtisOfSums.of(&mixed.0, &mixed.1), 4.5 / 3.5);
         // Opposite places, of which the chord is above one by rounding.
         let pi = std::f64::consts::PI;
         let (place, opposite) = ([0.23, -0.25], [-0.23, -0.25 + pi]);

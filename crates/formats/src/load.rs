@@ -390,6 +390,9 @@ fn refusal(error: &coracle_pickle::Error) -> String {
     let named = globals.iter().map(|global| {
         let within = global.place.strip_prefix("root").unwrap_or_default();
         match within.strip_prefix('.').unwrap_or(within) {
+            "" if global.place.starts_with("...") => {
+                format!("'{}' at {}", global.name, global.place)
+            }
             "" => format!("'{}'", global.name),
             place => format!("'{}' at {place}", global.name),
         }

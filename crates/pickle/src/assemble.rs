@@ -10,8 +10,11 @@ use crate::names::Unknown;
 use crate::slot::Slot;
 use crate::{Error, Node, NodeId, Object, UnknownGlobal};
 
-/// How many steps of a place are written.
-const PLACE_STEPS_MAX: usize = 12;
+/// The most steps of a place that are written: a search over pipelines of columns within one another has some twenty.
+const PLACE_STEPS_MAX: usize = 64;
+
+/// How many of the innermost steps are written of a place that has more.
+const PLACE_STEPS_OF_DEEP: usize = 12;
 
 /// How much of a key is written in a place, in characters.
 const KEY_CHARS_MAX: usize = 40;
@@ -214,6 +217,8 @@ fn place_of(slots: &[Slot<'_>], parents: &[Option<NodeId>], index: usize) -> Str
             break;
         };
         if steps.len() >= PLACE_STEPS_MAX {
+            // Deeper than any model: the innermost steps tell enough.
+            steps.truncate(PLACE_STEPS_OF_DEEP);
             steps.push("...".to_owned());
             break;
         }

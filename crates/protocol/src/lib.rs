@@ -14,6 +14,7 @@
 
 mod cell;
 pub mod client;
+mod column_names;
 pub mod compression;
 mod content;
 mod error;

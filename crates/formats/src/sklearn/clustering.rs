@@ -113,7 +113,12 @@ pub(super) fn nearest_centroid(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let name = fitted
         .text_if("metric")
         .ok_or_else(|| fitted.unsupported("a metric that is a function is not supported"))?;
-    let metric = Metric::named(&name).ok_or_else(|| fitted.unknown("metric", &name))?;
+    let metric = match name.as_str() {
+        // Up to 1.2 it is SciPy that computes it.
+        "braycurtis" if !fitted.version.is_from(3) => Some(Metric::BrayCurtisOfSums),
+        name => Metric::named(name),
+    };
+    let metric = metric.ok_or_else(|| fitted.unknown("metric", &name))?;
     let labels = labels(fitted)?;
     let nearest = nearest(fitted, &centers, whole(metric))?;
     clusters(fitted, nearest, labels, None)

@@ -62,7 +62,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "imblearn.under_sampling._prototype_selection._one_sided_selection" ["OneSidedSelection"]
     Record "imblearn.under_sampling._prototype_selection._random_under_sampler" ["RandomUnderSampler"]
     Record "imblearn.under_sampling._prototype_selection._tomek_links" ["TomekLinks"]
-    Record "lightgbm.basic" ["Booster"]
+    Record "lightgbm.basic" ["Booster" "_InnerPredictor"]
     Record "lightgbm.sklearn" ["LGBMClassifier" "LGBMModel" "LGBMRanker" "LGBMRegressor"]
     Value "numpy" [
         "mean"

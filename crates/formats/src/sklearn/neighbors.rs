@@ -7,7 +7,7 @@ use coracle_estimators::{
     Neighbors, Outlier, Padded, Reach, SideBySide, TableFn,
 };
 use coracle_model::{LoadError, Method};
-use coracle_pickle::{Graph, Node, NodeId};
+use coracle_pickle::{DTypeKind, Graph, Node, NodeId};
 use coracle_tensor::Values;
 
 use super::arrays::Matrix;
@@ -60,8 +60,25 @@ fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
         "seuclidean" => Ok(Metric::StandardizedEuclidean {
             variances: numbers("V")?,
         }),
+        "braycurtis" if is_by_scipy(fitted)? => Ok(Metric::BrayCurtisOfSums),
         name => Metric::named(name).ok_or_else(|| fitted.unknown("metric", name)),
     }
+}
+
+/// Tells whether SciPy computes the distances of what is asked as doubles: by brute force up to 1.0; later where the data are of another type.
+fn is_by_scipy(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
+    let data = fitted
+        .attr("_fit_X")
+        .and_then(|data| fitted.graph.array(data));
+    let is_double = data.is_some_and(|data| {
+        let dtype = data.dtype();
+        (dtype.kind, dtype.item_size) == (DTypeKind::Float, 8)
+    });
+    Ok(is_by_brute_force(fitted)? && !(fitted.version.is_from(1) && is_double))
+}
+
+fn is_by_brute_force(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
+    Ok(fitted.text_or("_fit_method", "brute")? == "brute")
 }
 
 /// Returns the shape and the numbers of what numpy makes an array of: one, a list of numbers, or a list of such lists.
@@ -120,7 +137,7 @@ pub(super) fn neighborhood(fitted: &Fitted<'_>, reach: Reach) -> Result<Neighbor
     if data.n_columns != n_features || !data.values.iter().all(is_sound) {
         return Err(fitted.malformed("'_fit_X' has another width, or holds NaN or infinity"));
     }
-    let is_brute = fitted.text_or("_fit_method", "brute")? == "brute";
+    let is_brute = is_by_brute_force(fitted)?;
     let is_expanded = is_brute && matches!(metric, Metric::Euclidean | Metric::SquaredEuclidean);
     let neighborhood = Neighborhood::try_new(data.values, n_features, metric, reach, is_expanded)
         .map_err(|error| fitted.spec(error))?;

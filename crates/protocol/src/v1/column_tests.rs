@@ -349,3 +349,39 @@ fn data_frames_of_texts_are_read_by_their_columns() {
     );
     assert!(v1(body, &one_text()).is_err());
 }
+
+/// LightGBM writes `_` for blanks, and takes data frames of the names that they were fitted with.
+#[test]
+fn names_with_blanks_mean_columns_that_a_model_has_without() {
+    let mut columns = signature();
+    columns.inputs[1].name = "age_in_years".to_owned();
+    columns.columns.as_mut().unwrap()[2].name = "age_in_years".to_owned();
+    let table = super::tests::signature(Some(["age_in_years", "b"]), false);
+    for name in ["age_in_years", "age in years", "age in_years"] {
+        let expected = vec![texts(&[Some("Ulm")]), Values::F64(vec![3.0].into())];
+        let city = r#"{"name": "city", "shape": [1], "datatype": "BYTES", "data": ["Ulm"]}"#;
+        let number = |name: &str| {
+            format!(r#"{{"name": "{name}", "shape": [1], "datatype": "FP64", "data": [3]}}"#)
+        };
+        let row = format!(r#"{{"instances": [{{"{name}": 3, "city": "Ulm"}}]}}"#);
+        assert_eq!(v1(&row, &columns).as_ref(), Ok(&expected), "{row}");
+        let inputs = format!("{}, {city}", number(name));
+        assert_eq!(v2(&inputs, &columns), Ok(expected), "{inputs}");
+        let bodies = [
+            format!(r#"{{"instances": [{{"b": 3, "{name}": 3}}]}}"#),
+            format!(r#"{{"inputs": {{"b": [3], "{name}": [3]}}}}"#),
+        ];
+        for body in bodies {
+            let call = decode_predict(body.as_bytes(), &context(&table)).unwrap();
+            assert_eq!(call.inputs[0].shape(), [1, 2], "{body}");
+        }
+        let body = format!(r#"{{"inputs": [{}, {}]}}"#, number("b"), number(name));
+        assert!(
+            decode_infer(&body.clone().into(), None, &context(&table)).is_ok(),
+            "{body}"
+        );
+    }
+    let twice = r#"{"instances": [{"age_in_years": 3, "age in years": 3, "b": 1}]}"#;
+    let error = decode_predict(twice.as_bytes(), &context(&table)).unwrap_err();
+    assert!(error.to_string().contains("occurs twice"), "{error}");
+}

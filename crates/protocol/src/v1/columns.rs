@@ -37,7 +37,7 @@ impl<'a> ColumnLimits<'a> {
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.places.iter().position(|place| place.name == name)
+        crate::column_names::position(self.places.iter().map(|place| place.name.as_str()), name)
     }
 
     /// Returns the names of the columns that must be there, for messages.

@@ -429,7 +429,7 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
             let found = if is_next {
                 Some(expected)
             } else {
-                columns.iter().position(|column| *column == name)
+                crate::column_names::position_in(columns, &name)
             };
             let Some(index) = found else {
                 let (name, all) = (quoted(&name), columns.join(", "));

@@ -4,6 +4,7 @@ use coracle_model::{ColumnPlace, TensorSpec};
 use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 
 use super::decode::{Input, read_input, unknown};
+use crate::column_names;
 use crate::error::quoted;
 use crate::{DecodeContext, RequestError};
 
@@ -20,11 +21,16 @@ pub(super) fn read(
 ) -> Result<Vec<Tensor>, RequestError> {
     let places = ctx.signature.columns.as_deref().unwrap_or_default();
     if let [input] = inputs
-        && !places.iter().any(|place| place.name == *input.name)
+        && place_of(places, &input.name).is_none()
     {
         return whole_table(ctx, places, input);
     }
     by_name(ctx, places, inputs)
+}
+
+fn place_of<'p>(places: &'p [ColumnPlace], name: &str) -> Option<&'p ColumnPlace> {
+    let names = places.iter().map(|place| place.name.as_str());
+    places.get(column_names::position(names, name)?)
 }
 
 fn names(places: &[ColumnPlace]) -> String {
@@ -41,13 +47,11 @@ fn by_name(
     let specs = &ctx.signature.inputs;
     let mut tensors: Vec<Option<Tensor>> = vec![None; specs.len()];
     for (index, input) in inputs.iter().enumerate() {
-        let place = places.iter().find(|place| place.name == *input.name);
+        let place = place_of(places, &input.name);
         let place = place.ok_or_else(|| {
             RequestError::invalid(format!(
                 "inputs[{index}]: {}; send one tensor per column: {}",
-                unknown(input, inputs, |name| places
-                    .iter()
-                    .any(|place| place.name == name)),
+                unknown(input, inputs, |name| place_of(places, name).is_some()),
                 names(places)
             ))
         })?;

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::columns;
 use super::data::{self, TensorHead, TensorName};
+use crate::column_names;
 use crate::content::Content;
 use crate::error::quoted;
 use crate::grpc::inference::InferTensorContents;
@@ -354,7 +355,7 @@ fn single_input(
         // A table under the name of one of its columns is a table, unless its shape is a column's.
         ([input], Some(columns))
             if (columns.len() == 1 || matches!(&*input.shape, [_] | [_, 1]))
-                && columns.iter().any(|column| *column == *input.name) =>
+                && column_names::position_in(columns, &input.name).is_some() =>
         {
             assemble(ctx, spec, columns, inputs)
         }
@@ -482,18 +483,15 @@ fn assemble(
     let mut n_rows = None;
     let mut seen = vec![false; columns.len()];
     for (index, input) in inputs.iter().enumerate() {
-        let column = columns
-            .iter()
-            .position(|column| *column == *input.name)
-            .ok_or_else(|| {
-                let is_known = |name: &str| columns.iter().any(|column| column == name);
-                RequestError::invalid(format!(
-                    "inputs[{index}]: {}; send one tensor {}, or one per column: {}",
-                    unknown(input, inputs, is_known),
-                    quoted(&spec.name),
-                    columns.join(", ")
-                ))
-            })?;
+        let column = column_names::position_in(columns, &input.name).ok_or_else(|| {
+            let is_known = |name: &str| column_names::position_in(columns, name).is_some();
+            RequestError::invalid(format!(
+                "inputs[{index}]: {}; send one tensor {}, or one per column: {}",
+                unknown(input, inputs, is_known),
+                quoted(&spec.name),
+                columns.join(", ")
+            ))
+        })?;
         if seen.get(column) == Some(&true) {
             return Err(RequestError::invalid(format!(
                 "inputs[{index}]: column {} occurs twice",

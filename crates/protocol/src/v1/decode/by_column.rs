@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{Cell, Column, RowsLimits};
+use crate::column_names;
 use crate::error::quoted;
 use crate::number::ElementSeed;
 
@@ -28,15 +29,12 @@ pub(super) fn read<'de, A: MapAccess<'de>>(
     let mut seen = vec![false; names.len()];
     let mut values = Vec::new();
     while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
-        let index = names
-            .iter()
-            .position(|known| *known == name)
-            .ok_or_else(|| {
-                let (name, all) = (quoted(&name), names.join(", "));
-                A::Error::custom(format_args!(
-                    "{key}: unknown feature {name}; the model has {all}"
-                ))
-            })?;
+        let index = column_names::position_in(names, &name).ok_or_else(|| {
+            let (name, all) = (quoted(&name), names.join(", "));
+            A::Error::custom(format_args!(
+                "{key}: unknown feature {name}; the model has {all}"
+            ))
+        })?;
         match seen.get_mut(index) {
             Some(seen) if !*seen => *seen = true,
             _ => {
