@@ -26,7 +26,7 @@ pub struct Multiplicative {
     pub penalties: [f64; 2],
     /// The beta of the divergence: 2 for squares, 1 for Kullback-Leibler's, 0 for Itakura-Saito's.
     pub beta: f64,
-    /// Whether any approximation below [`SMALL`] is taken for that, as from 1.3 on, or zeros only.
+    /// Whether any approximation below `SMALL` is taken for that, as from 1.3 on, or zeros only.
     pub lifts_small: bool,
 }
 
