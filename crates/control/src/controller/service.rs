@@ -316,12 +316,14 @@ impl View<'_> {
 
     fn settle(&self, runtime: Option<&Candidate>) -> Outcome {
         let (shares, rollout) = self.wanted();
-        let stand_in = self.stand_in(&rollout);
+        // A promotion makes it another revision, and comes with its route.
+        let ahead = self.advance(rollout.clone(), &shares);
+        let stand_in = self.stand_in(&ahead);
         let wanted = self.route(&shares, stand_in.as_ref());
         let in_force = wanted.is_some() && wanted == self.observed;
         let by_revisions = matches!(self.templates.canaries, Canaries::Revisions(_));
         let rollout = match in_force {
-            true => self.advance(rollout, &shares),
+            true => ahead,
             false => rollout,
         };
         // What follows from the split being in force may be another split, as when a rollout is taken back.
@@ -341,10 +343,10 @@ impl View<'_> {
         );
         // What was rolled out is at hand while it may be asked back.
         needed.extend(rollout.rolled_out.clone());
-        // So is what stands in, now and from the next look on: a promotion makes it another revision.
-        let next = self.stand_in(&rollout);
+        // So is what stands in, now and from the next look on.
+        let now = self.stand_in(&rollout);
         needed.extend(
-            [stand_in, next]
+            [stand_in, now]
                 .into_iter()
                 .flatten()
                 .filter_map(|one| one.revision),

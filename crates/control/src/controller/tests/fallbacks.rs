@@ -96,7 +96,11 @@ fn the_previous_revision_is_loaded_at_every_step_of_a_switch() {
                 let number = name.parse().unwrap();
                 assert!(is_planned(stage, number), "{number} of {targets:?}");
             }
-            taken_over.push(targets[0].0 == newest.to_string());
+            let has_taken_over = targets[0].0 == newest.to_string();
+            if has_taken_over {
+                assert_eq!(stand_in, Some((newest - 1).to_string()));
+            }
+            taken_over.push(has_taken_over);
         });
         // Before and after it.
         assert!(taken_over.contains(&false) && taken_over.contains(&true));
