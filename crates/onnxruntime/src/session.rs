@@ -34,6 +34,8 @@ use crate::threads::{self, Measured};
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
 /// The most sessions that share their weights: each has the threads of the engine for its runs anyhow.
 const SHARING_SESSIONS_MAX: usize = 4;
+/// How many times longer a graph may take to load that runs elsewhere than on the processor: devices are woken, kernels chosen and made.
+const ELSEWHERE_TIMES: u32 = 10;
 /// A run that nobody gave a time takes no longer than this.
 const RUN_MAX: Duration = Duration::from_secs(60);
 
@@ -85,7 +87,11 @@ impl SessionModel {
         let survey = survey(file.bytes)?;
         let settings = Settings::read(&file.settings).map_err(unsupported)?;
         refuse_unsafe(&survey)?;
-        let until = library.watchdog.now().saturating_add(bounds.load_time);
+        let load_time = match settings.is_elsewhere() {
+            true => bounds.load_time.saturating_mul(ELSEWHERE_TIMES),
+            false => bounds.load_time,
+        };
+        let until = library.watchdog.now().saturating_add(load_time);
         let weights = file.bytes.len().saturating_add(size(&file.external));
         let (bytes, external) = gathered(file.bytes, file.external)?;
         let external_bytes = size(&external);
@@ -93,6 +99,7 @@ impl SessionModel {
         let bytes = with_safe_divisions(&bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
         let (setup, mut warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
+        warnings.extend(library.warning());
         let runs_max = setup.runs_max();
         let mut source = Source {
             library,
@@ -138,7 +145,7 @@ impl SessionModel {
             sessions: Arc::new(Sessions {
                 pool,
                 source,
-                load_time: bounds.load_time,
+                load_time,
             }),
         };
         model.try_out(survey.sized_by_values.is_some(), until)?;
@@ -237,6 +244,11 @@ impl SessionModel {
             let facts = &mut self.description.root.facts;
             facts.insert(1, ("threads".to_owned(), measured.words()));
         }
+    }
+
+    /// Tells whether nodes run elsewhere than on the processor.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.sessions.source.setup.is_elsewhere()
     }
 
     /// Returns the time on the watchdog's clock.
