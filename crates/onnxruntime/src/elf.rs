@@ -213,6 +213,11 @@ mod tests {
     }
 
     /// A library whose only segments are itself and what it links: `libone.so.1` and `libtwo.so`.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        reason = "places in a small file"
+    )]
     fn linked() -> Vec<u8> {
         let names = b"\0libone.so.1\0libtwo.so\0a/b\0";
         let mut bytes = library(0);

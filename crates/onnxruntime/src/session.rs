@@ -65,6 +65,15 @@ pub(crate) struct Bounds {
     pub(crate) n_sessions_max: usize,
 }
 
+impl Bounds {
+    fn load_time_of(&self, settings: &Settings) -> Duration {
+        match settings.is_elsewhere() {
+            true => self.load_time.saturating_mul(ELSEWHERE_TIMES),
+            false => self.load_time,
+        }
+    }
+}
+
 /// What the runtime is given.
 enum Given<'t> {
     /// All that the graph takes, in its order.
@@ -87,10 +96,7 @@ impl SessionModel {
         let survey = survey(file.bytes)?;
         let settings = Settings::read(&file.settings).map_err(unsupported)?;
         refuse_unsafe(&survey)?;
-        let load_time = match settings.is_elsewhere() {
-            true => bounds.load_time.saturating_mul(ELSEWHERE_TIMES),
-            false => bounds.load_time,
-        };
+        let load_time = bounds.load_time_of(&settings);
         let until = library.watchdog.now().saturating_add(load_time);
         let weights = file.bytes.len().saturating_add(size(&file.external));
         let (bytes, external) = gathered(file.bytes, file.external)?;
@@ -99,7 +105,6 @@ impl SessionModel {
         let bytes = with_safe_divisions(&bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
         let (setup, mut warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
-        warnings.extend(library.warning());
         let runs_max = setup.runs_max();
         let mut source = Source {
             library,
@@ -564,7 +569,7 @@ fn described(mut description: Description, source: &Source, warnings: Vec<String
         0..0,
         [("engine".to_owned(), engine)].into_iter().chain(said),
     );
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(library.warning()) {
         description.warn(warning);
     }
     description
