@@ -6,8 +6,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::engine_install::VERSION;
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum EngineCommand {
     Install(InstallArguments),
@@ -32,11 +30,11 @@ pub(crate) struct InstallArguments {
     #[arg(long, value_name = "URL")]
     pub(crate) index_url: Option<String>,
 
-    /// The release
-    #[arg(long, value_name = "VERSION", default_value = VERSION, value_parser = parse_version)]
-    pub(crate) version: String,
+    /// The release [default: 1.32.0 of onnxruntime, 1.31.1 of onnxruntime-gpu]
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub(crate) version: Option<String>,
 
-    /// The directory to install into [default: ~/.coracle/engines]
+    /// The directory to install into [default: ~/.coracle/engines, and onnxruntime-gpu in it]
     #[arg(long, value_name = "DIR")]
     pub(crate) to: Option<PathBuf>,
 }
@@ -46,6 +44,8 @@ pub(crate) struct InstallArguments {
 pub(crate) enum EngineArgument {
     /// ONNX Runtime
     Onnxruntime,
+    /// ONNX Runtime with the execution providers cuda and tensorrt, beside the other
+    OnnxruntimeGpu,
 }
 
 fn parse_version(text: &str) -> Result<String, String> {
@@ -68,6 +68,8 @@ pub(crate) struct Variables {
     pub(crate) onnxruntime_providers: Option<String>,
     /// `CORACLE_ONNXRUNTIME_OPTIONS`.
     pub(crate) onnxruntime_options: Option<String>,
+    /// `CORACLE_ONNXRUNTIME_LIBRARIES`, directories with what execution providers need.
+    pub(crate) onnxruntime_libraries: Option<OsString>,
     /// `XDG_DATA_HOME`.
     pub(crate) data_home: Option<PathBuf>,
     /// `XDG_CONFIG_HOME`.

@@ -16,6 +16,9 @@ pub(crate) const PROVIDERS: &str = "CORACLE_ONNXRUNTIME_PROVIDERS";
 /// Options in the form of the command line, with `;` between them.
 pub(crate) const OPTIONS: &str = "CORACLE_ONNXRUNTIME_OPTIONS";
 
+/// Directories with the libraries that execution providers need, as in `PATH`.
+pub(crate) const LIBRARIES: &str = "CORACLE_ONNXRUNTIME_LIBRARIES";
+
 /// How graphs run on ONNX Runtime.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct EngineArguments {

@@ -35,9 +35,9 @@ struct Beside {
 /// Runs the command.
 pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> anyhow::Result<()> {
     let clock = SystemClock::new();
-    let onnxruntime = arguments.onnxruntime.as_deref();
-    let engines = engine::Each::of(onnxruntime, environment);
     let options = options(arguments, environment)?;
+    let onnxruntime = arguments.onnxruntime.as_deref();
+    let engines = engine::Each::of(onnxruntime, &options.engine_settings, environment);
     let mut text = String::new();
     let mut documents = Vec::new();
     for path in &arguments.paths {
@@ -108,10 +108,11 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
 /// Returns how models are loaded to be looked at.
 fn options(arguments: &InspectArguments, environment: &Environment) -> anyhow::Result<LoadOptions> {
     let onnxruntime = arguments.onnxruntime.as_deref();
+    let engine_settings = arguments.engine.settings(&environment.engines)?;
     Ok(LoadOptions {
         object: arguments.object.clone(),
-        graph_engine: Some(engine::runtime(onnxruntime, environment)),
-        engine_settings: arguments.engine.settings(&environment.engines)?,
+        graph_engine: Some(engine::runtime(onnxruntime, &engine_settings, environment)),
+        engine_settings,
         text_engine: Some(engine::texts()),
         ..LoadOptions::default()
     })

@@ -161,6 +161,7 @@ impl Environment {
                 onnxruntime: path("ORT_DYLIB_PATH"),
                 onnxruntime_providers: filled(engine_settings::PROVIDERS),
                 onnxruntime_options: filled(engine_settings::OPTIONS),
+                onnxruntime_libraries: std::env::var_os(engine_settings::LIBRARIES),
                 data_home: path("XDG_DATA_HOME"),
                 config_home: path("XDG_CONFIG_HOME"),
                 library_path: std::env::var_os("LD_LIBRARY_PATH"),

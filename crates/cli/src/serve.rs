@@ -177,6 +177,7 @@ impl ServeConfig {
         let models = sources.models()?;
         let rules = version_rules(arguments, &models)?;
         let caches = cache_rules(arguments, &models)?;
+        let engine_settings = arguments.engine.settings(&environment.engines)?;
         Ok(Self {
             sources,
             rules,
@@ -186,10 +187,11 @@ impl ServeConfig {
                 object: arguments.object.clone(),
                 graph_engine: Some(engine::runtime_of_server(
                     arguments.onnxruntime.as_deref(),
+                    &engine_settings,
                     environment,
                     arguments.gateway.busy_poll,
                 )),
-                engine_settings: arguments.engine.settings(&environment.engines)?,
+                engine_settings,
                 text_engine: match arguments.text_pairs {
                     true => Some(engine::text_pairs()),
                     false => (!arguments.no_text).then(engine::texts),

@@ -59,6 +59,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
     let secured = access::prepare(arguments, &state)?;
     let server = gateway.bind()?;
     let (log, writer) = Log::start(gateway.log_format, gateway.access_log, Arc::clone(&clock));
+    let engine_settings = arguments.engine.settings(&environment.engines)?;
     let plane = Plane {
         arguments,
         state: &state,
@@ -70,10 +71,11 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         for_programs: environment.for_programs.clone(),
         graph_engine: engine::runtime_of_server(
             arguments.onnxruntime.as_deref(),
+            &engine_settings,
             environment,
             arguments.gateway.busy_poll,
         ),
-        engine_settings: arguments.engine.settings(&environment.engines)?,
+        engine_settings,
         trial: Trial::of(
             &arguments.trial,
             arguments.onnxruntime.as_deref(),

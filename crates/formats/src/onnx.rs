@@ -18,7 +18,8 @@ pub(crate) use coracle_onnx::is_onnx;
 
 /// Loads a graph; tensors in other files may lie in `directory` and below it only.
 ///
-/// A sound graph that our kernels do not run goes to `engine`, and so does one that multiplies by many weights, where that is there.
+/// A sound graph that our kernels do not run goes to `engine`, and so does one that multiplies by many weights, where that is there or where
+/// `settings` demand a device that our kernels do not run on.
 ///
 /// # Errors
 /// As [`coracle_onnx::load`]; kind `Refused` for a file outside of the directory, `NotFound` or `Unreadable` where it cannot be
@@ -35,12 +36,15 @@ pub(crate) fn load(
     };
     let refusal = match coracle_onnx::load(bytes, &external, &trees::Kernels) {
         Ok(model) => {
-            let engine = engine.filter(|engine| is_dense(bytes) && engine.look().is_ok());
+            let demanded = needs_a_device(settings);
+            let is_there = |engine: &&dyn GraphEngine| demanded || engine.look().is_ok();
+            let engine = engine.filter(|engine| is_dense(bytes) && is_there(engine));
             let why = || ("not Coracle's own kernels", FASTER.to_owned());
             let there =
                 engine.map(|engine| load_on(bytes, directory, (engine, settings), Some(why())));
             return match there {
                 Some(Ok(there)) => Ok(there),
+                Some(Err(error)) if demanded => Err(error),
                 // What the engine does not run, our kernels do.
                 _ => Ok(Box::new(model)),
             };
@@ -54,6 +58,13 @@ pub(crate) fn load(
     let why = ("not Coracle's own kernels", refusal.to_string());
     load_on(bytes, directory, (engine, settings), Some(why))
         .map_err(|error| LoadError::new(error.kind(), format!("{refusal}; {error}")))
+}
+
+/// Tells whether settings name an execution provider beside the processor that must be there.
+fn needs_a_device(settings: &BTreeMap<String, String>) -> bool {
+    let providers = settings.get("providers").into_iter();
+    let mut words = providers.flat_map(|list| list.split(',').map(str::trim));
+    words.any(|word| !matches!(word, "" | "cpu") && !word.ends_with('?'))
 }
 
 /// A graph of neither trees nor other classical operators in a file of this many bytes is one of products of matrices.

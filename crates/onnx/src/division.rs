@@ -5,8 +5,8 @@
 //! becomes `(a * s) / (b * s)` there, with `s` -1 where `b` is -1 and 1 elsewhere: the same quotient, and
 //! for the least integer itself, as integers wrap around. Divisors that are sizes, or weights without a -1, stay as they are.
 //! Datatypes follow from those that the file declares, operator by operator (`tables`), through graphs within nodes and calls of
-//! functions (`functions`). Where a datatype cannot be known so, both sides are negated where `b`, cut to an integer, is -1, which
-//! gives reals the same quotient, too.
+//! functions (`functions`). Where a datatype cannot be known so, `s` is -1 where `b` as a real, cut to an integer, is -1: reals get the same quotient,
+//! too, and no unsigned integer is such a `b`. (Versions without `CastLike` negate both sides there, which unsigned integers cannot be.)
 
 mod functions;
 mod read;
@@ -31,10 +31,12 @@ const DEPTH_MAX: usize = 64;
 /// ONNX's numbers of datatypes.
 const INT32: u64 = 6;
 const INT64: u64 = 7;
+const DOUBLE: u64 = 11;
 /// Stands for all that is no integer of 32 or 64 bits.
 const NO_INTEGER: u64 = 1;
-/// The first version of `ai.onnx` that chooses elementwise, and the last one whose operators the tables are of.
+/// The first versions of `ai.onnx` that choose elementwise and convert to the datatype of another value, and the last one whose operators the tables are of.
 const VERSION_WITH_WHERE: i64 = 9;
+const VERSION_WITH_CAST_LIKE: i64 = 15;
 const VERSION_KNOWN_MAX: i64 = 28;
 /// The fields of a file, a graph and a node.
 const GRAPH: u64 = 7;
@@ -265,14 +267,10 @@ impl<'a> Rewriter<'a> {
             return;
         };
         let mut added = self.added();
-        let [minus_one, one, two] = ["minus_one", "one", "two"].map(|name| added.name(name));
-        for (name, value) in [(&minus_one, -1), (&one, 1), (&two, 2)] {
-            added.nodes.push(constant(name, value, datatype));
-        }
+        let minus_one = added.name("minus_one");
+        added.nodes.push(constant(&minus_one, -1, datatype));
         let is_one = added.add("is_minus_one", "Equal", &[divisor, &minus_one]);
-        let as_number = added.cast("as_number", &is_one, datatype);
-        let doubled = added.add("doubled", "Mul", &[&as_number, &two]);
-        let sign = added.add("sign", "Sub", &[&one, &doubled]);
+        let sign = added.sign(&is_one, datatype);
         let dividend_signed = added.add("dividend", "Mul", &[dividend, &sign]);
         let divisor_signed = added.add("divisor", "Mul", &[divisor, &sign]);
         added.push_to(copy, field, node, &[&dividend_signed, &divisor_signed]);
@@ -303,12 +301,21 @@ impl<'a> Rewriter<'a> {
         let mut added = self.added();
         let minus_one = added.name("minus_one");
         added.nodes.push(constant(&minus_one, -1, INT64));
-        let as_integer = added.cast("as_integer", divisor, INT64);
+        let as_real = added.cast("as_real", divisor, DOUBLE);
+        let as_integer = added.cast("as_integer", &as_real, INT64);
         let is_one = added.add("is_minus_one", "Equal", &[&as_integer, &minus_one]);
-        let signed = [("dividend", dividend), ("divisor", divisor)].map(|(name, value)| {
-            let negated = added.add(&format!("{name}_negated"), "Neg", &[value]);
-            added.add(name, "Where", &[&is_one, &negated, value])
-        });
+        let signed = match body.version < VERSION_WITH_CAST_LIKE {
+            true => [("dividend", dividend), ("divisor", divisor)].map(|(name, value)| {
+                let negated = added.add(&format!("{name}_negated"), "Neg", &[value]);
+                added.add(name, "Where", &[&is_one, &negated, value])
+            }),
+            false => {
+                let sign = added.sign(&is_one, INT64);
+                let sign = added.add("sign_alike", "CastLike", &[&sign, divisor]);
+                [("dividend", dividend), ("divisor", divisor)]
+                    .map(|(name, value)| added.add(name, "Mul", &[value, &sign]))
+            }
+        };
         let [dividend_signed, divisor_signed] = &signed;
         added.push_to(copy, body.node, node, &[dividend_signed, divisor_signed]);
         Ok(())
@@ -436,6 +443,17 @@ impl Added {
         let node = [node_of("Cast", &[input], &name), cast_to(datatype)].concat();
         self.nodes.push(node);
         name
+    }
+
+    /// Appends what is -1 where `is_one`, and 1 elsewhere.
+    fn sign(&mut self, is_one: &[u8], datatype: u64) -> Vec<u8> {
+        let [one, two] = ["one", "two"].map(|name| self.name(name));
+        for (name, value) in [(&one, 1), (&two, 2)] {
+            self.nodes.push(constant(name, value, datatype));
+        }
+        let as_number = self.cast("as_number", is_one, datatype);
+        let doubled = self.add("doubled", "Mul", &[&as_number, &two]);
+        self.add("sign", "Sub", &[&one, &doubled])
     }
 
     /// Appends all of them, and the division of what they give.

@@ -14,6 +14,7 @@ mod elf;
 mod engine;
 mod library;
 mod messages;
+mod needs;
 mod outlets;
 mod pool;
 mod providers;
@@ -29,5 +30,5 @@ mod threads;
 mod watchdog;
 
 pub use engine::OnnxRuntime;
-pub use library::{FILE_NAME, Found, Places, inspect};
+pub use library::{FILE_NAME, Found, Inspected, Places, inspect};
 pub use settings::Settings;

@@ -10,7 +10,7 @@ use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
 
 use crate::elf::unfit;
-use crate::providers;
+use crate::providers::{self, CUDA_LIBRARY};
 use crate::watchdog::Watchdog;
 
 /// What the library is called where we put it.
@@ -30,6 +30,8 @@ pub struct Places {
     pub given: Option<PathBuf>,
     /// Directories of which the first that has the file is taken: beside the binary, the data directory, the system's.
     pub directories: Vec<PathBuf>,
+    /// Directories with the libraries that execution providers need, before others.
+    pub companions: Vec<PathBuf>,
 }
 
 /// A library that was found.
@@ -56,7 +58,7 @@ impl Places {
         let directories = self.directories.iter().filter(|_| given.is_none());
         let files: Vec<PathBuf> = directories.filter_map(|place| in_place(place)).collect();
         given.into_iter().chain(files).map(|path| Found {
-            unfit: unfit(&path).or_else(|| too_old(&version(&path))),
+            unfit: unfit(&path).or_else(|| too_old(&version(&path), is_for_gpus(&path))),
             path,
         })
     }
@@ -113,6 +115,8 @@ pub(crate) struct Library {
     pub(crate) watchdog: &'static Watchdog,
     pub(crate) path: PathBuf,
     pub(crate) version: String,
+    /// Directories with the libraries that execution providers need.
+    pub(crate) companions: Vec<PathBuf>,
 }
 
 /// The threads that runs share.
@@ -137,7 +141,8 @@ pub(crate) fn load(places: &Places, threads: Threads) -> Result<&'static Library
     }
     let path = places.fit()?;
     let shown = path.display().to_string();
-    let result = catch_unwind(|| open(path, threads)).unwrap_or_else(|_panic| {
+    let companions = places.companions.clone();
+    let result = catch_unwind(|| open(path, companions, threads)).unwrap_or_else(|_panic| {
         Err("it is no library of ONNX Runtime that can be used".to_owned())
     });
     let result = result
@@ -149,21 +154,48 @@ pub(crate) fn load(places: &Places, threads: Threads) -> Result<&'static Library
 
 /// The oldest release that is taken: those from 1.24 to 1.31 end the whole process over some damaged graphs, such as an `LSTM`
 /// whose input is a scalar, where this one gives an error.
-const RELEASE_MIN: (u32, u32) = (1, 32);
+const RELEASE_MIN: Release = (1, 32);
+/// The oldest of the builds for GPUs, which come later than those for processors; what it cannot be trusted with is said of each model.
+const GPU_RELEASE_MIN: Release = (1, 31);
 
-/// Says why a release is not taken; one that cannot be told is.
-fn too_old(version: &str) -> Option<String> {
+type Release = (u32, u32);
+
+fn release(version: &str) -> Option<Release> {
     let mut numbers = version
         .split('.')
         .map_while(|part| part.parse::<u32>().ok());
-    let release = numbers.next().zip(numbers.next())?;
-    let (major, minor) = RELEASE_MIN;
-    (release < RELEASE_MIN).then(|| {
+    numbers.next().zip(numbers.next())
+}
+
+/// Says why a release is not taken; one that cannot be told is.
+fn too_old(version: &str, is_for_gpus: bool) -> Option<String> {
+    let oldest = match is_for_gpus {
+        true => GPU_RELEASE_MIN,
+        false => RELEASE_MIN,
+    };
+    (release(version)? < oldest).then(|| {
+        let (major, minor) = oldest;
         format!("is release {version}, which can end the process over a damaged model; {major}.{minor} and newer are taken")
     })
 }
 
-fn open(path: PathBuf, threads: Threads) -> Result<Library, String> {
+/// Tells whether the library is of a build for GPUs.
+fn is_for_gpus(path: &Path) -> bool {
+    path.with_file_name(CUDA_LIBRARY).is_file()
+}
+
+impl Library {
+    /// Says what is to be known of a release that is taken though it is older than others may be.
+    pub(crate) fn warning(&self) -> Option<String> {
+        too_old(&self.version, false)?;
+        let (version, (major, minor)) = (&self.version, RELEASE_MIN);
+        Some(format!(
+            "ONNX Runtime {version}, a build for GPUs, can end the process over a damaged model, which {major}.{minor} does not; try files of strangers with --trial-load"
+        ))
+    }
+}
+
+fn open(path: PathBuf, companions: Vec<PathBuf>, threads: Threads) -> Result<Library, String> {
     let version = version(&path);
     let watchdog = Watchdog::start().map_err(|error| error.to_string())?;
     let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
@@ -185,6 +217,7 @@ fn open(path: PathBuf, threads: Threads) -> Result<Library, String> {
         watchdog,
         path,
         version,
+        companions,
     })
 }
 
@@ -220,26 +253,49 @@ fn version(path: &Path) -> String {
         .unwrap_or_else(|| "of an unknown release".to_owned())
 }
 
-/// Loads the library in `places` and says what it is: its version and execution providers.
+/// What a library is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspected {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its release.
+    pub version: String,
+    /// The execution providers that can be used.
+    pub providers: Vec<String>,
+    /// Those that it has and that cannot be used on this machine, and why.
+    pub unusable: Vec<(String, String)>,
+}
+
+/// Loads the library in `places` and says what it is.
 ///
 /// # Errors
 /// As loading it for a model.
-pub fn inspect(places: &Places) -> Result<(PathBuf, String, Vec<String>), String> {
+pub fn inspect(places: &Places) -> Result<Inspected, String> {
     let alone = Threads {
         count: 1,
         spin: false,
     };
     let library = load(places, alone)?;
+    let unusable = providers::unusable(library).into_iter();
+    let unusable: Vec<(String, String)> =
+        unusable.map(|(name, why)| (name.to_owned(), why)).collect();
     let mut providers: Vec<String> = providers::built_in()
         .into_iter()
         .map(str::to_owned)
         .collect();
+    providers.retain(|name| unusable.iter().all(|(other, _)| other != name));
     for device in library.environment.devices() {
         let name = device.ep().map(ToString::to_string);
         let name = name.ok().filter(|name| name != "CPUExecutionProvider");
         providers.extend(name.filter(|name| !providers.contains(name)));
     }
-    Ok((library.path.clone(), library.version.clone(), providers))
+    Ok(Inspected {
+        path: library.path.clone(),
+        version: library.version.clone(),
+        providers,
+        unusable,
+    })
 }
 
 #[cfg(test)]
@@ -274,8 +330,8 @@ mod tests {
         }
         fs::write(&files[1], [0; 70]).unwrap();
         let mut places = Places {
-            given: None,
             directories: directories.to_vec(),
+            ..Places::default()
         };
         let refusal = places.fit().unwrap_err();
         assert!(
@@ -306,9 +362,25 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_build_for_gpus_may_be_older() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places {
+            directories: vec![root.path().to_path_buf()],
+            ..Places::default()
+        };
+        fs::write(root.path().join(FILE_NAME), library("1.31.1")).unwrap();
+        assert!(places.fit().is_err());
+        fs::write(root.path().join(CUDA_LIBRARY), "").unwrap();
+        assert_eq!(places.fit(), Ok(root.path().join(FILE_NAME)));
+        fs::write(root.path().join(FILE_NAME), library("1.30.0")).unwrap();
+        assert!(places.fit().unwrap_err().contains("1.31 and newer"));
+    }
+
+    #[test]
     fn releases_that_end_the_process_are_refused() {
         for version in ["1.24.4", "1.31.0", "1.31.9", "0.5"] {
-            assert!(too_old(version).is_some_and(|why| why.contains(version)));
+            assert!(too_old(version, false).is_some_and(|why| why.contains(version)));
         }
         for version in [
             "1.32.0",
@@ -317,7 +389,7 @@ mod tests {
             "2.0.1",
             "of an unknown release",
         ] {
-            assert_eq!(too_old(version), None, "{version}");
+            assert_eq!(too_old(version, false), None, "{version}");
         }
     }
 }

@@ -4,10 +4,19 @@ use ort::ep::{
     ArbitrarilyConfigurableExecutionProvider as _, CUDA, ExecutionProvider,
     ExecutionProviderDispatch, OpenVINO, TensorRT,
 };
+use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
+use crate::library::Library;
 use crate::messages::shortened;
+use crate::needs;
 use crate::settings::Provider;
+
+/// The library of the provider cuda, which only builds for GPUs have beside them.
+pub(crate) const CUDA_LIBRARY: &str = "libonnxruntime_providers_cuda.so";
+
+/// How to get a library with the providers of GPUs, and how it is taken before one that is there for processors.
+const GPU_HINT: &str = "; run: coracle engine install onnxruntime-gpu (it is taken where a server is started with --onnxruntime-providers, and where --onnxruntime names it)";
 
 /// An execution provider that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +37,16 @@ impl Kind {
             Self::Cuda => "cuda",
             Self::TensorRt => "tensorrt",
             Self::OpenVino => "openvino",
+        }
+    }
+
+    /// Returns the file beside the runtime that it is in.
+    pub(crate) fn library(self) -> Option<&'static str> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda => Some(CUDA_LIBRARY),
+            Self::TensorRt => Some("libonnxruntime_providers_tensorrt.so"),
+            Self::OpenVino => Some("libonnxruntime_providers_openvino.so"),
         }
     }
 
@@ -53,6 +72,19 @@ pub(crate) fn built_in() -> Vec<&'static str> {
     kinds.map(Kind::name).collect()
 }
 
+/// Returns why those that the library was built with cannot be used on this machine.
+pub(crate) fn unusable(library: &Library) -> Vec<(&'static str, String)> {
+    let built_in = Kind::ALL.into_iter().filter(|kind| kind.is_built_in());
+    let unusable = built_in.filter_map(|kind| {
+        let builder = Session::builder(&library.environment);
+        let brought = builder
+            .map_err(|error| shortened(error.message()))
+            .and_then(|mut builder| brought(&Provider::plain(kind), library, &mut builder));
+        Some((kind.name(), brought.err()?))
+    });
+    unusable.collect()
+}
+
 /// Splits providers into those that are there and warnings of those that are not but may be missing.
 ///
 /// # Errors
@@ -64,8 +96,12 @@ pub(crate) fn present(providers: &[Provider]) -> Result<(Vec<Provider>, Vec<Stri
             present.push(provider.clone());
             continue;
         }
+        let hint = match provider.kind {
+            Kind::Cuda | Kind::TensorRt => GPU_HINT,
+            Kind::Cpu | Kind::OpenVino => "",
+        };
         let message = format!(
-            "this library of ONNX Runtime has no execution provider {provider}; it has {}",
+            "this library of ONNX Runtime has no execution provider {provider}; it has {}{hint}",
             built_in().join(", ")
         );
         if !provider.is_optional {
@@ -124,11 +160,40 @@ pub(crate) fn with_fewer<T>(
     Err(why)
 }
 
+/// Loads what a provider needs on this machine, and tells a session of it.
+///
+/// # Errors
+/// Names the libraries that are missing, or what the runtime says of it.
+pub(crate) fn bring(
+    provider: &Provider,
+    library: &Library,
+    builder: &mut SessionBuilder,
+) -> Result<(), String> {
+    brought(provider, library, builder).map_err(|error| of_provider(provider, &error))
+}
+
+fn brought(
+    provider: &Provider,
+    library: &Library,
+    builder: &mut SessionBuilder,
+) -> Result<(), String> {
+    needs::bring(provider.kind, &library.path, &library.companions)?;
+    registered(provider, builder)
+}
+
+fn of_provider(provider: &Provider, error: &str) -> String {
+    format!("the execution provider {provider}: {error}")
+}
+
 /// Tells a session of a provider.
 ///
 /// # Errors
-/// What the library says of it: it may lack what the provider needs on this machine.
+/// What the runtime says of it.
 pub(crate) fn register(provider: &Provider, builder: &mut SessionBuilder) -> Result<(), String> {
+    registered(provider, builder).map_err(|error| of_provider(provider, &error))
+}
+
+fn registered(provider: &Provider, builder: &mut SessionBuilder) -> Result<(), String> {
     let options = || provider.options.iter();
     let dispatch: ExecutionProviderDispatch = match provider.kind {
         // It is there anyhow, as the last.
@@ -149,12 +214,9 @@ pub(crate) fn register(provider: &Provider, builder: &mut SessionBuilder) -> Res
             })
             .build(),
     };
-    dispatch.register(builder).map_err(|error| {
-        format!(
-            "the execution provider {provider}: {}",
-            shortened(error.message())
-        )
-    })
+    dispatch
+        .register(builder)
+        .map_err(|error| shortened(error.message()))
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ use crate::threads::{self, Measured};
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
 /// The most sessions that share their weights: each has the threads of the engine for its runs anyhow.
 const SHARING_SESSIONS_MAX: usize = 4;
+/// How many times longer a graph may take to load that runs elsewhere than on the processor: devices are woken, kernels chosen and made.
+const ELSEWHERE_TIMES: u32 = 10;
 /// A run that nobody gave a time takes no longer than this.
 const RUN_MAX: Duration = Duration::from_secs(60);
 
@@ -63,6 +65,15 @@ pub(crate) struct Bounds {
     pub(crate) n_sessions_max: usize,
 }
 
+impl Bounds {
+    fn load_time_of(&self, settings: &Settings) -> Duration {
+        match settings.is_elsewhere() {
+            true => self.load_time.saturating_mul(ELSEWHERE_TIMES),
+            false => self.load_time,
+        }
+    }
+}
+
 /// What the runtime is given.
 enum Given<'t> {
     /// All that the graph takes, in its order.
@@ -85,7 +96,8 @@ impl SessionModel {
         let survey = survey(file.bytes)?;
         let settings = Settings::read(&file.settings).map_err(unsupported)?;
         refuse_unsafe(&survey)?;
-        let until = library.watchdog.now().saturating_add(bounds.load_time);
+        let load_time = bounds.load_time_of(&settings);
+        let until = library.watchdog.now().saturating_add(load_time);
         let weights = file.bytes.len().saturating_add(size(&file.external));
         let (bytes, external) = gathered(file.bytes, file.external)?;
         let external_bytes = size(&external);
@@ -138,7 +150,7 @@ impl SessionModel {
             sessions: Arc::new(Sessions {
                 pool,
                 source,
-                load_time: bounds.load_time,
+                load_time,
             }),
         };
         model.try_out(survey.sized_by_values.is_some(), until)?;
@@ -237,6 +249,11 @@ impl SessionModel {
             let facts = &mut self.description.root.facts;
             facts.insert(1, ("threads".to_owned(), measured.words()));
         }
+    }
+
+    /// Tells whether nodes run elsewhere than on the processor.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.sessions.source.setup.is_elsewhere()
     }
 
     /// Returns the time on the watchdog's clock.
@@ -552,7 +569,7 @@ fn described(mut description: Description, source: &Source, warnings: Vec<String
         0..0,
         [("engine".to_owned(), engine)].into_iter().chain(said),
     );
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(library.warning()) {
         description.warn(warning);
     }
     description

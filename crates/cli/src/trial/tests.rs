@@ -206,3 +206,17 @@ fn files_that_change_during_a_trial_are_tried_again() {
     assert!(error.to_string().contains("change while"), "{error}");
     assert_eq!(n_runs(), 3);
 }
+
+#[test]
+fn children_run_graphs_on_the_processor() {
+    let pairs = [
+        ("providers", "cuda?,cpu"),
+        ("cuda.device_id", "1"),
+        ("execution_mode", "parallel"),
+    ];
+    let settings = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings = super::child::on_processor(&EngineSettings::from(settings));
+    let expected = [("execution_mode", "parallel"), ("providers", "cpu")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(settings, EngineSettings::from(expected));
+}

@@ -564,11 +564,13 @@ fn sound_graphs_that_are_not_ours_go_to_the_engine_and_no_others() {
 #[test]
 fn graphs_of_many_weights_go_to_the_engine_where_it_runs_them() {
     let engine = Arc::new(Refuses::default());
-    let options = LoadOptions {
-        graph_engine: Some(engine.clone()),
-        ..LoadOptions::default()
-    };
-    let asked = |name: &str, n_padding: usize| {
+    let load_on = |name: &str, n_padding: usize, providers: &str| {
+        let settings = [("providers".to_owned(), providers.to_owned())];
+        let options = LoadOptions {
+            graph_engine: Some(engine.clone()),
+            engine_settings: settings.into(),
+            ..LoadOptions::default()
+        };
         let scratch = Scratch::new("onnx-dense");
         let path = scratch.0.join("model.onnx");
         let mut bytes = fs::read(root().join("models").join(name)).unwrap();
@@ -579,8 +581,11 @@ fn graphs_of_many_weights_go_to_the_engine_where_it_runs_them() {
         bytes.extend([0x32, low, middle, u8::try_from(length >> 14).unwrap()]);
         bytes.extend(vec![b'x'; n_padding]);
         fs::write(&path, bytes).unwrap();
+        load(&path, &options, &SystemClock::new()).map(drop)
+    };
+    let asked = |name: &str, n_padding: usize| {
         // This engine refuses whatever it gets; our kernels run it then.
-        load(&path, &options, &SystemClock::new()).unwrap();
+        load_on(name, n_padding, "cpu").unwrap();
         std::mem::take(&mut *engine.0.lock().unwrap())
     };
     let dense = asked("mlp_regressor.onnx", 128 << 10);
@@ -588,6 +593,14 @@ fn graphs_of_many_weights_go_to_the_engine_where_it_runs_them() {
     assert!(asked("mlp_regressor.onnx", 10 << 10).is_empty());
     // A classical model is ours, however large it is.
     assert!(asked("columns_one_hot_logistic.onnx", 128 << 10).is_empty());
+    // What is to run on a device does not run elsewhere instead, unless that may be.
+    let refused = load_on("mlp_regressor.onnx", 128 << 10, "cuda,cpu").unwrap_err();
+    assert!(
+        refused.to_string().ends_with("the engine is out"),
+        "{refused}"
+    );
+    load_on("mlp_regressor.onnx", 128 << 10, "cuda?,cpu?").unwrap();
+    load_on("columns_one_hot_logistic.onnx", 128 << 10, "cuda").unwrap();
 }
 
 #[test]

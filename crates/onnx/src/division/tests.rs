@@ -68,7 +68,7 @@ fn operators(bytes: &[u8]) -> Vec<String> {
 #[test]
 fn divisions_of_integers_by_what_may_be_minus_one_are_rewritten() {
     let signed = [
-        "Constant", "Constant", "Constant", "Equal", "Cast", "Mul", "Sub", "Mul", "Mul", "Div",
+        "Constant", "Equal", "Constant", "Constant", "Cast", "Mul", "Sub", "Mul", "Mul", "Div",
     ];
     for datatype in [INT32, INT64] {
         let whole = file(&graph(datatype, &[node("Div", &["x", "y"], "q")]));
@@ -225,14 +225,24 @@ fn what_may_be_anything_is_divided_so_that_reals_stay_what_they_are() {
     let whole = file(&graph(INT64, &unknown));
     let safe = with_safe_divisions(&whole).unwrap();
     let expected = [
-        "Mystery", "Constant", "Cast", "Equal", "Neg", "Where", "Neg", "Where", "Div",
+        "Mystery", "Constant", "Cast", "Cast", "Equal", "Constant", "Constant", "Cast", "Mul",
+        "Sub", "CastLike", "Mul", "Mul", "Div",
     ];
     assert_eq!(operators(&safe), expected);
-    // An older version has no `Where`.
-    let mut old = vec![8, 3];
-    push(&mut old, GRAPH, &graph(INT64, &unknown));
-    push(&mut old, VERSIONS_OF_FILE, &[0x10, 8]);
-    let error = with_safe_divisions(&old).unwrap_err();
+    // Older versions have no `CastLike`, and then no `Where`.
+    let of_version = |version| {
+        let mut old = vec![8, 3];
+        push(&mut old, GRAPH, &graph(INT64, &unknown));
+        push(&mut old, VERSIONS_OF_FILE, &[0x10, version]);
+        with_safe_divisions(&old).map(|safe| operators(&safe))
+    };
+    let expected = [
+        "Mystery", "Constant", "Cast", "Cast", "Equal", "Neg", "Where", "Neg", "Where", "Div",
+    ];
+    for version in [9, 14] {
+        assert_eq!(of_version(version).unwrap(), expected);
+    }
+    let error = of_version(8).unwrap_err();
     assert!(error.to_string().contains("'q': a division"), "{error}");
     assert!(error.to_string().contains("it is of 8"), "{error}");
 }
@@ -267,7 +277,7 @@ fn divided_in_functions(nodes: &[Vec<u8>], functions: &[Vec<u8>]) -> &'static st
     }
     let safe = with_safe_divisions(&whole).unwrap();
     let has = |name: &[u8]| safe.windows(name.len()).any(|window| window == name);
-    match (has(b"Where"), has(b"Equal")) {
+    match (has(b"CastLike"), has(b"Equal")) {
         (true, _) => "whatever they are",
         (false, true) => "integers",
         (false, false) => "as it was",

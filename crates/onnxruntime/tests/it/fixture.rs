@@ -99,6 +99,9 @@ fn tensor(value: &Value) -> Tensor {
         "INT64" => Values::I64(ints.collect()),
         "INT32" => Values::I32(ints.map(|item| i32::try_from(item).unwrap()).collect()),
         "INT8" => Values::I8(ints.map(|item| i8::try_from(item).unwrap()).collect()),
+        "UINT64" => Values::U64(data.map(|item| item.as_u64().unwrap()).collect()),
+        "UINT32" => Values::U32(ints.map(|item| u32::try_from(item).unwrap()).collect()),
+        "UINT16" => Values::U16(ints.map(|item| u16::try_from(item).unwrap()).collect()),
         "UINT8" => Values::U8(ints.map(|item| u8::try_from(item).unwrap()).collect()),
         "BOOL" => Values::Bool(data.map(|item| item.as_bool().unwrap()).collect()),
         "BYTES" => {

@@ -261,7 +261,7 @@ fn main() {
     assert!(!tests.is_empty(), "no test has {wanted:?} in its name");
     let places = Places {
         given: Some(PathBuf::from(library)),
-        directories: Vec::new(),
+        ..Places::default()
     };
     let runtime = Runtime::of(OnnxRuntime::new(places, 2));
     for (name, test) in tests {

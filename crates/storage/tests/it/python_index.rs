@@ -75,7 +75,9 @@ async fn install(server: &Server, user: &str, member: Member) -> Result<(), Stor
     let wheel = index.find("engine", "1.2.0", platform).await;
     let wheel = wheel.map_err(|error| error.kind())?;
     assert_eq!(wheel.file_name, NAME);
-    let installed = index.install_member(&wheel, member, &|_progress| {}).await;
+    let installed = index
+        .install_members(&wheel, vec![member], &|_progress| {})
+        .await;
     installed.map_err(|error| error.kind())
 }
 
@@ -102,6 +104,40 @@ async fn one_file_of_a_wheel_is_put_in_place() {
         // user:secret
         assert_eq!(request.header("authorization"), "Basic dXNlcjpzZWNyZXQ=");
     }
+}
+
+#[tokio::test]
+async fn several_files_of_a_wheel_are_put_in_place_or_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let wheel = wheel();
+    let server = serve(sha256(&wheel), wheel).await;
+    let url = format!("{}/root/simple", server.url());
+    let index = PythonIndex::try_new(&url, &IndexAccess::default()).unwrap();
+    let platform = ("manylinux", "_x86_64");
+    let found = index.find("engine", "1.2.0", platform).await.unwrap();
+    let main = member(directory.path());
+    let companion = Member {
+        name_prefix: "libengine_shared.so".to_owned(),
+        sha256: Some(sha256(b"not this")),
+        to: directory.path().join("engines/libengine_shared.so"),
+        ..main.clone()
+    };
+    let other = Member {
+        sha256: Some(sha256(b"something else")),
+        ..main.clone()
+    };
+    let members = vec![companion.clone(), other];
+    let installed = index.install_members(&found, members, &|_progress| {});
+    let error = installed.await.unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Damaged);
+    assert!(error.to_string().contains("libengine.so"), "{error}");
+    assert_eq!(files(directory.path()), Vec::<String>::new());
+    let members = vec![companion.clone(), main.clone()];
+    let installed = index.install_members(&found, members, &|_progress| {});
+    installed.await.unwrap();
+    assert_eq!(std::fs::read(&main.to).unwrap(), LIBRARY);
+    assert_eq!(std::fs::read(&companion.to).unwrap(), b"not this");
+    assert_eq!(files(directory.path()).len(), 2);
 }
 
 #[tokio::test]
@@ -194,7 +230,7 @@ async fn what_is_given_up_leaves_nothing() {
     tokio::select! {
         biased;
         () = has_begun.notified() => {}
-        done = index.install_member(&wheel, member(directory.path()), &begin) => panic!("{done:?}"),
+        done = index.install_members(&wheel, vec![member(directory.path())], &begin) => panic!("{done:?}"),
     }
     assert_eq!(files(directory.path()), Vec::<String>::new());
 }
@@ -267,7 +303,7 @@ async fn requests_go_through_the_proxy_that_is_named() {
     let platform = ("manylinux", "_x86_64");
     let found = index.find("engine", "1.2.0", platform).await.unwrap();
     let member = member(directory.path());
-    let installed = index.install_member(&found, member.clone(), &|_progress| {});
+    let installed = index.install_members(&found, vec![member.clone()], &|_progress| {});
     installed.await.unwrap();
     assert_eq!(std::fs::read(&member.to).unwrap(), LIBRARY);
     let unfit = IndexAccess {
@@ -288,7 +324,7 @@ async fn wheels_are_found_on_pages_and_in_directories() {
     let found = page.find("engine", "1.2.0", platform).await.unwrap();
     assert_eq!(found.file_name, NAME);
     let member = member(directory.path());
-    let installed = page.install_member(&found, member.clone(), &|_progress| {});
+    let installed = page.install_members(&found, vec![member.clone()], &|_progress| {});
     installed.await.unwrap();
     assert_eq!(std::fs::read(&member.to).unwrap(), LIBRARY);
     // A directory of wheels.
@@ -302,7 +338,7 @@ async fn wheels_are_found_on_pages_and_in_directories() {
     let found = find("1.2.0").unwrap().unwrap();
     assert_eq!(found, wheels.join(NAME));
     std::fs::remove_file(&member.to).unwrap();
-    let installed = PythonIndex::install_local_member(&found, member.clone());
+    let installed = PythonIndex::install_local_members(&found, vec![member.clone()]);
     installed.await.unwrap();
     assert_eq!(std::fs::read(&member.to).unwrap(), LIBRARY);
     assert!(found.exists());
