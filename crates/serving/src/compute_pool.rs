@@ -5,6 +5,8 @@
 //! and usually none. Threads that have nothing to do but for the last help with calls of many rows ([`Help`]). A thread that takes a call takes along what is queued for the same model and fits, if that is worthwhile
 //! ([`crate::batch`]).
 
+mod width;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::num::NonZero;
@@ -17,6 +19,8 @@ use coracle_base::Clock;
 use crate::batch::{self, Entry, Help, RunInParts, is_worthwhile, may_batch, rows_when_busy};
 use crate::priority::PriorityQueue;
 use crate::{Priority, Refusal, ServedModel};
+
+pub(crate) use self::width::Width;
 
 /// A run that is expected to take longer than this is a long one: of all models together, these leave one thread to others.
 const LONG_RUN: Duration = Duration::from_millis(10);
@@ -137,6 +141,8 @@ struct ModelQueue {
 
 struct Queued {
     call: Box<dyn PoolCall>,
+    /// When it came, on the pool's clock.
+    came: Duration,
     expected: Duration,
     n_bytes: usize,
     /// Until when it waits, on the pool's clock.
@@ -153,6 +159,14 @@ impl std::fmt::Debug for Queued {
 enum Work {
     Turn(Turn),
     Help(Arc<RunInParts>),
+}
+
+/// A turn that has ended.
+struct Ended {
+    key: usize,
+    is_long: bool,
+    /// When the calls of its run came.
+    came: Vec<Duration>,
 }
 
 /// The turn of a model on a thread.
@@ -208,9 +222,10 @@ impl ComputePool {
                 return;
             }
         }
+        let came = self.shared.clock.monotonic();
         let wait_max = model.queue_limits().wait_max;
-        let until = wait_max.map(|wait| self.shared.clock.monotonic().saturating_add(wait));
-        state.push(model, call, (ticket, until));
+        let until = wait_max.map(|wait| came.saturating_add(wait));
+        state.push(model, call, (ticket, came, until));
         self.shared.tell_one(state);
     }
 
@@ -260,7 +275,7 @@ impl State {
         &mut self,
         model: &Arc<ServedModel>,
         call: Box<dyn PoolCall>,
-        (ticket, until): (Ticket, Option<Duration>),
+        (ticket, came, until): (Ticket, Duration, Option<Duration>),
     ) {
         let key = key_of(model);
         let queue = self.queues.entry(key).or_insert_with(|| ModelQueue {
@@ -278,6 +293,7 @@ impl State {
         self.n_bytes = self.n_bytes.saturating_add(ticket.n_bytes);
         let queued = Queued {
             call,
+            came,
             expected,
             n_bytes: ticket.n_bytes,
             until,
@@ -329,7 +345,8 @@ impl State {
         self.queues.get(&key).is_some_and(|queue| {
             let is_long = queue.next_is_long();
             let n_most = limits.of(&queue.model).n_threads;
-            queue.n_running < n_most && !(is_long && self.n_long >= limits.n_threads)
+            queue.n_running < queue.model.width().limit(n_most)
+                && !(is_long && self.n_long >= limits.n_threads)
         })
     }
 
@@ -381,12 +398,18 @@ impl State {
         (self.n_idle > 0).then(|| Arc::clone(run))
     }
 
-    fn end(&mut self, key: usize, is_long: bool) {
-        self.n_long = self.n_long.saturating_sub(usize::from(is_long));
-        if let Some(queue) = self.queues.get_mut(&key) {
+    /// Ends a turn at `now`.
+    fn end(&mut self, ended: &Ended, now: Duration, limits: PoolLimits) {
+        let Ended { key, is_long, came } = ended;
+        self.n_long = self.n_long.saturating_sub(usize::from(*is_long));
+        if let Some(queue) = self.queues.get_mut(key) {
             queue.n_running = queue.n_running.saturating_sub(1);
+            let has_others = queue.n_running > 0 || !queue.calls.is_empty();
+            let n_most = limits.of(&queue.model).n_threads;
+            let width = queue.model.width();
+            width.record(now, came, has_others, n_most);
         }
-        self.forget_if_idle(key);
+        self.forget_if_idle(*key);
     }
 }
 
@@ -431,20 +454,21 @@ impl Shared {
                     continue;
                 }
             };
+            let mut came = Vec::new();
             // Nothing that a call does ends the thread.
             drop(catch_unwind(AssertUnwindSafe(|| {
-                let entries = self.gather(&model, key, (call, &mut is_long));
+                let entries = self.gather(&model, key, call, (&mut is_long, &mut came));
                 batch::run_with(&model, entries, self);
             })));
-            ended = Some((key, is_long));
+            ended = Some(Ended { key, is_long, came });
         }
     }
 
     /// Ends a turn, and waits for the next one.
-    fn wait(&self, ended: Option<(usize, bool)>) -> Option<Work> {
+    fn wait(&self, ended: Option<Ended>) -> Option<Work> {
         let mut state = self.state();
-        if let Some((key, is_long)) = ended {
-            state.end(key, is_long);
+        if let Some(ended) = ended {
+            state.end(&ended, self.clock.monotonic(), self.limits);
         }
         loop {
             if state.is_stopping {
@@ -475,13 +499,15 @@ impl Shared {
 
     /// Prepares a call, and what is queued for its model and worth taking along.
     ///
-    /// A run that becomes a long one is counted as such, if there may be one more of them.
+    /// A run that becomes a long one is counted as such, if there may be one more of them. Notes when the calls came.
     fn gather(
         &self,
         model: &ServedModel,
         key: usize,
-        (call, is_long): (Queued, &mut bool),
+        call: Queued,
+        (is_long, came): (&mut bool, &mut Vec<Duration>),
     ) -> Vec<Entry> {
+        came.push(call.came);
         let mut entries = self.timely(model, key, self.prepared(call));
         let most = model.batching().settings().rows_max;
         let mut best = None;
@@ -508,6 +534,7 @@ impl Shared {
                 break;
             };
             *is_long |= becomes_long;
+            came.push(call.came);
             entries.extend(self.timely(model, key, self.prepared(call)));
         }
         entries

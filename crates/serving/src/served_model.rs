@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use coracle_base::{Code, VersionState};
-use coracle_model::{RunError, Wanted};
+use coracle_model::{RunError, RunTime, Wanted};
 use coracle_tensor::Tensor;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Refusal};
 use crate::backends::Backends;
 use crate::batch::{BatchSettings, Batcher};
+use crate::compute_pool::Width;
 use crate::declared::DeclaredConfig;
 use crate::fallback::{Fallback, FallbackMemory, FallbackSettings};
 use crate::health::{Health, SetAside};
@@ -70,6 +71,7 @@ pub struct ServedModel {
     timeout: Option<Duration>,
     payloads: Option<Arc<PayloadLogging>>,
     cost: CallCost,
+    width: Width,
     batching: Batcher,
     queue_limits: QueueLimits,
     declared: Option<Arc<DeclaredConfig>>,
@@ -124,6 +126,7 @@ impl ServedModel {
             timeout: None,
             payloads: None,
             cost: CallCost::new(),
+            width: Width::new(),
             batching: Batcher::new(BatchSettings::opportunistic()),
             queue_limits: QueueLimits::default(),
             declared: None,
@@ -276,7 +279,9 @@ impl ServedModel {
         loaded.set_content(content);
         self.failure.store(None);
         self.health.renew();
-        self.cost.expect(loaded.model().run_time(), content);
+        let run_time = loaded.model().run_time();
+        self.cost.expect(run_time, content);
+        self.width.begin_anew(run_time != RunTime::Short);
         if let Some(elapsed) = loaded.warm_run() {
             self.cost.record_run(1, elapsed);
         }
@@ -588,6 +593,11 @@ impl ServedModel {
     #[must_use]
     pub fn cost(&self) -> &CallCost {
         &self.cost
+    }
+
+    /// Returns how many runs there are at a time on the pool.
+    pub(crate) fn width(&self) -> &Width {
+        &self.width
     }
 
     /// Returns what is counted.

@@ -180,6 +180,24 @@ fn a_model_runs_on_as_many_threads_as_it_has_instances() {
 }
 
 #[test]
+fn a_model_has_no_more_runs_than_answer_soonest_and_its_calls_wait_for_one_another() {
+    let bench = Bench::new(PoolLimits {
+        n_threads: 3,
+        ..LIMITS
+    });
+    let model = model();
+    model.width().hold(1);
+    let gate = bench.hold(&model, "one", ticket(0, SHORT));
+    assert_eq!(bench.next(), "one");
+    bench.submit(&model, "two", ticket(0, SHORT));
+    bench.submit(&self::model(), "other", ticket(0, SHORT));
+    assert_eq!(bench.next(), "other");
+    assert_eq!(bench.pool.n_waiting(&model), 1);
+    drop(gate);
+    assert_eq!(bench.next(), "two");
+}
+
+#[test]
 fn calls_wait_for_a_model_as_long_and_as_many_as_it_allows() {
     let bench = Bench::new(LIMITS);
     let model = bounded(QueueLimits {
