@@ -322,16 +322,16 @@ impl SessionModel {
                 // Answers may hold what came in, which must not go before they are copied.
                 let lent = values.iter().map(|(name, value)| (*name, &**value));
                 let answered = session.run_with_options(lent.collect::<Vec<_>>(), &options);
-                answered.map(|answered| copied(&answered, &wanted))
+                answered.map(|answered| copied(&answered, &wanted, &checked))
             }
             (Given::InOrder(values), Elements::Lent) => {
                 let answered = session.run_with_options(values.as_slice(), &options);
-                answered.map(|answered| copied(&answered, &wanted))
+                answered.map(|answered| copied(&answered, &wanted, &checked))
             }
             (Given::InOrder(values), Elements::Copied) => {
                 bound(session, &self.places, &values, &wanted).and_then(|binding| {
                     let answered = session.run_binding_with_options(&binding, &options);
-                    answered.map(|answered| copied(&answered, &wanted))
+                    answered.map(|answered| copied(&answered, &wanted, &checked))
                 })
             }
         };
@@ -487,12 +487,16 @@ fn refuse_unsafe(survey: &Survey) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn copied(answered: &SessionOutputs<'_>, wanted: &[&OutputPlace]) -> Result<Vec<Tensor>, RunError> {
+fn copied(
+    answered: &SessionOutputs<'_>,
+    wanted: &[&OutputPlace],
+    inputs: &[impl AsRef<Tensor>],
+) -> Result<Vec<Tensor>, RunError> {
     let tensors = wanted.iter().map(|output| {
         let name = &output.name;
         let value = answered.get(output.place());
         let value = value.ok_or_else(|| internal(format!("output \"{name}\" did not come")))?;
-        output.taken(value)
+        output.taken(value, inputs)
     });
     tensors.collect()
 }

@@ -289,26 +289,37 @@ pub fn metadata(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
         |(name, outputs), out| {
             render::string(&name, out);
             out.extend_from_slice(b":{\"inputs\":{");
-            render::separated(facts.signature.inputs.iter(), out, tensor);
+            let unranked = &facts.signature.unranked_inputs;
+            let inputs = facts.signature.inputs.iter().enumerate();
+            render::separated(inputs, out, |(index, spec), out| {
+                tensor(spec, unranked.contains(&index), out);
+            });
             out.extend_from_slice(b"},\"outputs\":{");
-            render::separated(outputs.into_iter(), out, tensor);
+            render::separated(outputs.into_iter(), out, |spec, out| {
+                tensor(spec, false, out)
+            });
             out.extend_from_slice(b"},\"method_name\":\"tensorflow/serving/predict\"}");
         },
     );
     out.extend_from_slice(b"}}}}");
 }
 
-fn tensor(spec: &TensorSpec, out: &mut Vec<u8>) {
+fn tensor(spec: &TensorSpec, is_unranked: bool, out: &mut Vec<u8>) {
     render::string(&spec.name, out);
     out.extend_from_slice(b":{\"name\":");
     render::string(&format!("{}:0", spec.name), out);
     out.extend_from_slice(b",\"dtype\":\"");
     out.extend_from_slice(tensorflow_type(spec.dtype).0.as_bytes());
     out.extend_from_slice(b"\",\"tensor_shape\":{\"dim\":[");
-    render::separated(spec.wire_shape().into_iter(), out, |size, out| {
+    // What takes any number of dimensions has none to tell.
+    let sizes = spec.wire_shape().into_iter().filter(|_| !is_unranked);
+    render::separated(sizes, out, |size, out| {
         out.extend_from_slice(b"{\"size\":\"");
         render::integer(size, out);
         out.extend_from_slice(b"\",\"name\":\"\"}");
     });
-    out.extend_from_slice(b"],\"unknown_rank\":false}}");
+    out.extend_from_slice(match is_unranked {
+        true => b"],\"unknown_rank\":true}}",
+        false => b"],\"unknown_rank\":false}}",
+    });
 }

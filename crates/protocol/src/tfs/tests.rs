@@ -13,7 +13,7 @@ use crate::grpc::tensorflow::{
     ClassificationRequest, ClassificationResponse, Dim, Example, ExampleList, Feature, FeatureKind,
     Features, FloatList, GetModelMetadataResponse, GetModelStatusResponse, Input, InputKind,
     Int64List, ModelSpec, PredictRequest, PredictResponse, RegressionResponse, SignatureDefMap,
-    TensorProto, TensorShapeProto, VersionChoice,
+    TensorInfo, TensorProto, TensorShapeProto, VersionChoice,
 };
 use crate::v1::tests::{context, signature};
 use crate::{EncodeContext, Layout, NoRegions, v1};
@@ -349,6 +349,37 @@ fn metadata_and_status_are_told() {
     let message = GetModelMetadataResponse::decode(&message[PREFIX_BYTES..]).unwrap();
     let map = SignatureDefMap::decode(message.metadata["signature_def"].value.clone()).unwrap();
     assert_eq!(map.signature_def["serving_default"].inputs["X"].dtype, 2);
+}
+
+#[test]
+fn what_takes_any_number_of_dimensions_has_none_to_tell() {
+    let signature = Signature {
+        unranked_inputs: vec![0],
+        ..regressor()
+    };
+    let facts = ModelFacts {
+        name: "m",
+        version: "2",
+        versions: &["2"],
+        platform: "onnx",
+        signature: &signature,
+        elements_max: 1_000,
+        settings: ModelSettings::default(),
+    };
+    let mut out = Vec::new();
+    metadata(facts, &mut out);
+    // As TensorFlow's own JSON has a tensor of an unknown shape.
+    let input = r#""inputs":{"X":{"name":"X:0","dtype":"DT_DOUBLE","tensor_shape":{"dim":[],"unknown_rank":true}}}"#;
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(input), "{text}");
+    let message = model_metadata_message(facts);
+    let message = GetModelMetadataResponse::decode(&message[PREFIX_BYTES..]).unwrap();
+    let map = SignatureDefMap::decode(message.metadata["signature_def"].value.clone()).unwrap();
+    let def = &map.signature_def["serving_default"];
+    let shape = |info: &TensorInfo| info.tensor_shape.clone().unwrap();
+    let input = shape(&def.inputs["X"]);
+    assert!(input.unknown_rank && input.dim.is_empty());
+    assert!(!shape(&def.outputs["predict"]).unknown_rank);
 }
 
 #[test]
