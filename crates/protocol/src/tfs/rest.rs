@@ -50,7 +50,7 @@ pub fn decode_columns(
         Input {
             shape: Cow::Owned(match spec {
                 Some(_) if is_unranked => nested_shape(sent.get()),
-                Some(spec) => spec.wire_shape(),
+                Some(spec) => sent_shape(spec, sent.get()),
                 // A column: flat, or a list for each row.
                 None if depth(json.get()) > 1 => vec![-1, 1],
                 None => vec![-1],
@@ -119,6 +119,21 @@ fn as_lists<'a>(
 fn depth(json: &str) -> usize {
     let mut bytes = json.bytes().filter(|byte| !byte.is_ascii_whitespace());
     bytes.position(|byte| byte != b'[').unwrap_or(0)
+}
+
+/// Returns the shape of what is sent for an input. One size that is open follows from the number of elements; several do from how the lists are nested.
+fn sent_shape(spec: &TensorSpec, json: &str) -> Vec<i64> {
+    let shape = spec.wire_shape();
+    if shape.iter().filter(|&&size| size < 0).count() < 2 {
+        return shape;
+    }
+    let mut lengths = nested_shape(json);
+    if lengths.last() == Some(&0) {
+        // An empty list does not show what would be in it.
+        let inner = shape.get(lengths.len()..).unwrap_or_default();
+        lengths.extend(inner.iter().map(|&size| size.max(0)));
+    }
+    lengths
 }
 
 /// Returns the lengths of the first list and of the first lists in it: the shape of lists that all have the same.

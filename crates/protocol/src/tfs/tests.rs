@@ -78,6 +78,28 @@ fn columns_become_a_table_and_outputs_come_whole() {
     assert_eq!(String::from_utf8(out).unwrap(), both);
 }
 
+/// As of a model of texts: so many texts of so many tokens.
+#[test]
+fn several_open_sizes_follow_from_how_lists_are_nested() {
+    let mut signature = regressor();
+    signature.columns = None;
+    signature.inputs[0].shape = vec![None, None, Some(2)];
+    let ctx = context(&signature);
+    let shape = |sent: &str| {
+        let body = format!(r#"{{"inputs": {{"X": {sent}}}}}"#);
+        let call = decode_columns(body.as_bytes(), &ctx, otherwise());
+        call.map(|call| call.inputs[0].shape().to_vec())
+    };
+    assert_eq!(shape("[[[1, 2], [3, 4], [5, 6]]]").unwrap(), [1, 3, 2]);
+    assert_eq!(shape(" [ [[1, 2]], [[3, 4]] ] ").unwrap(), [2, 1, 2]);
+    assert_eq!(shape("[]").unwrap(), [0, 0, 2]);
+    assert_eq!(shape("[[], []]").unwrap(), [2, 0, 2]);
+    for ragged in ["[[[1, 2]], [[3, 4], [5, 6]], []]", "[[[1, 2], [3]]]"] {
+        let error = shape(ragged).unwrap_err().to_string();
+        assert!(error.contains("ragged"), "{error}");
+    }
+}
+
 #[test]
 fn examples_are_classified_or_measured() {
     let (classifier, regressor) = (named(), regressor());
