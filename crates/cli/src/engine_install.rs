@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, bail};
-use coracle_onnxruntime::FILE_NAME;
+use coracle_onnxruntime::{FILE_NAME, too_old};
 use coracle_storage::{Member, Progress, PythonIndex, Wheel};
 
 use crate::engine_args::{EngineArgument, InstallArguments};
@@ -149,6 +149,9 @@ pub(crate) fn run(arguments: &InstallArguments, environment: &Environment) -> an
         (None, None) => bail!("there is no home directory to install into; name one with --to DIR"),
     };
     let version = arguments.version.as_deref().unwrap_or(build.version);
+    if let Some(why) = too_old(version, arguments.engine == EngineArgument::OnnxruntimeGpu) {
+        bail!("what is asked for {why}");
+    }
     let settings = IndexSettings::find(arguments.index_url.as_deref(), environment)?;
     let wanted = Wanted {
         package: build.package,

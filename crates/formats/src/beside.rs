@@ -23,6 +23,8 @@ const SETTINGS: [&str; 13] = [
     "special_tokens_map.json",
     "tokenizer_config.json",
 ];
+/// What Hugging Face's exporters say of any model.
+const CONFIG: &str = "config.json";
 /// The directory in which exporters put graphs, below that of the files that belong to them.
 const GRAPHS: &str = "onnx";
 /// The file that is taken of several: others are variants of it, such as `model_quantized.onnx`.
@@ -30,10 +32,12 @@ const GRAPH: &str = "model.onnx";
 /// What the names of these begin and end with.
 const VARIANT: (&str, &str) = ("model_", ".onnx");
 
-/// Returns the graph below a directory of a tokeniser's, where it has one.
+/// Returns the graph below a directory with files that belong to it, a tokeniser's or the configuration of a model of pictures or sounds.
 pub(crate) fn graph_below(directory: &Path) -> Option<PathBuf> {
     let graph = directory.join(GRAPHS).join(GRAPH);
-    (directory.join(TOKENIZER).is_file() && graph.is_file()).then_some(graph)
+    let mut belonging = [TOKENIZER, CONFIG].into_iter();
+    let belongs = belonging.any(|name| directory.join(name).is_file());
+    (belongs && graph.is_file()).then_some(graph)
 }
 
 /// Returns the one of several model files that the others are variants of, if they all are.

@@ -159,7 +159,7 @@ fn locate_unnumbered(path: &Path) -> Result<PathBuf, LoadError> {
                     "{path}: a TensorFlow SavedModel, which is not read here; its export to ONNX is (python -m tf2onnx.convert --saved-model DIRECTORY --output model.onnx)"
                 ),
                 false => format!(
-                    "{path}: no model file; looked for one {ENDINGS} at the top level, and for onnx/model.onnx below a tokenizer.json"
+                    "{path}: no model file; looked for one {ENDINGS} at the top level, and for onnx/model.onnx below a tokenizer.json or config.json"
                 ),
             };
             LoadError::new(LoadErrorKind::NotFound, message)

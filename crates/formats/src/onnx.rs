@@ -164,8 +164,9 @@ fn range(size: u64, offset: u64, length: Option<u64>) -> Result<Range<usize>, Lo
         Some(start..end)
     });
     place.ok_or_else(|| {
+        let length = length.map_or_else(|| "all".to_owned(), |length| length.to_string());
         let message = format!(
-            "{length:?} bytes from {offset} on, the file has {size} (at most {limit} are read)"
+            "{length} bytes from {offset} on, the file has {size} (at most {limit} are read)"
         );
         LoadError::new(LoadErrorKind::Malformed, message)
     })

@@ -6,7 +6,7 @@ use coracle_model::{LoadError, TensorSpec};
 use coracle_tensor::{DType, Tensor, Values};
 
 use crate::error::{limit, malformed};
-use crate::file::{Attribute, NodeFile, read_graph_as, read_model, shown};
+use crate::file::{Attribute, NodeFile, ValueFile, read_graph_as, read_model, shown};
 use crate::model::tensor_spec;
 use crate::tensor_file::{External, Reading};
 
@@ -82,13 +82,15 @@ pub fn outline(bytes: &[u8], external: External<'_>) -> Result<Outline, LoadErro
                 graph.initializers.iter().map(|(name, _)| *name).collect();
             let inputs = graph.inputs.iter();
             let inputs = inputs.filter(|input| !constants.contains(input.name));
-            let inputs = inputs.map(|input| tensor_spec(input, "input"));
+            // Whose number of dimensions the file leaves out has none here.
+            let spec = |value: &ValueFile<'_>, what| {
+                let mut value = value.clone();
+                value.shape.get_or_insert_default();
+                tensor_spec(&value, what)
+            };
+            let inputs = inputs.map(|input| spec(input, "input"));
             outline.inputs = inputs.collect::<Result<_, _>>()?;
-            let outputs = graph.outputs.iter().map(|output| {
-                let mut output = output.clone();
-                output.shape.get_or_insert_default();
-                tensor_spec(&output, "output")
-            });
+            let outputs = graph.outputs.iter().map(|output| spec(output, "output"));
             outline.outputs = outputs.collect::<Result<_, _>>()?;
         }
         for node in &graph.nodes {

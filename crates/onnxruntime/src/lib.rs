@@ -30,5 +30,5 @@ mod threads;
 mod watchdog;
 
 pub use engine::OnnxRuntime;
-pub use library::{FILE_NAME, Found, Inspected, Places, inspect};
+pub use library::{FILE_NAME, Found, Inspected, Places, inspect, too_old};
 pub use settings::Settings;

@@ -167,8 +167,9 @@ fn release(version: &str) -> Option<Release> {
     numbers.next().zip(numbers.next())
 }
 
-/// Says why a release is not taken; one that cannot be told is.
-fn too_old(version: &str, is_for_gpus: bool) -> Option<String> {
+/// Says why a release is not taken, as `is release 1.20.0, ...`; one that cannot be told is.
+#[must_use]
+pub fn too_old(version: &str, is_for_gpus: bool) -> Option<String> {
     let oldest = match is_for_gpus {
         true => GPU_RELEASE_MIN,
         false => RELEASE_MIN,

@@ -129,7 +129,8 @@ fn places(beside: &Path, given: &[PathBuf]) -> Vec<PathBuf> {
         places.extend(["tensorrt_libs", "openvino/libs"].map(|below| root.join(below)));
     }
     places.push(PathBuf::from("/usr/local/cuda/lib64"));
-    places.retain(|place| place.is_dir());
+    let mut seen = BTreeSet::new();
+    places.retain(|place| place.is_dir() && seen.insert(place.clone()));
     places
 }
 
@@ -256,7 +257,9 @@ mod tests {
         for directory in [&capi, &cublas, &given.join("lib64")] {
             fs::create_dir_all(directory).unwrap();
         }
-        let found = places(&capi, std::slice::from_ref(&given));
+        let found = places(&capi, &[given.clone(), capi.clone()]);
+        let unique: BTreeSet<&PathBuf> = found.iter().collect();
+        assert_eq!(found.len(), unique.len(), "{found:?}");
         for place in [&given, &given.join("lib64"), &capi, &cublas] {
             assert!(found.iter().any(|found| found == place), "{place:?}");
         }

@@ -9,7 +9,9 @@ use ort::value::{DynValue, Outlet, ValueType};
 
 use crate::messages::shortened;
 use crate::session::unsupported;
-use crate::structured::{Structured, as_json, as_one_json, texts_shape};
+use crate::structured::{
+    Structured, as_it_came, as_json, as_one_json, key_of_map_to_texts, texts_shape,
+};
 use crate::tensors::{Elements, dtype, given, internal, taken};
 
 /// What a session calls its inputs and outputs, in the order of the signature.
@@ -41,6 +43,8 @@ pub(crate) struct OutputPlace {
     n_columns: Option<usize>,
     /// How many dimensions the texts of JSON have that it comes as, where it is no tensor.
     texts_rank: Option<usize>,
+    /// Which input it is, and of which datatype its keys are, where it is a map to texts.
+    came_in: Option<(usize, DType)>,
 }
 
 impl Places {
@@ -140,8 +144,18 @@ impl OutputPlace {
         self.place.as_deref().unwrap_or(&self.name)
     }
 
-    /// Returns what came as the signature has it.
-    pub(crate) fn taken(&self, value: &DynValue) -> Result<Tensor, RunError> {
+    /// Returns what came as the signature has it; `inputs` is what was given.
+    pub(crate) fn taken(
+        &self,
+        value: &DynValue,
+        inputs: &[impl AsRef<Tensor>],
+    ) -> Result<Tensor, RunError> {
+        if let Some((index, key)) = self.came_in {
+            let input = inputs
+                .get(index)
+                .ok_or_else(|| internal("an input is gone"))?;
+            return as_it_came(input.as_ref(), key, &self.name);
+        }
         match self.texts_rank {
             None => self.as_declared(taken(value, &self.name)?),
             Some(0) => as_one_json(value, &self.name),
@@ -210,7 +224,10 @@ pub(crate) fn read(
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let outputs = outlets.outputs.iter();
     let outputs = outputs.map(|output| {
-        let shape = find(session.outputs(), output).and_then(|outlet| texts_shape(outlet.dtype()));
+        let shape = match came_in(session, output, &outlets.inputs) {
+            Some(_) => Some(vec![Some(1)]),
+            None => find(session.outputs(), output).and_then(|outlet| texts_shape(outlet.dtype())),
+        };
         let spec = match shape {
             Some(shape) => texts_spec(output, shape),
             None => spec("output", session.outputs(), output)?,
@@ -273,6 +290,19 @@ fn find<'o>(outlets: &'o [Outlet], served: &ServedOutlet) -> Option<&'o Outlet> 
     outlets.iter().find(|outlet| outlet.name() == served.place)
 }
 
+/// Returns which input an output is that is a map to texts, and the datatype of its keys.
+fn came_in(
+    session: &Session,
+    output: &ServedOutlet,
+    inputs: &[ServedOutlet],
+) -> Option<(usize, DType)> {
+    let key = key_of_map_to_texts(find(session.outputs(), output)?.dtype())?;
+    let index = inputs
+        .iter()
+        .position(|input| input.place == output.place)?;
+    Some((index, key))
+}
+
 /// Returns the signature of what is no tensor: texts of JSON.
 fn texts_spec(served: &ServedOutlet, shape: Vec<Option<usize>>) -> TensorSpec {
     TensorSpec {
@@ -286,6 +316,9 @@ fn texts_spec(served: &ServedOutlet, shape: Vec<Option<usize>>) -> TensorSpec {
 }
 
 fn places(session: &Session, outlets: Outlets, structured: Vec<Option<Structured>>) -> Places {
+    let outputs = outlets.outputs.iter();
+    let came_in = outputs.map(|output| came_in(session, output, &outlets.inputs));
+    let came_in: Vec<Option<(usize, DType)>> = came_in.collect();
     let inputs = outlets.inputs.into_iter().zip(structured);
     let inputs = inputs.map(|(input, structured)| InputPlace {
         name: input.name,
@@ -293,10 +326,13 @@ fn places(session: &Session, outlets: Outlets, structured: Vec<Option<Structured
         range: input.range,
         structured,
     });
-    let outputs = outlets.outputs.into_iter().map(|output| OutputPlace {
+    let outputs = outlets.outputs.into_iter().zip(came_in);
+    let outputs = outputs.map(|(output, came_in)| OutputPlace {
         texts_rank: find(session.outputs(), &output)
             .and_then(|outlet| texts_shape(outlet.dtype()))
+            .or_else(|| came_in.map(|_| vec![Some(1)]))
             .map(|shape| shape.len()),
+        came_in,
         place: (output.place != output.name).then_some(output.place),
         name: output.name,
         n_columns: output.columns.map(|columns| columns.len()),
@@ -317,7 +353,7 @@ fn tensor_spec(outlet: &Outlet, served: &ServedOutlet) -> Result<TensorSpec, Loa
     let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
         let found = outlet.dtype();
         let served =
-            "tensors, sequences of tensors, maps to numbers and sequences of such are served";
+            "tensors, sequences of tensors, maps and sequences of maps to numbers are served";
         return Err(unsupported(format!("{found}; {served}")));
     };
     let dtype = dtype(*ty).ok_or_else(|| unsupported(format!("datatype {ty} is not supported")))?;

@@ -1,5 +1,7 @@
 //! Execution providers: which there are, whether the library has them, and how a session is told of them.
 
+use std::collections::BTreeMap;
+
 use ort::ep::{
     ArbitrarilyConfigurableExecutionProvider as _, CUDA, ExecutionProvider,
     ExecutionProviderDispatch, OpenVINO, TensorRT,
@@ -185,6 +187,18 @@ fn of_provider(provider: &Provider, error: &str) -> String {
     format!("the execution provider {provider}: {error}")
 }
 
+/// Returns the options of a provider, with those that a server wants before what is said: that a kernel of a convolution is chosen by rule. The runtime's
+/// default tries all of them for each number of rows that it meets, for tens of milliseconds, on each session.
+fn options(provider: &Provider) -> BTreeMap<&str, &str> {
+    let ours = match provider.kind {
+        Kind::Cuda => Some(("cudnn_conv_algo_search", "HEURISTIC")),
+        Kind::Cpu | Kind::TensorRt | Kind::OpenVino => None,
+    };
+    let said = provider.options.iter();
+    let said = said.map(|(name, value)| (name.as_str(), value.as_str()));
+    ours.into_iter().chain(said).collect()
+}
+
 /// Tells a session of a provider.
 ///
 /// # Errors
@@ -194,7 +208,7 @@ pub(crate) fn register(provider: &Provider, builder: &mut SessionBuilder) -> Res
 }
 
 fn registered(provider: &Provider, builder: &mut SessionBuilder) -> Result<(), String> {
-    let options = || provider.options.iter();
+    let options = || options(provider).into_iter();
     let dispatch: ExecutionProviderDispatch = match provider.kind {
         // It is there anyhow, as the last.
         Kind::Cpu => return Ok(()),
@@ -221,9 +235,19 @@ fn registered(provider: &Provider, builder: &mut SessionBuilder) -> Result<(), S
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
+
+    #[test]
+    fn kernels_of_convolutions_are_chosen_by_rule_unless_said_otherwise() {
+        let mut cuda = Provider::plain(Kind::Cuda);
+        cuda.options.insert("device_id".to_owned(), "1".to_owned());
+        let expected = [("cudnn_conv_algo_search", "HEURISTIC"), ("device_id", "1")];
+        assert_eq!(options(&cuda), expected.into());
+        let name = "cudnn_conv_algo_search".to_owned();
+        cuda.options.insert(name, "EXHAUSTIVE".to_owned());
+        assert_eq!(options(&cuda)["cudnn_conv_algo_search"], "EXHAUSTIVE");
+        assert!(options(&Provider::plain(Kind::TensorRt)).is_empty());
+    }
 
     #[test]
     fn what_may_be_missing_is_left_out_one_by_one_and_then_all() {

@@ -30,8 +30,11 @@ use crate::source::{BYTES_PER_FILE_BYTE, Sessions, Source, memory_bytes};
 use crate::tensors::{Elements, given, internal};
 use crate::threads::{self, Measured};
 
-/// Further sessions of a model that have weights of their own may take this much together.
+/// Further sessions of a model that have weights of their own may take this much together: in the machine's memory, and in that of a device.
 const FURTHER_SESSIONS_BYTES: usize = 64 << 20;
+const FURTHER_SESSIONS_BYTES_ELSEWHERE: usize = 1 << 30;
+/// The most sessions of a graph on a device, each of which has kernels and memory to work with of its own there.
+const SESSIONS_MAX_ELSEWHERE: usize = 4;
 /// The most sessions that share their weights: each has the threads of the engine for its runs anyhow.
 const SHARING_SESSIONS_MAX: usize = 4;
 /// How many times longer a graph may take to load that runs elsewhere than on the processor: devices are woken, kernels chosen and made.
@@ -114,11 +117,10 @@ impl SessionModel {
             shared: None,
         };
         let session_bytes = weights.saturating_mul(BYTES_PER_FILE_BYTE).max(1 << 16);
-        let further = FURTHER_SESSIONS_BYTES.checked_div(session_bytes);
-        let mut n_max = further
-            .map_or(1, |further| further.saturating_add(1))
-            .min(runs_max);
-        if n_max < runs_max {
+        let is_elsewhere = source.setup.is_elsewhere();
+        let mut n_max = sessions_max(session_bytes, is_elsewhere).min(runs_max);
+        // A device holds its own copy of what is shared.
+        if n_max < runs_max && !is_elsewhere {
             let shared = SharedWeights::of(&bytes)?;
             // Where most weights are elsewhere, each session would hold them once more.
             if shared.n_bytes >= weights / 2 {
@@ -322,16 +324,16 @@ impl SessionModel {
                 // Answers may hold what came in, which must not go before they are copied.
                 let lent = values.iter().map(|(name, value)| (*name, &**value));
                 let answered = session.run_with_options(lent.collect::<Vec<_>>(), &options);
-                answered.map(|answered| copied(&answered, &wanted))
+                answered.map(|answered| copied(&answered, &wanted, &checked))
             }
             (Given::InOrder(values), Elements::Lent) => {
                 let answered = session.run_with_options(values.as_slice(), &options);
-                answered.map(|answered| copied(&answered, &wanted))
+                answered.map(|answered| copied(&answered, &wanted, &checked))
             }
             (Given::InOrder(values), Elements::Copied) => {
                 bound(session, &self.places, &values, &wanted).and_then(|binding| {
                     let answered = session.run_binding_with_options(&binding, &options);
-                    answered.map(|answered| copied(&answered, &wanted))
+                    answered.map(|answered| copied(&answered, &wanted, &checked))
                 })
             }
         };
@@ -478,6 +480,18 @@ fn size(files: &[ExternalFile]) -> usize {
     sizes.fold(0, usize::saturating_add)
 }
 
+/// Returns how many sessions a graph may have of which each takes `session_bytes`.
+fn sessions_max(session_bytes: usize, is_elsewhere: bool) -> usize {
+    let (further_bytes, most) = match is_elsewhere {
+        true => (FURTHER_SESSIONS_BYTES_ELSEWHERE, SESSIONS_MAX_ELSEWHERE),
+        false => (FURTHER_SESSIONS_BYTES, usize::MAX),
+    };
+    let further = further_bytes.checked_div(session_bytes);
+    further
+        .map_or(1, |further| further.saturating_add(1))
+        .min(most)
+}
+
 /// Refuses what the runtime is known to read beyond its end.
 fn refuse_unsafe(survey: &Survey) -> Result<(), LoadError> {
     if let Some(what) = survey.misread {
@@ -487,12 +501,16 @@ fn refuse_unsafe(survey: &Survey) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn copied(answered: &SessionOutputs<'_>, wanted: &[&OutputPlace]) -> Result<Vec<Tensor>, RunError> {
+fn copied(
+    answered: &SessionOutputs<'_>,
+    wanted: &[&OutputPlace],
+    inputs: &[impl AsRef<Tensor>],
+) -> Result<Vec<Tensor>, RunError> {
     let tensors = wanted.iter().map(|output| {
         let name = &output.name;
         let value = answered.get(output.place());
         let value = value.ok_or_else(|| internal(format!("output \"{name}\" did not come")))?;
-        output.taken(value)
+        output.taken(value, inputs)
     });
     tensors.collect()
 }
@@ -577,4 +595,19 @@ fn described(mut description: Description, source: &Source, warnings: Vec<String
 
 pub(crate) fn unsupported(message: impl Into<String>) -> LoadError {
     LoadError::new(LoadErrorKind::Unsupported, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_holds_few_sessions_of_a_graph_and_one_of_a_large_one() {
+        let mib = |n: usize| n << 20;
+        assert_eq!(sessions_max(mib(1), false), 65);
+        assert_eq!(sessions_max(mib(100), false), 1);
+        assert_eq!(sessions_max(mib(1), true), 4);
+        assert_eq!(sessions_max(mib(400), true), 3);
+        assert_eq!(sessions_max(mib(14_000), true), 1);
+    }
 }

@@ -16,6 +16,7 @@ use crate::tensors::{dtype, internal, taken};
 const ELEMENTS_MAX: usize = 1 << 22;
 
 pub(crate) use given::Structured;
+pub(crate) use maps::{as_it_came, key_of_map_to_texts};
 
 /// Returns the shape of the texts that an answer is given as, where it is no tensor: a sequence of tensors of our datatypes or of
 /// maps, a map, or an optional value.

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use coracle_model::{
     Description, GraphFile, LoadError, Model, RunError, RunErrorKind, RunTime, Signature,
 };
-use coracle_onnx::{MadeUp, Outline, checked_input, columns, survey, synthetic_inputs};
+use coracle_onnx::{
+    MadeUp, Outline, checked_input, checked_of_any_rank, columns, survey, synthetic_inputs,
+};
 use coracle_tensor::Tensor;
 use rten::{ModelOptions, NodeId};
 
@@ -15,6 +17,8 @@ use crate::tensors::{given, internal, taken};
 
 /// The sizes that are tried for dimensions whose size is open.
 const OPEN_SIZES: [usize; 3] = [4, 32, 1];
+/// The numbers of dimensions that are tried where that is open.
+const RANKS: [usize; 5] = [2, 1, 4, 3, 0];
 /// What the runtime holds of a file: its weights, and once more packed for the kernels.
 const BYTES_PER_FILE_BYTE: usize = 2;
 
@@ -41,8 +45,15 @@ impl std::fmt::Debug for RtenModel {
 
 impl RtenModel {
     /// Loads a graph that is fit, and runs it on made-up values.
-    pub(crate) fn load(file: GraphFile<'_>, outline: Outline) -> Result<Self, LoadError> {
+    pub(crate) fn load(file: GraphFile<'_>, mut outline: Outline) -> Result<Self, LoadError> {
         let survey = survey(file.bytes)?;
+        let mut unranked_inputs = Vec::new();
+        for (index, spec) in outline.inputs.iter_mut().enumerate() {
+            if survey.shapeless.contains(&spec.name) {
+                spec.shape = vec![None];
+                unranked_inputs.push(index);
+            }
+        }
         let external = file.external.iter().map(|file| file.bytes.len());
         let n_bytes = external.fold(file.bytes.len(), usize::saturating_add);
         let mut options = ModelOptions::with_all_ops();
@@ -72,7 +83,8 @@ impl RtenModel {
         let mut has_open_sizes = has_open_sizes.flat_map(|spec| spec.shape.iter().skip(1));
         let is_any = survey.control_flow.is_some()
             || survey.sized_by_values.is_some()
-            || has_open_sizes.any(Option::is_none);
+            || has_open_sizes.any(Option::is_none)
+            || !unranked_inputs.is_empty();
         let mut described = Self {
             run_time: match is_any {
                 true => RunTime::Any,
@@ -81,9 +93,9 @@ impl RtenModel {
             signature: Signature {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
-                unranked_inputs: Vec::new(),
                 default_outputs: (0..outputs_declared.len()).collect(),
-                columns: columns(&outline.inputs),
+                columns: columns(&outline.inputs).filter(|_| unranked_inputs.is_empty()),
+                unranked_inputs,
                 inputs: outline.inputs,
                 outputs: outputs_declared,
             },
@@ -106,19 +118,32 @@ impl RtenModel {
 
     /// Runs the graph on made-up values, and learns how many dimensions outputs have of which the file does not say it.
     fn try_out(&mut self) -> Result<(), LoadError> {
-        let specs = &self.signature.inputs;
-        let zeros = synthetic_inputs(specs);
-        let rows = OPEN_SIZES.iter().filter_map(|&open| {
-            let made_up = MadeUp {
-                open,
-                seed: 1,
-                scale: 1.0,
-            };
-            made_up.row(specs)
+        let unranked = &self.signature.unranked_inputs;
+        let ranks: &[usize] = if unranked.is_empty() { &[1] } else { &RANKS };
+        let ranked = ranks.iter().map(|&rank| {
+            let mut specs = self.signature.inputs.clone();
+            for &index in unranked {
+                if let Some(spec) = specs.get_mut(index) {
+                    spec.shape = vec![None; rank];
+                }
+            }
+            specs
+        });
+        let tries = ranked.flat_map(|specs| {
+            let rows = OPEN_SIZES.iter().filter_map(|&open| {
+                let made_up = MadeUp {
+                    open,
+                    seed: 1,
+                    scale: 1.0,
+                };
+                made_up.row(&specs)
+            });
+            let rows: Vec<Vec<Tensor>> = rows.collect();
+            synthetic_inputs(&specs).into_iter().chain(rows)
         });
         let mut failed = None;
         let mut answered = None;
-        for inputs in zeros.into_iter().chain(rows) {
+        for inputs in tries {
             match self.all(&inputs) {
                 Ok(tensors) => {
                     answered = Some(tensors);
@@ -134,7 +159,10 @@ impl RtenModel {
         };
         for (spec, tensor) in self.signature.outputs.iter_mut().zip(tensors) {
             if spec.shape.len() != tensor.shape().len() {
-                spec.shape = vec![None; tensor.shape().len()];
+                // What has as many dimensions as came in has another number for other requests.
+                let is_known = self.signature.unranked_inputs.is_empty();
+                let rank = if is_known { tensor.shape().len() } else { 1 };
+                spec.shape = vec![None; rank];
             }
         }
         Ok(())
@@ -147,10 +175,14 @@ impl RtenModel {
             let (came, wanted) = (inputs.len(), specs.len());
             return Err(internal(format!("{came} inputs, model expects {wanted}")));
         }
-        let values = inputs.iter().zip(specs).zip(&self.inputs);
-        let values = values.map(|((input, spec), &id)| {
-            let value = given(checked_input(input, spec)?.as_ref(), &spec.name)?;
-            Ok((id, value.into()))
+        let unranked = &self.signature.unranked_inputs;
+        let values = inputs.iter().zip(specs).zip(&self.inputs).enumerate();
+        let values = values.map(|(index, ((input, spec), &id))| {
+            let checked = match unranked.contains(&index) {
+                true => checked_of_any_rank(input, spec)?,
+                false => checked_input(input, spec)?,
+            };
+            Ok((id, given(checked.as_ref(), &spec.name)?.into()))
         });
         let values = values.collect::<Result<Vec<_>, RunError>>()?;
         let run = || self.model.run(values, &self.outputs, None);

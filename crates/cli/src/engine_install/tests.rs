@@ -158,3 +158,25 @@ fn the_help_names_the_releases_that_are_installed() {
     let expected = format!("{VERSION} of onnxruntime, {GPU_VERSION} of onnxruntime-gpu");
     assert!(help.contains(&expected), "{help}");
 }
+
+#[test]
+fn what_would_not_be_taken_is_not_fetched() {
+    for (engine, version, oldest) in [
+        (EngineArgument::Onnxruntime, "1.31.1", "1.32 and newer"),
+        (EngineArgument::OnnxruntimeGpu, "1.30.0", "1.31 and newer"),
+    ] {
+        let arguments = InstallArguments {
+            engine,
+            // Nobody listens there.
+            index_url: Some("http://127.0.0.1:1/simple".to_owned()),
+            version: Some(version.to_owned()),
+            to: Some(PathBuf::from("/nowhere")),
+        };
+        let refusal = run(&arguments, &Environment::default()).unwrap_err();
+        let refusal = refusal.to_string();
+        assert!(
+            refusal.contains(version) && refusal.contains(oldest),
+            "{refusal}"
+        );
+    }
+}

@@ -242,9 +242,14 @@ fn a_graph_below_its_tokeniser_is_the_directorys_model() {
         "own/tokenizer.json",
         "own/model.onnx",
         "own/onnx/model.onnx",
+        "pictures/config.json",
+        "pictures/preprocessor_config.json",
+        "pictures/onnx/model.onnx",
+        "pictures/onnx/model_uint8.onnx",
     ];
     let scratch = Scratch::new("texts", &files);
     let cases = [
+        ("pictures", "pictures/onnx/model.onnx"),
         ("minilm", "minilm/onnx/model.onnx"),
         ("numbered", "numbered/7/onnx/model.onnx"),
         ("own", "own/model.onnx"),
@@ -256,7 +261,7 @@ fn a_graph_below_its_tokeniser_is_the_directorys_model() {
     let (models, errors) = locate_versions(&scratch.0).unwrap();
     assert!(errors.is_empty(), "{errors:?}");
     let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
-    assert_eq!(names, ["minilm", "numbered", "own"]);
+    assert_eq!(names, ["minilm", "numbered", "own", "pictures"]);
     let error = locate(&scratch.0.join("tokens")).unwrap_err();
     assert_eq!(error.kind(), LoadErrorKind::NotFound);
     let beside = |file: &str| coracle_formats::files_beside(&scratch.0.join(file));

@@ -1,9 +1,13 @@
 //! Maps that a graph gives, as objects of JSON.
+//!
+//! The library's interface does not give the texts of a map to texts. No operator makes such a map, so one that a graph gives is one that came in,
+//! and is made of that.
 
 use std::hash::Hash;
 
-use coracle_model::RunError;
-use coracle_tensor::DType;
+use coracle_model::{RunError, RunErrorKind};
+use coracle_onnx::map_of_json;
+use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 use ort::value::{DynValue, IntoTensorElementType, PrimitiveTensorElementType, ValueType};
 
 use super::{double, single, spend, string};
@@ -37,6 +41,66 @@ pub(super) fn as_json(value: &DynValue, name: &str, left: &mut usize) -> Result<
             "output \"{name}\": a map of other things"
         ))),
     }
+}
+
+/// Returns the keys' datatype of a map to texts; `None` for other types.
+pub(crate) fn key_of_map_to_texts(kind: &ValueType) -> Option<DType> {
+    let ValueType::Map { key, value } = kind else {
+        return None;
+    };
+    let key = dtype(*key).filter(|key| matches!(key, DType::I64 | DType::Bytes));
+    key.filter(|_| dtype(*value) == Some(DType::Bytes))
+}
+
+/// Returns a map to texts that came in as an object, in the order of its keys, as other maps are given.
+///
+/// # Errors
+/// Kind `UnknownValue` for what is no such map.
+pub(crate) fn as_it_came(given: &Tensor, key: DType, name: &str) -> Result<Tensor, RunError> {
+    let Values::Bytes(texts) = given.values() else {
+        return Err(internal(format!("output \"{name}\": no texts of JSON")));
+    };
+    let object = map_of_json(texts.get(0).unwrap_or_default(), key, DType::Bytes);
+    let (keys, values) = object.map_err(|error| {
+        let message = format!("output \"{name}\": {error}");
+        RunError::new(RunErrorKind::UnknownValue, message)
+    })?;
+    let Values::Bytes(values) = values else {
+        return Err(internal(format!("output \"{name}\": no texts")));
+    };
+    let mut entries: Vec<(Key<'_>, &[u8])> = match &keys {
+        Values::I64(keys) => keys
+            .iter()
+            .map(|key| Key::Integer(*key))
+            .zip(values.iter())
+            .collect(),
+        Values::Bytes(keys) => keys.iter().map(Key::Text).zip(values.iter()).collect(),
+        _ => return Err(internal(format!("output \"{name}\": keys of another kind"))),
+    };
+    entries.sort();
+    let mut text = String::from("{");
+    for (index, (key, value)) in entries.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        match key {
+            Key::Integer(key) => string(&key.to_string(), &mut text),
+            Key::Text(key) => string(&String::from_utf8_lossy(key), &mut text),
+        }
+        text.push(':');
+        string(&String::from_utf8_lossy(value), &mut text);
+    }
+    text.push('}');
+    Ok(Tensor::from_values(Values::Bytes(ByteStrings::from_iter(
+        [text],
+    ))))
+}
+
+/// A key of a map; all are of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'t> {
+    Integer(i64),
+    Text(&'t [u8]),
 }
 
 trait Number {

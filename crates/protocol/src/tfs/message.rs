@@ -373,18 +373,26 @@ pub fn encode_regression(ctx: &EncodeContext<'_>, outputs: &[Tensor]) -> Vec<u8>
 /// Returns the framed answer to GetModelMetadata: the model's signatures.
 #[must_use]
 pub fn model_metadata_message(facts: ModelFacts<'_>) -> Vec<u8> {
-    let info = |spec: &TensorSpec| {
+    let info = |spec: &TensorSpec, unknown_rank: bool| {
+        // What takes any number of dimensions has none to tell.
+        let sizes = spec.wire_shape().into_iter().filter(|_| !unknown_rank);
         let info = TensorInfo {
             name: format!("{}:0", spec.name),
             dtype: tensorflow_type(spec.dtype).1,
-            tensor_shape: Some(dims(spec.wire_shape().into_iter())),
+            tensor_shape: Some(TensorShapeProto {
+                unknown_rank,
+                ..dims(sizes)
+            }),
         };
         (spec.name.clone(), info)
     };
+    let unranked = &facts.signature.unranked_inputs;
     let defs = signatures(facts).into_iter().map(|(name, outputs)| {
+        let inputs = facts.signature.inputs.iter().enumerate();
+        let inputs = inputs.map(|(index, spec)| info(spec, unranked.contains(&index)));
         let def = SignatureDef {
-            inputs: facts.signature.inputs.iter().map(info).collect(),
-            outputs: outputs.into_iter().map(info).collect(),
+            inputs: inputs.collect(),
+            outputs: outputs.into_iter().map(|spec| info(spec, false)).collect(),
             method_name: "tensorflow/serving/predict".to_owned(),
         };
         (name, def)

@@ -50,7 +50,7 @@ pub fn decode_columns(
         Input {
             shape: Cow::Owned(match spec {
                 Some(_) if is_unranked => nested_shape(sent.get()),
-                Some(spec) => spec.wire_shape(),
+                Some(spec) => sent_shape(spec, sent.get()),
                 // A column: flat, or a list for each row.
                 None if depth(json.get()) > 1 => vec![-1, 1],
                 None => vec![-1],
@@ -119,6 +119,21 @@ fn as_lists<'a>(
 fn depth(json: &str) -> usize {
     let mut bytes = json.bytes().filter(|byte| !byte.is_ascii_whitespace());
     bytes.position(|byte| byte != b'[').unwrap_or(0)
+}
+
+/// Returns the shape of what is sent for an input. One size that is open follows from the number of elements; several do from how the lists are nested.
+fn sent_shape(spec: &TensorSpec, json: &str) -> Vec<i64> {
+    let shape = spec.wire_shape();
+    if shape.iter().filter(|&&size| size < 0).count() < 2 {
+        return shape;
+    }
+    let mut lengths = nested_shape(json);
+    if lengths.last() == Some(&0) {
+        // An empty list does not show what would be in it.
+        let inner = shape.get(lengths.len()..).unwrap_or_default();
+        lengths.extend(inner.iter().map(|&size| size.max(0)));
+    }
+    lengths
 }
 
 /// Returns the lengths of the first list and of the first lists in it: the shape of lists that all have the same.
@@ -289,26 +304,37 @@ pub fn metadata(facts: ModelFacts<'_>, out: &mut Vec<u8>) {
         |(name, outputs), out| {
             render::string(&name, out);
             out.extend_from_slice(b":{\"inputs\":{");
-            render::separated(facts.signature.inputs.iter(), out, tensor);
+            let unranked = &facts.signature.unranked_inputs;
+            let inputs = facts.signature.inputs.iter().enumerate();
+            render::separated(inputs, out, |(index, spec), out| {
+                tensor(spec, unranked.contains(&index), out);
+            });
             out.extend_from_slice(b"},\"outputs\":{");
-            render::separated(outputs.into_iter(), out, tensor);
+            render::separated(outputs.into_iter(), out, |spec, out| {
+                tensor(spec, false, out)
+            });
             out.extend_from_slice(b"},\"method_name\":\"tensorflow/serving/predict\"}");
         },
     );
     out.extend_from_slice(b"}}}}");
 }
 
-fn tensor(spec: &TensorSpec, out: &mut Vec<u8>) {
+fn tensor(spec: &TensorSpec, is_unranked: bool, out: &mut Vec<u8>) {
     render::string(&spec.name, out);
     out.extend_from_slice(b":{\"name\":");
     render::string(&format!("{}:0", spec.name), out);
     out.extend_from_slice(b",\"dtype\":\"");
     out.extend_from_slice(tensorflow_type(spec.dtype).0.as_bytes());
     out.extend_from_slice(b"\",\"tensor_shape\":{\"dim\":[");
-    render::separated(spec.wire_shape().into_iter(), out, |size, out| {
+    // What takes any number of dimensions has none to tell.
+    let sizes = spec.wire_shape().into_iter().filter(|_| !is_unranked);
+    render::separated(sizes, out, |size, out| {
         out.extend_from_slice(b"{\"size\":\"");
         render::integer(size, out);
         out.extend_from_slice(b"\",\"name\":\"\"}");
     });
-    out.extend_from_slice(b"],\"unknown_rank\":false}}");
+    out.extend_from_slice(match is_unranked {
+        true => b"],\"unknown_rank\":true}}",
+        false => b"],\"unknown_rank\":false}}",
+    });
 }

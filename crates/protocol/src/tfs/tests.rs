@@ -13,7 +13,7 @@ use crate::grpc::tensorflow::{
     ClassificationRequest, ClassificationResponse, Dim, Example, ExampleList, Feature, FeatureKind,
     Features, FloatList, GetModelMetadataResponse, GetModelStatusResponse, Input, InputKind,
     Int64List, ModelSpec, PredictRequest, PredictResponse, RegressionResponse, SignatureDefMap,
-    TensorProto, TensorShapeProto, VersionChoice,
+    TensorInfo, TensorProto, TensorShapeProto, VersionChoice,
 };
 use crate::v1::tests::{context, signature};
 use crate::{EncodeContext, Layout, NoRegions, v1};
@@ -76,6 +76,28 @@ fn columns_become_a_table_and_outputs_come_whole() {
     v1::encode_predict(&signature, &call, &call.inputs, &mut out);
     let both = r#"{"predictions":[[1.0,2.0],[3.0,4.0]],"outputs":[[1.0,2.0],[3.0,4.0]]}"#;
     assert_eq!(String::from_utf8(out).unwrap(), both);
+}
+
+/// As of a model of texts: so many texts of so many tokens.
+#[test]
+fn several_open_sizes_follow_from_how_lists_are_nested() {
+    let mut signature = regressor();
+    signature.columns = None;
+    signature.inputs[0].shape = vec![None, None, Some(2)];
+    let ctx = context(&signature);
+    let shape = |sent: &str| {
+        let body = format!(r#"{{"inputs": {{"X": {sent}}}}}"#);
+        let call = decode_columns(body.as_bytes(), &ctx, otherwise());
+        call.map(|call| call.inputs[0].shape().to_vec())
+    };
+    assert_eq!(shape("[[[1, 2], [3, 4], [5, 6]]]").unwrap(), [1, 3, 2]);
+    assert_eq!(shape(" [ [[1, 2]], [[3, 4]] ] ").unwrap(), [2, 1, 2]);
+    assert_eq!(shape("[]").unwrap(), [0, 0, 2]);
+    assert_eq!(shape("[[], []]").unwrap(), [2, 0, 2]);
+    for ragged in ["[[[1, 2]], [[3, 4], [5, 6]], []]", "[[[1, 2], [3]]]"] {
+        let error = shape(ragged).unwrap_err().to_string();
+        assert!(error.contains("ragged"), "{error}");
+    }
 }
 
 #[test]
@@ -349,6 +371,37 @@ fn metadata_and_status_are_told() {
     let message = GetModelMetadataResponse::decode(&message[PREFIX_BYTES..]).unwrap();
     let map = SignatureDefMap::decode(message.metadata["signature_def"].value.clone()).unwrap();
     assert_eq!(map.signature_def["serving_default"].inputs["X"].dtype, 2);
+}
+
+#[test]
+fn what_takes_any_number_of_dimensions_has_none_to_tell() {
+    let signature = Signature {
+        unranked_inputs: vec![0],
+        ..regressor()
+    };
+    let facts = ModelFacts {
+        name: "m",
+        version: "2",
+        versions: &["2"],
+        platform: "onnx",
+        signature: &signature,
+        elements_max: 1_000,
+        settings: ModelSettings::default(),
+    };
+    let mut out = Vec::new();
+    metadata(facts, &mut out);
+    // As TensorFlow's own JSON has a tensor of an unknown shape.
+    let input = r#""inputs":{"X":{"name":"X:0","dtype":"DT_DOUBLE","tensor_shape":{"dim":[],"unknown_rank":true}}}"#;
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(input), "{text}");
+    let message = model_metadata_message(facts);
+    let message = GetModelMetadataResponse::decode(&message[PREFIX_BYTES..]).unwrap();
+    let map = SignatureDefMap::decode(message.metadata["signature_def"].value.clone()).unwrap();
+    let def = &map.signature_def["serving_default"];
+    let shape = |info: &TensorInfo| info.tensor_shape.clone().unwrap();
+    let input = shape(&def.inputs["X"]);
+    assert!(input.unknown_rank && input.dim.is_empty());
+    assert!(!shape(&def.outputs["predict"]).unknown_rank);
 }
 
 #[test]
