@@ -17,6 +17,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     let ensemble = ensemble(fitted)?;
     // Others within scikit-learn prefer raw scores to probabilities where there are any.
     let converted = match fitted.place.is_empty() {
+        _ if fitted.short_class() == catboost::BASE => catboost::base(ensemble),
         true => catboost::boosted(ensemble),
         false => catboost::within_others(ensemble),
     };
