@@ -82,6 +82,7 @@ impl RtenModel {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
                 unranked_inputs: Vec::new(),
+                name_rules: Default::default(),
                 default_outputs: (0..outputs_declared.len()).collect(),
                 columns: columns(&outline.inputs),
                 inputs: outline.inputs,
