@@ -206,6 +206,11 @@ fn load_as(
         underscores_may_be_blanks: changes_blanks(&content.description),
         ..NameRules::default()
     };
+    if rules.underscores_may_be_blanks {
+        // What wraps an estimator of 4.6 that was fitted on an array took them for the user's.
+        let names = content.feature_names.take();
+        content.feature_names = names.filter(|names| !lightgbm::are_made_up(names));
+    }
     let mut input_name = None;
     if let Some(inputs) = source.inputs {
         let signature = read_signature(inputs)?;

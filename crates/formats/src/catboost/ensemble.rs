@@ -46,6 +46,13 @@ impl Loss {
     }
 }
 
+impl Ensemble {
+    /// Returns the names of the features, if it was trained with any.
+    pub(crate) fn feature_names(&self) -> Option<Vec<String>> {
+        self.features.names()
+    }
+}
+
 /// A question about a feature: is its value above a border?
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Split {

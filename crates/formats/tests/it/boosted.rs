@@ -60,7 +60,7 @@ const XGBOOST: Library = Library {
 /// LightGBM adds leaves in double precision in tree order, and so do we.
 const LIGHTGBM: Library = Library {
     name: "lightgbm",
-    releases: &["3.3.5", "4.1.0", "4.7.0"],
+    releases: &["3.3.5", "4.1.0", "4.6.0", "4.7.0"],
     n_fixtures_min: 17,
     tolerance: Tolerance {
         margin: 0.0,
@@ -378,9 +378,12 @@ fn what_of_other_libraries_is_not_served_is_refused_by_name() {
         documents(&root("imblearn").join("unsupported")),
     );
     let xgboost = documents(&root("xgboost").join("unsupported"));
+    let lightgbm = documents(&root("lightgbm").join("unsupported"));
     assert!(fixtures.len() >= 3 && !imbalanced.is_empty() && xgboost.len() >= 3);
+    assert!(!lightgbm.is_empty());
     fixtures.extend(imbalanced);
     fixtures.extend(xgboost);
+    fixtures.extend(lightgbm);
     for (path, document) in fixtures {
         let error = load(&path, &LoadOptions::default(), &SystemClock::new()).err();
         let message = error

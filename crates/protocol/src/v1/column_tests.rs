@@ -411,10 +411,10 @@ fn columns_beyond_mlflows_signature_are_passed_over_where_its_server_does() {
         ),
         (&table, r#"{"inputs": {"a": [1], "z": "x", "b": [3]}}"#),
         // One row, of plain values.
-        (&table, r#"{"inputs": {"a": 1.5, "z": "x", "b": true}}"#),
+        (&table, r#"{"inputs": {"z": "x", "a": 1.5, "b": true}}"#),
         (
             &columns,
-            r#"{"inputs": {"city": "Ulm", "z": {}, "age": 3}}"#,
+            r#"{"inputs": {"z": {}, "city": "Ulm", "age": 3}}"#,
         ),
         (
             &table,

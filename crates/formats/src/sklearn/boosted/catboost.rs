@@ -39,6 +39,11 @@ fn ensemble(fitted: &Fitted<'_>) -> Result<Ensemble, LoadError> {
     at(fitted, Ensemble::parse_binary(bytes))
 }
 
+/// Returns the names of the features.
+pub(super) fn feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
+    Ok(ensemble(fitted)?.feature_names())
+}
+
 /// Returns how much each feature counts, which was computed when it was fitted.
 pub(super) fn importances(fitted: &Fitted<'_>) -> Result<Importances, LoadError> {
     const NAME: &str = "_prediction_values_change";
