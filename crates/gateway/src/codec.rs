@@ -9,6 +9,7 @@ use coracle_protocol::{
 use coracle_serving::Protocol;
 use coracle_tensor::Tensor;
 
+use crate::route;
 use crate::shadow::Answered;
 use crate::spans::Phases;
 
@@ -93,6 +94,14 @@ pub(crate) struct Encoded {
 }
 
 impl Codec {
+    /// Returns the form of a prediction of V1, or of MLflow's at its own path.
+    pub(crate) fn of_v1(path: &str, method: Option<String>) -> Self {
+        match route::is_invocations(path) {
+            true => Self::Invocations { method },
+            false => Self::V1 { method },
+        }
+    }
+
     /// Returns the protocol that calls are counted under.
     pub(crate) fn protocol(&self) -> Protocol {
         match self {

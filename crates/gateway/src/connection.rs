@@ -356,10 +356,7 @@ impl Handler {
         let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
         let (codec, model) = match asked.route {
             Route::V1Predict(Named { model, version }) => (
-                match route::is_invocations(head.uri.path()) {
-                    true => Codec::Invocations { method: method() },
-                    false => Codec::V1 { method: method() },
-                },
+                Codec::of_v1(head.uri.path(), method()),
                 asked.model(model, version.as_ref()),
             ),
             Route::V1Examples(question, Named { model, version }) => (
