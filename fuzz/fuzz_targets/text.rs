@@ -57,6 +57,7 @@ fn graph() -> Graph {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             columns: None,
         },
         description: Description::default(),

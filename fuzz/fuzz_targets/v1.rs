@@ -14,4 +14,12 @@ fuzz_target!(|body: &[u8]| {
             serde_json::from_slice::<serde_json::Value>(&out).expect("answers are JSON");
         },
     );
+    each_signature(
+        |ctx| v1::decode_invocations(body, ctx),
+        |ctx, call| {
+            let mut out = Vec::new();
+            v1::encode_invocations(ctx.signature, call, &call.inputs, &mut out);
+            serde_json::from_slice::<serde_json::Value>(&out).expect("answers are JSON");
+        },
+    );
 });

@@ -1,6 +1,6 @@
 //! What the targets of the wire formats share: models of every kind of signature to decode against.
 
-use coracle_model::{ColumnPlace, Signature, TensorSpec};
+use coracle_model::{ColumnPlace, NameRules, Signature, TensorSpec};
 use coracle_protocol::{Call, DecodeContext, EncodeContext, NoRegions, RequestError};
 use coracle_tensor::DType;
 
@@ -29,6 +29,10 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: NameRules {
+            underscores_may_be_blanks: true,
+            mlflow_names_columns: true,
+        },
         columns: None,
     }
 }

@@ -25,13 +25,26 @@ pub(crate) use json::is_document;
 use crate::xgboost::Converted;
 use loss::Task;
 
+/// The class of CatBoost's that is neither a classifier nor a regressor, as MLflow calls it.
+pub(crate) const BASE: &str = "CatBoost";
+
 /// Converts a model.
 ///
 /// # Errors
 /// Kind `Unsupported` for losses and features that are not served, by name; `Malformed` where the file
 /// contradicts itself.
 pub(crate) fn boosted(ensemble: Ensemble) -> Result<Converted, LoadError> {
-    converted(ensemble, |_| true)
+    let task = loss::task(&ensemble)?;
+    converted(ensemble, task, |_| true)
+}
+
+/// Converts a model of the class [`BASE`], which answers raw scores whatever the loss is.
+///
+/// # Errors
+/// As [`boosted`].
+pub(crate) fn base(ensemble: Ensemble) -> Result<Converted, LoadError> {
+    loss::task(&ensemble)?;
+    converted(ensemble, Task::Values(BoostedLink::Identity), |_| true)
 }
 
 /// As [`boosted`], with the methods that CatBoost's estimators have in Python: raw scores are none.
@@ -39,7 +52,8 @@ pub(crate) fn boosted(ensemble: Ensemble) -> Result<Converted, LoadError> {
 /// # Errors
 /// As [`boosted`].
 pub(crate) fn within_others(ensemble: Ensemble) -> Result<Converted, LoadError> {
-    converted(ensemble, |method| method != Method::DecisionFunction)
+    let task = loss::task(&ensemble)?;
+    converted(ensemble, task, |method| method != Method::DecisionFunction)
 }
 
 /// Returns the labels of a classifier.
@@ -53,8 +67,11 @@ pub(crate) fn class_labels(ensemble: &Ensemble) -> Result<Labels, LoadError> {
     }
 }
 
-fn converted(mut ensemble: Ensemble, has: impl Fn(Method) -> bool) -> Result<Converted, LoadError> {
-    let task = loss::task(&ensemble)?;
+fn converted(
+    mut ensemble: Ensemble,
+    task: Task,
+    has: impl Fn(Method) -> bool,
+) -> Result<Converted, LoadError> {
     let scale = ensemble.scale;
     let mut trees = std::mem::take(&mut ensemble.trees);
     for tree in trees.iter_mut().filter(|_| scale != 1.0) {
@@ -73,7 +90,7 @@ fn converted(mut ensemble: Ensemble, has: impl Fn(Method) -> bool) -> Result<Con
     };
     let forest = Forest::try_new(&spec).map_err(|error| malformed(error.to_string()))?;
     let mut facts = vec![
-        ("loss".to_owned(), ensemble.loss.clone()),
+        ("loss".to_owned(), ensemble.loss.name().to_owned()),
         ("trees".to_owned(), forest.n_trees().to_string()),
         ("nodes".to_owned(), forest.n_nodes().to_string()),
         ("kernel".to_owned(), forest.kernel().as_str().to_owned()),

@@ -9,7 +9,7 @@ use coracle_model::{
 };
 use coracle_tensor::{ByteStrings, Column, Columns, DType, Table, Tensor, Values};
 
-use crate::tabular::{INPUT, Outputs};
+use crate::tabular::{INPUT, Names, Outputs};
 
 /// A model of which each input is a column of one table.
 #[derive(Debug)]
@@ -32,11 +32,12 @@ impl ColumnsModel {
     pub(crate) fn try_new(
         estimator: Box<dyn Estimator>,
         columns: &[ColumnSpec],
-        names: Option<Vec<String>>,
+        names: Names,
         outputs: Outputs,
         description: Description,
     ) -> Result<Self, LoadError> {
-        let names = column_names(columns.len(), names)?;
+        let name_rules = names.rules;
+        let names = column_names(columns.len(), names.features)?;
         let holds_json = columns.iter().any(|spec| spec.kind == ColumnKind::Json);
         if holds_json && columns.len() > 1 {
             let message = "a column of objects or lists beside other columns is not supported";
@@ -59,6 +60,7 @@ impl ColumnsModel {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: holds_json.then_some(0).into_iter().collect(),
                 unranked_inputs: Vec::new(),
+                name_rules,
                 inputs,
                 outputs: outputs.specs,
                 default_outputs: outputs.defaults,

@@ -15,7 +15,7 @@ use coracle_estimators::{
 use coracle_forest::{Forest, ForestSpec, LinearForest, Precision};
 use coracle_model::{Component, Estimator, LoadError, LoadErrorKind, Method, Scorer};
 
-pub(crate) use ensemble::{Ensemble, is_text};
+pub(crate) use ensemble::{Ensemble, are_made_up, is_text};
 
 use crate::numbers::from_count;
 use crate::xgboost::Converted;
@@ -95,6 +95,19 @@ pub(crate) fn estimator(
 pub(crate) fn has_probabilities(ensemble: &Ensemble) -> bool {
     let link = objective::link(&ensemble.objective, ensemble.n_scores);
     matches!(link, Ok(BoostedLink::Sigmoid { .. } | BoostedLink::Softmax))
+}
+
+/// Tells whether the library leaves out trees of this ensemble where it is asked to stop early: only where scores are compared.
+pub(crate) fn may_stop_early(ensemble: &Ensemble) -> bool {
+    let objective = ensemble.objective.split(' ').next();
+    let compared = [
+        "binary",
+        "multiclass",
+        "multiclassova",
+        "lambdarank",
+        "rank_xendcg",
+    ];
+    objective.is_some_and(|objective| compared.contains(&objective))
 }
 
 /// A kernel, and what is told of it.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use coracle_base::Clock;
 use coracle_model::{
-    Description, Estimator, GraphEngine, LoadError, LoadErrorKind, Method, Model, TextEngine,
+    Description, Estimator, GraphEngine, LoadError, LoadErrorKind, Method, Model, NameRules,
+    TextEngine,
 };
 use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
@@ -80,13 +81,19 @@ pub fn load(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<Loa
 fn load_mlflow(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<Loaded, LoadError> {
     let resolved = mlflow::resolve(path)?;
     // A booster's own file knows nothing of the estimator that it was saved from.
-    let class = resolved.class.filter(|_| resolved.flavour == "xgboost");
+    let has_class = ["xgboost", "catboost"].contains(&resolved.flavour);
+    let class = resolved.class.filter(|_| has_class);
+    let mut options = options.clone();
+    if let (None, Some(name)) = (options.default_method, &resolved.method) {
+        let method = mlflow::method(name).map_err(|error| error.at(path.display()))?;
+        options.default_method = Some(method);
+    }
     let source = Source {
         class: class.as_deref(),
         inputs: resolved.inputs.as_deref(),
         path: None,
     };
-    load_file(&resolved.path, options, source, clock)
+    load_file(&resolved.path, &options, source, clock)
 }
 
 /// Loads the ONNX graph at `path` on an engine, whether or not our own kernels run it; `None` if it is no ONNX graph.
@@ -170,7 +177,7 @@ pub fn load_bytes(
 struct Source<'s> {
     /// The class of the estimator, where something else names it.
     class: Option<&'s str>,
-    /// The JSON of the inputs of its signature, where it is MLflow's. A graph has names and datatypes of its own.
+    /// The JSON of the inputs of its signature, where it is MLflow's. A graph has datatypes and names of its own, but for columns.
     inputs: Option<&'s str>,
     /// Where the file lies; others of the model may lie beside it.
     path: Option<&'s Path>,
@@ -191,22 +198,33 @@ fn load_as(
         ));
     }
     if kind::of(bytes) == FileKind::Onnx {
-        return load_onnx(bytes, options, source.path, clock);
+        return load_onnx(bytes, options, source, clock);
     }
     let (mut content, parsed) =
         read_content(bytes, source.class, options.object.as_deref(), clock)?;
+    let mut rules = NameRules {
+        underscores_may_be_blanks: changes_blanks(&content.description),
+        ..NameRules::default()
+    };
+    if rules.underscores_may_be_blanks {
+        // What wraps an estimator of 4.6 that was fitted on an array took them for the user's.
+        let names = content.feature_names.take();
+        content.feature_names = names.filter(|names| !lightgbm::are_made_up(names));
+    }
     let mut input_name = None;
     if let Some(inputs) = source.inputs {
-        let signature = mlflow::Signature::parse(inputs).map_err(|error| error.at("signature"))?;
+        let signature = read_signature(inputs)?;
         let names = content.feature_names.take();
         let described = &mut content.description;
         (content.estimator, content.feature_names) =
-            signature.apply(content.estimator, names, described)?;
+            signature.apply(content.estimator, (names, rules), described)?;
+        rules.mlflow_names_columns = signature.names_columns();
         input_name = signature.input_name().map(str::to_owned);
     }
     let names = tabular::Names {
         input: input_name,
         features: content.feature_names,
+        rules,
     };
     let model = tabular::model(
         content.estimator,
@@ -224,11 +242,15 @@ fn load_as(
     })
 }
 
+fn read_signature(inputs: &str) -> Result<mlflow::Signature, LoadError> {
+    mlflow::Signature::parse(inputs).map_err(|error| error.at("signature"))
+}
+
 /// Loads a graph, which is a model by itself.
 fn load_onnx(
     bytes: &[u8],
     options: &LoadOptions,
-    path: Option<&Path>,
+    source: Source<'_>,
     clock: &dyn Clock,
 ) -> Result<Loaded, LoadError> {
     if let Some(method) = options.default_method {
@@ -239,15 +261,18 @@ fn load_onnx(
         return Err(LoadError::new(LoadErrorKind::Unsupported, message));
     }
     let started = clock.monotonic();
-    let directory = path.and_then(Path::parent);
+    let directory = source.path.and_then(Path::parent);
     let mut model = onnx::load(
         bytes,
         directory,
         options.graph_engine.as_deref(),
         &options.engine_settings,
     )?;
-    if let (Some(engine), Some(path)) = (options.text_engine.as_deref(), path) {
+    if let (Some(engine), Some(path)) = (options.text_engine.as_deref(), source.path) {
         model = beside::around(model, path, engine)?;
+    }
+    if let Some(inputs) = source.inputs {
+        model = read_signature(inputs)?.name_columns(model);
     }
     Ok(Loaded {
         model,
@@ -304,7 +329,7 @@ fn read_content(
         FileKind::CatboostBinary => {
             let ensemble = catboost::Ensemble::parse_binary(bytes)?;
             parsed = clock.monotonic();
-            from_booster("CatBoost", "CatBoost binary", catboost::boosted(ensemble)?)
+            from_booster("CatBoost", "CatBoost binary", of_catboost(ensemble, class)?)
         }
         FileKind::XgboostBinary => {
             let ensemble = Ensemble::parse_legacy(bytes)?;
@@ -324,7 +349,7 @@ fn read_content(
             if catboost::is_document(&root) {
                 let ensemble = catboost::Ensemble::read_document(&root)?;
                 parsed = clock.monotonic();
-                from_booster("CatBoost", "CatBoost JSON", catboost::boosted(ensemble)?)
+                from_booster("CatBoost", "CatBoost JSON", of_catboost(ensemble, class)?)
             } else {
                 let ensemble = Ensemble::read(&root)?;
                 parsed = clock.monotonic();
@@ -335,11 +360,35 @@ fn read_content(
     Ok((content, parsed))
 }
 
+/// Converts a model of CatBoost's as its class answers, where something names that.
+fn of_catboost(ensemble: catboost::Ensemble, class: Option<&str>) -> Result<Converted, LoadError> {
+    match class {
+        Some(catboost::BASE) => catboost::base(ensemble),
+        _ => catboost::boosted(ensemble),
+    }
+}
+
 /// What a file holds, in whatever form.
 struct Content {
     estimator: Box<dyn Estimator>,
     feature_names: Option<Vec<String>>,
     description: Description,
+}
+
+/// Tells whether the names of a model's columns are LightGBM's, which writes underscores for blanks.
+fn changes_blanks(description: &Description) -> bool {
+    let mut ahead = vec![&description.root];
+    while let Some(part) = ahead.pop() {
+        if part.class.starts_with("LGBM") {
+            return true;
+        }
+        match part.class.as_str() {
+            // Later steps do not see the user's columns.
+            "Pipeline" => ahead.extend(part.children.first()),
+            _ => ahead.extend(&part.children),
+        }
+    }
+    description.library == "LightGBM"
 }
 
 fn from_sklearn(graph: &Graph, object: Option<&str>) -> Result<Content, LoadError> {

@@ -6,12 +6,13 @@
 
 mod block;
 mod cast;
+mod named;
 mod signature;
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use coracle_model::{LoadError, LoadErrorKind};
+use coracle_model::{LoadError, LoadErrorKind, Method};
 
 use crate::document::quoted;
 
@@ -39,6 +40,8 @@ pub(crate) struct Resolved {
     pub(crate) flavour: &'static str,
     /// The class that answers, where the flavour names one, such as `xgboost.sklearn.XGBClassifier`.
     pub(crate) class: Option<String>,
+    /// The name of the method that MLflow asks of an estimator (`pyfunc_predict_fn`), where that is another than `predict`.
+    pub(crate) method: Option<String>,
     /// The JSON of what the model's inputs are, where it has a signature.
     pub(crate) inputs: Option<String>,
 }
@@ -66,12 +69,16 @@ pub(crate) fn resolve(path: &Path) -> Result<Resolved, LoadError> {
     let text = read(path)?;
     let flavours = flavours(&text);
     let (flavour, class, file) = choose(&flavours).map_err(|error| error.at(path.display()))?;
+    let python = flavours.iter().find(|f| f.name == "python_function");
+    let method = python.and_then(|python| python.get("predict_fn"));
+    let method = method.filter(|name| flavour == "sklearn" && *name != Method::Predict.as_str());
     let directory = path.parent().unwrap_or(Path::new("."));
     let file = inside(directory, &file).map_err(|error| error.at(path.display()))?;
     Ok(Resolved {
         path: file,
         flavour,
         class,
+        method: method.map(str::to_owned),
         inputs: block::entry(&text, "signature", "inputs"),
     })
 }
@@ -130,7 +137,9 @@ fn choose(flavours: &[Flavour<'_>]) -> Result<(&'static str, Option<String>, Str
             );
             LoadError::new(LoadErrorKind::Malformed, message)
         })?;
-        let class = flavour.get("model_class").map(str::to_owned);
+        let class = ["model_class", "model_type"].iter();
+        let class = class.filter_map(|key| flavour.get(key)).next();
+        let class = class.map(str::to_owned);
         return Ok((name, class, file.to_owned()));
     }
     let names: Vec<String> = flavours
@@ -145,6 +154,20 @@ fn choose(flavours: &[Flavour<'_>]) -> Result<(&'static str, Option<String>, Str
         ),
     };
     Err(LoadError::new(LoadErrorKind::Unsupported, message))
+}
+
+/// Returns the method that `pyfunc` asks, by its name.
+///
+/// # Errors
+/// Kind `Unsupported` for names of no method that is served.
+pub(crate) fn method(name: &str) -> Result<Method, LoadError> {
+    let mut known = Method::ALL.into_iter();
+    known.find(|method| method.as_str() == name).ok_or_else(|| {
+        let known = Method::ALL.map(Method::as_str).join(", ");
+        let name = quoted(name);
+        let message = format!("'predict_fn' is {name}, which is not supported; {known} are");
+        LoadError::new(LoadErrorKind::Unsupported, message)
+    })
 }
 
 /// Returns the path of `file` in `directory`, which it may not leave, links included.

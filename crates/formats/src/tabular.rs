@@ -2,7 +2,7 @@
 
 use coracle_model::{
     Description, Estimator, KnownValue, LoadError, LoadErrorKind, Method, MethodSpec, Model,
-    RunError, RunErrorKind, Signature, TensorSpec, Width,
+    NameRules, RunError, RunErrorKind, Signature, TensorSpec, Width,
 };
 use coracle_tensor::{DType, Rows, Tensor};
 
@@ -60,6 +60,8 @@ pub(crate) struct Names {
     pub(crate) input: Option<String>,
     /// The columns, where the model knows them.
     pub(crate) features: Option<Vec<String>>,
+    /// How others are compared with these.
+    pub(crate) rules: NameRules,
 }
 
 /// Returns `estimator` as a model: of one table of numbers, or of columns where some hold texts.
@@ -75,8 +77,7 @@ pub(crate) fn model(
 ) -> Result<Box<dyn Model>, LoadError> {
     let outputs = Outputs::of(estimator.as_ref(), default_method)?;
     if let Some(columns) = estimator.columns().map(<[_]>::to_vec) {
-        let model =
-            ColumnsModel::try_new(estimator, &columns, names.features, outputs, description)?;
+        let model = ColumnsModel::try_new(estimator, &columns, names, outputs, description)?;
         return Ok(Box::new(model));
     }
     let model = TabularModel::try_new(estimator, names, outputs, description)?;
@@ -116,6 +117,7 @@ impl TabularModel {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: names.rules,
             inputs: vec![TensorSpec {
                 name: names.input.unwrap_or_else(|| INPUT.to_owned()),
                 dtype: DType::F64,

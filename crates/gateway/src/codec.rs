@@ -9,6 +9,7 @@ use coracle_protocol::{
 use coracle_serving::Protocol;
 use coracle_tensor::Tensor;
 
+use crate::route;
 use crate::shadow::Answered;
 use crate::spans::Phases;
 
@@ -17,6 +18,11 @@ use crate::spans::Phases;
 pub(crate) enum Codec {
     /// V1 over REST.
     V1 {
+        /// The method named in the URL's query.
+        method: Option<String>,
+    },
+    /// MLflow's bodies at MLflow's path, which are V1's, too.
+    Invocations {
         /// The method named in the URL's query.
         method: Option<String>,
     },
@@ -88,10 +94,18 @@ pub(crate) struct Encoded {
 }
 
 impl Codec {
+    /// Returns the form of a prediction of V1, or of MLflow's at its own path.
+    pub(crate) fn of_v1(path: &str, method: Option<String>) -> Self {
+        match route::is_invocations(path) {
+            true => Self::Invocations { method },
+            false => Self::V1 { method },
+        }
+    }
+
     /// Returns the protocol that calls are counted under.
     pub(crate) fn protocol(&self) -> Protocol {
         match self {
-            Self::V1 { .. } => Protocol::V1,
+            Self::V1 { .. } | Self::Invocations { .. } => Protocol::V1,
             Self::V2 { .. } => Protocol::V2,
             Self::Grpc => Protocol::Grpc,
             Self::Examples(_) => Protocol::Tfs,
@@ -103,7 +117,9 @@ impl Codec {
     /// Returns the method that the request's head names.
     pub(crate) fn method(&self) -> Option<&str> {
         match self {
-            Self::V1 { method } | Self::V2 { method, .. } => method.as_deref(),
+            Self::V1 { method } | Self::Invocations { method } | Self::V2 { method, .. } => {
+                method.as_deref()
+            }
             Self::Grpc
             | Self::Examples(_)
             | Self::PredictMessage
@@ -123,6 +139,8 @@ impl Codec {
             Self::V1 { .. } => {
                 v1::decode_predict(body, ctx).or_else(|error| tfs::decode_columns(body, ctx, error))
             }
+            Self::Invocations { .. } => v1::decode_invocations(body, ctx)
+                .or_else(|error| tfs::decode_columns(body, ctx, error)),
             Self::V2 { json_length, .. } => v2::decode_infer(body, *json_length, ctx),
             Self::Grpc => grpc::decode_infer(body, ctx),
             Self::Examples(question) => tfs::decode_examples(body, *question, ctx),
@@ -142,13 +160,16 @@ impl Codec {
         let mut body = Vec::new();
         let mut json_length = None;
         match self {
-            Self::V1 { .. } => body.reserve(64 + 32 * call.n_rows),
+            Self::V1 { .. } | Self::Invocations { .. } => body.reserve(64 + 32 * call.n_rows),
             // The description of an output takes more than its first numbers.
             Self::V2 { .. } => body.reserve(64 + (96 + 32 * call.n_rows) * outputs.len()),
             _ => {}
         }
         match self {
             Self::V1 { .. } => v1::encode_predict(ctx.signature, call, outputs, &mut body),
+            Self::Invocations { .. } => {
+                v1::encode_invocations(ctx.signature, call, outputs, &mut body);
+            }
             Self::V2 { .. } => json_length = v2::encode_infer(ctx, call, outputs, &mut body)?,
             Self::Grpc => body = grpc::encode_infer(ctx, call, outputs)?,
             Self::Examples(Question::Classify) => {

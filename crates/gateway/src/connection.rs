@@ -39,7 +39,7 @@ use crate::payload;
 use crate::request_id::RequestIds;
 use crate::respond::{JSON_LENGTH, Reply};
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
-use crate::scope::Scope;
+use crate::scope::{self, Scope};
 use crate::seldon;
 use crate::server::Stage;
 use crate::spans::{InferenceSlot, Tracer};
@@ -356,7 +356,7 @@ impl Handler {
         let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
         let (codec, model) = match asked.route {
             Route::V1Predict(Named { model, version }) => (
-                Codec::V1 { method: method() },
+                Codec::of_v1(head.uri.path(), method()),
                 asked.model(model, version.as_ref()),
             ),
             Route::V1Examples(question, Named { model, version }) => (
@@ -700,7 +700,12 @@ impl<'a> Asked<'a> {
             return Ok(model);
         }
         let named = self.scope.named(self.table, name, version, self.headers);
-        named.map_err(|failure| Reply::failure(failure.code, &failure.message))
+        named.map_err(
+            |failure| match name.is_empty() && *self.scope == Scope::All {
+                true => Reply::failure(failure.code, &scope::unnamed(self.table)),
+                false => Reply::failure(failure.code, &failure.message),
+            },
+        )
     }
 }
 

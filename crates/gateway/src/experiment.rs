@@ -76,7 +76,9 @@ impl Sent<'_> {
     /// Returns the JSON of the body, if that is what it is.
     fn json(&self) -> Option<&[u8]> {
         match self.codec {
-            Codec::V1 { .. } | Codec::Examples(_) | Codec::Seldon => Some(self.body.as_ref()),
+            Codec::V1 { .. } | Codec::Invocations { .. } | Codec::Examples(_) | Codec::Seldon => {
+                Some(self.body.as_ref())
+            }
             Codec::V2 { json_length, .. } => match json_length {
                 Some(length) => self.body.get(..*length),
                 None => Some(self.body.as_ref()),

@@ -205,9 +205,9 @@ pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, NoRo
     }
 }
 
-/// Tells whether `path` is MLflow's, whose servers have one model.
+/// Tells whether `path` is MLflow's, whose servers have one model; it may be below a service's.
 pub(crate) fn is_invocations(path: &str) -> bool {
-    path.trim_end_matches('/') == "/invocations"
+    path.trim_end_matches('/').ends_with("/invocations")
 }
 
 /// The one model of the service that a path begins with, as Seldon's paths may have it.

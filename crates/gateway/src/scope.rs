@@ -208,6 +208,28 @@ fn not_found(message: String) -> Failure {
     Failure::new(Code::NotFound, message)
 }
 
+/// The most names of models in a message.
+const NAMES_MAX: usize = 20;
+
+/// Returns how to ask for one of several models, for a path that names none as those of servers of one model.
+pub(crate) fn unnamed(table: &ModelTable) -> String {
+    let mut names = table.names();
+    let shown: Vec<&str> = names.by_ref().take(NAMES_MAX).collect();
+    let (shown, more) = (shown.join(", "), names.count());
+    let shown = match more {
+        0 if shown.is_empty() => return "no model is served".to_owned(),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    };
+    let services = match table.has_namespaces() {
+        true => "; a service is asked at /serving/NAMESPACE/NAME and this path, too",
+        false => "",
+    };
+    format!(
+        "the path names no model, and more than one may be meant: {shown}; ask for one at /v1/models/NAME:predict, which takes the same bodies{services}"
+    )
+}
+
 fn unavailable(message: String) -> Failure {
     Failure::new(Code::Unavailable, message)
 }

@@ -20,7 +20,7 @@ pub use engine::{ExternalFile, GraphEngine, GraphFile};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, KnownValue, Method, MethodSpec, Scorer, Width};
 pub use shared_memory::{HeldMemory, SharedMemory};
-pub use signature::{ColumnPlace, Signature, TensorSpec};
+pub use signature::{ColumnPlace, NameRules, Signature, TensorSpec};
 pub use text::{FilesBeside, TextEngine};
 pub use wanted::{OnLeave, Wanted, have_all_left, on_all_left};
 

@@ -69,9 +69,21 @@ pub struct Signature {
     pub keyed_inputs: Vec<usize>,
     /// Indices into `inputs` of tensors of any number of dimensions; their shape is `[None]`, which protocols write as `[-1]`.
     pub unranked_inputs: Vec<usize>,
+    /// How the names of columns in requests are compared with the model's.
+    pub name_rules: NameRules,
     /// The columns of a row, in order, where each input is a column of one table (of shape `[rows]`) rather than a
     /// tensor of its own.
     pub columns: Option<Vec<ColumnPlace>>,
+}
+
+/// How the names of columns in requests are compared with a model's; by default they are the same, and all are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameRules {
+    /// Whether a column whose name has underscores may be called by it with blanks: LightGBM changes the names of data frames so.
+    pub underscores_may_be_blanks: bool,
+    /// Whether a request that MLflow's server would take may have more columns: those that a model's signature does not name are
+    /// passed over there.
+    pub mlflow_names_columns: bool,
 }
 
 /// One column of the rows that a model of columns takes.

@@ -86,6 +86,7 @@ pub fn load(
         columns: columns(&specs).filter(|_| keyed_inputs.is_empty() && unranked_inputs.is_empty()),
         keyed_inputs,
         unranked_inputs,
+        name_rules: Default::default(),
         inputs: specs,
         outputs,
     };

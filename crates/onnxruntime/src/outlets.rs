@@ -257,6 +257,7 @@ pub(crate) fn read(
         columns: columns(&inputs).filter(|_| keyed_inputs.is_empty() && unranked_inputs.is_empty()),
         keyed_inputs,
         unranked_inputs,
+        name_rules: Default::default(),
         inputs,
         outputs,
     };

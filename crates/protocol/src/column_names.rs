@@ -1,13 +1,16 @@
 //! Which column a name in a request means.
 
-/// Returns the place among `known` of the column that `name` means: the one of this name, else the one that has `_` where it has blanks, as
-/// LightGBM calls the columns of data frames.
+use coracle_model::NameRules;
+
+/// Returns the place among `known` of the column that `name` means: the one of this name, else, where the rules say so, the one that has `_`
+/// where it has blanks.
 pub(crate) fn position<'a>(
     known: impl Iterator<Item = &'a str> + Clone,
     name: &str,
+    rules: NameRules,
 ) -> Option<usize> {
     let exact = known.clone().position(|known| known == name);
-    if exact.is_some() || !name.contains(' ') {
+    if exact.is_some() || !rules.underscores_may_be_blanks || !name.contains(' ') {
         return exact;
     }
     let without_blanks = name.replace(' ', "_");
@@ -16,8 +19,9 @@ pub(crate) fn position<'a>(
 }
 
 /// Returns where `name` is among columns that are owned texts.
-pub(crate) fn position_in(known: &[String], name: &str) -> Option<usize> {
-    position(known.iter().map(String::as_str), name)
+pub(crate) fn position_in(known: &[String], name: &str, rules: NameRules) -> Option<usize> {
+    let known = known.iter().map(String::as_str);
+    position(known, name, rules)
 }
 
 #[cfg(test)]
@@ -27,11 +31,18 @@ mod tests {
     #[test]
     fn blanks_may_be_underlines_in_the_model() {
         let known = ["a_b", "a b", "c_d e"].map(str::to_owned);
-        assert_eq!(position_in(&known, "a b"), Some(1));
-        assert_eq!(position_in(&known, "a_b"), Some(0));
-        assert_eq!(position_in(&known[..1], "a b"), Some(0));
-        for unknown in ["c_d_e", "c d e", "b", ""] {
-            assert_eq!(position_in(&known, unknown), None, "{unknown}");
+        let blanks = NameRules {
+            underscores_may_be_blanks: true,
+            ..NameRules::default()
+        };
+        for rules in [blanks, NameRules::default()] {
+            assert_eq!(position_in(&known, "a b", rules), Some(1));
+            assert_eq!(position_in(&known, "a_b", rules), Some(0));
+            for unknown in ["c_d_e", "c d e", "b", ""] {
+                assert_eq!(position_in(&known, unknown, rules), None, "{unknown}");
+            }
         }
+        assert_eq!(position_in(&known[..1], "a b", blanks), Some(0));
+        assert_eq!(position_in(&known[..1], "a b", NameRules::default()), None);
     }
 }

@@ -1,11 +1,56 @@
-//! The names in a request that the model does not have, all of them, for one refusal.
+//! The names in a request that the model does not have, or that the request lacks: all of them, for one refusal.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess};
 
 use crate::error::quoted;
 
 /// How many names are written; of more, only how many.
 const NAMES_MAX: usize = 20;
+
+/// How many of the model's own names are written.
+const OWN_MAX: usize = 100;
+
+/// Returns names of the model as a list, whose length is bounded.
+pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut names = names.into_iter();
+    let shown: Vec<&str> = names.by_ref().take(OWN_MAX).collect();
+    match names.count() {
+        0 => shown.join(", "),
+        n_more => format!("{} and {n_more} more", shown.join(", ")),
+    }
+}
+
+/// Returns the list of those of `names` that were not seen, if any.
+pub(crate) fn absent<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    seen: &[bool],
+) -> Option<String> {
+    let absent = names.into_iter().zip(seen).filter(|(_, seen)| !**seen);
+    let mut absent = absent.map(|(name, _)| name).peekable();
+    absent.peek()?;
+    Some(listed(absent))
+}
+
+/// Returns a sentence on those of `names` that are not `given`, if any.
+pub(crate) fn missing<'a>(
+    noun: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    is_given: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let missing = names.into_iter().filter(|name| !is_given(name));
+    let missing: Vec<String> = missing.map(quoted).collect();
+    match missing.as_slice() {
+        [] => None,
+        [name] => Some(format!("{noun} {name} is missing")),
+        names => {
+            let names = listed(names.iter().map(String::as_str));
+            Some(format!("{noun}s {names} are missing"))
+        }
+    }
+}
 
 /// Unknown names, in the request's order.
 #[derive(Debug)]
@@ -37,6 +82,27 @@ impl UnknownNames {
         Some(unknown)
     }
 
+    /// Begins with a key of an object, and reads the rest of it, from that key's value on, for more.
+    ///
+    /// # Errors
+    /// Those of reading the object.
+    pub(crate) fn of_rest<'de, A: MapAccess<'de>>(
+        noun: &'static str,
+        first: &str,
+        mut entries: A,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<Self, A::Error> {
+        let mut unknown = Self::new(noun, first);
+        entries.next_value::<IgnoredAny>()?;
+        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+            if !is_known(&name) {
+                unknown.add(&name);
+            }
+            entries.next_value::<IgnoredAny>()?;
+        }
+        Ok(unknown)
+    }
+
     /// Adds a name, unless it is written already.
     pub(crate) fn add(&mut self, name: &str) {
         let name = quoted(name);
@@ -64,7 +130,28 @@ impl fmt::Display for UnknownNames {
 
 #[cfg(test)]
 mod tests {
-    use super::UnknownNames;
+    use super::{UnknownNames, absent, listed, missing};
+
+    #[test]
+    fn what_is_absent_is_listed_up_to_a_bound() {
+        let names: Vec<String> = (0..250).map(|index| format!("n{index}")).collect();
+        let names = || names.iter().map(String::as_str);
+        assert_eq!(absent(names(), &[true; 250]), None);
+        let mut seen = [true; 250];
+        seen[3] = false;
+        seen[7] = false;
+        assert_eq!(absent(names(), &seen).unwrap(), "n3, n7");
+        assert_eq!(missing("input", names(), |_| true), None);
+        let of = |given: &[&str]| missing("input", ["a", "b", "c"], |name| given.contains(&name));
+        assert_eq!(of(&["c", "a"]).unwrap(), "input \"b\" is missing");
+        assert_eq!(of(&["b"]).unwrap(), "inputs \"a\", \"c\" are missing");
+        assert!(listed(names().take(100)).ends_with("n98, n99"));
+        assert!(
+            absent(names(), &[false; 250])
+                .unwrap()
+                .ends_with("n98, n99 and 150 more")
+        );
+    }
 
     #[test]
     fn all_are_listed_up_to_a_bound() {

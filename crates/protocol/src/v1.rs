@@ -11,7 +11,7 @@ use coracle_tensor::{ByteStrings, Tensor, Values};
 
 use crate::{Call, Layout, render};
 
-pub use decode::decode_predict;
+pub use decode::{decode_invocations, decode_predict};
 
 /// Appends the answer to a prediction.
 ///
@@ -28,6 +28,24 @@ pub fn encode_predict(signature: &Signature, call: &Call, outputs: &[Tensor], ou
     }
     if call.layout != Layout::Rows {
         columns(signature, call, outputs, out);
+    }
+    out.push(b'}');
+}
+
+/// Appends the answer to a prediction as MLflow's server gives it: `predictions` alone, whatever was sent, of which several outputs are an object
+/// by name.
+pub fn encode_invocations(
+    signature: &Signature,
+    call: &Call,
+    outputs: &[Tensor],
+    out: &mut Vec<u8>,
+) {
+    out.push(b'{');
+    if outputs.len() == 1 {
+        rows(signature, call, outputs, out);
+    } else {
+        out.extend_from_slice(b"\"predictions\":");
+        whole(signature, call, outputs, out);
     }
     out.push(b'}');
 }

@@ -27,6 +27,7 @@ fn signature() -> Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: Default::default(),
         inputs: vec![spec("X", vec![None, Some(N_COLUMNS)])],
         outputs: vec![spec("predict", vec![None])],
         default_outputs: vec![0],

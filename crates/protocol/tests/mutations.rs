@@ -6,7 +6,7 @@
 )]
 
 use bytes::Bytes;
-use coracle_model::{ColumnPlace, Signature, TensorSpec};
+use coracle_model::{ColumnPlace, NameRules, Signature, TensorSpec};
 use coracle_protocol::client::{NamedTensor, grpc_infer, v2_binary};
 use coracle_protocol::compression::{Encoding, compress, expand};
 use coracle_protocol::grpc::inference::{
@@ -142,6 +142,10 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: NameRules {
+            underscores_may_be_blanks: true,
+            mlflow_names_columns: true,
+        },
         inputs,
         outputs,
         default_outputs: vec![0],
@@ -238,6 +242,27 @@ fn v1_bodies() {
             |ctx, call| {
                 let mut out = Vec::new();
                 v1::encode_predict(ctx.signature, call, &call.inputs, &mut out);
+                assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
+            },
+        )
+    });
+}
+
+#[test]
+fn mlflows_bodies() {
+    let good = texts(&[
+        r#"{"dataframe_split": {"index": [4, "x"], "columns": ["z", "b", "a"], "data": [[{}, 1.5, null], [[], true, 2]]}}"#,
+        r#"{"dataframe_records": [{"a": 1, "z": "x", "b": 2}, {"b": 4, "a": 3}], "params": {"q": 1}}"#,
+        r#"{"inputs": {"a": "é", "z": {"y": [1]}, "c": 1}}"#,
+        r#"{"inputs": {"b": [1, 2], "a": [3, null]}}"#,
+        r#"{"instances": [{"p": [1, 2], "q": ["\n"]}]}"#,
+    ]);
+    check(3, &good, |body| {
+        each_signature(
+            |ctx| v1::decode_invocations(body, ctx),
+            |ctx, call| {
+                let mut out = Vec::new();
+                v1::encode_invocations(ctx.signature, call, &call.inputs, &mut out);
                 assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
             },
         )

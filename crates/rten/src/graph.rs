@@ -93,6 +93,7 @@ impl RtenModel {
             signature: Signature {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
+                name_rules: Default::default(),
                 default_outputs: (0..outputs_declared.len()).collect(),
                 columns: columns(&outline.inputs).filter(|_| unranked_inputs.is_empty()),
                 unranked_inputs,

@@ -86,6 +86,7 @@ mod tests {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: inputs.to_vec(),
             outputs: vec![],
             default_outputs: vec![],

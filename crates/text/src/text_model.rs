@@ -517,6 +517,7 @@ fn signature_of(
         keyed_outputs,
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: Default::default(),
         columns: Some(columns.collect()),
         inputs,
     }

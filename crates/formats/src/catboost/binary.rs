@@ -61,12 +61,13 @@ impl Ensemble {
                 .find(|(key, _)| key == name)
                 .map(|(_, value)| value.as_str())
         };
-        let classes = find("class_params")
-            .map(|text| parse_json(text.as_bytes()))
-            .transpose();
+        let parsed = |name: &str| {
+            let document = find(name).map(|text| parse_json(text.as_bytes()));
+            document.transpose().map_err(|error| error.at(name))
+        };
         Ok(Self {
-            loss: loss(find("params").unwrap_or("{}"))?,
-            classes: classes.map_err(|error| error.at("class_params"))?,
+            loss: loss(parsed)?,
+            classes: parsed("class_params")?,
             probability_threshold: find("binclass_probability_threshold").map(str::to_owned),
             n_scores,
             trees: read_trees(&trees, &features.splits()?, n_scores)?,

@@ -5,7 +5,7 @@ use coracle_model::LoadError;
 
 use super::features::Features;
 use super::{malformed, unsupported};
-use crate::document::{Document, Entry, parse_json};
+use crate::document::{Document, Entry};
 
 /// The deepest symmetric tree: CatBoost's own bound.
 const DEPTH_MAX: usize = 16;
@@ -13,7 +13,7 @@ const DEPTH_MAX: usize = 16;
 /// A model as CatBoost stores it.
 #[derive(Debug)]
 pub(crate) struct Ensemble {
-    pub(super) loss: String,
+    pub(super) loss: Loss,
     /// The metadata of classes, if there are any.
     pub(super) classes: Option<Document>,
     pub(super) probability_threshold: Option<String>,
@@ -23,6 +23,34 @@ pub(crate) struct Ensemble {
     pub(super) scale: f64,
     /// One for each score.
     pub(super) biases: Vec<f64>,
+}
+
+/// What a model was trained for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The loss of this name.
+    One(String),
+    /// A sum of models that all had the loss of this name; no more of their training is kept.
+    OfSum(String),
+    /// A sum of models that had several.
+    Several,
+}
+
+impl Loss {
+    /// Returns its name.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::One(name) | Self::OfSum(name) => name,
+            Self::Several => "several (a sum of models)",
+        }
+    }
+}
+
+impl Ensemble {
+    /// Returns the names of the features, if it was trained with any.
+    pub(crate) fn feature_names(&self) -> Option<Vec<String>> {
+        self.features.names()
+    }
 }
 
 /// A question about a feature: is its value above a border?
@@ -97,26 +125,26 @@ pub(super) fn target(n_scores: usize) -> Target {
     }
 }
 
-/// Returns the name of the loss in the parameters' JSON text.
+/// Returns the loss of a model, whose entry of a name in its metadata is what `info` returns.
 ///
 /// # Errors
-/// Kind `Malformed` if the text is no JSON, `Unsupported` if it names no loss.
-pub(super) fn loss(params: &str) -> Result<String, LoadError> {
-    let document = parse_json(params.as_bytes()).map_err(|error| error.at("params"))?;
-    loss_in(&Entry::root(&document))
-}
-
-/// As [`loss`], from a document.
-pub(super) fn loss_in(params: &Entry<'_>) -> Result<String, LoadError> {
-    let name = params
-        .find("loss_function")
-        .and_then(|loss| loss.find("type"));
-    match name {
-        Some(name) => Ok(name.text()?.to_owned()),
-        None => Err(unsupported(
-            "the model does not say which loss it was trained with",
-        )),
+/// Those of `info`; kind `Unsupported` where there is none.
+pub(super) fn loss(
+    info: impl Fn(&str) -> Result<Option<Document>, LoadError>,
+) -> Result<Loss, LoadError> {
+    if let Some(params) = info("params")? {
+        let loss = Entry::root(&params).find("loss_function");
+        if let Some(name) = loss.and_then(|loss| loss.find("type")) {
+            return Ok(Loss::One(name.text()?.to_owned()));
+        }
+    } else if let Some(loss) = info("loss_function")? {
+        let name = Entry::root(&loss).field("type")?.text()?.to_owned();
+        return Ok(Loss::OfSum(name));
+    } else if info("model0:params")?.is_some() {
+        return Ok(Loss::Several);
     }
+    let message = "the model does not say which loss it was trained with";
+    Err(unsupported(message))
 }
 
 #[cfg(test)]

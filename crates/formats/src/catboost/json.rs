@@ -5,7 +5,7 @@ mod features;
 use coracle_forest::{NodeSpec, TreeSpec};
 use coracle_model::LoadError;
 
-use super::ensemble::{Ensemble, Split, loss_in, symmetric, target};
+use super::ensemble::{Ensemble, Split, loss, symmetric, target};
 use super::features::Features;
 use super::malformed;
 use crate::document::{Document, Entry, parse_json};
@@ -46,15 +46,12 @@ impl Ensemble {
             }
         };
         let info = root.field("model_info")?;
-        let params = info.field("params")?;
+        let parsed = |name: &str| match info.find(name).map(|entry| entry.document()) {
+            Some(Document::Text(text)) => parse_json(text.as_bytes()).map(Some),
+            other => Ok(other.cloned()),
+        };
         Ok(Self {
-            loss: match params.document() {
-                Document::Text(text) => {
-                    let document = parse_json(text.as_bytes())?;
-                    loss_in(&Entry::root(&document))?
-                }
-                _ => loss_in(&params)?,
-            },
+            loss: loss(parsed)?,
             classes: info
                 .find("class_params")
                 .map(|entry| entry.document().clone()),

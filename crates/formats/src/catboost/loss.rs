@@ -4,7 +4,7 @@ use coracle_estimators::{BoostedLink, Labels};
 use coracle_model::LoadError;
 use coracle_tensor::Values;
 
-use super::ensemble::Ensemble;
+use super::ensemble::{Ensemble, Loss};
 use super::{malformed, unsupported};
 use crate::document::{Document, Entry, quoted, whole};
 
@@ -30,7 +30,8 @@ pub(super) enum Task {
 /// # Errors
 /// Kind `Unsupported` if the loss is not known, `Malformed` if the classes do not fit the scores.
 pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
-    let link = match ensemble.loss.as_str() {
+    let link = match ensemble.loss.name() {
+        _ if ensemble.loss == Loss::Several => return Ok(Task::Values(BoostedLink::Identity)),
         "RMSE"
         | "MAE"
         | "Quantile"
@@ -58,7 +59,13 @@ pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
         | "LambdaMart" => {
             return Ok(Task::Values(BoostedLink::Identity));
         }
-        "Poisson" | "Tweedie" => return Ok(Task::Values(BoostedLink::Exponential)),
+        "Poisson" | "Tweedie" => {
+            return Ok(Task::Values(match ensemble.loss {
+                Loss::One(_) => BoostedLink::Exponential,
+                // What the library goes by are the parameters of training, which a sum does not have.
+                Loss::OfSum(_) | Loss::Several => BoostedLink::Identity,
+            }));
+        }
         "Logloss" | "CrossEntropy" | "Focal" | "MultiClassOneVsAll" => {
             BoostedLink::Sigmoid { scale: 1.0 }
         }
@@ -136,16 +143,17 @@ fn labels(classes: &Entry<'_>, n_classes: usize) -> Result<Labels, LoadError> {
         }
         "Float" => Values::F64(names.numbers()?.to_vec().into()),
         "String" => Values::Bytes(names.texts()?.into_iter().collect()),
-        // The library answers truth values as text.
+        // Up to 1.2.2 the library writes the texts of truth values instead.
         "Boolean" => {
             let Document::Array(items) = names.document() else {
                 return Err(names.malformed("is not a list"));
             };
-            let texts = items.iter().map(|item| match item {
-                Document::Bool(true) => "True",
-                _ => "False",
+            let truths = items.iter().map(|item| match item {
+                Document::Bool(truth) => Some(*truth),
+                _ => None,
             });
-            Values::Bytes(texts.collect())
+            let truths: Option<Vec<bool>> = truths.collect();
+            Values::Bool(truths.ok_or_else(|| names.malformed("are not truth values"))?)
         }
         kind => {
             return Err(unsupported(format!(

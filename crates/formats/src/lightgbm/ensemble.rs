@@ -120,9 +120,8 @@ impl Ensemble {
 
     /// Returns the names, unless LightGBM made them up (`Column_0`, ...).
     pub(crate) fn feature_names(&self) -> Option<Vec<String>> {
-        let mut names = self.names.iter().enumerate();
-        let is_made_up = names.all(|(index, name)| *name == format!("Column_{index}"));
-        (!is_made_up && self.names.len() == self.n_features).then(|| self.names.clone())
+        let is_known = !are_made_up(&self.names) && self.names.len() == self.n_features;
+        is_known.then(|| self.names.clone())
     }
 
     /// Returns how much each feature counts in the first `n_iterations` (all, if `None`): how many splits ask for it,
@@ -170,4 +169,10 @@ impl Ensemble {
         });
         leaves.collect()
     }
+}
+
+/// Tells whether names are those that LightGBM makes up: `Column_0`, `Column_1`, ...
+pub(crate) fn are_made_up(names: &[String]) -> bool {
+    let mut names = names.iter().enumerate();
+    names.all(|(index, name)| *name == format!("Column_{index}"))
 }

@@ -1,9 +1,12 @@
 //! The signature of an MLflow model: names and types of its columns, or the shape of its table.
 
 use coracle_estimators::shown_names;
-use coracle_model::{ColumnKind, Description, Estimator, LoadError, LoadErrorKind};
+use coracle_model::{
+    ColumnKind, Description, Estimator, LoadError, LoadErrorKind, Model, NameRules,
+};
 
 use super::cast::{Cast, Casting};
+use super::named;
 use crate::document::{Document, Entry, parse_json, quoted};
 
 /// The most columns in a description or a message.
@@ -93,14 +96,35 @@ impl Signature {
         }
     }
 
-    /// Gives `estimator` the signature's types, and its names where it has none of its own; adds what it says to `description`.
+    /// Tells whether it has a name for each column.
+    pub(crate) fn names_columns(&self) -> bool {
+        match self {
+            Self::Columns(columns) => columns.iter().all(|column| column.name.is_some()),
+            _ => false,
+        }
+    }
+
+    /// Gives the columns of a graph that takes one table of numbers their names, where there are as many.
+    pub(crate) fn name_columns(&self, graph: Box<dyn Model>) -> Box<dyn Model> {
+        let Self::Columns(columns) = self else {
+            return graph;
+        };
+        let names = columns.iter().map(|column| column.name.clone());
+        match names.collect::<Option<Vec<String>>>() {
+            Some(names) => named::around(graph, &names),
+            None => graph,
+        }
+    }
+
+    /// Gives `estimator` the signature's types, and its names where it has none of its own; adds what it says to `description`. The names
+    /// of the model may be LightGBM's, which has underscores where the signature has blanks.
     ///
     /// # Errors
     /// Kind `Unsupported` where the signature and the estimator contradict each other.
     pub(crate) fn apply(
         &self,
         estimator: Box<dyn Estimator>,
-        names: Option<Vec<String>>,
+        (names, rules): (Option<Vec<String>>, NameRules),
         description: &mut Description,
     ) -> Result<(Box<dyn Estimator>, Option<Vec<String>>), LoadError> {
         let shown = self.shown();
@@ -108,7 +132,7 @@ impl Signature {
         facts.extend(shown.map(|shown| ("signature".to_owned(), shown)));
         let n_features = estimator.n_features();
         match self {
-            Self::Columns(columns) => in_order(columns, estimator, names),
+            Self::Columns(columns) => in_order(columns, estimator, (names, rules)),
             Self::Table { width, .. } if width.is_some_and(|width| width != n_features) => {
                 Err(contradicts(format!(
                     "has {} columns, the model takes {n_features}",
@@ -116,7 +140,9 @@ impl Signature {
                 )))
             }
             Self::Table { dtype, .. } => {
-                let columns = vec![dtype.as_str(); n_features];
+                // Objects are whatever an array of several types holds.
+                let dtype = if dtype == "object" { ANY } else { dtype };
+                let columns = vec![dtype; n_features];
                 let estimator = cast(&columns, estimator, names.as_deref())?;
                 Ok((estimator, names))
             }
@@ -150,11 +176,17 @@ impl Signature {
 /// The type of whatever there is.
 const ANY: &str = "any";
 
+/// The types of columns whose values may be more than one.
+const NESTED: [&str; 4] = ["object", "array", "map", ANY];
+
+/// The types of columns that no model takes which takes numbers or texts there.
+const NEITHER: [&str; 5] = ["object", "array", "map", "datetime", "binary"];
+
 impl ColumnType {
-    /// Tells whether a model calls it so: LightGBM writes names without blanks.
-    fn is_called(&self, name: &str) -> bool {
+    /// Tells whether a model calls it so.
+    fn is_called(&self, name: &str, may_have_blanks: bool) -> bool {
         let own = self.name.as_deref();
-        own.is_some_and(|own| own == name || own.replace(' ', "_") == name)
+        own.is_some_and(|own| own == name || may_have_blanks && own.replace(' ', "_") == name)
     }
 }
 
@@ -183,15 +215,13 @@ fn column_name(name: &Entry<'_>) -> Result<String, LoadError> {
 fn in_order(
     columns: &[ColumnType],
     estimator: Box<dyn Estimator>,
-    names: Option<Vec<String>>,
+    (names, rules): (Option<Vec<String>>, NameRules),
 ) -> Result<(Box<dyn Estimator>, Option<Vec<String>>), LoadError> {
-    if columns
-        .iter()
-        .any(|column| ["object", "array", "map", ANY].contains(&column.dtype.as_str()))
-    {
+    let given: Vec<&str> = columns.iter().filter_map(|c| c.name.as_deref()).collect();
+    let is_plain = |column: &ColumnType| !NESTED.contains(&column.dtype.as_str());
+    if !columns.iter().all(is_plain) && (names.is_none() || given.is_empty()) {
         return Ok((estimator, names));
     }
-    let given: Vec<&str> = columns.iter().filter_map(|c| c.name.as_deref()).collect();
     if !given.is_empty() && given.len() != columns.len() {
         return Err(contradicts("names some of its columns only".to_owned()));
     }
@@ -220,7 +250,9 @@ fn in_order(
     for (place, name) in names.iter().enumerate() {
         let column = match given.is_empty() {
             true => columns.get(place),
-            false => columns.iter().find(|c| c.is_called(name)),
+            false => columns
+                .iter()
+                .find(|c| c.is_called(name, rules.underscores_may_be_blanks)),
         };
         match column {
             Some(column) => dtypes.push(column.dtype.as_str()),
@@ -260,6 +292,14 @@ fn cast(
         casts.push(match (kind_of(dtype), taken) {
             (Kind::Text, Some(ColumnKind::Numbers)) => return wrong("numbers"),
             (Kind::Numbers(_), Some(ColumnKind::Text)) => return wrong("texts"),
+            (Kind::Other, Some(ColumnKind::Numbers)) if NEITHER.contains(dtype) => {
+                return wrong("numbers");
+            }
+            (Kind::Other, Some(ColumnKind::Text | ColumnKind::Category))
+                if NEITHER.contains(dtype) =>
+            {
+                return wrong("texts");
+            }
             (Kind::Text | Kind::Numbers(_), Some(ColumnKind::Json)) => {
                 return wrong("objects or lists");
             }
@@ -282,13 +322,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lightgbm_knows_names_without_blanks() {
+    fn lightgbm_alone_knows_names_without_blanks() {
         let column = ColumnType {
             name: Some("sepal length".to_owned()),
             dtype: "double".to_owned(),
         };
-        assert!(column.is_called("sepal length") && column.is_called("sepal_length"));
-        assert!(!column.is_called("sepal") && !column.is_called("Sepal_length"));
+        for may_have_blanks in [true, false] {
+            assert!(column.is_called("sepal length", may_have_blanks));
+            assert_eq!(
+                column.is_called("sepal_length", may_have_blanks),
+                may_have_blanks
+            );
+            for other in ["sepal", "Sepal_length"] {
+                assert!(!column.is_called(other, may_have_blanks), "{other}");
+            }
+        }
     }
 
     #[test]

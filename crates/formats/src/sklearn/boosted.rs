@@ -36,6 +36,15 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     }
 }
 
+/// Returns the names of the features that an estimator was fitted with, if it was with any.
+pub(super) fn feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
+    match fitted.class() {
+        class if lightgbm::is_known(class) => lightgbm::feature_names(fitted),
+        class if catboost::is_known(class) => catboost::feature_names(fitted),
+        _ => xgboost::feature_names(fitted),
+    }
+}
+
 /// Returns the labels of a classifier, which it keeps elsewhere than scikit-learn's own.
 pub(super) fn class_labels(fitted: &Fitted<'_>) -> Result<Labels, LoadError> {
     match fitted.class() {

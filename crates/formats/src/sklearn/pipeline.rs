@@ -7,7 +7,7 @@ use coracle_pickle::{Node, NodeId};
 use super::convert::{self, Part};
 use super::fitted::Fitted;
 use super::sparsity;
-use super::{encoders, imbalanced};
+use super::{boosted, encoders, imbalanced};
 
 /// Converts a pipeline of supported steps.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -105,6 +105,9 @@ pub(super) fn named_steps(fitted: &Fitted<'_>) -> Result<Vec<(String, NodeId)>, 
 pub(super) fn first_feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
     if fitted.class() == super::keyed::CLASS {
         return super::keyed::names(fitted).map(Some);
+    }
+    if boosted::is_known(fitted.class()) {
+        return boosted::feature_names(fitted);
     }
     if imbalanced::answers_as(fitted.class()) != "sklearn.pipeline.Pipeline" {
         return Ok(None);

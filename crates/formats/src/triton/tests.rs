@@ -498,6 +498,7 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: Default::default(),
         columns: None,
     }
 }

@@ -60,7 +60,7 @@ const XGBOOST: Library = Library {
 /// LightGBM adds leaves in double precision in tree order, and so do we.
 const LIGHTGBM: Library = Library {
     name: "lightgbm",
-    releases: &["3.3.5", "4.1.0", "4.7.0"],
+    releases: &["3.3.5", "4.1.0", "4.6.0", "4.7.0"],
     n_fixtures_min: 17,
     tolerance: Tolerance {
         margin: 0.0,
@@ -346,6 +346,31 @@ fn every_fixture_answers_as_catboost_does() {
     check_library(&CATBOOST);
 }
 
+/// LightGBM has underscores for the blanks of a data frame's names, whatever wraps it; no other library changes names.
+#[test]
+fn names_may_have_blanks_where_they_are_lightgbms() {
+    let cases = [
+        ("lightgbm/4.7.0/names.txt", true),
+        ("lightgbm/4.7.0/pickled_booster.pkl", true),
+        ("lightgbm/4.7.0/classifier_frame.joblib", true),
+        ("lightgbm/4.7.0/wrapped_calibrated.pkl", true),
+        ("mlflow/3.17.2/lightgbm_booster/MLmodel", true),
+        // Its first step is a scaler.
+        ("lightgbm/4.7.0/pipeline.joblib", false),
+        ("xgboost/3.4.1/names.ubj", false),
+        ("xgboost/3.4.1/classifier_frame.joblib", false),
+        ("catboost/1.2.10/names.cbm", false),
+        ("catboost/1.2.10/pipeline_frame.joblib", false),
+        ("sklearn/1.9.1/logistic_frame.joblib", false),
+    ];
+    for (file, expected) in cases {
+        let loaded = load(&root(file), &LoadOptions::default(), &SystemClock::new());
+        let model = loaded.unwrap().model;
+        let found = model.signature().name_rules.underscores_may_be_blanks;
+        assert_eq!(found, expected, "{file}");
+    }
+}
+
 #[test]
 fn what_of_other_libraries_is_not_served_is_refused_by_name() {
     let (mut fixtures, imbalanced) = (
@@ -353,9 +378,12 @@ fn what_of_other_libraries_is_not_served_is_refused_by_name() {
         documents(&root("imblearn").join("unsupported")),
     );
     let xgboost = documents(&root("xgboost").join("unsupported"));
+    let lightgbm = documents(&root("lightgbm").join("unsupported"));
     assert!(fixtures.len() >= 3 && !imbalanced.is_empty() && xgboost.len() >= 3);
+    assert!(!lightgbm.is_empty());
     fixtures.extend(imbalanced);
     fixtures.extend(xgboost);
+    fixtures.extend(lightgbm);
     for (path, document) in fixtures {
         let error = load(&path, &LoadOptions::default(), &SystemClock::new()).err();
         let message = error

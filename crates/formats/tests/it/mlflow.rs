@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_base::SystemClock;
 use coracle_formats::{LoadOptions, load, mlflow_example};
-use coracle_model::{LoadErrorKind, Model};
+use coracle_model::{LoadError, LoadErrorKind, Method, Model};
 use coracle_tensor::{Tensor, Values};
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn directory(release: &str) -> PathBuf {
     fixtures.join(release)
 }
 
-fn load_case(release: &str, case: &str) -> Result<Box<dyn Model>, coracle_model::LoadError> {
+fn load_case(release: &str, case: &str) -> Result<Box<dyn Model>, LoadError> {
     let path = directory(release).join(case).join("MLmodel");
     let loaded = load(&path, &LoadOptions::default(), &SystemClock::new());
     loaded.map(|loaded| loaded.model)
@@ -205,6 +205,94 @@ fn columns_that_nobody_reads_may_be_missing_in_a_signature() {
     assert!(loaded(&format!("[{fare}, {read}]")).is_ok());
     let error = loaded(&format!("[{read}]")).unwrap_err().to_string();
     assert!(error.contains("does not have column 'fare'"), "{error}");
+}
+
+#[test]
+fn dates_and_lists_are_left_to_columns_that_the_model_does_not_read() {
+    let model = load_case("3.17.2", "dates").unwrap();
+    let path = directory("3.17.2").join("dates.expected.json");
+    let expected: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let places = model.signature().columns.as_ref().unwrap();
+    let places: Vec<(&str, bool)> = places
+        .iter()
+        .map(|place| (place.name.as_str(), place.input.is_some()))
+        .collect();
+    assert_eq!(places, [("n", true), ("city", true), ("when", false)]);
+    let rows = expected["given"]["data"].as_array().unwrap();
+    let numbers: Vec<f64> = rows.iter().map(|row| number(&row[0])).collect();
+    let texts = rows.iter().map(|row| row[1].as_str().unwrap());
+    let inputs = [
+        Tensor::from_values(Values::F64(numbers.into())),
+        Tensor::from_values(Values::Bytes(texts.collect())),
+    ];
+    let answer = model.run(&inputs, &[0]).unwrap();
+    let truths: Vec<bool> = serde_json::from_value(expected["answer"].clone()).unwrap();
+    assert_eq!(answer[0].values(), &Values::Bool(truths));
+    let cases = [
+        (
+            "contradicts_dates",
+            "has type 'datetime' for column \"n\", where the model takes numbers",
+        ),
+        (
+            "contradicts_lists",
+            "has type 'array' for column \"city\", where the model takes texts",
+        ),
+    ];
+    for (case, expected) in cases {
+        let error = load_case("3.17.2", case).unwrap_err().to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn the_method_that_mlflow_asks_is_the_default() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/mlflow/3.17.2");
+    let from = fixtures.join("sklearn_proba");
+    let default = |path: &Path, default_method| {
+        let options = LoadOptions {
+            default_method,
+            ..LoadOptions::default()
+        };
+        let model = load(path, &options, &SystemClock::new())?.model;
+        let signature = model.signature();
+        let name = |&index: &usize| signature.outputs[index].name.clone();
+        Ok::<_, LoadError>(
+            signature
+                .default_outputs
+                .iter()
+                .map(name)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let path = from.join("MLmodel");
+    assert_eq!(default(&path, None).unwrap(), ["predict_proba"]);
+    let chosen = Some(Method::Predict);
+    assert_eq!(default(&path, chosen).unwrap(), ["predict"]);
+    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mlflow-predict-fn");
+    fs::create_dir_all(&to).unwrap();
+    fs::copy(from.join("model.pkl"), to.join("model.pkl")).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let path = to.join("MLmodel");
+    fs::write(
+        &path,
+        text.replace("predict_fn: predict_proba", "predict_fn: score"),
+    )
+    .unwrap();
+    let error = default(&path, None).unwrap_err().to_string();
+    let expected = "'predict_fn' is 'score', which is not supported; predict, predict_proba, ";
+    assert!(error.contains(expected), "{error}");
+    assert_eq!(default(&path, chosen).unwrap(), ["predict"]);
+}
+
+#[test]
+fn the_columns_of_a_signature_give_a_graphs_table_their_names() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/mlflow/3.17.2");
+    let path = fixtures.join("onnx_columns/MLmodel");
+    let loaded = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
+    let signature = loaded.model.signature();
+    let names = signature.inputs[0].columns.as_ref().unwrap();
+    assert_eq!(names, &["a", "b", "c", "d"]);
+    assert!(signature.name_rules.mlflow_names_columns);
 }
 
 #[test]

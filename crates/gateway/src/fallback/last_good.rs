@@ -146,6 +146,7 @@ mod tests {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: Vec::new(),
             outputs: vec![TensorSpec {
                 name: "y".to_owned(),

@@ -96,6 +96,7 @@ impl Handler {
         Ok(Signature {
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: inputs.specs.unwrap_or_default(),
             default_outputs: (0..outputs.len()).collect(),
             outputs,

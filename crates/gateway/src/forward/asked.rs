@@ -198,7 +198,9 @@ fn of_program(request: &Request, name: &str) -> Option<(String, Bytes)> {
         None => path,
     };
     Some(match &request.codec {
-        Codec::V1 { method } => (with_method(v1("predict"), method), body()),
+        Codec::V1 { method } | Codec::Invocations { method } => {
+            (with_method(v1("predict"), method), body())
+        }
         Codec::V2 { method, .. } => {
             let path = format!("/v2/models/{}/infer", plain(name));
             (with_method(path, method), body())

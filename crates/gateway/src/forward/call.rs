@@ -367,7 +367,7 @@ impl Handler {
 fn prediction(head: &Parts, path: &str) -> Option<Codec> {
     let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
     match route::find(&head.method, path).ok()? {
-        Route::V1Predict(_) => Some(Codec::V1 { method: method() }),
+        Route::V1Predict(_) => Some(Codec::of_v1(path, method())),
         Route::V1Examples(question, _) => Some(Codec::Examples(question)),
         Route::V2Infer(_) => Some(Codec::V2 {
             method: method(),

@@ -79,6 +79,7 @@ impl Stage {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
                 unranked_inputs: Vec::new(),
+                name_rules: Default::default(),
                 inputs: vec![spec("X", vec![None, Some(1)])],
                 outputs: vec![spec("predict", vec![None])],
                 default_outputs: vec![0],

@@ -227,7 +227,11 @@ impl Recording {
 /// Returns the protobuf messages of a codec's request and answer.
 fn messages(codec: &Codec) -> Option<(&'static str, &'static str)> {
     match codec {
-        Codec::V1 { .. } | Codec::V2 { .. } | Codec::Examples(_) | Codec::Seldon => None,
+        Codec::V1 { .. }
+        | Codec::Invocations { .. }
+        | Codec::V2 { .. }
+        | Codec::Examples(_)
+        | Codec::Seldon => None,
         Codec::Grpc => Some((
             "inference.ModelInferRequest",
             "inference.ModelInferResponse",

@@ -63,6 +63,7 @@ fn casts() -> Casts {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: vec![spec("X", DType::F64, vec![None, Some(N_COLUMNS)])],
             outputs: outputs
                 .chain([spec("sum", DType::F64, vec![None])])
@@ -84,6 +85,7 @@ fn texts() -> Texts {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: vec![
                 spec("text", DType::Bytes, vec![None]),
                 spec("number", DType::F64, vec![None]),

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 /// A model of two columns: adds them up, panics on a negative sum, waits for `gate` on a sum of 1000.
 #[derive(Debug)]
 pub(crate) struct Sum {
-    signature: Signature,
+    pub(crate) signature: Signature,
     description: Description,
     entered: Sender<()>,
     gate: Mutex<Receiver<()>>,
@@ -104,6 +104,7 @@ pub(crate) fn sum_model() -> (Sum, Receiver<()>, Sender<()>) {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: vec![spec("X", vec![None, Some(2)])],
             outputs: vec![spec("predict", vec![None]), spec("twice", vec![None])],
             default_outputs: vec![0],

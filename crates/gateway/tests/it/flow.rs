@@ -84,6 +84,7 @@ fn model(name: &str, of: fn(f64, f64) -> Vec<f64>) -> Arc<ServedModel> {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             columns: None,
         },
         description: Description::default(),

@@ -82,6 +82,7 @@ fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: Default::default(),
         inputs,
         outputs,
         default_outputs: vec![0],

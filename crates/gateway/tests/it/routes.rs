@@ -1,9 +1,10 @@
 //! What each route answers.
 
 use coracle_gateway::Limits;
+use coracle_serving::{LoadPhases, LoadedModel, ModelTable, ServedModel};
 
 use crate::client::{connect, read_answer, send, write_request};
-use crate::fixture::{config, start};
+use crate::fixture::{config, start, start_with, sum_model};
 
 pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 pub(crate) const ROW: &[u8] = br#"{"instances": [[1, 2]]}"#;
@@ -56,6 +57,8 @@ fn mlflows_paths_are_the_only_models() {
     let bodies = [
         r#"{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}}"#,
         r#"{"instances": [[1, 2], [3, 4]], "params": {"unknown": true}}"#,
+        r#"{"inputs": [[1, 2], [3, 4]]}"#,
+        r#"{"inputs": {"X": [[1, 2], [3, 4]]}}"#,
     ];
     for path in ["/invocations", "/invocations/"] {
         for body in bodies {
@@ -67,6 +70,47 @@ fn mlflows_paths_are_the_only_models() {
     assert_eq!(send(server.address, "GET", "/ping", &[], b"").status, 200);
     let answer = send(server.address, "GET", "/invocations", &[], b"");
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+}
+
+#[test]
+fn columns_beyond_an_mlflow_signature_are_passed_over_at_mlflows_path_alone() {
+    let server = start_with(config(Limits::default()), |_sum| {
+        ModelTable::try_new([named("signed", true)]).unwrap()
+    });
+    let body = br#"{"dataframe_split": {"columns": ["z", "b", "a"], "data": [["x", 2, 1]]}}"#;
+    let answer = send(server.address, "POST", "/invocations", &[JSON], body);
+    let expected = (200, r#"{"predictions":[3.0]}"#);
+    assert_eq!((answer.status, answer.body.as_str()), expected);
+    let path = "/v1/models/signed:predict";
+    let answer = send(server.address, "POST", path, &[JSON], body);
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(
+        answer.body.contains("unknown feature \\\"z\\\""),
+        "{}",
+        answer.body
+    );
+}
+
+#[test]
+fn paths_that_name_no_model_say_which_there_are() {
+    let server = start_with(config(Limits::default()), |sum| {
+        ModelTable::try_new([sum, named("other", false)]).unwrap()
+    });
+    for path in ["/invocations", "/v1/models:predict", "/v2/models/infer"] {
+        let answer = send(server.address, "POST", path, &[JSON], ROW);
+        assert_eq!(answer.status, 404, "{path}");
+        let expected = "the path names no model, and more than one may be meant: other, sum; ask for one at /v1/models/NAME:predict, which takes the same bodies";
+        assert!(answer.body.contains(expected), "{path}: {}", answer.body);
+    }
+}
+
+/// A model like `sum` of another name, with or without a signature of MLflow's.
+fn named(name: &str, is_signed: bool) -> ServedModel {
+    let (mut model, ..) = sum_model();
+    model.signature.name_rules.mlflow_names_columns = is_signed;
+    model.signature.inputs[0].columns = Some(vec!["a".to_owned(), "b".to_owned()]);
+    let loaded = LoadedModel::new(name.to_owned(), Box::new(model), LoadPhases::default());
+    ServedModel::new(loaded, 2)
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn serve(run_time: RunTime) -> (Running, Seen) {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],
             default_outputs: vec![0],

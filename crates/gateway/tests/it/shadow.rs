@@ -100,6 +100,7 @@ fn shadow(manner: Manner, asked: Sender<()>) -> ServedModel {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: vec![spec("X", vec![None, Some(2)])],
             outputs: vec![spec("predict", vec![None])],
             default_outputs: vec![0],

@@ -316,6 +316,7 @@ impl Long {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
                 unranked_inputs: Vec::new(),
+                name_rules: Default::default(),
                 inputs: vec![spec("x")],
                 outputs: vec![spec("y")],
                 default_outputs: vec![0],
@@ -425,6 +426,7 @@ fn a_connection_that_always_has_its_next_request_does_not_keep_the_others_waitin
         signature: Signature {
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             keyed_outputs: Vec::new(),
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],

@@ -37,6 +37,7 @@ impl Place {
                 keyed_outputs: Vec::new(),
                 keyed_inputs: Vec::new(),
                 unranked_inputs: Vec::new(),
+                name_rules: Default::default(),
                 inputs: vec![spec("x", DType::F32)],
                 outputs: vec![spec("is_kept", DType::Bool), spec("sum", DType::F64)],
                 default_outputs: vec![0, 1],

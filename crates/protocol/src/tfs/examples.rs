@@ -6,6 +6,7 @@ use coracle_model::TensorSpec;
 use coracle_tensor::{DType, Tensor, Values};
 
 use crate::error::quoted;
+use crate::unknown::{self, UnknownNames};
 use crate::v2::too_many_rows;
 use crate::{DecodeContext, RequestError};
 
@@ -79,29 +80,27 @@ fn append_row(
         );
         return Err(RequestError::invalid(message));
     };
-    let is_unknown = |name: &&String| !columns.contains(name);
-    if let Some(unknown) = example.keys().chain(common.keys()).find(is_unknown) {
-        let message = format!(
-            "examples[{index}]: unknown feature {}; the model has {}",
-            quoted(unknown),
-            columns.join(", ")
-        );
+    let own = || columns.iter().map(String::as_str);
+    let given = example.keys().chain(common.keys()).map(String::as_str);
+    let is_known = |name: &str| own().any(|own| own == name);
+    if let Some(unknown) = UnknownNames::among("feature", given, is_known) {
+        let all = unknown::listed(own());
+        let message = format!("examples[{index}]: {unknown}; the model has {all}");
+        return Err(RequestError::invalid(message));
+    }
+    if let Some(missing) = unknown::missing("feature", own(), |name| feature(name).is_some()) {
+        let message = format!("examples[{index}]: {missing}");
         return Err(RequestError::invalid(message));
     }
     for column in columns {
-        let value = feature(column).map(Vec::as_slice);
-        match value {
-            Some([value]) => values.push(*value),
-            Some(several) => {
+        match feature(column).map_or(&[][..], Vec::as_slice) {
+            [value] => values.push(*value),
+            several => {
                 let message = format!(
                     "examples[{index}]: feature {} has {} values, a column has one",
                     quoted(column),
                     several.len()
                 );
-                return Err(RequestError::invalid(message));
-            }
-            None => {
-                let message = format!("examples[{index}]: feature {} is missing", quoted(column));
                 return Err(RequestError::invalid(message));
             }
         }

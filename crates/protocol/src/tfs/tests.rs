@@ -124,13 +124,21 @@ fn examples_are_classified_or_measured() {
 }
 
 /// Bodies of examples that are refused, each with the start of its message.
-const REFUSED: [(&str, &str); 9] = [
+const REFUSED: [(&str, &str); 11] = [
     ("", "the request body is empty"),
     ("{}", "missing field `examples`"),
     (r#"{"examples": []}"#, "\"examples\" is empty"),
     (
         r#"{"examples": [{"a": 1}]}"#,
         "examples[0]: feature \"b\" is missing",
+    ),
+    (
+        r#"{"examples": [{}]}"#,
+        "examples[0]: features \"a\", \"b\" are missing",
+    ),
+    (
+        r#"{"context": {"d": 1}, "examples": [{"c": 1, "b": 1}]}"#,
+        "examples[0]: unknown features \"c\", \"d\"; the model has a, b",
     ),
     (
         r#"{"examples": [{"a": [1, 2], "b": 1}]}"#,

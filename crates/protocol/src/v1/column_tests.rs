@@ -3,8 +3,8 @@
 use coracle_model::{ColumnPlace, Signature, TensorSpec};
 use coracle_tensor::{ByteStrings, DType, Values};
 
-use crate::v1::decode_predict;
 use crate::v1::tests::context;
+use crate::v1::{decode_invocations, decode_predict};
 use crate::v2::decode_infer;
 use crate::{Call, RequestError};
 
@@ -26,6 +26,7 @@ fn signature() -> Signature {
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: Default::default(),
         inputs: vec![
             input("city", DType::Bytes, true),
             input("age", DType::F64, false),
@@ -352,11 +353,13 @@ fn data_frames_of_texts_are_read_by_their_columns() {
 
 /// LightGBM writes `_` for blanks, and takes data frames of the names that they were fitted with.
 #[test]
-fn names_with_blanks_mean_columns_that_a_model_has_without() {
+fn names_with_blanks_mean_columns_of_lightgbm_without() {
     let mut columns = signature();
+    columns.name_rules.underscores_may_be_blanks = true;
     columns.inputs[1].name = "age_in_years".to_owned();
     columns.columns.as_mut().unwrap()[2].name = "age_in_years".to_owned();
-    let table = super::tests::signature(Some(["age_in_years", "b"]), false);
+    let mut table = super::tests::signature(Some(["age_in_years", "b"]), false);
+    table.name_rules.underscores_may_be_blanks = true;
     for name in ["age_in_years", "age in years", "age in_years"] {
         let expected = vec![texts(&[Some("Ulm")]), Values::F64(vec![3.0].into())];
         let city = r#"{"name": "city", "shape": [1], "datatype": "BYTES", "data": ["Ulm"]}"#;
@@ -384,4 +387,87 @@ fn names_with_blanks_mean_columns_that_a_model_has_without() {
     let twice = r#"{"instances": [{"age_in_years": 3, "age in years": 3, "b": 1}]}"#;
     let error = decode_predict(twice.as_bytes(), &context(&table)).unwrap_err();
     assert!(error.to_string().contains("occurs twice"), "{error}");
+}
+
+/// MLflow's server passes over what a signature does not name.
+#[test]
+fn columns_beyond_mlflows_signature_are_passed_over_where_its_server_does() {
+    let mut columns = signature();
+    columns.name_rules.mlflow_names_columns = true;
+    let mut table = super::tests::signature(Some(["a", "b"]), false);
+    table.name_rules.mlflow_names_columns = true;
+    let cases = [
+        (
+            &columns,
+            r#"{"inputs": {"city": ["Ulm"], "z": {"x": 1}, "age": [3]}}"#,
+        ),
+        (
+            &columns,
+            r#"{"instances": [{"z": [1], "city": "Ulm", "age": 3}]}"#,
+        ),
+        (
+            &columns,
+            r#"{"dataframe_split": {"columns": ["city", "z", "age"], "data": [["Ulm", 1, 3]]}}"#,
+        ),
+        (&table, r#"{"inputs": {"a": [1], "z": "x", "b": [3]}}"#),
+        // One row, of plain values.
+        (&table, r#"{"inputs": {"z": "x", "a": 1.5, "b": true}}"#),
+        (
+            &columns,
+            r#"{"inputs": {"z": {}, "city": "Ulm", "age": 3}}"#,
+        ),
+        (
+            &table,
+            r#"{"dataframe_records": [{"z": null, "b": 3, "a": 1, "y": []}]}"#,
+        ),
+        (
+            &table,
+            r#"{"dataframe_split": {"index": [5], "columns": ["z", "b", "a"], "data": [["x", 3, 1]]}}"#,
+        ),
+    ];
+    for (signature, body) in cases {
+        let decoded = decode_invocations(body.as_bytes(), &context(signature));
+        assert_eq!(decoded.unwrap().n_rows, 1, "{body}");
+        assert!(decode_predict(body.as_bytes(), &context(signature)).is_err());
+        let mut unsigned = signature.clone();
+        unsigned.name_rules.mlflow_names_columns = false;
+        let error = decode_invocations(body.as_bytes(), &context(&unsigned)).unwrap_err();
+        assert!(error.to_string().contains("unknown"), "{error}");
+    }
+    let body = r#"{"inputs": {"z": [1], "b": [3]}}"#;
+    let error = decode_invocations(body.as_bytes(), &context(&table)).unwrap_err();
+    assert!(error.to_string().contains("features missing: a"), "{error}");
+}
+
+/// All other libraries compare names as they are.
+#[test]
+fn names_with_blanks_are_unknown_to_models_that_change_none() {
+    let mut columns = signature();
+    columns.inputs[1].name = "age_in_years".to_owned();
+    columns.columns.as_mut().unwrap()[2].name = "age_in_years".to_owned();
+    let row = r#"{"instances": [{"age in years": 3, "city": "Ulm"}]}"#;
+    let error = v1(row, &columns).unwrap_err();
+    assert!(error.contains("unknown column \"age in years\""), "{error}");
+    let inputs = r#"{"name": "age in years", "shape": [1], "datatype": "FP64", "data": [3]},
+        {"name": "city", "shape": [1], "datatype": "BYTES", "data": ["Ulm"]}"#;
+    let error = v2(inputs, &columns).unwrap_err();
+    assert!(error.contains("unknown column \"age in years\""), "{error}");
+    let table = super::tests::signature(Some(["age_in_years", "b"]), false);
+    for body in [
+        r#"{"instances": [{"b": 3, "age in years": 3}]}"#,
+        r#"{"inputs": {"b": [3], "age in years": [3]}}"#,
+    ] {
+        let error = decode_predict(body.as_bytes(), &context(&table)).unwrap_err();
+        let expected = "unknown feature \"age in years\"; the model has age_in_years, b";
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let body = format!(
+        "{{\"inputs\": [{}]}}",
+        inputs
+            .replace("\"BYTES\"", "\"FP64\"")
+            .replace("\"Ulm\"", "1")
+            .replace("\"city\"", "\"b\"")
+    );
+    let error = decode_infer(&body.into(), None, &context(&table)).unwrap_err();
+    assert!(error.to_string().contains("unknown column"), "{error}");
 }

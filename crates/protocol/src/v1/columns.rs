@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use coracle_model::{ColumnPlace, TensorSpec};
+use coracle_model::{ColumnPlace, NameRules, TensorSpec};
 use coracle_tensor::Tensor;
 use serde::de::{
     DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
@@ -13,7 +13,7 @@ use serde::de::{
 use super::split;
 use crate::cell::{CellPlace, CellSeed, ColumnBuffer};
 use crate::error::quoted;
-use crate::unknown::UnknownNames;
+use crate::unknown::{self, UnknownNames};
 
 /// What instances are checked against.
 #[derive(Clone, Copy)]
@@ -23,6 +23,7 @@ pub(super) struct ColumnLimits<'a> {
     /// The model's inputs.
     pub(super) inputs: &'a [TensorSpec],
     pub(super) elements_max: usize,
+    pub(super) name_rules: NameRules,
 }
 
 impl<'a> ColumnLimits<'a> {
@@ -37,14 +38,14 @@ impl<'a> ColumnLimits<'a> {
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        crate::column_names::position(self.places.iter().map(|place| place.name.as_str()), name)
+        let names = self.places.iter().map(|place| place.name.as_str());
+        crate::column_names::position(names, name, self.name_rules)
     }
 
     /// Returns the names of the columns that must be there, for messages.
     fn names(&self) -> String {
         let read = self.places.iter().filter(|place| place.input.is_some());
-        let names: Vec<&str> = read.map(|place| place.name.as_str()).collect();
-        names.join(", ")
+        unknown::listed(read.map(|place| place.name.as_str()))
     }
 
     fn is_single(&self) -> bool {
@@ -126,6 +127,10 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
         let mut seen = vec![false; self.limits.places.len()];
         while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
             let Some(position) = mark(self.limits, &mut seen, &name, self.key)? else {
+                if self.limits.name_rules.mlflow_names_columns {
+                    entries.next_value::<IgnoredAny>()?;
+                    continue;
+                }
                 return Err(unknown_among(self.limits, &name, entries, self.key));
             };
             let Some((place, Some((input, spec)))) = self.limits.place(position) else {
@@ -140,6 +145,7 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
                 name: &place.name,
                 spec,
                 elements_max: self.limits.elements_max,
+                may_be_plain: self.limits.name_rules.mlflow_names_columns,
                 buffer,
             })?;
             let n_elements: usize = buffers.iter().map(ColumnBuffer::len).sum();
@@ -236,25 +242,17 @@ fn mark<E: Error>(
 fn unknown_among<'de, A: MapAccess<'de>>(
     limits: ColumnLimits<'_>,
     first: &str,
-    mut entries: A,
+    entries: A,
     at: impl fmt::Display,
 ) -> A::Error {
-    let mut unknown = UnknownNames::new("column", first);
-    let mut read = || {
-        entries.next_value::<IgnoredAny>()?;
-        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
-            if limits.position(&name).is_none() {
-                unknown.add(&name);
-            }
-            entries.next_value::<IgnoredAny>()?;
+    let is_known = |name: &str| limits.position(name).is_some();
+    match UnknownNames::of_rest("column", first, entries, is_known) {
+        Ok(unknown) => {
+            let all = limits.names();
+            A::Error::custom(format_args!("{at}: {unknown}; the model has {all}"))
         }
-        Ok(())
-    };
-    if let Err(error) = read() {
-        return error;
+        Err(error) => error,
     }
-    let all = limits.names();
-    A::Error::custom(format_args!("{at}: {unknown}; the model has {all}"))
 }
 
 fn refuse_absent<E: Error>(
@@ -263,14 +261,14 @@ fn refuse_absent<E: Error>(
     at: impl fmt::Display,
 ) -> Result<(), E> {
     let absent = limits.places.iter().zip(seen);
-    let absent: Vec<&str> = absent
+    let mut absent = absent
         .filter(|(place, seen)| place.input.is_some() && !**seen)
         .map(|(place, _)| place.name.as_str())
-        .collect();
-    if absent.is_empty() {
+        .peekable();
+    if absent.peek().is_none() {
         return Ok(());
     }
-    let absent = absent.join(", ");
+    let absent = unknown::listed(absent);
     Err(E::custom(format_args!("{at}: columns missing: {absent}")))
 }
 
@@ -280,6 +278,8 @@ struct ColumnSeed<'a, 'b> {
     name: &'a str,
     spec: &'a TensorSpec,
     elements_max: usize,
+    /// Whether its only value need not be a list, as MLflow's server takes it.
+    may_be_plain: bool,
     buffer: &'b mut ColumnBuffer,
 }
 
@@ -287,7 +287,31 @@ impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
+        match self.may_be_plain {
+            true => deserializer.deserialize_any(self),
+            false => deserializer.deserialize_seq(self),
+        }
+    }
+}
+
+impl ColumnSeed<'_, '_> {
+    /// Returns the reader of the next value of the column.
+    fn cell(&mut self) -> CellSeed<'_, '_> {
+        CellSeed {
+            place: CellPlace {
+                key: self.key,
+                row: self.buffer.len(),
+                column: self.name,
+            },
+            accepts_missing: self.spec.accepts_missing,
+            accepts_integers: self.spec.accepts_integers,
+            buffer: &mut *self.buffer,
+        }
+    }
+
+    /// Reads the only value of the column, which need not be a list.
+    fn only<'de, E: Error>(mut self, value: impl IntoDeserializer<'de, E>) -> Result<(), E> {
+        self.cell().deserialize(value.into_deserializer())
     }
 }
 
@@ -298,19 +322,33 @@ impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
         write!(f, "column {} to be a list of values", quoted(self.name))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.only(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut cells: A) -> Result<(), A::Error> {
         while self.buffer.len() <= self.elements_max {
-            let seed = CellSeed {
-                place: CellPlace {
-                    key: self.key,
-                    row: self.buffer.len(),
-                    column: self.name,
-                },
-                accepts_missing: self.spec.accepts_missing,
-                accepts_integers: self.spec.accepts_integers,
-                buffer: &mut *self.buffer,
-            };
-            if cells.next_element_seed(seed)?.is_none() {
+            if cells.next_element_seed(self.cell())?.is_none() {
                 return Ok(());
             }
         }
@@ -413,6 +451,10 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
         let at = RowName(self.key, self.row);
         while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
             let Some(position) = mark(self.limits, self.seen, &name, at)? else {
+                if self.limits.name_rules.mlflow_names_columns {
+                    entries.next_value::<IgnoredAny>()?;
+                    continue;
+                }
                 return Err(unknown_among(self.limits, &name, entries, at));
             };
             match self.cell(position) {

@@ -5,7 +5,7 @@ mod by_column;
 use std::borrow::Cow;
 use std::fmt;
 
-use coracle_model::TensorSpec;
+use coracle_model::{NameRules, TensorSpec};
 use coracle_tensor::{DType, Tensor, Values};
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -19,7 +19,8 @@ use crate::error::quoted;
 use crate::number::{ElementSeed, Place};
 use crate::parameters::{Parameters, choose_outputs};
 use crate::tfs::signature_outputs;
-use crate::{Call, DecodeContext, Layout, RequestError};
+use crate::unknown::{self, UnknownNames};
+use crate::{Call, DecodeContext, Layout, RequestError, column_names};
 
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
@@ -31,7 +32,28 @@ use crate::{Call, DecodeContext, Layout, RequestError};
 /// # Errors
 /// Code `InvalidArgument` naming the row and column at fault.
 pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
-    let target = target(ctx);
+    let name_rules = NameRules {
+        mlflow_names_columns: false,
+        ..ctx.signature.name_rules
+    };
+    decode(body, ctx, name_rules)
+}
+
+/// Decodes the body of `POST /invocations`, MLflow's path: as [`decode_predict`], but what the signature of an MLflow model does not name is
+/// passed over.
+///
+/// # Errors
+/// As [`decode_predict`].
+pub fn decode_invocations(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
+    decode(body, ctx, ctx.signature.name_rules)
+}
+
+fn decode(
+    body: &[u8],
+    ctx: &DecodeContext<'_>,
+    name_rules: NameRules,
+) -> Result<Call, RequestError> {
+    let target = target(ctx, name_rules);
     if let Some(Target::Matrix(rows)) = target
         && let Some(values) = plain::rows(body, rows.n_columns, rows.elements_max)
     {
@@ -118,13 +140,14 @@ enum Instances {
 }
 
 /// Returns what instances are to become, for models of one table.
-fn target<'a>(ctx: &DecodeContext<'a>) -> Option<Target<'a>> {
+fn target<'a>(ctx: &DecodeContext<'a>, name_rules: NameRules) -> Option<Target<'a>> {
     let elements_max = ctx.elements_max;
     if let Some(places) = &ctx.signature.columns {
         return Some(Target::Columns(ColumnLimits {
             places,
             inputs: &ctx.signature.inputs,
             elements_max,
+            name_rules,
         }));
     }
     if let [spec] = ctx.signature.inputs.as_slice()
@@ -135,6 +158,7 @@ fn target<'a>(ctx: &DecodeContext<'a>) -> Option<Target<'a>> {
             spec,
             n_columns,
             elements_max,
+            name_rules,
         }));
     }
     None
@@ -146,6 +170,33 @@ struct RowsLimits<'a> {
     spec: &'a TensorSpec,
     n_columns: usize,
     elements_max: usize,
+    name_rules: NameRules,
+}
+
+impl RowsLimits<'_> {
+    /// Returns which column a name means.
+    fn position(&self, name: &str) -> Option<usize> {
+        let names = self.spec.columns.as_deref()?;
+        column_names::position_in(names, name, self.name_rules)
+    }
+}
+
+/// Returns the refusal of an object whose key `first` is no feature, with whatever other keys are none.
+fn unknown_feature<'de, A: MapAccess<'de>>(
+    rows: RowsLimits<'_>,
+    first: &str,
+    entries: A,
+    at: impl fmt::Display,
+) -> A::Error {
+    let names = rows.spec.columns.as_deref().unwrap_or_default();
+    let is_known = |name: &str| rows.position(name).is_some();
+    match UnknownNames::of_rest("feature", first, entries, is_known) {
+        Ok(unknown) => {
+            let all = unknown::listed(names.iter().map(String::as_str));
+            A::Error::custom(format_args!("{at}: {unknown}; the model has {all}"))
+        }
+        Err(error) => error,
+    }
 }
 
 struct Request {
@@ -429,13 +480,15 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
             let found = if is_next {
                 Some(expected)
             } else {
-                crate::column_names::position_in(columns, &name)
+                self.rows.position(&name)
             };
             let Some(index) = found else {
-                let (name, all) = (quoted(&name), columns.join(", "));
-                return Err(A::Error::custom(format_args!(
-                    "{key}[{row}]: unknown feature {name}; the model has {all}"
-                )));
+                if self.rows.name_rules.mlflow_names_columns {
+                    entries.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                let at = format_args!("{key}[{row}]");
+                return Err(unknown_feature(self.rows, &name, entries, at));
             };
             expected = index.saturating_add(1);
             if self.seen.get(index) == Some(&true) {
@@ -461,13 +514,9 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
                 *seen = true;
             }
         }
-        let absent = columns
-            .iter()
-            .zip(self.seen.iter())
-            .filter(|(_, seen)| !**seen);
-        let absent: Vec<&str> = absent.map(|(name, _)| name.as_str()).collect();
-        if !absent.is_empty() {
-            let (key, row, absent) = (self.key, self.row, absent.join(", "));
+        let names = columns.iter().map(String::as_str);
+        if let Some(absent) = unknown::absent(names, self.seen) {
+            let (key, row) = (self.key, self.row);
             return Err(A::Error::custom(format_args!(
                 "{key}[{row}]: features missing: {absent}"
             )));

@@ -7,6 +7,8 @@ use serde::de::value::CowStrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::error::quoted;
+
 /// The key of the body.
 pub(super) const KEY: &str = "dataframe_split";
 
@@ -56,9 +58,15 @@ impl<'de, R: Rows> Visitor<'de> for SplitSeed<R> {
             let is_twice = match key.as_ref() {
                 "columns" => columns.replace(entries.next_value()?).is_some(),
                 "data" => data.replace(entries.next_value()?).is_some(),
-                _ => {
+                "index" => {
                     entries.next_value::<IgnoredAny>()?;
                     false
+                }
+                other => {
+                    let other = quoted(other);
+                    return Err(A::Error::custom(format_args!(
+                        "{KEY}: unknown key {other}; it has \"columns\", \"data\" and \"index\""
+                    )));
                 }
             };
             if is_twice {

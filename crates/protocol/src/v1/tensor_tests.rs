@@ -31,6 +31,7 @@ fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
         keyed_outputs: keyed(&outputs),
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: Default::default(),
         default_outputs: (0..outputs.len()).collect(),
         inputs,
         outputs,
@@ -91,7 +92,7 @@ fn complaints_name_the_instance_and_input() {
         spec("a", DType::F32, &[None, Some(3)]),
         spec("b", DType::F32, &[None, Some(1)]),
     ];
-    let cases: [(&str, &[TensorSpec], &str); 6] = [
+    let cases: [(&str, &[TensorSpec], &str); 7] = [
         (
             r#"{"instances": [[[1, 2], [3]]]}"#,
             &cube,
@@ -108,6 +109,11 @@ fn complaints_name_the_instance_and_input() {
             r#"{"instances": [{"a": [1, 2, 3]}]}"#,
             &two,
             "instances[0]: input \"b\" is missing",
+        ),
+        (
+            r#"{"instances": [{"a": [1, 2, 3], "b": 1}, {}]}"#,
+            &two,
+            "instances[1]: inputs \"a\", \"b\" are missing",
         ),
         (
             r#"{"instances": [{"a": 1, "c": 2}]}"#,

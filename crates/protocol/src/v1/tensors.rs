@@ -8,10 +8,9 @@ use coracle_tensor::{Tensor, Values};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::error::quoted;
 use crate::parameters::{Parameters, choose_outputs};
 use crate::tfs::signature_outputs;
-use crate::unknown::UnknownNames;
+use crate::unknown::{self, UnknownNames};
 use crate::v2::{RANK_MAX, TensorHead, TensorName, read_nested};
 use crate::{Call, DecodeContext, Layout, RequestError};
 
@@ -205,10 +204,7 @@ fn by_name(
     key: &str,
     json: &str,
 ) -> Result<Vec<Tensor>, RequestError> {
-    let names = || {
-        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        names.join(", ")
-    };
+    let names = || unknown::listed(specs.iter().map(|spec| spec.name.as_str()));
     let instances: Vec<Instance<'_>> = serde_json::from_str(json).map_err(|_other| {
         RequestError::invalid(format!(
             "\"{key}\" is no list of objects with a value for each input: {}",
@@ -224,18 +220,20 @@ fn by_name(
                 names()
             )));
         }
+        let own = specs.iter().map(|spec| spec.name.as_str());
+        if let Some(missing) = unknown::missing("input", own, |name| instance.contains_key(name)) {
+            let message = format!("{key}[{row}]: {missing}");
+            return Err(RequestError::invalid(message));
+        }
     }
     let tensors = specs.iter().enumerate().map(|(index, spec)| {
         let mut joined = String::from("[");
         for (row, instance) in instances.iter().enumerate() {
-            let value = instance.get(spec.name.as_str()).ok_or_else(|| {
-                let name = quoted(&spec.name);
-                RequestError::invalid(format!("{key}[{row}]: input {name} is missing"))
-            })?;
             if row > 0 {
                 joined.push(',');
             }
-            joined.push_str(value.get());
+            let value = instance.get(spec.name.as_str());
+            joined.push_str(value.map_or("", |value| value.get()));
         }
         joined.push(']');
         let input = Some(spec.name.as_str());

@@ -19,6 +19,7 @@ pub(crate) fn signature(columns: Option<[&str; 2]>, accepts_missing: bool) -> Si
         keyed_outputs: Vec::new(),
         keyed_inputs: Vec::new(),
         unranked_inputs: Vec::new(),
+        name_rules: Default::default(),
         inputs: vec![TensorSpec {
             name: "X".to_owned(),
             dtype: DType::F64,
@@ -244,6 +245,14 @@ fn objects_are_checked_against_the_feature_names() {
             "instances[0]: unknown feature \"c\"; the model has a, b",
         ),
         (
+            r#"{"instances": [{"d": [{}], "a": 1, "c": null, "d": 1}]}"#,
+            "instances[0]: unknown features \"d\", \"c\"; the model has a, b",
+        ),
+        (
+            r#"{"instances": [{}]}"#,
+            "instances[0]: features missing: a, b",
+        ),
+        (
             r#"{"instances": [{"a": 1, "a": 2}]}"#,
             "instances[0]: feature \"a\" occurs twice",
         ),
@@ -399,6 +408,37 @@ fn doubles_survive_the_wire_bit_by_bit() {
     }
 }
 
+/// As MLflow's server answers what its ONNX flavour gives: an object of outputs; and everything else, whatever was sent.
+#[test]
+fn invocations_are_answered_with_predictions_alone() {
+    let signature = signature(None, false);
+    let render = |outputs: &[usize], tensors: &[Tensor], layout| {
+        let call = Call {
+            outputs: outputs.to_vec(),
+            n_rows: 2,
+            layout,
+            ..Call::default()
+        };
+        let mut out = Vec::new();
+        encode_invocations(&signature, &call, tensors, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let labels = Tensor::from_values(Values::I64(vec![0, -2].into()));
+    let values = Values::F64(vec![0.1, 0.9, f64::NAN, 1.0].into());
+    let matrix = Tensor::try_new(vec![2, 2], values).unwrap();
+    for layout in [Layout::Rows, Layout::Columns, Layout::Both] {
+        assert_eq!(
+            render(&[1], std::slice::from_ref(&matrix), layout),
+            r#"{"predictions":[[0.1,0.9],[null,1.0]]}"#
+        );
+        let both = [labels.clone(), matrix.clone()];
+        assert_eq!(
+            render(&[0, 1], &both, layout),
+            r#"{"predictions":{"predict":[0,-2],"predict_proba":[[0.1,0.9],[null,1.0]]}}"#
+        );
+    }
+}
+
 #[test]
 fn damaged_bodies_are_errors_or_requests_never_panics() {
     let named = signature(Some(["a", "b"]), true);
@@ -433,6 +473,10 @@ fn a_table_of_numbers_may_come_by_column() {
         (
             r#"{"a": [1], "c": [1]}"#,
             "inputs: unknown feature \"c\"; the model has a, b",
+        ),
+        (
+            r#"{"d": [1], "a": [1], "c": 7}"#,
+            "inputs: unknown features \"d\", \"c\"; the model has a, b",
         ),
         (
             r#"{"a": [1], "b": [1, 2]}"#,
@@ -527,6 +571,10 @@ fn data_frames_that_are_none_are_refused() {
             "dataframe_split[0]: unknown feature \"c\"; the model has a, b",
         ),
         (
+            r#"{"columns": ["d", "a", "c"], "data": [[1, 2, 3]]}"#,
+            "dataframe_split[0]: unknown features \"d\", \"c\"; the model has a, b",
+        ),
+        (
             r#"{"columns": ["a"], "data": [[1]]}"#,
             "dataframe_split[0]: features missing: b",
         ),
@@ -543,6 +591,10 @@ fn data_frames_that_are_none_are_refused() {
             "\"dataframe_split\" is empty",
         ),
         (r#"{"columns": ["a", "b"]}"#, "\"data\" is missing"),
+        (
+            r#"{"columns": ["a", "b"], "data": [[1, 2]], "index": [7], "dtypes": []}"#,
+            "dataframe_split: unknown key \"dtypes\"; it has \"columns\", \"data\" and \"index\"",
+        ),
         (r#"{"columns": "a", "data": [[1]]}"#, "expected a sequence"),
         (
             r#"{"columns": [null, "b"], "data": [[1, 2]]}"#,

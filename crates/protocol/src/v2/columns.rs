@@ -3,10 +3,9 @@
 use coracle_model::{ColumnPlace, TensorSpec};
 use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 
-use super::decode::{Input, read_input, unknown};
-use crate::column_names;
+use super::decode::{Input, read_input, unknown_columns};
 use crate::error::quoted;
-use crate::{DecodeContext, RequestError};
+use crate::{DecodeContext, RequestError, column_names, unknown};
 
 /// Returns a tensor for each of the model's inputs.
 ///
@@ -21,22 +20,26 @@ pub(super) fn read(
 ) -> Result<Vec<Tensor>, RequestError> {
     let places = ctx.signature.columns.as_deref().unwrap_or_default();
     if let [input] = inputs
-        && place_of(places, &input.name).is_none()
+        && place_of(ctx, &input.name).is_none()
     {
         return whole_table(ctx, places, input);
     }
     by_name(ctx, places, inputs)
 }
 
-fn place_of<'p>(places: &'p [ColumnPlace], name: &str) -> Option<&'p ColumnPlace> {
+fn place_of<'p>(ctx: &DecodeContext<'p>, name: &str) -> Option<&'p ColumnPlace> {
+    let places = ctx.signature.columns.as_deref()?;
     let names = places.iter().map(|place| place.name.as_str());
-    places.get(column_names::position(names, name)?)
+    places.get(column_names::position(
+        names,
+        name,
+        ctx.signature.name_rules,
+    )?)
 }
 
 fn names(places: &[ColumnPlace]) -> String {
     let read = places.iter().filter(|place| place.input.is_some());
-    let names: Vec<&str> = read.map(|place| place.name.as_str()).collect();
-    names.join(", ")
+    unknown::listed(read.map(|place| place.name.as_str()))
 }
 
 fn by_name(
@@ -47,11 +50,11 @@ fn by_name(
     let specs = &ctx.signature.inputs;
     let mut tensors: Vec<Option<Tensor>> = vec![None; specs.len()];
     for (index, input) in inputs.iter().enumerate() {
-        let place = place_of(places, &input.name);
+        let place = place_of(ctx, &input.name);
         let place = place.ok_or_else(|| {
             RequestError::invalid(format!(
                 "inputs[{index}]: {}; send one tensor per column: {}",
-                unknown(input, inputs, |name| place_of(places, name).is_some()),
+                unknown_columns(input, inputs, |name| place_of(ctx, name).is_some()),
                 names(places)
             ))
         })?;
@@ -69,16 +72,10 @@ fn by_name(
         }
         *tensor = Some(one_column(ctx, spec, index, input)?);
     }
-    let absent = specs.iter().zip(&tensors);
-    let absent: Vec<&str> = absent
-        .filter(|(_, tensor)| tensor.is_none())
-        .map(|(spec, _)| spec.name.as_str())
-        .collect();
-    if !absent.is_empty() {
-        return Err(RequestError::invalid(format!(
-            "columns missing: {}",
-            absent.join(", ")
-        )));
+    let seen: Vec<bool> = tensors.iter().map(Option::is_some).collect();
+    if let Some(absent) = unknown::absent(specs.iter().map(|spec| spec.name.as_str()), &seen) {
+        let message = format!("columns missing: {absent}");
+        return Err(RequestError::invalid(message));
     }
     let tensors: Vec<Tensor> = tensors.into_iter().flatten().collect();
     let n_rows = tensors.first().map_or(0, Tensor::n_rows);

@@ -19,7 +19,7 @@ use crate::grpc::inference::InferTensorContents;
 use crate::grpc::typed;
 use crate::parameters::{Parameters, choose_outputs};
 use crate::raw::{self, Buffer};
-use crate::unknown::UnknownNames;
+use crate::unknown::{self, UnknownNames};
 use crate::{Call, DecodeContext, OutputForm, RegionSlice, RequestError};
 
 /// The name under which KServe's own servers give their output; stands for the default outputs.
@@ -355,7 +355,7 @@ fn single_input(
         // A table under the name of one of its columns is a table, unless its shape is a column's.
         ([input], Some(columns))
             if (columns.len() == 1 || matches!(&*input.shape, [_] | [_, 1]))
-                && column_names::position_in(columns, &input.name).is_some() =>
+                && position(ctx, columns, &input.name).is_some() =>
         {
             assemble(ctx, spec, columns, inputs)
         }
@@ -374,19 +374,14 @@ fn named_inputs(
     specs: &[TensorSpec],
     inputs: &[Input<'_>],
 ) -> Result<Vec<Tensor>, RequestError> {
-    let names = || {
-        specs
-            .iter()
-            .map(|spec| spec.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let names = || unknown::listed(specs.iter().map(|spec| spec.name.as_str()));
     let given = inputs.iter().map(|input| input.name.as_ref());
     let is_known = |name: &str| specs.iter().any(|spec| spec.name == name);
     if let Some(unknown) = UnknownNames::among("input", given, is_known) {
         let message = format!("{unknown}; the model has {}", names());
         return Err(RequestError::invalid(message));
     }
+    let is_given = |name: &str| inputs.iter().any(|input| input.name == name);
     let tensors = specs.iter().map(|spec| {
         let mut found = inputs
             .iter()
@@ -394,11 +389,12 @@ fn named_inputs(
             .filter(|(_, input)| input.name == spec.name);
         match (found.next(), found.next()) {
             (Some((index, input)), None) => read_input(ctx, spec, index, input),
-            (None, _) => Err(RequestError::invalid(format!(
-                "input {} is missing; the model has {}",
-                quoted(&spec.name),
-                names()
-            ))),
+            (None, _) => {
+                let own = specs.iter().map(|spec| spec.name.as_str());
+                let missing = unknown::missing("input", own, is_given).unwrap_or_default();
+                let message = format!("{missing}; the model has {}", names());
+                Err(RequestError::invalid(message))
+            }
             (Some(_), Some(_)) => Err(RequestError::invalid(format!(
                 "input {} occurs twice",
                 quoted(&spec.name)
@@ -462,7 +458,7 @@ pub(crate) fn too_many_rows(
 }
 
 /// Returns the columns that are unknown: `first`, and whatever else is.
-pub(super) fn unknown(
+pub(super) fn unknown_columns(
     first: &Input<'_>,
     inputs: &[Input<'_>],
     is_known: impl Fn(&str) -> bool,
@@ -470,6 +466,11 @@ pub(super) fn unknown(
     let given = inputs.iter().map(|input| input.name.as_ref());
     UnknownNames::among("column", given, is_known)
         .unwrap_or_else(|| UnknownNames::new("column", &first.name))
+}
+
+/// Returns which of a table's columns a name means.
+fn position(ctx: &DecodeContext<'_>, columns: &[String], name: &str) -> Option<usize> {
+    column_names::position_in(columns, name, ctx.signature.name_rules)
 }
 
 /// Puts one tensor per column together to a table of doubles.
@@ -483,13 +484,13 @@ fn assemble(
     let mut n_rows = None;
     let mut seen = vec![false; columns.len()];
     for (index, input) in inputs.iter().enumerate() {
-        let column = column_names::position_in(columns, &input.name).ok_or_else(|| {
-            let is_known = |name: &str| column_names::position_in(columns, name).is_some();
+        let column = position(ctx, columns, &input.name).ok_or_else(|| {
+            let is_known = |name: &str| position(ctx, columns, name).is_some();
             RequestError::invalid(format!(
                 "inputs[{index}]: {}; send one tensor {}, or one per column: {}",
-                unknown(input, inputs, is_known),
+                unknown_columns(input, inputs, is_known),
                 quoted(&spec.name),
-                columns.join(", ")
+                unknown::listed(columns.iter().map(String::as_str))
             ))
         })?;
         if seen.get(column) == Some(&true) {
@@ -522,13 +523,9 @@ fn assemble(
             *seen = true;
         }
     }
-    let absent = columns.iter().zip(&seen).filter(|(_, seen)| !**seen);
-    let absent: Vec<&str> = absent.map(|(name, _)| name.as_str()).collect();
-    if !absent.is_empty() {
-        return Err(RequestError::invalid(format!(
-            "columns missing: {}",
-            absent.join(", ")
-        )));
+    if let Some(absent) = unknown::absent(columns.iter().map(String::as_str), &seen) {
+        let message = format!("columns missing: {absent}");
+        return Err(RequestError::invalid(message));
     }
     Tensor::try_new(
         vec![n_rows.unwrap_or(0), columns.len()],

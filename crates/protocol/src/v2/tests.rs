@@ -392,6 +392,22 @@ fn encode(call: &Call, outputs: &[Tensor]) -> (Vec<u8>, Option<usize>) {
 }
 
 #[test]
+fn all_inputs_that_are_missing_are_listed() {
+    let mut several = signature(None, false);
+    for name in ["Y", "Z"] {
+        let mut spec = several.inputs[0].clone();
+        spec.name = name.to_owned();
+        several.inputs.push(spec);
+    }
+    let body =
+        r#"{"inputs": [{"name": "Y", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}"#;
+    assert_eq!(
+        decode(body, &several).unwrap_err().to_string(),
+        "inputs \"X\", \"Z\" are missing; the model has X, Y, Z"
+    );
+}
+
+#[test]
 fn answers_have_flat_data_and_no_nulls() {
     let call = Call {
         outputs: vec![1],

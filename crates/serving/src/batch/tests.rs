@@ -95,6 +95,7 @@ pub(crate) fn adder(settings: BatchSettings) -> (Arc<ServedModel>, Arc<Mutex<Vec
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: vec![spec("X", &[None, Some(2)])],
             outputs: vec![
                 spec("sum", &[None]),

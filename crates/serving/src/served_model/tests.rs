@@ -46,6 +46,7 @@ pub(crate) fn faulty(panics: bool) -> Faulty {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: vec![],
             outputs: vec![],
             default_outputs: vec![],

@@ -17,6 +17,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     let ensemble = ensemble(fitted)?;
     // Others within scikit-learn prefer raw scores to probabilities where there are any.
     let converted = match fitted.place.is_empty() {
+        _ if fitted.short_class() == catboost::BASE => catboost::base(ensemble),
         true => catboost::boosted(ensemble),
         false => catboost::within_others(ensemble),
     };
@@ -36,6 +37,11 @@ fn ensemble(fitted: &Fitted<'_>) -> Result<Ensemble, LoadError> {
         return Err(fitted.malformed("attribute '__model' is not bytes"));
     };
     at(fitted, Ensemble::parse_binary(bytes))
+}
+
+/// Returns the names of the features.
+pub(super) fn feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
+    Ok(ensemble(fitted)?.feature_names())
 }
 
 /// Returns how much each feature counts, which was computed when it was fitted.

@@ -29,6 +29,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     let booster = fitted.part_in("_Booster")?;
     let ensemble = ensemble(&booster)?;
     let n_iterations = n_iterations(&booster)?;
+    refuse_early_stop(fitted, &ensemble)?;
     let answers = match fitted.class() {
         "lightgbm.sklearn.LGBMClassifier" => class_answers(fitted, &ensemble)?,
         _ => vec![(Method::Predict, BoostedAnswer::Values)],
@@ -43,6 +44,18 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
         library: "LightGBM",
         version: None,
     })
+}
+
+/// Refuses estimators that stop adding trees for a row once its answer is clear enough.
+fn refuse_early_stop(fitted: &Fitted<'_>, ensemble: &Ensemble) -> Result<(), LoadError> {
+    const NAME: &str = "pred_early_stop";
+    let set = fitted.attr(NAME).filter(|_| !fitted.is_none(NAME));
+    let is_off = set.is_none_or(|set| fitted.graph.bool(set) == Some(false));
+    if is_off || !lightgbm::may_stop_early(ensemble) {
+        return Ok(());
+    }
+    let what = "answers that stop before the last tree are not supported";
+    Err(fitted.unsupported(format!("'{NAME}' is set: {what}")))
 }
 
 /// Reads the model text that a booster holds, under its name up to 3.3 or from 4.0 on.
@@ -61,6 +74,15 @@ fn n_iterations(booster: &Fitted<'_>) -> Result<Option<usize>, LoadError> {
     }
     let best = booster.number("best_iteration")?;
     Ok(crate::document::whole(best).filter(|&best| best > 0))
+}
+
+/// Returns the names of the features.
+pub(super) fn feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
+    let booster = match fitted.class() {
+        BOOSTER => fitted.clone(),
+        _ => fitted.part_in("_Booster")?,
+    };
+    Ok(ensemble(&booster)?.feature_names())
 }
 
 /// Returns the labels of a classifier.

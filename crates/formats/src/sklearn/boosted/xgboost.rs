@@ -60,6 +60,15 @@ pub(super) fn importances(
     }
 }
 
+/// Returns the names of the features.
+pub(super) fn feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
+    let booster = match fitted.class() {
+        BOOSTER => fitted.clone(),
+        _ => fitted.part_in("_Booster")?,
+    };
+    Ok(ensemble(&booster)?.feature_names)
+}
+
 fn booster(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     let ensemble = ensemble(fitted)?;
     let converted = at(fitted, xgboost::boosted(&ensemble))?;

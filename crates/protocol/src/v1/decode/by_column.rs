@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
 
-use super::{Cell, Column, RowsLimits};
-use crate::column_names;
+use super::{Cell, Column, RowsLimits, unknown_feature};
 use crate::error::quoted;
 use crate::number::ElementSeed;
+use crate::unknown;
 
 /// Reads columns in any order into a row-major table.
 ///
@@ -29,12 +32,13 @@ pub(super) fn read<'de, A: MapAccess<'de>>(
     let mut seen = vec![false; names.len()];
     let mut values = Vec::new();
     while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
-        let index = column_names::position_in(names, &name).ok_or_else(|| {
-            let (name, all) = (quoted(&name), names.join(", "));
-            A::Error::custom(format_args!(
-                "{key}: unknown feature {name}; the model has {all}"
-            ))
-        })?;
+        let Some(index) = rows.position(&name) else {
+            if rows.name_rules.mlflow_names_columns {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            return Err(unknown_feature(rows, &name, entries, key));
+        };
         match seen.get_mut(index) {
             Some(seen) if !*seen => *seen = true,
             _ => {
@@ -65,10 +69,7 @@ pub(super) fn read<'de, A: MapAccess<'de>>(
             *cell = *value;
         }
     }
-    let absent = names.iter().zip(&seen).filter(|(_, seen)| !**seen);
-    let absent: Vec<&str> = absent.map(|(name, _)| name.as_str()).collect();
-    if !absent.is_empty() {
-        let absent = absent.join(", ");
+    if let Some(absent) = unknown::absent(names.iter().map(String::as_str), &seen) {
         return Err(A::Error::custom(format_args!(
             "{key}: features missing: {absent}"
         )));
@@ -93,7 +94,29 @@ impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
+        match self.rows.name_rules.mlflow_names_columns {
+            true => deserializer.deserialize_any(self),
+            false => deserializer.deserialize_seq(self),
+        }
+    }
+}
+
+impl ColumnSeed<'_, '_> {
+    /// Reads the next value of the column.
+    fn cell(&self) -> ElementSeed<f64, Cell<'_>> {
+        let place = Cell {
+            key: self.key,
+            row: self.values.len(),
+            column: Column::Name(self.name),
+        };
+        ElementSeed::new(place, self.rows.spec.accepts_missing)
+    }
+
+    /// Reads the only value of the column, which need not be a list where MLflow's server takes it.
+    fn only<'de, E: Error>(self, value: impl IntoDeserializer<'de, E>) -> Result<(), E> {
+        let value = self.cell().deserialize(value.into_deserializer())?;
+        self.values.push(value);
+        Ok(())
     }
 }
 
@@ -104,16 +127,30 @@ impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
         write!(f, "feature {} to be a list of values", quoted(self.name))
     }
 
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.only(value)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.only(())
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
         let n_columns = self.rows.n_columns.max(1);
         loop {
-            let place = Cell {
-                key: self.key,
-                row: self.values.len(),
-                column: Column::Name(self.name),
-            };
-            let seed = ElementSeed::<f64, _>::new(place, self.rows.spec.accepts_missing);
-            let Some(value) = cells.next_element_seed(seed)? else {
+            let Some(value) = cells.next_element_seed(self.cell())? else {
                 return Ok(());
             };
             self.values.push(value);

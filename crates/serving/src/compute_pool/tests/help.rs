@@ -55,6 +55,7 @@ fn gate() -> (Arc<ServedModel>, Receiver<Run>) {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
             unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
             inputs: vec![spec("X")],
             outputs: vec![spec("same")],
             default_outputs: vec![0],
