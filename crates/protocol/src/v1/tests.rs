@@ -571,3 +571,31 @@ fn data_frames_that_are_none_are_refused() {
     let two = r#"{"instances": [[1, 2]], "dataframe_records": [{"a": 1, "b": 2}]}"#;
     assert!(decode(two, &named).unwrap_err().contains("send one"));
 }
+
+#[test]
+fn plain_values_are_rows_of_one_column() {
+    let mut signature = signature(None, true);
+    signature.inputs[0].shape = vec![None, Some(1)];
+    let call = decode(r#"{"instances": [1, -2.5, [3], null, true]}"#, &signature).unwrap();
+    let (shape, values) = table(&call);
+    assert_eq!(shape, [5, 1]);
+    assert_eq!(values[..3], [1.0, -2.5, 3.0]);
+    assert!(values[3].is_nan() && values[4] == 1.0);
+    let cases = [
+        (
+            r#"{"instances": ["x"]}"#,
+            "instances[0][0]: a string where a number belongs",
+        ),
+        (
+            r#"{"instances": [1, {"a": 1}]}"#,
+            "instances[1]: an object, but the model was fitted without feature names",
+        ),
+    ];
+    for (body, message) in cases {
+        let error = decode(body, &signature).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+    signature.inputs[0].accepts_missing = false;
+    let error = decode(r#"{"instances": [1, null]}"#, &signature).unwrap_err();
+    assert!(error.contains("instances[1][0]: "), "{error}");
+}
