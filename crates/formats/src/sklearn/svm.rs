@@ -242,12 +242,22 @@ pub(super) fn novelty_above(
     offset: f64,
     threshold: f64,
 ) -> Result<Part, LoadError> {
+    fitted.faceted(novelty_facets(fitted, scores, offset, threshold)?)
+}
+
+/// The methods of [`novelty_above`].
+pub(super) fn novelty_facets(
+    fitted: &Fitted<'_>,
+    scores: Arc<dyn TableFn>,
+    offset: f64,
+    threshold: f64,
+) -> Result<Vec<Facet>, LoadError> {
     let labels = Labels::new(Values::I64(vec![-1, 1].into()));
     let spec = |error| fitted.spec(error);
     let decision: Arc<dyn TableFn> =
         Arc::new(Mapped::new(Arc::clone(&scores), Pointwise::Add(-offset)));
     let predict = Facet::classes(Arc::clone(&decision), labels, Choice::AtLeast(threshold));
-    fitted.faceted(vec![
+    Ok(vec![
         predict.map_err(spec)?,
         Facet::column(Method::DecisionFunction, decision).map_err(spec)?,
         Facet::column(Method::ScoreSamples, scores).map_err(spec)?,
