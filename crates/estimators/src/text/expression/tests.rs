@@ -1,3 +1,5 @@
+//! Patterns against what Python finds with them, and damaged ones.
+
 use super::*;
 use serde_json::Value;
 
