@@ -4,7 +4,7 @@ use coracle_model::LoadError;
 
 use super::boosted::{self, Importances};
 use super::fitted::Fitted;
-use super::pipeline;
+use super::{pipeline, svm};
 use crate::numbers::{from_count, single_sum, to_single};
 
 /// What tells how much each feature counts.
@@ -47,7 +47,9 @@ impl<'g> Source<'g> {
     ) -> Result<Vec<f64>, LoadError> {
         let model = &self.model;
         match self.attribute.as_deref() {
-            None if model.attr("coef_").is_some() => norms(model, "coef_", n_features, norm_order),
+            None if model.attr("coef_").is_some() || svm::is_linear(model) => {
+                norms(model, "coef_", n_features, norm_order)
+            }
             None | Some("feature_importances_") => gained(model, n_features),
             Some(name) => norms(model, name, n_features, norm_order),
         }
@@ -73,7 +75,10 @@ fn norms(
     n_features: usize,
     norm_order: f64,
 ) -> Result<Vec<f64>, LoadError> {
-    let (shape, values) = model.numbers(name)?;
+    let (shape, values) = match name {
+        "coef_" if svm::is_linear(model) => svm::coefficients(model)?,
+        _ => model.numbers(name)?,
+    };
     let width = shape.last().copied().unwrap_or_default();
     if width != n_features || width == 0 || shape.len() > 2 {
         return Err(model.malformed(format!("'{name}' has shape {shape:?}")));
