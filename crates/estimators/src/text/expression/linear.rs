@@ -1,7 +1,7 @@
 //! Patterns in the regex crate's language, which searches in time linear in the text, where it finds what Python does.
 
 use regex::{Regex, RegexBuilder};
-use regex_syntax::hir::{Capture, Class, Hir, Look, Repetition};
+use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
 
 use super::{Node, Parsed, Place, Taste};
 
@@ -38,12 +38,23 @@ fn hir(node: &Node) -> Option<Hir> {
             min,
             max,
             taste,
-        } => Hir::repetition(Repetition {
-            min: *min,
-            max: *max,
-            greedy: *taste == Taste::Greedy,
-            sub: Box::new(hir(node)?),
-        }),
+        } => {
+            let (sub, greedy) = (hir(node)?, *taste == Taste::Greedy);
+            if (*min, *max) == (0, Some(1)) && matches!(sub.kind(), HirKind::Repetition(_)) {
+                // Written as they are, the two repetitions would become a lazy one.
+                let ways = match greedy {
+                    true => vec![sub, Hir::empty()],
+                    false => vec![Hir::empty(), sub],
+                };
+                return Some(Hir::alternation(ways));
+            }
+            Hir::repetition(Repetition {
+                min: *min,
+                max: *max,
+                greedy,
+                sub: Box::new(sub),
+            })
+        }
         Node::Group(index, node) => Hir::capture(Capture {
             index: u32::try_from(*index).ok()?,
             name: None,
