@@ -134,6 +134,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Constructor "pytz" ["_UTC" "_p"]
     Value "scipy._lib.array_api_compat.numpy._aliases" ["asarray"]
     Record "scipy.interpolate._bsplines" ["BSpline"]
+    Value "scipy.special" ["cbrt" "erf" "exp10" "exp2" "expit" "expm1" "log1p" "log_expit" "logit" "ndtr"]
     Value "scipy.special._special_ufuncs" ["cbrt" "erf" "exp10" "exp2" "expit" "expm1" "log1p" "log_expit" "logit" "ndtr"]
     Value "scipy.special._ufuncs" ["cbrt" "erf" "exp10" "exp2" "expit" "expm1" "log1p" "log_expit" "logit" "ndtr"]
     Inert "scipy.stats._continuous_distns" [

@@ -599,3 +599,23 @@ fn plain_values_are_rows_of_one_column() {
     let error = decode(r#"{"instances": [1, null]}"#, &signature).unwrap_err();
     assert!(error.contains("instances[1][0]: "), "{error}");
 }
+
+#[test]
+fn neighbours_are_two_outputs_of_one_method() {
+    let mut signature = signature(None, false);
+    for (output, name) in [(0, "kneighbors_distances"), (1, "kneighbors_indices")] {
+        signature.outputs[output].name = name.to_owned();
+    }
+    let body = |method: &str| {
+        format!(r#"{{"instances": [[1, 2]], "parameters": {{"method": "{method}"}}}}"#)
+    };
+    let asked = |method: &str| decode(&body(method), &signature).map(|call| call.outputs);
+    assert_eq!(asked("kneighbors"), Ok(vec![0, 1]));
+    assert_eq!(asked("kneighbors_indices"), Ok(vec![1]));
+    signature.outputs[1].name = "predict".to_owned();
+    let error = decode(&body("kneighbors"), &signature).unwrap_err();
+    assert!(
+        error.starts_with("unknown method \"kneighbors\""),
+        "{error}"
+    );
+}
