@@ -72,7 +72,10 @@ impl NeighborMaps {
         let n_columns =
             n_columns.ok_or_else(|| SpecError::new("there is no number of neighbours"))?;
         Ok(Self {
-            neighborhood,
+            neighborhood: match map {
+                NeighborMap::Distances | NeighborMap::Indices => neighborhood.filled(),
+                _ => neighborhood,
+            },
             map,
             n_columns,
         })

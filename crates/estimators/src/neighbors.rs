@@ -40,6 +40,19 @@ pub struct Neighborhood {
     fills: bool,
 }
 
+fn expect_rows(n_rows: usize, reach: Reach) -> Result<(), SpecError> {
+    let needed = match reach {
+        Reach::Nearest(k) => k.max(1),
+        Reach::Within(_) => 1,
+    };
+    if n_rows < needed || reach == Reach::Nearest(0) {
+        return Err(SpecError::new(format!(
+            "{n_rows} rows of training data, {needed} neighbours"
+        )));
+    }
+    Ok(())
+}
+
 impl Neighborhood {
     /// Returns the neighbourhoods in `data`, `(n, n_features)` row-major.
     ///
@@ -57,15 +70,7 @@ impl Neighborhood {
     ) -> Result<Self, SpecError> {
         let n_rows = data.len().checked_div(n_features).unwrap_or_default();
         expect_length("the training data", data.len(), n_rows * n_features)?;
-        let needed = match reach {
-            Reach::Nearest(k) => k.max(1),
-            Reach::Within(_) => 1,
-        };
-        if n_rows < needed || reach == Reach::Nearest(0) {
-            return Err(SpecError::new(format!(
-                "{n_rows} rows of training data, {needed} neighbours"
-            )));
-        }
+        expect_rows(n_rows, reach)?;
         metric.check(n_features)?;
         let squares: Arc<[f64]> = match is_expanded {
             true => data
@@ -91,6 +96,26 @@ impl Neighborhood {
     pub fn by_brute_force(mut self) -> Self {
         self.is_brute = true;
         self
+    }
+
+    /// Takes rows without a distance where scikit-learn's brute force does.
+    pub(crate) fn filled(self) -> Self {
+        Self {
+            fills: self.is_brute,
+            ..self
+        }
+    }
+
+    /// Returns the same neighbourhoods of another reach.
+    ///
+    /// # Errors
+    /// [`SpecError`] if there are fewer rows than neighbours.
+    pub fn reaching(&self, reach: Reach) -> Result<Self, SpecError> {
+        expect_rows(self.n_rows(), reach)?;
+        Ok(Self {
+            reach,
+            ..self.clone()
+        })
     }
 
     /// Returns the number of rows of training data.

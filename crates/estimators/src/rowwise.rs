@@ -3,70 +3,138 @@
 use coracle_model::{Accepts, Scorer};
 use coracle_tensor::Rows;
 
+use crate::link::sigmoid;
 use crate::spec_error::SpecError;
+use crate::special::{erf, normal_share};
 
-/// A numpy function of one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named as in numpy")]
+/// A function of one number, of numpy or of `scipy.special`; truth is 1, what is not is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "named as in numpy and scipy")]
 pub enum Unary {
     Identity,
     Absolute,
+    Arccos,
+    Arccosh,
+    Arcsin,
+    Arcsinh,
+    Arctan,
+    Arctanh,
     Cbrt,
     Ceil,
+    Clip { min: f64, max: f64 },
     Cos,
     Cosh,
+    Deg2rad,
+    Erf,
     Exp,
+    Exp10,
     Exp2,
+    Expit,
     Expm1,
     Floor,
+    Isfinite,
+    Isinf,
+    Isnan,
     Log,
     Log10,
     Log1p,
     Log2,
+    LogExpit,
+    LogicalNot,
+    Logit,
+    NanToNum { nan: f64, posinf: f64, neginf: f64 },
+    Ndtr,
     Negative,
+    Rad2deg,
     Reciprocal,
     Rint,
+    Round { decimals: i32 },
     Sign,
+    Signbit,
     Sin,
+    Sinc,
     Sinh,
+    Spacing,
     Sqrt,
     Square,
     Tan,
     Tanh,
-    Arcsinh,
-    Arctan,
+    Trunc,
 }
 
 impl Unary {
-    /// Returns the function of this name in numpy.
+    /// Returns the function of this name in numpy, as it is without further arguments.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn of_numpy(name: &str) -> Option<Self> {
         Some(match name {
             "absolute" | "abs" | "fabs" => Self::Absolute,
+            "arccos" | "acos" => Self::Arccos,
+            "arccosh" | "acosh" => Self::Arccosh,
+            "arcsin" | "asin" => Self::Arcsin,
+            "arcsinh" | "asinh" => Self::Arcsinh,
+            "arctan" | "atan" => Self::Arctan,
+            "arctanh" | "atanh" => Self::Arctanh,
+            "around" | "round" | "round_" => Self::Round { decimals: 0 },
             "cbrt" => Self::Cbrt,
             "ceil" => Self::Ceil,
+            "clip" => Self::Clip {
+                min: f64::NEG_INFINITY,
+                max: f64::INFINITY,
+            },
+            "conj" | "conjugate" | "positive" | "real" => Self::Identity,
             "cos" => Self::Cos,
             "cosh" => Self::Cosh,
+            "deg2rad" | "radians" => Self::Deg2rad,
+            "degrees" | "rad2deg" => Self::Rad2deg,
             "exp" => Self::Exp,
             "exp2" => Self::Exp2,
             "expm1" => Self::Expm1,
+            "fix" | "trunc" => Self::Trunc,
             "floor" => Self::Floor,
+            "isfinite" => Self::Isfinite,
+            "isinf" => Self::Isinf,
+            "isnan" => Self::Isnan,
             "log" => Self::Log,
             "log10" => Self::Log10,
             "log1p" => Self::Log1p,
             "log2" => Self::Log2,
+            "logical_not" => Self::LogicalNot,
+            "nan_to_num" => Self::NanToNum {
+                nan: 0.0,
+                posinf: f64::MAX,
+                neginf: f64::MIN,
+            },
             "negative" => Self::Negative,
             "reciprocal" => Self::Reciprocal,
             "rint" => Self::Rint,
             "sign" => Self::Sign,
+            "signbit" => Self::Signbit,
             "sin" => Self::Sin,
+            "sinc" => Self::Sinc,
             "sinh" => Self::Sinh,
+            "spacing" => Self::Spacing,
             "sqrt" => Self::Sqrt,
             "square" => Self::Square,
             "tan" => Self::Tan,
             "tanh" => Self::Tanh,
-            "arcsinh" => Self::Arcsinh,
-            "arctan" => Self::Arctan,
+            _ => return None,
+        })
+    }
+
+    /// Returns the function of this name in `scipy.special`.
+    #[must_use]
+    pub fn of_scipy(name: &str) -> Option<Self> {
+        Some(match name {
+            "cbrt" => Self::Cbrt,
+            "erf" => Self::Erf,
+            "exp10" => Self::Exp10,
+            "exp2" => Self::Exp2,
+            "expit" => Self::Expit,
+            "expm1" => Self::Expm1,
+            "log1p" => Self::Log1p,
+            "log_expit" => Self::LogExpit,
+            "logit" => Self::Logit,
+            "ndtr" => Self::Ndtr,
             _ => return None,
         })
     }
@@ -77,31 +145,86 @@ impl Unary {
         match self {
             Self::Identity => x,
             Self::Absolute => x.abs(),
+            Self::Arccos => x.acos(),
+            Self::Arccosh => x.acosh(),
+            Self::Arcsin => x.asin(),
+            Self::Arcsinh => x.asinh(),
+            Self::Arctan => x.atan(),
+            Self::Arctanh => x.atanh(),
             Self::Cbrt => x.cbrt(),
-            Self::Ceil => x.ceil(),
             Self::Cos => x.cos(),
             Self::Cosh => x.cosh(),
+            Self::Deg2rad => x * (std::f64::consts::PI / 180.0),
+            Self::Erf => erf(x),
             Self::Exp => x.exp(),
+            Self::Exp10 => 10.0_f64.powf(x),
             Self::Exp2 => x.exp2(),
+            Self::Expit => sigmoid(x),
             Self::Expm1 => x.exp_m1(),
-            Self::Floor => x.floor(),
             Self::Log => x.ln(),
             Self::Log10 => x.log10(),
             Self::Log1p => x.ln_1p(),
             Self::Log2 => x.log2(),
+            Self::LogExpit if x < 0.0 => x - x.exp().ln_1p(),
+            Self::LogExpit => -(-x).exp().ln_1p(),
+            Self::Logit if !(0.3..=0.65).contains(&x) => (x / (1.0 - x)).ln(),
+            // The quotient of nearly equal numbers would lose digits.
+            Self::Logit => (2.0 * (x - 0.5)).ln_1p() - (-2.0 * (x - 0.5)).ln_1p(),
+            Self::Ndtr => normal_share(x),
             Self::Negative => -x,
+            Self::Rad2deg => x * (180.0 / std::f64::consts::PI),
             Self::Reciprocal => 1.0 / x,
-            Self::Rint => x.round_ties_even(),
-            Self::Sign if x == 0.0 || x.is_nan() => x + 0.0,
-            Self::Sign => x.signum(),
             Self::Sin => x.sin(),
+            Self::Sinc if x == 0.0 => 1.0,
+            Self::Sinc => (std::f64::consts::PI * x).sin() / (std::f64::consts::PI * x),
             Self::Sinh => x.sinh(),
+            Self::Spacing if x.is_infinite() => f64::NAN,
+            Self::Spacing if x == 0.0 => f64::from_bits(1),
+            Self::Spacing => (x.abs().next_up() - x.abs()).copysign(x),
             Self::Sqrt => x.sqrt(),
             Self::Square => x * x,
             Self::Tan => x.tan(),
             Self::Tanh => x.tanh(),
-            Self::Arcsinh => x.asinh(),
-            Self::Arctan => x.atan(),
+            _ => self.of_steps(x),
+        }
+    }
+
+    /// Returns the value of a function that goes by steps, or asks.
+    fn of_steps(self, x: f64) -> f64 {
+        let truth = |holds: bool| f64::from(u8::from(holds));
+        match self {
+            Self::Ceil => x.ceil(),
+            Self::Clip { .. } if x.is_nan() => x,
+            Self::Clip { min, max } => x.max(min).min(max),
+            Self::Floor => x.floor(),
+            Self::Isfinite => truth(x.is_finite()),
+            Self::Isinf => truth(x.is_infinite()),
+            Self::Isnan => truth(x.is_nan()),
+            Self::LogicalNot => truth(x == 0.0),
+            Self::NanToNum {
+                nan,
+                posinf,
+                neginf,
+            } => match x {
+                _ if x.is_nan() => nan,
+                f64::INFINITY => posinf,
+                f64::NEG_INFINITY => neginf,
+                x => x,
+            },
+            Self::Rint | Self::Round { decimals: 0 } => x.round_ties_even(),
+            Self::Round { decimals } if decimals > 0 => {
+                let scale = 10.0_f64.powi(decimals);
+                (x * scale).round_ties_even() / scale
+            }
+            Self::Round { decimals } => {
+                let scale = 10.0_f64.powi(-decimals);
+                (x / scale).round_ties_even() * scale
+            }
+            Self::Sign if x == 0.0 || x.is_nan() => x + 0.0,
+            Self::Sign => x.signum(),
+            Self::Signbit => truth(x.is_sign_negative()),
+            Self::Trunc => x.trunc(),
+            _ => unreachable!("the other functions are smooth"),
         }
     }
 }

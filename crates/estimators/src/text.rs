@@ -5,11 +5,11 @@
 
 mod analyzer;
 mod characters;
+mod expression;
 mod hashed;
 mod murmur;
 mod stop_words;
 mod token_pattern;
-mod translate;
 mod vectorizer;
 mod weights;
 

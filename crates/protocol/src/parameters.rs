@@ -102,8 +102,16 @@ pub(crate) fn choose_outputs(
     ctx: &DecodeContext<'_>,
     method: Option<&str>,
 ) -> Result<Vec<usize>, RequestError> {
+    let index = |name| ctx.signature.output_index(name);
     match method.or(ctx.method) {
         None => Ok(ctx.default_outputs.to_vec()),
+        // What scikit-learn's method returns is two outputs.
+        Some("kneighbors")
+            if let (Some(distances), Some(indices)) =
+                (index("kneighbors_distances"), index("kneighbors_indices")) =>
+        {
+            Ok(vec![distances, indices])
+        }
         Some(method) => match ctx.signature.output_index(method) {
             Some(index) => Ok(vec![index]),
             None => Err(RequestError::invalid(format!(

@@ -8,6 +8,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::canonical_combining_class;
 
 use super::characters::is_space;
+use super::expression::OutOfSteps;
 use super::stop_words;
 use super::token_pattern::TokenPattern;
 
@@ -74,19 +75,23 @@ pub struct Analyzer {
 
 impl Analyzer {
     /// Calls `term` with each term of `text`, in no order that matters.
-    pub(super) fn each_term(&self, text: &str, term: impl FnMut(&str)) {
+    ///
+    /// # Errors
+    /// [`OutOfSteps`] if the search for tokens goes back and forth too much.
+    pub(super) fn each_term(&self, text: &str, term: impl FnMut(&str)) -> Result<(), OutOfSteps> {
         let text = self.prepared(text);
         match &self.unit {
             Unit::Words {
                 pattern,
                 stop_words,
-            } => self.words(&text, pattern, stop_words, term),
+            } => return self.words(&text, pattern, stop_words, term),
             Unit::Characters => {
                 let text = single_spaces(&text);
                 each_window(&text, &self.lengths, term);
             }
             Unit::CharactersInWords => self.in_words(&text, term),
         }
+        Ok(())
     }
 
     fn prepared<'t>(&self, text: &'t str) -> Cow<'t, str> {
@@ -116,7 +121,7 @@ impl Analyzer {
         pattern: &TokenPattern,
         StopWords(stop_words): &StopWords,
         mut term: impl FnMut(&str),
-    ) {
+    ) -> Result<(), OutOfSteps> {
         let is_kept = |token: &str| stop_words.is_empty() || !stop_words.contains(token);
         if self.lengths == (1..=1) {
             return pattern.each(text, |token| {
@@ -130,7 +135,7 @@ impl Analyzer {
             if is_kept(token) {
                 tokens.push(token);
             }
-        });
+        })?;
         let mut joined = String::new();
         for length in within(&self.lengths, tokens.len()) {
             for window in tokens.windows(length) {
@@ -144,6 +149,7 @@ impl Analyzer {
                 term(&joined);
             }
         }
+        Ok(())
     }
 
     fn in_words(&self, text: &str, mut term: impl FnMut(&str)) {
@@ -213,7 +219,8 @@ mod tests {
 
     fn terms(analyzer: &Analyzer, text: &str) -> Vec<String> {
         let mut terms = Vec::new();
-        analyzer.each_term(text, |term| terms.push(term.to_owned()));
+        let added = analyzer.each_term(text, |term| terms.push(term.to_owned()));
+        added.unwrap();
         terms
     }
 

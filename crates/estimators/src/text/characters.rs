@@ -2,27 +2,44 @@
 
 use std::sync::LazyLock;
 
-use regex_syntax::hir::{Class, HirKind};
+use regex_syntax::hir::{Class, ClassUnicode, HirKind};
 
 /// Python's `\w`, as members of a class of the regex crate: what `str.isalnum` accepts, and the underscore.
-pub(super) const WORD: &str = r"\p{L}\p{N}_";
+const WORD: &str = r"\p{L}\p{N}_";
 
 /// Python's `\s`, as members of a class of the regex crate.
-pub(super) const SPACE: &str = r"\t\n\x0B\x0C\r\x1C-\x1F \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}";
+const SPACE: &str = r"\t\n\x0B\x0C\r\x1C-\x1F \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}";
+
+/// Returns what Python's `\w` matches.
+pub(super) fn words() -> &'static ClassUnicode {
+    static SET: LazyLock<ClassUnicode> = LazyLock::new(|| class(&format!("[{WORD}]")));
+    &SET
+}
+
+/// Returns what Python's `\d` matches.
+pub(super) fn digits() -> &'static ClassUnicode {
+    static SET: LazyLock<ClassUnicode> = LazyLock::new(|| class(r"[\p{Nd}]"));
+    &SET
+}
+
+/// Returns what Python's `\s` matches.
+pub(super) fn spaces() -> &'static ClassUnicode {
+    static SET: LazyLock<ClassUnicode> = LazyLock::new(|| class(&format!("[{SPACE}]")));
+    &SET
+}
 
 /// Tells whether Python's `\w` matches.
 pub(super) fn is_word(character: char) -> bool {
-    static RANGES: LazyLock<Vec<(char, char)>> = LazyLock::new(|| ranges(&format!("[{WORD}]")));
     match character.is_ascii() {
         true => character.is_ascii_alphanumeric() || character == '_',
-        false => contains(&RANGES, character),
+        false => contains(words(), character),
     }
 }
 
 /// Tells whether the regex crate's `\w` matches, and so what its `\b` takes for a word.
 pub(super) fn is_regex_word(character: char) -> bool {
-    static RANGES: LazyLock<Vec<(char, char)>> = LazyLock::new(|| ranges(r"\w"));
-    contains(&RANGES, character)
+    static SET: LazyLock<ClassUnicode> = LazyLock::new(|| class(r"\w"));
+    contains(&SET, character)
 }
 
 /// Tells whether Python's `str.isspace` and `\s` accept.
@@ -30,19 +47,19 @@ pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\x1c'..='\x1f').contains(&character)
 }
 
-fn contains(ranges: &[(char, char)], character: char) -> bool {
-    let after = ranges.partition_point(|&(first, _)| first <= character);
-    after > 0 && ranges[after - 1].1 >= character
+/// Tells whether `set` has `character`.
+pub(super) fn contains(set: &ClassUnicode, character: char) -> bool {
+    let after = set
+        .ranges()
+        .partition_point(|range| range.start() <= character);
+    after > 0 && set.ranges()[after - 1].end() >= character
 }
 
-/// Returns the characters that a class of the regex crate matches, as sorted ranges.
-fn ranges(class: &str) -> Vec<(char, char)> {
-    let parsed = regex_syntax::parse(class).expect("the classes here are sound");
+/// Returns the characters that a class of the regex crate matches.
+fn class(pattern: &str) -> ClassUnicode {
+    let parsed = regex_syntax::parse(pattern).expect("the classes here are sound");
     match parsed.into_kind() {
-        HirKind::Class(Class::Unicode(class)) => class
-            .iter()
-            .map(|range| (range.start(), range.end()))
-            .collect(),
+        HirKind::Class(Class::Unicode(class)) => class,
         _ => unreachable!("a class parses to a class"),
     }
 }
@@ -58,12 +75,11 @@ mod tests {
         let words: String = text.chars().filter(|&c| is_word(c)).collect();
         assert_eq!(words, "a_\u{e9}\u{b2}\u{2160}\u{661}\u{4f60}");
         let text = "\t\u{1c}\u{1f}\u{85}\u{a0}\u{200b}\u{3000}\u{feff}x";
-        let spaces: String = text.chars().filter(|&c| is_space(c)).collect();
-        assert_eq!(spaces, "\t\u{1c}\u{1f}\u{85}\u{a0}\u{3000}");
-        let class = ranges(&format!("[{SPACE}]"));
+        let white: String = text.chars().filter(|&c| is_space(c)).collect();
+        assert_eq!(white, "\t\u{1c}\u{1f}\u{85}\u{a0}\u{3000}");
         for character in '\0'..='\u{ffff}' {
             assert_eq!(
-                contains(&class, character),
+                contains(spaces(), character),
                 is_space(character),
                 "{character:?}"
             );

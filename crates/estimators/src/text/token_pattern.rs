@@ -1,14 +1,12 @@
 //! `token_pattern`: which parts of a text are tokens.
 
-use std::borrow::Cow;
-
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::characters::{is_regex_word, is_word};
-use super::translate::translate;
+use super::expression::{OutOfSteps, Program, each_token, parse, regex};
 use crate::spec_error::SpecError;
 
-/// Finds tokens as Python's `re.findall` does, in time linear in the text.
+/// Finds tokens as Python's `re.findall` does.
 #[derive(Debug)]
 pub struct TokenPattern {
     form: Form,
@@ -18,22 +16,29 @@ pub struct TokenPattern {
 enum Form {
     /// Runs of word characters, at least so many of them.
     Words { chars_min: usize },
-    /// A pattern, and whether a group of it is the token.
+    /// Any pattern.
     Pattern {
-        regex: Regex,
-        has_group: bool,
-        has_boundaries: bool,
+        program: Program,
+        /// What finds the same in time linear in the text, where there is such a thing.
+        linear: Option<Linear>,
     },
 }
 
-/// A compiled pattern may take so many bytes.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
+#[derive(Debug)]
+struct Linear {
+    regex: Regex,
+    /// Whether a group of it is the token.
+    has_group: bool,
+    /// Whether it asks for word boundaries, which are Python's in some texts only.
+    has_boundaries: bool,
+}
 
 impl TokenPattern {
     /// Returns a finder of what `python` matches.
     ///
     /// # Errors
-    /// [`SpecError`] for patterns that the regex crate cannot follow exactly.
+    /// [`SpecError`] for patterns that are no Python, have several groups, or hold what is not supported (names of
+    /// characters, locales).
     pub fn try_new(python: &str) -> Result<Self, SpecError> {
         let form = match python.strip_prefix("(?u)").unwrap_or(python) {
             r"\b\w\w+\b" => Form::Words { chars_min: 2 },
@@ -44,61 +49,59 @@ impl TokenPattern {
     }
 
     /// Calls `token` with each token of `text`, in order.
-    pub(super) fn each<'t>(&self, text: &'t str, mut token: impl FnMut(&'t str)) {
-        match &self.form {
-            Form::Words { chars_min } => each_word(text, *chars_min, token),
-            Form::Pattern {
-                regex,
-                has_group,
-                has_boundaries,
-            } => {
-                let seen = match has_boundaries {
-                    true => with_pythons_words(text),
-                    false => Cow::Borrowed(text),
-                };
-                if *has_group {
-                    for captures in regex.captures_iter(&seen) {
-                        let group = captures.get(1).map_or(0..0, |group| group.range());
-                        token(&text[group]);
-                    }
-                } else {
-                    for found in regex.find_iter(&seen) {
-                        token(&text[found.range()]);
-                    }
-                }
+    ///
+    /// # Errors
+    /// [`OutOfSteps`] if the search goes back and forth too much.
+    pub(super) fn each<'t>(
+        &self,
+        text: &'t str,
+        mut token: impl FnMut(&'t str),
+    ) -> Result<(), OutOfSteps> {
+        let (program, linear) = match &self.form {
+            Form::Words { chars_min } => {
+                each_word(text, *chars_min, token);
+                return Ok(());
+            }
+            Form::Pattern { program, linear } => (program, linear),
+        };
+        let Some(linear) = linear.as_ref().filter(|linear| linear.can_search(text)) else {
+            return each_token(program, text, token);
+        };
+        if linear.has_group {
+            for captures in linear.regex.captures_iter(text) {
+                token(captures.get(1).map_or("", |group| group.as_str()));
+            }
+        } else {
+            for found in linear.regex.find_iter(text) {
+                token(found.as_str());
             }
         }
+        Ok(())
+    }
+}
+
+impl Linear {
+    fn can_search(&self, text: &str) -> bool {
+        let is_disputed = |c: char| !c.is_ascii() && is_word(c) != is_regex_word(c);
+        !self.has_boundaries || text.is_ascii() || !text.chars().any(is_disputed)
     }
 }
 
 fn general(python: &str) -> Result<Form, SpecError> {
-    let refuse = |why: &str| {
-        SpecError::new(format!(
-            "token_pattern {python:?}: {why} cannot be followed exactly"
-        ))
-    };
-    let translated = translate(python).map_err(|why| refuse(&why))?;
-    if translated.has_boundaries && !translated.is_ascii {
-        return Err(refuse("word boundaries beside characters beyond ASCII"));
+    let refuse =
+        |why: &str| SpecError::new(format!("token_pattern {python:?}: {why} is not supported"));
+    let parsed = parse(python).map_err(|why| refuse(&why))?;
+    if parsed.n_groups > 1 {
+        return Err(refuse("more than one capturing group"));
     }
-    let parsed = regex_syntax::parse(&translated.pattern)
-        .map_err(|error| refuse(&format!("it ({error})")))?;
-    // Python finds empty matches where the regex crate does not.
-    if parsed.properties().minimum_len().unwrap_or(0) == 0 {
-        return Err(refuse("a pattern that matches nothing"));
-    }
-    let n_groups = parsed.properties().explicit_captures_len();
-    if n_groups > 1 {
-        return Err(refuse("more than one group"));
-    }
-    let regex = RegexBuilder::new(&translated.pattern)
-        .size_limit(COMPILED_BYTES_MAX)
-        .build()
-        .map_err(|error| refuse(&format!("it ({error})")))?;
-    Ok(Form::Pattern {
+    let linear = regex(&parsed).map(|regex| Linear {
         regex,
-        has_group: n_groups == 1,
-        has_boundaries: translated.has_boundaries,
+        has_group: parsed.n_groups == 1,
+        has_boundaries: parsed.has_boundaries(),
+    });
+    Ok(Form::Pattern {
+        program: Program::new(&parsed),
+        linear,
     })
 }
 
@@ -123,27 +126,6 @@ fn each_word<'t>(text: &'t str, chars_min: usize, mut token: impl FnMut(&'t str)
     }
 }
 
-/// Returns a text of the same length in which the regex crate sees word boundaries where Python sees them in `text`.
-///
-/// Characters that only one of them takes for parts of words are replaced by others that no class of the
-/// pattern, which names none beyond ASCII, tells from them.
-fn with_pythons_words(text: &str) -> Cow<'_, str> {
-    let disputed = |c: char| !c.is_ascii() && is_word(c) != is_regex_word(c);
-    if !text.chars().any(disputed) {
-        return Cow::Borrowed(text);
-    }
-    let stand_in = |c: char| match (disputed(c), is_word(c), c.len_utf8()) {
-        (false, ..) => c,
-        (true, true, 2) => '\u{aa}',
-        (true, true, 3) => '\u{3042}',
-        (true, true, _) => '\u{20000}',
-        (true, false, 2) => '\u{a1}',
-        (true, false, 3) => '\u{2010}',
-        (true, false, _) => '\u{1f600}',
-    };
-    Cow::Owned(text.chars().map(stand_in).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +134,8 @@ mod tests {
         let mut tokens = Vec::new();
         TokenPattern::try_new(pattern)
             .unwrap()
-            .each(text, |token| tokens.push(token));
+            .each(text, |token| tokens.push(token))
+            .unwrap();
         tokens
     }
 
@@ -184,9 +167,30 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_match_nothing_are_refused() {
-        for pattern in [r"\w*", r"\b", r"(a)(b)", "\\b\u{e9}+\\b", r"\w{9999}{9999}"] {
-            assert!(TokenPattern::try_new(pattern).is_err(), "{pattern}");
+    fn what_is_not_supported_is_named() {
+        let cases = [
+            (r"(a)(b)", "more than one capturing group"),
+            (r"\N{DASH}+", r"'\N'"),
+            (r"(?L)\w+", "the flag 'L'"),
+            (r"(?<=a*)b", "a look behind of no one width"),
+            (r"(\2)", "the group '2', which is not there"),
+            ("(a", "an open group"),
+            ("[a", "an open class"),
+            ("a)", "an unbalanced ')'"),
+        ];
+        for (pattern, why) in cases {
+            let error = TokenPattern::try_new(pattern).unwrap_err().to_string();
+            assert!(error.contains(why), "{pattern}: {error}");
         }
+    }
+
+    #[test]
+    fn a_search_ends_whatever_the_text() {
+        let text = "a".repeat(5000);
+        let costly = TokenPattern::try_new(r"(?=(?:a+)+b)\w").unwrap();
+        assert_eq!(costly.each(&text, |_| ()), Err(OutOfSteps));
+        // What Python would not end either, but the regex crate does.
+        let linear = TokenPattern::try_new("(?:a+)+b").unwrap();
+        assert_eq!(linear.each(&text, |_| ()), Ok(()));
     }
 }

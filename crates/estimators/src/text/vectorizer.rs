@@ -10,6 +10,7 @@ use coracle_model::{
 use coracle_tensor::{Cell, Frame, Rows, SparseRows, Table, Tensor};
 
 use super::analyzer::Analyzer;
+use super::expression::OutOfSteps;
 use super::hashed::HashedColumns;
 use super::weights::TermWeights;
 use crate::scaler::transform_spec;
@@ -80,14 +81,19 @@ impl Vectorizer {
     }
 
     /// Appends the counts of one text as a row.
-    fn count(&self, text: &str, scratch: &mut Vec<(u32, i32)>, rows: &mut SparseRows) {
+    fn count(
+        &self,
+        text: &str,
+        scratch: &mut Vec<(u32, i32)>,
+        rows: &mut SparseRows,
+    ) -> Result<(), OutOfSteps> {
         scratch.clear();
         self.analyzer.each_term(text, |term| match &self.terms {
             Terms::Vocabulary(places) => {
                 scratch.extend(places.get(term).map(|&place| (place, 1)));
             }
             Terms::Hashed(columns) => scratch.push(columns.place(term.as_bytes())),
-        });
+        })?;
         scratch.sort_unstable_by_key(|&(column, _)| column);
         for same in scratch.chunk_by(|(a, _), (b, _)| a == b) {
             let count: i32 = same.iter().map(|&(_, sign)| sign).sum();
@@ -95,6 +101,7 @@ impl Vectorizer {
             rows.push(same[0].0, f64::from(count));
         }
         rows.end_row();
+        Ok(())
     }
 }
 
@@ -132,7 +139,8 @@ impl Estimator for Vectorizer {
         let mut scratch = Vec::new();
         for row in 0..table.n_rows() {
             let text = text_at(table, row)?;
-            self.count(text, &mut scratch, &mut rows);
+            self.count(text, &mut scratch, &mut rows)
+                .map_err(|OutOfSteps| too_costly(row))?;
         }
         self.weights.apply(&mut rows);
         Ok(Frame::Sparse(rows))
@@ -148,6 +156,13 @@ impl Estimator for Vectorizer {
         };
         terms + self.weights.memory_bytes()
     }
+}
+
+fn too_costly(row: usize) -> RunError {
+    let message = format!(
+        "row {row}: finding the tokens of this text takes more steps than are allowed (5 million, and 64 for each of its bytes)"
+    );
+    RunError::new(RunErrorKind::ValueOutOfRange, message)
 }
 
 fn text_at<'t>(table: &Table<'t>, row: usize) -> Result<&'t str, RunError> {
@@ -215,6 +230,27 @@ mod tests {
         let mut expected = [(156_908_512 % 7, -1.0), (1_009_084_850 % 7, 1.0)];
         expected.sort_by_key(|(column, _)| *column);
         assert_eq!(row(&hasher, "foo a"), expected);
+    }
+
+    #[test]
+    fn a_text_that_costs_too_much_is_named() {
+        let costly = Analyzer {
+            unit: Unit::Words {
+                pattern: TokenPattern::try_new(r"(?:(?:a|aa)+)+(?=b)").unwrap(),
+                stop_words: StopWords::default(),
+            },
+            ..analyzer()
+        };
+        let terms = Terms::Hashed(HashedColumns::try_new(7, true).unwrap());
+        let vectorizer = Vectorizer::try_new(costly, terms, false, TermWeights::default()).unwrap();
+        let texts: ByteStrings = ["aab", &"a".repeat(99)].into_iter().collect();
+        let table = Columns::try_new(vec![Column::Text(&texts)]).unwrap();
+        let error = vectorizer
+            .transform_table(&Table::Columns(table))
+            .unwrap_err();
+        assert_eq!(error.kind(), RunErrorKind::ValueOutOfRange);
+        let message = "row 1: finding the tokens of this text takes more steps than are allowed";
+        assert!(error.to_string().starts_with(message), "{error}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) fn fills_objects(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
     };
     let graph = fitted.graph;
     let is_object = |&id: &NodeId| graph.string(id).is_some() || is_none(fitted, id);
-    Ok(fitted.none_after.contains(&true) || ids.iter().any(is_object))
+    Ok(fitted.none_after.contains(&Some(true)) || ids.iter().any(is_object))
 }
 
 fn is_none(fitted: &Fitted<'_>, id: NodeId) -> bool {
@@ -37,7 +37,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     for (column, &id) in statistics.objects().unwrap_or_default().iter().enumerate() {
         let mut imputed = imputed_column(fitted, id, n_left)?;
         // `None` is not NaN: where the next step knows it, it went through in training.
-        let is_known = fitted.none_after.get(n_left).copied().unwrap_or(false);
+        let is_known = fitted.none_after.get(n_left) == Some(&Some(true));
         imputed.keeps_missing = fills_nan && is_known || imputed.fill == Some(Fill::Missing);
         n_left = n_left.saturating_add(usize::from(imputed.fill.is_some()));
         if imputed.fill.is_none() && indicators.contains(&column) {
@@ -63,7 +63,7 @@ fn imputed_column(
         (ColumnKind::Text, Some(Fill::Text(text)))
     } else if is_none(fitted, statistic) {
         // The mode is `None`; what the column holds beside it, the next step tells.
-        let is_encoded = place < fitted.none_after.len();
+        let is_encoded = fitted.none_after.get(place).is_some_and(Option::is_some);
         let of_numbers = is_encoded.then_some(ColumnKind::Numbers);
         let taken = fitted.taken.get(place).map(|spec| spec.kind);
         // An encoder of nothing but numbers takes a plain table.

@@ -10,7 +10,7 @@ use coracle_pickle::{Array, Node, NodeId};
 use super::categories;
 use super::convert::Part;
 use super::fitted::Fitted;
-use super::older_encoders;
+use super::{columns, older_encoders, pipeline};
 
 /// For each category of a column, its place once infrequent ones are grouped; `None` where none are.
 type Grouping = Option<Vec<usize>>;
@@ -330,21 +330,48 @@ pub(super) fn label_binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     Ok(Part::new(encoder, facts))
 }
 
-/// Tells for each column of an encoder whether `None` is one of its categories; empty for other estimators.
-pub(super) fn none_categories(fitted: &Fitted<'_>) -> Result<Vec<bool>, LoadError> {
-    let is_encoder = matches!(
-        fitted.short_class(),
-        "OneHotEncoder" | "OrdinalEncoder" | "TargetEncoder"
-    );
-    if !is_encoder {
-        return Ok(Vec::new());
+/// Tells for each column of an encoder, alone or among the parts of a ColumnTransformer, whether `None` is one of its categories;
+/// none for columns that no encoder reads, nothing for other estimators.
+pub(super) fn none_categories(fitted: &Fitted<'_>) -> Result<Vec<Option<bool>>, LoadError> {
+    match fitted.short_class() {
+        "OneHotEncoder" | "OrdinalEncoder" | "TargetEncoder" => {}
+        "Pipeline" => {
+            let first = pipeline::named_steps(fitted)?.into_iter().next();
+            return match first {
+                Some((name, id)) => none_categories(&fitted.part(id, &format!("step '{name}'"))?),
+                None => Ok(Vec::new()),
+            };
+        }
+        "ColumnTransformer" => return none_categories_of_parts(fitted),
+        _ => return Ok(Vec::new()),
     }
     let columns = fitted.list("categories_")?.iter();
     let knows_none = columns.map(|&column| {
         let array = fitted.graph.array(column);
         let ids = array.and_then(|array| array.objects()).unwrap_or_default();
-        ids.iter()
-            .any(|&id| matches!(fitted.graph.node(id), Node::None))
+        let is_none = |&id: &NodeId| matches!(fitted.graph.node(id), Node::None);
+        Some(ids.iter().any(is_none))
     });
     Ok(knows_none.collect())
+}
+
+fn none_categories_of_parts(fitted: &Fitted<'_>) -> Result<Vec<Option<bool>>, LoadError> {
+    let mut all = vec![None; fitted.n_features()?];
+    for &entry in fitted.list("transformers_")? {
+        let Some(&[name, part, given]) = fitted.graph.list(entry) else {
+            return Err(fitted.malformed("'transformers_' holds something else than triples"));
+        };
+        if fitted.graph.object(part).is_none() {
+            continue;
+        }
+        let name = fitted.graph.string(name).unwrap_or_default();
+        let columns = columns::input_columns(fitted, &name, given)?;
+        let part = fitted.part(part, &format!("transformer '{name}'"))?;
+        for (column, knows_none) in columns.into_iter().zip(none_categories(&part)?) {
+            if let Some(all) = all.get_mut(column) {
+                *all = all.or(knows_none);
+            }
+        }
+    }
+    Ok(all)
 }

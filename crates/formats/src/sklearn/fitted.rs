@@ -22,8 +22,9 @@ pub(crate) struct Fitted<'g> {
     pub(crate) place: String,
     /// What the estimator after this one takes in each column; empty where that is not known.
     pub(crate) taken: Vec<ColumnSpec>,
-    /// Whether `None` is a category to the next step, for each column that this one gives; empty where that is not known.
-    pub(crate) none_after: Vec<bool>,
+    /// Whether `None` is a category to the encoder after this one, for each column that this one gives; none for columns that no
+    /// encoder reads, empty where that is not known.
+    pub(crate) none_after: Vec<Option<bool>>,
     /// The number of its columns as what is around it tells it, for estimators whose file does not.
     pub(crate) width: Option<usize>,
     /// The number of columns that the estimator after this one takes.

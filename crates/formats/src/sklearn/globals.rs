@@ -66,20 +66,33 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "lightgbm.sklearn" ["LGBMClassifier" "LGBMModel" "LGBMRanker" "LGBMRegressor"]
     Value "numpy" [
         "mean"
-        "abs" "absolute" "arcsinh" "arctan" "cbrt" "ceil" "cos" "cosh" "exp" "exp2" "expm1" "fabs" "floor" "log" "log10"
-        "log1p" "log2" "negative" "reciprocal" "rint" "sign" "sin" "sinh" "sqrt" "square" "tan" "tanh"
+        "around" "clip" "fix" "nan_to_num" "real" "round" "round_" "sinc"
+        "abs" "absolute" "acos" "acosh" "arccos" "arccosh" "arcsin" "arcsinh" "arctan" "arctanh" "asin"
+        "asinh" "atan" "atanh" "cbrt" "ceil" "conj" "conjugate" "cos" "cosh" "deg2rad" "degrees" "exp" "exp2"
+        "expm1" "fabs" "floor" "isfinite" "isinf" "isnan" "log" "log10" "log1p" "log2" "logical_not"
+        "negative" "positive" "rad2deg" "radians" "reciprocal" "rint" "sign" "signbit" "sin" "sinh" "spacing"
+        "sqrt" "square" "tan" "tanh" "trunc"
     ]
     Value "numpy._core._multiarray_umath" [
-        "abs" "absolute" "arcsinh" "arctan" "cbrt" "ceil" "cos" "cosh" "exp" "exp2" "expm1" "fabs" "floor" "log" "log10"
-        "log1p" "log2" "negative" "reciprocal" "rint" "sign" "sin" "sinh" "sqrt" "square" "tan" "tanh"
+        "abs" "absolute" "acos" "acosh" "arccos" "arccosh" "arcsin" "arcsinh" "arctan" "arctanh" "asin"
+        "asinh" "atan" "atanh" "cbrt" "ceil" "conj" "conjugate" "cos" "cosh" "deg2rad" "degrees" "exp" "exp2"
+        "expm1" "fabs" "floor" "isfinite" "isinf" "isnan" "log" "log10" "log1p" "log2" "logical_not"
+        "negative" "positive" "rad2deg" "radians" "reciprocal" "rint" "sign" "signbit" "sin" "sinh" "spacing"
+        "sqrt" "square" "tan" "tanh" "trunc"
     ]
     Value "numpy.core._multiarray_umath" [
-        "abs" "absolute" "arcsinh" "arctan" "cbrt" "ceil" "cos" "cosh" "exp" "exp2" "expm1" "fabs" "floor" "log" "log10"
-        "log1p" "log2" "negative" "reciprocal" "rint" "sign" "sin" "sinh" "sqrt" "square" "tan" "tanh"
+        "abs" "absolute" "acos" "acosh" "arccos" "arccosh" "arcsin" "arcsinh" "arctan" "arctanh" "asin"
+        "asinh" "atan" "atanh" "cbrt" "ceil" "conj" "conjugate" "cos" "cosh" "deg2rad" "degrees" "exp" "exp2"
+        "expm1" "fabs" "floor" "isfinite" "isinf" "isnan" "log" "log10" "log1p" "log2" "logical_not"
+        "negative" "positive" "rad2deg" "radians" "reciprocal" "rint" "sign" "signbit" "sin" "sinh" "spacing"
+        "sqrt" "square" "tan" "tanh" "trunc"
     ]
     Record "numpy" ["vectorize"]
     Constructor "numpy.core" ["_ufunc_reconstruct"]
-    Value "numpy.core.fromnumeric" ["mean"]
+    Value "numpy.core.fromnumeric" ["around" "clip" "mean" "round_"]
+    Value "numpy.lib.function_base" ["sinc"]
+    Value "numpy.lib.type_check" ["nan_to_num" "real"]
+    Value "numpy.lib.ufunclike" ["fix"]
     Record "joblib.memory" ["Memory"]
     Record "pandas" [
         "Categorical" "CategoricalDtype" "CategoricalIndex" "DataFrame" "DatetimeIndex" "DatetimeTZDtype" "Float64Dtype"
@@ -121,6 +134,9 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Constructor "pytz" ["_UTC" "_p"]
     Value "scipy._lib.array_api_compat.numpy._aliases" ["asarray"]
     Record "scipy.interpolate._bsplines" ["BSpline"]
+    Value "scipy.special" ["cbrt" "erf" "exp10" "exp2" "expit" "expm1" "log1p" "log_expit" "logit" "ndtr"]
+    Value "scipy.special._special_ufuncs" ["cbrt" "erf" "exp10" "exp2" "expit" "expm1" "log1p" "log_expit" "logit" "ndtr"]
+    Value "scipy.special._ufuncs" ["cbrt" "erf" "exp10" "exp2" "expit" "expm1" "log1p" "log_expit" "logit" "ndtr"]
     Inert "scipy.stats._continuous_distns" [
         "alpha_gen" "anglit_gen" "arcsine_gen" "argus_gen" "beta_gen" "betaprime_gen" "bradford_gen"
         "burr12_gen" "burr_gen" "cauchy_gen" "chi2_gen" "chi_gen" "cosine_gen" "crystalball_gen"

@@ -4,38 +4,103 @@ use coracle_model::LoadError;
 
 use super::boosted::{self, Importances};
 use super::fitted::Fitted;
+use super::{pipeline, svm};
 use crate::numbers::{from_count, single_sum, to_single};
 
-/// Returns the importance of each feature: the norm of its coefficients, or how much its splits gain.
-pub(super) fn importances(
+/// What tells how much each feature counts.
+pub(super) struct Source<'g> {
+    model: Fitted<'g>,
+    /// The attribute that is looked at; none where coefficients go before importances.
+    attribute: Option<String>,
+}
+
+impl<'g> Source<'g> {
+    /// Follows `importance_getter`, such as `auto` or `named_steps.clf.coef_`, from `model`.
+    pub(super) fn find(model: &Fitted<'g>, getter: &str) -> Result<Self, LoadError> {
+        if getter == "auto" {
+            return Ok(Self {
+                model: model.clone(),
+                attribute: None,
+            });
+        }
+        let mut names: Vec<&str> = getter.split('.').collect();
+        let attribute = names.pop().unwrap_or_default();
+        let mut at = model.clone();
+        let mut names = names.into_iter();
+        while let Some(name) = names.next() {
+            at = match name {
+                "named_steps" if at.attr("steps").is_some() => step(&at, names.next())?,
+                name => at.part_in(name)?,
+            };
+        }
+        Ok(Self {
+            model: at,
+            attribute: Some(attribute.to_owned()),
+        })
+    }
+
+    /// Returns the importance of each feature: the norm of its coefficients, or how much its splits gain.
+    pub(super) fn importances(
+        &self,
+        n_features: usize,
+        norm_order: f64,
+    ) -> Result<Vec<f64>, LoadError> {
+        let model = &self.model;
+        match self.attribute.as_deref() {
+            None if model.attr("coef_").is_some() || svm::is_linear(model) => {
+                norms(model, "coef_", n_features, norm_order)
+            }
+            None | Some("feature_importances_") => gained(model, n_features),
+            Some(name) => norms(model, name, n_features, norm_order),
+        }
+    }
+}
+
+/// Returns the step of a pipeline that has this name.
+fn step<'g>(pipeline: &Fitted<'g>, name: Option<&str>) -> Result<Fitted<'g>, LoadError> {
+    let name = name.unwrap_or_default();
+    let steps = pipeline::named_steps(pipeline)?;
+    let found = steps.into_iter().find(|(step, _)| step == name);
+    let (_, id) = found.ok_or_else(|| {
+        pipeline.malformed(format!(
+            "'importance_getter' names the step '{name}', which is not there"
+        ))
+    })?;
+    pipeline.part(id, &format!("step '{name}'"))
+}
+
+fn norms(
     model: &Fitted<'_>,
+    name: &str,
     n_features: usize,
     norm_order: f64,
 ) -> Result<Vec<f64>, LoadError> {
-    if model.attr("coef_").is_some() {
-        let (shape, values) = model.numbers("coef_")?;
-        let width = shape.last().copied().unwrap_or_default();
-        if width != n_features || width == 0 {
-            return Err(model.malformed(format!("'coef_' has shape {shape:?}")));
-        }
-        let rows: Vec<&[f64]> = values.chunks_exact(width).collect();
-        let column = |index: usize| rows.iter().filter_map(move |row| row.get(index));
-        return Ok((0..n_features)
-            .map(|index| match (shape.len(), norm_order) {
-                (1, _) => column(index).map(|value| value.abs()).sum(),
-                (_, 1.0) => column(index).map(|value| value.abs()).sum(),
-                (_, 2.0) => column(index).map(|value| value * value).sum::<f64>().sqrt(),
-                (_, f64::INFINITY) => column(index).map(|v| v.abs()).fold(0.0, f64::max),
-                (_, f64::NEG_INFINITY) => {
-                    column(index).map(|v| v.abs()).fold(f64::INFINITY, f64::min)
-                }
-                (_, order) => {
-                    let sum: f64 = column(index).map(|value| value.abs().powf(order)).sum();
-                    sum.powf(1.0 / order)
-                }
-            })
-            .collect());
+    let (shape, values) = match name {
+        "coef_" if svm::is_linear(model) => svm::coefficients(model)?,
+        _ => model.numbers(name)?,
+    };
+    let width = shape.last().copied().unwrap_or_default();
+    if width != n_features || width == 0 || shape.len() > 2 {
+        return Err(model.malformed(format!("'{name}' has shape {shape:?}")));
     }
+    let rows: Vec<&[f64]> = values.chunks_exact(width).collect();
+    let column = |index: usize| rows.iter().filter_map(move |row| row.get(index));
+    Ok((0..n_features)
+        .map(|index| match (shape.len(), norm_order) {
+            (1, _) => column(index).map(|value| value.abs()).sum(),
+            (_, 1.0) => column(index).map(|value| value.abs()).sum(),
+            (_, 2.0) => column(index).map(|value| value * value).sum::<f64>().sqrt(),
+            (_, f64::INFINITY) => column(index).map(|v| v.abs()).fold(0.0, f64::max),
+            (_, f64::NEG_INFINITY) => column(index).map(|v| v.abs()).fold(f64::INFINITY, f64::min),
+            (_, order) => {
+                let sum: f64 = column(index).map(|value| value.abs().powf(order)).sum();
+                sum.powf(1.0 / order)
+            }
+        })
+        .collect())
+}
+
+fn gained(model: &Fitted<'_>, n_features: usize) -> Result<Vec<f64>, LoadError> {
     if boosted::is_known(model.class()) {
         let values = match boosted::importances(model, n_features)? {
             Importances::Singles(values) => values.into_iter().map(f64::from).collect(),
@@ -62,10 +127,28 @@ pub(super) fn importances(
             let members = model.array("estimators_")?.objects().unwrap_or_default();
             ensemble(model, members, n_features, false)
         }
+        "AdaBoostClassifier" | "AdaBoostRegressor" => weighted(model, n_features),
         class => Err(model.unsupported(format!(
             "the importance of features to a {class} is not supported"
         ))),
     }
+}
+
+/// Returns the weighted mean of the importances to the members.
+fn weighted(model: &Fitted<'_>, n_features: usize) -> Result<Vec<f64>, LoadError> {
+    let members = model.list("estimators_")?;
+    let weights = model.flat("estimator_weights_")?;
+    let total: f64 = weights.iter().sum();
+    let mut sums = vec![0.0; n_features];
+    for (index, (&id, weight)) in members.iter().zip(&weights).enumerate() {
+        let member = model.part(id, &format!("estimators_[{index}]"))?;
+        let own = gained(&member, n_features)?;
+        sums.iter_mut()
+            .zip(own)
+            .for_each(|(sum, own)| *sum += weight * own);
+    }
+    sums.iter_mut().for_each(|sum| *sum /= total);
+    Ok(sums)
 }
 
 fn ensemble(
@@ -148,6 +231,7 @@ fn gains(estimator: &Fitted<'_>, n_features: usize) -> Result<Vec<f64>, LoadErro
 pub(super) fn threshold(
     selector: &Fitted<'_>,
     model: &Fitted<'_>,
+    source: &Source<'_>,
     importances: &[f64],
 ) -> Result<f64, LoadError> {
     let text = if selector.is_none("threshold") {
@@ -167,12 +251,12 @@ pub(super) fn threshold(
     };
     let scale = scale.ok_or_else(|| selector.unknown("threshold", &text))?;
     let reference = match reference {
-        "mean" if is_single(model) => single_mean(importances),
+        "mean" if is_single(&source.model) => single_mean(importances),
         "mean" => mean(importances),
         "median" => median(importances),
         _ => return Err(selector.unknown("threshold", &text)),
     };
-    match is_single(model) {
+    match is_single(&source.model) {
         true => Ok(to_single(scale * reference).into()),
         false => Ok(scale * reference),
     }

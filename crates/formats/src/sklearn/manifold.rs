@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use coracle_estimators::{
     CenteredSimilarities, Choice, Composed, Density, DensityKernel, Facet, Metric, NeighborAnswer,
-    NeighborMap, NeighborMaps, NeighborWeights, Neighbors, Projection, ProjectionSpec, Reach, Rule,
-    TableFn, ZeroSum,
+    NeighborMap, NeighborMaps, NeighborWeights, Neighborhood, Neighbors, Projection,
+    ProjectionSpec, Reach, Rule, TableFn, ZeroSum,
 };
 use coracle_model::{LoadError, Method};
 
@@ -26,11 +26,31 @@ fn map(
 
 /// Converts NearestNeighbors: what `kneighbors` answers.
 pub(super) fn nearest_neighbors(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let of = |what| map(fitted, fitted, nearest(fitted)?, what);
-    fitted.faceted(vec![
+    fitted.faceted(lists(fitted, &neighborhood(fitted, nearest(fitted)?)?)?)
+}
+
+/// Returns what `kneighbors` answers.
+fn lists(fitted: &Fitted<'_>, neighborhood: &Neighborhood) -> Result<Vec<Facet>, LoadError> {
+    let of = |what| -> Result<Arc<dyn TableFn>, LoadError> {
+        let nearest = neighborhood.reaching(nearest(fitted)?);
+        let maps = nearest.and_then(|nearest| NeighborMaps::try_new(nearest, what));
+        Ok(Arc::new(maps.map_err(|error| fitted.spec(error))?))
+    };
+    Ok(vec![
         Facet::table(Method::NeighborDistances, of(NeighborMap::Distances)?),
         Facet::integers(Method::NeighborIndices, of(NeighborMap::Indices)?),
     ])
+}
+
+/// Returns what `kneighbors` answers beside an estimator's other methods: of the model itself, not of parts within, and where it has so many rows.
+pub(super) fn lists_beside(
+    fitted: &Fitted<'_>,
+    neighborhood: &Neighborhood,
+) -> Result<Vec<Facet>, LoadError> {
+    match fitted.place.is_empty() && fitted.count("n_neighbors")? <= neighborhood.n_rows() {
+        true => lists(fitted, neighborhood),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// Converts KNeighborsTransformer and RadiusNeighborsTransformer.
@@ -49,8 +69,14 @@ pub(super) fn graph(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
             Reach::Nearest(fitted.count("n_neighbors")?.saturating_add(own))
         }
     };
-    let graph = map(fitted, fitted, reach, what)?;
-    fitted.faceted(vec![Facet::table(Method::Transform, graph)])
+    let neighborhood = neighborhood(fitted, reach)?;
+    let graph = NeighborMaps::try_new(neighborhood.clone(), what);
+    let graph = Arc::new(graph.map_err(|error| fitted.spec(error))?);
+    let mut facets = vec![Facet::table(Method::Transform, graph)];
+    if !matches!(reach, Reach::Within(_)) {
+        facets.extend(lists_beside(fitted, &neighborhood)?);
+    }
+    fitted.faceted(facets)
 }
 
 /// Converts LocallyLinearEmbedding.

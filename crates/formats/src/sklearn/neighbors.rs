@@ -14,7 +14,7 @@ use super::arrays::Matrix;
 use super::convert::Part;
 use super::fitted::Fitted;
 use super::labels::{labels, labels_of_outputs};
-use super::svm;
+use super::{manifold, svm};
 
 /// Reads the metric that distances were computed in.
 fn metric(fitted: &Fitted<'_>) -> Result<Metric, LoadError> {
@@ -273,6 +273,9 @@ fn by_shares(
     if !(has_radius && fitted.version.is_up_to_zero(21)) {
         facets.push(Facet::table(Method::PredictProba, shares));
     }
+    if !has_radius {
+        facets.extend(manifold::lists_beside(fitted, &neighborhood)?);
+    }
     let part = fitted.faceted(facets)?;
     Ok(Part {
         facts: facts(&neighborhood),
@@ -318,10 +321,12 @@ fn by_shares_of_outputs(
     let classes = Arc::new(SideBySide::try_new(classes).map_err(spec)?);
     let shares = Padded::try_new(shares).map_err(spec)?;
     let shape = shares.shape();
-    let part = fitted.faceted(vec![
+    let mut facets = vec![
         Facet::class_table(classes, labels).map_err(spec)?,
         Facet::outputs(Method::PredictProba, Arc::new(shares), shape).map_err(spec)?,
-    ])?;
+    ];
+    facets.extend(manifold::lists_beside(fitted, neighborhood)?);
+    let part = fitted.faceted(facets)?;
     Ok(Part {
         facts: facts(neighborhood),
         ..part
@@ -331,16 +336,22 @@ fn by_shares_of_outputs(
 /// Converts KNeighborsRegressor.
 pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let neighborhood = neighborhood(fitted, nearest(fitted)?)?;
-    by_mean(fitted, neighborhood)
+    let lists = manifold::lists_beside(fitted, &neighborhood)?;
+    by_mean(fitted, neighborhood, lists)
 }
 
 /// Converts RadiusNeighborsRegressor.
 pub(super) fn radius_regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let neighborhood = neighborhood(fitted, Reach::Within(fitted.number("radius")?))?;
-    by_mean(fitted, neighborhood)
+    by_mean(fitted, neighborhood, Vec::new())
 }
 
-fn by_mean(fitted: &Fitted<'_>, neighborhood: Neighborhood) -> Result<Part, LoadError> {
+/// Returns a regressor, with what it answers `beside` its predictions.
+fn by_mean(
+    fitted: &Fitted<'_>,
+    neighborhood: Neighborhood,
+    beside: Vec<Facet>,
+) -> Result<Part, LoadError> {
     let (shape, targets) = fitted.numbers("_y")?;
     let (n_targets, is_flat) = match shape.as_slice() {
         [_] => (1, true),
@@ -355,7 +366,9 @@ fn by_mean(fitted: &Fitted<'_>, neighborhood: Neighborhood) -> Result<Part, Load
         true => Facet::column(Method::Predict, neighbors).map_err(|error| fitted.spec(error))?,
         false => Facet::table(Method::Predict, neighbors),
     };
-    let part = fitted.faceted(vec![facet])?;
+    let mut facets = vec![facet];
+    facets.extend(beside);
+    let part = fitted.faceted(facets)?;
     Ok(Part { facts, ..part })
 }
 
@@ -366,6 +379,7 @@ pub(super) fn local_outliers(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     }
     let k = fitted.count("n_neighbors_")?;
     let neighborhood = neighborhood(fitted, Reach::Nearest(k))?;
+    let lists = manifold::lists_beside(fitted, &neighborhood)?;
     let distances = fitted.matrix("_distances_fit_X_")?;
     let last = k.checked_sub(1).filter(|&last| last < distances.n_columns);
     let last = last.ok_or_else(|| fitted.malformed("'_distances_fit_X_' is too narrow"))?;
@@ -375,5 +389,7 @@ pub(super) fn local_outliers(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         .collect();
     let outliers = LocalOutliers::try_new(neighborhood, fitted.flat("_lrd")?, reaches);
     let scores = Arc::new(outliers.map_err(|error| fitted.spec(error))?);
-    svm::novelty_by_scores(fitted, scores, fitted.number("offset_")?)
+    let mut facets = svm::novelty_facets(fitted, scores, fitted.number("offset_")?, 0.0)?;
+    facets.extend(lists);
+    fitted.faceted(facets)
 }

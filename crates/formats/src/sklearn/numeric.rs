@@ -5,7 +5,7 @@ use coracle_model::LoadError;
 use super::convert::Part;
 use super::fitted::Fitted;
 use super::{
-    bayes, clustering, decomposition, discriminant, ensembles, factorization, imputation,
+    bayes, clustering, decomposition, discriminant, dummy, ensembles, factorization, imputation,
     isolation, linear, manifold, neighbors, network, preprocessing, process, selection, sketches,
     svm, transformers, wrappers,
 };
@@ -52,8 +52,8 @@ static CONVERTERS: &[(&str, Converter)] = &[
     ("sklearn.decomposition._truncated_svd.TruncatedSVD", decomposition::components_only),
     ("sklearn.discriminant_analysis.LinearDiscriminantAnalysis", discriminant::linear_analysis),
     ("sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis", discriminant::quadratic_analysis),
-    ("sklearn.dummy.DummyClassifier", wrappers::dummy_classifier),
-    ("sklearn.dummy.DummyRegressor", wrappers::dummy_regressor),
+    ("sklearn.dummy.DummyClassifier", dummy::classifier),
+    ("sklearn.dummy.DummyRegressor", dummy::regressor),
     ("sklearn.ensemble._bagging.BaggingClassifier", ensembles::bagging_classifier),
     ("sklearn.ensemble._bagging.BaggingRegressor", ensembles::bagging_regressor),
     ("sklearn.ensemble._forest.RandomTreesEmbedding", sketches::leaves),

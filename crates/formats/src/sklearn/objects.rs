@@ -7,6 +7,9 @@ use super::describe;
 
 /// The most objects that are looked at.
 const OBJECTS_MAX: usize = 1 << 10;
+/// How deep containers may lie in each other, and how many values are looked at for estimators in them.
+const DEPTH_MAX: usize = 8;
+const VALUES_MAX: usize = 1 << 16;
 /// The most names in a message.
 const SHOWN_MAX: usize = 20;
 
@@ -78,26 +81,16 @@ pub(super) fn choose(graph: &Graph, name: Option<&str>) -> Result<Chosen, LoadEr
     }
 }
 
-/// Returns the named objects of a dict, or the numbered ones of a tuple or list; `None` where the file holds one object.
+/// Returns the named objects of a dict, or the numbered ones of a tuple or list, and those of such that hold estimators, as
+/// `models.a`; `None` where the file holds one object.
 fn objects(graph: &Graph) -> Result<Option<Vec<(String, NodeId)>>, LoadError> {
     let root = graph.root();
-    let objects: Vec<(String, NodeId)> = match graph.node(root) {
-        Node::Dict(entries) => {
-            let named = entries.iter().filter_map(|&(key, value)| {
-                let name = graph
-                    .string(key)
-                    .or_else(|| Some(graph.int(key)?.to_string()))?;
-                Some((name, value))
-            });
-            named.take(OBJECTS_MAX).collect()
-        }
-        Node::Tuple(items) | Node::List(items) => {
-            let numbered = items.iter().enumerate();
-            let numbered = numbered.map(|(number, &item)| (number.to_string(), item));
-            numbered.take(OBJECTS_MAX).collect()
-        }
-        _ => return Ok(None),
+    let Some(outer) = items(graph, root) else {
+        return Ok(None);
     };
+    let mut objects = Vec::new();
+    let mut values_left = VALUES_MAX;
+    collect(graph, "", outer, DEPTH_MAX, &mut values_left, &mut objects);
     if objects.is_empty() {
         return Err(unsupported(format!(
             "holds {}, not a fitted scikit-learn estimator; save the estimator itself",
@@ -105,6 +98,75 @@ fn objects(graph: &Graph) -> Result<Option<Vec<(String, NodeId)>>, LoadError> {
         )));
     }
     Ok(Some(objects))
+}
+
+/// Returns the values of a dict, tuple or list with their names.
+fn items(graph: &Graph, id: NodeId) -> Option<Vec<(String, NodeId)>> {
+    match graph.node(id) {
+        Node::Dict(entries) => {
+            let named = entries.iter().filter_map(|&(key, value)| {
+                let name = graph
+                    .string(key)
+                    .or_else(|| Some(graph.int(key)?.to_string()))?;
+                Some((name, value))
+            });
+            Some(named.take(OBJECTS_MAX).collect())
+        }
+        Node::Tuple(items) | Node::List(items) => {
+            let numbered = items.iter().enumerate();
+            let numbered = numbered.map(|(number, &item)| (number.to_string(), item));
+            Some(numbered.take(OBJECTS_MAX).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Adds objects under `prefix`; containers without an estimator are objects themselves.
+fn collect(
+    graph: &Graph,
+    prefix: &str,
+    values: Vec<(String, NodeId)>,
+    depth_left: usize,
+    values_left: &mut usize,
+    objects: &mut Vec<(String, NodeId)>,
+) {
+    for (name, id) in values {
+        if objects.len() >= OBJECTS_MAX {
+            return;
+        }
+        let name = format!("{prefix}{name}");
+        match items(graph, id) {
+            Some(inner)
+                if depth_left > 0 && holds_estimator(graph, id, depth_left, values_left) =>
+            {
+                let prefix = format!("{name}.");
+                let depth_left = depth_left.saturating_sub(1);
+                collect(graph, &prefix, inner, depth_left, values_left, objects);
+            }
+            _ => objects.push((name, id)),
+        }
+    }
+}
+
+/// Tells whether there is an estimator in a container, as far as it is looked.
+fn holds_estimator(graph: &Graph, id: NodeId, depth_left: usize, values_left: &mut usize) -> bool {
+    let inner: Vec<NodeId> = match graph.node(id) {
+        Node::Dict(entries) => entries.iter().map(|&(_, value)| value).collect(),
+        Node::Tuple(items) | Node::List(items) => items.clone(),
+        _ => return false,
+    };
+    for id in inner {
+        let Some(left) = values_left.checked_sub(1) else {
+            return false;
+        };
+        *values_left = left;
+        let is_within =
+            depth_left > 0 && holds_estimator(graph, id, depth_left.saturating_sub(1), values_left);
+        if is_within || class_of(graph, id).is_some() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Returns the class of an estimator, without its module.

@@ -198,12 +198,16 @@ pub(super) fn from_model(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     if n_features > FEATURES_MAX {
         return Err(fitted.unsupported(format!("more than {FEATURES_MAX} columns")));
     }
-    if fitted.text_or("importance_getter", "auto")? != "auto" {
-        return Err(fitted.unsupported("'importance_getter' is not supported"));
-    }
+    let getter = match fitted.attr("importance_getter") {
+        None => "auto".to_owned(),
+        Some(_) => fitted.text_if("importance_getter").ok_or_else(|| {
+            fitted.unsupported("an 'importance_getter' that is a function is not supported")
+        })?,
+    };
+    let source = importance::Source::find(&model, &getter)?;
     let order = fitted.number_or("norm_order", 1.0)?;
-    let importances = importance::importances(&model, n_features, order)?;
-    let threshold = importance::threshold(fitted, &model, &importances)?;
+    let importances = source.importances(n_features, order)?;
+    let threshold = importance::threshold(fitted, &model, &source, &importances)?;
     let mut kept = vec![true; n_features];
     if !fitted.is_none("max_features") {
         let count = match fitted.attr("max_features_") {
@@ -223,7 +227,13 @@ pub(super) fn from_model(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         return Err(fitted.unsupported("a selection of no columns is not supported"));
     }
     let facts = vec![("columns kept".to_owned(), columns.len().to_string())];
-    let function = Selected::try_new(n_features, columns, accepts_of(&estimator));
+    // What holds others does not say that it takes missing values.
+    let accepts =
+        match ["Pipeline", "GridSearchCV", "RandomizedSearchCV"].contains(&model.short_class()) {
+            true => Accepts::FINITE,
+            false => accepts_of(&estimator),
+        };
+    let function = Selected::try_new(n_features, columns, accepts);
     let function = Arc::new(function.map_err(|error| fitted.spec(error))?);
     let mut part = fitted.faceted(vec![Facet::table(Method::Transform, function)])?;
     part.children.push(component);

@@ -1,10 +1,11 @@
 //! Whether a transformer gives a sparse table in Python, where XGBoost takes what is not stored for missing.
 
+use coracle_estimators::Unary;
 use coracle_model::LoadError;
 use coracle_pickle::Node;
 
 use super::fitted::Fitted;
-use super::{columns, imbalanced, pipeline};
+use super::{columns, functions, imbalanced, pipeline};
 
 /// What kind of table a transformer gives in Python.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,12 +153,11 @@ fn of_sparse(
 
 /// Tells whether a function gives zero for numbers that are not.
 fn rounds(step: &Fitted<'_>) -> bool {
-    let function = step.attr("func").map(|id| step.graph.node(id));
-    let Some(Node::Global(name)) = function else {
-        return false;
-    };
-    let short = name.rsplit_once('.').map_or(*name, |(_, short)| short);
-    ["ceil", "fix", "floor", "rint", "round", "trunc"].contains(&short)
+    let function = functions::known(step, "func");
+    matches!(
+        function,
+        Ok(Unary::Ceil | Unary::Floor | Unary::Rint | Unary::Round { .. } | Unary::Trunc)
+    )
 }
 
 /// Returns the layout of a sparse table of transformed columns.

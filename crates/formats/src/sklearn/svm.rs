@@ -148,6 +148,59 @@ fn n_vectors(fitted: &Fitted<'_>) -> Result<usize, LoadError> {
         .map(|vectors| vectors.n_rows)
 }
 
+/// Tells whether a machine is a weighted sum of columns, so that it has `coef_`.
+pub(super) fn is_linear(fitted: &Fitted<'_>) -> bool {
+    fitted.class().starts_with("sklearn.svm.") && svm_kernel_name(fitted) == "linear"
+}
+
+/// Returns the shape and numbers of `coef_` of a linear machine, up to their sign: a row for each pair of classes.
+pub(super) fn coefficients(fitted: &Fitted<'_>) -> Result<(Vec<usize>, Vec<f64>), LoadError> {
+    let vectors = fitted.matrix_or_sparse("support_vectors_")?;
+    let duals: Matrix = fitted.matrix_or_sparse("_dual_coef_")?;
+    let (vector_rows, dual_rows): (Vec<&[f64]>, Vec<&[f64]>) =
+        (vectors.rows().collect(), duals.rows().collect());
+    let wrong = || fitted.malformed("'_dual_coef_' does not fit 'support_vectors_'");
+    let add = |sum: &mut [f64], row: usize, (start, end): (usize, usize)| {
+        let weights = dual_rows.get(row).and_then(|row| row.get(start..end));
+        let vectors = vector_rows.get(start..end);
+        let (weights, vectors) = weights.zip(vectors).ok_or_else(wrong)?;
+        for (weight, vector) in weights.iter().zip(vectors) {
+            let cells = sum.iter_mut().zip(*vector);
+            cells.for_each(|(sum, value)| *sum += weight * value);
+        }
+        Ok::<(), LoadError>(())
+    };
+    let n_columns = vectors.n_columns;
+    if duals.n_rows == 1 {
+        let mut sum = vec![0.0; n_columns];
+        add(&mut sum, 0, (0, vectors.n_rows))?;
+        return Ok((vec![1, n_columns], sum));
+    }
+    let mut start = 0_usize;
+    let mut ranges = Vec::new();
+    for count in fitted.counts(attribute(fitted, "_n_support", "n_support_"))? {
+        let end = start.checked_add(count).ok_or_else(wrong)?;
+        ranges.push((start, end));
+        start = end;
+    }
+    if ranges.len() != duals.n_rows.saturating_add(1) {
+        return Err(wrong());
+    }
+    let mut rows = Vec::new();
+    for (first, &own) in ranges.iter().enumerate() {
+        for (second, &other) in ranges.iter().enumerate().skip(first.saturating_add(1)) {
+            let mut sum = vec![0.0; n_columns];
+            add(&mut sum, second.saturating_sub(1), own)?;
+            add(&mut sum, first, other)?;
+            rows.extend(sum);
+        }
+    }
+    Ok((
+        vec![rows.len().checked_div(n_columns).unwrap_or(0), n_columns],
+        rows,
+    ))
+}
+
 fn facts(n_vectors: usize, kernel: &str) -> Vec<(String, String)> {
     vec![
         ("support vectors".to_owned(), n_vectors.to_string()),
@@ -242,12 +295,22 @@ pub(super) fn novelty_above(
     offset: f64,
     threshold: f64,
 ) -> Result<Part, LoadError> {
+    fitted.faceted(novelty_facets(fitted, scores, offset, threshold)?)
+}
+
+/// The methods of [`novelty_above`].
+pub(super) fn novelty_facets(
+    fitted: &Fitted<'_>,
+    scores: Arc<dyn TableFn>,
+    offset: f64,
+    threshold: f64,
+) -> Result<Vec<Facet>, LoadError> {
     let labels = Labels::new(Values::I64(vec![-1, 1].into()));
     let spec = |error| fitted.spec(error);
     let decision: Arc<dyn TableFn> =
         Arc::new(Mapped::new(Arc::clone(&scores), Pointwise::Add(-offset)));
     let predict = Facet::classes(Arc::clone(&decision), labels, Choice::AtLeast(threshold));
-    fitted.faceted(vec![
+    Ok(vec![
         predict.map_err(spec)?,
         Facet::column(Method::DecisionFunction, decision).map_err(spec)?,
         Facet::column(Method::ScoreSamples, scores).map_err(spec)?,

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use coracle_estimators::{
     BinEncoding, ColumnOperation, ColumnSplines, Columnwise, Distribution, Extrapolation, Facet,
-    Faceted, Norm, Products, RowOperation, Rowwise, Scaler, ScalerStep, Splines, TableFn, Unary,
+    Faceted, Norm, Products, RowOperation, Rowwise, Scaler, ScalerStep, Splines, TableFn,
 };
 use coracle_model::{Accepts, Estimator, LoadError, Method};
-use coracle_pickle::{Node, NodeId};
+use coracle_pickle::NodeId;
 
 use super::arrays::Matrix;
 use super::convert::Part;
 use super::fitted::Fitted;
+use super::functions;
 
 fn transformer(fitted: &Fitted<'_>, function: Arc<dyn TableFn>) -> Result<Part, LoadError> {
     fitted.faceted(vec![Facet::table(Method::Transform, function)])
@@ -46,9 +47,9 @@ pub(super) fn binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     rowwise(fitted, RowOperation::Binarize(threshold), Accepts::FINITE)
 }
 
-/// Converts FunctionTransformer over a function of numpy that Coracle knows.
+/// Converts FunctionTransformer over a function that Coracle knows.
 pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let function = known_function(fitted, "func")?;
+    let function = functions::known(fitted, "func")?;
     // `None` stood for True in 0.20 and 0.21, and is no truth before and after.
     let version = fitted.version;
     let validates = match fitted.is_none("validate") {
@@ -60,43 +61,6 @@ pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         false => Accepts::ANY,
     };
     rowwise(fitted, RowOperation::Function(function), accepts)
-}
-
-/// Reads a function of numpy in attribute `name`; `None` stands for the identity.
-pub(super) fn known_function(fitted: &Fitted<'_>, name: &str) -> Result<Unary, LoadError> {
-    let keywords = if name == "func" {
-        "kw_args"
-    } else {
-        "inv_kw_args"
-    };
-    let has_keywords = fitted
-        .attr(keywords)
-        .and_then(|id| fitted.graph.dict(id))
-        .is_some_and(|entries| !entries.is_empty());
-    if has_keywords {
-        return Err(fitted.unsupported(format!("'{keywords}' are not supported")));
-    }
-    let id = fitted.require(name)?;
-    match fitted.graph.node(id) {
-        Node::None => Ok(Unary::Identity),
-        Node::Global(full) => {
-            let short = full.rsplit_once('.').map_or(*full, |(_, short)| short);
-            let known = full.starts_with("numpy").then(|| Unary::named(short));
-            known.flatten().ok_or_else(|| fitted.unknown(name, full))
-        }
-        // Up to 1.18 numpy restored its functions so, from a module and a name.
-        Node::Object(object) if object.class == "numpy.core._ufunc_reconstruct" => {
-            let (module, short) = match object.args.as_slice() {
-                &[module, short] => (fitted.graph.string(module), fitted.graph.string(short)),
-                _ => (None, None),
-            };
-            let (module, short) = (module.unwrap_or_default(), short.unwrap_or_default());
-            let known = module.starts_with("numpy").then(|| Unary::named(&short));
-            let full = format!("{module}.{short}");
-            known.flatten().ok_or_else(|| fitted.unknown(name, &full))
-        }
-        _ => Err(fitted.unsupported(format!("'{name}' is no function of numpy"))),
-    }
 }
 
 /// Converts PolynomialFeatures.

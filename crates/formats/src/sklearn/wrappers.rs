@@ -15,7 +15,7 @@ use super::convert::Part;
 use super::ensembles::{self, Members, after, method_of, ruled};
 use super::fitted::Fitted;
 use super::labels::labels;
-use super::{boosted, linear, pipeline, svm, transformers};
+use super::{boosted, functions, linear, pipeline, svm, transformers};
 
 /// Converts what answers exactly as the estimator within: a search, a frozen estimator.
 pub(super) fn transparent(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -393,7 +393,7 @@ fn inverse(
     let zeros = || vec![0.0; n];
     match transformer.short_class() {
         "FunctionTransformer" => {
-            let known = transformers::known_function(transformer, "inverse_func")?;
+            let known = functions::known(transformer, "inverse_func")?;
             Ok(Arc::new(Mapped::new(function, Pointwise::Unary(known))))
         }
         "StandardScaler" => {
@@ -716,56 +716,4 @@ fn calibration(
         }
         class => Err(calibrator.unsupported(format!("calibration by {class} is not supported"))),
     }
-}
-
-/// Converts DummyClassifier; strategies that draw at random are refused.
-pub(super) fn dummy_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let spec = |error| fitted.spec(error);
-    let labels = labels(fitted)?;
-    let n_classes = labels.len();
-    let priors = fitted.finite("class_prior_", n_classes)?;
-    let one_hot = |at: usize| {
-        (0..n_classes)
-            .map(|class| if class == at { 1.0 } else { 0.0 })
-            .collect::<Vec<f64>>()
-    };
-    let strategy = fitted.text("_strategy")?;
-    let mut largest = (0, f64::NEG_INFINITY);
-    for (class, &prior) in priors.iter().enumerate() {
-        if prior > largest.1 {
-            largest = (class, prior);
-        }
-    }
-    let probabilities = match strategy.as_str() {
-        "prior" => priors,
-        "most_frequent" => one_hot(largest.0),
-        "constant" => {
-            let id = fitted.require("constant")?;
-            let value = match (fitted.graph.string(id), fitted.graph.float(id)) {
-                (Some(text), _) => Values::Bytes([text].into_iter().collect()),
-                (None, Some(number)) => Values::F64(vec![number].into()),
-                _ => return Err(fitted.unsupported("'constant' is no text or number")),
-            };
-            let found = labels.indices_of(&value).unwrap_or_default();
-            let class =
-                (0..n_classes).find(|&at| found.first() == Some(&super::numbers::exact(at)));
-            one_hot(class.ok_or_else(|| fitted.malformed("'constant' is no class"))?)
-        }
-        other => return Err(fitted.unsupported(format!("strategy '{other}' draws at random"))),
-    };
-    let constant: Arc<dyn TableFn> = Arc::new(Constant::new(fitted.known_width()?, probabilities));
-    let predict = Facet::classes(Arc::clone(&constant), labels, Choice::FirstLargest);
-    let logarithms = Mapped::new(Arc::clone(&constant), Pointwise::Ln);
-    fitted.faceted(vec![
-        predict.map_err(spec)?,
-        Facet::table(Method::PredictProba, constant),
-        Facet::table(Method::PredictLogProba, Arc::new(logarithms)),
-    ])
-}
-
-/// Converts DummyRegressor.
-pub(super) fn dummy_regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let values = fitted.flat("constant_")?;
-    let constant = Constant::new(fitted.known_width()?, values);
-    fitted.faceted(vec![Facet::flat(Method::Predict, Arc::new(constant))])
 }

@@ -4,7 +4,7 @@ use coracle_model::{Model, RunError, Signature};
 use coracle_tensor::{ByteStrings, DType, Tensor, Values};
 use serde_json::Value;
 
-use crate::fixture::{self, Fixture};
+use crate::fixture::{self, Fixture, number};
 use crate::golden::{Tolerance, check_dtype, is_close, tolerance};
 use crate::seen;
 
@@ -19,14 +19,6 @@ pub(crate) const WRAPPED_RELEASES: [&str; 3] = ["1.0.2", "1.4.2", "1.9.1"];
 /// The releases there must be fixtures of FeatureHasher of, beside the older ones.
 pub(crate) const HASHED_RELEASES: [&str; 6] =
     ["1.0.2", "1.1.3", "1.3.2", "1.5.2", "1.7.2", "1.9.1"];
-
-/// Reads a number; truth values are 0 and 1.
-fn number(value: &Value) -> f64 {
-    match value {
-        Value::Bool(value) => f64::from(u8::from(*value)),
-        value => fixture::number(value),
-    }
-}
 
 /// Returns a row's value in a column; a row may be a plain value.
 fn cell(row: &Value, column: usize) -> &Value {

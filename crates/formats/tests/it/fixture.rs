@@ -79,9 +79,10 @@ impl Fixture {
     }
 }
 
-/// Reads a number: NaN is `null`, infinities are texts.
+/// Reads a number: NaN is `null`, infinities are texts; truth values are 0 and 1.
 pub(crate) fn number(value: &Value) -> f64 {
     match value {
+        Value::Bool(value) => f64::from(u8::from(*value)),
         Value::Null => f64::NAN,
         Value::String(text) => text.parse().unwrap(),
         value => value.as_f64().unwrap(),

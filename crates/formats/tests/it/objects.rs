@@ -41,6 +41,15 @@ fn the_object_that_is_meant_answers() {
         ("scaled.joblib", Some("model"), "scaled", "predict_proba"),
         ("scaled.joblib", Some("scaler"), "scaler", "transform"),
         ("pair.pickle", Some("1"), "scaled", "predict_proba"),
+        ("nested.pkl", Some("models.a"), "plain", "predict_proba"),
+        ("nested.pkl", Some("models.b.0"), "scaled", "predict_proba"),
+        (
+            "nested.pkl",
+            Some("models.b.1.deep"),
+            "plain",
+            "predict_proba",
+        ),
+        ("nested.pkl", Some("scaler"), "scaler", "transform"),
     ];
     for (file, object, answer, method) in cases {
         let model = load_object(file, object).unwrap().model;
@@ -70,6 +79,11 @@ fn where_there_is_no_choice_all_objects_are_named() {
             "pair.pickle",
             None,
             "holds several objects: 0 (StandardScaler), 1 (LogisticRegression); name the one to serve with --object, or save them as one Pipeline",
+        ),
+        (
+            "nested.pkl",
+            Some("models.c"),
+            "there is no object \"models.c\"; the file holds models.a (LogisticRegression), models.b.0 (LogisticRegression), models.b.1.deep (LogisticRegression), scaler (StandardScaler), meta (a dict)",
         ),
         (
             "pair.pickle",

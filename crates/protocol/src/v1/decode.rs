@@ -8,7 +8,8 @@ use std::fmt;
 use coracle_model::{NameRules, TensorSpec};
 use coracle_tensor::{DType, Tensor, Values};
 use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
 };
 
 use super::columns::{ColumnLimits, ColumnsRows, ColumnsSeed};
@@ -25,7 +26,7 @@ use crate::{Call, DecodeContext, Layout, RequestError, column_names};
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
 /// `instances` (or `inputs`, which means the same, or MLflow's `dataframe_records`) holds rows: lists of values, or objects by feature name; plain values
-/// where a model takes one column of texts. It may be an object of columns, too, where features have names. A model of other tensors takes, in lists of any
+/// where a model takes one column. It may be an object of columns, too, where features have names. A model of other tensors takes, in lists of any
 /// depth, the values of its only input, or objects with a value for each input. `null` is a missing value. MLflow's `dataframe_split` has the columns' names beside
 /// rows that are lists. `parameters.method` chooses the output.
 ///
@@ -419,6 +420,21 @@ impl RowSeed<'_, '_> {
             "{key}[{row}]: {what}; each row is a list of {n_columns} numbers"
         ))
     }
+
+    /// Takes a plain value for a row, as scikit-learn's models of one column do.
+    fn lone<'de, D: Deserializer<'de>>(self, what: &str, value: D) -> Result<(), D::Error> {
+        if self.rows.n_columns != 1 {
+            return Err(self.not_a_row(what));
+        }
+        let place = Cell {
+            key: self.key,
+            row: self.row,
+            column: Column::Index(0),
+        };
+        let seed = ElementSeed::<f64, _>::new(place, self.rows.spec.accepts_missing);
+        self.table.push(seed.deserialize(value)?);
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
@@ -524,27 +540,27 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
         Ok(())
     }
 
-    fn visit_u64<E: serde::de::Error>(self, _value: u64) -> Result<(), E> {
-        Err(self.not_a_row("a number"))
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
+        self.lone("a number", value.into_deserializer())
     }
 
-    fn visit_i64<E: serde::de::Error>(self, _value: i64) -> Result<(), E> {
-        Err(self.not_a_row("a number"))
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
+        self.lone("a number", value.into_deserializer())
     }
 
-    fn visit_f64<E: serde::de::Error>(self, _value: f64) -> Result<(), E> {
-        Err(self.not_a_row("a number"))
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
+        self.lone("a number", value.into_deserializer())
     }
 
-    fn visit_bool<E: serde::de::Error>(self, _value: bool) -> Result<(), E> {
-        Err(self.not_a_row("a truth value"))
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
+        self.lone("a truth value", value.into_deserializer())
     }
 
-    fn visit_str<E: serde::de::Error>(self, _text: &str) -> Result<(), E> {
-        Err(self.not_a_row("a string"))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.lone("a string", text.into_deserializer())
     }
 
     fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        Err(self.not_a_row("null"))
+        self.lone("null", ().into_deserializer())
     }
 }

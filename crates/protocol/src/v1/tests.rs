@@ -623,3 +623,51 @@ fn data_frames_that_are_none_are_refused() {
     let two = r#"{"instances": [[1, 2]], "dataframe_records": [{"a": 1, "b": 2}]}"#;
     assert!(decode(two, &named).unwrap_err().contains("send one"));
 }
+
+#[test]
+fn plain_values_are_rows_of_one_column() {
+    let mut signature = signature(None, true);
+    signature.inputs[0].shape = vec![None, Some(1)];
+    let call = decode(r#"{"instances": [1, -2.5, [3], null, true]}"#, &signature).unwrap();
+    let (shape, values) = table(&call);
+    assert_eq!(shape, [5, 1]);
+    assert_eq!(values[..3], [1.0, -2.5, 3.0]);
+    assert!(values[3].is_nan() && values[4] == 1.0);
+    let cases = [
+        (
+            r#"{"instances": ["x"]}"#,
+            "instances[0][0]: a string where a number belongs",
+        ),
+        (
+            r#"{"instances": [1, {"a": 1}]}"#,
+            "instances[1]: an object, but the model was fitted without feature names",
+        ),
+    ];
+    for (body, message) in cases {
+        let error = decode(body, &signature).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+    signature.inputs[0].accepts_missing = false;
+    let error = decode(r#"{"instances": [1, null]}"#, &signature).unwrap_err();
+    assert!(error.contains("instances[1][0]: "), "{error}");
+}
+
+#[test]
+fn neighbours_are_two_outputs_of_one_method() {
+    let mut signature = signature(None, false);
+    for (output, name) in [(0, "kneighbors_distances"), (1, "kneighbors_indices")] {
+        signature.outputs[output].name = name.to_owned();
+    }
+    let body = |method: &str| {
+        format!(r#"{{"instances": [[1, 2]], "parameters": {{"method": "{method}"}}}}"#)
+    };
+    let asked = |method: &str| decode(&body(method), &signature).map(|call| call.outputs);
+    assert_eq!(asked("kneighbors"), Ok(vec![0, 1]));
+    assert_eq!(asked("kneighbors_indices"), Ok(vec![1]));
+    signature.outputs[1].name = "predict".to_owned();
+    let error = decode(&body("kneighbors"), &signature).unwrap_err();
+    assert!(
+        error.starts_with("unknown method \"kneighbors\""),
+        "{error}"
+    );
+}
