@@ -26,11 +26,10 @@ use self::spec::Wanted;
 use super::Controller;
 use super::events::Happened;
 use super::{one_command, rollouts};
+use crate::annotations::EXPERIMENT as COMMAND;
 use crate::object;
 use crate::store::{Key, Stored, Write};
 
-/// What people want of an experiment at once: `promote:VARIANT`, `stop` or `resume`; removed when it is done.
-const COMMAND: &str = "serving.coracle.dev/experiment";
 /// How often those are looked at that may end by themselves.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often numbers that drift are written.

@@ -1,5 +1,6 @@
 //! Conversations with the API, in-process.
 
+mod annotations;
 mod versions;
 
 use std::sync::atomic::{AtomicBool, Ordering};

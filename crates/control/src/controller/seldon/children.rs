@@ -9,15 +9,14 @@ use serde_json::{Value, json};
 
 use super::flows::Graphs;
 use super::resilience;
+use crate::annotations::{GIVEN_BY_SELDON, SHADOW, SHADOW_PERCENT};
 use crate::controller::scaling::REPLICAS_MAX;
 use crate::controller::service::MODEL_NAME;
 use crate::object;
 
-const SHADOW: &str = "serving.coracle.dev/shadow";
-const SHADOW_PERCENT: &str = "serving.coracle.dev/shadow-percent";
 const MODE: &str = "serving.kserve.io/deploymentMode";
 /// The annotations that say what is asked for; others are their writer's.
-pub(super) const ANNOTATIONS: [&str; 4] = [SHADOW, SHADOW_PERCENT, MODE, resilience::GIVEN];
+pub(super) const ANNOTATIONS: [&str; 4] = [SHADOW, SHADOW_PERCENT, MODE, GIVEN_BY_SELDON];
 /// The variable of a model's environment that names the method it answers with.
 const METHOD: &str = "CORACLE_METHOD";
 

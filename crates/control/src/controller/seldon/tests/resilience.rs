@@ -95,7 +95,7 @@ fn seldons_own_retries_and_timeouts_are_kept() {
             None,
         ),
         (
-            json!({"seldon.io/istio-retries": "many", "seldon.io/grpc-timeout": "1500"}),
+            json!({"seldon.io/istio-retries": "0", "seldon.io/grpc-timeout": "1500"}),
             0,
             Some(2),
         ),
@@ -106,7 +106,8 @@ fn seldons_own_retries_and_timeouts_are_kept() {
         ),
         (json!({"seldon.io/rest-read-timeout": "5000"}), 0, Some(5)),
         (json!({"seldon.io/grpc-read-timeout": "100"}), 0, Some(1)),
-        (json!({"seldon.io/rest-timeout": "soon"}), 0, None),
+        // Others of Seldon's are taken, and say nothing here.
+        (json!({"seldon.io/grpc-max-message-size": "x"}), 0, None),
     ] {
         let mut spec = default();
         spec["annotations"] = annotations.clone();
@@ -117,6 +118,52 @@ fn seldons_own_retries_and_timeouts_are_kept() {
         let found = made["spec"]["predictor"]["timeout"].as_u64();
         assert_eq!(found, timeout, "{annotations}");
     }
+}
+
+#[test]
+fn values_that_nobody_can_read_are_refused_by_their_place() {
+    let of_spec = |annotations: Value| {
+        let mut spec = default();
+        spec["annotations"] = annotations;
+        object(json!({}), spec)
+    };
+    let of_predictor = |annotations: Value| {
+        let mut spec = default();
+        spec["predictors"][0]["annotations"] = annotations;
+        object(json!({}), spec)
+    };
+    for (object, expected) in [
+        (
+            of_spec(json!({"seldon.io/rest-timeout": "soon"})),
+            "spec.annotations: annotation seldon.io/rest-timeout: 'soon' is no number of milliseconds from 1 to 2147483647",
+        ),
+        (
+            of_spec(json!({"seldon.io/grpc-read-timeout": "0"})),
+            "spec.annotations: annotation seldon.io/grpc-read-timeout: '0' is no number of milliseconds from 1 to 2147483647",
+        ),
+        (
+            of_predictor(json!({"seldon.io/grpc-timeout": "2147483648"})),
+            "spec.predictors[0].annotations: annotation seldon.io/grpc-timeout: '2147483648' is no number of milliseconds from 1 to 2147483647",
+        ),
+        (
+            of_predictor(json!({"seldon.io/rest-connect-retries": "-1"})),
+            "spec.predictors[0].annotations: annotation seldon.io/rest-connect-retries: '-1' is no number of times, 0 or more",
+        ),
+        (
+            object(json!({"seldon.io/istio-retries": "x"}), default()),
+            "metadata.annotations: annotation seldon.io/istio-retries: 'x' is no number of times, 0 or more",
+        ),
+    ] {
+        assert_eq!(check(&object).unwrap_err(), expected);
+    }
+    // What an earlier version let pass says nothing.
+    let mut stage = Stage::new();
+    let said = json!({"seldon.io/rest-timeout": "soon", "seldon.io/istio-retries": "x"});
+    drop(stage.store.create(key(), of_spec(said)).unwrap());
+    stage.settle();
+    assert_eq!(fallback(&stage, "flowers"), None);
+    let made = service(&stage, "flowers").unwrap();
+    assert_eq!(made["spec"]["predictor"].get("timeout"), None);
 }
 
 #[test]
