@@ -408,6 +408,7 @@ fn a_flow_switches_once_all_its_revisions_are_ready_and_not_before_that() {
             name: "node".to_owned(),
             root: Step::Chain(revisions.iter().map(ask).collect()),
             shadow: None,
+            fallback: None,
         };
         Plan {
             flows: [(service(), flow)].into(),

@@ -8,7 +8,7 @@ use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor, SeldonUnit};
 use serde_json::{Value, json};
 
 use super::flows::Graphs;
-use super::resilience;
+use super::{ID_LABEL, resilience};
 use crate::annotations::{GIVEN_BY_SELDON, SHADOW, SHADOW_PERCENT};
 use crate::controller::scaling::REPLICAS_MAX;
 use crate::controller::service::MODEL_NAME;
@@ -159,6 +159,10 @@ fn service(deployment: &Value, name: &str, (spec, annotations): (Value, Value)) 
         "metadata": {
             "name": name,
             "namespace": object::namespace(deployment),
+            "labels": {
+                (ID_LABEL): object::name(deployment),
+                "app.kubernetes.io/managed-by": "seldon-core"
+            },
             "annotations": annotations,
             "ownerReferences": [{
                 "apiVersion": SELDON_DEPLOYMENT.api_version(),

@@ -185,22 +185,28 @@ pub(super) fn check(
             ));
         }
     }
-    let stands_in = |name: &&&str| !fallbacks::OF_CALLS.contains(*name);
-    let mut stand_ins = fallbacks::ANNOTATIONS.iter().filter(stands_in);
-    let of_graph = stand_ins.find(|name| graphs.is_some() && anywhere(name));
-    if let Some(name) = of_graph {
-        return Err(format!(
-            "annotation {name}: a graph of several nodes has no one model that something could stand in for; annotate the InferenceService of a node, DEPLOYMENT-PREDICTOR-NODE"
-        ));
+    if graphs.is_some() {
+        if anywhere(fallbacks::REVISION) {
+            return Err(format!(
+                "annotation {}: a graph of several nodes has no revisions, one of which could stand in; annotate the InferenceService of a node, DEPLOYMENT-PREDICTOR-NODE",
+                fallbacks::REVISION
+            ));
+        }
+        fallbacks::read(&as_whole(deployment, spec))?;
     }
     let (taking, _) = parts(spec);
     for (index, predictor) in spec.predictors.iter().enumerate() {
-        let is_alone = graphs.is_some() || taking.len() == 1 && !predictor.is_shadow();
-        let mut names = fallbacks::ANNOTATIONS.iter();
-        let said = names.find(|name| predictor.annotation(name).is_some());
-        if let Some(name) = said.filter(|_| !is_alone) {
+        let is_only = taking.len() == 1 && !predictor.is_shadow();
+        let is_for_all = |name: &&&str| match graphs {
+            None => !is_only,
+            // Each model has what is done with calls; the whole is one.
+            Some(_) => !is_only && fallbacks::OF_GRAPHS.contains(*name),
+        };
+        let said = fallbacks::ANNOTATIONS.iter().filter(is_for_all);
+        let mut said = said.filter(|name| predictor.annotation(name).is_some());
+        if let Some(name) = said.next() {
             return Err(format!(
-                "spec.predictors[{index}].annotations: {name} is for all predictors that are one model each; say it in spec.annotations"
+                "spec.predictors[{index}].annotations: {name} is for all predictors together; say it in spec.annotations"
             ));
         }
     }
