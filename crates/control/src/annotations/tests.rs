@@ -1,3 +1,5 @@
+//! Which annotations of our own are refused, where, and that the docs name them all.
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
@@ -42,10 +44,16 @@ fn what_is_misspelt_is_refused_with_the_name_that_is_meant() {
     assert!(service(json!({long: ""})).is_err());
 }
 
+fn retries() -> Value {
+    json!({RETRIES: "1"})
+}
+
+fn warm() -> Value {
+    json!({"serving.coracle.dev/keep-warm": "08:00-09:00"})
+}
+
 #[test]
-fn each_is_taken_where_it_is_read_and_nowhere_else() {
-    let retries = || json!({RETRIES: "1"});
-    let warm = || json!({"serving.coracle.dev/keep-warm": "08:00-09:00"});
+fn what_nobody_reads_where_it_is_is_refused_with_its_place() {
     let seldon = |change: Value| json!({"spec": {"predictors": [{"graph": {}}, change]}});
     for (kind, object, words) in [
         (
@@ -107,6 +115,10 @@ fn each_is_taken_where_it_is_read_and_nowhere_else() {
         let error = of(&kind, object.clone()).unwrap_err();
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn each_is_taken_where_it_is_read() {
     for (kind, object) in [
         (
             kind::INFERENCE_SERVICE,
