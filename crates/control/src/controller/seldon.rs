@@ -58,6 +58,7 @@ pub(crate) fn check(deployment: &Value) -> Result<(), String> {
             rules::check(object::name(deployment), &spec)?;
             children::check_replicas(&spec)?;
             let graphs = graphs(object::name(deployment), &spec);
+            children::check_secrets(&spec, graphs.as_ref())?;
             let made = children(deployment, &spec, graphs.as_ref());
             resilience::check(deployment, &spec, (graphs.as_ref(), &made))
         }

@@ -270,7 +270,7 @@ fn what_is_not_served_is_refused_by_its_place() {
             "spec.predictors[0].graph.logger is not served here",
         ),
         (
-            json!({"graph": {"envSecretRefName": "rclone"}}),
+            json!({"graph": {"implementation": "SIMPLE_MODEL", "modelUri": null, "envSecretRefName": "rclone"}}),
             "spec.predictors[0].graph.envSecretRefName is not served here",
         ),
         (

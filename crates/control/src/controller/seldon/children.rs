@@ -73,6 +73,38 @@ pub(super) fn check_replicas(spec: &SeldonDeploymentSpec) -> Result<(), String> 
     Ok(())
 }
 
+/// Returns the secret with the credentials for a node's files, if it names one.
+fn secret(unit: &SeldonUnit) -> Option<&str> {
+    let name = unit.env_secret_ref_name.as_deref();
+    name.filter(|name| !name.is_empty())
+}
+
+/// Checks that the predictors that share one InferenceService name one secret.
+///
+/// # Errors
+/// Says which one names another.
+pub(super) fn check_secrets(
+    spec: &SeldonDeploymentSpec,
+    graphs: Option<&Graphs<'_>>,
+) -> Result<(), String> {
+    let taking = spec.predictors.iter().enumerate();
+    let mut taking = taking.filter(|(_, one)| graphs.is_none() && !one.is_shadow());
+    let Some((_, first)) = taking.next() else {
+        return Ok(());
+    };
+    let own = secret(&first.graph);
+    match taking.find(|(_, one)| secret(&one.graph) != own) {
+        None => Ok(()),
+        Some((index, other)) => Err(format!(
+            "spec.predictors[{index}].graph.envSecretRefName: '{}' of {} and '{}' of {}; predictors that are one model each have the same secret here",
+            secret(&other.graph).unwrap_or_default(),
+            other.name,
+            own.unwrap_or_default(),
+            first.name
+        )),
+    }
+}
+
 /// Returns the InferenceServices of a deployment.
 pub(super) fn children(
     deployment: &Value,
@@ -100,7 +132,8 @@ fn of_nodes(deployment: &Value, spec: &SeldonDeploymentSpec, graphs: &Graphs<'_>
         }
         let wanted = json!({"predictor": wanted});
         let mut annotations = json!({MODE: "Standard"});
-        resilience::give(deployment, (spec, Some(one)), true, &mut annotations);
+        let of = (spec, Some(one));
+        resilience::give(deployment, of, (true, secret(unit)), &mut annotations);
         service(deployment, &name, (wanted, annotations))
     });
     services.collect()
@@ -128,7 +161,8 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
     }
     let mut annotations = json!({MODE: "Standard"});
     let only = others.is_empty().then_some(*first);
-    resilience::give(deployment, (spec, only), false, &mut annotations);
+    let of_files = (false, secret(&first.graph));
+    resilience::give(deployment, (spec, only), of_files, &mut annotations);
     if let Some(shadow) = shadow {
         annotations[SHADOW] = json!(shadow_name(object::name(deployment), shadow));
         if shadow.traffic.is_some_and(|percent| percent > 0) {
@@ -143,11 +177,9 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
     if let Some(shadow) = shadow {
         let wanted = json!({"predictor": first_model(spec, shadow)});
         let name = shadow_name(object::name(deployment), shadow);
-        children.push(service(
-            deployment,
-            &name,
-            (wanted, json!({MODE: "Standard"})),
-        ));
+        let mut annotations = json!({MODE: "Standard"});
+        resilience::give_secret(secret(&shadow.graph), &mut annotations);
+        children.push(service(deployment, &name, (wanted, annotations)));
     }
     children
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::children::parts;
 use super::flows::Graphs;
 use crate::annotations::GIVEN_BY_SELDON as GIVEN;
+use crate::controller::credentials::STORAGE_SECRET_NAME;
 use crate::controller::fallbacks;
 use crate::object;
 
@@ -122,11 +123,12 @@ pub(super) fn of_graphs(
     fallbacks::in_force(&as_whole(deployment, spec))
 }
 
-/// Gives the annotations of an InferenceService those of its deployment; the model of a node has only those that let nothing stand in for it.
+/// Gives the annotations of an InferenceService those of its deployment, and the `secret` with the credentials for its files; the model of a node has only
+/// those that let nothing stand in for it.
 pub(super) fn give(
     deployment: &Value,
     of: (&SeldonDeploymentSpec, Option<&SeldonPredictor>),
-    is_node: bool,
+    (is_node, secret): (bool, Option<&str>),
     annotations: &mut Value,
 ) {
     let names: &[&str] = match is_node {
@@ -147,6 +149,20 @@ pub(super) fn give(
         let retries = retries.min(fallbacks::RETRIES_MAX);
         given.insert(fallbacks::RETRIES, retries.to_string());
     }
+    if let Some(secret) = secret {
+        given.insert(STORAGE_SECRET_NAME, secret.to_owned());
+    }
+    put(given, annotations);
+}
+
+/// Gives the annotations of an InferenceService nothing but the secret with the credentials for its files.
+pub(super) fn give_secret(secret: Option<&str>, annotations: &mut Value) {
+    let given = secret.map(|secret| (STORAGE_SECRET_NAME, secret.to_owned()));
+    put(given.into_iter().collect(), annotations);
+}
+
+/// Puts what a deployment gives among the annotations, and names it there.
+fn put(given: BTreeMap<&str, String>, annotations: &mut Value) {
     if given.is_empty() {
         return;
     }

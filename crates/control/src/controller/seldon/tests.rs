@@ -5,6 +5,7 @@ mod resilience;
 
 use std::collections::BTreeSet;
 
+use coracle_api::kind::SECRET;
 use coracle_api::validation;
 use coracle_serving::{PlannedRoute, ShadowKept, ShadowSettings};
 use serde_json::{Value, json};
@@ -88,6 +89,51 @@ fn of(pairs: &[(&str, u8)]) -> Vec<(String, u8)> {
         .iter()
         .map(|(uri, percent)| ((*uri).to_owned(), *percent))
         .collect()
+}
+
+/// As Seldon's tutorials with MinIO do it.
+#[test]
+fn the_secret_of_a_node_has_the_credentials_for_its_files() {
+    let mut stage = Stage::new();
+    let secret = Key::new(&SECRET, NAMESPACE, "rclone");
+    let data = json!({"data": {
+        "RCLONE_CONFIG_S3_ACCESS_KEY_ID": "bWluaW9hZG1pbg==",
+        "RCLONE_CONFIG_S3_ENDPOINT": "aHR0cDovL21pbmlvOjkwMDA="
+    }});
+    stage.store.create(secret, data).unwrap();
+    let of = |secret: &str| json!({"graph": {"envSecretRefName": secret}});
+    let shadow = json!({"shadow": true, "graph": {"envSecretRefName": "rclone"}});
+    let spec = |secret: &str| {
+        json!({"predictors": [
+            predictor("a", "s3://models/a", of(secret)),
+            predictor("b", "s3://models/b", shadow.clone())
+        ]})
+    };
+    apply(&mut stage, spec("rclone"));
+    {
+        let plan = stage.plan.lock().unwrap();
+        assert_eq!(plan.revisions.len(), 2);
+        for planned in plan.revisions.values() {
+            let source = &planned.source;
+            assert_eq!(source.secret_data["AWS_ACCESS_KEY_ID"], "minioadmin");
+            let endpoint = &source.secret_annotations["serving.kserve.io/s3-endpoint"];
+            assert_eq!(endpoint, "http://minio:9000");
+        }
+    }
+    // Without it there are none.
+    apply(&mut stage, spec(""));
+    let made = service(&stage, "flowers").unwrap();
+    let name = "serving.kserve.io/storageSecretName";
+    assert_eq!(made["metadata"]["annotations"].get(name), None);
+    let two = json!({"predictors": [
+        predictor("a", "s3://models/a", json!({"traffic": 50, "graph": {"envSecretRefName": "rclone"}})),
+        predictor("b", "s3://models/b", json!({"traffic": 50}))
+    ]});
+    let object = json!({"metadata": {"name": "flowers", "namespace": NAMESPACE}, "spec": two});
+    assert_eq!(
+        check(&object).unwrap_err(),
+        "spec.predictors[1].graph.envSecretRefName: '' of b and 'rclone' of a; predictors that are one model each have the same secret here"
+    );
 }
 
 #[test]
