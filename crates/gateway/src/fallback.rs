@@ -6,6 +6,7 @@
 mod last_good;
 mod stand_in;
 mod turns;
+mod undeclared;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,6 +23,7 @@ pub(crate) use self::last_good::only_value;
 pub(crate) use self::stand_in::Wanted;
 use self::stand_in::{marked, marked_of_program};
 pub(crate) use self::turns::{Turns, end_of, is_ours, rests};
+pub(crate) use self::undeclared::undeclared;
 use crate::codec::{Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Blame, Calls, Failure, OutputCopy, Request};
 

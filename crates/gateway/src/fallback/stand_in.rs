@@ -40,14 +40,14 @@ const PREFIX_BYTES: usize = 5;
 
 /// The default prediction: a row's value, or such by output.
 #[derive(Clone, Debug, PartialEq)]
-enum Values {
+pub(super) enum Values {
     One(Value),
     ByOutput(serde_json::Map<String, Value>),
 }
 
 impl Values {
     /// Reads JSON; `None` if it is none.
-    fn read(text: &str) -> Option<Self> {
+    pub(super) fn read(text: &str) -> Option<Self> {
         match serde_json::from_str(text).ok()? {
             Value::Object(by_output) => Some(Self::ByOutput(by_output)),
             value => Some(Self::One(value)),
@@ -280,7 +280,7 @@ fn with_parameter(json: &[u8], name: &str) -> Option<Vec<u8>> {
 }
 
 /// Returns the value for every row, as the output has it; `None` if it is no such value.
-fn tensor(spec: &TensorSpec, value: &Value, n_rows: usize) -> Option<Tensor> {
+pub(super) fn tensor(spec: &TensorSpec, value: &Value, n_rows: usize) -> Option<Tensor> {
     let row: Vec<&Value> = match value {
         Value::Array(items) => items.iter().collect(),
         value => vec![value],
