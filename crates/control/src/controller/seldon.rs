@@ -7,6 +7,7 @@
 //! (`conflicts`); what is no longer asked for goes.
 //! Assumptions: the SeldonDeployment passed [`rules::check`].
 
+mod autoscaled;
 mod children;
 mod conflicts;
 mod flows;
@@ -59,6 +60,7 @@ pub(crate) fn check(deployment: &Value) -> Result<(), String> {
             children::check_replicas(&spec)?;
             let graphs = graphs(object::name(deployment), &spec);
             children::check_secrets(&spec, graphs.as_ref())?;
+            autoscaled::check(&spec, graphs.as_ref())?;
             let made = children(deployment, &spec, graphs.as_ref());
             resilience::check(deployment, &spec, (graphs.as_ref(), &made))
         }

@@ -113,7 +113,9 @@ fn unscaled(kind: &Kind, deployment: &Value) -> Result<Option<String>, Failure> 
         let components = predictor.get("componentSpecs").and_then(Value::as_array);
         let mut components = components.into_iter().flatten();
         predictor["replicas"].is_number()
-            || components.any(|component| component["replicas"].is_number())
+            || components.any(|component| {
+                component["replicas"].is_number() || component["hpaSpec"].is_object()
+            })
     };
     let own: Vec<&Value> = predictors.iter().filter(has_own).copied().collect();
     let names = own

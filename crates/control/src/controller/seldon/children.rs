@@ -8,7 +8,7 @@ use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor, SeldonUnit};
 use serde_json::{Value, json};
 
 use super::flows::Graphs;
-use super::{ID_LABEL, resilience};
+use super::{ID_LABEL, autoscaled, resilience};
 use crate::annotations::{GIVEN_BY_SELDON, SHADOW, SHADOW_PERCENT};
 use crate::controller::scaling::REPLICAS_MAX;
 use crate::controller::service::MODEL_NAME;
@@ -146,9 +146,11 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
         return Vec::new();
     };
     let mut stable = first_model(spec, first);
-    // A canary has no more than the stable predictor.
-    let most = taking.iter().map(|one| replicas(spec, one)).max();
-    stable["minReplicas"] = json!(most.unwrap_or(1));
+    if !others.is_empty() {
+        // A canary has no more than the stable predictor.
+        let most = taking.iter().map(|one| replicas(spec, one)).max();
+        stable["minReplicas"] = json!(most.unwrap_or(1));
+    }
     let canaries = others.iter().map(|other| {
         let mut canary = first_model(spec, other);
         canary["name"] = json!(other.name);
@@ -252,6 +254,9 @@ fn predictor(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor, unit: &Se
             "resources": field("resources").unwrap_or_else(|| json!({}))
         }
     });
+    if let Some(autoscaled) = autoscaled::of_unit(predictor, unit) {
+        autoscaled.put(&mut made);
+    }
     if let Some(timeout) = resilience::timeout(spec, predictor) {
         made["timeout"] = json!(timeout.as_millis().div_ceil(1_000).max(1));
     }

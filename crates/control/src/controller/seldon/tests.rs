@@ -10,6 +10,7 @@ use coracle_api::validation;
 use coracle_serving::{PlannedRoute, ShadowKept, ShadowSettings};
 use serde_json::{Value, json};
 
+use super::super::scaling;
 use super::super::tests::{NAMESPACE, Stage};
 use super::*;
 
@@ -133,6 +134,75 @@ fn the_secret_of_a_node_has_the_credentials_for_its_files() {
     assert_eq!(
         check(&object).unwrap_err(),
         "spec.predictors[1].graph.envSecretRefName: '' of b and 'rclone' of a; predictors that are one model each have the same secret here"
+    );
+}
+
+#[test]
+fn an_autoscaler_of_a_component_is_that_of_its_models() {
+    let mut stage = Stage::new();
+    let metric =
+        json!({"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": 70}});
+    let components = json!([{
+        "hpaSpec": {"minReplicas": 2, "maxReplicas": 4, "metrics": [metric]},
+        "pdbSpec": {"minAvailable": 1},
+        "spec": {"containers": [{"name": "classifier", "resources": {"requests": {"cpu": "2"}}}]}
+    }]);
+    let one = predictor("a", "file:///a", json!({"componentSpecs": components}));
+    apply(&mut stage, json!({"predictors": [one]}));
+    let made = service(&stage, "flowers").unwrap();
+    let scaled = made["spec"]["predictor"].clone();
+    assert_eq!(
+        [
+            "minReplicas",
+            "maxReplicas",
+            "scaleMetric",
+            "scaleTarget",
+            "scaleMetricType"
+        ]
+        .map(|field| scaled[field].clone()),
+        [
+            json!(2),
+            json!(4),
+            json!("cpu"),
+            json!(70),
+            json!("Utilization")
+        ]
+    );
+    assert_eq!(scaling::check(&made).map_err(|why| why.to_string()), Ok(()));
+    assert_eq!(
+        stage
+            .plan
+            .lock()
+            .unwrap()
+            .revisions
+            .values()
+            .next()
+            .unwrap()
+            .replicas,
+        2
+    );
+    // Without it there is as much as there was.
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("a", "file:///a", json!({}))]}),
+    );
+    let made = service(&stage, "flowers").unwrap();
+    assert_eq!(made["spec"]["predictor"].get("maxReplicas"), None);
+    let half = |name: &str| {
+        predictor(
+            name,
+            "file:///a",
+            json!({"traffic": 50, "componentSpecs": components}),
+        )
+    };
+    let two = json!({"predictors": [half("a"), half("b")]});
+    let object = json!({"metadata": {"name": "flowers", "namespace": NAMESPACE}, "spec": two});
+    let error = check(&object).unwrap_err();
+    assert!(
+        error.starts_with(
+            "spec.predictors[0].componentSpecs[0].hpaSpec is not served where several predictors"
+        ),
+        "{error}"
     );
 }
 
