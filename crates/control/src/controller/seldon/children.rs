@@ -193,10 +193,7 @@ fn service(deployment: &Value, name: &str, (spec, annotations): (Value, Value)) 
         "metadata": {
             "name": name,
             "namespace": object::namespace(deployment),
-            "labels": {
-                (ID_LABEL): object::name(deployment),
-                "app.kubernetes.io/managed-by": "seldon-core"
-            },
+            "labels": {(ID_LABEL): object::name(deployment)},
             "annotations": annotations,
             "ownerReferences": [{
                 "apiVersion": SELDON_DEPLOYMENT.api_version(),
