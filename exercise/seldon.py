@@ -580,7 +580,27 @@ def stood_in(stage):
     wait_until(lambda: predict(stage, "safe", message)[0] == 503, "and does not once it is taken away")
     subprocess.run([stage.binary, "chaos", "clear", "--state", stage.state], capture_output=True, text=True, check=True)
     say("a SeldonDeployment's default prediction stands in for its model that fails, and goes with the annotation")
+    code, error = stage.kubectl("annotate", "sdep", "safe", "serving.coracle.dev/retrys=2", check_rc=False, namespace=NAMESPACE)
+    check(code != 0 and "serving.coracle.dev/retries is" in error, "misspelt annotations are refused", error)
+    code, error = stage.kubectl("scale", "sdep", "safe", "--replicas=2", check_rc=False, namespace=NAMESPACE)
+    check(code != 0 and "a number of replicas of its own" in error, "a predictor's own number goes before", error)
+    stage.ns("patch", "sdep", "safe", "--type=json", "-p", '[{"op": "remove", "path": "/spec/predictors/0/replicas"}]')
+    stage.ns("scale", "sdep", "safe", "--replicas=2")
+    pods = lambda: stage.ns("get", "pods", "-l", "seldon-deployment-id=safe", "--no-headers").count("1/1 ")
+    wait_until(lambda: pods() == 2, "kubectl scale sdep")
     stage.ns("delete", "sdep", "safe")
+    stage.apply(graph("safe-graph", in_turn(stage, "scale")))
+    available(stage, "safe-graph")
+    stage.ns("annotate", "sdep", "safe-graph", "serving.coracle.dev/fallback=[0.5, 0.25, 0.25]")
+    service = next(name for name in stage.ns("get", "isvc", "-o", "jsonpath={.items[*].metadata.name}").split() if name.startswith("safe-graph-"))
+    done = subprocess.run([stage.binary, "chaos", "set", f"{NAMESPACE}/{service}", "--errors", "1", "--state", stage.state], capture_output=True, text=True)
+    check(done.returncode == 0, "coracle chaos", done.stdout + done.stderr)
+    answer = lambda: predict(stage, "safe-graph", message)[1]
+    wait_until(lambda: answer().get("data", {}).get("ndarray") == [[0.5, 0.25, 0.25]] * 3, "the default prediction stands in for the graph of which a node fails")
+    check(answer()["meta"]["tags"] == {"fallback": "constant"}, "and says so", answer())
+    subprocess.run([stage.binary, "chaos", "clear", "--state", stage.state], capture_output=True, text=True, check=True)
+    say("misspelt annotations are refused, kubectl scales, and a graph is stood in for as a whole")
+    stage.ns("delete", "sdep", "safe-graph")
 
 
 def changed(stage, models):

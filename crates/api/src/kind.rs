@@ -163,6 +163,15 @@ const BASE: Kind = Kind {
     last_columns: &[],
 };
 
+/// How many replicas there are to be.
+const SCALE: Subresource = Subresource {
+    name: "scale",
+    group: "autoscaling",
+    version: "v1",
+    kind: "Scale",
+    verbs: &["get", "patch", "update"],
+};
+
 /// InferenceService.
 pub const INFERENCE_SERVICE: Kind = Kind {
     group: "serving.kserve.io",
@@ -172,13 +181,7 @@ pub const INFERENCE_SERVICE: Kind = Kind {
     singular: "inferenceservice",
     short_names: &["isvc"],
     has_status: true,
-    subresources: &[Subresource {
-        name: "scale",
-        group: "autoscaling",
-        version: "v1",
-        kind: "Scale",
-        verbs: &["get", "patch", "update"],
-    }],
+    subresources: &[SCALE],
     schema: "io.kserve.serving.v1beta1.InferenceService",
     origin: Origin::Custom,
     columns: columns::INFERENCE_SERVICE_COLUMNS,
@@ -235,6 +238,7 @@ pub const SELDON_DEPLOYMENT: Kind = Kind {
     short_names: &["sdep"],
     categories: &["all"],
     has_status: true,
+    subresources: &[SCALE],
     schema: "io.seldon.machinelearning.v1.SeldonDeployment",
     origin: Origin::Custom,
     columns: columns::SELDON_COLUMNS,

@@ -14,6 +14,9 @@ use crate::inference_service::{
     PredictorSpec, StorageUri, is_name,
 };
 
+/// The annotation that says what keeps a caller with one revision: `header=NAME` or `cookie=NAME`.
+pub const STICKY: &str = "serving.coracle.dev/sticky";
+
 /// A rule that an InferenceService breaks.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
@@ -142,7 +145,7 @@ fn check_autoscaler_class(object: &Value) -> Checked {
 }
 
 fn check_sticky(object: &Value) -> Checked {
-    let text = annotation(object, "serving.coracle.dev/sticky");
+    let text = annotation(object, STICKY);
     let is_token = |name: &str| {
         !name.is_empty()
             && name
@@ -153,7 +156,7 @@ fn check_sticky(object: &Value) -> Checked {
         None if text.is_empty() => Ok(()),
         Some(("header" | "cookie", name)) if is_token(name) => Ok(()),
         _ => broken(format!(
-            "annotation serving.coracle.dev/sticky: {text:?} is neither header=NAME nor cookie=NAME"
+            "annotation {STICKY}: {text:?} is neither header=NAME nor cookie=NAME"
         )),
     }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use coracle_control::annotations::EXPERIMENT as COMMAND;
 use serde_json::{Value, json};
 
 use crate::Environment;
@@ -14,7 +15,6 @@ use crate::rollout;
 use crate::shadow;
 
 const GROUP: &str = "/apis/serving.coracle.dev/v1alpha1";
-const COMMAND: &str = "serving.coracle.dev/experiment";
 
 /// See and steer an Experiment, in which several models answer, and plan one.
 ///

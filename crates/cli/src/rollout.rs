@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use coracle_control::annotations::ROLLOUT as COMMAND;
 use serde_json::{Value, json};
 
 use crate::Environment;
@@ -12,7 +13,6 @@ use crate::args::ServiceArguments;
 use crate::client::{Client, Request, accepted};
 
 const GROUP: &str = "/apis/serving.coracle.dev/v1alpha1";
-const COMMAND: &str = "serving.coracle.dev/rollout";
 /// How long a command may take to be done.
 const DONE_MAX: Duration = Duration::from_secs(10);
 

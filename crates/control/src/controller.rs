@@ -16,7 +16,7 @@ pub(crate) mod pods;
 mod residency;
 mod revisions;
 pub(crate) mod rollouts;
-mod runtimes;
+pub(crate) mod runtimes;
 pub(crate) mod scaling;
 pub(crate) mod seldon;
 mod served_by;

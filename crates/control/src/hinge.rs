@@ -238,6 +238,10 @@ mod tests {
             name: "mean".to_owned(),
             root: Step::Chain(vec![all]),
             shadow: None,
+            fallback: Some(coracle_serving::FallbackSettings {
+                value: Some("0".to_owned()),
+                ..coracle_serving::FallbackSettings::default()
+            }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Desired state: an embedded Kubernetes-style API, the store of its objects, and the controllers that act on them.
 #![forbid(unsafe_code)]
 
+pub mod annotations;
 mod controller;
 mod failure;
 pub mod hinge;

@@ -6,6 +6,7 @@
 mod last_good;
 mod stand_in;
 mod turns;
+mod undeclared;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,26 +15,26 @@ use std::time::Duration;
 use coracle_base::Code;
 use coracle_model::Signature;
 use coracle_policy::resilience::End;
-use coracle_serving::{Fallback, FallbackMemory, FallbackSettings, ServedModel};
+use coracle_serving::{Fallback, FallbackSettings, ServedModel};
 use hyper::header::HeaderValue;
 
 use self::last_good::LastGood;
-use self::stand_in::{Values, Wanted, marked, marked_of_program};
+pub(crate) use self::last_good::only_value;
+pub(crate) use self::stand_in::Wanted;
+use self::stand_in::{marked, marked_of_program};
 pub(crate) use self::turns::{Turns, end_of, is_ours, rests};
+pub(crate) use self::undeclared::undeclared;
 use crate::codec::{Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Blame, Calls, Failure, OutputCopy, Request};
 
 /// The most of a caller's time that is kept from another service for what is given where it fails, too.
 const REST_MAX: Duration = Duration::from_millis(100);
 
-/// What decides about the calls to one model.
-struct Deciding {
+/// What decides about the calls to one model, or graph, as long as its breaker has the same terms: what else its settings say is read where it is needed.
+pub(crate) struct Deciding {
     turns: Turns,
-    values: Option<Values>,
-    /// The service's: revisions of it stand in for each other.
-    last_good: Arc<LastGood>,
     /// The model's, from when it was there: it may be gone when it is needed.
-    signature: OnceLock<Signature>,
+    pub(crate) signature: OnceLock<Signature>,
     /// How many calls the model has answered.
     n_answered: AtomicU64,
     /// What costly default predictions wait for a thread as: they have turns of their own, however many calls to the model wait.
@@ -41,11 +42,9 @@ struct Deciding {
 }
 
 impl Deciding {
-    fn new(settings: &FallbackSettings, memory: &FallbackMemory) -> Self {
+    fn new(settings: &FallbackSettings) -> Self {
         Self {
             turns: Turns::new(settings),
-            last_good: memory.get().unwrap_or_default(),
-            values: settings.value.as_deref().and_then(Values::read),
             signature: OnceLock::new(),
             n_answered: AtomicU64::new(0),
             lane: Arc::new(ServedModel::unloaded("fallback".to_owned(), 1)),
@@ -53,9 +52,14 @@ impl Deciding {
     }
 
     /// Returns what decides about the calls of a model with this fallback.
-    fn of(fallback: &Fallback) -> Option<Arc<Self>> {
-        fallback.state(|settings| Self::new(settings, fallback.memory()))
+    pub(crate) fn of(fallback: &Fallback) -> Option<Arc<Self>> {
+        fallback.state(Self::new)
     }
+}
+
+/// Returns the last good answers of a service: revisions of it stand in for each other.
+pub(crate) fn last_good(fallback: &Fallback) -> Arc<LastGood> {
+    fallback.memory().get().unwrap_or_default()
 }
 
 /// Tells whether a call that failed so may go well at once when it is tried again.
@@ -131,11 +135,11 @@ impl Calls {
             .await;
         if let (Some(key), Ok(encoded)) = (&request.key, &mut result) {
             let now = self.clock.monotonic();
-            keep(&deciding.last_good, (key, now), (encoded, asked_copy));
+            keep(&last_good(&fallback), (key, now), (encoded, asked_copy));
         }
         match result {
             Err(failure) if is_ours(failure.code) => {
-                let has_more = deciding.values.is_some() || request.key.is_some();
+                let has_more = fallback.settings().value.is_some() || request.key.is_some();
                 let asked = (of_caller, failure.code, has_more);
                 let other = self.others((model, &fallback), &request, asked);
                 if let Some(answer) = Box::pin(other).await {
@@ -144,6 +148,7 @@ impl Calls {
                 }
                 let wanted = Wanted {
                     model: Arc::clone(model),
+                    fallback: Arc::clone(&fallback),
                     deciding,
                     request,
                     code: failure.code,
@@ -176,9 +181,21 @@ impl Calls {
                 return answer;
             }
         }
+        self.other_service(fallback, request, (arrival, code, has_more))
+            .await
+    }
+
+    /// Asks the service that stands in, if there is one; `None` if it gives no answer.
+    pub(crate) async fn other_service(
+        &self,
+        fallback: &Fallback,
+        request: &Request,
+        (arrival, code, has_more): (Arrival, Code, bool),
+    ) -> Option<Encoded> {
         let other = {
             let table = self.table.load();
-            Arc::clone(table.service(settings.service.as_ref()?)?.choose())
+            let service = fallback.settings().service.as_ref()?;
+            Arc::clone(table.service(service)?.choose())
         };
         let by = StandIn::Service;
         let asked = (arrival, has_more);

@@ -1,10 +1,11 @@
-//! Flows: requests that several models answer together. Which model gets what is in `walk`; here is how flows are asked in each protocol, and what is told
-//! of their answers afterwards.
+//! Flows: requests that several models answer together. Which model gets what is in `walk`, what stands in where that gives no answer in `standing`; here is
+//! how flows are asked in each protocol, and what is told of their answers afterwards.
 //!
 //! Where there are no flows a request costs one look at a flag of the table. A model of a flow is asked as by a request of its own: it has its turn, its
 //! batcher, its counters and its record.
 
 pub(crate) mod described;
+mod standing;
 mod walk;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use hyper::http::request::Parts;
 
 use self::walk::{Message, Place, Walk};
 use crate::arriving::Arriving;
-use crate::codec::{Codec, Encoded};
+use crate::codec::{Codec, Encoded, StoodIn};
 use crate::connection::{Asked, Handler, Seen, check_type, content_type};
 use crate::encoding::off_loop;
 use crate::infer::{Calls, Failure, unknown_model};
@@ -314,8 +315,13 @@ impl Calls {
             self.shadows.begin_copy(tap, sent)
         });
         let arrived = call.arrived;
+        let standing = self.standing_in((table, flow), &call, &body);
+        let terms = match &standing {
+            Some(standing) => standing.terms(call.terms),
+            None => call.terms,
+        };
         let walk = Walk::new(self, table, call.caller, call.sent)
-            .at(call.arrived, call.terms)
+            .at(call.arrived, terms)
             .traced(call.trace);
         let begun = walk.begun(body);
         let (walk, message) = match begun {
@@ -325,30 +331,52 @@ impl Calls {
                 return (Err(failure), None);
             }
         };
-        let answered = answer(&walk, flow, message).await;
+        let answered = match standing {
+            None => answer(&walk, flow, message).await.map(Led::own),
+            Some(standing) => Box::pin(standing.lead(&walk, message)).await,
+        };
         if let Some(copied) = copied {
             let elapsed = self.clock.monotonic().saturating_sub(arrived);
-            let given = match (&answered, walk.fallback()) {
-                (Ok(body), None) => Ok((body.as_slice(), elapsed)),
-                // As of a model: what something else stood in for is a failure.
-                (Ok(_), Some(stood_in)) => Err(stood_in.code),
-                (Err(failure), _) => Err(failure.code),
+            let given = match &answered {
+                Ok(led) => match led.instead.or(walk.fallback()) {
+                    None => Ok((led.body.as_slice(), elapsed)),
+                    // As of a model: what something else stood in for is a failure.
+                    Some(stood_in) => Err(stood_in.code),
+                },
+                Err(failure) => Err(failure.code),
             };
             self.shadows.finish_graph(*copied, flow, given);
         }
+        // What is counted is what the graph did.
         flow.count(match &answered {
-            Ok(_) => Ok(()),
+            Ok(led) => led.instead.map_or(Ok(()), |stood_in| Err(stood_in.code)),
             Err(failure) => Err(failure.code),
         });
-        let encoded = answered.map(|body| Encoded {
-            body,
+        let encoded = answered.map(|led| Encoded {
+            body: led.body,
             json_length: None,
             phases: None,
             answered: None,
-            fallback: walk.fallback(),
+            fallback: led.instead.or(walk.fallback()),
             from_cache: false,
         });
         (encoded, walk.last_model())
+    }
+}
+
+/// An answer to a request for a flow.
+struct Led {
+    body: Vec<u8>,
+    /// What gave it in place of the flow, if something did.
+    instead: Option<StoodIn>,
+}
+
+impl Led {
+    fn own(body: Vec<u8>) -> Self {
+        Self {
+            body,
+            instead: None,
+        }
     }
 }
 
@@ -368,10 +396,12 @@ async fn answer<'a>(
         None => Ok(body.into()),
         Some(asked) => {
             let (routing, path) = walk.way();
+            let fallback = walk.fallback().map(|stood_in| stood_in.by.name());
             let meta = Meta {
                 asked: &asked,
                 routing: &routing,
                 path: &path,
+                fallback,
             };
             Ok(with_meta(&body, &meta)?)
         }

@@ -54,7 +54,7 @@ const KEPT_FOR: Duration = Duration::from_secs(60 * 60);
 /// The bytes that a copy is taken to need besides its request and answer.
 const COPY_BYTES: u64 = 512;
 /// Answers of more elements are not copied: that would take noticeable time of those who wait.
-const ELEMENTS_MAX: usize = 1 << 18;
+pub(crate) const ELEMENTS_MAX: usize = 1 << 18;
 /// Nor are answers of more bytes, of which texts may have many.
 const BYTES_MAX: usize = 4 << 20;
 /// The most bytes of a request that is copied; larger ones have memory of their own, which is shared.
@@ -169,12 +169,11 @@ impl Answered {
     }
 
     /// Returns outputs with their names as an answer.
-    #[cfg(test)]
     pub(crate) fn of_outputs(outputs: Vec<(String, Tensor)>, elapsed: Duration) -> Self {
         Self {
+            is_whole: n_bytes(outputs.iter().map(|(_, output)| output)) <= BYTES_MAX,
             outputs,
             elapsed,
-            is_whole: true,
         }
     }
 

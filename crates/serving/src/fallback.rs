@@ -96,8 +96,17 @@ impl FallbackMemory {
         settings: Option<&FallbackSettings>,
         models: impl Iterator<Item = &'m ServedModel>,
     ) -> Self {
-        let key = settings.map(|settings| &settings.key);
         let fallbacks: Vec<_> = models.filter_map(ServedModel::fallback).collect();
+        Self::among(settings, fallbacks.iter().map(AsRef::as_ref))
+    }
+
+    /// As [`FallbackMemory::of`], of the fallbacks themselves.
+    pub(crate) fn among<'f>(
+        settings: Option<&FallbackSettings>,
+        fallbacks: impl IntoIterator<Item = &'f Fallback>,
+    ) -> Self {
+        let key = settings.map(|settings| &settings.key);
+        let fallbacks: Vec<&Fallback> = fallbacks.into_iter().collect();
         let mut same = fallbacks
             .iter()
             .filter(|fallback| Some(&fallback.settings().key) == key);

@@ -12,12 +12,15 @@ mod router;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use coracle_base::Code;
 
-use crate::ServedModel;
+use crate::admission::{Place, Refusal, deadline_in};
+use crate::fallback::{Fallback, FallbackMemory};
 use crate::plan::{RevisionId, ServiceId};
 use crate::shadow::ShadowTap;
+use crate::{Priority, ServedModel};
 
 pub use memory::Memory;
 pub use planned::{AllStep, AskStep, Join, OneStep, PlannedBandit, PlannedFlow, Routing, Step};
@@ -36,6 +39,13 @@ pub struct Flow {
     held: Vec<(RevisionId, Arc<ServedModel>)>,
     outcomes: Arc<FlowOutcomes>,
     shadow: Option<Arc<ShadowTap>>,
+    fallback: Option<Arc<Fallback>>,
+}
+
+/// The leave to be led through a flow; gives its place back when it is dropped.
+#[derive(Debug)]
+pub struct FlowLease {
+    _place: Place,
 }
 
 /// A step of a flow that takes requests.
@@ -92,6 +102,7 @@ pub enum FlowTarget {
 struct FlowOutcomes {
     ok: AtomicU64,
     failed: [AtomicU64; Code::ALL.len()],
+    stood_in: AtomicU64,
 }
 
 impl Flow {
@@ -141,6 +152,12 @@ impl Flow {
             outcomes: before
                 .map(|before| Arc::clone(&before.outcomes))
                 .unwrap_or_default(),
+            fallback: planned.fallback.as_ref().map(|settings| {
+                // Other models have other outputs: what was known of them is known no more, but for last good answers and who is in work.
+                let before = before.and_then(|before| before.fallback.as_deref());
+                let memory = FallbackMemory::among(Some(settings), before);
+                Arc::new(Fallback::new(settings.clone()).with_memory(memory))
+            }),
         })
     }
 
@@ -161,6 +178,42 @@ impl Flow {
     #[must_use]
     pub fn shadow(&self) -> Option<&Arc<ShadowTap>> {
         self.shadow.as_ref()
+    }
+
+    /// Returns what is done where it gives no answer.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&Arc<Fallback>> {
+        self.fallback.as_ref()
+    }
+
+    /// Waits, for `time` at most, until there is a place among its requests, if there may only be so many.
+    ///
+    /// # Errors
+    /// [`Refusal`] if too many wait, or the time is over.
+    ///
+    /// # Cancel safety
+    /// A wait that is dropped leaves its place in the queue.
+    pub async fn enter(&self, priority: Priority, time: Duration) -> Result<FlowLease, Refusal> {
+        let bulkhead = self.fallback.as_ref().and_then(|own| own.bulkhead());
+        let place = match bulkhead {
+            None => None,
+            Some(bulkhead) => match bulkhead.try_place() {
+                Some(place) => place,
+                None => bulkhead.place(priority, deadline_in(time)).await?,
+            },
+        };
+        Ok(FlowLease { _place: place })
+    }
+
+    /// Counts an answer that is none of its own.
+    pub fn count_fallback(&self) {
+        self.outcomes.stood_in.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many answers were none of its own.
+    #[must_use]
+    pub fn n_fallbacks(&self) -> u64 {
+        self.outcomes.stood_in.load(Ordering::Relaxed)
     }
 
     /// Visits the revisions that it leads to.

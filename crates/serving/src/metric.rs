@@ -96,6 +96,8 @@ pub enum Metric {
     FeedbackReward,
     /// Finished requests of graphs by code.
     GraphRequests,
+    /// Answers that something else gave in place of a graph.
+    GraphFallbacks,
     /// Requests of a graph's router by branch.
     GraphBranches,
     /// What a graph's router has learnt of a branch.
@@ -161,7 +163,7 @@ impl MetricKind {
 
 impl Metric {
     /// Every metric, in the order in which it is shown.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 62] = [
         Self::Requests,
         Self::RequestDuration,
         Self::QueueDuration,
@@ -204,6 +206,7 @@ impl Metric {
         Self::Feedback,
         Self::FeedbackReward,
         Self::GraphRequests,
+        Self::GraphFallbacks,
         Self::GraphBranches,
         Self::GraphBranchReward,
         Self::MemoryBudget,
@@ -271,6 +274,7 @@ impl Metric {
             Self::Feedback => "coracle_feedback_total",
             Self::FeedbackReward => "coracle_feedback_reward_sum",
             Self::GraphRequests => "coracle_graph_requests_total",
+            Self::GraphFallbacks => "coracle_graph_fallbacks_total",
             Self::GraphBranches => "coracle_graph_branch_requests_total",
             Self::GraphBranchReward => "coracle_graph_branch_reward_mean",
             Self::MemoryBudget => "coracle_memory_budget_bytes",
@@ -325,6 +329,7 @@ impl Metric {
             | Self::ShadowRequests
             | Self::Feedback
             | Self::GraphRequests
+            | Self::GraphFallbacks
             | Self::GraphBranches
             | Self::ModelEvictions
             | Self::ModelLoads
@@ -394,6 +399,7 @@ impl Metric {
             | Self::Feedback
             | Self::FeedbackReward
             | Self::GraphRequests
+            | Self::GraphFallbacks
             | Self::GraphBranches
             | Self::GraphBranchReward
             | Self::MemoryBudget
@@ -457,6 +463,7 @@ impl Metric {
             Self::Feedback
             | Self::FeedbackReward
             | Self::GraphRequests
+            | Self::GraphFallbacks
             | Self::GraphBranches
             | Self::GraphBranchReward => flow::help(self),
             Self::MemoryBudget

@@ -343,19 +343,22 @@ impl ServedModel {
 
     /// As [`ServedModel::set_fallback`], for one of several models of a service, which keep what is to be kept in `memory`.
     pub fn share_fallback(&self, settings: Option<&FallbackSettings>, memory: &FallbackMemory) {
-        let current = self.fallback.load_full();
-        if current.as_ref().map(|fallback| fallback.settings()) != settings {
-            let fallback = settings.map(|settings| {
-                let fallback = Fallback::new(settings.clone()).with_memory(memory.clone());
-                Arc::new(match &current {
-                    Some(before) => fallback.after(before),
-                    None => fallback,
-                })
-            });
-            self.fallback.store(fallback);
-            self.has_fallback
-                .store(settings.is_some(), Ordering::Release);
+        let current = self.counted_fallback();
+        if current.is_none() && settings.is_none() {
+            return;
         }
+        // What was counted stays where nothing is done any more, too: a counter that goes and comes back at 0 looks like a restart.
+        let wanted = settings.cloned().unwrap_or_default();
+        if current.as_ref().map(|fallback| fallback.settings()) != Some(&wanted) {
+            let fallback = Fallback::new(wanted).with_memory(memory.clone());
+            let fallback = match &current {
+                Some(before) => fallback.after(before),
+                None => fallback,
+            };
+            self.fallback.store(Some(Arc::new(fallback)));
+        }
+        self.has_fallback
+            .store(settings.is_some(), Ordering::Release);
     }
 
     /// Tells whether something is done where it fails.
@@ -367,6 +370,13 @@ impl ServedModel {
     /// Returns what is done where it fails.
     #[must_use]
     pub fn fallback(&self) -> Option<Arc<Fallback>> {
+        self.has_fallback()
+            .then(|| self.counted_fallback())
+            .flatten()
+    }
+
+    /// As [`ServedModel::fallback`], or what has the counts of the one that was there before.
+    pub(crate) fn counted_fallback(&self) -> Option<Arc<Fallback>> {
         self.fallback.load_full()
     }
 

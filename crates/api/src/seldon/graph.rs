@@ -218,8 +218,11 @@ impl Reader<'_> {
         let has_methods = unit.methods.as_ref().is_some_and(|all| !all.is_empty());
         for (field, is_there) in [
             ("logger", unit.logger.is_some()),
-            ("envSecretRefName", is_set(&unit.env_secret_ref_name)),
             ("methods", has_methods),
+            (
+                "envSecretRefName",
+                is_set(&unit.env_secret_ref_name) && role.server().is_none(),
+            ),
             (
                 "modelUri",
                 is_set(&unit.model_uri) && role.server().is_none(),

@@ -405,12 +405,7 @@ fn refuse(place: &str, fields: &[(&str, bool)]) -> Result<(), String> {
 }
 
 fn check_component(place: &str, component: &SeldonComponent) -> Result<(), String> {
-    let unserved = [
-        ("hpaSpec", component.hpa_spec.is_some()),
-        ("kedaSpec", component.keda_spec.is_some()),
-        ("pdbSpec", component.pdb_spec.is_some()),
-    ];
-    refuse(place, &unserved)
+    refuse(place, &[("kedaSpec", component.keda_spec.is_some())])
 }
 
 /// A container may say what the prepackaged server's may use, and nothing of what runs, unless it is one of Seldon's routers.

@@ -6,12 +6,8 @@ use coracle_base::ByteCount;
 use coracle_serving::CacheSettings;
 use serde_json::Value;
 
+use crate::annotations::{RESPONSE_CACHE as SIZE, RESPONSE_CACHE_TTL as TTL};
 use crate::object;
-
-/// How much is kept for each revision, such as `64MiB`; without it, nothing is.
-const SIZE: &str = "serving.coracle.dev/response-cache";
-/// How long an answer is given, such as `60s`; without it, for as long as it is kept.
-const TTL: &str = "serving.coracle.dev/response-cache-ttl";
 
 /// All of them.
 pub(crate) const ANNOTATIONS: [&str; 2] = [SIZE, TTL];

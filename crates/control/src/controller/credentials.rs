@@ -1,5 +1,7 @@
 //! The secret with the credentials for a predictor's files: KServe's wiring.
 
+mod rclone;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -117,6 +119,7 @@ impl Credentials {
         for (key, text) in data(store, namespace, name).unwrap_or_default() {
             self.data.entry(key).or_insert(text);
         }
+        rclone::translate(self);
         Ok(())
     }
 }

@@ -25,12 +25,11 @@ use self::course::{Command, Seen};
 use self::spec::Wanted;
 use super::Controller;
 use super::events::Happened;
-use super::{one_command, rollouts};
+use super::{one_command, rollouts, seldon};
+use crate::annotations::EXPERIMENT as COMMAND;
 use crate::object;
 use crate::store::{Key, Stored, Write};
 
-/// What people want of an experiment at once: `promote:VARIANT`, `stop` or `resume`; removed when it is done.
-const COMMAND: &str = "serving.coracle.dev/experiment";
 /// How often those are looked at that may end by themselves.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often numbers that drift are written.
@@ -240,9 +239,10 @@ impl Controller {
         let namespace = &about.service.namespace;
         let key = Key::new(&INFERENCE_SERVICE, namespace, &about.service.name);
         if self.store.get(&key).is_none() {
-            return Some(format!(
-                "there is no InferenceService {}",
-                about.service.name
+            return Some(seldon::no_service(
+                &self.store,
+                namespace,
+                &about.service.name,
             ));
         }
         let variants = about.wanted.planned.variants.iter();
@@ -273,7 +273,7 @@ impl Controller {
     fn service_obstacle(&self, id: &ServiceId, was_running: bool) -> Option<String> {
         let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
         if self.store.get(&key).is_none() {
-            return Some(format!("there is no InferenceService {}", id.name));
+            return Some(seldon::no_service(&self.store, &id.namespace, &id.name));
         }
         let route = self.last_observed.routes.get(id);
         let is_served = route.is_some_and(|route| !route.targets.is_empty());

@@ -6,34 +6,20 @@ use coracle_api::inference_service::is_name;
 use coracle_serving::{BulkheadSettings, FallbackSettings, HedgeAfter, ServiceId};
 use serde_json::Value;
 
+use crate::annotations::{
+    BREAKER_FAILURES as BREAKER, BREAKER_LATENCY, BULKHEAD, BULKHEAD_QUEUE, FALLBACK as VALUE,
+    FALLBACK_LAST_GOOD as KEY, FALLBACK_TIMEOUT as TIMEOUT, HEDGE_AFTER as HEDGE,
+};
+pub(crate) use crate::annotations::{
+    FALLBACK_REVISION as REVISION, FALLBACK_SERVICE as SERVICE, RETRIES,
+};
 use crate::object;
 
-/// The default prediction, as JSON: a row's value, or an object of such by output, as `0` or `{"predict": 0, "predict_proba": [0.5, 0.5]}`.
-const VALUE: &str = "serving.coracle.dev/fallback";
-/// The revision of the same service that is asked in place of the one that fails: `stable`, `previous`, or its name.
-pub(crate) const REVISION: &str = "serving.coracle.dev/fallback-revision";
 /// The revision that takes all requests but a canary's.
 pub(crate) const STABLE_REVISION: &str = "stable";
 /// The one that had all of them before.
 pub(crate) const PREVIOUS_REVISION: &str = "previous";
-/// The InferenceService of the same namespace whose model is asked in place of this one, before the default prediction is given.
-pub(crate) const SERVICE: &str = "serving.coracle.dev/fallback-service";
-/// The header, such as `x-user`, whose value tells whose last good answer is given.
-const KEY: &str = "serving.coracle.dev/fallback-last-good";
-/// How long the model may take before something stands in for it, such as `200ms`.
-const TIMEOUT: &str = "serving.coracle.dev/fallback-timeout";
-/// How often a request that failed is tried again, 0 to 5.
-pub(crate) const RETRIES: &str = "serving.coracle.dev/retries";
-/// So many failures in a row, and the model is not asked for a while.
-const BREAKER: &str = "serving.coracle.dev/breaker-failures";
-/// Calls that take longer, such as `200ms`, are slow; half of at least 20 that are, and the model is not asked for a while.
-const BREAKER_LATENCY: &str = "serving.coracle.dev/breaker-latency";
-/// After which time a second process is asked, too: `50ms`, or `p95` for what 95 of 100 calls took at most.
-const HEDGE: &str = "serving.coracle.dev/hedge-after";
-/// So many requests of the service are in work at a time.
-const BULKHEAD: &str = "serving.coracle.dev/bulkhead";
-/// So many more wait; ten for each that is in work by default.
-const BULKHEAD_QUEUE: &str = "serving.coracle.dev/bulkhead-queue";
+
 const BULKHEAD_MAX: u32 = 100_000;
 pub(crate) const RETRIES_MAX: u32 = 5;
 const VALUE_BYTES_MAX: usize = 4_096;
@@ -56,10 +42,12 @@ const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What is for predictors that run as programs, and does nothing for others.
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
-/// What is for models that are read here: it needs a model's signature, or the values of its answers.
-pub(crate) const OF_MODELS: [&str; 2] = [VALUE, KEY];
+/// What is for models that are read here: it needs the values of their answers.
+pub(crate) const OF_MODELS: [&str; 1] = [KEY];
 /// What is done with calls to a model, so that nothing has to stand in for it.
 pub(crate) const OF_CALLS: [&str; 3] = [RETRIES, BREAKER, BREAKER_LATENCY];
+/// What may be said of a graph of several models as a whole: it has no revisions.
+pub(crate) const OF_GRAPHS: [&str; 6] = [VALUE, SERVICE, KEY, TIMEOUT, BULKHEAD, BULKHEAD_QUEUE];
 /// What may be said of models that are read here.
 pub(crate) const ANNOTATIONS: [&str; 10] = [
     VALUE,

@@ -13,7 +13,7 @@ use coracle_serving::{RevisionId, ServiceId, ShadowKept, ShadowSettings};
 use serde_json::Value;
 
 use super::conditions::{Conditions, Verdict};
-use super::{Controller, service, shadows};
+use super::{Controller, seldon, service, shadows};
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
@@ -188,10 +188,7 @@ impl Controller {
     fn candidate(&self, id: &ServiceId) -> Result<Value, Verdict> {
         let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
         let Some(stored) = self.store.get(&key) else {
-            let why = format!(
-                "there is no InferenceService {} in namespace {}",
-                id.name, id.namespace
-            );
+            let why = seldon::no_service(&self.store, &id.namespace, &id.name);
             return Err(Verdict::no("NoInferenceService", why));
         };
         let component = service::status_of(&stored.object).components;

@@ -14,13 +14,12 @@ use serde_json::{Map, Value, json};
 pub(crate) use process::{INDEX, restarts};
 
 use super::revisions::SERVICE_LABEL;
+use crate::annotations::REPLICA as REPLICA_KIND;
 use crate::object;
 use crate::rest::rfc3339;
 
 /// The label that names a pod's revision.
 pub(crate) const REVISION_LABEL: &str = "serving.knative.dev/revision";
-/// The annotation that says what a replica is.
-const REPLICA_KIND: &str = "serving.coracle.dev/replica";
 
 /// A revision whose replicas are shown.
 pub(crate) struct Replicas<'a> {

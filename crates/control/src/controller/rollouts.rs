@@ -29,7 +29,7 @@ use serde_json::Value;
 use super::conditions::{Conditions, Verdict};
 use super::events::Happened;
 use super::revisions::{self, STABLE};
-use super::{Controller, service};
+use super::{Controller, seldon, service};
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored, Write};
@@ -133,6 +133,8 @@ struct About {
     spec: RolloutSpec,
     /// Null if there is none.
     service: Value,
+    /// Says that there is none, if so.
+    missing: String,
     id: ServiceId,
 }
 
@@ -155,10 +157,7 @@ fn conditions_of(
 ) -> Vec<Condition> {
     let mut conditions = Conditions::new(before, now);
     let accepted = match about.service.is_null() {
-        true => Verdict::no(
-            "NoService",
-            format!("there is no InferenceService {}", about.id),
-        ),
+        true => Verdict::no("NoService", about.missing.clone()),
         false => Verdict::True,
     };
     conditions.add(ACCEPTED, &accepted);
@@ -233,9 +232,14 @@ impl Controller {
         };
         let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
         let service = self.store.get(&key).map(|stored| stored.object.clone());
+        let missing = match service {
+            Some(_) => String::new(),
+            None => seldon::no_service(&self.store, &id.namespace, &id.name),
+        };
         Some(About {
             rollout,
             spec,
+            missing,
             service: service.unwrap_or_default(),
             id,
         })

@@ -4,6 +4,7 @@ use coracle_api::inference_service::ModelSpec;
 use coracle_api::serving_runtime::ServingRuntimeSpec;
 use serde_json::{Value, json};
 
+use crate::annotations::ENGINE;
 use crate::object;
 
 /// A runtime that may be chosen.
@@ -25,8 +26,21 @@ pub(crate) struct NoRuntime {
     pub(crate) message: String,
 }
 
-/// Marks the runtimes whose models are served within this process.
-const ENGINE: &str = "serving.coracle.dev/engine";
+/// The one engine that a runtime may name.
+const IN_PROCESS: &str = "in-process";
+
+/// Checks which engine a runtime names, if it names one.
+///
+/// # Errors
+/// Says what is allowed.
+pub(crate) fn check_engine(runtime: &Value) -> Result<(), String> {
+    match object::text(runtime, "annotations", ENGINE) {
+        None | Some(IN_PROCESS) => Ok(()),
+        Some(other) => Err(format!(
+            "annotation {ENGINE}: '{other}' is no engine; {IN_PROCESS} is"
+        )),
+    }
+}
 
 /// A runtime that is there from the start.
 struct BuiltIn {
@@ -102,7 +116,7 @@ impl BuiltIn {
         json!({
             "apiVersion": "serving.kserve.io/v1alpha1",
             "kind": "ClusterServingRuntime",
-            "metadata": {"name": self.name, "annotations": {ENGINE: "in-process"}},
+            "metadata": {"name": self.name, "annotations": {ENGINE: IN_PROCESS}},
             "spec": {
                 "supportedModelFormats": formats.collect::<Vec<Value>>(),
                 "protocolVersions": self.protocols,

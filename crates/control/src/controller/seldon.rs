@@ -7,6 +7,7 @@
 //! (`conflicts`); what is no longer asked for goes.
 //! Assumptions: the SeldonDeployment passed [`rules::check`].
 
+mod autoscaled;
 mod children;
 mod conflicts;
 mod flows;
@@ -25,11 +26,27 @@ use serde_json::{Value, json};
 use super::Controller;
 use crate::object;
 use crate::rest::rfc3339;
-use crate::store::{Key, Stored, Write};
+use crate::store::{Key, Store, Stored, Write};
 use children::children;
 use conflicts::{shadow_of, without_shadow};
 use flows::graphs;
 use shown::Standing;
+
+/// The label that names the SeldonDeployment that something is of, as Seldon's own objects have it.
+pub(crate) const ID_LABEL: &str = "seldon-deployment-id";
+
+/// Says that there is no InferenceService of a name, and what there is instead: a graph is none.
+pub(crate) fn no_service(store: &Store, namespace: &str, name: &str) -> String {
+    let key = Key::new(&SELDON_DEPLOYMENT, namespace, name);
+    let deployment = store.get(&key);
+    let spec = deployment.and_then(|deployment| read_spec(&deployment.object));
+    match spec.is_some_and(|spec| graphs(name, &spec).is_some()) {
+        false => format!("there is no InferenceService {name} in namespace {namespace}"),
+        true => format!(
+            "there is no InferenceService {name} in namespace {namespace}, but a SeldonDeployment that is a graph of several nodes, which takes no part in this: its requests are split by its predictors (traffic, shadow) and routers"
+        ),
+    }
+}
 
 /// Checks a SeldonDeployment that has passed its schema.
 ///
@@ -42,6 +59,8 @@ pub(crate) fn check(deployment: &Value) -> Result<(), String> {
             rules::check(object::name(deployment), &spec)?;
             children::check_replicas(&spec)?;
             let graphs = graphs(object::name(deployment), &spec);
+            children::check_secrets(&spec, graphs.as_ref())?;
+            autoscaled::check(&spec, graphs.as_ref())?;
             let made = children(deployment, &spec, graphs.as_ref());
             resilience::check(deployment, &spec, (graphs.as_ref(), &made))
         }
@@ -132,7 +151,11 @@ impl Controller {
         let in_the_way = self.in_the_way(deployment, graphs.as_ref(), &wanted);
         self.make_children(deployment, &wanted);
         let mut flow = match in_the_way {
-            None => self.flow_standing(&id, (deployment, &wanted), graphs.as_ref()),
+            None => {
+                let fallback = resilience::of_graphs(&deployment.object, spec);
+                let graphs = graphs.as_ref().map(|graphs| (graphs, fallback));
+                self.flow_standing(&id, (deployment, &wanted), graphs)
+            }
             Some(_) => self.flow_before(&id),
         };
         if flow.in_force {
@@ -213,6 +236,10 @@ fn changed(live: &Stored, wanted: &Value) -> Option<Write> {
     object["spec"] = wanted["spec"].clone();
     let given = resilience::given(&live.object);
     let metadata = object::metadata_mut(&mut object);
+    let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+    for (name, value) in object::texts(wanted, "labels") {
+        labels[name] = value.into();
+    }
     let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
     if let Some(annotations) = annotations.as_object_mut() {
         annotations.retain(|name, _| {

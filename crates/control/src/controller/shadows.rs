@@ -4,14 +4,9 @@ use coracle_api::inference_service::is_name;
 use coracle_serving::{ShadowKept, ShadowSettings};
 use serde_json::Value;
 
+pub(crate) use crate::annotations::SHADOW as SERVICE;
+use crate::annotations::{SHADOW_KEEP as KEPT, SHADOW_PERCENT as PERCENT};
 use crate::object;
-
-/// The InferenceService of the same namespace that gets copies, such as `iris-next`.
-pub(crate) const SERVICE: &str = "serving.coracle.dev/shadow";
-/// How many of 100 requests are copied; without it, all of them.
-const PERCENT: &str = "serving.coracle.dev/shadow-percent";
-/// What is kept of the requests whose answers are farthest apart: `nothing`, `answers` (the default) or `requests`.
-const KEPT: &str = "serving.coracle.dev/shadow-keep";
 
 /// All of them.
 pub(crate) const ANNOTATIONS: [&str; 3] = [SERVICE, PERCENT, KEPT];

@@ -10,8 +10,9 @@ use super::access;
 use super::definitions;
 use super::protobuf::to_base64;
 use super::request::ApiRequest;
+use crate::annotations;
 use crate::controller::{
-    caching, experiments, fallbacks, mirrors, rollouts, scaling, seldon, shadows,
+    caching, experiments, fallbacks, mirrors, rollouts, runtimes, scaling, seldon, shadows,
 };
 use crate::failure::Failure;
 use crate::object;
@@ -229,6 +230,8 @@ pub(crate) fn check_rules(
     old: Option<&Value>,
     object: &Value,
 ) -> Result<(), Failure> {
+    annotations::check(kind, object)
+        .map_err(|why| Failure::denied("annotations.coracle.dev.validator", &why))?;
     if *kind == kind::INFERENCE_SERVICE {
         let denied =
             |why: String| Failure::denied("inferenceservice.kserve-webhook-server.validator", &why);
@@ -299,6 +302,7 @@ fn check_runtime(store: &Store, kind: &Kind, object: &Value) -> Result<(), Failu
             "clusterservingruntime.kserve-webhook-server.validator",
         )
     };
+    runtimes::check_engine(object).map_err(|why| Failure::denied(webhook, &why))?;
     let read = |runtime: &Value| {
         Some(NamedRuntime {
             name: object::name(runtime).to_owned(),

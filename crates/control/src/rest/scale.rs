@@ -1,12 +1,14 @@
-//! The subresource `scale` of InferenceServices, which KServe's do not have: `kubectl scale` sets `minReplicas`.
+//! The subresource `scale`: of SeldonDeployments as Seldon's have it, `spec.replicas`; of InferenceServices, whose originals have none, `minReplicas`.
 
-use coracle_api::kind::POD;
+use coracle_api::Kind;
+use coracle_api::kind::{POD, SELDON_DEPLOYMENT};
 use serde_json::{Value, json};
 
 use super::Api;
 use super::body::{self, essence};
 use super::path::ObjectsTarget;
 use super::request::{ApiReply, ApiRequest};
+use crate::controller::seldon;
 use crate::failure::Failure;
 use crate::object;
 use crate::store::Stored;
@@ -15,7 +17,7 @@ use crate::store::Stored;
 const SERVICE_LABEL: &str = "serving.kserve.io/inferenceservice";
 
 impl Api {
-    /// Reads or changes the number of replicas of an InferenceService.
+    /// Reads or changes the number of replicas of an InferenceService or SeldonDeployment.
     pub(crate) fn scale(
         &self,
         request: &ApiRequest,
@@ -44,24 +46,39 @@ impl Api {
             );
             return Err(Failure::invalid(target.kind, name, &[cause]));
         };
-        let mut service = live.object.clone();
-        service["spec"]["predictor"]["minReplicas"] = n_replicas.into();
-        let stored = self.replace_scaled(request, target, &live, service)?;
-        Ok(ApiReply::json(200, &self.scale_of(&stored)))
+        let mut warnings = Vec::new();
+        let mut scaled = live.object.clone();
+        if *target.kind == SELDON_DEPLOYMENT {
+            warnings.extend(unscaled(target.kind, &scaled)?);
+            scaled["spec"]["replicas"] = n_replicas.into();
+        } else {
+            scaled["spec"]["predictor"]["minReplicas"] = n_replicas.into();
+        }
+        let stored = self.replace_scaled(request, target, &live, scaled)?;
+        let mut reply = ApiReply::json(200, &self.scale_of(&stored));
+        reply.warnings.append(&mut warnings);
+        Ok(reply)
     }
 
     fn scale_of(&self, service: &Stored) -> Value {
         let name = service.key.name();
         let namespace = service.key.namespace();
-        let pods = self
-            .store
-            .list_named(&POD, namespace, &format!("{name}-predictor-"));
+        // Pods are named after their services; a graph's services after the deployment.
+        let (label, replicas, prefix) = match service.key.is_of(&SELDON_DEPLOYMENT) {
+            true => (seldon::ID_LABEL, "/spec/replicas", format!("{name}-")),
+            false => (
+                SERVICE_LABEL,
+                "/spec/predictor/minReplicas",
+                format!("{name}-predictor-"),
+            ),
+        };
+        let pods = self.store.list_named(&POD, namespace, &prefix);
         let n_running = pods.iter().filter(|pod| {
             let phase = pod.object.pointer("/status/phase");
-            object::text(&pod.object, "labels", SERVICE_LABEL) == Some(name)
+            object::text(&pod.object, "labels", label) == Some(name)
                 && phase.is_some_and(|phase| phase == "Running")
         });
-        let least = service.object.pointer("/spec/predictor/minReplicas");
+        let least = service.object.pointer(replicas);
         json!({
             "kind": "Scale",
             "apiVersion": "autoscaling/v1",
@@ -75,10 +92,49 @@ impl Api {
             "spec": {"replicas": least.cloned().unwrap_or_else(|| json!(1))},
             "status": {
                 "replicas": n_running.count(),
-                "selector": format!("{SERVICE_LABEL}={name}")
+                "selector": format!("{label}={name}")
             }
         })
     }
+}
+
+/// Says which predictors of a SeldonDeployment have a number of replicas of their own, which stays.
+///
+/// # Errors
+/// If all of them have.
+fn unscaled(kind: &Kind, deployment: &Value) -> Result<Option<String>, Failure> {
+    let predictors = deployment.pointer("/spec/predictors");
+    let predictors: Vec<&Value> = predictors
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .collect();
+    let has_own = |predictor: &&&Value| {
+        let components = predictor.get("componentSpecs").and_then(Value::as_array);
+        let mut components = components.into_iter().flatten();
+        predictor["replicas"].is_number()
+            || components.any(|component| {
+                component["replicas"].is_number() || component["hpaSpec"].is_object()
+            })
+    };
+    let own: Vec<&Value> = predictors.iter().filter(has_own).copied().collect();
+    let names = own
+        .iter()
+        .map(|one| one["name"].as_str().unwrap_or_default());
+    let names = names.collect::<Vec<_>>().join(", ");
+    if own.is_empty() {
+        return Ok(None);
+    }
+    if own.len() == predictors.len() {
+        let why = format!(
+            "each predictor has a number of replicas of its own, which goes before spec.replicas ({names}); change that one"
+        );
+        let cause = coracle_api::structural::Cause::forbidden("spec.replicas", &why);
+        return Err(Failure::invalid(kind, object::name(deployment), &[cause]));
+    }
+    Ok(Some(format!(
+        "predictors with a number of replicas of their own keep it: {names}"
+    )))
 }
 
 fn patched(request: &ApiRequest, mut scale: Value) -> Result<Value, Failure> {

@@ -1,5 +1,7 @@
 //! Conversations with the API, in-process.
 
+mod annotations;
+mod scale;
 mod versions;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +36,18 @@ const ISVC: &str = "/apis/serving.kserve.io/v1beta1/namespaces/ml/inferenceservi
 
 impl Fixture {
     fn send(&self, method: &str, target: &str, content_type: &str, body: &Value) -> (u16, Value) {
+        let (status, answer, _warnings) = self.send_warned(method, target, content_type, body);
+        (status, answer)
+    }
+
+    /// As [`Fixture::send`]; returns the warnings, too.
+    fn send_warned(
+        &self,
+        method: &str,
+        target: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> (u16, Value, Vec<String>) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let request = ApiRequest {
             user: User::owner(),
@@ -53,6 +67,7 @@ impl Fixture {
             Answer::Reply(reply) => (
                 reply.status,
                 serde_json::from_slice(&reply.body).unwrap_or_default(),
+                reply.warnings,
             ),
             Answer::Watch(_) | Answer::Log(_) => panic!("a watch"),
         }

@@ -25,7 +25,7 @@ const AGE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// The last good answers of a service, whichever of its revisions gave them.
 #[derive(Debug, Default)]
-pub(super) struct LastGood(Mutex<Kept>);
+pub(crate) struct LastGood(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -42,7 +42,7 @@ impl LastGood {
     }
 
     /// Keeps an answer that was given at `now` as the last one for `key`.
-    pub(super) fn keep(&self, key: &HeaderValue, (answered, now): (Arc<Answered>, Duration)) {
+    pub(crate) fn keep(&self, key: &HeaderValue, (answered, now): (Arc<Answered>, Duration)) {
         // A copy: it came as a part of what was read from its connection, and would keep all of that in memory.
         let Ok(key) = HeaderValue::from_bytes(key.as_bytes()) else {
             return;
@@ -117,7 +117,7 @@ impl Calls {
 }
 
 /// Returns the value of a header that is there once, and is not empty.
-fn only_value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
+pub(crate) fn only_value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     let is_empty = value.as_bytes().trim_ascii().is_empty();

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use coracle_base::Code;
 use coracle_model::{Signature, TensorSpec};
+use coracle_protocol::flow::with_fallback;
 use coracle_protocol::{Call, DecodeContext, EncodeContext};
 use coracle_serving::batch::Entry;
-use coracle_serving::{Placement, PoolCall, Refusal, ServedModel, Ticket};
+use coracle_serving::{Fallback, Placement, PoolCall, Refusal, ServedModel, Ticket};
 use coracle_tensor::{ByteStrings, DType, Tensor, Values as TensorValues};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::Deciding;
+use super::{Deciding, last_good};
 use crate::codec::{Codec, Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Calls, Request};
 
@@ -63,12 +64,14 @@ impl Values {
 }
 
 /// A default prediction that is wanted.
-pub(super) struct Wanted {
-    pub(super) model: Arc<ServedModel>,
-    pub(super) deciding: Arc<Deciding>,
-    pub(super) request: Request,
+pub(crate) struct Wanted {
+    /// Who it is said to be of.
+    pub(crate) model: Arc<ServedModel>,
+    pub(crate) fallback: Arc<Fallback>,
+    pub(crate) deciding: Arc<Deciding>,
+    pub(crate) request: Request,
     /// The failure that it stands in for.
-    pub(super) code: Code,
+    pub(crate) code: Code,
 }
 
 /// A default prediction that waits for a thread.
@@ -100,8 +103,8 @@ impl PoolCall for Waiting {
 impl Calls {
     /// Returns the default prediction for a request; `None` if there is none, it is none for what is asked, or making it is costly and no
     /// thread has the time.
-    pub(super) async fn stand_in(&self, wanted: Wanted, arrival: Arrival) -> Option<Encoded> {
-        if wanted.deciding.values.is_none() && wanted.request.key.is_none() {
+    pub(crate) async fn stand_in(&self, wanted: Wanted, arrival: Arrival) -> Option<Encoded> {
+        if wanted.fallback.settings().value.is_none() && wanted.request.key.is_none() {
             return None;
         }
         let n_bytes = wanted.request.body.len();
@@ -132,6 +135,7 @@ impl Calls {
     fn make(&self, wanted: &Wanted) -> Option<Encoded> {
         let Wanted {
             model,
+            fallback,
             deciding,
             request,
             code,
@@ -147,12 +151,12 @@ impl Calls {
         let call = request.codec.decode(&request.body, &ctx).ok()?;
         let last = request.key.as_deref();
         let now = self.clock.monotonic();
-        let last = last.and_then(|key| deciding.last_good.outputs((key, now), (&call, signature)));
+        let last = last.and_then(|key| last_good(fallback).outputs((key, now), (&call, signature)));
         let (outputs, by) = match last {
             Some(outputs) => (outputs, StandIn::LastGood),
             None => {
-                let values = deciding.values.as_ref()?;
-                let outputs = constant(values, &call, signature)?;
+                let values = Values::read(fallback.settings().value.as_deref()?)?;
+                let outputs = constant(&values, &call, signature)?;
                 (outputs, StandIn::Constant)
             }
         };
@@ -198,6 +202,7 @@ pub(super) fn marked(codec: &Codec, encoded: Encoded, stood_in: StoodIn) -> Opti
             body.get_mut(1..PREFIX_BYTES)?
                 .copy_from_slice(&n_bytes.to_be_bytes());
         }
+        Codec::Seldon => body = with_fallback(&body, stood_in.by.name()).ok()?,
         _ => {}
     }
     Some(Encoded {
@@ -275,7 +280,7 @@ fn with_parameter(json: &[u8], name: &str) -> Option<Vec<u8>> {
 }
 
 /// Returns the value for every row, as the output has it; `None` if it is no such value.
-fn tensor(spec: &TensorSpec, value: &Value, n_rows: usize) -> Option<Tensor> {
+pub(super) fn tensor(spec: &TensorSpec, value: &Value, n_rows: usize) -> Option<Tensor> {
     let row: Vec<&Value> = match value {
         Value::Array(items) => items.iter().collect(),
         value => vec![value],

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use coracle_base::{Clock, ManualClock};
 use coracle_protocol::Call;
 use coracle_serving::{
-    BulkheadSettings, Chaos, ChaosFault, ChaosTarget, ModelTable, Refusal, Route, ServiceId,
-    SharedTable,
+    BulkheadSettings, Chaos, ChaosFault, ChaosTarget, FallbackMemory, ModelTable, Refusal, Route,
+    ServiceId, SharedTable,
 };
 use coracle_tensor::{Tensor, Values};
 use tokio::time::Instant;
@@ -308,6 +308,7 @@ async fn a_costly_request_is_stood_in_for_when_its_time_is_over() {
     deciding.signature.set(signature).unwrap();
     let wanted = Wanted {
         model: Arc::clone(&two.first),
+        fallback,
         deciding,
         request,
         code: Code::DeadlineExceeded,
@@ -321,6 +322,41 @@ async fn a_costly_request_is_stood_in_for_when_its_time_is_over() {
     drop(done);
     assert!(held.await.unwrap().is_err());
     assert_eq!(answer.unwrap().body, br#"{"predictions":[7.0]}"#);
+}
+
+/// What decides about calls goes on where the default prediction or the header of last good answers is another one.
+#[tokio::test(start_paused = true)]
+async fn what_stands_in_is_what_the_settings_say_by_now() {
+    let by_value = |value: &str, key: Option<&str>| FallbackSettings {
+        value: Some(value.to_owned()),
+        key: key.map(str::to_owned),
+        ..FallbackSettings::default()
+    };
+    let two = Two::new(&by_value("7", Some("x-user")));
+    let ask = async || {
+        let request = Request {
+            key: Some(Box::new(HeaderValue::from_static("ann"))),
+            ..two.request(None)
+        };
+        let encoded = two.calls.answer(&two.first, request).await.unwrap();
+        (encoded.body, encoded.fallback.map(|stood_in| stood_in.by))
+    };
+    let (good, by) = ask().await;
+    assert_eq!(by, None);
+    two.fail("first");
+    assert_eq!(ask().await, (good, Some(StandIn::LastGood)));
+    // Those by another header are others.
+    for (value, body) in [
+        ("8", &br#"{"predictions":[8.0]}"#[..]),
+        ("9", br#"{"predictions":[9.0]}"#),
+    ] {
+        two.first
+            .set_fallback(Some(&by_value(value, Some("x-session"))));
+        assert_eq!(ask().await, (body.to_vec(), Some(StandIn::Constant)));
+    }
+    two.first.set_fallback(None);
+    let answer = two.calls.answer(&two.first, two.request(None)).await;
+    assert!(answer.is_err());
 }
 
 /// A revision that never answered has what another one of its service told the same user.

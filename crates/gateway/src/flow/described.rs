@@ -88,9 +88,7 @@ impl Handler {
         let (lasts, is_averaged) = lasts(flow.root());
         for ask in lasts {
             let given = self.signature(table, ask).await?;
-            let defaults = given.default_outputs.iter();
-            let defaults = defaults.filter_map(|index| given.outputs.get(*index).cloned());
-            outputs.add((ask, "gives"), defaults.collect(), is_averaged)?;
+            outputs.add_outputs(ask, given, is_averaged)?;
         }
         let outputs = outputs.specs.unwrap_or_default();
         Ok(Signature {
@@ -119,6 +117,28 @@ impl Handler {
     }
 }
 
+/// Returns what a graph takes and gives as far as its models are in memory: what the first one takes, and the last ones give; `None` if one is not, or they
+/// give different things.
+pub(super) fn signature_by_now((table, flow): (&ModelTable, &Flow)) -> Option<Signature> {
+    let of = |ask: &FlowAsk| {
+        let loaded = served(table, ask).ok()?.loaded()?;
+        Some(loaded.model().signature().clone())
+    };
+    let first = of(firsts(flow.root()).first()?)?;
+    let mut outputs = Common::default();
+    let (lasts, is_averaged) = lasts(flow.root());
+    for ask in lasts {
+        outputs.add_outputs(ask, of(ask)?, is_averaged).ok()?;
+    }
+    let outputs = outputs.specs.unwrap_or_default();
+    Some(Signature {
+        default_outputs: (0..outputs.len()).collect(),
+        outputs,
+        keyed_outputs: Vec::new(),
+        ..first
+    })
+}
+
 /// What all models at an end of a graph have.
 #[derive(Default)]
 struct Common<'f> {
@@ -127,6 +147,18 @@ struct Common<'f> {
 }
 
 impl<'f> Common<'f> {
+    /// Adds what a model gives unless it is asked for something else.
+    fn add_outputs(
+        &mut self,
+        ask: &'f FlowAsk,
+        given: Signature,
+        is_averaged: bool,
+    ) -> Result<(), Failure> {
+        let defaults = given.default_outputs.iter();
+        let defaults = defaults.filter_map(|index| given.outputs.get(*index).cloned());
+        self.add((ask, "gives"), defaults.collect(), is_averaged)
+    }
+
     /// Adds a model's tensors; `is_averaged` if their means are given, which are doubles.
     fn add(
         &mut self,

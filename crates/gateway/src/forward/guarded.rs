@@ -23,7 +23,8 @@ use super::call::{Answered, Kind, NoAnswer, Outgoing};
 use super::grpc::{not_grpc, outcome_in};
 use crate::codec::{Codec, Encoded};
 use crate::connection::Handler;
-use crate::fallback::{Turns, end_of, is_ours, rests};
+use crate::encoding::off_loop;
+use crate::fallback::{Turns, end_of, is_ours, rests, undeclared};
 use crate::grpc::is_grpc;
 use crate::infer::{Arrival, Failure, OutputCopy, Request};
 use crate::terms::Terms;
@@ -130,7 +131,12 @@ pub(super) fn is_copied(
 ) -> bool {
     let is_small = n_bytes.is_some_and(|n_bytes| n_bytes <= COPY_BYTES_MAX);
     let is_repeated = settings.retries > 0 || settings.hedge.is_some();
-    has_codec && settings.stands_in_by_other() || is_small && is_repeated
+    has_codec && stands_in(settings) || is_small && is_repeated
+}
+
+/// Tells whether something stands in for a program: a last good answer would need to be read.
+fn stands_in(settings: &FallbackSettings) -> bool {
+    settings.stands_in_by_other() || settings.value.is_some()
 }
 
 /// Reads the body of a prediction to its end.
@@ -201,10 +207,11 @@ impl Handler {
             time,
             own,
         };
-        let codec = codec.filter(|_| settings.stands_in_by_other());
+        let codec = codec.filter(|_| stands_in(settings));
         // Where another one answers, nobody waits for a process that cannot be reached.
         let others = (guarded.model, guarded.fallback);
-        let gives_up = codec.is_some() && self.calls.has_others(others);
+        let has_more = settings.value.is_some();
+        let gives_up = codec.is_some() && (has_more || self.calls.has_others(others));
         outgoing.gives_up.set(gives_up);
         // The time that was not enough is told, which may be less than the caller's.
         let late = |no_answer: NoAnswer| match no_answer {
@@ -232,8 +239,19 @@ impl Handler {
         let answer = async {
             let body = read(body).await?;
             let request = request_of(&outgoing.head.headers, codec, body, arrival.at);
-            let asked = (arrival, code, false);
-            self.calls.others(others, &request, asked).await
+            let asked = (arrival, code, has_more);
+            let other = self.calls.others(others, &request, asked).await;
+            match (other, settings.value.clone()) {
+                (None, Some(value)) => {
+                    let (model, limits) =
+                        (Arc::clone(guarded.model), (code, self.calls.elements_max));
+                    let made = off_loop(request.body.len(), move || {
+                        undeclared(&value, &model, (&request.codec, &request.body), limits)
+                    });
+                    made.await.flatten()
+                }
+                (other, _) => other,
+            }
         };
         match Box::pin(answer).await {
             Some(answer) => {

@@ -2,6 +2,7 @@
 
 mod failing;
 mod shadow;
+mod standing;
 mod told;
 mod v2;
 
@@ -14,7 +15,8 @@ use coracle_serving::flow::{
     AllStep, AskStep, Flow, Join, OneStep, PlannedBandit, PlannedFlow, Routing, Step,
 };
 use coracle_serving::{
-    LoadPhases, LoadedModel, ModelTable, RevisionId, Route, ServedModel, ServiceId,
+    FallbackSettings, LoadPhases, LoadedModel, ModelTable, RevisionId, Route, ServedModel,
+    ServiceId,
 };
 use coracle_tensor::{DType, Tensor, Values};
 use serde_json::{Value, json};
@@ -147,11 +149,21 @@ fn start_where(
 }
 
 fn table(root: Step, models: &BTreeMap<String, Arc<ServedModel>>) -> ModelTable {
+    table_with(root, models, None)
+}
+
+/// The table with the flow `iris`, for which this is done where it gives no answer.
+fn table_with(
+    root: Step,
+    models: &BTreeMap<String, Arc<ServedModel>>,
+    fallback: Option<FallbackSettings>,
+) -> ModelTable {
     let find = |revision: &RevisionId| models.get(&revision.name).cloned();
     let planned = PlannedFlow {
         name: "first".to_owned(),
         root,
         shadow: None,
+        fallback,
     };
     let flow = Flow::try_new(&id("iris"), &planned, &find, None).unwrap();
     let routes = models

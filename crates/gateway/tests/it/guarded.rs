@@ -92,6 +92,47 @@ fn metric(server: &Running, name: &str) -> u64 {
         .unwrap()
 }
 
+/// Neither columns nor rows of a program's answers are known: those of the request and the value are.
+#[test]
+fn a_default_prediction_stands_in_for_a_program() {
+    let failing = Telling::always(500, "{}");
+    let (hangs, _listener) = silent();
+    let settings = FallbackSettings {
+        value: Some(r#"{"label": "no"}"#.to_owned()),
+        timeout: Some(Duration::from_millis(50)),
+        ..FallbackSettings::default()
+    };
+    for addresses in [vec![nobody()], vec![failing.address], vec![hangs], vec![]] {
+        let server = start(&addresses, &settings);
+        let answer = ask(&server, V1, br#"{"instances": [[1], [2]]}"#);
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, r#"{"predictions":["no","no"]}"#),
+            "{addresses:?}"
+        );
+        assert_eq!(answer.header("x-coracle-fallback"), Some("constant"));
+        let answer = ask(&server, V2, TENSOR);
+        let found: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(found["parameters"]["fallback"], "constant");
+        assert_eq!(found["outputs"][0]["data"], serde_json::json!(["no"]));
+        assert_eq!(metric(&server, "coracle_fallbacks_total"), 2);
+    }
+    // Another service goes before it, and what it does not answer either it does.
+    let server = start(
+        &[failing.address],
+        &FallbackSettings {
+            service: Some(id("next")),
+            ..settings.clone()
+        },
+    );
+    assert_eq!(ask(&server, V1, ROW).body, r#"{"predictions":[4.0]}"#);
+    let answer = ask(&server, V1, br#"{"instances": [["a"]]}"#);
+    assert_eq!(answer.body, r#"{"predictions":["no"]}"#);
+    // Of what is no request of theirs the program's own answer is given.
+    let answer = ask(&server, V1, b"3");
+    assert_eq!((answer.status, answer.body.as_str()), (500, "{}"));
+}
+
 /// A process that takes connections, and says nothing.
 fn silent() -> (SocketAddr, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,6 +1,7 @@
 //! Seldon's messages on their way through a graph: `data` is handed on, `meta` is gathered.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,6 +14,9 @@ use crate::{RequestError, json_string, render};
 
 /// What `SIMPLE_MODEL` answers: the classes and scores of Seldon's own.
 pub(super) const FIXED: &[u8] = b"{\"data\":{\"names\":[\"class0\",\"class1\",\"class2\"],\"tensor\":{\"shape\":[1,3],\"values\":[0.1,0.9,0.5]}},\"meta\":{}}";
+
+/// The tag that says what stood in.
+const FALLBACK: &str = "fallback";
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -189,6 +193,8 @@ pub struct Meta<'a> {
     pub routing: &'a [(&'a str, i64)],
     /// The nodes that were asked.
     pub path: &'a [&'a str],
+    /// What stood in for a model, or for all of them, which is told as the tag `fallback`.
+    pub fallback: Option<&'a str>,
 }
 
 /// Returns a model's answer with the meta of the whole way instead of its own.
@@ -211,10 +217,18 @@ pub fn with_meta(answer: &[u8], meta: &Meta<'_>) -> Result<Vec<u8>, RequestError
         json_string(puid, &mut body);
         body.push(b',');
     }
-    if let Some(tags) = &meta.asked.tags {
-        body.extend_from_slice(b"\"tags\":");
-        body.extend_from_slice(tags.as_bytes());
-        body.push(b',');
+    let tags = meta.asked.tags.as_deref();
+    match (tags, meta.fallback) {
+        (_, Some(by)) => {
+            write_tags(tags, by, &mut body)?;
+            body.push(b',');
+        }
+        (Some(tags), None) => {
+            body.extend_from_slice(b"\"tags\":");
+            body.extend_from_slice(tags.as_bytes());
+            body.push(b',');
+        }
+        (None, None) => {}
     }
     if !meta.routing.is_empty() {
         body.extend_from_slice(b"\"routing\":{");
@@ -228,6 +242,54 @@ pub fn with_meta(answer: &[u8], meta: &Meta<'_>) -> Result<Vec<u8>, RequestError
     body.extend_from_slice(b"\"requestPath\":{");
     write_path(meta.path, &mut body);
     body.extend_from_slice(b"}}}");
+    Ok(body)
+}
+
+/// Appends tags with one that says what stood in; one of the caller's that is called so goes.
+fn write_tags(tags: Option<&str>, by: &str, body: &mut Vec<u8>) -> Result<(), RequestError> {
+    let tags: BTreeMap<Cow<'_, str>, &RawValue> = match tags {
+        Some(tags) => read(tags.as_bytes(), "meta.tags")?,
+        None => BTreeMap::new(),
+    };
+    body.extend_from_slice(b"\"tags\":{");
+    for (name, value) in tags.iter().filter(|(name, _)| *name != FALLBACK) {
+        json_string(name, body);
+        body.push(b':');
+        body.extend_from_slice(value.get().as_bytes());
+        body.push(b',');
+    }
+    json_string(FALLBACK, body);
+    body.push(b':');
+    json_string(by, body);
+    body.push(b'}');
+    Ok(())
+}
+
+/// Returns a model's answer with the tag that says what stood in for it.
+///
+/// # Errors
+/// Code `Internal` if it is no answer.
+pub fn with_fallback(answer: &[u8], by: &str) -> Result<Vec<u8>, RequestError> {
+    #[derive(Deserialize)]
+    struct Whole<'a> {
+        #[serde(borrow)]
+        data: &'a RawValue,
+        #[serde(borrow, default)]
+        meta: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    }
+
+    let whole: Whole<'_> = read(answer, "the model's answer")?;
+    let mut body = b"{\"data\":".to_vec();
+    body.extend_from_slice(whole.data.get().as_bytes());
+    body.extend_from_slice(b",\"meta\":{");
+    write_tags(whole.meta.get("tags").map(|tags| tags.get()), by, &mut body)?;
+    for (name, value) in whole.meta.iter().filter(|(name, _)| *name != "tags") {
+        body.push(b',');
+        json_string(name, &mut body);
+        body.push(b':');
+        body.extend_from_slice(value.get().as_bytes());
+    }
+    body.extend_from_slice(b"}}");
     Ok(body)
 }
 

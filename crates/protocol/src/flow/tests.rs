@@ -217,6 +217,7 @@ fn meta_tells_the_whole_way() {
         asked: &asked,
         routing: &[("r", 1), ("in\"ner", 0)],
         path: &["first", "last"],
+        fallback: None,
     };
     assert_eq!(
         text(with_meta(answer, &meta)),
@@ -226,6 +227,7 @@ fn meta_tells_the_whole_way() {
         asked: &RequestMeta::default(),
         routing: &[],
         path: &[],
+        fallback: None,
     };
     let fixed = fixed(Dialect::Seldon).unwrap();
     assert_eq!(
@@ -239,6 +241,48 @@ fn meta_tells_the_whole_way() {
     ] {
         let error = request_meta(body.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn what_stands_in_is_told_as_a_tag() {
+    let answer = br#"{"data":{"ndarray":[[2.50]]},"meta":{"tags":{"a":[1.0,{}]},"requestPath":{"last":"coracle"}}}"#;
+    assert_eq!(
+        text(with_fallback(answer, "service")),
+        r#"{"data":{"ndarray":[[2.50]]},"meta":{"tags":{"a":[1.0,{}],"fallback":"service"},"requestPath":{"last":"coracle"}}}"#
+    );
+    let meta = |tags: &str| {
+        let asked = RequestMeta {
+            puid: None,
+            tags: Some(tags.to_owned()),
+        };
+        let meta = Meta {
+            asked: &asked,
+            routing: &[("r", -2)],
+            path: &[],
+            fallback: Some("constant"),
+        };
+        text(with_meta(br#"{"data":{"ndarray":[1]}}"#, &meta))
+    };
+    // The caller's own of that name would say something else.
+    for tags in ["{}", r#"{"fallback": "mine"}"#, r#"{"fall\u0062ack": 1}"#] {
+        assert_eq!(
+            meta(tags),
+            r#"{"data":{"ndarray":[1]},"meta":{"tags":{"fallback":"constant"},"routing":{"r":-2},"requestPath":{}}}"#
+        );
+    }
+    assert!(meta("{").contains("meta.tags"));
+    for damaged in [
+        "",
+        "{",
+        "[]",
+        r#"{"data":1,"meta":[]}"#,
+        r#"{"data":1,"meta":{"tags":2}}"#,
+    ] {
+        assert!(
+            with_fallback(damaged.as_bytes(), "service").is_err(),
+            "{damaged}"
+        );
     }
 }
 

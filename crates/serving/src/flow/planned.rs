@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fallback::FallbackSettings;
 use crate::shadow::ShadowSettings;
 
 /// A flow that is to take requests.
@@ -14,6 +15,9 @@ pub struct PlannedFlow {
     /// The service, or the flow, that copies of its requests go to.
     #[serde(default)]
     pub shadow: Option<ShadowSettings>,
+    /// What is done where it gives no answer, and how many of its requests there may be at a time; of calls to its models their services say it.
+    #[serde(default)]
+    pub fallback: Option<FallbackSettings>,
 }
 
 /// A step of a flow.

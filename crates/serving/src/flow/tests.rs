@@ -41,6 +41,7 @@ fn planned(root: Step) -> PlannedFlow {
         name: "first".to_owned(),
         root,
         shadow: None,
+        fallback: None,
     }
 }
 

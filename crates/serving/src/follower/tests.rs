@@ -408,6 +408,7 @@ fn a_flow_switches_once_all_its_revisions_are_ready_and_not_before_that() {
             name: "node".to_owned(),
             root: Step::Chain(revisions.iter().map(ask).collect()),
             shadow: None,
+            fallback: None,
         };
         Plan {
             flows: [(service(), flow)].into(),
@@ -663,6 +664,8 @@ fn loads_that_faults_keep_waiting_take_no_place_from_others() {
     // A request that wakes one, or another plan, begins no second wait.
     fixture.plans.send(plan(&revisions, &[("other", 100)]));
     fixture.wait(|observed| observed.routes.contains_key(&service()));
+    // Each waits on a thread of its own, which may only be about to.
+    until(|| chaos.counts().loads >= held.len() as u64);
     assert_eq!(chaos.counts().loads, held.len() as u64);
     chaos.clear(None);
     for _ in &held {

@@ -13,6 +13,9 @@ pub(super) fn help(metric: Metric) -> &'static str {
         Metric::Feedback => "Rewards that were sent for a model's answers; those of 0 count.",
         Metric::FeedbackReward => "Sum of the rewards that were sent for a model's answers.",
         Metric::GraphRequests => "Finished requests of graphs by code (ok or the failure).",
+        Metric::GraphFallbacks => {
+            "Answers that another service, the last good answer or the default prediction gave in place of a graph."
+        }
         Metric::GraphBranches => "Requests of a graph's router by the branch that took them.",
         _ => "Mean reward of a row by branch, of routers that learn.",
     }
@@ -23,6 +26,7 @@ pub(super) fn samples(metric: Metric, table: &ModelTable, text: &mut String) {
     match metric {
         Metric::Feedback | Metric::FeedbackReward => feedback(metric, table, text),
         Metric::GraphRequests => requests(metric.name(), table, text),
+        Metric::GraphFallbacks => fallbacks(metric.name(), table, text),
         Metric::GraphBranches | Metric::GraphBranchReward => branches(metric, table, text),
         _ => {}
     }
@@ -78,6 +82,17 @@ fn requests(name: &str, table: &ModelTable, text: &mut String) {
                 text,
                 format_args!("{name}{{{labels},code=\"{code}\"}} {count}"),
             );
+        }
+    }
+}
+
+/// Of graphs for which something stands in, or did.
+fn fallbacks(name: &str, table: &ModelTable, text: &mut String) {
+    for (id, flow) in table.flows() {
+        let n_fallbacks = flow.n_fallbacks();
+        if flow.fallback().is_some() || n_fallbacks > 0 {
+            let labels = labels(id);
+            line(text, format_args!("{name}{{{labels}}} {n_fallbacks}"));
         }
     }
 }

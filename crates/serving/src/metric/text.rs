@@ -172,7 +172,7 @@ impl MetricsText<'_> {
         if let Some(cache) = model.response_cache() {
             cache::samples(metric, cache, model.labels(), text);
         }
-        if let Some(fallback) = model.fallback() {
+        if let Some(fallback) = model.counted_fallback() {
             let number = match metric {
                 Metric::Fallbacks => Some(fallback.n_fallbacks()),
                 Metric::Retries => Some(fallback.n_retries()),

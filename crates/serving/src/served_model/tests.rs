@@ -106,6 +106,34 @@ fn what_a_breaker_has_seen_stays_where_its_terms_do() {
     assert_eq!(n_fallbacks, 1);
 }
 
+/// A counter that went and came back at 0 would look like a restart.
+#[test]
+fn what_was_counted_stays_while_nothing_is_done() {
+    let model = served("a", false);
+    let retries = FallbackSettings {
+        retries: 2,
+        ..FallbackSettings::default()
+    };
+    model.set_fallback(None);
+    assert!(model.fallback().is_none());
+    model.set_fallback(Some(&retries));
+    model.fallback().unwrap().count_retry();
+    let budget = model.fallback().unwrap().state(|_| ()).unwrap();
+    model.set_fallback(None);
+    assert!(!model.has_fallback() && model.fallback().is_none());
+    let resting = model.counted_fallback().unwrap();
+    assert_eq!(resting.settings(), &FallbackSettings::default());
+    assert_eq!(resting.n_retries(), 1);
+    model.set_fallback(Some(&FallbackSettings {
+        retries: 1,
+        ..retries
+    }));
+    assert!(model.has_fallback());
+    let fallback = model.fallback().unwrap();
+    assert_eq!((fallback.settings().retries, fallback.n_retries()), (1, 1));
+    assert!(Arc::ptr_eq(&budget, &fallback.state(|_| ()).unwrap()));
+}
+
 #[test]
 fn a_panic_is_one_failed_call() {
     let model = served("bad", true);

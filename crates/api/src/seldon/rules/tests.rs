@@ -270,7 +270,7 @@ fn what_is_not_served_is_refused_by_its_place() {
             "spec.predictors[0].graph.logger is not served here",
         ),
         (
-            json!({"graph": {"envSecretRefName": "rclone"}}),
+            json!({"graph": {"implementation": "SIMPLE_MODEL", "modelUri": null, "envSecretRefName": "rclone"}}),
             "spec.predictors[0].graph.envSecretRefName is not served here",
         ),
         (
@@ -304,8 +304,8 @@ fn what_is_not_served_of_components_and_parameters_is_refused_by_its_place() {
     let parameter = |name: &str, value: &str| json!({"graph": {"parameters": [{"name": name, "value": value, "type": "STRING"}]}});
     for (change, start) in [
         (
-            json!({"componentSpecs": [{"hpaSpec": {"maxReplicas": 3}}]}),
-            "spec.predictors[0].componentSpecs[0].hpaSpec is not served here",
+            json!({"componentSpecs": [{"kedaSpec": {"maxReplicaCount": 3}}]}),
+            "spec.predictors[0].componentSpecs[0].kedaSpec is not served here",
         ),
         (
             container(json!({"image": "own:1"})),

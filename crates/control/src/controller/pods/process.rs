@@ -7,15 +7,11 @@ use coracle_serving::{ProcessExit, ProcessPhase, ProcessState, RevisionId};
 use serde_json::{Value, json};
 
 use super::Shown;
+pub(crate) use crate::annotations::PROCESS as INDEX;
+use crate::annotations::{LIMITS, PID};
 use crate::object;
 use crate::rest::rfc3339;
 
-/// The annotation that numbers the processes of a revision.
-pub(crate) const INDEX: &str = "serving.coracle.dev/process";
-/// The annotation with the number that the operating system gave the process.
-const PID: &str = "serving.coracle.dev/pid";
-/// The annotation that says how limits are held, or why they are not.
-const LIMITS: &str = "serving.coracle.dev/limits";
 /// The most characters of its last lines that a pod shows.
 const MESSAGE_CHARS_MAX: usize = 2_048;
 

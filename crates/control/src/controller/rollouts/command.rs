@@ -8,8 +8,7 @@ use super::course::{IDLE, PAUSED, PROGRESSING, PROMOTED, ROLLED_BACK};
 use crate::controller::one_command;
 use crate::object;
 
-/// The annotation that holds a command: `skip`, `abort`, `promote` or `retry`; removed when it is done.
-pub(super) const COMMAND: &str = "serving.coracle.dev/rollout";
+pub(super) use crate::annotations::ROLLOUT as COMMAND;
 
 /// What people want at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,14 +12,12 @@ use coracle_serving::ServiceId;
 use serde_json::{Value, json};
 
 use super::spec;
+use crate::annotations::ROLLOUT_STEPS as STEPS;
 use crate::controller::Controller;
 use crate::controller::conditions::Verdict;
 use crate::controller::times::read_time;
 use crate::object;
 use crate::store::{Key, Stored, Write};
-
-/// The steps of a service's rollout, such as `10% for 1h, 50%`.
-const STEPS: &str = "serving.coracle.dev/rollout-steps";
 
 /// Why a service's steps are not in force.
 const NOT_IN_FORCE: &str = "RolloutStepsNotInForce";

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::revisions::SERVICE_LABEL;
 use super::REPLICAS_MAX;
+use crate::annotations::AUTOSCALER;
 use crate::object;
 use crate::rest::rfc3339;
 
@@ -37,7 +38,7 @@ impl View<'_> {
                     "creationTimestamp": rfc3339(self.now),
                     "labels": {(SERVICE_LABEL): object::text(self.revision, "labels", SERVICE_LABEL)},
                     "annotations": {
-                        "serving.coracle.dev/autoscaler": "what Coracle's autoscaler does, for reading only"
+                        (AUTOSCALER): "what Coracle's autoscaler does, for reading only"
                     },
                     "ownerReferences": [{
                         "apiVersion": REVISION.api_version(),

@@ -8,16 +8,15 @@ use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor, SeldonUnit};
 use serde_json::{Value, json};
 
 use super::flows::Graphs;
-use super::resilience;
+use super::{ID_LABEL, autoscaled, resilience};
+use crate::annotations::{GIVEN_BY_SELDON, SHADOW, SHADOW_PERCENT};
 use crate::controller::scaling::REPLICAS_MAX;
 use crate::controller::service::MODEL_NAME;
 use crate::object;
 
-const SHADOW: &str = "serving.coracle.dev/shadow";
-const SHADOW_PERCENT: &str = "serving.coracle.dev/shadow-percent";
 const MODE: &str = "serving.kserve.io/deploymentMode";
 /// The annotations that say what is asked for; others are their writer's.
-pub(super) const ANNOTATIONS: [&str; 4] = [SHADOW, SHADOW_PERCENT, MODE, resilience::GIVEN];
+pub(super) const ANNOTATIONS: [&str; 4] = [SHADOW, SHADOW_PERCENT, MODE, GIVEN_BY_SELDON];
 /// The variable of a model's environment that names the method it answers with.
 const METHOD: &str = "CORACLE_METHOD";
 
@@ -74,6 +73,38 @@ pub(super) fn check_replicas(spec: &SeldonDeploymentSpec) -> Result<(), String> 
     Ok(())
 }
 
+/// Returns the secret with the credentials for a node's files, if it names one.
+fn secret(unit: &SeldonUnit) -> Option<&str> {
+    let name = unit.env_secret_ref_name.as_deref();
+    name.filter(|name| !name.is_empty())
+}
+
+/// Checks that the predictors that share one InferenceService name one secret.
+///
+/// # Errors
+/// Says which one names another.
+pub(super) fn check_secrets(
+    spec: &SeldonDeploymentSpec,
+    graphs: Option<&Graphs<'_>>,
+) -> Result<(), String> {
+    let taking = spec.predictors.iter().enumerate();
+    let mut taking = taking.filter(|(_, one)| graphs.is_none() && !one.is_shadow());
+    let Some((_, first)) = taking.next() else {
+        return Ok(());
+    };
+    let own = secret(&first.graph);
+    match taking.find(|(_, one)| secret(&one.graph) != own) {
+        None => Ok(()),
+        Some((index, other)) => Err(format!(
+            "spec.predictors[{index}].graph.envSecretRefName: '{}' of {} and '{}' of {}; predictors that are one model each have the same secret here",
+            secret(&other.graph).unwrap_or_default(),
+            other.name,
+            own.unwrap_or_default(),
+            first.name
+        )),
+    }
+}
+
 /// Returns the InferenceServices of a deployment.
 pub(super) fn children(
     deployment: &Value,
@@ -101,7 +132,8 @@ fn of_nodes(deployment: &Value, spec: &SeldonDeploymentSpec, graphs: &Graphs<'_>
         }
         let wanted = json!({"predictor": wanted});
         let mut annotations = json!({MODE: "Standard"});
-        resilience::give(deployment, (spec, Some(one)), true, &mut annotations);
+        let of = (spec, Some(one));
+        resilience::give(deployment, of, (true, secret(unit)), &mut annotations);
         service(deployment, &name, (wanted, annotations))
     });
     services.collect()
@@ -114,9 +146,11 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
         return Vec::new();
     };
     let mut stable = first_model(spec, first);
-    // A canary has no more than the stable predictor.
-    let most = taking.iter().map(|one| replicas(spec, one)).max();
-    stable["minReplicas"] = json!(most.unwrap_or(1));
+    if !others.is_empty() {
+        // A canary has no more than the stable predictor.
+        let most = taking.iter().map(|one| replicas(spec, one)).max();
+        stable["minReplicas"] = json!(most.unwrap_or(1));
+    }
     let canaries = others.iter().map(|other| {
         let mut canary = first_model(spec, other);
         canary["name"] = json!(other.name);
@@ -129,7 +163,8 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
     }
     let mut annotations = json!({MODE: "Standard"});
     let only = others.is_empty().then_some(*first);
-    resilience::give(deployment, (spec, only), false, &mut annotations);
+    let of_files = (false, secret(&first.graph));
+    resilience::give(deployment, (spec, only), of_files, &mut annotations);
     if let Some(shadow) = shadow {
         annotations[SHADOW] = json!(shadow_name(object::name(deployment), shadow));
         if shadow.traffic.is_some_and(|percent| percent > 0) {
@@ -144,11 +179,9 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
     if let Some(shadow) = shadow {
         let wanted = json!({"predictor": first_model(spec, shadow)});
         let name = shadow_name(object::name(deployment), shadow);
-        children.push(service(
-            deployment,
-            &name,
-            (wanted, json!({MODE: "Standard"})),
-        ));
+        let mut annotations = json!({MODE: "Standard"});
+        resilience::give_secret(secret(&shadow.graph), &mut annotations);
+        children.push(service(deployment, &name, (wanted, annotations)));
     }
     children
 }
@@ -160,6 +193,7 @@ fn service(deployment: &Value, name: &str, (spec, annotations): (Value, Value)) 
         "metadata": {
             "name": name,
             "namespace": object::namespace(deployment),
+            "labels": {(ID_LABEL): object::name(deployment)},
             "annotations": annotations,
             "ownerReferences": [{
                 "apiVersion": SELDON_DEPLOYMENT.api_version(),
@@ -217,6 +251,9 @@ fn predictor(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor, unit: &Se
             "resources": field("resources").unwrap_or_else(|| json!({}))
         }
     });
+    if let Some(autoscaled) = autoscaled::of_unit(predictor, unit) {
+        autoscaled.put(&mut made);
+    }
     if let Some(timeout) = resilience::timeout(spec, predictor) {
         made["timeout"] = json!(timeout.as_millis().div_ceil(1_000).max(1));
     }

@@ -9,7 +9,7 @@ use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor};
 use coracle_serving::flow::{
     AllStep, AskStep, Join, OneStep, PlannedBandit, PlannedFlow, Routing, Step,
 };
-use coracle_serving::{ServiceId, ShadowKept, ShadowSettings};
+use coracle_serving::{FallbackSettings, ServiceId, ShadowKept, ShadowSettings};
 use serde_json::Value;
 
 use super::children::{parts, shadow_name, shadow_percent};
@@ -59,10 +59,10 @@ pub(super) fn graphs<'a>(name: &str, spec: &'a SeldonDeploymentSpec) -> Option<G
     (!is_plain).then_some(graphs)
 }
 
-/// Returns the flow of graphs; `None` if `revision_of` a service is not known yet.
+/// Returns the flow of graphs, for which `fallback` is done; `None` if `revision_of` a service is not known yet.
 pub(super) fn planned(
     name: &str,
-    graphs: &Graphs<'_>,
+    (graphs, fallback): (&Graphs<'_>, Option<FallbackSettings>),
     revision_of: &dyn Fn(&str) -> Option<String>,
 ) -> Option<PlannedFlow> {
     let taking = &graphs.taking;
@@ -94,6 +94,7 @@ pub(super) fn planned(
             percent: shadow_percent(shadow),
             kept: ShadowKept::default(),
         }),
+        fallback,
     })
 }
 
@@ -107,6 +108,7 @@ fn planned_shadow(
         name: graph.1.unit.name.clone(),
         root: compiled(name, graph, revision_of)?,
         shadow: None,
+        fallback: None,
     })
 }
 
@@ -226,15 +228,15 @@ impl FlowStanding {
 }
 
 impl Controller {
-    /// Returns how the flows of a deployment with these graphs stand; `wanted` are its InferenceServices.
+    /// Returns how the flows of a deployment with these graphs, for which `fallback` is done, stand; `wanted` are its InferenceServices.
     pub(super) fn flow_standing(
         &self,
         id: &ServiceId,
         (deployment, wanted): (&Stored, &[Value]),
-        graphs: Option<&Graphs<'_>>,
+        graphs: Option<(&Graphs<'_>, Option<FallbackSettings>)>,
     ) -> FlowStanding {
         let observed = &self.last_observed.flows;
-        let Some(graphs) = graphs else {
+        let Some((graphs, fallback)) = graphs else {
             // The one before stays until the service that takes its place takes requests.
             let route = self.last_observed.routes.get(id);
             let is_replaced = route.is_some_and(|route| !route.targets.is_empty());
@@ -251,7 +253,7 @@ impl Controller {
             let child = wanted.iter().find(|child| object::name(child) == service)?;
             self.settled_revision(deployment, child)
         };
-        let own = planned(&id.name, graphs, &revision_of);
+        let own = planned(&id.name, (graphs, fallback), &revision_of);
         let mut all = vec![(id.clone(), own)];
         all.extend(graphs.shadow.as_ref().map(|shadow| {
             let flow = planned_shadow(&id.name, shadow, &revision_of);

@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_api::seldon::{SeldonDeploymentSpec, SeldonPredictor};
+use coracle_serving::FallbackSettings;
 use serde_json::{Value, json};
 
 use super::children::parts;
 use super::flows::Graphs;
+use crate::annotations::GIVEN_BY_SELDON as GIVEN;
+use crate::controller::credentials::STORAGE_SECRET_NAME;
 use crate::controller::fallbacks;
 use crate::object;
 
-/// Which annotations of an InferenceService its deployment has given it: they go when the deployment says them no more, and others stay.
-pub(super) const GIVEN: &str = "serving.coracle.dev/given-by-seldondeployment";
 /// How often a request is tried again, on its way into the cluster and between the nodes.
 const SELDONS_RETRIES: [&str; 2] = ["seldon.io/istio-retries", "seldon.io/rest-connect-retries"];
 /// How long answers may take in milliseconds: of REST and of gRPC, each with the name that it had before.
@@ -23,6 +24,9 @@ const TIMEOUTS: [[&str; 2]; 2] = [
     ["seldon.io/rest-timeout", "seldon.io/rest-read-timeout"],
     ["seldon.io/grpc-timeout", "seldon.io/grpc-read-timeout"],
 ];
+
+/// The longest time that an answer may take, in milliseconds: what Seldon's own readers hold, some 24 days.
+const TIMEOUT_MILLIS_MAX: u64 = 2_147_483_647;
 
 /// Returns an annotation as it counts for a predictor, or for all of them.
 fn text<'a>(
@@ -46,7 +50,7 @@ pub(super) fn timeout(
 ) -> Option<Duration> {
     let millis = |name: &&str| {
         let text = text(&Value::Null, (spec, Some(predictor)), name)?;
-        text.parse().ok().map(Duration::from_millis)
+        read_millis(text).map(Duration::from_millis)
     };
     let times = TIMEOUTS.iter();
     times
@@ -54,11 +58,77 @@ pub(super) fn timeout(
         .max()
 }
 
-/// Gives the annotations of an InferenceService those of its deployment; the model of a node has only those that let nothing stand in for it.
+/// Returns a time in milliseconds; `None` if it is none that an answer may take.
+fn read_millis(text: &str) -> Option<u64> {
+    let millis = text.parse().ok();
+    millis.filter(|millis| (1..=TIMEOUT_MILLIS_MAX).contains(millis))
+}
+
+/// Checks the values of those of Seldon's annotations that count: what Seldon's own components cannot read they log, or fail at, later.
+fn check_values(deployment: &Value, spec: &SeldonDeploymentSpec) -> Result<(), String> {
+    let of_predictors = spec.predictors.iter().enumerate();
+    let of_predictors = of_predictors.map(|(index, predictor)| {
+        let place = format!("spec.predictors[{index}].annotations");
+        (place, predictor.annotations.as_ref())
+    });
+    let of_spec = ("spec.annotations".to_owned(), spec.annotations.as_ref());
+    for (place, annotations) in of_predictors.chain([of_spec]) {
+        for (name, text) in annotations.into_iter().flatten() {
+            check_retries(&place, name, text)?;
+            let is_timeout = TIMEOUTS.iter().flatten().any(|one| one == name);
+            if is_timeout && read_millis(text).is_none() {
+                return Err(format!(
+                    "{place}: annotation {name}: '{text}' is no number of milliseconds from 1 to {TIMEOUT_MILLIS_MAX}"
+                ));
+            }
+        }
+    }
+    for (name, text) in object::texts(deployment, "annotations") {
+        check_retries("metadata.annotations", name, text)?;
+    }
+    Ok(())
+}
+
+fn check_retries(place: &str, name: &str, text: &str) -> Result<(), String> {
+    match SELDONS_RETRIES.contains(&name) && text.parse::<u32>().is_err() {
+        true => Err(format!(
+            "{place}: annotation {name}: '{text}' is no number of times, 0 or more"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Returns a deployment with graphs as one object with the annotations that are of the graphs as a whole, and count.
+fn as_whole(deployment: &Value, spec: &SeldonDeploymentSpec) -> Value {
+    let (taking, _) = parts(spec);
+    let only = match taking.as_slice() {
+        [only] => Some(*only),
+        _ => None,
+    };
+    let names = fallbacks::OF_GRAPHS.iter();
+    let said = names.filter_map(|name| Some((*name, text(deployment, (spec, only), name)?)));
+    let annotations: BTreeMap<&str, &str> = said.collect();
+    json!({"metadata": {
+        "name": object::name(deployment),
+        "namespace": object::namespace(deployment),
+        "annotations": annotations
+    }})
+}
+
+/// Returns what is done where the graphs of a deployment give no answer, and how many of its requests there may be at a time.
+pub(super) fn of_graphs(
+    deployment: &Value,
+    spec: &SeldonDeploymentSpec,
+) -> Option<FallbackSettings> {
+    fallbacks::in_force(&as_whole(deployment, spec))
+}
+
+/// Gives the annotations of an InferenceService those of its deployment, and the `secret` with the credentials for its files; the model of a node has only
+/// those that let nothing stand in for it.
 pub(super) fn give(
     deployment: &Value,
     of: (&SeldonDeploymentSpec, Option<&SeldonPredictor>),
-    is_node: bool,
+    (is_node, secret): (bool, Option<&str>),
     annotations: &mut Value,
 ) {
     let names: &[&str] = match is_node {
@@ -79,6 +149,20 @@ pub(super) fn give(
         let retries = retries.min(fallbacks::RETRIES_MAX);
         given.insert(fallbacks::RETRIES, retries.to_string());
     }
+    if let Some(secret) = secret {
+        given.insert(STORAGE_SECRET_NAME, secret.to_owned());
+    }
+    put(given, annotations);
+}
+
+/// Gives the annotations of an InferenceService nothing but the secret with the credentials for its files.
+pub(super) fn give_secret(secret: Option<&str>, annotations: &mut Value) {
+    let given = secret.map(|secret| (STORAGE_SECRET_NAME, secret.to_owned()));
+    put(given.into_iter().collect(), annotations);
+}
+
+/// Puts what a deployment gives among the annotations, and names it there.
+fn put(given: BTreeMap<&str, String>, annotations: &mut Value) {
     if given.is_empty() {
         return;
     }
@@ -104,6 +188,7 @@ pub(super) fn check(
     spec: &SeldonDeploymentSpec,
     (graphs, services): (Option<&Graphs<'_>>, &[Value]),
 ) -> Result<(), String> {
+    check_values(deployment, spec)?;
     let anywhere = |name: &str| {
         let mut predictors = spec.predictors.iter();
         predictors.any(|one| one.annotation(name).is_some())
@@ -116,22 +201,28 @@ pub(super) fn check(
             ));
         }
     }
-    let stands_in = |name: &&&str| !fallbacks::OF_CALLS.contains(*name);
-    let mut stand_ins = fallbacks::ANNOTATIONS.iter().filter(stands_in);
-    let of_graph = stand_ins.find(|name| graphs.is_some() && anywhere(name));
-    if let Some(name) = of_graph {
-        return Err(format!(
-            "annotation {name}: a graph of several nodes has no one model that something could stand in for; annotate the InferenceService of a node, DEPLOYMENT-PREDICTOR-NODE"
-        ));
+    if graphs.is_some() {
+        if anywhere(fallbacks::REVISION) {
+            return Err(format!(
+                "annotation {}: a graph of several nodes has no revisions, one of which could stand in; annotate the InferenceService of a node, DEPLOYMENT-PREDICTOR-NODE",
+                fallbacks::REVISION
+            ));
+        }
+        fallbacks::read(&as_whole(deployment, spec))?;
     }
     let (taking, _) = parts(spec);
     for (index, predictor) in spec.predictors.iter().enumerate() {
-        let is_alone = graphs.is_some() || taking.len() == 1 && !predictor.is_shadow();
-        let mut names = fallbacks::ANNOTATIONS.iter();
-        let said = names.find(|name| predictor.annotation(name).is_some());
-        if let Some(name) = said.filter(|_| !is_alone) {
+        let is_only = taking.len() == 1 && !predictor.is_shadow();
+        let is_for_all = |name: &&&str| match graphs {
+            None => !is_only,
+            // Each model has what is done with calls; the whole is one.
+            Some(_) => !is_only && fallbacks::OF_GRAPHS.contains(*name),
+        };
+        let said = fallbacks::ANNOTATIONS.iter().filter(is_for_all);
+        let mut said = said.filter(|name| predictor.annotation(name).is_some());
+        if let Some(name) = said.next() {
             return Err(format!(
-                "spec.predictors[{index}].annotations: {name} is for all predictors that are one model each; say it in spec.annotations"
+                "spec.predictors[{index}].annotations: {name} is for all predictors together; say it in spec.annotations"
             ));
         }
     }

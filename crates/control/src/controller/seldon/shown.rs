@@ -13,9 +13,11 @@ use serde_json::Value;
 
 use super::children::{all_replicas, parts, replicas, shadow_name};
 use super::flows::Graphs;
+use super::resilience;
 use crate::controller::conditions::{Conditions, Verdict};
 use crate::controller::revisions::{self, STABLE, canary_track};
-use crate::controller::{Controller, readiness};
+use crate::controller::service::references;
+use crate::controller::{Controller, fallbacks, readiness};
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Key, Stored};
@@ -153,8 +155,25 @@ impl Controller {
         for name in ["DeploymentsReady", "Ready", "ServicesReady"] {
             conditions.add(name, &services);
         }
+        if let Some(verdict) = self.stand_in_verdict(deployment, spec, standing.graphs.is_some()) {
+            conditions.add_info(references::FALLBACK, &verdict);
+        }
         status.conditions = conditions.finish();
         serde_json::to_value(status).unwrap_or_default()
+    }
+
+    /// Tells whether the service is there that stands in for graphs; of single models their InferenceServices tell it.
+    fn stand_in_verdict(
+        &self,
+        deployment: &Stored,
+        spec: &SeldonDeploymentSpec,
+        has_graphs: bool,
+    ) -> Option<Verdict> {
+        let fallback = resilience::of_graphs(&deployment.object, spec);
+        let other = fallback.filter(|_| has_graphs)?.service?;
+        let place = (self.store.as_ref(), deployment.key.namespace());
+        let words = (fallbacks::SERVICE, "nothing stands in by it");
+        Some(references::found(place, &other.name, words))
     }
 
     /// Returns where requests go.

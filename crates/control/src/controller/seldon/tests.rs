@@ -5,10 +5,12 @@ mod resilience;
 
 use std::collections::BTreeSet;
 
+use coracle_api::kind::SECRET;
 use coracle_api::validation;
 use coracle_serving::{PlannedRoute, ShadowKept, ShadowSettings};
 use serde_json::{Value, json};
 
+use super::super::scaling;
 use super::super::tests::{NAMESPACE, Stage};
 use super::*;
 
@@ -88,6 +90,120 @@ fn of(pairs: &[(&str, u8)]) -> Vec<(String, u8)> {
         .iter()
         .map(|(uri, percent)| ((*uri).to_owned(), *percent))
         .collect()
+}
+
+/// As Seldon's tutorials with MinIO do it.
+#[test]
+fn the_secret_of_a_node_has_the_credentials_for_its_files() {
+    let mut stage = Stage::new();
+    let secret = Key::new(&SECRET, NAMESPACE, "rclone");
+    let data = json!({"data": {
+        "RCLONE_CONFIG_S3_ACCESS_KEY_ID": "bWluaW9hZG1pbg==",
+        "RCLONE_CONFIG_S3_ENDPOINT": "aHR0cDovL21pbmlvOjkwMDA="
+    }});
+    stage.store.create(secret, data).unwrap();
+    let of = |secret: &str| json!({"graph": {"envSecretRefName": secret}});
+    let shadow = json!({"shadow": true, "graph": {"envSecretRefName": "rclone"}});
+    let spec = |secret: &str| {
+        json!({"predictors": [
+            predictor("a", "s3://models/a", of(secret)),
+            predictor("b", "s3://models/b", shadow.clone())
+        ]})
+    };
+    apply(&mut stage, spec("rclone"));
+    {
+        let plan = stage.plan.lock().unwrap();
+        assert_eq!(plan.revisions.len(), 2);
+        for planned in plan.revisions.values() {
+            let source = &planned.source;
+            assert_eq!(source.secret_data["AWS_ACCESS_KEY_ID"], "minioadmin");
+            let endpoint = &source.secret_annotations["serving.kserve.io/s3-endpoint"];
+            assert_eq!(endpoint, "http://minio:9000");
+        }
+    }
+    // Without it there are none.
+    apply(&mut stage, spec(""));
+    let made = service(&stage, "flowers").unwrap();
+    let name = "serving.kserve.io/storageSecretName";
+    assert_eq!(made["metadata"]["annotations"].get(name), None);
+    let two = json!({"predictors": [
+        predictor("a", "s3://models/a", json!({"traffic": 50, "graph": {"envSecretRefName": "rclone"}})),
+        predictor("b", "s3://models/b", json!({"traffic": 50}))
+    ]});
+    let object = json!({"metadata": {"name": "flowers", "namespace": NAMESPACE}, "spec": two});
+    assert_eq!(
+        check(&object).unwrap_err(),
+        "spec.predictors[1].graph.envSecretRefName: '' of b and 'rclone' of a; predictors that are one model each have the same secret here"
+    );
+}
+
+#[test]
+fn an_autoscaler_of_a_component_is_that_of_its_models() {
+    let mut stage = Stage::new();
+    let metric =
+        json!({"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": 70}});
+    let components = json!([{
+        "hpaSpec": {"minReplicas": 2, "maxReplicas": 4, "metrics": [metric]},
+        "pdbSpec": {"minAvailable": 1},
+        "spec": {"containers": [{"name": "classifier", "resources": {"requests": {"cpu": "2"}}}]}
+    }]);
+    let one = predictor("a", "file:///a", json!({"componentSpecs": components}));
+    apply(&mut stage, json!({"predictors": [one]}));
+    let made = service(&stage, "flowers").unwrap();
+    let scaled = made["spec"]["predictor"].clone();
+    assert_eq!(
+        [
+            "minReplicas",
+            "maxReplicas",
+            "scaleMetric",
+            "scaleTarget",
+            "scaleMetricType"
+        ]
+        .map(|field| scaled[field].clone()),
+        [
+            json!(2),
+            json!(4),
+            json!("cpu"),
+            json!(70),
+            json!("Utilization")
+        ]
+    );
+    assert_eq!(scaling::check(&made).map_err(|why| why.to_string()), Ok(()));
+    assert_eq!(
+        stage
+            .plan
+            .lock()
+            .unwrap()
+            .revisions
+            .values()
+            .next()
+            .unwrap()
+            .replicas,
+        2
+    );
+    // Without it there is as much as there was.
+    apply(
+        &mut stage,
+        json!({"predictors": [predictor("a", "file:///a", json!({}))]}),
+    );
+    let made = service(&stage, "flowers").unwrap();
+    assert_eq!(made["spec"]["predictor"].get("maxReplicas"), None);
+    let half = |name: &str| {
+        predictor(
+            name,
+            "file:///a",
+            json!({"traffic": 50, "componentSpecs": components}),
+        )
+    };
+    let two = json!({"predictors": [half("a"), half("b")]});
+    let object = json!({"metadata": {"name": "flowers", "namespace": NAMESPACE}, "spec": two});
+    let error = check(&object).unwrap_err();
+    assert!(
+        error.starts_with(
+            "spec.predictors[0].componentSpecs[0].hpaSpec is not served where several predictors"
+        ),
+        "{error}"
+    );
 }
 
 #[test]

@@ -10,10 +10,7 @@ use crate::object;
 pub(super) fn check(service: &Value, is_program: impl FnOnce() -> bool) -> Result<(), Refusal> {
     let kinds = [
         ("shadows", &shadows::ANNOTATIONS[..]),
-        (
-            "default predictions and last good answers",
-            &fallbacks::OF_MODELS,
-        ),
+        ("last good answers", &fallbacks::OF_MODELS),
         ("answers that are kept", &caching::ANNOTATIONS),
     ];
     let named = |names: &[&'static str]| {

@@ -5,11 +5,11 @@ use coracle_serving::{FallbackSettings, PlannedRoute, ShadowSettings};
 use serde_json::Value;
 
 use crate::controller::conditions::Verdict;
-use crate::controller::{fallbacks, shadows};
+use crate::controller::{fallbacks, seldon, shadows};
 use crate::object;
 use crate::store::{Key, Store};
 
-const FALLBACK: &str = "FallbackInForce";
+pub(crate) const FALLBACK: &str = "FallbackInForce";
 const SHADOW: &str = "ShadowInForce";
 
 /// Returns the services of its namespace that a service names.
@@ -55,6 +55,25 @@ pub(super) fn of_route(
     of_terms(service, terms, by_revision.map(|_| Verdict::True), store)
 }
 
+/// Tells whether the InferenceService is there that an annotation names; `without` says what is not done until it is.
+pub(crate) fn found(
+    (store, namespace): (&Store, &str),
+    name: &str,
+    (annotation, without): (&str, &str),
+) -> Verdict {
+    let key = Key::new(&INFERENCE_SERVICE, namespace, name);
+    match store.get(&key).is_some() {
+        true => Verdict::True,
+        false => Verdict::no(
+            "NoInferenceService",
+            format!(
+                "annotation {annotation}: {}; {without} until there is",
+                seldon::no_service(store, namespace, name)
+            ),
+        ),
+    }
+}
+
 fn of_terms(
     service: &Value,
     (fallback, shadow): (Option<&FallbackSettings>, Option<&ShadowSettings>),
@@ -63,16 +82,7 @@ fn of_terms(
 ) -> Vec<(&'static str, Verdict)> {
     let namespace = object::namespace(service);
     let found = |name: &str, annotation: &str, without: &str| {
-        let key = Key::new(&INFERENCE_SERVICE, namespace, name);
-        match store.get(&key).is_some() {
-            true => Verdict::True,
-            false => Verdict::no(
-                "NoInferenceService",
-                format!(
-                    "annotation {annotation}: there is no InferenceService {name} in namespace {namespace}; {without} until there is"
-                ),
-            ),
-        }
+        found((store, namespace), name, (annotation, without))
     };
     let by_service = fallback.and_then(|fallback| fallback.service.as_ref());
     let by_service =

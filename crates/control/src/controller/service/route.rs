@@ -1,5 +1,6 @@
 //! How a service's requests are split, and what else is done with them, in the words of the plan.
 
+use coracle_api::validation::STICKY;
 use coracle_serving::experiment::UnitSource;
 use coracle_serving::{FallbackSettings, PlannedRoute, PlannedTarget, Sticky};
 use serde_json::Value;
@@ -11,7 +12,6 @@ use crate::controller::{fallbacks, shadows};
 use crate::object;
 
 const TAG_ROUTING: &str = "serving.kserve.io/enable-tag-routing";
-const STICKY: &str = "serving.coracle.dev/sticky";
 
 /// Returns the route of a service of which no revision has been ready yet, if another service answers in its place.
 pub(super) fn absent(service: &Value) -> Option<PlannedRoute> {

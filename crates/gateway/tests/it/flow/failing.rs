@@ -3,8 +3,6 @@
 use std::io::Read as _;
 use std::net::Shutdown;
 
-use coracle_serving::FallbackSettings;
-
 use super::*;
 use crate::client::{connect, write_request};
 
@@ -118,7 +116,7 @@ fn what_stands_in_for_a_branch_earns_it_nothing() {
         (status, &answer["meta"]),
         (
             200,
-            &json!({"routing": {"eg": -2}, "requestPath": {"bad": "coracle"}})
+            &json!({"tags": {"fallback": "constant"}, "routing": {"eg": -2}, "requestPath": {"bad": "coracle"}})
         )
     );
     // What comes of it is nobody's.

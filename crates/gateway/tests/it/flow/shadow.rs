@@ -27,6 +27,7 @@ fn start_pair_of(root: Step, shadow: Step, stands_in: Option<&str>) -> Running {
                 name: "first".to_owned(),
                 root,
                 shadow,
+                fallback: None,
             };
             let flow = Flow::try_new(&id(name), &planned, &find, None).unwrap();
             (id(name), Arc::new(flow))

@@ -516,3 +516,31 @@ fn a_graph_that_serves_goes_on_when_its_name_is_taken() {
         assert!(description.contains(&words), "{description}");
     }
 }
+
+/// Who names a graph where an InferenceService is meant is told that it is one.
+#[test]
+fn a_graph_is_no_inference_service_for_others() {
+    let mut stage = Stage::new();
+    apply(&mut stage, one(chain("file:///a", "file:///b")));
+    let stands_in = json!({"serving.coracle.dev/fallback-service": "flowers"});
+    stage.apply(json!({
+        "metadata": {"annotations": stands_in},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "file:///c"}}}
+    }));
+    let conditions = stage.status("/conditions");
+    let conditions = conditions.as_array().unwrap();
+    let mut found = conditions
+        .iter()
+        .filter(|one| one["type"] == "FallbackInForce");
+    let message = found.next().unwrap()["message"].as_str().unwrap();
+    let expected = "there is no InferenceService flowers in namespace ml, but a SeldonDeployment that is a graph of several nodes, which takes no part in this: its requests are split by its predictors (traffic, shadow) and routers";
+    assert!(message.contains(expected), "{message}");
+    // The services of its nodes do.
+    let key = (NAMESPACE, "flowers-default-scale");
+    assert_eq!(
+        no_service(&stage.store, key.0, key.1),
+        "there is no InferenceService flowers-default-scale in namespace ml"
+    );
+    let labels = &service(&stage, key.1).unwrap()["metadata"]["labels"];
+    assert_eq!(labels["seldon-deployment-id"], "flowers");
+}

@@ -95,7 +95,7 @@ fn seldons_own_retries_and_timeouts_are_kept() {
             None,
         ),
         (
-            json!({"seldon.io/istio-retries": "many", "seldon.io/grpc-timeout": "1500"}),
+            json!({"seldon.io/istio-retries": "0", "seldon.io/grpc-timeout": "1500"}),
             0,
             Some(2),
         ),
@@ -106,7 +106,8 @@ fn seldons_own_retries_and_timeouts_are_kept() {
         ),
         (json!({"seldon.io/rest-read-timeout": "5000"}), 0, Some(5)),
         (json!({"seldon.io/grpc-read-timeout": "100"}), 0, Some(1)),
-        (json!({"seldon.io/rest-timeout": "soon"}), 0, None),
+        // Others of Seldon's are taken, and say nothing here.
+        (json!({"seldon.io/grpc-max-message-size": "x"}), 0, None),
     ] {
         let mut spec = default();
         spec["annotations"] = annotations.clone();
@@ -117,6 +118,52 @@ fn seldons_own_retries_and_timeouts_are_kept() {
         let found = made["spec"]["predictor"]["timeout"].as_u64();
         assert_eq!(found, timeout, "{annotations}");
     }
+}
+
+#[test]
+fn values_that_nobody_can_read_are_refused_by_their_place() {
+    let of_spec = |annotations: Value| {
+        let mut spec = default();
+        spec["annotations"] = annotations;
+        object(json!({}), spec)
+    };
+    let of_predictor = |annotations: Value| {
+        let mut spec = default();
+        spec["predictors"][0]["annotations"] = annotations;
+        object(json!({}), spec)
+    };
+    for (object, expected) in [
+        (
+            of_spec(json!({"seldon.io/rest-timeout": "soon"})),
+            "spec.annotations: annotation seldon.io/rest-timeout: 'soon' is no number of milliseconds from 1 to 2147483647",
+        ),
+        (
+            of_spec(json!({"seldon.io/grpc-read-timeout": "0"})),
+            "spec.annotations: annotation seldon.io/grpc-read-timeout: '0' is no number of milliseconds from 1 to 2147483647",
+        ),
+        (
+            of_predictor(json!({"seldon.io/grpc-timeout": "2147483648"})),
+            "spec.predictors[0].annotations: annotation seldon.io/grpc-timeout: '2147483648' is no number of milliseconds from 1 to 2147483647",
+        ),
+        (
+            of_predictor(json!({"seldon.io/rest-connect-retries": "-1"})),
+            "spec.predictors[0].annotations: annotation seldon.io/rest-connect-retries: '-1' is no number of times, 0 or more",
+        ),
+        (
+            object(json!({"seldon.io/istio-retries": "x"}), default()),
+            "metadata.annotations: annotation seldon.io/istio-retries: 'x' is no number of times, 0 or more",
+        ),
+    ] {
+        assert_eq!(check(&object).unwrap_err(), expected);
+    }
+    // What an earlier version let pass says nothing.
+    let mut stage = Stage::new();
+    let said = json!({"seldon.io/rest-timeout": "soon", "seldon.io/istio-retries": "x"});
+    drop(stage.store.create(key(), of_spec(said)).unwrap());
+    stage.settle();
+    assert_eq!(fallback(&stage, "flowers"), None);
+    let made = service(&stage, "flowers").unwrap();
+    assert_eq!(made["spec"]["predictor"].get("timeout"), None);
 }
 
 #[test]
@@ -135,12 +182,127 @@ fn each_model_of_a_graph_has_what_is_done_with_calls() {
             "{node}"
         );
     }
-    // Nothing stands in for a graph; one of its models says so itself.
-    let error = check(&object(json!({FALLBACK: "0"}), spec)).unwrap_err();
-    assert!(
-        error.contains("a graph of several nodes has no one model"),
-        "{error}"
+}
+
+fn two_nodes(change: Value) -> Value {
+    let child =
+        json!({"name": "classify", "implementation": "SKLEARN_SERVER", "modelUri": "file:///b"});
+    let mut graph = json!({"graph": {"name": "scale", "type": "TRANSFORMER", "children": [child]}});
+    coracle_patch::merge_patch(&mut graph, &change);
+    predictor("default", "file:///a", graph)
+}
+
+/// What stands in, and the bulkhead, are of the graph as a whole; nothing is loaded for them.
+#[test]
+fn a_graph_is_stood_in_for_as_a_whole() {
+    let mut stage = Stage::new();
+    let spec = |change: Value| json!({"predictors": [two_nodes(change)]});
+    annotate(&mut stage, json!({}), spec(json!({})));
+    let flow = |stage: &Stage| {
+        let observed = stage.observed.get();
+        let flow = observed.flows.values().next().unwrap().clone();
+        flow.fallback
+    };
+    assert_eq!(flow(&stage), None);
+    let revisions = stage.plan.lock().unwrap().revisions.len();
+    let of_predictor = json!({"annotations": {TIMEOUT: "200ms"}});
+    let own = json!({
+        FALLBACK: "[0.5, 0.5]", OTHER: "small", RETRIES: "2", TIMEOUT: "1s",
+        "serving.coracle.dev/fallback-last-good": "X-User", "serving.coracle.dev/bulkhead": "8"
+    });
+    annotate(&mut stage, own, spec(of_predictor));
+    let expected = FallbackSettings {
+        value: Some("[0.5, 0.5]".to_owned()),
+        service: Some(ServiceId {
+            namespace: NAMESPACE.to_owned(),
+            name: "small".to_owned(),
+        }),
+        key: Some("x-user".to_owned()),
+        timeout: Some(Duration::from_millis(200)),
+        bulkhead: Some(coracle_serving::BulkheadSettings {
+            places: 8,
+            queue: 80,
+        }),
+        // Of calls to the models.
+        retries: 0,
+        ..FallbackSettings::default()
+    };
+    assert_eq!(flow(&stage), Some(expected));
+    let of_node = fallback(&stage, "flowers-default-scale").unwrap();
+    let retries = FallbackSettings {
+        retries: 2,
+        ..FallbackSettings::default()
+    };
+    assert_eq!(of_node, retries);
+    assert_eq!(stage.plan.lock().unwrap().revisions.len(), revisions);
+    let condition = |stage: &Stage| {
+        let status = status(stage);
+        let conditions = status["conditions"].as_array().unwrap().clone();
+        let mut found = conditions
+            .into_iter()
+            .filter(|one| one["type"] == "FallbackInForce");
+        let state = status["state"].clone();
+        (
+            state,
+            found
+                .next()
+                .map(|one| (one["status"].clone(), one["message"].clone())),
+        )
+    };
+    let message = "annotation serving.coracle.dev/fallback-service: there is no InferenceService small in namespace ml; nothing stands in by it until there is";
+    assert_eq!(
+        condition(&stage),
+        (json!("Available"), Some((json!("False"), json!(message))))
     );
+    annotate(&mut stage, json!({}), spec(json!({})));
+    assert_eq!(flow(&stage), None);
+    assert_eq!(condition(&stage), (json!("Available"), None));
+    assert_eq!(stage.plan.lock().unwrap().revisions.len(), revisions);
+}
+
+#[test]
+fn what_no_graph_can_do_is_refused() {
+    let one = json!({"predictors": [two_nodes(json!({}))]});
+    let said = json!({"annotations": {FALLBACK: "0"}});
+    let mut second = two_nodes(json!({"traffic": 50}));
+    second["name"] = json!("other");
+    let two = json!({"predictors": [two_nodes(json!({"traffic": 50, "annotations": {FALLBACK: "0"}})), second]});
+    let mut shadow = two_nodes(json!({"shadow": true}));
+    shadow["name"] = json!("next");
+    coracle_patch::merge_patch(&mut shadow, &said);
+    let with_shadow = json!({"predictors": [two_nodes(json!({})), shadow]});
+    for (annotations, spec, words) in [
+        (
+            json!({"serving.coracle.dev/fallback-revision": "previous"}),
+            one.clone(),
+            "a graph of several nodes has no revisions",
+        ),
+        (json!({TIMEOUT: "1s"}), one.clone(), "says nothing without"),
+        (
+            json!({FALLBACK: "null"}),
+            one.clone(),
+            "no default prediction",
+        ),
+        (
+            json!({OTHER: "flowers"}),
+            one.clone(),
+            "does not stand in for itself",
+        ),
+        (
+            json!({}),
+            two,
+            "spec.predictors[0].annotations: serving.coracle.dev/fallback is for all predictors together",
+        ),
+        (
+            json!({}),
+            with_shadow,
+            "spec.predictors[1].annotations: serving.coracle.dev/fallback is for all predictors together",
+        ),
+    ] {
+        let error = check(&object(annotations, spec)).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(check(&object(json!({FALLBACK: "0"}), one)), Ok(()));
 }
 
 #[test]

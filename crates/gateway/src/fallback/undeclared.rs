@@ -1,0 +1,270 @@
+//! The default prediction of a program, of whose answers neither columns nor rows are known: as many rows as the request has, of what the value itself is.
+//!
+//! Whole numbers are INT64, other numbers FP64, texts BYTES, truth values BOOL; a list is a row of as many. One value without a name answers for the one output
+//! that V2 asks for, which is called `predict` where it asks for none.
+
+use bytes::Bytes;
+use coracle_base::Code;
+use coracle_model::{Signature, TensorSpec};
+use coracle_protocol::grpc::decode;
+use coracle_protocol::grpc::inference::ModelInferRequest;
+use coracle_protocol::{Call, EncodeContext, Layout, NoRegions};
+use coracle_serving::ServedModel;
+use coracle_tensor::{DType, Tensor};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::stand_in::{Values, marked, tensor};
+use crate::codec::{Codec, Encoded, StandIn, StoodIn};
+
+/// The name of an output that nobody names.
+const OUTPUT: &str = "predict";
+
+/// What a request says of the answer that it wants.
+#[derive(Debug, Default, PartialEq)]
+struct Asked {
+    n_rows: usize,
+    id: Option<String>,
+    /// The outputs by name; none for the default.
+    outputs: Vec<String>,
+}
+
+/// Returns the default prediction of a program in the protocol of the request, in an answer that says so; `None` if there is none for what is asked.
+pub(crate) fn undeclared(
+    value: &str,
+    model: &ServedModel,
+    (codec, body): (&Codec, &Bytes),
+    (code, elements_max): (Code, usize),
+) -> Option<Encoded> {
+    let asked = asked(codec, body)?;
+    let values: Vec<(String, Value)> = match Values::read(value)? {
+        Values::One(value) => {
+            let mut names = asked.outputs.iter();
+            let name = names.next().map_or(OUTPUT, String::as_str).to_owned();
+            vec![(name, value)]
+        }
+        Values::ByOutput(by_output) => by_output.into_iter().collect(),
+    };
+    let width = |value: &Value| value.as_array().map_or(1, Vec::len);
+    let n_elements = values.iter().map(|(_, value)| width(value)).sum::<usize>();
+    // Every row takes a byte of the request at least: a shape alone asks for nothing.
+    if asked.n_rows > body.len() || n_elements.saturating_mul(asked.n_rows) > elements_max {
+        return None;
+    }
+    let specs = values.iter().map(|(name, value)| spec(name, value));
+    let specs: Vec<TensorSpec> = specs.collect::<Option<_>>()?;
+    let tensors = specs.iter().zip(&values);
+    let tensors = tensors.map(|(spec, (_, value))| tensor(spec, value, asked.n_rows));
+    let tensors: Vec<Tensor> = tensors.collect::<Option<_>>()?;
+    let wanted = |name: &String| specs.iter().position(|spec| spec.name == *name);
+    let outputs: Vec<usize> = match asked.outputs.as_slice() {
+        [] => (0..specs.len()).collect(),
+        names => names.iter().map(wanted).collect::<Option<_>>()?,
+    };
+    let tensors = outputs.iter().map(|index| tensors.get(*index).cloned());
+    let tensors: Vec<Tensor> = tensors.collect::<Option<_>>()?;
+    let signature = Signature {
+        inputs: Vec::new(),
+        default_outputs: outputs.clone(),
+        outputs: specs,
+        keyed_outputs: Vec::new(),
+        keyed_inputs: Vec::new(),
+        unranked_inputs: Vec::new(),
+        columns: None,
+    };
+    let call = Call {
+        inputs: Vec::new(),
+        outputs,
+        forms: Vec::new(),
+        layout: Layout::Rows,
+        id: asked.id,
+        tags: None,
+        n_rows: asked.n_rows,
+        timeout: None,
+        priority: 0,
+    };
+    let ctx = EncodeContext {
+        model_name: model.name(),
+        model_version: model.version(),
+        signature: &signature,
+        regions: &NoRegions,
+    };
+    let encoded = codec.encode(&ctx, &call, &tensors).ok()?;
+    let by = StandIn::Constant;
+    marked(codec, encoded, StoodIn { code, by })
+}
+
+/// Returns what an output is that has this value in each row.
+fn spec(name: &str, value: &Value) -> Option<TensorSpec> {
+    let (row, width) = match value {
+        Value::Array(items) => (items.as_slice(), Some(items.len())),
+        value => (std::slice::from_ref(value), None),
+    };
+    let all = |is: fn(&Value) -> bool| row.iter().all(is);
+    let dtype = if all(Value::is_i64) {
+        DType::I64
+    } else if all(Value::is_number) {
+        DType::F64
+    } else if all(Value::is_string) {
+        DType::Bytes
+    } else if all(Value::is_boolean) {
+        DType::Bool
+    } else {
+        return None;
+    };
+    let mut shape = vec![None];
+    shape.extend(width.map(Some));
+    Some(TensorSpec {
+        name: name.to_owned(),
+        dtype,
+        shape,
+        columns: None,
+        accepts_missing: false,
+        accepts_integers: false,
+    })
+}
+
+/// Reads as much of a request as that; `None` if it is none, or in a protocol whose answers say more.
+fn asked(codec: &Codec, body: &Bytes) -> Option<Asked> {
+    #[derive(Deserialize)]
+    struct OfV1 {
+        instances: Vec<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct OfV2 {
+        #[serde(default)]
+        id: Option<String>,
+        inputs: Vec<Input>,
+        #[serde(default)]
+        outputs: Option<Vec<Output>>,
+    }
+    #[derive(Deserialize)]
+    struct Input {
+        shape: Vec<usize>,
+    }
+    #[derive(Deserialize)]
+    struct Output {
+        name: String,
+    }
+    match codec {
+        Codec::V1 { method: None } => {
+            let of_v1: OfV1 = serde_json::from_slice(body).ok()?;
+            Some(Asked {
+                n_rows: of_v1.instances.len(),
+                ..Asked::default()
+            })
+        }
+        Codec::V2 {
+            method: None,
+            json_length,
+        } => {
+            let json = body.get(..json_length.unwrap_or(body.len()))?;
+            let of_v2: OfV2 = serde_json::from_slice(json).ok()?;
+            let outputs = of_v2.outputs.unwrap_or_default().into_iter();
+            Some(Asked {
+                n_rows: *of_v2.inputs.first()?.shape.first()?,
+                id: of_v2.id,
+                outputs: outputs.map(|output| output.name).collect(),
+            })
+        }
+        Codec::Grpc => {
+            let request: ModelInferRequest = decode(body.clone()).ok()?;
+            let n_rows = *request.inputs.first()?.shape.first()?;
+            let outputs = request.outputs.into_iter();
+            Some(Asked {
+                n_rows: usize::try_from(n_rows).ok()?,
+                id: Some(request.id).filter(|id| !id.is_empty()),
+                outputs: outputs.map(|output| output.name).collect(),
+            })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const V1: Codec = Codec::V1 { method: None };
+    const V2: Codec = Codec::V2 {
+        method: None,
+        json_length: None,
+    };
+
+    fn given(value: &str, codec: &Codec, body: &str) -> Option<Value> {
+        let model = ServedModel::unloaded("sum".to_owned(), 1);
+        let body = Bytes::from(body.to_owned());
+        let limits = (Code::Unavailable, 100);
+        let encoded = undeclared(value, &model, (codec, &body), limits)?;
+        Some(serde_json::from_slice(&encoded.body).unwrap())
+    }
+
+    #[test]
+    fn each_row_of_a_request_has_the_value() {
+        let rows = r#"{"instances": [[1, 2], [3, 4]]}"#;
+        for (value, predictions) in [
+            ("0", json!([0, 0])),
+            ("0.5", json!([0.5, 0.5])),
+            ("\"no\"", json!(["no", "no"])),
+            ("true", json!([true, true])),
+            ("[0.25, 1]", json!([[0.25, 1.0], [0.25, 1.0]])),
+            (r#"{"label": 3}"#, json!([3, 3])),
+        ] {
+            let found = given(value, &V1, rows).unwrap();
+            assert_eq!(found, json!({"predictions": predictions}), "{value}");
+        }
+        let tensor = |more: &str| {
+            format!(
+                r#"{{"id": "7", "inputs": [{{"name": "X", "shape": [2, 1], "datatype": "FP64", "data": [1, 2]}}]{more}}}"#
+            )
+        };
+        let answer = |outputs: Value| {
+            json!({
+                "parameters": {"fallback": "constant"},
+                "model_name": "sum",
+                "model_version": "1",
+                "id": "7",
+                "outputs": outputs
+            })
+        };
+        let found = given("[0.25, 0.75]", &V2, &tensor("")).unwrap();
+        let whole = json!([{"name": "predict", "shape": [2, 2], "datatype": "FP64", "data": [0.25, 0.75, 0.25, 0.75]}]);
+        assert_eq!(found, answer(whole));
+        let wanted = tensor(r#", "outputs": [{"name": "label"}]"#);
+        let by_name = r#"{"score": 0.5, "label": "no"}"#;
+        let label =
+            json!([{"name": "label", "shape": [2], "datatype": "BYTES", "data": ["no", "no"]}]);
+        assert_eq!(given(by_name, &V2, &wanted).unwrap(), answer(label.clone()));
+        assert_eq!(given("\"no\"", &V2, &wanted).unwrap(), answer(label));
+        assert_eq!(given(r#"{"score": 0.5}"#, &V2, &wanted), None);
+        let row = json!({"score": 0.5, "label": "no"});
+        let found = given(by_name, &V1, rows).unwrap();
+        assert_eq!(found, json!({"predictions": [row, row]}));
+    }
+
+    #[test]
+    fn what_is_no_request_or_wants_too_much_has_none() {
+        for (codec, body) in [
+            (&V1, ""),
+            (&V1, r#"{"instances": 3}"#),
+            (&V1, r#"{"inputs": [[1]]}"#),
+            (&V2, r#"{"inputs": []}"#),
+            (&V2, r#"{"inputs": [{"shape": [-1]}]}"#),
+            (&V2, r#"{"inputs": [{"shape": [10000000]}]}"#),
+            (&V2, r#"{"inputs": [{"shape": [18446744073709551615]}]}"#),
+            (&Codec::Grpc, "{"),
+            (&Codec::PredictMessage, ""),
+        ] {
+            assert_eq!(given("0", codec, body), None, "{body}");
+        }
+        let many = format!(r#"{{"instances": [{}1]}}"#, "1,".repeat(50));
+        assert!(given("0", &V1, &many).is_some());
+        assert_eq!(given("[0, 1]", &V1, &many), None, "102 of 100 elements");
+        for none in ["null", "[1, \"a\"]", "[[1]]", "{"] {
+            assert_eq!(given(none, &V1, r#"{"instances": [1]}"#), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What stands in for a graph that gives no answer: another service, the last good answer to the same caller, or a default prediction; and how many of its
+//! requests are in work at a time.
+//!
+//! Calls to its models have what their own services say; this is for what is left: a node that failed all the same, one that is late, a graph that is full.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_model::Signature;
+use coracle_protocol::flow::{Dialect, Meta, outputs, request_meta, with_meta};
+use coracle_serving::flow::{Flow, NOBODY};
+use coracle_serving::{Fallback, ModelTable, ServedModel};
+use coracle_tensor::{DType, Tensor, Values};
+
+use super::described::signature_by_now;
+use super::walk::{Message, Walk};
+use super::{FlowCall, Led, answer};
+use crate::codec::Encoded;
+use crate::fallback::{Deciding, Wanted, is_ours, last_good, only_value};
+use crate::infer::{Arrival, Calls, Failure, OutputCopy, Request};
+use crate::shadow::{Answered, ELEMENTS_MAX};
+use crate::terms::Terms;
+
+/// What there is to stand in for one request.
+pub(super) struct Standing<'s, 'a> {
+    calls: &'s Calls,
+    flow: &'a Flow,
+    fallback: Arc<Fallback>,
+    deciding: Arc<Deciding>,
+    /// The request as it came, which a stand-in is asked.
+    request: Request,
+    dialect: Dialect,
+    /// How long the caller waits.
+    terms: Terms,
+}
+
+impl Calls {
+    /// Returns what stands in for a flow where it gives no answer, if there is anything, or a bound on its requests.
+    pub(super) fn standing_in<'s, 'a>(
+        &'s self,
+        (table, flow): (&ModelTable, &'a Flow),
+        call: &FlowCall<'_>,
+        body: &Bytes,
+    ) -> Option<Standing<'s, 'a>> {
+        let fallback = flow.fallback()?;
+        let deciding = Deciding::of(fallback)?;
+        let settings = fallback.settings();
+        let needs_signature = settings.value.is_some() || settings.key.is_some();
+        if needs_signature
+            && deciding.signature.get().is_none()
+            && let Some(signature) = signature_by_now((table, flow))
+        {
+            let _kept: &Signature = deciding.signature.get_or_init(|| signature);
+        }
+        let (codec, dialect) = call.sent.clone();
+        let key = settings.key.as_deref();
+        let key = key.and_then(|name| only_value(call.caller.headers, name));
+        let request = Request {
+            codec,
+            body: body.clone(),
+            arrived: call.arrived,
+            timeout: call.terms.timeout,
+            priority: call.terms.priority,
+            trace: call.trace,
+            slot: None,
+            recording: None,
+            key: key.cloned().map(Box::new),
+            is_watched: false,
+            begun: None,
+        };
+        Some(Standing {
+            calls: self,
+            flow,
+            fallback: Arc::clone(fallback),
+            deciding,
+            request,
+            dialect,
+            terms: call.terms,
+        })
+    }
+}
+
+impl<'a> Standing<'_, 'a> {
+    /// Returns what the flow's own models may take of the caller's time.
+    pub(super) fn terms(&self, of_caller: Terms) -> Terms {
+        let own = self.fallback.settings().timeout;
+        Terms {
+            timeout: own.map_or(of_caller.timeout, |own| Some(of_caller.timeout_or(own))),
+            ..of_caller
+        }
+    }
+
+    /// Leads a request through the flow, once there is a place for it; what stands in answers where that fails by no fault of the caller's.
+    pub(super) async fn lead(self, walk: &Walk<'_, 'a>, message: Message) -> Result<Led, Failure> {
+        match self.led(walk, message).await {
+            Err(failure) if is_ours(failure.code) => {
+                let Some(encoded) = self.instead(&failure).await else {
+                    return Err(failure);
+                };
+                let instead = encoded.fallback;
+                let body = self.in_words(encoded)?;
+                self.flow.count_fallback();
+                Ok(Led { body, instead })
+            }
+            Ok(body) => {
+                // What something stood in for on the way is no good answer.
+                if walk.fallback().is_none() {
+                    self.keep(&body);
+                }
+                Ok(Led::own(body))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn led(&self, walk: &Walk<'_, 'a>, message: Message) -> Result<Vec<u8>, Failure> {
+        let priority = self.request.priority.unwrap_or_default();
+        let allowed = self.terms(self.terms);
+        let allowed = allowed.timeout_or(self.calls.request_timeout);
+        let time = self.arrival(allowed).time_left(self.now());
+        let entered = self.flow.enter(priority, time).await;
+        let _lease = entered.map_err(|refusal| Failure::from(refusal).within(allowed))?;
+        answer(walk, self.flow, message).await
+    }
+
+    /// Keeps an answer as the last good one of the caller's key, if there is one.
+    fn keep(&self, body: &[u8]) {
+        let (Some(key), Some(signature)) = (&self.request.key, self.deciding.signature.get())
+        else {
+            return;
+        };
+        let read = outputs(self.dialect, body, ELEMENTS_MAX);
+        if let Some(outputs) = as_declared(read, signature) {
+            let answered = Answered::of_outputs(outputs, Duration::ZERO);
+            if answered.is_whole() {
+                last_good(&self.fallback).keep(key, (Arc::new(answered), self.now()));
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.calls.clock.monotonic()
+    }
+
+    fn arrival(&self, time: Duration) -> Arrival {
+        Arrival {
+            at: self.request.arrived,
+            time,
+            copy: OutputCopy::Nothing,
+        }
+    }
+
+    /// Returns the answer of what stands in for the flow; `None` if nothing gives one.
+    async fn instead(&self, failure: &Failure) -> Option<Encoded> {
+        let allowed = self.terms.timeout_or(self.calls.request_timeout);
+        let arrival = self.arrival(allowed);
+        let has_more = self.fallback.settings().value.is_some() || self.request.key.is_some();
+        let asked = (arrival, failure.code, has_more);
+        let other = self
+            .calls
+            .other_service(&self.fallback, &self.request, asked);
+        if let Some(answer) = other.await {
+            return Some(answer);
+        }
+        let wanted = Wanted {
+            model: Arc::new(ServedModel::unloaded(self.flow.name().to_owned(), 1)),
+            fallback: Arc::clone(&self.fallback),
+            deciding: Arc::clone(&self.deciding),
+            request: self.request.clone(),
+            code: failure.code,
+        };
+        self.calls.stand_in(wanted, arrival).await
+    }
+
+    /// Puts an answer that is none of the flow's in the protocol's words: what comes of it is no branch's.
+    fn in_words(&self, encoded: Encoded) -> Result<Vec<u8>, Failure> {
+        if self.dialect != Dialect::Seldon {
+            return Ok(encoded.body);
+        }
+        let asked = request_meta(&self.request.body)?;
+        let mut routing: Vec<(&str, i64)> = self
+            .flow
+            .routers()
+            .map(|(_, router)| (router.node(), NOBODY))
+            .collect();
+        routing.sort_unstable();
+        routing.dedup();
+        let meta = Meta {
+            asked: &asked,
+            routing: &routing,
+            path: &[],
+            fallback: encoded.fallback.map(|stood_in| stood_in.by.name()),
+        };
+        Ok(with_meta(&encoded.body, &meta)?)
+    }
+}
+
+/// Returns an answer's outputs by the names and datatypes that the signature has for them: Seldon's messages and V1 say neither. `None` if they are no such.
+fn as_declared(
+    outputs: Vec<(String, Tensor)>,
+    signature: &Signature,
+) -> Option<Vec<(String, Tensor)>> {
+    let is_only = outputs.len() == 1;
+    let declared = outputs.into_iter().map(|(name, tensor)| {
+        let mut specs = signature.outputs.iter();
+        let named = specs.find(|spec| spec.name == name);
+        let spec = named.or_else(|| signature.outputs.first().filter(|_| is_only))?;
+        Some((spec.name.clone(), as_dtype(tensor, spec.dtype)?))
+    });
+    declared.collect()
+}
+
+/// Returns numbers as those of another datatype that were written the same way; `None` if they cannot have been.
+fn as_dtype(tensor: Tensor, dtype: DType) -> Option<Tensor> {
+    let values = match (tensor.values(), dtype) {
+        (values, dtype) if values.dtype() == dtype => return Some(tensor),
+        (Values::F64(doubles), DType::F32) => {
+            let singles: Vec<f32> = doubles.iter().copied().map(single).collect();
+            Values::F32(singles.into())
+        }
+        (Values::I64(integers), DType::I32) => {
+            let small = integers.iter().map(|one| i32::try_from(*one).ok());
+            Values::I32(small.collect::<Option<Vec<i32>>>()?.into())
+        }
+        _ => return None,
+    };
+    Tensor::try_new(tensor.shape().to_vec(), values).ok()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the number was written as a single"
+)]
+fn single(double: f64) -> f32 {
+    double as f32
+}
