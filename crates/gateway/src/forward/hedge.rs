@@ -142,7 +142,7 @@ mod tests {
     use std::time::Duration;
 
     use coracle_base::{Clock, SystemClock};
-    use coracle_serving::{Fallback, HedgeAfter, Protocol};
+    use coracle_serving::{Fallback, HedgeAfter, Protocol, ServedModel};
 
     use super::*;
     use crate::forward::guarded;
