@@ -26,9 +26,13 @@ pub(crate) fn service_path(namespace: &str, name: &str) -> String {
 /// # Errors
 /// If there is none of this name, with where it was looked for.
 pub(crate) fn find(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Value> {
-    client.get(&service_path(namespace, name)).with_context(|| {
-        format!("in namespace {namespace} (-n names another; `coracle get` lists all)")
-    })
+    let found = client.get(&service_path(namespace, name));
+    found.with_context(|| looked_in(namespace))
+}
+
+/// Says where an InferenceService was looked for.
+pub(crate) fn looked_in(namespace: &str) -> String {
+    format!("in namespace {namespace} (-n names another; `coracle get` lists all)")
 }
 
 /// `coracle apply`

@@ -13,6 +13,7 @@ use crate::args::ServiceArguments;
 use crate::client::Client;
 use crate::objects;
 
+const SELDON: &str = "/apis/machinelearning.seldon.io/v1";
 /// How long the gateway may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Lines of a matrix, and requests, that are printed.
@@ -48,9 +49,7 @@ pub(crate) fn run(command: &ShadowCommand, environment: &Environment) -> anyhow:
         state,
     } = &arguments.service;
     let client = Client::connect(state, environment)?;
-    let service = objects::find(&client, namespace, name)?;
-    let url = service["status"]["url"].as_str();
-    let url = url.with_context(|| format!("{namespace}/{name} is not served yet"))?;
+    let url = url_of(&|path| client.get(path), namespace, name)?;
     let answer = get(&format!("{url}/shadow"))?;
     let report = &answer["shadows"][0];
     let mut out = std::io::stdout();
@@ -61,6 +60,28 @@ pub(crate) fn run(command: &ShadowCommand, environment: &Environment) -> anyhow:
     print(report, &mut out)?;
     writeln!(out, "\nas a page: {url}/shadow/page")?;
     Ok(())
+}
+
+/// Returns where a service is asked, which `get` tells of; a SeldonDeployment that is a graph of several nodes is asked there, too, and is no InferenceService.
+fn url_of(
+    get: &dyn Fn(&str) -> anyhow::Result<Value>,
+    namespace: &str,
+    name: &str,
+) -> anyhow::Result<String> {
+    let url = match get(&objects::service_path(namespace, name)) {
+        Ok(service) => service["status"]["url"].as_str().map(str::to_owned),
+        Err(why) => {
+            let path = format!("{SELDON}/namespaces/{namespace}/seldondeployments/{name}");
+            // Who names neither is told of the InferenceService.
+            let Ok(deployment) = get(&path) else {
+                return Err(why.context(objects::looked_in(namespace)));
+            };
+            let url = deployment["status"]["address"]["url"].as_str();
+            let base = url.and_then(|url| url.split_once("/seldon/"));
+            base.map(|(base, _)| format!("{base}/serving/{namespace}/{name}"))
+        }
+    };
+    url.with_context(|| format!("{namespace}/{name} is not served yet"))
 }
 
 /// Gets JSON of the gateway, which speaks HTTP on this machine.
@@ -252,4 +273,44 @@ fn print_worst(comparison: &Value, out: &mut impl Write) -> anyhow::Result<()> {
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn graphs_have_reports_where_services_have_theirs() {
+        let get = |path: &str| match path {
+            "/apis/serving.kserve.io/v1beta1/namespaces/ml/inferenceservices/iris" => {
+                Ok(json!({"status": {"url": "http://localhost:8080/serving/ml/iris"}}))
+            }
+            "/apis/machinelearning.seldon.io/v1/namespaces/ml/seldondeployments/graph" => {
+                let url = "http://localhost:8080/seldon/ml/graph/api/v1.0/predictions";
+                Ok(json!({"status": {"address": {"url": url}}}))
+            }
+            "/apis/machinelearning.seldon.io/v1/namespaces/ml/seldondeployments/new" => {
+                Ok(json!({"status": {"state": "Creating"}}))
+            }
+            path => bail!("{path} not found"),
+        };
+        let url = |name: &str| url_of(&get, "ml", name).map_err(|why| format!("{why:#}"));
+        assert_eq!(
+            url("iris").unwrap(),
+            "http://localhost:8080/serving/ml/iris"
+        );
+        assert_eq!(
+            url("graph").unwrap(),
+            "http://localhost:8080/serving/ml/graph"
+        );
+        assert_eq!(url("new").unwrap_err(), "ml/new is not served yet");
+        let neither = url("neither").unwrap_err();
+        assert!(neither.starts_with("in namespace ml"), "{neither}");
+        assert!(
+            neither.contains("inferenceservices/neither not found"),
+            "{neither}"
+        );
+    }
 }

@@ -264,6 +264,7 @@ impl Plane<'_> {
             n_workers,
             experiments: Some(experiments.clone()),
             routers: Some(routers.clone()),
+            fits: Some(coracle_gateway::fits_outputs),
         });
         std::thread::Builder::new()
             .name("coracle-follower".to_owned())

@@ -306,6 +306,7 @@ impl Controller {
                 services.extend(service_of(id));
             }
         }
+        let misfits = fallbacks::changed_misfits(&before.misfits, &now.misfits);
         let restarts = pods::restarts(&before.processes, &now.processes);
         for (id, state) in &now.revisions {
             match state {
@@ -334,6 +335,12 @@ impl Controller {
             if let Some(service) = service_of(&id) {
                 self.record_for(&service, "Normal", reason, &message);
             }
+        }
+        for (id, message) in misfits {
+            if let Some(message) = message {
+                self.record_for(&id, "Warning", "FallbackDoesNotFit", &message);
+            }
+            services.insert(id);
         }
         for (id, message) in restarts {
             if let Some(service) = service_of(&id) {

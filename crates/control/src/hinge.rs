@@ -127,6 +127,7 @@ pub struct ObservedChange {
     routes: MapChange<ServiceId, PlannedRoute>,
     flows: MapChange<ServiceId, PlannedFlow>,
     processes: MapChange<RevisionId, Vec<ProcessState>>,
+    misfits: MapChange<ServiceId, String>,
 }
 
 impl ObservedChange {
@@ -138,6 +139,7 @@ impl ObservedChange {
             routes: MapChange::between(&before.routes, &after.routes),
             flows: MapChange::between(&before.flows, &after.flows),
             processes: MapChange::between(&before.processes, &after.processes),
+            misfits: MapChange::between(&before.misfits, &after.misfits),
         }
     }
 
@@ -147,6 +149,7 @@ impl ObservedChange {
         self.routes.apply(&mut observed.routes);
         self.flows.apply(&mut observed.flows);
         self.processes.apply(&mut observed.processes);
+        self.misfits.apply(&mut observed.misfits);
     }
 }
 
@@ -270,6 +273,11 @@ mod tests {
                 share_ppm: 1,
                 ..coracle_serving::experiment::PlannedExperiment::default()
             }],
+            predictors: vec![coracle_serving::PlannedPredictor {
+                name: "main".to_owned(),
+                node: "classify".to_owned(),
+                revisions: vec!["a".to_owned()],
+            }],
         };
         let service = ServiceId {
             namespace: "n".to_owned(),
@@ -319,6 +327,11 @@ mod tests {
         let after = Observed {
             revisions: [(revision("a"), failed)].into(),
             processes: [(revision("a"), vec![ProcessState::default()])].into(),
+            misfits: [(
+                ServiceId::try_from("n/s".to_owned()).unwrap(),
+                "no".to_owned(),
+            )]
+            .into(),
             flows: [(ServiceId::try_from("n/s".to_owned()).unwrap(), flow())].into(),
             ..Observed::default()
         };

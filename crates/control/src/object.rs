@@ -46,6 +46,13 @@ pub(crate) fn is_terminating(object: &Value) -> bool {
     !meta_str(object, "deletionTimestamp").is_empty()
 }
 
+/// Tells whether one of its owners is of this kind.
+pub(crate) fn has_owner(object: &Value, kind: &str) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences");
+    let mut owners = owners.and_then(Value::as_array).into_iter().flatten();
+    owners.any(|owner| owner["kind"] == kind)
+}
+
 /// Returns the finalizers.
 pub(crate) fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
     let list = object

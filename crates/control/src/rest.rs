@@ -152,6 +152,9 @@ impl Api {
             Target::Groups => Some(discovery::group_list()),
             Target::Group(name) => discovery::group(name),
             Target::Resources { group, version } => discovery::resource_list(group, version),
+            Target::OpenApiBefore => {
+                return Ok(Answer::Reply(discovery::open_api_before(&request.accept)));
+            }
             Target::OpenApiIndex => Some(discovery::open_api_index()),
             Target::OpenApi { group, version } => discovery::open_api(group, version),
             Target::Objects(_) | Target::Review(_) => None,

@@ -21,6 +21,7 @@ use hyper::header::HeaderValue;
 use self::last_good::LastGood;
 pub(crate) use self::last_good::only_value;
 pub(crate) use self::stand_in::Wanted;
+pub use self::stand_in::fits_outputs;
 use self::stand_in::{marked, marked_of_program};
 pub(crate) use self::turns::{Turns, end_of, is_ours, rests};
 pub(crate) use self::undeclared::undeclared;

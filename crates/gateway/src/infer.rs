@@ -10,8 +10,8 @@ use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
 use coracle_serving::batch::{Ran, is_joint};
 use coracle_serving::experiment::Experiments;
 use coracle_serving::{
-    Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Refusal, Rejection,
-    ServedModel, SharedTable, Writer,
+    Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Protocol, Refusal,
+    Rejection, ServedModel, SharedTable, Writer,
 };
 use coracle_tensor::Tensor;
 use hyper::header::HeaderValue;
@@ -22,6 +22,7 @@ use crate::forward::Programs;
 use crate::joint::JointCalls;
 use crate::payload::{self, PayloadLog, Recording};
 pub(crate) use crate::pooled::Begun;
+use crate::seldon;
 use crate::shadow::{Answered, Shadows};
 use crate::shared_memory::SharedMemory;
 use crate::spans::{InferenceSlot, Inferred, Phases};
@@ -298,12 +299,10 @@ impl Calls {
         }
         in_flight.finish(protocol, outcome, ended);
         if let Some(slot) = slot {
-            let phases = result.as_mut().ok().map(|encoded| encoded.phases.take());
-            slot.tell(Inferred {
-                model: model.name().to_owned(),
-                version: model.version().to_owned(),
-                phases: phases.flatten(),
-            });
+            tell(&slot, model, &mut result);
+        }
+        if protocol == Protocol::Seldon {
+            result = Box::pin(seldon::routed(model, result)).await;
         }
         if let Some((recording, codec)) = recorded {
             recording.response(&codec, &result);
@@ -565,6 +564,16 @@ impl Calls {
         statistics.compute(writer, decode + ran.share + encode);
         Ok(encoded)
     }
+}
+
+/// Tells who wants to know which model answered, and where its time went.
+fn tell(slot: &InferenceSlot, model: &ServedModel, result: &mut Result<Encoded, Failure>) {
+    let phases = result.as_mut().ok().map(|encoded| encoded.phases.take());
+    slot.tell(Inferred {
+        model: model.name().to_owned(),
+        version: model.version().to_owned(),
+        phases: phases.flatten(),
+    });
 }
 
 /// Returns the failure of a call that took longer than it may, and had not begun to run.

@@ -5,15 +5,20 @@ mod described;
 
 use std::sync::Arc;
 
+use coracle_base::Code;
+use coracle_protocol::flow::with_routing;
 use coracle_protocol::seldon::{self, Feedback};
-use coracle_serving::ServedModel;
+use coracle_serving::flow::{NOBODY, Reward};
+use coracle_serving::{Route, ServedModel};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use crate::arriving::Arriving;
-use crate::codec::Codec;
+use crate::codec::{Codec, Encoded};
 use crate::connection::{Asked, Handler, Seen};
+use crate::encoding::off_loop;
+use crate::infer::Failure;
 use crate::request_id::is_well_formed;
 use crate::respond::{REQUEST_ID, Reply};
 
@@ -100,16 +105,50 @@ impl Handler {
                 "no such service; tell one at /seldon/NAMESPACE/NAME/api/v1.0/feedback",
             );
         };
-        let take = |feedback: &Feedback| {
-            route.feedback().add(feedback.reward);
-            let first = route.targets().first();
-            Ok(first
-                .map(|target| target.model.name())
-                .into_iter()
-                .collect())
-        };
+        let take = |feedback: &Feedback| reward(route, feedback);
         self.take_feedback(sent, take).await
     }
+}
+
+/// Gives a service what came of an answer; returns the node that it is for, if it is for one.
+pub(crate) fn reward<'r>(route: &'r Route, feedback: &Feedback) -> Result<Vec<&'r str>, Failure> {
+    let routing = |node: &str| feedback.routing.get(node).copied();
+    let node = route.reward(&Reward {
+        reward: feedback.reward,
+        n_rows: feedback.n_rows,
+        routing: &routing,
+    });
+    let node = node.map_err(|why| Failure::new(Code::InvalidArgument, why.to_string()))?;
+    Ok(node.into_iter().collect())
+}
+
+/// Returns an answer that says which of several predictors the model is that gave it; what something else gave in its place is nobody's.
+///
+/// # Errors
+/// That of `result`; code `Internal` if it is none of Seldon's answers.
+#[cold]
+pub(crate) async fn routed(
+    model: &ServedModel,
+    result: Result<Encoded, Failure>,
+) -> Result<Encoded, Failure> {
+    let encoded = result?;
+    let Some(branch) = model.branch() else {
+        return Ok(encoded);
+    };
+    let number = match encoded.fallback {
+        None => branch.number,
+        Some(_) => NOBODY,
+    };
+    let body = encoded.body;
+    let routed = off_loop(body.len(), move || {
+        with_routing(&body, (&branch.deployment, number))
+    });
+    let defect =
+        "the answer could not be written; this is a defect of the server, not of the request";
+    let body = routed
+        .await
+        .ok_or_else(|| Failure::new(Code::Internal, defect))??;
+    Ok(Encoded { body, ..encoded })
 }
 
 impl<'a> Asked<'a> {

@@ -40,18 +40,30 @@ impl RequestError {
 
     /// Explains an error of the JSON reader in `body`.
     pub(crate) fn from_json(body: &[u8], error: &serde_json::Error) -> Self {
-        if error.is_syntax() && names_a_non_number(body, error) {
-            return Self::invalid(format!(
-                "JSON has no NaN or Infinity; send null for a missing value (line {} column {})",
-                error.line(),
-                error.column()
-            ));
+        if let Some(error) = Self::of_no_number(body, error, "send null for a missing value") {
+            return error;
         }
         let message = error.to_string();
         Self::invalid(if error.is_data() {
             message
         } else {
             format!("the body is not valid JSON: {message}")
+        })
+    }
+
+    /// Explains an error of the JSON reader in `body` if that has what is no number there, and says what to do instead.
+    pub(crate) fn of_no_number(
+        body: &[u8],
+        error: &serde_json::Error,
+        instead: &str,
+    ) -> Option<Self> {
+        let is_one = error.is_syntax() && names_a_non_number(body, error);
+        is_one.then(|| {
+            Self::invalid(format!(
+                "JSON has no NaN or Infinity; {instead} (line {} column {})",
+                error.line(),
+                error.column()
+            ))
         })
     }
 

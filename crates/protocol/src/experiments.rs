@@ -25,6 +25,8 @@ pub const UNIT_BYTES_MAX: usize = 256;
 pub const VALUE_MAX: f64 = 1e100;
 /// The most metrics of one outcome.
 const METRICS_MAX: usize = 64;
+/// What to do where there is no value.
+const MISSING: &str = "0 is a value, a metric that is missing is left out";
 /// The most bytes of a metric's name.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -114,7 +116,7 @@ impl<'de> Deserialize<'de> for Number {
             type Value = Number;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number; 0 is a value, a metric that is missing is left out")
+                write!(f, "a number; {MISSING}")
             }
 
             fn visit_bool<E>(self, value: bool) -> Result<Number, E> {
@@ -205,7 +207,7 @@ pub fn read_outcomes(body: &[u8]) -> Result<Vec<Result<SentOutcome, String>>, Re
     }
     if text.first() == Some(&b'[') {
         let entries: Vec<&RawValue> =
-            serde_json::from_slice(text).map_err(|error| RequestError::from_json(text, &error))?;
+            serde_json::from_slice(text).map_err(|error| unread(text, &error))?;
         check_number(entries.len())?;
         let entries = entries.into_iter();
         return Ok(entries
@@ -224,7 +226,7 @@ pub fn read_outcomes(body: &[u8]) -> Result<Vec<Result<SentOutcome, String>>, Re
     // One object that is not JSON is no list of lines.
     let first: Option<Result<&RawValue, _>> = lines().next().map(serde_json::from_slice);
     match (whole, first) {
-        (Err(error), Some(Err(_))) => Err(RequestError::from_json(text, &error)),
+        (Err(error), Some(Err(_))) => Err(unread(text, &error)),
         _ => Ok(lines().map(read_outcome).collect()),
     }
 }
@@ -238,8 +240,22 @@ fn check_number(n_entries: usize) -> Result<(), RequestError> {
     Ok(())
 }
 
+/// Explains an error of the JSON reader.
+fn unread(text: &[u8], error: &serde_json::Error) -> RequestError {
+    of_no_number(text, error).unwrap_or_else(|| RequestError::from_json(text, error))
+}
+
+/// As elsewhere, but that nothing is told of a metric that is missing: a `null` would be one more word for that.
+fn of_no_number(text: &[u8], error: &serde_json::Error) -> Option<RequestError> {
+    RequestError::of_no_number(text, error, MISSING)
+}
+
 fn read_outcome(text: &[u8]) -> Result<SentOutcome, String> {
-    let sent: JsonOutcome = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let sent: Result<JsonOutcome, _> = serde_json::from_slice(text);
+    let sent = sent.map_err(|error| match of_no_number(text, &error) {
+        Some(error) => error.to_string(),
+        None => error.to_string(),
+    })?;
     let text = |field: &str, value: Option<Text>| match value {
         None => Ok(None),
         Some(Text(text)) if text.is_empty() => Err(format!("\"{field}\" is empty")),
@@ -323,6 +339,12 @@ mod tests {
         let lines = read_outcomes(lines.as_bytes()).unwrap();
         assert_eq!(lines.len(), 3);
         assert!(lines[0].is_ok() && lines[1].is_err() && lines[2].is_ok());
+        let lines = "{\"unit\": \"u\", \"metric\": \"m\", \"value\": 1}\n{\"unit\": \"u\", \"metric\": \"m\", \"value\": NaN}";
+        let error = read_outcomes(lines.as_bytes())
+            .unwrap()
+            .remove(1)
+            .unwrap_err();
+        assert!(error.contains("is left out (line 1"), "{error}");
     }
 
     #[test]
@@ -396,6 +418,15 @@ mod tests {
             ("{", "not valid JSON"),
             ("[1, ", "not valid JSON"),
             ("x\n{}", "not valid JSON"),
+            // `null` is not what to send instead: it is refused.
+            (
+                r#"{"unit": "u", "metric": "m", "value": NaN}"#,
+                "JSON has no NaN or Infinity; 0 is a value, a metric that is missing is left out (line 1",
+            ),
+            (
+                r#"[{"unit": "u", "metrics": {"m": -Infinity}}]"#,
+                "is left out (line 1",
+            ),
         ] {
             let error = read_outcomes(body.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{body}: {error}");

@@ -22,7 +22,7 @@ use crate::v2::{TensorHead, TensorName, read_nested};
 pub use grpc::{Wanted, take_wanted};
 pub use outputs::outputs;
 pub(crate) use seldon::write_path;
-pub use seldon::{Meta, RequestMeta, request_meta, with_fallback, with_meta};
+pub use seldon::{Meta, RequestMeta, request_meta, with_fallback, with_meta, with_routing};
 
 /// The protocol that a flow is asked in, and its models, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -299,6 +299,22 @@ impl Chaos {
         Some(ChaosDrawn { delay, then })
     }
 
+    /// Keeps a thread that is to ask a model waiting for `delay`, for as long as there are faults of the model's; returns how long that was.
+    pub fn hold(&self, model: &ServedModel, delay: Duration) -> Duration {
+        let started = self.inner.clock.monotonic();
+        loop {
+            let rules = self.rules();
+            let now = self.inner.clock.monotonic();
+            let rule = rules.iter().find(|rule| rule.target.strikes(model));
+            let ends = rule.map_or(now, |rule| started.saturating_add(delay).min(rule.until));
+            let left = ends.saturating_sub(now);
+            if left.is_zero() {
+                return now.saturating_sub(started);
+            }
+            drop(self.inner.changed.wait_timeout(rules, left));
+        }
+    }
+
     /// Returns how long loads of a revision wait; `None` for not at all.
     #[must_use]
     pub fn load_delay(&self, revision: &RevisionId, model: &str) -> Option<Duration> {

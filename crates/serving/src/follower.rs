@@ -11,6 +11,7 @@ mod crew;
 mod flows;
 mod hold;
 mod load;
+mod misfits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -18,11 +19,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::{Clock, Code};
-use coracle_model::Model;
+use coracle_model::{Model, Signature};
 
 use self::crew::Crew;
 use self::hold::Holds;
 use self::load::Load;
+pub use self::misfits::FitsOutputs;
 use crate::batch::BatchSettings;
 use crate::experiment::{BookId, Experiments, PlannedExperiment};
 use crate::fallback::FallbackMemory;
@@ -184,6 +186,8 @@ pub struct FollowerConfig {
     pub experiments: Option<Experiments>,
     /// What routers have learnt; without it that does not outlive the server.
     pub routers: Option<Memory>,
+    /// Tells default predictions that no answer could be; without it they are not told.
+    pub fits: Option<FitsOutputs>,
 }
 
 /// Follows plans.
@@ -223,6 +227,8 @@ struct Slot {
     concurrency: Option<u32>,
     /// Its processes, if it is served by some.
     crew: Option<Crew>,
+    /// What is known of the model's outputs since it was first loaded.
+    outputs: Option<Signature>,
 }
 
 impl Slot {
@@ -463,6 +469,7 @@ impl Follower {
             replicas: planned.replicas,
             concurrency: planned.concurrency,
             crew,
+            outputs: None,
         }
     }
 
@@ -630,6 +637,7 @@ impl Follower {
         slot.served = served;
         match result {
             Ok(loaded) => {
+                slot.outputs = Some(misfits::outputs_of(loaded.model().signature()));
                 // What a request has loaded is there once, until the plan lets go of it.
                 let replicas = slot.replicas.max(1);
                 slot.state = RevisionState::Ready {
@@ -742,7 +750,7 @@ impl Follower {
         }
         let before = self.routes.get(id).map(|(_, route)| route.as_ref());
         let route = route
-            .with_feedback_of(before)
+            .with_feedback((&id.name, &planned.predictors), before)
             .with_experiments(self.experiments(id, planned));
         let settings = planned.shadow.clone();
         let tap = settings.map(|settings| Arc::new(ShadowTap::new(id.clone(), settings)));
@@ -753,6 +761,7 @@ impl Follower {
         let stand_in = stand_in.and_then(|name| route.revision(name));
         for target in route.targets() {
             target.model.set_shadow(tap.clone());
+            target.model.set_branch(route.predictors());
             target.model.share_fallback(fallback, &memory);
             if let Some(own) = target.model.fallback() {
                 own.set_revision(stand_in);
@@ -779,6 +788,7 @@ impl Follower {
             routes: routes.collect(),
             flows: self.observed_flows(),
             processes: processes.collect(),
+            misfits: self.misfits(),
         });
     }
 }

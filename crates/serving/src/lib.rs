@@ -32,6 +32,7 @@ mod payload_logging;
 mod per_thread;
 mod placement;
 mod plan;
+mod predictors;
 mod priority;
 mod process;
 mod rejection;
@@ -56,7 +57,7 @@ pub use declared::DeclaredConfig;
 pub use exemplar::TraceId;
 pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};
 pub use fallback::{Fallback, FallbackMemory, FallbackSettings, HedgeAfter};
-pub use follower::{Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
+pub use follower::{FitsOutputs, Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
 pub use http_statistics::HttpStatistics;
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
 pub use load::{LatencyCounts, LoadReport, LoadSampler, RevisionLoad, latency_bounds};
@@ -68,9 +69,10 @@ pub use payload_logging::{PayloadLogging, PayloadMode};
 pub use per_thread::Writer;
 pub use placement::{CallCost, Placement};
 pub use plan::{
-    LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, PlannedTarget, RevisionId,
-    RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
+    LoadFailure, Observed, Plan, PlannedPredictor, PlannedRevision, PlannedRoute, PlannedTarget,
+    RevisionId, RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
 };
+pub use predictors::{Branch, Predictors};
 pub use priority::Priority;
 pub use process::{
     Endpoints, MODEL_PATH, PORT_DEFAULT, Probe, ProbeAction, ProcessExit, ProcessLimits,

@@ -208,6 +208,20 @@ pub struct PlannedRoute {
     /// The experiments that requests take part in, in the order in which they are asked.
     #[serde(default)]
     pub experiments: Vec<PlannedExperiment>,
+    /// The predictors of a SeldonDeployment that its targets are, where there are several.
+    #[serde(default)]
+    pub predictors: Vec<PlannedPredictor>,
+}
+
+/// One of several predictors of a SeldonDeployment, each of which is one model.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct PlannedPredictor {
+    /// Its name.
+    pub name: String,
+    /// The name of its graph's only node.
+    pub node: String,
+    /// Those of the route's targets that are it.
+    pub revisions: Vec<String>,
 }
 
 /// What of a request decides which target takes it: equal values go to the same target for as long as the split
@@ -242,6 +256,8 @@ pub struct Observed {
     pub flows: BTreeMap<ServiceId, PlannedFlow>,
     /// The replicas of those that are served by processes.
     pub processes: BTreeMap<RevisionId, Vec<ProcessState>>,
+    /// Why the default predictions of services are none that their models could give.
+    pub misfits: BTreeMap<ServiceId, String>,
 }
 
 /// The state of a revision.

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ServedModel;
 use crate::experiment::RouteExperiments;
-use crate::flow::FeedbackCounters;
-use crate::plan::Sticky;
+use crate::flow::{FeedbackCounters, NoReward, Reward};
+use crate::plan::{PlannedPredictor, Sticky};
+use crate::predictors::Predictors;
 
 /// The number of requests after which the split repeats.
 const CYCLE: usize = 100;
@@ -31,6 +32,7 @@ pub struct Route {
     experiments: Option<Box<RouteExperiments>>,
     /// What it was told of its answers.
     feedback: Arc<FeedbackCounters>,
+    predictors: Option<Box<Predictors>>,
 }
 
 /// A revision's share of requests.
@@ -73,6 +75,7 @@ impl Route {
             turn: AtomicUsize::new(0),
             experiments: None,
             feedback: Arc::default(),
+            predictors: None,
         })
     }
 
@@ -92,19 +95,44 @@ impl Route {
         self
     }
 
-    /// Returns the route with what the one before it was told of its answers.
+    /// Returns the route of a service with the predictors that its targets are, if those are several, and with what the one before it was told of its answers.
     #[must_use]
-    pub fn with_feedback_of(mut self, before: Option<&Self>) -> Self {
+    pub fn with_feedback(
+        mut self,
+        (service, predictors): (&str, &[PlannedPredictor]),
+        before: Option<&Self>,
+    ) -> Self {
         if let Some(before) = before {
             self.feedback = Arc::clone(&before.feedback);
         }
+        let before = before.and_then(Self::predictors);
+        self.predictors = Predictors::several(service, predictors, before).map(Box::new);
         self
     }
 
-    /// Returns what it was told of its answers.
+    /// Returns what it was told of its answers, where nobody asks which of its targets gave them.
     #[must_use]
     pub fn feedback(&self) -> &FeedbackCounters {
         &self.feedback
+    }
+
+    /// Returns the predictors that its targets are, if those are several.
+    #[must_use]
+    pub fn predictors(&self) -> Option<&Predictors> {
+        self.predictors.as_deref()
+    }
+
+    /// Takes what came of an answer; returns the name of the node that gave it, if one did.
+    ///
+    /// # Errors
+    /// [`NoReward`] if there are several predictors, and it is not said which one that was.
+    pub fn reward(&self, reward: &Reward<'_>) -> Result<Option<&str>, NoReward> {
+        if let Some(predictors) = self.predictors() {
+            return predictors.reward(reward);
+        }
+        self.feedback.add(reward.reward);
+        let first = self.targets.first();
+        Ok(first.map(|target| target.model.name()))
     }
 
     /// Returns the experiments on it.
@@ -131,6 +159,7 @@ impl Route {
             turn: AtomicUsize::new(0),
             experiments: None,
             feedback: Arc::default(),
+            predictors: None,
         }
     }
 
@@ -158,6 +187,7 @@ impl Route {
             turn: AtomicUsize::new(0),
             experiments: None,
             feedback: Arc::default(),
+            predictors: None,
         })
     }
 

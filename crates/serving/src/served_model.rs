@@ -23,6 +23,7 @@ use crate::fallback::{Fallback, FallbackMemory, FallbackSettings};
 use crate::health::{Health, SetAside};
 use crate::loaded_model::{Attempt, LoadedModel, Panicked};
 use crate::plan::RevisionId;
+use crate::predictors::{Branch, Predictors};
 use crate::response_cache::{CacheSettings, ResponseCache};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::{CallCost, ModelStatistics, PayloadLogging, QueueLimits, ShadowTap, VersionStatus};
@@ -61,6 +62,8 @@ pub struct ServedModel {
     /// Whether copies of its requests are taken: all that a request without them looks at.
     is_shadowed: AtomicBool,
     shadow: ArcSwapOption<ShadowTap>,
+    /// Which of several predictors it is.
+    branch: ArcSwapOption<Branch>,
     /// Whether something is done where it fails.
     has_fallback: AtomicBool,
     fallback: ArcSwapOption<Fallback>,
@@ -120,6 +123,7 @@ impl ServedModel {
             wake: None,
             is_shadowed: AtomicBool::new(false),
             shadow: ArcSwapOption::empty(),
+            branch: ArcSwapOption::empty(),
             has_fallback: AtomicBool::new(false),
             fallback: ArcSwapOption::empty(),
             is_retired: AtomicBool::new(false),
@@ -334,6 +338,19 @@ impl ServedModel {
         let is_shadowed = tap.is_some();
         self.shadow.store(tap);
         self.is_shadowed.store(is_shadowed, Ordering::Release);
+    }
+
+    /// Has it be one of these predictors from now on; with `None`, of none.
+    pub fn set_branch(&self, predictors: Option<&Predictors>) {
+        let branch = predictors.zip(self.revision());
+        let branch = branch.and_then(|(predictors, own)| predictors.branch(&own.name));
+        self.branch.store(branch.map(Arc::new));
+    }
+
+    /// Returns which of several predictors it is, if it is one of several.
+    #[must_use]
+    pub fn branch(&self) -> Option<Arc<Branch>> {
+        self.branch.load_full()
     }
 
     /// Does this where it fails from now on; what was counted stays, and so does what its breaker has seen, if that has the same terms.

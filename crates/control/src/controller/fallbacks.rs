@@ -1,5 +1,6 @@
 //! What is done where a service's model fails, takes long, or has too much to do: eleven annotations.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_api::inference_service::is_name;
@@ -7,11 +8,11 @@ use coracle_serving::{BulkheadSettings, FallbackSettings, HedgeAfter, ServiceId}
 use serde_json::Value;
 
 use crate::annotations::{
-    BREAKER_FAILURES as BREAKER, BREAKER_LATENCY, BULKHEAD, BULKHEAD_QUEUE, FALLBACK as VALUE,
+    BREAKER_FAILURES as BREAKER, BREAKER_LATENCY, BULKHEAD, BULKHEAD_QUEUE,
     FALLBACK_LAST_GOOD as KEY, FALLBACK_TIMEOUT as TIMEOUT, HEDGE_AFTER as HEDGE,
 };
 pub(crate) use crate::annotations::{
-    FALLBACK_REVISION as REVISION, FALLBACK_SERVICE as SERVICE, RETRIES,
+    FALLBACK as VALUE, FALLBACK_REVISION as REVISION, FALLBACK_SERVICE as SERVICE, RETRIES,
 };
 use crate::object;
 
@@ -83,6 +84,21 @@ pub(crate) fn in_force(service: &Value) -> Option<FallbackSettings> {
 /// Says what is wrong with the annotations of a service, each of them.
 pub(crate) fn faults(service: &Value) -> Vec<String> {
     read_all(service).1
+}
+
+/// Returns the services of whose default predictions something else is known than before: why they are none, if they are none.
+pub(crate) fn changed_misfits(
+    before: &BTreeMap<ServiceId, String>,
+    now: &BTreeMap<ServiceId, String>,
+) -> Vec<(ServiceId, Option<String>)> {
+    let ids = now
+        .keys()
+        .chain(before.keys().filter(|id| !now.contains_key(*id)));
+    let changed = ids.filter(|id| now.get(*id) != before.get(*id));
+    let told = |why: &String| format!("the default prediction fits no answer: {why}");
+    changed
+        .map(|id| (id.clone(), now.get(id).map(told)))
+        .collect()
 }
 
 /// Returns what was read, and notes what could not be.

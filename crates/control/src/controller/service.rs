@@ -571,7 +571,9 @@ impl View<'_> {
             conditions.add_info("RolloutStepsInForce", verdict);
         }
         let by_revision = self.stand_in(rollout).map(|stand_in| stand_in.verdict);
-        for (name, verdict) in references::verdicts(self.service, by_revision, self.around.store) {
+        let misfit = self.around.observed.misfits.get(&service_id(self.service));
+        let by = (by_revision, misfit);
+        for (name, verdict) in references::verdicts(self.service, by, self.around.store) {
             conditions.add_info(name, &verdict);
         }
         conditions.add_info("RoutesReady", &route);

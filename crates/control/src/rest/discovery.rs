@@ -7,6 +7,8 @@ use coracle_api::schema::definitions;
 use coracle_api::{KINDS, Kind, Origin};
 use serde_json::{Value, json};
 
+use super::request::ApiReply;
+
 /// The release of Kubernetes whose API this one follows.
 const VERSION: (&str, &str, &str) = ("1", "33", "v1.33.0");
 
@@ -246,6 +248,24 @@ fn group_versions() -> BTreeSet<(&'static str, &'static str)> {
         .collect()
 }
 
+/// The form of OpenAPI v2 that clients of Kubernetes ask for, as its servers name it in answers.
+const OPEN_API_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// A document of the version before that tells of nothing: kubectl turns to it with a kind that v3 does not have, and says that there is none once it has read it.
+/// In protocol buffers: `swagger`, `info` with `title` and `version`, and `paths`.
+const OPEN_API_V2_EMPTY: &[u8] = b"\x0a\x032.0\x12\x16\x0a\x07Coracle\x12\x0bunversioned\x42\x00";
+
+/// `/openapi/v2`
+pub(crate) fn open_api_before(accept: &str) -> ApiReply {
+    let info = json!({"title": "Coracle", "version": "unversioned"});
+    let document = json!({"swagger": "2.0", "info": info, "paths": {}});
+    let mut reply = ApiReply::json(200, &document);
+    if accept.contains("proto-openapi") {
+        reply.content_type = OPEN_API_V2;
+        reply.body = OPEN_API_V2_EMPTY.to_vec();
+    }
+    reply
+}
+
 /// `/openapi/v3`
 pub(crate) fn open_api_index() -> Value {
     let mut paths = serde_json::Map::new();
@@ -353,6 +373,31 @@ mod tests {
         }
         assert_eq!(resource_list("serving.kserve.io", "v9"), None);
         assert_eq!(group("nope"), None);
+    }
+
+    /// kubectl asks here about kinds that no document of v3 has, such as `Model` of `mlops.seldon.io`, and shows a 404 as a failure of its own.
+    #[test]
+    fn the_version_before_is_there_and_empty() {
+        let json = open_api_before("application/json");
+        let document: Value = serde_json::from_slice(&json.body).unwrap();
+        assert_eq!(
+            (&document["swagger"], &document["paths"]),
+            (&json!("2.0"), &json!({}))
+        );
+        let own = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        let reply = open_api_before(own);
+        // A subtype with an @ is none that clients can read.
+        assert_eq!(reply.content_type, own.replace('@', "."));
+        let mut fields = Vec::new();
+        let mut rest = reply.body.as_slice();
+        while let [tag, length, bytes @ ..] = rest {
+            assert_eq!(tag & 7, 2);
+            let (field, others) = bytes.split_at(usize::from(*length));
+            fields.push((tag >> 3, field.to_vec()));
+            rest = others;
+        }
+        let info = b"\x0a\x07Coracle\x12\x0bunversioned".to_vec();
+        assert_eq!(fields, [(1, b"2.0".to_vec()), (2, info), (8, Vec::new())]);
     }
 
     #[test]

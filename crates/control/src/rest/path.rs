@@ -20,6 +20,8 @@ pub(crate) enum Target {
     Group(String),
     /// `/api/v1`, `/apis/G/V`
     Resources { group: String, version: String },
+    /// `/openapi/v2`
+    OpenApiBefore,
     /// `/openapi/v3`
     OpenApiIndex,
     /// `/openapi/v3/api/v1`, `/openapi/v3/apis/G/V`
@@ -64,6 +66,7 @@ pub(crate) fn parse(path: &str) -> Option<Target> {
         ["apis", group] => Target::Group((*group).to_owned()),
         ["api", "v1"] => resources("", "v1"),
         ["apis", group, version] => resources(group, version),
+        ["openapi", "v2"] => Target::OpenApiBefore,
         ["openapi", "v3"] => Target::OpenApiIndex,
         ["openapi", "v3", "api", version] => Target::OpenApi {
             group: String::new(),

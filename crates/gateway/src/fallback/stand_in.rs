@@ -279,6 +279,69 @@ fn with_parameter(json: &[u8], name: &str) -> Option<Vec<u8>> {
     Some(marked)
 }
 
+/// The most outputs that are named, and characters of a value that are shown.
+const NAMES_SHOWN: usize = 10;
+const CHARS_SHOWN: usize = 64;
+
+/// Checks that a default prediction is one that a model with these outputs could give: for every output that it names, or, as one value, for those that are
+/// given where nothing in particular is asked for.
+///
+/// # Errors
+/// Says what it is none of.
+pub fn fits_outputs(value: &str, signature: &Signature) -> Result<(), String> {
+    let outputs = &signature.outputs;
+    let is_row = |spec: &TensorSpec, value: &Value| match tensor(spec, value, 1) {
+        Some(_) => Ok(()),
+        None => {
+            let shown: String = value.to_string().chars().take(CHARS_SHOWN).collect();
+            Err(format!("{shown} is no row of {}", described(spec)))
+        }
+    };
+    match Values::read(value) {
+        // That is told where it is read.
+        None => Ok(()),
+        Some(Values::One(value)) => {
+            let defaults = signature.default_outputs.iter();
+            let mut defaults = defaults.filter_map(|index| outputs.get(*index));
+            defaults.try_for_each(|spec| is_row(spec, &value))
+        }
+        Some(Values::ByOutput(by_output)) => {
+            let mut named = by_output.iter();
+            named.try_for_each(|(name, value)| {
+                let spec = outputs.iter().find(|spec| spec.name == *name);
+                is_row(spec.ok_or_else(|| no_output(name, outputs))?, value)
+            })
+        }
+    }
+}
+
+fn described(spec: &TensorSpec) -> String {
+    let shape = spec.shape.iter().map(|size| match size {
+        Some(size) => size.to_string(),
+        None => "-1".to_owned(),
+    });
+    let shape: Vec<String> = shape.collect();
+    let (name, dtype) = (&spec.name, spec.dtype.name());
+    format!(
+        "output {name:?}, which is {dtype} of shape [{}]",
+        shape.join(", ")
+    )
+}
+
+fn no_output(name: &str, outputs: &[TensorSpec]) -> String {
+    let shown: String = name.chars().take(CHARS_SHOWN).collect();
+    let names = outputs.iter().take(NAMES_SHOWN);
+    let names: Vec<String> = names.map(|spec| format!("{:?}", spec.name)).collect();
+    let more = match outputs.len() > NAMES_SHOWN {
+        true => " and others",
+        false => "",
+    };
+    format!(
+        "the model has no output {shown:?}, but {}{more}",
+        names.join(", ")
+    )
+}
+
 /// Returns the value for every row, as the output has it; `None` if it is no such value.
 pub(super) fn tensor(spec: &TensorSpec, value: &Value, n_rows: usize) -> Option<Tensor> {
     let row: Vec<&Value> = match value {
@@ -367,6 +430,53 @@ mod tests {
             (&shares, json!([1.0, 2.0, 3.0])),
         ] {
             assert_eq!(tensor(spec, &value, 1), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_no_answer_could_have_is_told() {
+        let of = |name: &str, dtype: DType, shape: Vec<Option<usize>>| TensorSpec {
+            name: name.to_owned(),
+            ..spec(dtype, shape)
+        };
+        let signature = Signature {
+            inputs: Vec::new(),
+            outputs: vec![
+                of("predict", DType::I64, vec![None]),
+                of("predict_proba", DType::F64, vec![None, Some(3)]),
+            ],
+            default_outputs: vec![0],
+            keyed_outputs: Vec::new(),
+            keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
+            columns: None,
+        };
+        let fits = |value: &str| fits_outputs(value, &signature);
+        for value in [
+            "0",
+            "[2]",
+            r#"{"predict": 1}"#,
+            r#"{"predict_proba": [0.1, 0.2, 0.7]}"#,
+        ] {
+            assert_eq!(fits(value), Ok(()), "{value}");
+        }
+        for (value, why) in [
+            (
+                r#""setosa""#,
+                "\"setosa\" is no row of output \"predict\", which is INT64 of shape [-1]",
+            ),
+            ("[0.1, 0.1, 0.8]", "is no row of output \"predict\""),
+            (
+                r#"{"nope": 1}"#,
+                "the model has no output \"nope\", but \"predict\", \"predict_proba\"",
+            ),
+            (
+                r#"{"predict": 1, "predict_proba": [0.5, 0.5]}"#,
+                "[0.5,0.5] is no row of output \"predict_proba\", which is FP64 of shape [-1, 3]",
+            ),
+        ] {
+            let told = fits(value).unwrap_err();
+            assert!(told.contains(why), "{value}: {told}");
         }
     }
 

@@ -271,6 +271,67 @@ async fn another_revision_is_asked_before_another_service() {
     assert_eq!(fallback.n_fallbacks(), 4);
 }
 
+/// Whatever is said by annotation may be changed at any time; what was counted stays.
+#[tokio::test(start_paused = true)]
+async fn what_is_done_is_what_the_settings_say_by_now() {
+    let two = Two::new(&FallbackSettings::default());
+    let set = |settings: &FallbackSettings| two.first.set_fallback(Some(settings));
+    let value = FallbackSettings {
+        value: Some("7".to_owned()),
+        ..FallbackSettings::default()
+    };
+    two.fail("first");
+    // How often the model is asked.
+    let n_struck = async || {
+        let before = two.chaos.counts().errors;
+        let _answered = two.ask(None).await;
+        two.chaos.counts().errors - before
+    };
+    for retries in [2, 1, 0, 3] {
+        set(&FallbackSettings {
+            retries,
+            ..value.clone()
+        });
+        assert_eq!(n_struck().await, u64::from(retries) + 1);
+    }
+    // By what names another service, or one that is not there.
+    for (name, by) in [
+        ("next", StandIn::Service),
+        ("nobody", StandIn::Constant),
+        ("next", StandIn::Service),
+    ] {
+        set(&FallbackSettings {
+            service: Some(id(name)),
+            ..value.clone()
+        });
+        assert_eq!(two.ask(None).await.0, Ok(Some(by)), "{name}");
+    }
+    for failures in [1, 4, 2] {
+        set(&FallbackSettings {
+            breaker_failures: Some(failures),
+            ..value.clone()
+        });
+        let mut n_asked = 0;
+        for _ in 0..10 {
+            n_asked += n_struck().await;
+        }
+        assert_eq!(n_asked, u64::from(failures));
+    }
+    two.hang("first");
+    for time in [3 * SECOND, SECOND, 2 * SECOND] {
+        set(&FallbackSettings {
+            timeout: Some(time),
+            ..value.clone()
+        });
+        let (by, took) = two.ask(None).await;
+        assert_eq!(by, Ok(Some(StandIn::Constant)));
+        assert!(took >= time && took < time + SECOND / 2, "{took:?}");
+    }
+    let fallback = two.first.fallback().unwrap();
+    assert_eq!(fallback.n_retries(), 6);
+    assert_eq!(fallback.n_fallbacks(), 4 + 3 + 30 + 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_service_that_hangs_leaves_time_for_the_default_prediction() {
     // Where nothing is said of its time, it leaves a little of the caller's.

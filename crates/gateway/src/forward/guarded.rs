@@ -42,8 +42,8 @@ pub(super) struct Guard {
     turns: Turns,
     /// How many calls it has answered.
     n_answered: AtomicU64,
-    /// When it was measured last how long calls take, and what.
-    measured: Mutex<Option<(Duration, Option<Duration>)>>,
+    /// When it was measured last how long so many of 100 calls take, and what.
+    measured: Mutex<Option<(Duration, u8, Option<Duration>)>>,
 }
 
 impl Guard {
@@ -68,10 +68,12 @@ impl Guard {
         };
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         match *measured {
-            Some((at, time)) if now < at.saturating_add(MEASURED_EVERY) => time,
+            Some((at, of, time)) if of == percent && now < at.saturating_add(MEASURED_EVERY) => {
+                time
+            }
             _ => {
                 let time = model.statistics().latency_percentile(percent, CALLS_MIN);
-                *measured = Some((now, time));
+                *measured = Some((now, percent, time));
                 time
             }
         }

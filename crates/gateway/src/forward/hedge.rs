@@ -139,7 +139,38 @@ impl Handler {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use coracle_base::{Clock, SystemClock};
+    use coracle_serving::{Fallback, HedgeAfter, Protocol, ServedModel};
+
     use super::*;
+    use crate::forward::guarded;
+
+    /// What was measured a moment ago is of what was asked for then.
+    #[test]
+    fn another_percentile_is_another_time_at_once() {
+        let model = ServedModel::unloaded("a".to_owned(), 1);
+        let clock = SystemClock::new();
+        for index in 0..200 {
+            let call = model.statistics().start(0, Duration::ZERO, &clock);
+            let took = Duration::from_millis(if index % 10 == 0 { 1_000 } else { 1 });
+            call.finish(Protocol::V1, Ok(()), took);
+        }
+        let guard = guarded::guard(&Fallback::default()).unwrap();
+        let now = clock.monotonic();
+        let after = |percent: u8| {
+            let after = HedgeAfter::Percentile(percent);
+            guard.hedge_after(&model, after, now).unwrap()
+        };
+        assert!(after(95) > Duration::from_millis(500));
+        assert!(after(50) < Duration::from_millis(500));
+        let set = HedgeAfter::Time(Duration::from_secs(9));
+        assert_eq!(
+            guard.hedge_after(&model, set, now),
+            Some(Duration::from_secs(9))
+        );
+    }
 
     #[test]
     fn who_has_no_time_is_no_reason_to_give_up_the_other() {

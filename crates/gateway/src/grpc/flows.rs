@@ -204,21 +204,12 @@ impl Handler {
             "SendFeedback" => {
                 let body = seldon::feedback_json(message)?;
                 let feedback = seldon::read_feedback(&body)?;
+                let nodes = match table.flow(&id) {
+                    Some(flow) => reward(flow, &feedback)?,
+                    None => crate::seldon::reward(route(&table, &id)?, &feedback)?,
+                };
                 let mut answer = Vec::new();
-                match table.flow(&id) {
-                    Some(flow) => {
-                        let nodes = reward(flow, &feedback)?;
-                        seldon::encode_feedback(&feedback, &nodes, &mut answer);
-                    }
-                    None => {
-                        let route = route(&table, &id)?;
-                        route.feedback().add(feedback.reward);
-                        let first = route.targets().first();
-                        let node = first.map(|target| target.model.name());
-                        let nodes: Vec<&str> = node.into_iter().collect();
-                        seldon::encode_feedback(&feedback, &nodes, &mut answer);
-                    }
-                }
+                seldon::encode_feedback(&feedback, &nodes, &mut answer);
                 Ok(seldon::response_message(&answer)?)
             }
             "ModelMetadata" => {

@@ -19,7 +19,7 @@ use super::report::Published;
 use super::{Answered, Begun, Copied, Given, Inner, Pair, QUEUE_COPIES, graph, identity};
 use crate::chaos::copy_in_chaos;
 use crate::codec::Codec;
-use crate::infer::Failure;
+use crate::infer::{Failure, too_late};
 
 /// How long the shadow may take to be loaded.
 const ENTER_MAX: Duration = Duration::from_secs(10);
@@ -163,11 +163,14 @@ impl Runner {
         (codec, body): (&Codec, &Bytes),
         then: impl FnOnce(Ran<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        // It is taken as the model's own time.
+        let mut held = Duration::ZERO;
         if let Some(chaos) = self.chaos.as_ref().filter(|chaos| chaos.is_on()) {
             let (delay, struck) = copy_in_chaos(chaos, model);
-            // Made within the runtime: a sleep looks for its timer when it is made.
-            self.runtime
-                .block_on(async { tokio::time::sleep(delay.min(RUN_MAX)).await });
+            held = chaos.hold(model, delay.min(RUN_MAX));
+            if held >= RUN_MAX {
+                return Err(too_late(RUN_MAX));
+            }
             struck?;
         }
         // The shadow may have users of its own, who are not to notice: neither in who runs or waits, nor in whether the model is well.
@@ -184,7 +187,7 @@ impl Runner {
         };
         let call = codec.decode(body, &ctx)?;
         let outputs = lease.run_within(&call.inputs, &call.outputs, RUN_MAX)?;
-        let elapsed = self.clock.monotonic().saturating_sub(started);
+        let elapsed = self.clock.monotonic().saturating_sub(started) + held;
         then(Ran {
             lease: &lease,
             call: &call,

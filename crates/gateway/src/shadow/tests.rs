@@ -104,12 +104,73 @@ fn who_reads_the_report_waits_for_no_comparison() {
     assert_eq!(shadows.figures()[0].outcomes[4], ("failed", 1));
 }
 
+/// A service whose shadow has these faults, and a copy for that.
+struct Struck {
+    shadows: Shadows,
+    chaos: Chaos,
+    copied: Copied,
+    pair: Arc<Pair>,
+}
+
+fn struck(target: &str, fault: ChaosFault) -> Struck {
+    let route = Arc::new(Route::single(Arc::new(one("next"))));
+    let table = ModelTable::from_routes([(id("next"), route)].into());
+    let table = Arc::new(SharedTable::new(table));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let chaos = Chaos::new(Arc::clone(&clock), 1);
+    let target = ChaosTarget {
+        namespace: None,
+        name: target.to_owned(),
+    };
+    let hour = Duration::from_secs(60 * 60);
+    chaos.set(target, fault, hour).unwrap();
+    let shadows = Shadows::new((&table, &clock), 1_000, Some(chaos.clone()));
+    let pair = shadows.pair(&tap("iris", 100)).unwrap();
+    let copied = Copied {
+        begun: Begun {
+            codec: Codec::V1 { method: None },
+            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            ..begun(&pair)
+        },
+        revision: "iris-1".to_owned(),
+        answer: Ok(Given::Outputs(Box::new(Answered {
+            outputs: vec![(
+                "predict".to_owned(),
+                Tensor::from_values(Values::F64(vec![1.0].into())),
+            )],
+            elapsed: Duration::ZERO,
+            is_whole: true,
+        }))),
+        _room: Room::try_new(&shadows.inner.held, 1).unwrap(),
+    };
+    Struck {
+        shadows,
+        chaos,
+        copied,
+        pair,
+    }
+}
+
+impl Struck {
+    fn send(self) -> (Shadows, Chaos) {
+        self.pair.queue.try_send(self.copied).unwrap();
+        (self.shadows, self.chaos)
+    }
+}
+
+/// Waits for the comparison of a copy.
+fn compared(shadows: &Shadows) -> report::Compared {
+    loop {
+        let report = shadows.reports(Some(&id("iris"))).pop().unwrap();
+        match report.comparisons.first() {
+            Some(compared) => return compared.clone(),
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
 #[test]
 fn faults_strike_the_copies_for_their_target_and_leave_others_alone() {
-    let named = |name: &str| ChaosTarget {
-        namespace: None,
-        name: name.to_owned(),
-    };
     let latency = ChaosFault {
         latency: Duration::from_millis(1),
         ..ChaosFault::default()
@@ -128,40 +189,8 @@ fn faults_strike_the_copies_for_their_target_and_leave_others_alone() {
         ("next", errors, Some("fails on purpose")),
         ("next", panics, Some("as by a panic")),
     ] {
-        let route = Arc::new(Route::single(Arc::new(one("next"))));
-        let table = ModelTable::from_routes([(id("next"), route)].into());
-        let table = Arc::new(SharedTable::new(table));
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let chaos = Chaos::new(Arc::clone(&clock), 1);
-        let hour = Duration::from_secs(60 * 60);
-        chaos.set(named(target), fault, hour).unwrap();
-        let shadows = Shadows::new((&table, &clock), 1_000, Some(chaos));
-        let pair = shadows.pair(&tap("iris", 100)).unwrap();
-        let copied = Copied {
-            begun: Begun {
-                codec: Codec::V1 { method: None },
-                body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
-                ..begun(&pair)
-            },
-            revision: "iris-1".to_owned(),
-            answer: Ok(Given::Outputs(Box::new(Answered {
-                outputs: vec![(
-                    "predict".to_owned(),
-                    Tensor::from_values(Values::F64(vec![1.0].into())),
-                )],
-                elapsed: Duration::ZERO,
-                is_whole: true,
-            }))),
-            _room: Room::try_new(&shadows.inner.held, 1).unwrap(),
-        };
-        pair.queue.try_send(copied).unwrap();
-        let compared = loop {
-            let report = shadows.reports(Some(&id("iris"))).pop().unwrap();
-            match report.comparisons.first() {
-                Some(compared) => break compared.clone(),
-                None => std::thread::yield_now(),
-            }
-        };
+        let (shadows, _chaos) = struck(target, fault).send();
+        let compared = compared(&shadows);
         let whys: Vec<&str> = compared.failures.iter().map(|why| &*why.name).collect();
         match expected {
             None => assert!(whys.is_empty(), "{target}: {whys:?}"),
@@ -172,6 +201,30 @@ fn faults_strike_the_copies_for_their_target_and_leave_others_alone() {
         let count = compared.outcomes.iter().find(counted);
         assert_eq!(count.map(|count| count.count), Some(1), "{target}");
     }
+}
+
+/// A shadow that is slow on purpose is one whose answers take long, and is so for as long as that is set.
+#[test]
+fn the_comparison_shows_latency_on_purpose_and_does_not_outwait_it() {
+    let latency = Duration::from_millis(20);
+    let fault = ChaosFault {
+        latency,
+        ..ChaosFault::default()
+    };
+    let (shadows, _chaos) = struck("next", fault).send();
+    let shown = compared(&shadows).latency.shadow.mean_seconds;
+    assert!(shown.unwrap() >= latency.as_secs_f64(), "{shown:?}");
+    let fault = ChaosFault {
+        latency: Duration::from_secs(50),
+        ..ChaosFault::default()
+    };
+    let (shadows, chaos) = struck("next", fault).send();
+    while chaos.counts().latency == 0 {
+        std::thread::yield_now();
+    }
+    chaos.clear(None);
+    let shown = compared(&shadows).latency.shadow.mean_seconds;
+    assert!(shown.unwrap() < 50.0, "{shown:?}");
 }
 
 /// Answers every row with 1.

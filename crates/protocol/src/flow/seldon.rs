@@ -265,32 +265,61 @@ fn write_tags(tags: Option<&str>, by: &str, body: &mut Vec<u8>) -> Result<(), Re
     Ok(())
 }
 
+/// An answer with what it says of itself.
+#[derive(Deserialize)]
+struct Whole<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(borrow, default)]
+    meta: BTreeMap<Cow<'a, str>, &'a RawValue>,
+}
+
+impl Whole<'_> {
+    /// Returns it with one entry of its meta as `write` has it.
+    fn with(
+        &self,
+        entry: &str,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), RequestError>,
+    ) -> Result<Vec<u8>, RequestError> {
+        let mut body = b"{\"data\":".to_vec();
+        body.extend_from_slice(self.data.get().as_bytes());
+        body.extend_from_slice(b",\"meta\":{");
+        write(&mut body)?;
+        for (name, value) in self.meta.iter().filter(|(name, _)| *name != entry) {
+            body.push(b',');
+            json_string(name, &mut body);
+            body.push(b':');
+            body.extend_from_slice(value.get().as_bytes());
+        }
+        body.extend_from_slice(b"}}");
+        Ok(body)
+    }
+}
+
 /// Returns a model's answer with the tag that says what stood in for it.
 ///
 /// # Errors
 /// Code `Internal` if it is no answer.
 pub fn with_fallback(answer: &[u8], by: &str) -> Result<Vec<u8>, RequestError> {
-    #[derive(Deserialize)]
-    struct Whole<'a> {
-        #[serde(borrow)]
-        data: &'a RawValue,
-        #[serde(borrow, default)]
-        meta: BTreeMap<Cow<'a, str>, &'a RawValue>,
-    }
-
     let whole: Whole<'_> = read(answer, "the model's answer")?;
-    let mut body = b"{\"data\":".to_vec();
-    body.extend_from_slice(whole.data.get().as_bytes());
-    body.extend_from_slice(b",\"meta\":{");
-    write_tags(whole.meta.get("tags").map(|tags| tags.get()), by, &mut body)?;
-    for (name, value) in whole.meta.iter().filter(|(name, _)| *name != "tags") {
-        body.push(b',');
-        json_string(name, &mut body);
+    let tags = whole.meta.get("tags").map(|tags| tags.get());
+    whole.with("tags", |body| write_tags(tags, by, body))
+}
+
+/// Returns a model's answer with the branch that it is of a node's, or why none is to have what comes of it.
+///
+/// # Errors
+/// Code `Internal` if it is no answer.
+pub fn with_routing(answer: &[u8], (node, branch): (&str, i64)) -> Result<Vec<u8>, RequestError> {
+    let whole: Whole<'_> = read(answer, "the model's answer")?;
+    whole.with("routing", |body| {
+        body.extend_from_slice(b"\"routing\":{");
+        json_string(node, body);
         body.push(b':');
-        body.extend_from_slice(value.get().as_bytes());
-    }
-    body.extend_from_slice(b"}}");
-    Ok(body)
+        render::integer(branch, body);
+        body.push(b'}');
+        Ok(())
+    })
 }
 
 /// Appends what answered for each node.

@@ -287,6 +287,18 @@ fn what_stands_in_is_told_as_a_tag() {
 }
 
 #[test]
+fn who_answered_is_told_once() {
+    let answer = br#"{"data":{"ndarray":[[2.50]]},"meta":{"requestPath":{"last":"coracle"},"routing":{"other":1}}}"#;
+    assert_eq!(
+        text(with_routing(answer, ("a\"b", -2))),
+        r#"{"data":{"ndarray":[[2.50]]},"meta":{"routing":{"a\"b":-2},"requestPath":{"last":"coracle"}}}"#
+    );
+    for damaged in ["", "{", "[]", r#"{"data":1,"meta":[]}"#] {
+        assert!(with_routing(damaged.as_bytes(), ("a", 0)).is_err());
+    }
+}
+
+#[test]
 fn damaged_answers_are_errors() {
     let bodies: [&[u8]; 3] = [
         br#"{"data":{"names":["t:0"],"tensor":{"shape":[1,2],"values":[1,2]}},"meta":{"puid":"p","tags":{}}}"#,

@@ -8,7 +8,10 @@ use coracle_base::ManualClock;
 use super::*;
 use crate::chaos::{ChaosFault, ChaosTarget};
 use crate::experiment::LineForm;
-use crate::plan::{PlannedTarget, RevisionSource};
+use crate::fallback::FallbackSettings;
+use crate::flow::Reward;
+use crate::plan::{PlannedPredictor, PlannedTarget, RevisionSource};
+use crate::predictors::Predictors;
 use crate::served_model::tests::faulty;
 
 /// Loads when the test says so, and fails where the source says so.
@@ -88,6 +91,10 @@ fn fixture_of(
         n_workers: 1,
         experiments,
         routers: None,
+        fits: Some(|value, signature| match value {
+            "none" => Err(format!("none of {}", signature.outputs.len())),
+            _ => Ok(()),
+        }),
     });
     std::thread::spawn(move || follower.run());
     Fixture {
@@ -150,6 +157,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
                 shadow: None,
                 fallback: None,
                 experiments: Vec::new(),
+                predictors: Vec::new(),
             },
         );
     }
@@ -457,6 +465,98 @@ fn a_flow_switches_once_all_its_revisions_are_ready_and_not_before_that() {
     fixture.plans.send(of_both);
     fixture.wait(|observed| observed.flows.is_empty());
     assert!(!fixture.table.load().has_flows());
+    fixture.plans.stop();
+}
+
+/// Whether a default prediction is one is known once the model is, and of the one that is said by now.
+#[test]
+fn a_default_prediction_that_no_answer_could_be_is_told() {
+    let fixture = fixture();
+    let with_value = |value: Option<&str>| {
+        let mut plan = plan(&[("a", "", 0)], &[("a", 100)]);
+        let route = plan.routes.get_mut(&service()).unwrap();
+        route.fallback = value.map(|value| FallbackSettings {
+            value: Some(value.to_owned()),
+            ..FallbackSettings::default()
+        });
+        plan
+    };
+    fixture.plans.send(with_value(Some("none")));
+    fixture.open.send(()).unwrap();
+    let told = |observed: &Observed| observed.misfits.get(&service()).cloned();
+    let observed = fixture.wait(|observed| !observed.routes.is_empty());
+    assert_eq!(told(&observed).as_deref(), Some("revision a: none of 0"));
+    fixture.plans.send(with_value(Some("0")));
+    fixture.wait(|observed| told(observed).is_none());
+    fixture.plans.send(with_value(Some("none")));
+    fixture.wait(|observed| told(observed).is_some());
+    fixture.plans.send(with_value(None));
+    fixture.wait(|observed| told(observed).is_none());
+    fixture.plans.stop();
+}
+
+/// Who is one of several predictors knows which one, for as long as there are several; what came of their answers stays.
+#[test]
+fn several_predictors_know_which_one_they_are() {
+    let fixture = fixture();
+    let predictor = |name: &str| PlannedPredictor {
+        name: name.to_owned(),
+        node: "classify".to_owned(),
+        revisions: vec![name.to_owned()],
+    };
+    let both = |predictors: Vec<PlannedPredictor>, shares: &[(&str, u8)]| {
+        let mut plan = plan(&[("a", "", 0), ("b", "", 0)], shares);
+        plan.routes.get_mut(&service()).unwrap().predictors = predictors;
+        plan
+    };
+    let planned = both(
+        vec![predictor("b"), predictor("a")],
+        &[("a", 50), ("b", 50)],
+    );
+    fixture.plans.send(planned);
+    for _ in 0..2 {
+        fixture.open.send(()).unwrap();
+    }
+    fixture.wait(|observed| !observed.routes.is_empty());
+    let numbers = || {
+        let table = fixture.table.load();
+        let targets = table.service(&service()).unwrap().targets().iter();
+        let numbers = targets.map(|target| target.model.branch().map(|branch| branch.number));
+        numbers.collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(), [Some(1), Some(0)]);
+    let reward = Reward {
+        reward: 1.0,
+        n_rows: 1,
+        routing: &|_node| Some(0),
+    };
+    let told = || {
+        let table = fixture.table.load();
+        let route = Arc::clone(table.service(&service()).unwrap());
+        let predictors = route.predictors().into_iter();
+        let all = predictors.flat_map(Predictors::feedback);
+        let all = all.map(|(key, counters)| (key.to_owned(), counters.count()));
+        (Arc::clone(&route), all.collect::<Vec<_>>())
+    };
+    assert_eq!(told().0.reward(&reward), Ok(Some("classify")));
+    let planned = both(
+        vec![predictor("a"), predictor("b")],
+        &[("a", 60), ("b", 40)],
+    );
+    fixture.plans.send(planned);
+    fixture.wait(|observed| observed.routes[&service()].targets[0].percent == 60);
+    assert_eq!(numbers(), [Some(0), Some(1)]);
+    let expected = [("a/classify".to_owned(), 0), ("b/classify".to_owned(), 1)];
+    assert_eq!(told().1, expected);
+    fixture
+        .plans
+        .send(both(Vec::new(), &[("a", 60), ("b", 40)]));
+    fixture.wait(|observed| observed.routes[&service()].predictors.is_empty());
+    assert_eq!(numbers(), [None, None]);
+    assert_eq!(
+        told().0.reward(&reward),
+        Ok(Some(told().0.targets()[0].model.name()))
+    );
     fixture.plans.stop();
 }
 

@@ -4,6 +4,7 @@ use super::Metric;
 use super::text::line;
 use crate::flow::FeedbackCounters;
 use crate::plan::ServiceId;
+use crate::predictors::Predictors;
 use crate::served_model::escape;
 use crate::{ModelTable, Route};
 
@@ -60,6 +61,10 @@ fn feedback(metric: Metric, table: &ModelTable, text: &mut String) {
     };
     for (id, route) in table.routes() {
         one(id, model_name(route), route.feedback());
+        let predictors = route.predictors().into_iter();
+        for (node, counters) in predictors.flat_map(Predictors::feedback) {
+            one(id, node, counters);
+        }
     }
     for (id, flow) in table.flows() {
         for (node, counters) in flow.feedback() {

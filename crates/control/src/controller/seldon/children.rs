@@ -159,6 +159,8 @@ fn of_predictors(deployment: &Value, spec: &SeldonDeploymentSpec) -> Vec<Value> 
     let canaries: Vec<Value> = canaries.collect();
     let mut wanted = json!({"predictor": stable});
     if !canaries.is_empty() {
+        // Who of them answered is told by these names.
+        wanted["predictor"]["name"] = json!(first.name);
         wanted["canary"] = canaries.into();
     }
     let mut annotations = json!({MODE: "Standard"});

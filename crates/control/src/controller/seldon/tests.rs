@@ -85,6 +85,20 @@ fn split(stage: &Stage, name: &str) -> Vec<(String, u8)> {
     split
 }
 
+/// Returns the predictors that callers are told of, each with its node and where its files are.
+fn predictors(stage: &Stage) -> Vec<[String; 3]> {
+    let route = route(stage, "flowers");
+    let plan = stage.plan.lock().unwrap();
+    let predictors = route.predictors.into_iter().map(|one| {
+        let own = |name: &str| name == one.revisions[0];
+        assert!(route.targets.iter().any(|target| own(&target.revision)));
+        let mut all = plan.revisions.iter();
+        let (_, revision) = all.find(|(id, _)| own(&id.name)).unwrap();
+        [one.name, one.node, revision.source.uri.clone()]
+    });
+    predictors.collect()
+}
+
 fn of(pairs: &[(&str, u8)]) -> Vec<(String, u8)> {
     pairs
         .iter()
@@ -270,6 +284,26 @@ fn a_model_is_served_by_its_graphs_name_with_probabilities() {
 
 fn key_of(service: &str) -> Key {
     Key::new(&INFERENCE_SERVICE, NAMESPACE, service)
+}
+
+/// Who of several answered is told, and of one nothing has to be; a shadow answers nobody.
+#[test]
+fn several_predictors_are_told_by_their_names_and_nodes() {
+    let mut stage = Stage::new();
+    let share = |percent: i32| json!({"traffic": percent});
+    let a = predictor("model-a", "file:///a", share(60));
+    let b = json!({"traffic": 40, "graph": {"name": "other"}});
+    let b = predictor("model-b", "file:///b", b);
+    let shadow = predictor("next", "file:///c", json!({"shadow": true}));
+    apply(&mut stage, json!({"predictors": [a, b, shadow.clone()]}));
+    let expected = [
+        ["model-a", "classifier", "file:///a"],
+        ["model-b", "other", "file:///b"],
+    ];
+    assert_eq!(predictors(&stage), expected.map(|of| of.map(str::to_owned)));
+    let only = predictor("model-a", "file:///a", share(100));
+    apply(&mut stage, json!({"predictors": [only, shadow]}));
+    assert_eq!(predictors(&stage), Vec::<[String; 3]>::new());
 }
 
 #[test]

@@ -23,8 +23,29 @@ pub(crate) fn names(service: &Value) -> Vec<String> {
     both.into_iter().flatten().collect()
 }
 
-/// Returns conditions with their names: those of what a service's annotations say; `by_revision` is that of a revision that stands in.
+/// Returns conditions with their names: those of what a service's annotations say; `by_revision` is that of a revision that stands in, `misfit` says why the
+/// default prediction is none.
 pub(super) fn verdicts(
+    service: &Value,
+    (by_revision, misfit): (Option<Verdict>, Option<&String>),
+    store: &Store,
+) -> Vec<(&'static str, Verdict)> {
+    let mut all = of_annotations(service, by_revision, store);
+    if let Some(why) = misfit {
+        let why = format!(
+            "annotation {}: {why}; no such answer is given",
+            fallbacks::VALUE
+        );
+        let misfit = Verdict::no("DoesNotFit", why);
+        match all.iter_mut().find(|(name, _)| *name == FALLBACK) {
+            Some((_, verdict)) => *verdict = verdict.and(&misfit),
+            None => all.push((FALLBACK, misfit)),
+        }
+    }
+    all
+}
+
+fn of_annotations(
     service: &Value,
     by_revision: Option<Verdict>,
     store: &Store,

@@ -1,12 +1,15 @@
 //! How a service's requests are split, and what else is done with them, in the words of the plan.
 
+use coracle_api::kind::SELDON_DEPLOYMENT;
 use coracle_api::validation::STICKY;
 use coracle_serving::experiment::UnitSource;
-use coracle_serving::{FallbackSettings, PlannedRoute, PlannedTarget, Sticky};
+use coracle_serving::{FallbackSettings, PlannedPredictor, PlannedRoute, PlannedTarget, Sticky};
 use serde_json::Value;
 
 use super::View;
 use super::stand_in::StandIn;
+use crate::controller::revisions::{STABLE, canary_track};
+use crate::controller::templates::Canaries;
 use crate::controller::traffic::Share;
 use crate::controller::{fallbacks, shadows};
 use crate::object;
@@ -89,14 +92,50 @@ impl View<'_> {
         // Validation has seen it.
         let shadow = shadows::read(self.service).ok().flatten();
         let shadow = shadow.or_else(|| self.around.mirror.cloned());
+        let predictors = self.predictors(&targets);
         (!targets.is_empty()).then_some(PlannedRoute {
             targets,
+            predictors,
             sticky,
             is_compared: self.around.course.is_some(),
             shadow,
             fallback,
             experiments,
         })
+    }
+
+    /// Returns the predictors of a SeldonDeployment that the service was made of, if there are several: its stable predictor and its canaries.
+    fn predictors(&self, targets: &[PlannedTarget]) -> Vec<PlannedPredictor> {
+        let Canaries::List(canaries) = &self.templates.canaries else {
+            return Vec::new();
+        };
+        if !object::has_owner(self.service, SELDON_DEPLOYMENT.kind) {
+            return Vec::new();
+        }
+        let first = self.service.pointer("/spec/predictor/name");
+        let first = first.and_then(Value::as_str).unwrap_or_default();
+        let stable = (first, STABLE.to_owned(), &self.templates.stable);
+        let canaries = canaries
+            .iter()
+            .map(|(name, template, _)| (name.as_str(), canary_track(name), template));
+        let all = std::iter::once(stable).chain(canaries);
+        let planned = all.map(|(name, track, template)| {
+            let predictor = serde_json::from_value(template.spec.clone()).unwrap_or_default();
+            let own = |target: &&PlannedTarget| {
+                let mut all = self.revisions.iter();
+                all.any(|one| one.name == target.revision && one.track == track)
+            };
+            PlannedPredictor {
+                name: name.to_owned(),
+                node: self.model_name(&predictor),
+                revisions: targets
+                    .iter()
+                    .filter(own)
+                    .map(|target| target.revision.clone())
+                    .collect(),
+            }
+        });
+        planned.collect()
     }
 
     /// Returns the split in force in the words of the one that is wanted.

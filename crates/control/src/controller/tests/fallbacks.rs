@@ -54,6 +54,41 @@ fn the_stable_revision_stands_in_for_a_canary() {
     assert_eq!(planned(&stage), owned(Some("2"), &[("2", 100)]));
 }
 
+/// What could never be given is told as soon as the model is known, by a condition and an event; the service is none the worse for it.
+#[test]
+fn a_default_prediction_that_fits_no_answer_is_told() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("s3://b/v1")}));
+    let annotation = "serving.coracle.dev/fallback";
+    stage.apply(json!({"metadata": {"annotations": {annotation: "{\"nope\": 1}"}}}));
+    let why = "revision iris-predictor-00001: the model has no output \"nope\"";
+    let observe = |stage: &mut Stage, misfits: &[&str]| {
+        let mut observed = stage.observed.get();
+        let id = observed.routes.keys().next().unwrap().clone();
+        observed.misfits = misfits
+            .iter()
+            .map(|why| (id.clone(), (*why).to_owned()))
+            .collect();
+        stage.observed.set(observed);
+        stage.settle();
+    };
+    observe(&mut stage, &[why]);
+    let (status, reason, message) = in_force(&stage);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "DoesNotFit"));
+    assert_eq!(
+        message,
+        format!("annotation {annotation}: {why}; no such answer is given")
+    );
+    assert_eq!(stage.ready(), "True");
+    let (events, _) = stage.store.list(&coracle_api::kind::EVENT, None);
+    let told = |event: &Arc<Stored>| event.object["reason"] == "FallbackDoesNotFit";
+    assert_eq!(events.iter().filter(|event| told(event)).count(), 1);
+    observe(&mut stage, &[]);
+    let conditions = stage.status("/conditions");
+    let mut conditions = conditions.as_array().unwrap().iter();
+    assert!(!conditions.any(|one| one["type"] == "FallbackInForce"));
+}
+
 #[test]
 fn the_previous_revision_stays_ready_to_stand_in() {
     let mut stage = Stage::new();

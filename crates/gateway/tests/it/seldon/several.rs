@@ -1,0 +1,172 @@
+//! Several predictors each of which is one model: who answered is told, and what comes of an answer is that one's.
+
+use std::sync::Arc;
+
+use coracle_base::SystemClock;
+use coracle_gateway::Limits;
+use coracle_protocol::seldon::{request_json, response_message};
+use coracle_serving::{
+    FallbackSettings, ModelTable, PlannedPredictor, RevisionId, RevisionLog, Route, RouteTarget,
+    ServedModel, ServiceId,
+};
+use serde_json::{Value, json};
+
+use super::post;
+use crate::client::send;
+use crate::fallback::magnitude;
+use crate::fixture::{Running, config, start_with};
+use crate::grpc;
+
+const API: &str = "/seldon/ml/iris/api/v1.0";
+const ROW: &str = r#"{"data": {"ndarray": [[1, 2]]}, "meta": {"puid": "p", "tags": {"x": 1}}}"#;
+
+/// The predictors `a`, which fails where the sum of a row is negative, and `b`, which does not, with a half of the requests each.
+fn start(fallback: Option<&FallbackSettings>) -> Running {
+    start_with(config(Limits::default()), |sum| {
+        let target = |model: ServedModel, name: &str| {
+            let id = RevisionId {
+                namespace: "ml".to_owned(),
+                name: format!("iris-{name}"),
+            };
+            let log = RevisionLog::none(Arc::new(SystemClock::new()));
+            RouteTarget {
+                model: Arc::new(model.with_revision(&id, log, Box::new(|| ()))),
+                percent: 50,
+                tags: Vec::new(),
+            }
+        };
+        let predictor = |name: &str| PlannedPredictor {
+            name: name.to_owned(),
+            node: "sum".to_owned(),
+            revisions: vec![format!("iris-{name}")],
+        };
+        let targets = vec![target(magnitude("sum"), "b"), target(sum, "a")];
+        let route = Route::try_new(targets, None).unwrap();
+        let route = route.with_feedback(("iris", &["a", "b"].map(predictor)), None);
+        for target in route.targets() {
+            target.model.set_branch(route.predictors());
+            target.model.set_fallback(fallback);
+        }
+        let id = ServiceId {
+            namespace: "ml".to_owned(),
+            name: "iris".to_owned(),
+        };
+        ModelTable::from_routes([(id, Arc::new(route))].into())
+    })
+}
+
+fn feedback(server: &Running, response: &Value) -> (u16, Value) {
+    let body =
+        json!({"request": {"data": {"ndarray": [[1, 2]]}}, "response": response, "reward": 0.5});
+    post(server, &format!("{API}/feedback"), &body.to_string())
+}
+
+fn told(server: &Running) -> Vec<String> {
+    let text = send(server.address, "GET", "/metrics", &[], b"").body;
+    let lines = text.lines().map(str::to_owned);
+    lines
+        .filter(|line| line.starts_with("coracle_feedback"))
+        .collect()
+}
+
+#[test]
+fn an_answer_says_which_predictor_gave_it_and_feedback_is_its() {
+    let server = start(None);
+    let mut rewarded = [0, 0];
+    for _ in 0..4 {
+        let (status, answer) = post(&server, &format!("{API}/predictions"), ROW);
+        let number = answer["meta"]["routing"]["iris"].clone();
+        let expected = json!({
+            "data": {"names": [], "ndarray": [3.0]},
+            "meta": {"puid": "p", "tags": {"x": 1}, "routing": {"iris": number}, "requestPath": {"sum": "coracle"}}
+        });
+        assert_eq!((status, &answer), (200, &expected));
+        rewarded[number.as_u64().unwrap() as usize] += 1;
+        let (status, taken) = feedback(&server, &answer);
+        assert_eq!(status, 200, "{taken}");
+        assert_eq!(taken["meta"]["requestPath"], json!({"sum": "coracle"}));
+    }
+    // By the share that each has.
+    assert_eq!(rewarded, [2, 2]);
+    let labels = |name: &str| format!("namespace=\"ml\",service=\"iris\",node=\"{name}/sum\"");
+    let (a, b) = (labels("a"), labels("b"));
+    let expected = [
+        format!("coracle_feedback_total{{{a}}} 2"),
+        format!("coracle_feedback_total{{{b}}} 2"),
+        format!("coracle_feedback_reward_sum{{{a}}} 1"),
+        format!("coracle_feedback_reward_sum{{{b}}} 1"),
+    ];
+    assert_eq!(told(&server), expected);
+    for (response, words) in [
+        (json!({}), "which branch of 'iris' answered"),
+        (
+            json!({"meta": {"routing": {"other": 0}}}),
+            "which branch of 'iris' answered",
+        ),
+        (
+            json!({"meta": {"routing": {"iris": 2}}}),
+            "names branch 2 of 'iris', which has 2",
+        ),
+    ] {
+        let (status, answer) = feedback(&server, &response);
+        let info = answer["status"]["info"].as_str().unwrap_or_default();
+        assert!(status == 400 && info.contains(words), "{answer}");
+    }
+    assert_eq!(told(&server), expected);
+}
+
+/// What stands in for a predictor earns nothing for it.
+#[test]
+fn what_comes_of_a_fallback_is_nobodys() {
+    let server = start(Some(&FallbackSettings {
+        value: Some("9".to_owned()),
+        ..FallbackSettings::default()
+    }));
+    let bad = r#"{"data": {"ndarray": [[-5, 1]]}}"#;
+    let asked = (0..2).map(|_| post(&server, &format!("{API}/predictions"), bad).1);
+    let asked: Vec<Value> = asked.collect();
+    let routing = |answer: &Value| answer["meta"]["routing"]["iris"].as_i64();
+    let stood_in = asked.iter().find(|answer| routing(answer) == Some(-2));
+    let stood_in = stood_in.unwrap_or_else(|| panic!("{asked:?}"));
+    assert_eq!(stood_in["data"]["ndarray"], json!([9.0]));
+    assert_eq!(stood_in["meta"]["tags"]["fallback"], "constant");
+    assert!(asked.iter().any(|answer| routing(answer) == Some(1)));
+    assert_eq!(feedback(&server, stood_in).0, 200);
+    assert_eq!(told(&server), Vec::<String>::new());
+}
+
+#[test]
+fn seldons_calls_tell_and_take_the_same() {
+    let server = start(None);
+    let of = |method: &str, message: Vec<u8>| {
+        let path = format!("/seldon.protos.Seldon/{method}");
+        let deployment = [("seldon", "iris"), ("namespace", "ml")];
+        grpc::call(&server, &path, &deployment, message)
+    };
+    let asked = of("Predict", response_message(ROW.as_bytes()).unwrap());
+    assert_eq!(asked.status, 0, "{}", asked.message);
+    let answer = asked.body[5..].to_vec();
+    let read: Value =
+        serde_json::from_slice(&request_json(answer.clone().into()).unwrap()).unwrap();
+    let number = read["meta"]["routing"]["iris"].as_u64().unwrap();
+    // A `Feedback`: the answer is its second field, the reward its third.
+    let feedback = |answer: &[u8]| {
+        let length = u8::try_from(answer.len()).unwrap();
+        assert!(length < 0x80, "a number of one byte");
+        let message = [&[0x12, length], answer, &[0x1d], &1_f32.to_le_bytes()].concat();
+        let length = u32::try_from(message.len()).unwrap();
+        [&[0], &length.to_be_bytes()[..], &message].concat()
+    };
+    let taken = of("SendFeedback", feedback(&answer));
+    assert_eq!(taken.status, 0, "{}", taken.message);
+    let name = ["a", "b"][number as usize];
+    let labels = format!("namespace=\"ml\",service=\"iris\",node=\"{name}/sum\"");
+    let expected = [
+        format!("coracle_feedback_total{{{labels}}} 1"),
+        format!("coracle_feedback_reward_sum{{{labels}}} 1"),
+    ];
+    assert_eq!(told(&server), expected);
+    let refused = of("SendFeedback", feedback(&[]));
+    assert_eq!(refused.status, 3);
+    assert!(refused.message.contains("'iris'"), "{}", refused.message);
+}
