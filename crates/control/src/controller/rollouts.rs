@@ -276,7 +276,8 @@ impl Controller {
         services: &mut BTreeSet<ServiceId>,
     ) {
         // Validation has seen it.
-        let Ok(wanted) = spec::read(&about.spec) else {
+        let sticky = service::sticky(&about.service);
+        let Ok(wanted) = spec::read_split_by(&about.spec, sticky) else {
             return;
         };
         let component = service::status_of(&about.service).components;
