@@ -95,6 +95,18 @@ fn a_stage_tells_what_its_units_met_and_what_requests_without_one_did() {
     fixture.settle(&book);
     assert_eq!(shown(units(&book).canary.errors), (2, 1, 0.5));
     assert_eq!(units(&book).stable, SideUnits::default());
+    // Another canary is another book: who had the one before is as new to it as everybody.
+    let other = PlannedExperiment {
+        uid: "2".to_owned(),
+        ..stage(3_000)
+    };
+    let book = fixture.open(&other);
+    fixture.settle(&book);
+    assert_eq!(units(&book), StageUnits::default());
+    book.expose(met("busy", STABLE, (true, 0.1), 3_001));
+    fixture.settle(&book);
+    assert_eq!(shown(units(&book).stable.errors), (1, 0, 0.0));
+    assert_eq!(units(&book).canary, SideUnits::default());
 }
 
 #[test]
