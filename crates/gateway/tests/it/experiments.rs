@@ -174,6 +174,7 @@ fn units_in_bodies() -> Vec<Case> {
     let parameter = || UnitSource::Parameter("user".to_owned());
     let field = || UnitSource::Field("who.id".to_owned());
     let input = || UnitSource::Input("X".to_owned());
+    let feature = || UnitSource::Field("instances.0.0".to_owned());
     let treatment = Some("treatment");
     let given = v2(r#", "parameters": {"user": "t"}"#);
     vec![
@@ -197,7 +198,13 @@ fn units_in_bodies() -> Vec<Case> {
             treatment,
         ),
         (input(), PREDICT, None, v1(""), None),
+        (feature(), PREDICT, None, rows("instances"), treatment),
+        (feature(), PREDICT, None, rows("inputs"), treatment),
     ]
+}
+
+fn rows(name: &str) -> String {
+    format!(r#"{{"{name}": [[7, 2], [1, 2]]}}"#)
 }
 
 fn v1(extra: &str) -> String {
