@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use coracle_protocol::experiments::{
     Element, OUTCOMES_MAX, UNIT_BYTES_MAX, VALUE_MAX, grpc_input, grpc_number, grpc_unit,
-    json_input, json_number, json_unit, read_outcomes,
+    json_number, json_unit, read_outcomes, v1_input, v1_number, v1_unit, v2_input,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -27,13 +27,16 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(json_unit(bytes, path).is_none_or(|unit| is_unit(&unit)));
         assert!(json_number(bytes, path).is_none_or(f64::is_finite));
     }
+    assert!(v1_unit(bytes, "instances.0.1").is_none_or(|unit| is_unit(&unit)));
+    assert!(v1_number(bytes, "inputs.0.a").is_none_or(f64::is_finite));
     let message = Bytes::copy_from_slice(bytes);
     assert!(grpc_unit(&message, "user").is_none_or(|unit| is_unit(&unit)));
     let middle = bytes.len() / 2;
     let (head, tail) = bytes.split_at(middle);
     for found in [
-        json_input(bytes, b"", "user"),
-        json_input(head, tail, "user"),
+        v1_input(bytes, "user"),
+        v2_input(bytes, b"", "user"),
+        v2_input(head, tail, "user"),
         grpc_input(&message, "user"),
     ] {
         let unit = found.clone().and_then(Element::unit);

@@ -164,8 +164,8 @@ pub struct ExperimentMetric {
     /// Exclude, or Zero: what a unit without an outcome counts as. Default: Exclude.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
-    /// How long after a unit's first request its outcomes count, such as 7d; of a Conversion, Sum or Mean. Of a Conversion each variant's rate then has a
-    /// confidence sequence by betting, over the units whose windows have closed. Of a bandit, how long after the request that is credited. Default: outcomes always count.
+    /// How long after a unit's first request its outcomes count, such as 7d; of a Conversion, Sum or Mean. Units are compared once their windows have closed, so variants whose outcomes come
+    /// later look no worse; of a Conversion each variant's rate has a confidence sequence by betting, too. Of a bandit, how long after the request that is credited. Default: outcomes always count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
     /// Higher or Lower. Default: Higher, of Errors and Latency Lower.

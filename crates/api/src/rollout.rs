@@ -62,7 +62,8 @@ pub struct RolloutAnalysis {
     /// How long a stage may last beyond its duration before the new revision goes back for want of a result. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
-    /// Whom errors, latency, predictions and outcomes are judged by, and who stays with one revision while shares do not change. Default: each request is a unit of its own.
+    /// Whom errors, latency, predictions and outcomes are judged by, and who stays with one revision while shares do not change. Default: the header or cookie that a `serving.coracle.dev/sticky`
+    /// annotation of the service splits requests by; without one each request is a unit of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<RolloutUnit>,
     /// Metrics that the new revision must not make worse, 16 at most.

@@ -261,9 +261,16 @@ fn print_variants(report: &Value, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a variant's rates among the units whose values are final.
+/// Prints a variant's rates among the units whose values are final, and of how many they are not yet.
 fn print_settled(variant: &Value, out: &mut impl Write) -> anyhow::Result<()> {
     for (metric, standing) in variant["metrics"].as_object().into_iter().flatten() {
+        if let Some(n_open @ 1..) = standing["open"].as_u64() {
+            writeln!(
+                out,
+                "  {}: {metric} of {n_open} units is not compared yet: their windows are open",
+                text(&variant["name"])
+            )?;
+        }
         let settled = &standing["settled"];
         if settled.is_object() {
             writeln!(
@@ -406,12 +413,12 @@ mod tests {
     fn settled_rates_name_their_method() {
         let settled =
             json!({"method": "betting", "units": 40, "mean": 0.25, "low": 0.125, "high": 0.5});
-        let variant = json!({"name": "new", "units": 50, "metrics": {"bought": {"mean": 0.2, "settled": settled}, "spent": {"mean": 3}}});
+        let variant = json!({"name": "new", "units": 50, "metrics": {"bought": {"mean": 0.2, "open": 0, "settled": settled}, "spent": {"mean": 3, "open": 10}}});
         let mut out = Vec::new();
         print_variants(&json!({"variants": [variant]}), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.ends_with("  new: bought 0.250000 [0.125000, 0.500000] of 40 units whose window has closed  betting\n"),
+            text.ends_with("  new: bought 0.250000 [0.125000, 0.500000] of 40 units whose window has closed  betting\n  new: spent of 10 units is not compared yet: their windows are open\n"),
             "{text}"
         );
     }

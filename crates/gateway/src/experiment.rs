@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_protocol::experiments::{
-    Element, SentOutcome, UNIT_BYTES_MAX, grpc_input, grpc_number, grpc_unit, json_input,
-    json_number, json_unit, number, read_outcomes,
+    Element, SentOutcome, UNIT_BYTES_MAX, grpc_input, grpc_number, grpc_unit, json_number,
+    json_unit, number, read_outcomes, v1_input, v1_number, v1_unit, v2_input,
 };
 use coracle_serving::experiment::{
     Book, Decided, Decision, Experiments, Exposure, ExposureEnd, LineForm, NewOutcome, NotRecorded,
@@ -65,11 +65,11 @@ impl Sent<'_> {
     fn input(&self, name: &str) -> Option<Element> {
         match self.codec {
             Codec::Grpc => grpc_input(self.body, name),
-            Codec::V2 {
-                json_length: Some(length),
-                ..
-            } => json_input(self.json()?, self.body.get(*length..)?, name),
-            _ => json_input(self.json()?, &[], name),
+            Codec::V2 { json_length, .. } => {
+                let length = json_length.unwrap_or(self.body.len());
+                v2_input(self.json()?, self.body.get(length..)?, name)
+            }
+            _ => v1_input(self.json()?, name),
         }
     }
 
@@ -251,7 +251,10 @@ fn read_unit(source: &UnitSource, sent: Sent<'_>) -> Option<String> {
         UnitSource::Request => None,
         UnitSource::Header(name) => text(sent.headers.get(name)?.as_bytes()),
         UnitSource::Cookie(name) => text(scope::cookie(sent.headers, name)?),
-        UnitSource::Field(path) => json_unit(json()?, path),
+        UnitSource::Field(path) => match sent.codec {
+            Codec::V1 { .. } => v1_unit(json()?, path),
+            _ => json_unit(json()?, path),
+        },
         UnitSource::Parameter(name) => match sent.codec {
             Codec::Grpc => grpc_unit(sent.body, name),
             _ => json_unit(json()?, &format!("parameters.{name}")),
@@ -265,7 +268,10 @@ fn read_feature(source: &UnitSource, sent: Sent<'_>) -> Option<f64> {
     match source {
         UnitSource::Request | UnitSource::Cookie(_) => None,
         UnitSource::Header(name) => number(sent.headers.get(name)?.to_str().ok()?),
-        UnitSource::Field(path) => json_number(sent.json()?, path),
+        UnitSource::Field(path) => match sent.codec {
+            Codec::V1 { .. } => v1_number(sent.json()?, path),
+            _ => json_number(sent.json()?, path),
+        },
         UnitSource::Parameter(name) => match sent.codec {
             Codec::Grpc => grpc_number(sent.body, name),
             _ => json_number(sent.json()?, &format!("parameters.{name}")),

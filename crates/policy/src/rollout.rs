@@ -21,7 +21,7 @@ use crate::experiment::{Moments, mixture_likelihood_ratio};
 pub use evidence::Evidence;
 pub use predictions::{Predicted, PredictionDrift, Predictions, Side};
 pub use query::{Against, QueryLook, QueryRule, QueryState};
-pub use units::{UNITS_MIN, UnitEvents, UnitSide};
+pub use units::{Met, UNITS_MIN, UnitEvents, UnitSide};
 pub use verdict::{Check, CheckKind, CheckState, Hold, Verdict};
 
 /// One stage of a rollout.

@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 
 use crate::RequestError;
 
-pub use input::{Element, grpc_input, json_input};
-pub use unit::{grpc_number, grpc_unit, json_number, json_unit, number};
+pub use input::{Element, grpc_input, v1_input, v2_input};
+pub use unit::{grpc_number, grpc_unit, json_number, json_unit, number, v1_number, v1_unit};
 
 /// The most outcomes of one request.
 pub const OUTCOMES_MAX: usize = 10_000;
@@ -447,6 +447,7 @@ mod tests {
                 damaged[index] = byte;
                 drop(read_outcomes(&damaged));
                 drop(json_unit(&damaged, "metrics.a"));
+                drop(v1_unit(&damaged, "instances.0.metrics"));
             }
             drop(read_outcomes(&body[..index]));
         }

@@ -139,6 +139,10 @@ struct About {
 }
 
 impl About {
+    fn wanted(&self) -> Result<spec::Wanted, String> {
+        spec::read_split_by(&self.spec, service::sticky(&self.service))
+    }
+
     /// Returns what orders rollouts by age; those of the same second by name.
     fn age(&self) -> (&str, &str) {
         let rollout = &self.rollout.object;
@@ -280,9 +284,7 @@ impl Controller {
         services: &mut BTreeSet<ServiceId>,
     ) {
         // Validation has seen it.
-        let Ok(wanted) = spec::read(&about.spec) else {
-            return;
-        };
+        let Ok(wanted) = about.wanted() else { return };
         let component = service::status_of(&about.service).components;
         let component = component.and_then(|components| components.predictor);
         let stable = component.and_then(|component| component.latest_rolledout_revision);

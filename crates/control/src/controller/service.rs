@@ -30,6 +30,7 @@ use serde_json::Value;
 
 use self::refused::{refused, stopped};
 use self::route::absent;
+pub(super) use self::route::sticky;
 use super::caching;
 use super::conditions::{Conditions, Verdict};
 use super::experiments::OnService;

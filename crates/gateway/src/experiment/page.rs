@@ -121,9 +121,19 @@ fn variants(standing: &Standing, out: &mut String) {
     );
 }
 
-/// Shows the rates of the units whose values are final.
+/// Shows the rates of the units whose values are final, and of how many they are not yet.
 fn settled(standing: &Standing, out: &mut String) {
     for (index, metric) in standing.planned.metrics.iter().enumerate() {
+        for variant in &standing.variants {
+            if let Some(n_open @ 1..) = variant.metrics.get(index).map(|metric| metric.open) {
+                put!(
+                    out,
+                    "<p><small>{}: {} of {n_open} units is not compared yet: their windows are open</small></p>",
+                    escaped(&variant.name),
+                    escaped(&metric.name)
+                );
+            }
+        }
         let variants = standing.variants.iter().filter_map(|variant| {
             let settled = variant.metrics.get(index)?.settled?;
             Some((variant, settled))

@@ -134,6 +134,9 @@ fn variant(standing: &Standing, index: usize, variant: &VariantStanding) -> Valu
                 "missing": standing.missing,
                 "mean": standing.mean,
             });
+            if metric.window_ms.is_some() {
+                shown["open"] = json!(standing.open);
+            }
             if let Some(settled) = standing.settled {
                 shown["settled"] = json!({
                     "method": Method::Betting.as_str(),

@@ -174,6 +174,7 @@ fn units_in_bodies() -> Vec<Case> {
     let parameter = || UnitSource::Parameter("user".to_owned());
     let field = || UnitSource::Field("who.id".to_owned());
     let input = || UnitSource::Input("X".to_owned());
+    let feature = || UnitSource::Field("instances.0.0".to_owned());
     let treatment = Some("treatment");
     let given = v2(r#", "parameters": {"user": "t"}"#);
     vec![
@@ -197,7 +198,13 @@ fn units_in_bodies() -> Vec<Case> {
             treatment,
         ),
         (input(), PREDICT, None, v1(""), None),
+        (feature(), PREDICT, None, rows("instances"), treatment),
+        (feature(), PREDICT, None, rows("inputs"), treatment),
     ]
+}
+
+fn rows(name: &str) -> String {
+    format!(r#"{{"{name}": [[7, 2], [1, 2]]}}"#)
 }
 
 fn v1(extra: &str) -> String {
@@ -441,6 +448,44 @@ fn rates_of_closed_windows_name_their_method() {
             && page.body.contains("betting, Beta mixture (anytime-valid)"),
         "{}",
         page.body
+    );
+}
+
+/// Of units whose windows are open it is told how many there are, and nothing is compared.
+#[test]
+fn units_of_open_windows_are_told_apart() {
+    let mut planned = planned(UnitSource::Header("x-user".to_owned()));
+    planned.overrides.clear();
+    planned.metrics[0].window_ms = Some(3_600_000);
+    planned.metrics[0].zero_if_missing = true;
+    let stage = start(&planned);
+    for index in 0..10 {
+        let user = format!("u{index}");
+        let answer = post(&stage, PREDICT, &[("x-user", &user)], ROWS);
+        assert_eq!(answer.status, 200);
+    }
+    let body = r#"{"unit": "u0", "metric": "clicked", "value": 1}"#;
+    assert_eq!(post(&stage, OUTCOMES, &[], body).status, 200);
+    let get = |path| send(stage.server.address, "GET", path, &[], b"");
+    let report = json_of(&get("/experiments/ab"));
+    let variants = report["variants"].as_array().unwrap();
+    let of = |field: &str| {
+        let metrics = variants
+            .iter()
+            .map(|variant| &variant["metrics"]["clicked"]);
+        metrics.map(|metric| metric[field].as_u64().unwrap()).sum()
+    };
+    let found: [u64; 3] = ["open", "units", "missing"].map(of);
+    assert_eq!(found, [10, 0, 0], "{report}");
+    let why = report["verdict"]["why"].as_str().unwrap();
+    assert!(
+        why.ends_with("; 10 more units count once their windows have closed"),
+        "{why}"
+    );
+    let page = get("/experiments/ab/page").body;
+    assert!(
+        page.contains("units is not compared yet: their windows are open"),
+        "{page}"
     );
 }
 

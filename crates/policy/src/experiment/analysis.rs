@@ -212,8 +212,8 @@ const MISMATCH_SCALE: f64 = 1_000.0;
 
 /// Analyses an experiment.
 ///
-/// `control` is the place of the variant that the others are compared with. Each look is at the values as they stand: outcomes come after their users do,
-/// so what earlier looks have come to is of other values, and intervals of several looks hold no better together.
+/// `control` is the place of the variant that the others are compared with. Each look is at the values that it is given: where they may still change, since outcomes come after their users do,
+/// what earlier looks have come to is of other values, and intervals of several looks hold no better together.
 #[must_use]
 pub fn analyse(
     spec: &AnalysisSpec,

@@ -5,6 +5,9 @@
 //! their likelihood ratios, multiplied up over the events. Under any tolerated ratio this is a nonnegative supermartingale, so by Ville's
 //! inequality it ever exceeds `1 / alpha` with probability `alpha` at most. This is a mixture sequential probability ratio test
 //! (Wald, 1945; Robbins, 1970) on the split of events.
+//!
+//! A canary may also be allowed events besides those ([`Evidence::allow`]): so many for each of its requests. They are taken off as the compensator of a
+//! counting process is, which leaves a supermartingale what was one.
 
 /// The ratios that stand against the tolerated one, as multiples of it: from a slight regression to a canary that always fails.
 const ALTERNATIVES: [f64; 6] = [1.5, 2.0, 4.0, 16.0, 128.0, 4_096.0];
@@ -29,6 +32,20 @@ impl Evidence {
             let normalise = ((1.0 + odds) / (1.0 + alternative * odds)).ln();
             *log_ratio += canary_events as f64 * (alternative.ln() + normalise)
                 + stable_events as f64 * normalise;
+        }
+    }
+
+    /// Takes that the canary is allowed so many events, in expectation, besides those that its odds explain.
+    ///
+    /// With the same odds as [`Self::observe`] is told. An event of the canary multiplies the likelihood ratio of an alternative by one and a gain; where events come at a
+    /// rate that is allowed, the gain times what is allowed, in the exponent, is what makes up for it.
+    pub(crate) fn allow(&mut self, odds: f64, expected: f64) {
+        if !(odds.is_finite() && expected > 0.0) {
+            return;
+        }
+        for (log_ratio, alternative) in self.log_ratios.iter_mut().zip(ALTERNATIVES) {
+            let gain = (alternative - 1.0) / (1.0 + alternative * odds);
+            *log_ratio -= gain * expected;
         }
     }
 
@@ -83,6 +100,36 @@ mod tests {
             expected += probability * evidence.log_value().exp();
         }
         assert!((expected - 1.0).abs() < 1e-12, "{expected}");
+    }
+
+    /// The same where the canary's events are those of its share and allowed ones besides, each of a Poisson number; and where none of the share is known (odds of 0).
+    #[test]
+    fn the_expected_evidence_is_one_with_what_is_allowed() {
+        let log_poisson = |mean: f64, n: u64| {
+            let log_factorial: f64 = (1..=n).map(|factor| (factor as f64).ln()).sum();
+            n as f64 * mean.ln() - mean - log_factorial
+        };
+        for (of_stable, odds, allowed) in [(2.0, 0.5, 0.7), (3.0, 0.0, 0.01), (0.1, 1.0, 0.3)] {
+            let mut expected = [0.0; ALTERNATIVES.len()];
+            for stable in 0..40 {
+                for canary in 0..120 {
+                    let log_probability = log_poisson(of_stable, stable)
+                        + log_poisson(odds * of_stable + allowed, canary);
+                    let mut evidence = Evidence::default();
+                    evidence.observe(odds, (stable, canary));
+                    evidence.allow(odds, allowed);
+                    for (sum, log_ratio) in expected.iter_mut().zip(evidence.log_ratios) {
+                        *sum += (log_probability + log_ratio).exp();
+                    }
+                }
+            }
+            for found in expected {
+                assert!(
+                    (found - 1.0_f64).abs() < 1e-9,
+                    "{odds} {allowed}: {expected:?}"
+                );
+            }
+        }
     }
 
     #[test]

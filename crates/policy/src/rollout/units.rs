@@ -9,8 +9,8 @@
 //!   and Lu, 2018), of residuals from what is allowed: so one unit alone never moves the statistic beyond 1, nor do `k` beyond the root of `k`;
 //! - the mean over units of their own shares, which one busy unit cannot hide anything in.
 //!
-//! The first knows of what is tolerated as a ratio alone: of a canary that is worse than the stable revision, but within a margin or a floor, it says so,
-//! and what keeps it then is that it must be beyond what is allowed by two standard errors at a look.
+//! What is allowed is the same to all three: a ratio, or a margin, or a floor, whichever is most. To the first a margin and a floor are rates at which units that were not
+//! struck yet may be, request by request.
 //!
 //! The last two are mixture sequential probability ratio tests over several sizes of difference, and may be looked at any time, as the first may. They are of one stage:
 //! who had the canary in the stage before has it in this one, and would count twice.
@@ -38,18 +38,45 @@ pub struct UnitEvents {
     pub shares: Moments,
     /// Units that were struck at least once.
     pub struck: u64,
+    /// Those whose first request was.
+    pub struck_at_once: u64,
+    /// Requests of units that were not struck before.
+    pub at_risk: u64,
+}
+
+/// What a unit met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// Its requests that were struck.
+    pub struck: u64,
+    /// All of its requests.
+    pub requests: u64,
+    /// Which of them was the first that was struck, from 1 on; 0 if that is not known.
+    pub first: u64,
+}
+
+impl Met {
+    /// Returns the requests that were sent before it was struck, with the one that was; all of them if it is not known which that was, which speaks for the canary.
+    fn at_risk(self) -> u64 {
+        match (self.struck, self.first) {
+            (1.., 1..) => self.first.min(self.requests),
+            _ => self.requests,
+        }
+    }
 }
 
 impl UnitEvents {
-    /// Takes a unit with so many requests, of which so many were struck. One without requests says nothing.
-    pub fn push(&mut self, struck: u64, requests: u64) {
-        if requests == 0 {
+    /// Takes a unit. One without requests says nothing.
+    pub fn push(&mut self, met: Met) {
+        if met.requests == 0 {
             return;
         }
-        let (events, all) = (struck.min(requests) as f64, requests as f64);
+        let (events, all) = (met.struck.min(met.requests) as f64, met.requests as f64);
         self.requests.push(events, all);
         self.shares.push(events / all);
-        self.struck += u64::from(struck > 0);
+        self.struck += u64::from(met.struck > 0);
+        self.struck_at_once += u64::from(met.struck > 0 && met.first == 1);
+        self.at_risk += met.at_risk();
     }
 
     /// Takes so many units of one request each, of which so many were struck.
@@ -71,6 +98,8 @@ impl UnitEvents {
         });
         self.shares.merge(&shares);
         self.struck += struck;
+        self.struck_at_once += struck;
+        self.at_risk += units;
     }
 
     /// Returns how many units there are.
@@ -162,6 +191,32 @@ fn residuals(side: &Bivariate, rate: f64) -> f64 {
     squares.max(0.0) + units * centre * centre
 }
 
+/// Returns the evidence that more of the canary's units were struck at least once than is allowed.
+///
+/// What is allowed is the greatest of three rates: so many times the stable revision's, so much more than it, or one whatever that one's is. Evidence against each of them is evidence
+/// against the greatest, so the least of the three counts. Against either it is the mean of two: of units that were struck by any request, of which a rate by request allows the more the more they
+/// send; and by their first one, which tells units all of whose requests are struck from those that are struck now and then.
+fn of_struck((stable, canary): (&UnitEvents, &UnitEvents), allowed: Allowed, odds: f64) -> f64 {
+    let by_any = ((stable.struck, canary.struck), canary.at_risk);
+    let by_first = (
+        (stable.struck_at_once, canary.struck_at_once),
+        canary.units(),
+    );
+    let against = |odds: f64, rate: f64| {
+        let of = |(struck, requests)| {
+            let mut evidence = Evidence::default();
+            evidence.observe(odds, struck);
+            evidence.allow(odds, rate * requests as f64);
+            evidence.log_value().exp()
+        };
+        f64::midpoint(of(by_any), of(by_first))
+    };
+    let by_ratio = against(odds * allowed.ratio, 0.0);
+    let by_margin = against(odds, allowed.margin);
+    let by_floor = against(0.0, allowed.floor);
+    by_ratio.min(by_margin).min(by_floor)
+}
+
 /// Judges what struck the units of a stage: `odds` are the canary's units to the stable revision's as they were meant, and as many units as
 /// `units_min` must be there of either.
 pub(super) fn check(
@@ -179,15 +234,13 @@ pub(super) fn check(
     let by_unit = Excess::of((&shares(stable), &shares(canary)), allowed);
     let all = [by_request, by_unit];
     let came = canary.units() as f64 / stable.units().max(1) as f64;
-    let mut first = Evidence::default();
-    let struck = (stable.struck, canary.struck);
-    first.observe(odds.max(came) * allowed.ratio, struck);
+    let first = of_struck((stable, canary), allowed, odds.max(came));
     let is_known = stable.units().min(canary.units()) >= units_min.max(1);
     let of = |excess: Option<Excess>| match excess {
         Some(excess) if is_known => excess.evidence(allowed),
         _ => 0.0,
     };
-    let sum = first.log_value().exp() + all.into_iter().map(of).sum::<f64>();
+    let sum = first + all.into_iter().map(of).sum::<f64>();
     let evidence = sum / (1.0 + all.len() as f64);
     let mut excesses = all.into_iter().flatten();
     let state = if evidence >= needed && excesses.clone().any(|excess| excess.is_beyond(SURE)) {

@@ -1,7 +1,7 @@
 //! The first element of an input that a request gives by its name, read without decoding the others: where a user's number is a feature of the model.
 //!
 //! Of JSON the inputs of V2 (with binary data, too), the columns of V1 (`{"inputs": {"user": [7]}}`) and the first of its rows of named features
-//! (`{"instances": [{"user": 7}]}`); of gRPC typed and raw contents. Half-precision numbers and tensors in shared memory are not read.
+//! (`{"instances": [{"user": 7}]}`), by whichever of its names for them; of gRPC typed and raw contents. Half-precision numbers and tensors in shared memory are not read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -81,22 +81,27 @@ struct InputParameters {
     binary_data_size: Option<usize>,
 }
 
-/// Returns the first element of the input `name` of a JSON body, which `binary` follows; `None` if it is not there, or the body is something else.
+/// Returns the first element of the input `name` of a body of V2, whose JSON `binary` follows; `None` if it is not there, or the body is something else.
 #[must_use]
-pub fn json_input(json: &[u8], binary: &[u8], name: &str) -> Option<Element> {
+pub fn v2_input(json: &[u8], binary: &[u8], name: &str) -> Option<Element> {
     // What is wrong with the body is said where it is decoded.
     let body: Body<'_> = serde_json::from_slice(json).ok()?;
-    match body.inputs {
-        Some(inputs) if inputs.get().starts_with('[') => tensor(inputs, binary, name),
-        Some(columns) => column(columns, name),
-        None => match (body.instances, body.dataframe_split) {
-            (Some(rows), _) => {
-                let row: First<&RawValue> = serde_json::from_str(rows.get()).ok()?;
-                column(row.0?, name)
-            }
-            (None, Some(frame)) => cell(frame, name),
-            (None, None) => None,
-        },
+    tensor(body.inputs?, binary, name)
+}
+
+/// Returns the first element of what a body of V1 has under `name`, in its columns or in the first of its rows of named features; `None` if it is not there, or the body is
+/// something else. `inputs` means the same as `instances` does.
+#[must_use]
+pub fn v1_input(json: &[u8], name: &str) -> Option<Element> {
+    let body: Body<'_> = serde_json::from_slice(json).ok()?;
+    match (body.inputs.or(body.instances), body.dataframe_split) {
+        (Some(rows), _) if rows.get().starts_with('[') => {
+            let row: First<&RawValue> = serde_json::from_str(rows.get()).ok()?;
+            column(row.0?, name)
+        }
+        (Some(columns), _) => column(columns, name),
+        (None, Some(frame)) => cell(frame, name),
+        (None, None) => None,
     }
 }
 
@@ -289,7 +294,11 @@ mod tests {
     use crate::grpc::inference::InferTensorContents;
 
     fn unit(body: &str, name: &str) -> Option<String> {
-        json_input(body.as_bytes(), b"", name)?.unit()
+        v1_input(body.as_bytes(), name)?.unit()
+    }
+
+    fn unit_of_v2(body: &str, name: &str) -> Option<String> {
+        v2_input(body.as_bytes(), b"", name)?.unit()
     }
 
     #[test]
@@ -302,13 +311,27 @@ mod tests {
         let columns = r#"{"inputs": {"user": [["u-1"], ["u-2"]], "x": 7.0}}"#;
         let frame = r#"{"dataframe_split": {"columns": ["x", "user"], "index": [0], "data": [[1, "u-9"], [2, "u"]]}}"#;
         let rows = r#"{"instances": [{"user": 1001.0, "x": [0.25]}, {"user": 5}]}"#;
+        for (name, expected) in [
+            ("user", Some("1001")),
+            ("x", Some("0.5")),
+            ("flag", None),
+            ("none", None),
+            ("shared", None),
+            ("nobody", None),
+            ("name", None),
+        ] {
+            assert_eq!(unit_of_v2(v2, name).as_deref(), expected, "{name}");
+        }
+        for body in [rows, columns, frame, r#"{"inputs": [1]}"#, "{}", ""] {
+            assert_eq!(unit_of_v2(body, "user"), None);
+        }
+        let same_rows = rows.replace("instances", "inputs");
+        let same_columns = columns.replace("inputs", "instances");
         for (body, name, expected) in [
-            (v2, "user", Some("1001")),
-            (v2, "x", Some("0.5")),
-            (v2, "flag", None),
-            (v2, "none", None),
-            (v2, "shared", None),
-            (v2, "nobody", None),
+            (same_rows.as_str(), "user", Some("1001")),
+            (&same_rows, "x", Some("0.25")),
+            (&same_columns, "user", Some("u-1")),
+            (r#"{"inputs": [[1, 2], [3, 4]]}"#, "user", None),
             (columns, "user", Some("u-1")),
             (columns, "x", Some("7")),
             (rows, "user", Some("1001")),
@@ -331,7 +354,7 @@ mod tests {
         ] {
             assert_eq!(unit(body, name).as_deref(), expected, "{name}: {body}");
         }
-        let flag = json_input(v2.as_bytes(), b"", "flag").unwrap();
+        let flag = v2_input(v2.as_bytes(), b"", "flag").unwrap();
         assert_eq!(flag.number(), Some(1.0));
         let deep = format!("{{\"inputs\": {{\"u\": {}}}}}", "[".repeat(100_000));
         assert_eq!(unit(&deep, "u"), None);
@@ -356,7 +379,7 @@ mod tests {
                 {{"name": "user", "shape": [1], "datatype": "{datatype}", "parameters": {{"binary_data_size": {size}}}}}]}}"#
             );
             let tail = [&[9][..], &bytes].concat();
-            let found = json_input(json.as_bytes(), &tail, "user").unwrap();
+            let found = v2_input(json.as_bytes(), &tail, "user").unwrap();
             assert_eq!(found.unit().as_deref(), Some("1001"), "{datatype}");
             let raw = ModelInferRequest {
                 inputs: vec![input("x", "UINT8", None), input("user", datatype, None)],
@@ -367,7 +390,7 @@ mod tests {
             let found = grpc_input(&message, "user").unwrap();
             assert_eq!(found.unit().as_deref(), Some("1001"), "{datatype}");
             // What is cut short has none.
-            assert_eq!(json_input(json.as_bytes(), &tail[..2], "user"), None);
+            assert_eq!(v2_input(json.as_bytes(), &tail[..2], "user"), None);
         }
         let contents = InferTensorContents {
             fp32_contents: vec![0.1],
@@ -417,10 +440,12 @@ mod tests {
                 let mut damaged = json.to_vec();
                 damaged[index] = byte;
                 for name in ["a", "u"] {
-                    drop(json_input(&damaged, b"\x02\0\0\0ab", name));
+                    drop(v2_input(&damaged, b"\x02\0\0\0ab", name));
+                    drop(v1_input(&damaged, name));
                 }
             }
-            drop(json_input(&json[..index], b"\xff\xff\xff\xff", "a"));
+            drop(v2_input(&json[..index], b"\xff\xff\xff\xff", "a"));
+            drop(v1_input(&json[..index], "a"));
         }
     }
 }

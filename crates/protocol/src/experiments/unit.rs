@@ -11,34 +11,44 @@ use super::UNIT_BYTES_MAX;
 use crate::grpc;
 use crate::grpc::inference::{InferParameter, ParameterChoice};
 
+/// What a body of V1 has its rows under: any of them means the same.
+const ROWS: [&str; 3] = ["instances", "inputs", "dataframe_records"];
+
 /// Returns the text or number (a whole one is the same text with and without a fraction of 0) at a path of fields and places of lists, such as `user.id` or `instances.0.3`, in a JSON body; `None` if it is not there, is something else, is empty or
 /// too long, or the body is no JSON.
 #[must_use]
 pub fn json_unit(body: &[u8], path: &str) -> Option<String> {
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let mut found = None;
-    let seed = Seek {
-        path: Some(path),
-        takes_truth: false,
-        found: &mut found,
-    };
-    // What is wrong with the body is said where it is decoded.
-    seed.deserialize(&mut reader).ok()?;
-    found.filter(|unit| is_unit(unit))
+    sought(body, Seek::at(path)).filter(|unit| is_unit(unit))
+}
+
+/// Returns the same of a body of V1, whose rows may be `instances`, `inputs` or `dataframe_records`, whichever of them `path` says.
+#[must_use]
+pub fn v1_unit(body: &[u8], path: &str) -> Option<String> {
+    sought(body, Seek::in_rows(path)).filter(|unit| is_unit(unit))
 }
 
 /// Returns the number at `path` of a JSON body; `None` if it is not there, or no number. A text that is a number is one.
 #[must_use]
 pub fn json_number(body: &[u8], path: &str) -> Option<f64> {
+    number(&sought(body, Seek::at(path).or_truth())?)
+}
+
+/// Returns the same of a body of V1, as [`v1_unit`] does.
+#[must_use]
+pub fn v1_number(body: &[u8], path: &str) -> Option<f64> {
+    number(&sought(body, Seek::in_rows(path).or_truth())?)
+}
+
+fn sought(body: &[u8], seek: Seek<'_>) -> Option<String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let mut found = None;
-    let seed = Seek {
-        path: Some(path),
-        takes_truth: true,
+    // What is wrong with the body is said where it is decoded.
+    let seeking = Seeking {
+        seek,
         found: &mut found,
     };
-    seed.deserialize(&mut reader).ok()?;
-    number(&found?)
+    seeking.deserialize(&mut reader).ok()?;
+    found
 }
 
 /// Returns the parameter of a ModelInferRequest as a number; `None` if it is not there, or none.
@@ -94,16 +104,65 @@ pub(super) fn is_unit(unit: &str) -> bool {
     (1..=UNIT_BYTES_MAX).contains(&unit.len())
 }
 
-/// Reads a value, looking for the one at a path; everything else is passed over.
+/// What is looked for in a value.
+#[derive(Clone, Copy)]
 struct Seek<'a> {
     /// The rest of the path; `None` where the value itself is wanted.
     path: Option<&'a str>,
     /// Whether truth values are found, too.
     takes_truth: bool,
+    /// Whether rows have several names here.
+    has_rows: bool,
+}
+
+impl<'a> Seek<'a> {
+    fn at(path: &'a str) -> Self {
+        Self {
+            path: Some(path),
+            takes_truth: false,
+            has_rows: false,
+        }
+    }
+
+    fn in_rows(path: &'a str) -> Self {
+        Self {
+            has_rows: true,
+            ..Self::at(path)
+        }
+    }
+
+    fn or_truth(self) -> Self {
+        Self {
+            takes_truth: true,
+            ..self
+        }
+    }
+
+    /// Returns the first part of the path, and what is looked for in what is there.
+    fn split(self) -> Option<(&'a str, Self)> {
+        let path = self.path?;
+        let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+        let rest = Self {
+            path: (!rest.is_empty()).then_some(rest),
+            has_rows: false,
+            ..self
+        };
+        Some((first, rest))
+    }
+
+    /// Tells whether a key is the one that a part of the path names.
+    fn is_at(self, first: &str, key: &str) -> bool {
+        key == first || self.has_rows && ROWS.contains(&first) && ROWS.contains(&key)
+    }
+}
+
+/// Reads a value, looking for the one at a path; everything else is passed over.
+struct Seeking<'a> {
+    seek: Seek<'a>,
     found: &'a mut Option<String>,
 }
 
-impl<'de> DeserializeSeed<'de> for Seek<'_> {
+impl<'de> DeserializeSeed<'de> for Seeking<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -111,7 +170,7 @@ impl<'de> DeserializeSeed<'de> for Seek<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Seek<'_> {
+impl<'de> Visitor<'de> for Seeking<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,16 +178,15 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let path = self
-            .path
-            .map(|path| path.split_once('.').unwrap_or((path, "")));
+        let wanted = self.seek.split();
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match path {
-                Some((first, rest)) if key == first => map.next_value_seed(Seek {
-                    path: (!rest.is_empty()).then_some(rest),
-                    takes_truth: self.takes_truth,
-                    found: &mut *self.found,
-                })?,
+            match wanted {
+                Some((first, seek)) if self.seek.is_at(first, &key) => {
+                    map.next_value_seed(Seeking {
+                        seek,
+                        found: &mut *self.found,
+                    })?;
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -136,19 +194,16 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let path = self
-            .path
-            .map(|path| path.split_once('.').unwrap_or((path, "")));
-        let wanted = path.and_then(|(first, rest)| Some((first.parse::<usize>().ok()?, rest)));
-        if let Some((place, rest)) = wanted {
+        let wanted = self.seek.split();
+        let wanted = wanted.and_then(|(first, seek)| Some((first.parse::<usize>().ok()?, seek)));
+        if let Some((place, seek)) = wanted {
             for _ in 0..place {
                 if seq.next_element::<IgnoredAny>()?.is_none() {
                     return Ok(());
                 }
             }
-            let sought = Seek {
-                path: (!rest.is_empty()).then_some(rest),
-                takes_truth: self.takes_truth,
+            let sought = Seeking {
+                seek,
                 found: &mut *self.found,
             };
             if seq.next_element_seed(sought)?.is_none() {
@@ -160,35 +215,35 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        if self.path.is_none() {
+        if self.seek.path.is_none() {
             *self.found = Some(text.to_owned());
         }
         Ok(())
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        if self.path.is_none() {
+        if self.seek.path.is_none() {
             *self.found = Some(number.to_string());
         }
         Ok(())
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<(), E> {
-        if self.path.is_none() {
+        if self.seek.path.is_none() {
             *self.found = Some(number.to_string());
         }
         Ok(())
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        if self.path.is_none() {
+        if self.seek.path.is_none() {
             *self.found = float_text(number);
         }
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        if self.path.is_none() && self.takes_truth {
+        if self.seek.path.is_none() && self.seek.takes_truth {
             *self.found = Some(u8::from(value).to_string());
         }
         Ok(())
@@ -235,6 +290,30 @@ mod tests {
         assert_eq!(json_unit(long.as_bytes(), "user"), None);
         let escaped = br#"{"us\u0065r": "a\nb"}"#;
         assert_eq!(json_unit(escaped, "user").as_deref(), Some("a\nb"));
+    }
+
+    /// V1 has three names for its rows.
+    #[test]
+    fn rows_are_found_by_whichever_name_they_have() {
+        for name in ROWS {
+            let body = format!(r#"{{"x": 5, "{name}": [[7, "u-1"], [8, "u-2"]]}}"#);
+            for path in ROWS {
+                let of = |rest: &str| format!("{path}.{rest}");
+                let unit = |rest: &str| v1_unit(body.as_bytes(), &of(rest));
+                assert_eq!(unit("0.1").as_deref(), Some("u-1"), "{path} of {body}");
+                assert_eq!(unit("1.0").as_deref(), Some("8"), "{path} of {body}");
+                assert_eq!(unit("0.2"), None);
+                assert_eq!(v1_number(body.as_bytes(), &of("0.0")), Some(7.0));
+                // Elsewhere names are names.
+                let other = json_unit(body.as_bytes(), &of("0.1"));
+                assert_eq!(other.is_some(), path == name, "{path} of {body}");
+            }
+            assert_eq!(v1_unit(body.as_bytes(), "x").as_deref(), Some("5"));
+            assert_eq!(v1_unit(body.as_bytes(), "y.instances"), None);
+            let deeper = format!(r#"{{"y": {{"{name}": 7}}}}"#);
+            let found = v1_unit(deeper.as_bytes(), "y.instances");
+            assert_eq!(found.is_some(), name == "instances");
+        }
     }
 
     #[test]

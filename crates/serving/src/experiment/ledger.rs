@@ -190,6 +190,7 @@ impl Ledger {
             Record::Exposure { .. } => self.expose(&record, planned),
             Record::Outcome { .. } => self.take_outcome(&record, planned),
             Record::Winner { at, unit, variant } => self.show_winner(at, (&unit, &variant)),
+            Record::Resumed { at } => self.resume(at),
             Record::Shares { shares } => {
                 self.is_reweighted |= !self.shares.is_empty() && self.shares != shares;
                 self.shares = shares;
@@ -262,6 +263,22 @@ impl Ledger {
             unit.is_winners = true;
             (unit.last_variant, unit.last_propensity) = (arm, Request::NOT_DRAWN);
             unit.last_features = Box::default();
+        }
+    }
+
+    /// Tells whether units were shown a winner that may be compared yet: all is as it was when the winner won, until it is resumed.
+    pub(super) fn has_winners_units(&self) -> bool {
+        let mut units = self.units.values();
+        units.any(|unit| unit.saw_winner && !unit.is_mixed)
+    }
+
+    fn resume(&mut self, at: u64) {
+        let back = self.units.values_mut().filter(|unit| unit.saw_winner);
+        for unit in back.filter(|unit| !unit.is_mixed) {
+            if !unit.is_override {
+                unit.mixed_at = unit.winner_at.or(Some(at));
+            }
+            unit.is_mixed = true;
         }
     }
 

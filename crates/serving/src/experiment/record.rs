@@ -94,6 +94,11 @@ pub(super) enum Record<'a> {
         unit: Cow<'a, str>,
         variant: Cow<'a, str>,
     },
+    /// Nobody has won any more: who was shown the winner is compared no more, whatever wins later.
+    Resumed {
+        /// In ms since 1970.
+        at: u64,
+    },
     /// From then on units are split in these shares.
     Shares { shares: Vec<(String, f64)> },
     /// Something came of a unit.

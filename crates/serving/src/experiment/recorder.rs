@@ -357,7 +357,9 @@ impl Recorder {
     }
 
     fn open(&mut self, book: &Arc<Book>) {
+        let at = now(self.clock.as_ref());
         let file = self.file(book);
+        file.note_resumed(at);
         file.note_shares();
         file.note_stage();
         file.book.update_propensities();
@@ -440,6 +442,18 @@ impl Open {
         drop(self.flush());
         if self.journal().is_ok() {
             drop(self.put_shares());
+        }
+    }
+
+    /// Notes that a winner takes all no more, if units were shown one.
+    fn note_resumed(&mut self, at: u64) {
+        let planned = self.book.planned();
+        if planned.winner.is_some() || !self.book.ledger().has_winners_units() {
+            return;
+        }
+        let record = Record::Resumed { at };
+        if self.write(&record).is_ok() {
+            self.book.ledger().apply(record, &planned);
         }
     }
 

@@ -1,8 +1,9 @@
-//! Units whose values are final, on which bets can be placed.
+//! Units whose values are final: those that are compared, and on which bets can be placed.
 //!
 //! A unit's value in a metric with a window is what was told until the window after its first request closed: what comes later is late, written down and not
 //! counted. So once it has closed the value is final, whatever it is, and units close in the order in which they came. Bets on units that may still
-//! change would be no bets: those who convert quickly are told first, and every rate looks like theirs. Nor are bets taken back: whoever is shown the winner
+//! change would be no bets: those who convert quickly are told first, and every rate looks like theirs; and a variant whose outcomes come later than
+//! another's would look worse. Nor are bets taken back: whoever is shown the winner
 //! after his window, or is set by hand, is not compared any more, but stays among them.
 
 use coracle_policy::experiment::{Bounds, bounded_mean};
@@ -30,13 +31,30 @@ pub(super) struct Finality {
     sightings: Vec<u64>,
 }
 
+/// Returns when what is told of a unit ceases to count, in ms since 1970.
+fn closes_at(unit: &Unit, window_ms: u64) -> u64 {
+    unit.first_at.saturating_add(window_ms)
+}
+
+/// Returns how long a metric's windows are, where units are compared by final values: not those of bandits, which gather by what was earned, nor of
+/// rollouts, which judge elsewhere.
+pub(super) fn compared_window(metric: &PlannedMetric, planned: &PlannedExperiment) -> Option<u64> {
+    let is_judged = planned.allocation == Allocation::Fixed && planned.stage.is_none();
+    metric.window_ms.filter(|_| is_judged)
+}
+
 impl Finality {
+    /// Tells whether a unit's window has closed: its value changes no more.
+    pub(super) fn is_closed(&self, unit: &Unit, window_ms: u64) -> bool {
+        self.now >= closes_at(unit, window_ms)
+    }
+
     /// Tells whether a unit's value has become final after a window of this length.
     ///
     /// What was final stays so, whatever the unit is shown later. Of units whose windows were open when a winner was shown to any of them none is ever
     /// bet on: of those who came back nothing is known, and they are others than those who did not.
     fn holds(&self, unit: &Unit, window_ms: u64) -> bool {
-        let closed = unit.first_at.saturating_add(window_ms);
+        let closed = closes_at(unit, window_ms);
         let is_mixed = unit.is_mixed || unit.is_override;
         let mixed_at = is_mixed.then(|| unit.mixed_at.unwrap_or(0));
         let winner_at = unit.saw_winner.then(|| unit.winner_at.unwrap_or(0));
@@ -58,8 +76,7 @@ impl Settling {
     /// Returns none of a metric yet; `None` where values are never final, or no rates, or gathered by what was earned, or judged elsewhere.
     pub(super) fn of(metric: &PlannedMetric, planned: &PlannedExperiment) -> Option<Self> {
         let is_rate = metric.kind == MetricForm::Conversion;
-        let is_judged = planned.allocation == Allocation::Fixed && planned.stage.is_none();
-        let window_ms = metric.window_ms.filter(|_| is_rate && is_judged)?;
+        let window_ms = compared_window(metric, planned).filter(|_| is_rate)?;
         Some(Self {
             window_ms,
             units: 0,

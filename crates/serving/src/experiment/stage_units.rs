@@ -1,7 +1,7 @@
 //! What the units of a rollout's stage met, where errors and latency are judged by unit: sums over them, of the revision that serves and of the one on trial.
 
 use coracle_policy::experiment::{Bivariate, Moments};
-use coracle_policy::rollout::{UnitEvents, UnitSide};
+use coracle_policy::rollout::{Met, UnitEvents, UnitSide};
 use serde::{Deserialize, Serialize};
 
 use super::PlannedExperiment;
@@ -33,6 +33,12 @@ pub struct EventSums {
     pub units: u64,
     /// Those that were struck at least once.
     pub struck: u64,
+    /// Those whose first request was.
+    #[serde(default)]
+    pub struck_at_once: u64,
+    /// Requests of units that were not struck before.
+    #[serde(default)]
+    pub at_risk: u64,
     /// Mean and sum of squared distances of the requests of a unit that were struck.
     pub events: (f64, f64),
     /// The same of all requests of a unit.
@@ -49,11 +55,15 @@ impl From<UnitEvents> for EventSums {
             requests,
             shares,
             struck,
+            struck_at_once,
+            at_risk,
         } = events;
         let of = |moments: Moments| (moments.mean, moments.squares);
         Self {
             units: shares.units,
             struck,
+            struck_at_once,
+            at_risk,
             events: of(requests.first),
             requests: of(requests.second),
             products: requests.products,
@@ -77,6 +87,8 @@ impl From<EventSums> for UnitEvents {
             },
             shares: of(sums.shares),
             struck: sums.struck,
+            struck_at_once: sums.struck_at_once,
+            at_risk: sums.at_risk,
         }
     }
 }
@@ -148,9 +160,13 @@ impl Ledger {
                 variant if variant == place_canary => &mut sides.1,
                 _ => continue,
             };
-            let requests = u64::from(unit.requests);
-            side.errors.push(u64::from(unit.errors), requests);
-            side.slow.push(u64::from(unit.slow), requests);
+            let met = |struck: u32, first: u32| Met {
+                struck: u64::from(struck),
+                requests: u64::from(unit.requests),
+                first: u64::from(first),
+            };
+            side.errors.push(met(unit.errors, unit.first_error));
+            side.slow.push(met(unit.slow, unit.first_slow));
         }
         if self.loose.since_ms == stage.since_ms {
             let [stable, canary] = self.loose.counts;

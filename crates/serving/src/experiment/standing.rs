@@ -8,7 +8,7 @@ use coracle_policy::experiment::{
 
 use super::ledger::{Ledger, is_before};
 use super::series::{Point, Series};
-use super::settled::{Finality, SettledRate, Settling};
+use super::settled::{Finality, SettledRate, Settling, compared_window};
 use super::tally::{Cell, Unit};
 use super::trial::{DECIDED_ELSEWHERE, UnitMoments};
 use super::{
@@ -73,6 +73,8 @@ pub struct MetricStanding {
     pub units: u64,
     /// Those that have none.
     pub missing: u64,
+    /// Those whose window is open: what they come to is not known yet, and not compared.
+    pub open: u64,
     /// The mean of the values, or the ratio.
     pub mean: f64,
     /// What bets say, of rates with a window.
@@ -115,6 +117,8 @@ pub struct OffPolicyStanding {
 struct Gathered {
     values: Values,
     missing: u64,
+    open: u64,
+    window_ms: Option<u64>,
     settling: Option<Settling>,
 }
 
@@ -131,6 +135,8 @@ impl Gathered {
         Self {
             values,
             missing: 0,
+            open: 0,
+            window_ms: compared_window(metric, planned),
             settling: Settling::of(metric, planned),
         }
     }
@@ -148,6 +154,7 @@ impl Gathered {
         MetricStanding {
             units,
             missing: self.missing,
+            open: self.open,
             mean,
             settled: self.settling.map(|settling| settling.rate(alpha)),
         }
@@ -209,8 +216,20 @@ fn settle(
     }
 }
 
-/// Adds a unit to the values of a metric.
-fn gather((metric, places): (&PlannedMetric, &Places), unit: &Unit, into: &mut Gathered) {
+/// Adds a unit to the values of a metric, if its own is final or never will be.
+///
+/// Outcomes come after their units do, and of one variant later than of another: values that may still change would be compared with values that change no more.
+fn gather(
+    (metric, places): (&PlannedMetric, &Places),
+    unit: &Unit,
+    finality: &Finality,
+    into: &mut Gathered,
+) {
+    let is_open = |window_ms| !finality.is_closed(unit, window_ms);
+    if into.window_ms.is_some_and(is_open) {
+        into.open += 1;
+        return;
+    }
     let pair = value((metric, places), unit);
     let covariate = cell(unit, places.covariate);
     let lacks_covariate = matches!(into.values, Values::Adjusted(_)) && covariate.n == 0;
@@ -274,6 +293,19 @@ struct Gathering {
     shown: Vec<VariantStanding>,
     n_mixed: u64,
     n_overridden: u64,
+}
+
+impl Gathering {
+    /// Returns how many units of all variants have a window that is open, in the primary metric that has most of them.
+    fn n_open(&self) -> u64 {
+        let open = |index: usize| {
+            let metrics = self.shown.iter().map(|variant| variant.metrics.get(index));
+            metrics.flatten().map(|metric| metric.open).sum()
+        };
+        let metrics = self.metrics.iter().enumerate();
+        let primary = metrics.filter(|(_, metric)| metric.role == Role::Primary);
+        primary.map(|(index, _)| open(index)).max().unwrap_or(0)
+    }
 }
 
 impl Ledger {
@@ -356,7 +388,7 @@ impl Ledger {
                     settle(metric, unit, &finality, into);
                 }
                 if is_analysed {
-                    gather(metric, unit, into);
+                    gather(metric, unit, &finality, into);
                 }
             }
         }
@@ -423,7 +455,16 @@ impl Ledger {
         }
         let sides = (gathering.units.as_slice(), planned.control);
         let spec = policy_spec(&planned.analysis);
-        analyse(&spec, &gathering.metrics, sides)
+        let mut analysis = analyse(&spec, &gathering.metrics, sides);
+        let n_open = gathering.n_open();
+        if let Verdict::Wait(why) = &mut analysis.verdict
+            && n_open > 0
+        {
+            why.push_str(&format!(
+                "; {n_open} more units count once their windows have closed"
+            ));
+        }
+        analysis
     }
 
     /// Looks at every comparison, and notes what is seen.

@@ -41,6 +41,11 @@ pub(super) struct Unit {
     /// Those that were slow, of a rollout's stage.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) slow: u32,
+    /// Which of its requests failed first, and was slow first, from 1 on; 0 if none did, or that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) first_error: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) first_slow: u32,
     #[serde(with = "super::number")]
     pub(super) seconds: f64,
     /// By metric.
@@ -64,8 +69,16 @@ impl Unit {
     /// Counts a request that took so long.
     pub(super) fn count(&mut self, seconds: f64, (is_error, is_slow): (bool, bool)) {
         self.requests = self.requests.saturating_add(1);
-        self.errors = self.errors.saturating_add(u32::from(is_error));
-        self.slow = self.slow.saturating_add(u32::from(is_slow));
+        let struck = [
+            (is_error, &mut self.errors, &mut self.first_error),
+            (is_slow, &mut self.slow, &mut self.first_slow),
+        ];
+        for (is_struck, n, first) in struck {
+            if is_struck && *n == 0 {
+                *first = self.requests;
+            }
+            *n = n.saturating_add(u32::from(is_struck));
+        }
         self.seconds += seconds;
     }
 }

@@ -183,6 +183,7 @@ fn told(units: u64, missing: u64, mean: f64) -> MetricStanding {
     MetricStanding {
         units,
         missing,
+        open: 0,
         mean,
         settled: None,
     }

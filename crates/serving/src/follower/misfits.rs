@@ -13,6 +13,7 @@ pub type FitsOutputs = fn(&str, &Signature) -> Result<(), String>;
 /// Returns as much of a signature as default predictions are checked against, which is known of a model that is let go of, too.
 pub(super) fn outputs_of(signature: &Signature) -> Signature {
     Signature {
+        name_rules: Default::default(),
         inputs: Vec::new(),
         outputs: signature.outputs.clone(),
         default_outputs: signature.default_outputs.clone(),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use coracle_api::experiment::{ExperimentStatus, ExperimentVariantStatus};
-use coracle_serving::experiment::{ExperimentSummary, PlannedExperiment, SummaryVerdict};
+use coracle_serving::experiment::{
+    ExperimentSummary, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, SummaryVerdict,
+};
 
 use super::spec::Wanted;
 use crate::controller::events::Happened;
@@ -131,6 +133,7 @@ pub(super) fn look(status: &mut ExperimentStatus, seen: &Seen<'_>) -> Vec<Happen
             reason: "ExperimentRunning",
             message: "its requests are split".to_owned(),
         });
+        happened.extend(never_final(seen.wanted));
     }
     status.message = seen.summary.map_or_else(
         || "no requests yet".to_owned(),
@@ -138,6 +141,31 @@ pub(super) fn look(status: &mut ExperimentStatus, seen: &Seen<'_>) -> Vec<Happen
     );
     decide(status, seen, control, &mut happened);
     happened
+}
+
+/// Warns of metrics by which it ends by itself though their values are never final: of one variant outcomes may come later than of another.
+fn never_final(wanted: &Wanted) -> Option<Happened> {
+    let is_told = |metric: &&PlannedMetric| {
+        let is_measured = matches!(metric.kind, MetricForm::Errors | MetricForm::Latency);
+        metric.window_ms.is_none() && !is_measured
+    };
+    let decides = |metric: &&PlannedMetric| match metric.role {
+        MetricRole::Primary => wanted.promotes,
+        MetricRole::Guardrail => wanted.stops_on_harm,
+        MetricRole::Secondary => false,
+    };
+    let metrics = wanted.planned.metrics.iter();
+    let names = metrics.filter(is_told).filter(decides);
+    let names: Vec<&str> = names.map(|metric| metric.name.as_str()).collect();
+    (!names.is_empty()).then(|| Happened {
+        is_warning: true,
+        reason: "ExperimentValuesOpen",
+        message: format!(
+            "spec.promotion decides by {}, whose values are never final: a variant whose outcomes come later than another's looks worse until they are there. \
+             Give a Conversion, Sum or Mean a window; of a Ratio let promotion.after be longer than outcomes take",
+            names.join(", ")
+        ),
+    })
 }
 
 /// Does what people want.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use coracle_api::rollout::{RolloutAnalysis, RolloutMetric, RolloutUnit};
 use coracle_policy::rollout::{Against, Better, MetricRule, QueryRule};
+use coracle_serving::Sticky;
 use coracle_serving::experiment::{
     CANARY, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, PlannedStage, PlannedVariant,
     ROLLOUT_BOOK, STABLE, UnitSource, VariantTarget,
@@ -52,17 +53,20 @@ impl Metrics {
     }
 }
 
-/// Reads the metrics of a spec whose new revisions must have so many requests.
+/// Reads the metrics of a spec whose new revisions must have so many requests, and of whose service requests are split by `sticky`.
 ///
 /// # Errors
 /// Says which field has which value, and what is allowed.
-pub(super) fn read(analysis: &RolloutAnalysis, requests_min: u64) -> Result<Metrics, String> {
+pub(super) fn read(
+    analysis: &RolloutAnalysis,
+    (requests_min, sticky): (u64, Option<Sticky>),
+) -> Result<Metrics, String> {
     let given = analysis.metrics.as_deref().unwrap_or_default();
     if given.len() > METRICS_MAX {
         return Err(format!("spec.analysis.metrics: more than {METRICS_MAX}"));
     }
     let mut metrics = Metrics {
-        unit: unit(analysis.unit.as_ref())?,
+        unit: unit(analysis.unit.as_ref(), sticky)?,
         planned: Vec::new(),
         rules: Vec::new(),
         queries: Vec::new(),
@@ -91,9 +95,13 @@ pub(super) fn read(analysis: &RolloutAnalysis, requests_min: u64) -> Result<Metr
     Ok(metrics)
 }
 
-fn unit(unit: Option<&RolloutUnit>) -> Result<UnitSource, String> {
+fn unit(unit: Option<&RolloutUnit>, sticky: Option<Sticky>) -> Result<UnitSource, String> {
     let Some(unit) = unit else {
-        return Ok(UnitSource::Request);
+        return Ok(match sticky {
+            None => UnitSource::Request,
+            Some(Sticky::Header(name)) => UnitSource::Header(name),
+            Some(Sticky::Cookie(name)) => UnitSource::Cookie(name),
+        });
     };
     let is_token = |text: &str| {
         let is_mark = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -324,7 +332,7 @@ mod tests {
     use super::*;
 
     fn of(analysis: Value) -> Result<Metrics, String> {
-        read(&serde_json::from_value(analysis).unwrap(), 40)
+        read(&serde_json::from_value(analysis).unwrap(), (40, None))
     }
 
     #[test]
@@ -350,6 +358,28 @@ mod tests {
         assert_eq!((rule.against, rule.looks), (Against::Stable(0.0), 3));
         assert_eq!(question.address, "http://p:9090");
         assert!(question.is_compared);
+    }
+
+    /// What splits requests is what is judged, unless the spec names another unit.
+    #[test]
+    fn whoever_sticks_to_a_revision_is_the_unit() {
+        let of = |analysis: Value, sticky: Option<Sticky>| {
+            let analysis = serde_json::from_value(analysis).unwrap();
+            read(&analysis, (40, sticky)).unwrap().unit
+        };
+        let header = |name: &str| UnitSource::Header(name.to_owned());
+        let by_session = || Some(Sticky::Cookie("session".to_owned()));
+        assert_eq!(of(json!({}), None), UnitSource::Request);
+        assert_eq!(
+            of(json!({}), by_session()),
+            UnitSource::Cookie("session".to_owned())
+        );
+        assert_eq!(
+            of(json!({}), Some(Sticky::Header("x-user".to_owned()))),
+            header("x-user")
+        );
+        let named = json!({"unit": {"header": "X-Customer"}});
+        assert_eq!(of(named, by_session()), header("x-customer"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coracle_api::rollout::{RolloutAnalysis, RolloutSpec, RolloutStep};
 use coracle_policy::rollout::{RolloutSpec as Rules, Step, UNITS_MIN};
-use coracle_serving::latency_bounds;
+use coracle_serving::{Sticky, latency_bounds};
 
 use super::metrics::{self, Metrics};
 use crate::controller::times::read_time;
@@ -24,11 +24,20 @@ pub(crate) struct Wanted {
     pub(crate) metrics: Metrics,
 }
 
-/// Reads a spec.
+/// Reads a spec by itself.
 ///
 /// # Errors
 /// Says which field has which value, and what is allowed.
 pub(crate) fn read(spec: &RolloutSpec) -> Result<Wanted, String> {
+    read_split_by(spec, None)
+}
+
+/// Reads the spec of a service whose requests are split by `sticky`, if it says so: where the spec names no unit, that is one. Its requests are one revision's all together,
+/// and would be no evidence of their own.
+///
+/// # Errors
+/// Says which field has which value, and what is allowed.
+pub(crate) fn read_split_by(spec: &RolloutSpec, sticky: Option<Sticky>) -> Result<Wanted, String> {
     let defaults = Rules::default();
     let analysis = spec.analysis.clone().unwrap_or_default();
     let percentile = analysis.latency_percentile.unwrap_or(99);
@@ -49,7 +58,7 @@ pub(crate) fn read(spec: &RolloutSpec) -> Result<Wanted, String> {
         None => defaults.steps.clone(),
     };
     let requests_min = requests_min(&analysis, defaults.requests_min)?;
-    let metrics = metrics::read(&analysis, requests_min)?;
+    let metrics = metrics::read(&analysis, (requests_min, sticky))?;
     let slow = time("latencyMax", analysis.latency_max.as_deref())?;
     let rules = Rules {
         steps,

@@ -1,6 +1,8 @@
 //! Rollouts as the controller does them, from what people write to the split that is planned.
 
 use coracle_api::kind::EVENT;
+use coracle_serving::Sticky;
+use coracle_serving::experiment::UnitSource;
 use serde_json::json;
 
 use super::super::tests::{NAMESPACE, SERVICE, Stage, model};
@@ -133,6 +135,52 @@ fn the_book_of_a_canary_is_kept_until_it_is_over_and_an_experiments_as_long_as_i
         books(&stage),
         [["ab", "ab", &default], ["cd", "cd", "s"]].map(|book| book.map(str::to_owned))
     );
+}
+
+/// Returns the books of stages that are in force: the uid, the unit, and whether it is judged by that.
+fn stages(stage: &Stage) -> Vec<(String, UnitSource, bool)> {
+    let plan = stage.plan.lock().unwrap();
+    let planned = plan.routes.values().flat_map(|route| &route.experiments);
+    let planned = planned.filter_map(|planned| {
+        let by_unit = planned.stage?.by_unit;
+        Some((planned.uid.clone(), planned.unit.clone(), by_unit))
+    });
+    planned.collect()
+}
+
+/// Requests that an annotation splits by user are judged by user, and another canary's users are counted anew, whoever had the one before.
+#[test]
+fn whoever_sticks_to_a_revision_is_judged_and_by_each_rollout_anew() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let steps = json!([{"percent": 20, "duration": "1h"}]);
+    let key = create_rollout(&mut stage, steps);
+    stage.predictor(json!({"model": model("file:///b")}));
+    assert_eq!(stages(&stage), []);
+    let stick =
+        |value: Value| json!({"metadata": {"annotations": {"serving.coracle.dev/sticky": value}}});
+    stage.apply(stick("cookie=session".into()));
+    let of = |canary: &str, unit| (format!("r/iris-predictor-{canary}"), unit, true);
+    let by_session = || UnitSource::Cookie("session".to_owned());
+    assert_eq!(stages(&stage), [of("00002", by_session())]);
+    // Which one of them decides is in the split, too.
+    let sticky = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        plan.routes.values().next().unwrap().sticky.clone()
+    };
+    assert_eq!(sticky(&stage), Some(Sticky::Cookie("session".to_owned())));
+    command(&mut stage, &key, "promote");
+    assert_eq!(stages(&stage), []);
+    stage.predictor(json!({"model": model("file:///c")}));
+    assert_eq!(stages(&stage), [of("00003", by_session())]);
+    let by_customer = json!({"unit": {"header": "X-Customer"}, "requestsMin": 0});
+    let stored = stage.store.get(&key).unwrap();
+    let mut object = stored.object.clone();
+    object["spec"]["analysis"] = by_customer;
+    stage.store.update(&key, stored.version, object).unwrap();
+    stage.settle();
+    let by_customer = UnitSource::Header("x-customer".to_owned());
+    assert_eq!(stages(&stage), [of("00003", by_customer)]);
 }
 
 #[test]

@@ -64,16 +64,15 @@ fn of_annotations(
     all
 }
 
-/// Returns conditions with their names: those of what a route does that stays in force though its service is refused.
+/// Returns conditions with their names: those of what a route does that stays in force though its service is refused; `by_revision` is that of a revision that stands in.
 pub(super) fn of_route(
     service: &Value,
     route: &PlannedRoute,
+    by_revision: Option<Verdict>,
     store: &Store,
 ) -> Vec<(&'static str, Verdict)> {
     let terms = (route.fallback.as_ref(), route.shadow.as_ref());
-    // The revision of a route is one that can take requests.
-    let by_revision = terms.0.and_then(|fallback| fallback.revision.as_ref());
-    of_terms(service, terms, by_revision.map(|_| Verdict::True), store)
+    of_terms(service, terms, by_revision, store)
 }
 
 /// Tells whether the InferenceService is there that an annotation names; `without` says what is not done until it is.

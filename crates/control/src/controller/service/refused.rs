@@ -35,6 +35,7 @@ pub(super) fn refused(
         before,
         observed: route.clone(),
     };
+    let (route, by_revision) = route.map(|route| view.hold_stand_in(route)).unzip();
     let targets = || route.iter().flat_map(|route| &route.targets);
     let serving = all
         .iter()
@@ -46,9 +47,10 @@ pub(super) fn refused(
         status: refused_status(
             before,
             refusal,
-            route
-                .as_ref()
-                .map(|route| references::of_route(service, route, around.store)),
+            route.as_ref().map(|route| {
+                let by_revision = by_revision.flatten();
+                references::of_route(service, route, by_revision, around.store)
+            }),
             (object::generation(service), around.now),
         ),
         scaling: view.scalings(&planned),

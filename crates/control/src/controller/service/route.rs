@@ -78,7 +78,7 @@ impl View<'_> {
             ..settings
         });
         let fallback = fallback.filter(|settings| *settings != FallbackSettings::default());
-        let sticky = object::text(self.service, "annotations", STICKY).and_then(sticky);
+        let sticky = sticky(self.service);
         let book = self.around.course.and_then(|course| course.book.clone());
         // Who is a unit of a rollout's stage must not see both revisions.
         let sticky = match book.as_ref().map(|book| &book.unit) {
@@ -158,9 +158,9 @@ impl View<'_> {
     }
 }
 
-/// Reads the annotation, which validation has checked: `header=NAME` or `cookie=NAME`.
-fn sticky(text: &str) -> Option<Sticky> {
-    match text.split_once('=')? {
+/// Returns what of a request decides which revision takes it, if a service's annotation says so: `header=NAME` or `cookie=NAME`, which validation has checked.
+pub(in crate::controller) fn sticky(service: &Value) -> Option<Sticky> {
+    match object::text(service, "annotations", STICKY)?.split_once('=')? {
         ("header", name) => Some(Sticky::Header(name.to_ascii_lowercase())),
         ("cookie", name) => Some(Sticky::Cookie(name.to_owned())),
         _ => None,

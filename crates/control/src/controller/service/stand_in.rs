@@ -1,5 +1,7 @@
 //! The revision of a service that stands in for another one of it: which one that is now, and whether it can.
 
+use coracle_serving::{FallbackSettings, PlannedRoute};
+
 use super::View;
 use crate::controller::conditions::Verdict;
 use crate::controller::fallbacks::{self, PREVIOUS_REVISION, REVISION, STABLE_REVISION};
@@ -53,13 +55,55 @@ impl View<'_> {
                 ),
             ),
             Some(name) if self.is_ready(name) => Verdict::True,
-            Some(name) => Verdict::no(
-                "RevisionNotReady",
-                format!(
-                    "annotation {REVISION}: revision {name} is not ready; nothing stands in by it until it is"
-                ),
-            ),
+            Some(name) => not_ready(name),
         };
         Some(StandIn { revision, verdict })
     }
+
+    /// Holds the route of a service that is refused to a revision that can take requests, if one stands in by it: nobody waits for one that cannot. Returns it with what that comes to,
+    /// if one is to stand in.
+    ///
+    /// The route stays as it was, and so does whoever stands in, until that revision is not ready any more; from then on the one that the annotation names does, as soon as it is
+    /// ready and in the route.
+    pub(super) fn hold_stand_in(&self, mut route: PlannedRoute) -> (PlannedRoute, Option<Verdict>) {
+        let before = route.fallback.clone();
+        let before = before.and_then(|settings| settings.revision);
+        if before.as_ref().is_some_and(|name| self.is_ready(name)) {
+            return (route, Some(Verdict::True));
+        }
+        let named = self.stand_in(&self.wanted().1);
+        let is_target = |name: &String| {
+            let mut targets = route.targets.iter();
+            targets.any(|target| target.revision == *name)
+        };
+        let ready = named.as_ref().and_then(StandIn::ready).filter(is_target);
+        let verdict = match (&ready, before, named) {
+            (Some(_), ..) => Some(Verdict::True),
+            (None, Some(before), _) => Some(not_ready(&before)),
+            (None, None, Some(named)) => named.revision.map(|name| not_ready(&name)),
+            (None, None, None) => None,
+        };
+        let in_force = fallbacks::in_force(self.service).unwrap_or_default();
+        let settings = route.fallback.take().unwrap_or_else(|| in_force.clone());
+        let timeout = settings.timeout.or(in_force.timeout);
+        let settings = FallbackSettings {
+            revision: ready,
+            ..settings
+        };
+        let settings = FallbackSettings {
+            timeout: timeout.filter(|_| settings.stands_in()),
+            ..settings
+        };
+        route.fallback = Some(settings).filter(|one| *one != FallbackSettings::default());
+        (route, verdict)
+    }
+}
+
+fn not_ready(revision: &str) -> Verdict {
+    Verdict::no(
+        "RevisionNotReady",
+        format!(
+            "annotation {REVISION}: revision {revision} is not ready; nothing stands in by it until it is"
+        ),
+    )
 }

@@ -223,6 +223,56 @@ fn a_revision_that_is_named_stands_in_once_it_is_ready() {
     );
 }
 
+/// A service that is refused keeps what served, but for a revision that stands in and cannot: nobody waits for that one until it can again.
+#[test]
+fn what_cannot_stand_in_is_not_asked_while_the_service_is_refused() {
+    let mut stage = Stage::new();
+    stage.is_slow_loaded = true;
+    stage.predictor(json!({"model": model("s3://b/slow")}));
+    stage.predictor(json!({"model": model("s3://b/v2")}));
+    stage.apply(annotate("previous".into()));
+    let timeout = "serving.coracle.dev/fallback-timeout";
+    stage.apply(json!({"metadata": {"annotations": {timeout: "50ms"}}}));
+    let asked = || owned(Some("1"), &[("2", 100), ("1", 0)]);
+    assert_eq!(planned(&stage), asked());
+    let transformer = json!({"containers": [{"name": "c", "image": "i"}]});
+    stage.apply(json!({"spec": {"transformer": transformer}}));
+    assert_eq!(stage.ready(), "False");
+    assert_eq!(
+        (planned(&stage), in_force(&stage).0),
+        (asked(), "True".to_owned())
+    );
+    let timeout = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        let fallback = plan.routes.values().next().unwrap().fallback.clone();
+        fallback.and_then(|settings| settings.timeout)
+    };
+    for _ in 0..2 {
+        stage.is_slow_loaded = false;
+        stage.settle();
+        // It is kept, and nothing is cut short for it.
+        assert_eq!(planned(&stage), owned(None, &[("2", 100), ("1", 0)]));
+        assert_eq!(timeout(&stage), None);
+        assert!(is_planned(&stage, 1));
+        let (status, reason, message) = in_force(&stage);
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "RevisionNotReady")
+        );
+        let expected = format!(
+            "annotation {REVISION}: revision iris-predictor-00001 is not ready; nothing stands in by it until it is"
+        );
+        assert_eq!(message, expected);
+        stage.is_slow_loaded = true;
+        stage.settle();
+        assert_eq!(
+            (planned(&stage), in_force(&stage).0),
+            (asked(), "True".to_owned())
+        );
+        assert_eq!(timeout(&stage), Some(Duration::from_millis(50)));
+    }
+}
+
 #[test]
 fn with_canary_blocks_the_stable_one_is_the_blocks_other() {
     let mut stage = Stage::new();

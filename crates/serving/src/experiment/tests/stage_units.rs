@@ -49,8 +49,8 @@ fn a_stage_tells_what_its_units_met_and_what_requests_without_one_did() {
     for at in 1_001..1_011 {
         book.expose(met("busy", CANARY, (false, 0.1), at));
     }
-    book.expose(met("u1", CANARY, (true, 0.6), 1_002));
-    book.expose(met("u1", CANARY, (true, 0.5), 1_003));
+    book.expose(met("u1", CANARY, (true, 0.5), 1_002));
+    book.expose(met("u1", CANARY, (true, 0.6), 1_003));
     for unit in ["u2", "u3"] {
         book.expose(met(unit, STABLE, (true, 0.1), 1_004));
     }
@@ -70,6 +70,8 @@ fn a_stage_tells_what_its_units_met_and_what_requests_without_one_did() {
     assert_eq!(shown(of.canary.errors), (2, 1, 0.5));
     assert_eq!(shown(of.canary.slow), (2, 1, 0.25));
     assert_eq!(of.canary.errors.requests.0, 6.0);
+    // Until they were struck first: one request of the one, both of the other; all where nobody was.
+    assert_eq!((of.canary.errors.at_risk, of.canary.slow.at_risk), (3, 12));
     // u2, u3 and two requests, of which one failed and one was left.
     assert_eq!(shown(of.stable.errors), (4, 1, 0.25));
     assert_eq!(shown(of.stable.slow), (4, 1, 0.25));
@@ -79,6 +81,10 @@ fn a_stage_tells_what_its_units_met_and_what_requests_without_one_did() {
     fixture.settle(&book);
     let again = units(&book);
     assert_eq!(shown(again.canary.errors), (2, 1, 0.5));
+    assert_eq!(
+        (again.canary.errors.at_risk, again.canary.slow.at_risk),
+        (3, 12)
+    );
     assert_eq!(shown(again.stable.slow), (4, 1, 0.25));
     // Another stage is another one.
     let book = fixture.open(&stage(2_000));
@@ -89,6 +95,18 @@ fn a_stage_tells_what_its_units_met_and_what_requests_without_one_did() {
     fixture.settle(&book);
     assert_eq!(shown(units(&book).canary.errors), (2, 1, 0.5));
     assert_eq!(units(&book).stable, SideUnits::default());
+    // Another canary is another book: who had the one before is as new to it as everybody.
+    let other = PlannedExperiment {
+        uid: "2".to_owned(),
+        ..stage(3_000)
+    };
+    let book = fixture.open(&other);
+    fixture.settle(&book);
+    assert_eq!(units(&book), StageUnits::default());
+    book.expose(met("busy", STABLE, (true, 0.1), 3_001));
+    fixture.settle(&book);
+    assert_eq!(shown(units(&book).stable.errors), (1, 0, 0.0));
+    assert_eq!(units(&book).canary, SideUnits::default());
 }
 
 #[test]

@@ -133,11 +133,19 @@ fn who_came_while_a_winner_took_all_is_not_analysed_once_it_is_resumed() {
     fixture.settle(&book);
     assert_eq!(analysed(&book), (81, 20));
     assert_ne!(shown(&book), resumed);
-    drop((book, before, during));
-    let fixture = fixture.again();
-    let book = fixture.open(&running);
+    // If somebody wins once more, they are not compared again.
+    let book = fixture.open(&promoted);
     fixture.settle(&book);
     assert_eq!(analysed(&book), (81, 20));
+    let book = fixture.open(&running);
+    fixture.settle(&book);
+    drop((book, before, during));
+    let fixture = fixture.again();
+    let book = fixture.open(&promoted);
+    fixture.settle(&book);
+    assert_eq!(analysed(&book), (81, 20));
+    let lines = fs::read_to_string(fixture.file()).unwrap();
+    assert_eq!(lines.matches(r#""type":"resumed""#).count(), 1);
     // A file that is written anew says the same.
     let mut read = ledger(1_000);
     let written = book
@@ -147,7 +155,9 @@ fn who_came_while_a_winner_took_all_is_not_analysed_once_it_is_resumed() {
             Ok(())
         });
     written.unwrap();
-    assert_eq!(standing_of(&read, &running).n_mixed, 20);
+    for planned in [&running, &promoted] {
+        assert_eq!(standing_of(&read, planned).n_mixed, 20);
+    }
     fixture.experiments.stop();
 }
 

@@ -107,6 +107,54 @@ fn it_waits_runs_and_is_promoted_by_its_rule() {
     assert_eq!(play.stands(), ("Promoted", Some("b")));
 }
 
+/// What decides though outcomes may still come is warned of, once.
+#[test]
+fn rules_by_values_that_are_never_final_are_warned_of() {
+    let metric = |name: &str, role, kind, window_ms| PlannedMetric {
+        name: name.to_owned(),
+        kind,
+        covariate: None,
+        zero_if_missing: false,
+        is_lower_better: false,
+        role,
+        expected: 0.1,
+        margin: 0.1,
+        window_ms,
+    };
+    let metrics = vec![
+        metric("bought", MetricRole::Primary, MetricForm::Conversion, None),
+        metric("spent", MetricRole::Primary, MetricForm::Sum, Some(60_000)),
+        metric("seen", MetricRole::Secondary, MetricForm::Sum, None),
+        metric(
+            "returned",
+            MetricRole::Guardrail,
+            MetricForm::Conversion,
+            None,
+        ),
+        metric("errors", MetricRole::Guardrail, MetricForm::Errors, None),
+    ];
+    for (promotes, stops, expected) in [
+        (false, false, None),
+        (true, false, Some("by bought, whose")),
+        (false, true, Some("by returned, whose")),
+        (true, true, Some("by bought, returned, whose")),
+    ] {
+        let mut wanted = wanted(promotes, 60, stops);
+        wanted.planned.metrics.clone_from(&metrics);
+        let warned = never_final(&wanted);
+        let message = warned.map(|event| event.message);
+        match expected {
+            Some(expected) => assert!(message.unwrap().contains(expected)),
+            None => assert_eq!(message, None),
+        }
+        let mut play = Play::new(wanted);
+        let first = play.step(None, None, None);
+        let is_warned = first.contains(&"ExperimentValuesOpen");
+        assert_eq!(is_warned, expected.is_some(), "{first:?}");
+        assert!(play.step(None, None, None).is_empty());
+    }
+}
+
 #[test]
 fn without_a_rule_nothing_ends_by_itself() {
     let mut play = Play::new(wanted(false, 0, false));

@@ -1,6 +1,6 @@
 //! Rollouts that split users.
 
-use coracle_policy::rollout::{UnitEvents, UnitSide};
+use coracle_policy::rollout::{Met, UnitEvents, UnitSide};
 use coracle_serving::experiment::StageUnits;
 
 use super::*;
@@ -25,11 +25,16 @@ fn by_user() -> Play {
 /// What the serving process tells of a stage: users with ten requests each, and so many of the canary's whose thousand requests all fail.
 fn told(play: &Play, (n_stable, n_canary, n_failing): (u64, u64, u64)) -> StageSummary {
     let side = |n_users: u64, n_failing: u64| {
+        let met = |struck, requests| Met {
+            struck,
+            requests,
+            first: struck.min(1),
+        };
         let mut events = UnitEvents::default();
-        (0..n_users).for_each(|_| events.push(0, 10));
-        (0..n_failing).for_each(|_| events.push(1_000, 1_000));
+        (0..n_users).for_each(|_| events.push(met(0, 10)));
+        (0..n_failing).for_each(|_| events.push(met(1_000, 1_000)));
         let mut slow = UnitEvents::default();
-        (0..n_users + n_failing).for_each(|_| slow.push(0, 10));
+        (0..n_users + n_failing).for_each(|_| slow.push(met(0, 10)));
         UnitSide {
             errors: events,
             slow,
