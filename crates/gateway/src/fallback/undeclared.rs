@@ -65,6 +65,7 @@ pub(crate) fn undeclared(
     let tensors = outputs.iter().map(|index| tensors.get(*index).cloned());
     let tensors: Vec<Tensor> = tensors.collect::<Option<_>>()?;
     let signature = Signature {
+        name_rules: Default::default(),
         inputs: Vec::new(),
         default_outputs: outputs.clone(),
         outputs: specs,
