@@ -440,6 +440,7 @@ mod tests {
             ..spec(dtype, shape)
         };
         let signature = Signature {
+            name_rules: Default::default(),
             inputs: Vec::new(),
             outputs: vec![
                 of("predict", DType::I64, vec![None]),
