@@ -194,7 +194,7 @@ pub struct ExperimentAnalysis {
     /// How p-values are corrected for several metrics and variants: BenjaminiHochberg, Bonferroni or None. Default: BenjaminiHochberg.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<String>,
-    /// Units that each variant must have before there is a verdict. Default: 100. Of each metric 100 of them at least must have a value.
+    /// Units that each variant must have before one is better. Default: 100. Of each metric 100 of them at least must have a value. Harm is told sooner: of shares at once, else from 20 units on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub units_min: Option<i64>,
 }

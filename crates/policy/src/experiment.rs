@@ -11,6 +11,7 @@ mod betting;
 mod fixed;
 mod plan;
 mod sequential;
+mod sides;
 mod special;
 mod split;
 mod summary;
@@ -27,7 +28,10 @@ pub use fixed::{
     benjamini_hochberg, bonferroni, fisher_exact, relative_lift, two_proportions, welch,
 };
 pub use plan::{Design, units_per_arm_mean, units_per_arm_proportion, units_per_arm_sequential};
-pub use sequential::{Guardrail, guardrail, mixture_for, mixture_likelihood_ratio, sequential};
+pub use sequential::{
+    Guardrail, guardrail, log_evidence, mixture_for, mixture_likelihood_ratio, sequential,
+};
+pub use sides::Sides;
 pub use split::{RatioMismatch, ratio_mismatch, sequential_ratio_mismatch};
 pub use summary::{Bivariate, Moments, Proportion, cuped};
 

@@ -16,7 +16,7 @@ mod verdict;
 use std::time::Duration;
 
 use crate::SpecError;
-use crate::experiment::{Moments, mixture_likelihood_ratio};
+use crate::experiment::{Moments, Proportion, Sides, log_evidence, mixture_for};
 
 pub use evidence::Evidence;
 pub use predictions::{Predicted, PredictionDrift, Predictions, Side};
@@ -49,9 +49,11 @@ pub struct MetricRule {
     pub name: String,
     /// Which way it is good.
     pub better: Better,
+    /// Whether its values are 0 or 1: each unit did or did not.
+    pub is_share: bool,
     /// By how much the canary's mean may be worse, above 0; also the size of difference that is looked for.
     pub margin: f64,
-    /// Units that each revision must have had in a stage before the canary goes on.
+    /// Units that each revision must have had in a stage before the canary goes on, or back for its mean; of shares it goes back as soon as they prove it.
     pub units_min: u64,
 }
 
@@ -528,24 +530,28 @@ fn judge(matters: bool, is_believed: bool) -> CheckState {
 }
 
 /// Compares the means of a metric by a sequential test on what exceeds the margin.
+///
+/// Too few units hold the stage, but what is proven goes back: of shares by an exact test.
 fn check_metric(metric: &MetricRule, (stable, canary): (&Moments, &Moments), needed: f64) -> Check {
-    let worse = match metric.better {
-        Better::Higher => stable.mean - canary.mean,
-        Better::Lower => canary.mean - stable.mean,
+    let sides = match metric.is_share {
+        true => Sides::Shares(Proportion::of(stable), Proportion::of(canary)),
+        false => Sides::means(stable, canary),
     };
-    let excess = worse - metric.margin;
-    let variance = stable.variance_of_mean() + canary.variance_of_mean();
-    let mixture = metric.margin * metric.margin;
-    let evidence = if excess > 0.0 {
-        mixture_likelihood_ratio(excess, variance, mixture)
+    let (excess, allowed) = match metric.better {
+        Better::Higher => (stable.mean - canary.mean - metric.margin, -metric.margin),
+        Better::Lower => (canary.mean - stable.mean - metric.margin, metric.margin),
+    };
+    let is_known = stable.units.min(canary.units) >= metric.units_min;
+    let evidence = if excess > 0.0 && (is_known || metric.is_share) {
+        log_evidence(&sides, allowed, mixture_for(metric.margin)).exp()
     } else {
         1.0
     };
-    let is_known = stable.units.min(canary.units) >= metric.units_min;
+    let is_proven = evidence >= needed;
     Check {
         kind: CheckKind::Metric(metric.name.clone()),
-        state: if is_known {
-            judge(excess > 0.0, evidence >= needed)
+        state: if is_known || is_proven {
+            judge(excess > 0.0, is_proven)
         } else {
             CheckState::TooFew
         },

@@ -258,7 +258,7 @@ pub struct PlannedAnalysis {
     pub alpha: f64,
     /// How p-values are corrected.
     pub correction: CorrectionForm,
-    /// Units that each variant must have before there is a verdict.
+    /// Units that each variant must have before one is better.
     pub units_min: u64,
 }
 

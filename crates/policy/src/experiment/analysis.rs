@@ -80,7 +80,7 @@ pub struct AnalysisSpec {
     pub alpha: f64,
     /// How p-values are corrected.
     pub correction: Correction,
-    /// Units that each variant must have before there is a verdict; of each metric, 100 of them at least must have a value.
+    /// Units that each variant must have before one is better; of each metric, 100 of them at least must have a value. Harm is told sooner: of shares at once, else from 20 units on.
     pub units_min: u64,
 }
 
@@ -159,7 +159,7 @@ pub struct Comparison {
     pub exact_p_value: Option<f64>,
     /// The relative lift.
     pub lift: Option<Effect>,
-    /// The anytime-valid test; `None` without spread.
+    /// The anytime-valid test; `None` where all units are alike, or of too few.
     pub anytime: Option<Effect>,
     /// The fixed-horizon p-value, corrected for all comparisons but guardrails.
     pub fixed_corrected: Option<f64>,

@@ -1,5 +1,6 @@
 //! How many units an experiment needs before it begins.
 
+use super::sequential::NORMAL_WEIGHT;
 use super::special::{normal_quantile, normal_sf};
 
 /// What an experiment is to be able to see.
@@ -57,7 +58,7 @@ pub fn units_per_arm_sequential(variance: f64, effect: f64, design: Design) -> u
     let has_power = |units: f64| {
         let variance = variance / units;
         let total = variance + mixture;
-        let log_threshold = 0.5 * (total / variance).ln() - design.alpha.ln();
+        let log_threshold = 0.5 * (total / variance).ln() - (NORMAL_WEIGHT * design.alpha).ln();
         let half = (2.0 * variance * total / mixture * log_threshold).sqrt();
         normal_sf((half - effect.abs()) / variance.sqrt()) >= design.power
     };
@@ -81,7 +82,7 @@ pub fn units_per_arm_sequential(variance: f64, effect: f64, design: Design) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::{Moments, mixture_for, sequential};
+    use crate::experiment::{Moments, Sides, mixture_for, sequential};
     use crate::random::Random;
 
     /// Normal units, looked at once after as many as planned: as many experiments see the difference as the power says.
@@ -104,7 +105,8 @@ mod tests {
                 a.push(normal());
                 b.push(normal() + effect);
             }
-            let seen = sequential(&a, &b, mixture_for(effect), 0.95).unwrap();
+            let sides = Sides::means(&a, &b);
+            let seen = sequential(&sides, mixture_for(effect), 0.95).unwrap();
             n_seen += i32::from(seen.interval.low > 0.0);
         }
         let power = f64::from(n_seen) / f64::from(n_runs);

@@ -22,6 +22,15 @@ impl Moments {
         }
     }
 
+    /// Returns those of `units` ones.
+    pub(crate) fn of_ones(units: u64) -> Self {
+        Self {
+            units,
+            mean: 1.0,
+            squares: 0.0,
+        }
+    }
+
     /// Takes a unit's value.
     pub fn push(&mut self, value: f64) {
         self.units += 1;
@@ -75,6 +84,17 @@ impl Proportion {
         self.successes as f64 / self.units.max(1) as f64
     }
 
+    /// Returns how many of values that are 0 or 1 are 1.
+    #[must_use]
+    pub fn of(values: &Moments) -> Self {
+        let successes = (values.mean * values.units as f64).round();
+        Self {
+            // Numbers below 0 and none at all become 0.
+            successes: (successes as u64).min(values.units),
+            units: values.units,
+        }
+    }
+
     /// Returns the moments of the values 0 and 1, with the variance `p (1 - p)`.
     #[must_use]
     pub fn to_moments(self) -> Moments {
@@ -95,6 +115,30 @@ pub struct Bivariate {
 }
 
 impl Bivariate {
+    /// Returns values that are ratios to 1: their ratio is their mean.
+    pub(crate) fn of_mean(first: &Moments) -> Self {
+        Self {
+            first: *first,
+            second: Moments::of_ones(first.units),
+            products: 0.0,
+        }
+    }
+
+    /// Returns the values of units of which each first one is less by `ratio` times the second.
+    pub(crate) fn less(&self, ratio: f64) -> Self {
+        let squares =
+            self.first.squares - 2.0 * ratio * self.products + ratio * ratio * self.second.squares;
+        Self {
+            first: Moments {
+                units: self.first.units,
+                mean: self.first.mean - ratio * self.second.mean,
+                squares: squares.max(0.0),
+            },
+            second: self.second,
+            products: self.products - ratio * self.second.squares,
+        }
+    }
+
     /// Takes a unit's values.
     pub fn push(&mut self, first: f64, second: f64) {
         let distance = first - self.first.mean;
@@ -122,12 +166,10 @@ impl Bivariate {
     #[must_use]
     pub fn to_ratio(&self) -> Option<Moments> {
         let ratio = self.first.mean / self.second.mean;
-        let squares =
-            self.first.squares - 2.0 * ratio * self.products + ratio * ratio * self.second.squares;
         ratio.is_finite().then(|| Moments {
             units: self.first.units,
             mean: ratio,
-            squares: squares.max(0.0) / (self.second.mean * self.second.mean),
+            squares: self.less(ratio).first.squares / (self.second.mean * self.second.mean),
         })
     }
 }

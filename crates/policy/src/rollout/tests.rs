@@ -1,5 +1,7 @@
 //! Verdicts, and how often they are wrong: rollouts in simulation with and without a regression.
 
+mod outcomes;
+
 use super::*;
 use crate::experiment::Proportion;
 use crate::random::Random;
@@ -436,6 +438,7 @@ fn run_with_outcomes(rate: f64, n_rollouts: u64) -> (u32, u32) {
         metrics: vec![MetricRule {
             name: "conversion".to_owned(),
             better: Better::Higher,
+            is_share: true,
             margin: 0.02,
             units_min: 100,
         }],
@@ -503,6 +506,7 @@ fn a_metric_without_outcomes_holds_the_stage() {
         metrics: vec![MetricRule {
             name: "revenue".to_owned(),
             better: Better::Higher,
+            is_share: false,
             margin: 1.0,
             units_min: 100,
         }],

@@ -91,11 +91,7 @@ impl UnitEvents {
             mean: rate,
             squares: struck as f64 * (1.0 - rate),
         };
-        self.requests.merge(&Bivariate {
-            first: shares,
-            second: of_ones(units),
-            products: 0.0,
-        });
+        self.requests.merge(&Bivariate::of_mean(&shares));
         self.shares.merge(&shares);
         self.struck += struck;
         self.struck_at_once += struck;
@@ -106,14 +102,6 @@ impl UnitEvents {
     #[must_use]
     pub fn units(&self) -> u64 {
         self.shares.units
-    }
-}
-
-fn of_ones(units: u64) -> Moments {
-    Moments {
-        units,
-        mean: 1.0,
-        squares: 0.0,
     }
 }
 
@@ -184,11 +172,12 @@ impl Excess {
 
 /// Returns the sum of squares of what the first values exceed `rate` times the second ones by.
 fn residuals(side: &Bivariate, rate: f64) -> f64 {
-    let units = side.first.units as f64;
-    let centre = side.first.mean - rate * side.second.mean;
-    let squares =
-        side.first.squares - 2.0 * rate * side.products + rate * rate * side.second.squares;
-    squares.max(0.0) + units * centre * centre
+    let Moments {
+        units,
+        mean,
+        squares,
+    } = side.less(rate).first;
+    squares + units as f64 * mean * mean
 }
 
 /// Returns the evidence that more of the canary's units were struck at least once than is allowed.
@@ -225,11 +214,7 @@ pub(super) fn check(
     allowed: Allowed,
     (odds, units_min, needed): (f64, u64, f64),
 ) -> Check {
-    let shares = |side: &UnitEvents| Bivariate {
-        first: side.shares,
-        second: of_ones(side.units()),
-        products: 0.0,
-    };
+    let shares = |side: &UnitEvents| Bivariate::of_mean(&side.shares);
     let by_request = Excess::of((&stable.requests, &canary.requests), allowed);
     let by_unit = Excess::of((&shares(stable), &shares(canary)), allowed);
     let all = [by_request, by_unit];

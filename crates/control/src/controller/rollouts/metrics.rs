@@ -150,7 +150,8 @@ fn read_outcome(
     if let Some((name, _)) = of_prometheus.iter().find(|(_, is_there)| *is_there) {
         return Err(format!("{field}.{name}: only type Prometheus has one"));
     }
-    let default = (kind == MetricForm::Conversion).then_some(CONVERSION_MARGIN);
+    let is_share = kind == MetricForm::Conversion;
+    let default = is_share.then_some(CONVERSION_MARGIN);
     let margin = metric.margin.or(default).ok_or_else(|| {
         let kind = &metric.metric_type;
         format!("{field}.margin: of a {kind} it must be said by how much it may be worse")
@@ -189,6 +190,7 @@ fn read_outcome(
     let rule = MetricRule {
         name: metric.name.clone(),
         better,
+        is_share,
         margin,
         units_min,
     };

@@ -2,7 +2,7 @@
 
 use super::{AnalysisSpec, Basis, Better, Comparison, Metric, Role, Values};
 use crate::experiment::{
-    Guardrail, Moments, Posterior, Proportion, cuped, fisher_exact, guardrail, mixture_for,
+    Guardrail, Moments, Posterior, Proportion, Sides, cuped, fisher_exact, guardrail, mixture_for,
     normal_posterior, posterior, relative_lift, sequential, two_proportions, welch,
 };
 
@@ -13,6 +13,8 @@ const BETA_TERMS_MAX: u64 = 20_000;
 
 /// Fewer units than this tell too little of how values spread, which the anytime-valid test takes for known.
 const ANYTIME_UNITS_MIN: u64 = 100;
+/// Harm waits for no more than these: the variance of both sides together is at hand before that of either is known.
+const HARM_UNITS_MIN: u64 = 20;
 
 /// Returns how many units with a value each side must have before anything is concluded of a comparison.
 pub(super) fn values_min(spec: &AnalysisSpec) -> u64 {
@@ -26,12 +28,12 @@ pub(super) fn compare(
     (variant, index): (usize, usize),
     (a, b): (&Values, &Values),
 ) -> Comparison {
-    let (basis, moments) = moments(a, b);
+    let (basis, sides, moments) = moments(a, b);
     let none = Moments::default();
     let (control, treated) = moments.unwrap_or((none, none));
     let confidence = 1.0 - spec.alpha;
-    let shares = match (a, b) {
-        (Values::Shares(a), Values::Shares(b)) => Some((*a, *b)),
+    let shares = match sides {
+        Some(Sides::Shares(a, b)) => Some((a, b)),
         _ => None,
     };
     let fixed = match shares {
@@ -41,9 +43,19 @@ pub(super) fn compare(
     let exact = shares.filter(|(a, b)| a.units > 0 && b.units > 0);
     let exact = exact.filter(|(a, b)| a.units + b.units <= EXACT_UNITS_MAX);
     let mixture = mixture_for(metric.expected);
-    let has_enough = control.units.min(treated.units) >= values_min(spec);
-    let anytime = sequential(&control, &treated, mixture, confidence).filter(|_| has_enough);
-    let is_guardrail = metric.role == Role::Guardrail;
+    let fewest = control.units.min(treated.units);
+    let of_at_least = |units_min| sides.filter(|_| shares.is_some() || fewest >= units_min);
+    let anytime = of_at_least(values_min(spec));
+    let anytime = anytime.and_then(|sides| sequential(&sides, mixture, confidence));
+    let guardrail = || {
+        of_at_least(HARM_UNITS_MIN).map_or(Guardrail::Open, |sides| {
+            let told = guardrail(&sides, (metric.better, metric.margin), mixture, spec.alpha);
+            match told {
+                Guardrail::Safe if fewest < values_min(spec) => Guardrail::Open,
+                told => told,
+            }
+        })
+    };
     Comparison {
         variant,
         metric: index,
@@ -57,39 +69,29 @@ pub(super) fn compare(
         fixed_corrected: None,
         anytime_corrected: None,
         posterior: believed(shares, (&control, &treated)).map(|belief| turned(belief, metric)),
-        guardrail: is_guardrail.then(|| {
-            if !has_enough {
-                return Guardrail::Open;
-            }
-            let (a, b) = match metric.better {
-                Better::Lower => (control, treated),
-                Better::Higher => (negated(control), negated(treated)),
-            };
-            guardrail(&a, &b, metric.margin, mixture, spec.alpha)
-        }),
+        guardrail: (metric.role == Role::Guardrail).then(guardrail),
     }
 }
 
-/// Returns what both sides are compared by; `None` where a ratio has no denominator, or the two are not of one kind.
-fn moments(a: &Values, b: &Values) -> (Basis, Option<(Moments, Moments)>) {
+/// Returns what both sides are compared by; nothing where a ratio has no denominator, or the two are not of one kind.
+fn moments(a: &Values, b: &Values) -> (Basis, Option<Sides>, Option<(Moments, Moments)>) {
+    let of_means =
+        |basis, a: Moments, b: Moments| (basis, Some(Sides::means(&a, &b)), Some((a, b)));
     match (a, b) {
         (Values::Shares(a), Values::Shares(b)) => {
-            (Basis::Share, Some((a.to_moments(), b.to_moments())))
+            let moments = (a.to_moments(), b.to_moments());
+            (Basis::Share, Some(Sides::Shares(*a, *b)), Some(moments))
         }
-        (Values::Means(a), Values::Means(b)) => (Basis::Mean, Some((*a, *b))),
+        (Values::Means(a), Values::Means(b)) => of_means(Basis::Mean, *a, *b),
         (Values::Ratios(a), Values::Ratios(b)) => {
             let both = a.to_ratio().zip(b.to_ratio());
-            (Basis::Ratio, both)
+            (Basis::Ratio, Some(Sides::Ratios(*a, *b)), both)
         }
-        (Values::Adjusted(a), Values::Adjusted(b)) => (Basis::Cuped, Some(cuped(a, b))),
-        _ => (Basis::Mean, None),
-    }
-}
-
-fn negated(moments: Moments) -> Moments {
-    Moments {
-        mean: -moments.mean,
-        ..moments
+        (Values::Adjusted(a), Values::Adjusted(b)) => {
+            let (a, b) = cuped(a, b);
+            of_means(Basis::Cuped, a, b)
+        }
+        _ => (Basis::Mean, None, None),
     }
 }
 

@@ -297,3 +297,71 @@ fn outcomes_that_came_late_leave_no_winner_behind() {
     assert!(low < effect.difference && effect.difference < high);
     assert!(effect.p_value > 0.05);
 }
+
+/// Of 100 users none had a refund, of the control's 900 some had.
+#[test]
+fn a_variant_wins_not_by_lacking_what_is_rare() {
+    let metrics = [metric("refunded", Better::Lower, Role::Primary)];
+    let with = |refunds: u64| {
+        let mut variants = two((refunds, 900), (0, 100));
+        variants[0].expected = 0.9;
+        variants[1].expected = 0.1;
+        variants
+    };
+    for refunds in [0, 9, 15, 40] {
+        let found = verdict(&metrics, &with(refunds));
+        assert!(matches!(found, Verdict::Wait(_)), "{refunds}: {found:?}");
+    }
+    let won = verdict(&metrics, &with(400));
+    assert!(matches!(won, Verdict::Better { variant: 1, .. }), "{won:?}");
+}
+
+/// A variant that fails every request of everybody: neither side has any spread. Harm is told within a few dozen users; a winner when there are as many as there must be.
+#[test]
+fn total_failure_trips_guardrails_within_a_few_dozen_units() {
+    let metrics = [
+        metric("answered", Better::Higher, Role::Primary),
+        metric("errors", Better::Lower, Role::Guardrail),
+    ];
+    let failing = |units: u64, share: f64| {
+        let mut errors = Bivariate::default();
+        (0..units).for_each(|unit| {
+            let requests = 1.0 + (unit % 3) as f64;
+            errors.push(share * requests, requests);
+        });
+        errors
+    };
+    let by_user = |units: u64| {
+        let side = |name, share: f64| {
+            let answered = units - (share * units as f64) as u64;
+            let errors = Values::Ratios(failing(units, share));
+            side(name, units, vec![shares(answered, units), errors])
+        };
+        [side("a", 0.0), side("b", 1.0)]
+    };
+    let by_unit = |units: u64| {
+        let side = |name, failed| {
+            let answered = shares(units - failed, units);
+            side(name, units, vec![answered, shares(failed, units)])
+        };
+        [side("a", 0), side("b", units)]
+    };
+    for (variants, units) in [(by_user(20), 20), (by_unit(8), 8), (by_user(1_000), 1_000)] {
+        let found = verdict(&metrics, &variants);
+        assert!(
+            matches!(found, Verdict::Harm { variant: 1, .. }),
+            "{units}: {found:?}"
+        );
+    }
+    let few = verdict(&metrics, &by_unit(3));
+    assert!(matches!(few, Verdict::Wait(_)), "{few:?}");
+    // The other way round it wins, once every variant has its units.
+    let turned = |[a, b]: [VariantUnits; 2]| [b, a];
+    let found = verdict(&metrics[..1], &turned(by_unit(505)));
+    assert!(matches!(found, Verdict::Better { .. }), "{found:?}");
+    let early = verdict(&metrics[..1], &turned(by_unit(50)));
+    assert!(
+        matches!(&early, Verdict::Wait(why) if why.contains("50 of the 100 units")),
+        "{early:?}"
+    );
+}
