@@ -46,6 +46,8 @@ pub enum Method {
     RelativeLift,
     /// Mixture sequential probability ratio test with a normal mixture; anytime-valid.
     MixtureSequential,
+    /// The same of shares, beside an exact test by mixtures of bets on either side's rate; anytime-valid.
+    SharesSequential,
     /// Betting on bounded values, with a Beta mixture of bets; anytime-valid.
     Betting,
 }
@@ -59,6 +61,9 @@ impl Method {
             Self::TwoProportions => "pooled z-test, Newcombe interval (fixed horizon)",
             Self::RelativeLift => "relative lift, delta method (fixed horizon)",
             Self::MixtureSequential => "mSPRT, normal mixture (anytime-valid)",
+            Self::SharesSequential => {
+                "mSPRT, normal mixture, and exact by Beta mixtures (anytime-valid)"
+            }
             Self::Betting => "betting, Beta mixture (anytime-valid)",
         }
     }
@@ -66,7 +71,10 @@ impl Method {
     /// Says whether the number may be looked at at any time.
     #[must_use]
     pub fn is_anytime_valid(self) -> bool {
-        matches!(self, Self::MixtureSequential | Self::Betting)
+        matches!(
+            self,
+            Self::MixtureSequential | Self::SharesSequential | Self::Betting
+        )
     }
 }
 

@@ -234,11 +234,20 @@ fn row(effect: Option<Effect>, corrected: Option<f64>, out: &mut String) {
     );
 }
 
+/// Returns all looks but the first ones: they know nearly nothing, and would flatten all others.
+fn worth_showing(points: &[Point]) -> &[Point] {
+    let shown = &points[points.len() / 10..];
+    let width = |point: &Point| point.high - point.low;
+    let widest = 10.0 * shown.last().map_or(0.0, width);
+    let is_worth = |point: &Point| width(point) <= widest || widest <= 0.0;
+    let n_skipped = shown.iter().position(is_worth).unwrap_or(0);
+    &shown[n_skipped..]
+}
+
 /// Appends the confidence sequence over time: a band, the difference in it, and the line of no difference.
 #[expect(clippy::cast_precision_loss, reason = "places on a plot")]
 fn plot(points: &[Point], out: &mut String) {
-    // The first looks know nearly nothing: they would flatten all others.
-    let shown = &points[points.len() / 10..];
+    let shown = worth_showing(points);
     let (Some(first), Some(last)) = (shown.first(), shown.last()) else {
         return;
     };
@@ -344,4 +353,31 @@ fn weights(standing: &Standing, out: &mut String) {
         out.push_str("</tr>");
     }
     out.push_str("</table>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_know_nearly_nothing_are_not_shown() {
+        let point = |at, width: f64| Point {
+            at,
+            difference: 0.0,
+            low: -width / 2.0,
+            high: width / 2.0,
+        };
+        let widths = [1.9, 1.8, 1.2, 0.5, 0.2, 0.1];
+        let points: Vec<Point> = (0..)
+            .zip(widths)
+            .map(|(at, width)| point(at, width))
+            .collect();
+        let shown = worth_showing(&points);
+        assert_eq!(shown.first().map(|point| point.at), Some(3));
+        assert_eq!(shown.len(), 3);
+        // Of twenty the first two are not, however much they know; and all are where nothing spreads.
+        let points: Vec<Point> = (0..20).map(|at| point(at, 0.0)).collect();
+        assert_eq!(worth_showing(&points).len(), 18);
+        assert!(worth_showing(&[]).is_empty());
+    }
 }

@@ -173,6 +173,16 @@ fn effect(effect: Option<Effect>, corrected: Option<f64>) -> Value {
     })
 }
 
+/// Returns how guardrails on such numbers are judged.
+fn guardrail_method(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Share => {
+            "mSPRT, normal mixture, and exact by Beta mixtures, one-sided (anytime-valid)"
+        }
+        _ => "mSPRT, normal mixture, one-sided (anytime-valid)",
+    }
+}
+
 /// Returns the name of what a posterior was computed by.
 pub(super) fn posterior_method(comparison: &Comparison) -> &'static str {
     match comparison.basis {
@@ -219,7 +229,7 @@ fn comparison(standing: &Standing, comparison: &Comparison) -> Value {
             "expectedLossOfControl": belief.loss_of_a,
         })),
         "guardrail": comparison.guardrail.map(|guardrail| json!({
-            "method": "mSPRT, normal mixture, one-sided (anytime-valid)",
+            "method": guardrail_method(comparison.basis),
             "state": guardrail_word(guardrail),
             "margin": metric.map(|metric| metric.margin),
         })),

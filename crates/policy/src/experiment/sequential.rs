@@ -91,7 +91,10 @@ pub fn sequential(sides: &Sides, mixture: f64, confidence: f64) -> Option<Effect
     let is_out =
         |hypothesis: f64| log_evidence(sides, hypothesis, mixture) >= -(1.0 - confidence).ln();
     Some(Effect {
-        method: Method::MixtureSequential,
+        method: match sides {
+            Sides::Shares(..) => Method::SharesSequential,
+            Sides::Ratios(..) => Method::MixtureSequential,
+        },
         difference,
         interval: Bounds {
             low: end(sides, difference, -1.0, is_out),

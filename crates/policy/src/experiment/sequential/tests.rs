@@ -230,6 +230,7 @@ fn proportion(successes: f64, units: f64) -> Proportion {
 fn check(sides: &Sides, (expected, confidence): (f64, f64), answers: &[f64]) {
     let mixture = mixture_for(expected);
     let effect = sequential(sides, mixture, confidence).unwrap();
+    assert!(effect.method.is_anytime_valid());
     close(effect.interval.low, answers[0], 1e-8);
     close(effect.interval.high, answers[1], 1e-8);
     for (difference, answer) in [0.0, 0.01, -0.02, 0.05].into_iter().zip(&answers[2..]) {
