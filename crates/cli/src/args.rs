@@ -447,10 +447,10 @@ pub(crate) struct GetArguments {
     pub(crate) state: StateArguments,
 }
 
-/// One InferenceService.
+/// One object of the kind that the command is for.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceArguments {
-    /// The InferenceService
+    /// Its name
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 

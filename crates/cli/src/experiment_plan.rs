@@ -23,11 +23,21 @@ pub(crate) struct PlanArguments {
     deviation: Option<f64>,
 
     /// The difference to be seen
-    #[arg(long, value_name = "DIFFERENCE", conflicts_with = "lift")]
+    #[arg(
+        long,
+        value_name = "DIFFERENCE",
+        allow_negative_numbers = true,
+        conflicts_with = "lift"
+    )]
     difference: Option<f64>,
 
     /// The difference to be seen, relative to the baseline
-    #[arg(long, value_name = "RATIO", requires = "baseline")]
+    #[arg(
+        long,
+        value_name = "RATIO",
+        allow_negative_numbers = true,
+        requires = "baseline"
+    )]
     lift: Option<f64>,
 
     /// The number of variants, the control included
@@ -46,6 +56,9 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "N")]
     units_per_day: Option<f64>,
 }
+
+/// Who needs more units than this of a variant plans for a difference that cannot be seen.
+const UNITS_MAX: u64 = 1_000_000_000_000;
 
 /// The units of each variant, at a fixed horizon and with looks at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +107,14 @@ fn corrected(arguments: &PlanArguments) -> f64 {
 }
 
 fn needed(arguments: &PlanArguments) -> anyhow::Result<Needed> {
+    let needed = unbounded(arguments)?;
+    if needed.fixed.max(needed.anytime) > UNITS_MAX {
+        bail!("a difference this small takes more than {UNITS_MAX} units of each variant to see");
+    }
+    Ok(needed)
+}
+
+fn unbounded(arguments: &PlanArguments) -> anyhow::Result<Needed> {
     let is_share = |share: f64| share > 0.0 && share < 1.0;
     if !is_share(arguments.alpha) || !is_share(arguments.power) {
         bail!("--alpha and --power are between 0 and 1");
@@ -168,6 +189,23 @@ mod tests {
         assert_eq!(same.fixed, found.fixed);
         let more = plan(&["--baseline", "0.05", "--lift", "0.05", "--variants", "3"]).unwrap();
         assert!(more.fixed > found.fixed);
+    }
+
+    #[test]
+    fn falling_shares_are_planned_as_rising_ones_are() {
+        let falls = plan(&["--baseline", "0.05", "--lift", "-0.05"]).unwrap();
+        let by_difference = plan(&["--baseline", "0.05", "--difference", "-0.0025"]).unwrap();
+        assert_eq!(falls, by_difference);
+        let rises = plan(&["--baseline", "0.0475", "--difference", "0.0025"]).unwrap();
+        assert_eq!(falls.fixed, rises.fixed);
+    }
+
+    #[test]
+    fn what_nobody_could_see_is_refused() {
+        for lift in ["1e-9", "1e-300"] {
+            let refusal = plan(&["--baseline", "0.05", "--lift", lift]).unwrap_err();
+            assert!(refusal.to_string().contains("1000000000000 units"));
+        }
     }
 
     #[test]
