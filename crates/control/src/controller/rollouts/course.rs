@@ -255,7 +255,7 @@ impl Course {
         if self.trial.is_none() && !self.begin(seen, newest, happened) {
             return;
         }
-        self.hold_to_steps(seen);
+        self.hold_to_steps(seen, newest, happened);
         if !self.hold_to_metrics(seen) {
             self.take_in(seen);
         }
@@ -442,25 +442,34 @@ impl Course {
         are_others
     }
 
-    /// Where the spec has fewer stages than the trial has reached, the last of them begins anew.
-    fn hold_to_steps(&mut self, seen: &Seen<'_>) {
+    /// Where the spec has fewer stages than the trial has reached, the last of them begins anew, and where it gives this one another
+    /// share, this one does.
+    fn hold_to_steps(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
         let rules = &seen.wanted.rules;
-        let trial = self.trial.as_mut();
-        if trial.is_some_and(|trial| trial.rollout.hold_to(rules, seen.now)) {
-            self.enter_step(seen.wanted);
+        let Some(trial) = &mut self.trial else { return };
+        let is_beyond = trial.rollout.hold_to(rules, seen.now);
+        let percent = percent_of(trial, seen.wanted);
+        if !is_beyond && percent == self.status.percent {
+            return;
         }
+        if !is_beyond {
+            trial.rollout.begin_anew(seen.now);
+        }
+        trial.told.clear();
+        self.enter_step(seen.wanted);
+        let percent = self.status.percent.unwrap_or_default();
+        happened.push(Happened {
+            is_warning: false,
+            reason: "RolloutChanged",
+            message: format!("{newest} gets {percent} % of the requests: spec.steps was changed; the stage begins anew"),
+        });
     }
 
     /// Shows the stage that the trial is in.
     fn enter_step(&mut self, wanted: &Wanted) {
         let Some(trial) = &self.trial else { return };
-        let step = wanted.rules.steps.get(trial.rollout.step);
         self.status.step = i32::try_from(trial.rollout.step + 1).ok();
-        // Validation has seen that it is a whole number below 100.
-        self.status.percent = step.map(|step| {
-            let whole = (1..100_i32).find(|whole| f64::from(*whole) >= step.percent);
-            whole.unwrap_or(99)
-        });
+        self.status.percent = percent_of(trial, wanted);
     }
 
     fn act(
@@ -573,6 +582,14 @@ impl Course {
             }
         });
     }
+}
+
+/// Returns the share of the stage that a trial is in.
+fn percent_of(trial: &Trial, wanted: &Wanted) -> Option<i32> {
+    let step = wanted.rules.steps.get(trial.rollout.step)?;
+    // Validation has seen that it is a whole number below 100.
+    let whole = (1..100_i32).find(|whole| f64::from(*whole) >= step.percent);
+    Some(whole.unwrap_or(99))
 }
 
 /// Returns the trial that a status tells of.
