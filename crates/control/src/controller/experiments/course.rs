@@ -201,18 +201,19 @@ fn obey(
     }
 }
 
-/// Returns the phase and the winner with which it ends by itself now, if the spec and the verdict say so.
-fn ended_by_rule<'a>(
+/// Returns the phase and the winner with which it ends by itself now, if the spec and the verdict say so: the last one that was told, which
+/// after a restart is that of before.
+fn ended_by_rule(
     status: &ExperimentStatus,
-    seen: &'a Seen<'_>,
-    control: Option<&'a str>,
-) -> Option<(&'static str, &'a str)> {
-    match &seen.summary?.verdict {
-        SummaryVerdict::Better(variant) if seen.wanted.promotes => {
-            (ran(status, seen) >= seen.wanted.after).then_some((PROMOTED, variant))
+    seen: &Seen<'_>,
+    control: Option<&str>,
+) -> Option<(&'static str, String)> {
+    match (status.verdict.as_deref()?, &status.verdict_variant) {
+        ("Better", Some(variant)) if seen.wanted.promotes => {
+            (ran(status, seen) >= seen.wanted.after).then(|| (PROMOTED, variant.clone()))
         }
-        SummaryVerdict::Harm(_) if seen.wanted.stops_on_harm => {
-            Some((STOPPED, control.unwrap_or_default()))
+        ("Harm", _) if seen.wanted.stops_on_harm => {
+            Some((STOPPED, control.unwrap_or_default().to_owned()))
         }
         _ => None,
     }
@@ -273,7 +274,7 @@ fn decide(
 ) {
     let Some(summary) = seen.summary else { return };
     if let Some((phase, winner)) = ended_by_rule(status, seen, control.as_deref()) {
-        return end(status, seen, (phase, winner, &summary.why), happened);
+        return end(status, seen, (phase, &winner, &summary.why), happened);
     }
     if let SummaryVerdict::Better(variant) = &summary.verdict
         && seen.wanted.promotes

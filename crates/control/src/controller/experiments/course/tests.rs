@@ -260,6 +260,10 @@ fn what_its_rule_ends_again_at_once_is_not_resumed() {
     let resumed = play.step(None, Some(&better), Some(Command::Resume));
     assert_eq!(resumed, ["ExperimentCommandRefused"]);
     assert_eq!(play.stands(), ("Promoted", Some("b")));
+    // After a restart nothing is told for a moment: what was told before holds.
+    let resumed = play.step(None, None, Some(Command::Resume));
+    assert_eq!(resumed, ["ExperimentCommandRefused"]);
+    assert_eq!(play.stands(), ("Promoted", Some("b")));
     let wait = told(SummaryVerdict::Wait);
     let resumed = play.step(None, Some(&wait), Some(Command::Resume));
     assert_eq!(resumed, ["ExperimentRunning"]);

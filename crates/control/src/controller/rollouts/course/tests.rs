@@ -357,13 +357,19 @@ fn another_share_of_the_stage_is_in_force_at_once_and_begins_it_anew() {
         play.is_paused = true;
         play.wanted.rules.steps[0].percent = 1.0;
         play.pass(1, (0, 0));
-        assert_eq!((play.percent(), play.course.status.step), (Some(1), Some(1)));
+        assert_eq!(
+            (play.percent(), play.course.status.step),
+            (Some(1), Some(1))
+        );
         assert_eq!(play.events.last(), Some(&"RolloutChanged"));
         play.is_paused = false;
         // It would have been over by now; its requests, too, are counted anew.
         play.pass(8, (0, 0));
         assert_eq!(play.percent(), Some(1));
-        let n_changes = play.events.iter().filter(|event| **event == "RolloutChanged");
+        let n_changes = play
+            .events
+            .iter()
+            .filter(|event| **event == "RolloutChanged");
         assert_eq!(n_changes.count(), 1);
         // What lasts longer, or comes later, changes nothing now.
         play.wanted.rules.steps[1].percent = 60.0;
