@@ -41,6 +41,7 @@ fuzz_target!(|data: &[u8]| {
             asked: &asked,
             routing: &[("router", 1)],
             path: &["first", "second"],
+            fallback: (data.len() % 2 == 1).then_some("constant"),
         };
         if let Ok(answer) = with_meta(data, &meta) {
             assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&answer).is_ok());
