@@ -13,6 +13,9 @@ use crate::route;
 use crate::shadow::Answered;
 use crate::spans::Phases;
 
+/// The most bytes that are made room for before an answer is written: a guess is no reason to take more.
+const ROOM_MAX: usize = 1 << 24;
+
 /// The form of a request, with what the head of the request says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
@@ -160,9 +163,16 @@ impl Codec {
         let mut body = Vec::new();
         let mut json_length = None;
         match self {
-            Self::V1 { .. } | Self::Invocations { .. } => body.reserve(64 + 32 * call.n_rows),
+            Self::V1 { .. } | Self::Invocations { .. } => {
+                let room = call.n_rows.saturating_mul(32).saturating_add(64);
+                body.reserve(room.min(ROOM_MAX));
+            }
             // The description of an output takes more than its first numbers.
-            Self::V2 { .. } => body.reserve(64 + (96 + 32 * call.n_rows) * outputs.len()),
+            Self::V2 { .. } => {
+                let of_each = call.n_rows.saturating_mul(32).saturating_add(96);
+                let room = of_each.saturating_mul(outputs.len()).saturating_add(64);
+                body.reserve(room.min(ROOM_MAX));
+            }
             _ => {}
         }
         match self {

@@ -212,9 +212,10 @@ impl ComputePool {
         let limits = self.shared.limits;
         let mut state = self.shared.state();
         let limits = limits.of(model);
-        if state.is_full(key, ticket, limits) {
+        let n_runs = model.width().limit(limits.n_threads);
+        if state.is_full(key, ticket, limits, n_runs) {
             let abandoned = state.purge(key, self.shared.clock.monotonic());
-            if state.is_full(key, ticket, limits) {
+            if state.is_full(key, ticket, limits, n_runs) {
                 // Outside the lock, for it may give back places.
                 drop(state);
                 drop(abandoned);
@@ -256,17 +257,18 @@ fn key_of(model: &Arc<ServedModel>) -> usize {
 }
 
 impl State {
-    fn is_full(&self, key: usize, ticket: Ticket, limits: PoolLimits) -> bool {
+    /// Tells whether a call of a model of which so many run at a time, `n_runs`, is one too many.
+    fn is_full(&self, key: usize, ticket: Ticket, limits: PoolLimits, n_runs: usize) -> bool {
         let has_bytes =
             self.n_bytes > 0 && self.n_bytes.saturating_add(ticket.n_bytes) > limits.bytes_max;
         let (n_waiting, expected) = match self.queues.get(&key) {
             Some(queue) => (queue.calls.len(), queue.expected),
             None => (0, Duration::ZERO),
         };
-        let n_threads = u32::try_from(limits.n_threads).unwrap_or(u32::MAX);
+        let n_runs = u32::try_from(n_runs.max(1)).unwrap_or(u32::MAX);
         // Until its answer, its own run is over, too. Who would be answered at the last moment is often answered too late, and has
         // then taken the time of others in vain: so some of the time must be left.
-        let wait = (expected / n_threads).saturating_add(ticket.expected.unwrap_or_default());
+        let wait = (expected / n_runs).saturating_add(ticket.expected.unwrap_or_default());
         let is_late = n_waiting > 0 && wait > ticket.time_left.mul_f64(TIME_SHARE_MAX);
         has_bytes || n_waiting >= limits.calls_max || is_late
     }

@@ -46,7 +46,12 @@ pub(crate) fn undeclared(
         }
         Values::ByOutput(by_output) => by_output.into_iter().collect(),
     };
-    let width = |value: &Value| value.as_array().map_or(1, Vec::len);
+    // A text counts as so many numbers as take its place.
+    let size = |item: &Value| 1 + item.as_str().map_or(0, str::len) / size_of::<f64>();
+    let width = |value: &Value| match value {
+        Value::Array(items) => items.iter().map(size).sum(),
+        item => size(item),
+    };
     let n_elements = values.iter().map(|(_, value)| width(value)).sum::<usize>();
     // Every row takes a byte of the request at least: a shape alone asks for nothing.
     if asked.n_rows > body.len() || n_elements.saturating_mul(asked.n_rows) > elements_max {
@@ -60,7 +65,17 @@ pub(crate) fn undeclared(
     let wanted = |name: &String| specs.iter().position(|spec| spec.name == *name);
     let outputs: Vec<usize> = match asked.outputs.as_slice() {
         [] => (0..specs.len()).collect(),
-        names => names.iter().map(wanted).collect::<Option<_>>()?,
+        names => {
+            let mut outputs = Vec::new();
+            // As of a model's outputs, one that is asked for again is given once.
+            for name in names {
+                let index = wanted(name)?;
+                if !outputs.contains(&index) {
+                    outputs.push(index);
+                }
+            }
+            outputs
+        }
     };
     let tensors = outputs.iter().map(|index| tensors.get(*index).cloned());
     let tensors: Vec<Tensor> = tensors.collect::<Option<_>>()?;
@@ -201,6 +216,22 @@ mod tests {
         let limits = (Code::Unavailable, 100);
         let encoded = undeclared(value, &model, (codec, &body), limits)?;
         Some(serde_json::from_slice(&encoded.body).unwrap())
+    }
+
+    #[test]
+    fn a_short_request_has_no_long_answer() {
+        let body = |outputs: &str| {
+            format!(
+                r#"{{"inputs": [{{"name": "x", "shape": [2], "datatype": "FP64", "data": [1, 2]}}], "outputs": [{outputs}]}}"#
+            )
+        };
+        let many = vec![r#"{"name": "predict"}"#; 1_000].join(",");
+        let found = given("1", &V2, &body(&many)).unwrap();
+        assert_eq!(found["outputs"].as_array().map(Vec::len), Some(1));
+        // 100 numbers are allowed: two rows of a text that takes 60 each are more.
+        let text = |n_bytes: usize| format!("\"{}\"", "x".repeat(n_bytes));
+        assert!(given(&text(8 * 40), &V2, &body("")).is_some());
+        assert_eq!(given(&text(8 * 60), &V2, &body("")), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coracle_base::Code;
 use coracle_model::Signature;
 use coracle_protocol::flow::{Dialect, Meta, outputs, request_meta, with_meta};
 use coracle_serving::flow::{Flow, NOBODY};
@@ -17,6 +18,7 @@ use super::described::signature_by_now;
 use super::walk::{Message, Walk};
 use super::{FlowCall, Led, answer};
 use crate::codec::Encoded;
+use crate::encoding::off_loop;
 use crate::fallback::{Deciding, Wanted, is_ours, last_good, only_value};
 use crate::infer::{Arrival, Calls, Failure, OutputCopy, Request};
 use crate::shadow::{Answered, ELEMENTS_MAX};
@@ -103,13 +105,9 @@ impl<'a> Standing<'_, 'a> {
                 self.flow.count_fallback();
                 Ok(Led { body, instead })
             }
-            Ok(body) => {
-                // What something stood in for on the way is no good answer.
-                if walk.fallback().is_none() {
-                    self.keep(&body);
-                }
-                Ok(Led::own(body))
-            }
+            // What something stood in for on the way is no good answer.
+            Ok(body) if walk.fallback().is_none() => self.kept(body).await.map(Led::own),
+            Ok(body) => Ok(Led::own(body)),
             Err(failure) => Err(failure),
         }
     }
@@ -124,19 +122,32 @@ impl<'a> Standing<'_, 'a> {
         answer(walk, self.flow, message).await
     }
 
-    /// Keeps an answer as the last good one of the caller's key, if there is one.
-    fn keep(&self, body: &[u8]) {
-        let (Some(key), Some(signature)) = (&self.request.key, self.deciding.signature.get())
-        else {
-            return;
+    /// Keeps an answer as the last good one of the caller's key, if there is one; returns it.
+    async fn kept(&self, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        let Some(key) = self.request.key.clone() else {
+            return Ok(body);
         };
-        let read = outputs(self.dialect, body, ELEMENTS_MAX);
-        if let Some(outputs) = as_declared(read, signature) {
-            let answered = Answered::of_outputs(outputs, Duration::ZERO);
-            if answered.is_whole() {
-                last_good(&self.fallback).keep(key, (Arc::new(answered), self.now()));
-            }
+        if self.deciding.signature.get().is_none() {
+            return Ok(body);
         }
+        let (fallback, deciding) = (Arc::clone(&self.fallback), Arc::clone(&self.deciding));
+        let (dialect, now) = (self.dialect, self.now());
+        let body = off_loop(body.len(), move || {
+            let read = outputs(dialect, &body, ELEMENTS_MAX);
+            let signature = deciding.signature.get();
+            if let Some(outputs) = signature.and_then(|signature| as_declared(read, signature)) {
+                let answered = Answered::of_outputs(outputs, Duration::ZERO);
+                if answered.is_whole() {
+                    last_good(&fallback).keep(&key, (Arc::new(answered), now));
+                }
+            }
+            body
+        });
+        body.await.ok_or_else(|| {
+            let message =
+                "the answer could not be read; this is a defect of the server, not of the request";
+            Failure::new(Code::Internal, message)
+        })
     }
 
     fn now(&self) -> Duration {
@@ -162,6 +173,9 @@ impl<'a> Standing<'_, 'a> {
             .other_service(&self.fallback, &self.request, asked);
         if let Some(answer) = other.await {
             return Some(answer);
+        }
+        if !has_more {
+            return None;
         }
         let wanted = Wanted {
             model: Arc::new(ServedModel::unloaded(self.flow.name().to_owned(), 1)),

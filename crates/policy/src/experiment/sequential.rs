@@ -69,6 +69,9 @@ pub fn log_evidence(sides: &Sides, difference: f64, mixture: f64) -> f64 {
 /// Returns the logarithm of the sum of what has these logarithms.
 fn log_sum<const N: usize>(terms: [f64; N]) -> f64 {
     let most = terms.into_iter().fold(f64::MIN, f64::max);
+    if most.is_infinite() {
+        return most;
+    }
     most + terms
         .map(|term| (term - most).exp())
         .iter()

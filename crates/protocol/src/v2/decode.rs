@@ -307,7 +307,8 @@ pub(crate) fn tensors(
     }
 }
 
-/// Returns the outputs asked for, and how each is to be given.
+/// Returns the outputs asked for, and how each is to be given. One that is asked for again is given once: otherwise a short request would have
+/// an answer of any length.
 pub(crate) fn requested_outputs(
     ctx: &DecodeContext<'_>,
     outputs: &[Output<'_>],
@@ -323,9 +324,14 @@ pub(crate) fn requested_outputs(
         let forms = vec![default_form; indices.len()];
         return Ok((indices, forms));
     }
-    let mut indices = Vec::with_capacity(outputs.len());
-    let mut forms = Vec::with_capacity(outputs.len());
+    let mut indices = Vec::new();
+    let mut forms = Vec::new();
+    // No more than the model has, and one.
+    let mut seen: Vec<&str> = Vec::new();
     for output in outputs {
+        if seen.contains(&&*output.name) {
+            continue;
+        }
         let place = format_args!("output {}", quoted(&output.name)).to_string();
         match ctx.signature.output_index(&output.name) {
             Some(index) => indices.push(index),
@@ -338,6 +344,7 @@ pub(crate) fn requested_outputs(
                 )));
             }
         }
+        seen.push(&output.name);
         forms.resize(indices.len(), output.parameters.form(place, &default_form)?);
     }
     Ok((indices, forms))

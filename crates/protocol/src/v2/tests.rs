@@ -298,9 +298,13 @@ fn outputs_are_chosen_by_name() {
             r#"{{"inputs": [{{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}}]{rest}}}"#
         )
     };
-    let cases: [(&str, &[usize]); 6] = [
+    let cases: [(&str, &[usize]); 7] = [
         ("", &[0]),
         (r#", "outputs": []"#, &[0]),
+        (
+            r#", "outputs": [{"name": "predict"}, {"name": "predict_proba"}, {"name": "predict"}]"#,
+            &[0, 1],
+        ),
         (r#", "outputs": [{"name": "predict_proba"}]"#, &[1]),
         (
             r#", "outputs": [{"name": "predict_proba"}, {"name": "predict"}]"#,

@@ -198,6 +198,28 @@ fn a_model_has_no_more_runs_than_answer_soonest_and_its_calls_wait_for_one_anoth
 }
 
 #[test]
+fn calls_of_a_model_that_runs_alone_wait_for_all_those_before_them() {
+    let bench = Bench::new(PoolLimits {
+        n_threads: 16,
+        ..LIMITS
+    });
+    let model = model();
+    model.width().hold(1);
+    let asked = Ticket {
+        time_left: Duration::from_secs(1),
+        ..ticket(0, Duration::from_millis(100))
+    };
+    let gate = bench.hold(&model, "held", asked);
+    assert_eq!(bench.next(), "held");
+    // Four before it take 0.4 s and it a tenth more, which is half of its time.
+    let refused: Vec<bool> = (0..6)
+        .map(|_| bench.refused(&model, asked).is_some())
+        .collect();
+    assert_eq!(refused, [false, false, false, false, false, true]);
+    drop(gate);
+}
+
+#[test]
 fn calls_wait_for_a_model_as_long_and_as_many_as_it_allows() {
     let bench = Bench::new(LIMITS);
     let model = bounded(QueueLimits {

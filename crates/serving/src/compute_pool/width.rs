@@ -202,17 +202,28 @@ impl Search {
             self.kept = trial.limits[1];
             self.pause = PAUSE;
             self.next = now;
+            self.trial = None;
         } else {
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
-            self.next = now.saturating_add(self.pause);
-            self.is_wider_next = !self.is_wider_next;
+            self.lose(now);
         }
-        self.trial = None;
     }
 
-    fn give_up(&mut self, now: Duration) {
+    /// Keeps the number so far; the next trial is of the other direction, and comes later each time.
+    fn lose(&mut self, now: Duration) {
         self.trial = None;
-        self.next = now.saturating_add(PAUSE);
+        self.next = now.saturating_add(self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.is_wider_next = !self.is_wider_next;
+    }
+
+    /// Ends a trial that tells nothing: too little is to be done. If that was with the other number, it may be why.
+    fn give_up(&mut self, now: Duration) {
+        if self.trial.as_ref().is_some_and(|trial| trial.at.0 == 1) {
+            self.lose(now);
+        } else {
+            self.trial = None;
+            self.next = now.saturating_add(PAUSE);
+        }
     }
 }
 
@@ -355,6 +366,16 @@ mod tests {
         world.width.begin_anew(true);
         assert_eq!(world.width.limit(MOST), MOST);
         assert_eq!(world.width.limit(1), 1);
+    }
+
+    #[test]
+    fn long_runs_that_have_a_processor_each_are_seldom_fewer() {
+        for (n_callers, us) in [(16, 1.5e6), (16, 1.8e6), (16, 2e6), (32, 1e6)] {
+            let alone = |_n_calls: usize, _n_runs: usize| us;
+            let mut world = World::new(n_callers, 1, &alone);
+            let then = world.run(Duration::from_hours(1));
+            assert!(then > 0.94 * 16.0 / (us / 1e6), "{n_callers} {us}: {then}");
+        }
     }
 
     #[test]

@@ -369,6 +369,11 @@ fn differences(
         if !is_good {
             return Err(format!("{field}.{name}: {number} is not above 0"));
         }
+        if matches!(metric.metric_type.as_str(), "Conversion" | "Errors") && number >= 1.0 {
+            return Err(format!(
+                "{field}.{name}: {number} is no difference of shares, which is below 1 (0.05 is 5 percent)"
+            ));
+        }
     }
     Ok((expected, margin))
 }
@@ -678,6 +683,11 @@ mod tests {
                 "/metrics",
                 json!([{"name": "x", "type": "Conversion", "margin": -1}]),
                 "margin: -1 is not above 0",
+            ),
+            (
+                "/metrics",
+                json!([{"name": "x", "type": "Conversion", "margin": 5}]),
+                "margin: 5 is no difference of shares",
             ),
             (
                 "/analysis",

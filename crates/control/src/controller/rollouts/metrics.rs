@@ -124,6 +124,24 @@ fn better(metric: &RolloutMetric, field: &str) -> Result<Better, String> {
     }
 }
 
+/// Reads by how much a metric may be worse.
+fn read_margin(metric: &RolloutMetric, field: &str, is_share: bool) -> Result<f64, String> {
+    let default = is_share.then_some(CONVERSION_MARGIN);
+    let margin = metric.margin.or(default).ok_or_else(|| {
+        let kind = &metric.metric_type;
+        format!("{field}.margin: of a {kind} it must be said by how much it may be worse")
+    })?;
+    if !(margin > 0.0 && margin.is_finite()) {
+        return Err(format!("{field}.margin: {margin} is not above 0"));
+    }
+    if is_share && margin >= 1.0 {
+        return Err(format!(
+            "{field}.margin: {margin} is no difference of shares, which is below 1 (0.05 is 5 percent)"
+        ));
+    }
+    Ok(margin)
+}
+
 fn read_outcome(
     metric: &RolloutMetric,
     field: &str,
@@ -151,14 +169,7 @@ fn read_outcome(
         return Err(format!("{field}.{name}: only type Prometheus has one"));
     }
     let is_share = kind == MetricForm::Conversion;
-    let default = is_share.then_some(CONVERSION_MARGIN);
-    let margin = metric.margin.or(default).ok_or_else(|| {
-        let kind = &metric.metric_type;
-        format!("{field}.margin: of a {kind} it must be said by how much it may be worse")
-    })?;
-    if !(margin > 0.0 && margin.is_finite()) {
-        return Err(format!("{field}.margin: {margin} is not above 0"));
-    }
+    let margin = read_margin(metric, field, is_share)?;
     let zero_if_missing = match metric.missing.as_deref() {
         None | Some("Exclude") => false,
         Some("Zero") => true,
@@ -416,6 +427,10 @@ mod tests {
             (
                 metric(json!({"name": "a", "type": "Sum", "margin": 0})),
                 "margin: 0 is not above 0",
+            ),
+            (
+                metric(json!({"name": "a", "type": "Conversion", "margin": 1})),
+                "margin: 1 is no difference of shares",
             ),
             (
                 metric(json!({"name": "a", "type": "Conversion", "looks": 3})),
