@@ -28,8 +28,17 @@ const KNOWN: [(&str, &str, Option<&str>); 9] = [
     ("libnvinfer.so", "TensorRT", None),
 ];
 
-/// What providers load themselves when a graph needs it, by what the names begin with.
-const LATER: [&str; 3] = ["libcudnn.so.", "libcufft.so.", "libnvrtc.so."];
+/// What builds for a release of CUDA load themselves when a graph needs it.
+const LATER: [(&str, [&str; 3]); 2] = [
+    (
+        "libcudart.so.13",
+        ["libcudnn.so.9", "libcufft.so.12", "libnvrtc.so.13"],
+    ),
+    (
+        "libcudart.so.12",
+        ["libcudnn.so.9", "libcufft.so.11", "libnvrtc.so.12"],
+    ),
+];
 
 /// Loads what a provider's library needs, from `given` directories, from beside the runtime, and from where the system's linker looks.
 ///
@@ -46,13 +55,17 @@ pub(crate) fn bring(kind: Kind, runtime: &Path, given: &[PathBuf]) -> Result<(),
         return Ok(());
     }
     let places = places(beside, given);
-    let missing = load_all(elf::needed(&library), &places);
+    let needed = elf::needed(&library);
+    let later = LATER
+        .iter()
+        .find(|(cuda, _)| needed.iter().any(|name| name == cuda));
+    let missing = load_all(needed.clone(), &places);
     if !missing.is_empty() {
         return Err(told(name, &missing, &places));
     }
-    for start in LATER {
+    for name in later.map(|(_, names)| names).into_iter().flatten() {
         // What is not there may not be needed.
-        let _is_loaded = places.iter().any(|place| load_first(place, start));
+        let _is_loaded = load(name, &places);
     }
     Ok(())
 }
@@ -80,8 +93,13 @@ fn load_all(names: Vec<String>, places: &[PathBuf]) -> Vec<Missing> {
     }
 }
 
-/// Loads a library by name from the first of the places that has it, else from where the system's linker looks.
+/// Loads a library by name from the first of the places that has it, else from where the system's linker looks. What is not of devices is looked for
+/// there first: the process has most of it already, and another of a place would be there twice.
 fn load(name: &str, places: &[PathBuf]) -> Result<(), Option<String>> {
+    let is_known = KNOWN.iter().any(|(start, ..)| name.starts_with(start));
+    if !is_known && preload_dylib(name).is_ok() {
+        return Ok(());
+    }
     let mut why = None;
     for path in places.iter().map(|place| place.join(name)) {
         if !path.is_file() {
@@ -103,15 +121,6 @@ fn preload(path: &Path) -> Result<(), String> {
         Some(unfit) => Err(format!("{} {unfit}", path.display())),
         None => preload_dylib(path.to_path_buf()).map_err(|error| error.to_string()),
     }
-}
-
-/// Loads the first library of a directory whose name begins with `start`; tells whether there was one.
-fn load_first(place: &Path, start: &str) -> bool {
-    let entries = fs::read_dir(place).into_iter().flatten().take(ENTRIES_MAX);
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let names: BTreeSet<String> = names.filter(|name| name.starts_with(start)).collect();
-    let mut names = names.iter();
-    names.any(|name| preload(&place.join(name)).is_ok())
 }
 
 /// Returns where libraries are looked for: in `given` directories and beside the runtime, in what packages of Python make of such a directory, and

@@ -130,7 +130,7 @@ fn answers_alike(model: &SessionModel, open: usize, until: Duration) -> Option<b
         };
         parts.iter().zip(&alone).all(|(part, alone)| {
             let alone = alone.get(output);
-            alone.is_some_and(|alone| close(part, alone, model.is_elsewhere()))
+            alone.is_some_and(|alone| close(part, alone, model.may_round()))
         })
     });
     Some(alike)
@@ -162,15 +162,15 @@ fn tell_rows_apart(alone: &[Vec<Tensor>]) -> bool {
     differs_any
 }
 
-/// Tells whether answers differ by rounding at most: kernels add in another order for another number of rows, and on other devices than the
-/// processor some of them multiply in less than single precision (TF32 has the digits of half precision), others not.
-fn close(left: &Tensor, right: &Tensor, is_elsewhere: bool) -> bool {
+/// Tells whether answers differ by rounding at most: kernels add in another order for another number of rows, and where they
+/// `may_round` some of them multiply in less than single precision (TF32 has the digits of half precision), others not.
+fn close(left: &Tensor, right: &Tensor, may_round: bool) -> bool {
     if left.shape() != right.shape() || left.dtype() != right.dtype() {
         return false;
     }
     let tolerance = match left.dtype() {
         DType::F16 | DType::BF16 => 2e-2,
-        DType::F32 if is_elsewhere => 2e-2,
+        DType::F32 if may_round => 2e-2,
         DType::F32 | DType::F64 => 1e-4,
         _ => return left.values() == right.values(),
     };

@@ -37,7 +37,7 @@ const FURTHER_SESSIONS_BYTES_ELSEWHERE: usize = 1 << 30;
 const SESSIONS_MAX_ELSEWHERE: usize = 4;
 /// The most sessions that share their weights: each has the threads of the engine for its runs anyhow.
 const SHARING_SESSIONS_MAX: usize = 4;
-/// How many times longer a graph may take to load that runs elsewhere than on the processor: devices are woken, kernels chosen and made.
+/// How many times longer a graph may take to load that runs elsewhere than on the processor, with what is there: devices are woken, kernels chosen and made.
 const ELSEWHERE_TIMES: u32 = 10;
 /// A run that nobody gave a time takes no longer than this.
 const RUN_MAX: Duration = Duration::from_secs(60);
@@ -69,8 +69,8 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    fn load_time_of(&self, settings: &Settings) -> Duration {
-        match settings.is_elsewhere() {
+    fn load_time_of(&self, setup: &Setup) -> Duration {
+        match setup.is_elsewhere() {
             true => self.load_time.saturating_mul(ELSEWHERE_TIMES),
             false => self.load_time,
         }
@@ -99,8 +99,7 @@ impl SessionModel {
         let survey = survey(file.bytes)?;
         let settings = Settings::read(&file.settings).map_err(unsupported)?;
         refuse_unsafe(&survey)?;
-        let load_time = bounds.load_time_of(&settings);
-        let until = library.watchdog.now().saturating_add(load_time);
+        let began = library.watchdog.now();
         let weights = file.bytes.len().saturating_add(size(&file.external));
         let (bytes, external) = gathered(file.bytes, file.external)?;
         let external_bytes = size(&external);
@@ -108,6 +107,8 @@ impl SessionModel {
         let bytes = with_safe_divisions(&bytes)?;
         let Served { bytes, outlets } = as_served(&bytes)?;
         let (setup, mut warnings) = Setup::of(settings, bounds.n_sessions_max, library)?;
+        let load_time = bounds.load_time_of(&setup);
+        let until = began.saturating_add(load_time);
         let runs_max = setup.runs_max();
         let mut source = Source {
             library,
@@ -254,8 +255,8 @@ impl SessionModel {
     }
 
     /// Tells whether nodes run elsewhere than on the processor.
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        self.sessions.source.setup.is_elsewhere()
+    pub(crate) fn may_round(&self) -> bool {
+        self.sessions.source.setup.may_round()
     }
 
     /// Returns the time on the watchdog's clock.

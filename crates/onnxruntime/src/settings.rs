@@ -177,6 +177,15 @@ impl Settings {
         n_processors.checked_div(threads).unwrap_or(0).max(1)
     }
 
+    /// Tells whether single precision may be multiplied in less: as NVIDIA's providers do (TF32) unless that is turned off.
+    pub(crate) fn may_round(&self) -> bool {
+        self.providers.iter().any(|provider| match provider.kind {
+            Kind::Cuda => provider.options.get("use_tf32").map(String::as_str) != Some("0"),
+            Kind::TensorRt => true,
+            Kind::Cpu | Kind::OpenVino => false,
+        })
+    }
+
     /// Tells whether nodes run elsewhere than on the processor.
     pub(crate) fn is_elsewhere(&self) -> bool {
         let mut providers = self.providers.iter();
@@ -265,6 +274,24 @@ mod tests {
             ("execution_mode", "1"),
         ];
         assert_eq!(runs(&both), 2);
+    }
+
+    #[test]
+    fn nvidias_providers_round_unless_that_is_turned_off() {
+        for (settings, expected) in [
+            (&[][..], false),
+            (&[("providers", "openvino,cpu")], false),
+            (&[("providers", "cuda")], true),
+            (&[("providers", "cuda?"), ("cuda.use_tf32", "1")], true),
+            (&[("providers", "cuda"), ("cuda.use_tf32", "0")], false),
+            (&[("providers", "tensorrt")], true),
+        ] {
+            assert_eq!(
+                read(settings).unwrap().may_round(),
+                expected,
+                "{settings:?}"
+            );
+        }
     }
 
     fn read(settings: &[(&str, &str)]) -> Result<Settings, String> {

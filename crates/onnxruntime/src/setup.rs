@@ -67,6 +67,11 @@ impl Setup {
         self.n_threads > 1 && !self.settings.has_own_threads() && !self.is_elsewhere()
     }
 
+    /// Tells whether single precision may be multiplied in less.
+    pub(crate) fn may_round(&self) -> bool {
+        self.settings.may_round()
+    }
+
     /// Tells whether nodes run elsewhere than on the processor.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.settings.is_elsewhere()

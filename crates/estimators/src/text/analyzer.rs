@@ -8,7 +8,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::canonical_combining_class;
 
 use super::characters::is_space;
-use super::expression::OutOfSteps;
+use super::expression::{OutOfSteps, Steps};
 use super::stop_words;
 use super::token_pattern::TokenPattern;
 
@@ -78,13 +78,18 @@ impl Analyzer {
     ///
     /// # Errors
     /// [`OutOfSteps`] if the search for tokens goes back and forth too much.
-    pub(super) fn each_term(&self, text: &str, term: impl FnMut(&str)) -> Result<(), OutOfSteps> {
+    pub(super) fn each_term(
+        &self,
+        text: &str,
+        steps: &mut Steps,
+        term: impl FnMut(&str),
+    ) -> Result<(), OutOfSteps> {
         let text = self.prepared(text);
         match &self.unit {
             Unit::Words {
                 pattern,
                 stop_words,
-            } => return self.words(&text, pattern, stop_words, term),
+            } => return self.words((&text, steps), pattern, stop_words, term),
             Unit::Characters => {
                 let text = single_spaces(&text);
                 each_window(&text, &self.lengths, term);
@@ -117,21 +122,21 @@ impl Analyzer {
 
     fn words(
         &self,
-        text: &str,
+        (text, steps): (&str, &mut Steps),
         pattern: &TokenPattern,
         StopWords(stop_words): &StopWords,
         mut term: impl FnMut(&str),
     ) -> Result<(), OutOfSteps> {
         let is_kept = |token: &str| stop_words.is_empty() || !stop_words.contains(token);
         if self.lengths == (1..=1) {
-            return pattern.each(text, |token| {
+            return pattern.each(text, steps, |token| {
                 if is_kept(token) {
                     term(token);
                 }
             });
         }
         let mut tokens = Vec::new();
-        pattern.each(text, |token| {
+        pattern.each(text, steps, |token| {
             if is_kept(token) {
                 tokens.push(token);
             }
@@ -219,7 +224,9 @@ mod tests {
 
     fn terms(analyzer: &Analyzer, text: &str) -> Vec<String> {
         let mut terms = Vec::new();
-        let added = analyzer.each_term(text, |term| terms.push(term.to_owned()));
+        let added = analyzer.each_term(text, &mut Steps::default(), |term| {
+            terms.push(term.to_owned())
+        });
         added.unwrap();
         terms
     }

@@ -15,7 +15,7 @@ use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 pub(super) use linear::regex;
 pub(super) use parse::parse;
 pub(super) use program::Program;
-pub(super) use search::{OutOfSteps, each_token};
+pub(super) use search::{OutOfSteps, Steps, each_token};
 
 /// Which characters count as the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,21 @@ impl Node {
                 true
             }
             Self::Look { .. } | Self::Place(_) => true,
+        }
+    }
+
+    /// Returns how many ranges of characters its sets have together.
+    fn n_ranges(&self) -> usize {
+        let of_all = |nodes: &[Self]| nodes.iter().map(Self::n_ranges).sum();
+        match self {
+            Self::Set(set) => set.ranges().len(),
+            Self::Sequence(nodes) | Self::Either(nodes) => of_all(nodes),
+            Self::Repeat { node, .. }
+            | Self::Group(_, node)
+            | Self::Atomic(node)
+            | Self::Look { node, .. } => node.n_ranges(),
+            Self::Condition { yes, no, .. } => yes.n_ranges() + no.n_ranges(),
+            Self::Place(_) | Self::Reference(..) => 0,
         }
     }
 

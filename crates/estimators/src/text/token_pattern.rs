@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use super::characters::{is_regex_word, is_word};
-use super::expression::{OutOfSteps, Program, each_token, parse, regex};
+use super::expression::{OutOfSteps, Program, Steps, each_token, parse, regex};
 use crate::spec_error::SpecError;
 
 /// Finds tokens as Python's `re.findall` does.
@@ -19,7 +19,7 @@ enum Form {
     /// Any pattern.
     Pattern {
         program: Program,
-        /// What finds the same in time linear in the text, where there is such a thing.
+        /// What finds the same, each token in time linear in the text, where there is such a thing.
         linear: Option<Linear>,
     },
 }
@@ -55,6 +55,7 @@ impl TokenPattern {
     pub(super) fn each<'t>(
         &self,
         text: &'t str,
+        steps: &mut Steps,
         mut token: impl FnMut(&'t str),
     ) -> Result<(), OutOfSteps> {
         let (program, linear) = match &self.form {
@@ -65,7 +66,7 @@ impl TokenPattern {
             Form::Pattern { program, linear } => (program, linear),
         };
         let Some(linear) = linear.as_ref().filter(|linear| linear.can_search(text)) else {
-            return each_token(program, text, token);
+            return each_token(program, text, steps, token);
         };
         if linear.has_group {
             for captures in linear.regex.captures_iter(text) {
@@ -134,7 +135,7 @@ mod tests {
         let mut tokens = Vec::new();
         TokenPattern::try_new(pattern)
             .unwrap()
-            .each(text, |token| tokens.push(token))
+            .each(text, &mut Steps::default(), |token| tokens.push(token))
             .unwrap();
         tokens
     }
@@ -188,9 +189,12 @@ mod tests {
     fn a_search_ends_whatever_the_text() {
         let text = "a".repeat(5000);
         let costly = TokenPattern::try_new(r"(?=(?:a+)+b)\w").unwrap();
-        assert_eq!(costly.each(&text, |_| ()), Err(OutOfSteps));
+        assert_eq!(
+            costly.each(&text, &mut Steps::default(), |_| ()),
+            Err(OutOfSteps)
+        );
         // What Python would not end either, but the regex crate does.
         let linear = TokenPattern::try_new("(?:a+)+b").unwrap();
-        assert_eq!(linear.each(&text, |_| ()), Ok(()));
+        assert_eq!(linear.each(&text, &mut Steps::default(), |_| ()), Ok(()));
     }
 }

@@ -10,7 +10,7 @@ use coracle_model::{
 use coracle_tensor::{Cell, Frame, Rows, SparseRows, Table, Tensor};
 
 use super::analyzer::Analyzer;
-use super::expression::OutOfSteps;
+use super::expression::{OutOfSteps, Steps};
 use super::hashed::HashedColumns;
 use super::weights::TermWeights;
 use crate::scaler::transform_spec;
@@ -83,17 +83,18 @@ impl Vectorizer {
     /// Appends the counts of one text as a row.
     fn count(
         &self,
-        text: &str,
+        (text, steps): (&str, &mut Steps),
         scratch: &mut Vec<(u32, i32)>,
         rows: &mut SparseRows,
     ) -> Result<(), OutOfSteps> {
         scratch.clear();
-        self.analyzer.each_term(text, |term| match &self.terms {
-            Terms::Vocabulary(places) => {
-                scratch.extend(places.get(term).map(|&place| (place, 1)));
-            }
-            Terms::Hashed(columns) => scratch.push(columns.place(term.as_bytes())),
-        })?;
+        self.analyzer
+            .each_term(text, steps, |term| match &self.terms {
+                Terms::Vocabulary(places) => {
+                    scratch.extend(places.get(term).map(|&place| (place, 1)));
+                }
+                Terms::Hashed(columns) => scratch.push(columns.place(term.as_bytes())),
+            })?;
         scratch.sort_unstable_by_key(|&(column, _)| column);
         for same in scratch.chunk_by(|(a, _), (b, _)| a == b) {
             let count: i32 = same.iter().map(|&(_, sign)| sign).sum();
@@ -137,9 +138,10 @@ impl Estimator for Vectorizer {
         table::check_width(table.n_columns(), 1)?;
         let mut rows = table::sparse(self.n_columns_out)?;
         let mut scratch = Vec::new();
+        let mut steps = Steps::default();
         for row in 0..table.n_rows() {
             let text = text_at(table, row)?;
-            self.count(text, &mut scratch, &mut rows)
+            self.count((text, &mut steps), &mut scratch, &mut rows)
                 .map_err(|OutOfSteps| too_costly(row))?;
         }
         self.weights.apply(&mut rows);
@@ -160,7 +162,7 @@ impl Estimator for Vectorizer {
 
 fn too_costly(row: usize) -> RunError {
     let message = format!(
-        "row {row}: finding the tokens of this text takes more steps than are allowed (5 million, and 64 for each of its bytes)"
+        "row {row}: finding the tokens of this text takes more steps than are allowed (5 million for all texts of a request, and 64 for each byte of this one)"
     );
     RunError::new(RunErrorKind::ValueOutOfRange, message)
 }

@@ -10,6 +10,10 @@ const OBJECTS_MAX: usize = 1 << 10;
 /// How deep containers may lie in each other, and how many values are looked at for estimators in them.
 const DEPTH_MAX: usize = 8;
 const VALUES_MAX: usize = 1 << 16;
+/// Of so many values of a container each counts as one more: they are looked at quickly.
+const VALUES_PER_LOOK: usize = 64;
+/// What has a longer name is no object of its own: nobody asks for it.
+const NAME_BYTES_MAX: usize = 1 << 12;
 /// The most names in a message.
 const SHOWN_MAX: usize = 20;
 
@@ -108,7 +112,7 @@ fn items(graph: &Graph, id: NodeId) -> Option<Vec<(String, NodeId)>> {
                 let name = graph
                     .string(key)
                     .or_else(|| Some(graph.int(key)?.to_string()))?;
-                Some((name, value))
+                (name.len() <= NAME_BYTES_MAX).then_some((name, value))
             });
             Some(named.take(OBJECTS_MAX).collect())
         }
@@ -150,23 +154,25 @@ fn collect(
 
 /// Tells whether there is an estimator in a container, as far as it is looked.
 fn holds_estimator(graph: &Graph, id: NodeId, depth_left: usize, values_left: &mut usize) -> bool {
-    let inner: Vec<NodeId> = match graph.node(id) {
-        Node::Dict(entries) => entries.iter().map(|&(_, value)| value).collect(),
-        Node::Tuple(items) | Node::List(items) => items.clone(),
+    let n_values = match graph.node(id) {
+        Node::Dict(entries) => entries.len(),
+        Node::Tuple(items) | Node::List(items) => items.len(),
         _ => return false,
     };
-    for id in inner {
-        let Some(left) = values_left.checked_sub(1) else {
-            return false;
-        };
-        *values_left = left;
-        let is_within =
-            depth_left > 0 && holds_estimator(graph, id, depth_left.saturating_sub(1), values_left);
-        if is_within || class_of(graph, id).is_some() {
-            return true;
-        }
+    let Some(left) = values_left.checked_sub(1 + n_values / VALUES_PER_LOOK) else {
+        return false;
+    };
+    *values_left = left;
+    let mut look = |id: NodeId| {
+        class_of(graph, id).is_some()
+            || depth_left > 0
+                && holds_estimator(graph, id, depth_left.saturating_sub(1), values_left)
+    };
+    match graph.node(id) {
+        Node::Dict(entries) => entries.iter().any(|&(_, value)| look(value)),
+        Node::Tuple(items) | Node::List(items) => items.iter().any(|&item| look(item)),
+        _ => false,
     }
-    false
 }
 
 /// Returns the class of an estimator, without its module.

@@ -50,6 +50,8 @@ fn the_object_that_is_meant_answers() {
             "predict_proba",
         ),
         ("nested.pkl", Some("scaler"), "scaler", "transform"),
+        // A list before it that is longer than what is looked at in one.
+        ("long.joblib", Some("models.a"), "plain", "predict_proba"),
     ];
     for (file, object, answer, method) in cases {
         let model = load_object(file, object).unwrap().model;

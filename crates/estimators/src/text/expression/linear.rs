@@ -1,4 +1,4 @@
-//! Patterns in the regex crate's language, which searches in time linear in the text, where it finds what Python does.
+//! Patterns in the regex crate's language, which finds each match in time linear in the text, where it finds what Python does.
 
 use regex::{Regex, RegexBuilder};
 use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
@@ -8,12 +8,19 @@ use super::{Node, Parsed, Place, Taste};
 /// A compiled pattern may take so many bytes.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
 
+/// The most ranges of characters that all sets of a pattern have together.
+const RANGES_MAX: usize = 1 << 15;
+
 /// Returns the pattern in the regex crate's form; none where that cannot follow it exactly, or not in bounded memory.
 ///
 /// Its word boundaries are its own, not Python's.
 pub(in super::super) fn regex(parsed: &Parsed) -> Option<Regex> {
     // Python finds empty matches where the regex crate does not.
     if parsed.node.may_be_empty() {
+        return None;
+    }
+    // The sets are written out, `\w` with hundreds of ranges each time.
+    if parsed.node.n_ranges() > RANGES_MAX {
         return None;
     }
     let pattern = hir(&parsed.node)?.to_string();

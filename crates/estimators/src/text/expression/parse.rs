@@ -62,6 +62,15 @@ struct Parser<'c> {
     depth: usize,
 }
 
+/// What a repetition would repeat.
+enum Last {
+    /// A place of the text, which nothing repeats.
+    Place,
+    /// Another repetition, which is none of Python's unless it is a group.
+    Repetition,
+    Other,
+}
+
 /// One member of a class.
 enum Member {
     Character(char),
@@ -110,6 +119,7 @@ impl Parser<'_> {
 
     fn sequence(&mut self, flags: u8) -> Result<Node, String> {
         let mut nodes = Vec::new();
+        let mut last = Last::Other;
         while let Some(character) = self.peek().filter(|c| !matches!(c, ')' | '|')) {
             self.at += 1;
             if flags & VERBOSE != 0 && matches!(character, ' ' | '\t'..='\r') {
@@ -121,10 +131,16 @@ impl Parser<'_> {
             }
             if let Some((min, max)) = self.bounds(character)? {
                 let node = nodes.pop().ok_or("nothing to repeat")?;
+                match last {
+                    Last::Place => return Err("nothing to repeat".to_owned()),
+                    Last::Repetition => return Err("multiple repeat".to_owned()),
+                    Last::Other => {}
+                }
                 nodes.push(self.repeat(node, min, max));
+                last = Last::Repetition;
                 continue;
             }
-            nodes.extend(match character {
+            let node = match character {
                 '\\' => Some(self.escape(flags)?),
                 '[' => Some(self.class(flags)?),
                 '(' => self.group(flags)?,
@@ -134,7 +150,15 @@ impl Parser<'_> {
                 '$' if flags & MULTI_LINE != 0 => Some(Node::Place(Place::LineEnd)),
                 '$' => Some(Node::Place(Place::End)),
                 literal => Some(Node::Set(character_set(literal, flags))),
-            });
+            };
+            if let Some(node) = node {
+                // A group may be repeated, whatever it holds.
+                last = match node {
+                    Node::Place(_) if character != '(' => Last::Place,
+                    _ => Last::Other,
+                };
+                nodes.push(node);
+            }
         }
         match nodes.len() {
             1 => nodes.pop().ok_or_else(String::new),

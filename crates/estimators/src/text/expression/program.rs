@@ -5,7 +5,7 @@ use regex_syntax::hir::ClassUnicode;
 use super::{Fold, Node, Parsed, Place, Taste};
 
 /// A set of characters, quick to ask.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Characters {
     ascii: u128,
     others: Box<[(char, char)]>,
@@ -114,8 +114,12 @@ impl Program {
     }
 
     fn set(&mut self, set: &ClassUnicode) -> usize {
-        self.sets.push(Characters::new(set));
-        self.sets.len() - 1
+        let characters = Characters::new(set);
+        let known = self.sets.iter().position(|known| *known == characters);
+        known.unwrap_or_else(|| {
+            self.sets.push(characters);
+            self.sets.len() - 1
+        })
     }
 
     /// Adds a step that the caller completes, and returns its index.

@@ -6,7 +6,7 @@ use super::program::{Characters, Program, Step};
 use super::{Place, Taste};
 use crate::text::characters::is_word;
 
-/// How many steps a text may take, beside those for its length.
+/// How many steps the texts of a call may take, beside those for their lengths.
 const STEPS_MAX: u64 = 5_000_000;
 
 /// How many steps each byte of a text allows beside those.
@@ -18,6 +18,16 @@ const CHOICES_MAX: usize = 1 << 20;
 /// Where nothing is.
 const NOWHERE: usize = usize::MAX;
 
+/// The steps that are left to the texts of a call.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Steps(u64);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self(STEPS_MAX)
+    }
+}
+
 /// A text took more steps than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct OutOfSteps;
@@ -25,24 +35,18 @@ pub(in super::super) struct OutOfSteps;
 /// Calls `token` with what `re.findall` returns for `text`: the matches, or what the one group matched.
 ///
 /// # Errors
-/// [`OutOfSteps`] if the search takes more than 5 million steps and 64 for each byte.
+/// [`OutOfSteps`] if the search takes more than the steps that are left and 64 for each byte.
 pub(in super::super) fn each_token<'t>(
     program: &Program,
     text: &'t str,
-    mut token: impl FnMut(&'t str),
+    steps: &mut Steps,
+    token: impl FnMut(&'t str),
 ) -> Result<(), OutOfSteps> {
-    let mut search = Search::new(program, text);
-    let mut at = 0;
-    let mut must_advance = false;
-    while let Some((start, end)) = search.next(at, must_advance)? {
-        token(match program.n_groups {
-            0 => &text[start..end],
-            _ => search.group(1).unwrap_or_default(),
-        });
-        must_advance = start == end;
-        at = end;
-    }
-    Ok(())
+    let mut search = Search::new(program, text, *steps);
+    let found = search.each(token);
+    // What a text has for its length is not another's.
+    steps.0 = steps.0.min(search.steps_left);
+    found
 }
 
 /// What a repetition has done.
@@ -93,7 +97,21 @@ struct Search<'p, 't> {
 type Way = Option<(usize, usize)>;
 
 impl<'p, 't> Search<'p, 't> {
-    fn new(program: &'p Program, text: &'t str) -> Self {
+    fn each(&mut self, mut token: impl FnMut(&'t str)) -> Result<(), OutOfSteps> {
+        let mut at = 0;
+        let mut must_advance = false;
+        while let Some((start, end)) = self.next(at, must_advance)? {
+            token(match self.program.n_groups {
+                0 => &self.text[start..end],
+                _ => self.group(1).unwrap_or_default(),
+            });
+            must_advance = start == end;
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn new(program: &'p Program, text: &'t str, Steps(steps): Steps) -> Self {
         let counter = Counter {
             count: 0,
             last: NOWHERE,
@@ -104,7 +122,7 @@ impl<'p, 't> Search<'p, 't> {
             notes: vec![NOWHERE; 2 * (program.n_groups + 1)],
             counters: vec![counter; program.n_counters],
             choices: Vec::new(),
-            steps_left: STEPS_MAX + STEPS_PER_BYTE * text.len() as u64,
+            steps_left: steps + STEPS_PER_BYTE * text.len() as u64,
             forbidden_end: NOWHERE,
         }
     }
@@ -340,6 +358,7 @@ impl<'p, 't> Search<'p, 't> {
         let mut end = at;
         for _ in 0..n {
             let Some(c) = self.after(end).filter(|&c| set.has(c)) else {
+                self.spend((end - at) as u64)?;
                 return Ok(None);
             };
             end += c.len_utf8();

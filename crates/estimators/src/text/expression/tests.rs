@@ -30,7 +30,10 @@ fn tokens_are_what_pythons_findall_finds() {
         for (text, tokens) in texts.iter().zip(found["tokens"].as_array().unwrap()) {
             let tokens = list(tokens, Value::as_str);
             let mut own = Vec::new();
-            each_token(&program, text, |token| own.push(token)).unwrap();
+            each_token(&program, text, &mut Steps::default(), |token| {
+                own.push(token)
+            })
+            .unwrap();
             assert_eq!(own, tokens, "{pattern} in {text:?}");
             let Some(linear) = linear
                 .as_ref()
@@ -109,8 +112,64 @@ fn damaged_patterns_are_errors_or_patterns() {
             regex(&parsed);
             let short: String = text.chars().take(24).collect();
             // An answer or an error, in time.
-            let found = each_token(&Program::new(&parsed), &short, |_| ());
+            let found = each_token(
+                &Program::new(&parsed),
+                &short,
+                &mut Steps::default(),
+                |_| (),
+            );
             assert!(found.is_ok() || found == Err(OutOfSteps));
         }
     }
+}
+
+#[test]
+fn what_python_does_not_repeat_is_refused() {
+    for (pattern, why) in [
+        ("a**", "multiple repeat"),
+        ("a{1}{1}", "multiple repeat"),
+        ("a+?+", "multiple repeat"),
+        ("a+++", "multiple repeat"),
+        ("(?x)a+ *", "multiple repeat"),
+        ("^*", "nothing to repeat"),
+        (r"\b+", "nothing to repeat"),
+        ("*a", "nothing to repeat"),
+        (&"+".repeat(4_000), "nothing to repeat"),
+    ] {
+        assert_eq!(parse(pattern).err().as_deref(), Some(why), "{pattern}");
+    }
+    assert_eq!(
+        parse(&format!("a{}", "+".repeat(4_000))).err().as_deref(),
+        Some("multiple repeat")
+    );
+    for pattern in ["(?:a+)+", "(?:^)*a", "(?=a)*a", "(?:(?:a+)*)?"] {
+        assert!(parse(pattern).is_ok(), "{pattern}");
+    }
+}
+
+#[test]
+fn every_step_counts_and_all_texts_of_a_call_share_them() {
+    let found = |pattern: &str, text: &str, steps: &mut Steps| {
+        let program = Program::new(&parse(pattern).unwrap());
+        each_token(&program, text, steps, |_| ())
+    };
+    // A run that is too short is looked through at each place.
+    let text = "a".repeat(20_000);
+    let long = found("a{2000000}(?=b)", &text, &mut Steps::default());
+    assert_eq!(long, Err(OutOfSteps));
+    let mut steps = Steps::default();
+    let text = "a".repeat(18);
+    let fit = (0..1_000).take_while(|_| found("(?:a|aa)+(?=b)", &text, &mut steps).is_ok());
+    let n_fit = fit.count();
+    assert!((1..1_000).contains(&n_fit), "{n_fit}");
+    // What is for a text's own length is always there.
+    assert_eq!(found(r"\w+(?=b)", "ab", &mut steps), Ok(()));
+}
+
+#[test]
+fn sets_that_are_the_same_are_held_once() {
+    let parsed = parse(&r"\w".repeat(2_000)).unwrap();
+    assert_eq!(Program::new(&parsed).sets.len(), 1);
+    // Written out they would be megabytes.
+    assert!(regex(&parsed).is_none());
 }
