@@ -159,7 +159,7 @@ fn holds_estimator(graph: &Graph, id: NodeId, depth_left: usize, values_left: &m
         Node::Tuple(items) | Node::List(items) => items.len(),
         _ => return false,
     };
-    let Some(left) = values_left.checked_sub(1 + n_values / VALUES_PER_LOOK) else {
+    let Some(left) = values_left.checked_sub(n_values.div_ceil(VALUES_PER_LOOK).max(1)) else {
         return false;
     };
     *values_left = left;
