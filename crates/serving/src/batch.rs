@@ -144,6 +144,8 @@ fn take_group(entries: Vec<Entry>, most: usize) -> (Vec<Entry>, Vec<Entry>) {
     let mut group: Vec<Entry> = Vec::new();
     let mut others = Vec::new();
     let mut n_rows = 0_usize;
+    // All its values are looked at for it, so once only.
+    let mut first_is_mergeable = None;
     for entry in entries {
         if entry.answer.is_abandoned() {
             continue;
@@ -154,7 +156,7 @@ fn take_group(entries: Vec<Entry>, most: usize) -> (Vec<Entry>, Vec<Entry>) {
             Some(first) => {
                 sum <= most
                     && fit_together(first, &entry)
-                    && is_mergeable(first)
+                    && *first_is_mergeable.get_or_insert_with(|| is_mergeable(first))
                     && is_mergeable(&entry)
             }
         };
