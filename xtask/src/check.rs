@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 
@@ -48,7 +49,14 @@ const STEPS: [Step; 5] = [
         name: "tests",
         run: |root| {
             let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
-            command::run(&mut command::cargo(root, &arguments))
+            let mut test = command::cargo(root, &arguments);
+            // Those that need a library of ONNX Runtime run where the exercise has one; without it they are reported as not run.
+            if let Ok(library) =
+                exercise::prepare(root).and_then(|python| exercise::library(&python))
+            {
+                test.env(exercise::LIBRARY_VARIABLE, library);
+            }
+            command::run(&mut test)
         },
     },
 ];
@@ -69,7 +77,7 @@ const FUZZ: Step = Step {
 /// Needs several programs, which may be missing.
 const EXERCISE: Step = Step {
     name: "exercise",
-    run: exercise::run,
+    run: exercise::run_scripts,
 };
 
 /// Runs every step, even after one fails, and ends with a line for each.
@@ -82,21 +90,24 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let exercise = prepared.is_ok().then_some(&EXERCISE);
     let fuzz = is_there(root, "c++", &["--version"]).then_some(&FUZZ);
     let steps: Vec<&Step> = STEPS.iter().chain(fuzz).chain(exercise).collect();
+    let mut took = Vec::new();
     for step in &steps {
         eprintln!("== {}", step.name);
+        let started = Instant::now();
         if let Err(error) = (step.run)(root) {
             eprintln!("error: {error:#}");
             failed.push(step.name);
         }
+        took.push(started.elapsed());
     }
     eprintln!("== summary");
-    for step in &steps {
+    for (step, took) in steps.iter().zip(took) {
         let verdict = if failed.contains(&step.name) {
             "FAILED"
         } else {
             "ok"
         };
-        eprintln!("{:<9} {verdict}", step.name);
+        eprintln!("{:<9} {verdict:<6} {:>5} s", step.name, took.as_secs());
     }
     if let Err(why) = &prepared {
         eprintln!("not run: exercise ({why:#})");

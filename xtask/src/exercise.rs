@@ -61,11 +61,23 @@ pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
         .context("its Python packages cannot be installed")
 }
 
+/// Runs the exercise, and the tests of the engine whose library it has.
+///
+/// # Errors
+/// If something cannot be built or installed, or a step of the exercise or a test fails.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let library = prepare(root).and_then(|python| library(&python))?;
+    let arguments = ["test", "--locked", "--package", "coracle-onnxruntime"];
+    let mut test = command::cargo(root, &arguments);
+    command::run(test.env(LIBRARY_VARIABLE, library))?;
+    run_scripts(root)
+}
+
 /// Builds the binary and runs the exercise.
 ///
 /// # Errors
 /// If something cannot be built or installed, or a step of the exercise fails.
-pub(crate) fn run(root: &Path) -> Result<()> {
+pub(crate) fn run_scripts(root: &Path) -> Result<()> {
     let python = prepare(root)?;
     let build = ["build", "--locked", "--package", "coracle-cli"];
     command::run(&mut command::cargo(root, &build))?;
@@ -77,26 +89,28 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         run.arg(target.join("debug/coracle")).arg(&watcher);
         command::run(&mut run)?;
     }
-    test_engine(root, &python)?;
     let coracle = target.join("debug/coracle");
     bench::models::check(&coracle, &target)?;
     bench::soak::soak(root, &coracle, &target.join("exercise/soak"), SOAK_REQUESTS)
 }
 
-/// Runs the tests that need a library of ONNX Runtime, with the one of its Python package.
-fn test_engine(root: &Path, python: &Path) -> Result<()> {
+/// Says where the library of ONNX Runtime is, for tests that need it.
+pub(crate) const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// Returns the library of ONNX Runtime that is in its Python package.
+///
+/// # Errors
+/// If this interpreter has none.
+pub(crate) fn library(python: &Path) -> Result<String> {
     let script = "import glob, importlib.util, os\n\
         package = importlib.util.find_spec('onnxruntime').submodule_search_locations[0]\n\
         print(glob.glob(os.path.join(package, 'capi', 'libonnxruntime.so.*'))[0])";
     let found = Command::new(python).args(["-c", script]).output()?;
-    let library = String::from_utf8(found.stdout)?;
     if !found.status.success() {
         let error = String::from_utf8_lossy(&found.stderr);
         bail!("the Python package of ONNX Runtime has no library: {error}");
     }
-    let arguments = ["test", "--locked", "--package", "coracle-onnxruntime"];
-    let mut test = command::cargo(root, &arguments);
-    command::run(test.env("ORT_DYLIB_PATH", library.trim()))
+    Ok(String::from_utf8(found.stdout)?.trim().to_owned())
 }
 
 /// Builds the kube-rs client, which is no part of the workspace: its many packages are the exercise's alone.
