@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::children::{all_replicas, parts, replicas, shadow_name};
 use super::flows::Graphs;
-use super::resilience;
+use super::{idle, resilience};
 use crate::controller::conditions::{Conditions, Verdict};
 use crate::controller::revisions::{self, STABLE, canary_track};
 use crate::controller::service::references;
@@ -83,16 +83,16 @@ fn of_graphs<'a>(deployment: &Stored, graphs: &'a Graphs<'_>) -> Vec<Part<'a>> {
 }
 
 impl Controller {
-    /// Returns the status of a deployment.
+    /// Returns the status of a deployment; its spec, and that without the predictors that have no replicas.
     pub(super) fn seldon_status(
         &self,
         deployment: &Stored,
-        spec: &SeldonDeploymentSpec,
+        (spec, awake): (&SeldonDeploymentSpec, &SeldonDeploymentSpec),
         standing: Standing<'_>,
     ) -> Value {
         let own = deployment.key.name();
         let parts = match &standing.graphs {
-            None => of_predictors(deployment, spec),
+            None => of_predictors(deployment, awake),
             Some(graphs) => of_graphs(deployment, graphs),
         };
         let services: BTreeSet<&str> = parts.iter().map(|part| part.service.as_str()).collect();
@@ -113,7 +113,7 @@ impl Controller {
             }
             .to_owned(),
             description: match &services {
-                Verdict::True => None,
+                Verdict::True => idle::description(spec),
                 Verdict::False { message, .. } | Verdict::Unknown { message, .. } => {
                     Some(message.clone()).filter(|message| !message.is_empty())
                 }
@@ -145,6 +145,7 @@ impl Controller {
             };
             status.service_status.insert(name, endpoint);
         }
+        idle::show(own, spec, &mut status);
         let before: SeldonDeploymentStatus = deployment
             .object
             .get("status")
