@@ -206,6 +206,18 @@ fn acceptance(about: &About, before: &[Condition], now: &Verdict) -> Option<Happ
     }
 }
 
+/// Tells of a rollout whose service has gone or come, and says in its status that there is none.
+fn note_acceptance(
+    about: &About,
+    before: &RolloutStatus,
+    status: &mut RolloutStatus,
+) -> Option<Happened> {
+    if about.service.is_null() {
+        status.message.clone_from(&about.missing);
+    }
+    acceptance(about, &before.conditions, &about.accepted())
+}
+
 /// Adds what became of the last command.
 fn keep_command(
     conditions: &mut Conditions<'_>,
@@ -245,7 +257,12 @@ impl Controller {
         abouts.sort_by(|one, other| one.age().cmp(&other.age()));
         for (index, about) in abouts.iter().enumerate() {
             if there.insert(about.id.clone()) {
-                self.look_at(about, &mut watched, &mut services);
+                match about.wanted() {
+                    Ok(wanted) => self.look_at((about, &wanted), &mut watched, &mut services),
+                    Err(causes) => {
+                        services.extend(self.hold(about, &causes).then(|| about.id.clone()));
+                    }
+                }
                 continue;
             }
             let decides = abouts.iter().take(index).find(|other| other.id == about.id);
@@ -322,17 +339,10 @@ impl Controller {
 
     fn look_at(
         &mut self,
-        about: &About,
+        (about, wanted): (&About, &spec::Wanted),
         watched: &mut BTreeSet<RevisionId>,
         services: &mut BTreeSet<ServiceId>,
     ) {
-        let wanted = match about.wanted() {
-            Ok(wanted) => wanted,
-            Err(causes) => {
-                services.extend(self.hold(about, &causes).then(|| about.id.clone()));
-                return;
-            }
-        };
         let component = service::status_of(&about.service).components;
         let component = component.and_then(|components| components.predictor);
         let stable = component.and_then(|component| component.latest_rolledout_revision);
@@ -360,7 +370,7 @@ impl Controller {
         let stage = told_of_stage(&self.config.loads, about, newest.as_deref());
         let looks = answers(&self.config.queries, &entry.course, &about.id);
         let seen = Seen {
-            wanted: &wanted,
+            wanted,
             is_paused: about.spec.paused == Some(true),
             command: command.filter(|_| is_new).and_then(Command::find),
             stable: stable.as_deref(),
@@ -380,10 +390,7 @@ impl Controller {
         let before = entry.course.status.clone();
         let book_before = entry.course.book.take();
         let mut happened = entry.course.look(&seen);
-        happened.extend(acceptance(about, &before.conditions, &about.accepted()));
-        if about.service.is_null() {
-            entry.course.status.message.clone_from(&about.missing);
-        }
+        happened.extend(note_acceptance(about, &before, &mut entry.course.status));
         entry.course.book = entry.course.planned_book(&seen, &about.rollout.object);
         let asking = entry.course.asking(&seen, &about.id);
         entry.done = command.map(str::to_owned);

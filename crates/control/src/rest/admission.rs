@@ -277,6 +277,24 @@ pub(crate) fn check_rules(
     Ok(())
 }
 
+/// Says why a new object that may be there will do nothing, if so.
+pub(crate) fn warning(store: &Store, kind: &Kind, object: &Value) -> Option<String> {
+    if *kind != kind::ROLLOUT {
+        return None;
+    }
+    let service = object.pointer("/spec/inferenceService");
+    let (others, _) = store.list(kind, Some(object::namespace(object)));
+    let mut others = others.iter().map(|stored| &stored.object);
+    let other = others.find(|other| {
+        other.pointer("/spec/inferenceService") == service && !object::is_terminating(other)
+    })?;
+    Some(format!(
+        "Rollout {} is there already for {}, and the oldest one decides; delete one of them",
+        object::name(other),
+        service.and_then(Value::as_str).unwrap_or_default()
+    ))
+}
+
 /// Checks the rules of a kind that a patch itself may break, whatever comes of it.
 pub(crate) fn check_patch(kind: &Kind, live: &Value, patch: &Value) -> Result<(), Failure> {
     let (checked, webhook) = if *kind == kind::ROLLOUT {

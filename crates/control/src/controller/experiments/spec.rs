@@ -747,6 +747,12 @@ mod tests {
                 json!({"correction": "All"}),
                 "spec.analysis.correction: Unsupported value: \"All\": supported values: \"BenjaminiHochberg\"",
             ),
+        ]);
+    }
+
+    #[test]
+    fn rules_of_promotion_that_make_no_sense_are_refused() {
+        refused(&[
             (
                 "/promotion",
                 json!({"when": "Soon"}),

@@ -545,7 +545,7 @@ fn a_rollout_whose_service_goes_says_so_and_so_it_does_when_it_comes_back() {
     );
     let event = |reason: &str, message: &str| (reason.to_owned(), message.to_owned());
     let gone = event("RolloutNotAccepted", missing);
-    assert_eq!(told(&stage, "careful"), [gone.clone()]);
+    assert_eq!(told(&stage, "careful"), std::slice::from_ref(&gone));
     stage.predictor(json!({"model": model("file:///a")}));
     let back = event("RolloutAccepted", "it decides about ml/iris now");
     assert_eq!(told(&stage, "careful"), [gone, back]);
@@ -566,7 +566,7 @@ fn a_rollout_that_another_one_is_before_says_so_once() {
     stage.settle();
     let message = "Rollout careful, which is older, decides about ml/iris; delete one of them";
     let refused = ("RolloutNotAccepted".to_owned(), message.to_owned());
-    assert_eq!(told(&stage, "late"), [refused.clone()]);
+    assert_eq!(told(&stage, "late"), [refused]);
     let older = Key::new(&ROLLOUT, NAMESPACE, "careful");
     let stored = stage.store.get(&older).unwrap();
     stage.store.delete(&older, stored.version).unwrap();

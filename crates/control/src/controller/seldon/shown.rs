@@ -32,6 +32,12 @@ pub(super) struct Standing<'a> {
     pub(super) in_force: bool,
 }
 
+fn status_of(deployment: &Stored) -> SeldonDeploymentStatus {
+    let status = deployment.object.get("status").cloned();
+    let status = status.and_then(|status| serde_json::from_value(status).ok());
+    status.unwrap_or_default()
+}
+
 /// A model of a deployment.
 struct Part<'a> {
     predictor: &'a SeldonPredictor,
@@ -146,11 +152,7 @@ impl Controller {
             status.service_status.insert(name, endpoint);
         }
         idle::show(own, spec, &mut status);
-        let before: SeldonDeploymentStatus = deployment
-            .object
-            .get("status")
-            .and_then(|status| serde_json::from_value(status.clone()).ok())
-            .unwrap_or_default();
+        let before = status_of(deployment);
         let now = rfc3339(self.clock.unix_time());
         let mut conditions = Conditions::new(&before.conditions, &now);
         for name in ["DeploymentsReady", "Ready", "ServicesReady"] {
