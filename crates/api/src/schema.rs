@@ -47,6 +47,9 @@ impl Definitions {
         }
         for (name, schema) in &mut schemas {
             tidy(schema);
+            if name.starts_with("dev.coracle.") {
+                join_lines(schema);
+            }
             loosen(name, schema);
         }
         for kind in &KINDS {
@@ -268,6 +271,28 @@ fn tidy(schema: &mut Value) {
     }
 }
 
+/// Writes the texts of our own kinds without the ends of the lines that they have in the source.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter_mut() {
+                match value {
+                    Value::String(text) if name == "description" => {
+                        let paragraphs: Vec<String> = text
+                            .split("\n\n")
+                            .map(|one| one.replace('\n', " "))
+                            .collect();
+                        *text = paragraphs.join("\n\n");
+                    }
+                    value => join_lines(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        _ => {}
+    }
+}
+
 /// Writes an optional value without its null, and constants one by one as the enumeration that they are.
 fn merge_alternatives(fields: &mut Map<String, Value>) {
     if let Some(Value::Array(mut alternatives)) = fields.remove("anyOf") {
@@ -378,6 +403,64 @@ mod tests {
             json!(["cpu", "memory", "concurrency", "rps"]),
             "{metric}"
         );
+    }
+
+    /// What `kubectl explain` says of every field of the spec of our own kinds: what it is, and what it is if it is left out.
+    #[test]
+    fn every_field_of_rollouts_and_experiments_is_explained() {
+        let all = definitions();
+        let mut left = Vec::new();
+        for kind in [&kind::ROLLOUT, &kind::EXPERIMENT] {
+            let spec = &all.of(kind)["properties"]["spec"];
+            left.push((format!("{}.spec", kind.kind), spec));
+        }
+        let mut required = Vec::new();
+        while let Some((path, schema)) = left.pop() {
+            let schema = all.resolve(schema);
+            let is_required = |name: &str| {
+                let required = schema["required"].as_array().into_iter().flatten();
+                required.into_iter().any(|one| one == name)
+            };
+            // Of these exactly one is there.
+            let is_choice = schema["description"]
+                .as_str()
+                .is_some_and(|text| text.contains("exactly one"));
+            for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+                let path = format!("{path}.{name}");
+                let text = field["description"].as_str().unwrap_or_default();
+                assert!(text.len() > 20 && text.ends_with('.'), "{path}: '{text}'");
+                assert!(!text.contains('\n'), "{path}: '{text}'");
+                match is_required(name) {
+                    true => required.push(path.clone()),
+                    false => assert!(
+                        is_choice || text.contains("Default: ") || text.starts_with("Of "),
+                        "{path}: '{text}'"
+                    ),
+                }
+                let items = field.get("items").map(|items| (format!("{path}[]"), items));
+                left.push((path, field));
+                left.extend(items);
+            }
+        }
+        required.sort();
+        let expected = [
+            "Experiment.spec.allocation.features[].name",
+            "Experiment.spec.allocation.strategy",
+            "Experiment.spec.exclusionGroup.fromPercent",
+            "Experiment.spec.exclusionGroup.name",
+            "Experiment.spec.exclusionGroup.toPercent",
+            "Experiment.spec.inferenceService",
+            "Experiment.spec.metrics[].name",
+            "Experiment.spec.metrics[].type",
+            "Experiment.spec.unit",
+            "Experiment.spec.variants",
+            "Experiment.spec.variants[].name",
+            "Rollout.spec.analysis.metrics[].name",
+            "Rollout.spec.analysis.metrics[].type",
+            "Rollout.spec.inferenceService",
+            "Rollout.spec.steps[].percent",
+        ];
+        assert_eq!(required, expected);
     }
 
     #[test]

@@ -49,6 +49,46 @@ impl Cause {
             field: field.to_owned(),
         }
     }
+
+    /// A value that is none of those that are allowed.
+    #[must_use]
+    pub fn not_supported(field: &str, value: &Value, allowed: &[Value]) -> Self {
+        let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
+        Self {
+            reason: "FieldValueNotSupported",
+            message: format!(
+                "Unsupported value: {value}: supported values: {}",
+                allowed.join(", ")
+            ),
+            field: field.to_owned(),
+        }
+    }
+
+    /// A value that is there twice where each may be there once.
+    #[must_use]
+    pub fn duplicate(field: &str, value: &Value) -> Self {
+        Self {
+            reason: "FieldValueDuplicate",
+            message: format!("Duplicate value: {value}"),
+            field: field.to_owned(),
+        }
+    }
+
+    /// More items than there may be.
+    #[must_use]
+    pub fn too_many(field: &str, n_items: usize, most: usize) -> Self {
+        Self {
+            reason: "FieldValueTooMany",
+            message: format!("Too many: {n_items}: must have at most {most} items"),
+            field: field.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: {}", self.field, self.message)
+    }
 }
 
 /// What looking at an object found.
@@ -182,15 +222,8 @@ impl<'a> Walk<'a> {
         if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
             && !allowed.contains(value)
         {
-            let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
-            self.findings.causes.push(Cause {
-                reason: "FieldValueNotSupported",
-                message: format!(
-                    "Unsupported value: {value}: supported values: {}",
-                    allowed.join(", ")
-                ),
-                field: self.path.clone(),
-            });
+            let cause = Cause::not_supported(&self.path, value, allowed);
+            self.findings.causes.push(cause);
         }
         if let (Some(pattern), Some(text)) = (
             schema.get("pattern").and_then(Value::as_str),

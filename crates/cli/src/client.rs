@@ -209,8 +209,34 @@ pub(crate) fn accepted(status: u16, answer: Value) -> anyhow::Result<Value> {
     if status < 400 {
         return Ok(answer);
     }
-    bail!(
-        "{}",
-        answer["message"].as_str().unwrap_or("the API refused it")
-    )
+    bail!("{}", refusal(&answer))
+}
+
+/// Returns why the API refused something; which of its rules said so is of no use to people.
+fn refusal(answer: &Value) -> &str {
+    let message = answer["message"].as_str().unwrap_or("the API refused it");
+    let rest = message.strip_prefix("admission webhook ");
+    let why = rest.and_then(|rest| rest.split_once(" denied the request: "));
+    why.map_or(message, |(_, why)| why)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn refusals_say_why_and_not_by_which_rule() {
+        for (message, expected) in [
+            (
+                "admission webhook \"rollout.coracle.dev.validator\" denied the request: skip: nothing is on trial",
+                "skip: nothing is on trial",
+            ),
+            ("rollouts \"x\" not found", "rollouts \"x\" not found"),
+        ] {
+            let error = accepted(403, json!({"message": message})).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Environment;
 use crate::args::ServiceArguments;
-use crate::client::{Client, Request, accepted};
+use crate::client::{Client, Request};
 use crate::experiment_plan::{self, PlanArguments};
 use crate::rollout;
 use crate::shadow;
@@ -79,9 +79,8 @@ fn path(arguments: &ServiceArguments) -> String {
 
 fn find(client: &Client, arguments: &ServiceArguments) -> anyhow::Result<Value> {
     let namespace = &arguments.namespace;
-    client.get(&path(arguments)).with_context(|| {
-        format!("in namespace {namespace} (`kubectl get experiments -A` lists all)")
-    })
+    let experiment = client.get(&path(arguments));
+    experiment.with_context(|| rollout::elsewhere(namespace, "experiments"))
 }
 
 fn tell(
@@ -98,7 +97,8 @@ fn tell(
         content_type: "application/merge-patch+json",
         body: &patch.to_string(),
     })?;
-    accepted(status, answer)?;
+    let namespace = &arguments.namespace;
+    rollout::found((status, answer), namespace, "experiments")?;
     let experiment = rollout::done(&client, &path(arguments), COMMAND)?;
     let (namespace, name) = (&arguments.namespace, &arguments.name);
     let status = &experiment["status"];
@@ -108,7 +108,14 @@ fn tell(
             "{namespace}/{name} is not resumed: by spec.promotion it ends again at once: {message}"
         );
     }
-    writeln!(std::io::stdout(), "{namespace}/{name} {phase}: {message}")?;
+    let settled = status["winner"].as_str().filter(|_| phase == "Waiting");
+    let settled =
+        settled.map(|winner| format!("{winner} is to take all requests once it is in force; "));
+    let settled = settled.unwrap_or_default();
+    writeln!(
+        std::io::stdout(),
+        "{namespace}/{name} {phase}: {settled}{message}"
+    )?;
     Ok(())
 }
 
@@ -128,6 +135,7 @@ fn status(arguments: &ServiceArguments, environment: &Environment) -> anyhow::Re
     ] {
         writeln!(out, "{name:<11} {}", text(&status[field]))?;
     }
+    print_unready(status, &mut out)?;
     for variant in list(&status["variants"]) {
         let name = text(&variant["name"]);
         let (units, requests) = (&variant["units"], &variant["requests"]);
@@ -138,6 +146,17 @@ fn status(arguments: &ServiceArguments, environment: &Environment) -> anyhow::Re
     }
     if let Some(unassigned) = status["unassignedRequests"].as_u64() {
         writeln!(out, "unassigned  {unassigned} requests")?;
+    }
+    Ok(())
+}
+
+/// Prints what is not as it should be, beyond the message.
+fn print_unready(status: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    for condition in list(&status["conditions"]) {
+        let message = text(&condition["message"]);
+        if condition["status"] == "False" && status["message"] != message {
+            writeln!(out, "not ready   {message}")?;
+        }
     }
     Ok(())
 }
@@ -408,6 +427,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_variant_that_is_not_ready_is_told_once() {
+        let status = json!({"message": "no requests yet", "conditions": [
+            {"type": "InForce", "status": "True"},
+            {"type": "VariantsReady", "status": "False", "message": "variant b: InferenceService next is not ready"}
+        ]});
+        let mut out = Vec::new();
+        print_unready(&status, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(
+            text,
+            "not ready   variant b: InferenceService next is not ready\n"
+        );
+        let waits = json!({"message": "variant b: there is none", "conditions": [{"status": "False", "message": "variant b: there is none"}]});
+        let mut out = Vec::new();
+        print_unready(&waits, &mut out).unwrap();
+        assert!(out.is_empty());
+    }
 
     #[test]
     fn settled_rates_name_their_method() {

@@ -59,9 +59,7 @@ pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow
     let path = format!("{GROUP}/namespaces/{namespace}/rollouts/{name}");
     let Some(patch) = patch else {
         let rollout = client.get(&path);
-        let rollout = rollout.with_context(|| {
-            format!("in namespace {namespace} (`kubectl get rollouts -A` lists all)")
-        })?;
+        let rollout = rollout.with_context(|| elsewhere(namespace, "rollouts"))?;
         return print(&rollout);
     };
     let (status, answer) = client.send(&Request {
@@ -71,9 +69,13 @@ pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow
         content_type: "application/merge-patch+json",
         body: &patch.to_string(),
     })?;
-    let rollout = accepted(status, answer)?;
+    let rollout = found((status, answer), namespace, "rollouts")?;
     if pending(&rollout, COMMAND).is_none() {
-        writeln!(std::io::stdout(), "{namespace}/{name} told")?;
+        let what = match rollout["spec"]["paused"] == true {
+            true => "paused: no stage ends, and a revision that is worse goes back all the same",
+            false => "resumed: stages end again",
+        };
+        writeln!(std::io::stdout(), "{namespace}/{name} is {what}")?;
         return Ok(());
     }
     let rollout = done(&client, &path, COMMAND)?;
@@ -85,6 +87,24 @@ pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow
     let (phase, message) = (status("phase"), status("message"));
     writeln!(std::io::stdout(), "{namespace}/{name} {phase}: {message}")?;
     Ok(())
+}
+
+/// Says where something was looked for that may be elsewhere.
+pub(crate) fn elsewhere(namespace: &str, plural: &str) -> String {
+    format!("in namespace {namespace} (`kubectl get {plural} -A` lists all)")
+}
+
+/// Returns the answer of a request that was not refused; of what is not there it is said where it was looked for.
+pub(crate) fn found(
+    (status, answer): (u16, Value),
+    namespace: &str,
+    plural: &str,
+) -> anyhow::Result<Value> {
+    let answer = accepted(status, answer);
+    match status {
+        404 => answer.with_context(|| elsewhere(namespace, plural)),
+        _ => answer,
+    }
 }
 
 /// Returns the command that is not done yet.

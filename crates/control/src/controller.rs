@@ -8,6 +8,7 @@ mod credentials;
 mod events;
 pub(crate) mod experiments;
 pub(crate) mod fallbacks;
+mod faults;
 pub(crate) mod mirrors;
 mod one_command;
 mod pending;
@@ -39,7 +40,9 @@ use coracle_api::kind::{
 };
 use coracle_api::status::InferenceServiceStatus;
 use coracle_base::Clock;
-use coracle_serving::{Observed, ObservedCell, Plan, RevisionId, RevisionState, ServiceId};
+use coracle_serving::{
+    Observed, ObservedCell, Plan, PlannedRoute, RevisionId, RevisionState, ServiceId,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -111,6 +114,8 @@ pub struct Controller {
     rollouts: Rollouts,
     experiments: Experiments,
     mirrors: Mirrors,
+    /// What is told by SeldonDeployments that have no replicas.
+    idle: BTreeMap<ServiceId, PlannedRoute>,
     has_published: bool,
     /// Whether an object may be gone whose events are there still.
     is_any_gone: bool,
@@ -159,6 +164,7 @@ impl Controller {
             rollouts: Rollouts::default(),
             experiments: Experiments::default(),
             mirrors: Mirrors::default(),
+            idle: BTreeMap::new(),
             has_published: false,
             // Before this process began, one may have gone.
             is_any_gone: true,
@@ -204,7 +210,7 @@ impl Controller {
         dirty.extend(self.due_scaling());
         dirty.extend(self.due_rollouts());
         let before = self.plan.clone();
-        self.due_seldon_deployments();
+        dirty.extend(self.due_seldon_deployments());
         dirty.extend(self.due_experiments());
         dirty.extend(self.due_mirrors());
         let mut again = BTreeSet::new();
@@ -570,7 +576,7 @@ impl Controller {
     }
 
     fn forget(&mut self, id: &ServiceId) {
-        self.plan.routes.remove(id);
+        self.take_route(id, None);
         self.remove_revisions(id);
         // They go with their owner; one that was just being written would stay.
         let prefix = format!("{}-predictor-", id.name);
@@ -592,7 +598,12 @@ impl Controller {
     fn take(&mut self, id: &ServiceId, outcome: &Outcome) {
         self.remove_revisions(id);
         self.plan.revisions.extend(outcome.revisions.clone());
-        match &outcome.route {
+        self.take_route(id, outcome.route.as_ref());
+    }
+
+    /// Plans a service's route; without one what is told by its SeldonDeployment, if that has no replicas.
+    fn take_route(&mut self, id: &ServiceId, route: Option<&PlannedRoute>) {
+        match route.or(self.idle.get(id)) {
             Some(route) => drop(self.plan.routes.insert(id.clone(), route.clone())),
             None => drop(self.plan.routes.remove(id)),
         }

@@ -273,6 +273,7 @@ mod tests {
                 share_ppm: 1,
                 ..coracle_serving::experiment::PlannedExperiment::default()
             }],
+            absence: None,
             predictors: vec![coracle_serving::PlannedPredictor {
                 name: "main".to_owned(),
                 node: "classify".to_owned(),

@@ -229,7 +229,9 @@ impl From<Refusal> for Failure {
                 allowed: Duration::ZERO,
                 has_begun: false,
             },
-            Refusal::SetAside(_) | Refusal::Failed(_) | Refusal::Forwarded => Blame::AsCoded,
+            Refusal::SetAside(_) | Refusal::Failed(_) | Refusal::Absent(_) | Refusal::Forwarded => {
+                Blame::AsCoded
+            }
         };
         Self {
             blame,

@@ -30,6 +30,8 @@ pub enum Refusal {
     PoolFull,
     /// The model failed again and again, and rests for a while.
     SetAside(String),
+    /// There is nothing to load: why.
+    Absent(String),
     /// Its time was over before its turn came.
     Deadline,
     /// What it waited for did not load.
@@ -44,9 +46,11 @@ impl Refusal {
     pub fn code(&self) -> Code {
         match self {
             // As Knative answers when its queues are full.
-            Self::QueueFull | Self::BulkheadFull | Self::Failed(_) | Self::SetAside(_) => {
-                Code::Unavailable
-            }
+            Self::QueueFull
+            | Self::BulkheadFull
+            | Self::Failed(_)
+            | Self::SetAside(_)
+            | Self::Absent(_) => Code::Unavailable,
             Self::PoolFull => Code::ResourceExhausted,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Forwarded => Code::Unimplemented,
@@ -62,7 +66,7 @@ impl Refusal {
                 "the service has as many requests as its bulkhead lets in; retry later".to_owned()
             }
             Self::PoolFull => "too many calls are waiting; retry later".to_owned(),
-            Self::SetAside(why) => why.clone(),
+            Self::SetAside(why) | Self::Absent(why) => why.clone(),
             Self::Deadline => "the request's time was over before its turn came".to_owned(),
             Self::Forwarded => {
                 "a program serves it, which is asked with requests of its own: not within a stream that others answer"

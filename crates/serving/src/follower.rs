@@ -705,9 +705,13 @@ impl Follower {
 
     fn build_route(&self, id: &ServiceId, planned: &PlannedRoute) -> Option<Route> {
         if planned.targets.is_empty() {
-            let why = "no revision of the service is up yet";
-            let absent = ServedModel::absent(id.name.clone(), self.config.n_workers, why);
-            absent.set_fallback(Some(planned.fallback.as_ref()?));
+            let (name, why) = match (&planned.absence, &planned.fallback) {
+                (Some(absence), _) => (&absence.model, absence.why.as_str()),
+                (None, Some(_)) => (&id.name, "no revision of the service is up yet"),
+                (None, None) => return None,
+            };
+            let absent = ServedModel::absent(name.clone(), self.config.n_workers, why);
+            absent.set_fallback(planned.fallback.as_ref());
             return Some(Route::single(Arc::new(absent)));
         }
         let mut targets = Vec::new();

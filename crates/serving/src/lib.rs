@@ -69,8 +69,8 @@ pub use payload_logging::{PayloadLogging, PayloadMode};
 pub use per_thread::Writer;
 pub use placement::{CallCost, Placement};
 pub use plan::{
-    LoadFailure, Observed, Plan, PlannedPredictor, PlannedRevision, PlannedRoute, PlannedTarget,
-    RevisionId, RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
+    Absence, LoadFailure, Observed, Plan, PlannedPredictor, PlannedRevision, PlannedRoute,
+    PlannedTarget, RevisionId, RevisionSource, RevisionState, ServiceId, SourcePlace, Sticky,
 };
 pub use predictors::{Branch, Predictors};
 pub use priority::Priority;

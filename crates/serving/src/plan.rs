@@ -211,6 +211,18 @@ pub struct PlannedRoute {
     /// The predictors of a SeldonDeployment that its targets are, where there are several.
     #[serde(default)]
     pub predictors: Vec<PlannedPredictor>,
+    /// Without targets, what is told instead; `None` where no revision has been ready yet.
+    #[serde(default)]
+    pub absence: Option<Absence>,
+}
+
+/// Why a service that is there answers nothing.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Absence {
+    /// The name that its model would be asked by.
+    pub model: String,
+    /// What whoever asks is told.
+    pub why: String,
 }
 
 /// One of several predictors of a SeldonDeployment, each of which is one model.

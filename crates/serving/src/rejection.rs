@@ -58,7 +58,7 @@ impl From<&Refusal> for Rejection {
             Refusal::PoolFull => Self::PoolFull,
             Refusal::SetAside(_) => Self::SetAside,
             Refusal::Deadline => Self::Deadline,
-            Refusal::Failed(_) => Self::NotLoaded,
+            Refusal::Failed(_) | Refusal::Absent(_) => Self::NotLoaded,
             Refusal::Forwarded => Self::Forwarded,
         }
     }

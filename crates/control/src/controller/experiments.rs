@@ -8,27 +8,31 @@
 
 mod course;
 mod spec;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::experiment::{ExperimentSpec, ExperimentStatus};
-use coracle_api::kind::{EXPERIMENT, INFERENCE_SERVICE, REVISION, ROLLOUT};
+use coracle_api::kind::{EXPERIMENT, ROLLOUT};
+use coracle_api::structural::Cause;
+use coracle_serving::ServiceId;
 use coracle_serving::experiment::{
     BookId, ExperimentSummary, PlannedExperiment, PlannedSlice, VariantTarget,
 };
-use coracle_serving::{RevisionId, RevisionState, ServiceId};
 use serde_json::Value;
 
 use self::course::{Command, Seen};
 use self::spec::Wanted;
+use self::standing::Obstacle;
 use super::Controller;
 use super::events::Happened;
-use super::{one_command, rollouts, seldon};
+use super::faults::{Faults, object_name};
+use super::{one_command, rollouts};
 use crate::annotations::EXPERIMENT as COMMAND;
 use crate::object;
-use crate::store::{Key, Stored, Write};
+use crate::store::{Stored, Write};
 
 /// How often those are looked at that may end by themselves.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -88,31 +92,40 @@ impl Experiments {
     }
 }
 
-/// Checks an Experiment; `old` is what it was before.
+/// Checks the spec of an Experiment, and its name.
 ///
 /// # Errors
-/// Says which field has which value, and what is allowed.
-pub(crate) fn check(old: Option<&Value>, experiment: &Value) -> Result<(), String> {
+/// Says which fields have which values, and what is allowed.
+pub(crate) fn check(experiment: &Value) -> Result<(), Vec<Cause>> {
+    let mut faults = Faults::default();
+    faults.keep(object_name(object::name(experiment)));
     // One that cannot be read was refused by its schema.
-    let Some(spec) = read_spec(experiment) else {
+    faults.extend(read_wanted(experiment).and_then(Result::err));
+    faults.finish(Some(()))
+}
+
+/// Checks the command of an Experiment whose spec was checked; `old` is what it was before.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn check_command(old: Option<&Value>, experiment: &Value) -> Result<(), String> {
+    let Some(text) = object::text(experiment, "annotations", COMMAND) else {
         return Ok(());
     };
+    let Some(Ok(wanted)) = read_wanted(experiment) else {
+        return Ok(());
+    };
+    let command = Command::read(text, &wanted.planned)
+        .map_err(|why| format!("annotation {COMMAND}: {why}"))?;
+    let is_new = one_command::is_new(COMMAND, old, text)?;
+    let refusal = old.filter(|_| is_new);
+    let refusal = refusal.and_then(|old| command.refusal(&status_of(old), &wanted));
+    refusal.map_or(Ok(()), Err)
+}
+
+fn read_wanted(experiment: &Value) -> Option<Result<Wanted, Vec<Cause>>> {
     let about = (object::namespace(experiment), object::name(experiment));
-    let wanted = spec::read(&spec, about)?;
-    match object::text(experiment, "annotations", COMMAND) {
-        Some(text) => {
-            let command = Command::read(text, &wanted.planned)
-                .map_err(|why| format!("annotation {COMMAND}: {why}"))?;
-            let is_new = one_command::is_new(COMMAND, old, text)?;
-            match old.filter(|_| is_new) {
-                Some(old) => command
-                    .refusal(&status_of(old), &wanted)
-                    .map_or(Ok(()), Err),
-                None => Ok(()),
-            }
-        }
-        None => Ok(()),
-    }
+    Some(spec::read(&read_spec(experiment)?, about))
 }
 
 /// Checks that a patch of an Experiment brings no command while there is one.
@@ -234,70 +247,6 @@ impl Controller {
         stored.into_iter().filter_map(about).collect()
     }
 
-    /// Returns why an experiment cannot be in force yet; `was_running` if it has been.
-    fn obstacle(&self, about: &About, was_running: bool) -> Option<String> {
-        let namespace = &about.service.namespace;
-        let key = Key::new(&INFERENCE_SERVICE, namespace, &about.service.name);
-        if self.store.get(&key).is_none() {
-            return Some(seldon::no_service(
-                &self.store,
-                namespace,
-                &about.service.name,
-            ));
-        }
-        let variants = about.wanted.planned.variants.iter();
-        variants
-            .filter_map(|variant| {
-                let why = match &variant.target {
-                    VariantTarget::Own => self.service_obstacle(&about.service, was_running),
-                    VariantTarget::Service(name) => {
-                        let id = ServiceId {
-                            namespace: namespace.clone(),
-                            name: name.clone(),
-                        };
-                        self.service_obstacle(&id, was_running)
-                    }
-                    VariantTarget::Revision(name) => {
-                        let id = RevisionId {
-                            namespace: namespace.clone(),
-                            name: name.clone(),
-                        };
-                        self.revision_obstacle(&id, was_running)
-                    }
-                }?;
-                Some(format!("variant {}: {why}", variant.name))
-            })
-            .next()
-    }
-
-    fn service_obstacle(&self, id: &ServiceId, was_running: bool) -> Option<String> {
-        let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
-        if self.store.get(&key).is_none() {
-            return Some(seldon::no_service(&self.store, &id.namespace, &id.name));
-        }
-        let route = self.last_observed.routes.get(id);
-        let is_served = route.is_some_and(|route| !route.targets.is_empty());
-        (!is_served && !was_running).then(|| format!("{} is not served yet", id.name))
-    }
-
-    fn revision_obstacle(&self, id: &RevisionId, was_running: bool) -> Option<String> {
-        if self
-            .store
-            .get(&Key::new(&REVISION, &id.namespace, &id.name))
-            .is_none()
-        {
-            return Some(format!("there is no revision {}", id.name));
-        }
-        match self.last_observed.revisions.get(id) {
-            Some(RevisionState::Ready { .. }) => None,
-            Some(RevisionState::Failed { failure, .. }) => {
-                Some(format!("{} failed: {}", id.name, failure.message))
-            }
-            _ if was_running => None,
-            _ => Some(format!("{} is being loaded", id.name)),
-        }
-    }
-
     /// Looks at an experiment; returns what is planned of it.
     fn look_at_experiment(
         &mut self,
@@ -319,7 +268,9 @@ impl Controller {
             };
         }
         let was_running = course::has_begun(&known.status);
+        let conflict = conflict.map(|message| Obstacle::new("AnotherExperiment", message));
         let obstacle = conflict.or_else(|| self.obstacle(about, was_running));
+        let variants = self.variants_verdict(about);
         let summary = self.config.loads.experiment(&key.0, &key.1);
         let summary = summary.filter(|summary: &ExperimentSummary| summary.uid == uid);
         let entry = self.experiments.entries.get_mut(&key)?;
@@ -330,12 +281,18 @@ impl Controller {
         let before = entry.status.clone();
         let seen = Seen {
             wanted: &about.wanted,
-            obstacle,
+            obstacle: obstacle.as_ref().map(|obstacle| obstacle.message.clone()),
             summary: summary.as_ref(),
             command,
             now: self.clock.unix_time(),
         };
-        let happened = course::look(&mut entry.status, &seen);
+        let mut happened = course::look(&mut entry.status, &seen);
+        happened.extend(standing::note(
+            &mut entry.status,
+            &before,
+            (obstacle, variants),
+            seen.now,
+        ));
         entry.done = text.map(str::to_owned);
         let status = &mut entry.status;
         status.observed_generation = Some(object::generation(object));
@@ -450,6 +407,7 @@ fn is_drift(before: &ExperimentStatus, after: &ExperimentStatus) -> bool {
             status.verdict.clone(),
             status.verdict_variant.clone(),
             status.observed_generation,
+            standing::marks(status),
         )
     };
     key(before) == key(after)

@@ -21,6 +21,7 @@ use std::time::Duration;
 use coracle_api::kind::{INFERENCE_SERVICE, ROLLOUT};
 use coracle_api::rollout::{RolloutSpec, RolloutStatus};
 use coracle_api::status::Condition;
+use coracle_api::structural::Cause;
 use coracle_policy::rollout::QueryLook;
 use coracle_serving::experiment::{BookId, StageSummary};
 use coracle_serving::{RevisionId, ServiceId};
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 use super::conditions::{Conditions, Verdict};
 use super::events::Happened;
+use super::faults::{self, Faults, object_name};
 use super::revisions::{self, STABLE};
 use super::{Controller, seldon, service};
 use crate::object;
@@ -103,15 +105,24 @@ impl Rollouts {
     }
 }
 
-/// Checks a Rollout; `old` is what it was before.
+/// Checks the spec of a Rollout, and its name.
 ///
 /// # Errors
-/// Says which field has which value, and what is allowed.
-pub(crate) fn check(old: Option<&Value>, rollout: &Value) -> Result<(), String> {
+/// Says which fields have which values, and what is allowed.
+pub(crate) fn check(rollout: &Value) -> Result<(), Vec<Cause>> {
+    let mut faults = Faults::default();
+    faults.keep(object_name(object::name(rollout)));
     // One that cannot be read was refused by its schema.
-    if let Some(spec) = read_spec(rollout) {
-        spec::read(&spec)?;
-    }
+    let read = read_spec(rollout).map(|spec| spec::read(&spec));
+    faults.extend(read.and_then(Result::err));
+    faults.finish(Some(()))
+}
+
+/// Checks the command of a Rollout; `old` is what it was before.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn check_command(old: Option<&Value>, rollout: &Value) -> Result<(), String> {
     command::check(old, rollout)
 }
 
@@ -139,8 +150,16 @@ struct About {
 }
 
 impl About {
-    fn wanted(&self) -> Result<spec::Wanted, String> {
+    fn wanted(&self) -> Result<spec::Wanted, Vec<Cause>> {
         spec::read_split_by(&self.spec, service::sticky(&self.service))
+    }
+
+    /// Tells whether there is what it decides about.
+    fn accepted(&self) -> Verdict {
+        match self.service.is_null() {
+            true => Verdict::no("NoService", self.missing.clone()),
+            false => Verdict::True,
+        }
     }
 
     /// Returns what orders rollouts by age; those of the same second by name.
@@ -160,13 +179,43 @@ fn conditions_of(
     command: Option<Option<&str>>,
 ) -> Vec<Condition> {
     let mut conditions = Conditions::new(before, now);
-    let accepted = match about.service.is_null() {
-        true => Verdict::no("NoService", about.missing.clone()),
-        false => Verdict::True,
-    };
-    conditions.add(ACCEPTED, &accepted);
+    conditions.add(ACCEPTED, &about.accepted());
     keep_command(&mut conditions, before, command);
     conditions.finish()
+}
+
+/// Tells of a rollout that decides about its service no longer, or again.
+fn acceptance(about: &About, before: &[Condition], now: &Verdict) -> Option<Happened> {
+    let before = before.iter().find(|one| one.condition_type == ACCEPTED);
+    let reason = before.and_then(|before| before.reason.as_deref());
+    let happened = |is_warning, reason, message| Happened {
+        is_warning,
+        reason,
+        message,
+    };
+    match now {
+        Verdict::False { reason: now, .. } if reason == Some(now) => None,
+        Verdict::False { message, .. } => {
+            Some(happened(true, "RolloutNotAccepted", message.clone()))
+        }
+        _ if reason.is_none() => None,
+        _ => {
+            let message = format!("it decides about {} now", about.id);
+            Some(happened(false, "RolloutAccepted", message))
+        }
+    }
+}
+
+/// Tells of a rollout whose service has gone or come, and says in its status that there is none.
+fn note_acceptance(
+    about: &About,
+    before: &RolloutStatus,
+    status: &mut RolloutStatus,
+) -> Option<Happened> {
+    if about.service.is_null() {
+        status.message.clone_from(&about.missing);
+    }
+    acceptance(about, &before.conditions, &about.accepted())
 }
 
 /// Adds what became of the last command.
@@ -208,7 +257,12 @@ impl Controller {
         abouts.sort_by(|one, other| one.age().cmp(&other.age()));
         for (index, about) in abouts.iter().enumerate() {
             if there.insert(about.id.clone()) {
-                self.look_at(about, &mut watched, &mut services);
+                match about.wanted() {
+                    Ok(wanted) => self.look_at((about, &wanted), &mut watched, &mut services),
+                    Err(causes) => {
+                        services.extend(self.hold(about, &causes).then(|| about.id.clone()));
+                    }
+                }
                 continue;
             }
             let decides = abouts.iter().take(index).find(|other| other.id == about.id);
@@ -238,7 +292,10 @@ impl Controller {
         let service = self.store.get(&key).map(|stored| stored.object.clone());
         let missing = match service {
             Some(_) => String::new(),
-            None => seldon::no_service(&self.store, &id.namespace, &id.name),
+            None => format!(
+                "{}; apply it, or let spec.inferenceService name another one",
+                seldon::no_service(&self.store, &id.namespace, &id.name)
+            ),
         };
         Some(About {
             rollout,
@@ -253,12 +310,15 @@ impl Controller {
     fn turn_down(&mut self, about: &About, other: &str) {
         let shown = status_of(&about.rollout.object);
         let message = format!(
-            "Rollout {other}, which is older, decides about {}",
+            "Rollout {other}, which is older, decides about {}; delete one of them",
             about.id
         );
         let now = rfc3339(self.clock.unix_time());
         let mut conditions = Conditions::new(&shown.conditions, &now);
-        conditions.add(ACCEPTED, &Verdict::no("AnotherRollout", message.clone()));
+        let accepted = Verdict::no("AnotherRollout", message.clone());
+        let happened = acceptance(about, &shown.conditions, &accepted);
+        self.record_rollout(about, happened.as_slice());
+        conditions.add(ACCEPTED, &accepted);
         let command = object::text(&about.rollout.object, "annotations", COMMAND);
         keep_command(
             &mut conditions,
@@ -279,12 +339,10 @@ impl Controller {
 
     fn look_at(
         &mut self,
-        about: &About,
+        (about, wanted): (&About, &spec::Wanted),
         watched: &mut BTreeSet<RevisionId>,
         services: &mut BTreeSet<ServiceId>,
     ) {
-        // Validation has seen it.
-        let Ok(wanted) = about.wanted() else { return };
         let component = service::status_of(&about.service).components;
         let component = component.and_then(|components| components.predictor);
         let stable = component.and_then(|component| component.latest_rolledout_revision);
@@ -312,7 +370,7 @@ impl Controller {
         let stage = told_of_stage(&self.config.loads, about, newest.as_deref());
         let looks = answers(&self.config.queries, &entry.course, &about.id);
         let seen = Seen {
-            wanted: &wanted,
+            wanted,
             is_paused: about.spec.paused == Some(true),
             command: command.filter(|_| is_new).and_then(Command::find),
             stable: stable.as_deref(),
@@ -331,7 +389,8 @@ impl Controller {
         };
         let before = entry.course.status.clone();
         let book_before = entry.course.book.take();
-        let happened = entry.course.look(&seen);
+        let mut happened = entry.course.look(&seen);
+        happened.extend(note_acceptance(about, &before, &mut entry.course.status));
         entry.course.book = entry.course.planned_book(&seen, &about.rollout.object);
         let asking = entry.course.asking(&seen, &about.id);
         entry.done = command.map(str::to_owned);
@@ -352,6 +411,28 @@ impl Controller {
         self.rollouts.asking.extend(asking);
         self.show(about, !happened.is_empty());
         self.record_rollout(about, &happened);
+    }
+
+    /// Lets no new revision have requests, since the spec says nothing that can be: one that was stored while it could. Tells whether shares change by that.
+    fn hold(&mut self, about: &About, causes: &[Cause]) -> bool {
+        let now = rfc3339(self.clock.unix_time());
+        let status = &mut entry(&mut self.rollouts, about).course.status;
+        let before = status.phase.clone();
+        if !matches!(before.as_str(), course::PROMOTED | course::ROLLED_BACK) {
+            WAITING.clone_into(&mut status.phase);
+        }
+        let is_other = status.phase != before;
+        status.message = format!("spec cannot be: {}", faults::text(causes));
+        let verdict = Verdict::no("InvalidSpec", status.message.clone());
+        let happened = acceptance(about, &status.conditions, &verdict);
+        let shown = std::mem::take(&mut status.conditions);
+        let mut conditions = Conditions::new(&shown, &now);
+        conditions.add(ACCEPTED, &verdict);
+        status.conditions = conditions.finish();
+        status.observed_generation = Some(object::generation(&about.rollout.object));
+        self.show(about, happened.is_some());
+        self.record_rollout(about, happened.as_slice());
+        is_other
     }
 
     /// Writes the status, if it is another one than is shown: at once if something happened, else every now and then.

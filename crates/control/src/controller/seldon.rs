@@ -11,6 +11,7 @@ mod autoscaled;
 mod children;
 mod conflicts;
 mod flows;
+mod idle;
 mod resilience;
 mod shown;
 
@@ -29,7 +30,7 @@ use crate::rest::rfc3339;
 use crate::store::{Key, Store, Stored, Write};
 use children::children;
 use conflicts::{shadow_of, without_shadow};
-use flows::graphs;
+use flows::{FlowStanding, graphs};
 use shown::Standing;
 
 /// The label that names the SeldonDeployment that something is of, as Seldon's own objects have it.
@@ -114,24 +115,30 @@ fn is_of(deployment: &Value, child: &Value) -> bool {
 }
 
 impl Controller {
-    /// Makes, changes and removes the InferenceServices of all SeldonDeployments, and shows how they stand.
-    pub(super) fn due_seldon_deployments(&mut self) {
+    /// Makes, changes and removes the InferenceServices of all SeldonDeployments, and shows how they stand; returns the services of those that came to have no
+    /// replicas, or have some again.
+    pub(super) fn due_seldon_deployments(&mut self) -> BTreeSet<ServiceId> {
         let (mut stored, _) = self.store.list(&SELDON_DEPLOYMENT, None);
         // Of two that want one name for their shadows the older has it.
         stored.sort_by(|one, other| age(one).cmp(&age(other)));
         let mut flows = BTreeMap::new();
+        let mut idle = BTreeMap::new();
         let mut taken = BTreeSet::new();
         for deployment in stored {
             if object::is_terminating(&deployment.object) {
                 continue;
             }
             if let Some(spec) = read_spec(&deployment.object) {
+                let id = id_of(&deployment);
+                let route = idle::route(&id.name, &spec).or_else(|| self.waking(&id, &spec));
+                idle.extend(route.map(|route| (id, route)));
                 for (id, flow) in self.make_services(&deployment, &spec, &mut taken) {
                     flows.entry(id).or_insert(flow);
                 }
             }
         }
         self.plan.flows = flows;
+        self.take_idle(idle)
     }
 
     /// Makes what serves a deployment; returns its flows, if it has some. Shadows' names that are `taken` are older deployments'; its own is added.
@@ -145,14 +152,20 @@ impl Controller {
         let shadow_lost = self.in_the_shadows_way(deployment, spec, taken);
         let reduced = shadow_lost.is_some().then(|| without_shadow(spec));
         let spec = reduced.as_ref().unwrap_or(spec);
-        taken.extend(shadow_of(&id, spec));
-        let graphs = graphs(&id.name, spec);
-        let wanted = children(&deployment.object, spec, graphs.as_ref());
+        let awake = idle::without_idle(spec);
+        let awake = awake.as_ref().unwrap_or(spec);
+        taken.extend(shadow_of(&id, awake));
+        let graphs = graphs(&id.name, awake);
+        let wanted = children(&deployment.object, awake, graphs.as_ref());
         let in_the_way = self.in_the_way(deployment, graphs.as_ref(), &wanted);
         self.make_children(deployment, &wanted);
         let mut flow = match in_the_way {
+            None if awake.predictors.is_empty() => FlowStanding {
+                planned: Vec::new(),
+                in_force: !self.last_observed.flows.contains_key(&id),
+            },
             None => {
-                let fallback = resilience::of_graphs(&deployment.object, spec);
+                let fallback = resilience::of_graphs(&deployment.object, awake);
                 let graphs = graphs.as_ref().map(|graphs| (graphs, fallback));
                 self.flow_standing(&id, (deployment, &wanted), graphs)
             }
@@ -166,7 +179,7 @@ impl Controller {
             in_the_way: in_the_way.or_else(|| shadow_lost.clone()),
             in_force: flow.in_force,
         };
-        let status = self.seldon_status(deployment, spec, standing);
+        let status = self.seldon_status(deployment, (spec, awake), standing);
         if deployment.object.get("status") != Some(&status) {
             let mut object = deployment.object.clone();
             object["status"] = status;

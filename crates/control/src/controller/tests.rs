@@ -14,6 +14,8 @@ use super::*;
 pub(super) struct Stage {
     /// Whether what is slow has been loaded by now.
     pub(super) is_slow_loaded: bool,
+    /// Whether its files are gone.
+    is_slow_failed: bool,
     pub(super) store: Arc<Store>,
     pub(super) observed: Arc<ObservedCell>,
     clock: Arc<ManualClock>,
@@ -49,6 +51,18 @@ impl Stage {
     fn running(programs: Programs) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&directory.path().join("state.redb")).unwrap());
+        Self::with(programs, (store, directory))
+    }
+
+    /// Both sides end, as by `kill -9`, and begin anew with what is stored.
+    pub(super) fn restart(self) -> Self {
+        drop(self.controller);
+        let mut stage = Self::with(Programs::default(), (self.store, self._directory));
+        stage.is_slow_loaded = self.is_slow_loaded;
+        stage
+    }
+
+    fn with(programs: Programs, (store, directory): (Arc<Store>, tempfile::TempDir)) -> Self {
         let observed = Arc::new(ObservedCell::new(Box::new(|| ())));
         let clock = Arc::new(ManualClock::default());
         let plan = Arc::new(Mutex::new(Plan::default()));
@@ -70,6 +84,7 @@ impl Stage {
         controller.ensure_built_in_runtimes();
         Self {
             is_slow_loaded: false,
+            is_slow_failed: false,
             store,
             observed,
             clock,
@@ -146,7 +161,8 @@ impl Stage {
             .iter()
             .map(|(id, planned)| {
                 let uri = &planned.source.uri;
-                let state = if uri.contains("missing") {
+                let is_gone = self.is_slow_failed && uri.contains("slow");
+                let state = if uri.contains("missing") || is_gone {
                     RevisionState::Failed {
                         attempt: planned.attempt,
                         failure: LoadFailure {
@@ -656,6 +672,69 @@ fn what_cannot_run_says_so_and_what_serves_goes_on() {
     let (reason, message) = stage.why_not_ready();
     assert_eq!(reason, "ProgramsNotAllowed");
     assert!(message.contains("--run-programs"), "{message}");
+    assert_eq!(stage.planned(), 0);
+}
+
+/// What is planned to take requests: URI and share.
+fn taking(stage: &Stage) -> Vec<(String, u8)> {
+    let plan = stage.plan.lock().unwrap();
+    let routes = plan.routes.iter();
+    let targets = routes.flat_map(|(id, route)| {
+        let with_id = |target| (id.namespace.clone(), target);
+        route.targets.iter().map(with_id)
+    });
+    let taking = targets.map(|(namespace, target)| {
+        let name = target.revision.clone();
+        let planned = &plan.revisions[&RevisionId { namespace, name }];
+        (planned.source.uri.clone(), target.percent)
+    });
+    taking.collect()
+}
+
+#[test]
+fn what_served_before_a_restart_serves_after_it_though_the_spec_is_refused() {
+    let cannot_be = || json!({"model": null, "containers": [{"name": "c", "image": "unknown"}]});
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    stage.predictor(cannot_be());
+    let before = (taking(&stage), stage.why_not_ready());
+    assert_eq!(before.0, [("file:///a".to_owned(), 100)]);
+    let mut stage = stage.restart();
+    assert_eq!(taking(&stage), []);
+    stage.settle();
+    assert_eq!((taking(&stage), stage.why_not_ready()), before);
+    assert!(stage.observed.get().routes.len() == 1);
+    // Put right, it is served.
+    stage.predictor(json!({"containers": null, "model": model("file:///c")}));
+    assert_eq!(taking(&stage), [("file:///c".to_owned(), 100)]);
+    // A split is what it was; whose files are gone by then leaves its share.
+    for (uri, expected) in [
+        ("file:///d", vec![("file:///d", 20), ("file:///c", 80)]),
+        ("file:///slow", vec![("file:///c", 100)]),
+    ] {
+        (stage.is_slow_loaded, stage.is_slow_failed) = (true, false);
+        stage.predictor(json!({"model": model(uri), "canaryTrafficPercent": 20}));
+        stage.predictor(cannot_be());
+        assert_eq!(
+            taking(&stage),
+            [(uri.to_owned(), 20), ("file:///c".to_owned(), 80)]
+        );
+        stage = stage.restart();
+        stage.is_slow_failed = true;
+        stage.settle();
+        let taken = taking(&stage);
+        let taken: Vec<(&str, u8)> = taken
+            .iter()
+            .map(|(uri, share)| (uri.as_str(), *share))
+            .collect();
+        assert_eq!(taken, expected);
+        stage.predictor(json!({"containers": null, "model": model("file:///c")}));
+    }
+    // A service that served nothing serves nothing.
+    let mut stage = Stage::new();
+    stage.predictor(cannot_be());
+    let mut stage = stage.restart();
+    stage.settle();
     assert_eq!(stage.planned(), 0);
 }
 

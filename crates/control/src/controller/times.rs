@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use coracle_api::structural::Cause;
+use serde_json::json;
+
 /// The longest time that anything may be said to take: a year.
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -9,11 +12,12 @@ const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 ///
 /// # Errors
 /// Says which place has which text, and what is allowed.
-pub(super) fn read_time(place: &str, text: &str, examples: &str) -> Result<Duration, String> {
+pub(super) fn read_time(place: &str, text: &str, examples: &str) -> Result<Duration, Cause> {
+    let invalid = |why: &str| Cause::invalid(place, &json!(text), why);
     let time = humantime::parse_duration(text)
-        .map_err(|_no_time| format!("{place}: '{text}' is no time; write such as {examples}"))?;
+        .map_err(|_no_time| invalid(&format!("must be a time such as {examples}")))?;
     match time <= TIME_MAX {
         true => Ok(time),
-        false => Err(format!("{place}: '{text}' is longer than 365 days")),
+        false => Err(invalid("must be at most 365 days")),
     }
 }

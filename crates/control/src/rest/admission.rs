@@ -28,28 +28,27 @@ pub(crate) fn check_schema(
 ) -> Result<Vec<String>, Failure> {
     let definitions = schema::definitions();
     let findings = structural::check(definitions, definitions.of(kind), object);
+    let texts: Vec<String> = findings
+        .unknown
+        .iter()
+        .map(|path| format!("unknown field \"{path}\""))
+        .collect();
+    let validation = request.parameter("fieldValidation");
+    let validation = validation.as_deref().unwrap_or("Warn");
+    // What is misspelt goes before what is missing, which may be the same.
+    if validation == "Strict" && !texts.is_empty() {
+        return Err(cannot_be_handled(
+            kind,
+            &format!("strict decoding error: {}", texts.join(", ")),
+        ));
+    }
     if !findings.causes.is_empty() {
         return Err(match kind.origin {
             Origin::Custom => Failure::invalid(kind, object::name(object), &findings.causes),
             Origin::BuiltIn => cannot_be_handled(kind, &builtin_fault(&findings.causes)),
         });
     }
-    let texts: Vec<String> = findings
-        .unknown
-        .iter()
-        .map(|path| format!("unknown field \"{path}\""))
-        .collect();
-    let mut warnings = match request
-        .parameter("fieldValidation")
-        .as_deref()
-        .unwrap_or("Warn")
-    {
-        "Strict" if !texts.is_empty() => {
-            return Err(cannot_be_handled(
-                kind,
-                &format!("strict decoding error: {}", texts.join(", ")),
-            ));
-        }
+    let mut warnings = match validation {
         "Strict" | "Ignore" => Vec::new(),
         "Warn" | "" => texts,
         other => {
@@ -72,10 +71,7 @@ fn cannot_be_handled(kind: &Kind, why: &str) -> Failure {
 }
 
 fn builtin_fault(causes: &[Cause]) -> String {
-    let texts: Vec<String> = causes
-        .iter()
-        .map(|cause| format!("{}: {}", cause.field, cause.message))
-        .collect();
+    let texts: Vec<String> = causes.iter().map(Cause::to_string).collect();
     texts.join(", ")
 }
 
@@ -243,8 +239,10 @@ pub(crate) fn check_rules(
         return scaling::check(object).map_err(|why| denied(why.to_string()));
     }
     if *kind == kind::ROLLOUT {
+        rollouts::check(object)
+            .map_err(|causes| Failure::invalid(kind, object::name(object), &causes))?;
         let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
-        return rollouts::check(old, object).map_err(denied);
+        return rollouts::check_command(old, object).map_err(denied);
     }
     if *kind == kind::SELDON_DEPLOYMENT {
         return seldon::check(object)
@@ -255,8 +253,10 @@ pub(crate) fn check_rules(
         return mirrors::check(object).map_err(denied);
     }
     if *kind == kind::EXPERIMENT {
+        experiments::check(object)
+            .map_err(|causes| Failure::invalid(kind, object::name(object), &causes))?;
         let denied = |why: String| Failure::denied("experiment.coracle.dev.validator", &why);
-        return experiments::check(old, object).map_err(denied);
+        return experiments::check_command(old, object).map_err(denied);
     }
     if *kind == kind::SERVING_RUNTIME || *kind == kind::CLUSTER_SERVING_RUNTIME {
         return check_runtime(store, kind, object);
@@ -275,6 +275,24 @@ pub(crate) fn check_rules(
         }
     }
     Ok(())
+}
+
+/// Says why a new object that may be there will do nothing, if so.
+pub(crate) fn warning(store: &Store, kind: &Kind, object: &Value) -> Option<String> {
+    if *kind != kind::ROLLOUT {
+        return None;
+    }
+    let service = object.pointer("/spec/inferenceService");
+    let (others, _) = store.list(kind, Some(object::namespace(object)));
+    let mut others = others.iter().map(|stored| &stored.object);
+    let other = others.find(|other| {
+        other.pointer("/spec/inferenceService") == service && !object::is_terminating(other)
+    })?;
+    Some(format!(
+        "Rollout {} is there already for {}, and the oldest one decides; delete one of them",
+        object::name(other),
+        service.and_then(Value::as_str).unwrap_or_default()
+    ))
 }
 
 /// Checks the rules of a kind that a patch itself may break, whatever comes of it.

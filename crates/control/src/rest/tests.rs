@@ -3,6 +3,7 @@
 mod annotations;
 mod scale;
 mod versions;
+mod wrong_specs;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

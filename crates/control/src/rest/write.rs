@@ -63,7 +63,7 @@ impl Api {
         applied: Option<()>,
     ) -> Result<Written, Failure> {
         let managed = object::metadata_mut(&mut object).remove("managedFields");
-        let warnings = admission::check_schema(request, kind, &mut object)?;
+        let mut warnings = admission::check_schema(request, kind, &mut object)?;
         admission::check_name(kind, &object)?;
         self.check_namespace(kind, &object)?;
         if kind.has_status
@@ -74,6 +74,7 @@ impl Api {
         }
         admission::set_defaults(kind, &mut object);
         admission::check_rules(&self.store, kind, None, &object)?;
+        warnings.extend(admission::warning(&self.store, kind, &object));
         self.check_grant(request, kind, &object)?;
         let metadata = object::metadata_mut(&mut object);
         metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());

@@ -157,6 +157,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
                 shadow: None,
                 fallback: None,
                 experiments: Vec::new(),
+                absence: None,
                 predictors: Vec::new(),
             },
         );
@@ -220,6 +221,28 @@ fn a_route_switches_once_all_its_revisions_are_ready() {
     fixture.plans.send(Plan::default());
     fixture.wait(|observed| observed.revisions.is_empty() && observed.routes.is_empty());
     assert_eq!(fixture.shares(), [0_u8; 0]);
+    fixture.plans.stop();
+}
+
+/// Whoever asks for what has no replicas is told so, and not that there is no such model.
+#[test]
+fn a_service_that_is_absent_says_why() {
+    let fixture = fixture();
+    let mut planned = plan(&[], &[("a", 100)]);
+    let route = planned.routes.get_mut(&service()).unwrap();
+    route.targets.clear();
+    route.absence = Some(crate::Absence {
+        model: "classifier".to_owned(),
+        why: "it has 0 replicas".to_owned(),
+    });
+    fixture.plans.send(planned);
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    let table = fixture.table.load();
+    let absent = table.service(&service()).unwrap().choose();
+    assert_eq!(
+        (absent.name(), absent.trouble().as_deref()),
+        ("classifier", Some("it has 0 replicas"))
+    );
     fixture.plans.stop();
 }
 

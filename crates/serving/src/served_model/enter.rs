@@ -216,7 +216,7 @@ impl ServedModel {
     pub(super) async fn woken(&self, deadline: tokio::time::Instant) -> Result<(), Refusal> {
         let Some(wake) = &self.wake else {
             let why = self.absent.as_deref().unwrap_or("nothing loads it");
-            return Err(Refusal::Failed(why.to_owned()));
+            return Err(Refusal::Absent(why.to_owned()));
         };
         loop {
             let mut changed = std::pin::pin!(self.admission.changed.notified());

@@ -125,13 +125,14 @@ pub(super) fn look(status: &mut ExperimentStatus, seen: &Seen<'_>) -> Vec<Happen
     }
     if status.phase != RUNNING {
         status.phase = RUNNING.to_owned();
+        let again = status.started_at.is_some().then_some(" again");
         if status.started_at.is_none() {
             status.started_at = Some(rfc3339(seen.now));
         }
         happened.push(Happened {
             is_warning: false,
             reason: "ExperimentRunning",
-            message: "its requests are split".to_owned(),
+            message: format!("its requests are split{}", again.unwrap_or_default()),
         });
         happened.extend(never_final(seen.wanted));
     }

@@ -2,17 +2,22 @@
 
 mod allocation;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_api::experiment::{
     ExperimentMetric, ExperimentSlice, ExperimentSpec, ExperimentUnit, ExperimentVariant,
 };
-use coracle_api::inference_service::is_name;
+use coracle_api::structural::Cause;
 use coracle_serving::experiment::{
     Allocation, CorrectionForm, MetricForm, MetricRole, PlannedAnalysis, PlannedExperiment,
     PlannedMetric, PlannedSlice, PlannedVariant, UnitSource, VariantTarget,
 };
+use serde_json::{Value, json};
 
+use crate::controller::faults::{
+    Faults, MAGNITUDE_MAX, NAME_BYTES_MAX, name_length, number, one_of, service_name, token,
+};
 use crate::controller::times::read_time;
 use allocation::{allocation, roles_of_bandit, rules_of_bandit};
 
@@ -20,6 +25,9 @@ use allocation::{allocation, roles_of_bandit, rules_of_bandit};
 const VARIANTS_MAX: usize = 16;
 /// The most metrics.
 const METRICS_MAX: usize = 32;
+const METRIC_NAME_BYTES_MAX: usize = 128;
+/// The longest name of a variant or a feature.
+const LABEL_BYTES_MAX: usize = 63;
 /// The most overrides.
 const OVERRIDES_MAX: usize = 1_000;
 const WEIGHT_MAX: i32 = 1_000_000;
@@ -43,73 +51,88 @@ pub(crate) struct Wanted {
 /// Reads the spec of the experiment `namespace/name`.
 ///
 /// # Errors
-/// Says which field has which value, and what is allowed.
+/// Says which fields have which values, and what is allowed.
 pub(crate) fn read(
     spec: &ExperimentSpec,
     (namespace, name): (&str, &str),
-) -> Result<Wanted, String> {
-    if !is_name(&spec.inference_service) {
-        return Err(format!(
-            "spec.inferenceService: '{}' is no name of an InferenceService",
-            spec.inference_service
-        ));
+) -> Result<Wanted, Vec<Cause>> {
+    let mut faults = Faults::default();
+    let service = service_name("spec.inferenceService", &spec.inference_service);
+    faults.keep(service);
+    let mode = faults.keep(one_of("spec.mode", spec.mode.as_deref(), ["AB", "AA"]));
+    let variants = variants(spec, mode == Some(1), &mut faults);
+    let (control, overrides) = (control(spec), overrides(spec));
+    let (control, overrides) = (faults.keep(control), faults.keep_all(overrides.into_iter()));
+    let unit = faults.keep(source("spec.unit", &spec.unit));
+    let salt = faults.keep(read_salt(spec.salt.as_deref(), (namespace, name)));
+    let share_ppm = faults.keep(percent("spec.percent", spec.percent.unwrap_or(100.0)));
+    let slice = spec.exclusion_group.as_ref();
+    let slice = slice.map(|slice| self::slice(slice, namespace));
+    let slice = faults.keep(slice.transpose());
+    let allocation = faults.keep(allocation(spec.allocation.as_ref()));
+    let mut metrics = metrics(spec.metrics.as_deref().unwrap_or_default(), &mut faults);
+    let promotion = promotion(spec, &mut faults);
+    let is_bandit = |(allocation, _): &(Allocation, _)| *allocation != Allocation::Fixed;
+    if let (true, Some(metrics)) = (allocation.as_ref().is_some_and(is_bandit), &mut metrics) {
+        faults.keep(is_reward(metrics.first()));
+        roles_of_bandit(spec, metrics, &mut faults);
+        let rules = promotion.map(|(promotes, _, stops_on_harm)| (promotes, stops_on_harm));
+        rules_of_bandit(rules.unwrap_or_default(), &mut faults);
     }
-    let is_same_model = match spec.mode.as_deref() {
-        None | Some("AB") => false,
-        Some("AA") => true,
-        Some(mode) => return Err(format!("spec.mode: '{mode}' is neither AB nor AA")),
+    let analysis = analysis(spec, &mut faults);
+    let whole = || {
+        let (promotes, after, stops_on_harm) = promotion?;
+        let (allocation, features) = allocation?;
+        Some(Wanted {
+            promotes,
+            stops_on_harm,
+            after,
+            planned: PlannedExperiment {
+                name: name.to_owned(),
+                uid: String::new(),
+                salt: salt?,
+                unit: unit?,
+                variants: variants?,
+                control: control?,
+                share_ppm: share_ppm?,
+                slice: slice?,
+                overrides: overrides.into_iter().collect(),
+                allocation,
+                features,
+                winner: None,
+                stage: None,
+                metrics: metrics?,
+                analysis: analysis?,
+            },
+        })
     };
-    let variants = variants(spec, is_same_model)?;
+    let whole = whole();
+    faults.finish(whole)
+}
+
+/// Returns the place of the control.
+fn control(spec: &ExperimentSpec) -> Result<usize, Cause> {
     let control = spec.control.as_deref();
-    let control = control.map_or(Ok(0), |name| place(&variants, "spec.control", name))?;
-    let overrides = spec.overrides.clone().unwrap_or_default();
-    if overrides.len() > OVERRIDES_MAX {
-        return Err(format!("spec.overrides: more than {OVERRIDES_MAX}"));
+    control.map_or(Ok(0), |name| place(spec, "spec.control", name))
+}
+
+/// Returns the variants that are set by hand, by unit.
+fn overrides(spec: &ExperimentSpec) -> Vec<Result<(String, String), Cause>> {
+    let field = "spec.overrides";
+    let given = spec.overrides.iter().flatten();
+    let n_given = spec.overrides.as_ref().map_or(0, BTreeMap::len);
+    if n_given > OVERRIDES_MAX {
+        return vec![Err(Cause::too_many(field, n_given, OVERRIDES_MAX))];
     }
-    for (unit, variant) in &overrides {
-        place(&variants, &format!("spec.overrides.{unit}"), variant)?;
-    }
-    let (allocation, features) = allocation(spec.allocation.as_ref())?;
-    let mut metrics = metrics(spec.metrics.as_deref().unwrap_or_default())?;
-    let promotion = spec.promotion.clone().unwrap_or_default();
-    let wanted = (promotion.when.as_deref(), promotion.on_harm.as_deref());
-    let promotes = one_of("spec.promotion.when", wanted.0, ["Never", "Better"])? == 1;
-    let stops_on_harm = one_of("spec.promotion.onHarm", wanted.1, ["Wait", "Stop"])? == 1;
-    if allocation != Allocation::Fixed {
-        is_reward(metrics.first())?;
-        roles_of_bandit(spec, &mut metrics)?;
-        rules_of_bandit(promotes, stops_on_harm)?;
-    }
-    Ok(Wanted {
-        promotes,
-        stops_on_harm,
-        after: time(promotion.after.as_deref())?,
-        planned: PlannedExperiment {
-            name: name.to_owned(),
-            uid: String::new(),
-            salt: salt(spec.salt.as_deref(), (namespace, name)),
-            unit: source("spec.unit", &spec.unit)?,
-            variants,
-            control,
-            share_ppm: percent("spec.percent", spec.percent.unwrap_or(100.0))?,
-            slice: spec
-                .exclusion_group
-                .as_ref()
-                .map(|slice| self::slice(slice, namespace))
-                .transpose()?,
-            overrides,
-            allocation,
-            features,
-            winner: None,
-            stage: None,
-            metrics,
-            analysis: analysis(spec)?,
-        },
-    })
+    let read = given.map(|(unit, variant)| {
+        place(spec, &format!("{field}.{unit}"), variant)?;
+        Ok((unit.clone(), variant.clone()))
+    });
+    read.collect()
 }
 
 /// Checks that a bandit can be rewarded by its first metric.
-fn is_reward(metric: Option<&PlannedMetric>) -> Result<(), String> {
+fn is_reward(metric: Option<&PlannedMetric>) -> Result<(), Cause> {
     let rewards = |metric: &&PlannedMetric| {
         matches!(
             metric.kind,
@@ -117,10 +140,14 @@ fn is_reward(metric: Option<&PlannedMetric>) -> Result<(), String> {
         )
     };
     let Some(metric) = metric.filter(rewards) else {
-        return Err("spec.metrics: a bandit is rewarded by the first metric, a Conversion, Sum or Mean, which outcomes tell; there is none".to_owned());
+        let why = "a bandit is rewarded by the first metric, a Conversion, Sum or Mean, which outcomes tell; there is none";
+        return Err(Cause::required("spec.metrics", why));
     };
     match metric.zero_if_missing {
-        true => Err("spec.metrics[0].missing: a bandit cannot tell when an outcome that is missing is to count as 0; tell outcomes of 0".to_owned()),
+        true => Err(Cause::forbidden(
+            "spec.metrics[0].missing",
+            "a bandit cannot tell when an outcome that is missing is to count as 0; tell outcomes of 0",
+        )),
         false => Ok(()),
     }
 }
@@ -130,55 +157,55 @@ pub(super) fn salt(salt: Option<&str>, (namespace, name): (&str, &str)) -> Strin
     salt.map_or_else(|| format!("{namespace}/{name}"), str::to_owned)
 }
 
+fn read_salt(given: Option<&str>, about: (&str, &str)) -> Result<String, Cause> {
+    let checked = given.map(|given| name_length("spec.salt", given, NAME_BYTES_MAX));
+    checked.transpose()?;
+    Ok(salt(given, about))
+}
+
 /// Returns the place of the variant that `field` names.
-fn place(variants: &[PlannedVariant], field: &str, name: &str) -> Result<usize, String> {
-    let mut known = variants.iter();
+fn place(spec: &ExperimentSpec, field: &str, name: &str) -> Result<usize, Cause> {
+    let mut known = spec.variants.iter();
     let place = known.position(|variant| variant.name == name);
     place.ok_or_else(|| {
-        let names: Vec<&str> = variants.iter().map(|known| known.name.as_str()).collect();
-        let names = names.join(", ");
-        format!("{field}: there is no variant '{name}', only {names}")
+        let known = spec.variants.iter();
+        let known: Vec<Value> = known.map(|known| json!(known.name)).collect();
+        Cause::not_supported(field, &json!(name), &known)
     })
 }
 
-/// Returns the place of a word among those that are allowed; the first is the default.
-fn one_of<const N: usize>(
-    field: &str,
-    given: Option<&str>,
-    allowed: [&str; N],
-) -> Result<usize, String> {
-    let Some(given) = given else { return Ok(0) };
-    let place = allowed.iter().position(|word| *word == given);
-    place.ok_or_else(|| format!("{field}: '{given}' is none of {}", allowed.join(", ")))
-}
-
-fn time(text: Option<&str>) -> Result<Duration, String> {
-    text.map_or(Ok(Duration::ZERO), |text| {
-        read_time("spec.promotion.after", text, "12h or 7d")
-    })
+/// Returns whether a variant that is better gets all requests, after which time, and whether the control gets them when a guardrail is harmed.
+fn promotion(spec: &ExperimentSpec, faults: &mut Faults) -> Option<(bool, Duration, bool)> {
+    let given = spec.promotion.clone().unwrap_or_default();
+    let field = |name: &str| format!("spec.promotion.{name}");
+    let when = one_of(&field("when"), given.when.as_deref(), ["Never", "Better"]);
+    let after = given.after.as_deref();
+    let after = after.map_or(Ok(Duration::ZERO), |text| {
+        read_time(&field("after"), text, "12h or 7d")
+    });
+    let on_harm = one_of(&field("onHarm"), given.on_harm.as_deref(), ["Wait", "Stop"]);
+    let (when, after) = (faults.keep(when), faults.keep(after));
+    let on_harm = faults.keep(on_harm);
+    Some((when? == 1, after?, on_harm? == 1))
 }
 
 /// Returns percents in millionths.
-fn percent(field: &str, percent: f64) -> Result<u32, String> {
-    if !(0.0..=100.0).contains(&percent) {
-        return Err(format!("{field}: {percent} is not between 0 and 100"));
-    }
+fn percent(field: &str, percent: f64) -> Result<u32, Cause> {
+    let is_good = (0.0..=100.0).contains(&percent);
+    let percent = number(field, percent, (is_good, "between 0 and 100"))?;
     // A whole number within a million.
     Ok((percent * 10_000.0).round() as u32)
 }
 
-fn slice(slice: &ExperimentSlice, namespace: &str) -> Result<PlannedSlice, String> {
+fn slice(slice: &ExperimentSlice, namespace: &str) -> Result<PlannedSlice, Cause> {
     let field = "spec.exclusionGroup";
-    if slice.name.is_empty() {
-        return Err(format!("{field}.name: it is empty"));
-    }
+    name_length(&format!("{field}.name"), &slice.name, NAME_BYTES_MAX)?;
     let begin_ppm = percent(&format!("{field}.fromPercent"), slice.from_percent)?;
-    let end_ppm = percent(&format!("{field}.toPercent"), slice.to_percent)?;
+    let to_percent = format!("{field}.toPercent");
+    let end_ppm = percent(&to_percent, slice.to_percent)?;
     if begin_ppm >= end_ppm {
-        return Err(format!(
-            "{field}: from {} to {} percent is no part of the units",
-            slice.from_percent, slice.to_percent
-        ));
+        let why = format!("must be above fromPercent, {}", slice.from_percent);
+        return Err(Cause::invalid(&to_percent, &json!(slice.to_percent), &why));
     }
     Ok(PlannedSlice {
         group: format!("{namespace}/{}", slice.name),
@@ -188,139 +215,139 @@ fn slice(slice: &ExperimentSlice, namespace: &str) -> Result<PlannedSlice, Strin
 }
 
 /// Returns where of a request something is that the field `place` says.
-fn source(place: &str, unit: &ExperimentUnit) -> Result<UnitSource, String> {
-    let given: Vec<UnitSource> = [
-        unit.header
-            .as_ref()
-            .map(|name| UnitSource::Header(name.to_ascii_lowercase())),
-        unit.cookie.clone().map(UnitSource::Cookie),
-        unit.field.clone().map(UnitSource::Field),
-        unit.parameter.clone().map(UnitSource::Parameter),
-        unit.input.clone().map(UnitSource::Input),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let [source] = given.as_slice() else {
-        return Err(format!(
-            "{place}: {} of header, cookie, field, parameter and input are there; exactly one says what it is",
-            given.len()
-        ));
+fn source(place: &str, unit: &ExperimentUnit) -> Result<UnitSource, Cause> {
+    let given = [
+        ("header", &unit.header),
+        ("cookie", &unit.cookie),
+        ("field", &unit.field),
+        ("parameter", &unit.parameter),
+        ("input", &unit.input),
+    ];
+    let mut there = given
+        .into_iter()
+        .filter_map(|(kind, text)| Some((kind, text.clone()?)));
+    let (Some((kind, text)), None) = (there.next(), there.next()) else {
+        let why = "must have one of header, cookie, field, parameter and input, and one only";
+        return Err(Cause::invalid(place, &json!(unit), why));
     };
-    let is_token = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-    };
-    let is_good = match source {
-        UnitSource::Header(name) | UnitSource::Cookie(name) => is_token(name),
-        UnitSource::Field(path) => path.split('.').all(|field| !field.is_empty()),
-        UnitSource::Parameter(name) => !name.is_empty() && !name.contains('.'),
-        UnitSource::Input(name) => !name.is_empty(),
-        UnitSource::Request => true,
-    };
-    match is_good {
-        true => Ok(source.clone()),
-        false => Err(match source {
-            UnitSource::Header(name) => {
-                format!("{place}.header: '{name}' is no name of a header")
-            }
-            UnitSource::Cookie(name) => {
-                format!("{place}.cookie: '{name}' is no name of a cookie")
-            }
-            UnitSource::Field(path) => {
-                format!("{place}.field: '{path}' is no path of fields such as user.id")
-            }
-            UnitSource::Parameter(name) => {
-                format!("{place}.parameter: '{name}' is no name of a parameter")
-            }
-            UnitSource::Input(name) => format!("{place}.input: '{name}' is no name of an input"),
-            UnitSource::Request => format!("{place}: it is no single request"),
-        }),
-    }
+    let field = format!("{place}.{kind}");
+    name_length(&field, &text, NAME_BYTES_MAX)?;
+    let invalid = |why: &str| Err(Cause::invalid(&field, &json!(text), why));
+    Ok(match kind {
+        "header" => {
+            token(&field, &text)?;
+            UnitSource::Header(text.to_ascii_lowercase())
+        }
+        "cookie" => {
+            token(&field, &text)?;
+            UnitSource::Cookie(text)
+        }
+        "field" if text.split('.').any(str::is_empty) => {
+            return invalid("must be a path of fields such as user.id");
+        }
+        "field" => UnitSource::Field(text),
+        "parameter" if text.contains('.') => return invalid("must have no '.'"),
+        "parameter" => UnitSource::Parameter(text),
+        _ => UnitSource::Input(text),
+    })
 }
 
-fn variants(spec: &ExperimentSpec, is_same_model: bool) -> Result<Vec<PlannedVariant>, String> {
+fn variants(
+    spec: &ExperimentSpec,
+    is_same_model: bool,
+    faults: &mut Faults,
+) -> Option<Vec<PlannedVariant>> {
     let n_variants = spec.variants.len();
-    if !(2..=VARIANTS_MAX).contains(&n_variants) {
-        return Err(format!(
-            "spec.variants: there are {n_variants}; 2 to {VARIANTS_MAX} are allowed"
-        ));
+    let field = "spec.variants";
+    if n_variants > VARIANTS_MAX {
+        return faults.keep(Err(Cause::too_many(field, n_variants, VARIANTS_MAX)));
+    }
+    if n_variants < 2 {
+        let given: Vec<&str> = spec.variants.iter().map(|one| one.name.as_str()).collect();
+        let why = format!("must be 2 to {VARIANTS_MAX} variants");
+        return faults.keep(Err(Cause::invalid(field, &json!(given), &why)));
     }
     let mut variants: Vec<PlannedVariant> = Vec::new();
     for (index, variant) in spec.variants.iter().enumerate() {
-        let field = format!("spec.variants[{index}]");
-        let planned = read_variant(spec, variant, &field)?;
-        if let Some(other) = variants.iter().find(|other| other.name == planned.name) {
-            return Err(format!("{field}.name: '{}' is there twice", other.name));
-        }
-        let same = variants.iter().find(|other| other.target == planned.target);
-        if let (Some(other), false) = (same, is_same_model) {
-            return Err(format!(
-                "{field}: it is answered by the same model as '{}'; name another revision or inferenceService, or say spec.mode: AA",
+        let field = format!("{field}[{index}]");
+        let Some(planned) = faults.keep(read_variant(spec, variant, &field)) else {
+            continue;
+        };
+        let same = |other: &&PlannedVariant| other.target == planned.target;
+        if variants.iter().any(|other| other.name == planned.name) {
+            let field = format!("{field}.name");
+            faults.keep::<()>(Err(Cause::duplicate(&field, &json!(planned.name))));
+        } else if let (Some(other), false) = (variants.iter().find(same), is_same_model) {
+            let why = format!(
+                "it is answered by the same model as {}; name another revision or inferenceService, or say spec.mode: AA",
                 other.name
-            ));
+            );
+            faults.keep::<()>(Err(Cause::forbidden(&field, &why)));
         }
         variants.push(planned);
     }
-    if variants.iter().all(|variant| variant.weight == 0) {
-        return Err("spec.variants: none has a weight above 0".to_owned());
+    if variants.len() == n_variants && variants.iter().all(|variant| variant.weight == 0) {
+        let weights: Vec<u32> = variants.iter().map(|variant| variant.weight).collect();
+        let why = "must have a weight above 0 at least once";
+        faults.keep::<()>(Err(Cause::invalid(field, &json!(weights), why)));
     }
     if is_same_model {
         for variant in &mut variants {
             variant.target = VariantTarget::Own;
         }
     }
-    Ok(variants)
+    Some(variants)
+}
+
+/// Checks a name that reports, files and commands bear.
+fn label(field: &str, name: &str) -> Result<(), Cause> {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match (1..=LABEL_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_inner) {
+        true => Ok(()),
+        false => {
+            let why =
+                format!("must be 1 to {LABEL_BYTES_MAX} ASCII letters, digits, '-', '_' and '.'");
+            Err(Cause::invalid(field, &json!(name), &why))
+        }
+    }
 }
 
 fn read_variant(
     spec: &ExperimentSpec,
     variant: &ExperimentVariant,
     field: &str,
-) -> Result<PlannedVariant, String> {
-    let is_label = |text: &str| {
-        (1..=63).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-    };
-    if !is_label(&variant.name) {
-        return Err(format!(
-            "{field}.name: '{}' is no name: 1 to 63 letters, digits, '-', '_' and '.'",
-            variant.name
-        ));
-    }
+) -> Result<PlannedVariant, Cause> {
+    label(&format!("{field}.name"), &variant.name)?;
     let weight = variant.weight.unwrap_or(1);
-    let weight = u32::try_from(weight).ok().filter(|_| weight <= WEIGHT_MAX);
-    let weight = weight.ok_or_else(|| {
-        let given = variant.weight.unwrap_or(1);
-        format!("{field}.weight: {given} is not between 0 and {WEIGHT_MAX}")
+    let read = u32::try_from(weight).ok().filter(|_| weight <= WEIGHT_MAX);
+    let weight = read.ok_or_else(|| {
+        let why = format!("must be between 0 and {WEIGHT_MAX}");
+        Cause::invalid(&format!("{field}.weight"), &json!(weight), &why)
     })?;
     let target = match (&variant.revision, &variant.inference_service) {
         (Some(_), Some(_)) => {
-            return Err(format!(
-                "{field}: there are both revision and inferenceService; one says who answers"
+            return Err(Cause::forbidden(
+                &format!("{field}.inferenceService"),
+                "there is a revision, too; one of them says who answers",
             ));
         }
         (Some(revision), None) => {
             let prefix = format!("{}-predictor-", spec.inference_service);
             if !revision.starts_with(&prefix) {
-                return Err(format!(
-                    "{field}.revision: '{revision}' is no revision of {}; they are named {prefix}00001 and so on",
+                let why = format!(
+                    "must be a revision of {}; they are named {prefix}00001 and so on",
                     spec.inference_service
-                ));
+                );
+                let field = format!("{field}.revision");
+                return Err(Cause::invalid(&field, &json!(revision), &why));
             }
             VariantTarget::Revision(revision.clone())
         }
         (None, Some(service)) if *service == spec.inference_service => VariantTarget::Own,
-        (None, Some(service)) if !is_name(service) => {
-            return Err(format!(
-                "{field}.inferenceService: '{service}' is no name of an InferenceService"
-            ));
+        (None, Some(service)) => {
+            service_name(&format!("{field}.inferenceService"), service)?;
+            VariantTarget::Service(service.clone())
         }
-        (None, Some(service)) => VariantTarget::Service(service.clone()),
         (None, None) => VariantTarget::Own,
     };
     Ok(PlannedVariant {
@@ -330,20 +357,22 @@ fn read_variant(
     })
 }
 
-fn metrics(metrics: &[ExperimentMetric]) -> Result<Vec<PlannedMetric>, String> {
+fn metrics(metrics: &[ExperimentMetric], faults: &mut Faults) -> Option<Vec<PlannedMetric>> {
     if metrics.len() > METRICS_MAX {
-        return Err(format!("spec.metrics: more than {METRICS_MAX}"));
+        let field = "spec.metrics";
+        return faults.keep(Err(Cause::too_many(field, metrics.len(), METRICS_MAX)));
     }
-    let mut planned: Vec<PlannedMetric> = Vec::new();
+    let mut planned = Vec::new();
     for (index, metric) in metrics.iter().enumerate() {
         let field = format!("spec.metrics[{index}]");
-        let metric = read_metric(metric, &field, index == 0)?;
-        if planned.iter().any(|other| other.name == metric.name) {
-            return Err(format!("{field}.name: '{}' is there twice", metric.name));
+        let mut others = metrics.iter().take(index);
+        if others.any(|other| other.name == metric.name) {
+            let field = format!("{field}.name");
+            faults.keep::<()>(Err(Cause::duplicate(&field, &json!(metric.name))));
         }
-        planned.push(metric);
+        planned.extend(faults.keep(read_metric(metric, &field, index == 0)));
     }
-    Ok(planned)
+    (planned.len() == metrics.len()).then_some(planned)
 }
 
 /// Returns the difference that matters, and the one that a guardrail lets pass.
@@ -351,46 +380,52 @@ fn differences(
     metric: &ExperimentMetric,
     kind: &MetricForm,
     field: &str,
-) -> Result<(f64, f64), String> {
+) -> Result<(f64, f64), Cause> {
     let default = match kind {
         MetricForm::Conversion => Some(CONVERSION_EXPECTED),
         MetricForm::Errors => Some(ERRORS_EXPECTED),
         _ => None,
     };
+    let is_share = default.is_some();
+    let expected_field = format!("{field}.expectedDifference");
     let expected = metric.expected_difference.or(default).ok_or_else(|| {
-        format!(
-            "{field}.expectedDifference: of a {} it must be said which difference matters",
-            metric.metric_type
-        )
+        let kind = &metric.metric_type;
+        let why = format!("of a {kind} it must be said which difference matters");
+        Cause::required(&expected_field, &why)
     })?;
+    let check = |field: &str, given: f64, least: &str, is_above: bool| {
+        let (is_below, most) = match is_share {
+            true => (
+                given < 1.0,
+                "and below 1, a difference of shares: 0.05 is 5 percent",
+            ),
+            false => (given <= MAGNITUDE_MAX, "and at most 1e100"),
+        };
+        let must = format!("{least} {most}");
+        number(field, given, (is_above && is_below, &must))
+    };
+    let expected = check(&expected_field, expected, "above 0", expected > 0.0)?;
     let margin = metric.margin.unwrap_or(expected);
-    for (name, number) in [("expectedDifference", expected), ("margin", margin)] {
-        let is_good = number.is_finite() && (number > 0.0 || name == "margin" && number == 0.0);
-        if !is_good {
-            return Err(format!("{field}.{name}: {number} is not above 0"));
-        }
-        if matches!(metric.metric_type.as_str(), "Conversion" | "Errors") && number >= 1.0 {
-            return Err(format!(
-                "{field}.{name}: {number} is no difference of shares, which is below 1 (0.05 is 5 percent)"
-            ));
-        }
-    }
-    Ok((expected, margin))
+    let field = format!("{field}.margin");
+    Ok((
+        expected,
+        check(&field, margin, "at least 0", margin >= 0.0)?,
+    ))
 }
 
 /// Returns how long outcomes of a metric count, in ms.
-fn window(metric: &ExperimentMetric, field: &str, has_none: bool) -> Result<Option<u64>, String> {
+fn window(metric: &ExperimentMetric, field: &str, has_none: bool) -> Result<Option<u64>, Cause> {
     let Some(text) = &metric.window else {
         return Ok(None);
     };
+    let field = format!("{field}.window");
     if has_none {
-        return Err(format!(
-            "{field}.window: only a Conversion, Sum or Mean has one"
-        ));
+        let why = "only a Conversion, Sum or Mean has one";
+        return Err(Cause::forbidden(&field, why));
     }
-    let window = read_time(&format!("{field}.window"), text, "1h or 7d")?;
+    let window = read_time(&field, text, "1h or 7d")?;
     match u64::try_from(window.as_millis()) {
-        Ok(0) | Err(_) => Err(format!("{field}.window: '{text}' is not above 0")),
+        Ok(0) | Err(_) => Err(Cause::invalid(&field, &json!(text), "must be above 0")),
         Ok(window) => Ok(Some(window)),
     }
 }
@@ -399,15 +434,11 @@ fn read_metric(
     metric: &ExperimentMetric,
     field: &str,
     is_first: bool,
-) -> Result<PlannedMetric, String> {
-    if metric.name.is_empty() || metric.name.len() > 128 {
-        return Err(format!(
-            "{field}.name: it has {} bytes; 1 to 128 are allowed",
-            metric.name.len()
-        ));
-    }
+) -> Result<PlannedMetric, Cause> {
+    let place = |name: &str| format!("{field}.{name}");
+    name_length(&place("name"), &metric.name, METRIC_NAME_BYTES_MAX)?;
     let words = ["Conversion", "Sum", "Mean", "Ratio", "Errors", "Latency"];
-    let kind = match one_of(&format!("{field}.type"), Some(&metric.metric_type), words)? {
+    let kind = match one_of(&place("type"), Some(&metric.metric_type), words)? {
         0 => MetricForm::Conversion,
         1 => MetricForm::Sum,
         2 => MetricForm::Mean,
@@ -417,20 +448,26 @@ fn read_metric(
     };
     let is_measured = matches!(kind, MetricForm::Errors | MetricForm::Latency);
     let is_ratio = matches!(kind, MetricForm::Ratio(_));
-    if metric.denominator.is_some() && !is_ratio {
-        return Err(format!("{field}.denominator: only a Ratio has one"));
-    }
-    if metric.covariate.is_some() && (is_measured || is_ratio) {
-        return Err(format!(
-            "{field}.covariate: only a Conversion, Sum or Mean is adjusted for one"
-        ));
+    for (name, other) in [
+        ("denominator", &metric.denominator),
+        ("covariate", &metric.covariate),
+    ] {
+        let Some(other) = other else { continue };
+        let (is_its, why) = match name {
+            "denominator" => (is_ratio, "only a Ratio has one"),
+            _ => (
+                !is_measured && !is_ratio,
+                "only a Conversion, Sum or Mean is adjusted for one",
+            ),
+        };
+        if !is_its {
+            return Err(Cause::forbidden(&place(name), why));
+        }
+        name_length(&place(name), other, METRIC_NAME_BYTES_MAX)?;
     }
     let window_ms = window(metric, field, is_measured || is_ratio)?;
-    let better = one_of(
-        &format!("{field}.better"),
-        metric.better.as_deref(),
-        ["Higher", "Lower"],
-    )?;
+    let better = metric.better.as_deref();
+    let better = one_of(&place("better"), better, ["Higher", "Lower"])?;
     let default = match (is_measured, is_first) {
         (true, _) => "Guardrail",
         (false, true) => "Primary",
@@ -438,21 +475,19 @@ fn read_metric(
     };
     let role = metric.role.as_deref().unwrap_or(default);
     let words = ["Primary", "Secondary", "Guardrail"];
-    let role = match one_of(&format!("{field}.role"), Some(role), words)? {
+    let role = match one_of(&place("role"), Some(role), words)? {
         0 => MetricRole::Primary,
         1 => MetricRole::Secondary,
         _ => MetricRole::Guardrail,
     };
+    let missing = metric.missing.as_deref();
+    let missing = one_of(&place("missing"), missing, ["Exclude", "Zero"])?;
     let (expected, margin) = differences(metric, &kind, field)?;
     Ok(PlannedMetric {
         name: metric.name.clone(),
         kind,
         covariate: metric.covariate.clone(),
-        zero_if_missing: one_of(
-            &format!("{field}.missing"),
-            metric.missing.as_deref(),
-            ["Exclude", "Zero"],
-        )? == 1,
+        zero_if_missing: missing == 1,
         is_lower_better: better == 1 || metric.better.is_none() && is_measured,
         role,
         expected,
@@ -461,29 +496,26 @@ fn read_metric(
     })
 }
 
-fn analysis(spec: &ExperimentSpec) -> Result<PlannedAnalysis, String> {
+fn analysis(spec: &ExperimentSpec, faults: &mut Faults) -> Option<PlannedAnalysis> {
     let given = spec.analysis.clone().unwrap_or_default();
     let default = PlannedAnalysis::default();
+    let field = |name: &str| format!("spec.analysis.{name}");
     let alpha = given.alpha.unwrap_or(default.alpha);
-    if !(alpha > 0.0 && alpha < 1.0) {
-        return Err(format!(
-            "spec.analysis.alpha: {alpha} is not between 0 and 1"
-        ));
-    }
+    let is_good = alpha > 0.0 && alpha < 1.0;
+    let alpha = number(&field("alpha"), alpha, (is_good, "above 0 and below 1"));
     let words = ["BenjaminiHochberg", "Bonferroni", "None"];
-    let correction = one_of(
-        "spec.analysis.correction",
-        given.correction.as_deref(),
-        words,
-    )?;
+    let correction = one_of(&field("correction"), given.correction.as_deref(), words);
     let units_min = given.units_min.map_or(Ok(default.units_min), |units| {
-        u64::try_from(units)
-            .map_err(|_negative| format!("spec.analysis.unitsMin: {units} is less than 0"))
-    })?;
-    Ok(PlannedAnalysis {
-        alpha,
-        units_min,
-        correction: match correction {
+        u64::try_from(units).map_err(|_negative| {
+            Cause::invalid(&field("unitsMin"), &json!(units), "must be at least 0")
+        })
+    });
+    let (alpha, correction) = (faults.keep(alpha), faults.keep(correction));
+    let units_min = faults.keep(units_min);
+    Some(PlannedAnalysis {
+        alpha: alpha?,
+        units_min: units_min?,
+        correction: match correction? {
             0 => CorrectionForm::BenjaminiHochberg,
             1 => CorrectionForm::Bonferroni,
             _ => CorrectionForm::None,
@@ -493,9 +525,8 @@ fn analysis(spec: &ExperimentSpec) -> Result<PlannedAnalysis, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
+    use crate::controller::faults::text;
 
     fn of(change: &[(&str, Value)]) -> Result<Wanted, String> {
         let mut spec = json!({
@@ -513,7 +544,8 @@ mod tests {
                 None => spec[pointer.trim_start_matches('/')] = value.clone(),
             }
         }
-        read(&serde_json::from_value(spec).unwrap(), ("ml", "ab"))
+        let spec = serde_json::from_value(spec).unwrap();
+        read(&spec, ("ml", "ab")).map_err(|causes| text(&causes))
     }
 
     #[test]
@@ -565,40 +597,52 @@ mod tests {
             (
                 "/inferenceService",
                 json!("No!"),
-                "spec.inferenceService: 'No!'",
+                "spec.inferenceService: Invalid value: \"No!\": must be the name of an InferenceService",
             ),
-            ("/unit", json!({}), "spec.unit: 0 of header"),
+            (
+                "/unit",
+                json!({}),
+                "spec.unit: Invalid value: {}: must have one of header, cookie, field, parameter and input, and one only",
+            ),
             (
                 "/unit",
                 json!({"header": "a", "cookie": "b"}),
-                "spec.unit: 2 of header",
+                "}: must have one of header, cookie, field, parameter and input, and one only",
             ),
             (
                 "/unit",
                 json!({"header": "a b"}),
-                "spec.unit.header: 'a b' is no name of a header",
+                "spec.unit.header: Invalid value: \"a b\": must be of ASCII letters",
             ),
-            ("/unit", json!({"field": "a..b"}), "no path of fields"),
+            (
+                "/unit",
+                json!({"field": "a..b"}),
+                "spec.unit.field: Invalid value: \"a..b\": must be a path of fields such as user.id",
+            ),
             (
                 "/unit",
                 json!({"input": ""}),
-                "spec.unit.input: '' is no name of an input",
+                "spec.unit.input: Invalid value: \"\": must have 1 to 253 bytes",
             ),
-            ("/variants", json!([{"name": "a"}]), "there are 1; 2 to 16"),
+            (
+                "/variants",
+                json!([{"name": "a"}]),
+                "spec.variants: Invalid value: [\"a\"]: must be 2 to 16 variants",
+            ),
             (
                 "/variants",
                 json!([{"name": "a"}, {"name": "b"}]),
-                "spec.variants[1]: it is answered by the same model as 'a'",
+                "spec.variants[1]: Forbidden: it is answered by the same model as a; name",
             ),
             (
                 "/variants",
                 json!([{"name": "a"}, {"name": "a", "inferenceService": "c"}]),
-                "'a' is there twice",
+                "spec.variants[1].name: Duplicate value: \"a\"",
             ),
             (
                 "/variants",
                 json!([{"name": "a"}, {"name": "b", "revision": "other-predictor-00001"}]),
-                "no revision of iris",
+                "spec.variants[1].revision: Invalid value: \"other-predictor-00001\": must be a revision of iris; they are named iris-predictor-00001 and so on",
             ),
         ]);
     }
@@ -610,33 +654,37 @@ mod tests {
             (
                 "/variants",
                 variant("weight", json!(-1)),
-                "-1 is not between 0 and 1000000",
+                "spec.variants[1].weight: Invalid value: -1: must be between 0 and 1000000",
             ),
             (
                 "/variants",
                 variant("inferenceService", json!("x")),
-                "both revision and inferenceService",
+                "spec.variants[1].inferenceService: Forbidden: there is a revision, too",
             ),
             (
                 "/variants",
                 json!([{"name": "a", "weight": 0}, {"name": "b", "weight": 0, "inferenceService": "c"}]),
-                "none has a weight above 0",
+                "spec.variants: Invalid value: [0,0]: must have a weight above 0 at least once",
             ),
             (
                 "/control",
                 json!("c"),
-                "spec.control: there is no variant 'c', only a, b",
+                "spec.control: Unsupported value: \"c\": supported values: \"a\", \"b\"",
             ),
             (
                 "/overrides",
                 json!({"u": "c"}),
-                "spec.overrides.u: there is no variant",
+                "spec.overrides.u: Unsupported value: \"c\": supported values: \"a\", \"b\"",
             ),
-            ("/mode", json!("AX"), "neither AB nor AA"),
+            (
+                "/mode",
+                json!("AX"),
+                "spec.mode: Unsupported value: \"AX\": supported values: \"AB\", \"AA\"",
+            ),
             (
                 "/percent",
                 json!(101),
-                "spec.percent: 101 is not between 0 and 100",
+                "spec.percent: Invalid value: 101.0: must be between 0 and 100",
             ),
         ]);
     }
@@ -647,68 +695,78 @@ mod tests {
             (
                 "/exclusionGroup",
                 json!({"name": "g", "fromPercent": 50, "toPercent": 50}),
-                "no part of the units",
+                "spec.exclusionGroup.toPercent: Invalid value: 50.0: must be above fromPercent, 50",
             ),
             (
                 "/allocation",
                 json!({"strategy": "Best"}),
-                "'Best' is none of Fixed, EpsilonGreedy",
+                "spec.allocation.strategy: Unsupported value: \"Best\": supported values: \"Fixed\", \"EpsilonGreedy\"",
             ),
             (
                 "/allocation",
                 json!({"strategy": "EpsilonGreedy", "epsilon": 2}),
-                "2 is not between 0 and 1",
+                "spec.allocation.epsilon: Invalid value: 2.0: must be between 0 and 1",
             ),
             (
                 "/metrics/0/type",
                 json!("Odd"),
-                "spec.metrics[0].type: 'Odd' is none of",
+                "spec.metrics[0].type: Unsupported value: \"Odd\": supported values: \"Conversion\"",
             ),
             (
                 "/metrics/0/type",
                 json!("Sum"),
-                "spec.metrics[0].expectedDifference: of a Sum",
+                "spec.metrics[0].expectedDifference: Required value: of a Sum",
             ),
             (
                 "/metrics/1/name",
                 json!("converted"),
-                "spec.metrics[1].name: 'converted' is there twice",
+                "spec.metrics[1].name: Duplicate value: \"converted\"",
             ),
             (
                 "/metrics",
                 json!([{"name": "x", "type": "Errors", "covariate": "y"}]),
-                "only a Conversion, Sum or Mean",
+                "spec.metrics[0].covariate: Forbidden: only a Conversion, Sum or Mean",
             ),
             (
                 "/metrics",
                 json!([{"name": "x", "type": "Conversion", "margin": -1}]),
-                "margin: -1 is not above 0",
+                "spec.metrics[0].margin: Invalid value: -1.0: must be at least 0",
             ),
             (
                 "/metrics",
                 json!([{"name": "x", "type": "Conversion", "margin": 5}]),
-                "margin: 5 is no difference of shares",
+                "spec.metrics[0].margin: Invalid value: 5.0: must be at least 0 and below 1, a difference of shares",
             ),
             (
                 "/analysis",
                 json!({"alpha": 1}),
-                "spec.analysis.alpha: 1 is not",
+                "spec.analysis.alpha: Invalid value: 1.0: must be above 0 and below 1",
             ),
             (
                 "/analysis",
                 json!({"correction": "All"}),
-                "'All' is none of BenjaminiHochberg",
+                "spec.analysis.correction: Unsupported value: \"All\": supported values: \"BenjaminiHochberg\"",
             ),
+        ]);
+    }
+
+    #[test]
+    fn rules_of_promotion_that_make_no_sense_are_refused() {
+        refused(&[
             (
                 "/promotion",
                 json!({"when": "Soon"}),
-                "'Soon' is none of Never, Better",
+                "spec.promotion.when: Unsupported value: \"Soon\": supported values: \"Never\", \"Better\"",
             ),
-            ("/promotion", json!({"after": "soon"}), "'soon' is no time"),
+            (
+                "/promotion",
+                json!({"after": "soon"}),
+                "spec.promotion.after: Invalid value: \"soon\": must be a time such as 12h or 7d",
+            ),
             (
                 "/promotion",
                 json!({"after": "500000000000years"}),
-                "spec.promotion.after: '500000000000years' is longer than 365 days",
+                "spec.promotion.after: Invalid value: \"500000000000years\": must be at most 365 days",
             ),
         ]);
     }
@@ -725,7 +783,7 @@ mod tests {
         }
         let zero = json!([{"name": "c", "type": "Conversion", "missing": "Zero"}]);
         let refusal = of(&[bandit, ("/metrics", zero)]).unwrap_err();
-        assert!(refusal.contains("spec.metrics[0].missing: a bandit cannot tell"));
+        assert!(refusal.contains("spec.metrics[0].missing: Forbidden: a bandit cannot tell"));
     }
 
     #[test]
@@ -734,17 +792,17 @@ mod tests {
             (
                 "/metrics",
                 json!([{"name": "x", "type": "Conversion", "window": "0s"}]),
-                "spec.metrics[0].window: '0s' is not above 0",
+                "spec.metrics[0].window: Invalid value: \"0s\": must be above 0",
             ),
             (
                 "/metrics",
                 json!([{"name": "x", "type": "Conversion", "window": "soon"}]),
-                "spec.metrics[0].window: 'soon' is no time",
+                "spec.metrics[0].window: Invalid value: \"soon\": must be a time such as 1h or 7d",
             ),
             (
                 "/metrics",
                 json!([{"name": "x", "type": "Errors", "window": "1h"}]),
-                "spec.metrics[0].window: only a Conversion, Sum or Mean has one",
+                "spec.metrics[0].window: Forbidden: only a Conversion, Sum or Mean has one",
             ),
         ]);
     }
@@ -756,22 +814,22 @@ mod tests {
             (
                 "/metrics/1",
                 json!({"name": "errors", "type": "Errors", "role": "Guardrail"}),
-                "spec.metrics[1].role: a bandit has no Guardrail, since its variants are not compared; Primary and Secondary are allowed",
+                "spec.metrics[1].role: Forbidden: a bandit has no Guardrail, since its variants are not compared; Primary and Secondary are allowed",
             ),
             (
                 "/metrics/0",
                 json!({"name": "converted", "type": "Conversion", "role": "Guardrail"}),
-                "spec.metrics[0].role: a bandit has no Guardrail",
+                "spec.metrics[0].role: Forbidden: a bandit has no Guardrail",
             ),
             (
                 "/promotion",
                 json!({"onHarm": "Stop"}),
-                "spec.promotion.onHarm: a bandit has no guardrails; only Wait is allowed",
+                "spec.promotion.onHarm: Forbidden: a bandit has no guardrails; only Wait is allowed",
             ),
             (
                 "/promotion",
                 json!({"when": "Better"}),
-                "spec.promotion.when: a bandit's variants are not compared, and it asks the better one more by itself; only Never is allowed",
+                "spec.promotion.when: Forbidden: a bandit's variants are not compared, and it asks the better one more by itself; only Never is allowed",
             ),
         ] {
             assert!(of(&[(pointer, value.clone())]).is_ok(), "{pointer}");
@@ -790,32 +848,32 @@ mod tests {
             (
                 "/allocation",
                 json!({"strategy": "LinUCB"}),
-                "spec.allocation.features: LinUCB chooses by 1 to 16 of them, and 0 are there",
+                "spec.allocation.features: Required value: LinUCB chooses by 1 to 16 of them",
             ),
             (
                 "/allocation",
                 json!({"strategy": "LinUCB", "features": [{"name": "age"}]}),
-                "spec.allocation.features[0]: 0 of header",
+                "spec.allocation.features[0]: Invalid value: {}: must have one of header",
             ),
             (
                 "/allocation",
                 json!({"strategy": "LinUCB", "features": [{"name": "a", "header": "x-a"}, {"name": "a", "field": "a"}]}),
-                "spec.allocation.features[1].name: 'a' is there twice",
+                "spec.allocation.features[1].name: Duplicate value: \"a\"",
             ),
             (
                 "/allocation",
                 json!({"strategy": "LinUCB", "features": [{"name": "constant", "header": "x-a"}]}),
-                "spec.allocation.features[0].name: 'constant' is none",
+                "spec.allocation.features[0].name: Invalid value: \"constant\": must not be constant, which",
             ),
             (
                 "/allocation",
                 json!({"strategy": "LinUCB", "alpha": -1, "features": [{"name": "a", "header": "x-a"}]}),
-                "spec.allocation.alpha: -1 is not between 0 and 100",
+                "spec.allocation.alpha: Invalid value: -1.0: must be between 0 and 100",
             ),
             (
                 "/allocation",
                 json!({"strategy": "Thompson", "features": [{"name": "a", "header": "x-a"}]}),
-                "spec.allocation.features: only LinUCB chooses by features",
+                "spec.allocation.features: Forbidden: only LinUCB chooses by features",
             ),
         ]);
     }

@@ -15,6 +15,7 @@ use super::spec;
 use crate::annotations::ROLLOUT_STEPS as STEPS;
 use crate::controller::Controller;
 use crate::controller::conditions::Verdict;
+use crate::controller::faults;
 use crate::controller::times::read_time;
 use crate::object;
 use crate::store::{Key, Stored, Write};
@@ -45,7 +46,7 @@ pub(crate) fn read(service: &Value) -> Result<Option<Vec<Value>>, String> {
         serde_json::from_value(spec).map_err(|error| format!("annotation {STEPS}: {error}"))?;
     match spec::read(&spec) {
         Ok(_) => Ok(Some(steps)),
-        Err(why) => Err(format!("annotation {STEPS}: {why}")),
+        Err(causes) => Err(format!("annotation {STEPS}: {}", faults::text(&causes))),
     }
 }
 
@@ -62,7 +63,8 @@ fn read_step(text: &str) -> Result<Value, String> {
     })?;
     let mut step = json!({"percent": percent});
     if let Some(duration) = duration {
-        read_time(&format!("annotation {STEPS}"), duration, "30s or 10m")?;
+        let place = format!("annotation {STEPS}");
+        read_time(&place, duration, "30s or 10m").map_err(|cause| cause.to_string())?;
         step["duration"] = json!(duration);
     }
     Ok(step)
@@ -216,11 +218,14 @@ mod tests {
             ("10", "'10' is no step"),
             ("100%", "'100%' is no step"),
             ("0% for 1h", "'0% for 1h' is no step"),
-            ("10% for ever", "'ever' is no time"),
-            ("10% for 1h; 50%", "is no time"),
+            (
+                "10% for ever",
+                "Invalid value: \"ever\": must be a time such as 30s or 10m",
+            ),
+            ("10% for 1h; 50%", "must be a time"),
             (
                 "50%, 10%",
-                "annotation serving.coracle.dev/rollout-steps: spec",
+                "annotation serving.coracle.dev/rollout-steps: spec.steps[1].percent: Invalid value: 10: must be above the 50",
             ),
         ] {
             let error = of(text).unwrap_err();

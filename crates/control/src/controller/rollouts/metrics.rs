@@ -1,21 +1,26 @@
 //! The metrics of a Rollout's spec: those that outcomes tell, and those that are asked for elsewhere.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use coracle_api::rollout::{RolloutAnalysis, RolloutMetric, RolloutUnit};
+use coracle_api::structural::Cause;
 use coracle_policy::rollout::{Against, Better, MetricRule, QueryRule};
 use coracle_serving::Sticky;
 use coracle_serving::experiment::{
     CANARY, MetricForm, MetricRole, PlannedExperiment, PlannedMetric, PlannedStage, PlannedVariant,
     ROLLOUT_BOOK, STABLE, UnitSource, VariantTarget,
 };
+use serde_json::json;
 
 use super::queries::{Question, REVISION};
+use crate::controller::faults::{Faults, MAGNITUDE_MAX, name_length, number, one_of, token};
 use crate::controller::times::read_time;
 
 /// The most metrics.
 pub(super) const METRICS_MAX: usize = 16;
+const METRIC_NAME_BYTES_MAX: usize = 128;
 const QUERY_BYTES_MAX: usize = 8 * 1024;
 /// The fewest units by which means are compared: the test is for many.
 const UNITS_MIN: u64 = 100;
@@ -53,49 +58,49 @@ impl Metrics {
     }
 }
 
-/// Reads the metrics of a spec whose new revisions must have so many requests, and of whose service requests are split by `sticky`.
-///
-/// # Errors
-/// Says which field has which value, and what is allowed.
+/// Reads the metrics of a spec whose new revisions must have so many requests, and of whose service requests are split by `sticky`; what is wrong goes to
+/// `faults`.
 pub(super) fn read(
     analysis: &RolloutAnalysis,
     (requests_min, sticky): (u64, Option<Sticky>),
-) -> Result<Metrics, String> {
+    faults: &mut Faults,
+) -> Option<Metrics> {
     let given = analysis.metrics.as_deref().unwrap_or_default();
     if given.len() > METRICS_MAX {
-        return Err(format!("spec.analysis.metrics: more than {METRICS_MAX}"));
+        let field = "spec.analysis.metrics";
+        return faults.keep(Err(Cause::too_many(field, given.len(), METRICS_MAX)));
     }
+    let unit = faults.keep(unit(analysis.unit.as_ref(), sticky));
     let mut metrics = Metrics {
-        unit: unit(analysis.unit.as_ref(), sticky)?,
+        unit: unit.clone().unwrap_or(UnitSource::Request),
         planned: Vec::new(),
         rules: Vec::new(),
         queries: Vec::new(),
     };
     for (index, metric) in given.iter().enumerate() {
         let field = format!("spec.analysis.metrics[{index}]");
-        let name = &metric.name;
-        if name.is_empty() || name.len() > 128 {
-            let n_bytes = name.len();
-            return Err(format!(
-                "{field}.name: it has {n_bytes} bytes; 1 to 128 are allowed"
-            ));
-        }
-        if given.iter().take(index).any(|other| other.name == *name) {
-            return Err(format!("{field}.name: '{name}' is there twice"));
+        let place = format!("{field}.name");
+        faults.keep(name_length(&place, &metric.name, METRIC_NAME_BYTES_MAX));
+        let mut others = given.iter().take(index);
+        if others.any(|other| other.name == metric.name) {
+            faults.keep::<()>(Err(Cause::duplicate(&place, &json!(metric.name))));
         }
         match metric.metric_type.as_str() {
-            "Prometheus" => metrics.queries.push(read_query(metric, &field)?),
+            "Prometheus" => metrics
+                .queries
+                .extend(faults.keep(read_query(metric, &field))),
             _ => {
-                let (planned, rule) = read_outcome(metric, &field, requests_min)?;
-                metrics.planned.push(planned);
-                metrics.rules.push(rule);
+                let read = faults.keep(read_outcome(metric, &field, requests_min));
+                let (planned, rule) = read.unzip();
+                metrics.planned.extend(planned);
+                metrics.rules.extend(rule);
             }
         }
     }
-    Ok(metrics)
+    unit.map(|_| metrics)
 }
 
-fn unit(unit: Option<&RolloutUnit>, sticky: Option<Sticky>) -> Result<UnitSource, String> {
+fn unit(unit: Option<&RolloutUnit>, sticky: Option<Sticky>) -> Result<UnitSource, Cause> {
     let Some(unit) = unit else {
         return Ok(match sticky {
             None => UnitSource::Request,
@@ -103,59 +108,79 @@ fn unit(unit: Option<&RolloutUnit>, sticky: Option<Sticky>) -> Result<UnitSource
             Some(Sticky::Cookie(name)) => UnitSource::Cookie(name),
         });
     };
-    let is_token = |text: &str| {
-        let is_mark = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-        !text.is_empty() && text.as_bytes().iter().all(is_mark)
-    };
+    let field = "spec.analysis.unit";
     match (&unit.header, &unit.cookie) {
-        (Some(name), None) if is_token(name) => Ok(UnitSource::Header(name.to_ascii_lowercase())),
-        (None, Some(name)) if is_token(name) => Ok(UnitSource::Cookie(name.clone())),
-        _ => Err("spec.analysis.unit: the name of a header or of a cookie, and of one only, says what the unit is".to_owned()),
-    }
-}
-
-fn better(metric: &RolloutMetric, field: &str) -> Result<Better, String> {
-    match metric.better.as_deref() {
-        None | Some("Higher") => Ok(Better::Higher),
-        Some("Lower") => Ok(Better::Lower),
-        Some(other) => Err(format!(
-            "{field}.better: '{other}' is none of Higher, Lower"
+        (Some(name), None) => {
+            token(&format!("{field}.header"), name)?;
+            Ok(UnitSource::Header(name.to_ascii_lowercase()))
+        }
+        (None, Some(name)) => {
+            token(&format!("{field}.cookie"), name)?;
+            Ok(UnitSource::Cookie(name.clone()))
+        }
+        _ => Err(Cause::invalid(
+            field,
+            &json!(unit),
+            "must have one of header and cookie, and one only",
         )),
     }
 }
 
+fn better(metric: &RolloutMetric, field: &str) -> Result<Better, Cause> {
+    let field = format!("{field}.better");
+    match one_of(&field, metric.better.as_deref(), ["Higher", "Lower"])? {
+        0 => Ok(Better::Higher),
+        _ => Ok(Better::Lower),
+    }
+}
+
 /// Reads by how much a metric may be worse.
-fn read_margin(metric: &RolloutMetric, field: &str, is_share: bool) -> Result<f64, String> {
+fn read_margin(metric: &RolloutMetric, field: &str, is_share: bool) -> Result<f64, Cause> {
+    let field = format!("{field}.margin");
     let default = is_share.then_some(CONVERSION_MARGIN);
     let margin = metric.margin.or(default).ok_or_else(|| {
         let kind = &metric.metric_type;
-        format!("{field}.margin: of a {kind} it must be said by how much it may be worse")
+        let why = format!("of a {kind} it must be said by how much it may be worse");
+        Cause::required(&field, &why)
     })?;
-    if !(margin > 0.0 && margin.is_finite()) {
-        return Err(format!("{field}.margin: {margin} is not above 0"));
+    match is_share {
+        true => number(
+            &field,
+            margin,
+            (
+                margin > 0.0 && margin < 1.0,
+                "above 0 and below 1, a difference of shares: 0.05 is 5 percent",
+            ),
+        ),
+        false => number(
+            &field,
+            margin,
+            (
+                margin > 0.0 && margin <= MAGNITUDE_MAX,
+                "above 0, and at most 1e100",
+            ),
+        ),
     }
-    if is_share && margin >= 1.0 {
-        return Err(format!(
-            "{field}.margin: {margin} is no difference of shares, which is below 1 (0.05 is 5 percent)"
-        ));
+}
+
+/// Refuses fields that are of another type of metric.
+fn only_of<const N: usize>(field: &str, given: [(&str, bool); N], why: &str) -> Result<(), Cause> {
+    match given.iter().find(|(_, is_there)| *is_there) {
+        Some((name, _)) => Err(Cause::forbidden(&format!("{field}.{name}"), why)),
+        None => Ok(()),
     }
-    Ok(margin)
 }
 
 fn read_outcome(
     metric: &RolloutMetric,
     field: &str,
     requests_min: u64,
-) -> Result<(PlannedMetric, MetricRule), String> {
-    let kind = match metric.metric_type.as_str() {
-        "Conversion" => MetricForm::Conversion,
-        "Sum" => MetricForm::Sum,
-        "Mean" => MetricForm::Mean,
-        other => {
-            return Err(format!(
-                "{field}.type: '{other}' is none of Conversion, Sum, Mean, Prometheus"
-            ));
-        }
+) -> Result<(PlannedMetric, MetricRule), Cause> {
+    let words = ["Conversion", "Sum", "Mean", "Prometheus"];
+    let kind = match one_of(&format!("{field}.type"), Some(&metric.metric_type), words)? {
+        0 => MetricForm::Conversion,
+        1 => MetricForm::Sum,
+        _ => MetricForm::Mean,
     };
     let of_prometheus = [
         ("address", metric.address.is_some()),
@@ -165,33 +190,29 @@ fn read_outcome(
         ("timeout", metric.timeout.is_some()),
         ("looks", metric.looks.is_some()),
     ];
-    if let Some((name, _)) = of_prometheus.iter().find(|(_, is_there)| *is_there) {
-        return Err(format!("{field}.{name}: only type Prometheus has one"));
-    }
+    let why = format!(
+        "only a metric of type Prometheus has one, and this one's outcomes are told: it is a {}",
+        metric.metric_type
+    );
+    only_of(field, of_prometheus, &why)?;
     let is_share = kind == MetricForm::Conversion;
     let margin = read_margin(metric, field, is_share)?;
-    let zero_if_missing = match metric.missing.as_deref() {
-        None | Some("Exclude") => false,
-        Some("Zero") => true,
-        Some(other) => {
-            return Err(format!(
-                "{field}.missing: '{other}' is none of Exclude, Zero"
-            ));
-        }
-    };
+    let missing = metric.missing.as_deref();
+    let missing = one_of(&format!("{field}.missing"), missing, ["Exclude", "Zero"])?;
     let better = better(metric, field)?;
     let units_min = match metric.units_min {
         None => requests_min.max(UNITS_MIN),
-        Some(given) => u64::try_from(given)
-            .ok()
-            .filter(|given| *given >= 2)
-            .ok_or_else(|| format!("{field}.unitsMin: {given} is less than 2"))?,
+        Some(given) => {
+            let place = format!("{field}.unitsMin");
+            let units = u64::try_from(given).ok().filter(|given| *given >= 2);
+            units.ok_or_else(|| Cause::invalid(&place, &json!(given), "must be at least 2"))?
+        }
     };
     let planned = PlannedMetric {
         name: metric.name.clone(),
         kind,
         covariate: None,
-        zero_if_missing,
+        zero_if_missing: missing == 1,
         is_lower_better: better == Better::Lower,
         role: MetricRole::Guardrail,
         expected: margin,
@@ -209,80 +230,103 @@ fn read_outcome(
 }
 
 /// Returns what a queried number is held against.
-fn against(metric: &RolloutMetric, field: &str, names_revision: bool) -> Result<Against, String> {
+fn against(metric: &RolloutMetric, field: &str, names_revision: bool) -> Result<Against, Cause> {
+    let place = |name: &str| format!("{field}.{name}");
     match (metric.margin, metric.bound) {
-        (Some(margin), None) if !(margin >= 0.0 && margin.is_finite()) => {
-            Err(format!("{field}.margin: {margin} is less than 0"))
-        }
-        (Some(_), None) if !names_revision => Err(format!(
-            "{field}.margin: the query is the same for both revisions; {REVISION} must stand for theirs, or `bound` say what is allowed"
+        (Some(_), None) if !names_revision => Err(Cause::forbidden(
+            &place("margin"),
+            &format!(
+                "the query is the same for both revisions; {REVISION} must stand for theirs in it, or `bound` say what is allowed"
+            ),
         )),
-        (Some(margin), None) => Ok(Against::Stable(margin)),
-        (None, Some(bound)) if bound.is_finite() => Ok(Against::Bound(bound)),
-        _ => Err(format!(
-            "{field}: one of margin (by how much it may be worse than the revision that serves) and bound (what it must not be worse than) must be there"
+        (Some(margin), None) => {
+            let is_good = (0.0..=MAGNITUDE_MAX).contains(&margin);
+            let must = "at least 0, and at most 1e100";
+            number(&place("margin"), margin, (is_good, must)).map(Against::Stable)
+        }
+        (None, Some(bound)) => {
+            let is_good = bound.abs() <= MAGNITUDE_MAX;
+            let must = "between -1e100 and 1e100";
+            number(&place("bound"), bound, (is_good, must)).map(Against::Bound)
+        }
+        (Some(_), Some(_)) => Err(Cause::forbidden(
+            &place("bound"),
+            "there is a margin, too; one of them says what is allowed",
+        )),
+        (None, None) => Err(Cause::required(
+            &place("margin"),
+            "margin (by how much it may be worse than the revision that serves) or bound (what it must not be worse than) must be there",
         )),
     }
 }
 
-fn read_query(metric: &RolloutMetric, field: &str) -> Result<(QueryRule, Question), String> {
+fn read_query(metric: &RolloutMetric, field: &str) -> Result<(QueryRule, Question), Cause> {
     let of_outcomes = [
         ("unitsMin", metric.units_min.is_some()),
         ("missing", metric.missing.is_some()),
     ];
-    if let Some((name, _)) = of_outcomes.iter().find(|(_, is_there)| *is_there) {
-        return Err(format!("{field}.{name}: only metrics of outcomes have one"));
+    let why = "only a metric of outcomes has one, and this one is asked for at Prometheus";
+    only_of(field, of_outcomes, why)?;
+    let place = |name: &str| format!("{field}.{name}");
+    let example = "where Prometheus is, such as http://prometheus:9090";
+    let Some(address) = metric.address.as_deref() else {
+        return Err(Cause::required(&place("address"), example));
+    };
+    let short = address.trim_end_matches('/');
+    let rest = short.strip_prefix("http://");
+    let rest = rest.or(short.strip_prefix("https://"));
+    if rest.is_none_or(|rest| rest.is_empty() || short.contains(['?', '#', ' '])) {
+        let why = format!("must say {example}");
+        return Err(Cause::invalid(&place("address"), &json!(address), &why));
     }
-    let address = metric.address.as_deref().unwrap_or_default();
-    let address = address.trim_end_matches('/');
-    let rest = address
-        .strip_prefix("http://")
-        .or(address.strip_prefix("https://"));
-    if rest.is_none_or(|rest| rest.is_empty() || address.contains(['?', '#', ' '])) {
-        return Err(format!(
-            "{field}.address: '{address}' is no address such as http://prometheus:9090"
-        ));
-    }
-    let query = metric.query.clone().unwrap_or_default();
-    if query.trim().is_empty() || query.len() > QUERY_BYTES_MAX {
-        return Err(format!(
-            "{field}.query: it has {} bytes; 1 to {QUERY_BYTES_MAX} are allowed",
-            query.len()
-        ));
-    }
+    let Some(query) = metric.query.clone() else {
+        let why = "what Prometheus is asked, which gives one number";
+        return Err(Cause::required(&place("query"), why));
+    };
+    name_length(&place("query"), query.trim(), QUERY_BYTES_MAX)?;
     let against = against(metric, field, query.contains(REVISION))?;
     let looks = metric.looks.unwrap_or(LOOKS);
-    let looks_read = u32::try_from(looks)
-        .ok()
-        .filter(|_| (1..=LOOKS_MAX).contains(&looks));
+    let looks_read = u32::try_from(looks).ok();
+    let looks_read = looks_read.filter(|_| (1..=LOOKS_MAX).contains(&looks));
     let rule = QueryRule {
         name: metric.name.clone(),
         better: better(metric, field)?,
         against,
-        looks: looks_read
-            .ok_or_else(|| format!("{field}.looks: {looks} is not between 1 and {LOOKS_MAX}"))?,
+        looks: looks_read.ok_or_else(|| {
+            let why = format!("must be between 1 and {LOOKS_MAX}");
+            Cause::invalid(&place("looks"), &json!(looks), &why)
+        })?,
     };
-    let time = |name: &str, text: Option<&str>, default: Duration| {
-        text.map_or(Ok(default), |text| {
-            read_time(&format!("{field}.{name}"), text, "5s or 1m")
-        })
-    };
-    let interval = time("interval", metric.interval.as_deref(), INTERVAL)?;
-    let timeout = time("timeout", metric.timeout.as_deref(), TIMEOUT)?;
-    if interval < INTERVAL_MIN {
-        return Err(format!("{field}.interval: it is less than 1s"));
-    }
-    if timeout.is_zero() || timeout > TIMEOUT_MAX {
-        return Err(format!("{field}.timeout: it is not between 1ms and 30s"));
-    }
     let question = Question {
-        address: address.to_owned(),
+        address: short.to_owned(),
         query,
-        interval,
-        timeout,
+        interval: asking_time(
+            (&place("interval"), metric.interval.as_deref()),
+            (INTERVAL, INTERVAL_MIN..=Duration::MAX),
+            "must be at least 1s",
+        )?,
+        timeout: asking_time(
+            (&place("timeout"), metric.timeout.as_deref()),
+            (TIMEOUT, Duration::from_millis(1)..=TIMEOUT_MAX),
+            "must be between 1ms and 30s",
+        )?,
         is_compared: matches!(rule.against, Against::Stable(_)),
     };
     Ok((rule, question))
+}
+
+/// Reads a time of asking elsewhere; without a text it is the default.
+fn asking_time(
+    (place, text): (&str, Option<&str>),
+    (default, allowed): (Duration, RangeInclusive<Duration>),
+    must: &str,
+) -> Result<Duration, Cause> {
+    let Some(text) = text else { return Ok(default) };
+    let time = read_time(place, text, "5s or 1m")?;
+    match allowed.contains(&time) {
+        true => Ok(time),
+        false => Err(Cause::invalid(place, &json!(text), must)),
+    }
 }
 
 /// A stage as far as its book is concerned.
@@ -340,12 +384,16 @@ pub(super) fn book(metrics: &Metrics, stage: StageOf<'_>) -> Option<PlannedExper
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
+    use crate::controller::faults::text;
 
     fn of(analysis: Value) -> Result<Metrics, String> {
-        read(&serde_json::from_value(analysis).unwrap(), (40, None))
+        let analysis = serde_json::from_value(analysis).unwrap();
+        let mut faults = Faults::default();
+        let metrics = read(&analysis, (40, None), &mut faults);
+        faults.finish(metrics).map_err(|causes| text(&causes))
     }
 
     #[test]
@@ -378,7 +426,8 @@ mod tests {
     fn whoever_sticks_to_a_revision_is_the_unit() {
         let of = |analysis: Value, sticky: Option<Sticky>| {
             let analysis = serde_json::from_value(analysis).unwrap();
-            read(&analysis, (40, sticky)).unwrap().unit
+            let mut faults = Faults::default();
+            read(&analysis, (40, sticky), &mut faults).unwrap().unit
         };
         let header = |name: &str| UnitSource::Header(name.to_owned());
         let by_session = || Some(Sticky::Cookie("session".to_owned()));
@@ -402,39 +451,39 @@ mod tests {
         for (analysis, expected) in [
             (
                 json!({"unit": {}}),
-                "spec.analysis.unit: the name of a header",
+                "spec.analysis.unit: Invalid value: {}: must have one of header and cookie, and one only",
             ),
             (
                 json!({"unit": {"header": "a", "cookie": "b"}}),
-                "of one only",
+                "}: must have one of header and cookie, and one only",
             ),
             (
                 metric(json!({"name": "", "type": "Sum"})),
-                "metrics[0].name: it has 0 bytes",
+                "spec.analysis.metrics[0].name: Invalid value: \"\": must have 1 to 128 bytes",
             ),
             (
                 json!({"metrics": [same.clone(), same]}),
-                "metrics[1].name: 'a' is there twice",
+                "spec.analysis.metrics[1].name: Duplicate value: \"a\"",
             ),
             (
                 metric(json!({"name": "a", "type": "Max"})),
-                "'Max' is none of Conversion",
+                "spec.analysis.metrics[0].type: Unsupported value: \"Max\": supported values: \"Conversion\", \"Sum\", \"Mean\", \"Prometheus\"",
             ),
             (
                 metric(json!({"name": "a", "type": "Sum"})),
-                "metrics[0].margin: of a Sum",
+                "spec.analysis.metrics[0].margin: Required value: of a Sum",
             ),
             (
                 metric(json!({"name": "a", "type": "Sum", "margin": 0})),
-                "margin: 0 is not above 0",
+                "spec.analysis.metrics[0].margin: Invalid value: 0.0: must be above 0, and at most 1e100",
             ),
             (
                 metric(json!({"name": "a", "type": "Conversion", "margin": 1})),
-                "margin: 1 is no difference of shares",
+                "spec.analysis.metrics[0].margin: Invalid value: 1.0: must be above 0 and below 1, a difference of shares",
             ),
             (
                 metric(json!({"name": "a", "type": "Conversion", "looks": 3})),
-                "looks: only type Prometheus",
+                "spec.analysis.metrics[0].looks: Forbidden: only a metric of type Prometheus has one, and this one's outcomes are told: it is a Conversion",
             ),
         ] {
             let error = of(analysis.clone()).unwrap_err();
@@ -451,39 +500,45 @@ mod tests {
             json!({"metrics": [metric]})
         };
         for (analysis, expected) in [
-            (query(json!({})), "one of margin"),
-            (query(json!({"margin": 1, "bound": 1})), "one of margin"),
+            (
+                query(json!({})),
+                "spec.analysis.metrics[0].margin: Required value: margin (by",
+            ),
+            (
+                query(json!({"margin": 1, "bound": 1})),
+                "spec.analysis.metrics[0].bound: Forbidden: there is a margin, too",
+            ),
             (
                 query(json!({"margin": 1, "query": "x"})),
-                "the same for both revisions",
+                "spec.analysis.metrics[0].margin: Forbidden: the query is the same for both revisions",
             ),
             (
                 query(json!({"bound": 1, "address": "ftp://p"})),
-                "'ftp://p' is no address",
+                "spec.analysis.metrics[0].address: Invalid value: \"ftp://p\": must say where Prometheus is, such as",
             ),
             (
                 query(json!({"bound": 1, "address": "http://p?x"})),
-                "is no address",
+                "spec.analysis.metrics[0].address: Invalid value: \"http://p?x\"",
             ),
             (
                 query(json!({"bound": 1, "query": " "})),
-                "query: it has 1 bytes",
+                "spec.analysis.metrics[0].query: Invalid value: \"\": must have 1 to 8192 bytes",
             ),
             (
                 query(json!({"bound": 1, "looks": 0})),
-                "looks: 0 is not between",
+                "spec.analysis.metrics[0].looks: Invalid value: 0: must be between 1 and 1000",
             ),
             (
                 query(json!({"bound": 1, "interval": "10ms"})),
-                "interval: it is less than 1s",
+                "spec.analysis.metrics[0].interval: Invalid value: \"10ms\": must be at least 1s",
             ),
             (
                 query(json!({"bound": 1, "timeout": "1m"})),
-                "timeout: it is not between",
+                "spec.analysis.metrics[0].timeout: Invalid value: \"1m\": must be between 1ms and 30s",
             ),
             (
                 query(json!({"bound": 1, "missing": "Zero"})),
-                "missing: only metrics of outcomes",
+                "spec.analysis.metrics[0].missing: Forbidden: only a metric of outcomes has one",
             ),
         ] {
             let error = of(analysis.clone()).unwrap_err();

@@ -312,7 +312,7 @@ fn of_two_rollouts_of_a_service_the_older_decides_and_the_other_says_so() {
     let status = status_of(&stage.store.get(&younger).unwrap().object);
     assert_eq!(
         status.message,
-        "Rollout b, which is older, decides about ml/iris"
+        "Rollout b, which is older, decides about ml/iris; delete one of them"
     );
     command(&mut stage, &younger, "promote");
     assert_eq!(
@@ -507,4 +507,111 @@ fn a_deleted_rollout_of_an_annotation_begins_anew() {
     settle_below(&mut stage, "00002", 20);
     let spec = stage.store.get(&key).unwrap().object["spec"].clone();
     assert_eq!(spec["inferenceService"], SERVICE);
+}
+
+/// The reasons and messages of a rollout's events.
+fn told(stage: &Stage, name: &str) -> Vec<(String, String)> {
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    let mut events: Vec<_> = events
+        .iter()
+        .filter(|event| {
+            let about = &event.object["involvedObject"];
+            about["kind"] == "Rollout" && about["name"] == name
+        })
+        .collect();
+    events.sort_by_key(|event| event.version);
+    let text = |event: &Stored, field: &str| event.object[field].as_str().unwrap().to_owned();
+    let told = events
+        .iter()
+        .map(|event| (text(event, "reason"), text(event, "message")));
+    told.collect()
+}
+
+#[test]
+fn a_rollout_whose_service_goes_says_so_and_so_it_does_when_it_comes_back() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20}]));
+    assert_eq!(told(&stage, "careful"), []);
+    let service = Key::new(&INFERENCE_SERVICE, NAMESPACE, SERVICE);
+    let stored = stage.store.get(&service).unwrap();
+    stage.store.delete(&service, stored.version).unwrap();
+    stage.settle();
+    let missing = "there is no InferenceService iris in namespace ml; apply it, or let spec.inferenceService name another one";
+    let status = stage.store.get(&key).unwrap().object["status"].clone();
+    assert_eq!(
+        (&status["phase"], &status["message"]),
+        (&json!("Waiting"), &json!(missing))
+    );
+    let event = |reason: &str, message: &str| (reason.to_owned(), message.to_owned());
+    let gone = event("RolloutNotAccepted", missing);
+    assert_eq!(told(&stage, "careful"), std::slice::from_ref(&gone));
+    stage.predictor(json!({"model": model("file:///a")}));
+    let back = event("RolloutAccepted", "it decides about ml/iris now");
+    assert_eq!(told(&stage, "careful"), [gone, back]);
+}
+
+#[test]
+fn a_rollout_that_another_one_is_before_says_so_once() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    create_rollout(&mut stage, json!([{"percent": 20}]));
+    let key = Key::new(&ROLLOUT, NAMESPACE, "late");
+    let rollout = json!({
+        "metadata": {"name": "late", "namespace": NAMESPACE, "uid": "l", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"inferenceService": SERVICE}
+    });
+    stage.store.create(key, rollout).unwrap();
+    stage.settle();
+    stage.settle();
+    let message = "Rollout careful, which is older, decides about ml/iris; delete one of them";
+    let refused = ("RolloutNotAccepted".to_owned(), message.to_owned());
+    assert_eq!(told(&stage, "late"), [refused]);
+    let older = Key::new(&ROLLOUT, NAMESPACE, "careful");
+    let stored = stage.store.get(&older).unwrap();
+    stage.store.delete(&older, stored.version).unwrap();
+    stage.settle();
+    assert_eq!(told(&stage, "late").len(), 2);
+    assert_eq!(told(&stage, "late")[1].0, "RolloutAccepted");
+}
+
+/// Bounds may be set after something was stored that is beyond them.
+#[test]
+fn a_stored_rollout_whose_spec_cannot_be_lets_nothing_through() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let steps = json!([{"percent": 20, "duration": "1h"}]);
+    let key = create_rollout(&mut stage, steps);
+    stage.predictor(json!({"model": model("file:///b")}));
+    let (first, second) = ("iris-predictor-00001", "iris-predictor-00002");
+    let split = |percent: u8| {
+        vec![
+            (second.to_owned(), percent),
+            (first.to_owned(), 100 - percent),
+        ]
+    };
+    assert_eq!(shares(&stage), split(20));
+    let ratio = |stage: &mut Stage, ratio: f64| {
+        let stored = stage.store.get(&key).unwrap();
+        let mut object = stored.object.clone();
+        object["spec"]["analysis"]["ratioTolerated"] = json!(ratio);
+        stage.store.update(&key, stored.version, object).unwrap();
+        stage.settle();
+    };
+    ratio(&mut stage, 5_000.0);
+    assert_eq!(shares(&stage), split(0));
+    let status = stage.store.get(&key).unwrap().object["status"].clone();
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("spec cannot be: spec.analysis.ratioTolerated: Invalid value: 5000.0"),
+        "{message}"
+    );
+    assert_eq!(status["conditions"][0]["reason"], "InvalidSpec");
+    let reasons: Vec<String> = told(&stage, "careful")
+        .into_iter()
+        .map(|(reason, _)| reason)
+        .collect();
+    assert_eq!(reasons.last().unwrap(), "RolloutNotAccepted");
+    ratio(&mut stage, 1.5);
+    assert_eq!(shares(&stage), split(20));
 }

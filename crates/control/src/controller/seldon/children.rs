@@ -44,10 +44,18 @@ pub(super) fn parts(
 
 /// Returns how many copies of a predictor there are to be.
 pub(super) fn replicas(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor) -> i32 {
+    asked_replicas(spec, predictor).unwrap_or(1).max(0)
+}
+
+fn asked_replicas(spec: &SeldonDeploymentSpec, predictor: &SeldonPredictor) -> Option<i32> {
+    own_replicas(predictor).or(spec.replicas)
+}
+
+/// Returns how many copies there are to be of a predictor, if it says so itself.
+pub(super) fn own_replicas(predictor: &SeldonPredictor) -> Option<i32> {
     let mut components = predictor.component_specs.iter().flatten();
     let of_component = components.find_map(|component| component.replicas);
-    let replicas = of_component.or(predictor.replicas).or(spec.replicas);
-    replicas.unwrap_or(1).max(0)
+    of_component.or(predictor.replicas)
 }
 
 /// Returns how many copies there are to be of all predictors; those stored before there was a bound may say anything.
@@ -62,7 +70,13 @@ pub(super) fn all_replicas(spec: &SeldonDeploymentSpec) -> i32 {
 /// Says how many there are to be of what, and what is allowed.
 pub(super) fn check_replicas(spec: &SeldonDeploymentSpec) -> Result<(), String> {
     for (index, predictor) in spec.predictors.iter().enumerate() {
-        let n = replicas(spec, predictor);
+        let n = asked_replicas(spec, predictor).unwrap_or(1);
+        if n < 0 {
+            return Err(format!(
+                "spec.predictors[{index}]: {n} replicas of {}; at least 0 are allowed",
+                predictor.name
+            ));
+        }
         if u32::try_from(n).is_ok_and(|n| n > REPLICAS_MAX) {
             return Err(format!(
                 "spec.predictors[{index}]: {n} replicas of {}; at most {REPLICAS_MAX} are allowed",

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::children::{all_replicas, parts, replicas, shadow_name};
 use super::flows::Graphs;
-use super::resilience;
+use super::{idle, resilience};
 use crate::controller::conditions::{Conditions, Verdict};
 use crate::controller::revisions::{self, STABLE, canary_track};
 use crate::controller::service::references;
@@ -30,6 +30,12 @@ pub(super) struct Standing<'a> {
     pub(super) in_the_way: Option<String>,
     /// Whether requests go as it says.
     pub(super) in_force: bool,
+}
+
+fn status_of(deployment: &Stored) -> SeldonDeploymentStatus {
+    let status = deployment.object.get("status").cloned();
+    let status = status.and_then(|status| serde_json::from_value(status).ok());
+    status.unwrap_or_default()
 }
 
 /// A model of a deployment.
@@ -83,16 +89,16 @@ fn of_graphs<'a>(deployment: &Stored, graphs: &'a Graphs<'_>) -> Vec<Part<'a>> {
 }
 
 impl Controller {
-    /// Returns the status of a deployment.
+    /// Returns the status of a deployment; its spec, and that without the predictors that have no replicas.
     pub(super) fn seldon_status(
         &self,
         deployment: &Stored,
-        spec: &SeldonDeploymentSpec,
+        (spec, awake): (&SeldonDeploymentSpec, &SeldonDeploymentSpec),
         standing: Standing<'_>,
     ) -> Value {
         let own = deployment.key.name();
         let parts = match &standing.graphs {
-            None => of_predictors(deployment, spec),
+            None => of_predictors(deployment, awake),
             Some(graphs) => of_graphs(deployment, graphs),
         };
         let services: BTreeSet<&str> = parts.iter().map(|part| part.service.as_str()).collect();
@@ -113,7 +119,7 @@ impl Controller {
             }
             .to_owned(),
             description: match &services {
-                Verdict::True => None,
+                Verdict::True => idle::description(spec),
                 Verdict::False { message, .. } | Verdict::Unknown { message, .. } => {
                     Some(message.clone()).filter(|message| !message.is_empty())
                 }
@@ -145,11 +151,8 @@ impl Controller {
             };
             status.service_status.insert(name, endpoint);
         }
-        let before: SeldonDeploymentStatus = deployment
-            .object
-            .get("status")
-            .and_then(|status| serde_json::from_value(status.clone()).ok())
-            .unwrap_or_default();
+        idle::show(own, spec, &mut status);
+        let before = status_of(deployment);
         let now = rfc3339(self.clock.unix_time());
         let mut conditions = Conditions::new(&before.conditions, &now);
         for name in ["DeploymentsReady", "Ready", "ServicesReady"] {

@@ -1,6 +1,7 @@
 //! SeldonDeployments from what people write to what is planned and shown.
 
 mod graphs;
+mod idle;
 mod resilience;
 
 use std::collections::BTreeSet;
@@ -509,6 +510,11 @@ fn more_replicas_than_there_can_be_are_refused_and_overflow_nothing() {
     let error = check(&of(501)).unwrap_err();
     let expected = "spec.predictors[0]: 501 replicas of a; at most 500 are allowed";
     assert_eq!(error, expected);
+    let error = check(&of(-1)).unwrap_err();
+    assert_eq!(
+        error,
+        "spec.predictors[0]: -1 replicas of a; at least 0 are allowed"
+    );
     // One that was stored before that was refused.
     let spec = read_spec(&of(2_000_000_000)).unwrap();
     assert_eq!(children::all_replicas(&spec), i32::MAX);

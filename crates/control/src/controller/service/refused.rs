@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_api::status::{FailureInfo, InferenceServiceStatus, ModelStates, ModelStatus};
+use coracle_api::status::{
+    FailureInfo, InferenceServiceStatus, ModelStates, ModelStatus, TrafficTarget,
+};
+use coracle_serving::{PlannedRoute, RevisionState};
 use serde_json::Value;
 
 use super::super::conditions::{Conditions, Verdict};
 use super::super::revisions;
 use super::super::templates::{Canaries, Template, Templates};
+use super::super::traffic::Share;
 use super::route::absent;
 use super::{Outcome, Refusal, Surroundings, View, observed_route, references};
 use crate::object;
@@ -36,10 +40,17 @@ pub(super) fn refused(
         observed: route.clone(),
     };
     let (route, by_revision) = route.map(|route| view.hold_stand_in(route)).unzip();
-    let targets = || route.iter().flat_map(|route| &route.targets);
-    let serving = all
-        .iter()
-        .filter(|revision| targets().any(|target| target.revision == revision.name));
+    let (planned_route, mut needed) = match &route {
+        Some(route) => (Some(route.clone()), revisions_of(route)),
+        None => view.last_route(),
+    };
+    needed.extend(
+        around
+            .experiments
+            .iter()
+            .flat_map(|on| on.revisions.clone()),
+    );
+    let serving = all.iter().filter(|one| needed.contains(&one.name));
     let planned: BTreeMap<_, _> = serving
         .map(|revision| (view.id(&revision.name), view.plan(revision)))
         .collect();
@@ -55,7 +66,46 @@ pub(super) fn refused(
         ),
         scaling: view.scalings(&planned),
         revisions: planned,
-        route: route.clone().or_else(|| absent(service)),
+        route: planned_route.or_else(|| absent(service)),
+    }
+}
+
+fn revisions_of(route: &PlannedRoute) -> Vec<String> {
+    let targets = route.targets.iter();
+    targets.map(|target| target.revision.clone()).collect()
+}
+
+impl View<'_> {
+    /// Returns the route by which the service was served last, as its status tells, with the revisions that are to be loaded: after a restart nothing is observed
+    /// yet, and what served before it goes on. A revision that cannot be loaded leaves its share to the one with the largest.
+    fn last_route(&self) -> (Option<PlannedRoute>, Vec<String>) {
+        let share = |target: TrafficTarget| {
+            Some(Share {
+                revision: target.revision_name?,
+                percent: u8::try_from(target.percent?).ok()?.min(100),
+                latest: target.latest_revision == Some(true),
+                tag: target.tag,
+            })
+        };
+        let shares = self.component().traffic.into_iter().filter_map(share);
+        let shares: Vec<Share> = shares
+            .filter(|share| self.exists(&share.revision))
+            .collect();
+        let mut needed: Vec<String> = shares.iter().map(|one| one.revision.clone()).collect();
+        let has_failed = |share: &Share| {
+            let state = self.state(&share.revision);
+            matches!(state, Some(RevisionState::Failed { .. }))
+        };
+        let mut taking: Vec<Share> = shares.into_iter().filter(|one| !has_failed(one)).collect();
+        let given = taking
+            .iter()
+            .fold(0_u8, |sum, share| sum.saturating_add(share.percent));
+        if let Some(most) = taking.iter_mut().max_by_key(|share| share.percent) {
+            most.percent = most.percent.saturating_add(100_u8.saturating_sub(given));
+        }
+        let stand_in = self.stand_in(&self.wanted().1);
+        needed.extend(stand_in.as_ref().and_then(|one| one.revision.clone()));
+        (self.route(&taking, stand_in.as_ref()), needed)
     }
 }
 

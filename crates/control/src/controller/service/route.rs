@@ -96,6 +96,7 @@ impl View<'_> {
         (!targets.is_empty()).then_some(PlannedRoute {
             targets,
             predictors,
+            absence: None,
             sticky,
             is_compared: self.around.course.is_some(),
             shadow,

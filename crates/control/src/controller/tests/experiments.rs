@@ -107,7 +107,12 @@ fn it_is_in_force_once_all_its_revisions_are_there() {
     create(&mut stage, "ab", &json!({}));
     assert_eq!(status(&stage, "ab")["phase"], "Waiting");
     let message = status(&stage, "ab")["message"].as_str().unwrap().to_owned();
-    assert_eq!(message, format!("variant b: there is no revision {SECOND}"));
+    assert_eq!(
+        message,
+        format!(
+            "variant b: there is no revision {SECOND}; `kubectl get revisions` lists those that there are"
+        )
+    );
     stage.predictor(json!({"model": model("file:///slow")}));
     assert_eq!(in_force(&stage), []);
     stage.is_slow_loaded = true;
@@ -318,7 +323,7 @@ fn a_command_without_effect_is_refused_where_it_is_sent() {
         let mut new = old.object.clone();
         new["metadata"]["annotations"] = json!({COMMAND: command});
         new["spec"]["promotion"] = promotion;
-        super::super::experiments::check(Some(&old.object), &new)
+        super::super::experiments::check_command(Some(&old.object), &new)
     };
     let error = told("resume", json!({"when": "Better"})).unwrap_err();
     let expected = "resume: by spec.promotion it ends again at once";
@@ -345,4 +350,133 @@ fn a_command_that_is_sent_again_as_soon_as_it_is_done_is_another_one() {
     let mut told = events(&stage, "Experiment", "ab");
     told.retain(|reason| reason == "ExperimentPromoted");
     assert_eq!(told.len(), 2);
+}
+
+/// Makes the other service, with this model.
+fn other_service(stage: &mut Stage, uri: &str) -> Key {
+    let key = Key::new(&INFERENCE_SERVICE, NAMESPACE, "next");
+    let service = json!({
+        "metadata": {"name": "next", "namespace": NAMESPACE, "uid": format!("n-{uri}"), "generation": 1},
+        "spec": {"predictor": {"model": model(uri)}}
+    });
+    stage.store.create(key.clone(), service).unwrap();
+    stage.settle();
+    key
+}
+
+/// The status, reason and message of a condition.
+fn condition(stage: &Stage, name: &str) -> [String; 3] {
+    let status = status(stage, "ab");
+    let mut conditions = status["conditions"].as_array().unwrap().iter();
+    let found = conditions.find(|condition| condition["type"] == name);
+    let text = |field: &str| {
+        found.unwrap()[field]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    [text("status"), text("reason"), text("message")]
+}
+
+/// The newest event of the experiment.
+fn last_event(stage: &Stage) -> (String, String) {
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    let events = events
+        .iter()
+        .filter(|event| event.object["involvedObject"]["kind"] == "Experiment");
+    let last = events.max_by_key(|event| event.version).unwrap();
+    let text = |field: &str| last.object[field].as_str().unwrap().to_owned();
+    (text("reason"), text("message"))
+}
+
+#[test]
+fn a_variant_whose_service_goes_says_so_and_so_it_does_when_it_comes_back() {
+    let mut stage = stage();
+    let variants = json!({"variants": [{"name": "a"}, {"name": "b", "inferenceService": "next"}]});
+    let missing = "variant b: there is no InferenceService next in namespace ml; apply it, or let the variant's inferenceService name another one";
+    create(&mut stage, "ab", &variants);
+    let waits = ["False", "NoService", missing].map(str::to_owned);
+    assert_eq!(condition(&stage, "InForce"), waits);
+    assert_eq!(
+        last_event(&stage),
+        ("ExperimentWaits".to_owned(), missing.to_owned())
+    );
+    let key = other_service(&mut stage, "file:///b");
+    let is_so = ["True", "", ""].map(str::to_owned);
+    let running = |again: &str| {
+        (
+            "ExperimentRunning".to_owned(),
+            format!("its requests are split{again}"),
+        )
+    };
+    for again in ["", " again"] {
+        assert_eq!(
+            (in_force(&stage), last_event(&stage)),
+            (vec![("ab".to_owned(), None)], running(again))
+        );
+        assert_eq!(condition(&stage, "InForce"), is_so);
+        assert_eq!(condition(&stage, "VariantsReady"), is_so);
+        if !again.is_empty() {
+            break;
+        }
+        let stored = stage.store.get(&key).unwrap();
+        stage.store.delete(&key, stored.version).unwrap();
+        stage.settle();
+        assert_eq!(in_force(&stage), []);
+        assert_eq!(condition(&stage, "InForce"), waits);
+        let message = format!(
+            "it is no longer in force, and its requests go as the service itself says: {missing}"
+        );
+        assert_eq!(last_event(&stage), ("ExperimentWaits".to_owned(), message));
+        other_service(&mut stage, "file:///c");
+    }
+    let told = events(&stage, "Experiment", "ab");
+    let expected = [
+        "ExperimentWaits",
+        "ExperimentRunning",
+        "ExperimentWaits",
+        "ExperimentRunning",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_variant_whose_service_is_not_ready_says_so_while_it_goes_on() {
+    let mut stage = stage();
+    let variants = json!({"variants": [{"name": "a"}, {"name": "b", "inferenceService": "next"}]});
+    let key = other_service(&mut stage, "file:///b");
+    create(&mut stage, "ab", &variants);
+    let model_of = |stage: &mut Stage, uri: &str| {
+        let stored = stage.store.get(&key).unwrap();
+        let mut object = stored.object.clone();
+        object["spec"]["predictor"]["model"] = model(uri);
+        let generation = object::generation(&object) + 1;
+        object["metadata"]["generation"] = generation.into();
+        stage.store.update(&key, stored.version, object).unwrap();
+        stage.settle();
+    };
+    model_of(&mut stage, "file:///missing");
+    assert_eq!(in_force(&stage), running("ab"));
+    let [status, reason, message] = condition(&stage, "VariantsReady");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NotReady"));
+    let begin = "variant b: InferenceService next is not ready: Revision \"next-predictor-00002\" failed with message: nothing at file:///missing";
+    assert!(message.starts_with(begin), "{message}");
+    assert!(
+        message.ends_with("; see `kubectl describe isvc next`"),
+        "{message}"
+    );
+    assert_eq!(
+        last_event(&stage),
+        ("ExperimentVariantNotReady".to_owned(), message)
+    );
+    assert_eq!(condition(&stage, "InForce")[0], "True");
+    model_of(&mut stage, "file:///c");
+    assert_eq!(condition(&stage, "VariantsReady")[0], "True");
+    let told = events(&stage, "Experiment", "ab");
+    let expected = [
+        "ExperimentRunning",
+        "ExperimentVariantNotReady",
+        "ExperimentVariantsReady",
+    ];
+    assert_eq!(told, expected);
 }

@@ -3,15 +3,17 @@
 use coracle_api::experiment::{
     ExperimentAllocation, ExperimentFeature, ExperimentSpec, ExperimentUnit,
 };
+use coracle_api::structural::Cause;
 use coracle_serving::experiment::{
     Allocation, BanditStrategy, MetricRole, PlannedFeature, PlannedMetric,
 };
+use serde_json::json;
 
-use super::{one_of, source};
+use super::{label, source};
+use crate::controller::faults::{Faults, number, one_of};
 
 /// The most features of a bandit.
 const FEATURES_MAX: usize = 16;
-const FEATURE_NAME_BYTES_MAX: usize = 63;
 /// What reports call the constant that is beside the features.
 const CONSTANT: &str = "constant";
 const ALPHA_MAX: f64 = 100.0;
@@ -19,18 +21,15 @@ const ALPHA_MAX: f64 = 100.0;
 /// Reads how variants are chosen, and by which features.
 pub(super) fn allocation(
     allocation: Option<&ExperimentAllocation>,
-) -> Result<(Allocation, Vec<PlannedFeature>), String> {
+) -> Result<(Allocation, Vec<PlannedFeature>), Cause> {
     let Some(allocation) = allocation else {
         return Ok((Allocation::Fixed, Vec::new()));
     };
     let within = |field: &str, given: Option<f64>, default: f64, most: f64| {
-        let number = given.unwrap_or(default);
-        match (0.0..=most).contains(&number) {
-            true => Ok(number),
-            false => Err(format!(
-                "spec.allocation.{field}: {number} is not between 0 and {most}"
-            )),
-        }
+        let given = given.unwrap_or(default);
+        let must = format!("between 0 and {most}");
+        let is_good = (0.0..=most).contains(&given);
+        number(&format!("spec.allocation.{field}"), given, (is_good, &must))
     };
     let epsilon = within("epsilon", allocation.epsilon, 0.1, 1.0)?;
     let floor = within("floor", allocation.floor, 0.01, 1.0)?;
@@ -44,7 +43,10 @@ pub(super) fn allocation(
         return Ok((Allocation::Bandit { strategy, floor }, features(given)?));
     }
     if !given.is_empty() {
-        return Err("spec.allocation.features: only LinUCB chooses by features".to_owned());
+        return Err(Cause::forbidden(
+            "spec.allocation.features",
+            "only LinUCB chooses by features",
+        ));
     }
     let strategy = match place {
         1 => BanditStrategy::EpsilonGreedy(epsilon),
@@ -60,56 +62,60 @@ pub(super) fn allocation(
 pub(super) fn roles_of_bandit(
     spec: &ExperimentSpec,
     metrics: &mut [PlannedMetric],
-) -> Result<(), String> {
+    faults: &mut Faults,
+) {
     let given = spec.metrics.iter().flatten();
     for (index, (given, metric)) in given.zip(metrics).enumerate() {
         if metric.role != MetricRole::Guardrail {
             continue;
         }
         if given.role.is_some() {
-            return Err(format!(
-                "spec.metrics[{index}].role: a bandit has no Guardrail, since its variants are not compared; Primary and Secondary are allowed"
-            ));
+            faults.keep::<()>(Err(Cause::forbidden(
+                &format!("spec.metrics[{index}].role"),
+                "a bandit has no Guardrail, since its variants are not compared; Primary and Secondary are allowed",
+            )));
         }
         metric.role = MetricRole::Secondary;
     }
-    Ok(())
 }
 
 /// Refuses what is done by comparisons.
-pub(super) fn rules_of_bandit(promotes: bool, stops_on_harm: bool) -> Result<(), String> {
+pub(super) fn rules_of_bandit((promotes, stops_on_harm): (bool, bool), faults: &mut Faults) {
     if promotes {
-        return Err("spec.promotion.when: a bandit's variants are not compared, and it asks the better one more by itself; only Never is allowed".to_owned());
+        faults.keep::<()>(Err(Cause::forbidden(
+            "spec.promotion.when",
+            "a bandit's variants are not compared, and it asks the better one more by itself; only Never is allowed",
+        )));
     }
     if stops_on_harm {
-        return Err(
-            "spec.promotion.onHarm: a bandit has no guardrails; only Wait is allowed".to_owned(),
-        );
+        faults.keep::<()>(Err(Cause::forbidden(
+            "spec.promotion.onHarm",
+            "a bandit has no guardrails; only Wait is allowed",
+        )));
     }
-    Ok(())
 }
 
-fn features(given: &[ExperimentFeature]) -> Result<Vec<PlannedFeature>, String> {
-    if !(1..=FEATURES_MAX).contains(&given.len()) {
-        return Err(format!(
-            "spec.allocation.features: LinUCB chooses by 1 to {FEATURES_MAX} of them, and {} are there",
-            given.len()
-        ));
+fn features(given: &[ExperimentFeature]) -> Result<Vec<PlannedFeature>, Cause> {
+    let field = "spec.allocation.features";
+    match given.len() {
+        0 => {
+            let why = format!("LinUCB chooses by 1 to {FEATURES_MAX} of them");
+            return Err(Cause::required(field, &why));
+        }
+        n if n > FEATURES_MAX => return Err(Cause::too_many(field, n, FEATURES_MAX)),
+        _ => {}
     }
     let mut planned: Vec<PlannedFeature> = Vec::new();
     for (index, feature) in given.iter().enumerate() {
-        let (place, name) = (format!("spec.allocation.features[{index}]"), &feature.name);
-        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let is_name = (1..=FEATURE_NAME_BYTES_MAX).contains(&name.len())
-            && name.bytes().all(is_inner)
-            && name != CONSTANT;
-        if !is_name {
-            return Err(format!(
-                "{place}.name: '{name}' is none; letters, digits, '-', '_' and '.' are, {FEATURE_NAME_BYTES_MAX} at most, but for {CONSTANT}"
-            ));
+        let (place, name) = (format!("{field}[{index}]"), &feature.name);
+        let of_name = format!("{place}.name");
+        label(&of_name, name)?;
+        if name == CONSTANT {
+            let why = format!("must not be {CONSTANT}, which is beside all features");
+            return Err(Cause::invalid(&of_name, &json!(name), &why));
         }
         if planned.iter().any(|other| other.name == *name) {
-            return Err(format!("{place}.name: '{name}' is there twice"));
+            return Err(Cause::duplicate(&of_name, &json!(name)));
         }
         let place_of = ExperimentUnit {
             header: feature.header.clone(),

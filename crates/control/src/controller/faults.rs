@@ -1,0 +1,125 @@
+//! What is wrong with a spec of this group's kinds, all of it at once, by its place and in Kubernetes' words.
+
+use coracle_api::inference_service::{NAME_PATTERN, is_name};
+use coracle_api::structural::Cause;
+use serde_json::{Value, json};
+
+/// The largest number that a difference of means or a bound may be: that of outcomes.
+pub(super) const MAGNITUDE_MAX: f64 = 1e100;
+/// The longest name of a header, cookie, field, group or other thing that people name, in bytes.
+pub(super) const NAME_BYTES_MAX: usize = 253;
+/// The longest name of an object whose records are files of its name.
+const OBJECT_NAME_BYTES_MAX: usize = 200;
+
+/// Collects what is wrong.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Cause>);
+
+impl Faults {
+    /// Returns what was read; notes what could not be.
+    pub(super) fn keep<T>(&mut self, read: Result<T, Cause>) -> Option<T> {
+        read.map_err(|cause| self.0.push(cause)).ok()
+    }
+
+    /// Returns those that were read; notes all that could not be.
+    pub(super) fn keep_all<T>(&mut self, reads: impl Iterator<Item = Result<T, Cause>>) -> Vec<T> {
+        reads.filter_map(|read| self.keep(read)).collect()
+    }
+
+    /// Notes what was found to be wrong elsewhere.
+    pub(super) fn extend(&mut self, causes: Option<Vec<Cause>>) {
+        self.0.extend(causes.into_iter().flatten());
+    }
+
+    /// Returns the whole, if nothing is wrong with any part.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub(super) fn finish<T>(self, whole: Option<T>) -> Result<T, Vec<Cause>> {
+        match whole {
+            Some(whole) if self.0.is_empty() => Ok(whole),
+            _ => Err(self.0),
+        }
+    }
+}
+
+/// Returns causes as one text.
+pub(super) fn text(causes: &[Cause]) -> String {
+    let texts: Vec<String> = causes.iter().map(Cause::to_string).collect();
+    texts.join(", ")
+}
+
+/// Returns the place of a word among those that are allowed; the first is the default.
+pub(super) fn one_of<const N: usize>(
+    field: &str,
+    given: Option<&str>,
+    allowed: [&str; N],
+) -> Result<usize, Cause> {
+    let Some(given) = given else { return Ok(0) };
+    let place = allowed.iter().position(|word| *word == given);
+    place.ok_or_else(|| {
+        let allowed = allowed.map(Value::from);
+        Cause::not_supported(field, &json!(given), &allowed)
+    })
+}
+
+/// Returns a number, if it is as it must be.
+pub(super) fn number(
+    field: &str,
+    number: f64,
+    (is_good, must): (bool, &str),
+) -> Result<f64, Cause> {
+    match is_good {
+        true => Ok(number),
+        false => Err(Cause::invalid(
+            field,
+            &json!(number),
+            &format!("must be {must}"),
+        )),
+    }
+}
+
+/// Checks the name of an InferenceService.
+pub(super) fn service_name(field: &str, name: &str) -> Result<(), Cause> {
+    match is_name(name) {
+        true => Ok(()),
+        false => Err(Cause::invalid(
+            field,
+            &json!(name),
+            &format!("must be the name of an InferenceService, which matches '{NAME_PATTERN}'"),
+        )),
+    }
+}
+
+/// Checks that a text is neither empty nor too long.
+pub(super) fn name_length(field: &str, name: &str, most: usize) -> Result<(), Cause> {
+    let why = format!("must have 1 to {most} bytes");
+    match name.len() {
+        0 => Err(Cause::invalid(field, &json!(""), &why)),
+        length if length > most => {
+            let shown: String = name.chars().take(32).collect();
+            let why = format!("{why}, and has {length}");
+            Err(Cause::invalid(field, &json!(format!("{shown}...")), &why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks the name of an object of which files are kept, which are named by it.
+pub(super) fn object_name(name: &str) -> Result<(), Cause> {
+    name_length("metadata.name", name, OBJECT_NAME_BYTES_MAX)
+}
+
+/// Checks the name of a header or cookie.
+pub(super) fn token(field: &str, name: &str) -> Result<(), Cause> {
+    let is_mark = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    name_length(field, name, NAME_BYTES_MAX)?;
+    match name.bytes().all(is_mark) {
+        true => Ok(()),
+        false => Err(Cause::invalid(
+            field,
+            &json!(name),
+            "must be of ASCII letters, digits and !#$%&'*+-.^_`|~, as names of headers and cookies are",
+        )),
+    }
+}
