@@ -3,6 +3,7 @@
 //!
 //! Start at [`Calls::run_with_fallback`]; the rules are in [`coracle_policy::resilience`], the default prediction in `stand_in`.
 
+mod again;
 mod last_good;
 mod stand_in;
 mod turns;
@@ -18,13 +19,13 @@ use coracle_policy::resilience::End;
 use coracle_serving::{Fallback, FallbackSettings, ServedModel};
 use hyper::header::HeaderValue;
 
-use self::last_good::LastGood;
-pub(crate) use self::last_good::only_value;
+pub(crate) use self::again::{Came, again};
+pub(crate) use self::last_good::{LastGood, only_value};
 pub(crate) use self::stand_in::Wanted;
 pub use self::stand_in::fits_outputs;
 use self::stand_in::{marked, marked_of_program};
 pub(crate) use self::turns::{Turns, end_of, is_ours, rests};
-pub(crate) use self::undeclared::undeclared;
+pub(crate) use self::undeclared::{Asked, asked, undeclared};
 use crate::codec::{Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Blame, Calls, Failure, OutputCopy, Request};
 

@@ -43,8 +43,6 @@ const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What is for predictors that run as programs, and does nothing for others.
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
-/// What is for models that are read here: it needs the values of their answers.
-pub(crate) const OF_MODELS: [&str; 1] = [KEY];
 /// What is done with calls to a model, so that nothing has to stand in for it.
 pub(crate) const OF_CALLS: [&str; 3] = [RETRIES, BREAKER, BREAKER_LATENCY];
 /// What may be said of a graph of several models as a whole: it has no revisions.

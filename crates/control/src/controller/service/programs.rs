@@ -10,7 +10,6 @@ use crate::object;
 pub(super) fn check(service: &Value, is_program: impl FnOnce() -> bool) -> Result<(), Refusal> {
     let kinds = [
         ("shadows", &shadows::ANNOTATIONS[..]),
-        ("last good answers", &fallbacks::OF_MODELS),
         ("answers that are kept", &caching::ANNOTATIONS),
     ];
     let named = |names: &[&'static str]| {
