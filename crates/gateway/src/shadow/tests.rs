@@ -12,7 +12,7 @@ use coracle_serving::{
 use coracle_tensor::{ByteStrings, DType, Values};
 
 use super::*;
-use crate::infer::Calls;
+use crate::infer::{Arrival, Calls};
 use crate::joint::JointCalls;
 use crate::shared_memory::SharedMemory;
 
@@ -336,6 +336,51 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
         assert!(encoded.answered.is_none(), "request {turn}");
     }
     assert_eq!(pair.n_lost.load(Ordering::Relaxed), 0);
+}
+
+/// Whoever sees how long a model takes beside its shadow sees that it is slow on purpose.
+#[tokio::test(start_paused = true)]
+async fn latency_on_purpose_is_of_the_time_that_the_model_took() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let chaos = Chaos::new(Arc::clone(&clock), 1);
+    let calls = Calls {
+        chaos: Some(chaos.clone()),
+        ..calls(&clock)
+    };
+    let model = Arc::new(one("iris"));
+    let latency = Duration::from_secs(2);
+    let fault = ChaosFault {
+        latency,
+        ..ChaosFault::default()
+    };
+    for (struck, expected) in [("iris", latency), ("other", Duration::ZERO)] {
+        chaos.clear(None);
+        let target = ChaosTarget {
+            namespace: None,
+            name: struck.to_owned(),
+        };
+        chaos.set(target, fault, 10 * latency).unwrap();
+        let request = Request {
+            codec: Codec::V1 { method: None },
+            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            arrived: clock.monotonic(),
+            timeout: None,
+            priority: None,
+            trace: None,
+            slot: None,
+            recording: None,
+            key: None,
+            is_watched: false,
+            begun: None,
+        };
+        let arrival = Arrival {
+            at: clock.monotonic(),
+            time: 2 * latency,
+            copy: OutputCopy::Whole,
+        };
+        let encoded = calls.enter_and_run(&model, request, arrival).await;
+        assert_eq!(encoded.unwrap().answered.unwrap().elapsed, expected);
+    }
 }
 
 /// A rollout compares the first row of an answer, and no more of it is copied for that.
