@@ -35,8 +35,8 @@ const REST_MAX: Duration = Duration::from_millis(100);
 /// What decides about the calls to one model, or graph, as long as its breaker has the same terms: what else its settings say is read where it is needed.
 pub(crate) struct Deciding {
     turns: Turns,
-    /// The model's, from when it was there: it may be gone when it is needed.
-    pub(crate) signature: OnceLock<Signature>,
+    /// The model's, from when it was there: it may be gone when it is needed. A graph may have none.
+    pub(crate) signature: OnceLock<Option<Signature>>,
     /// How many calls the model has answered.
     n_answered: AtomicU64,
     /// What costly default predictions wait for a thread as: they have turns of their own, however many calls to the model wait.
@@ -51,6 +51,11 @@ impl Deciding {
             n_answered: AtomicU64::new(0),
             lane: Arc::new(ServedModel::unloaded("fallback".to_owned(), 1)),
         }
+    }
+
+    /// Returns what the model, or graph, takes and gives, as far as that is known.
+    pub(crate) fn signature(&self) -> Option<&Signature> {
+        self.signature.get()?.as_ref()
     }
 
     /// Returns what decides about the calls of a model with this fallback.
@@ -113,7 +118,7 @@ impl Calls {
             && let Some(loaded) = model.loaded()
         {
             let signature = loaded.model().signature();
-            let _kept = deciding.signature.get_or_init(|| signature.clone());
+            let _kept = deciding.signature.get_or_init(|| Some(signature.clone()));
         }
         let of_service = model.timeout().unwrap_or(self.request_timeout);
         let own_time = fallback.settings().timeout.unwrap_or(of_service);

@@ -9,6 +9,7 @@ use coracle_model::RunError;
 use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
 use coracle_serving::batch::{Ran, is_joint};
 use coracle_serving::experiment::Experiments;
+use coracle_serving::flow::FlowLease;
 use coracle_serving::{
     Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Protocol, Refusal,
     Rejection, ServedModel, SharedTable, Writer,
@@ -80,6 +81,8 @@ pub(crate) struct Request {
     pub(crate) is_watched: bool,
     /// Where it is told when its run begins, if somebody wants to know.
     pub(crate) begun: Begun,
+    /// The place of the graph that it is part of, which its run holds.
+    pub(crate) of_flow: Option<Arc<FlowLease>>,
 }
 
 impl Request {
@@ -339,6 +342,10 @@ impl Calls {
         let lease = match model.try_enter() {
             Some(lease) => lease,
             None => Box::pin(self.wait_to_enter(model, request.priority, arrival)).await?,
+        };
+        let lease = match &request.of_flow {
+            Some(of_flow) => lease.within(Arc::clone(of_flow)),
+            None => lease,
         };
         if let Some(chaos) = &self.chaos
             && chaos.is_on()

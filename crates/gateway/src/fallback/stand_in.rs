@@ -140,7 +140,7 @@ impl Calls {
             request,
             code,
         } = wanted;
-        let signature = deciding.signature.get()?;
+        let signature = deciding.signature()?;
         let ctx = DecodeContext {
             signature,
             default_outputs: &signature.default_outputs,

@@ -119,6 +119,7 @@ impl Two {
             key: None,
             is_watched: false,
             begun: None,
+            of_flow: None,
         }
     }
 
@@ -366,7 +367,7 @@ async fn a_costly_request_is_stood_in_for_when_its_time_is_over() {
     let fallback = two.first.fallback().unwrap();
     let deciding = Deciding::of(&fallback).unwrap();
     let signature = two.first.loaded().unwrap().model().signature().clone();
-    deciding.signature.set(signature).unwrap();
+    deciding.signature.set(Some(signature)).unwrap();
     let wanted = Wanted {
         model: Arc::clone(&two.first),
         fallback,

@@ -306,6 +306,7 @@ mod tests {
             key: None,
             is_watched: false,
             begun: None,
+            of_flow: None,
         }
     }
 

@@ -465,5 +465,6 @@ fn request_of(headers: &HeaderMap, codec: Codec, body: Bytes, arrived: Duration)
         key: None,
         is_watched: false,
         begun: None,
+        of_flow: None,
     }
 }

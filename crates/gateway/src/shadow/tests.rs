@@ -259,6 +259,12 @@ pub(crate) fn one(name: &str) -> ServedModel {
 }
 
 pub(crate) fn loaded(name: &str) -> LoadedModel {
+    let phases = LoadPhases::default();
+    LoadedModel::new(name.to_owned(), one_with(|_signature| ()), phases)
+}
+
+/// A model that answers every row with 1, with another signature.
+pub(crate) fn one_with(change: impl FnOnce(&mut Signature)) -> Box<dyn Model> {
     let spec = |name: &str, shape| TensorSpec {
         name: name.to_owned(),
         dtype: DType::F64,
@@ -267,7 +273,7 @@ pub(crate) fn loaded(name: &str) -> LoadedModel {
         accepts_missing: false,
         accepts_integers: false,
     };
-    let model = One {
+    let mut model = One {
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
@@ -280,8 +286,8 @@ pub(crate) fn loaded(name: &str) -> LoadedModel {
         },
         description: Description::default(),
     };
-    let phases = LoadPhases::default();
-    LoadedModel::new(name.to_owned(), Box::new(model), phases)
+    change(&mut model.signature);
+    Box::new(model)
 }
 
 pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
@@ -330,6 +336,7 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
             key: None,
             is_watched: false,
             begun: None,
+            of_flow: None,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         // What was copied is on its way to the shadow, and nothing else was.
@@ -372,6 +379,7 @@ async fn latency_on_purpose_is_of_the_time_that_the_model_took() {
             key: None,
             is_watched: false,
             begun: None,
+            of_flow: None,
         };
         let arrival = Arrival {
             at: clock.monotonic(),
@@ -405,6 +413,7 @@ async fn of_answers_that_are_watched_the_first_row_is_copied() {
             key: None,
             is_watched: true,
             begun: None,
+            of_flow: None,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         let answered = encoded.answered.unwrap();
