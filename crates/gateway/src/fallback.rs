@@ -4,6 +4,7 @@
 //! Start at [`Calls::run_with_fallback`]; the rules are in [`coracle_policy::resilience`], the default prediction in `stand_in`.
 
 mod again;
+mod hedge;
 mod last_good;
 mod stand_in;
 mod turns;
@@ -20,6 +21,7 @@ use coracle_serving::{Fallback, FallbackSettings, ServedModel};
 use hyper::header::HeaderValue;
 
 pub(crate) use self::again::{Came, again};
+use self::hedge::Hedged;
 pub(crate) use self::last_good::{LastGood, only_value};
 pub(crate) use self::stand_in::Wanted;
 pub use self::stand_in::fits_outputs;
@@ -130,16 +132,20 @@ impl Calls {
         };
         let asked_copy = arrival.copy;
         let arrival = match request.key {
-            Some(_) => Arrival {
-                copy: OutputCopy::Whole,
-                ..arrival
-            },
+            Some(_) => arrival.copying(OutputCopy::Whole),
             None => arrival,
         };
-        let terms = (arrival, own_time);
-        let mut result = self
-            .tried(model, (&fallback, &deciding), &request, terms)
-            .await;
+        let both = (&fallback, &deciding);
+        let terms = (arrival, own_time, of_caller);
+        let tried = self.tried_or_hedged(model, both, &request, terms);
+        let Hedged { mut result, asked } = tried.await;
+        if result
+            .as_ref()
+            .is_ok_and(|encoded| encoded.fallback.is_some())
+        {
+            fallback.count_fallback();
+            return result;
+        }
         if let (Some(key), Ok(encoded)) = (&request.key, &mut result) {
             let now = self.clock.monotonic();
             keep(&last_good(&fallback), (key, now), (encoded, asked_copy));
@@ -147,8 +153,8 @@ impl Calls {
         match result {
             Err(failure) if is_ours(failure.code) => {
                 let has_more = fallback.settings().value.is_some() || request.key.is_some();
-                let asked = (of_caller, failure.code, has_more);
-                let other = self.others((model, &fallback), &request, asked);
+                let bounds = (of_caller, failure.code, has_more);
+                let other = self.others_but(asked, (model, &fallback), &request, bounds);
                 if let Some(answer) = Box::pin(other).await {
                     fallback.count_fallback();
                     return Ok(answer);
@@ -171,6 +177,17 @@ impl Calls {
     /// Asks the revision, then the service that stand in for a model, as far as there are some; `None` if none gives an answer.
     pub(crate) async fn others(
         &self,
+        of: (&Arc<ServedModel>, &Fallback),
+        request: &Request,
+        bounds: (Arrival, Code, bool),
+    ) -> Option<Encoded> {
+        self.others_but(None, of, request, bounds).await
+    }
+
+    /// As [`Calls::others`], but for the one that was asked already.
+    async fn others_but(
+        &self,
+        asked: Option<StandIn>,
         (model, fallback): (&Arc<ServedModel>, &Fallback),
         request: &Request,
         (arrival, code, has_more): (Arrival, Code, bool),
@@ -178,15 +195,19 @@ impl Calls {
         let settings = fallback.settings();
         // It does not stand in for itself.
         let revision = fallback.revision();
-        if let Some(other) = revision.filter(|other| !Arc::ptr_eq(other, model)) {
+        let revision = revision.filter(|other| !Arc::ptr_eq(other, model));
+        if let Some(other) = revision.filter(|_| asked != Some(StandIn::Revision)) {
             let by = StandIn::Revision;
-            let asked = (arrival, has_more || settings.service.is_some());
+            let within = (arrival, has_more || settings.service.is_some());
             let answer = self
-                .other((&other, fallback), request, asked, StoodIn { code, by })
+                .other((&other, fallback), request, within, StoodIn::new(code, by))
                 .await;
             if answer.is_some() {
                 return answer;
             }
+        }
+        if asked == Some(StandIn::Service) {
+            return None;
         }
         self.other_service(fallback, request, (arrival, code, has_more))
             .await
@@ -206,7 +227,7 @@ impl Calls {
         };
         let by = StandIn::Service;
         let asked = (arrival, has_more);
-        self.other((&other, fallback), request, asked, StoodIn { code, by })
+        self.other((&other, fallback), request, asked, StoodIn::new(code, by))
             .await
     }
 

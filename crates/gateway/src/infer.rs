@@ -174,6 +174,11 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
+    /// Returns it with as much of the answer copied.
+    pub(crate) fn copying(self, copy: OutputCopy) -> Self {
+        Self { copy, ..self }
+    }
+
     /// Returns when its time is over.
     pub(crate) fn until(self) -> Duration {
         self.at.saturating_add(self.time)
@@ -243,6 +248,28 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// Takes what a shadow's answer is compared with; what is predicted stays there for who watches it.
+fn to_compare(
+    result: &mut Result<Encoded, Failure>,
+    is_watched: bool,
+) -> Result<Option<Box<Answered>>, Code> {
+    match result {
+        Ok(encoded) => match encoded.fallback {
+            None => {
+                let copied = encoded.answered.take();
+                if is_watched {
+                    encoded.answered = copied.as_ref().map(|copied| copied.first_rows());
+                }
+                Ok(copied.filter(|copied| copied.is_whole()))
+            }
+            // What it would have been compared with is not there, nor will it be.
+            Some(stood_in) if stood_in.was_sooner => Ok(None),
+            Some(stood_in) => Err(stood_in.code),
+        },
+        Err(failure) => Err(failure.code),
+    }
+}
+
 impl Calls {
     /// Begins the record of a request, if it has one.
     pub(crate) fn recording(
@@ -302,7 +329,12 @@ impl Calls {
         if let Some(trace) = trace.filter(Trace::is_sampled) {
             in_flight.exemplify(trace.id(), ended, self.clock.unix_time());
         }
-        in_flight.finish(protocol, outcome, ended);
+        let stood_in = result.as_ref().ok().and_then(|encoded| encoded.fallback);
+        match stood_in.is_some_and(|stood_in| stood_in.was_sooner) {
+            false => in_flight.finish(protocol, outcome, ended),
+            // It is counted once it ends itself.
+            true => drop(in_flight),
+        }
         if let Some(slot) = slot {
             tell(&slot, model, &mut result);
         }
@@ -313,19 +345,7 @@ impl Calls {
             recording.response(&codec, &result);
         }
         if let Some(begun) = begun {
-            let answer = match &mut result {
-                Ok(encoded) => match encoded.fallback {
-                    None => {
-                        let copied = encoded.answered.take();
-                        if is_watched {
-                            encoded.answered = copied.as_ref().map(|copied| copied.first_rows());
-                        }
-                        Ok(copied.filter(|copied| copied.is_whole()))
-                    }
-                    Some(stood_in) => Err(stood_in.code),
-                },
-                Err(failure) => Err(failure.code),
-            };
+            let answer = to_compare(&mut result, is_watched);
             self.shadows.finish(*begun, model, answer);
         }
         result

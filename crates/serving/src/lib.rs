@@ -56,7 +56,7 @@ pub use compute_pool::{ComputePool, PoolCall, PoolLimits, QueueLimits, Ticket};
 pub use declared::DeclaredConfig;
 pub use exemplar::TraceId;
 pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};
-pub use fallback::{Fallback, FallbackMemory, FallbackSettings, HedgeAfter};
+pub use fallback::{Fallback, FallbackMemory, FallbackSettings, HedgeAfter, HedgeTo};
 pub use follower::{
     FitsFlow, FitsOutputs, Follower, FollowerConfig, KnownOf, KnownOutputs, Loader, ObservedCell,
     PlanSender,

@@ -764,6 +764,7 @@ fn what_is_not_done_for_programs_is_refused_by_its_name() {
     for (name, value) in [
         ("serving.coracle.dev/shadow", "next"),
         ("serving.coracle.dev/response-cache", "1MiB"),
+        ("serving.coracle.dev/hedge-to", "service"),
     ] {
         let mut stage = Stage::running(programs());
         let container = json!({"name": "kserve-container", "image": "known:v1"});

@@ -71,7 +71,7 @@ pub(crate) fn again(
         from_cache: false,
     };
     let by = StandIn::LastGood;
-    let stood_in = StoodIn { code, by };
+    let stood_in = StoodIn::new(code, by);
     match codec {
         Codec::V2 { .. } => marked_of_program(codec, encoded, stood_in),
         _ => marked(codec, encoded, stood_in),

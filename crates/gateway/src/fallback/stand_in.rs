@@ -167,7 +167,7 @@ impl Calls {
             regions: self.shared_memory.as_ref(),
         };
         let encoded = request.codec.encode(&ctx, &call, &outputs).ok()?;
-        let stood_in = StoodIn { code: *code, by };
+        let stood_in = StoodIn::new(*code, by);
         marked(&request.codec, encoded, stood_in)
     }
 }

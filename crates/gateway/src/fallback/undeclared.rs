@@ -125,7 +125,7 @@ pub(crate) fn undeclared(
     };
     let encoded = codec.encode(&ctx, &call, &tensors).ok()?;
     let by = StandIn::Constant;
-    marked(codec, encoded, StoodIn { code, by })
+    marked(codec, encoded, StoodIn::new(code, by))
 }
 
 /// Returns what an output is that has this value in each row.

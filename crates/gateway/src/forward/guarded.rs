@@ -6,7 +6,6 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,18 +36,12 @@ use crate::trace::Trace;
 
 /// Larger requests are neither tried again nor made twice: a copy of them is not worth it.
 pub(super) const COPY_BYTES_MAX: u64 = 1 << 20;
-/// How often the time is measured anew after which a second process is asked.
-const MEASURED_EVERY: Duration = Duration::from_secs(1);
-/// Calls that must have ended before anything is known of how long they take.
-const CALLS_MIN: u64 = 100;
 
 /// What decides about the calls to one program.
 pub(super) struct Guard {
     turns: Turns,
     /// How many calls it has answered.
     n_answered: AtomicU64,
-    /// When it was measured last how long so many of 100 calls take, and what.
-    measured: Mutex<Option<(Duration, u8, Option<Duration>)>>,
 }
 
 impl Guard {
@@ -56,7 +49,6 @@ impl Guard {
         Self {
             turns: Turns::new(settings),
             n_answered: AtomicU64::new(0),
-            measured: Mutex::default(),
         }
     }
 
@@ -67,21 +59,7 @@ impl Guard {
         after: HedgeAfter,
         now: Duration,
     ) -> Option<Duration> {
-        let percent = match after {
-            HedgeAfter::Time(time) => return Some(time),
-            HedgeAfter::Percentile(percent) => percent,
-        };
-        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        match *measured {
-            Some((at, of, time)) if of == percent && now < at.saturating_add(MEASURED_EVERY) => {
-                time
-            }
-            _ => {
-                let time = model.statistics().latency_percentile(percent, CALLS_MIN);
-                *measured = Some((now, percent, time));
-                time
-            }
-        }
+        self.turns.hedge_after(model, after, now)
     }
 
     /// Says whether a request may be made once more, and counts it if so.

@@ -379,6 +379,11 @@ fn annotations_that_can_do_nothing_are_refused() {
             "is for programs",
         ),
         (
+            json!({OTHER: "next", "serving.coracle.dev/hedge-to": "service"}),
+            default(),
+            "annotate the InferenceService that is made of it",
+        ),
+        (
             json!({}),
             ab(json!({"annotations": {RETRIES: "1"}})),
             "spec.predictors[0].annotations: serving.coracle.dev/retries is for all predictors",
