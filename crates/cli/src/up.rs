@@ -11,8 +11,8 @@ use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
 use coracle_serving::experiment::Experiments;
 use coracle_serving::flow::Memory;
 use coracle_serving::{
-    Chaos, Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan, PlanSender,
-    ProcessRunner, RevisionLog, RevisionState, SharedTable,
+    Chaos, FitsOutputs, Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan,
+    PlanSender, ProcessRunner, RevisionLog, RevisionState, SharedTable,
 };
 use coracle_storage::{Storage, StorageConfig, StorageLimits};
 use tokio::runtime::Runtime;
@@ -264,7 +264,10 @@ impl Plane<'_> {
             n_workers,
             experiments: Some(experiments.clone()),
             routers: Some(routers.clone()),
-            fits: Some(coracle_gateway::fits_outputs),
+            fits: Some(FitsOutputs {
+                model: coracle_gateway::fits_outputs,
+                flow: coracle_gateway::fits_flow,
+            }),
         });
         std::thread::Builder::new()
             .name("coracle-follower".to_owned())

@@ -27,6 +27,8 @@ pub(crate) const BREAKER_FAILURES: &str = "serving.coracle.dev/breaker-failures"
 pub(crate) const BREAKER_LATENCY: &str = "serving.coracle.dev/breaker-latency";
 /// After which time a second process is asked, too: `50ms`, or `p95` for what 95 of 100 calls took at most.
 pub(crate) const HEDGE_AFTER: &str = "serving.coracle.dev/hedge-after";
+/// Who is asked then, of those that stand in for a model that is read here: `revision` or `service`.
+pub(crate) const HEDGE_TO: &str = "serving.coracle.dev/hedge-to";
 /// So many requests of the service are in work at a time.
 pub(crate) const BULKHEAD: &str = "serving.coracle.dev/bulkhead";
 /// So many more wait; ten for each that is in work by default.
@@ -127,6 +129,7 @@ const ALL: &[Annotation] = &[
     at(BREAKER_LATENCY, SERVICE_OR_SELDON),
     // Of a SeldonDeployment it is refused for what it is.
     at(HEDGE_AFTER, SERVICE_OR_SELDON),
+    at(HEDGE_TO, SERVICE_OR_SELDON),
     at(BULKHEAD, SERVICE_OR_SELDON),
     at(BULKHEAD_QUEUE, SERVICE_OR_SELDON),
     at(SHADOW, SERVICE),

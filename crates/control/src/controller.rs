@@ -344,7 +344,7 @@ impl Controller {
         }
         for (id, message) in misfits {
             if let Some(message) = message {
-                self.record_for(&id, "Warning", "FallbackDoesNotFit", &message);
+                self.warn_of(&id, "FallbackDoesNotFit", message);
             }
             services.insert(id);
         }

@@ -54,7 +54,14 @@ impl Calls {
             return Err(too_late(arrival.time).begun(true));
         }
         match then {
-            ChaosThen::Run => self.run(model, lease, request, arrival).await,
+            ChaosThen::Run => {
+                let mut result = self.run(model, lease, request, arrival).await;
+                let answered = result.as_mut().ok();
+                if let Some(answered) = answered.and_then(|encoded| encoded.answered.as_mut()) {
+                    answered.add_elapsed(delay);
+                }
+                result
+            }
             ChaosThen::Fail(code) => Err(Failure::new(code, struck(model.name()))),
             ChaosThen::Panic => Err(model.panic_as_told(&lease).into()),
         }

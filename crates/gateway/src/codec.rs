@@ -53,6 +53,19 @@ pub(crate) enum Codec {
 pub(crate) struct StoodIn {
     pub(crate) code: Code,
     pub(crate) by: StandIn,
+    /// Whether it was sooner than the model, which has not failed by then, and may not.
+    pub(crate) was_sooner: bool,
+}
+
+impl StoodIn {
+    /// Returns that for a failure.
+    pub(crate) fn new(code: Code, by: StandIn) -> Self {
+        Self {
+            code,
+            by,
+            was_sooner: false,
+        }
+    }
 }
 
 /// What stands in for a model.

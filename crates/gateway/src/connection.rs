@@ -466,6 +466,7 @@ impl Handler {
             key: self.calls.last_good_key(model, caller.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
             begun: None,
+            of_flow: None,
         };
         let clock = self.shared.clock.as_ref();
         let part = chosen.map(|chosen| chosen.take_part(clock, caller, arrived));
@@ -489,9 +490,15 @@ impl Handler {
         render: fn(ModelFacts<'_>, &mut Vec<u8>),
     ) -> Reply {
         let versions = asked.scope.versions(asked.table, model.name());
+        let common = match self.in_common((asked.table, asked.scope), model).await {
+            Ok(common) => common,
+            Err(failure) => return Reply::failure(failure.code, &failure.message),
+        };
         match model.enter(self.calls.request_timeout).await {
             Ok(lease) => Reply::rendered(|out| {
-                render(self.facts(model, &lease, &versions), out);
+                let facts = self.facts(model, &lease, &versions);
+                let signature = common.as_ref().unwrap_or(facts.signature);
+                render(ModelFacts { signature, ..facts }, out);
             }),
             Err(refusal) => Reply::failure(refusal.code(), &refusal.message()),
         }

@@ -137,15 +137,19 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Returns how a request ended: a stand-in is no answer of the model.
+    /// Returns how a request ended: a stand-in is no answer of the model, and one that was sooner says nothing of it.
     fn of(result: &mut Result<Encoded, Failure>) -> Self {
-        let own = |encoded: &Encoded| encoded.fallback.is_none();
         let answered = result.as_mut().ok();
-        Self {
-            end: match answered.as_deref().is_some_and(own) {
-                true => ExposureEnd::Answered,
-                false => ExposureEnd::Failed,
+        let end = match answered.as_deref() {
+            None => ExposureEnd::Failed,
+            Some(encoded) => match encoded.fallback {
+                None => ExposureEnd::Answered,
+                Some(stood_in) if stood_in.was_sooner => ExposureEnd::Left,
+                Some(_) => ExposureEnd::Failed,
             },
+        };
+        Self {
+            end,
             predicted: answered.and_then(|encoded| encoded.answered.take()),
         }
     }

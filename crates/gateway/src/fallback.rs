@@ -3,6 +3,8 @@
 //!
 //! Start at [`Calls::run_with_fallback`]; the rules are in [`coracle_policy::resilience`], the default prediction in `stand_in`.
 
+mod again;
+mod hedge;
 mod last_good;
 mod stand_in;
 mod turns;
@@ -18,13 +20,14 @@ use coracle_policy::resilience::End;
 use coracle_serving::{Fallback, FallbackSettings, ServedModel};
 use hyper::header::HeaderValue;
 
-use self::last_good::LastGood;
-pub(crate) use self::last_good::only_value;
+pub(crate) use self::again::{Came, again};
+use self::hedge::Hedged;
+pub(crate) use self::last_good::{LastGood, only_value};
 pub(crate) use self::stand_in::Wanted;
 pub use self::stand_in::fits_outputs;
 use self::stand_in::{marked, marked_of_program};
 pub(crate) use self::turns::{Turns, end_of, is_ours, rests};
-pub(crate) use self::undeclared::undeclared;
+pub(crate) use self::undeclared::{Asked, asked, undeclared};
 use crate::codec::{Encoded, StandIn, StoodIn};
 use crate::infer::{Arrival, Blame, Calls, Failure, OutputCopy, Request};
 
@@ -34,8 +37,8 @@ const REST_MAX: Duration = Duration::from_millis(100);
 /// What decides about the calls to one model, or graph, as long as its breaker has the same terms: what else its settings say is read where it is needed.
 pub(crate) struct Deciding {
     turns: Turns,
-    /// The model's, from when it was there: it may be gone when it is needed.
-    pub(crate) signature: OnceLock<Signature>,
+    /// The model's, from when it was there: it may be gone when it is needed. A graph may have none.
+    pub(crate) signature: OnceLock<Option<Signature>>,
     /// How many calls the model has answered.
     n_answered: AtomicU64,
     /// What costly default predictions wait for a thread as: they have turns of their own, however many calls to the model wait.
@@ -50,6 +53,11 @@ impl Deciding {
             n_answered: AtomicU64::new(0),
             lane: Arc::new(ServedModel::unloaded("fallback".to_owned(), 1)),
         }
+    }
+
+    /// Returns what the model, or graph, takes and gives, as far as that is known.
+    pub(crate) fn signature(&self) -> Option<&Signature> {
+        self.signature.get()?.as_ref()
     }
 
     /// Returns what decides about the calls of a model with this fallback.
@@ -112,7 +120,7 @@ impl Calls {
             && let Some(loaded) = model.loaded()
         {
             let signature = loaded.model().signature();
-            let _kept = deciding.signature.get_or_init(|| signature.clone());
+            let _kept = deciding.signature.get_or_init(|| Some(signature.clone()));
         }
         let of_service = model.timeout().unwrap_or(self.request_timeout);
         let own_time = fallback.settings().timeout.unwrap_or(of_service);
@@ -124,16 +132,20 @@ impl Calls {
         };
         let asked_copy = arrival.copy;
         let arrival = match request.key {
-            Some(_) => Arrival {
-                copy: OutputCopy::Whole,
-                ..arrival
-            },
+            Some(_) => arrival.copying(OutputCopy::Whole),
             None => arrival,
         };
-        let terms = (arrival, own_time);
-        let mut result = self
-            .tried(model, (&fallback, &deciding), &request, terms)
-            .await;
+        let both = (&fallback, &deciding);
+        let terms = (arrival, own_time, of_caller);
+        let tried = self.tried_or_hedged(model, both, &request, terms);
+        let Hedged { mut result, asked } = tried.await;
+        if result
+            .as_ref()
+            .is_ok_and(|encoded| encoded.fallback.is_some())
+        {
+            fallback.count_fallback();
+            return result;
+        }
         if let (Some(key), Ok(encoded)) = (&request.key, &mut result) {
             let now = self.clock.monotonic();
             keep(&last_good(&fallback), (key, now), (encoded, asked_copy));
@@ -141,8 +153,8 @@ impl Calls {
         match result {
             Err(failure) if is_ours(failure.code) => {
                 let has_more = fallback.settings().value.is_some() || request.key.is_some();
-                let asked = (of_caller, failure.code, has_more);
-                let other = self.others((model, &fallback), &request, asked);
+                let bounds = (of_caller, failure.code, has_more);
+                let other = self.others_but(asked, (model, &fallback), &request, bounds);
                 if let Some(answer) = Box::pin(other).await {
                     fallback.count_fallback();
                     return Ok(answer);
@@ -165,6 +177,17 @@ impl Calls {
     /// Asks the revision, then the service that stand in for a model, as far as there are some; `None` if none gives an answer.
     pub(crate) async fn others(
         &self,
+        of: (&Arc<ServedModel>, &Fallback),
+        request: &Request,
+        bounds: (Arrival, Code, bool),
+    ) -> Option<Encoded> {
+        self.others_but(None, of, request, bounds).await
+    }
+
+    /// As [`Calls::others`], but for the one that was asked already.
+    async fn others_but(
+        &self,
+        asked: Option<StandIn>,
         (model, fallback): (&Arc<ServedModel>, &Fallback),
         request: &Request,
         (arrival, code, has_more): (Arrival, Code, bool),
@@ -172,15 +195,19 @@ impl Calls {
         let settings = fallback.settings();
         // It does not stand in for itself.
         let revision = fallback.revision();
-        if let Some(other) = revision.filter(|other| !Arc::ptr_eq(other, model)) {
+        let revision = revision.filter(|other| !Arc::ptr_eq(other, model));
+        if let Some(other) = revision.filter(|_| asked != Some(StandIn::Revision)) {
             let by = StandIn::Revision;
-            let asked = (arrival, has_more || settings.service.is_some());
+            let within = (arrival, has_more || settings.service.is_some());
             let answer = self
-                .other((&other, fallback), request, asked, StoodIn { code, by })
+                .other((&other, fallback), request, within, StoodIn::new(code, by))
                 .await;
             if answer.is_some() {
                 return answer;
             }
+        }
+        if asked == Some(StandIn::Service) {
+            return None;
         }
         self.other_service(fallback, request, (arrival, code, has_more))
             .await
@@ -200,7 +227,7 @@ impl Calls {
         };
         let by = StandIn::Service;
         let asked = (arrival, has_more);
-        self.other((&other, fallback), request, asked, StoodIn { code, by })
+        self.other((&other, fallback), request, asked, StoodIn::new(code, by))
             .await
     }
 

@@ -22,6 +22,7 @@ use coracle_serving::{ModelTable, ServedModel};
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
+pub use self::described::fits_flow;
 use self::walk::{Message, Place, Walk};
 use crate::arriving::Arriving;
 use crate::codec::{Codec, Encoded, StoodIn};

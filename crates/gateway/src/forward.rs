@@ -3,7 +3,7 @@
 //! What is passed on: method, path, query, headers and body; not the headers that are about the connection. A request is
 //! tried again, with another process, only if no connection could be made: a process may have acted on anything more.
 //! `call` does it for HTTP, `grpc` for gRPC; both over connections of `pool`, and by the rules of `guarded` where a service has some. `asked` is for programs that
-//! answer in place of others.
+//! answer in place of others, `keeping` for answers that are given again.
 
 mod asked;
 mod body;
@@ -12,6 +12,7 @@ mod grpc;
 mod guarded;
 mod headers;
 mod hedge;
+mod keeping;
 mod pool;
 
 use std::time::Duration;

@@ -9,6 +9,7 @@ use coracle_model::RunError;
 use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
 use coracle_serving::batch::{Ran, is_joint};
 use coracle_serving::experiment::Experiments;
+use coracle_serving::flow::FlowLease;
 use coracle_serving::{
     Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Protocol, Refusal,
     Rejection, ServedModel, SharedTable, Writer,
@@ -80,6 +81,8 @@ pub(crate) struct Request {
     pub(crate) is_watched: bool,
     /// Where it is told when its run begins, if somebody wants to know.
     pub(crate) begun: Begun,
+    /// The place of the graph that it is part of, which its run holds.
+    pub(crate) of_flow: Option<Arc<FlowLease>>,
 }
 
 impl Request {
@@ -171,6 +174,11 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
+    /// Returns it with as much of the answer copied.
+    pub(crate) fn copying(self, copy: OutputCopy) -> Self {
+        Self { copy, ..self }
+    }
+
     /// Returns when its time is over.
     pub(crate) fn until(self) -> Duration {
         self.at.saturating_add(self.time)
@@ -240,6 +248,28 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// Takes what a shadow's answer is compared with; what is predicted stays there for who watches it.
+fn to_compare(
+    result: &mut Result<Encoded, Failure>,
+    is_watched: bool,
+) -> Result<Option<Box<Answered>>, Code> {
+    match result {
+        Ok(encoded) => match encoded.fallback {
+            None => {
+                let copied = encoded.answered.take();
+                if is_watched {
+                    encoded.answered = copied.as_ref().map(|copied| copied.first_rows());
+                }
+                Ok(copied.filter(|copied| copied.is_whole()))
+            }
+            // What it would have been compared with is not there, nor will it be.
+            Some(stood_in) if stood_in.was_sooner => Ok(None),
+            Some(stood_in) => Err(stood_in.code),
+        },
+        Err(failure) => Err(failure.code),
+    }
+}
+
 impl Calls {
     /// Begins the record of a request, if it has one.
     pub(crate) fn recording(
@@ -299,7 +329,12 @@ impl Calls {
         if let Some(trace) = trace.filter(Trace::is_sampled) {
             in_flight.exemplify(trace.id(), ended, self.clock.unix_time());
         }
-        in_flight.finish(protocol, outcome, ended);
+        let stood_in = result.as_ref().ok().and_then(|encoded| encoded.fallback);
+        match stood_in.is_some_and(|stood_in| stood_in.was_sooner) {
+            false => in_flight.finish(protocol, outcome, ended),
+            // It is counted once it ends itself.
+            true => drop(in_flight),
+        }
         if let Some(slot) = slot {
             tell(&slot, model, &mut result);
         }
@@ -310,19 +345,7 @@ impl Calls {
             recording.response(&codec, &result);
         }
         if let Some(begun) = begun {
-            let answer = match &mut result {
-                Ok(encoded) => match encoded.fallback {
-                    None => {
-                        let copied = encoded.answered.take();
-                        if is_watched {
-                            encoded.answered = copied.as_ref().map(|copied| copied.first_rows());
-                        }
-                        Ok(copied.filter(|copied| copied.is_whole()))
-                    }
-                    Some(stood_in) => Err(stood_in.code),
-                },
-                Err(failure) => Err(failure.code),
-            };
+            let answer = to_compare(&mut result, is_watched);
             self.shadows.finish(*begun, model, answer);
         }
         result
@@ -339,6 +362,10 @@ impl Calls {
         let lease = match model.try_enter() {
             Some(lease) => lease,
             None => Box::pin(self.wait_to_enter(model, request.priority, arrival)).await?,
+        };
+        let lease = match &request.of_flow {
+            Some(of_flow) => lease.within(Arc::clone(of_flow)),
+            None => lease,
         };
         if let Some(chaos) = &self.chaos
             && chaos.is_on()

@@ -54,6 +54,7 @@ pub use coracle_protocol::facts::IndexEntry;
 pub use cors::CorsPolicy;
 pub use experiment::EXPERIMENT_LINES;
 pub use fallback::fits_outputs;
+pub use flow::fits_flow;
 pub use limits::Limits;
 pub use log::{AccessLog, Log, LogFormat, LogWriter};
 pub use model_control::{ControlError, ModelControl};

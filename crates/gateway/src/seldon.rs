@@ -2,6 +2,7 @@
 //! `described`.
 
 mod described;
+mod several;
 
 use std::sync::Arc;
 

@@ -177,6 +177,11 @@ impl Answered {
         }
     }
 
+    /// Adds what a model that is slow on purpose took.
+    pub(crate) fn add_elapsed(&mut self, delay: Duration) {
+        self.elapsed += delay;
+    }
+
     /// Tells whether all of an answer was copied.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_whole

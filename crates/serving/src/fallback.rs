@@ -38,6 +38,9 @@ pub struct FallbackSettings {
     /// When another process is asked, too, where one has not answered.
     #[serde(default)]
     pub hedge: Option<HedgeAfter>,
+    /// Who is asked then in place of another process: one of those that stand in.
+    #[serde(default)]
+    pub hedge_to: Option<HedgeTo>,
     /// How many requests of the service there may be at a time.
     #[serde(default)]
     pub bulkhead: Option<BulkheadSettings>,
@@ -64,6 +67,15 @@ pub enum HedgeAfter {
     Time(Duration),
     /// As long as so many of 100 calls took at most.
     Percentile(u8),
+}
+
+/// Which one of those that stand in for a model is asked, too, where it has not answered.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum HedgeTo {
+    /// The revision.
+    Revision,
+    /// The service.
+    Service,
 }
 
 /// The fallback of one model: its settings, and what was counted.

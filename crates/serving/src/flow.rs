@@ -10,8 +10,8 @@ mod reward;
 mod router;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coracle_base::Code;
@@ -42,10 +42,22 @@ pub struct Flow {
     fallback: Option<Arc<Fallback>>,
 }
 
-/// The leave to be led through a flow; gives its place back when it is dropped.
+/// A place among the requests of a flow; it is given back when the request has been answered, or nothing that it asked runs any more.
 #[derive(Debug)]
 pub struct FlowLease {
-    _place: Place,
+    place: Mutex<Place>,
+}
+
+impl FlowLease {
+    /// Gives the place back before the last one who holds it has gone.
+    pub fn give_back(&self) {
+        drop(
+            self.place
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
 }
 
 /// A step of a flow that takes requests.
@@ -78,6 +90,23 @@ pub enum FlowStep {
     },
 }
 
+impl FlowStep {
+    /// Returns what it asks; the depth of steps is bounded by whoever plans them.
+    fn asks(&self) -> Vec<&FlowAsk> {
+        match self {
+            Self::Ask(ask) => vec![ask],
+            Self::Fixed { .. } => Vec::new(),
+            Self::Chain(steps)
+            | Self::One {
+                branches: steps, ..
+            }
+            | Self::All {
+                branches: steps, ..
+            } => steps.iter().flat_map(Self::asks).collect(),
+        }
+    }
+}
+
 /// A model of a flow.
 #[derive(Debug)]
 pub struct FlowAsk {
@@ -86,6 +115,14 @@ pub struct FlowAsk {
     /// The model.
     pub target: FlowTarget,
     feedback: Arc<FeedbackCounters>,
+}
+
+impl FlowAsk {
+    /// Tells whether it asks a revision, which stays what it is.
+    #[must_use]
+    pub fn is_revision(&self) -> bool {
+        matches!(self.target, FlowTarget::Revision(_))
+    }
 }
 
 /// Who answers for a node.
@@ -186,23 +223,29 @@ impl Flow {
         self.fallback.as_ref()
     }
 
-    /// Waits, for `time` at most, until there is a place among its requests, if there may only be so many.
+    /// Waits, for `time` at most, until there is a place among its requests; `None` if there may be any number of them.
     ///
     /// # Errors
     /// [`Refusal`] if too many wait, or the time is over.
     ///
     /// # Cancel safety
     /// A wait that is dropped leaves its place in the queue.
-    pub async fn enter(&self, priority: Priority, time: Duration) -> Result<FlowLease, Refusal> {
+    pub async fn enter(
+        &self,
+        priority: Priority,
+        time: Duration,
+    ) -> Result<Option<Arc<FlowLease>>, Refusal> {
         let bulkhead = self.fallback.as_ref().and_then(|own| own.bulkhead());
-        let place = match bulkhead {
-            None => None,
-            Some(bulkhead) => match bulkhead.try_place() {
-                Some(place) => place,
-                None => bulkhead.place(priority, deadline_in(time)).await?,
-            },
+        let Some(bulkhead) = bulkhead else {
+            return Ok(None);
         };
-        Ok(FlowLease { _place: place })
+        let place = match bulkhead.try_place() {
+            Some(place) => place,
+            None => bulkhead.place(priority, deadline_in(time)).await?,
+        };
+        Ok(Some(Arc::new(FlowLease {
+            place: Mutex::new(place),
+        })))
     }
 
     /// Counts an answer that is none of its own.
@@ -225,6 +268,12 @@ impl Flow {
     #[must_use]
     pub fn root(&self) -> &FlowStep {
         &self.root
+    }
+
+    /// Returns what it asks, in the order of its steps.
+    #[must_use]
+    pub fn asks(&self) -> Vec<&FlowAsk> {
+        self.root.asks()
     }
 
     /// Visits the routers by their keys: a node's name, after the branch's where the first step splits requests.

@@ -12,6 +12,7 @@ mod flows;
 mod hold;
 mod load;
 mod misfits;
+mod observed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -19,12 +20,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::{Clock, Code};
-use coracle_model::{Model, Signature};
+use coracle_model::Model;
 
 use self::crew::Crew;
 use self::hold::Holds;
 use self::load::Load;
-pub use self::misfits::FitsOutputs;
+use self::misfits::Misfits;
+pub use self::misfits::{FitsFlow, FitsOutputs, KnownOf, KnownOutputs};
 use crate::batch::BatchSettings;
 use crate::experiment::{BookId, Experiments, PlannedExperiment};
 use crate::fallback::FallbackMemory;
@@ -206,6 +208,8 @@ pub struct Follower {
     flows: BTreeMap<ServiceId, (PlannedFlow, Arc<Flow>)>,
     /// The books of experiments that are kept.
     books: Option<BTreeSet<BookId>>,
+    /// What was found of default predictions.
+    misfits: Misfits,
 }
 
 impl std::fmt::Debug for Follower {
@@ -228,10 +232,14 @@ struct Slot {
     /// Its processes, if it is served by some.
     crew: Option<Crew>,
     /// What is known of the model's outputs since it was first loaded.
-    outputs: Option<Signature>,
+    outputs: Option<KnownOutputs>,
 }
 
 impl Slot {
+    fn outputs(&self) -> Option<KnownOutputs> {
+        self.outputs.clone()
+    }
+
     /// Takes the number of replicas and their concurrency from the plan; lets go of the model if there are to be none.
     fn scale(&mut self, planned: &PlannedRevision, log: impl Fn(&str)) {
         (self.replicas, self.concurrency) = (planned.replicas, planned.concurrency);
@@ -293,6 +301,7 @@ impl Follower {
             routes: BTreeMap::new(),
             flows: BTreeMap::new(),
             books: None,
+            misfits: Misfits::default(),
         };
         (follower, PlanSender(sender))
     }
@@ -637,7 +646,8 @@ impl Follower {
         slot.served = served;
         match result {
             Ok(loaded) => {
-                slot.outputs = Some(misfits::outputs_of(loaded.model().signature()));
+                let signature = loaded.model().signature();
+                slot.outputs = Some(misfits::outputs_of(signature, slot.outputs.take()));
                 // What a request has loaded is there once, until the plan lets go of it.
                 let replicas = slot.replicas.max(1);
                 slot.state = RevisionState::Ready {
@@ -772,28 +782,6 @@ impl Follower {
             }
         }
         Some(route)
-    }
-
-    fn report(&self) {
-        let revisions = self
-            .slots
-            .iter()
-            .map(|(id, slot)| (id.clone(), slot.state.clone()));
-        let routes = self
-            .routes
-            .iter()
-            .map(|(id, (planned, _))| (id.clone(), planned.clone()));
-        let processes = self.slots.iter().filter_map(|(id, slot)| {
-            let states = slot.crew.as_ref()?.states.clone();
-            Some((id.clone(), states))
-        });
-        self.config.observed.set(Observed {
-            revisions: revisions.collect(),
-            routes: routes.collect(),
-            flows: self.observed_flows(),
-            processes: processes.collect(),
-            misfits: self.misfits(),
-        });
     }
 }
 

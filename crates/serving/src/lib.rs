@@ -56,8 +56,11 @@ pub use compute_pool::{ComputePool, PoolCall, PoolLimits, QueueLimits, Ticket};
 pub use declared::DeclaredConfig;
 pub use exemplar::TraceId;
 pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};
-pub use fallback::{Fallback, FallbackMemory, FallbackSettings, HedgeAfter};
-pub use follower::{FitsOutputs, Follower, FollowerConfig, Loader, ObservedCell, PlanSender};
+pub use fallback::{Fallback, FallbackMemory, FallbackSettings, HedgeAfter, HedgeTo};
+pub use follower::{
+    FitsFlow, FitsOutputs, Follower, FollowerConfig, KnownOf, KnownOutputs, Loader, ObservedCell,
+    PlanSender,
+};
 pub use http_statistics::HttpStatistics;
 pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
 pub use load::{LatencyCounts, LoadReport, LoadSampler, RevisionLoad, latency_bounds};

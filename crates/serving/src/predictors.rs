@@ -65,6 +65,13 @@ impl Predictors {
         })
     }
 
+    /// Returns what the predictor is called that a revision is of: its name, then its node's.
+    #[must_use]
+    pub fn key(&self, revision: &str) -> Option<&str> {
+        let number = usize::try_from(self.branch(revision)?.number).ok()?;
+        self.all.get(number).map(|one| one.key.as_str())
+    }
+
     /// Gives a reward to the one that answered; returns its node.
     ///
     /// # Errors
@@ -114,6 +121,7 @@ mod tests {
         let branch = both.branch("iris-b").unwrap();
         assert_eq!((branch.deployment.as_str(), branch.number), ("iris", 1));
         assert_eq!(both.branch("iris-c"), None);
+        assert_eq!(both.key("iris-b"), Some("b/classify"));
         let reward = |on: &Predictors, branch: Option<i64>| {
             let rewarded = on.reward(&Reward {
                 reward: 0.5,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coracle_api::Kind;
-use coracle_api::kind::{EVENT, EXPERIMENT, INFERENCE_SERVICE, ROLLOUT};
+use coracle_api::kind::{EVENT, EXPERIMENT, INFERENCE_SERVICE, ROLLOUT, SELDON_DEPLOYMENT};
 use coracle_serving::ServiceId;
 use serde_json::{Value, json};
 
@@ -19,7 +19,12 @@ use crate::store::{Key, Stored, Write};
 /// The most events that are kept of an object.
 pub(super) const EVENTS_MAX: usize = 30;
 /// The kinds of objects that events are about.
-const KINDS: [&Kind; 3] = [&INFERENCE_SERVICE, &ROLLOUT, &EXPERIMENT];
+const KINDS: [&Kind; 4] = [
+    &INFERENCE_SERVICE,
+    &ROLLOUT,
+    &EXPERIMENT,
+    &SELDON_DEPLOYMENT,
+];
 
 /// Something that people are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +72,22 @@ impl Controller {
         let key = Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name);
         if let Some(stored) = self.store.get(&key) {
             self.record(id, &stored.object, event_type, reason, message);
+        }
+    }
+
+    /// Warns of a service, or, where there is none of the name, of the SeldonDeployment that is a graph.
+    pub(super) fn warn_of(&mut self, id: &ServiceId, reason: &'static str, message: String) {
+        let key = |kind| Key::new(kind, &id.namespace, &id.name);
+        if self.store.get(&key(&INFERENCE_SERVICE)).is_some() {
+            return self.record_for(id, "Warning", reason, &message);
+        }
+        if let Some(deployment) = self.store.get(&key(&SELDON_DEPLOYMENT)) {
+            let happened = Happened {
+                is_warning: true,
+                reason,
+                message,
+            };
+            self.record_about(id, (&SELDON_DEPLOYMENT, &deployment.object), &happened);
         }
     }
 

@@ -1,15 +1,15 @@
-//! What is done where a service's model fails, takes long, or has too much to do: eleven annotations.
+//! What is done where a service's model fails, takes long, or has too much to do: twelve annotations.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_api::inference_service::is_name;
-use coracle_serving::{BulkheadSettings, FallbackSettings, HedgeAfter, ServiceId};
+use coracle_serving::{BulkheadSettings, FallbackSettings, HedgeAfter, HedgeTo, ServiceId};
 use serde_json::Value;
 
 use crate::annotations::{
     BREAKER_FAILURES as BREAKER, BREAKER_LATENCY, BULKHEAD, BULKHEAD_QUEUE,
-    FALLBACK_LAST_GOOD as KEY, FALLBACK_TIMEOUT as TIMEOUT, HEDGE_AFTER as HEDGE,
+    FALLBACK_LAST_GOOD as KEY, FALLBACK_TIMEOUT as TIMEOUT, HEDGE_AFTER as HEDGE, HEDGE_TO,
 };
 pub(crate) use crate::annotations::{
     FALLBACK as VALUE, FALLBACK_REVISION as REVISION, FALLBACK_SERVICE as SERVICE, RETRIES,
@@ -41,10 +41,10 @@ const NO_KEYS: [&str; 12] = [
 ];
 const HEDGE_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// What is for predictors that run as programs, and does nothing for others.
+/// What is for predictors that run as programs, and does nothing for others but with [`OF_MODELS`].
 pub(crate) const OF_PROGRAMS: [&str; 1] = [HEDGE];
-/// What is for models that are read here: it needs the values of their answers.
-pub(crate) const OF_MODELS: [&str; 1] = [KEY];
+/// What is for models that are read here: programs have further processes to ask.
+pub(crate) const OF_MODELS: [&str; 1] = [HEDGE_TO];
 /// What is done with calls to a model, so that nothing has to stand in for it.
 pub(crate) const OF_CALLS: [&str; 3] = [RETRIES, BREAKER, BREAKER_LATENCY];
 /// What may be said of a graph of several models as a whole: it has no revisions.
@@ -147,6 +147,7 @@ fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
         breaker_failures: kept(breaker, &mut faults),
         breaker_latency: kept(time(BREAKER_LATENCY), &mut faults),
         hedge: kept(annotation(HEDGE).map(read_hedge), &mut faults),
+        hedge_to: kept(annotation(HEDGE_TO).map(read_hedge_to), &mut faults),
         bulkhead: places.map(|places| BulkheadSettings {
             places,
             queue: queue
@@ -170,7 +171,50 @@ fn read_all(service: &Value) -> (FallbackSettings, Vec<String>) {
             humantime::format_duration(timeout)
         ));
     }
+    if let Err(fault) = check_hedge(&settings) {
+        settings.hedge_to = None;
+        faults.push(fault);
+    }
     (settings, faults)
+}
+
+/// Checks that there is somebody to be asked, at a time when it may help.
+fn check_hedge(settings: &FallbackSettings) -> Result<(), String> {
+    let Some(to) = settings.hedge_to else {
+        return Ok(());
+    };
+    let (other, is_there) = match to {
+        HedgeTo::Revision => (REVISION, settings.revision.is_some()),
+        HedgeTo::Service => (SERVICE, settings.service.is_some()),
+    };
+    let Some(after) = settings.hedge else {
+        return Err(format!(
+            "annotation {HEDGE_TO} says nothing without {HEDGE}"
+        ));
+    };
+    if !is_there {
+        return Err(format!(
+            "annotation {HEDGE_TO} says nothing without {other}, which names who is asked"
+        ));
+    }
+    match (after, settings.timeout) {
+        (HedgeAfter::Time(after), Some(timeout)) if timeout <= after => Err(format!(
+            "annotation {HEDGE}: {} is not below {TIMEOUT}, {}, at which calls end: nobody would be asked before",
+            humantime::format_duration(after),
+            humantime::format_duration(timeout)
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn read_hedge_to(text: &str) -> Result<HedgeTo, String> {
+    match text {
+        "revision" => Ok(HedgeTo::Revision),
+        "service" => Ok(HedgeTo::Service),
+        _ => Err(format!(
+            "annotation {HEDGE_TO}: '{text}' is neither revision, the one of {REVISION}, nor service, the one of {SERVICE}"
+        )),
+    }
 }
 
 fn read_key(name: &str) -> Result<String, String> {
@@ -278,6 +322,7 @@ mod tests {
             breaker_failures: Some(5),
             breaker_latency: Some(Duration::from_secs(1)),
             hedge: None,
+            hedge_to: None,
             bulkhead: None,
         };
         assert_eq!(of(all), Ok(Some(expected)));
@@ -293,6 +338,14 @@ mod tests {
         ] {
             let read = of(json!({HEDGE: text})).unwrap().unwrap();
             assert_eq!(read.hedge, Some(hedge));
+        }
+        for (name, other, to) in [
+            ("service", json!({SERVICE: "iris-small"}), HedgeTo::Service),
+            ("revision", json!({REVISION: "stable"}), HedgeTo::Revision),
+        ] {
+            let mut all = json!({HEDGE: "p95", HEDGE_TO: name, TIMEOUT: "1s"});
+            coracle_patch::merge_patch(&mut all, &other);
+            assert_eq!(of(all).unwrap().unwrap().hedge_to, Some(to));
         }
         for (annotations, places, queue) in [
             (json!({BULKHEAD: "8"}), 8, 80),
@@ -312,6 +365,22 @@ mod tests {
             (json!({HEDGE: "0s"}), "neither a time"),
             (json!({HEDGE: "1h"}), "neither a time"),
             (json!({HEDGE: "p100"}), "nor one of p50"),
+            (
+                json!({HEDGE: "p95", HEDGE_TO: "next"}),
+                "'next' is neither revision",
+            ),
+            (
+                json!({SERVICE: "next", HEDGE_TO: "service"}),
+                "says nothing without serving.coracle.dev/hedge-after",
+            ),
+            (
+                json!({SERVICE: "next", HEDGE: "p95", HEDGE_TO: "revision"}),
+                "says nothing without serving.coracle.dev/fallback-revision",
+            ),
+            (
+                json!({SERVICE: "next", HEDGE: "1s", HEDGE_TO: "service", TIMEOUT: "1s"}),
+                "nobody would be asked before",
+            ),
             (json!({VALUE: "null"}), "no default prediction"),
             (json!({VALUE: "{}"}), "no default prediction"),
             (json!({VALUE: "[[1]]"}), "no default prediction"),

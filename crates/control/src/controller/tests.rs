@@ -762,9 +762,9 @@ fn a_runtime_with_a_command_serves_its_format() {
 #[test]
 fn what_is_not_done_for_programs_is_refused_by_its_name() {
     for (name, value) in [
-        ("serving.coracle.dev/fallback-last-good", "x-user"),
         ("serving.coracle.dev/shadow", "next"),
         ("serving.coracle.dev/response-cache", "1MiB"),
+        ("serving.coracle.dev/hedge-to", "service"),
     ] {
         let mut stage = Stage::running(programs());
         let container = json!({"name": "kserve-container", "image": "known:v1"});
@@ -788,17 +788,21 @@ fn what_is_not_done_for_programs_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_program_may_have_a_default_prediction() {
+fn a_program_may_have_a_default_prediction_and_last_good_answers() {
     let mut stage = Stage::running(programs());
     let container = json!({"name": "kserve-container", "image": "known:v1"});
     stage.predictor(json!({"containers": [container]}));
-    let annotations = json!({"serving.coracle.dev/fallback": "0"});
+    let annotations = json!({
+        "serving.coracle.dev/fallback": "0",
+        "serving.coracle.dev/fallback-last-good": "x-user"
+    });
     stage.apply(json!({"metadata": {"annotations": annotations}}));
     assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
     let plan = stage.plan.lock().unwrap();
     let route = plan.routes.values().next().unwrap();
-    let value = route.fallback.as_ref().and_then(|one| one.value.as_deref());
-    assert_eq!(value, Some("0"));
+    let fallback = route.fallback.as_ref().unwrap();
+    assert_eq!(fallback.value.as_deref(), Some("0"));
+    assert_eq!(fallback.key.as_deref(), Some("x-user"));
 }
 
 #[test]

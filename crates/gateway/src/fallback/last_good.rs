@@ -11,6 +11,7 @@ use coracle_serving::ServedModel;
 use coracle_tensor::Tensor;
 use hyper::header::{HeaderMap, HeaderValue};
 
+use super::again::Came;
 use crate::infer::Calls;
 use crate::shadow::Answered;
 
@@ -30,10 +31,28 @@ pub(crate) struct LastGood(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     /// The answers, with when they were given.
-    by_key: HashMap<HeaderValue, (Arc<Answered>, Duration)>,
+    by_key: HashMap<HeaderValue, (Good, Duration)>,
     /// The keys, the oldest first.
     order: VecDeque<HeaderValue>,
     n_bytes: u64,
+}
+
+/// What is known of an answer.
+#[derive(Clone, Debug)]
+enum Good {
+    /// The outputs of a model that is read here.
+    Read(Arc<Answered>),
+    /// What a program answered, which nobody has read.
+    Came(Arc<Came>),
+}
+
+impl Good {
+    fn n_bytes(&self) -> u64 {
+        match self {
+            Self::Read(answered) => answered.n_bytes(),
+            Self::Came(came) => u64::try_from(came.n_bytes()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 impl LastGood {
@@ -43,6 +62,28 @@ impl LastGood {
 
     /// Keeps an answer that was given at `now` as the last one for `key`.
     pub(crate) fn keep(&self, key: &HeaderValue, (answered, now): (Arc<Answered>, Duration)) {
+        self.keep_good(key, (Good::Read(answered), now));
+    }
+
+    /// Keeps what a program answered at `now` as the last one for `key`.
+    pub(crate) fn keep_came(&self, key: &HeaderValue, (came, now): (Came, Duration)) {
+        self.keep_good(key, (Good::Came(Arc::new(came)), now));
+    }
+
+    /// Returns what a program answered last for `key`; `None` if that was too long before `now`, or a model gave the answer.
+    pub(crate) fn came(&self, key: &HeaderValue, now: Duration) -> Option<Arc<Came>> {
+        match self.good(key, now)? {
+            Good::Came(came) => Some(came),
+            Good::Read(_) => None,
+        }
+    }
+
+    fn good(&self, key: &HeaderValue, now: Duration) -> Option<Good> {
+        let (good, at) = self.kept().by_key.get(key).cloned()?;
+        (now.saturating_sub(at) <= AGE_MAX).then_some(good)
+    }
+
+    fn keep_good(&self, key: &HeaderValue, (answered, now): (Good, Duration)) {
         // A copy: it came as a part of what was read from its connection, and would keep all of that in memory.
         let Ok(key) = HeaderValue::from_bytes(key.as_bytes()) else {
             return;
@@ -70,10 +111,9 @@ impl LastGood {
         (key, now): (&HeaderValue, Duration),
         (call, signature): (&Call, &Signature),
     ) -> Option<Vec<Tensor>> {
-        let (answered, at) = self.kept().by_key.get(key).cloned()?;
-        if now.saturating_sub(at) > AGE_MAX {
+        let Good::Read(answered) = self.good(key, now)? else {
             return None;
-        }
+        };
         let outputs = call.outputs.iter().map(|index| {
             let spec = signature.outputs.get(*index)?;
             let mut all = answered.outputs().iter();
@@ -93,7 +133,7 @@ fn is_as(output: &Tensor, spec: &TensorSpec) -> bool {
         && sizes.all(|(size, wanted)| wanted.is_none_or(|wanted| wanted == *size))
 }
 
-fn n_bytes(key: &HeaderValue, answered: &Answered) -> u64 {
+fn n_bytes(key: &HeaderValue, answered: &Good) -> u64 {
     let of_key = u64::try_from(key.len()).unwrap_or(u64::MAX);
     // It is there twice: by its place, and in the order.
     answered.n_bytes() + 2 * of_key + ENTRY_BYTES

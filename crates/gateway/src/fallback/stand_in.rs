@@ -140,7 +140,7 @@ impl Calls {
             request,
             code,
         } = wanted;
-        let signature = deciding.signature.get()?;
+        let signature = deciding.signature()?;
         let ctx = DecodeContext {
             signature,
             default_outputs: &signature.default_outputs,
@@ -167,7 +167,7 @@ impl Calls {
             regions: self.shared_memory.as_ref(),
         };
         let encoded = request.codec.encode(&ctx, &call, &outputs).ok()?;
-        let stood_in = StoodIn { code: *code, by };
+        let stood_in = StoodIn::new(*code, by);
         marked(&request.codec, encoded, stood_in)
     }
 }
@@ -259,24 +259,42 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 /// Returns an answer of V2 with the parameter that says what stood in; `None` if it is no object.
-fn with_parameter(json: &[u8], name: &str) -> Option<Vec<u8>> {
+pub(super) fn with_parameter(json: &[u8], name: &str) -> Option<Vec<u8>> {
+    with_field(json, "parameters", |before| {
+        let mut own = match before {
+            Some(parameters) => serde_json::from_str(parameters.get()).ok()?,
+            None => serde_json::Map::new(),
+        };
+        own.insert("fallback".to_owned(), name.into());
+        Some(Some(own.into()))
+    })
+}
+
+/// Returns an object of JSON with a field as `new` makes it of what it was, if there is to be one; `None` if it is none.
+pub(super) fn with_field(
+    json: &[u8],
+    name: &str,
+    new: impl FnOnce(Option<&RawValue>) -> Option<Option<Value>>,
+) -> Option<Vec<u8>> {
     let Fields(fields) = serde_json::from_slice(json).ok()?;
-    let mut own = match fields.iter().find(|(field, _)| field == "parameters") {
-        Some((_, parameters)) => serde_json::from_str(parameters.get()).ok()?,
-        None => serde_json::Map::new(),
-    };
-    own.insert("fallback".to_owned(), name.into());
-    let own = serde_json::value::to_raw_value(&own).ok()?;
-    let mut marked = b"{\"parameters\":".to_vec();
-    marked.extend_from_slice(own.get().as_bytes());
-    for (field, value) in fields.iter().filter(|(field, _)| field != "parameters") {
-        marked.push(b',');
-        serde_json::to_writer(&mut marked, field).ok()?;
-        marked.push(b':');
-        marked.extend_from_slice(value.get().as_bytes());
+    let before = fields.iter().find(|(field, _)| field == name);
+    let new = new(before.map(|(_, value)| *value))?;
+    let new = new.map(|value| serde_json::value::to_raw_value(&value));
+    let new = new.transpose().ok()?;
+    let others = fields.iter().filter(|(field, _)| field != name);
+    let others = others.map(|(field, value)| (field.as_str(), *value));
+    let all = new.iter().map(|value| (name, &**value)).chain(others);
+    let mut written = b"{".to_vec();
+    for (index, (field, value)) in all.enumerate() {
+        if index > 0 {
+            written.push(b',');
+        }
+        serde_json::to_writer(&mut written, field).ok()?;
+        written.push(b':');
+        written.extend_from_slice(value.get().as_bytes());
     }
-    marked.push(b'}');
-    Some(marked)
+    written.push(b'}');
+    Some(written)
 }
 
 /// The most outputs that are named, and characters of a value that are shown.

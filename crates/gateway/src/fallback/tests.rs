@@ -7,8 +7,8 @@ use bytes::Bytes;
 use coracle_base::{Clock, ManualClock};
 use coracle_protocol::Call;
 use coracle_serving::{
-    BulkheadSettings, Chaos, ChaosFault, ChaosTarget, FallbackMemory, ModelTable, Refusal, Route,
-    ServiceId, SharedTable,
+    BulkheadSettings, Chaos, ChaosFault, ChaosTarget, FallbackMemory, HedgeAfter, HedgeTo,
+    ModelTable, Protocol, Refusal, Route, ServiceId, SharedTable,
 };
 use coracle_tensor::{Tensor, Values};
 use tokio::time::Instant;
@@ -119,6 +119,7 @@ impl Two {
             key: None,
             is_watched: false,
             begun: None,
+            of_flow: None,
         }
     }
 
@@ -366,7 +367,7 @@ async fn a_costly_request_is_stood_in_for_when_its_time_is_over() {
     let fallback = two.first.fallback().unwrap();
     let deciding = Deciding::of(&fallback).unwrap();
     let signature = two.first.loaded().unwrap().model().signature().clone();
-    deciding.signature.set(signature).unwrap();
+    deciding.signature.set(Some(signature)).unwrap();
     let wanted = Wanted {
         model: Arc::clone(&two.first),
         fallback,
@@ -589,5 +590,129 @@ fn predictions_of_answers_too_large_to_keep_are_compared() {
             };
             assert_eq!(copied, expected, "{asked:?} of {n_rows}");
         }
+    }
+}
+
+const AFTER: Duration = Duration::from_millis(50);
+
+/// The first one's rules where `next` is asked, too, after a while.
+fn hedged() -> FallbackSettings {
+    FallbackSettings {
+        service: Some(id("next")),
+        hedge: Some(HedgeAfter::Time(AFTER)),
+        hedge_to: Some(HedgeTo::Service),
+        ..FallbackSettings::default()
+    }
+}
+
+fn slow(latency: Duration) -> ChaosFault {
+    ChaosFault {
+        latency,
+        ..ChaosFault::default()
+    }
+}
+
+impl Two {
+    fn counted(&self, outcome: Result<(), Code>) -> u64 {
+        self.first.statistics().requests(Protocol::V1, outcome)
+    }
+}
+
+/// What the model did is counted when it has ended, though its caller was answered long before.
+#[tokio::test(start_paused = true)]
+async fn another_service_is_asked_where_the_model_takes_long() {
+    let two = Two::new(&hedged());
+    assert_eq!(two.ask(None).await, (Ok(None), Duration::ZERO));
+    assert_eq!(two.next.statistics().started(), 0);
+    two.strike("first", slow(2 * SECOND));
+    assert_eq!(two.ask(None).await, (Ok(Some(StandIn::Service)), AFTER));
+    let fallback = two.first.fallback().unwrap();
+    assert_eq!((fallback.n_hedges(), fallback.n_fallbacks()), ((1, 1), 1));
+    assert_eq!(
+        (two.counted(Ok(())), two.first.statistics().in_flight()),
+        (1, 1)
+    );
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(
+        (two.counted(Ok(())), two.first.statistics().in_flight()),
+        (2, 0)
+    );
+    // One that hangs has failed, whoever answered.
+    two.hang("first");
+    assert_eq!(two.ask(None).await.0, Ok(Some(StandIn::Service)));
+    tokio::time::sleep(ALLOWED).await;
+    assert_eq!(two.counted(Err(Code::DeadlineExceeded)), 1);
+    // It is the other one's own request, too, by which nobody judges it.
+    let of_next = two.next.statistics();
+    assert_eq!(of_next.requests(Protocol::V1, Ok(())), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_good_answer_of_two_counts() {
+    let two = Two::new(&hedged());
+    let fallback = two.first.fallback().unwrap();
+    two.strike("first", slow(2 * AFTER));
+    two.strike("next", slow(SECOND));
+    assert_eq!(two.ask(None).await, (Ok(None), 2 * AFTER));
+    assert_eq!((fallback.n_hedges(), fallback.n_fallbacks()), ((1, 0), 0));
+    assert_eq!(two.next.statistics().in_flight(), 0);
+    // Where the model fails meanwhile the other one is waited for, and the failure is what is counted.
+    let fails = ChaosFault {
+        error_rate: 1.0,
+        ..slow(2 * AFTER)
+    };
+    two.strike("first", fails);
+    let other = (Ok(Some(StandIn::Service)), AFTER + SECOND);
+    assert_eq!(two.ask(None).await, other);
+    assert_eq!(two.counted(Err(Code::Unavailable)), 1);
+    // Who has failed already is not asked again.
+    two.fail("next");
+    let before = two.chaos.counts().errors;
+    assert_eq!(two.ask(None).await, (Err(Code::Unavailable), 2 * AFTER));
+    assert_eq!(two.chaos.counts().errors - before, 2);
+    // And where it fails, or is not there, the model is waited for.
+    two.strike("first", slow(2 * AFTER));
+    assert_eq!(two.ask(None).await, (Ok(None), 2 * AFTER));
+    let two = Two::new(&FallbackSettings {
+        service: Some(id("nobody")),
+        ..hedged()
+    });
+    two.strike("first", slow(2 * AFTER));
+    assert_eq!(two.ask(None).await, (Ok(None), 2 * AFTER));
+}
+
+#[tokio::test(start_paused = true)]
+async fn second_attempts_have_a_budget() {
+    let two = Two::new(&FallbackSettings {
+        hedge: Some(HedgeAfter::Time(Duration::from_millis(1))),
+        ..hedged()
+    });
+    two.strike("first", slow(Duration::from_millis(2)));
+    for _ in 0..300 {
+        let (answer, _took) = two.ask(None).await;
+        assert!(answer.is_ok());
+    }
+    // A fifth of the requests, and ten a second of ten seconds.
+    let n_hedges = two.first.fallback().unwrap().n_hedges().0;
+    assert!((100..=160).contains(&n_hedges), "{n_hedges}");
+}
+
+/// A call that its caller has left is wanted by nobody.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_ends_both_attempts() {
+    let two = Two::new(&hedged());
+    for name in ["first", "next"] {
+        two.strike(name, slow(5 * SECOND));
+    }
+    for patience in [AFTER / 2, 2 * AFTER] {
+        let left = tokio::time::timeout(patience, two.ask(None)).await;
+        assert!(left.is_err());
+        tokio::time::sleep(ALLOWED).await;
+        for model in [&two.first, &two.next] {
+            let statistics = model.statistics();
+            assert_eq!(statistics.in_flight(), 0);
+            assert_eq!(statistics.requests(Protocol::V1, Ok(())), 0);
+        }
+        assert_eq!(two.counted(Err(Code::DeadlineExceeded)), 0);
     }
 }

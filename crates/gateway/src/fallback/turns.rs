@@ -7,13 +7,20 @@ use coracle_base::{Clock, Code};
 use coracle_policy::resilience::{
     Admission, Breaker, BreakerSpec, End, Ended, Probing, RetryBudget, RetryBudgetSpec,
 };
-use coracle_serving::{FallbackSettings, ServedModel};
+use coracle_serving::{FallbackSettings, HedgeAfter, ServedModel};
 
 use crate::infer::{Blame, Failure};
+
+/// How often the time is measured anew after which another one is asked.
+const MEASURED_EVERY: Duration = Duration::from_secs(1);
+/// Calls that must have ended before anything is known of how long they take.
+const CALLS_MIN: u64 = 100;
 
 /// What decides whether a call may go to one model.
 pub(crate) struct Turns {
     state: Mutex<State>,
+    /// When it was measured last how long so many of 100 calls take, and what.
+    measured: Mutex<Option<(Duration, u8, Option<Duration>)>>,
     /// Calls that take longer are slow.
     slow_after: Option<Duration>,
 }
@@ -43,6 +50,31 @@ impl Turns {
                 budget: RetryBudget::new(RetryBudgetSpec::default()),
             }),
             slow_after: settings.breaker_latency,
+            measured: Mutex::default(),
+        }
+    }
+
+    /// Returns after which time another one is asked, if that is known.
+    pub(crate) fn hedge_after(
+        &self,
+        model: &ServedModel,
+        after: HedgeAfter,
+        now: Duration,
+    ) -> Option<Duration> {
+        let percent = match after {
+            HedgeAfter::Time(time) => return Some(time),
+            HedgeAfter::Percentile(percent) => percent,
+        };
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        match *measured {
+            Some((at, of, time)) if of == percent && now < at.saturating_add(MEASURED_EVERY) => {
+                time
+            }
+            _ => {
+                let time = model.statistics().latency_percentile(percent, CALLS_MIN);
+                *measured = Some((now, percent, time));
+                time
+            }
         }
     }
 

@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_model::{Signature, TensorSpec};
-use coracle_protocol::grpc::decode;
 use coracle_protocol::grpc::inference::ModelInferRequest;
+use coracle_protocol::grpc::{Message as _, decode};
 use coracle_protocol::{Call, EncodeContext, Layout, NoRegions};
-use coracle_serving::ServedModel;
+use coracle_serving::{Protocol, ServedModel};
 use coracle_tensor::{DType, Tensor};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -20,14 +20,31 @@ use crate::codec::{Codec, Encoded, StandIn, StoodIn};
 
 /// The name of an output that nobody names.
 const OUTPUT: &str = "predict";
+/// The parameter of an output that is to be written to the caller's memory.
+const REGION: &str = "shared_memory_region";
 
-/// What a request says of the answer that it wants.
-#[derive(Debug, Default, PartialEq)]
-struct Asked {
+/// What a request says of the answer that it wants: two that say the same want the same of a model, but for what they put in.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Asked {
+    protocol: Protocol,
     n_rows: usize,
-    id: Option<String>,
     /// The outputs by name; none for the default.
     outputs: Vec<String>,
+    /// How they are wanted, such as in binary, as its protocol writes it; `None` if they are wanted where no answer of one's own is: in the caller's memory.
+    forms: Option<Vec<u8>>,
+}
+
+impl Asked {
+    /// Tells whether such an answer is all that there is of it.
+    pub(crate) fn is_answered_here(&self) -> bool {
+        self.forms.is_some()
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        let names: usize = self.outputs.iter().map(String::len).sum();
+        let of_each = self.outputs.len() * size_of::<String>();
+        names + of_each + self.forms.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// Returns the default prediction of a program in the protocol of the request, in an answer that says so; `None` if there is none for what is asked.
@@ -37,7 +54,7 @@ pub(crate) fn undeclared(
     (codec, body): (&Codec, &Bytes),
     (code, elements_max): (Code, usize),
 ) -> Option<Encoded> {
-    let asked = asked(codec, body)?;
+    let (asked, id) = asked(codec, body)?;
     let values: Vec<(String, Value)> = match Values::read(value)? {
         Values::One(value) => {
             let mut names = asked.outputs.iter();
@@ -94,7 +111,7 @@ pub(crate) fn undeclared(
         outputs,
         forms: Vec::new(),
         layout: Layout::Rows,
-        id: asked.id,
+        id,
         tags: None,
         n_rows: asked.n_rows,
         timeout: None,
@@ -108,7 +125,7 @@ pub(crate) fn undeclared(
     };
     let encoded = codec.encode(&ctx, &call, &tensors).ok()?;
     let by = StandIn::Constant;
-    marked(codec, encoded, StoodIn { code, by })
+    marked(codec, encoded, StoodIn::new(code, by))
 }
 
 /// Returns what an output is that has this value in each row.
@@ -141,12 +158,48 @@ fn spec(name: &str, value: &Value) -> Option<TensorSpec> {
     })
 }
 
-/// Reads as much of a request as that; `None` if it is none, or in a protocol whose answers say more.
-fn asked(codec: &Codec, body: &Bytes) -> Option<Asked> {
+/// Reads as much of a request as that, and its id; `None` if it is none, or in a protocol whose answers say more.
+pub(crate) fn asked(codec: &Codec, body: &Bytes) -> Option<(Asked, Option<String>)> {
     #[derive(Deserialize)]
     struct OfV1 {
         instances: Vec<IgnoredAny>,
     }
+    let protocol = codec.protocol();
+    match codec {
+        Codec::V1 { method: None } => {
+            let of_v1: OfV1 = serde_json::from_slice(body).ok()?;
+            let asked = Asked {
+                protocol,
+                n_rows: of_v1.instances.len(),
+                outputs: Vec::new(),
+                forms: Some(Vec::new()),
+            };
+            Some((asked, None))
+        }
+        Codec::V2 {
+            method: None,
+            json_length,
+        } => asked_in_v2(body.get(..json_length.unwrap_or(body.len()))?),
+        Codec::Grpc => {
+            let request: ModelInferRequest = decode(body.clone()).ok()?;
+            let n_rows = *request.inputs.first()?.shape.first()?;
+            let mut outputs = request.outputs.iter();
+            let is_elsewhere = outputs.any(|output| output.parameters.contains_key(REGION));
+            let forms = request.outputs.iter();
+            let forms = forms.flat_map(|output| output.encode_length_delimited_to_vec());
+            let asked = Asked {
+                protocol,
+                n_rows: usize::try_from(n_rows).ok()?,
+                forms: (!is_elsewhere).then(|| forms.collect()),
+                outputs: request.outputs.into_iter().map(|one| one.name).collect(),
+            };
+            Some((asked, Some(request.id).filter(|id| !id.is_empty())))
+        }
+        _ => None,
+    }
+}
+
+fn asked_in_v2(json: &[u8]) -> Option<(Asked, Option<String>)> {
     #[derive(Deserialize)]
     struct OfV2 {
         #[serde(default)]
@@ -154,6 +207,8 @@ fn asked(codec: &Codec, body: &Bytes) -> Option<Asked> {
         inputs: Vec<Input>,
         #[serde(default)]
         outputs: Option<Vec<Output>>,
+        #[serde(default)]
+        parameters: Option<OfRequest>,
     }
     #[derive(Deserialize)]
     struct Input {
@@ -162,40 +217,29 @@ fn asked(codec: &Codec, body: &Bytes) -> Option<Asked> {
     #[derive(Deserialize)]
     struct Output {
         name: String,
+        #[serde(default)]
+        parameters: Option<Value>,
     }
-    match codec {
-        Codec::V1 { method: None } => {
-            let of_v1: OfV1 = serde_json::from_slice(body).ok()?;
-            Some(Asked {
-                n_rows: of_v1.instances.len(),
-                ..Asked::default()
-            })
-        }
-        Codec::V2 {
-            method: None,
-            json_length,
-        } => {
-            let json = body.get(..json_length.unwrap_or(body.len()))?;
-            let of_v2: OfV2 = serde_json::from_slice(json).ok()?;
-            let outputs = of_v2.outputs.unwrap_or_default().into_iter();
-            Some(Asked {
-                n_rows: *of_v2.inputs.first()?.shape.first()?,
-                id: of_v2.id,
-                outputs: outputs.map(|output| output.name).collect(),
-            })
-        }
-        Codec::Grpc => {
-            let request: ModelInferRequest = decode(body.clone()).ok()?;
-            let n_rows = *request.inputs.first()?.shape.first()?;
-            let outputs = request.outputs.into_iter();
-            Some(Asked {
-                n_rows: usize::try_from(n_rows).ok()?,
-                id: Some(request.id).filter(|id| !id.is_empty()),
-                outputs: outputs.map(|output| output.name).collect(),
-            })
-        }
-        _ => None,
+    #[derive(Deserialize)]
+    struct OfRequest {
+        #[serde(default)]
+        binary_data_output: Option<Value>,
     }
+    let of_v2: OfV2 = serde_json::from_slice(json).ok()?;
+    let outputs = of_v2.outputs.unwrap_or_default();
+    let parameters = outputs.iter().map(|output| output.parameters.as_ref());
+    let parameters: Vec<Option<&Value>> = parameters.collect();
+    let mut given = parameters.iter().flatten();
+    let is_elsewhere = given.any(|given| given.get(REGION).is_some());
+    let in_binary = of_v2.parameters.and_then(|given| given.binary_data_output);
+    let forms = serde_json::to_vec(&(in_binary, parameters)).ok()?;
+    let asked = Asked {
+        protocol: Protocol::V2,
+        n_rows: *of_v2.inputs.first()?.shape.first()?,
+        forms: (!is_elsewhere).then_some(forms),
+        outputs: outputs.into_iter().map(|output| output.name).collect(),
+    };
+    Some((asked, of_v2.id))
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! What a graph takes and gives, by what its models do: the first ones' inputs, the last ones' outputs.
 
+use std::sync::Arc;
+
 use coracle_base::Code;
 use coracle_model::{Signature, TensorSpec};
 use coracle_protocol::facts::{ModelFacts, ModelSettings};
 use coracle_serving::flow::{Flow, FlowAsk, FlowStep, FlowTarget, Join};
-use coracle_serving::{Lease, ModelTable, ServedModel};
+use coracle_serving::{KnownOf, Lease, ModelTable, ServedModel};
 use coracle_tensor::DType;
 
 use crate::connection::{Asked, Handler};
+use crate::fallback::fits_outputs;
 use crate::infer::Failure;
 use crate::respond::Reply;
 
@@ -82,13 +85,15 @@ impl Handler {
         let mut inputs = Common::default();
         for ask in firsts(flow.root()) {
             let given = self.signature(table, ask).await?;
-            inputs.add((ask, "takes"), given.inputs, false)?;
+            let added = inputs.add((ask, "takes"), given.inputs, false);
+            added.map_err(no_metadata)?;
         }
         let mut outputs = Common::default();
         let (lasts, is_averaged) = lasts(flow.root());
         for ask in lasts {
             let given = self.signature(table, ask).await?;
-            outputs.add_outputs(ask, given, is_averaged)?;
+            let added = outputs.add_outputs(ask, &given, is_averaged);
+            added.map_err(no_metadata)?;
         }
         let outputs = outputs.specs.unwrap_or_default();
         Ok(Signature {
@@ -117,26 +122,63 @@ impl Handler {
     }
 }
 
-/// Returns what a graph takes and gives as far as its models are in memory: what the first one takes, and the last ones give; `None` if one is not, or they
-/// give different things.
-pub(super) fn signature_by_now((table, flow): (&ModelTable, &Flow)) -> Option<Signature> {
+/// Returns what a graph takes and gives as far as its models are in memory: what the first one takes, and the last ones give. `None` if one is not; a failure
+/// if they give different things.
+pub(super) fn signature_by_now(
+    (table, flow): (&ModelTable, &Flow),
+) -> Option<Result<Signature, String>> {
     let of = |ask: &FlowAsk| {
         let loaded = served(table, ask).ok()?.loaded()?;
-        Some(loaded.model().signature().clone())
+        Some(Arc::new(loaded.model().signature().clone()))
     };
     let first = of(firsts(flow.root()).first()?)?;
-    let mut outputs = Common::default();
-    let (lasts, is_averaged) = lasts(flow.root());
-    for ask in lasts {
-        outputs.add_outputs(ask, of(ask)?, is_averaged).ok()?;
-    }
-    let outputs = outputs.specs.unwrap_or_default();
-    Some(Signature {
+    let outputs = outputs_by(flow, &of)?;
+    Some(outputs.map(|outputs| Signature {
         default_outputs: (0..outputs.len()).collect(),
         outputs,
         keyed_outputs: Vec::new(),
-        ..first
-    })
+        ..Signature::clone(&first)
+    }))
+}
+
+/// Returns what a graph gives, by what is known of its models; `None` if that is not enough, a failure if its last models give different things.
+fn outputs_by(flow: &Flow, known: &KnownOf<'_>) -> Option<Result<Vec<TensorSpec>, String>> {
+    let mut outputs = Common::default();
+    let (lasts, is_averaged) = lasts(flow.root());
+    for ask in lasts {
+        let given = known(ask)?;
+        if let Err(why) = outputs.add_outputs(ask, &given, is_averaged) {
+            return Some(Err(why));
+        }
+    }
+    Some(Ok(outputs.specs.unwrap_or_default()))
+}
+
+/// Checks that a default prediction is one that a graph could give, by what is known of its models; `None` if that is not enough.
+///
+/// # Errors
+/// Says what it is none of.
+pub fn fits_flow(value: &str, flow: &Flow, known: &KnownOf<'_>) -> Option<Result<(), String>> {
+    let outputs = outputs_by(flow, known)?;
+    let fits = outputs.map_err(|why| format!("the graph gives different things: {why}"));
+    Some(fits.and_then(|outputs| {
+        let given = Signature {
+            keyed_inputs: Vec::new(),
+            unranked_inputs: Vec::new(),
+            name_rules: Default::default(),
+            inputs: Vec::new(),
+            default_outputs: (0..outputs.len()).collect(),
+            outputs,
+            keyed_outputs: Vec::new(),
+            columns: None,
+        };
+        fits_outputs(value, &given)
+    }))
+}
+
+fn no_metadata(why: String) -> Failure {
+    let message = format!("the graph has no metadata of its own: {why}");
+    Failure::new(Code::Unimplemented, message)
 }
 
 /// What all models at an end of a graph have.
@@ -151,9 +193,9 @@ impl<'f> Common<'f> {
     fn add_outputs(
         &mut self,
         ask: &'f FlowAsk,
-        given: Signature,
+        given: &Signature,
         is_averaged: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), String> {
         let defaults = given.default_outputs.iter();
         let defaults = defaults.filter_map(|index| given.outputs.get(*index).cloned());
         self.add((ask, "gives"), defaults.collect(), is_averaged)
@@ -165,7 +207,7 @@ impl<'f> Common<'f> {
         (ask, does): (&'f FlowAsk, &str),
         mut specs: Vec<TensorSpec>,
         is_averaged: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), String> {
         if is_averaged {
             specs.iter_mut().for_each(|spec| spec.dtype = DType::F64);
         }
@@ -177,14 +219,13 @@ impl<'f> Common<'f> {
             one.dtype == other.dtype && one.shape.len() == other.shape.len()
         };
         if common.len() != specs.len() || !common.iter().zip(&specs).all(is_alike) {
-            let message = format!(
-                "the graph has no metadata of its own: node {} {does} {}, node {} {}",
+            return Err(format!(
+                "node {} {does} {}, node {} {}",
                 first.node,
                 listed(common),
                 ask.node,
                 listed(&specs)
-            );
-            return Err(Failure::new(Code::Unimplemented, message));
+            ));
         }
         for (common, spec) in common.iter_mut().zip(specs) {
             for (size, other) in common.shape.iter_mut().zip(spec.shape) {
@@ -199,7 +240,7 @@ impl<'f> Common<'f> {
 }
 
 /// Returns tensors in words.
-fn listed(specs: &[TensorSpec]) -> String {
+pub(crate) fn listed(specs: &[TensorSpec]) -> String {
     let words = specs.iter().map(|spec| {
         let shape = spec.wire_shape();
         format!("{} {} {shape:?}", spec.name, spec.dtype.name())

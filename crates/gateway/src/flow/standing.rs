@@ -10,7 +10,7 @@ use bytes::Bytes;
 use coracle_base::Code;
 use coracle_model::Signature;
 use coracle_protocol::flow::{Dialect, Meta, outputs, request_meta, with_meta};
-use coracle_serving::flow::{Flow, NOBODY};
+use coracle_serving::flow::{Flow, FlowAsk, NOBODY};
 use coracle_serving::{Fallback, ModelTable, ServedModel};
 use coracle_tensor::{DType, Tensor, Values};
 
@@ -48,12 +48,8 @@ impl Calls {
         let fallback = flow.fallback()?;
         let deciding = Deciding::of(fallback)?;
         let settings = fallback.settings();
-        let needs_signature = settings.value.is_some() || settings.key.is_some();
-        if needs_signature
-            && deciding.signature.get().is_none()
-            && let Some(signature) = signature_by_now((table, flow))
-        {
-            let _kept: &Signature = deciding.signature.get_or_init(|| signature);
+        if settings.value.is_some() || settings.key.is_some() {
+            learn_signature(&deciding, (table, flow));
         }
         let (codec, dialect) = call.sent.clone();
         let key = settings.key.as_deref();
@@ -70,6 +66,7 @@ impl Calls {
             key: key.cloned().map(Box::new),
             is_watched: false,
             begun: None,
+            of_flow: None,
         };
         Some(Standing {
             calls: self,
@@ -118,8 +115,18 @@ impl<'a> Standing<'_, 'a> {
         let allowed = allowed.timeout_or(self.calls.request_timeout);
         let time = self.arrival(allowed).time_left(self.now());
         let entered = self.flow.enter(priority, time).await;
-        let _lease = entered.map_err(|refusal| Failure::from(refusal).within(allowed))?;
-        answer(walk, self.flow, message).await
+        let place = entered.map_err(|refusal| Failure::from(refusal).within(allowed))?;
+        walk.hold(place.clone());
+        let answered = answer(walk, self.flow, message).await;
+        walk.hold(None);
+        if let Some(place) = place
+            && answered.is_ok()
+            && walk.fallback().is_none()
+        {
+            // All that was asked has answered, and may be about to give it back; what was stood in for may still run.
+            place.give_back();
+        }
+        answered
     }
 
     /// Keeps an answer as the last good one of the caller's key, if there is one; returns it.
@@ -127,14 +134,14 @@ impl<'a> Standing<'_, 'a> {
         let Some(key) = self.request.key.clone() else {
             return Ok(body);
         };
-        if self.deciding.signature.get().is_none() {
+        if self.deciding.signature().is_none() {
             return Ok(body);
         }
         let (fallback, deciding) = (Arc::clone(&self.fallback), Arc::clone(&self.deciding));
         let (dialect, now) = (self.dialect, self.now());
         let body = off_loop(body.len(), move || {
             let read = outputs(dialect, &body, ELEMENTS_MAX);
-            let signature = deciding.signature.get();
+            let signature = deciding.signature();
             if let Some(outputs) = signature.and_then(|signature| as_declared(read, signature)) {
                 let answered = Answered::of_outputs(outputs, Duration::ZERO);
                 if answered.is_whole() {
@@ -210,6 +217,20 @@ impl<'a> Standing<'_, 'a> {
     }
 }
 
+/// Keeps what a flow takes and gives, once that is known.
+fn learn_signature(deciding: &Deciding, (table, flow): (&ModelTable, &Flow)) {
+    if deciding.signature.get().is_some() {
+        return;
+    }
+    let Some(signature) = signature_by_now((table, flow)) else {
+        return;
+    };
+    // A service's may be another one's later; a revision's stays, and so does that there is none.
+    if signature.is_ok() || flow.asks().into_iter().all(FlowAsk::is_revision) {
+        let _kept = deciding.signature.get_or_init(|| signature.ok());
+    }
+}
+
 /// Returns an answer's outputs by the names and datatypes that the signature has for them: Seldon's messages and V1 say neither. `None` if they are no such.
 fn as_declared(
     outputs: Vec<(String, Tensor)>,
@@ -248,4 +269,76 @@ fn as_dtype(tensor: Tensor, dtype: DType) -> Option<Tensor> {
 )]
 fn single(double: f64) -> f32 {
     double as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_serving::FallbackSettings;
+    use coracle_serving::flow::{AskStep, OneStep, PlannedFlow, Routing, Step};
+    use coracle_serving::{LoadPhases, LoadedModel, RevisionId, Route, ServiceId};
+
+    use super::*;
+    use crate::shadow::tests::one_with;
+
+    /// A model that answers with numbers of this datatype.
+    fn model(dtype: DType) -> LoadedModel {
+        let model = one_with(|signature| signature.outputs[0].dtype = dtype);
+        LoadedModel::new("m".to_owned(), model, LoadPhases::default())
+    }
+
+    /// What is known of a flow that splits its requests: it is not looked for again with each of them.
+    #[test]
+    fn that_ends_differ_is_known_once_their_models_are() {
+        let id = |name: &str| ServiceId {
+            namespace: "ml".to_owned(),
+            name: name.to_owned(),
+        };
+        let flow = |models: [&Arc<ServedModel>; 2], by_service: bool| {
+            let ask = |name: &str| {
+                Step::Ask(AskStep {
+                    node: name.to_owned(),
+                    service: name.to_owned(),
+                    revision: (!by_service).then(|| name.to_owned()),
+                })
+            };
+            let root = Step::One(OneStep {
+                node: "split".to_owned(),
+                routing: Routing::Shares(vec![50, 50]),
+                branches: ["a", "b"].map(|name| (name.to_owned(), ask(name))).into(),
+            });
+            let planned = PlannedFlow {
+                name: "a".to_owned(),
+                root,
+                shadow: None,
+                fallback: Some(FallbackSettings::default()),
+            };
+            let find = |revision: &RevisionId| {
+                let index = usize::from(revision.name == "b");
+                models.get(index).map(|model| Arc::clone(model))
+            };
+            Flow::try_new(&id("graph"), &planned, &find, None).unwrap()
+        };
+        let unloaded = |name: &str| Arc::new(ServedModel::unloaded(name.to_owned(), 1));
+        let (a, b) = (unloaded("a"), unloaded("b"));
+        let routes = [("a", &a), ("b", &b)];
+        let routes =
+            routes.map(|(name, model)| (id(name), Arc::new(Route::single(Arc::clone(model)))));
+        let table = ModelTable::from_routes(routes.into());
+        let by_revision = flow([&a, &b], false);
+        let deciding = |flow: &Flow| Deciding::of(flow.fallback().unwrap()).unwrap();
+        let learnt = |flow: &Flow| {
+            learn_signature(&deciding(flow), (&table, flow));
+            let known = deciding(flow);
+            known.signature.get().map(Option::is_some)
+        };
+        a.load(model(DType::F64));
+        assert_eq!(learnt(&by_revision), None);
+        b.load(model(DType::I64));
+        assert_eq!(learnt(&by_revision), Some(false));
+        // Of services others may come.
+        let by_service = flow([&a, &b], true);
+        assert_eq!(learnt(&by_service), None);
+        b.load(model(DType::F64));
+        assert_eq!(learnt(&by_service), Some(true));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::flow::{Dialect, Wanted, as_request, average, fixed, take_wanted};
 use coracle_protocol::seldon::n_rows;
-use coracle_serving::flow::{FlowAsk, FlowStep, FlowTarget, Join, NOBODY, Router};
+use coracle_serving::flow::{FlowAsk, FlowLease, FlowStep, FlowTarget, Join, NOBODY, Router};
 use coracle_serving::{ModelTable, ServedModel};
 
 use crate::codec::{Codec, StoodIn};
@@ -124,6 +125,8 @@ pub(super) struct Walk<'c, 'a> {
     fallback: Cell<Option<StoodIn>>,
     /// Whether one of several branches has failed, and the others are left.
     is_over: Cell<bool>,
+    /// The flow's place for it, which whatever it asks holds.
+    place: RefCell<Option<Arc<FlowLease>>>,
 }
 
 type Stepping<'w> = Pin<Box<dyn Future<Output = Result<Message, Failure>> + 'w>>;
@@ -150,6 +153,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             last_model: Cell::new(None),
             fallback: Cell::new(None),
             is_over: Cell::new(false),
+            place: RefCell::default(),
         }
     }
 
@@ -180,6 +184,11 @@ impl<'c, 'a> Walk<'c, 'a> {
             request: body,
         });
         Ok((Self { asked, ..self }, Message::Request(first)))
+    }
+
+    /// Has what is asked from now on hold this place, until it ends.
+    pub(super) fn hold(&self, place: Option<Arc<FlowLease>>) {
+        self.place.replace(place);
     }
 
     pub(super) fn dialect(&self) -> Dialect {
@@ -354,6 +363,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             key: self.calls.last_good_key(model, self.caller.headers),
             is_watched: false,
             begun: None,
+            of_flow: self.place.borrow().clone(),
         };
         let answered = self.calls.answer(model, request).await;
         let encoded = answered.map_err(|failure| match giver {

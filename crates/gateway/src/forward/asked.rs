@@ -278,7 +278,7 @@ async fn answered(
 }
 
 /// Tells whether this is one message with its frame, which is not compressed.
-fn is_one_message(body: &[u8], most: usize) -> bool {
+pub(super) fn is_one_message(body: &[u8], most: usize) -> bool {
     let Some(prefix) = body.first_chunk::<PREFIX_BYTES>() else {
         return false;
     };
@@ -306,6 +306,7 @@ mod tests {
             key: None,
             is_watched: false,
             begun: None,
+            of_flow: None,
         }
     }
 

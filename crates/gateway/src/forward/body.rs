@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::grpc::outcome_in;
+use super::keeping::Keeping;
 use crate::body::RequestBody;
 use crate::experiment::Pending;
 use crate::grpc::{failure, status_trailers};
@@ -227,11 +228,16 @@ pub(super) struct CallEnd {
     pub(super) outcome: Option<Outcome>,
     /// What is noted of an experiment then.
     pub(super) pending: Option<Box<Pending>>,
+    /// Where the answer is kept once it has come to a good end.
+    pub(super) keeping: Option<Box<Keeping>>,
 }
 
 impl CallEnd {
     fn finish(self) {
         // One that has no outcome is the caller's that has gone.
+        if let Some(keeping) = self.keeping.filter(|_| self.outcome == Some(Ok(()))) {
+            keeping.keep();
+        }
         if let Some(outcome) = self.outcome {
             self.call.finish(self.protocol, outcome);
             if let Some(pending) = self.pending {
@@ -320,6 +326,12 @@ impl Body for ForwardedBody {
         }
         match frame {
             Some(Ok(frame)) => {
+                if let Some(end) = &mut this.end
+                    && let (Some(keeping), Some(data)) = (&mut end.keeping, frame.data_ref())
+                    && !keeping.take(data)
+                {
+                    end.keeping = None;
+                }
                 if let (Limit::Until(_), Some(trailers)) = (this.limit, frame.trailers_ref()) {
                     // Whoever takes trailers asks for nothing more.
                     let outcome = outcome_in(trailers).unwrap_or(Err(Code::Internal));

@@ -210,7 +210,7 @@ impl Handler {
             None => {
                 let body = BoundedBody::new(body, bytes_max, limits.body_timeout);
                 let passed = self.pass_on(model, outgoing, body, deadline).await;
-                passed.map(Passed::Answered)
+                passed.map(Passed::plain)
             }
         };
         passed.map_err(|no_answer| match no_answer {
@@ -242,7 +242,7 @@ impl Handler {
         let guard = guarded::guard(fallback);
         let (Some(codec), Some(guard)) = (codec, guard) else {
             let passed = self.pass_on(model, outgoing, body, deadline).await;
-            return passed.map(Passed::Answered);
+            return passed.map(Passed::plain);
         };
         let sent = match guarded::is_copied(fallback.settings(), true, n_bytes) {
             true => Sent::Whole(guarded::whole(body, deadline).await?),
@@ -336,13 +336,14 @@ impl Handler {
                 let reply = Reply::encoded(*encoded);
                 reply.with_variant(mark).into_response(request_id)
             }
-            Ok(Passed::Answered((response, lease))) => {
+            Ok(Passed::Answered((response, lease), keeping)) => {
                 let end = CallEnd {
                     call,
                     lease,
                     protocol,
                     outcome: Some(outcome(response.status())),
                     pending,
+                    keeping,
                 };
                 let (mut head, body) = answer(response, request_id);
                 if let Some(mark) = mark {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::body::{BoundedBody, CallEnd, Limit, Wanted};
 use super::call::{Forwarding, Kind, NoAnswer, Outgoing, answer};
 use super::guarded::{self, Guarded, Passed, Sent};
+use super::keeping::Keeping;
 use super::{Fault, ForwardedBody};
 use crate::body::{ReplyBody, RequestBody};
 use crate::codec::Encoded;
@@ -43,6 +44,8 @@ struct Answered {
     limit: Limit,
     /// Of a request that was sent on as it came; one that was sent whole needs none.
     wanted: Option<Wanted>,
+    /// Where it is kept as its caller's last good one.
+    keeping: Option<Box<Keeping>>,
 }
 
 impl Handler {
@@ -92,6 +95,7 @@ impl Handler {
                     lease,
                     limit,
                     wanted,
+                    keeping,
                 } = answered;
                 let outcome = outcome_in(response.headers());
                 noted.code = outcome.and_then(Outcome::err);
@@ -101,6 +105,7 @@ impl Handler {
                     protocol,
                     outcome,
                     pending,
+                    keeping,
                 };
                 let (head, body) = answer(response, request_id);
                 let body = ForwardedBody::new(body, end, limit, wanted);
@@ -163,12 +168,12 @@ impl Handler {
             None => {
                 let (body, wanted) = BoundedBody::unbounded(body);
                 let passed = self.pass_on(model, &outgoing, body, deadline).await;
-                (passed.map(Passed::Answered), Some(wanted))
+                (passed.map(Passed::plain), Some(wanted))
             }
         };
         let passed = passed.map_err(|no_answer| no_answer.failure(model, wait))?;
-        let (response, lease) = match passed {
-            Passed::Answered(answered) => answered,
+        let ((response, lease), keeping) = match passed {
+            Passed::Answered(answered, keeping) => (answered, keeping),
             Passed::StoodIn(encoded) => {
                 return Ok(Told::StoodIn(*encoded, compression_of(&head.headers)?));
             }
@@ -181,6 +186,7 @@ impl Handler {
             lease,
             limit: Limit::Until(until),
             wanted,
+            keeping,
         }))
     }
 
@@ -196,7 +202,7 @@ impl Handler {
         let (Some(codec), Some(guard)) = (codec, guarded::guard(fallback)) else {
             let (body, wanted) = BoundedBody::unbounded(body);
             let passed = self.pass_on(model, outgoing, body, deadline).await;
-            return Ok((passed.map(Passed::Answered), Some(wanted)));
+            return Ok((passed.map(Passed::plain), Some(wanted)));
         };
         let compression = compression_of(&outgoing.head.headers)?;
         let limits = &self.shared.limits;

@@ -3,17 +3,17 @@
 //! What is tried again is a request of which no process has done anything: no connection could be made, or the answer says so (503, or unavailable in
 //! gRPC) before anything else of it has come. A prediction that a process began with may be what it died of.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_base::Code;
+use coracle_base::{Clock, Code};
 use coracle_policy::resilience::End;
 use coracle_serving::{Fallback, FallbackSettings, HedgeAfter, ServedModel};
 use http_body_util::BodyExt as _;
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
@@ -21,10 +21,14 @@ use super::Fault;
 use super::body::BoundedBody;
 use super::call::{Answered, Kind, NoAnswer, Outgoing};
 use super::grpc::{not_grpc, outcome_in};
+use super::keeping::Keeping;
 use crate::codec::{Codec, Encoded};
 use crate::connection::Handler;
 use crate::encoding::off_loop;
-use crate::fallback::{Turns, end_of, is_ours, rests, undeclared};
+use crate::fallback::{
+    Asked, Came, LastGood, Turns, again, asked, end_of, is_ours, last_good, only_value, rests,
+    undeclared,
+};
 use crate::grpc::is_grpc;
 use crate::infer::{Arrival, Failure, OutputCopy, Request};
 use crate::terms::Terms;
@@ -32,18 +36,12 @@ use crate::trace::Trace;
 
 /// Larger requests are neither tried again nor made twice: a copy of them is not worth it.
 pub(super) const COPY_BYTES_MAX: u64 = 1 << 20;
-/// How often the time is measured anew after which a second process is asked.
-const MEASURED_EVERY: Duration = Duration::from_secs(1);
-/// Calls that must have ended before anything is known of how long they take.
-const CALLS_MIN: u64 = 100;
 
 /// What decides about the calls to one program.
 pub(super) struct Guard {
     turns: Turns,
     /// How many calls it has answered.
     n_answered: AtomicU64,
-    /// When it was measured last how long so many of 100 calls take, and what.
-    measured: Mutex<Option<(Duration, u8, Option<Duration>)>>,
 }
 
 impl Guard {
@@ -51,7 +49,6 @@ impl Guard {
         Self {
             turns: Turns::new(settings),
             n_answered: AtomicU64::new(0),
-            measured: Mutex::default(),
         }
     }
 
@@ -62,21 +59,7 @@ impl Guard {
         after: HedgeAfter,
         now: Duration,
     ) -> Option<Duration> {
-        let percent = match after {
-            HedgeAfter::Time(time) => return Some(time),
-            HedgeAfter::Percentile(percent) => percent,
-        };
-        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        match *measured {
-            Some((at, of, time)) if of == percent && now < at.saturating_add(MEASURED_EVERY) => {
-                time
-            }
-            _ => {
-                let time = model.statistics().latency_percentile(percent, CALLS_MIN);
-                *measured = Some((now, percent, time));
-                time
-            }
-        }
+        self.turns.hedge_after(model, after, now)
     }
 
     /// Says whether a request may be made once more, and counts it if so.
@@ -101,12 +84,59 @@ pub(super) enum Sent {
     Coming(BoundedBody),
 }
 
+impl Sent {
+    /// Returns it once more, if it is here.
+    fn copy(&self) -> Option<Bytes> {
+        match self {
+            Self::Whole(body) => Some(body.clone()),
+            Self::Coming(_) => None,
+        }
+    }
+}
+
+/// The last good answers of a service, and whose is meant.
+struct Last<'h> {
+    all: Arc<LastGood>,
+    key: &'h HeaderValue,
+    /// His.
+    came: Option<Arc<Came>>,
+}
+
+impl<'h> Last<'h> {
+    /// Returns those that are for a request with these headers, if there are to be some.
+    fn of(fallback: &Fallback, headers: &'h HeaderMap, now: Duration) -> Option<Self> {
+        let name = fallback.settings().key.as_deref()?;
+        let key = only_value(headers, name)?;
+        let all = last_good(fallback);
+        let came = all.came(key, now);
+        Some(Self { all, key, came })
+    }
+
+    /// Returns what keeps the answer to what was asked, which begins so.
+    fn keeping<B>(
+        self,
+        asked: Asked,
+        head: (Kind, &Response<B>),
+        clock: &Arc<dyn Clock>,
+    ) -> Option<Box<Keeping>> {
+        let place = (self.all, self.key.clone());
+        Keeping::new(place, asked, head, Arc::clone(clock))
+    }
+}
+
 /// What came of a request that was passed on.
 pub(super) enum Passed {
-    /// A process answers.
-    Answered(Answered),
+    /// A process answers, and the answer is kept if it ends well.
+    Answered(Answered, Option<Box<Keeping>>),
     /// Something else has answered in its place.
     StoodIn(Box<Encoded>),
+}
+
+impl Passed {
+    /// Returns that of an answer which is not kept.
+    pub(super) fn plain(answered: Answered) -> Self {
+        Self::Answered(answered, None)
+    }
 }
 
 /// How long a program may take.
@@ -133,12 +163,7 @@ pub(super) fn is_copied(
 ) -> bool {
     let is_small = n_bytes.is_some_and(|n_bytes| n_bytes <= COPY_BYTES_MAX);
     let is_repeated = settings.retries > 0 || settings.hedge.is_some();
-    has_codec && stands_in(settings) || is_small && is_repeated
-}
-
-/// Tells whether something stands in for a program: a last good answer would need to be read.
-fn stands_in(settings: &FallbackSettings) -> bool {
-    settings.stands_in_by_other() || settings.value.is_some()
+    has_codec && settings.stands_in() || is_small && is_repeated
 }
 
 /// Reads the body of a prediction to its end.
@@ -184,6 +209,16 @@ pub(super) fn is_untouched(kind: Kind, result: &Result<Answered, NoAnswer>) -> b
     }
 }
 
+impl NoAnswer {
+    /// Returns it as one that says, if it was late, which time was not enough.
+    fn told_within(self, model: &ServedModel, time: Duration) -> Self {
+        match self {
+            Self::Fault(Fault::Late) => Self::Failed(self.failure(model, time)),
+            other => other,
+        }
+    }
+}
+
 impl Handler {
     /// Passes a prediction on to a program, and has something stand in where that fails. `codec` is how others read it, if they do; `read` returns it
     /// as they do.
@@ -200,68 +235,109 @@ impl Handler {
             time,
             copy: OutputCopy::Nothing,
         };
-        let of_service = guarded.model.timeout();
-        let of_service = of_service.unwrap_or(self.calls.request_timeout);
-        let own = settings.timeout.unwrap_or(of_service).min(of_service);
-        let time = time.min(own);
-        let times = Times {
-            deadline: Instant::now() + time,
-            time,
-            own,
-        };
-        let codec = codec.filter(|_| stands_in(settings));
+        let times = self.times_of(guarded, time);
+        let codec = codec.filter(|_| settings.stands_in());
+        let last = Last::of(guarded.fallback, &outgoing.head.headers, arrival.at);
+        let came = last.as_ref().and_then(|last| last.came.clone());
         // Where another one answers, nobody waits for a process that cannot be reached.
         let others = (guarded.model, guarded.fallback);
-        let has_more = settings.value.is_some();
+        let has_more = settings.value.is_some() || came.is_some();
         let gives_up = codec.is_some() && (has_more || self.calls.has_others(others));
         outgoing.gives_up.set(gives_up);
         // The time that was not enough is told, which may be less than the caller's.
-        let late = |no_answer: NoAnswer| match no_answer {
-            NoAnswer::Fault(Fault::Late) => {
-                NoAnswer::Failed(no_answer.failure(guarded.model, time))
+        let late = |no_answer: NoAnswer| no_answer.told_within(guarded.model, times.time);
+        let copy = sent.copy();
+        let is_keyed = last.is_some();
+        let reading = async {
+            let (codec, body) = (codec?, read(copy?).await?);
+            let request = request_of(&outgoing.head.headers, codec, body, arrival.at);
+            let asked = match is_keyed {
+                true => asked_by(&request).await,
+                false => None,
+            };
+            Some((request, asked))
+        };
+        let mut reading = pin!(reading);
+        let tried = self.tried(guarded, outgoing, sent, times);
+        // What is to be kept of the answer is known by the time that it is there.
+        let (mut result, known) = match is_keyed {
+            true => {
+                let (result, known) = tokio::join!(tried, &mut reading);
+                (result, Some(known))
             }
-            other => other,
+            false => (tried.await, None),
         };
-        let copy = match &sent {
-            Sent::Whole(body) => Some(body.clone()),
-            Sent::Coming(_) => None,
+        let Some(failure) = failure_of(guarded.model, outgoing.kind, &result, times.time) else {
+            let asked = known.flatten().and_then(|(_request, asked)| asked);
+            let answered = result.map_err(late)?;
+            let keeping = last.zip(asked).and_then(|(last, (asked, _id))| {
+                let head = (outgoing.kind, &answered.0);
+                last.keeping(asked, head, &self.shared.clock)
+            });
+            return Ok(Passed::Answered(answered, keeping));
         };
-        let mut result = self.tried(guarded, outgoing, sent, times).await;
-        let (Some(codec), Some(body)) = (codec, copy) else {
-            return result.map(Passed::Answered).map_err(late);
+        let known = match known {
+            Some(known) => known,
+            None if is_ours(failure.code) => reading.await,
+            None => None,
         };
-        let failure = failure_of(guarded.model, outgoing.kind, &result, time);
-        let Some(code) = failure.map(|failure| failure.code).filter(|&c| is_ours(c)) else {
-            return result.map(Passed::Answered).map_err(late);
+        let Some((request, asked)) = known.filter(|_| is_ours(failure.code)) else {
+            return result.map(Passed::plain).map_err(late);
         };
         // Another revision needs a place of the same service.
         if let Ok((_response, lease)) = &mut result {
             lease.make_room();
         }
-        let answer = async {
-            let body = read(body).await?;
-            let request = request_of(&outgoing.head.headers, codec, body, arrival.at);
-            let asked = (arrival, code, has_more);
-            let other = self.calls.others(others, &request, asked).await;
-            match (other, settings.value.clone()) {
-                (None, Some(value)) => {
-                    let (model, limits) =
-                        (Arc::clone(guarded.model), (code, self.calls.elements_max));
-                    let made = off_loop(request.body.len(), move || {
-                        undeclared(&value, &model, (&request.codec, &request.body), limits)
-                    });
-                    made.await.flatten()
-                }
-                (other, _) => other,
-            }
-        };
-        match Box::pin(answer).await {
+        let wanted = (request, failure.code);
+        let instead = self.instead(guarded, wanted, (arrival, has_more), came.zip(asked));
+        match Box::pin(instead).await {
             Some(answer) => {
                 guarded.fallback.count_fallback();
                 Ok(Passed::StoodIn(Box::new(answer)))
             }
-            None => result.map(Passed::Answered).map_err(late),
+            None => result.map(Passed::plain).map_err(late),
         }
+    }
+
+    /// Returns how long a program may take for a caller that waits for `time`.
+    fn times_of(&self, guarded: Guarded<'_>, time: Duration) -> Times {
+        let of_service = guarded.model.timeout();
+        let of_service = of_service.unwrap_or(self.calls.request_timeout);
+        let own = guarded.fallback.settings().timeout;
+        let own = own.unwrap_or(of_service).min(of_service);
+        let time = time.min(own);
+        Times {
+            deadline: Instant::now() + time,
+            time,
+            own,
+        }
+    }
+
+    /// Returns what answers in place of a program: another revision, another service, what it said last as that came then, or the default prediction.
+    async fn instead(
+        &self,
+        guarded: Guarded<'_>,
+        (request, code): (Request, Code),
+        (arrival, has_more): (Arrival, bool),
+        last: Option<(Arc<Came>, (Asked, Option<String>))>,
+    ) -> Option<Encoded> {
+        let others = (guarded.model, guarded.fallback);
+        let bounds = (arrival, code, has_more);
+        let other = self.calls.others(others, &request, bounds).await;
+        if other.is_some() {
+            return other;
+        }
+        let value = guarded.fallback.settings().value.clone();
+        let (model, elements_max) = (Arc::clone(guarded.model), self.calls.elements_max);
+        let n_bytes = last.as_ref().map_or(0, |(came, _)| came.body.len());
+        let n_bytes = n_bytes.max(request.body.len());
+        let made = off_loop(n_bytes, move || {
+            let Request { codec, body, .. } = &request;
+            let again = last
+                .and_then(|(came, (asked, id))| again(&came, codec, (&asked, id.as_deref()), code));
+            again.or_else(|| undeclared(&value?, &model, (codec, body), (code, elements_max)))
+        });
+        made.await.flatten()
     }
 
     /// Asks a program, and again if that is safe and may help.
@@ -345,6 +421,13 @@ fn failure_of(
     }
 }
 
+/// Returns what a request asks for, and its id, as far as that can be told.
+async fn asked_by(request: &Request) -> Option<(Asked, Option<String>)> {
+    let (codec, body) = (request.codec.clone(), request.body.clone());
+    let read = off_loop(body.len(), move || asked(&codec, &body));
+    read.await.flatten()
+}
+
 /// Returns a request as those take it who stand in for a program.
 fn request_of(headers: &HeaderMap, codec: Codec, body: Bytes, arrived: Duration) -> Request {
     let terms = Terms::of(headers).unwrap_or_default();
@@ -360,5 +443,6 @@ fn request_of(headers: &HeaderMap, codec: Codec, body: Bytes, arrived: Duration)
         key: None,
         is_watched: false,
         begun: None,
+        of_flow: None,
     }
 }

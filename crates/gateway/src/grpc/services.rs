@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::{Code, VersionState};
-use coracle_protocol::facts::{EXTENSIONS, IndexEntry, RegionEntry, VersionEntry};
+use coracle_protocol::facts::{EXTENSIONS, IndexEntry, ModelFacts, RegionEntry, VersionEntry};
 use coracle_protocol::flow::Dialect;
 use coracle_protocol::grpc::inference::{
     CudaSharedMemoryStatusResponse, CudaSharedMemoryUnregisterResponse, ModelConfigResponse,
@@ -104,7 +104,14 @@ impl Handler {
                 let (model, lease) = self.entered_model(caller, message).await?;
                 let versions = self.served_versions(caller, model.name());
                 let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+                let common = {
+                    let table = self.calls.table.load();
+                    let (scope, _path) = Scope::of(&table, &caller.head);
+                    self.in_common((&table, &scope), &model).await?
+                };
                 let facts = self.facts(&model, &lease, &versions);
+                let signature = common.as_ref().unwrap_or(facts.signature);
+                let facts = ModelFacts { signature, ..facts };
                 Ok(frame(&grpc::model_metadata(facts)))
             }
             Some("ModelConfig") => {
@@ -171,6 +178,7 @@ impl Handler {
             key: self.calls.last_good_key(model, &caller.head.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
             begun: None,
+            of_flow: None,
         };
         let clock = self.shared.clock.as_ref();
         let part = chosen.map(|chosen| chosen.take_part(clock, caller.recorded(), arrived));

@@ -112,6 +112,7 @@ impl Stage {
             key: None,
             is_watched: false,
             begun: None,
+            of_flow: None,
         };
         let answer = self.calls.answer(&self.model, request).await;
         answer

@@ -1,13 +1,14 @@
 //! What Seldon's paths tell of a deployment besides its answers: whether it is well, what its models take and give, and what may be asked.
 
 use coracle_base::Code;
-use coracle_protocol::facts::ModelFacts;
+use coracle_protocol::facts::{ModelFacts, ModelSettings};
 use coracle_protocol::{seldon, v2};
 use coracle_serving::flow::Flow;
 use coracle_serving::{ModelTable, ServedModel, ServiceId};
 use hyper::StatusCode;
 
 use super::in_other_words;
+use super::several::members;
 use crate::connection::{Asked, Handler};
 use crate::flow::{described, trouble, trouble_of};
 use crate::infer::Failure;
@@ -67,7 +68,12 @@ impl Handler {
                 let ask = ask.ok_or_else(|| no_model(node))?;
                 self.node_described((table, ask), rendered).await
             }
-            None => self.described_alone(named((table, id), Some(node))?).await,
+            None => {
+                let (_, model) = *named((table, id), Some(node))?
+                    .first()
+                    .ok_or_else(|| no_model(node))?;
+                self.described_alone(model).await
+            }
         }
     }
 
@@ -77,10 +83,7 @@ impl Handler {
     /// If there is no such deployment, or a model cannot be loaded.
     pub(crate) async fn deployed_graph(&self, (table, id): Of<'_>) -> Result<Vec<u8>, Failure> {
         let Some(flow) = table.flow(id) else {
-            let model = named((table, id), None)?;
-            let body = self.described_alone(model).await?;
-            let models = [(model.name().to_owned(), body.clone())];
-            return Ok(seldon::graph_metadata(&id.name, &models, (&body, &body))?);
+            return self.deployed_models(id, &named((table, id), None)?).await;
         };
         let mut models = Vec::new();
         for (key, ask) in described::nodes(flow.root()) {
@@ -89,6 +92,41 @@ impl Handler {
         }
         let (first, last) = self.ends((table, flow)).await?;
         Ok(seldon::graph_metadata(&id.name, &models, (&first, &last))?)
+    }
+
+    /// Returns what the models of a deployment without a graph take and give, and what they do in common; where they differ in that, the first one's.
+    async fn deployed_models(
+        &self,
+        id: &ServiceId,
+        members: &[(&str, &ServedModel)],
+    ) -> Result<Vec<u8>, Failure> {
+        let mut models = Vec::new();
+        for (key, model) in members {
+            models.push(((*key).to_owned(), self.described_alone(model).await?));
+        }
+        let common = match self.common_of(members).await {
+            Ok(signature) => members.first().map(|(_, first)| {
+                rendered(ModelFacts {
+                    name: first.name(),
+                    version: first.version(),
+                    versions: &[],
+                    platform: "",
+                    signature: &signature,
+                    elements_max: self.calls.elements_max,
+                    settings: ModelSettings::default(),
+                })
+            }),
+            Err(failure) if failure.code == Code::Unimplemented => {
+                models.first().map(|(_, first)| first.clone())
+            }
+            Err(failure) => return Err(failure),
+        };
+        let common = common.unwrap_or_else(|| b"{}".to_vec());
+        Ok(seldon::graph_metadata(
+            &id.name,
+            &models,
+            (&common, &common),
+        )?)
     }
 
     /// Returns what a graph takes and gives, as metadata each; where branches differ in that, the first one's, as Seldon's executor has it.
@@ -133,25 +171,32 @@ fn no_model(node: &str) -> Failure {
     Failure::new(Code::NotFound, format!("Failed to find model {shown}"))
 }
 
-/// Returns the first model of a service, which is the only one of a graph, if it has the name that is asked for.
-fn named<'t>((table, id): Of<'t>, node: Option<&str>) -> Result<&'t ServedModel, Failure> {
-    let route = table.service(id);
-    let target = route.and_then(|route| route.targets().first());
-    let Some(target) = target else {
+/// Returns the models of a service without a graph that have the name which is asked for; with none, all.
+fn named<'t>(
+    (table, id): Of<'t>,
+    node: Option<&str>,
+) -> Result<Vec<(&'t str, &'t ServedModel)>, Failure> {
+    let members = table.service(id).map(|route| members(route));
+    let Some(mut members) = members.filter(|members| !members.is_empty()) else {
         let message = format!("there is no deployment {id}");
         return Err(Failure::new(Code::NotFound, message));
     };
-    let model = target.model.as_ref();
-    match node {
-        Some(node) if node != model.name() && node != id.name => Err(no_model(node)),
-        _ => Ok(model),
+    if let Some(node) = node {
+        members.retain(|(key, model)| [key, model.name(), &id.name].contains(&node));
+        if members.is_empty() {
+            return Err(no_model(node));
+        }
     }
+    Ok(members)
 }
 
 /// Returns what is said of a deployment, or of the model of a node, that takes requests.
 fn deployed_status((table, id): Of<'_>, node: Option<&str>) -> Result<Vec<u8>, Failure> {
     let trouble = match (table.flow(id), node) {
-        (None, node) => named((table, id), node)?.trouble(),
+        (None, node) => {
+            let mut members = named((table, id), node)?.into_iter();
+            members.find_map(|(_, model)| model.trouble())
+        }
         (Some(flow), None) => trouble(table, flow.root()),
         (Some(flow), Some(node)) => {
             let ask = described::node(flow.root(), node);

@@ -12,7 +12,7 @@ use coracle_serving::{
 use coracle_tensor::{ByteStrings, DType, Values};
 
 use super::*;
-use crate::infer::Calls;
+use crate::infer::{Arrival, Calls};
 use crate::joint::JointCalls;
 use crate::shared_memory::SharedMemory;
 
@@ -259,6 +259,12 @@ pub(crate) fn one(name: &str) -> ServedModel {
 }
 
 pub(crate) fn loaded(name: &str) -> LoadedModel {
+    let phases = LoadPhases::default();
+    LoadedModel::new(name.to_owned(), one_with(|_signature| ()), phases)
+}
+
+/// A model that answers every row with 1, with another signature.
+pub(crate) fn one_with(change: impl FnOnce(&mut Signature)) -> Box<dyn Model> {
     let spec = |name: &str, shape| TensorSpec {
         name: name.to_owned(),
         dtype: DType::F64,
@@ -267,7 +273,7 @@ pub(crate) fn loaded(name: &str) -> LoadedModel {
         accepts_missing: false,
         accepts_integers: false,
     };
-    let model = One {
+    let mut model = One {
         signature: Signature {
             keyed_outputs: Vec::new(),
             keyed_inputs: Vec::new(),
@@ -280,8 +286,8 @@ pub(crate) fn loaded(name: &str) -> LoadedModel {
         },
         description: Description::default(),
     };
-    let phases = LoadPhases::default();
-    LoadedModel::new(name.to_owned(), Box::new(model), phases)
+    change(&mut model.signature);
+    Box::new(model)
 }
 
 pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
@@ -330,12 +336,59 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
             key: None,
             is_watched: false,
             begun: None,
+            of_flow: None,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         // What was copied is on its way to the shadow, and nothing else was.
         assert!(encoded.answered.is_none(), "request {turn}");
     }
     assert_eq!(pair.n_lost.load(Ordering::Relaxed), 0);
+}
+
+/// Whoever sees how long a model takes beside its shadow sees that it is slow on purpose.
+#[tokio::test(start_paused = true)]
+async fn latency_on_purpose_is_of_the_time_that_the_model_took() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let chaos = Chaos::new(Arc::clone(&clock), 1);
+    let calls = Calls {
+        chaos: Some(chaos.clone()),
+        ..calls(&clock)
+    };
+    let model = Arc::new(one("iris"));
+    let latency = Duration::from_secs(2);
+    let fault = ChaosFault {
+        latency,
+        ..ChaosFault::default()
+    };
+    for (struck, expected) in [("iris", latency), ("other", Duration::ZERO)] {
+        chaos.clear(None);
+        let target = ChaosTarget {
+            namespace: None,
+            name: struck.to_owned(),
+        };
+        chaos.set(target, fault, 10 * latency).unwrap();
+        let request = Request {
+            codec: Codec::V1 { method: None },
+            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            arrived: clock.monotonic(),
+            timeout: None,
+            priority: None,
+            trace: None,
+            slot: None,
+            recording: None,
+            key: None,
+            is_watched: false,
+            begun: None,
+            of_flow: None,
+        };
+        let arrival = Arrival {
+            at: clock.monotonic(),
+            time: 2 * latency,
+            copy: OutputCopy::Whole,
+        };
+        let encoded = calls.enter_and_run(&model, request, arrival).await;
+        assert_eq!(encoded.unwrap().answered.unwrap().elapsed, expected);
+    }
 }
 
 /// A rollout compares the first row of an answer, and no more of it is copied for that.
@@ -360,6 +413,7 @@ async fn of_answers_that_are_watched_the_first_row_is_copied() {
             key: None,
             is_watched: true,
             begun: None,
+            of_flow: None,
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         let answered = encoded.answered.unwrap();

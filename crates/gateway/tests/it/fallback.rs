@@ -131,9 +131,16 @@ fn id(name: &str) -> ServiceId {
 }
 
 pub(crate) fn magnitude(name: &str) -> ServedModel {
+    magnitude_with(name, |_signature| ())
+}
+
+/// The same, with another signature.
+pub(crate) fn magnitude_with(name: &str, change: impl FnOnce(&mut Signature)) -> ServedModel {
     let (sum, _entered, _gate) = sum_model();
+    let mut signature = sum.signature().clone();
+    change(&mut signature);
     let model = Magnitude {
-        signature: sum.signature().clone(),
+        signature,
         description: Description::default(),
     };
     let loaded = LoadedModel::new(name.to_owned(), Box::new(model), LoadPhases::default());

@@ -22,6 +22,7 @@ mod grpc;
 mod guarded;
 mod headers;
 mod hedge;
+mod last_good;
 mod lifecycle;
 mod limits;
 mod model_config;

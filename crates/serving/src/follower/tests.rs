@@ -1,9 +1,11 @@
 //! Plans followed with a loader that waits for the test.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use coracle_base::ManualClock;
+use coracle_model::Signature;
 
 use super::*;
 use crate::chaos::{ChaosFault, ChaosTarget};
@@ -61,6 +63,20 @@ fn fixture_with(limit: Option<u64>, chaos: Option<Chaos>) -> Fixture {
     fixture_of(limit, chaos, None)
 }
 
+/// How often it was asked of the value `counted`.
+static N_COUNTED: AtomicUsize = AtomicUsize::new(0);
+
+fn fits_model(value: &str, signature: &Signature) -> Result<(), String> {
+    match value {
+        "none" => Err(format!("none of {}", signature.outputs.len())),
+        "counted" => {
+            N_COUNTED.fetch_add(1, Ordering::SeqCst);
+            Err("counted".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn fixture_of(
     limit: Option<u64>,
     chaos: Option<Chaos>,
@@ -91,9 +107,13 @@ fn fixture_of(
         n_workers: 1,
         experiments,
         routers: None,
-        fits: Some(|value, signature| match value {
-            "none" => Err(format!("none of {}", signature.outputs.len())),
-            _ => Ok(()),
+        fits: Some(FitsOutputs {
+            model: fits_model,
+            flow: |value, flow, known| {
+                let mut asks = flow.asks().into_iter();
+                let last = asks.next_back().and_then(known)?;
+                Some(fits_model(value, &last))
+            },
         }),
     });
     std::thread::spawn(move || follower.run());
@@ -422,30 +442,34 @@ fn revisions_of_a_service_keep_the_same_for_their_fallbacks() {
     fixture.plans.stop();
 }
 
+/// Adds a flow of these revisions, one after another, to a plan.
+fn with_flow(plan: Plan, revisions: &[&str]) -> Plan {
+    use crate::flow::{AskStep, PlannedFlow, Step};
+
+    let ask = |revision: &&str| {
+        Step::Ask(AskStep {
+            node: "node".to_owned(),
+            service: "s".to_owned(),
+            revision: Some((*revision).to_owned()),
+        })
+    };
+    let flow = PlannedFlow {
+        name: "node".to_owned(),
+        root: Step::Chain(revisions.iter().map(ask).collect()),
+        shadow: None,
+        fallback: None,
+    };
+    Plan {
+        flows: [(service(), flow)].into(),
+        ..plan
+    }
+}
+
 #[test]
 fn a_flow_switches_once_all_its_revisions_are_ready_and_not_before_that() {
-    use crate::flow::{AskStep, FlowStep, FlowTarget, PlannedFlow, Step};
+    use crate::flow::{FlowStep, FlowTarget};
 
     let fixture = fixture();
-    let with_flow = |plan: Plan, revisions: &[&str]| {
-        let ask = |revision: &&str| {
-            Step::Ask(AskStep {
-                node: "node".to_owned(),
-                service: "s".to_owned(),
-                revision: Some((*revision).to_owned()),
-            })
-        };
-        let flow = PlannedFlow {
-            name: "node".to_owned(),
-            root: Step::Chain(revisions.iter().map(ask).collect()),
-            shadow: None,
-            fallback: None,
-        };
-        Plan {
-            flows: [(service(), flow)].into(),
-            ..plan
-        }
-    };
     let observed_revisions = |observed: &Observed| {
         let flow = observed.flows.get(&service());
         let revisions = flow.map(|flow| flow.revisions().len());
@@ -515,6 +539,74 @@ fn a_default_prediction_that_no_answer_could_be_is_told() {
     fixture.wait(|observed| told(observed).is_some());
     fixture.plans.send(with_value(None));
     fixture.wait(|observed| told(observed).is_none());
+    fixture.plans.stop();
+}
+
+/// What is put together after every change is not read again for that.
+#[test]
+fn a_default_prediction_is_checked_once_for_what_is_known() {
+    let fixture = fixture();
+    let with_value = |revisions: &[(&str, &str, u32)], shares: &[(&str, u8)], value: &str| {
+        let mut plan = plan(revisions, shares);
+        plan.routes.get_mut(&service()).unwrap().fallback = Some(FallbackSettings {
+            value: Some(value.to_owned()),
+            ..FallbackSettings::default()
+        });
+        plan
+    };
+    let one = [("a", "", 0)];
+    fixture
+        .plans
+        .send(with_value(&one, &[("a", 100)], "counted"));
+    fixture.open.send(()).unwrap();
+    let told = |observed: &Observed| observed.misfits.get(&service()).cloned();
+    let observed = fixture.wait(|observed| told(observed).is_some());
+    assert_eq!(told(&observed).as_deref(), Some("revision a: counted"));
+    let checked = || N_COUNTED.load(Ordering::SeqCst);
+    assert_eq!(checked(), 1);
+    // Another revision loads beside it, and takes no requests yet.
+    let two = [("a", "", 0), ("b", "", 0)];
+    fixture
+        .plans
+        .send(with_value(&two, &[("a", 100)], "counted"));
+    fixture.wait(|observed| observed.revisions.contains_key(&id("b")));
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| is_ready(observed, "b"));
+    assert_eq!(checked(), 1);
+    // With that, something else is known; and another value is another one.
+    let both = [("a", 50), ("b", 50)];
+    fixture.plans.send(with_value(&two, &both, "counted"));
+    fixture.wait(|observed| {
+        let route = observed.routes.get(&service());
+        route.is_some_and(|route| route.targets.len() == 2)
+    });
+    assert_eq!(checked(), 2);
+    fixture.plans.send(with_value(&two, &both, "0"));
+    fixture.wait(|observed| told(observed).is_none());
+    fixture.plans.send(with_value(&two, &both, "counted"));
+    fixture.wait(|observed| told(observed).is_some());
+    assert_eq!(checked(), 3);
+    fixture.plans.stop();
+}
+
+#[test]
+fn a_default_prediction_of_a_flow_that_no_answer_could_be_is_told() {
+    let fixture = fixture();
+    let with_value = |value: &str| {
+        let mut plan = with_flow(plan(&[("a", "", 0)], &[("a", 100)]), &["a"]);
+        plan.flows.get_mut(&service()).unwrap().fallback = Some(FallbackSettings {
+            value: Some(value.to_owned()),
+            ..FallbackSettings::default()
+        });
+        plan
+    };
+    fixture.plans.send(with_value("none"));
+    fixture.open.send(()).unwrap();
+    let told = |observed: &Observed| observed.misfits.get(&service()).cloned();
+    let observed = fixture.wait(|observed| told(observed).is_some());
+    assert_eq!(told(&observed).as_deref(), Some("none of 0"));
+    fixture.plans.send(with_value("0"));
+    fixture.wait(|observed| !observed.flows.is_empty() && told(observed).is_none());
     fixture.plans.stop();
 }
 

@@ -28,6 +28,7 @@ impl ServedModel {
                     loaded,
                     _place: None,
                     _of_service: None,
+                    _of_flow: None,
                 });
             }
             drop(loaded);

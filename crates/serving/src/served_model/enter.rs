@@ -13,6 +13,7 @@ use super::ServedModel;
 use crate::Priority;
 use crate::admission::{Place, Refusal, deadline_in};
 use crate::backends::BackendCall;
+use crate::flow::FlowLease;
 use crate::loaded_model::LoadedModel;
 use crate::process::Endpoints;
 
@@ -23,9 +24,20 @@ pub struct Lease {
     pub(super) _place: Place,
     /// Its place among the requests of its service.
     pub(super) _of_service: Place,
+    /// The place of the flow that it runs for.
+    pub(super) _of_flow: Option<Arc<FlowLease>>,
 }
 
 impl Lease {
+    /// Returns it as one that holds the place of the flow that it runs for, too.
+    #[must_use]
+    pub fn within(self, flow: Arc<FlowLease>) -> Self {
+        Self {
+            _of_flow: Some(flow),
+            ..self
+        }
+    }
+
     /// Returns the model, for threads that help with its run while the lease is held.
     pub(crate) fn shared(&self) -> Option<Arc<LoadedModel>> {
         Option::clone(&self.loaded)
@@ -83,6 +95,7 @@ impl ServedModel {
             loaded,
             _place: place,
             _of_service: of_service,
+            _of_flow: None,
         })
     }
 
@@ -144,6 +157,7 @@ impl ServedModel {
                     loaded,
                     _place: place,
                     _of_service: of_service,
+                    _of_flow: None,
                 });
             }
             // Those who wait for the model hold no place.

@@ -194,6 +194,13 @@ pub(super) fn check(
         predictors.any(|one| one.annotation(name).is_some())
             || text(deployment, (spec, None), name).is_some()
     };
+    for name in fallbacks::OF_MODELS {
+        if anywhere(name) {
+            return Err(format!(
+                "annotation {name} is not for a SeldonDeployment; annotate the InferenceService that is made of it"
+            ));
+        }
+    }
     for name in fallbacks::OF_PROGRAMS {
         if anywhere(name) {
             return Err(format!(

@@ -8,7 +8,7 @@ use coracle_api::seldon::{
 };
 use std::collections::BTreeSet;
 
-use coracle_serving::{RevisionId, RevisionState};
+use coracle_serving::{RevisionId, RevisionState, ServiceId};
 use serde_json::Value;
 
 use super::children::{all_replicas, parts, replicas, shadow_name};
@@ -165,7 +165,7 @@ impl Controller {
         serde_json::to_value(status).unwrap_or_default()
     }
 
-    /// Tells whether the service is there that stands in for graphs; of single models their InferenceServices tell it.
+    /// Tells whether what stands in for graphs is there, and could be an answer; of single models their InferenceServices tell it.
     fn stand_in_verdict(
         &self,
         deployment: &Stored,
@@ -173,10 +173,20 @@ impl Controller {
         has_graphs: bool,
     ) -> Option<Verdict> {
         let fallback = resilience::of_graphs(&deployment.object, spec);
-        let other = fallback.filter(|_| has_graphs)?.service?;
+        let fallback = fallback.filter(|_| has_graphs)?;
         let place = (self.store.as_ref(), deployment.key.namespace());
         let words = (fallbacks::SERVICE, "nothing stands in by it");
-        Some(references::found(place, &other.name, words))
+        let other = fallback.service;
+        let found = other.map(|other| references::found(place, &other.name, words));
+        let id = ServiceId {
+            namespace: deployment.key.namespace().to_owned(),
+            name: deployment.key.name().to_owned(),
+        };
+        let misfit = self.last_observed.misfits.get(&id).map(references::misfit);
+        match (found, misfit) {
+            (Some(found), Some(misfit)) => Some(found.and(&misfit)),
+            (found, misfit) => found.or(misfit),
+        }
     }
 
     /// Returns where requests go.

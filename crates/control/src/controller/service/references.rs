@@ -31,18 +31,20 @@ pub(super) fn verdicts(
     store: &Store,
 ) -> Vec<(&'static str, Verdict)> {
     let mut all = of_annotations(service, by_revision, store);
-    if let Some(why) = misfit {
-        let why = format!(
-            "annotation {}: {why}; no such answer is given",
-            fallbacks::VALUE
-        );
-        let misfit = Verdict::no("DoesNotFit", why);
+    if let Some(misfit) = misfit.map(self::misfit) {
         match all.iter_mut().find(|(name, _)| *name == FALLBACK) {
             Some((_, verdict)) => *verdict = verdict.and(&misfit),
             None => all.push((FALLBACK, misfit)),
         }
     }
     all
+}
+
+/// Returns what is said of a default prediction that is none, for `why`.
+pub(crate) fn misfit(why: &String) -> Verdict {
+    let name = fallbacks::VALUE;
+    let why = format!("annotation {name}: {why}; no such answer is given");
+    Verdict::no("DoesNotFit", why)
 }
 
 fn of_annotations(

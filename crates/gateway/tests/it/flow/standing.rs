@@ -267,6 +267,43 @@ fn a_full_graph_is_stood_in_for_at_once() {
     }
 }
 
+/// What a caller asked for runs on when he has gone, and keeps its place for as long; so does what is late.
+#[test]
+fn a_place_is_held_until_the_work_ends_that_nobody_waits_for() {
+    let bulkhead = Some(BulkheadSettings {
+        places: 1,
+        queue: 0,
+    });
+    for timeout in [None, Some(std::time::Duration::from_millis(50))] {
+        let server = start_gated(FallbackSettings {
+            bulkhead,
+            timeout,
+            ..service("swap")
+        });
+        let mut stream = held(&server);
+        if timeout.is_some() {
+            let answer = read_answer(&mut stream, false).unwrap();
+            assert_eq!(answer.header("x-coracle-fallback"), Some("service"));
+        }
+        drop(stream);
+        // The other end has been told, and the call is let go of, once these are answered.
+        for _ in 0..100 {
+            let (status, answer) = predict(&server, &json!([[1, 2]]));
+            let by = &answer["meta"]["tags"]["fallback"];
+            assert_eq!((status, by), (200, &json!("service")), "{answer}");
+        }
+        server.gate.send(()).unwrap();
+        let by_its_own = || {
+            predict(&server, &json!([[1, 2]])).1["meta"]
+                .get("tags")
+                .is_none()
+        };
+        while !by_its_own() {
+            std::thread::yield_now();
+        }
+    }
+}
+
 #[test]
 fn a_graph_that_is_late_is_stood_in_for() {
     let server = start_gated(FallbackSettings {

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use coracle_base::SystemClock;
 use coracle_gateway::Limits;
+use coracle_model::Signature;
+use coracle_protocol::grpc::frame;
+use coracle_protocol::grpc::inference::{ModelMetadataRequest, ModelMetadataResponse};
 use coracle_protocol::seldon::{request_json, response_message};
 use coracle_serving::{
     FallbackSettings, ModelTable, PlannedPredictor, RevisionId, RevisionLog, Route, RouteTarget,
     ServedModel, ServiceId,
 };
+use coracle_tensor::DType;
 use serde_json::{Value, json};
 
 use super::post;
 use crate::client::send;
-use crate::fallback::magnitude;
+use crate::fallback::{magnitude, magnitude_with};
 use crate::fixture::{Running, config, start_with};
 use crate::grpc;
 
@@ -22,6 +26,11 @@ const ROW: &str = r#"{"data": {"ndarray": [[1, 2]]}, "meta": {"puid": "p", "tags
 
 /// The predictors `a`, which fails where the sum of a row is negative, and `b`, which does not, with a half of the requests each.
 fn start(fallback: Option<&FallbackSettings>) -> Running {
+    start_beside(magnitude("sum"), fallback)
+}
+
+/// The same, with this model as `b`.
+fn start_beside(b: ServedModel, fallback: Option<&FallbackSettings>) -> Running {
     start_with(config(Limits::default()), |sum| {
         let target = |model: ServedModel, name: &str| {
             let id = RevisionId {
@@ -40,7 +49,7 @@ fn start(fallback: Option<&FallbackSettings>) -> Running {
             node: "sum".to_owned(),
             revisions: vec![format!("iris-{name}")],
         };
-        let targets = vec![target(magnitude("sum"), "b"), target(sum, "a")];
+        let targets = vec![target(b, "b"), target(sum, "a")];
         let route = Route::try_new(targets, None).unwrap();
         let route = route.with_feedback(("iris", &["a", "b"].map(predictor)), None);
         for target in route.targets() {
@@ -169,4 +178,67 @@ fn seldons_calls_tell_and_take_the_same() {
     let refused = of("SendFeedback", feedback(&[]));
     assert_eq!(refused.status, 3);
     assert!(refused.message.contains("'iris'"), "{}", refused.message);
+}
+
+/// Whichever of them would have answered, the same is said, and of each by its name.
+#[test]
+fn what_is_said_of_several_predictors_is_what_they_have_in_common() {
+    let one_output = |signature: &mut Signature| signature.outputs.truncate(1);
+    let server = start_beside(magnitude_with("sum", one_output), None);
+    let get = |path: &str| {
+        let answer = send(server.address, "GET", path, &[], b"");
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        (answer.status, body)
+    };
+    let (status, graph) = get(&format!("{API}/metadata"));
+    assert_eq!((status, &graph["name"]), (200, &json!("iris")));
+    let models = graph["models"].as_object().unwrap();
+    let keys: Vec<&String> = models.keys().collect();
+    assert_eq!(keys, ["a/sum", "b/sum"]);
+    // Both add two numbers; one of them has a further output.
+    assert_eq!(models["a/sum"]["outputs"][1]["name"], "twice");
+    assert_eq!(models["b/sum"]["outputs"].as_array().map(Vec::len), Some(1));
+    let of_b = &models["b/sum"];
+    assert_eq!(graph["graphinputs"], of_b["inputs"]);
+    assert_eq!(graph["graphoutputs"], of_b["outputs"]);
+    for _ in 0..4 {
+        let (status, found) = get("/seldon/ml/iris/v2/models/sum");
+        assert_eq!(status, 200, "{found}");
+        assert_eq!(
+            (&found["inputs"], &found["outputs"]),
+            (&of_b["inputs"], &of_b["outputs"])
+        );
+        let asked = ModelMetadataRequest {
+            name: "iris".to_owned(),
+            ..ModelMetadataRequest::default()
+        };
+        let path = "/inference.GRPCInferenceService/ModelMetadata";
+        let answer = grpc::call(&server, path, &[], frame(&asked));
+        let found = answer.message::<ModelMetadataResponse>();
+        let names: Vec<&str> = found.outputs.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["predict"]);
+    }
+    assert_eq!(get(&format!("{API}/metadata/sum")).1, models["a/sum"]);
+    assert_eq!(get(&format!("{API}/status")).0, 200);
+    assert_eq!(get(&format!("{API}/metadata/other")).0, 404);
+}
+
+#[test]
+fn predictors_that_give_different_things_have_no_metadata_in_common() {
+    let of_integers = |signature: &mut Signature| signature.outputs[0].dtype = DType::I64;
+    let server = start_beside(magnitude_with("sum", of_integers), None);
+    let get = |path: &str| {
+        let answer = send(server.address, "GET", path, &[], b"");
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        (answer.status, body)
+    };
+    for _ in 0..2 {
+        let (status, found) = get("/seldon/ml/iris/v2/models/sum");
+        let why = "the predictors have no metadata in common: predictor a/sum gives predict FP64 [-1], predictor b/sum gives predict INT64 [-1]";
+        assert_eq!((status, &found["error"]), (501, &json!(why)));
+    }
+    // As of a graph, the first one's stand for all here, and of each it is said what it gives.
+    let (_, graph) = get(&format!("{API}/metadata"));
+    assert_eq!(graph["graphoutputs"], graph["models"]["a/sum"]["outputs"]);
+    assert_eq!(graph["models"]["b/sum"]["outputs"][0]["datatype"], "INT64");
 }

@@ -192,6 +192,52 @@ fn two_nodes(change: Value) -> Value {
     predictor("default", "file:///a", graph)
 }
 
+/// What a graph could never give is told as soon as its models are known, by a condition and an event; the deployment is none the worse for it.
+#[test]
+fn a_default_prediction_of_a_graph_that_fits_no_answer_is_told() {
+    let mut stage = Stage::new();
+    let spec = json!({"predictors": [two_nodes(json!({}))]});
+    annotate(&mut stage, json!({FALLBACK: "\"no\""}), spec.clone());
+    let why = "\"no\" is no row of output \"predict\", which is INT64 of shape [-1]";
+    let observe = |stage: &mut Stage, why: Option<&str>| {
+        let mut observed = stage.observed.get();
+        let id = observed.flows.keys().next().unwrap().clone();
+        observed.misfits = why.map(|why| (id, why.to_owned())).into_iter().collect();
+        stage.observed.set(observed);
+        stage.settle();
+    };
+    let condition = |stage: &Stage| {
+        let status = status(stage);
+        assert_eq!(status["state"], "Available", "{status}");
+        let conditions = status["conditions"].as_array().unwrap().clone();
+        let mut all = conditions.into_iter();
+        let found = all.find(|one| one["type"] == "FallbackInForce")?;
+        Some([&found["status"], &found["reason"], &found["message"]].map(Value::clone))
+    };
+    assert_eq!(condition(&stage), None);
+    observe(&mut stage, Some(why));
+    let told = format!("annotation {FALLBACK}: {why}; no such answer is given");
+    let expected = ["False", "DoesNotFit", &told].map(Value::from);
+    assert_eq!(condition(&stage), Some(expected));
+    let (events, _) = stage.store.list(&coracle_api::kind::EVENT, None);
+    let told = |event: &&std::sync::Arc<crate::store::Stored>| {
+        let object = &event.object;
+        object["reason"] == "FallbackDoesNotFit"
+            && object["involvedObject"]["kind"] == "SeldonDeployment"
+    };
+    assert_eq!(events.iter().filter(told).count(), 1);
+    // That nothing stands in by the service that is named goes first.
+    annotate(
+        &mut stage,
+        json!({FALLBACK: "\"no\"", OTHER: "small"}),
+        spec,
+    );
+    observe(&mut stage, Some(why));
+    let [_, _, message] = condition(&stage).unwrap();
+    let message = message.as_str().unwrap();
+    assert!(message.contains("no InferenceService small"), "{message}");
+}
+
 /// What stands in, and the bulkhead, are of the graph as a whole; nothing is loaded for them.
 #[test]
 fn a_graph_is_stood_in_for_as_a_whole() {
@@ -331,6 +377,11 @@ fn annotations_that_can_do_nothing_are_refused() {
             json!({"serving.coracle.dev/hedge-after": "p95"}),
             default(),
             "is for programs",
+        ),
+        (
+            json!({OTHER: "next", "serving.coracle.dev/hedge-to": "service"}),
+            default(),
+            "annotate the InferenceService that is made of it",
         ),
         (
             json!({}),
