@@ -24,8 +24,9 @@ use hyper::http::request::Parts;
 
 use self::walk::{Message, Place, Walk};
 use crate::arriving::Arriving;
+use crate::arriving::{check_type, content_type};
 use crate::codec::{Codec, Encoded, StoodIn};
-use crate::connection::{Asked, Handler, Seen, check_type, content_type};
+use crate::connection::{Asked, Handler, Seen};
 use crate::encoding::off_loop;
 use crate::infer::{Calls, Failure, unknown_model};
 use crate::payload;

@@ -270,6 +270,18 @@ fn mlflows_bodies() {
 }
 
 #[test]
+fn tables_of_csv() {
+    let good = texts(&[
+        "a,b\n1,2\n3.5,-4e2\n",
+        "z,\"b\",a\r\nx,True,\"1\"\r\n\r\n\"y\"\"\n,\",, 7 \r\n",
+        "a,c\n\"é\"x,NA\n,1.0\n",
+    ]);
+    check(5, &good, |body| {
+        each_signature(|ctx| v1::decode_csv(body, ctx), |_, _| ())
+    });
+}
+
+#[test]
 fn v2_bodies() {
     let good = texts(&[
         r#"{"id": "7", "inputs": [{"name": "X", "shape": [-1, 2], "datatype": "FP32", "data": [[1.5, null], [2, 3]]}], "outputs": [{"name": "output-0", "parameters": {"binary_data": false}}]}"#,

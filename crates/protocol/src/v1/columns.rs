@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use coracle_model::{ColumnPlace, NameRules, TensorSpec};
-use coracle_tensor::Tensor;
+use coracle_tensor::{DType, Tensor};
 use serde::de::{
     DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
     Visitor,
 };
 
-use super::split;
+use super::{csv, split};
 use crate::cell::{CellPlace, CellSeed, ColumnBuffer};
 use crate::error::quoted;
 use crate::unknown::{self, UnknownNames};
@@ -50,6 +50,27 @@ impl<'a> ColumnLimits<'a> {
 
     fn is_single(&self) -> bool {
         self.places.len() == 1
+    }
+
+    /// Tells whether columns had names when the model was fitted.
+    fn is_named(&self) -> bool {
+        let mut numbered = self.places.iter().enumerate();
+        let is_numbered = numbered.all(|(number, place)| place.name == format!("x{number}"));
+        !is_numbered && !matches!(self.places, [only] if only.name == "X")
+    }
+
+    /// Returns what the column at `index` of a table of CSV, which is called `name` there, is read as.
+    pub(super) fn csv_kind(&self, index: usize, name: &str) -> csv::Kind {
+        let position = match self.is_named() {
+            true => self.position(name),
+            false => Some(index),
+        };
+        let place = position.and_then(|position| self.place(position));
+        match place.and_then(|(_, input)| input) {
+            Some((_, spec)) if spec.dtype != DType::Bytes => csv::Kind::Numbers,
+            Some((_, spec)) if spec.accepts_integers => csv::Kind::Categories,
+            _ => csv::Kind::Texts,
+        }
     }
 }
 
@@ -201,11 +222,7 @@ impl split::Rows for ColumnsRows<'_> {
     type Table = Vec<Tensor>;
 
     fn is_named(&self) -> bool {
-        let places = self.all.limits.places;
-        let mut numbered = places.iter().enumerate();
-        // As columns are called that had no names when the model was fitted.
-        let is_numbered = numbered.all(|(number, place)| place.name == format!("x{number}"));
-        !is_numbered && !matches!(places, [only] if only.name == "X")
+        self.all.limits.is_named()
     }
 
     fn row<'de, D: Deserializer<'de>>(&mut self, row: usize, cells: D) -> Result<(), D::Error> {
