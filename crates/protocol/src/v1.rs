@@ -33,8 +33,8 @@ pub fn encode_predict(signature: &Signature, call: &Call, outputs: &[Tensor], ou
     out.push(b'}');
 }
 
-/// Appends the answer to a prediction as MLflow's server gives it: `predictions` alone, whatever was sent, of which several outputs are an object
-/// by name.
+/// Appends the answer to a prediction as MLflow's server gives it: `predictions` alone, whatever was sent, of which several outputs, and
+/// those of graphs, are an object by name.
 pub fn encode_invocations(
     signature: &Signature,
     call: &Call,
@@ -42,11 +42,11 @@ pub fn encode_invocations(
     out: &mut Vec<u8>,
 ) {
     out.push(b'{');
-    if outputs.len() == 1 {
+    if outputs.len() == 1 && !signature.name_rules.mlflow_names_outputs {
         rows(signature, call, outputs, out);
     } else {
         out.extend_from_slice(b"\"predictions\":");
-        whole(signature, call, outputs, out);
+        by_name(signature, call, outputs, out);
     }
     out.push(b'}');
 }
@@ -81,6 +81,10 @@ fn whole(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u
         let index = call.outputs.first().copied();
         return all_of(signature, index, output, out);
     }
+    by_name(signature, call, outputs, out);
+}
+
+fn by_name(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
     out.push(b'{');
     let named = call.outputs.iter().zip(outputs);
     render::separated(named, out, |(&index, output), out| {

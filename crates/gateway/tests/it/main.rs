@@ -24,6 +24,7 @@ mod headers;
 mod hedge;
 mod lifecycle;
 mod limits;
+mod mlflow;
 mod model_config;
 mod observe;
 mod ports;

@@ -162,12 +162,17 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
                 continue;
             };
             entries.next_value_seed(ColumnSeed {
-                key: self.key,
+                noun: "column",
                 name: &place.name,
-                spec,
+                n_values_max: self.limits.elements_max,
                 elements_max: self.limits.elements_max,
                 may_be_plain: self.limits.name_rules.mlflow_names_columns,
-                buffer,
+                cells: BufferedColumn {
+                    key: self.key,
+                    name: &place.name,
+                    spec,
+                    buffer,
+                },
             })?;
             let n_elements: usize = buffers.iter().map(ColumnBuffer::len).sum();
             if n_elements > self.limits.elements_max {
@@ -289,18 +294,29 @@ fn refuse_absent<E: Error>(
     Err(E::custom(format_args!("{at}: columns missing: {absent}")))
 }
 
-/// Reads the values of one column.
-struct ColumnSeed<'a, 'b> {
-    key: &'static str,
-    name: &'a str,
-    spec: &'a TensorSpec,
-    elements_max: usize,
-    /// Whether its only value need not be a list, as MLflow's server takes it.
-    may_be_plain: bool,
-    buffer: &'b mut ColumnBuffer,
+/// Where the values of one column go.
+pub(super) trait ColumnCells {
+    /// Returns the number of values that are there.
+    fn n_values(&self) -> usize;
+
+    /// Returns the reader of the next value.
+    fn next<'de>(&mut self) -> impl DeserializeSeed<'de, Value = ()>;
 }
 
-impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
+/// Reads the values of one column.
+pub(super) struct ColumnSeed<'a, C> {
+    /// What messages call it.
+    pub(super) noun: &'static str,
+    pub(super) name: &'a str,
+    /// The most values that it may have.
+    pub(super) n_values_max: usize,
+    pub(super) elements_max: usize,
+    /// Whether its only value need not be a list, as MLflow's server takes it.
+    pub(super) may_be_plain: bool,
+    pub(super) cells: C,
+}
+
+impl<'de, C: ColumnCells> DeserializeSeed<'de> for ColumnSeed<'_, C> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -311,32 +327,18 @@ impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
     }
 }
 
-impl ColumnSeed<'_, '_> {
-    /// Returns the reader of the next value of the column.
-    fn cell(&mut self) -> CellSeed<'_, '_> {
-        CellSeed {
-            place: CellPlace {
-                key: self.key,
-                row: self.buffer.len(),
-                column: self.name,
-            },
-            accepts_missing: self.spec.accepts_missing,
-            accepts_integers: self.spec.accepts_integers,
-            buffer: &mut *self.buffer,
-        }
-    }
-
+impl<C: ColumnCells> ColumnSeed<'_, C> {
     /// Reads the only value of the column, which need not be a list.
     fn only<'de, E: Error>(mut self, value: impl IntoDeserializer<'de, E>) -> Result<(), E> {
-        self.cell().deserialize(value.into_deserializer())
+        self.cells.next().deserialize(value.into_deserializer())
     }
 }
 
-impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
+impl<'de, C: ColumnCells> Visitor<'de> for ColumnSeed<'_, C> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "column {} to be a list of values", quoted(self.name))
+        write!(f, "{} {} to be a list of values", self.noun, quoted(self.name))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
@@ -364,8 +366,8 @@ impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut cells: A) -> Result<(), A::Error> {
-        while self.buffer.len() <= self.elements_max {
-            if cells.next_element_seed(self.cell())?.is_none() {
+        while self.cells.n_values() <= self.n_values_max {
+            if cells.next_element_seed(self.cells.next())?.is_none() {
                 return Ok(());
             }
         }
@@ -373,6 +375,33 @@ impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
         Err(A::Error::custom(format_args!(
             "more than {most} values; send smaller batches"
         )))
+    }
+}
+
+/// A column of a model of columns.
+struct BufferedColumn<'a, 'b> {
+    key: &'static str,
+    name: &'a str,
+    spec: &'a TensorSpec,
+    buffer: &'b mut ColumnBuffer,
+}
+
+impl ColumnCells for BufferedColumn<'_, '_> {
+    fn n_values(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn next<'de>(&mut self) -> impl DeserializeSeed<'de, Value = ()> {
+        CellSeed {
+            place: CellPlace {
+                key: self.key,
+                row: self.buffer.len(),
+                column: self.name,
+            },
+            accepts_missing: self.spec.accepts_missing,
+            accepts_integers: self.spec.accepts_integers,
+            buffer: &mut *self.buffer,
+        }
     }
 }
 

@@ -478,6 +478,17 @@ impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
     }
 }
 
+/// Reads a row that is a list.
+struct ListedRow<'a, 't>(RowSeed<'a, 't>);
+
+impl<'de> DeserializeSeed<'de> for ListedRow<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self.0)
+    }
+}
+
 impl<'de> Visitor<'de> for RowSeed<'_, '_> {
     type Value = ();
 
@@ -514,6 +525,18 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let Some(columns) = &self.rows.spec.columns else {
+            // An object of inputs, of which there is one.
+            let first = entries.next_key::<Cow<'_, str>>()?;
+            if first.is_some_and(|name| name == self.rows.spec.name) {
+                let (key, row) = (self.key, self.row);
+                entries.next_value_seed(ListedRow(self))?;
+                return match entries.next_key::<Cow<'_, str>>()? {
+                    None => Ok(()),
+                    Some(_) => Err(A::Error::custom(format_args!(
+                        "{key}[{row}]: more than the model's only input"
+                    ))),
+                };
+            }
             let what = "an object, but the model was fitted without feature names";
             return Err(self.not_a_row(what));
         };
