@@ -357,8 +357,7 @@ impl Handler {
         let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
         let (codec, model) = match asked.route {
             Route::V1Predict(Named { model, version }) => (
-                Codec::of_v1(head.uri.path(), method())
-                    .of_type(body.content.media_type(&head.headers)),
+                Codec::of_v1(head.uri.path(), method()),
                 asked.model(model, version.as_ref()),
             ),
             Route::V1Examples(question, Named { model, version }) => (
@@ -423,7 +422,9 @@ impl Handler {
         (head, body): (&Parts, Arriving),
         seen: &mut Seen<'a>,
     ) -> Reply {
-        if let Err(reply) = check_type(body.content.media_type(&head.headers), &codec) {
+        let content_type = body.content.media_type(&head.headers);
+        let codec = codec.of_type(content_type);
+        if let Err(reply) = check_type(content_type, &codec) {
             return reply;
         }
         let terms = match Terms::of(&head.headers) {

@@ -67,7 +67,9 @@ fn mlflows_paths_are_the_only_models() {
             assert_eq!((answer.status, answer.body.as_str()), expected, "{body}");
         }
     }
-    assert_eq!(send(server.address, "GET", "/ping", &[], b"").status, 200);
+    for path in ["/ping", "/health"] {
+        assert_eq!(send(server.address, "GET", path, &[], b"").status, 200);
+    }
     let answer = send(server.address, "GET", "/invocations", &[], b"");
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
 }

@@ -338,7 +338,12 @@ impl<'de, C: ColumnCells> Visitor<'de> for ColumnSeed<'_, C> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} to be a list of values", self.noun, quoted(self.name))
+        write!(
+            f,
+            "{} {} to be a list of values",
+            self.noun,
+            quoted(self.name)
+        )
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
