@@ -145,6 +145,7 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
         name_rules: NameRules {
             underscores_may_be_blanks: true,
             mlflow_names_columns: true,
+            mlflow_names_outputs: true,
         },
         inputs,
         outputs,
