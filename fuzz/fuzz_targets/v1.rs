@@ -22,4 +22,5 @@ fuzz_target!(|body: &[u8]| {
             serde_json::from_slice::<serde_json::Value>(&out).expect("answers are JSON");
         },
     );
+    each_signature(|ctx| v1::decode_csv(body, ctx), |_, _| ());
 });

@@ -32,6 +32,7 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
         name_rules: NameRules {
             underscores_may_be_blanks: true,
             mlflow_names_columns: true,
+            mlflow_names_outputs: true,
         },
         columns: None,
     }

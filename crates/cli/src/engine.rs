@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{GraphEngine, TextEngine};
+use coracle_model::{GraphEngine, TextEngine, named_providers};
 use coracle_onnxruntime::{Inspected, OnnxRuntime, Places, inspect};
 use coracle_process::guard::this_program;
 use coracle_text::TextSteps;
@@ -162,11 +162,9 @@ fn places(given: Option<&Path>, settings: &EngineSettings, environment: &Environ
 
 /// Tells whether settings name an execution provider of a GPU.
 fn wants_gpu(settings: &EngineSettings) -> bool {
-    let providers = settings.get("providers").map_or("", String::as_str);
-    let mut names = providers
-        .split(',')
-        .map(|name| name.trim().trim_end_matches('?'));
-    names.any(|name| ["cuda", "tensorrt"].contains(&name))
+    let list = settings.get("providers").map_or("", String::as_str);
+    let mut providers = named_providers(list);
+    providers.any(|provider| ["cuda", "tensorrt"].contains(&provider.name))
 }
 
 /// Returns where engines are installed, those for processors and those for GPUs: with what `coracle up` keeps, and where desktops want such files.

@@ -58,6 +58,8 @@ pub enum BoostedAnswer {
     LogProbabilities,
     /// The label of the predicted class.
     Label(Labels, ClassRule),
+    /// The same, in a column of its own: `[rows, 1]`, as CatBoost gives labels of several classes.
+    LabelColumn(Labels, ClassRule),
     /// For each score one of two labels, by the rule for one score: whether each of several things holds.
     LabelOfEach(Labels, ClassRule),
 }
@@ -118,7 +120,9 @@ impl Boosted {
         let n_scores = spec.scorer.n_scores();
         for (_, answer) in &spec.answers {
             let (labels, n_labels) = match answer {
-                BoostedAnswer::Label(labels, _) => (labels, n_classes(n_scores)),
+                BoostedAnswer::Label(labels, _) | BoostedAnswer::LabelColumn(labels, _) => {
+                    (labels, n_classes(n_scores))
+                }
                 BoostedAnswer::LabelOfEach(_, ClassRule::LargestProbability) => {
                     let message = "whether each of several things holds has no largest probability";
                     return Err(SpecError::new(message));
@@ -265,6 +269,10 @@ impl Boosted {
         };
         let values = match answer {
             BoostedAnswer::Label(labels, rule) => return Ok(self.labels(rows, labels, *rule)),
+            BoostedAnswer::LabelColumn(labels, rule) => {
+                let (_, values) = self.labels(rows, labels, *rule).into_parts();
+                return Tensor::try_new(vec![rows.n_rows(), 1], values).map_err(table::internal);
+            }
             BoostedAnswer::LabelOfEach(labels, rule) => {
                 return self.labels_of_each(rows, labels, *rule);
             }
@@ -334,6 +342,7 @@ fn method_spec(spec: &BoostedSpec, method: Method, answer: &BoostedAnswer) -> Me
     };
     let (dtype, width) = match answer {
         BoostedAnswer::Label(labels, _) => (labels.dtype(), Width::Scalar),
+        BoostedAnswer::LabelColumn(labels, _) => (labels.dtype(), Width::Columns(1)),
         BoostedAnswer::LabelOfEach(labels, _) => (labels.dtype(), Width::Columns(n_scores)),
         BoostedAnswer::Values => (numbers, width(spec.link.n_values(n_scores))),
         BoostedAnswer::Scores => (numbers, width(n_scores)),
@@ -366,7 +375,9 @@ impl Estimator for Boosted {
             .answers
             .iter()
             .find_map(|(_, answer)| match answer {
-                BoostedAnswer::Label(labels, _) => Some(labels.names()),
+                BoostedAnswer::Label(labels, _) | BoostedAnswer::LabelColumn(labels, _) => {
+                    Some(labels.names())
+                }
                 _ => None,
             })
     }

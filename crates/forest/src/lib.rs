@@ -20,7 +20,7 @@ mod traversal;
 mod tree;
 
 pub use forest::{Forest, Kernel};
-pub use linear_leaves::{LinearForest, LinearLeaf};
+pub use linear_leaves::{EarlyStop, LinearForest, LinearLeaf};
 pub use spec::{
     Categories, ForestError, ForestSpec, Members, NodeSpec, Precision, SplitRule, Target, TreeSpec,
 };

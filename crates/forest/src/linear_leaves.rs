@@ -1,4 +1,4 @@
-//! Trees whose leaves are linear functions (LightGBM's linear trees): a plain walk, then a short sum.
+//! Trees that are walked one after another: whose leaves are linear functions (LightGBM's linear trees), or of which a row is not shown all.
 
 use coracle_model::{Accepts, Scorer};
 use coracle_tensor::Rows;
@@ -31,6 +31,37 @@ impl LinearLeaf {
     }
 }
 
+/// When a row is shown no further trees: its scores are clear enough (LightGBM's `pred_early_stop`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EarlyStop {
+    /// After how many trees the scores are looked at, again and again.
+    pub n_trees: usize,
+    /// What twice the only score, or the largest one's lead, must be above.
+    pub margin: f64,
+}
+
+impl EarlyStop {
+    fn is_now(self, n_shown: usize, scores: &[f64]) -> bool {
+        n_shown.is_multiple_of(self.n_trees) && lead(scores) > self.margin
+    }
+}
+
+/// Returns how far the largest score is before the next one; of one score, how far it is from its opposite.
+fn lead(scores: &[f64]) -> f64 {
+    if let [only] = scores {
+        return 2.0 * only.abs();
+    }
+    let (mut first, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+    for &score in scores {
+        if score > first {
+            second = std::mem::replace(&mut first, score);
+        } else if score > second {
+            second = score;
+        }
+    }
+    first - second
+}
+
 /// A forest with linear leaves, in double precision.
 #[derive(Debug)]
 pub struct LinearForest {
@@ -40,6 +71,7 @@ pub struct LinearForest {
     n_features: usize,
     base: Vec<f64>,
     divisor: Option<f64>,
+    stop: Option<EarlyStop>,
 }
 
 impl LinearForest {
@@ -81,6 +113,21 @@ impl LinearForest {
             n_features: spec.n_features,
             base: spec.base.clone(),
             divisor: spec.divisor,
+            stop: None,
+        })
+    }
+
+    /// Returns the forest as one that does not show a row the trees after `stop`.
+    ///
+    /// # Errors
+    /// If `stop` never looks.
+    pub fn stopping(self, stop: EarlyStop) -> Result<Self, ForestError> {
+        if stop.n_trees == 0 {
+            return Err(ForestError::new("the scores are looked at after 0 trees"));
+        }
+        Ok(Self {
+            stop: Some(stop),
+            ..self
         })
     }
 }
@@ -125,12 +172,17 @@ impl Scorer for LinearForest {
     fn score(&self, rows: Rows<'_>, scores: &mut [f64]) {
         for (row, scores) in rows.iter().zip(scores.chunks_exact_mut(self.base.len())) {
             scores.copy_from_slice(&self.base);
-            for (tree, leaves) in self.trees.iter().zip(&self.leaves) {
+            for (n_before, (tree, leaves)) in self.trees.iter().zip(&self.leaves).enumerate() {
                 let score = match tree.target {
                     Target::OneScore(score) => score,
                     Target::AllScores => 0,
                 };
                 scores[score] += leaves[leaf(tree, row)].value(row);
+                if let Some(stop) = self.stop
+                    && stop.is_now(n_before + 1, scores)
+                {
+                    break;
+                }
             }
             if let Some(divisor) = self.divisor {
                 scores.iter_mut().for_each(|score| *score /= divisor);
@@ -197,6 +249,36 @@ mod tests {
         let mut scores = [0.0; 3];
         forest.score(Rows::try_new(&rows, 2).unwrap(), &mut scores);
         assert_eq!(scores, [17.0, 8.0, 21.0]);
+    }
+
+    #[test]
+    fn a_row_is_shown_no_more_trees_once_its_lead_is_above_the_margin() {
+        let mut two = spec();
+        two.trees = vec![two.trees.remove(0); 4];
+        two.base = vec![0.0];
+        let leaves = || leaves(1).into_iter().cycle().take(4).collect();
+        // A tree gives 20 to the left and 10 to the right; looks come after the second and the fourth.
+        let scores = |margin| {
+            let forest = LinearForest::try_new(&two, leaves()).unwrap();
+            let stop = EarlyStop { n_trees: 2, margin };
+            let mut scores = [0.0; 2];
+            let rows = [-1.0, 0.0, 1.0, 0.0];
+            let forest = forest.stopping(stop).unwrap();
+            forest.score(Rows::try_new(&rows, 2).unwrap(), &mut scores);
+            scores
+        };
+        assert_eq!(scores(39.0), [40.0, 20.0]);
+        assert_eq!(scores(40.0), [40.0, 40.0]);
+        assert_eq!(scores(80.0), [80.0, 40.0]);
+        let never = EarlyStop {
+            n_trees: 0,
+            margin: 1.0,
+        };
+        let forest = LinearForest::try_new(&two, leaves()).unwrap();
+        assert!(forest.stopping(never).is_err());
+        assert_eq!(lead(&[1.0, 4.0, 2.5]), 1.5);
+        assert_eq!(lead(&[3.0, 3.0]), 0.0);
+        assert_eq!(lead(&[-2.0]), 4.0);
     }
 
     #[test]

@@ -27,6 +27,8 @@ use loss::Task;
 
 /// The class of CatBoost's that is neither a classifier nor a regressor, as MLflow calls it.
 pub(crate) const BASE: &str = "CatBoost";
+/// CatBoost's classifier, as MLflow calls it.
+pub(crate) const CLASSIFIER: &str = "CatBoostClassifier";
 
 /// Converts a model.
 ///
@@ -45,6 +47,18 @@ pub(crate) fn boosted(ensemble: Ensemble) -> Result<Converted, LoadError> {
 pub(crate) fn base(ensemble: Ensemble) -> Result<Converted, LoadError> {
     loss::task(&ensemble)?;
     converted(ensemble, Task::Values(BoostedLink::Identity), |_| true)
+}
+
+/// Converts a model as CatBoost's own classifier answers, which is [`CLASSIFIER`] in MLflow's words: labels of several classes come in a column.
+///
+/// # Errors
+/// As [`boosted`].
+pub(crate) fn classifier(ensemble: Ensemble) -> Result<Converted, LoadError> {
+    let mut task = loss::task(&ensemble)?;
+    if let Task::Classes { in_column, .. } = &mut task {
+        *in_column = ensemble.n_scores > 1;
+    }
+    converted(ensemble, task, |_| true)
 }
 
 /// As [`boosted`], with the methods that CatBoost's estimators have in Python: raw scores are none.
@@ -156,8 +170,13 @@ fn answers(task: Task) -> (BoostedLink, Vec<(Method, BoostedAnswer)>) {
             link,
             labels,
             threshold,
+            in_column,
         } => {
-            let label = BoostedAnswer::Label(labels, ClassRule::ScoreAbove(threshold));
+            let rule = ClassRule::ScoreAbove(threshold);
+            let label = match in_column {
+                true => BoostedAnswer::LabelColumn(labels, rule),
+                false => BoostedAnswer::Label(labels, rule),
+            };
             let answers = vec![
                 (Method::Predict, label),
                 (Method::PredictProba, BoostedAnswer::Probabilities),

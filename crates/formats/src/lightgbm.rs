@@ -12,7 +12,7 @@ mod tree;
 use coracle_estimators::{
     Boosted, BoostedAnswer, BoostedLink, BoostedMissing, BoostedPrecision, BoostedSpec,
 };
-use coracle_forest::{Forest, ForestSpec, LinearForest, Precision};
+use coracle_forest::{EarlyStop, Forest, ForestSpec, LinearForest, Precision};
 use coracle_model::{Component, Estimator, LoadError, LoadErrorKind, Method, Scorer};
 
 pub(crate) use ensemble::{Ensemble, are_made_up, is_text};
@@ -37,7 +37,7 @@ pub(crate) fn boosted(
         // Of a forest these are sums, and means elsewhere.
         (Method::DecisionFunction, BoostedAnswer::Scores),
     ];
-    let (estimator, facts) = estimator(ensemble, n_iterations, answers)?;
+    let (estimator, facts) = estimator(ensemble, n_iterations, answers, None)?;
     Ok(Converted {
         estimator,
         feature_names: ensemble.feature_names(),
@@ -58,9 +58,10 @@ pub(crate) fn estimator(
     ensemble: &Ensemble,
     n_iterations: Option<usize>,
     answers: Vec<(Method, BoostedAnswer)>,
+    stop: Option<PredictionStop>,
 ) -> Result<(Box<dyn Estimator>, Vec<(String, String)>), LoadError> {
     let link = objective::link(&ensemble.objective, ensemble.n_scores)?;
-    let (scorer, mut facts) = scorer(ensemble, n_iterations)?;
+    let (scorer, mut facts) = scorer(ensemble, n_iterations, stop)?;
     facts.insert(0, ("objective".to_owned(), ensemble.objective.clone()));
     let missing = match ensemble.zero_columns.contains(&true) {
         true => BoostedMissing::Zeros {
@@ -97,8 +98,16 @@ pub(crate) fn has_probabilities(ensemble: &Ensemble) -> bool {
     matches!(link, Ok(BoostedLink::Sigmoid { .. } | BoostedLink::Softmax))
 }
 
-/// Tells whether the library leaves out trees of this ensemble where it is asked to stop early: only where scores are compared.
-pub(crate) fn may_stop_early(ensemble: &Ensemble) -> bool {
+/// What an estimator's `pred_early_stop` says: a row is shown no further trees once its scores are clear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PredictionStop {
+    /// After how many iterations the scores are looked at, again and again.
+    pub(crate) n_iterations: usize,
+    pub(crate) margin: f64,
+}
+
+/// Tells whether the library leaves out trees of this ensemble where it is asked to: only where scores are compared.
+fn may_stop_early(ensemble: &Ensemble) -> bool {
     let objective = ensemble.objective.split(' ').next();
     let compared = [
         "binary",
@@ -120,7 +129,11 @@ fn iterations(ensemble: &Ensemble, n_iterations: Option<usize>) -> usize {
     n_iterations.unwrap_or(n_all).min(n_all)
 }
 
-fn scorer(ensemble: &Ensemble, n_iterations: Option<usize>) -> Result<Scoring, LoadError> {
+fn scorer(
+    ensemble: &Ensemble,
+    n_iterations: Option<usize>,
+    stop: Option<PredictionStop>,
+) -> Result<Scoring, LoadError> {
     let n_scores = ensemble.n_scores;
     let n_iterations = iterations(ensemble, n_iterations);
     let n_trees = n_iterations.saturating_mul(n_scores);
@@ -136,13 +149,33 @@ fn scorer(ensemble: &Ensemble, n_iterations: Option<usize>) -> Result<Scoring, L
         accepts_infinite: true,
         trees: trees.cloned().collect(),
     };
-    if ensemble.is_linear() {
+    let stop = stop.filter(|_| may_stop_early(ensemble));
+    if ensemble.is_linear() || stop.is_some() {
         let leaves = ensemble.linear_leaves(n_trees);
         let mut spec = spec;
         spec.trees.iter_mut().for_each(tree::number_leaves);
-        let forest =
+        let mut forest =
             LinearForest::try_new(&spec, leaves).map_err(|error| malformed(error.to_string()))?;
-        let facts = vec![("trees".to_owned(), format!("{n_trees}, linear"))];
+        let mut trees = n_trees.to_string();
+        if ensemble.is_linear() {
+            trees.push_str(", linear");
+        }
+        let mut facts = vec![("trees".to_owned(), trees)];
+        if let Some(PredictionStop {
+            n_iterations,
+            margin,
+        }) = stop
+        {
+            let stop = EarlyStop {
+                n_trees: n_iterations.saturating_mul(n_scores),
+                margin,
+            };
+            forest = forest
+                .stopping(stop)
+                .map_err(|error| malformed(error.to_string()))?;
+            let when = format!("margin {margin}, looked at every {n_iterations} iterations");
+            facts.push(("prediction stops early".to_owned(), when));
+        }
         return Ok((Box::new(forest), facts));
     }
     let forest = Forest::try_new(&spec).map_err(|error| malformed(error.to_string()))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use coracle_base::Clock;
 use coracle_model::{
     Description, Estimator, GraphEngine, LoadError, LoadErrorKind, Method, Model, NameRules,
-    TextEngine,
+    Restated, TextEngine,
 };
 use coracle_pickle::{ErrorKind, FileInfo, Graph, Limits};
 
@@ -91,6 +91,7 @@ fn load_mlflow(path: &Path, options: &LoadOptions, clock: &dyn Clock) -> Result<
     let source = Source {
         class: class.as_deref(),
         inputs: resolved.inputs.as_deref(),
+        is_mlflows: true,
         path: None,
     };
     load_file(&resolved.path, &options, source, clock)
@@ -179,6 +180,8 @@ struct Source<'s> {
     class: Option<&'s str>,
     /// The JSON of the inputs of its signature, where it is MLflow's. A graph has datatypes and names of its own, but for columns.
     inputs: Option<&'s str>,
+    /// Whether it is of a directory of MLflow's.
+    is_mlflows: bool,
     /// Where the file lies; others of the model may lie beside it.
     path: Option<&'s Path>,
 }
@@ -271,8 +274,13 @@ fn load_onnx(
     if let (Some(engine), Some(path)) = (options.text_engine.as_deref(), source.path) {
         model = beside::around(model, path, engine)?;
     }
-    if let Some(inputs) = source.inputs {
-        model = read_signature(inputs)?.name_columns(model);
+    if source.is_mlflows {
+        let mut signature = model.signature().clone();
+        signature.name_rules.mlflow_names_outputs = true;
+        if let Some(inputs) = source.inputs {
+            read_signature(inputs)?.name_columns(&mut signature);
+        }
+        model = Box::new(Restated::signed(model, signature));
     }
     Ok(Loaded {
         model,
@@ -364,6 +372,7 @@ fn read_content(
 fn of_catboost(ensemble: catboost::Ensemble, class: Option<&str>) -> Result<Converted, LoadError> {
     match class {
         Some(catboost::BASE) => catboost::base(ensemble),
+        Some(catboost::CLASSIFIER) => catboost::classifier(ensemble),
         _ => catboost::boosted(ensemble),
     }
 }

@@ -6,7 +6,6 @@
 
 mod block;
 mod cast;
-mod named;
 mod signature;
 
 use std::fs;

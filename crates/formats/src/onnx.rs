@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_model::{ExternalFile, GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
+use coracle_model::{
+    ExternalFile, GraphEngine, GraphFile, LoadError, LoadErrorKind, Model, needs_a_device,
+};
 use coracle_pickle::Limits;
 
 use crate::mlflow;
@@ -58,13 +60,6 @@ pub(crate) fn load(
     let why = ("not Coracle's own kernels", refusal.to_string());
     load_on(bytes, directory, (engine, settings), Some(why))
         .map_err(|error| LoadError::new(error.kind(), format!("{refusal}; {error}")))
-}
-
-/// Tells whether settings name an execution provider beside the processor that must be there.
-fn needs_a_device(settings: &BTreeMap<String, String>) -> bool {
-    let providers = settings.get("providers").into_iter();
-    let mut words = providers.flat_map(|list| list.split(',').map(str::trim));
-    words.any(|word| !matches!(word, "" | "cpu") && !word.ends_with('?'))
 }
 
 /// A graph of neither trees nor other classical operators in a file of this many bytes is one of products of matrices.

@@ -9,6 +9,7 @@ use coracle_protocol::{
 use coracle_serving::Protocol;
 use coracle_tensor::Tensor;
 
+use crate::arriving::{CSV_TYPE, is_type};
 use crate::route;
 use crate::shadow::Answered;
 use crate::spans::Phases;
@@ -26,6 +27,11 @@ pub(crate) enum Codec {
     },
     /// MLflow's bodies at MLflow's path, which are V1's, too.
     Invocations {
+        /// The method named in the URL's query.
+        method: Option<String>,
+    },
+    /// A table of CSV at MLflow's path.
+    Csv {
         /// The method named in the URL's query.
         method: Option<String>,
     },
@@ -118,10 +124,18 @@ impl Codec {
         }
     }
 
+    /// Returns the form of a body of this content type: at MLflow's path it may be CSV.
+    pub(crate) fn of_type(self, content_type: Option<&str>) -> Self {
+        match self {
+            Self::Invocations { method } if is_type(content_type, CSV_TYPE) => Self::Csv { method },
+            other => other,
+        }
+    }
+
     /// Returns the protocol that calls are counted under.
     pub(crate) fn protocol(&self) -> Protocol {
         match self {
-            Self::V1 { .. } | Self::Invocations { .. } => Protocol::V1,
+            Self::V1 { .. } | Self::Invocations { .. } | Self::Csv { .. } => Protocol::V1,
             Self::V2 { .. } => Protocol::V2,
             Self::Grpc => Protocol::Grpc,
             Self::Examples(_) => Protocol::Tfs,
@@ -133,9 +147,10 @@ impl Codec {
     /// Returns the method that the request's head names.
     pub(crate) fn method(&self) -> Option<&str> {
         match self {
-            Self::V1 { method } | Self::Invocations { method } | Self::V2 { method, .. } => {
-                method.as_deref()
-            }
+            Self::V1 { method }
+            | Self::Invocations { method }
+            | Self::Csv { method }
+            | Self::V2 { method, .. } => method.as_deref(),
             Self::Grpc
             | Self::Examples(_)
             | Self::PredictMessage
@@ -157,6 +172,7 @@ impl Codec {
             }
             Self::Invocations { .. } => v1::decode_invocations(body, ctx)
                 .or_else(|error| tfs::decode_columns(body, ctx, error)),
+            Self::Csv { .. } => v1::decode_csv(body, ctx),
             Self::V2 { json_length, .. } => v2::decode_infer(body, *json_length, ctx),
             Self::Grpc => grpc::decode_infer(body, ctx),
             Self::Examples(question) => tfs::decode_examples(body, *question, ctx),
@@ -176,7 +192,7 @@ impl Codec {
         let mut body = Vec::new();
         let mut json_length = None;
         match self {
-            Self::V1 { .. } | Self::Invocations { .. } => {
+            Self::V1 { .. } | Self::Invocations { .. } | Self::Csv { .. } => {
                 let room = call.n_rows.saturating_mul(32).saturating_add(64);
                 body.reserve(room.min(ROOM_MAX));
             }
@@ -190,7 +206,7 @@ impl Codec {
         }
         match self {
             Self::V1 { .. } => v1::encode_predict(ctx.signature, call, outputs, &mut body),
-            Self::Invocations { .. } => {
+            Self::Invocations { .. } | Self::Csv { .. } => {
                 v1::encode_invocations(ctx.signature, call, outputs, &mut body);
             }
             Self::V2 { .. } => json_length = v2::encode_infer(ctx, call, outputs, &mut body)?,

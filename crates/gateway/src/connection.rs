@@ -15,12 +15,12 @@ use coracle_serving::{
     ExportStatistics, HttpStatistics, MemoryBudget, ModelTable, Route as Split, ServedModel,
 };
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use tokio::sync::watch;
 
-use crate::arriving::{Arriving, ArrivingBody, Content};
+use crate::arriving::{Arriving, ArrivingBody, Content, check_type};
 use crate::body::ReplyBody;
 use crate::busy_poll::BusyPoll;
 use crate::codec::Codec;
@@ -37,7 +37,7 @@ use crate::model_control::ModelControl;
 use crate::patience::Patience;
 use crate::payload;
 use crate::request_id::RequestIds;
-use crate::respond::{JSON_LENGTH, Reply};
+use crate::respond::Reply;
 use crate::route::{self, AskedVersion, Named, NoRoute, Route};
 use crate::scope::{self, Scope};
 use crate::seldon;
@@ -83,12 +83,6 @@ pub(crate) struct Handler {
     /// What keeps the event loop awake after a request, if something does.
     pub(crate) busy_poll: Option<Rc<BusyPoll>>,
 }
-
-/// The content types that are taken for JSON: these, with any parameters, or none at all.
-const JSON_TYPES: [&str; 3] = ["application/json", "application/ld+json", "text/json"];
-
-/// The content type of JSON with raw tensor data after it.
-pub(crate) const BINARY_TYPE: &str = "application/octet-stream";
 
 impl Handler {
     /// Answers one request; never fails, since every failure is an answer. It has a span where traces are exported.
@@ -225,7 +219,14 @@ impl Handler {
                     chosen: place.chosen,
                     turn: Cell::new(place.turn.take()),
                 };
-                self.reply(&asked, head, body, &mut seen).await
+                let reply = self.reply(&asked, head, body, &mut seen).await;
+                let is_mlflows = || {
+                    matches!(route, Route::V1Predict(_)) && route::is_invocations(head.uri.path())
+                };
+                match reply.status.is_success() || !is_mlflows() {
+                    true => reply,
+                    false => reply.in_words_of(v1::invocations_error),
+                }
             }
             Err(no_route) => missing(no_route, head.uri.path()),
         };
@@ -421,7 +422,9 @@ impl Handler {
         (head, body): (&Parts, Arriving),
         seen: &mut Seen<'a>,
     ) -> Reply {
-        if let Err(reply) = check_type(body.content.media_type(&head.headers), &codec) {
+        let content_type = body.content.media_type(&head.headers);
+        let codec = codec.of_type(content_type);
+        if let Err(reply) = check_type(content_type, &codec) {
             return reply;
         }
         let terms = match Terms::of(&head.headers) {
@@ -714,61 +717,6 @@ impl<'a> Asked<'a> {
             },
         )
     }
-}
-
-/// Returns the length of the JSON where the header says that raw tensor data follows it.
-pub(crate) fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Reply> {
-    let Some(value) = headers.get(JSON_LENGTH) else {
-        return Ok(None);
-    };
-    let length = value.to_str().ok().and_then(|text| text.parse().ok());
-    length.map(Some).ok_or_else(|| {
-        Reply::error_and_close(
-            StatusCode::BAD_REQUEST,
-            "Inference-Header-Content-Length must be the number of bytes of the JSON",
-        )
-    })
-}
-
-pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(CONTENT_TYPE)?;
-    Some(value.to_str().unwrap_or_default())
-}
-
-/// Refuses content types that are not read.
-pub(crate) fn check_type(content_type: Option<&str>, codec: &Codec) -> Result<(), Reply> {
-    let unsupported = |message: &str| {
-        Err(Reply::error_and_close(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            message,
-        ))
-    };
-    let Some(text) = content_type else {
-        return Ok(());
-    };
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    let is = |known: &str| essence.eq_ignore_ascii_case(known);
-    let is_binary = matches!(
-        codec,
-        Codec::V2 {
-            json_length: Some(_),
-            ..
-        }
-    );
-    if JSON_TYPES.into_iter().any(is) || is_binary && is(BINARY_TYPE) {
-        return Ok(());
-    }
-    let shown: String = essence.chars().take(64).collect();
-    let hint = if is("application/x-www-form-urlencoded") {
-        "; with curl, add -H 'Content-Type: application/json'"
-    } else if is(BINARY_TYPE) {
-        ", or binary tensor data to V2 with the header Inference-Header-Content-Length"
-    } else {
-        ""
-    };
-    unsupported(&format!(
-        "content type '{shown}' is not supported; send application/json{hint}"
-    ))
 }
 
 fn missing(no_route: &NoRoute, path: &str) -> Reply {

@@ -83,7 +83,9 @@ impl Sent<'_> {
                 Some(length) => self.body.get(..*length),
                 None => Some(self.body.as_ref()),
             },
-            Codec::Grpc | Codec::PredictMessage | Codec::ExamplesMessage(_) => None,
+            Codec::Csv { .. } | Codec::Grpc | Codec::PredictMessage | Codec::ExamplesMessage(_) => {
+                None
+            }
         }
     }
 }

@@ -123,8 +123,11 @@ impl Reply {
         }
     }
 
-    /// Returns the answer with another body.
-    pub(crate) fn with_body(self, body: Vec<u8>) -> Self {
+    /// Returns a failure in the words of another server; what else it says (that a retry may succeed, that the connection ends) stays.
+    pub(crate) fn in_words_of(self, words: fn(u16, &str) -> Vec<u8>) -> Self {
+        let error: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
+        let message = error.as_ref().and_then(|error| error["error"].as_str());
+        let body = words(self.status.as_u16(), message.unwrap_or_default());
         Self { body, ..self }
     }
 

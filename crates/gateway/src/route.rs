@@ -230,7 +230,7 @@ fn parse(path: &str) -> Option<(Route<'_>, &'static str)> {
         ("", []) => Route::Alive,
         ("healthz" | "live", []) => Route::Healthz,
         // MLflow's name of it.
-        ("readyz" | "ready" | "ping", []) | ("health", ["status"]) => Route::Readyz,
+        ("readyz" | "ready" | "ping" | "health", []) | ("health", ["status"]) => Route::Readyz,
         ("health", ["ping"]) => Route::Seldon(SeldonRoute::Ping),
         ("seldon.json", []) => Route::Seldon(SeldonRoute::OpenApi(".")),
         ("metrics", []) => Route::Metrics,

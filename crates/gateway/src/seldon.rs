@@ -166,10 +166,7 @@ fn failure(status: StatusCode, message: &str) -> Reply {
     Reply::with_status(status, seldon::error_body(status.as_u16(), message))
 }
 
-/// Returns a failure in the words of Seldon's executor; what else it says (that a retry may succeed, that the connection ends) stays.
+/// Returns a failure in the words of Seldon's executor.
 pub(crate) fn in_other_words(reply: Reply) -> Reply {
-    let error: Option<serde_json::Value> = serde_json::from_slice(&reply.body).ok();
-    let message = error.as_ref().and_then(|error| error["error"].as_str());
-    let body = seldon::error_body(reply.status.as_u16(), message.unwrap_or_default());
-    reply.with_body(body)
+    reply.in_words_of(seldon::error_body)
 }

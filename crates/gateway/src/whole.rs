@@ -20,9 +20,10 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::arriving::BINARY_TYPE;
 use crate::arriving::Content;
 use crate::body::Busy;
-use crate::connection::{Answered, BINARY_TYPE, Handler, body_cut, body_too_late};
+use crate::connection::{Answered, Handler, body_cut, body_too_late};
 use crate::preface::Rewound;
 use crate::respond::{JSON_LENGTH, REQUEST_ID, Reply};
 use crate::seldon;

@@ -27,6 +27,35 @@ pub struct ExternalFile {
     pub bytes: Arc<[u8]>,
 }
 
+/// An execution provider as a setting names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedProvider<'s> {
+    /// The name, in lower case where it is known.
+    pub name: &'s str,
+    /// Whether the graph is served without it where it is not there.
+    pub is_optional: bool,
+}
+
+/// Returns the execution providers of a list such as `tensorrt,cuda?,cpu`, where `?` marks one that may be missing.
+pub fn named_providers(list: &str) -> impl Iterator<Item = NamedProvider<'_>> {
+    list.split(',').map(|word| {
+        let word = word.trim();
+        let name = word.strip_suffix('?');
+        NamedProvider {
+            name: name.unwrap_or(word),
+            is_optional: name.is_some(),
+        }
+    })
+}
+
+/// Tells whether settings name an execution provider beside the processor that must be there.
+#[must_use]
+pub fn needs_a_device(settings: &BTreeMap<String, String>) -> bool {
+    let list = settings.get("providers").into_iter();
+    let mut providers = list.flat_map(|list| named_providers(list));
+    providers.any(|provider| !provider.is_optional && !matches!(provider.name, "" | "cpu"))
+}
+
 /// An engine for the graphs that our own kernels do not run.
 pub trait GraphEngine: Send + Sync + std::fmt::Debug {
     /// Looks for the engine, before a graph is read for it.
@@ -40,4 +69,20 @@ pub trait GraphEngine: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Kind `Unsupported` where the engine is not there (the message says how to get it) or does not take the graph.
     fn load(&self, file: GraphFile<'_>) -> Result<Box<dyn Model>, LoadError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn providers_that_must_be_there_are_told_from_others() {
+        let needs = |list: &str| {
+            let settings = [("providers".to_owned(), list.to_owned())];
+            needs_a_device(&settings.into())
+        };
+        assert!(!needs_a_device(&BTreeMap::new()));
+        assert!(!needs("cpu") && !needs("cuda?,cpu") && !needs("tensorrt?, cuda?"));
+        assert!(needs("cuda") && needs("tensorrt?,cuda,cpu"));
+    }
 }

@@ -9,6 +9,7 @@ mod description;
 mod engine;
 mod error;
 mod estimator;
+mod restated;
 mod shared_memory;
 mod signature;
 mod text;
@@ -16,9 +17,12 @@ mod wanted;
 
 pub use columns::{ColumnKind, ColumnSpec, run_on_blocks, run_on_matrix, tensor_of};
 pub use description::{Component, Description};
-pub use engine::{ExternalFile, GraphEngine, GraphFile};
+pub use engine::{
+    ExternalFile, GraphEngine, GraphFile, NamedProvider, named_providers, needs_a_device,
+};
 pub use error::{LoadError, LoadErrorKind, RunError, RunErrorKind};
 pub use estimator::{Accepts, Estimator, KnownValue, Method, MethodSpec, Scorer, Width};
+pub use restated::Restated;
 pub use shared_memory::{HeldMemory, SharedMemory};
 pub use signature::{ColumnPlace, NameRules, Signature, TensorSpec};
 pub use text::{FilesBeside, TextEngine};

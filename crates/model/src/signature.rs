@@ -84,6 +84,8 @@ pub struct NameRules {
     /// Whether a request that MLflow's server would take may have more columns: those that a model's signature does not name are
     /// passed over there.
     pub mlflow_names_columns: bool,
+    /// Whether MLflow's server gives outputs by name even where there is only one, as it does those of graphs.
+    pub mlflow_names_outputs: bool,
 }
 
 /// One column of the rows that a model of columns takes.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZero;
 
+use coracle_model::{NamedProvider, named_providers};
+
 use crate::providers::Kind;
 
 /// The most threads of a session.
@@ -200,8 +202,7 @@ impl Settings {
 
 fn providers(list: &str) -> Result<Vec<Provider>, String> {
     let mut providers: Vec<Provider> = Vec::new();
-    for word in list.split(',').map(str::trim) {
-        let name = word.strip_suffix('?').unwrap_or(word);
+    for NamedProvider { name, is_optional } in named_providers(list) {
         let kind = Kind::named(name).ok_or_else(|| {
             format!(
                 "there is no execution provider '{}'; it may be {}",
@@ -219,7 +220,7 @@ fn providers(list: &str) -> Result<Vec<Provider>, String> {
         }
         providers.push(Provider {
             kind,
-            is_optional: word.ends_with('?'),
+            is_optional,
             options: BTreeMap::new(),
         });
     }

@@ -1,6 +1,7 @@
 //! KServe's V1 protocol: `{"instances": [...]}` to `{"predictions": [...]}`.
 
 mod columns;
+mod csv;
 mod decode;
 mod plain;
 mod split;
@@ -11,7 +12,7 @@ use coracle_tensor::{ByteStrings, Tensor, Values};
 
 use crate::{Call, Layout, render};
 
-pub use decode::{decode_invocations, decode_predict};
+pub use decode::{decode_csv, decode_invocations, decode_predict};
 
 /// Appends the answer to a prediction.
 ///
@@ -32,8 +33,8 @@ pub fn encode_predict(signature: &Signature, call: &Call, outputs: &[Tensor], ou
     out.push(b'}');
 }
 
-/// Appends the answer to a prediction as MLflow's server gives it: `predictions` alone, whatever was sent, of which several outputs are an object
-/// by name.
+/// Appends the answer to a prediction as MLflow's server gives it: `predictions` alone, whatever was sent, of which several outputs, and
+/// those of graphs, are an object by name.
 pub fn encode_invocations(
     signature: &Signature,
     call: &Call,
@@ -41,13 +42,32 @@ pub fn encode_invocations(
     out: &mut Vec<u8>,
 ) {
     out.push(b'{');
-    if outputs.len() == 1 {
+    if outputs.len() == 1 && !signature.name_rules.mlflow_names_outputs {
         rows(signature, call, outputs, out);
     } else {
         out.extend_from_slice(b"\"predictions\":");
-        whole(signature, call, outputs, out);
+        by_name(signature, call, outputs, out);
     }
     out.push(b'}');
+}
+
+/// Returns the body of an error answer at MLflow's path, as its server has it.
+#[must_use]
+pub fn invocations_error(status: u16, message: &str) -> Vec<u8> {
+    // As `ERROR_CODE_TO_HTTP_STATUS` of MLflow has them.
+    let code = match status {
+        404 => "ENDPOINT_NOT_FOUND",
+        429 => "RESOURCE_EXHAUSTED",
+        501 => "NOT_IMPLEMENTED",
+        503 => "TEMPORARILY_UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        400..=499 => "BAD_REQUEST",
+        _ => "INTERNAL_ERROR",
+    };
+    let mut body = format!("{{\"error_code\":\"{code}\",\"message\":").into_bytes();
+    render::string(message, &mut body);
+    body.push(b'}');
+    body
 }
 
 /// Appends the outputs whole: the only one by itself, several by name.
@@ -61,6 +81,10 @@ fn whole(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u
         let index = call.outputs.first().copied();
         return all_of(signature, index, output, out);
     }
+    by_name(signature, call, outputs, out);
+}
+
+fn by_name(signature: &Signature, call: &Call, outputs: &[Tensor], out: &mut Vec<u8>) {
     out.push(b'{');
     let named = call.outputs.iter().zip(outputs);
     render::separated(named, out, |(&index, output), out| {
@@ -178,6 +202,8 @@ pub fn model_status(name: &str, ready: bool, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod column_tests;
+#[cfg(test)]
+mod csv_tests;
 #[cfg(test)]
 mod tensor_tests;
 #[cfg(test)]

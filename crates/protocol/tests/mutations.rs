@@ -145,6 +145,7 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
         name_rules: NameRules {
             underscores_may_be_blanks: true,
             mlflow_names_columns: true,
+            mlflow_names_outputs: true,
         },
         inputs,
         outputs,
@@ -266,6 +267,18 @@ fn mlflows_bodies() {
                 assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
             },
         )
+    });
+}
+
+#[test]
+fn tables_of_csv() {
+    let good = texts(&[
+        "a,b\n1,2\n3.5,-4e2\n",
+        "z,\"b\",a\r\nx,True,\"1\"\r\n\r\n\"y\"\"\n,\",, 7 \r\n",
+        "a,c\n\"é\"x,NA\n,1.0\n",
+    ]);
+    check(5, &good, |body| {
+        each_signature(|ctx| v1::decode_csv(body, ctx), |_, _| ())
     });
 }
 

@@ -15,7 +15,6 @@
 mod classes;
 mod dense;
 mod entities;
-mod noted;
 mod padded;
 mod pooling;
 mod settings;

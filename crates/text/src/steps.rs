@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use coracle_base::{Clock, SystemClock};
-use coracle_model::{FilesBeside, LoadError, LoadErrorKind, Model, TextEngine};
+use coracle_model::{FilesBeside, LoadError, LoadErrorKind, Model, Restated, TextEngine};
 
-use crate::noted::Noted;
 use crate::padded::Part;
 use crate::settings::{Fill, Settings};
 use crate::task::Task;
@@ -63,7 +62,7 @@ impl TextEngine for TextSteps {
         }
         let as_it_is = |graph: Box<dyn Model>, why: String| {
             let why = format!("not taken: {why}");
-            let noted: Box<dyn Model> = Box::new(Noted::new(graph, "texts", why));
+            let noted: Box<dyn Model> = Box::new(Restated::noted(graph, "texts", why));
             Ok(noted)
         };
         let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else {

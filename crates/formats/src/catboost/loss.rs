@@ -17,6 +17,8 @@ pub(super) enum Task {
         labels: Labels,
         /// Of two classes, the score above which it is the second.
         threshold: f64,
+        /// Whether labels come in a column.
+        in_column: bool,
     },
     /// Several things, each of which holds or does not.
     Outputs {
@@ -92,6 +94,7 @@ pub(super) fn task(ensemble: &Ensemble) -> Result<Task, LoadError> {
         link,
         labels,
         threshold,
+        in_column: false,
     })
 }
 

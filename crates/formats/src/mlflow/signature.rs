@@ -1,12 +1,10 @@
 //! The signature of an MLflow model: names and types of its columns, or the shape of its table.
 
 use coracle_estimators::shown_names;
-use coracle_model::{
-    ColumnKind, Description, Estimator, LoadError, LoadErrorKind, Model, NameRules,
-};
+use coracle_model::{ColumnKind, Description, Estimator, LoadError, LoadErrorKind, NameRules};
+use coracle_tensor::DType;
 
 use super::cast::{Cast, Casting};
-use super::named;
 use crate::document::{Document, Entry, parse_json, quoted};
 
 /// The most columns in a description or a message.
@@ -104,15 +102,31 @@ impl Signature {
         }
     }
 
-    /// Gives the columns of a graph that takes one table of numbers their names, where there are as many.
-    pub(crate) fn name_columns(&self, graph: Box<dyn Model>) -> Box<dyn Model> {
+    /// Gives the columns of a graph that takes one table of numbers their names, where there are as many. Whatever it names leaves others out.
+    pub(crate) fn name_columns(&self, graph: &mut coracle_model::Signature) {
+        if graph.columns.is_some() {
+            graph.name_rules.mlflow_names_columns = match self {
+                Self::Columns(_) => self.names_columns(),
+                Self::Table { name, .. } => name.is_some(),
+                // Several tensors have names.
+                Self::Other => true,
+            };
+        }
         let Self::Columns(columns) = self else {
-            return graph;
+            return;
         };
         let names = columns.iter().map(|column| column.name.clone());
-        match names.collect::<Option<Vec<String>>>() {
-            Some(names) => named::around(graph, &names),
-            None => graph,
+        let Some(names) = names.collect::<Option<Vec<String>>>() else {
+            return;
+        };
+        let [input] = graph.inputs.as_mut_slice() else {
+            return;
+        };
+        let is_table = !matches!(input.dtype, DType::Bytes | DType::Bool);
+        let is_nameless = input.columns.is_none() && graph.columns.is_none();
+        if is_table && is_nameless && input.n_columns() == Some(names.len()) {
+            input.columns = Some(names);
+            graph.name_rules.mlflow_names_columns = true;
         }
     }
 

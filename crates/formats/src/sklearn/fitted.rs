@@ -145,7 +145,7 @@ impl<'g> Fitted<'g> {
             .is_none_or(|id| matches!(self.graph.node(id), Node::None))
     }
 
-    fn expected(&self, name: &str, what: &str) -> LoadError {
+    pub(crate) fn expected(&self, name: &str, what: &str) -> LoadError {
         self.malformed(format!("attribute '{name}' is not {what}"))
     }
 

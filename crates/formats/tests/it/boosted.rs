@@ -378,12 +378,9 @@ fn what_of_other_libraries_is_not_served_is_refused_by_name() {
         documents(&root("imblearn").join("unsupported")),
     );
     let xgboost = documents(&root("xgboost").join("unsupported"));
-    let lightgbm = documents(&root("lightgbm").join("unsupported"));
     assert!(fixtures.len() >= 3 && !imbalanced.is_empty() && xgboost.len() >= 3);
-    assert!(!lightgbm.is_empty());
     fixtures.extend(imbalanced);
     fixtures.extend(xgboost);
-    fixtures.extend(lightgbm);
     for (path, document) in fixtures {
         let error = load(&path, &LoadOptions::default(), &SystemClock::new()).err();
         let message = error

@@ -153,7 +153,7 @@ fn codec_of(place: &Place<'_>, head: &Parts) -> Option<Codec> {
     Some(match place.found {
         Ok(Route::V2Infer(_)) => Codec::V2 {
             method,
-            json_length: crate::connection::json_length(&head.headers).ok()?,
+            json_length: crate::arriving::json_length(&head.headers).ok()?,
         },
         _ => Codec::V1 { method },
     })

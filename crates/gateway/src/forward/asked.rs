@@ -23,8 +23,9 @@ use tokio::time::Instant;
 use super::body::BoundedBody;
 use super::call::{Kind, Outgoing};
 use super::grpc::outcome_in;
+use crate::arriving::{BINARY_TYPE, json_length};
 use crate::codec::{Codec, Encoded};
-use crate::connection::{BINARY_TYPE, Handler, json_length};
+use crate::connection::Handler;
 use crate::grpc::{INFER, PREDICTION, message_to};
 use crate::infer::{Arrival, Calls, Failure, Request};
 use crate::respond::JSON_LENGTH;
@@ -218,7 +219,7 @@ fn of_program(request: &Request, name: &str) -> Option<(String, Bytes)> {
             let message = message_to(&path, &request.body, name);
             (path, message)
         }
-        Codec::Seldon => return None,
+        Codec::Csv { .. } | Codec::Seldon => return None,
     })
 }
 

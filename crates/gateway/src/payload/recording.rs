@@ -229,6 +229,7 @@ fn messages(codec: &Codec) -> Option<(&'static str, &'static str)> {
     match codec {
         Codec::V1 { .. }
         | Codec::Invocations { .. }
+        | Codec::Csv { .. }
         | Codec::V2 { .. }
         | Codec::Examples(_)
         | Codec::Seldon => None,

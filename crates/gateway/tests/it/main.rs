@@ -25,6 +25,7 @@ mod hedge;
 mod last_good;
 mod lifecycle;
 mod limits;
+mod mlflow;
 mod model_config;
 mod observe;
 mod ports;

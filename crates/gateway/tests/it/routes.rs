@@ -67,7 +67,9 @@ fn mlflows_paths_are_the_only_models() {
             assert_eq!((answer.status, answer.body.as_str()), expected, "{body}");
         }
     }
-    assert_eq!(send(server.address, "GET", "/ping", &[], b"").status, 200);
+    for path in ["/ping", "/health"] {
+        assert_eq!(send(server.address, "GET", path, &[], b"").status, 200);
+    }
     let answer = send(server.address, "GET", "/invocations", &[], b"");
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
 }
@@ -88,6 +90,92 @@ fn columns_beyond_an_mlflow_signature_are_passed_over_at_mlflows_path_alone() {
         answer.body.contains("unknown feature \\\"z\\\""),
         "{}",
         answer.body
+    );
+}
+
+#[test]
+fn mlflows_path_takes_csv_in_utf_8() {
+    let server = start_with(config(Limits::default()), |_sum| {
+        ModelTable::try_new([named("signed", true)]).unwrap()
+    });
+    let table = b",b,a\n0,2,1\n1,\"4\",3.5\n";
+    let ask = |path: &str, content_type: &str| {
+        send(
+            server.address,
+            "POST",
+            path,
+            &[("content-type", content_type)],
+            table,
+        )
+    };
+    for content_type in [
+        "text/csv",
+        "Text/CSV;Charset=UTF-8",
+        "text/csv; header=present",
+    ] {
+        let answer = ask("/invocations", content_type);
+        let expected = (200, r#"{"predictions":[3.0,7.5]}"#);
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            expected,
+            "{content_type}"
+        );
+    }
+    for (path, content_type, what) in [
+        (
+            "/invocations",
+            "text/csv; charset=latin-1",
+            "or CSV in UTF-8",
+        ),
+        ("/invocations", "text/plain", "send application/json"),
+        (
+            "/v1/models/signed:predict",
+            "text/csv",
+            "CSV is taken at /invocations",
+        ),
+    ] {
+        let answer = ask(path, content_type);
+        assert_eq!(answer.status, 415, "{content_type}");
+        assert!(answer.body.contains(what), "{}", answer.body);
+    }
+}
+
+#[test]
+fn mlflows_path_fails_in_mlflows_words() {
+    let server = start(config(Limits::default()));
+    let few = br#"{"dataframe_split": {"data": [[1, "x"]]}}"#;
+    for (body, status, code, message) in [
+        (
+            &few[..],
+            400,
+            "BAD_REQUEST",
+            "dataframe_split[0][1]: a string where a number belongs",
+        ),
+        (
+            b"",
+            400,
+            "BAD_REQUEST",
+            "the request body is empty; send JSON such as",
+        ),
+        (b"{", 400, "BAD_REQUEST", "the body is not valid JSON"),
+    ] {
+        let answer = send(server.address, "POST", "/invocations", &[JSON], body);
+        assert_eq!(answer.status, status);
+        let start = format!(r#"{{"error_code":"{code}","message":"{message}"#);
+        assert!(answer.body.starts_with(&start), "{}", answer.body);
+        assert!(!answer.body.contains("\"error\""), "{}", answer.body);
+    }
+    let v1 = send(
+        server.address,
+        "POST",
+        "/v1/models/sum:predict",
+        &[JSON],
+        few,
+    );
+    assert!(
+        v1.body.starts_with(r#"{"error":"dataframe_split"#),
+        "{}",
+        v1.body
     );
 }
 

@@ -9,7 +9,7 @@ use crate::v2::decode_infer;
 use crate::{Call, RequestError};
 
 /// Columns `city` (texts, may be missing), `unused`, `age` (numbers, none missing).
-fn signature() -> Signature {
+pub(super) fn signature() -> Signature {
     let input = |name: &str, dtype, accepts_missing| TensorSpec {
         name: name.to_owned(),
         dtype,

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use coracle_model::{ColumnPlace, NameRules, TensorSpec};
-use coracle_tensor::Tensor;
+use coracle_tensor::{DType, Tensor};
 use serde::de::{
     DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
     Visitor,
 };
 
-use super::split;
+use super::{csv, split};
 use crate::cell::{CellPlace, CellSeed, ColumnBuffer};
 use crate::error::quoted;
 use crate::unknown::{self, UnknownNames};
@@ -50,6 +50,27 @@ impl<'a> ColumnLimits<'a> {
 
     fn is_single(&self) -> bool {
         self.places.len() == 1
+    }
+
+    /// Tells whether columns had names when the model was fitted.
+    fn is_named(&self) -> bool {
+        let mut numbered = self.places.iter().enumerate();
+        let is_numbered = numbered.all(|(number, place)| place.name == format!("x{number}"));
+        !is_numbered && !matches!(self.places, [only] if only.name == "X")
+    }
+
+    /// Returns what the column at `index` of a table of CSV, which is called `name` there, is read as.
+    pub(super) fn csv_kind(&self, index: usize, name: &str) -> csv::Kind {
+        let position = match self.is_named() {
+            true => self.position(name),
+            false => Some(index),
+        };
+        let place = position.and_then(|position| self.place(position));
+        match place.and_then(|(_, input)| input) {
+            Some((_, spec)) if spec.dtype != DType::Bytes => csv::Kind::Numbers,
+            Some((_, spec)) if spec.accepts_integers => csv::Kind::Categories,
+            _ => csv::Kind::Texts,
+        }
     }
 }
 
@@ -141,12 +162,17 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
                 continue;
             };
             entries.next_value_seed(ColumnSeed {
-                key: self.key,
+                noun: "column",
                 name: &place.name,
-                spec,
+                n_values_max: self.limits.elements_max,
                 elements_max: self.limits.elements_max,
                 may_be_plain: self.limits.name_rules.mlflow_names_columns,
-                buffer,
+                cells: BufferedColumn {
+                    key: self.key,
+                    name: &place.name,
+                    spec,
+                    buffer,
+                },
             })?;
             let n_elements: usize = buffers.iter().map(ColumnBuffer::len).sum();
             if n_elements > self.limits.elements_max {
@@ -201,11 +227,7 @@ impl split::Rows for ColumnsRows<'_> {
     type Table = Vec<Tensor>;
 
     fn is_named(&self) -> bool {
-        let places = self.all.limits.places;
-        let mut numbered = places.iter().enumerate();
-        // As columns are called that had no names when the model was fitted.
-        let is_numbered = numbered.all(|(number, place)| place.name == format!("x{number}"));
-        !is_numbered && !matches!(places, [only] if only.name == "X")
+        self.all.limits.is_named()
     }
 
     fn row<'de, D: Deserializer<'de>>(&mut self, row: usize, cells: D) -> Result<(), D::Error> {
@@ -272,18 +294,29 @@ fn refuse_absent<E: Error>(
     Err(E::custom(format_args!("{at}: columns missing: {absent}")))
 }
 
-/// Reads the values of one column.
-struct ColumnSeed<'a, 'b> {
-    key: &'static str,
-    name: &'a str,
-    spec: &'a TensorSpec,
-    elements_max: usize,
-    /// Whether its only value need not be a list, as MLflow's server takes it.
-    may_be_plain: bool,
-    buffer: &'b mut ColumnBuffer,
+/// Where the values of one column go.
+pub(super) trait ColumnCells {
+    /// Returns the number of values that are there.
+    fn n_values(&self) -> usize;
+
+    /// Returns the reader of the next value.
+    fn next<'de>(&mut self) -> impl DeserializeSeed<'de, Value = ()>;
 }
 
-impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
+/// Reads the values of one column.
+pub(super) struct ColumnSeed<'a, C> {
+    /// What messages call it.
+    pub(super) noun: &'static str,
+    pub(super) name: &'a str,
+    /// The most values that it may have.
+    pub(super) n_values_max: usize,
+    pub(super) elements_max: usize,
+    /// Whether its only value need not be a list, as MLflow's server takes it.
+    pub(super) may_be_plain: bool,
+    pub(super) cells: C,
+}
+
+impl<'de, C: ColumnCells> DeserializeSeed<'de> for ColumnSeed<'_, C> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -294,32 +327,23 @@ impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
     }
 }
 
-impl ColumnSeed<'_, '_> {
-    /// Returns the reader of the next value of the column.
-    fn cell(&mut self) -> CellSeed<'_, '_> {
-        CellSeed {
-            place: CellPlace {
-                key: self.key,
-                row: self.buffer.len(),
-                column: self.name,
-            },
-            accepts_missing: self.spec.accepts_missing,
-            accepts_integers: self.spec.accepts_integers,
-            buffer: &mut *self.buffer,
-        }
-    }
-
+impl<C: ColumnCells> ColumnSeed<'_, C> {
     /// Reads the only value of the column, which need not be a list.
     fn only<'de, E: Error>(mut self, value: impl IntoDeserializer<'de, E>) -> Result<(), E> {
-        self.cell().deserialize(value.into_deserializer())
+        self.cells.next().deserialize(value.into_deserializer())
     }
 }
 
-impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
+impl<'de, C: ColumnCells> Visitor<'de> for ColumnSeed<'_, C> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "column {} to be a list of values", quoted(self.name))
+        write!(
+            f,
+            "{} {} to be a list of values",
+            self.noun,
+            quoted(self.name)
+        )
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
@@ -347,8 +371,8 @@ impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut cells: A) -> Result<(), A::Error> {
-        while self.buffer.len() <= self.elements_max {
-            if cells.next_element_seed(self.cell())?.is_none() {
+        while self.cells.n_values() <= self.n_values_max {
+            if cells.next_element_seed(self.cells.next())?.is_none() {
                 return Ok(());
             }
         }
@@ -356,6 +380,33 @@ impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
         Err(A::Error::custom(format_args!(
             "more than {most} values; send smaller batches"
         )))
+    }
+}
+
+/// A column of a model of columns.
+struct BufferedColumn<'a, 'b> {
+    key: &'static str,
+    name: &'a str,
+    spec: &'a TensorSpec,
+    buffer: &'b mut ColumnBuffer,
+}
+
+impl ColumnCells for BufferedColumn<'_, '_> {
+    fn n_values(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn next<'de>(&mut self) -> impl DeserializeSeed<'de, Value = ()> {
+        CellSeed {
+            place: CellPlace {
+                key: self.key,
+                row: self.buffer.len(),
+                column: self.name,
+            },
+            accepts_missing: self.spec.accepts_missing,
+            accepts_integers: self.spec.accepts_integers,
+            buffer: &mut *self.buffer,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use serde::de::{
 };
 
 use super::columns::{ColumnLimits, ColumnsRows, ColumnsSeed};
+use super::csv;
 use super::plain;
 use super::split::{self, SplitSeed};
 use super::tensors;
@@ -47,6 +48,38 @@ pub fn decode_predict(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Requ
 /// As [`decode_predict`].
 pub fn decode_invocations(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
     decode(body, ctx, ctx.signature.name_rules)
+}
+
+/// Decodes a table of comma-separated values to `POST /invocations`, MLflow's path: its columns are told apart as in [`decode_invocations`].
+///
+/// # Errors
+/// Code `InvalidArgument` naming the row and column at fault, or a model that takes no table.
+pub fn decode_csv(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestError> {
+    let invalid = |error: &dyn fmt::Display| RequestError::invalid(error.to_string());
+    let text = std::str::from_utf8(body);
+    let text = text.map_err(|error| invalid(&format_args!("the table is not UTF-8: {error}")))?;
+    let outputs = choose_outputs(ctx, None)?;
+    match target(ctx, ctx.signature.name_rules) {
+        Some(Target::Matrix(rows)) => {
+            let read = TableRows::new(csv::KEY, rows);
+            let table = csv::read(text, read, |_, _| csv::Kind::Numbers);
+            table_call(table.map_err(|error| invalid(&error))?, rows, outputs)
+        }
+        Some(Target::Columns(limits)) => {
+            let read = ColumnsRows::new(csv::KEY, limits);
+            let kind = |index, name: &str| limits.csv_kind(index, name);
+            let inputs = csv::read(text, read, kind).map_err(|error| invalid(&error))?;
+            Ok(Call {
+                n_rows: inputs.first().map_or(0, Tensor::n_rows),
+                inputs,
+                outputs,
+                ..Call::default()
+            })
+        }
+        None => Err(RequestError::invalid(
+            "the model takes no table that CSV could be; send JSON such as {\"instances\": [...]}",
+        )),
+    }
 }
 
 fn decode(
@@ -445,6 +478,17 @@ impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
     }
 }
 
+/// Reads a row that is a list.
+struct ListedRow<'a, 't>(RowSeed<'a, 't>);
+
+impl<'de> DeserializeSeed<'de> for ListedRow<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self.0)
+    }
+}
+
 impl<'de> Visitor<'de> for RowSeed<'_, '_> {
     type Value = ();
 
@@ -481,6 +525,18 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let Some(columns) = &self.rows.spec.columns else {
+            // An object of inputs, of which there is one.
+            let first = entries.next_key::<Cow<'_, str>>()?;
+            if first.is_some_and(|name| name == self.rows.spec.name) {
+                let (key, row) = (self.key, self.row);
+                entries.next_value_seed(ListedRow(self))?;
+                return match entries.next_key::<Cow<'_, str>>()? {
+                    None => Ok(()),
+                    Some(_) => Err(A::Error::custom(format_args!(
+                        "{key}[{row}]: more than the model's only input"
+                    ))),
+                };
+            }
             let what = "an object, but the model was fitted without feature names";
             return Err(self.not_a_row(what));
         };

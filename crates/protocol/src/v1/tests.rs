@@ -671,3 +671,34 @@ fn neighbours_are_two_outputs_of_one_method() {
         "{error}"
     );
 }
+
+#[test]
+fn rows_may_be_objects_of_the_only_input() {
+    let nameless = signature(None, false);
+    let call = decode(
+        r#"{"instances": [{"X": [1, 2]}, [3, 4], {"X": [5, 6]}]}"#,
+        &nameless,
+    );
+    assert_eq!(
+        table(&call.unwrap()),
+        (&[3, 2][..], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0][..])
+    );
+    for (body, why) in [
+        (
+            r#"[{"X": [1, 2], "Y": 3}]"#,
+            "instances[0]: more than the model's only input",
+        ),
+        (
+            r#"[{"Y": [1, 2]}]"#,
+            "instances[0]: an object, but the model was fitted without",
+        ),
+        (
+            r#"[{}]"#,
+            "instances[0]: an object, but the model was fitted without",
+        ),
+        (r#"[{"X": [1]}]"#, "instances[0]: 1 values, model expects 2"),
+    ] {
+        let message = decode(&format!("{{\"instances\": {body}}}"), &nameless).unwrap_err();
+        assert!(message.starts_with(why), "{message}");
+    }
+}

@@ -4,7 +4,7 @@ use coracle_estimators::{BoostedAnswer, ClassRule, Labels};
 use coracle_model::{LoadError, Method};
 
 use super::{BoostedPart, Importances, at};
-use crate::lightgbm::{self, Ensemble};
+use crate::lightgbm::{self, Ensemble, PredictionStop};
 use crate::sklearn::convert::Part;
 use crate::sklearn::fitted::Fitted;
 use crate::sklearn::labels::labels;
@@ -29,14 +29,14 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     let booster = fitted.part_in("_Booster")?;
     let ensemble = ensemble(&booster)?;
     let n_iterations = n_iterations(&booster)?;
-    refuse_early_stop(fitted, &ensemble)?;
+    let stop = early_stop(fitted, &booster)?;
     let answers = match fitted.class() {
         "lightgbm.sklearn.LGBMClassifier" => class_answers(fitted, &ensemble)?,
         _ => vec![(Method::Predict, BoostedAnswer::Values)],
     };
     let (estimator, facts) = at(
         fitted,
-        lightgbm::estimator(&ensemble, n_iterations, answers),
+        lightgbm::estimator(&ensemble, n_iterations, answers, stop),
     )?;
     Ok(BoostedPart {
         part: Part::boxed(estimator, facts),
@@ -46,25 +46,54 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     })
 }
 
-/// Refuses estimators that stop adding trees for a row once its answer is clear enough.
-fn refuse_early_stop(fitted: &Fitted<'_>, ensemble: &Ensemble) -> Result<(), LoadError> {
+/// Returns when a row is shown no further trees, where the estimator was made so. Releases before 4.0 do not heed it.
+fn early_stop(
+    fitted: &Fitted<'_>,
+    booster: &Fitted<'_>,
+) -> Result<Option<PredictionStop>, LoadError> {
     const NAME: &str = "pred_early_stop";
-    let set = fitted.attr(NAME).filter(|_| !fitted.is_none(NAME));
-    let is_off = set.is_none_or(|set| fitted.graph.bool(set) == Some(false));
-    if is_off || !lightgbm::may_stop_early(ensemble) {
-        return Ok(());
+    const FREQ: &str = "pred_early_stop_freq";
+    const MARGIN: &str = "pred_early_stop_margin";
+    let Some(set) = fitted.attr(NAME).filter(|_| !fitted.is_none(NAME)) else {
+        return Ok(None);
+    };
+    match fitted.graph.bool(set) {
+        Some(true) => {}
+        Some(false) => return Ok(None),
+        None => return Err(fitted.expected(NAME, "a truth value")),
     }
-    let what = "answers that stop before the last tree are not supported";
-    Err(fitted.unsupported(format!("'{NAME}' is set: {what}")))
+    if handle(booster) != "_handle" {
+        return Ok(None);
+    }
+    let n_iterations = match fitted.attr(FREQ).is_some() {
+        true => fitted.count(FREQ)?,
+        false => 10,
+    };
+    let margin = match fitted.attr(MARGIN).is_some() {
+        true => fitted.number(MARGIN)?,
+        false => 10.0,
+    };
+    if n_iterations == 0 || margin.is_nan() || margin < 0.0 {
+        let message = format!("'{FREQ}' is above 0 and '{MARGIN}' not below it");
+        return Err(fitted.malformed(message));
+    }
+    Ok(Some(PredictionStop {
+        n_iterations,
+        margin,
+    }))
 }
 
-/// Reads the model text that a booster holds, under its name up to 3.3 or from 4.0 on.
-fn ensemble(booster: &Fitted<'_>) -> Result<Ensemble, LoadError> {
-    let name = match booster.is_none("handle") {
+/// Returns the name of the model text that a booster holds: up to 3.3, or from 4.0 on.
+fn handle(booster: &Fitted<'_>) -> &'static str {
+    match booster.is_none("handle") {
         true => "_handle",
         false => "handle",
-    };
-    at(booster, Ensemble::parse(&booster.text(name)?))
+    }
+}
+
+/// Reads the model text that a booster holds.
+fn ensemble(booster: &Fitted<'_>) -> Result<Ensemble, LoadError> {
+    at(booster, Ensemble::parse(&booster.text(handle(booster))?))
 }
 
 /// Returns how many iterations a booster uses: up to the best one, if it was stopped early.

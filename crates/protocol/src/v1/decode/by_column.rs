@@ -1,17 +1,14 @@
 //! A table of numbers that comes as an object of columns.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
-    Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess};
 
 use super::{Cell, Column, RowsLimits, unknown_feature};
 use crate::error::quoted;
 use crate::number::ElementSeed;
 use crate::unknown;
+use crate::v1::columns::{ColumnCells, ColumnSeed};
 
 /// Reads columns in any order into a row-major table.
 ///
@@ -50,10 +47,18 @@ pub(super) fn read<'de, A: MapAccess<'de>>(
         }
         values.clear();
         entries.next_value_seed(ColumnSeed {
-            key,
+            noun: "feature",
             name: &name,
-            rows,
-            values: &mut values,
+            // All columns together hold no more than the limit.
+            n_values_max: rows.elements_max.checked_div(names.len()).unwrap_or(0),
+            elements_max: rows.elements_max,
+            may_be_plain: rows.name_rules.mlflow_names_columns,
+            cells: NumberColumn {
+                key,
+                name: &name,
+                accepts_missing: rows.spec.accepts_missing,
+                values: &mut values,
+            },
         })?;
         let expected = *n_rows.get_or_insert(values.len());
         if values.len() != expected {
@@ -82,84 +87,43 @@ pub(super) fn read<'de, A: MapAccess<'de>>(
     Ok(table)
 }
 
-/// Reads the values of one column; all columns together hold no more than the limit.
-struct ColumnSeed<'a, 'v> {
+/// A column of a table of numbers.
+struct NumberColumn<'a, 'v> {
     key: &'static str,
     name: &'a str,
-    rows: RowsLimits<'a>,
+    accepts_missing: bool,
     values: &'v mut Vec<f64>,
 }
 
-impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self.rows.name_rules.mlflow_names_columns {
-            true => deserializer.deserialize_any(self),
-            false => deserializer.deserialize_seq(self),
-        }
+impl ColumnCells for NumberColumn<'_, '_> {
+    fn n_values(&self) -> usize {
+        self.values.len()
     }
-}
 
-impl ColumnSeed<'_, '_> {
-    /// Reads the next value of the column.
-    fn cell(&self) -> ElementSeed<f64, Cell<'_>> {
+    fn next<'de>(&mut self) -> impl DeserializeSeed<'de, Value = ()> {
         let place = Cell {
             key: self.key,
             row: self.values.len(),
             column: Column::Name(self.name),
         };
-        ElementSeed::new(place, self.rows.spec.accepts_missing)
-    }
-
-    /// Reads the only value of the column, which need not be a list where MLflow's server takes it.
-    fn only<'de, E: Error>(self, value: impl IntoDeserializer<'de, E>) -> Result<(), E> {
-        let value = self.cell().deserialize(value.into_deserializer())?;
-        self.values.push(value);
-        Ok(())
+        NumberSeed {
+            element: ElementSeed::new(place, self.accepts_missing),
+            values: &mut *self.values,
+        }
     }
 }
 
-impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
+/// Reads a number to the end of a column.
+struct NumberSeed<'a, 'v> {
+    element: ElementSeed<f64, Cell<'a>>,
+    values: &'v mut Vec<f64>,
+}
+
+impl<'de> DeserializeSeed<'de> for NumberSeed<'_, '_> {
     type Value = ();
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "feature {} to be a list of values", quoted(self.name))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.only(value)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.only(value)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.only(value)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.only(value)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.only(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
-        let n_columns = self.rows.n_columns.max(1);
-        loop {
-            let Some(value) = cells.next_element_seed(self.cell())? else {
-                return Ok(());
-            };
-            self.values.push(value);
-            if self.values.len().saturating_mul(n_columns) > self.rows.elements_max {
-                let most = self.rows.elements_max;
-                return Err(A::Error::custom(format_args!(
-                    "more than {most} values; send smaller batches"
-                )));
-            }
-        }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.values.push(self.element.deserialize(deserializer)?);
+        Ok(())
     }
 }

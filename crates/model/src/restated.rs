@@ -1,31 +1,47 @@
-//! A model as it is, with a note for people.
+//! A model as it is, of which something else is said.
 
 use std::time::Duration;
 
-use coracle_model::{
-    Description, HeldMemory, KnownValue, Model, RunError, RunTime, Signature, Wanted,
-};
 use coracle_tensor::Tensor;
 
-/// A model with another description.
+use crate::{Description, HeldMemory, KnownValue, Model, RunError, RunTime, Signature, Wanted};
+
+/// A model with another signature of as many inputs and outputs, or another description.
 #[derive(Debug)]
-pub(crate) struct Noted {
+pub struct Restated {
     model: Box<dyn Model>,
-    description: Description,
+    signature: Option<Signature>,
+    description: Option<Description>,
 }
 
-impl Noted {
-    /// Adds a fact to what is said of a model.
-    pub(crate) fn new(model: Box<dyn Model>, name: &str, value: String) -> Self {
+impl Restated {
+    /// Returns `model` with another signature.
+    #[must_use]
+    pub fn signed(model: Box<dyn Model>, signature: Signature) -> Self {
+        Self {
+            model,
+            signature: Some(signature),
+            description: None,
+        }
+    }
+
+    /// Returns `model` with a further fact in what is said of it.
+    #[must_use]
+    pub fn noted(model: Box<dyn Model>, name: &str, value: String) -> Self {
         let mut description = model.description().clone();
         description.root.facts.push((name.to_owned(), value));
-        Self { model, description }
+        Self {
+            model,
+            signature: None,
+            description: Some(description),
+        }
     }
 }
 
-impl Model for Noted {
+impl Model for Restated {
     fn signature(&self) -> &Signature {
-        self.model.signature()
+        let own = self.signature.as_ref();
+        own.unwrap_or_else(|| self.model.signature())
     }
 
     fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
@@ -68,11 +84,14 @@ impl Model for Noted {
     }
 
     fn description(&self) -> &Description {
-        &self.description
+        let own = self.description.as_ref();
+        own.unwrap_or_else(|| self.model.description())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.model.memory_bytes()
+        let own = self.signature.as_ref().map(Signature::memory_bytes);
+        let own = own.map_or(0, |own| size_of::<Self>().saturating_add(own));
+        self.model.memory_bytes().saturating_add(own)
     }
 
     fn shared_memory(&self) -> &[HeldMemory] {
