@@ -29,6 +29,8 @@ pub(crate) struct Fitted<'g> {
     pub(crate) width: Option<usize>,
     /// The number of columns that the estimator after this one takes.
     pub(crate) width_after: Option<usize>,
+    /// Whether what comes after takes nothing but numbers.
+    pub(crate) feeds_numbers: bool,
     /// What kind of table it gets in Python.
     pub(crate) reads: Layout,
     depth: usize,
@@ -52,6 +54,7 @@ impl<'g> Fitted<'g> {
             none_after: Vec::new(),
             width: None,
             width_after: None,
+            feeds_numbers: false,
             reads: Layout::Dense,
             depth: 0,
         }
@@ -85,6 +88,7 @@ impl<'g> Fitted<'g> {
             none_after: Vec::new(),
             width: None,
             width_after: None,
+            feeds_numbers: false,
             reads: self.reads.within(self.short_class()),
             depth,
         })
