@@ -36,6 +36,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         step.taken = taken;
         step.width_after = width_after;
         step.feeds_numbers = feeds_numbers;
+        step.is_whole = fitted.is_whole && steps.is_empty();
         let (estimator, component) = convert::estimator(&step, name.clone())?;
         width_after = Some(estimator.n_features());
         feeds_numbers = estimator.columns().is_none();
