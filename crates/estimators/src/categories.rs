@@ -6,6 +6,7 @@ use coracle_base::{allocation_bytes, hash_table_bytes};
 use coracle_model::{ColumnKind, ColumnSpec, KnownValue, RunError, RunErrorKind};
 use coracle_tensor::{Cell, Table};
 
+use crate::date_time::DateTime;
 use crate::spec_error::SpecError;
 
 /// One known value.
@@ -15,11 +16,15 @@ pub enum Category {
     Number(f64),
     /// A text.
     Text(String),
+    /// A date or a time, which requests write as ISO 8601 does.
+    Date(DateTime),
     /// `None` or NaN. Where both are categories, `null` on the wire is the first.
     Missing,
+    /// What has a place among the categories, but is never found.
+    Never,
 }
 
-/// The known values of one column, all numbers or all texts.
+/// The known values of one column, all numbers, all texts or all dates.
 #[derive(Debug)]
 pub struct Categories {
     n_categories: usize,
@@ -32,6 +37,7 @@ enum Known {
     /// Sorted, each with its position.
     Numbers(Vec<(f64, usize)>),
     Texts(HashMap<Box<[u8]>, usize>),
+    Dates(HashMap<DateTime, usize>),
 }
 
 /// Longer texts are cut in messages.
@@ -41,10 +47,11 @@ impl Categories {
     /// Returns the categories in their order.
     ///
     /// # Errors
-    /// [`SpecError`] if numbers and texts are mixed.
+    /// [`SpecError`] if numbers, texts and dates are mixed, or dates with and without time zones.
     pub fn try_new(categories: &[Category]) -> Result<Self, SpecError> {
         let mut numbers = Vec::new();
         let mut texts = HashMap::new();
+        let mut dates: HashMap<DateTime, usize> = HashMap::new();
         let mut missing = None;
         for (position, category) in categories.iter().enumerate() {
             match category {
@@ -52,21 +59,33 @@ impl Categories {
                 Category::Text(text) => {
                     texts.entry(Box::from(text.as_bytes())).or_insert(position);
                 }
+                Category::Date(date) => {
+                    dates.entry(*date).or_insert(position);
+                }
                 Category::Missing => missing = missing.or(Some(position)),
+                Category::Never => {}
             }
         }
-        if !numbers.is_empty() && !texts.is_empty() {
+        let n_kinds = [!numbers.is_empty(), !texts.is_empty(), !dates.is_empty()];
+        if n_kinds.into_iter().filter(|&is_there| is_there).count() > 1 {
             return Err(SpecError::new(
-                "categories that mix numbers and texts are not supported",
+                "categories that mix numbers, texts and dates are not supported",
+            ));
+        }
+        let with_zone = dates.keys().filter(|date| date.has_zone()).count();
+        if with_zone > 0 && with_zone < dates.len() {
+            return Err(SpecError::new(
+                "dates with and without time zones are not supported together",
             ));
         }
         numbers.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         Ok(Self {
             n_categories: categories.len(),
             missing,
-            known: match texts.is_empty() {
-                true => Known::Numbers(numbers),
-                false => Known::Texts(texts),
+            known: match (texts.is_empty(), dates.is_empty()) {
+                (true, true) => Known::Numbers(numbers),
+                (true, false) => Known::Dates(dates),
+                (false, _) => Known::Texts(texts),
             },
         })
     }
@@ -95,6 +114,10 @@ impl Categories {
                 let first = texts.iter().min_by_key(|(_, position)| **position);
                 first.map(|(text, _)| KnownValue::Text(String::from_utf8_lossy(text).into_owned()))
             }
+            Known::Dates(dates) => {
+                let first = dates.iter().min_by_key(|(_, position)| **position);
+                first.map(|(date, _)| KnownValue::Text(date.to_string()))
+            }
         }
     }
 
@@ -109,7 +132,7 @@ impl Categories {
     pub fn kind(&self) -> ColumnKind {
         match self.known {
             Known::Numbers(_) => ColumnKind::Numbers,
-            Known::Texts(_) => ColumnKind::Text,
+            Known::Texts(_) | Known::Dates(_) => ColumnKind::Text,
         }
     }
 
@@ -123,6 +146,7 @@ impl Categories {
                 texts_bytes.sum::<usize>()
                     + hash_table_bytes::<(Box<[u8]>, usize)>(texts.capacity())
             }
+            Known::Dates(dates) => hash_table_bytes::<(DateTime, usize)>(dates.capacity()),
         }
     }
 
@@ -130,15 +154,15 @@ impl Categories {
     pub(crate) fn position_of(&self, number: f64) -> Option<usize> {
         match &self.known {
             Known::Numbers(numbers) => find(numbers, number),
-            Known::Texts(_) => None,
+            Known::Texts(_) | Known::Dates(_) => None,
         }
     }
 
     /// Returns the position of the value at `row` and `column` of `table`; `None` if it is no category.
     ///
     /// # Errors
-    /// Kind `DTypeMismatch` for a text where the categories are numbers or the other way round,
-    /// `ValueOutOfRange` for an infinite number.
+    /// Kind `DTypeMismatch` for a text where the categories are numbers or the other way round, and for one that is no date
+    /// where they are dates; `ValueOutOfRange` for an infinite number.
     pub(crate) fn position(
         &self,
         table: &Table<'_>,
@@ -160,7 +184,21 @@ impl Categories {
             }
             (Cell::Number(number), Known::Numbers(numbers)) => Ok(find(numbers, number)),
             (Cell::Text(Some(text)), Known::Texts(texts)) => Ok(texts.get(text).copied()),
-            (Cell::Number(_), Known::Texts(_)) => wrong(
+            (Cell::Text(Some(text)), Known::Dates(dates)) => {
+                let has_zone = dates.keys().next().is_some_and(|date| date.has_zone());
+                match DateTime::parse_like(text, has_zone) {
+                    Some(date) => Ok(dates.get(&date).copied()),
+                    None if has_zone => wrong(
+                        RunErrorKind::DTypeMismatch,
+                        "expected a date and time with its offset from UTC, as ISO 8601 writes it (2024-01-31T09:30:00+01:00)",
+                    ),
+                    None => wrong(
+                        RunErrorKind::DTypeMismatch,
+                        "expected a date, or a date and time without an offset, as ISO 8601 writes it (2024-01-31, 2024-01-31T09:30:00)",
+                    ),
+                }
+            }
+            (Cell::Number(_), Known::Texts(_) | Known::Dates(_)) => wrong(
                 RunErrorKind::DTypeMismatch,
                 "expected a string, got a number",
             ),
@@ -284,5 +322,40 @@ mod tests {
     fn mixed_categories_are_refused() {
         let mixed = [Category::Text("a".to_owned()), Category::Number(1.0)];
         assert!(Categories::try_new(&mixed).is_err());
+        let date = |has_zone| Category::Date(DateTime::new(0, has_zone));
+        assert!(Categories::try_new(&[date(true), Category::Number(1.0)]).is_err());
+        assert!(Categories::try_new(&[date(true), date(false)]).is_err());
+    }
+
+    #[test]
+    fn dates_are_found_by_the_time_that_they_mean() {
+        let date = |text: &str| Category::Date(DateTime::parse(text.as_bytes()).unwrap());
+        let local = [
+            date("2024-01-31"),
+            Category::Missing,
+            date("2024-02-01T09:30"),
+        ];
+        let zoned = [date("2024-01-31T00:00Z"), date("2024-02-01T09:30+01:00")];
+        let local = Categories::try_new(&local).unwrap();
+        let zoned = Categories::try_new(&zoned).unwrap();
+        let cases = [
+            ("2024-01-31T00:00:00.000", Ok(Some(0)), Err(())),
+            ("2024-02-01T09:30:00Z", Ok(Some(2)), Ok(None)),
+            ("2024-02-01T08:30:00Z", Ok(None), Ok(Some(1))),
+            ("2024-01-31T02:00:00+02:00", Err(()), Ok(Some(0))),
+            ("2024-01-30", Ok(None), Err(())),
+            ("31.1.2024", Err(()), Err(())),
+        ];
+        for (text, local_at, zoned_at) in cases {
+            let mut texts = ByteStrings::new();
+            texts.push(text.as_bytes());
+            let table = Table::Columns(Columns::try_new(vec![Column::Text(&texts)]).unwrap());
+            let at = |dates: &Categories| dates.position(&table, 0, 0, "0").map_err(drop);
+            assert_eq!((at(&local), at(&zoned)), (local_at, zoned_at), "{text}");
+        }
+        assert_eq!(
+            local.first(),
+            Some(KnownValue::Text("2024-01-31".to_owned()))
+        );
     }
 }

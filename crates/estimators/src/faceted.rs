@@ -30,6 +30,8 @@ enum Answer {
     Values(Arc<dyn TableFn>),
     /// Whole numbers.
     Integers(Arc<dyn TableFn>),
+    /// What is not zero is true.
+    Truths(Arc<dyn TableFn>),
     Classes {
         function: Arc<dyn TableFn>,
         labels: Labels,
@@ -110,6 +112,20 @@ impl Facet {
                 width: Width::Columns(function.n_columns()),
             },
             answer: Answer::Integers(function),
+        }
+    }
+
+    /// Returns a method that answers a table of truth values; `function` gives zero for what is false. To an estimator after this one
+    /// they are numbers.
+    #[must_use]
+    pub fn truths(method: Method, function: Arc<dyn TableFn>) -> Self {
+        Self {
+            spec: MethodSpec {
+                method,
+                dtype: DType::Bool,
+                width: Width::Columns(function.n_columns()),
+            },
+            answer: Answer::Truths(function),
         }
     }
 
@@ -269,6 +285,7 @@ impl Facet {
         match &self.answer {
             Answer::Values(function)
             | Answer::Integers(function)
+            | Answer::Truths(function)
             | Answer::Classes { function, .. }
             | Answer::ClassTable { function, .. } => function.n_features(),
             Answer::Columns(estimators) => estimators.first().map_or(0, |e| e.n_features()),
@@ -284,6 +301,7 @@ impl Facet {
         match &self.answer {
             Answer::Values(function)
             | Answer::Integers(function)
+            | Answer::Truths(function)
             | Answer::Classes { function, .. }
             | Answer::ClassTable { function, .. } => function.accepts(),
             Answer::Columns(estimators) => {
@@ -301,6 +319,7 @@ impl Facet {
         match &self.answer {
             Answer::Values(function)
             | Answer::Integers(function)
+            | Answer::Truths(function)
             | Answer::Classes { function, .. }
             | Answer::ClassTable { function, .. } => function.memory_bytes(),
             Answer::Columns(estimators) => estimators.iter().map(|e| e.memory_bytes()).sum(),
@@ -313,6 +332,7 @@ impl Facet {
         let columns = match &self.answer {
             Answer::Values(function)
             | Answer::Integers(function)
+            | Answer::Truths(function)
             | Answer::Classes { function, .. }
             | Answer::ClassTable { function, .. } => function.columns(),
             Answer::Columns(estimators) => {
@@ -354,6 +374,11 @@ impl Facet {
                 let integers = function.apply_table(table)?.into_iter().map(|x| x as i64);
                 let shape = vec![n_rows, function.n_columns()];
                 Tensor::try_new(shape, Values::I64(integers.collect())).map_err(table::internal)
+            }
+            Answer::Truths(function) => {
+                let truths = function.apply_table(table)?.into_iter().map(|x| x != 0.0);
+                let shape = vec![n_rows, function.n_columns()];
+                Tensor::try_new(shape, Values::Bool(truths.collect())).map_err(table::internal)
             }
             Answer::Classes {
                 function,

@@ -147,6 +147,13 @@ pub enum ProcessAnswer {
         /// And this is added.
         shift: Vec<f64>,
     },
+    /// The standard deviation of each target.
+    Deviation {
+        /// A lower triangular matrix, `(rows, rows)`.
+        factor: Vec<f64>,
+        /// Each deviation is multiplied by this.
+        scale: Vec<f64>,
+    },
     /// The probability of the second of two classes.
     Probability {
         /// The weights of the latent mean.
@@ -192,6 +199,12 @@ impl Process {
             } => {
                 expect_length("alpha_", weights.len(), n.saturating_mul(scale.len()))?;
                 expect_length("_y_train_mean", shift.len(), scale.len())?;
+                if scale.is_empty() {
+                    return Err(SpecError::new("there are no targets"));
+                }
+            }
+            ProcessAnswer::Deviation { factor, scale } => {
+                expect_length("L_", factor.len(), n.saturating_mul(n))?;
                 if scale.is_empty() {
                     return Err(SpecError::new("there are no targets"));
                 }
@@ -260,7 +273,9 @@ impl Scorer for Process {
 
     fn n_scores(&self) -> usize {
         match &self.answer {
-            ProcessAnswer::Mean { scale, .. } => scale.len(),
+            ProcessAnswer::Mean { scale, .. } | ProcessAnswer::Deviation { scale, .. } => {
+                scale.len()
+            }
             ProcessAnswer::Probability { .. } => 1,
         }
     }
@@ -285,6 +300,15 @@ impl Scorer for Process {
                         *score = scale * dot(&covariances, weights) + shift;
                     }
                 }
+                ProcessAnswer::Deviation { factor, scale } => {
+                    solve_lower(factor, &mut covariances);
+                    let explained = dot(&covariances, &covariances);
+                    // Rounding may leave less than nothing.
+                    let variance = (self.covariance.with_itself(row) - explained).max(0.0);
+                    for (score, scale) in scores.iter_mut().zip(scale) {
+                        *score = (variance * (scale * scale)).sqrt();
+                    }
+                }
                 ProcessAnswer::Probability {
                     weights,
                     factor,
@@ -306,7 +330,9 @@ impl Scorer for Process {
     fn memory_bytes(&self) -> usize {
         let factor = match &self.answer {
             ProcessAnswer::Mean { weights, .. } => weights.len(),
-            ProcessAnswer::Probability { factor, .. } => factor.len(),
+            ProcessAnswer::Deviation { factor, .. } | ProcessAnswer::Probability { factor, .. } => {
+                factor.len()
+            }
         };
         (self.data.len() + factor) * size_of::<f64>()
     }

@@ -139,6 +139,15 @@ impl Unary {
         })
     }
 
+    /// Tells whether the function tells what is true, rather than a number.
+    #[must_use]
+    pub fn is_truth(self) -> bool {
+        matches!(
+            self,
+            Self::Isfinite | Self::Isinf | Self::Isnan | Self::LogicalNot | Self::Signbit
+        )
+    }
+
     /// Returns the function's value.
     #[must_use]
     pub fn of(self, x: f64) -> f64 {

@@ -197,6 +197,8 @@ pub enum Pointwise {
     Softmax,
     /// `-(2 ^ -(x / depth))`: the score of an isolation forest.
     Isolation(f64),
+    /// This number where `x` is it but for rounding, else `x`.
+    Snapped(f64),
     /// `1 / (1 + exp(slope x + offset))`: Platt's calibration.
     Platt {
         /// The slope.
@@ -214,6 +216,9 @@ pub enum Pointwise {
     /// A numpy function.
     Unary(crate::Unary),
 }
+
+/// Numbers as near as this, relatively, are [`Pointwise::Snapped`]: a few units in the last place.
+const SNAP: f64 = 4.0 * f64::EPSILON;
 
 /// A pointwise function after another function.
 #[derive(Debug)]
@@ -272,6 +277,12 @@ impl TableFn for Mapped {
             Pointwise::Add(number) => apply(&mut values, &|value| value + number),
             Pointwise::NegatedPower(power) => apply(&mut values, &|value| -(-value).powf(power)),
             Pointwise::Times(number) => apply(&mut values, &|value| value * number),
+            Pointwise::Snapped(to) => apply(&mut values, &|value| match (value - to).abs()
+                <= SNAP * to.abs()
+            {
+                true => to,
+                false => value,
+            }),
             Pointwise::Isolation(depth) => apply(&mut values, &|value| {
                 let share = if depth == 0.0 { 1.0 } else { value / depth };
                 -(-share).exp2()

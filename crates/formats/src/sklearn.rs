@@ -12,6 +12,7 @@ mod clustering;
 mod column_imputer;
 mod columns;
 mod convert;
+mod dates;
 mod decomposition;
 mod describe;
 mod discriminant;

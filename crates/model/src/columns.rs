@@ -152,6 +152,13 @@ pub(crate) fn frame_of(tensor: Tensor) -> Result<Frame, RunError> {
             values: values.into_vec(),
             n_columns,
         }),
+        (Values::Bool(truths), &[_, n_columns]) => Ok(Frame::Matrix {
+            values: truths
+                .into_iter()
+                .map(|truth| u8::from(truth).into())
+                .collect(),
+            n_columns,
+        }),
         (values, shape) => {
             let message = format!("gave {} of shape {shape:?}, no table", values.dtype());
             Err(RunError::new(RunErrorKind::Internal, message))

@@ -20,6 +20,8 @@ pub enum Method {
     Transform,
     /// How normal each row is: higher is more normal.
     ScoreSamples,
+    /// The standard deviation of each prediction, as the model sees it: what Python gives with `return_std=True`.
+    PredictStd,
     /// The distances of the nearest training rows.
     NeighborDistances,
     /// The numbers of the nearest training rows.
@@ -28,13 +30,14 @@ pub enum Method {
 
 impl Method {
     /// Every method, in the order in which a signature lists them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Predict,
         Self::PredictProba,
         Self::PredictLogProba,
         Self::DecisionFunction,
         Self::Transform,
         Self::ScoreSamples,
+        Self::PredictStd,
         Self::NeighborDistances,
         Self::NeighborIndices,
     ];
@@ -44,6 +47,7 @@ impl Method {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Predict => "predict",
+            Self::PredictStd => "predict_std",
             Self::PredictProba => "predict_proba",
             Self::PredictLogProba => "predict_log_proba",
             Self::DecisionFunction => "decision_function",

@@ -136,6 +136,23 @@ impl Array {
         }
     }
 
+    /// Returns dates as nanoseconds since 1970, without those that are no time (`NaT`).
+    ///
+    /// `None` for other arrays, and for dates that count months, years or parts of nanoseconds.
+    #[must_use]
+    pub fn to_instants_ns(&self) -> Option<Vec<Option<i128>>> {
+        if self.dtype.kind != DTypeKind::DateTime {
+            return None;
+        }
+        let tick_ns = i128::from(self.dtype.tick_ns?);
+        let ticks = self.chunks().map(i64::from_le_bytes);
+        let instant = |tick| match tick {
+            i64::MIN => Some(None),
+            tick => i128::from(tick).checked_mul(tick_ns).map(Some),
+        };
+        ticks.map(instant).collect()
+    }
+
     /// Returns the items of an array of bools.
     #[must_use]
     pub fn to_bools(&self) -> Option<Vec<bool>> {

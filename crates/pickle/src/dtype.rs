@@ -44,6 +44,9 @@ pub struct NumpyDType {
     pub item_size: usize,
     /// The fields of a [`DTypeKind::Struct`], in the file's order; empty for other kinds.
     pub fields: Vec<Field>,
+    /// How many nanoseconds one step of a [`DTypeKind::DateTime`] is; `None` for other kinds, and for months, years and
+    /// parts of nanoseconds.
+    pub tick_ns: Option<u64>,
     /// Whether the file's items are big-endian. Arrays are always given in little-endian.
     pub(crate) big_endian: bool,
 }
@@ -65,6 +68,7 @@ impl NumpyDType {
             kind,
             item_size,
             fields: Vec::new(),
+            tick_ns: None,
             big_endian: false,
         }
     }
@@ -82,7 +86,10 @@ impl NumpyDType {
         };
         let mut chars = rest.chars();
         let letter = chars.next()?;
-        let digits = chars.as_str();
+        let (digits, unit) = match (letter, chars.as_str().strip_suffix(']')) {
+            ('M' | 'm', Some(rest)) => rest.split_once('[').map(|(d, unit)| (d, Some(unit)))?,
+            _ => (chars.as_str(), None),
+        };
         if letter == '?' && digits.is_empty() {
             return Some(Self::plain(DTypeKind::Bool, 1));
         }
@@ -107,8 +114,21 @@ impl NumpyDType {
             ('m', 8) => (DTypeKind::TimeDelta, 8),
             _ => return None,
         };
+        let tick_ns = unit.and_then(|unit| {
+            let n_digits = unit.bytes().take_while(u8::is_ascii_digit).count();
+            let (count, unit) = unit.split_at_checked(n_digits)?;
+            tick_ns(
+                if count.is_empty() {
+                    1
+                } else {
+                    count.parse().ok()?
+                },
+                unit,
+            )
+        });
         Some(Self {
             big_endian,
+            tick_ns: tick_ns.filter(|_| kind == DTypeKind::DateTime),
             ..Self::plain(kind, item_size)
         })
     }
@@ -152,9 +172,47 @@ impl NumpyDType {
     }
 }
 
+/// Returns how many nanoseconds `count` of numpy's units of time are.
+pub(crate) fn tick_ns(count: u64, unit: &str) -> Option<u64> {
+    const SECOND: u64 = 1_000_000_000;
+    let unit_ns = match unit {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => SECOND,
+        "m" => 60 * SECOND,
+        "h" => 3_600 * SECOND,
+        "D" => 86_400 * SECOND,
+        "W" => 604_800 * SECOND,
+        _ => return None,
+    };
+    count.checked_mul(unit_ns)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{DTypeKind, NumpyDType};
+
+    #[test]
+    fn steps_of_dates_are_read() {
+        let day = 86_400_000_000_000;
+        let cases = [
+            ("<M8[ns]", Some(1)),
+            (">M8[25us]", Some(25_000)),
+            ("<M8[D]", Some(day)),
+            ("<M8[W]", Some(7 * day)),
+            ("<M8", None),
+            ("<M8[M]", None),
+            ("<M8[99999999999999999999s]", None),
+            ("<m8[s]", None),
+        ];
+        for (text, expected) in cases {
+            let got = NumpyDType::parse(text).unwrap();
+            assert_eq!((got.item_size, got.tick_ns), (8, expected), "{text}");
+        }
+        assert_eq!(NumpyDType::parse("<f8[s]"), None);
+        assert_eq!(NumpyDType::parse("<M8ns]"), None);
+    }
 
     #[test]
     fn reads_short_forms() {

@@ -4,13 +4,14 @@ use coracle_estimators::{Categories, Category};
 use coracle_model::LoadError;
 use coracle_pickle::{Array, DTypeKind, Node, NodeId};
 
+use super::dates;
 use super::fitted::Fitted;
 use crate::numbers;
 
 /// Returns the categories of each column, from attribute `categories_`.
 ///
 /// # Errors
-/// Kind `Unsupported` for categories that are neither numbers nor texts, or both; `Malformed` if there is another
+/// Kind `Unsupported` for categories that are neither numbers, texts nor dates, or several of these; `Malformed` if there is another
 /// number of lists than features.
 pub(super) fn per_column(fitted: &Fitted<'_>) -> Result<Vec<Vec<Category>>, LoadError> {
     let lists = fitted.list("categories_")?;
@@ -39,11 +40,12 @@ pub(super) fn per_column(fitted: &Fitted<'_>) -> Result<Vec<Vec<Category>>, Load
 /// Returns the values of an array as categories.
 ///
 /// # Errors
-/// Kind `Unsupported` for values that are neither numbers, texts, truth values nor missing, and for integers that
+/// Kind `Unsupported` for values that are neither numbers, texts, truth values, dates nor missing, and for integers that
 /// [`check_integers`] refuses.
 pub(super) fn read(fitted: &Fitted<'_>, array: &Array) -> Result<Vec<Category>, LoadError> {
-    let wrong =
-        || fitted.unsupported("categories that are neither numbers nor texts are not supported");
+    let wrong = || {
+        fitted.unsupported("categories that are neither numbers, texts nor dates are not supported")
+    };
     check_integers(fitted, array)?;
     if let Some(ids) = array.objects() {
         return ids
@@ -54,6 +56,9 @@ pub(super) fn read(fitted: &Fitted<'_>, array: &Array) -> Result<Vec<Category>, 
     if array.dtype().kind == DTypeKind::Unicode {
         let texts = array.to_strings().ok_or_else(wrong)?;
         return Ok(texts.into_iter().map(Category::Text).collect());
+    }
+    if let Some(dates) = dates::array(fitted, array) {
+        return Ok(dates);
     }
     let numbers = array.to_f64s().ok_or_else(wrong)?;
     Ok(numbers.into_iter().map(number).collect())
@@ -100,14 +105,16 @@ fn object(fitted: &Fitted<'_>, id: NodeId) -> Option<Category> {
     if is_missing(fitted, id) {
         return Some(Category::Missing);
     }
-    fitted.graph.float(id).map(number)
+    let date = || dates::object(fitted, id).map(Category::Date);
+    fitted.graph.float(id).map(number).or_else(date)
 }
 
-/// Tells whether a value is `None`, NaN or pandas' NA.
+/// Tells whether a value is `None`, NaN or pandas' NA or NaT.
 pub(super) fn is_missing(fitted: &Fitted<'_>, id: NodeId) -> bool {
     match fitted.graph.node(id) {
         Node::None => true,
         Node::Global(name) => *name == "pandas._libs.missing.NA",
+        Node::Object(object) => object.class.starts_with("pandas._libs.tslibs.nattype."),
         _ => fitted.graph.float(id).is_some_and(f64::is_nan),
     }
 }

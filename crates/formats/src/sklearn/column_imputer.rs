@@ -64,13 +64,14 @@ fn imputed_column(
     } else if is_none(fitted, statistic) {
         // The mode is `None`; what the column holds beside it, the next step tells.
         let is_encoded = fitted.none_after.get(place).is_some_and(Option::is_some);
-        let of_numbers = is_encoded.then_some(ColumnKind::Numbers);
+        let is_of_numbers = is_encoded || fitted.feeds_numbers;
+        let of_numbers = is_of_numbers.then_some(ColumnKind::Numbers);
         let taken = fitted.taken.get(place).map(|spec| spec.kind);
-        // An encoder of nothing but numbers takes a plain table.
+        // What takes nothing but numbers takes a plain table.
         match taken.or(of_numbers) {
             Some(kind @ (ColumnKind::Numbers | ColumnKind::Text)) => (kind, Some(Fill::Missing)),
             _ => {
-                let message = "'statistics_' has None, which is supported before an encoder only";
+                let message = "'statistics_' has None, which is supported before another step only";
                 return Err(fitted.unsupported(message));
             }
         }

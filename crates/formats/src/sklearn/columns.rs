@@ -113,6 +113,7 @@ fn action(
     }
     let mut part = fitted.part(id, place)?;
     part.width = width;
+    part.feeds_numbers = fitted.feeds_numbers;
     // Newer releases write what passes through as a function transformer without a function.
     if part.class() == "sklearn.preprocessing._function_transformer.FunctionTransformer"
         && part.is_none("func")

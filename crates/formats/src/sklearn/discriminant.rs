@@ -4,9 +4,9 @@ use std::f64::consts::PI;
 use std::sync::Arc;
 
 use coracle_estimators::{
-    CenterAnswer, Centers, Choice, Facet, Factor, GaussianSpec, Gaussians, Labels, Link, Linked,
-    LogNormalized, LogSum, Mapped, Metric, Pointwise, Projection, ProjectionSpec, Rule, TableFn,
-    digamma,
+    CenterAnswer, Centers, Choice, ColumnAffine, Composed, Facet, Factor, GaussianSpec, Gaussians,
+    Labels, Link, Linked, LogNormalized, LogSum, Mapped, Metric, Pointwise, Projection,
+    ProjectionSpec, Rule, TableFn, Unary, digamma,
 };
 use coracle_model::{LoadError, Method};
 use coracle_tensor::Values;
@@ -193,13 +193,41 @@ pub(super) fn nearest_centroid(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     } else if is_euclidean {
         Facet::classes(Arc::clone(&scores), labels, Choice::FirstLargest)
     } else {
-        return Err(fitted.unsupported("priors with a metric other than euclidean"));
+        let constants = priors.iter().map(|prior| 2.0 * prior.ln()).collect();
+        let scores = weighed_distances(fitted, centers, &deviations, metric, constants)?;
+        Facet::classes(scores, labels, Choice::FirstLargest)
     };
     let predict = predict.map_err(spec)?;
     match is_euclidean {
         true => by_discriminants(fitted, scores, predict, n_classes, false),
         false => fitted.faceted(vec![predict]),
     }
+}
+
+/// Returns the negated squares of the distances to each centre, in units of the deviations, and a constant for each.
+fn weighed_distances(
+    fitted: &Fitted<'_>,
+    mut centers: Matrix,
+    deviations: &[f64],
+    metric: Metric,
+    constants: Vec<f64>,
+) -> Result<Arc<dyn TableFn>, LoadError> {
+    let spec = |error| fitted.spec(error);
+    let n_features = centers.n_columns;
+    let units = deviations.iter().map(|&d| if d == 0.0 { 1.0 } else { d });
+    let units: Vec<f64> = units.collect();
+    for (value, unit) in centers.values.iter_mut().zip(units.iter().cycle()) {
+        *value /= unit;
+    }
+    let scale = units.iter().map(|unit| 1.0 / unit).collect();
+    let scaled = ColumnAffine::try_new(scale, vec![0.0; n_features]).map_err(spec)?;
+    let distances = Centers::try_new(centers.values, n_features, metric, CenterAnswer::Distances);
+    let distances = Arc::new(distances.map_err(spec)?);
+    let distances = Composed::try_new(Arc::new(scaled), distances).map_err(spec)?;
+    let squares = Mapped::new(Arc::new(distances), Pointwise::Unary(Unary::Square));
+    let negated = ColumnAffine::try_new(vec![-1.0; constants.len()], constants).map_err(spec)?;
+    let scores = Composed::try_new(Arc::new(squares), Arc::new(negated)).map_err(spec)?;
+    Ok(Arc::new(scores))
 }
 
 /// What a covariance type makes of the precisions' factors, and the logarithms of their determinants.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Facet, FactorRule, Factors, Lasso, LeastAngles, Multiplicative, ProjectionSpec, UpdatesEnd,
+    Facet, FactorRule, Factors, Lasso, LeastAngles, Multiplicative, Pool, Pooled, ProjectionSpec,
+    UpdatesEnd,
 };
 use coracle_model::{LoadError, Method};
 
@@ -188,15 +189,13 @@ fn code_rule(
     })
 }
 
-/// Converts FeatureAgglomeration that pools by the mean.
+/// Converts FeatureAgglomeration.
 pub(super) fn agglomeration(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let n_features = fitted.n_features()?;
     let pooling = fitted
         .attr("pooling_func")
         .and_then(|id| fitted.graph.global(id));
-    if pooling.is_none_or(|name| !name.ends_with(".mean")) {
-        return Err(fitted.unsupported("a 'pooling_func' other than numpy.mean is not supported"));
-    }
+    let pooling = pooling.and_then(|name| name.strip_prefix("numpy.")?.rsplit('.').next());
     let clusters = fitted.counts("labels_")?;
     let n_clusters = clusters
         .iter()
@@ -204,6 +203,21 @@ pub(super) fn agglomeration(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         .map_or(0, |last| last.saturating_add(1));
     if clusters.len() != n_features || n_clusters > n_features {
         return Err(fitted.malformed("'labels_' are not a cluster for each feature"));
+    }
+    if pooling != Some("mean") {
+        let pool = pooling.and_then(Pool::named);
+        let pool = pool.ok_or_else(|| {
+            fitted.unsupported("a 'pooling_func' that is none of numpy's amax, amin, mean, median, prod, ptp, std, sum and var is not supported")
+        })?;
+        let mut groups = vec![Vec::new(); n_clusters];
+        for (feature, &cluster) in clusters.iter().enumerate() {
+            if let Some(group) = groups.get_mut(cluster) {
+                group.push(feature);
+            }
+        }
+        let pooled = Pooled::try_new(n_features, groups, pool);
+        let pooled = Arc::new(pooled.map_err(|error| fitted.spec(error))?);
+        return fitted.faceted(vec![Facet::table(Method::Transform, pooled)]);
     }
     let mut weights = vec![0.0; n_clusters.saturating_mul(n_features)];
     let mut sizes = vec![0.0; n_clusters];

@@ -29,6 +29,10 @@ pub(crate) struct Fitted<'g> {
     pub(crate) width: Option<usize>,
     /// The number of columns that the estimator after this one takes.
     pub(crate) width_after: Option<usize>,
+    /// Whether what comes after takes nothing but numbers.
+    pub(crate) feeds_numbers: bool,
+    /// Whether the model answers as this does: it is the model, or the last step of a pipeline that is.
+    pub(crate) is_whole: bool,
     /// What kind of table it gets in Python.
     pub(crate) reads: Layout,
     depth: usize,
@@ -52,6 +56,8 @@ impl<'g> Fitted<'g> {
             none_after: Vec::new(),
             width: None,
             width_after: None,
+            feeds_numbers: false,
+            is_whole: true,
             reads: Layout::Dense,
             depth: 0,
         }
@@ -85,6 +91,8 @@ impl<'g> Fitted<'g> {
             none_after: Vec::new(),
             width: None,
             width_after: None,
+            feeds_numbers: false,
+            is_whole: false,
             reads: self.reads.within(self.short_class()),
             depth,
         })

@@ -65,7 +65,7 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     Record "lightgbm.basic" ["Booster" "_InnerPredictor"]
     Record "lightgbm.sklearn" ["LGBMClassifier" "LGBMModel" "LGBMRanker" "LGBMRegressor"]
     Value "numpy" [
-        "mean"
+        "amax" "amin" "max" "mean" "median" "min" "prod" "ptp" "std" "sum" "var"
         "around" "clip" "fix" "nan_to_num" "real" "round" "round_" "sinc"
         "abs" "absolute" "acos" "acosh" "arccos" "arccosh" "arcsin" "arcsinh" "arctan" "arctanh" "asin"
         "asinh" "atan" "atanh" "cbrt" "ceil" "conj" "conjugate" "cos" "cosh" "deg2rad" "degrees" "exp" "exp2"
@@ -89,8 +89,8 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
     ]
     Record "numpy" ["vectorize"]
     Constructor "numpy.core" ["_ufunc_reconstruct"]
-    Value "numpy.core.fromnumeric" ["around" "clip" "mean" "round_"]
-    Value "numpy.lib.function_base" ["sinc"]
+    Value "numpy.core.fromnumeric" ["amax" "amin" "around" "clip" "mean" "prod" "ptp" "round_" "std" "sum" "var"]
+    Value "numpy.lib.function_base" ["median" "sinc"]
     Value "numpy.lib.type_check" ["nan_to_num" "real"]
     Value "numpy.lib.ufunclike" ["fix"]
     Record "joblib.memory" ["Memory"]

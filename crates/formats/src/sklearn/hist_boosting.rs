@@ -404,11 +404,11 @@ fn encoded_columns(fitted: &Fitted<'_>, n_features: usize) -> Result<Preparation
     Ok(Preparation::Columns(encoder))
 }
 
-/// Tells whether an encoder's categories are texts in some column.
+/// Tells whether an encoder's categories are texts, or dates written as texts, in some column.
 fn encodes_texts(encoder: &Fitted<'_>) -> Result<bool, LoadError> {
     let columns = categories::per_column(encoder)?;
     let mut all = columns.iter().flatten();
-    Ok(all.any(|category| matches!(category, Category::Text(_))))
+    Ok(all.any(|category| matches!(category, Category::Text(_) | Category::Date(_))))
 }
 
 /// Returns the columns of a model of release 1.0 or 1.1, which cuts a value toward zero before it asks whether that is

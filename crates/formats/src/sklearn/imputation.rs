@@ -135,7 +135,7 @@ fn step(
     Ok((step, component))
 }
 
-/// Converts MissingIndicator; its truth values are 0 and 1 here.
+/// Converts MissingIndicator.
 pub(super) fn indicator(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let columns = fitted.counts("features_")?;
     let refuses_new = match fitted.text("features")?.as_str() {
@@ -147,5 +147,5 @@ pub(super) fn indicator(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let indicator =
         MissingIndicator::try_new(missing_marker(fitted)?, n_features, columns, refuses_new);
     let indicator = Arc::new(indicator.map_err(|error| fitted.spec(error))?);
-    fitted.faceted(vec![Facet::table(Method::Transform, indicator)])
+    fitted.faceted(vec![Facet::truths(Method::Transform, indicator)])
 }

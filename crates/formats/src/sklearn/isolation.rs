@@ -81,7 +81,10 @@ fn detector(fitted: &Fitted<'_>, scores: Arc<dyn TableFn>) -> Result<Part, LoadE
         true => fitted.number("_threshold_")?,
         false => 0.0,
     };
-    svm::novelty_above(fitted, scores, fitted.number("offset_")?, threshold)
+    // The threshold may be the score of rows of the training data, which count as inliers: powers differ in the last bit between releases of numpy.
+    let offset = fitted.number("offset_")?;
+    let scores = Arc::new(Mapped::new(scores, Pointwise::Snapped(offset)));
+    svm::novelty_above(fitted, scores, offset, threshold)
 }
 
 /// Reads a tree whose leaves hold how many splits they stand for.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Choice, Classifier, Composed, Decision, Facet, InverseLink, Isotonic, Labels, LinearScorer,
-    Link, OutOfBounds, Regressor, RowRule, Rule, TableFn,
+    Choice, Classifier, Composed, Decision, Facet, InverseLink, Isotonic, Labels, LinearDeviation,
+    LinearScorer, Link, OutOfBounds, Regressor, RowRule, Rule, TableFn,
 };
 use coracle_model::{LoadError, Method, Scorer, Width};
 use coracle_tensor::Values;
@@ -122,6 +122,61 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         Regressor::new(Box::new(scorer), InverseLink::Identity, width),
         facts,
     ))
+}
+
+/// Converts BayesianRidge and ARDRegression: predictions, and their deviations beside them.
+pub(super) fn bayesian(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let spec = |error| fitted.spec(error);
+    // 0.18 knew no deviations.
+    if !fitted.is_whole || fitted.version.is_up_to_zero(18) {
+        return regressor(fitted);
+    }
+    let (scorer, _) = scorer(fitted)?;
+    let n_features = fitted.n_features()?;
+    // Up to 1.1 rows were scaled where training was, from 1.9 on they are centred, and between they were taken as they are.
+    let normalizes = match fitted.attr("_normalize") {
+        Some(_) => fitted.flag("_normalize")?,
+        None => !fitted.version.is_from(0) && fitted.flag_or("normalize", false)?,
+    };
+    if normalizes && fitted.attr("X_offset_").is_none() {
+        // Relevance determination did not keep it up to 0.22, so no deviations there.
+        return regressor(fitted);
+    }
+    let (mut offsets, mut scales) = (vec![0.0; n_features], vec![1.0; n_features]);
+    if normalizes || fitted.version.is_from(9) {
+        offsets = per_feature(fitted, "X_offset_", n_features)?;
+    }
+    if normalizes {
+        scales = per_feature(fitted, "X_scale_", n_features)?;
+    }
+    let is_kept = match fitted.short_class() {
+        "ARDRegression" => {
+            let threshold = fitted.number("threshold_lambda")?;
+            let precisions = fitted.finite("lambda_", n_features)?.into_iter();
+            precisions.map(|precision| precision < threshold).collect()
+        }
+        _ => vec![true; n_features],
+    };
+    let columns = offsets.into_iter().zip(scales).zip(is_kept).enumerate();
+    let columns = columns.filter(|(_, (_, is_kept))| *is_kept);
+    let columns = columns.map(|(column, ((offset, scale), _))| (column, offset, scale));
+    let (_, covariance) = fitted.numbers("sigma_")?;
+    let noise = 1.0 / fitted.number("alpha_")?;
+    let deviation = LinearDeviation::try_new(n_features, columns.collect(), covariance, noise);
+    fitted.faceted(vec![
+        Facet::column(Method::Predict, Arc::new(scorer)).map_err(spec)?,
+        Facet::column(Method::PredictStd, Arc::new(deviation.map_err(spec)?)).map_err(spec)?,
+    ])
+}
+
+/// Reads a number for each feature, or one for all.
+fn per_feature(fitted: &Fitted<'_>, name: &str, n_features: usize) -> Result<Vec<f64>, LoadError> {
+    let values = fitted.flat(name)?;
+    match values.as_slice() {
+        [value] => Ok(vec![*value; n_features]),
+        values if values.len() == n_features => Ok(values.to_vec()),
+        _ => Err(fitted.malformed(format!("'{name}' is not a number per feature"))),
+    }
 }
 
 /// Converts a linear classifier without probabilities.

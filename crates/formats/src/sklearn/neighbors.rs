@@ -171,7 +171,8 @@ fn facts(neighborhood: &Neighborhood) -> Vec<(String, String)> {
 pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let neighborhood = neighborhood(fitted, nearest(fitted)?)?;
     if let Some(labels) = labels_of_outputs(fitted)? {
-        return by_shares_of_outputs(fitted, &neighborhood, labels);
+        let outputs = labels.into_iter().map(|labels| (labels, Outlier::Refuse));
+        return by_shares_of_outputs(fitted, &neighborhood, outputs.collect());
     }
     let labels = labels(fitted)?;
     by_shares(fitted, neighborhood, labels, Outlier::Refuse)
@@ -179,22 +180,51 @@ pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
 
 /// Converts RadiusNeighborsClassifier.
 pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let labels = labels(fitted)?;
     let neighborhood = neighborhood(fitted, Reach::Within(fitted.number("radius")?))?;
+    let Some(outputs) = labels_of_outputs(fitted)? else {
+        let labels = labels(fitted)?;
+        let label = outlier_labels(fitted, 1)?.and_then(|labels| labels.first().copied());
+        let (labels, outlier) = outlier(fitted, labels, label)?;
+        return by_shares(fitted, neighborhood, labels, outlier);
+    };
+    let given = outlier_labels(fitted, outputs.len())?;
+    let outputs = outputs.into_iter().enumerate().map(|(output, labels)| {
+        let label = given.as_ref().and_then(|given| given.get(output).copied());
+        outlier(fitted, labels, label)
+    });
+    let outputs: Result<Vec<_>, LoadError> = outputs.collect();
+    by_shares_of_outputs(fitted, &neighborhood, outputs?)
+}
+
+/// Reads the label that rows without neighbours get in each output; `None` where they are refused.
+fn outlier_labels(fitted: &Fitted<'_>, n_outputs: usize) -> Result<Option<Vec<NodeId>>, LoadError> {
     let is_older = fitted.version.is_up_to_zero(21);
     let name = match is_older {
         true => "outlier_label",
         false => "outlier_label_",
     };
     if fitted.is_none(name) {
-        return by_shares(fitted, neighborhood, labels, Outlier::Refuse);
+        return Ok(None);
     }
-    let label = match is_older {
-        true => fitted.require(name)?,
-        false => match fitted.list(name)? {
-            &[label] => label,
-            _ => return Err(fitted.malformed("'outlier_label_' is not one label")),
-        },
+    if is_older {
+        return Ok(Some(vec![fitted.require(name)?; n_outputs]));
+    }
+    let labels = fitted.list(name)?;
+    match labels.len() == n_outputs {
+        true => Ok(Some(labels.to_vec())),
+        false => Err(fitted.malformed("'outlier_label_' is not a label per output")),
+    }
+}
+
+/// Returns the labels of an output and what rows without neighbours get: a class, or a further label after the classes.
+fn outlier(
+    fitted: &Fitted<'_>,
+    labels: Labels,
+    label: Option<NodeId>,
+) -> Result<(Labels, Outlier), LoadError> {
+    let is_older = fitted.version.is_up_to_zero(21);
+    let Some(label) = label else {
+        return Ok((labels, Outlier::Refuse));
     };
     let values = match (fitted.graph.string(label), fitted.graph.float(label)) {
         (Some(text), _) => Values::Bytes([text].into_iter().collect()),
@@ -206,11 +236,11 @@ pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
         .and_then(|found| found.first().copied());
     let at = at.and_then(|at| (0..labels.len()).find(|&class| super::numbers::exact(class) == at));
     match at {
-        Some(class) => by_shares(fitted, neighborhood, labels, Outlier::Class(class)),
+        Some(class) => Ok((labels, Outlier::Class(class))),
         None => match with_label(&labels, &values) {
-            Some(labels) => by_shares(fitted, neighborhood, labels, Outlier::Beyond),
+            Some(labels) => Ok((labels, Outlier::Beyond)),
             // There a label that does not fit failed when it was asked for.
-            None if is_older => by_shares(fitted, neighborhood, labels, Outlier::Refuse),
+            None if is_older => Ok((labels, Outlier::Refuse)),
             None => Err(fitted.malformed("'outlier_label_' is of another kind than the classes")),
         },
     }
@@ -240,6 +270,14 @@ fn with_label(labels: &Labels, label: &Values) -> Option<Labels> {
     Labels::joined(vec![labels.clone(), Labels::new(added)])
 }
 
+/// Returns the number of classes; the label of rows without neighbours, if it is no class, comes after them.
+fn n_classes(labels: &Labels, outlier: Outlier) -> usize {
+    match outlier {
+        Outlier::Beyond => labels.len().saturating_sub(1),
+        _ => labels.len(),
+    }
+}
+
 fn by_shares(
     fitted: &Fitted<'_>,
     neighborhood: Neighborhood,
@@ -247,11 +285,7 @@ fn by_shares(
     outlier: Outlier,
 ) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);
-    // A label of rows without neighbours that is no class comes after the classes.
-    let n_classes = match outlier {
-        Outlier::Beyond => labels.len().saturating_sub(1),
-        _ => labels.len(),
-    };
+    let n_classes = n_classes(&labels, outlier);
     let classes = fitted.counts("_y")?;
     let weights = weights(fitted)?;
     let function = |answer: NeighborAnswer| -> Result<Arc<dyn TableFn>, LoadError> {
@@ -287,22 +321,22 @@ fn by_shares(
 fn by_shares_of_outputs(
     fitted: &Fitted<'_>,
     neighborhood: &Neighborhood,
-    labels: Vec<Labels>,
+    outputs: Vec<(Labels, Outlier)>,
 ) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);
     let weights = weights(fitted)?;
     let all = fitted.matrix("_y")?;
-    if all.n_columns != labels.len() {
+    if all.n_columns != outputs.len() {
         return Err(fitted.malformed("'_y' has another width than there are outputs"));
     }
     let (mut classes, mut shares): (Vec<Arc<dyn TableFn>>, Vec<Arc<dyn TableFn>>) =
         Default::default();
-    for (output, labels) in labels.iter().enumerate() {
+    for (output, (labels, outlier)) in outputs.iter().enumerate() {
         let own = all
             .rows()
             .filter_map(|row| crate::document::whole(*row.get(output)?));
         let own: Vec<usize> = own.collect();
-        let (n_classes, outlier) = (labels.len(), Outlier::Refuse);
+        let (n_classes, outlier) = (n_classes(labels, *outlier), *outlier);
         let class = NeighborAnswer::Class {
             classes: own.clone(),
             n_classes,
@@ -321,11 +355,15 @@ fn by_shares_of_outputs(
     let classes = Arc::new(SideBySide::try_new(classes).map_err(spec)?);
     let shares = Padded::try_new(shares).map_err(spec)?;
     let shape = shares.shape();
-    let mut facets = vec![
-        Facet::class_table(classes, labels).map_err(spec)?,
-        Facet::outputs(Method::PredictProba, Arc::new(shares), shape).map_err(spec)?,
-    ];
-    facets.extend(manifold::lists_beside(fitted, neighborhood)?);
+    let labels = outputs.into_iter().map(|(labels, _)| labels).collect();
+    let mut facets = vec![Facet::class_table(classes, labels).map_err(spec)?];
+    let has_radius = fitted.short_class() == "RadiusNeighborsClassifier";
+    if !(has_radius && fitted.version.is_up_to_zero(21)) {
+        facets.push(Facet::outputs(Method::PredictProba, Arc::new(shares), shape).map_err(spec)?);
+    }
+    if !has_radius {
+        facets.extend(manifold::lists_beside(fitted, neighborhood)?);
+    }
     let part = fitted.faceted(facets)?;
     Ok(Part {
         facts: facts(neighborhood),

@@ -31,11 +31,15 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     // From the last to the first, so that each knows what the next one takes.
     let mut taken = fitted.taken.clone();
     let mut width_after = fitted.width_after;
+    let mut feeds_numbers = fitted.feeds_numbers;
     for (name, mut step) in parts.into_iter().rev() {
         step.taken = taken;
         step.width_after = width_after;
+        step.feeds_numbers = feeds_numbers;
+        step.is_whole = fitted.is_whole && steps.is_empty();
         let (estimator, component) = convert::estimator(&step, name.clone())?;
         width_after = Some(estimator.n_features());
+        feeds_numbers = estimator.columns().is_none();
         taken = estimator.columns().unwrap_or_default().to_vec();
         steps.push(Step { name, estimator });
         children.push(component);

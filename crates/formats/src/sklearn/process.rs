@@ -56,7 +56,7 @@ fn scales(kernel: &Fitted<'_>) -> Result<Vec<f64>, LoadError> {
     kernel.flat("length_scale")
 }
 
-/// Converts GaussianProcessRegressor: the mean.
+/// Converts GaussianProcessRegressor: the mean, and the deviation beside it.
 pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let data = fitted.matrix("X_train_")?;
     let kernel = covariance(&fitted.part_in("kernel_")?)?;
@@ -69,7 +69,9 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
                 n_columns,
                 values,
             };
-            (matrix.transposed().values, n_columns, n_columns == 1)
+            // Up to 1.0 a column of targets was answered by a column.
+            let is_flat = n_columns == 1 && fitted.version.is_from(1);
+            (matrix.transposed().values, n_columns, is_flat)
         }
         _ => return Err(fitted.malformed(format!("'alpha_' has shape {shape:?}"))),
     };
@@ -92,13 +94,35 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
             false => "_y_train_mean",
         })?,
     };
+    let deviation = deviation(fitted, &kernel, &data)?;
     let process = Process::try_new(kernel, data.values, fitted.n_features()?, answer);
     let process = Arc::new(process.map_err(|error| fitted.spec(error))?);
     let facet = match is_flat {
         true => Facet::column(Method::Predict, process).map_err(|error| fitted.spec(error))?,
         false => Facet::table(Method::Predict, process),
     };
-    fitted.faceted(vec![facet])
+    fitted.faceted([facet].into_iter().chain(deviation).collect())
+}
+
+/// Returns what `predict` says with `return_std`, of the model itself.
+fn deviation(
+    fitted: &Fitted<'_>,
+    kernel: &Covariance,
+    data: &Matrix,
+) -> Result<Option<Facet>, LoadError> {
+    // Up to 0.22 targets were shifted only; up to 0.24 those of several scales were an error.
+    let scale = match fitted.version.is_up_to_zero(22) {
+        true => vec![1.0],
+        false => fitted.flat("_y_train_std")?,
+    };
+    if !fitted.is_whole || scale.len() > 1 && !fitted.version.is_from(0) {
+        return Ok(None);
+    }
+    let factor = fitted.matrix_of("L_", data.n_rows)?.values;
+    let answer = ProcessAnswer::Deviation { factor, scale };
+    let process = Process::try_new(kernel.clone(), data.values.clone(), data.n_columns, answer);
+    let process = Arc::new(process.map_err(|error| fitted.spec(error))?);
+    Ok(Some(Facet::flat(Method::PredictStd, process)))
 }
 
 /// Converts the binary classifier within GaussianProcessClassifier.

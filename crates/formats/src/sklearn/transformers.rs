@@ -60,7 +60,13 @@ pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         true => Accepts::FINITE,
         false => Accepts::ANY,
     };
-    rowwise(fitted, RowOperation::Function(function), accepts)
+    let operation = RowOperation::Function(function);
+    if function.is_truth() {
+        let rowwise = Rowwise::try_new(operation, fitted.kept_width()?, accepts);
+        let rowwise = Arc::new(rowwise.map_err(|error| fitted.spec(error))?);
+        return fitted.faceted(vec![Facet::truths(Method::Transform, rowwise)]);
+    }
+    rowwise(fitted, operation, accepts)
 }
 
 /// Converts PolynomialFeatures.

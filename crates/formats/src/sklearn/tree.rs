@@ -269,9 +269,10 @@ pub(super) fn compile(fitted: &Fitted<'_>, spec: ForestSpec) -> Result<Forest, L
 /// Tells whether a tree takes missing values, as its release decides from its parameters.
 ///
 /// `from_minor` is the release from which this kind of estimator takes them at all: 1.3 for a tree, 1.4 in a
-/// forest; trees with random splits follow in 1.6, the remaining criteria in 1.9.
+/// forest; trees with random splits follow in 1.6, the remaining criteria and those with monotonic constraints in 1.9.
 pub(super) fn accepts_missing(tree: &Fitted<'_>, from_minor: u32) -> Result<bool, LoadError> {
-    if !tree.version.is_from(from_minor) || !tree.is_none("monotonic_cst") {
+    let is_constrained = !tree.is_none("monotonic_cst") && !tree.version.is_from(9);
+    if !tree.version.is_from(from_minor) || is_constrained {
         return Ok(false);
     }
     let splitter_does = match tree.text("splitter")?.as_str() {

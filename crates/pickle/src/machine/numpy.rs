@@ -8,7 +8,7 @@ use crate::array::product;
 use crate::dtype::{FIELD_BYTES, Field};
 use crate::globals::Special;
 use crate::slot::Slot;
-use crate::{Array, DTypeKind, Error, Node, NodeId, NumpyDType, layout};
+use crate::{Array, DTypeKind, Error, Node, NodeId, NumpyDType, dtype, layout};
 
 /// numpy allows no more axes.
 const AXES_MAX: usize = 64;
@@ -57,7 +57,7 @@ impl<'a> Machine<'a> {
             item_size,
             _alignment,
             _flags,
-            ..,
+            ref more @ ..,
         ] = self.tuple(state)?
         else {
             return Err(malformed("a dtype with too short a state"));
@@ -76,6 +76,9 @@ impl<'a> Machine<'a> {
         }
         if !self.is_none(base) {
             return Err(self.unsupported("a dtype of small arrays"));
+        }
+        if let (DTypeKind::DateTime, &[about]) = (dtype.kind, more) {
+            dtype.tick_ns = self.tick_ns(about);
         }
         let is_flexible = matches!(
             dtype.kind,
@@ -109,6 +112,18 @@ impl<'a> Machine<'a> {
             *slot = built;
         }
         Ok(())
+    }
+
+    /// Reads the unit of dates; `about` is `(.., (unit, count, ..))`.
+    fn tick_ns(&self, about: NodeId) -> Option<u64> {
+        let &[_, unit] = self.tuple(about).ok()? else {
+            return None;
+        };
+        let &[unit, count, ..] = self.tuple(unit).ok()? else {
+            return None;
+        };
+        let unit = std::str::from_utf8(self.bytes(unit)?).ok()?;
+        dtype::tick_ns(u64::try_from(self.size(count)?).ok()?, unit)
     }
 
     fn fields(
