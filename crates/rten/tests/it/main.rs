@@ -40,10 +40,7 @@ fn neural_graphs_answer_as_in_python_or_are_refused() {
     let mut refused = Vec::new();
     for case in fixture::lines("neural.jsonl") {
         match load(&case.model) {
-            Err(error) => {
-                assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
-                refused.push(case.name);
-            }
+            Err(error) => refused.push((case.name, told(error))),
             Ok(model) => {
                 // Half precision is computed in single precision here.
                 let difference_max = if case.name == "half precision" {
@@ -56,33 +53,36 @@ fn neural_graphs_answer_as_in_python_or_are_refused() {
             }
         }
     }
-    // Convolutions that do not say how large their kernel is, datatypes, what is answered otherwise, loops, sizes that nothing made up has.
-    let expected = [
-        "convolution of any size",
-        "convolution of a fixed size",
-        "texts split",
-        "half precision",
-        "double precision",
-        "no rows",
-        "quantized by the range of its rows, row 0 alone",
-        "quantized by the range of its rows, row 1 alone",
-        "quantized by the range of its rows, row 2 alone",
-        "a loop of as many steps as wanted",
-        "a shape that few numbers of rows have",
-    ];
-    assert_eq!(refused, expected);
+    check_refused(&refused, &REFUSED);
+}
+
+/// The graphs of the fixtures that are refused, each with why. What the runtime refuses itself is in its words.
+const REFUSED: [(&str, &str); 0] = [];
+
+const REFUSED_UNRANKED: [(&str, &str); 0] = [];
+
+fn told(error: LoadError) -> String {
+    assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
+    error.to_string()
+}
+
+fn check_refused(refused: &[(String, String)], expected: &[(&str, &str)]) {
+    let is_same = refused.len() == expected.len()
+        && refused
+            .iter()
+            .zip(expected)
+            .all(|((name, why), (expected, part))| name == expected && why.contains(part));
+    assert!(is_same, "{refused:#?}");
 }
 
 #[test]
 fn inputs_of_any_rank_are_served() {
-    let mut n_right = 0;
     let mut refused = Vec::new();
     for case in fixture::lines("unranked.jsonl") {
         let model = match load(&case.model) {
             Ok(model) => model,
             Err(error) => {
-                assert_eq!(error.kind(), LoadErrorKind::Unsupported, "{error}");
-                refused.push(format!("{}: {error}", case.name));
+                refused.push((case.name, told(error)));
                 continue;
             }
         };
@@ -96,9 +96,8 @@ fn inputs_of_any_rank_are_served() {
         for (found, spec) in found.iter().zip(&signature.outputs) {
             fixture::compare(found, &case.outputs[&spec.name], 1e-5).unwrap();
         }
-        n_right += 1;
     }
-    assert!(n_right >= 8, "{n_right}, {refused:#?}");
+    check_refused(&refused, &REFUSED_UNRANKED);
 }
 
 /// The operators of classical models are for our own kernels.
