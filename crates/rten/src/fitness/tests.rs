@@ -1,3 +1,5 @@
+//! What is refused: each line of the table, what is just not, and the page that lists it.
+
 use std::fmt::Write as _;
 use std::path::Path;
 
