@@ -1,6 +1,11 @@
 //! Compares graphs with the answers beside them, on our own kernels: `onnx_lines FILE...`, each with a graph a line as
 //! `fixtures/onnx/fuzz.py` writes them. What our kernels refuse is counted by its reason; what differs is a fault.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "files that are no fixtures end this program"
+)]
+
 #[expect(dead_code, reason = "shared with the tests")]
 #[path = "../tests/it/fixture.rs"]
 mod fixture;
