@@ -42,6 +42,9 @@ pub enum RunTime {
     Unknown,
     /// It may be any: what one row took says nothing of the next.
     Any,
+    /// It may be any, and passes elsewhere than on the processor, as on a GPU: the thread that calls waits, and calls that come meanwhile are
+    /// best run together afterwards.
+    Elsewhere,
 }
 
 /// A loaded model: immutable, shared by every request that runs on it.

@@ -6,7 +6,8 @@
 //! for the least integer itself, as integers wrap around. Divisors that are sizes, or weights without a -1, stay as they are.
 //! Datatypes follow from those that the file declares, operator by operator (`tables`), through graphs within nodes and calls of
 //! functions (`functions`). Where a datatype cannot be known so, `s` is -1 where `b` as a real, cut to an integer, is -1: reals get the same quotient,
-//! too, and no unsigned integer is such a `b`. (Versions without `CastLike` negate both sides there, which unsigned integers cannot be.)
+//! too, and no unsigned integer is such a `b`. (Versions without `CastLike` choose there what is multiplied with the sign of `b`, which the
+//! runtime can for all datatypes but unsigned integers of 64 bits, and of 16.)
 
 mod functions;
 mod read;
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 use coracle_model::LoadError;
 
 use self::functions::Functions;
-use self::read::{read_node, read_tensor, read_value, read_version};
+use self::read::{either, read_node, read_outputs, read_tensor, read_value, read_version};
 use self::tables::{KEEP_DATATYPE, NO_INTEGERS, NO_INTEGERS_MICROSOFT, NO_INTEGERS_ML};
 use crate::error::{limit, unsupported};
 use crate::file::shown;
@@ -130,6 +131,27 @@ struct Body<'s, 'a> {
     depth: usize,
 }
 
+impl<'a> Body<'_, 'a> {
+    /// Returns a graph of one of its nodes.
+    fn within<'s>(
+        self,
+        message: &'a [u8],
+        scope: &'s Scope<'s, 'a>,
+    ) -> Result<Body<'s, 'a>, LoadError> {
+        let depth = self.depth.checked_sub(1);
+        let depth =
+            depth.ok_or_else(|| limit(format!("graphs are nested deeper than {DEPTH_MAX}")))?;
+        Ok(Body {
+            message,
+            node: NODE,
+            given: &[],
+            outer: Some(scope),
+            version: self.version,
+            depth,
+        })
+    }
+}
+
 /// The values of a graph, and those of the graphs around it.
 struct Scope<'s, 'a> {
     outer: Option<&'s Scope<'s, 'a>>,
@@ -146,7 +168,7 @@ struct Rewriter<'a> {
 }
 
 /// What a node says.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Node<'a> {
     inputs: Vec<&'a [u8]>,
     outputs: Vec<&'a [u8]>,
@@ -156,9 +178,9 @@ struct Node<'a> {
     to: Option<u64>,
     /// What the attribute `value` is.
     value: Option<Seen>,
-    /// The datatypes that a graph of its declares for its outputs.
+    /// Its graphs, and the datatypes that one of them declares for its outputs.
+    graphs: Vec<&'a [u8]>,
     of_graph: Vec<Option<u64>>,
-    has_graph: bool,
     /// Whether an attribute is what the function is given.
     has_reference: bool,
 }
@@ -225,7 +247,7 @@ impl<'a> Rewriter<'a> {
                     self.push_division(&mut copy, body.node, &node, datatype);
                 }
                 Some(Division::OfAny) => self.push_any_division(&mut copy, body, &node)?,
-                None if node.has_graph => {
+                None if !node.graphs.is_empty() => {
                     let node = self.inner_graphs(message, body, scope)?;
                     push(&mut copy, body.node, &node);
                 }
@@ -242,19 +264,9 @@ impl<'a> Rewriter<'a> {
         body: Body<'_, 'a>,
         scope: &Scope<'_, 'a>,
     ) -> Result<Vec<u8>, LoadError> {
-        let Some(depth) = body.depth.checked_sub(1) else {
-            return Err(limit(format!("graphs are nested deeper than {DEPTH_MAX}")));
-        };
         rewritten(node, ATTRIBUTE, |attribute| {
             rewritten(attribute, INNER_GRAPH, |message| {
-                let inner = Body {
-                    message,
-                    node: NODE,
-                    given: &[],
-                    outer: Some(scope),
-                    version: body.version,
-                    depth,
-                };
+                let inner = body.within(message, scope)?;
                 let scope = self.scope(inner)?;
                 self.body(inner, &scope)
             })
@@ -305,10 +317,19 @@ impl<'a> Rewriter<'a> {
         let as_integer = added.cast("as_integer", &as_real, INT64);
         let is_one = added.add("is_minus_one", "Equal", &[&as_integer, &minus_one]);
         let signed = match body.version < VERSION_WITH_CAST_LIKE {
-            true => [("dividend", dividend), ("divisor", divisor)].map(|(name, value)| {
-                let negated = added.add(&format!("{name}_negated"), "Neg", &[value]);
-                added.add(name, "Where", &[&is_one, &negated, value])
-            }),
+            true => {
+                // What is said of it where the runtime has no `Where` of the datatype.
+                let output = node.outputs.first().copied().unwrap_or_default();
+                let output = shown(&String::from_utf8_lossy(output));
+                let hint = format!(
+                    ": the division that gives '{output}', whose datatype does not follow from the file (versions {VERSION_WITH_CAST_LIKE} and later of ai.onnx divide all)"
+                );
+                let sign = added.add("sign", "Sign", &[divisor]);
+                [("dividend", dividend), ("divisor", divisor)].map(|(name, value)| {
+                    let signed = added.add(&format!("{name}_signed"), "Mul", &[value, &sign]);
+                    added.add_said(name, "Where", &[&is_one, &signed, value], &hint)
+                })
+            }
             false => {
                 let sign = added.sign(&is_one, INT64);
                 let sign = added.add("sign_alike", "CastLike", &[&sign, divisor]);
@@ -360,9 +381,31 @@ impl<'a> Rewriter<'a> {
         }
         for node in in_order(&nodes) {
             let called = self.called(node, &scope, body.depth)?;
-            scope.note(node, called.as_deref());
+            let looked = self.looked_into(node, body, &scope)?;
+            scope.note(looked.as_ref().unwrap_or(node), called.as_deref());
         }
         Ok(scope)
+    }
+
+    /// Returns a node with the datatypes that follow within its graphs, where these do not declare those of their outputs.
+    fn looked_into(
+        &mut self,
+        node: &Node<'a>,
+        body: Body<'_, 'a>,
+        scope: &Scope<'_, 'a>,
+    ) -> Result<Option<Node<'a>>, LoadError> {
+        if node.of_graph.iter().all(Option::is_some) {
+            return Ok(None);
+        }
+        let mut node = node.clone();
+        for message in &node.graphs {
+            let inner = body.within(message, scope)?;
+            let scope = self.scope(inner)?;
+            let outputs = read_outputs(message)?.into_iter();
+            let outputs = outputs.map(|(name, _)| scope.seen(name).datatype);
+            node.of_graph = either(&node.of_graph, &outputs.collect::<Vec<_>>());
+        }
+        Ok(Some(node))
     }
 
     /// Returns the datatypes that functions of the file give where a node calls some.
@@ -435,6 +478,15 @@ impl Added {
     fn add(&mut self, name: &str, operator: &str, inputs: &[&[u8]]) -> Vec<u8> {
         let name = self.name(name);
         self.nodes.push(node_of(operator, inputs, &name));
+        name
+    }
+
+    /// Appends a node whose own name, which the runtime tells with what is wrong with it, ends with `said`.
+    fn add_said(&mut self, name: &str, operator: &str, inputs: &[&[u8]], said: &str) -> Vec<u8> {
+        let name = self.name(name);
+        let mut node = node_of(operator, inputs, &name);
+        push(&mut node, 3, &[&name, said.as_bytes()].concat());
+        self.nodes.push(node);
         name
     }
 

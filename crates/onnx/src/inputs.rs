@@ -131,7 +131,9 @@ fn rounded<T: Copy>(
     let rounded = values.iter().map(|&value| {
         let rounded = round(value);
         match is_infinite(rounded) && value.is_finite() {
-            true => Err(out_of_range(&value, spec)),
+            true if value.abs() < 1e16 => Err(out_of_range(&value, spec)),
+            // Not hundreds of zeros.
+            true => Err(out_of_range(&format_args!("{value:e}"), spec)),
             false => Ok(rounded),
         }
     });
@@ -230,8 +232,13 @@ pub fn map_by_map(
 /// Returns made-up inputs: zeros and empty strings, any size being one; `None` if they would be too large.
 #[must_use]
 pub fn synthetic(specs: &[TensorSpec]) -> Option<Vec<Tensor>> {
+    synthetic_of(specs, 1)
+}
+
+/// Returns the same, any size being this one.
+pub(crate) fn synthetic_of(specs: &[TensorSpec], open: usize) -> Option<Vec<Tensor>> {
     let tensors = specs.iter().map(|spec| {
-        let shape: Vec<usize> = spec.shape.iter().map(|size| size.unwrap_or(1)).collect();
+        let shape: Vec<usize> = spec.shape.iter().map(|size| size.unwrap_or(open)).collect();
         let n = shape
             .iter()
             .try_fold(1_usize, |product, &size| product.checked_mul(size))
@@ -270,6 +277,10 @@ mod tests {
             for wrong in [beyond, -beyond] {
                 let error = check(dtype, vec![0.0, wrong]).unwrap_err();
                 assert_eq!(error.kind(), coracle_model::RunErrorKind::ValueOutOfRange);
+                let wrong = match dtype {
+                    DType::F16 => format!("{wrong}"),
+                    _ => format!("{wrong:e}"),
+                };
                 let expected = format!("input \"x\": {wrong} is out of the range of {dtype}");
                 assert_eq!(error.to_string(), expected);
             }

@@ -18,6 +18,9 @@ use crate::labels::Labels;
 use crate::plan::Plan;
 use crate::tensor_file::{External, Reading, dtype};
 
+/// The sizes that are tried for dimensions whose size is open: columns that a graph picks may be several.
+const OPEN_SIZES: [usize; 2] = [1, 8];
+
 /// A graph that our own kernels run.
 #[derive(Debug)]
 pub struct OnnxModel {
@@ -100,7 +103,7 @@ pub fn load(
             compiled.plan.steps.len().to_string(),
         ),
     ];
-    let model = OnnxModel {
+    let mut model = OnnxModel {
         description: description(&file, &graph, engine),
         signature,
         plan: compiled.plan,
@@ -265,28 +268,45 @@ fn description(
 }
 
 impl OnnxModel {
-    /// Runs the graph once, so that datatypes which an operator does not take are found at load.
-    ///
-    /// Values are made up, so an operator that refuses a value or a shape is no reason not to load.
-    fn try_once(&self) -> Result<(), LoadError> {
-        use coracle_model::RunErrorKind::{DTypeMismatch, Internal};
-        let Some(mut tensors) = inputs::synthetic(&self.signature.inputs) else {
-            return Ok(());
-        };
+    /// Makes inputs up, sizes that the file leaves open being `open`.
+    fn made_up(&self, open: usize) -> Option<Vec<Tensor>> {
+        let mut tensors = inputs::synthetic_of(&self.signature.inputs, open)?;
         for &index in &self.signature.keyed_inputs {
             if let Some(tensor) = tensors.get_mut(index) {
                 *tensor = Tensor::from_values(Values::Bytes(["{}"].into_iter().collect()));
             }
         }
+        Some(tensors)
+    }
+
+    /// Runs the graph once, so that datatypes which an operator does not take are found at load, and how many dimensions outputs have of which
+    /// the file does not say it.
+    ///
+    /// Values are made up, so an operator that refuses a value or a shape is no reason not to load.
+    fn try_once(&mut self) -> Result<(), LoadError> {
+        use coracle_model::RunErrorKind::{DTypeMismatch, Internal};
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
-        let results = match self.run(&tensors, &outputs) {
-            Ok(results) => results,
-            Err(error) if matches!(error.kind(), DTypeMismatch | Internal) => {
-                return Err(unsupported(error.to_string()));
+        let mut results = Vec::new();
+        for open in OPEN_SIZES {
+            let Some(tensors) = self.made_up(open) else {
+                continue;
+            };
+            match self.run(&tensors, &outputs) {
+                Ok(answers) => {
+                    results = answers;
+                    break;
+                }
+                Err(error) if matches!(error.kind(), DTypeMismatch | Internal) => {
+                    return Err(unsupported(error.to_string()));
+                }
+                Err(_made_up_values) => {}
             }
-            Err(_made_up_values) => return Ok(()),
-        };
-        for (result, spec) in results.iter().zip(&self.signature.outputs) {
+        }
+        let is_ranked = self.signature.unranked_inputs.is_empty();
+        for (result, spec) in results.iter().zip(&mut self.signature.outputs) {
+            if is_ranked && result.shape().len() != spec.shape.len() {
+                spec.shape = vec![None; result.shape().len()];
+            }
             if result.dtype() != spec.dtype {
                 return Err(malformed(format!(
                     "output '{}' is of {}, the file declares {}",

@@ -58,7 +58,7 @@ impl Places {
         let directories = self.directories.iter().filter(|_| given.is_none());
         let files: Vec<PathBuf> = directories.filter_map(|place| in_place(place)).collect();
         given.into_iter().chain(files).map(|path| Found {
-            unfit: unfit(&path).or_else(|| too_old(&version(&path), is_for_gpus(&path))),
+            unfit: unfit(&path).or_else(|| old_build(&path, &version(&path))),
             path,
         })
     }
@@ -180,9 +180,47 @@ pub fn too_old(version: &str, is_for_gpus: bool) -> Option<String> {
     })
 }
 
-/// Tells whether the library is of a build for GPUs.
-fn is_for_gpus(path: &Path) -> bool {
-    path.with_file_name(CUDA_LIBRARY).is_file()
+/// What a provider's library has at least; those of releases have more than a hundred times as much.
+const PROVIDER_BYTES_MIN: u64 = 1 << 20;
+
+/// Says why a library is too old, which of a build for GPUs depends on what lies beside it. Whether the library itself is of such a build only
+/// it can tell, once it is loaded ([`check_build`]).
+fn old_build(path: &Path, version: &str) -> Option<String> {
+    let why = too_old(version, false)?;
+    let provider = path.with_file_name(CUDA_LIBRARY);
+    if !provider.exists() {
+        return Some(why);
+    }
+    let (major, minor) = GPU_RELEASE_MIN;
+    let beside = unfit(&provider).or_else(|| {
+        let size = fs::metadata(&provider).map_or(0, |metadata| metadata.len());
+        (size < PROVIDER_BYTES_MIN).then(|| format!("has {size} bytes, which no such library has"))
+    });
+    match beside {
+        Some(beside) => Some(format!(
+            "{why} (of builds for GPUs {major}.{minor}, too, but {CUDA_LIBRARY} beside it {beside})"
+        )),
+        None => too_old(version, true),
+    }
+}
+
+/// Refuses a release that is taken of builds for GPUs alone where the library, now that it is loaded, has no provider of theirs.
+///
+/// # Errors
+/// Says what it has.
+fn check_build(version: &str, built_in: &[&str]) -> Result<(), String> {
+    let is_for_gpus = ["cuda", "tensorrt"]
+        .iter()
+        .any(|name| built_in.contains(name));
+    match too_old(version, is_for_gpus) {
+        None => Ok(()),
+        Some(why) => Err(format!(
+            "it {why} (of builds for GPUs {}.{}, too, but this one has only the execution providers {})",
+            GPU_RELEASE_MIN.0,
+            GPU_RELEASE_MIN.1,
+            built_in.join(", ")
+        )),
+    }
 }
 
 impl Library {
@@ -200,6 +238,7 @@ fn open(path: PathBuf, companions: Vec<PathBuf>, threads: Threads) -> Result<Lib
     let version = version(&path);
     let watchdog = Watchdog::start().map_err(|error| error.to_string())?;
     let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
+    check_build(&version, &providers::built_in())?;
     let threads = GlobalThreadPoolOptions::default()
         .with_intra_threads(threads.count)
         .and_then(|options| options.with_inter_threads(1))
@@ -372,10 +411,50 @@ mod tests {
         };
         fs::write(root.path().join(FILE_NAME), library("1.31.1")).unwrap();
         assert!(places.fit().is_err());
-        fs::write(root.path().join(CUDA_LIBRARY), "").unwrap();
+        // What lies beside it must be what its name says.
+        let beside = root.path().join(CUDA_LIBRARY);
+        let mut foreign = library("");
+        foreign[18] = 20;
+        foreign.resize(2 << 20, 0);
+        for (bytes, expected) in [
+            (Vec::new(), "is no shared library"),
+            (vec![0; 2 << 20], "is no 64-bit shared library"),
+            (foreign, "is for another kind of processor"),
+            (library(""), "which no such library has"),
+        ] {
+            fs::write(&beside, bytes).unwrap();
+            let refusal = places.fit().unwrap_err();
+            let named = format!("{CUDA_LIBRARY} beside it ");
+            assert!(
+                refusal.contains("1.32 and newer")
+                    && refusal.contains(&named)
+                    && refusal.contains(expected),
+                "{refusal}"
+            );
+        }
+        let mut whole = library("");
+        whole.resize(2 << 20, 0);
+        fs::write(&beside, whole).unwrap();
         assert_eq!(places.fit(), Ok(root.path().join(FILE_NAME)));
         fs::write(root.path().join(FILE_NAME), library("1.30.0")).unwrap();
         assert!(places.fit().unwrap_err().contains("1.31 and newer"));
+    }
+
+    #[test]
+    fn what_a_build_is_for_is_what_it_says_itself() {
+        for (version, built_in) in [
+            ("1.31.1", &["cpu", "cuda"][..]),
+            ("1.31.1", &["cpu", "tensorrt"]),
+            ("1.32.0", &["cpu"]),
+        ] {
+            assert_eq!(check_build(version, built_in), Ok(()), "{version}");
+        }
+        let why = check_build("1.31.1", &["cpu", "openvino"]).unwrap_err();
+        assert!(
+            why.contains("is release 1.31.1") && why.contains("providers cpu, openvino"),
+            "{why}"
+        );
+        assert!(check_build("1.30.0", &["cpu", "cuda"]).is_err());
     }
 
     #[test]

@@ -12,6 +12,9 @@ use ort::util::preload_dylib;
 use crate::elf;
 use crate::providers::Kind;
 
+/// What the runtime loads before any provider that has a library of its own.
+const SHARED: &str = "libonnxruntime_providers_shared.so";
+
 /// The most directories that packages of Python made in one place, and files of one, that are looked at.
 const ENTRIES_MAX: usize = 4096;
 
@@ -50,7 +53,15 @@ pub(crate) fn bring(kind: Kind, runtime: &Path, given: &[PathBuf]) -> Result<(),
     };
     let beside = runtime.parent().unwrap_or(Path::new("."));
     let library = beside.join(name);
-    if !library.is_file() {
+    // The runtime maps both, and the process would end with what is cut short.
+    for file in [&library, &beside.join(SHARED)] {
+        if file.exists()
+            && let Some(unfit) = elf::unfit(file)
+        {
+            return Err(format!("{} {unfit}", file.display()));
+        }
+    }
+    if !library.exists() {
         // Builds may have it inside; otherwise the runtime says what it misses.
         return Ok(());
     }
@@ -254,6 +265,22 @@ mod tests {
             "{sources:?}"
         );
         assert_eq!(super::sources(&missing(&["libother.so"])).count(), 0);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_damaged_library_of_a_provider_is_told_before_it_is_loaded() {
+        let root = tempfile::tempdir().unwrap();
+        let runtime = root.path().join("libonnxruntime.so");
+        assert_eq!(bring(Kind::Cuda, &runtime, &[]), Ok(()));
+        for name in [Kind::Cuda.library().unwrap(), SHARED] {
+            let file = root.path().join(name);
+            fs::write(&file, [0; 100]).unwrap();
+            let said = bring(Kind::Cuda, &runtime, &[]).unwrap_err();
+            let expected = format!("{} is no 64-bit shared library", file.display());
+            assert_eq!(said, expected);
+            fs::remove_file(file).unwrap();
+        }
     }
 
     #[test]

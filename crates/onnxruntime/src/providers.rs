@@ -1,6 +1,7 @@
 //! Execution providers: which there are, whether the library has them, and how a session is told of them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use ort::ep::{
     ArbitrarilyConfigurableExecutionProvider as _, CUDA, ExecutionProvider,
@@ -74,10 +75,12 @@ pub(crate) fn built_in() -> Vec<&'static str> {
     kinds.map(Kind::name).collect()
 }
 
-/// Returns why those that the library was built with cannot be used on this machine.
+/// Returns why those that the library was built with, or whose files lie beside it, cannot be used on this machine.
 pub(crate) fn unusable(library: &Library) -> Vec<(&'static str, String)> {
-    let built_in = Kind::ALL.into_iter().filter(|kind| kind.is_built_in());
-    let unusable = built_in.filter_map(|kind| {
+    let unusable = Kind::ALL.into_iter().filter_map(|kind| {
+        if !kind.is_built_in() {
+            return Some((kind.name(), stray(kind, &library.path)?));
+        }
         let builder = Session::builder(&library.environment);
         let brought = builder
             .map_err(|error| shortened(error.message()))
@@ -85,6 +88,13 @@ pub(crate) fn unusable(library: &Library) -> Vec<(&'static str, String)> {
         Some((kind.name(), brought.err()?))
     });
     unusable.collect()
+}
+
+/// Says so where the file of a provider lies beside a library that was built without it.
+fn stray(kind: Kind, runtime: &Path) -> Option<String> {
+    let file = kind.library()?;
+    let is_there = runtime.with_file_name(file).exists();
+    is_there.then(|| format!("{file} lies beside a library that was built without it"))
 }
 
 /// Splits providers into those that are there and warnings of those that are not but may be missing.
@@ -248,6 +258,18 @@ mod tests {
         cuda.options.insert(name, "EXHAUSTIVE".to_owned());
         assert_eq!(options(&cuda)["cudnn_conv_algo_search"], "EXHAUSTIVE");
         assert!(options(&Provider::plain(Kind::TensorRt)).is_empty());
+    }
+
+    #[test]
+    fn a_file_of_a_provider_beside_another_build_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let runtime = root.path().join("libonnxruntime.so");
+        assert_eq!(stray(Kind::Cuda, &runtime), None);
+        std::fs::write(root.path().join(CUDA_LIBRARY), "").unwrap();
+        let said = stray(Kind::Cuda, &runtime).unwrap();
+        assert!(said.starts_with(CUDA_LIBRARY), "{said}");
+        assert_eq!(stray(Kind::TensorRt, &runtime), None);
+        assert_eq!(stray(Kind::Cpu, &runtime), None);
     }
 
     #[test]

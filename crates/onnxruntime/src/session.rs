@@ -141,7 +141,10 @@ impl SessionModel {
         let pool = source.pool(session, bytes, (n_max, is_split), until);
         let pool = pool.map_err(refused)?;
         let mut model = Self {
-            run_time: run_time(&signature, &survey, shares_rows),
+            run_time: match source.setup.is_elsewhere() {
+                true => RunTime::Elsewhere,
+                false => run_time(&signature, &survey, shares_rows),
+            },
             signature,
             places,
             description: described(file.description, &source, warnings),

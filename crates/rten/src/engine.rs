@@ -5,7 +5,7 @@ use std::thread;
 
 use coracle_model::{GraphEngine, GraphFile, LoadError, LoadErrorKind, Model};
 
-use crate::fitness;
+use crate::fitness::{self, unsupported};
 use crate::graph::RtenModel;
 
 /// The stack that a graph is loaded and first run on, and what each of its nodes adds: the order of nodes is found by recursion.
@@ -50,8 +50,4 @@ impl GraphEngine for Rten {
         })?;
         Ok(Box::new(model))
     }
-}
-
-pub(crate) fn unsupported(message: impl Into<String>) -> LoadError {
-    LoadError::new(LoadErrorKind::Unsupported, message)
 }

@@ -2,49 +2,150 @@
 //!
 //! What it does not know it refuses itself. Refused here is what it would answer wrongly, and what would end the process.
 
-use coracle_model::{GraphFile, LoadError};
-use coracle_onnx::{Outline, OutlineNode, outline};
+#[cfg(feature = "engine")]
+use coracle_model::GraphFile;
+use coracle_model::{LoadError, LoadErrorKind};
+#[cfg(feature = "engine")]
+use coracle_onnx::outline;
+use coracle_onnx::{Outline, OutlineNode};
 use coracle_tensor::DType;
-
-use crate::engine::unsupported;
 
 /// The most nodes of a graph.
 const NODES_MAX: usize = 1 << 14;
 
-/// Operators that are answered otherwise than ONNX says, with what is wrong.
-const WRONG: [(&str, &str); 5] = [
-    ("DynamicQuantizeLinear", "it rounds otherwise"),
-    (
+/// An operator that is answered otherwise than ONNX says, or not as a server must.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    operator: &'static str,
+    when: When,
+    why: &'static str,
+}
+
+/// When it is refused.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    Always,
+    /// In graphs of versions of `ai.onnx` before this one.
+    Before(i64),
+    /// Where an attribute is this text.
+    Text(&'static str, &'static str),
+    /// Casts to this datatype, of whatever may be a fraction or of all.
+    ToFromFractions(DType),
+    To(DType),
+}
+
+/// All that are refused. `docs/formats.md` has this table, and the tests have a graph for each line.
+const REFUSALS: [Refusal; 18] = [
+    always("Bernoulli", RANDOM),
+    Refusal {
+        operator: "Cast",
+        when: When::To(DType::F64),
+        why: "doubles are computed in single precision",
+    },
+    Refusal {
+        operator: "Cast",
+        when: When::ToFromFractions(DType::Bool),
+        why: "a fraction becomes an integer first",
+    },
+    always("DynamicQuantizeLinear", "it rounds otherwise"),
+    before_13("Hardmax"),
+    before_13("LogSoftmax"),
+    always("Loop", "a run of it could not be ended"),
+    always("Multinomial", RANDOM),
+    always(
         "NonMaxSuppression",
         "boxes of several batches or classes are mixed up",
     ),
-    ("Sign", "the sign of zero is not zero"),
-    ("SequenceErase", "another element is erased"),
-    ("Loop", "a run of it could not be ended"),
+    always("RandomNormal", RANDOM),
+    always("RandomNormalLike", RANDOM),
+    always("RandomUniform", RANDOM),
+    always("RandomUniformLike", RANDOM),
+    cubic("Resize"),
+    always("SequenceErase", "another element is erased"),
+    always("Sign", "the sign of zero is not zero"),
+    before_13("Softmax"),
+    cubic("Upsample"),
 ];
 
-/// Operators whose axis was another before version 13.
-const AXIS_CHANGED: [&str; 3] = ["Softmax", "LogSoftmax", "Hardmax"];
-const AXIS_VERSION: i64 = 13;
+const RANDOM: &str = "it draws numbers at random";
+
+const fn always(operator: &'static str, why: &'static str) -> Refusal {
+    Refusal {
+        operator,
+        when: When::Always,
+        why,
+    }
+}
+
+const fn before_13(operator: &'static str) -> Refusal {
+    Refusal {
+        operator,
+        when: When::Before(13),
+        why: "its axis was another",
+    }
+}
+
+const fn cubic(operator: &'static str) -> Refusal {
+    Refusal {
+        operator,
+        when: When::Text("mode", "cubic"),
+        why: "the interpolation is another",
+    }
+}
+
+impl Refusal {
+    fn is_of(&self, node: &OutlineNode, outline: &Outline) -> bool {
+        let is_to = |dtype| node.integers.get("to") == onnx_number(dtype).as_ref();
+        self.operator == node.operator
+            && match self.when {
+                When::Always => true,
+                When::Before(version) => {
+                    let own = outline.opsets.get("").copied().unwrap_or_default();
+                    own < version && node.domain.is_empty()
+                }
+                When::Text(name, value) => node.texts.get(name).is_some_and(|text| text == value),
+                When::To(dtype) => is_to(dtype),
+                When::ToFromFractions(dtype) => {
+                    let input = node.inputs.first();
+                    is_to(dtype) && !input.is_some_and(|input| is_whole_input(input, outline))
+                }
+            }
+    }
+}
+
+impl std::fmt::Display for When {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Always => f.write_str("always"),
+            Self::Before(version) => write!(f, "before version {version}"),
+            Self::Text(name, value) => write!(f, "`{name}` is `{value}`"),
+            Self::To(dtype) => write!(f, "to {dtype}"),
+            Self::ToFromFractions(dtype) => write!(f, "to {dtype}, but of an input of integers"),
+        }
+    }
+}
+
+/// Returns ONNX's number of a datatype that casts are refused to.
+fn onnx_number(dtype: DType) -> Option<i64> {
+    match dtype {
+        DType::Bool => Some(9),
+        DType::F64 => Some(11),
+        _ => None,
+    }
+}
+
+/// Tells whether the graph takes integers or truth values by a name.
+fn is_whole_input(name: &str, outline: &Outline) -> bool {
+    let spec = outline.inputs.iter().find(|spec| spec.name == name);
+    let is_real = |dtype| matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+    spec.is_some_and(|spec| !is_real(spec.dtype))
+}
 
 /// Operators that take the ends of ranges, for which integers beyond 32 bits mean the end.
 const RANGES: [&str; 1] = ["Slice"];
 
-/// ONNX's numbers of datatypes that `Cast` makes otherwise than ONNX says.
-const BOOL: i64 = 9;
-const DOUBLE: i64 = 11;
-
-/// Operators that draw numbers at random.
-const RANDOM: [&str; 6] = [
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-];
-
 /// Reads what a file holds, with the tensors that lie elsewhere.
+#[cfg(feature = "engine")]
 pub(crate) fn outline_of(file: &GraphFile<'_>) -> Result<Outline, LoadError> {
     outline(file.bytes, &|location, offset, length| {
         let found = file.external.iter().find(|file| file.location == location);
@@ -84,29 +185,15 @@ pub(crate) fn check(outline: &Outline) -> Result<(), LoadError> {
     if let Some(dtype) = outline.dtypes.iter().find(|dtype| !is_taken(**dtype)) {
         return Err(refused(format!("there are tensors of {dtype}")));
     }
-    let version = outline.opsets.get("").copied().unwrap_or_default();
     for node in &outline.nodes {
         let operator = node.operator.as_str();
-        let wrong = WRONG.iter().find(|(name, _)| *name == operator);
-        if let Some((_, why)) = wrong {
-            return Err(refused(format!("operator '{operator}': {why}")));
-        }
-        if AXIS_CHANGED.contains(&operator) && version < AXIS_VERSION && node.domain.is_empty() {
-            return Err(refused(format!(
-                "operator '{operator}' of version {version}: its axis is another before version {AXIS_VERSION}"
-            )));
-        }
-        if RANDOM.contains(&operator) {
-            return Err(refused(format!(
-                "operator '{operator}' draws numbers at random"
-            )));
-        }
-        let is_cubic = node.texts.get("mode").is_some_and(|mode| mode == "cubic");
-        if matches!(operator, "Resize" | "Upsample") && is_cubic {
-            return Err(refused("operator 'Resize': cubic interpolation is another"));
-        }
-        if operator == "Cast" {
-            check_cast(outline, node)?;
+        let refusal = REFUSALS.iter().find(|refusal| refusal.is_of(node, outline));
+        if let Some(Refusal { when, why, .. }) = refusal {
+            let when = match when {
+                When::Always => String::new(),
+                when => format!(" ({when})"),
+            };
+            return Err(refused(format!("operator '{operator}'{when}: {why}")));
         }
         let mut wide = node.inputs.iter();
         let wide = wide.find(|input| outline.wide_integers.contains(*input));
@@ -127,75 +214,13 @@ fn is_taken(dtype: DType) -> bool {
     )
 }
 
-/// Refuses a cast that is computed otherwise: to doubles in single precision, and of fractions to truth values as if to integers.
-fn check_cast(outline: &Outline, node: &OutlineNode) -> Result<(), LoadError> {
-    let is_whole = |input: &String| {
-        let spec = outline.inputs.iter().find(|spec| spec.name == *input);
-        let is_real = |dtype| matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
-        spec.is_some_and(|spec| !is_real(spec.dtype))
-    };
-    match node.integers.get("to") {
-        Some(&DOUBLE) => Err(refused(
-            "operator 'Cast': doubles are computed in single precision",
-        )),
-        Some(&BOOL) if !node.inputs.first().is_some_and(is_whole) => Err(refused(
-            "operator 'Cast': to truth values of what may be a fraction, which becomes an integer first",
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn refused(why: impl std::fmt::Display) -> LoadError {
     unsupported(format!("rten does not run the graph: {why}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use coracle_model::TensorSpec;
-
-    use super::*;
-
-    fn of(operator: &str, input: &str, to: Option<i64>) -> Outline {
-        let spec = |name: &str, dtype| TensorSpec {
-            name: name.to_owned(),
-            dtype,
-            shape: vec![None],
-            columns: None,
-            accepts_missing: false,
-            accepts_integers: false,
-        };
-        let node = OutlineNode {
-            operator: operator.to_owned(),
-            inputs: vec![input.to_owned()],
-            integers: to.map(|to| ("to".to_owned(), to)).into_iter().collect(),
-            ..OutlineNode::default()
-        };
-        Outline {
-            opsets: [(String::new(), 20)].into(),
-            nodes: vec![node],
-            inputs: vec![spec("mask", DType::I64), spec("x", DType::F32)],
-            ..Outline::default()
-        }
-    }
-
-    #[test]
-    fn casts_that_are_computed_otherwise_are_refused() {
-        check(&of("Cast", "x", Some(1))).unwrap();
-        check(&of("Cast", "mask", Some(BOOL))).unwrap();
-        for (input, to) in [
-            ("x", BOOL),
-            ("computed", BOOL),
-            ("x", DOUBLE),
-            ("mask", DOUBLE),
-        ] {
-            let error = check(&of("Cast", input, Some(to))).unwrap_err().to_string();
-            assert!(error.contains("operator 'Cast'"), "{error}");
-        }
-    }
-
-    #[test]
-    fn loops_are_refused() {
-        let error = check(&of("Loop", "x", None)).unwrap_err().to_string();
-        assert!(error.contains("operator 'Loop'"), "{error}");
-    }
+pub(crate) fn unsupported(message: impl Into<String>) -> LoadError {
+    LoadError::new(LoadErrorKind::Unsupported, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use coracle_onnx::{
 use coracle_tensor::Tensor;
 use rten::{ModelOptions, NodeId};
 
-use crate::engine::unsupported;
+use crate::fitness::unsupported;
 use crate::tensors::{given, internal, taken};
 
 /// The sizes that are tried for dimensions whose size is open.

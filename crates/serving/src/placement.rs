@@ -151,7 +151,7 @@ impl CallCost {
         let number = match run_time {
             RunTime::Short => SHORT,
             RunTime::Unknown => UNKNOWN,
-            RunTime::Any => ANY,
+            RunTime::Any | RunTime::Elsewhere => ANY,
         };
         self.run_time.store(number, Ordering::Relaxed);
         let is_other = self.content.swap(content, Ordering::Relaxed) != content;
@@ -393,6 +393,11 @@ mod tests {
         // Other files, other times.
         cost.expect(RunTime::Unknown, 0);
         assert_eq!(cost.run_placement(1), Placement::ComputePool);
+        for run_time in [RunTime::Any, RunTime::Elsewhere] {
+            cost.expect(run_time, 0);
+            cost.record_run(1, Duration::from_micros(1));
+            assert_eq!(cost.run_placement(1), Placement::ComputePool);
+        }
         cost.expect(RunTime::Any, 0);
         cost.record_run(1, Duration::from_micros(5));
         assert_eq!(cost.run_placement(1), Placement::ComputePool);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use coracle_base::{Code, VersionState};
-use coracle_model::{RunError, RunTime, Wanted};
+use coracle_model::{RunError, Wanted};
 use coracle_tensor::Tensor;
 use tokio::time::Instant;
 
@@ -285,7 +285,7 @@ impl ServedModel {
         self.health.renew();
         let run_time = loaded.model().run_time();
         self.cost.expect(run_time, content);
-        self.width.begin_anew(run_time != RunTime::Short);
+        self.width.begin_anew(run_time);
         if let Some(elapsed) = loaded.warm_run() {
             self.cost.record_run(1, elapsed);
         }

@@ -451,7 +451,10 @@ impl Model for TextModel {
     }
 
     fn run_time(&self) -> RunTime {
-        RunTime::Any
+        match self.runner.graph.run_time() {
+            RunTime::Elsewhere => RunTime::Elsewhere,
+            RunTime::Short | RunTime::Unknown | RunTime::Any => RunTime::Any,
+        }
     }
 
     fn stays_on_its_thread(&self) -> bool {

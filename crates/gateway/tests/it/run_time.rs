@@ -110,10 +110,11 @@ fn runs_that_may_take_long_leave_the_event_loop() {
         (RunTime::Short, "coracle-worker"),
         (RunTime::Unknown, "coracle-pool"),
         (RunTime::Any, "coracle-pool"),
+        (RunTime::Elsewhere, "coracle-pool"),
     ] {
         let (server, seen) = serve(run_time);
         assert_eq!(ask(&server, 1.0, "").status, 200);
-        if run_time == RunTime::Any {
+        if matches!(run_time, RunTime::Any | RunTime::Elsewhere) {
             // However short the first was.
             assert_eq!(ask(&server, 1.0, "").status, 200);
         }

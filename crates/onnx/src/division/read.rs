@@ -68,15 +68,16 @@ pub(super) fn read_tensor<'a>(mut reader: Reader<'a>) -> Result<(&'a [u8], Seen)
     Ok((name, seen))
 }
 
-/// Returns the datatypes that a graph declares for its outputs.
-pub(super) fn read_outputs(mut graph: Reader<'_>) -> Result<Vec<Option<u64>>, LoadError> {
-    let mut datatypes = Vec::new();
-    while let Some((number, field)) = graph.next()? {
+/// Returns the names of a graph's outputs, and the datatypes that it declares for them.
+pub(super) fn read_outputs(graph: &[u8]) -> Result<Vec<(&[u8], Option<u64>)>, LoadError> {
+    let mut outputs = Vec::new();
+    let mut reader = Reader::new(graph);
+    while let Some((number, field)) = reader.next()? {
         if number == OUTPUT {
-            datatypes.push(read_value(field.message()?)?.1);
+            outputs.push(read_value(field.message()?)?);
         }
     }
-    Ok(datatypes)
+    Ok(outputs)
 }
 
 pub(super) fn read_node(message: &[u8]) -> Result<Node<'_>, LoadError> {
@@ -99,9 +100,11 @@ pub(super) fn read_node(message: &[u8]) -> Result<Node<'_>, LoadError> {
                         5 => tensor = Some(read_tensor(field.message()?)?.1),
                         8 => push_ints(field, ints.get_or_insert_with(Vec::new))?,
                         INNER_GRAPH => {
-                            node.has_graph = true;
-                            let outputs = read_outputs(field.message()?)?;
+                            let graph = field.bytes()?;
+                            let outputs = read_outputs(graph)?.into_iter();
+                            let outputs: Vec<_> = outputs.map(|(_, datatype)| datatype).collect();
                             node.of_graph = either(&node.of_graph, &outputs);
+                            node.graphs.push(graph);
                         }
                         REFERENCE => is_reference = !field.bytes()?.is_empty(),
                         _ => {}
@@ -130,7 +133,7 @@ pub(super) fn read_node(message: &[u8]) -> Result<Node<'_>, LoadError> {
 }
 
 /// Returns what the one or the other knows.
-fn either(one: &[Option<u64>], other: &[Option<u64>]) -> Vec<Option<u64>> {
+pub(super) fn either(one: &[Option<u64>], other: &[Option<u64>]) -> Vec<Option<u64>> {
     let at = |known: &[Option<u64>], place: usize| known.get(place).copied().flatten();
     let places = 0..one.len().max(other.len());
     places

@@ -219,6 +219,34 @@ fn graphs_within_nodes_know_the_values_around_them() {
     assert!(with_safe_divisions(&file(&deep)).is_err());
 }
 
+/// The type of a graph's output is optional where the graph lies in a node.
+#[test]
+fn datatypes_follow_through_graphs_that_declare_none() {
+    let undeclared = |name: &str| {
+        let mut value = Vec::new();
+        push(&mut value, 1, name.as_bytes());
+        value
+    };
+    let branch = |taken: &str, output: &str| {
+        let (mut inner, mut attribute) = (Vec::new(), Vec::new());
+        push(&mut inner, NODE, &node("Identity", &[taken], output));
+        push(&mut inner, OUTPUT, &undeclared(output));
+        push(&mut attribute, INNER_GRAPH, &inner);
+        attribute
+    };
+    let divided = |datatype: u64| {
+        let mut choice = node("If", &["c"], "z");
+        push(&mut choice, ATTRIBUTE, &branch("x", "t"));
+        push(&mut choice, ATTRIBUTE, &branch("y", "e"));
+        let whole = file(&graph(datatype, &[choice, node("Div", &["z", "z"], "q")]));
+        operators(&with_safe_divisions(&whole).unwrap())
+    };
+    const UINT64: u64 = 13;
+    assert_eq!(divided(UINT64), ["If", "Div"]);
+    assert!(!divided(INT64).contains(&"CastLike".to_owned()));
+    assert!(divided(INT64).contains(&"Equal".to_owned()));
+}
+
 #[test]
 fn what_may_be_anything_is_divided_so_that_reals_stay_what_they_are() {
     let unknown = [node("Mystery", &["x"], "z"), node("Div", &["z", "z"], "q")];
@@ -237,7 +265,8 @@ fn what_may_be_anything_is_divided_so_that_reals_stay_what_they_are() {
         with_safe_divisions(&old).map(|safe| operators(&safe))
     };
     let expected = [
-        "Mystery", "Constant", "Cast", "Cast", "Equal", "Neg", "Where", "Neg", "Where", "Div",
+        "Mystery", "Constant", "Cast", "Cast", "Equal", "Sign", "Mul", "Where", "Mul", "Where",
+        "Div",
     ];
     for version in [9, 14] {
         assert_eq!(of_version(version).unwrap(), expected);

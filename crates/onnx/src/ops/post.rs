@@ -52,6 +52,14 @@ impl Post {
         }
     }
 
+    /// Returns the scores of two classes of which there is one score. Of all transforms ONNX Runtime knows the logistic one there.
+    pub(crate) fn of_two(self, score: f32) -> [f32; 2] {
+        match self {
+            Self::Logistic => [logistic(-score), logistic(score)],
+            Self::None | Self::Softmax | Self::SoftmaxZero | Self::Probit => [1.0 - score, score],
+        }
+    }
+
     /// Transforms the scores of one row in place.
     pub(crate) fn apply(self, scores: &mut [f32]) {
         match self {

@@ -376,7 +376,7 @@ fn division(datatype: u8) -> Vec<u8> {
 /// ONNX Runtime ends with its process where the least integer is divided by -1.
 pub(crate) fn quotients_of_undeclared_datatypes_end_nobody(runtime: &Runtime) {
     let cases = fixture::lines("divisions.jsonl");
-    assert_eq!(cases.len(), 10);
+    assert_eq!(cases.len(), 13);
     for case in cases {
         let model = runtime.load(&case.model);
         let model = model.unwrap_or_else(|error| panic!("{}: {error}", case.name));

@@ -26,8 +26,8 @@ use crate::{Call, DecodeContext, Layout, RequestError, column_names};
 
 /// Decodes the body of `POST /v1/models/M:predict`.
 ///
-/// `instances` (or `inputs`, which means the same, or MLflow's `dataframe_records`) holds rows: lists of values, or objects by feature name; plain values
-/// where a model takes one column. It may be an object of columns, too, where features have names. A model of other tensors takes, in lists of any
+/// `instances` (or `inputs`, which means the same, or MLflow's `dataframe_records`) holds rows: lists of values (under the name of the only input, too), or objects by
+/// feature name; plain values where a model takes one column. It may be an object of columns, too, where features have names. A model of other tensors takes, in lists of any
 /// depth, the values of its only input, or objects with a value for each input. `null` is a missing value. MLflow's `dataframe_split` has the columns' names beside
 /// rows that are lists. `parameters.method` chooses the output.
 ///
@@ -375,6 +375,7 @@ impl<'a> TableRows<'a> {
             rows: self.rows,
             table: &mut self.table,
             seen: &mut self.seen,
+            is_named: false,
         }
     }
 
@@ -444,6 +445,8 @@ struct RowSeed<'a, 't> {
     table: &'t mut Vec<f64>,
     /// Which features of an object were there.
     seen: &'t mut Vec<bool>,
+    /// Whether it stands under the input's name.
+    is_named: bool,
 }
 
 impl RowSeed<'_, '_> {
@@ -452,6 +455,28 @@ impl RowSeed<'_, '_> {
         E::custom(format_args!(
             "{key}[{row}]: {what}; each row is a list of {n_columns} numbers"
         ))
+    }
+
+    /// Takes a row that stands under the input's name, as in TensorFlow Serving.
+    fn named<'de, A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let (key, row, name) = (self.key, self.row, self.rows.spec.name.as_str());
+        let first = entries.next_key::<Cow<'_, str>>()?;
+        if self.is_named || first.as_deref() != Some(name) {
+            let what = "an object, but the model was fitted without feature names";
+            return Err(self.not_a_row(what));
+        }
+        entries.next_value_seed(Self {
+            is_named: true,
+            ..self
+        })?;
+        match entries.next_key::<Cow<'_, str>>()? {
+            None => Ok(()),
+            Some(other) => Err(A::Error::custom(format_args!(
+                "{key}[{row}]: {} beside {}, which is the model's only input",
+                quoted(&other),
+                quoted(name)
+            ))),
+        }
     }
 
     /// Takes a plain value for a row, as scikit-learn's models of one column do.
@@ -475,17 +500,6 @@ impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
-    }
-}
-
-/// Reads a row that is a list.
-struct ListedRow<'a, 't>(RowSeed<'a, 't>);
-
-impl<'de> DeserializeSeed<'de> for ListedRow<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self.0)
     }
 }
 
@@ -525,20 +539,7 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let Some(columns) = &self.rows.spec.columns else {
-            // An object of inputs, of which there is one.
-            let first = entries.next_key::<Cow<'_, str>>()?;
-            if first.is_some_and(|name| name == self.rows.spec.name) {
-                let (key, row) = (self.key, self.row);
-                entries.next_value_seed(ListedRow(self))?;
-                return match entries.next_key::<Cow<'_, str>>()? {
-                    None => Ok(()),
-                    Some(_) => Err(A::Error::custom(format_args!(
-                        "{key}[{row}]: more than the model's only input"
-                    ))),
-                };
-            }
-            let what = "an object, but the model was fitted without feature names";
-            return Err(self.not_a_row(what));
+            return self.named(entries);
         };
         let start = self.table.len();
         self.table.resize(start.saturating_add(columns.len()), 0.0);

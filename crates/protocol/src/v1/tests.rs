@@ -625,6 +625,30 @@ fn data_frames_that_are_none_are_refused() {
 }
 
 #[test]
+fn rows_may_stand_under_the_name_of_the_only_input() {
+    let body = r#"{"instances": [{"X": [1, 2]}, [3, 4], {"X": [5, 6]}]}"#;
+    let call = decode(body, &signature(None, false)).unwrap();
+    let (shape, values) = table(&call);
+    assert_eq!(shape, [3, 2]);
+    assert_eq!(values, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    for (row, message) in [
+        (r#"{"X": [1]}"#, "instances[0]: 1 values, model expects 2"),
+        (r#"{"X": {"X": [1, 2]}}"#, "instances[0]: an object, but"),
+        (r#"{"x": [1, 2]}"#, "instances[0]: an object, but"),
+        ("{}", "instances[0]: an object, but"),
+        (
+            r#"{"X": [1, 2], "Y": 3}"#,
+            "instances[0]: \"Y\" beside \"X\", which is the model's only input",
+        ),
+        (r#"{"X": [1, 2], "X": [1, 2]}"#, "\"X\" beside \"X\""),
+    ] {
+        let body = format!(r#"{{"instances": [{row}]}}"#);
+        let error = decode(&body, &signature(None, false)).unwrap_err();
+        assert!(error.contains(message), "{row}: {error}");
+    }
+}
+
+#[test]
 fn plain_values_are_rows_of_one_column() {
     let mut signature = signature(None, true);
     signature.inputs[0].shape = vec![None, Some(1)];
@@ -670,35 +694,4 @@ fn neighbours_are_two_outputs_of_one_method() {
         error.starts_with("unknown method \"kneighbors\""),
         "{error}"
     );
-}
-
-#[test]
-fn rows_may_be_objects_of_the_only_input() {
-    let nameless = signature(None, false);
-    let call = decode(
-        r#"{"instances": [{"X": [1, 2]}, [3, 4], {"X": [5, 6]}]}"#,
-        &nameless,
-    );
-    assert_eq!(
-        table(&call.unwrap()),
-        (&[3, 2][..], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0][..])
-    );
-    for (body, why) in [
-        (
-            r#"[{"X": [1, 2], "Y": 3}]"#,
-            "instances[0]: more than the model's only input",
-        ),
-        (
-            r#"[{"Y": [1, 2]}]"#,
-            "instances[0]: an object, but the model was fitted without",
-        ),
-        (
-            r#"[{}]"#,
-            "instances[0]: an object, but the model was fitted without",
-        ),
-        (r#"[{"X": [1]}]"#, "instances[0]: 1 values, model expects 2"),
-    ] {
-        let message = decode(&format!("{{\"instances\": {body}}}"), &nameless).unwrap_err();
-        assert!(message.starts_with(why), "{message}");
-    }
 }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use coracle_base::ManualClock;
-use coracle_model::{Description, Model, RunErrorKind, Signature, TensorSpec, have_all_left};
+use coracle_model::{
+    Description, Model, RunErrorKind, RunTime, Signature, TensorSpec, have_all_left,
+};
 use coracle_tensor::{DType, Values};
 use tokio::sync::oneshot;
 
@@ -16,6 +18,7 @@ use crate::LoadPhases;
 pub(crate) struct Adder {
     signature: Signature,
     description: Description,
+    run_time: RunTime,
     runs: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -78,6 +81,10 @@ impl Model for Adder {
         self.run_within(inputs, outputs, time)
     }
 
+    fn run_time(&self) -> RunTime {
+        self.run_time
+    }
+
     fn description(&self) -> &Description {
         &self.description
     }
@@ -89,6 +96,14 @@ impl Model for Adder {
 
 /// A served model, and the rows of its runs.
 pub(crate) fn adder(settings: BatchSettings) -> (Arc<ServedModel>, Arc<Mutex<Vec<usize>>>) {
+    adder_of(RunTime::Short, settings)
+}
+
+/// The same, of which this is known.
+pub(crate) fn adder_of(
+    run_time: RunTime,
+    settings: BatchSettings,
+) -> (Arc<ServedModel>, Arc<Mutex<Vec<usize>>>) {
     let runs = Arc::new(Mutex::new(Vec::new()));
     let model = Adder {
         signature: Signature {
@@ -106,6 +121,7 @@ pub(crate) fn adder(settings: BatchSettings) -> (Arc<ServedModel>, Arc<Mutex<Vec
             columns: None,
         },
         description: Description::default(),
+        run_time,
         runs: Arc::clone(&runs),
     };
     let loaded = LoadedModel::new("adder".to_owned(), Box::new(model), LoadPhases::default());

@@ -5,11 +5,13 @@ mod help;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use coracle_base::ManualClock;
+use coracle_model::RunTime;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::Placement;
 use crate::batch::BatchSettings;
-use crate::batch::tests::{Got, adder, call};
+use crate::batch::tests::{Got, adder, adder_of, call};
 
 /// A call that tells when a thread prepares it, and waits to be let go on.
 struct Gated {
@@ -366,6 +368,30 @@ fn what_is_queued_for_a_model_runs_together() {
         assert!(ran.joined && ran.n_rows == 5);
     }
     assert_eq!(*runs.lock().unwrap(), [5]);
+}
+
+/// However short its runs were, and however many threads are free.
+#[test]
+fn calls_of_a_model_on_a_device_gather_while_a_run_of_it_is_under_way() {
+    let bench = Bench::new(PoolLimits {
+        n_threads: 8,
+        ..LIMITS
+    });
+    let (model, runs) = adder_of(RunTime::Elsewhere, BatchSettings::opportunistic());
+    model.cost().record_run(1, Duration::from_micros(50));
+    assert_eq!(model.cost().run_placement(1), Placement::ComputePool);
+    let gate = bench.hold(&model, "under way", ticket(0, SHORT));
+    assert_eq!(bench.next(), "under way");
+    let answers: Vec<oneshot::Receiver<Got>> = (0..4)
+        .map(|_| bench.let_wait(&model, call(&model, &[3.0, 4.0])))
+        .collect();
+    assert_eq!(bench.pool.n_waiting(&model), 4);
+    drop(gate);
+    for answer in answers {
+        let (_, ran) = answer.blocking_recv().unwrap().unwrap();
+        assert_eq!(ran.n_rows, 4);
+    }
+    assert_eq!(*runs.lock().unwrap(), [4]);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use coracle_model::RunTime;
+
 /// A look takes this many calls at least,
 const CALLS: u32 = 24;
 /// and this long.
@@ -86,11 +88,17 @@ impl Width {
         self.limit.load(Ordering::Relaxed).min(most)
     }
 
-    /// Begins anew: something else was loaded, of which a run may take more than its own processor, or not.
-    pub(crate) fn begin_anew(&self, may_take_others: bool) {
-        self.is_searching.store(may_take_others, Ordering::Relaxed);
-        *self.search() = Search::new();
-        self.limit.store(usize::MAX, Ordering::Relaxed);
+    /// Begins anew: something else was loaded, of which a run may take more than its own processor, or not. Where runs share one device, the first
+    /// number is one, and more are tried.
+    pub(crate) fn begin_anew(&self, run_time: RunTime) {
+        let is_searching = run_time != RunTime::Short;
+        self.is_searching.store(is_searching, Ordering::Relaxed);
+        let search = match run_time {
+            RunTime::Elsewhere => Search::from_one(),
+            RunTime::Short | RunTime::Unknown | RunTime::Any => Search::new(),
+        };
+        self.limit.store(search.kept, Ordering::Relaxed);
+        *self.search() = search;
     }
 
     /// Takes in that the calls of a run, which came at `came`, are answered now; others of the model run or wait if `has_others`. The
@@ -125,6 +133,14 @@ impl Search {
             next: Duration::ZERO,
             pause: PAUSE,
             is_wider_next: false,
+        }
+    }
+
+    fn from_one() -> Self {
+        Self {
+            kept: 1,
+            is_wider_next: true,
+            ..Self::new()
         }
     }
 
@@ -255,7 +271,7 @@ mod tests {
             takes_us: &'w dyn Fn(usize, usize) -> f64,
         ) -> Self {
             let width = Width::new();
-            width.begin_anew(true);
+            width.begin_anew(RunTime::Unknown);
             Self {
                 width,
                 now: Duration::ZERO,
@@ -326,6 +342,29 @@ mod tests {
     }
 
     #[test]
+    fn runs_on_a_device_begin_with_one_and_become_more_where_that_is_sooner() {
+        // The device computes one run at a time; or several, each as fast.
+        let one_by_one =
+            |n_calls: usize, n_runs: usize| 300.0 * n_runs as f64 * (0.95 + 0.05 * n_calls as f64);
+        let apart = |n_calls: usize, _n_runs: usize| 300.0 * n_calls as f64;
+        for (takes, is_wide) in [
+            (&one_by_one as &dyn Fn(usize, usize) -> f64, false),
+            (&apart, true),
+        ] {
+            let mut world = World::new(16, 64, takes);
+            world.width.begin_anew(RunTime::Elsewhere);
+            assert_eq!(world.width.limit(MOST), 1);
+            world.run(Duration::from_secs(30));
+            let kept = world.width.search().kept;
+            assert_eq!(kept > 2, is_wide, "{kept}");
+        }
+        let world = World::new(1, 64, &apart);
+        world.width.begin_anew(RunTime::Elsewhere);
+        world.width.begin_anew(RunTime::Unknown);
+        assert_eq!(world.width.limit(MOST), MOST);
+    }
+
+    #[test]
     fn runs_that_have_a_processor_each_stay_many() {
         for batch_max in [1, 64] {
             let alone = |n_calls: usize, _n_runs: usize| 1_000.0 * n_calls as f64;
@@ -363,7 +402,7 @@ mod tests {
         is_shared.set(true);
         world.run(Duration::from_secs(100));
         assert!(world.width.search().kept <= 2);
-        world.width.begin_anew(true);
+        world.width.begin_anew(RunTime::Any);
         assert_eq!(world.width.limit(MOST), MOST);
         assert_eq!(world.width.limit(1), 1);
     }

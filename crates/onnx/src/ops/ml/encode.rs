@@ -173,6 +173,13 @@ fn default_of(build: &Build<'_, '_>, values: &Values) -> Result<Values, LoadErro
 /// Maps integers to strings or back, whichever comes in.
 fn both_ways(build: &Build<'_, '_>, ints: &Values, texts: &Values) -> Built {
     let attributes = &build.attributes;
+    if ints.len() != texts.len() {
+        let (n, n_texts) = (ints.len(), texts.len());
+        return Err(malformed(format!("{n} integers for {n_texts} strings")));
+    }
+    // The last of equal keys counts here, as in ONNX Runtime.
+    let backwards: Vec<usize> = (0..ints.len()).rev().collect();
+    let (ints, texts) = (&pick(ints, &backwards), &pick(texts, &backwards));
     let default_int = Values::I64(vec![attributes.int("default_int64")?.unwrap_or(-1)].into());
     let default_text = one_text(attributes.text("default_string")?.unwrap_or(UNUSED));
     let maps = (

@@ -145,7 +145,7 @@ fn classify(model: &Classifier, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor
         });
     }
     let n_scores = if model.adds_second {
-        let pairs = scores.iter().flat_map(|&score| [1.0 - score, score]);
+        let pairs = scores.iter().flat_map(|&score| model.post.of_two(score));
         scores = pairs.collect();
         2
     } else {

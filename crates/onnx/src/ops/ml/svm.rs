@@ -360,7 +360,7 @@ fn pairs(model: &Classifier, row: &[f32]) -> (usize, Vec<f32>) {
     let score = scores[0];
     let both = match model.post {
         Post::None => vec![-score, score],
-        _ => vec![1.0 - score, score],
+        post => post.of_two(score).to_vec(),
     };
     (best, both)
 }

@@ -433,7 +433,7 @@ impl Classifier {
             scores[1] = if has_second { second } else { 0.0 };
             self.post.apply(scores);
         } else if self.is_binary && self.all_positive {
-            scores.copy_from_slice(&[1.0 - first, first]);
+            scores.copy_from_slice(&self.post.of_two(first));
         } else if self.post == Post::Logistic {
             scores.copy_from_slice(&[logistic(-first), logistic(first)]);
         } else {
