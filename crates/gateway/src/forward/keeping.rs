@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 
 use super::asked::is_one_message;
 use super::call::Kind;
-use crate::connection::json_length;
+use crate::arriving::json_length;
 use crate::fallback::{Asked, Came, LastGood};
 
 /// Larger answers are not kept.
