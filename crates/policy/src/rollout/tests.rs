@@ -1,5 +1,6 @@
 //! Verdicts, and how often they are wrong: rollouts in simulation with and without a regression.
 
+mod margins;
 mod outcomes;
 
 use super::*;
@@ -37,11 +38,38 @@ struct Tally {
 }
 
 impl Tally {
-    fn median_seconds(&self) -> u64 {
+    /// Returns the seconds within which half of all rollouts had gone back, if so many did.
+    fn half_back_within(&self) -> Option<u64> {
         let mut seconds = self.seconds.clone();
         seconds.sort_unstable();
-        seconds[seconds.len() / 2]
+        let all = self.promoted + self.rolled_back + self.undecided;
+        seconds.get(all as usize / 2).copied()
     }
+}
+
+/// Writes a number with a comma before each three digits.
+fn grouped(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
+    }
+}
+
+/// Holds docs/rollouts.md to have this row of a table.
+fn documented(row: &str) {
+    let docs = include_str!("../../../../docs/rollouts.md");
+    let is_there = docs.lines().any(|line| line == row);
+    assert!(is_there, "docs/rollouts.md lacks:\n{row}");
+}
+
+fn document(name: &str, tally: &Tally) {
+    let seconds = tally.half_back_within();
+    let seconds = seconds.map_or(String::new(), |seconds| format!("{} s ", grouped(seconds)));
+    let (promoted, back) = (tally.promoted, tally.rolled_back);
+    documented(&format!(
+        "| {name} | {promoted} | {back} | {} | {seconds}|",
+        tally.undecided
+    ));
 }
 
 /// Draws how many of `n` happen, each with probability `rate`.
@@ -116,19 +144,19 @@ fn canaries_that_are_not_worse_are_seldom_rolled_back() {
     };
     let scenarios = [
         Scenario {
-            name: "healthy",
+            name: "the same",
             requests_per_second: 50.0,
             stable: |_| HEALTHY,
             canary: |_| HEALTHY,
         },
         Scenario {
-            name: "low traffic",
+            name: "the same, low traffic",
             requests_per_second: 2.0,
             stable: |_| HEALTHY,
             canary: |_| HEALTHY,
         },
         Scenario {
-            name: "many errors on both",
+            name: "the same, both fail 10 %",
             requests_per_second: 50.0,
             stable: |_| Nature {
                 error_rate: 0.1,
@@ -140,13 +168,13 @@ fn canaries_that_are_not_worse_are_seldom_rolled_back() {
             },
         },
         Scenario {
-            name: "incidents that strike both",
+            name: "the same, incidents of 30 s strike both",
             requests_per_second: 50.0,
             stable: incident,
             canary: incident,
         },
         Scenario {
-            name: "worse within what is tolerated",
+            name: "worse within what is tolerated (0.25 % fail)",
             requests_per_second: 50.0,
             stable: |_| HEALTHY,
             canary: |_| Nature {
@@ -160,23 +188,23 @@ fn canaries_that_are_not_worse_are_seldom_rolled_back() {
         let name = scenario.name;
         assert!(tally.rolled_back <= 8, "{name}: {tally:?}");
         assert!(tally.undecided <= 30, "{name}: {tally:?}");
+        document(name, &tally);
     }
 }
 
-/// The revision that serves never fails: that the canary does is soon evident, and not that it does so by more than the margin. By what few requests of a
-/// stage's beginning come to, most of these went back (247).
+/// The revision that serves never fails: that the canary does is soon evident, and not that it does so by more than the margin. Of these 68 went back when that was judged by two standard errors.
 #[test]
-fn canaries_within_the_margin_mostly_stay_where_nothing_else_fails() {
+fn canaries_within_the_margin_stay_where_nothing_else_fails() {
     let scenario = Scenario {
-        name: "worse than nothing, within the margin",
+        name: "0.3 % fail beside a revision that never does: within the margin",
         requests_per_second: 50.0,
         stable: |_| failing(0.0),
         canary: |_| failing(0.003),
     };
     let tally = run(&scenario, N_ROLLOUTS);
-    // A quarter of them, and three standard deviations.
-    assert!(tally.rolled_back <= 75 + 22, "{tally:?}");
+    assert!(tally.rolled_back <= 8, "{tally:?}");
     assert!(tally.undecided <= 30, "{tally:?}");
+    document(scenario.name, &tally);
 }
 
 /// The failures of one canary, of a revision beside it that never fails.
@@ -200,34 +228,69 @@ fn few_failures_at_the_beginning_of_a_stage_are_no_reason_to_go_back() {
     let mut rollout = Rollout::new(Duration::ZERO);
     // A twelfth fails, which is worse than nothing beyond doubt, and within the margin.
     rollout.observe(&spec, interval(10_000, (600, 50)));
-    assert!(rollout.errors.log_value() > 20.0);
+    assert!(rollout.errors.log_worse() > 20.0);
     rollout.advance(Duration::from_secs(1));
     rollout.observe(&spec, interval(7, (7, 2)));
     let verdict = rollout.decide(&spec, Duration::from_secs(1));
     assert!(matches!(verdict, Verdict::Hold(_)), "{verdict:?}");
-    // All of them are more than chance gives.
-    rollout.observe(&spec, interval(10, (10, 10)));
+    // All of them are more than chance gives, whatever went well before.
+    for _ in 0..3 {
+        rollout.observe(&spec, interval(10, (10, 10)));
+    }
     let verdict = rollout.decide(&spec, Duration::from_secs(1));
     assert!(matches!(verdict, Verdict::RollBack(_)), "{verdict:?}");
 }
 
-/// A regression, and what is demanded: the most of [`N_ROLLOUTS`] that may be promoted all the same, and the most seconds
-/// until half of the others have gone back.
+/// What went well for hours is not set off against a failure that begins.
+#[test]
+fn a_canary_that_breaks_after_hours_goes_back_within_seconds() {
+    let spec = RolloutSpec {
+        steps: vec![Step {
+            percent: 50.0,
+            duration: Duration::from_secs(86_400),
+        }],
+        ..RolloutSpec::default()
+    };
+    let mut rollout = Rollout::new(Duration::ZERO);
+    let second = |errors| Interval {
+        stable: Counts {
+            requests: 50,
+            ..Counts::default()
+        },
+        canary: Counts {
+            requests: 50,
+            errors,
+            slow: 0,
+        },
+    };
+    for _ in 0..36_000 {
+        rollout.observe(&spec, second(0));
+    }
+    let verdict = rollout.decide(&spec, Duration::from_secs(36_000));
+    assert!(matches!(verdict, Verdict::Hold(_)), "{verdict:?}");
+    rollout.observe(&spec, second(25));
+    rollout.observe(&spec, second(25));
+    let verdict = rollout.decide(&spec, Duration::from_secs(36_002));
+    assert!(matches!(verdict, Verdict::RollBack(_)), "{verdict:?}");
+}
+
+/// A regression, and what is demanded: the most of [`N_ROLLOUTS`] that may be promoted all the same, the fewest that go back, and the most seconds until half of all have.
 struct Regression {
     scenario: Scenario,
     missed_max: u32,
-    median_seconds_max: u64,
+    back_min: u32,
+    half_back_within_max: Option<u64>,
 }
 
 fn regression(
     name: &'static str,
     canary: fn(u64) -> Nature,
-    (missed_max, median_seconds_max): (u32, u64),
+    (missed_max, back_min, half_back_within_max): (u32, u32, Option<u64>),
 ) -> Regression {
     Regression {
         scenario: Scenario {
             name,
-            requests_per_second: if name.starts_with("low traffic") {
+            requests_per_second: if name.ends_with("low traffic") {
                 2.0
             } else {
                 50.0
@@ -236,7 +299,8 @@ fn regression(
             canary,
         },
         missed_max,
-        median_seconds_max,
+        back_min,
+        half_back_within_max,
     }
 }
 
@@ -248,50 +312,57 @@ const fn failing(error_rate: f64) -> Nature {
     }
 }
 
+/// How long it takes is bounded by what requests can tell: of one that fails 2 %, where 0.7 % are tolerated, evidence of 200 takes 660 of the canary's requests at least (its logarithm by the divergence
+/// of two Poisson laws), which at 5 % of 50 per second are 264 s; of one that fails 0.8 % there is none within the hour.
 #[test]
 fn regressions_are_caught_and_sudden_failures_within_seconds() {
     let cases = [
-        regression("fails always", |_| failing(1.0), (0, 3)),
+        regression("fails always", |_| failing(1.0), (0, 300, Some(3))),
         regression(
-            "half fails from the second minute on",
+            "half fails from second 60 on",
             |second| failing(if second < 60 { 0.002 } else { 0.5 }),
-            (0, 66),
+            (0, 300, Some(66)),
         ),
-        regression("ten times the errors", |_| failing(0.02), (0, 150)),
-        regression("five times the errors", |_| failing(0.01), (0, 500)),
+        regression("2 % fail", |_| failing(0.02), (0, 300, Some(330))),
+        regression("1 % fail", |_| failing(0.01), (0, 170, Some(3_000))),
         regression(
-            "borderline: errors just over the margin",
+            "0.8 % fail, just over the margin",
             |_| failing(0.008),
-            (6, 700),
+            (6, 0, None),
         ),
         regression(
-            "five times as many slow requests",
+            "2.5 % slow",
             |_| Nature {
                 slow_rate: 0.025,
                 ..HEALTHY
             },
-            (0, 210),
+            (0, 300, Some(380)),
         ),
         regression(
             "errors creep up to 5 % in 15 minutes",
             |second| failing(0.002 + 0.05 * (second as f64 / 900.0).min(1.0)),
-            (0, 350),
+            (0, 300, Some(520)),
         ),
-        regression("low traffic, a fifth fails", |_| failing(0.2), (0, 160)),
         regression(
-            "low traffic, ten times the errors",
-            |_| failing(0.02),
-            (0, 2_200),
+            "a fifth fails, low traffic",
+            |_| failing(0.2),
+            (0, 300, Some(160)),
         ),
+        regression("2 % fail, low traffic", |_| failing(0.02), (0, 0, None)),
     ];
     for case in cases {
         let tally = run(&case.scenario, N_ROLLOUTS);
         let name = case.scenario.name;
         assert!(tally.promoted <= case.missed_max, "{name}: {tally:?}");
-        assert!(
-            tally.median_seconds() <= case.median_seconds_max,
-            "{name}: {tally:?}"
-        );
+        assert!(tally.rolled_back >= case.back_min, "{name}: {tally:?}");
+        if let Some(most) = case.half_back_within_max {
+            let within = tally.half_back_within();
+            assert!(
+                within.is_some_and(|within| within <= most),
+                "{name}: {tally:?}"
+            );
+        }
+        document(name, &tally);
     }
 }
 

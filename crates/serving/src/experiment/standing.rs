@@ -188,7 +188,10 @@ fn value((metric, places): (&PlannedMetric, &Places), unit: &Unit) -> Option<(f6
     match &metric.kind {
         MetricForm::Errors => Some((f64::from(unit.errors), requests)),
         MetricForm::Latency => Some((unit.seconds, requests)),
-        MetricForm::Ratio(None) if is_there => Some((own.sum, requests)),
+        MetricForm::Ratio(None) if is_there => {
+            let counted = unit.requests.saturating_sub(own.late_requests);
+            Some((own.sum, f64::from(counted)))
+        }
         MetricForm::Ratio(Some(_)) => {
             let below = cell(unit, places.denominator);
             (below.n > 0 && is_there).then_some((own.sum, below.sum))
