@@ -256,6 +256,9 @@ impl Rollout {
             slow: counts.slow.min(counts.requests),
         };
         let (stable, canary) = (hold(interval.stable), hold(interval.canary));
+        if stable.requests == 0 && canary.requests == 0 {
+            return;
+        }
         self.in_step.stable.add(stable);
         self.in_step.canary.add(canary);
         let odds = self.odds(spec);
