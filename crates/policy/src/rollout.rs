@@ -438,12 +438,14 @@ impl Rollout {
         let check = |kind, allowed: Allowed, (of_stable, of_canary, evidence)| {
             let evidence: &RateEvidence = evidence;
             let rates = (stable.rate(of_stable), canary.rate(of_canary));
-            let believed = evidence.log_value(allowed).exp();
-            let is_worse = evidence.log_worse().exp() >= needed;
+            let worse = evidence.log_worse().exp();
+            let is_worse = worse >= needed;
+            // What is surely worse goes back as soon as more speaks for its being beyond what is allowed than against it.
+            let speaks_beyond = evidence.log_value(allowed) > 0.0;
             let is_beyond = rates.1 > allowed.of(rates.0);
             let is_within = is_clearly_within(rates, self.in_step, allowed);
             // The evidence says by how much, and when: a rate over hours hides what has begun just now.
-            let state = match believed >= needed {
+            let state = match is_worse && speaks_beyond {
                 true => CheckState::Failed,
                 false => judge(is_beyond || is_worse && !is_within, false),
             };
@@ -452,7 +454,7 @@ impl Rollout {
                 state,
                 stable: rates.0,
                 canary: rates.1,
-                evidence: believed,
+                evidence: worse,
                 needed,
                 note: None,
             }
