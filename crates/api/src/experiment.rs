@@ -167,7 +167,7 @@ pub struct ExperimentMetric {
     /// Whether a unit without an outcome is left out (Exclude) or counts as 0 (Zero). Default: Exclude.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
-    /// How long after a unit's first request its outcomes count, such as 7d, above 0 and 365 days at most; of a Conversion, Sum or Mean. Units are compared once their windows have closed, so variants whose outcomes come
+    /// How long after a unit's first request its outcomes count, such as 7d, above 0 and 365 days at most, and of a Ratio to requests its requests; of a Conversion, Sum, Mean or Ratio. Units are compared once their windows have closed, so variants whose outcomes come
     /// later look no worse; of a Conversion each variant's rate has a confidence sequence by betting, too. Of a bandit, how long after the request that is credited. Default: outcomes always count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,

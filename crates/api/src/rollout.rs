@@ -221,7 +221,7 @@ pub struct RolloutProgress {
     pub stable: [u64; 3],
     /// The new revision's.
     pub canary: [u64; 3],
-    /// The logarithms of the likelihood ratios of errors.
+    /// The logarithms of the likelihood ratios of errors: against the ratio that is tolerated, the margin, and the rate that is allowed whatever else is.
     pub errors: Vec<f64>,
     /// Those of slow requests.
     pub slowness: Vec<f64>,

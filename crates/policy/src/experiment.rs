@@ -27,7 +27,9 @@ pub use betting::bounded_mean;
 pub use fixed::{
     benjamini_hochberg, bonferroni, fisher_exact, relative_lift, two_proportions, welch,
 };
-pub use plan::{Design, units_per_arm_mean, units_per_arm_proportion, units_per_arm_sequential};
+pub use plan::{
+    Design, Spread, units_per_arm_mean, units_per_arm_proportion, units_per_arm_sequential,
+};
 pub use sequential::{
     Guardrail, guardrail, log_evidence, mixture_for, mixture_likelihood_ratio, sequential,
 };

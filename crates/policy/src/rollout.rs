@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::SpecError;
 use crate::experiment::{Moments, Proportion, Sides, log_evidence, mixture_for};
 
-pub use evidence::Evidence;
+pub use evidence::RateEvidence;
 pub use predictions::{Predicted, PredictionDrift, Predictions, Side};
 pub use query::{Against, QueryLook, QueryRule, QueryState};
 pub use units::{Met, UNITS_MIN, UnitEvents, UnitSide};
@@ -226,9 +226,9 @@ pub struct Rollout {
     /// What units of this stage met, of the stable revision and of the canary.
     pub units: (UnitSide, UnitSide),
     /// The evidence on errors, over all stages.
-    pub errors: Evidence,
+    pub errors: RateEvidence,
     /// The evidence on latency, over all stages.
-    pub slowness: Evidence,
+    pub slowness: RateEvidence,
 }
 
 impl Rollout {
@@ -243,8 +243,8 @@ impl Rollout {
             queries: Vec::new(),
             predictions: Vec::new(),
             units: <(UnitSide, UnitSide)>::default(),
-            errors: Evidence::default(),
-            slowness: Evidence::default(),
+            errors: RateEvidence::default(),
+            slowness: RateEvidence::default(),
         }
     }
 
@@ -256,11 +256,18 @@ impl Rollout {
             slow: counts.slow.min(counts.requests),
         };
         let (stable, canary) = (hold(interval.stable), hold(interval.canary));
+        if stable.requests == 0 && canary.requests == 0 {
+            return;
+        }
         self.in_step.stable.add(stable);
         self.in_step.canary.add(canary);
-        let odds = self.odds(spec) * spec.ratio_tolerated;
-        self.errors.observe(odds, (stable.errors, canary.errors));
-        self.slowness.observe(odds, (stable.slow, canary.slow));
+        let odds = self.odds(spec);
+        let errors = (stable.errors, canary.errors);
+        let slow = (stable.slow, canary.slow);
+        self.errors
+            .observe((odds, Allowed::errors(spec)), errors, canary.requests);
+        self.slowness
+            .observe((odds, Allowed::slow(spec)), slow, canary.requests);
     }
 
     /// Takes outcomes of units that were served in this stage, for the metric with this number in the spec.
@@ -426,37 +433,35 @@ impl Rollout {
     /// Judges errors and latency where any request may be either revision's.
     fn checks_by_request(&self, spec: &RolloutSpec, needed: f64) -> Vec<Check> {
         let Interval { stable, canary } = self.in_step;
-        let errors = (stable.rate(stable.errors), canary.rate(canary.errors));
-        let slowness = (stable.rate(stable.slow), canary.rate(canary.slow));
-        let n_requests = canary.requests as f64;
-        let check = |kind, (stable, canary): (f64, f64), allowed: f64, evidence: &Evidence| {
-            let evidence = evidence.log_value().exp();
-            let is_sure = is_clearly_above((canary, n_requests), allowed);
+        let errors = (stable.errors, canary.errors, &self.errors);
+        let slow = (stable.slow, canary.slow, &self.slowness);
+        let check = |kind, allowed: Allowed, (of_stable, of_canary, evidence)| {
+            let evidence: &RateEvidence = evidence;
+            let rates = (stable.rate(of_stable), canary.rate(of_canary));
+            let worse = evidence.log_worse().exp();
+            let is_worse = worse >= needed;
+            // What is surely worse goes back as soon as more speaks for its being beyond what is allowed than against it.
+            let speaks_beyond = evidence.log_value(allowed) > 0.0;
+            let is_beyond = rates.1 > allowed.of(rates.0);
+            let is_within = is_clearly_within(rates, self.in_step, allowed);
+            // The evidence says by how much, and when: a rate over hours hides what has begun just now.
+            let state = match is_worse && speaks_beyond {
+                true => CheckState::Failed,
+                false => judge(is_beyond || is_worse && !is_within, false),
+            };
             Check {
                 kind,
-                state: judge(canary > allowed, is_sure && evidence >= needed),
-                stable,
-                canary,
-                evidence,
+                state,
+                stable: rates.0,
+                canary: rates.1,
+                evidence: worse,
                 needed,
                 note: None,
             }
         };
-        let allowed = [Allowed::errors(spec), Allowed::slow(spec)];
-        let [errors_allowed, slow_allowed] = allowed;
         vec![
-            check(
-                CheckKind::Errors,
-                errors,
-                errors_allowed.of(errors.0),
-                &self.errors,
-            ),
-            check(
-                CheckKind::Latency,
-                slowness,
-                slow_allowed.of(slowness.0),
-                &self.slowness,
-            ),
+            check(CheckKind::Errors, Allowed::errors(spec), errors),
+            check(CheckKind::Latency, Allowed::slow(spec), slow),
         ]
     }
 
@@ -508,17 +513,15 @@ impl Allowed {
     }
 }
 
-/// Of fewer failures than these that would be allowed, a rate says little.
-const FEW: f64 = 20.0;
-
-/// Tells whether a rate of so many requests is above `allowed`; of few requests, by more than chance gives it: two standard errors. The evidence says that a
-/// canary is worse, not by how much, and it is of all stages: at the beginning of one, few failures of a canary within the margin look like many.
-fn is_clearly_above((rate, n_requests): (f64, f64), allowed: f64) -> bool {
-    if n_requests * allowed >= FEW {
-        return rate > allowed;
-    }
-    let variance = (allowed * (1.0 - allowed)).max(0.0) / n_requests.max(1.0);
-    rate - allowed > 2.0 * variance.sqrt()
+/// Tells whether the canary's rate is below what is allowed by a standard error of what it is below by. One that is known to be worse than the stable revision's is not let go on by less: within what
+/// is allowed is not what is just not proven to be beyond it.
+fn is_clearly_within((stable, canary): (f64, f64), in_step: Interval, allowed: Allowed) -> bool {
+    let limit = allowed.of(stable);
+    let variance =
+        |rate: f64, counts: Counts| (rate * (1.0 - rate)).max(0.0) / counts.requests.max(1) as f64;
+    let of_limit = allowed.ratio * allowed.ratio * variance(stable, in_step.stable);
+    let error = (variance(limit, in_step.canary) + of_limit).sqrt();
+    canary + error <= limit
 }
 
 fn judge(matters: bool, is_believed: bool) -> CheckState {

@@ -222,6 +222,26 @@ pub struct PlannedMetric {
     pub window_ms: Option<u64>,
 }
 
+impl PlannedMetric {
+    /// Tells whether outcomes with this name are part of its values, above the line or below it.
+    #[must_use]
+    pub fn counts(&self, name: &str) -> bool {
+        self.counted().any(|counted| counted == name)
+    }
+
+    /// Returns the names of the outcomes that its values are made of: its own, and of a ratio the one below the line. What is known from before is none.
+    pub fn counted(&self) -> impl Iterator<Item = &str> {
+        let (own, below) = match &self.kind {
+            MetricForm::Errors | MetricForm::Latency => (None, None),
+            MetricForm::Ratio(below) => (Some(self.name.as_str()), below.as_deref()),
+            MetricForm::Conversion | MetricForm::Sum | MetricForm::Mean => {
+                (Some(self.name.as_str()), None)
+            }
+        };
+        own.into_iter().chain(below)
+    }
+}
+
 /// What a unit's value is in a metric.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum MetricForm {

@@ -9,6 +9,8 @@ mod tests;
 
 pub use crate::rollout::Better;
 
+pub(super) use compare::ANYTIME_UNITS_MIN;
+
 use super::{
     Bivariate, Bounds, Effect, Guardrail, Moments, Posterior, Proportion, RatioMismatch,
     benjamini_hochberg, bonferroni, ratio_mismatch, sequential_ratio_mismatch,

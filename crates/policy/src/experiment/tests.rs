@@ -151,6 +151,27 @@ fn plans_are_statsmodels() {
 }
 
 #[test]
+fn sequential_plans_are_scipy_s() {
+    let check = |function, of: fn(f64, f64) -> (Spread, f64)| {
+        for (arguments, answers) in reference(function) {
+            let design = Design {
+                alpha: arguments[2],
+                power: arguments[3],
+            };
+            let (spread, effect) = of(arguments[0], arguments[1]);
+            let units = units_per_arm_sequential(spread, effect, design);
+            assert_eq!(units, answers[0] as u64, "{function} {arguments:?}");
+        }
+    };
+    check("units_per_arm_sequential_shares", |base, changed| {
+        (Spread::of_proportions(base, changed), changed - base)
+    });
+    check("units_per_arm_sequential_means", |deviation, effect| {
+        (Spread::of_means(deviation, effect), effect)
+    });
+}
+
+#[test]
 fn splits_are_scipy_s() {
     for (arguments, answers) in reference("ratio_mismatch") {
         let (units, weights) = arguments.split_at(arguments.len() / 2);

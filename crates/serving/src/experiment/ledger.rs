@@ -13,8 +13,9 @@ use super::folded::Folded;
 use super::linear;
 use super::record::{Counters, Record};
 use super::series::Series;
+use super::settled::late_ratios;
 use super::stage_units::Loose;
-use super::tally::{Arm, Cell, Ids, Request, Requests, Rewards, Unit, hash};
+use super::tally::{Arm, Ids, Request, Requests, Rewards, Unit, hash};
 use super::{MetricForm, NewOutcome, OutcomeFault, PlannedExperiment, Taken, UnitRef, UnitSource};
 
 /// The most variants that are told apart: a number of them is kept for each unit.
@@ -357,6 +358,7 @@ impl Ledger {
         let propensity = if is_lost { Request::NOT_DRAWN } else { drawn };
         state.count(*seconds, (is_error, is_slow));
         state.show(*at, (arm, is_override));
+        let late = late_ratios(planned, state, *at);
         let features = linear::planned_vector(planned, features).unwrap_or_default();
         // What comes of the unit later comes of what it was shown.
         if !is_lost {
@@ -368,6 +370,7 @@ impl Ledger {
         if is_lost {
             self.earn(planned, (arm, drawn, &features), 0.0);
         }
+        self.note_late(&unit, &late);
         let request = Request {
             at: *at,
             unit,
@@ -467,12 +470,19 @@ impl Ledger {
     }
 
     fn note(&mut self, unit: &str, metric: usize, value: f64) {
-        if let Some(unit) = self.units.get_mut(unit) {
-            if unit.cells.len() <= metric {
-                unit.cells.resize(metric + 1, Cell::default());
-            }
-            if let Some(cell) = unit.cells.get_mut(metric) {
-                cell.push(value);
+        let unit = self.units.get_mut(unit);
+        if let Some(cell) = unit.and_then(|unit| unit.cell(metric)) {
+            cell.push(value);
+        }
+    }
+
+    /// Notes that a unit's request came too late to be below the line of these ratios.
+    fn note_late(&mut self, unit: &str, ratios: &[&str]) {
+        for ratio in ratios {
+            let metric = self.metric(ratio);
+            let unit = self.units.get_mut(unit);
+            if let Some(cell) = unit.and_then(|unit| unit.cell(metric)) {
+                cell.late_requests = cell.late_requests.saturating_add(1);
             }
         }
     }

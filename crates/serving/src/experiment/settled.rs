@@ -1,6 +1,6 @@
 //! Units whose values are final: those that are compared, and on which bets can be placed.
 //!
-//! A unit's value in a metric with a window is what was told until the window after its first request closed: what comes later is late, written down and not
+//! A unit's value in a metric with a window is what was told until the window after its first request closed (of a ratio to requests, over those that came until then): what comes later is late, written down and not
 //! counted. So once it has closed the value is final, whatever it is, and units close in the order in which they came. Bets on units that may still
 //! change would be no bets: those who convert quickly are told first, and every rate looks like theirs; and a variant whose outcomes come later than
 //! another's would look worse. Nor are bets taken back: whoever is shown the winner
@@ -41,6 +41,22 @@ fn closes_at(unit: &Unit, window_ms: u64) -> u64 {
 pub(super) fn compared_window(metric: &PlannedMetric, planned: &PlannedExperiment) -> Option<u64> {
     let is_judged = planned.allocation == Allocation::Fixed && planned.stage.is_none();
     metric.window_ms.filter(|_| is_judged)
+}
+
+/// Returns the ratios to requests for which a request of a unit at `at` comes too late.
+pub(super) fn late_ratios<'p>(
+    planned: &'p PlannedExperiment,
+    unit: &Unit,
+    at: u64,
+) -> Vec<&'p str> {
+    let ratios = planned.metrics.iter();
+    let ratios = ratios.filter(|metric| metric.kind == MetricForm::Ratio(None));
+    let is_late = |metric: &&PlannedMetric| {
+        let window_ms = compared_window(metric, planned);
+        window_ms.is_some_and(|window_ms| at >= closes_at(unit, window_ms))
+    };
+    let late = ratios.filter(is_late);
+    late.map(|metric| metric.name.as_str()).collect()
 }
 
 impl Finality {
@@ -125,9 +141,8 @@ impl Ledger {
         let is_winners = is_winners && matches!(outcome.about, UnitRef::Unit(_));
         let begin = self.window_begin(planned, unit, &outcome.about);
         let is_late = |name: &str| {
-            let mut metrics = planned.metrics.iter();
-            let metric = metrics.find(|known| known.name == name);
-            let window_ms = metric.and_then(|metric| metric.window_ms);
+            let mut metrics = planned.metrics.iter().filter(|metric| metric.counts(name));
+            let window_ms = metrics.find_map(|metric| metric.window_ms);
             let both = begin.zip(window_ms);
             is_winners
                 || both.is_some_and(|(begin, window_ms)| at >= begin.saturating_add(window_ms))

@@ -188,7 +188,10 @@ fn value((metric, places): (&PlannedMetric, &Places), unit: &Unit) -> Option<(f6
     match &metric.kind {
         MetricForm::Errors => Some((f64::from(unit.errors), requests)),
         MetricForm::Latency => Some((unit.seconds, requests)),
-        MetricForm::Ratio(None) if is_there => Some((own.sum, requests)),
+        MetricForm::Ratio(None) if is_there => {
+            let counted = unit.requests.saturating_sub(own.late_requests);
+            Some((own.sum, f64::from(counted)))
+        }
         MetricForm::Ratio(Some(_)) => {
             let below = cell(unit, places.denominator);
             (below.n > 0 && is_there).then_some((own.sum, below.sum))
@@ -609,8 +612,17 @@ impl Ledger {
                 effective_choices: estimate.effective_choices,
             })
         };
+        // What was chosen for certain might have been no other, so nothing is known of the others where it was.
+        let might_be = |name: &str| {
+            let index = self.arms.iter().position(|arm| arm.name == name);
+            let mut choices = self.rewards.choices();
+            choices.all(|((variant, propensity, _), _)| {
+                index == Some(usize::from(variant)) || propensity < 1.0
+            })
+        };
         let variants = planned.variants.iter();
-        variants.filter_map(|variant| of(&variant.name)).collect()
+        let possible = variants.filter(|variant| might_be(&variant.name));
+        possible.filter_map(|variant| of(&variant.name)).collect()
     }
 
     /// Returns how the experiment stands at `now`, in ms since 1970; what is counted outside of the ledger is left at 0.

@@ -66,6 +66,14 @@ impl Unit {
         self.is_override |= is_override;
     }
 
+    /// Returns its cell of a metric.
+    pub(super) fn cell(&mut self, metric: usize) -> Option<&mut Cell> {
+        if self.cells.len() <= metric {
+            self.cells.resize(metric + 1, Cell::default());
+        }
+        self.cells.get_mut(metric)
+    }
+
     /// Counts a request that took so long.
     pub(super) fn count(&mut self, seconds: f64, (is_error, is_slow): (bool, bool)) {
         self.requests = self.requests.saturating_add(1);
@@ -98,6 +106,9 @@ pub(super) struct Cell {
     pub(super) last: f64,
     #[serde(with = "super::number")]
     pub(super) most: f64,
+    /// Requests of the unit that came after the metric's window, of a ratio to requests.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) late_requests: u32,
 }
 
 impl Cell {

@@ -163,7 +163,7 @@ fn never_final(wanted: &Wanted) -> Option<Happened> {
         reason: "ExperimentValuesOpen",
         message: format!(
             "spec.promotion decides by {}, whose values are never final: a variant whose outcomes come later than another's looks worse until they are there. \
-             Give a Conversion, Sum or Mean a window; of a Ratio let promotion.after be longer than outcomes take",
+             Give each of them a window",
             names.join(", ")
         ),
     })

@@ -372,7 +372,29 @@ fn metrics(metrics: &[ExperimentMetric], faults: &mut Faults) -> Option<Vec<Plan
         }
         planned.extend(faults.keep(read_metric(metric, &field, index == 0)));
     }
-    (planned.len() == metrics.len()).then_some(planned)
+    let planned = (planned.len() == metrics.len()).then_some(planned)?;
+    faults.keep(same_windows(metrics, &planned))?;
+    Some(planned)
+}
+
+/// Refuses different windows of metrics that are made of the same outcomes: each of these is late, or it is not.
+fn same_windows(metrics: &[ExperimentMetric], planned: &[PlannedMetric]) -> Result<(), Cause> {
+    let given = |index: usize| metrics.get(index).and_then(|one| one.window.as_deref());
+    for (index, metric) in planned.iter().enumerate() {
+        for (earlier, other) in planned.iter().enumerate().take(index) {
+            let shared = metric.counted().find(|name| other.counts(name));
+            if let Some(shared) = shared.filter(|_| metric.window_ms != other.window_ms) {
+                let field = format!("spec.metrics[{index}].window");
+                let why = format!(
+                    "must be {}, as that of {:?}: both count the outcomes {shared:?}",
+                    given(earlier).unwrap_or("none"),
+                    other.name
+                );
+                return Err(Cause::invalid(&field, &json!(given(index)), &why));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns the difference that matters, and the one that a guardrail lets pass.
@@ -420,7 +442,7 @@ fn window(metric: &ExperimentMetric, field: &str, has_none: bool) -> Result<Opti
     };
     let field = format!("{field}.window");
     if has_none {
-        let why = "only a Conversion, Sum or Mean has one";
+        let why = "only a Conversion, Sum, Mean or Ratio has one";
         return Err(Cause::forbidden(&field, why));
     }
     let window = read_time(&field, text, "1h or 7d")?;
@@ -465,7 +487,7 @@ fn read_metric(
         }
         name_length(&place(name), other, METRIC_NAME_BYTES_MAX)?;
     }
-    let window_ms = window(metric, field, is_measured || is_ratio)?;
+    let window_ms = window(metric, field, is_measured)?;
     let better = metric.better.as_deref();
     let better = one_of(&place("better"), better, ["Higher", "Lower"])?;
     let default = match (is_measured, is_first) {
@@ -802,7 +824,23 @@ mod tests {
             (
                 "/metrics",
                 json!([{"name": "x", "type": "Errors", "window": "1h"}]),
-                "spec.metrics[0].window: Forbidden: only a Conversion, Sum or Mean has one",
+                "spec.metrics[0].window: Forbidden: only a Conversion, Sum, Mean or Ratio has one",
+            ),
+            (
+                "/metrics",
+                json!([
+                    {"name": "n", "type": "Sum", "expectedDifference": 1, "window": "7d"},
+                    {"name": "x", "type": "Ratio", "denominator": "n", "expectedDifference": 1, "window": "1h"},
+                ]),
+                "spec.metrics[1].window: Invalid value: \"1h\": must be 7d, as that of \"n\": both count the outcomes \"n\"",
+            ),
+            (
+                "/metrics",
+                json!([
+                    {"name": "x", "type": "Ratio", "denominator": "n", "expectedDifference": 1, "window": "1h"},
+                    {"name": "y", "type": "Ratio", "denominator": "n", "expectedDifference": 1},
+                ]),
+                "spec.metrics[1].window: Invalid value: null: must be 1h, as that of \"x\": both count the outcomes \"n\"",
             ),
         ]);
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use coracle_api::rollout::{RolloutCheck, RolloutProgress, RolloutStatus};
 use coracle_policy::experiment::Moments;
 use coracle_policy::rollout::{
-    Check, CheckKind, CheckState, Counts, Evidence, Hold, Interval, PredictionDrift, QueryLook,
-    QueryState, Rollout, Verdict,
+    Check, CheckKind, CheckState, Counts, Hold, Interval, PredictionDrift, QueryLook, QueryState,
+    RateEvidence, Rollout, Verdict,
 };
 use coracle_serving::experiment::{DriftSummary, PlannedExperiment, StageSummary, UnitMoments};
 use coracle_serving::{RevisionState, ServiceId};
@@ -571,8 +571,8 @@ impl Course {
                 slow_ns: slow.and_then(|slow| u64::try_from(slow.as_nanos()).ok()),
                 stable: counts(rollout.in_step.stable),
                 canary: counts(rollout.in_step.canary),
-                errors: rollout.errors.log_ratios.to_vec(),
-                slowness: rollout.slowness.log_ratios.to_vec(),
+                errors: rollout.errors.to_parts(),
+                slowness: rollout.slowness.to_parts(),
                 queries: rollout
                     .queries
                     .iter()
@@ -599,13 +599,8 @@ fn restored(progress: &RolloutProgress, step: usize, before: (Totals, Totals)) -
         errors,
         slow,
     };
-    let evidence = |kept: &[f64]| {
-        let mut evidence = Evidence::default();
-        for (ratio, kept) in evidence.log_ratios.iter_mut().zip(kept) {
-            *ratio = *kept;
-        }
-        evidence
-    };
+    // What earlier releases kept is of another kind; then it is gathered anew.
+    let evidence = |kept: &[f64]| RateEvidence::of_parts(kept).unwrap_or_default();
     let mut rollout = Rollout::new(Duration::from_millis(progress.step_began_ms));
     rollout.step = step;
     rollout.in_step = Interval {

@@ -12,7 +12,7 @@ const EXACT_UNITS_MAX: u64 = 100_000;
 const BETA_TERMS_MAX: u64 = 20_000;
 
 /// Fewer units than this tell too little of how values spread, which the anytime-valid test takes for known.
-const ANYTIME_UNITS_MIN: u64 = 100;
+pub(in crate::experiment) const ANYTIME_UNITS_MIN: u64 = 100;
 /// Harm waits for no more than these: the variance of both sides together is at hand before that of either is known.
 const HARM_UNITS_MIN: u64 = 20;
 

@@ -83,6 +83,37 @@ fn a_bandit_is_credited_with_what_it_drew_alone() {
     assert_eq!((live.arms, live.off_policy), (read.arms, read.off_policy));
 }
 
+/// Without a floor UCB1 chooses for certain: of what the other would have earned in its place nothing is known. Rewards of 1 for either looked like half of it by inverse propensities.
+#[test]
+fn what_could_not_be_chosen_has_no_estimate() {
+    let planned = PlannedExperiment {
+        allocation: Allocation::Bandit {
+            strategy: BanditStrategy::Ucb1,
+            floor: 0.0,
+        },
+        ..planned()
+    };
+    let fixture = Fixture::new();
+    let book = fixture.open(&planned);
+    let earn = |request: &str, variant, propensity| {
+        book.expose(Exposure {
+            request_id: request.to_owned(),
+            propensity: Some(propensity),
+            ..exposure(request, variant, true)
+        });
+        let told = outcome(of_request(request), "converted", 1.0, None);
+        assert!(fixture.record(&book, vec![told])[0].is_ok());
+    };
+    let known = || {
+        let estimates = book.standing().off_policy.into_iter();
+        estimates.map(|one| one.variant).collect::<Vec<_>>()
+    };
+    earn("r1", "a", 1.0);
+    assert_eq!(known(), ["a"]);
+    earn("r2", "b", 1.0);
+    assert!(known().is_empty());
+}
+
 /// Who comes again long after his first request is drawn for anew: his successes count as his failures do.
 #[test]
 fn a_reward_is_late_after_the_window_of_its_own_draw() {

@@ -356,3 +356,124 @@ fn late_outcomes_stay_late_after_a_restart() {
     let book = fixture.open(&planned);
     assert_eq!(seen(&book), before);
 }
+
+/// Requests and outcomes of units of two variants, with SciPy's and NumPy's answers of what had come of them until their windows closed: over outcomes below the line, and over requests.
+fn windowed_ratios() -> Vec<(Vec<f64>, Vec<f64>)> {
+    let text = include_str!("../../../../../fixtures/statistics/reference.tsv");
+    let lines = text.lines().map(|line| line.split('\t'));
+    let ours = lines.filter_map(|mut fields| {
+        let read = |text: &str| text.parse::<f64>().unwrap();
+        let is_ours = fields.next() == Some("windowed_ratio");
+        let arguments = fields.next()?.split(' ').map(read);
+        is_ours.then(|| (arguments.collect(), fields.map(read).collect()))
+    });
+    let ours: Vec<_> = ours.collect();
+    assert_eq!(ours.len(), 2);
+    ours
+}
+
+fn ratio_planned(below: Option<&str>, window_ms: u64) -> PlannedExperiment {
+    let mut ratio = metric("above", MetricForm::Ratio(below.map(str::to_owned)));
+    ratio.window_ms = Some(window_ms);
+    PlannedExperiment {
+        metrics: vec![ratio],
+        ..planned()
+    }
+}
+
+/// Takes what happened, in order: requests (0), and outcomes above the line (1) and below it (2).
+fn happen(ledger: &mut Ledger, planned: &PlannedExperiment, events: &[f64]) {
+    for event in events.chunks_exact(4) {
+        let [unit, at, kind, value] = event else {
+            panic!("{event:?}");
+        };
+        let (unit, at) = (*unit as u64, *at as u64);
+        let variant = if unit % 2 == 0 { "a" } else { "b" };
+        let unit = unit.to_string();
+        let name = match *kind as u64 {
+            0 => {
+                ledger.apply(record_exposure(&unit, variant, at), planned);
+                continue;
+            }
+            1 => "above",
+            _ => "below",
+        };
+        let told = outcome(of_unit(&unit), name, *value, None);
+        let late = ledger.late(planned, (&unit, &told), at);
+        ledger.apply(record_of_outcome(at, &unit, (&told, &late)), planned);
+    }
+}
+
+#[test]
+fn ratios_with_a_window_are_of_what_came_within_it() {
+    let id = ExperimentId {
+        namespace: "ml".to_owned(),
+        name: "ab".to_owned(),
+    };
+    for (arguments, answers) in windowed_ratios() {
+        let (window, now) = (arguments[0] as u64, arguments[1] as u64);
+        for (below, answers) in [Some("below"), None].into_iter().zip(answers.chunks(5)) {
+            let planned = ratio_planned(below, window);
+            let mut ledger = ledger(100);
+            happen(&mut ledger, &planned, &arguments[2..]);
+            // Written to a file and read again it is the same.
+            let mut again = super::ledger(100);
+            let mut lines = Vec::new();
+            let mut write = |record: &Record<'_>| {
+                lines.push(serde_json::to_string(record).unwrap());
+                Ok(())
+            };
+            ledger.each_record(Counters::default(), &mut write).unwrap();
+            for line in &lines {
+                again.apply(serde_json::from_str(line).unwrap(), &planned);
+            }
+            for ledger in [&ledger, &again] {
+                let standing = ledger.standing(&id, &planned, &[], now);
+                let close = |found: f64, expected: f64| {
+                    assert!(
+                        (found - expected).abs() <= 1e-9 * expected.abs(),
+                        "{below:?}: {found} is not {expected}"
+                    );
+                };
+                for (variant, expected) in standing.variants.iter().zip(answers.chunks(2)) {
+                    close(variant.metrics[0].units as f64, expected[0]);
+                    close(variant.metrics[0].mean, expected[1]);
+                }
+                let fixed = standing.analysis.comparisons[0].fixed.unwrap();
+                close(fixed.p_value, answers[4]);
+                let n_open: u64 = standing
+                    .variants
+                    .iter()
+                    .map(|one| one.metrics[0].open)
+                    .sum();
+                assert!(n_open > 0 || now > 5_000);
+            }
+        }
+    }
+}
+
+/// What is below the line is late when the ratio's window says so; and requests count as long as there is no window.
+#[test]
+fn what_is_below_the_line_of_a_ratio_is_late_with_it() {
+    let planned = ratio_planned(Some("below"), WINDOW);
+    let mut ledger = ledger(100);
+    ledger.apply(record_exposure("u", "a", 1_000), &planned);
+    let told = outcome(of_unit("u"), "below", 1.0, None);
+    assert_eq!(ledger.late(&planned, ("u", &told), 1_999), [false]);
+    assert_eq!(ledger.late(&planned, ("u", &told), 2_000), [true]);
+    let mut by_requests = ratio_planned(None, WINDOW);
+    let mean = |planned: &PlannedExperiment| {
+        let events = [
+            [0.0, 10.0, 0.0, 0.0],
+            [0.0, 20.0, 1.0, 6.0],
+            [0.0, 500.0, 0.0, 0.0],
+            [0.0, 1_010.0, 0.0, 0.0],
+        ];
+        let mut ledger = super::ledger(100);
+        happen(&mut ledger, planned, events.as_flattened());
+        standing_of(&ledger, planned).variants[0].metrics[0].mean
+    };
+    assert_eq!(mean(&by_requests), 3.0);
+    by_requests.metrics[0].window_ms = None;
+    assert_eq!(mean(&by_requests), 2.0);
+}
