@@ -372,6 +372,7 @@ impl Controller {
         let seen = Seen {
             wanted,
             is_paused: about.spec.paused == Some(true),
+            is_stopped: service::is_stopped(&about.service),
             command: command.filter(|_| is_new).and_then(Command::find),
             stable: stable.as_deref(),
             newest: newest.as_deref(),

@@ -91,7 +91,7 @@ pub(crate) fn reconcile(service: &Value, around: &Surroundings<'_>) -> Result<Ou
         };
         return Ok(refused(service, &before, around, &failure));
     };
-    if object::text(service, "annotations", STOP) == Some("true") {
+    if is_stopped(service) {
         return Ok(stopped(service, &before, around));
     }
     let mut all = revisions::of(around.store, service);
@@ -129,6 +129,11 @@ pub(crate) fn status_of(service: &Value) -> InferenceServiceStatus {
 pub(crate) fn is_standard_mode(service: &Value) -> bool {
     let named = object::text(service, "annotations", MODE);
     matches!(named, Some("RawDeployment" | "Standard"))
+}
+
+/// Tells whether a service is told not to serve.
+pub(crate) fn is_stopped(service: &Value) -> bool {
+    object::text(service, "annotations", STOP) == Some("true")
 }
 
 fn service_id(service: &Value) -> ServiceId {

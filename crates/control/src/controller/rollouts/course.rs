@@ -24,6 +24,8 @@ use crate::object;
 pub(crate) struct Seen<'a> {
     pub(crate) wanted: &'a Wanted,
     pub(crate) is_paused: bool,
+    /// Whether the service is told not to serve.
+    pub(crate) is_stopped: bool,
     pub(crate) command: Option<Command>,
     /// The revision that serves.
     pub(crate) stable: Option<&'a str>,
@@ -138,6 +140,10 @@ impl Course {
             self.taken(seen, &mut happened);
             return happened;
         }
+        if seen.is_stopped {
+            self.hold_still(seen, &mut happened);
+            return happened;
+        }
         let is_known = self.status.canary_revision.as_deref() == Some(newest);
         let is_over = matches!(self.status.phase.as_str(), PROMOTED | ROLLED_BACK);
         if is_known && is_over {
@@ -172,6 +178,36 @@ impl Course {
             message,
         });
         None
+    }
+
+    /// The service serves nothing for now: what was reached stays, and the canary may be taken back.
+    fn hold_still(&mut self, seen: &Seen<'_>, happened: &mut Vec<Happened>) {
+        let canary = self.status.canary_revision.clone().unwrap_or_default();
+        match self.taken(seen, happened) {
+            Some(Command::Abort) => self.roll_back(&canary, "by hand", happened),
+            Some(command) => happened.push(Happened {
+                is_warning: true,
+                reason: REFUSED,
+                message: format!("{}: the service is stopped", command.as_str()),
+            }),
+            None => {}
+        }
+        if matches!(self.status.phase.as_str(), PROGRESSING | PAUSED) {
+            let message = format!("{canary} waits: the service is stopped");
+            self.tell_wait(message, happened);
+        }
+    }
+
+    /// Shows why nothing goes on, and tells it once.
+    fn tell_wait(&mut self, message: String, happened: &mut Vec<Happened>) {
+        if self.status.message != message {
+            happened.push(Happened {
+                is_warning: true,
+                reason: "RolloutWaits",
+                message: message.clone(),
+            });
+            self.status.message = message;
+        }
     }
 
     /// A new revision is there, or is to be tried once more.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_api::status::{
-    FailureInfo, InferenceServiceStatus, ModelStates, ModelStatus, TrafficTarget,
+    ComponentStatus, Components, FailureInfo, InferenceServiceStatus, ModelStates, ModelStatus,
+    TrafficTarget,
 };
 use coracle_serving::{PlannedRoute, RevisionState};
 use serde_json::Value;
@@ -157,7 +158,8 @@ fn refused_status(
     }
 }
 
-/// A service that is told not to serve.
+/// A service that is told not to serve. Which revision had all requests stays known: once it serves again, that is the one that does, whatever became
+/// of a newer one.
 pub(super) fn stopped(
     service: &Value,
     before: &InferenceServiceStatus,
@@ -170,8 +172,18 @@ pub(super) fn stopped(
     conditions.add("PredictorReady", &verdict);
     conditions.add("Ready", &verdict);
     conditions.add_info("Stopped", &Verdict::True);
+    let component = before.components.clone().and_then(|all| all.predictor);
+    let standing = component.filter(|one| one.latest_rolledout_revision.is_some());
+    let standing = standing.map(|one| Components {
+        predictor: Some(ComponentStatus {
+            latest_rolledout_revision: one.latest_rolledout_revision,
+            previous_rolledout_revision: one.previous_rolledout_revision,
+            ..ComponentStatus::default()
+        }),
+    });
     Outcome {
         status: InferenceServiceStatus {
+            components: standing,
             conditions: conditions.finish(),
             deployment_mode: before.deployment_mode.clone(),
             observed_generation: Some(object::generation(service)),

@@ -88,6 +88,7 @@ impl Play {
         Seen {
             wanted: &self.wanted,
             is_paused: self.is_paused,
+            is_stopped: false,
             command: None,
             stable: self.stable,
             newest: Some(self.newest),
