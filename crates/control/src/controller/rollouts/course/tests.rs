@@ -138,6 +138,29 @@ impl Play {
     }
 }
 
+/// A canary that answers nothing any more is as slow as can be, though no request of it ends.
+#[test]
+fn a_canary_that_hangs_goes_back_while_its_requests_hang() {
+    let mut play = Play::new();
+    play.pass(5, (0, 0));
+    play.newest = "v2";
+    assert_eq!(play.pass(2, (0, 0)), PROGRESSING);
+    // Of all callers who wait for their answer before they ask again.
+    let mut hanging = RevisionLoad::default();
+    hanging.in_work[18] = 20;
+    for _ in 0..3 {
+        play.watched.take(&LoadReport {
+            window: Duration::from_secs(1),
+            revisions: vec![(id("v2"), hanging), (id("v1"), load(10, 0, 0))],
+        });
+        play.now += Duration::from_secs(1);
+        play.look(None);
+    }
+    assert_eq!(play.course.status.phase, ROLLED_BACK);
+    let message = &play.course.status.message;
+    assert!(message.contains("slow requests"), "{message}");
+}
+
 #[test]
 fn a_revision_that_is_as_good_is_promoted_stage_by_stage() {
     let mut play = Play::new();
