@@ -387,6 +387,7 @@ impl Controller {
             looks,
             has_program,
             now: self.clock.unix_time(),
+            monotonic: self.clock.monotonic(),
         };
         let before = entry.course.status.clone();
         let book_before = entry.course.book.take();

@@ -42,8 +42,10 @@ pub(crate) struct Seen<'a> {
     pub(crate) looks: Vec<(usize, QueryLook)>,
     /// Whether either revision runs as a program.
     pub(crate) has_program: bool,
-    /// Since 1970.
+    /// Since 1970. The machine's clock may be set meanwhile: time that passes is told by the next one.
     pub(crate) now: Duration,
+    /// On the monotonic clock.
+    pub(crate) monotonic: Duration,
 }
 
 /// The reason of the event that tells that a command has no effect.
@@ -62,6 +64,17 @@ struct Trial {
     metrics: Option<String>,
 }
 
+impl Trial {
+    /// Returns when a stage begins now: after the one before, wherever the machine's clock was set, since stages are told apart by that.
+    fn later(&self, now: Duration) -> Duration {
+        let next = self
+            .rollout
+            .step_began
+            .saturating_add(Duration::from_millis(1));
+        now.max(next)
+    }
+}
+
 /// A rollout.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Course {
@@ -69,7 +82,14 @@ pub(crate) struct Course {
     /// What is planned of the stage's book.
     pub(crate) book: Option<PlannedExperiment>,
     trial: Option<Trial>,
+    /// How long the stage has lasted, or before the first one, since the canary is there; not known right after a restart.
+    lasted: Option<Duration>,
+    /// When it was looked last, on the monotonic clock.
+    looked_at: Option<Duration>,
 }
+
+/// A control process that is started anew has been gone for this long at most: no more of the machine's clock, which may have been set, counts for a stage.
+const GONE_MAX: Duration = Duration::from_secs(60);
 
 /// More is shown as so much: JSON has no infinity.
 const EVIDENCE_SHOWN_MAX: f64 = 1e12;
@@ -87,6 +107,8 @@ impl Course {
             status,
             book: None,
             trial: None,
+            lasted: None,
+            looked_at: None,
         }
     }
 
@@ -118,6 +140,7 @@ impl Course {
     /// Looks at what is seen, and goes on, waits or goes back.
     pub(crate) fn look(&mut self, seen: &Seen<'_>) -> Vec<Happened> {
         let mut happened = Vec::new();
+        self.pass_time(seen);
         self.status.stable_revision = seen.stable.map(str::to_owned);
         let (Some(stable), Some(newest)) = (seen.stable, seen.newest) else {
             self.rest(WAITING, "the service serves nothing yet".to_owned());
@@ -164,6 +187,27 @@ impl Course {
         let command = self.taken(seen, &mut happened);
         self.go_on((seen, command), newest, &mut happened);
         happened
+    }
+
+    /// Counts the time since the last look, unless the service is stopped.
+    fn pass_time(&mut self, seen: &Seen<'_>) {
+        let before = self.looked_at.replace(seen.monotonic);
+        let passed = before.map_or(Duration::ZERO, |at| seen.monotonic.saturating_sub(at));
+        let known = self.lasted;
+        let lasted = known.unwrap_or_else(|| lasted_before(&self.status, seen.now));
+        let lasted = match seen.is_stopped {
+            true => lasted,
+            false => lasted.saturating_add(passed),
+        };
+        self.lasted = Some(lasted);
+        if let Some(progress) = &mut self.status.progress {
+            progress.lasted_ms = Some(to_ms(lasted));
+        }
+    }
+
+    /// Returns how long the stage has lasted, or before the first one, since the canary is there.
+    fn lasted(&self) -> Duration {
+        self.lasted.unwrap_or_default()
     }
 
     /// Returns the command, if it has an effect; tells why it has none.
@@ -214,8 +258,9 @@ impl Course {
     fn meet(&mut self, newest: &str, now: Duration) {
         self.rest(PROGRESSING, String::new());
         self.status.canary_revision = Some(newest.to_owned());
-        self.status.canary_since_ms = Some(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.status.canary_since_ms = Some(to_ms(now));
         self.status.percent = Some(0);
+        self.lasted = Some(Duration::ZERO);
     }
 
     /// Nothing is on trial.
@@ -303,7 +348,9 @@ impl Course {
         };
         trial.before = (stable, canary);
         trial.rollout.observe(&seen.wanted.rules, interval);
-        let verdict = trial.rollout.decide(&seen.wanted.rules, seen.now);
+        let lasted = self.lasted.unwrap_or_default();
+        let now = trial.rollout.step_began.saturating_add(lasted);
+        let verdict = trial.rollout.decide(&seen.wanted.rules, now);
         self.note_checks(seen.wanted);
         self.act((seen, command), (newest, verdict), happened);
         self.note_progress();
@@ -329,7 +376,7 @@ impl Course {
     /// Returns when the stage began, if there is one.
     pub(crate) fn stage_since_ms(&self) -> Option<u64> {
         let trial = self.trial.as_ref()?;
-        u64::try_from(trial.rollout.step_began.as_millis()).ok()
+        Some(to_ms(trial.rollout.step_began))
     }
 
     /// Returns the stage that there is, between the revision that serves and the one on trial.
@@ -393,19 +440,17 @@ impl Course {
     /// Tells whether the deadline is over: of the stage, or without one since the revision is there.
     fn is_overdue(&self, seen: &Seen<'_>) -> bool {
         let rules = &seen.wanted.rules;
-        let since = |rollout: &Rollout| rollout.is_overdue(rules, seen.now);
+        let lasted = self.lasted();
+        let since = |rollout: &Rollout| {
+            rollout.is_overdue(rules, rollout.step_began.saturating_add(lasted))
+        };
         if let Some(trial) = &self.trial {
             return since(&trial.rollout);
         }
         if let Some(trial) = self.interrupted((Totals::default(), Totals::default())) {
             return since(&trial.rollout);
         }
-        let met = self.status.canary_since_ms.map(Duration::from_millis);
-        let waited = met.map(|met| seen.now.saturating_sub(met));
-        let deadline = rules.deadline;
-        waited
-            .zip(deadline)
-            .is_some_and(|(waited, deadline)| waited >= deadline)
+        rules.deadline.is_some_and(|deadline| lasted >= deadline)
     }
 
     /// Returns the trial from before a restart, if there was one.
@@ -445,6 +490,7 @@ impl Course {
             told: Vec::new(),
             metrics: Some(seen.wanted.metrics.mark()),
         });
+        self.lasted = Some(Duration::ZERO);
         self.enter_step(seen.wanted);
         let shown = slow.map_or_else(
             || "nothing is slow".to_owned(),
@@ -472,8 +518,9 @@ impl Course {
         let before = trial.metrics.replace(mark);
         let are_others = before.is_some() && before != trial.metrics;
         if are_others {
-            trial.rollout.begin_anew(seen.now);
+            trial.rollout.begin_anew(trial.later(seen.now));
             trial.told.clear();
+            self.lasted = Some(Duration::ZERO);
         }
         are_others
     }
@@ -483,15 +530,17 @@ impl Course {
     fn hold_to_steps(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
         let rules = &seen.wanted.rules;
         let Some(trial) = &mut self.trial else { return };
-        let is_beyond = trial.rollout.hold_to(rules, seen.now);
+        let later = trial.later(seen.now);
+        let is_beyond = trial.rollout.hold_to(rules, later);
         let percent = percent_of(trial, seen.wanted);
         if !is_beyond && percent == self.status.percent {
             return;
         }
         if !is_beyond {
-            trial.rollout.begin_anew(seen.now);
+            trial.rollout.begin_anew(later);
         }
         trial.told.clear();
+        self.lasted = Some(Duration::ZERO);
         self.enter_step(seen.wanted);
         let percent = self.status.percent.unwrap_or_default();
         happened.push(Happened {
@@ -579,9 +628,10 @@ impl Course {
         happened: &mut Vec<Happened>,
     ) {
         if let Some(trial) = &mut self.trial {
-            trial.rollout.advance(seen.now);
+            trial.rollout.advance(trial.later(seen.now));
             trial.told.clear();
         }
+        self.lasted = Some(Duration::ZERO);
         self.enter_step(seen.wanted);
         let percent = self.status.percent.unwrap_or_default();
         self.status.message = format!("{newest} gets {percent} % of the requests: {why}");
@@ -599,11 +649,13 @@ impl Course {
     }
 
     fn note_progress(&mut self) {
+        let lasted = self.lasted();
         self.status.progress = self.trial.as_ref().map(|trial| {
             let Trial { rollout, slow, .. } = trial;
             let counts = |counts: Counts| [counts.requests, counts.errors, counts.slow];
             RolloutProgress {
-                step_began_ms: u64::try_from(rollout.step_began.as_millis()).unwrap_or(u64::MAX),
+                step_began_ms: to_ms(rollout.step_began),
+                lasted_ms: Some(to_ms(lasted)),
                 slow_ns: slow.and_then(|slow| u64::try_from(slow.as_nanos()).ok()),
                 stable: counts(rollout.in_step.stable),
                 canary: counts(rollout.in_step.canary),
@@ -618,6 +670,24 @@ impl Course {
             }
         });
     }
+}
+
+fn to_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns how long the stage of a status had lasted when a control process is started anew at `now`, since 1970; before the first one, how long the
+/// canary was there.
+fn lasted_before(status: &RolloutStatus, now: Duration) -> Duration {
+    let since = |ms| now.saturating_sub(Duration::from_millis(ms));
+    let Some(progress) = &status.progress else {
+        return status.canary_since_ms.map(since).unwrap_or_default();
+    };
+    let since = since(progress.step_began_ms);
+    let known = progress.lasted_ms.map(Duration::from_millis);
+    known.map_or(since, |known| {
+        since.clamp(known, known.saturating_add(GONE_MAX))
+    })
 }
 
 /// Returns the share of the stage that a trial is in.

@@ -17,6 +17,9 @@ struct Play {
     wanted: Wanted,
     watched: Watched,
     now: Duration,
+    /// By how much the machine's clock was set forward, and back.
+    clock_set: (Duration, Duration),
+    is_stopped: bool,
     stable: Option<&'static str>,
     newest: &'static str,
     state: RevisionState,
@@ -67,7 +70,9 @@ impl Play {
             course: Course::default(),
             wanted: spec::read(&spec).unwrap(),
             watched,
-            now: Duration::from_secs(1_000),
+            now: Duration::from_secs(10_000),
+            clock_set: (Duration::ZERO, Duration::ZERO),
+            is_stopped: false,
             stable: Some("v1"),
             newest: "v1",
             state: ready(),
@@ -88,7 +93,7 @@ impl Play {
         Seen {
             wanted: &self.wanted,
             is_paused: self.is_paused,
-            is_stopped: false,
+            is_stopped: self.is_stopped,
             command: None,
             stable: self.stable,
             newest: Some(self.newest),
@@ -99,7 +104,8 @@ impl Play {
             stage: self.stage.as_ref(),
             looks: self.looks.clone(),
             has_program: self.has_program,
-            now: self.now,
+            now: self.now + self.clock_set.0 - self.clock_set.1,
+            monotonic: self.now,
         }
     }
 
@@ -323,6 +329,55 @@ fn a_restart_goes_on_in_the_middle_of_a_stage() {
     assert_eq!(play.course.status, before);
     play.pass(2, (0, 0));
     assert_eq!(play.percent(), Some(50));
+}
+
+#[test]
+fn a_stage_lasts_as_long_as_it_is_meant_to_whatever_the_clock_is_set_to() {
+    let hours = |n: u64| Duration::from_secs(3_600 * n);
+    let forward = (hours(2), Duration::ZERO);
+    let back = (Duration::ZERO, hours(1));
+    for clock_set in [forward, back] {
+        for is_restarted in [false, true] {
+            let mut play = Play::new();
+            play.pass(1, (0, 0));
+            play.wanted.rules.steps[0].duration = Duration::from_secs(600);
+            play.newest = "v2";
+            play.pass(100, (0, 0));
+            assert_eq!(play.course.status.step, Some(1));
+            play.clock_set = clock_set;
+            if is_restarted {
+                play.course = Course::new(play.course.status.clone());
+            }
+            // A minute, while the process may have been gone, is the most that the clock takes from it.
+            play.pass(440, (0, 0));
+            assert_eq!(play.course.status.step, Some(1), "{clock_set:?}");
+            let since_ms = play.course.stage_since_ms();
+            play.pass(62, (0, 0));
+            assert_eq!(play.course.status.step, Some(2), "{clock_set:?}");
+            assert!(play.course.stage_since_ms() > since_ms);
+        }
+    }
+}
+
+#[test]
+fn a_stage_does_not_last_while_its_service_is_stopped() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.wanted.rules.deadline = Some(Duration::from_secs(60));
+    play.newest = "v2";
+    play.pass(3, (0, 0));
+    let status = play.course.status.clone();
+    play.is_stopped = true;
+    play.now += Duration::from_secs(3_600);
+    play.look(None);
+    play.now += Duration::from_secs(3_600);
+    play.look(None);
+    play.is_stopped = false;
+    play.look(None);
+    assert_eq!(play.course.status.step, status.step);
+    assert_eq!(play.course.status.message, status.message);
+    play.pass(3, (0, 0));
+    assert_eq!(play.course.status.step, Some(2));
 }
 
 #[test]
