@@ -91,6 +91,11 @@ pub(crate) struct Course {
 /// A control process that is started anew has been gone for this long at most: no more of the machine's clock, which may have been set, counts for a stage.
 const GONE_MAX: Duration = Duration::from_secs(60);
 
+/// Why a rollout does not decide.
+const BY_HAND: &str =
+    "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split";
+/// Where a message says that what it says comes later.
+const ONCE_LOADED: &str = " once it is loaded";
 /// More is shown as so much: JSON has no infinity.
 const EVIDENCE_SHOWN_MAX: f64 = 1e12;
 pub(super) const WAITING: &str = "Waiting";
@@ -150,7 +155,9 @@ impl Course {
         if stable == newest {
             let is_promoted = self.status.phase == PROMOTED
                 && self.status.canary_revision.as_deref() == Some(newest);
-            if !is_promoted {
+            if is_promoted {
+                self.tell_loaded(&mut happened);
+            } else {
                 self.rest(IDLE, format!("{stable} takes all requests"));
                 self.status.canary_revision = None;
             }
@@ -158,8 +165,15 @@ impl Course {
             return happened;
         }
         if seen.is_split_by_hand {
-            let message = "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split; without them, this rollout does";
-            self.rest(WAITING, message.to_owned());
+            // What went back is not tried again for that: it stays at 0 % once the spec says nothing.
+            let went_back = self.status.phase == ROLLED_BACK
+                && self.status.canary_revision.as_deref() == Some(newest);
+            if !went_back {
+                self.rest(
+                    WAITING,
+                    format!("{BY_HAND}; without them, this rollout does"),
+                );
+            }
             self.taken(seen, &mut happened);
             return happened;
         }
@@ -170,15 +184,7 @@ impl Course {
         let is_known = self.status.canary_revision.as_deref() == Some(newest);
         let is_over = matches!(self.status.phase.as_str(), PROMOTED | ROLLED_BACK);
         if is_known && is_over {
-            match self.taken(seen, &mut happened) {
-                Some(Command::Promote) => self.promote(newest, "by hand", &mut happened),
-                Some(Command::Abort) => self.roll_back(newest, "by hand", &mut happened),
-                Some(Command::Retry) => {
-                    self.meet(newest, seen.now);
-                    self.go_on((seen, None), newest, &mut happened);
-                }
-                Some(Command::Skip) | None => {}
-            }
+            self.look_again(seen, newest, &mut happened);
             return happened;
         }
         if !is_known || is_over {
@@ -187,6 +193,23 @@ impl Course {
         let command = self.taken(seen, &mut happened);
         self.go_on((seen, command), newest, &mut happened);
         happened
+    }
+
+    /// Looks at a canary that was promoted or went back.
+    fn look_again(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
+        match self.taken(seen, happened) {
+            Some(Command::Promote) => self.promote(seen, (newest, "by hand"), happened),
+            Some(Command::Abort) => self.roll_back(newest, "by hand", happened),
+            Some(Command::Retry) => {
+                self.meet(newest, seen.now);
+                self.go_on((seen, None), newest, happened);
+            }
+            Some(Command::Skip) | None => {}
+        }
+        // What was promoted while it was loaded, and does not load, takes nothing.
+        if let Some(why) = failure_of(seen).filter(|_| self.status.phase == PROMOTED) {
+            self.roll_back(newest, &format!("it {why}"), happened);
+        }
     }
 
     /// Counts the time since the last look, unless the service is stopped.
@@ -213,7 +236,8 @@ impl Course {
     /// Returns the command, if it has an effect; tells why it has none.
     fn taken(&self, seen: &Seen<'_>, happened: &mut Vec<Happened>) -> Option<Command> {
         let command = seen.command?;
-        let Some(message) = command.refusal(&self.status) else {
+        let refusal = command.refusal(&self.status);
+        let Some(message) = refusal.or_else(|| refused_by_sight(command, seen)) else {
             return Some(command);
         };
         happened.push(Happened {
@@ -227,14 +251,8 @@ impl Course {
     /// The service serves nothing for now: what was reached stays, and the canary may be taken back.
     fn hold_still(&mut self, seen: &Seen<'_>, happened: &mut Vec<Happened>) {
         let canary = self.status.canary_revision.clone().unwrap_or_default();
-        match self.taken(seen, happened) {
-            Some(Command::Abort) => self.roll_back(&canary, "by hand", happened),
-            Some(command) => happened.push(Happened {
-                is_warning: true,
-                reason: REFUSED,
-                message: format!("{}: the service is stopped", command.as_str()),
-            }),
-            None => {}
+        if self.taken(seen, happened) == Some(Command::Abort) {
+            self.roll_back(&canary, "by hand", happened);
         }
         if matches!(self.status.phase.as_str(), PROGRESSING | PAUSED) {
             let message = format!("{canary} waits: the service is stopped");
@@ -275,15 +293,37 @@ impl Course {
         self.status.canary_since_ms = None;
     }
 
-    fn promote(&mut self, newest: &str, why: &str, happened: &mut Vec<Happened>) {
+    fn promote(
+        &mut self,
+        seen: &Seen<'_>,
+        (newest, why): (&str, &str),
+        happened: &mut Vec<Happened>,
+    ) {
         let checks = std::mem::take(&mut self.status.checks);
-        self.rest(PROMOTED, format!("{newest} takes all requests: {why}"));
+        let once_loaded = match seen.newest_state {
+            Some(RevisionState::Ready { .. }) => "",
+            _ => ONCE_LOADED,
+        };
+        let message = format!("{newest} takes all requests{once_loaded}: {why}");
+        self.rest(PROMOTED, message);
         self.status.checks = checks;
         happened.push(Happened {
             is_warning: false,
             reason: "RolloutPromoted",
             message: self.status.message.clone(),
         });
+    }
+
+    /// What was promoted before it was loaded takes all requests now.
+    fn tell_loaded(&mut self, happened: &mut Vec<Happened>) {
+        if self.status.message.contains(ONCE_LOADED) {
+            self.status.message = self.status.message.replacen(ONCE_LOADED, "", 1);
+            happened.push(Happened {
+                is_warning: false,
+                reason: "RolloutPromoted",
+                message: self.status.message.clone(),
+            });
+        }
     }
 
     fn roll_back(&mut self, newest: &str, why: &str, happened: &mut Vec<Happened>) {
@@ -310,14 +350,13 @@ impl Course {
         };
         match command {
             Some(Command::Abort) => return self.roll_back(newest, "by hand", happened),
-            Some(Command::Promote) => return self.promote(newest, "by hand", happened),
+            Some(Command::Promote) => return self.promote(seen, (newest, "by hand"), happened),
             _ => {}
         }
+        if let Some(why) = failure_of(seen) {
+            return self.roll_back(newest, &format!("it {why}"), happened);
+        }
         match seen.newest_state {
-            Some(RevisionState::Failed { failure, .. }) if !failure.is_transient => {
-                let why = format!("it failed: {}", failure.message);
-                return self.roll_back(newest, &why, happened);
-            }
             Some(RevisionState::Ready { .. }) => {}
             state => {
                 let why = match state {
@@ -578,7 +617,7 @@ impl Course {
                 let why = format!("the deadline is over: {}", describe(&hold));
                 self.roll_back(newest, &why, happened);
             }
-            _ if is_skipped && is_last => self.promote(newest, "by hand", happened),
+            _ if is_skipped && is_last => self.promote(seen, (newest, "by hand"), happened),
             _ if is_skipped => self.advance(seen, (newest, "by hand"), happened),
             Verdict::Hold(hold) | Verdict::Overdue(hold) => {
                 happened.extend(self.told_of_wait(newest, &hold));
@@ -593,7 +632,7 @@ impl Course {
             Verdict::Advance { .. } => {
                 self.advance(seen, (newest, "the stage is passed"), happened);
             }
-            Verdict::Promote => self.promote(newest, "every stage is passed", happened),
+            Verdict::Promote => self.promote(seen, (newest, "every stage is passed"), happened),
         }
     }
 
@@ -688,6 +727,33 @@ fn lasted_before(status: &RolloutStatus, now: Duration) -> Duration {
     known.map_or(since, |known| {
         since.clamp(known, known.saturating_add(GONE_MAX))
     })
+}
+
+/// Returns why a command that fits the status has no effect as things are.
+fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<String> {
+    let is_refused = |why: &str| Some(format!("{}: {why}", command.as_str()));
+    if seen.is_split_by_hand {
+        return is_refused(BY_HAND);
+    }
+    if seen.is_stopped && command != Command::Abort {
+        return is_refused("the service is stopped");
+    }
+    match (command, failure_of(seen)) {
+        (Command::Promote | Command::Retry, Some(why)) => {
+            is_refused(&format!("{} {why}", seen.newest.unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+/// Returns why the newest revision cannot be loaded, if it will not be tried again by itself.
+fn failure_of(seen: &Seen<'_>) -> Option<String> {
+    match seen.newest_state {
+        Some(RevisionState::Failed { failure, .. }) if !failure.is_transient => {
+            Some(format!("failed: {}", failure.message))
+        }
+        _ => None,
+    }
 }
 
 /// Returns the share of the stage that a trial is in.
