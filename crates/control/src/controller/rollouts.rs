@@ -360,6 +360,8 @@ impl Controller {
             let watched = self.config.loads.watched();
             id.as_ref().map(|id| watched.of(id)).unwrap_or_default()
         };
+        let states = &self.last_observed.revisions;
+        let state = |id: &Option<RevisionId>| id.as_ref().and_then(|id| states.get(id));
         let has_program = [&ids.0, &ids.1].into_iter().flatten().any(|id| {
             let planned = self.plan.revisions.get(id);
             planned.is_some_and(|planned| planned.source.process.is_some())
@@ -376,10 +378,8 @@ impl Controller {
             command: command.filter(|_| is_new).and_then(Command::find),
             stable: stable.as_deref(),
             newest: newest.as_deref(),
-            newest_state: ids
-                .1
-                .as_ref()
-                .and_then(|id| self.last_observed.revisions.get(id)),
+            newest_state: state(&ids.1),
+            stable_state: state(&ids.0),
             is_split_by_hand: is_split_by_hand(&about.service),
             stable_totals: totals(&ids.0),
             newest_totals: totals(&ids.1),

@@ -1,16 +1,17 @@
 //! One rollout: what becomes of its new revision, from what is seen of it and what people want. No I/O and no clock.
 
+mod kept;
+
 use std::time::Duration;
 
-use coracle_api::rollout::{RolloutCheck, RolloutProgress, RolloutStatus};
-use coracle_policy::experiment::Moments;
+use coracle_api::rollout::{RolloutProgress, RolloutStatus};
 use coracle_policy::rollout::{
-    Check, CheckKind, CheckState, Counts, Hold, Interval, PredictionDrift, QueryLook, QueryState,
-    RateEvidence, Rollout, Verdict,
+    Check, CheckKind, CheckState, Counts, Hold, Interval, QueryLook, Rollout, Verdict,
 };
-use coracle_serving::experiment::{DriftSummary, PlannedExperiment, StageSummary, UnitMoments};
+use coracle_serving::experiment::{PlannedExperiment, StageSummary};
 use coracle_serving::{RevisionState, ServiceId};
 
+use self::kept::{describe, drift, lasted_before, outcomes, percent_of, restored, shown, to_ms};
 use super::command::Command;
 use super::metrics::{self, StageOf};
 use super::queries::{Asking, QueryKey};
@@ -32,6 +33,7 @@ pub(crate) struct Seen<'a> {
     /// The newest revision.
     pub(crate) newest: Option<&'a str>,
     pub(crate) newest_state: Option<&'a RevisionState>,
+    pub(crate) stable_state: Option<&'a RevisionState>,
     /// Whether the service's own spec splits its requests.
     pub(crate) is_split_by_hand: bool,
     pub(crate) stable_totals: Totals,
@@ -88,16 +90,11 @@ pub(crate) struct Course {
     looked_at: Option<Duration>,
 }
 
-/// A control process that is started anew has been gone for this long at most: no more of the machine's clock, which may have been set, counts for a stage.
-const GONE_MAX: Duration = Duration::from_secs(60);
-
 /// Why a rollout does not decide.
 const BY_HAND: &str =
     "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split";
 /// Where a message says that what it says comes later.
 const ONCE_LOADED: &str = " once it is loaded";
-/// More is shown as so much: JSON has no infinity.
-const EVIDENCE_SHOWN_MAX: f64 = 1e12;
 pub(super) const WAITING: &str = "Waiting";
 pub(super) const IDLE: &str = "Idle";
 pub(super) const PROGRESSING: &str = "Progressing";
@@ -367,6 +364,16 @@ impl Course {
                 };
                 return self.wait(seen, (newest, why), happened);
             }
+        }
+        if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
+            let stable = seen.stable.unwrap_or_default();
+            let why = &failure.message;
+            self.tell_wait(format!("{newest} waits: {stable} failed: {why}"), happened);
+            // What it does alone is compared with nothing.
+            if let Some(trial) = &mut self.trial {
+                trial.before = (seen.stable_totals, seen.newest_totals);
+            }
+            return;
         }
         if seen.has_program && seen.wanted.rules.stability_index_max.is_some() {
             let why = "spec.analysis asks for predictions, which are not known of predictors that run as programs".to_owned();
@@ -711,24 +718,6 @@ impl Course {
     }
 }
 
-fn to_ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Returns how long the stage of a status had lasted when a control process is started anew at `now`, since 1970; before the first one, how long the
-/// canary was there.
-fn lasted_before(status: &RolloutStatus, now: Duration) -> Duration {
-    let since = |ms| now.saturating_sub(Duration::from_millis(ms));
-    let Some(progress) = &status.progress else {
-        return status.canary_since_ms.map(since).unwrap_or_default();
-    };
-    let since = since(progress.step_began_ms);
-    let known = progress.lasted_ms.map(Duration::from_millis);
-    known.map_or(since, |known| {
-        since.clamp(known, known.saturating_add(GONE_MAX))
-    })
-}
-
 /// Returns why a command that fits the status has no effect as things are.
 fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<String> {
     let is_refused = |why: &str| Some(format!("{}: {why}", command.as_str()));
@@ -753,114 +742,6 @@ fn failure_of(seen: &Seen<'_>) -> Option<String> {
             Some(format!("failed: {}", failure.message))
         }
         _ => None,
-    }
-}
-
-/// Returns the share of the stage that a trial is in.
-fn percent_of(trial: &Trial, wanted: &Wanted) -> Option<i32> {
-    let step = wanted.rules.steps.get(trial.rollout.step)?;
-    // Validation has seen that it is a whole number below 100.
-    let whole = (1..100_i32).find(|whole| f64::from(*whole) >= step.percent);
-    Some(whole.unwrap_or(99))
-}
-
-/// Returns the trial that a status tells of.
-fn restored(progress: &RolloutProgress, step: usize, before: (Totals, Totals)) -> Trial {
-    let counts = |[requests, errors, slow]: [u64; 3]| Counts {
-        requests,
-        errors,
-        slow,
-    };
-    // What earlier releases kept is of another kind; then it is gathered anew.
-    let evidence = |kept: &[f64]| RateEvidence::of_parts(kept).unwrap_or_default();
-    let mut rollout = Rollout::new(Duration::from_millis(progress.step_began_ms));
-    rollout.step = step;
-    rollout.in_step = Interval {
-        stable: counts(progress.stable),
-        canary: counts(progress.canary),
-    };
-    rollout.errors = evidence(&progress.errors);
-    rollout.slowness = evidence(&progress.slowness);
-    let queries = progress.queries.iter();
-    rollout.queries = queries
-        .map(|[n_looks, n_bad]| QueryState {
-            n_looks: *n_looks,
-            n_bad: *n_bad,
-            ..QueryState::default()
-        })
-        .collect();
-    Trial {
-        rollout,
-        slow: progress.slow_ns.map(Duration::from_nanos),
-        before,
-        told: Vec::new(),
-        metrics: progress.metrics.clone(),
-    }
-}
-
-/// Returns the outcomes of a stage, by metric.
-fn outcomes(stage: &StageSummary) -> Vec<(Moments, Moments)> {
-    let moments = |(units, mean, squares): UnitMoments| Moments {
-        units,
-        mean,
-        squares,
-    };
-    let both = stage.outcomes.iter();
-    both.map(|(stable, canary)| (moments(*stable), moments(*canary)))
-        .collect()
-}
-
-fn drift(told: &DriftSummary) -> PredictionDrift {
-    PredictionDrift {
-        name: told.name.clone(),
-        stable: told.stable,
-        canary: told.canary,
-        stability_index: told.stability_index,
-        distance: told.distance,
-        log_evidence: told.log_evidence,
-    }
-}
-
-fn shown(check: &Check) -> RolloutCheck {
-    let name = match &check.kind {
-        CheckKind::Errors => "errors".to_owned(),
-        CheckKind::Latency => "latency".to_owned(),
-        CheckKind::Metric(name) | CheckKind::Query { name, .. } => name.clone(),
-        CheckKind::Predictions(_) => "predictions".to_owned(),
-    };
-    let state = match check.state {
-        CheckState::Passed => "Passed",
-        CheckState::Doubtful => "Doubtful",
-        CheckState::Failed => "Failed",
-        CheckState::TooFew => "TooFew",
-    };
-
-    let finite = |number: f64| number.clamp(-EVIDENCE_SHOWN_MAX, EVIDENCE_SHOWN_MAX);
-    RolloutCheck {
-        name,
-        state: state.to_owned(),
-        message: Some(check.to_string()),
-        stable: finite(check.stable),
-        canary: finite(check.canary),
-        evidence: finite(check.evidence),
-        needed: finite(check.needed),
-    }
-}
-
-fn describe(hold: &Hold) -> String {
-    match hold {
-        Hold::Duration { remaining } => {
-            let seconds = Duration::from_secs(remaining.as_secs() + 1);
-            format!(
-                "the stage lasts another {}",
-                humantime::format_duration(seconds)
-            )
-        }
-        Hold::Requests { had, needed } => {
-            format!("{had} of the {needed} requests that it must have in this stage")
-        }
-        Hold::Outcomes(_) => hold.to_string(),
-        Hold::Doubt(check) => format!("it looks bad, without evidence yet: {check}"),
     }
 }
 

@@ -304,6 +304,80 @@ fn a_split_by_hand_does_not_try_again_what_went_back() {
     );
 }
 
+/// After a restart without the files of the revision that served: the one on trial takes all, and nobody takes it for promoted.
+#[test]
+fn what_can_be_loaded_takes_the_requests_of_what_cannot() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///slow")}));
+    stage.is_slow_loaded = true;
+    stage.settle();
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///b")}));
+    let (first, second) = ("iris-predictor-00001", "iris-predictor-00002");
+    let split = [(second.to_owned(), 20), (first.to_owned(), 80)];
+    assert_eq!(shares(&stage), split);
+    let restart = |stage: &mut Stage| {
+        stage.observed.set(coracle_serving::Observed::default());
+        stage.settle();
+    };
+    let in_force = |stage: &Stage| {
+        let observed = stage.observed.get();
+        let targets = observed
+            .routes
+            .values()
+            .flat_map(|route| route.targets.clone());
+        targets
+            .map(|target| (target.revision, target.percent))
+            .collect::<Vec<_>>()
+    };
+    let status = |stage: &Stage| status_of(&stage.store.get(&key).unwrap().object);
+    stage.is_slow_gone = true;
+    restart(&mut stage);
+    assert_eq!(in_force(&stage), [(second.to_owned(), 100)]);
+    let message = format!("{second} waits: {first} failed: nothing at file:///slow");
+    assert_eq!(
+        (status(&stage).phase.as_str(), status(&stage).message),
+        ("Progressing", message.clone())
+    );
+    assert_eq!(stage.rolled_out().0, "1");
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    assert!(
+        events
+            .iter()
+            .any(|event| event.object["message"] == message)
+    );
+    let conditions = stage.status("/conditions");
+    let ready = conditions
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["type"] == "Ready");
+    assert!(
+        ready.unwrap()["message"]
+            .as_str()
+            .unwrap()
+            .contains("nothing at file:///slow")
+    );
+    // Once the files are there again it is as it was.
+    stage.is_slow_gone = false;
+    stage.settle();
+    assert_eq!(in_force(&stage), split);
+    assert_eq!(status(&stage).step, Some(1));
+    // What went back takes nothing for that.
+    command(&mut stage, &key, "abort");
+    stage.is_slow_gone = true;
+    restart(&mut stage);
+    assert_eq!(in_force(&stage), []);
+    let plan = stage.plan.lock().unwrap();
+    let absence = plan.routes.values().next().unwrap().absence.as_ref();
+    assert_eq!(
+        absence.unwrap().why,
+        format!(
+            "no revision of the service is loaded yet: {first} failed: nothing at file:///slow"
+        )
+    );
+}
+
 /// Returns the status and the reason of a condition.
 fn condition(stage: &Stage, key: &Key, name: &str) -> (String, String) {
     let status = status_of(&stage.store.get(key).unwrap().object);

@@ -2,6 +2,7 @@
 
 use coracle_api::rollout::RolloutSpec;
 use coracle_base::Code;
+use coracle_serving::experiment::DriftSummary;
 use coracle_serving::{LoadFailure, LoadReport, RevisionId, RevisionLoad};
 use serde_json::json;
 
@@ -98,6 +99,7 @@ impl Play {
             stable: self.stable,
             newest: Some(self.newest),
             newest_state: Some(&self.state),
+            stable_state: None,
             is_split_by_hand: false,
             stable_totals: self.watched.of(&id(self.stable.unwrap_or_default())),
             newest_totals: self.watched.of(&id(self.newest)),
@@ -340,7 +342,9 @@ fn a_stage_lasts_as_long_as_it_is_meant_to_whatever_the_clock_is_set_to() {
         for is_restarted in [false, true] {
             let mut play = Play::new();
             play.pass(1, (0, 0));
-            play.wanted.rules.steps[0].duration = Duration::from_secs(600);
+            for step in &mut play.wanted.rules.steps {
+                step.duration = Duration::from_secs(600);
+            }
             play.newest = "v2";
             play.pass(100, (0, 0));
             assert_eq!(play.course.status.step, Some(1));
