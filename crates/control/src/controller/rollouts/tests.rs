@@ -331,7 +331,7 @@ fn what_can_be_loaded_takes_the_requests_of_what_cannot() {
             .collect::<Vec<_>>()
     };
     let status = |stage: &Stage| status_of(&stage.store.get(&key).unwrap().object);
-    stage.is_slow_gone = true;
+    stage.is_slow_failed = true;
     restart(&mut stage);
     assert_eq!(in_force(&stage), [(second.to_owned(), 100)]);
     let message = format!("{second} waits: {first} failed: nothing at file:///slow");
@@ -359,13 +359,13 @@ fn what_can_be_loaded_takes_the_requests_of_what_cannot() {
             .contains("nothing at file:///slow")
     );
     // Once the files are there again it is as it was.
-    stage.is_slow_gone = false;
+    stage.is_slow_failed = false;
     stage.settle();
     assert_eq!(in_force(&stage), split);
     assert_eq!(status(&stage).step, Some(1));
     // What went back takes nothing for that.
     command(&mut stage, &key, "abort");
-    stage.is_slow_gone = true;
+    stage.is_slow_failed = true;
     restart(&mut stage);
     assert_eq!(in_force(&stage), []);
     let plan = stage.plan.lock().unwrap();
