@@ -28,6 +28,7 @@ use coracle_serving::{
 };
 use serde_json::Value;
 
+pub(super) use self::refused::refusal;
 use self::refused::{refused, stopped};
 pub(super) use self::route::sticky;
 use super::caching;

@@ -34,6 +34,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) newest: Option<&'a str>,
     pub(crate) newest_state: Option<&'a RevisionState>,
     pub(crate) stable_state: Option<&'a RevisionState>,
+    /// Why the service's spec is refused, which asks for the newest revision.
+    pub(crate) refusal: Option<&'a str>,
     /// Whether the service's own spec splits its requests.
     pub(crate) is_split_by_hand: bool,
     pub(crate) stable_totals: Totals,
@@ -204,7 +206,8 @@ impl Course {
             Some(Command::Skip) | None => {}
         }
         // What was promoted while it was loaded, and does not load, takes nothing.
-        if let Some(why) = failure_of(seen).filter(|_| self.status.phase == PROMOTED) {
+        let failure = failure_of(seen).or_else(|| refusal_of(seen));
+        if let Some(why) = failure.filter(|_| self.status.phase == PROMOTED) {
             self.roll_back(newest, &format!("it {why}"), happened);
         }
     }
@@ -360,7 +363,10 @@ impl Course {
                     Some(RevisionState::Failed { failure, .. }) => {
                         format!("it is being loaded again: {}", failure.message)
                     }
-                    _ => "it is being loaded".to_owned(),
+                    _ => match refusal_of(seen) {
+                        Some(why) => format!("it {why}"),
+                        None => "it is being loaded".to_owned(),
+                    },
                 };
                 return self.wait(seen, (newest, why), happened);
             }
@@ -727,12 +733,33 @@ fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<String> {
     if seen.is_stopped && command != Command::Abort {
         return is_refused("the service is stopped");
     }
-    match (command, failure_of(seen)) {
-        (Command::Promote | Command::Retry, Some(why)) => {
-            is_refused(&format!("{} {why}", seen.newest.unwrap_or_default()))
-        }
-        _ => None,
+    let newest = seen.newest.unwrap_or_default();
+    if matches!(command, Command::Promote | Command::Retry) {
+        let failure = failure_of(seen).or_else(|| refusal_of(seen));
+        let why = failure.or_else(|| match seen.newest_state {
+            // One that fails for now may be tried again, and takes nothing.
+            Some(RevisionState::Failed { failure, .. }) if command == Command::Promote => {
+                Some(format!("failed: {}", failure.message))
+            }
+            _ => None,
+        });
+        return why.and_then(|why| is_refused(&format!("{newest} {why}")));
     }
+    // Nobody else would take the requests, and no stage is compared with that.
+    if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
+        let stable = seen.stable.unwrap_or_default();
+        return is_refused(&format!("{stable} failed: {}", failure.message));
+    }
+    let is_ready = matches!(seen.newest_state, Some(RevisionState::Ready { .. }));
+    (command == Command::Skip && !is_ready)
+        .then(|| is_refused(&format!("{newest} is not loaded")))
+        .flatten()
+}
+
+/// Returns why the newest revision is not tried to be loaded.
+fn refusal_of(seen: &Seen<'_>) -> Option<String> {
+    let refusal = seen.refusal.filter(|_| seen.newest_state.is_none())?;
+    Some(format!("cannot be served: {refusal}"))
 }
 
 /// Returns why the newest revision cannot be loaded, if it will not be tried again by itself.

@@ -15,9 +15,23 @@ use super::super::revisions;
 use super::super::templates::{Canaries, Template, Templates};
 use super::super::traffic::Share;
 use super::route::absent;
-use super::{Outcome, Refusal, Surroundings, View, observed_route, references};
+use super::{Outcome, Refusal, Surroundings, View, observed_route, references, status_of};
 use crate::object;
 use crate::rest::rfc3339;
+
+/// How a service is shown whose spec is refused.
+const INVALID: &str = "InvalidSpec";
+
+/// Returns why the spec of a service is refused, as its status tells, if it does.
+pub(crate) fn refusal(service: &Value) -> Option<String> {
+    let status = status_of(service);
+    let is_of_now = status.observed_generation == Some(object::generation(service));
+    let model = status.model_status.filter(|_| is_of_now)?;
+    let failure = model.last_failure_info?;
+    failure
+        .message
+        .filter(|_| model.transition_status == INVALID)
+}
 
 /// A service that cannot be served; what it served before goes on.
 pub(super) fn refused(
@@ -152,7 +166,7 @@ fn refused_status(
                 active_model_state: active.to_owned(),
                 target_model_state: "FailedToLoad".to_owned(),
             }),
-            transition_status: "InvalidSpec".to_owned(),
+            transition_status: INVALID.to_owned(),
         }),
         ..before.clone()
     }

@@ -21,6 +21,8 @@ struct Play {
     /// By how much the machine's clock was set forward, and back.
     clock_set: (Duration, Duration),
     is_stopped: bool,
+    stable_state: Option<RevisionState>,
+    refusal: Option<&'static str>,
     stable: Option<&'static str>,
     newest: &'static str,
     state: RevisionState,
@@ -74,6 +76,8 @@ impl Play {
             now: Duration::from_secs(10_000),
             clock_set: (Duration::ZERO, Duration::ZERO),
             is_stopped: false,
+            stable_state: None,
+            refusal: None,
             stable: Some("v1"),
             newest: "v1",
             state: ready(),
@@ -98,8 +102,9 @@ impl Play {
             command: None,
             stable: self.stable,
             newest: Some(self.newest),
-            newest_state: Some(&self.state),
-            stable_state: None,
+            newest_state: Some(&self.state).filter(|_| self.refusal.is_none()),
+            stable_state: self.stable_state.as_ref(),
+            refusal: self.refusal,
             is_split_by_hand: false,
             stable_totals: self.watched.of(&id(self.stable.unwrap_or_default())),
             newest_totals: self.watched.of(&id(self.newest)),
@@ -361,6 +366,60 @@ fn a_stage_lasts_as_long_as_it_is_meant_to_whatever_the_clock_is_set_to() {
             assert!(play.course.stage_since_ms() > since_ms);
         }
     }
+}
+
+/// A command has its effect or is refused, with what is in its way.
+#[test]
+fn commands_that_cannot_have_their_effect_are_refused() {
+    let on_trial = || {
+        let mut play = Play::new();
+        play.pass(1, (0, 0));
+        play.newest = "v2";
+        play.pass(2, (0, 0));
+        assert_eq!(play.course.status.step, Some(1));
+        play
+    };
+    let refused = |play: &mut Play, command| {
+        let before = play.course.status.phase.clone();
+        let seen = Seen {
+            command: Some(command),
+            ..play.seen()
+        };
+        let happened = play.course.clone().look(&seen);
+        let refused = happened.into_iter().find(|event| event.reason == REFUSED);
+        play.look(Some(command));
+        assert_eq!(play.course.status.phase, before);
+        refused.unwrap().message
+    };
+    let bucket = "the bucket does not answer";
+    let mut play = on_trial();
+    play.state = failed_for_now();
+    let message = refused(&mut play, Command::Promote);
+    assert_eq!(message, format!("promote: v2 failed: {bucket}"));
+    let message = refused(&mut play, Command::Skip);
+    assert_eq!(message, "skip: v2 is not loaded");
+    let mut play = on_trial();
+    play.refusal = Some("there is no runtime");
+    let message = refused(&mut play, Command::Promote);
+    assert_eq!(message, "promote: v2 cannot be served: there is no runtime");
+    play.look(None);
+    let message = &play.course.status.message;
+    assert_eq!(
+        message,
+        "v2 waits: it cannot be served: there is no runtime"
+    );
+    // What serves alone is not taken back, nor compared.
+    let mut play = on_trial();
+    play.stable_state = Some(failed_for_now());
+    for command in [Command::Skip, Command::Abort] {
+        let message = refused(&mut play, command);
+        assert_eq!(
+            message,
+            format!("{}: v1 failed: {bucket}", command.as_str())
+        );
+    }
+    play.look(Some(Command::Promote));
+    assert_eq!(play.course.status.phase, PROMOTED);
 }
 
 #[test]
