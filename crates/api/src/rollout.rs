@@ -214,6 +214,9 @@ pub struct RolloutCheck {
 pub struct RolloutProgress {
     /// When the stage began, in ms since 1970.
     pub step_began_ms: u64,
+    /// How long it has lasted while the control process looked and the service was not stopped, in ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasted_ms: Option<u64>,
     /// What took longer than so many ns is slow; absent if nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_ns: Option<u64>,

@@ -686,7 +686,12 @@ fn readiness(status: Option<&Value>) -> (&str, &str) {
             .and_then(Value::as_str)
             .unwrap_or_default()
     };
-    (text("status"), text("message"))
+    let why = match text("message") {
+        // As of a service that is stopped.
+        "" => text("reason"),
+        message => message,
+    };
+    (text("status"), why)
 }
 
 fn revision_status(n_wanted: u32, state: Option<&RevisionState>) -> Value {

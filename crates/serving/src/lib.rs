@@ -22,6 +22,7 @@ mod follower;
 mod health;
 mod histogram;
 mod http_statistics;
+mod in_work;
 mod inference_counters;
 mod load;
 mod loaded_model;

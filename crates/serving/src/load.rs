@@ -41,6 +41,9 @@ pub struct RevisionLoad {
     /// Calls that ended, by how long they took: up to each of [`latency_bounds`], and beyond the last.
     #[serde(default)]
     pub latency: LatencyCounts,
+    /// Calls that have not ended by the end of the window, by how long they are in work; known of revisions whose requests are compared.
+    #[serde(default)]
+    pub in_work: LatencyCounts,
     /// The time of processors that its calls took.
     pub compute: Duration,
     /// The memory that its model holds.
@@ -70,11 +73,14 @@ struct Counters {
     n_failed: u64,
     compute: Duration,
     latency: Vec<u64>,
+    in_work: LatencyCounts,
 }
 
 impl Counters {
     fn of(model: &ServedModel, now: Duration) -> Self {
         let statistics = model.statistics();
+        // Read first: what ends meanwhile is told in both ways for now, and never in none.
+        let in_work = statistics.in_work(now);
         let (n_stood_in, n_failed, latency) = statistics.own();
         Self {
             flow_ns: statistics.flow_ns(now),
@@ -84,6 +90,7 @@ impl Counters {
             n_failed,
             compute: statistics.compute_time(),
             latency,
+            in_work,
         }
     }
 }
@@ -209,6 +216,7 @@ fn load_between(
         n_stood_in: after.n_stood_in.saturating_sub(before.n_stood_in),
         n_failed: after.n_failed.saturating_sub(before.n_failed),
         latency,
+        in_work: after.in_work,
         compute: after.compute.saturating_sub(before.compute),
         memory_bytes: model.memory_bytes(),
         n_waiting: u64::try_from(model.n_waiting()).unwrap_or(u64::MAX),
@@ -312,6 +320,52 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_work_is_told_by_how_long_it_is_where_it_is_watched() {
+        let clock = Arc::new(ManualClock::new());
+        let model = of_revision("r");
+        let service = ServiceId {
+            namespace: "n".to_owned(),
+            name: "a".to_owned(),
+        };
+        let route = Arc::new(Route::single(Arc::clone(&model)));
+        let table = SharedTable::new(ModelTable::from_routes([(service, route)].into()));
+        let mut sampler = LoadSampler::new(Arc::new(table), clock.clone());
+        let own: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let start = || model.start_call(0, own.monotonic(), &own);
+        let before = start();
+        clock.advance(Duration::from_millis(1));
+        model.statistics().watch(true);
+        let calls = [start(), start(), start()];
+        let other = model.statistics().start(0, own.monotonic(), own.as_ref());
+        let other = other.standing_in();
+        clock.advance(Duration::from_secs(1));
+        let in_work = |report: LoadReport| report.revisions[0].1.in_work;
+        let of = |bucket: usize, n| {
+            let mut counts = LatencyCounts::default();
+            counts[bucket] = n;
+            counts
+        };
+        // Bucket 18 ends at a second, 19 at 2.5 seconds.
+        assert_eq!(in_work(sampler.sample().unwrap()), of(18, 3));
+        let [first, second, third] = calls;
+        first.finish(Protocol::V1, Ok(()));
+        // Its caller goes.
+        drop(second);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(in_work(sampler.sample().unwrap()), of(19, 1));
+        // What is known stays so until it ends.
+        model.statistics().watch(false);
+        drop((before, other, start()));
+        clock.advance(Duration::from_millis(100));
+        assert_eq!(in_work(sampler.sample().unwrap()), of(19, 1));
+        drop(third);
+        assert_eq!(
+            model.statistics().in_work(clock.monotonic()),
+            LatencyCounts::default()
+        );
+    }
+
+    #[test]
     fn failures_of_what_shares_requests_are_told_before_the_window_ends() {
         let clock = Arc::new(ManualClock::new());
         let (stable, canary) = (of_revision("r1"), of_revision("r2"));
@@ -393,6 +447,7 @@ mod tests {
             n_failed: 0,
             compute: Duration::from_secs(1),
             latency: vec![5; N_TIME_BUCKETS],
+            in_work: LatencyCounts::default(),
         };
         let after = Counters::of(&model, Duration::from_secs(2));
         let load = load_between(&model, &before, &after, Duration::from_secs(1));

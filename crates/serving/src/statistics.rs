@@ -1,12 +1,15 @@
 //! What is counted: per event loop, without locks, summed when asked.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use coracle_base::{Clock, Code};
 
 use crate::exemplar::{Exemplar, Exemplars};
 use crate::histogram::{Histogram, HistogramTotals, N_TIME_BUCKETS, time_bucket};
+use crate::in_work::InWork;
+use crate::load::LatencyCounts;
 use crate::per_thread::{PerThread, Slot, Writer};
 use crate::{InferenceCounters, Rejection, TraceId};
 
@@ -164,6 +167,8 @@ struct CallCounters {
     exemplars: Exemplars,
     /// Those of the calls above that were asked in place of another service's model.
     stood_in: StoodInCounters,
+    /// Those of its own that have not ended, since they are watched.
+    in_work: OnceLock<Box<InWork>>,
 }
 
 /// Calls that stood in for another service's model: a service has no say in when these come, nor in whether they are fit for it.
@@ -179,6 +184,8 @@ struct StoodInCounters {
 pub struct ModelStatistics {
     calls: PerThread<CallCounters>,
     inferences: InferenceCounters,
+    /// Whether it is kept when each call in work began.
+    is_watched: AtomicBool,
 }
 
 impl ModelStatistics {
@@ -186,6 +193,7 @@ impl ModelStatistics {
         Self {
             calls: PerThread::new(n_workers),
             inferences: InferenceCounters::new(n_workers),
+            is_watched: AtomicBool::new(false),
         }
     }
 
@@ -202,7 +210,25 @@ impl ModelStatistics {
         let call = self.resume(worker, now, clock);
         call.slot.add(&call.slot.counters.started, 1);
         call.slot.counters.flow.change(now, 1);
+        if self.is_watched.load(Ordering::Relaxed) {
+            let in_work = &call.slot.counters.in_work;
+            in_work.get_or_init(Box::default).begin(now);
+        }
         call
+    }
+
+    /// Says whether it is kept from now on when each call in work began.
+    pub(crate) fn watch(&self, is_watched: bool) {
+        self.is_watched.store(is_watched, Ordering::Relaxed);
+    }
+
+    /// Returns the calls in work that were begun since they are watched, by how long they are at `now`; without those that stand in for others.
+    pub(crate) fn in_work(&self, now: Duration) -> LatencyCounts {
+        let mut counts = LatencyCounts::default();
+        for in_work in self.calls.iter().filter_map(|calls| calls.in_work.get()) {
+            in_work.count(now, &mut counts);
+        }
+        counts
     }
 
     /// Returns a call that was counted as started at `started` before.
@@ -368,8 +394,15 @@ impl InFlight<'_> {
     #[must_use]
     pub fn standing_in(self) -> Self {
         let mut call = self;
+        call.no_longer_in_work();
         call.stands_in = true;
         call
+    }
+
+    fn no_longer_in_work(&self) {
+        if let Some(in_work) = self.slot.counters.in_work.get() {
+            in_work.end(self.started);
+        }
     }
 
     /// Keeps the trace that the call is part of as an example of its latency; `ended` is on the monotonic clock, `at` the same
@@ -405,6 +438,8 @@ impl InFlight<'_> {
             slot.add(&stood_in.failed, u64::from(outcome.is_err()));
             let bucket = time_bucket(elapsed_ns);
             stood_in.latency.add(&slot, bucket, elapsed_ns);
+        } else {
+            self.no_longer_in_work();
         }
         // Counted already.
         std::mem::forget(self);
@@ -418,6 +453,8 @@ impl Drop for InFlight<'_> {
         self.slot.add(&self.slot.counters.finished, 1);
         if self.stands_in {
             self.slot.add(&self.slot.counters.stood_in.finished, 1);
+        } else {
+            self.no_longer_in_work();
         }
     }
 }

@@ -34,7 +34,7 @@ use super::revisions::{self, STABLE};
 use super::{Controller, seldon, service};
 use crate::object;
 use crate::rest::rfc3339;
-use crate::store::{Key, Stored, Write};
+use crate::store::{Key, Store, Stored, Write};
 use crate::usage::LoadQueue;
 
 use command::{COMMAND, Command};
@@ -152,6 +152,17 @@ struct About {
 impl About {
     fn wanted(&self) -> Result<spec::Wanted, Vec<Cause>> {
         spec::read_split_by(&self.spec, service::sticky(&self.service))
+    }
+
+    /// Returns the revision that serves, and the newest one.
+    fn revisions(&self, store: &Store) -> (Option<String>, Option<String>) {
+        let component = service::status_of(&self.service).components;
+        let component = component.and_then(|components| components.predictor);
+        let all = revisions::of(store, &self.service);
+        (
+            component.and_then(|component| component.latest_rolledout_revision),
+            revisions::newest(&all, STABLE).map(|revision| revision.name.clone()),
+        )
     }
 
     /// Tells whether there is what it decides about.
@@ -343,11 +354,7 @@ impl Controller {
         watched: &mut BTreeSet<RevisionId>,
         services: &mut BTreeSet<ServiceId>,
     ) {
-        let component = service::status_of(&about.service).components;
-        let component = component.and_then(|components| components.predictor);
-        let stable = component.and_then(|component| component.latest_rolledout_revision);
-        let all = revisions::of(&self.store, &about.service);
-        let newest = revisions::newest(&all, STABLE).map(|revision| revision.name.clone());
+        let (stable, newest) = about.revisions(&self.store);
         let revision = |name: &Option<String>| {
             name.as_ref().map(|name| RevisionId {
                 namespace: about.id.namespace.clone(),
@@ -360,6 +367,9 @@ impl Controller {
             let watched = self.config.loads.watched();
             id.as_ref().map(|id| watched.of(id)).unwrap_or_default()
         };
+        let refusal = service::refusal(&about.service);
+        let states = &self.last_observed.revisions;
+        let state = |id: &Option<RevisionId>| id.as_ref().and_then(|id| states.get(id));
         let has_program = [&ids.0, &ids.1].into_iter().flatten().any(|id| {
             let planned = self.plan.revisions.get(id);
             planned.is_some_and(|planned| planned.source.process.is_some())
@@ -372,13 +382,13 @@ impl Controller {
         let seen = Seen {
             wanted,
             is_paused: about.spec.paused == Some(true),
+            is_stopped: service::is_stopped(&about.service),
             command: command.filter(|_| is_new).and_then(Command::find),
             stable: stable.as_deref(),
             newest: newest.as_deref(),
-            newest_state: ids
-                .1
-                .as_ref()
-                .and_then(|id| self.last_observed.revisions.get(id)),
+            newest_state: state(&ids.1),
+            stable_state: state(&ids.0),
+            refusal: refusal.as_deref(),
             is_split_by_hand: is_split_by_hand(&about.service),
             stable_totals: totals(&ids.0),
             newest_totals: totals(&ids.1),
@@ -386,6 +396,7 @@ impl Controller {
             looks,
             has_program,
             now: self.clock.unix_time(),
+            monotonic: self.clock.monotonic(),
         };
         let before = entry.course.status.clone();
         let book_before = entry.course.book.take();

@@ -28,8 +28,8 @@ use coracle_serving::{
 };
 use serde_json::Value;
 
+pub(super) use self::refused::refusal;
 use self::refused::{refused, stopped};
-use self::route::absent;
 pub(super) use self::route::sticky;
 use super::caching;
 use super::conditions::{Conditions, Verdict};
@@ -40,7 +40,7 @@ use super::runtimes::Candidate;
 use super::scaling::{self, Scaling};
 use super::served_by::{Finder, Programs, Refusal};
 use super::templates::{Canaries, Template, Templates};
-use super::traffic::{Rollout, Share, canary_shares};
+use super::traffic::{Rollout, Share, canary_shares, makeshift};
 use crate::object;
 use crate::rest::rfc3339;
 use crate::store::{Store, StoreError};
@@ -91,7 +91,7 @@ pub(crate) fn reconcile(service: &Value, around: &Surroundings<'_>) -> Result<Ou
         };
         return Ok(refused(service, &before, around, &failure));
     };
-    if object::text(service, "annotations", STOP) == Some("true") {
+    if is_stopped(service) {
         return Ok(stopped(service, &before, around));
     }
     let mut all = revisions::of(around.store, service);
@@ -129,6 +129,11 @@ pub(crate) fn status_of(service: &Value) -> InferenceServiceStatus {
 pub(crate) fn is_standard_mode(service: &Value) -> bool {
     let named = object::text(service, "annotations", MODE);
     matches!(named, Some("RawDeployment" | "Standard"))
+}
+
+/// Tells whether a service is told not to serve.
+pub(crate) fn is_stopped(service: &Value) -> bool {
+    object::text(service, "annotations", STOP) == Some("true")
 }
 
 fn service_id(service: &Value) -> ServiceId {
@@ -297,6 +302,22 @@ impl View<'_> {
         (shares, rollout)
     }
 
+    /// Returns the split that is in force instead of `shares` while one of them cannot be loaded that takes nothing now, as after a restart without its
+    /// files. What serves is not touched.
+    fn makeshift(&self, shares: &[Share]) -> Option<Vec<Share>> {
+        let is_lost = |name: &str| self.has_failed(name) && !self.takes_requests(name);
+        makeshift(shares, |name| self.is_ready(name), is_lost)
+    }
+
+    fn has_failed(&self, revision: &str) -> bool {
+        matches!(self.state(revision), Some(RevisionState::Failed { .. }))
+    }
+
+    fn takes_requests(&self, revision: &str) -> bool {
+        let mut targets = self.observed.iter().flat_map(|route| &route.targets);
+        targets.any(|target| target.percent > 0 && target.revision == revision)
+    }
+
     fn exists(&self, revision: &str) -> bool {
         self.revisions.iter().any(|one| one.name == *revision)
     }
@@ -317,8 +338,14 @@ impl View<'_> {
 
     fn settle(&self, runtime: Option<&Candidate>) -> Outcome {
         let (shares, rollout) = self.wanted();
+        let makeshift = self.makeshift(&shares);
+        let is_meant = makeshift.is_none();
         // A promotion makes it another revision, and comes with its route.
-        let ahead = self.advance(rollout.clone(), &shares);
+        let ahead = match is_meant {
+            true => self.advance(rollout.clone(), &shares),
+            false => rollout.clone(),
+        };
+        let shares = makeshift.unwrap_or(shares);
         let stand_in = self.stand_in(&ahead);
         let wanted = self.route(&shares, stand_in.as_ref());
         let in_force = wanted.is_some() && wanted == self.observed;
@@ -328,7 +355,7 @@ impl View<'_> {
             false => rollout,
         };
         // What follows from the split being in force may be another split, as when a rollout is taken back.
-        let is_final = in_force && (!by_revisions || rollout.shares() == shares);
+        let is_final = in_force && is_meant && (!by_revisions || rollout.shares() == shares);
         let newest: Vec<&Revision> = tracks(self.templates)
             .iter()
             .filter_map(|(track, _)| revisions::newest(self.revisions, track))
@@ -376,10 +403,7 @@ impl View<'_> {
             status: self.status(runtime, &newest, &rollout, &shown, is_final),
             scaling: self.scalings(&planned),
             revisions: planned,
-            // Until the wanted split can be in force, the one that is stays.
-            route: wanted
-                .or_else(|| self.observed.clone())
-                .or_else(|| absent(self.service)),
+            route: self.planned_route(wanted, &rollout),
         }
     }
 
@@ -544,8 +568,11 @@ impl View<'_> {
         let configuration = newest.iter().fold(Verdict::True, |all, revision| {
             all.and(&self.verdict(&revision.name))
         });
+        let rolled_out = rollout.rolled_out.as_deref();
+        let lost = rolled_out.filter(|name| self.has_failed(name) && !self.takes_requests(name));
         let route = match (has_route, in_force) {
             (true, true) => Verdict::True,
+            _ if lost.is_some() => self.verdict(lost.unwrap_or_default()),
             (false, _) => Verdict::not_yet("", "no revision takes requests yet"),
             (true, false) => Verdict::not_yet("", "the split of requests is being changed"),
         };

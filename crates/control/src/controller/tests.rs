@@ -15,7 +15,7 @@ pub(super) struct Stage {
     /// Whether what is slow has been loaded by now.
     pub(super) is_slow_loaded: bool,
     /// Whether its files are gone.
-    is_slow_failed: bool,
+    pub(super) is_slow_failed: bool,
     pub(super) store: Arc<Store>,
     pub(super) observed: Arc<ObservedCell>,
     clock: Arc<ManualClock>,

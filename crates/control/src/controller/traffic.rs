@@ -129,6 +129,28 @@ pub(crate) fn canary_shares(
     shares
 }
 
+/// Returns the split while a revision that is to take requests has failed: what it would take goes to the one of the others that has the most, if all
+/// of them are ready. `None` where none has failed, or nothing else is there.
+pub(crate) fn makeshift(
+    shares: &[Share],
+    is_ready: impl Fn(&str) -> bool,
+    has_failed: impl Fn(&str) -> bool,
+) -> Option<Vec<Share>> {
+    let (taking, idle): (Vec<_>, Vec<_>) = shares.iter().partition(|share| share.percent > 0);
+    let (lost, there): (Vec<_>, Vec<_>) = taking
+        .into_iter()
+        .partition(|share| has_failed(&share.revision));
+    if lost.is_empty() || !there.iter().all(|share| is_ready(&share.revision)) {
+        return None;
+    }
+    let freed: u8 = lost.iter().map(|share| share.percent).sum();
+    let mut split: Vec<Share> = there.into_iter().cloned().collect();
+    let most = split.iter_mut().max_by_key(|share| share.percent)?;
+    most.percent = most.percent.saturating_add(freed);
+    split.extend(idle.into_iter().cloned());
+    Some(split)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +232,36 @@ mod tests {
         play.0.percent = Some(30);
         assert_eq!(play.settle(), split(&[("v1", 30), ("v1", 70)]));
         assert_eq!(play.0.rolled_out.as_deref(), Some("v1"));
+    }
+
+    #[test]
+    fn what_has_failed_leaves_its_requests_to_what_is_there() {
+        let share = |revision: &str, percent| Share {
+            revision: revision.to_owned(),
+            percent,
+            latest: false,
+            tag: None,
+        };
+        let shares = [share("b", 20), share("a", 80)];
+        let split = |ready: &[&str], failed: &[&str]| {
+            makeshift(
+                &shares,
+                |name| ready.contains(&name),
+                |name| failed.contains(&name),
+            )
+        };
+        assert_eq!(split(&["a", "b"], &[]), None);
+        assert_eq!(split(&["b"], &["a"]), Some(vec![share("b", 100)]));
+        assert_eq!(split(&["a"], &["b"]), Some(vec![share("a", 100)]));
+        // What is being loaded is waited for.
+        assert_eq!(split(&["b"], &[]), None);
+        assert_eq!((split(&[], &["a"]), split(&[], &["a", "b"])), (None, None));
+        // What went back stays at 0 %.
+        let shares = [share("b", 0), share("a", 100)];
+        assert_eq!(
+            makeshift(&shares, |name| name == "b", |name| name == "a"),
+            None
+        );
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub enum Taken {
     Counted,
     /// It was there already.
     Duplicate,
-    /// It came after the windows of all its metrics, or after the winner was shown to the unit: it is written down, and does not count.
+    /// It came after the windows of all its metrics, or after the winner was shown to the unit: it is written down, and does not count. Or it is about a
+    /// unit or a request that a rollout's stage does not know, which may have been another canary's.
     Late,
 }
 
@@ -67,4 +68,11 @@ pub enum OutcomeFault {
         /// Its value.
         value: String,
     },
+}
+
+impl OutcomeFault {
+    /// Tells whether it is about a unit or a request that is not known.
+    pub(super) fn is_of_unknown(&self) -> bool {
+        matches!(self, Self::UnknownUnit(_) | Self::UnknownRequest { .. })
+    }
 }

@@ -567,6 +567,10 @@ impl Open {
                     counted.push((unit, outcome, late));
                 }
                 Ok(_) => taken.push(Ok(Taken::Duplicate)),
+                // A rollout's canary has a book of its own: whom it does not know, an earlier one may have had.
+                Err(fault) if planned.stage.is_some() && fault.is_of_unknown() => {
+                    taken.push(Ok(Taken::Late));
+                }
                 Err(fault) => taken.push(Err(fault)),
             }
         }

@@ -947,3 +947,25 @@ fn files_of_books_that_no_plan_needs_go() {
     assert!(is_there("routed") && is_there("there"));
     fixture.plans.stop();
 }
+
+/// Of a route whose revisions are compared it is known what they have in work.
+#[test]
+fn calls_in_work_are_watched_where_revisions_are_compared() {
+    let fixture = fixture();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    for is_compared in [true, false] {
+        let mut planned = plan(&[("a", "", 0)], &[("a", 100)]);
+        planned.routes.get_mut(&service()).unwrap().is_compared = is_compared;
+        let route = planned.routes[&service()].clone();
+        fixture.plans.send(planned);
+        fixture.open.send(()).unwrap();
+        fixture.wait(|observed| observed.routes.get(&service()) == Some(&route));
+        let table = fixture.table.load();
+        let model = table.service(&service()).unwrap().choose();
+        let call = model.start_call(0, clock.monotonic(), &clock);
+        let in_work = model.statistics().in_work(clock.monotonic());
+        assert_eq!(in_work.iter().sum::<u64>(), u64::from(is_compared));
+        drop(call);
+    }
+    fixture.plans.stop();
+}

@@ -1,16 +1,17 @@
 //! One rollout: what becomes of its new revision, from what is seen of it and what people want. No I/O and no clock.
 
+mod kept;
+
 use std::time::Duration;
 
-use coracle_api::rollout::{RolloutCheck, RolloutProgress, RolloutStatus};
-use coracle_policy::experiment::Moments;
+use coracle_api::rollout::{RolloutProgress, RolloutStatus};
 use coracle_policy::rollout::{
-    Check, CheckKind, CheckState, Counts, Hold, Interval, PredictionDrift, QueryLook, QueryState,
-    RateEvidence, Rollout, Verdict,
+    Check, CheckKind, CheckState, Counts, Hold, Interval, QueryLook, Rollout, Verdict,
 };
-use coracle_serving::experiment::{DriftSummary, PlannedExperiment, StageSummary, UnitMoments};
+use coracle_serving::experiment::{PlannedExperiment, StageSummary};
 use coracle_serving::{RevisionState, ServiceId};
 
+use self::kept::{describe, drift, lasted_before, outcomes, percent_of, restored, shown, to_ms};
 use super::command::Command;
 use super::metrics::{self, StageOf};
 use super::queries::{Asking, QueryKey};
@@ -24,12 +25,17 @@ use crate::object;
 pub(crate) struct Seen<'a> {
     pub(crate) wanted: &'a Wanted,
     pub(crate) is_paused: bool,
+    /// Whether the service is told not to serve.
+    pub(crate) is_stopped: bool,
     pub(crate) command: Option<Command>,
     /// The revision that serves.
     pub(crate) stable: Option<&'a str>,
     /// The newest revision.
     pub(crate) newest: Option<&'a str>,
     pub(crate) newest_state: Option<&'a RevisionState>,
+    pub(crate) stable_state: Option<&'a RevisionState>,
+    /// Why the service's spec is refused, which asks for the newest revision.
+    pub(crate) refusal: Option<&'a str>,
     /// Whether the service's own spec splits its requests.
     pub(crate) is_split_by_hand: bool,
     pub(crate) stable_totals: Totals,
@@ -40,8 +46,10 @@ pub(crate) struct Seen<'a> {
     pub(crate) looks: Vec<(usize, QueryLook)>,
     /// Whether either revision runs as a program.
     pub(crate) has_program: bool,
-    /// Since 1970.
+    /// Since 1970. The machine's clock may be set meanwhile: time that passes is told by the next one.
     pub(crate) now: Duration,
+    /// On the monotonic clock.
+    pub(crate) monotonic: Duration,
 }
 
 /// The reason of the event that tells that a command has no effect.
@@ -60,6 +68,17 @@ struct Trial {
     metrics: Option<String>,
 }
 
+impl Trial {
+    /// Returns when a stage begins now: after the one before, wherever the machine's clock was set, since stages are told apart by that.
+    fn later(&self, now: Duration) -> Duration {
+        let next = self
+            .rollout
+            .step_began
+            .saturating_add(Duration::from_millis(1));
+        now.max(next)
+    }
+}
+
 /// A rollout.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Course {
@@ -67,10 +86,17 @@ pub(crate) struct Course {
     /// What is planned of the stage's book.
     pub(crate) book: Option<PlannedExperiment>,
     trial: Option<Trial>,
+    /// How long the stage has lasted, or before the first one, since the canary is there; not known right after a restart.
+    lasted: Option<Duration>,
+    /// When it was looked last, on the monotonic clock.
+    looked_at: Option<Duration>,
 }
 
-/// More is shown as so much: JSON has no infinity.
-const EVIDENCE_SHOWN_MAX: f64 = 1e12;
+/// Why a rollout does not decide.
+const BY_HAND: &str =
+    "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split";
+/// Where a message says that what it says comes later.
+const ONCE_LOADED: &str = " once it is loaded";
 pub(super) const WAITING: &str = "Waiting";
 pub(super) const IDLE: &str = "Idle";
 pub(super) const PROGRESSING: &str = "Progressing";
@@ -85,6 +111,8 @@ impl Course {
             status,
             book: None,
             trial: None,
+            lasted: None,
+            looked_at: None,
         }
     }
 
@@ -116,6 +144,7 @@ impl Course {
     /// Looks at what is seen, and goes on, waits or goes back.
     pub(crate) fn look(&mut self, seen: &Seen<'_>) -> Vec<Happened> {
         let mut happened = Vec::new();
+        self.pass_time(seen);
         self.status.stable_revision = seen.stable.map(str::to_owned);
         let (Some(stable), Some(newest)) = (seen.stable, seen.newest) else {
             self.rest(WAITING, "the service serves nothing yet".to_owned());
@@ -125,7 +154,9 @@ impl Course {
         if stable == newest {
             let is_promoted = self.status.phase == PROMOTED
                 && self.status.canary_revision.as_deref() == Some(newest);
-            if !is_promoted {
+            if is_promoted {
+                self.tell_loaded(&mut happened);
+            } else {
                 self.rest(IDLE, format!("{stable} takes all requests"));
                 self.status.canary_revision = None;
             }
@@ -133,23 +164,26 @@ impl Course {
             return happened;
         }
         if seen.is_split_by_hand {
-            let message = "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split; without them, this rollout does";
-            self.rest(WAITING, message.to_owned());
+            // What went back is not tried again for that: it stays at 0 % once the spec says nothing.
+            let went_back = self.status.phase == ROLLED_BACK
+                && self.status.canary_revision.as_deref() == Some(newest);
+            if !went_back {
+                self.rest(
+                    WAITING,
+                    format!("{BY_HAND}; without them, this rollout does"),
+                );
+            }
             self.taken(seen, &mut happened);
+            return happened;
+        }
+        if seen.is_stopped {
+            self.hold_still(seen, &mut happened);
             return happened;
         }
         let is_known = self.status.canary_revision.as_deref() == Some(newest);
         let is_over = matches!(self.status.phase.as_str(), PROMOTED | ROLLED_BACK);
         if is_known && is_over {
-            match self.taken(seen, &mut happened) {
-                Some(Command::Promote) => self.promote(newest, "by hand", &mut happened),
-                Some(Command::Abort) => self.roll_back(newest, "by hand", &mut happened),
-                Some(Command::Retry) => {
-                    self.meet(newest, seen.now);
-                    self.go_on((seen, None), newest, &mut happened);
-                }
-                Some(Command::Skip) | None => {}
-            }
+            self.look_again(seen, newest, &mut happened);
             return happened;
         }
         if !is_known || is_over {
@@ -160,10 +194,50 @@ impl Course {
         happened
     }
 
+    /// Looks at a canary that was promoted or went back.
+    fn look_again(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
+        match self.taken(seen, happened) {
+            Some(Command::Promote) => self.promote(seen, (newest, "by hand"), happened),
+            Some(Command::Abort) => self.roll_back(newest, "by hand", happened),
+            Some(Command::Retry) => {
+                self.meet(newest, seen.now);
+                self.go_on((seen, None), newest, happened);
+            }
+            Some(Command::Skip) | None => {}
+        }
+        // What was promoted while it was loaded, and does not load, takes nothing.
+        let failure = failure_of(seen).or_else(|| refusal_of(seen));
+        if let Some(why) = failure.filter(|_| self.status.phase == PROMOTED) {
+            self.roll_back(newest, &format!("it {why}"), happened);
+        }
+    }
+
+    /// Counts the time since the last look, unless the service is stopped.
+    fn pass_time(&mut self, seen: &Seen<'_>) {
+        let before = self.looked_at.replace(seen.monotonic);
+        let passed = before.map_or(Duration::ZERO, |at| seen.monotonic.saturating_sub(at));
+        let known = self.lasted;
+        let lasted = known.unwrap_or_else(|| lasted_before(&self.status, seen.now));
+        let lasted = match seen.is_stopped {
+            true => lasted,
+            false => lasted.saturating_add(passed),
+        };
+        self.lasted = Some(lasted);
+        if let Some(progress) = &mut self.status.progress {
+            progress.lasted_ms = Some(to_ms(lasted));
+        }
+    }
+
+    /// Returns how long the stage has lasted, or before the first one, since the canary is there.
+    fn lasted(&self) -> Duration {
+        self.lasted.unwrap_or_default()
+    }
+
     /// Returns the command, if it has an effect; tells why it has none.
     fn taken(&self, seen: &Seen<'_>, happened: &mut Vec<Happened>) -> Option<Command> {
         let command = seen.command?;
-        let Some(message) = command.refusal(&self.status) else {
+        let refusal = command.refusal(&self.status);
+        let Some(message) = refusal.or_else(|| refused_by_sight(command, seen)) else {
             return Some(command);
         };
         happened.push(Happened {
@@ -174,12 +248,37 @@ impl Course {
         None
     }
 
+    /// The service serves nothing for now: what was reached stays, and the canary may be taken back.
+    fn hold_still(&mut self, seen: &Seen<'_>, happened: &mut Vec<Happened>) {
+        let canary = self.status.canary_revision.clone().unwrap_or_default();
+        if self.taken(seen, happened) == Some(Command::Abort) {
+            self.roll_back(&canary, "by hand", happened);
+        }
+        if matches!(self.status.phase.as_str(), PROGRESSING | PAUSED) {
+            let message = format!("{canary} waits: the service is stopped");
+            self.tell_wait(message, happened);
+        }
+    }
+
+    /// Shows why nothing goes on, and tells it once.
+    fn tell_wait(&mut self, message: String, happened: &mut Vec<Happened>) {
+        if self.status.message != message {
+            happened.push(Happened {
+                is_warning: true,
+                reason: "RolloutWaits",
+                message: message.clone(),
+            });
+            self.status.message = message;
+        }
+    }
+
     /// A new revision is there, or is to be tried once more.
     fn meet(&mut self, newest: &str, now: Duration) {
         self.rest(PROGRESSING, String::new());
         self.status.canary_revision = Some(newest.to_owned());
-        self.status.canary_since_ms = Some(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.status.canary_since_ms = Some(to_ms(now));
         self.status.percent = Some(0);
+        self.lasted = Some(Duration::ZERO);
     }
 
     /// Nothing is on trial.
@@ -194,15 +293,37 @@ impl Course {
         self.status.canary_since_ms = None;
     }
 
-    fn promote(&mut self, newest: &str, why: &str, happened: &mut Vec<Happened>) {
+    fn promote(
+        &mut self,
+        seen: &Seen<'_>,
+        (newest, why): (&str, &str),
+        happened: &mut Vec<Happened>,
+    ) {
         let checks = std::mem::take(&mut self.status.checks);
-        self.rest(PROMOTED, format!("{newest} takes all requests: {why}"));
+        let once_loaded = match seen.newest_state {
+            Some(RevisionState::Ready { .. }) => "",
+            _ => ONCE_LOADED,
+        };
+        let message = format!("{newest} takes all requests{once_loaded}: {why}");
+        self.rest(PROMOTED, message);
         self.status.checks = checks;
         happened.push(Happened {
             is_warning: false,
             reason: "RolloutPromoted",
             message: self.status.message.clone(),
         });
+    }
+
+    /// What was promoted before it was loaded takes all requests now.
+    fn tell_loaded(&mut self, happened: &mut Vec<Happened>) {
+        if self.status.message.contains(ONCE_LOADED) {
+            self.status.message = self.status.message.replacen(ONCE_LOADED, "", 1);
+            happened.push(Happened {
+                is_warning: false,
+                reason: "RolloutPromoted",
+                message: self.status.message.clone(),
+            });
+        }
     }
 
     fn roll_back(&mut self, newest: &str, why: &str, happened: &mut Vec<Happened>) {
@@ -229,24 +350,36 @@ impl Course {
         };
         match command {
             Some(Command::Abort) => return self.roll_back(newest, "by hand", happened),
-            Some(Command::Promote) => return self.promote(newest, "by hand", happened),
+            Some(Command::Promote) => return self.promote(seen, (newest, "by hand"), happened),
             _ => {}
         }
+        if let Some(why) = failure_of(seen) {
+            return self.roll_back(newest, &format!("it {why}"), happened);
+        }
         match seen.newest_state {
-            Some(RevisionState::Failed { failure, .. }) if !failure.is_transient => {
-                let why = format!("it failed: {}", failure.message);
-                return self.roll_back(newest, &why, happened);
-            }
             Some(RevisionState::Ready { .. }) => {}
             state => {
                 let why = match state {
                     Some(RevisionState::Failed { failure, .. }) => {
                         format!("it is being loaded again: {}", failure.message)
                     }
-                    _ => "it is being loaded".to_owned(),
+                    _ => match refusal_of(seen) {
+                        Some(why) => format!("it {why}"),
+                        None => "it is being loaded".to_owned(),
+                    },
                 };
                 return self.wait(seen, (newest, why), happened);
             }
+        }
+        if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
+            let stable = seen.stable.unwrap_or_default();
+            let why = &failure.message;
+            self.tell_wait(format!("{newest} waits: {stable} failed: {why}"), happened);
+            // What it does alone is compared with nothing.
+            if let Some(trial) = &mut self.trial {
+                trial.before = (seen.stable_totals, seen.newest_totals);
+            }
+            return;
         }
         if seen.has_program && seen.wanted.rules.stability_index_max.is_some() {
             let why = "spec.analysis asks for predictions, which are not known of predictors that run as programs".to_owned();
@@ -267,7 +400,9 @@ impl Course {
         };
         trial.before = (stable, canary);
         trial.rollout.observe(&seen.wanted.rules, interval);
-        let verdict = trial.rollout.decide(&seen.wanted.rules, seen.now);
+        let lasted = self.lasted.unwrap_or_default();
+        let now = trial.rollout.step_began.saturating_add(lasted);
+        let verdict = trial.rollout.decide(&seen.wanted.rules, now);
         self.note_checks(seen.wanted);
         self.act((seen, command), (newest, verdict), happened);
         self.note_progress();
@@ -293,7 +428,7 @@ impl Course {
     /// Returns when the stage began, if there is one.
     pub(crate) fn stage_since_ms(&self) -> Option<u64> {
         let trial = self.trial.as_ref()?;
-        u64::try_from(trial.rollout.step_began.as_millis()).ok()
+        Some(to_ms(trial.rollout.step_began))
     }
 
     /// Returns the stage that there is, between the revision that serves and the one on trial.
@@ -357,19 +492,17 @@ impl Course {
     /// Tells whether the deadline is over: of the stage, or without one since the revision is there.
     fn is_overdue(&self, seen: &Seen<'_>) -> bool {
         let rules = &seen.wanted.rules;
-        let since = |rollout: &Rollout| rollout.is_overdue(rules, seen.now);
+        let lasted = self.lasted();
+        let since = |rollout: &Rollout| {
+            rollout.is_overdue(rules, rollout.step_began.saturating_add(lasted))
+        };
         if let Some(trial) = &self.trial {
             return since(&trial.rollout);
         }
         if let Some(trial) = self.interrupted((Totals::default(), Totals::default())) {
             return since(&trial.rollout);
         }
-        let met = self.status.canary_since_ms.map(Duration::from_millis);
-        let waited = met.map(|met| seen.now.saturating_sub(met));
-        let deadline = rules.deadline;
-        waited
-            .zip(deadline)
-            .is_some_and(|(waited, deadline)| waited >= deadline)
+        rules.deadline.is_some_and(|deadline| lasted >= deadline)
     }
 
     /// Returns the trial from before a restart, if there was one.
@@ -409,6 +542,7 @@ impl Course {
             told: Vec::new(),
             metrics: Some(seen.wanted.metrics.mark()),
         });
+        self.lasted = Some(Duration::ZERO);
         self.enter_step(seen.wanted);
         let shown = slow.map_or_else(
             || "nothing is slow".to_owned(),
@@ -436,8 +570,9 @@ impl Course {
         let before = trial.metrics.replace(mark);
         let are_others = before.is_some() && before != trial.metrics;
         if are_others {
-            trial.rollout.begin_anew(seen.now);
+            trial.rollout.begin_anew(trial.later(seen.now));
             trial.told.clear();
+            self.lasted = Some(Duration::ZERO);
         }
         are_others
     }
@@ -447,15 +582,17 @@ impl Course {
     fn hold_to_steps(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
         let rules = &seen.wanted.rules;
         let Some(trial) = &mut self.trial else { return };
-        let is_beyond = trial.rollout.hold_to(rules, seen.now);
+        let later = trial.later(seen.now);
+        let is_beyond = trial.rollout.hold_to(rules, later);
         let percent = percent_of(trial, seen.wanted);
         if !is_beyond && percent == self.status.percent {
             return;
         }
         if !is_beyond {
-            trial.rollout.begin_anew(seen.now);
+            trial.rollout.begin_anew(later);
         }
         trial.told.clear();
+        self.lasted = Some(Duration::ZERO);
         self.enter_step(seen.wanted);
         let percent = self.status.percent.unwrap_or_default();
         happened.push(Happened {
@@ -493,7 +630,7 @@ impl Course {
                 let why = format!("the deadline is over: {}", describe(&hold));
                 self.roll_back(newest, &why, happened);
             }
-            _ if is_skipped && is_last => self.promote(newest, "by hand", happened),
+            _ if is_skipped && is_last => self.promote(seen, (newest, "by hand"), happened),
             _ if is_skipped => self.advance(seen, (newest, "by hand"), happened),
             Verdict::Hold(hold) | Verdict::Overdue(hold) => {
                 happened.extend(self.told_of_wait(newest, &hold));
@@ -508,7 +645,7 @@ impl Course {
             Verdict::Advance { .. } => {
                 self.advance(seen, (newest, "the stage is passed"), happened);
             }
-            Verdict::Promote => self.promote(newest, "every stage is passed", happened),
+            Verdict::Promote => self.promote(seen, (newest, "every stage is passed"), happened),
         }
     }
 
@@ -543,9 +680,10 @@ impl Course {
         happened: &mut Vec<Happened>,
     ) {
         if let Some(trial) = &mut self.trial {
-            trial.rollout.advance(seen.now);
+            trial.rollout.advance(trial.later(seen.now));
             trial.told.clear();
         }
+        self.lasted = Some(Duration::ZERO);
         self.enter_step(seen.wanted);
         let percent = self.status.percent.unwrap_or_default();
         self.status.message = format!("{newest} gets {percent} % of the requests: {why}");
@@ -563,11 +701,13 @@ impl Course {
     }
 
     fn note_progress(&mut self) {
+        let lasted = self.lasted();
         self.status.progress = self.trial.as_ref().map(|trial| {
             let Trial { rollout, slow, .. } = trial;
             let counts = |counts: Counts| [counts.requests, counts.errors, counts.slow];
             RolloutProgress {
-                step_began_ms: u64::try_from(rollout.step_began.as_millis()).unwrap_or(u64::MAX),
+                step_began_ms: to_ms(rollout.step_began),
+                lasted_ms: Some(to_ms(lasted)),
                 slow_ns: slow.and_then(|slow| u64::try_from(slow.as_nanos()).ok()),
                 stable: counts(rollout.in_step.stable),
                 canary: counts(rollout.in_step.canary),
@@ -584,111 +724,51 @@ impl Course {
     }
 }
 
-/// Returns the share of the stage that a trial is in.
-fn percent_of(trial: &Trial, wanted: &Wanted) -> Option<i32> {
-    let step = wanted.rules.steps.get(trial.rollout.step)?;
-    // Validation has seen that it is a whole number below 100.
-    let whole = (1..100_i32).find(|whole| f64::from(*whole) >= step.percent);
-    Some(whole.unwrap_or(99))
-}
-
-/// Returns the trial that a status tells of.
-fn restored(progress: &RolloutProgress, step: usize, before: (Totals, Totals)) -> Trial {
-    let counts = |[requests, errors, slow]: [u64; 3]| Counts {
-        requests,
-        errors,
-        slow,
-    };
-    // What earlier releases kept is of another kind; then it is gathered anew.
-    let evidence = |kept: &[f64]| RateEvidence::of_parts(kept).unwrap_or_default();
-    let mut rollout = Rollout::new(Duration::from_millis(progress.step_began_ms));
-    rollout.step = step;
-    rollout.in_step = Interval {
-        stable: counts(progress.stable),
-        canary: counts(progress.canary),
-    };
-    rollout.errors = evidence(&progress.errors);
-    rollout.slowness = evidence(&progress.slowness);
-    let queries = progress.queries.iter();
-    rollout.queries = queries
-        .map(|[n_looks, n_bad]| QueryState {
-            n_looks: *n_looks,
-            n_bad: *n_bad,
-            ..QueryState::default()
-        })
-        .collect();
-    Trial {
-        rollout,
-        slow: progress.slow_ns.map(Duration::from_nanos),
-        before,
-        told: Vec::new(),
-        metrics: progress.metrics.clone(),
+/// Returns why a command that fits the status has no effect as things are.
+fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<String> {
+    let is_refused = |why: &str| Some(format!("{}: {why}", command.as_str()));
+    if seen.is_split_by_hand {
+        return is_refused(BY_HAND);
     }
-}
-
-/// Returns the outcomes of a stage, by metric.
-fn outcomes(stage: &StageSummary) -> Vec<(Moments, Moments)> {
-    let moments = |(units, mean, squares): UnitMoments| Moments {
-        units,
-        mean,
-        squares,
-    };
-    let both = stage.outcomes.iter();
-    both.map(|(stable, canary)| (moments(*stable), moments(*canary)))
-        .collect()
-}
-
-fn drift(told: &DriftSummary) -> PredictionDrift {
-    PredictionDrift {
-        name: told.name.clone(),
-        stable: told.stable,
-        canary: told.canary,
-        stability_index: told.stability_index,
-        distance: told.distance,
-        log_evidence: told.log_evidence,
+    if seen.is_stopped && command != Command::Abort {
+        return is_refused("the service is stopped");
     }
-}
-
-fn shown(check: &Check) -> RolloutCheck {
-    let name = match &check.kind {
-        CheckKind::Errors => "errors".to_owned(),
-        CheckKind::Latency => "latency".to_owned(),
-        CheckKind::Metric(name) | CheckKind::Query { name, .. } => name.clone(),
-        CheckKind::Predictions(_) => "predictions".to_owned(),
-    };
-    let state = match check.state {
-        CheckState::Passed => "Passed",
-        CheckState::Doubtful => "Doubtful",
-        CheckState::Failed => "Failed",
-        CheckState::TooFew => "TooFew",
-    };
-
-    let finite = |number: f64| number.clamp(-EVIDENCE_SHOWN_MAX, EVIDENCE_SHOWN_MAX);
-    RolloutCheck {
-        name,
-        state: state.to_owned(),
-        message: Some(check.to_string()),
-        stable: finite(check.stable),
-        canary: finite(check.canary),
-        evidence: finite(check.evidence),
-        needed: finite(check.needed),
+    let newest = seen.newest.unwrap_or_default();
+    if matches!(command, Command::Promote | Command::Retry) {
+        let failure = failure_of(seen).or_else(|| refusal_of(seen));
+        let why = failure.or_else(|| match seen.newest_state {
+            // One that fails for now may be tried again, and takes nothing.
+            Some(RevisionState::Failed { failure, .. }) if command == Command::Promote => {
+                Some(format!("failed: {}", failure.message))
+            }
+            _ => None,
+        });
+        return why.and_then(|why| is_refused(&format!("{newest} {why}")));
     }
+    // Nobody else would take the requests, and no stage is compared with that.
+    if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
+        let stable = seen.stable.unwrap_or_default();
+        return is_refused(&format!("{stable} failed: {}", failure.message));
+    }
+    let is_ready = matches!(seen.newest_state, Some(RevisionState::Ready { .. }));
+    (command == Command::Skip && !is_ready)
+        .then(|| is_refused(&format!("{newest} is not loaded")))
+        .flatten()
 }
 
-fn describe(hold: &Hold) -> String {
-    match hold {
-        Hold::Duration { remaining } => {
-            let seconds = Duration::from_secs(remaining.as_secs() + 1);
-            format!(
-                "the stage lasts another {}",
-                humantime::format_duration(seconds)
-            )
+/// Returns why the newest revision is not tried to be loaded.
+fn refusal_of(seen: &Seen<'_>) -> Option<String> {
+    let refusal = seen.refusal.filter(|_| seen.newest_state.is_none())?;
+    Some(format!("cannot be served: {refusal}"))
+}
+
+/// Returns why the newest revision cannot be loaded, if it will not be tried again by itself.
+fn failure_of(seen: &Seen<'_>) -> Option<String> {
+    match seen.newest_state {
+        Some(RevisionState::Failed { failure, .. }) if !failure.is_transient => {
+            Some(format!("failed: {}", failure.message))
         }
-        Hold::Requests { had, needed } => {
-            format!("{had} of the {needed} requests that it must have in this stage")
-        }
-        Hold::Outcomes(_) => hold.to_string(),
-        Hold::Doubt(check) => format!("it looks bad, without evidence yet: {check}"),
+        _ => None,
     }
 }
 

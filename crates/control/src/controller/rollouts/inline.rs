@@ -36,7 +36,8 @@ pub(crate) fn read(service: &Value) -> Result<Option<Vec<Value>>, String> {
     };
     let mut texts: Vec<&str> = text.split(',').map(str::trim).collect();
     // That it ends with all of the requests goes without saying.
-    if texts.len() > 1 && texts.last() == Some(&"100%") {
+    let is_all = |text: &&str| text.strip_suffix('%').map(str::trim_end) == Some("100");
+    if texts.len() > 1 && texts.last().is_some_and(is_all) {
         texts.pop();
     }
     let steps = texts.into_iter().map(read_step);
@@ -209,6 +210,7 @@ mod tests {
             "10% for 1h, 50%, 100%",
             "10% for 1h,50%",
             " 10 % for 1h , 50% ",
+            "10 % for 1h, 50 %, 100 %",
         ] {
             assert_eq!(json!(of(text).unwrap().unwrap()), steps, "{text}");
         }

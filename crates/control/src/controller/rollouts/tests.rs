@@ -222,6 +222,162 @@ fn what_is_promoted_before_it_is_loaded_gives_nothing_to_what_went_back() {
     assert_eq!(stage.rolled_out().0, "3");
 }
 
+/// A command has its effect or is refused, and nobody is told that requests go where they do not.
+#[test]
+fn what_cannot_be_loaded_is_not_promoted_and_says_so() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///missing")}));
+    let status = |stage: &Stage| status_of(&stage.store.get(&key).unwrap().object);
+    let refused = |stage: &Stage| {
+        let conditions = status(stage).conditions;
+        let taken = conditions
+            .into_iter()
+            .find(|one| one.condition_type == COMMAND_TAKEN);
+        taken.unwrap().message.unwrap_or_default()
+    };
+    for wanted in ["promote", "retry"] {
+        command(&mut stage, &key, wanted);
+        assert_eq!(status(&stage).phase, "RolledBack");
+        let why = format!("{wanted}: iris-predictor-00002 failed: nothing at file:///missing");
+        assert_eq!(refused(&stage), why);
+    }
+    // One that may load yet is promoted once it is; if it is not, it goes back.
+    stage.predictor(json!({"model": model("file:///slow-missing")}));
+    assert_eq!(status(&stage).phase, "RolledBack");
+    for is_there in [true, false] {
+        stage.is_slow_loaded = false;
+        stage.predictor(json!({"model": model(&format!("file:///slow/{is_there}"))}));
+        command(&mut stage, &key, "promote");
+        let name = status(&stage).canary_revision.unwrap();
+        assert_eq!(
+            (status(&stage).phase, status(&stage).message),
+            (
+                "Promoted".to_owned(),
+                format!("{name} takes all requests once it is loaded: by hand")
+            )
+        );
+        stage.is_slow_failed = !is_there;
+        stage.is_slow_loaded = true;
+        stage.settle();
+        let (phase, words) = match is_there {
+            true => ("Promoted", "takes all requests: by hand"),
+            false => ("RolledBack", "went back: it failed: nothing at"),
+        };
+        assert_eq!(status(&stage).phase, phase);
+        let message = status(&stage).message;
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+/// What went back is tried again when somebody says so, not because the spec split requests for a while.
+#[test]
+fn a_split_by_hand_does_not_try_again_what_went_back() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///b")}));
+    command(&mut stage, &key, "abort");
+    let split = |percent: u8| {
+        vec![
+            ("iris-predictor-00002".to_owned(), percent),
+            ("iris-predictor-00001".to_owned(), 100 - percent),
+        ]
+    };
+    stage.predictor(json!({"canaryTrafficPercent": 10}));
+    assert_eq!(shares(&stage), split(10));
+    command(&mut stage, &key, "retry");
+    assert_eq!(
+        condition(&stage, &key, "CommandTaken"),
+        of("False", "NoEffect")
+    );
+    stage.predictor(json!({"canaryTrafficPercent": null}));
+    settle_below(&mut stage, "00002", 0);
+    assert_eq!(shares(&stage), split(0));
+    let phase = |stage: &Stage| status_of(&stage.store.get(&key).unwrap().object).phase;
+    assert_eq!(phase(&stage), "RolledBack");
+    command(&mut stage, &key, "retry");
+    assert_eq!(
+        (phase(&stage), shares(&stage)),
+        ("Progressing".to_owned(), split(20))
+    );
+}
+
+/// After a restart without the files of the revision that served: the one on trial takes all, and nobody takes it for promoted.
+#[test]
+fn what_can_be_loaded_takes_the_requests_of_what_cannot() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///slow")}));
+    stage.is_slow_loaded = true;
+    stage.settle();
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///b")}));
+    let (first, second) = ("iris-predictor-00001", "iris-predictor-00002");
+    let split = [(second.to_owned(), 20), (first.to_owned(), 80)];
+    assert_eq!(shares(&stage), split);
+    let restart = |stage: &mut Stage| {
+        stage.observed.set(coracle_serving::Observed::default());
+        stage.settle();
+    };
+    let in_force = |stage: &Stage| {
+        let observed = stage.observed.get();
+        let targets = observed
+            .routes
+            .values()
+            .flat_map(|route| route.targets.clone());
+        targets
+            .map(|target| (target.revision, target.percent))
+            .collect::<Vec<_>>()
+    };
+    let status = |stage: &Stage| status_of(&stage.store.get(&key).unwrap().object);
+    stage.is_slow_failed = true;
+    restart(&mut stage);
+    assert_eq!(in_force(&stage), [(second.to_owned(), 100)]);
+    let message = format!("{second} waits: {first} failed: nothing at file:///slow");
+    assert_eq!(
+        (status(&stage).phase.as_str(), status(&stage).message),
+        ("Progressing", message.clone())
+    );
+    assert_eq!(stage.rolled_out().0, "1");
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    assert!(
+        events
+            .iter()
+            .any(|event| event.object["message"] == message)
+    );
+    let conditions = stage.status("/conditions");
+    let ready = conditions
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["type"] == "Ready");
+    assert!(
+        ready.unwrap()["message"]
+            .as_str()
+            .unwrap()
+            .contains("nothing at file:///slow")
+    );
+    // Once the files are there again it is as it was.
+    stage.is_slow_failed = false;
+    stage.settle();
+    assert_eq!(in_force(&stage), split);
+    assert_eq!(status(&stage).step, Some(1));
+    // What went back takes nothing for that.
+    command(&mut stage, &key, "abort");
+    stage.is_slow_failed = true;
+    restart(&mut stage);
+    assert_eq!(in_force(&stage), []);
+    let plan = stage.plan.lock().unwrap();
+    let absence = plan.routes.values().next().unwrap().absence.as_ref();
+    assert_eq!(
+        absence.unwrap().why,
+        format!(
+            "no revision of the service is loaded yet: {first} failed: nothing at file:///slow"
+        )
+    );
+}
+
 /// Returns the status and the reason of a condition.
 fn condition(stage: &Stage, key: &Key, name: &str) -> (String, String) {
     let status = status_of(&stage.store.get(key).unwrap().object);
@@ -615,3 +771,4 @@ fn a_stored_rollout_whose_spec_cannot_be_lets_nothing_through() {
     ratio(&mut stage, 1.5);
     assert_eq!(shares(&stage), split(20));
 }
+mod stopped;

@@ -12,6 +12,8 @@ pub(crate) struct Totals {
     finished: u64,
     failed: u64,
     latency: LatencyCounts,
+    /// What it has in work, by how long it is. What hangs is slow before it ends.
+    in_work: LatencyCounts,
 }
 
 impl Totals {
@@ -20,6 +22,7 @@ impl Totals {
             finished: load.n_finished.saturating_sub(load.n_stood_in),
             failed: load.n_failed,
             latency: load.latency,
+            in_work: load.in_work,
         });
     }
 
@@ -29,6 +32,8 @@ impl Totals {
         for (sum, count) in self.latency.iter_mut().zip(other.latency) {
             *sum = sum.saturating_add(count);
         }
+        // What is in work is no sum: what was told last counts.
+        self.in_work = other.in_work;
     }
 
     /// Returns how many requests it has had.
@@ -36,24 +41,33 @@ impl Totals {
         self.finished
     }
 
-    /// Returns what it has done since `before`; slow is what took longer than `slow`, a bound, or whose caller gave up.
+    /// Returns what it has done since `before`; slow is what took longer than `slow`, a bound, or whose caller gave up. What is in work for longer than
+    /// that counts as a slow request from then on, and not once more when it ends.
     pub(crate) fn since(&self, before: &Self, slow: Option<Duration>) -> Counts {
-        let requests = self.finished.saturating_sub(before.finished);
+        let n_ended = self.finished.saturating_sub(before.finished);
         let counts = self.latency.iter().zip(before.latency);
         let counts: Vec<u64> = counts
             .map(|(now, before)| now.saturating_sub(before))
             .collect();
-        let n_ended: u64 = counts.iter().sum();
-        let n_given_up = requests.saturating_sub(n_ended);
-        let n_slow = slow.map_or(0, |slow| {
-            let bounds = latency_bounds();
-            let first_slow = bounds.iter().filter(|bound| **bound <= slow).count();
-            counts.iter().skip(first_slow).sum::<u64>() + n_given_up
-        });
+        let n_answered: u64 = counts.iter().sum();
+        let n_given_up = n_ended.saturating_sub(n_answered);
+        let Some(slow) = slow else {
+            return Counts {
+                requests: n_ended,
+                errors: self.failed.saturating_sub(before.failed),
+                slow: 0,
+            };
+        };
+        let bounds = latency_bounds();
+        let first_slow = bounds.iter().filter(|bound| **bound <= slow).count();
+        let n_slow = counts.iter().skip(first_slow).sum::<u64>() + n_given_up;
+        let late = |totals: &Self| totals.in_work.iter().skip(first_slow).sum::<u64>();
+        let (late, late_before) = (late(self), late(before));
+        let with_late = |n: u64| n.saturating_add(late).saturating_sub(late_before);
         Counts {
-            requests,
+            requests: with_late(n_ended),
             errors: self.failed.saturating_sub(before.failed),
-            slow: n_slow,
+            slow: with_late(n_slow),
         }
     }
 
@@ -94,6 +108,10 @@ impl Watched {
     /// Takes in a report of a window that is over; tells whether it is about any of them.
     pub(crate) fn take(&mut self, report: &LoadReport) -> bool {
         self.early.clear();
+        // One that is not named does nothing.
+        for totals in self.revisions.values_mut() {
+            totals.in_work = LatencyCounts::default();
+        }
         let mut is_watched = false;
         for (id, load) in &report.revisions {
             if let Some(totals) = self.revisions.get_mut(id) {
@@ -161,6 +179,41 @@ mod tests {
         assert_eq!(percentile(98), Duration::from_micros(2_500));
         assert_eq!(percentile(99), Duration::from_secs(10));
         assert_eq!(before.percentile(50), None);
+    }
+
+    /// What hangs counts as slow once it is beyond the bound, and once: whether it ends, or its caller gives up.
+    #[test]
+    fn what_hangs_is_slow_before_it_ends_and_counts_once() {
+        let mut watched = Watched::default();
+        watched.watch(&[id("a")].into());
+        let mut before = Totals::default();
+        let mut told = |load: RevisionLoad| {
+            watched.take(&LoadReport {
+                window: Duration::from_secs(1),
+                revisions: vec![(id("a"), load)],
+            });
+            let totals = watched.of(&id("a"));
+            let counts = totals.since(&before, Some(Duration::from_millis(250)));
+            before = totals;
+            (counts.requests, counts.errors, counts.slow)
+        };
+        let mut hanging = load(5, 0, &[(9, 5)]);
+        // Bucket 16 ends at 250 ms, 19 at 2.5 s, 22 has no end.
+        (hanging.in_work[12], hanging.in_work[17]) = (3, 4);
+        assert_eq!(told(hanging), (9, 0, 4));
+        hanging = load(0, 0, &[]);
+        hanging.in_work[19] = 7;
+        assert_eq!(told(hanging), (3, 0, 3));
+        // Two fail late, one is given up, one is answered just before the bound beside them.
+        hanging = load(4, 2, &[(22, 2), (16, 1)]);
+        hanging.in_work[20] = 4;
+        assert_eq!(told(hanging), (1, 2, 0));
+        assert_eq!(told(load(4, 0, &[(22, 4)])), (0, 0, 0));
+        assert_eq!(told(load(1, 0, &[(9, 1)])), (1, 0, 0));
+        // A bound that nothing is beyond.
+        let mut all = Totals::default();
+        all.add(&hanging);
+        assert_eq!(all.since(&Totals::default(), None).requests, 4);
     }
 
     fn id(name: &str) -> RevisionId {

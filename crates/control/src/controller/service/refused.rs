@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_api::status::{
-    FailureInfo, InferenceServiceStatus, ModelStates, ModelStatus, TrafficTarget,
+    ComponentStatus, Components, FailureInfo, InferenceServiceStatus, ModelStates, ModelStatus,
+    TrafficTarget,
 };
 use coracle_serving::{PlannedRoute, RevisionState};
 use serde_json::Value;
@@ -14,9 +15,23 @@ use super::super::revisions;
 use super::super::templates::{Canaries, Template, Templates};
 use super::super::traffic::Share;
 use super::route::absent;
-use super::{Outcome, Refusal, Surroundings, View, observed_route, references};
+use super::{Outcome, Refusal, Surroundings, View, observed_route, references, status_of};
 use crate::object;
 use crate::rest::rfc3339;
+
+/// How a service is shown whose spec is refused.
+const INVALID: &str = "InvalidSpec";
+
+/// Returns why the spec of a service is refused, as its status tells, if it does.
+pub(crate) fn refusal(service: &Value) -> Option<String> {
+    let status = status_of(service);
+    let is_of_now = status.observed_generation == Some(object::generation(service));
+    let model = status.model_status.filter(|_| is_of_now)?;
+    let failure = model.last_failure_info?;
+    failure
+        .message
+        .filter(|_| model.transition_status == INVALID)
+}
 
 /// A service that cannot be served; what it served before goes on.
 pub(super) fn refused(
@@ -151,13 +166,14 @@ fn refused_status(
                 active_model_state: active.to_owned(),
                 target_model_state: "FailedToLoad".to_owned(),
             }),
-            transition_status: "InvalidSpec".to_owned(),
+            transition_status: INVALID.to_owned(),
         }),
         ..before.clone()
     }
 }
 
-/// A service that is told not to serve.
+/// A service that is told not to serve. Which revision had all requests stays known: once it serves again, that is the one that does, whatever became
+/// of a newer one.
 pub(super) fn stopped(
     service: &Value,
     before: &InferenceServiceStatus,
@@ -170,8 +186,18 @@ pub(super) fn stopped(
     conditions.add("PredictorReady", &verdict);
     conditions.add("Ready", &verdict);
     conditions.add_info("Stopped", &Verdict::True);
+    let component = before.components.clone().and_then(|all| all.predictor);
+    let standing = component.filter(|one| one.latest_rolledout_revision.is_some());
+    let standing = standing.map(|one| Components {
+        predictor: Some(ComponentStatus {
+            latest_rolledout_revision: one.latest_rolledout_revision,
+            previous_rolledout_revision: one.previous_rolledout_revision,
+            ..ComponentStatus::default()
+        }),
+    });
     Outcome {
         status: InferenceServiceStatus {
+            components: standing,
             conditions: conditions.finish(),
             deployment_mode: before.deployment_mode.clone(),
             observed_generation: Some(object::generation(service)),

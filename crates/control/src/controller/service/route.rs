@@ -3,14 +3,16 @@
 use coracle_api::kind::SELDON_DEPLOYMENT;
 use coracle_api::validation::STICKY;
 use coracle_serving::experiment::UnitSource;
-use coracle_serving::{FallbackSettings, PlannedPredictor, PlannedRoute, PlannedTarget, Sticky};
+use coracle_serving::{
+    Absence, FallbackSettings, PlannedPredictor, PlannedRoute, PlannedTarget, RevisionState, Sticky,
+};
 use serde_json::Value;
 
 use super::View;
 use super::stand_in::StandIn;
 use crate::controller::revisions::{STABLE, canary_track};
 use crate::controller::templates::Canaries;
-use crate::controller::traffic::Share;
+use crate::controller::traffic::{Rollout, Share};
 use crate::controller::{fallbacks, shadows};
 use crate::object;
 
@@ -102,6 +104,45 @@ impl View<'_> {
             shadow,
             fallback,
             experiments,
+        })
+    }
+
+    /// Returns the route to plan: until the one that is wanted can be in force, the one that is stays.
+    pub(super) fn planned_route(
+        &self,
+        wanted: Option<PlannedRoute>,
+        rollout: &Rollout,
+    ) -> Option<PlannedRoute> {
+        let taking = wanted.iter().flat_map(|route| &route.targets);
+        let mut taking = taking.filter(|target| target.percent > 0);
+        let is_there = wanted.is_some() && taking.all(|target| self.is_ready(&target.revision));
+        if self.observed.is_none() && !is_there {
+            return self
+                .lost(rollout)
+                .or(wanted)
+                .or_else(|| absent(self.service));
+        }
+        wanted.or_else(|| self.observed.clone())
+    }
+
+    /// Returns the route of a service that has served, while nothing of it is loaded, as after a restart: it is there, and whoever asks is told why
+    /// nothing answers.
+    fn lost(&self, rollout: &Rollout) -> Option<PlannedRoute> {
+        let name = rollout.rolled_out.as_ref()?;
+        let revision = self.revisions.iter().find(|one| one.name == *name)?;
+        let predictor = serde_json::from_value(revision.template.clone()).unwrap_or_default();
+        let why = match self.state(name) {
+            Some(RevisionState::Failed { failure, .. }) => {
+                format!("{name} failed: {}", failure.message)
+            }
+            _ => format!("{name} is being loaded"),
+        };
+        Some(PlannedRoute {
+            absence: Some(Absence {
+                model: self.model_name(&predictor),
+                why: format!("no revision of the service is loaded yet: {why}"),
+            }),
+            ..absent(self.service).unwrap_or_default()
         })
     }
 

@@ -104,8 +104,11 @@ fn a_stage_is_read_again_from_its_file() {
         fixture.settle(&book);
     }
     let unknown = outcome(of_unit("u2"), "converted", 1.0, None);
-    let taken = fixture.record(&book, vec![unknown]);
-    assert!(taken[0].as_ref().unwrap_err().contains("u2"), "{taken:?}");
+    let fault = book.ledger().find(&unknown).unwrap_err().to_string();
+    assert!(fault.contains("u2"), "{fault}");
+    // Whoever tells of them does not know: it is taken, and does not count.
+    assert_eq!(fixture.record(&book, vec![unknown]), [Ok(Taken::Late)]);
+    assert_eq!(outcomes(&book), [(0, 0.0), (0, 0.0)]);
 }
 
 #[test]
@@ -218,6 +221,31 @@ fn a_stage_of_requests_goes_on_when_its_places_are_taken() {
         ..planned
     };
     assert_eq!(small.outcomes(&next)[0], ((0, 0.0, 0.0), (0, 0.0, 0.0)));
+}
+
+/// What comes of requests of a canary that a newer one followed is taken without effect, as what comes after its stage is.
+#[test]
+fn outcomes_of_an_earlier_canary_are_taken_without_effect() {
+    let fixture = Fixture::new();
+    let earlier = fixture.open(&stage(1_000));
+    earlier.expose(shown_at("u1", CANARY, 1_001));
+    fixture.settle(&earlier);
+    let later = fixture.open(&PlannedExperiment {
+        uid: "r/iris-predictor-00003".to_owned(),
+        ..stage(2_000)
+    });
+    let told = |about, metric| outcome(about, metric, 1.0, None);
+    let taken = fixture.record(
+        &later,
+        vec![
+            told(of_request("r-u1-1001"), "converted"),
+            told(of_unit("u1"), "converted"),
+        ],
+    );
+    assert_eq!(taken, [Ok(Taken::Late), Ok(Taken::Late)]);
+    assert_eq!(outcomes(&later), [(0, 0.0), (0, 0.0)]);
+    let taken = fixture.record(&later, vec![told(of_unit("u1"), "other")]);
+    assert!(taken[0].is_err(), "{taken:?}");
 }
 
 /// Books are read in any order when a server begins: a rollout's must not take the places that experiments had.

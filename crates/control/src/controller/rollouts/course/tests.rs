@@ -2,6 +2,7 @@
 
 use coracle_api::rollout::RolloutSpec;
 use coracle_base::Code;
+use coracle_serving::experiment::DriftSummary;
 use coracle_serving::{LoadFailure, LoadReport, RevisionId, RevisionLoad};
 use serde_json::json;
 
@@ -17,6 +18,11 @@ struct Play {
     wanted: Wanted,
     watched: Watched,
     now: Duration,
+    /// By how much the machine's clock was set forward, and back.
+    clock_set: (Duration, Duration),
+    is_stopped: bool,
+    stable_state: Option<RevisionState>,
+    refusal: Option<&'static str>,
     stable: Option<&'static str>,
     newest: &'static str,
     state: RevisionState,
@@ -67,7 +73,11 @@ impl Play {
             course: Course::default(),
             wanted: spec::read(&spec).unwrap(),
             watched,
-            now: Duration::from_secs(1_000),
+            now: Duration::from_secs(10_000),
+            clock_set: (Duration::ZERO, Duration::ZERO),
+            is_stopped: false,
+            stable_state: None,
+            refusal: None,
             stable: Some("v1"),
             newest: "v1",
             state: ready(),
@@ -88,17 +98,21 @@ impl Play {
         Seen {
             wanted: &self.wanted,
             is_paused: self.is_paused,
+            is_stopped: self.is_stopped,
             command: None,
             stable: self.stable,
             newest: Some(self.newest),
-            newest_state: Some(&self.state),
+            newest_state: Some(&self.state).filter(|_| self.refusal.is_none()),
+            stable_state: self.stable_state.as_ref(),
+            refusal: self.refusal,
             is_split_by_hand: false,
             stable_totals: self.watched.of(&id(self.stable.unwrap_or_default())),
             newest_totals: self.watched.of(&id(self.newest)),
             stage: self.stage.as_ref(),
             looks: self.looks.clone(),
             has_program: self.has_program,
-            now: self.now,
+            now: self.now + self.clock_set.0 - self.clock_set.1,
+            monotonic: self.now,
         }
     }
 
@@ -135,6 +149,29 @@ impl Play {
         }
         &self.course.status.phase
     }
+}
+
+/// A canary that answers nothing any more is as slow as can be, though no request of it ends.
+#[test]
+fn a_canary_that_hangs_goes_back_while_its_requests_hang() {
+    let mut play = Play::new();
+    play.pass(5, (0, 0));
+    play.newest = "v2";
+    assert_eq!(play.pass(2, (0, 0)), PROGRESSING);
+    // Of all callers who wait for their answer before they ask again.
+    let mut hanging = RevisionLoad::default();
+    hanging.in_work[18] = 20;
+    for _ in 0..3 {
+        play.watched.take(&LoadReport {
+            window: Duration::from_secs(1),
+            revisions: vec![(id("v2"), hanging), (id("v1"), load(10, 0, 0))],
+        });
+        play.now += Duration::from_secs(1);
+        play.look(None);
+    }
+    assert_eq!(play.course.status.phase, ROLLED_BACK);
+    let message = &play.course.status.message;
+    assert!(message.contains("slow requests"), "{message}");
 }
 
 #[test]
@@ -299,6 +336,111 @@ fn a_restart_goes_on_in_the_middle_of_a_stage() {
     assert_eq!(play.course.status, before);
     play.pass(2, (0, 0));
     assert_eq!(play.percent(), Some(50));
+}
+
+#[test]
+fn a_stage_lasts_as_long_as_it_is_meant_to_whatever_the_clock_is_set_to() {
+    let hours = |n: u64| Duration::from_secs(3_600 * n);
+    let forward = (hours(2), Duration::ZERO);
+    let back = (Duration::ZERO, hours(1));
+    for clock_set in [forward, back] {
+        for is_restarted in [false, true] {
+            let mut play = Play::new();
+            play.pass(1, (0, 0));
+            for step in &mut play.wanted.rules.steps {
+                step.duration = Duration::from_secs(600);
+            }
+            play.newest = "v2";
+            play.pass(100, (0, 0));
+            assert_eq!(play.course.status.step, Some(1));
+            play.clock_set = clock_set;
+            if is_restarted {
+                play.course = Course::new(play.course.status.clone());
+            }
+            // A minute, while the process may have been gone, is the most that the clock takes from it.
+            play.pass(440, (0, 0));
+            assert_eq!(play.course.status.step, Some(1), "{clock_set:?}");
+            let since_ms = play.course.stage_since_ms();
+            play.pass(62, (0, 0));
+            assert_eq!(play.course.status.step, Some(2), "{clock_set:?}");
+            assert!(play.course.stage_since_ms() > since_ms);
+        }
+    }
+}
+
+/// A command has its effect or is refused, with what is in its way.
+#[test]
+fn commands_that_cannot_have_their_effect_are_refused() {
+    let on_trial = || {
+        let mut play = Play::new();
+        play.pass(1, (0, 0));
+        play.newest = "v2";
+        play.pass(2, (0, 0));
+        assert_eq!(play.course.status.step, Some(1));
+        play
+    };
+    let refused = |play: &mut Play, command| {
+        let before = play.course.status.phase.clone();
+        let seen = Seen {
+            command: Some(command),
+            ..play.seen()
+        };
+        let happened = play.course.clone().look(&seen);
+        let refused = happened.into_iter().find(|event| event.reason == REFUSED);
+        play.look(Some(command));
+        assert_eq!(play.course.status.phase, before);
+        refused.unwrap().message
+    };
+    let bucket = "the bucket does not answer";
+    let mut play = on_trial();
+    play.state = failed_for_now();
+    let message = refused(&mut play, Command::Promote);
+    assert_eq!(message, format!("promote: v2 failed: {bucket}"));
+    let message = refused(&mut play, Command::Skip);
+    assert_eq!(message, "skip: v2 is not loaded");
+    let mut play = on_trial();
+    play.refusal = Some("there is no runtime");
+    let message = refused(&mut play, Command::Promote);
+    assert_eq!(message, "promote: v2 cannot be served: there is no runtime");
+    play.look(None);
+    let message = &play.course.status.message;
+    assert_eq!(
+        message,
+        "v2 waits: it cannot be served: there is no runtime"
+    );
+    // What serves alone is not taken back, nor compared.
+    let mut play = on_trial();
+    play.stable_state = Some(failed_for_now());
+    for command in [Command::Skip, Command::Abort] {
+        let message = refused(&mut play, command);
+        assert_eq!(
+            message,
+            format!("{}: v1 failed: {bucket}", command.as_str())
+        );
+    }
+    play.look(Some(Command::Promote));
+    assert_eq!(play.course.status.phase, PROMOTED);
+}
+
+#[test]
+fn a_stage_does_not_last_while_its_service_is_stopped() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.wanted.rules.deadline = Some(Duration::from_secs(60));
+    play.newest = "v2";
+    play.pass(3, (0, 0));
+    let status = play.course.status.clone();
+    play.is_stopped = true;
+    play.now += Duration::from_secs(3_600);
+    play.look(None);
+    play.now += Duration::from_secs(3_600);
+    play.look(None);
+    play.is_stopped = false;
+    play.look(None);
+    assert_eq!(play.course.status.step, status.step);
+    assert_eq!(play.course.status.message, status.message);
+    play.pass(3, (0, 0));
+    assert_eq!(play.course.status.step, Some(2));
 }
 
 #[test]
