@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use crate::RequestError;
 use crate::v2::{TensorHead, TensorName, read_nested};
 
+pub(crate) use grpc::outputs as message_outputs;
 pub use grpc::{Wanted, take_wanted};
 pub use outputs::outputs;
 pub(crate) use seldon::write_path;
