@@ -79,7 +79,10 @@ fn inputs_by_name_are_refused_of_graphs() {
         let error = refused.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
         let message = error.to_string();
-        assert!(message.contains("ask this graph by \"instances\""), "{message}");
+        assert!(
+            message.contains("ask this graph by \"instances\""),
+            "{message}"
+        );
     }
 }
 

@@ -476,7 +476,11 @@ mod tests {
     /// JSON has no such numbers, and what is left out is a reward of 0.
     #[test]
     fn rewards_that_are_no_numbers_are_refused_as_over_rest() {
-        for (reward, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (-f32::INFINITY, "-inf")] {
+        for (reward, name) in [
+            (f32::NAN, "NaN"),
+            (f32::INFINITY, "inf"),
+            (-f32::INFINITY, "-inf"),
+        ] {
             let feedback = Feedback {
                 request: None,
                 response: None,
