@@ -109,7 +109,7 @@ impl Handler {
                 let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
                 let common = {
                     let table = self.calls.table.load();
-                    let (scope, _path) = Scope::of(&table, &caller.head);
+                    let (scope, _path) = Scope::of_call(&table, &caller.head);
                     self.in_common((&table, &scope), &model).await?
                 };
                 let facts = self.facts(&model, &lease, &versions);
