@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> anyhow::Result<ExitCode> {
     } else {
         report.to_text()
     };
-    std::io::stdout().write_all(shown.as_bytes())?;
+    crate::printed::stdout().write_all(shown.as_bytes())?;
     let is_failure = report.has_failures() && !arguments.allow_errors;
     Ok(if is_failure {
         ExitCode::FAILURE

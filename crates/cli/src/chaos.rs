@@ -121,7 +121,7 @@ pub(crate) fn run(command: &ChaosCommand, environment: &Environment) -> anyhow::
     };
     let answer = shadow::ask(&format!("{url}/{path}"), body.as_ref())?;
     let lines = lines(&answer);
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     if let Some(n_cleared) = answer["cleared"].as_u64() {
         writeln!(out, "cleared: {n_cleared}")?;
     }

@@ -25,7 +25,7 @@ pub(crate) fn describe(
     let events = client.get(&format!(
         "/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.name%3D{name}"
     ))?;
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::printed::stdout();
     writeln!(out, "Name:       {name}")?;
     writeln!(out, "Namespace:  {namespace}")?;
     writeln!(out, "URL:        {}", text(&service, "/status/url"))?;
@@ -152,5 +152,5 @@ pub(crate) fn logs(arguments: &LogsArguments, environment: &Environment) -> anyh
     let path = format!(
         "/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&follow={follow}&timestamps={timestamps}{tail}"
     );
-    client.copy(&path, &mut std::io::stdout().lock())
+    client.copy(&path, &mut crate::printed::raw_unless_terminal())
 }

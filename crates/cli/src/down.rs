@@ -16,7 +16,7 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 /// Runs the command.
 pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyhow::Result<()> {
     let state = StateDirectory::new(arguments.state.as_deref(), environment)?;
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     let Some(process) = state.running_process() else {
         writeln!(out, "nothing runs on {}", state.path().display())?;
         return Ok(());

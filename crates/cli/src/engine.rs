@@ -217,7 +217,7 @@ fn list(given: Option<&Path>, environment: &Environment) -> anyhow::Result<()> {
             "rten (built in)\n  runs        neural graphs, where ONNX Runtime is not there\n",
         );
     }
-    drop(std::io::stdout().write_all(text.as_bytes()));
+    drop(crate::printed::stdout().write_all(text.as_bytes()));
     Ok(())
 }
 

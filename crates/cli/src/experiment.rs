@@ -113,7 +113,7 @@ fn tell(
         settled.map(|winner| format!("{winner} is to take all requests once it is in force; "));
     let settled = settled.unwrap_or_default();
     writeln!(
-        std::io::stdout(),
+        crate::printed::stdout(),
         "{namespace}/{name} {phase}: {settled}{message}"
     )?;
     Ok(())
@@ -123,7 +123,7 @@ fn status(arguments: &ServiceArguments, environment: &Environment) -> anyhow::Re
     let client = Client::connect(&arguments.state, environment)?;
     let experiment = find(&client, arguments)?;
     let status = &experiment["status"];
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     let service = text(&experiment["spec"]["inferenceService"]);
     writeln!(out, "service     {service}")?;
     for (name, field) in [
@@ -170,7 +170,7 @@ fn report(arguments: &ReportArguments, environment: &Environment) -> anyhow::Res
     }
     let url = status["url"].as_str().context("it has no report yet")?;
     let report = shadow::get(url)?;
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(());

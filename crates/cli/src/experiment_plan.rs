@@ -71,7 +71,7 @@ struct Needed {
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<()> {
     let needed = needed(arguments)?;
     let n_variants = u64::from(arguments.variants);
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     if arguments.variants > 2 {
         writeln!(
             out,

@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &InspectArguments, environment: &Environment) -> an
         text.push('\n');
     }
     // A reader that closes the pipe early (`| head`) has seen enough.
-    drop(std::io::stdout().write_all(text.as_bytes()));
+    drop(crate::printed::stdout().write_all(text.as_bytes()));
     Ok(())
 }
 

@@ -29,6 +29,7 @@ mod model_repository;
 mod objects;
 mod observe_args;
 mod package_index;
+mod printed;
 mod process_meter;
 mod rollout;
 mod serve;
@@ -193,5 +194,5 @@ impl Environment {
 /// Prints an error with its causes; a closed stderr is no reason to panic.
 fn report(error: &anyhow::Error) {
     use std::io::Write as _;
-    drop(writeln!(std::io::stderr(), "error: {error:#}"));
+    drop(writeln!(printed::stderr(), "error: {error:#}"));
 }

@@ -38,7 +38,7 @@ pub(crate) fn looked_in(namespace: &str) -> String {
 /// `coracle apply`
 pub(crate) fn apply(arguments: &ApplyArguments, environment: &Environment) -> anyhow::Result<()> {
     let client = Client::connect(&arguments.state, environment)?;
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     let mut texts = Vec::new();
     for path in &arguments.files {
         texts.extend(manifest_files::read(path)?);
@@ -95,7 +95,7 @@ fn ensure_namespace(client: &Client, name: &str) -> anyhow::Result<()> {
 /// `coracle get`
 pub(crate) fn get(arguments: &GetArguments, environment: &Environment) -> anyhow::Result<()> {
     let client = Client::connect(&arguments.state, environment)?;
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     if let Some(name) = &arguments.name {
         let namespace = arguments.namespace.as_deref().unwrap_or("default");
         let service = find(&client, namespace, name)?;
@@ -179,7 +179,7 @@ pub(crate) fn delete(
     })?;
     accepted(status, answer)?;
     writeln!(
-        std::io::stdout(),
+        crate::printed::stdout(),
         "{}/{} deleted",
         arguments.namespace,
         arguments.name
@@ -236,7 +236,7 @@ fn is_ready(service: &Value) -> bool {
 }
 
 fn print_split(service: &Value) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     let traffic = service["status"]["components"]["predictor"]["traffic"].as_array();
     for target in traffic.into_iter().flatten() {
         let revision = target["revisionName"].as_str().unwrap_or_default();

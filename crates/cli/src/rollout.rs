@@ -75,7 +75,7 @@ pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow
             true => "paused: no stage ends, and a revision that is worse goes back all the same",
             false => "resumed: stages end again",
         };
-        writeln!(std::io::stdout(), "{namespace}/{name} is {what}")?;
+        writeln!(crate::printed::stdout(), "{namespace}/{name} is {what}")?;
         return Ok(());
     }
     let rollout = done(&client, &path, COMMAND)?;
@@ -85,7 +85,10 @@ pub(crate) fn run(command: &RolloutCommand, environment: &Environment) -> anyhow
     }
     let status = |field: &str| rollout["status"][field].as_str().unwrap_or("-").to_owned();
     let (phase, message) = (status("phase"), status("message"));
-    writeln!(std::io::stdout(), "{namespace}/{name} {phase}: {message}")?;
+    writeln!(
+        crate::printed::stdout(),
+        "{namespace}/{name} {phase}: {message}"
+    )?;
     Ok(())
 }
 
@@ -143,7 +146,7 @@ fn taken(rollout: &Value) -> (bool, &str) {
 }
 
 fn print(rollout: &Value) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     let status = &rollout["status"];
     let text = |field: &str| status[field].as_str().unwrap_or("-").to_owned();
     writeln!(

@@ -52,7 +52,7 @@ pub(crate) fn run(command: &ShadowCommand, environment: &Environment) -> anyhow:
     let url = url_of(&|path| client.get(path), namespace, name)?;
     let answer = get(&format!("{url}/shadow"))?;
     let report = &answer["shadows"][0];
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string_pretty(report)?)?;
         return Ok(());

@@ -14,7 +14,7 @@ use crate::{chaos, shadow};
 /// Runs the command.
 pub(crate) fn run(arguments: &StateArguments, environment: &Environment) -> anyhow::Result<()> {
     let state = StateDirectory::new(arguments.state.as_deref(), environment)?;
-    let mut out = std::io::stdout();
+    let mut out = crate::printed::stdout();
     let (Some(process), Some(url)) = (state.running_process(), state.api_url()) else {
         bail!(
             "nothing runs on {}; start it with `coracle up`",

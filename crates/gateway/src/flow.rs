@@ -9,16 +9,18 @@ mod standing;
 mod walk;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_base::Code;
+use coracle_base::{Code, VersionState};
+use coracle_protocol::facts::VersionEntry;
 use coracle_protocol::flow::{Dialect, Meta, request_meta, with_meta};
 use coracle_protocol::seldon::{self as messages, Feedback};
 use coracle_protocol::v2::Forms;
 use coracle_protocol::{RequestError, tfs, v1, v2};
 use coracle_serving::flow::{Flow, FlowAsk, FlowStep, FlowTarget, Reward};
-use coracle_serving::{ModelTable, ServedModel};
+use coracle_serving::{ModelTable, ServedModel, VersionStatus};
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
@@ -30,6 +32,7 @@ use crate::codec::{Codec, Encoded, StoodIn};
 use crate::connection::{Asked, Handler, Seen};
 use crate::encoding::off_loop;
 use crate::infer::{Calls, Failure, unknown_model};
+use crate::models::version_entry;
 use crate::payload;
 use crate::respond::Reply;
 use crate::route::{self, Named, Route};
@@ -38,6 +41,10 @@ use crate::seldon;
 use crate::shadow::Sent;
 use crate::terms::Terms;
 use crate::trace::Trace;
+
+/// What is said to who asks for a version of a graph.
+pub(crate) const NO_VERSIONS: &str =
+    "a graph has no versions; its models are services of their own, which can be asked";
 
 impl<'a> Asked<'a> {
     /// Returns the flow that the request is for.
@@ -100,8 +107,7 @@ impl Handler {
                 Reply::rendered(|out| v2::model_list([flow.name()].into_iter(), out))
             }
             Route::V1Model(Named { version: None, .. }) => {
-                let ready = trouble(asked.table, flow.root()).is_none();
-                Reply::rendered(|out| v1::model_status(flow.name(), ready, out))
+                self.flow_state(flow.name(), trouble(asked.table, flow.root()))
             }
             Route::V2Model(Named {
                 model,
@@ -123,10 +129,7 @@ impl Handler {
                     Some(why) => Reply::failure(Code::Unavailable, &why),
                 }
             }
-            _ if name.is_some() => Reply::failure(
-                Code::Unimplemented,
-                "a graph has no versions; its models are services of their own, which can be asked",
-            ),
+            _ if name.is_some() => Reply::failure(Code::Unimplemented, NO_VERSIONS),
             _ => return Err(body),
         })
     }
@@ -149,12 +152,28 @@ impl Handler {
                 None => Reply::rendered(|out| v2::model_ready(name, true, out)),
                 Some(why) => Reply::failure(Code::Unavailable, &why),
             },
-            Route::V1Model(Named { version: None, .. }) => {
-                let ready = trouble().is_none();
-                Reply::rendered(|out| v1::model_status(name, ready, out))
-            }
+            Route::V1Model(Named { version: None, .. }) => self.flow_state(name, trouble()),
             _ => Reply::failure(Code::NotFound, &unknown_model(name)),
         }
+    }
+
+    /// Returns the state of the one version of a flow, or of the model of a node.
+    pub(crate) fn flow_version(&self, trouble: Option<String>) -> VersionEntry {
+        let status = VersionStatus {
+            version: described::VERSION.to_owned(),
+            state: match trouble {
+                None => VersionState::Available,
+                Some(_) => VersionState::End,
+            },
+            failure: trouble.map(|why| (Code::Internal, why)),
+        };
+        version_entry(status, self.shared.ready.load(Ordering::Acquire))
+    }
+
+    fn flow_state(&self, name: &str, trouble: Option<String>) -> Reply {
+        let ready = trouble.is_none();
+        let entry = self.flow_version(trouble);
+        Reply::rendered(|out| tfs::model_status(name, &[entry], ready, out))
     }
 
     /// Answers a request of V2 for an inference.

@@ -1,7 +1,7 @@
 //! Answers: status, headers, body.
 
 use bytes::Bytes;
-use coracle_base::Code;
+use coracle_base::{Code, Printable};
 use coracle_protocol::compression::Encoding;
 use coracle_protocol::{error_body, http_status};
 use coracle_serving::Exposition;
@@ -241,5 +241,24 @@ impl Reply {
             Kind::Close => drop(headers.insert(CONNECTION, CLOSE)),
         }
         response
+    }
+}
+
+/// Returns a text as it stands in a page: no markup, and nothing that a terminal would obey where the page is read in one.
+pub(crate) fn escaped(text: &str) -> String {
+    let text = Printable(text).to_string();
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    text.replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_have_neither_markup_nor_control_characters_of_others() {
+        let text = "a<b>&\"\u{1b}[31m\u{9b}2J\u{202e}\u{7f}";
+        let expected = r"a&lt;b&gt;&amp;&quot;\u001b[31m\u009b2J\u202e\u007f";
+        assert_eq!(escaped(text), expected);
     }
 }

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::infer::{Failure, unknown_model};
 use crate::route::{self, AskedVersion, NoRoute, Route as Asked};
+use crate::seldon::DEPLOYMENT;
 
 /// Which service a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,16 @@ impl Scope {
             .or_else(|| head.headers.get(HOST)?.to_str().ok());
         let scope = host.and_then(|host| by_host(table, host));
         (scope.unwrap_or(Self::All), path)
+    }
+
+    /// Returns the scope of a gRPC call, and the rest of its path; Seldon's callers name the deployment by the metadata `seldon` and `namespace`.
+    pub(crate) fn of_call<'a>(table: &ModelTable, head: &'a Parts) -> (Self, &'a str) {
+        let (scope, path) = Self::of(table, head);
+        if scope != Self::All || !(table.has_namespaces() || table.has_flows()) {
+            return (scope, path);
+        }
+        let id = by_metadata(table, &head.headers);
+        (id.map_or(scope, |id| Self::Service { id, tag: None }), path)
     }
 
     /// Returns what is asked for at a path; MLflow's is the only model's, where there is one.
@@ -371,6 +382,26 @@ fn by_host(table: &ModelTable, host: &str) -> Option<Scope> {
         let (name, namespace) = (first.get(..at)?, first.get(at + 1..)?);
         service(name, namespace).map(|(id, _)| scope(id, None))
     })
+}
+
+/// Returns the deployment that Seldon's metadata name; the namespace may be left out where only one has the name.
+fn by_metadata(table: &ModelTable, headers: &HeaderMap) -> Option<ServiceId> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let name = text(DEPLOYMENT)?;
+    if let Some(namespace) = text("namespace") {
+        return Some(ServiceId {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        });
+    }
+    let routes = table.routes().map(|(id, _)| id);
+    let flows = table.flows().map(|(id, _)| id);
+    let mut ids: Vec<&ServiceId> = routes.chain(flows).filter(|id| id.name == name).collect();
+    ids.dedup();
+    match ids.as_slice() {
+        [id] => Some((*id).clone()),
+        _ => None,
+    }
 }
 
 /// Returns the flow of a name, if there is one.

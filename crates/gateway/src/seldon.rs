@@ -39,7 +39,8 @@ fn is_for_deployment(head: &Parts) -> bool {
     let path = head.uri.path();
     path.starts_with("/seldon/")
         || path.starts_with("/seldon.protos.")
-        || path.starts_with("/inference.") && head.headers.contains_key(DEPLOYMENT)
+        || (path.starts_with("/inference.") || path.starts_with("/tensorflow.serving."))
+            && head.headers.contains_key(DEPLOYMENT)
 }
 
 /// Returns the `Seldon-Puid` of an answer: the caller's, else the request's id; `None` if it is for no deployment.

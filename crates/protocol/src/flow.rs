@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use crate::RequestError;
 use crate::v2::{TensorHead, TensorName, read_nested};
 
+pub(crate) use grpc::outputs as message_outputs;
 pub use grpc::{Wanted, take_wanted};
 pub use outputs::outputs;
 pub(crate) use seldon::write_path;
@@ -45,7 +46,8 @@ const RANK: [i64; 8] = [-1; 8];
 /// Names of columns are left out: they are those of the output, and the next model's are others. `wanted` are the outputs that a model over gRPC is asked for.
 ///
 /// # Errors
-/// Code `Internal` if it is no answer that can be handed on, such as one of TensorFlow Serving's `outputs` by name.
+/// Code `Internal` if it is no answer that can be handed on; `InvalidArgument` if that follows from how the graph was asked: TensorFlow Serving's `inputs` are
+/// answered with `outputs`.
 pub fn as_request(
     dialect: Dialect,
     answer: &[u8],

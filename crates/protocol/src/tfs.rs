@@ -4,6 +4,7 @@
 //! name. Examples (features by name) become rows of the model's table.
 
 mod examples;
+mod graph;
 mod message;
 mod rest;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use crate::facts::ModelFacts;
 use crate::parameters::choose_outputs;
 use crate::{Call, DecodeContext, RequestError};
 
+pub use graph::{graph_answer, graph_request};
 pub use message::{
     AskedVersion, SpecHead, decode_examples_message, decode_predict_message, encode_classification,
     encode_prediction, encode_regression, model_metadata_message, model_status_message,

@@ -189,17 +189,6 @@ pub fn model_list<'a>(names: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"]}");
 }
 
-/// Appends whether a model is ready.
-pub fn model_status(name: &str, ready: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"name\":");
-    render::string(name, out);
-    out.extend_from_slice(if ready {
-        b",\"ready\":true}"
-    } else {
-        b",\"ready\":false}"
-    });
-}
-
 #[cfg(test)]
 mod column_tests;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -59,6 +59,7 @@ impl Drop for BackendCall {
 pub struct Backends {
     list: ArcSwap<Vec<Arc<Backend>>>,
     turn: AtomicUsize,
+    are_lost: AtomicBool,
     /// Told at every change.
     pub(crate) changed: Arc<Notify>,
 }
@@ -87,6 +88,17 @@ impl Backends {
         self.changed.notify_waiters();
         let is_gone = |backend: &&Arc<Backend>| !all.contains(&backend.endpoints);
         before.iter().filter(is_gone).cloned().collect()
+    }
+
+    /// Says whether those that there were ended or stopped answering, and the next ones are not there yet: told before the list is.
+    pub fn set_lost(&self, are_lost: bool) {
+        self.are_lost.store(are_lost, Ordering::Release);
+    }
+
+    /// Tells whether there is none because those that there were ended or stopped answering; not while the first ones start.
+    #[must_use]
+    pub fn are_lost(&self) -> bool {
+        self.are_lost.load(Ordering::Acquire) && self.is_empty()
     }
 
     /// Tells whether there is none.

@@ -249,6 +249,21 @@ impl ProcessState {
         }
     }
 
+    /// Tells whether it took requests, or ended, and takes none now: it does not start for the first time.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        match self.phase {
+            ProcessPhase::Ready { .. } => false,
+            ProcessPhase::Starting { .. } | ProcessPhase::Overdue { .. } => {
+                self.last_exit.is_some()
+            }
+            ProcessPhase::Unready { .. }
+            | ProcessPhase::BackOff { .. }
+            | ProcessPhase::Stopping
+            | ProcessPhase::Stopped => true,
+        }
+    }
+
     /// Returns where it takes HTTP requests; `None` while it takes none.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use coracle_policy::experiment::{Comparison, Effect, Method};
 use coracle_serving::experiment::{Allocation, Point, Standing};
 
+use crate::respond::escaped;
+
 use super::report::{EXACT, guardrail_word, name, posterior_method, time, verdict_words};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2733}\
@@ -22,11 +24,6 @@ macro_rules! put {
         // Writing to a text cannot fail.
         let _infallible = write!($out, $($arg)*);
     };
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Returns a report as a page.

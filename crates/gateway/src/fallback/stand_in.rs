@@ -408,7 +408,9 @@ fn elements<'v>(dtype: DType, mut items: impl Iterator<Item = &'v Value>) -> Opt
 
 #[expect(clippy::cast_possible_truncation, reason = "the output is of singles")]
 fn single(item: &Value) -> Option<f32> {
-    item.as_f64().map(|number| number as f32)
+    let number = item.as_f64()? as f32;
+    // One that is too large for the output would be given as no number.
+    number.is_finite().then_some(number)
 }
 
 #[cfg(test)]
@@ -434,6 +436,9 @@ mod tests {
         let found = tensor(&labels, &json!(2), 3).unwrap();
         assert_eq!(found.values(), &TensorValues::I64(vec![2, 2, 2].into()));
         let shares = spec(DType::F32, vec![None, Some(2)]);
+        // Larger than any single, which rounds to the largest one or to infinity.
+        assert_eq!(tensor(&shares, &json!([1e39, 0.0]), 1), None);
+        assert!(tensor(&shares, &json!([3.4028235e38, 1e-50]), 1).is_some());
         let found = tensor(&shares, &json!([0.25, 0.75]), 2).unwrap();
         assert_eq!(found.shape(), [2, 2]);
         assert_eq!(

@@ -15,7 +15,7 @@ use crate::infer::Failure;
 use crate::respond::Reply;
 
 /// A graph is one version.
-const VERSION: &str = "1";
+pub(super) const VERSION: &str = "1";
 /// What graphs are called where a model's library is.
 const PLATFORM: &str = "graph";
 

@@ -70,7 +70,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) asked: Cell<Option<SocketAddr>>,
     /// Where it is told when a process was found for it, if somebody wants to know.
     pub(super) begun: RefCell<Begun>,
-    /// Whether it ends once no process that is there can be reached.
+    /// Whether it ends once no process that is there can be reached, or those that there were are lost.
     pub(super) gives_up: Cell<bool>,
 }
 
@@ -279,7 +279,7 @@ impl Handler {
         loop {
             let time_left = deadline.saturating_duration_since(Instant::now());
             let lease = model
-                .enter_process(priority, time_left, &except)
+                .enter_process(priority, time_left, (&except, outgoing.gives_up.get()))
                 .await
                 .inspect_err(|refusal| model.statistics().reject(refusal.into()))
                 .map_err(NoAnswer::Refused)?;

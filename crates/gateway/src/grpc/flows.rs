@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::Code;
-use coracle_protocol::facts::ModelFacts;
+use coracle_protocol::facts::{ModelFacts, VersionEntry};
 use coracle_protocol::flow::Dialect;
 use coracle_protocol::grpc::inference::ModelMetadataRequest;
 use coracle_protocol::grpc::{self, decode, frame};
-use coracle_protocol::seldon;
+use coracle_protocol::{seldon, tfs};
 use coracle_serving::flow::{Flow, FlowAsk};
 use coracle_serving::{ModelTable, ServiceId};
 use hyper::header::HeaderMap;
@@ -21,10 +21,10 @@ use super::services::unknown_method;
 use super::{Caller, failure};
 use crate::codec::Codec;
 use crate::connection::Handler;
-use crate::flow::{FlowCall, described, reward, trouble, trouble_of};
+use crate::encoding::off_loop;
+use crate::flow::{FlowCall, NO_VERSIONS, described, reward, trouble, trouble_of};
 use crate::infer::{Failure, unknown_model};
 use crate::scope::{self, Scope};
-use crate::seldon::DEPLOYMENT;
 use crate::terms::Terms;
 
 /// The name of Seldon's service, in paths.
@@ -32,28 +32,8 @@ pub(super) const SELDON: &str = "/seldon.protos.Seldon/";
 
 /// Returns the deployment that a request names.
 fn deployment(table: &ModelTable, head: &Parts) -> Option<ServiceId> {
-    if let (Scope::Service { id, tag: None }, _path) = Scope::of(table, head) {
-        return Some(id);
-    }
-    let text = |name: &str| head.headers.get(name)?.to_str().ok();
-    let name = text(DEPLOYMENT)?;
-    match text("namespace") {
-        Some(namespace) => Some(ServiceId {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }),
-        None => only_of_name(table, name),
-    }
-}
-
-/// Returns the only service or flow of a name.
-fn only_of_name(table: &ModelTable, name: &str) -> Option<ServiceId> {
-    let routes = table.routes().map(|(id, _)| id);
-    let flows = table.flows().map(|(id, _)| id);
-    let mut ids: Vec<&ServiceId> = routes.chain(flows).filter(|id| id.name == name).collect();
-    ids.dedup();
-    match ids.as_slice() {
-        [id] => Some((*id).clone()),
+    match Scope::of_call(table, head) {
+        (Scope::Service { id, tag: None }, _path) => Some(id),
         _ => None,
     }
 }
@@ -171,6 +151,80 @@ impl Handler {
         Ok(caller.note_answer(encoded))
     }
 
+    /// Answers TensorFlow Serving's PredictionService for a flow of the name, or of its node; `None` if there is none.
+    ///
+    /// A flow is asked by the Open Inference Protocol's messages, so that tensors of every datatype go from node to node.
+    pub(super) async fn flow_prediction(
+        &self,
+        table: &ModelTable,
+        (caller, name): (&Caller, &str),
+        method: &str,
+        (message, arrived): (&Bytes, Duration),
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let flow = match (named(table, caller, name)?, method) {
+            (None, _) => return Ok(None),
+            (Some(Named::Flow(flow)), _) => flow,
+            (Some(Named::Node(ask)), "GetModelMetadata") => {
+                let described = self.node_described((table, ask), tfs::model_metadata_message);
+                return described.await.map(Some);
+            }
+            (Some(Named::Node(_)), _) => return Err(failure(Code::NotFound, &unknown_model(name))),
+        };
+        match method {
+            "GetModelMetadata" => {
+                let signature = self.flow_signature((table, flow)).await?;
+                let facts = self.flow_facts(flow, &signature);
+                return Ok(Some(tfs::model_metadata_message(facts)));
+            }
+            "Predict" => {}
+            method => {
+                let message = format!(
+                    "a graph has no {method}; ask it to Predict, or its models, which are services of their own"
+                );
+                return Err(failure(Code::Unimplemented, &message));
+            }
+        }
+        let elements_max = self.calls.elements_max;
+        let read = {
+            let message = message.clone();
+            off_loop(message.len(), move || {
+                tfs::graph_request(&message, elements_max)
+            })
+        };
+        let request = read.await.ok_or_else(defect)?.inspect_err(|error| {
+            flow.count(Err(error.code()));
+        })?;
+        let sent = (Codec::Grpc, Dialect::Grpc);
+        let led = self.flow_message((table, flow), caller, sent, (request, arrived));
+        let answer = led.await?;
+        let name = flow.name().to_owned();
+        let written = off_loop(answer.len(), move || {
+            tfs::graph_answer(&answer, &name, elements_max)
+        });
+        Ok(Some(written.await.ok_or_else(defect)??))
+    }
+
+    /// Returns the state of the one version of a flow of the name, or of its node; `None` if there is none.
+    pub(super) fn flow_status(
+        &self,
+        table: &ModelTable,
+        (caller, name): (&Caller, &str),
+        has_version: bool,
+    ) -> Result<Option<VersionEntry>, Failure> {
+        if !table.has_flows() {
+            return Ok(None);
+        }
+        let trouble = match named(table, caller, name)? {
+            None => return Ok(None),
+            Some(Named::Flow(flow)) => trouble(table, flow.root()),
+            Some(Named::Node(ask)) => trouble_of(table, ask),
+        };
+        match has_version {
+            true => Err(failure(Code::Unimplemented, NO_VERSIONS)),
+            false => Ok(Some(self.flow_version(trouble))),
+        }
+    }
+
     /// Answers a message of Seldon's service.
     pub(super) async fn seldon_message(
         &self,
@@ -224,6 +278,11 @@ impl Handler {
             method => Err(unknown_method(&format!("{SELDON}{method}"))),
         }
     }
+}
+
+fn defect() -> Failure {
+    let message = "the message could not be read or written; this is a defect of the server, not of the request";
+    failure(Code::Internal, message)
 }
 
 fn headers(caller: &Caller) -> &HeaderMap {

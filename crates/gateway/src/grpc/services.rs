@@ -90,7 +90,10 @@ impl Handler {
             let (name, version) = tfs::read_version(decode(message)?)?;
             let version = version.as_ref().map(asked_version);
             let table = self.calls.table.load();
-            let (scope, _path) = Scope::of(&table, &caller.head);
+            if let Some(entry) = self.flow_status(&table, (caller, &name), version.is_some())? {
+                return Ok(tfs::model_status_message(&[entry]));
+            }
+            let (scope, _path) = Scope::of_call(&table, &caller.head);
             let headers = &caller.head.headers;
             let entries = self.version_entries(&scope, &table, &name, version.as_ref(), headers)?;
             return Ok(tfs::model_status_message(&entries));
@@ -106,7 +109,7 @@ impl Handler {
                 let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
                 let common = {
                     let table = self.calls.table.load();
-                    let (scope, _path) = Scope::of(&table, &caller.head);
+                    let (scope, _path) = Scope::of_call(&table, &caller.head);
                     self.in_common((&table, &scope), &model).await?
                 };
                 let facts = self.facts(&model, &lease, &versions);
@@ -214,6 +217,13 @@ impl Handler {
         let (name, version) = tfs::read_version(decode(message.clone())?)?;
         let version = version.as_ref().map(asked_version);
         let table = self.calls.table.load();
+        if table.has_flows() {
+            let of_flow =
+                self.flow_prediction(&table, (caller, &name), method, (&message, arrived));
+            if let Some(answer) = Box::pin(of_flow).await? {
+                return Ok(answer);
+            }
+        }
         let model = asked_in(&table, caller, &name, version.as_ref())?;
         let Some(codec) = codec else {
             let left = caller.time_left(self.shared.clock.as_ref())?;
@@ -319,7 +329,7 @@ impl Handler {
         }
         let model = self.asked_model(caller, message)?;
         let table = self.calls.table.load();
-        let (scope, _path) = Scope::of(&table, &caller.head);
+        let (scope, _path) = Scope::of_call(&table, &caller.head);
         let models = scope.counted(&table, &model, request.version.is_empty());
         let counters = models.into_iter().map(|model| self.counters(model));
         Ok(frame(&ModelStatisticsResponse {
@@ -349,7 +359,7 @@ impl Handler {
     /// Returns the versions of a model that are served, oldest first.
     fn served_versions(&self, caller: &Caller, name: &str) -> Vec<String> {
         let table = self.calls.table.load();
-        let (scope, _path) = Scope::of(&table, &caller.head);
+        let (scope, _path) = Scope::of_call(&table, &caller.head);
         let versions = scope.versions(&table, name).into_iter();
         versions.map(str::to_owned).collect()
     }
@@ -432,7 +442,7 @@ fn variant_of<'a>(
     model: &'a Arc<ServedModel>,
     (codec, body): (&Codec, &Bytes),
 ) -> Option<Chosen<'a>> {
-    let (scope, _path) = Scope::of(table, &caller.head);
+    let (scope, _path) = Scope::of_call(table, &caller.head);
     let headers = &caller.head.headers;
     let sent = Sent {
         headers,
@@ -459,7 +469,7 @@ fn asked_in<'a>(
     if let Some(chosen) = chosen {
         return Ok(chosen);
     }
-    let (scope, _path) = Scope::of(table, &caller.head);
+    let (scope, _path) = Scope::of_call(table, &caller.head);
     scope.named(table, name, version, &caller.head.headers)
 }
 

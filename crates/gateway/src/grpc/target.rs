@@ -95,7 +95,7 @@ impl Handler {
     /// Reads who answers from a request's head, and from its first message once that is there.
     fn told(&self, table: &ModelTable, begun: &Begun<'_>) -> Told {
         let head = begun.head;
-        let (scope, path) = Scope::of(table, head);
+        let (scope, path) = Scope::of_call(table, head);
         if scope != Scope::All {
             return self.turn(table, (&scope, None), path, begun);
         }

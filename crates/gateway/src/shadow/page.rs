@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::respond::escaped;
+
 use super::report::{
     ColumnShown, Compared, ComparedOutput, LabelsShown, LatencyShown, NumbersShown, Report,
 };
@@ -36,11 +38,6 @@ macro_rules! put {
         // Writing to a text cannot fail.
         let _infallible = write!($out, $($arg)*);
     };
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
 }
 
 fn section(report: &Report, out: &mut String) {

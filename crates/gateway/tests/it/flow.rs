@@ -3,6 +3,7 @@
 mod failing;
 mod shadow;
 mod standing;
+mod tensorflow;
 mod told;
 mod v2;
 

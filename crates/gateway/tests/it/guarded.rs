@@ -478,6 +478,66 @@ fn a_revision_stands_in_for_a_program_within_one_bulkhead() {
     assert_eq!(failing.n_asked(), 3);
 }
 
+/// How often a request to `sum` was turned away for this reason.
+fn turned_away(server: &Running, reason: &str) -> u64 {
+    let text = send(server.address, "GET", "/metrics", &[], b"").body;
+    let mut lines = text.lines();
+    let line = lines.find(|line| {
+        let labels = line.strip_prefix("coracle_rejections_total");
+        labels.is_some_and(|rest| rest.contains("\"sum\"") && rest.contains(reason))
+    });
+    let number = line.and_then(|line| line.rsplit(' ').next());
+    number.map_or(0, |number| number.parse().unwrap())
+}
+
+/// A canary that dies at each request held its users until the next process was there.
+#[test]
+fn a_program_whose_process_ended_is_stood_in_for_at_once() {
+    let serve_sum = |backends: &Arc<Backends>, settings: &FallbackSettings| {
+        let sum = program("sum", backends);
+        sum.set_fallback(Some(settings));
+        serve(
+            Limits::default(),
+            vec![("sum", sum), ("next", magnitude("next"))],
+        )
+    };
+    let is_by_next = |answer: Answer| {
+        assert_eq!(answer.body, r#"{"predictions":[4.0]}"#, "{answer:?}");
+        assert_eq!(answer.header("x-coracle-fallback"), Some("service"));
+    };
+    let lost = backends(&[]);
+    lost.set_lost(true);
+    let server = serve_sum(&lost, &by_next());
+    is_by_next(ask(&server, V1, ROW));
+    assert_eq!(turned_away(&server, "not_loaded"), 1);
+    assert_eq!(turned_away(&server, "deadline"), 0);
+    assert_eq!(metric(&server, "coracle_fallbacks_total"), 1);
+    // One that starts for the first time is waited for, as long as its service says, and until it has ended.
+    let starting = backends(&[]);
+    let settings = FallbackSettings {
+        timeout: Some(Duration::from_millis(50)),
+        ..by_next()
+    };
+    let server = serve_sum(&starting, &settings);
+    is_by_next(ask(&server, V1, ROW));
+    assert_eq!(turned_away(&server, "deadline"), 1);
+    let server = serve_sum(&starting, &by_next());
+    let address = server.address;
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(move || send(address, "POST", V1, &[JSON], ROW));
+        let text = || send(address, "GET", "/metrics", &[], b"").body;
+        while !text().contains(
+            "coracle_requests_waiting{model=\"sum\",namespace=\"n\",revision=\"sum-1\"} 1",
+        ) {
+            std::thread::yield_now();
+        }
+        starting.set_lost(true);
+        starting.set(&[]);
+        is_by_next(asked.join().unwrap());
+    });
+    assert_eq!(turned_away(&server, "not_loaded"), 1);
+}
+
 #[test]
 fn a_service_that_is_not_up_yet_is_stood_in_for_and_is_not_ready() {
     let absent = || ServedModel::absent("sum".to_owned(), 2, "no revision is up yet");

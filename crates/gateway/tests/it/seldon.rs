@@ -1,5 +1,6 @@
 //! Seldon's paths and messages, of a service whose model has a name of its own.
 
+mod calls;
 mod several;
 mod told;
 

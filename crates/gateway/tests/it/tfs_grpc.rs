@@ -18,7 +18,7 @@ use crate::fixture::{config, start, start_with};
 use crate::grpc::call;
 
 pub(crate) const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
-const STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
+pub(crate) const STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 const DT_DOUBLE: i32 = 2;
 const DT_STRING: i32 = 7;
 

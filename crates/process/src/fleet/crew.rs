@@ -103,7 +103,7 @@ impl Crew {
         if self.members.len() > n_wanted {
             let surplus = self.members.split_off(n_wanted);
             // They take no more requests before they are told to end.
-            let gone = self.set_backends(order);
+            let gone = self.set_backends(order, &self.states());
             for member in surplus {
                 self.let_go(member, gone.clone());
             }
@@ -143,17 +143,23 @@ impl Crew {
         Member { replica, directory }
     }
 
-    /// Enters those that take requests; returns those that no longer do.
-    fn set_backends(&self, order: &ProcessOrder) -> Vec<Arc<Backend>> {
+    fn states(&self) -> Vec<ProcessState> {
         let states = self.members.iter().map(|member| member.replica.state());
-        let endpoints: Vec<_> = states.filter_map(|state| state.endpoints()).collect();
+        states.collect()
+    }
+
+    /// Enters those that take requests; returns those that no longer do.
+    fn set_backends(&self, order: &ProcessOrder, states: &[ProcessState]) -> Vec<Arc<Backend>> {
+        order
+            .backends
+            .set_lost(states.iter().any(ProcessState::is_lost));
+        let endpoints: Vec<_> = states.iter().filter_map(ProcessState::endpoints).collect();
         order.backends.set(&endpoints)
     }
 
     fn publish(&mut self, order: &ProcessOrder) {
-        let _gone = self.set_backends(order);
-        let states = self.members.iter().map(|member| member.replica.state());
-        let states: Vec<ProcessState> = states.collect();
+        let states = self.states();
+        let _gone = self.set_backends(order, &states);
         if self.reported.as_ref() != Some(&states) {
             self.reported = Some(states.clone());
             (order.report)(states);

@@ -1,7 +1,7 @@
 //! Several replicas of a revision, more and fewer of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coracle_base::SystemClock;
@@ -143,6 +143,61 @@ async fn a_revision_that_is_forgotten_is_stopped_and_an_earlier_servers_processe
 }
 
 /// Returns the directories of the revision's replicas, those that leave too.
+/// Whoever has something else to answer with does not wait for one that ended; who starts the first one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_ended_are_lost_and_those_that_start_are_not() {
+    let fixture = Fixture::new();
+    let files = fixture.directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    let revision = Revision::new(&fixture);
+    let (backends, seen) = (
+        Arc::clone(&revision.backends),
+        Arc::new(Mutex::<Vec<_>>::default()),
+    );
+    let (states, told) = (revision.states.clone(), Arc::clone(&seen));
+    let report = Arc::new(move |now: Vec<ProcessState>| {
+        let has_ended = now.iter().any(|state| state.last_exit.is_some());
+        let is_ready = now.iter().any(is_ready);
+        let mut told = told.lock().unwrap();
+        told.push((has_ended, is_ready, backends.are_lost()));
+        drop(states.send_replace(now));
+    });
+    let order = |replicas| ProcessOrder {
+        spec: server(""),
+        models: Some(files.clone()),
+        replicas,
+        backends: Arc::clone(&revision.backends),
+        report: report.clone(),
+    };
+    revision.fleet.order(&revision.id, order(1));
+    let states = revision.ready(1).await;
+    let kill = std::process::Command::new("kill")
+        .args(["-9", &states[0].pid.unwrap().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let mut changes = revision.states.subscribe();
+    let is_back = |states: &Vec<ProcessState>| {
+        states
+            .iter()
+            .all(|state| state.n_restarts == 1 && is_ready(state))
+    };
+    let back = tokio::time::timeout(Duration::from_secs(60), changes.wait_for(is_back)).await;
+    drop(back.unwrap().unwrap());
+    // From nothing on it is a first start again.
+    revision.fleet.order(&revision.id, order(0));
+    revision.ready(0).await;
+    assert!(!revision.backends.are_lost());
+    revision.fleet.order(&revision.id, order(1));
+    revision.ready(1).await;
+    revision.fleet.stop().await;
+    let seen = seen.lock().unwrap();
+    let is_lost = |&(has_ended, is_ready, are_lost): &(bool, bool, bool)| {
+        are_lost == (has_ended && !is_ready)
+    };
+    assert!(seen.iter().all(is_lost), "{seen:?}");
+    assert!(seen.iter().any(|&(.., are_lost)| are_lost), "{seen:?}");
+}
+
 fn directories(fixture: &Fixture) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(fixture.directory.path().join("processes/n")).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()

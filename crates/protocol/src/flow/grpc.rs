@@ -62,7 +62,7 @@ pub(super) fn as_request(answer: &[u8], wanted: Option<&Wanted>) -> Result<Vec<u
 }
 
 /// Returns the outputs of an answer.
-pub(super) fn outputs(
+pub(crate) fn outputs(
     answer: &[u8],
     elements_max: usize,
 ) -> Result<Vec<(String, Tensor)>, RequestError> {

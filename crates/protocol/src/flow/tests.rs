@@ -45,7 +45,7 @@ fn what_cannot_be_handed_on_is_said() {
         (Dialect::Seldon, "[", "the model's answer"),
         (
             Dialect::V1,
-            r#"{"outputs":{"a":[1]}}"#,
+            r#"{"result":{"a":[1]}}"#,
             "only \"predictions\"",
         ),
         (
@@ -65,6 +65,24 @@ fn what_cannot_be_handed_on_is_said() {
             "{found}"
         );
         assert!(found.contains(words), "{answer}: {found}");
+    }
+}
+
+/// It is how the caller asks that is answered so, and his to mend.
+#[test]
+fn inputs_by_name_are_refused_of_graphs() {
+    let answer = br#"{"outputs":{"a":[1]}}"#;
+    for refused in [
+        as_request(Dialect::V1, answer, None),
+        average(Dialect::V1, "mean", &[answer, answer], 10),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        let message = error.to_string();
+        assert!(
+            message.contains("ask this graph by \"instances\""),
+            "{message}"
+        );
     }
 }
 

@@ -13,12 +13,20 @@ use crate::{RequestError, render};
 struct Answer<'a> {
     #[serde(borrow, default)]
     predictions: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    outputs: Option<&'a RawValue>,
 }
 
 fn predictions(answer: &[u8]) -> Result<&RawValue, RequestError> {
     let answer: Answer<'_> = read(answer, "the model's answer")?;
-    answer.predictions.ok_or_else(|| {
-        internal("only \"predictions\" are handed on, which \"instances\" are answered with")
+    answer.predictions.ok_or_else(|| match answer.outputs {
+        // What follows from the form of the request, which is the caller's: other nodes are asked by "instances".
+        Some(_) => RequestError::invalid(
+            "\"inputs\" are answered with \"outputs\", which no other model takes; ask this graph by \"instances\", or by the V2 protocol",
+        ),
+        None => internal(
+            "only \"predictions\" are handed on, which \"instances\" are answered with",
+        ),
     })
 }
 

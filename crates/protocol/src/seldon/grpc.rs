@@ -146,8 +146,11 @@ pub fn feedback_json(message: Bytes) -> Result<Vec<u8>, RequestError> {
         reward,
     } = decode(message)?;
     let mut out = b"{\"reward\":".to_vec();
-    // What is no number is refused where feedback is read.
-    write_json(&reward, &mut out)?;
+    // What is no number is refused where feedback is read, and JSON has none.
+    match reward.is_finite() {
+        true => write_json(&reward, &mut out)?,
+        false => json_string(&reward.to_string(), &mut out),
+    }
     for (key, message) in [("request", request), ("response", response)] {
         if let Some(message) = message {
             out.push(b',');
@@ -468,6 +471,30 @@ mod tests {
         let feedback = super::super::read_feedback(&text).unwrap();
         assert!((feedback.reward - 0.1).abs() < 1e-12);
         assert_eq!(feedback.routing["r"], 1);
+    }
+
+    /// JSON has no such numbers, and what is left out is a reward of 0.
+    #[test]
+    fn rewards_that_are_no_numbers_are_refused_as_over_rest() {
+        for (reward, name) in [
+            (f32::NAN, "NaN"),
+            (f32::INFINITY, "inf"),
+            (-f32::INFINITY, "-inf"),
+        ] {
+            let feedback = Feedback {
+                request: None,
+                response: None,
+                reward,
+            };
+            let text = feedback_json(feedback.encode_to_vec().into()).unwrap();
+            let error = super::super::read_feedback(&text).unwrap_err().to_string();
+            let sent = format!(r#"{{"reward": "{name}"}}"#);
+            let over_rest = super::super::read_feedback(sent.as_bytes()).unwrap_err();
+            // But for the place within the text.
+            let words = |text: &str| text.split(" at line").next().unwrap_or_default().to_owned();
+            assert_eq!(words(&error), words(&over_rest.to_string()));
+            assert!(error.contains("is no number of magnitude"), "{error}");
+        }
         assert!(response_message(b"[").is_err());
     }
 }

@@ -62,7 +62,7 @@ pub enum AskedVersion {
     Label(String),
 }
 
-fn signature_name(spec: Option<&ModelSpec>) -> &str {
+pub(super) fn signature_name(spec: Option<&ModelSpec>) -> &str {
     spec.map_or("", |spec| spec.signature_name.as_str())
 }
 
@@ -107,7 +107,23 @@ fn input(
     name: String,
     tensor: TensorProto,
 ) -> Result<Input<'static>, RequestError> {
-    let place = format!("inputs[{}]", quoted(&name));
+    let (dtype, shape, values) = elements(&name, tensor, ctx.elements_max)?;
+    Ok(Input {
+        name: Cow::Owned(name),
+        shape: Cow::Owned(shape),
+        datatype: Cow::Borrowed(dtype.name()),
+        content: Content::Plain,
+        data: Data::Values(Cell::new(Some(values))),
+    })
+}
+
+/// Returns the datatype, shape and elements of an input.
+pub(super) fn elements(
+    name: &str,
+    tensor: TensorProto,
+    elements_max: usize,
+) -> Result<(DType, Vec<i64>, Values), RequestError> {
+    let place = format!("inputs[{}]", quoted(name));
     let dtype = datatype(tensor.dtype).ok_or_else(|| {
         RequestError::invalid(format!(
             "{place}: datatype {} is not supported; supported are {}",
@@ -122,11 +138,10 @@ fn input(
     let wanted = shape.iter().try_fold(1_usize, |product, &size| {
         product.checked_mul(usize::try_from(size).ok()?)
     });
-    let wanted = wanted.filter(|&n_elements| n_elements <= ctx.elements_max);
+    let wanted = wanted.filter(|&n_elements| n_elements <= elements_max);
     let wanted = wanted.ok_or_else(|| {
         RequestError::invalid(format!(
-            "{place}: shape {shape:?}, sizes are 0 or more, and up to {} elements",
-            ctx.elements_max
+            "{place}: shape {shape:?}, sizes are 0 or more, and up to {elements_max} elements"
         ))
     })?;
     let values = if tensor.tensor_content.is_empty() {
@@ -136,15 +151,9 @@ fn input(
         return Err(RequestError::invalid(message));
     } else {
         let content = Buffer::Held(tensor.tensor_content);
-        raw::decode(&content, dtype, ctx.elements_max, &place)?
+        raw::decode(&content, dtype, elements_max, &place)?
     };
-    Ok(Input {
-        name: Cow::Owned(name),
-        shape: Cow::Owned(shape),
-        datatype: Cow::Borrowed(dtype.name()),
-        content: Content::Plain,
-        data: Data::Values(Cell::new(Some(values))),
-    })
+    Ok((dtype, shape, values))
 }
 
 /// Returns the elements in the field of `dtype`.
@@ -213,7 +222,7 @@ fn dims(sizes: impl Iterator<Item = i64>) -> TensorShapeProto {
     }
 }
 
-fn proto(tensor: &Tensor) -> TensorProto {
+pub(super) fn proto(tensor: &Tensor) -> TensorProto {
     let sizes = tensor.shape().iter();
     let mut proto = TensorProto {
         dtype: tensorflow_type(tensor.dtype()).1,
@@ -247,7 +256,7 @@ fn proto(tensor: &Tensor) -> TensorProto {
     proto
 }
 
-fn answered_spec(name: &str, version: &str) -> Option<ModelSpec> {
+pub(super) fn answered_spec(name: &str, version: &str) -> Option<ModelSpec> {
     Some(ModelSpec {
         name: name.to_owned(),
         signature_name: super::DEFAULT_SIGNATURE.to_owned(),

@@ -38,7 +38,13 @@ pub fn model_list<'a>(names: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
 
 /// Appends whether a model is ready.
 pub fn model_ready(name: &str, ready: bool, out: &mut Vec<u8>) {
-    crate::v1::model_status(name, ready, out);
+    out.extend_from_slice(b"{\"name\":");
+    render::string(name, out);
+    out.extend_from_slice(if ready {
+        b",\"ready\":true}"
+    } else {
+        b",\"ready\":false}"
+    });
 }
 
 /// Appends what a model takes and gives.

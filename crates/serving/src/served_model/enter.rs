@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::ServedModel;
 use crate::Priority;
 use crate::admission::{Place, Refusal, deadline_in};
-use crate::backends::BackendCall;
+use crate::backends::{BackendCall, Backends};
 use crate::flow::FlowLease;
 use crate::loaded_model::LoadedModel;
 use crate::process::Endpoints;
@@ -183,7 +183,7 @@ impl ServedModel {
     }
 
     /// Waits, for `time` at most, until a process may take a request; starts one if there is none. One in `except` is
-    /// taken only if there is no other.
+    /// taken only if there is no other. Who `gives_up` does not wait for one that ended, or does not answer its probes, to be there again.
     ///
     /// # Errors
     /// [`Refusal`] if too many wait, the time is over, or no process can be started.
@@ -194,7 +194,7 @@ impl ServedModel {
         &self,
         priority: Priority,
         time: Duration,
-        except: &[SocketAddr],
+        (except, gives_up): (&[SocketAddr], bool),
     ) -> Result<ProcessLease, Refusal> {
         let Some(backends) = &self.backends else {
             return Err(Refusal::Failed("no processes serve it".to_owned()));
@@ -216,7 +216,18 @@ impl ServedModel {
             }
             // Those who wait for a process hold no place.
             drop((place, of_service));
-            self.wait_for_model(deadline).await?;
+            if !gives_up {
+                self.wait_for_model(deadline).await?;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = lost(backends) => {
+                    let why = "its process ended or does not answer, and another one is not there yet";
+                    return Err(Refusal::Failed(why.to_owned()));
+                }
+                waited = self.wait_for_model(deadline) => waited?,
+            }
         }
     }
 
@@ -252,5 +263,18 @@ impl ServedModel {
                 () = tokio::time::sleep_until(deadline) => return Err(Refusal::Deadline),
             }
         }
+    }
+}
+
+/// Waits until the processes that there were are lost.
+async fn lost(backends: &Backends) {
+    loop {
+        let mut changed = std::pin::pin!(backends.changed.notified());
+        // From here on no change is missed.
+        changed.as_mut().enable();
+        if backends.are_lost() {
+            return;
+        }
+        changed.await;
     }
 }

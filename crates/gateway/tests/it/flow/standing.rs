@@ -320,3 +320,14 @@ fn a_graph_that_is_late_is_stood_in_for() {
     );
     server.gate.send(()).unwrap();
 }
+
+/// What is wrong with how a graph is asked is no failure of the graph's.
+#[test]
+fn who_asks_in_a_form_that_graphs_do_not_take_is_told_so() {
+    let server = start_with_fallback(chain(), value("[1, 2]"));
+    let path = "/serving/ml/iris/v1/models/first:predict";
+    let (status, answer) = post(&server, path, &json!({"inputs": {"X": [[1, 2]]}}));
+    assert_eq!(status, 400, "{answer}");
+    let told = answer["error"].as_str().unwrap_or_default();
+    assert!(told.contains("\"instances\""), "{answer}");
+}

@@ -74,6 +74,18 @@ fn a_graph_describes_itself_and_its_nodes() {
     for path in ["/v2/models/swap/ready", "/v1/models/swap"] {
         assert_eq!(get(&server, path).0, 200, "{path}");
     }
+    // Both the words of KServe and those of TensorFlow Serving.
+    let expected = json!([{
+        "version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}
+    }]);
+    for name in ["first", "swap"] {
+        let (_, answer) = get(&server, &format!("/v1/models/{name}"));
+        assert_eq!(
+            (&answer["ready"], &answer["name"]),
+            (&json!(true), &json!(name))
+        );
+        assert_eq!(answer["model_version_status"], expected, "{name}");
+    }
     for path in ["/v2/models/other", "/v1/models/other/metadata"] {
         assert_eq!(get(&server, path).0, 404, "{path}");
     }
