@@ -69,7 +69,7 @@ const REFUSALS: [Refusal; 38] = [
     ("POST", "/v2/models/sum/infer", &[("content-type", "application/octet-stream")], b"{}", 415, "content type 'application/octet-stream' is not supported; send application/json, or binary tensor data to V2 with the header Inference-Header-Content-Length"),
     ("POST", "/v1/models/sum:predict", &[("content-type", "application/x-www-form-urlencoded")], b"{}", 415, "content type 'application/x-www-form-urlencoded' is not supported; send application/json; with curl, add -H 'Content-Type: application/json'"),
     ("DELETE", "/v1/models/sum", &[], b"", 405, "/v1/models/sum takes GET, HEAD only"),
-    ("POST", "/v1/models/sum:predict", &[("content-type", "text/csv")], b"1,2", 415, "content type 'text/csv' is not supported; send application/json"),
+    ("POST", "/v1/models/sum:predict", &[("content-type", "text/csv")], b"1,2", 415, "content type 'text/csv' is not supported; send application/json; CSV is taken at /invocations of a model"),
 ];
 
 #[test]
