@@ -139,20 +139,23 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Returns how a request ended: a stand-in is no answer of the model, and one that was sooner says nothing of it.
+    /// Returns how a request ended: a stand-in is no answer of the model. One that was sooner says nothing of what the model would have predicted, and who asked
+    /// has not waited for it.
     fn of(result: &mut Result<Encoded, Failure>) -> Self {
         let answered = result.as_mut().ok();
         let end = match answered.as_deref() {
             None => ExposureEnd::Failed,
             Some(encoded) => match encoded.fallback {
                 None => ExposureEnd::Answered,
-                Some(stood_in) if stood_in.was_sooner => ExposureEnd::Left,
+                Some(stood_in) if stood_in.was_sooner => ExposureEnd::Answered,
                 Some(_) => ExposureEnd::Failed,
             },
         };
         Self {
             end,
-            predicted: answered.and_then(|encoded| encoded.answered.take()),
+            predicted: answered
+                .filter(|encoded| encoded.fallback.is_none_or(|stood_in| !stood_in.was_sooner))
+                .and_then(|encoded| encoded.answered.take()),
         }
     }
 }

@@ -332,8 +332,8 @@ impl Calls {
         let stood_in = result.as_ref().ok().and_then(|encoded| encoded.fallback);
         match stood_in.is_some_and(|stood_in| stood_in.was_sooner) {
             false => in_flight.finish(protocol, outcome, ended),
-            // It is counted once it ends itself.
-            true => drop(in_flight),
+            // It goes on, and is counted once it ends itself.
+            true => in_flight.hand_over(),
         }
         if let Some(slot) = slot {
             tell(&slot, model, &mut result);

@@ -399,6 +399,11 @@ impl InFlight<'_> {
         call
     }
 
+    /// Leaves it in flight, for whoever counts its end.
+    pub fn hand_over(self) {
+        std::mem::forget(self);
+    }
+
     fn no_longer_in_work(&self) {
         if let Some(in_work) = self.slot.counters.in_work.get() {
             in_work.end(self.started);

@@ -164,7 +164,7 @@ impl Calls {
         Hedged { result, asked }
     }
 
-    /// Counts a call of the model's when it ends, which nobody waits for any more.
+    /// Counts a call of the model's when it ends, which nobody waits for any more; whoever has it in flight hands it over.
     fn count_later(
         &self,
         model: &Arc<ServedModel>,
@@ -172,7 +172,7 @@ impl Calls {
         arrival: Arrival,
         mut own: Own,
     ) {
-        let call = model.start_call(self.worker, arrival.at, &self.clock);
+        let call = model.take_over_call(self.worker, arrival.at, &self.clock);
         let protocol = request.codec.protocol();
         tokio::spawn(async move {
             let outcome = own.ended().await.map(drop).map_err(|failure| failure.code);

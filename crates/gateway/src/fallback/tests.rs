@@ -637,6 +637,9 @@ async fn another_service_is_asked_where_the_model_takes_long() {
         (two.counted(Ok(())), two.first.statistics().in_flight()),
         (2, 0)
     );
+    // A request is one call, whoever answers it.
+    let of_first = two.first.statistics();
+    assert_eq!((of_first.started(), of_first.finished()), (2, 2));
     // One that hangs has failed, whoever answered.
     two.hang("first");
     assert_eq!(two.ask(None).await.0, Ok(Some(StandIn::Service)));

@@ -49,12 +49,24 @@ impl ServedModel {
         now: Duration,
         clock: &Arc<dyn Clock>,
     ) -> ModelCall {
-        // It is taken up again when the call ends.
-        std::mem::forget(self.statistics.start(worker, now, clock.as_ref()));
+        self.statistics
+            .start(worker, now, clock.as_ref())
+            .hand_over();
+        self.take_over_call(worker, now, clock)
+    }
+
+    /// Takes a call over that began at `started` on this event loop, and was handed over ([`InFlight::hand_over`](crate::InFlight::hand_over)): it is in flight until what is returned is finished or dropped.
+    #[must_use]
+    pub fn take_over_call(
+        self: &Arc<Self>,
+        worker: usize,
+        started: Duration,
+        clock: &Arc<dyn Clock>,
+    ) -> ModelCall {
         ModelCall {
             model: Arc::clone(self),
             worker,
-            started: now,
+            started,
             clock: Arc::clone(clock),
             is_over: false,
         }
