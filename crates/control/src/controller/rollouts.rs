@@ -426,8 +426,12 @@ impl Controller {
 
     /// Lets no new revision have requests, since the spec says nothing that can be: one that was stored while it could. Tells whether shares change by that.
     fn hold(&mut self, about: &About, causes: &[Cause]) -> bool {
-        let now = rfc3339(self.clock.unix_time());
-        let status = &mut entry(&mut self.rollouts, about).course.status;
+        let (unix_time, monotonic) = (self.clock.unix_time(), self.clock.monotonic());
+        let now = rfc3339(unix_time);
+        let course = &mut entry(&mut self.rollouts, about).course;
+        // No stage goes on meanwhile, and no deadline.
+        course.skip_time(unix_time, monotonic);
+        let status = &mut course.status;
         let before = status.phase.clone();
         if !matches!(before.as_str(), course::PROMOTED | course::ROLLED_BACK) {
             WAITING.clone_into(&mut status.phase);

@@ -212,20 +212,29 @@ impl Course {
         }
     }
 
-    /// Counts the time since the last look, unless the service is stopped.
+    /// Counts the time since the last look, unless nothing can go on: the service is stopped, or nothing is there to compare the canary with.
     fn pass_time(&mut self, seen: &Seen<'_>) {
-        let before = self.looked_at.replace(seen.monotonic);
-        let passed = before.map_or(Duration::ZERO, |at| seen.monotonic.saturating_sub(at));
-        let known = self.lasted;
-        let lasted = known.unwrap_or_else(|| lasted_before(&self.status, seen.now));
-        let lasted = match seen.is_stopped {
-            true => lasted,
-            false => lasted.saturating_add(passed),
-        };
+        let passed = self.time_since_look(seen.now, seen.monotonic);
+        let is_held = seen.is_stopped || is_alone(seen);
+        let passed = if is_held { Duration::ZERO } else { passed };
+        let lasted = self.lasted().saturating_add(passed);
         self.lasted = Some(lasted);
         if let Some(progress) = &mut self.status.progress {
             progress.lasted_ms = Some(to_ms(lasted));
         }
+    }
+
+    /// Lets time pass without counting it: `now` since 1970, and on the monotonic clock.
+    pub(crate) fn skip_time(&mut self, now: Duration, monotonic: Duration) {
+        let _not_counted = self.time_since_look(now, monotonic);
+    }
+
+    /// Returns how much time has passed since the last look, which is now; how long the stage has lasted by then is known afterwards.
+    fn time_since_look(&mut self, now: Duration, monotonic: Duration) -> Duration {
+        let lasted = self.lasted;
+        self.lasted = Some(lasted.unwrap_or_else(|| lasted_before(&self.status, now)));
+        let before = self.looked_at.replace(monotonic);
+        before.map_or(Duration::ZERO, |at| monotonic.saturating_sub(at))
     }
 
     /// Returns how long the stage has lasted, or before the first one, since the canary is there.
@@ -754,6 +763,12 @@ fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<String> {
     (command == Command::Skip && !is_ready)
         .then(|| is_refused(&format!("{newest} is not loaded")))
         .flatten()
+}
+
+/// Tells whether the newest revision is ready beside one that failed: what it does alone is compared with nothing.
+fn is_alone(seen: &Seen<'_>) -> bool {
+    let is_ready = matches!(seen.newest_state, Some(RevisionState::Ready { .. }));
+    is_ready && matches!(seen.stable_state, Some(RevisionState::Failed { .. }))
 }
 
 /// Returns why the newest revision is not tried to be loaded.

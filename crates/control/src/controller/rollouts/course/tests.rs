@@ -444,6 +444,22 @@ fn a_stage_does_not_last_while_its_service_is_stopped() {
 }
 
 #[test]
+fn a_stage_does_not_last_while_the_stable_revision_has_failed() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.wanted.rules.deadline = Some(Duration::from_secs(60));
+    play.newest = "v2";
+    play.pass(3, (0, 0));
+    play.stable_state = Some(failed_for_now());
+    play.pass(100, (0, 0));
+    play.stable_state = None;
+    assert_eq!(play.pass(1, (0, 0)), PROGRESSING);
+    assert_eq!(play.course.status.step, Some(1));
+    play.pass(2, (0, 0));
+    assert_eq!(play.course.status.step, Some(2));
+}
+
+#[test]
 fn a_deadline_sends_back_what_nobody_asks_for() {
     let mut play = Play::new();
     play.pass(1, (0, 0));
