@@ -53,6 +53,8 @@ const COMMAND_TAKEN: &str = "CommandTaken";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often numbers that drift are written.
 const SHOW_EVERY: Duration = Duration::from_secs(2);
+/// How often it is written how long a stage has lasted, where nothing else changes: well within what a restart makes up for.
+const LASTED_EVERY: Duration = Duration::from_secs(30);
 
 /// Every rollout, by its service.
 #[derive(Debug, Default)]
@@ -458,7 +460,7 @@ impl Controller {
         };
         let shown = status_of(&about.rollout.object);
         let status = &entry.course.status;
-        let is_same = shown == *status;
+        let every = shown_every(&shown, status);
         let has_command = object::text(&about.rollout.object, "annotations", COMMAND).is_some();
         let drifts_only = (&shown.phase, shown.percent, &shown.canary_revision)
             == (&status.phase, status.percent, &status.canary_revision)
@@ -466,8 +468,8 @@ impl Controller {
             && shown.observed_generation == status.observed_generation
             && !has_happened
             && !has_command;
-        let is_early = drifts_only && now < entry.shown_at + SHOW_EVERY;
-        if is_same && !has_command || is_early {
+        let is_early = |every| drifts_only && now < entry.shown_at + every;
+        if every.map_or(!has_command, is_early) {
             return;
         }
         entry.shown_at = now;
@@ -575,6 +577,20 @@ pub(super) fn book_under_way(rollout: &Value) -> Option<BookId> {
 fn status_of(rollout: &Value) -> RolloutStatus {
     let status = rollout.get("status").cloned().unwrap_or_default();
     serde_json::from_value(status).unwrap_or_default()
+}
+
+/// Returns how often a status that has changed is written where numbers drift only; `None` if it need not be.
+fn shown_every(shown: &RolloutStatus, status: &RolloutStatus) -> Option<Duration> {
+    let mut but_for_time = shown.clone();
+    if let (Some(shown), Some(progress)) = (&mut but_for_time.progress, &status.progress) {
+        shown.lasted_ms = progress.lasted_ms;
+    }
+    if but_for_time != *status {
+        return Some(SHOW_EVERY);
+    }
+    // A stage that is paused has no need to know.
+    let lasts = shown != status && status.phase == course::PROGRESSING;
+    lasts.then_some(LASTED_EVERY)
 }
 
 fn is_split_by_hand(service: &Value) -> bool {

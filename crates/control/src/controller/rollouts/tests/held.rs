@@ -37,3 +37,44 @@ fn a_stage_does_not_last_while_its_spec_cannot_be() {
         in_stage.message
     );
 }
+
+/// Returns how often the status is written in so many seconds.
+fn n_writes(stage: &mut Stage, key: &Key, n_seconds: u64) -> usize {
+    let mut n_writes = 0;
+    for _ in 0..n_seconds {
+        let before = stage.store.get(key).unwrap().version;
+        stage.pass(Duration::from_secs(1));
+        stage.settle();
+        n_writes += usize::from(stage.store.get(key).unwrap().version != before);
+    }
+    n_writes
+}
+
+#[test]
+fn that_time_passes_is_written_seldom_and_of_a_paused_rollout_never() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1s"}]));
+    let change = |stage: &mut Stage, is_paused: bool| {
+        let stored = stage.store.get(&key).unwrap();
+        let mut object = stored.object.clone();
+        object["spec"]["analysis"] = json!({"requestsMin": 10, "latencyMax": "1s"});
+        object["spec"]["paused"] = is_paused.into();
+        stage.store.update(&key, stored.version, object).unwrap();
+        stage.settle();
+    };
+    change(&mut stage, false);
+    stage.predictor(json!({"model": model("file:///b")}));
+    n_writes(&mut stage, &key, 5);
+    let message = status(&stage, &key).message;
+    assert!(message.contains("0 of the 10 requests"), "{message}");
+    assert_eq!(n_writes(&mut stage, &key, 120), 4);
+    let lasted_ms = status(&stage, &key).progress.unwrap().lasted_ms.unwrap();
+    assert!((95_000..=125_000).contains(&lasted_ms), "{lasted_ms}");
+    change(&mut stage, true);
+    assert_eq!(n_writes(&mut stage, &key, 120), 0);
+    // What it missed is written with what comes next.
+    change(&mut stage, false);
+    let lasted_ms = status(&stage, &key).progress.unwrap().lasted_ms;
+    assert_eq!(lasted_ms, Some(245_000));
+}
