@@ -434,13 +434,15 @@ impl Controller {
         // No stage goes on meanwhile, and no deadline.
         course.skip_time(unix_time, monotonic);
         let status = &mut course.status;
+        let message = format!("spec cannot be: {}", faults::text(causes));
         let before = status.phase.clone();
+        // Of what is over it is kept how it went: nobody says so again.
         if !matches!(before.as_str(), course::PROMOTED | course::ROLLED_BACK) {
             WAITING.clone_into(&mut status.phase);
+            status.message.clone_from(&message);
         }
         let is_other = status.phase != before;
-        status.message = format!("spec cannot be: {}", faults::text(causes));
-        let verdict = Verdict::no("InvalidSpec", status.message.clone());
+        let verdict = Verdict::no("InvalidSpec", message);
         let happened = acceptance(about, &status.conditions, &verdict);
         let shown = std::mem::take(&mut status.conditions);
         let mut conditions = Conditions::new(&shown, &now);

@@ -38,6 +38,32 @@ fn a_stage_does_not_last_while_its_spec_cannot_be() {
     );
 }
 
+#[test]
+fn what_is_over_says_how_it_went_though_its_spec_cannot_be() {
+    for over in ["abort", "promote"] {
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("file:///a")}));
+        let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+        stage.predictor(json!({"model": model("file:///b")}));
+        command(&mut stage, &key, over);
+        let went = status(&stage, &key);
+        assert!(went.message.contains("by hand"), "{}", went.message);
+        for ratio in [5_000.0, 1.5] {
+            set_ratio(&mut stage, &key, ratio);
+            let accepted = match ratio > 1_000.0 {
+                true => of("False", "InvalidSpec"),
+                false => of("True", ""),
+            };
+            assert_eq!(condition(&stage, &key, "Accepted"), accepted);
+            let now = status(&stage, &key);
+            assert_eq!(
+                (now.phase, now.message),
+                (went.phase.clone(), went.message.clone())
+            );
+        }
+    }
+}
+
 /// Returns how often the status is written in so many seconds.
 fn n_writes(stage: &mut Stage, key: &Key, n_seconds: u64) -> usize {
     let mut n_writes = 0;
