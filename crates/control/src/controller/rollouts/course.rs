@@ -287,7 +287,6 @@ impl Course {
         self.status.canary_revision = Some(newest.to_owned());
         self.status.canary_since_ms = Some(to_ms(now));
         self.status.percent = Some(0);
-        self.lasted = Some(Duration::ZERO);
     }
 
     /// Nothing is on trial.
@@ -300,6 +299,7 @@ impl Course {
         self.status.checks.clear();
         self.status.progress = None;
         self.status.canary_since_ms = None;
+        self.lasted = Some(Duration::ZERO);
     }
 
     fn promote(

@@ -579,6 +579,24 @@ fn the_deadline_holds_for_what_is_not_loaded() {
 }
 
 #[test]
+fn the_deadline_begins_anew_after_a_split_by_hand() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.wanted.rules.deadline = Some(Duration::from_secs(60));
+    (play.newest, play.state) = ("v2", loading());
+    play.pass(50, (0, 0));
+    let mut course = std::mem::take(&mut play.course);
+    course.look(&Seen {
+        is_split_by_hand: true,
+        ..play.seen()
+    });
+    play.course = course;
+    assert_eq!(play.course.status.phase, WAITING);
+    assert_eq!(play.pass(59, (0, 0)), PROGRESSING);
+    assert_eq!(play.pass(1, (0, 0)), ROLLED_BACK);
+}
+
+#[test]
 fn the_deadline_of_a_stage_holds_while_its_revision_is_loaded_again() {
     for is_restarted in [false, true] {
         let mut play = Play::new();
