@@ -90,7 +90,12 @@ pub(crate) struct Course {
     lasted: Option<Duration>,
     /// When it was looked last, on the monotonic clock.
     looked_at: Option<Duration>,
+    /// When the revision that served was seen last to have failed, on the monotonic clock.
+    alone_at: Option<Duration>,
 }
+
+/// A revision that served and fails again within this time, as a program that ends again and again, is told of once.
+const ALONE_AGAIN: Duration = Duration::from_secs(600);
 
 /// Why a rollout does not decide.
 const BY_HAND: &str =
@@ -113,6 +118,7 @@ impl Course {
             trial: None,
             lasted: None,
             looked_at: None,
+            alone_at: None,
         }
     }
 
@@ -281,6 +287,16 @@ impl Course {
         }
     }
 
+    /// Shows that the revision that served has failed, and tells it if it had not just now: between its failures it is loaded, and each says something else.
+    fn tell_alone(&mut self, seen: &Seen<'_>, message: String, happened: &mut Vec<Happened>) {
+        let before = self.alone_at.replace(seen.monotonic);
+        let is_again = before.is_some_and(|at| seen.monotonic.saturating_sub(at) < ALONE_AGAIN);
+        match is_again {
+            true => self.status.message = message,
+            false => self.tell_wait(message, happened),
+        }
+    }
+
     /// A new revision is there, or is to be tried once more.
     fn meet(&mut self, newest: &str, now: Duration) {
         self.rest(PROGRESSING, String::new());
@@ -299,6 +315,7 @@ impl Course {
         self.status.checks.clear();
         self.status.progress = None;
         self.status.canary_since_ms = None;
+        self.alone_at = None;
         self.lasted = Some(Duration::ZERO);
     }
 
@@ -383,7 +400,8 @@ impl Course {
         if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
             let stable = seen.stable.unwrap_or_default();
             let why = &failure.message;
-            self.tell_wait(format!("{newest} waits: {stable} failed: {why}"), happened);
+            let message = format!("{newest} waits: {stable} failed: {why}");
+            self.tell_alone(seen, message, happened);
             // What it does alone is compared with nothing.
             if let Some(trial) = &mut self.trial {
                 trial.before = (seen.stable_totals, seen.newest_totals);

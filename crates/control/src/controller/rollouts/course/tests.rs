@@ -460,6 +460,40 @@ fn a_stage_does_not_last_while_the_stable_revision_has_failed() {
 }
 
 #[test]
+fn a_stable_revision_that_fails_again_and_again_is_told_of_once() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.newest = "v2";
+    play.pass(1, (0, 0));
+    play.is_paused = true;
+    let n_told = |play: &Play| {
+        let told = play.events.iter();
+        told.filter(|event| **event == "RolloutWaits").count()
+    };
+    let fail = |play: &mut Play, n_restarts: u32| {
+        let mut failed = failed_for_now();
+        if let RevisionState::Failed { failure, .. } = &mut failed {
+            failure.message = format!("it ended, restarted {n_restarts} times");
+        }
+        play.stable_state = Some(failed);
+        play.pass(2, (0, 0));
+        let words = format!("v2 waits: v1 failed: it ended, restarted {n_restarts} times");
+        assert_eq!(play.course.status.message, words);
+    };
+    for n_restarts in 0..5 {
+        fail(&mut play, n_restarts);
+        play.stable_state = Some(loading());
+        play.pass(30, (0, 0));
+    }
+    assert_eq!(n_told(&play), 1);
+    // Once it has served for long, it is told again.
+    play.stable_state = Some(ready());
+    play.pass(600, (0, 0));
+    fail(&mut play, 6);
+    assert_eq!(n_told(&play), 2);
+}
+
+#[test]
 fn a_deadline_sends_back_what_nobody_asks_for() {
     let mut play = Play::new();
     play.pass(1, (0, 0));
