@@ -216,6 +216,8 @@ pub struct Rollout {
     pub step_began: Duration,
     /// What was done in this stage.
     pub in_step: Interval,
+    /// Events that came when their requests had been counted, in an earlier stage or before.
+    ahead: Interval,
     /// Outcomes of this stage, of the stable revision and of the canary, in the order of the spec's metrics. Those of other stages do not
     /// count: while shares change, drift of the metric would look like a difference.
     pub outcomes: Vec<(Moments, Moments)>,
@@ -239,6 +241,7 @@ impl Rollout {
             step: 0,
             step_began: now,
             in_step: Interval::default(),
+            ahead: Interval::default(),
             outcomes: Vec::new(),
             queries: Vec::new(),
             predictions: Vec::new(),
@@ -248,15 +251,11 @@ impl Rollout {
         }
     }
 
-    /// Takes what both revisions did since the last call. Counts that exceed their requests are held to them.
+    /// Takes what both revisions did since the last call. Counts that exceed the requests of the stage wait for more of them.
     pub fn observe(&mut self, spec: &RolloutSpec, interval: Interval) {
-        let hold = |counts: Counts| Counts {
-            requests: counts.requests,
-            errors: counts.errors.min(counts.requests),
-            slow: counts.slow.min(counts.requests),
-        };
-        let (stable, canary) = (hold(interval.stable), hold(interval.canary));
-        if stable.requests == 0 && canary.requests == 0 {
+        let stable = held(interval.stable, self.in_step.stable, &mut self.ahead.stable);
+        let canary = held(interval.canary, self.in_step.canary, &mut self.ahead.canary);
+        if stable == Counts::default() && canary == Counts::default() {
             return;
         }
         self.in_step.stable.add(stable);
@@ -475,6 +474,23 @@ impl Rollout {
             units::check(CheckKind::Errors, errors, Allowed::errors(spec), terms),
             units::check(CheckKind::Latency, slow, Allowed::slow(spec), terms),
         ]
+    }
+}
+
+/// Returns what counts of a stage now: no more events than requests in all of it. A request that is slow before it ends counts then, and its error when it ends, maybe
+/// among no others; what is more than the stage's requests is kept in `ahead`.
+fn held(now: Counts, in_step: Counts, ahead: &mut Counts) -> Counts {
+    let all = in_step.requests.saturating_add(now.requests);
+    let hold = |before: u64, now: u64, ahead: &mut u64| {
+        let due = ahead.saturating_add(now);
+        let counted = due.min(all.saturating_sub(before));
+        *ahead = due - counted;
+        counted
+    };
+    Counts {
+        requests: now.requests,
+        errors: hold(in_step.errors, now.errors, &mut ahead.errors),
+        slow: hold(in_step.slow, now.slow, &mut ahead.slow),
     }
 }
 

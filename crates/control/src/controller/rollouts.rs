@@ -53,6 +53,8 @@ const COMMAND_TAKEN: &str = "CommandTaken";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often numbers that drift are written.
 const SHOW_EVERY: Duration = Duration::from_secs(2);
+/// How often it is written how long a stage has lasted, where nothing else changes: well within what a restart makes up for.
+const LASTED_EVERY: Duration = Duration::from_secs(30);
 
 /// Every rollout, by its service.
 #[derive(Debug, Default)]
@@ -426,15 +428,21 @@ impl Controller {
 
     /// Lets no new revision have requests, since the spec says nothing that can be: one that was stored while it could. Tells whether shares change by that.
     fn hold(&mut self, about: &About, causes: &[Cause]) -> bool {
-        let now = rfc3339(self.clock.unix_time());
-        let status = &mut entry(&mut self.rollouts, about).course.status;
+        let (unix_time, monotonic) = (self.clock.unix_time(), self.clock.monotonic());
+        let now = rfc3339(unix_time);
+        let course = &mut entry(&mut self.rollouts, about).course;
+        // No stage goes on meanwhile, and no deadline.
+        course.skip_time(unix_time, monotonic);
+        let status = &mut course.status;
+        let message = format!("spec cannot be: {}", faults::text(causes));
         let before = status.phase.clone();
+        // Of what is over it is kept how it went: nobody says so again.
         if !matches!(before.as_str(), course::PROMOTED | course::ROLLED_BACK) {
             WAITING.clone_into(&mut status.phase);
+            status.message.clone_from(&message);
         }
         let is_other = status.phase != before;
-        status.message = format!("spec cannot be: {}", faults::text(causes));
-        let verdict = Verdict::no("InvalidSpec", status.message.clone());
+        let verdict = Verdict::no("InvalidSpec", message);
         let happened = acceptance(about, &status.conditions, &verdict);
         let shown = std::mem::take(&mut status.conditions);
         let mut conditions = Conditions::new(&shown, &now);
@@ -454,7 +462,7 @@ impl Controller {
         };
         let shown = status_of(&about.rollout.object);
         let status = &entry.course.status;
-        let is_same = shown == *status;
+        let every = shown_every(&shown, status);
         let has_command = object::text(&about.rollout.object, "annotations", COMMAND).is_some();
         let drifts_only = (&shown.phase, shown.percent, &shown.canary_revision)
             == (&status.phase, status.percent, &status.canary_revision)
@@ -462,8 +470,8 @@ impl Controller {
             && shown.observed_generation == status.observed_generation
             && !has_happened
             && !has_command;
-        let is_early = drifts_only && now < entry.shown_at + SHOW_EVERY;
-        if is_same && !has_command || is_early {
+        let is_early = |every| drifts_only && now < entry.shown_at + every;
+        if every.map_or(!has_command, is_early) {
             return;
         }
         entry.shown_at = now;
@@ -571,6 +579,20 @@ pub(super) fn book_under_way(rollout: &Value) -> Option<BookId> {
 fn status_of(rollout: &Value) -> RolloutStatus {
     let status = rollout.get("status").cloned().unwrap_or_default();
     serde_json::from_value(status).unwrap_or_default()
+}
+
+/// Returns how often a status that has changed is written where numbers drift only; `None` if it need not be.
+fn shown_every(shown: &RolloutStatus, status: &RolloutStatus) -> Option<Duration> {
+    let mut but_for_time = shown.clone();
+    if let (Some(shown), Some(progress)) = (&mut but_for_time.progress, &status.progress) {
+        shown.lasted_ms = progress.lasted_ms;
+    }
+    if but_for_time != *status {
+        return Some(SHOW_EVERY);
+    }
+    // A stage that is paused has no need to know.
+    let lasts = shown != status && status.phase == course::PROGRESSING;
+    lasts.then_some(LASTED_EVERY)
 }
 
 fn is_split_by_hand(service: &Value) -> bool {

@@ -143,6 +143,11 @@ impl Stage {
         panic!("does not settle");
     }
 
+    /// Lets time pass, without a look.
+    pub(super) fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
     /// Lets the controller look once, and the data side follow.
     pub(super) fn round(&mut self) {
         let controller = self.controller.take().unwrap();

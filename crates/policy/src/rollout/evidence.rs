@@ -89,7 +89,8 @@ const FROM_THE_BEGINNING: f64 = 0.9;
 /// What speaks for a rate of the canary that is beyond all that is allowed of it.
 ///
 /// What is allowed is the greatest of three: so many times the stable revision's rate, so much more than it, or so much whatever it is. Evidence against each of them is evidence against the
-/// greatest, so the least of the three counts: under a canary that is within one of them all the way it ever reaches `1 / alpha` with probability `alpha` at most.
+/// greatest, so the least of the three counts (`log_value`). A canary goes back by two of its figures: that of the ratio alone (`log_worse`) must be believed, and the least must be above none.
+/// So one that is within the ratio all the way goes back with probability `alpha` at most; one that is beyond it and within what is allowed besides may go back more often, the nearer it is to that.
 ///
 /// Each begins with the rollout, and with a small part of the evidence anew with every interval, so that a canary which fails after hours goes back as soon as one that fails at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

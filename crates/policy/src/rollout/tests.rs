@@ -1,5 +1,6 @@
 //! Verdicts, and how often they are wrong: rollouts in simulation with and without a regression.
 
+mod late;
 mod margins;
 mod outcomes;
 

@@ -142,7 +142,6 @@ async fn a_revision_that_is_forgotten_is_stopped_and_an_earlier_servers_processe
     left.wait().unwrap();
 }
 
-/// Returns the directories of the revision's replicas, those that leave too.
 /// Whoever has something else to answer with does not wait for one that ended; who starts the first one does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_that_ended_are_lost_and_those_that_start_are_not() {
@@ -198,6 +197,7 @@ async fn processes_that_ended_are_lost_and_those_that_start_are_not() {
     assert!(seen.iter().any(|&(.., are_lost)| are_lost), "{seen:?}");
 }
 
+/// Returns the directories of the revision's replicas, those that leave too.
 fn directories(fixture: &Fixture) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(fixture.directory.path().join("processes/n")).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()

@@ -1,6 +1,7 @@
 //! One rollout: what becomes of its new revision, from what is seen of it and what people want. No I/O and no clock.
 
 mod kept;
+mod sight;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use coracle_serving::experiment::{PlannedExperiment, StageSummary};
 use coracle_serving::{RevisionState, ServiceId};
 
 use self::kept::{describe, drift, lasted_before, outcomes, percent_of, restored, shown, to_ms};
+use self::sight::{failure_of, is_alone, refusal_of, refused_by_sight};
 use super::command::Command;
 use super::metrics::{self, StageOf};
 use super::queries::{Asking, QueryKey};
@@ -90,7 +92,12 @@ pub(crate) struct Course {
     lasted: Option<Duration>,
     /// When it was looked last, on the monotonic clock.
     looked_at: Option<Duration>,
+    /// When the revision that served was seen last to have failed, on the monotonic clock.
+    alone_at: Option<Duration>,
 }
+
+/// A revision that served and fails again within this time, as a program that ends again and again, is told of once.
+const ALONE_AGAIN: Duration = Duration::from_secs(600);
 
 /// Why a rollout does not decide.
 const BY_HAND: &str =
@@ -113,6 +120,7 @@ impl Course {
             trial: None,
             lasted: None,
             looked_at: None,
+            alone_at: None,
         }
     }
 
@@ -212,20 +220,29 @@ impl Course {
         }
     }
 
-    /// Counts the time since the last look, unless the service is stopped.
+    /// Counts the time since the last look, unless nothing can go on: the service is stopped, or nothing is there to compare the canary with.
     fn pass_time(&mut self, seen: &Seen<'_>) {
-        let before = self.looked_at.replace(seen.monotonic);
-        let passed = before.map_or(Duration::ZERO, |at| seen.monotonic.saturating_sub(at));
-        let known = self.lasted;
-        let lasted = known.unwrap_or_else(|| lasted_before(&self.status, seen.now));
-        let lasted = match seen.is_stopped {
-            true => lasted,
-            false => lasted.saturating_add(passed),
-        };
+        let passed = self.time_since_look(seen.now, seen.monotonic);
+        let is_held = seen.is_stopped || is_alone(seen);
+        let passed = if is_held { Duration::ZERO } else { passed };
+        let lasted = self.lasted().saturating_add(passed);
         self.lasted = Some(lasted);
         if let Some(progress) = &mut self.status.progress {
             progress.lasted_ms = Some(to_ms(lasted));
         }
+    }
+
+    /// Lets time pass without counting it: `now` since 1970, and on the monotonic clock.
+    pub(crate) fn skip_time(&mut self, now: Duration, monotonic: Duration) {
+        let _not_counted = self.time_since_look(now, monotonic);
+    }
+
+    /// Returns how much time has passed since the last look, which is now; how long the stage has lasted by then is known afterwards.
+    fn time_since_look(&mut self, now: Duration, monotonic: Duration) -> Duration {
+        let lasted = self.lasted;
+        self.lasted = Some(lasted.unwrap_or_else(|| lasted_before(&self.status, now)));
+        let before = self.looked_at.replace(monotonic);
+        before.map_or(Duration::ZERO, |at| monotonic.saturating_sub(at))
     }
 
     /// Returns how long the stage has lasted, or before the first one, since the canary is there.
@@ -272,13 +289,22 @@ impl Course {
         }
     }
 
+    /// Shows that the revision that served has failed, and tells it if it had not just now: between its failures it is loaded, and each says something else.
+    fn tell_alone(&mut self, seen: &Seen<'_>, message: String, happened: &mut Vec<Happened>) {
+        let before = self.alone_at.replace(seen.monotonic);
+        let is_again = before.is_some_and(|at| seen.monotonic.saturating_sub(at) < ALONE_AGAIN);
+        match is_again {
+            true => self.status.message = message,
+            false => self.tell_wait(message, happened),
+        }
+    }
+
     /// A new revision is there, or is to be tried once more.
     fn meet(&mut self, newest: &str, now: Duration) {
         self.rest(PROGRESSING, String::new());
         self.status.canary_revision = Some(newest.to_owned());
         self.status.canary_since_ms = Some(to_ms(now));
         self.status.percent = Some(0);
-        self.lasted = Some(Duration::ZERO);
     }
 
     /// Nothing is on trial.
@@ -291,6 +317,8 @@ impl Course {
         self.status.checks.clear();
         self.status.progress = None;
         self.status.canary_since_ms = None;
+        self.alone_at = None;
+        self.lasted = Some(Duration::ZERO);
     }
 
     fn promote(
@@ -374,7 +402,8 @@ impl Course {
         if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
             let stable = seen.stable.unwrap_or_default();
             let why = &failure.message;
-            self.tell_wait(format!("{newest} waits: {stable} failed: {why}"), happened);
+            let message = format!("{newest} waits: {stable} failed: {why}");
+            self.tell_alone(seen, message, happened);
             // What it does alone is compared with nothing.
             if let Some(trial) = &mut self.trial {
                 trial.before = (seen.stable_totals, seen.newest_totals);
@@ -721,54 +750,6 @@ impl Course {
                 metrics: trial.metrics.clone(),
             }
         });
-    }
-}
-
-/// Returns why a command that fits the status has no effect as things are.
-fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<String> {
-    let is_refused = |why: &str| Some(format!("{}: {why}", command.as_str()));
-    if seen.is_split_by_hand {
-        return is_refused(BY_HAND);
-    }
-    if seen.is_stopped && command != Command::Abort {
-        return is_refused("the service is stopped");
-    }
-    let newest = seen.newest.unwrap_or_default();
-    if matches!(command, Command::Promote | Command::Retry) {
-        let failure = failure_of(seen).or_else(|| refusal_of(seen));
-        let why = failure.or_else(|| match seen.newest_state {
-            // One that fails for now may be tried again, and takes nothing.
-            Some(RevisionState::Failed { failure, .. }) if command == Command::Promote => {
-                Some(format!("failed: {}", failure.message))
-            }
-            _ => None,
-        });
-        return why.and_then(|why| is_refused(&format!("{newest} {why}")));
-    }
-    // Nobody else would take the requests, and no stage is compared with that.
-    if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
-        let stable = seen.stable.unwrap_or_default();
-        return is_refused(&format!("{stable} failed: {}", failure.message));
-    }
-    let is_ready = matches!(seen.newest_state, Some(RevisionState::Ready { .. }));
-    (command == Command::Skip && !is_ready)
-        .then(|| is_refused(&format!("{newest} is not loaded")))
-        .flatten()
-}
-
-/// Returns why the newest revision is not tried to be loaded.
-fn refusal_of(seen: &Seen<'_>) -> Option<String> {
-    let refusal = seen.refusal.filter(|_| seen.newest_state.is_none())?;
-    Some(format!("cannot be served: {refusal}"))
-}
-
-/// Returns why the newest revision cannot be loaded, if it will not be tried again by itself.
-fn failure_of(seen: &Seen<'_>) -> Option<String> {
-    match seen.newest_state {
-        Some(RevisionState::Failed { failure, .. }) if !failure.is_transient => {
-            Some(format!("failed: {}", failure.message))
-        }
-        _ => None,
     }
 }
 

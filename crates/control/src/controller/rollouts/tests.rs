@@ -771,4 +771,6 @@ fn a_stored_rollout_whose_spec_cannot_be_lets_nothing_through() {
     ratio(&mut stage, 1.5);
     assert_eq!(shares(&stage), split(20));
 }
+
+mod held;
 mod stopped;

@@ -444,6 +444,56 @@ fn a_stage_does_not_last_while_its_service_is_stopped() {
 }
 
 #[test]
+fn a_stage_does_not_last_while_the_stable_revision_has_failed() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.wanted.rules.deadline = Some(Duration::from_secs(60));
+    play.newest = "v2";
+    play.pass(3, (0, 0));
+    play.stable_state = Some(failed_for_now());
+    play.pass(100, (0, 0));
+    play.stable_state = None;
+    assert_eq!(play.pass(1, (0, 0)), PROGRESSING);
+    assert_eq!(play.course.status.step, Some(1));
+    play.pass(2, (0, 0));
+    assert_eq!(play.course.status.step, Some(2));
+}
+
+#[test]
+fn a_stable_revision_that_fails_again_and_again_is_told_of_once() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.newest = "v2";
+    play.pass(1, (0, 0));
+    play.is_paused = true;
+    let n_told = |play: &Play| {
+        let told = play.events.iter();
+        told.filter(|event| **event == "RolloutWaits").count()
+    };
+    let fail = |play: &mut Play, n_restarts: u32| {
+        let mut failed = failed_for_now();
+        if let RevisionState::Failed { failure, .. } = &mut failed {
+            failure.message = format!("it ended, restarted {n_restarts} times");
+        }
+        play.stable_state = Some(failed);
+        play.pass(2, (0, 0));
+        let words = format!("v2 waits: v1 failed: it ended, restarted {n_restarts} times");
+        assert_eq!(play.course.status.message, words);
+    };
+    for n_restarts in 0..5 {
+        fail(&mut play, n_restarts);
+        play.stable_state = Some(loading());
+        play.pass(30, (0, 0));
+    }
+    assert_eq!(n_told(&play), 1);
+    // Once it has served for long, it is told again.
+    play.stable_state = Some(ready());
+    play.pass(600, (0, 0));
+    fail(&mut play, 6);
+    assert_eq!(n_told(&play), 2);
+}
+
+#[test]
 fn a_deadline_sends_back_what_nobody_asks_for() {
     let mut play = Play::new();
     play.pass(1, (0, 0));
@@ -560,6 +610,24 @@ fn the_deadline_holds_for_what_is_not_loaded() {
             assert!(message.contains("the deadline is over") && message.contains(words));
         }
     }
+}
+
+#[test]
+fn the_deadline_begins_anew_after_a_split_by_hand() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.wanted.rules.deadline = Some(Duration::from_secs(60));
+    (play.newest, play.state) = ("v2", loading());
+    play.pass(50, (0, 0));
+    let mut course = std::mem::take(&mut play.course);
+    course.look(&Seen {
+        is_split_by_hand: true,
+        ..play.seen()
+    });
+    play.course = course;
+    assert_eq!(play.course.status.phase, WAITING);
+    assert_eq!(play.pass(59, (0, 0)), PROGRESSING);
+    assert_eq!(play.pass(1, (0, 0)), ROLLED_BACK);
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! Rollouts that something holds: a spec that cannot be, or people.
+
+use super::*;
+
+/// Writes a spec that cannot be, or mends it.
+fn set_ratio(stage: &mut Stage, key: &Key, ratio: f64) {
+    let stored = stage.store.get(key).unwrap();
+    let mut object = stored.object.clone();
+    object["spec"]["analysis"]["ratioTolerated"] = json!(ratio);
+    stage.store.update(key, stored.version, object).unwrap();
+    stage.settle();
+}
+
+fn status(stage: &Stage, key: &Key) -> RolloutStatus {
+    status_of(&stage.store.get(key).unwrap().object)
+}
+
+#[test]
+fn a_stage_does_not_last_while_its_spec_cannot_be() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///b")}));
+    assert_eq!(step(&stage, &key), Some(1));
+    set_ratio(&mut stage, &key, 5_000.0);
+    stage.pass(Duration::from_secs(7_200));
+    stage.settle();
+    set_ratio(&mut stage, &key, 1.5);
+    let in_stage = status(&stage, &key);
+    assert_eq!(
+        (in_stage.phase.as_str(), in_stage.step),
+        ("Progressing", Some(1))
+    );
+    assert!(
+        in_stage.message.contains("lasts another 1h"),
+        "{}",
+        in_stage.message
+    );
+}
+
+#[test]
+fn what_is_over_says_how_it_went_though_its_spec_cannot_be() {
+    for over in ["abort", "promote"] {
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("file:///a")}));
+        let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+        stage.predictor(json!({"model": model("file:///b")}));
+        command(&mut stage, &key, over);
+        let went = status(&stage, &key);
+        assert!(went.message.contains("by hand"), "{}", went.message);
+        for ratio in [5_000.0, 1.5] {
+            set_ratio(&mut stage, &key, ratio);
+            let accepted = match ratio > 1_000.0 {
+                true => of("False", "InvalidSpec"),
+                false => of("True", ""),
+            };
+            assert_eq!(condition(&stage, &key, "Accepted"), accepted);
+            let now = status(&stage, &key);
+            assert_eq!(
+                (now.phase, now.message),
+                (went.phase.clone(), went.message.clone())
+            );
+        }
+    }
+}
+
+/// Returns how often the status is written in so many seconds.
+fn n_writes(stage: &mut Stage, key: &Key, n_seconds: u64) -> usize {
+    let mut n_writes = 0;
+    for _ in 0..n_seconds {
+        let before = stage.store.get(key).unwrap().version;
+        stage.pass(Duration::from_secs(1));
+        stage.settle();
+        n_writes += usize::from(stage.store.get(key).unwrap().version != before);
+    }
+    n_writes
+}
+
+#[test]
+fn that_time_passes_is_written_seldom_and_of_a_paused_rollout_never() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1s"}]));
+    let change = |stage: &mut Stage, is_paused: bool| {
+        let stored = stage.store.get(&key).unwrap();
+        let mut object = stored.object.clone();
+        object["spec"]["analysis"] = json!({"requestsMin": 10, "latencyMax": "1s"});
+        object["spec"]["paused"] = is_paused.into();
+        stage.store.update(&key, stored.version, object).unwrap();
+        stage.settle();
+    };
+    change(&mut stage, false);
+    stage.predictor(json!({"model": model("file:///b")}));
+    n_writes(&mut stage, &key, 5);
+    let message = status(&stage, &key).message;
+    assert!(message.contains("0 of the 10 requests"), "{message}");
+    assert_eq!(n_writes(&mut stage, &key, 120), 4);
+    let lasted_ms = status(&stage, &key).progress.unwrap().lasted_ms.unwrap();
+    assert!((95_000..=125_000).contains(&lasted_ms), "{lasted_ms}");
+    change(&mut stage, true);
+    assert_eq!(n_writes(&mut stage, &key, 120), 0);
+    // What it missed is written with what comes next.
+    change(&mut stage, false);
+    let lasted_ms = status(&stage, &key).progress.unwrap().lasted_ms;
+    assert_eq!(lasted_ms, Some(245_000));
+}
