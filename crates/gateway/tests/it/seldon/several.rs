@@ -9,8 +9,8 @@ use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{ModelMetadataRequest, ModelMetadataResponse};
 use coracle_protocol::seldon::{request_json, response_message};
 use coracle_serving::{
-    FallbackSettings, ModelTable, PlannedPredictor, RevisionId, RevisionLog, Route, RouteTarget,
-    ServedModel, ServiceId,
+    BulkheadSettings, FallbackSettings, ModelTable, PlannedPredictor, RevisionId, RevisionLog,
+    Route, RouteTarget, ServedModel, ServiceId,
 };
 use coracle_tensor::DType;
 use serde_json::{Value, json};
@@ -221,6 +221,36 @@ fn what_is_said_of_several_predictors_is_what_they_have_in_common() {
     assert_eq!(get(&format!("{API}/metadata/sum")).1, models["a/sum"]);
     assert_eq!(get(&format!("{API}/status")).0, 200);
     assert_eq!(get(&format!("{API}/metadata/other")).0, 404);
+}
+
+/// One place is enough for one call, which asks each of them in turn.
+#[test]
+fn what_is_said_of_several_predictors_needs_one_place_of_the_service() {
+    let settings = FallbackSettings {
+        bulkhead: Some(BulkheadSettings {
+            places: 1,
+            queue: 0,
+        }),
+        ..FallbackSettings::default()
+    };
+    let server = start(Some(&settings));
+    let asked = ModelMetadataRequest {
+        name: "iris".to_owned(),
+        ..ModelMetadataRequest::default()
+    };
+    let path = "/inference.GRPCInferenceService/ModelMetadata";
+    for _ in 0..4 {
+        let answer = grpc::call(&server, path, &[], frame(&asked));
+        assert_eq!(answer.status, 0, "{}", answer.message);
+        let found = send(
+            server.address,
+            "GET",
+            "/seldon/ml/iris/v2/models/sum",
+            &[],
+            b"",
+        );
+        assert_eq!(found.status, 200, "{found:?}");
+    }
 }
 
 #[test]
