@@ -19,7 +19,9 @@ use super::post;
 use crate::client::send;
 use crate::fallback::{magnitude, magnitude_with};
 use crate::fixture::{Running, config, start_with};
+use crate::forward::backends;
 use crate::grpc;
+use crate::upstream::Telling;
 
 const API: &str = "/seldon/ml/iris/api/v1.0";
 const ROW: &str = r#"{"data": {"ndarray": [[1, 2]]}, "meta": {"puid": "p", "tags": {"x": 1}}}"#;
@@ -251,6 +253,25 @@ fn what_is_said_of_several_predictors_needs_one_place_of_the_service() {
         );
         assert_eq!(found.status, 200, "{found:?}");
     }
+}
+
+/// What a program takes and gives is not known here, and nothing against what the others do.
+#[test]
+fn a_predictor_that_is_a_program_leaves_the_others_their_metadata() {
+    let process = Telling::always(404, "{}");
+    let program = ServedModel::unloaded("sum".to_owned(), 1);
+    let program = program.with_backends(backends(&[process.address]));
+    let server = start_beside(program, None);
+    let of_each = (0..4).map(|_| {
+        let path = "/seldon/ml/iris/v2/models/sum";
+        let answer = send(server.address, "GET", path, &[], b"");
+        (answer.status, answer.body.contains("\"predict\""))
+    });
+    let mut of_each: Vec<(u16, bool)> = of_each.collect();
+    of_each.sort_unstable();
+    // Half of them are the program's own to answer.
+    let (model, program) = ((200, true), (404, false));
+    assert_eq!(of_each, [model, model, program, program]);
 }
 
 #[test]
