@@ -1,5 +1,8 @@
 //! Which column a name in a request means.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use coracle_model::NameRules;
 
 /// Returns the place among `known` of the column that `name` means: the one of this name, else, where the rules say so, the one that has `_`
@@ -16,6 +19,26 @@ pub(crate) fn position<'a>(
     let without_blanks = name.replace(' ', "_");
     let mut known = known;
     known.position(|known| known == without_blanks)
+}
+
+/// Returns what [`position`] does for each of many names.
+pub(crate) fn positions<'a>(
+    known: impl Iterator<Item = &'a str>,
+    names: &[Cow<'_, str>],
+    rules: NameRules,
+) -> Vec<Option<usize>> {
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
+    for (position, name) in known.enumerate() {
+        by_name.entry(name).or_insert(position);
+    }
+    let found = names.iter().map(|name| {
+        let exact = by_name.get(name.as_ref()).copied();
+        if exact.is_some() || !rules.underscores_may_be_blanks || !name.contains(' ') {
+            return exact;
+        }
+        by_name.get(name.replace(' ', "_").as_str()).copied()
+    });
+    found.collect()
 }
 
 /// Returns where `name` is among columns that are owned texts.
@@ -41,6 +64,10 @@ mod tests {
             for unknown in ["c_d_e", "c d e", "b", ""] {
                 assert_eq!(position_in(&known, unknown, rules), None, "{unknown}");
             }
+            let asked = ["a b", "c_d e", "c d e", "c", "a_b"].map(Cow::Borrowed);
+            let each = asked.iter().map(|name| position_in(&known, name, rules));
+            let at_once = positions(known.iter().map(String::as_str), &asked, rules);
+            assert_eq!(at_once, each.collect::<Vec<_>>());
         }
         assert_eq!(position_in(&known[..1], "a b", blanks), Some(0));
         assert_eq!(position_in(&known[..1], "a b", NameRules::default()), None);

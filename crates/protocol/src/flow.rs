@@ -46,8 +46,7 @@ const RANK: [i64; 8] = [-1; 8];
 /// Names of columns are left out: they are those of the output, and the next model's are others. `wanted` are the outputs that a model over gRPC is asked for.
 ///
 /// # Errors
-/// Code `Internal` if it is no answer that can be handed on; `InvalidArgument` if that follows from how the graph was asked: TensorFlow Serving's `inputs` are
-/// answered with `outputs`.
+/// Code `Internal` if it is no answer that can be handed on; [`form_refusal`] says whether that follows from how the graph was asked.
 pub fn as_request(
     dialect: Dialect,
     answer: &[u8],
@@ -58,6 +57,15 @@ pub fn as_request(
         Dialect::V1 => v1::as_request(answer),
         Dialect::V2 => v2::as_request(answer),
         Dialect::Grpc => grpc::as_request(answer, wanted),
+    }
+}
+
+/// Returns why no answer to this request of a graph can be handed on, if it is for the form of the request: TensorFlow Serving's `inputs` are answered with
+/// `outputs`. It has code `InvalidArgument`; where there is none, a model has answered what it should not.
+pub fn form_refusal(dialect: Dialect, request: &[u8]) -> Option<RequestError> {
+    match dialect {
+        Dialect::V1 => v1::form_refusal(request),
+        Dialect::Seldon | Dialect::V2 | Dialect::Grpc => None,
     }
 }
 

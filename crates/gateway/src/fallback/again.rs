@@ -81,7 +81,7 @@ pub(crate) fn again(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use coracle_protocol::grpc::inference::{ModelInferRequest, ParameterChoice};
+    use coracle_protocol::grpc::inference::{InferParameter, ModelInferRequest, ParameterChoice};
     use coracle_protocol::grpc::{decode, frame};
     use serde_json::Value;
 
@@ -162,6 +162,10 @@ mod tests {
                 tensor(1, ""),
                 tensor(1, r#", "parameters": {"binary_data_output": true}"#),
             ),
+            (
+                tensor(1, r#", "parameters": {"method": "predict_proba"}"#),
+                tensor(1, ""),
+            ),
         ] {
             let both = [first.as_bytes(), second.as_bytes()];
             assert_eq!(given(&V2, both, answer), None, "{first} {second}");
@@ -172,6 +176,32 @@ mod tests {
             br#"{"instances": [[1]]}"#,
         ];
         assert_eq!(given(&V1, rows, br#"{"predictions": [1, 2]}"#), None);
+        for other in [
+            &br#"{"instances": [[1], [2]], "parameters": {"method": "predict_proba"}}"#[..],
+            br#"{"signature_name": "predict_proba", "instances": [[1], [2]]}"#,
+        ] {
+            let predictions = br#"{"predictions": [1, 2]}"#;
+            assert_eq!(given(&V1, [other, rows[0]], predictions), None);
+            assert_eq!(given(&V1, [rows[0], other], predictions), None);
+            assert!(given(&V1, [other, other], predictions).is_some());
+        }
+        let asks = |method: Option<&str>| {
+            let mut request = ModelInferRequest::default();
+            request.inputs.push(Default::default());
+            request.inputs[0].shape = vec![1, 2];
+            if let Some(method) = method {
+                let method = ParameterChoice::StringParam(method.to_owned());
+                let method = InferParameter {
+                    parameter_choice: Some(method),
+                };
+                request.parameters.insert("method".to_owned(), method);
+            }
+            request.encode_to_vec()
+        };
+        let (shares, labels) = (asks(Some("predict_proba")), asks(None));
+        let message = frame(&ModelInferResponse::default());
+        assert_eq!(given(&Codec::Grpc, [&shares, &labels], &message), None);
+        assert!(given(&Codec::Grpc, [&shares, &shares], &message).is_some());
         // What is written to its caller's memory is not in the answer.
         let region = r#", "outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]"#;
         let (asked, _id) = asked(&V2, &Bytes::from(tensor(1, region))).unwrap();

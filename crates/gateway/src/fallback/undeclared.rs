@@ -3,6 +3,9 @@
 //! Whole numbers are INT64, other numbers FP64, texts BYTES, truth values BOOL; a list is a row of as many. One value without a name answers for the one output
 //! that V2 asks for, which is called `predict` where it asks for none.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_model::{Signature, TensorSpec};
@@ -11,9 +14,9 @@ use coracle_protocol::grpc::{Message as _, decode};
 use coracle_protocol::{Call, EncodeContext, Layout, NoRegions};
 use coracle_serving::{Protocol, ServedModel};
 use coracle_tensor::{DType, Tensor};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use super::stand_in::{Values, marked, tensor};
 use crate::codec::{Codec, Encoded, StandIn, StoodIn};
@@ -30,7 +33,7 @@ pub(crate) struct Asked {
     n_rows: usize,
     /// The outputs by name; none for the default.
     outputs: Vec<String>,
-    /// How they are wanted, such as in binary, as its protocol writes it; `None` if they are wanted where no answer of one's own is: in the caller's memory.
+    /// What else is said of the answer, such as that it is wanted in binary or by which method, as its protocol writes it; `None` if they are wanted where no answer of one's own is: in the caller's memory.
     forms: Option<Vec<u8>>,
 }
 
@@ -160,19 +163,15 @@ fn spec(name: &str, value: &Value) -> Option<TensorSpec> {
 
 /// Reads as much of a request as that, and its id; `None` if it is none, or in a protocol whose answers say more.
 pub(crate) fn asked(codec: &Codec, body: &Bytes) -> Option<(Asked, Option<String>)> {
-    #[derive(Deserialize)]
-    struct OfV1 {
-        instances: Vec<IgnoredAny>,
-    }
     let protocol = codec.protocol();
     match codec {
         Codec::V1 { method: None } => {
             let of_v1: OfV1 = serde_json::from_slice(body).ok()?;
             let asked = Asked {
                 protocol,
-                n_rows: of_v1.instances.len(),
+                n_rows: of_v1.n_rows?,
                 outputs: Vec::new(),
-                forms: Some(Vec::new()),
+                forms: Some(serde_json::to_vec(&of_v1.others).ok()?),
             };
             Some((asked, None))
         }
@@ -185,17 +184,59 @@ pub(crate) fn asked(codec: &Codec, body: &Bytes) -> Option<(Asked, Option<String
             let n_rows = *request.inputs.first()?.shape.first()?;
             let mut outputs = request.outputs.iter();
             let is_elsewhere = outputs.any(|output| output.parameters.contains_key(REGION));
-            let forms = request.outputs.iter();
-            let forms = forms.flat_map(|output| output.encode_length_delimited_to_vec());
+            let wanted = ModelInferRequest {
+                parameters: request.parameters,
+                outputs: request.outputs,
+                ..ModelInferRequest::default()
+            };
             let asked = Asked {
                 protocol,
                 n_rows: usize::try_from(n_rows).ok()?,
-                forms: (!is_elsewhere).then(|| forms.collect()),
-                outputs: request.outputs.into_iter().map(|one| one.name).collect(),
+                forms: (!is_elsewhere).then(|| wanted.encode_to_vec()),
+                outputs: wanted.outputs.into_iter().map(|one| one.name).collect(),
             };
             Some((asked, Some(request.id).filter(|id| !id.is_empty())))
         }
         _ => None,
+    }
+}
+
+/// What a V1 request says.
+#[derive(Default)]
+struct OfV1 {
+    /// The number of its `instances`, if it has some.
+    n_rows: Option<usize>,
+    /// What it says besides its rows.
+    others: BTreeMap<String, Value>,
+}
+
+impl<'de> Deserialize<'de> for OfV1 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = OfV1;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<OfV1, A::Error> {
+                let mut found = OfV1::default();
+                while let Some(key) = entries.next_key::<String>()? {
+                    match key.as_str() {
+                        "instances" if found.n_rows.is_some() => {
+                            return Err(A::Error::duplicate_field("instances"));
+                        }
+                        "instances" => {
+                            found.n_rows = Some(entries.next_value::<Vec<IgnoredAny>>()?.len());
+                        }
+                        _ => drop(found.others.insert(key, entries.next_value()?)),
+                    }
+                }
+                Ok(found)
+            }
+        }
+        deserializer.deserialize_map(Fields)
     }
 }
 
@@ -208,7 +249,7 @@ fn asked_in_v2(json: &[u8]) -> Option<(Asked, Option<String>)> {
         #[serde(default)]
         outputs: Option<Vec<Output>>,
         #[serde(default)]
-        parameters: Option<OfRequest>,
+        parameters: Option<Map<String, Value>>,
     }
     #[derive(Deserialize)]
     struct Input {
@@ -220,19 +261,14 @@ fn asked_in_v2(json: &[u8]) -> Option<(Asked, Option<String>)> {
         #[serde(default)]
         parameters: Option<Value>,
     }
-    #[derive(Deserialize)]
-    struct OfRequest {
-        #[serde(default)]
-        binary_data_output: Option<Value>,
-    }
     let of_v2: OfV2 = serde_json::from_slice(json).ok()?;
     let outputs = of_v2.outputs.unwrap_or_default();
     let parameters = outputs.iter().map(|output| output.parameters.as_ref());
     let parameters: Vec<Option<&Value>> = parameters.collect();
     let mut given = parameters.iter().flatten();
     let is_elsewhere = given.any(|given| given.get(REGION).is_some());
-    let in_binary = of_v2.parameters.and_then(|given| given.binary_data_output);
-    let forms = serde_json::to_vec(&(in_binary, parameters)).ok()?;
+    let of_request = of_v2.parameters.unwrap_or_default();
+    let forms = serde_json::to_vec(&(of_request, parameters)).ok()?;
     let asked = Asked {
         protocol: Protocol::V2,
         n_rows: *of_v2.inputs.first()?.shape.first()?,

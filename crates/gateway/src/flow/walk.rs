@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_base::Code;
-use coracle_protocol::flow::{Dialect, Wanted, as_request, average, fixed, take_wanted};
+use coracle_protocol::RequestError;
+use coracle_protocol::flow::{
+    Dialect, Wanted, as_request, average, fixed, form_refusal, take_wanted,
+};
 use coracle_protocol::seldon::n_rows;
 use coracle_serving::flow::{FlowAsk, FlowLease, FlowStep, FlowTarget, Join, NOBODY, Router};
 use coracle_serving::{ModelTable, ServedModel};
@@ -119,6 +122,8 @@ pub(super) struct Walk<'c, 'a> {
     terms: Terms,
     trace: Option<Trace>,
     asked: Option<AskedOutputs>,
+    /// As it came in V1, whose forms differ in what they are answered with.
+    request: Bytes,
     routing: RefCell<Vec<(&'a str, i64)>>,
     path: RefCell<Vec<&'a str>>,
     last_model: Cell<Option<&'a ServedModel>>,
@@ -148,6 +153,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             terms: Terms::default(),
             trace: None,
             asked: None,
+            request: Bytes::new(),
             routing: RefCell::default(),
             path: RefCell::default(),
             last_model: Cell::new(None),
@@ -172,18 +178,29 @@ impl<'c, 'a> Walk<'c, 'a> {
 
     /// Returns it with the message that the flow's first step gets.
     pub(super) fn begun(self, body: Bytes) -> Result<(Self, Message), Failure> {
-        let taken = match self.dialect {
+        let request = match self.dialect {
+            Dialect::V1 => body.clone(),
+            Dialect::Seldon | Dialect::V2 | Dialect::Grpc => Bytes::new(),
+        };
+        let walk = Self { request, ..self };
+        let taken = match walk.dialect {
             Dialect::Grpc => take_wanted(&body)?,
             _ => None,
         };
         let Some((first, outputs)) = taken else {
-            return Ok((self, Message::Request(body)));
+            return Ok((walk, Message::Request(body)));
         };
         let asked = Some(AskedOutputs {
             outputs,
             request: body,
         });
-        Ok((Self { asked, ..self }, Message::Request(first)))
+        Ok((Self { asked, ..walk }, Message::Request(first)))
+    }
+
+    /// Returns what it is that the answer of `node` is not handed on: the caller's fault where it is for the form of the request.
+    fn not_handed_on(&self, node: &str, error: RequestError) -> Failure {
+        let refusal = form_refusal(self.dialect, &self.request);
+        of_node(node, refusal.unwrap_or(error).into())
     }
 
     /// Has what is asked from now on hold this place, until it ends.
@@ -308,7 +325,7 @@ impl<'c, 'a> Walk<'c, 'a> {
                 let is_stood_in = answers.iter().any(Message::is_stood_in);
                 let bodies: Vec<Bytes> = answers.into_iter().map(Message::into_body).collect();
                 let mean = average(self.dialect, node, &bodies, self.calls.elements_max);
-                let mean = mean.map_err(|error| of_node(node, error.into()))?;
+                let mean = mean.map_err(|error| self.not_handed_on(node, error))?;
                 Ok(Message::Answer(NodeAnswer {
                     body: mean.into(),
                     node: node.to_owned(),
@@ -343,7 +360,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             Message::Answer(NodeAnswer { body, node, .. }) => {
                 let outputs = asked.map(|asked| &asked.outputs);
                 let request = as_request(self.dialect, &body, outputs);
-                let request = request.map_err(|error| of_node(&node, error.into()))?;
+                let request = request.map_err(|error| self.not_handed_on(&node, error))?;
                 (Bytes::from(request), Some(node))
             }
         };

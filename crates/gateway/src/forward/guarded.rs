@@ -239,15 +239,10 @@ impl Handler {
         let codec = codec.filter(|_| settings.stands_in());
         let last = Last::of(guarded.fallback, &outgoing.head.headers, arrival.at);
         let came = last.as_ref().and_then(|last| last.came.clone());
-        // Where another one answers, nobody waits for a process that cannot be reached.
-        let others = (guarded.model, guarded.fallback);
-        let has_more = settings.value.is_some() || came.is_some();
-        let gives_up = codec.is_some() && (has_more || self.calls.has_others(others));
-        outgoing.gives_up.set(gives_up);
         // The time that was not enough is told, which may be less than the caller's.
         let late = |no_answer: NoAnswer| no_answer.told_within(guarded.model, times.time);
         let copy = sent.copy();
-        let is_keyed = last.is_some();
+        let (is_keyed, is_read) = (last.is_some(), codec.is_some());
         let reading = async {
             let (codec, body) = (codec?, read(copy?).await?);
             let request = request_of(&outgoing.head.headers, codec, body, arrival.at);
@@ -258,14 +253,30 @@ impl Handler {
             Some((request, asked))
         };
         let mut reading = pin!(reading);
+        // An answer to another question stands in for nothing.
+        let (known, came) = match came {
+            Some(came) => {
+                let known = reading.as_mut().await;
+                let asked = known.as_ref().and_then(|(_request, asked)| asked.as_ref());
+                let is_same = asked.is_some_and(|(asked, _id)| *asked == came.asked);
+                (Some(known), Some(came).filter(|_| is_same))
+            }
+            None => (None, None),
+        };
+        // Where another one answers, nobody waits for a process that cannot be reached.
+        let others = (guarded.model, guarded.fallback);
+        let has_more = settings.value.is_some() || came.is_some();
+        let gives_up = is_read && (has_more || self.calls.has_others(others));
+        outgoing.gives_up.set(gives_up);
         let tried = self.tried(guarded, outgoing, sent, times);
         // What is to be kept of the answer is known by the time that it is there.
-        let (mut result, known) = match is_keyed {
-            true => {
-                let (result, known) = tokio::join!(tried, &mut reading);
+        let (mut result, known) = match (known, is_keyed) {
+            (Some(known), _) => (tried.await, Some(known)),
+            (None, true) => {
+                let (result, known) = tokio::join!(tried, reading.as_mut());
                 (result, Some(known))
             }
-            false => (tried.await, None),
+            (None, false) => (tried.await, None),
         };
         let Some(failure) = failure_of(guarded.model, outgoing.kind, &result, times.time) else {
             let asked = known.flatten().and_then(|(_request, asked)| asked);

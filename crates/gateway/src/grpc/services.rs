@@ -104,14 +104,16 @@ impl Handler {
                 if let Some(answer) = Box::pin(of_flow).await? {
                     return Ok(answer);
                 }
-                let (model, lease) = self.entered_model(caller, message).await?;
+                let model = self.asked_model(caller, message)?;
                 let versions = self.served_versions(caller, model.name());
                 let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+                // Takes places of its own, of which this call may not hold one yet.
                 let common = {
                     let table = self.calls.table.load();
                     let (scope, _path) = Scope::of_call(&table, &caller.head);
                     self.in_common((&table, &scope), &model).await?
                 };
+                let lease = self.entered(caller, &model).await?;
                 let facts = self.facts(&model, &lease, &versions);
                 let signature = common.as_ref().unwrap_or(facts.signature);
                 let facts = ModelFacts { signature, ..facts };
@@ -350,10 +352,15 @@ impl Handler {
         message: Bytes,
     ) -> Result<(Arc<ServedModel>, Lease), Failure> {
         let model = self.asked_model(caller, message)?;
+        let lease = self.entered(caller, &model).await?;
+        Ok((model, lease))
+    }
+
+    /// Takes a place of `model` within the time that the caller has.
+    async fn entered(&self, caller: &Caller, model: &ServedModel) -> Result<Lease, Failure> {
         let left = caller.time_left(self.shared.clock.as_ref())?;
         let time = left.unwrap_or(self.calls.request_timeout);
-        let lease = model.enter(time.min(self.calls.request_timeout)).await?;
-        Ok((model, lease))
+        Ok(model.enter(time.min(self.calls.request_timeout)).await?)
     }
 
     /// Returns the versions of a model that are served, oldest first.

@@ -2,7 +2,7 @@
 
 use coracle_base::Code;
 use coracle_model::{Signature, TensorSpec};
-use coracle_serving::{ModelTable, Route, ServedModel, ServiceId};
+use coracle_serving::{ModelTable, Refusal, Route, ServedModel, ServiceId};
 
 use crate::connection::Handler;
 use crate::flow::described::listed;
@@ -61,23 +61,39 @@ impl Handler {
         }
     }
 
-    /// Returns what all of these take and give.
+    /// Returns what all of these take and give of which that is known: of a program, and of a model that does not load, it is not.
     ///
     /// # Errors
-    /// With code `Unimplemented` if they take, or give, different things; or one cannot be loaded.
+    /// With code `Unimplemented` if they take, or give, different things; or if it is known of none, or one has no place for the question.
     pub(super) async fn common_of(
         &self,
         members: &[(&str, &ServedModel)],
     ) -> Result<Signature, Failure> {
-        let mut all = Vec::new();
+        let (mut all, mut unknown) = (Vec::new(), None);
         for (key, model) in members {
-            let lease = model.enter(self.calls.request_timeout).await?;
-            all.push((*key, lease.model().signature().clone()));
+            match model.enter(self.calls.request_timeout).await {
+                Ok(lease) => all.push((*key, lease.model().signature().clone())),
+                Err(refusal) if is_untold(&refusal) => {
+                    unknown.get_or_insert(refusal);
+                }
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        if let Some(refusal) = unknown.filter(|_| all.is_empty()) {
+            return Err(refusal.into());
         }
         common(&all).map_err(|why| {
             let message = format!("the predictors have no metadata in common: {why}");
             Failure::new(Code::Unimplemented, message)
         })
+    }
+}
+
+/// Tells whether what a model takes and gives is not known, whoever asks for it.
+fn is_untold(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Forwarded | Refusal::Failed(_) | Refusal::SetAside(_) | Refusal::Absent(_) => true,
+        Refusal::QueueFull | Refusal::BulkheadFull | Refusal::PoolFull | Refusal::Deadline => false,
     }
 }
 

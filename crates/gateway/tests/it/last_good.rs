@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::client::{Answer, send};
 use crate::fixture::Running;
-use crate::forward::backends;
+use crate::forward::{backends, nobody};
 use crate::grpc;
 use crate::guarded::{program, serve};
 use crate::routes::JSON;
@@ -97,6 +97,27 @@ fn a_program_that_fails_is_stood_in_for_by_what_it_said_last() {
     let text = send(server.address, "GET", "/metrics", &[], b"").body;
     let line = r#"coracle_fallbacks_total{model="sum",namespace="n",revision="sum-1"} 2"#;
     assert!(text.lines().any(|found| found == line), "{text}");
+}
+
+/// It would not be given, so that it is no reason not to wait for a process.
+#[test]
+fn an_answer_to_another_question_leaves_time_to_wait_for_a_process() {
+    let process = failing_after(1);
+    let settings = FallbackSettings {
+        timeout: Some(Duration::from_millis(300)),
+        ..by_user()
+    };
+    let reached = backends(&[process.address]);
+    let sum = program("sum", &reached);
+    sum.set_fallback(Some(&settings));
+    let server = serve(Limits::default(), vec![("sum", sum)]);
+    assert_eq!(ask(&server, "ann", V1, ROW).status, 200);
+    reached.set(&[nobody().into()]);
+    let same = ask(&server, "ann", V1, ROW);
+    assert_eq!(same.header("x-coracle-fallback"), Some("last-good"));
+    // All of the time that the program has is over.
+    let other = ask(&server, "ann", V1, br#"{"instances": [[1, 2], [3, 4]]}"#);
+    assert_eq!(other.status, 504, "{other:?}");
 }
 
 #[test]

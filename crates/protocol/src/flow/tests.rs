@@ -45,6 +45,11 @@ fn what_cannot_be_handed_on_is_said() {
         (Dialect::Seldon, "[", "the model's answer"),
         (
             Dialect::V1,
+            r#"{"outputs":{"a":[1]}}"#,
+            "only \"predictions\"",
+        ),
+        (
+            Dialect::V1,
             r#"{"result":{"a":[1]}}"#,
             "only \"predictions\"",
         ),
@@ -68,22 +73,29 @@ fn what_cannot_be_handed_on_is_said() {
     }
 }
 
-/// It is how the caller asks that is answered so, and his to mend.
+/// It is how the caller asks that is answered so, and his to mend; the same answer to `instances` is the model's fault.
 #[test]
 fn inputs_by_name_are_refused_of_graphs() {
-    let answer = br#"{"outputs":{"a":[1]}}"#;
-    for refused in [
-        as_request(Dialect::V1, answer, None),
-        average(Dialect::V1, "mean", &[answer, answer], 10),
+    let refusal = form_refusal(Dialect::V1, br#"{"inputs": {"a": [1]}}"#);
+    let error = refusal.unwrap();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let message = error.to_string();
+    assert!(
+        message.contains("ask this graph by \"instances\""),
+        "{message}"
+    );
+    for (dialect, request) in [
+        (Dialect::V1, r#"{"instances": [[1]]}"#),
+        (Dialect::V1, r#"{"instances": [[1]], "inputs": [[1]]}"#),
+        (Dialect::V1, "["),
+        (Dialect::V2, r#"{"inputs": []}"#),
     ] {
-        let error = refused.unwrap_err();
-        assert_eq!(error.code(), Code::InvalidArgument);
-        let message = error.to_string();
-        assert!(
-            message.contains("ask this graph by \"instances\""),
-            "{message}"
-        );
+        let found = form_refusal(dialect, request.as_bytes());
+        assert!(found.is_none(), "{request}");
     }
+    let answer = br#"{"outputs":{"a":[1]}}"#;
+    let mean = average(Dialect::V1, "mean", &[answer, answer], 10);
+    assert_eq!(mean.unwrap_err().code(), Code::Internal);
 }
 
 /// `numpy.mean([[0.1, 0.9]], [[0.2, 0.3]])` has these very numbers, as Seldon's wrapper gives them.

@@ -1,6 +1,7 @@
 //! V1's answers: `predictions` are the next model's `instances`.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use coracle_tensor::Tensor;
@@ -11,22 +12,28 @@ use crate::{RequestError, render};
 
 #[derive(Deserialize)]
 struct Answer<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     predictions: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    outputs: Option<&'a RawValue>,
 }
 
 fn predictions(answer: &[u8]) -> Result<&RawValue, RequestError> {
     let answer: Answer<'_> = read(answer, "the model's answer")?;
-    answer.predictions.ok_or_else(|| match answer.outputs {
-        // What follows from the form of the request, which is the caller's: other nodes are asked by "instances".
-        Some(_) => RequestError::invalid(
+    answer.predictions.ok_or_else(|| {
+        internal("only \"predictions\" are handed on, which \"instances\" are answered with")
+    })
+}
+
+pub(super) fn form_refusal(request: &[u8]) -> Option<RequestError> {
+    #[derive(Deserialize)]
+    struct Asked {
+        inputs: Option<IgnoredAny>,
+        instances: Option<IgnoredAny>,
+    }
+    let asked: Asked = serde_json::from_slice(request).ok()?;
+    (asked.inputs.is_some() && asked.instances.is_none()).then(|| {
+        RequestError::invalid(
             "\"inputs\" are answered with \"outputs\", which no other model takes; ask this graph by \"instances\", or by the V2 protocol",
-        ),
-        None => internal(
-            "only \"predictions\" are handed on, which \"instances\" are answered with",
-        ),
+        )
     })
 }
 

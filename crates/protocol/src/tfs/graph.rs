@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::DEFAULT_SIGNATURE;
-use super::message::{answered_spec, elements, proto, signature_name};
+use super::message::{Room, answered_spec, elements, proto, signature_name};
 use crate::RequestError;
 use crate::error::quoted;
 use crate::flow::message_outputs;
@@ -34,8 +34,9 @@ pub fn graph_request(message: &Bytes, elements_max: usize) -> Result<Bytes, Requ
         )));
     }
     let mut infer = ModelInferRequest::default();
+    let mut room = Room::new(elements_max);
     for (name, tensor) in request.inputs {
-        let (dtype, shape, values) = elements(&name, tensor, elements_max)?;
+        let (dtype, shape, values) = elements(&name, tensor, &mut room)?;
         let mut bytes = Vec::with_capacity(raw::size_bytes(&values));
         raw::encode(&values, &mut bytes);
         infer.raw_input_contents.push(bytes.into());

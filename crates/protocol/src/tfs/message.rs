@@ -90,8 +90,9 @@ pub fn decode_predict_message(
         outputs = named.collect::<Result<_, _>>()?;
     }
     let mut inputs = Vec::with_capacity(request.inputs.len());
+    let mut room = Room::new(ctx.elements_max);
     for (name, tensor) in request.inputs {
-        inputs.push(input(ctx, name, tensor)?);
+        inputs.push(input(name, tensor, &mut room)?);
     }
     let inputs = v2::tensors(ctx, &inputs)?;
     Ok(Call {
@@ -102,12 +103,28 @@ pub fn decode_predict_message(
     })
 }
 
+/// How many elements the inputs of a request may still have: one that is written once is repeated to fill its shape, whatever the message's size.
+pub(super) struct Room {
+    n_left: usize,
+    elements_max: usize,
+}
+
+impl Room {
+    /// Returns that of a request without inputs.
+    pub(super) fn new(elements_max: usize) -> Self {
+        Self {
+            n_left: elements_max,
+            elements_max,
+        }
+    }
+}
+
 fn input(
-    ctx: &DecodeContext<'_>,
     name: String,
     tensor: TensorProto,
+    room: &mut Room,
 ) -> Result<Input<'static>, RequestError> {
-    let (dtype, shape, values) = elements(&name, tensor, ctx.elements_max)?;
+    let (dtype, shape, values) = elements(&name, tensor, room)?;
     Ok(Input {
         name: Cow::Owned(name),
         shape: Cow::Owned(shape),
@@ -121,8 +138,9 @@ fn input(
 pub(super) fn elements(
     name: &str,
     tensor: TensorProto,
-    elements_max: usize,
+    room: &mut Room,
 ) -> Result<(DType, Vec<i64>, Values), RequestError> {
+    let elements_max = room.elements_max;
     let place = format!("inputs[{}]", quoted(name));
     let dtype = datatype(tensor.dtype).ok_or_else(|| {
         RequestError::invalid(format!(
@@ -142,6 +160,11 @@ pub(super) fn elements(
     let wanted = wanted.ok_or_else(|| {
         RequestError::invalid(format!(
             "{place}: shape {shape:?}, sizes are 0 or more, and up to {elements_max} elements"
+        ))
+    })?;
+    room.n_left = room.n_left.checked_sub(wanted).ok_or_else(|| {
+        RequestError::invalid(format!(
+            "{place}: shape {shape:?}, more than {elements_max} elements with the inputs before it; send smaller batches"
         ))
     })?;
     let values = if tensor.tensor_content.is_empty() {

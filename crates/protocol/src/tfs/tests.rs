@@ -247,6 +247,33 @@ fn tensors_of_every_type_come_typed_or_as_content() {
     }
 }
 
+/// Each of them is a few bytes, however many elements its shape asks for.
+#[test]
+fn inputs_that_are_filled_share_one_bound() {
+    let mut one = tensor_proto(1, &[300, 2]);
+    one.float_val = vec![0.5];
+    let request = |names: &[&str]| {
+        let inputs = names.iter().map(|name| ((*name).to_owned(), one.clone()));
+        PredictRequest {
+            inputs: inputs.collect(),
+            ..PredictRequest::default()
+        }
+    };
+    let graph = |names: &[&str]| {
+        let message = Bytes::from(request(names).encode_to_vec());
+        super::graph_request(&message, 1000)
+    };
+    assert!(graph(&["X"]).is_ok());
+    for error in [
+        graph(&["X", "Y"]).unwrap_err(),
+        decode_message(&request(&["X", "Y"])).unwrap_err(),
+    ] {
+        assert_eq!(error.code(), Code::InvalidArgument);
+        let why = "shape [300, 2], more than 1000 elements with the inputs before it; send smaller batches";
+        assert!(error.to_string().ends_with(why), "{error}");
+    }
+}
+
 #[test]
 fn messages_are_refused_with_a_reason() {
     let filter = PredictRequest {

@@ -12,6 +12,7 @@ use serde::de::{
 
 use super::{csv, split};
 use crate::cell::{CellPlace, CellSeed, ColumnBuffer};
+use crate::column_names;
 use crate::error::quoted;
 use crate::unknown::{self, UnknownNames};
 
@@ -39,7 +40,15 @@ impl<'a> ColumnLimits<'a> {
 
     fn position(&self, name: &str) -> Option<usize> {
         let names = self.places.iter().map(|place| place.name.as_str());
-        crate::column_names::position(names, name, self.name_rules)
+        column_names::position(names, name, self.name_rules)
+    }
+
+    /// Returns the position of the column that is called `name`, most likely `expected`: columns mostly come in the model's order.
+    fn position_from(&self, expected: usize, name: &str) -> Option<usize> {
+        match self.places.get(expected) {
+            Some(place) if place.name == name => Some(expected),
+            _ => self.position(name),
+        }
     }
 
     /// Returns the names of the columns that must be there, for messages.
@@ -59,12 +68,8 @@ impl<'a> ColumnLimits<'a> {
         !is_numbered && !matches!(self.places, [only] if only.name == "X")
     }
 
-    /// Returns what the column at `index` of a table of CSV, which is called `name` there, is read as.
-    pub(super) fn csv_kind(&self, index: usize, name: &str) -> csv::Kind {
-        let position = match self.is_named() {
-            true => self.position(name),
-            false => Some(index),
-        };
+    /// Returns what the column of a table of CSV that goes to `position` of a row is read as.
+    pub(super) fn csv_kind(&self, position: Option<usize>) -> csv::Kind {
         let place = position.and_then(|position| self.place(position));
         match place.and_then(|(_, input)| input) {
             Some((_, spec)) if spec.dtype != DType::Bytes => csv::Kind::Numbers,
@@ -146,14 +151,17 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Vec<Tensor>, A::Error> {
         let mut buffers = self.buffers();
         let mut seen = vec![false; self.limits.places.len()];
+        let mut expected = 0_usize;
         while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
-            let Some(position) = mark(self.limits, &mut seen, &name, self.key)? else {
+            let name_at = (expected, name.as_ref());
+            let Some(position) = mark(self.limits, &mut seen, name_at, self.key)? else {
                 if self.limits.name_rules.mlflow_names_columns {
                     entries.next_value::<IgnoredAny>()?;
                     continue;
                 }
                 return Err(unknown_among(self.limits, &name, entries, self.key));
             };
+            expected = position.saturating_add(1);
             let Some((place, Some((input, spec)))) = self.limits.place(position) else {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
@@ -230,6 +238,16 @@ impl split::Rows for ColumnsRows<'_> {
         self.all.limits.is_named()
     }
 
+    fn passes_over_unknown(&self) -> bool {
+        self.all.limits.name_rules.mlflow_names_columns
+    }
+
+    fn positions(&self, names: &[Cow<'_, str>]) -> Vec<Option<usize>> {
+        let limits = self.all.limits;
+        let known = limits.places.iter().map(|place| place.name.as_str());
+        column_names::positions(known, names, limits.name_rules)
+    }
+
     fn row<'de, D: Deserializer<'de>>(&mut self, row: usize, cells: D) -> Result<(), D::Error> {
         self.seed(row).deserialize(cells)?;
         self.check_size()
@@ -240,14 +258,14 @@ impl split::Rows for ColumnsRows<'_> {
     }
 }
 
-/// Notes a column by name; `None` if the model has no such column.
+/// Notes a column by name, most likely that at `expected`; `None` if the model has no such column.
 fn mark<E: Error>(
     limits: ColumnLimits<'_>,
     seen: &mut [bool],
-    name: &str,
+    (expected, name): (usize, &str),
     at: impl fmt::Display,
 ) -> Result<Option<usize>, E> {
-    let Some(position) = limits.position(name) else {
+    let Some(position) = limits.position_from(expected, name) else {
         return Ok(None);
     };
     match seen.get_mut(position) {
@@ -500,14 +518,17 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
         self.seen.clear();
         self.seen.resize(self.limits.places.len(), false);
         let at = RowName(self.key, self.row);
+        let mut expected = 0_usize;
         while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
-            let Some(position) = mark(self.limits, self.seen, &name, at)? else {
+            let name_at = (expected, name.as_ref());
+            let Some(position) = mark(self.limits, self.seen, name_at, at)? else {
                 if self.limits.name_rules.mlflow_names_columns {
                     entries.next_value::<IgnoredAny>()?;
                     continue;
                 }
                 return Err(unknown_among(self.limits, &name, entries, at));
             };
+            expected = position.saturating_add(1);
             match self.cell(position) {
                 Some(cell) => entries.next_value_seed(cell)?,
                 None => drop(entries.next_value::<IgnoredAny>()?),

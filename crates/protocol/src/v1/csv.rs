@@ -31,14 +31,17 @@ pub(super) enum Kind {
     Categories,
 }
 
-/// Reads a table into what `rows` makes of its rows; `kind` says what the column of this place and name holds.
+/// Reads a table into what `rows` makes of its rows; `kind` says what the model's column at this place of a row holds.
+///
+/// A line may be shorter than the header, so that a short body could ask for rows times columns: the names are looked up once, and a row has
+/// only the columns that the model reads, whose number `rows` bounds.
 ///
 /// # Errors
 /// Says which line is wrong, and those of `rows`.
 pub(super) fn read<R: Rows>(
     text: &str,
     mut rows: R,
-    kind: impl Fn(usize, &str) -> Kind,
+    kind: impl Fn(Option<usize>) -> Kind,
 ) -> Result<R::Table, Error> {
     let mut lines = Lines(text.strip_prefix('\u{feff}').unwrap_or(text));
     let Some(header) = lines.next(COLUMNS_MAX.saturating_add(1))? else {
@@ -50,33 +53,44 @@ pub(super) fn read<R: Rows>(
         let message = format_args!("{KEY}: more than {COLUMNS_MAX} columns");
         return Err(Error::custom(message));
     }
-    let header: Vec<(Cow<'_, str>, Kind)> = header
+    let n_columns = header.len();
+    let header: Vec<Cow<'_, str>> = header
         .into_iter()
         .enumerate()
-        .map(|(index, name)| {
+        .map(|(index, name)| match name.is_empty() {
             // As pandas calls it.
-            let name = match name.is_empty() {
-                true => Cow::Owned(format!("Unnamed: {index}")),
-                false => name,
-            };
-            let kind = kind(index, &name);
-            (name, kind)
+            true => Cow::Owned(format!("Unnamed: {index}")),
+            false => name,
         })
         .collect();
     let is_named = rows.is_named();
+    let positions: Vec<Option<usize>> = match is_named {
+        true => rows.positions(&header),
+        false => (0..n_columns).map(Some).collect(),
+    };
+    let passes_over_unknown = is_named && rows.passes_over_unknown();
+    let columns = header.iter().zip(positions).enumerate();
+    let mut columns: Vec<Column<'_>> = columns
+        .filter(|(_, (_, position))| position.is_some() || !passes_over_unknown)
+        .map(|(index, (name, position))| Column {
+            index,
+            name,
+            position,
+            kind: kind(position),
+        })
+        .collect();
     let mut n_rows = 0_usize;
-    while let Some(fields) = lines.next(header.len().saturating_add(1))? {
-        if fields.len() > header.len() {
+    while let Some(fields) = lines.next(n_columns.saturating_add(1))? {
+        if fields.len() > n_columns {
             return Err(Error::custom(format_args!(
-                "{KEY}[{n_rows}]: more values than the {} columns",
-                header.len()
+                "{KEY}[{n_rows}]: more values than the {n_columns} columns"
             )));
         }
         // What is missing at the end of a line is missing in the row.
-        let mut fields = fields.iter();
-        let cells = header.iter().map(|(name, kind)| {
-            let text = fields.next().map_or("", AsRef::as_ref);
-            (name.as_ref(), Cell { text, kind: *kind })
+        let cells = columns.iter().map(|column| {
+            let text = fields.get(column.index).map_or("", AsRef::as_ref);
+            let kind = column.kind;
+            (column.name, Cell { text, kind })
         });
         match is_named {
             true => rows.row(n_rows, MapDeserializer::<_, Error>::new(cells))?,
@@ -85,9 +99,23 @@ pub(super) fn read<R: Rows>(
                 rows.row(n_rows, SeqDeserializer::<_, Error>::new(cells))?;
             }
         }
+        if n_rows == 0 {
+            // The order of the table is that of the first refusal; in the model's own no name is searched for.
+            columns.sort_by_key(|column| column.position);
+        }
         n_rows = n_rows.saturating_add(1);
     }
     rows.finish(n_rows)
+}
+
+/// A column of the table that is read.
+struct Column<'h> {
+    /// Its place in the table.
+    index: usize,
+    name: &'h str,
+    /// Its place in the model's rows.
+    position: Option<usize>,
+    kind: Kind,
 }
 
 /// The lines that are left; a line ends within no quotes.
@@ -207,5 +235,64 @@ impl<'de> Deserializer<'de> for Cell<'_> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq tuple
         tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize as _;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    /// Rows that know `a` and `b`, and count what they are given.
+    #[derive(Default)]
+    struct Counted {
+        n_cells: usize,
+        last: Vec<String>,
+    }
+
+    impl Rows for Counted {
+        type Table = Self;
+
+        fn is_named(&self) -> bool {
+            true
+        }
+
+        fn passes_over_unknown(&self) -> bool {
+            true
+        }
+
+        fn positions(&self, names: &[Cow<'_, str>]) -> Vec<Option<usize>> {
+            let names = names.iter();
+            names
+                .map(|name| ["a", "b"].iter().position(|known| known == name))
+                .collect()
+        }
+
+        fn row<'de, D: Deserializer<'de>>(
+            &mut self,
+            _row: usize,
+            cells: D,
+        ) -> Result<(), D::Error> {
+            let cells = std::collections::BTreeMap::<String, IgnoredAny>::deserialize(cells)?;
+            self.n_cells = self.n_cells.saturating_add(cells.len());
+            self.last = cells.into_keys().collect();
+            Ok(())
+        }
+
+        fn finish<E: serde::de::Error>(self, _n_rows: usize) -> Result<Self, E> {
+            Ok(self)
+        }
+    }
+
+    #[test]
+    fn a_short_line_costs_no_walk_through_a_long_header() {
+        let unknown: String = (0..10_000).map(|index| format!("u{index},")).collect();
+        let rows = "1\n".repeat(1_000);
+        let text = format!("b,{unknown}a\n{rows}");
+        let found = read(&text, Counted::default(), |_| Kind::Numbers).unwrap();
+        assert_eq!(found.n_cells, 2 * 1_000);
+        assert_eq!(found.last, ["a", "b"]);
     }
 }

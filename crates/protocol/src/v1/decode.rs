@@ -62,13 +62,13 @@ pub fn decode_csv(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, RequestE
     match target(ctx, ctx.signature.name_rules) {
         Some(Target::Matrix(rows)) => {
             let read = TableRows::new(csv::KEY, rows);
-            let table = csv::read(text, read, |_, _| csv::Kind::Numbers);
+            let table = csv::read(text, read, |_| csv::Kind::Numbers);
             table_call(table.map_err(|error| invalid(&error))?, rows, outputs)
         }
         Some(Target::Columns(limits)) => {
             let read = ColumnsRows::new(csv::KEY, limits);
-            let kind = |index, name: &str| limits.csv_kind(index, name);
-            let inputs = csv::read(text, read, kind).map_err(|error| invalid(&error))?;
+            let inputs = csv::read(text, read, |position| limits.csv_kind(position));
+            let inputs = inputs.map_err(|error| invalid(&error))?;
             Ok(Call {
                 n_rows: inputs.first().map_or(0, Tensor::n_rows),
                 inputs,
@@ -395,6 +395,16 @@ impl split::Rows for TableRows<'_> {
 
     fn is_named(&self) -> bool {
         self.rows.spec.columns.is_some()
+    }
+
+    fn passes_over_unknown(&self) -> bool {
+        self.rows.name_rules.mlflow_names_columns
+    }
+
+    fn positions(&self, names: &[Cow<'_, str>]) -> Vec<Option<usize>> {
+        let known = self.rows.spec.columns.iter().flatten();
+        let known = known.map(String::as_str);
+        column_names::positions(known, names, self.rows.name_rules)
     }
 
     fn row<'de, D: Deserializer<'de>>(&mut self, row: usize, cells: D) -> Result<(), D::Error> {

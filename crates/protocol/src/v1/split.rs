@@ -20,6 +20,12 @@ pub(super) trait Rows: Sized {
     /// Tells whether rows have names to be told apart by.
     fn is_named(&self) -> bool;
 
+    /// Tells whether names that the model does not know are passed over.
+    fn passes_over_unknown(&self) -> bool;
+
+    /// Returns which column of the model each name means.
+    fn positions(&self, names: &[Cow<'_, str>]) -> Vec<Option<usize>>;
+
     /// Reads a row that is a list, or one that is an object.
     ///
     /// # Errors

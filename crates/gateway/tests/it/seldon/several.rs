@@ -9,8 +9,8 @@ use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{ModelMetadataRequest, ModelMetadataResponse};
 use coracle_protocol::seldon::{request_json, response_message};
 use coracle_serving::{
-    FallbackSettings, ModelTable, PlannedPredictor, RevisionId, RevisionLog, Route, RouteTarget,
-    ServedModel, ServiceId,
+    BulkheadSettings, FallbackSettings, ModelTable, PlannedPredictor, RevisionId, RevisionLog,
+    Route, RouteTarget, ServedModel, ServiceId,
 };
 use coracle_tensor::DType;
 use serde_json::{Value, json};
@@ -19,7 +19,9 @@ use super::post;
 use crate::client::send;
 use crate::fallback::{magnitude, magnitude_with};
 use crate::fixture::{Running, config, start_with};
+use crate::forward::backends;
 use crate::grpc;
+use crate::upstream::Telling;
 
 const API: &str = "/seldon/ml/iris/api/v1.0";
 const ROW: &str = r#"{"data": {"ndarray": [[1, 2]]}, "meta": {"puid": "p", "tags": {"x": 1}}}"#;
@@ -221,6 +223,55 @@ fn what_is_said_of_several_predictors_is_what_they_have_in_common() {
     assert_eq!(get(&format!("{API}/metadata/sum")).1, models["a/sum"]);
     assert_eq!(get(&format!("{API}/status")).0, 200);
     assert_eq!(get(&format!("{API}/metadata/other")).0, 404);
+}
+
+/// One place is enough for one call, which asks each of them in turn.
+#[test]
+fn what_is_said_of_several_predictors_needs_one_place_of_the_service() {
+    let settings = FallbackSettings {
+        bulkhead: Some(BulkheadSettings {
+            places: 1,
+            queue: 0,
+        }),
+        ..FallbackSettings::default()
+    };
+    let server = start(Some(&settings));
+    let asked = ModelMetadataRequest {
+        name: "iris".to_owned(),
+        ..ModelMetadataRequest::default()
+    };
+    let path = "/inference.GRPCInferenceService/ModelMetadata";
+    for _ in 0..4 {
+        let answer = grpc::call(&server, path, &[], frame(&asked));
+        assert_eq!(answer.status, 0, "{}", answer.message);
+        let found = send(
+            server.address,
+            "GET",
+            "/seldon/ml/iris/v2/models/sum",
+            &[],
+            b"",
+        );
+        assert_eq!(found.status, 200, "{found:?}");
+    }
+}
+
+/// What a program takes and gives is not known here, and nothing against what the others do.
+#[test]
+fn a_predictor_that_is_a_program_leaves_the_others_their_metadata() {
+    let process = Telling::always(404, "{}");
+    let program = ServedModel::unloaded("sum".to_owned(), 1);
+    let program = program.with_backends(backends(&[process.address]));
+    let server = start_beside(program, None);
+    let of_each = (0..4).map(|_| {
+        let path = "/seldon/ml/iris/v2/models/sum";
+        let answer = send(server.address, "GET", path, &[], b"");
+        (answer.status, answer.body.contains("\"predict\""))
+    });
+    let mut of_each: Vec<(u16, bool)> = of_each.collect();
+    of_each.sort_unstable();
+    // Half of them are the program's own to answer.
+    let (model, program) = ((200, true), (404, false));
+    assert_eq!(of_each, [model, model, program, program]);
 }
 
 #[test]
