@@ -1,7 +1,7 @@
 //! Whether a canary goes on, waits or goes back, from what it and the stable revision did at the same time.
 //!
 //! A [`Rollout`] walks steps of rising traffic. In each interval (a second, say) it is told how many requests either revision
-//! had, how many failed and how many were slow, and it gathers [`Evidence`] that the canary is worse. The evidence may be looked at any time:
+//! had, how many failed and how many were slow, and it gathers [evidence](RateEvidence) that the canary is worse. The evidence may be looked at any time:
 //! however often one looks, a canary that is not worse is rolled back with probability `alpha` at most, over the whole rollout. What strikes both
 //! revisions alike, such as a broken network, is no evidence. Where users are split instead of requests, what they met is judged by user (`units`).
 //!
