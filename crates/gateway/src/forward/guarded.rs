@@ -94,6 +94,9 @@ impl Sent {
     }
 }
 
+/// A request as others read it, and what it asks for with its id.
+type Known = (Request, Option<(Asked, Option<String>)>);
+
 /// The last good answers of a service, and whose is meant.
 struct Last<'h> {
     all: Arc<LastGood>,
@@ -110,6 +113,13 @@ impl<'h> Last<'h> {
         let all = last_good(fallback);
         let came = all.came(key, now);
         Some(Self { all, key, came })
+    }
+
+    /// Returns his if it answers what is asked now.
+    fn answer_to(&self, (_request, asked): &Known) -> Option<Arc<Came>> {
+        let (asked, _id) = asked.as_ref()?;
+        let came = self.came.as_ref()?;
+        (came.asked == *asked).then(|| Arc::clone(came))
     }
 
     /// Returns what keeps the answer to what was asked, which begins so.
@@ -238,7 +248,6 @@ impl Handler {
         let times = self.times_of(guarded, time);
         let codec = codec.filter(|_| settings.stands_in());
         let last = Last::of(guarded.fallback, &outgoing.head.headers, arrival.at);
-        let came = last.as_ref().and_then(|last| last.came.clone());
         // The time that was not enough is told, which may be less than the caller's.
         let late = |no_answer: NoAnswer| no_answer.told_within(guarded.model, times.time);
         let copy = sent.copy();
@@ -246,28 +255,22 @@ impl Handler {
         let reading = async {
             let (codec, body) = (codec?, read(copy?).await?);
             let request = request_of(&outgoing.head.headers, codec, body, arrival.at);
-            let asked = match is_keyed {
-                true => asked_by(&request).await,
-                false => None,
-            };
-            Some((request, asked))
+            Some(known_of(request, is_keyed).await)
         };
         let mut reading = pin!(reading);
         // An answer to another question stands in for nothing.
-        let (known, came) = match came {
-            Some(came) => {
-                let known = reading.as_mut().await;
-                let asked = known.as_ref().and_then(|(_request, asked)| asked.as_ref());
-                let is_same = asked.is_some_and(|(asked, _id)| *asked == came.asked);
-                (Some(known), Some(came).filter(|_| is_same))
-            }
-            None => (None, None),
+        let known = match last.as_ref().is_some_and(|last| last.came.is_some()) {
+            true => Some(reading.as_mut().await),
+            false => None,
         };
+        let came = last
+            .as_ref()
+            .and_then(|last| last.answer_to(known.as_ref()?.as_ref()?));
         // Where another one answers, nobody waits for a process that cannot be reached.
-        let others = (guarded.model, guarded.fallback);
         let has_more = settings.value.is_some() || came.is_some();
-        let gives_up = is_read && (has_more || self.calls.has_others(others));
-        outgoing.gives_up.set(gives_up);
+        outgoing
+            .gives_up
+            .set(is_read && (has_more || self.has_others(guarded)));
         let tried = self.tried(guarded, outgoing, sent, times);
         // What is to be kept of the answer is known by the time that it is there.
         let (mut result, known) = match (known, is_keyed) {
@@ -308,6 +311,12 @@ impl Handler {
             }
             None => result.map(Passed::plain).map_err(late),
         }
+    }
+
+    /// Tells whether another revision or service may answer in place of a program.
+    fn has_others(&self, guarded: Guarded<'_>) -> bool {
+        let others = (guarded.model, guarded.fallback);
+        self.calls.has_others(others)
     }
 
     /// Returns how long a program may take for a caller that waits for `time`.
@@ -430,6 +439,15 @@ fn failure_of(
         Ok((response, _lease)) => failure_in(model, kind, response),
         Err(no_answer) => Some(no_answer.failure(model, time)),
     }
+}
+
+/// Returns a request with what it asks for, if an answer to it may be kept.
+async fn known_of(request: Request, is_keyed: bool) -> Known {
+    let asked = match is_keyed {
+        true => asked_by(&request).await,
+        false => None,
+    };
+    (request, asked)
 }
 
 /// Returns what a request asks for, and its id, as far as that can be told.
