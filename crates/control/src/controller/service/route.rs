@@ -125,18 +125,17 @@ impl View<'_> {
         wanted.or_else(|| self.observed.clone())
     }
 
-    /// Returns the route of a service that has served, while nothing of it is loaded, as after a restart: it is there, and whoever asks is told why
+    /// Returns the route of a service that has served, and of which nothing can be loaded after a restart: it is there, and whoever asks is told why
     /// nothing answers.
     fn lost(&self, rollout: &Rollout) -> Option<PlannedRoute> {
         let name = rollout.rolled_out.as_ref()?;
         let revision = self.revisions.iter().find(|one| one.name == *name)?;
         let predictor = serde_json::from_value(revision.template.clone()).unwrap_or_default();
-        let why = match self.state(name) {
-            Some(RevisionState::Failed { failure, .. }) => {
-                format!("{name} failed: {}", failure.message)
-            }
-            _ => format!("{name} is being loaded"),
+        // One that is being loaded is waited for: after a restart its requests are held until it is there.
+        let Some(RevisionState::Failed { failure, .. }) = self.state(name) else {
+            return None;
         };
+        let why = format!("{name} failed: {}", failure.message);
         Some(PlannedRoute {
             absence: Some(Absence {
                 model: self.model_name(&predictor),
