@@ -17,6 +17,7 @@ use coracle_serving::{
 use coracle_tensor::Tensor;
 use hyper::header::HeaderValue;
 
+use crate::alone::Occupancy;
 use crate::cached::Missing;
 use crate::codec::{Codec, Encoded};
 use crate::forward::Programs;
@@ -40,6 +41,8 @@ pub(crate) struct Calls {
     pub(crate) pool: Arc<ComputePool>,
     /// The event loop, for its counters.
     pub(crate) worker: usize,
+    /// Who uses it.
+    pub(crate) occupancy: Arc<Occupancy>,
     /// The calls that this event loop puts together.
     pub(crate) joint: JointCalls,
     /// The shared memory that clients have registered.
@@ -419,6 +422,15 @@ impl Calls {
             if is_joint(model, &lease, decoded.call.n_rows) {
                 return Box::pin(self.answer_jointly(model, lease, request, decoded)).await;
             }
+            request.begin(self.clock.as_ref());
+            return self.run_here(model, &lease, &request.codec, decoded);
+        }
+        let n_rows = decoded.call.n_rows;
+        // Many rows may be run in parts, on several threads.
+        if !model.batching().waits()
+            && (n_rows <= 1 || !lease.model().stays_on_its_thread())
+            && let Some(_running) = self.occupancy.begin(&self.pool, model, (&request, n_rows))
+        {
             request.begin(self.clock.as_ref());
             return self.run_here(model, &lease, &request.codec, decoded);
         }

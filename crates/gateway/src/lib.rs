@@ -5,6 +5,7 @@
 //! (what is asked), `infer` (decode, run, encode) and back; `respond` makes the answers.
 #![forbid(unsafe_code)]
 
+mod alone;
 mod arriving;
 mod body;
 mod busy_poll;

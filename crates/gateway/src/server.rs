@@ -1,6 +1,5 @@
 //! The server: binds, accepts, hands connections to workers, shuts down.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::alone::Occupancy;
 use crate::busy_poll::BusyPoll;
 use crate::connection::{Handler, Shared};
 use crate::cors::CorsPolicy;
@@ -202,10 +202,13 @@ impl Server {
         let n_cut = Arc::new(AtomicUsize::new(0));
         let mut workers = Vec::new();
         let mut queues = Vec::new();
-        for index in 0..self.config.n_workers.max(1) {
+        let n_workers = self.config.n_workers.max(1);
+        for index in 0..n_workers {
             let (queue, connections) = mpsc::channel(QUEUE_CONNECTIONS);
+            let occupancy = Arc::new(Occupancy::of_one_of(n_workers));
             let worker = Worker {
                 index,
+                occupancy: Arc::clone(&occupancy),
                 shared: Arc::clone(&shared),
                 table: Arc::clone(&table),
                 shared_memory: Arc::clone(&shared_memory),
@@ -216,17 +219,13 @@ impl Server {
                 outlets: outlets.clone(),
                 log: log.clone(),
                 busy_poll: self.config.busy_poll,
-                n_blocking_threads: self
-                    .config
-                    .n_pool_threads
-                    .div_ceil(self.config.n_workers.max(1))
-                    .max(1),
+                n_blocking_threads: self.config.n_pool_threads.div_ceil(n_workers).max(1),
                 stage: stopped.clone(),
                 n_cut: Arc::clone(&n_cut),
             };
             let thread = std::thread::Builder::new().name(format!("coracle-worker-{index}"));
             workers.push(thread.spawn(move || worker.run(connections))?);
-            queues.push(queue);
+            queues.push(Queue { queue, occupancy });
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -300,12 +299,7 @@ fn explain(error: &io::Error, port: u16, option: &str) -> String {
 }
 
 /// Accepts the connections of all listeners; ends only if all workers are gone.
-async fn accept_all(
-    listeners: &[TcpListener],
-    queues: &[mpsc::Sender<TcpStreamStd>],
-    shared: &Shared,
-    log: &Log,
-) {
+async fn accept_all(listeners: &[TcpListener], queues: &[Queue], shared: &Shared, log: &Log) {
     let accepts = listeners.iter().map(|listener| {
         let accept: Pin<Box<dyn Future<Output = ()>>> =
             Box::pin(accept(listener, queues, shared, log));
@@ -326,14 +320,10 @@ async fn accept_all(
 }
 
 /// Accepts connections and hands them to the workers in turn; ends only if all workers are gone.
-async fn accept(
-    listener: &TcpListener,
-    queues: &[mpsc::Sender<TcpStreamStd>],
-    shared: &Shared,
-    log: &Log,
-) {
+async fn accept(listener: &TcpListener, queues: &[Queue], shared: &Shared, log: &Log) {
     let most = u64::try_from(shared.limits.connections_max).unwrap_or(u64::MAX);
-    for queue in queues.iter().cycle() {
+    let mut turn = 0;
+    loop {
         let stream = loop {
             match listener.accept().await {
                 Ok((stream, _peer)) if shared.http.connections() < most => break stream,
@@ -351,6 +341,7 @@ async fn accept(
             continue;
         };
         shared.http.open();
+        let Queue { queue, .. } = next_queue(queues, &mut turn);
         if queue.try_send(stream).is_err() {
             shared.http.close();
             shared.http.refuse();
@@ -359,6 +350,20 @@ async fn accept(
             }
         }
     }
+}
+
+/// Returns the next one whose event loop looks at its sockets, or else just the next.
+fn next_queue<'q>(queues: &'q [Queue], turn: &mut usize) -> &'q Queue {
+    let looks = |at: &usize| !queues[at % queues.len()].occupancy.is_running();
+    let at = (*turn..*turn + queues.len()).find(looks).unwrap_or(*turn) % queues.len();
+    *turn = at + 1;
+    &queues[at]
+}
+
+/// The way of connections to an event loop.
+struct Queue {
+    queue: mpsc::Sender<TcpStreamStd>,
+    occupancy: Arc<Occupancy>,
 }
 
 type TcpStreamStd = std::net::TcpStream;
@@ -376,6 +381,7 @@ fn is_transient(error: &io::Error) -> bool {
 /// One event loop with its thread.
 struct Worker {
     index: usize,
+    occupancy: Arc<Occupancy>,
     shared: Arc<Shared>,
     table: Arc<SharedTable>,
     shared_memory: Arc<SharedMemory>,
@@ -422,6 +428,7 @@ impl Worker {
                 request_timeout: limits.request_timeout,
                 pool: self.pool,
                 worker: self.index,
+                occupancy: Arc::clone(&self.occupancy),
                 joint: JointCalls::default(),
                 shared_memory: self.shared_memory,
                 shadows: self.shadows,
@@ -442,20 +449,18 @@ impl Worker {
                 .map(|time| BusyPoll::start(time, &self.shared.clock)),
         });
         tokio::task::spawn_local(Rc::clone(&handler).ask_programs(asks));
-        let open = Rc::new(Cell::new(0_usize));
         let mut stage = self.stage.clone();
         loop {
             tokio::select! {
                 stream = connections.recv() => match stream {
                     Some(stream) => {
-                        open.set(open.get() + 1);
                         let connection = serve_connection(stream, Rc::clone(&handler), self.stage.clone());
-                        let open = Rc::clone(&open);
+                        let open = self.occupancy.connection();
                         let shared = Arc::clone(&self.shared);
                         tokio::task::spawn_local(async move {
                             connection.await;
                             shared.http.close();
-                            open.set(open.get() - 1);
+                            drop(open);
                         });
                     }
                     None => break,
@@ -472,15 +477,17 @@ impl Worker {
             Stage::Draining(timeout) => timeout,
             Stage::Serving => Duration::ZERO,
         };
-        if tokio::time::timeout(timeout, closed(&open)).await.is_err() {
-            self.n_cut.fetch_add(open.get(), Ordering::AcqRel);
+        let closed = closed(&self.occupancy);
+        if tokio::time::timeout(timeout, closed).await.is_err() {
+            let n_cut = self.occupancy.n_connections();
+            self.n_cut.fetch_add(n_cut, Ordering::AcqRel);
         }
     }
 }
 
 /// Waits until no connection is open.
-async fn closed(open: &Cell<usize>) {
-    while open.get() > 0 {
+async fn closed(occupancy: &Occupancy) {
+    while occupancy.n_connections() > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -57,7 +57,10 @@ pub(crate) async fn serve_connection(
     };
     match version {
         preface::Version::Http1 => serve_http1(stream, handler, stage).await,
-        preface::Version::Http2 => Box::pin(serve_http2(stream, handler, stage)).await,
+        preface::Version::Http2 => {
+            let _counted = handler.calls.occupancy.many_calls();
+            Box::pin(serve_http2(stream, handler, stage)).await;
+        }
     }
 }
 

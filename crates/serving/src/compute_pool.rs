@@ -162,6 +162,7 @@ enum Work {
 }
 
 /// A turn that has ended.
+#[derive(Debug)]
 struct Ended {
     key: usize,
     is_long: bool,
@@ -175,6 +176,22 @@ struct Turn {
     key: usize,
     is_long: bool,
     call: Queued,
+}
+
+/// A turn of a model on a thread that is not the pool's, until it is dropped.
+#[derive(Debug)]
+pub struct OwnTurn<'p> {
+    shared: &'p Shared,
+    ended: Ended,
+}
+
+impl Drop for OwnTurn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        let now = self.shared.clock.monotonic();
+        state.end(&self.ended, now, self.shared.limits);
+        self.shared.tell_one(state);
+    }
 }
 
 impl ComputePool {
@@ -230,6 +247,27 @@ impl ComputePool {
         self.shared.tell_one(state);
     }
 
+    /// Begins a turn of `model` on the thread that asks, if nothing runs on the pool and nothing waits. It counts as a run on the pool.
+    #[must_use]
+    pub fn turn_if_idle(&self, model: &Arc<ServedModel>) -> Option<OwnTurn<'_>> {
+        let mut state = self.shared.state();
+        if state.is_stopping || !state.queues.is_empty() {
+            return None;
+        }
+        let came = self.shared.clock.monotonic();
+        let key = key_of(model);
+        state.queue(model).n_running = 1;
+        drop(state);
+        Some(OwnTurn {
+            shared: &self.shared,
+            ended: Ended {
+                key,
+                is_long: false,
+                came: vec![came],
+            },
+        })
+    }
+
     /// Returns how many calls to `model` wait for a thread.
     #[must_use]
     pub fn n_waiting(&self, model: &Arc<ServedModel>) -> usize {
@@ -280,19 +318,12 @@ impl State {
         (ticket, came, until): (Ticket, Duration, Option<Duration>),
     ) {
         let key = key_of(model);
-        let queue = self.queues.entry(key).or_insert_with(|| ModelQueue {
-            model: Arc::clone(model),
-            calls: PriorityQueue::new(),
-            expected: Duration::ZERO,
-            n_running: 0,
-            next_purge: Duration::ZERO,
-        });
-        if queue.calls.is_empty() {
+        if !self.has_waiting(key) {
             self.ring.push_back(key);
         }
         let expected = ticket.expected.unwrap_or_default();
+        let queue = self.queue(model);
         queue.expected += expected;
-        self.n_bytes = self.n_bytes.saturating_add(ticket.n_bytes);
         let queued = Queued {
             call,
             came,
@@ -301,6 +332,19 @@ impl State {
             until,
         };
         queue.calls.push(ticket.priority, queued);
+        self.n_bytes = self.n_bytes.saturating_add(ticket.n_bytes);
+    }
+
+    /// Returns the queue of a model, a new one if it has none.
+    fn queue(&mut self, model: &Arc<ServedModel>) -> &mut ModelQueue {
+        let queue = self.queues.entry(key_of(model));
+        queue.or_insert_with(|| ModelQueue {
+            model: Arc::clone(model),
+            calls: PriorityQueue::new(),
+            expected: Duration::ZERO,
+            n_running: 0,
+            next_purge: Duration::ZERO,
+        })
     }
 
     /// Takes the calls of a model out that nobody waits for.

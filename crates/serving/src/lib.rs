@@ -53,7 +53,7 @@ pub use bulkhead::BulkheadSettings;
 pub use chaos::{
     Chaos, ChaosCounts, ChaosDrawn, ChaosFault, ChaosStanding, ChaosTarget, ChaosThen,
 };
-pub use compute_pool::{ComputePool, PoolCall, PoolLimits, QueueLimits, Ticket};
+pub use compute_pool::{ComputePool, OwnTurn, PoolCall, PoolLimits, QueueLimits, Ticket};
 pub use declared::DeclaredConfig;
 pub use exemplar::TraceId;
 pub use export_statistics::{ExportCounters, ExportLoss, ExportStatistics};

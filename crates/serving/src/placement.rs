@@ -17,6 +17,9 @@ pub enum Placement {
 
 /// What is expected to take longer than this does not run on an event loop.
 const EVENT_LOOP_MAX: Duration = Duration::from_micros(500);
+/// What is expected to take longer than this does not run on an event loop either that has one caller only: who connects at the wrong
+/// moment, and who is to learn that a caller has left, waits for it.
+const ONE_CALLER_MAX: Duration = Duration::from_millis(10);
 /// Runs that cost less are not put together on an event loop: what they cost is little beside their requests.
 const JOINT_MIN: Duration = Duration::from_micros(5);
 /// The numbers of calls of which it is looked whether they cost less together.
@@ -245,6 +248,16 @@ impl CallCost {
         running.is_some_and(|running| place(running) == Placement::EventLoop)
     }
 
+    /// Tells whether a run of `n_rows` was measured, and is expected to be over soon enough for an event loop that has one caller only.
+    #[must_use]
+    pub fn fits_one_caller(&self, n_rows: usize) -> bool {
+        self.run_time.load(Ordering::Relaxed) != ANY
+            && self.is_measured(n_rows)
+            && self
+                .running(n_rows)
+                .is_some_and(|running| running <= ONE_CALLER_MAX)
+    }
+
     /// Returns how many calls of so many rows each run together on an event loop: as many as are expected to be over soon enough; one, at
     /// least.
     pub fn joint_calls(&self, rows: impl Iterator<Item = usize> + Clone) -> usize {
@@ -403,6 +416,27 @@ mod tests {
         assert_eq!(cost.run_placement(1), Placement::ComputePool);
         cost.expect(RunTime::Short, 0);
         assert_eq!(cost.run_placement(1), Placement::EventLoop);
+    }
+
+    #[test]
+    fn one_caller_is_answered_on_the_event_loop_if_that_is_known_to_take_some_milliseconds() {
+        for (run_time, fits) in [
+            (RunTime::Short, true),
+            (RunTime::Unknown, true),
+            (RunTime::Any, false),
+            (RunTime::Elsewhere, false),
+        ] {
+            let cost = CallCost::new();
+            cost.expect(run_time, 0);
+            assert!(!cost.fits_one_caller(1));
+            cost.record_run(1, Duration::from_millis(10));
+            assert_eq!(cost.run_placement(1), Placement::ComputePool);
+            assert_eq!(cost.fits_one_caller(1), fits, "{run_time:?}");
+            // Another size is another measurement.
+            assert!(!cost.fits_one_caller(2));
+            cost.record_run(2, Duration::from_millis(21));
+            assert!(!cost.fits_one_caller(2));
+        }
     }
 
     #[test]

@@ -306,6 +306,7 @@ pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
         request_timeout: Duration::from_secs(10),
         pool: Arc::new(pool),
         worker: 0,
+        occupancy: Arc::new(crate::alone::Occupancy::of_one_of(1)),
         joint: JointCalls::default(),
         shared_memory: Arc::new(SharedMemory::new(false)),
         payloads: None,

@@ -154,6 +154,29 @@ fn a_model_does_not_take_the_last_thread() {
     assert_eq!(bench.next(), "slow 2");
 }
 
+#[test]
+fn a_turn_on_a_thread_of_the_callers_is_a_run_like_others() {
+    let bench = Bench::new(LIMITS);
+    let (model, other) = (model(), model());
+    let turn = bench.pool.turn_if_idle(&model).unwrap();
+    // There is one at a time, whichever model it is of.
+    assert!(bench.pool.turn_if_idle(&model).is_none());
+    assert!(bench.pool.turn_if_idle(&other).is_none());
+    // The model's next call waits for it, others do not.
+    bench.submit(&model, "next", ticket(0, SHORT));
+    let gate = bench.hold(&other, "other", ticket(0, SHORT));
+    assert_eq!(bench.next(), "other");
+    assert_eq!(bench.pool.n_waiting(&model), 1);
+    drop(turn);
+    assert_eq!(bench.next(), "next");
+    // Nor is there one while something else runs.
+    assert!(bench.pool.turn_if_idle(&model).is_none());
+    drop(gate);
+    while bench.pool.turn_if_idle(&model).is_none() {
+        std::thread::yield_now();
+    }
+}
+
 fn bounded(limits: QueueLimits) -> Arc<ServedModel> {
     let model = Arc::into_inner(model()).unwrap();
     Arc::new(model.with_queue_limits(limits))
