@@ -18,8 +18,9 @@ use crate::labels::Labels;
 use crate::plan::Plan;
 use crate::tensor_file::{External, Reading, dtype};
 
-/// The sizes that are tried for dimensions whose size is open: columns that a graph picks may be several.
-const OPEN_SIZES: [usize; 2] = [1, 8];
+/// The sizes that are tried for dimensions whose size is open: columns that a graph picks may be several, and what is left out because it is
+/// one would be missed among the dimensions of the outputs.
+const OPEN_SIZES: [usize; 2] = [8, 1];
 
 /// A graph that our own kernels run.
 #[derive(Debug)]
@@ -109,7 +110,8 @@ pub fn load(
         plan: compiled.plan,
         file_bytes: bytes.len(),
     };
-    model.try_once()?;
+    let shapeless = graph.outputs.iter().map(ValueFile::is_shapeless_tensor);
+    model.try_once(&shapeless.collect::<Vec<bool>>())?;
     Ok(model)
 }
 
@@ -279,11 +281,11 @@ impl OnnxModel {
         Some(tensors)
     }
 
-    /// Runs the graph once, so that datatypes which an operator does not take are found at load, and how many dimensions outputs have of which
-    /// the file does not say it.
+    /// Runs the graph once, so that datatypes which an operator does not take are found at load, and how many dimensions the `shapeless` of
+    /// the outputs have, of which the file does not say it.
     ///
     /// Values are made up, so an operator that refuses a value or a shape is no reason not to load.
-    fn try_once(&mut self) -> Result<(), LoadError> {
+    fn try_once(&mut self, shapeless: &[bool]) -> Result<(), LoadError> {
         use coracle_model::RunErrorKind::{DTypeMismatch, Internal};
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
         let mut results = Vec::new();
@@ -303,8 +305,9 @@ impl OnnxModel {
             }
         }
         let is_ranked = self.signature.unranked_inputs.is_empty();
-        for (result, spec) in results.iter().zip(&mut self.signature.outputs) {
-            if is_ranked && result.shape().len() != spec.shape.len() {
+        let specs = self.signature.outputs.iter_mut().zip(shapeless);
+        for (result, (spec, &is_shapeless)) in results.iter().zip(specs) {
+            if is_ranked && is_shapeless {
                 spec.shape = vec![None; result.shape().len()];
             }
             if result.dtype() != spec.dtype {
