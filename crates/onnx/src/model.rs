@@ -110,8 +110,7 @@ pub fn load(
         plan: compiled.plan,
         file_bytes: bytes.len(),
     };
-    let shapeless = graph.outputs.iter().map(ValueFile::is_shapeless_tensor);
-    model.try_once(&shapeless.collect::<Vec<bool>>())?;
+    model.try_once(&graph.outputs)?;
     Ok(model)
 }
 
@@ -281,11 +280,11 @@ impl OnnxModel {
         Some(tensors)
     }
 
-    /// Runs the graph once, so that datatypes which an operator does not take are found at load, and how many dimensions the `shapeless` of
-    /// the outputs have, of which the file does not say it.
+    /// Runs the graph once, so that datatypes which an operator does not take are found at load, and how many dimensions outputs have that
+    /// are `declared` without a shape.
     ///
     /// Values are made up, so an operator that refuses a value or a shape is no reason not to load.
-    fn try_once(&mut self, shapeless: &[bool]) -> Result<(), LoadError> {
+    fn try_once(&mut self, declared: &[ValueFile<'_>]) -> Result<(), LoadError> {
         use coracle_model::RunErrorKind::{DTypeMismatch, Internal};
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
         let mut results = Vec::new();
@@ -305,9 +304,9 @@ impl OnnxModel {
             }
         }
         let is_ranked = self.signature.unranked_inputs.is_empty();
-        let specs = self.signature.outputs.iter_mut().zip(shapeless);
-        for (result, (spec, &is_shapeless)) in results.iter().zip(specs) {
-            if is_ranked && is_shapeless {
+        let specs = self.signature.outputs.iter_mut().zip(declared);
+        for (result, (spec, declared)) in results.iter().zip(specs) {
+            if is_ranked && declared.is_shapeless_tensor() {
                 spec.shape = vec![None; result.shape().len()];
             }
             if result.dtype() != spec.dtype {
