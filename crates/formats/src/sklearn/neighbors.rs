@@ -217,11 +217,11 @@ fn outlier_labels(fitted: &Fitted<'_>, n_outputs: usize) -> Result<Option<Vec<Va
             .collect::<Result<Vec<_>, _>>()
     };
     let labels: Vec<Values> = match fitted.graph.array(given) {
-        Some(array) => match (array.objects(), array.to_strings(), array.to_f64s()) {
-            (Some(ids), ..) => each(ids)?,
-            (None, Some(texts), _) => texts.iter().map(|text| text_label(text)).collect(),
-            (None, None, Some(numbers)) => numbers.into_iter().map(number_label).collect(),
-            (None, None, None) => return Err(unknown_label(fitted)),
+        // None is of numbers alone: scikit-learn takes each of those for a list, and refuses it.
+        Some(array) => match (array.objects(), array.to_strings()) {
+            (Some(ids), _) => each(ids)?,
+            (None, Some(texts)) => texts.iter().map(|text| text_label(text)).collect(),
+            (None, None) => return Err(unknown_label(fitted)),
         },
         None => each(fitted.list(name)?)?,
     };
@@ -235,10 +235,6 @@ fn text_label(text: &str) -> Values {
     Values::Bytes([text].into_iter().collect())
 }
 
-fn number_label(number: f64) -> Values {
-    Values::F64(vec![number].into())
-}
-
 fn unknown_label(fitted: &Fitted<'_>) -> LoadError {
     fitted.unsupported("'outlier_label_' is no text or number")
 }
@@ -246,7 +242,7 @@ fn unknown_label(fitted: &Fitted<'_>) -> LoadError {
 fn outlier_label(fitted: &Fitted<'_>, id: NodeId) -> Result<Values, LoadError> {
     match (fitted.graph.string(id), fitted.graph.float(id)) {
         (Some(text), _) => Ok(text_label(&text)),
-        (None, Some(number)) => Ok(number_label(number)),
+        (None, Some(number)) => Ok(Values::F64(vec![number].into())),
         (None, None) => Err(unknown_label(fitted)),
     }
 }
