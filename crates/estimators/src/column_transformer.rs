@@ -4,7 +4,9 @@ use coracle_model::{
     Accepts, ColumnKind, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError,
     RunErrorKind, Width, tensor_of,
 };
-use coracle_tensor::{Cell, Column, Columns, DType, Frame, OwnedColumn, Rows, Table, Tensor};
+use coracle_tensor::{
+    Cell, Column, Columns, DType, Frame, OwnedColumn, Rows, Table, Tensor, Values,
+};
 
 use crate::scaler::transform_spec;
 use crate::spec_error::SpecError;
@@ -78,6 +80,8 @@ impl ColumnTransformer {
         let mut method = transform_spec(transformed.len());
         if has_text {
             method.dtype = DType::Bytes;
+        } else if blocks.iter().all(gives_truths) {
+            method.dtype = DType::Bool;
         }
         let all_numbers = specs.iter().all(|spec| spec.kind == ColumnKind::Numbers);
         Ok(Self {
@@ -304,6 +308,17 @@ fn block_width(block: &Block) -> Result<usize, SpecError> {
     width.ok_or_else(|| SpecError::new(format!("'{}' does not transform to a table", block.name)))
 }
 
+/// Tells whether truth values come out of a block; multiplied they are numbers.
+fn gives_truths(block: &Block) -> bool {
+    let BlockAction::Transform(estimator) = &block.action else {
+        return false;
+    };
+    let mut methods = estimator.methods().iter();
+    let is_truth =
+        |spec: &MethodSpec| spec.method == Method::Transform && spec.dtype == DType::Bool;
+    block.weight.is_none() && methods.any(is_truth)
+}
+
 /// Copies columns of a table.
 fn selected(table: &Table<'_>, columns: &[usize]) -> Vec<OwnedColumn> {
     let copied = columns.iter().map(|&column| match table {
@@ -478,7 +493,13 @@ impl Estimator for ColumnTransformer {
         if method != Method::Transform {
             return Err(table::no_method(method));
         }
-        tensor_of(self.transform_table(table)?)
+        let tensor = tensor_of(self.transform_table(table)?)?;
+        let [MethodSpec { dtype, .. }] = self.methods;
+        let values = match (dtype, tensor.values()) {
+            (DType::Bool, Values::F64(numbers)) => numbers.iter().map(|&x| x != 0.0).collect(),
+            _ => return Ok(tensor),
+        };
+        Tensor::try_new(tensor.shape().to_vec(), Values::Bool(values)).map_err(table::internal)
     }
 
     fn transform_table(&self, table: &Table<'_>) -> Result<Frame, RunError> {
@@ -500,7 +521,7 @@ impl Estimator for ColumnTransformer {
 
 #[cfg(test)]
 mod tests {
-    use coracle_tensor::{ByteStrings, Values};
+    use coracle_tensor::ByteStrings;
 
     use super::*;
     use crate::{Categories, Category, OneHotColumn, OneHotEncoder, Scaler, ScalerStep, Unknown};

@@ -101,7 +101,7 @@ pub use ordinal::{OrdinalColumn, OrdinalScorer};
 pub use outputs::Padded;
 pub use pipeline::{Pipeline, Step};
 pub use pooling::{Pool, Pooled};
-pub use process::{Covariance, Process, ProcessAnswer, Smoothness};
+pub use process::{Covariance, Prior, Process, ProcessAnswer, Smoothness};
 pub use projection::{Projection, ProjectionSpec};
 pub use regressor::{InverseLink, Regressor};
 pub use rowwise::{Norm, Products, RowOperation, Rowwise, Unary};

@@ -1,5 +1,7 @@
 //! Gaussian processes: kernels that are added and multiplied, means, and Laplace's approximation for two classes.
 
+use std::sync::Arc;
+
 use coracle_model::{Accepts, Scorer};
 use coracle_tensor::Rows;
 
@@ -149,8 +151,6 @@ pub enum ProcessAnswer {
     },
     /// The standard deviation of each target.
     Deviation {
-        /// A lower triangular matrix, `(rows, rows)`.
-        factor: Vec<f64>,
         /// Each deviation is multiplied by this.
         scale: Vec<f64>,
     },
@@ -158,32 +158,31 @@ pub enum ProcessAnswer {
     Probability {
         /// The weights of the latent mean.
         weights: Vec<f64>,
-        /// A lower triangular matrix, `(rows, rows)`.
-        factor: Vec<f64>,
         /// The square roots of the weights of the rows.
         roots: Vec<f64>,
     },
 }
 
-/// A fitted process.
+/// What all answers of a process share: its covariance, the training data, and what is spread among these.
 #[derive(Debug)]
-pub struct Process {
+pub struct Prior {
     covariance: Covariance,
     data: Vec<f64>,
     n_features: usize,
-    answer: ProcessAnswer,
+    factor: Vec<f64>,
 }
 
-impl Process {
-    /// Returns the process over training data `(n, n_features)`.
+impl Prior {
+    /// Returns the covariance with training data `(n, n_features)`, and a lower triangular matrix `(n, n)`, or nothing where only means are asked
+    /// for.
     ///
     /// # Errors
-    /// [`SpecError`] if lengths do not fit.
+    /// [`SpecError`] if there are no data, or lengths do not fit.
     pub fn try_new(
         covariance: Covariance,
         data: Vec<f64>,
         n_features: usize,
-        answer: ProcessAnswer,
+        factor: Option<Vec<f64>>,
     ) -> Result<Self, SpecError> {
         let n = data.len().checked_div(n_features).unwrap_or_default();
         if n == 0 {
@@ -191,6 +190,45 @@ impl Process {
         }
         expect_length("X_train_", data.len(), n * n_features)?;
         covariance.check(n_features)?;
+        if let Some(factor) = &factor {
+            expect_length("L_", factor.len(), n.saturating_mul(n))?;
+        }
+        Ok(Self {
+            covariance,
+            data,
+            n_features,
+            factor: factor.unwrap_or_default(),
+        })
+    }
+
+    /// Returns the number of rows of the training data.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.data.len() / self.n_features
+    }
+
+    fn covariances(&self, row: &[f64], covariances: &mut [f64]) {
+        let data = self.data.chunks_exact(self.n_features);
+        for (covariance, other) in covariances.iter_mut().zip(data) {
+            *covariance = self.covariance.of(row, other);
+        }
+    }
+}
+
+/// A fitted process.
+#[derive(Debug)]
+pub struct Process {
+    prior: Arc<Prior>,
+    answer: ProcessAnswer,
+}
+
+impl Process {
+    /// Returns the process that gives this answer.
+    ///
+    /// # Errors
+    /// [`SpecError`] if lengths do not fit.
+    pub fn try_new(prior: Arc<Prior>, answer: ProcessAnswer) -> Result<Self, SpecError> {
+        let n = prior.n_rows();
         match &answer {
             ProcessAnswer::Mean {
                 weights,
@@ -203,35 +241,19 @@ impl Process {
                     return Err(SpecError::new("there are no targets"));
                 }
             }
-            ProcessAnswer::Deviation { factor, scale } => {
-                expect_length("L_", factor.len(), n.saturating_mul(n))?;
+            ProcessAnswer::Deviation { scale } => {
+                expect_length("L_", prior.factor.len(), n.saturating_mul(n))?;
                 if scale.is_empty() {
                     return Err(SpecError::new("there are no targets"));
                 }
             }
-            ProcessAnswer::Probability {
-                weights,
-                factor,
-                roots,
-            } => {
+            ProcessAnswer::Probability { weights, roots } => {
                 expect_length("pi_", weights.len(), n)?;
-                expect_length("L_", factor.len(), n.saturating_mul(n))?;
+                expect_length("L_", prior.factor.len(), n.saturating_mul(n))?;
                 expect_length("W_sr_", roots.len(), n)?;
             }
         }
-        Ok(Self {
-            covariance,
-            data,
-            n_features,
-            answer,
-        })
-    }
-
-    fn covariances(&self, row: &[f64], covariances: &mut [f64]) {
-        let data = self.data.chunks_exact(self.n_features);
-        for (covariance, other) in covariances.iter_mut().zip(data) {
-            *covariance = self.covariance.of(row, other);
-        }
+        Ok(Self { prior, answer })
     }
 }
 
@@ -268,14 +290,12 @@ fn solve_lower(factor: &[f64], v: &mut [f64]) {
 
 impl Scorer for Process {
     fn n_features(&self) -> usize {
-        self.n_features
+        self.prior.n_features
     }
 
     fn n_scores(&self) -> usize {
         match &self.answer {
-            ProcessAnswer::Mean { scale, .. } | ProcessAnswer::Deviation { scale, .. } => {
-                scale.len()
-            }
+            ProcessAnswer::Mean { scale, .. } | ProcessAnswer::Deviation { scale } => scale.len(),
             ProcessAnswer::Probability { .. } => 1,
         }
     }
@@ -285,10 +305,10 @@ impl Scorer for Process {
     }
 
     fn score(&self, rows: Rows<'_>, scores: &mut [f64]) {
-        let n = self.data.len() / self.n_features;
+        let n = self.prior.n_rows();
         let mut covariances = vec![0.0; n];
         for (row, scores) in rows.iter().zip(scores.chunks_exact_mut(self.n_scores())) {
-            self.covariances(row, &mut covariances);
+            self.prior.covariances(row, &mut covariances);
             match &self.answer {
                 ProcessAnswer::Mean {
                     weights,
@@ -300,41 +320,40 @@ impl Scorer for Process {
                         *score = scale * dot(&covariances, weights) + shift;
                     }
                 }
-                ProcessAnswer::Deviation { factor, scale } => {
-                    solve_lower(factor, &mut covariances);
+                ProcessAnswer::Deviation { scale } => {
+                    solve_lower(&self.prior.factor, &mut covariances);
                     let explained = dot(&covariances, &covariances);
                     // Rounding may leave less than nothing.
-                    let variance = (self.covariance.with_itself(row) - explained).max(0.0);
+                    let variance = match self.prior.covariance.with_itself(row) - explained {
+                        variance if variance < 0.0 => 0.0,
+                        variance => variance,
+                    };
                     for (score, scale) in scores.iter_mut().zip(scale) {
                         *score = (variance * (scale * scale)).sqrt();
                     }
                 }
-                ProcessAnswer::Probability {
-                    weights,
-                    factor,
-                    roots,
-                } => {
+                ProcessAnswer::Probability { weights, roots } => {
                     let mean = dot(&covariances, weights);
                     for (covariance, root) in covariances.iter_mut().zip(roots) {
                         *covariance *= root;
                     }
-                    solve_lower(factor, &mut covariances);
+                    solve_lower(&self.prior.factor, &mut covariances);
                     let explained = dot(&covariances, &covariances);
-                    let variance = self.covariance.with_itself(row) - explained;
+                    let variance = self.prior.covariance.with_itself(row) - explained;
                     scores[0] = probability(mean, variance);
                 }
             }
         }
     }
 
+    /// Answers that share their prior are of one model: it counts one of them.
     fn memory_bytes(&self) -> usize {
-        let factor = match &self.answer {
+        let own = match &self.answer {
             ProcessAnswer::Mean { weights, .. } => weights.len(),
-            ProcessAnswer::Deviation { factor, .. } | ProcessAnswer::Probability { factor, .. } => {
-                factor.len()
-            }
+            ProcessAnswer::Deviation { scale } => scale.len(),
+            ProcessAnswer::Probability { weights, roots } => weights.len() + roots.len(),
         };
-        (self.data.len() + factor) * size_of::<f64>()
+        (self.prior.data.len() + self.prior.factor.len() + own) * size_of::<f64>()
     }
 }
 
@@ -351,6 +370,19 @@ mod tests {
         assert_eq!(noisy.with_itself(&[1.0]), 3.5);
         let wrong = Covariance::Rbf(vec![1.0, 2.0, 3.0]);
         assert!(wrong.check(2).is_err());
+    }
+
+    #[test]
+    fn the_matrix_for_deviations_counts_as_memory_once() {
+        let factor = vec![1.0, 0.0, 0.5, 1.0];
+        let prior = Prior::try_new(Covariance::Dot(1.0), vec![1.0, 2.0], 1, Some(factor));
+        let mean = ProcessAnswer::Mean {
+            weights: vec![1.0, 2.0],
+            scale: vec![1.0],
+            shift: vec![0.0],
+        };
+        let mean = Process::try_new(Arc::new(prior.unwrap()), mean).unwrap();
+        assert_eq!(Scorer::memory_bytes(&mean), (2 + 4 + 2) * size_of::<f64>());
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(crate) struct PredictionStop {
 }
 
 /// Tells whether the library leaves out trees of this ensemble where it is asked to: only where scores are compared.
-fn may_stop_early(ensemble: &Ensemble) -> bool {
+pub(crate) fn may_stop_early(ensemble: &Ensemble) -> bool {
     let objective = ensemble.objective.split(' ').next();
     let compared = [
         "binary",
@@ -149,7 +149,6 @@ fn scorer(
         accepts_infinite: true,
         trees: trees.cloned().collect(),
     };
-    let stop = stop.filter(|_| may_stop_early(ensemble));
     if ensemble.is_linear() || stop.is_some() {
         let leaves = ensemble.linear_leaves(n_trees);
         let mut spec = spec;

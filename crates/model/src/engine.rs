@@ -30,7 +30,7 @@ pub struct ExternalFile {
 /// An execution provider as a setting names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedProvider<'s> {
-    /// The name, in lower case where it is known.
+    /// The name, as it was written.
     pub name: &'s str,
     /// Whether the graph is served without it where it is not there.
     pub is_optional: bool,

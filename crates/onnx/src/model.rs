@@ -18,8 +18,9 @@ use crate::labels::Labels;
 use crate::plan::Plan;
 use crate::tensor_file::{External, Reading, dtype};
 
-/// The sizes that are tried for dimensions whose size is open: columns that a graph picks may be several.
-const OPEN_SIZES: [usize; 2] = [1, 8];
+/// The sizes that are tried for dimensions whose size is open: columns that a graph picks may be several, and what is left out because it is
+/// one would be missed among the dimensions of the outputs.
+const OPEN_SIZES: [usize; 2] = [8, 1];
 
 /// A graph that our own kernels run.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ pub fn load(
         plan: compiled.plan,
         file_bytes: bytes.len(),
     };
-    model.try_once()?;
+    model.try_once(&graph.outputs)?;
     Ok(model)
 }
 
@@ -279,11 +280,11 @@ impl OnnxModel {
         Some(tensors)
     }
 
-    /// Runs the graph once, so that datatypes which an operator does not take are found at load, and how many dimensions outputs have of which
-    /// the file does not say it.
+    /// Runs the graph once, so that datatypes which an operator does not take are found at load, and how many dimensions outputs have that
+    /// are `declared` without a shape.
     ///
     /// Values are made up, so an operator that refuses a value or a shape is no reason not to load.
-    fn try_once(&mut self) -> Result<(), LoadError> {
+    fn try_once(&mut self, declared: &[ValueFile<'_>]) -> Result<(), LoadError> {
         use coracle_model::RunErrorKind::{DTypeMismatch, Internal};
         let outputs: Vec<usize> = (0..self.signature.outputs.len()).collect();
         let mut results = Vec::new();
@@ -303,8 +304,9 @@ impl OnnxModel {
             }
         }
         let is_ranked = self.signature.unranked_inputs.is_empty();
-        for (result, spec) in results.iter().zip(&mut self.signature.outputs) {
-            if is_ranked && result.shape().len() != spec.shape.len() {
+        let specs = self.signature.outputs.iter_mut().zip(declared);
+        for (result, (spec, declared)) in results.iter().zip(specs) {
+            if is_ranked && declared.is_shapeless_tensor() {
                 spec.shape = vec![None; result.shape().len()];
             }
             if result.dtype() != spec.dtype {

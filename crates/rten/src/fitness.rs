@@ -95,7 +95,10 @@ const fn cubic(operator: &'static str) -> Refusal {
 
 impl Refusal {
     fn is_of(&self, node: &OutlineNode, outline: &Outline) -> bool {
-        let is_to = |dtype| node.integers.get("to") == onnx_number(dtype).as_ref();
+        let is_to = |dtype| {
+            let number = onnx_number(dtype);
+            number.is_some() && node.integers.get("to").copied() == number
+        };
         self.operator == node.operator
             && match self.when {
                 When::Always => true,

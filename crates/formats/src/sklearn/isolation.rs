@@ -71,9 +71,13 @@ fn reads_all_in_order(columns: &[Vec<usize>], n_features: usize) -> bool {
 
 /// Returns the detector; up to 0.21 (with `behaviour="old"`, if there is a choice) its decisions have a threshold other than zero.
 fn detector(fitted: &Fitted<'_>, scores: Arc<dyn TableFn>) -> Result<Part, LoadError> {
+    // The threshold may be the score of rows of the training data, which count as inliers (up to 0.19 as outliers): powers differ in the last bit
+    // between releases of numpy.
+    let snapped = |to| Arc::new(Mapped::new(scores, Pointwise::Snapped(to)));
     if fitted.version.is_up_to_zero(19) {
-        let decision: Arc<dyn TableFn> = Arc::new(Mapped::new(scores, Pointwise::Add(0.5)));
         let threshold = fitted.number("threshold_")?;
+        let decision: Arc<dyn TableFn> =
+            Arc::new(Mapped::new(snapped(threshold - 0.5), Pointwise::Add(0.5)));
         return svm::novelty_without_scores(fitted, decision, Choice::Above(threshold));
     }
     let has_choice = fitted.version.is_up_to_zero(21);
@@ -81,10 +85,8 @@ fn detector(fitted: &Fitted<'_>, scores: Arc<dyn TableFn>) -> Result<Part, LoadE
         true => fitted.number("_threshold_")?,
         false => 0.0,
     };
-    // The threshold may be the score of rows of the training data, which count as inliers: powers differ in the last bit between releases of numpy.
     let offset = fitted.number("offset_")?;
-    let scores = Arc::new(Mapped::new(scores, Pointwise::Snapped(offset)));
-    svm::novelty_above(fitted, scores, offset, threshold)
+    svm::novelty_above(fitted, snapped(offset + threshold), offset, threshold)
 }
 
 /// Reads a tree whose leaves hold how many splits they stand for.

@@ -183,13 +183,14 @@ pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
     let neighborhood = neighborhood(fitted, Reach::Within(fitted.number("radius")?))?;
     let Some(outputs) = labels_of_outputs(fitted)? else {
         let labels = labels(fitted)?;
-        let label = outlier_labels(fitted, 1)?.and_then(|labels| labels.first().copied());
+        let label = outlier_labels(fitted, 1)?;
+        let label = label.as_ref().and_then(|labels| labels.first());
         let (labels, outlier) = outlier(fitted, labels, label)?;
         return by_shares(fitted, neighborhood, labels, outlier);
     };
     let given = outlier_labels(fitted, outputs.len())?;
     let outputs = outputs.into_iter().enumerate().map(|(output, labels)| {
-        let label = given.as_ref().and_then(|given| given.get(output).copied());
+        let label = given.as_ref().and_then(|given| given.get(output));
         outlier(fitted, labels, label)
     });
     let outputs: Result<Vec<_>, LoadError> = outputs.collect();
@@ -197,7 +198,7 @@ pub(super) fn radius_classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> 
 }
 
 /// Reads the label that rows without neighbours get in each output; `None` where they are refused.
-fn outlier_labels(fitted: &Fitted<'_>, n_outputs: usize) -> Result<Option<Vec<NodeId>>, LoadError> {
+fn outlier_labels(fitted: &Fitted<'_>, n_outputs: usize) -> Result<Option<Vec<Values>>, LoadError> {
     let is_older = fitted.version.is_up_to_zero(21);
     let name = match is_older {
         true => "outlier_label",
@@ -206,13 +207,43 @@ fn outlier_labels(fitted: &Fitted<'_>, n_outputs: usize) -> Result<Option<Vec<No
     if fitted.is_none(name) {
         return Ok(None);
     }
+    let given = fitted.require(name)?;
     if is_older {
-        return Ok(Some(vec![fitted.require(name)?; n_outputs]));
+        return Ok(Some(vec![outlier_label(fitted, given)?; n_outputs]));
     }
-    let labels = fitted.list(name)?;
+    let each = |ids: &[NodeId]| {
+        ids.iter()
+            .map(|&id| outlier_label(fitted, id))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let labels: Vec<Values> = match fitted.graph.array(given) {
+        // None is of numbers alone: scikit-learn takes each of those for a list, and refuses it.
+        Some(array) => match (array.objects(), array.to_strings()) {
+            (Some(ids), _) => each(ids)?,
+            (None, Some(texts)) => texts.iter().map(|text| text_label(text)).collect(),
+            (None, None) => return Err(unknown_label(fitted)),
+        },
+        None => each(fitted.list(name)?)?,
+    };
     match labels.len() == n_outputs {
-        true => Ok(Some(labels.to_vec())),
+        true => Ok(Some(labels)),
         false => Err(fitted.malformed("'outlier_label_' is not a label per output")),
+    }
+}
+
+fn text_label(text: &str) -> Values {
+    Values::Bytes([text].into_iter().collect())
+}
+
+fn unknown_label(fitted: &Fitted<'_>) -> LoadError {
+    fitted.unsupported("'outlier_label_' is no text or number")
+}
+
+fn outlier_label(fitted: &Fitted<'_>, id: NodeId) -> Result<Values, LoadError> {
+    match (fitted.graph.string(id), fitted.graph.float(id)) {
+        (Some(text), _) => Ok(text_label(&text)),
+        (None, Some(number)) => Ok(Values::F64(vec![number].into())),
+        (None, None) => Err(unknown_label(fitted)),
     }
 }
 
@@ -220,24 +251,19 @@ fn outlier_labels(fitted: &Fitted<'_>, n_outputs: usize) -> Result<Option<Vec<No
 fn outlier(
     fitted: &Fitted<'_>,
     labels: Labels,
-    label: Option<NodeId>,
+    label: Option<&Values>,
 ) -> Result<(Labels, Outlier), LoadError> {
     let is_older = fitted.version.is_up_to_zero(21);
-    let Some(label) = label else {
+    let Some(values) = label else {
         return Ok((labels, Outlier::Refuse));
     };
-    let values = match (fitted.graph.string(label), fitted.graph.float(label)) {
-        (Some(text), _) => Values::Bytes([text].into_iter().collect()),
-        (None, Some(number)) => Values::F64(vec![number].into()),
-        _ => return Err(fitted.unsupported("'outlier_label_' is no text or number")),
-    };
     let at = labels
-        .indices_of(&values)
+        .indices_of(values)
         .and_then(|found| found.first().copied());
     let at = at.and_then(|at| (0..labels.len()).find(|&class| super::numbers::exact(class) == at));
     match at {
         Some(class) => Ok((labels, Outlier::Class(class))),
-        None => match with_label(&labels, &values) {
+        None => match with_label(&labels, values) {
             Some(labels) => Ok((labels, Outlier::Beyond)),
             // There a label that does not fit failed when it was asked for.
             None if is_older => Ok((labels, Outlier::Refuse)),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use coracle_estimators::{
-    Choice, Covariance, Facet, Labels, Mapped, Pointwise, Process, ProcessAnswer, Smoothness,
-    TableFn,
+    Choice, Covariance, Facet, Labels, Mapped, Pointwise, Prior, Process, ProcessAnswer,
+    Smoothness, TableFn,
 };
 use coracle_model::{LoadError, Method};
 use coracle_tensor::Values;
@@ -56,10 +56,21 @@ fn scales(kernel: &Fitted<'_>) -> Result<Vec<f64>, LoadError> {
     kernel.flat("length_scale")
 }
 
-/// Converts GaussianProcessRegressor: the mean, and the deviation beside it.
-pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+/// Reads the kernel, the training data, and with `factor` what is spread among these.
+fn prior(fitted: &Fitted<'_>, factor: Option<&str>) -> Result<Arc<Prior>, LoadError> {
     let data = fitted.matrix("X_train_")?;
     let kernel = covariance(&fitted.part_in("kernel_")?)?;
+    let factor = factor.map(|name| fitted.matrix_of(name, data.n_rows));
+    let factor = factor.transpose()?.map(|factor| factor.values);
+    let prior = Prior::try_new(kernel, data.values, data.n_columns, factor);
+    Ok(Arc::new(prior.map_err(|error| fitted.spec(error))?))
+}
+
+/// Converts GaussianProcessRegressor: the mean, and the deviation beside it.
+pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
+    let deviation_scale = deviation_scale(fitted)?;
+    let factor = deviation_scale.is_some().then_some("L_");
+    let prior = prior(fitted, factor)?;
     let (shape, values) = fitted.numbers("alpha_")?;
     let (weights, n_targets, is_flat) = match *shape.as_slice() {
         [_] => (values, 1, true),
@@ -94,9 +105,18 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
             false => "_y_train_mean",
         })?,
     };
-    let deviation = deviation(fitted, &kernel, &data)?;
-    let process = Process::try_new(kernel, data.values, fitted.n_features()?, answer);
-    let process = Arc::new(process.map_err(|error| fitted.spec(error))?);
+    let process = |answer: ProcessAnswer| -> Result<Arc<dyn TableFn>, LoadError> {
+        let process = Process::try_new(Arc::clone(&prior), answer);
+        Ok(Arc::new(process.map_err(|error| fitted.spec(error))?))
+    };
+    let deviation = match deviation_scale {
+        Some(scale) => {
+            let deviation = process(ProcessAnswer::Deviation { scale })?;
+            Some(Facet::flat(Method::PredictStd, deviation))
+        }
+        None => None,
+    };
+    let process = process(answer)?;
     let facet = match is_flat {
         true => Facet::column(Method::Predict, process).map_err(|error| fitted.spec(error))?,
         false => Facet::table(Method::Predict, process),
@@ -104,33 +124,23 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     fitted.faceted([facet].into_iter().chain(deviation).collect())
 }
 
-/// Returns what `predict` says with `return_std`, of the model itself.
-fn deviation(
-    fitted: &Fitted<'_>,
-    kernel: &Covariance,
-    data: &Matrix,
-) -> Result<Option<Facet>, LoadError> {
+/// Returns what the deviations of each target are multiplied by, which `predict` says with `return_std`; `None` of a part of a model, and where it
+/// is an error.
+fn deviation_scale(fitted: &Fitted<'_>) -> Result<Option<Vec<f64>>, LoadError> {
     // Up to 0.22 targets were shifted only; up to 0.24 those of several scales were an error.
     let scale = match fitted.version.is_up_to_zero(22) {
         true => vec![1.0],
         false => fitted.flat("_y_train_std")?,
     };
-    if !fitted.is_whole || scale.len() > 1 && !fitted.version.is_from(0) {
-        return Ok(None);
-    }
-    let factor = fitted.matrix_of("L_", data.n_rows)?.values;
-    let answer = ProcessAnswer::Deviation { factor, scale };
-    let process = Process::try_new(kernel.clone(), data.values.clone(), data.n_columns, answer);
-    let process = Arc::new(process.map_err(|error| fitted.spec(error))?);
-    Ok(Some(Facet::flat(Method::PredictStd, process)))
+    let is_error = scale.len() > 1 && !fitted.version.is_from(0);
+    Ok(Some(scale).filter(|_| fitted.is_whole && !is_error))
 }
 
 /// Converts the binary classifier within GaussianProcessClassifier.
 pub(super) fn binary(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let spec = |error| fitted.spec(error);
-    let data = fitted.matrix("X_train_")?;
-    let n = data.n_rows;
-    let kernel = covariance(&fitted.part_in("kernel_")?)?;
+    let prior = prior(fitted, Some("L_"))?;
+    let n = prior.n_rows();
     let probabilities = fitted.finite("pi_", n)?;
     let targets = match fitted.array("y_train_")?.to_bools() {
         Some(flags) => flags
@@ -148,7 +158,7 @@ pub(super) fn binary(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         .map(|(y, p)| y - p)
         .collect();
     let process = |answer: ProcessAnswer| -> Result<Arc<dyn TableFn>, LoadError> {
-        let process = Process::try_new(kernel.clone(), data.values.clone(), data.n_columns, answer);
+        let process = Process::try_new(Arc::clone(&prior), answer);
         Ok(Arc::new(process.map_err(spec)?))
     };
     let latent = process(ProcessAnswer::Mean {
@@ -158,7 +168,6 @@ pub(super) fn binary(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     })?;
     let probability = process(ProcessAnswer::Probability {
         weights,
-        factor: fitted.matrix_of("L_", n)?.values,
         roots: fitted.finite("W_sr_", n)?,
     })?;
     let labels = match fitted.attr("classes_") {

@@ -220,9 +220,10 @@ fn compare(result: &Tensor, expected: &Value, tolerance: Tolerance) -> Result<f6
             Values::I32(values) => Some(i64::from(values[index])) == expected.as_i64(),
             Values::I64(values) => Some(values[index]) == expected.as_i64(),
             Values::F64(values) => {
+                let is_truth = expected.is_boolean();
                 let expected = number(expected);
                 seen = seen.max(seen::error(values[index], expected));
-                is_close(values[index], expected, tolerance)
+                !is_truth && is_close(values[index], expected, tolerance)
             }
             Values::Bytes(values) => values.get(index) == expected.as_str().map(str::as_bytes),
             other => return Err(format!("unexpected datatype {}", other.dtype())),

@@ -37,6 +37,17 @@ fn cast(input: &str, to: i64) -> Outline {
     graph
 }
 
+#[test]
+fn a_datatype_without_a_number_is_for_no_cast() {
+    let refusal = Refusal {
+        operator: "Cast",
+        when: When::To(DType::F32),
+        why: "",
+    };
+    let graph = of("Cast");
+    assert!(!refusal.is_of(&graph.nodes[0], &graph));
+}
+
 /// Returns a graph that a refusal is for, and one that it is just not for.
 fn beside(refusal: &Refusal) -> (Outline, Option<Outline>) {
     let operator = refusal.operator;

@@ -29,7 +29,10 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     let booster = fitted.part_in("_Booster")?;
     let ensemble = ensemble(&booster)?;
     let n_iterations = n_iterations(&booster)?;
-    let stop = early_stop(fitted, &booster)?;
+    let stop = match handle(&booster) {
+        "_handle" if lightgbm::may_stop_early(&ensemble) => early_stop(fitted)?,
+        _heeded_by_none => None,
+    };
     let answers = match fitted.class() {
         "lightgbm.sklearn.LGBMClassifier" => class_answers(fitted, &ensemble)?,
         _ => vec![(Method::Predict, BoostedAnswer::Values)],
@@ -46,24 +49,21 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<BoostedPart, LoadError> {
     })
 }
 
-/// Returns when a row is shown no further trees, where the estimator was made so. Releases before 4.0 do not heed it.
-fn early_stop(
-    fitted: &Fitted<'_>,
-    booster: &Fitted<'_>,
-) -> Result<Option<PredictionStop>, LoadError> {
+/// Returns when a row is shown no further trees, where the estimator was made so: releases from 4.0 on heed it, where scores are compared.
+fn early_stop(fitted: &Fitted<'_>) -> Result<Option<PredictionStop>, LoadError> {
     const NAME: &str = "pred_early_stop";
     const FREQ: &str = "pred_early_stop_freq";
     const MARGIN: &str = "pred_early_stop_margin";
     let Some(set) = fitted.attr(NAME).filter(|_| !fitted.is_none(NAME)) else {
         return Ok(None);
     };
-    match fitted.graph.bool(set) {
-        Some(true) => {}
-        Some(false) => return Ok(None),
-        None => return Err(fitted.expected(NAME, "a truth value")),
-    }
-    if handle(booster) != "_handle" {
-        return Ok(None);
+    let word = fitted.graph.string(set);
+    match word.map(|word| word.to_ascii_lowercase()).as_deref() {
+        Some("true" | "+") => {}
+        Some("false" | "-" | "") => return Ok(None),
+        None if fitted.graph.bool(set) == Some(true) => {}
+        None if fitted.graph.bool(set) == Some(false) => return Ok(None),
+        _ => return Err(fitted.expected(NAME, "a truth value")),
     }
     let n_iterations = match fitted.attr(FREQ).is_some() {
         true => fitted.count(FREQ)?,

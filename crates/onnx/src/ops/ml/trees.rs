@@ -7,7 +7,7 @@ use coracle_tensor::{DType, Rows, Tensor, Values};
 use crate::ensemble::{Aggregate, EnsembleNode, EnsembleTree, TreeEnsemble, TreeKernels};
 use crate::error::{dtype_error, internal, malformed, shape_error, unsupported};
 use crate::labels::Labels;
-use crate::ops::post::{Post, UNDEFINED_PROBIT, logistic};
+use crate::ops::post::{Post, UNDEFINED_PROBIT};
 use crate::ops::registry::{Build, Operator};
 use crate::ops::values::{table, tensor};
 
@@ -432,10 +432,8 @@ impl Classifier {
             scores[0] = if has_first { first } else { 0.0 };
             scores[1] = if has_second { second } else { 0.0 };
             self.post.apply(scores);
-        } else if self.is_binary && self.all_positive {
+        } else if self.is_binary && self.all_positive || self.post == Post::Logistic {
             scores.copy_from_slice(&self.post.of_two(first));
-        } else if self.post == Post::Logistic {
-            scores.copy_from_slice(&[logistic(-first), logistic(first)]);
         } else {
             scores.copy_from_slice(&[-first, first]);
         }
