@@ -212,6 +212,7 @@ impl Loader for StorageLoader {
         };
         // What reading left behind is more than the model.
         heap::give_back();
+        heap::use_large_pages(loaded.model.memory_bytes());
         Ok((loaded.model, phases))
     }
 

@@ -3,7 +3,11 @@
 //! One request after another is measured twice: with client and server that sleep while they wait, beside a session whose threads sleep,
 //! too; and with both that do not (`--busy-poll`), which leaves out how long the system takes to wake them, beside a session as Python
 //! users have it, whose threads spin. A client that does not sleep takes a core, so it sleeps where a run is long and needs them all.
+//!
+//! Since a machine's speed changes from second to second, what serving adds is measured once more in turns of a moment (`socket`), beside the
+//! least that a socket adds.
 
+mod socket;
 mod texts;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use self::socket::Floor;
 use super::load_tool::{self, number};
 use super::server::Server;
 use super::{machine, median};
@@ -23,6 +28,10 @@ struct Scale {
     /// Python and the server take turns this often for each graph.
     n_rounds: usize,
     seconds: u32,
+    /// The same of the turns of a moment.
+    turns: (usize, u32),
+    /// Whether the server is a release build.
+    is_release: bool,
 }
 
 const CONCURRENCY: &str = "16";
@@ -58,6 +67,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let scale = Scale {
         n_rounds: 5,
         seconds: 3,
+        turns: (3, 9),
+        is_release: true,
     };
     measure(root, &coracle, scale)
 }
@@ -67,6 +78,8 @@ pub(crate) fn try_out(root: &Path, coracle: &Path) -> Result<()> {
     let scale = Scale {
         n_rounds: 1,
         seconds: 1,
+        turns: (1, 1),
+        is_release: false,
     };
     measure(root, coracle, scale)
 }
@@ -127,6 +140,8 @@ fn measure(root: &Path, coracle: &Path, scale: Scale) -> Result<()> {
         }
         print_row(graph, &rounds);
     }
+    let floor = Floor::build(root, scale.is_release, &built)?;
+    floor.measure((graphs, &models), (&server, &awake), scale.turns)?;
     texts::measure(&peer, &built, (coracle, &server), scale)
 }
 
