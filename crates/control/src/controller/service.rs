@@ -615,13 +615,6 @@ impl View<'_> {
         rollout: &Rollout,
         shares: &[Share],
     ) -> ComponentStatus {
-        let traffic = shares.iter().map(|share| TrafficTarget {
-            latest_revision: Some(share.latest),
-            percent: Some(i64::from(share.percent)),
-            revision_name: Some(share.revision.clone()),
-            url: share.tag.as_ref().map(|tag| self.url(&format!("{tag}-"))),
-            tag: share.tag.clone(),
-        });
         let created = newest.iter().max_by_key(|revision| revision.number);
         let ready = newest
             .iter()
@@ -638,9 +631,21 @@ impl View<'_> {
             latest_ready_revision: ready.filter(|name| self.exists(name)),
             latest_rolledout_revision: rollout.rolled_out.clone(),
             previous_rolledout_revision: rollout.previous.clone(),
-            traffic: traffic.collect(),
+            traffic: self.traffic(shares),
             url: Some(format!("{}-predictor", self.url(""))),
         }
+    }
+
+    /// Returns a split in the words of the status.
+    fn traffic(&self, shares: &[Share]) -> Vec<TrafficTarget> {
+        let targets = shares.iter().map(|share| TrafficTarget {
+            latest_revision: Some(share.latest),
+            percent: Some(i64::from(share.percent)),
+            revision_name: Some(share.revision.clone()),
+            url: share.tag.as_ref().map(|tag| self.url(&format!("{tag}-"))),
+            tag: share.tag.clone(),
+        });
+        targets.collect()
     }
 
     fn mode(&self) -> String {

@@ -367,7 +367,8 @@ fn a_broken_revision_takes_nothing_and_says_why() {
         (&states["activeModelState"], &states["targetModelState"]),
         (&json!("Loaded"), &json!("FailedToLoad"))
     );
-    // Put right, it is served; the failure is history.
+    // Put right, it is served; the failure is history. Within a shorter time the first event counts that, too.
+    stage.pass(Duration::from_secs(600));
     stage.predictor(json!({"model": {"storageUri": "s3://b/v3"}}));
     assert_eq!(stage.traffic(), split(&[(3, 100, "")]));
     assert_eq!(stage.ready(), "True");
@@ -922,3 +923,4 @@ fn a_batcher_reaches_the_plan_with_kserves_defaults() {
 
 mod experiments;
 mod fallbacks;
+mod refused;
