@@ -119,6 +119,7 @@ pub struct Controller {
     has_published: bool,
     /// Whether an object may be gone whose events are there still.
     is_any_gone: bool,
+    known_events: events::Known,
     /// What the round is to write, with the service it is about.
     pending: Vec<(ServiceId, Write)>,
 }
@@ -168,6 +169,7 @@ impl Controller {
             has_published: false,
             // Before this process began, one may have gone.
             is_any_gone: true,
+            known_events: events::Known::new(),
             pending: Vec::new(),
         }
     }

@@ -80,6 +80,15 @@ pub(super) fn has_begun(status: &ExperimentStatus) -> bool {
     status.phase == RUNNING || status.winner.is_some()
 }
 
+/// Tells that a command has no effect, and why.
+pub(super) fn refused(message: String) -> Happened {
+    Happened {
+        is_warning: true,
+        reason: REFUSED,
+        message,
+    }
+}
+
 /// What is known when an experiment is looked at.
 pub(super) struct Seen<'a> {
     pub(super) wanted: &'a Wanted,
@@ -186,13 +195,9 @@ fn obey(
         }
         Some(Command::Resume) if status.winner.is_some() => {
             if let Some((_, winner)) = ended_by_rule(status, seen, control) {
-                happened.push(Happened {
-                    is_warning: true,
-                    reason: REFUSED,
-                    message: format!(
-                        "resume: by spec.promotion, {winner} takes all requests again at once; change that first"
-                    ),
-                });
+                happened.push(refused(format!(
+                    "resume: by spec.promotion, {winner} takes all requests again at once; change that first"
+                )));
             } else {
                 settle(status, None);
                 status.phase = WAITING.to_owned();

@@ -252,6 +252,8 @@ fn the_newest_events_of_each_object_are_kept_while_it_is_there() {
     let mut stage = stage();
     create(&mut stage, "ab", &json!({}));
     for _ in 0..20 {
+        // Within a shorter time one event counts them.
+        stage.pass(Duration::from_secs(600));
         tell(&mut stage, "ab", "promote:b");
         tell(&mut stage, "ab", "stop");
     }
@@ -340,6 +342,8 @@ fn a_command_that_is_sent_again_as_soon_as_it_is_done_is_another_one() {
     let mut stage = stage();
     create(&mut stage, "ab", &json!({}));
     for _ in 0..2 {
+        // Within a shorter time one event counts both.
+        stage.pass(Duration::from_secs(600));
         let stored = stage.store.get(&experiment_key("ab")).unwrap();
         let mut object = stored.object.clone();
         object["metadata"]["annotations"] = json!({COMMAND: "promote:b"});
@@ -479,4 +483,94 @@ fn a_variant_whose_service_is_not_ready_says_so_while_it_goes_on() {
         "ExperimentVariantsReady",
     ];
     assert_eq!(told, expected);
+}
+
+/// Bounds may be set after something was stored that is beyond them.
+#[test]
+fn a_stored_experiment_whose_spec_cannot_be_is_not_in_force_and_says_so() {
+    let mut stage = stage();
+    create(&mut stage, "ab", &json!({}));
+    assert_eq!(in_force(&stage), running("ab"));
+    let set_percent = |stage: &mut Stage, percent: u32| {
+        let stored = stage.store.get(&experiment_key("ab")).unwrap();
+        let mut object = stored.object.clone();
+        object["spec"]["percent"] = percent.into();
+        let version = stored.version;
+        let key = experiment_key("ab");
+        stage.store.update(&key, version, object).unwrap();
+        stage.settle();
+    };
+    let condition = |stage: &Stage| {
+        let status = status(stage, "ab");
+        let mut conditions = status["conditions"].as_array().unwrap().iter();
+        let found = conditions.find(|one| one["type"] == "InForce").unwrap();
+        (found["status"].clone(), found["reason"].clone())
+    };
+    let told = |stage: &Stage, reason: &str| {
+        let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+        let mut events = events.iter().map(|stored| stored.object.clone());
+        let event = events.find(|event| {
+            event["reason"] == reason && event["involvedObject"]["kind"] == "Experiment"
+        });
+        event.unwrap()["message"].as_str().unwrap().to_owned()
+    };
+    set_percent(&mut stage, 150);
+    for is_restarted in [false, true] {
+        if is_restarted {
+            stage = stage.restart();
+            stage.settle();
+        }
+        assert_eq!(in_force(&stage), []);
+        assert_eq!(condition(&stage), (json!("False"), json!("InvalidSpec")));
+        let status = status(&stage, "ab");
+        assert_eq!(status["phase"], "Waiting");
+        assert_eq!(
+            status["message"],
+            "spec cannot be: spec.percent: Invalid value: 150.0: must be between 0 and 100"
+        );
+    }
+    let why = "it is no longer in force, and its requests go as the service itself says: spec cannot be: spec.percent";
+    assert!(told(&stage, "ExperimentWaits").starts_with(why));
+    tell(&mut stage, "ab", "stop");
+    let refused = told(&stage, "ExperimentCommandRefused");
+    assert!(refused.starts_with("stop: spec cannot be: "), "{refused}");
+    set_percent(&mut stage, 50);
+    assert_eq!(in_force(&stage), running("ab"));
+    assert_eq!(condition(&stage).0, "True");
+}
+
+#[test]
+fn a_variant_that_comes_and_goes_pushes_no_other_event_out() {
+    let mut stage = Stage::new();
+    stage.is_slow_loaded = true;
+    stage.predictor(json!({"model": model("file:///a"), "canaryTrafficPercent": 0}));
+    stage.predictor(json!({"model": model("file:///slow")}));
+    create(&mut stage, "ab", &json!({}));
+    let told = |stage: &Stage| {
+        let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+        let events = events.iter().map(|stored| &stored.object);
+        let of_service = events.filter(|event| event["involvedObject"]["name"] == SERVICE);
+        let told = of_service.map(|event| {
+            let reason = event["reason"].as_str().unwrap().to_owned();
+            (reason, event["count"].as_u64().unwrap())
+        });
+        told.collect::<Vec<(String, u64)>>()
+    };
+    let before = told(&stage);
+    for _ in 0..40 {
+        for is_failed in [true, false] {
+            stage.is_slow_failed = is_failed;
+            stage.settle();
+            stage.settle();
+        }
+    }
+    let after = told(&stage);
+    for (reason, _) in before {
+        assert!(after.iter().any(|(after, _)| *after == reason), "{reason}");
+    }
+    assert!(
+        after.contains(&("ExperimentWaits".to_owned(), 40)),
+        "{after:?}"
+    );
+    assert!(after.len() < 10, "{after:?}");
 }

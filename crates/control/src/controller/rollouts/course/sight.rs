@@ -31,16 +31,24 @@ pub(super) fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<Stri
         let stable = seen.stable.unwrap_or_default();
         return is_refused(&format!("{stable} failed: {}", failure.message));
     }
-    let is_ready = matches!(seen.newest_state, Some(RevisionState::Ready { .. }));
-    (command == Command::Skip && !is_ready)
-        .then(|| is_refused(&format!("{newest} is not loaded")))
-        .flatten()
+    if command != Command::Skip {
+        return None;
+    }
+    let both = [
+        (newest, seen.newest_state),
+        (seen.stable.unwrap_or_default(), seen.stable_state),
+    ];
+    let absent = both.iter().find(|(_, state)| !is_ready(*state));
+    absent.and_then(|(name, _)| is_refused(&format!("{name} is not loaded")))
 }
 
-/// Tells whether the newest revision is ready beside one that failed: what it does alone is compared with nothing.
+fn is_ready(state: Option<&RevisionState>) -> bool {
+    matches!(state, Some(RevisionState::Ready { .. }))
+}
+
+/// Tells whether the newest revision is ready beside one that is not: what it does alone is compared with nothing.
 pub(super) fn is_alone(seen: &Seen<'_>) -> bool {
-    let is_ready = matches!(seen.newest_state, Some(RevisionState::Ready { .. }));
-    is_ready && matches!(seen.stable_state, Some(RevisionState::Failed { .. }))
+    is_ready(seen.newest_state) && !is_ready(seen.stable_state)
 }
 
 /// Returns why the newest revision is not tried to be loaded.

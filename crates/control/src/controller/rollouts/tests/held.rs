@@ -64,6 +64,36 @@ fn what_is_over_says_how_it_went_though_its_spec_cannot_be() {
     }
 }
 
+/// Nobody takes a command for done that was neither done nor refused.
+#[test]
+fn commands_of_a_rollout_whose_spec_cannot_be_are_refused_and_those_before_are_known() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///b")}));
+    command(&mut stage, &key, "abort");
+    command(&mut stage, &key, "retry");
+    set_ratio(&mut stage, &key, 5_000.0);
+    assert_eq!(condition(&stage, &key, "CommandTaken"), of("True", ""));
+    command(&mut stage, &key, "promote");
+    for ratio in [5_000.0, 1.5] {
+        set_ratio(&mut stage, &key, ratio);
+        assert_eq!(
+            condition(&stage, &key, "CommandTaken"),
+            of("False", "NoEffect")
+        );
+        let conditions = status(&stage, &key).conditions;
+        let mut conditions = conditions.into_iter();
+        let taken = conditions.find(|one| one.condition_type == COMMAND_TAKEN);
+        let why = taken.unwrap().message.unwrap_or_default();
+        assert!(
+            why.starts_with("spec cannot be: spec.analysis.ratio"),
+            "{why}"
+        );
+    }
+    assert_eq!(status(&stage, &key).phase, "Progressing");
+}
+
 /// Returns how often the status is written in so many seconds.
 fn n_writes(stage: &mut Stage, key: &Key, n_seconds: u64) -> usize {
     let mut n_writes = 0;
