@@ -627,7 +627,7 @@ impl Controller {
         self.pending.push((id.clone(), write));
     }
 
-    /// Writes an event when a service becomes ready, ceases to be, or fails in another way than before. What is not known
+    /// Writes an event when a service becomes ready, ceases to be, is stopped, or fails in another way than before. What is not known
     /// for the moment, as while requests are split anew, is no event.
     fn record_readiness(&mut self, id: &ServiceId, service: &Value, status: &Value) {
         let (was, before) = readiness(service.get("status"));
@@ -644,9 +644,12 @@ impl Controller {
                     format!("InferenceService [{name}] is no longer Ready because of: {why}");
                 self.record(id, service, "Warning", "InferenceServiceNotReady", &message);
             }
-            (_, "False") if was != "False" || before != why => {
-                self.record(id, service, "Warning", "ModelLoadFailed", why);
+            (_, "False") if was == "False" && before == why => {}
+            (_, "False") if why == service::STOPPED => {
+                let message = format!("InferenceService [{name}] is not Ready because of: {why}");
+                self.record(id, service, "Warning", "InferenceServiceNotReady", &message);
             }
+            (_, "False") => self.record(id, service, "Warning", "ModelLoadFailed", why),
             _ => {}
         }
     }

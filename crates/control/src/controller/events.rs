@@ -292,7 +292,12 @@ fn is_same(event: &Value, new: &Value) -> bool {
     };
     let (before, now) = (message(event), message(new));
     let is_warning = new.get("type").is_some_and(|one| one == "Warning");
-    before == now || is_warning && without_numbers(&before).eq(without_numbers(&now))
+    before == now || is_warning && are_same_words(&before, &now)
+}
+
+/// Tells whether two messages say the same, maybe with other numbers.
+pub(super) fn are_same_words(one: &str, other: &str) -> bool {
+    without_numbers(one).eq(without_numbers(other))
 }
 
 /// Returns the words of a message; numbers and times are one and the same, but not the names that end in one.

@@ -28,7 +28,7 @@ use coracle_serving::{RevisionId, ServiceId};
 use serde_json::Value;
 
 use super::conditions::{Conditions, Verdict};
-use super::events::Happened;
+use super::events::{self, Happened};
 use super::faults;
 use super::revisions::{self, STABLE};
 use super::{Controller, seldon, service};
@@ -469,6 +469,7 @@ impl Controller {
             == (&status.phase, status.percent, &status.canary_revision)
             && shown.conditions == status.conditions
             && shown.observed_generation == status.observed_generation
+            && !is_other_wait(&shown.message, &status.message)
             && !has_happened
             && !has_command;
         let is_early = |every| drifts_only && now < entry.shown_at + every;
@@ -595,6 +596,12 @@ fn shown_every(shown: &RolloutStatus, status: &RolloutStatus) -> Option<Duration
     // A stage that is paused has no need to know.
     let lasts = shown != status && status.phase == course::PROGRESSING;
     lasts.then_some(LASTED_EVERY)
+}
+
+/// Tells whether a message says that something is waited for that was not before, or is not waited for any more.
+fn is_other_wait(shown: &str, message: &str) -> bool {
+    let is_wait = |message: &str| message.contains(course::WAITS);
+    (is_wait(shown) || is_wait(message)) && !events::are_same_words(shown, message)
 }
 
 fn is_split_by_hand(service: &Value) -> bool {

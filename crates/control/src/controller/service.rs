@@ -28,7 +28,7 @@ use coracle_serving::{
 };
 use serde_json::Value;
 
-pub(super) use self::refused::refusal;
+pub(super) use self::refused::{STOPPED, refusal};
 use self::refused::{refused, stopped};
 pub(super) use self::route::sticky;
 use super::caching;
@@ -605,7 +605,7 @@ impl View<'_> {
             conditions.add_info(name, &verdict);
         }
         conditions.add_info("RoutesReady", &route);
-        conditions.add_info("Stopped", &Verdict::no("", ""));
+        conditions.add_info(STOPPED, &Verdict::no("", ""));
         conditions.finish()
     }
 

@@ -9,6 +9,7 @@ use coracle_serving::experiment::{
 
 use super::spec::Wanted;
 use crate::controller::events::Happened;
+use crate::controller::times::remainder;
 use crate::rest::rfc3339;
 
 pub(super) const WAITING: &str = "Waiting";
@@ -286,10 +287,9 @@ fn decide(
         && seen.wanted.promotes
     {
         let left = seen.wanted.after.saturating_sub(ran(status, seen));
-        let left = Duration::from_secs(left.as_secs().saturating_add(1));
         status.message = format!(
             "{variant} is better, and gets all requests in {}: {}",
-            humantime::format_duration(left),
+            remainder(left),
             summary.why
         );
     }

@@ -13,7 +13,7 @@ use coracle_serving::experiment::{PlannedExperiment, StageSummary};
 use coracle_serving::{RevisionState, ServiceId};
 
 use self::kept::{describe, drift, lasted_before, outcomes, percent_of, restored, shown, to_ms};
-use self::sight::{failure_of, is_alone, refusal_of, refused_by_sight};
+use self::sight::{failure_of, is_alone, refusal_of, refused_by_sight, stable_failure};
 use super::command::Command;
 use super::metrics::{self, StageOf};
 use super::queries::{Asking, QueryKey};
@@ -97,6 +97,10 @@ pub(crate) struct Course {
 /// Why a rollout does not decide.
 const BY_HAND: &str =
     "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split";
+/// Why nothing goes on of a service that is told not to serve.
+const STOPPED: &str = "the service is stopped";
+/// Where a message says that something outside is waited for.
+pub(super) const WAITS: &str = " waits: ";
 /// Where a message says that what it says comes later.
 const ONCE_LOADED: &str = " once it is loaded";
 pub(super) const WAITING: &str = "Waiting";
@@ -269,7 +273,7 @@ impl Course {
             self.roll_back(&canary, "by hand", happened);
         }
         if matches!(self.status.phase.as_str(), PROGRESSING | PAUSED) {
-            let message = format!("{canary} waits: the service is stopped");
+            let message = format!("{canary}{WAITS}{STOPPED}");
             self.tell_wait(message, happened);
         }
     }
@@ -424,14 +428,12 @@ impl Course {
 
     /// Shows that the revision that serves is not there, and tells it if that does not pass by itself.
     fn wait_for_stable(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
-        let stable = seen.stable.unwrap_or_default();
-        match seen.stable_state {
-            Some(RevisionState::Failed { failure, .. }) => {
-                let why = &failure.message;
-                let message = format!("{newest} waits: {stable} failed: {why}");
-                self.tell_wait(message, happened);
+        match stable_failure(seen) {
+            Some(why) => self.tell_wait(format!("{newest}{WAITS}{why}"), happened),
+            None => {
+                let stable = seen.stable.unwrap_or_default();
+                self.status.message = format!("{newest}{WAITS}{stable} is being loaded");
             }
-            _ => self.status.message = format!("{newest} waits: {stable} is being loaded"),
         }
     }
 
@@ -513,7 +515,14 @@ impl Course {
         if !seen.is_paused && self.is_overdue(seen) {
             return self.roll_back(newest, &format!("the deadline is over: {why}"), happened);
         }
-        self.status.message = format!("{newest} waits: {why}");
+        let message = format!("{newest}{WAITS}{why}");
+        match (seen.newest_state, stable_failure(seen)) {
+            // Nothing takes the requests.
+            (Some(RevisionState::Failed { .. }), Some(lost)) => {
+                self.tell_wait(format!("{message}; {lost}"), happened);
+            }
+            _ => self.status.message = message,
+        }
     }
 
     /// Tells whether the deadline is over: of the stage, or without one since the revision is there.

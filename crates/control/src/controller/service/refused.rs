@@ -21,6 +21,9 @@ use crate::rest::rfc3339;
 /// How a service is shown whose spec is refused.
 const INVALID: &str = "InvalidSpec";
 
+/// How a service is shown that is told not to serve.
+pub(crate) const STOPPED: &str = "Stopped";
+
 /// Returns why the spec of a service is refused, as its status tells, if it does.
 pub(crate) fn refusal(service: &Value) -> Option<String> {
     let status = status_of(service);
@@ -208,12 +211,12 @@ pub(super) fn stopped(
     around: &Surroundings<'_>,
 ) -> Outcome {
     let now = rfc3339(around.now);
-    let verdict = Verdict::no("Stopped", "");
+    let verdict = Verdict::no(STOPPED, "");
     let mut conditions = Conditions::new(&before.conditions, &now);
     conditions.add("IngressReady", &verdict);
     conditions.add("PredictorReady", &verdict);
     conditions.add("Ready", &verdict);
-    conditions.add_info("Stopped", &Verdict::True);
+    conditions.add_info(STOPPED, &Verdict::True);
     let component = before.components.clone().and_then(|all| all.predictor);
     let standing = component.filter(|one| one.latest_rolledout_revision.is_some());
     let standing = standing.map(|one| Components {

@@ -11,6 +11,7 @@ use coracle_policy::rollout::{
 use coracle_serving::experiment::{DriftSummary, StageSummary, UnitMoments};
 
 use super::{Totals, Trial, Wanted};
+use crate::controller::times::remainder;
 
 /// More is shown as so much: JSON has no infinity.
 const EVIDENCE_SHOWN_MAX: f64 = 1e12;
@@ -132,11 +133,7 @@ pub(super) fn shown(check: &Check) -> RolloutCheck {
 pub(super) fn describe(hold: &Hold) -> String {
     match hold {
         Hold::Duration { remaining } => {
-            let seconds = Duration::from_secs(remaining.as_secs() + 1);
-            format!(
-                "the stage lasts another {}",
-                humantime::format_duration(seconds)
-            )
+            format!("the stage lasts another {}", remainder(*remaining))
         }
         Hold::Requests { had, needed } => {
             format!("{had} of the {needed} requests that it must have in this stage")

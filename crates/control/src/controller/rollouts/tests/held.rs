@@ -134,3 +134,18 @@ fn that_time_passes_is_written_seldom_and_of_a_paused_rollout_never() {
     let lasted_ms = status(&stage, &key).progress.unwrap().lasted_ms;
     assert_eq!(lasted_ms, Some(245_000));
 }
+
+/// A status that counts seconds down is written for each, and whoever watches is woken by it.
+#[test]
+fn that_a_stage_lasts_is_written_seldom() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///b")}));
+    let message = |stage: &Stage| status(stage, &key).message;
+    let told = |left: &str| format!("iris-predictor-00002 at 20 %: the stage lasts another {left}");
+    assert_eq!(message(&stage), told("1h"));
+    // The minutes, and how long it has lasted every half of one.
+    assert_eq!(n_writes(&mut stage, &key, 240), 8);
+    assert_eq!(message(&stage), told("56m"));
+}

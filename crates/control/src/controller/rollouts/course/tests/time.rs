@@ -101,3 +101,23 @@ fn nothing_begins_before_the_stable_revision_is_there() {
     play.pass(1, (0, 0));
     assert_eq!(play.percent(), Some(10));
 }
+
+/// Nothing takes requests then.
+#[test]
+fn that_neither_revision_can_be_loaded_is_told() {
+    let mut play = Play::new();
+    play.pass(1, (0, 0));
+    play.newest = "v2";
+    play.pass(3, (0, 0));
+    (play.state, play.stable_state) = (failed_for_now(), Some(failed_for_now()));
+    play.events.clear();
+    play.pass(100, (0, 0));
+    let told = play.events.iter().filter(|one| **one == "RolloutWaits");
+    assert_eq!(told.count(), 1);
+    let message = &play.course.status.message;
+    let both = "v2 waits: it is being loaded again: ";
+    assert!(
+        message.starts_with(both) && message.contains("; v1 failed: "),
+        "{message}"
+    );
+}
