@@ -61,6 +61,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) experiments: Option<&'a OnService>,
     /// Who gets copies of its requests, if an Experiment of Seldon's says so.
     pub(crate) mirror: Option<&'a ShadowSettings>,
+    /// Whether it may have the shadow that it names, if it names one, beside those of the others.
+    pub(crate) shadow_room: &'a Verdict,
     /// Where the gateway is, such as `http://localhost:8080`.
     pub(crate) base_url: &'a str,
     pub(crate) now: Duration,
@@ -600,7 +602,7 @@ impl View<'_> {
         }
         let by_revision = self.stand_in(rollout).map(|stand_in| stand_in.verdict);
         let misfit = self.around.observed.misfits.get(&service_id(self.service));
-        let by = (by_revision, misfit);
+        let by = (by_revision, misfit, self.around.shadow_room);
         for (name, verdict) in references::verdicts(self.service, by, self.around.store) {
             conditions.add_info(name, &verdict);
         }
