@@ -230,6 +230,14 @@ impl Stage {
         self.observed.set(observed);
     }
 
+    /// Writes an object that is there otherwise than it is.
+    pub(super) fn change(&self, key: &Key, change: impl FnOnce(&mut Value)) {
+        let stored = self.store.get(key).unwrap();
+        let mut object = stored.object.clone();
+        change(&mut object);
+        self.store.update(key, stored.version, object).unwrap();
+    }
+
     fn service(&self) -> Value {
         self.store.get(&key()).unwrap().object.clone()
     }

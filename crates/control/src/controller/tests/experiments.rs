@@ -56,13 +56,9 @@ fn won(name: &str, winner: &str) -> Vec<(String, Option<String>)> {
 }
 
 fn tell(stage: &mut Stage, name: &str, command: &str) {
-    let stored = stage.store.get(&experiment_key(name)).unwrap();
-    let mut object = stored.object.clone();
-    object["metadata"]["annotations"] = json!({COMMAND: command});
-    stage
-        .store
-        .update(&experiment_key(name), stored.version, object)
-        .unwrap();
+    stage.change(&experiment_key(name), |object| {
+        object["metadata"]["annotations"] = json!({COMMAND: command});
+    });
     stage.settle();
     let stored = stage.store.get(&experiment_key(name)).unwrap();
     assert_eq!(object::text(&stored.object, "annotations", COMMAND), None);
@@ -344,11 +340,9 @@ fn a_command_that_is_sent_again_as_soon_as_it_is_done_is_another_one() {
     for _ in 0..2 {
         // Within a shorter time one event counts both.
         stage.pass(Duration::from_secs(600));
-        let stored = stage.store.get(&experiment_key("ab")).unwrap();
-        let mut object = stored.object.clone();
-        object["metadata"]["annotations"] = json!({COMMAND: "promote:b"});
-        let key = experiment_key("ab");
-        stage.store.update(&key, stored.version, object).unwrap();
+        stage.change(&experiment_key("ab"), |object| {
+            object["metadata"]["annotations"] = json!({COMMAND: "promote:b"});
+        });
         stage.round();
     }
     let mut told = events(&stage, "Experiment", "ab");
@@ -451,12 +445,11 @@ fn a_variant_whose_service_is_not_ready_says_so_while_it_goes_on() {
     let key = other_service(&mut stage, "file:///b");
     create(&mut stage, "ab", &variants);
     let model_of = |stage: &mut Stage, uri: &str| {
-        let stored = stage.store.get(&key).unwrap();
-        let mut object = stored.object.clone();
-        object["spec"]["predictor"]["model"] = model(uri);
-        let generation = object::generation(&object) + 1;
-        object["metadata"]["generation"] = generation.into();
-        stage.store.update(&key, stored.version, object).unwrap();
+        stage.change(&key, |object| {
+            object["spec"]["predictor"]["model"] = model(uri);
+            let generation = object::generation(&object) + 1;
+            object["metadata"]["generation"] = generation.into();
+        });
         stage.settle();
     };
     model_of(&mut stage, "file:///missing");
@@ -492,12 +485,9 @@ fn a_stored_experiment_whose_spec_cannot_be_is_not_in_force_and_says_so() {
     create(&mut stage, "ab", &json!({}));
     assert_eq!(in_force(&stage), running("ab"));
     let set_percent = |stage: &mut Stage, percent: u32| {
-        let stored = stage.store.get(&experiment_key("ab")).unwrap();
-        let mut object = stored.object.clone();
-        object["spec"]["percent"] = percent.into();
-        let version = stored.version;
-        let key = experiment_key("ab");
-        stage.store.update(&key, version, object).unwrap();
+        stage.change(&experiment_key("ab"), |object| {
+            object["spec"]["percent"] = percent.into();
+        });
         stage.settle();
     };
     let condition = |stage: &Stage| {

@@ -4,10 +4,9 @@ use super::*;
 
 /// Writes a spec that cannot be, or mends it.
 fn set_ratio(stage: &mut Stage, key: &Key, ratio: f64) {
-    let stored = stage.store.get(key).unwrap();
-    let mut object = stored.object.clone();
-    object["spec"]["analysis"]["ratioTolerated"] = json!(ratio);
-    stage.store.update(key, stored.version, object).unwrap();
+    stage.change(key, |object| {
+        object["spec"]["analysis"]["ratioTolerated"] = json!(ratio);
+    });
     stage.settle();
 }
 
@@ -112,11 +111,10 @@ fn that_time_passes_is_written_seldom_and_of_a_paused_rollout_never() {
     stage.predictor(json!({"model": model("file:///a")}));
     let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1s"}]));
     let change = |stage: &mut Stage, is_paused: bool| {
-        let stored = stage.store.get(&key).unwrap();
-        let mut object = stored.object.clone();
-        object["spec"]["analysis"] = json!({"requestsMin": 10, "latencyMax": "1s"});
-        object["spec"]["paused"] = is_paused.into();
-        stage.store.update(&key, stored.version, object).unwrap();
+        stage.change(&key, |object| {
+            object["spec"]["analysis"] = json!({"requestsMin": 10, "latencyMax": "1s"});
+            object["spec"]["paused"] = is_paused.into();
+        });
         stage.settle();
     };
     change(&mut stage, false);

@@ -32,10 +32,7 @@ fn a_stopped_service_goes_on_where_its_rollout_was() {
     let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
     stage.predictor(json!({"model": model("file:///b")}));
     for is_paused in [false, true] {
-        let stored = stage.store.get(&key).unwrap();
-        let mut object = stored.object.clone();
-        object["spec"]["paused"] = is_paused.into();
-        stage.store.update(&key, stored.version, object).unwrap();
+        stage.change(&key, |object| object["spec"]["paused"] = is_paused.into());
         stage.settle();
         let in_stage = phase(&stage, &key);
         stop(&mut stage);
