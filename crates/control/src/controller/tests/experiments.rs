@@ -447,7 +447,7 @@ fn a_variant_whose_service_is_not_ready_says_so_while_it_goes_on() {
     let model_of = |stage: &mut Stage, uri: &str| {
         stage.change(&key, |object| {
             object["spec"]["predictor"]["model"] = model(uri);
-            let generation = object::generation(&object) + 1;
+            let generation = object::generation(object) + 1;
             object["metadata"]["generation"] = generation.into();
         });
         stage.settle();
